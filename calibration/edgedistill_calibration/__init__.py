@@ -1,0 +1,1 @@
+"""INT8 calibration of a bundle: onnx and onnxruntime, no torch."""

@@ -1,0 +1,88 @@
+"""How often the interval of the accuracy drop covers the truth, and how often a candidate at the limit is let through.
+
+Images are drawn in pairs (teacher right, candidate right) with known rates. For every size and true drop the share of
+simulated experiments is counted whose interval contains the true drop, and the share of each verdict. At a true drop equal to
+the limit, "pass" is the error that matters: it should stay near (1 - confidence) / 2.
+
+    python benchmarks/parity_coverage.py --reps 20000 --json coverage.jsonl
+"""
+
+import argparse
+import functools
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from edgedistill_deploy.paired import drop_interval, non_inferiority
+
+SIZES = (20, 50, 100, 200, 500, 1000, 3000)
+DROPS = (0.0, 0.01, 0.02, 0.05)
+GAINED_RATES = (0.002, 0.01, 0.05)
+
+cached_interval = functools.lru_cache(maxsize=None)(drop_interval)
+
+
+def simulate(
+    size: int, drop: float, gained_rate: float, limit: float, confidence: float, reps: int, seed: int
+) -> dict[str, float]:
+    rates = (drop + gained_rate, gained_rate, 1 - drop - 2 * gained_rate)
+    draws = np.random.default_rng(seed).multinomial(size, rates, reps)[:, :2]
+    covered, verdicts, width = 0, Counter[str](), 0.0
+    for (lost, gained), count in Counter(map(tuple, draws.tolist())).items():
+        low, high = cached_interval(lost, gained, size, confidence)
+        covered += count * (low <= drop <= high)
+        width += count * (high - low)
+        verdicts[non_inferiority((low, high), limit)] += count
+    return {
+        "size": size,
+        "drop": drop,
+        "gained_rate": gained_rate,
+        "limit": limit,
+        "confidence": confidence,
+        "reps": reps,
+        "seed": seed,
+        "coverage": covered / reps,
+        "mean_width": width / reps,
+        **{name: verdicts[name] / reps for name in ("pass", "fail", "inconclusive")},
+    }
+
+
+def table(rows: list[dict[str, float]]) -> str:
+    head = "| images | true drop | gained rate | coverage | mean width | pass | fail | inconclusive |"
+    lines = [head, "|---|---|---|---|---|---|---|---|"]
+    lines += [
+        f"| {row['size']} | {row['drop']:.2f} | {row['gained_rate']:.3f} | {row['coverage']:.4f} | {row['mean_width']:.3f} "
+        f"| {row['pass']:.4f} | {row['fail']:.4f} | {row['inconclusive']:.4f} |"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--reps", type=int, default=20_000)
+    parser.add_argument("--limit", type=float, default=0.02)
+    parser.add_argument("--confidence", type=float, default=0.95)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="also write one JSON line per row to this file")
+    args = parser.parse_args()
+    rows = [
+        simulate(size, drop, gained_rate, args.limit, args.confidence, args.reps, args.seed)
+        for gained_rate in GAINED_RATES
+        for drop in DROPS
+        for size in SIZES
+    ]
+    print(table(rows))
+    lines = "\n".join(json.dumps(row) for row in rows)
+    if args.json:
+        args.json.write_text(lines + "\n", encoding="utf-8")
+    else:
+        print(lines)
+
+
+if __name__ == "__main__":
+    main()

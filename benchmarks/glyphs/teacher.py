@@ -1,0 +1,103 @@
+"""The glyph teacher: its architecture, its input, its folder in timm's layout, its accuracy."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from benchmarks.glyphs.glyphset import GlyphSet
+from edgedistill_deploy.files import write_json, written_whole
+
+INPUT_SIZE = 64
+MEAN, STD = 0.13, 0.30
+ARCHITECTURE = "resnet18"
+MODEL_ARGS: dict[str, Any] = {"layers": [1, 1, 1, 1], "channels": [32, 64, 128, 256]}
+
+
+def build_teacher(class_count: int) -> nn.Module:
+    """Build the untrained teacher: one basic block a stage, a quarter to a half of ResNet-18's width."""
+    model: nn.Module = timm.create_model(ARCHITECTURE, num_classes=class_count, **MODEL_ARGS)
+    return model
+
+
+def prepare(images: NDArray[np.uint8]) -> Tensor:
+    """Turn grey uint8 images (N, H, W) into the teacher's normalised input (N, 3, 64, 64)."""
+    grey = torch.from_numpy(np.ascontiguousarray(images)).float().div_(255.0).unsqueeze(1)
+    enlarged = F.interpolate(grey, size=INPUT_SIZE, mode="bilinear", align_corners=False)
+    return enlarged.sub_(MEAN).div_(STD).expand(-1, 3, -1, -1)
+
+
+def predict_logits(model: nn.Module, images: NDArray[np.uint8], batch_size: int = 256) -> Tensor:
+    """Return the logits (N, C) of a teacher in evaluation mode."""
+    with torch.inference_mode():
+        blocks = [model(prepare(images[i : i + batch_size])) for i in range(0, len(images), batch_size)]
+    return torch.cat(blocks)
+
+
+def measure_accuracy(model: nn.Module, glyphs: GlyphSet, split: int, characters: str | None = None) -> float:
+    """Return the share of one split's images whose class has the largest logit, in [0, 1].
+
+    `characters` restricts both the images and the logits to some classes; the set's classes are the model's otherwise.
+    """
+    chosen = characters or "".join(glyphs.class_names)
+    positions = [glyphs.class_names.index(name) for name in chosen]
+    part = glyphs.only(chosen)
+    of_split = part.split == split
+    model.eval()
+    logits = predict_logits(model, part.images[of_split])[:, positions]
+    correct = logits.argmax(1).numpy() == part.labels[of_split]
+    return float(correct.mean())
+
+
+def folder_config(class_names: Sequence[str]) -> dict[str, Any]:
+    """Return the config.json of a teacher folder; `label_names` is in output order."""
+    classes = len(class_names)
+    return {
+        "architecture": ARCHITECTURE,
+        "num_classes": classes,
+        "num_features": MODEL_ARGS["channels"][-1],
+        "global_pool": "avg",
+        "model_args": {"num_classes": classes, **MODEL_ARGS},
+        "pretrained_cfg": {
+            "input_size": [3, INPUT_SIZE, INPUT_SIZE],
+            "fixed_input_size": False,
+            "interpolation": "bilinear",
+            "crop_pct": 1.0,
+            "crop_mode": "center",
+            "mean": [MEAN] * 3,
+            "std": [STD] * 3,
+            "num_classes": classes,
+            "pool_size": [INPUT_SIZE // 32] * 2,
+            "first_conv": "conv1",
+            "classifier": "fc",
+        },
+        "label_names": list(class_names),
+    }
+
+
+def write_teacher(folder: Path, model: nn.Module, class_names: Sequence[str], *, half: bool = False) -> None:
+    """Write config.json and model.safetensors, which `timm.create_model("local-dir:FOLDER", pretrained=True)` loads.
+
+    With `half` the floating-point weights are rounded to half precision; timm loads them into a float32 model.
+    """
+    state = {name: _rounded(value, half).contiguous() for name, value in model.state_dict().items()}
+    write_json(folder / "config.json", folder_config(class_names))
+    with written_whole(folder / "model.safetensors") as temporary:
+        save_file(state, temporary, metadata={"format": "pt"})
+
+
+def _rounded(value: Tensor, half: bool) -> Tensor:
+    return value.half() if half and value.is_floating_point() else value
+
+
+def load_teacher(folder: Path) -> nn.Module:
+    """Load a teacher folder as a float32 model in evaluation mode."""
+    model: nn.Module = timm.create_model(f"local-dir:{folder.resolve()}", pretrained=True)
+    return model.eval()

@@ -1,0 +1,113 @@
+"""Run stages on a folder, then say what came of it: the table, the JSON record, the exit code."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from edgedistill_cli.console import Console
+from edgedistill_cli.measuring import EXPERT_PRECISIONS, gate_code
+from edgedistill_cli import STAGES
+from edgedistill_cli.run import Run, begin_run
+from edgedistill_cli.settings import RunSettings
+from edgedistill_cli.stages import run_stages
+from edgedistill_cli.tables import show_summary
+from edgedistill_deploy.bundle import model_role
+from edgedistill_deploy.errors import EdgeDistillError
+
+
+class Interrupted(EdgeDistillError):
+    """The user pressed Ctrl-C; what was finished stays."""
+
+    exit_code = 130
+
+
+def build(
+    folder: Path, settings: RunSettings, stages: tuple[str, ...], console: Console, *, restart: bool = False
+) -> None:
+    """Run the stages that are due and print the outcome; exits with the gate's code when the gate was among them."""
+    run = begin_run(folder, settings, console, restart=restart)
+    advance(run, stages)
+    record = build_record(run, stages)
+    console.emit(record)
+    if "validate" in stages:
+        show_summary(run.bundle, console)
+        console.result(f"report: {folder / 'report.html'}")
+        raise typer.Exit(gate_code(list(record["verdicts"].values())))
+    console.result(f"{', '.join(stages)}: done, in {folder}")
+
+
+def advance(run: Run, stages: tuple[str, ...], *, anew: bool = False) -> None:
+    """Run stages; on Ctrl-C say how to go on."""
+    try:
+        run_stages(run, stages, anew=anew)
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            f"Interrupted; finished stages and epochs are kept. Go on with: edgedistill build --config"
+            f" {run.folder / 'settings.toml'} --out {run.folder}"
+        ) from error
+
+
+def build_record(run: Run, stages: tuple[str, ...] = STAGES) -> dict[str, Any]:
+    """Return the contract's build record; what no stage has measured yet is None."""
+    manifest = run.bundle.manifest
+    parity = {precision: _parity(run, precision) for precision in ("teacher", *EXPERT_PRECISIONS)}
+    verdicts = {
+        precision: record["verdict"]
+        for precision, record in parity.items()
+        if record is not None and precision != "teacher"
+    }
+    code = gate_code(list(verdicts.values()))
+    return {
+        "kind": "build",
+        "schema": 1,
+        "run": str(run.folder),
+        "stages": [
+            {
+                "name": stage,
+                "status": "done" if run.is_complete(stage) else "due",
+                "seconds": run.seconds(stage),
+            }
+            for stage in stages
+        ],
+        "teacher": {
+            "parameters": manifest["teacher"]["parameters"],
+            "accuracy": _accuracy(parity, "teacher", "candidate"),
+        },
+        "student": {
+            "parameters": manifest["student"]["parameters"],
+            "accuracy": _accuracy(parity, "fp32", "candidate"),
+        },
+        "artefacts": [{"role": role, **entry} for role, entry in manifest["files"].items() if role.startswith("model.")],
+        "verdicts": verdicts,
+        "verdict": {0: "pass", 3: "fail", 4: "inconclusive"}[code] if verdicts else None,
+    }
+
+
+def _parity(run: Run, precision: str) -> dict[str, Any] | None:
+    """Read the newest parity record of a precision that is about the model in the bundle now."""
+    bundle = run.bundle
+    if not bundle.has(model_role(precision)):
+        return None
+    sha256 = bundle.model_sha256(model_role(precision))
+    for path in sorted((run.folder / "parity").glob(f"*-{precision}.json")):
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if record["model_sha256"] == sha256:
+            return record
+    return None
+
+
+def _accuracy(parity: dict[str, dict[str, Any] | None], precision: str, side: str) -> float | None:
+    record = parity[precision]
+    return None if record is None else record["accuracy"][side]
+
+
+def print_plan(folder: Path, settings: RunSettings, stages: tuple[str, ...], console: Console) -> None:
+    """Say what would be done, stage by stage, without doing it."""
+    run = Run(folder=folder, settings=settings, console=console)
+    plan = [{"stage": stage, "status": "kept" if run.is_complete(stage) else "due"} for stage in stages]
+    console.emit({"kind": "plan", "schema": 1, "run": str(folder), "plan": plan, "settings": settings.to_tables()})
+    console.table(f"Plan for {folder}", ("stage", "status"), [(each["stage"], each["status"]) for each in plan])
+    for table, values in settings.to_tables().items():
+        console.result(f"[{table}] " + ", ".join(f"{key} = {value!r}" for key, value in values.items()))

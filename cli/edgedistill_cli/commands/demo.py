@@ -1,0 +1,41 @@
+"""`demo`: the whole pipeline on the data and the teacher that ship with EdgeDistill."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgedistill_cli import options
+
+NEXT_STEPS = """
+On your own data, with one folder of images a class (or train/ val/ test/ with such folders):
+
+  edgedistill build --data FOLDER --classes cat,dog,fox \\
+      --teacher timm:resnet50 --student timm:mobilenetv4_conv_small_050 --out my-expert
+
+A teacher of your own: --teacher FOLDER (timm's config.json and model.safetensors), or
+--teacher timm:NAME --teacher-weights FILE --teacher-classes FILE. `edgedistill build --help` lists the rest."""
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The run folder.")] = Path("edgedistill-demo"),
+    restart: options.Restart = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """Distil ten digits out of a 100-character teacher, export, quantise, check, profile and report: no network."""
+    from importlib import resources
+
+    from edgedistill_cli.building import build
+    from edgedistill_cli import STAGES
+    from edgedistill_cli.settings import read_settings
+
+    console = options.console_of(as_json, quiet, verbose)
+    with resources.as_file(resources.files("edgedistill_cli").joinpath("demo.toml")) as file:
+        settings = read_settings(file, {})
+    try:
+        build(out, settings, STAGES, console, restart=restart)
+    finally:
+        console.say(NEXT_STEPS)

@@ -1,0 +1,50 @@
+"""`doctor`: what this machine can run, and what would install the rest."""
+
+from edgedistill_cli import options
+
+# library: (extra, what it is for)
+LIBRARIES = {
+    "torch": ("distill", "distillation and export"),
+    "timm": ("distill", "teachers and students"),
+    "accelerate": ("distill", "distillation on any device"),
+    "onnx": ("quantize", "export and calibration"),
+    "onnxruntime": ("ort", "validate and profile"),
+    "tensorrt": ("tensorrt", "engines on NVIDIA devices"),
+    "jinja2": ("report", "the HTML report"),
+    "asyncssh": ("remote", "devices over SSH"),
+}
+
+
+def doctor(
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """Say what this machine can run, what is missing, and the command that installs it. Installs nothing."""
+    from importlib import metadata
+
+    from edgedistill_deploy.device import read_device
+
+    console = options.console_of(as_json, quiet, verbose)
+    rows = []
+    for library, (extra, purpose) in LIBRARIES.items():
+        try:
+            found = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            found = None
+        rows.append({"library": library, "version": found, "purpose": purpose, "extra": extra})
+    console.emit({"kind": "doctor", "schema": 1, "device": read_device().to_json(), "libraries": rows})
+    console.table(
+        f"{read_device().name}",
+        ("library", "version", "for", "to install"),
+        [
+            (
+                row["library"],
+                row["version"] or "missing",
+                row["purpose"],
+                "" if row["version"] else f"pip install 'edgedistill[{row['extra']}]'",
+            )
+            for row in rows
+        ],
+    )

@@ -1,0 +1,46 @@
+"""`profile`: how long one inference takes on this machine."""
+
+from typing import Annotated
+
+import typer
+
+from edgedistill_cli import options
+
+BatchSize = Annotated[int | None, typer.Option("--batch-size", metavar="N", help="Images an inference; 1 by default.")]
+Duration = Annotated[float | None, typer.Option("--duration", metavar="S", help="Seconds to measure; 10 by default.")]
+Warmup = Annotated[float | None, typer.Option("--warmup", metavar="S", help="Seconds to warm up; 1 by default.")]
+
+
+def profile(
+    bundle: options.BundlePath,
+    runtime: options.Runtime = "onnxruntime",
+    precision: options.Precision = None,
+    batch_size: BatchSize = None,
+    threads: options.Threads = None,
+    duration: Duration = None,
+    warmup: Warmup = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """Measure latency, throughput and memory of the bundle's models on this machine."""
+    from edgedistill_cli.measuring import profile_bundle
+    from edgedistill_cli.tables import show_latency
+    from edgedistill_deploy.bundle import open_bundle
+    from edgedistill_deploy.latency import LatencyConfig
+
+    console = options.console_of(as_json, quiet, verbose)
+    given = {"batch_size": batch_size, "duration_s": duration, "warmup_s": warmup}
+    config = LatencyConfig(**{name: value for name, value in given.items() if value is not None})
+    reports = profile_bundle(
+        open_bundle(bundle),
+        console,
+        config,
+        precisions=(precision,) if precision is not None else None,
+        runtime=runtime,
+        threads=threads,
+    )
+    records = [report.to_json() for report in reports]
+    console.emit(records[0] if precision is not None else {"kind": "latency-set", "schema": 1, "records": records})
+    show_latency(reports, console)

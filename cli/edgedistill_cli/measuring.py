@@ -1,0 +1,103 @@
+"""Validate and profile the models of a bundle: the same for the pipeline's stages and for the commands."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgedistill_cli.console import Console
+from edgedistill_deploy.bundle import Bundle, model_role
+from edgedistill_deploy.errors import BundleError
+
+if TYPE_CHECKING:
+    from edgedistill_deploy.images import ImageSet
+    from edgedistill_deploy.latency import LatencyConfig, LatencyReport
+    from edgedistill_deploy.parity import ParityLimits, ParityReport
+
+# What is judged and measured when nothing is said, in the order of the tables. The TensorRT file is for TensorRT.
+PRECISIONS = ("teacher", "fp32", "fp16", "int8")
+EXPERT_PRECISIONS = ("fp32", "fp16", "int8")
+
+
+def precisions_in(bundle: Bundle, known: Sequence[str] = PRECISIONS) -> tuple[str, ...]:
+    """Return the precisions that the bundle has a model for.
+
+    Raises:
+        BundleError: it has none.
+    """
+    present = tuple(precision for precision in known if bundle.has(model_role(precision)))
+    if not present:
+        raise BundleError(f"The bundle {bundle.path} holds no model yet; run `edgedistill export {bundle.path}` first.")
+    return present
+
+
+def validate_bundle(
+    bundle: Bundle,
+    console: Console,
+    limits: "ParityLimits",
+    *,
+    precisions: Sequence[str] | None = None,
+    images: "ImageSet | None" = None,
+    runtime: str = "onnxruntime",
+    threads: int | None = None,
+) -> "tuple[ParityReport, ...]":
+    """Check each model against the teacher's recorded answers and write its record."""
+    from edgedistill_deploy.parity import check_parity, write_parity
+    from edgedistill_deploy.session import open_session
+
+    reports = []
+    for precision in precisions or precisions_in(bundle):
+        with (
+            console.progress(f"validate {precision}") as report,
+            open_session(bundle, runtime=runtime, precision=precision, threads=threads) as session,
+        ):
+            checked = check_parity(
+                bundle, session, images, limits, progress=lambda done, total: report(done, total, "images")
+            )
+        write_parity(bundle, checked)
+        reports.append(checked)
+    return tuple(reports)
+
+
+def profile_bundle(
+    bundle: Bundle,
+    console: Console,
+    config: "LatencyConfig",
+    *,
+    precisions: Sequence[str] | None = None,
+    runtime: str = "onnxruntime",
+    threads: int | None = None,
+) -> "tuple[LatencyReport, ...]":
+    """Measure each model on this machine, on images the bundle carries, and write its record."""
+    from edgedistill_deploy.latency import measure_latency, write_latency
+    from edgedistill_deploy.reference import read_golden
+    from edgedistill_deploy.session import open_session
+
+    samples, _ = read_golden(bundle.file("golden"))
+    reports = []
+    for precision in precisions or precisions_in(bundle):
+        with (
+            console.progress(f"profile {precision}") as report,
+            open_session(bundle, runtime=runtime, precision=precision, threads=threads) as session,
+        ):
+            measured = measure_latency(
+                session, samples, config, progress=lambda done, total: report(done, total, "")
+            )
+        write_latency(bundle, measured)
+        reports.append(measured)
+    return tuple(reports)
+
+
+def gate_code(verdicts: Sequence[str]) -> int:
+    """Return the exit code of several verdicts: 3 when one failed, 4 when one is inconclusive, else 0."""
+    if "fail" in verdicts:
+        return 3
+    return 4 if "inconclusive" in verdicts else 0
+
+
+def open_own_images(source: Path | str, bundle: Bundle) -> "ImageSet":
+    """Open images to validate on: the test split of the source, else the only one, restricted to the bundle's classes."""
+    from edgedistill_deploy.images import open_images
+
+    splits = open_images(source)
+    chosen = splits.test or splits.validation or splits.train
+    return chosen.with_classes([name for name in bundle.class_names if name in chosen.class_names])

@@ -1,0 +1,148 @@
+"""The run folder: its settings, which stages it has completed, and which are due."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgedistill_cli.console import Console
+from edgedistill_cli.settings import RunSettings, read_settings, write_settings
+from edgedistill_deploy.bundle import Bundle, open_bundle
+from edgedistill_deploy.errors import UsageError
+
+
+# The tables of the settings that decide each stage; a stage also hangs on all before it.
+_TABLES = {
+    "distill": ("data", "teacher", "subtask", "student", "distill"),
+    "export": ("export",),
+    "calibrate": ("calibrate",),
+    "validate": ("validate",),
+    "profile": ("profile",),
+    "report": (),
+}
+# Validation and profiling both look at the calibrated files, and not at each other.
+_BEFORE = {
+    "distill": (),
+    "export": ("distill",),
+    "calibrate": ("distill", "export"),
+    "validate": ("distill", "export", "calibrate"),
+    "profile": ("distill", "export", "calibrate"),
+    "report": ("distill", "export", "calibrate", "validate", "profile"),
+}
+# What a run writes; `restart` deletes these and nothing else.
+_OWN = (
+    "manifest.json", "settings.toml", "distill", "model.fp32.onnx", "model.fp16.onnx", "model.int8.onnx",
+    "model.int8-tensorrt.onnx", "teacher.fp32.onnx", "golden.npz", "reference.npz", "parity", "latency", "ledger.json",
+    "report.html",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A folder, the settings that fill it, and the console that says how it goes."""
+
+    folder: Path
+    settings: RunSettings
+    console: Console
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle as it stands in the folder now; each file is verified when it is asked for."""
+        return open_bundle(self.folder, verify=False)
+
+    def key(self, stage: str) -> str:
+        """Identify what a stage's result hangs on."""
+        tables = [table for each in (*_BEFORE[stage], stage) for table in _TABLES[each]]
+        return self.settings.key(*tables)
+
+    def stages_before(self, stage: str) -> tuple[str, ...]:
+        """Name the stages whose results this one needs."""
+        return _BEFORE[stage]
+
+    def is_complete(self, stage: str) -> bool:
+        """Tell whether the folder holds this stage's result for these settings."""
+        record = self._records().get(stage, {})
+        return record.get("status") == "done" and record.get("key") == self.key(stage)
+
+    def seconds(self, stage: str) -> float:
+        """Return how long the completed stage took."""
+        return float(self._records().get(stage, {}).get("seconds", 0.0))
+
+    def record(self, stage: str, seconds: float) -> None:
+        """Note that a stage is complete; the stages after it are due again."""
+        kept = {name: entry for name, entry in self._records().items() if stage not in _BEFORE[name]}
+        entry = {"status": "done", "seconds": round(seconds, 2), "key": self.key(stage)}
+        self.bundle.with_fields(stages={**kept, stage: entry})
+
+    def _records(self) -> dict[str, Any]:
+        if not (self.folder / "manifest.json").is_file():
+            return {}
+        return dict(self.bundle.manifest.get("stages", {}))
+
+
+def begin_run(folder: Path, settings: RunSettings, console: Console, *, restart: bool = False) -> Run:
+    """Open the run folder for these settings, making it when it is not there.
+
+    Raises:
+        UsageError: the folder holds a run trained with other settings, or things that are no run at all.
+    """
+    settings = replace(settings, data=replace(settings.data, source=_absolute(settings.data.source)))
+    settings_file = folder / "settings.toml"
+    if restart:
+        _clear(folder)
+    if settings_file.is_file():
+        _refuse_other_training(folder, read_settings(settings_file, {}), settings)
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise UsageError(f"The folder {folder} is not empty and holds no run; choose another with --out.")
+    elif folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; choose a folder with --out.")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_settings(settings_file, settings)
+    return Run(folder=folder, settings=settings, console=console)
+
+
+def resume_run(folder: Path, flags: Mapping[str, Any], console: Console) -> Run:
+    """Open an existing run folder, with flags laid over its settings.
+
+    Raises:
+        UsageError: the folder holds no run.
+    """
+    settings_file = folder / "settings.toml"
+    if not settings_file.is_file():
+        raise UsageError(
+            f"{folder} is not a run folder (it has no settings.toml); `edgedistill build --out {folder}` or `edgedistill"
+            f" distill --out {folder}` makes one."
+        )
+    return begin_run(folder, read_settings(settings_file, flags), console)
+
+
+def _absolute(source: str) -> str:
+    """Make a folder or file of images independent of where the command was typed."""
+    if source.startswith("npz:"):
+        return f"npz:{Path(source.removeprefix('npz:')).expanduser().absolute()}"
+    return source if ":" in source else str(Path(source).expanduser().absolute())
+
+
+def _refuse_other_training(folder: Path, before: RunSettings, now: RunSettings) -> None:
+    old, new = before.to_tables(), now.to_tables()
+    changed = [
+        f"{table}.{key} was {old[table].get(key)!r} and is {new[table].get(key)!r}"
+        for table in _TABLES["distill"]
+        for key in sorted({*old[table], *new[table]})
+        if old[table].get(key) != new[table].get(key) and (table, key) != ("distill", "workers")
+    ]
+    if changed:
+        raise UsageError(
+            f"The run in {folder} was started with other settings: {'; '.join(changed)}. Choose another folder with --out,"
+            " or start this one over with --restart."
+        )
+
+
+def _clear(folder: Path) -> None:
+    for name in _OWN:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,223 @@
+"""The six stages, each working on a run folder. Heavy libraries are imported when a stage starts."""
+
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgedistill_cli.console import Report
+from edgedistill_cli import STAGES
+from edgedistill_cli.run import Run
+from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from edgedistill.data.splits import SubtaskImages
+    from edgedistill.distill import TrainingProgress
+    from edgedistill.subtask import Subtask
+    from edgedistill.teacher import Teacher
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What training and export share: loaded once, and only when a stage needs it."""
+
+    teacher: "Teacher"
+    subtask: "Subtask"
+    images: "SubtaskImages"
+
+
+def run_stages(run: Run, stages: tuple[str, ...] = STAGES, *, anew: bool = False) -> None:
+    """Run the stages that are due, in order. A completed stage is skipped, unless `anew`."""
+    inputs = functools.cache(functools.partial(load_inputs, run))
+    for stage in stages:
+        if not anew and run.is_complete(stage):
+            run.console.say(f"{stage}: done before, kept")
+            continue
+        started = time.monotonic()
+        _WORK[stage](run, inputs)
+        run.record(stage, time.monotonic() - started)
+        run.console.detail(f"{stage}: {time.monotonic() - started:.1f} s")
+
+
+def load_inputs(run: Run) -> Inputs:
+    """Load the teacher, find the subtask among its classes and the subtask's images in the data."""
+    teacher_settings, subtask_settings = run.settings.teacher, run.settings.subtask
+    _require("torch", "distill", "Distillation")
+    from edgedistill.data.sources import open_source
+    from edgedistill.data.splits import split_for_subtask
+    from edgedistill.subtask import named_subtask_classes
+    from edgedistill.teacher import load_teacher
+
+    with run.console.progress("load") as report:
+        teacher = load_teacher(
+            teacher_settings.name,
+            weights=Path(teacher_settings.weights) if teacher_settings.weights else None,
+            classes=Path(teacher_settings.classes) if teacher_settings.classes else None,
+            image_size=run.settings.data.image_size or None,
+        )
+        names = subtask_settings.classes or named_subtask_classes(subtask_settings.name)
+        subtask = teacher.subtask(names, name=subtask_settings.name or "subtask")
+        source = open_source(run.settings.data.source)
+        images = split_for_subtask(
+            source,
+            subtask.class_names,
+            seed=run.settings.distill.seed,
+            progress=lambda done, total: report(done, total, "images"),
+        )
+    test = len(images.test) if images.test is not None else 0
+    run.console.say(
+        f"{len(subtask)} classes; {len(images.train)} training, {len(images.validation)} validation, {test} test images"
+    )
+    for note in images.notes:
+        run.console.say(f"note: {note}")
+    return Inputs(teacher=teacher, subtask=subtask, images=images)
+
+
+def build_run_student(run: Run, inputs: Inputs) -> "nn.Module":
+    """Build the untrained student of this run."""
+    from edgedistill.student import build_student
+
+    return build_student(
+        run.settings.student.name,
+        len(inputs.subtask),
+        width=run.settings.student.width,
+        image_size=inputs.teacher.preprocess.size,
+        seed=run.settings.distill.seed,
+    )
+
+
+def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
+    from edgedistill.distill import distill
+    from edgedistill.export import begin_bundle, write_student
+
+    given = inputs()
+    student = build_run_student(run, given)
+    bundle = begin_bundle(student, given.teacher, given.subtask, run.folder, run.settings.student.name)
+    _say_cost(run, bundle)
+    folder = run.folder / "distill"
+    with run.console.progress("distill") as report:
+        result = distill(
+            given.teacher,
+            student,
+            given.subtask,
+            given.images,
+            run.settings.distill,
+            folder=folder,
+            progress=functools.partial(_show_training, report),
+        )
+    write_student(result.student, folder / "student.safetensors")
+    bundle = bundle.with_file("student", folder / "student.safetensors")
+    if (folder / "subspaces.safetensors").is_file():
+        bundle = bundle.with_file("subspaces", folder / "subspaces.safetensors")
+    bundle.with_fields(
+        distillation={
+            "best_epoch": result.best_epoch,
+            "epochs": len(result.history),
+            "validation_accuracy": result.validation_accuracy,
+            "teacher_validation_accuracy": result.teacher_validation_accuracy,
+            "pairs": [asdict(pair) for pair in result.pairs],
+            "images": {"train": len(given.images.train), "validation": len(given.images.validation)},
+            "notes": list(given.images.notes),
+        }
+    )
+    run.console.say(
+        f"distill: validation accuracy {result.validation_accuracy:.2%} (epoch {result.best_epoch + 1}), teacher"
+        f" {result.teacher_validation_accuracy:.2%}"
+    )
+
+
+def _say_cost(run: Run, bundle: Bundle) -> None:
+    teacher, student = bundle.manifest["teacher"], bundle.manifest["student"]
+    share = teacher["multiply_adds"] / max(1, student["multiply_adds"])
+    run.console.say(
+        f"teacher {teacher['parameters'] / 1e6:.2f} M parameters, {teacher['multiply_adds'] / 1e6:.1f} M multiply-adds;"
+        f" student {student['parameters'] / 1e6:.2f} M, {student['multiply_adds'] / 1e6:.1f} M (1/{share:.1f})"
+    )
+
+
+def _show_training(report: Report, at: "TrainingProgress") -> None:
+    """Count the subspace pass as one more epoch, so that one bar and one remaining time cover the whole stage."""
+    passed = 0 if at.phase == "subspaces" else at.epoch + 1
+    step = at.step if at.phase != "validation" else at.steps
+    parts = ["subspaces"] if at.phase == "subspaces" else [f"epoch {at.epoch + 1}/{at.epochs}"]
+    if at.terms:
+        layers = sum(value for name, value in at.terms.items() if name.startswith("layer:"))
+        parts.append(f"loss kd {at.terms.get('kd', 0.0):.3f} layers {layers:.3f}")
+    if at.last is not None:
+        parts.append(f"validation {at.last.validation_accuracy:.1%}")
+    if at.phase != "validation":
+        report(passed * at.steps + step, (at.epochs + 1) * at.steps, ", ".join(parts))
+
+
+def _export(run: Run, inputs: Callable[[], Inputs]) -> None:
+    from edgedistill.export import export_onnx, read_student
+
+    given = inputs()
+    student = read_student(build_run_student(run, given), run.bundle.file("student"))
+    with run.console.progress("export") as report:
+        export_onnx(
+            student,
+            given.teacher,
+            given.subtask,
+            given.images.evaluation,
+            run.folder,
+            run.settings.export,
+            student_name=run.settings.student.name,
+            progress=lambda done, total: report(done, total, "teacher's answers"),
+        )
+    run.console.say("export: model.fp32.onnx and teacher.fp32.onnx written and equal to torch on real images")
+
+
+def _calibrate(run: Run, inputs: Callable[[], Inputs]) -> None:
+    _require("onnx", "quantize", "Calibration")
+    from edgedistill_calibration import calibrate
+
+    with run.console.progress("calibrate") as report:
+        bundle = calibrate(
+            run.bundle,
+            inputs().images.train,
+            run.settings.calibrate,
+            progress=lambda done, total: report(done, total, ""),
+        )
+    written = [role for role in ("model.int8", "model.int8-tensorrt") if bundle.has(role)]
+    run.console.say(f"calibrate: {', '.join(f'{role}.onnx' for role in written)} written")
+
+
+def _validate(run: Run, inputs: Callable[[], Inputs]) -> None:
+    from edgedistill_cli.measuring import validate_bundle
+
+    validate_bundle(run.bundle, run.console, run.settings.validate)
+
+
+def _profile(run: Run, inputs: Callable[[], Inputs]) -> None:
+    from edgedistill_cli.measuring import profile_bundle
+
+    profile_bundle(run.bundle, run.console, run.settings.profile)
+
+
+def _report(run: Run, inputs: Callable[[], Inputs]) -> None:
+    from edgedistill_deploy.report import write_report
+
+    run.console.say(f"report: {write_report(run.bundle)}")
+
+
+_WORK: dict[str, Callable[[Run, Callable[[], Inputs]], None]] = {
+    "distill": _distill,
+    "export": _export,
+    "calibrate": _calibrate,
+    "validate": _validate,
+    "profile": _profile,
+    "report": _report,
+}
+
+
+def _require(library: str, extra: str, purpose: str) -> None:
+    """Fail with the command that installs what a stage needs, before the stage loads anything."""
+    import importlib.util
+
+    if importlib.util.find_spec(library) is None:
+        raise MissingDependencyError(library, extra, purpose)

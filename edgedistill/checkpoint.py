@@ -1,0 +1,35 @@
+"""The full state of a training run after an epoch, so that a killed run goes on as if nothing had happened."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.files import written_whole
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors and plain values whole or not at all."""
+    with written_whole(path) as temporary:
+        torch.save(state, temporary)
+
+
+def read_checkpoint(path: Path, fingerprint: str) -> dict[str, Any] | None:
+    """Read a checkpoint without running code from it; None where there is none.
+
+    Raises:
+        EdgeDistillError: it is unreadable, or was made by a run with other settings or other images.
+    """
+    if not path.is_file():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # truncated zip, foreign pickle: torch raises many kinds
+        raise EdgeDistillError(f"The checkpoint {path} cannot be read; delete it to train from the start.") from error
+    if state.get("fingerprint") != fingerprint:
+        raise EdgeDistillError(
+            f"The checkpoint {path} belongs to a run with other settings or images; choose another folder, or delete it to"
+            " train from the start."
+        )
+    return state

@@ -1,0 +1,120 @@
+"""Settings of the training side, one frozen value per stage, checked when made. No torch, so that settings can be read
+and refused before anything heavy is loaded.
+"""
+
+from dataclasses import dataclass
+
+from edgedistill_deploy.errors import UsageError, nearest_names
+
+SCHEDULES = ("cosine", "step", "constant")
+NORMALISATIONS = ("center", "standardize")
+ALIGNMENTS = ("learned", "procrustes")
+SUBSPACE_METHODS = ("prca", "prca_indefinite", "pca", "gradient", "random", "identity")
+AUGMENTATION_NAMES = ("none", "crop", "crop-flip", "resized-crop", "resized-crop-flip")
+COMPUTES = ("auto", "cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistillConfig:
+    """How a student is trained (Chormai et al. 2026, section 3; `docs/method.md`).
+
+    The defaults are for a student trained from scratch in tens of epochs; the paper's own settings are 100 epochs, batch
+    size 32, learning rate 1e-3 halved every 25 epochs.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch_size: images a step.
+        learning_rate: peak learning rate of AdamW.
+        weight_decay: AdamW's.
+        schedule: `cosine` (with a linear warm-up over the first tenth of the steps), `step` (halved every quarter of the epochs)
+            or `constant`.
+        gradient_clip: largest norm of the gradient; 0 leaves it alone.
+        lambda_kd, lambda_layer, lambda_task: weights of the subtask-logit, layer and label terms.
+        temperature: T of the logit term.
+        method: which subspace: prca (default), prca_indefinite, pca, gradient, random, identity.
+        positions: positions drawn from each image's map for the subspaces; 0 uses all.
+        student_normalisation: how student features are brought to the subspace's scale: center or standardize.
+        alignment: how the rotation is found: learned or procrustes.
+        augment: none, crop, crop-flip, resized-crop or resized-crop-flip. Flips suit photographs, not characters.
+        seed: fixes initialisation, image order, augmentation and drawn positions.
+        workers: processes that decode images.
+        compute: where training runs: auto, cpu, cuda or mps.
+    """
+
+    epochs: int = 30
+    batch_size: int = 64
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-3
+    schedule: str = "cosine"
+    gradient_clip: float = 1.0
+    lambda_kd: float = 1.0
+    lambda_layer: float = 1.0
+    lambda_task: float = 0.0
+    temperature: float = 4.0
+    method: str = "prca"
+    positions: int = 20
+    student_normalisation: str = "center"
+    alignment: str = "learned"
+    augment: str = "crop-flip"
+    seed: int = 0
+    workers: int = 0
+    compute: str = "auto"
+
+    def __post_init__(self) -> None:
+        for key in ("epochs", "batch_size"):
+            check_at_least(key, getattr(self, key), 1)
+        for key in ("positions", "seed", "workers"):
+            check_at_least(key, getattr(self, key), 0)
+        for key in ("learning_rate", "temperature"):
+            check_above_zero(key, getattr(self, key))
+        for key in ("weight_decay", "gradient_clip", "lambda_kd", "lambda_layer", "lambda_task"):
+            check_at_least(key, getattr(self, key), 0)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("method", self.method, SUBSPACE_METHODS)
+        check_choice("student_normalisation", self.student_normalisation, NORMALISATIONS)
+        check_choice("alignment", self.alignment, ALIGNMENTS)
+        check_choice("augment", self.augment, AUGMENTATION_NAMES)
+        check_choice("compute", self.compute, COMPUTES)
+        if not (self.lambda_kd or self.lambda_layer or self.lambda_task):
+            raise UsageError(
+                "lambda_kd, lambda_layer and lambda_task are all 0, which leaves nothing to learn from; set one above 0."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportConfig:
+    """How a student becomes a bundle.
+
+    Attributes:
+        opset: ONNX operator set; 20 is what ONNX Runtime 1.17 and TensorRT 10.3 read.
+        reference_megabytes: budget for the evaluation images stored in the bundle; a seeded sample is stored when they
+            do not fit, none at 0.
+        seed: fixes that sample.
+    """
+
+    opset: int = 20
+    reference_megabytes: float = 64.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_at_least("opset", self.opset, 18)
+        check_at_least("reference_megabytes", self.reference_megabytes, 0)
+        check_at_least("seed", self.seed, 0)
+
+
+def check_at_least(key: str, value: float, least: float) -> None:
+    """Refuse a number below `least`, or one that is not finite."""
+    if not least <= value < float("inf"):
+        raise UsageError(f"{key} must be a number of at least {least}, and {value} was given.")
+
+
+def check_above_zero(key: str, value: float) -> None:
+    """Refuse a number that is not finite and above zero."""
+    if not 0 < value < float("inf"):
+        raise UsageError(f"{key} must be a number above 0, and {value} was given.")
+
+
+def check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Refuse a name that is not among the allowed ones."""
+    if value not in allowed:
+        raise UsageError(f"{key} cannot be {value!r}.{nearest_names(value, allowed)}")

@@ -1,0 +1,34 @@
+"""What a model costs, whatever the machine: parameters and multiply-adds."""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from edgedistill.modes import evaluating
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCost:
+    """Parameters and the multiply-adds of one image."""
+
+    parameters: int
+    multiply_adds: int
+
+    def to_json(self) -> dict[str, int]:
+        """Return the fields as a dictionary."""
+        return asdict(self)
+
+
+def count_cost(model: nn.Module, image_size: tuple[int, int]) -> ModelCost:
+    """Count by running one zero image (1, 3, H, W) through the model.
+
+    Multiply-adds are those of convolutions, matrix products and attention, as torch's own counter sees them; half of
+    what it calls floating-point operations.
+    """
+    device = next(model.parameters()).device
+    with evaluating(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, *image_size, device=device))
+    parameters = sum(each.numel() for each in model.parameters())
+    return ModelCost(parameters=parameters, multiply_adds=counter.get_total_flops() // 2)

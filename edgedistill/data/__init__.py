@@ -1,0 +1,1 @@
+"""Images for training: splits that cannot leak, augmentation, and the loader."""

@@ -1,0 +1,25 @@
+"""Where images come from, by the name a user types."""
+
+from importlib import resources
+from pathlib import Path
+
+from edgedistill_deploy.errors import UsageError
+from edgedistill_deploy.images import ImageSplits, open_images
+
+EMBEDDED = "embedded:"
+
+
+def open_source(source: str) -> ImageSplits:
+    """Open `embedded:digits` (ships with EdgeDistill), `npz:FILE`, or an image folder.
+
+    Raises:
+        UsageError: no such source.
+        DataError: it holds no usable images.
+    """
+    if not source.startswith(EMBEDDED):
+        return open_images(source)
+    name = source.removeprefix(EMBEDDED)
+    path = Path(str(resources.files("edgedistill").joinpath("embedded", f"{name}.npz")))
+    if not path.is_file():
+        raise UsageError(f"There is no embedded data set {source!r}; the one that ships is embedded:digits.")
+    return open_images(f"npz:{path}")

@@ -1,0 +1,145 @@
+"""Training, validation and test images of a subtask, with nothing of one in another."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgedistill_deploy.errors import DataError
+from edgedistill_deploy.images import ImageSet, ImageSplits
+
+VALIDATION_FRACTION = 0.2  # of the training images, as in the paper
+TEST_FRACTION = 0.2  # of all images, where the source has no test split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubtaskImages:
+    """The subtask's images; labels are positions in the subtask.
+
+    `test` is None where the source gives its own validation split but no test split; `notes` say in words what was left
+    out or moved.
+    """
+
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def evaluation(self) -> ImageSet:
+        """The images that judge the finished expert: test, or validation where there is no test split."""
+        return self.test if self.test is not None else self.validation
+
+
+def split_for_subtask(
+    source: ImageSplits,
+    class_names: Sequence[str],
+    *,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> SubtaskImages:
+    """Keep the subtask's classes and make the splits that the source does not have.
+
+    A source with one split is divided 64 / 16 / 20 into training, validation and test images; one with train and test
+    gives 20 % of train to validation. Which image goes where hangs on its content and the seed alone, so neither file
+    names nor their order matter, and an image added later moves no other. An image whose content stands in a later split
+    (validation, test) is taken out of the earlier one.
+
+    Raises:
+        DataError: a class has too few images for the splits, or none.
+    """
+    train = _restricted(source.train, class_names, "training")
+    validation = _restricted(source.validation, class_names, "validation") if source.validation else None
+    test = _restricted(source.test, class_names, "test") if source.test else None
+    _read_digests([each for each in (train, validation, test) if each is not None], progress)
+    if validation is None and test is None:
+        train, test = _hold_out(train, TEST_FRACTION, f"test|{seed}")
+    if validation is None:
+        train, validation = _hold_out(train, VALIDATION_FRACTION, f"validation|{seed}")
+    return _without_leaks(train, validation, test)
+
+
+def _digests(images: ImageSet) -> list[str]:
+    return [images.digest(index) for index in range(len(images))]
+
+
+def _read_digests(sets: Sequence[ImageSet], progress: Callable[[int, int], None] | None) -> None:
+    """Compute every digest once, saying how far it is; the sets remember them."""
+    total = sum(map(len, sets))
+    done = 0
+    for images in sets:
+        for index in range(len(images)):
+            images.digest(index)
+            done += 1
+            if progress is not None and (done % 100 == 0 or done == total):
+                progress(done, total)
+
+
+def _restricted(images: ImageSet, class_names: Sequence[str], split: str) -> ImageSet:
+    missing = [name for name in class_names if name not in images.class_names]
+    if missing:
+        have = ", ".join(images.class_names[:10]) + (", ..." if len(images.class_names) > 10 else "")
+        raise DataError(
+            f"The {split} images have no class {', '.join(map(repr, missing))} of the subtask; they have: {have}. Name"
+            " the class folders as the teacher spells its classes."
+        )
+    kept = images.with_classes(class_names)
+    counts = np.bincount(kept.labels, minlength=len(class_names))
+    empty = [name for name, count in zip(class_names, counts, strict=True) if count == 0]
+    if empty:
+        raise DataError(
+            f"The {split} images hold none of class {', '.join(map(repr, empty))}; add images or leave the class out of"
+            " the subtask."
+        )
+    return kept
+
+
+def _hold_out(images: ImageSet, fraction: float, salt: str) -> tuple[ImageSet, ImageSet]:
+    """Divide each class by the order of its images' salted digests: the first `fraction` is held out."""
+    order = [hashlib.sha256(f"{salt}|{each}".encode()).digest() for each in _digests(images)]
+    held: list[int] = []
+    for label, name in enumerate(images.class_names):
+        members = sorted(np.flatnonzero(images.labels == label).tolist(), key=lambda index: order[index])
+        count = max(1, round(fraction * len(members)))
+        if len(members) < 2:
+            raise DataError(
+                f"Class {name!r} has {len(members)} image, too few to hold any out for {salt.split('|')[0]}; add images"
+                " or give the data as train/, val/ and test/ folders."
+            )
+        held.extend(members[:count])
+    chosen = np.zeros(len(images), dtype=bool)
+    chosen[held] = True
+    return images.select(np.flatnonzero(~chosen)), images.select(np.flatnonzero(chosen))
+
+
+def _without_leaks(
+    train: ImageSet, validation: ImageSet, test: ImageSet | None
+) -> SubtaskImages:
+    notes: list[str] = []
+    later: set[str] = set(_digests(test)) if test is not None else set()
+    validation, removed = _excluding(validation, later)
+    _note(notes, removed, "validation", "test")
+    train, removed = _excluding(train, later | set(_digests(validation)))
+    _note(notes, removed, "training", "validation or test")
+    for split, images in (("training", train), ("validation", validation)):
+        absent = set(range(len(images.class_names))) - set(images.labels.tolist())
+        if absent:
+            name = images.class_names[min(absent)]
+            raise DataError(
+                f"After removing images that stand in another split too, no {split} image of class {name!r} is left; the"
+                " splits overlap."
+            )
+    return SubtaskImages(train=train, validation=validation, test=test, notes=tuple(notes))
+
+
+def _excluding(images: ImageSet, forbidden: set[str]) -> tuple[ImageSet, int]:
+    kept = [index for index, digest in enumerate(_digests(images)) if digest not in forbidden]
+    removed = len(images) - len(kept)
+    return (images if removed == 0 else images.select(kept)), removed
+
+
+def _note(notes: list[str], removed: int, split: str, other: str) -> None:
+    if removed:
+        plural = "images" if removed > 1 else "image"
+        notes.append(f"{removed} {split} {plural} left out: the same content stands in {other}.")

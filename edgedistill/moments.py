@@ -1,0 +1,97 @@
+"""Second moments of activations and contexts, gathered in one pass in double precision."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moments:
+    """Moments of activations a and contexts c over `count` samples (Chormai et al. 2026, section 2), all float64.
+
+    Attributes:
+        count: samples, that is positions of images.
+        mean: mu = E[a], (D,).
+        activation_covariance: A = E[(a - mu)(a - mu)^T], (D, D).
+        context_moment: G = E[c c^T], (D, D); contexts are not centred.
+        cross_moment: X = E[(a - mu) c^T], (D, D).
+    """
+
+    count: int
+    mean: Tensor
+    activation_covariance: Tensor
+    context_moment: Tensor
+    cross_moment: Tensor
+
+
+class MomentAccumulator:
+    """Gathers moments block by block; memory is O(D^2), whatever the number of samples.
+
+    Every block is centred on its own mean, and blocks are merged as in Chan, Golub & LeVeque 1983, so a mean that is
+    large beside the spread costs no digits. Accumulators merge in any order and split up to rounding, which is what a
+    reduction over processes needs.
+    """
+
+    def __init__(self, width: int, device: torch.device | str = "cpu") -> None:
+        zeros = torch.zeros(width, dtype=torch.float64, device=device)
+        square = torch.zeros(width, width, dtype=torch.float64, device=device)
+        self.count = 0
+        self._mean = zeros
+        self._context_mean = zeros.clone()
+        self._activation_scatter = square
+        self._context_scatter = square.clone()
+        self._cross_scatter = square.clone()
+
+    def update(self, activation: Tensor, context: Tensor) -> None:
+        """Add samples: activations (n, D) and the contexts (n, D) at the same positions, of any float type."""
+        if not len(activation):
+            return
+        a, c = (each.detach().to(self._mean) for each in (activation, context))
+        mean, context_mean = a.mean(0), c.mean(0)
+        a = a - mean
+        # sum((a - mean) c^T) equals sum((a - mean)(c - context_mean)^T), which merges like a covariance.
+        self._add(len(a), mean, context_mean, a.T @ a, c.T @ c, a.T @ (c - context_mean))
+
+    def merge(self, other: "MomentAccumulator") -> None:
+        """Add what another accumulator of the same width has gathered."""
+        self._add(
+            other.count,
+            other._mean.to(self._mean),
+            other._context_mean.to(self._mean),
+            other._activation_scatter.to(self._mean),
+            other._context_scatter.to(self._mean),
+            other._cross_scatter.to(self._mean),
+        )
+
+    def _add(
+        self,
+        count: int,
+        mean: Tensor,
+        context_mean: Tensor,
+        activation_scatter: Tensor,
+        context_scatter: Tensor,
+        cross_scatter: Tensor,
+    ) -> None:
+        total = self.count + count
+        if not total:
+            return
+        step, context_step = mean - self._mean, context_mean - self._context_mean
+        weight = self.count * count / total
+        self._activation_scatter += activation_scatter + weight * torch.outer(step, step)
+        self._context_scatter += context_scatter
+        self._cross_scatter += cross_scatter + weight * torch.outer(step, context_step)
+        self._mean += step * (count / total)
+        self._context_mean += context_step * (count / total)
+        self.count = total
+
+    def moments(self) -> Moments:
+        """Return the moments of all samples so far, on the CPU; of none they are NaN."""
+        count = self.count or float("nan")
+        return Moments(
+            count=self.count,
+            mean=self._mean.cpu().clone(),
+            activation_covariance=(self._activation_scatter / count).cpu(),
+            context_moment=(self._context_scatter / count).cpu(),
+            cross_moment=(self._cross_scatter / count).cpu(),
+        )

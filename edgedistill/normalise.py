@@ -1,0 +1,28 @@
+"""From the uint8 images of the preprocessing contract to the floats a network was trained on."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalise(nn.Module):
+    """uint8 images (N, H, W, 3) to float32 (N, 3, H, W): x / 255, minus mean, over standard deviation, per channel.
+
+    The same module stands before the teacher, the student in training, and inside every exported graph, so no device has
+    to know the numbers.
+    """
+
+    norm_scale: Tensor
+    norm_shift: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        spread = torch.tensor(std, dtype=torch.float64).view(1, 3, 1, 1)
+        centre = torch.tensor(mean, dtype=torch.float64).view(1, 3, 1, 1)
+        self.register_buffer("norm_scale", (1 / (255 * spread)).float(), persistent=False)
+        self.register_buffer("norm_shift", (-centre / spread).float(), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Normalise uint8 (N, H, W, 3) to float32 (N, 3, H, W)."""
+        return image.permute(0, 3, 1, 2).float() * self.norm_scale + self.norm_shift

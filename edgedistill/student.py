@@ -1,0 +1,96 @@
+"""The student: a timm model by name, made narrower on request, with one output per subtask class."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from edgedistill.teacher import set_image_size
+from edgedistill_deploy.errors import UsageError, nearest_names
+
+# A width is rounded to a multiple of this, which keeps SIMD lanes and group counts whole.
+CHANNEL_STEP = 4
+
+
+def build_student(
+    name: str, class_count: int, *, width: float = 1.0, image_size: tuple[int, int] | None = None, seed: int = 0
+) -> nn.Module:
+    """Create an untrained timm model.
+
+    Args:
+        name: `timm:NAME`.
+        class_count: C, the number of subtask classes.
+        width: factor on every layer's channels; for the families that take their widths as arguments (ResNet, ConvNeXt,
+            ViT, ...). The mobile families carry the width in their names (`mobilenetv4_conv_small_050`).
+        image_size: (H, W), for models whose weights depend on it.
+        seed: fixes the initial weights; torch's own generator is left as it was.
+
+    Raises:
+        UsageError: no such model, or a width that this family cannot take.
+    """
+    timm_name = name.removeprefix("timm:")
+    if not timm.is_model(timm_name):
+        raise UsageError(f"timm has no model {timm_name!r}.{nearest_names(timm_name, timm.list_models())}")
+    if not 0 < width <= 4:
+        raise UsageError(f"The student width is a factor above 0 and at most 4, and {width} was given.")
+    arguments = {} if width == 1.0 else _scaled_arguments(timm_name, width)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        student: nn.Module = timm.create_model(timm_name, pretrained=False, num_classes=class_count, **arguments)
+    if image_size is not None:
+        set_image_size(student, image_size)
+    return student
+
+
+def _scaled_arguments(timm_name: str, width: float) -> Mapping[str, Any]:
+    """Return the constructor arguments that make this model `width` times as wide."""
+    reference = timm.create_model(timm_name, pretrained=False, num_classes=2)
+    for family in (_resnet_arguments, _staged_arguments, _token_arguments):
+        arguments = family(reference, width)
+        if arguments:
+            return arguments
+    raise UsageError(
+        f"The width of {timm_name} cannot be scaled by a factor; choose a narrower model by name instead."
+        + _narrower_names(timm_name)
+    )
+
+
+def _scale(channels: int, width: float, step: int = CHANNEL_STEP) -> int:
+    return max(step, round(channels * width / step) * step)
+
+
+def _resnet_arguments(reference: nn.Module, width: float) -> Mapping[str, Any]:
+    if not isinstance(reference, timm.models.ResNet):
+        return {}
+    # ResNet's own default; a bottleneck's output is four times its entry here.
+    channels = (64, 128, 256, 512)
+    arguments: dict[str, Any] = {"channels": tuple(_scale(each, width) for each in channels)}
+    deep_stem = isinstance(reference.conv1, nn.Sequential)
+    if deep_stem:
+        arguments["stem_width"] = _scale(int(reference.conv1[0].out_channels), width)
+    return arguments
+
+
+def _staged_arguments(reference: nn.Module, width: float) -> Mapping[str, Any]:
+    """Families with one `dims` tuple for their stages: ConvNeXt and its relatives."""
+    if not isinstance(reference, timm.models.ConvNeXt):
+        return {}
+    return {"dims": tuple(_scale(int(info["num_chs"]), width) for info in reference.feature_info)}
+
+
+def _token_arguments(reference: nn.Module, width: float) -> Mapping[str, Any]:
+    """Plain vision transformers: fewer heads of the same size."""
+    if not isinstance(reference, timm.models.VisionTransformer):
+        return {}
+    heads = int(reference.blocks[0].attn.num_heads)
+    kept = max(1, round(heads * width))
+    return {"embed_dim": reference.embed_dim // heads * kept, "num_heads": kept}
+
+
+def _narrower_names(timm_name: str) -> str:
+    stem = timm_name.rsplit("_", 1)[0]
+    family = [each for each in timm.list_models(f"{stem}*") if each != timm_name]
+    return nearest_names(timm_name, family)
+

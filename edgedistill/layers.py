@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -33,7 +33,7 @@ def resolve_layer(model: nn.Module, name: str) -> nn.Module:
     Raises:
         UsageError: there is none; the message lists the nearest names.
     """
-    modules = {each: module for each, module in model.named_modules() if each}
+    modules: dict[str, nn.Module] = {each: module for each, module in model.named_modules() if each}
     if name not in modules:
         raise UsageError(f"{type(model).__name__} has no layer {name!r}.{nearest_names(name, modules)}")
     return modules[name]
@@ -75,7 +75,8 @@ class _Tap:
                 " layer that contains it."
             )
         self.outputs[self.name] = output
-        return _copied(output)
+        copy: Output = _copied(output)
+        return copy
 
 
 def _copied(output: Any) -> Any:
@@ -104,7 +105,7 @@ def as_map(output: Output, model: nn.Module, name: str) -> Tensor:
     Raises:
         EdgeDistillError: the output is none of these; the message names the layer and the shape.
     """
-    first = output[0] if isinstance(output, (tuple, list)) and output else output
+    first = _tensor_of(output)
     if isinstance(first, Tensor):
         if first.ndim == 4:
             return first.permute(0, 3, 1, 2) if _is_channels_last(model, name) else first
@@ -158,12 +159,55 @@ def _trace(model: nn.Module, image_size: tuple[int, int]) -> None:
         model(torch.zeros(1, 3, *image_size, device=parameter.device, dtype=parameter.dtype))
 
 
+def maps_and_contexts(
+    model: nn.Module, names: Sequence[str], images: Tensor, scalar: Callable[[Any], Tensor]
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return {layer: (map, gradient of a scalar with respect to it)}, both (N, D, H, W) and detached.
+
+    One forward and one backward pass serve all layers. The backward pass stops at the shallowest one; gradients, modes and
+    `requires_grad` of the model stay as they were. A map the scalar does not depend on has a gradient of 0.
+
+    Args:
+        model: runs in evaluation mode.
+        names: layers.
+        images: normalised (N, 3, H, W).
+        scalar: turns what the model returns into a scalar tensor.
+    """
+    with _frozen(model), evaluating(model), torch.enable_grad(), capture(model, names) as outputs:
+        # With all parameters frozen, it is the input that makes the graph.
+        total = scalar(model(images.detach().clone().requires_grad_(True)))
+        maps = [as_map(outputs[name], model, name) for name in names]
+        tensors = [_tensor_of(outputs[name]) for name in names]
+        gradients = torch.autograd.grad(total, tensors, allow_unused=True, materialize_grads=True)
+    contexts = (as_map(each, model, name) for each, name in zip(gradients, names, strict=True))
+    return {name: (each.detach(), context) for name, each, context in zip(names, maps, contexts, strict=True)}
+
+
+def _tensor_of(output: Any) -> Any:
+    """Return the tensor that `as_map` reads: the graph runs through it, not through its map."""
+    return output[0] if isinstance(output, (tuple, list)) and output else output
+
+
+@contextlib.contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """Let no parameter ask for a gradient inside the block."""
+    asked = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    model.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, requires_grad in asked.items():
+            parameter.requires_grad_(requires_grad)
+
+
 def pair_layers(teacher: nn.Module, student: nn.Module, image_size: tuple[int, int]) -> tuple[LayerPair, ...]:
     """Pair up to four layers of teacher and student, from shallow to deep.
 
     Candidates are the ends of the stages that timm declares (`feature_info`), else the last layer at each map size. Where
     both networks shrink their maps, the deepest four of the teacher are matched in order to student layers whose map
-    sizes agree best; a network of constant map size (a vision transformer) offers evenly spaced depths instead.
+    sizes agree best; a network of constant map size (a vision transformer) offers evenly spaced depths instead. A map that
+    the logits do not depend on is no candidate: after the last attention of a vision transformer only the class token
+    counts, so its last block's patches have no context and teach nothing.
 
     Args:
         teacher: a classifier of normalised images (N, 3, H, W).
@@ -196,7 +240,21 @@ def _levels(model: nn.Module, image_size: tuple[int, int]) -> dict[str, Shape]:
             f"{type(model).__name__} has no layer whose output is a map, so its layers cannot be paired automatically; name"
             " the pairs."
         )
-    return map_shapes(model, names, image_size)
+    shapes = map_shapes(model, names, image_size)
+    contexts = maps_and_contexts(model, names, _noise(model, image_size), _weighted_sum)
+    heard = [name for name in names if bool(contexts[name][1].any())]
+    return {name: shapes[name] for name in heard or names}
+
+
+def _noise(model: nn.Module, image_size: tuple[int, int]) -> Tensor:
+    """Return two images of noise, always the same; on grey ones many a ReLU would pass nothing."""
+    draws = torch.randn(2, 3, *image_size, generator=torch.Generator().manual_seed(0))
+    return draws.to(next(model.parameters()))
+
+
+def _weighted_sum(logits: Tensor) -> Tensor:
+    # Uneven weights: the plain sum of logits may be constant by construction.
+    return (logits * torch.arange(1, logits.shape[-1] + 1).to(logits)).sum()
 
 
 def _last_at_each_size(model: nn.Module, image_size: tuple[int, int]) -> list[str]:
@@ -230,9 +288,7 @@ def _spread(levels: Mapping[str, Shape], count: int) -> list[tuple[str, Shape]]:
     return [items[len(items) * (step + 1) // count - 1] for step in range(count)]
 
 
-def _size_disagreement(
-    left: Sequence[tuple[str, Shape]], right: Sequence[tuple[str, Shape]]
-) -> float:
+def _size_disagreement(left: Sequence[tuple[str, Shape]], right: Sequence[tuple[str, Shape]]) -> float:
     """Sum over pairs of how many halvings their map sizes are apart."""
     pairs = zip(left, right, strict=True)
     return sum(abs(math.log2(a[1] * a[2] / (b[1] * b[2]))) / 2 for (_, a), (_, b) in pairs)

@@ -1,0 +1,156 @@
+"""Losses between a student and its teacher: in the relevant subspace of a layer, and between logits."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import orthogonal
+
+from edgedistill.config import ALIGNMENTS, NORMALISATIONS, check_choice
+from edgedistill.subspace import Subspace
+from edgedistill_deploy.errors import UsageError
+
+MOMENTUM = 0.1
+EPSILON = 1e-5
+REFRESH_STEPS = 8
+
+
+class SubspaceLoss(nn.Module):
+    """Squared distance of the rotated student to the teacher inside a subspace (Chormai et al. 2026, section 4).
+
+    The teacher's side is t = U^T (a - mu). The student's is r = R h', with h' the student's features less their mean per
+    channel and R orthogonal (K, K), or with orthonormal rows (D, K) where the student is wider than the teacher. The loss is
+    the mean over images and positions of |r - t|^2 / V: a student that says nothing (r = 0) costs 1 in expectation.
+
+    Args:
+        subspace: of the teacher's layer; its rank is the student's width, or the teacher's where that is smaller.
+        student_width: K, channels of the student's layer.
+        student_normalisation: `center` subtracts the channels' means (of the batch in training, where a running mean is kept
+            with momentum 0.1; the running mean in evaluation), as the paper says. `standardize` also divides by the
+            batch's standard deviations in training, as the authors' published code does.
+        alignment: `learned` makes R a parameter that stays orthogonal. `procrustes` computes it: the polar factor of the
+            running cross-covariance of t and h', refreshed every few steps. For as many student channels as directions
+            this is the R of least loss.
+
+    Raises:
+        UsageError: an unknown option, or a subspace whose rank does not fit the student's width.
+    """
+
+    basis: Tensor
+    mean: Tensor
+    scale: Tensor
+    running_mean: Tensor
+
+    def __init__(
+        self,
+        subspace: Subspace,
+        student_width: int,
+        student_normalisation: str = "center",
+        alignment: str = "learned",
+    ) -> None:
+        super().__init__()
+        check_choice("student_normalisation", student_normalisation, NORMALISATIONS)
+        check_choice("alignment", alignment, ALIGNMENTS)
+        width, rank = subspace.basis.shape
+        if rank != min(width, student_width):
+            raise UsageError(
+                f"The subspace of layer {subspace.layer!r} has rank {rank}, and a student of {student_width} channels needs"
+                f" {min(width, student_width)}; find the subspaces with the student's widths as ranks."
+            )
+        self._standardize = student_normalisation == "standardize"
+        self.register_buffer("basis", subspace.basis.float())
+        self.register_buffer("mean", subspace.mean.float().view(1, -1, 1, 1))
+        self.register_buffer("scale", torch.tensor(subspace.scale, dtype=torch.float32))
+        self.register_buffer("running_mean", torch.zeros(student_width))
+        rotations = {"learned": LearnedRotation, "procrustes": ProcrustesRotation}
+        self.rotation = rotations[alignment](student_width, rank)
+
+    def forward(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:
+        """Return the loss of student (N, K, H', W') against teacher (N, D, H, W) as a scalar."""
+        student_map, teacher_map = pool_to_smaller(student_map, teacher_map)
+        with torch.no_grad():
+            target = positions_of(teacher_map - self.mean) @ self.basis
+        student = self.rotation(self._normalised(positions_of(student_map)), target)
+        distance: Tensor = (student - target).square().sum(1).mean()
+        return distance / self.scale
+
+    def _normalised(self, student: Tensor) -> Tensor:
+        if not self.training:
+            return student - self.running_mean
+        mean = student.mean(0)
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, MOMENTUM)
+        centred = student - mean
+        if self._standardize:
+            return centred * torch.rsqrt(centred.square().mean(0) + EPSILON)
+        return centred
+
+
+class LearnedRotation(nn.Module):
+    """R (rank, K) as a parameter with orthonormal rows; starts as the identity."""
+
+    def __init__(self, student_width: int, rank: int) -> None:
+        super().__init__()
+        # Made without drawing random numbers, so that adding a layer pair does not change how a student starts.
+        linear = nn.Linear(student_width, rank, bias=False, device="meta").to_empty(device="cpu")
+        nn.init.eye_(linear.weight)
+        self.linear = orthogonal(linear)
+
+    def forward(self, student: Tensor, target: Tensor) -> Tensor:
+        """Rotate student vectors (n, K) to (n, rank); the target is not looked at."""
+        rotated: Tensor = self.linear(student)
+        return rotated
+
+
+class ProcrustesRotation(nn.Module):
+    """R (rank, K) in closed form from a running cross-covariance: the polar factor of E[t h'^T] (Schoenemann 1966)."""
+
+    cross_covariance: Tensor
+    weight: Tensor
+    step: Tensor
+
+    def __init__(self, student_width: int, rank: int) -> None:
+        super().__init__()
+        self.register_buffer("cross_covariance", torch.zeros(rank, student_width))
+        self.register_buffer("weight", torch.eye(rank, student_width))
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, student: Tensor, target: Tensor) -> Tensor:
+        """Rotate student vectors (n, K) to the target's (n, rank); in training, learn R from both."""
+        if self.training:
+            self._observe(student.detach(), target)
+        return student @ self.weight.T
+
+    @torch.no_grad()
+    def _observe(self, student: Tensor, target: Tensor) -> None:
+        self.cross_covariance.lerp_(target.T @ student / len(student), MOMENTUM)
+        if self.step % REFRESH_STEPS == 0:
+            left, _, right = torch.linalg.svd(self.cross_covariance, full_matrices=False)
+            # A new tensor: the old one is still needed by graphs that have not run backward.
+            self.weight = left @ right
+        self.step += 1
+
+
+def pool_to_smaller(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Average maps (N, *, H, W) of different sizes down to the smaller height and the smaller width."""
+    size = (min(left.shape[2], right.shape[2]), min(left.shape[3], right.shape[3]))
+    first, second = (
+        each if each.shape[2:] == size else F.adaptive_avg_pool2d(each, size) for each in (left, right)
+    )
+    return first, second
+
+
+def positions_of(values: Tensor) -> Tensor:
+    """Turn a map (N, D, H, W) into its vectors (N * H * W, D)."""
+    return values.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def distillation_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 4.0) -> Tensor:
+    """Return T^2 KL(softmax(z / T) || softmax(y / T)), mean over the batch, of logits (N, C) (Hinton et al. 2015).
+
+    A single class has a softmax that is constant, so its logit is set against a constant 0: the sigmoid's KL.
+    """
+    if student_logits.shape[1] == 1:
+        student_logits, teacher_logits = F.pad(student_logits, (0, 1)), F.pad(teacher_logits, (0, 1))
+    student = F.log_softmax(student_logits / temperature, dim=1)
+    teacher = F.log_softmax(teacher_logits / temperature, dim=1)
+    return temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)

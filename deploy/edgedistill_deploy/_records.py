@@ -1,0 +1,32 @@
+"""What the measured records share: plain JSON values, and where a record lies in the bundle."""
+
+import math
+import re
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SCHEMA = 1
+
+
+def plain(value: Any) -> Any:
+    """Turn dataclasses, tuples, numpy values and paths into JSON values; a number that is not finite becomes None."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def record_path(bundle_path: Path, kind: str, device: str, runtime: str, precision: str) -> Path:
+    """Return BUNDLE/KIND/DEVICE-RUNTIME-PRECISION.json, each part reduced to letters, digits, dots, dashes and underscores."""
+    stem = "-".join(re.sub(r"[^A-Za-z0-9._-]+", "_", part) for part in (device, runtime, precision))
+    return bundle_path / kind / f"{stem}.json"

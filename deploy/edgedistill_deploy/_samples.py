@@ -1,0 +1,84 @@
+"""Statistics of latency samples: quantiles with intervals, and whether the samples are steady."""
+
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+Samples = NDArray[np.float64]
+OpenInterval = tuple[float | None, float | None]
+
+QUANTILES = {"p50_ms": 0.5, "p90_ms": 0.9, "p99_ms": 0.99}
+
+
+def quantiles(samples: Samples) -> dict[str, float]:
+    """Return p50, p90 and p99 by linear interpolation, in the samples' unit."""
+    return {
+        name: float(value)
+        for name, value in zip(QUANTILES, np.quantile(samples, list(QUANTILES.values())), strict=True)
+    }
+
+
+def quantile_intervals(samples: Samples, confidence: float = 0.95) -> dict[str, OpenInterval]:
+    """Return a distribution-free interval for each quantile, its ends being order statistics.
+
+    The number of samples below a quantile q is binomial (n, q); the ranks cut off at most (1 - confidence) / 2 on each side. An
+    end is None when there are too few samples for one (the upper end of p99 needs 368 at confidence 0.95). The samples are
+    taken as independent, which consecutive runs on a busy machine are not: the intervals are then too narrow.
+    """
+    ordered = np.sort(samples)
+    return {name: _order_interval(ordered, q, (1 - confidence) / 2) for name, q in QUANTILES.items()}
+
+
+def _order_interval(ordered: Samples, q: float, tail: float) -> OpenInterval:
+    cumulative = _binomial_cdf(len(ordered), q)
+    below = int(np.searchsorted(cumulative, tail, side="right"))  # count with P(X <= below - 1) <= tail
+    above = (
+        int(np.searchsorted(cumulative, 1 - tail, side="left")) + 1
+    )  # smallest rank with P(X >= rank) <= tail
+    low = float(ordered[below - 1]) if below >= 1 else None
+    return low, float(ordered[above - 1]) if above <= len(ordered) else None
+
+
+def _binomial_cdf(n: int, q: float) -> Samples:
+    """P(X <= k) for k = 0..n, from logarithms so that large n neither overflow nor underflow."""
+    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
+    k = np.arange(n + 1)
+    log_mass = (
+        log_factorial[n] - log_factorial[k] - log_factorial[n - k] + k * np.log(q) + (n - k) * np.log1p(-q)
+    )
+    cumulative: Samples = np.minimum(np.cumsum(np.exp(log_mass)), 1.0)
+    return cumulative
+
+
+def block_variation(samples: Samples, blocks: int = 5) -> float | None:
+    """Coefficient of variation of the medians of consecutive blocks; None with fewer than ten samples a block."""
+    if len(samples) < 10 * blocks:
+        return None
+    medians = np.array([np.median(block) for block in np.array_split(samples, blocks)])
+    return float(medians.std(ddof=1) / medians.mean()) if medians.mean() > 0 else None
+
+
+def drift(samples: Samples) -> float | None:
+    """Relative change of the median from the first third to the last; None with fewer than 30 samples.
+
+    A change that the scatter of the medians could explain (two standard errors, normal approximation) counts as 0.
+    """
+    if len(samples) < 30:
+        return None
+    third = len(samples) // 3
+    first, last = samples[:third], samples[-third:]
+    start, end = float(np.median(first)), float(np.median(last))
+    error = np.hypot(_median_error(first), _median_error(last))
+    if start <= 0 or abs(end - start) <= 2 * error:
+        return 0.0
+    return end / start - 1
+
+
+def _median_error(samples: Samples) -> float:
+    """Standard error of a median, from the ranks that hold it with probability 0.68."""
+    half = NormalDist().inv_cdf(0.84) * np.sqrt(len(samples)) / 2
+    low, high = np.quantile(
+        samples, [max(0.0, 0.5 - half / len(samples)), min(1.0, 0.5 + half / len(samples))]
+    )
+    return float(high - low) / 2

@@ -86,7 +86,7 @@ class SubspaceLoss(nn.Module):
 
 
 class LearnedRotation(nn.Module):
-    """R (rank, K) as a parameter with orthonormal rows; starts as the identity."""
+    """R (rank, K) as a parameter with orthonormal rows, or columns where rank > K; starts as the identity."""
 
     def __init__(self, student_width: int, rank: int) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgedistill.config import SUBSPACE_METHODS, check_choice
+from edgedistill.config import SUBSPACE_METHODS, check_at_least, check_choice
 from edgedistill.evidence import evidence, restrict_logits
 from edgedistill.layers import maps_and_contexts
 from edgedistill.moments import MomentAccumulator, Moments
@@ -94,7 +94,9 @@ def find_subspaces(
         DataError: there were no images.
         EdgeDistillError: a layer without variance in its subspace, or whose moments are not finite; it is named.
     """
-    _check_request(ranks, method, positions)
+    _check_request(ranks, method, positions, seed)
+    if not ranks:
+        return {}
     sizes = map_sizes or {}
     accumulators: dict[str, MomentAccumulator] = {}
     count = 0
@@ -108,9 +110,8 @@ def find_subspaces(
         keys = [zlib.crc32(image.tobytes()) for image in images.detach().cpu().numpy()]
         for name, (activation, context) in maps.items():
             pooled = _pool(activation, context, sizes.get(name))
-            samples = [_sample(each, keys, positions, seed) for each in pooled]
             accumulator = accumulators.setdefault(name, _accumulator_for(activation))
-            accumulator.update(*samples)
+            accumulator.update(*_sample(pooled, keys, positions, seed))
         count += len(images)
         if progress is not None:
             progress(count)
@@ -122,8 +123,9 @@ def find_subspaces(
     }
 
 
-def _check_request(ranks: Mapping[str, int], method: str, positions: int | None) -> None:
+def _check_request(ranks: Mapping[str, int], method: str, positions: int | None, seed: int) -> None:
     check_choice("method", method, SUBSPACE_METHODS)
+    check_at_least("seed", seed, 0)
     for name, rank in ranks.items():
         if rank < 1:
             raise UsageError(f"The rank of layer {name!r} must be at least 1, and {rank} was given.")
@@ -156,15 +158,17 @@ def _cell_lengths(length: int, count: int) -> Tensor:
     return end - start
 
 
-def _sample(values: Tensor, keys: Sequence[int], positions: int | None, seed: int) -> Tensor:
-    """Draw positions of each image's map (N, D, H, W); return the drawn vectors (N * P, D)."""
-    N, D, H, W = values.shape
-    rows = values.flatten(2).transpose(1, 2)
+def _sample(
+    maps: tuple[Tensor, Tensor], keys: Sequence[int], positions: int | None, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Draw the same positions of two maps (N, D, H, W), for each image its own; return two sets of vectors (N * P, D)."""
+    N, D, H, W = maps[0].shape
+    first, second = (each.flatten(2).transpose(1, 2) for each in maps)
     if positions is not None and positions < H * W:
         drawn = [np.random.default_rng((seed, key, H, W)).permutation(H * W)[:positions] for key in keys]
-        index = torch.from_numpy(np.stack(drawn)).to(values.device)
-        rows = rows.gather(1, index[:, :, None].expand(N, positions, D))
-    return rows.reshape(-1, D)
+        index = torch.from_numpy(np.stack(drawn)).to(first.device)[:, :, None].expand(N, positions, D)
+        first, second = first.gather(1, index), second.gather(1, index)
+    return first.reshape(-1, D), second.reshape(-1, D)
 
 
 def subspace_from(
@@ -179,25 +183,11 @@ def subspace_from(
     """
     check_choice("method", method, SUBSPACE_METHODS)
     _check_finite(moments, layer)
-    covariance = moments.activation_covariance
-    matrix = _MATRICES[method](moments, layer) if method in _MATRICES else None
-    if matrix is None:
-        directions = (
-            _random_directions(len(covariance), seed) if method == "random" else torch.eye(len(covariance))
-        )
-        directions = directions.to(covariance)
-        eigenvalues = _variance_along(directions, covariance)
-    else:
-        rising, vectors = torch.linalg.eigh(matrix)
-        eigenvalues, directions = rising.flip(0), vectors.flip(1)
+    _check_variance(moments, moments.activation_covariance.diagonal(), layer)
+    eigenvalues, directions = _directions(moments, layer, method, seed)
     basis = _with_fixed_signs(directions[:, :rank])
-    variance = _variance_along(basis, covariance)
-    total = float(variance.sum())
-    if not total > SMALLEST_VARIANCE * float(covariance.trace() + moments.mean.square().sum()):
-        raise EdgeDistillError(
-            f"The layer {layer!r} has no variance inside its subspace (method {method}, rank {rank}): its outputs there are"
-            " constant over the images. Pair another layer, or give more and more varied images."
-        )
+    variance = _variance_along(basis, moments.activation_covariance)
+    _check_variance(moments, variance, layer)
     return Subspace(
         layer=layer,
         mean=moments.mean,
@@ -206,6 +196,26 @@ def subspace_from(
         variance=variance,
         sample_count=moments.count,
     )
+
+
+def _directions(moments: Moments, layer: str, method: str, seed: int) -> tuple[Tensor, Tensor]:
+    """Return the eigenvalues (D,) and all directions (D, D) of a method, the most relevant first."""
+    covariance = moments.activation_covariance
+    if method in _MATRICES:
+        rising, vectors = torch.linalg.eigh(_MATRICES[method](moments, layer))
+        return rising.flip(0), vectors.flip(1)
+    width = len(covariance)
+    directions = _random_directions(width, seed) if method == "random" else torch.eye(width).double()
+    return _variance_along(directions, covariance), directions
+
+
+def _check_variance(moments: Moments, variance: Tensor, layer: str) -> None:
+    square = moments.activation_covariance.trace() + moments.mean.square().sum()
+    if not float(variance.sum()) > SMALLEST_VARIANCE * float(square):
+        raise EdgeDistillError(
+            f"The layer {layer!r} has no variance inside its subspace of rank {len(variance)}: its outputs there are constant"
+            " over the images. Pair another layer, or give more and more varied images."
+        )
 
 
 def _check_finite(moments: Moments, layer: str) -> None:
@@ -223,20 +233,19 @@ def relevance_matrix(moments: Moments, layer: str) -> Tensor:
     M = E[(sqrt(s) a' + c / sqrt(s))(...)^T] + s A + G / s, so it is positive semi-definite.
     """
     A, G = moments.activation_covariance, moments.context_moment
-    _check_above_zero(float(A.trace()), "activations are constant", layer)
-    _check_above_zero(float(G.trace()), "context is 0", layer)
+    cross = _cross(moments, layer)
     s = torch.sqrt(G.trace() / A.trace())
-    return _cross(moments, layer) + 2 * s * A + (2 / s) * G
+    return cross + 2 * s * A + (2 / s) * G
 
 
 def _cross(moments: Moments, layer: str) -> Tensor:
     """Return X + X^T, the matrix of plain PRCA (Chormai et al., TPAMI 2024), which may be indefinite."""
-    _check_above_zero(float(moments.context_moment.trace()), "context is 0", layer)
+    _check_context(moments, layer)
     return moments.cross_moment + moments.cross_moment.T
 
 
 def _gradient_moment(moments: Moments, layer: str) -> Tensor:
-    _check_above_zero(float(moments.context_moment.trace()), "context is 0", layer)
+    _check_context(moments, layer)
     return moments.context_moment
 
 
@@ -248,10 +257,11 @@ _MATRICES: dict[str, Callable[[Moments, str], Tensor]] = {
 }
 
 
-def _check_above_zero(trace: float, trouble: str, layer: str) -> None:
-    if not trace > 0:
+def _check_context(moments: Moments, layer: str) -> None:
+    if not float(moments.context_moment.trace()) > 0:
         raise EdgeDistillError(
-            f"The {trouble} on every image at layer {layer!r}, so nothing there tells the classes apart; pair another layer."
+            f"The context is 0 on every image at layer {layer!r}: the logits do not depend on its map (as after the last"
+            " attention of a transformer, where only the class token counts). Pair another layer, or use method pca."
         )
 
 

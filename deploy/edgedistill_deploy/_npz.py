@@ -1,0 +1,107 @@
+"""Arrays out of .npz files that may come from anywhere: no pickle, and every size checked before it is read."""
+
+import math
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill_deploy.errors import EdgeDistillError
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArraySpec:
+    """What an array must be: its dtype kinds ("u", "iu", "U"), its numbers of axes, and how to say that in words."""
+
+    kinds: str
+    axes: tuple[int, ...]
+    description: str
+    item_bytes: int | None = None
+    required: bool = True
+
+
+def read_arrays(
+    path: Path, specs: Mapping[str, ArraySpec], error: type[EdgeDistillError], *, limit_bytes: int
+) -> Arrays:
+    """Read the named arrays; others in the file are left alone.
+
+    Raises `error`, naming the file, for a missing file, one that is no .npz, missing or ill-typed arrays, and arrays that
+    together exceed `limit_bytes`.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            headers = _headers(archive, path, specs, error)
+            _check_total(path, headers, limit_bytes, error)
+            return {name: _array(archive, name) for name in headers}
+    except FileNotFoundError as cause:
+        raise error(f"{path} does not exist.") from cause
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+        RuntimeError,
+    ) as cause:
+        raise error(f"{path} cannot be read as .npz: {' '.join(str(cause).split())}.") from cause
+
+
+def _headers(
+    archive: zipfile.ZipFile, path: Path, specs: Mapping[str, ArraySpec], error: type[EdgeDistillError]
+) -> dict[str, int]:
+    """Return the size in bytes of each array that is wanted and there."""
+    members = {info.filename: info for info in archive.infolist()}
+    sizes = {}
+    for name, spec in specs.items():
+        info = members.get(f"{name}.npy")
+        if info is not None:
+            with archive.open(info) as stream:
+                sizes[name] = _checked_header(stream, info.file_size, f"{path}: {name}", spec, error)
+        elif spec.required:
+            present = ", ".join(sorted(each.removesuffix(".npy") for each in members)) or "nothing"
+            raise error(f"{path} lacks the array {name} ({spec.description}); it holds {present}.")
+    return sizes
+
+
+def _checked_header(
+    stream: IO[bytes], member_bytes: int, name: str, spec: ArraySpec, error: type[EdgeDistillError]
+) -> int:
+    shape, dtype = _read_header(stream)
+    fits = dtype.kind in spec.kinds and spec.item_bytes in (None, dtype.itemsize)
+    if not fits or len(shape) not in spec.axes:
+        raise error(f"{name} has dtype {dtype} and shape {shape}; it must be {spec.description}.")
+    size = math.prod(shape) * dtype.itemsize
+    if size > member_bytes:
+        raise error(f"{name} claims {size} bytes, but the file holds {member_bytes} for it; it is damaged.")
+    return size
+
+
+def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    elif version == (2, 0):
+        shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
+    else:
+        raise ValueError(f"unsupported .npy version {version}")
+    return shape, dtype
+
+
+def _check_total(path: Path, sizes: Mapping[str, int], limit: int, error: type[EdgeDistillError]) -> None:
+    total = sum(sizes.values())
+    if total > limit:
+        raise error(f"The arrays of {path} take {total} bytes, more than the {limit} that are read.")
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    with archive.open(f"{name}.npy") as stream:
+        array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+    return array

@@ -1,0 +1,97 @@
+"""One image from a file or from bytes, whatever its format and whatever is wrong with it."""
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from edgedistill_deploy._colour import rgb_of
+from edgedistill_deploy.errors import DataError
+
+MAX_PIXELS = 1 << 27  # 134 megapixels: more than any camera takes at once, 400 MB decoded
+
+# Only formats that decode inside this process: EPS, for one, would start Ghostscript on a file we do not know.
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000")
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+    + (".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2")
+)
+
+
+def read_image(source: Path | bytes) -> Image.Image:
+    """Return an image as RGB, upright, at its own size.
+
+    EXIF orientation is applied; transparency is composited on white; 16-bit grey is scaled to 8 bits; of an animation the
+    first frame is taken; colour profiles are ignored, as torchvision and timm do.
+
+    Raises DataError naming the file when it is missing, empty, broken, truncated, not an image, or larger than
+    `MAX_PIXELS` pixels.
+    """
+    if isinstance(source, bytes):
+        return _decoded(io.BytesIO(source), f"The image of {len(source)} bytes", len(source))
+    if not source.is_file():
+        problem = "is not a file" if source.exists() else "does not exist"
+        raise DataError(f"The image {source} {problem}.")
+    try:
+        with source.open("rb") as stream:
+            return _decoded(stream, str(source), source.stat().st_size)
+    except OSError as error:
+        raise DataError(f"{source} cannot be read: {error.strerror or error}.") from error
+
+
+def _decoded(stream: IO[bytes], name: str, byte_count: int) -> Image.Image:
+    if byte_count == 0:
+        raise DataError(f"{name} is empty (0 bytes); replace or remove it.")
+    try:
+        with _quiet(), Image.open(stream, formats=_available_formats()) as image:
+            _check_size(image)
+            return rgb_of(_upright(image))
+    except DataError as error:
+        raise DataError(f"{name} cannot be used: {error}.") from error
+    except (
+        Exception
+    ) as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error and more on broken files
+        raise DataError(
+            f"{name} cannot be read as an image: {_reason(error)}; replace or remove it."
+        ) from error
+
+
+def _check_size(image: Image.Image) -> None:
+    """Look at the size in the header, before anything is decoded."""
+    if image.width * image.height > MAX_PIXELS:
+        raise DataError(
+            f"{image.width} x {image.height} pixels are more than the {MAX_PIXELS} allowed; scale it down"
+        )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # noqa: BLE001  # unreadable metadata of whatever kind does not make the picture unreadable
+        return image.copy()
+
+
+def _available_formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Pillow warns about odd metadata and about large images; we check the size and take what decodes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return f"it is none of {', '.join(_available_formats())}"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"its header promises more than {MAX_PIXELS} pixels"
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,108 @@
+"""What a set of labelled images is, for everything that reads one."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from edgedistill_deploy.errors import UsageError, nearest_names
+from edgedistill_deploy.preprocess import Preprocess
+
+Labels = NDArray[np.int64]
+Indices = Sequence[int] | NDArray[np.integer] | NDArray[np.bool_]
+
+
+class ImageSet(Protocol):
+    """Labelled images, read one at a time. Values: selecting makes another set, over the same files or arrays."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes, in label order."""
+
+    @property
+    def labels(self) -> Labels:
+        """The labels (N,), positions in `class_names`; read-only."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> Image.Image:
+        """Return an image as RGB at its own size; DataError names the file that cannot be read."""
+
+    def digest(self, index: int) -> str:
+        """Return the sha256 of the source in hexadecimal, remembered once computed.
+
+        Of a file, its bytes; of an array, its shape as "HxW|" or "HxWx3|" followed by its pixels in row order.
+        """
+
+    def name(self, index: int) -> str:
+        """Return what to call an image in a message: its path, or the file and the row it has there."""
+
+    def select(self, indices: Indices) -> "ImageSet":
+        """Return the images at these positions, in this order; or those where a mask (N,) is true."""
+
+    def with_classes(self, class_names: Sequence[str]) -> "ImageSet":
+        """Keep only the images of these classes, labelled in the order given. UsageError for unknown names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSplits:
+    """A source of images: one class list, and up to three sets. A source without splits is all `train`."""
+
+    class_names: tuple[str, ...]
+    train: ImageSet
+    validation: ImageSet | None = None
+    test: ImageSet | None = None
+
+
+def batches(images: ImageSet, preprocess: Preprocess, batch_size: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield prepared images, uint8 (n, H, W, 3), in order, at most `batch_size` in memory at a time."""
+    if batch_size < 1:
+        raise UsageError(f"batch_size is {batch_size}; it must be 1 or more.")
+    return _batches(images, preprocess, batch_size)
+
+
+def _batches(images: ImageSet, preprocess: Preprocess, batch_size: int) -> Iterator[NDArray[np.uint8]]:
+    for start in range(0, len(images), batch_size):
+        rows = range(start, min(start + batch_size, len(images)))
+        yield np.stack([preprocess.apply(images.read(row)) for row in rows])
+
+
+def positions(indices: Indices) -> NDArray[np.int64]:
+    """Return indices or a mask as positions."""
+    given = np.asarray(indices)
+    return np.flatnonzero(given) if given.dtype == np.bool_ else given.astype(np.int64)
+
+
+def frozen_labels(labels: Sequence[int] | NDArray[np.integer]) -> Labels:
+    """Return a copy as int64 that nobody can write to."""
+    copy = np.array(labels, dtype=np.int64)
+    copy.setflags(write=False)
+    return copy
+
+
+def relabelled(
+    labels: Labels, class_names: tuple[str, ...], wanted: Sequence[str]
+) -> tuple[NDArray[np.int64], Labels]:
+    """Return the positions of the images of the wanted classes, and their labels in the wanted order."""
+    table = np.full(len(class_names), -1, dtype=np.int64)
+    for label, name in enumerate(_distinct(wanted)):
+        if name not in class_names:
+            raise UsageError(
+                f"There is no class {name!r} among the images.{nearest_names(name, class_names)}"
+            )
+        table[class_names.index(name)] = label
+    translated = table[labels]
+    rows = np.flatnonzero(translated >= 0)
+    return rows, translated[rows]
+
+
+def _distinct(names: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(names, str) or not names:
+        raise UsageError(f"The classes are {names!r}; give a list of at least one class name.")
+    repeated = sorted({name for name in names if list(names).count(name) > 1})
+    if repeated:
+        raise UsageError(f"The class {repeated[0]!r} is named twice; name each class once.")
+    return tuple(names)

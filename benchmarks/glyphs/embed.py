@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.glyphs.glyphset import TEST, GlyphSet, read_glyphs, write_npz
-from benchmarks.glyphs.teacher import load_teacher, measure_accuracy, write_teacher
+from benchmarks.glyphs.teacher import class_names_of, load_teacher, measure_accuracy, write_teacher
 from edgedistill_deploy.errors import DataError
 
 DIGITS = "0123456789"
@@ -42,7 +42,7 @@ def embed(glyphs_path: Path, teacher_folder: Path, out: Path) -> dict[str, float
     """
     glyphs = read_glyphs(glyphs_path)
     teacher = load_teacher(teacher_folder)
-    labels = tuple(teacher.pretrained_cfg["label_names"] or ())  # type: ignore[index]  # timm sets a mapping
+    labels = class_names_of(teacher)
     if labels != glyphs.class_names:
         raise DataError(
             f"The teacher in {teacher_folder} was not trained on the classes of {glyphs_path}, in order."

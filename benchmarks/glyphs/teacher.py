@@ -101,3 +101,9 @@ def load_teacher(folder: Path) -> nn.Module:
     """Load a teacher folder as a float32 model in evaluation mode."""
     model: nn.Module = timm.create_model(f"local-dir:{folder.resolve()}", pretrained=True)
     return model.eval()
+
+
+def class_names_of(model: nn.Module) -> tuple[str, ...]:
+    """Return the labels a loaded teacher carries, in output order."""
+    config: dict[str, Any] = dict(model.pretrained_cfg)  # type: ignore[arg-type]  # timm sets a mapping
+    return tuple(config.get("label_names") or ())

@@ -26,6 +26,11 @@ class ArraySpec:
     item_bytes: int | None = None
     required: bool = True
 
+    def fits(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
+        """Say whether an array of this dtype and shape will do."""
+        kind_fits = dtype.kind in self.kinds and self.item_bytes in (None, dtype.itemsize)
+        return kind_fits and len(shape) in self.axes
+
 
 def read_arrays(
     path: Path, specs: Mapping[str, ArraySpec], error: type[EdgeDistillError], *, limit_bytes: int
@@ -75,8 +80,7 @@ def _checked_header(
     stream: IO[bytes], member_bytes: int, name: str, spec: ArraySpec, error: type[EdgeDistillError]
 ) -> int:
     shape, dtype = _read_header(stream)
-    fits = dtype.kind in spec.kinds and spec.item_bytes in (None, dtype.itemsize)
-    if not fits or len(shape) not in spec.axes:
+    if not spec.fits(dtype, shape):
         raise error(f"{name} has dtype {dtype} and shape {shape}; it must be {spec.description}.")
     size = math.prod(shape) * dtype.itemsize
     if size > member_bytes:

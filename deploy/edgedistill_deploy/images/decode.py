@@ -15,11 +15,18 @@ from edgedistill_deploy.errors import DataError
 MAX_PIXELS = 1 << 27  # 134 megapixels: more than any camera takes at once, 400 MB decoded
 
 # Only formats that decode inside this process: EPS, for one, would start Ghostscript on a file we do not know.
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000")
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-    + (".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2")
-)
+_SUFFIXES_BY_FORMAT = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "AVIF": (".avif",),
+    "JPEG2000": (".jp2",),
+}
+SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES_BY_FORMAT.values() for suffix in suffixes)
 
 
 def read_image(source: Path | bytes) -> Image.Image:
@@ -78,7 +85,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _available_formats() -> tuple[str, ...]:
     Image.init()
-    return tuple(name for name in _FORMATS if name in Image.OPEN)
+    return tuple(name for name in _SUFFIXES_BY_FORMAT if name in Image.OPEN)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,152 @@
+"""The manifest of a bundle: read with suspicion, checked in full, written whole and one writer at a time."""
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from types import ModuleType
+from typing import Any, NoReturn
+
+from edgedistill_deploy.errors import BundleError
+from edgedistill_deploy.files import write_json
+from edgedistill_deploy.preprocess import Preprocess
+
+try:
+    import fcntl as _fcntl
+except ImportError:  # Windows: writers in other processes are not held off there
+    fcntl: ModuleType | None = None
+else:
+    fcntl = _fcntl
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 16 << 20
+
+_OBJECTS = ("subtask", "preprocess", "teacher", "student", "provenance", "files", "stages")
+_HEX = frozenset("0123456789abcdef")
+_one_writer = threading.Lock()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the checked manifest of the bundle in `folder`. Raises BundleError saying what is wrong with it."""
+    path = folder / MANIFEST
+    text = _bounded_text(path)
+    try:
+        record = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path} is not valid JSON: {' '.join(str(error).split())}.") from error
+    check_manifest(record, path)
+    return dict(record)
+
+
+def write_manifest(folder: Path, record: Mapping[str, Any]) -> None:
+    """Check the manifest and replace the file by it."""
+    check_manifest(record, folder / MANIFEST)
+    try:
+        write_json(folder / MANIFEST, record)
+    except OSError as error:
+        raise BundleError(f"{folder / MANIFEST} cannot be written: {error.strerror or error}.") from error
+
+
+@contextlib.contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Hold off other threads and, by a lock on the folder itself, other processes that change the manifest."""
+    with _one_writer, contextlib.ExitStack() as stack:
+        if fcntl is not None:
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            # Some network file systems know no locks; there the file is still replaced whole.
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+
+
+def check_manifest(record: Any, path: Path) -> None:
+    """Raise BundleError for anything but a well-formed manifest of this schema."""
+    if not isinstance(record, Mapping) or record.get("kind") != "bundle":
+        raise BundleError(f'{path} is not the manifest of a bundle: it has no kind "bundle".')
+    _check_schema(record.get("schema"), path)
+    for name in _OBJECTS:
+        if not isinstance(record.get(name), Mapping):
+            raise BundleError(f"{path} is damaged: {name} must be a JSON object.")
+    _check_subtask(record["subtask"], path)
+    Preprocess.from_json(record["preprocess"])
+    for role, entry in record["files"].items():
+        _check_file(role, entry, path)
+
+
+def _bounded_text(path: Path) -> bytes:
+    if not path.is_file():
+        raise BundleError(f"{path.parent} is not a bundle: it has no {MANIFEST}.")
+    require_inside(path, path.parent)
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(MAX_MANIFEST_BYTES + 1)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if len(text) > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{path} is larger than the {MAX_MANIFEST_BYTES} bytes a manifest may have.")
+    return text
+
+
+def require_inside(path: Path, folder: Path) -> None:
+    """Raise BundleError when following links leads out of the folder."""
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # links in a circle
+        inside = False
+    if not inside:
+        raise BundleError(f"{path} leads out of the bundle; it is refused.")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def _check_schema(schema: Any, path: Path) -> None:
+    if type(schema) is not int or schema < 1:
+        raise BundleError(f"{path} is damaged: schema is {schema!r}; it must be a whole number.")
+    if schema > SCHEMA:
+        raise BundleError(
+            f"{path} has schema {schema}, written by a newer EdgeDistill; this one reads up to schema {SCHEMA}. Upgrade it: "
+            "pip install --upgrade edgedistill."
+        )
+
+
+def _check_subtask(subtask: Mapping[str, Any], path: Path) -> None:
+    names: Any = subtask.get("class_names")
+    indices: Any = subtask.get("class_indices")
+    if not isinstance(subtask.get("name"), str):
+        raise BundleError(f"{path} is damaged: subtask.name must be a string.")
+    if not _is_list_of(names, str) or not names or len(set(names)) < len(names):
+        raise BundleError(f"{path} is damaged: subtask.class_names must list different names, at least one.")
+    if not _is_list_of(indices, int) or len(indices) != len(names) or min(indices) < 0:
+        raise BundleError(
+            f"{path} is damaged: subtask.class_indices must list one index for each class name."
+        )
+
+
+def _is_list_of(value: Any, kind: type) -> bool:
+    return isinstance(value, list) and all(type(item) is kind for item in value)
+
+
+def _check_file(role: str, entry: Any, path: Path) -> None:
+    if not isinstance(entry, Mapping) or {"path", "sha256", "bytes"} - set(entry):
+        raise BundleError(f"{path} is damaged: files.{role} must have path, sha256 and bytes.")
+    relative, sha256, size = entry["path"], entry["sha256"], entry["bytes"]
+    if not isinstance(relative, str) or not _stays_inside(relative):
+        raise BundleError(f"{path}: the path {relative!r} of {role} leads out of the bundle; it is refused.")
+    if not isinstance(sha256, str) or len(sha256) != 64 or not set(sha256) <= _HEX:
+        raise BundleError(f"{path} is damaged: files.{role}.sha256 must be 64 hexadecimal digits.")
+    if type(size) is not int or size < 0:
+        raise BundleError(f"{path} is damaged: files.{role}.bytes is {size!r}; it must be a whole number.")
+
+
+def _stays_inside(relative: str) -> bool:
+    """Judge the text alone, by the rules of every platform: a bundle may have been packed on any."""
+    parts = PurePosixPath(relative).parts
+    windows = PureWindowsPath(relative)
+    foreign = "\\" in relative or "\0" in relative or windows.drive or windows.root
+    return bool(parts) and not foreign and ".." not in parts and parts != (MANIFEST,)

@@ -1,0 +1,225 @@
+"""The bundle: a folder with everything a device needs, described and secured by its manifest.json.
+
+Nothing in a bundle is code or pickle. Every file is registered under a role with its sha256, and is refused when it no
+longer matches.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from edgedistill_deploy._manifest import (
+    MANIFEST,
+    SCHEMA,
+    read_manifest,
+    require_inside,
+    sole_writer,
+    write_manifest,
+)
+from edgedistill_deploy.errors import BundleError, UsageError, nearest_names
+from edgedistill_deploy.files import sha256_of_file
+from edgedistill_deploy.preprocess import Preprocess
+
+_ROLES = {
+    "fp32": "model.fp32",
+    "fp16": "model.fp16",
+    "int8": "model.int8",
+    "int8-tensorrt": "model.int8-tensorrt",
+    "teacher": "teacher.fp32",
+}
+PRECISIONS = tuple(_ROLES)
+
+_KEPT_BY_THE_BUNDLE = ("schema", "kind", "files")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A bundle as it was when read: its folder, and the manifest as read-only JSON values."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "manifest", MappingProxyType(dict(self.manifest)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self.path, dict(self.manifest))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The subtask's classes, in the order of the logits."""
+        return tuple(self.manifest["subtask"]["class_names"])
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How an image becomes the models' input."""
+        return Preprocess.from_json(self.manifest["preprocess"])
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """The precisions this bundle has a model of, "teacher" among them."""
+        return tuple(precision for precision, role in _ROLES.items() if self.has(role))
+
+    def has(self, role: str) -> bool:
+        """Say whether a file is registered under the role."""
+        return role in self.manifest["files"]
+
+    def file(self, role: str) -> Path:
+        """Return the path of a role's file after checking its content.
+
+        A file is hashed again only when its size or time of change is another than before. Raises BundleError naming the
+        file when it is missing, leads out of the folder, or is not the one that was registered.
+        """
+        entry = self._entry(role)
+        path = self.path / str(entry["path"])
+        if not path.is_file():
+            raise BundleError(f"{path}, the file for {role}, is missing from the bundle.")
+        require_inside(path, self.path)
+        if path.stat().st_size != entry["bytes"]:
+            raise BundleError(
+                f"{path} has {path.stat().st_size} bytes, but {entry['bytes']} were registered for {role}; restore or rebuild it."
+            )
+        if _sha256(path) != entry["sha256"]:
+            raise BundleError(
+                f"{path} was changed after it was registered for {role}: its sha256 differs; restore or rebuild it."
+            )
+        return path
+
+    def model_sha256(self, role: str) -> str:
+        """Return the registered sha256 of a role's file."""
+        return str(self._entry(role)["sha256"])
+
+    def with_file(self, role: str, path: Path) -> "Bundle":
+        """Register a finished file that lies inside the folder, in place of what the role had; rewrite the manifest."""
+        require_inside(path, self.path)
+        if not path.is_file() or path.name == MANIFEST:
+            raise BundleError(f"{path} cannot be registered for {role}: it is not a file of the bundle.")
+        entry = {
+            "path": path.resolve().relative_to(self.path.resolve()).as_posix(),
+            "sha256": _sha256(path),
+            "bytes": path.stat().st_size,
+        }
+        with sole_writer(self.path):
+            record = read_manifest(self.path)
+            return self._rewritten({**record, "files": {**record["files"], role: entry}})
+
+    def with_fields(self, **fields: Any) -> "Bundle":
+        """Replace top-level fields of the manifest by JSON values and rewrite it. `files` is the bundle's own."""
+        for name in _KEPT_BY_THE_BUNDLE:
+            if name in fields:
+                raise UsageError(f"The manifest's {name} cannot be set; with_file registers files.")
+        values = _json_values(fields)
+        with sole_writer(self.path):
+            return self._rewritten({**read_manifest(self.path), **values})
+
+    def _entry(self, role: str) -> Mapping[str, Any]:
+        files: Mapping[str, Mapping[str, Any]] = self.manifest["files"]
+        if role not in files:
+            listed = ", ".join(sorted(files)) or "no files"
+            raise BundleError(f"The bundle {self.path} has no {role}; it has {listed}.")
+        return files[role]
+
+    def _rewritten(self, record: Mapping[str, Any]) -> "Bundle":
+        write_manifest(self.path, record)
+        return Bundle(path=self.path, manifest=record)
+
+
+def create_bundle(
+    path: Path,
+    *,
+    subtask: Mapping[str, Any],
+    preprocess: Preprocess,
+    teacher: Mapping[str, Any],
+    student: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> Bundle:
+    """Make the folder a bundle that has no files yet; other files in it stay.
+
+    `subtask` has name, class_names and class_indices. Raises BundleError when the folder is a bundle already.
+    """
+    given = {"subtask": subtask, "teacher": teacher, "student": student, "provenance": provenance}
+    record = {
+        "schema": SCHEMA,
+        "kind": "bundle",
+        **_json_values(given),
+        "preprocess": {**preprocess.to_json(), "digest": preprocess.digest},
+        "files": {},
+        "stages": {},
+    }
+    _make_folder(path)
+    with sole_writer(path):
+        if (path / MANIFEST).exists():
+            raise BundleError(f"{path} is a bundle already; open it, or choose another folder.")
+        write_manifest(path, record)
+    return Bundle(path=path, manifest=record)
+
+
+def open_bundle(path: Path, *, verify: bool = True) -> Bundle:
+    """Open a bundle that may come from anywhere.
+
+    Paths that lead out of the folder are refused, and nothing is read before its size is known. With `verify` every
+    registered file is hashed; without, each file is when it is asked for. Raises BundleError naming what is wrong.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        problem = "is a file, not the folder of a bundle" if path.exists() else "does not exist"
+        raise BundleError(f"The bundle {path} {problem}.{_siblings(path)}")
+    bundle = Bundle(path=path, manifest=read_manifest(path))
+    if verify:
+        for role in bundle.manifest["files"]:
+            bundle.file(role)
+    return bundle
+
+
+def model_role(precision: str) -> str:
+    """Return the role of the model of a precision: "int8" is "model.int8", "teacher" is "teacher.fp32"."""
+    if precision not in _ROLES:
+        raise UsageError(f"There is no precision {precision!r}.{nearest_names(precision, PRECISIONS)}")
+    return _ROLES[precision]
+
+
+def _restored(path: Path, manifest: Mapping[str, Any]) -> Bundle:
+    return Bundle(path=path, manifest=manifest)
+
+
+def _json_values(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a deep copy of plain JSON values."""
+    try:
+        values: dict[str, Any] = json.loads(json.dumps(fields, allow_nan=False, default=_plain_mapping))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"The manifest takes JSON values only: {error}.") from error
+    return values
+
+
+def _plain_mapping(value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is none")
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BundleError(f"The folder {path} cannot be made: {error.strerror or error}.") from error
+
+
+def _siblings(path: Path) -> str:
+    parent = path.parent
+    if path.exists() or not parent.is_dir():
+        return ""
+    return nearest_names(path.name, sorted(each.parent.name for each in parent.glob(f"*/{MANIFEST}")))
+
+
+def _sha256(path: Path) -> str:
+    state = path.stat()
+    return _sha256_at(path.resolve(), state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _sha256_at(path: Path, mtime_ns: int, size: int) -> str:
+    return sha256_of_file(path)

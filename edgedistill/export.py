@@ -40,7 +40,9 @@ TOLERANCE = 1e-3
 class Deployed(nn.Module):
     """A classifier as it runs on a device: uint8 images (N, H, W, 3) in, logits (N, C) of the subtask out."""
 
-    def __init__(self, model: nn.Module, normalise: Normalise, class_indices: tuple[int, ...] | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, normalise: Normalise, class_indices: tuple[int, ...] | None = None
+    ) -> None:
         super().__init__()
         self.normalise = normalise
         self.model = model
@@ -85,7 +87,9 @@ def export_onnx(
     config = config or ExportConfig()
     student = student.cpu().eval()
     bundle = begin_bundle(student, teacher, subtask, folder, student_name)
-    samples = np.concatenate(list(batches(images.select(_spread(len(images), GOLDEN_COUNT)), teacher.preprocess, BATCH)))
+    samples = np.concatenate(
+        list(batches(images.select(_spread(len(images), GOLDEN_COUNT)), teacher.preprocess, BATCH))
+    )
     expert = Deployed(student, teacher.normalise())
     restricted = Deployed(teacher.model.cpu(), teacher.normalise(), subtask.class_indices)
     metadata = _metadata(subtask, teacher.preprocess)
@@ -96,7 +100,9 @@ def export_onnx(
         bundle = bundle.with_file(role, path)
     write_golden(folder / "golden.npz", samples, _outputs(expert, samples))
     bundle = bundle.with_file("golden", folder / "golden.npz")
-    write_reference(folder / "reference.npz", _ask_teacher(restricted, teacher.preprocess, images, config, progress))
+    write_reference(
+        folder / "reference.npz", _ask_teacher(restricted, teacher.preprocess, images, config, progress)
+    )
     return bundle.with_file("reference", folder / "reference.npz")
 
 
@@ -116,7 +122,9 @@ def read_student(student: nn.Module, path: Path) -> nn.Module:
     try:
         student.load_state_dict(load_file(path), strict=True)
     except (RuntimeError, SafetensorError) as error:
-        raise DataError(f"The weights in {path} do not fit the student; distil again with --restart.") from error
+        raise DataError(
+            f"The weights in {path} do not fit the student; distil again with --restart."
+        ) from error
     return student
 
 

@@ -15,7 +15,12 @@ CHANNEL_STEP = 4
 
 
 def build_student(
-    name: str, class_count: int, *, width: float = 1.0, image_size: tuple[int, int] | None = None, seed: int = 0
+    name: str,
+    class_count: int,
+    *,
+    width: float = 1.0,
+    image_size: tuple[int, int] | None = None,
+    seed: int = 0,
 ) -> nn.Module:
     """Create an untrained timm model.
 
@@ -35,10 +40,12 @@ def build_student(
         raise UsageError(f"timm has no model {timm_name!r}.{nearest_names(timm_name, timm.list_models())}")
     if not 0 < width <= 4:
         raise UsageError(f"The student width is a factor above 0 and at most 4, and {width} was given.")
-    arguments = {} if width == 1.0 else _scaled_arguments(timm_name, width)
     with torch.random.fork_rng():
+        arguments = {} if width == 1.0 else _scaled_arguments(timm_name, width)
         torch.manual_seed(seed)
-        student: nn.Module = timm.create_model(timm_name, pretrained=False, num_classes=class_count, **arguments)
+        student: nn.Module = timm.create_model(
+            timm_name, pretrained=False, num_classes=class_count, **arguments
+        )
     if image_size is not None:
         set_image_size(student, image_size)
     return student
@@ -93,4 +100,3 @@ def _narrower_names(timm_name: str) -> str:
     stem = timm_name.rsplit("_", 1)[0]
     family = [each for each in timm.list_models(f"{stem}*") if each != timm_name]
     return nearest_names(timm_name, family)
-

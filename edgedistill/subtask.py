@@ -48,7 +48,9 @@ def find_subtask(teacher_classes: Sequence[str], names: Sequence[str], *, name: 
         )
     repeated = [each for each, count in Counter(names).items() if count > 1]
     if repeated:
-        raise UsageError(f"The subtask names {', '.join(map(repr, repeated))} more than once; name each class once.")
+        raise UsageError(
+            f"The subtask names {', '.join(map(repr, repeated))} more than once; name each class once."
+        )
     known = _spellings(teacher_classes)
     unknown = [each for each in names if each not in known]
     if unknown:
@@ -58,7 +60,9 @@ def find_subtask(teacher_classes: Sequence[str], names: Sequence[str], *, name: 
         )
     indices = tuple(known[each] for each in names)
     if len(set(indices)) < len(indices):
-        raise UsageError("Two of the names given are synonyms of one class of the teacher; name each class once.")
+        raise UsageError(
+            "Two of the names given are synonyms of one class of the teacher; name each class once."
+        )
     return Subtask(name=name, class_indices=indices, class_names=tuple(names))
 
 
@@ -79,7 +83,9 @@ def named_subtask_classes(name: str) -> tuple[str, ...]:
     Raises:
         UsageError: the table or the superclass is unknown; the message lists the nearest.
     """
-    tables = json.loads(resources.files("edgedistill").joinpath("superclasses.json").read_text(encoding="utf-8"))
+    tables = json.loads(
+        resources.files("edgedistill").joinpath("superclasses.json").read_text(encoding="utf-8")
+    )
     known = {
         f"{table}/{superclass}": classes
         for table, superclasses in tables.items()

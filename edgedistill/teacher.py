@@ -97,7 +97,9 @@ def _teacher_folder(name: str) -> Path:
         root = Path(str(resources.files("edgedistill").joinpath("embedded")))
         folder = root / name.removeprefix(EMBEDDED)
         if not (folder / "config.json").is_file():
-            raise UsageError(f"There is no embedded teacher {name!r}; the one that ships is embedded:glyphs100.")
+            raise UsageError(
+                f"There is no embedded teacher {name!r}; the one that ships is embedded:glyphs100."
+            )
         return folder
     folder = Path(name.removeprefix("local-dir:"))
     if not folder.is_dir():
@@ -107,7 +109,9 @@ def _teacher_folder(name: str) -> Path:
         )
     for part in ("config.json", "model.safetensors"):
         if not (folder / part).is_file():
-            raise DataError(f"The teacher folder {folder} has no {part}; timm's save_for_hf writes both files.")
+            raise DataError(
+                f"The teacher folder {folder} has no {part}; timm's save_for_hf writes both files."
+            )
     return folder
 
 
@@ -148,7 +152,9 @@ def _create_pretrained(name: str) -> nn.Module:
     hub_log.setLevel(logging.ERROR)
     try:
         model: nn.Module = timm.create_model(name, pretrained=True)
-    except Exception as error:  # no network, no such file, no pretrained weights: timm and the hub raise many kinds
+    except (
+        Exception
+    ) as error:  # no network, no such file, no pretrained weights: timm and the hub raise many kinds
         raise DataError(
             f"The pretrained weights of timm:{name} could not be fetched ({_first_line(error)}); give a file with"
             " --teacher-weights, or a teacher folder in timm's layout."
@@ -186,7 +192,9 @@ def _outputs_in(name: str, state: dict[str, Any]) -> int:
 
 def _read_labels(path: Path) -> tuple[str, ...]:
     if not path.is_file():
-        raise UsageError(f"There is no class file {path}; it holds one label a line, in the teacher's output order.")
+        raise UsageError(
+            f"There is no class file {path}; it holds one label a line, in the teacher's output order."
+        )
     lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     return tuple(line for line in lines if line)
 
@@ -254,4 +262,3 @@ def _mismatch(error: RuntimeError) -> str:
     """Shorten torch's list of wrong keys to its first line of substance."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[1] if len(lines) > 1 else lines[0]).rstrip(".")[:300]
-

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from edgedistill_cli import STAGES
 from edgedistill_cli.commands.demo import demo
 from edgedistill_cli.commands.doctor import doctor
 from edgedistill_cli.commands.init import init
@@ -13,7 +14,6 @@ from edgedistill_cli.commands.report import report
 from edgedistill_cli.commands.run_stage import calibrate, export
 from edgedistill_cli.commands.training import training_command
 from edgedistill_cli.commands.validate import validate
-from edgedistill_cli import STAGES
 from edgedistill_deploy import __version__
 from edgedistill_deploy.errors import EdgeDistillError
 
@@ -28,10 +28,12 @@ app = typer.Typer(
 
 app.command("demo")(demo)
 app.command("init")(init)
-app.command("build", help="Distil, export, calibrate, validate, profile, report: one command, one folder, resumable.")(
-    training_command(STAGES)
+app.command(
+    "build", help="Distil, export, calibrate, validate, profile, report: one command, one folder, resumable."
+)(training_command(STAGES))
+app.command("distill", help="Train the student: the first stage of build, alone.")(
+    training_command(STAGES[:1])
 )
-app.command("distill", help="Train the student: the first stage of build, alone.")(training_command(STAGES[:1]))
 app.command("export")(export)
 app.command("calibrate")(calibrate)
 app.command("validate")(validate)

@@ -6,9 +6,9 @@ from typing import Any
 
 import typer
 
+from edgedistill_cli import STAGES
 from edgedistill_cli.console import Console
 from edgedistill_cli.measuring import EXPERT_PRECISIONS, gate_code
-from edgedistill_cli import STAGES
 from edgedistill_cli.run import Run, begin_run
 from edgedistill_cli.settings import RunSettings
 from edgedistill_cli.stages import run_stages
@@ -17,7 +17,7 @@ from edgedistill_deploy.bundle import model_role
 from edgedistill_deploy.errors import EdgeDistillError
 
 
-class Interrupted(EdgeDistillError):
+class InterruptedRunError(EdgeDistillError):
     """The user pressed Ctrl-C; what was finished stays."""
 
     exit_code = 130
@@ -43,7 +43,7 @@ def advance(run: Run, stages: tuple[str, ...], *, anew: bool = False) -> None:
     try:
         run_stages(run, stages, anew=anew)
     except KeyboardInterrupt as error:
-        raise Interrupted(
+        raise InterruptedRunError(
             f"Interrupted; finished stages and epochs are kept. Go on with: edgedistill build --config"
             f" {run.folder / 'settings.toml'} --out {run.folder}"
         ) from error
@@ -79,7 +79,9 @@ def build_record(run: Run, stages: tuple[str, ...] = STAGES) -> dict[str, Any]:
             "parameters": manifest["student"]["parameters"],
             "accuracy": _accuracy(parity, "fp32", "candidate"),
         },
-        "artefacts": [{"role": role, **entry} for role, entry in manifest["files"].items() if role.startswith("model.")],
+        "artefacts": [
+            {"role": role, **entry} for role, entry in manifest["files"].items() if role.startswith("model.")
+        ],
         "verdicts": verdicts,
         "verdict": {0: "pass", 3: "fail", 4: "inconclusive"}[code] if verdicts else None,
     }
@@ -107,7 +109,11 @@ def print_plan(folder: Path, settings: RunSettings, stages: tuple[str, ...], con
     """Say what would be done, stage by stage, without doing it."""
     run = Run(folder=folder, settings=settings, console=console)
     plan = [{"stage": stage, "status": "kept" if run.is_complete(stage) else "due"} for stage in stages]
-    console.emit({"kind": "plan", "schema": 1, "run": str(folder), "plan": plan, "settings": settings.to_tables()})
-    console.table(f"Plan for {folder}", ("stage", "status"), [(each["stage"], each["status"]) for each in plan])
+    console.emit(
+        {"kind": "plan", "schema": 1, "run": str(folder), "plan": plan, "settings": settings.to_tables()}
+    )
+    console.table(
+        f"Plan for {folder}", ("stage", "status"), [(each["stage"], each["status"]) for each in plan]
+    )
     for table, values in settings.to_tables().items():
         console.result(f"[{table}] " + ", ".join(f"{key} = {value!r}" for key, value in values.items()))

@@ -107,11 +107,14 @@ def _plain_lines(console: Console, description: str) -> Report:
     started = spoken = time.monotonic()
 
     def report(done: int, total: int, note: str) -> None:
+        nonlocal spoken
         now = time.monotonic()
         if now - spoken < PLAIN_INTERVAL_S or done == 0:
             return
         spoken = now
         left = (now - started) * (total - done) / done
-        console.say(f"{description}: {100 * done // total} %, about {left:.0f} s left{f', {note}' if note else ''}")
+        console.say(
+            f"{description}: {100 * done // total} %, about {left:.0f} s left{f', {note}' if note else ''}"
+        )
 
     return report

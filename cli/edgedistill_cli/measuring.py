@@ -26,7 +26,9 @@ def precisions_in(bundle: Bundle, known: Sequence[str] = PRECISIONS) -> tuple[st
     """
     present = tuple(precision for precision in known if bundle.has(model_role(precision)))
     if not present:
-        raise BundleError(f"The bundle {bundle.path} holds no model yet; run `edgedistill export {bundle.path}` first.")
+        raise BundleError(
+            f"The bundle {bundle.path} holds no model yet; run `edgedistill export {bundle.path}` first."
+        )
     return present
 
 

@@ -12,24 +12,32 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No messages and no p
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More messages.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an expected failure.")]
 
-BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The run folder or bundle.", show_default=False)]
+BundlePath = Annotated[
+    Path, typer.Argument(metavar="BUNDLE", help="The run folder or bundle.", show_default=False)
+]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.", show_default=False)]
 
 Config = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Settings in TOML; flags win over the file.")
 ]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The run folder; also the bundle.")]
-Restart = Annotated[bool, typer.Option("--restart", help="Delete what the folder holds of an earlier run first.")]
+Restart = Annotated[
+    bool, typer.Option("--restart", help="Delete what the folder holds of an earlier run first.")
+]
 
 Data = Annotated[
     str | None,
     typer.Option(
-        "--data", metavar="SRC", help="Image folder (class folders, or train/ val/ test/), npz:FILE, embedded:digits."
+        "--data",
+        metavar="SRC",
+        help="Image folder (class folders, or train/ val/ test/), npz:FILE, embedded:digits.",
     ),
 ]
 TeacherName = Annotated[
     str | None,
-    typer.Option("--teacher", metavar="NAME", help="timm:NAME, a folder in timm's layout, or embedded:glyphs100."),
+    typer.Option(
+        "--teacher", metavar="NAME", help="timm:NAME, a folder in timm's layout, or embedded:glyphs100."
+    ),
 ]
 TeacherWeights = Annotated[
     str | None, typer.Option("--teacher-weights", metavar="FILE", help="safetensors or a plain state dict.")
@@ -38,21 +46,31 @@ TeacherClasses = Annotated[
     str | None, typer.Option("--teacher-classes", metavar="FILE", help="One label a line, in output order.")
 ]
 Classes = Annotated[
-    str | None, typer.Option("--classes", metavar="A,B,C", help="The subtask: names as the teacher spells them.")
+    str | None,
+    typer.Option("--classes", metavar="A,B,C", help="The subtask: names as the teacher spells them."),
 ]
 SubtaskName = Annotated[
-    str | None, typer.Option("--subtask", metavar="NAME", help="A named superclass, such as cifar100/flowers.")
+    str | None,
+    typer.Option("--subtask", metavar="NAME", help="A named superclass, such as cifar100/flowers."),
 ]
 StudentName = Annotated[str | None, typer.Option("--student", metavar="NAME", help="timm:NAME.")]
-StudentWidth = Annotated[float | None, typer.Option("--student-width", metavar="X", help="Factor on its channels.")]
-ImageSize = Annotated[int | None, typer.Option("--image-size", metavar="N", help="Side of the images, in pixels.")]
+StudentWidth = Annotated[
+    float | None, typer.Option("--student-width", metavar="X", help="Factor on its channels.")
+]
+ImageSize = Annotated[
+    int | None, typer.Option("--image-size", metavar="N", help="Side of the images, in pixels.")
+]
 Epochs = Annotated[int | None, typer.Option("--epochs", metavar="N")]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", metavar="N", help="Images a training step.")]
 LearningRate = Annotated[float | None, typer.Option("--lr", metavar="X", help="Peak learning rate.")]
-LambdaLayer = Annotated[float | None, typer.Option("--lambda-layer", metavar="X", help="Weight of the layer losses.")]
+LambdaLayer = Annotated[
+    float | None, typer.Option("--lambda-layer", metavar="X", help="Weight of the layer losses.")
+]
 Augment = Annotated[
     str | None,
-    typer.Option("--augment", metavar="NAME", help="none, crop, crop-flip, resized-crop or resized-crop-flip."),
+    typer.Option(
+        "--augment", metavar="NAME", help="none, crop, crop-flip, resized-crop or resized-crop-flip."
+    ),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", metavar="N")]
 Workers = Annotated[int | None, typer.Option("--workers", metavar="N", help="Processes that decode images.")]
@@ -65,7 +83,9 @@ MaxDrop = Annotated[
 Confidence = Annotated[float | None, typer.Option("--confidence", metavar="X", help="Of the intervals.")]
 Precision = Annotated[
     str | None,
-    typer.Option("--precision", metavar="P", help="fp32, fp16, int8 or teacher; all that the bundle has by default."),
+    typer.Option(
+        "--precision", metavar="P", help="fp32, fp16, int8 or teacher; all that the bundle has by default."
+    ),
 ]
 Runtime = Annotated[str, typer.Option("--runtime", metavar="NAME", help="What runs the model.")]
 Threads = Annotated[int | None, typer.Option("--threads", metavar="N", help="CPU threads; all by default.")]

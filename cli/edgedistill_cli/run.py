@@ -11,7 +11,6 @@ from edgedistill_cli.settings import RunSettings, read_settings, write_settings
 from edgedistill_deploy.bundle import Bundle, open_bundle
 from edgedistill_deploy.errors import UsageError
 
-
 # The tables of the settings that decide each stage; a stage also hangs on all before it.
 _TABLES = {
     "distill": ("data", "teacher", "subtask", "student", "distill"),

@@ -53,7 +53,9 @@ class SubtaskSettings:
 
     def __post_init__(self) -> None:
         if not self.classes and not self.name:
-            raise UsageError("No subtask was given; name its classes with --classes A,B,C, or a superclass with --subtask.")
+            raise UsageError(
+                "No subtask was given; name its classes with --classes A,B,C, or a superclass with --subtask."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,13 +136,17 @@ def settings_from_tables(tables: Mapping[str, Any], *, origin: str) -> RunSettin
             problems.extend(_problems(table, values, sections[table]))
     problems.extend(_missing(tables, sections))
     if problems:
-        raise UsageError(f"The settings in {origin} cannot be used:\n" + "\n".join(f"  {each}" for each in problems))
+        raise UsageError(
+            f"The settings in {origin} cannot be used:\n" + "\n".join(f"  {each}" for each in problems)
+        )
     made = {table: _made(sections[table], values) for table, values in tables.items()}
     return RunSettings(**made)
 
 
 def _made(section: Any, values: Mapping[str, Any]) -> Any:
-    return section(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    return section(
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    )
 
 
 def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
@@ -172,13 +178,17 @@ def _missing(tables: Mapping[str, Any], sections: Mapping[str, Any]) -> list[str
     found = []
     for table, section in sections.items():
         if table == "subtask" and table not in tables:
-            found.append("the subtask is missing; name its classes with --classes A,B,C, or a superclass with --subtask.")
+            found.append(
+                "the subtask is missing; name its classes with --classes A,B,C, or a superclass with --subtask."
+            )
         given = tables.get(table, {})
         for each in fields(section):
             required = each.default is MISSING and each.default_factory is MISSING
             if required and isinstance(given, dict) and each.name not in given:
                 name = f"{table}.{each.name}"
-                found.append(f"{name} is missing; give it with {flags.get(name, name)} or in a settings file.")
+                found.append(
+                    f"{name} is missing; give it with {flags.get(name, name)} or in a settings file."
+                )
     return found
 
 

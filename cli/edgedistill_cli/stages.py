@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgedistill_cli.console import Report
 from edgedistill_cli import STAGES
+from edgedistill_cli.console import Report
 from edgedistill_cli.run import Run
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.errors import MissingDependencyError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgedistill.distill import TrainingProgress
     from edgedistill.subtask import Subtask
     from edgedistill.teacher import Teacher
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:

@@ -100,7 +100,19 @@ def show_latency(reports: "Sequence[LatencyReport]", console: Console) -> None:
     """Print percentiles, throughput and memory of each model, then what makes the figures doubtful."""
     console.table(
         "Latency on this machine",
-        ("model", "provider", "batch", "threads", "p50", "p90", "p99", "images/s", "load", "first run", "peak memory"),
+        (
+            "model",
+            "provider",
+            "batch",
+            "threads",
+            "p50",
+            "p90",
+            "p99",
+            "images/s",
+            "load",
+            "first run",
+            "peak memory",
+        ),
         [
             (
                 label_of(report.precision),

@@ -30,7 +30,7 @@ class _PreparedImages(Dataset[Example]):
         epoch, index = key
         pixels = self._preprocess.apply(self._images.read(index))
         generator = np.random.default_rng((self._seed, epoch, index))
-        view = np.ascontiguousarray(augmented(pixels, self._augment, generator))
+        view = np.array(augmented(pixels, self._augment, generator))
         return torch.from_numpy(view), int(self._images.labels[index])
 
 

@@ -113,9 +113,7 @@ def _hold_out(images: ImageSet, fraction: float, salt: str) -> tuple[ImageSet, I
     return images.select(np.flatnonzero(~chosen)), images.select(np.flatnonzero(chosen))
 
 
-def _without_leaks(
-    train: ImageSet, validation: ImageSet, test: ImageSet | None
-) -> SubtaskImages:
+def _without_leaks(train: ImageSet, validation: ImageSet, test: ImageSet | None) -> SubtaskImages:
     notes: list[str] = []
     later: set[str] = set(_digests(test)) if test is not None else set()
     validation, removed = _excluding(validation, later)

@@ -18,7 +18,9 @@ A teacher of your own: --teacher FOLDER (timm's config.json and model.safetensor
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The run folder.")] = Path("edgedistill-demo"),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The run folder.")] = Path(
+        "edgedistill-demo"
+    ),
     restart: options.Restart = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -28,8 +30,8 @@ def demo(
     """Distil ten digits out of a 100-character teacher, export, quantise, check, profile and report: no network."""
     from importlib import resources
 
-    from edgedistill_cli.building import build
     from edgedistill_cli import STAGES
+    from edgedistill_cli.building import build
     from edgedistill_cli.settings import read_settings
 
     console = options.console_of(as_json, quiet, verbose)

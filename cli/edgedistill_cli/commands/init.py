@@ -11,7 +11,9 @@ Force = Annotated[bool, typer.Option("--force", help="Replace an existing file."
 
 
 def init(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")] = Path("edgedistill.toml"),
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")] = Path(
+        "edgedistill.toml"
+    ),
     force: Force = False,
     debug: options.Debug = False,
 ) -> None:

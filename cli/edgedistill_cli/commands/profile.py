@@ -6,9 +6,15 @@ import typer
 
 from edgedistill_cli import options
 
-BatchSize = Annotated[int | None, typer.Option("--batch-size", metavar="N", help="Images an inference; 1 by default.")]
-Duration = Annotated[float | None, typer.Option("--duration", metavar="S", help="Seconds to measure; 10 by default.")]
-Warmup = Annotated[float | None, typer.Option("--warmup", metavar="S", help="Seconds to warm up; 1 by default.")]
+BatchSize = Annotated[
+    int | None, typer.Option("--batch-size", metavar="N", help="Images an inference; 1 by default.")
+]
+Duration = Annotated[
+    float | None, typer.Option("--duration", metavar="S", help="Seconds to measure; 10 by default.")
+]
+Warmup = Annotated[
+    float | None, typer.Option("--warmup", metavar="S", help="Seconds to warm up; 1 by default.")
+]
 
 
 def profile(
@@ -42,5 +48,7 @@ def profile(
         threads=threads,
     )
     records = [report.to_json() for report in reports]
-    console.emit(records[0] if precision is not None else {"kind": "latency-set", "schema": 1, "records": records})
+    console.emit(
+        records[0] if precision is not None else {"kind": "latency-set", "schema": 1, "records": records}
+    )
     show_latency(reports, console)

@@ -8,7 +8,9 @@ from edgedistill_cli import options
 
 OwnData = Annotated[
     str | None,
-    typer.Option("--data", metavar="SRC", help="Image folder or npz:FILE; the bundle's recorded images by default."),
+    typer.Option(
+        "--data", metavar="SRC", help="Image folder or npz:FILE; the bundle's recorded images by default."
+    ),
 ]
 
 
@@ -51,7 +53,9 @@ def validate(
     code = gate_code([report.verdict for report in reports])
     verdict = {0: "pass", 3: "fail", 4: "inconclusive"}[code]
     console.emit(
-        records[0] if precision is not None else {"kind": "parity-set", "schema": 1, "records": records, "verdict": verdict}
+        records[0]
+        if precision is not None
+        else {"kind": "parity-set", "schema": 1, "records": records, "verdict": verdict}
     )
     show_parity(reports, console)
     raise typer.Exit(code)

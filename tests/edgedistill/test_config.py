@@ -1,0 +1,27 @@
+import pytest
+
+from edgedistill.config import DistillConfig, ExportConfig
+from edgedistill_deploy.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs must be a number of at least 1, and 0 was given"),
+        ({"learning_rate": -1.0}, "learning_rate must be a number above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number above 0"),
+        ({"weight_decay": float("inf")}, "weight_decay must be a number of at least 0"),
+        ({"schedule": "cosin"}, "schedule cannot be 'cosin'. Did you mean cosine"),
+        ({"method": "PRCA"}, "method cannot be 'PRCA'"),
+        ({"augment": "mixup"}, "augment cannot be 'mixup'"),
+        ({"lambda_kd": 0, "lambda_layer": 0}, "leaves nothing to learn from"),
+    ],
+)
+def test_settings_are_checked_when_made(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        DistillConfig(**settings)  # type: ignore[arg-type]
+
+
+def test_an_old_opset_is_refused() -> None:
+    with pytest.raises(UsageError, match="opset must be a number of at least 18"):
+        ExportConfig(opset=17)

@@ -1,0 +1,104 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from edgedistill.moments import MomentAccumulator, Moments
+from edgedistill.subspace import relevance_matrix
+from reference import slow_subdistill
+
+FIELDS = ("mean", "activation_covariance", "context_moment", "cross_moment")
+
+
+def samples(count: int, width: int, seed: int, mean: float = 3.0) -> tuple[Tensor, Tensor]:
+    rng = np.random.default_rng(seed)
+    context = rng.standard_normal((count, width)) + 0.5
+    activation = (
+        mean + rng.standard_normal((count, width)) @ rng.standard_normal((width, width)) + 0.3 * context
+    )
+    return torch.from_numpy(activation), torch.from_numpy(context)
+
+
+def gathered(activation: Tensor, context: Tensor, cuts: list[int]) -> MomentAccumulator:
+    accumulator = MomentAccumulator(activation.shape[1])
+    for start, end in itertools.pairwise([0, *sorted(cuts), len(activation)]):
+        accumulator.update(activation[start:end], context[start:end])
+    return accumulator
+
+
+def assert_close(found: Moments, expected: dict[str, np.ndarray], rtol: float = 1e-11) -> None:
+    for field in FIELDS:
+        np.testing.assert_allclose(getattr(found, field).numpy(), expected[field], rtol=rtol, atol=1e-11)
+
+
+@given(st.lists(st.integers(0, 60), max_size=6), st.integers(1, 5), st.integers(0, 100))
+@settings(max_examples=25, deadline=None)
+def test_any_split_into_blocks_gives_the_two_pass_moments(cuts: list[int], width: int, seed: int) -> None:
+    activation, context = samples(60, width, seed)
+    found = gathered(activation, context, cuts).moments()
+    assert found.count == 60
+    assert_close(found, slow_subdistill.moments(activation.numpy(), context.numpy()))
+
+
+@given(st.integers(0, 60), st.lists(st.integers(0, 30), max_size=3), st.integers(0, 100))
+@settings(max_examples=25, deadline=None)
+def test_accumulators_of_any_two_processes_merge_to_the_whole(part: int, cuts: list[int], seed: int) -> None:
+    activation, context = samples(60, 4, seed)
+    left = gathered(activation[:part], context[:part], [cut for cut in cuts if cut <= part])
+    right = gathered(activation[part:], context[part:], [cut for cut in cuts if cut <= 60 - part])
+    left.merge(right)
+    assert_close(left.moments(), slow_subdistill.moments(activation.numpy(), context.numpy()))
+
+
+def test_merging_leaves_the_other_accumulator_alone() -> None:
+    activation, context = samples(20, 3, 0)
+    left, right = gathered(activation, context, []), gathered(activation + 1, context, [])
+    before = right.moments()
+    left.merge(right)
+    left.update(activation, context)
+    for field in FIELDS:
+        assert torch.equal(getattr(before, field), getattr(right.moments(), field))
+
+
+def test_float32_activations_with_a_mean_a_thousand_times_their_spread_keep_their_digits() -> None:
+    activation, context = samples(5000, 6, 1, mean=0.0)
+    activation = (activation + 3000.0).float()
+    found = gathered(activation, context.float(), list(range(0, 5000, 64))).moments()
+    exact = slow_subdistill.moments(activation.double().numpy(), context.float().double().numpy())
+    assert_close(found, exact, rtol=1e-9)
+
+
+@given(st.integers(1, 12), st.integers(1, 8), st.floats(1e-3, 1e3), st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+def test_the_relevance_matrix_is_positive_semi_definite_whatever_the_data(
+    count: int, width: int, size: float, seed: int
+) -> None:
+    activation, context = samples(count + 1, width, seed)
+    matrix = relevance_matrix(gathered(activation * size, -context / size, []).moments(), "layer")
+    values = torch.linalg.eigvalsh(matrix)
+    assert values[0] >= -1e-12 * values[-1]
+
+
+def test_the_relevance_matrix_is_the_expectation_it_is_defined_as() -> None:
+    activation, context = samples(50, 5, 3)
+    found = relevance_matrix(gathered(activation, context, [20]).moments(), "layer")
+    np.testing.assert_allclose(
+        found.numpy(), slow_subdistill.relevance_matrix(activation.numpy(), context.numpy()), rtol=1e-11
+    )
+
+
+def test_moments_of_nothing_are_not_numbers() -> None:
+    found = MomentAccumulator(2).moments()
+    assert found.count == 0
+    assert bool(found.activation_covariance.isnan().all())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_memory_and_type_do_not_depend_on_the_input(dtype: torch.dtype) -> None:
+    accumulator = MomentAccumulator(3)
+    accumulator.update(torch.ones(4, 3, dtype=dtype), torch.ones(4, 3, dtype=dtype))
+    assert accumulator.moments().mean.dtype is torch.float64

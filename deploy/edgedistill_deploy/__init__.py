@@ -1,3 +1,69 @@
-"""The device side of EdgeDistill: bundles, sessions, parity and latency. numpy and Pillow only."""
+"""The device side of EdgeDistill: bundles, sessions, parity and latency. numpy and Pillow only.
+
+The names below are promised; modules whose names begin with an underscore are not. Each is imported when first used, so
+that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgedistill_deploy.bundle import Bundle, create_bundle, open_bundle
+    from edgedistill_deploy.device import DeviceInfo, read_device
+    from edgedistill_deploy.errors import EdgeDistillError
+    from edgedistill_deploy.images import open_images, read_image
+    from edgedistill_deploy.latency import LatencyConfig, LatencyReport, measure_latency, write_latency
+    from edgedistill_deploy.parity import ParityLimits, ParityReport, check_parity, write_parity
+    from edgedistill_deploy.preprocess import Preprocess
+    from edgedistill_deploy.report import write_report
+    from edgedistill_deploy.session import Session, open_model, open_session
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Bundle",
+    "DeviceInfo",
+    "EdgeDistillError",
+    "LatencyConfig",
+    "LatencyReport",
+    "ParityLimits",
+    "ParityReport",
+    "Preprocess",
+    "Session",
+    "__version__",
+    "check_parity",
+    "create_bundle",
+    "measure_latency",
+    "open_bundle",
+    "open_images",
+    "open_model",
+    "open_session",
+    "read_device",
+    "read_image",
+    "write_latency",
+    "write_parity",
+    "write_report",
+]
+
+_HOMES = {
+    "bundle": ("Bundle", "create_bundle", "open_bundle"),
+    "device": ("DeviceInfo", "read_device"),
+    "errors": ("EdgeDistillError",),
+    "images": ("open_images", "read_image"),
+    "latency": ("LatencyConfig", "LatencyReport", "measure_latency", "write_latency"),
+    "parity": ("ParityLimits", "ParityReport", "check_parity", "write_parity"),
+    "preprocess": ("Preprocess",),
+    "report": ("write_report",),
+    "session": ("Session", "open_model", "open_session"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -136,6 +136,6 @@ def _require_pairs(inputs: NDArray[np.uint8], outputs: NDArray[np.float32]) -> N
         )
 
 
-def _write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+def _write(path: Path, arrays: Mapping[str, Any]) -> None:
     with written_whole(path) as temporary:
         np.savez_compressed(temporary, **arrays)

@@ -1,0 +1,219 @@
+"""A loaded model, whatever runs it: open one, run it, know exactly what ran."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill_deploy.bundle import Bundle, model_role, open_bundle
+from edgedistill_deploy.errors import BundleError, EdgeDistillError, UsageError, nearest_names
+from edgedistill_deploy.files import sha256_of_file
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Feeds = Mapping[str, NDArray[Any]]
+Clock = Callable[[], int]
+
+# Each module has open_onnx(request) -> Session; it is imported when its runtime is asked for.
+_ADAPTERS = {"onnxruntime": "edgedistill_deploy._onnxruntime"}
+RUNTIMES = tuple(_ADAPTERS)
+
+_MAX_THREADS = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """An input or output: its name, its shape with None where a size is free, and its numpy dtype's name."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRequest:
+    """What an adapter is asked to open; `clock` gives nanoseconds."""
+
+    path: Path
+    sha256: str
+    precision: str
+    provider: str
+    threads: int
+    clock: Clock
+
+
+class Session(Protocol):
+    """A model loaded by a runtime. A context manager: leaving it frees the model."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What the model takes."""
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What the model gives."""
+
+    @property
+    def runtime(self) -> str:
+        """The library, as the user names it."""
+
+    @property
+    def precision(self) -> str:
+        """What the model computes in: "fp32", "fp16", "int8", or "teacher"."""
+
+    @property
+    def provider(self) -> str:
+        """The runtime's back end, as the user names it; the one that was asked for, or there is no session."""
+
+    @property
+    def threads(self) -> int:
+        """How many threads one run may use."""
+
+    @property
+    def model_path(self) -> Path:
+        """The ONNX file."""
+
+    @property
+    def model_sha256(self) -> str:
+        """The sha256 of the ONNX file in hexadecimal."""
+
+    @property
+    def load_ms(self) -> float:
+        """How long it took to load the model, without importing the runtime."""
+
+    def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
+        """Compute all outputs. Raises EdgeDistillError saying what the model expects and what it was given."""
+
+    def close(self) -> None:
+        """Free the model; a closed session runs no more."""
+
+    def __enter__(self) -> "Self": ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+def open_session(
+    bundle: Bundle | Path,
+    *,
+    runtime: str = "onnxruntime",
+    precision: str = "fp32",
+    provider: str = "cpu",
+    threads: int | None = None,
+) -> Session:
+    """Load a model of a bundle, after checking its file.
+
+    Args:
+        bundle: or its folder.
+        runtime: one of `RUNTIMES`.
+        precision: one of `bundle.PRECISIONS`; "teacher" is the teacher restricted to the subtask, same interface.
+        provider: the runtime's back end: "cpu", "cuda", ... Another is never taken instead.
+        threads: for one run; the cores this process may use unless given.
+
+    Raises:
+        UsageError: unknown runtime, precision or provider, or a provider that this machine's runtime lacks.
+        BundleError: the bundle has no such model, or its file was changed.
+        MissingDependencyError: the runtime is not installed.
+        EdgeDistillError: the runtime cannot load the model.
+    """
+    if not isinstance(bundle, Bundle):
+        bundle = open_bundle(bundle, verify=False)
+    role = model_role(precision)
+    if not bundle.has(role):
+        raise BundleError(
+            f"The bundle {bundle.path} has no model of precision {precision}; it has {', '.join(bundle.precisions) or 'none'}."
+        )
+    path = bundle.file(role)
+    return _open(path, bundle.model_sha256(role), runtime, precision, provider, threads)
+
+
+def open_model(
+    path: Path,
+    *,
+    precision: str,
+    runtime: str = "onnxruntime",
+    provider: str = "cpu",
+    threads: int | None = None,
+) -> Session:
+    """Load a bare ONNX file; `precision` is what it is said to compute in. See `open_session`."""
+    model_role(precision)
+    if not path.is_file():
+        raise EdgeDistillError(f"There is no model file {path}.")
+    return _open(path, sha256_of_file(path), runtime, precision, provider, threads)
+
+
+def logits_of(session: Session, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the logits (n, C) of prepared images, uint8 (n, H, W, 3).
+
+    Raises BundleError when the model has not the interface of a bundle's models, and EdgeDistillError when the runtime
+    gives another number of rows or numbers that are not finite.
+    """
+    _require_interface(session)
+    logits = np.asarray(session.run({"image": images})["logits"], dtype=np.float32)
+    if logits.ndim != 2 or len(logits) != len(images):
+        raise EdgeDistillError(
+            f"{session.model_path.name} gave logits of shape {logits.shape} for {len(images)} images on {session.runtime}; it must "
+            "give one row for each."
+        )
+    broken = int(np.sum(~np.isfinite(logits).all(axis=1)))
+    if broken:
+        raise EdgeDistillError(
+            f"{session.model_path.name} gave logits that are not finite for {broken} of {len(images)} images on {session.runtime} "
+            f"({session.precision}); try precision fp32 to see whether the model or its precision is at fault."
+        )
+    return logits
+
+
+def _open(
+    path: Path, sha256: str, runtime: str, precision: str, provider: str, threads: int | None
+) -> Session:
+    if runtime not in _ADAPTERS:
+        raise UsageError(f"There is no runtime {runtime!r}.{nearest_names(runtime, RUNTIMES)}")
+    request = SessionRequest(
+        path=path,
+        sha256=sha256,
+        precision=precision,
+        provider=provider,
+        threads=_checked_threads(threads),
+        clock=time.perf_counter_ns,
+    )
+    session: Session = import_module(_ADAPTERS[runtime]).open_onnx(request)
+    return session
+
+
+def _checked_threads(threads: int | None) -> int:
+    if threads is None:
+        return usable_cores()
+    if not 1 <= threads <= _MAX_THREADS:
+        raise UsageError(
+            f"threads is {threads}; it must lie between 1 and {_MAX_THREADS}, or be left out for all cores."
+        )
+    return threads
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use, which a container or taskset can make fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _require_interface(session: Session) -> None:
+    inputs, outputs = [spec.name for spec in session.inputs], [spec.name for spec in session.outputs]
+    if inputs != ["image"] or "logits" not in outputs:
+        raise BundleError(
+            f"{session.model_path.name} takes {', '.join(inputs)} and gives {', '.join(outputs)}; a bundle's model takes image and "
+            "gives logits."
+        )

@@ -1,0 +1,109 @@
+"""The images on which parity is judged, brought together with the teacher's recorded answers."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.errors import BundleError, DataError
+from edgedistill_deploy.images import ImageSet, batches
+from edgedistill_deploy.reference import Reference, read_reference
+
+UNKNOWN_LABEL = -1
+
+Rows = NDArray[np.int64]
+Prepared = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Images with the teacher's logits (n, C) and labels (n,), -1 where unknown.
+
+    `prepared` yields the uint8 (m, H, W, 3) batches of the given rows, in order. `unknown_count` images were left out because
+    the teacher's answers to them were not recorded; `notes` are sentences for the report.
+    """
+
+    teacher: NDArray[np.float32]
+    labels: Rows
+    prepared: Callable[[Rows, int], Iterator[Prepared]]
+    unknown_count: int = 0
+    notes: tuple[str, ...] = ()
+
+    def sample(self, count: int) -> Prepared:
+        """Return up to `count` prepared images, spread evenly over the set."""
+        rows = np.unique(np.linspace(0, len(self.labels) - 1, count).round().astype(np.int64))
+        return np.concatenate(list(self.prepared(rows, count)))
+
+
+def open_evaluation(bundle: Bundle, images: ImageSet | None) -> Evaluation:
+    """Match images with the reference recorded in the bundle; without images take those recorded there.
+
+    Images are recognised by the digest of their source. Raises DataError when no image is known or none was recorded, and
+    BundleError when the reference does not fit the bundle's classes.
+    """
+    reference = read_reference(bundle.file("reference"))
+    classes = len(bundle.class_names)
+    if reference.logits.shape[1] != classes:
+        raise BundleError(
+            f"The reference of {bundle.path} holds logits of {reference.logits.shape[1]} classes, but the bundle names "
+            f"{classes}; export it again."
+        )
+    return _recorded(reference) if images is None else _given(bundle, images, reference)
+
+
+def _recorded(reference: Reference) -> Evaluation:
+    images, rows = reference.images, reference.image_index
+    if images is None or len(images) == 0:
+        raise DataError(
+            "The bundle records no images (they were left out for size, or there were none); name the evaluation images, for "
+            "example with --data."
+        )
+    sampled = len(rows) < len(reference.labels)
+    note = f"Judged on the {len(rows)} recorded images of {len(reference.labels)} evaluation images."
+    return Evaluation(
+        teacher=reference.logits[rows],
+        labels=reference.labels[rows],
+        prepared=lambda wanted, size: (
+            images[wanted[start : start + size]] for start in range(0, len(wanted), size)
+        ),
+        notes=(note,) if sampled else (),
+    )
+
+
+def _given(bundle: Bundle, images: ImageSet, reference: Reference) -> Evaluation:
+    subtask = images if images.class_names == bundle.class_names else images.with_classes(bundle.class_names)
+    row_of = {str(digest): row for row, digest in enumerate(reference.digests)}
+    found = [row_of.get(subtask.digest(index), -1) for index in range(len(subtask))]
+    known = np.flatnonzero(np.asarray(found, dtype=np.int64) >= 0)
+    if len(known) == 0:
+        raise DataError(
+            f"None of the {len(subtask)} images is among the {len(row_of)} whose teacher answers the bundle records; give the "
+            "split it was built with, or no images to use the recorded ones."
+        )
+    rows = np.asarray(found, dtype=np.int64)[known]
+    labels, conflicts = _merged_labels(subtask.labels[known], reference.labels[rows])
+    unknown = len(subtask) - len(known)
+    return Evaluation(
+        teacher=reference.logits[rows],
+        labels=labels,
+        prepared=lambda wanted, size: batches(subtask.select(known[wanted]), bundle.preprocess, size),
+        unknown_count=unknown,
+        notes=tuple(_notes(unknown, conflicts)),
+    )
+
+
+def _merged_labels(given: Rows, recorded: Rows) -> tuple[Rows, int]:
+    """Prefer the labels given; count those that contradict the recorded ones."""
+    both = (given != UNKNOWN_LABEL) & (recorded != UNKNOWN_LABEL)
+    return np.where(given == UNKNOWN_LABEL, recorded, given), int(np.sum(both & (given != recorded)))
+
+
+def _notes(unknown: int, conflicts: int) -> Iterator[str]:
+    if unknown:
+        yield f"{unknown} images were left out: the bundle does not record the teacher's answers to them."
+    if conflicts:
+        yield (
+            f"{conflicts} images carry another label than when the bundle was built; the labels given now were used."
+        )

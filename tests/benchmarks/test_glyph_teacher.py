@@ -11,10 +11,10 @@ pytest.importorskip("benchmarks.glyphs", reason="the benchmarks are not part of 
 import timm
 import torch
 from PIL import Image
-from timm.data import resolve_data_config
 
 from benchmarks.glyphs import embed, teacher, train_teacher
 from benchmarks.glyphs.glyphset import GlyphSet, write_glyphs
+from edgedistill.teacher import load_teacher
 from edgedistill_deploy.errors import DataError, UsageError
 
 
@@ -83,9 +83,14 @@ def test_timm_loads_the_folder(tmp_path: Path, half: bool) -> None:
         rtol=1e-2 if half else 0,
     )
     assert teacher.class_names_of(loaded) == ("x", "y", "z")
-    config = resolve_data_config({}, model=loaded)
-    assert tuple(config["input_size"]) == (3, 64, 64)
-    assert (config["mean"], config["std"], config["crop_pct"]) == ([0.13] * 3, [0.30] * 3, 1.0)
+
+
+def test_the_product_reads_labels_and_preprocessing_from_the_folder(tmp_path: Path) -> None:
+    teacher.write_teacher(tmp_path, teacher.build_teacher(3), "xyz")
+    loaded = load_teacher(str(tmp_path))
+    assert loaded.class_names == ("x", "y", "z")
+    assert (loaded.preprocess.size, loaded.preprocess.crop_fraction) == ((64, 64), 1.0)
+    assert (loaded.mean, loaded.std) == ((0.13,) * 3, (0.30,) * 3)
 
 
 def test_preparing_equals_enlarging_with_pillow() -> None:

@@ -342,8 +342,8 @@ def _judge_without_labels(
     passed = bound < limits.max_drop
     comparison = "below" if passed else "not below"
     reason = (
-        f"No label is known, so only the disagreement with the teacher was bounded: at most {_points(bound)} of the images, "
-        f"{comparison} the {_points(limits.max_drop)} allowed for the drop."
+        f"No label is known, so only the disagreement with the teacher was bounded: at most {bound:.2%} of the images, "
+        f"{comparison} the {limits.max_drop:.2%} allowed for the drop."
     )
     if passed:
         return "pass", [reason], None
@@ -353,10 +353,11 @@ def _judge_without_labels(
 
 def _drop_sentence(accuracy: Accuracy, limits: ParityLimits, verdict: Verdict) -> str:
     place = {"pass": "below", "fail": "above", "inconclusive": "on both sides of"}[verdict]
-    low, high = accuracy.interval
+    drop, (low, high) = accuracy.drop or 0.0, accuracy.interval
     return (
-        f"The accuracy drops by {_points(accuracy.drop or 0.0)} ({limits.confidence:.0%} interval {_points(low)} to {_points(high)}, "
-        f"{accuracy.labelled_count} images), {place} the limit of {_points(limits.max_drop)}."
+        f"The accuracy {'rises' if drop < 0 else 'drops'} by {100 * abs(drop):.2f} points on {accuracy.labelled_count} images; the "
+        f"{limits.confidence:.0%} interval of the drop, {100 * low:.2f} to {100 * high:.2f} points, lies {place} the limit of "
+        f"{100 * limits.max_drop:.2f}."
     )
 
 
@@ -364,10 +365,6 @@ def _needed_sentence(needed: int | None, what: str) -> str:
     if needed is None:
         return "At the rates observed no number of images would decide."
     return f"At the rates observed about {needed} {what} would decide."
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:.2f} %"
 
 
 def _permutation(expected: Classes, predicted: Classes, names: tuple[str, ...]) -> list[str]:

@@ -68,14 +68,14 @@ def test_a_flawless_candidate_passes_with_enough_images(tmp_path: Path, given_im
     assert (report.accuracy.teacher, report.accuracy.candidate, report.accuracy.drop) == (1.0, 1.0, 0.0)
     assert (report.agreement, report.sample_count, report.unknown_count) == (1.0, 200, 0)
     assert report.images_to_decide is None
-    assert "below the limit of 2.00 %" in report.reasons[0]
+    assert "lies below the limit of 2.00." in report.reasons[0]
 
 
 def test_a_candidate_that_loses_a_tenth_fails(tmp_path: Path) -> None:
     report = check(tmp_path, *mixed(200, lost=20, gained=0))
     assert report.verdict == "fail"
     assert report.accuracy.drop == pytest.approx(0.1)
-    assert "drops by 10.00 %" in report.reasons[0]
+    assert "drops by 10.00 points on 200 images" in report.reasons[0]
     assert "above the limit" in report.reasons[0]
 
 
@@ -87,6 +87,13 @@ def test_too_few_images_are_inconclusive_and_say_how_many_would_decide(tmp_path:
         report.reasons[-1]
         == f"At the rates observed about {report.images_to_decide} labelled images would decide."
     )
+
+
+def test_a_candidate_better_than_the_teacher_rises(tmp_path: Path) -> None:
+    report = check(tmp_path, *mixed(100, lost=0, gained=10))
+    assert report.verdict == "pass"
+    assert report.reasons[0].startswith("The accuracy rises by 10.00 points")
+    assert report.accuracy.drop == pytest.approx(-0.1)
 
 
 def test_at_the_limit_itself_no_number_of_images_decides(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_other_batch_sizes_are_not_compared() -> None:
 @pytest.mark.parametrize(
     "settings", [{"margin": -0.1}, {"margin": 1.0}, {"confidence": 0.0}, {"confidence": 95.0}]
 )
-def test_impossible_settings_are_refused(settings: dict[str, float]) -> None:
+def test_impossible_settings_are_refused(settings: Any) -> None:
     with pytest.raises(UsageError, match="both must lie between 0 and 1"):
         compare_latency(record([1.0]), record([1.0]), **settings)
 

@@ -1,1 +1,70 @@
-"""EdgeDistill: from a large image classifier and a few of its classes to a compact expert on a device."""
+"""EdgeDistill: from a large image classifier and a few of its classes to a compact expert on a device.
+
+The names below are what other programs may rely on; they are imported when first asked for, so that importing the
+package costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgedistill.config import DistillConfig, ExportConfig
+    from edgedistill.data.sources import open_source
+    from edgedistill.data.splits import SubtaskImages, split_for_subtask
+    from edgedistill.subdistill import DistillResult, distill
+    from edgedistill.export import export_onnx
+    from edgedistill.layers import LayerPair, pair_layers
+    from edgedistill.student import build_student
+    from edgedistill.subspace import Subspace, find_subspaces
+    from edgedistill.subtask import Subtask
+    from edgedistill.teacher import Teacher, load_teacher
+
+_HOMES = {
+    "DistillConfig": "config",
+    "DistillResult": "subdistill",
+    "ExportConfig": "config",
+    "LayerPair": "layers",
+    "Subspace": "subspace",
+    "Subtask": "subtask",
+    "SubtaskImages": "data.splits",
+    "Teacher": "teacher",
+    "build_student": "student",
+    "distill": "subdistill",
+    "export_onnx": "export",
+    "find_subspaces": "subspace",
+    "load_teacher": "teacher",
+    "open_source": "data.sources",
+    "pair_layers": "layers",
+    "split_for_subtask": "data.splits",
+}
+
+__all__ = [
+    "DistillConfig",
+    "DistillResult",
+    "ExportConfig",
+    "LayerPair",
+    "Subspace",
+    "Subtask",
+    "SubtaskImages",
+    "Teacher",
+    "build_student",
+    "distill",
+    "export_onnx",
+    "find_subspaces",
+    "load_teacher",
+    "open_source",
+    "pair_layers",
+    "split_for_subtask",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'edgedistill' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"edgedistill.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from edgedistill.data.splits import SubtaskImages
-    from edgedistill.distill import TrainingProgress
+    from edgedistill.subdistill import TrainingProgress
     from edgedistill.subtask import Subtask
     from edgedistill.teacher import Teacher
 
@@ -92,7 +92,7 @@ def build_run_student(run: Run, inputs: Inputs) -> "nn.Module":
 
 
 def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
-    from edgedistill.distill import distill
+    from edgedistill.subdistill import distill
     from edgedistill.export import begin_bundle, write_student
 
     given = inputs()

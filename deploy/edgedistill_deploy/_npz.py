@@ -15,6 +15,11 @@ from edgedistill_deploy.errors import EdgeDistillError
 
 Arrays = dict[str, NDArray[Any]]
 
+_HEADER_READERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArraySpec:
@@ -82,20 +87,22 @@ def _checked_header(
     shape, dtype = _read_header(stream)
     if not spec.fits(dtype, shape):
         raise error(f"{name} has dtype {dtype} and shape {shape}; it must be {spec.description}.")
-    size = math.prod(shape) * dtype.itemsize
-    if size > member_bytes:
-        raise error(f"{name} claims {size} bytes, but the file holds {member_bytes} for it; it is damaged.")
+    size, held = math.prod(shape) * dtype.itemsize, member_bytes - stream.tell()
+    if size > held:
+        raise error(f"{name} claims {size} bytes, but the file holds {held} for it; it is damaged.")
     return size
 
 
 def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    elif version == (2, 0):
-        shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
-    else:
+    if version not in _HEADER_READERS:
         raise ValueError(f"unsupported .npy version {version}")
+    try:
+        shape, _, dtype = _HEADER_READERS[version](stream)
+    except (
+        Exception
+    ) as cause:  # numpy reads the header as Python source, and passes on what its tokenizer raises
+        raise ValueError(f"damaged .npy header, {cause}") from cause
     return shape, dtype
 
 

@@ -62,10 +62,6 @@ class OnnxRuntimeSession:
             raise EdgeDistillError(self._failure(feeds, error)) from error
         return dict(zip(self._output_names, values, strict=True))
 
-    def close(self) -> None:
-        """Free the model."""
-        self._native = None
-
     def __enter__(self) -> "Self":
         return self
 
@@ -75,7 +71,7 @@ class OnnxRuntimeSession:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        self._native = None
 
     def _failure(self, feeds: Feeds, error: Exception) -> str:
         given = [

@@ -29,7 +29,7 @@ RUNTIMES = tuple(_ADAPTERS)
 _MAX_THREADS = 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class TensorSpec:
     """An input or output: its name, its shape with None where a size is free, and its numpy dtype's name."""
 
@@ -51,7 +51,7 @@ class SessionRequest:
 
 
 class Session(Protocol):
-    """A model loaded by a runtime. A context manager: leaving it frees the model."""
+    """A model loaded by a runtime. A context manager: left, it has freed the model and runs no more."""
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -91,9 +91,6 @@ class Session(Protocol):
 
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
         """Compute all outputs. Raises EdgeDistillError saying what the model expects and what it was given."""
-
-    def close(self) -> None:
-        """Free the model; a closed session runs no more."""
 
     def __enter__(self) -> "Self": ...
 

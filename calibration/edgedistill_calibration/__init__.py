@@ -1,1 +1,27 @@
-"""INT8 calibration of a bundle: onnx and onnxruntime, no torch."""
+"""INT8 calibration of a bundle: onnx and onnxruntime, no torch.
+
+The names are loaded when they are first asked for, so that importing the package costs nothing and reading
+settings needs neither onnx nor onnxruntime.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgedistill_calibration.config import CalibrationConfig
+    from edgedistill_calibration.quantize import calibrate
+
+__all__ = ["CalibrationConfig", "calibrate"]
+
+_HOMES = {"CalibrationConfig": "config", "calibrate": "quantize"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

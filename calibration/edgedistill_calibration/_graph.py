@@ -1,0 +1,169 @@
+"""What calibration reads from an ONNX graph, and what it changes in one."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from edgedistill_calibration.ranges import Range
+from edgedistill_deploy import __version__
+from edgedistill_deploy.errors import BundleError, EdgeDistillError
+
+# The operators that have weights: where the work is, and all that gains from INT8.
+WEIGHTED = ("Conv", "Gemm", "MatMul")
+
+
+def prepare_graph(source: Path, path: Path) -> onnx.ModelProto:
+    """Write a graph ready for Q/DQ to `path` and return it.
+
+    Batch normalisation is folded, types are inferred, every node has a name. ONNX Runtime folds; its symbolic shape
+    inference is left out because exported graphs carry their shapes.
+
+    Raises:
+        BundleError: the model does not take uint8 images.
+    """
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    quant_pre_process(str(source), str(path), skip_symbolic_shape=True)
+    model = onnx.load(path)
+    _require_pixels(source, model.graph)
+    for place, node in enumerate(model.graph.node):
+        node.name = node.name or f"{node.op_type}_{place}"
+    onnx.save(model, path)
+    return model
+
+
+def _require_pixels(source: Path, graph: onnx.GraphProto) -> None:
+    kinds = [(each.name, each.type.tensor_type.elem_type) for each in graph.input]
+    if kinds != [("image", TensorProto.UINT8)]:
+        given = ", ".join(f"{name} ({TensorProto.DataType.Name(kind).lower()})" for name, kind in kinds)
+        raise BundleError(f"{source} takes {given}; a bundle's model takes image (uint8) alone.")
+
+
+def preprocessing_nodes(graph: onnx.GraphProto) -> list[str]:
+    """Return the names of the nodes before the first weights: what turns pixels into the network's input.
+
+    Raises:
+        EdgeDistillError: no node has weights, so there is nothing to quantise.
+    """
+    first = next((node for node in graph.node if node.op_type in WEIGHTED), None)
+    if first is None:
+        raise EdgeDistillError(
+            f"The model has no {', '.join(WEIGHTED)} node, so there is nothing to bring to INT8."
+        )
+    makers = _makers(graph)
+    found: dict[str, None] = {}
+    pending = list(first.input)
+    while pending:
+        maker = makers.get(pending.pop())
+        if maker is not None and maker.name not in found:
+            found[maker.name] = None
+            pending.extend(maker.input)
+    return list(found)
+
+
+def activations(graph: onnx.GraphProto, operators: Sequence[str], without: Sequence[str]) -> list[str]:
+    """Return the float32 values that nodes of these kinds take and give, weights left out, in the graph's order."""
+    floats = {
+        value.name
+        for value in (*graph.value_info, *graph.output)
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT
+    } - {initializer.name for initializer in graph.initializer}
+    left_out = set(without)
+    nodes = [node for node in graph.node if node.op_type in operators and node.name not in left_out]
+    return list(
+        dict.fromkeys(name for node in nodes for name in (*node.input, *node.output) if name in floats)
+    )
+
+
+def shortcuts(graph: onnx.GraphProto) -> list[str]:
+    """Return the shorter branch's output of every Add that joins two Convs: of residual blocks that change shape.
+
+    TensorRT fuses Conv + Add + ReLU when the other input of the Add is quantised, and ONNX Runtime's quantiser
+    leaves such a branch in float.
+    """
+    makers, readers = _makers(graph), Counter(name for node in graph.node for name in node.input)
+    found = []
+    for node in graph.node:
+        joined = [makers[name] for name in node.input if name in makers] if node.op_type == "Add" else []
+        if len(joined) == 2 and all(maker.op_type == "Conv" for maker in joined):
+            lengths = [_branch_length(maker, makers, readers) for maker in joined]
+            found.append(joined[0 if lengths[0] < lengths[1] else 1].output[0])
+    return found
+
+
+def _makers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
+    return {name: node for node in graph.node for name in node.output}
+
+
+def _branch_length(
+    node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], readers: Mapping[str, int]
+) -> int:
+    """Count the nodes from `node` back to where its branch left another one."""
+    length = 1
+    while readers[node.input[0]] == 1 and node.input[0] in makers:
+        node = makers[node.input[0]]
+        length += 1
+    return length
+
+
+def quantise_values(model: onnx.ModelProto, names: Sequence[str], ranges: Mapping[str, Range]) -> None:
+    """Put symmetric INT8 Q/DQ between each of these values and the Adds that read it.
+
+    Raises:
+        KeyError: a value has no range; ranges are measured on all values that `shortcuts` can give.
+    """
+    graph = model.graph
+    renamed = {name: f"{name}_DequantizeLinear_Output" for name in names}
+    nodes = list(graph.node)
+    del graph.node[:]
+    for node in nodes:
+        for place, name in enumerate(node.input):
+            if node.op_type == "Add" and name in renamed:
+                node.input[place] = renamed[name]
+        graph.node.append(node)
+        for name in (name for name in node.output if name in renamed):
+            graph.node.extend(_quantise_symmetric(graph, name, renamed[name], ranges[name]))
+
+
+def _quantise_symmetric(
+    graph: onnx.GraphProto, name: str, result: str, bounds: Range
+) -> Iterator[onnx.NodeProto]:
+    scale = np.float32(max(abs(bounds[0]), abs(bounds[1])) / 127 or 1)
+    graph.initializer.append(numpy_helper.from_array(np.array(scale, np.float32), f"{name}_scale"))
+    graph.initializer.append(numpy_helper.from_array(np.array(0, np.int8), f"{name}_zero_point"))
+    parameters = [f"{name}_scale", f"{name}_zero_point"]
+    quantised = f"{name}_QuantizeLinear_Output"
+    yield helper.make_node("QuantizeLinear", [name, *parameters], [quantised], name=f"{name}_QuantizeLinear")
+    yield helper.make_node(
+        "DequantizeLinear", [quantised, *parameters], [result], name=f"{name}_DequantizeLinear"
+    )
+
+
+def finish_graph(model: onnx.ModelProto, source: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
+    """Make a quantised graph one that any runtime reads.
+
+    It keeps the operator sets it uses alone, and gets the float model's metadata and IR version back.
+
+    Raises:
+        EdgeDistillError: the graph uses operators that are not ONNX's own.
+    """
+    foreign = sorted(
+        {f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain not in ("", "ai.onnx")}
+    )
+    if foreign:
+        raise EdgeDistillError(
+            f"The quantised model uses {', '.join(foreign)}, which not every runtime has; export the student with"
+            " ONNX's own operators."
+        )
+    own = [entry for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    del model.opset_import[:]
+    model.opset_import.extend(own)
+    # Inferred for the float graph; every reader infers its own.
+    del model.graph.value_info[:]
+    model.ir_version = source.ir_version
+    model.producer_name, model.producer_version = "edgedistill", __version__
+    helper.set_model_props(model, {**{each.key: each.value for each in source.metadata_props}, **metadata})

@@ -1,0 +1,158 @@
+"""Writes Q/DQ models with ONNX Runtime's quantiser, from ranges that are already known."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from edgedistill_calibration import _graph
+from edgedistill_calibration.config import CANDIDATES, CalibrationConfig
+from edgedistill_calibration.ranges import ActivationReader, Images, Ranges, measure_ranges
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """How the INT8 file of one runtime is written.
+
+    Attributes:
+        activation: type of quantised activations, `QUInt8` or `QInt8`.
+        operators: the kinds of node that are quantised.
+        float_outputs: kinds whose outputs stay float.
+        reduce_range: weights of 7 bits, so that two products of 8 bits cannot saturate 16.
+        options: further options of ONNX Runtime's quantiser.
+        shortcuts: also quantise residual branches that change shape, see `_graph.shortcuts`.
+    """
+
+    activation: str
+    operators: tuple[str, ...]
+    float_outputs: tuple[str, ...]
+    reduce_range: bool = False
+    options: Mapping[str, object] = field(default_factory=dict)
+    shortcuts: bool = False
+
+
+# ONNX Runtime computes Relu and Clip inside the Conv before them, and a Gemm or MatMul with float output at no cost.
+# Add, Mul, LayerNormalization and pooling in INT8 were no faster on any model measured, and cost a ViT 15 dB.
+_OPERATORS = (*_graph.WEIGHTED, "Relu", "Clip")
+_FLOAT_OUTPUTS = ("Gemm", "MatMul")
+# By profile, for ONNX Runtime.
+ORT_TARGETS = {
+    "x86": Target(activation="QUInt8", operators=_OPERATORS, float_outputs=_FLOAT_OUTPUTS),
+    "x86-no-vnni": Target(
+        activation="QUInt8", operators=_OPERATORS, float_outputs=_FLOAT_OUTPUTS, reduce_range=True
+    ),
+    "arm": Target(activation="QInt8", operators=_OPERATORS, float_outputs=_FLOAT_OUTPUTS),
+}
+# TensorRT's parser takes zero point 0 alone and no INT32 biases; Conv + ReLU fuse when no Q/DQ stands between them.
+TENSORRT_TARGET = Target(
+    activation="QInt8",
+    operators=_graph.WEIGHTED,
+    float_outputs=_graph.WEIGHTED,
+    options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
+    shortcuts=True,
+)
+# Every value that some target quantises.
+MEASURED_OPERATORS = _OPERATORS
+
+
+def write_candidates(
+    source: Path,
+    folder: Path,
+    groups: Callable[[int], Iterable[Images]],
+    image_size: tuple[int, int],
+    config: CalibrationConfig,
+    key: str,
+) -> dict[str, dict[str, Path]]:
+    """Measure ranges once and write an ONNX Runtime and a TensorRT file for every way the settings try.
+
+    Args:
+        source: the float model.
+        folder: where to write.
+        groups: gives the calibration images, see `measure_ranges`.
+        image_size: (H, W) of the model's input.
+        config: settings.
+        key: content key of the calibration images, for the files' metadata.
+
+    Returns:
+        {candidate: {"int8" or "int8-tensorrt": path}}.
+    """
+    prepared = folder / "prepared.onnx"
+    graph = _graph.prepare_graph(source, prepared).graph
+    before = _graph.preprocessing_nodes(graph)
+    reader = ActivationReader(onnx.load(prepared), _graph.activations(graph, MEASURED_OPERATORS, before))
+    float_model = onnx.load(source)
+    written: dict[str, dict[str, Path]] = {}
+    for method, ranges in measure_ranges(reader, groups, CANDIDATES[config.method]).items():
+        written[method] = {}
+        for precision, target in (("int8", ORT_TARGETS[config.profile]), ("int8-tensorrt", TENSORRT_TARGET)):
+            path = written[method][precision] = folder / f"{method}.{precision}.onnx"
+            model = quantise(prepared, path, target, ranges, image_size, before)
+            _graph.finish_graph(
+                model, float_model, {"edgedistill.calibration": key, "edgedistill.ranges": method}
+            )
+            onnx.save(model, path)
+            onnx.checker.check_model(str(path), full_check=True)
+    return written
+
+
+def quantise(
+    prepared: Path,
+    path: Path,
+    target: Target,
+    ranges: Ranges,
+    image_size: tuple[int, int],
+    keep_float: Sequence[str],
+) -> onnx.ModelProto:
+    """Write the prepared graph in INT8 to `path` and return it; weights have one scale for each output channel.
+
+    The ranges go in as overrides of what ONNX Runtime measures on one blank image. Its calibration cache could carry
+    them too, but only since 1.32, and is used whatever model it was made from.
+
+    Args:
+        prepared: what `_graph.prepare_graph` returned, as a file.
+        path: where to write.
+        target: for which runtime.
+        ranges: of every value `target` quantises.
+        image_size: (H, W) of the graph's input.
+        keep_float: names of nodes that are not quantised.
+    """
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    overrides = {
+        name: [{"rmin": np.array(low, np.float32), "rmax": np.array(high, np.float32)}]
+        for name, (low, high) in ranges.items()
+    }
+    quantize_static(
+        str(prepared),
+        str(path),
+        _OneBlankImage(image_size),
+        quant_format=QuantFormat.QDQ,
+        calibrate_method=CalibrationMethod.MinMax,
+        activation_type=QuantType[target.activation],
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        reduce_range=target.reduce_range,
+        op_types_to_quantize=list(target.operators),
+        nodes_to_exclude=list(keep_float),
+        extra_options={
+            **target.options,
+            "OpTypesToExcludeOutputQuantization": list(target.float_outputs),
+            "TensorQuantOverrides": overrides,
+        },
+    )
+    model = onnx.load(path)
+    if target.shortcuts:
+        _graph.quantise_values(model, _graph.shortcuts(onnx.load(prepared).graph), ranges)
+    return model
+
+
+class _OneBlankImage:
+    """The least ONNX Runtime's quantiser wants to run on; what it measures there is overridden."""
+
+    def __init__(self, image_size: tuple[int, int]) -> None:
+        self._left = [{"image": np.zeros((1, *image_size, 3), np.uint8)}]
+
+    def get_next(self) -> dict[str, np.ndarray] | None:  # the name ONNX Runtime calls
+        return self._left.pop() if self._left else None

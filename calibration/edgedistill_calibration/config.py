@@ -1,0 +1,80 @@
+"""Settings of calibration, checked when made.
+
+No onnx here, so that settings can be read and refused before anything heavy is loaded.
+"""
+
+import platform
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgedistill_deploy.errors import UsageError, nearest_names
+
+# The share of values, in percent, that a range holds.
+PERCENTILES = {"percentile-99.999": 99.999, "percentile-99.99": 99.99}
+# What a method tries, in order of preference where the held-out images do not tell them apart.
+CANDIDATES = {
+    "minmax": ("minmax",),
+    "moving-average": ("moving-average",),
+    "percentile": ("percentile-99.999",),
+    "auto": ("minmax", "moving-average", *PERCENTILES),
+}
+METHODS = tuple(CANDIDATES)
+PROFILES = ("x86", "x86-no-vnni", "arm")
+# AVX512-VNNI, AVX-VNNI and its INT8 successor, as Linux spells them.
+_VNNI = re.compile(r"\bavx(512)?_?vnni(_int8|int8)?\b")
+
+
+def machine_profile(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the profile that is fast on this machine.
+
+    An x86 processor whose flags cannot be read gets the profile that is right on all of them.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64", "i386", "i686", "x86"):
+        return "arm"
+    try:
+        flags = cpuinfo.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "x86-no-vnni"
+    return "x86" if _VNNI.search(flags) else "x86-no-vnni"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationConfig:
+    """How a student is brought to INT8.
+
+    Attributes:
+        images: training images that ranges are measured on, spread evenly over the classes.
+        held_out: further training images, never calibrated on, that candidates are compared on.
+        method: how a range follows from the values seen: `minmax`, `moving-average` (of the extremes of 16 images at
+            a time), `percentile` (99.999 % of the values) or `auto` (the best of these and 99.99 % on held-out images).
+        profile: what `model.int8.onnx` is made for. `x86`: unsigned activations with zero points, exact with VNNI;
+            `x86-no-vnni`: the same with weights of 7 bits, because sums saturate there; `arm`: signed activations.
+        seed: fixes which images are taken.
+    """
+
+    images: int = 512
+    held_out: int = 512
+    method: str = "minmax"
+    profile: str = field(default_factory=machine_profile)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for key, least in (("images", 1), ("held_out", 1), ("seed", 0)):
+            value = getattr(self, key)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise UsageError(
+                    f"{key} must be a whole number of at least {least}, and {value!r} was given."
+                )
+        for key, allowed in (("method", METHODS), ("profile", PROFILES)):
+            value = getattr(self, key)
+            if value not in allowed:
+                names = ", ".join(allowed)
+                raise UsageError(
+                    f"{key} must be one of {names}, and {value!r} was given.{_suggestion(value, allowed)}"
+                )
+
+
+def _suggestion(value: object, allowed: tuple[str, ...]) -> str:
+    hint = nearest_names(str(value), allowed)
+    return hint if hint.startswith(" Did") else ""

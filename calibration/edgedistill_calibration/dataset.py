@@ -1,0 +1,153 @@
+"""Which training images INT8 ranges are measured on: as many of each class, whatever order the files come in."""
+
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from edgedistill_deploy.errors import DataError, UsageError
+from edgedistill_deploy.images import ImageSet
+from edgedistill_deploy.preprocess import Preprocess
+
+# Fewer say nothing about a class: four to measure on, and one to judge with.
+MEASURED_PER_CLASS = 4
+NEEDED_PER_CLASS = MEASURED_PER_CLASS + 1
+# Below this, ranges still move when another image is added.
+FEW_IMAGES = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationSet:
+    """The images ranges are measured on, and others to judge the result with; no image is in both.
+
+    Attributes:
+        images: in an order that mixes the classes and depends on seed and content alone.
+        held_out: training images that are not calibrated on.
+        per_class: class name to its number of images in `images`.
+        notes: what a reader of the result should know, one sentence each.
+    """
+
+    images: ImageSet
+    held_out: ImageSet
+    per_class: dict[str, int]
+    notes: tuple[str, ...]
+
+    def key(self, preprocess: Preprocess) -> str:
+        """Return a sha256 that changes with any image and with how they are prepared, not with their order."""
+        return content_key(self.images, preprocess)
+
+
+def content_key(images: ImageSet, preprocess: Preprocess) -> str:
+    """Return a sha256 over the images' digests, whatever their order, and the preprocessing's digest."""
+    digests = sorted(images.digest(index) for index in range(len(images)))
+    return hashlib.sha256("\n".join([preprocess.digest, *digests]).encode()).hexdigest()
+
+
+def select_calibration(
+    images: ImageSet, count: int, seed: int, *, held_out: int = 512, exclude: Collection[str] = ()
+) -> CalibrationSet:
+    """Draw `count` images to calibrate on and up to `held_out` others, evenly over the classes.
+
+    A class's images are ranked by a hash of seed and content, so neither file names nor their order matter, and an
+    image that is there twice counts once. A class that has too few gives what it has, less a fifth (one at least) that
+    stays held out.
+
+    Args:
+        images: training images.
+        count: images to calibrate on.
+        seed: another seed ranks the images differently.
+        held_out: images to judge on.
+        exclude: digests of images that must not be used, such as those the student is judged on in the end.
+
+    Raises:
+        DataError: a class has fewer than `NEEDED_PER_CLASS` different images.
+        UsageError: `count` does not give every class `MEASURED_PER_CLASS` images.
+    """
+    _check_count(count, len(images.class_names))
+    digests = [images.digest(index) for index in range(len(images))]
+    ranked = _rank(
+        digests, [int(label) for label in images.labels], len(images.class_names), seed, set(exclude)
+    )
+    left_out = len(set(digests) & set(exclude))
+    _check_classes(images.class_names, [len(each) for each in ranked], left_out)
+    shares = fair_shares([len(each) - max(1, len(each) // 5) for each in ranked], count)
+    rest = fair_shares([len(each) - share for each, share in zip(ranked, shares, strict=True)], held_out)
+    chosen = _mixed(
+        [index for each, a in zip(ranked, shares, strict=True) for index in each[:a]], digests, seed
+    )
+    judged = [index for each, a, b in zip(ranked, shares, rest, strict=True) for index in each[a : a + b]]
+    return CalibrationSet(
+        images=images.select(chosen),
+        held_out=images.select(_mixed(judged, digests, seed)),
+        per_class=dict(zip(images.class_names, shares, strict=True)),
+        notes=_notes(len(chosen), count, left_out),
+    )
+
+
+def fair_shares(available: Sequence[int], total: int) -> list[int]:
+    """Split `total` over classes as evenly as what each has available allows."""
+    shares = [0] * len(available)
+    remaining = min(total, sum(available))
+    by_size = sorted(range(len(available)), key=lambda index: available[index])
+    for place, index in enumerate(by_size):
+        shares[index] = min(available[index], remaining // (len(by_size) - place))
+        remaining -= shares[index]
+    return shares
+
+
+def _rank(
+    digests: Sequence[str], labels: Sequence[int], class_count: int, seed: int, exclude: set[str]
+) -> list[list[int]]:
+    """Return each class's images by falling priority, without excluded ones and the second of two equal ones."""
+    ranked: list[list[int]] = [[] for _ in range(class_count)]
+    seen = set(exclude)
+    for index in sorted(
+        range(len(digests)), key=lambda index: (_priority(digests[index], seed), labels[index])
+    ):
+        if digests[index] not in seen:
+            seen.add(digests[index])
+            ranked[labels[index]].append(index)
+    return ranked
+
+
+def _priority(digest: str, seed: int) -> str:
+    return hashlib.sha256(f"{seed}:{digest}".encode()).hexdigest()
+
+
+def _mixed(indices: Sequence[int], digests: Sequence[str], seed: int) -> list[int]:
+    return sorted(indices, key=lambda index: _priority(digests[index], seed))
+
+
+def _check_count(count: int, class_count: int) -> None:
+    needed = class_count * MEASURED_PER_CLASS
+    if count < needed:
+        raise UsageError(
+            f"images is {count}, and {class_count} classes need at least {needed} calibration images,"
+            f" {MEASURED_PER_CLASS} each; raise images under [calibrate]."
+        )
+
+
+def _check_classes(names: Sequence[str], counts: Sequence[int], left_out: int) -> None:
+    short = [
+        f"{name!r} has {count}" for name, count in zip(names, counts, strict=True) if count < NEEDED_PER_CLASS
+    ]
+    if short:
+        why = f", the {left_out} that the student is judged on left out" if left_out else ""
+        raise DataError(
+            f"Calibration needs at least {NEEDED_PER_CLASS} different training images of every class, and"
+            f" {', '.join(short)}{why}; add training images of it."
+        )
+
+
+def _notes(chosen: int, wanted: int, left_out: int) -> tuple[str, ...]:
+    notes = []
+    if chosen < FEW_IMAGES:
+        notes.append(
+            f"Ranges were measured on {chosen} images; with fewer than {FEW_IMAGES} they depend on which."
+        )
+    if chosen < wanted:
+        notes.append(f"{wanted} calibration images were asked for, and the training images allow {chosen}.")
+    if left_out:
+        notes.append(
+            f"{left_out} training images are also those the student is judged on, and were left out."
+        )
+    return tuple(notes)

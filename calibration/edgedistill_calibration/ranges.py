@@ -1,0 +1,146 @@
+"""The range of every activation, measured a few images at a time: memory does not grow with their number."""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from edgedistill_calibration.config import PERCENTILES
+from edgedistill_deploy.errors import EdgeDistillError
+
+Range = tuple[float, float]
+Ranges = Mapping[str, Range]
+Images = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+# Images whose extremes make one step of the moving average, and the weight of a step.
+GROUP = 16
+AVERAGING = 0.1
+BINS = 8192
+# A value that moves less is constant; bins of such width overflow float32.
+SMALLEST_SPAN = np.float32(1e-30)
+# Activations held at a time.
+CHUNK_BYTES = 64 << 20
+
+
+class ActivationReader:
+    """Runs a float graph and gives its inner values, at most about `CHUNK_BYTES` of them at a time."""
+
+    def __init__(self, model: onnx.ModelProto, names: Sequence[str]) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        self.names = tuple(names)
+        self._chunk = 1
+        self._session = onnxruntime.InferenceSession(
+            _with_outputs(model, names).SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        self._input = self._session.get_inputs()[0].name
+
+    def read(self, images: Images) -> Iterator[list[Floats]]:
+        """Yield every value for some of the images, until all were run."""
+        start = 0
+        while start < len(images):
+            part = images[start : start + self._chunk]
+            values: list[Floats] = self._session.run(list(self.names), {self._input: part})
+            start += len(part)
+            image_bytes = sum(value.nbytes for value in values) // len(part)
+            self._chunk = max(1, min(GROUP, CHUNK_BYTES // max(1, image_bytes)))
+            yield values
+
+
+def measure_ranges(
+    reader: ActivationReader, groups: Callable[[int], Iterable[Images]], candidates: Sequence[str]
+) -> dict[str, dict[str, Range]]:
+    """Return each candidate's range of every value.
+
+    `minmax` is the smallest and largest value seen. `moving-average` averages the extremes of `GROUP` images at a
+    time exponentially. `percentile-P` leaves (100 - P) / 2 percent of the values outside on either side, read off a
+    histogram of `BINS` bins over the extremes, which takes a second pass.
+
+    Args:
+        reader: gives the values.
+        groups: called with `GROUP` for each pass; gives prepared images (n, H, W, 3), that many at a time.
+        candidates: which to return.
+
+    Raises:
+        EdgeDistillError: a value is not finite.
+    """
+    extremes, averages = _measure_extremes(reader, groups(GROUP))
+    measured = {"minmax": extremes, "moving-average": averages}
+    wanted = [name for name in PERCENTILES if name in candidates]
+    if wanted:
+        counts = _count_values(reader, groups(GROUP), extremes)
+        for name in wanted:
+            measured[name] = _inner_ranges(counts, extremes, PERCENTILES[name])
+    return {name: _by_value(reader.names, measured[name]) for name in candidates}
+
+
+def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    opened = onnx.ModelProto()
+    opened.CopyFrom(model)
+    present = {output.name for output in model.graph.output}
+    known = {value.name: value for value in model.graph.value_info}
+    opened.graph.output.extend(known[name] for name in names if name not in present)
+    return opened
+
+
+def _measure_extremes(reader: ActivationReader, groups: Iterable[Images]) -> tuple[Floats, Floats]:
+    """Return the extremes (V, 2) over all images and their moving average over groups."""
+    extremes = averages = None
+    for group in groups:
+        seen = _group_extremes(reader, group)
+        extremes = seen if extremes is None else _merge(extremes, seen)
+        averages = seen if averages is None else averages + np.float32(AVERAGING) * (seen - averages)
+    if extremes is None or averages is None:
+        raise EdgeDistillError("There are no images to measure ranges on.")
+    return extremes, averages
+
+
+def _group_extremes(reader: ActivationReader, group: Images) -> Floats:
+    parts = [
+        np.array([(value.min(), value.max()) for value in values], np.float32)
+        for values in reader.read(group)
+    ]
+    bounds = np.stack([np.min(parts, axis=0)[:, 0], np.max(parts, axis=0)[:, 1]], axis=1)
+    bad = np.flatnonzero(~np.isfinite(bounds).all(axis=1))
+    if bad.size:
+        raise EdgeDistillError(
+            f"The student's value {reader.names[bad[0]]!r} is not finite on calibration images, so it has no"
+            " INT8 range; train the student again."
+        )
+    return bounds
+
+
+def _merge(first: Floats, second: Floats) -> Floats:
+    return np.stack([np.minimum(first[:, 0], second[:, 0]), np.maximum(first[:, 1], second[:, 1])], axis=1)
+
+
+def _count_values(reader: ActivationReader, groups: Iterable[Images], extremes: Floats) -> NDArray[np.int64]:
+    """Return histograms (V, BINS) of every value, over bins of equal width between its extremes."""
+    counts = np.zeros((len(reader.names), BINS), np.int64)
+    for values in itertools.chain.from_iterable(map(reader.read, groups)):
+        for row, value, (low, high) in zip(counts, values, extremes, strict=True):
+            if high - low > SMALLEST_SPAN:
+                place = ((value.ravel() - low) * (np.float32(BINS) / (high - low))).astype(np.int32)
+                row += np.bincount(np.clip(place, 0, BINS - 1, out=place), minlength=BINS)
+    return counts
+
+
+def _inner_ranges(counts: NDArray[np.int64], extremes: Floats, percentile: float) -> Floats:
+    """Return the range (V, 2) that holds `percentile` percent of each value, interpolated in its histogram."""
+    tail = (1 - percentile / 100) / 2
+    inner = extremes.copy()
+    for row, bounds in zip(counts, inner, strict=True):
+        if row.any():
+            share = np.concatenate([[0.0], np.cumsum(row) / row.sum()])
+            edges = np.linspace(bounds[0], bounds[1], BINS + 1)
+            bounds[:] = np.interp([tail, 1 - tail], share, edges)
+    return inner
+
+
+def _by_value(names: Sequence[str], bounds: Floats) -> dict[str, Range]:
+    return {name: (float(low), float(high)) for name, (low, high) in zip(names, bounds, strict=True)}

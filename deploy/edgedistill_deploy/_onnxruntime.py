@@ -151,7 +151,7 @@ def _require_provider(native: Any, wanted: str, request: SessionRequest) -> None
 
 def _load_failure(ort: ModuleType, path: Path, error: Exception) -> str:
     reason = _reason(error)
-    newer = re.search(r"opset|ir.?version", reason, re.IGNORECASE) is not None
+    newer = re.search(r"opset|ir.?version|no op registered", reason, re.IGNORECASE) is not None
     advice = "upgrade onnxruntime, or export the model again" if newer else "rebuild or restore the file"
     return f"ONNX Runtime {ort.__version__} cannot load {path}: {reason} To go on, {advice}."
 

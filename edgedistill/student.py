@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from edgedistill.teacher import set_image_size
+from edgedistill.teacher import check_timm_name, set_image_size
 from edgedistill_deploy.errors import UsageError, nearest_names
 
 # A width is rounded to a multiple of this, which keeps SIMD lanes and group counts whole.
@@ -36,8 +36,7 @@ def build_student(
         UsageError: no such model, or a width that this family cannot take.
     """
     timm_name = name.removeprefix("timm:")
-    if not timm.is_model(timm_name):
-        raise UsageError(f"timm has no model {timm_name!r}.{nearest_names(timm_name, timm.list_models())}")
+    check_timm_name(timm_name)
     if not 0 < width <= 4:
         raise UsageError(f"The student width is a factor above 0 and at most 4, and {width} was given.")
     with torch.random.fork_rng():

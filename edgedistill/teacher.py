@@ -125,7 +125,7 @@ def _create_from_folder(folder: Path) -> nn.Module:
 
 
 def _create_from_timm(name: str, weights: Path | None, class_count: int | None) -> nn.Module:
-    _check_timm_name(name)
+    check_timm_name(name)
     if weights is None:
         return _create_pretrained(name)
     state = _read_weights(weights)
@@ -140,7 +140,8 @@ def _create_from_timm(name: str, weights: Path | None, class_count: int | None) 
     return model
 
 
-def _check_timm_name(name: str) -> None:
+def check_timm_name(name: str) -> None:
+    """Refuse a name that timm does not know, with the nearest that it does."""
     if not timm.is_model(name):
         raise UsageError(f"timm has no model {name!r}.{nearest_names(name, timm.list_models())}")
 

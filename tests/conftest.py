@@ -1,11 +1,13 @@
 """Fixtures that more than one room's tests share: the embedded teacher and small cuts of the embedded digits."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from command import run_command, write_quick_settings
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "edgedistill" / "embedded"
 
@@ -40,3 +42,19 @@ def write_tiny_digits(path: Path, classes: str = "0123", counts: tuple[int, int,
 def tiny_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An npz of four digits, 40 / 15 / 20 images each."""
     return write_tiny_digits(tmp_path_factory.mktemp("data") / "tiny.npz")
+
+
+@pytest.fixture(scope="session")
+def built_run(tiny_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run folder, made once by `edgedistill build`; tests that change it work on a copy."""
+    folder = tmp_path_factory.mktemp("built")
+    settings = write_quick_settings(folder / "settings.toml", tiny_digits, epochs=12)
+    outcome = run_command("build", "--config", settings, "--out", folder / "run", "--json")
+    assert outcome.code in (0, 3, 4), outcome.stderr
+    return folder / "run"
+
+
+@pytest.fixture
+def copied_run(built_run: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run that a test may damage."""
+    return shutil.copytree(built_run, tmp_path / "run")

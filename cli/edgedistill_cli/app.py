@@ -60,7 +60,7 @@ def _top(
 def main() -> None:
     """Run the command; an expected failure is one sentence on stderr and its exit code, `--debug` shows the traceback."""
     try:
-        app()
+        app(prog_name="edgedistill")
     except EdgeDistillError as error:
         if "--debug" in sys.argv:
             raise

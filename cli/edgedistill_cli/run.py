@@ -88,10 +88,11 @@ def begin_run(folder: Path, settings: RunSettings, console: Console, *, restart:
     """
     settings = replace(settings, data=replace(settings.data, source=_absolute(settings.data.source)))
     settings_file = folder / "settings.toml"
-    if restart:
-        _clear(folder)
     if settings_file.is_file():
-        _refuse_other_training(folder, read_settings(settings_file, {}), settings)
+        if restart:
+            _clear(folder)
+        else:
+            _refuse_other_training(folder, read_settings(settings_file, {}), settings)
     elif folder.is_dir() and any(folder.iterdir()):
         raise UsageError(f"The folder {folder} is not empty and holds no run; choose another with --out.")
     elif folder.exists() and not folder.is_dir():

@@ -1,0 +1,46 @@
+"""Run the command in this process, as a user would type it, and small runs to try it on."""
+
+import contextlib
+import io
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+from edgedistill_cli.app import main
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    code: int
+    stdout: str
+    stderr: str
+
+
+def run_command(*argv: str | Path) -> Outcome:
+    """Call `edgedistill ARGV...`; a traceback is a failure of the test."""
+    out, err = io.StringIO(), io.StringIO()
+    code = 0
+    words = ["edgedistill", *(str(word) for word in argv)]
+    with mock.patch.object(sys, "argv", words), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+    return Outcome(code=code, stdout=out.getvalue(), stderr=err.getvalue())
+
+
+def write_quick_settings(path: Path, data: Path, **distill: object) -> Path:
+    """Write the settings of a run of a few seconds on a cut of the embedded digits."""
+    distill = {"epochs": 2, "batch_size": 32, "augment": '"crop"', "compute": '"cpu"', **distill}
+    lines = [
+        f'[data]\nsource = "npz:{data}"',
+        '[teacher]\nname = "embedded:glyphs100"',
+        '[subtask]\nclasses = ["0", "1", "2", "3"]',
+        '[student]\nname = "timm:resnet10t"\nwidth = 0.125',
+        "[distill]\n" + "\n".join(f"{key} = {value}" for key, value in distill.items()),
+        "[calibrate]\nimages = 100",
+        "[profile]\nwarmup_s = 0.02\nduration_s = 0.1",
+    ]
+    path.write_text("\n\n".join(lines) + "\n", encoding="utf-8")
+    return path

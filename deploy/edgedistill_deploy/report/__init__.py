@@ -1,0 +1,42 @@
+"""The report: a run's records as one HTML file that needs nothing beside it, no network and no script."""
+
+from pathlib import Path
+
+from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.errors import MissingDependencyError
+from edgedistill_deploy.files import write_text
+from edgedistill_deploy.report.records import read_records
+from edgedistill_deploy.report.view import page_values
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(bundle: Bundle) -> Path:
+    """Write report.html into the bundle and return its path.
+
+    Only records are read, no model and no image. A section whose records are missing says so, and a record that is damaged or
+    about another model file is left out and named.
+
+    Raises:
+        MissingDependencyError: jinja2 is not installed.
+    """
+    path = bundle.path / "report.html"
+    write_text(path, render_report(bundle))
+    return path
+
+
+def render_report(bundle: Bundle) -> str:
+    """Return the report as HTML text."""
+    try:
+        import jinja2
+    except ImportError as error:
+        raise MissingDependencyError("jinja2", "report", "Writing a report") from error
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = environment.get_template("report.html.j2")
+    return template.render(page_values(bundle, read_records(bundle)))

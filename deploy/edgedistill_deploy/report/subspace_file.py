@@ -1,0 +1,76 @@
+"""What a report shows of the subspaces, read with numpy alone: the safetensors format is a JSON header before raw arrays."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill_deploy.errors import BundleError
+
+MAX_HEADER_BYTES = 16 << 20
+MAX_VALUES = 1 << 20
+_DTYPES = {"F64": "<f8", "F32": "<f4", "I64": "<i8"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubspaceRow:
+    """One teacher layer: width D, rank K, positions it was found on, and the falling eigenvalues (D,)."""
+
+    layer: str
+    width: int
+    rank: int
+    sample_count: int
+    eigenvalues: NDArray[np.float64]
+
+    @property
+    def captured(self) -> float | None:
+        """Share of the positive eigenvalues' sum that lies in the K kept directions; None where there is none."""
+        positive = np.clip(self.eigenvalues, 0, None)
+        total = float(positive.sum())
+        return float(positive[: self.rank].sum()) / total if total > 0 else None
+
+
+def read_subspace_rows(path: Path) -> tuple[SubspaceRow, ...]:
+    """Read the layers of a subspaces file, in the file's order of names.
+
+    Raises:
+        BundleError: the file is damaged, or holds something else.
+    """
+    try:
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if not 0 < length <= MAX_HEADER_BYTES:
+                raise ValueError("no header")
+            header = json.loads(stream.read(length))
+            layers = [name.removesuffix("/basis") for name in header if name.endswith("/basis")]
+            start = 8 + length
+            return tuple(_row(layer, header, lambda entry: _array(stream, start, entry)) for layer in layers)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BundleError(
+            f"{path} cannot be read as subspaces ({error}); it is left out of the report."
+        ) from error
+
+
+def _row(layer: str, header: Mapping[str, Any], read: Any) -> SubspaceRow:
+    width, rank = header[f"{layer}/basis"]["shape"]
+    return SubspaceRow(
+        layer=layer,
+        width=int(width),
+        rank=int(rank),
+        sample_count=int(read(header[f"{layer}/sample_count"]).item()),
+        eigenvalues=read(header[f"{layer}/eigenvalues"]).astype(np.float64),
+    )
+
+
+def _array(stream: Any, start: int, entry: Mapping[str, Any]) -> NDArray[Any]:
+    dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), [int(size) for size in entry["shape"]]
+    count = math.prod(shape)
+    if not 0 <= count <= MAX_VALUES:
+        raise ValueError(f"{count} values")
+    stream.seek(start + int(entry["data_offsets"][0]))
+    return np.frombuffer(stream.read(count * dtype.itemsize), dtype).reshape(shape)

@@ -1,0 +1,229 @@
+"""The figures a user decides by, one row per model: printed by the command and drawn by the report from this one place."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgedistill_deploy._samples import OpenInterval
+from edgedistill_deploy.bundle import Bundle, model_role
+from edgedistill_deploy.report.records import LatencyRecord, ParityRecord, Records, read_records
+from edgedistill_deploy.report.wording import percent, points, points_interval, spoken_list
+
+PRECISIONS = ("teacher", "fp32", "fp16", "int8")
+_LABELS = {"teacher": "teacher fp32"}
+_SHORTFALLS = {
+    "fail": ("does not hold the limit", "do not hold the limit"),
+    "inconclusive": ("needs more images to be judged", "need more images to be judged"),
+}
+_UNKNOWN: OpenInterval = (None, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtefactSummary:
+    """One model on one device; None where nothing was measured or recorded.
+
+    `accuracy`, `agreement` and `drop` (teacher minus this model) are shares of the subtask's evaluation images, p50 and p99
+    are of one batch of `batch_size`. `device` and `runtime` are None while the bundle has no measurement at all.
+    """
+
+    precision: str
+    device: str | None
+    runtime: str | None
+    parameters: int | None
+    multiply_adds: int | None
+    file_bytes: int | None
+    sample_count: int | None
+    accuracy: float | None
+    accuracy_interval: OpenInterval
+    drop: float | None
+    drop_interval: OpenInterval
+    max_drop: float | None
+    agreement: float | None
+    batch_size: int | None
+    p50_ms: float | None
+    p99_ms: float | None
+    verdict: str | None
+    reasons: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """What the model is called in tables."""
+        return label_of(self.precision)
+
+    @property
+    def is_teacher(self) -> bool:
+        """Whether this is the baseline of the other rows."""
+        return self.precision == "teacher"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conclusion:
+    """The gate's verdict over all experts, one sentence that says it, and the expert to deploy, if one passed."""
+
+    verdict: str | None
+    sentence: str
+    choice: ArtefactSummary | None
+
+
+def summarise(bundle: Bundle) -> tuple[ArtefactSummary, ...]:
+    """Return a row for each model of each device and runtime that was measured: first the teacher, then the experts."""
+    return summarise_records(bundle, read_records(bundle))
+
+
+def summarise_records(bundle: Bundle, records: Records) -> tuple[ArtefactSummary, ...]:
+    """As `summarise`, from records that were read already."""
+    places: set[tuple[str | None, str | None]] = {(each.device, each.runtime) for each in records.parity}
+    places |= {(each.device_name, each.runtime) for each in records.latency}
+    rows = []
+    for place in sorted(places, key=str) or [(None, None)]:
+        parity = {each.precision: each for each in records.parity if (each.device, each.runtime) == place}
+        latency = {
+            each.precision: each for each in records.latency if (each.device_name, each.runtime) == place
+        }
+        for precision in _precisions(bundle, {*parity, *latency}):
+            rows.append(_row(bundle, precision, place, parity, latency.get(precision)))
+    return tuple(rows)
+
+
+def _precisions(bundle: Bundle, measured: set[str]) -> list[str]:
+    """Order the usual models that the bundle has, then any other that was measured."""
+    usual = [each for each in PRECISIONS if each in measured or bundle.has(model_role(each))]
+    return [*usual, *sorted(measured - set(usual))]
+
+
+def _row(
+    bundle: Bundle,
+    precision: str,
+    place: tuple[str | None, str | None],
+    parity: Mapping[str, ParityRecord],
+    latency: LatencyRecord | None,
+) -> ArtefactSummary:
+    model = bundle.manifest["teacher" if precision == "teacher" else "student"]
+    checked = parity.get(precision)
+    accuracy, accuracy_interval = _accuracy(precision, parity)
+    return ArtefactSummary(
+        precision=precision,
+        device=place[0],
+        runtime=place[1],
+        parameters=_whole(model.get("parameters")),
+        multiply_adds=_whole(model.get("multiply_adds")),
+        file_bytes=_file_bytes(bundle, precision, checked or latency),
+        sample_count=checked.sample_count if checked else None,
+        accuracy=accuracy,
+        accuracy_interval=accuracy_interval,
+        drop=checked.drop if checked else None,
+        drop_interval=checked.interval if checked else _UNKNOWN,
+        max_drop=checked.max_drop if checked else None,
+        agreement=checked.agreement if checked else None,
+        batch_size=latency.batch_size if latency else None,
+        p50_ms=latency.p50_ms if latency else None,
+        p99_ms=latency.p99_ms if latency else None,
+        verdict=checked.verdict if checked else None,
+        reasons=checked.reasons if checked else (),
+    )
+
+
+def _accuracy(precision: str, parity: Mapping[str, ParityRecord]) -> tuple[float | None, OpenInterval]:
+    """Return a model's own accuracy; the teacher's stands in every expert's record too."""
+    checked = parity.get(precision)
+    if checked:
+        return checked.candidate, checked.candidate_interval
+    if precision == "teacher":
+        for other in parity.values():
+            return other.teacher, other.teacher_interval
+    return None, _UNKNOWN
+
+
+def _file_bytes(bundle: Bundle, precision: str, record: ParityRecord | LatencyRecord | None) -> int | None:
+    """Return the size of the very file that was measured: INT8 has one file for ONNX Runtime and one for TensorRT."""
+    files: Mapping[str, Mapping[str, Any]] = bundle.manifest["files"]
+    if record:
+        return next(
+            (int(each["bytes"]) for each in files.values() if each["sha256"] == record.model_sha256), None
+        )
+    return int(files[model_role(precision)]["bytes"])
+
+
+def _whole(value: Any) -> int | None:
+    return value if type(value) is int and value >= 0 else None
+
+
+def conclude(rows: Sequence[ArtefactSummary]) -> Conclusion:
+    """Say whether the experts that were checked are good enough, and which of those that are to deploy.
+
+    One expert that fails fails the gate, as for `edgedistill validate`. The expert to deploy is the fastest of those that pass,
+    the smallest file where nothing was timed.
+    """
+    checked = [row for row in rows if not row.is_teacher and row.verdict is not None]
+    passed = [row for row in checked if row.verdict == "pass"]
+    choice = min(passed, key=_cost, default=None)
+    sentence = _choice_sentence(choice, rows) if choice else ""
+    return Conclusion(
+        verdict=_gate(checked), sentence=" ".join([sentence, *_shortfalls(checked)]).strip(), choice=choice
+    )
+
+
+def label_of(precision: str) -> str:
+    """Return what tables and sentences call the model of a precision."""
+    return _LABELS.get(precision, f"expert {precision}")
+
+
+def baseline_of(row: ArtefactSummary, rows: Iterable[ArtefactSummary]) -> ArtefactSummary | None:
+    """Return the teacher measured in the same place as a row."""
+    here = (
+        each for each in rows if each.is_teacher and (each.device, each.runtime) == (row.device, row.runtime)
+    )
+    return next(here, None)
+
+
+def _cost(row: ArtefactSummary) -> tuple[float, float]:
+    return (
+        float("inf") if row.p50_ms is None else row.p50_ms,
+        float("inf") if row.file_bytes is None else row.file_bytes,
+    )
+
+
+def _gate(checked: Sequence[ArtefactSummary]) -> str | None:
+    verdicts = {row.verdict for row in checked}
+    return next((verdict for verdict in ("fail", "inconclusive", "pass") if verdict in verdicts), None)
+
+
+def _choice_sentence(choice: ArtefactSummary, rows: Sequence[ArtefactSummary]) -> str:
+    teacher = baseline_of(choice, rows)
+    clauses = [f"The {_spoken(choice)} is good enough"]
+    if choice.accuracy is not None and teacher and teacher.accuracy is not None:
+        clauses[0] += (
+            f": {percent(choice.accuracy)} accurate where the teacher is {percent(teacher.accuracy)}"
+        )
+    if teacher and teacher.p50_ms and choice.p50_ms:
+        factor = teacher.p50_ms / choice.p50_ms
+        clauses.append(f"{factor:.1f} times as fast" if factor >= 1 else f"{1 / factor:.1f} times as slow")
+    if teacher and teacher.file_bytes and choice.file_bytes:
+        clauses.append(f"its file 1/{teacher.file_bytes / choice.file_bytes:.1f} of the size")
+    return f"{', '.join(clauses)}."
+
+
+def _spoken(row: ArtefactSummary) -> str:
+    return f"{row.precision} expert"
+
+
+def _shortfalls(checked: Sequence[ArtefactSummary]) -> list[str]:
+    """Name the experts that did not pass; where none was checked, say so."""
+    if not checked:
+        return ["No expert was compared with the teacher yet: run edgedistill validate on this bundle."]
+    sentences = []
+    for verdict, (singular, plural) in _SHORTFALLS.items():
+        names = [f"the {_described(row)}" for row in checked if row.verdict == verdict]
+        if names:
+            told = spoken_list(names)
+            sentences.append(f"{told[0].upper()}{told[1:]} {plural if len(names) > 1 else singular}.")
+    return sentences
+
+
+def _described(row: ArtefactSummary) -> str:
+    """Name an expert with its drop, the interval of that, and what is allowed, as far as known."""
+    if row.drop is None or row.max_drop is None:
+        return _spoken(row)
+    interval = points_interval(row.drop_interval)
+    told = f", interval {interval}" if interval else ""
+    return f"{_spoken(row)} (drop {points(row.drop)}{told}, {points(row.max_drop)} allowed)"

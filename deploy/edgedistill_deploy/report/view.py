@@ -1,0 +1,316 @@
+"""From records to what the template places on the page: groups by device, charts, and the functions that word numbers."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from edgedistill_deploy import __version__
+from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.report import charts, wording
+from edgedistill_deploy.report.records import ClassRow, EpochRow, LatencyRecord, ParityRecord, Records
+from edgedistill_deploy.report.summary import (
+    PRECISIONS,
+    ArtefactSummary,
+    baseline_of,
+    conclude,
+    label_of,
+    summarise_records,
+)
+
+MANY_CLASSES = 24
+_READINGS = ("clock", "governor", "temperature", "power_mode", "throttling", "load", "pressure")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A chart as SVG text that is safe to place, a caption, and the names of its series with their colours from 1."""
+
+    svg: str
+    caption: str
+    legend: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A device and a runtime, and what was measured there; the first model of `parity` and `latency` is the teacher's."""
+
+    name: str
+    rows: tuple[ArtefactSummary, ...]
+    parity: tuple[ParityRecord, ...]
+    latency: tuple[LatencyRecord, ...]
+
+
+def page_values(bundle: Bundle, records: Records) -> dict[str, Any]:
+    """Return everything that the template asks for by name."""
+    rows = summarise_records(bundle, records)
+    conclusion = conclude(rows)
+    choice = conclusion.choice
+    return {
+        "bundle": bundle,
+        "manifest": bundle.manifest,
+        "version": __version__,
+        "conclusion": conclusion,
+        "choice_teacher": baseline_of(choice, rows) if choice else None,
+        "baseline_of": partial(baseline_of, rows=rows),
+        "places": _places(rows, records),
+        "records": records,
+        "training": _training_figures(records.epochs, bundle.manifest),
+        "distillation": _mapping(bundle.manifest.get("distillation")),
+        "student_layers": _student_layers(bundle.manifest),
+        "drop_figure": drop_figure,
+        "ecdf_figure": ecdf_figure,
+        "histogram_figure": histogram_figure,
+        "spectrum_svg": spectrum_svg,
+        "class_table": class_table,
+        "condition_rows": condition_rows,
+        "label_of": label_of,
+        "many_classes": MANY_CLASSES,
+        "plainly": plainly,
+        "w": wording,
+    }
+
+
+def _places(rows: Sequence[ArtefactSummary], records: Records) -> list[Place]:
+    keys = dict.fromkeys((row.device, row.runtime) for row in rows)
+    return [
+        Place(
+            name=" · ".join(part for part in key if part) or "not measured yet",
+            rows=tuple(row for row in rows if (row.device, row.runtime) == key),
+            parity=tuple(
+                sorted((r for r in records.parity if (r.device, r.runtime) == key), key=_model_order)
+            ),
+            latency=tuple(
+                sorted((r for r in records.latency if (r.device_name, r.runtime) == key), key=_model_order)
+            ),
+        )
+        for key in keys
+    ]
+
+
+def _model_order(record: ParityRecord | LatencyRecord) -> tuple[int, str]:
+    known = record.precision in PRECISIONS
+    return PRECISIONS.index(record.precision) if known else len(PRECISIONS), record.precision
+
+
+def colour_of(precision: str) -> int:
+    """Return the colour a model has in every chart."""
+    return PRECISIONS.index(precision) if precision in PRECISIONS else len(PRECISIONS)
+
+
+# ---------------------------------------------------------------------------------------------------------------- training
+
+
+def _training_figures(epochs: Sequence[EpochRow], manifest: Mapping[str, Any]) -> list[Figure]:
+    if not epochs:
+        return []
+    x = charts.linear_axis("epoch", [1, *(row.epoch + 1 for row in epochs)], lambda value: f"{value:g}")
+    return [_accuracy_figure(epochs, manifest, x), _loss_figure(epochs, x)]
+
+
+def _accuracy_figure(epochs: Sequence[EpochRow], manifest: Mapping[str, Any], x: charts.Axis) -> Figure:
+    points = [(row.epoch + 1.0, row.validation_accuracy) for row in epochs]
+    noted = _mapping(manifest.get("distillation"))
+    teacher = noted.get("teacher_validation_accuracy")
+    levels = [(float(teacher), f"teacher {wording.percent(teacher)}")] if isinstance(teacher, float) else []
+    best = next((point for point in points if point[0] - 1 == noted.get("best_epoch")), None) or max(
+        points, key=_height
+    )
+    values = [value for _, value in points] + [value for value, _ in levels]
+    y = charts.linear_axis("", values, lambda value: f"{100 * value:.4g} %")
+    series = charts.Series(name="student", points=points, colour=1, marks=[best])
+    return Figure(
+        svg=charts.line_chart("Validation accuracy by epoch", [series], x, y, levels=levels),
+        caption=f"Validation accuracy. Best: {wording.percent(best[1])} after epoch {best[0]:g}, which is the one exported.",
+        legend=(("student", 2),),
+    )
+
+
+def _height(point: charts.Point) -> float:
+    return point[1]
+
+
+def _loss_figure(epochs: Sequence[EpochRow], x: charts.Axis) -> Figure:
+    names = dict.fromkeys(name for row in epochs for name in row.terms)
+    lines = {
+        name: [(row.epoch + 1.0, row.terms[name]) for row in epochs if row.terms.get(name, 0.0) > 0]
+        for name in names
+    }
+    lines = {"total": [(row.epoch + 1.0, row.loss) for row in epochs if row.loss > 0], **lines}
+    series = [
+        charts.Series(name=name, points=points, colour=index)
+        for index, (name, points) in enumerate((name, points) for name, points in lines.items() if points)
+    ]
+    values = [value for each in series for _, value in each.points] or [1.0]
+    y = charts.log_axis("", values, lambda value: f"{value:g}")
+    return Figure(
+        svg=charts.line_chart("Loss terms by epoch", series, x, y),
+        caption="Loss on the training images, as weighted in the objective; logarithmic.",
+        legend=tuple((each.name, each.colour % charts.COLOURS + 1) for each in series),
+    )
+
+
+def _student_layers(manifest: Mapping[str, Any]) -> dict[str, str]:
+    pairs = _mapping(manifest.get("distillation")).get("pairs")
+    found = [pair for pair in pairs if isinstance(pair, Mapping)] if isinstance(pairs, list) else []
+    return {str(pair.get("teacher")): str(pair.get("student")) for pair in found}
+
+
+def spectrum_svg(layer: str, eigenvalues: Any, rank: int) -> str:
+    """Draw a layer's spectrum, the kept directions in colour."""
+    return charts.spectrum(f"eigenvalues of {layer}, {rank} of {len(eigenvalues)} kept", eigenvalues, rank)
+
+
+# ------------------------------------------------------------------------------------------------------------------ parity
+
+
+def drop_figure(parity: Iterable[ParityRecord]) -> Figure | None:
+    """Draw the experts' drops with their intervals against the limit; None where no drop is known."""
+    rows, limits = [], []
+    for record in parity:
+        low, high = record.interval
+        if record.precision == "teacher" or record.drop is None or low is None or high is None:
+            continue
+        label = f"{label_of(record.precision)}: {wording.points(record.drop)}"
+        rows.append((label, record.drop, low, high, record.verdict))
+        limits.append(record.max_drop)
+    if not rows:
+        return None
+    return Figure(
+        svg=charts.interval_chart(
+            "Accuracy drop against the limit",
+            rows,
+            min(limits),
+            _in_points,
+            "accuracy lost against the teacher, points",
+        ),
+        caption="Dot and bar: accuracy lost and its interval, from the images that teacher and expert answer differently. Left of"
+        " zero the expert is better than its teacher; the shaded side is beyond what is allowed.",
+    )
+
+
+def _in_points(value: float) -> str:
+    return wording.significant(100 * value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassTable:
+    """Accuracy per class: (name, colour) of the experts; for each class its row and each expert's; the worst classes again."""
+
+    experts: tuple[tuple[str, int], ...]
+    rows: tuple[tuple[ClassRow, tuple[ClassRow | None, ...]], ...]
+    worst: tuple[tuple[ClassRow, tuple[ClassRow | None, ...]], ...]
+
+
+def class_table(parity: Sequence[ParityRecord]) -> ClassTable | None:
+    """Put the experts' classes beside one another; None where no expert was checked."""
+    experts = [record for record in parity if record.precision != "teacher"]
+    if not experts:
+        return None
+    by_name = [{row.name: row for row in record.classes} for record in experts]
+    rows = tuple((row, tuple(each.get(row.name) for each in by_name)) for row in experts[0].classes)
+    return ClassTable(
+        experts=tuple((label_of(record.precision), colour_of(record.precision) + 1) for record in experts),
+        rows=rows,
+        worst=tuple(sorted(rows, key=_largest_drop, reverse=True)[:10]),
+    )
+
+
+def _largest_drop(row: tuple[ClassRow, tuple[ClassRow | None, ...]]) -> float:
+    return max((each.drop for each in row[1] if each and each.drop is not None), default=-1.0)
+
+
+# ----------------------------------------------------------------------------------------------------------------- latency
+
+
+def ecdf_figure(latency: Sequence[LatencyRecord]) -> Figure:
+    """Draw each model's share of runs that took at most so long, with p50 and p99 as dots."""
+    series = [
+        charts.Series(
+            name=label_of(record.precision),
+            points=[point for point in charts.cumulative_points(record.samples_ms) if point[0] > 0],
+            colour=colour_of(record.precision),
+            marks=[(record.p50_ms, 0.5), (record.p99_ms, 0.99)],
+        )
+        for record in latency
+    ]
+    values = [value for each in series for value, _ in each.points] or [1.0]
+    top = max(1.5 * max(record.p99_ms for record in latency), min(values))
+    x = charts.log_axis(
+        "time of one batch, ms; logarithmic", [*(v for v in values if v <= top), top], lambda v: f"{v:g}"
+    )
+    y = charts.Axis(
+        title="",
+        low=0,
+        high=1,
+        ticks=[(0.0, "0"), (0.25, "25 %"), (0.5, "p50"), (0.75, "75 %"), (0.9, "p90"), (0.99, "p99")],
+    )
+    return Figure(
+        svg=charts.line_chart("Share of runs by time", series, x, y),
+        caption="Share of the runs that took at most so long. Further left is faster, steeper is steadier; dots: p50 and p99.",
+        legend=tuple((each.name, each.colour % charts.COLOURS + 1) for each in series),
+    )
+
+
+def histogram_figure(record: LatencyRecord) -> Figure:
+    """Draw how one model's runs spread."""
+    marks = [
+        (record.p50_ms, f"p50 {wording.milliseconds(record.p50_ms)}"),
+        (record.p99_ms, f"p99 {wording.milliseconds(record.p99_ms)}"),
+    ]
+    label = label_of(record.precision)
+    svg = charts.histogram(
+        f"Runs of {label} by time",
+        record.samples_ms,
+        marks,
+        wording.milliseconds,
+        colour_of(record.precision),
+    )
+    return Figure(svg=svg, caption=label)
+
+
+# -------------------------------------------------------------------------------------------------------------- conditions
+
+
+def condition_rows(
+    latency: Sequence[LatencyRecord],
+) -> tuple[tuple[str, ...], list[tuple[str, list[str]]], tuple[str, ...]]:
+    """Return the readings that some record has, for each model its "before → after", and the readings nobody has."""
+    known = tuple(
+        name for name in _READINGS if any(_moments(record, name) != (None, None) for record in latency)
+    )
+    rows = [
+        (label_of(record.precision), [_change(*_moments(record, name)) for name in known])
+        for record in latency
+    ]
+    return known, rows, tuple(name for name in _READINGS if name not in known)
+
+
+def _moments(record: LatencyRecord, name: str) -> tuple[Any, Any]:
+    before, after = (_mapping(record.conditions.get(moment)) for moment in ("before", "after"))
+    return before.get(name), after.get(name)
+
+
+def _change(before: Any, after: Any) -> str:
+    first, last = plainly(before), plainly(after)
+    return first if first == last else f"{first} → {last}"
+
+
+def plainly(value: Any) -> str:
+    """Write a reading of any JSON kind in a few words; a mapping shows its first four entries."""
+    if value is None:
+        return wording.MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        shown = [f"{str(name).replace('_', ' ')} {plainly(item)}" for name, item in list(value.items())[:4]]
+        return ", ".join(shown) + (", …" if len(value) > 4 else "")
+    if isinstance(value, (list, tuple)):
+        return ", ".join(plainly(item) for item in value) or "none"
+    if isinstance(value, float):
+        return wording.significant(value, 4) if abs(value) < 1e4 else wording.whole(round(value))
+    return str(value)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

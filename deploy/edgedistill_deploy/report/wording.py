@@ -1,0 +1,114 @@
+"""Numbers as a reader wants them: a unit, about three digits, and a dash where nothing was measured."""
+
+from collections.abc import Sequence
+
+from edgedistill_deploy._samples import OpenInterval
+
+MISSING = "–"
+
+
+def percent(share: float | None) -> str:
+    """Write a share as a percentage with one decimal."""
+    return MISSING if share is None else f"{100 * share:.1f} %"
+
+
+def percent_interval(interval: OpenInterval) -> str:
+    """Write both ends of an interval of shares."""
+    low, high = interval
+    return "" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f} %"
+
+
+def points(difference: float | None) -> str:
+    """Write a difference of shares in percentage points."""
+    return MISSING if difference is None else f"{_minus(f'{100 * difference:.2f}')} points"
+
+
+def signed_points(difference: float) -> str:
+    """Write a gain or a loss in percentage points with its sign, the unit left to the heading."""
+    return _minus(f"{100 * difference:+.1f}")
+
+
+def decibel(value: float | None) -> str:
+    """Write a ratio of energies; no noise at all is an exact copy."""
+    return "exact" if value is None else f"{_minus(f'{value:.1f}')} dB"
+
+
+def points_interval(interval: OpenInterval) -> str:
+    """Write both ends of an interval of differences, in percentage points."""
+    low, high = interval
+    if low is None or high is None:
+        return ""
+    return f"{_minus(f'{100 * low:.2f}')} to {_minus(f'{100 * high:.2f}')} points"
+
+
+def milliseconds(value: float | None) -> str:
+    """Write a time given in ms with three significant digits, in the unit that suits it."""
+    if value is None:
+        return MISSING
+    if value < 1:
+        return f"{_three_digits(1000 * value)} µs"
+    return f"{_three_digits(value)} ms" if value < 1000 else f"{_three_digits(value / 1000)} s"
+
+
+def seconds(value: float | None) -> str:
+    """Write a duration given in s."""
+    if value is None:
+        return MISSING
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def size(count: float | None) -> str:
+    """Write a number of bytes in decimal units."""
+    return MISSING if count is None else f"{_scaled(count, ('B', 'kB', 'MB', 'GB', 'TB'))}"
+
+
+def quantity(count: float | None) -> str:
+    """Write a large count with a suffix: k, M, G, T."""
+    return MISSING if count is None else _scaled(count, ("", "k", "M", "G", "T")).rstrip()
+
+
+def whole(count: int | None) -> str:
+    """Write a count in full, its thousands parted."""
+    return MISSING if count is None else f"{count:,}"
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """Write a number with so many significant digits."""
+    return MISSING if value is None else _minus(f"{value:.{digits}g}")
+
+
+def ratio(value: float | None, baseline: float | None, less: str, more: str) -> str:
+    """Say how many times less or more than the baseline a quantity is; empty where either is unknown or zero."""
+    if not value or not baseline:
+        return ""
+    factor = baseline / value
+    return f"{_factor(factor)}× {less}" if factor >= 1 else f"{_factor(1 / factor)}× {more}"
+
+
+def spoken_list(items: Sequence[str]) -> str:
+    """Join items with commas and a final "and"."""
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def _factor(value: float) -> str:
+    return f"{value:.0f}" if value >= 99.5 else f"{value:.1f}"
+
+
+def _scaled(value: float, units: Sequence[str]) -> str:
+    index = 0
+    while value >= 999.5 and index < len(units) - 1:
+        value, index = value / 1000, index + 1
+    return f"{_three_digits(value) if index else f'{value:.0f}'} {units[index]}"
+
+
+def _three_digits(value: float) -> str:
+    decimals = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:.{decimals}f}"
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")

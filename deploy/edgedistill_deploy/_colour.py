@@ -35,13 +35,13 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 def _from_wide_grey(image: Image.Image) -> Image.Image:
     """Scale 16-bit grey, which Pillow itself would clip at 255, and which it holds as 32-bit in some formats."""
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(image)
     lowest, highest = int(values.min()), int(values.max())
     if lowest < 0 or highest > 0xFFFF:
         raise DataError(
             f"grey values from {lowest} to {highest} exceed 16 bits; save the image with 8 or 16 bits"
         )
-    grey = ((values + 128) // 257).astype(np.uint8)
+    grey = ((values.astype(np.int32) + 128) // 257).astype(np.uint8)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         grey[values == transparent] = 255

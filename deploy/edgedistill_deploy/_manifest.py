@@ -32,7 +32,8 @@ _one_writer = threading.Lock()
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Return the checked manifest of the bundle in `folder`. Raises BundleError saying what is wrong with it."""
     path = folder / MANIFEST
-    text = _bounded_text(path)
+    with reading(path):
+        text = _bounded_text(path)
     try:
         record = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -55,12 +56,22 @@ def sole_writer(folder: Path) -> Iterator[None]:
     """Hold off other threads and, by a lock on the folder itself, other processes that change the manifest."""
     with _one_writer, contextlib.ExitStack() as stack:
         if fcntl is not None:
-            descriptor = os.open(folder, os.O_RDONLY)
+            with reading(folder):
+                descriptor = os.open(folder, os.O_RDONLY)
             stack.callback(os.close, descriptor)
             # Some network file systems know no locks; there the file is still replaced whole.
             with contextlib.suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what the operating system refuses into a BundleError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def check_manifest(record: Any, path: Path) -> None:
@@ -81,11 +92,8 @@ def _bounded_text(path: Path) -> bytes:
     if not path.is_file():
         raise BundleError(f"{path.parent} is not a bundle: it has no {MANIFEST}.")
     require_inside(path, path.parent)
-    try:
-        with path.open("rb") as stream:
-            text = stream.read(MAX_MANIFEST_BYTES + 1)
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror or error}.") from error
+    with path.open("rb") as stream:
+        text = stream.read(MAX_MANIFEST_BYTES + 1)
     if len(text) > MAX_MANIFEST_BYTES:
         raise BundleError(f"{path} is larger than the {MAX_MANIFEST_BYTES} bytes a manifest may have.")
     return text

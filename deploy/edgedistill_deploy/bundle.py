@@ -16,6 +16,7 @@ from edgedistill_deploy._manifest import (
     MANIFEST,
     SCHEMA,
     read_manifest,
+    reading,
     require_inside,
     sole_writer,
     write_manifest,
@@ -71,11 +72,16 @@ class Bundle:
     def file(self, role: str) -> Path:
         """Return the path of a role's file after checking its content.
 
-        A file is hashed again only when its size or time of change is another than before. Raises BundleError naming the
+        A file is hashed again only when its size, inode or times of change are others than before. Raises BundleError naming the
         file when it is missing, leads out of the folder, or is not the one that was registered.
         """
         entry = self._entry(role)
         path = self.path / str(entry["path"])
+        with reading(path):
+            self._check(role, path, entry)
+        return path
+
+    def _check(self, role: str, path: Path, entry: Mapping[str, Any]) -> None:
         if not path.is_file():
             raise BundleError(f"{path}, the file for {role}, is missing from the bundle.")
         require_inside(path, self.path)
@@ -87,7 +93,6 @@ class Bundle:
             raise BundleError(
                 f"{path} was changed after it was registered for {role}: its sha256 differs; restore or rebuild it."
             )
-        return path
 
     def model_sha256(self, role: str) -> str:
         """Return the registered sha256 of a role's file."""
@@ -96,16 +101,20 @@ class Bundle:
     def with_file(self, role: str, path: Path) -> "Bundle":
         """Register a finished file that lies inside the folder, in place of what the role had; rewrite the manifest."""
         require_inside(path, self.path)
+        with reading(path):
+            entry = self._described(role, path)
+        with sole_writer(self.path):
+            record = read_manifest(self.path)
+            return self._rewritten({**record, "files": {**record["files"], role: entry}})
+
+    def _described(self, role: str, path: Path) -> dict[str, Any]:
         if not path.is_file() or path.name == MANIFEST:
             raise BundleError(f"{path} cannot be registered for {role}: it is not a file of the bundle.")
-        entry = {
+        return {
             "path": path.resolve().relative_to(self.path.resolve()).as_posix(),
             "sha256": _sha256(path),
             "bytes": path.stat().st_size,
         }
-        with sole_writer(self.path):
-            record = read_manifest(self.path)
-            return self._rewritten({**record, "files": {**record["files"], role: entry}})
 
     def with_fields(self, **fields: Any) -> "Bundle":
         """Replace top-level fields of the manifest by JSON values and rewrite it. `files` is the bundle's own."""
@@ -165,10 +174,9 @@ def open_bundle(path: Path, *, verify: bool = True) -> Bundle:
     registered file is hashed; without, each file is when it is asked for. Raises BundleError naming what is wrong.
     """
     path = Path(path)
-    if not path.is_dir():
-        problem = "is a file, not the folder of a bundle" if path.exists() else "does not exist"
-        raise BundleError(f"The bundle {path} {problem}.{_siblings(path)}")
-    bundle = Bundle(path=path, manifest=read_manifest(path))
+    with reading(path):
+        _require_folder(path)
+        bundle = Bundle(path=path, manifest=read_manifest(path))
     if verify:
         for role in bundle.manifest["files"]:
             bundle.file(role)
@@ -180,6 +188,12 @@ def model_role(precision: str) -> str:
     if precision not in _ROLES:
         raise UsageError(f"There is no precision {precision!r}.{nearest_names(precision, PRECISIONS)}")
     return _ROLES[precision]
+
+
+def _require_folder(path: Path) -> None:
+    if not path.is_dir():
+        problem = "is a file, not the folder of a bundle" if path.exists() else "does not exist"
+        raise BundleError(f"The bundle {path} {problem}.{_siblings(path)}")
 
 
 def _restored(path: Path, manifest: Mapping[str, Any]) -> Bundle:
@@ -217,9 +231,9 @@ def _siblings(path: Path) -> str:
 
 def _sha256(path: Path) -> str:
     state = path.stat()
-    return _sha256_at(path.resolve(), state.st_mtime_ns, state.st_size)
+    return _sha256_at(path.resolve(), state.st_ino, state.st_mtime_ns, state.st_ctime_ns, state.st_size)
 
 
 @lru_cache(maxsize=1024)
-def _sha256_at(path: Path, mtime_ns: int, size: int) -> str:
+def _sha256_at(path: Path, inode: int, mtime_ns: int, ctime_ns: int, size: int) -> str:
     return sha256_of_file(path)

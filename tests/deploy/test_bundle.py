@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -397,6 +398,21 @@ def test_a_manifest_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(Path, "open", locked)
     with pytest.raises(BundleError, match=r"manifest\.json cannot be read: Permission denied"):
         open_bundle(tmp_path)
+
+
+def test_paths_too_long_for_the_system_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"cannot be read: File name too long|does not exist"):
+        open_bundle(tmp_path / ("x" * 5000))
+    _edited(tmp_path / "run", lambda r: r["files"]["model.fp32"].update(path="x" * 5000))
+    with pytest.raises(BundleError, match=r"cannot be read: File name too long|is missing|leads out"):
+        open_bundle(tmp_path / "run")
+
+
+def test_a_folder_that_vanished_is_named(tmp_path: Path) -> None:
+    bundle = _bundle(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(BundleError, match=r"run cannot be read: No such file|is not a bundle"):
+        bundle.with_fields(stages={})
 
 
 def test_a_manifest_elsewhere_is_refused(tmp_path: Path) -> None:

@@ -57,6 +57,21 @@ def test_images_in_folders_below_a_class_belong_to_it(tmp_path: Path) -> None:
     assert _paths(splits.train, tmp_path) == ["a/evening/late/00.png", "a/morning/00.png", "b/00.png"]
 
 
+def test_names_are_composed_however_the_file_system_stores_them(tmp_path: Path) -> None:
+    stored, typed = "cafe\N{COMBINING ACUTE ACCENT}", "caf\N{LATIN SMALL LETTER E WITH ACUTE}"
+    train = open_images(write_folder(tmp_path, {stored: 2, "the": 1})).train
+    assert train.class_names == (typed, "the")
+    assert len(train.with_classes([typed])) == len(train.with_classes([stored])) == 2
+    assert train.with_classes([stored]).class_names == (stored,), "the caller's spelling is kept"
+
+
+def test_two_spellings_of_a_name_are_one_class(tmp_path: Path) -> None:
+    spellings = {"e\N{COMBINING ACUTE ACCENT}": 2, "\N{LATIN SMALL LETTER E WITH ACUTE}": 1}
+    write_folder(tmp_path, spellings)
+    if len(list(tmp_path.iterdir())) == 2:  # some file systems take them for one name themselves
+        assert open_images(tmp_path).train.labels.tolist() == [0, 0, 0]
+
+
 def test_other_files_and_hidden_ones_are_passed_over(tmp_path: Path) -> None:
     write_folder(tmp_path, {"a": 1, "b": 1, ".cache": 3, "__MACOSX": 1, "a/.thumbs": 2})
     for name in ("README.txt", ".DS_Store", "a/README.txt", "a/.DS_Store", "b/Thumbs.db", "a/._00.png"):
@@ -272,6 +287,14 @@ def test_a_home_folder_may_be_abbreviated(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("HOME", str(tmp_path))
     write_folder(tmp_path / "pictures", {"a": 1})
     assert len(open_images("~/pictures").train) == 1
+
+
+def test_a_path_too_long_for_the_system_is_refused(tmp_path: Path) -> None:
+    for source in (f"npz:{tmp_path}/{'x' * 5000}", str(tmp_path / ("x" * 5000))):
+        with pytest.raises(
+            (DataError, UsageError), match=r"cannot be read: File name too long|does not exist"
+        ):
+            open_images(source)
 
 
 def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,6 +199,12 @@ def test_grey_beyond_sixteen_bits_and_floating_point_are_refused(tmp_path: Path)
         read_image(path)
 
 
+def test_sixteen_bit_colour_loses_only_its_low_bytes() -> None:
+    values = np.arange(2 * 3 * 3, dtype=np.uint16).reshape(2, 3, 3) * 3600
+    rows = b"".join(b"\x00" + row.astype(">u2").tobytes() for row in values)
+    assert np.abs(_read(png(3, 2, depth=16, colour=2, rows=rows)) - values / 257).max() <= 1
+
+
 def test_cmyk_and_adobe_cmyk_jpegs_keep_their_colours() -> None:
     cmyk = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # magenta and yellow ink make red
     for kind in ("TIFF", "JPEG"):  # Pillow writes the Adobe marker, with inks inverted, into a CMYK JPEG

@@ -23,15 +23,15 @@ def open_images(source: str | Path) -> ImageSplits:
 
     Raises UsageError when there is no such source, DataError when it holds no usable images.
     """
-    text = str(source)
-    if text.startswith(_NPZ):
-        return open_arrays(_existing(Path(text.removeprefix(_NPZ)).expanduser()))
-    path = _existing(Path(source).expanduser())
-    if path.is_dir():
-        try:
+    path = Path(str(source).removeprefix(_NPZ)).expanduser()
+    try:
+        _require_existing(path)
+        if str(source).startswith(_NPZ):
+            return open_arrays(path)
+        if path.is_dir():
             return open_folder(path)
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
     hint = (
         f"npz:{path}"
         if path.suffix == ".npz"
@@ -40,9 +40,9 @@ def open_images(source: str | Path) -> ImageSplits:
     raise UsageError(f"{path} is a file; name {hint}.")
 
 
-def _existing(path: Path) -> Path:
+def _require_existing(path: Path) -> None:
     if path.exists():
-        return path
+        return
     scheme = re.match(r"[A-Za-z][\w-]+:", str(path))
     if scheme:
         raise UsageError(f"There is no image source {scheme[0]!r} here; name a folder, or npz:FILE.")

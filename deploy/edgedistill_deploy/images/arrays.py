@@ -11,7 +11,15 @@ from PIL import Image
 
 from edgedistill_deploy._npz import Arrays, ArraySpec, read_arrays
 from edgedistill_deploy.errors import DataError
-from edgedistill_deploy.images.sets import ImageSplits, Indices, Labels, frozen_labels, positions, relabelled
+from edgedistill_deploy.images.sets import (
+    ImageSplits,
+    Indices,
+    Labels,
+    composed,
+    frozen_labels,
+    positions,
+    relabelled,
+)
 
 MAX_BYTES = 8 << 30
 _TRAIN, _VALIDATION, _TEST = 0, 1, 2
@@ -119,7 +127,7 @@ def _checked_images(images: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
 
 
 def _checked_names(arrays: Arrays, path: Path) -> tuple[str, ...]:
-    names = tuple(str(name) for name in arrays["class_names"])
+    names = tuple(composed(str(name)) for name in arrays["class_names"])
     if not names or len(set(names)) < len(names) or not all(name.strip() for name in names):
         raise DataError(
             f"{path}: class_names is {', '.join(names[:10])!r}; it must hold different names, none empty."

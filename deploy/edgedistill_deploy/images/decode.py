@@ -40,10 +40,10 @@ def read_image(source: Path | bytes) -> Image.Image:
     """
     if isinstance(source, bytes):
         return _decoded(io.BytesIO(source), f"The image of {len(source)} bytes", len(source))
-    if not source.is_file():
-        problem = "is not a file" if source.exists() else "does not exist"
-        raise DataError(f"The image {source} {problem}.")
     try:
+        if not source.is_file():  # opening a pipe, for one, would wait for ever
+            problem = "is not a file" if source.exists() else "does not exist"
+            raise DataError(f"The image {source} {problem}.")
         with source.open("rb") as stream:
             return _decoded(stream, str(source), source.stat().st_size)
     except OSError as error:

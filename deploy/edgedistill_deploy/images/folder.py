@@ -10,7 +10,15 @@ from PIL import Image
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.files import sha256_of_file
 from edgedistill_deploy.images.decode import SUFFIXES, read_image
-from edgedistill_deploy.images.sets import ImageSplits, Indices, Labels, frozen_labels, positions, relabelled
+from edgedistill_deploy.images.sets import (
+    ImageSplits,
+    Indices,
+    Labels,
+    composed,
+    frozen_labels,
+    positions,
+    relabelled,
+)
 
 SPLIT_OF_FOLDER = {
     "train": "train",
@@ -117,7 +125,11 @@ def _class_files(folder: Path) -> Files:
         raise DataError(
             f"{folder} holds no class folders; put the images of each class in a folder of its name.{_seen(folder)}"
         )
-    return {each.name: tuple(_images_below(each)) for each in classes}
+    files: dict[str, tuple[Path, ...]] = {}
+    for each in classes:
+        name = composed(each.name)
+        files[name] = (*files.get(name, ()), *_images_below(each))
+    return files
 
 
 def _labelled(splits: Mapping[str, Files], root: Path) -> ImageSplits:

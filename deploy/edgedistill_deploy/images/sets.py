@@ -1,5 +1,6 @@
 """What a set of labelled images is, for everything that reads one."""
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -83,17 +84,22 @@ def frozen_labels(labels: Sequence[int] | NDArray[np.integer]) -> Labels:
     return copy
 
 
+def composed(name: str) -> str:
+    """Return a class name in Unicode's composed form, in which names are compared: macOS stores "é" as two characters."""
+    return unicodedata.normalize("NFC", name)
+
+
 def relabelled(
     labels: Labels, class_names: tuple[str, ...], wanted: Sequence[str]
 ) -> tuple[NDArray[np.int64], Labels]:
     """Return the positions of the images of the wanted classes, and their labels in the wanted order."""
     table = np.full(len(class_names), -1, dtype=np.int64)
     for label, name in enumerate(_distinct(wanted)):
-        if name not in class_names:
+        if composed(name) not in class_names:
             raise UsageError(
                 f"There is no class {name!r} among the images.{nearest_names(name, class_names)}"
             )
-        table[class_names.index(name)] = label
+        table[class_names.index(composed(name))] = label
     translated = table[labels]
     rows = np.flatnonzero(translated >= 0)
     return rows, translated[rows]

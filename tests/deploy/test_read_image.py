@@ -171,7 +171,7 @@ def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
     np.testing.assert_array_equal(_read(_wide_grey_png(values))[..., 0], wanted)
 
 
-@pytest.mark.parametrize(("kind", "dtype"), [("TIFF", "<u2"), ("TIFF", ">u2"), ("PPM", "<u2")])
+@pytest.mark.parametrize(("kind", "dtype"), [("TIFF", "<u2"), ("TIFF", ">u2"), ("PPM", "<i4")])
 def test_sixteen_bit_grey_of_other_formats(kind: str, dtype: str) -> None:
     values = np.arange(0, 65536, 257 * 17, dtype=np.uint16)[None, :]
     read = _read(encoded(Image.fromarray(values.astype(dtype)), kind))

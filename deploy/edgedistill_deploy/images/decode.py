@@ -77,6 +77,8 @@ def _check_size(image: Image.Image) -> None:
 
 def _upright(image: Image.Image) -> Image.Image:
     image.load()
+    if image.format == "TIFF":  # Pillow turns these while loading, and some versions forget to say so
+        return image.copy()
     try:
         return ImageOps.exif_transpose(image)
     except Exception:  # noqa: BLE001  # unreadable metadata of whatever kind does not make the picture unreadable

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill_deploy._onnx_file import require_self_contained
 from edgedistill_deploy.bundle import Bundle, model_role, open_bundle
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, UsageError, nearest_names
 from edgedistill_deploy.files import sha256_of_file
@@ -121,7 +122,7 @@ def open_session(
 
     Raises:
         UsageError: unknown runtime, precision or provider, or a provider that this machine's runtime lacks.
-        BundleError: the bundle has no such model, or its file was changed.
+        BundleError: the bundle has no such model, or its file was changed or keeps weights in other files.
         MissingDependencyError: the runtime is not installed.
         EdgeDistillError: the runtime cannot load the model.
     """
@@ -178,6 +179,7 @@ def _open(
 ) -> Session:
     if runtime not in _ADAPTERS:
         raise UsageError(f"There is no runtime {runtime!r}.{nearest_names(runtime, RUNTIMES)}")
+    require_self_contained(path)
     request = SessionRequest(
         path=path,
         sha256=sha256,

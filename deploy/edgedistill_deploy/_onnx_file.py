@@ -1,0 +1,86 @@
+"""A look into an ONNX file, by the wire format of protocol buffers alone, before any runtime is let loose on it.
+
+An ONNX tensor may name another file for its data, by any path; some ONNX Runtimes follow it out of the folder. What a bundle
+promises by a model's sha256 would then hang on a file that is not covered, or read one that is none of its business.
+"""
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgedistill_deploy.errors import BundleError, EdgeDistillError
+
+# The fields of each message of onnx.proto that lead to tensors.
+_CHILDREN = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {},
+}
+_EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # in a tensor
+_VARINT, _EIGHT_BYTES, _DELIMITED, _FOUR_BYTES = 0, 1, 2, 5  # groups, 3 and 4, are in no ONNX file
+_FIXED_BYTES = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
+
+_Field = tuple[int, int, int, int]
+
+
+def require_self_contained(path: Path) -> None:
+    """Raise BundleError when a tensor's data lies in another file, EdgeDistillError when the file is no ONNX model."""
+    try:
+        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            external = _has_external(data, "model", 0, len(data))
+    except (OSError, ValueError, IndexError, RecursionError) as error:
+        raise EdgeDistillError(
+            f"{path} cannot be read as an ONNX model: {error}; rebuild or restore the file."
+        ) from error
+    if external:
+        raise BundleError(
+            f"{path} keeps weights in another file, which its sha256 does not cover; export the model as a single file."
+        )
+
+
+def _has_external(data: mmap.mmap, kind: str, start: int, end: int) -> bool:
+    children = _CHILDREN[kind]
+    for number, wire, begin, stop in _fields(data, start, end):
+        if kind == "tensor" and number in (_EXTERNAL_DATA, _DATA_LOCATION):
+            if wire != _VARINT or _varint(data, begin)[0] != 0:
+                return True
+        elif wire == _DELIMITED and number in children and _has_external(data, children[number], begin, stop):
+            return True
+    return False
+
+
+def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[_Field]:
+    """Yield (field number, wire type, begin, end) of each field's value."""
+    place = start
+    while place < end:
+        tag, begin = _varint(data, place)
+        wire = tag & 7
+        if wire == _VARINT:
+            place = _varint(data, begin)[1]
+        elif wire == _DELIMITED:
+            size, begin = _varint(data, begin)
+            place = begin + size
+        elif wire in _FIXED_BYTES:
+            place = begin + _FIXED_BYTES[wire]
+        else:
+            raise ValueError(f"wire type {wire} at byte {begin - 1}")
+        if place > end:
+            raise ValueError(f"a value at byte {begin} runs beyond its message")
+        yield tag >> 3, wire, begin, place
+
+
+def _varint(data: mmap.mmap, place: int) -> tuple[int, int]:
+    """Return the number at a place, seven bits a byte, and the place after it."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = data[place]
+        place += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, place
+    raise ValueError(f"a number of more than ten bytes before byte {place}")

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from edgedistill.config import DistillConfig, ExportConfig
     from edgedistill.data.sources import open_source
     from edgedistill.data.splits import SubtaskImages, split_for_subtask
-    from edgedistill.subdistill import DistillResult, distill
     from edgedistill.export import export_onnx
     from edgedistill.layers import LayerPair, pair_layers
     from edgedistill.student import build_student
+    from edgedistill.subdistill import DistillResult, distill
     from edgedistill.subspace import Subspace, find_subspaces
     from edgedistill.subtask import Subtask
     from edgedistill.teacher import Teacher, load_teacher

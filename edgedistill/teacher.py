@@ -215,8 +215,11 @@ def _checked_labels(name: str, model: nn.Module, labels: tuple[str, ...] | None)
 
 def _labels_of(model: nn.Module) -> tuple[str, ...] | None:
     config: dict[str, Any] = dict(model.pretrained_cfg)  # type: ignore[arg-type]  # timm sets a mapping
-    if config.get("label_names"):
-        return tuple(str(label) for label in config["label_names"])
+    names = config.get("label_names")
+    if isinstance(names, dict):  # timm allows {position: name}
+        names = [names[position] for position in sorted(names, key=int)]
+    if names:
+        return tuple(str(name) for name in names)
     subset = infer_imagenet_subset(model)
     if subset is None or len(ImageNetInfo(subset).label_names()) != model.num_classes:
         return None

@@ -22,7 +22,11 @@ def run_command(*argv: str | Path) -> Outcome:
     out, err = io.StringIO(), io.StringIO()
     code = 0
     words = ["edgedistill", *(str(word) for word in argv)]
-    with mock.patch.object(sys, "argv", words), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with (
+        mock.patch.object(sys, "argv", words),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
         try:
             main()
         except SystemExit as stop:

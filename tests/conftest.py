@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from command import run_command, write_quick_settings
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "edgedistill" / "embedded"

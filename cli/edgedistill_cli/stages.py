@@ -94,8 +94,8 @@ def build_run_student(run: Run, inputs: Inputs) -> "nn.Module":
 
 
 def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
-    from edgedistill.subdistill import distill
     from edgedistill.export import begin_bundle, write_student
+    from edgedistill.subdistill import distill
 
     given = inputs()
     student = build_run_student(run, given)

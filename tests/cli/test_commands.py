@@ -6,11 +6,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command import Outcome, run_command, write_quick_settings
 
+from command import Outcome, run_command, write_quick_settings
 from edgedistill_cli import STAGES
 
-COMMANDS = ("demo", "init", "build", "distill", "export", "calibrate", "validate", "profile", "report", "doctor")
+COMMANDS = (
+    "demo",
+    "init",
+    "build",
+    "distill",
+    "export",
+    "calibrate",
+    "validate",
+    "profile",
+    "report",
+    "doctor",
+)
 
 
 def last_json(outcome: Outcome) -> dict[str, object]:
@@ -34,7 +45,13 @@ def test_version_is_printed() -> None:
 def test_a_build_leaves_what_the_contract_names(built_run: Path) -> None:
     manifest = json.loads((built_run / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["schema"] == 1
-    assert set(manifest["files"]) >= {"student", "subspaces", "model.fp32", "model.int8", "model.int8-tensorrt"}
+    assert set(manifest["files"]) >= {
+        "student",
+        "subspaces",
+        "model.fp32",
+        "model.int8",
+        "model.int8-tensorrt",
+    }
     assert set(manifest["files"]) >= {"teacher.fp32", "golden", "reference"}
     for entry in manifest["files"].values():
         assert (built_run / entry["path"]).stat().st_size == entry["bytes"]
@@ -78,7 +95,7 @@ def test_stages_alone_work_on_the_run_folder(copied_run: Path) -> None:
     assert after["files"]["model.fp32"]["sha256"] == before["model.fp32"]["sha256"]
     assert set(after["stages"]) == {"distill", "export"}
     assert run_command("calibrate", copied_run, "--images", "60").code == 0
-    assert 'images = 60' in (copied_run / "settings.toml").read_text(encoding="utf-8")
+    assert "images = 60" in (copied_run / "settings.toml").read_text(encoding="utf-8")
     outcome = run_command("build", "--config", copied_run / "settings.toml", "--out", copied_run, "--json")
     assert outcome.stderr.count("done before, kept") == 3
 
@@ -101,7 +118,9 @@ def test_validate_is_a_gate(built_run: Path) -> None:
 
 
 def test_validate_takes_ones_own_images(built_run: Path, tiny_digits: Path) -> None:
-    outcome = run_command("validate", built_run, "--data", f"npz:{tiny_digits}", "--precision", "fp32", "--json")
+    outcome = run_command(
+        "validate", built_run, "--data", f"npz:{tiny_digits}", "--precision", "fp32", "--json"
+    )
     assert last_json(outcome)["sample_count"] == 80
 
 
@@ -157,7 +176,8 @@ def test_a_damaged_expert_fails_and_a_changed_file_is_refused(copied_run: Path) 
     path = copied_run / "model.fp32.onnx"
     model = onnx.load(path)
     head = max(
-        (each for each in model.graph.initializer if list(each.dims)[:1] == [4]), key=lambda each: len(each.dims)
+        (each for each in model.graph.initializer if list(each.dims)[:1] == [4]),
+        key=lambda each: len(each.dims),
     )
     weights = numpy_helper.to_array(head)
     head.CopyFrom(numpy_helper.from_array(-weights, head.name))

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from edgedistill.config import DistillConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, split_for_subtask
-from edgedistill.subdistill import DistillResult, distill
 from edgedistill.student import build_student
+from edgedistill.subdistill import DistillResult, distill
 from edgedistill.teacher import Teacher, load_teacher
 from edgedistill.training import TrainingProgress, learning_rate_at
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
@@ -44,7 +44,9 @@ def run(
     width = 0.125 if "resnet" in student_name else 1.0
     student = build_student(student_name, len(CLASSES), width=width)
     config = DistillConfig(**{**QUICK, **settings})  # type: ignore[arg-type]
-    return distill(teacher, student, teacher.subtask(CLASSES), images, config, folder=folder, progress=progress)
+    return distill(
+        teacher, student, teacher.subtask(CLASSES), images, config, folder=folder, progress=progress
+    )
 
 
 def weights(result: DistillResult) -> dict[str, torch.Tensor]:
@@ -86,7 +88,9 @@ def test_the_teacher_is_left_as_it_was(teacher: Teacher, images: SubtaskImages) 
     assert not any(module._forward_hooks for module in teacher.model.modules())
 
 
-@pytest.mark.parametrize(("phase", "epoch", "step"), [("training", 1, 2), ("validation", 1, 1), ("training", 2, 4)])
+@pytest.mark.parametrize(
+    ("phase", "epoch", "step"), [("training", 1, 2), ("validation", 1, 1), ("training", 2, 4)]
+)
 def test_a_run_that_dies_goes_on_to_the_same_weights(
     teacher: Teacher, images: SubtaskImages, tmp_path: Path, phase: str, epoch: int, step: int
 ) -> None:
@@ -99,7 +103,10 @@ def test_a_run_that_dies_goes_on_to_the_same_weights(
         run(teacher, images, folder=tmp_path, progress=die)
     seen: list[int] = []
     resumed = run(
-        teacher, images, folder=tmp_path, progress=lambda at: seen.append(at.epoch) if at.phase == "training" else None
+        teacher,
+        images,
+        folder=tmp_path,
+        progress=lambda at: seen.append(at.epoch) if at.phase == "training" else None,
     )
     assert min(seen) == epoch
     assert same(whole, resumed)
@@ -108,7 +115,9 @@ def test_a_run_that_dies_goes_on_to_the_same_weights(
 
 def test_metrics_are_one_json_line_an_epoch(teacher: Teacher, images: SubtaskImages, tmp_path: Path) -> None:
     result = run(teacher, images, folder=tmp_path)
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert [line["epoch"] for line in lines] == [0, 1, 2]
     assert set(lines[0]["loss_layers"]) == {pair.teacher for pair in result.pairs}
     total = lines[0]["loss_kd"] + lines[0]["loss_task"] + sum(lines[0]["loss_layers"].values())
@@ -129,8 +138,12 @@ def test_a_damaged_checkpoint_is_named(teacher: Teacher, images: SubtaskImages, 
         run(teacher, images, folder=tmp_path, epochs=1)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_term(teacher: Teacher, images: SubtaskImages) -> None:
-    with pytest.raises(EdgeDistillError, match=r"the term '(kd|layer:layer\d)' of the loss is no longer a finite"):
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_term(
+    teacher: Teacher, images: SubtaskImages
+) -> None:
+    with pytest.raises(
+        EdgeDistillError, match=r"the term '(kd|layer:layer\d)' of the loss is no longer a finite"
+    ):
         run(teacher, images, learning_rate=1e30, gradient_clip=0.0, schedule="constant")
 
 
@@ -145,7 +158,9 @@ def test_labels_alone_need_no_layers(teacher: Teacher, images: SubtaskImages) ->
 def test_the_first_logit_loss_is_that_of_the_formula(teacher: Teacher, images: SubtaskImages) -> None:
     """One step without momentum of anything: the mean loss of the only batch is the loss of the untrained student."""
     count = len(images.train)
-    result = run(teacher, images, epochs=1, batch_size=count, lambda_layer=0.0, augment="none", learning_rate=1e-9)
+    result = run(
+        teacher, images, epochs=1, batch_size=count, lambda_layer=0.0, augment="none", learning_rate=1e-9
+    )
     student = build_student("timm:resnet10t", len(CLASSES), width=0.125).train()
     pixels = torch.stack(
         [torch.tensor(teacher.preprocess.apply(images.train.read(index))) for index in range(count)]

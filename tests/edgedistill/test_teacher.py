@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import timm
 import torch
-from conftest import EMBEDDED
 from safetensors.torch import save_file
 
+from conftest import EMBEDDED
 from edgedistill.teacher import load_teacher
 from edgedistill_deploy.errors import DataError, UsageError
 

@@ -1,0 +1,85 @@
+"""A folder of one's own images in every common pixel format, and a teacher trained here: the whole pipeline."""
+
+import json
+from pathlib import Path
+
+import pytest
+from command import Outcome, run_command
+from shapes import train_shape_teacher, write_shape_folder
+
+SUBTASK = "circle,square,cross"
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shape_folder(tmp_path_factory.mktemp("shapes") / "images", count=60)
+
+
+@pytest.fixture(scope="module")
+def shape_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_shape_teacher(tmp_path_factory.mktemp("shapes") / "teacher")
+
+
+def build(data: Path, teacher: Path, out: Path, *more: str) -> Outcome:
+    settings = out.parent / "profile.toml"
+    settings.write_text("[profile]\nwarmup_s = 0.02\nduration_s = 0.1\n[calibrate]\nimages = 60\n", encoding="utf-8")
+    return run_command(
+        "build", "--config", settings, "--data", data, "--teacher", teacher, "--classes", SUBTASK, "--student",
+        "timm:resnet10t", "--student-width", "0.125", "--epochs", "10", "--batch-size", "16", "--compute", "cpu",
+        "--out", out, *more,
+    )  # fmt: skip
+
+
+def test_from_a_folder_of_images_to_a_report(shapes: Path, shape_teacher: Path, tmp_path: Path) -> None:
+    out = tmp_path / "expert"
+    outcome = build(shapes, shape_teacher, out, "--json")
+    assert outcome.code in (0, 3, 4), outcome.stderr
+    record = json.loads(outcome.stdout)
+    assert record["teacher"]["accuracy"] > 0.8
+    assert record["student"]["accuracy"] > 0.6
+    assert record["student"]["parameters"] < record["teacher"]["parameters"]
+    parity = [json.loads(path.read_text(encoding="utf-8")) for path in (out / "parity").glob("*.json")]
+    assert {each["sample_count"] for each in parity} == {36}
+    again = run_command("validate", out, "--data", shapes, "--precision", "fp32", "--json")
+    checked = json.loads(again.stdout)
+    # The folder holds training images too; those the reference never saw are counted and left out.
+    assert checked["sample_count"] == 36
+    assert checked["unknown_count"] == 180 - 36
+
+
+def test_folders_named_train_val_and_test_are_the_splits(shape_teacher: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for seed, (split, count) in enumerate({"train": 12, "val": 6, "test": 8}.items()):
+        write_shape_folder(data / split, count=count, seed=seed, formats=("RGB.png",))
+    outcome = build(data, shape_teacher, tmp_path / "expert", "--epochs", "1")
+    assert "3 classes; 36 training, 18 validation, 24 test images" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("damage", "code", "message"),
+    [
+        ("truncate", 1, "circle/000-RGB.png"),
+        ("empty class", 1, "class folder 'square'"),
+        ("no class", 1, "no class 'cross'"),
+        ("no images", 1, "no"),
+    ],
+)
+def test_damaged_data_is_one_sentence(
+    shape_teacher: Path, tmp_path: Path, damage: str, code: int, message: str
+) -> None:
+    data = write_shape_folder(tmp_path / "data", count=5, formats=("RGB.png",))
+    if damage == "truncate":
+        first = data / "circle" / "000-RGB.png"
+        first.write_bytes(first.read_bytes()[:60])
+    elif damage == "empty class":
+        for path in (data / "square").iterdir():
+            path.unlink()
+    elif damage == "no class":
+        (data / "cross").rename(data / "crosses")
+    else:
+        for path in data.rglob("*.png"):
+            path.unlink()
+    outcome = build(data, shape_teacher, tmp_path / "expert")
+    assert outcome.code == code, outcome.stderr
+    assert message in outcome.stderr
+    assert "Traceback" not in outcome.stderr

@@ -1,0 +1,40 @@
+"""The promised names, both ways: each is there, and nothing else is promised."""
+
+import importlib
+
+import pytest
+
+PROMISED = {
+    "edgedistill": """DistillConfig DistillResult ExportConfig LayerPair Subspace Subtask SubtaskImages Teacher build_student
+        distill export_onnx find_subspaces load_teacher open_source pair_layers split_for_subtask""",
+    "edgedistill_calibration": "CalibrationConfig calibrate",
+    "edgedistill_deploy": """Bundle DeviceInfo EdgeDistillError LatencyConfig LatencyReport ParityLimits ParityReport Preprocess
+        Session check_parity create_bundle measure_latency open_bundle open_images open_model open_session read_device read_image
+        write_latency write_parity write_report""",
+}
+
+
+@pytest.mark.parametrize("package", PROMISED)
+def test_the_public_names_are_those_promised(package: str) -> None:
+    module = importlib.import_module(package)
+    assert sorted(name for name in module.__all__ if name != "__version__") == sorted(
+        PROMISED[package].split()
+    )
+    for name in PROMISED[package].split():
+        value = getattr(module, name)
+        assert value.__doc__, f"{name} has no docstring"
+    assert set(PROMISED[package].split()) <= set(dir(module))
+
+
+@pytest.mark.parametrize("package", PROMISED)
+def test_other_names_are_not_there(package: str) -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = importlib.import_module(package).nothing
+
+
+def test_a_submodule_never_hides_a_public_name() -> None:
+    importlib.import_module("edgedistill.subdistill")
+    importlib.import_module("edgedistill.training")
+    import edgedistill
+
+    assert callable(edgedistill.distill)

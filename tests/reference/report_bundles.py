@@ -107,8 +107,8 @@ def _classes(names: Sequence[str], count: int, lost: int, gained: int) -> list[d
         {
             "name": name,
             "support": support,
-            "teacher": 0.95,
-            "candidate": 0.95 - (int(minus) - int(plus)) / support,
+            "teacher": 0.9,
+            "candidate": 0.9 - (int(minus) - int(plus)) / support,
             "drop": (int(minus) - int(plus)) / support,
         }
         for name, minus, plus in zip(names, *changes, strict=True)
@@ -185,7 +185,7 @@ def latency_record(
 def add_record(bundle: Bundle, record: Mapping[str, Any]) -> Path:
     """Write a parity or latency record where the product does."""
     device = record["device"] if isinstance(record["device"], str) else record["device"]["name"]
-    path = bundle.path / record["kind"] / f"{device}-{record['runtime']}-{record['precision']}.json"
+    path = bundle.path / str(record["kind"]) / f"{device}-{record['runtime']}-{record['precision']}.json"
     write_json(path, record)
     return path
 

@@ -1,7 +1,5 @@
 """The records of a bundle, read for a report: bounded, checked, and a faulty one left out with a sentence that says why."""
 
-import json
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +13,19 @@ from edgedistill_deploy._samples import OpenInterval
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.errors import BundleError
 from edgedistill_deploy.report.subspace_file import SubspaceRow, read_subspace_rows
+from edgedistill_deploy.report.values import (
+    as_count,
+    as_interval,
+    as_list,
+    as_mapping,
+    as_number,
+    as_share,
+    as_text,
+    as_texts,
+    as_time,
+    maybe,
+    strict_json,
+)
 
 MAX_RECORD_BYTES = 64 << 20
 VERDICTS = ("pass", "fail", "inconclusive")
@@ -190,7 +201,7 @@ def _read_one(path: Path, bundle: Bundle, parse: Callable[[str], T], problems: l
         return parse(content.decode("utf-8"))
     except KeyError as error:
         problems.append(f"{name} is left out: it has no {error.args[0]}.")
-    except (OSError, TypeError, ValueError, RecursionError) as error:
+    except (OSError, OverflowError, TypeError, ValueError, RecursionError) as error:
         problems.append(f"{name} is left out: {error}.")
     return None
 
@@ -205,16 +216,8 @@ def _subspaces(bundle: Bundle, problems: list[str]) -> tuple[SubspaceRow, ...]:
         return ()
 
 
-def _json(text: str) -> Any:
-    return json.loads(text, parse_constant=_refuse_constant)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON value")
-
-
 def _record(text: str, kind: str) -> Mapping[str, Any]:
-    record = _mapping(_json(text))
+    record = as_mapping(strict_json(text))
     if record.get("kind") != kind or record.get("schema") != SCHEMA:
         raise ValueError(f"it is not a {kind} record of schema {SCHEMA}")
     return record
@@ -222,160 +225,111 @@ def _record(text: str, kind: str) -> Mapping[str, Any]:
 
 def _parity(text: str) -> ParityRecord:
     record = _record(text, "parity")
-    accuracy, numeric = _mapping(record["accuracy"]), _mapping(record["numeric"])
+    accuracy, numeric = as_mapping(record["accuracy"]), as_mapping(record["numeric"])
     if record["verdict"] not in VERDICTS:
         raise ValueError(f"the verdict {record['verdict']!r} is none of {', '.join(VERDICTS)}")
     return ParityRecord(
-        device=_text(record["device"]),
-        runtime=_text(record["runtime"]),
-        provider=_text(record["provider"]),
-        precision=_text(record["precision"]),
-        model_sha256=_text(record["model_sha256"]),
-        sample_count=_count(record["sample_count"]),
-        teacher=_maybe(accuracy["teacher"]),
-        teacher_interval=_interval(accuracy.get("teacher_interval")),
-        candidate=_maybe(accuracy["candidate"]),
-        candidate_interval=_interval(accuracy.get("candidate_interval")),
-        drop=_maybe(accuracy["drop"]),
-        interval=_interval(accuracy["interval"]),
-        confidence=_number(accuracy["confidence"]),
-        agreement=_number(record["agreement"]),
-        classes=tuple(_class_row(_mapping(row)) for row in _items(record["per_class"])),
-        max_abs_error=_maybe(numeric.get("max_abs_error")),
-        cosine=_maybe(numeric.get("cosine")),
-        relations=tuple(_relation(_mapping(row)) for row in _items(record["metamorphic"])),
-        max_drop=_number(_mapping(record["limits"])["max_drop"]),
-        verdict=_text(record["verdict"]),
-        reasons=_texts(record.get("reasons")),
-        notes=_texts(record.get("notes")),
+        device=as_text(record["device"]),
+        runtime=as_text(record["runtime"]),
+        provider=as_text(record["provider"]),
+        precision=as_text(record["precision"]),
+        model_sha256=as_text(record["model_sha256"]),
+        sample_count=as_count(record["sample_count"]),
+        teacher=maybe(accuracy["teacher"], as_share),
+        teacher_interval=as_interval(accuracy.get("teacher_interval")),
+        candidate=maybe(accuracy["candidate"], as_share),
+        candidate_interval=as_interval(accuracy.get("candidate_interval")),
+        drop=maybe(accuracy["drop"], as_share),
+        interval=as_interval(accuracy["interval"]),
+        confidence=as_share(accuracy["confidence"]),
+        agreement=as_share(record["agreement"]),
+        classes=tuple(_class_row(as_mapping(row)) for row in as_list(record["per_class"])),
+        max_abs_error=maybe(numeric.get("max_abs_error")),
+        cosine=maybe(numeric.get("cosine")),
+        relations=tuple(_relation(as_mapping(row)) for row in as_list(record["metamorphic"])),
+        max_drop=as_share(as_mapping(record["limits"])["max_drop"]),
+        verdict=as_text(record["verdict"]),
+        reasons=as_texts(record.get("reasons")),
+        notes=as_texts(record.get("notes")),
     )
 
 
 def _class_row(row: Mapping[str, Any]) -> ClassRow:
     return ClassRow(
-        name=_text(row["name"]),
-        support=_count(row["support"]),
-        teacher=_maybe(row["teacher"]),
-        candidate=_maybe(row["candidate"]),
-        drop=_maybe(row["drop"]),
+        name=as_text(row["name"]),
+        support=as_count(row["support"]),
+        teacher=maybe(row["teacher"], as_share),
+        candidate=maybe(row["candidate"], as_share),
+        drop=maybe(row["drop"], as_share),
     )
 
 
 def _relation(row: Mapping[str, Any]) -> Relation:
-    return Relation(name=_text(row["name"]), passed=row["passed"] is True, detail=_text(row["detail"]))
+    return Relation(name=as_text(row["name"]), passed=row["passed"] is True, detail=as_text(row["detail"]))
 
 
 def _latency(text: str) -> LatencyRecord:
     record = _record(text, "latency")
-    _text(_mapping(record["device"])["name"])
+    as_text(as_mapping(record["device"])["name"])
     return LatencyRecord(
         device=record["device"],
-        runtime=_text(record["runtime"]),
-        provider=_text(record["provider"]),
-        precision=_text(record["precision"]),
-        model_sha256=_text(record["model_sha256"]),
-        batch_size=_count(record["batch_size"]),
-        threads=_count(record["threads"]),
-        warmup_runs=_count(record["warmup_runs"]),
+        runtime=as_text(record["runtime"]),
+        provider=as_text(record["provider"]),
+        precision=as_text(record["precision"]),
+        model_sha256=as_text(record["model_sha256"]),
+        batch_size=as_count(record["batch_size"]),
+        threads=as_count(record["threads"]),
+        warmup_runs=as_count(record["warmup_runs"]),
         samples_ms=_samples(record["samples_ms"]),
-        p50_ms=_number(record["p50_ms"]),
-        p90_ms=_number(record["p90_ms"]),
-        p99_ms=_number(record["p99_ms"]),
-        mean_ms=_number(record["mean_ms"]),
-        throughput_per_s=_maybe(record["throughput_per_s"]),
-        load_ms=_maybe(record["load_ms"]),
-        first_run_ms=_maybe(record["first_run_ms"]),
+        p50_ms=as_time(record["p50_ms"]),
+        p90_ms=as_time(record["p90_ms"]),
+        p99_ms=as_time(record["p99_ms"]),
+        mean_ms=as_time(record["mean_ms"]),
+        throughput_per_s=maybe(record["throughput_per_s"]),
+        load_ms=maybe(record["load_ms"], as_time),
+        first_run_ms=maybe(record["first_run_ms"], as_time),
         peak_memory_bytes=None
         if record["peak_memory_bytes"] is None
-        else _count(record["peak_memory_bytes"]),
-        conditions=_mapping(record["conditions"]),
-        warnings=_texts(record.get("warnings")),
+        else as_count(record["peak_memory_bytes"]),
+        conditions=as_mapping(record["conditions"]),
+        warnings=as_texts(record.get("warnings")),
     )
 
 
 def _samples(values: Any) -> NDArray[np.float64]:
-    samples = np.asarray([_number(value) for value in _items(values)], np.float64)
-    if len(samples) == 0 or samples.min() < 0:
+    samples = np.asarray([as_time(value) for value in as_list(values)], np.float64)
+    if len(samples) == 0:
         raise ValueError("samples_ms must hold times, at least one")
     return samples
 
 
 def _epochs(text: str) -> tuple[EpochRow, ...]:
-    return tuple(_epoch(_mapping(_json(line))) for line in text.splitlines() if line.strip())
+    return tuple(_epoch(as_mapping(strict_json(line))) for line in text.splitlines() if line.strip())
 
 
 def _epoch(row: Mapping[str, Any]) -> EpochRow:
-    layers = _mapping(row.get("loss_layers") or {})
+    layers = as_mapping(row.get("loss_layers") or {})
     terms = {"logits": row.get("loss_kd"), "labels": row.get("loss_task"), **layers}
     return EpochRow(
-        epoch=_count(row["epoch"]),
-        loss=_number(row["loss"]),
-        terms={name: _number(value) for name, value in terms.items() if value is not None},
-        validation_accuracy=_number(row["validation_accuracy"]),
-        learning_rate=_number(row["learning_rate"]),
-        seconds=_number(row["seconds"]),
+        epoch=as_count(row["epoch"]),
+        loss=as_number(row["loss"]),
+        terms={name: as_number(value) for name, value in terms.items() if value is not None},
+        validation_accuracy=as_share(row["validation_accuracy"]),
+        learning_rate=as_number(row["learning_rate"]),
+        seconds=as_time(row["seconds"]),
     )
 
 
 def _ledger(text: str) -> tuple[LedgerRow, ...]:
-    return tuple(_ledger_row(_mapping(step)) for step in _items(_record(text, "ledger")["steps"]))
+    return tuple(_ledger_row(as_mapping(step)) for step in as_list(_record(text, "ledger")["steps"]))
 
 
 def _ledger_row(step: Mapping[str, Any]) -> LedgerRow:
     return LedgerRow(
-        stage=_text(step["stage"]),
-        sample_count=_count(step["sample_count"]),
-        accuracy=_number(step["accuracy"]),
-        agreement=_number(step["agreement"]),
-        sqnr_db=_maybe(step["sqnr_db"]),
-        nodes=tuple(_mapping(node) for node in _items(step.get("nodes") or [])),
+        stage=as_text(step["stage"]),
+        sample_count=as_count(step["sample_count"]),
+        accuracy=as_share(step["accuracy"]),
+        agreement=as_share(step["agreement"]),
+        sqnr_db=maybe(step["sqnr_db"]),
+        nodes=tuple(as_mapping(node) for node in as_list(step.get("nodes") or [])),
     )
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise TypeError(f"{_shown(value)} stands where an object belongs")
-    return value
-
-
-def _items(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError(f"{_shown(value)} stands where a list belongs")
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{_shown(value)} stands where a text belongs")
-    return value
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    return tuple(_text(item) for item in _items(value or []))
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise TypeError(f"{_shown(value)} stands where a number belongs")
-    return float(value)
-
-
-def _maybe(value: Any) -> float | None:
-    return None if value is None else _number(value)
-
-
-def _count(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise TypeError(f"{_shown(value)} stands where a count belongs")
-    return value
-
-
-def _interval(value: Any) -> OpenInterval:
-    if value is None:
-        return None, None
-    low, high = _items(value)
-    return _maybe(low), _maybe(high)
-
-
-def _shown(value: Any) -> str:
-    return repr(value)[:60]

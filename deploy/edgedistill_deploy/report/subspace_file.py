@@ -50,7 +50,15 @@ def read_subspace_rows(path: Path) -> tuple[SubspaceRow, ...]:
             layers = [name.removesuffix("/basis") for name in header if name.endswith("/basis")]
             start = 8 + length
             return tuple(_row(layer, header, lambda entry: _array(stream, start, entry)) for layer in layers)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise BundleError(
             f"{path} cannot be read as subspaces ({error}); it is left out of the report."
         ) from error
@@ -58,12 +66,15 @@ def read_subspace_rows(path: Path) -> tuple[SubspaceRow, ...]:
 
 def _row(layer: str, header: Mapping[str, Any], read: Any) -> SubspaceRow:
     width, rank = header[f"{layer}/basis"]["shape"]
+    eigenvalues = read(header[f"{layer}/eigenvalues"]).astype(np.float64)
+    if eigenvalues.shape != (width,) or not np.isfinite(eigenvalues).all():
+        raise ValueError(f"{layer} has no {width} finite eigenvalues")
     return SubspaceRow(
         layer=layer,
         width=int(width),
         rank=int(rank),
         sample_count=int(read(header[f"{layer}/sample_count"]).item()),
-        eigenvalues=read(header[f"{layer}/eigenvalues"]).astype(np.float64),
+        eigenvalues=eigenvalues,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from edgedistill_deploy._samples import OpenInterval
 from edgedistill_deploy.bundle import Bundle, model_role
 from edgedistill_deploy.report.records import LatencyRecord, ParityRecord, Records, read_records
-from edgedistill_deploy.report.wording import percent, points, points_interval, spoken_list
+from edgedistill_deploy.report.wording import bare_points, percent, points, points_interval, spoken_list
 
 PRECISIONS = ("teacher", "fp32", "fp16", "int8")
 _LABELS = {"teacher": "teacher fp32"}
@@ -145,7 +145,7 @@ def _file_bytes(bundle: Bundle, precision: str, record: ParityRecord | LatencyRe
 
 
 def _whole(value: Any) -> int | None:
-    return value if type(value) is int and value >= 0 else None
+    return value if type(value) is int and 0 <= value < 1 << 63 else None
 
 
 def conclude(rows: Sequence[ArtefactSummary]) -> Conclusion:
@@ -157,10 +157,10 @@ def conclude(rows: Sequence[ArtefactSummary]) -> Conclusion:
     checked = [row for row in rows if not row.is_teacher and row.verdict is not None]
     passed = [row for row in checked if row.verdict == "pass"]
     choice = min(passed, key=_cost, default=None)
-    sentence = _choice_sentence(choice, rows) if choice else ""
-    return Conclusion(
-        verdict=_gate(checked), sentence=" ".join([sentence, *_shortfalls(checked)]).strip(), choice=choice
-    )
+    several = len({(row.device, row.runtime) for row in rows}) > 1
+    sentences = [_choice_sentence(choice, rows, several)] if choice else []
+    sentences += _shortfalls(checked, several)
+    return Conclusion(verdict=_gate(checked), sentence=" ".join(sentences), choice=choice)
 
 
 def label_of(precision: str) -> str:
@@ -188,9 +188,9 @@ def _gate(checked: Sequence[ArtefactSummary]) -> str | None:
     return next((verdict for verdict in ("fail", "inconclusive", "pass") if verdict in verdicts), None)
 
 
-def _choice_sentence(choice: ArtefactSummary, rows: Sequence[ArtefactSummary]) -> str:
+def _choice_sentence(choice: ArtefactSummary, rows: Sequence[ArtefactSummary], several: bool) -> str:
     teacher = baseline_of(choice, rows)
-    clauses = [f"The {_spoken(choice)} is good enough"]
+    clauses = [f"The {_spoken(choice, several)} is good enough"]
     if choice.accuracy is not None and teacher and teacher.accuracy is not None:
         clauses[0] += (
             f": {percent(choice.accuracy)} accurate where the teacher is {percent(teacher.accuracy)}"
@@ -203,27 +203,28 @@ def _choice_sentence(choice: ArtefactSummary, rows: Sequence[ArtefactSummary]) -
     return f"{', '.join(clauses)}."
 
 
-def _spoken(row: ArtefactSummary) -> str:
-    return f"{row.precision} expert"
+def _spoken(row: ArtefactSummary, several: bool) -> str:
+    """Name an expert, and where it ran when there are several places."""
+    return f"{row.precision} expert" + (f" on {row.device} with {row.runtime}" if several else "")
 
 
-def _shortfalls(checked: Sequence[ArtefactSummary]) -> list[str]:
+def _shortfalls(checked: Sequence[ArtefactSummary], several: bool) -> list[str]:
     """Name the experts that did not pass; where none was checked, say so."""
     if not checked:
         return ["No expert was compared with the teacher yet: run edgedistill validate on this bundle."]
     sentences = []
     for verdict, (singular, plural) in _SHORTFALLS.items():
-        names = [f"the {_described(row)}" for row in checked if row.verdict == verdict]
+        names = [f"the {_described(row, several)}" for row in checked if row.verdict == verdict]
         if names:
             told = spoken_list(names)
             sentences.append(f"{told[0].upper()}{told[1:]} {plural if len(names) > 1 else singular}.")
     return sentences
 
 
-def _described(row: ArtefactSummary) -> str:
+def _described(row: ArtefactSummary, several: bool) -> str:
     """Name an expert with its drop, the interval of that, and what is allowed, as far as known."""
     if row.drop is None or row.max_drop is None:
-        return _spoken(row)
+        return _spoken(row, several)
     interval = points_interval(row.drop_interval)
     told = f", interval {interval}" if interval else ""
-    return f"{_spoken(row)} (drop {points(row.drop)}{told}, {points(row.max_drop)} allowed)"
+    return f"{_spoken(row, several)} (drop {points(row.drop)}{told}, limit {bare_points(row.max_drop)})"

@@ -8,7 +8,13 @@ from typing import Any
 from edgedistill_deploy import __version__
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.report import charts, wording
-from edgedistill_deploy.report.records import ClassRow, EpochRow, LatencyRecord, ParityRecord, Records
+from edgedistill_deploy.report.records import (
+    ClassRow,
+    EpochRow,
+    LatencyRecord,
+    ParityRecord,
+    Records,
+)
 from edgedistill_deploy.report.summary import (
     PRECISIONS,
     ArtefactSummary,
@@ -17,6 +23,7 @@ from edgedistill_deploy.report.summary import (
     label_of,
     summarise_records,
 )
+from edgedistill_deploy.report.values import MAX_TIME
 
 MANY_CLASSES = 24
 _READINGS = ("clock", "governor", "temperature", "power_mode", "throttling", "load", "pressure")
@@ -56,7 +63,8 @@ def page_values(bundle: Bundle, records: Records) -> dict[str, Any]:
         "places": _places(rows, records),
         "records": records,
         "training": _training_figures(records.epochs, bundle.manifest),
-        "distillation": _mapping(bundle.manifest.get("distillation")),
+        "training_notes": training_notes(bundle.manifest, records.epochs),
+        "stages": [(name, _stage(stage)) for name, stage in bundle.manifest["stages"].items()],
         "student_layers": _student_layers(bundle.manifest),
         "drop_figure": drop_figure,
         "ecdf_figure": ecdf_figure,
@@ -112,7 +120,11 @@ def _accuracy_figure(epochs: Sequence[EpochRow], manifest: Mapping[str, Any], x:
     points = [(row.epoch + 1.0, row.validation_accuracy) for row in epochs]
     noted = _mapping(manifest.get("distillation"))
     teacher = noted.get("teacher_validation_accuracy")
-    levels = [(float(teacher), f"teacher {wording.percent(teacher)}")] if isinstance(teacher, float) else []
+    levels = (
+        [(float(teacher), f"teacher {wording.percent(teacher)}")]
+        if isinstance(teacher, float) and 0 <= teacher <= 1
+        else []
+    )
     best = next((point for point in points if point[0] - 1 == noted.get("best_epoch")), None) or max(
         points, key=_height
     )
@@ -133,10 +145,10 @@ def _height(point: charts.Point) -> float:
 def _loss_figure(epochs: Sequence[EpochRow], x: charts.Axis) -> Figure:
     names = dict.fromkeys(name for row in epochs for name in row.terms)
     lines = {
-        name: [(row.epoch + 1.0, row.terms[name]) for row in epochs if row.terms.get(name, 0.0) > 0]
+        name: [(row.epoch + 1.0, row.terms[name]) for row in epochs if _loggable(row.terms.get(name, 0.0))]
         for name in names
     }
-    lines = {"total": [(row.epoch + 1.0, row.loss) for row in epochs if row.loss > 0], **lines}
+    lines = {"total": [(row.epoch + 1.0, row.loss) for row in epochs if _loggable(row.loss)], **lines}
     series = [
         charts.Series(name=name, points=points, colour=index)
         for index, (name, points) in enumerate((name, points) for name, points in lines.items() if points)
@@ -148,6 +160,27 @@ def _loss_figure(epochs: Sequence[EpochRow], x: charts.Axis) -> Figure:
         caption="Loss on the training images, as weighted in the objective; logarithmic.",
         legend=tuple((each.name, each.colour % charts.COLOURS + 1) for each in series),
     )
+
+
+def _loggable(value: float) -> bool:
+    return 1e-9 < value < 1e12
+
+
+def training_notes(manifest: Mapping[str, Any], epochs: Sequence[EpochRow]) -> list[str]:
+    """Say in sentences how long training took, on how much, and what the stage noted."""
+    noted = _mapping(manifest.get("distillation"))
+    images = _mapping(noted.get("images"))
+    sentences = [f"{len(epochs)} epochs in {wording.seconds(sum(row.seconds for row in epochs))}."]
+    if images:
+        sentences.append(f"Images: {plainly(images)}.")
+    notes = noted.get("notes")
+    return [*sentences, *(plainly(note) for note in (notes if isinstance(notes, list) else []))]
+
+
+def _stage(stage: Any) -> str:
+    status, spent = _mapping(stage).get("status"), _mapping(stage).get("seconds")
+    known = isinstance(spent, (int, float)) and 0 <= spent < MAX_TIME
+    return plainly(status) + (f", {wording.seconds(spent)}" if known else "")
 
 
 def _student_layers(manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -228,7 +261,7 @@ def ecdf_figure(latency: Sequence[LatencyRecord]) -> Figure:
     series = [
         charts.Series(
             name=label_of(record.precision),
-            points=[point for point in charts.cumulative_points(record.samples_ms) if point[0] > 0],
+            points=[point for point in charts.cumulative_points(record.samples_ms) if _loggable(point[0])],
             colour=colour_of(record.precision),
             marks=[(record.p50_ms, 0.5), (record.p99_ms, 0.99)],
         )
@@ -296,20 +329,24 @@ def _change(before: Any, after: Any) -> str:
     return first if first == last else f"{first} → {last}"
 
 
-def plainly(value: Any) -> str:
-    """Write a reading of any JSON kind in a few words; a mapping shows its first four entries."""
+def plainly(value: Any, depth: int = 3) -> str:
+    """Write a JSON value in a few words; a mapping shows its first four entries, and at most `depth` levels are shown."""
     if value is None:
         return wording.MISSING
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, Mapping):
-        shown = [f"{str(name).replace('_', ' ')} {plainly(item)}" for name, item in list(value.items())[:4]]
-        return ", ".join(shown) + (", …" if len(value) > 4 else "")
-    if isinstance(value, (list, tuple)):
-        return ", ".join(plainly(item) for item in value) or "none"
+    if isinstance(value, (Mapping, list, tuple)):
+        return _several(value, depth - 1) if depth else "…"
     if isinstance(value, float):
-        return wording.significant(value, 4) if abs(value) < 1e4 else wording.whole(round(value))
+        return wording.significant(value, 4) if not 1e4 <= abs(value) < 1e12 else wording.whole(round(value))
     return str(value)
+
+
+def _several(values: Mapping[str, Any] | Sequence[Any], depth: int) -> str:
+    if not isinstance(values, Mapping):
+        return ", ".join(plainly(item, depth) for item in values) or "none"
+    shown = [f"{name.replace('_', ' ')} {plainly(item, depth)}" for name, item in list(values.items())[:4]]
+    return ", ".join(shown) + (", …" if len(values) > 4 else "")
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

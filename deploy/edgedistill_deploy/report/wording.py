@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from edgedistill_deploy._samples import OpenInterval
 
 MISSING = "–"
+_LARGEST = 10**18  # a whole number of any size may stand in a manifest; a float may not hold it
 
 
 def percent(share: float | None) -> str:
@@ -20,7 +21,12 @@ def percent_interval(interval: OpenInterval) -> str:
 
 def points(difference: float | None) -> str:
     """Write a difference of shares in percentage points."""
-    return MISSING if difference is None else f"{_minus(f'{100 * difference:.2f}')} points"
+    return MISSING if difference is None else f"{bare_points(difference)} points"
+
+
+def bare_points(difference: float) -> str:
+    """Write a difference of shares in percentage points, without the unit."""
+    return _minus(f"{100 * difference:.2f}")
 
 
 def signed_points(difference: float) -> str:
@@ -34,11 +40,9 @@ def decibel(value: float | None) -> str:
 
 
 def points_interval(interval: OpenInterval) -> str:
-    """Write both ends of an interval of differences, in percentage points."""
+    """Write both ends of an interval of differences in percentage points, without the unit."""
     low, high = interval
-    if low is None or high is None:
-        return ""
-    return f"{_minus(f'{100 * low:.2f}')} to {_minus(f'{100 * high:.2f}')} points"
+    return "" if low is None or high is None else f"{bare_points(low)} to {bare_points(high)}"
 
 
 def milliseconds(value: float | None) -> str:
@@ -99,7 +103,7 @@ def _factor(value: float) -> str:
 
 
 def _scaled(value: float, units: Sequence[str]) -> str:
-    index = 0
+    value, index = min(value, _LARGEST), 0
     while value >= 999.5 and index < len(units) - 1:
         value, index = value / 1000, index + 1
     return f"{_three_digits(value) if index else f'{value:.0f}'} {units[index]}"

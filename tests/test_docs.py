@@ -1,0 +1,89 @@
+"""What the documentation tells people to type works."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command import run_command
+from shapes import train_shape_teacher, write_shape_folder
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def shell_lines(page: Path) -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+def edgedistill_lines() -> list[str]:
+    return [line for page in PAGES for line in shell_lines(page) if line.startswith("edgedistill ")]
+
+
+def test_the_readme_shows_the_commands_it_promises() -> None:
+    assert {shlex.split(line)[1] for line in edgedistill_lines()} >= {
+        "build", "distill", "export", "calibrate", "validate", "profile", "report", "doctor",
+    }  # fmt: skip
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    named = {line.split()[1] for page in PAGES for line in shell_lines(page) if line.startswith("make ")}
+    assert named >= {"demo", "test", "check"}
+    assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in named)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What the words of the documentation stand for: a folder of images, and a teacher and a student for it."""
+    folder = tmp_path_factory.mktemp("docs")
+    data = write_shape_folder(folder / "data", count=20, formats=("RGB.png",))
+    teacher = train_shape_teacher(folder / "teacher", steps=5)
+    return {
+        "FOLDER": str(data),
+        "cat,dog,fox": "circle,square,cross",
+        "timm:resnet50": str(teacher),
+        "timm:mobilenetv4_conv_small_050": "timm:lcnet_035",
+    }
+
+
+@pytest.mark.parametrize("line", dict.fromkeys(edgedistill_lines()))
+def test_every_command_in_the_documentation_runs(
+    line: str, workplace: dict[str, str], copied_run: Path, tmp_path: Path
+) -> None:
+    words = [workplace.get(word, word) for word in shlex.split(line)[1:]]
+    if words[0] in ("build", "distill"):
+        words = [str(tmp_path / "out") if word == "my-expert" else word for word in words]
+        words += ["--dry-run"] if words[0] == "build" else ["--epochs", "1", "--compute", "cpu"]
+    else:
+        words = [str(copied_run) if word == "my-expert" else word for word in words]
+    if words[0] == "profile":
+        words += ["--duration", "0.05", "--warmup", "0"]
+    outcome = run_command(*words)
+    assert outcome.code in ((0, 3, 4) if words[0] == "validate" else (0,)), outcome.stderr
+
+
+def test_links_inside_the_documentation_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_quickstart_is_short_and_runs(tmp_path: Path) -> None:
+    source = (ROOT / "examples" / "quickstart.py").read_text(encoding="utf-8")
+    code = [line for line in source.splitlines() if line and not line.startswith(("from ", "import ", '"""'))]
+    assert len(code) <= 15
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "quickstart.py")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "quickstart" / "report.html").is_file()
+    assert len(done.stdout.splitlines()) == 7

@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,8 @@ TOLERANCE = 1e-3
 
 class Deployed(nn.Module):
     """A classifier as it runs on a device: uint8 images (N, H, W, 3) in, logits (N, C) of the subtask out."""
+
+    chosen: Tensor | None
 
     def __init__(
         self, model: nn.Module, normalise: Normalise, class_indices: tuple[int, ...] | None = None
@@ -139,7 +142,7 @@ def begin_bundle(
     """Create a bundle's manifest from what is known before training, or bring that of an existing bundle up to date."""
     size = teacher.preprocess.size
     record = {**describe_model(teacher.name, teacher.model, size), "weights_sha256": teacher.weights_sha256}
-    fields = {
+    fields: dict[str, Any] = {
         "subtask": subtask.to_json(),
         "teacher": record,
         "student": describe_model(student_name, student, size),

@@ -73,9 +73,9 @@ def _resnet_arguments(reference: nn.Module, width: float) -> Mapping[str, Any]:
     # ResNet's own default; a bottleneck's output is four times its entry here.
     channels = (64, 128, 256, 512)
     arguments: dict[str, Any] = {"channels": tuple(_scale(each, width) for each in channels)}
-    deep_stem = isinstance(reference.conv1, nn.Sequential)
-    if deep_stem:
-        arguments["stem_width"] = _scale(int(reference.conv1[0].out_channels), width)
+    if isinstance(reference.conv1, nn.Sequential):  # a deep stem; the plain one has no width of its own
+        first: Any = reference.conv1[0]
+        arguments["stem_width"] = _scale(first.out_channels, width)
     return arguments
 
 
@@ -83,14 +83,16 @@ def _staged_arguments(reference: nn.Module, width: float) -> Mapping[str, Any]:
     """Families with one `dims` tuple for their stages: ConvNeXt and its relatives."""
     if not isinstance(reference, timm.models.ConvNeXt):
         return {}
-    return {"dims": tuple(_scale(int(info["num_chs"]), width) for info in reference.feature_info)}
+    stages: Any = reference.feature_info
+    return {"dims": tuple(_scale(stage["num_chs"], width) for stage in stages)}
 
 
 def _token_arguments(reference: nn.Module, width: float) -> Mapping[str, Any]:
     """Plain vision transformers: fewer heads of the same size."""
     if not isinstance(reference, timm.models.VisionTransformer):
         return {}
-    heads = int(reference.blocks[0].attn.num_heads)
+    first: Any = reference.blocks[0]
+    heads: int = first.attn.num_heads
     kept = max(1, round(heads * width))
     return {"embed_dim": reference.embed_dim // heads * kept, "num_heads": kept}
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from timm.data import ImageNetInfo, infer_imagenet_subset, resolve_data_config
+from timm.data.config import resolve_data_config
+from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 from timm.models import load_state_dict
 from torch import nn
 
@@ -180,8 +181,8 @@ def _read_weights(path: Path) -> dict[str, Any]:
 
 def _outputs_in(name: str, state: dict[str, Any]) -> int:
     """Read the number of classes off the classifier's weight, as timm names it for this architecture."""
-    config = timm.get_pretrained_cfg(name)
-    classifier = config.classifier if config is not None else None
+    config: Any = timm.get_pretrained_cfg(name)
+    classifier = config.classifier
     head = classifier[0] if isinstance(classifier, (tuple, list)) else classifier
     weight = state.get(f"{head}.weight")
     if weight is None:
@@ -221,16 +222,20 @@ def _labels_of(model: nn.Module) -> tuple[str, ...] | None:
     if names:
         return tuple(str(name) for name in names)
     subset = infer_imagenet_subset(model)
-    if subset is None or len(ImageNetInfo(subset).label_names()) != model.num_classes:
+    if subset is None or len(_imagenet_labels(subset)) != model.num_classes:
         return None
-    info = ImageNetInfo(subset)
-    return tuple(info.index_to_description(index) for index in range(int(model.num_classes)))
+    return _imagenet_labels(subset)
+
+
+def _imagenet_labels(subset: str) -> tuple[str, ...]:
+    info: Any = ImageNetInfo(subset)
+    return tuple(info.index_to_description(index) for index in range(info.num_classes()))
 
 
 def _preprocess_of(
     model: nn.Module, image_size: int | None
 ) -> tuple[Preprocess, tuple[float, float, float], tuple[float, float, float]]:
-    config = resolve_data_config({}, model=model)
+    config: dict[str, Any] = resolve_data_config({}, model=model)  # type: ignore[no-untyped-call]
     height, width = (image_size, image_size) if image_size else config["input_size"][1:]
     if image_size:
         set_image_size(model, (height, width))

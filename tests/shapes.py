@@ -77,7 +77,7 @@ def train_shape_teacher(folder: Path, steps: int = 120, seed: int = 0) -> Path:
         floats = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
         loss = F.cross_entropy(model((floats - 0.5) / 0.5), torch.from_numpy(labels))
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     preprocessing = {"input_size": (3, 40, 40), "mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0}
     save_for_hf(

@@ -29,6 +29,15 @@ _BEFORE = {
     "profile": ("distill", "export", "calibrate"),
     "report": ("distill", "export", "calibrate", "validate", "profile"),
 }
+# What each stage leaves; a stage whose result was deleted is due again.
+_RESULTS = {
+    "distill": ("distill/student.safetensors",),
+    "export": ("model.fp32.onnx", "teacher.fp32.onnx", "golden.npz", "reference.npz"),
+    "calibrate": ("model.int8.onnx",),
+    "validate": ("parity",),
+    "profile": ("latency",),
+    "report": ("report.html",),
+}
 # What a run writes; `restart` deletes these and nothing else.
 _OWN = (
     "manifest.json", "settings.toml", "distill", "model.fp32.onnx", "model.fp16.onnx", "model.int8.onnx",
@@ -62,7 +71,8 @@ class Run:
     def is_complete(self, stage: str) -> bool:
         """Tell whether the folder holds this stage's result for these settings."""
         record = self._records().get(stage, {})
-        return record.get("status") == "done" and record.get("key") == self.key(stage)
+        made_for_these = record.get("status") == "done" and record.get("key") == self.key(stage)
+        return bool(made_for_these) and all((self.folder / name).exists() for name in _RESULTS[stage])
 
     def seconds(self, stage: str) -> float:
         """Return how long the completed stage took."""

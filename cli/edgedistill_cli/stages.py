@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from edgedistill.data.splits import SubtaskImages
-    from edgedistill.subdistill import TrainingProgress
     from edgedistill.subtask import Subtask
     from edgedistill.teacher import Teacher
+    from edgedistill.training import TrainingProgress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

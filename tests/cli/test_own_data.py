@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from command import Outcome, run_command
 from shapes import train_shape_teacher, write_shape_folder
 

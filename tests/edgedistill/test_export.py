@@ -100,7 +100,7 @@ def test_the_reference_is_the_teachers_answer_to_each_image(
 
 
 def test_golden_outputs_are_the_students(exported: tuple[Bundle, torch.nn.Module]) -> None:
-    bundle, student = exported
+    bundle, _ = exported
     inputs, outputs = read_golden(bundle.file("golden"))
     with open_model(bundle.file("model.fp32"), precision="fp32") as session:
         assert np.allclose(logits_of(session, inputs), outputs, atol=1e-4)

@@ -1,5 +1,6 @@
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from edgedistill_deploy.images import ImageSet, open_images
 def write_npz(path: Path, per_class: list[int], seed: int = 0, split: list[int] | None = None) -> str:
     labels = np.repeat(np.arange(len(per_class)), per_class)
     images = np.random.default_rng(seed).integers(0, 256, (len(labels), 6, 6), dtype=np.uint8)
-    extra = {} if split is None else {"split": np.array(split)}
+    extra: dict[str, Any] = {} if split is None else {"split": np.array(split)}
     np.savez(path, images=images, labels=labels, class_names=np.array(list("abc")[: len(per_class)]), **extra)
     return f"npz:{path}"
 

@@ -7,8 +7,8 @@ from edgedistill.student import build_student
 from edgedistill_deploy.errors import UsageError
 
 
-def parameters(name: str, **settings: float) -> int:
-    return sum(each.numel() for each in build_student(name, 10, **settings).parameters())
+def parameters(name: str, width: float = 1.0) -> int:
+    return int(sum(each.numel() for each in build_student(name, 10, width=width).parameters()))
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "resnet26", "convnext_atto", "vit_tiny_patch16_224"])

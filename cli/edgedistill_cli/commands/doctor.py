@@ -22,6 +22,7 @@ def doctor(
     debug: options.Debug = False,
 ) -> None:
     """Say what this machine can run, what is missing, and the command that installs it. Installs nothing."""
+    import contextlib
     from importlib import metadata
 
     from edgedistill_deploy.device import read_device
@@ -29,10 +30,9 @@ def doctor(
     console = options.console_of(as_json, quiet, verbose)
     rows = []
     for library, (extra, purpose) in LIBRARIES.items():
-        try:
+        found: str | None = None
+        with contextlib.suppress(metadata.PackageNotFoundError):
             found = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            found = None
         rows.append({"library": library, "version": found, "purpose": purpose, "extra": extra})
     console.emit({"kind": "doctor", "schema": 1, "device": read_device().to_json(), "libraries": rows})
     console.table(
@@ -40,9 +40,9 @@ def doctor(
         ("library", "version", "for", "to install"),
         [
             (
-                row["library"],
+                str(row["library"]),
                 row["version"] or "missing",
-                row["purpose"],
+                str(row["purpose"]),
                 "" if row["version"] else f"pip install 'edgedistill[{row['extra']}]'",
             )
             for row in rows

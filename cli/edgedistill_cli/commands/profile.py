@@ -37,8 +37,12 @@ def profile(
     from edgedistill_deploy.latency import LatencyConfig
 
     console = options.console_of(as_json, quiet, verbose)
-    given = {"batch_size": batch_size, "duration_s": duration, "warmup_s": warmup}
-    config = LatencyConfig(**{name: value for name, value in given.items() if value is not None})
+    plain = LatencyConfig()
+    config = LatencyConfig(
+        batch_size=plain.batch_size if batch_size is None else batch_size,
+        duration_s=plain.duration_s if duration is None else duration,
+        warmup_s=plain.warmup_s if warmup is None else warmup,
+    )
     reports = profile_bundle(
         open_bundle(bundle),
         console,

@@ -111,14 +111,11 @@ def _branch_length(
 
 
 def quantise_values(model: onnx.ModelProto, names: Sequence[str], ranges: Mapping[str, Range]) -> None:
-    """Put symmetric INT8 Q/DQ between each of these values and the Adds that read it.
-
-    Raises:
-        KeyError: a value has no range; ranges are measured on all values that `shortcuts` can give.
-    """
+    """Put symmetric INT8 Q/DQ between each of these values and the Adds that still read it in float."""
     graph = model.graph
-    renamed = {name: f"{name}_DequantizeLinear_Output" for name in names}
     nodes = list(graph.node)
+    read = {name for node in nodes if node.op_type == "Add" for name in node.input}
+    renamed = {name: f"{name}_shortcut" for name in names if name in read}
     del graph.node[:]
     for node in nodes:
         for place, name in enumerate(node.input):
@@ -133,13 +130,14 @@ def _quantise_symmetric(
     graph: onnx.GraphProto, name: str, result: str, bounds: Range
 ) -> Iterator[onnx.NodeProto]:
     scale = np.float32(max(abs(bounds[0]), abs(bounds[1])) / 127 or 1)
-    graph.initializer.append(numpy_helper.from_array(np.array(scale, np.float32), f"{name}_scale"))
-    graph.initializer.append(numpy_helper.from_array(np.array(0, np.int8), f"{name}_zero_point"))
-    parameters = [f"{name}_scale", f"{name}_zero_point"]
-    quantised = f"{name}_QuantizeLinear_Output"
-    yield helper.make_node("QuantizeLinear", [name, *parameters], [quantised], name=f"{name}_QuantizeLinear")
+    parameters = [f"{result}_scale", f"{result}_zero_point"]
+    for parameter, value in zip(parameters, (scale, np.int8(0)), strict=True):
+        graph.initializer.append(numpy_helper.from_array(np.array(value), parameter))
     yield helper.make_node(
-        "DequantizeLinear", [quantised, *parameters], [result], name=f"{name}_DequantizeLinear"
+        "QuantizeLinear", [name, *parameters], [f"{result}_int8"], name=f"{result}_QuantizeLinear"
+    )
+    yield helper.make_node(
+        "DequantizeLinear", [f"{result}_int8", *parameters], [result], name=f"{result}_DequantizeLinear"
     )
 
 

@@ -10,6 +10,7 @@ import onnx
 from edgedistill_calibration import _graph
 from edgedistill_calibration.config import CANDIDATES, CalibrationConfig
 from edgedistill_calibration.ranges import ActivationReader, Images, Ranges, measure_ranges
+from edgedistill_deploy.errors import EdgeDistillError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +118,9 @@ def quantise(
         ranges: of every value `target` quantises.
         image_size: (H, W) of the graph's input.
         keep_float: names of nodes that are not quantised.
+
+    Raises:
+        EdgeDistillError: a value was quantised that has no range.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
@@ -143,9 +147,26 @@ def quantise(
         },
     )
     model = onnx.load(path)
+    _require_measured(model.graph, ranges)
     if target.shortcuts:
         _graph.quantise_values(model, _graph.shortcuts(onnx.load(prepared).graph), ranges)
     return model
+
+
+def _require_measured(graph: onnx.GraphProto, ranges: Ranges) -> None:
+    """Refuse a graph with a range that was measured on the blank image."""
+    # The quantiser gives a graph's output this suffix before its Q/DQ, so that the output keeps its name after it.
+    quantised = [
+        node.input[0].removesuffix("_QuantizeLinear_Input")
+        for node in graph.node
+        if node.op_type == "QuantizeLinear"
+    ]
+    unknown = [name for name in quantised if name not in ranges]
+    if unknown:
+        raise EdgeDistillError(
+            f"No range was measured for {', '.join(unknown[:3])} of the student; its type cannot be inferred, so export"
+            " the student again."
+        )
 
 
 class _OneBlankImage:

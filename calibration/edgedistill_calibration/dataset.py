@@ -109,12 +109,13 @@ def _rank(
     return ranked
 
 
-def _priority(digest: str, seed: int) -> str:
-    return hashlib.sha256(f"{seed}:{digest}".encode()).hexdigest()
+def _priority(digest: str, seed: int, purpose: str = "choice") -> str:
+    return hashlib.sha256(f"{purpose}:{seed}:{digest}".encode()).hexdigest()
 
 
 def _mixed(indices: Sequence[int], digests: Sequence[str], seed: int) -> list[int]:
-    return sorted(indices, key=lambda index: _priority(digests[index], seed))
+    """Return the images in an order of its own: by the rank they were chosen by, the last would be of few classes."""
+    return sorted(indices, key=lambda index: _priority(digests[index], seed, "order"))
 
 
 def _check_count(count: int, class_count: int) -> None:

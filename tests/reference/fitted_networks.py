@@ -6,6 +6,7 @@ The task is made here too: filled shapes of four kinds, drawn with Pillow at ran
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -76,7 +77,7 @@ def fitted_weights(steps: int = 100) -> Weights:
     for _ in range(steps):
         rows = torch.randint(len(images), (64,), generator=generator)
         optimiser.zero_grad()
-        F.cross_entropy(_forward(images[rows], parameters), targets[rows]).backward()
+        torch.autograd.backward(F.cross_entropy(_forward(images[rows], parameters), targets[rows]))
         optimiser.step()
     return {
         name: (weight.detach().numpy(), bias.detach().numpy()) for name, (weight, bias) in parameters.items()
@@ -134,7 +135,7 @@ class _Graph:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)
 
-    def add(self, kind: str, *inputs: str, name: str = "", **attributes: object) -> str:
+    def add(self, kind: str, *inputs: str, name: str = "", **attributes: Any) -> str:
         value = name or f"{kind.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [value], name=value, **attributes))
         return value

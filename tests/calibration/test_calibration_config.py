@@ -1,0 +1,90 @@
+"""Settings of calibration: what is refused, and which profile a machine gets."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import edgedistill_calibration
+from edgedistill_calibration import CalibrationConfig
+from edgedistill_calibration.config import CANDIDATES, METHODS, PROFILES, machine_profile
+from edgedistill_deploy.errors import UsageError
+
+
+def test_defaults_are_minmax_over_512_images_for_this_machine() -> None:
+    config = CalibrationConfig()
+    assert (config.images, config.held_out, config.method, config.seed) == (512, 512, "minmax", 0)
+    assert config.profile == machine_profile()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_listed_name_is_accepted(method: str, profile: str) -> None:
+    assert CANDIDATES[CalibrationConfig(method=method, profile=profile).method]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"images": 0}, "images must be a whole number of at least 1, and 0 was given"),
+        ({"images": 2.5}, "images must be a whole number of at least 1, and 2.5 was given"),
+        ({"held_out": True}, "held_out must be a whole number of at least 1, and True was given"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, and -1 was given"),
+        (
+            {"method": "min-max"},
+            "method must be one of minmax, moving-average, percentile, auto, and 'min-max' was given. Did you mean minmax",
+        ),
+        ({"method": "entropy"}, "method must be one of .*, and 'entropy' was given.$"),
+        (
+            {"profile": "x68"},
+            "profile must be one of x86, x86-no-vnni, arm, and 'x68' was given. Did you mean x86",
+        ),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_is_allowed(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        CalibrationConfig(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "profile"),
+    [
+        ("x86_64", "flags : fpu avx512f avx512_vnni avx512_bf16", "x86"),
+        ("AMD64", "flags : fpu avx2 avx_vnni", "x86"),
+        ("x86_64", "flags : fpu avx2 avx_vnni_int8", "x86"),
+        ("x86_64", "flags : fpu avx2 avx512f", "x86-no-vnni"),
+        ("aarch64", "Features : fp asimd asimddp", "arm"),
+        ("arm64", "", "arm"),
+    ],
+)
+def test_the_profile_follows_the_processor(
+    machine: str, flags: str, profile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(flags)
+    assert machine_profile(cpuinfo) == profile
+
+
+def test_an_x86_that_hides_its_flags_gets_what_is_right_on_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "AMD64")
+    assert machine_profile(tmp_path / "absent") == "x86-no-vnni"
+
+
+def test_the_package_gives_its_two_names_and_no_other() -> None:
+    assert dir(edgedistill_calibration) == ["CalibrationConfig", "calibrate"]
+    with pytest.raises(AttributeError, match="no attribute 'quantize_everything'"):
+        _ = edgedistill_calibration.quantize_everything
+
+
+def test_settings_are_read_without_onnx() -> None:
+    code = (
+        "import sys; from edgedistill_calibration import CalibrationConfig; CalibrationConfig();"
+        "print(sorted({'onnx', 'onnxruntime', 'numpy', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -101,7 +101,7 @@ def test_a_histogram_counts_every_run_once() -> None:
 
 
 def test_a_histogram_of_one_value_is_drawn() -> None:
-    svg = charts.histogram("t", np.full(7, 3.0), [(3.0, "p50")], str, 0)
+    svg = charts.histogram("t", np.full(7, 3.0), [(3.0, "p50"), (3.0, "p99")], str, 0)
     assert "7 runs" in texts(svg)
     assert len(shapes(svg, "rect", "bar")) == 1
 
@@ -130,7 +130,7 @@ def test_text_cannot_leave_its_place() -> None:
     drawn = [
         charts.line_chart(HOSTILE, [line], x, x, levels=[(0.5, HOSTILE)]),
         charts.interval_chart(HOSTILE, [(HOSTILE, 0.1, 0.0, 0.2, HOSTILE)], 0.2, lambda _: HOSTILE, HOSTILE),
-        charts.histogram(HOSTILE, np.ones(3), [(1.0, HOSTILE)], lambda _: HOSTILE, 0),
+        charts.histogram(HOSTILE, np.ones(3), [(1.0, HOSTILE), (1.0, "b")], lambda _: HOSTILE, 0),
         charts.spectrum(HOSTILE, np.ones(3), 1),
     ]
     for svg in drawn:

@@ -111,10 +111,9 @@ def test_classes_show_accuracy_and_change(bundle: Bundle, page: Page) -> None:
 def test_latency_parity_ledger_and_subspaces_show_their_records(bundle: Bundle, page: Page) -> None:
     latency = latency_record(bundle, "fp32", median_ms=0.182)
     fp32 = page.rows("latency")[2]
-    assert fp32[:5] == [
-        "expert fp32",
-        *(w.milliseconds(latency[f"{name}_ms"]) for name in ("p50", "p90", "p99", "mean")),
-    ]
+    p50, p90, p99, mean = (w.milliseconds(latency[f"{name}_ms"]) for name in ("p50", "p90", "p99", "mean"))
+    clean = w.milliseconds(latency["clean"]["p99_ms"])
+    assert fp32[:5] == ["expert fp32", f"{p50} clean {p50}", p90, f"{p99} clean {clean}", mean]
     assert fp32[-3:] == ["1", "1", "3,000"]
     assert page.rows("parity")[1] == [
         "teacher fp32", "3.2e−06", "0.999998", "row-permutation batch-size identical-rows determinism",
@@ -184,6 +183,31 @@ def test_problems_of_records_are_listed(tmp_path: Path) -> None:
     (bundle.path / "latency").mkdir()
     (bundle.path / "latency" / "x.json").write_text("[]")
     assert "latency/x.json is left out" in Page(render_report(bundle)).sections["summary"].text
+
+
+def test_times_that_a_coarse_clock_calls_zero_are_drawn(tmp_path: Path) -> None:
+    bundle = models_only(tmp_path / "bundle")
+    nothing: dict[str, Any] = {"samples_ms": [0.0, 0.0, 1.0], "p50_ms": 0.0, "p90_ms": 0.0, "p99_ms": 0.0}
+    add_record(bundle, latency_record(bundle, "fp32", **nothing))
+    assert "1 of 3 runs were slower still" in Page(render_report(bundle)).sections["latency"].text
+
+
+def test_doubtful_times_are_said_beside_the_summary_and_explained_once_a_model(tmp_path: Path) -> None:
+    bundle = models_only(tmp_path / "bundle")
+    add_record(bundle, latency_record(bundle, "fp32", warnings=["It was noisy.", "It drifted."], clean=None))
+    page = Page(render_report(bundle))
+    assert "Some of the times are doubtful: see Latency." in " ".join(page.sections["summary"].text.split())
+    assert "expert fp32: It was noisy. It drifted." in " ".join(page.sections["latency"].text.split())
+    assert "clean" not in page.rows("latency")[1][1]
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "title"),
+    [("digits", ("0", "1"), "digits"), ("subtask", ("0", "1"), "2 classes"), ("", ("owl",), "owl")],
+)
+def test_the_title_names_the_subtask(tmp_path: Path, name: str, classes: tuple[str, ...], title: str) -> None:
+    html = render_report(models_only(tmp_path / "bundle", classes, name))
+    assert f"<h1>An expert for {title}</h1>" in html
 
 
 def test_many_classes_fold_behind_the_worst_ten(tmp_path: Path) -> None:

@@ -140,6 +140,12 @@ def test_without_a_timing_the_smallest_is_chosen(bundle: Bundle) -> None:
     assert choice.precision == "int8"
 
 
+def test_what_makes_times_doubtful_comes_along(bundle: Bundle) -> None:
+    add_record(bundle, latency_record(bundle, "fp32", warnings=["It was noisy."]))
+    assert row_of(bundle, "fp32").timing_warnings == ("It was noisy.",)
+    assert row_of(bundle, "int8").timing_warnings == ()
+
+
 def test_shortfalls_name_the_drop_its_interval_and_the_limit(bundle: Bundle) -> None:
     add(bundle, "fp32", lost=120, gained=10, verdict="fail")
     add(bundle, "int8", lost=60, gained=20, verdict="inconclusive")

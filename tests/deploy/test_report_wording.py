@@ -58,6 +58,7 @@ def test_shares_and_differences() -> None:
     assert w.points_interval((-0.002, 0.018)) == "−0.20 to 1.80"
     assert (w.signed_points(0.005), w.signed_points(-0.02)) == ("+0.5", "−2.0")
     assert (w.decibel(31.24), w.decibel(None)) == ("31.2 dB", "exact")
+    assert (w.decimals(0.9998531, 6), w.decimals(None, 6)) == ("0.999853", w.MISSING)
     assert w.significant(3.21e-6) == "3.21e−06"
 
 

@@ -167,13 +167,15 @@ def _interval(
 def histogram(
     title: str, samples: NDArray[np.float64], marks: Sequence[tuple[float, str]], write: Format, colour: int
 ) -> str:
-    """Draw how samples spread from their minimum to just beyond the last mark, with vertical marks; later samples are counted."""
+    """Draw how positive samples spread, logarithmically, from their minimum to just beyond the last mark; the rest is counted.
+
+    Bars are as high as the share of samples in them, of the highest; the marks are vertical lines.
+    """
     height, bins = 150, 48
-    low, high = _spread(
-        float(samples.min()), max(1.02 * max(value for value, _ in marks), float(samples.min()))
-    )
-    counts, edges = np.histogram(samples, bins=bins, range=(low, high))
-    x = Axis(title="", low=low, high=high, ticks=[(low, write(low)), (high, write(high))])
+    low = float(samples.min()) / 1.02
+    high = 1.02 * max(float(samples.min()), *(value for value, _ in marks))
+    counts, edges = np.histogram(samples, bins=np.geomspace(low, high, bins + 1))
+    x = Axis(title="", low=low, high=high, ticks=[(low, write(low)), (high, write(high))], log=True)
     # Counts reach up to 85 % of the height; the labels of the marks lie above.
     frame = _Frame(x, Axis(title="", low=0, high=float(max(1, counts.max())) / 0.85, ticks=()), height)
     bars = [

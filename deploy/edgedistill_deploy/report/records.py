@@ -82,7 +82,7 @@ class ParityRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyRecord:
-    """What a report shows of a latency record; times are of one batch, in ms."""
+    """What a report shows of a latency record; times are of one batch, in ms. The clean ones leave out interrupted runs."""
 
     device: Mapping[str, Any]
     runtime: str
@@ -101,6 +101,8 @@ class LatencyRecord:
     load_ms: float | None
     first_run_ms: float | None
     peak_memory_bytes: int | None
+    clean_p50_ms: float | None
+    clean_p99_ms: float | None
     conditions: Mapping[str, Any]
     warnings: tuple[str, ...]
 
@@ -271,6 +273,7 @@ def _relation(row: Mapping[str, Any]) -> Relation:
 def _latency(text: str) -> LatencyRecord:
     record = _record(text, "latency")
     as_text(as_mapping(record["device"])["name"])
+    clean = as_mapping(record.get("clean") or {})
     return LatencyRecord(
         device=record["device"],
         runtime=as_text(record["runtime"]),
@@ -291,6 +294,8 @@ def _latency(text: str) -> LatencyRecord:
         peak_memory_bytes=None
         if record["peak_memory_bytes"] is None
         else as_count(record["peak_memory_bytes"]),
+        clean_p50_ms=maybe(clean.get("p50_ms"), as_time),
+        clean_p99_ms=maybe(clean.get("p99_ms"), as_time),
         conditions=as_mapping(record["conditions"]),
         warnings=as_texts(record.get("warnings")),
     )

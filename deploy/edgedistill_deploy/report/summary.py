@@ -23,7 +23,7 @@ class ArtefactSummary:
     """One model on one device; None where nothing was measured or recorded.
 
     `accuracy`, `agreement` and `drop` (teacher minus this model) are shares of the subtask's evaluation images, p50 and p99
-    are of one batch of `batch_size`. `device` and `runtime` are None while the bundle has no measurement at all.
+    are of one batch of `batch_size`, and doubtful when there are `timing_warnings`. `device` and `runtime` are None while the bundle has no measurement at all.
     """
 
     precision: str
@@ -44,6 +44,7 @@ class ArtefactSummary:
     p99_ms: float | None
     verdict: str | None
     reasons: tuple[str, ...]
+    timing_warnings: tuple[str, ...]
 
     @property
     def label(self) -> str:
@@ -120,6 +121,7 @@ def _row(
         p99_ms=latency.p99_ms if latency else None,
         verdict=checked.verdict if checked else None,
         reasons=checked.reasons if checked else (),
+        timing_warnings=latency.warnings if latency else (),
     )
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from edgedistill_deploy import __version__
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.report import charts, wording
@@ -26,6 +28,7 @@ from edgedistill_deploy.report.summary import (
 from edgedistill_deploy.report.values import MAX_TIME
 
 MANY_CLASSES = 24
+SHORTEST_MS = 1e-6  # no clock tells less, and a logarithm needs more than 0
 _READINGS = ("clock", "governor", "temperature", "power_mode", "throttling", "load", "pressure")
 
 
@@ -57,6 +60,7 @@ def page_values(bundle: Bundle, records: Records) -> dict[str, Any]:
         "bundle": bundle,
         "manifest": bundle.manifest,
         "version": __version__,
+        "title": _title(bundle),
         "conclusion": conclusion,
         "choice_teacher": baseline_of(choice, rows) if choice else None,
         "baseline_of": partial(baseline_of, rows=rows),
@@ -77,6 +81,13 @@ def page_values(bundle: Bundle, records: Records) -> dict[str, Any]:
         "plainly": plainly,
         "w": wording,
     }
+
+
+def _title(bundle: Bundle) -> str:
+    """Name the subtask; a nameless one by the number of its classes."""
+    name = str(bundle.manifest["subtask"]["name"])
+    count = len(bundle.class_names)
+    return name if name not in ("", "subtask") else f"{count} classes" if count > 1 else bundle.class_names[0]
 
 
 def _places(rows: Sequence[ArtefactSummary], records: Records) -> list[Place]:
@@ -292,14 +303,15 @@ def histogram_figure(record: LatencyRecord) -> Figure:
         (record.p99_ms, f"p99 {wording.milliseconds(record.p99_ms)}"),
     ]
     label = label_of(record.precision)
+    samples = np.maximum(record.samples_ms, SHORTEST_MS)
     svg = charts.histogram(
         f"Runs of {label} by time",
-        record.samples_ms,
+        samples,
         marks,
         wording.milliseconds,
         colour_of(record.precision),
     )
-    return Figure(svg=svg, caption=label)
+    return Figure(svg=svg, caption=f"{label}; logarithmic")
 
 
 # -------------------------------------------------------------------------------------------------------------- conditions

@@ -85,6 +85,11 @@ def significant(value: float | None, digits: int = 3) -> str:
     return MISSING if value is None else _minus(f"{value:.{digits}g}")
 
 
+def decimals(value: float | None, count: int) -> str:
+    """Write a number with so many decimals."""
+    return MISSING if value is None else _minus(f"{value:.{count}f}")
+
+
 def ratio(value: float | None, baseline: float | None, less: str, more: str) -> str:
     """Say how many times less or more than the baseline a quantity is; empty where either is unknown or zero."""
     if not value or not baseline:

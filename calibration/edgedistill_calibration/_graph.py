@@ -24,12 +24,14 @@ def prepare_graph(source: Path, path: Path) -> onnx.ModelProto:
 
     Raises:
         BundleError: the model does not take uint8 images.
+        EdgeDistillError: it has no weights.
     """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     quant_pre_process(str(source), str(path), skip_symbolic_shape=True)
     model = onnx.load(path)
     _require_pixels(source, model.graph)
+    _require_weights(model.graph)
     for place, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{place}"
     onnx.save(model, path)
@@ -43,37 +45,21 @@ def _require_pixels(source: Path, graph: onnx.GraphProto) -> None:
         raise BundleError(f"{source} takes {given}; a bundle's model takes image (uint8) alone.")
 
 
-def preprocessing_nodes(graph: onnx.GraphProto) -> list[str]:
-    """Return the names of the nodes before the first weights: what turns pixels into the network's input.
-
-    Raises:
-        EdgeDistillError: no node has weights, so there is nothing to quantise.
-    """
-    first = next((node for node in graph.node if node.op_type in WEIGHTED), None)
-    if first is None:
+def _require_weights(graph: onnx.GraphProto) -> None:
+    if not any(node.op_type in WEIGHTED for node in graph.node):
         raise EdgeDistillError(
             f"The model has no {', '.join(WEIGHTED)} node, so there is nothing to bring to INT8."
         )
-    makers = _makers(graph)
-    found: dict[str, None] = {}
-    pending = list(first.input)
-    while pending:
-        maker = makers.get(pending.pop())
-        if maker is not None and maker.name not in found:
-            found[maker.name] = None
-            pending.extend(maker.input)
-    return list(found)
 
 
-def activations(graph: onnx.GraphProto, operators: Sequence[str], without: Sequence[str]) -> list[str]:
+def activations(graph: onnx.GraphProto, operators: Sequence[str]) -> list[str]:
     """Return the float32 values that nodes of these kinds take and give, weights left out, in the graph's order."""
     floats = {
         value.name
         for value in (*graph.value_info, *graph.output)
         if value.type.tensor_type.elem_type == TensorProto.FLOAT
     } - {initializer.name for initializer in graph.initializer}
-    left_out = set(without)
-    nodes = [node for node in graph.node if node.op_type in operators and node.name not in left_out]
+    nodes = [node for node in graph.node if node.op_type in operators]
     return list(
         dict.fromkeys(name for node in nodes for name in (*node.input, *node.output) if name in floats)
     )

@@ -1,6 +1,6 @@
 """Writes Q/DQ models with ONNX Runtime's quantiser, from ranges that are already known."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,15 +81,14 @@ def write_candidates(
     """
     prepared = folder / "prepared.onnx"
     graph = _graph.prepare_graph(source, prepared).graph
-    before = _graph.preprocessing_nodes(graph)
-    reader = ActivationReader(onnx.load(prepared), _graph.activations(graph, MEASURED_OPERATORS, before))
+    reader = ActivationReader(onnx.load(prepared), _graph.activations(graph, MEASURED_OPERATORS))
     float_model = onnx.load(source)
     written: dict[str, dict[str, Path]] = {}
     for method, ranges in measure_ranges(reader, groups, CANDIDATES[config.method]).items():
         written[method] = {}
         for precision, target in (("int8", ORT_TARGETS[config.profile]), ("int8-tensorrt", TENSORRT_TARGET)):
             path = written[method][precision] = folder / f"{method}.{precision}.onnx"
-            model = quantise(prepared, path, target, ranges, image_size, before)
+            model = quantise(prepared, path, target, ranges, image_size)
             _graph.finish_graph(
                 model, float_model, {"edgedistill.calibration": key, "edgedistill.ranges": method}
             )
@@ -99,12 +98,7 @@ def write_candidates(
 
 
 def quantise(
-    prepared: Path,
-    path: Path,
-    target: Target,
-    ranges: Ranges,
-    image_size: tuple[int, int],
-    keep_float: Sequence[str],
+    prepared: Path, path: Path, target: Target, ranges: Ranges, image_size: tuple[int, int]
 ) -> onnx.ModelProto:
     """Write the prepared graph in INT8 to `path` and return it; weights have one scale for each output channel.
 
@@ -117,7 +111,6 @@ def quantise(
         target: for which runtime.
         ranges: of every value `target` quantises.
         image_size: (H, W) of the graph's input.
-        keep_float: names of nodes that are not quantised.
 
     Raises:
         EdgeDistillError: a value was quantised that has no range.
@@ -139,7 +132,6 @@ def quantise(
         per_channel=True,
         reduce_range=target.reduce_range,
         op_types_to_quantize=list(target.operators),
-        nodes_to_exclude=list(keep_float),
         extra_options={
             **target.options,
             "OpTypesToExcludeOutputQuantization": list(target.float_outputs),

@@ -79,6 +79,8 @@ def calibrate(
         files = write_candidates(source, Path(folder), groups, bundle.preprocess.size, config, plan["key"])
         candidates = _judge(source, files, sample.held_out, prepared)
         chosen = max(candidates, key=lambda each: each.rank)
+        # From here until all is written, what the manifest says of the last calibration is not true.
+        bundle = bundle.with_fields(calibration={})
         for precision, path in chosen.files.items():
             bundle = _keep(bundle, precision, path)
     bundle = write_ledger(bundle, _steps(bundle, chosen))
@@ -99,7 +101,7 @@ class _Preparation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Candidate:
+class Candidate:
     """One way to choose ranges: its files by precision, how they and `fp32` did on the held-out images."""
 
     method: str
@@ -165,13 +167,13 @@ def _counter(
 
 def _judge(
     source: Path, files: Mapping[str, Mapping[str, Path]], held_out: ImageSet, prepared: _Preparation
-) -> list[_Candidate]:
+) -> list[Candidate]:
     """Compare every file with the float model on the held-out images, which are prepared once for all."""
     models = {source: "fp32"} | {path: name for written in files.values() for name, path in written.items()}
     logits = _run_all(models, held_out, prepared)
     judged = {path: compare_logits(logits[source], given, held_out.labels) for path, given in logits.items()}
     return [
-        _Candidate(
+        Candidate(
             method=method,
             files=written,
             figures={"fp32": judged[source], **{name: judged[path] for name, path in written.items()}},
@@ -204,14 +206,14 @@ def _keep(bundle: Bundle, precision: str, made: Path) -> Bundle:
     return bundle.with_file(role, path)
 
 
-def _steps(bundle: Bundle, chosen: _Candidate) -> list[LedgerStep]:
+def _steps(bundle: Bundle, chosen: Candidate) -> list[LedgerStep]:
     return [
         LedgerStep(stage=stage, model_sha256=bundle.model_sha256(model_role(stage)), figures=figures)
         for stage, figures in chosen.figures.items()
     ]
 
 
-def _outcome(sample: CalibrationSet, candidates: Sequence[_Candidate], chosen: _Candidate) -> dict[str, Any]:
+def _outcome(sample: CalibrationSet, candidates: Sequence[Candidate], chosen: Candidate) -> dict[str, Any]:
     low = [
         f"{model_role(name)}.onnx and the float model agree on {chosen.figures[name].agreement:.1%} of held-out images."
         for name in chosen.files

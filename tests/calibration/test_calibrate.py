@@ -15,6 +15,8 @@ from PIL import Image
 
 from edgedistill_calibration import CalibrationConfig, calibrate
 from edgedistill_calibration.dataset import select_calibration
+from edgedistill_calibration.ledger import Figures
+from edgedistill_calibration.quantize import Candidate
 from edgedistill_deploy.bundle import Bundle, open_bundle
 from edgedistill_deploy.errors import BundleError, DataError, MissingDependencyError, UsageError
 from edgedistill_deploy.images import ImageSet, open_images
@@ -329,6 +331,15 @@ def test_auto_tries_everything_and_keeps_the_best(tmp_path: Path, training: Imag
     assert steps[1]["sqnr_db"] == tried[record["method"]]["int8"]["sqnr_db"]
 
 
+def test_a_candidate_is_worth_what_its_worse_file_is() -> None:
+    figures = {
+        name: Figures(sample_count=10, accuracy=0.5, agreement=agreement, sqnr_db=30.0)
+        for name, agreement in (("fp32", 1.0), ("int8", 0.99), ("int8-tensorrt", 0.9))
+    }
+    files = {name: Path(name) for name in ("int8", "int8-tensorrt")}
+    assert Candidate(method="minmax", files=files, figures=figures).rank == (0.9, 30.0)
+
+
 def test_a_model_that_suffers_is_noted(
     tmp_path: Path, training: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -455,13 +466,35 @@ def test_the_same_calibration_again_reads_no_image(tmp_path: Path, training: Ima
     assert [bundle.file(role).stat().st_mtime_ns for role in WRITTEN] == stamps
 
 
-def test_another_seed_model_or_a_damaged_file_calibrates_anew(tmp_path: Path, training: ImageSet) -> None:
+@pytest.mark.parametrize("name", ["model.int8.onnx", "model.int8-tensorrt.onnx", "ledger.json"])
+def test_a_damaged_file_is_made_anew(name: str, tmp_path: Path, training: ImageSet) -> None:
     bundle = calibrate(float_bundle(tmp_path / "bundle"), training, SMALL)
-    key, sha256 = bundle.manifest["calibration"]["key"], bundle.model_sha256("model.int8")
-    (bundle.path / "model.int8.onnx").write_bytes(b"damaged")
-    bundle = calibrate(bundle, training, SMALL)
-    assert bundle.model_sha256("model.int8") == sha256
-    bundle.file("model.int8")
+    whole = (bundle.path / name).read_bytes()
+    (bundle.path / name).write_bytes(b"damaged")
+    calibrate(bundle, training, SMALL)
+    assert (bundle.path / name).read_bytes() == whole
+
+
+def test_an_interrupted_calibration_does_not_pass_for_the_one_before(
+    tmp_path: Path, training: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = calibrate(float_bundle(tmp_path / "bundle"), training, SMALL)
+    wanted = bundle.model_sha256("model.int8")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("edgedistill_calibration.quantize.write_ledger", interrupted)
+        calibrate(bundle, training, CalibrationConfig(images=64, held_out=64, profile="arm"))
+    left = open_bundle(bundle.path)
+    assert left.model_sha256("model.int8") != wanted
+    assert calibrate(left, training, SMALL).model_sha256("model.int8") == wanted
+
+
+def test_another_seed_or_model_calibrates_anew(tmp_path: Path, training: ImageSet) -> None:
+    bundle = calibrate(float_bundle(tmp_path / "bundle"), training, SMALL)
+    key = bundle.manifest["calibration"]["key"]
     seeded = CalibrationConfig(images=64, held_out=64, profile="x86", seed=1)
     bundle = calibrate(bundle, training, seeded)
     assert bundle.manifest["calibration"]["key"] != key

@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from edgedistill_calibration.dataset import NEEDED_PER_CLASS, CalibrationSet, fair_shares, select_calibration
+from edgedistill_calibration.dataset import (
+    NEEDED_PER_CLASS,
+    CalibrationSet,
+    content_key,
+    fair_shares,
+    select_calibration,
+)
 from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.images import ArrayImages, ImageSet, open_images
 from edgedistill_deploy.preprocess import Preprocess
@@ -50,8 +56,9 @@ def test_a_rare_class_gives_what_it_has_less_a_fifth_and_the_others_fill_up() ->
     assert np.bincount(chosen.held_out.labels)[0] == 2
 
 
-def test_classes_are_mixed_so_that_an_average_over_time_sees_them_all() -> None:
-    labels = select_calibration(images_of([200, 200, 200, 200]), 512, 0).images.labels
+@pytest.mark.parametrize("seed", range(8))
+def test_classes_are_mixed_so_that_an_average_over_time_sees_them_all(seed: int) -> None:
+    labels = select_calibration(images_of([200, 200, 200, 200]), 512, seed).images.labels
     assert all(len(set(labels[start : start + 32])) == 4 for start in range(0, 512, 32))
 
 
@@ -118,6 +125,11 @@ def test_the_key_changes_with_any_image_with_preprocessing_and_with_the_seed() -
         changed[chosen.images.rows[index], 0, 0, 0] ^= 1
         keys.add(select_calibration(image_set(changed, labels), 32, 0).key(PREPROCESS))
     assert len(keys) == 3 + 32
+
+
+def test_the_key_does_not_change_with_order() -> None:
+    images = images_of([10, 10])
+    assert content_key(images, PREPROCESS) == content_key(images.select(range(19, -1, -1)), PREPROCESS)
 
 
 def test_an_image_that_is_there_twice_counts_once() -> None:

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationMethod, create_calibrator
 
 from edgedistill_calibration import ranges
-from edgedistill_calibration._graph import activations, prepare_graph, preprocessing_nodes
+from edgedistill_calibration._graph import activations, prepare_graph
 from edgedistill_calibration._qdq import MEASURED_OPERATORS
 from edgedistill_calibration.ranges import ActivationReader, Images, measure_ranges
 from edgedistill_deploy.errors import EdgeDistillError
@@ -40,9 +40,7 @@ def groups_of(images: Images) -> Callable[[int], Iterator[Images]]:
 
 def reader_of(path: Path) -> ActivationReader:
     model = onnx.load(path)
-    return ActivationReader(
-        model, activations(model.graph, MEASURED_OPERATORS, preprocessing_nodes(model.graph))
-    )
+    return ActivationReader(model, activations(model.graph, MEASURED_OPERATORS))
 
 
 def values_of(path: Path, names: tuple[str, ...], images: Images) -> dict[str, NDArray[np.float32]]:

@@ -484,9 +484,10 @@ def test_an_interrupted_calibration_does_not_pass_for_the_one_before(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("edgedistill_calibration.quantize.write_ledger", interrupted)
+    monkeypatch.setattr("edgedistill_calibration.quantize.write_ledger", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         calibrate(bundle, training, CalibrationConfig(images=64, held_out=64, profile="arm"))
+    monkeypatch.undo()
     left = open_bundle(bundle.path)
     assert left.model_sha256("model.int8") != wanted
     assert calibrate(left, training, SMALL).model_sha256("model.int8") == wanted

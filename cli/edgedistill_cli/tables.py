@@ -5,90 +5,62 @@ from typing import TYPE_CHECKING
 
 from edgedistill_cli.console import Console
 from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.report import wording as words
+from edgedistill_deploy.report.summary import conclude, label_of, summarise
 
 if TYPE_CHECKING:
     from edgedistill_deploy.latency import LatencyReport
     from edgedistill_deploy.parity import ParityReport
 
-_LABELS = {"teacher": "teacher fp32", "fp32": "expert fp32", "fp16": "expert fp16", "int8": "expert int8"}
-
-
-def label_of(precision: str) -> str:
-    """Return what a table calls the model of a precision."""
-    return _LABELS.get(precision, f"expert {precision}")
-
-
-def percent(share: float | None) -> str:
-    """Write a share as a percentage with one decimal; "-" where it was not measured."""
-    return "-" if share is None else f"{100 * share:.1f} %"
-
-
-def percent_interval(share: float | None, interval: tuple[float | None, float | None]) -> str:
-    """Write a share with its interval, in per cent."""
-    low, high = interval
-    if share is None or low is None or high is None:
-        return "-"
-    return f"{100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}] %"
-
-
-def points_interval(drop: float | None, interval: tuple[float | None, float | None]) -> str:
-    """Write a difference of accuracies with its interval, in percentage points."""
-    low, high = interval
-    if drop is None or low is None or high is None:
-        return "-"
-    return f"{100 * drop:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
-
-
-def milliseconds(value: float | None) -> str:
-    """Write a time in milliseconds with three significant digits."""
-    return "-" if value is None else f"{value:.3g} ms"
-
 
 def show_summary(bundle: Bundle, console: Console) -> None:
-    """Print one row per model: cost, size, accuracy, agreement, latency, verdict; then each expert's verdict in words."""
-    from edgedistill_deploy.report.summary import summarise
-
+    """Print a column per model: cost, size, accuracy, agreement, latency, verdict; then the conclusion in words."""
     rows = summarise(bundle)
+    several = len({(row.device, row.runtime) for row in rows if row.device}) > 1
     console.table(
         "Summary",
-        ("model", "parameters", "multiply-adds", "file", "accuracy", "agreement", "p50", "p99", "verdict"),
+        ["", *(f"{row.label}, {row.device}" if several and row.device else row.label for row in rows)],
         [
-            (
-                label_of(row.precision),
-                _millions(row.parameters),
-                _millions(row.multiply_adds),
-                "-" if row.file_bytes is None else f"{row.file_bytes / 1e6:.2f} MB",
-                percent_interval(row.accuracy, row.accuracy_interval),
-                percent(row.agreement),
-                milliseconds(row.p50_ms),
-                milliseconds(row.p99_ms),
-                row.verdict or "-",
-            )
-            for row in rows
+            ["parameters", *(words.quantity(row.parameters) for row in rows)],
+            ["multiply-adds", *(words.quantity(row.multiply_adds) for row in rows)],
+            ["file", *(words.size(row.file_bytes) for row in rows)],
+            ["accuracy", *(words.percent(row.accuracy) for row in rows)],
+            ["  interval", *(words.percent_interval(row.accuracy_interval) for row in rows)],
+            ["drop, points", *(_points(row.drop) for row in rows)],
+            ["  interval", *(words.points_interval(row.drop_interval) for row in rows)],
+            ["agreement", *(words.percent(row.agreement) for row in rows)],
+            ["p50", *(words.milliseconds(row.p50_ms) for row in rows)],
+            ["p99", *(words.milliseconds(row.p99_ms) for row in rows)],
+            ["verdict", *(row.verdict or words.MISSING for row in rows)],
         ],
     )
+    console.result(conclude(rows).sentence)
+    for row in rows:
+        for reason in row.reasons:
+            console.result(f"{row.label}: {reason}")
 
 
-def _millions(count: int | None) -> str:
-    return "-" if count is None else f"{count / 1e6:.2f} M"
+def _points(drop: float | None) -> str:
+    return words.MISSING if drop is None else words.bare_points(drop)
 
 
 def show_parity(reports: "Sequence[ParityReport]", console: Console) -> None:
-    """Print accuracy, drop and verdict of each model, then the reasons."""
+    """Print accuracy, drop and verdict, a column per model, then the reasons."""
     console.table(
         "Parity with the teacher on the subtask",
-        ("model", "images", "teacher", "accuracy", "drop (points)", "agreement", "verdict"),
+        ["", *(label_of(report.precision) for report in reports)],
         [
-            (
-                label_of(report.precision),
-                str(report.sample_count),
-                percent(report.accuracy.teacher),
-                percent_interval(report.accuracy.candidate, report.accuracy.candidate_interval),
-                points_interval(report.accuracy.drop, report.accuracy.interval),
-                percent(report.agreement),
-                report.verdict,
-            )
-            for report in reports
+            ["images", *(str(report.sample_count) for report in reports)],
+            ["teacher", *(words.percent(report.accuracy.teacher) for report in reports)],
+            ["accuracy", *(words.percent(report.accuracy.candidate) for report in reports)],
+            [
+                "  interval",
+                *(words.percent_interval(report.accuracy.candidate_interval) for report in reports),
+            ],
+            ["drop, points", *(_points(report.accuracy.drop) for report in reports)],
+            ["  interval", *(words.points_interval(report.accuracy.interval) for report in reports)],
+            ["agreement", *(words.percent(report.agreement) for report in reports)],
+            ["verdict", *(report.verdict for report in reports)],
         ],
     )
     for report in reports:
@@ -97,37 +69,20 @@ def show_parity(reports: "Sequence[ParityReport]", console: Console) -> None:
 
 
 def show_latency(reports: "Sequence[LatencyReport]", console: Console) -> None:
-    """Print percentiles, throughput and memory of each model, then what makes the figures doubtful."""
+    """Print percentiles, throughput and memory, a column per model, then what makes the figures doubtful."""
     console.table(
-        "Latency on this machine",
-        (
-            "model",
-            "provider",
-            "batch",
-            "threads",
-            "p50",
-            "p90",
-            "p99",
-            "images/s",
-            "load",
-            "first run",
-            "peak memory",
-        ),
+        f"Latency on {reports[0].device.name}",
+        ["", *(label_of(report.precision) for report in reports)],
         [
-            (
-                label_of(report.precision),
-                report.provider,
-                str(report.batch_size),
-                str(report.threads),
-                milliseconds(report.p50_ms),
-                milliseconds(report.p90_ms),
-                milliseconds(report.p99_ms),
-                "-" if report.throughput_per_s is None else f"{report.throughput_per_s:.0f}",
-                milliseconds(report.load_ms),
-                milliseconds(report.first_run_ms),
-                "-" if report.peak_memory_bytes is None else f"{report.peak_memory_bytes / 1e6:.0f} MB",
-            )
-            for report in reports
+            ["runtime", *(f"{report.runtime} {report.provider}" for report in reports)],
+            ["batch, threads", *(f"{report.batch_size}, {report.threads}" for report in reports)],
+            ["p50", *(words.milliseconds(report.p50_ms) for report in reports)],
+            ["p90", *(words.milliseconds(report.p90_ms) for report in reports)],
+            ["p99", *(words.milliseconds(report.p99_ms) for report in reports)],
+            ["images a second", *(words.quantity(report.throughput_per_s) for report in reports)],
+            ["load", *(words.milliseconds(report.load_ms) for report in reports)],
+            ["first run", *(words.milliseconds(report.first_run_ms) for report in reports)],
+            ["peak memory", *(words.size(report.peak_memory_bytes) for report in reports)],
         ],
     )
     for report in reports:

@@ -34,7 +34,7 @@ class DistillConfig:
         method: which subspace: prca (default), prca_indefinite, pca, gradient, random, identity.
         positions: positions drawn from each image's map for the subspaces; 0 uses all.
         student_normalisation: how student features are brought to the subspace's scale: center or standardize.
-        alignment: how the rotation is found: learned or procrustes.
+        alignment: how the rotation is found: procrustes (in closed form) or learned.
         augment: none, crop, crop-flip, resized-crop or resized-crop-flip. Flips suit photographs, not characters.
         seed: fixes initialisation, image order, augmentation and drawn positions.
         workers: processes that decode images.
@@ -54,7 +54,7 @@ class DistillConfig:
     method: str = "prca"
     positions: int = 20
     student_normalisation: str = "center"
-    alignment: str = "learned"
+    alignment: str = "procrustes"
     augment: str = "crop-flip"
     seed: int = 0
     workers: int = 0

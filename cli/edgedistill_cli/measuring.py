@@ -1,8 +1,11 @@
 """Validate and profile the models of a bundle: the same for the pipeline's stages and for the commands."""
 
-from collections.abc import Sequence
+import multiprocessing
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from edgedistill_cli.console import Console
 from edgedistill_deploy.bundle import Bundle, model_role
@@ -12,6 +15,8 @@ if TYPE_CHECKING:
     from edgedistill_deploy.images import ImageSet
     from edgedistill_deploy.latency import LatencyConfig, LatencyReport
     from edgedistill_deploy.parity import ParityLimits, ParityReport
+
+Result = TypeVar("Result")
 
 # What is judged and measured when nothing is said, in the order of the tables. The TensorRT file is for TensorRT.
 PRECISIONS = ("teacher", "fp32", "fp16", "int8")
@@ -69,24 +74,47 @@ def profile_bundle(
     runtime: str = "onnxruntime",
     threads: int | None = None,
 ) -> "tuple[LatencyReport, ...]":
-    """Measure each model on this machine, on images the bundle carries, and write its record."""
-    from edgedistill_deploy.latency import measure_latency, write_latency
-    from edgedistill_deploy.reference import read_golden
-    from edgedistill_deploy.session import open_session
+    """Measure each model on this machine, on images the bundle carries, and write its record.
 
-    samples, _ = read_golden(bundle.file("golden"))
+    Each in a fresh process: the threads and the memory of a training that ran before, or of another model, would be measured
+    with it.
+    """
+    from edgedistill_deploy.latency import write_latency
+
     reports = []
     for precision in precisions or precisions_in(bundle):
-        with (
-            console.progress(f"profile {precision}") as report,
-            open_session(bundle, runtime=runtime, precision=precision, threads=threads) as session,
-        ):
-            measured = measure_latency(
-                session, samples, config, progress=lambda done, total: report(done, total, "")
-            )
+        console.say(f"profile {precision}: about {config.warmup_s + config.duration_s:.0f} s")
+        measured = _in_fresh_process(measure_model, bundle.path, runtime, precision, threads, config)
         write_latency(bundle, measured)
         reports.append(measured)
     return tuple(reports)
+
+
+def measure_model(
+    folder: Path, runtime: str, precision: str, threads: int | None, config: "LatencyConfig"
+) -> "LatencyReport":
+    """Open one model of a bundle and measure it in this process."""
+    from edgedistill_deploy.bundle import open_bundle
+    from edgedistill_deploy.latency import measure_latency
+    from edgedistill_deploy.reference import read_golden
+    from edgedistill_deploy.session import open_session
+
+    bundle = open_bundle(folder, verify=False)
+    samples, _ = read_golden(bundle.file("golden"))
+    with open_session(bundle, runtime=runtime, precision=precision, threads=threads) as session:
+        return measure_latency(session, samples, config)
+
+
+def _in_fresh_process(work: Callable[..., Result], *arguments: object) -> Result:
+    """Call a function in a process of its own; what it raises is raised here."""
+    start = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=1, mp_context=start, initializer=_ignore_interrupts) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C to the parent, which says how to go on."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def gate_code(verdicts: Sequence[str]) -> int:

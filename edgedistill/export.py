@@ -63,7 +63,7 @@ def export_onnx(
     teacher: Teacher,
     subtask: Subtask,
     images: ImageSet,
-    folder: Path,
+    folder: Path | str,
     config: ExportConfig | None = None,
     *,
     student_name: str = "student",
@@ -87,7 +87,7 @@ def export_onnx(
     Raises:
         EdgeDistillError: the exported graph computes something else than the student, or is not the opset asked for.
     """
-    config = config or ExportConfig()
+    config, folder = config or ExportConfig(), Path(folder)
     student = student.cpu().eval()
     bundle = begin_bundle(student, teacher, subtask, folder, student_name)
     samples = np.concatenate(

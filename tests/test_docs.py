@@ -77,7 +77,7 @@ def test_links_inside_the_documentation_lead_somewhere() -> None:
 
 def test_the_quickstart_is_short_and_runs(tmp_path: Path) -> None:
     source = (ROOT / "examples" / "quickstart.py").read_text(encoding="utf-8")
-    code = [line for line in source.splitlines() if line and not line.startswith(("from ", "import ", '"""'))]
+    code = [line for line in source.splitlines() if line and not line.startswith('"""')]
     assert len(code) <= 15
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples" / "quickstart.py")],
@@ -88,4 +88,4 @@ def test_the_quickstart_is_short_and_runs(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "quickstart" / "report.html").is_file()
-    assert len(done.stdout.splitlines()) == 7
+    assert done.stdout.strip().endswith("report.html")

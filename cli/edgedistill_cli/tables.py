@@ -31,12 +31,12 @@ def show_summary(bundle: Bundle, console: Console) -> None:
             ["agreement", *(words.percent(row.agreement) for row in rows)],
             ["p50", *(words.milliseconds(row.p50_ms) for row in rows)],
             ["p99", *(words.milliseconds(row.p99_ms) for row in rows)],
-            ["verdict", *(row.verdict or words.MISSING for row in rows)],
+            ["verdict", *("baseline" if row.is_teacher else row.verdict or words.MISSING for row in rows)],
         ],
     )
     console.result(conclude(rows).sentence)
     for row in rows:
-        for reason in row.reasons:
+        for reason in () if row.is_teacher else row.reasons:
             console.result(f"{row.label}: {reason}")
 
 

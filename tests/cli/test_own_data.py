@@ -23,7 +23,9 @@ def shape_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def build(data: Path, teacher: Path, out: Path, *more: str) -> Outcome:
     settings = out.parent / "profile.toml"
-    settings.write_text("[profile]\nwarmup_s = 0.02\nduration_s = 0.1\n[calibrate]\nimages = 60\n", encoding="utf-8")
+    settings.write_text(
+        "[profile]\nwarmup_s = 0.02\nduration_s = 0.1\n[calibrate]\nimages = 60\n", encoding="utf-8"
+    )
     return run_command(
         "build", "--config", settings, "--data", data, "--teacher", teacher, "--classes", SUBTASK, "--student",
         "timm:resnet10t", "--student-width", "0.125", "--epochs", "10", "--batch-size", "16", "--compute", "cpu",

@@ -4,12 +4,13 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from edgedistill_cli.console import Console
 from edgedistill_deploy.bundle import Bundle, model_role
-from edgedistill_deploy.errors import BundleError
+from edgedistill_deploy.errors import BundleError, EdgeDistillError
 
 if TYPE_CHECKING:
     from edgedistill_deploy.images import ImageSet
@@ -21,6 +22,9 @@ Result = TypeVar("Result")
 # What is judged and measured when nothing is said, in the order of the tables. The TensorRT file is for TensorRT.
 PRECISIONS = ("teacher", "fp32", "fp16", "int8")
 EXPERT_PRECISIONS = ("fp32", "fp16", "int8")
+# Threads of a measurement when nothing is said. For small models two threads are a lottery: the same file took 126 or 283 us
+# in processes started one after another, as the threads fell on the processors, and 132 to 133 us on one thread in all.
+PROFILE_THREADS = 1
 
 
 def precisions_in(bundle: Bundle, known: Sequence[str] = PRECISIONS) -> tuple[str, ...]:
@@ -72,7 +76,7 @@ def profile_bundle(
     *,
     precisions: Sequence[str] | None = None,
     runtime: str = "onnxruntime",
-    threads: int | None = None,
+    threads: int = PROFILE_THREADS,
 ) -> "tuple[LatencyReport, ...]":
     """Measure each model on this machine, on images the bundle carries, and write its record.
 
@@ -91,7 +95,7 @@ def profile_bundle(
 
 
 def measure_model(
-    folder: Path, runtime: str, precision: str, threads: int | None, config: "LatencyConfig"
+    folder: Path, runtime: str, precision: str, threads: int, config: "LatencyConfig"
 ) -> "LatencyReport":
     """Open one model of a bundle and measure it in this process."""
     from edgedistill_deploy.bundle import open_bundle
@@ -109,7 +113,13 @@ def _in_fresh_process(work: Callable[..., Result], *arguments: object) -> Result
     """Call a function in a process of its own; what it raises is raised here."""
     start = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=start, initializer=_ignore_interrupts) as pool:
-        return pool.submit(work, *arguments).result()
+        try:
+            return pool.submit(work, *arguments).result()
+        except BrokenProcessPool as error:
+            raise EdgeDistillError(
+                "The process that measures ended before it was done, killed from outside or out of memory; free memory and"
+                " run it again."
+            ) from error
 
 
 def _ignore_interrupts() -> None:

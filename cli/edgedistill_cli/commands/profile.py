@@ -12,6 +12,9 @@ BatchSize = Annotated[
 Duration = Annotated[
     float | None, typer.Option("--duration", metavar="S", help="Seconds to measure; 10 by default.")
 ]
+ProfileThreads = Annotated[
+    int, typer.Option("--threads", metavar="N", min=1, help="CPU threads of the runtime.")
+]
 Warmup = Annotated[
     float | None, typer.Option("--warmup", metavar="S", help="Seconds to warm up; 1 by default.")
 ]
@@ -22,7 +25,7 @@ def profile(
     runtime: options.Runtime = "onnxruntime",
     precision: options.Precision = None,
     batch_size: BatchSize = None,
-    threads: options.Threads = None,
+    threads: ProfileThreads = 1,
     duration: Duration = None,
     warmup: Warmup = None,
     as_json: options.Json = False,

@@ -66,3 +66,12 @@ def main() -> None:
             raise
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if "--debug" in sys.argv:
+            raise
+        where = f" at {error.filename}" if error.filename else ""
+        typer.echo(
+            f"error: The system refused{where}: {error.strerror or error}. What was finished is kept.",
+            err=True,
+        )
+        sys.exit(EdgeDistillError.exit_code)

@@ -101,7 +101,9 @@ def begin_run(folder: Path, settings: RunSettings, console: Console, *, restart:
     if settings_file.is_file():
         if restart:
             _clear(folder)
-        else:
+        elif (
+            folder / "manifest.json"
+        ).is_file():  # nothing is lost by other settings before anything was made
             _refuse_other_training(folder, read_settings(settings_file, {}), settings)
     elif folder.is_dir() and any(folder.iterdir()):
         raise UsageError(f"The folder {folder} is not empty and holds no run; choose another with --out.")

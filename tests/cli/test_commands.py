@@ -239,6 +239,11 @@ WRONG: dict[str, tuple[Wrong, int, str]] = {
         2,
         "not empty and holds no run",
     ),
+    "a folder that cannot be made": (
+        lambda run, tmp: ["build", "--config", run / "settings.toml", "--out", run / "settings.toml" / "x"],
+        1,
+        "The system refused",
+    ),
     "no settings file": (lambda run, tmp: ["build", "--config", tmp / "none.toml"], 2, "no settings file"),
 }  # fmt: skip
 
@@ -267,6 +272,16 @@ def test_settings_are_checked_key_by_key(tmp_path: Path, tiny_digits: Path) -> N
     assert "distill.epoch is not known. Did you mean epochs" in outcome.stderr
     assert "distill.batch_size must be a whole number, and 'big' was given" in outcome.stderr
     assert "[distil] is not a table of the settings. Did you mean distill" in outcome.stderr
+
+
+def test_a_mistake_before_training_can_be_corrected_in_the_same_folder(
+    tmp_path: Path, tiny_digits: Path
+) -> None:
+    settings = write_quick_settings(tmp_path / "s.toml", tiny_digits, epochs=1)
+    argv = ("distill", "--config", settings, "--out", tmp_path / "run")
+    assert run_command(*argv, "--data", tmp_path / "nowhere").code == 2
+    assert run_command(*argv).code == 0
+    assert run_command(*argv, "--epochs", "2").code == 2
 
 
 def test_restart_trains_anew(copied_run: Path) -> None:

@@ -1,6 +1,7 @@
 """The six stages, each working on a run folder. Heavy libraries are imported when a stage starts."""
 
 import functools
+import importlib.util
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -33,6 +34,9 @@ class Inputs:
 
 def run_stages(run: Run, stages: tuple[str, ...] = STAGES, *, anew: bool = False) -> None:
     """Run the stages that are due, in order. A completed stage is skipped, unless `anew`."""
+    due = [stage for stage in stages if anew or not run.is_complete(stage)]
+    for stage in due:
+        _require_libraries(stage)
     inputs = functools.cache(functools.partial(load_inputs, run))
     for stage in stages:
         if not anew and run.is_complete(stage):
@@ -47,7 +51,6 @@ def run_stages(run: Run, stages: tuple[str, ...] = STAGES, *, anew: bool = False
 def load_inputs(run: Run) -> Inputs:
     """Load the teacher, find the subtask among its classes and the subtask's images in the data."""
     teacher_settings, subtask_settings = run.settings.teacher, run.settings.subtask
-    _require("torch", "distill", "Distillation")
     from edgedistill.data.sources import open_source
     from edgedistill.data.splits import split_for_subtask
     from edgedistill.subtask import named_subtask_classes
@@ -176,7 +179,6 @@ def _export(run: Run, inputs: Callable[[], Inputs]) -> None:
 
 
 def _calibrate(run: Run, inputs: Callable[[], Inputs]) -> None:
-    _require("onnx", "quantize", "Calibration")
     from edgedistill_calibration import calibrate
 
     with run.console.progress("calibrate") as report:
@@ -218,9 +220,20 @@ _WORK: dict[str, Callable[[Run, Callable[[], Inputs]], None]] = {
 }
 
 
-def _require(library: str, extra: str, purpose: str) -> None:
-    """Fail with the command that installs what a stage needs, before the stage loads anything."""
-    import importlib.util
+# What each stage imports, and the extra that brings it.
+_LIBRARIES = {
+    "distill": (("torch", "torchvision", "timm", "accelerate", "safetensors", "onnx"), "distill"),
+    "export": (("torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime"), "distill"),
+    "calibrate": (("onnx", "onnxruntime", "sympy"), "quantize"),
+    "validate": (("onnxruntime",), "ort"),
+    "profile": (("onnxruntime",), "ort"),
+    "report": (("jinja2",), "report"),
+}
 
-    if importlib.util.find_spec(library) is None:
-        raise MissingDependencyError(library, extra, purpose)
+
+def _require_libraries(stage: str) -> None:
+    """Fail with the command that installs what a stage needs, before any stage starts, not after an hour of training."""
+    libraries, extra = _LIBRARIES[stage]
+    for library in libraries:
+        if importlib.util.find_spec(library) is None:
+            raise MissingDependencyError(library, extra, f"The stage {stage!r}")

@@ -36,15 +36,10 @@ def doctor(
         rows.append({"library": library, "version": found, "purpose": purpose, "extra": extra})
     console.emit({"kind": "doctor", "schema": 1, "device": read_device().to_json(), "libraries": rows})
     console.table(
-        f"{read_device().name}",
-        ("library", "version", "for", "to install"),
-        [
-            (
-                str(row["library"]),
-                row["version"] or "missing",
-                str(row["purpose"]),
-                "" if row["version"] else f"pip install 'edgedistill[{row['extra']}]'",
-            )
-            for row in rows
-        ],
+        read_device().name,
+        ("library", "version", "for"),
+        [(str(row["library"]), row["version"] or "missing", str(row["purpose"])) for row in rows],
     )
+    for row in rows:
+        if not row["version"]:
+            console.result(f"{row['library']}: pip install 'edgedistill[{row['extra']}]'")

@@ -91,7 +91,9 @@ def print_table(rows: list[dict[str, Any]]) -> None:
                 continue
             models = [each[precision] for each in chosen]
             name = "teacher, fp32" if precision == "teacher" else f"expert, {variant}, {precision}"
-            verdicts = "baseline" if precision == "teacher" else ", ".join(model["verdict"] for model in models)
+            verdicts = (
+                "baseline" if precision == "teacher" else ", ".join(model["verdict"] for model in models)
+            )
             cells = [
                 f"{models[0]['bytes'] / 1000:.0f}",
                 spread([model["accuracy"] for model in models], 100, 2),

@@ -2,7 +2,9 @@
 and refused before anything heavy is loaded.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from edgedistill_deploy.errors import UsageError, nearest_names
 
@@ -12,6 +14,29 @@ ALIGNMENTS = ("learned", "procrustes")
 SUBSPACE_METHODS = ("prca", "prca_indefinite", "pca", "gradient", "random", "identity")
 AUGMENTATION_NAMES = ("none", "crop", "crop-flip", "resized-crop", "resized-crop-flip")
 COMPUTES = ("auto", "cpu", "cuda", "mps")
+LAYER_LOSSES = ("subspace", "attention-transfer", "fitnet", "vid", "vkd", "similarity")
+MIXED_PRECISIONS = ("no", "bf16", "fp16")
+TUNED = "auto"
+# The weights among which `lambda_layer = "auto"` chooses, as in the paper.
+LAMBDA_GRID = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    # Chormai et al. 2026, section 5 and their published settings.
+    "paper": {
+        "epochs": 100,
+        "batch_size": 32,
+        "learning_rate": 1e-3,
+        "weight_decay": 0.0,
+        "schedule": "step",
+        "gradient_clip": 0.0,
+        "lambda_kd": 1.0,
+        "lambda_layer": TUNED,
+        "temperature": 4.0,
+        "method": "prca",
+        "positions": 20,
+        "student_normalisation": "center",
+        "alignment": "learned",
+    },
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +54,12 @@ class DistillConfig:
         schedule: `cosine` (with a linear warm-up over the first tenth of the steps), `step` (halved every quarter of the epochs)
             or `constant`.
         gradient_clip: largest norm of the gradient; 0 leaves it alone.
-        lambda_kd, lambda_layer, lambda_task: weights of the subtask-logit, layer and label terms.
+        lambda_kd, lambda_layer, lambda_task: weights of the subtask-logit, layer and label terms. `lambda_layer = "auto"`
+            chooses among the powers of ten from 0.001 to 1000 by short runs, judged on validation images.
+        lambda_warmup: the layer term's weight rises from 0 over the first so many epochs.
         temperature: T of the logit term.
+        layer_loss: what is matched at the layers: subspace (SubDistill), or a rival: attention-transfer, fitnet, vid, vkd,
+            similarity.
         method: which subspace: prca (default), prca_indefinite, pca, gradient, random, identity.
         positions: positions drawn from each image's map for the subspaces; 0 uses all.
         student_normalisation: how student features are brought to the subspace's scale: center or standardize.
@@ -39,6 +68,15 @@ class DistillConfig:
         seed: fixes initialisation, image order, augmentation and drawn positions.
         workers: processes that decode images.
         compute: where training runs: auto, cpu, cuda or mps.
+        teacher_cache: `off` runs the teacher at every step; a number keeps its targets for so many augmented views of each
+            image on disk; `auto` keeps 4 views when they fit (`docs/method.md`).
+        mixed_precision: no, bf16 or fp16 (CUDA alone) for the networks; losses stay in single precision.
+        channels_last: keep images and convolutions in channels-last order, which is faster on recent GPUs.
+        compile_student: compile the student's training step with torch.compile.
+        ema: decay per step of a moving average of the student's weights, which is then what is validated and kept; 0 is
+            off.
+        early_stopping: stop after so many epochs without a better validation accuracy; 0 never does.
+        tensorboard: also write the metrics as TensorBoard events.
     """
 
     epochs: int = 30
@@ -48,9 +86,11 @@ class DistillConfig:
     schedule: str = "cosine"
     gradient_clip: float = 1.0
     lambda_kd: float = 1.0
-    lambda_layer: float = 1.0
+    lambda_layer: float | Literal["auto"] = 1.0
     lambda_task: float = 0.0
+    lambda_warmup: int = 0
     temperature: float = 4.0
+    layer_loss: str = "subspace"
     method: str = "prca"
     positions: int = 20
     student_normalisation: str = "center"
@@ -59,16 +99,31 @@ class DistillConfig:
     seed: int = 0
     workers: int = 0
     compute: str = "auto"
+    teacher_cache: str = "off"
+    mixed_precision: str = "no"
+    channels_last: bool = False
+    compile_student: bool = False
+    ema: float = 0.0
+    early_stopping: int = 0
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         for key in ("epochs", "batch_size"):
             check_at_least(key, getattr(self, key), 1)
-        for key in ("positions", "seed", "workers"):
+        for key in ("positions", "seed", "workers", "lambda_warmup", "early_stopping"):
             check_at_least(key, getattr(self, key), 0)
         for key in ("learning_rate", "temperature"):
             check_above_zero(key, getattr(self, key))
-        for key in ("weight_decay", "gradient_clip", "lambda_kd", "lambda_layer", "lambda_task"):
+        for key in ("weight_decay", "gradient_clip", "lambda_kd", "lambda_task"):
             check_at_least(key, getattr(self, key), 0)
+        _check_lambda(self.lambda_layer)
+        if not 0 <= self.ema < 1:
+            raise UsageError(
+                f"ema must be a number from 0 to below 1, such as 0.999, and {self.ema} was given."
+            )
+        cached_views(self.teacher_cache)
+        check_choice("layer_loss", self.layer_loss, LAYER_LOSSES)
+        check_choice("mixed_precision", self.mixed_precision, MIXED_PRECISIONS)
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("method", self.method, SUBSPACE_METHODS)
         check_choice("student_normalisation", self.student_normalisation, NORMALISATIONS)
@@ -100,6 +155,30 @@ class ExportConfig:
         check_at_least("opset", self.opset, 18)
         check_at_least("reference_megabytes", self.reference_megabytes, 0)
         check_at_least("seed", self.seed, 0)
+
+
+def _check_lambda(value: float | str) -> None:
+    if isinstance(value, str):
+        check_choice("lambda_layer", value, (TUNED,))
+    else:
+        check_at_least("lambda_layer", value, 0)
+
+
+def cached_views(teacher_cache: str) -> int | None:
+    """Return how many views an explicit setting asks for (0 for `off`); None for `auto`.
+
+    Raises:
+        UsageError: the text is none of `off`, `auto` and a whole number above 0.
+    """
+    if teacher_cache == "auto":
+        return None
+    if teacher_cache == "off":
+        return 0
+    if not (teacher_cache.isascii() and teacher_cache.isdigit() and int(teacher_cache) > 0):
+        raise UsageError(
+            f"teacher_cache must be off, auto or a number of views such as 4, and {teacher_cache!r} was given."
+        )
+    return int(teacher_cache)
 
 
 def check_at_least(key: str, value: float, least: float) -> None:

@@ -1,4 +1,4 @@
-"""The student: a timm model by name, made narrower on request, with one output per subtask class."""
+"""The student: a timm model or a plain network by name, made narrower on request, with one output per subtask class."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,11 +7,24 @@ import timm
 import torch
 from torch import nn
 
+from edgedistill.plain import PREFIX, PlainNet, plain_widths
 from edgedistill.teacher import check_timm_name, set_image_size
 from edgedistill_deploy.errors import UsageError, nearest_names
 
 # A width is rounded to a multiple of this, which keeps SIMD lanes and group counts whole.
 CHANNEL_STEP = 4
+
+
+def check_student_name(name: str) -> None:
+    """Refuse a name that `build_student` could not build, without building anything.
+
+    Raises:
+        UsageError: no such timm model, or no widths after `plain:`.
+    """
+    if name.startswith(PREFIX):
+        plain_widths(name)
+    else:
+        check_timm_name(name.removeprefix("timm:"))
 
 
 def build_student(
@@ -22,10 +35,10 @@ def build_student(
     image_size: tuple[int, int] | None = None,
     seed: int = 0,
 ) -> nn.Module:
-    """Create an untrained timm model.
+    """Create an untrained student.
 
     Args:
-        name: `timm:NAME`.
+        name: `timm:NAME`, or `plain:W-W-...` for a plain convolutional network with stages of these widths.
         class_count: C, the number of subtask classes.
         width: factor on every layer's channels; for the families that take their widths as arguments (ResNet, ConvNeXt,
             ViT, ...). The mobile families carry the width in their names (`mobilenetv4_conv_small_050`).
@@ -35,11 +48,14 @@ def build_student(
     Raises:
         UsageError: no such model, or a width that this family cannot take.
     """
-    timm_name = name.removeprefix("timm:")
-    check_timm_name(timm_name)
+    check_student_name(name)
     if not 0 < width <= 4:
         raise UsageError(f"The student width is a factor above 0 and at most 4, and {width} was given.")
     with torch.random.fork_rng():
+        if name.startswith(PREFIX):
+            torch.manual_seed(seed)
+            return PlainNet(tuple(_scale(each, width, 1) for each in plain_widths(name)), class_count)
+        timm_name = name.removeprefix("timm:")
         arguments = {} if width == 1.0 else _scaled_arguments(timm_name, width)
         torch.manual_seed(seed)
         student: nn.Module = timm.create_model(

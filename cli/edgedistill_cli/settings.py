@@ -195,6 +195,8 @@ def _missing(tables: Mapping[str, Any], sections: Mapping[str, Any]) -> list[str
 def _fits(value: object, wanted: Any) -> bool:
     """Tell whether a TOML value is of the wanted type; whole numbers count as floats, nothing else is converted."""
     options = typing.get_args(wanted)
+    if typing.get_origin(wanted) is typing.Literal:
+        return value in options
     if options and typing.get_origin(wanted) is not tuple:
         return any(_fits(value, option) for option in options)
     if typing.get_origin(wanted) is tuple:
@@ -211,6 +213,8 @@ def _described(wanted: Any) -> str:
     options = [option for option in typing.get_args(wanted) if option is not type(None)]
     if typing.get_origin(wanted) is tuple:
         return "a list of texts"
+    if typing.get_origin(wanted) is typing.Literal:
+        return " or ".join(map(repr, options))
     if options:
         return " or ".join(_described(option) for option in options)
     return words.get(wanted, str(wanted))

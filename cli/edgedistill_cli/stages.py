@@ -53,11 +53,12 @@ def load_inputs(run: Run) -> Inputs:
     teacher_settings, subtask_settings = run.settings.teacher, run.settings.subtask
     from edgedistill.data.sources import open_source
     from edgedistill.data.splits import split_for_subtask
+    from edgedistill.student import check_student_name
     from edgedistill.subtask import named_subtask_classes
-    from edgedistill.teacher import check_timm_name, load_teacher
+    from edgedistill.teacher import load_teacher
 
     # A misspelt student would otherwise be found only after the teacher is loaded and every image has been read once.
-    check_timm_name(run.settings.student.name.removeprefix("timm:"))
+    check_student_name(run.settings.student.name)
     with run.console.progress("load") as report:
         teacher = load_teacher(
             teacher_settings.name,

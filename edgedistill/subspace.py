@@ -94,16 +94,54 @@ def find_subspaces(
         DataError: there were no images.
         EdgeDistillError: a layer without variance in its subspace, or whose moments are not finite; it is named.
     """
-    _check_request(ranks, method, positions, seed)
+    _check_request(ranks, method)
     if not ranks:
         return {}
+    moments = gather_moments(
+        model,
+        class_indices,
+        batches,
+        tuple(ranks),
+        map_sizes=map_sizes,
+        positions=positions,
+        seed=seed,
+        progress=progress,
+    )
+    return {
+        name: subspace_from(moments[name], rank, layer=name, method=method, seed=seed)
+        for name, rank in ranks.items()
+    }
+
+
+def gather_moments(
+    model: nn.Module,
+    class_indices: Sequence[int],
+    batches: Iterable[Tensor],
+    layers: Sequence[str],
+    *,
+    map_sizes: Mapping[str, tuple[int, int]] | None = None,
+    positions: int | None = 20,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Moments]:
+    """Gather the moments of several layers in one pass; `subspace_from` makes any method's subspace of them.
+
+    Arguments, pooling and drawn positions are those of `find_subspaces`.
+
+    Raises:
+        UsageError: an unknown layer, a number of positions below 1, class indices outside the outputs.
+        DataError: there were no images.
+    """
+    check_at_least("seed", seed, 0)
+    if positions is not None and positions < 1:
+        raise UsageError(f"positions must be at least 1, or None for all, and {positions} was given.")
     sizes = map_sizes or {}
     accumulators: dict[str, MomentAccumulator] = {}
     count = 0
     for images in batches:
         maps = maps_and_contexts(
             model,
-            tuple(ranks),
+            layers,
             images,
             lambda outputs: evidence(restrict_logits(outputs, class_indices)).sum(),
         )
@@ -117,20 +155,14 @@ def find_subspaces(
             progress(count)
     if not count:
         raise DataError("There are no images to find subspaces with; give at least one batch.")
-    return {
-        name: subspace_from(accumulators[name].moments(), rank, layer=name, method=method, seed=seed)
-        for name, rank in ranks.items()
-    }
+    return {name: accumulators[name].moments() for name in layers}
 
 
-def _check_request(ranks: Mapping[str, int], method: str, positions: int | None, seed: int) -> None:
+def _check_request(ranks: Mapping[str, int], method: str) -> None:
     check_choice("method", method, SUBSPACE_METHODS)
-    check_at_least("seed", seed, 0)
     for name, rank in ranks.items():
         if rank < 1:
             raise UsageError(f"The rank of layer {name!r} must be at least 1, and {rank} was given.")
-    if positions is not None and positions < 1:
-        raise UsageError(f"positions must be at least 1, or None for all, and {positions} was given.")
 
 
 def _accumulator_for(activation: Tensor) -> MomentAccumulator:

@@ -45,7 +45,7 @@ def require_self_contained(path: Path) -> None:
 
 def _has_external(data: mmap.mmap, kind: str, start: int, end: int) -> bool:
     children = _CHILDREN[kind]
-    for number, wire, begin, stop in _fields(data, start, end):
+    for number, wire, begin, stop in read_fields(data, start, end):
         if kind == "tensor" and number in (_EXTERNAL_DATA, _DATA_LOCATION):
             if wire != _VARINT or _varint(data, begin)[0] != 0:
                 return True
@@ -54,7 +54,7 @@ def _has_external(data: mmap.mmap, kind: str, start: int, end: int) -> bool:
     return False
 
 
-def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[_Field]:
+def read_fields(data: mmap.mmap, start: int, end: int) -> Iterator[_Field]:
     """Yield (field number, wire type, begin, end) of each field's value."""
     place = start
     while place < end:

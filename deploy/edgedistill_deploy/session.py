@@ -41,7 +41,10 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRequest:
-    """What an adapter is asked to open; `clock` gives nanoseconds."""
+    """What an adapter is asked to open; `clock` gives nanoseconds.
+
+    `optimised` is False where the runtime must compute the graph as it is written, node by node.
+    """
 
     path: Path
     sha256: str
@@ -49,6 +52,7 @@ class SessionRequest:
     provider: str
     threads: int
     clock: Clock
+    optimised: bool = True
 
 
 class Session(Protocol):
@@ -144,12 +148,16 @@ def open_model(
     runtime: str = "onnxruntime",
     provider: str = "cpu",
     threads: int | None = None,
+    optimised: bool = True,
 ) -> Session:
-    """Load a bare ONNX file; `precision` is what it is said to compute in. See `open_session`."""
+    """Load a bare ONNX file; `precision` is what it is said to compute in. See `open_session`.
+
+    Unless `optimised`, the runtime is to leave the graph as it is written: for finding faults, never for measuring.
+    """
     model_role(precision)
     if not path.is_file():
         raise EdgeDistillError(f"There is no model file {path}.")
-    return _open(path, sha256_of_file(path), runtime, precision, provider, threads)
+    return _open(path, sha256_of_file(path), runtime, precision, provider, threads, optimised)
 
 
 def logits_of(session: Session, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -175,7 +183,13 @@ def logits_of(session: Session, images: NDArray[np.uint8]) -> NDArray[np.float32
 
 
 def _open(
-    path: Path, sha256: str, runtime: str, precision: str, provider: str, threads: int | None
+    path: Path,
+    sha256: str,
+    runtime: str,
+    precision: str,
+    provider: str,
+    threads: int | None,
+    optimised: bool = True,
 ) -> Session:
     if runtime not in _ADAPTERS:
         raise UsageError(f"There is no runtime {runtime!r}.{nearest_names(runtime, RUNTIMES)}")
@@ -187,6 +201,7 @@ def _open(
         provider=provider,
         threads=_checked_threads(threads),
         clock=time.perf_counter_ns,
+        optimised=optimised,
     )
     session: Session = import_module(_ADAPTERS[runtime]).open_onnx(request)
     return session

@@ -8,6 +8,7 @@ candidate whose true drop equals the limit passes with probability 2.5 % (the us
 """
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Literal
 
@@ -43,6 +44,20 @@ def mcnemar_p(lost: int, gained: int) -> float:
     log_half = throws * math.log(2.0)
     tail = math.fsum(math.exp(_log_choose(throws, k) - log_half) for k in range(min(lost, gained) + 1))
     return min(1.0, 2.0 * tail)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p-values adjusted by Holm's step-down method (Scandinavian Journal of Statistics 6, 1979), in the order given.
+
+    Rejecting where the adjusted value lies below a level keeps the chance of any false rejection at that level, whatever the
+    tests' dependence.
+    """
+    adjusted = [1.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
 
 
 def wilson_interval(successes: float, size: float, confidence: float = 0.95) -> Interval:

@@ -1,0 +1,256 @@
+"""The figures of a parity record: what is counted and averaged over the images that both models answered."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill_deploy.paired import Interval, drop_interval, holm, mcnemar_p, wilson_interval
+
+Logits = NDArray[np.float32]
+Classes = NDArray[np.int64]
+Right = NDArray[np.bool_]
+
+NOT_FINITE = -1  # a class that matches no label and no teacher
+CALIBRATION_BINS = 15
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)  # no slots: the cached properties need a place
+class Answers:
+    """Logits (n, C) of the teacher and of the candidate on the same images, and the labels (n,), -1 where unknown."""
+
+    teacher: Logits = field(repr=False)
+    candidate: Logits = field(repr=False)
+    labels: Classes = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def expected(self) -> Classes:
+        """The teacher's classes (n,)."""
+        return predicted_classes(self.teacher)
+
+    @cached_property
+    def predicted(self) -> Classes:
+        """The candidate's classes (n,); `NOT_FINITE` where a logit is not finite."""
+        return predicted_classes(self.candidate)
+
+    @property
+    def labelled(self) -> Right:
+        """Where a label is known (n,)."""
+        return self.labels >= 0
+
+    @property
+    def agreeing_count(self) -> int:
+        """On how many images both give the same class."""
+        return int(np.sum(self.predicted == self.expected))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """Shares of the labelled images that are right, and the paired drop. Shares are None when no label is known."""
+
+    labelled_count: int
+    teacher: float | None
+    teacher_interval: Interval
+    candidate: float | None
+    candidate_interval: Interval
+    drop: float | None
+    interval: Interval
+    confidence: float
+    lost_count: int
+    gained_count: int
+    mcnemar_p: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassParity:
+    """Accuracies (recalls) on the images of one class; None when it has no labelled image.
+
+    `interval` is that of the drop, at a confidence that holds for all classes at once (Bonferroni). `mcnemar_p` is exact and
+    two-sided, `adjusted_p` the same after Holm's correction for the number of classes; a class is `significantly_worse` when
+    it lost more images than it gained and `adjusted_p` lies below 1 - confidence.
+    """
+
+    name: str
+    support: int
+    teacher: float | None
+    candidate: float | None
+    drop: float | None
+    interval: Interval
+    lost_count: int
+    gained_count: int
+    mcnemar_p: float
+    adjusted_p: float
+    significantly_worse: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassStatistics:
+    """How the statistics of the classes allow for their number."""
+
+    tested_count: int
+    correction: str
+    interval_correction: str
+    interval_confidence: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfidenceCalibration:
+    """Expected calibration error of the softmax confidences, in [0, 1]; None without labels or with logits that are not finite.
+
+    Source: Naeini, Cooper and Hauskrecht, AAAI 2015, as used by Guo et al., ICML 2017: bins of equal width over the largest
+    softmax output, the gap between accuracy and mean confidence averaged over the bins by their share of the images.
+    """
+
+    teacher: float | None
+    candidate: float | None
+    bins: int = CALIBRATION_BINS
+    binning: str = "equal-width"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numeric:
+    """Logits against those recorded: the student's golden outputs, or for precision "teacher" the teacher's own.
+
+    `cosine` is over all logits at once. None where nothing was recorded, or where a logit is not finite.
+    """
+
+    max_abs_error: float | None = None
+    cosine: float | None = None
+    tolerance: float | None = None
+    image_count: int = 0
+
+
+def predicted_classes(logits: Logits) -> Classes:
+    """Return the class of the largest logit of each row, `NOT_FINITE` for a row with a logit that is not finite."""
+    finite = np.isfinite(logits).all(axis=1)
+    return np.where(finite, np.argmax(logits, axis=1), NOT_FINITE)
+
+
+def measure_accuracy(answers: Answers, confidence: float) -> Accuracy:
+    """Count who is right on the labelled images, and how often only one is."""
+    teacher_right, right = _right(answers, answers.labelled)
+    lost, gained = _lost_and_gained(teacher_right, right)
+    count = len(right)
+    return Accuracy(
+        labelled_count=count,
+        teacher=_share(teacher_right),
+        teacher_interval=wilson_interval(int(teacher_right.sum()), count, confidence),
+        candidate=_share(right),
+        candidate_interval=wilson_interval(int(right.sum()), count, confidence),
+        drop=(lost - gained) / count if count else None,
+        interval=drop_interval(lost, gained, count, confidence),
+        confidence=confidence,
+        lost_count=lost,
+        gained_count=gained,
+        mcnemar_p=mcnemar_p(lost, gained),
+    )
+
+
+def measure_classes(
+    names: tuple[str, ...], answers: Answers, confidence: float
+) -> tuple[tuple[ClassParity, ...], ClassStatistics]:
+    """Compare the models class by class; classes without labelled images are not tested."""
+    outcomes = [_right(answers, answers.labels == index) for index in range(len(names))]
+    counts = [_lost_and_gained(*outcome) for outcome in outcomes]
+    tested = [index for index, (_, right) in enumerate(outcomes) if len(right)]
+    adjusted = dict(zip(tested, holm([mcnemar_p(*counts[index]) for index in tested]), strict=True))
+    joint = 1 - (1 - confidence) / max(1, len(tested))
+    rows = tuple(
+        _class_parity(name, outcomes[index], adjusted.get(index, 1.0), joint, 1 - confidence)
+        for index, name in enumerate(names)
+    )
+    return rows, ClassStatistics(
+        tested_count=len(tested),
+        correction="holm",
+        interval_correction="bonferroni",
+        interval_confidence=joint,
+    )
+
+
+def _class_parity(
+    name: str, outcome: tuple[Right, Right], adjusted_p: float, joint: float, level: float
+) -> ClassParity:
+    teacher_right, right = outcome
+    lost, gained = _lost_and_gained(teacher_right, right)
+    count = len(right)
+    return ClassParity(
+        name=name,
+        support=count,
+        teacher=_share(teacher_right),
+        candidate=_share(right),
+        drop=(lost - gained) / count if count else None,
+        interval=drop_interval(lost, gained, count, joint),
+        lost_count=lost,
+        gained_count=gained,
+        mcnemar_p=mcnemar_p(lost, gained),
+        adjusted_p=adjusted_p,
+        significantly_worse=lost > gained and adjusted_p < level,
+    )
+
+
+def measure_confidence_calibration(answers: Answers) -> ConfidenceCalibration:
+    """Ask of both models how far their confidences are from their accuracies."""
+    rows = answers.labelled
+    return ConfidenceCalibration(
+        teacher=calibration_error(answers.teacher[rows], answers.labels[rows]),
+        candidate=calibration_error(answers.candidate[rows], answers.labels[rows]),
+    )
+
+
+def calibration_error(logits: Logits, labels: Classes, bins: int = CALIBRATION_BINS) -> float | None:
+    """Return the expected calibration error; None without images or with logits that are not finite."""
+    if not len(labels) or not np.isfinite(logits).all():
+        return None
+    confidences = np.exp(log_softmax(logits).max(axis=1))
+    right = np.argmax(logits, axis=1) == labels
+    # Bins are open below and closed above, (0, 1/15], ..., (14/15, 1].
+    places = np.clip(np.ceil(confidences * bins).astype(np.int64) - 1, 0, bins - 1)
+    gaps = np.bincount(places, weights=right - confidences, minlength=bins)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def mean_divergence(teacher: Logits, candidate: Logits) -> float | None:
+    """Return the mean over images of KL(teacher || candidate) between the softmax outputs, in nats; None if not finite."""
+    if not np.isfinite(candidate).all():
+        return None
+    p, q = log_softmax(teacher), log_softmax(candidate)
+    return float(np.mean(np.sum(np.exp(p) * (p - q), axis=1)))
+
+
+def numeric_error(given: Logits, expected: Logits, relative: float | None) -> Numeric:
+    """Compare logits with the recorded ones; the tolerance is `relative` to the largest of these."""
+    tolerance = None if relative is None else relative * float(np.abs(expected).max(initial=0.0)) + 1e-6
+    if given.shape != expected.shape or not np.isfinite(given).all():
+        return Numeric(tolerance=tolerance, image_count=len(expected))
+    wide, recorded = given.astype(np.float64), expected.astype(np.float64)
+    norms = float(np.linalg.norm(wide) * np.linalg.norm(recorded))
+    return Numeric(
+        max_abs_error=float(np.abs(wide - recorded).max(initial=0.0)),
+        cosine=float(np.sum(wide * recorded)) / norms if norms > 0 else None,
+        tolerance=tolerance,
+        image_count=len(expected),
+    )
+
+
+def log_softmax(logits: Logits) -> NDArray[np.float64]:
+    """Return the logarithm of the softmax outputs (n, C), in float64."""
+    shifted = logits - logits.max(axis=1, keepdims=True).astype(np.float64)
+    normalised: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return normalised
+
+
+def _right(answers: Answers, rows: Right) -> tuple[Right, Right]:
+    labels = answers.labels[rows]
+    return answers.expected[rows] == labels, answers.predicted[rows] == labels
+
+
+def _lost_and_gained(teacher_right: Right, right: Right) -> tuple[int, int]:
+    return int(np.sum(teacher_right & ~right)), int(np.sum(~teacher_right & right))
+
+
+def _share(right: Right) -> float | None:
+    return float(right.mean()) if len(right) else None

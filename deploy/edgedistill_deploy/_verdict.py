@@ -1,0 +1,101 @@
+"""From the figures of a parity check to a verdict, and to the sentences that give its reasons."""
+
+import numpy as np
+
+from edgedistill_deploy._figures import NOT_FINITE, Accuracy, Answers, ClassParity, ClassStatistics, Numeric
+from edgedistill_deploy.metamorphic import RelationResult
+from edgedistill_deploy.paired import (
+    Verdict,
+    images_to_bound,
+    images_to_decide,
+    non_inferiority,
+    wilson_interval,
+)
+
+Judgement = tuple[Verdict, list[str], int | None]
+
+
+def judge(accuracy: Accuracy, answers: Answers, max_drop: float, confidence: float) -> Judgement:
+    """Return the verdict on accuracy, the sentences behind it, and how many images would decide if it is inconclusive."""
+    if answers.candidate.shape[1] == 1:
+        return "inconclusive", ["A subtask of one class has no accuracy that could drop."], None
+    if accuracy.labelled_count == 0:
+        return _judge_without_labels(
+            len(answers) - answers.agreeing_count, len(answers), max_drop, confidence
+        )
+    verdict = non_inferiority(accuracy.interval, max_drop)
+    lost, gained, size = accuracy.lost_count, accuracy.gained_count, accuracy.labelled_count
+    reasons = [_drop_sentence(accuracy, max_drop, verdict)]
+    if verdict != "inconclusive":
+        return verdict, reasons, None
+    needed = images_to_decide(lost, gained, size, max_drop, confidence)
+    return verdict, [*reasons, _needed_sentence(needed, "labelled images")], needed
+
+
+def _judge_without_labels(disagreeing: int, count: int, max_drop: float, confidence: float) -> Judgement:
+    """Without labels the disagreement bounds the drop from above: it can let a candidate pass, but not fail it."""
+    bound = wilson_interval(disagreeing, count, confidence)[1]
+    passed = bound < max_drop
+    comparison = "below" if passed else "not below"
+    reason = (
+        f"No label is known, so only the disagreement with the teacher was bounded: at most {bound:.2%} of the images, "
+        f"{comparison} the {max_drop:.2%} allowed for the drop."
+    )
+    if passed:
+        return "pass", [reason], None
+    needed = images_to_bound(disagreeing, count, max_drop, confidence)
+    return "inconclusive", [reason, _needed_sentence(needed, "images")], needed
+
+
+def _drop_sentence(accuracy: Accuracy, max_drop: float, verdict: Verdict) -> str:
+    place = {"pass": "below", "fail": "above", "inconclusive": "on both sides of"}[verdict]
+    drop, (low, high) = accuracy.drop or 0.0, accuracy.interval
+    return (
+        f"The accuracy {'rises' if drop < 0 else 'drops'} by {100 * abs(drop):.2f} points on {accuracy.labelled_count} images; the "
+        f"{accuracy.confidence:.0%} interval of the drop, {100 * low:.2f} to {100 * high:.2f} points, lies {place} the limit of "
+        f"{100 * max_drop:.2f}."
+    )
+
+
+def _needed_sentence(needed: int | None, what: str) -> str:
+    if needed is None:
+        return "At the rates observed no number of images would decide."
+    return f"At the rates observed about {needed} {what} would decide."
+
+
+def defects_of(answers: Answers, numeric: Numeric, relations: tuple[RelationResult, ...]) -> list[str]:
+    """Say what makes the model unfit whatever its accuracy."""
+    broken = int(np.sum(answers.predicted == NOT_FINITE))
+    defects = [f"{broken} of {len(answers)} images gave logits that are not finite."] if broken else []
+    defects += _numeric_defects(numeric)
+    defects += [f"Relation {item.name} does not hold. {item.detail}" for item in relations if not item.passed]
+    return defects
+
+
+def _numeric_defects(numeric: Numeric) -> list[str]:
+    if numeric.image_count and numeric.max_abs_error is None:
+        return ["The recorded inputs gave logits that are not finite, or of another shape than recorded."]
+    if (
+        numeric.max_abs_error is None
+        or numeric.tolerance is None
+        or numeric.max_abs_error <= numeric.tolerance
+    ):
+        return []
+    excess = f"{numeric.max_abs_error:.3g}, more than {numeric.tolerance:.3g}"
+    return [
+        f"The logits differ from the student's recorded outputs by up to {excess}: the runtime computes another function."
+    ]
+
+
+def worse_classes_sentence(classes: tuple[ClassParity, ...], statistics: ClassStatistics) -> tuple[str, ...]:
+    """Name the classes that lost significantly, worst first; no sentence when there is none."""
+    worse = sorted(
+        (row for row in classes if row.significantly_worse), key=lambda row: row.drop or 0.0, reverse=True
+    )
+    if not worse:
+        return ()
+    listed = ", ".join(f"{row.name!r} ({100 * (row.drop or 0.0):.1f} points)" for row in worse[:10])
+    rest = f" and {len(worse) - 10} more" if len(worse) > 10 else ""
+    return (
+        f"Significantly worse than the teacher, after Holm's correction for {statistics.tested_count} classes: {listed}{rest}.",
+    )

@@ -1,0 +1,1 @@
+"""What the relevant subspaces of a teacher's layers look like, and how wide a student they ask for."""

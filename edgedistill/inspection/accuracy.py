@@ -1,0 +1,112 @@
+"""The teacher's accuracy with one layer projected, at several ranks."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from edgedistill.evidence import restrict_logits
+from edgedistill.inspection.projecting import project, run_midway
+from edgedistill.inspection.records import ProjectedAccuracy
+from edgedistill.subspace import Subspace
+from edgedistill_deploy.paired import drop_interval, wilson_interval
+
+Batch = tuple[Tensor, Tensor]
+Ranks = Mapping[tuple[str, str], Sequence[int]]  # {(layer, method): K, ...}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """Of `size` images: named as labelled, answered as the teacher does, and lost or gained against it."""
+
+    size: int = 0
+    right: int = 0
+    agreeing: int = 0
+    lost: int = 0
+    gained: int = 0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            size=self.size + other.size,
+            right=self.right + other.right,
+            agreeing=self.agreeing + other.agreeing,
+            lost=self.lost + other.lost,
+            gained=self.gained + other.gained,
+        )
+
+    def at(self, k: int) -> ProjectedAccuracy:
+        """Return the shares and what is uncertain about them."""
+        return ProjectedAccuracy(
+            k=k,
+            accuracy=self.right / self.size,
+            interval=wilson_interval(self.right, self.size),
+            agreement=self.agreeing / self.size,
+            drop_interval=drop_interval(self.lost, self.gained, self.size),
+        )
+
+    def meets(self, target: float, teacher: "Tally") -> bool:
+        """Tell whether this is at least the target's part of the teacher's accuracy on the same images."""
+        return self.right >= target * teacher.right - 1e-9
+
+
+def tally(predicted: Tensor, unprojected: Tensor, labels: Tensor) -> Tally:
+    """Compare the predictions (N,) of one batch with the teacher's own (N,) and with the labels (N,)."""
+    right, before = predicted == labels, unprojected == labels
+    return Tally(
+        size=len(labels),
+        right=int(right.sum()),
+        agreeing=int((predicted == unprojected).sum()),
+        lost=int((before & ~right).sum()),
+        gained=int((right & ~before).sum()),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """A teacher, the images it answers, and the subspaces its layers are projected on.
+
+    Attributes:
+        model: in evaluation mode.
+        class_indices: the subtask's columns of its logits.
+        batches: called for a pass over normalised images (n, 3, H, W) and labels (n,), on the model's device.
+        subspaces: {(layer, method): all D directions}.
+    """
+
+    model: nn.Module
+    class_indices: Sequence[int]
+    batches: Callable[[], Iterator[Batch]]
+    subspaces: Mapping[tuple[str, str], Subspace]
+
+    def unprojected(self) -> Tally:
+        """Return the teacher's own tally."""
+        total = Tally()
+        for images, labels in self.batches():
+            predicted = self._answers(self.model(images))
+            total += tally(predicted, predicted, labels)
+        return total
+
+    def projected(
+        self, ranks: Ranks, progress: Callable[[int], None]
+    ) -> dict[tuple[str, str], dict[int, Tally]]:
+        """Return {(layer, method): {K: tally}}; gradients must be off.
+
+        The network up to a layer runs once a batch for all projections of that layer. `progress` is called with the number
+        of images that have gone through one more projection.
+        """
+        totals = {key: dict.fromkeys(each, Tally()) for key, each in ranks.items()}
+        for images, labels in self.batches():
+            for layer in dict.fromkeys(layer for layer, _ in ranks):
+                midway = run_midway(self.model, layer, images)
+                unprojected = self._answers(midway.logits)
+                for method, k in [(m, k) for (of, m), each in ranks.items() if of == layer for k in each]:
+                    subspace = self.subspaces[layer, method]
+                    predicted = unprojected
+                    if k < len(subspace.mean):  # all D directions are the identity, and rounding would not be
+                        output = project(midway.output, subspace, k, self.model, layer)
+                        predicted = self._answers(midway.resume(output))
+                    totals[layer, method][k] += tally(predicted, unprojected, labels)
+                    progress(len(labels))
+        return totals
+
+    def _answers(self, logits: Tensor) -> Tensor:
+        return restrict_logits(logits, self.class_indices).argmax(dim=1)

@@ -1,0 +1,260 @@
+"""The inspection: spectra, the teacher's accuracy on its leading directions, and the student that follows."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from edgedistill.data.loader import open_loader
+from edgedistill.data.splits import SubtaskImages
+from edgedistill.inspection.accuracy import Batch, Examination, Tally
+from edgedistill.inspection.config import WITHOUT_SPECTRUM, InspectConfig
+from edgedistill.inspection.records import Inspection, LayerInspection, StudentFactor, Suggestion
+from edgedistill.inspection.sampling import sample_images
+from edgedistill.inspection.suggesting import (
+    doubling_ranks,
+    effective_rank,
+    next_rank,
+    plain_student,
+    student_factor,
+    suggested_width,
+)
+from edgedistill.layers import LayerPair, Shape, map_shapes, pair_layers, resolve_layer
+from edgedistill.modes import evaluating
+from edgedistill.moments import Moments
+from edgedistill.student import build_student
+from edgedistill.subspace import gather_moments, subspace_from
+from edgedistill.subtask import Subtask
+from edgedistill.teacher import Teacher
+from edgedistill_deploy.errors import UsageError
+from edgedistill_deploy.images import ImageSet
+from edgedistill_deploy.paired import wilson_interval
+
+Progress = Callable[[int, int, str], None]
+Tallies = dict[tuple[str, str], dict[int, Tally]]
+
+
+def inspect_subspaces(
+    teacher: Teacher,
+    subtask: Subtask,
+    images: SubtaskImages,
+    config: InspectConfig | None = None,
+    *,
+    student: str = "",
+    student_width: float = 1.0,
+    progress: Progress | None = None,
+) -> Inspection:
+    """Find the subspaces of a teacher's layers and how many directions its answers need (Chormai et al. 2026).
+
+    Each layer alone is projected on its K leading directions, at its own resolution and at every position, and the rest
+    of the teacher answers the validation images. Subspaces come from training images; test images are not looked at.
+
+    Args:
+        teacher: left as it was found.
+        subtask: the classes that are kept; `images` carry labels in its order.
+        images: training and validation images.
+        config: settings.
+        student: a name as `build_student` takes it; its pairs decide which layers are inspected, unless `config.layers`
+            names them.
+        student_width: its factor.
+        progress: called with (images done, images known of, what is being done).
+
+    Raises:
+        UsageError: an unknown layer, a K above every layer's width, a student that cannot be built, a device that is not there.
+        EdgeDistillError: a layer has no subspace; it is named.
+    """
+    config = config or InspectConfig()
+    size = teacher.preprocess.size
+    device = _device(config.compute)
+    built = build_student(student, len(subtask), width=student_width, image_size=size) if student else None
+    with _moved(teacher.model, device), evaluating(teacher.model), torch.no_grad():
+        pairs = _pairs(teacher.model, built, size, config.layers)
+        layers = config.layers or tuple(pair.teacher for pair in pairs)
+        shapes = map_shapes(teacher.model, layers, size)
+        _check_ranks(config.ks, shapes)
+        work = _Work(teacher=teacher, subtask=subtask, config=config, device=device, progress=progress)
+        training = sample_images(images.train, config.training_images, config.seed)
+        validation = sample_images(images.validation, config.images, config.seed)
+        moments = work.moments(training, layers)
+        own, tallies = work.tallies(validation, moments)
+    found = tuple(
+        _layer_inspection(layer, shapes[layer], moments[layer], own, tallies, config) for layer in shapes
+    )
+    widths = {each.layer: each.suggested_width[config.methods[0]] for each in found}
+    given = student_factor(student, built, pairs, widths, len(subtask), size) if built is not None else None
+    return Inspection(
+        teacher=teacher.name,
+        subtask=subtask.name,
+        class_names=subtask.class_names,
+        seed=config.seed,
+        training_count=len(training),
+        validation_count=own.size,
+        teacher_accuracy=own.right / own.size,
+        teacher_interval=wilson_interval(own.right, own.size),
+        target=config.target,
+        layers=found,
+        suggestion=_suggestion(config.methods[0], tuple(widths.values()), given),
+    )
+
+
+def _device(compute: str) -> torch.device:
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    present = [name for name, there in available.items() if there]
+    if compute != "auto" and compute not in present:
+        raise UsageError(
+            f"compute = {compute!r} is not available on this machine; it has: {', '.join(present)}."
+        )
+    return torch.device(present[0] if compute == "auto" else compute)
+
+
+@contextlib.contextmanager
+def _moved(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Have a model on a device inside the block, then where it was."""
+    before = next(model.parameters()).device
+    model.to(device)
+    try:
+        yield
+    finally:
+        model.to(before)
+
+
+def _pairs(
+    teacher: nn.Module, student: nn.Module | None, size: tuple[int, int], layers: Sequence[str]
+) -> tuple[LayerPair, ...]:
+    """Pair with the student; without one, a teacher's own layers are those that any student of its shape would meet."""
+    for layer in layers:
+        resolve_layer(teacher, layer)
+    if student is None:
+        return () if layers else pair_layers(teacher, teacher, size)
+    return tuple(pair for pair in pair_layers(teacher, student, size) if not layers or pair.teacher in layers)
+
+
+def _check_ranks(ks: Sequence[int], shapes: Mapping[str, Shape]) -> None:
+    widest = max(shape[0] for shape in shapes.values())
+    if ks and max(ks) > widest:
+        widths = ", ".join(f"{name} {shape[0]}" for name, shape in shapes.items())
+        raise UsageError(
+            f"k = {max(ks)} is more directions than any inspected layer has ({widths}); give at most {widest}."
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """What all passes over images share."""
+
+    teacher: Teacher
+    subtask: Subtask
+    config: InspectConfig
+    device: torch.device
+    progress: Progress | None
+
+    def moments(self, images: ImageSet, layers: Sequence[str]) -> dict[str, Moments]:
+        """Pass once over training images."""
+        return gather_moments(
+            self.teacher.model,
+            self.subtask.class_indices,
+            (pixels for pixels, _ in self._batches(self._loaded(images))),
+            layers,
+            positions=self.config.positions or None,
+            seed=self.config.seed,
+            progress=lambda done: self._report(done, len(images), "subspaces"),
+        )
+
+    def tallies(self, images: ImageSet, moments: Mapping[str, Moments]) -> tuple[Tally, Tallies]:
+        """Measure the teacher itself, then every layer and method at the ranks asked for, or at those that decide."""
+        config = self.config
+        loaded = list(self._loaded(images))  # small integers, and read once instead of once a round
+        subspaces = {
+            (layer, method): subspace_from(each, len(each.mean), layer=layer, method=method, seed=config.seed)
+            for layer, each in moments.items()
+            for method in config.methods
+        }
+        examination = Examination(
+            model=self.teacher.model,
+            class_indices=self.subtask.class_indices,
+            batches=lambda: self._batches(loaded),
+            subspaces=subspaces,
+        )
+        own = examination.unprojected()
+        tallies: Tallies = {key: {} for key in subspaces}
+        due = {key: _ranks(config.ks, len(subspace.mean)) for key, subspace in subspaces.items()}
+        while due:
+            for key, each in examination.projected(due, self._counter(due, len(images))).items():
+                tallies[key] |= each
+            due = {} if config.ks else _undecided(tallies, own, config.target)
+        return own, tallies
+
+    def _loaded(self, images: ImageSet) -> Iterator[Batch]:
+        loader = open_loader(
+            images, self.teacher.preprocess, self.config.batch_size, workers=self.config.workers
+        )
+        yield from ((batch[0], batch[1]) for batch in loader)
+
+    def _batches(self, loaded: Iterator[Batch] | Sequence[Batch]) -> Iterator[Batch]:
+        normalise = self.teacher.normalise().to(self.device)
+        for pixels, labels in loaded:
+            yield normalise(pixels.to(self.device)), labels.to(self.device)
+
+    def _counter(
+        self, due: Mapping[tuple[str, str], Sequence[int]], image_count: int
+    ) -> Callable[[int], None]:
+        total = image_count * sum(map(len, due.values()))
+        done = 0
+
+        def count(images: int) -> None:
+            nonlocal done
+            done += images
+            self._report(done, total, "accuracy at K")
+
+        return count
+
+    def _report(self, done: int, total: int, what: str) -> None:
+        if self.progress is not None:
+            self.progress(done, total, what)
+
+
+def _ranks(ks: Sequence[int], width: int) -> tuple[int, ...]:
+    return tuple(sorted({min(k, width) for k in ks})) or doubling_ranks(width)
+
+
+def _undecided(tallies: Tallies, own: Tally, target: float) -> dict[tuple[str, str], tuple[int, ...]]:
+    """Return the ranks that narrow down the suggested widths further."""
+    found = {key: next_rank(_met(each, own, target)) for key, each in tallies.items()}
+    return {key: (k,) for key, k in found.items() if k is not None}
+
+
+def _met(tallies: Mapping[int, Tally], own: Tally, target: float) -> dict[int, bool]:
+    return {k: each.meets(target, own) for k, each in tallies.items()}
+
+
+def _layer_inspection(
+    layer: str, shape: Shape, moments: Moments, own: Tally, tallies: Tallies, config: InspectConfig
+) -> LayerInspection:
+    at = {method: tallies[layer, method] for method in config.methods}
+    spectra = {
+        method: _spectrum(moments, layer, method)
+        for method in config.methods
+        if method not in WITHOUT_SPECTRUM
+    }
+    return LayerInspection(
+        layer=layer,
+        width=shape[0],
+        map_size=shape[1:],
+        effective_rank=effective_rank(_spectrum(moments, layer, "pca")),
+        eigenvalues=spectra,
+        accuracy_at_k={method: tuple(each[k].at(k) for k in sorted(each)) for method, each in at.items()},
+        suggested_width={
+            method: suggested_width(_met(each, own, config.target)) for method, each in at.items()
+        },
+    )
+
+
+def _spectrum(moments: Moments, layer: str, method: str) -> tuple[float, ...]:
+    eigenvalues: Tensor = subspace_from(moments, 1, layer=layer, method=method).eigenvalues
+    return tuple(eigenvalues.tolist())
+
+
+def _suggestion(method: str, widths: tuple[int | None, ...], given: StudentFactor | None) -> Suggestion:
+    return Suggestion(method=method, widths=widths, student=plain_student(widths), given=given)

@@ -1,0 +1,28 @@
+"""A part of a set of images that stands for the whole."""
+
+import hashlib
+
+import numpy as np
+
+from edgedistill_deploy.images import ImageSet
+
+
+def sample_images(images: ImageSet, count: int, seed: int) -> ImageSet:
+    """Return at most `count` images with the classes in proportion.
+
+    Which ones hangs on the seed and their content, not on their order or file names.
+    """
+    if len(images) <= count:
+        return images
+    place: dict[int, tuple[float, str]] = {}
+    for label in np.unique(images.labels):
+        members = np.flatnonzero(images.labels == label).tolist()
+        drawn = sorted((_draw(images.digest(index), seed), index) for index in members)
+        # The first members of every class have low places, so a cut at any place takes the same part of each.
+        for rank, (key, index) in enumerate(drawn):
+            place[index] = ((rank + 0.5) / len(members), key)
+    return images.select(sorted(sorted(place, key=place.__getitem__)[:count]))
+
+
+def _draw(digest: str, seed: int) -> str:
+    return hashlib.sha256(f"inspect|{seed}|{digest}".encode()).hexdigest()

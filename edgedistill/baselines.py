@@ -1,7 +1,7 @@
-"""Layer losses of other methods, with the shape of `SubspaceLoss`: loss(student_map, teacher_map) -> scalar.
+"""Layer losses of other methods, in the halves of `LayerLoss`.
 
 All are made from (student_width, teacher_width), take maps (N, K, H', W') and (N, D, H, W), average the larger map down to
-the smaller, and leave the teacher without a gradient.
+the smaller where they compare positions, and leave the teacher without a gradient.
 """
 
 import math
@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgedistill.losses import LearnedRotation, pool_to_smaller
+from edgedistill.losses import LayerLoss, LearnedRotation, pool_to, smaller_size
 
 VARIANCE_START = 5.0
 SMALLEST_VARIANCE = 1e-5
 
 
-class AttentionTransferLoss(nn.Module):
+class AttentionTransferLoss(LayerLoss):
     """Distance of attention maps: channels' mean square at each position, normalised per image (Zagoruyko & Komodakis 2017).
 
     Mean over images and positions of the squared difference; 0 where maps have a single position.
@@ -26,17 +26,22 @@ class AttentionTransferLoss(nn.Module):
     def __init__(self, student_width: int, teacher_width: int) -> None:
         super().__init__()
 
-    def forward(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:
+    @torch.no_grad()
+    def target(self, teacher_map: Tensor, student_size: tuple[int, int]) -> Tensor:
+        """Return the teacher's attention map (N, h, w)."""
+        return _attention(pool_to(teacher_map, smaller_size(teacher_map.shape[2:], student_size)))
+
+    def compare(self, student_map: Tensor, target: Tensor) -> Tensor:
         """Return the loss as a scalar."""
-        student, teacher = pool_to_smaller(student_map, teacher_map.detach())
-        return F.mse_loss(_attention(student), _attention(teacher))
+        return F.mse_loss(_attention(pool_to(student_map, target.shape[1:])), target)
 
 
 def _attention(values: Tensor) -> Tensor:
-    return F.normalize(values.square().mean(1).flatten(1), dim=1)
+    squares = values.square().mean(1)
+    return F.normalize(squares.flatten(1), dim=1).view_as(squares)
 
 
-class FitNetLoss(nn.Module):
+class FitNetLoss(LayerLoss):
     """Squared error of the teacher's features regressed from the student's by a 1x1 convolution (Romero et al. 2015).
 
     Summed over channels, mean over images and positions.
@@ -46,14 +51,18 @@ class FitNetLoss(nn.Module):
         super().__init__()
         self.regressor = nn.Conv2d(student_width, teacher_width, 1)
 
-    def forward(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:
+    @torch.no_grad()
+    def target(self, teacher_map: Tensor, student_size: tuple[int, int]) -> Tensor:
+        """Return the teacher's features (N, D, h, w)."""
+        return pool_to(teacher_map, smaller_size(teacher_map.shape[2:], student_size))
+
+    def compare(self, student_map: Tensor, target: Tensor) -> Tensor:
         """Return the loss as a scalar."""
-        student, teacher = pool_to_smaller(student_map, teacher_map.detach())
-        error: Tensor = self.regressor(student) - teacher
+        error: Tensor = self.regressor(pool_to(student_map, target.shape[2:])) - target
         return error.square().sum(1).mean()
 
 
-class VIDLoss(nn.Module):
+class VIDLoss(LayerLoss):
     """Negative log-likelihood of the teacher's features under a Gaussian around a regression from the student's (Ahn et al. 2019).
 
     Three 1x1 convolutions with ReLU between give the mean; the variance is learned per channel and starts at 5. The constant
@@ -73,37 +82,50 @@ class VIDLoss(nn.Module):
         start = math.log(math.expm1(VARIANCE_START - SMALLEST_VARIANCE))
         self.log_scale = nn.Parameter(torch.full((teacher_width,), start))
 
-    def forward(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:
+    @torch.no_grad()
+    def target(self, teacher_map: Tensor, student_size: tuple[int, int]) -> Tensor:
+        """Return the teacher's features (N, D, h, w)."""
+        return pool_to(teacher_map, smaller_size(teacher_map.shape[2:], student_size))
+
+    def compare(self, student_map: Tensor, target: Tensor) -> Tensor:
         """Return the loss as a scalar."""
-        student, teacher = pool_to_smaller(student_map, teacher_map.detach())
         variance = (F.softplus(self.log_scale) + SMALLEST_VARIANCE).view(1, -1, 1, 1)
-        error: Tensor = self.regressor(student) - teacher
+        error: Tensor = self.regressor(pool_to(student_map, target.shape[2:])) - target
         return 0.5 * (error.square() / variance + variance.log()).mean()
 
 
-class VkDLoss(nn.Module):
+class VkDLoss(LayerLoss):
     """Smooth L1 between the orthogonally projected student and the layer-normalised teacher, both averaged over space (Miles et al. 2024)."""
 
     def __init__(self, student_width: int, teacher_width: int) -> None:
         super().__init__()
         self.projection = LearnedRotation(student_width, teacher_width)
 
-    def forward(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:
+    @torch.no_grad()
+    def target(self, teacher_map: Tensor, student_size: tuple[int, int]) -> Tensor:
+        """Return the layer-normalised means over space (N, D)."""
+        teacher = teacher_map.mean((2, 3))
+        return F.layer_norm(teacher, teacher.shape[1:])
+
+    def compare(self, student_map: Tensor, target: Tensor) -> Tensor:
         """Return the loss as a scalar."""
-        teacher = teacher_map.detach().mean((2, 3))
-        target = F.layer_norm(teacher, teacher.shape[1:])
         return F.smooth_l1_loss(self.projection(student_map.mean((2, 3)), target), target)
 
 
-class SimilarityPreservingLoss(nn.Module):
+class SimilarityPreservingLoss(LayerLoss):
     """Mean squared difference of the batch's Gram matrices, rows normalised (Tung & Mori 2019)."""
 
     def __init__(self, student_width: int, teacher_width: int) -> None:
         super().__init__()
 
-    def forward(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:
+    @torch.no_grad()
+    def target(self, teacher_map: Tensor, student_size: tuple[int, int]) -> Tensor:
+        """Return the whole map (N, D, H, W): which images share a batch is not known yet."""
+        return teacher_map
+
+    def compare(self, student_map: Tensor, target: Tensor) -> Tensor:
         """Return the loss as a scalar."""
-        return F.mse_loss(_similarity(student_map), _similarity(teacher_map.detach()))
+        return F.mse_loss(_similarity(student_map), _similarity(target))
 
 
 def _similarity(values: Tensor) -> Tensor:
@@ -111,7 +133,7 @@ def _similarity(values: Tensor) -> Tensor:
     return F.normalize(rows @ rows.T, dim=1)
 
 
-BASELINES: dict[str, Callable[[int, int], nn.Module]] = {
+BASELINES: dict[str, Callable[[int, int], LayerLoss]] = {
     "attention-transfer": AttentionTransferLoss,
     "fitnet": FitNetLoss,
     "vid": VIDLoss,

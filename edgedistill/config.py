@@ -14,6 +14,7 @@ ALIGNMENTS = ("learned", "procrustes")
 SUBSPACE_METHODS = ("prca", "prca_indefinite", "pca", "gradient", "random", "identity")
 AUGMENTATION_NAMES = ("none", "crop", "crop-flip", "resized-crop", "resized-crop-flip")
 COMPUTES = ("auto", "cpu", "cuda", "mps")
+LAMBDA_SCHEDULES = ("constant", "rise", "fall")
 LAYER_LOSSES = ("subspace", "attention-transfer", "fitnet", "vid", "vkd", "similarity")
 MIXED_PRECISIONS = ("no", "bf16", "fp16")
 TUNED = "auto"
@@ -56,7 +57,8 @@ class DistillConfig:
         gradient_clip: largest norm of the gradient; 0 leaves it alone.
         lambda_kd, lambda_layer, lambda_task: weights of the subtask-logit, layer and label terms. `lambda_layer = "auto"`
             chooses among the powers of ten from 0.001 to 1000 by short runs, judged on validation images.
-        lambda_warmup: the layer term's weight rises from 0 over the first so many epochs.
+        lambda_schedule: the layer term's weight over the run: `constant`; `rise`, from 0 over the first fifth of the steps;
+            `fall`, to 0 at the last step along half a cosine.
         temperature: T of the logit term.
         layer_loss: what is matched at the layers: subspace (SubDistill), or a rival: attention-transfer, fitnet, vid, vkd,
             similarity.
@@ -88,7 +90,7 @@ class DistillConfig:
     lambda_kd: float = 1.0
     lambda_layer: float | Literal["auto"] = 1.0
     lambda_task: float = 0.0
-    lambda_warmup: int = 0
+    lambda_schedule: str = "constant"
     temperature: float = 4.0
     layer_loss: str = "subspace"
     method: str = "prca"
@@ -110,7 +112,7 @@ class DistillConfig:
     def __post_init__(self) -> None:
         for key in ("epochs", "batch_size"):
             check_at_least(key, getattr(self, key), 1)
-        for key in ("positions", "seed", "workers", "lambda_warmup", "early_stopping"):
+        for key in ("positions", "seed", "workers", "early_stopping"):
             check_at_least(key, getattr(self, key), 0)
         for key in ("learning_rate", "temperature"):
             check_above_zero(key, getattr(self, key))
@@ -122,6 +124,7 @@ class DistillConfig:
                 f"ema must be a number from 0 to below 1, such as 0.999, and {self.ema} was given."
             )
         cached_views(self.teacher_cache)
+        check_choice("lambda_schedule", self.lambda_schedule, LAMBDA_SCHEDULES)
         check_choice("layer_loss", self.layer_loss, LAYER_LOSSES)
         check_choice("mixed_precision", self.mixed_precision, MIXED_PRECISIONS)
         check_choice("schedule", self.schedule, SCHEDULES)

@@ -1,11 +1,14 @@
 """Losses between a student and its teacher: in the relevant subspace of a layer, and between logits."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import orthogonal
 
 from edgedistill.config import ALIGNMENTS, NORMALISATIONS, check_choice
+from edgedistill.processes import mean_over_processes
 from edgedistill.subspace import Subspace
 from edgedistill_deploy.errors import UsageError
 
@@ -14,7 +17,32 @@ EPSILON = 1e-5
 REFRESH_STEPS = 8
 
 
-class SubspaceLoss(nn.Module):
+class LayerLoss(nn.Module):
+    """How far a student's map is from a teacher's, in two halves, because the teacher's can be kept for many epochs.
+
+    `target` is all that the loss needs of a teacher's map; `compare` sets the student's map against it. `forward` does both.
+    """
+
+    def target(self, teacher_map: Tensor, student_size: tuple[int, int]) -> Tensor:
+        """Return what the student's map (N, K, H', W'), of size (H', W'), is compared with: images first, without gradient.
+
+        Args:
+            teacher_map: (N, D, H, W).
+            student_size: (H', W').
+        """
+        raise NotImplementedError
+
+    def compare(self, student_map: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of a student's map (N, K, H', W') against `target` as a scalar."""
+        raise NotImplementedError
+
+    def forward(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:
+        """Return the loss of student (N, K, H', W') against teacher (N, D, H, W) as a scalar."""
+        height, width = student_map.shape[2:]
+        return self.compare(student_map, self.target(teacher_map.detach(), (height, width)))
+
+
+class SubspaceLoss(LayerLoss):
     """Squared distance of the rotated student to the teacher inside a subspace (Chormai et al. 2026, section 4).
 
     The teacher's side is t = U^T (a - mu). The student's is r = R h', with h' the student's features less their mean per
@@ -64,24 +92,29 @@ class SubspaceLoss(nn.Module):
         rotations = {"learned": LearnedRotation, "procrustes": ProcrustesRotation}
         self.rotation = rotations[alignment](student_width, rank)
 
-    def forward(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:
-        """Return the loss of student (N, K, H', W') against teacher (N, D, H, W) as a scalar."""
-        student_map, teacher_map = pool_to_smaller(student_map, teacher_map)
-        with torch.no_grad():
-            target = positions_of(teacher_map - self.mean) @ self.basis
-        student = self.rotation(self._normalised(positions_of(student_map)), target)
-        distance: Tensor = (student - target).square().sum(1).mean()
+    @torch.no_grad()
+    def target(self, teacher_map: Tensor, student_size: tuple[int, int]) -> Tensor:
+        """Return t at every position of the smaller map: (N, H'', W'', rank)."""
+        pooled = pool_to(teacher_map, smaller_size(teacher_map.shape[2:], student_size))
+        return (pooled - self.mean).permute(0, 2, 3, 1) @ self.basis
+
+    def compare(self, student_map: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of a student's map (N, K, H', W') against t as a scalar."""
+        student = positions_of(pool_to(student_map, target.shape[1:3]))
+        target = target.flatten(0, 2)
+        rotated = self.rotation(self._normalised(student), target)
+        distance: Tensor = (rotated - target).square().sum(1).mean()
         return distance / self.scale
 
     def _normalised(self, student: Tensor) -> Tensor:
         if not self.training:
             return student - self.running_mean
-        mean = student.mean(0)
+        mean = mean_over_processes(student.mean(0))
         with torch.no_grad():
             self.running_mean.lerp_(mean, MOMENTUM)
         centred = student - mean
         if self._standardize:
-            return centred * torch.rsqrt(centred.square().mean(0) + EPSILON)
+            return centred * torch.rsqrt(mean_over_processes(centred.square().mean(0)) + EPSILON)
         return centred
 
 
@@ -124,7 +157,7 @@ class ProcrustesRotation(nn.Module):
 
     @torch.no_grad()
     def _observe(self, student: Tensor, target: Tensor) -> None:
-        self.cross_covariance.lerp_(target.T @ student / len(student), MOMENTUM)
+        self.cross_covariance.lerp_(mean_over_processes(target.T @ student / len(student)), MOMENTUM)
         if self.step % REFRESH_STEPS == 0:
             left, _, right = torch.linalg.svd(self.cross_covariance, full_matrices=False)
             # A new tensor: the old one is still needed by graphs that have not run backward.
@@ -132,13 +165,16 @@ class ProcrustesRotation(nn.Module):
         self.step += 1
 
 
-def pool_to_smaller(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """Average maps (N, *, H, W) of different sizes down to the smaller height and the smaller width."""
-    size = (min(left.shape[2], right.shape[2]), min(left.shape[3], right.shape[3]))
-    first, second = (
-        each if each.shape[2:] == size else F.adaptive_avg_pool2d(each, size) for each in (left, right)
-    )
-    return first, second
+def smaller_size(left: Sequence[int], right: Sequence[int]) -> tuple[int, int]:
+    """Return the smaller height and the smaller width of two (H, W)."""
+    return min(left[0], right[0]), min(left[1], right[1])
+
+
+def pool_to(values: Tensor, size: Sequence[int]) -> Tensor:
+    """Average a map (N, D, H, W) down to `size` (h, w)."""
+    if tuple(values.shape[2:]) == tuple(size):
+        return values
+    return F.adaptive_avg_pool2d(values, (size[0], size[1]))
 
 
 def positions_of(values: Tensor) -> Tensor:

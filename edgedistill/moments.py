@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from edgedistill.processes import gathered
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moments:
@@ -34,6 +36,9 @@ class MomentAccumulator:
     """
 
     def __init__(self, width: int, device: torch.device | str = "cpu") -> None:
+        self._clear(width, device)
+
+    def _clear(self, width: int, device: torch.device | str) -> None:
         zeros = torch.zeros(width, dtype=torch.float64, device=device)
         square = torch.zeros(width, width, dtype=torch.float64, device=device)
         self.count = 0
@@ -63,6 +68,22 @@ class MomentAccumulator:
             other._context_scatter.to(self._mean),
             other._cross_scatter.to(self._mean),
         )
+
+    def merge_processes(self) -> None:
+        """Add what the same accumulator of every other training process has gathered, in the processes' order."""
+        parts = gathered(self._vector())
+        if len(parts) == 1:
+            return
+        width = len(self._mean)
+        self._clear(width, self._mean.device)
+        for part in parts:
+            scatters = part[1 + 2 * width :].view(3, width, width)
+            self._add(int(part[0]), part[1 : 1 + width], part[1 + width : 1 + 2 * width], *scatters)
+
+    def _vector(self) -> Tensor:
+        count = torch.tensor([float(self.count)]).to(self._mean)
+        scatters = (self._activation_scatter, self._context_scatter, self._cross_scatter)
+        return torch.cat([count, self._mean, self._context_mean, *(each.flatten() for each in scatters)])
 
     def _add(
         self,

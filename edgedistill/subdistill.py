@@ -1,27 +1,43 @@
 """SubDistill: a student learns to agree with its teacher on a subtask."""
 
+import contextlib
+import copy
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration
 from torch import Tensor, nn
 
 from edgedistill.checkpoint import read_checkpoint
-from edgedistill.config import DistillConfig
-from edgedistill.data.loader import open_loader
+from edgedistill.config import TUNED, DistillConfig
+from edgedistill.data.loader import Augmentation, open_loader
 from edgedistill.data.splits import SubtaskImages
-from edgedistill.layers import LayerPair, map_shapes, pair_layers
+from edgedistill.layers import LayerPair, capture, map_shapes, pair_layers
 from edgedistill.modes import evaluating
-from edgedistill.objective import Objective
+from edgedistill.objective import Objective, PairedShapes
 from edgedistill.subspace import Subspace, find_subspaces, load_subspaces, save_subspaces
 from edgedistill.subtask import Subtask
 from edgedistill.teacher import Teacher
-from edgedistill.training import EpochRecord, ProgressCallback, Run, TrainingProgress, ignore, train
+from edgedistill.teacher_guidance import TeacherGuidance, with_cache
+from edgedistill.training import (
+    EpochRecord,
+    Outcome,
+    ProgressCallback,
+    Run,
+    TrainingProgress,
+    averaged,
+    ignore,
+    memory_format,
+    train,
+)
+from edgedistill.tuning import LambdaChoice, choose_lambda
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images import ImageSet
 
@@ -38,6 +54,7 @@ class DistillResult:
     best_epoch: int
     validation_accuracy: float
     teacher_validation_accuracy: float
+    lambda_choice: LambdaChoice | None = None
 
 
 def distill(
@@ -49,6 +66,7 @@ def distill(
     *,
     pairs: Sequence[LayerPair] | None = None,
     folder: Path | None = None,
+    cache: Path | None = None,
     progress: ProgressCallback | None = None,
 ) -> DistillResult:
     """Train `student` with SubDistill (Chormai et al. 2026; `docs/method.md`).
@@ -64,56 +82,213 @@ def distill(
         pairs: layers to match; found automatically when not given.
         folder: where `subspaces.safetensors`, `metrics.jsonl` and the checkpoint go; a run that finds its own checkpoint
             there goes on after the last finished epoch and ends with the same weights as one that was never stopped.
+        cache: where the teacher's answers are kept when `teacher_cache` is on; in `folder` unless given. Runs that differ in
+            nothing the teacher's answers hang on may share it.
         progress: called several times an epoch.
 
     Raises:
         EdgeDistillError: the loss is no longer finite (the message names the term), or the checkpoint is another run's.
     """
     config = config or DistillConfig()
-    accelerator = _open_accelerator(config.compute)
-    model = teacher.model.to(accelerator.device)
-    student.to(accelerator.device)
-    normalise = teacher.normalise().to(accelerator.device)
-    size = teacher.preprocess.size
-    pairs = tuple(pairs) if pairs is not None else pair_layers(model, student, size)
-    fingerprint = _fingerprint(config, pairs, student, images, teacher)
-    saved = read_checkpoint(folder / "checkpoint" / "state.pt", fingerprint) if folder else None
-    subspaces = _subspaces(
-        teacher, student, subtask, images.train, pairs, config, accelerator, folder, saved, progress
-    )
-    widths = {name: shape[0] for name, shape in map_shapes(student, [p.student for p in pairs], size).items()}
-    objective = Objective(student, pairs, subspaces, widths, config).to(accelerator.device)
-    run = Run(
-        accelerator=accelerator,
-        teacher=teacher,
-        class_indices=list(subtask.class_indices),
-        normalise=normalise,
-        images=images,
-        config=config,
-        fingerprint=fingerprint,
-        folder=folder,
-        progress=progress or ignore,
-    )
-    with evaluating(model):
-        state = train(run, objective, saved)
+    accelerator = _open_accelerator(config)
+    with _on_device(teacher.model, student, config, accelerator):
+        task = _task(teacher, student, subtask, images, config, pairs, accelerator, folder, cache, progress)
+        choice = _tuned(task, student) if config.lambda_layer == TUNED else None
+        if choice is not None:
+            task = replace(task, config=replace(config, lambda_layer=choice.lambda_layer))
+        state = _train(task, student, task.saved)
     return DistillResult(
         student=student.cpu().eval(),
         subtask=subtask,
-        pairs=pairs,
-        subspaces=subspaces,
+        pairs=task.pairs,
+        subspaces=task.subspaces,
         history=state.history,
         best_epoch=state.best_epoch,
         validation_accuracy=state.best_accuracy,
         teacher_validation_accuracy=state.teacher_accuracy,
+        lambda_choice=choice,
     )
 
 
-def _open_accelerator(compute: str) -> Accelerator:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    """Everything that a training run needs besides a student; tuning makes several runs of one task."""
+
+    teacher: Teacher
+    subtask: Subtask
+    images: SubtaskImages
+    config: DistillConfig
+    accelerator: Accelerator
+    pairs: tuple[LayerPair, ...]
+    shapes: PairedShapes
+    subspaces: Mapping[str, Subspace]
+    fingerprint: str
+    folder: Path | None
+    cache: Path | None
+    saved: Mapping[str, Any] | None
+    progress: ProgressCallback
+
+
+def _task(
+    teacher: Teacher,
+    student: nn.Module,
+    subtask: Subtask,
+    images: SubtaskImages,
+    config: DistillConfig,
+    pairs: Sequence[LayerPair] | None,
+    accelerator: Accelerator,
+    folder: Path | None,
+    cache: Path | None,
+    progress: ProgressCallback | None,
+) -> _Task:
+    size = teacher.preprocess.size
+    chosen = tuple(pairs) if pairs is not None else pair_layers(teacher.model, student, size)
+    # Without a weight the layers cost time and change nothing, so they are not tapped at all.
+    chosen = chosen if config.lambda_layer else ()
+    shapes = PairedShapes(
+        teacher=map_shapes(teacher.model, [pair.teacher for pair in chosen], size),
+        student=map_shapes(student, [pair.student for pair in chosen], size),
+    )
+    fingerprint = _fingerprint(config, chosen, student, images, teacher)
+    saved = read_checkpoint(folder / "checkpoint" / "state.pt", fingerprint) if folder else None
+    task = _Task(
+        teacher=teacher,
+        subtask=subtask,
+        images=images,
+        config=config,
+        accelerator=accelerator,
+        pairs=chosen,
+        shapes=shapes,
+        subspaces={},
+        fingerprint=fingerprint,
+        folder=folder,
+        cache=cache or (folder / "teacher-cache" if folder else None),
+        saved=saved,
+        progress=progress or ignore,
+    )
+    return replace(task, subspaces=_subspaces(task) if config.layer_loss == "subspace" else {})
+
+
+def _tuned(task: _Task, student: nn.Module) -> LambdaChoice:
+    """Choose lambda_layer by short runs of copies of the student."""
+
+    def run(config: DistillConfig, progress: ProgressCallback) -> Outcome:
+        return _train(
+            replace(task, config=config, folder=None, progress=progress), copy.deepcopy(student), None
+        )
+
+    return choose_lambda(
+        run, task.config, folder=task.folder, fingerprint=task.fingerprint, progress=task.progress
+    )
+
+
+def _train(task: _Task, student: nn.Module, saved: Mapping[str, Any] | None) -> Outcome:
+    config = task.config
+    device = task.accelerator.device
+    average = averaged(student, config.ema)
+    layers = [pair.student for pair in task.pairs]
+    with capture(student, layers) as outputs, evaluating(task.teacher.model), _cache_folder(task) as cache:
+        if config.compile_student:
+            # The hooks of `capture` stand before compilation, which would not see later ones.
+            student.compile()
+        objective = Objective(student, task.pairs, task.shapes, task.subspaces, config, outputs).to(device)
+        guidance = TeacherGuidance(
+            teacher=task.teacher,
+            class_indices=task.subtask.class_indices,
+            layers=[pair.teacher for pair in task.pairs],
+            objective=objective,
+            normalise=task.teacher.normalise().to(device),
+            accelerator=task.accelerator,
+        )
+        guidance, augmentation = with_cache(
+            guidance,
+            task.images.train,
+            Augmentation(name=config.augment, seed=config.seed),
+            config,
+            folder=cache,
+            key=_cache_key(task),
+            views=saved["views"] if saved is not None else None,
+            progress=_reporting(task, "teacher-cache"),
+        )
+        run = Run(
+            accelerator=task.accelerator,
+            guidance=guidance,
+            images=task.images,
+            augmentation=augmentation,
+            config=config,
+            fingerprint=task.fingerprint,
+            folder=task.folder,
+            progress=task.progress,
+        )
+        return train(run, objective, average, saved)
+
+
+@contextlib.contextmanager
+def _cache_folder(task: _Task) -> Iterator[Path]:
+    """Yield where the teacher's answers go: the run's folder, or one that is gone afterwards."""
+    if task.cache is not None or task.config.teacher_cache == "off":
+        yield task.cache or Path()
+        return
+    with tempfile.TemporaryDirectory(prefix="edgedistill-") as temporary:
+        yield Path(temporary) / "teacher-cache"
+
+
+def _cache_key(task: _Task) -> dict[str, Any]:
+    """Describe all that the teacher's answers hang on, besides the views."""
+    subspaces = hashlib.sha256()
+    for name in sorted(task.subspaces):
+        subspace = task.subspaces[name]
+        subspaces.update(name.encode() + subspace.basis.numpy().tobytes() + subspace.mean.numpy().tobytes())
+    return {
+        "teacher": [task.teacher.name, task.teacher.weights_sha256, task.teacher.preprocess.digest],
+        "classes": list(task.subtask.class_indices),
+        "images": _content_key(task.images.train),
+        "layer loss": task.config.layer_loss,
+        "subspaces": subspaces.hexdigest(),
+        "layers": [[pair.teacher, *task.shapes.student[pair.student]] for pair in task.pairs],
+    }
+
+
+def _reporting(task: _Task, phase: str) -> Callable[[int, int], None]:
+    """Turn counts into progress of a phase before the first epoch."""
+
+    def report(done: int, total: int) -> None:
+        task.progress(
+            TrainingProgress(phase=phase, epoch=0, epochs=task.config.epochs, step=done, steps=total)
+        )
+
+    return report
+
+
+@contextlib.contextmanager
+def _on_device(
+    teacher: nn.Module, student: nn.Module, config: DistillConfig, accelerator: Accelerator
+) -> Iterator[None]:
+    """Bring both networks to where training runs; the teacher's memory layout is put back afterwards."""
+    wanted = memory_format(config)
+    student.to(accelerator.device, memory_format=wanted)  # type: ignore[call-overload]  # its stub knows no memory_format here
+    teacher.to(accelerator.device, memory_format=wanted)  # type: ignore[call-overload]
+    try:
+        yield
+    finally:
+        teacher.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+def _open_accelerator(config: DistillConfig) -> Accelerator:
+    compute = config.compute
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if compute != "auto" and not available[compute]:
         present = ", ".join(name for name, there in available.items() if there)
         raise UsageError(f"compute = {compute!r} is not available on this machine; it has: {present}.")
-    return Accelerator(cpu=compute == "cpu")
+    on_cuda = available["cuda"] and compute in ("auto", "cuda")
+    if config.mixed_precision == "fp16" and not on_cuda:
+        raise UsageError("mixed_precision = 'fp16' needs a CUDA GPU; on this machine take 'bf16' or 'no'.")
+    # The batch size is that of one step, however many processes share it.
+    return Accelerator(
+        cpu=compute == "cpu",
+        mixed_precision=config.mixed_precision,
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+    )
 
 
 def _fingerprint(
@@ -142,48 +317,37 @@ def _content_key(images: ImageSet) -> str:
     return digest.hexdigest()
 
 
-def _subspaces(
-    teacher: Teacher,
-    student: nn.Module,
-    subtask: Subtask,
-    images: ImageSet,
-    pairs: Sequence[LayerPair],
-    config: DistillConfig,
-    accelerator: Accelerator,
-    folder: Path | None,
-    saved: Mapping[str, Any] | None,
-    progress: ProgressCallback | None,
-) -> dict[str, Subspace]:
+def _subspaces(task: _Task) -> dict[str, Subspace]:
     """Find the subspaces of all teacher layers in one pass, or read those of the run that is resumed."""
-    path = folder / "subspaces.safetensors" if folder else None
-    if path is not None and saved is not None and path.is_file():
+    path = task.folder / "subspaces.safetensors" if task.folder else None
+    if path is not None and task.saved is not None and path.is_file():
         return load_subspaces(path)
-    size = teacher.preprocess.size
-    student_shapes = map_shapes(student, [pair.student for pair in pairs], size)
-    loader = open_loader(images, teacher.preprocess, config.batch_size, workers=config.workers)
-    normalise = teacher.normalise().to(accelerator.device)
-    steps = len(loader)
-
-    def batches() -> Iterator[Tensor]:
-        for step, (pixels, _) in enumerate(loader):
-            yield normalise(pixels.to(accelerator.device))
-            if progress is not None:
-                progress(
-                    TrainingProgress(
-                        phase="subspaces", epoch=0, epochs=config.epochs, step=step + 1, steps=steps
-                    )
-                )
-
+    config, teacher = task.config, task.teacher
+    shapes = {pair.teacher: task.shapes.student[pair.student] for pair in task.pairs}
     subspaces = find_subspaces(
         teacher.model,
-        subtask.class_indices,
-        batches(),
-        {pair.teacher: student_shapes[pair.student][0] for pair in pairs},
-        map_sizes={pair.teacher: student_shapes[pair.student][1:] for pair in pairs},
+        task.subtask.class_indices,
+        _own_share(task),
+        {name: shape[0] for name, shape in shapes.items()},
+        map_sizes={name: shape[1:] for name, shape in shapes.items()},
         method=config.method,
         positions=config.positions or None,
         seed=config.seed,
     )
-    if path is not None:
+    if path is not None and task.accelerator.is_main_process:
         save_subspaces(path, subspaces)
     return subspaces
+
+
+def _own_share(task: _Task) -> Iterator[Tensor]:
+    """Yield this process's share of the training images, in batches of normalised images (n, 3, H, W)."""
+    accelerator, images = task.accelerator, task.images.train
+    # A plain division, because a sampler that evens the shares out would count some images twice.
+    share = images.select(range(accelerator.process_index, len(images), accelerator.num_processes))
+    loader = open_loader(share, task.teacher.preprocess, task.config.batch_size, workers=task.config.workers)
+    normalise = task.teacher.normalise().to(accelerator.device)
+    report = _reporting(task, "subspaces")
+    for step, (pixels, _, _) in enumerate(loader):
+        images_of_batch = normalise(pixels.to(accelerator.device))
+        yield images_of_batch.contiguous(memory_format=memory_format(task.config))
+        report(step + 1, len(loader))

@@ -126,7 +126,8 @@ def gather_moments(
 ) -> dict[str, Moments]:
     """Gather the moments of several layers in one pass; `subspace_from` makes any method's subspace of them.
 
-    Arguments, pooling and drawn positions are those of `find_subspaces`.
+    Arguments, pooling and drawn positions are those of `find_subspaces`. Where several processes train together, each gives
+    its share of the images and all return the moments of the whole.
 
     Raises:
         UsageError: an unknown layer, a number of positions below 1, class indices outside the outputs.
@@ -155,6 +156,8 @@ def gather_moments(
             progress(count)
     if not count:
         raise DataError("There are no images to find subspaces with; give at least one batch.")
+    for name in layers:
+        accumulators[name].merge_processes()
     return {name: accumulators[name].moments() for name in layers}
 
 

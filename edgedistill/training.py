@@ -1,9 +1,10 @@
 """The training loop: epochs, steps, validation, and the state that survives a kill."""
 
+import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,20 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from edgedistill.checkpoint import write_checkpoint
 from edgedistill.config import DistillConfig
-from edgedistill.data.loader import open_loader
+from edgedistill.data.loader import Augmentation, open_loader
 from edgedistill.data.splits import SubtaskImages
-from edgedistill.layers import as_map, capture
 from edgedistill.modes import evaluating
 from edgedistill.objective import Objective
-from edgedistill.teacher import Teacher
-from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill.schedules import layer_weight_at, learning_rate_at
+from edgedistill.teacher_guidance import TeacherGuidance
+from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError
 from edgedistill_deploy.files import write_text
 
 EVALUATION_BATCH = 256
-WARMUP_FRACTION = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +46,8 @@ class EpochRecord:
 class TrainingProgress:
     """Where a run is.
 
-    `phase` is subspaces, training or validation; `terms` are the epoch's mean losses so far (`kd`, `task`,
-    `layer:NAME`); `last` is the last finished epoch.
+    `phase` is subspaces, tuning, teacher-cache, training or validation; `terms` are the epoch's mean losses so far (`kd`,
+    `task`, `layer:NAME`); `last` is the last finished epoch.
     """
 
     phase: str
@@ -66,14 +67,33 @@ class Run:
     """What stays the same during a run of training."""
 
     accelerator: Accelerator
-    teacher: Teacher
-    class_indices: list[int]
-    normalise: nn.Module
+    guidance: TeacherGuidance
     images: SubtaskImages
+    augmentation: Augmentation
     config: DistillConfig
     fingerprint: str
     folder: Path | None
     progress: ProgressCallback
+
+    def prepared(self, pixels: Tensor) -> Tensor:
+        """Turn uint8 images (N, H, W, 3) into the networks' input (N, 3, H, W)."""
+        images: Tensor = self.guidance.normalise(pixels)
+        return images.contiguous(memory_format=memory_format(self.config))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learner:
+    """What a step changes: the objective, as it is and as the processes share it, its optimiser and the average."""
+
+    objective: Objective
+    shared: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: AveragedModel | None
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is validated and kept."""
+        return self.objective.student if self.average is None else self.average.module
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,88 +106,78 @@ class Outcome:
     best_accuracy: float = -1.0
     best_weights: Mapping[str, Tensor]
 
+    @property
+    def validation_accuracy(self) -> float:
+        """Of the best epoch."""
+        return self.best_accuracy
+
 
 def ignore(_: TrainingProgress) -> None:
     """Report to nobody."""
 
 
-def train(run: Run, objective: Objective, saved: Mapping[str, Any] | None) -> Outcome:
+def memory_format(config: DistillConfig) -> torch.memory_format:
+    """Return the order in which images and convolutions lie in memory."""
+    return torch.channels_last if config.channels_last else torch.contiguous_format
+
+
+def train(
+    run: Run, objective: Objective, average: AveragedModel | None, saved: Mapping[str, Any] | None
+) -> Outcome:
     """Train from the start, or from a checkpoint's state; leave the best epoch's weights in the student."""
     config = run.config
     optimizer = torch.optim.AdamW(_parameter_groups(objective, config.weight_decay), lr=config.learning_rate)
     if saved is None:
-        accuracy = _accuracy(run, lambda pixels: run.teacher.model(pixels)[:, run.class_indices], epoch=0)
+        accuracy = _accuracy(run, run.guidance.logits, epoch=0)
         outcome = Outcome(teacher_accuracy=accuracy, best_weights=_copied(objective.student))
     else:
         objective.load_state_dict(saved["objective"])
         optimizer.load_state_dict(saved["optimizer"])
+        if average is not None:
+            average.load_state_dict(saved["average"])
         outcome = _outcome_from(saved)
-    wrapped, optimizer = run.accelerator.prepare(objective, optimizer)
-    for epoch in range(len(outcome.history), config.epochs):
-        outcome = _train_epoch(run, wrapped, objective, optimizer, epoch, outcome)
-        if run.accelerator.is_main_process:
-            _save(run, objective, optimizer, outcome)
+    shared, optimizer = run.accelerator.prepare(objective, optimizer)
+    if saved is not None and run.accelerator.scaler is not None:
+        run.accelerator.scaler.load_state_dict(saved["scaler"])
+    learner = Learner(objective=objective, shared=shared, optimizer=optimizer, average=average)
+    with _metrics_writer(run) as write_metrics:
+        for epoch in range(len(outcome.history), config.epochs):
+            if _is_stuck(outcome, config):
+                break
+            outcome = _train_epoch(run, learner, epoch, outcome)
+            if run.accelerator.is_main_process:
+                write_metrics(outcome.history[-1])
+                _save(run, learner, outcome)
+            run.accelerator.wait_for_everyone()
     objective.student.load_state_dict(outcome.best_weights)
     return outcome
 
 
+def averaged(student: nn.Module, decay: float) -> AveragedModel | None:
+    """Return the moving average of a student's weights and buffers; None for a decay of 0."""
+    if decay == 0:
+        return None
+    return AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
+def _is_stuck(outcome: Outcome, config: DistillConfig) -> bool:
+    """Tell whether the validation accuracy has not risen for as many epochs as early stopping allows."""
+    waited = len(outcome.history) - 1 - outcome.best_epoch
+    return bool(config.early_stopping) and bool(outcome.history) and waited >= config.early_stopping
+
+
 def _parameter_groups(objective: Objective, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay the student's matrices and kernels alone: not its biases and norms, not the rotations."""
+    """Decay the student's matrices and kernels alone: not its biases and norms, not the rotations and regressors."""
     decayed = [each for each in objective.student.parameters() if each.ndim > 1]
     plain = [each for each in objective.student.parameters() if each.ndim <= 1]
     plain.extend(objective.layer_losses.parameters())
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
-def _train_epoch(
-    run: Run,
-    wrapped: nn.Module,
-    objective: Objective,
-    optimizer: torch.optim.Optimizer,
-    epoch: int,
-    outcome: Outcome,
-) -> Outcome:
+def _train_epoch(run: Run, learner: Learner, epoch: int, outcome: Outcome) -> Outcome:
     started = time.monotonic()
-    config = run.config
-    loader = run.accelerator.prepare(
-        open_loader(
-            run.images.train,
-            run.teacher.preprocess,
-            config.batch_size,
-            augment=config.augment,
-            seed=config.seed,
-            epoch=epoch,
-            workers=config.workers,
-        )
-    )
-    steps = len(loader)
-    sums: dict[str, float] = {}
-    count = 0
-    rate = config.learning_rate
-    last = outcome.history[-1] if outcome.history else None
-    wrapped.train()
-    # Dropout and stochastic depth draw from torch's generator; seeding it anew each epoch makes a resumed run draw the same.
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed * 100_003 + epoch)
-        for step, (pixels, labels) in enumerate(loader):
-            rate = learning_rate_at(epoch * steps + step, config.epochs * steps, config)
-            terms = _step(run, wrapped, objective, optimizer, pixels, labels, rate)
-            for name, value in terms.items():
-                sums[name] = sums.get(name, 0.0) + value * len(labels)
-            count += len(labels)
-            run.progress(
-                TrainingProgress(
-                    phase="training",
-                    epoch=epoch,
-                    epochs=config.epochs,
-                    step=step + 1,
-                    steps=steps,
-                    terms={name: value / count for name, value in sums.items()},
-                    last=last,
-                )
-            )
-    accuracy = _accuracy(run, objective.student, epoch=epoch)
-    means = {name: value / count for name, value in sums.items()}
+    means, rate = _run_steps(run, learner, epoch, outcome.history[-1] if outcome.history else None)
+    accuracy = _accuracy(run, learner.judged, epoch=epoch)
     record = EpochRecord(
         epoch=epoch,
         loss=sum(means.values()),
@@ -183,72 +193,125 @@ def _train_epoch(
     outcome = replace(outcome, history=(*outcome.history, record))
     if accuracy > outcome.best_accuracy:
         return replace(
-            outcome, best_epoch=epoch, best_accuracy=accuracy, best_weights=_copied(objective.student)
+            outcome, best_epoch=epoch, best_accuracy=accuracy, best_weights=_copied(learner.judged)
         )
     return outcome
 
 
+def _run_steps(
+    run: Run, learner: Learner, epoch: int, last: EpochRecord | None
+) -> tuple[dict[str, float], float]:
+    """Take an epoch's steps; return the terms' means over the images of all processes, and the last learning rate."""
+    config = run.config
+    loader = run.accelerator.prepare(
+        open_loader(
+            run.images.train,
+            run.guidance.preprocess,
+            config.batch_size,
+            augmentation=run.augmentation,
+            epoch=epoch,
+            shuffle=True,
+            workers=config.workers,
+        )
+    )
+    steps = len(loader)
+    means = _RunningMeans()
+    rate = config.learning_rate
+    learner.shared.train()
+    # Dropout and stochastic depth draw from torch's generator; seeding it anew each epoch makes a resumed run draw the same.
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed * 100_003 + epoch)
+        for step, batch in enumerate(loader):
+            rate = learning_rate_at(epoch * steps + step, config.epochs * steps, config)
+            weight = layer_weight_at(epoch * steps + step, config.epochs * steps, config)
+            means.add(_step(run, learner, batch, epoch, rate, weight), len(batch[1]))
+            run.progress(
+                TrainingProgress(
+                    phase="training",
+                    epoch=epoch,
+                    epochs=config.epochs,
+                    step=step + 1,
+                    steps=steps,
+                    terms=means.values(),
+                    last=last,
+                )
+            )
+    return means.over(run.accelerator), rate
+
+
+class _RunningMeans:
+    """Means of named terms, weighted by the images they are of."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._count = 0
+
+    def add(self, terms: Mapping[str, float], count: int) -> None:
+        for name, value in terms.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value * count
+        self._count += count
+
+    def values(self) -> dict[str, float]:
+        return {name: value / self._count for name, value in self._sums.items()}
+
+    def over(self, accelerator: Accelerator) -> dict[str, float]:
+        if accelerator.num_processes == 1:
+            return self.values()
+        sums = torch.tensor([*self._sums.values(), self._count], dtype=torch.float32)
+        totals = accelerator.reduce(sums.to(accelerator.device), reduction="sum").tolist()
+        return {name: total / totals[-1] for name, total in zip(self._sums, totals, strict=False)}
+
+
 def _step(
     run: Run,
-    wrapped: nn.Module,
-    objective: Objective,
-    optimizer: torch.optim.Optimizer,
-    pixels: Tensor,
-    labels: Tensor,
+    learner: Learner,
+    batch: tuple[Tensor, Tensor, Tensor],
+    epoch: int,
     rate: float,
+    layer_weight: float,
 ) -> dict[str, float]:
     """Take one optimiser step; return the weighted terms as numbers."""
-    teacher = run.teacher.model
-    images = run.normalise(pixels)
-    with torch.no_grad(), capture(teacher, objective.teacher_layers) as outputs:
-        logits = teacher(images)[:, run.class_indices]
-    maps = {name: as_map(outputs[name], teacher, name) for name in objective.teacher_layers}
-    terms = wrapped(images, labels, logits, maps)
-    values = {name: float(value.detach()) for name, value in terms.items()}
-    wrong = [name for name, value in values.items() if not math.isfinite(value)]
+    pixels, labels, indices = batch
+    images = run.prepared(pixels)
+    guidance = run.guidance.of(images, run.augmentation.view_number(epoch), indices)
+    terms = learner.shared(images, labels, guidance, layer_weight)
+    names, values = list(terms), torch.stack(list(terms.values()))
+    # One transfer from the device for all terms.
+    numbers = dict(zip(names, values.detach().tolist(), strict=True))
+    _check_finite(numbers, run.config)
+    for group in learner.optimizer.param_groups:
+        group["lr"] = rate
+    learner.optimizer.zero_grad()
+    run.accelerator.backward(values.sum())
+    if run.config.gradient_clip > 0:
+        run.accelerator.clip_grad_norm_(learner.shared.parameters(), run.config.gradient_clip)
+    learner.optimizer.step()
+    if learner.average is not None:
+        learner.average.update_parameters(learner.objective.student)
+    return numbers
+
+
+def _check_finite(terms: Mapping[str, float], config: DistillConfig) -> None:
+    wrong = [name for name, value in terms.items() if not math.isfinite(value)]
     if wrong:
         raise EdgeDistillError(
             f"Training stopped: the term {wrong[0]!r} of the loss is no longer a finite number. Lower learning_rate"
-            f" (now {run.config.learning_rate}) or the term's weight, or set gradient_clip."
+            f" (now {config.learning_rate}) or the term's weight, or set gradient_clip."
         )
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.zero_grad()
-    run.accelerator.backward(torch.stack(list(terms.values())).sum())
-    if run.config.gradient_clip > 0:
-        run.accelerator.clip_grad_norm_(wrapped.parameters(), run.config.gradient_clip)
-    optimizer.step()
-    return values
-
-
-def learning_rate_at(step: int, steps: int, config: DistillConfig) -> float:
-    """Return the learning rate of one step out of `steps` of the whole run."""
-    done = step / steps
-    if config.schedule == "constant":
-        return config.learning_rate
-    if config.schedule == "step":
-        return config.learning_rate * 0.5 ** math.floor(4 * done)
-    if done < WARMUP_FRACTION:
-        return config.learning_rate * (step + 1) / math.ceil(WARMUP_FRACTION * steps)
-    return (
-        config.learning_rate
-        * 0.5
-        * (1 + math.cos(math.pi * (done - WARMUP_FRACTION) / (1 - WARMUP_FRACTION)))
-    )
 
 
 def _accuracy(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> float:
     """Return the share of validation images that `model` (images -> subtask logits) names as they are labelled."""
     images = run.images.validation
     loader = run.accelerator.prepare(
-        open_loader(images, run.teacher.preprocess, EVALUATION_BATCH, workers=run.config.workers)
+        open_loader(images, run.guidance.preprocess, EVALUATION_BATCH, workers=run.config.workers)
     )
     steps = len(loader)
     right = 0
-    mode = evaluating(model) if isinstance(model, nn.Module) else evaluating(run.teacher.model)
-    with mode, torch.no_grad():
-        for step, (pixels, labels) in enumerate(loader):
-            matches = model(run.normalise(pixels)).argmax(dim=1) == labels
+    mode = evaluating(model) if isinstance(model, nn.Module) else contextlib.nullcontext()
+    with mode, torch.no_grad(), run.accelerator.autocast():
+        for step, (pixels, labels, _) in enumerate(loader):
+            matches = model(run.prepared(pixels)).argmax(dim=1) == labels
             right += int(run.accelerator.gather_for_metrics(matches).sum())
             run.progress(
                 TrainingProgress(
@@ -262,15 +325,42 @@ def _copied(student: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in student.state_dict().items()}
 
 
-def _save(run: Run, objective: Objective, optimizer: torch.optim.Optimizer, outcome: Outcome) -> None:
+@contextlib.contextmanager
+def _metrics_writer(run: Run) -> Iterator[Callable[[EpochRecord], None]]:
+    """Yield what takes an epoch's record to TensorBoard, where that was asked for."""
+    if not run.config.tensorboard or run.folder is None or not run.accelerator.is_main_process:
+        yield lambda _: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingDependencyError("tensorboard", "tensorboard", "tensorboard = true") from error
+    with SummaryWriter(run.folder / "tensorboard") as writer:
+        yield lambda record: _add_scalars(writer, record)
+        writer.flush()
+
+
+def _add_scalars(writer: Any, record: EpochRecord) -> None:
+    numbers = asdict(record)
+    numbers |= {f"loss_layers/{name}": value for name, value in numbers.pop("loss_layers").items()}
+    epoch = numbers.pop("epoch")
+    for name, value in numbers.items():
+        writer.add_scalar(name, value, epoch)
+
+
+def _save(run: Run, learner: Learner, outcome: Outcome) -> None:
     if run.folder is None:
         return
     lines = [json.dumps(asdict(record)) for record in outcome.history]
     write_text(run.folder / "metrics.jsonl", "\n".join(lines) + "\n")
+    scaler = run.accelerator.scaler
     state = {
         "fingerprint": run.fingerprint,
-        "objective": objective.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "views": run.augmentation.views,
+        "objective": learner.objective.state_dict(),
+        "optimizer": learner.optimizer.state_dict(),
+        "average": learner.average.state_dict() if learner.average is not None else None,
+        "scaler": scaler.state_dict() if scaler is not None else None,
         "teacher_accuracy": outcome.teacher_accuracy,
         "history": [asdict(record) for record in outcome.history],
         "best_epoch": outcome.best_epoch,

@@ -1,6 +1,7 @@
-"""Random views of a prepared training image."""
+"""Random views of a prepared training image: first drawn, then cut, so that a view can be named and cut again."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,46 +17,83 @@ AREA = (0.35, 1.0)
 ASPECT = (3 / 4, 4 / 3)
 
 
-def shift(pixels: Pixels, generator: np.random.Generator) -> Pixels:
-    """Move the image (H, W, 3) by a random offset; what enters at the border repeats the edge."""
-    height, width = pixels.shape[:2]
-    reach = (round(height * SHIFT_FRACTION), round(width * SHIFT_FRACTION))
-    top, left = (int(generator.integers(0, 2 * each + 1)) for each in reach)
-    padded = np.pad(pixels, ((reach[0], reach[0]), (reach[1], reach[1]), (0, 0)), mode="edge")
-    return padded[top : top + height, left : left + width]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """A rectangle of an image, in pixels, that is stretched to the image's size, and mirrored or not.
+
+    The rectangle may reach over the border; what lies outside repeats the edge.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+    flipped: bool = False
+
+    def numbers(self) -> tuple[int, int, int, int, int]:
+        """Return the view as whole numbers, as it is stored."""
+        return self.top, self.left, self.height, self.width, int(self.flipped)
 
 
-def flip(pixels: Pixels, generator: np.random.Generator) -> Pixels:
-    """Mirror the image left to right, every second time."""
-    return pixels[:, ::-1] if generator.random() < 0.5 else pixels
+def _shifted(view: View, generator: np.random.Generator) -> View:
+    """Move by a random offset."""
+    top, left = (
+        int(generator.integers(-reach, reach + 1))
+        for reach in (round(view.height * SHIFT_FRACTION), round(view.width * SHIFT_FRACTION))
+    )
+    return replace(view, top=top, left=left)
 
 
-def resized_crop(pixels: Pixels, generator: np.random.Generator) -> Pixels:
-    """Cut a random rectangle out and stretch it to the full size."""
-    height, width = pixels.shape[:2]
-    area = height * width * generator.uniform(*AREA)
+def _resized_crop(view: View, generator: np.random.Generator) -> View:
+    """Take a random rectangle inside the image."""
+    area = view.height * view.width * generator.uniform(*AREA)
     aspect = np.exp(generator.uniform(*np.log(ASPECT)))
-    crop_width = min(width, max(1, round(np.sqrt(area * aspect))))
-    crop_height = min(height, max(1, round(np.sqrt(area / aspect))))
-    left = int(generator.integers(0, width - crop_width + 1))
-    top = int(generator.integers(0, height - crop_height + 1))
-    box = (left, top, left + crop_width, top + crop_height)
-    view = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR, box=box)
-    return np.asarray(view)
+    width = min(view.width, max(1, round(np.sqrt(area * aspect))))
+    height = min(view.height, max(1, round(np.sqrt(area / aspect))))
+    left = int(generator.integers(0, view.width - width + 1))
+    top = int(generator.integers(0, view.height - height + 1))
+    return replace(view, top=top, left=left, height=height, width=width)
 
 
-# What `augment = "..."` may name; each is the list of steps in order.
-AUGMENTATIONS: dict[str, tuple[Callable[[Pixels, np.random.Generator], Pixels], ...]] = {
+def _flipped(view: View, generator: np.random.Generator) -> View:
+    """Mirror left to right, every second time."""
+    return replace(view, flipped=bool(generator.random() < 0.5))
+
+
+# What `augment = "..."` may name; each is the list of draws in order.
+AUGMENTATIONS: dict[str, tuple[Callable[[View, np.random.Generator], View], ...]] = {
     "none": (),
-    "crop": (shift,),
-    "crop-flip": (shift, flip),
-    "resized-crop": (resized_crop,),
-    "resized-crop-flip": (resized_crop, flip),
+    "crop": (_shifted,),
+    "crop-flip": (_shifted, _flipped),
+    "resized-crop": (_resized_crop,),
+    "resized-crop-flip": (_resized_crop, _flipped),
 }
 
 
-def augmented(pixels: Pixels, augment: str, generator: np.random.Generator) -> Pixels:
-    """Apply the named augmentation to one prepared image, uint8 (H, W, 3)."""
-    for step in AUGMENTATIONS[augment]:
-        pixels = step(pixels, generator)
-    return pixels
+def draw_view(augment: str, size: tuple[int, int], generator: np.random.Generator) -> View:
+    """Draw a view of an image of `size` (H, W) by the named augmentation."""
+    view = View(top=0, left=0, height=size[0], width=size[1])
+    for draw in AUGMENTATIONS[augment]:
+        view = draw(view, generator)
+    return view
+
+
+def cut_view(pixels: Pixels, view: View) -> Pixels:
+    """Cut a view out of a prepared image, uint8 (H, W, 3), at the image's size."""
+    height, width = pixels.shape[:2]
+    if (view.height, view.width) == (height, width):
+        cut = _moved(pixels, view.top, view.left)
+    else:
+        box = (view.left, view.top, view.left + view.width, view.top + view.height)
+        resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR, box=box)
+        cut = np.asarray(resized)
+    return cut[:, ::-1] if view.flipped else cut
+
+
+def _moved(pixels: Pixels, top: int, left: int) -> Pixels:
+    if top == left == 0:
+        return pixels
+    height, width = pixels.shape[:2]
+    rows = np.clip(np.arange(top, top + height), 0, height - 1)
+    columns = np.clip(np.arange(left, left + width), 0, width - 1)
+    return pixels[rows[:, None], columns]

@@ -1,27 +1,52 @@
 """Batches for training and evaluation, the same whatever the number of workers or the point of resumption."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-from edgedistill.data.augment import augmented
+from edgedistill.data.augment import View, cut_view, draw_view
 from edgedistill_deploy.images import ImageSet
 from edgedistill_deploy.preprocess import Preprocess
 
-Example = tuple[Tensor, int]
+Example = tuple[Tensor, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Augmentation:
+    """Which random views of its images a training run sees.
+
+    Attributes:
+        name: of `edgedistill.data.augment.AUGMENTATIONS`.
+        seed: fixes all draws, together with the image's index and the number of the view.
+        views: how many different views of each image there are; epoch e shows view e modulo this number. 0: every epoch
+            has views of its own.
+    """
+
+    name: str = "none"
+    seed: int = 0
+    views: int = 0
+
+    def view_number(self, epoch: int) -> int:
+        """Return the number of the view that an epoch shows."""
+        return epoch % self.views if self.views else epoch
+
+    def view(self, size: tuple[int, int], epoch: int, index: int) -> View:
+        """Return the view that an epoch shows of the image at `index`, of `size` (H, W)."""
+        generator = np.random.default_rng((self.seed, self.view_number(epoch), index))
+        return draw_view(self.name, size, generator)
 
 
 class _PreparedImages(Dataset[Example]):
-    """Prepared, augmented images: item (epoch, index) is a pure function of the two, the seed and the image."""
+    """Prepared, augmented images: item (epoch, index) is a pure function of the two, the augmentation and the image."""
 
-    def __init__(self, images: ImageSet, preprocess: Preprocess, augment: str, seed: int) -> None:
+    def __init__(self, images: ImageSet, preprocess: Preprocess, augmentation: Augmentation) -> None:
         self._images = images
         self._preprocess = preprocess
-        self._augment = augment
-        self._seed = seed
+        self._augmentation = augmentation
 
     def __len__(self) -> int:
         return len(self._images)
@@ -29,9 +54,9 @@ class _PreparedImages(Dataset[Example]):
     def __getitem__(self, key: tuple[int, int]) -> Example:
         epoch, index = key
         pixels = self._preprocess.apply(self._images.read(index))
-        generator = np.random.default_rng((self._seed, epoch, index))
-        view = np.array(augmented(pixels, self._augment, generator))
-        return torch.from_numpy(view), int(self._images.labels[index])
+        view = self._augmentation.view((pixels.shape[0], pixels.shape[1]), epoch, index)
+        cut = np.array(cut_view(pixels, view))
+        return torch.from_numpy(cut), int(self._images.labels[index]), index
 
 
 class _EpochSampler(Sampler[tuple[int, int]]):
@@ -58,25 +83,26 @@ def open_loader(
     preprocess: Preprocess,
     batch_size: int,
     *,
-    augment: str = "none",
-    seed: int = 0,
-    epoch: int | None = None,
+    augmentation: Augmentation | None = None,
+    epoch: int = 0,
+    shuffle: bool = False,
     workers: int = 0,
 ) -> DataLoader[Example]:
-    """Load batches of (uint8 images (N, H, W, 3), labels (N,)).
+    """Load batches of (uint8 images (N, H, W, 3), labels (N,), indices (N,) in `images`).
 
     Args:
         images: the split; read anew each epoch, never held.
         preprocess: the contract that every image goes through first.
         batch_size: N; the last batch may be smaller.
-        augment: a name of `AUGMENTATIONS`.
-        seed: fixes order and augmentation together with the epoch.
-        epoch: shuffles the images in the order of this epoch; None keeps them in their own.
+        augmentation: which views; the whole image when not given.
+        epoch: chooses the views, and the order together with the augmentation's seed.
+        shuffle: else the images come in their own order. A last batch of one image is then left out.
         workers: processes that decode; 0 decodes in this one.
     """
-    dataset = _PreparedImages(images, preprocess, augment, seed)
-    sampler = _EpochSampler(len(images), seed, epoch or 0, epoch is not None)
+    augmentation = augmentation or Augmentation()
+    dataset = _PreparedImages(images, preprocess, augmentation)
+    sampler = _EpochSampler(len(images), augmentation.seed, epoch, shuffle)
     # Batch normalisation cannot train on a batch of one, so a last batch of one image waits for another epoch's order.
-    lone = epoch is not None and len(images) > 1 and len(images) % batch_size == 1
+    lone = shuffle and len(images) > 1 and len(images) % batch_size == 1
     batches = BatchSampler(sampler, batch_size, drop_last=lone)  # type: ignore[arg-type]  # its stub wants int items
     return DataLoader(dataset, batch_sampler=batches, num_workers=workers)

@@ -10,7 +10,9 @@ EMBEDDED = "embedded:"
 
 
 def open_source(source: str) -> ImageSplits:
-    """Open `embedded:digits` (ships with EdgeDistill), `npz:FILE`, or an image folder.
+    """Open `embedded:digits` (ships with EdgeDistill), or whatever `edgedistill_deploy.open_images` opens.
+
+    That is an image folder, `npz:FILE`, `fashion-mnist`, `fashion-mnist:DIR` or `cifar100:DIR`.
 
     Raises:
         UsageError: no such source.

@@ -5,18 +5,32 @@ import pytest
 import torch
 
 from edgedistill.config import AUGMENTATION_NAMES
-from edgedistill.data.augment import AUGMENTATIONS, augmented
-from edgedistill.data.loader import open_loader
+from edgedistill.data.augment import AUGMENTATIONS, Pixels, View, cut_view, draw_view
+from edgedistill.data.loader import Augmentation, open_loader
 from edgedistill_deploy.images import open_images
 from edgedistill_deploy.preprocess import Preprocess
 
 PREPROCESS = Preprocess(size=(16, 16))
 
 
-def epoch_of(source: str, epoch: int | None, **settings: object) -> tuple[torch.Tensor, torch.Tensor]:
-    images = open_images(source).train
-    batches = list(open_loader(images, PREPROCESS, 7, epoch=epoch, **settings))  # type: ignore[arg-type]
-    return torch.cat([pixels for pixels, _ in batches]), torch.cat([labels for _, labels in batches])
+def epoch_of(
+    source: str, epoch: int | None, augment: str = "none", seed: int = 0, views: int = 0, workers: int = 0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    loader = open_loader(
+        open_images(source).train,
+        PREPROCESS,
+        7,
+        augmentation=Augmentation(name=augment, seed=seed, views=views),
+        epoch=epoch or 0,
+        shuffle=epoch is not None,
+        workers=workers,
+    )
+    pixels, labels, indices = (torch.cat(each) for each in zip(*loader, strict=True))
+    return pixels, labels, indices
+
+
+def augmented(pixels: Pixels, name: str, generator: np.random.Generator) -> Pixels:
+    return cut_view(pixels, draw_view(name, (pixels.shape[0], pixels.shape[1]), generator))
 
 
 def test_the_settings_name_every_augmentation() -> None:
@@ -47,15 +61,44 @@ def test_epoch_and_seed_change_order_and_views(tiny_digits: Path, other: dict[st
 
 def test_without_an_epoch_images_come_in_their_own_order(tiny_digits: Path) -> None:
     images = open_images(f"npz:{tiny_digits}").train
-    pixels, labels = epoch_of(f"npz:{tiny_digits}", None)
+    pixels, labels, indices = epoch_of(f"npz:{tiny_digits}", None)
+    assert indices.tolist() == list(range(len(images)))
     assert labels.tolist() == images.labels.tolist()
     assert np.array_equal(pixels[5].numpy(), PREPROCESS.apply(images.read(5)))
 
 
 def test_a_last_batch_of_one_is_left_out_of_training_only(tiny_digits: Path) -> None:
     images = open_images(f"npz:{tiny_digits}").train.select(range(9))
-    assert [len(labels) for _, labels in open_loader(images, PREPROCESS, 4, epoch=0)] == [4, 4]
-    assert [len(labels) for _, labels in open_loader(images, PREPROCESS, 4)] == [4, 4, 1]
+    assert [len(labels) for _, labels, _ in open_loader(images, PREPROCESS, 4, shuffle=True)] == [4, 4]
+    assert [len(labels) for _, labels, _ in open_loader(images, PREPROCESS, 4)] == [4, 4, 1]
+
+
+def test_indices_say_which_image_a_row_is(tiny_digits: Path) -> None:
+    images = open_images(f"npz:{tiny_digits}").train
+    _, labels, indices = epoch_of(f"npz:{tiny_digits}", 5)
+    assert indices.tolist() != sorted(indices.tolist())
+    assert labels.tolist() == images.labels[indices.numpy()].tolist()
+
+
+def test_a_fixed_number_of_views_comes_back_in_turn(tiny_digits: Path) -> None:
+    def views_of(epoch: int) -> torch.Tensor:
+        pixels, _, indices = epoch_of(f"npz:{tiny_digits}", epoch, augment="resized-crop-flip", views=3)
+        return pixels[indices.argsort()]
+
+    assert torch.equal(views_of(1), views_of(4))
+    assert torch.equal(views_of(0), views_of(3))
+    assert not torch.equal(views_of(1), views_of(2))
+    live = epoch_of(f"npz:{tiny_digits}", 1, augment="resized-crop-flip")
+    assert torch.equal(views_of(1), live[0][live[2].argsort()])
+
+
+def test_a_view_cut_by_hand_is_the_same() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
+    padded = np.pad(pixels, ((2, 2), (2, 2), (0, 0)), mode="edge")
+    moved = cut_view(pixels, View(top=-2, left=1, height=6, width=5))
+    assert np.array_equal(moved, padded[0:6, 3:8])
+    mirrored = cut_view(pixels, View(top=-2, left=1, height=6, width=5, flipped=True))
+    assert np.array_equal(mirrored, padded[0:6, 3:8][:, ::-1])
 
 
 @pytest.mark.parametrize("name", AUGMENTATION_NAMES)

@@ -1,0 +1,199 @@
+"""What the teacher says about a fixed set of views of the training images, computed once and kept on disk.
+
+A layer loss needs far less of the teacher than its maps: SubDistill the K projected channels, at the student's size. They are
+kept in half precision, the logits in single precision, as plain .npy files that are mapped into memory, not read.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgedistill.config import cached_views
+from edgedistill.objective import Guidance
+from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.files import write_text
+
+FORMAT = "edgedistill-teacher-cache-1"
+AUTO_VIEWS = 4
+AUTO_BYTES = 2 << 30
+# A disk filled to the last byte breaks more than this run.
+SPARE_BYTES = 256 << 20
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherCache:
+    """Guidance by (view, image index); arrays are mapped from disk.
+
+    Attributes:
+        logits: (views, images, C) float32.
+        targets: {teacher layer: (views, images, ...) float16}.
+    """
+
+    logits: NDArray[np.float32]
+    targets: Mapping[str, NDArray[np.float16]]
+
+    @property
+    def views(self) -> int:
+        """How many views of each image there are."""
+        return len(self.logits)
+
+    def guidance(self, view: int, indices: Tensor, device: torch.device) -> Guidance:
+        """Return the guidance for one view of some images (N,)."""
+        rows = indices.cpu().numpy()
+        return Guidance(
+            logits=torch.from_numpy(self.logits[view, rows]).to(device),
+            targets={
+                name: torch.from_numpy(values[view, rows]).to(device).float()
+                for name, values in self.targets.items()
+            },
+        )
+
+
+def bytes_per_view(example: Guidance) -> int:
+    """Return what one view of one image takes, from the guidance of any images."""
+    numbers = sum(target[0].numel() for target in example.targets.values())
+    return 2 * numbers + 4 * example.logits.shape[1]
+
+
+def choose_views(teacher_cache: str, example: Guidance, image_count: int, epochs: int, folder: Path) -> int:
+    """Return how many views to keep; 0 keeps none.
+
+    Args:
+        teacher_cache: `off`, `auto` or a number.
+        example: guidance of any images, for the size.
+        image_count: training images.
+        epochs: there is no use in more views than epochs.
+        folder: where the cache will be.
+
+    Raises:
+        EdgeDistillError: the number asked for does not fit on the disk.
+    """
+    asked = cached_views(teacher_cache)
+    views = min(AUTO_VIEWS if asked is None else asked, epochs)
+    needed = views * image_count * bytes_per_view(example)
+    free = shutil.disk_usage(_existing(folder)).free - SPARE_BYTES
+    if asked is None:
+        return views if needed <= min(AUTO_BYTES, free // 2) else 0
+    if needed > free:
+        raise EdgeDistillError(
+            f"The teacher cache of {views} views would take {needed / 1e9:.2f} GB, and {max(free, 0) / 1e9:.2f} GB are free at"
+            f" {folder}; give fewer views with --teacher-cache, or --teacher-cache off."
+        )
+    return views
+
+
+def _existing(folder: Path) -> Path:
+    return next(each for each in (folder, *folder.absolute().parents) if each.is_dir())
+
+
+def write_teacher_cache(
+    folder: Path,
+    key: Mapping[str, Any],
+    image_count: int,
+    views: Iterable[tuple[int, Iterable[tuple[Tensor, Guidance]]]],
+    parameters: Mapping[int, NDArray[np.int16]],
+    progress: Progress | None = None,
+) -> None:
+    """Compute and write a cache, whole or not at all.
+
+    Args:
+        folder: the cache's own; an unfinished one beside it is replaced.
+        key: what the content hangs on, as plain values; `open_teacher_cache` asks for the same.
+        image_count: training images.
+        views: for each view its number and batches of (indices (N,), guidance).
+        parameters: each view's rectangles and flips (images, 5), as `View.numbers` gives them.
+        progress: called with the number of views of images done, and of all.
+
+    Raises:
+        EdgeDistillError: a target does not fit half precision; its layer is named.
+    """
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    count = len(parameters)
+    arrays: dict[str, Any] = {}
+    names: dict[str, str] = {}
+    done = 0
+    for view, batches in views:
+        for indices, guidance in batches:
+            if not arrays:
+                names = {name: f"target-{i}.npy" for i, name in enumerate(guidance.targets)}
+                arrays = _created(partial, (count, image_count), guidance, names)
+            rows = indices.cpu().numpy()
+            arrays["logits.npy"][view, rows] = guidance.logits.float().cpu().numpy()
+            for name, target in guidance.targets.items():
+                arrays[names[name]][view, rows] = _halved(target, name)
+            done += len(rows)
+            if progress is not None:
+                progress(done, count * image_count)
+    for array in arrays.values():
+        array.flush()
+    np.save(partial / "views.npy", np.stack([parameters[view] for view in sorted(parameters)]))
+    header = {"format": FORMAT, "key": dict(key), "targets": names}
+    write_text(partial / "cache.json", json.dumps(header, indent=1, sort_keys=True))
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def _created(
+    folder: Path, shape: tuple[int, int], example: Guidance, names: Mapping[str, str]
+) -> dict[str, Any]:
+    def create(name: str, inner: Iterable[int], dtype: str) -> Any:
+        return open_memmap(folder / name, mode="w+", dtype=np.dtype(dtype), shape=(*shape, *inner))
+
+    files = {"logits.npy": create("logits.npy", example.logits.shape[1:], "f4")}
+    return files | {
+        names[name]: create(names[name], t.shape[1:], "f2") for name, t in example.targets.items()
+    }
+
+
+def _halved(target: Tensor, layer: str) -> NDArray[np.float16]:
+    halved = target.cpu().half()
+    if not bool(halved.isfinite().all()):
+        raise EdgeDistillError(
+            f"The teacher's features at layer {layer!r} are too large for the half precision of the teacher cache, or not"
+            " finite; run with --teacher-cache off."
+        )
+    return halved.numpy()
+
+
+def open_teacher_cache(folder: Path, key: Mapping[str, Any]) -> TeacherCache | None:
+    """Open a cache, mapped from disk; None where there is none.
+
+    Raises:
+        EdgeDistillError: it is damaged, or was made for other settings, images or weights.
+    """
+    header_path = folder / "cache.json"
+    if not header_path.is_file():
+        return None
+    remedy = "delete that folder to have it made anew"
+    try:
+        header = json.loads(header_path.read_text(encoding="utf-8"))
+        if header.get("format") != FORMAT or header.get("key") != json.loads(json.dumps(dict(key))):
+            raise EdgeDistillError(
+                f"The teacher cache in {folder} was made for {_difference(header.get('key'), key)}; {remedy}."
+            )
+        logits = np.load(folder / "logits.npy", mmap_mode="r")
+        targets = {name: np.load(folder / file, mmap_mode="r") for name, file in header["targets"].items()}
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise EdgeDistillError(f"The teacher cache in {folder} is damaged ({error}); {remedy}.") from error
+    return TeacherCache(logits=logits, targets=targets)
+
+
+def _difference(found: object, wanted: Mapping[str, Any]) -> str:
+    if not isinstance(found, dict):
+        return "something else"
+    plain = json.loads(json.dumps(dict(wanted)))
+    other = sorted(name for name in {*found, *plain} if found.get(name) != plain.get(name))
+    return f"another {' and '.join(other)}" if other else "another version"

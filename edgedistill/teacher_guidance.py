@@ -1,0 +1,151 @@
+"""The teacher in training: asked at every step, or once for a fixed set of views whose answers are kept on disk."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edgedistill.config import DistillConfig
+from edgedistill.data.loader import Augmentation, open_loader
+from edgedistill.layers import as_map, capture
+from edgedistill.objective import Guidance, Objective
+from edgedistill.teacher import Teacher
+from edgedistill.teacher_cache import (
+    Progress,
+    TeacherCache,
+    choose_views,
+    open_teacher_cache,
+    write_teacher_cache,
+)
+from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.images import ImageSet
+from edgedistill_deploy.preprocess import Preprocess
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherGuidance:
+    """Answers what the objective needs of the teacher, from the teacher itself or from its cache.
+
+    `layers` are the teacher layers that the objective compares; `class_indices` its outputs that make the subtask.
+    """
+
+    teacher: Teacher
+    class_indices: Sequence[int]
+    layers: Sequence[str]
+    objective: Objective
+    normalise: nn.Module
+    accelerator: Accelerator
+    cache: TeacherCache | None = None
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """The contract that every image goes through first."""
+        return self.teacher.preprocess
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return the subtask's logits (N, C) of normalised images (N, 3, H, W)."""
+        logits: Tensor = self.teacher.model(images)[:, list(self.class_indices)]
+        return logits
+
+    def of(self, images: Tensor, view: int, indices: Tensor) -> Guidance:
+        """Return the guidance for normalised images (N, 3, H, W), which are one view of the training images at `indices`."""
+        if self.cache is not None:
+            return self.cache.guidance(view, indices, images.device)
+        return self.asked(images)
+
+    @torch.no_grad()
+    def asked(self, images: Tensor) -> Guidance:
+        """Run the teacher on normalised images (N, 3, H, W)."""
+        model = self.teacher.model
+        with self.accelerator.autocast(), capture(model, self.layers) as outputs:
+            logits = self.logits(images)
+            maps = {name: as_map(outputs[name], model, name) for name in self.layers}
+        return Guidance(logits=logits.float(), targets=self.objective.targets(maps))
+
+
+def with_cache(
+    guidance: TeacherGuidance,
+    images: ImageSet,
+    augmentation: Augmentation,
+    config: DistillConfig,
+    *,
+    folder: Path,
+    key: Mapping[str, Any],
+    views: int | None,
+    progress: Progress | None,
+) -> tuple[TeacherGuidance, Augmentation]:
+    """Keep the teacher's answers on disk, where the settings ask for it and there is room.
+
+    Args:
+        guidance: asks the teacher.
+        images: the training images.
+        augmentation: of the run.
+        config: `teacher_cache` says how many views.
+        folder: where the cache is, or will be.
+        key: what the teacher's answers hang on.
+        views: the number that an interrupted run had chosen; None chooses now.
+        progress: called with the number of views of images done, and of all.
+
+    Returns:
+        The guidance, with its cache, and the augmentation, limited to the cached views; both unchanged without a cache.
+
+    Raises:
+        EdgeDistillError: there is no room for the views asked for, or the folder holds a cache of something else.
+    """
+    if config.teacher_cache == "off":
+        return guidance, augmentation
+    if views is None:
+        views = choose_views(
+            config.teacher_cache, _example(guidance, images), len(images), config.epochs, folder
+        )
+    if views == 0:
+        return guidance, augmentation
+    limited = replace(augmentation, views=views)
+    full_key = {**key, "augmentation": limited.name, "seed": limited.seed, "views": views}
+    if guidance.accelerator.is_main_process and open_teacher_cache(folder, full_key) is None:
+        batches = ((view, _answers(guidance, images, limited, view, config)) for view in range(views))
+        parameters = {
+            view: _parameters(limited, guidance.preprocess.size, view, len(images)) for view in range(views)
+        }
+        write_teacher_cache(folder, full_key, len(images), batches, parameters, progress)
+    guidance.accelerator.wait_for_everyone()
+    cache = open_teacher_cache(folder, full_key)
+    if cache is None:
+        raise EdgeDistillError(
+            f"The teacher cache that the first process wrote is not in {folder}; give all processes the same folder."
+        )
+    return replace(guidance, cache=cache), limited
+
+
+def _example(guidance: TeacherGuidance, images: ImageSet) -> Guidance:
+    loader = open_loader(images.select([0]), guidance.preprocess, 1)
+    pixels = next(iter(loader))[0].to(guidance.accelerator.device)
+    return guidance.asked(guidance.normalise(pixels))
+
+
+def _answers(
+    guidance: TeacherGuidance, images: ImageSet, augmentation: Augmentation, view: int, config: DistillConfig
+) -> Iterator[tuple[Tensor, Guidance]]:
+    loader = open_loader(
+        images,
+        guidance.preprocess,
+        config.batch_size,
+        augmentation=augmentation,
+        epoch=view,
+        workers=config.workers,
+    )
+    for pixels, _, indices in loader:
+        yield indices, guidance.asked(guidance.normalise(pixels.to(guidance.accelerator.device)))
+
+
+def _parameters(
+    augmentation: Augmentation, size: tuple[int, int], view: int, count: int
+) -> NDArray[np.int16]:
+    rows = [augmentation.view(size, view, index).numbers() for index in range(count)]
+    return np.array(rows, dtype=np.int16)

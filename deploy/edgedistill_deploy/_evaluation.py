@@ -21,20 +21,26 @@ Prepared = NDArray[np.uint8]
 class Evaluation:
     """Images with the teacher's logits (n, C) and labels (n,), -1 where unknown.
 
-    `prepared` yields the uint8 (m, H, W, 3) batches of the given rows, in order. `unknown_count` images were left out because
+    `prepared` yields the uint8 (m, H, W, 3) batches of the given rows, in order; `name` says what to call a row's image in a
+    finding. `conflict_count` images carry another label than the one recorded. `unknown_count` images were left out because
     the teacher's answers to them were not recorded; `notes` are sentences for the report.
     """
 
     teacher: NDArray[np.float32]
     labels: Rows
     prepared: Callable[[Rows, int], Iterator[Prepared]]
+    name: Callable[[int], str]
+    conflict_count: int = 0
     unknown_count: int = 0
     notes: tuple[str, ...] = ()
 
-    def sample(self, count: int) -> Prepared:
-        """Return up to `count` prepared images, spread evenly over the set."""
-        rows = np.unique(np.linspace(0, len(self.labels) - 1, count).round().astype(np.int64))
-        return np.concatenate(list(self.prepared(rows, count)))
+    def spread(self, count: int) -> Rows:
+        """Return up to `count` rows, spread evenly over the set."""
+        return np.unique(np.linspace(0, len(self.labels) - 1, count).round().astype(np.int64))
+
+    def images(self, rows: Rows) -> Prepared:
+        """Return the prepared images (m, H, W, 3) of these rows, all in memory."""
+        return np.concatenate(list(self.prepared(rows, len(rows))))
 
 
 def open_evaluation(bundle: Bundle, images: ImageSet | None) -> Evaluation:
@@ -68,6 +74,7 @@ def _recorded(reference: Reference) -> Evaluation:
         prepared=lambda wanted, size: (
             images[wanted[start : start + size]] for start in range(0, len(wanted), size)
         ),
+        name=lambda row: f"recorded image {rows[row]} (sha256 {str(reference.digests[rows[row]])[:12]})",
         notes=(note,) if sampled else (),
     )
 
@@ -89,6 +96,8 @@ def _given(bundle: Bundle, images: ImageSet, reference: Reference) -> Evaluation
         teacher=reference.logits[rows],
         labels=labels,
         prepared=lambda wanted, size: batches(subtask.select(known[wanted]), bundle.preprocess, size),
+        name=lambda row: subtask.name(int(known[row])),
+        conflict_count=conflicts,
         unknown_count=unknown,
         notes=tuple(_notes(unknown, conflicts)),
     )

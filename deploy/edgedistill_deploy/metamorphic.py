@@ -1,9 +1,11 @@
 """Relations that hold for every classifier, whatever its weights: an image's logits do not depend on its company.
 
 Runtimes have shipped wrong numbers for batches above one, or for equal rows, while their own checks passed on one input. Each
-relation runs the same images in other batches and compares every row with the first run.
+relation runs the same images in other batches, or from two threads at once, and compares every row with the first run.
 """
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +16,9 @@ from edgedistill_deploy.session import Session
 
 Batches = list[NDArray[np.int64]]
 
+_THREADS = 2
+_ROUNDS = 4  # each thread runs all images so often while the other one runs too
+
 # Largest difference allowed, relative to the largest logit. Kernels chosen by batch size add in another order: float32 stays
 # near 1e-6, TF32 near 1e-3. In INT8 a value on the edge between two steps may round either way. Real defects are far larger.
 # "int8-tensorrt" counts as int8.
@@ -22,17 +27,30 @@ TOLERANCES = {"fp32": 2e-3, "teacher": 2e-3, "fp16": 2e-2, "int8": 5e-2}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelationResult:
-    """One relation: did it hold, and which input rows broke it by how much."""
+    """One relation: did it hold, and which inputs, by name, broke it by how much."""
 
     name: str
     passed: bool
     detail: str
+    inputs: tuple[str, ...] = ()
 
 
-def check_relations(session: Session, images: NDArray[np.uint8]) -> tuple[RelationResult, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Plain:
+    """The first run, that all others are compared with: images, their names, logits and the tolerance."""
+
+    images: NDArray[np.uint8]
+    names: tuple[str, ...]
+    logits: NDArray[np.float32]
+    tolerance: float
+
+
+def check_relations(
+    session: Session, images: NDArray[np.uint8], names: Sequence[str] = ()
+) -> tuple[RelationResult, ...]:
     """Check all relations on `images`, uint8 (n, H, W, 3), best between 2 and 16 different ones.
 
-    The tolerance follows the session's precision (`TOLERANCES`). Needs a model whose batch size is free. A runtime that refuses
+    `names` (n,) are what the images are called in the findings; without them they have their row numbers alone. The tolerance follows the session's precision (`TOLERANCES`). Needs a model whose batch size is free. A runtime that refuses
     one of the batches breaks that relation; a runtime that refuses the first, plain run raises its own error.
     """
     if len(images) == 0:
@@ -40,10 +58,9 @@ def check_relations(session: Session, images: NDArray[np.uint8]) -> tuple[Relati
     together = raw_logits(session, images)
     scale = float(np.max(np.abs(together), initial=0.0, where=np.isfinite(together)))
     tolerance = TOLERANCES[session.precision.partition("-")[0]] * scale + 1e-6
-    return tuple(
-        _check(session, images, together, name, batches, tolerance)
-        for name, batches in _relations(len(images)).items()
-    )
+    plain = _Plain(images=images, names=tuple(names), logits=together, tolerance=tolerance)
+    found = [_check(session, plain, name, batches) for name, batches in _relations(len(images)).items()]
+    return (*found, _check(session, plain, "two_threads", _turns(len(images)), threads=_THREADS))
 
 
 def raw_logits(session: Session, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -69,24 +86,31 @@ def _relations(n: int) -> dict[str, Batches]:
     }
 
 
-def _check(
-    session: Session,
-    images: NDArray[np.uint8],
-    together: NDArray[np.float32],
-    name: str,
-    batches: Batches,
-    tolerance: float,
-) -> RelationResult:
+def _turns(n: int) -> Batches:
+    """What the threads run side by side: the images forwards and backwards, so that mixed-up rows are seen."""
+    return [np.arange(n), np.arange(n)[::-1]] * (_ROUNDS * _THREADS // 2)
+
+
+def _check(session: Session, plain: _Plain, name: str, batches: Batches, threads: int = 1) -> RelationResult:
     rows = np.concatenate(batches)
     try:
-        again = np.concatenate([raw_logits(session, images[batch]) for batch in batches])
+        again = np.concatenate(_run_all(session, [plain.images[batch] for batch in batches], threads))
     except EdgeDistillError as error:
         return RelationResult(name=name, passed=False, detail=f"The runtime refused a batch: {error}")
-    if again.shape != (len(rows), *together.shape[1:]):
+    if again.shape != (len(rows), *plain.logits.shape[1:]):
         detail = f"{len(rows)} images gave logits of shape {again.shape}."
         return RelationResult(name=name, passed=False, detail=detail)
-    distance = _row_distance(again, together[rows])
-    return _result(name, sorted(set(rows[distance > tolerance].tolist())), float(distance.max()), tolerance)
+    distance = _row_distance(again, plain.logits[rows])
+    broken = sorted(set(rows[distance > plain.tolerance].tolist()))
+    return _result(name, broken, plain, float(distance.max()))
+
+
+def _run_all(session: Session, batches: list[NDArray[np.uint8]], threads: int) -> list[NDArray[np.float32]]:
+    """Return the logits of each batch; several threads share the one session."""
+    if threads == 1:
+        return [raw_logits(session, batch) for batch in batches]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(lambda batch: raw_logits(session, batch), batches))
 
 
 def _row_distance(given: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -97,9 +121,19 @@ def _row_distance(given: NDArray[np.float32], expected: NDArray[np.float32]) -> 
     return largest
 
 
-def _result(name: str, broken: list[int], largest: float, tolerance: float) -> RelationResult:
-    size = f"largest difference {largest:.3g}, tolerance {tolerance:.3g}"
+def _result(name: str, broken: list[int], plain: _Plain, largest: float) -> RelationResult:
+    size = f"largest difference {largest:.3g}, tolerance {plain.tolerance:.3g}"
     if not broken:
         return RelationResult(name=name, passed=True, detail=f"{size[0].upper()}{size[1:]}.")
-    listed = ", ".join(map(str, broken[:20])) + (", ..." if len(broken) > 20 else "")
-    return RelationResult(name=name, passed=False, detail=f"Broken for input rows {listed}: {size}.")
+    inputs = tuple(plain.names[row] for row in broken) if plain.names else ()
+    shown = f" ({_listed(inputs)})" if inputs else ""
+    return RelationResult(
+        name=name,
+        passed=False,
+        detail=f"Broken for input rows {_listed(broken)}{shown}: {size}.",
+        inputs=inputs,
+    )
+
+
+def _listed(items: Sequence[object]) -> str:
+    return ", ".join(map(str, items[:20])) + (", ..." if len(items) > 20 else "")

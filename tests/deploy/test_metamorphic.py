@@ -1,18 +1,21 @@
 import re
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edgedistill_deploy.errors import BundleError, DataError
 from edgedistill_deploy.metamorphic import RelationResult, check_relations
-from edgedistill_deploy.session import open_session
+from edgedistill_deploy.session import Feeds, Session, open_session
 from reference.measured_bundles import bundle_of
 from reference.measured_models import images_of
 
 CLASSES = [0, 1, 2, 0, 2, 1]
 IMAGES = images_of(CLASSES)
-RELATIONS = {"same_run_twice", "batch_of_one", "permuted_rows", "repeated_rows", "odd_batch"}
+RELATIONS = {"same_run_twice", "batch_of_one", "permuted_rows", "repeated_rows", "odd_batch", "two_threads"}
 
 
 def results_for(folder: Path, defect: str, count: int = 6) -> dict[str, RelationResult]:
@@ -41,6 +44,43 @@ def test_a_sound_model_holds_every_relation(tmp_path: Path, count: int) -> None:
 def test_each_defect_breaks_the_relations_it_should(tmp_path: Path, defect: str, broken: set[str]) -> None:
     results = results_for(tmp_path, defect)
     assert {name for name, result in results.items() if not result.passed} == broken
+
+
+class SharedBuffer:
+    """A real session behind a defect: all runs write into one buffer, as an unguarded TensorRT context would."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._buffer: dict[str, NDArray[Any]] = {}
+        self._both_inside = threading.Barrier(2)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
+        self._buffer = self._session.run(feeds)
+        if threading.current_thread() is not threading.main_thread():
+            self._both_inside.wait(timeout=10)
+        return self._buffer
+
+
+def test_threads_that_overwrite_each_other_are_found_and_nothing_else(tmp_path: Path) -> None:
+    bundle, _ = bundle_of(tmp_path, CLASSES, CLASSES, CLASSES)
+    with open_session(bundle) as session:
+        shared: Any = SharedBuffer(session)
+        results = {result.name: result.passed for result in check_relations(shared, IMAGES)}
+    assert results == {**dict.fromkeys(RELATIONS, True), "two_threads": False}
+
+
+def test_the_broken_inputs_are_called_by_their_names(tmp_path: Path) -> None:
+    bundle, _ = bundle_of(tmp_path, CLASSES, CLASSES, CLASSES, defect="depends_on_position")
+    names = [f"{letter}.png" for letter in "abcdef"]
+    with open_session(bundle) as session:
+        results = {result.name: result for result in check_relations(session, IMAGES, names)}
+    broken = results["batch_of_one"]
+    assert broken.inputs == ("b.png", "c.png", "d.png", "e.png", "f.png")
+    assert "rows 1, 2, 3, 4, 5 (b.png, c.png, d.png, e.png, f.png): largest" in broken.detail
+    assert results["same_run_twice"].inputs == ()
 
 
 def test_the_broken_rows_are_named(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -240,6 +241,17 @@ def test_a_broken_relation_fails_whatever_the_accuracy(tmp_path: Path) -> None:
         for reason in report.reasons
     )
     assert {item.name for item in report.metamorphic if not item.passed} == {"batch_of_one", "odd_batch"}
+
+
+@pytest.mark.parametrize(
+    ("given_images", "name"),
+    [(True, "evaluation.npz image 0"), (False, r"recorded image 0 \(sha256 [0-9a-f]{12}\)")],
+)
+def test_a_broken_relation_names_its_images(tmp_path: Path, given_images: bool, name: str) -> None:
+    report = check(tmp_path, *[classes(20)] * 3, defect="wrong_for_odd_batches", given_images=given_images)
+    broken = next(item for item in report.metamorphic if item.name == "odd_batch")
+    assert re.fullmatch(name, broken.inputs[0])
+    assert broken.inputs[0] in broken.detail
 
 
 @pytest.mark.parametrize(("precision", "verdict"), [("fp32", "fail"), ("fp16", "fail"), ("int8", "pass")])

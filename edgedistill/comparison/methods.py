@@ -1,0 +1,66 @@
+"""The methods that are compared, by name: each is some settings laid over those that all methods share."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from edgedistill.config import DistillConfig
+from edgedistill_deploy.errors import UsageError, nearest_names
+
+Methods = Mapping[str, Mapping[str, Any]]
+
+REFERENCE = "subdistill"
+LABELS = "labels"
+LOGITS = "logits"
+# A method that does not say its own `lambda_layer` has a layer term whose weight is tuned.
+METHODS: Methods = {
+    REFERENCE: {"layer_loss": "subspace", "method": "prca"},
+    LABELS: {"lambda_kd": 0.0, "lambda_layer": 0.0, "lambda_task": 1.0},
+    LOGITS: {"lambda_layer": 0.0},
+    "attention-transfer": {"layer_loss": "attention-transfer"},
+    "fitnet": {"layer_loss": "fitnet"},
+    "vid": {"layer_loss": "vid"},
+    "vkd": {"layer_loss": "vkd"},
+    "similarity": {"layer_loss": "similarity"},
+    "subdistill-pca": {"layer_loss": "subspace", "method": "pca"},
+    "subdistill-random": {"layer_loss": "subspace", "method": "random"},
+}
+# What a comparison sets itself, so that it is the same, or drawn in the same way, for every method.
+_OWN = ("seed",)
+
+
+def named_methods(names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """Look methods up by name.
+
+    Raises:
+        UsageError: no name, an unknown one (the message lists the nearest) or one twice.
+    """
+    unknown = [name for name in names if name not in METHODS]
+    if unknown:
+        raise UsageError(f"There is no method {unknown[0]!r} to compare.{nearest_names(unknown[0], METHODS)}")
+    if not names or len(set(names)) < len(names):
+        raise UsageError(f"Name each method to compare once, and at least one; {list(names)} was given.")
+    return {name: METHODS[name] for name in names}
+
+
+def is_tuned(settings: Mapping[str, Any]) -> bool:
+    """Tell whether the weight of the layer term is chosen on validation images."""
+    return "lambda_layer" not in settings
+
+
+def check_settings(owner: str, settings: Mapping[str, Any]) -> None:
+    """Refuse settings that `DistillConfig` does not have or that the comparison sets itself."""
+    known = {each.name for each in fields(DistillConfig)}.difference(_OWN)
+    for key in settings:
+        if key in _OWN:
+            raise UsageError(
+                f"{owner} sets {key!r}, which a comparison sets itself; give it to the plan instead."
+            )
+        if key not in known:
+            raise UsageError(f"{owner} sets {key!r}, which is not known.{nearest_names(key, sorted(known))}")
+
+
+def nearest_to_one(value: float) -> tuple[float, float]:
+    """Order weights by how many powers of ten they are from 1; of two equally far the smaller comes first."""
+    return (round(abs(math.log10(value)), 9), value)

@@ -1,0 +1,295 @@
+"""What a comparison does: tasks, methods, seeds, sizes, and each run of it with the key that identifies it. No torch."""
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from edgedistill.comparison.methods import METHODS, REFERENCE, Methods, check_settings, is_tuned
+from edgedistill.comparison.subsets import balanced_order
+from edgedistill.config import DistillConfig, check_above_zero, check_at_least, check_choice
+from edgedistill.data.sources import open_source
+from edgedistill.data.splits import SubtaskImages, split_for_subtask
+from edgedistill_deploy.errors import UsageError
+from edgedistill_deploy.files import sha256_of_file
+from edgedistill_deploy.images import ImageSet
+
+TUNE_SIZES = ("each", "first")
+LAMBDAS = (0.1, 1.0, 10.0, 100.0)
+# Settings that change where and how fast a run is, not what comes of it.
+_EXECUTION = ("workers", "compute", "tensorboard")
+_KEY_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One thing to learn: a teacher's classes, from a source, by a student.
+
+    Attributes:
+        name: what the tables call it.
+        teacher, source, student: as for `load_teacher`, `open_source` and `build_student`.
+        classes: the subtask, as the teacher spells it.
+        settings: laid over the defaults of `DistillConfig`, below what a method sets.
+        student_width, teacher_weights, teacher_classes, image_size: as the flags of the same names; empty or 0: none.
+        split_seed: fixes which images are held out, for all seeds.
+    """
+
+    name: str
+    teacher: str
+    source: str
+    classes: tuple[str, ...]
+    student: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    student_width: float = 1.0
+    teacher_weights: str = ""
+    teacher_classes: str = ""
+    image_size: int = 0
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_settings(f"The task {self.name!r}", self.settings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonPlan:
+    """Which methods are compared on which tasks, and how fairly.
+
+    Attributes:
+        tasks: each is done by every method.
+        methods: {name: settings}, laid over those of the task; a method that does not set `lambda_layer` is tuned.
+        reference: the method whose difference to every other is reported.
+        seeds: each fixes initial weights, image order, augmentation and which training images are drawn.
+        sizes: numbers of training images; None is all of them.
+        lambdas: weights of the layer term that every tuned method tries, in as many full runs each.
+        tune_seeds: how many of the seeds, from the first, each weight is tried with.
+        tune_sizes: `each` tunes at every size, `first` at the smallest alone.
+        validation_images: how many validation images choose epochs and weights; None is all of them.
+        confidence: of the intervals.
+    """
+
+    tasks: tuple[Task, ...]
+    methods: Methods = field(default_factory=lambda: dict(METHODS))
+    reference: str = REFERENCE
+    seeds: tuple[int, ...] = (0, 1, 2)
+    sizes: tuple[int | None, ...] = (None,)
+    lambdas: tuple[float, ...] = LAMBDAS
+    tune_seeds: int = 1
+    tune_sizes: str = "each"
+    validation_images: int | None = None
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        for label, values in (
+            ("tasks", [task.name for task in self.tasks]),
+            ("methods", list(self.methods)),
+            ("seeds", list(self.seeds)),
+            ("sizes", list(self.sizes)),
+            ("lambdas", list(self.lambdas)),
+        ):
+            if not values or len(set(values)) < len(values):
+                raise UsageError(f"A comparison needs {label}, each once, and {values} was given.")
+        for value in self.lambdas:
+            check_above_zero("lambdas", value)
+        for size in (*self.sizes, self.validation_images):
+            if size is not None:
+                check_at_least("A number of images", size, 1)
+        check_choice("tune_sizes", self.tune_sizes, TUNE_SIZES)
+        check_choice("reference", self.reference, tuple(self.methods))
+        if not 1 <= self.tune_seeds <= len(self.seeds):
+            raise UsageError(
+                f"tune_seeds must be from 1 to the number of seeds ({len(self.seeds)}), and {self.tune_seeds} was given."
+            )
+        if not 0 < self.confidence < 1:
+            raise UsageError(f"confidence must be between 0 and 1, and {self.confidence} was given.")
+        for name, settings in self.methods.items():
+            check_settings(f"The method {name!r}", settings)
+            for task in self.tasks:
+                self.config(task, name, self.seeds[0], self.lambdas[0])
+
+    def config(self, task: Task, method: str, seed: int, weight: float | None) -> DistillConfig:
+        """Return the settings of one run; `weight` is the layer term's where the method is tuned."""
+        own = self.methods[method]
+        tuned = {"lambda_layer": weight} if is_tuned(own) else {}
+        return DistillConfig(**{**task.settings, **own, **tuned, "seed": seed})
+
+    def ordered_sizes(self) -> tuple[int | None, ...]:
+        """Return the sizes from the smallest up; all images come last."""
+        return tuple(sorted(self.sizes, key=lambda size: (size is None, size or 0)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFacts:
+    """What a task's data and teacher are: a hash of their content, and how many images there are."""
+
+    fingerprint: str
+    train_count: int
+    validation_count: int
+    test_count: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One piece of work: train a student, evaluate a trained one on the test images, or evaluate the teacher.
+
+    `key` identifies the content: equal keys give equal results. `trained` is the key of the training that an evaluation is of.
+    """
+
+    kind: Literal["train", "evaluate", "teacher"]
+    key: str
+    task: Task
+    method: str = ""
+    size: int | None = None
+    seed: int = 0
+    config: DistillConfig = field(default_factory=DistillConfig)
+    validation_images: int | None = None
+    trained: str = ""
+    work: int = 0
+
+    def described(self) -> str:
+        """Say in a few words which run this is."""
+        if self.kind == "teacher":
+            return f"{self.task.name}, teacher"
+        return f"{self.task.name}, {self.method}, {self.size or 'all'} images, seed {self.seed}"
+
+
+def training_job(
+    plan: ComparisonPlan,
+    task: Task,
+    facts: TaskFacts,
+    method: str,
+    size: int | None,
+    seed: int,
+    weight: float | None,
+) -> Job:
+    """Make the job that trains one student. Its `work` is the number of images it passes through the student."""
+    config = plan.config(task, method, seed, weight)
+    settings = {key: value for key, value in asdict(config).items() if key not in _EXECUTION}
+    count = size or facts.train_count
+    described = {
+        "schema": _KEY_SCHEMA,
+        "content": facts.fingerprint,
+        "classes": task.classes,
+        "student": (task.student, task.student_width),
+        "image_size": task.image_size,
+        "train_images": count,
+        "settings": settings,
+    }
+    return Job(
+        kind="train",
+        key=_key(described),
+        task=task,
+        method=method,
+        size=size,
+        seed=seed,
+        config=config,
+        validation_images=plan.validation_images,
+        work=count * config.epochs,
+    )
+
+
+def evaluation_job(trained: Job) -> Job:
+    """Make the job that evaluates what `trained` left."""
+    key = _key({"evaluate": trained.key})
+    return replace(trained, kind="evaluate", key=key, trained=trained.key, work=0)
+
+
+def teacher_job(task: Task, facts: TaskFacts) -> Job:
+    """Make the job that evaluates the teacher on the test images."""
+    return Job(kind="teacher", key=_key({"teacher": facts.fingerprint, "classes": task.classes}), task=task)
+
+
+def read_facts(plan: ComparisonPlan) -> dict[str, TaskFacts]:
+    """Look at every task's data before anything starts; {task name: facts}.
+
+    Raises:
+        UsageError: there are fewer training or validation images than asked for, or no test images.
+        DataError: the data cannot be used.
+    """
+    opened = functools.cache(open_source)
+    digests: dict[str, str] = {}
+    return {task.name: _facts(plan, task, task_images(task, None, opened), digests) for task in plan.tasks}
+
+
+def task_images(task: Task, validation_images: int | None, opened: Any = open_source) -> SubtaskImages:
+    """Split a task's images; at most so many validation images are kept, as equally over the classes as possible."""
+    images = split_for_subtask(opened(task.source), task.classes, seed=task.split_seed)
+    if validation_images is None:
+        return images
+    order = balanced_order(images.validation, f"validation|{task.split_seed}")[:validation_images]
+    return replace(images, validation=images.validation.select(sorted(order)))
+
+
+def _facts(plan: ComparisonPlan, task: Task, images: SubtaskImages, digests: dict[str, str]) -> TaskFacts:
+    if images.test is None:
+        raise UsageError(
+            f"The data of {task.name!r} has its own validation split but no test split, and epochs and weights are chosen on"
+            " validation images; add test images, or leave the division to EdgeDistill."
+        )
+    for name, wanted, least in (
+        ("training", plan.sizes, images.train),
+        ("validation", (plan.validation_images,), images.validation),
+    ):
+        _check_counts(task, name, [each for each in wanted if each is not None], least)
+    shown = (images.train, images.validation, images.test)
+    content = {
+        "teacher": _teacher_identity(task, digests),
+        "images": [images_key(each) for each in shown],
+        "validation_images": plan.validation_images,
+        "split_seed": task.split_seed if plan.validation_images is not None else 0,
+    }
+    return TaskFacts(
+        fingerprint=_key(content),
+        train_count=len(images.train),
+        validation_count=min(len(images.validation), plan.validation_images or len(images.validation)),
+        test_count=len(images.test),
+        notes=images.notes,
+    )
+
+
+def _check_counts(task: Task, split: str, wanted: list[int], images: ImageSet) -> None:
+    for count in wanted:
+        if not len(task.classes) <= count <= len(images):
+            raise UsageError(
+                f"{count} {split} images were asked for; {task.name!r} has {len(images)}, and each of its"
+                f" {len(task.classes)} classes needs one: name a number from {len(task.classes)} to {len(images)}."
+            )
+
+
+def images_key(images: ImageSet) -> str:
+    """Return a hash of the images' content and labels, in their order."""
+    digest = hashlib.sha256()
+    for index, label in enumerate(images.labels.tolist()):
+        digest.update(f"{images.digest(index)} {label}\n".encode())
+    return digest.hexdigest()
+
+
+def _teacher_identity(task: Task, digests: dict[str, str]) -> tuple[str, str, str]:
+    """Name the teacher and hash the files it is read from; weights that timm fetches are known by name alone."""
+    hashes = []
+    for path in (_teacher_file(task), Path(task.teacher_classes) if task.teacher_classes else None):
+        known = path is not None and path.is_file()
+        if known and str(path) not in digests:
+            digests[str(path)] = sha256_of_file(Path(str(path)))
+        hashes.append(digests[str(path)] if known else "")
+    # A folder is the same teacher wherever it lies.
+    return ("" if hashes[0] and not task.teacher.startswith("timm:") else task.teacher, hashes[0], hashes[1])
+
+
+def _teacher_file(task: Task) -> Path | None:
+    if task.teacher_weights:
+        return Path(task.teacher_weights)
+    if task.teacher.startswith("timm:"):
+        return None
+    if task.teacher.startswith("embedded:"):
+        name = task.teacher.removeprefix("embedded:")
+        return Path(str(resources.files("edgedistill").joinpath("embedded", name, "model.safetensors")))
+    return Path(task.teacher.removeprefix("local-dir:")) / "model.safetensors"
+
+
+def _key(described: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]

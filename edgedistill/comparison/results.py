@@ -1,0 +1,77 @@
+"""The folder of a comparison: one line in `results.jsonl` for every finished job, and the students they trained."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from edgedistill_deploy.errors import DataError
+
+Record = dict[str, Any]
+
+
+class Results:
+    """What is known of every job, by its key. One process alone writes; a line cut short by a kill is passed over."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._path = folder / "results.jsonl"
+        self._records: dict[str, Record] = {}
+        for record in _read_lines(self._path):
+            # A job that failed is tried again by the next run, and a student that is gone is trained again.
+            if "error" not in record and self._has_student(record):
+                self._records[record["key"]] = record
+
+    def get(self, key: str) -> Record | None:
+        """Return the record of a job that was done or tried; None when it is still due."""
+        return self._records.get(key)
+
+    def finished(self, key: str) -> Record | None:
+        """Return the record of a job that was done well."""
+        record = self._records.get(key)
+        return None if record is None or "error" in record else record
+
+    def failures(self) -> list[Record]:
+        """Return the records of jobs that were tried in vain by this run."""
+        return [record for record in self._records.values() if "error" in record]
+
+    def add(self, record: Record) -> None:
+        """Write a finished job down; it is on the disk when this returns."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+        with self._path.open("ab") as stream:
+            whole = stream.tell() == 0 or _ends_a_line(self._path)
+            stream.write(("" if whole else "\n").encode() + line.encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+        self._records[record["key"]] = record
+
+    def student_path(self, key: str) -> Path:
+        """Return where the student of a training lies."""
+        return self.folder / "students" / f"{key}.safetensors"
+
+    def _has_student(self, record: Record) -> bool:
+        return record["kind"] != "train" or self.student_path(record["key"]).is_file()
+
+
+def _ends_a_line(path: Path) -> bool:
+    with path.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) == b"\n"
+
+
+def _read_lines(path: Path) -> list[Record]:
+    if not path.is_file():
+        return []
+    records = []
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if not isinstance(record, dict) or not {"key", "kind"} <= record.keys():
+            raise DataError(
+                f"Line {number} of {path} is not the record of a run; name another folder with --out, or delete the line."
+            )
+        records.append(record)
+    return records

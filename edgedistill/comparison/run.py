@@ -1,0 +1,136 @@
+"""Running a comparison: job by job, in several processes, going on where an earlier run stopped."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgedistill.comparison.plan import ComparisonPlan, Job, TaskFacts, read_facts
+from edgedistill.comparison.pool import Crew, open_crew
+from edgedistill.comparison.results import Record, Results
+from edgedistill.comparison.schedule import Track, all_tracks, due_jobs, planned_work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonProgress:
+    """How far a comparison is: images passed through students of those that were due, and jobs done in this run.
+
+    `job` is the one that is just done, and `record` what came of it; both are None between two.
+    """
+
+    work: int
+    planned_work: int
+    jobs: int
+    job: Job | None = None
+    record: Record | None = None
+
+
+Progress = Callable[[ComparisonProgress], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A comparison whose jobs are done, or were tried."""
+
+    plan: ComparisonPlan
+    facts: dict[str, TaskFacts]
+    tracks: tuple[Track, ...]
+    results: Results
+
+
+def open_comparison(plan: ComparisonPlan, folder: Path) -> Comparison:
+    """Look at the data and at what the folder already holds; nothing is run.
+
+    Raises:
+        UsageError: sizes do not fit the data, or there are no test images.
+        DataError: the data or the folder's results cannot be read.
+    """
+    facts = read_facts(plan)
+    return Comparison(plan=plan, facts=facts, tracks=tuple(all_tracks(plan, facts)), results=Results(folder))
+
+
+def run_comparison(
+    plan: ComparisonPlan,
+    folder: Path,
+    *,
+    jobs: int = 1,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Do every job of a plan that the folder's `results.jsonl` does not hold yet.
+
+    Every method gets the same data, initial weights, epochs and, where its layer term has a weight, as many weights to try.
+    A job that fails is recorded with its error and keeps no other from being done; the next run tries it again.
+
+    Args:
+        plan: what is compared. A plan that shares runs with an earlier one in the same folder does not do them again.
+        folder: where results and trained students go.
+        jobs: processes that work at the same time; with 1 this one works alone.
+        threads: threads of torch in each of them.
+        progress: called whenever a job is done, and during long ones.
+
+    Raises:
+        UsageError, DataError: as `open_comparison`, before anything is run.
+    """
+    comparison = open_comparison(plan, folder)
+    report = _Reporter(comparison, progress or (lambda at: None))
+    if not due_jobs(comparison.tracks, comparison.results):
+        return comparison
+    with open_crew(folder / "students", jobs=jobs, threads=threads) as crew:
+        _work_through(comparison, crew, report)
+    return comparison
+
+
+def _work_through(comparison: Comparison, crew: Crew, report: "_Reporter") -> None:
+    known: dict[str, Job] = {}
+    while waiting := due_jobs(comparison.tracks, comparison.results):
+        running = 0
+        known.update({job.key: job for job in waiting})
+        while waiting or running:
+            while waiting and crew.free():
+                crew.give(waiting.pop(0))
+                running += 1
+            for record in crew.results(lambda key, share: report.share(known[key], share)):
+                running -= 1
+                comparison.results.add(record)
+                report.done(known[record["key"]], record)
+                opened = [job for job in _opened_by(comparison, record) if job.key not in known]
+                known.update({job.key: job for job in opened})
+                # Evaluations are short, and with them the table of a stopped run is more complete.
+                waiting[:0] = [job for job in opened if job.kind != "train"]
+                waiting.extend(job for job in opened if job.kind == "train")
+
+
+def _opened_by(comparison: Comparison, record: Record) -> list[Job]:
+    tracks = [track for track in comparison.tracks if track.task.name == record["task"]]
+    return due_jobs(tracks, comparison.results)
+
+
+class _Reporter:
+    """Adds up what is done, in images passed through students."""
+
+    def __init__(self, comparison: Comparison, progress: Progress) -> None:
+        self._progress = progress
+        self._planned = planned_work(comparison.tracks, comparison.results)
+        self._jobs = 0
+        self._work = 0
+        self._shares: dict[str, float] = {}
+
+    def share(self, job: Job, share: float) -> None:
+        """Note how far a job is that is not done."""
+        self._shares[job.key] = share * job.work
+        self._report(None, None)
+
+    def done(self, job: Job, record: Record) -> None:
+        """Count a job."""
+        self._shares.pop(job.key, None)
+        self._jobs += 1
+        self._work += job.work
+        self._report(job, record)
+
+    def _report(self, job: Job | None, record: Record | None) -> None:
+        work = self._work + round(sum(self._shares.values()))
+        # Which weight will be chosen, and so what is due, is known only on the way.
+        self._planned = max(self._planned, work)
+        self._progress(
+            ComparisonProgress(work=work, planned_work=self._planned, jobs=self._jobs, job=job, record=record)
+        )

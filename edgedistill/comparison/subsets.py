@@ -1,0 +1,40 @@
+"""Smaller sets of the same images, each within the next larger one."""
+
+import hashlib
+
+import numpy as np
+
+from edgedistill_deploy.images import ImageSet
+
+
+def balanced_order(images: ImageSet, salt: str) -> list[int]:
+    """Order images so that the first n, for every n, are spread over the classes as equally as the classes allow.
+
+    Every class gives one image in turn while it has any; which image, and which class comes first, follows from the
+    images' content, the class names and the salt alone. Returns all positions.
+    """
+    members = [
+        sorted(
+            np.flatnonzero(images.labels == label).tolist(),
+            key=lambda index: _rank(salt, images.digest(index)),
+        )
+        for label in range(len(images.class_names))
+    ]
+    turns = ((turn, label, index) for label, rows in enumerate(members) for turn, index in enumerate(rows))
+    return [
+        index
+        for turn, label, index in sorted(
+            turns, key=lambda each: (each[0], _rank(f"{salt}|{each[0]}", images.class_names[each[1]]))
+        )
+    ]
+
+
+def draw_training_images(images: ImageSet, size: int | None, seed: int) -> ImageSet:
+    """Keep `size` images (None: all), drawn by the seed, balanced over the classes; smaller draws lie within larger ones."""
+    if size is None or size >= len(images):
+        return images
+    return images.select(sorted(balanced_order(images, f"training|{seed}")[:size]))
+
+
+def _rank(salt: str, name: str) -> bytes:
+    return hashlib.sha256(f"{salt}|{name}".encode()).digest()

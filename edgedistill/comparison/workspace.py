@@ -1,0 +1,191 @@
+"""Doing one job: train a student, or ask one, or the teacher, about the test images.
+
+A workspace loads a teacher and a task's images once, whatever the number of its jobs.
+"""
+
+import functools
+import platform
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edgedistill.comparison.plan import Job, Task, task_images
+from edgedistill.comparison.results import Record
+from edgedistill.comparison.subsets import draw_training_images
+from edgedistill.data.loader import open_loader
+from edgedistill.data.sources import open_source
+from edgedistill.data.splits import SubtaskImages
+from edgedistill.export import read_student, write_student
+from edgedistill.modes import evaluating
+from edgedistill.student import build_student
+from edgedistill.subdistill import DistillResult, distill
+from edgedistill.teacher import Teacher, load_teacher
+from edgedistill.training import TrainingProgress
+from edgedistill_deploy.device import read_device
+from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.images import ImageSet
+
+EVALUATION_BATCH = 256
+JobProgress = Callable[[float], None]
+
+
+class Workspace:
+    """Does jobs one after another; trained students go to `students`/KEY.safetensors."""
+
+    def __init__(self, students: Path) -> None:
+        self._students = students
+        self._where = {"machine": read_device().name, "versions": _versions()}
+        self._open = functools.lru_cache(maxsize=4)(open_source)
+        self._teacher = functools.lru_cache(maxsize=2)(_load_teacher)
+        self._images: dict[tuple[str, int | None], SubtaskImages] = {}
+
+    def do(self, job: Job, progress: JobProgress | None = None) -> Record:
+        """Do a job and return its record; a failure of any kind is recorded as `error`, it concerns this job alone."""
+        started = time.monotonic()
+        try:
+            outcome = self._do(job, progress or (lambda share: None))
+        except EdgeDistillError as error:
+            outcome = {"error": str(error)}
+        except Exception as error:  # noqa: BLE001  # whatever a library raises, the other runs go on
+            outcome = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+        return {**_named(job), **outcome, "seconds": round(time.monotonic() - started, 3), **self._where}
+
+    def _do(self, job: Job, progress: JobProgress) -> Record:
+        teacher = self._teacher_of(job.task)
+        images = self._images_of(job)
+        if job.kind == "train":
+            return self._train(job, teacher, images, progress)
+        classes = list(teacher.subtask(job.task.classes).class_indices)
+        if job.kind == "teacher":
+            return _test(teacher.model, teacher, images, classes)
+        student = read_student(_student(job, teacher), self._students / f"{job.trained}.safetensors")
+        return {"trained": job.trained, **_test(student, teacher, images, None)}
+
+    def _train(self, job: Job, teacher: Teacher, images: SubtaskImages, progress: JobProgress) -> Record:
+        drawn = SubtaskImages(
+            train=draw_training_images(images.train, job.size, job.seed),
+            validation=images.validation,
+            test=None,
+        )
+        result = distill(
+            teacher,
+            _student(job, teacher),
+            teacher.subtask(job.task.classes),
+            drawn,
+            job.config,
+            progress=lambda at: progress(_share(at)),
+        )
+        write_student(result.student, self._students / f"{job.key}.safetensors")
+        return {"train_images": len(drawn.train), **_trained(result, teacher, drawn)}
+
+    def _teacher_of(self, task: Task) -> Teacher:
+        return self._teacher(task.teacher, task.teacher_weights, task.teacher_classes, task.image_size)
+
+    def _images_of(self, job: Job) -> SubtaskImages:
+        key = (job.task.name, job.validation_images)
+        if key not in self._images:
+            self._images[key] = task_images(job.task, job.validation_images, self._open)
+        return self._images[key]
+
+
+@contextmanager
+def limited_threads(threads: int) -> Iterator[None]:
+    """Let torch compute with so many threads, then with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _load_teacher(name: str, weights: str, classes: str, image_size: int) -> Teacher:
+    return load_teacher(
+        name,
+        weights=Path(weights) if weights else None,
+        classes=Path(classes) if classes else None,
+        image_size=image_size or None,
+    )
+
+
+def _student(job: Job, teacher: Teacher) -> nn.Module:
+    return build_student(
+        job.task.student,
+        len(job.task.classes),
+        width=job.task.student_width,
+        image_size=teacher.preprocess.size,
+        seed=job.seed,
+    )
+
+
+def _share(at: TrainingProgress) -> float:
+    if at.phase == "subspaces":
+        return 0.0
+    return (at.epoch + (at.step / at.steps if at.phase == "training" else 1.0)) / at.epochs
+
+
+def _trained(result: DistillResult, teacher: Teacher, images: SubtaskImages) -> Record:
+    predicted = _predictions(result.student, teacher, images.validation)
+    return {
+        "validation_accuracy": result.validation_accuracy,
+        "teacher_validation_accuracy": result.teacher_validation_accuracy,
+        "best_epoch": result.best_epoch,
+        "epochs": len(result.history),
+        "final_loss": result.history[-1].loss,
+        "stuck": len(result.subtask) - len(set(predicted.tolist())),
+    }
+
+
+def _test(model: nn.Module, teacher: Teacher, images: SubtaskImages, classes: list[int] | None) -> Record:
+    """Ask about the test images; `classes` are the outputs that count, None when all do."""
+    tested = images.evaluation
+    correct = _predictions(model, teacher, tested, classes) == tested.labels
+    shares = [correct[tested.labels == label].mean() for label in range(len(tested.class_names))]
+    return {
+        "test_accuracy": float(correct.mean()),
+        "test_images": len(tested),
+        "correct_hex": np.packbits(correct).tobytes().hex(),
+        "recall": {name: float(share) for name, share in zip(tested.class_names, shares, strict=True)},
+    }
+
+
+def _predictions(
+    model: nn.Module, teacher: Teacher, images: ImageSet, classes: list[int] | None = None
+) -> NDArray[np.int64]:
+    device = next(model.parameters()).device
+    normalise = teacher.normalise().to(device)
+    found: list[Tensor] = []
+    with evaluating(model), torch.no_grad():
+        for pixels, *_ in open_loader(images, teacher.preprocess, EVALUATION_BATCH):
+            logits = model(normalise(pixels.to(device)))
+            found.append((logits if classes is None else logits[:, classes]).argmax(dim=1).cpu())
+    return np.asarray(torch.cat(found).numpy(), dtype=np.int64)
+
+
+def _named(job: Job) -> Record:
+    record: Record = {"key": job.key, "kind": job.kind, "task": job.task.name}
+    if job.kind == "teacher":
+        return record
+    return {
+        **record,
+        "method": job.method,
+        "train_size": job.size,
+        "seed": job.seed,
+        "lambda_layer": job.config.lambda_layer,
+    }
+
+
+def _versions() -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in ("edgedistill", "torch", "timm", "numpy")},
+    }

@@ -14,6 +14,7 @@ from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 from timm.models import load_state_dict
 from torch import nn
 
+from edgedistill import small_images  # noqa: F401  # enters its model into timm's registry
 from edgedistill.normalise import Normalise
 from edgedistill.subtask import Subtask, find_subtask
 from edgedistill_deploy.errors import DataError, UsageError, nearest_names

@@ -83,12 +83,17 @@ def folder_config(class_names: Sequence[str]) -> dict[str, Any]:
 
 
 def write_teacher(folder: Path, model: nn.Module, class_names: Sequence[str], *, half: bool = False) -> None:
+    """Write the glyph teacher's folder; with `half` the floating-point weights are rounded to half precision."""
+    write_folder(folder, model, folder_config(class_names), half=half)
+
+
+def write_folder(folder: Path, model: nn.Module, config: dict[str, Any], *, half: bool = False) -> None:
     """Write config.json and model.safetensors, which `timm.create_model("local-dir:FOLDER", pretrained=True)` loads.
 
-    With `half` the floating-point weights are rounded to half precision; timm loads them into a float32 model.
+    timm loads weights in half precision into a float32 model.
     """
     state = {name: _rounded(value, half).contiguous() for name, value in model.state_dict().items()}
-    write_json(folder / "config.json", folder_config(class_names))
+    write_json(folder / "config.json", config)
     with written_whole(folder / "model.safetensors") as temporary:
         save_file(state, temporary, metadata={"format": "pt"})
 

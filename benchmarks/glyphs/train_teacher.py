@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.glyphs.glyphset import SUPERCLASSES, TEST, TRAIN, VALIDATION, GlyphSet, read_glyphs
 from benchmarks.glyphs.teacher import build_teacher, measure_accuracy, prepare, write_teacher
@@ -23,6 +23,7 @@ from edgedistill_deploy.errors import DataError, UsageError
 
 DIGITS = "0123456789"
 Progress = Callable[[int, float, float], None]
+Prepared = Callable[[NDArray[np.int64], np.random.Generator], Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +83,25 @@ def train_teacher(
     config = config or TrainConfig()
     images, labels = _training_part(glyphs, config)
     torch.manual_seed(config.seed)
-    random = np.random.default_rng(config.seed)
     model = build_teacher(len(glyphs.class_names))
+
+    def prepared(places: NDArray[np.int64], random: np.random.Generator) -> Tensor:
+        return prepare(shifted(images[places], config.shift, random))
+
+    for epoch, loss in fit(model, prepared, labels, config):
+        if progress:
+            progress(epoch, loss, measure_accuracy(model, glyphs, VALIDATION))
+    return model.eval()
+
+
+def fit(
+    model: nn.Module, prepared: Prepared, labels: NDArray[np.int64], config: TrainConfig
+) -> Iterator[tuple[int, float]]:
+    """Train a classifier in place and yield (epoch, mean loss) after each epoch.
+
+    `prepared` turns positions among `labels` (N,), and a generator for the augmentation, into the model's input.
+    """
+    random = np.random.default_rng(config.seed)
     optimizer = torch.optim.SGD(
         model.parameters(),
         lr=config.lr,
@@ -91,22 +109,19 @@ def train_teacher(
         weight_decay=config.weight_decay,
         nesterov=True,
     )
-    steps = config.epochs * (len(images) // config.batch_size)
+    steps = config.epochs * (len(labels) // config.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=config.lr, total_steps=steps)
     for epoch in range(config.epochs):
         losses = []
         model.train()
-        for places in _batch_places(len(images), config.batch_size, random):
-            logits = model(prepare(shifted(images[places], config.shift, random)))
-            loss = F.cross_entropy(logits, torch.from_numpy(labels[places]))
+        for places in _batch_places(len(labels), config.batch_size, random):
+            loss = F.cross_entropy(model(prepared(places, random)), torch.from_numpy(labels[places]))
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
             losses.append(loss.item())
-        if progress:
-            progress(epoch + 1, float(np.mean(losses)), measure_accuracy(model, glyphs, VALIDATION))
-    return model.eval()
+        yield epoch + 1, float(np.mean(losses))
 
 
 def measure_test_families(model: nn.Module, glyphs: GlyphSet) -> dict[str, float]:

@@ -30,7 +30,7 @@ Data = Annotated[
     typer.Option(
         "--data",
         metavar="SRC",
-        help="Image folder (class folders, or train/ val/ test/), npz:FILE, embedded:digits.",
+        help="Image folder (class folders, or train/ val/ test/), npz:FILE, fashion-mnist[:DIR], cifar100:DIR, embedded:digits.",
     ),
 ]
 TeacherName = Annotated[

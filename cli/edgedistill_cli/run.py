@@ -10,6 +10,7 @@ from edgedistill_cli.console import Console
 from edgedistill_cli.settings import RunSettings, read_settings, write_settings
 from edgedistill_deploy.bundle import Bundle, open_bundle
 from edgedistill_deploy.errors import UsageError
+from edgedistill_deploy.images import absolute_source
 
 # The tables of the settings that decide each stage; a stage also hangs on all before it.
 _TABLES = {
@@ -96,7 +97,7 @@ def begin_run(folder: Path, settings: RunSettings, console: Console, *, restart:
     Raises:
         UsageError: the folder holds a run trained with other settings, or things that are no run at all.
     """
-    settings = replace(settings, data=replace(settings.data, source=_absolute(settings.data.source)))
+    settings = replace(settings, data=replace(settings.data, source=absolute_source(settings.data.source)))
     settings_file = folder / "settings.toml"
     if settings_file.is_file():
         if restart:
@@ -127,13 +128,6 @@ def resume_run(folder: Path, flags: Mapping[str, Any], console: Console) -> Run:
             f" distill --out {folder}` makes one."
         )
     return begin_run(folder, read_settings(settings_file, flags), console)
-
-
-def _absolute(source: str) -> str:
-    """Make a folder or file of images independent of where the command was typed."""
-    if source.startswith("npz:"):
-        return f"npz:{Path(source.removeprefix('npz:')).expanduser().absolute()}"
-    return source if ":" in source else str(Path(source).expanduser().absolute())
 
 
 def _refuse_other_training(folder: Path, before: RunSettings, now: RunSettings) -> None:

@@ -279,7 +279,9 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 
 
 def test_an_unknown_kind_of_source_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"There is no image source 'hf:' here; name a folder, or npz:FILE"):
+    with pytest.raises(
+        UsageError, match=r"There is no image source 'hf:' here; name a folder, npz:FILE, fashion-mnist"
+    ):
         open_images("hf:OWNER/NAME")
 
 

@@ -9,7 +9,9 @@ from edgedistill_cli import options
 OwnData = Annotated[
     str | None,
     typer.Option(
-        "--data", metavar="SRC", help="Image folder or npz:FILE; the bundle's recorded images by default."
+        "--data",
+        metavar="SRC",
+        help="Image folder, npz:FILE, fashion-mnist[:DIR], cifar100:DIR; the bundle's recorded images by default.",
     ),
 ]
 

@@ -1,0 +1,65 @@
+"""Locks between processes that nobody has to clean up: the system drops them with the process, even one that is killed."""
+
+import os
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+POLL_SECONDS = 0.01
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+class ProcessLock:
+    """An exclusive lock on the file `path`, which is made when it is not there and stays when the lock is released.
+
+    Not reentrant, also within one process. A forked child keeps its parent's lock until both are gone.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+
+    def acquire(self) -> bool:
+        """Wait for the lock; always True, which is what Optuna's journal expects of a lock."""
+        while not self.try_acquire():
+            time.sleep(POLL_SECONDS)
+        return True
+
+    def try_acquire(self) -> bool:
+        """Take the lock if nobody holds it; say whether it was taken."""
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            _lock(descriptor)
+        except (BlockingIOError, PermissionError):  # Windows calls a held lock a permission
+            os.close(descriptor)
+            return False
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        """Let the next one in; closing the file drops its lock."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()

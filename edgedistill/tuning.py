@@ -1,0 +1,201 @@
+"""`lambda_layer = "auto"`: the weight of the layer term, chosen on validation images by short runs.
+
+Successive halving over powers of ten, kept by Optuna in a journal that survives a kill and that several processes may
+work on at once (`docs/method.md`, "Choosing lambda").
+"""
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from edgedistill.config import LAMBDA_GRID, DistillConfig
+from edgedistill.tuning_study import (
+    TRIED_IN_ORDER,
+    LambdaTrial,
+    Search,
+    open_search,
+    quiet_optuna,
+    rungs_of,
+)
+from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.files import write_json
+
+if TYPE_CHECKING:
+    from edgedistill.training import Outcome, ProgressCallback, TrainingProgress
+
+SHARE_OF_EPOCHS = 4  # a short run has a quarter of the epochs ...
+FEWEST_EPOCHS = 3  # ... but enough that there is something to halve
+
+Value = TypeVar("Value")
+ShortRun = Callable[[DistillConfig, "ProgressCallback"], "Outcome"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LambdaChoice:
+    """The chosen weight and its evidence: the trials in the order they were started.
+
+    `epochs` is the length of a short run, `rungs` the epochs after which the worse half is stopped.
+    """
+
+    lambda_layer: float
+    trials: tuple[LambdaTrial, ...]
+    epochs: int
+    rungs: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of `tuning.json`."""
+        return {
+            "lambda_layer": self.lambda_layer,
+            "criterion": "validation accuracy of the best epoch",
+            "epochs": self.epochs,
+            "rungs": list(self.rungs),
+            "trials": [asdict(trial) for trial in self.trials],
+        }
+
+
+def choose_lambda(
+    run: ShortRun,
+    config: DistillConfig,
+    *,
+    fingerprint: str,
+    folder: Path | None,
+    progress: "ProgressCallback | None" = None,
+) -> LambdaChoice:
+    """Choose `lambda_layer` among the powers of ten from 0.001 to 1000 by short runs, judged on validation images.
+
+    Args:
+        run: trains a fresh copy of the student with the settings it is given, calling the callback during training and
+            letting through what the callback raises, which is how a run is cut short.
+        config: the whole run's settings; `short_config` says what a short run changes.
+        fingerprint: of everything else that decides the result (student, images, teacher, settings). A search with
+            another fingerprint in the same folder is kept beside, never mixed in.
+        folder: where `tuning.journal` and `tuning.json` go; a search that was stopped goes on there, and processes that
+            search there at the same time share the values. None keeps nothing.
+        progress: told of the search as of one training of `len(LAMBDA_GRID)` short runs, in the phase `tuning`.
+
+    Raises:
+        MissingDependencyError: Optuna is not installed.
+        EdgeDistillError: every value failed, or the journal cannot be read.
+    """
+    epochs = short_config(config, 1.0).epochs
+    with quiet_optuna(), open_search(folder if _is_main() else None, fingerprint, epochs) as search:
+        while (value := _agreed(search.claim)) is not None:
+            try:
+                _try_value(search, run, short_config(config, value), progress)
+            except BaseException:
+                search.give_back()
+                raise
+        choice = _chosen(_agreed(search.trials), epochs)
+    if folder is not None and _is_main():
+        write_json(folder / "tuning.json", choice.to_json())
+    return choice
+
+
+def short_config(config: DistillConfig, lambda_layer: float) -> DistillConfig:
+    """Return the settings of a short run: a quarter of the epochs (at least 3), with everything that has a pace of its
+    own sped up to match: the moving average. Halving stops early, so nothing else
+    does.
+    """
+    epochs = min(config.epochs, max(FEWEST_EPOCHS, math.ceil(config.epochs / SHARE_OF_EPOCHS)))
+    return replace(
+        config,
+        lambda_layer=lambda_layer,
+        epochs=epochs,
+        ema=config.ema ** (config.epochs / epochs),
+        early_stopping=0,
+        tensorboard=False,
+    )
+
+
+def _chosen(trials: Sequence[LambdaTrial], epochs: int) -> LambdaChoice:
+    """Choose the best value: complete before pruned, then accurate, then near 1."""
+    sound = [trial for trial in trials if trial.state != "diverged"]
+    if not sound:
+        raise EdgeDistillError(
+            'lambda_layer = "auto" found no usable value, because every short run failed; the first said:'
+            f" {trials[0].reason}"
+        )
+    best = max(sound, key=_merit)
+    return LambdaChoice(
+        lambda_layer=best.lambda_layer, trials=tuple(trials), epochs=epochs, rungs=rungs_of(epochs)
+    )
+
+
+def _merit(trial: LambdaTrial) -> tuple[bool, float, int]:
+    accuracy = -1.0 if trial.validation_accuracy is None else trial.validation_accuracy
+    return trial.state == "complete", accuracy, -TRIED_IN_ORDER.index(trial.lambda_layer)
+
+
+class _PrunedError(Exception):
+    """Carries the decision to stop through the training loop."""
+
+
+def _try_value(
+    search: Search, run: ShortRun, config: DistillConfig, progress: "ProgressCallback | None"
+) -> None:
+    """Train one short run and note how it ended."""
+    before = _agreed(search.started) * config.epochs
+    seen = 0
+    best = -1.0
+
+    def watch(at: "TrainingProgress") -> None:
+        nonlocal seen, best
+        if progress is not None:
+            progress(
+                replace(
+                    at,
+                    phase="tuning",
+                    epoch=before + at.epoch,
+                    epochs=config.epochs * len(LAMBDA_GRID),
+                )
+            )
+        if at.last is None or at.last.epoch < seen:
+            return
+        seen, best = at.last.epoch + 1, max(best, at.last.validation_accuracy)
+        if _agreed(lambda: search.report(seen, best)):
+            raise _PrunedError
+
+    try:
+        result = run(config, watch)
+    except _PrunedError:
+        _agreed(search.stop)
+    except EdgeDistillError as error:
+        # The narrower kinds (settings, data, libraries) would stop every other value too.
+        if type(error) is not EdgeDistillError:
+            raise
+        reason = str(error)
+        _agreed(lambda: search.stop(reason))
+    else:
+        _agreed(lambda: search.finish(result.validation_accuracy))
+
+
+def _training_processes() -> int:
+    """Return how many processes train together, without loading torch in order to ask."""
+    if "torch" not in sys.modules:
+        return 1
+    from edgedistill.processes import process_count
+
+    return process_count()
+
+
+def _is_main() -> bool:
+    return _training_processes() == 1 or _distributed().get_rank() == 0
+
+
+def _agreed(decide: Callable[[], Value]) -> Value:
+    """Let the main process decide and all training processes go by it; alone, simply decide."""
+    if _training_processes() == 1:
+        return decide()
+    shared = [decide() if _is_main() else None]
+    _distributed().broadcast_object_list(shared, src=0)
+    return cast(Value, shared[0])
+
+
+def _distributed() -> ModuleType:
+    from torch import distributed
+
+    return distributed

@@ -1,0 +1,89 @@
+"""Made-up training runs whose validation accuracy follows a closed form, and a script that tunes lambda over them.
+
+Their progress has the fields of the training loop's that tuning reads, so that nothing here waits for torch to load.
+
+`python lambda_curves.py FOLDER LOG SECONDS` appends `start LAMBDA` and `end LAMBDA` lines to LOG, sleeping so long an epoch.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from edgedistill.config import DistillConfig
+from edgedistill.tuning import LambdaChoice, choose_lambda
+
+if TYPE_CHECKING:
+    from edgedistill.training import ProgressCallback
+
+Curve = Callable[[float, int], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """What tuning reads of an epoch's record."""
+
+    epoch: int
+    validation_accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class At:
+    """What tuning reads and passes on of the training's progress."""
+
+    epoch: int
+    epochs: int
+    last: Finished | None
+    phase: str = "training"
+
+
+def peaked(best: float) -> Curve:
+    """Accuracy rises with the epochs and falls with the distance from `best` in powers of ten."""
+    return lambda value, epoch: 0.9 - 0.1 * abs(math.log10(value / best)) - 0.2 / (epoch + 1)
+
+
+def curve_run(curve: Curve, log: list[tuple[float, int]], seconds: float = 0.0) -> Any:
+    """Return a `run` that follows the curve as the training loop would, noting (lambda, epoch) in `log`."""
+
+    def run(config: DistillConfig, progress: "ProgressCallback") -> Any:
+        value = float(config.lambda_layer)
+        history: list[Finished] = []
+        for epoch in range(config.epochs):
+            last = history[-1] if history else None
+            at: Any = At(epoch=epoch, epochs=config.epochs, last=last)
+            progress(at)
+            progress(at)
+            log.append((value, epoch))
+            time.sleep(seconds)
+            history.append(Finished(epoch=epoch, validation_accuracy=curve(value, epoch)))
+        return SimpleNamespace(
+            validation_accuracy=max(each.validation_accuracy for each in history), history=tuple(history)
+        )
+
+    return run
+
+
+def tune_to_a_log(folder: Path, log: Path, seconds: float) -> LambdaChoice:
+    """Tune over the curve that peaks at 10, leaving a line in `log` when a run starts and when it ends."""
+    inner = curve_run(peaked(10.0), [], seconds)
+
+    def say(word: str, config: DistillConfig) -> None:
+        with log.open("a", encoding="utf-8") as stream:
+            stream.write(f"{word} {float(config.lambda_layer):g}\n")
+
+    def run(config: DistillConfig, progress: "ProgressCallback") -> Any:
+        say("start", config)
+        try:
+            return inner(config, progress)
+        finally:
+            say("end", config)
+
+    return choose_lambda(run, DistillConfig(epochs=32), fingerprint="curves", folder=folder)
+
+
+if __name__ == "__main__":
+    tune_to_a_log(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))

@@ -2,7 +2,10 @@
 
 from edgedistill.comparison.methods import METHODS, REFERENCE, named_methods
 from edgedistill.comparison.plan import ComparisonPlan, Task
+from edgedistill.comparison.record import comparison_record
 from edgedistill.comparison.run import Comparison, ComparisonProgress, open_comparison, run_comparison
+from edgedistill.comparison.statistics import Difference
+from edgedistill.comparison.summary import FinalRun, Row, summarise, teacher_accuracy
 
 __all__ = [
     "METHODS",
@@ -10,8 +13,14 @@ __all__ = [
     "Comparison",
     "ComparisonPlan",
     "ComparisonProgress",
+    "Difference",
+    "FinalRun",
+    "Row",
     "Task",
+    "comparison_record",
     "named_methods",
     "open_comparison",
     "run_comparison",
+    "summarise",
+    "teacher_accuracy",
 ]

@@ -31,6 +31,10 @@ class Results:
         record = self._records.get(key)
         return None if record is None or "error" in record else record
 
+    def all(self) -> list[Record]:
+        """Return the records of all jobs, those that failed in this run included."""
+        return list(self._records.values())
+
     def failures(self) -> list[Record]:
         """Return the records of jobs that were tried in vain by this run."""
         return [record for record in self._records.values() if "error" in record]

@@ -1,0 +1,80 @@
+"""The comparison as one JSON document."""
+
+from dataclasses import asdict
+from typing import Any
+
+from edgedistill.comparison.run import Comparison
+from edgedistill.comparison.statistics import COVERS
+from edgedistill.comparison.summary import Row, summarise, teacher_accuracy
+
+
+def comparison_record(comparison: Comparison) -> dict[str, Any]:
+    """Return what was compared, how, and what came of it; `docs/compare.md` names the fields."""
+    plan = comparison.plan
+    several = len(plan.tasks) > 1
+    return {
+        "kind": "comparison",
+        "schema": 1,
+        "reference": plan.reference,
+        "methods": {name: dict(settings) for name, settings in plan.methods.items()},
+        "tasks": [_task(comparison, position) for position in range(len(plan.tasks))],
+        "seeds": list(plan.seeds),
+        "train_sizes": list(plan.ordered_sizes()),
+        "lambdas": list(plan.lambdas),
+        "tune_seeds": plan.tune_seeds,
+        "tune_sizes": plan.tune_sizes,
+        "validation_images": plan.validation_images,
+        "confidence": plan.confidence,
+        "covers": list(COVERS),
+        "rows": [_row(row) for row in summarise(comparison)],
+        "teacher_accuracy": teacher_accuracy(comparison, None),
+        "over_tasks": several,
+        "failures": [_failure(record) for record in comparison.results.failures()],
+        "machines": sorted({record["machine"] for record in comparison.results.all() if "machine" in record}),
+        "versions": _versions(comparison),
+    }
+
+
+def _task(comparison: Comparison, position: int) -> dict[str, Any]:
+    task = comparison.plan.tasks[position]
+    facts = comparison.facts[task.name]
+    return {
+        **asdict(task),
+        "images": {
+            "train": facts.train_count,
+            "validation": facts.validation_count,
+            "test": facts.test_count,
+        },
+        "notes": list(facts.notes),
+        "teacher_accuracy": teacher_accuracy(comparison, task.name),
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        "task": row.task,
+        "train_size": row.train_size,
+        "method": row.method,
+        "mean": row.mean,
+        "deviation": row.deviation,
+        "lambdas": list(row.lambdas),
+        "trainings": row.trainings,
+        "missing": row.missing,
+        "stuck": row.stuck,
+        "difference": None if row.difference is None else asdict(row.difference),
+        "runs": [asdict(run) for run in row.runs],
+    }
+
+
+def _failure(record: dict[str, Any]) -> dict[str, Any]:
+    named = ("task", "method", "train_size", "seed", "lambda_layer", "error")
+    return {key: record.get(key) for key in named}
+
+
+def _versions(comparison: Comparison) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for record in comparison.results.all():
+        versions = record.get("versions")
+        if versions is not None and versions not in found:
+            found.append(versions)
+    return found

@@ -1,0 +1,176 @@
+"""From the results of single runs to one row a method: mean, spread, difference to the reference, verdict."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from edgedistill.comparison.plan import evaluation_job, teacher_job
+from edgedistill.comparison.run import Comparison
+from edgedistill.comparison.schedule import Track
+from edgedistill.comparison.statistics import Difference, compare_pairs, judged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinalRun:
+    """One run that counts: its test accuracy, and how it was found."""
+
+    task: str
+    seed: int
+    test_accuracy: float
+    validation_accuracy: float
+    lambda_layer: float | None
+    best_epoch: int
+    epochs: int
+    stuck: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One method at one size, on one task, or on all of them (`task` is None).
+
+    Attributes:
+        train_size: number of training images; None is all.
+        runs: those that count.
+        mean: of the test accuracies; over several tasks the mean of the tasks' means. None without runs.
+        deviation: sample standard deviation over seeds; over several tasks that of the seeds' means. None for one seed.
+        trainings: runs trained in all, those that chose the weight included.
+        missing: runs that failed or were not done yet.
+        stuck: runs that never predict at least one class on validation images; they are part of the mean.
+        difference: of the reference to this method; None for the reference itself.
+    """
+
+    task: str | None
+    train_size: int | None
+    method: str
+    runs: tuple[FinalRun, ...]
+    mean: float | None
+    deviation: float | None
+    trainings: int
+    missing: int
+    stuck: int
+    difference: Difference | None = None
+
+    @property
+    def lambdas(self) -> tuple[float, ...]:
+        """The weights that were chosen, each once."""
+        return tuple(sorted({run.lambda_layer for run in self.runs if run.lambda_layer is not None}))
+
+
+def summarise(comparison: Comparison) -> tuple[Row, ...]:
+    """Return the rows of every task and size, then, where there are several tasks, those of all tasks together.
+
+    What is not done yet is left out of the means and counted as missing.
+    """
+    plan = comparison.plan
+    tasks: list[str | None] = [task.name for task in plan.tasks]
+    groups = tasks if len(tasks) == 1 else [*tasks, None]
+    return tuple(
+        row
+        for task in groups
+        for size in plan.ordered_sizes()
+        for row in _with_differences(
+            [_row(comparison, task, size, method) for method in plan.methods],
+            plan.reference,
+            plan.confidence,
+        )
+    )
+
+
+def teacher_accuracy(comparison: Comparison, task: str | None) -> float | None:
+    """Return the teacher's accuracy on a task's test images, or the mean over all tasks; None while one is missing."""
+    records = [
+        comparison.results.finished(teacher_job(each, comparison.facts[each.name]).key)
+        for each in comparison.plan.tasks
+        if task in (None, each.name)
+    ]
+    known = [record["test_accuracy"] for record in records if record is not None]
+    return statistics.fmean(known) if len(known) == len(records) else None
+
+
+def _row(comparison: Comparison, task: str | None, size: int | None, method: str) -> Row:
+    tracks = [
+        track for track in comparison.tracks if track.method == method and task in (None, track.task.name)
+    ]
+    runs = tuple(run for track in tracks for run in _final_runs(comparison, track, size))
+    means = _means_of_tasks(runs)
+    return Row(
+        task=task,
+        train_size=size,
+        method=method,
+        runs=runs,
+        mean=statistics.fmean(means) if means else None,
+        deviation=_deviation(runs),
+        trainings=sum(_trainings(comparison, track, size) for track in tracks),
+        missing=len(tracks) * len(comparison.plan.seeds) - len(runs),
+        stuck=sum(run.stuck > 0 for run in runs),
+    )
+
+
+def _final_runs(comparison: Comparison, track: Track, size: int | None) -> list[FinalRun]:
+    results = comparison.results
+    found = []
+    for job in track.final(size, results):
+        trained, tested = results.finished(job.key), results.finished(evaluation_job(job).key)
+        if trained is not None and tested is not None:
+            found.append(
+                FinalRun(
+                    task=track.task.name,
+                    seed=job.seed,
+                    test_accuracy=tested["test_accuracy"],
+                    validation_accuracy=trained["validation_accuracy"],
+                    lambda_layer=trained["lambda_layer"] if track.tuned else None,
+                    best_epoch=trained["best_epoch"],
+                    epochs=trained["epochs"],
+                    stuck=trained["stuck"],
+                    key=job.key,
+                )
+            )
+    return found
+
+
+def _trainings(comparison: Comparison, track: Track, size: int | None) -> int:
+    """Count the runs that this method was given at this size, each once."""
+    runs = list(track.final(size, comparison.results))
+    if track.tuned:
+        runs.extend(job for jobs in track.trials(size).values() for job in jobs)
+    return len({job.key for job in runs if comparison.results.get(job.key) is not None})
+
+
+def _means_of_tasks(runs: Sequence[FinalRun]) -> list[float]:
+    tasks = dict.fromkeys(run.task for run in runs)
+    return [statistics.fmean(run.test_accuracy for run in runs if run.task == task) for task in tasks]
+
+
+def _deviation(runs: Sequence[FinalRun]) -> float | None:
+    """Return the spread over seeds; only seeds that every task has count, so that tasks do not add to it."""
+    tasks = {run.task for run in runs}
+    seeds = {run.seed for run in runs}
+    by_seed = {seed: [run.test_accuracy for run in runs if run.seed == seed] for seed in seeds}
+    means = [statistics.fmean(values) for values in by_seed.values() if len(values) == len(tasks)]
+    return statistics.stdev(means) if len(means) > 1 else None
+
+
+def _with_differences(rows: Sequence[Row], reference: str, confidence: float) -> list[Row]:
+    first = next(row for row in rows if row.method == reference)
+    differences = [
+        None if row is first else compare_pairs(_paired(first.runs, row.runs), confidence) for row in rows
+    ]
+    return [
+        replace(row, difference=difference)
+        for row, difference in zip(rows, judged(differences, confidence), strict=True)
+    ]
+
+
+def _paired(ours: Sequence[FinalRun], theirs: Sequence[FinalRun]) -> list[list[float]]:
+    """Return the differences of runs with the same task and seed, a list for each task."""
+    rival = {(run.task, run.seed): run.test_accuracy for run in theirs}
+    tasks = dict.fromkeys(run.task for run in ours)
+    return [
+        [
+            run.test_accuracy - rival[task, run.seed]
+            for run in ours
+            if run.task == task and (task, run.seed) in rival
+        ]
+        for task in tasks
+    ]

@@ -9,6 +9,7 @@ from edgedistill_cli import STAGES
 from edgedistill_cli.commands.demo import demo
 from edgedistill_cli.commands.doctor import doctor
 from edgedistill_cli.commands.init import init
+from edgedistill_cli.commands.inspect import inspect
 from edgedistill_cli.commands.profile import profile
 from edgedistill_cli.commands.report import report
 from edgedistill_cli.commands.run_stage import calibrate, export
@@ -38,6 +39,7 @@ app.command("export")(export)
 app.command("calibrate")(calibrate)
 app.command("validate")(validate)
 app.command("profile")(profile)
+app.command("inspect")(inspect)
 app.command("report")(report)
 app.command("doctor")(doctor)
 

@@ -99,12 +99,15 @@ class RunSettings:
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def read_settings(file: Path | None, flags: Mapping[str, Any]) -> RunSettings:
+def read_settings(
+    file: Path | None, flags: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> RunSettings:
     """Read a settings file and lay flags over it.
 
     Args:
         file: TOML; None for flags alone.
         flags: {"table.key": value}; a value of None means that the flag was not given.
+        defaults: {"table.key": value} of keys that neither has, for a command that can do without them.
 
     Raises:
         UsageError: no such file, not TOML, an unknown table or key (with the nearest known one), a value of the wrong
@@ -115,6 +118,10 @@ def read_settings(file: Path | None, flags: Mapping[str, Any]) -> RunSettings:
         if value is not None:
             table, key = name.split(".")
             tables.setdefault(table, {})[key] = value
+    for name, value in (defaults or {}).items():
+        table, key = name.split(".")
+        if isinstance(tables.setdefault(table, {}), dict):
+            tables[table].setdefault(key, value)
     return settings_from_tables(tables, origin=str(file) if file is not None else "the command line")
 
 

@@ -58,7 +58,8 @@ def load_inputs(run: Run) -> Inputs:
     from edgedistill.teacher import load_teacher
 
     # A misspelt student would otherwise be found only after the teacher is loaded and every image has been read once.
-    check_student_name(run.settings.student.name)
+    if run.settings.student.name:
+        check_student_name(run.settings.student.name)
     with run.console.progress("load") as report:
         teacher = load_teacher(
             teacher_settings.name,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from edgedistill.data.sources import open_source
     from edgedistill.data.splits import SubtaskImages, split_for_subtask
     from edgedistill.export import export_onnx
+    from edgedistill.inspection.inspecting import inspect_subspaces
     from edgedistill.layers import LayerPair, pair_layers
     from edgedistill.student import build_student
     from edgedistill.subdistill import DistillResult, distill
@@ -32,6 +33,7 @@ _HOMES = {
     "distill": "subdistill",
     "export_onnx": "export",
     "find_subspaces": "subspace",
+    "inspect_subspaces": "inspection.inspecting",
     "load_teacher": "teacher",
     "open_source": "data.sources",
     "pair_layers": "layers",
@@ -51,6 +53,7 @@ __all__ = [
     "distill",
     "export_onnx",
     "find_subspaces",
+    "inspect_subspaces",
     "load_teacher",
     "open_source",
     "pair_layers",

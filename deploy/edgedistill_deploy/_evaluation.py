@@ -22,14 +22,16 @@ class Evaluation:
     """Images with the teacher's logits (n, C) and labels (n,), -1 where unknown.
 
     `prepared` yields the uint8 (m, H, W, 3) batches of the given rows, in order; `name` says what to call a row's image in a
-    finding. `conflict_count` images carry another label than the one recorded. `unknown_count` images were left out because
-    the teacher's answers to them were not recorded; `notes` are sentences for the report.
+    finding, `digest` is the sha256 of its source. `conflict_count` images carry another label than the one recorded.
+    `unknown_count` images were left out because the teacher's answers to them were not recorded; `notes` are sentences for the
+    report.
     """
 
     teacher: NDArray[np.float32]
     labels: Rows
     prepared: Callable[[Rows, int], Iterator[Prepared]]
     name: Callable[[int], str]
+    digest: Callable[[int], str]
     conflict_count: int = 0
     unknown_count: int = 0
     notes: tuple[str, ...] = ()
@@ -74,6 +76,7 @@ def _recorded(reference: Reference) -> Evaluation:
         prepared=lambda wanted, size: (
             images[wanted[start : start + size]] for start in range(0, len(wanted), size)
         ),
+        digest=lambda row: str(reference.digests[rows[row]]),
         name=lambda row: f"recorded image {rows[row]} (sha256 {str(reference.digests[rows[row]])[:12]})",
         notes=(note,) if sampled else (),
     )
@@ -96,6 +99,7 @@ def _given(bundle: Bundle, images: ImageSet, reference: Reference) -> Evaluation
         teacher=reference.logits[rows],
         labels=labels,
         prepared=lambda wanted, size: batches(subtask.select(known[wanted]), bundle.preprocess, size),
+        digest=lambda row: subtask.digest(int(known[row])),
         name=lambda row: subtask.name(int(known[row])),
         conflict_count=conflicts,
         unknown_count=unknown,

@@ -32,12 +32,14 @@ from edgedistill_deploy._figures import (
 from edgedistill_deploy._records import SCHEMA, plain, record_path
 from edgedistill_deploy._verdict import defects_of, judge, worse_classes_sentence
 from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.checks import Check, check_consistency
 from edgedistill_deploy.device import read_device
 from edgedistill_deploy.errors import BundleError, UsageError
 from edgedistill_deploy.files import write_json
 from edgedistill_deploy.images import ImageSet
 from edgedistill_deploy.metamorphic import RelationResult, check_relations, raw_logits
 from edgedistill_deploy.paired import Interval, Verdict, wilson_interval
+from edgedistill_deploy.preprocess_drift import DriftRow
 from edgedistill_deploy.reference import read_golden
 from edgedistill_deploy.session import Session
 
@@ -55,6 +57,7 @@ __all__ = [
 ]
 
 Progress = Callable[[int, int], None]
+Keep = Callable[[Evaluation, Answers], None]
 
 _RELATION_IMAGES = 8
 
@@ -103,11 +106,13 @@ class ParityReport:
     class_statistics: ClassStatistics
     numeric: Numeric
     metamorphic: tuple[RelationResult, ...]
+    checks: tuple[Check, ...]
     limits: ParityLimits
     verdict: Verdict
     reasons: tuple[str, ...]
     images_to_decide: int | None = None
     notes: tuple[str, ...] = field(default=())
+    preprocess_drift: tuple[DriftRow, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the record: kind "parity", schema 1, plain JSON values without NaN."""
@@ -121,22 +126,28 @@ def check_parity(
     limits: ParityLimits = DEFAULT_LIMITS,
     batch_size: int = 64,
     progress: Progress | None = None,
+    keep: Keep | None = None,
 ) -> ParityReport:
     """Compare the model in `session` with the teacher's recorded answers, image by image.
 
     `images` are the evaluation images, from which the subtask's are taken; without them those recorded in the bundle are used.
-    Images are read in batches and not kept. `progress` is called with (images done, images in all). See `paired` for the
-    meaning of the verdict. Raises DataError when no image can be compared and BundleError when files do not fit each other.
+    Images are read in batches and not kept. `progress` is called with (images done, images in all), `keep` with the
+    images and both models' answers to them, for what is told image by image. See `paired` for the meaning of the verdict.
+
+    Raises DataError when no image can be compared and BundleError when files do not fit each other.
     """
     evaluation = open_evaluation(bundle, images)
     logits = _answers(session, evaluation, batch_size, progress)
     answers = Answers(teacher=evaluation.teacher, candidate=logits, labels=evaluation.labels)
+    if keep:
+        keep(evaluation, answers)
     rows = evaluation.spread(_RELATION_IMAGES)
     relations = check_relations(session, evaluation.images(rows), [evaluation.name(int(row)) for row in rows])
     numeric = _numeric(bundle, session, answers)
+    checks = check_consistency(bundle, session.model_path)
     accuracy = measure_accuracy(answers, limits.confidence)
     per_class, class_statistics = measure_classes(bundle.class_names, answers, limits.confidence)
-    defects = defects_of(answers, numeric, relations)
+    defects = defects_of(answers, numeric, (*checks, *relations))
     verdict, reasons, needed = judge(accuracy, answers, limits.max_drop, limits.confidence)
     return ParityReport(
         bundle=bundle.path.resolve().name,
@@ -156,6 +167,7 @@ def check_parity(
         class_statistics=class_statistics,
         numeric=numeric,
         metamorphic=relations,
+        checks=checks,
         limits=limits,
         verdict="fail" if defects else verdict,
         reasons=(*defects, *reasons, *_permutation(answers.expected, answers.predicted, bundle.class_names)),

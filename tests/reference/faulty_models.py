@@ -8,7 +8,8 @@ from onnx import helper, numpy_helper
 
 
 def _node(model: onnx.ModelProto, name: str) -> onnx.NodeProto:
-    return next(node for node in model.graph.node if node.name == name)
+    node: onnx.NodeProto = next(each for each in model.graph.node if each.name == name)
+    return node
 
 
 def _change(model: onnx.ModelProto, name: str, factor: float, shift: float = 0.0) -> None:
@@ -45,7 +46,7 @@ def divide_by_zero(source: Path, path: Path, value: str) -> Path:
     model = onnx.load(source)
     place, maker = next((i, each) for i, each in enumerate(model.graph.node) if value in each.output)
     maker.output[:] = [f"{value}_before" if name == value else name for name in maker.output]
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(0), "nothing"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(0, np.float32), "nothing"))
     model.graph.node.insert(
         place + 1, helper.make_node("Div", [f"{value}_before", "nothing"], [value], name="broken")
     )
@@ -64,7 +65,7 @@ def hide_fault(source: Path, path: Path, node: str, factor: float) -> Path:
     )
     value = rectifier.output[0]
     rectifier.output[0] = f"{value}_large"
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(factor), "factor"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(factor, np.float32), "factor"))
     model.graph.node.insert(
         place + 1, helper.make_node("Div", [f"{value}_large", "factor"], [value], name="healer")
     )

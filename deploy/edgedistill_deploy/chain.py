@@ -1,0 +1,130 @@
+"""Where did the accuracy go? From the teacher to the student to each of its files, what every step lost, on the same images.
+
+Each step compares a model with the one it was made from: the float student with the teacher, the INT8 files with the float
+student. What a step loses is a paired difference, with the interval that the verdict uses too.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedistill_deploy._figures import Answers, Logits, measure_accuracy
+from edgedistill_deploy._records import SCHEMA, plain, record_path
+from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.errors import DataError
+from edgedistill_deploy.files import write_json
+from edgedistill_deploy.paired import Interval, wilson_interval
+from edgedistill_deploy.parity import ParityReport
+
+# From what each file is made; a step whose source was not checked starts at the teacher.
+_SOURCES = {"fp32": "teacher", "fp16": "fp32", "int8": "fp32", "int8-tensorrt": "fp32"}
+_TEACHER = "teacher"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainStep:
+    """One model and what it lost against its `source`; the teacher stands first and has none.
+
+    `accuracy` is the share of labelled images that are right, `loss` that of the source minus this, with the interval at
+    `confidence`; `lost_count` images only the source gets right, `gained_count` only this. `agreement` is the share of all images
+    that both answer alike. None without a source, or without labels.
+    """
+
+    precision: str
+    source: str | None
+    sample_count: int
+    labelled_count: int
+    accuracy: float | None
+    agreement: float | None
+    agreement_interval: Interval | None
+    loss: float | None
+    interval: Interval | None
+    lost_count: int | None
+    gained_count: int | None
+    confidence: float
+    model_sha256: str | None = None
+
+
+def chain_steps(
+    answers: Mapping[str, Answers], confidence: float = 0.95, models: Mapping[str, str] | None = None
+) -> tuple[ChainStep, ...]:
+    """Return the steps from the teacher's recorded answers to those of each expert.
+
+    Args:
+        answers: by precision, on the same images in the same order; "teacher", its exported file, is left out.
+        confidence: of the two-sided intervals.
+        models: the sha256 of each file, for the record.
+
+    Raises DataError when the answers are not to the same images.
+    """
+    experts = [name for name in _SOURCES if name in answers]
+    if not experts:
+        return ()
+    first = answers[experts[0]]
+    for name in experts:
+        _require_same_images(experts[0], first, name, answers[name])
+    logits = {_TEACHER: first.teacher, **{name: answers[name].candidate for name in experts}}
+    start = _step(
+        _TEACHER,
+        None,
+        Answers(teacher=first.teacher, candidate=first.teacher, labels=first.labels),
+        confidence,
+    )
+    steps = [_expert_step(name, logits, first, confidence, (models or {}).get(name)) for name in experts]
+    return (start, *steps)
+
+
+def chain_record(reports: Sequence[ParityReport], steps: Sequence[ChainStep]) -> dict[str, Any]:
+    """Return the record: kind "chain", schema 1, plain JSON values; `reports` say where it was measured."""
+    place = {name: getattr(reports[0], name) for name in ("bundle", "device", "runtime", "provider")}
+    return {"kind": "chain", "schema": SCHEMA, **place, "steps": plain(list(steps))}
+
+
+def write_chain(bundle: Bundle, record: Mapping[str, Any]) -> Path:
+    """Write the record to chain/DEVICE-RUNTIME-PROVIDER.json in the bundle and return its path."""
+    path = record_path(bundle.path, "chain", record["device"], record["runtime"], record["provider"])
+    write_json(path, record)
+    return path
+
+
+def _expert_step(
+    name: str, logits: Mapping[str, Logits], first: Answers, confidence: float, sha256: str | None
+) -> ChainStep:
+    source = _SOURCES[name] if _SOURCES[name] in logits else _TEACHER
+    pair = Answers(teacher=logits[source], candidate=logits[name], labels=first.labels)
+    return _step(name, source, pair, confidence, sha256)
+
+
+def _step(
+    name: str, source: str | None, pair: Answers, confidence: float, sha256: str | None = None
+) -> ChainStep:
+    accuracy = measure_accuracy(pair, confidence)
+    compared = source is not None
+    judged = compared and accuracy.labelled_count > 0
+    agreeing, count = pair.agreeing_count, len(pair)
+    return ChainStep(
+        precision=name,
+        source=source,
+        sample_count=count,
+        labelled_count=accuracy.labelled_count,
+        accuracy=accuracy.candidate,
+        agreement=agreeing / count if compared else None,
+        agreement_interval=wilson_interval(agreeing, count, confidence) if compared else None,
+        loss=accuracy.drop if judged else None,
+        interval=accuracy.interval if judged else None,
+        lost_count=accuracy.lost_count if judged else None,
+        gained_count=accuracy.gained_count if judged else None,
+        confidence=confidence,
+        model_sha256=sha256,
+    )
+
+
+def _require_same_images(one: str, first: Answers, other: str, second: Answers) -> None:
+    if not np.array_equal(first.labels, second.labels) or not np.array_equal(first.teacher, second.teacher):
+        raise DataError(
+            f"{one} and {other} answered other images ({len(first)} and {len(second)}), so their losses cannot be put in one chain; "
+            "validate them together."
+        )

@@ -1,0 +1,224 @@
+"""The images that teacher and candidate decide differently, the candidate's surest answers first, with pictures of them.
+
+Ranked by the candidate's softmax probability of its own answer: what a user would be told with the most confidence, against
+the teacher. Answers that are not finite have none and come first.
+"""
+
+import base64
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from edgedistill_deploy._evaluation import Evaluation
+from edgedistill_deploy._figures import Answers, log_softmax
+from edgedistill_deploy._records import SCHEMA, plain, record_path
+from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.errors import UsageError
+from edgedistill_deploy.files import write_json, written_whole
+from edgedistill_deploy.parity import ParityReport
+
+RANKED_BY = "candidate_probability"
+MAX_PICTURES = 100  # written as files, for each model
+MAX_LISTED = 1000
+INLINED = 12  # pictures in the record, for the report
+PICTURE_SIDE, INLINED_SIDE = 192, 96  # pixels, at most
+INDEX = "flips.json"
+_PICTURE_NAME = re.compile(r"\d{4}_true-\w+_teacher-\w+_candidate-\w+\.png")
+_NOT_FINITE = "not finite"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flip:
+    """One image decided differently. Classes by name; `label` is None where unknown, probabilities are softmax outputs.
+
+    `outcome` is "lost" when only the teacher is right, "gained" when only the candidate is, "both_wrong", or "unlabelled".
+    `file` is its picture, `thumbnail` the same small, as base64 of a PNG; None where there is none.
+    """
+
+    rank: int
+    name: str
+    digest: str
+    label: str | None
+    teacher: str
+    teacher_probability: float
+    candidate: str
+    candidate_probability: float | None
+    outcome: str
+    file: str | None = None
+    thumbnail: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlipReport:
+    """All flips of one model, the first `MAX_LISTED` in full; `to_json` is the record."""
+
+    bundle: str
+    device: str
+    runtime: str
+    provider: str
+    precision: str
+    model_sha256: str
+    sample_count: int
+    flip_count: int
+    outcomes: Mapping[str, int]
+    flips: tuple[Flip, ...]
+    ranked_by: str = RANKED_BY
+    pictures: tuple[NDArray[np.uint8], ...] = field(default=(), repr=False, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record: kind "flips", schema 1, plain JSON values; the pictures are not in it."""
+        values = plain(replace(self, pictures=()))
+        del values["pictures"]
+        return {"kind": "flips", "schema": SCHEMA, **values}
+
+
+def find_flips(
+    report: ParityReport, evaluation: Evaluation, answers: Answers, class_names: Sequence[str]
+) -> FlipReport:
+    """Rank the images of a parity check that both models answer differently; `MAX_PICTURES` images are read for pictures."""
+    rows = _ranked_rows(answers)
+    probabilities = _probabilities(answers)
+    flips = [
+        _flip(rank, int(row), evaluation, answers, probabilities, class_names)
+        for rank, row in enumerate(rows[:MAX_LISTED], start=1)
+    ]
+    outcomes = [_outcome(answers, int(row)) for row in rows]
+    return FlipReport(
+        bundle=report.bundle,
+        device=report.device,
+        runtime=report.runtime,
+        provider=report.provider,
+        precision=report.precision,
+        model_sha256=report.model_sha256,
+        sample_count=len(answers),
+        flip_count=len(rows),
+        outcomes={name: outcomes.count(name) for name in ("lost", "gained", "both_wrong", "unlabelled")},
+        flips=tuple(flips),
+        pictures=tuple(_pictures(evaluation, rows[:MAX_PICTURES])),
+    )
+
+
+def write_flips(folder: Path, reports: Sequence[FlipReport]) -> Path:
+    """Write FOLDER/PRECISION/RANK_true-..._teacher-..._candidate-....png and FOLDER/flips.json; return the latter.
+
+    Pictures of an earlier run into the same folder are removed; nothing else is. Raises UsageError when the folder is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; name a folder for the pictures of the flips.")
+    written = [_with_files(folder, report) for report in reports]
+    path = folder / INDEX
+    write_json(path, {"kind": "flip-set", "schema": SCHEMA, "records": [each.to_json() for each in written]})
+    return path
+
+
+def write_flip_record(bundle: Bundle, report: FlipReport) -> Path:
+    """Write the record, its first pictures inlined, to flips/DEVICE-RUNTIME-PRECISION.json in the bundle for the report."""
+    inlined = [
+        replace(flip, thumbnail=_base64(thumbnail(pixels, INLINED_SIDE)))
+        for flip, pixels in zip(report.flips[:INLINED], report.pictures, strict=False)
+    ]
+    record = replace(report, flips=(*inlined, *report.flips[len(inlined) :]))
+    path = record_path(bundle.path, "flips", report.device, report.runtime, report.precision)
+    write_json(path, record.to_json())
+    return path
+
+
+def thumbnail(pixels: NDArray[np.uint8], side: int) -> Image.Image:
+    """Return an image uint8 (H, W, 3) at most `side` pixels long: small ones grown by a whole factor, large ones scaled down."""
+    image = Image.fromarray(pixels)
+    factor = side // max(image.size)
+    if factor >= 1:
+        return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return image
+
+
+def picture_name(flip: Flip) -> str:
+    """Return a file name of ASCII letters, digits and underscores for any class names."""
+    label, teacher, candidate = (
+        re.sub(r"[^A-Za-z0-9]+", "_", name or "unknown").strip("_")[:40] or "class"
+        for name in (flip.label, flip.teacher, flip.candidate)
+    )
+    return f"{flip.rank:04d}_true-{label}_teacher-{teacher}_candidate-{candidate}.png"
+
+
+def _ranked_rows(answers: Answers) -> NDArray[np.int64]:
+    rows = np.flatnonzero(answers.predicted != answers.expected)
+    finite = answers.predicted[rows] >= 0
+    surest = np.full(len(rows), np.inf)
+    surest[finite] = log_softmax(answers.candidate[rows[finite]]).max(axis=1, initial=-np.inf)
+    return rows[np.argsort(-surest, kind="stable")]
+
+
+def _probabilities(answers: Answers) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the largest softmax outputs (n,) of teacher and candidate; NaN where a logit is not finite."""
+    finite = answers.predicted >= 0
+    candidate = np.full(len(answers), np.nan)
+    candidate[finite] = np.exp(log_softmax(answers.candidate[finite])).max(axis=1, initial=0.0)
+    return np.exp(log_softmax(answers.teacher)).max(axis=1), candidate
+
+
+def _flip(
+    rank: int,
+    row: int,
+    evaluation: Evaluation,
+    answers: Answers,
+    probabilities: tuple[NDArray[np.float64], NDArray[np.float64]],
+    names: Sequence[str],
+) -> Flip:
+    label, expected, predicted = (
+        int(each[row]) for each in (answers.labels, answers.expected, answers.predicted)
+    )
+    return Flip(
+        rank=rank,
+        name=evaluation.name(row),
+        digest=evaluation.digest(row),
+        label=names[label] if label >= 0 else None,
+        teacher=names[expected],
+        teacher_probability=float(probabilities[0][row]),
+        candidate=names[predicted] if predicted >= 0 else _NOT_FINITE,
+        candidate_probability=float(probabilities[1][row]) if predicted >= 0 else None,
+        outcome=_outcome(answers, row),
+    )
+
+
+def _outcome(answers: Answers, row: int) -> str:
+    label = answers.labels[row]
+    if label < 0:
+        return "unlabelled"
+    if answers.expected[row] == label:
+        return "lost"
+    return "gained" if answers.predicted[row] == label else "both_wrong"
+
+
+def _pictures(evaluation: Evaluation, rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+    for row in rows:
+        yield evaluation.images(np.asarray([row]))[0]
+
+
+def _with_files(folder: Path, report: FlipReport) -> FlipReport:
+    place = folder / report.precision
+    if (folder / INDEX).is_file() and place.is_dir():
+        for old in place.iterdir():
+            if _PICTURE_NAME.fullmatch(old.name):
+                old.unlink()
+    named = []
+    for flip, pixels in zip(report.flips, report.pictures, strict=False):
+        path = place / picture_name(flip)
+        with written_whole(path) as temporary:
+            thumbnail(pixels, PICTURE_SIDE).save(temporary, format="PNG")
+        named.append(replace(flip, file=f"{report.precision}/{path.name}"))
+    return replace(report, flips=(*named, *report.flips[len(named) :]))
+
+
+def _base64(image: Image.Image) -> str:
+    stream = io.BytesIO()
+    image.save(stream, format="PNG", optimize=True)
+    return base64.b64encode(stream.getvalue()).decode("ascii")

@@ -1,13 +1,21 @@
 """Comparing SubDistill with other ways to train the same student, on the same images and with the same budget."""
 
+from edgedistill.comparison.figure import write_figure
 from edgedistill.comparison.methods import METHODS, REFERENCE, named_methods
-from edgedistill.comparison.plan import ComparisonPlan, Task
+from edgedistill.comparison.plan import LAMBDAS, ComparisonPlan, Task
 from edgedistill.comparison.record import comparison_record
-from edgedistill.comparison.run import Comparison, ComparisonProgress, open_comparison, run_comparison
+from edgedistill.comparison.run import (
+    Comparison,
+    ComparisonProgress,
+    open_comparison,
+    planned_runs,
+    run_comparison,
+)
 from edgedistill.comparison.statistics import Difference
 from edgedistill.comparison.summary import FinalRun, Row, summarise, teacher_accuracy
 
 __all__ = [
+    "LAMBDAS",
     "METHODS",
     "REFERENCE",
     "Comparison",
@@ -20,7 +28,9 @@ __all__ = [
     "comparison_record",
     "named_methods",
     "open_comparison",
+    "planned_runs",
     "run_comparison",
     "summarise",
     "teacher_accuracy",
+    "write_figure",
 ]

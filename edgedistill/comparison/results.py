@@ -18,8 +18,8 @@ class Results:
         self._path = folder / "results.jsonl"
         self._records: dict[str, Record] = {}
         for record in _read_lines(self._path):
-            # A job that failed is tried again by the next run, and a student that is gone is trained again.
-            if "error" not in record and self._has_student(record):
+            # A job that failed is tried again by the next run.
+            if "error" not in record:
                 self._records[record["key"]] = record
 
     def get(self, key: str) -> Record | None:
@@ -53,9 +53,6 @@ class Results:
     def student_path(self, key: str) -> Path:
         """Return where the student of a training lies."""
         return self.folder / "students" / f"{key}.safetensors"
-
-    def _has_student(self, record: Record) -> bool:
-        return record["kind"] != "train" or self.student_path(record["key"]).is_file()
 
 
 def _ends_a_line(path: Path) -> bool:

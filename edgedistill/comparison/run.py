@@ -1,6 +1,7 @@
 """Running a comparison: job by job, in several processes, going on where an earlier run stopped."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,18 +9,21 @@ from edgedistill.comparison.plan import ComparisonPlan, Job, TaskFacts, read_fac
 from edgedistill.comparison.pool import Crew, open_crew
 from edgedistill.comparison.results import Record, Results
 from edgedistill.comparison.schedule import Track, all_tracks, due_jobs, planned_work
+from edgedistill.locks import ProcessLock
+from edgedistill_deploy.errors import EdgeDistillError, UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonProgress:
-    """How far a comparison is: images passed through students of those that were due, and jobs done in this run.
+    """How far a comparison is: images passed through students, and trainings, of those that were due when it began.
 
     `job` is the one that is just done, and `record` what came of it; both are None between two.
     """
 
     work: int
     planned_work: int
-    jobs: int
+    runs: int
+    planned_runs: int
     job: Job | None = None
     record: Record | None = None
 
@@ -44,7 +48,16 @@ def open_comparison(plan: ComparisonPlan, folder: Path) -> Comparison:
         UsageError: sizes do not fit the data, or there are no test images.
         DataError: the data or the folder's results cannot be read.
     """
-    facts = read_facts(plan)
+    return _with_results(plan, read_facts(plan), folder)
+
+
+def planned_runs(comparison: Comparison) -> tuple[int, int]:
+    """Return how many trainings the plan needs, and how many of them are done."""
+    total = sum(track.run_count for track in comparison.tracks)
+    return total, total - len(planned_work(comparison.tracks, comparison.results))
+
+
+def _with_results(plan: ComparisonPlan, facts: dict[str, TaskFacts], folder: Path) -> Comparison:
     return Comparison(plan=plan, facts=facts, tracks=tuple(all_tracks(plan, facts)), results=Results(folder))
 
 
@@ -70,14 +83,32 @@ def run_comparison(
 
     Raises:
         UsageError, DataError: as `open_comparison`, before anything is run.
+        EdgeDistillError: a teacher or a student cannot be had, processes cannot start, or another comparison is at work in
+            the folder.
     """
-    comparison = open_comparison(plan, folder)
-    report = _Reporter(comparison, progress or (lambda at: None))
-    if not due_jobs(comparison.tracks, comparison.results):
-        return comparison
-    with open_crew(folder / "students", jobs=jobs, threads=threads) as crew:
-        _work_through(comparison, crew, report)
+    facts = read_facts(plan)
+    with _alone_in(folder):
+        comparison = _with_results(plan, facts, folder)
+        if due_jobs(comparison.tracks, comparison.results):
+            report = _Reporter(comparison, progress or (lambda at: None))
+            with open_crew(folder / "students", jobs=jobs, threads=threads) as crew:
+                _work_through(comparison, crew, report)
     return comparison
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep a second run from writing to the same results."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = ProcessLock(folder / ".lock")
+    if not lock.try_acquire():
+        raise EdgeDistillError(
+            f"Another comparison is at work in {folder}; wait for it to end, or name another folder with --out."
+        )
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _work_through(comparison: Comparison, crew: Crew, report: "_Reporter") -> None:
@@ -91,6 +122,7 @@ def _work_through(comparison: Comparison, crew: Crew, report: "_Reporter") -> No
                 running += 1
             for record in crew.results(lambda key, share: report.share(known[key], share)):
                 running -= 1
+                _refuse_task(record)
                 comparison.results.add(record)
                 report.done(known[record["key"]], record)
                 opened = [job for job in _opened_by(comparison, record) if job.key not in known]
@@ -98,6 +130,13 @@ def _work_through(comparison: Comparison, crew: Crew, report: "_Reporter") -> No
                 # Evaluations are short, and with them the table of a stopped run is more complete.
                 waiting[:0] = [job for job in opened if job.kind != "train"]
                 waiting.extend(job for job in opened if job.kind == "train")
+
+
+def _refuse_task(record: Record) -> None:
+    """Stop when a task's teacher or student cannot be had: nothing of the task can be done then."""
+    if record["kind"] == "teacher" and "error" in record:
+        kind = UsageError if record.get("wrong_usage") else EdgeDistillError
+        raise kind(record["error"])
 
 
 def _opened_by(comparison: Comparison, record: Record) -> list[Job]:
@@ -110,8 +149,10 @@ class _Reporter:
 
     def __init__(self, comparison: Comparison, progress: Progress) -> None:
         self._progress = progress
-        self._planned = planned_work(comparison.tracks, comparison.results)
-        self._jobs = 0
+        planned = planned_work(comparison.tracks, comparison.results)
+        self._planned = sum(planned)
+        self._planned_runs = len(planned)
+        self._runs = 0
         self._work = 0
         self._shares: dict[str, float] = {}
 
@@ -123,7 +164,7 @@ class _Reporter:
     def done(self, job: Job, record: Record) -> None:
         """Count a job."""
         self._shares.pop(job.key, None)
-        self._jobs += 1
+        self._runs += job.kind == "train"
         self._work += job.work
         self._report(job, record)
 
@@ -131,6 +172,14 @@ class _Reporter:
         work = self._work + round(sum(self._shares.values()))
         # Which weight will be chosen, and so what is due, is known only on the way.
         self._planned = max(self._planned, work)
+        self._planned_runs = max(self._planned_runs, self._runs)
         self._progress(
-            ComparisonProgress(work=work, planned_work=self._planned, jobs=self._jobs, job=job, record=record)
+            ComparisonProgress(
+                work=work,
+                planned_work=self._planned,
+                runs=self._runs,
+                planned_runs=self._planned_runs,
+                job=job,
+                record=record,
+            )
         )

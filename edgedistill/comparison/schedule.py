@@ -34,7 +34,8 @@ class Track:
 
     def due(self, results: Results) -> list[Job]:
         """Return the jobs that can be done now and were not."""
-        return [job for job in self._open(results) if results.get(job.key) is None]
+        tried = [job for job in self._trained(results) if results.get(job.key) is None]
+        return [*tried, *self._ended(results)]
 
     def trials(self, size: int | None) -> dict[float, list[Job]]:
         """Return the runs that the weight for this size is chosen from: {weight: a run for each tuning seed}."""
@@ -64,8 +65,15 @@ class Track:
             return []
         return [self._job(size, seed, weight) for seed in self.plan.seeds]
 
-    def planned(self, results: Results) -> dict[str, int]:
-        """Return the work still to do, {a name for the run: images}; which weight will be chosen does not matter to it."""
+    @property
+    def run_count(self) -> int:
+        """How many trainings there are in all."""
+        tuned_sizes = (1 if self.plan.tune_sizes == "first" else len(self.plan.sizes)) if self.tuned else 0
+        trials = (len(self.plan.lambdas) - 1) * self.plan.tune_seeds
+        return len(self.plan.sizes) * len(self.plan.seeds) + tuned_sizes * trials
+
+    def planned(self, results: Results) -> list[int]:
+        """Return the work of every training still to do, in images; which weight will be chosen does not matter to it."""
         work: dict[str, int] = {}
         for size in self.plan.ordered_sizes():
             final = self.final(size, results)
@@ -76,8 +84,8 @@ class Track:
             if self.tuned and not final:
                 tried = self.plan.tune_seeds if size == self._tuned_at(size) else 0
                 later = self._job(size, self.plan.seeds[0], self.plan.lambdas[0])
-                work[f"{later.key} again"] = later.work * (len(self.plan.seeds) - tried)
-        return work
+                work.update({f"{size}|{seed}": later.work for seed in self.plan.seeds[tried:]})
+        return list(work.values())
 
     def _tuned_at(self, size: int | None) -> int | None:
         return self.plan.ordered_sizes()[0] if self.plan.tune_sizes == "first" else size
@@ -90,15 +98,20 @@ class Track:
             )
         return self._made[asked]
 
-    def _open(self, results: Results) -> Iterator[Job]:
+    def _trained(self, results: Results) -> Iterator[Job]:
         for size in self.plan.ordered_sizes():
-            for job in self.final(size, results):
-                yield job
-                if results.finished(job.key):
-                    yield evaluation_job(job)
+            yield from self.final(size, results)
             if self.tuned:
                 for jobs in self.trials(size).values():
                     yield from jobs
+
+    def _ended(self, results: Results) -> Iterator[Job]:
+        """Give what trained runs still need: an evaluation, or, where the student is gone, their training again."""
+        for size in self.plan.ordered_sizes():
+            for job in self.final(size, results):
+                evaluation = evaluation_job(job)
+                if results.finished(job.key) is not None and results.get(evaluation.key) is None:
+                    yield evaluation if results.student_path(job.key).is_file() else job
 
 
 def all_tracks(plan: ComparisonPlan, facts: dict[str, TaskFacts]) -> list[Track]:
@@ -119,9 +132,6 @@ def due_jobs(tracks: Sequence[Track], results: Results) -> list[Job]:
     return sorted(once.values(), key=lambda job: job.kind == "train")
 
 
-def planned_work(tracks: Sequence[Track], results: Results) -> int:
-    """Return the number of images that are still to pass through students."""
-    work: dict[str, int] = {}
-    for track in tracks:
-        work.update(track.planned(results))
-    return sum(work.values())
+def planned_work(tracks: Sequence[Track], results: Results) -> list[int]:
+    """Return the work of every training still to do, in images passed through a student."""
+    return [work for track in tracks for work in track.planned(results)]

@@ -31,7 +31,7 @@ from edgedistill.subdistill import DistillResult, distill
 from edgedistill.teacher import Teacher, load_teacher
 from edgedistill.training import TrainingProgress
 from edgedistill_deploy.device import read_device
-from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.images import ImageSet
 
 EVALUATION_BATCH = 256
@@ -54,7 +54,7 @@ class Workspace:
         try:
             outcome = self._do(job, progress or (lambda share: None))
         except EdgeDistillError as error:
-            outcome = {"error": str(error)}
+            outcome = {"error": str(error), "wrong_usage": isinstance(error, UsageError)}
         except Exception as error:  # noqa: BLE001  # whatever a library raises, the other runs go on
             outcome = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
         return {**_named(job), **outcome, "seconds": round(time.monotonic() - started, 3), **self._where}
@@ -66,6 +66,7 @@ class Workspace:
             return self._train(job, teacher, images, progress)
         classes = list(teacher.subtask(job.task.classes).class_indices)
         if job.kind == "teacher":
+            _student(job, teacher)  # a misspelt name is better found before the first training than in each
             return _test(teacher.model, teacher, images, classes)
         student = read_student(_student(job, teacher), self._students / f"{job.trained}.safetensors")
         return {"trained": job.trained, **_test(student, teacher, images, None)}

@@ -1,0 +1,205 @@
+"""From flags to a comparison, and from its record to what a reader wants to see."""
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgedistill_cli.building import InterruptedRunError
+from edgedistill_cli.console import Console, Report
+from edgedistill_cli.settings import RunSettings
+from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError
+from edgedistill_deploy.files import write_json
+from edgedistill_deploy.report import wording as words
+
+if TYPE_CHECKING:
+    from edgedistill.comparison import ComparisonPlan, ComparisonProgress, Task
+
+_LIBRARIES = {
+    "compare": ("matplotlib", "scipy"),
+    "distill": ("torch", "torchvision", "timm", "accelerate", "safetensors", "onnx"),
+}
+
+
+def make_plan(
+    settings: RunSettings,
+    *,
+    methods: Sequence[str] | None,
+    seeds: int,
+    sizes: str | None,
+    lambdas: str | None,
+    tune_sizes: str,
+    validation_images: int | None,
+) -> "ComparisonPlan":
+    """Turn settings and the flags of `compare` into a plan; SubDistill is the reference, or else the first method named."""
+    from edgedistill.comparison import LAMBDAS, METHODS, REFERENCE, ComparisonPlan, named_methods
+
+    chosen = named_methods(methods if methods is not None else list(METHODS))
+    first = settings.distill.seed
+    return ComparisonPlan(
+        tasks=(_task(settings),),
+        methods=chosen,
+        reference=REFERENCE if REFERENCE in chosen else next(iter(chosen)),
+        seeds=tuple(range(first, first + seeds)),
+        sizes=tuple(map(int, _numbers("--train-sizes", sizes))) if sizes is not None else (None,),
+        lambdas=tuple(_numbers("--lambdas", lambdas)) if lambdas is not None else LAMBDAS,
+        tune_sizes=tune_sizes,
+        validation_images=validation_images,
+        confidence=settings.validate.confidence,
+    )
+
+
+def _numbers(flag: str, text: str) -> list[float]:
+    try:
+        return [float(each) for each in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"{flag} takes numbers with commas between them, and {text!r} was given.") from error
+
+
+def _task(settings: RunSettings) -> "Task":
+    from edgedistill.comparison import Task
+    from edgedistill.subtask import named_subtask_classes
+
+    distill = asdict(settings.distill)
+    return Task(
+        name=settings.subtask.name or "subtask",
+        teacher=settings.teacher.name,
+        source=settings.data.source,
+        classes=settings.subtask.classes or named_subtask_classes(settings.subtask.name),
+        student=settings.student.name,
+        settings={key: value for key, value in distill.items() if key not in ("seed", "lambda_layer")},
+        student_width=settings.student.width,
+        teacher_weights=settings.teacher.weights,
+        teacher_classes=settings.teacher.classes,
+        image_size=settings.data.image_size,
+        split_seed=settings.distill.seed,
+    )
+
+
+def show_due(plan: "ComparisonPlan", folder: Path, console: Console) -> None:
+    """Say how much there is to do, without doing it."""
+    from edgedistill.comparison import open_comparison, planned_runs
+
+    total, done = planned_runs(open_comparison(plan, folder))
+    console.emit({"kind": "comparison-plan", "schema": 1, "out": str(folder), "runs": total, "done": done})
+    console.result(f"{total} runs of {len(plan.methods)} methods, {done} of them done in {folder}")
+
+
+def run_and_show(plan: "ComparisonPlan", folder: Path, console: Console, *, jobs: int, threads: int) -> None:
+    """Run what is due, write `comparison.json` and `comparison.svg`, print the table.
+
+    Raises:
+        EdgeDistillError: some runs failed; what there is was shown.
+        InterruptedRunError: Ctrl-C.
+    """
+    _require_libraries()
+    from edgedistill.comparison import comparison_record, run_comparison, write_figure
+
+    try:
+        with console.progress("compare") as report:
+            comparison = run_comparison(
+                plan, folder, jobs=jobs, threads=threads, progress=lambda at: _show_progress(report, at)
+            )
+    except KeyboardInterrupt as error:
+        raise InterruptedRunError(
+            f"Interrupted; finished runs are kept in {folder}. The same command goes on after them."
+        ) from error
+    record = comparison_record(comparison)
+    write_json(folder / "comparison.json", record)
+    write_figure(record, folder / "comparison.svg")
+    console.emit(record)
+    show_comparison(record, console)
+    console.result(f"written: {folder / 'comparison.json'}, {folder / 'comparison.svg'}")
+    if record["failures"]:
+        raise EdgeDistillError(_failed(record["failures"]))
+
+
+def _require_libraries() -> None:
+    """Fail with the command that installs what is missing, before hours of training rather than after."""
+    for extra, libraries in _LIBRARIES.items():
+        for library in libraries:
+            if importlib.util.find_spec(library) is None:
+                raise MissingDependencyError(library, extra, "Comparing methods")
+
+
+def _show_progress(report: Report, at: "ComparisonProgress") -> None:
+    note = f"{at.runs} of {at.planned_runs} runs"
+    if at.job is not None and at.record is not None:
+        note += f"; {at.job.described()}: {_came_of(at.record)}"
+    report(at.work, at.planned_work, note)
+
+
+def _came_of(record: dict[str, Any]) -> str:
+    for key, label in (("error", "failed"), ("test_accuracy", "test"), ("validation_accuracy", "validation")):
+        if key in record:
+            value = record[key]
+            return f"{label} {value:.1%}" if isinstance(value, float) else label
+    return "done"
+
+
+def _failed(failures: Sequence[dict[str, Any]]) -> str:
+    first = failures[0]
+    plural = "runs" if len(failures) > 1 else "run"
+    return (
+        f"{len(failures)} {plural} failed and are missing from the table; the first ({first['method']}, seed {first['seed']}):"
+        f" {first['error']} The same command tries them again."
+    )
+
+
+def show_comparison(record: dict[str, Any], console: Console) -> None:
+    """Print a table for each size: accuracies, differences to the reference, verdicts; then what the intervals cover."""
+    reference = record["reference"]
+    for size in record["train_sizes"]:
+        rows = [row for row in record["rows"] if row["train_size"] == size]
+        console.table(
+            f"{'All' if size is None else size} training images, {len(record['seeds'])} seeds, test accuracy in %",
+            [
+                "method",
+                "mean ± sd",
+                f"{reference} minus it",
+                f"{100 * record['confidence']:g} % interval",
+                "p (Holm)",
+                f"{reference} is",
+                "lambda",
+                "runs",
+                "stuck",
+            ],
+            [_cells(row) for row in rows],
+        )
+    teacher = record["teacher_accuracy"]
+    console.result(f"teacher: {words.percent(teacher)}")
+    for sentence in record["covers"]:
+        console.result(sentence)
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    return [
+        row["method"],
+        _spread(row["mean"], row["deviation"]),
+        *_difference_cells(row["difference"]),
+        ", ".join(f"{each:g}" for each in row["lambdas"]) or words.MISSING,
+        f"{row['trainings']}" + (f", {row['missing']} missing" if row["missing"] else ""),
+        str(row["stuck"]),
+    ]
+
+
+def _spread(mean: float | None, deviation: float | None) -> str:
+    if mean is None:
+        return words.MISSING
+    return f"{100 * mean:.1f}" + ("" if deviation is None else f" ± {100 * deviation:.1f}")
+
+
+def _difference_cells(difference: dict[str, Any] | None) -> list[str]:
+    if difference is None:
+        return ["", "", "", ""]
+    p = difference["p_adjusted"]
+    interval = difference["interval"]
+    return [
+        words.signed_points(difference["mean"]),
+        words.MISSING
+        if interval is None
+        else f"{words.signed_points(interval[0])} to {words.signed_points(interval[1])}",
+        words.MISSING if p is None else f"{p:.3f}",
+        difference["verdict"],
+    ]

@@ -1,0 +1,150 @@
+"""The picture of a comparison: accuracies with every seed, and differences to the reference with their intervals."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgedistill.comparison.statistics import AHEAD, BEHIND, NEITHER
+from edgedistill_deploy.files import written_whole
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's palette, which stays apart for colour-blind eyes; shapes say the same once more.
+_BLUE, _VERMILLION, _GREY, _INK = "#0072B2", "#D55E00", "#8C8C8C", "#222222"
+_MARKS: dict[str, dict[str, Any]] = {
+    AHEAD: {"color": _BLUE, "marker": "o", "markerfacecolor": _BLUE},
+    BEHIND: {"color": _VERMILLION, "marker": "s", "markerfacecolor": _VERMILLION},
+    NEITHER: {"color": _GREY, "marker": "D", "markerfacecolor": "white"},
+}
+_WIDTH, _ROW, _FRAME = 9.6, 0.3, 1.25  # inches
+
+Record = dict[str, Any]
+
+
+def write_figure(record: Record, path: Path) -> None:
+    """Draw a comparison's record as SVG, one line of two panels for each size; of several tasks, their means.
+
+    The same record gives the same file.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    sizes = record["train_sizes"]
+    with rc_context({"svg.hashsalt": "edgedistill", "font.size": 9.0, "font.family": "DejaVu Sans"}):
+        height = len(sizes) * (_ROW * len(record["methods"]) + _FRAME)
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        panels = figure.subplots(len(sizes), 2, squeeze=False, sharex="col", width_ratios=(1.0, 1.0))
+        for (left, right), size in zip(panels, sizes, strict=True):
+            rows = shown_rows(record, size)
+            _draw_accuracies(left, rows, record)
+            _draw_differences(right, rows, record)
+            left.set_title(_title(record, size), loc="left", fontweight="bold")
+        _explain(panels[0][1], record)
+        with written_whole(path) as temporary:
+            figure.savefig(temporary, format="svg", metadata={"Date": None, "Title": "Comparison"})
+
+
+def shown_rows(record: Record, size: int | None) -> list[Record]:
+    """Return the rows of one size, over all tasks where there are several."""
+    task = None if record["over_tasks"] else record["tasks"][0]["name"]
+    return [row for row in record["rows"] if (row["task"], row["train_size"]) == (task, size)]
+
+
+def _title(record: Record, size: int | None) -> str:
+    images = f"{size} training images" if size is not None else "all training images"
+    tasks = len(record["tasks"])
+    return f"{images}, mean of {tasks} tasks" if tasks > 1 else images
+
+
+def _draw_accuracies(axes: "Axes", rows: Sequence[Record], record: Record) -> None:
+    for place, row in enumerate(rows):
+        reference = row["method"] == record["reference"]
+        color = _BLUE if reference else _INK
+        seeds = seed_means(row)
+        axes.plot(
+            [100 * each for each in seeds], [place] * len(seeds), ".", color=color, alpha=0.35, zorder=2
+        )
+        if row["mean"] is not None:
+            axes.errorbar(
+                100 * row["mean"],
+                place,
+                xerr=None if row["deviation"] is None else 100 * row["deviation"],
+                fmt="D" if reference else "o",
+                color=color,
+                markersize=5,
+                capsize=2.5,
+                zorder=3,
+            )
+        if row["stuck"]:
+            _note(axes, place, f"{row['stuck']} stuck")
+    if record["teacher_accuracy"] is not None:
+        axes.axvline(100 * record["teacher_accuracy"], color=_INK, linewidth=0.8, linestyle="--", zorder=1)
+    _name_rows(axes, [row["method"] for row in rows])
+    axes.set_xlabel("test accuracy, %: mean ± standard deviation, dots are seeds, dashed is the teacher")
+
+
+def _draw_differences(axes: "Axes", rows: Sequence[Record], record: Record) -> None:
+    for place, row in enumerate(rows):
+        difference = row["difference"]
+        if difference is None:
+            continue
+        low, high = difference["interval"] or (difference["mean"], difference["mean"])
+        axes.plot([100 * low, 100 * high], [place, place], color=_MARKS[difference["verdict"]]["color"])
+        axes.plot(
+            100 * difference["mean"],
+            place,
+            linestyle="none",
+            markersize=5.5,
+            zorder=3,
+            **_MARKS[difference["verdict"]],
+        )
+        _note(axes, place, difference["verdict"])
+    axes.axvline(0, color=_INK, linewidth=0.8, zorder=1)
+    _name_rows(axes, ["" for _ in rows])
+    axes.set_xlabel(f"{record['reference']} minus the method, points: {_percent(record)} interval")
+
+
+def seed_means(row: Record) -> list[float]:
+    """Return the accuracy of every seed that all of the row's tasks have, as a mean over the tasks."""
+    tasks = {run["task"] for run in row["runs"]}
+    seeds = sorted({run["seed"] for run in row["runs"]})
+    grouped = [[run["test_accuracy"] for run in row["runs"] if run["seed"] == seed] for seed in seeds]
+    return [sum(values) / len(values) for values in grouped if len(values) == len(tasks)]
+
+
+def _note(axes: "Axes", place: int, text: str) -> None:
+    """Write beside a row, outside the panel, where no data can be."""
+    axes.annotate(
+        text,
+        (1.0, place),
+        xycoords=("axes fraction", "data"),
+        xytext=(4, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=7.5,
+        color=_INK,
+    )
+
+
+def _name_rows(axes: "Axes", names: Sequence[str]) -> None:
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+
+
+def _explain(axes: "Axes", record: Record) -> None:
+    seeds = len(record["seeds"])
+    axes.set_title(
+        f"{seeds} seed{'s' if seeds > 1 else ''}; verdicts corrected for {len(record['methods']) - 1} rivals",
+        loc="left",
+        fontsize=8.5,
+    )
+
+
+def _percent(record: Record) -> str:
+    return f"{100 * record['confidence']:g} %"

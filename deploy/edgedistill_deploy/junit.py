@@ -1,0 +1,91 @@
+"""Parity records as JUnit XML, which build servers read: a suite for each model, a case for each thing that was judged.
+
+What does not hold is a failure, also what too few images could decide (of type "inconclusive"); what cannot be read is an error;
+what was not measured, or is only the baseline, is skipped. So a suite is red exactly when the gate is not met.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from xml.etree import ElementTree
+
+from edgedistill_deploy._cases import Case, Record, cases_of, is_judged, without_controls
+from edgedistill_deploy.files import write_text
+
+_ELEMENTS = {"fail": "failure", "inconclusive": "failure", "error": "error", "skipped": "skipped"}
+_PROPERTIES = ("bundle", "runtime", "provider", "precision", "model_sha256", "sample_count", "verdict")
+
+
+def write_junit(path: Path, records: Sequence[Record], now: datetime | None = None) -> None:
+    """Write the records of one validation as JUnit XML, whole or not at all."""
+    write_text(path, junit_text(records, now))
+
+
+def junit_text(records: Sequence[Record], now: datetime | None = None) -> str:
+    """Return JUnit XML of the shape that Jenkins, GitLab, GitHub's reporters and the Ant schema agree on.
+
+    `now` is the suites' time stamp; records carry no times of their own, so durations are 0.
+    """
+    moment = (now or datetime.now(timezone.utc)).astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+    root = ElementTree.Element("testsuites")
+    for number, record in enumerate(records):
+        root.append(_suite(number, record, is_judged(record, records), moment))
+    ElementTree.indent(root)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
+
+
+def _suite(number: int, record: Record, judged: bool, moment: str) -> ElementTree.Element:
+    cases = [case if judged else _unjudged(case) for case in cases_of(record)]
+    kinds = [_ELEMENTS.get(case.status) for case in cases]
+    name = "-".join(str(record.get(key, "unknown")) for key in ("device", "runtime", "precision"))
+    suite = ElementTree.Element(
+        "testsuite",
+        {
+            "name": without_controls(name),
+            "package": "edgedistill.validate",
+            "id": str(number),
+            "timestamp": moment,
+            "hostname": without_controls(str(record.get("device", "unknown"))),
+            "tests": str(len(cases)),
+            "failures": str(kinds.count("failure")),
+            "errors": str(kinds.count("error")),
+            "skipped": str(kinds.count("skipped")),
+            "time": "0",
+        },
+    )
+    properties = ElementTree.SubElement(suite, "properties")
+    for key in _PROPERTIES:
+        ElementTree.SubElement(
+            properties, "property", name=key, value=without_controls(str(record.get(key, "")))
+        )
+    suite.extend(_case(case, name) for case in cases)
+    notes = [str(note) for note in record.get("notes") or ()]
+    ElementTree.SubElement(suite, "system-out").text = without_controls(
+        "\n".join([*map(_line, cases), *notes])
+    )
+    ElementTree.SubElement(suite, "system-err").text = ""
+    return suite
+
+
+def _case(case: Case, suite: str) -> ElementTree.Element:
+    place = without_controls(f"edgedistill.validate.{suite.replace('.', '_')}.{case.group}")
+    element = ElementTree.Element("testcase", name=without_controls(case.name), classname=place, time="0")
+    kind = _ELEMENTS.get(case.status)
+    if kind:
+        told = ElementTree.SubElement(element, kind, message=without_controls(case.message))
+        if kind != "skipped":
+            told.set("type", case.status)
+            told.text = without_controls(case.message)
+    return element
+
+
+def _unjudged(case: Case) -> Case:
+    """Keep what was found about the baseline without letting it decide."""
+    if case.status == "pass":
+        return case
+    message = f"The baseline is not judged ({case.status}). {case.message}"
+    return Case(group=case.group, name=case.name, status="skipped", message=message)
+
+
+def _line(case: Case) -> str:
+    return f"{case.group}.{case.name}: {case.status}. {case.message}"

@@ -1,0 +1,141 @@
+"""Parity records as Markdown, for the summary of a build job or a comment: what passed, what it cost, what does not hold."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from edgedistill_deploy._cases import Case, Record, cases_of, is_judged, without_controls
+from edgedistill_deploy.files import write_text
+from edgedistill_deploy.report import wording as words
+from edgedistill_deploy.report.summary import label_of
+
+_MARKS = {"pass": "✅", "fail": "❌", "inconclusive": "⚠️", "error": "❌"}
+_WORST_CLASSES = 5
+_LONGEST = 500  # characters of a sentence, which may quote class names of any length
+# What Markdown, or the HTML that it lets through, gives a meaning to; "@" and "#" call people and issues.
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~@#&!$])")
+
+
+def write_markdown(path: Path, records: Sequence[Record], *, append: bool = False) -> None:
+    """Write the summary whole or not at all; with `append` after what the file holds, as a job's summary wants it."""
+    before = path.read_text(encoding="utf-8") if append and path.is_file() else ""
+    gap = "\n" if before and not before.endswith("\n\n") else ""
+    write_text(path, f"{before}{gap}{markdown_text(records)}")
+
+
+def markdown_text(records: Sequence[Record]) -> str:
+    """Return GitHub-flavoured Markdown: a table with a row for each model, the reasons, the classes that lose most."""
+    return "\n".join(_lines(records)) + "\n"
+
+
+def _lines(records: Sequence[Record]) -> Iterator[str]:
+    verdict = _gate(records)
+    bundle = _escaped(str(records[0].get("bundle", ""))) if records else "nothing"
+    yield f"## {_MARKS[verdict]} EdgeDistill: {bundle} {verdict}"
+    yield ""
+    yield "| model | verdict | accuracy | teacher | drop, points | interval | agreement | worst class | checks |"
+    yield "|---|---|--:|--:|--:|--:|--:|---|---|"
+    for record in records:
+        yield _row(record, is_judged(record, records))
+    yield from _reasons(records)
+    yield from _classes(records)
+
+
+def _gate(records: Sequence[Record]) -> str:
+    statuses = {
+        case.status for record in records if is_judged(record, records) for case in cases_of(record)[:1]
+    }
+    return next((each for each in ("error", "fail", "inconclusive") if each in statuses), "pass")
+
+
+def _row(record: Record, judged: bool) -> str:
+    cases = cases_of(record)
+    if cases[0].status == "error":
+        return f"| {_name(record)} | {_MARKS['error']} error | | | | | | | |"
+    accuracy, verdict = record["accuracy"], str(record["verdict"])
+    low, high = accuracy["interval"]
+    measured = bool(accuracy["labelled_count"])
+    checks = [case for case in cases if case.group != "parity" or case.name == "golden_outputs"]
+    ran = [case for case in checks if case.status != "skipped"]
+    held = sum(case.status == "pass" for case in ran)
+    cells = (
+        _name(record),
+        f"{_MARKS[verdict]} {verdict}" if judged else "baseline",
+        words.percent(accuracy["candidate"]),
+        words.percent(accuracy["teacher"]),
+        words.bare_points(accuracy["drop"]) if measured else words.MISSING,
+        words.points_interval((low, high)) if measured else words.MISSING,
+        words.percent(record["agreement"]),
+        _worst_class(record),
+        f"{held} of {len(ran)} hold",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _name(record: Record) -> str:
+    return _escaped(
+        f"{label_of(str(record.get('precision', '?')))}, {record.get('device', '?')} {record.get('runtime', '?')}"
+    )
+
+
+def _worst_class(record: Record) -> str:
+    rows = _losing(record)
+    return (
+        f"{_escaped(str(rows[0]['name']))} ({words.bare_points(rows[0]['drop'])})" if rows else words.MISSING
+    )
+
+
+def _losing(record: Record) -> list[Record]:
+    """Return the classes that lose, the worst first."""
+    rows = [row for row in record.get("per_class") or () if (row.get("drop") or 0) > 0]
+    return sorted(rows, key=lambda row: -float(row["drop"]))
+
+
+def _reasons(records: Sequence[Record]) -> Iterator[str]:
+    for record in records:
+        if not is_judged(record, records):
+            continue
+        yield ""
+        yield f"**{_name(record)}**"
+        yield ""
+        for case in cases_of(record):
+            if case.name == "verdict" or case.status in ("fail", "inconclusive", "error"):
+                yield f"- {_told(case)}"
+        for note in record.get("notes") or ():
+            yield f"- {_escaped(str(note))}"
+
+
+def _told(case: Case) -> str:
+    return f"{_MARKS[case.status]} {_escaped(case.name.replace('_', ' '))}: {_escaped(case.message)}"
+
+
+def _classes(records: Sequence[Record]) -> Iterator[str]:
+    rows = [
+        (record, row)
+        for record in records
+        if is_judged(record, records) and cases_of(record)[0].status != "error"
+        for row in _losing(record)[:_WORST_CLASSES]
+    ]
+    if not rows:
+        return
+    yield ""
+    yield "<details><summary>Classes that lose most</summary>"
+    yield ""
+    yield "| model | class | images | teacher | accuracy | drop, points |"
+    yield "|---|---|--:|--:|--:|--:|"
+    for record, row in rows:
+        shares = (
+            words.percent(row["teacher"]),
+            words.percent(row["candidate"]),
+            words.bare_points(row["drop"]),
+        )
+        yield f"| {_name(record)} | {_escaped(str(row['name']))} | {row['support']} | {' | '.join(shares)} |"
+    yield ""
+    yield "</details>"
+
+
+def _escaped(text: str) -> str:
+    """Return text as Markdown that shows it on one line, whatever it holds."""
+    line = " ".join(without_controls(text).split())
+    cut = line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
+    return _SPECIAL.sub(r"\\\1", cut)

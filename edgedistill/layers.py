@@ -1,19 +1,37 @@
-"""Layers of a network: found by name, tapped without a trace, read as maps, and paired between teacher and student."""
+"""Layers of a network: found by name, tapped without a trace, and paired between teacher and student."""
 
 import contextlib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from edgedistill.maps import (
+    DeclaredFeature,
+    Output,
+    as_map,
+    declared_features,
+    is_guessed_grid,
+    tensor_of,
+    with_tensor,
+)
 from edgedistill.modes import evaluating
 from edgedistill_deploy.errors import EdgeDistillError, UsageError, nearest_names
 
-Output: TypeAlias = Tensor | tuple[Any, ...] | list[Any]
+__all__ = [
+    "LayerPair",
+    "as_map",
+    "capture",
+    "map_shapes",
+    "maps_and_contexts",
+    "pair_layers",
+    "resolve_layer",
+]
+
 Shape: TypeAlias = tuple[int, int, int]
 
 PAIR_COUNT = 4
@@ -95,62 +113,26 @@ def _check_all_ran(names: Sequence[str], outputs: Mapping[str, Output]) -> None:
         )
 
 
-def as_map(output: Output, model: nn.Module, name: str) -> Tensor:
-    """Read a layer's output as a map (N, D, H, W).
-
-    Convolutional maps stay as they are; channels-last maps (Swin) are permuted; tokens (N, T, D) lose their prefix (class
-    and register tokens) and are folded to the model's grid; pooled features (N, D) are a map of one position. Of a tuple
-    the first element counts.
+def map_shapes(model: nn.Module, names: Sequence[str], image_size: tuple[int, int]) -> dict[str, Shape]:
+    """Return {name: (D, H, W)} of layers read as maps, found by a forward pass of one grey image (H, W).
 
     Raises:
-        EdgeDistillError: the output is none of these; the message names the layer and the shape.
+        UsageError: a name is unknown.
+        EdgeDistillError: a layer does not run just once, or what it returns cannot be read as a map.
     """
-    first = _tensor_of(output)
-    if isinstance(first, Tensor):
-        if first.ndim == 4:
-            return first.permute(0, 3, 1, 2) if _is_channels_last(model, name) else first
-        if first.ndim == 3:
-            return _fold_tokens(first, model, name)
-        if first.ndim == 2:
-            return first[:, :, None, None]
-    given = f"shape {tuple(first.shape)}" if isinstance(first, Tensor) else f"a {type(first).__name__}"
-    raise EdgeDistillError(
-        f"The output of layer {name!r} ({given}) cannot be read as a map; layers that return (N, D, H, W), (N, H, W, D) or"
-        " tokens (N, T, D) can."
-    )
-
-
-def _is_channels_last(model: nn.Module, name: str) -> bool:
-    # timm states the format of a model's blocks; single operations inside them have the format of their kind.
-    layer = resolve_layer(model, name)
-    if isinstance(layer, (nn.Conv2d, nn.BatchNorm2d)):
-        return False
-    return isinstance(layer, nn.Linear) or getattr(model, "output_fmt", "NCHW") == "NHWC"
-
-
-def _fold_tokens(tokens: Tensor, model: nn.Module, name: str) -> Tensor:
-    N, T, D = tokens.shape
-    prefix = int(getattr(model, "num_prefix_tokens", 1 if hasattr(model, "class_token") else 0))
-    known = getattr(getattr(model, "patch_embed", None), "grid_size", None)
-    for dropped in (prefix, 0):
-        side = math.isqrt(max(T - dropped, 0))
-        for H, W in (known or (side, side), (side, side)):
-            if H * W == T - dropped > 0:
-                return tokens[:, dropped:].transpose(1, 2).reshape(N, D, H, W)
-    raise EdgeDistillError(
-        f"The {T} tokens of layer {name!r}, {prefix} of them a prefix, do not fold to the grid {known or 'of a square'}."
-    )
-
-
-def map_shapes(model: nn.Module, names: Sequence[str], image_size: tuple[int, int]) -> dict[str, Shape]:
-    """Return {name: (D, H, W)} of layers read as maps, found by a forward pass of one grey image (H, W)."""
     with capture(model, names) as outputs:
         _trace(model, image_size)
-    shapes: dict[str, Shape] = {}
-    for name in names:
-        _, D, H, W = as_map(outputs[name], model, name).shape
-        shapes[name] = (D, H, W)
-    return shapes
+    return {name: _shape_of(outputs[name], model, name, image_size) for name in names}
+
+
+def _shape_of(output: Output, model: nn.Module, name: str, image_size: tuple[int, int]) -> Shape:
+    _, D, H, W = as_map(output, model, name).shape
+    if H == W > 1 and image_size[0] != image_size[1] and is_guessed_grid(output, model, name):
+        raise EdgeDistillError(
+            f"The tokens of layer {name!r} were taken for a square of {H} x {W}, which images of {image_size[0]} x"
+            f" {image_size[1]} pixels do not give, and the model does not state its grid; use square images or other layers."
+        )
+    return D, H, W
 
 
 def _trace(model: nn.Module, image_size: tuple[int, int]) -> None:
@@ -177,15 +159,13 @@ def maps_and_contexts(
         # With all parameters frozen, it is the input that makes the graph.
         total = scalar(model(images.detach().clone().requires_grad_(True)))
         maps = [as_map(outputs[name], model, name) for name in names]
-        tensors = [_tensor_of(outputs[name]) for name in names]
+        tensors = [tensor_of(outputs[name], model, name) for name in names]
         gradients = torch.autograd.grad(total, tensors, allow_unused=True, materialize_grads=True)
-    contexts = (as_map(each, model, name) for each, name in zip(gradients, names, strict=True))
+    contexts = (
+        as_map(with_tensor(outputs[name], tensor, gradient), model, name)
+        for name, tensor, gradient in zip(names, tensors, gradients, strict=True)
+    )
     return {name: (each.detach(), context) for name, each, context in zip(names, maps, contexts, strict=True)}
-
-
-def _tensor_of(output: Any) -> Any:
-    """Return the tensor that `as_map` reads: the graph runs through it, not through its map."""
-    return output[0] if isinstance(output, (tuple, list)) and output else output
 
 
 @contextlib.contextmanager
@@ -203,11 +183,14 @@ def _frozen(model: nn.Module) -> Iterator[None]:
 def pair_layers(teacher: nn.Module, student: nn.Module, image_size: tuple[int, int]) -> tuple[LayerPair, ...]:
     """Pair up to four layers of teacher and student, from shallow to deep.
 
-    Candidates are the ends of the stages that timm declares (`feature_info`), else the last layer at each map size. Where
-    both networks shrink their maps, the deepest four of the teacher are matched in order to student layers whose map
-    sizes agree best; a network of constant map size (a vision transformer) offers evenly spaced depths instead. A map that
-    the logits do not depend on is no candidate: after the last attention of a vision transformer only the class token
-    counts, so its last block's patches have no context and teach nothing.
+    Candidates are the ends of the stages that timm declares (`feature_info`, that of a hybrid's convolutional stem
+    included), else the last layer at each map size. A map that the logits do not depend on is no candidate: after the last
+    attention of a vision transformer only the class token counts, so its last block's patches have no context and teach
+    nothing.
+
+    Where both networks shrink their maps, the teacher's deepest four map sizes are matched in order to student layers whose
+    sizes agree best. Of several layers with one map size (the blocks of a transformer) evenly spaced ones are taken that
+    end with the last. Where a network has one map size throughout, sizes say nothing, and both offer their depths.
 
     Args:
         teacher: a classifier of normalised images (N, 3, H, W).
@@ -217,33 +200,37 @@ def pair_layers(teacher: nn.Module, student: nn.Module, image_size: tuple[int, i
     Raises:
         EdgeDistillError: a network has no layer that can be read as a map.
     """
-    teacher_levels, student_levels = _levels(teacher, image_size), _levels(student, image_size)
-    count = min(PAIR_COUNT, len(teacher_levels), len(student_levels))
-    if _is_flat(teacher_levels) or _is_flat(student_levels):
-        chosen = zip(_spread(teacher_levels, count), _spread(student_levels, count), strict=True)
-    else:
-        deepest = list(teacher_levels.items())[-count:]
-        options = itertools.combinations(student_levels.items(), count)
-        # Later combinations are deeper, and max keeps the first of equals, so walk them backwards.
-        best = max(reversed(list(options)), key=lambda option: -_size_disagreement(deepest, option))
-        chosen = zip(deepest, best, strict=True)
-    return tuple(LayerPair(teacher=left, student=right) for (left, _), (right, _) in chosen)
+    taught, learned = _levels(teacher, image_size), _levels(student, image_size)
+    count = min(PAIR_COUNT, len(taught), len(learned))
+    pairs = (
+        _even(taught, learned, count)
+        if _is_flat(taught) or _is_flat(learned)
+        else _by_size(taught, learned, count)
+    )
+    return tuple(LayerPair(teacher=left.name, student=right.name) for left, right in pairs)
 
 
-def _levels(model: nn.Module, image_size: tuple[int, int]) -> dict[str, Shape]:
-    """Return the candidate layers of a network with their map shapes, from shallow to deep."""
-    declared = getattr(model, "feature_info", None)
-    infos = getattr(declared, "info", declared)  # a FeatureInfo in some models, a plain list in most
-    names = [info["module"] for info in infos] if infos else _last_at_each_size(model, image_size)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Level:
+    """A layer that may be paired: `depth` counts a network's candidates from the shallowest, `size` is its map's (H, W)."""
+
+    name: str
+    depth: int
+    size: tuple[int, int]
+
+
+def _levels(model: nn.Module, image_size: tuple[int, int]) -> list[_Level]:
+    """Return the candidate layers of a network, from shallow to deep."""
+    traced = _trace_all(model, image_size)
+    names = _declared_names(model, traced, image_size) or _undeclared_names(model, traced)
     if not names:
         raise EdgeDistillError(
             f"{type(model).__name__} has no layer whose output is a map, so its layers cannot be paired automatically; name"
             " the pairs."
         )
-    shapes = map_shapes(model, names, image_size)
     contexts = maps_and_contexts(model, names, _noise(model, image_size), _weighted_sum)
-    heard = [name for name in names if bool(contexts[name][1].any())]
-    return {name: shapes[name] for name in heard or names}
+    heard = [name for name in names if bool(contexts[name][1].any())] or names
+    return [_Level(name=name, depth=depth, size=traced[name].shape[1:]) for depth, name in enumerate(heard)]
 
 
 def _noise(model: nn.Module, image_size: tuple[int, int]) -> Tensor:
@@ -257,15 +244,25 @@ def _weighted_sum(logits: Tensor) -> Tensor:
     return (logits * torch.arange(1, logits.shape[-1] + 1).to(logits)).sum()
 
 
-def _last_at_each_size(model: nn.Module, image_size: tuple[int, int]) -> list[str]:
-    """Find, for each map size of a plain convolutional network, the layer that is the last to return it."""
-    last: dict[tuple[int, int], str] = {}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Traced:
+    """What a layer returned for one image, read as a map; `tokens` if it was folded from them."""
 
-    def note(name: str, output: object) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4:
-            size = (output.shape[2], output.shape[3])
-            last.pop(size, None)
-            last[size] = name
+    shape: Shape
+    tokens: bool
+
+
+def _trace_all(model: nn.Module, image_size: tuple[int, int]) -> dict[str, _Traced]:
+    """Return all layers that run just once and return a map or tokens, in the order in which they finish."""
+    traced: dict[str, _Traced | None] = {}
+
+    def note(name: str, output: Any) -> None:
+        found = None
+        values = tensor_of(output, model, name)
+        if name not in traced and isinstance(values, Tensor) and values.ndim in (3, 4):
+            with contextlib.suppress(EdgeDistillError):
+                found = _Traced(shape=_shape_of(output, model, name, image_size), tokens=values.ndim == 3)
+        traced[name] = found
 
     with contextlib.ExitStack() as hooks:
         for name, module in model.named_modules():
@@ -273,22 +270,113 @@ def _last_at_each_size(model: nn.Module, image_size: tuple[int, int]) -> list[st
                 hook = module.register_forward_hook(lambda _, __, output, name=name: note(name, output))
                 hooks.callback(hook.remove)
         _trace(model, image_size)
-    return list(last.values())
+    return {name: each for name, each in traced.items() if each is not None}
 
 
-def _is_flat(levels: Mapping[str, Shape]) -> bool:
-    return len({shape[1:] for shape in levels.values()}) == 1 < len(levels)
+def _declared_names(
+    model: nn.Module, traced: Mapping[str, _Traced], image_size: tuple[int, int]
+) -> list[str]:
+    """Return the layers that a network and the networks inside it declare, checked against what they returned."""
+    declared = [
+        replace(feature, name=f"{inside}.{feature.name}" if inside else feature.name)
+        for inside, module in model.named_modules()
+        for feature in declared_features(module)
+    ]
+    found: set[str] = set()
+    for feature in declared:
+        # Where a module is declared twice (CrossViT's two branches), the first declaration says what it returns.
+        if feature.name not in found:
+            found.update(_layers_of(feature, model, traced, image_size))
+    return [name for name in traced if name in found]
 
 
-def _spread(levels: Mapping[str, Shape], count: int) -> list[tuple[str, Shape]]:
-    """Choose `count` levels: evenly spaced ones that end with the last where map sizes are equal, else the deepest."""
-    items = list(levels.items())
-    if not _is_flat(levels):
-        return items[-count:]
-    return [items[len(items) * (step + 1) // count - 1] for step in range(count)]
+def _layers_of(
+    feature: DeclaredFeature, model: nn.Module, traced: Mapping[str, _Traced], image_size: tuple[int, int]
+) -> list[str]:
+    """Return the layer that a declaration means, or nothing.
+
+    Some of timm's declarations name a module that does not exist (Twins, MViT), a container that never runs itself (CoaT)
+    or one that returns something else (HRNet). The last layer with the declared width and size is meant then: one inside
+    the declared module if there is one, and a block rather than the single operation that may follow it.
+    """
+    if feature.name in traced and traced[feature.name].shape[0] == feature.channels:
+        return [feature.name]
+    fitting = [name for name, each in traced.items() if _fits(feature, each.shape, image_size)]
+    inside = [name for name in fitting if name.startswith(f"{feature.name}.")] or fitting
+    blocks = [name for name in inside if any(model.get_submodule(name).children())]
+    return (blocks or inside)[-1:]
 
 
-def _size_disagreement(left: Sequence[tuple[str, Shape]], right: Sequence[tuple[str, Shape]]) -> float:
+def _fits(feature: DeclaredFeature, shape: Shape, image_size: tuple[int, int]) -> bool:
+    sides = zip(shape[1:], image_size, strict=True)
+    return shape[0] == feature.channels and all(
+        abs(cells - side / feature.reduction) < 1 for cells, side in sides
+    )
+
+
+def _undeclared_names(model: nn.Module, traced: Mapping[str, _Traced]) -> list[str]:
+    """Return the last layer at each map size of a network that declares nothing, or the longest stack of its token blocks."""
+    modules = dict(model.named_modules())
+    maps = {
+        name: each.shape[1:]
+        for name, each in traced.items()
+        if not each.tokens and not isinstance(modules[name], nn.AdaptiveAvgPool2d)
+    }
+    last = {size: name for name, size in maps.items()}
+    stacks: dict[tuple[str, Shape], list[str]] = {}
+    for name, each in traced.items():
+        if each.tokens:
+            stacks.setdefault((name.rpartition(".")[0], each.shape), []).append(name)
+    longest = max(stacks.values(), key=len, default=[])
+    return longest if len(longest) > len(last) else [name for name in maps if name in last.values()]
+
+
+def _is_flat(levels: Sequence[_Level]) -> bool:
+    return len({level.size for level in levels}) == 1 < len(levels)
+
+
+def _even(taught: Sequence[_Level], learned: Sequence[_Level], count: int) -> Iterator[tuple[_Level, _Level]]:
+    """Pair the deepest layers of both, evenly spaced where map sizes are equal."""
+    left, right = (max(_selections(_runs(levels), count), key=_depth) for levels in (taught, learned))
+    return zip(left, right, strict=True)
+
+
+def _by_size(
+    taught: Sequence[_Level], learned: Sequence[_Level], count: int
+) -> Iterator[tuple[_Level, _Level]]:
+    """Pair the teacher's deepest map sizes with student layers whose sizes agree best, of equals the deepest."""
+    options = itertools.product(
+        _selections(_runs(taught)[-count:], count, least=1), _selections(_runs(learned), count)
+    )
+    left, right = min(
+        options, key=lambda both: (_size_disagreement(*both), -_depth(both[0]) - _depth(both[1]))
+    )
+    return zip(left, right, strict=True)
+
+
+def _runs(levels: Sequence[_Level]) -> list[list[_Level]]:
+    """Group neighbours of equal map size: the stages of a network."""
+    return [list(run) for _, run in itertools.groupby(levels, key=lambda level: level.size)]
+
+
+def _selections(runs: Sequence[Sequence[_Level]], count: int, least: int = 0) -> Iterator[tuple[_Level, ...]]:
+    """Yield the ways to choose `count` levels, at least so many of each run; of a run evenly spaced ones, the last included."""
+    if not runs:
+        if count == 0:
+            yield ()
+        return
+    run, *deeper = runs
+    for taken in range(least, min(len(run), count) + 1):
+        chosen = tuple(run[len(run) * (step + 1) // taken - 1] for step in range(taken))
+        for rest in _selections(deeper, count - taken, least):
+            yield (*chosen, *rest)
+
+
+def _depth(chosen: Sequence[_Level]) -> int:
+    return sum(level.depth for level in chosen)
+
+
+def _size_disagreement(left: Sequence[_Level], right: Sequence[_Level]) -> float:
     """Sum over pairs of how many halvings their map sizes are apart."""
     pairs = zip(left, right, strict=True)
-    return sum(abs(math.log2(a[1] * a[2] / (b[1] * b[2]))) / 2 for (_, a), (_, b) in pairs)
+    return round(sum(abs(math.log2(math.prod(a.size) / math.prod(b.size))) / 2 for a, b in pairs), 6)

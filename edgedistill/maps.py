@@ -1,0 +1,215 @@
+"""What a layer returns, read as a map (N, D, H, W): channels first or last, tokens with a prefix, tuples.
+
+Nothing here knows a model by its name. What timm states about a network is asked first (`feature_info`, `output_fmt`,
+`num_prefix_tokens`, the patch embedding's `grid_size`), then the shapes of the layer's own weights.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from torch import Tensor, nn
+
+from edgedistill_deploy.errors import EdgeDistillError
+
+Output: TypeAlias = Tensor | tuple[Any, ...] | list[Any]
+Grid: TypeAlias = tuple[int, int]
+
+# How many leading tokens to try where a network does not state them: a class token, and a distillation token.
+UNSTATED_PREFIXES = (0, 1, 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredFeature:
+    """One entry of timm's `feature_info`: the end of a stage.
+
+    Attributes:
+        name: dotted module name; not every network's declarations are true.
+        channels: D.
+        reduction: pixels of the network's input along a side of a position.
+    """
+
+    name: str
+    channels: int
+    reduction: int
+
+
+def declared_features(model: nn.Module) -> tuple[DeclaredFeature, ...]:
+    """Return what a network itself declares with `feature_info`, from shallow to deep; nothing where it declares nothing."""
+    declared = getattr(model, "feature_info", None)
+    infos = getattr(declared, "info", declared)  # a FeatureInfo in some models, a plain list in most
+    if not isinstance(infos, Sequence):  # timm's inner blocks have a method of this name
+        return ()
+    return tuple(
+        DeclaredFeature(name=info["module"], channels=info["num_chs"], reduction=info["reduction"])
+        for info in infos
+    )
+
+
+def as_map(output: Output, model: nn.Module, name: str) -> Tensor:
+    """Read a layer's output as a map (N, D, H, W).
+
+    Convolutional maps stay as they are; channels-last maps (Swin) are permuted; tokens (N, T, D) lose their prefix (class,
+    distillation and register tokens) and are folded to the model's grid; pooled features (N, D) are a map of one position.
+    Of a tuple the first tensor counts that has the channels the model declares for this layer, else the first element.
+
+    Raises:
+        EdgeDistillError: the output is none of these; the message names the layer and the shape.
+    """
+    chosen = tensor_of(output, model, name)
+    if isinstance(chosen, Tensor):
+        if chosen.ndim == 4:
+            return chosen.permute(0, 3, 1, 2) if _is_channels_last(chosen, model, name) else chosen
+        if chosen.ndim == 3:
+            return _fold_tokens(chosen, _grid_beside(output), model, name)
+        if chosen.ndim == 2:
+            return chosen[:, :, None, None]
+    given = f"shape {tuple(chosen.shape)}" if isinstance(chosen, Tensor) else f"a {type(chosen).__name__}"
+    raise EdgeDistillError(
+        f"The output of layer {name!r} ({given}) cannot be read as a map; layers that return (N, D, H, W), (N, H, W, D) or"
+        " tokens (N, T, D) can."
+    )
+
+
+def tensor_of(output: Any, model: nn.Module, name: str) -> Any:
+    """Return the tensor that `as_map` reads: the graph runs through it, not through its map."""
+    if not isinstance(output, (tuple, list)) or not output:
+        return output
+    channels = _declared_channels(model, name)
+    fitting = (
+        each
+        for each in output
+        if isinstance(each, Tensor) and each.ndim >= 2 and channels & {each.shape[1], each.shape[-1]}
+    )
+    return next(fitting, output[0])
+
+
+def with_tensor(output: Output, old: Tensor, new: Tensor) -> Output:
+    """Return the output with one of its tensors replaced, such as by its gradient, so that both are read alike."""
+    if isinstance(output, Tensor):
+        return new
+    return tuple(new if each is old else each for each in output)
+
+
+def _owners(model: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules a layer lies in, from itself outwards to the model, each with the layer's name seen from there."""
+    chain: list[tuple[str, nn.Module]] = [(name, model)]
+    while chain[-1][0]:
+        step, _, rest = chain[-1][0].partition(".")
+        module = chain[-1][1]._modules.get(step)
+        if module is None:
+            break
+        chain.append((rest, module))
+    yield from reversed(chain)
+
+
+def _stated(model: nn.Module, name: str, attribute: str) -> Any:
+    """Return an attribute of the innermost module around a layer that has it, or None."""
+    values = (getattr(owner, attribute, None) for _, owner in _owners(model, name))
+    return next((value for value in values if value is not None), None)
+
+
+def _declared_channels(model: nn.Module, name: str) -> set[int]:
+    """Return the widths that the networks around a layer declare for this very layer."""
+    return {
+        feature.channels
+        for seen_as, owner in _owners(model, name)
+        for feature in declared_features(owner)
+        if feature.name == seen_as
+    }
+
+
+def _is_channels_last(values: Tensor, model: nn.Module, name: str) -> bool:
+    _, layer = next(_owners(model, name))
+    if isinstance(layer, (nn.Conv2d, nn.BatchNorm2d)):
+        return False
+    if isinstance(layer, nn.Linear):
+        return True
+    first, last = values.shape[1], values.shape[3]
+    for width, may_be_last in (*((each, True) for each in _declared_channels(model, name)), *_widths(layer)):
+        if width == first != last or (width == last != first and may_be_last):
+            return width == last
+    return bool(_stated(model, name, "output_fmt") == "NHWC")
+
+
+def _widths(layer: nn.Module) -> Iterator[tuple[int, bool]]:
+    """Yield the widths of a layer's operations, the last one first, and whether they could write channels last."""
+    for module in reversed(list(layer.modules())):
+        if isinstance(module, (nn.Conv2d, nn.BatchNorm2d)):
+            yield module.weight.shape[0] if isinstance(module, nn.Conv2d) else module.num_features, False
+        elif isinstance(module, nn.Linear):
+            yield module.out_features, True
+
+
+def _grid_beside(output: Output) -> Grid | None:
+    """Return the (H, W) that some networks pass on together with their tokens."""
+    if isinstance(output, (tuple, list)) and len(output) > 1:
+        beside = output[1]
+        if isinstance(beside, (tuple, list)) and [type(each) for each in beside] == [int, int]:
+            return beside[0], beside[1]
+    return None
+
+
+def _fold_tokens(tokens: Tensor, beside: Grid | None, model: nn.Module, name: str) -> Tensor:
+    N, T, D = tokens.shape
+    unrolled = _reroll(tokens, model, name)
+    if unrolled is not None:
+        return unrolled
+    known = beside or _stated_grid(model, name)
+    prefixes = _prefixes(model, name)
+    for grids in ([known] if known else [], _coarser(known), None):
+        for dropped in prefixes:
+            left = T - dropped
+            for H, W in _squares(left) if grids is None else grids:
+                if H * W == left > 0:
+                    return tokens[:, dropped:].transpose(1, 2).reshape(N, D, H, W)
+    raise EdgeDistillError(
+        f"The {T} tokens of layer {name!r}, {prefixes[0]} of them a prefix, do not fold to the grid {known or 'of a square'}."
+    )
+
+
+def is_guessed_grid(output: Output, model: nn.Module, name: str) -> bool:
+    """Tell whether a layer returns tokens for which only their number says how they fold."""
+    if tensor_of(output, model, name).ndim != 3:
+        return False
+    return not (_grid_beside(output) or _stated_grid(model, name) or _stated(model, name, "reroll"))
+
+
+def _stated_grid(model: nn.Module, name: str) -> Grid | None:
+    """Return the (H, W) of patches that the network around a layer states."""
+    grid = getattr(_stated(model, name, "patch_embed"), "grid_size", None)
+    return None if grid is None else (int(grid[0]), int(grid[1]))
+
+
+def _prefixes(model: nn.Module, name: str) -> tuple[int, ...]:
+    """Return how many leading tokens may be no patches, the likeliest first; before they are added there are none."""
+    stated = _stated(model, name, "num_prefix_tokens")
+    if stated is not None:
+        return (int(stated), 0)
+    return UNSTATED_PREFIXES if _stated(model, name, "class_token") is None else (1, 0)
+
+
+def _coarser(grid: Grid | None) -> list[Grid]:
+    """Return the grids that whole strides make of one (LeViT and other networks that shrink their tokens)."""
+    if grid is None:
+        return []
+    return [(-(-grid[0] // stride), -(-grid[1] // stride)) for stride in range(2, max(grid) + 1)]
+
+
+def _squares(count: int) -> list[Grid]:
+    side = math.isqrt(max(count, 0))
+    return [(side, side)]
+
+
+def _reroll(tokens: Tensor, model: nn.Module, name: str) -> Tensor | None:
+    """Undo the order in which Hiera keeps its tokens, window by window; None for other networks.
+
+    The model carries the inverse, `reroll`, with a schedule of grids: {block: (windows, (H, W))}.
+    """
+    reroll = _stated(model, name, "reroll")
+    for block, (_, grid) in getattr(reroll, "schedule", {}).items():
+        if math.prod(grid) == tokens.shape[1]:
+            ordered: Tensor = reroll(tokens, block)
+            return ordered.permute(0, 3, 1, 2)
+    return None

@@ -25,8 +25,10 @@ from edgedistill.subtask import Subtask
 from edgedistill.teacher import Teacher
 from edgedistill_deploy import __version__
 from edgedistill_deploy.bundle import Bundle, create_bundle, model_role, open_bundle
+from edgedistill_deploy.checks import GOLDEN_IMAGES
 from edgedistill_deploy.errors import DataError, EdgeDistillError
 from edgedistill_deploy.files import written_whole
+from edgedistill_deploy.golden_images import make_golden_images, write_golden_images
 from edgedistill_deploy.images import ImageSet, batches
 from edgedistill_deploy.preprocess import Preprocess
 from edgedistill_deploy.reference import Reference, write_golden, write_reference
@@ -72,7 +74,7 @@ def export_onnx(
     """Write everything a device needs to run the student and to judge it against its teacher.
 
     The folder becomes a bundle with `model.fp32.onnx`, `teacher.fp32.onnx` (the teacher restricted to the subtask, with the
-    same interface), `golden.npz`, `reference.npz` and `manifest.json`.
+    same interface), `golden.npz`, `golden-images.npz`, `reference.npz` and `manifest.json`.
 
     Args:
         student: trained; C outputs in the order of the subtask.
@@ -103,6 +105,8 @@ def export_onnx(
         bundle = bundle.with_file(role, path)
     write_golden(folder / "golden.npz", samples, _outputs(expert, samples))
     bundle = bundle.with_file("golden", folder / "golden.npz")
+    write_golden_images(folder / "golden-images.npz", make_golden_images(teacher.preprocess))
+    bundle = bundle.with_file(GOLDEN_IMAGES, folder / "golden-images.npz")
     write_reference(
         folder / "reference.npz", _ask_teacher(restricted, teacher.preprocess, images, config, progress)
     )

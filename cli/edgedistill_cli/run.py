@@ -33,7 +33,7 @@ _BEFORE = {
 # What each stage leaves; a stage whose result was deleted is due again.
 _RESULTS = {
     "distill": ("distill/student.safetensors",),
-    "export": ("model.fp32.onnx", "teacher.fp32.onnx", "golden.npz", "reference.npz"),
+    "export": ("model.fp32.onnx", "teacher.fp32.onnx", "golden.npz", "golden-images.npz", "reference.npz"),
     "calibrate": ("model.int8.onnx",),
     "validate": ("parity",),
     "profile": ("latency",),
@@ -42,8 +42,8 @@ _RESULTS = {
 # What a run writes; `restart` deletes these and nothing else.
 _OWN = (
     "manifest.json", "settings.toml", "distill", "model.fp32.onnx", "model.fp16.onnx", "model.int8.onnx",
-    "model.int8-tensorrt.onnx", "teacher.fp32.onnx", "golden.npz", "reference.npz", "parity", "latency", "ledger.json",
-    "report.html",
+    "model.int8-tensorrt.onnx", "teacher.fp32.onnx", "golden.npz", "golden-images.npz", "reference.npz", "parity", "latency",
+    "ledger.json", "report.html",
 )  # fmt: skip
 
 

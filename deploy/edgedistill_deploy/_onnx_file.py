@@ -47,7 +47,7 @@ def _has_external(data: mmap.mmap, kind: str, start: int, end: int) -> bool:
     children = _CHILDREN[kind]
     for number, wire, begin, stop in read_fields(data, start, end):
         if kind == "tensor" and number in (_EXTERNAL_DATA, _DATA_LOCATION):
-            if wire != _VARINT or _varint(data, begin)[0] != 0:
+            if wire != _VARINT or read_varint(data, begin)[0] != 0:
                 return True
         elif wire == _DELIMITED and number in children and _has_external(data, children[number], begin, stop):
             return True
@@ -58,12 +58,12 @@ def read_fields(data: mmap.mmap, start: int, end: int) -> Iterator[_Field]:
     """Yield (field number, wire type, begin, end) of each field's value."""
     place = start
     while place < end:
-        tag, begin = _varint(data, place)
+        tag, begin = read_varint(data, place)
         wire = tag & 7
         if wire == _VARINT:
-            place = _varint(data, begin)[1]
+            place = read_varint(data, begin)[1]
         elif wire == _DELIMITED:
-            size, begin = _varint(data, begin)
+            size, begin = read_varint(data, begin)
             place = begin + size
         elif wire in _FIXED_BYTES:
             place = begin + _FIXED_BYTES[wire]
@@ -74,7 +74,7 @@ def read_fields(data: mmap.mmap, start: int, end: int) -> Iterator[_Field]:
         yield tag >> 3, wire, begin, place
 
 
-def _varint(data: mmap.mmap, place: int) -> tuple[int, int]:
+def read_varint(data: mmap.mmap, place: int) -> tuple[int, int]:
     """Return the number at a place, seven bits a byte, and the place after it."""
     value = 0
     for shift in range(0, 70, 7):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from edgedistill_deploy._figures import NOT_FINITE, Accuracy, Answers, ClassParity, ClassStatistics, Numeric
+from edgedistill_deploy.checks import Check
 from edgedistill_deploy.metamorphic import RelationResult
 from edgedistill_deploy.paired import (
     Verdict,
@@ -63,12 +64,16 @@ def _needed_sentence(needed: int | None, what: str) -> str:
     return f"At the rates observed about {needed} {what} would decide."
 
 
-def defects_of(answers: Answers, numeric: Numeric, relations: tuple[RelationResult, ...]) -> list[str]:
-    """Say what makes the model unfit whatever its accuracy."""
+def defects_of(answers: Answers, numeric: Numeric, tests: tuple[Check | RelationResult, ...]) -> list[str]:
+    """Say what makes the model unfit whatever its accuracy: bad numbers, and checks and relations that do not hold."""
     broken = int(np.sum(answers.predicted == NOT_FINITE))
     defects = [f"{broken} of {len(answers)} images gave logits that are not finite."] if broken else []
     defects += _numeric_defects(numeric)
-    defects += [f"Relation {item.name} does not hold. {item.detail}" for item in relations if not item.passed]
+    defects += [
+        f"{'Check' if isinstance(item, Check) else 'Relation'} {item.name} does not hold. {item.detail}"
+        for item in tests
+        if not item.passed
+    ]
     return defects
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -13,6 +13,8 @@ from PIL import Image
 
 from edgedistill_deploy._colour import rgb_of
 from edgedistill_deploy.errors import BundleError, DataError, UsageError, nearest_names
+
+Resize = Callable[[Image.Image, tuple[int, int]], Image.Image]
 
 MAX_SIDE = 8192
 MAX_RESIZED_PIXELS = (
@@ -92,19 +94,31 @@ class Preprocess:
 
     def apply(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return the image as uint8 (H, W, 3), RGB. Raises DataError for an image too elongated to be resized."""
-        resized = self._resized(rgb_of(image))
+        return self.apply_with(image, self.resize)
+
+    def apply_with(self, image: Image.Image, resize: Resize) -> NDArray[np.uint8]:
+        """Do as `apply`, but scale with another function of (RGB image, (width, height)), to see what that would change."""
+        resized = self._resized(rgb_of(image), resize)
         (height, width), (full_width, full_height) = self.size, resized.size
         top, left = round((full_height - height) / 2), round((full_width - width) / 2)
         return np.asarray(resized.crop((left, top, left + width, top + height)))
 
-    def _resized(self, image: Image.Image) -> Image.Image:
+    def resize(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
+        """Scale an RGB image to (width, height) pixels as the contract says."""
+        return image.resize(size, INTERPOLATIONS[self.interpolation])
+
+    def leaves_unscaled(self, image: Image.Image) -> bool:
+        """Say whether an image has the size already to which it would be scaled before the crop."""
+        return self._scaled_size(image.height, image.width) == (image.height, image.width)
+
+    def _resized(self, image: Image.Image, resize: Resize) -> Image.Image:
         height, width = self._scaled_size(image.height, image.width)
         if height * width > MAX_RESIZED_PIXELS:
             raise DataError(
                 f"An image of {image.width} x {image.height} pixels would have to grow to {width} x {height}; crop it to a "
                 "less elongated shape."
             )
-        return image.resize((width, height), INTERPOLATIONS[self.interpolation])
+        return resize(image, (width, height))
 
     def _scaled_size(self, height: int, width: int) -> tuple[int, int]:
         """Return (H, W) before the crop; whole-number arithmetic, so that no machine rounds differently."""

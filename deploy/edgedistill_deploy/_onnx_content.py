@@ -1,0 +1,108 @@
+"""What an ONNX file carries besides its graph, read without the onnx library: its metadata and its weights."""
+
+import math
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill_deploy._onnx_file import read_fields, read_varint, require_self_contained
+from edgedistill_deploy.errors import EdgeDistillError
+
+# Field numbers of onnx.proto.
+_MODEL_GRAPH, _MODEL_METADATA = 7, 14
+_ENTRY_KEY, _ENTRY_VALUE = 1, 2
+_GRAPH_INITIALIZER = 5
+_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_NAME, _TENSOR_RAW = 1, 2, 8, 9
+_VARINT, _DELIMITED = 0, 2
+
+# TensorProto.DataType to what numpy calls it, and the field that holds the values where they are not raw.
+_DTYPES: dict[int, tuple[str, int | None]] = {
+    1: ("<f4", 4),
+    2: ("u1", None),
+    3: ("i1", None),
+    6: ("<i4", None),
+    7: ("<i8", None),
+    10: ("<f2", None),
+    11: ("<f8", 10),
+}
+
+_Span = tuple[int, int]
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of an ONNX file. Raises EdgeDistillError when it is no ONNX model."""
+    require_self_contained(path)
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        entries = [_entry(data, span) for span in _children(data, (0, len(data)), _MODEL_METADATA)]
+    return {str(entry.get(_ENTRY_KEY, "")): str(entry.get(_ENTRY_VALUE, "")) for entry in entries}
+
+
+def read_weights(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield the name and values of each initializer whose numbers numpy knows, in the order of the file.
+
+    Raises EdgeDistillError when the file is no ONNX model or a tensor holds less than its shape says.
+    """
+    require_self_contained(path)
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for graph in _children(data, (0, len(data)), _MODEL_GRAPH):
+            for span in _children(data, graph, _GRAPH_INITIALIZER):
+                name, values = _tensor(data, span)
+                if values is None:
+                    continue
+                yield name, _checked(path, name, *values)
+
+
+def _checked(path: Path, name: str, shape: tuple[int, ...], flat: NDArray[Any]) -> NDArray[Any]:
+    if math.prod(shape) != flat.size:
+        raise EdgeDistillError(
+            f"{path} is damaged: the weight {name} holds {flat.size} numbers, but its shape {shape} needs {math.prod(shape)}."
+        )
+    return flat.reshape(shape)
+
+
+def _tensor(data: mmap.mmap, span: _Span) -> tuple[str, tuple[tuple[int, ...], NDArray[Any]] | None]:
+    """Return a tensor's name, shape and flat values; the latter None for kinds that are not read here."""
+    shape: list[int] = []
+    kind, name = 0, ""
+    content: dict[int, _Span] = {}
+    for number, wire, begin, stop in read_fields(data, *span):
+        if number == _TENSOR_DIMS:
+            shape += [read_varint(data, begin)[0]] if wire == _VARINT else _varints(data, begin, stop)
+        elif number == _TENSOR_TYPE:
+            kind = read_varint(data, begin)[0]
+        elif number == _TENSOR_NAME:
+            name = data[begin:stop].decode()
+        elif wire == _DELIMITED:
+            content[number] = (begin, stop)
+    dtype, packed = _DTYPES.get(kind, (None, None))
+    place = content.get(_TENSOR_RAW) or (content.get(packed) if packed else None)
+    if dtype is None or place is None:
+        return name, None
+    whole = (place[1] - place[0]) // np.dtype(dtype).itemsize * np.dtype(dtype).itemsize
+    return name, (tuple(shape), np.frombuffer(data[place[0] : place[0] + whole], dtype))
+
+
+def _varints(data: mmap.mmap, begin: int, stop: int) -> list[int]:
+    values = []
+    while begin < stop:
+        value, begin = read_varint(data, begin)
+        values.append(value)
+    return values
+
+
+def _entry(data: mmap.mmap, span: _Span) -> dict[int, str]:
+    return {
+        number: data[begin:stop].decode("utf-8", errors="replace")
+        for number, wire, begin, stop in read_fields(data, *span)
+        if wire == _DELIMITED
+    }
+
+
+def _children(data: mmap.mmap, span: _Span, wanted: int) -> Iterator[_Span]:
+    for number, wire, begin, stop in read_fields(data, *span):
+        if wire == _DELIMITED and number == wanted:
+            yield begin, stop

@@ -1,0 +1,103 @@
+"""What must fit before any accuracy means something: the model file to the bundle, and this device's decoding to training's."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgedistill_deploy._onnx_content import read_metadata
+from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.golden_images import (
+    GoldenDifference,
+    Prepare,
+    compare_golden_images,
+    device_preparation,
+    read_golden_images,
+)
+
+GOLDEN_IMAGES = "golden-images"  # the role of the file in a bundle
+_PREPROCESS, _CLASS_NAMES = "edgedistill.preprocess", "edgedistill.class_names"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that must fit, by name; `detail` says in a sentence what was compared and how it came out."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+def check_consistency(bundle: Bundle, model: Path, prepare: Prepare | None = None) -> tuple[Check, ...]:
+    """Compare a model file's metadata with the manifest, and the golden images with what this device makes of them.
+
+    `prepare` is the device's function from the bytes of an image file to the model's input, uint8 (H, W, 3); Pillow and the
+    bundle's contract unless given. What a file does not carry cannot be checked and is left out.
+    """
+    metadata = read_metadata(model)
+    return (*_metadata_checks(bundle, model.name, metadata), *_golden_check(bundle, prepare))
+
+
+def _metadata_checks(bundle: Bundle, name: str, metadata: dict[str, str]) -> Iterator[Check]:
+    if _PREPROCESS in metadata:
+        given, wanted = metadata[_PREPROCESS], bundle.preprocess.digest
+        fits = given == wanted
+        detail = (
+            f"{name} and the manifest agree on the preprocessing, {wanted[:12]}."
+            if fits
+            else f"{name} was made for the preprocessing {given[:12]}, but the manifest describes {wanted[:12]}; export it again."
+        )
+        yield Check(name="preprocess_digest", passed=fits, detail=detail)
+    if _CLASS_NAMES in metadata:
+        yield _class_names_check(bundle, name, metadata[_CLASS_NAMES])
+
+
+def _class_names_check(bundle: Bundle, name: str, text: str) -> Check:
+    given, wanted = _names(text), bundle.class_names
+    if given == wanted:
+        detail = f"{name} and the manifest name the same {len(wanted)} classes in the same order."
+        return Check(name="class_names", passed=True, detail=detail)
+    if len(given) != len(wanted):
+        detail = f"{name} names {len(given)} classes, but the manifest {len(wanted)}; export it again."
+        return Check(name="class_names", passed=False, detail=detail)
+    pairs = [(theirs, ours) for theirs, ours in zip(given, wanted, strict=True) if theirs != ours]
+    shown = ", ".join(f"{theirs!r} where the manifest says {ours!r}" for theirs, ours in pairs[:5])
+    more = f" and {len(pairs) - 5} more" if len(pairs) > 5 else ""
+    order = " The names are the same, in another order." if set(given) == set(wanted) else ""
+    return Check(name="class_names", passed=False, detail=f"{name} says {shown}{more}.{order}")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    try:
+        names = json.loads(text)
+    except ValueError:
+        return ()
+    return tuple(str(name) for name in names) if isinstance(names, list) else ()
+
+
+def _golden_check(bundle: Bundle, prepare: Prepare | None) -> Iterator[Check]:
+    entry = bundle.manifest["files"].get(GOLDEN_IMAGES)
+    # A device may have been given the model without them.
+    if entry is None or not (bundle.path / str(entry["path"])).exists():
+        return
+    golden = read_golden_images(bundle.file(GOLDEN_IMAGES))
+    results = compare_golden_images(golden, prepare or device_preparation(bundle.preprocess))
+    failed = [result for result in results if not result.passed]
+    if failed:
+        detail = f"This device prepares image files otherwise than training did: {_listed(failed)}."
+    else:
+        detail = f"{len(results)} image files, decoded and scaled here, came out as in training: {_listed(results)}."
+    yield Check(name="golden_images", passed=not failed, detail=detail)
+
+
+def _listed(results: list[GoldenDifference] | tuple[GoldenDifference, ...]) -> str:
+    return "; ".join(_one(result) for result in results)
+
+
+def _one(result: GoldenDifference) -> str:
+    if result.problem:
+        return f"{result.name}: {result.problem.rstrip('.')}"
+    return (
+        f"{result.name} differs by at most {result.max_abs_difference} (allowed {result.tolerance}) in "
+        f"{result.differing_share or 0.0:.1%} of the values"
+    )

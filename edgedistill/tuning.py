@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from edgedistill.config import LAMBDA_GRID, DistillConfig
 from edgedistill.tuning_study import (
@@ -25,13 +25,23 @@ from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files import write_json
 
 if TYPE_CHECKING:
-    from edgedistill.training import Outcome, ProgressCallback, TrainingProgress
+    from edgedistill.training import ProgressCallback, TrainingProgress
 
 SHARE_OF_EPOCHS = 4  # a short run has a quarter of the epochs ...
 FEWEST_EPOCHS = 3  # ... but enough that there is something to halve
 
 Value = TypeVar("Value")
-ShortRun = Callable[[DistillConfig, "ProgressCallback"], "Outcome"]
+
+
+class Trained(Protocol):
+    """What a short run leaves behind, of which the accuracy of its best epoch on the validation images counts."""
+
+    @property
+    def validation_accuracy(self) -> float:
+        """A share, from 0 to 1."""
+
+
+ShortRun = Callable[[DistillConfig, "ProgressCallback"], Trained]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

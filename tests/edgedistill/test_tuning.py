@@ -13,12 +13,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgedistill.config import LAMBDA_GRID, DistillConfig
+from edgedistill.data.sources import open_source
+from edgedistill.data.splits import SubtaskImages, split_for_subtask
+from edgedistill.locks import ProcessLock
+from edgedistill.student import build_student
+from edgedistill.subdistill import DistillResult, distill
+from edgedistill.teacher import Teacher, load_teacher
 from edgedistill.tuning import LambdaChoice, choose_lambda, short_config
 from edgedistill.tuning_study import TRIED_IN_ORDER, rungs_of
 from edgedistill_deploy.errors import DataError, EdgeDistillError, MissingDependencyError
@@ -239,6 +246,62 @@ def test_a_journal_that_ends_in_half_a_line_is_read_and_one_of_rubbish_is_not(tm
         choose(peaked(10.0), [], tmp_path)
 
 
+@pytest.fixture(scope="module")
+def teacher() -> Teacher:
+    return load_teacher("embedded:glyphs100")
+
+
+@pytest.fixture(scope="module")
+def images(tiny_digits: Path) -> SubtaskImages:
+    whole = split_for_subtask(open_source(f"npz:{tiny_digits}"), list("01"))
+    few = np.random.default_rng(0).permutation(len(whole.train))[:60]
+    return SubtaskImages(train=whole.train.select(few), validation=whole.validation, test=None)
+
+
+def test_distill_tunes_trains_with_the_choice_and_finds_it_again(
+    teacher: Teacher, images: SubtaskImages, tmp_path: Path
+) -> None:
+    config = DistillConfig(epochs=1, batch_size=20, lambda_layer="auto", compute="cpu")
+
+    def run(config: DistillConfig, folder: Path | None) -> DistillResult:
+        student = build_student("plain:8-8", 2)
+        return distill(teacher, student, teacher.subtask(list("01")), images, config, folder=folder)
+
+    tuned = run(config, tmp_path)
+    choice = tuned.lambda_choice
+    assert choice is not None
+    assert json.loads((tmp_path / "tuning.json").read_text(encoding="utf-8")) == choice.to_json()
+    # Of so short a training, a short run is the whole, and the training repeats the one that won.
+    assert tuned.validation_accuracy == max(trial.validation_accuracy or 0.0 for trial in choice.trials)
+    given = run(replace(config, lambda_layer=choice.lambda_layer), None)
+    assert replace(given.history[0], seconds=0.0) == replace(tuned.history[0], seconds=0.0)
+    again = run(config, tmp_path)
+    assert (again.lambda_choice, again.history) == (choice, tuned.history)
+
+
+def test_a_real_training_is_cut_short(teacher: Teacher, images: SubtaskImages, tmp_path: Path) -> None:
+    config = DistillConfig(epochs=3, batch_size=20, compute="cpu")
+
+    def flawless_then_away(config: DistillConfig, progress: Any) -> Any:
+        if config.lambda_layer == TRIED_IN_ORDER[-1]:
+            raise KeyboardInterrupt
+        return curve_run(lambda value, epoch: 1.0, [])(config, progress)
+
+    with pytest.raises(KeyboardInterrupt):
+        choose_lambda(flawless_then_away, config, fingerprint="f", folder=tmp_path)
+
+    def run(config: DistillConfig, progress: Any) -> DistillResult:
+        student = build_student("plain:8-8", 2)
+        try:
+            return distill(teacher, student, teacher.subtask(list("01")), images, config, progress=progress)
+        finally:
+            assert not any(module._forward_hooks for module in [*teacher.model.modules(), *student.modules()])
+
+    choice = choose_lambda(run, config, fingerprint="f", folder=tmp_path)
+    assert [(trial.state, trial.epochs) for trial in choice.trials] == [("complete", 3)] * 6 + [("pruned", 1)]
+    assert 0 < (choice.trials[-1].validation_accuracy or 0) < 1
+
+
 def start(folder: Path, log: Path, seconds: float) -> subprocess.Popen[bytes]:
     script = Path(lambda_curves.__file__)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -255,10 +318,10 @@ def lines(log: Path) -> list[str]:
 def test_killed_in_the_third_value_it_goes_on_and_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     log = tmp_path / "log"
     journal = tmp_path / "killed" / "tuning.journal"
-    process = start(tmp_path / "killed", log, 0.3)
+    process = start(tmp_path / "killed", log, 0.1)
     deadline = time.monotonic() + 60
     # Right after the third trial's report, so that the killed run has left a value where the others compete.
-    while not (journal.is_file() and b'"trial_id":2,"step":1' in journal.read_bytes()):
+    while not (journal.is_file() and b'"trial_id":2,"step":2' in journal.read_bytes()):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -269,7 +332,8 @@ def test_killed_in_the_third_value_it_goes_on_and_ends_as_if_it_had_not_been(tmp
     choice = tune_to_a_log(tmp_path / "killed", log, 0.0)
     assert next(line for line in lines(log)[before:] if line.startswith("start")) == "start 0.1"
     assert choice == tune_to_a_log(tmp_path / "whole", tmp_path / "other-log", 0.0)
-    assert choice.lambda_layer == 10.0
+    assert choice.lambda_layer == 0.1
+    assert {t.lambda_layer: t.epochs for t in choice.trials}[100.0] == 4
 
 
 def test_two_processes_share_the_values(tmp_path: Path) -> None:
@@ -282,7 +346,7 @@ def test_two_processes_share_the_values(tmp_path: Path) -> None:
     words = [line.split()[0] for line in lines(log)]
     assert ("start", "start") in itertools.pairwise(words), "never two at once"
     record = json.loads((folder / "tuning.json").read_text(encoding="utf-8"))
-    assert record["lambda_layer"] == 10.0
+    assert record["lambda_layer"] == 0.1
     assert len(record["trials"]) == 7
 
 
@@ -306,3 +370,17 @@ def test_the_survivor_takes_over_what_a_killed_process_was_trying(tmp_path: Path
     assert lines(log).count("end 1") == 1
     record = json.loads((folder / "tuning.json").read_text(encoding="utf-8"))
     assert len(record["trials"]) == 7
+
+
+def test_a_lock_holds_off_everybody_until_it_is_released(tmp_path: Path) -> None:
+    mine, other = ProcessLock(tmp_path / "lock"), ProcessLock(tmp_path / "lock")
+    with mine:
+        assert not other.try_acquire()
+        code = "import sys; from pathlib import Path; from edgedistill.locks import ProcessLock;"
+        code += "sys.exit(ProcessLock(Path(sys.argv[1])).try_acquire())"
+        assert subprocess.run([sys.executable, "-c", code, tmp_path / "lock"], check=False).returncode == 0
+    assert other.try_acquire()
+    other.release()
+    other.release()
+    with pytest.raises(FileNotFoundError):
+        ProcessLock(tmp_path / "absent" / "lock").acquire()

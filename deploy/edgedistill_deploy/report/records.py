@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy._records import SCHEMA
 from edgedistill_deploy._samples import OpenInterval
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.errors import BundleError
+from edgedistill_deploy.report.decisions import ChainRecord, FlipsRecord, parse_chain, parse_flips
 from edgedistill_deploy.report.subspace_file import SubspaceRow, read_subspace_rows
 from edgedistill_deploy.report.values import (
     as_count,
@@ -24,6 +24,7 @@ from edgedistill_deploy.report.values import (
     as_texts,
     as_time,
     maybe,
+    record_of,
     strict_json,
 )
 
@@ -145,6 +146,8 @@ class Records:
     epochs: tuple[EpochRow, ...] = ()
     ledger: tuple[LedgerRow, ...] = ()
     subspaces: tuple[SubspaceRow, ...] = ()
+    flips: tuple[FlipsRecord, ...] = ()
+    chains: tuple[ChainRecord, ...] = ()
     problems: tuple[str, ...] = field(default=())
 
 
@@ -153,6 +156,8 @@ def read_records(bundle: Bundle) -> Records:
     problems: list[str] = []
     parity = _of_this_bundle(bundle, _read_folder(bundle, "parity", _parity, problems), problems)
     latency = _of_this_bundle(bundle, _read_folder(bundle, "latency", _latency, problems), problems)
+    flips = _of_this_bundle(bundle, _read_folder(bundle, "flips", parse_flips, problems), problems)
+    chains = _current_chains(bundle, problems)
     ledger = _read_one(bundle.path / "ledger.json", bundle, _ledger, problems)
     epochs = _read_one(bundle.path / "distill" / "metrics.jsonl", bundle, _epochs, problems)
     return Records(
@@ -161,14 +166,18 @@ def read_records(bundle: Bundle) -> Records:
         epochs=epochs or (),
         ledger=ledger or (),
         subspaces=_subspaces(bundle, problems),
+        flips=tuple(flips),
+        chains=chains,
         problems=tuple(problems),
     )
 
 
 def _of_this_bundle(
-    bundle: Bundle, found: Iterable[tuple[str, "ParityRecord | LatencyRecord"]], problems: list[str]
+    bundle: Bundle,
+    found: Iterable[tuple[str, "ParityRecord | LatencyRecord | FlipsRecord"]],
+    problems: list[str],
 ) -> list[Any]:
-    known = {entry["sha256"] for entry in bundle.manifest["files"].values()}
+    known = _known_files(bundle)
     kept = []
     for name, record in found:
         if record.model_sha256 in known:
@@ -178,6 +187,23 @@ def _of_this_bundle(
                 f"{name} was measured on a model file that the bundle no longer has; it is left out."
             )
     return kept
+
+
+def _known_files(bundle: Bundle) -> set[str | None]:
+    return {entry["sha256"] for entry in bundle.manifest["files"].values()}
+
+
+def _current_chains(bundle: Bundle, problems: list[str]) -> tuple[ChainRecord, ...]:
+    """Return the chains all of whose files the bundle still has."""
+    known, kept = _known_files(bundle) | {None}, []
+    for name, chain in _read_folder(bundle, "chain", parse_chain, problems):
+        if {step.model_sha256 for step in chain.steps} <= known:
+            kept.append(chain)
+        else:
+            problems.append(
+                f"{name} was measured on model files that the bundle no longer has; it is left out."
+            )
+    return tuple(kept)
 
 
 def _read_folder(
@@ -218,15 +244,8 @@ def _subspaces(bundle: Bundle, problems: list[str]) -> tuple[SubspaceRow, ...]:
         return ()
 
 
-def _record(text: str, kind: str) -> Mapping[str, Any]:
-    record = as_mapping(strict_json(text))
-    if record.get("kind") != kind or record.get("schema") != SCHEMA:
-        raise ValueError(f"it is not a {kind} record of schema {SCHEMA}")
-    return record
-
-
 def _parity(text: str) -> ParityRecord:
-    record = _record(text, "parity")
+    record = record_of(text, "parity")
     accuracy, numeric = as_mapping(record["accuracy"]), as_mapping(record["numeric"])
     if record["verdict"] not in VERDICTS:
         raise ValueError(f"the verdict {record['verdict']!r} is none of {', '.join(VERDICTS)}")
@@ -271,7 +290,7 @@ def _relation(row: Mapping[str, Any]) -> Relation:
 
 
 def _latency(text: str) -> LatencyRecord:
-    record = _record(text, "latency")
+    record = record_of(text, "latency")
     as_text(as_mapping(record["device"])["name"])
     clean = as_mapping(record.get("clean") or {})
     return LatencyRecord(
@@ -326,7 +345,7 @@ def _epoch(row: Mapping[str, Any]) -> EpochRow:
 
 
 def _ledger(text: str) -> tuple[LedgerRow, ...]:
-    return tuple(_ledger_row(as_mapping(step)) for step in as_list(_record(text, "ledger")["steps"]))
+    return tuple(_ledger_row(as_mapping(step)) for step in as_list(record_of(text, "ledger")["steps"]))
 
 
 def _ledger_row(step: Mapping[str, Any]) -> LedgerRow:

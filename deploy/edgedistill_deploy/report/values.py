@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from edgedistill_deploy._records import SCHEMA
 from edgedistill_deploy._samples import OpenInterval
 
 MAX_TIME = 1e12  # in ms or s: beyond any measurement, within any arithmetic
@@ -17,6 +18,14 @@ def strict_json(text: str) -> Any:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON value")
+
+
+def record_of(text: str, kind: str) -> Mapping[str, Any]:
+    """Parse a record and accept it when it is of the kind, and of the schema known here."""
+    record = as_mapping(strict_json(text))
+    if record.get("kind") != kind or record.get("schema") != SCHEMA:
+        raise ValueError(f"it is not a {kind} record of schema {SCHEMA}")
+    return record
 
 
 def as_mapping(value: Any) -> Mapping[str, Any]:

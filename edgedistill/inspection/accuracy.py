@@ -91,9 +91,10 @@ class Examination:
         """Return {(layer, method): {K: tally}}; gradients must be off.
 
         The network up to a layer runs once a batch for all projections of that layer. `progress` is called with the number
-        of images that have gone through one more projection.
+        of images that have gone through a projection so far, each counted once a projection.
         """
         totals = {key: dict.fromkeys(each, Tally()) for key, each in ranks.items()}
+        done = 0
         for images, labels in self.batches():
             for layer in dict.fromkeys(layer for layer, _ in ranks):
                 midway = run_midway(self.model, layer, images)
@@ -105,7 +106,8 @@ class Examination:
                         output = project(midway.output, subspace, k, self.model, layer)
                         predicted = self._answers(midway.resume(output))
                     totals[layer, method][k] += tally(predicted, unprojected, labels)
-                    progress(len(labels))
+                    done += len(labels)
+                    progress(done)
         return totals
 
     def _answers(self, logits: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ def inspect_subspaces(
         layers = config.layers or tuple(pair.teacher for pair in pairs)
         shapes = map_shapes(teacher.model, layers, size)
         _check_ranks(config.ks, shapes)
-        work = _Work(teacher=teacher, subtask=subtask, config=config, device=device, progress=progress)
+        work = _Work(teacher=teacher, subtask=subtask, config=config, device=device, steps=_Steps(progress))
         training = sample_images(images.train, config.training_images, config.seed)
         validation = sample_images(images.validation, config.images, config.seed)
         moments = work.moments(training, layers)
@@ -148,10 +148,11 @@ class _Work:
     subtask: Subtask
     config: InspectConfig
     device: torch.device
-    progress: Progress | None
+    steps: "_Steps"
 
     def moments(self, images: ImageSet, layers: Sequence[str]) -> dict[str, Moments]:
         """Pass once over training images."""
+        count = self.steps.count(len(images), "subspaces")
         return gather_moments(
             self.teacher.model,
             self.subtask.class_indices,
@@ -159,7 +160,7 @@ class _Work:
             layers,
             positions=self.config.positions or None,
             seed=self.config.seed,
-            progress=lambda done: self._report(done, len(images), "subspaces"),
+            progress=count,
         )
 
     def tallies(self, images: ImageSet, moments: Mapping[str, Moments]) -> tuple[Tally, Tallies]:
@@ -181,7 +182,8 @@ class _Work:
         tallies: Tallies = {key: {} for key in subspaces}
         due = {key: _ranks(config.ks, len(subspace.mean)) for key, subspace in subspaces.items()}
         while due:
-            for key, each in examination.projected(due, self._counter(due, len(images))).items():
+            count = self.steps.count(len(images) * sum(map(len, due.values())), "accuracy at K")
+            for key, each in examination.projected(due, count).items():
                 tallies[key] |= each
             due = {} if config.ks else _undecided(tallies, own, config.target)
         return own, tallies
@@ -197,22 +199,24 @@ class _Work:
         for pixels, labels in loaded:
             yield normalise(pixels.to(self.device)), labels.to(self.device)
 
-    def _counter(
-        self, due: Mapping[tuple[str, str], Sequence[int]], image_count: int
-    ) -> Callable[[int], None]:
-        total = image_count * sum(map(len, due.values()))
-        done = 0
 
-        def count(images: int) -> None:
-            nonlocal done
-            done += images
-            self._report(done, total, "accuracy at K")
+class _Steps:
+    """Counts images over all passes, so that one bar and one remaining time cover the whole inspection."""
 
-        return count
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._total = 0
 
-    def _report(self, done: int, total: int, what: str) -> None:
-        if self.progress is not None:
-            self.progress(done, total, what)
+    def count(self, images: int, what: str) -> Callable[[int], None]:
+        """Announce so many more images; the callback takes how many of them are done."""
+        before = self._total
+        self._total += images
+
+        def report(done: int) -> None:
+            if self._progress is not None:
+                self._progress(before + done, self._total, what)
+
+        return report
 
 
 def _ranks(ks: Sequence[int], width: int) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """An inspection as files: the record, and a picture of it."""
 
 import importlib.util
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ _STYLES = (
 )
 _INK = "#444444"
 _ROW_INCHES = 2.8
-_SETTINGS = {
+_SETTINGS: Any = {  # matplotlib types each key, and its releases differ in which there are
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.spines.top": False,
@@ -98,7 +99,7 @@ def _draw_spectra(panel: "Axes", layer: LayerInspection) -> None:
         _styles_of(layer, layer.eigenvalues), layer.eigenvalues.items(), strict=True
     ):
         total = sum(max(0.0, value) for value in values)
-        shares = [value / total if value > _SMALLEST_SHARE * total else None for value in values]
+        shares = [value / total if value > _SMALLEST_SHARE * total else math.nan for value in values]
         panel.plot(range(1, len(shares) + 1), shares, label=method, linewidth=1.4, **(style | {"marker": ""}))
     panel.set_yscale("log")
     panel.set_ylabel("share of the whole")
@@ -119,8 +120,8 @@ def _draw_accuracies(panel: "Axes", layer: LayerInspection, inspection: Inspecti
         panel.plot(
             ks, [100 * point.accuracy for point in points], label=method, linewidth=1.4, markersize=4, **style
         )
-        ends = [[100 * point.interval[side] for point in points] for side in (0, 1)]
-        panel.fill_between(ks, *ends, color=style["color"], alpha=0.12, linewidth=0)
+        low, high = ([100 * point.interval[side] for point in points] for side in (0, 1))
+        panel.fill_between(ks, low, high, color=style["color"], alpha=0.12, linewidth=0)
     panel.axhline(100 * inspection.teacher_accuracy, color="black", linewidth=1, label="teacher")
     panel.axhline(
         100 * inspection.target * inspection.teacher_accuracy,
@@ -133,6 +134,7 @@ def _draw_accuracies(panel: "Axes", layer: LayerInspection, inspection: Inspecti
     panel.set_xscale("log", base=2)
     ticks = [2**power for power in range(layer.width.bit_length())]
     panel.set_xticks(ticks, [str(tick) for tick in ticks])
+    panel.minorticks_off()
     panel.set_xlim(0.9, layer.width * 1.12)
     panel.set_ylim(0, 103)
     panel.set_ylabel("accuracy, %")

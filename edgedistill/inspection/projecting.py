@@ -5,13 +5,15 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from edgedistill.layers import Output, as_map, resolve_layer
+from edgedistill.layers import as_map, resolve_layer
 from edgedistill.subspace import Subspace
+
+Output: TypeAlias = Tensor | tuple[Any, ...] | list[Any]
 
 # Of a network that is run on from the middle; beyond it the middle was not all there was.
 LARGEST_DIFFERENCE = 1e-5
@@ -22,7 +24,7 @@ def project(output: Output, subspace: Subspace, rank: int, model: nn.Module, nam
 
     Args:
         output: as the layer returned it: maps (N, D, H, W), channels-last maps (N, H, W, D), tokens (N, T, D) or features
-            (N, D), or a tuple whose first element is one. Prefix tokens stay as they are.
+            (N, D), or a tuple with one that `as_map` reads. Prefix tokens stay as they are.
         subspace: with all its D directions.
         rank: K of them are kept.
         model: the network.
@@ -32,9 +34,19 @@ def project(output: Output, subspace: Subspace, rank: int, model: nn.Module, nam
         EdgeDistillError: the output is none of these.
     """
     mapped = as_map(output, model, name)
-    if isinstance(output, (tuple, list)):
-        return type(output)((_projected(output[0], mapped, subspace, rank), *output[1:]))
-    return _projected(output, mapped, subspace, rank)
+    if isinstance(output, Tensor):
+        return _projected(output, mapped, subspace, rank)
+    return type(output)(
+        _projected(each, mapped, subspace, rank) if _is_read(each, mapped) else each for each in output
+    )
+
+
+def _is_read(element: object, mapped: Tensor) -> bool:
+    """Tell whether an element of a tuple is the one that its map was read from: a map is a view of it."""
+    return (
+        isinstance(element, Tensor)
+        and element.untyped_storage().data_ptr() == mapped.untyped_storage().data_ptr()
+    )
 
 
 def _projected(values: Tensor, mapped: Tensor, subspace: Subspace, rank: int) -> Tensor:

@@ -206,6 +206,12 @@ def write_bisect(bundle: Bundle, report: BisectReport) -> Path:
     return path
 
 
+def precision_of(path: Path) -> str:
+    """Return "int8" for a model that quantises values, else "fp32": what a bare file is compared as."""
+    quantises = any(node.operator == "QuantizeLinear" for node in read_graph(path).nodes)
+    return "int8" if quantises else "fp32"
+
+
 def relative_error(expected: NDArray[Any], given: NDArray[Any]) -> float:
     """Return the root mean square of the difference over that of what was expected.
 

@@ -14,7 +14,14 @@ from edgedistill.teacher import load_teacher
 from edgedistill_calibration import CalibrationConfig, calibrate
 from edgedistill_deploy._corresponding import corresponding_values, module_of
 from edgedistill_deploy._onnx_graph import read_graph
-from edgedistill_deploy.bisect import Prober, Side, find_divergence, relative_error, write_bisect
+from edgedistill_deploy.bisect import (
+    Prober,
+    Side,
+    find_divergence,
+    precision_of,
+    relative_error,
+    write_bisect,
+)
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.errors import BundleError, UsageError
 from reference.faulty_models import divide_by_zero, hide_fault, scale_weight, shift_zero_point
@@ -189,6 +196,11 @@ def test_models_of_other_students_are_refused(
     for tolerance in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(UsageError, match=r"The tolerance is .*; it must be above 0"):
             find_divergence(bundle, side(bundle, "fp32"), side(bundle, "fp32"), pixels, tolerance=tolerance)
+
+
+def test_a_bare_file_tells_whether_it_is_quantised(bundle: Bundle) -> None:
+    found = [precision_of(bundle.file(f"model.{each}")) for each in ("fp32", "int8", "int8-tensorrt")]
+    assert found == ["fp32", "int8", "int8"]
 
 
 def test_the_relative_error_is_that_of_root_mean_squares() -> None:

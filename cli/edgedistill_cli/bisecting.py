@@ -1,0 +1,134 @@
+"""`validate --bisect`: choose the two sides, search, and say where they part company."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgedistill_cli.console import Console
+from edgedistill_deploy.bundle import Bundle, model_role
+from edgedistill_deploy.errors import BundleError, UsageError
+
+if TYPE_CHECKING:
+    from edgedistill_deploy.bisect import BisectReport, Side
+    from edgedistill_deploy.images import ImageSet
+
+AS_WRITTEN = "unoptimised"
+# What is searched when nothing is said: the file that changed most on its way from the student.
+_SUSPECTS = ("int8", "fp16", "fp32", "int8-tensorrt", "teacher")
+
+
+def bisect_bundle(
+    bundle: Bundle,
+    console: Console,
+    *,
+    precision: str | None = None,
+    against: str | None = None,
+    runtime: str = "onnxruntime",
+    image: int = 0,
+    tolerance: float | None = None,
+    images: "ImageSet | None" = None,
+    threads: int | None = None,
+) -> "BisectReport":
+    """Search for the first node at which a model and another part company, on one evaluation image; write the record.
+
+    Raises:
+        UsageError: there is no such image, or `against` names nothing to compare with.
+    """
+    from edgedistill_deploy._evaluation import open_evaluation
+    from edgedistill_deploy.bisect import find_divergence, write_bisect
+
+    reference, candidate = sides_of(bundle, precision, against, runtime)
+    evaluation = open_evaluation(bundle, images)
+    count = len(evaluation.labels)
+    if not 0 <= image < count:
+        raise UsageError(f"There is no image {image}; the {count} images are numbered from 0 to {count - 1}.")
+    console.say(f"bisect {candidate.name} against {reference.name}, {evaluation.name(image)}")
+    with console.progress("bisect") as report:
+        found = find_divergence(
+            bundle,
+            reference,
+            candidate,
+            evaluation.images(np.asarray([image])),
+            image=image,
+            tolerance=tolerance,
+            threads=threads,
+            # How many runs there will be is known only at the end.
+            progress=lambda done: report(done, done + 1, "runs"),
+        )
+    write_bisect(bundle, found)
+    return found
+
+
+def sides_of(bundle: Bundle, precision: str | None, against: str | None, runtime: str) -> "tuple[Side, Side]":
+    """Return what is held to be right and what is searched.
+
+    `against` is a precision of the bundle, an ONNX file, "unoptimised" (the same file, computed as it is written), or
+    RUNTIME[:PROVIDER] for the same file elsewhere. Unless given it is fp32, for fp32 itself "unoptimised".
+    """
+    candidate = _side(
+        bundle, precision or next(each for each in _SUSPECTS if each in bundle.precisions), runtime
+    )
+    if against is None:
+        against = AS_WRITTEN if candidate.precision in ("fp32", "teacher") else "fp32"
+    if against == AS_WRITTEN:
+        return replace(candidate, optimised=False), candidate
+    if against in bundle.precisions:
+        return _side(bundle, against, runtime), candidate
+    return _elsewhere(candidate, against, runtime, bundle), candidate
+
+
+def _side(bundle: Bundle, precision: str, runtime: str) -> "Side":
+    from edgedistill_deploy.bisect import Side
+
+    role = model_role(precision)
+    if not bundle.has(role):
+        raise BundleError(
+            f"The bundle {bundle.path} has no model of precision {precision}; it has {', '.join(bundle.precisions) or 'none'}."
+        )
+    return Side(path=bundle.file(role), precision=precision, runtime=runtime)
+
+
+def _elsewhere(candidate: "Side", against: str, runtime: str, bundle: Bundle) -> "Side":
+    from edgedistill_deploy.bisect import Side, precision_of
+    from edgedistill_deploy.session import RUNTIMES
+
+    name, _, provider = against.partition(":")
+    if name in RUNTIMES:
+        return replace(candidate, runtime=name, provider=provider or "cpu")
+    path = Path(against).expanduser()
+    if path.is_file():
+        return Side(path=path, precision=precision_of(path), runtime=runtime)
+    raise UsageError(
+        f"There is nothing called {against} to compare with; name a precision of the bundle ({', '.join(bundle.precisions)}), an"
+        f" ONNX file, {AS_WRITTEN}, or a runtime with its provider such as onnxruntime:cpu."
+    )
+
+
+def show_bisect(report: "BisectReport", console: Console) -> None:
+    """Print the finding, the values around it, and how it was found."""
+    console.result(report.sentence)
+    first = report.first
+    if first is not None:
+        rows = [(each.value, each.node, each.error) for each in first.inputs]
+        console.table(
+            "What it reads, and what it gives",
+            ["value", "node", "relative error"],
+            [
+                [value, node, f"{error:.3g}"]
+                for value, node, error in [*rows, (first.value, first.node, first.error)]
+            ],
+        )
+        if len(first.suspects) > 1:
+            console.result(f"Between them lie {', '.join(first.suspects)}.")
+    console.result(
+        f"The output is off by {report.output_error:.3g}. {report.compared_count} of {report.value_count} values that both have were"
+        f" compared in {report.run_count} runs, by {_method(report)}."
+    )
+    for note in report.notes:
+        console.result(note)
+
+
+def _method(report: "BisectReport") -> str:
+    return f"{report.method}, since {report.method_reason}" if report.method_reason else report.method

@@ -1,0 +1,147 @@
+"""What a validation tells image by image: the chain of losses, the flips, and the summaries for build servers."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgedistill_cli.console import Console
+from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.errors import UsageError
+from edgedistill_deploy.report import wording as words
+from edgedistill_deploy.report.summary import label_of
+
+if TYPE_CHECKING:
+    from edgedistill_deploy._evaluation import Evaluation
+    from edgedistill_deploy._figures import Answers
+    from edgedistill_deploy.chain import ChainStep
+    from edgedistill_deploy.flips import FlipReport
+    from edgedistill_deploy.parity import ParityReport
+
+_JOB_SUMMARY = "GITHUB_STEP_SUMMARY"
+
+
+@dataclass(slots=True, kw_only=True)
+class Kept:
+    """What is kept of each model's check: its answers, and the flips where they are wanted."""
+
+    with_flips: bool = False
+    answers: "dict[str, Answers]" = field(default_factory=dict)
+    reports: "list[ParityReport]" = field(default_factory=list)
+    flips: "list[FlipReport]" = field(default_factory=list)
+
+    def add(
+        self, bundle: Bundle, report: "ParityReport", evaluation: "Evaluation", answers: "Answers"
+    ) -> None:
+        """Keep one model's check; its images are read for the flips alone and let go."""
+        from edgedistill_deploy.flips import find_flips
+
+        self.answers[report.precision] = answers
+        self.reports.append(report)
+        if self.with_flips and report.precision != "teacher":
+            self.flips.append(find_flips(report, evaluation, answers, bundle.class_names))
+
+    def chain(self) -> "tuple[ChainStep, ...]":
+        """Return what each step lost, over the models checked so far."""
+        from edgedistill_deploy.chain import chain_steps
+
+        if not self.reports:
+            return ()
+        models = {report.precision: report.model_sha256 for report in self.reports}
+        return chain_steps(self.answers, self.reports[0].limits.confidence, models)
+
+
+def write_chain_of(bundle: Bundle, kept: Kept) -> None:
+    """Write the chain's record for the report; nothing where no expert was checked."""
+    from edgedistill_deploy.chain import chain_record, write_chain
+
+    steps = kept.chain()
+    if steps:
+        write_chain(bundle, chain_record(kept.reports, steps))
+
+
+def show_chain(steps: "Sequence[ChainStep]", console: Console) -> None:
+    """Print a row for each step: what it is made from, what it lost, and how far both agree."""
+    if not steps:
+        return
+    console.table(
+        "Where the accuracy went",
+        ["", "made from", "accuracy", "lost, points", "interval", "agreement"],
+        [
+            [
+                label_of(step.precision) if step.source else "teacher",
+                _source(step),
+                words.percent(step.accuracy),
+                "" if step.loss is None else words.bare_points(step.loss),
+                "" if step.interval is None else words.points_interval(step.interval),
+                words.percent(step.agreement) if step.source else "",
+            ]
+            for step in steps
+        ],
+    )
+
+
+def _source(step: "ChainStep") -> str:
+    """Name what a step starts from; the teacher here is its recorded answers, not its file."""
+    if step.source is None or step.source == "teacher":
+        return step.source or ""
+    return label_of(step.source)
+
+
+def write_flips_of(bundle: Bundle, kept: Kept, folder: Path, console: Console) -> None:
+    """Write the pictures and their index into the folder, and the records for the report into the bundle."""
+    from edgedistill_deploy.flips import write_flip_record, write_flips
+
+    index = write_flips(folder, kept.flips)
+    for report in kept.flips:
+        write_flip_record(bundle, report)
+        console.result(
+            f"{label_of(report.precision)}: {report.flip_count} of {report.sample_count} images are decided differently"
+            f"{_outcomes(report)}."
+        )
+    console.say(f"Their pictures, the expert's surest answers first: {index.parent}")
+
+
+def _outcomes(report: "FlipReport") -> str:
+    told = [f"{count} {name.replace('_', ' ')}" for name, count in report.outcomes.items() if count]
+    return f": {', '.join(told)}" if told else ""
+
+
+def write_summaries(
+    records: Sequence[dict[str, Any]], junit: Path | None, markdown: str | None, console: Console
+) -> None:
+    """Write JUnit XML and Markdown where they are asked for; "-" is stdout, and a job's summary is continued."""
+    from edgedistill_deploy.junit import write_junit
+    from edgedistill_deploy.markdown_summary import markdown_text, write_markdown
+
+    if junit is not None:
+        write_junit(junit, records)
+    if markdown == "-":
+        console.result(markdown_text(records))
+    elif markdown is not None:
+        path = Path(markdown)
+        summary = os.environ.get(_JOB_SUMMARY)
+        write_markdown(
+            path, records, append=summary is not None and path.resolve() == Path(summary).resolve()
+        )
+
+
+def require_fitting(
+    *, bisecting: bool, search: Sequence[str], check: Sequence[str], as_json: bool, markdown: str | None
+) -> None:
+    """Refuse flags that mean nothing together; `search` and `check` name those given that belong to --bisect, or never to it.
+
+    Raises:
+        UsageError: a flag of the search without --bisect, one of the check with it, or two documents for stdout.
+    """
+    if bisecting and check:
+        raise UsageError(
+            f"--bisect searches and checks no accuracy, so {check[0]} has nothing to tell; leave one of them out."
+        )
+    if not bisecting and search:
+        raise UsageError(f"{search[0]} belongs to --bisect; give both.")
+    if as_json and markdown == "-":
+        raise UsageError(
+            "--json and --markdown - both want the standard output; name a file for the Markdown."
+        )

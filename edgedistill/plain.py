@@ -9,23 +9,22 @@ FEWEST_STAGES = 2
 
 
 class PlainStage(nn.Module):
-    """Two 3x3 convolutions with batch norm and ReLU, then a maximum over 2x2 pixels: (N, I, H, W) -> (N, O, H/2, W/2)."""
+    """Two 3x3 convolutions with batch norm and ReLU, the first with stride 2: (N, I, H, W) -> (N, O, H/2, W/2)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(outputs)
         self.act1 = nn.ReLU()
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.act2 = nn.ReLU()
-        self.pool = nn.MaxPool2d(2)
 
     def forward(self, values: Tensor) -> Tensor:
         """Return the stage's map."""
         values = self.act1(self.bn1(self.conv1(values)))
-        pooled: Tensor = self.pool(self.act2(self.bn2(self.conv2(values))))
-        return pooled
+        out: Tensor = self.act2(self.bn2(self.conv2(values)))
+        return out
 
 
 class PlainNet(nn.Module):

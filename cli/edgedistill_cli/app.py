@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from edgedistill_cli import STAGES
+from edgedistill_cli.commands.compare import compare
 from edgedistill_cli.commands.demo import demo
 from edgedistill_cli.commands.doctor import doctor
 from edgedistill_cli.commands.init import init
@@ -40,6 +41,7 @@ app.command("calibrate")(calibrate)
 app.command("validate")(validate)
 app.command("profile")(profile)
 app.command("inspect")(inspect)
+app.command("compare")(compare)
 app.command("report")(report)
 app.command("doctor")(doctor)
 

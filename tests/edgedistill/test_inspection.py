@@ -463,6 +463,17 @@ def test_the_teacher_is_left_as_it_was(teacher: Teacher, images: SubtaskImages) 
     teacher.model.eval()
 
 
+@pytest.mark.parametrize("family", ["vit-registers", "swin", "mobilenetv4"])
+def test_any_family_can_be_inspected(family: str, teacher: Teacher, images: SubtaskImages) -> None:
+    model = small_network(family, classes=len(NAMES)).eval()
+    other = replace(teacher, model=model, preprocess=Preprocess(size=(64, 64)))
+    few = replace(images, train=images.train.select(range(6)), validation=images.validation.select(range(4)))
+    layers = inspected(other, few, ks=(2,), methods=("prca",)).layers
+    assert len(layers) == 4
+    assert all(len(each.eigenvalues["prca"]) == each.width for each in layers)
+    assert all(0 <= each.accuracy_at_k["prca"][0].accuracy <= 1 for each in layers)
+
+
 def test_widths_asked_for_are_those_measured(teacher: Teacher, images: SubtaskImages) -> None:
     measured = inspected(teacher, images, ks=(1, 7), methods=("random", "identity", "prca_indefinite"))
     # Seven directions of a layer of six are all of them.

@@ -17,7 +17,8 @@ _MARKS: dict[str, dict[str, Any]] = {
     BEHIND: {"color": _VERMILLION, "marker": "s", "markerfacecolor": _VERMILLION},
     NEITHER: {"color": _GREY, "marker": "D", "markerfacecolor": "white"},
 }
-_WIDTH, _ROW, _FRAME = 9.6, 0.3, 1.25  # inches
+_WIDTH, _ROW, _FRAME, _CAPTION = 10.0, 0.3, 0.9, 0.5  # inches
+_SEEDS_BELOW = 0.27  # rows; on the line of the mean they would hide behind it
 
 Record = dict[str, Any]
 
@@ -32,7 +33,7 @@ def write_figure(record: Record, path: Path) -> None:
 
     sizes = record["train_sizes"]
     with rc_context({"svg.hashsalt": "edgedistill", "font.size": 9.0, "font.family": "DejaVu Sans"}):
-        height = len(sizes) * (_ROW * len(record["methods"]) + _FRAME)
+        height = _CAPTION + len(sizes) * (_ROW * len(record["methods"]) + _FRAME)
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         panels = figure.subplots(len(sizes), 2, squeeze=False, sharex="col", width_ratios=(1.0, 1.0))
         for (left, right), size in zip(panels, sizes, strict=True):
@@ -40,7 +41,7 @@ def write_figure(record: Record, path: Path) -> None:
             _draw_accuracies(left, rows, record)
             _draw_differences(right, rows, record)
             left.set_title(_title(record, size), loc="left", fontweight="bold")
-        _explain(panels[0][1], record)
+        figure.supxlabel(_caption(record), fontsize=8, x=0.01, ha="left")
         with written_whole(path) as temporary:
             figure.savefig(temporary, format="svg", metadata={"Date": None, "Title": "Comparison"})
 
@@ -62,9 +63,8 @@ def _draw_accuracies(axes: "Axes", rows: Sequence[Record], record: Record) -> No
         reference = row["method"] == record["reference"]
         color = _BLUE if reference else _INK
         seeds = seed_means(row)
-        axes.plot(
-            [100 * each for each in seeds], [place] * len(seeds), ".", color=color, alpha=0.35, zorder=2
-        )
+        below = [place + _SEEDS_BELOW] * len(seeds)
+        axes.plot([100 * each for each in seeds], below, ".", color=color, alpha=0.6, markersize=4)
         if row["mean"] is not None:
             axes.errorbar(
                 100 * row["mean"],
@@ -81,7 +81,7 @@ def _draw_accuracies(axes: "Axes", rows: Sequence[Record], record: Record) -> No
     if record["teacher_accuracy"] is not None:
         axes.axvline(100 * record["teacher_accuracy"], color=_INK, linewidth=0.8, linestyle="--", zorder=1)
     _name_rows(axes, [row["method"] for row in rows])
-    axes.set_xlabel("test accuracy, %: mean ± standard deviation, dots are seeds, dashed is the teacher")
+    axes.set_xlabel("test accuracy, %")
 
 
 def _draw_differences(axes: "Axes", rows: Sequence[Record], record: Record) -> None:
@@ -102,7 +102,8 @@ def _draw_differences(axes: "Axes", rows: Sequence[Record], record: Record) -> N
         _note(axes, place, difference["verdict"])
     axes.axvline(0, color=_INK, linewidth=0.8, zorder=1)
     _name_rows(axes, ["" for _ in rows])
-    axes.set_xlabel(f"{record['reference']} minus the method, points: {_percent(record)} interval")
+    axes.set_xlabel(f"{record['reference']} minus the method, points")
+    axes.set_title(f"{record['reference']} is …", loc="right", fontsize=8.5)
 
 
 def seed_means(row: Record) -> list[float]:
@@ -137,14 +138,11 @@ def _name_rows(axes: "Axes", names: Sequence[str]) -> None:
         axes.spines[side].set_visible(False)
 
 
-def _explain(axes: "Axes", record: Record) -> None:
-    seeds = len(record["seeds"])
-    axes.set_title(
-        f"{seeds} seed{'s' if seeds > 1 else ''}; verdicts corrected for {len(record['methods']) - 1} rivals",
-        loc="left",
-        fontsize=8.5,
+def _caption(record: Record) -> str:
+    seeds, rivals = len(record["seeds"]), len(record["methods"]) - 1
+    tasks = ", each the mean over the tasks" if record["over_tasks"] else ""
+    return (
+        f"Left: mean ± standard deviation over {seeds} seed{'s' if seeds > 1 else ''}; dots are single seeds{tasks}; dashed is"
+        f" the teacher.\nRight: mean paired difference with its {100 * record['confidence']:g} % interval; verdicts after"
+        f" Holm's correction for {rivals} rival{'s' if rivals > 1 else ''}."
     )
-
-
-def _percent(record: Record) -> str:
-    return f"{100 * record['confidence']:g} %"

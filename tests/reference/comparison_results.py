@@ -1,0 +1,29 @@
+"""Results of comparisons that nobody trained: every due job gets the figures that a function says."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from edgedistill.comparison import Comparison, ComparisonPlan, open_comparison
+from edgedistill.comparison.plan import Job
+from edgedistill.comparison.schedule import due_jobs
+
+Accuracy = Callable[[Job], float]
+
+
+def written_results(plan: ComparisonPlan, folder: Path, test: Accuracy, validation: Accuracy) -> Comparison:
+    """Write a record for every job that becomes due, until none is, and return the comparison."""
+    comparison = open_comparison(plan, folder)
+    while jobs := due_jobs(comparison.tracks, comparison.results):
+        for job in jobs:
+            record = {"key": job.key, "kind": job.kind, "task": job.task.name, "method": job.method}
+            if job.kind == "train":
+                student = comparison.results.student_path(job.key)
+                student.parent.mkdir(exist_ok=True, parents=True)
+                student.touch()
+                record |= {"validation_accuracy": validation(job), "stuck": int(test(job) < 0.5)}
+                record |= {"seed": job.seed, "lambda_layer": job.config.lambda_layer}
+                record |= {"best_epoch": 1, "epochs": job.config.epochs}
+            else:
+                record |= {"test_accuracy": test(job)}
+            comparison.results.add(record)
+    return comparison

@@ -1,8 +1,9 @@
 """What several training processes must agree on: averages over all of them."""
 
+from typing import Any
+
 import torch
-from torch import Tensor, distributed
-from torch.distributed.nn.functional import all_reduce
+from torch import Tensor, distributed, nn
 
 
 def process_count() -> int:
@@ -19,8 +20,36 @@ def mean_over_processes(values: Tensor) -> Tensor:
     count = process_count()
     if count == 1:
         return values
-    total: Tensor = all_reduce(values)
+    total: Tensor = _Sum.apply(values)
     return total / count
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; what changes one process's term changes it for all of them."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return _summed(values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _summed(gradients[0])
+
+
+def _summed(values: Tensor) -> Tensor:
+    total = values.clone(memory_format=torch.contiguous_format)
+    distributed.all_reduce(total)
+    return total
+
+
+@torch.no_grad()
+def average_buffers(network: nn.Module) -> None:
+    """Give every process the mean of all processes' buffers: the statistics of batch norm, which each takes of its share."""
+    if process_count() == 1:
+        return
+    for buffer in network.buffers():
+        if buffer.is_floating_point():
+            buffer.copy_(mean_over_processes(buffer))
 
 
 def gathered(values: Tensor) -> Tensor:

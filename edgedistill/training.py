@@ -20,6 +20,7 @@ from edgedistill.data.loader import Augmentation, open_loader
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.modes import evaluating
 from edgedistill.objective import Objective
+from edgedistill.processes import average_buffers
 from edgedistill.schedules import layer_weight_at, learning_rate_at
 from edgedistill.teacher_guidance import TeacherGuidance
 from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError
@@ -177,6 +178,8 @@ def _parameter_groups(objective: Objective, weight_decay: float) -> list[dict[st
 def _train_epoch(run: Run, learner: Learner, epoch: int, outcome: Outcome) -> Outcome:
     started = time.monotonic()
     means, rate = _run_steps(run, learner, epoch, outcome.history[-1] if outcome.history else None)
+    for network in dict.fromkeys((learner.objective.student, learner.judged)):
+        average_buffers(network)
     accuracy = _accuracy(run, learner.judged, epoch=epoch)
     record = EpochRecord(
         epoch=epoch,

@@ -1,6 +1,8 @@
 """From flags to a comparison, and from its record to what a reader wants to see."""
 
 import importlib.util
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +18,8 @@ from edgedistill_deploy.report import wording as words
 if TYPE_CHECKING:
     from edgedistill.comparison import ComparisonPlan, ComparisonProgress, Task
 
+# A terminal narrower than this, in columns, would cut the table's figures.
+_WIDTH = 125
 _LIBRARIES = {
     "compare": ("matplotlib", "scipy"),
     "distill": ("torch", "torchvision", "timm", "accelerate", "safetensors", "onnx"),
@@ -148,40 +152,56 @@ def _failed(failures: Sequence[dict[str, Any]]) -> str:
 
 
 def show_comparison(record: dict[str, Any], console: Console) -> None:
-    """Print a table for each size: accuracies, differences to the reference, verdicts; then what the intervals cover."""
-    reference = record["reference"]
+    """Print a table for each size: accuracies, differences to the reference, verdicts; then what the intervals cover.
+
+    A narrow terminal gets the same figures as two tables.
+    """
+    seeds = len(record["seeds"])
     for size in record["train_sizes"]:
         rows = [row for row in record["rows"] if row["train_size"] == size]
-        console.table(
-            f"{'All' if size is None else size} training images, {len(record['seeds'])} seeds, test accuracy in %",
-            [
-                "method",
-                "mean ± sd",
-                f"{reference} minus it",
-                f"{100 * record['confidence']:g} % interval",
-                "p (Holm)",
-                f"{reference} is",
-                "lambda",
-                "runs",
-                "stuck",
-            ],
-            [_cells(row) for row in rows],
-        )
-    teacher = record["teacher_accuracy"]
-    console.result(f"teacher: {words.percent(teacher)}")
+        title = f"{'All' if size is None else size} training images, {seeds} seed{'s' if seeds > 1 else ''}"
+        means, differences = _mean_columns(rows), _difference_columns(rows, record)
+        names = {"method": [row["method"] for row in rows]}
+        if sys.stdout.isatty() and shutil.get_terminal_size().columns < _WIDTH:
+            _print_columns(console, title, {**names, **means})
+            _print_columns(console, f"{title}, differences", {**names, **differences})
+        else:
+            _print_columns(console, title, {**names, **means, **differences})
+    console.result(f"teacher: {words.percent(record['teacher_accuracy'])}")
+    console.result(
+        f"diff.: {record['reference']} minus the method, in points, paired by seed; p: two-sided, after Holm's correction."
+    )
     for sentence in record["covers"]:
         console.result(sentence)
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
-    return [
-        row["method"],
-        _spread(row["mean"], row["deviation"]),
-        *_difference_cells(row["difference"]),
-        ", ".join(f"{each:g}" for each in row["lambdas"]) or words.MISSING,
-        f"{row['trainings']}" + (f", {row['missing']} missing" if row["missing"] else ""),
-        str(row["stuck"]),
-    ]
+def _print_columns(console: Console, title: str, columns: dict[str, list[str]]) -> None:
+    console.table(title, list(columns), list(zip(*columns.values(), strict=True)))
+
+
+def _mean_columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    return {
+        "test accuracy, %": [_spread(row["mean"], row["deviation"]) for row in rows],
+        "lambda": [", ".join(f"{each:g}" for each in row["lambdas"]) or words.MISSING for row in rows],
+        "runs": [
+            f"{row['trainings']}" + (f", {row['missing']} missing" if row["missing"] else "") for row in rows
+        ],
+        "stuck": [str(row["stuck"]) for row in rows],
+    }
+
+
+def _difference_columns(rows: Sequence[dict[str, Any]], record: dict[str, Any]) -> dict[str, list[str]]:
+    reference = record["reference"]
+    differences = [row["difference"] or {} for row in rows]
+    return {
+        "diff.": [_points(each.get("mean")) for each in differences],
+        f"{100 * record['confidence']:g} % interval": [_interval(each) for each in differences],
+        "p": [
+            "" if not each else words.MISSING if each["p_adjusted"] is None else f"{each['p_adjusted']:.3f}"
+            for each in differences
+        ],
+        f"{reference} is": [each.get("verdict", "") for each in differences],
+    }
 
 
 def _spread(mean: float | None, deviation: float | None) -> str:
@@ -190,16 +210,12 @@ def _spread(mean: float | None, deviation: float | None) -> str:
     return f"{100 * mean:.1f}" + ("" if deviation is None else f" ± {100 * deviation:.1f}")
 
 
-def _difference_cells(difference: dict[str, Any] | None) -> list[str]:
-    if difference is None:
-        return ["", "", "", ""]
-    p = difference["p_adjusted"]
+def _points(difference: float | None) -> str:
+    return "" if difference is None else words.signed_points(difference)
+
+
+def _interval(difference: dict[str, Any]) -> str:
+    if not difference:
+        return ""
     interval = difference["interval"]
-    return [
-        words.signed_points(difference["mean"]),
-        words.MISSING
-        if interval is None
-        else f"{words.signed_points(interval[0])} to {words.signed_points(interval[1])}",
-        words.MISSING if p is None else f"{p:.3f}",
-        difference["verdict"],
-    ]
+    return words.MISSING if interval is None else f"{_points(interval[0])} to {_points(interval[1])}"

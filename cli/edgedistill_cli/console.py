@@ -58,7 +58,9 @@ class Console:
             table.add_row(*(escape(cell) for cell in row))
         out = _stdout()
         # A pipe has no width to fit; cutting figures to 80 columns there would lose them.
-        out.print(table, width=None if out.is_terminal else 240)
+        if not out.is_terminal:
+            out.width = 240
+        out.print(table)
 
     @contextlib.contextmanager
     def progress(self, description: str) -> Iterator[Report]:

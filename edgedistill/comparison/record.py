@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from edgedistill.comparison.run import Comparison
-from edgedistill.comparison.statistics import COVERS
+from edgedistill.comparison.statistics import coverage
 from edgedistill.comparison.summary import Row, summarise, teacher_accuracy
 
 
@@ -25,7 +25,7 @@ def comparison_record(comparison: Comparison) -> dict[str, Any]:
         "tune_sizes": plan.tune_sizes,
         "validation_images": plan.validation_images,
         "confidence": plan.confidence,
-        "covers": list(COVERS),
+        "covers": coverage(several),
         "rows": [_row(row) for row in summarise(comparison)],
         "teacher_accuracy": teacher_accuracy(comparison, None),
         "over_tasks": several,

@@ -10,21 +10,19 @@ AHEAD, BEHIND, NEITHER = "ahead", "behind", "not distinguishable"
 DRAWS = 10_000
 # Differences of accuracies that agree to this are equal: they are counts of images, divided.
 _EQUAL = 1e-12
-COVERS = (
-    (
-        "Intervals of one task are Student's t over the paired differences of its seeds: they cover what training anew with other"
-        " seeds, and with other draws of training images where fewer than all are used, does to the mean difference on these"
-        " test images; other test images are not covered."
-    ),
-    (
-        "Intervals over all tasks are percentiles of a bootstrap that draws tasks, and seeds within each, with replacement: they"
-        " cover other tasks like these as well, and are too narrow where tasks are few. A verdict over tasks needs both this"
-        " bootstrap and Student's t over all task-seed pairs."
-    ),
-    (
-        "Verdicts are those of p-values after Holm's correction for the number of rivals, so an interval, which is not"
-        " corrected, may leave out 0 where the verdict is 'not distinguishable'. Stuck runs stay in every mean."
-    ),
+_OF_ONE_TASK = (
+    "Intervals are Student's t over the paired differences of the seeds: they cover what training anew with other seeds, and"
+    " with other draws of training images where fewer than all are used, does to the mean difference on these test images;"
+    " other test images are not covered."
+)
+_OVER_TASKS = (
+    "Intervals over all tasks are percentiles of a bootstrap that draws tasks, and seeds within each, with replacement: they"
+    " cover other tasks like these as well, and are too narrow where tasks are few. A verdict over tasks needs both this"
+    " bootstrap and Student's t over all task-seed pairs."
+)
+_VERDICTS = (
+    "Verdicts are those of p-values after Holm's correction for the number of rivals, so an interval, which is not"
+    " corrected, may leave out 0 where the verdict is 'not distinguishable'. Stuck runs stay in every mean."
 )
 
 
@@ -53,6 +51,11 @@ class Difference:
     p_adjusted: float | None = None
     verdict: str = NEITHER
     reason: str = ""
+
+
+def coverage(over_tasks: bool) -> list[str]:
+    """Say in sentences what the intervals and verdicts cover, and what they do not."""
+    return [_OF_ONE_TASK, *([_OVER_TASKS] if over_tasks else []), _VERDICTS]
 
 
 def compare_pairs(tasks: Sequence[Sequence[float]], confidence: float) -> Difference | None:

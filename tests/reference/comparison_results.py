@@ -5,6 +5,7 @@ from pathlib import Path
 
 from edgedistill.comparison import Comparison, ComparisonPlan, open_comparison
 from edgedistill.comparison.plan import Job
+from edgedistill.comparison.results import Record
 from edgedistill.comparison.schedule import due_jobs
 
 Accuracy = Callable[[Job], float]
@@ -15,7 +16,7 @@ def written_results(plan: ComparisonPlan, folder: Path, test: Accuracy, validati
     comparison = open_comparison(plan, folder)
     while jobs := due_jobs(comparison.tracks, comparison.results):
         for job in jobs:
-            record = {"key": job.key, "kind": job.kind, "task": job.task.name, "method": job.method}
+            record: Record = {"key": job.key, "kind": job.kind, "task": job.task.name, "method": job.method}
             if job.kind == "train":
                 student = comparison.results.student_path(job.key)
                 student.parent.mkdir(exist_ok=True, parents=True)

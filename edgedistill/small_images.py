@@ -15,7 +15,7 @@ from edgedistill_deploy.errors import UsageError
 
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
-default_cfgs = generate_default_cfgs(  # type: ignore[no-untyped-call]
+default_cfgs = generate_default_cfgs(
     {
         "resnet18_cifar.untrained": {
             "input_size": (3, 32, 32),
@@ -50,17 +50,19 @@ class SmallImageResNet(ResNet):
         if channels[0] % 2:
             raise UsageError(f"The first of the widths {tuple(channels)} must be even.")
         # timm's deep stem is the one whose output width can be chosen, as twice `stem_width`.
-        stem = {"stem_type": "deep", "stem_width": channels[0] // 2}
-        super().__init__(
-            BasicBlock, tuple(layers), channels=tuple(channels), in_chans=in_chans, **stem, **rest
-        )
-        self.conv1 = nn.Conv2d(in_chans, channels[0], 3, padding=1, bias=False)
-        nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
+        stem: dict[str, Any] = {"stem_type": "deep", "stem_width": channels[0] // 2, **rest}
+        block: Any = BasicBlock
+        super().__init__(block, tuple(layers), channels=tuple(channels), in_chans=in_chans, **stem)
+        convolution = nn.Conv2d(in_chans, channels[0], 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+        self.add_module("conv1", convolution)
         if not stem_pool:
-            self.maxpool = nn.Identity()
-        for entry in self.feature_info:
-            entry["reduction"] //= 2 if stem_pool else 4
-        self.feature_info[0]["reduction"] = 1
+            self.add_module("maxpool", nn.Identity())
+        shrink = 2 if stem_pool else 4
+        entries: Any = self.feature_info
+        self.feature_info = [
+            {**entry, "reduction": max(1, entry["reduction"] // shrink)} for entry in entries
+        ]
 
 
 @register_model

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
+from edgedistill.imagenet import is_synset, labels_of_synsets
 from edgedistill_deploy.errors import UsageError, nearest_names
 
 
@@ -36,11 +37,13 @@ def find_subtask(teacher_classes: Sequence[str], names: Sequence[str], *, name: 
     """Look the named classes up among the teacher's.
 
     A name counts as the teacher spells it, or, where the teacher's label lists synonyms ("tench, Tinca tinca"), as any
-    one of them that belongs to one class only. Numbers are names too, never positions.
+    one of them that belongs to one class only. For a teacher of ImageNet's classes a synset id ("n01440764") counts as the
+    label of its class, and the expert's class gets that label. Numbers are names too, never positions.
 
     Raises:
         UsageError: no class or only one is named, one is named twice, or one is not the teacher's.
     """
+    names = [_label_of(each, teacher_classes) for each in names]
     if len(names) < 2:
         raise UsageError(
             f"A subtask needs at least two classes, and {len(names)} was given: a classifier with one class has nothing"
@@ -66,9 +69,18 @@ def find_subtask(teacher_classes: Sequence[str], names: Sequence[str], *, name: 
     return Subtask(name=name, class_indices=indices, class_names=tuple(names))
 
 
+def _label_of(name: str, teacher_classes: Sequence[str]) -> str:
+    """Translate a synset id where that gives one of the teacher's labels; leave every other name as it is."""
+    if name in teacher_classes or not is_synset(name):
+        return name
+    label = labels_of_synsets().get(name)
+    return label if label is not None and label in teacher_classes else name
+
+
 def _spellings(teacher_classes: Sequence[str]) -> dict[str, int]:
     """Map every spelling that points to exactly one class to that class's position."""
-    exact = {label: index for index, label in enumerate(teacher_classes)}
+    counts = Counter(teacher_classes)
+    exact = {label: index for index, label in enumerate(teacher_classes) if counts[label] == 1}
     synonyms: dict[str, list[int]] = {}
     for index, label in enumerate(teacher_classes):
         for part in {piece.strip() for piece in label.split(",") if piece.strip()}:
@@ -79,6 +91,11 @@ def _spellings(teacher_classes: Sequence[str]) -> dict[str, int]:
 
 def named_subtask_classes(name: str) -> tuple[str, ...]:
     """Return the class names of a superclass that ships with EdgeDistill, such as `cifar100/flowers`.
+
+    `cifar100/` holds the twenty superclasses of the data set's author (Krizhevsky 2009); `imagenet/` eight of ImageNet-1k: all
+    classes below one synset in WordNet 3.0 (wading bird n02000954, retriever n02099029, working dog n02103406, domestic cat
+    n02121808, bag n02773037, bottle n02876657, box n02883344, truck n04490091), spelled as timm's teachers spell them;
+    `glyphs100/` the groups of the embedded teacher's characters.
 
     Raises:
         UsageError: the table or the superclass is unknown; the message lists the nearest.

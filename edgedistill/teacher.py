@@ -10,11 +10,12 @@ from typing import Any
 
 import timm
 from timm.data.config import resolve_data_config
-from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
+from timm.data.imagenet_info import infer_imagenet_subset
 from timm.models import load_state_dict
 from torch import nn
 
 from edgedistill import small_images  # noqa: F401  # enters its model into timm's registry
+from edgedistill.imagenet import imagenet_labels
 from edgedistill.normalise import Normalise
 from edgedistill.subtask import Subtask, find_subtask
 from edgedistill_deploy.errors import DataError, UsageError, nearest_names
@@ -223,14 +224,8 @@ def _labels_of(model: nn.Module) -> tuple[str, ...] | None:
     if names:
         return tuple(str(name) for name in names)
     subset = infer_imagenet_subset(model)
-    if subset is None or len(_imagenet_labels(subset)) != model.num_classes:
-        return None
-    return _imagenet_labels(subset)
-
-
-def _imagenet_labels(subset: str) -> tuple[str, ...]:
-    info: Any = ImageNetInfo(subset)
-    return tuple(info.index_to_description(index) for index in range(info.num_classes()))
+    labels = imagenet_labels(subset) if subset is not None else ()
+    return labels if len(labels) == model.num_classes else None
 
 
 def _preprocess_of(

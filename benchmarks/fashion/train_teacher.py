@@ -67,7 +67,7 @@ def train_teacher(
     return model.eval()
 
 
-def test_accuracies(model: nn.Module, splits: ImageSplits) -> dict[str, float]:
+def accuracies_on_test(model: nn.Module, splits: ImageSplits) -> dict[str, float]:
     """Return the accuracy on the test images: of all classes and within each subtask.
 
     Raises:
@@ -123,7 +123,7 @@ def main() -> None:
         splits, config, lambda epoch, loss: print(f"epoch {epoch}: training loss {loss:.4f}", flush=True)
     )
     write_folder(options.out, model, folder_config(splits.class_names))
-    accuracies = test_accuracies(model, splits)
+    accuracies = accuracies_on_test(model, splits)
     write_readme(options.out, accuracies, config)
     for name, accuracy in accuracies.items():
         print(f"test, {name}: {accuracy:.2%}")

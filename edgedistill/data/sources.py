@@ -3,6 +3,7 @@
 from importlib import resources
 from pathlib import Path
 
+from edgedistill.imagenet import is_synset, labels_of_synsets
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images import ImageSplits, open_images
 
@@ -12,16 +13,25 @@ EMBEDDED = "embedded:"
 def open_source(source: str) -> ImageSplits:
     """Open `embedded:digits` (ships with EdgeDistill), or whatever `edgedistill_deploy.open_images` opens.
 
-    That is an image folder, `npz:FILE`, `fashion-mnist`, `fashion-mnist:DIR` or `cifar100:DIR`.
+    That is an image folder, `npz:FILE`, `fashion-mnist`, `fashion-mnist:DIR` or `cifar100:DIR`. Class folders that are all
+    named by ImageNet's synset ids ("n02099601") get the labels that ImageNet's teachers have.
 
     Raises:
         UsageError: no such source.
         DataError: it holds no usable images.
     """
     if not source.startswith(EMBEDDED):
-        return open_images(source)
+        return _with_imagenet_labels(open_images(source))
     name = source.removeprefix(EMBEDDED)
     path = Path(str(resources.files("edgedistill").joinpath("embedded", f"{name}.npz")))
     if not path.is_file():
         raise UsageError(f"There is no embedded data set {source!r}; the one that ships is embedded:digits.")
     return open_images(f"npz:{path}")
+
+
+def _with_imagenet_labels(splits: ImageSplits) -> ImageSplits:
+    if not all(is_synset(name) for name in splits.class_names):
+        return splits
+    labels = labels_of_synsets()
+    names = tuple(labels.get(name, name) for name in splits.class_names)
+    return splits.renamed(names)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgedistill_deploy.errors import DataError
-from edgedistill_deploy.images import ImageSet, ImageSplits
+from edgedistill_deploy.images import ImageSet, ImageSplits, find_class
 
 VALIDATION_FRACTION = 0.2  # of the training images, as in the paper
 TEST_FRACTION = 0.2  # of all images, where the source has no test split
@@ -77,7 +77,7 @@ def _read_digests(sets: Sequence[ImageSet], progress: Callable[[int, int], None]
 
 
 def _restricted(images: ImageSet, class_names: Sequence[str], split: str) -> ImageSet:
-    missing = [name for name in class_names if name not in images.class_names]
+    missing = [name for name in class_names if find_class(name, images.class_names) is None]
     if missing:
         have = ", ".join(images.class_names[:10]) + (", ..." if len(images.class_names) > 10 else "")
         raise DataError(

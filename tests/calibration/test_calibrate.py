@@ -388,6 +388,9 @@ class Watched:
     def with_classes(self, class_names: Sequence[str]) -> "Watched":
         return Watched(self.inner.with_classes(class_names), self.read_digests)
 
+    def renamed(self, class_names: Sequence[str]) -> "Watched":
+        return Watched(self.inner.renamed(class_names), self.read_digests)
+
 
 def digests_of(images: ImageSet) -> list[str]:
     return [images.digest(index) for index in range(len(images))]

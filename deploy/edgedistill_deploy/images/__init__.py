@@ -3,7 +3,7 @@
 from edgedistill_deploy.images.arrays import ArrayImages
 from edgedistill_deploy.images.decode import read_image
 from edgedistill_deploy.images.folder import FolderImages
-from edgedistill_deploy.images.sets import ImageSet, ImageSplits, batches
+from edgedistill_deploy.images.sets import ImageSet, ImageSplits, batches, find_class
 from edgedistill_deploy.images.sources import absolute_source, open_images
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "ImageSplits",
     "absolute_source",
     "batches",
+    "find_class",
     "open_images",
     "read_image",
 ]

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +76,10 @@ class ArrayImages:
         """Keep only these classes, relabelled in this order."""
         chosen, labels = relabelled(self.labels, self.class_names, class_names)
         return self._restricted(tuple(class_names), chosen, labels)
+
+    def renamed(self, class_names: Sequence[str]) -> "ArrayImages":
+        """Call the classes by these names, as many as there are classes."""
+        return replace(self, class_names=tuple(class_names))
 
     def _restricted(
         self, class_names: tuple[str, ...], chosen: NDArray[np.int64], labels: Labels

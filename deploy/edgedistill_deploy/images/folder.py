@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image
@@ -81,6 +81,10 @@ class FolderImages:
             paths=tuple(self.paths[row] for row in rows),
             _digests=self._digests,
         )
+
+    def renamed(self, class_names: Sequence[str]) -> "FolderImages":
+        """Call the classes by these names, as many as there are classes."""
+        return replace(self, class_names=tuple(class_names))
 
 
 def open_folder(root: Path) -> ImageSplits:

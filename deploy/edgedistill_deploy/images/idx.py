@@ -4,7 +4,7 @@ import gzip
 import math
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,10 @@ MAX_BYTES = 1 << 30  # 28 times the pixels of MNIST's 60,000 training images
 _GZIP_MAGIC = b"\x1f\x8b"
 _UINT8 = 8  # the code of the only element type that images and labels have
 _BLOCK = 1 << 20
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
 
 
 def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
@@ -38,7 +42,7 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
-def _read_array(stream: IO[bytes], path: Path, axes: int) -> NDArray[np.uint8]:
+def _read_array(stream: _Readable, path: Path, axes: int) -> NDArray[np.uint8]:
     shape = _read_shape(stream, path, axes)
     claimed = math.prod(shape)
     if claimed > MAX_BYTES:
@@ -53,7 +57,7 @@ def _read_array(stream: IO[bytes], path: Path, axes: int) -> NDArray[np.uint8]:
     return np.frombuffer(content, dtype=np.uint8).reshape(shape)
 
 
-def _read_shape(stream: IO[bytes], path: Path, axes: int) -> tuple[int, ...]:
+def _read_shape(stream: _Readable, path: Path, axes: int) -> tuple[int, ...]:
     wanted = bytes((0, 0, _UINT8, axes))
     header = _read_at_most(stream, 4 + 4 * axes)
     if header[:4] != wanted:
@@ -66,7 +70,7 @@ def _read_shape(stream: IO[bytes], path: Path, axes: int) -> tuple[int, ...]:
     return tuple(int(length) for length in np.frombuffer(header, dtype=">u4", offset=4))
 
 
-def _read_at_most(stream: IO[bytes], limit: int) -> bytes:
+def _read_at_most(stream: _Readable, limit: int) -> bytes:
     """Read in blocks: one large `read` would reserve what the header claims before anything is known to be there."""
     blocks = []
     while limit > 0 and (block := stream.read(min(limit, _BLOCK))):

@@ -47,6 +47,9 @@ class ImageSet(Protocol):
     def with_classes(self, class_names: Sequence[str]) -> "ImageSet":
         """Keep only the images of these classes, labelled in the order given. UsageError for unknown names."""
 
+    def renamed(self, class_names: Sequence[str]) -> "ImageSet":
+        """Keep all images and labels, and call the classes by these names, as many as there are classes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSplits:
@@ -56,6 +59,15 @@ class ImageSplits:
     train: ImageSet
     validation: ImageSet | None = None
     test: ImageSet | None = None
+
+    def renamed(self, class_names: Sequence[str]) -> "ImageSplits":
+        """Call the classes by these names, as many as there are classes."""
+        return ImageSplits(
+            class_names=tuple(class_names),
+            train=self.train.renamed(class_names),
+            validation=self.validation.renamed(class_names) if self.validation is not None else None,
+            test=self.test.renamed(class_names) if self.test is not None else None,
+        )
 
 
 def batches(images: ImageSet, preprocess: Preprocess, batch_size: int) -> Iterator[NDArray[np.uint8]]:
@@ -89,17 +101,38 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def find_class(name: str, class_names: Sequence[str]) -> int | None:
+    """Return the position of the class that a name means, or None when there is none or no single one.
+
+    That is the class of exactly this name. Where there is none, names are taken as lists of synonyms divided by commas, as
+    ImageNet's are ("tench, Tinca tinca"), and it is the only class that shares a synonym.
+    """
+    if composed(name) in class_names:
+        return class_names.index(composed(name))
+    sharing = [place for place, each in enumerate(class_names) if _synonyms(name) & _synonyms(each)]
+    return sharing[0] if len(sharing) == 1 else None
+
+
+def _synonyms(name: str) -> set[str]:
+    return {part.strip() for part in composed(name).split(",") if part.strip()}
+
+
 def relabelled(
     labels: Labels, class_names: tuple[str, ...], wanted: Sequence[str]
 ) -> tuple[NDArray[np.int64], Labels]:
     """Return the positions of the images of the wanted classes, and their labels in the wanted order."""
     table = np.full(len(class_names), -1, dtype=np.int64)
     for label, name in enumerate(_distinct(wanted)):
-        if composed(name) not in class_names:
+        place = find_class(name, class_names)
+        if place is None:
             raise UsageError(
                 f"There is no class {name!r} among the images.{nearest_names(name, class_names)}"
             )
-        table[class_names.index(composed(name))] = label
+        if table[place] >= 0:
+            raise UsageError(
+                f"{wanted[table[place]]!r} and {name!r} are one class of the images, {class_names[place]!r}; name it once."
+            )
+        table[place] = label
     translated = table[labels]
     rows = np.flatnonzero(translated >= 0)
     return rows, translated[rows]

@@ -9,8 +9,9 @@ from torch.nn import functional as F
 
 from edgedistill.baselines import BASELINES
 from edgedistill.config import DistillConfig
-from edgedistill.layers import LayerPair, Output, Shape, as_map
+from edgedistill.layers import LayerPair, Shape, as_map
 from edgedistill.losses import LayerLoss, SubspaceLoss, distillation_loss
+from edgedistill.maps import Output
 from edgedistill.subspace import Subspace
 
 

@@ -54,6 +54,7 @@ class DistillResult:
     best_epoch: int
     validation_accuracy: float
     teacher_validation_accuracy: float
+    lambda_layer: float
     lambda_choice: LambdaChoice | None = None
 
 
@@ -106,6 +107,7 @@ def distill(
         best_epoch=state.best_epoch,
         validation_accuracy=state.best_accuracy,
         teacher_validation_accuracy=state.teacher_accuracy,
+        lambda_layer=float(task.config.lambda_layer),
         lambda_choice=choice,
     )
 
@@ -271,7 +273,7 @@ def _on_device(
     try:
         yield
     finally:
-        teacher.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        teacher.to(memory_format=torch.contiguous_format)
 
 
 def _open_accelerator(config: DistillConfig) -> Accelerator:

@@ -158,7 +158,8 @@ def averaged(student: nn.Module, decay: float) -> AveragedModel | None:
     """Return the moving average of a student's weights and buffers; None for a decay of 0."""
     if decay == 0:
         return None
-    return AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    average_of = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    return AveragedModel(student, multi_avg_fn=average_of, use_buffers=True)
 
 
 def _is_stuck(outcome: Outcome, config: DistillConfig) -> bool:

@@ -1,6 +1,8 @@
 """Run stages on a folder, then say what came of it: the table, the JSON record, the exit code."""
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,14 @@ from edgedistill_cli import STAGES
 from edgedistill_cli.console import Console
 from edgedistill_cli.measuring import EXPERT_PRECISIONS, gate_code
 from edgedistill_cli.run import Run, begin_run
-from edgedistill_cli.settings import RunSettings
-from edgedistill_cli.stages import run_stages
+from edgedistill_cli.settings import RunSettings, read_settings
+from edgedistill_cli.stages import help_training, run_stages
 from edgedistill_cli.tables import show_summary
 from edgedistill_deploy.bundle import model_role
 from edgedistill_deploy.errors import EdgeDistillError
+
+# How long a helping process waits for the first one to write the run's settings.
+LEADER_PATIENCE_S = 60
 
 
 class InterruptedRunError(EdgeDistillError):
@@ -26,7 +31,13 @@ class InterruptedRunError(EdgeDistillError):
 def build(
     folder: Path, settings: RunSettings, stages: tuple[str, ...], console: Console, *, restart: bool = False
 ) -> None:
-    """Run the stages that are due and print the outcome; exits with the gate's code when the gate was among them."""
+    """Run the stages that are due and print the outcome; exits with the gate's code when the gate was among them.
+
+    Under `accelerate launch` or `torchrun` the first process does this, and the others help it with the training.
+    """
+    if int(os.environ.get("RANK", "0")) > 0:
+        help_training(folder, _leaders_settings(folder, settings))
+        return
     run = begin_run(folder, settings, console, restart=restart)
     advance(run, stages)
     record = build_record(run, stages)
@@ -36,6 +47,23 @@ def build(
         console.result(f"report: {folder / 'report.html'}")
         raise typer.Exit(gate_code(list(record["verdicts"].values())))
     console.result(f"{', '.join(stages)}: done, in {folder}")
+
+
+def _leaders_settings(folder: Path, settings: RunSettings) -> RunSettings:
+    """Wait until the first process has begun the run, so that all read the same settings."""
+    file = folder / "settings.toml"
+    wanted = settings.key("teacher", "subtask", "student", "distill")
+    deadline = time.monotonic() + LEADER_PATIENCE_S
+    while time.monotonic() < deadline:
+        if file.is_file():
+            found = read_settings(file, {})
+            if found.key("teacher", "subtask", "student", "distill") == wanted:
+                return found
+        time.sleep(0.1)
+    raise EdgeDistillError(
+        f"The first process has not begun the run in {folder} within {LEADER_PATIENCE_S} s; its own message says why. All"
+        " processes need the same folder and settings."
+    )
 
 
 def advance(run: Run, stages: tuple[str, ...], *, anew: bool = False) -> None:

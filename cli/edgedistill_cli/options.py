@@ -64,7 +64,39 @@ Epochs = Annotated[int | None, typer.Option("--epochs", metavar="N")]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", metavar="N", help="Images a training step.")]
 LearningRate = Annotated[float | None, typer.Option("--lr", metavar="X", help="Peak learning rate.")]
 LambdaLayer = Annotated[
-    float | None, typer.Option("--lambda-layer", metavar="X", help="Weight of the layer losses.")
+    str | None,
+    typer.Option(
+        "--lambda-layer", metavar="X|auto", help="Weight of the layer losses; auto chooses it by short runs."
+    ),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option("--preset", metavar="NAME", help="Named settings of [distill], under all others: paper."),
+]
+Pairs = Annotated[
+    str | None,
+    typer.Option(
+        "--pairs", metavar="T=S,...", help="Layers to match, teacher=student; found automatically by default."
+    ),
+]
+TeacherCache = Annotated[
+    str | None,
+    typer.Option(
+        "--teacher-cache",
+        metavar="off|auto|N",
+        help="Keep the teacher's answers for N views of each image on disk.",
+    ),
+]
+MixedPrecision = Annotated[
+    str | None, typer.Option("--mixed-precision", metavar="no|bf16|fp16", help="Of the networks in training.")
+]
+Ema = Annotated[
+    float | None,
+    typer.Option("--ema", metavar="X", help="Decay of the student's moving average, such as 0.99."),
+]
+EarlyStopping = Annotated[
+    int | None,
+    typer.Option("--early-stopping", metavar="N", help="Stop after N epochs without a better validation."),
 ]
 Augment = Annotated[
     str | None,
@@ -115,7 +147,10 @@ def training_flags(given: dict[str, Any]) -> dict[str, Any]:
         "epochs": "distill.epochs",
         "batch_size": "distill.batch_size",
         "lr": "distill.learning_rate",
-        "lambda_layer": "distill.lambda_layer",
+        "teacher_cache": "distill.teacher_cache",
+        "mixed_precision": "distill.mixed_precision",
+        "ema": "distill.ema",
+        "early_stopping": "distill.early_stopping",
         "augment": "distill.augment",
         "seed": "distill.seed",
         "workers": "distill.workers",
@@ -126,4 +161,25 @@ def training_flags(given: dict[str, Any]) -> dict[str, Any]:
     flags = {keys[name]: value for name, value in given.items() if name in keys}
     if given.get("classes") is not None:
         flags["subtask.classes"] = class_names(given["classes"])
+    if given.get("pairs") is not None:
+        flags["student.pairs"] = class_names(given["pairs"])
+    if given.get("lambda_layer") is not None:
+        flags["distill.lambda_layer"] = _number_or_text(given["lambda_layer"])
     return flags
+
+
+def preset_settings(name: str | None) -> dict[str, Any]:
+    """Return the settings {"distill.KEY": value} of a preset, for the keys that neither file nor flags give."""
+    if name is None:
+        return {}
+    from edgedistill.config import PRESETS, check_choice
+
+    check_choice("--preset", name, tuple(PRESETS))
+    return {f"distill.{key}": value for key, value in PRESETS[name].items()}
+
+
+def _number_or_text(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text

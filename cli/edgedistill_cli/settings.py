@@ -60,10 +60,19 @@ class SubtaskSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudentSettings:
-    """Which student: see `edgedistill.build_student`."""
+    """Which student: see `edgedistill.build_student`; `pairs` are layers to match, each as TEACHER=STUDENT."""
 
     name: str
     width: float = 1.0
+    pairs: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for pair in self.pairs:
+            layers = pair.split("=")
+            if len(layers) != 2 or not all(layers):
+                raise UsageError(
+                    f"A pair of layers is written TEACHER=STUDENT, such as layer3=stages.2, and {pair!r} was given."
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedistill_cli import STAGES
-from edgedistill_cli.console import Report
+from edgedistill_cli.console import Console, Report
 from edgedistill_cli.run import Run
+from edgedistill_cli.settings import RunSettings
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.errors import MissingDependencyError
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from edgedistill.data.splits import SubtaskImages
+    from edgedistill.layers import LayerPair
     from edgedistill.subtask import Subtask
     from edgedistill.teacher import Teacher
     from edgedistill.training import TrainingProgress
@@ -114,6 +116,7 @@ def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
             given.subtask,
             given.images,
             run.settings.distill,
+            pairs=_given_pairs(run),
             folder=folder,
             progress=functools.partial(_show_training, report),
         )
@@ -121,8 +124,13 @@ def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
     bundle = bundle.with_file("student", folder / "student.safetensors")
     if (folder / "subspaces.safetensors").is_file():
         bundle = bundle.with_file("subspaces", folder / "subspaces.safetensors")
+    if result.lambda_choice is not None:
+        run.console.say(
+            f"distill: lambda_layer {result.lambda_choice.lambda_layer:g}, chosen by short runs (distill/tuning.json)"
+        )
     bundle.with_fields(
         distillation={
+            "lambda_layer": result.lambda_layer,
             "best_epoch": result.best_epoch,
             "epochs": len(result.history),
             "validation_accuracy": result.validation_accuracy,
@@ -138,6 +146,33 @@ def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
     )
 
 
+def _given_pairs(run: Run) -> "list[LayerPair] | None":
+    """Return the layer pairs that the settings name; None leaves the pairing to EdgeDistill."""
+    from edgedistill.layers import LayerPair
+
+    pairs = [text.split("=") for text in run.settings.student.pairs]
+    return [LayerPair(teacher=teacher, student=student) for teacher, student in pairs] or None
+
+
+def help_training(folder: Path, settings: RunSettings) -> None:
+    """Take this process's share of the training of the run in `folder`, which the first process leads and records."""
+    from edgedistill.subdistill import distill
+
+    run = Run(folder=folder, settings=settings, console=Console(quiet=True))
+    if run.is_complete("distill"):
+        return
+    given = load_inputs(run)
+    distill(
+        given.teacher,
+        build_run_student(run, given),
+        given.subtask,
+        given.images,
+        settings.distill,
+        pairs=_given_pairs(run),
+        folder=folder / "distill",
+    )
+
+
 def _say_cost(run: Run, bundle: Bundle) -> None:
     teacher, student = bundle.manifest["teacher"], bundle.manifest["student"]
     share = teacher["multiply_adds"] / max(1, student["multiply_adds"])
@@ -148,7 +183,15 @@ def _say_cost(run: Run, bundle: Bundle) -> None:
 
 
 def _show_training(report: Report, at: "TrainingProgress") -> None:
-    """Count the subspace pass as one more epoch, so that one bar and one remaining time cover the whole stage."""
+    """Count the subspace pass as one more epoch, so that one bar and one remaining time cover the training."""
+    if at.phase in ("tuning", "teacher-cache"):
+        wording = {"tuning": "choosing lambda_layer", "teacher-cache": "teacher's answers"}
+        report(
+            at.epoch * at.steps + at.step,
+            max(1, at.epochs if at.phase == "tuning" else 1) * at.steps,
+            wording[at.phase],
+        )
+        return
     passed = 0 if at.phase == "subspaces" else at.epoch + 1
     step = at.step if at.phase != "validation" else at.steps
     parts = ["subspaces"] if at.phase == "subspaces" else [f"epoch {at.epoch + 1}/{at.epochs}"]

@@ -96,4 +96,5 @@ def _moved(pixels: Pixels, top: int, left: int) -> Pixels:
     height, width = pixels.shape[:2]
     rows = np.clip(np.arange(top, top + height), 0, height - 1)
     columns = np.clip(np.arange(left, left + width), 0, width - 1)
-    return pixels[rows[:, None], columns]
+    moved: Pixels = pixels[rows[:, None], columns]
+    return moved

@@ -12,7 +12,8 @@ from edgedistill.data.splits import SubtaskImages, split_for_subtask
 from edgedistill.student import build_student
 from edgedistill.subdistill import DistillResult, distill
 from edgedistill.teacher import Teacher, load_teacher
-from edgedistill.training import TrainingProgress, learning_rate_at
+from edgedistill.schedules import layer_weight_at, learning_rate_at
+from edgedistill.training import TrainingProgress
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 
 CLASSES = list("0123")

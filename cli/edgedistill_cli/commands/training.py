@@ -27,6 +27,12 @@ def training_command(stages: tuple[str, ...]) -> Callable[..., None]:
         batch_size: options.BatchSize = None,
         lr: options.LearningRate = None,
         lambda_layer: options.LambdaLayer = None,
+        preset: options.Preset = None,
+        pairs: options.Pairs = None,
+        teacher_cache: options.TeacherCache = None,
+        mixed_precision: options.MixedPrecision = None,
+        ema: options.Ema = None,
+        early_stopping: options.EarlyStopping = None,
         augment: options.Augment = None,
         seed: options.Seed = None,
         workers: options.Workers = None,
@@ -45,7 +51,7 @@ def training_command(stages: tuple[str, ...]) -> Callable[..., None]:
         from edgedistill_cli.settings import read_settings
 
         console = options.console_of(as_json, quiet, verbose)
-        settings = read_settings(config, options.training_flags(given))
+        settings = read_settings(config, options.training_flags(given), options.preset_settings(preset))
         if dry_run:
             print_plan(out, settings, stages, console)
         else:

@@ -36,15 +36,13 @@ def make_plan(
     tune_sizes: str,
     validation_images: int | None,
 ) -> "ComparisonPlan":
-    """Turn settings and the flags of `compare` into a plan; SubDistill is the reference, or else the first method named."""
-    from edgedistill.comparison import LAMBDAS, METHODS, REFERENCE, ComparisonPlan, named_methods
+    """Turn settings and the flags of `compare` into a plan."""
+    from edgedistill.comparison import LAMBDAS, METHODS, ComparisonPlan, named_methods
 
-    chosen = named_methods(methods if methods is not None else list(METHODS))
     first = settings.distill.seed
     return ComparisonPlan(
         tasks=(_task(settings),),
-        methods=chosen,
-        reference=REFERENCE if REFERENCE in chosen else next(iter(chosen)),
+        methods=named_methods(methods if methods is not None else list(METHODS)),
         seeds=tuple(range(first, first + seeds)),
         sizes=tuple(map(int, _numbers("--train-sizes", sizes))) if sizes is not None else (None,),
         lambdas=tuple(_numbers("--lambdas", lambdas)) if lambdas is not None else LAMBDAS,

@@ -61,7 +61,7 @@ class ComparisonPlan:
     Attributes:
         tasks: each is done by every method.
         methods: {name: settings}, laid over those of the task; a method that does not set `lambda_layer` is tuned.
-        reference: the method whose difference to every other is reported.
+        reference: the method whose difference to every other is reported; SubDistill where it is among them, else the first.
         seeds: each fixes initial weights, image order, augmentation and which training images are drawn.
         sizes: numbers of training images; None is all of them.
         lambdas: weights of the layer term that every tuned method tries, in as many full runs each.
@@ -73,7 +73,7 @@ class ComparisonPlan:
 
     tasks: tuple[Task, ...]
     methods: Methods = field(default_factory=lambda: dict(METHODS))
-    reference: str = REFERENCE
+    reference: str = ""
     seeds: tuple[int, ...] = (0, 1, 2)
     sizes: tuple[int | None, ...] = (None,)
     lambdas: tuple[float, ...] = LAMBDAS
@@ -98,6 +98,9 @@ class ComparisonPlan:
             if size is not None:
                 check_at_least("A number of images", size, 1)
         check_choice("tune_sizes", self.tune_sizes, TUNE_SIZES)
+        if not self.reference:
+            first = REFERENCE if REFERENCE in self.methods else next(iter(self.methods))
+            object.__setattr__(self, "reference", first)
         check_choice("reference", self.reference, tuple(self.methods))
         if not 1 <= self.tune_seeds <= len(self.seeds):
             raise UsageError(

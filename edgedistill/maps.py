@@ -127,9 +127,14 @@ def _is_channels_last(values: Tensor, model: nn.Module, name: str) -> bool:
     if isinstance(layer, nn.Linear):
         return True
     first, last = values.shape[1], values.shape[3]
-    for width, may_be_last in (*((each, True) for each in _declared_channels(model, name)), *_widths(layer)):
-        if width == first != last or (width == last != first and may_be_last):
-            return width == last
+    declared = _declared_channels(model, name)
+    if (first in declared) != (last in declared):
+        return last in declared
+    for width, may_be_last in _widths(layer):
+        if width == first != last:
+            return False
+        if width == last != first and may_be_last:
+            return True
     return bool(_stated(model, name, "output_fmt") == "NHWC")
 
 

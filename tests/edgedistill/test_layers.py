@@ -212,6 +212,90 @@ def test_a_class_token_that_is_not_counted_by_the_model_is_dropped() -> None:
     assert as_map(torch.zeros(2, 17, 3), model, "encoder").shape == (2, 3, 4, 4)
 
 
+def test_tokens_of_later_stages_fold_to_a_coarser_grid_of_the_stated_aspect() -> None:
+    model = nn.Module()
+    model.patch_embed = SimpleNamespace(grid_size=(5, 12))  # type: ignore[assignment]
+    grid = torch.arange(18.0).reshape(1, 1, 3, 6)
+    assert torch.equal(as_map(grid.flatten(2).transpose(1, 2), model, "stages.1"), grid)
+
+
+def test_a_grid_passed_on_beside_the_tokens_folds_them_and_their_gradients() -> None:
+    model = Sized()
+    assert map_shapes(model, ["tokens"], (2, 8)) == {"tokens": (3, 2, 8)}
+    batch = torch.randn(2, 3, 2, 8)
+    found, context = maps_and_contexts(model, ["tokens"], batch, lambda out: (out * batch).sum())["tokens"]
+    torch.testing.assert_close(found, batch)
+    torch.testing.assert_close(context, batch)
+
+
+class Tokens(nn.Module):
+    def forward(self, images: Tensor) -> tuple[Tensor, list[int]]:
+        return images.flatten(2).transpose(1, 2), [images.shape[2], images.shape[3]]
+
+
+class Sized(nn.Module):
+    """Passes on its grid with its tokens, as MViT does; the output is the images again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.tokens = Tokens()
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens, (height, width) = self.tokens(images)
+        folded: Tensor = tokens.transpose(1, 2).unflatten(2, (height, width))
+        return folded * self.scale
+
+
+class Flattened(nn.Module):
+    """A stem, then a stack of token blocks that states neither a grid nor its features."""
+
+    def __init__(self, depth: int = 8) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 4, 4)
+        self.blocks = nn.Sequential(*(nn.Linear(4, 4) for _ in range(depth)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        pooled: Tensor = self.blocks(self.stem(images).flatten(2).transpose(1, 2)).mean(1)
+        return pooled
+
+
+def test_tokens_without_a_stated_grid_are_no_square_of_a_rectangular_image() -> None:
+    assert map_shapes(Flattened(), ["blocks.1"], (16, 16)) == {"blocks.1": (4, 4, 4)}
+    with pytest.raises(
+        EdgeDistillError,
+        match=r"'blocks\.1' were taken for a square of 4 x 4, which images of 8 x 32 pixels do not give",
+    ):
+        map_shapes(Flattened(), ["blocks.1"], (8, 32))
+
+
+def test_undeclared_token_blocks_are_paired_at_even_depths() -> None:
+    pairs = pair_layers(Flattened(), Plain(), (32, 32))
+    assert [pair.teacher for pair in pairs] == ["blocks.1", "blocks.4", "blocks.7"]
+    assert [pair.student for pair in pairs] == ["stages.0", "stages.1", "stages.2"]
+
+
+def test_of_a_tuple_the_tensor_with_the_declared_channels_counts() -> None:
+    model = nn.Module()
+    model.feature_info = [{"module": "blocks.0", "num_chs": 6, "reduction": 4}]  # type: ignore[assignment]
+    pixels, patches = torch.zeros(8, 4, 3), torch.arange(24.0).reshape(1, 4, 6)
+    found = as_map((pixels, patches), model, "blocks.0")
+    assert torch.equal(found, patches.transpose(1, 2).reshape(1, 6, 2, 2))
+    assert as_map((pixels, patches), model, "blocks.1").shape == (8, 3, 2, 2)
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_channels_last_is_read_from_declared_channels_or_from_the_layers_own_weights(declared: bool) -> None:
+    model = nn.Sequential(nn.Sequential(nn.Linear(5, 7)), nn.Sequential(nn.Conv2d(5, 8, 1)), nn.Identity())
+    if declared:
+        model.feature_info = [{"module": "2", "num_chs": 7, "reduction": 1}]  # type: ignore[assignment]
+    last = torch.arange(2 * 3 * 4 * 7.0).reshape(2, 3, 4, 7)
+    assert torch.equal(as_map(last, model, "2" if declared else "0"), last.permute(0, 3, 1, 2))
+    # A convolution writes channels first, even where its width is the map's as well.
+    first = torch.zeros(2, 9, 4, 8)
+    assert as_map(first, model, "1") is first
+
+
 def test_tokens_that_do_not_fold_are_named() -> None:
     model = nn.Module()
     model.num_prefix_tokens = 2  # type: ignore[assignment]
@@ -268,6 +352,79 @@ def test_networks_of_other_depths_are_paired_where_their_maps_agree() -> None:
 def test_only_four_layers_are_paired_and_those_the_deepest() -> None:
     pairs = pair_layers(Plain((4,) * 6), Plain((4,) * 6), (64, 64))
     assert [pair.teacher for pair in pairs] == ["stages.2", "stages.3", "stages.4", "stages.5"]
+
+
+class Declared(nn.Module):
+    """Three stages under names of our own, with whatever declarations a test gives."""
+
+    def __init__(self, *declared: tuple[str, int, int]) -> None:
+        super().__init__()
+        self.net = Plain()
+        self.feature_info = [
+            {"module": name, "num_chs": channels, "reduction": reduction}
+            for name, channels, reduction in declared
+        ]
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.net(images)
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("declared", "meant"),
+    [
+        ([("net.stages.0", 4, 2), ("net.stages.2", 8, 8)], ["net.stages.0", "net.stages.2"]),
+        ([("block.0", 4, 2), ("block.1", 6, 4)], ["net.stages.0", "net.stages.1"]),  # no such modules
+        ([("net", 6, 4), ("net", 8, 8)], ["net.stages.1", "net.stages.2"]),  # returns something else
+        ([("net.stages.1", 6, 4), ("net.stages.1", 8, 8)], ["net.stages.1"]),  # declared twice
+        ([("gone", 5, 2), ("net.stages.2", 8, 8)], ["net.stages.2"]),  # nothing like it
+    ],
+)
+def test_declarations_are_checked_against_what_the_layers_return(
+    declared: list[tuple[str, int, int]], meant: list[str]
+) -> None:
+    pairs = pair_layers(Declared(*declared), Plain(), (32, 32))
+    assert [pair.teacher for pair in pairs] == meant
+
+
+def test_a_network_inside_another_declares_its_own_stages() -> None:
+    model = nn.Sequential(small_network("resnet"))
+    pairs = pair_layers(model, Plain((4, 4, 4, 4, 4)), (64, 64))
+    assert [pair.teacher for pair in pairs] == ["0.layer1", "0.layer2", "0.layer3", "0.layer4"]
+    assert [pair.student for pair in pairs] == ["stages.1", "stages.2", "stages.3", "stages.4"]
+
+
+def test_a_hybrid_pairs_its_convolutional_stages_with_a_network_of_stages_and_its_blocks_with_a_transformer() -> (
+    None
+):
+    hybrid = Hybrid()
+    by_size = pair_layers(hybrid, Plain((4, 4, 4, 4)), (64, 64))
+    assert [pair.teacher for pair in by_size] == ["net.stages.0", "net.stages.1", "net.stages.2", "blocks.7"]
+    as_student = pair_layers(Plain((4, 4, 4, 4)), hybrid, (64, 64))
+    assert [pair.student for pair in as_student] == [
+        "net.stages.0",
+        "net.stages.1",
+        "net.stages.2",
+        "blocks.7",
+    ]
+    by_depth = pair_layers(hybrid, small_network("vit"), (64, 64))
+    assert [pair.teacher for pair in by_depth] == ["blocks.1", "blocks.3", "blocks.5", "blocks.7"]
+
+
+class Hybrid(Declared):
+    """Three convolutional stages, then eight blocks at half their size."""
+
+    def __init__(self) -> None:
+        stages = [(f"net.stages.{depth}", width, 2 << depth) for depth, width in enumerate((4, 6, 8))]
+        super().__init__(*stages, *((f"blocks.{depth}", 8, 16) for depth in range(8)))
+        self.shrink = nn.MaxPool2d(2)
+        self.blocks = nn.Sequential(*(nn.Conv2d(8, 8, 1) for _ in range(8)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        for stage in self.net.stages:
+            images = stage(images)
+        logits: Tensor = self.blocks(self.shrink(images)).mean((2, 3))
+        return logits
 
 
 def test_a_network_without_maps_cannot_be_paired() -> None:

@@ -101,8 +101,14 @@ def _reasons(records: Sequence[Record]) -> Iterator[str]:
         for case in cases_of(record):
             if case.name == "verdict" or case.status in ("fail", "inconclusive", "error"):
                 yield f"- {_told(case)}"
-        for note in record.get("notes") or ():
-            yield f"- {_escaped(str(note))}"
+        yield from (f"- {_escaped(text)}" for text in _further(record))
+
+
+def _further(record: Record) -> Iterator[str]:
+    """Yield what was found out about a model beyond what holds or not: the diagnosis, and the notes."""
+    for found in record.get("diagnosis") or ():
+        yield f"diagnosis {found.get('name', '')}: {found.get('detail', '')}"
+    yield from (str(note) for note in record.get("notes") or ())
 
 
 def _told(case: Case) -> str:

@@ -190,6 +190,14 @@ def test_markdown_is_a_row_a_model_and_the_reasons(bundle: Bundle) -> None:
     assert 0 < len(classes) <= 5
 
 
+def test_diagnosis_and_notes_are_told(bundle: Bundle) -> None:
+    found = {"name": "bgr", "confidence": "certain", "detail": "Blue and red are exchanged."}
+    record = parity_record(bundle, "fp32", diagnosis=[found], notes=["3 images were left out."])
+    lines = markdown_text([record]).splitlines()
+    assert "- diagnosis bgr: Blue and red are exchanged." in lines
+    assert "- 3 images were left out." in lines
+
+
 def test_a_job_summary_is_continued_and_any_other_file_replaced(bundle: Bundle, tmp_path: Path) -> None:
     path, records = tmp_path / "summary.md", [parity_record(bundle, "fp32")]
     path.write_text("# Before\n", encoding="utf-8")

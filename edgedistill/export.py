@@ -97,7 +97,7 @@ def export_onnx(
     )
     expert = Deployed(student, teacher.normalise())
     restricted = Deployed(teacher.model.cpu(), teacher.normalise(), subtask.class_indices)
-    metadata = _metadata(subtask, teacher.preprocess)
+    metadata = _metadata(subtask, teacher)
     for role, model in ((model_role("fp32"), expert), (model_role("teacher"), restricted)):
         path = folder / f"{role}.onnx"
         write_onnx(model, teacher.preprocess.size, path, opset=config.opset, metadata=metadata)
@@ -163,13 +163,21 @@ def _spread(count: int, wanted: int) -> npt.NDArray[np.int64]:
     return np.unique(np.linspace(0, count - 1, min(count, wanted)).astype(np.int64))
 
 
-def _metadata(subtask: Subtask, preprocess: Preprocess) -> dict[str, str]:
+def _metadata(subtask: Subtask, teacher: Teacher) -> dict[str, str]:
     return {
         "edgedistill.version": __version__,
         "edgedistill.subtask": subtask.name,
         "edgedistill.class_names": json.dumps(list(subtask.class_names), ensure_ascii=False),
-        "edgedistill.preprocess": preprocess.digest,
+        "edgedistill.preprocess": teacher.preprocess.digest,
+        "edgedistill.pixel_range": json.dumps(_pixel_range(teacher.normalise())),
     }
+
+
+def _pixel_range(normalise: Normalise) -> dict[str, list[float]]:
+    """Return what black and white pixels become, by channel, so that a device can tell a wrong normalisation."""
+    ends = torch.tensor([[[[0, 0, 0]]], [[[255, 255, 255]]]], dtype=torch.uint8)
+    black, white = normalise(ends)[..., 0, 0].tolist()
+    return {"black": black, "white": white}
 
 
 def write_onnx(

@@ -5,17 +5,20 @@ import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from edgedistill_cli.console import Console
 from edgedistill_deploy.bundle import Bundle, model_role
-from edgedistill_deploy.errors import BundleError, EdgeDistillError
+from edgedistill_deploy.errors import BundleError, EdgeDistillError, UsageError
 
 if TYPE_CHECKING:
+    from edgedistill_cli.console import Report
     from edgedistill_deploy.images import ImageSet
     from edgedistill_deploy.latency import LatencyConfig, LatencyReport
     from edgedistill_deploy.parity import ParityLimits, ParityReport
+    from edgedistill_deploy.session import Session
 
 Result = TypeVar("Result")
 
@@ -50,11 +53,23 @@ def validate_bundle(
     images: "ImageSet | None" = None,
     runtime: str = "onnxruntime",
     threads: int | None = None,
+    preprocess_drift: bool = False,
 ) -> "tuple[ParityReport, ...]":
-    """Check each model against the teacher's recorded answers and write its record."""
+    """Check each model against the teacher's recorded answers and write its record.
+
+    With `preprocess_drift`, what other ways of preparing `images` would cost is measured for each expert too.
+
+    Raises:
+        UsageError: `preprocess_drift` without images.
+    """
     from edgedistill_deploy.parity import check_parity, write_parity
     from edgedistill_deploy.session import open_session
 
+    if preprocess_drift and images is None:
+        raise UsageError(
+            "--preprocess-drift needs image files to prepare in other ways, and those in the bundle are prepared already; name a"
+            " folder of images with --data."
+        )
     reports = []
     for precision in precisions or precisions_in(bundle):
         with (
@@ -64,9 +79,26 @@ def validate_bundle(
             checked = check_parity(
                 bundle, session, images, limits, progress=lambda done, total: report(done, total, "images")
             )
+            if preprocess_drift and images is not None and precision != "teacher":
+                checked = _with_drift(checked, bundle, session, images, report)
         write_parity(bundle, checked)
         reports.append(checked)
     return tuple(reports)
+
+
+def _with_drift(
+    checked: "ParityReport", bundle: Bundle, session: "Session", images: "ImageSet", report: "Report"
+) -> "ParityReport":
+    from edgedistill_deploy.preprocess_drift import measure_preprocess_drift
+
+    drift = measure_preprocess_drift(
+        bundle,
+        session,
+        images,
+        checked.limits.confidence,
+        progress=lambda done, total: report(done, total, "images, prepared in several ways"),
+    )
+    return replace(checked, preprocess_drift=drift.rows, notes=(*checked.notes, *drift.notes))
 
 
 def profile_bundle(
@@ -136,8 +168,10 @@ def gate_code(verdicts: Sequence[str]) -> int:
 
 def open_own_images(source: Path | str, bundle: Bundle) -> "ImageSet":
     """Open images to validate on: the test split of the source, else the only one, restricted to the bundle's classes."""
-    from edgedistill_deploy.images import open_images
+    from edgedistill_deploy.images import find_class, open_images
 
     splits = open_images(source)
     chosen = splits.test or splits.validation or splits.train
-    return chosen.with_classes([name for name in bundle.class_names if name in chosen.class_names])
+    return chosen.with_classes(
+        [name for name in bundle.class_names if find_class(name, chosen.class_names) is not None]
+    )

@@ -11,6 +11,7 @@ from edgedistill_deploy.report.summary import conclude, label_of, summarise
 if TYPE_CHECKING:
     from edgedistill_deploy.latency import LatencyReport
     from edgedistill_deploy.parity import ParityReport
+    from edgedistill_deploy.preprocess_drift import DriftRow
 
 
 def show_summary(bundle: Bundle, console: Console) -> None:
@@ -59,13 +60,58 @@ def show_parity(reports: "Sequence[ParityReport]", console: Console) -> None:
             ],
             ["drop, points", *(_points(report.accuracy.drop) for report in reports)],
             ["  interval", *(words.points_interval(report.accuracy.interval) for report in reports)],
+            ["  p, McNemar", *(_probability(report.accuracy.mcnemar_p) for report in reports)],
             ["agreement", *(words.percent(report.agreement) for report in reports)],
+            ["  interval", *(words.percent_interval(report.agreement_interval) for report in reports)],
+            ["KL divergence, nats", *(_nats(report.mean_kl) for report in reports)],
+            ["ECE of confidence", *(_confidence_error(report) for report in reports)],
+            ["classes worse", *(_worse_count(report) for report in reports)],
             ["verdict", *(report.verdict for report in reports)],
         ],
     )
     for report in reports:
-        for reason in (*report.reasons, *report.notes):
-            console.result(f"{label_of(report.precision)}: {reason}")
+        if report.preprocess_drift is not None:
+            _show_drift(report.preprocess_drift, label_of(report.precision), console)
+    for report in reports:
+        found = (f"Diagnosis {each.name}: {each.detail}" for each in report.diagnosis)
+        for sentence in (*report.reasons, *found, *report.notes):
+            console.result(f"{label_of(report.precision)}: {sentence}")
+
+
+def _probability(p: float) -> str:
+    return "< 0.0001" if p < 1e-4 else f"{p:.4f}"
+
+
+def _nats(divergence: float | None) -> str:
+    return words.MISSING if divergence is None else words.significant(divergence)
+
+
+def _confidence_error(report: "ParityReport") -> str:
+    found = report.confidence_calibration
+    return words.MISSING if found.candidate is None else words.percent(found.candidate)
+
+
+def _worse_count(report: "ParityReport") -> str:
+    worse = sum(row.significantly_worse for row in report.per_class)
+    return f"{worse} of {report.class_statistics.tested_count}"
+
+
+def _show_drift(rows: "Sequence[DriftRow]", label: str, console: Console) -> None:
+    """Print what each way of preparing the images costs."""
+    console.table(
+        f"What other preparations of the images would cost: {label}",
+        ["prepared", "accuracy", "drop, points", "interval", "changed"],
+        [
+            [
+                row.variant,
+                words.percent(row.accuracy),
+                words.bare_points(row.drop_points / 100),
+                words.points_interval((row.interval[0] / 100, row.interval[1] / 100)),
+                words.percent(row.changed_share),
+            ]
+            for row in rows
+        ],
+    )
 
 
 def show_latency(reports: "Sequence[LatencyReport]", console: Console) -> None:

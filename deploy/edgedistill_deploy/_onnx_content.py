@@ -16,15 +16,15 @@ from edgedistill_deploy.errors import EdgeDistillError
 _MODEL_GRAPH, _MODEL_METADATA = 7, 14
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _GRAPH_INITIALIZER = 5
-_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_NAME, _TENSOR_RAW = 1, 2, 8, 9
+_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_NUMBERS, _TENSOR_NAME, _TENSOR_RAW = 1, 2, 5, 8, 9
 _VARINT, _DELIMITED = 0, 2
 
 # TensorProto.DataType to what numpy calls it, and the field that holds the values where they are not raw.
 _DTYPES: dict[int, tuple[str, int | None]] = {
     1: ("<f4", 4),
-    2: ("u1", None),
-    3: ("i1", None),
-    6: ("<i4", None),
+    2: ("u1", _TENSOR_NUMBERS),
+    3: ("i1", _TENSOR_NUMBERS),
+    6: ("<i4", _TENSOR_NUMBERS),
     7: ("<i8", None),
     10: ("<f2", None),
     11: ("<f8", 10),
@@ -82,6 +82,10 @@ def _tensor(data: mmap.mmap, span: _Span) -> tuple[str, tuple[tuple[int, ...], N
     place = content.get(_TENSOR_RAW) or (content.get(packed) if packed else None)
     if dtype is None or place is None:
         return name, None
+    if packed == _TENSOR_NUMBERS and _TENSOR_RAW not in content:
+        # Each as a number of its own, a negative one by its complement to 2^64.
+        spelt = np.array(_varints(data, *place), dtype=np.uint64)
+        return name, (tuple(shape), spelt.astype(np.dtype(dtype)))
     whole = (place[1] - place[0]) // np.dtype(dtype).itemsize * np.dtype(dtype).itemsize
     return name, (tuple(shape), np.frombuffer(data[place[0] : place[0] + whole], dtype))
 

@@ -14,10 +14,8 @@ import numpy as np
 
 from edgedistill_deploy._evaluation import Evaluation, open_evaluation
 from edgedistill_deploy._figures import (
-    NOT_FINITE,
     Accuracy,
     Answers,
-    Classes,
     ClassParity,
     ClassStatistics,
     ConfidenceCalibration,
@@ -34,6 +32,7 @@ from edgedistill_deploy._verdict import defects_of, judge, worse_classes_sentenc
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.checks import Check, check_consistency
 from edgedistill_deploy.device import read_device
+from edgedistill_deploy.diagnosis import SWAPPED_LABELS, Diagnosis, Patient, diagnose
 from edgedistill_deploy.errors import BundleError, UsageError
 from edgedistill_deploy.files import write_json
 from edgedistill_deploy.images import ImageSet
@@ -112,6 +111,7 @@ class ParityReport:
     reasons: tuple[str, ...]
     images_to_decide: int | None = None
     notes: tuple[str, ...] = field(default=())
+    diagnosis: tuple[Diagnosis, ...] = ()
     preprocess_drift: tuple[DriftRow, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -149,6 +149,12 @@ def check_parity(
     per_class, class_statistics = measure_classes(bundle.class_names, answers, limits.confidence)
     defects = defects_of(answers, numeric, (*checks, *relations))
     verdict, reasons, needed = judge(accuracy, answers, limits.max_drop, limits.confidence)
+    patient = Patient(
+        bundle=bundle, session=session, evaluation=evaluation, answers=answers, confidence=limits.confidence
+    )
+    is_bad = bool(defects) or verdict == "fail" or (accuracy.drop or 0.0) > limits.max_drop
+    diagnosis = diagnose(patient, failed=is_bad)
+    defects += [found.detail for found in diagnosis if found.name == SWAPPED_LABELS]
     return ParityReport(
         bundle=bundle.path.resolve().name,
         device=read_device().name,
@@ -170,7 +176,8 @@ def check_parity(
         checks=checks,
         limits=limits,
         verdict="fail" if defects else verdict,
-        reasons=(*defects, *reasons, *_permutation(answers.expected, answers.predicted, bundle.class_names)),
+        reasons=(*defects, *reasons),
+        diagnosis=diagnosis,
         images_to_decide=None if defects else needed,
         notes=(*evaluation.notes, *worse_classes_sentence(per_class, class_statistics)),
     )
@@ -211,20 +218,3 @@ def _numeric(bundle: Bundle, session: Session, answers: Answers) -> Numeric:
         return Numeric()
     inputs, outputs = read_golden(bundle.file("golden"))
     return numeric_error(raw_logits(session, inputs), outputs, _GOLDEN_TOLERANCES.get(session.precision))
-
-
-def _permutation(expected: Classes, predicted: Classes, names: tuple[str, ...]) -> list[str]:
-    """Notice a candidate that is right up to the order of its classes."""
-    counts = np.zeros((len(names), len(names)), dtype=np.int64)
-    known = predicted != NOT_FINITE
-    np.add.at(counts, (expected[known], predicted[known]), 1)
-    seen = np.flatnonzero(counts.sum(axis=1))
-    answer = counts[seen].argmax(axis=1) if len(seen) else seen
-    swapped = seen != answer
-    matched = counts[seen, answer].sum() / max(1, len(expected))
-    if not swapped.any() or len(set(answer.tolist())) < len(answer) or matched < 0.7:
-        return []
-    pairs = ", ".join(
-        f"{names[b]!r} for {names[a]!r}" for a, b in zip(seen[swapped], answer[swapped], strict=True)
-    )
-    return [f"The classes look interchanged: the model answers {pairs}. Check the order of the class names."]

@@ -1,8 +1,10 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgedistill_deploy._onnx_content import read_metadata, read_weights
@@ -32,7 +34,7 @@ def test_the_metadata_is_what_onnx_wrote(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(), (3,), (2, 0, 3), (300, 2)])
 def test_raw_weights_are_what_onnx_reads(tmp_path: Path, dtype: type, shape: tuple[int, ...]) -> None:
-    values = np.random.default_rng(0).integers(0, 100, shape).astype(dtype)
+    values: NDArray[Any] = np.random.default_rng(0).integers(0, 100, shape).astype(dtype)
     path = saved(tmp_path / "m.onnx", [numpy_helper.from_array(values, "layer.weight")])
     [(name, read)] = read_weights(path)
     assert name == "layer.weight"
@@ -47,10 +49,27 @@ def test_weights_in_fields_of_their_type_are_read_too(tmp_path: Path, kind: int,
     np.testing.assert_array_equal(read, np.array([[1.5, -2.0], [3.25, 1e9]], dtype))
 
 
-def test_kinds_that_numpy_lacks_or_that_are_spelt_out_are_passed_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "dtype", "values"),
+    [
+        (TensorProto.INT8, np.int8, [-128, -1, 127]),
+        (TensorProto.UINT8, np.uint8, [0, 200, 255]),
+        (TensorProto.INT32, np.int32, [-(2**31), 5, 2**31 - 1]),
+    ],
+)
+def test_whole_numbers_that_are_spelt_out_are_read(
+    tmp_path: Path, kind: int, dtype: type, values: list[int]
+) -> None:
+    tensor = helper.make_tensor("zero_point", kind, [3], values)
+    assert tensor.int32_data
+    [(_, read)] = read_weights(saved(tmp_path / "m.onnx", [tensor]))
+    assert read.dtype == dtype
+    assert read.tolist() == values
+
+
+def test_kinds_that_numpy_lacks_are_passed_over(tmp_path: Path) -> None:
     tensors = [
         helper.make_tensor("bfloat", TensorProto.BFLOAT16, [2], [1.0, 2.0]),
-        helper.make_tensor("spelt", TensorProto.INT8, [2], [1, 2]),
         numpy_helper.from_array(np.ones(1, np.float32), "kept"),
     ]
     assert [name for name, _ in read_weights(saved(tmp_path / "m.onnx", tensors))] == ["kept"]

@@ -310,12 +310,16 @@ def test_interchanged_classes_are_noticed(tmp_path: Path) -> None:
     answers = classes(200)
     report = check(tmp_path, answers, answers, answers, defect="classes_interchanged", precision="int8")
     assert report.verdict == "fail"
-    assert "answers 'green' for 'red', 'red' for 'green'" in report.reasons[-1]
+    [found] = report.diagnosis
+    assert found.name == "permuted_classes"
+    assert "'red' and 'green' are interchanged" in found.detail
+    assert found.evidence["answered"] == {"red": "green", "green": "red"}
 
 
 def test_a_weak_candidate_is_not_taken_for_interchanged_classes(tmp_path: Path) -> None:
     report = check(tmp_path, classes(200, seed=1), classes(200), classes(200))
-    assert not any("interchanged" in reason for reason in report.reasons)
+    assert report.verdict == "fail"
+    assert report.diagnosis == ()
 
 
 def test_a_model_of_another_subtask_is_refused(tmp_path: Path) -> None:

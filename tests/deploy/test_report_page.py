@@ -116,7 +116,8 @@ def test_latency_parity_ledger_and_subspaces_show_their_records(bundle: Bundle, 
     assert fp32[:5] == ["expert fp32", f"{p50} clean {p50}", p90, f"{p99} clean {clean}", mean]
     assert fp32[-3:] == ["1", "1", "3,000"]
     assert page.rows("parity")[1] == [
-        "teacher fp32", "3.2e−06", "0.999998", "row-permutation batch-size identical-rows determinism",
+        "teacher fp32", "3.2e−06", "0.999998",
+        "row-permutation batch-size identical-rows determinism golden images",
     ]  # fmt: skip
     assert page.rows("precision")[1:] == [
         ["fp32", "256", "95.7 %", "100.0 %", "exact", "–"],
@@ -256,6 +257,7 @@ def _hostile_bundle(folder: Path) -> Bundle:
             "reasons": [HOSTILE],
             "notes": [HOSTILE],
             "metamorphic": relation,
+            "diagnosis": [{"name": HOSTILE, "detail": HOSTILE}],
         },
     ).rename(bundle.path / "parity" / "h.json")
     latency = latency_record(bundle, "fp32")

@@ -50,6 +50,22 @@ def test_a_full_bundle_is_read_without_a_problem(tmp_path: Path) -> None:
     assert [each.layer for each in records.subspaces] == ["layer1", "layer2", "layer3", "layer4"]
 
 
+def test_checks_stand_beside_the_relations_and_the_diagnosis_is_named(bundle: Bundle) -> None:
+    check = {"name": "golden_images", "passed": False, "detail": "Other pixels."}
+    found = {"name": "swapped_channels", "detail": "Red and blue are swapped.", "evidence": {"accuracy": 0.4}}
+    add_record(bundle, parity_record(bundle, "fp32", checks=[check], diagnosis=[found]))
+    [record] = read_records(bundle).parity
+    assert [relation.name for relation in record.relations if not relation.passed] == ["golden_images"]
+    assert record.diagnosis == ("swapped_channels: Red and blue are swapped.",)
+
+
+def test_a_record_of_before_there_were_checks_is_read(bundle: Bundle) -> None:
+    record = parity_record(bundle, "fp32")
+    add_record(bundle, {name: value for name, value in record.items() if name not in ("checks", "diagnosis")})
+    [read] = read_records(bundle).parity
+    assert (len(read.relations), read.diagnosis) == (4, ())
+
+
 def test_an_empty_bundle_has_no_records_and_no_problems(bundle: Bundle) -> None:
     records = read_records(bundle)
     assert records == Records()

@@ -79,12 +79,25 @@ def parity_record(
         "agreement": 1 - (lost + gained) / count,
         "agreement_interval": wilson_interval(count - lost - gained, count, 0.95),
         "mean_kl": 0.021,
+        "confidence_calibration": {
+            "teacher": 0.012,
+            "candidate": 0.019,
+            "bins": 15,
+            "binning": "equal-width",
+        },
+        "class_statistics": {
+            "tested_count": len(bundle.class_names),
+            "correction": "holm",
+            "interval_correction": "bonferroni",
+            "interval_confidence": 1 - 0.05 / len(bundle.class_names),
+        },
         "per_class": _classes(bundle.class_names, count, lost, gained),
         "numeric": {"max_abs_error": 3.2e-6, "cosine": 0.999998, "tolerance": 0.1, "image_count": 16},
         "metamorphic": [
-            {"name": name, "passed": True, "detail": "8 images."}
+            {"name": name, "passed": True, "detail": "8 images.", "inputs": []}
             for name in ("row-permutation", "batch-size", "identical-rows", "determinism")
         ],
+        "checks": [{"name": "golden_images", "passed": True, "detail": "6 files."}],
         "limits": {"max_drop": 0.02, "confidence": 0.95},
         "verdict": "pass",
         "reasons": [
@@ -92,6 +105,8 @@ def parity_record(
         ],
         "images_to_decide": None,
         "notes": [],
+        "diagnosis": [],
+        "preprocess_drift": None,
     }
     return {**record, **changes}
 
@@ -110,6 +125,12 @@ def _classes(names: Sequence[str], count: int, lost: int, gained: int) -> list[d
             "teacher": 0.9,
             "candidate": 0.9 - (int(minus) - int(plus)) / support,
             "drop": (int(minus) - int(plus)) / support,
+            "interval": drop_interval(int(minus), int(plus), support, 1 - 0.05 / len(names)),
+            "lost_count": int(minus),
+            "gained_count": int(plus),
+            "mcnemar_p": mcnemar_p(int(minus), int(plus)),
+            "adjusted_p": 1.0,
+            "significantly_worse": False,
         }
         for name, minus, plus in zip(names, *changes, strict=True)
     ]

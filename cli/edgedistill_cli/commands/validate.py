@@ -15,6 +15,14 @@ OwnData = Annotated[
     ),
 ]
 
+PreprocessDrift = Annotated[
+    bool,
+    typer.Option(
+        "--preprocess-drift",
+        help="Measure what other decoders, filters and channel orders would cost on the --data images.",
+    ),
+]
+
 
 def validate(
     bundle: options.BundlePath,
@@ -24,6 +32,7 @@ def validate(
     max_drop: options.MaxDrop = None,
     confidence: options.Confidence = None,
     threads: options.Threads = None,
+    preprocess_drift: PreprocessDrift = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -50,6 +59,7 @@ def validate(
         images=open_own_images(data, opened) if data is not None else None,
         runtime=runtime,
         threads=threads,
+        preprocess_drift=preprocess_drift,
     )
     records = [report.to_json() for report in reports]
     # The teacher's own file is the baseline: it is judged only when it alone is asked for.

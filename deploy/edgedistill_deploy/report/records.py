@@ -46,7 +46,7 @@ class ClassRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relation:
-    """One metamorphic relation of a parity record."""
+    """One metamorphic relation, or one check, of a parity record."""
 
     name: str
     passed: bool
@@ -78,6 +78,7 @@ class ParityRecord:
     max_drop: float
     verdict: str
     reasons: tuple[str, ...]
+    diagnosis: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -267,10 +268,17 @@ def _parity(text: str) -> ParityRecord:
         classes=tuple(_class_row(as_mapping(row)) for row in as_list(record["per_class"])),
         max_abs_error=maybe(numeric.get("max_abs_error")),
         cosine=maybe(numeric.get("cosine")),
-        relations=tuple(_relation(as_mapping(row)) for row in as_list(record["metamorphic"])),
+        relations=tuple(
+            _relation(as_mapping(row))
+            for row in (*as_list(record["metamorphic"]), *as_list(record.get("checks") or []))
+        ),
         max_drop=as_share(as_mapping(record["limits"])["max_drop"]),
         verdict=as_text(record["verdict"]),
         reasons=as_texts(record.get("reasons")),
+        diagnosis=tuple(
+            f"{as_text(row['name'])}: {as_text(row['detail'])}"
+            for row in map(as_mapping, as_list(record.get("diagnosis") or []))
+        ),
         notes=as_texts(record.get("notes")),
     )
 

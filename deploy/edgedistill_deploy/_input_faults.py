@@ -1,0 +1,215 @@
+"""Pixels that reach the network in another range than it was trained on.
+
+Normalisation is inside the graph, so the surest look is at what the first layer reads for a black and for a white pixel. What it
+should read is in the file's metadata, or else in the teacher's file, which was exported with the same normalisation. Where
+neither is there, images are fed that undo the suspected fault, as far as eight bits can: a second normalisation can be undone
+that way, coarsely; a missing one only for the pixels whose normalised value lies between 0 and 1; a missing or repeated
+division by 255 not at all, which then shows as constant answers.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill_deploy._onnx_content import read_metadata
+from edgedistill_deploy._onnx_graph import read_graph
+from edgedistill_deploy._patient import Diagnosis, Images, Patient, percentages, read_values, repair_by
+from edgedistill_deploy.bundle import model_role
+from edgedistill_deploy.errors import EdgeDistillError
+
+Change = Callable[[Images], Images]
+Values = NDArray[np.float64]
+
+PIXEL_RANGE = (
+    "edgedistill.pixel_range"  # metadata of a model: what the first layer should read for black and for white
+)
+_QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
+_FIRST_LAYERS = ("Conv", "Gemm", "MatMul", "ConvInteger", "MatMulInteger")
+_IMAGES = 16
+_LARGEST_TEACHER = 512 << 20  # bytes; a larger one takes a device longer to load than the diagnosis is worth
+_STRAIGHT = (
+    0.99  # share of the variance that a straight line explains when pixels are only scaled and shifted
+)
+_RANGE_TOLERANCE = 0.05  # of the teacher's range from black to white; INT8 rounds to less than 0.01
+_LEAST_RECOVERED = 0.5
+
+# Means and standard deviations in use, for pixels from 0 to 1: those of ImageNet, of CIFAR-10, and the plain half.
+_CUSTOMARY: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "CIFAR-10": ((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)),
+    "0.5": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+_SENTENCES = {
+    "double_normalisation": "The pixels are normalised twice",
+    "missing_normalisation": "Mean and standard deviation are missing",
+    "pixels_not_scaled": "The pixels are not divided by 255",
+    "pixels_scaled_twice": "The pixels are divided by 255 twice",
+    "inverted_pixels": "Black and white are inverted",
+    "wrong_normalisation": "The first layer reads the pixels in another range",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PixelRange:
+    """What the first layer reads for a black and for a white pixel, by channel (3,)."""
+
+    black: Values
+    white: Values
+
+    def is_near(self, other: "PixelRange") -> bool:
+        """Say whether both ends are those of another range, but for a few percent of that."""
+        allowed = _RANGE_TOLERANCE * np.abs(other.white - other.black)
+        return bool(
+            (np.abs(self.black - other.black) <= allowed).all()
+            and (np.abs(self.white - other.white) <= allowed).all()
+        )
+
+    def to_json(self) -> dict[str, list[float]]:
+        """Return both ends as JSON values."""
+        return {"black": self.black.tolist(), "white": self.white.tolist()}
+
+
+def find_normalisation_fault(patient: Patient) -> Iterator[Diagnosis]:
+    """Yield what is wrong with the range of the pixels as the first layer reads them; nothing where that cannot be seen."""
+    images = patient.evaluation.images(patient.evaluation.spread(_IMAGES))
+    given = read_pixel_range(patient.session.model_path, images)
+    wanted = _wanted_range(patient, images)
+    if given is None or wanted is None or given.is_near(wanted):
+        return
+    name = _name_of(given, wanted)
+    detail = (
+        f"{_SENTENCES[name]}. For a black pixel the first layer reads {_numbers(given.black)} and for a white one "
+        f"{_numbers(given.white)}, where {_numbers(wanted.black)} and {_numbers(wanted.white)} were trained on; export the model again."
+    )
+    evidence = {"first_layer": given.to_json(), "trained_on": wanted.to_json()}
+    yield Diagnosis(name=name, detail=detail, evidence=evidence)
+
+
+def find_undoable_normalisation_fault(patient: Patient) -> Iterator[Diagnosis]:
+    """Yield the fault of normalisation that, undone in the images, brings back most; for models whose graph tells nothing."""
+    repairs = {key: repair_by(patient, change) for key, change in _changes().items()}
+    (name, usual), best = max(repairs.items(), key=lambda item: item[1].recovered)
+    if best.convinces(patient.confidence, _LEAST_RECOVERED):
+        with_usual = f" (with the figures of {usual})" if usual else ""
+        detail = (
+            f"{_SENTENCES[name]}{with_usual}, it seems. With images that undo this, as far as eight bits can, "
+            f"{percentages(best)}; export the model again."
+        )
+        yield Diagnosis(name=name, detail=detail, evidence={**best.evidence, "figures": usual})
+
+
+def read_pixel_range(path: Path, images: Images) -> PixelRange | None:
+    """Return what the first layer of a model file reads; None where it reads something else than scaled pixels."""
+    try:
+        value = _first_layer_input(path)
+        return None if value is None else _fitted(images, read_values(path, [value], images)[value])
+    except EdgeDistillError:
+        return None
+
+
+def _wanted_range(patient: Patient, images: Images) -> PixelRange | None:
+    text = read_metadata(patient.session.model_path).get(PIXEL_RANGE)
+    if text is not None:
+        return _range_from(text)
+    role = model_role("teacher")
+    entry = patient.bundle.manifest["files"].get(role)
+    if (
+        entry is None
+        or entry["bytes"] > _LARGEST_TEACHER
+        or not (patient.bundle.path / entry["path"]).exists()
+    ):
+        return None
+    return read_pixel_range(patient.bundle.file(role), images)
+
+
+def _range_from(text: str) -> PixelRange | None:
+    """Read {"black": [r, g, b], "white": [r, g, b]}; None for anything else, since a device must not trip over it."""
+    try:
+        record = json.loads(text)
+        black, white = (np.array(record[end], dtype=np.float64) for end in ("black", "white"))
+    except (ValueError, TypeError, KeyError):
+        return None
+    sound = black.shape == white.shape == (3,) and bool(np.isfinite([black, white]).all())
+    return PixelRange(black=black, white=white) if sound else None
+
+
+def _first_layer_input(path: Path) -> str | None:
+    """Return the value that the first convolution or product reads of what was made from the image, before any quantisation."""
+    graph = read_graph(path)
+    from_image = set(graph.inputs)
+    for node in graph.nodes:
+        if node.operator in _FIRST_LAYERS and node.inputs[0] in from_image:
+            value = node.inputs[0]
+            while value in graph.makers and graph.makers[value].operator in _QUANTISERS:
+                value = graph.makers[value].inputs[0]
+            return value
+        if from_image.intersection(node.inputs):
+            from_image.update(node.outputs)
+    return None
+
+
+def _fitted(images: Images, values: NDArray[np.float32]) -> PixelRange | None:
+    """Fit a straight line through pixel and value for each channel; None where it does not lie on one."""
+    if values.shape == (len(images), 3, *images.shape[1:3]):
+        values = values.transpose(0, 2, 3, 1)
+    if values.shape != images.shape or not np.isfinite(values).all():
+        return None
+    black, white = [], []
+    for channel in range(3):
+        pixels, read = images[..., channel].astype(np.float64).ravel(), values[..., channel].ravel()
+        if pixels.std() == 0 or read.std() == 0 or np.corrcoef(pixels, read)[0, 1] ** 2 < _STRAIGHT:
+            return None
+        slope, at_zero = np.polyfit(pixels, read, 1)
+        black.append(at_zero)
+        white.append(at_zero + 255 * slope)
+    return PixelRange(black=np.array(black), white=np.array(white))
+
+
+def _name_of(given: PixelRange, wanted: PixelRange) -> str:
+    for name, faulty in _faulty_ranges(wanted).items():
+        if given.is_near(faulty):
+            return name
+    return "wrong_normalisation"
+
+
+def _faulty_ranges(sound: PixelRange) -> Mapping[str, PixelRange]:
+    """What each known fault makes of the sound range, in which (x - mean) / std is -mean / std at black, (1 - mean) / std at white."""
+    std = 1 / (sound.white - sound.black)
+    mean = -sound.black * std
+
+    def normalised(black: Values, white: Values) -> PixelRange:
+        return PixelRange(black=(black - mean) / std, white=(white - mean) / std)
+
+    zero, one = np.zeros(3), np.ones(3)
+    return {
+        "double_normalisation": normalised(sound.black, sound.white),
+        "missing_normalisation": PixelRange(black=zero, white=one),
+        "pixels_not_scaled": normalised(zero, 255 * one),
+        "pixels_scaled_twice": normalised(zero, one / 255),
+        "inverted_pixels": PixelRange(black=sound.white, white=sound.black),
+    }
+
+
+def _changes() -> dict[tuple[str, str], Change]:
+    """Each fault that images can undo, with the figures it was done with, and the change that undoes it."""
+    changes: dict[tuple[str, str], Change] = {("inverted_pixels", ""): lambda images: 255 - images}
+    for usual, (mean, std) in _CUSTOMARY.items():
+        centre, spread = 255 * np.asarray(mean), np.asarray(std)
+        changes["double_normalisation", usual] = _affine(spread, centre)
+        changes["missing_normalisation", usual] = _affine(1 / spread, -centre / spread)
+    return changes
+
+
+def _affine(factor: Values, shift: Values) -> Change:
+    return lambda images: np.clip(np.rint(images * factor + shift), 0, 255).astype(np.uint8)
+
+
+def _numbers(values: Values) -> str:
+    spread = float(np.ptp(values))
+    same = spread <= 1e-3 * max(1.0, float(np.abs(values).max()))
+    written = [f"{round(float(value), 4):.3g}" for value in values]
+    return written[0] if same else f"({', '.join(written)})"

@@ -1,0 +1,125 @@
+"""Faults of the model or of what feeds it, looked for when it failed."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill_deploy._input_faults import (
+    find_normalisation_fault,
+    find_undoable_normalisation_fault,
+)
+from edgedistill_deploy._onnx_content import read_weights
+from edgedistill_deploy._patient import Detector, Diagnosis, Patient, Repair, percentages, repair_by
+from edgedistill_deploy._quantisation_faults import find_quantisation_fault
+from edgedistill_deploy._relabelling import find_relabelling
+
+_CONSTANT = 0.95  # of the images answered with one class
+_LEAST_RECOVERED = 0.6
+_OUTLIER = 100  # times the second largest weight of a tensor: trained weights stay below 10
+_FEW = 8  # weights
+
+
+def find_model_faults(patient: Patient) -> Iterator[Diagnosis]:
+    """Yield what is recognised by what it alone does; where nothing is, the first of the broader explanations that fits.
+
+    What is only recognised by the accuracy it brings back is not looked for where no accuracy was lost.
+    """
+    found = [diagnosis for detector in _SEEN for diagnosis in detector(patient)]
+    if patient.has_lost:
+        found += [diagnosis for detector in _SPECIFIC for diagnosis in detector(patient)]
+        for detector in _BROADER:
+            found = found or list(detector(patient))
+    yield from found
+
+
+def _permuted_classes(patient: Patient) -> Iterator[Diagnosis]:
+    """The teacher's answers are the truth here, so that wrong labels are not taken for a wrong model."""
+    answers, names = patient.answers, patient.bundle.class_names
+    found = find_relabelling(answers.expected, answers.predicted, len(names))
+    if found is None:
+        return
+    repair = Repair(
+        before=answers.predicted == answers.expected,
+        after=found.undo(answers.predicted) == answers.expected,
+        target=np.ones(len(answers), dtype=np.bool_),
+    )
+    if repair.convinces(patient.confidence, _LEAST_RECOVERED):
+        detail = (
+            f"The model answers in another order of the classes: {found.worded(names)}. With the order put right it agrees with "
+            f"the teacher on {repair.after.mean():.1%} of the images in place of {repair.before.mean():.1%}; check the order of "
+            "the class names."
+        )
+        moved = np.flatnonzero(found.answer_for != np.arange(len(names)))
+        evidence = {
+            "agreement": float(repair.before.mean()),
+            "agreement_repaired": float(repair.after.mean()),
+            "answered": {names[place]: names[found.answer_for[place]] for place in moved},
+        }
+        yield Diagnosis(name="permuted_classes", detail=detail, evidence=evidence)
+
+
+def _swapped_channels(patient: Patient) -> Iterator[Diagnosis]:
+    repair = repair_by(patient, lambda images: np.ascontiguousarray(images[..., ::-1]))
+    if repair.convinces(patient.confidence, _LEAST_RECOVERED):
+        detail = (
+            f"Red and blue are swapped: fed blue before red, {percentages(repair)}; the model expects BGR, or something before it "
+            "swaps the channels."
+        )
+        yield Diagnosis(name="swapped_channels", detail=detail, evidence=repair.evidence)
+
+
+def _constant_answers(patient: Patient) -> Iterator[Diagnosis]:
+    answers, names = patient.answers, patient.bundle.class_names
+    counts = np.bincount(answers.predicted[answers.predicted >= 0], minlength=len(names))
+    most = int(counts.argmax())
+    share = counts[most] / len(answers)
+    wanted = float(np.mean(answers.expected == most))
+    if share >= _CONSTANT and wanted < share / 2:
+        detail = (
+            f"The model answers {names[most]!r} for {share:.1%} of the images, the teacher for {wanted:.1%}: the image hardly "
+            "reaches the answer. Look for a damaged weight, or an input in another range than the model was trained on."
+        )
+        evidence = {"class": names[most], "share": float(share), "teacher_share": wanted}
+        yield Diagnosis(name="constant_answers", detail=detail, evidence=evidence)
+
+
+def _damaged_weights(patient: Patient) -> Iterator[Diagnosis]:
+    for name, values in read_weights(patient.session.model_path):
+        if values.dtype.kind != "f" or values.size < _FEW:
+            continue
+        problem = _damage(values)
+        if problem:
+            detail = f"The weight {name} of {patient.session.model_path.name} is damaged: {problem}. Export the model again."
+            yield Diagnosis(
+                name="damaged_weight", detail=detail, evidence={"weight": name, "problem": problem}
+            )
+
+
+def _damage(values: NDArray[np.floating]) -> str:
+    """Say what no training leaves behind in a weight; empty for a sound one."""
+    broken = int(np.sum(~np.isfinite(values)))
+    if broken:
+        return f"{broken} of its {values.size} values {'is' if broken == 1 else 'are'} not finite"
+    if values.ndim < 2:  # biases may be all zero but for one
+        return ""
+    sizes = np.abs(values, dtype=np.float64).ravel()
+    second, largest = np.partition(sizes, -2)[-2:]
+    if largest == 0:
+        return f"all its {values.size} values are zero"
+    if largest > _OUTLIER * second:
+        return (
+            f"one value, {values.ravel()[sizes.argmax()]:.3g}, is {largest / second:.3g} times the next largest"
+            if second
+            else (f"all but one of its {values.size} values are zero")
+        )
+    return ""
+
+
+_SEEN: tuple[Detector, ...] = (find_normalisation_fault, _damaged_weights)
+_SPECIFIC: tuple[Detector, ...] = (_permuted_classes, _swapped_channels)
+_BROADER: tuple[Detector, ...] = (
+    find_quantisation_fault,
+    find_undoable_normalisation_fault,
+    _constant_answers,
+)

@@ -1,0 +1,109 @@
+"""A loss that came with quantisation: the float model in the same bundle is good on the same images."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill_deploy._figures import predicted_classes
+from edgedistill_deploy._onnx_content import read_weights
+from edgedistill_deploy._onnx_graph import Node, read_graph
+from edgedistill_deploy._patient import (
+    SAMPLE,
+    Diagnosis,
+    Images,
+    Patient,
+    Repair,
+    percentages,
+    read_values,
+)
+from edgedistill_deploy.bundle import model_role
+from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.metamorphic import raw_logits
+from edgedistill_deploy.session import Session, open_session
+
+_LEAST_RECOVERED = 0.6
+_IMAGES = 16
+# Share of the values of one activation outside its range. Calibration on the right images leaves less than a thousandth.
+_CUT_OFF = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutOff:
+    """The share of an activation's values that its INT8 range, from `low` to `high`, does not hold."""
+
+    value: str
+    share: float
+    low: float
+    high: float
+
+
+def find_quantisation_fault(patient: Patient) -> Iterator[Diagnosis]:
+    """Yield whether INT8 lost what fp32 has, and whether its ranges fit the images."""
+    if not patient.session.precision.startswith("int8") or not patient.bundle.has(model_role("fp32")):
+        return
+    session = patient.session
+    try:
+        with open_session(
+            patient.bundle, runtime=session.runtime, provider=session.provider, threads=session.threads
+        ) as exact:
+            repair = _repair_by_fp32(patient, exact)
+        if repair.convinces(patient.confidence, _LEAST_RECOVERED):
+            images = patient.evaluation.images(patient.evaluation.spread(_IMAGES))
+            yield _named(repair, measure_cut_off(session.model_path, images))
+    except EdgeDistillError:
+        return  # where the fp32 model or the inner values cannot be had, there is nothing to compare with
+
+
+def measure_cut_off(path: Path, images: Images) -> tuple[CutOff, ...]:
+    """Return for each quantised activation how much of it its range cuts off, the worst first.
+
+    Where a range begins at 0, what lies below is cut off on purpose: the quantiser stands for the rectifier too.
+    """
+    weights = dict(read_weights(path))
+    quantisers = [node for node in read_graph(path).nodes if node.operator == "QuantizeLinear"]
+    known = [node for node in quantisers if {*node.inputs[1:]} <= set(weights) and len(node.inputs) == 3]
+    values = read_values(path, sorted({node.inputs[0] for node in known}), images)
+    found = [_cut_off(node, weights, values[node.inputs[0]]) for node in known]
+    return tuple(sorted(found, key=lambda each: each.share, reverse=True))
+
+
+def _cut_off(node: Node, weights: Mapping[str, NDArray[Any]], values: NDArray[np.floating]) -> CutOff:
+    scale, zero_point = (weights[name] for name in node.inputs[1:])
+    limits = np.iinfo(zero_point.dtype)
+    step = float(scale.max())
+    low = float((limits.min - int(zero_point.max())) * step)
+    high = float((limits.max - int(zero_point.min())) * step)
+    above, below = values > high + step, (values < low - step) & (low < 0)
+    return CutOff(value=node.inputs[0], share=float(np.mean(above | below)), low=low, high=high)
+
+
+def _repair_by_fp32(patient: Patient, exact: Session) -> Repair:
+    rows = patient.evaluation.spread(SAMPLE)
+    truth = patient.truth[rows]
+    batches = patient.evaluation.prepared(rows, 64)
+    return Repair(
+        before=patient.answers.predicted[rows] == truth,
+        after=np.concatenate([predicted_classes(raw_logits(exact, batch)) for batch in batches]) == truth,
+        target=patient.answers.expected[rows] == truth,
+    )
+
+
+def _named(repair: Repair, cut_off: tuple[CutOff, ...]) -> Diagnosis:
+    start = f"The loss came with quantisation: with the fp32 model of this bundle {percentages(repair)}."
+    worst = [each for each in cut_off if each.share >= _CUT_OFF]
+    if not worst:
+        detail = f"{start} The ranges hold the values; calibrate by another method, or leave the worst layers in float."
+        return Diagnosis(name="quantisation_loss", detail=detail, evidence=repair.evidence)
+    detail = (
+        f"{start} {len(worst)} of {len(cut_off)} ranges do not fit these images, worst at {worst[0].value}: {worst[0].share:.1%} of "
+        f"its values lie outside {worst[0].low:.3g} to {worst[0].high:.3g}. It was calibrated on images unlike these; calibrate "
+        "again on training images."
+    )
+    shares = {each.value: each.share for each in worst[:10]}
+    return Diagnosis(
+        name="calibrated_on_other_images", detail=detail, evidence={**repair.evidence, "cut_off": shares}
+    )

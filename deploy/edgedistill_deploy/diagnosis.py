@@ -1,0 +1,19 @@
+"""What a bad result looks like it comes from: each known fault has a detector that recognises it by what it alone does.
+
+A verdict says that a model is unfit; a diagnosis says by name what would make it fit, and on what evidence. Detectors are
+quiet where they are not sure: no diagnosis means that none of the known faults was recognised, not that there is none.
+"""
+
+from edgedistill_deploy._image_faults import SWAPPED_LABELS, find_image_faults
+from edgedistill_deploy._model_faults import find_model_faults
+from edgedistill_deploy._patient import Diagnosis, Patient
+
+__all__ = ["SWAPPED_LABELS", "Diagnosis", "Patient", "diagnose"]
+
+
+def diagnose(patient: Patient, *, failed: bool) -> tuple[Diagnosis, ...]:
+    """Return what is recognised: of the images and labels always, of the model when it failed."""
+    found = list(find_image_faults(patient))
+    if failed:
+        found += find_model_faults(patient)
+    return tuple(found)

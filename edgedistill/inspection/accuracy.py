@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from edgedistill.evidence import restrict_logits
-from edgedistill.inspection.projecting import project, run_midway
+from edgedistill.inspection.projecting import project, projecting, run_midway
 from edgedistill.inspection.records import ProjectedAccuracy
 from edgedistill.subspace import Subspace
 from edgedistill_deploy.paired import drop_interval, wilson_interval
@@ -109,6 +109,17 @@ class Examination:
                     done += len(labels)
                     progress(done)
         return totals
+
+    def together(self, method: str, ranks: Mapping[str, int]) -> Tally:
+        """Return the tally with several layers projected at once: {layer: K}."""
+        total = Tally()
+        subspaces = {layer: (self.subspaces[layer, method], k) for layer, k in ranks.items()}
+        for images, labels in self.batches():
+            unprojected = self._answers(self.model(images))
+            with projecting(self.model, subspaces):
+                predicted = self._answers(self.model(images))
+            total += tally(predicted, unprojected, labels)
+        return total
 
     def _answers(self, logits: Tensor) -> Tensor:
         return restrict_logits(logits, self.class_indices).argmax(dim=1)

@@ -30,7 +30,7 @@ from edgedistill.subtask import Subtask
 from edgedistill.teacher import Teacher
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images import ImageSet
-from edgedistill_deploy.paired import wilson_interval
+from edgedistill_deploy.paired import drop_interval, wilson_interval
 
 Progress = Callable[[int, int, str], None]
 Tallies = dict[tuple[str, str], dict[int, Tally]]
@@ -78,12 +78,15 @@ def inspect_subspaces(
         training = sample_images(images.train, config.training_images, config.seed)
         validation = sample_images(images.validation, config.images, config.seed)
         moments = work.moments(training, layers)
-        own, tallies = work.tallies(validation, moments)
-    found = tuple(
-        _layer_inspection(layer, shapes[layer], moments[layer], own, tallies, config) for layer in shapes
-    )
-    widths = {each.layer: each.suggested_width[config.methods[0]] for each in found}
-    given = student_factor(student, built, pairs, widths, len(subtask), size) if built is not None else None
+        examination = work.examination(validation, moments)
+        own = examination.unprojected()
+        tallies = work.tallies(examination, own)
+        found = tuple(
+            _layer_inspection(layer, shapes[layer], moments[layer], own, tallies, config) for layer in shapes
+        )
+        widths = {each.layer: each.suggested_width[config.methods[0]] for each in found}
+        given = student_factor(student, built, pairs, widths, len(subtask), size) if built else None
+        suggestion = _suggestion(config.methods[0], widths, examination, given)
     return Inspection(
         teacher=teacher.name,
         subtask=subtask.name,
@@ -95,7 +98,7 @@ def inspect_subspaces(
         teacher_interval=wilson_interval(own.right, own.size),
         target=config.target,
         layers=found,
-        suggestion=_suggestion(config.methods[0], tuple(widths.values()), given),
+        suggestion=suggestion,
     )
 
 
@@ -163,30 +166,33 @@ class _Work:
             progress=count,
         )
 
-    def tallies(self, images: ImageSet, moments: Mapping[str, Moments]) -> tuple[Tally, Tallies]:
-        """Measure the teacher itself, then every layer and method at the ranks asked for, or at those that decide."""
-        config = self.config
+    def examination(self, images: ImageSet, moments: Mapping[str, Moments]) -> Examination:
+        """Prepare to measure on validation images."""
         loaded = list(self._loaded(images))  # small integers, and read once instead of once a round
-        subspaces = {
-            (layer, method): subspace_from(each, len(each.mean), layer=layer, method=method, seed=config.seed)
-            for layer, each in moments.items()
-            for method in config.methods
-        }
-        examination = Examination(
+        return Examination(
             model=self.teacher.model,
             class_indices=self.subtask.class_indices,
             batches=lambda: self._batches(loaded),
-            subspaces=subspaces,
+            subspaces={
+                (layer, method): subspace_from(
+                    each, len(each.mean), layer=layer, method=method, seed=self.config.seed
+                )
+                for layer, each in moments.items()
+                for method in self.config.methods
+            },
         )
-        own = examination.unprojected()
+
+    def tallies(self, examination: Examination, own: Tally) -> Tallies:
+        """Measure every layer and method at the ranks asked for, or at those that decide the suggested widths."""
+        ks, subspaces = self.config.ks, examination.subspaces
         tallies: Tallies = {key: {} for key in subspaces}
-        due = {key: _ranks(config.ks, len(subspace.mean)) for key, subspace in subspaces.items()}
+        due = {key: _ranks(ks, len(subspace.mean)) for key, subspace in subspaces.items()}
         while due:
-            count = self.steps.count(len(images) * sum(map(len, due.values())), "accuracy at K")
+            count = self.steps.count(own.size * sum(map(len, due.values())), "accuracy at K")
             for key, each in examination.projected(due, count).items():
                 tallies[key] |= each
-            due = {} if config.ks else _undecided(tallies, own, config.target)
-        return own, tallies
+            due = {} if ks else _undecided(tallies, own, self.config.target)
+        return tallies
 
     def _loaded(self, images: ImageSet) -> Iterator[Batch]:
         loader = open_loader(
@@ -260,5 +266,18 @@ def _spectrum(moments: Moments, layer: str, method: str) -> tuple[float, ...]:
     return tuple(eigenvalues.tolist())
 
 
-def _suggestion(method: str, widths: tuple[int | None, ...], given: StudentFactor | None) -> Suggestion:
-    return Suggestion(method=method, widths=widths, student=plain_student(widths), given=given)
+def _suggestion(
+    method: str, widths: Mapping[str, int | None], examination: Examination, given: StudentFactor | None
+) -> Suggestion:
+    known = {layer: width for layer, width in widths.items() if width is not None}
+    together = examination.together(method, known) if len(known) == len(widths) else None
+    return Suggestion(
+        method=method,
+        widths=tuple(widths.values()),
+        student=plain_student(tuple(widths.values())),
+        together_accuracy=together.right / together.size if together else None,
+        together_drop_interval=drop_interval(together.lost, together.gained, together.size)
+        if together
+        else None,
+        given=given,
+    )

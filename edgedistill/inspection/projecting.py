@@ -3,7 +3,7 @@
 import contextlib
 import functools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -103,6 +103,30 @@ def run_midway(model: nn.Module, name: str, images: Tensor) -> Midway:
         resume(outputs[layer]), logits, rtol=LARGEST_DIFFERENCE, atol=LARGEST_DIFFERENCE * _size(logits)
     )
     return Midway(output=outputs[layer], logits=logits, resume=resume if same else restart)
+
+
+@contextlib.contextmanager
+def projecting(model: nn.Module, subspaces: Mapping[str, tuple[Subspace, int]]) -> Iterator[None]:
+    """Project several layers at once in every forward pass of the block: {layer: (all its directions, K)}."""
+    with contextlib.ExitStack() as hooks:
+        for name, (subspace, rank) in subspaces.items():
+            layer = resolve_layer(model, name)
+            hook = layer.register_forward_hook(_Projector(model, name, subspace, rank))
+            hooks.callback(hook.remove)
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class _Projector:
+    """A forward hook that projects a layer's output."""
+
+    model: nn.Module
+    name: str
+    subspace: Subspace
+    rank: int
+
+    def __call__(self, module: nn.Module, inputs: object, output: Output) -> Output:
+        return project(output, self.subspace, self.rank, self.model, self.name)
 
 
 def _size(logits: Tensor) -> float:

@@ -91,12 +91,17 @@ class Suggestion:
         widths: from the first layer to the last.
         student: ready for `--student`: a plain network with a stage for each layer; None when a width is missing or there is
             only one layer.
+        together_accuracy: the teacher's with all layers projected at once, each on so many directions as its width says; None
+            when a width is missing.
+        together_drop_interval: Tango's 95 % interval of what that loses.
         given: the same for the student that was named.
     """
 
     method: str
     widths: tuple[int | None, ...]
     student: str | None
+    together_accuracy: float | None
+    together_drop_interval: Interval | None
     given: StudentFactor | None
 
 

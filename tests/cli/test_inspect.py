@@ -20,10 +20,14 @@ def test_a_person_sees_accuracies_widths_and_a_student(tiny_digits: Path, tmp_pa
     )
     assert outcome.code == 0, outcome.stderr
     assert "of 24 validation images; subspaces from 32 training images" in outcome.stdout
-    assert "layer4: 256 channels, 2x2; teacher's accuracy in % on K directions" in outcome.stdout
+    assert "layer4: 256 channels, 2x2" in outcome.stdout
     assert "Widths that keep 99 % of the teacher's accuracy" in outcome.stdout
     record = json.loads((tmp_path / "out" / "inspection.json").read_text(encoding="utf-8"))
     assert f"suggested: --student {record['suggestion']['student']}" in outcome.stdout
+    assert (
+        f"all at once leave the teacher {100 * record['suggestion']['together_accuracy']:.1f} %"
+        in outcome.stdout
+    )
     assert (tmp_path / "out" / "inspection.svg").stat().st_size > 5000
     # More relevant directions do better than as many random ones.
     at = {

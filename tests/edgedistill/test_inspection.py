@@ -2,6 +2,7 @@ import importlib.util
 import json
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -493,10 +494,44 @@ def test_the_suggestion_follows_from_the_first_method(found: Inspection) -> None
         assert layer.suggested_width["prca"] == suggested_width(met)
 
 
+def test_all_layers_at_once_are_measured_too(
+    found: Inspection, teacher: Teacher, images: SubtaskImages
+) -> None:
+    assert isinstance(images.train, ArrayImages)
+    assert isinstance(images.validation, ArrayImages)
+    wide = inspected(teacher, images, target=0.01, methods=("pca",), ks=(2,))
+    assert wide.suggestion.widths == (4, 4)
+
+    training = images.train
+
+    def project_four(layer: str) -> Callable[[object, object, Tensor], Tensor]:
+        samples = positions_of(teacher, training, layer)
+        directions = np.linalg.eigh(np.cov(samples.T, bias=True))[1][:, -4:]
+        kept, mean = (
+            torch.from_numpy(directions @ directions.T).float(),
+            torch.from_numpy(samples.mean(0)).float(),
+        )
+        return lambda _, __, output: (
+            torch.einsum("de,nehw->ndhw", kept, output - mean[:, None, None]) + mean[:, None, None]
+        )
+
+    by_hand = {layer: project_four(layer) for layer in ("stages.0", "stages.1")}
+    hooks = [
+        teacher.model.get_submodule(layer).register_forward_hook(hook) for layer, hook in by_hand.items()
+    ]
+    right = (answers(teacher, images.validation) == images.validation.labels).mean()
+    for hook in hooks:
+        hook.remove()
+    assert wide.suggestion.together_accuracy == pytest.approx(right)
+    low, high = wide.suggestion.together_drop_interval or (0.0, 0.0)
+    assert low <= found.teacher_accuracy - right <= high
+
+
 def test_a_target_that_is_missed_suggests_nothing(teacher: Teacher, images: SubtaskImages) -> None:
     missed = inspected(teacher, images, ks=(1,), methods=("identity",), target=1.0)
     assert [each.suggested_width["identity"] for each in missed.layers] == [None, None]
     assert missed.suggestion.student is None
+    assert missed.suggestion.together_accuracy is None
 
 
 def test_a_plain_student_is_told_its_factor(teacher: Teacher, images: SubtaskImages) -> None:

@@ -175,6 +175,7 @@ def _show(found: "Inspection", console: Console) -> None:
         f" ({words.percent_interval(found.teacher_interval)} with 95 % confidence) of {found.validation_count}"
         f" validation images; subspaces from {found.training_count} training images"
     )
+    console.result("its accuracy in % when one layer keeps its K leading directions:")
     for layer in found.layers:
         _show_accuracies(layer, console)
     _show_widths(found, console)
@@ -187,7 +188,7 @@ def _show_accuracies(layer: "LayerInspection", console: Console) -> None:
     ks = sorted(set.intersection(*(set(points) for points in at.values())))
     height, width = layer.map_size
     console.table(
-        f"{layer.layer}: {layer.width} channels, {height}x{width}; teacher's accuracy in % on K directions",
+        f"{layer.layer}: {layer.width} channels, {height}x{width}",
         ["K", *map(str, ks)],
         [[method, *(f"{100 * points[k].accuracy:.1f}" for k in ks)] for method, points in at.items()],
     )
@@ -232,11 +233,18 @@ def _width(width: int | None) -> str:
 
 
 def _show_suggestion(found: "Inspection", console: Console) -> None:
+    from edgedistill_deploy.report import wording as words
+
     suggestion, given = found.suggestion, found.suggestion.given
     if suggestion.student is not None:
         console.result(f"suggested: --student {suggestion.student}")
         drops = [f"{layer.layer} {_drop(layer, suggestion.method)}" for layer in found.layers]
         console.result(f"  each layer alone then costs, in points with 95 % confidence: {', '.join(drops)}")
+        together = suggestion.together_accuracy, suggestion.together_drop_interval or (None, None)
+        console.result(
+            f"  all at once leave the teacher {words.percent(together[0])}, a drop of"
+            f" {words.points_interval(together[1])} points"
+        )
     else:
         missing = [layer.layer for layer in found.layers if layer.suggested_width[suggestion.method] is None]
         console.result(

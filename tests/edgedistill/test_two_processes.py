@@ -37,8 +37,8 @@ LAUNCH = [
     "--num_cpu_threads_per_process",
     "1",
 ]
-ROUNDING = 1e-3
-BATCH_STATISTICS = 0.1
+ROUNDING = 1e-4
+BATCH_STATISTICS = 0.05
 
 
 @pytest.fixture(scope="module")

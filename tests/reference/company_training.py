@@ -42,8 +42,8 @@ CASES: Mapping[str, tuple[bool, Mapping[str, Any]]] = {
     "group-norm": (False, {}),
     "group-norm-cached": (False, {"teacher_cache": "1", "ema": 0.5}),
     "group-norm-learned": (False, {"alignment": "learned", "student_normalisation": "standardize"}),
-    "batch-norm": (True, {}),
-    "batch-norm-cached": (True, {"teacher_cache": "1", "ema": 0.5}),
+    "batch-norm": (True, {"batch_size": 16}),
+    "batch-norm-cached": (True, {"batch_size": 16, "teacher_cache": "1", "ema": 0.5}),
 }
 
 

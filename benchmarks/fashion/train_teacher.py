@@ -32,7 +32,7 @@ from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.files import write_text
 from edgedistill_deploy.images import ImageSplits, open_images
 
-DEFAULTS = TrainConfig(epochs=20, lr=0.1, shift=2)
+DEFAULTS = TrainConfig(epochs=12, lr=0.1, shift=2)
 
 
 def mirrored(images: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:

@@ -35,13 +35,13 @@ class Crew(Protocol):
 
 
 @contextlib.contextmanager
-def open_crew(students: Path, *, jobs: int, threads: int) -> Iterator[Crew]:
+def open_crew(folder: Path, *, jobs: int, threads: int) -> Iterator[Crew]:
     """Open a crew of `jobs` processes with `threads` threads each; one process is this one."""
     if jobs == 1:
-        with _alone(students, threads) as crew:
+        with _alone(folder, threads) as crew:
             yield crew
     else:
-        processes = _Processes(students, jobs, threads)
+        processes = _Processes(folder, jobs, threads)
         try:
             yield processes
         finally:
@@ -67,11 +67,11 @@ class _Alone:
 
 
 @contextlib.contextmanager
-def _alone(students: Path, threads: int) -> Iterator[Crew]:
-    from edgedistill.comparison.workspace import Workspace, limited_threads
+def _alone(folder: Path, threads: int) -> Iterator[Crew]:
+    from edgedistill.comparison.workspace import open_workspace
 
-    with limited_threads(threads):
-        yield _Alone(Workspace(students))
+    with open_workspace(folder, threads) as workspace:
+        yield _Alone(workspace)
 
 
 @dataclass(slots=True)
@@ -79,14 +79,14 @@ class _Member:
     process: Any
     connection: Connection
     job: Job | None = None
-    ready: bool = False
 
 
 class _Processes:
-    def __init__(self, students: Path, jobs: int, threads: int) -> None:
+    def __init__(self, folder: Path, jobs: int, threads: int) -> None:
         # Forking a process that has used torch's threads can hang.
         self._context = multiprocessing.get_context("spawn")
-        self._arguments = (students, threads)
+        self._arguments = (folder, threads)
+        self._begun = False
         self._members = [self._start() for _ in range(jobs)]
 
     def free(self) -> int:
@@ -128,7 +128,7 @@ class _Processes:
             message = member.connection.recv()
         except (EOFError, OSError):
             return self._replace(member, job)
-        member.ready = True
+        self._begun = True
         if message is None:
             return None
         if isinstance(message, float):
@@ -142,7 +142,7 @@ class _Processes:
         """Start another process for one that died, as the system does to the largest when memory runs out."""
         member.process.join()
         code = member.process.exitcode
-        if not member.ready:
+        if not self._begun:
             raise EdgeDistillError(
                 f"A process that should do the runs ended with code {code} before it began; in a script, call run_comparison"
                 ' below `if __name__ == "__main__":`, or use jobs=1.'
@@ -157,7 +157,7 @@ class _Processes:
         }
 
 
-def _work(connection: Connection, students: Path, threads: int) -> None:
+def _work(connection: Connection, folder: Path, threads: int) -> None:
     """Be a member: do what comes until the other end is gone."""
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
@@ -165,10 +165,9 @@ def _work(connection: Connection, students: Path, threads: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # Read when the libraries are loaded, which is below.
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    from edgedistill.comparison.workspace import Workspace, limited_threads
+    from edgedistill.comparison.workspace import open_workspace
 
-    with limited_threads(threads):
-        workspace = Workspace(students)
+    with open_workspace(folder, threads) as workspace:
         connection.send(None)
         while True:
             try:

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgedistill_deploy.errors import DataError
 
+STUDENTS, CACHES = "students", "teacher-caches"
 Record = dict[str, Any]
 
 
@@ -52,7 +53,7 @@ class Results:
 
     def student_path(self, key: str) -> Path:
         """Return where the student of a training lies."""
-        return self.folder / "students" / f"{key}.safetensors"
+        return self.folder / STUDENTS / f"{key}.safetensors"
 
 
 def _ends_a_line(path: Path) -> bool:

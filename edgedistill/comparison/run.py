@@ -1,13 +1,14 @@
 """Running a comparison: job by job, in several processes, going on where an earlier run stopped."""
 
 import contextlib
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgedistill.comparison.plan import ComparisonPlan, Job, TaskFacts, read_facts
 from edgedistill.comparison.pool import Crew, open_crew
-from edgedistill.comparison.results import Record, Results
+from edgedistill.comparison.results import CACHES, Record, Results
 from edgedistill.comparison.schedule import Track, all_tracks, due_jobs, planned_work
 from edgedistill.locks import ProcessLock
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
@@ -91,7 +92,7 @@ def run_comparison(
         comparison = _with_results(plan, facts, folder)
         if due_jobs(comparison.tracks, comparison.results):
             report = _Reporter(comparison, progress or (lambda at: None))
-            with open_crew(folder / "students", jobs=jobs, threads=threads) as crew:
+            with open_crew(folder, jobs=jobs, threads=threads) as crew:
                 _work_through(comparison, crew, report)
     return comparison
 
@@ -106,8 +107,11 @@ def _alone_in(folder: Path) -> Iterator[None]:
             f"Another comparison is at work in {folder}; wait for it to end, or name another folder with --out."
         )
     try:
+        # Left by a run that was killed.
+        shutil.rmtree(folder / CACHES, ignore_errors=True)
         yield
     finally:
+        shutil.rmtree(folder / CACHES, ignore_errors=True)
         lock.release()
 
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgedistill.comparison.plan import Job, Task, task_images
-from edgedistill.comparison.results import Record
+from edgedistill.comparison.results import CACHES, STUDENTS, Record
+from edgedistill.comparison.shelf import Shelf
 from edgedistill.comparison.subsets import draw_training_images
 from edgedistill.data.loader import open_loader
 from edgedistill.data.sources import open_source
@@ -39,14 +40,20 @@ JobProgress = Callable[[float], None]
 
 
 class Workspace:
-    """Does jobs one after another; trained students go to `students`/KEY.safetensors."""
+    """Does jobs one after another; trained students go to `folder`/students/KEY.safetensors."""
 
-    def __init__(self, students: Path) -> None:
-        self._students = students
+    def __init__(self, folder: Path) -> None:
+        self._students = folder / STUDENTS
+        self._shelf = Shelf(folder / CACHES)
         self._where = {"machine": read_device().name, "versions": _versions()}
         self._open = functools.lru_cache(maxsize=4)(open_source)
         self._teacher = functools.lru_cache(maxsize=2)(_load_teacher)
         self._images: dict[tuple[str, int | None], SubtaskImages] = {}
+        self._drawn: dict[tuple[str, int | None, int], ImageSet] = {}
+
+    def close(self) -> None:
+        """Delete what no later run needs."""
+        self._shelf.close()
 
     def do(self, job: Job, progress: JobProgress | None = None) -> Record:
         """Do a job and return its record; a failure of any kind is recorded as `error`, it concerns this job alone."""
@@ -72,17 +79,18 @@ class Workspace:
         return {"trained": job.trained, **_test(student, teacher, images, None)}
 
     def _train(self, job: Job, teacher: Teacher, images: SubtaskImages, progress: JobProgress) -> Record:
-        drawn = SubtaskImages(
-            train=draw_training_images(images.train, job.size, job.seed),
-            validation=images.validation,
-            test=None,
-        )
+        key = (job.task.name, job.size, job.seed)
+        if key not in self._drawn:
+            self._drawn[key] = draw_training_images(images.train, job.size, job.seed)
+        # Training cannot see test images by mistake: it does not get them.
+        drawn = SubtaskImages(train=self._drawn[key], validation=images.validation, test=None)
         result = distill(
             teacher,
             _student(job, teacher),
             teacher.subtask(job.task.classes),
             drawn,
             job.config,
+            cache=self._shelf.place_for(job),
             progress=lambda at: progress(_share(at)),
         )
         write_student(result.student, self._students / f"{job.key}.safetensors")
@@ -96,6 +104,17 @@ class Workspace:
         if key not in self._images:
             self._images[key] = task_images(job.task, job.validation_images, self._open)
         return self._images[key]
+
+
+@contextmanager
+def open_workspace(folder: Path, threads: int) -> Iterator[Workspace]:
+    """Open a workspace whose torch computes with so many threads; afterwards it has as many as before."""
+    with limited_threads(threads):
+        workspace = Workspace(folder)
+        try:
+            yield workspace
+        finally:
+            workspace.close()
 
 
 @contextmanager
@@ -129,7 +148,7 @@ def _student(job: Job, teacher: Teacher) -> nn.Module:
 
 
 def _share(at: TrainingProgress) -> float:
-    if at.phase == "subspaces":
+    if at.phase not in ("training", "validation"):
         return 0.0
     return (at.epoch + (at.step / at.steps if at.phase == "training" else 1.0)) / at.epochs
 

@@ -215,7 +215,7 @@ def test_a_weight_that_failed_is_not_chosen_and_a_method_whose_weights_all_fail_
     again = comparison
     while jobs := due_jobs(again.tracks, again.results):
         for job in jobs:
-            figures = {"validation_accuracy": 0.9, "test_accuracy": 0.9, "stuck": 0}
+            figures: dict[str, Any] = {"validation_accuracy": 0.9, "test_accuracy": 0.9, "stuck": 0}
             figures |= {"best_epoch": 0, "epochs": 2, "lambda_layer": job.config.lambda_layer}
             again.results.student_path(job.key).parent.mkdir(exist_ok=True)
             again.results.student_path(job.key).touch()

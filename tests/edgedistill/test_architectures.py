@@ -17,7 +17,22 @@ from reference.architectures import ARCHITECTURES, SLOW_ARCHITECTURES, Architect
 from reference.small_networks import small_network
 
 ROWS = ARCHITECTURES | SLOW_ARCHITECTURES
-FAST_AND_SLOW = [*ARCHITECTURES, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_ARCHITECTURES)]
+
+
+# timm's declarations for these name modules that do not exist, do not run or return something else.
+UNTRUE = {
+    "twins_svt_small",
+    "coat_lite_tiny",
+    "mvitv2_tiny",
+    "hrnet_w18_small",
+    "tresnet_m",
+    "crossvit_9_240",
+}
+
+
+def rows_but(left_out: set[str]) -> list[Any]:
+    slow = [pytest.param(name, marks=pytest.mark.slow) for name in SLOW_ARCHITECTURES if name not in left_out]
+    return [*(name for name in ARCHITECTURES if name not in left_out), *slow]
 
 
 def images(row: Architecture, count: int = 2) -> Tensor:
@@ -28,7 +43,7 @@ def student_of_four_stages() -> nn.Module:
     return small_network("resnet", classes=3)
 
 
-@pytest.mark.parametrize("name", FAST_AND_SLOW)
+@pytest.mark.parametrize("name", rows_but(set()))
 def test_a_student_takes_a_step_towards_every_teacher(name: str) -> None:
     row, teacher, student = ROWS[name], architecture(name), student_of_four_stages().train()
     size, batch = (row.size, row.size), images(row)
@@ -65,17 +80,14 @@ def test_a_student_takes_a_step_towards_every_teacher(name: str) -> None:
     gradients = [each.grad for each in student.parameters() if each.grad is not None]
     assert len(gradients) > 4
     # As far along the gradient as would take a hundredth of the loss if it were linear; untrained teachers vary little.
-    step = 0.01 * float(before.detach()) / sum(float(each.square().sum()) for each in gradients)
+    step = 0.01 * float(before.detach()) / sum(float(each.double().square().sum()) for each in gradients)
     torch.optim.SGD(student.parameters(), lr=step).step()
     assert float(total().detach()) < float(before.detach())
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name for name in ROWS if name not in {"twins_svt_small", "coat_lite_tiny"} | set(SLOW_ARCHITECTURES)],
-)
+@pytest.mark.parametrize("name", rows_but(UNTRUE))
 def test_maps_are_those_of_timms_own_feature_extraction(name: str) -> None:
-    # timm folds, permutes and reorders in each model's own code; Twins and CoaT declare names that are no layers there.
+    # timm folds, permutes and reorders in each model's own code.
     model, batch = architecture(name), images(ROWS[name])
     declared = [info["module"] for info in feature_info(model)]
     expected = model.forward_intermediates(batch, intermediates_only=True)  # type: ignore[operator]
@@ -107,7 +119,8 @@ def test_prefix_tokens_are_dropped_and_patches_fold_row_by_row(name: str) -> Non
             assert torch.equal(found[:, :, y, x], tokens[:, row.prefix + y * W + x])
 
 
-@pytest.mark.parametrize("name", FAST_AND_SLOW)
+# HRNet mixes coarse maps into the fine one before its first tapped layer.
+@pytest.mark.parametrize("name", rows_but({"hrnet_w18_small"}))
 def test_a_change_of_one_patch_shows_in_its_own_cell(name: str) -> None:
     # An untrained block adds little to what it is given, so the patch that changed changes most, whatever attends to it.
     row, model = ROWS[name], architecture(name)

@@ -1,0 +1,157 @@
+"""`edgedistill compare` as a user types it: killed and gone on with, as JSON, and refused where it must be."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from command import run_command
+
+START = "from edgedistill_cli.app import main; main()"
+
+
+def argv(npz: Path, out: Path, *more: str) -> list[str]:
+    return [
+        "compare",
+        *("--data", f"npz:{npz}"),
+        *("--teacher", "embedded:glyphs100"),
+        *("--classes", "0,1,2,3"),
+        *("--student", "plain:8-8"),
+        *("--epochs", "1", "--batch-size", "16", "--augment", "none", "--compute", "cpu", "--lr", "0.01"),
+        *("--train-sizes", "24", "--validation-images", "20", "--seeds", "2", "--lambdas", "1,10"),
+        *("--methods", "subdistill,logits"),
+        *("--out", str(out)),
+        *more,
+    ]
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a comparison that nobody stopped."""
+    out = tmp_path_factory.mktemp("compared") / "out"
+    outcome = run_command(*argv(tiny_digits, out))
+    assert outcome.code == 0, outcome.stderr
+    for words in ("subdistill", "logits", "not distinguishable", "test accuracy, %", "teacher: "):
+        assert words in outcome.stdout
+    assert "…" not in outcome.stdout
+    return out
+
+
+def rows(folder: Path) -> object:
+    return json.loads((folder / "comparison.json").read_text(encoding="utf-8"))["rows"]
+
+
+def lines(folder: Path) -> list[str]:
+    file = folder / "results.jsonl"
+    return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+
+
+def test_the_record_holds_what_was_compared_and_the_picture_is_svg(whole: Path) -> None:
+    record = json.loads((whole / "comparison.json").read_text(encoding="utf-8"))
+    assert (record["kind"], record["schema"], record["reference"]) == ("comparison", 1, "subdistill")
+    assert [row["method"] for row in record["rows"]] == ["subdistill", "logits"]
+    assert [row["trainings"] for row in record["rows"]] == [3, 2]
+    assert record["tasks"][0]["images"] == {"train": 160, "validation": 20, "test": 80}
+    for row in record["rows"]:
+        assert row["mean"] == pytest.approx(sum(run["test_accuracy"] for run in row["runs"]) / 2)
+    assert ElementTree.parse(whole / "comparison.svg").getroot().tag.endswith("svg")
+
+
+def children(process: subprocess.Popen[bytes]) -> list[int]:
+    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8")
+    return [int(each) for each in listed.split()]
+
+
+def running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for the processes in /proc")
+def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_table(
+    whole: Path, tiny_digits: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-c", START, *argv(tiny_digits, out, "--jobs", "2", "--quiet")],
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    while len(lines(out)) < 2:
+        assert process.poll() is None, "the command ended before the moment of the kill"
+        time.sleep(0.01)
+    workers = children(process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = lines(out)
+    assert len(kept) < len(lines(whole))
+    deadline = time.monotonic() + 30
+    while any(running(each) for each in workers):
+        assert time.monotonic() < deadline, "a process outlived the command that started it"
+        time.sleep(0.05)
+
+    outcome = run_command(*argv(tiny_digits, out, "--json"))
+    assert outcome.code == 0, outcome.stderr
+    assert lines(out)[: len(kept)] == kept
+    assert len(lines(out)) == len(lines(whole))
+    assert json.loads(outcome.stdout)["rows"] == rows(out) == rows(whole)
+
+
+def test_a_dry_run_counts_and_touches_nothing(whole: Path, tiny_digits: Path, tmp_path: Path) -> None:
+    outcome = run_command(*argv(tiny_digits, tmp_path / "new", "--dry-run", "--json"))
+    assert json.loads(outcome.stdout)["runs"] == 5
+    assert json.loads(outcome.stdout)["done"] == 0
+    assert not (tmp_path / "new").exists()
+    again = run_command(*argv(tiny_digits, whole, "--dry-run"))
+    assert "5 runs of 2 methods, 5 of them done" in again.stdout
+
+
+def test_failed_runs_are_said_after_the_table(tiny_digits: Path, tmp_path: Path) -> None:
+    words = argv(tiny_digits, tmp_path, "--lr", "1e30", "--methods", "logits,labels", "--seeds", "1")
+    config = tmp_path / "clip.toml"
+    config.write_text("[distill]\ngradient_clip = 0.0\n", encoding="utf-8")
+    outcome = run_command(*words, "--config", config)
+    assert outcome.code == 1
+    assert "2 runs failed and are missing from the table; the first (logits, seed 0)" in outcome.stderr
+    assert "1 missing" in outcome.stdout
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--methods", "subdistil"), "There is no method 'subdistil' to compare. Did you mean subdistill"),
+        (("--lambdas", "1;10"), "--lambdas takes numbers with commas between them, and '1;10' was given"),
+        (("--train-sizes", "60,many"), "--train-sizes takes numbers with commas"),
+        (("--train-sizes", "2"), "2 training images were asked for"),
+        (("--tune-sizes", "none"), "tune_sizes cannot be 'none'"),
+        (("--student", "timm:resnet10"), "resnet10"),
+    ],
+)
+def test_wrong_usage_is_refused_with_code_2_before_anything_is_run(
+    tiny_digits: Path, tmp_path: Path, more: tuple[str, ...], message: str
+) -> None:
+    outcome = run_command(*argv(tiny_digits, tmp_path / "out", *more))
+    assert outcome.code == 2
+    assert message in outcome.stderr
+    assert lines(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("library", ["matplotlib", "scipy"])
+def test_a_missing_library_is_named_before_anything_starts(
+    tiny_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == library else find(name))
+    outcome = run_command(*argv(tiny_digits, tmp_path / "out"))
+    assert outcome.code == 1
+    assert f"needs {library}, which is not installed: pip install 'edgedistill[compare]'" in outcome.stderr
+    assert not (tmp_path / "out").exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedistill_cli.console import Console
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle import Bundle, model_role
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.report import wording as words
 from edgedistill_deploy.report.summary import label_of
@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from edgedistill_deploy._figures import Answers
     from edgedistill_deploy.chain import ChainStep
     from edgedistill_deploy.flips import FlipReport
+    from edgedistill_deploy.images import ImageSet
     from edgedistill_deploy.parity import ParityReport
 
 _JOB_SUMMARY = "GITHUB_STEP_SUMMARY"
+# Files for another runtime, whose arithmetic this one can show all the same.
+_FOR_ELSEWHERE = ("int8-tensorrt",)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,15 +34,21 @@ class Kept:
     reports: "list[ParityReport]" = field(default_factory=list)
     flips: "list[FlipReport]" = field(default_factory=list)
 
-    def add(
-        self, bundle: Bundle, report: "ParityReport", evaluation: "Evaluation", answers: "Answers"
-    ) -> None:
-        """Keep one model's check; its images are read for the flips alone and let go."""
+    _received: "tuple[Evaluation, Answers] | None" = None
+
+    def receive(self, evaluation: "Evaluation", answers: "Answers") -> None:
+        """Take what a check hands out while it runs."""
+        self._received = evaluation, answers
+
+    def add(self, bundle: Bundle, report: "ParityReport", *, judged: bool = True) -> None:
+        """Keep the check that was just made; its images are read for the flips of a judged expert alone, and let go."""
         from edgedistill_deploy.flips import find_flips
 
+        assert self._received is not None
+        (evaluation, answers), self._received = self._received, None
         self.answers[report.precision] = answers
         self.reports.append(report)
-        if self.with_flips and report.precision != "teacher":
+        if self.with_flips and judged and report.precision != "teacher":
             self.flips.append(find_flips(report, evaluation, answers, bundle.class_names))
 
     def chain(self) -> "tuple[ChainStep, ...]":
@@ -50,6 +59,31 @@ class Kept:
             return ()
         models = {report.precision: report.model_sha256 for report in self.reports}
         return chain_steps(self.answers, self.reports[0].limits.confidence, models)
+
+
+def add_unjudged(
+    bundle: Bundle, kept: Kept, console: Console, images: "ImageSet | None", runtime: str, threads: int | None
+) -> None:
+    """Ask the files that another runtime is to run, too: what they answer belongs to the chain, though not to the gate."""
+    from edgedistill_deploy.parity import check_parity
+    from edgedistill_deploy.session import open_session
+
+    for precision in _FOR_ELSEWHERE:
+        if precision in kept.answers or not bundle.has(model_role(precision)):
+            continue
+        with (
+            console.progress(f"chain {precision}") as report,
+            open_session(bundle, runtime=runtime, precision=precision, threads=threads) as session,
+        ):
+            checked = check_parity(
+                bundle,
+                session,
+                images,
+                kept.reports[0].limits,
+                progress=lambda done, total: report(done, total, "images"),
+                keep=kept.receive,
+            )
+        kept.add(bundle, checked, judged=False)
 
 
 def write_chain_of(bundle: Bundle, kept: Kept) -> None:
@@ -66,12 +100,12 @@ def show_chain(steps: "Sequence[ChainStep]", console: Console) -> None:
     if not steps:
         return
     console.table(
-        "Where the accuracy went",
-        ["", "made from", "accuracy", "lost, points", "interval", "agreement"],
+        "Where the accuracy went, in points",
+        ["", "made from", "accuracy", "lost", "interval", "agreement"],
         [
             [
-                label_of(step.precision) if step.source else "teacher",
-                _source(step),
+                step.precision,
+                step.source or "",
                 words.percent(step.accuracy),
                 "" if step.loss is None else words.bare_points(step.loss),
                 "" if step.interval is None else words.points_interval(step.interval),
@@ -80,13 +114,6 @@ def show_chain(steps: "Sequence[ChainStep]", console: Console) -> None:
             for step in steps
         ],
     )
-
-
-def _source(step: "ChainStep") -> str:
-    """Name what a step starts from; the teacher here is its recorded answers, not its file."""
-    if step.source is None or step.source == "teacher":
-        return step.source or ""
-    return label_of(step.source)
 
 
 def write_flips_of(bundle: Bundle, kept: Kept, folder: Path, console: Console) -> None:

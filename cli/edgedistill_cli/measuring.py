@@ -15,6 +15,7 @@ from edgedistill_deploy.errors import BundleError, EdgeDistillError, UsageError
 
 if TYPE_CHECKING:
     from edgedistill_cli.console import Report
+    from edgedistill_cli.decisions import Kept
     from edgedistill_deploy.images import ImageSet
     from edgedistill_deploy.latency import LatencyConfig, LatencyReport
     from edgedistill_deploy.parity import ParityLimits, ParityReport
@@ -54,17 +55,21 @@ def validate_bundle(
     runtime: str = "onnxruntime",
     threads: int | None = None,
     preprocess_drift: bool = False,
+    kept: "Kept | None" = None,
 ) -> "tuple[ParityReport, ...]":
     """Check each model against the teacher's recorded answers and write its record.
 
-    With `preprocess_drift`, what other ways of preparing `images` would cost is measured for each expert too.
+    With `preprocess_drift`, what other ways of preparing `images` would cost is measured for each expert too. `kept` gathers
+    what is told image by image. Unless `precisions` are chosen, the chain of losses is written as well.
 
     Raises:
         UsageError: `preprocess_drift` without images.
     """
+    from edgedistill_cli.decisions import Kept, write_chain_of
     from edgedistill_deploy.parity import check_parity, write_parity
     from edgedistill_deploy.session import open_session
 
+    kept = kept or Kept()
     if preprocess_drift and images is None:
         raise UsageError(
             "--preprocess-drift needs image files to prepare in other ways, and those in the bundle are prepared already; name a"
@@ -77,12 +82,20 @@ def validate_bundle(
             open_session(bundle, runtime=runtime, precision=precision, threads=threads) as session,
         ):
             checked = check_parity(
-                bundle, session, images, limits, progress=lambda done, total: report(done, total, "images")
+                bundle,
+                session,
+                images,
+                limits,
+                progress=lambda done, total: report(done, total, "images"),
+                keep=kept.receive,
             )
             if preprocess_drift and images is not None and precision != "teacher":
                 checked = _with_drift(checked, bundle, session, images, report)
         write_parity(bundle, checked)
+        kept.add(bundle, checked)
         reports.append(checked)
+    if precisions is None:
+        write_chain_of(bundle, kept)
     return tuple(reports)
 
 

@@ -49,7 +49,8 @@ def _pairs(reference: Graph, candidate: Graph) -> Iterator[tuple[str, str]]:
     """Yield (candidate's value, reference's value). What a QuantizeLinear gives is left out: steps of different scales."""
     ours, theirs = _restored(candidate), _restored(reference)
     restored_there = {value: restored for restored, value in theirs.items()}
-    quantised = {*ours.values(), *theirs.values()}
+    quantised_here = set(ours.values())
+    quantised = {*quantised_here, *theirs.values()}
     for value, node in candidate.makers.items():
         twin = reference.makers.get(value)
         if node.operator == _PAIR[0]:
@@ -58,7 +59,7 @@ def _pairs(reference: Graph, candidate: Graph) -> Iterator[tuple[str, str]]:
             yield value, value
         elif value in ours and ours[value] in reference.makers:
             yield value, ours[value]
-        elif value in restored_there:
+        elif value in restored_there and value not in quantised_here:
             yield value, restored_there[value]
 
 

@@ -1,10 +1,17 @@
 """`validate`: is the exported expert still as good as its teacher? A gate, by exit code."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgedistill_cli import options
+from edgedistill_cli.console import Console
+
+if TYPE_CHECKING:
+    from edgedistill_deploy.bundle import Bundle
+    from edgedistill_deploy.images import ImageSet
+    from edgedistill_deploy.parity import ParityLimits
 
 OwnData = Annotated[
     str | None,
@@ -23,6 +30,40 @@ PreprocessDrift = Annotated[
     ),
 ]
 
+Flips = Annotated[
+    Path | None,
+    typer.Option(
+        "--flips",
+        metavar="DIR",
+        help="Write pictures of the images that teacher and expert decide differently.",
+    ),
+]
+JUnit = Annotated[
+    Path | None, typer.Option("--junit", metavar="FILE", help="Write what was judged as JUnit XML.")
+]
+Markdown = Annotated[
+    str | None,
+    typer.Option("--markdown", metavar="FILE", help='Write a summary as Markdown, "-" for the screen.'),
+]
+Bisect = Annotated[
+    bool, typer.Option("--bisect", help="Find the first node at which two models part company, instead.")
+]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        "--against",
+        metavar="WHAT",
+        help="With --bisect: a precision, FILE.onnx, unoptimised, or RUNTIME:PROVIDER; fp32 by default.",
+    ),
+]
+Image = Annotated[
+    int | None, typer.Option("--image", metavar="N", help="With --bisect: which image, from 0.")
+]
+Tolerance = Annotated[
+    float | None,
+    typer.Option("--tolerance", metavar="X", help="With --bisect: largest relative error of a value."),
+]
+
 
 def validate(
     bundle: options.BundlePath,
@@ -33,6 +74,13 @@ def validate(
     confidence: options.Confidence = None,
     threads: options.Threads = None,
     preprocess_drift: PreprocessDrift = False,
+    flips: Flips = None,
+    junit: JUnit = None,
+    markdown: Markdown = None,
+    bisect: Bisect = False,
+    against: Against = None,
+    image: Image = None,
+    tolerance: Tolerance = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -42,34 +90,142 @@ def validate(
 
     Exit code 0: every expert passes; 3: one fails; 4: too few images to decide.
     """
-    from edgedistill_cli.measuring import gate_code, open_own_images, validate_bundle
-    from edgedistill_cli.tables import show_parity
+    from edgedistill_cli.decisions import require_fitting
+    from edgedistill_cli.measuring import open_own_images
     from edgedistill_deploy.bundle import open_bundle
     from edgedistill_deploy.parity import ParityLimits
 
     console = options.console_of(as_json, quiet, verbose)
+    require_fitting(
+        bisecting=bisect,
+        search=_given({"--against": against, "--image": image, "--tolerance": tolerance}),
+        check=_given(
+            {
+                "--flips": flips,
+                "--junit": junit,
+                "--markdown": markdown,
+                "--preprocess-drift": preprocess_drift or None,
+                "--max-drop": max_drop,
+                "--confidence": confidence,
+            }
+        ),
+        as_json=as_json,
+        markdown=markdown,
+    )
     given = {"max_drop": max_drop, "confidence": confidence}
     limits = ParityLimits(**{name: value for name, value in given.items() if value is not None})
     opened = open_bundle(bundle)
+    images = open_own_images(data, opened) if data is not None else None
+    if bisect:
+        code = _search(opened, console, precision, against, runtime, image or 0, tolerance, images, threads)
+    else:
+        code = _check(
+            opened,
+            console,
+            limits,
+            precision=precision,
+            images=images,
+            runtime=runtime,
+            threads=threads,
+            preprocess_drift=preprocess_drift,
+            flips=flips,
+            junit=junit,
+            markdown=markdown,
+        )
+    raise typer.Exit(code)
+
+
+def _given(flags: dict[str, object]) -> list[str]:
+    return [name for name, value in flags.items() if value is not None]
+
+
+def _search(
+    bundle: "Bundle",
+    console: Console,
+    precision: str | None,
+    against: str | None,
+    runtime: str,
+    image: int,
+    tolerance: float | None,
+    images: "ImageSet | None",
+    threads: int | None,
+) -> int:
+    """Find where two models part company and return the exit code: 3 when they do."""
+    from edgedistill_cli.bisecting import bisect_bundle, show_bisect
+
+    found = bisect_bundle(
+        bundle,
+        console,
+        precision=precision,
+        against=against,
+        runtime=runtime,
+        image=image,
+        tolerance=tolerance,
+        images=images,
+        threads=threads,
+    )
+    console.emit(found.to_json())
+    show_bisect(found, console)
+    return 0 if found.verdict == "agree" else 3
+
+
+def _check(
+    bundle: "Bundle",
+    console: Console,
+    limits: "ParityLimits",
+    *,
+    precision: str | None,
+    images: "ImageSet | None",
+    runtime: str,
+    threads: int | None,
+    preprocess_drift: bool,
+    flips: Path | None,
+    junit: Path | None,
+    markdown: str | None,
+) -> int:
+    """Check the models, write and show what was found, and return the gate's exit code."""
+    from edgedistill_cli.decisions import (
+        Kept,
+        add_unjudged,
+        show_chain,
+        write_chain_of,
+        write_flips_of,
+        write_summaries,
+    )
+    from edgedistill_cli.measuring import gate_code, validate_bundle
+    from edgedistill_cli.tables import show_parity
+    from edgedistill_deploy._records import plain
+
+    kept = Kept(with_flips=flips is not None)
     reports = validate_bundle(
-        opened,
+        bundle,
         console,
         limits,
         precisions=(precision,) if precision is not None else None,
-        images=open_own_images(data, opened) if data is not None else None,
+        images=images,
         runtime=runtime,
         threads=threads,
         preprocess_drift=preprocess_drift,
+        kept=kept,
     )
     records = [report.to_json() for report in reports]
     # The teacher's own file is the baseline: it is judged only when it alone is asked for.
     judged = [report for report in reports if precision is not None or report.precision != "teacher"]
     code = gate_code([report.verdict for report in judged])
-    verdict = {0: "pass", 3: "fail", 4: "inconclusive"}[code]
-    console.emit(
-        records[0]
-        if precision is not None
-        else {"kind": "parity-set", "schema": 1, "records": records, "verdict": verdict}
-    )
-    show_parity(reports, console)
-    raise typer.Exit(code)
+    if precision is not None:
+        console.emit(records[0])
+        show_parity(reports, console)
+    else:
+        add_unjudged(bundle, kept, console, images, runtime, threads)
+        write_chain_of(bundle, kept)
+        verdict = {0: "pass", 3: "fail", 4: "inconclusive"}[code]
+        chain = plain(list(kept.chain()))
+        console.emit(
+            {"kind": "parity-set", "schema": 1, "records": records, "verdict": verdict, "chain": chain}
+        )
+        show_parity(reports, console)
+        show_chain(kept.chain(), console)
+    if flips is not None:
+        write_flips_of(bundle, kept, flips, console)
+    write_summaries(records, junit, markdown, console)
+    return code

@@ -141,6 +141,40 @@ def check_parity(
     answers = Answers(teacher=evaluation.teacher, candidate=logits, labels=evaluation.labels)
     if keep:
         keep(evaluation, answers)
+    return _judged(bundle, session, evaluation, answers, limits)
+
+
+def write_parity(bundle: Bundle, report: ParityReport) -> Path:
+    """Write the record to parity/DEVICE-RUNTIME-PRECISION.json in the bundle and return its path."""
+    path = record_path(bundle.path, "parity", report.device, report.runtime, report.precision)
+    write_json(path, report.to_json())
+    return path
+
+
+def _answers(session: Session, evaluation: Evaluation, batch_size: int, progress: Progress | None) -> Logits:
+    """Return the candidate's logits (n, C) on all images, which stream by in batches."""
+    if batch_size < 1:
+        raise UsageError(f"batch_size is {batch_size}; it must be 1 or more.")
+    answers: list[Logits] = []
+    done, count = 0, len(evaluation.labels)
+    for batch in evaluation.prepared(np.arange(count), batch_size):
+        logits = raw_logits(session, batch)
+        expected = (len(batch), evaluation.teacher.shape[1])
+        if logits.shape != expected:
+            raise BundleError(
+                f"{session.model_path.name} answers {len(batch)} images with logits of shape {logits.shape} where the subtask needs "
+                f"{expected}; the model does not belong to this bundle."
+            )
+        answers.append(logits)
+        done += len(batch)
+        if progress:
+            progress(done, count)
+    return np.concatenate(answers)
+
+
+def _judged(
+    bundle: Bundle, session: Session, evaluation: Evaluation, answers: Answers, limits: ParityLimits
+) -> ParityReport:
     rows = evaluation.spread(_RELATION_IMAGES)
     relations = check_relations(session, evaluation.images(rows), [evaluation.name(int(row)) for row in rows])
     numeric = _numeric(bundle, session, answers)
@@ -181,34 +215,6 @@ def check_parity(
         images_to_decide=None if defects else needed,
         notes=(*evaluation.notes, *worse_classes_sentence(per_class, class_statistics)),
     )
-
-
-def write_parity(bundle: Bundle, report: ParityReport) -> Path:
-    """Write the record to parity/DEVICE-RUNTIME-PRECISION.json in the bundle and return its path."""
-    path = record_path(bundle.path, "parity", report.device, report.runtime, report.precision)
-    write_json(path, report.to_json())
-    return path
-
-
-def _answers(session: Session, evaluation: Evaluation, batch_size: int, progress: Progress | None) -> Logits:
-    """Return the candidate's logits (n, C) on all images, which stream by in batches."""
-    if batch_size < 1:
-        raise UsageError(f"batch_size is {batch_size}; it must be 1 or more.")
-    answers: list[Logits] = []
-    done, count = 0, len(evaluation.labels)
-    for batch in evaluation.prepared(np.arange(count), batch_size):
-        logits = raw_logits(session, batch)
-        expected = (len(batch), evaluation.teacher.shape[1])
-        if logits.shape != expected:
-            raise BundleError(
-                f"{session.model_path.name} answers {len(batch)} images with logits of shape {logits.shape} where the subtask needs "
-                f"{expected}; the model does not belong to this bundle."
-            )
-        answers.append(logits)
-        done += len(batch)
-        if progress:
-            progress(done, count)
-    return np.concatenate(answers)
 
 
 def _numeric(bundle: Bundle, session: Session, answers: Answers) -> Numeric:

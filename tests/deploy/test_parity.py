@@ -137,6 +137,19 @@ def test_every_figure_is_the_one_counted_by_hand(
             assert (entry.teacher, entry.candidate, entry.drop) == (None, None, None)
 
 
+def test_classes_that_lost_significantly_are_named_worst_first_and_do_not_fail_by_themselves(
+    tmp_path: Path,
+) -> None:
+    labels = [0] * 100 + [1] * 100 + [2] * 800
+    predicted = [1] * 12 + [0] * 88 + [0] * 8 + [1] * 92 + [2] * 800
+    limits = ParityLimits(max_drop=0.05)
+    report = check(tmp_path, predicted, labels, labels, limits=limits)
+    assert report.verdict == "pass"
+    assert report.notes == (
+        "Significantly worse than the teacher, after Holm's correction for 3 classes: 'red' (12.0 points), 'green' (8.0 points).",
+    )
+
+
 def test_images_of_unknown_digest_are_counted_and_left_out(tmp_path: Path) -> None:
     answers = classes(30)
     bundle, _ = bundle_of(tmp_path, answers, answers, answers)

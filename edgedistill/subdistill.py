@@ -4,6 +4,7 @@ import contextlib
 import copy
 import hashlib
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration
 from torch import Tensor, nn
 
@@ -98,6 +100,9 @@ def distill(
         if choice is not None:
             task = replace(task, config=replace(config, lambda_layer=choice.lambda_layer))
         state = _train(task, student, task.saved)
+    if folder is not None and cache is None and accelerator.is_main_process:
+        # Large, and of use to this run alone, which is done.
+        shutil.rmtree(folder / "teacher-cache", ignore_errors=True)
     return DistillResult(
         student=student.cpu().eval(),
         subtask=subtask,
@@ -227,9 +232,12 @@ def _train(task: _Task, student: nn.Module, saved: Mapping[str, Any] | None) -> 
 
 @contextlib.contextmanager
 def _cache_folder(task: _Task) -> Iterator[Path]:
-    """Yield where the teacher's answers go: the run's folder, or one that is gone afterwards."""
-    if task.cache is not None or task.config.teacher_cache == "off":
-        yield task.cache or Path()
+    """Yield where the teacher's answers go: the folder that was named, the run's, or one that is gone afterwards."""
+    if task.config.teacher_cache == "off":
+        yield Path()
+        return
+    if task.cache is not None:
+        yield task.cache
         return
     with tempfile.TemporaryDirectory(prefix="edgedistill-") as temporary:
         yield Path(temporary) / "teacher-cache"
@@ -285,6 +293,8 @@ def _open_accelerator(config: DistillConfig) -> Accelerator:
     on_cuda = available["cuda"] and compute in ("auto", "cuda")
     if config.mixed_precision == "fp16" and not on_cuda:
         raise UsageError("mixed_precision = 'fp16' needs a CUDA GPU; on this machine take 'bf16' or 'no'.")
+    # Accelerate keeps the number format of the process's first run; this is a run of its own.
+    AcceleratorState._reset_state()
     # The batch size is that of one step, however many processes share it.
     return Accelerator(
         cpu=compute == "cpu",

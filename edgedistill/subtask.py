@@ -100,14 +100,23 @@ def named_subtask_classes(name: str) -> tuple[str, ...]:
     Raises:
         UsageError: the table or the superclass is unknown; the message lists the nearest.
     """
+    known = _named_subtasks()
+    if name not in known:
+        raise UsageError(f"There is no subtask {name!r}.{nearest_names(name, known)}")
+    return tuple(known[name])
+
+
+def named_subtasks() -> tuple[str, ...]:
+    """Return the names that `named_subtask_classes` knows."""
+    return tuple(_named_subtasks())
+
+
+def _named_subtasks() -> dict[str, list[str]]:
     tables = json.loads(
         resources.files("edgedistill").joinpath("superclasses.json").read_text(encoding="utf-8")
     )
-    known = {
+    return {
         f"{table}/{superclass}": classes
         for table, superclasses in tables.items()
         for superclass, classes in superclasses.items()
     }
-    if name not in known:
-        raise UsageError(f"There is no subtask {name!r}.{nearest_names(name, known)}")
-    return tuple(known[name])

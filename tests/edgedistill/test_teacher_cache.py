@@ -1,0 +1,183 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edgedistill.config import DistillConfig
+from edgedistill.data.loader import Augmentation, open_loader
+from edgedistill.data.sources import open_source
+from edgedistill.data.splits import SubtaskImages, split_for_subtask
+from edgedistill.layers import as_map, capture
+from edgedistill.objective import Guidance
+from edgedistill.student import build_student
+from edgedistill.subdistill import DistillResult, distill
+from edgedistill.subspace import load_subspaces
+from edgedistill.teacher import Teacher, load_teacher
+from edgedistill.teacher_cache import bytes_per_view, choose_views, open_teacher_cache, write_teacher_cache
+from edgedistill_deploy.errors import EdgeDistillError
+
+CLASSES = list("0123")
+
+
+@pytest.fixture(scope="module")
+def teacher() -> Teacher:
+    return load_teacher("embedded:glyphs100")
+
+
+@pytest.fixture(scope="module")
+def images(tiny_digits: Path) -> SubtaskImages:
+    return split_for_subtask(open_source(f"npz:{tiny_digits}"), CLASSES)
+
+
+def run(
+    teacher: Teacher, images: SubtaskImages, folder: Path | None = None, **settings: object
+) -> DistillResult:
+    chosen = {"epochs": 2, "batch_size": 32, "augment": "crop", "compute": "cpu", **settings}
+    cache = chosen.pop("cache", None)
+    student = build_student("plain:8-8", len(CLASSES))
+    config = DistillConfig(**chosen)  # type: ignore[arg-type]
+    return distill(
+        teacher,
+        student,
+        teacher.subtask(CLASSES),
+        images,
+        config,
+        folder=folder,
+        cache=cache,  # type: ignore[arg-type]
+    )
+
+
+def losses(result: DistillResult) -> list[float]:
+    return [each.loss for each in result.history]
+
+
+@pytest.mark.parametrize("layer_loss", ["subspace", "attention-transfer", "fitnet", "vkd", "similarity"])
+def test_with_a_view_for_each_epoch_training_is_that_of_a_live_teacher(
+    teacher: Teacher, images: SubtaskImages, layer_loss: str
+) -> None:
+    live = run(teacher, images, layer_loss=layer_loss)
+    cached = run(teacher, images, layer_loss=layer_loss, teacher_cache="2")
+    assert losses(cached) == pytest.approx(losses(live), rel=2e-3)
+    again = run(teacher, images, layer_loss=layer_loss, teacher_cache="1")
+    assert losses(again)[1] != pytest.approx(losses(live)[1], rel=1e-6)
+
+
+def test_what_is_kept_is_the_projection_of_the_teachers_map(
+    teacher: Teacher, images: SubtaskImages, tmp_path: Path
+) -> None:
+    result = run(teacher, images, tmp_path, cache=tmp_path / "kept", teacher_cache="2", augment="crop-flip")
+    header = json.loads((tmp_path / "kept" / "cache.json").read_text(encoding="utf-8"))
+    layer = result.pairs[0].teacher
+    kept = np.load(tmp_path / "kept" / header["targets"][layer])
+    views = np.load(tmp_path / "kept" / "views.npy")
+    subspace = load_subspaces(tmp_path / "subspaces.safetensors")[layer]
+    loader = open_loader(
+        images.train, teacher.preprocess, 5, augmentation=Augmentation(name="crop-flip", views=2), epoch=1
+    )
+    pixels, _, indices = next(iter(loader))
+    with torch.no_grad(), capture(teacher.model, [layer]) as outputs:
+        logits = teacher.model(teacher.normalise()(pixels))[:, :4]
+        values = as_map(outputs[layer], teacher.model, layer).double().numpy()
+    N, D, H, W = values.shape
+    h, w = kept.shape[2:4]
+    pooled = values.reshape(N, D, h, H // h, w, W // w).mean((3, 5))
+    expected = np.einsum(
+        "ndhw,dk->nhwk", pooled - subspace.mean.numpy()[:, None, None], subspace.basis.numpy()
+    )
+    np.testing.assert_allclose(kept[1, indices], expected, rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(
+        np.load(tmp_path / "kept" / "logits.npy")[1, indices], logits, rtol=1e-4, atol=1e-4
+    )
+    assert kept.dtype == np.float16
+    assert views.shape == (2, len(images.train), 5)
+    drawn = Augmentation(name="crop-flip", views=2).view(teacher.preprocess.size, 1, 3)
+    assert views[1, 3].tolist() == list(drawn.numbers())
+
+
+@pytest.mark.parametrize(
+    ("settings", "difference"),
+    [({"seed": 1}, "seed"), ({"method": "pca"}, "subspaces"), ({"augment": "none"}, "augmentation")],
+)
+def test_a_stale_cache_is_refused_by_what_is_other(
+    teacher: Teacher, images: SubtaskImages, tmp_path: Path, settings: dict[str, object], difference: str
+) -> None:
+    cache = tmp_path / "kept"
+    run(teacher, images, cache=cache, teacher_cache="1", epochs=1)
+    with pytest.raises(EdgeDistillError, match=f"was made for another .*{difference}.*delete that folder"):
+        run(teacher, images, cache=cache, teacher_cache="1", epochs=1, **settings)
+
+
+def test_runs_that_differ_in_the_weight_alone_share_a_cache(
+    teacher: Teacher, images: SubtaskImages, tmp_path: Path
+) -> None:
+    cache = tmp_path / "kept"
+    run(teacher, images, cache=cache, teacher_cache="1", epochs=1)
+    before = (cache / "logits.npy").stat().st_mtime_ns
+    run(teacher, images, cache=cache, teacher_cache="1", epochs=1, lambda_layer=10.0)
+    assert (cache / "logits.npy").stat().st_mtime_ns == before
+
+
+def test_a_damaged_cache_is_named(teacher: Teacher, images: SubtaskImages, tmp_path: Path) -> None:
+    cache = tmp_path / "kept"
+    run(teacher, images, cache=cache, teacher_cache="1", epochs=1)
+    (cache / "logits.npy").write_bytes(b"not an array")
+    with pytest.raises(EdgeDistillError, match=r"kept is damaged .*delete that folder"):
+        run(teacher, images, cache=cache, teacher_cache="1", epochs=1)
+
+
+def test_a_finished_run_leaves_no_cache_in_its_folder(
+    teacher: Teacher, images: SubtaskImages, tmp_path: Path
+) -> None:
+    run(teacher, images, tmp_path, teacher_cache="1", epochs=1)
+    assert not (tmp_path / "teacher-cache").exists()
+
+
+EXAMPLE = Guidance(logits=torch.zeros(1, 4), targets={"layer": torch.zeros(1, 8, 8, 16)})
+
+
+def test_the_size_is_known_before_anything_is_written(tmp_path: Path) -> None:
+    assert bytes_per_view(EXAMPLE) == 8 * 8 * 16 * 2 + 4 * 4
+    views = [
+        (
+            0,
+            [
+                (
+                    torch.arange(10),
+                    Guidance(logits=torch.zeros(10, 4), targets={"layer": torch.zeros(10, 8, 8, 16)}),
+                )
+            ],
+        )
+    ]
+    write_teacher_cache(tmp_path / "kept", {}, 10, views, {0: np.zeros((10, 5), np.int16)})
+    written = sum(np.load(tmp_path / "kept" / name).nbytes for name in ("logits.npy", "target-0.npy"))
+    assert written == 10 * bytes_per_view(EXAMPLE)
+
+
+def test_views_are_chosen_by_what_fits(tmp_path: Path) -> None:
+    assert choose_views("off", EXAMPLE, 100, 30, tmp_path) == 0
+    assert choose_views("8", EXAMPLE, 100, 30, tmp_path) == 8
+    assert choose_views("8", EXAMPLE, 100, 3, tmp_path) == 3
+    assert choose_views("auto", EXAMPLE, 100, 30, tmp_path) == 4
+    assert choose_views("auto", EXAMPLE, 10**9, 30, tmp_path) == 0
+    with pytest.raises(EdgeDistillError, match=r"would take \d+\.\d\d GB, and .* GB are free"):
+        choose_views("4", EXAMPLE, 10**10, 30, tmp_path / "not" / "there" / "yet")
+
+
+def test_features_beyond_half_precision_are_refused_by_layer(tmp_path: Path) -> None:
+    guidance = Guidance(logits=torch.zeros(1, 4), targets={"stage2": torch.full((1, 3), 1e6)})
+    with pytest.raises(EdgeDistillError, match="layer 'stage2' are too large for the half precision"):
+        write_teacher_cache(
+            tmp_path / "kept", {}, 1, [(0, [(torch.tensor([0]), guidance)])], {0: np.zeros((1, 5), np.int16)}
+        )
+    assert open_teacher_cache(tmp_path / "kept", {}) is None
+
+
+def test_an_unfinished_cache_is_made_anew(teacher: Teacher, images: SubtaskImages, tmp_path: Path) -> None:
+    whole = run(teacher, images, cache=tmp_path / "kept", teacher_cache="1", epochs=1)
+    shutil.move(tmp_path / "kept", tmp_path / "kept.partial")
+    (tmp_path / "kept.partial" / "cache.json").unlink()
+    again = run(teacher, images, cache=tmp_path / "kept", teacher_cache="1", epochs=1)
+    assert losses(again) == losses(whole)

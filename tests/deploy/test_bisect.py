@@ -108,6 +108,16 @@ def test_sound_quantised_models_agree_everywhere(precision: str, bundle: Bundle)
         assert 0 < max(each.error for each in report.measured) < report.tolerance
 
 
+@pytest.mark.parametrize("names", [("int8", "int8-tensorrt"), ("int8-tensorrt", "int8"), ("int8", "fp32")])
+def test_sound_models_agree_whichever_is_searched(
+    names: tuple[str, str], bundle: Bundle, pixels: NDArray[np.uint8]
+) -> None:
+    reference, candidate = (side(bundle, name) for name in names)
+    report = find_divergence(bundle, reference, candidate, pixels, threads=1)
+    assert report.first is None, report.sentence
+    assert report.compared_count == report.value_count > 15
+
+
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int8-tensorrt"])
 def test_graph_optimisation_changes_nothing(
     precision: str, bundle: Bundle, pixels: NDArray[np.uint8]

@@ -165,12 +165,24 @@ def show_comparison(record: dict[str, Any], console: Console) -> None:
             _print_columns(console, f"{title}, differences", {**names, **differences})
         else:
             _print_columns(console, title, {**names, **means, **differences})
+    for method, reason in _reasons(record["rows"]):
+        console.result(f"{method}: {reason}")
     console.result(f"teacher: {words.percent(record['teacher_accuracy'])}")
     console.result(
         f"diff.: {record['reference']} minus the method, in points, paired by seed; p: two-sided, after Holm's correction."
     )
     for sentence in record["covers"]:
         console.result(sentence)
+
+
+def _reasons(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Say why rows have no interval, the methods with the same reason together."""
+    methods: dict[str, list[str]] = {}
+    for row in rows:
+        if row["difference"] and row["difference"]["reason"]:
+            named = methods.setdefault(row["difference"]["reason"], [])
+            named.extend([row["method"]] if row["method"] not in named else [])
+    return [(", ".join(named), reason) for reason, named in methods.items()]
 
 
 def _print_columns(console: Console, title: str, columns: dict[str, list[str]]) -> None:

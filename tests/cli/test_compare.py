@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,6 +114,16 @@ def test_a_dry_run_counts_and_touches_nothing(whole: Path, tiny_digits: Path, tm
     assert not (tmp_path / "new").exists()
     again = run_command(*argv(tiny_digits, whole, "--dry-run"))
     assert "5 runs of 2 methods, 5 of them done" in again.stdout
+
+
+def test_one_seed_distinguishes_nothing_and_says_why(whole: Path, tiny_digits: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(whole, tmp_path / "copy")
+    outcome = run_command(*argv(tiny_digits, copy, "--seeds", "1"))
+    assert outcome.code == 0, outcome.stderr
+    assert lines(copy) == lines(whole)
+    assert "logits: one seed: no spread to judge the difference by" in outcome.stdout
+    assert "ahead" not in outcome.stdout
+    assert json.loads((copy / "comparison.json").read_text(encoding="utf-8"))["rows"][1]["deviation"] is None
 
 
 def test_failed_runs_are_said_after_the_table(tiny_digits: Path, tmp_path: Path) -> None:

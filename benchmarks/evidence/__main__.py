@@ -1,0 +1,94 @@
+"""Run the evidence, part by part; what stands in `benchmarks/results` is not run again.
+
+    python -m benchmarks.evidence --glyphs npz:glyphs100.npz --fashion-teacher FOLDER
+    python -m benchmarks.evidence --data cifar100:DIR --teacher timm:NAME     # the paper's superclasses on your own data
+
+`python -m benchmarks.evidence.results` writes RESULTS.md from the records.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+from benchmarks.evidence.parts import Places, parts
+from benchmarks.evidence.tasks import IMAGENET, MOBILE_STUDENT, named_tasks
+from edgedistill.comparison import ComparisonPlan, ComparisonProgress, run_comparison
+from edgedistill.subtask import named_subtasks
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+def own_plan(arguments: argparse.Namespace) -> ComparisonPlan:
+    """Plan the paper's superclasses on CIFAR-100 or an ImageNet folder."""
+    kind = "cifar100" if arguments.data.startswith("cifar100:") else "imagenet"
+    known = [name for name in named_subtasks() if name.startswith(f"{kind}/")]
+    if kind == "imagenet":
+        known = [f"imagenet/{name}" for name in IMAGENET]
+    chosen = tuple(arguments.subtasks.split(",")) if arguments.subtasks else tuple(known)
+    settings = {
+        "epochs": arguments.epochs,
+        "augment": "crop-flip" if kind == "cifar100" else "resized-crop-flip",
+        "compute": arguments.compute,
+    }
+    tasks = named_tasks(arguments.data, arguments.teacher, chosen, arguments.student, settings)
+    size = (arguments.train_size or None,)
+    return ComparisonPlan(tasks=tasks, sizes=size, seeds=tuple(range(arguments.seeds)))
+
+
+def report(part: str, started: float, at: ComparisonProgress) -> None:
+    """Say a line for every training that is done."""
+    if at.job is None or at.job.kind != "train" or at.record is None:
+        return
+    found = at.record.get("validation_accuracy")
+    outcome = f"{found:.3f}" if found is not None else f"failed: {at.record.get('error')}"
+    print(
+        f"{time.monotonic() - started:6.0f} s  {part}  {at.runs}/{at.planned_runs}  {at.job.described()},"
+        f" lambda {at.job.config.lambda_layer:g}: {outcome}",
+        flush=True,
+    )
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--part", action="append", help="a part's name; all by default")
+    parser.add_argument("--glyphs", default="npz:glyphs100.npz")
+    parser.add_argument("--glyphs-teacher", default="embedded:glyphs100")
+    parser.add_argument("--fashion", default="fashion-mnist")
+    parser.add_argument("--fashion-teacher", default="fashion-teacher")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--data", help="cifar100:DIR or an ImageNet folder, instead of the parts")
+    parser.add_argument("--teacher", default="")
+    parser.add_argument("--student", default=MOBILE_STUDENT)
+    parser.add_argument("--subtasks", default="", help="names such as cifar100/flowers,cifar100/people")
+    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--train-size", type=int, default=0, help="0: all training images")
+    parser.add_argument("--compute", default="auto")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = _arguments()
+    places = Places(
+        glyphs=arguments.glyphs,
+        glyphs_teacher=arguments.glyphs_teacher,
+        fashion=arguments.fashion,
+        fashion_teacher=arguments.fashion_teacher,
+    )
+    known = parts(places)
+    plans = {"own": lambda: own_plan(arguments)} if arguments.data else known
+    for part in arguments.part or list(plans):
+        started = time.monotonic()
+        run_comparison(
+            plans[part](),
+            arguments.out / part,
+            jobs=arguments.jobs,
+            progress=lambda at, part=part, started=started: report(part, started, at),  # type: ignore[misc]
+        )
+
+
+if __name__ == "__main__":
+    main()

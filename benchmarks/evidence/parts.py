@@ -1,0 +1,120 @@
+"""The parts of the evidence: each is one comparison in a folder of its own below `benchmarks/results`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.evidence.tasks import (
+    FASHION_STUDENT,
+    MOBILE_STUDENT,
+    WIDE_STUDENT,
+    fashion_tasks,
+    glyph_tasks,
+)
+from edgedistill.comparison import METHODS, ComparisonPlan, Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where data and teachers are."""
+
+    glyphs: str
+    glyphs_teacher: str
+    fashion: str
+    fashion_teacher: str
+
+
+# Each changes one thing of `center, procrustes`; lambda_layer is tuned for each alike.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "center, procrustes": {"student_normalisation": "center", "alignment": "procrustes"},
+    "center, learned": {"student_normalisation": "center", "alignment": "learned"},
+    "standardize, procrustes": {"student_normalisation": "standardize", "alignment": "procrustes"},
+    "standardize, learned": {"student_normalisation": "standardize", "alignment": "learned"},
+    "all positions": {"positions": 0},
+    "lambda rises": {"lambda_schedule": "rise"},
+    "lambda falls": {"lambda_schedule": "fall"},
+    "weight average": {"ema": 0.99},
+}
+TEMPERATURES = {
+    f"{method}, T = {temperature}": {**METHODS[method], "temperature": float(temperature)}
+    for method in ("subdistill", "logits")
+    for temperature in (1, 2, 4)
+}
+
+
+# All that the smallest of the four groups has.
+GLYPH_VALIDATION = 285
+
+
+def _plan(
+    tasks: tuple[Task, ...], methods: Mapping[str, Mapping[str, Any]] = METHODS, **settings: Any
+) -> ComparisonPlan:
+    return ComparisonPlan(
+        **{"tasks": tasks, "methods": methods, "sizes": (500,), "validation_images": 500, **settings}
+    )
+
+
+def _leading(rivals: tuple[str, ...]) -> dict[str, Mapping[str, Any]]:
+    return {name: METHODS[name] for name in ("subdistill", "logits", *rivals)}
+
+
+def _main(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
+    return {
+        "fashion-500": lambda: _plan(fashion_tasks(places.fashion, places.fashion_teacher)),
+        "glyphs-500": lambda: _plan(
+            glyph_tasks(places.glyphs, places.glyphs_teacher),
+            lambdas=(1.0, 10.0, 100.0),
+            validation_images=GLYPH_VALIDATION,
+        ),
+        "fashion-2000": lambda: _plan(
+            fashion_tasks(places.fashion, places.fashion_teacher, epochs=20),
+            _leading(("attention-transfer", "vid")),
+            sizes=(2000,),
+            lambdas=(1.0, 10.0, 100.0),
+        ),
+    }
+
+
+def _further(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
+    return {
+        "glyphs-2000": lambda: _plan(
+            glyph_tasks(places.glyphs, places.glyphs_teacher, only=("lower-f",)),
+            _leading(()),
+            sizes=(2000,),
+            lambdas=(1.0, 10.0, 100.0),
+        ),
+        "glyphs-500-wide": lambda: _plan(
+            glyph_tasks(places.glyphs, places.glyphs_teacher, WIDE_STUDENT, only=("lower-f",)),
+            _leading(()),
+            lambdas=(1.0, 10.0, 100.0),
+        ),
+        "glyphs-500-mobile": lambda: _plan(
+            glyph_tasks(places.glyphs, places.glyphs_teacher, MOBILE_STUDENT, only=("lower-f",)),
+            _leading(()),
+            lambdas=(1.0, 10.0),
+        ),
+    }
+
+
+def _choices(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
+    """Settings of SubDistill itself, judged on validation images."""
+    tops = fashion_tasks(places.fashion, places.fashion_teacher, only=("tops",))
+    letters = glyph_tasks(places.glyphs, places.glyphs_teacher, only=("lower-f",))
+    first = next(iter(VARIANTS))
+    return {
+        "variants-tops": lambda: _plan(tops, VARIANTS, reference=first, lambdas=(1.0, 10.0, 100.0)),
+        "variants-lower-f": lambda: _plan(
+            letters, VARIANTS, reference=first, lambdas=(1.0, 10.0), seeds=(0, 1)
+        ),
+        "temperature-tops": lambda: _plan(
+            tops, TEMPERATURES, reference="subdistill, T = 4", lambdas=(1.0, 10.0)
+        ),
+    }
+
+
+def parts(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
+    """Return the plans by name; one is made when it is called for, because its data may not be here."""
+    return {**_choices(places), **_main(places), **_further(places)}
+
+
+__all__ = ["FASHION_STUDENT", "VARIANTS", "Places", "parts"]

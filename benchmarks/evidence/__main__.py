@@ -7,13 +7,21 @@
 """
 
 import argparse
+import functools
 import time
 from pathlib import Path
 
 from benchmarks.evidence.parts import Places, parts
 from benchmarks.evidence.tasks import IMAGENET, MOBILE_STUDENT, named_tasks
-from edgedistill.comparison import ComparisonPlan, ComparisonProgress, run_comparison
+from edgedistill.comparison import (
+    ComparisonPlan,
+    ComparisonProgress,
+    comparison_record,
+    run_comparison,
+    write_figure,
+)
 from edgedistill.subtask import named_subtasks
+from edgedistill_deploy.files import write_json
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -82,12 +90,16 @@ def main() -> None:
     plans = {"own": lambda: own_plan(arguments)} if arguments.data else known
     for part in arguments.part or list(plans):
         started = time.monotonic()
-        run_comparison(
+        folder = arguments.out / part
+        comparison = run_comparison(
             plans[part](),
-            arguments.out / part,
+            folder,
             jobs=arguments.jobs,
-            progress=lambda at, part=part, started=started: report(part, started, at),  # type: ignore[misc]
+            progress=functools.partial(report, part, started),
         )
+        record = comparison_record(comparison)
+        write_json(folder / "comparison.json", record)
+        write_figure(record, folder / "comparison.svg")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ HALF: dict[str, Any] = {"channels_last": True, "mixed_precision": "bf16"}
 
 
 def glyph_tasks(
-    source: str, teacher: str, student: str = GLYPHS_STUDENT, epochs: int = 20, only: tuple[str, ...] = ()
+    source: str, teacher: str, student: str = GLYPHS_STUDENT, epochs: int = 15, only: tuple[str, ...] = ()
 ) -> tuple[Task, ...]:
     """Make the tasks on Glyphs-100."""
     settings = {**SHARED, **HALF, "epochs": epochs, "augment": "crop", "teacher_cache": "4"}

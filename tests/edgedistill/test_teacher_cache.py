@@ -107,7 +107,7 @@ def test_a_stale_cache_is_refused_by_what_is_other(
     cache = tmp_path / "kept"
     run(teacher, images, cache=cache, teacher_cache="1", epochs=1)
     with pytest.raises(EdgeDistillError, match=f"was made for another .*{difference}.*delete that folder"):
-        run(teacher, images, cache=cache, teacher_cache="1", epochs=1, **settings)
+        run(teacher, images, None, **{"cache": cache, "teacher_cache": "1", "epochs": 1, **settings})
 
 
 def test_runs_that_differ_in_the_weight_alone_share_a_cache(

@@ -74,12 +74,13 @@ def test_early_stopping_waits_as_long_as_it_says(teacher: Teacher, images: Subta
 def test_other_formats_train_to_about_the_same(
     teacher: Teacher, images: SubtaskImages, settings: dict[str, object]
 ) -> None:
-    plain, other = run(teacher, images), run(teacher, images, **settings)
+    plain, other = run(teacher, images), run(teacher, images, None, **settings)
     for mine, theirs in zip(plain.history, other.history, strict=True):
         assert theirs.loss == pytest.approx(mine.loss, rel=0.03)
     assert all(each.dtype == torch.float32 for each in other.student.parameters())
     first = next(teacher.model.parameters())
-    assert first.is_contiguous() and first.dtype == torch.float32
+    assert first.is_contiguous()
+    assert first.dtype == torch.float32
 
 
 def test_half_precision_of_gpus_is_refused_on_a_cpu(teacher: Teacher, images: SubtaskImages) -> None:

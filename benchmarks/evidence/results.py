@@ -1,0 +1,212 @@
+"""Write RESULTS.md from the records of the parts: `python -m benchmarks.evidence.results`.
+
+Every figure in it is computed here, from `benchmarks/results/PART/comparison.json` and the records of the other benchmarks.
+"""
+
+import functools
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgedistill.comparison.statistics import Difference, compare_pairs, judged
+
+RESULTS = Path(__file__).parents[1] / "results"
+PAGE = Path(__file__).parents[1] / "RESULTS.md"
+MAIN = ("fashion-500", "glyphs-500")
+# What the paper's authors' code reaches on the same data, widths and epochs, with its own teacher of the same recipe.
+AUTHORS = {"tops": "77.7 ± 1.5", "footwear": "96.0 ± 0.5"}
+
+Record = dict[str, Any]
+
+
+def read_record(part: str) -> Record | None:
+    path = RESULTS / part / "comparison.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def rows_of(record: Record, task: str | None = None) -> list[Record]:
+    """Return the rows of one task; of the only one where there is but one."""
+    name = task or record["tasks"][0]["name"]
+    return [row for row in record["rows"] if row["task"] == name]
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{100 * value:.{digits}f}"
+
+
+def spread(values: Sequence[float]) -> str:
+    mean = percent(statistics.fmean(values))
+    return f"{mean} ± {percent(statistics.stdev(values))}" if len(values) > 1 else mean
+
+
+def interval(difference: Difference | None) -> str:
+    if difference is None:
+        return ""
+    if difference.interval is None:
+        return f"{100 * difference.mean:+.1f} ({difference.reason})"
+    low, high = (f"{100 * each:+.1f}" for each in difference.interval)
+    return f"{100 * difference.mean:+.1f} [{low}, {high}]"
+
+
+def pairs_of(records: Sequence[Record], reference: str, rival: str) -> list[list[float]]:
+    """Return the differences reference - rival in test accuracy: a list for each task, of the seeds both have."""
+    found = []
+    for record in records:
+        for task in record["tasks"]:
+            runs = {
+                row["method"]: {run["seed"]: run["test_accuracy"] for run in row["runs"]}
+                for row in rows_of(record, task["name"])
+            }
+            mine, theirs = runs.get(reference, {}), runs.get(rival, {})
+            found.append([mine[seed] - theirs[seed] for seed in sorted(mine.keys() & theirs.keys())])
+    return found
+
+
+def over_all(records: Sequence[Record], reference: str = "subdistill") -> dict[str, Difference | None]:
+    """Compare the reference with each rival over the tasks of several parts, corrected for the number of rivals."""
+    rivals = [name for name in records[0]["methods"] if name != reference]
+    differences = [compare_pairs(pairs_of(records, reference, rival), 0.95) for rival in rivals]
+    return dict(zip(rivals, judged(differences, 0.95), strict=True))
+
+
+def main_table(records: Sequence[Record]) -> list[str]:
+    tasks = [(record, task["name"]) for record in records for task in record["tasks"]]
+    head = [
+        "method",
+        *(name for _, name in tasks),
+        "mean",
+        "SubDistill ahead by, points [95 %]",
+        "verdict",
+        "stuck",
+    ]
+    lines = table_head(head)
+    teacher = [task["teacher_accuracy"] for record in records for task in record["tasks"]]
+    lines.append(row_of(["teacher", *map(percent, teacher), percent(statistics.fmean(teacher)), "", "", ""]))
+    differences = over_all(records)
+    for method in records[0]["methods"]:
+        found = [
+            next(row for row in rows_of(record, name) if row["method"] == method) for record, name in tasks
+        ]
+        values = [[run["test_accuracy"] for run in row["runs"]] for row in found]
+        difference = differences.get(method)
+        lines.append(
+            row_of(
+                [
+                    method,
+                    *(spread(each) if each else "–" for each in values),
+                    percent(statistics.fmean(statistics.fmean(each) for each in values if each)),
+                    interval(difference),
+                    difference.verdict if difference is not None else "",
+                    f"{sum(row['stuck'] for row in found)} of {sum(map(len, values))}",
+                ]
+            )
+        )
+    return lines
+
+
+def single_table(record: Record, judge: str = "test_accuracy") -> list[str]:
+    """Lay out a part of one or more tasks, with each task's own differences."""
+    lines = table_head(
+        ["task", "method", "lambda", "each seed", "mean", "reference ahead by, points [95 %]", "stuck"]
+    )
+    for task in record["tasks"]:
+        for row in rows_of(record, task["name"]):
+            values = [run[judge] for run in row["runs"]]
+            difference = compare_pairs([_paired(record, task["name"], row["method"], judge)], 0.95)
+            lines.append(
+                row_of(
+                    [
+                        task["name"],
+                        row["method"],
+                        ", ".join(f"{each:g}" for each in row["lambdas"]) or "–",
+                        " ".join(map(percent, values)),
+                        spread(values) if values else "–",
+                        "" if row["method"] == record["reference"] else interval(difference),
+                        f"{row['stuck']} of {len(values)}",
+                    ]
+                )
+            )
+    return lines
+
+
+def _paired(record: Record, task: str, rival: str, judge: str) -> list[float]:
+    runs = {row["method"]: {run["seed"]: run[judge] for run in row["runs"]} for row in rows_of(record, task)}
+    mine, theirs = runs[record["reference"]], runs[rival]
+    return [mine[seed] - theirs[seed] for seed in sorted(mine.keys() & theirs.keys())]
+
+
+def table_head(cells: Sequence[str]) -> list[str]:
+    return [row_of(cells), row_of(["---"] * len(cells))]
+
+
+def row_of(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def gains(records: Sequence[Record]) -> list[str]:
+    """Say in a few lines what was gained and where not."""
+    differences = over_all(records)
+    groups: dict[str, list[str]] = {"ahead": [], "not distinguishable": [], "behind": []}
+    for rival, difference in differences.items():
+        if difference is not None:
+            groups[difference.verdict].append(f"{rival} {interval(difference)}")
+    tasks = sum(len(record["tasks"]) for record in records)
+    seeds = len(records[0]["seeds"])
+    lines = [
+        f"Test accuracy of a small plain CNN distilled from 500 images, mean over {tasks} tasks with {seeds} seeds each; points",
+        "by which SubDistill is ahead, 95 % intervals over tasks and seeds, verdicts corrected for the number of rivals:",
+        "",
+    ]
+    words = {"ahead": "Ahead of", "not distinguishable": "Not distinguishable from", "behind": "Behind"}
+    lines.extend(f"- **{words[verdict]}**: {'; '.join(names)}." for verdict, names in groups.items() if names)
+    return lines
+
+
+def authors_lines(record: Record) -> list[str]:
+    lines = table_head(["task", "SubDistill here, each seed", "mean", "the authors' code, 3 seeds"])
+    for task in record["tasks"]:
+        row = next(row for row in rows_of(record, task["name"]) if row["method"] == "subdistill")
+        values = [run["test_accuracy"] for run in row["runs"]]
+        lines.append(
+            row_of([task["name"], " ".join(map(percent, values)), spread(values), AUTHORS[task["name"]]])
+        )
+    return lines
+
+
+def page() -> str:
+    known = {path.parent.name: read_record(path.parent.name) for path in RESULTS.glob("*/comparison.json")}
+    records = {name: record for name, record in known.items() if record is not None}
+    text = (Path(__file__).parent / "RESULTS.in.md").read_text(encoding="utf-8")
+    mains = [records[name] for name in MAIN if name in records]
+    fills: dict[str, Callable[[], list[str]]] = {
+        "gains": lambda: gains(mains),
+        "main": lambda: main_table(mains),
+        "authors": lambda: authors_lines(records["fashion-2000"]),
+        "speed": speed_lines,
+        "machines": lambda: sorted({each for record in records.values() for each in record["machines"]}),
+    }
+    for name, record in records.items():
+        fills[f"test:{name}"] = functools.partial(single_table, record)
+        fills[f"validation:{name}"] = functools.partial(single_table, record, "validation_accuracy")
+    for name, fill in fills.items():
+        mark = f"<!-- {name} -->"
+        if mark in text:
+            text = text.replace(mark, "\n".join(fill()))
+    return text
+
+
+def speed_lines() -> list[str]:
+    """Lay out what `benchmarks/speed.py` recorded."""
+    path = RESULTS / "speed.jsonl"
+    lines = table_head(["what", "first", "second", "ratio"])
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        row = json.loads(line)
+        lines.append(row_of([row["what"], row["first"], row["second"], row["ratio"]]))
+    return lines
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    print(PAGE)

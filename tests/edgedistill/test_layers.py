@@ -355,18 +355,22 @@ def test_only_four_layers_are_paired_and_those_the_deepest() -> None:
 
 
 class Declared(nn.Module):
-    """Three stages under names of our own, with whatever declarations a test gives."""
+    """Three stages, then a block and an operation that change nothing, with whatever declarations a test gives."""
 
     def __init__(self, *declared: tuple[str, int, int]) -> None:
         super().__init__()
         self.net = Plain()
+        self.echo = nn.Sequential(nn.Identity())
+        self.norm = nn.Identity()
         self.feature_info = [
             {"module": name, "num_chs": channels, "reduction": reduction}
             for name, channels, reduction in declared
         ]
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.net(images)
+        for stage in self.net.stages:
+            images = stage(images)
+        logits: Tensor = self.net.head(self.norm(self.echo(images)).mean((2, 3)))
         return logits
 
 
@@ -375,7 +379,9 @@ class Declared(nn.Module):
     [
         ([("net.stages.0", 4, 2), ("net.stages.2", 8, 8)], ["net.stages.0", "net.stages.2"]),
         ([("block.0", 4, 2), ("block.1", 6, 4)], ["net.stages.0", "net.stages.1"]),  # no such modules
-        ([("net", 6, 4), ("net", 8, 8)], ["net.stages.1", "net.stages.2"]),  # returns something else
+        ([("net", 6, 4), ("net", 8, 8)], ["net.stages.1", "net.stages.2"]),  # never runs itself
+        ([("net.stages.0", 6, 4)], ["net.stages.1"]),  # returns something else
+        ([("gone", 8, 8)], ["echo"]),  # a block rather than the operation after it
         ([("net.stages.1", 6, 4), ("net.stages.1", 8, 8)], ["net.stages.1"]),  # declared twice
         ([("gone", 5, 2), ("net.stages.2", 8, 8)], ["net.stages.2"]),  # nothing like it
     ],
@@ -425,6 +431,14 @@ class Hybrid(Declared):
             images = stage(images)
         logits: Tensor = self.blocks(self.shrink(images)).mean((2, 3))
         return logits
+
+
+def test_a_shallow_student_is_taught_by_the_teachers_deepest_stages() -> None:
+    pairs = pair_layers(Plain((4,) * 5), Plain((4, 4)), (64, 64))
+    assert [(pair.teacher, pair.student) for pair in pairs] == [
+        ("stages.3", "stages.0"),
+        ("stages.4", "stages.1"),
+    ]
 
 
 def test_a_network_without_maps_cannot_be_paired() -> None:

@@ -64,7 +64,8 @@ class DistillConfig:
             similarity.
         method: which subspace: prca (default), prca_indefinite, pca, gradient, random, identity.
         positions: positions drawn from each image's map for the subspaces; 0 uses all.
-        student_normalisation: how student features are brought to the subspace's scale: center or standardize.
+        student_normalisation: how student features are brought to the subspace's scale: standardize (as the authors' code
+            does) or center (as the paper says).
         alignment: how the rotation is found: procrustes (in closed form) or learned.
         augment: none, crop, crop-flip, resized-crop or resized-crop-flip. Flips suit photographs, not characters.
         seed: fixes initialisation, image order, augmentation and drawn positions.
@@ -95,7 +96,7 @@ class DistillConfig:
     layer_loss: str = "subspace"
     method: str = "prca"
     positions: int = 20
-    student_normalisation: str = "center"
+    student_normalisation: str = "standardize"
     alignment: str = "procrustes"
     augment: str = "crop-flip"
     seed: int = 0
@@ -148,16 +149,23 @@ class ExportConfig:
         reference_megabytes: budget for the evaluation images stored in the bundle; a seeded sample is stored when they
             do not fit, none at 0.
         seed: fixes that sample.
+        reject: share of the subtask's validation images that the expert's output `in_domain` must accept, from 0.5 to below
+            1 (`docs/reject.md`); 0 gives the expert no such output.
     """
 
     opset: int = 20
     reference_megabytes: float = 64.0
     seed: int = 0
+    reject: float = 0.0
 
     def __post_init__(self) -> None:
         check_at_least("opset", self.opset, 18)
         check_at_least("reference_megabytes", self.reference_megabytes, 0)
         check_at_least("seed", self.seed, 0)
+        if self.reject != 0 and not 0.5 <= self.reject < 1:
+            raise UsageError(
+                f"reject must be 0 (off) or a share from 0.5 to below 1, such as 0.95, and {self.reject} was given."
+            )
 
 
 def _check_lambda(value: float | str) -> None:

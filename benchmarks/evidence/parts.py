@@ -23,16 +23,17 @@ class Places:
     fashion_teacher: str
 
 
-# Each changes one thing of `center, procrustes`; lambda_layer is tuned for each alike.
+_CENTER: dict[str, Any] = {"student_normalisation": "center"}
+# lambda_layer is tuned for each alike; from the fifth on, one more thing than centring is changed.
 VARIANTS: dict[str, dict[str, Any]] = {
-    "center, procrustes": {"student_normalisation": "center", "alignment": "procrustes"},
-    "center, learned": {"student_normalisation": "center", "alignment": "learned"},
     "standardize, procrustes": {"student_normalisation": "standardize", "alignment": "procrustes"},
     "standardize, learned": {"student_normalisation": "standardize", "alignment": "learned"},
-    "all positions": {"positions": 0},
-    "lambda rises": {"lambda_schedule": "rise"},
-    "lambda falls": {"lambda_schedule": "fall"},
-    "weight average": {"ema": 0.99},
+    "center, procrustes": {**_CENTER, "alignment": "procrustes"},
+    "center, learned": {**_CENTER, "alignment": "learned"},
+    "center, all positions": {**_CENTER, "positions": 0},
+    "center, lambda rises": {**_CENTER, "lambda_schedule": "rise"},
+    "center, lambda falls": {**_CENTER, "lambda_schedule": "fall"},
+    "center, weight average": {**_CENTER, "ema": 0.99},
 }
 TEMPERATURES = {
     f"{method}, T = {temperature}": {**METHODS[method], "temperature": float(temperature)}

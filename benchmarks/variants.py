@@ -20,11 +20,11 @@ RESULTS = Path(__file__).parent / "results" / "variants.jsonl"
 DEMO: dict[str, Any] = {"epochs": 12, "learning_rate": 6e-3, "augment": "crop", "compute": "cpu"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "logits only": {"lambda_layer": 0.0},
-    "center, learned": {"alignment": "learned"},
-    "center, procrustes": {},
-    "standardize, procrustes": {"student_normalisation": "standardize"},
-    "pca, center, procrustes": {"method": "pca"},
-    "random, center, procrustes": {"method": "random"},
+    "center, learned": {"student_normalisation": "center", "alignment": "learned"},
+    "center, procrustes": {"student_normalisation": "center"},
+    "standardize, procrustes": {},
+    "pca, center, procrustes": {"student_normalisation": "center", "method": "pca"},
+    "random, center, procrustes": {"student_normalisation": "center", "method": "random"},
 }
 
 

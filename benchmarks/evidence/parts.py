@@ -35,6 +35,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "center, lambda falls": {**_CENTER, "lambda_schedule": "fall"},
     "center, weight average": {**_CENTER, "ema": 0.99},
 }
+VIEWS = {
+    label: {**METHODS["subdistill"], "lambda_layer": 1.0, "teacher_cache": views}
+    for label, views in {"teacher live": "off", "8 views": "8", "4 views": "4", "1 view": "1"}.items()
+}
 TEMPERATURES = {
     f"{method}, T = {temperature}": {**METHODS[method], "temperature": float(temperature)}
     for method in ("subdistill", "logits")
@@ -111,6 +115,7 @@ def _choices(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
             reference=first,
             lambdas=(1.0, 10.0),
         ),
+        "views-lower-f": lambda: _plan(letters, VIEWS, reference="teacher live"),
         "temperature-tops": lambda: _plan(
             tops, TEMPERATURES, reference="subdistill, T = 4", lambdas=(1.0, 10.0)
         ),

@@ -184,6 +184,7 @@ def page() -> str:
         "gains": lambda: gains(mains),
         "main": lambda: main_table(mains),
         "authors": lambda: authors_lines(records["fashion-2000"]),
+        "taps": tap_lines,
         "speed": speed_lines,
         "machines": lambda: sorted({each for record in records.values() for each in record["machines"]}),
     }
@@ -195,6 +196,19 @@ def page() -> str:
         if mark in text:
             text = text.replace(mark, "\n".join(fill()))
     return text
+
+
+def tap_lines() -> list[str]:
+    """Lay out what `benchmarks.evidence.taps` recorded."""
+    path = RESULTS / "taps.jsonl"
+    rows = (
+        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    )
+    lines = table_head(["student", "each seed", "mean"])
+    for tap in dict.fromkeys(row["tap"] for row in rows):
+        values = [row["validation_accuracy"] for row in rows if row["tap"] == tap]
+        lines.append(row_of([tap, " ".join(map(percent, values)), spread(values)]))
+    return lines
 
 
 def speed_lines() -> list[str]:

@@ -27,7 +27,7 @@ def edgedistill_lines() -> list[str]:
 
 def test_the_readme_shows_the_commands_it_promises() -> None:
     assert {shlex.split(line)[1] for line in edgedistill_lines()} >= {
-        "build", "distill", "export", "calibrate", "validate", "profile", "report", "doctor",
+        "build", "distill", "inspect", "compare", "export", "calibrate", "validate", "profile", "report", "doctor",
     }  # fmt: skip
 
 
@@ -62,6 +62,8 @@ def test_every_command_in_the_documentation_runs(
         words += ["--dry-run"] if words[0] == "build" else ["--epochs", "1", "--compute", "cpu"]
     else:
         words = [str(copied_run) if word == "my-expert" else word for word in words]
+    if words[0] == "compare" and "--dry-run" not in words:
+        words += ["--dry-run", "--out", str(tmp_path / "compared")]
     if words[0] == "profile":
         words += ["--duration", "0.05", "--warmup", "0"]
     outcome = run_command(*words)

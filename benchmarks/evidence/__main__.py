@@ -10,6 +10,7 @@ import argparse
 import functools
 import time
 from pathlib import Path
+from typing import Any
 
 from benchmarks.evidence.parts import Places, parts
 from benchmarks.evidence.tasks import IMAGENET, MOBILE_STUDENT, named_tasks
@@ -41,6 +42,14 @@ def own_plan(arguments: argparse.Namespace) -> ComparisonPlan:
     tasks = named_tasks(arguments.data, arguments.teacher, chosen, arguments.student, settings)
     size = (arguments.train_size or None,)
     return ComparisonPlan(tasks=tasks, sizes=size, seeds=tuple(range(arguments.seeds)))
+
+
+def without_places(record: dict[str, Any]) -> dict[str, Any]:
+    """Leave out of a record where data and teachers lay on this machine; their content has its hash in every run's key."""
+    tasks = [
+        {**task, **{key: Path(task[key]).name for key in ("teacher", "source")}} for task in record["tasks"]
+    ]
+    return {**record, "tasks": tasks}
 
 
 def report(part: str, started: float, at: ComparisonProgress) -> None:
@@ -97,7 +106,7 @@ def main() -> None:
             jobs=arguments.jobs,
             progress=functools.partial(report, part, started),
         )
-        record = comparison_record(comparison)
+        record = without_places(comparison_record(comparison))
         write_json(folder / "comparison.json", record)
         write_figure(record, folder / "comparison.svg")
 

@@ -15,9 +15,11 @@ from typing import Any
 from benchmarks.evidence.parts import Places, parts
 from benchmarks.evidence.tasks import IMAGENET, MOBILE_STUDENT, named_tasks
 from edgedistill.comparison import (
+    METHODS,
     ComparisonPlan,
     ComparisonProgress,
     comparison_record,
+    named_methods,
     run_comparison,
     write_figure,
 )
@@ -40,8 +42,14 @@ def own_plan(arguments: argparse.Namespace) -> ComparisonPlan:
         "compute": arguments.compute,
     }
     tasks = named_tasks(arguments.data, arguments.teacher, chosen, arguments.student, settings)
-    size = (arguments.train_size or None,)
-    return ComparisonPlan(tasks=tasks, sizes=size, seeds=tuple(range(arguments.seeds)))
+    names = arguments.methods.split(",") if arguments.methods else list(METHODS)
+    return ComparisonPlan(
+        tasks=tasks,
+        methods=named_methods(names),
+        sizes=(arguments.train_size or None,),
+        seeds=tuple(range(arguments.seeds)),
+        lambdas=tuple(float(each) for each in arguments.lambdas.split(",")),
+    )
 
 
 def without_places(record: dict[str, Any]) -> dict[str, Any]:
@@ -79,6 +87,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--teacher", default="")
     parser.add_argument("--student", default=MOBILE_STUDENT)
     parser.add_argument("--subtasks", default="", help="names such as cifar100/flowers,cifar100/people")
+    parser.add_argument("--methods", default="", help="names such as subdistill,logits; all by default")
+    parser.add_argument(
+        "--lambdas", default="0.001,0.01,0.1,1,10,100,1000", help="the paper's grid by default"
+    )
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--train-size", type=int, default=0, help="0: all training images")

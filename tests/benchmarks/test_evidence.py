@@ -1,0 +1,104 @@
+"""The evidence script on other people's data: a tiny data set in CIFAR-100's own file format."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from timm.models import save_for_hf
+
+from benchmarks.evidence.tasks import IMAGENET, fashion_tasks, glyph_tasks, named_tasks
+from edgedistill.subtask import named_subtask_classes, named_subtasks
+
+ROOT = Path(__file__).resolve().parents[2]
+FLOWERS = named_subtask_classes("cifar100/flowers")
+
+
+def write_cifar(folder: Path) -> tuple[str, ...]:
+    """Write 8 training and 4 test images of each flower, and the names of all hundred classes."""
+    names = tuple(
+        sorted(
+            name
+            for each in named_subtasks()
+            if each.startswith("cifar100/")
+            for name in named_subtask_classes(each)
+        )
+    )
+    folder.mkdir()
+    (folder / "fine_label_names.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+    (folder / "coarse_label_names.txt").write_text(
+        "\n".join(f"group {i}" for i in range(20)), encoding="utf-8"
+    )
+    generator = np.random.default_rng(0)
+    for file, count in (("train.bin", 8), ("test.bin", 4)):
+        rows = [
+            bytes([0, names.index(flower)]) + generator.integers(0, 256, 3072, dtype=np.uint8).tobytes()
+            for flower in FLOWERS
+            for _ in range(count)
+        ]
+        (folder / file).write_bytes(b"".join(rows))
+    return names
+
+
+def write_teacher(folder: Path, names: tuple[str, ...]) -> None:
+    torch.manual_seed(0)
+    model = timm.create_model("resnet10t", num_classes=len(names), channels=(8, 8, 16, 16), stem_width=8)
+    shown = {"input_size": (3, 32, 32), "mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0}
+    save_for_hf(
+        model,
+        str(folder),
+        model_config={"label_names": list(names), "pretrained_cfg": shown},
+        data_config=shown,
+        safe_serialization=True,
+    )
+
+
+def test_the_papers_superclasses_run_on_cifars_own_format(tmp_path: Path) -> None:
+    write_teacher(tmp_path / "teacher", write_cifar(tmp_path / "cifar"))
+    words = [
+        *("--data", f"cifar100:{tmp_path / 'cifar'}", "--teacher", str(tmp_path / "teacher")),
+        *("--subtasks", "cifar100/flowers", "--methods", "subdistill,logits", "--student", "plain:4-4"),
+        *(
+            "--epochs",
+            "1",
+            "--seeds",
+            "1",
+            "--lambdas",
+            "1",
+            "--compute",
+            "cpu",
+            "--out",
+            str(tmp_path / "out"),
+        ),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.evidence", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "out" / "own" / "comparison.json").read_text(encoding="utf-8"))
+    assert record["tasks"][0]["images"]["test"] == 4 * len(FLOWERS)
+    assert [len(row["runs"]) for row in record["rows"]] == [1, 1]
+    assert str(tmp_path) not in json.dumps(record)
+
+
+def test_the_papers_superclasses_are_all_there() -> None:
+    names = tuple(f"imagenet/{name}" for name in IMAGENET)
+    tasks = named_tasks("photos", "timm:resnet50", names, "timm:resnet18", {"epochs": 100})
+    assert [task.name for task in tasks] == list(names)
+    assert all(len(task.classes) >= 5 for task in tasks)
+    assert sum(name.startswith("cifar100/") for name in named_subtasks()) == 20
+
+
+@pytest.mark.parametrize("make", [glyph_tasks, fashion_tasks])
+def test_every_rival_trains_under_the_same_settings(make: object) -> None:
+    tasks = make("npz:images.npz", "teacher")  # type: ignore[operator]
+    assert len({json.dumps(task.settings, sort_keys=True) for task in tasks}) == 1
+    assert not {"layer_loss", "method", "lambda_layer"} & set(tasks[0].settings)

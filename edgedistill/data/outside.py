@@ -1,0 +1,108 @@
+"""Images of the teacher's other classes: what an expert is shown on a device though it was never meant to see it."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill.data.splits import SubtaskImages
+from edgedistill_deploy.images import ImageSet, ImageSplits, find_class
+
+MOST_IMAGES = 2000  # of other classes, in each split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutsideImages:
+    """Validation and test images of classes outside the subtask; None where the source has none.
+
+    Their labels are positions among the other classes, and say nothing about the subtask.
+    """
+
+    validation: ImageSet | None
+    test: ImageSet | None
+
+
+def find_outside(
+    source: ImageSplits,
+    teacher_classes: Sequence[str],
+    subtask_classes: Sequence[str],
+    images: SubtaskImages,
+    *,
+    seed: int = 0,
+    most: int = MOST_IMAGES,
+) -> OutsideImages:
+    """Draw up to `most` images a split of the teacher's other classes, as evenly over the classes as can be.
+
+    They come from the source's own splits; where it has no validation split, from its training images, on which no
+    expert of this subtask is trained, and where it has neither from two halves of these. An image whose content stands
+    among the subtask's, or in the test split too, is left out. The seed fixes the sample.
+    """
+    names = _other_classes(source.class_names, teacher_classes, subtask_classes)
+    if not names:
+        return OutsideImages(validation=None, test=None)
+    taken = {
+        split.digest(index)
+        for split in (images.train, images.validation, images.test)
+        if split is not None
+        for index in range(len(split))
+    }
+    if not source.validation and not source.test:
+        sample = _sample(source.train.with_classes(names), 2 * most, seed)
+        validation, test = _halves(_untaken(sample, taken), seed)
+    else:
+        test = _drawn(source.test, names, most, seed, taken)
+        if test is not None:
+            taken |= {test.digest(index) for index in range(len(test))}
+        validation = _drawn(source.validation or source.train, names, most, seed, taken)
+    return OutsideImages(validation=_or_none(validation), test=_or_none(test))
+
+
+def _other_classes(
+    present: Sequence[str], teacher_classes: Sequence[str], subtask_classes: Sequence[str]
+) -> tuple[str, ...]:
+    """Name the source's classes that the teacher has and the subtask has not."""
+    inside = {find_class(name, present) for name in subtask_classes}
+    known = {find_class(name, present) for name in teacher_classes}
+    return tuple(name for place, name in enumerate(present) if place in known - inside)
+
+
+def _drawn(
+    images: ImageSet | None, names: Sequence[str], most: int, seed: int, taken: set[str]
+) -> ImageSet | None:
+    return None if not images else _untaken(_sample(images.with_classes(names), most, seed), taken)
+
+
+def _sample(images: ImageSet, most: int, seed: int) -> ImageSet:
+    """Keep up to `most` images: the first of every class in a random order, then the second of every class, and so on."""
+    order = np.random.default_rng(seed).permutation(len(images))
+    turn = _turns(images.labels[order])
+    return images.select(np.sort(order[np.argsort(turn, kind="stable")[:most]]))
+
+
+def _turns(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return for each label (N,) how often it stood before."""
+    by_class = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[by_class], labels[by_class])
+    turns = np.empty(len(labels), dtype=np.int64)
+    turns[by_class] = np.arange(len(labels)) - starts
+    return turns
+
+
+def _untaken(images: ImageSet, taken: set[str]) -> ImageSet:
+    return images.select([index for index in range(len(images)) if images.digest(index) not in taken])
+
+
+def _halves(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Divide images by their content, so that copies of one image stay on one side."""
+    salted = [
+        hashlib.sha256(f"outside|{seed}|{images.digest(index)}".encode()).digest()[0]
+        for index in range(len(images))
+    ]
+    first = np.array(salted, dtype=np.uint8) < 128
+    return images.select(np.flatnonzero(first)), images.select(np.flatnonzero(~first))
+
+
+def _or_none(images: ImageSet | None) -> ImageSet | None:
+    return images if images is not None and len(images) else None

@@ -39,7 +39,7 @@ class Plain(nn.Module):
     def __init__(self, widths: tuple[int, ...] = (4, 6, 8)) -> None:
         super().__init__()
         self.stages = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(before, after, 3, 2, 1), nn.ReLU(inplace=True))
+            nn.Sequential(nn.Conv2d(before, after, 3, 2, 1), nn.LeakyReLU(inplace=True))
             for before, after in zip((3, *widths), widths, strict=False)
         )
         self.head = nn.Linear(widths[-1], 5)

@@ -3,7 +3,13 @@
 import json
 from pathlib import Path
 
+import jsonschema
+
 from command import run_command
+
+SCHEMA = json.loads(
+    (Path(__file__).parents[1] / "deploy" / "schemas" / "parity.json").read_text(encoding="utf-8")
+)
 
 
 def test_the_drift_is_a_table_and_part_of_each_experts_record(copied_run: Path, tiny_digits: Path) -> None:
@@ -11,6 +17,7 @@ def test_the_drift_is_a_table_and_part_of_each_experts_record(copied_run: Path, 
     as_json = run_command(*words, "--json")
     assert as_json.code in (0, 3, 4), as_json.stderr
     for record in json.loads(as_json.stdout)["records"]:
+        jsonschema.validate(record, SCHEMA)
         rows = record["preprocess_drift"]
         if record["precision"] == "teacher":
             assert rows is None

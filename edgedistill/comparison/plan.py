@@ -23,6 +23,36 @@ LAMBDAS = (0.1, 1.0, 10.0, 100.0)
 # Settings that change where and how fast a run is, not what comes of it.
 _EXECUTION = ("workers", "compute", "tensorboard")
 _KEY_SCHEMA = 1
+# Settings that were there when keys were first made. A later one is part of a key only where it is not at its default, which
+# keeps what was done before; whoever changes such a default raises the schema.
+_FIRST_SETTINGS = frozenset(
+    [
+        "epochs",
+        "batch_size",
+        "learning_rate",
+        "weight_decay",
+        "schedule",
+        "gradient_clip",
+        "lambda_kd",
+        "lambda_layer",
+        "lambda_task",
+        "lambda_schedule",
+        "temperature",
+        "layer_loss",
+        "method",
+        "positions",
+        "student_normalisation",
+        "alignment",
+        "augment",
+        "seed",
+        "teacher_cache",
+        "mixed_precision",
+        "channels_last",
+        "compile_student",
+        "ema",
+        "early_stopping",
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +201,6 @@ def training_job(
 ) -> Job:
     """Make the job that trains one student. Its `work` is the number of images it passes through the student."""
     config = plan.config(task, method, seed, weight)
-    settings = {key: value for key, value in asdict(config).items() if key not in _EXECUTION}
     count = size or facts.train_count
     described = {
         "schema": _KEY_SCHEMA,
@@ -180,7 +209,7 @@ def training_job(
         "student": (task.student, task.student_width),
         "image_size": task.image_size,
         "train_images": count,
-        "settings": settings,
+        "settings": deciding_settings(config),
     }
     return Job(
         kind="train",
@@ -193,6 +222,16 @@ def training_job(
         validation_images=plan.validation_images,
         work=count * config.epochs,
     )
+
+
+def deciding_settings(config: DistillConfig) -> dict[str, Any]:
+    """Return the settings that decide what comes of a run, for its key."""
+    given, plain = asdict(config), asdict(type(config)())
+    return {
+        key: value
+        for key, value in given.items()
+        if key in _FIRST_SETTINGS or (key not in _EXECUTION and value != plain[key])
+    }
 
 
 def evaluation_job(trained: Job) -> Job:

@@ -16,7 +16,7 @@ _FREE = (
     "lambda_kd",
     "lambda_layer",
     "lambda_task",
-    "lambda_warmup",
+    "lambda_schedule",
     "temperature",
     "learning_rate",
     "weight_decay",

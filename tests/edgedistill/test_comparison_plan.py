@@ -1,7 +1,7 @@
 """Which runs a comparison makes, from which images, and how weights are chosen, on figures that are written, not trained."""
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,10 @@ from edgedistill.comparison import (
     write_figure,
 )
 from edgedistill.comparison.figure import seed_means, shown_rows
-from edgedistill.comparison.plan import Job
+from edgedistill.comparison.plan import Job, deciding_settings
 from edgedistill.comparison.schedule import due_jobs, planned_work
 from edgedistill.comparison.subsets import balanced_order, draw_training_images
+from edgedistill.config import DistillConfig
 from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.images import ImageSet, open_images
 from reference.comparison_results import written_results
@@ -257,6 +258,23 @@ def test_keys_hold_what_decides_the_result_and_no_names(tiny_digits: Path, tmp_p
         other = keys(replace(plan, tasks=(replace(plan.tasks[0], **change),)))
         assert len(other & trainings) <= 1, change  # the teacher's evaluation does not hang on the student
     assert not keys(replace(plan, validation_images=20)) & keys(plan)
+
+
+def test_a_setting_that_comes_later_leaves_old_keys_alone_until_it_is_used() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class LaterConfig(DistillConfig):
+        tomorrow: str = "off"
+
+    now = DistillConfig(epochs=3)
+    later = LaterConfig(epochs=3)
+    assert deciding_settings(later) == deciding_settings(now)
+    assert deciding_settings(LaterConfig(epochs=3, tomorrow="on")) == {
+        **deciding_settings(now),
+        "tomorrow": "on",
+    }
+    assert {"workers", "compute", "tensorboard"}.isdisjoint(deciding_settings(now))
+    # What decides a result is never left out, at its default or not.
+    assert {"epochs", "method", "lambda_layer", "seed", "teacher_cache"} <= deciding_settings(now).keys()
 
 
 def test_a_plan_that_grows_keeps_what_is_done(tiny_digits: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import hashlib
 import json
 import shutil
@@ -215,7 +216,7 @@ def _train(task: _Task, student: nn.Module, saved: Mapping[str, Any] | None) -> 
             folder=cache,
             key=_cache_key(task),
             views=saved["views"] if saved is not None else None,
-            progress=_reporting(task, "teacher-cache"),
+            progress=functools.partial(_report_cache, task),
         )
         run = Run(
             accelerator=task.accelerator,
@@ -257,6 +258,19 @@ def _cache_key(task: _Task) -> dict[str, Any]:
         "subspaces": subspaces.hexdigest(),
         "layers": [[pair.teacher, *task.shapes.student[pair.student]] for pair in task.pairs],
     }
+
+
+def _report_cache(task: _Task, done: int, total: int, size: int) -> None:
+    task.progress(
+        TrainingProgress(
+            phase="teacher-cache",
+            epoch=0,
+            epochs=task.config.epochs,
+            step=done,
+            steps=total,
+            cache_bytes=size,
+        )
+    )
 
 
 def _reporting(task: _Task, phase: str) -> Callable[[int, int], None]:

@@ -1,6 +1,7 @@
 """The teacher in training: asked at every step, or once for a fixed set of views whose answers are kept on disk."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from edgedistill.layers import as_map, capture
 from edgedistill.objective import Guidance, Objective
 from edgedistill.teacher import Teacher
 from edgedistill.teacher_cache import (
-    Progress,
     TeacherCache,
+    bytes_per_view,
     choose_views,
     open_teacher_cache,
     write_teacher_cache,
@@ -78,7 +79,7 @@ def with_cache(
     folder: Path,
     key: Mapping[str, Any],
     views: int | None,
-    progress: Progress | None,
+    progress: Callable[[int, int, int], None],
 ) -> tuple[TeacherGuidance, Augmentation]:
     """Keep the teacher's answers on disk, where the settings ask for it and there is room.
 
@@ -90,7 +91,8 @@ def with_cache(
         folder: where the cache is, or will be.
         key: what the teacher's answers hang on.
         views: the number that an interrupted run had chosen; None chooses now.
-        progress: called with the number of views of images done, and of all.
+        progress: called with the number of views of images done, that of all, and the bytes that all will take: before
+            anything is written, and on the way.
 
     Returns:
         The guidance, with its cache, and the augmentation, limited to the cached views; both unchanged without a cache.
@@ -100,20 +102,22 @@ def with_cache(
     """
     if config.teacher_cache == "off":
         return guidance, augmentation
+    example = _example(guidance, images)
     if views is None:
-        views = choose_views(
-            config.teacher_cache, _example(guidance, images), len(images), config.epochs, folder
-        )
+        views = choose_views(config.teacher_cache, example, len(images), config.epochs, folder)
     if views == 0:
         return guidance, augmentation
     limited = replace(augmentation, views=views)
     full_key = {**key, "augmentation": limited.name, "seed": limited.seed, "views": views}
     if guidance.accelerator.is_main_process and open_teacher_cache(folder, full_key) is None:
+        total = views * len(images)
+        report = functools.partial(_report, progress, total * bytes_per_view(example))
+        report(0, total)
         batches = ((view, _answers(guidance, images, limited, view, config)) for view in range(views))
         parameters = {
             view: _parameters(limited, guidance.preprocess.size, view, len(images)) for view in range(views)
         }
-        write_teacher_cache(folder, full_key, len(images), batches, parameters, progress)
+        write_teacher_cache(folder, full_key, len(images), batches, parameters, report)
     guidance.accelerator.wait_for_everyone()
     cache = open_teacher_cache(folder, full_key)
     if cache is None:
@@ -121,6 +125,10 @@ def with_cache(
             f"The teacher cache that the first process wrote is not in {folder}; give all processes the same folder."
         )
     return replace(guidance, cache=cache), limited
+
+
+def _report(progress: Callable[[int, int, int], None], size: int, done: int, total: int) -> None:
+    progress(done, total, size)
 
 
 def _example(guidance: TeacherGuidance, images: ImageSet) -> Guidance:

@@ -48,7 +48,7 @@ class TrainingProgress:
     """Where a run is.
 
     `phase` is subspaces, tuning, teacher-cache, training or validation; `terms` are the epoch's mean losses so far (`kd`,
-    `task`, `layer:NAME`); `last` is the last finished epoch.
+    `task`, `layer:NAME`); `last` is the last finished epoch; `cache_bytes` is what the teacher cache will take on disk.
     """
 
     phase: str
@@ -58,6 +58,7 @@ class TrainingProgress:
     steps: int
     terms: Mapping[str, float] = field(default_factory=dict)
     last: EpochRecord | None = None
+    cache_bytes: int = 0
 
 
 ProgressCallback = Callable[[TrainingProgress], None]

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
     from edgedistill.data.splits import SubtaskImages
     from edgedistill.layers import LayerPair
+    from edgedistill.reject import Rejection
     from edgedistill.subtask import Subtask
     from edgedistill.teacher import Teacher
     from edgedistill.training import TrainingProgress
+    from edgedistill_deploy.images import ImageSplits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,7 @@ class Inputs:
 
     teacher: "Teacher"
     subtask: "Subtask"
+    source: "ImageSplits"
     images: "SubtaskImages"
 
 
@@ -84,7 +87,7 @@ def load_inputs(run: Run) -> Inputs:
     )
     for note in images.notes:
         run.console.say(f"note: {note}")
-    return Inputs(teacher=teacher, subtask=subtask, images=images)
+    return Inputs(teacher=teacher, subtask=subtask, source=source, images=images)
 
 
 def build_run_student(run: Run, inputs: Inputs) -> "nn.Module":
@@ -184,13 +187,11 @@ def _say_cost(run: Run, bundle: Bundle) -> None:
 
 def _show_training(report: Report, at: "TrainingProgress") -> None:
     """Count the subspace pass as one more epoch, so that one bar and one remaining time cover the training."""
-    if at.phase in ("tuning", "teacher-cache"):
-        wording = {"tuning": "choosing lambda_layer", "teacher-cache": "teacher's answers"}
-        report(
-            at.epoch * at.steps + at.step,
-            max(1, at.epochs if at.phase == "tuning" else 1) * at.steps,
-            wording[at.phase],
-        )
+    if at.phase == "teacher-cache":
+        report(at.step, at.steps, f"teacher's answers, {at.cache_bytes / 1e6:.1f} MB")
+        return
+    if at.phase == "tuning":
+        report(at.epoch * at.steps + at.step, at.epochs * at.steps, "choosing lambda_layer")
         return
     passed = 0 if at.phase == "subspaces" else at.epoch + 1
     step = at.step if at.phase != "validation" else at.steps
@@ -209,6 +210,7 @@ def _export(run: Run, inputs: Callable[[], Inputs]) -> None:
 
     given = inputs()
     student = read_student(build_run_student(run, given), run.bundle.file("student"))
+    rejection = _fit_rejection(run, given, student) if run.settings.export.reject else None
     with run.console.progress("export") as report:
         export_onnx(
             student,
@@ -218,9 +220,37 @@ def _export(run: Run, inputs: Callable[[], Inputs]) -> None:
             run.folder,
             run.settings.export,
             student_name=run.settings.student.name,
+            rejection=rejection,
             progress=lambda done, total: report(done, total, "teacher's answers"),
         )
     run.console.say("export: model.fp32.onnx and teacher.fp32.onnx written and equal to torch on real images")
+
+
+def _fit_rejection(run: Run, given: Inputs, student: "nn.Module") -> "Rejection":
+    """Set the expert's reject score, and say how it does."""
+    from edgedistill.data.outside import find_outside
+    from edgedistill.reject import fit_rejection
+
+    with run.console.progress("reject") as report:
+        outside = find_outside(
+            given.source,
+            given.teacher.class_names,
+            given.subtask.class_names,
+            given.images,
+            seed=run.settings.distill.seed,
+        )
+        rejection = fit_rejection(
+            student,
+            given.teacher,
+            given.subtask,
+            given.images,
+            outside,
+            run.settings.export.reject,
+            progress=lambda done, total: report(done, total, "images inside and outside the subtask"),
+        )
+    for sentence in rejection.sentences():
+        run.console.say(f"export: {sentence}")
+    return rejection
 
 
 def _calibrate(run: Run, inputs: Callable[[], Inputs]) -> None:

@@ -1,5 +1,6 @@
 """Losses between a student and its teacher: in the relevant subspace of a layer, and between logits."""
 
+import abc
 from collections.abc import Sequence
 
 import torch
@@ -17,12 +18,13 @@ EPSILON = 1e-5
 REFRESH_STEPS = 8
 
 
-class LayerLoss(nn.Module):
+class LayerLoss(nn.Module, abc.ABC):
     """How far a student's map is from a teacher's, in two halves, because the teacher's can be kept for many epochs.
 
     `target` is all that the loss needs of a teacher's map; `compare` sets the student's map against it. `forward` does both.
     """
 
+    @abc.abstractmethod
     def target(self, teacher_map: Tensor, student_size: tuple[int, int]) -> Tensor:
         """Return what the student's map (N, K, H', W'), of size (H', W'), is compared with: images first, without gradient.
 
@@ -30,11 +32,10 @@ class LayerLoss(nn.Module):
             teacher_map: (N, D, H, W).
             student_size: (H', W').
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def compare(self, student_map: Tensor, target: Tensor) -> Tensor:
         """Return the loss of a student's map (N, K, H', W') against `target` as a scalar."""
-        raise NotImplementedError
 
     def forward(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:
         """Return the loss of student (N, K, H', W') against teacher (N, D, H, W) as a scalar."""

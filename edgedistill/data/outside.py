@@ -48,6 +48,8 @@ def find_outside(
         if split is not None
         for index in range(len(split))
     }
+    validation: ImageSet | None
+    test: ImageSet | None
     if not source.validation and not source.test:
         sample = _sample(source.train.with_classes(names), 2 * most, seed)
         validation, test = _halves(_untaken(sample, taken), seed)

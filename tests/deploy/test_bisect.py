@@ -222,6 +222,8 @@ def test_the_relative_error_is_that_of_root_mean_squares() -> None:
     assert relative_error(np.array([np.inf, 1.0]), np.array([np.inf, 1.0])) == 0
     assert relative_error(np.zeros(4), np.full(4, 1e-9)) < 1e-2
     assert relative_error(np.zeros(4), np.ones(4)) > 1
+    assert relative_error(np.array([True]), np.array([False])) == 0
+    assert relative_error(np.array([True]), np.array([False, True])) == np.inf
     assert relative_error(np.array([250], np.uint8), np.array([255], np.uint8)) == pytest.approx(0.02)
     assert relative_error(np.array(["a"]), np.array(["a"])) == 0
     assert relative_error(np.array(["a"]), np.array(["b"])) == np.inf

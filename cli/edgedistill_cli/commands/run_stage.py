@@ -16,13 +16,15 @@ Method = Annotated[str | None, typer.Option("--calibration", metavar="NAME", hel
 def export(
     run: options.RunPath,
     opset: Opset = None,
+    reject: options.Reject = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     debug: options.Debug = False,
 ) -> None:
     """Export the distilled student (and the teacher beside it) to ONNX, checked against torch on real images."""
-    _run_stage(run, "export", {"export.opset": opset}, options.console_of(as_json, quiet, verbose))
+    flags = {"export.opset": opset, "export.reject": reject}
+    _run_stage(run, "export", flags, options.console_of(as_json, quiet, verbose))
 
 
 def calibrate(

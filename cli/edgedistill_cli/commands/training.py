@@ -37,6 +37,7 @@ def training_command(stages: tuple[str, ...]) -> Callable[..., None]:
         seed: options.Seed = None,
         workers: options.Workers = None,
         compute: options.Compute = None,
+        reject: options.Reject = None,
         max_drop: options.MaxDrop = None,
         confidence: options.Confidence = None,
         restart: options.Restart = False,

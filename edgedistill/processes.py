@@ -60,3 +60,10 @@ def gathered(values: Tensor) -> Tensor:
     parts = [torch.empty_like(values) for _ in range(count)]
     distributed.all_gather(parts, values.contiguous())
     return torch.stack(parts)
+
+
+def disband() -> None:
+    """Take leave of the other processes; without it, one that ends first may abort the rest while they end."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()

@@ -105,6 +105,7 @@ def build_run_student(run: Run, inputs: Inputs) -> "nn.Module":
 
 def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
     from edgedistill.export import begin_bundle, write_student
+    from edgedistill.processes import disband
     from edgedistill.subdistill import distill
 
     given = inputs()
@@ -123,6 +124,7 @@ def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
             folder=folder,
             progress=functools.partial(_show_training, report),
         )
+    disband()
     write_student(result.student, folder / "student.safetensors")
     bundle = bundle.with_file("student", folder / "student.safetensors")
     if (folder / "subspaces.safetensors").is_file():
@@ -159,6 +161,7 @@ def _given_pairs(run: Run) -> "list[LayerPair] | None":
 
 def help_training(folder: Path, settings: RunSettings) -> None:
     """Take this process's share of the training of the run in `folder`, which the first process leads and records."""
+    from edgedistill.processes import disband
     from edgedistill.subdistill import distill
 
     run = Run(folder=folder, settings=settings, console=Console(quiet=True))
@@ -174,6 +177,7 @@ def help_training(folder: Path, settings: RunSettings) -> None:
         pairs=_given_pairs(run),
         folder=folder / "distill",
     )
+    disband()
 
 
 def _say_cost(run: Run, bundle: Bundle) -> None:

@@ -50,7 +50,8 @@ def test_the_chain_is_on_screen_in_the_record_and_in_the_report(copied_run: Path
 def test_a_build_leaves_the_chain_for_the_report(built_run: Path) -> None:
     (path,) = (built_run / "chain").glob("*.json")
     steps = json.loads(path.read_text(encoding="utf-8"))["steps"]
-    assert [step["precision"] for step in steps] == ["teacher", "fp32", "int8"]
+    # `validate` on the same folder, which another test may have run, adds the file for TensorRT.
+    assert [step["precision"] for step in steps][:3] == ["teacher", "fp32", "int8"]
 
 
 def test_flips_are_pictured_in_the_folder_and_in_the_report(copied_run: Path, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ LAUNCH = [
     "1",
 ]
 ROUNDING = 1e-4
-BATCH_STATISTICS = 0.05
+BATCH_STATISTICS = 0.1
 
 
 @pytest.fixture(scope="module")

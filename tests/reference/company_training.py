@@ -18,7 +18,7 @@ from torch import nn
 from edgedistill.config import DistillConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, split_for_subtask
-from edgedistill.processes import process_count
+from edgedistill.processes import disband, process_count
 from edgedistill.student import build_student
 from edgedistill.subdistill import DistillResult, distill
 from edgedistill.teacher import Teacher, load_teacher
@@ -122,3 +122,4 @@ def main(source: str, folder: Path) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1], Path(sys.argv[2]))
+    disband()

@@ -107,6 +107,7 @@ def parity_record(
         "notes": [],
         "diagnosis": [],
         "preprocess_drift": None,
+        "in_domain": None,
     }
     return {**record, **changes}
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -243,15 +244,19 @@ def test_without_test_images_nothing_is_claimed(made: Made) -> None:
     assert any("the data has no test images" in each for each in found.sentences())
 
 
-def test_exporting_without_it_empties_the_record(made: Made, tmp_path: Path) -> None:
-    images = made.images.validation.select(range(8))
-    config = ExportConfig(reject=0.9)
+def test_a_reject_score_that_cannot_be_set_is_refused(made: Made, tmp_path: Path) -> None:
+    images, config = made.images.validation, ExportConfig(reject=0.9)
     with pytest.raises(UsageError, match="make one with fit_rejection"):
         export_onnx(made.student, made.teacher, made.subtask, images, tmp_path, config)
     with pytest.raises(UsageError, match=r"from 0.5 to below 1, such as 0.95, and 0.2 was given"):
         fit_rejection(made.student, made.teacher, made.subtask, made.images, made.outside, 0.2)
-    given = (made.student, made.teacher, made.subtask, images, tmp_path)
-    assert "score" in export_onnx(*given, config, rejection=made.rejection).manifest["reject"]
-    plain = export_onnx(*given)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_exporting_without_it_empties_the_record(made: Made, tmp_path: Path) -> None:
+    folder = shutil.copytree(made.bundle.path, tmp_path / "again")
+    assert "score" in open_bundle(folder).manifest["reject"]
+    images = made.images.validation.select(range(8))
+    plain = export_onnx(made.student, made.teacher, made.subtask, images, folder)
     assert plain.manifest["reject"] == {}
     assert [each.name for each in onnx.load(plain.file("model.fp32")).graph.output] == ["logits"]

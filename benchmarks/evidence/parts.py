@@ -74,7 +74,7 @@ def _main(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
         ),
         "fashion-2000": lambda: _plan(
             fashion_tasks(places.fashion, places.fashion_teacher, epochs=20),
-            _leading(("attention-transfer", "vid")),
+            _leading(("attention-transfer", "vid", "vkd")),
             sizes=(2000,),
             lambdas=(1.0, 10.0),
         ),

@@ -13,6 +13,8 @@ import pytest
 
 from command import run_command, write_quick_settings
 
+# A suite that runs in the background hands an ignored Ctrl-C on to its children; a user's terminal does not.
+HEEDING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
 START = "from edgedistill_cli.app import main; main()"
 
 
@@ -76,7 +78,7 @@ def test_ctrl_c_says_how_to_go_on(tiny_digits: Path, tmp_path: Path) -> None:
     settings = write_quick_settings(tmp_path / "s.toml", tiny_digits, epochs=200)
     run = tmp_path / "run"
     process = subprocess.Popen(
-        [sys.executable, "-c", START, "build", "--config", str(settings), "--out", str(run)],
+        [sys.executable, "-c", HEEDING + START, "build", "--config", str(settings), "--out", str(run)],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,

@@ -6,14 +6,15 @@ from typing import Annotated
 import typer
 
 from edgedistill_cli import STAGES
+from edgedistill_cli.commands.calibrate import calibrate
 from edgedistill_cli.commands.compare import compare
 from edgedistill_cli.commands.demo import demo
 from edgedistill_cli.commands.doctor import doctor
+from edgedistill_cli.commands.export import export
 from edgedistill_cli.commands.init import init
 from edgedistill_cli.commands.inspect import inspect
 from edgedistill_cli.commands.profile import profile
 from edgedistill_cli.commands.report import report
-from edgedistill_cli.commands.run_stage import calibrate, export
 from edgedistill_cli.commands.training import training_command
 from edgedistill_cli.commands.validate import validate
 from edgedistill_deploy import __version__

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 AS_WRITTEN = "unoptimised"
 # What is searched when nothing is said: the file that changed most on its way from the student.
-_SUSPECTS = ("int8", "fp16", "fp32", "int8-tensorrt", "teacher")
+_SUSPECTS = ("int8", "fp16", "fp32", "int8-tensorrt", "int8-fp16-tensorrt", "teacher")
 
 
 def bisect_bundle(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _JOB_SUMMARY = "GITHUB_STEP_SUMMARY"
 # Files for another runtime, whose arithmetic this one can show all the same.
-_FOR_ELSEWHERE = ("int8-tensorrt",)
+_FOR_ELSEWHERE = ("int8-tensorrt", "int8-fp16-tensorrt")
 
 
 @dataclass(slots=True, kw_only=True)

@@ -42,7 +42,7 @@ _RESULTS = {
 # What a run writes; `restart` deletes these and nothing else.
 _OWN = (
     "manifest.json", "settings.toml", "distill", "model.fp32.onnx", "model.fp16.onnx", "model.int8.onnx",
-    "model.int8-tensorrt.onnx", "teacher.fp32.onnx", "golden.npz", "golden-images.npz", "reference.npz", "parity", "latency",
+    "model.int8-tensorrt.onnx", "model.int8-fp16-tensorrt.onnx", "teacher.fp32.onnx", "golden.npz", "golden-images.npz", "reference.npz", "parity", "latency",
     "ledger.json", "report.html", "inspect", "chain", "flips", "bisect",
 )  # fmt: skip
 

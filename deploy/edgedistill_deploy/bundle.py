@@ -30,6 +30,7 @@ _ROLES = {
     "fp16": "model.fp16",
     "int8": "model.int8",
     "int8-tensorrt": "model.int8-tensorrt",
+    "int8-fp16-tensorrt": "model.int8-fp16-tensorrt",
     "teacher": "teacher.fp32",
 }
 PRECISIONS = tuple(_ROLES)

@@ -20,7 +20,13 @@ from edgedistill_deploy.paired import Interval, wilson_interval
 from edgedistill_deploy.parity import ParityReport
 
 # From what each file is made; a step whose source was not checked starts at the teacher.
-_SOURCES = {"fp32": "teacher", "fp16": "fp32", "int8": "fp32", "int8-tensorrt": "fp32"}
+_SOURCES = {
+    "fp32": "teacher",
+    "fp16": "fp32",
+    "int8": "fp32",
+    "int8-tensorrt": "fp32",
+    "int8-fp16-tensorrt": "fp32",
+}
 _TEACHER = "teacher"
 
 

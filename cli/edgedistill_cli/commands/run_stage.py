@@ -1,47 +1,20 @@
-"""`export` and `calibrate`: one stage again, on an existing run folder."""
+"""One stage again, on an existing run folder: what `export` and `calibrate` share."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from edgedistill_cli import options
 from edgedistill_cli.console import Console
 
-Opset = Annotated[int | None, typer.Option("--opset", metavar="N", help="ONNX operator set.")]
-Images = Annotated[int | None, typer.Option("--images", metavar="N", help="Calibration images.")]
-Method = Annotated[str | None, typer.Option("--calibration", metavar="NAME", help="How ranges are chosen.")]
 
+def run_stage(folder: Path, stage: str, flags: dict[str, Any], console: Console) -> None:
+    """Run the stage anew with the settings that the flags change; the stages before it must be complete.
 
-def export(
-    run: options.RunPath,
-    opset: Opset = None,
-    reject: options.Reject = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    debug: options.Debug = False,
-) -> None:
-    """Export the distilled student (and the teacher beside it) to ONNX, checked against torch on real images."""
-    flags = {"export.opset": opset, "export.reject": reject}
-    _run_stage(run, "export", flags, options.console_of(as_json, quiet, verbose))
-
-
-def calibrate(
-    run: options.RunPath,
-    images: Images = None,
-    method: Method = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    debug: options.Debug = False,
-) -> None:
-    """Quantise the exported student to INT8 with ranges from training images."""
-    flags = {"calibrate.images": images, "calibrate.method": method}
-    _run_stage(run, "calibrate", flags, options.console_of(as_json, quiet, verbose))
-
-
-def _run_stage(folder: Path, stage: str, flags: dict[str, Any], console: Console) -> None:
+    Args:
+        folder: the run folder.
+        stage: its name.
+        flags: {"table.key": value}; a value of None means that the flag was not given.
+        console: where to say what happens.
+    """
     from edgedistill_cli.building import advance, build_record
     from edgedistill_cli.run import resume_run
     from edgedistill_deploy.errors import EdgeDistillError

@@ -1,0 +1,24 @@
+"""`export`: the distilled student to ONNX, on an existing run folder."""
+
+from typing import Annotated
+
+import typer
+
+from edgedistill_cli import options
+from edgedistill_cli.commands.run_stage import run_stage
+
+Opset = Annotated[int | None, typer.Option("--opset", metavar="N", help="ONNX operator set.")]
+
+
+def export(
+    run: options.RunPath,
+    opset: Opset = None,
+    reject: options.Reject = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """Export the distilled student (and the teacher beside it) to ONNX, checked against torch on real images."""
+    flags = {"export.opset": opset, "export.reject": reject}
+    run_stage(run, "export", flags, options.console_of(as_json, quiet, verbose))

@@ -1,34 +1,24 @@
-"""Validate and profile the models of a bundle: the same for the pipeline's stages and for the commands."""
+"""Validate the models of a bundle: the same for the pipeline's stages and for the commands."""
 
-import multiprocessing
-import signal
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from edgedistill_cli.console import Console
 from edgedistill_deploy.bundle import Bundle, model_role
-from edgedistill_deploy.errors import BundleError, EdgeDistillError, UsageError
+from edgedistill_deploy.errors import BundleError, UsageError
 
 if TYPE_CHECKING:
     from edgedistill_cli.console import Report
     from edgedistill_cli.decisions import Kept
     from edgedistill_deploy.images import ImageSet
-    from edgedistill_deploy.latency import LatencyConfig, LatencyReport
     from edgedistill_deploy.parity import ParityLimits, ParityReport
     from edgedistill_deploy.session import Session
-
-Result = TypeVar("Result")
 
 # What is judged and measured when nothing is said, in the order of the tables. The TensorRT file is for TensorRT.
 PRECISIONS = ("teacher", "fp32", "fp16", "int8")
 EXPERT_PRECISIONS = ("fp32", "fp16", "int8")
-# Threads of a measurement when nothing is said. For small models two threads are a lottery: the same file took 126 or 283 us
-# in processes started one after another, as the threads fell on the processors, and 132 to 133 us on one thread in all.
-PROFILE_THREADS = 1
 
 
 def precisions_in(bundle: Bundle, known: Sequence[str] = PRECISIONS) -> tuple[str, ...]:
@@ -112,64 +102,6 @@ def _with_drift(
         progress=lambda done, total: report(done, total, "images, prepared in several ways"),
     )
     return replace(checked, preprocess_drift=drift.rows, notes=(*checked.notes, *drift.notes))
-
-
-def profile_bundle(
-    bundle: Bundle,
-    console: Console,
-    config: "LatencyConfig",
-    *,
-    precisions: Sequence[str] | None = None,
-    runtime: str = "onnxruntime",
-    threads: int = PROFILE_THREADS,
-) -> "tuple[LatencyReport, ...]":
-    """Measure each model on this machine, on images the bundle carries, and write its record.
-
-    Each in a fresh process: the threads and the memory of a training that ran before, or of another model, would be measured
-    with it.
-    """
-    from edgedistill_deploy.latency import write_latency
-
-    reports = []
-    for precision in precisions or precisions_in(bundle):
-        console.say(f"profile {precision}: about {config.warmup_s + config.duration_s:.0f} s")
-        measured = _in_fresh_process(measure_model, bundle.path, runtime, precision, threads, config)
-        write_latency(bundle, measured)
-        reports.append(measured)
-    return tuple(reports)
-
-
-def measure_model(
-    folder: Path, runtime: str, precision: str, threads: int, config: "LatencyConfig"
-) -> "LatencyReport":
-    """Open one model of a bundle and measure it in this process."""
-    from edgedistill_deploy.bundle import open_bundle
-    from edgedistill_deploy.latency import measure_latency
-    from edgedistill_deploy.reference import read_golden
-    from edgedistill_deploy.session import open_session
-
-    bundle = open_bundle(folder, verify=False)
-    samples, _ = read_golden(bundle.file("golden"))
-    with open_session(bundle, runtime=runtime, precision=precision, threads=threads) as session:
-        return measure_latency(session, samples, config)
-
-
-def _in_fresh_process(work: Callable[..., Result], *arguments: object) -> Result:
-    """Call a function in a process of its own; what it raises is raised here."""
-    start = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=1, mp_context=start, initializer=_ignore_interrupts) as pool:
-        try:
-            return pool.submit(work, *arguments).result()
-        except BrokenProcessPool as error:
-            raise EdgeDistillError(
-                "The process that measures ended before it was done, killed from outside or out of memory; free memory and"
-                " run it again."
-            ) from error
-
-
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C to the parent, which says how to go on."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def gate_code(verdicts: Sequence[str]) -> int:

@@ -278,9 +278,11 @@ def _validate(run: Run, inputs: Callable[[], Inputs]) -> None:
 
 
 def _profile(run: Run, inputs: Callable[[], Inputs]) -> None:
-    from edgedistill_cli.measuring import profile_bundle
+    from edgedistill_cli.profiling import profile_bundle
+    from edgedistill_deploy.profiling import ProfileRequest
 
-    profile_bundle(run.bundle, run.console, run.settings.profile)
+    config = run.settings.profile
+    profile_bundle(run.bundle, run.console, ProfileRequest(latency=config, batch_sizes=(config.batch_size,)))
 
 
 def _report(run: Run, inputs: Callable[[], Inputs]) -> None:

@@ -9,7 +9,6 @@ from edgedistill_deploy.report import wording as words
 from edgedistill_deploy.report.summary import conclude, label_of, summarise
 
 if TYPE_CHECKING:
-    from edgedistill_deploy.latency import LatencyReport
     from edgedistill_deploy.parity import ParityReport
     from edgedistill_deploy.preprocess_drift import DriftRow
 
@@ -112,25 +111,3 @@ def _show_drift(rows: "Sequence[DriftRow]", label: str, console: Console) -> Non
             for row in rows
         ],
     )
-
-
-def show_latency(reports: "Sequence[LatencyReport]", console: Console) -> None:
-    """Print percentiles, throughput and memory, a column per model, then what makes the figures doubtful."""
-    console.table(
-        f"Latency on {reports[0].device.name}",
-        ["", *(label_of(report.precision) for report in reports)],
-        [
-            ["runtime", *(f"{report.runtime} {report.provider}" for report in reports)],
-            ["batch, threads", *(f"{report.batch_size}, {report.threads}" for report in reports)],
-            ["p50", *(words.milliseconds(report.p50_ms) for report in reports)],
-            ["p90", *(words.milliseconds(report.p90_ms) for report in reports)],
-            ["p99", *(words.milliseconds(report.p99_ms) for report in reports)],
-            ["images a second", *(words.quantity(report.throughput_per_s) for report in reports)],
-            ["load", *(words.milliseconds(report.load_ms) for report in reports)],
-            ["first run", *(words.milliseconds(report.first_run_ms) for report in reports)],
-            ["peak memory", *(words.size(report.peak_memory_bytes) for report in reports)],
-        ],
-    )
-    for report in reports:
-        for warning in report.warnings:
-            console.result(f"{label_of(report.precision)}: {warning}")

@@ -34,10 +34,10 @@ def profile(
     debug: options.Debug = False,
 ) -> None:
     """Measure latency, throughput and memory of the bundle's models on this machine."""
-    from edgedistill_cli.measuring import profile_bundle
-    from edgedistill_cli.tables import show_latency
+    from edgedistill_cli.profiling import profile_bundle, show_latency
     from edgedistill_deploy.bundle import open_bundle
     from edgedistill_deploy.latency import LatencyConfig
+    from edgedistill_deploy.profiling import ProfileRequest
 
     console = options.console_of(as_json, quiet, verbose)
     plain = LatencyConfig()
@@ -46,16 +46,13 @@ def profile(
         duration_s=plain.duration_s if duration is None else duration,
         warmup_s=plain.warmup_s if warmup is None else warmup,
     )
-    reports = profile_bundle(
-        open_bundle(bundle),
-        console,
-        config,
-        precisions=(precision,) if precision is not None else None,
-        runtime=runtime,
+    request = ProfileRequest(
+        runtimes=(runtime,),
+        precisions=None if precision is None else (precision,),
         threads=threads,
+        batch_sizes=(config.batch_size,),
+        latency=config,
     )
-    records = [report.to_json() for report in reports]
-    console.emit(
-        records[0] if precision is not None else {"kind": "latency-set", "schema": 1, "records": records}
-    )
-    show_latency(reports, console)
+    profile = profile_bundle(open_bundle(bundle), console, request)
+    console.emit(profile if precision is None else profile["records"][0])
+    show_latency(profile["records"], console)

@@ -1,0 +1,174 @@
+"""What to measure of a bundle's models on this machine, and the measuring: the same here, on a device, and over SSH."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from edgedistill_deploy._fresh_process import in_fresh_process
+from edgedistill_deploy._records import SCHEMA, record_path
+from edgedistill_deploy.bundle import Bundle, model_role, open_bundle
+from edgedistill_deploy.errors import BundleError, UsageError, nearest_names
+from edgedistill_deploy.files import write_json
+from edgedistill_deploy.latency import LatencyConfig
+from edgedistill_deploy.session import RUNTIMES
+
+Progress = Callable[[str, int, int], None]
+
+# What is measured when nothing is said, in the order of the tables.
+_PRECISIONS = ("teacher", "fp32", "fp16", "int8")
+# The files that TensorRT takes for INT8 are not ONNX Runtime's.
+_ROLES_OF_TENSORRT = {"int8": ("model.int8-tensorrt", "model.int8-fp16-tensorrt")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileRequest:
+    """What to measure. Every runtime, precision and batch size makes a latency record.
+
+    Args:
+        runtimes: names of `session.RUNTIMES`.
+        precisions: names of `bundle.PRECISIONS`; None for all that the bundle has and the runtime takes.
+        provider: the runtime's back end.
+        threads: of one run. For small models two threads are a lottery: the same file took 126 or 283 us in processes started
+            one after another, as the threads fell on the processors, and 132 to 133 us on one thread in all.
+        batch_sizes: images a run; its own `batch_size` of `latency` is ignored.
+        latency: how long to measure.
+        rate: images a second that arrive in a sustained run, in whose queue the latency is measured too.
+        cold_start: time new processes from their start to the first answer.
+        end_to_end: time from the bytes of a JPEG to the logits as well.
+        layers: time every node.
+        power: read the board's power while measuring.
+
+    Raises UsageError for values outside these.
+    """
+
+    runtimes: tuple[str, ...] = ("onnxruntime",)
+    precisions: tuple[str, ...] | None = None
+    provider: str = "cpu"
+    threads: int = 1
+    batch_sizes: tuple[int, ...] = (1,)
+    latency: LatencyConfig = field(default_factory=LatencyConfig)
+    rate: float | None = None
+    cold_start: bool = False
+    end_to_end: bool = False
+    layers: bool = False
+    power: bool = False
+
+    def __post_init__(self) -> None:
+        for name in self.runtimes:
+            if name not in RUNTIMES:
+                raise UsageError(f"There is no runtime {name!r}.{nearest_names(name, RUNTIMES)}")
+        for name in self.precisions or ():
+            model_role(name)
+        for size in self.batch_sizes:
+            replace(self.latency, batch_size=size)
+        if not self.runtimes or not self.batch_sizes or self.precisions == ():
+            raise UsageError("A profile needs at least one runtime, one precision and one batch size.")
+        if self.rate is not None and not 0 < self.rate < float("inf"):
+            raise UsageError(f"rate is {self.rate}; it must be more than 0 images a second, and finite.")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        values = asdict(self)
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "ProfileRequest":
+        """Read what `to_json` wrote; absent keys keep their defaults. Raises UsageError for unknown keys."""
+        _require_known(record, cls)
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in record.items()
+        }
+        if "latency" in values:
+            _require_known(values["latency"], LatencyConfig)
+            values["latency"] = LatencyConfig(**values["latency"])
+        return cls(**values)
+
+
+def run_profile(folder: Path, request: ProfileRequest, progress: Progress | None = None) -> dict[str, Any]:
+    """Measure the models of a bundle, each in a fresh process, and return {"kind": "latency-set", "records": [...]}.
+
+    `progress` is called with what is being measured, the milliseconds done and those planned. Nothing is written;
+    `write_profile` does that.
+    """
+    bundle = open_bundle(folder)
+    records = [_measured(bundle, each, request, progress) for each in _planned(bundle, request)]
+    return {"kind": "latency-set", "schema": SCHEMA, "records": records}
+
+
+def write_profile(bundle: Bundle, profile: Mapping[str, Any]) -> tuple[Path, ...]:
+    """Write every record to latency/DEVICE-RUNTIME-PRECISION.json in the bundle, with -bN for N images a run."""
+    return tuple(_write(bundle, record) for record in profile["records"])
+
+
+def precisions_for(bundle: Bundle, runtime: str) -> tuple[str, ...]:
+    """Return the precisions that the bundle has a model of for the runtime.
+
+    Raises:
+        BundleError: it has none.
+    """
+    found = tuple(name for name in _PRECISIONS if any(map(bundle.has, _roles(name, runtime))))
+    if not found:
+        raise BundleError(
+            f"The bundle {bundle.path} holds no model for {runtime} yet; run `edgedistill export {bundle.path}` first."
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measurement:
+    runtime: str
+    precision: str
+    batch_size: int
+
+
+def _planned(bundle: Bundle, request: ProfileRequest) -> Iterator[_Measurement]:
+    for runtime in request.runtimes:
+        for precision in request.precisions or precisions_for(bundle, runtime):
+            for batch_size in request.batch_sizes:
+                yield _Measurement(runtime=runtime, precision=precision, batch_size=batch_size)
+
+
+def _measured(
+    bundle: Bundle, chosen: _Measurement, request: ProfileRequest, progress: Progress | None
+) -> dict[str, Any]:
+    name = f"{chosen.precision} on {chosen.runtime}, batch {chosen.batch_size}"
+    record: dict[str, Any] = in_fresh_process(
+        "measure",
+        (lambda done, total: progress(name, done, total)) if progress else None,
+        folder=str(bundle.path.resolve()),
+        model={
+            "runtime": chosen.runtime,
+            "precision": chosen.precision,
+            "provider": request.provider,
+            "threads": request.threads,
+        },
+        config=asdict(replace(request.latency, batch_size=chosen.batch_size)),
+    )
+    return record
+
+
+def _write(bundle: Bundle, record: Mapping[str, Any]) -> Path:
+    batch = "" if record["batch_size"] == 1 else f"-b{record['batch_size']}"
+    path = record_path(
+        bundle.path,
+        "latency",
+        record["device"]["name"],
+        record["runtime"],
+        f"{record['precision']}{batch}",
+    )
+    write_json(path, record)
+    return path
+
+
+def _roles(precision: str, runtime: str) -> tuple[str, ...]:
+    if runtime == "tensorrt" and precision in _ROLES_OF_TENSORRT:
+        return _ROLES_OF_TENSORRT[precision]
+    return (model_role(precision),)
+
+
+def _require_known(record: Mapping[str, Any], kind: Any) -> None:
+    known = [each.name for each in fields(kind)]
+    for name in record:
+        if name not in known:
+            raise UsageError(f"A profile request has no {name!r}.{nearest_names(name, known)}")

@@ -62,7 +62,13 @@ class Kept:
 
 
 def add_unjudged(
-    bundle: Bundle, kept: Kept, console: Console, images: "ImageSet | None", runtime: str, threads: int | None
+    bundle: Bundle,
+    kept: Kept,
+    console: Console,
+    images: "ImageSet | None",
+    runtime: str,
+    threads: int | None,
+    provider: str = "cpu",
 ) -> None:
     """Ask the files that another runtime is to run, too: what they answer belongs to the chain, though not to the gate."""
     from edgedistill_deploy.parity import check_parity
@@ -73,7 +79,9 @@ def add_unjudged(
             continue
         with (
             console.progress(f"chain {precision}") as report,
-            open_session(bundle, runtime=runtime, precision=precision, threads=threads) as session,
+            open_session(
+                bundle, runtime=runtime, precision=precision, provider=provider, threads=threads
+            ) as session,
         ):
             checked = check_parity(
                 bundle,

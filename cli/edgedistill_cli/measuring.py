@@ -43,6 +43,7 @@ def validate_bundle(
     precisions: Sequence[str] | None = None,
     images: "ImageSet | None" = None,
     runtime: str = "onnxruntime",
+    provider: str = "cpu",
     threads: int | None = None,
     preprocess_drift: bool = False,
     kept: "Kept | None" = None,
@@ -69,7 +70,9 @@ def validate_bundle(
     for precision in precisions or precisions_in(bundle):
         with (
             console.progress(f"validate {precision}") as report,
-            open_session(bundle, runtime=runtime, precision=precision, threads=threads) as session,
+            open_session(
+                bundle, runtime=runtime, precision=precision, provider=provider, threads=threads
+            ) as session,
         ):
             checked = check_parity(
                 bundle,

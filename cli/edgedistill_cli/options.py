@@ -128,6 +128,14 @@ Precision = Annotated[
     ),
 ]
 Runtime = Annotated[str, typer.Option("--runtime", metavar="NAME", help="What runs the model.")]
+Provider = Annotated[
+    str,
+    typer.Option(
+        "--provider",
+        metavar="NAME[:DEVICE]",
+        help="ONNX Runtime's back end: cpu, cuda, tensorrt, openvino, xnnpack, qnn or coreml.",
+    ),
+]
 Threads = Annotated[int | None, typer.Option("--threads", metavar="N", help="CPU threads; all by default.")]
 
 

@@ -1,33 +1,30 @@
-"""ONNX Runtime behind the session protocol; it never falls back from the provider it was asked for."""
+"""ONNX Runtime behind the session protocol; it never falls back from the provider it was asked for.
+
+Two things are checked once a session is made, because the list of providers that ONNX Runtime gives says little: a provider
+whose library is missing is dropped from it without an error, and one that took no node at all still stands at its head.
+"""
 
 import re
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib import import_module
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError, nearest_names
+from edgedistill_deploy._providers import CPU, Provider, parse_provider, plain_name, usable_providers
+from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError
 from edgedistill_deploy.session import Feeds, SessionRequest, TensorSpec
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# What the user types, and ONNX Runtime's names; TensorRT hands what it does not take to CUDA, as its documentation advises.
-_PROVIDERS = {
-    "cpu": ("CPUExecutionProvider",),
-    "cuda": ("CUDAExecutionProvider",),
-    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
-    "openvino": ("OpenVINOExecutionProvider",),
-    "xnnpack": ("XnnpackExecutionProvider",),
-    "qnn": ("QNNExecutionProvider",),
-    "coreml": ("CoreMLExecutionProvider",),
-}
-
 # The names that differ from numpy's, in tensor(...) of an input's or output's type.
 _DTYPES = {"float": "float32", "double": "float64", "string": "object"}
+
+_registered: set[str] = set()  # plug-ins are registered with ONNX Runtime once a process
 
 _FATAL = 4  # what goes wrong is raised; the native log would write to stderr besides
 _REASON_LENGTH = 600  # characters of ONNX Runtime's own message, which can quote whole functions
@@ -38,10 +35,12 @@ class OnnxRuntimeSession:
 
     runtime = "onnxruntime"
 
-    def __init__(self, native: Any, request: SessionRequest, load_ms: float) -> None:
+    def __init__(self, native: Any, request: SessionRequest, load_ms: float, *, one_by_one: bool) -> None:
         self._native = native
-        self.inputs = tuple(_spec(each) for each in native.get_inputs())
-        self.outputs = tuple(_spec(each) for each in native.get_outputs())
+        self._one_by_one = one_by_one
+        self.inputs = tuple(_spec(each, one_by_one) for each in native.get_inputs())
+        self.outputs = tuple(_spec(each, one_by_one) for each in native.get_outputs())
+        self.placement = _placement(native)
         self.precision = request.precision
         self.provider = request.provider
         self.threads = request.threads
@@ -57,10 +56,23 @@ class OnnxRuntimeSession:
                 f"The session of {self.model_path.name} is closed; open it again to run it."
             )
         try:
-            values = self._native.run(self._output_names, dict(feeds))
+            values = (
+                self._rows(feeds) if self._one_by_one else self._native.run(self._output_names, dict(feeds))
+            )
         except Exception as error:
             raise EdgeDistillError(self._failure(feeds, error)) from error
         return dict(zip(self._output_names, values, strict=True))
+
+    def _rows(self, feeds: Feeds) -> list[NDArray[Any]]:
+        """Run a batch image by image, where the provider takes graphs of fixed shape only."""
+        count = len(next(iter(feeds.values())))
+        answers = [
+            self._native.run(
+                self._output_names, {name: value[row : row + 1] for name, value in feeds.items()}
+            )
+            for row in range(count)
+        ]
+        return [np.concatenate(rows) for rows in zip(*answers, strict=True)]
 
     def __enter__(self) -> "Self":
         return self
@@ -85,21 +97,26 @@ class OnnxRuntimeSession:
 def open_onnx(request: SessionRequest) -> OnnxRuntimeSession:
     """Load the requested ONNX file on the requested provider, or raise."""
     ort = _imported()
-    providers = _available(ort, request.provider)
+    provider = parse_provider(request.provider)
+    # Asked for by name, a provider out of a plug-in is passed over in silence; it must be asked for by its devices.
+    devices = _plugin_devices(ort, provider)
+    options = _options(ort, request, provider)
+    asked = [(name, provider.options(name, request.threads, request.precision)) for name in provider.natives]
     start = request.clock()
     try:
+        if devices:
+            options.add_provider_for_devices(devices, asked[0][1])
         native = ort.InferenceSession(
-            str(request.path),
-            sess_options=_options(ort, request),
-            providers=[(name, _provider_options(name, request)) for name in providers],
-            enable_fallback=0,
+            str(request.path), sess_options=options, providers=None if devices else asked, enable_fallback=0
         )
     except Exception as error:
-        raise EdgeDistillError(_load_failure(ort, request.path, error)) from error
+        raise EdgeDistillError(_load_failure(ort, request, error)) from error
     load_ms = (request.clock() - start) / 1e6
     native.disable_fallback()
-    _require_provider(native, providers[0], request)
-    return OnnxRuntimeSession(native, request, load_ms)
+    _require_provider(native, provider, request)
+    session = OnnxRuntimeSession(native, request, load_ms, one_by_one=provider.fixed_batch)
+    _require_placement(session.placement, provider, request)
+    return session
 
 
 def _imported() -> ModuleType:
@@ -111,48 +128,111 @@ def _imported() -> ModuleType:
     return module
 
 
-def _available(ort: ModuleType, provider: str) -> tuple[str, ...]:
-    if provider not in _PROVIDERS:
+def _plugin_devices(ort: ModuleType, provider: Provider) -> list[Any]:
+    """Return the devices of a provider that a package adds to ONNX Runtime; none where it is built in.
+
+    Raises UsageError where the provider is neither.
+    """
+    if set(provider.natives) <= set(ort.get_available_providers()) and provider.name not in _registered:
+        return []
+    plugin = _plugin(provider)
+    if plugin is None:
+        usable = ", ".join(usable_providers(ort.get_available_providers()))
         raise UsageError(
-            f"ONNX Runtime has no provider {provider!r} here.{nearest_names(provider, _PROVIDERS)}"
+            f"The installed ONNX Runtime {ort.__version__} has no provider {provider.name}; it has {usable}. Choose one of these, "
+            f"or install {provider.package}."
         )
-    present = ort.get_available_providers()
-    if any(name not in present for name in _PROVIDERS[provider]):
-        usable = [name for name, needed in _PROVIDERS.items() if set(needed) <= set(present)]
-        raise UsageError(
-            f"The installed ONNX Runtime {ort.__version__} has no provider {provider}; it has {', '.join(usable)}. Choose one of "
-            f"these, or install a build of ONNX Runtime with {provider}."
+    if provider.name not in _registered:
+        ort.register_execution_provider_library(provider.natives[0], plugin.get_library_path())
+        _registered.add(provider.name)
+    devices = [each for each in ort.get_ep_devices() if each.ep_name == provider.natives[0]]
+    if not devices:
+        raise EdgeDistillError(
+            f"{plugin.__name__} finds no device on this machine for the provider {provider.name}; choose another provider."
         )
-    return _PROVIDERS[provider]
+    wanted = (provider.device or "").upper()
+    return [each for each in devices if each.device.type.name == wanted][:1] or devices[:1]
 
 
-def _options(ort: ModuleType, request: SessionRequest) -> Any:
+def _plugin(provider: Provider) -> ModuleType | None:
+    if provider.plugin is None:
+        return None
+    try:
+        return import_module(provider.plugin)
+    except ImportError:
+        return None
+
+
+def _options(ort: ModuleType, request: SessionRequest, provider: Provider) -> Any:
     options = ort.SessionOptions()
     # XNNPACK has a thread pool of its own; two pools would fight for the same cores.
-    options.intra_op_num_threads = 1 if request.provider == "xnnpack" else request.threads
+    options.intra_op_num_threads = 1 if provider.name == "xnnpack" else request.threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = _FATAL
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if provider.name == "xnnpack":
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if provider.strict and provider.natives != (CPU,):  # ONNX Runtime refuses it beside the CPU provider
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    if provider.fixed_batch:
+        for name in _batch_names(request):
+            options.add_free_dimension_override_by_name(name, 1)
     if not request.optimised:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return options
 
 
-def _provider_options(name: str, request: SessionRequest) -> dict[str, str]:
-    return {"intra_op_num_threads": str(request.threads)} if name == "XnnpackExecutionProvider" else {}
+def _batch_names(request: SessionRequest) -> list[str]:
+    """Return the names of the inputs' free first sizes, which only a loaded model tells."""
+    with open_onnx(replace(request, provider="cpu", optimised=False, clock=_no_clock)) as session:
+        firsts = [value.shape[0] for value in session._native.get_inputs() if value.shape]
+    return sorted({size for size in firsts if isinstance(size, str)})
 
 
-def _require_provider(native: Any, wanted: str, request: SessionRequest) -> None:
+def _no_clock() -> int:
+    return 0
+
+
+def _placement(native: Any) -> Mapping[str, int] | None:
+    """Count the nodes of each provider, after ONNX Runtime's basic optimisations; None before ONNX Runtime 1.24."""
+    if not hasattr(native, "get_provider_graph_assignment_info"):
+        return None
+    counts: dict[str, int] = {}
+    for part in native.get_provider_graph_assignment_info():
+        name = plain_name(part.ep_name)
+        counts[name] = counts.get(name, 0) + len(part.get_nodes())
+    return counts
+
+
+def _require_provider(native: Any, provider: Provider, request: SessionRequest) -> None:
     got = native.get_providers()
-    if got[:1] != [wanted]:
+    if got[:1] != [provider.natives[0]]:
         raise EdgeDistillError(
-            f"ONNX Runtime loaded {request.path.name} on {', '.join(got)} where {request.provider} ({wanted}) was asked for; its "
-            "libraries are probably missing. Nothing is measured on another provider than asked for."
+            f"ONNX Runtime loaded {request.path.name} on {', '.join(got)} where {request.provider} ({provider.natives[0]}) was "
+            "asked for; its libraries or the device are probably missing. Nothing is measured on another provider than asked for."
         )
 
 
-def _load_failure(ort: ModuleType, path: Path, error: Exception) -> str:
-    reason = _reason(error)
+def _require_placement(
+    placement: Mapping[str, int] | None, provider: Provider, request: SessionRequest
+) -> None:
+    if not placement or any(plain_name(native) in placement for native in provider.natives):
+        return
+    told = " and ".join(f"{count} nodes on {name}" for name, count in placement.items())
+    raise EdgeDistillError(
+        f"{provider.name} took no node of {request.path.name}: ONNX Runtime runs {told}. Nothing is measured on another provider "
+        "than asked for; choose the other one by name."
+    )
+
+
+def _load_failure(ort: ModuleType, request: SessionRequest, error: Exception) -> str:
+    path, reason = request.path, _reason(error)
+    if request.provider != "cpu":
+        return (
+            f"ONNX Runtime {ort.__version__} cannot load {path} on {request.provider}: {reason} Provider cpu tells whether the file "
+            "or the provider is at fault."
+        )
     newer = re.search(r"opset|ir.?version|no op registered", reason, re.IGNORECASE) is not None
     advice = "upgrade onnxruntime, or export the model again" if newer else "rebuild or restore the file"
     return f"ONNX Runtime {ort.__version__} cannot load {path}: {reason} To go on, {advice}."
@@ -167,9 +247,11 @@ def _reason(error: Exception) -> str:
     return f"{line[:_REASON_LENGTH].rstrip('. ')}."
 
 
-def _spec(value: Any) -> TensorSpec:
+def _spec(value: Any, free_batch: bool) -> TensorSpec:
     kind = re.sub(r"^tensor\((.*)\)$", r"\1", value.type)
     shape = tuple(size if isinstance(size, int) else None for size in value.shape)
+    if free_batch:
+        shape = (None, *shape[1:])
     return TensorSpec(name=value.name, shape=shape, dtype=_DTYPES.get(kind, kind))
 
 

@@ -26,7 +26,13 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def record_path(bundle_path: Path, kind: str, device: str, runtime: str, precision: str) -> Path:
-    """Return BUNDLE/KIND/DEVICE-RUNTIME-PRECISION.json, each part reduced to letters, digits, dots, dashes and underscores."""
-    stem = "-".join(re.sub(r"[^A-Za-z0-9._-]+", "_", part) for part in (device, runtime, precision))
+def record_path(
+    bundle_path: Path, kind: str, device: str, runtime: str, precision: str, provider: str = "cpu"
+) -> Path:
+    """Return BUNDLE/KIND/DEVICE-RUNTIME-PRECISION.json, each part reduced to letters, digits, dots, dashes and underscores.
+
+    A provider other than the runtime's usual one is told after the runtime, so that measurements on several stand side by side.
+    """
+    place = runtime if provider in ("cpu", runtime) else f"{runtime}_{provider}"
+    stem = "-".join(re.sub(r"[^A-Za-z0-9._-]+", "_", part) for part in (device, place, precision))
     return bundle_path / kind / f"{stem}.json"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill_deploy._providers import nodes_elsewhere
 from edgedistill_deploy._records import SCHEMA, plain, record_path
 from edgedistill_deploy._samples import (
     OpenInterval,
@@ -100,6 +101,7 @@ class LatencyReport:
     contended  tasks waited for a CPU more than 10 % of the time, or another guest took more than 1 % of it
     throttled  the firmware or the CPU reports throttling
     emulated   the processor is emulated: the times say nothing of the real device
+    fallback   some nodes run on another provider than asked for; `placement` counts the nodes of each, where the runtime tells
     """
 
     bundle: str
@@ -131,6 +133,7 @@ class LatencyReport:
     conditions: dict[str, dict[str, object]]
     flags: tuple[str, ...]
     warnings: tuple[str, ...]
+    placement: dict[str, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the record: kind "latency", schema 1, plain JSON values without NaN."""
@@ -167,7 +170,9 @@ def measure_latency(
 
 def write_latency(bundle: Bundle, report: LatencyReport) -> Path:
     """Write the record to latency/DEVICE-RUNTIME-PRECISION.json in the bundle and return its path."""
-    path = record_path(bundle.path, "latency", report.device.name, report.runtime, report.precision)
+    path = record_path(
+        bundle.path, "latency", report.device.name, report.runtime, report.precision, report.provider
+    )
     write_json(path, report.to_json())
     return path
 
@@ -239,6 +244,9 @@ def _report(
     samples, device = timings.samples_ms, read_device()
     total_ms = float(samples.sum())
     warnings = _warnings(timings, conditions, device)
+    elsewhere = nodes_elsewhere(session.provider, session.placement)
+    if elsewhere:
+        warnings["fallback"] = elsewhere
     return LatencyReport(
         bundle=session.model_path.resolve().parent.name,
         device=device,
@@ -267,6 +275,7 @@ def _report(
         conditions=conditions,
         flags=tuple(warnings),
         warnings=tuple(warnings.values()),
+        placement=None if session.placement is None else dict(session.placement),
     )
 
 

@@ -30,6 +30,7 @@ from edgedistill_deploy._figures import (
     measure_in_domain,
     numeric_error,
 )
+from edgedistill_deploy._providers import nodes_elsewhere
 from edgedistill_deploy._records import SCHEMA, plain, record_path
 from edgedistill_deploy._verdict import defects_of, judge, worse_classes_sentence
 from edgedistill_deploy.bundle import Bundle
@@ -118,6 +119,7 @@ class ParityReport:
     diagnosis: tuple[Diagnosis, ...] = ()
     preprocess_drift: tuple[DriftRow, ...] | None = None
     in_domain: InDomain | None = None
+    placement: dict[str, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the record: kind "parity", schema 1, plain JSON values without NaN."""
@@ -153,7 +155,9 @@ def check_parity(
 
 def write_parity(bundle: Bundle, report: ParityReport) -> Path:
     """Write the record to parity/DEVICE-RUNTIME-PRECISION.json in the bundle and return its path."""
-    path = record_path(bundle.path, "parity", report.device, report.runtime, report.precision)
+    path = record_path(
+        bundle.path, "parity", report.device, report.runtime, report.precision, report.provider
+    )
     write_json(path, report.to_json())
     return path
 
@@ -226,7 +230,12 @@ def _judged(
         diagnosis=diagnosis,
         images_to_decide=None if defects else needed,
         in_domain=measure_in_domain(answers),
-        notes=(*evaluation.notes, *worse_classes_sentence(per_class, class_statistics)),
+        placement=None if session.placement is None else dict(session.placement),
+        notes=(
+            *evaluation.notes,
+            *worse_classes_sentence(per_class, class_statistics),
+            *filter(None, [nodes_elsewhere(session.provider, session.placement)]),
+        ),
     )
 
 

@@ -156,6 +156,7 @@ def _write(bundle: Bundle, record: Mapping[str, Any]) -> Path:
         record["device"]["name"],
         record["runtime"],
         f"{record['precision']}{batch}",
+        record["provider"],
     )
     write_json(path, record)
     return path

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgedistill_deploy._onnx_file import require_self_contained
 from edgedistill_deploy.bundle import Bundle, model_role, open_bundle
+from edgedistill_deploy.engine_options import DEFAULT_ENGINE, BuildProgress, EngineOptions
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, UsageError, nearest_names
 from edgedistill_deploy.files import sha256_of_file
 
@@ -24,8 +25,18 @@ Feeds = Mapping[str, NDArray[Any]]
 Clock = Callable[[], int]
 
 # Each module has open_onnx(request) -> Session; it is imported when its runtime is asked for.
-_ADAPTERS = {"onnxruntime": "edgedistill_deploy._onnxruntime"}
+_ADAPTERS = {
+    "onnxruntime": "edgedistill_deploy._onnxruntime",
+    "tensorrt": "edgedistill_deploy._tensorrt",
+}
 RUNTIMES = tuple(_ADAPTERS)
+
+# The provider of a session through the libraries that stand in for TensorRT's in the tests: its answers are ONNX Runtime's, and
+# its times those of nothing.
+STAND_IN = "stand-in"
+
+# The INT8 model that a runtime takes is not the same for all; see the calibration.
+_TAKEN_INSTEAD = {("tensorrt", "int8"): "int8-tensorrt"}
 
 _MAX_THREADS = 1024
 
@@ -43,7 +54,8 @@ class TensorSpec:
 class SessionRequest:
     """What an adapter is asked to open; `clock` gives nanoseconds.
 
-    `optimised` is False where the runtime must compute the graph as it is written, node by node.
+    `optimised` is False where the runtime must compute the graph as it is written, node by node. `engine` and `progress` are for
+    a runtime that builds an engine first: how, and whom to tell how far it is.
     """
 
     path: Path
@@ -53,6 +65,8 @@ class SessionRequest:
     threads: int
     clock: Clock
     optimised: bool = True
+    engine: EngineOptions = DEFAULT_ENGINE
+    progress: BuildProgress | None = None
 
 
 class Session(Protocol):
@@ -94,6 +108,10 @@ class Session(Protocol):
     def load_ms(self) -> float:
         """How long it took to load the model, without importing the runtime."""
 
+    @property
+    def placement(self) -> Mapping[str, int] | None:
+        """How many nodes run on which back end, by the names users type; None where the runtime does not tell."""
+
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
         """Compute all outputs. Raises EdgeDistillError saying what the model expects and what it was given."""
 
@@ -114,6 +132,8 @@ def open_session(
     precision: str = "fp32",
     provider: str = "cpu",
     threads: int | None = None,
+    engine: EngineOptions = DEFAULT_ENGINE,
+    progress: BuildProgress | None = None,
 ) -> Session:
     """Load a model of a bundle, after checking its file.
 
@@ -121,8 +141,10 @@ def open_session(
         bundle: or its folder.
         runtime: one of `RUNTIMES`.
         precision: one of `bundle.PRECISIONS`; "teacher" is the teacher restricted to the subtask, same interface.
-        provider: the runtime's back end: "cpu", "cuda", ... Another is never taken instead.
+        provider: the runtime's back end: "cpu", "cuda", "openvino:GPU", ... (see `_providers`). Another is never taken instead.
         threads: for one run; the cores this process may use unless given.
+        engine: how TensorRT builds its engine, and where it is kept.
+        progress: called while an engine is built, which can take minutes.
 
     Raises:
         UsageError: unknown runtime, precision or provider, or a provider that this machine's runtime lacks.
@@ -132,13 +154,23 @@ def open_session(
     """
     if not isinstance(bundle, Bundle):
         bundle = open_bundle(bundle, verify=False)
-    role = model_role(precision)
+    model_role(precision)
+    role = model_role(_TAKEN_INSTEAD.get((runtime, precision), precision))
     if not bundle.has(role):
         raise BundleError(
             f"The bundle {bundle.path} has no model of precision {precision}; it has {', '.join(bundle.precisions) or 'none'}."
         )
     path = bundle.file(role)
-    return _open(path, bundle.model_sha256(role), runtime, precision, provider, threads)
+    return _open(
+        path,
+        bundle.model_sha256(role),
+        runtime,
+        precision,
+        provider,
+        threads,
+        engine=engine,
+        progress=progress,
+    )
 
 
 def open_model(
@@ -149,6 +181,8 @@ def open_model(
     provider: str = "cpu",
     threads: int | None = None,
     optimised: bool = True,
+    engine: EngineOptions = DEFAULT_ENGINE,
+    progress: BuildProgress | None = None,
 ) -> Session:
     """Load a bare ONNX file; `precision` is what it is said to compute in. See `open_session`.
 
@@ -157,7 +191,17 @@ def open_model(
     model_role(precision)
     if not path.is_file():
         raise EdgeDistillError(f"There is no model file {path}.")
-    return _open(path, sha256_of_file(path), runtime, precision, provider, threads, optimised)
+    return _open(
+        path,
+        sha256_of_file(path),
+        runtime,
+        precision,
+        provider,
+        threads,
+        optimised,
+        engine=engine,
+        progress=progress,
+    )
 
 
 def logits_of(session: Session, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -190,6 +234,8 @@ def _open(
     provider: str,
     threads: int | None,
     optimised: bool = True,
+    engine: EngineOptions = DEFAULT_ENGINE,
+    progress: BuildProgress | None = None,
 ) -> Session:
     if runtime not in _ADAPTERS:
         raise UsageError(f"There is no runtime {runtime!r}.{nearest_names(runtime, RUNTIMES)}")
@@ -202,6 +248,8 @@ def _open(
         threads=_checked_threads(threads),
         clock=time.perf_counter_ns,
         optimised=optimised,
+        engine=engine,
+        progress=progress,
     )
     session: Session = import_module(_ADAPTERS[runtime]).open_onnx(request)
     return session

@@ -43,6 +43,7 @@ class FakeSession:
     inputs = (TensorSpec(name="image", shape=(None, 4, 4, 3), dtype="uint8"),)
     outputs = (TensorSpec(name="logits", shape=(None, 3), dtype="float32"),)
     runtime, precision, provider, threads, load_ms = "onnxruntime", "fp32", "cpu", 1, 3.5
+    placement: Mapping[str, int] | None = None
 
     def __init__(self, model_path: Path, runs_ms: Iterator[float]) -> None:
         self.model_path = model_path

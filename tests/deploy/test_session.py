@@ -11,7 +11,6 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from edgedistill_deploy import _onnxruntime
 from edgedistill_deploy.bundle import Bundle, create_bundle
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, MissingDependencyError, UsageError
 from edgedistill_deploy.files import sha256_of_file
@@ -181,71 +180,7 @@ def test_a_missing_model_file_is_named(tmp_path: Path) -> None:
         open_model(tmp_path / "gone.onnx", precision="fp32")
 
 
-# Providers
-
-
-def test_a_provider_that_is_not_installed_lists_those_that_are(tmp_path: Path) -> None:
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        pytest.skip("this ONNX Runtime has CUDA")
-    with pytest.raises(
-        UsageError, match=r"has no provider cuda; it has cpu\. Choose one of these, or install a build"
-    ):
-        open_model(write_model(tmp_path / "m.onnx"), precision="fp32", provider="cuda")
-
-
-class _FakeRuntime:
-    """An ONNX Runtime with every provider, which then gives the ones in `granted`."""
-
-    __version__ = "1.99"
-    SessionOptions = onnxruntime.SessionOptions
-    ExecutionMode = onnxruntime.ExecutionMode
-
-    def __init__(self, granted: list[str]) -> None:
-        self.granted = granted
-        self.asked: dict[str, Any] = {}
-
-    def get_available_providers(self) -> list[str]:
-        return [name for names in _onnxruntime._PROVIDERS.values() for name in names]
-
-    def InferenceSession(self, path: str, **options: Any) -> Any:  # noqa: N802  # the name of the class it stands for
-        self.asked = options
-        native = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        native.get_providers = lambda: self.granted
-        return native
-
-
-@pytest.mark.parametrize(
-    ("provider", "wanted"),
-    [
-        ("cpu", ["CPUExecutionProvider"]),
-        ("cuda", ["CUDAExecutionProvider"]),
-        ("tensorrt", ["TensorrtExecutionProvider", "CUDAExecutionProvider"]),
-        ("openvino", ["OpenVINOExecutionProvider"]),
-        ("xnnpack", ["XnnpackExecutionProvider"]),
-        ("qnn", ["QNNExecutionProvider"]),
-        ("coreml", ["CoreMLExecutionProvider"]),
-    ],
-)
-def test_each_provider_is_asked_for_by_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider: str, wanted: list[str]
-) -> None:
-    runtime = _FakeRuntime([*wanted, "CPUExecutionProvider"])
-    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
-    path = write_model(tmp_path / "m.onnx")
-    with open_model(path, precision="fp32", provider=provider, threads=4) as session:
-        assert (session.provider, session.threads) == (provider, 4)
-    assert [name for name, _ in runtime.asked["providers"]] == wanted
-    threads = (runtime.asked["sess_options"].intra_op_num_threads, runtime.asked["providers"][0][1])
-    assert threads == ((1, {"intra_op_num_threads": "4"}) if provider == "xnnpack" else (4, {}))
-
-
-def test_a_silent_fallback_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", _FakeRuntime(["CPUExecutionProvider"]))
-    with pytest.raises(
-        EdgeDistillError,
-        match=r"loaded m\.onnx on CPUExecutionProvider where cuda \(CUDAExecutionProvider\) was asked for; its libraries",
-    ):
-        open_model(write_model(tmp_path / "m.onnx"), precision="fp32", provider="cuda")
+# Files that cannot be opened
 
 
 def test_without_the_runtime_its_install_command_is_given(
@@ -257,9 +192,6 @@ def test_without_the_runtime_its_install_command_is_given(
         match=r"needs onnxruntime, which is not installed: pip install 'edgedistill\[ort\]'",
     ):
         open_model(write_model(tmp_path / "m.onnx"), precision="fp32")
-
-
-# Files that do not load
 
 
 def _set_opset(model: onnx.ModelProto) -> None:

@@ -24,6 +24,7 @@ def profile(
     bundle: options.BundlePath,
     runtime: options.Runtime = "onnxruntime",
     precision: options.Precision = None,
+    provider: options.Provider = "cpu",
     batch_size: BatchSize = None,
     threads: ProfileThreads = 1,
     duration: Duration = None,
@@ -49,6 +50,7 @@ def profile(
     request = ProfileRequest(
         runtimes=(runtime,),
         precisions=None if precision is None else (precision,),
+        provider=provider,
         threads=threads,
         batch_sizes=(config.batch_size,),
         latency=config,

@@ -70,6 +70,7 @@ def validate(
     data: OwnData = None,
     runtime: options.Runtime = "onnxruntime",
     precision: options.Precision = None,
+    provider: options.Provider = "cpu",
     max_drop: options.MaxDrop = None,
     confidence: options.Confidence = None,
     threads: options.Threads = None,
@@ -101,6 +102,7 @@ def validate(
         search=_given({"--against": against, "--image": image, "--tolerance": tolerance}),
         check=_given(
             {
+                "--provider": None if provider == "cpu" else provider,
                 "--flips": flips,
                 "--junit": junit,
                 "--markdown": markdown,
@@ -126,6 +128,7 @@ def validate(
             precision=precision,
             images=images,
             runtime=runtime,
+            provider=provider,
             threads=threads,
             preprocess_drift=preprocess_drift,
             flips=flips,
@@ -177,6 +180,7 @@ def _check(
     precision: str | None,
     images: "ImageSet | None",
     runtime: str,
+    provider: str,
     threads: int | None,
     preprocess_drift: bool,
     flips: Path | None,
@@ -204,6 +208,7 @@ def _check(
         precisions=(precision,) if precision is not None else None,
         images=images,
         runtime=runtime,
+        provider=provider,
         threads=threads,
         preprocess_drift=preprocess_drift,
         kept=kept,
@@ -216,7 +221,7 @@ def _check(
         console.emit(records[0])
         show_parity(reports, console)
     else:
-        add_unjudged(bundle, kept, console, images, runtime, threads)
+        add_unjudged(bundle, kept, console, images, runtime, threads, provider)
         write_chain_of(bundle, kept)
         verdict = {0: "pass", 3: "fail", 4: "inconclusive"}[code]
         chain = plain(list(kept.chain()))

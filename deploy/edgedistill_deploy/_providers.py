@@ -1,0 +1,184 @@
+"""ONNX Runtime's execution providers by the names users type, with the options each needs to do what it is asked to.
+
+A provider is written NAME, or NAME:DEVICE, or NAME:ITEM,ITEM,... where an item is the device, an option of ONNX Runtime's own as
+KEY=VALUE, or "strict": "openvino:GPU", "cuda:1", "qnn:htp,soc_model=60", "openvino:strict".
+
+Options are those of https://onnxruntime.ai/docs/execution-providers/. Run so far: cpu, openvino and qnn (Qualcomm's simulator on
+x86). cuda, tensorrt, xnnpack and coreml follow the documentation and were not run.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from edgedistill_deploy.errors import UsageError, nearest_names
+
+Options = dict[str, str]
+
+CPU = "CPUExecutionProvider"
+_STRICT = "strict"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kind:
+    """What is known of a provider.
+
+    `natives` are ONNX Runtime's names in order of preference, `plugin` the package that brings it as a library of its own,
+    `fixed_batch` whether it takes graphs with fixed shapes only.
+    """
+
+    natives: tuple[str, ...]
+    package: str
+    options: Callable[["Provider", int, str], Options]
+    plugin: str | None = None
+    has_devices: bool = True
+    fixed_batch: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """A provider as it was asked for: `device` in its own words, `given` options that go before ours.
+
+    `strict` refuses a model any node of which would run on the CPU provider.
+    """
+
+    name: str
+    device: str | None = None
+    given: Mapping[str, str] = field(default_factory=dict)
+    strict: bool = False
+
+    @property
+    def natives(self) -> tuple[str, ...]:
+        """ONNX Runtime's names, the wanted one first; TensorRT hands what it does not take to CUDA, as documented."""
+        return _KINDS[self.name].natives
+
+    @property
+    def package(self) -> str:
+        """What to install for it."""
+        return _KINDS[self.name].package
+
+    @property
+    def plugin(self) -> str | None:
+        """The module of a package that adds the provider to any ONNX Runtime."""
+        return _KINDS[self.name].plugin
+
+    @property
+    def fixed_batch(self) -> bool:
+        """Whether the graph must have fixed shapes; images then run one by one."""
+        return _KINDS[self.name].fixed_batch
+
+    def options(self, native: str, threads: int, precision: str) -> Options:
+        """Return the options for one of `natives`; those given by the user are for the first."""
+        if native == self.natives[0]:
+            return {**_KINDS[self.name].options(self, threads, precision), **self.given}
+        return _cuda(self, threads, precision)
+
+
+def parse_provider(text: str) -> Provider:
+    """Read what a user typed. Raises UsageError for a name or a device that there is not."""
+    name, _, rest = text.partition(":")
+    if name not in _KINDS:
+        raise UsageError(f"ONNX Runtime has no provider {name!r} here.{nearest_names(name, _KINDS)}")
+    items = [item.strip() for item in rest.split(",") if item.strip()]
+    options = dict(item.split("=", 1) for item in items if "=" in item)
+    devices = [item for item in items if "=" not in item and item != _STRICT]
+    if len(devices) > 1 or (devices and not _KINDS[name].has_devices):
+        allowed = "one device, " if _KINDS[name].has_devices else ""
+        raise UsageError(
+            f"The provider {text!r} names {', '.join(devices)}; {name} takes {allowed}options as KEY=VALUE, or strict."
+        )
+    return Provider(name=name, device=devices[0] if devices else None, given=options, strict=_STRICT in items)
+
+
+def usable_providers(available: list[str]) -> list[str]:
+    """Return the names all of whose providers ONNX Runtime has."""
+    return [name for name, kind in _KINDS.items() if set(kind.natives) <= set(available)]
+
+
+def plain_name(native: str) -> str:
+    """Return the user's name for one of ONNX Runtime's."""
+    return next((name for name, kind in _KINDS.items() if kind.natives[0] == native), native)
+
+
+def nodes_elsewhere(provider: str, placement: Mapping[str, int] | None) -> str:
+    """Say in a sentence how many nodes do not run on the provider asked for; "" where all do, or nobody knows."""
+    wanted = provider.partition(":")[0]
+    others = {name: count for name, count in (placement or {}).items() if name != wanted and count}
+    if not others:
+        return ""
+    total = sum((placement or {}).values())
+    told = " and ".join(f"{count} of {total} nodes on {name}" for name, count in sorted(others.items()))
+    return f"A part runs elsewhere than on {wanted}: {told}."
+
+
+def _cpu(provider: Provider, threads: int, precision: str) -> Options:
+    return {}
+
+
+def _cuda(provider: Provider, threads: int, precision: str) -> Options:
+    # The ONNX file says what is computed in; TF32 would round fp32 to ten bits behind its back.
+    return {"device_id": provider.device or "0", "use_tf32": "0"}
+
+
+def _tensorrt(provider: Provider, threads: int, precision: str) -> Options:
+    # TensorRT takes the types and the Q/DQ nodes of the file only where it is allowed to use them.
+    wanted = {"trt_fp16_enable": "fp16" in precision, "trt_int8_enable": "int8" in precision}
+    flags = {name: "1" for name, needed in wanted.items() if needed}
+    return {"device_id": provider.device or "0", **flags}
+
+
+def _openvino(provider: Provider, threads: int, precision: str) -> Options:
+    device = provider.device or "CPU"
+    # A GPU computes in fp16 unless told to keep the model's own precision.
+    own = {"device_type": device, "precision": "ACCURACY"}
+    return {**own, "num_of_threads": str(threads)} if device == "CPU" else own
+
+
+def _xnnpack(provider: Provider, threads: int, precision: str) -> Options:
+    return {"intra_op_num_threads": str(threads)}
+
+
+def _qnn(provider: Provider, threads: int, precision: str) -> Options:
+    backend = provider.device or "htp"
+    return {"backend_type": backend, **({"htp_performance_mode": "burst"} if backend == "htp" else {})}
+
+
+def _coreml(provider: Provider, threads: int, precision: str) -> Options:
+    # The older format, the default, knows no fp16 and leaves such nodes to the CPU.
+    return {"ModelFormat": "MLProgram", "MLComputeUnits": provider.device or "ALL"}
+
+
+_KINDS = {
+    "cpu": _Kind(natives=(CPU,), package="onnxruntime", options=_cpu, has_devices=False),
+    "cuda": _Kind(natives=("CUDAExecutionProvider",), package="onnxruntime-gpu", options=_cuda),
+    "tensorrt": _Kind(
+        natives=("TensorrtExecutionProvider", "CUDAExecutionProvider"),
+        package="onnxruntime-gpu",
+        options=_tensorrt,
+    ),
+    "openvino": _Kind(
+        natives=("OpenVINOExecutionProvider",),
+        package="onnxruntime-openvino",
+        options=_openvino,
+        plugin="onnxruntime_ep_openvino",
+    ),
+    "xnnpack": _Kind(
+        natives=("XnnpackExecutionProvider",),
+        package="an ONNX Runtime built with --use_xnnpack",
+        options=_xnnpack,
+        has_devices=False,
+    ),
+    "qnn": _Kind(
+        natives=("QNNExecutionProvider",),
+        package="onnxruntime-qnn",
+        options=_qnn,
+        plugin="onnxruntime_qnn",
+        fixed_batch=True,
+    ),
+    "coreml": _Kind(
+        natives=("CoreMLExecutionProvider",),
+        package="onnxruntime on a Mac",
+        options=_coreml,
+        fixed_batch=True,
+    ),
+}
+PROVIDERS = tuple(_KINDS)

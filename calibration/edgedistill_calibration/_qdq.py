@@ -9,7 +9,7 @@ import onnx
 
 from edgedistill_calibration import _graph
 from edgedistill_calibration.config import CANDIDATES, CalibrationConfig
-from edgedistill_calibration.ranges import ActivationReader, Images, Ranges, measure_ranges
+from edgedistill_calibration.ranges import ActivationReader, Images, Ranges, measure_ranges, symmetric
 from edgedistill_deploy.errors import EdgeDistillError
 
 
@@ -32,6 +32,26 @@ class Target:
     reduce_range: bool = False
     options: Mapping[str, object] = field(default_factory=dict)
     shortcuts: bool = False
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether every zero point is 0."""
+        return bool(self.options.get("ActivationSymmetric"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """Every way that was tried to bring one float graph to INT8.
+
+    Attributes:
+        prepared: the float graph that was quantised: batch norms folded, every node named.
+        ranges: of every value, by the name `measure_ranges` gives them.
+        files: {method: {"int8" or "int8-tensorrt": path}}.
+    """
+
+    prepared: onnx.ModelProto
+    ranges: Mapping[str, Ranges]
+    files: Mapping[str, Mapping[str, Path]]
 
 
 # ONNX Runtime computes Relu and Clip inside the Conv before them, and a Gemm or MatMul with float output at no cost.
@@ -58,6 +78,11 @@ TENSORRT_TARGET = Target(
 MEASURED_OPERATORS = _OPERATORS
 
 
+def targets(profile: str) -> dict[str, Target]:
+    """Return what is written from one calibration: for ONNX Runtime by the profile, and for TensorRT."""
+    return {"int8": ORT_TARGETS[profile], "int8-tensorrt": TENSORRT_TARGET}
+
+
 def write_candidates(
     source: Path,
     folder: Path,
@@ -65,7 +90,7 @@ def write_candidates(
     image_size: tuple[int, int],
     config: CalibrationConfig,
     key: str,
-) -> dict[str, dict[str, Path]]:
+) -> Candidates:
     """Measure ranges once and write an ONNX Runtime and a TensorRT file for every way the settings try.
 
     Args:
@@ -75,26 +100,24 @@ def write_candidates(
         image_size: (H, W) of the model's input.
         config: settings.
         key: content key of the calibration images, for the files' metadata.
-
-    Returns:
-        {candidate: {"int8" or "int8-tensorrt": path}}.
     """
     prepared = folder / "prepared.onnx"
     graph = _graph.prepare_graph(source, prepared).graph
     reader = ActivationReader(onnx.load(prepared), _graph.activations(graph, MEASURED_OPERATORS))
     float_model = onnx.load(source)
+    measured = measure_ranges(reader, groups, CANDIDATES[config.method])
     written: dict[str, dict[str, Path]] = {}
-    for method, ranges in measure_ranges(reader, groups, CANDIDATES[config.method]).items():
+    for method in CANDIDATES[config.method]:
+        metadata = {"edgedistill.calibration": key, "edgedistill.ranges": method}
         written[method] = {}
-        for precision, target in (("int8", ORT_TARGETS[config.profile]), ("int8-tensorrt", TENSORRT_TARGET)):
+        for precision, target in targets(config.profile).items():
             path = written[method][precision] = folder / f"{method}.{precision}.onnx"
+            ranges = measured[symmetric(method) if target.symmetric else method]
             model = quantise(prepared, path, target, ranges, image_size)
-            _graph.finish_graph(
-                model, float_model, {"edgedistill.calibration": key, "edgedistill.ranges": method}
-            )
+            _graph.finish_graph(model, float_model, metadata)
             onnx.save(model, path)
             onnx.checker.check_model(str(path), full_check=True)
-    return written
+    return Candidates(prepared=onnx.load(prepared), ranges=measured, files=written)
 
 
 def quantise(

@@ -17,7 +17,8 @@ CANDIDATES = {
     "minmax": ("minmax",),
     "moving-average": ("moving-average",),
     "percentile": ("percentile-99.999",),
-    "auto": ("minmax", "moving-average", *PERCENTILES),
+    "least-squares": ("least-squares",),
+    "auto": ("minmax", "moving-average", *PERCENTILES, "least-squares"),
 }
 METHODS = tuple(CANDIDATES)
 PROFILES = ("x86", "x86-no-vnni", "arm")
@@ -47,25 +48,44 @@ class CalibrationConfig:
         images: training images that ranges are measured on, spread evenly over the classes.
         held_out: further training images, never calibrated on, that candidates are compared on.
         method: how a range follows from the values seen: `minmax`, `moving-average` (of the extremes of 16 images at
-            a time), `percentile` (99.999 % of the values) or `auto` (the best of these and 99.99 % on held-out images).
+            a time), `percentile` (99.999 % of the values), `least-squares` (the clipping with the least squared error) or
+            `auto` (the best of these and 99.99 % on held-out images).
         profile: what `model.int8.onnx` is made for. `x86`: unsigned activations with zero points, exact with VNNI;
             `x86-no-vnni`: the same with weights of 7 bits, because sums saturate there; `arm`: signed activations.
+        max_drop: the accuracy, absolute, that an INT8 file may lose against the float model on the held-out images
+            before nodes are left in float.
+        fp16: also write `model.fp16.onnx` and `model.int8-fp16-tensorrt.onnx`.
+        recover: epochs of quantisation-aware distillation after calibration; 0 for none.
+        ledger_nodes: how many nodes at most are quantised one by one to see what each costs; 0 for none, and then none
+            can be left in float.
         seed: fixes which images are taken.
     """
 
     images: int = 512
     held_out: int = 512
-    method: str = "minmax"
+    method: str = "auto"
     profile: str = field(default_factory=machine_profile)
+    max_drop: float = 0.01
+    fp16: bool = True
+    recover: int = 0
+    ledger_nodes: int = 100
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for key, least in (("images", 1), ("held_out", 1), ("seed", 0)):
+        least_allowed = {"images": 1, "held_out": 1, "recover": 0, "ledger_nodes": 0, "seed": 0}
+        for key, least in least_allowed.items():
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise UsageError(
                     f"{key} must be a whole number of at least {least}, and {value!r} was given."
                 )
+        drop = self.max_drop
+        if isinstance(drop, bool) or not isinstance(drop, (int, float)) or not 0 <= drop <= 1:
+            raise UsageError(
+                f"max_drop must be a number from 0 to 1, and {drop!r} was given; 0.01 is one point of accuracy."
+            )
+        if not isinstance(self.fp16, bool):
+            raise UsageError(f"fp16 must be true or false, and {self.fp16!r} was given.")
         for key, allowed in (("method", METHODS), ("profile", PROFILES)):
             value = getattr(self, key)
             if value not in allowed:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_calibration.config import CANDIDATES, PERCENTILES, CalibrationConfig
+from edgedistill_calibration.config import CANDIDATES, CalibrationConfig
 from edgedistill_calibration.dataset import CalibrationSet, content_key, select_calibration
 from edgedistill_calibration.ledger import Figures, LedgerStep, compare_logits, write_ledger
 from edgedistill_deploy import __version__
@@ -66,6 +66,7 @@ def calibrate(
     """
     _require_libraries()
     from edgedistill_calibration._qdq import write_candidates
+    from edgedistill_calibration.ranges import write_ranges
 
     config = config or CalibrationConfig()
     source = bundle.file(model_role("fp32"))
@@ -76,13 +77,16 @@ def calibrate(
     prepared = _Preparation(preprocess=bundle.preprocess, advance=_counter(progress, sample, config))
     with tempfile.TemporaryDirectory(prefix="edgedistill-") as folder:
         groups = functools.partial(prepared.batches, sample.images)
-        files = write_candidates(source, Path(folder), groups, bundle.preprocess.size, config, plan["key"])
-        candidates = _judge(source, files, sample.held_out, prepared)
+        tried = write_candidates(source, Path(folder), groups, bundle.preprocess.size, config, plan["key"])
+        candidates = _judge(source, tried.files, sample.held_out, prepared)
         chosen = max(candidates, key=lambda each: each.rank)
         # From here until all is written, what the manifest says of the last calibration is not true.
         bundle = bundle.with_fields(calibration={})
         for precision, path in chosen.files.items():
             bundle = _keep(bundle, precision, path)
+        ranges_file = bundle.path / "calibration" / "ranges.json"
+        write_ranges(ranges_file, tried.ranges, chosen.method, plan["model_sha256"])
+        bundle = bundle.with_file("ranges", ranges_file)
     bundle = write_ledger(bundle, _steps(bundle, chosen))
     return bundle.with_fields(calibration={**plan, **_outcome(sample, candidates, chosen)})
 
@@ -144,7 +148,7 @@ def _is_done(bundle: Bundle, plan: Mapping[str, Any]) -> bool:
     if any(recorded.get(name) != value for name, value in plan.items()):
         return False
     try:
-        return all(bundle.file(role).is_file() for role in (*map(model_role, WRITTEN), "ledger"))
+        return all(bundle.file(role).is_file() for role in (*map(model_role, WRITTEN), "ledger", "ranges"))
     except BundleError:
         return False
 
@@ -152,7 +156,9 @@ def _is_done(bundle: Bundle, plan: Mapping[str, Any]) -> bool:
 def _counter(
     progress: Progress | None, sample: CalibrationSet, config: CalibrationConfig
 ) -> Callable[[int], None]:
-    passes = 1 + any(name in PERCENTILES for name in CANDIDATES[config.method])
+    from edgedistill_calibration.ranges import needs_histograms
+
+    passes = 1 + needs_histograms(CANDIDATES[config.method])
     total = passes * len(sample.images) + len(sample.held_out)
     done = 0
 

@@ -2,13 +2,16 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from edgedistill_calibration._least_squares import least_squares_range
 from edgedistill_calibration.config import PERCENTILES
 from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.files import write_json
 
 Range = tuple[float, float]
 Ranges = Mapping[str, Range]
@@ -59,7 +62,9 @@ def measure_ranges(
 
     `minmax` is the smallest and largest value seen. `moving-average` averages the extremes of `GROUP` images at a
     time exponentially. `percentile-P` leaves (100 - P) / 2 percent of the values outside on either side, read off a
-    histogram of `BINS` bins over the extremes, which takes a second pass.
+    histogram of `BINS` bins over the extremes, which takes a second pass. `least-squares` is the clipping of least
+    squared error in the same histogram; it differs for types with zero point 0, whose ranges come as
+    `least-squares-symmetric` beside it.
 
     Args:
         reader: gives the values.
@@ -71,12 +76,38 @@ def measure_ranges(
     """
     extremes, averages = _measure_extremes(reader, groups(GROUP))
     measured = {"minmax": extremes, "moving-average": averages}
-    wanted = [name for name in PERCENTILES if name in candidates]
-    if wanted:
+    if needs_histograms(candidates):
         counts = _count_values(reader, groups(GROUP), extremes)
-        for name in wanted:
-            measured[name] = _inner_ranges(counts, extremes, PERCENTILES[name])
-    return {name: _by_value(reader.names, measured[name]) for name in candidates}
+        for name, percentile in PERCENTILES.items():
+            measured[name] = _inner_ranges(counts, extremes, percentile)
+        measured["least-squares"] = _least_squares(counts, extremes, symmetric=False)
+        measured[symmetric("least-squares")] = _least_squares(counts, extremes, symmetric=True)
+    names = [
+        name
+        for method in candidates
+        for name in dict.fromkeys((method, symmetric(method)))
+        if name in measured
+    ]
+    return {name: _by_value(reader.names, measured[name]) for name in names}
+
+
+def needs_histograms(candidates: Sequence[str]) -> bool:
+    """Say whether one of these ways needs a second pass over the images."""
+    return any(name in PERCENTILES or name == "least-squares" for name in candidates)
+
+
+def symmetric(method: str) -> str:
+    """Return under which name `measure_ranges` gives a method's ranges for types with zero point 0."""
+    return "least-squares-symmetric" if method == "least-squares" else method
+
+
+def write_ranges(path: Path, measured: Mapping[str, Ranges], method: str, model_sha256: str) -> None:
+    """Write the ranges of every value of the prepared float graph, by whose names they go.
+
+    `ranges` is for types with a zero point, `symmetric_ranges` for those without.
+    """
+    record = {"kind": "ranges", "schema": 1, "method": method, "model_sha256": model_sha256}
+    write_json(path, {**record, "ranges": measured[method], "symmetric_ranges": measured[symmetric(method)]})
 
 
 def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
@@ -140,6 +171,14 @@ def _inner_ranges(counts: NDArray[np.int64], extremes: Floats, percentile: float
             edges = np.linspace(bounds[0], bounds[1], BINS + 1)
             bounds[:] = np.interp([tail, 1 - tail], share, edges)
     return inner
+
+
+def _least_squares(counts: NDArray[np.int64], extremes: Floats, *, symmetric: bool) -> Floats:
+    found = [
+        least_squares_range(row, float(low), float(high), symmetric=symmetric)
+        for row, (low, high) in zip(counts, extremes, strict=True)
+    ]
+    return np.array(found, np.float32).reshape(extremes.shape)
 
 
 def _by_value(names: Sequence[str], bounds: Floats) -> dict[str, Range]:

@@ -43,7 +43,7 @@ _RESULTS = {
 _OWN = (
     "manifest.json", "settings.toml", "distill", "model.fp32.onnx", "model.fp16.onnx", "model.int8.onnx",
     "model.int8-tensorrt.onnx", "model.int8-fp16-tensorrt.onnx", "teacher.fp32.onnx", "golden.npz", "golden-images.npz", "reference.npz", "parity", "latency",
-    "ledger.json", "report.html", "inspect", "chain", "flips", "bisect",
+    "ledger.json", "report.html", "inspect", "chain", "flips", "bisect", "calibration",
 )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from reference.fitted_networks import CLASS_NAMES, METADATA, SIZE, shape_images,
 from reference.qdq import QdqGraph
 from reference.shape_bundles import empty_bundle, float_bundle, labelled
 
-SMALL = CalibrationConfig(images=64, held_out=64, profile="x86")
+SMALL = CalibrationConfig(images=64, held_out=64, method="minmax", profile="x86", fp16=False, ledger_nodes=0)
 WRITTEN = ("model.int8", "model.int8-tensorrt")
 
 
@@ -45,7 +45,7 @@ def unseen() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 def calibrated(tmp_path_factory: pytest.TempPathFactory, training: ImageSet) -> Bundle:
     """A bundle calibrated on 256 images for x86."""
     bundle = float_bundle(tmp_path_factory.mktemp("calibrated") / "bundle")
-    return calibrate(bundle, training, CalibrationConfig(images=256, held_out=256, profile="x86"))
+    return calibrate(bundle, training, replace(SMALL, images=256, held_out=256))
 
 
 def logits_of_file(path: Path, images: NDArray[np.uint8], batch_size: int = 100) -> NDArray[np.float32]:
@@ -90,7 +90,7 @@ def test_the_other_profiles_agree_too(
     unseen: tuple[NDArray[np.uint8], NDArray[np.int64]],
 ) -> None:
     images, _ = unseen
-    config = CalibrationConfig(images=64, held_out=64, profile=profile)
+    config = replace(SMALL, profile=profile)
     bundle = calibrate(float_bundle(tmp_path / "bundle"), training, config)
     wanted = logits_of_file(bundle.file("model.fp32"), images)
     assert agreement(logits_of_file(bundle.file("model.int8"), images), wanted) >= 0.97
@@ -113,9 +113,7 @@ def test_noise_calibrates_to_another_and_worse_model(
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (600, SIZE, SIZE, 3), dtype=np.uint8)
     made_up = labelled(tmp_path / "noise.npz", noise, training.labels)
-    bundle = calibrate(
-        float_bundle(tmp_path / "bundle"), made_up, CalibrationConfig(images=256, profile="x86")
-    )
+    bundle = calibrate(float_bundle(tmp_path / "bundle"), made_up, replace(SMALL, images=256))
     images, _ = unseen
     wanted = logits_of_file(bundle.file("model.fp32"), images)
     worse, better = (
@@ -146,7 +144,7 @@ def test_every_weight_is_int8_with_a_scale_for_each_output_channel(role: str, ca
 def test_weights_use_eight_bits_with_vnni_and_seven_without(tmp_path: Path, training: ImageSet) -> None:
     largest = {}
     for profile in ("x86", "x86-no-vnni"):
-        config = CalibrationConfig(images=64, held_out=16, profile=profile)
+        config = replace(SMALL, held_out=16, profile=profile)
         bundle = calibrate(float_bundle(tmp_path / profile), training, config)
         graph = QdqGraph(bundle.file("model.int8"))
         weights = [graph.dequantised(node.input[1]) for node in graph.of("Conv", "Gemm")]
@@ -164,7 +162,7 @@ def activation_types(path: Path) -> set[str]:
 def test_activations_are_unsigned_for_x86_and_signed_for_arm_and_tensorrt(
     tmp_path: Path, calibrated: Bundle, training: ImageSet
 ) -> None:
-    config = CalibrationConfig(images=64, held_out=16, profile="arm")
+    config = replace(SMALL, held_out=16, profile="arm")
     arm = calibrate(float_bundle(tmp_path / "bundle"), training, config)
     assert activation_types(calibrated.file("model.int8")) == {"uint8"}
     assert activation_types(arm.file("model.int8")) == {"int8"}
@@ -314,12 +312,18 @@ def test_the_ledger_has_the_figures_of_the_files_themselves(calibrated: Bundle, 
 
 
 def test_auto_tries_everything_and_keeps_the_best(tmp_path: Path, training: ImageSet) -> None:
-    config = CalibrationConfig(images=64, held_out=128, method="auto", profile="x86")
+    config = replace(SMALL, held_out=128, method="auto")
     bundle = calibrate(float_bundle(tmp_path / "bundle"), training, config)
     record = bundle.manifest["calibration"]
     tried = {each["method"]: each for each in record["candidates"]}
-    assert list(tried) == ["minmax", "moving-average", "percentile-99.999", "percentile-99.99"]
-    assert len({each["int8"]["sqnr_db"] for each in tried.values()}) == 4
+    assert list(tried) == [
+        "minmax",
+        "moving-average",
+        "percentile-99.999",
+        "percentile-99.99",
+        "least-squares",
+    ]
+    assert len({each["int8"]["sqnr_db"] for each in tried.values()}) == 5
     worst = {
         method: min((each[name]["agreement"], each[name]["sqnr_db"]) for name in ("int8", "int8-tensorrt"))
         for method, each in tried.items()
@@ -438,7 +442,7 @@ def test_classes_of_no_interest_are_ignored_and_order_does_not_matter(
         labels=np.concatenate([np.zeros(50, np.int64), 4 - labels[::-1]]),
         class_names=np.array(names),
     )
-    config = CalibrationConfig(images=256, held_out=256, profile="x86")
+    config = replace(SMALL, images=256, held_out=256)
     bundle = calibrate(float_bundle(tmp_path / "bundle"), open_images(f"npz:{more}").train, config)
     for role in WRITTEN:
         assert bundle.model_sha256(role) == calibrated.model_sha256(role)
@@ -450,7 +454,7 @@ def test_progress_counts_every_image_to_the_end(
     method: str, total: int, tmp_path: Path, training: ImageSet
 ) -> None:
     seen: list[tuple[int, int]] = []
-    config = CalibrationConfig(images=64, held_out=64, method=method)
+    config = replace(SMALL, method=method)
     calibrate(float_bundle(tmp_path / "bundle"), training, config, lambda *counts: seen.append(counts))
     assert [done for done, _ in seen] == sorted({done for done, _ in seen})
     assert seen[-1] == (total, total)
@@ -489,7 +493,7 @@ def test_an_interrupted_calibration_does_not_pass_for_the_one_before(
 
     monkeypatch.setattr("edgedistill_calibration.quantize.write_ledger", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        calibrate(bundle, training, CalibrationConfig(images=64, held_out=64, profile="arm"))
+        calibrate(bundle, training, replace(SMALL, profile="arm"))
     monkeypatch.undo()
     left = open_bundle(bundle.path)
     assert left.model_sha256("model.int8") != wanted
@@ -499,7 +503,7 @@ def test_an_interrupted_calibration_does_not_pass_for_the_one_before(
 def test_another_seed_or_model_calibrates_anew(tmp_path: Path, training: ImageSet) -> None:
     bundle = calibrate(float_bundle(tmp_path / "bundle"), training, SMALL)
     key = bundle.manifest["calibration"]["key"]
-    seeded = CalibrationConfig(images=64, held_out=64, profile="x86", seed=1)
+    seeded = replace(SMALL, seed=1)
     bundle = calibrate(bundle, training, seeded)
     assert bundle.manifest["calibration"]["key"] != key
     path = write_network(bundle.path / "model.fp32.onnx", activation="Clip")

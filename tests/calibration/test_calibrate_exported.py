@@ -40,7 +40,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory, digits: ImageSplits) -> B
     path = bundle.path / "model.fp32.onnx"
     model = Deployed(teacher.model, teacher.normalise(), indices)
     write_onnx(model, teacher.preprocess.size, path, opset=20, metadata={"edgedistill.subtask": "digits"})
-    config = CalibrationConfig(images=128, held_out=128, profile="x86")
+    config = CalibrationConfig(
+        images=128, held_out=128, method="minmax", profile="x86", fp16=False, ledger_nodes=0
+    )
     return calibrate(bundle.with_file("model.fp32", path), digits.train, config)
 
 

@@ -13,9 +13,9 @@ from edgedistill_calibration.config import CANDIDATES, METHODS, PROFILES, machin
 from edgedistill_deploy.errors import UsageError
 
 
-def test_defaults_are_minmax_over_512_images_for_this_machine() -> None:
+def test_defaults_try_all_ranges_on_512_images_for_this_machine() -> None:
     config = CalibrationConfig()
-    assert (config.images, config.held_out, config.method, config.seed) == (512, 512, "minmax", 0)
+    assert (config.images, config.held_out, config.method, config.seed) == (512, 512, "auto", 0)
     assert config.profile == machine_profile()
 
 
@@ -34,7 +34,7 @@ def test_every_listed_name_is_accepted(method: str, profile: str) -> None:
         ({"seed": -1}, "seed must be a whole number of at least 0, and -1 was given"),
         (
             {"method": "min-max"},
-            "method must be one of minmax, moving-average, percentile, auto, and 'min-max' was given. Did you mean minmax",
+            "method must be one of minmax, moving-average, percentile, least-squares, auto, and 'min-max' was given. Did you mean minmax",
         ),
         ({"method": "entropy"}, "method must be one of .*, and 'entropy' was given.$"),
         (

@@ -124,7 +124,9 @@ def made(tiny_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
         rejection=rejection,
     )
     bundle = calibrate(
-        bundle, images.train, CalibrationConfig(images=30, held_out=30, method="minmax", profile="x86")
+        bundle,
+        images.train,
+        CalibrationConfig(images=30, held_out=30, method="minmax", profile="x86", fp16=False, ledger_nodes=0),
     )
     return Made(
         teacher=teacher,

@@ -1,0 +1,91 @@
+"""The clipping range whose INT8 values are nearest the float ones, read off a histogram."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+# Steps from the lowest level of 8 bits to the highest; a symmetric type leaves out its lowest.
+ASYMMETRIC_STEPS = 255
+SYMMETRIC_STEPS = 254
+# Ends tried at a time, and how often: first over the whole range, then between the neighbours of the best.
+TRIED = 65
+ROUNDS = 3
+
+
+def least_squares_range(
+    counts: Counts, low: float, high: float, *, symmetric: bool = False
+) -> tuple[float, float]:
+    """Return the range, not wider than [low, high] with zero, of least squared error when quantised to 8 bits.
+
+    A value outside the range is clipped to its end. One inside is rounded, which costs a twelfth of the squared step on
+    average; within half a step of zero, which is always a level, it becomes zero and costs its own square.
+
+    Args:
+        counts: values in each of B bins of equal width from `low` to `high`.
+        low: the smallest value.
+        high: the largest value.
+        symmetric: the range reaches as far below zero as above, for types with zero point 0.
+    """
+    if not counts.any() or not high > low:
+        return low, high
+    error = _QuantisationError(counts, low, high)
+    bottoms, tops = _ends(min(low, 0.0)), _ends(max(high, 0.0))
+    if symmetric:
+        tops = _ends(max(-low, high))
+    for _ in range(ROUNDS):
+        if symmetric:
+            best = int(np.argmin(error(-tops, tops, SYMMETRIC_STEPS)))
+            bottom, top, tops = -tops[best], tops[best], _closer(tops, best)
+        else:
+            errors = error(bottoms[:, None], tops[None, :], ASYMMETRIC_STEPS)
+            one, other = np.unravel_index(int(np.argmin(errors)), errors.shape)
+            bottom, top = bottoms[one], tops[other]
+            bottoms, tops = _closer(bottoms, int(one)), _closer(tops, int(other))
+    return float(bottom), float(top)
+
+
+def _ends(end: float) -> Floats:
+    """Return ends to try from near zero to `end`; zero alone where the range has nothing on that side."""
+    return np.linspace(end / TRIED, end, TRIED) if end else np.zeros(1)
+
+
+def _closer(ends: Floats, best: int) -> Floats:
+    """Return as many ends between the neighbours of the best, itself among them."""
+    if len(ends) == 1:
+        return ends
+    before, after = ends[max(best - 1, 0)], ends[min(best + 1, len(ends) - 1)]
+    return np.append(np.linspace(before, after, TRIED - 1), ends[best])
+
+
+class _QuantisationError:
+    """The summed squared error of clipping and rounding, for many ranges at once."""
+
+    def __init__(self, counts: Counts, low: float, high: float) -> None:
+        width = (high - low) / len(counts)
+        self._centres = low + width * (np.arange(len(counts)) + 0.5)
+        moments = counts * np.stack([np.ones(len(counts)), self._centres, self._centres**2])
+        # Moments of all values in the bins before each.
+        self._sums = np.concatenate([np.zeros((3, 1)), np.cumsum(moments, axis=1)], axis=1)
+
+    def __call__(self, bottoms: Floats, tops: Floats, steps: int) -> Floats:
+        step = (tops - bottoms) / steps
+        total = self._sums[:, -1].reshape(3, *([1] * step.ndim))
+        below, above = self._below(bottoms), total - self._below(tops)
+        small = self._below(np.minimum(step / 2, tops)) - self._below(np.maximum(-step / 2, bottoms))
+        rounded = np.maximum((total - below - above - small)[0], 0) * step**2 / 12 + small[2]
+        error: Floats = rounded + _squared_distance(below, bottoms) + _squared_distance(above, tops)
+        return error
+
+    def _below(self, ends: Floats) -> Floats:
+        """Return the moments (3, ...) of the values below each end."""
+        moments: Floats = self._sums[:, np.searchsorted(self._centres, ends)]
+        return moments
+
+
+def _squared_distance(moments: Floats, end: Floats) -> Floats:
+    """Return the summed squared distance to `end` of values with these moments of order 0, 1 and 2."""
+    count, total, squares = moments
+    distance: Floats = np.maximum(squares - 2 * end * total + count * end**2, 0)
+    return distance

@@ -1,11 +1,15 @@
 """A plain convolutional student, as small as the ones in the paper, for tasks where a timm model is too large."""
 
+import itertools
+
 from torch import Tensor, nn
 
 from edgedistill_deploy.errors import UsageError
 
 PREFIX = "plain:"
 FEWEST_STAGES = 2
+# Side of the map that a head with hidden layers reads: it may tell where something is, a single layer may not.
+HIDDEN_HEAD_SIDE = 2
 
 
 class PlainStage(nn.Module):
@@ -28,15 +32,20 @@ class PlainStage(nn.Module):
 
 
 class PlainNet(nn.Module):
-    """Stages of the given widths, an average over space, one linear layer: images (N, 3, H, W) -> logits (N, C)."""
+    """Stages of the given widths, then a head: images (N, 3, H, W) -> logits (N, C).
 
-    def __init__(self, widths: tuple[int, ...], class_count: int) -> None:
+    The head is an average over space and one linear layer or, with `hidden` widths, an average over the quarters of the map
+    and a linear layer with ReLU for each of them before the last, as the published networks of the paper have it.
+    """
+
+    def __init__(self, widths: tuple[int, ...], class_count: int, hidden: tuple[int, ...] = ()) -> None:
         super().__init__()
         self.stages = nn.Sequential(
             *(PlainStage(*each) for each in zip((3, *widths[:-1]), widths, strict=True))
         )
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.head = nn.Linear(widths[-1], class_count)
+        side = HIDDEN_HEAD_SIDE if hidden else 1
+        self.pool = nn.AdaptiveAvgPool2d(side)
+        self.head = _head((widths[-1] * side * side, *hidden), class_count)
         # As timm's models say it, so that layers pair by stage.
         self.feature_info = [
             {"num_chs": width, "reduction": 2 ** (depth + 1), "module": f"stages.{depth}"}
@@ -49,17 +58,29 @@ class PlainNet(nn.Module):
         return logits
 
 
-def plain_widths(name: str) -> tuple[int, ...]:
-    """Read the widths out of `plain:32-24-16-8`.
+def _head(widths: tuple[int, ...], class_count: int) -> nn.Module:
+    last = nn.Linear(widths[-1], class_count)
+    if len(widths) == 1:
+        return last
+    layers: list[nn.Module] = []
+    for inputs, outputs in itertools.pairwise(widths):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers, last)
+
+
+def plain_widths(name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Read the widths of the stages and of the head's hidden layers out of `plain:32-24-16-8` or `plain:16-12-8-8/96-96`.
 
     Raises:
-        UsageError: they are not two or more whole numbers above 0.
+        UsageError: they are not whole numbers above 0, or there are fewer than two stages.
     """
-    parts = name.removeprefix(PREFIX).split("-")
-    if len(parts) < FEWEST_STAGES or not all(
-        part.isascii() and part.isdigit() and int(part) for part in parts
+    stages, slash, hidden = name.removeprefix(PREFIX).partition("/")
+    widths, head = stages.split("-"), hidden.split("-") if slash else []
+    if len(widths) < FEWEST_STAGES or not all(
+        part.isascii() and part.isdigit() and int(part) for part in (*widths, *head)
     ):
         raise UsageError(
-            f"A plain student is named by the widths of its stages, such as plain:32-24-16-8, and {name!r} was given."
+            "A plain student is named by the widths of its stages, such as plain:32-24-16-8, and after a slash by those of its"
+            f" head's hidden layers, such as plain:16-12-8-8/96-96, and {name!r} was given."
         )
-    return tuple(map(int, parts))
+    return tuple(map(int, widths)), tuple(map(int, head))

@@ -38,7 +38,8 @@ def build_student(
     """Create an untrained student.
 
     Args:
-        name: `timm:NAME`, or `plain:W-W-...` for a plain convolutional network with stages of these widths.
+        name: `timm:NAME`, or `plain:W-W-...` for a plain convolutional network with stages of these widths, `plain:W-W-.../H-H` with
+            hidden layers of these widths in its head.
         class_count: C, the number of subtask classes.
         width: factor on every layer's channels; for the families that take their widths as arguments (ResNet, ConvNeXt,
             ViT, ...). The mobile families carry the width in their names (`mobilenetv4_conv_small_050`).
@@ -54,7 +55,8 @@ def build_student(
     with torch.random.fork_rng():
         if name.startswith(PREFIX):
             torch.manual_seed(seed)
-            return PlainNet(tuple(_scale(each, width, 1) for each in plain_widths(name)), class_count)
+            stages, hidden = plain_widths(name)
+            return PlainNet(tuple(_scale(each, width, 1) for each in stages), class_count, hidden)
         timm_name = name.removeprefix("timm:")
         arguments = {} if width == 1.0 else _scaled_arguments(timm_name, width)
         torch.manual_seed(seed)

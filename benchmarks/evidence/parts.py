@@ -46,6 +46,13 @@ TEMPERATURES = {
 }
 
 
+# SubDistill and its ablations with the rotation as parameters instead of in closed form.
+ROTATED = {
+    f"{name}, learned": {**METHODS[name], "alignment": "learned"}
+    for name in ("subdistill", "subdistill-pca", "subdistill-random")
+}
+
+
 # All that the smallest of the four groups has.
 GLYPH_VALIDATION = 285
 
@@ -77,6 +84,33 @@ def _main(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
             _leading(("attention-transfer", "vid", "vkd")),
             sizes=(2000,),
             lambdas=(1.0, 10.0),
+        ),
+    }
+
+
+def _rotations(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
+    """The main tasks again with the learned rotation, beside which the closed form is judged."""
+    first = next(iter(ROTATED))
+    return {
+        "glyphs-500-learned": lambda: _plan(
+            glyph_tasks(places.glyphs, places.glyphs_teacher),
+            ROTATED,
+            reference=first,
+            lambdas=(1.0, 10.0),
+            validation_images=GLYPH_VALIDATION,
+        ),
+        "fashion-2000-learned": lambda: _plan(
+            fashion_tasks(places.fashion, places.fashion_teacher, epochs=20),
+            {first: ROTATED[first]},
+            reference=first,
+            sizes=(2000,),
+            lambdas=(1.0, 10.0),
+        ),
+        "fashion-500-learned": lambda: _plan(
+            fashion_tasks(places.fashion, places.fashion_teacher),
+            ROTATED,
+            reference=first,
+            lambdas=(1.0, 10.0, 100.0),
         ),
     }
 
@@ -124,4 +158,4 @@ def _choices(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
 
 def parts(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
     """Return the plans by name; one is made when it is called for, because its data may not be here."""
-    return {**_choices(places), **_main(places), **_further(places)}
+    return {**_choices(places), **_main(places), **_rotations(places), **_further(places)}

@@ -35,9 +35,29 @@ def test_the_seed_fixes_the_weights_and_leaves_torchs_generator_alone() -> None:
     assert not torch.equal(first.fc.weight, other.fc.weight)  # type: ignore[arg-type, union-attr]
 
 
+def test_a_plain_student_is_as_large_as_its_name_says() -> None:
+    stages = [(3, 16), (16, 12), (12, 8), (8, 8)]
+    convolutions = sum(9 * (inputs * outputs + outputs * outputs) + 4 * outputs for inputs, outputs in stages)
+    assert parameters("plain:16-12-8-8") == convolutions + 8 * 10 + 10
+    hidden = (4 * 8 + 1) * 20 + (20 + 1) * 6 + (6 + 1) * 10
+    assert parameters("plain:16-12-8-8/20-6") == convolutions + hidden
+
+
+def test_only_a_head_with_hidden_layers_tells_where_something_is() -> None:
+    corner, centre = torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 32)
+    corner[..., 8:12, 8:12], centre[..., 20:24, 20:24] = 1, 1
+    for name, tells in (("plain:4-4", False), ("plain:4-4/8", True)):
+        student = build_student(name, 3).eval()
+        same = torch.allclose(student(corner), student(centre), atol=1e-6)
+        assert same is not tells
+
+
 @pytest.mark.parametrize(
     ("name", "width", "message"),
     [
+        ("plain:16", 1.0, "named by the widths of its stages, such as plain:32-24-16-8"),
+        ("plain:16-8/", 1.0, "after a slash by those of its head's hidden layers"),
+        ("plain:16-8/9-0", 1.0, "and 'plain:16-8/9-0' was given"),
         ("timm:resnet10tt", 1.0, "timm has no model 'resnet10tt'.*Did you mean"),
         ("timm:resnet10t", 0.0, "factor above 0"),
         ("timm:mobilenetv4_conv_small", 0.4, "choose a narrower model by name.*mobilenetv4_conv_small_0"),

@@ -44,8 +44,8 @@ def test_a_plain_student_is_as_large_as_its_name_says() -> None:
 
 
 def test_only_a_head_with_hidden_layers_tells_where_something_is() -> None:
-    corner, centre = torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 32)
-    corner[..., 8:12, 8:12], centre[..., 20:24, 20:24] = 1, 1
+    corner, centre = torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64)
+    corner[..., 16:20, 16:20], centre[..., 40:44, 40:44] = 1, 1
     for name, tells in (("plain:4-4", False), ("plain:4-4/8", True)):
         student = build_student(name, 3).eval()
         same = torch.allclose(student(corner), student(centre), atol=1e-6)

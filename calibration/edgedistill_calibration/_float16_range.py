@@ -1,0 +1,114 @@
+"""Whether float16 holds a value: how large and how small it gets, from constants and from what calibration images give."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill_deploy.errors import EdgeDistillError
+
+Floats = NDArray[np.floating]
+
+LARGEST = float(np.finfo(np.float16).max)
+# Images that were not measured may give larger values than those that were.
+SAFE = LARGEST / 4
+# The worst relative error that a value may get by being stored. Rounding to 11 bits costs 0.03 %; more comes from
+# values below 6e-5, whose steps stay 6e-8 wide until they become zero.
+WORST_ERROR = 0.01
+_HALF_STEP = 2.0**-25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """What was seen of a value.
+
+    Attributes:
+        largest: magnitude, of all finite elements.
+        root_mean_square: over the finite elements that are not zero.
+        size: elements in one run.
+        not_finite: how many elements were infinite or no numbers, in all runs.
+    """
+
+    largest: float = 0.0
+    root_mean_square: float = 0.0
+    size: int = 0
+    not_finite: int = 0
+
+
+@dataclass(slots=True)
+class _Sums:
+    largest: float = 0.0
+    squares: float = 0.0
+    count: int = 0
+    size: int = 0
+    not_finite: int = 0
+
+    def take(self, value: Floats) -> None:
+        finite = value[np.isfinite(value)]
+        self.size = max(self.size, value.size)
+        self.not_finite += value.size - finite.size
+        largest = float(np.abs(finite).max(initial=0))
+        self.largest = max(self.largest, largest)
+        if largest > 0:
+            # Squares of float32 vanish from 1e-23 on.
+            scaled = (finite / largest).astype(np.float32)
+            self.squares += float(np.vdot(scaled, scaled)) * largest**2
+            self.count += int(np.count_nonzero(finite))
+
+
+def measure_extents(names: Sequence[str], runs: Iterable[Sequence[Floats]]) -> dict[str, Extent]:
+    """Return each value's extent over runs, of which one is held at a time.
+
+    Raises:
+        EdgeDistillError: there are no runs.
+    """
+    sums = [_Sums() for _ in names]
+    ran = False
+    for values in runs:
+        ran = True
+        for each, value in zip(sums, values, strict=True):
+            each.take(value)
+    if not ran:
+        raise EdgeDistillError("There are no images to measure ranges on.")
+    return {
+        name: Extent(
+            largest=each.largest,
+            root_mean_square=math.sqrt(each.squares / max(each.count, 1)),
+            size=each.size,
+            not_finite=each.not_finite,
+        )
+        for name, each in zip(names, sums, strict=True)
+    }
+
+
+def value_fault(extent: Extent) -> tuple[str, float] | None:
+    """Return why a measured value cannot be float16, with its largest magnitude, or None."""
+    if extent.largest > SAFE:
+        return f"reaches {extent.largest:.3g}, and float16 ends at {LARGEST:.0f}", extent.largest
+    if 0 < extent.root_mean_square < _HALF_STEP / WORST_ERROR:
+        return f"is {extent.root_mean_square:.1g} on average, and float16 has steps of 6e-08", extent.largest
+    return None
+
+
+def constant_fault(array: Floats) -> tuple[str, float] | None:
+    """Return why a constant cannot be float16, with its largest magnitude, or None."""
+    finite = array[np.isfinite(array)].astype(np.float64)
+    largest = float(np.abs(finite).max(initial=0.0))
+    if largest > LARGEST:
+        return f"reaches {largest:.3g}, and float16 ends at {LARGEST:.0f}", largest
+    error = float(np.linalg.norm(finite - finite.astype(np.float16)))
+    whole = float(np.linalg.norm(finite))
+    if error > WORST_ERROR * whole:
+        return f"is so small, at most {largest:.1g}, that float16 changes it by {error / whole:.0%}", largest
+    return None
+
+
+def sum_fault(taken: Extent, given: Extent) -> tuple[str, float] | None:
+    """Return why the sum behind a mean cannot be float16, with its size, or None.
+
+    A runtime may add up in float16 before it divides.
+    """
+    total = given.largest * taken.size / max(given.size, 1)
+    return (f"adds up to {total:.3g} before it divides", total) if total > SAFE else None

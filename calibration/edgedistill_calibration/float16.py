@@ -1,0 +1,198 @@
+"""FP16 by typed casts in the graph: what float16 cannot hold, by measurement, stays in float32.
+
+No builder flag and no runtime decides anything: strongly typed TensorRT networks and ONNX Runtime compute what the file
+says. onnxconverter-common does this too, but by lists of operators: it clips large weights, and takes values between two
+nodes that stay in float32 through float16.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from edgedistill_calibration._float16_cast import cast_graph, lift_constants
+from edgedistill_calibration._float16_plan import Plan, make_plan, node_name
+from edgedistill_calibration._float16_range import Extent, Floats, measure_extents
+from edgedistill_calibration.ranges import GROUP, ActivationReader
+from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.files import written_whole
+
+# From here on QuantizeLinear and DequantizeLinear take float16 scales.
+QUANTISED_OPSET = 19
+# How often further nodes are left in float32 because the outputs are not finite.
+ATTEMPTS = 8
+# Runs a graph on every calibration input and gives the named values, its float inputs among them, run by run.
+Read = Callable[[onnx.ModelProto, Sequence[str]], Iterable[Sequence[Floats]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptNode:
+    """A node that still computes in float32.
+
+    Attributes:
+        node: its name, or its kind and place.
+        op_type: its kind.
+        reason: why.
+        largest: the magnitude that decided it, None when it was no magnitude.
+    """
+
+    node: str
+    op_type: str
+    reason: str
+    largest: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Float16Record:
+    """What became float16: the nodes left in float32, how many nodes there were, and how many compute in float16."""
+
+    kept: tuple[KeptNode, ...]
+    node_count: int
+    float16_count: int
+
+
+def write_float16(
+    source: Path, path: Path, groups: Callable[[int], Iterable[NDArray[np.uint8]]]
+) -> Float16Record:
+    """Write a bundle's model in FP16, or its TensorRT INT8 model in INT8 + FP16.
+
+    Inputs and outputs keep their names and types, the file its metadata, opset and IR version.
+
+    Args:
+        source: the fp32 or the int8-tensorrt file.
+        path: where to write.
+        groups: called with a number of images; gives prepared calibration images uint8 (n, H, W, 3), that many at a
+            time. They are run twice, in float32 and to check the result; one group is held at a time.
+
+    Returns:
+        What stayed in float32, and why.
+
+    Raises:
+        EdgeDistillError: there are no images, the model gives values that are not finite, its opset has no float16
+            scales, or ONNX Runtime cannot run the result.
+    """
+
+    def read(model: onnx.ModelProto, names: Sequence[str]) -> Iterable[Sequence[Floats]]:
+        reader = ActivationReader(model, names)
+        return itertools.chain.from_iterable(map(reader.read, groups(GROUP)))
+
+    model = onnx.load(source)
+    _require_half_scales(source, model)
+    converted, record = to_float16(model, read)
+    with written_whole(path) as temporary:
+        onnx.save(converted, temporary)
+        onnx.checker.check_model(str(temporary), full_check=True)
+    return record
+
+
+def to_float16(model: onnx.ModelProto, read: Read) -> tuple[onnx.ModelProto, Float16Record]:
+    """Return a graph that computes in float16 where its values allow, and what does not; see `write_float16`.
+
+    Args:
+        model: any float32 graph.
+        read: runs a graph.
+
+    Raises:
+        EdgeDistillError: as `write_float16`.
+    """
+    original = onnx.ModelProto()
+    original.CopyFrom(model)
+    lift_constants(original)
+    inferred = onnx.shape_inference.infer_shapes(original)
+    extents = _measure(inferred, read)
+    distrusted: dict[int, str] = {}
+    for _ in range(ATTEMPTS):
+        plan = make_plan(inferred, extents, distrusted)
+        converted = onnx.ModelProto()
+        converted.CopyFrom(original)
+        half = cast_graph(converted, plan.moved)
+        if not _breaks(converted, extents, read):
+            return converted, _record(original.graph, plan)
+        distrusted |= _first_broken(converted, original.graph, half, extents, read)
+    raise EdgeDistillError(
+        "The model's outputs are not finite in FP16, whichever nodes stay in float32; use the fp32 or int8 file."
+    )
+
+
+def _require_half_scales(source: Path, model: onnx.ModelProto) -> None:
+    quantised = any(node.op_type == "DequantizeLinear" for node in model.graph.node)
+    opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
+    if quantised and opset < QUANTISED_OPSET:
+        raise EdgeDistillError(
+            f"{source.name} has opset {opset}, and INT8 + FP16 needs {QUANTISED_OPSET}, the first with float16"
+            f" scales; export the student with --opset {QUANTISED_OPSET} or later."
+        )
+
+
+def _measure(model: onnx.ModelProto, read: Read) -> dict[str, Extent]:
+    """Return the extent of every float value of the main graph, once its outputs are known to be finite."""
+    constants = {each.name for each in model.graph.initializer}
+    names = list(
+        dict.fromkeys(
+            each.name
+            for each in (*model.graph.input, *model.graph.output, *model.graph.value_info)
+            if each.name not in constants
+            and each.type.tensor_type.elem_type in (TensorProto.FLOAT, TensorProto.FLOAT16)
+        )
+    )
+    try:
+        return measure_extents(names, read(model, names))
+    except EdgeDistillError:
+        raise
+    except Exception as error:  # ONNX Runtime's errors have no common class
+        raise EdgeDistillError(f"ONNX Runtime cannot run the model: {_first_line(error)}.") from error
+
+
+def _breaks(converted: onnx.ModelProto, before: dict[str, Extent], read: Read) -> bool:
+    """Whether outputs are not finite that were."""
+    outputs = onnx.ModelProto()
+    outputs.CopyFrom(converted)
+    del outputs.graph.value_info[:]
+    seen = _measure(outputs, read)
+    return any(extent.not_finite > before[name].not_finite for name, extent in seen.items())
+
+
+def _first_broken(
+    converted: onnx.ModelProto,
+    original: onnx.GraphProto,
+    half: dict[str, str],
+    before: dict[str, Extent],
+    read: Read,
+) -> dict[int, str]:
+    """Return the node that first gives values that are not finite, or those that read what a Cast made so."""
+    seen = _measure(onnx.shape_inference.infer_shapes(converted), read)
+    made = [name for node in converted.graph.node for name in node.output]
+    broken = [
+        name
+        for name in made
+        if name in seen and seen[name].not_finite > before.get(half.get(name, name), Extent()).not_finite
+    ]
+    name = half.get(broken[0], broken[0])
+    return {
+        place: "gave values that are not finite in float16"
+        for place, node in enumerate(original.node)
+        if name in node.output or name in node.input
+    }
+
+
+def _record(graph: onnx.GraphProto, plan: Plan) -> Float16Record:
+    kept = [
+        KeptNode(
+            node=node_name(graph.node[place], place),
+            op_type=graph.node[place].op_type,
+            reason=reason,
+            largest=largest,
+        )
+        for place, (reason, largest) in sorted(plan.kept.items())
+    ]
+    return Float16Record(kept=tuple(kept), node_count=len(graph.node), float16_count=len(plan.moved))
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

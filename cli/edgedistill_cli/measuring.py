@@ -58,6 +58,7 @@ def validate_bundle(
     """
     from edgedistill_cli.decisions import Kept, write_chain_of
     from edgedistill_deploy.parity import check_parity, write_parity
+    from edgedistill_deploy.recommendation import record_choices
     from edgedistill_deploy.session import open_session
 
     kept = kept or Kept()
@@ -89,6 +90,7 @@ def validate_bundle(
         reports.append(checked)
     if precisions is None:
         write_chain_of(bundle, kept)
+    record_choices(bundle)
     return tuple(reports)
 
 

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 def profile_bundle(bundle: Bundle, console: Console, request: "ProfileRequest") -> dict[str, Any]:
     """Measure as asked, write the records into the bundle, and return them."""
     from edgedistill_deploy.profiling import run_profile, write_profile
+    from edgedistill_deploy.recommendation import record_choices
 
     with console.progress("profile") as report:
         profile = run_profile(bundle.path, request, lambda name, done, total: report(done, total, name))
     write_profile(bundle, profile)
+    record_choices(bundle)
     return profile
 
 

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 
 from edgedistill_cli.console import Console
 from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.recommendation import choose, read_choices
 from edgedistill_deploy.report import wording as words
-from edgedistill_deploy.report.summary import conclude, label_of, summarise
+from edgedistill_deploy.report.records import read_records
+from edgedistill_deploy.report.summary import conclude, label_of, summarise_records
 
 if TYPE_CHECKING:
     from edgedistill_deploy.parity import ParityReport
@@ -15,8 +17,9 @@ if TYPE_CHECKING:
 
 def show_summary(bundle: Bundle, console: Console) -> None:
     """Print a column per model: cost, size, accuracy, agreement, latency, verdict; then the conclusion in words."""
-    rows = summarise(bundle)
-    several = len({(row.device, row.runtime) for row in rows if row.device}) > 1
+    records = read_records(bundle)
+    rows = summarise_records(bundle, records)
+    several = len({row.place for row in rows if row.device}) > 1
     console.table(
         "Summary",
         ["", *(f"{row.label}, {row.device}" if several and row.device else row.label for row in rows)],
@@ -34,10 +37,16 @@ def show_summary(bundle: Bundle, console: Console) -> None:
             ["verdict", *("baseline" if row.is_teacher else row.verdict or words.MISSING for row in rows)],
         ],
     )
-    console.result(conclude(rows).sentence)
+    console.result(conclude(rows, choose(records)).sentence)
     for row in rows:
         for reason in () if row.is_teacher else row.reasons:
             console.result(f"{row.label}: {reason}")
+
+
+def show_choices(bundle: Bundle, console: Console) -> None:
+    """Say for each device that was both timed and checked what to deploy there, and why; the manifest keeps it."""
+    for device, choice in read_choices(bundle).items():
+        console.result(f"{device}: {choice.reason}")
 
 
 def _points(drop: float | None) -> str:

@@ -7,7 +7,16 @@ import pytest
 
 from edgedistill_deploy.bundle import Bundle, open_bundle
 from edgedistill_deploy.paired import drop_interval
-from edgedistill_deploy.report.summary import ArtefactSummary, baseline_of, conclude, summarise
+from edgedistill_deploy.recommendation import choose
+from edgedistill_deploy.report.records import read_records
+from edgedistill_deploy.report.summary import (
+    ArtefactSummary,
+    Conclusion,
+    baseline_of,
+    conclude,
+    summarise,
+    summarise_records,
+)
 from reference.report_bundles import add_record, full_bundle, latency_record, models_only, parity_record
 
 
@@ -19,6 +28,11 @@ def bundle(tmp_path: Path) -> Bundle:
 def row_of(bundle: Bundle, precision: str) -> ArtefactSummary:
     (row,) = [row for row in summarise(bundle) if row.precision == precision]
     return row
+
+
+def concluded(bundle: Bundle) -> Conclusion:
+    records = read_records(bundle)
+    return conclude(summarise_records(bundle, records), choose(records))
 
 
 def add(bundle: Bundle, precision: str, **changes: Any) -> None:
@@ -70,7 +84,7 @@ def test_each_device_has_its_own_rows(bundle: Bundle) -> None:
     assert [(row.device, row.precision) for row in rows] == [
         (device, precision) for device in ("board", "workbench") for precision in ("teacher", "fp32", "int8")
     ]
-    assert "on board with onnxruntime" in conclude(rows).sentence
+    assert "on board with onnxruntime" in concluded(bundle).sentence
 
 
 def test_the_file_of_the_measured_model_counts(bundle: Bundle) -> None:
@@ -107,7 +121,7 @@ def test_the_conclusion_is_the_gates(
     for precision, given, median_ms in (("fp32", fp32, 0.2), ("int8", int8, 0.1)):
         add(bundle, precision, verdict=given)
         add_record(bundle, latency_record(bundle, precision, median_ms=median_ms))
-    conclusion = conclude(summarise(bundle))
+    conclusion = concluded(bundle)
     assert conclusion.verdict == verdict
     assert (conclusion.choice.precision if conclusion.choice else None) == choice
 
@@ -116,7 +130,7 @@ def test_the_faster_expert_is_chosen_even_where_it_is_the_larger_file(bundle: Bu
     for precision, median_ms in (("teacher", 1.0), ("fp32", 0.1), ("int8", 0.4)):
         add(bundle, precision)
         add_record(bundle, latency_record(bundle, precision, median_ms=median_ms))
-    conclusion = conclude(summarise(bundle))
+    conclusion = concluded(bundle)
     assert conclusion.choice == row_of(bundle, "fp32")
     assert (
         "The fp32 expert is good enough: 94.9 % accurate where the teacher is 94.9 %" in conclusion.sentence
@@ -129,15 +143,15 @@ def test_a_slower_expert_is_said_to_be_slower(bundle: Bundle) -> None:
     for precision, median_ms in (("teacher", 0.1), ("fp32", 0.2)):
         add_record(bundle, latency_record(bundle, precision, median_ms=median_ms))
     add(bundle, "fp32")
-    assert "2.0 times as slow" in conclude(summarise(bundle)).sentence
+    assert "2.0 times as slow" in concluded(bundle).sentence
 
 
-def test_without_a_timing_the_smallest_is_chosen(bundle: Bundle) -> None:
+def test_without_a_timing_fp32_stays(bundle: Bundle) -> None:
     for precision in ("fp32", "int8"):
         add(bundle, precision)
-    choice = conclude(summarise(bundle)).choice
-    assert choice is not None
-    assert choice.precision == "int8"
+    conclusion = concluded(bundle)
+    assert conclusion.choice == row_of(bundle, "fp32")
+    assert "Fp32 is recommended: int8 was not timed here." in conclusion.sentence
 
 
 def test_what_makes_times_doubtful_comes_along(bundle: Bundle) -> None:
@@ -149,7 +163,7 @@ def test_what_makes_times_doubtful_comes_along(bundle: Bundle) -> None:
 def test_shortfalls_name_the_drop_its_interval_and_the_limit(bundle: Bundle) -> None:
     add(bundle, "fp32", lost=120, gained=10, verdict="fail")
     add(bundle, "int8", lost=60, gained=20, verdict="inconclusive")
-    sentence = conclude(summarise(bundle)).sentence
+    sentence = concluded(bundle).sentence
     low, high = drop_interval(120, 10, 2000, 0.95)
     interval = f"{100 * (low or 0):.2f} to {100 * (high or 0):.2f}"
     assert sentence.startswith(
@@ -169,13 +183,11 @@ def test_several_failing_experts_share_a_sentence(bundle: Bundle) -> None:
     }
     for precision in ("fp32", "int8"):
         add(bundle, precision, verdict="fail", accuracy=unlabelled)
-    assert (
-        conclude(summarise(bundle)).sentence == "The fp32 expert and the int8 expert do not hold the limit."
-    )
+    assert concluded(bundle).sentence == "The fp32 expert and the int8 expert do not hold the limit."
 
 
 def test_nothing_checked_says_what_to_do(bundle: Bundle) -> None:
-    conclusion = conclude(summarise(open_bundle(bundle.path)))
+    conclusion = concluded(open_bundle(bundle.path))
     assert (conclusion.verdict, conclusion.choice) == (None, None)
     assert conclusion.sentence == (
         "No expert was compared with the teacher yet: run edgedistill validate on this bundle."

@@ -36,6 +36,7 @@ def profile(
 ) -> None:
     """Measure latency, throughput and memory of the bundle's models on this machine."""
     from edgedistill_cli.profiling import profile_bundle, show_latency
+    from edgedistill_cli.tables import show_choices
     from edgedistill_deploy.bundle import open_bundle
     from edgedistill_deploy.latency import LatencyConfig
     from edgedistill_deploy.profiling import ProfileRequest
@@ -55,6 +56,8 @@ def profile(
         batch_sizes=(config.batch_size,),
         latency=config,
     )
-    profile = profile_bundle(open_bundle(bundle), console, request)
+    opened = open_bundle(bundle)
+    profile = profile_bundle(opened, console, request)
     console.emit(profile if precision is None else profile["records"][0])
     show_latency(profile["records"], console)
+    show_choices(opened, console)

@@ -12,9 +12,10 @@ def report(
 ) -> None:
     """Write report.html: one self-contained file with every figure of the run."""
     from edgedistill_deploy.bundle import open_bundle
+    from edgedistill_deploy.recommendation import record_choices
     from edgedistill_deploy.report import write_report
 
     console = options.console_of(as_json, quiet, verbose)
-    path = write_report(open_bundle(bundle))
+    path = write_report(record_choices(open_bundle(bundle)))
     console.emit({"kind": "report", "schema": 1, "path": str(path)})
     console.result(str(path))

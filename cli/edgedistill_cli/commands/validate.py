@@ -197,7 +197,7 @@ def _check(
         write_summaries,
     )
     from edgedistill_cli.measuring import gate_code, validate_bundle
-    from edgedistill_cli.tables import show_parity
+    from edgedistill_cli.tables import show_choices, show_parity
     from edgedistill_deploy._records import plain
 
     kept = Kept(with_flips=flips is not None)
@@ -232,5 +232,6 @@ def _check(
         show_chain(kept.chain(), console)
     if flips is not None:
         write_flips_of(bundle, kept, flips, console)
+    show_choices(bundle, console)
     write_summaries(records, junit, markdown, console)
     return code

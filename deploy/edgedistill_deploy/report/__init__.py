@@ -5,8 +5,6 @@ from pathlib import Path
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.errors import MissingDependencyError
 from edgedistill_deploy.files import write_text
-from edgedistill_deploy.report.records import read_records
-from edgedistill_deploy.report.view import page_values
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -27,6 +25,10 @@ def write_report(bundle: Bundle) -> Path:
 
 def render_report(bundle: Bundle) -> str:
     """Return the report as HTML text."""
+    # The page shows what `recommendation` makes of the records in this package, which therefore cannot be loaded along with it.
+    from edgedistill_deploy.report.records import read_records
+    from edgedistill_deploy.report.view import page_values
+
     try:
         import jinja2
     except ImportError as error:

@@ -1,7 +1,7 @@
 """The records of a bundle, read for a report: bounded, checked, and a faulty one left out with a sentence that says why."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,7 +55,10 @@ class Relation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParityRecord:
-    """What a report shows of a parity record; shares are in [0, 1], drops are teacher minus candidate."""
+    """What a report shows of a parity record; shares are in [0, 1], drops are teacher minus candidate.
+
+    `placement` counts the nodes that run on each provider, where the runtime tells. `name` is the file's path in the bundle.
+    """
 
     device: str
     runtime: str
@@ -80,11 +83,16 @@ class ParityRecord:
     reasons: tuple[str, ...]
     diagnosis: tuple[str, ...]
     notes: tuple[str, ...]
+    placement: Mapping[str, int] | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyRecord:
-    """What a report shows of a latency record; times are of one batch, in ms. The clean ones leave out interrupted runs."""
+    """What a report shows of a latency record; times are of one batch, in ms. The clean ones leave out interrupted runs.
+
+    `flags` name what makes the times doubtful, `warnings` say it. `placement` and `name` are as in a parity record.
+    """
 
     device: Mapping[str, Any]
     runtime: str
@@ -107,6 +115,9 @@ class LatencyRecord:
     clean_p99_ms: float | None
     conditions: Mapping[str, Any]
     warnings: tuple[str, ...]
+    flags: tuple[str, ...] = ()
+    placement: Mapping[str, int] | None = None
+    name: str = ""
 
     @property
     def device_name(self) -> str:
@@ -182,7 +193,7 @@ def _of_this_bundle(
     kept = []
     for name, record in found:
         if record.model_sha256 in known:
-            kept.append(record)
+            kept.append(record if isinstance(record, FlipsRecord) else replace(record, name=name))
         else:
             problems.append(
                 f"{name} was measured on a model file that the bundle no longer has; it is left out."
@@ -280,7 +291,12 @@ def _parity(text: str) -> ParityRecord:
             for row in map(as_mapping, as_list(record.get("diagnosis") or []))
         ),
         notes=as_texts(record.get("notes")),
+        placement=_placement(record.get("placement")),
     )
+
+
+def _placement(value: Any) -> Mapping[str, int] | None:
+    return None if value is None else {name: as_count(count) for name, count in as_mapping(value).items()}
 
 
 def _class_row(row: Mapping[str, Any]) -> ClassRow:
@@ -325,6 +341,8 @@ def _latency(text: str) -> LatencyRecord:
         clean_p99_ms=maybe(clean.get("p99_ms"), as_time),
         conditions=as_mapping(record["conditions"]),
         warnings=as_texts(record.get("warnings")),
+        flags=as_texts(record.get("flags")),
+        placement=_placement(record.get("placement")),
     )
 
 

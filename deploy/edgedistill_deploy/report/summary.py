@@ -6,6 +6,7 @@ from typing import Any
 
 from edgedistill_deploy._samples import OpenInterval
 from edgedistill_deploy.bundle import Bundle, model_role
+from edgedistill_deploy.recommendation import Choice
 from edgedistill_deploy.report.records import LatencyRecord, ParityRecord, Records, read_records
 from edgedistill_deploy.report.wording import bare_points, percent, points, points_interval, spoken_list
 
@@ -17,18 +18,22 @@ _SHORTFALLS = {
 }
 _UNKNOWN: OpenInterval = (None, None)
 
+Place = tuple[str | None, str | None, str | None]  # device, runtime, provider
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArtefactSummary:
     """One model on one device; None where nothing was measured or recorded.
 
     `accuracy`, `agreement` and `drop` (teacher minus this model) are shares of the subtask's evaluation images, p50 and p99
-    are of one batch of `batch_size`, and doubtful when there are `timing_warnings`. `device` and `runtime` are None while the bundle has no measurement at all.
+    are of one batch of `batch_size`, and doubtful when there are `timing_warnings`. `device`, `runtime` and `provider` are None while the bundle has no measurement
+    at all.
     """
 
     precision: str
     device: str | None
     runtime: str | None
+    provider: str | None
     parameters: int | None
     multiply_adds: int | None
     file_bytes: int | None
@@ -52,6 +57,11 @@ class ArtefactSummary:
         return label_of(self.precision)
 
     @property
+    def place(self) -> Place:
+        """Where it was measured."""
+        return self.device, self.runtime, self.provider
+
+    @property
     def is_teacher(self) -> bool:
         """Whether this is the baseline of the other rows."""
         return self.precision == "teacher"
@@ -59,11 +69,12 @@ class ArtefactSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conclusion:
-    """The gate's verdict over all experts, one sentence that says it, and the expert to deploy, if one passed."""
+    """The gate's verdict over all experts, sentences that say it, and the expert to deploy: on each device, and the fastest."""
 
     verdict: str | None
     sentence: str
     choice: ArtefactSummary | None
+    choices: tuple[Choice, ...] = ()
 
 
 def summarise(bundle: Bundle) -> tuple[ArtefactSummary, ...]:
@@ -73,17 +84,22 @@ def summarise(bundle: Bundle) -> tuple[ArtefactSummary, ...]:
 
 def summarise_records(bundle: Bundle, records: Records) -> tuple[ArtefactSummary, ...]:
     """As `summarise`, from records that were read already."""
-    places: set[tuple[str | None, str | None]] = {(each.device, each.runtime) for each in records.parity}
-    places |= {(each.device_name, each.runtime) for each in records.latency}
+    places = {*map(place_of, records.parity), *map(place_of, records.latency)}
     rows = []
-    for place in sorted(places, key=str) or [(None, None)]:
-        parity = {each.precision: each for each in records.parity if (each.device, each.runtime) == place}
-        latency = {
-            each.precision: each for each in records.latency if (each.device_name, each.runtime) == place
-        }
+    for place in sorted(places, key=str) or [(None, None, None)]:
+        parity = {each.precision: each for each in records.parity if place_of(each) == place}
+        # Of several batch sizes the smallest counts, which is read last.
+        timed = sorted(records.latency, key=lambda each: -each.batch_size)
+        latency = {each.precision: each for each in timed if place_of(each) == place}
         for precision in _precisions(bundle, {*parity, *latency}):
             rows.append(_row(bundle, precision, place, parity, latency.get(precision)))
     return tuple(rows)
+
+
+def place_of(record: ParityRecord | LatencyRecord) -> Place:
+    """Return where a record was measured."""
+    device = record.device if isinstance(record, ParityRecord) else record.device_name
+    return device, record.runtime, record.provider
 
 
 def _precisions(bundle: Bundle, measured: set[str]) -> list[str]:
@@ -95,7 +111,7 @@ def _precisions(bundle: Bundle, measured: set[str]) -> list[str]:
 def _row(
     bundle: Bundle,
     precision: str,
-    place: tuple[str | None, str | None],
+    place: Place,
     parity: Mapping[str, ParityRecord],
     latency: LatencyRecord | None,
 ) -> ArtefactSummary:
@@ -106,6 +122,7 @@ def _row(
         precision=precision,
         device=place[0],
         runtime=place[1],
+        provider=place[2],
         parameters=_whole(model.get("parameters")),
         multiply_adds=_whole(model.get("multiply_adds")),
         file_bytes=_file_bytes(bundle, precision, checked or latency),
@@ -150,19 +167,38 @@ def _whole(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value < 1 << 63 else None
 
 
-def conclude(rows: Sequence[ArtefactSummary]) -> Conclusion:
+def conclude(rows: Sequence[ArtefactSummary], choices: Mapping[str, Choice]) -> Conclusion:
     """Say whether the experts that were checked are good enough, and which of those that are to deploy.
 
-    One expert that fails fails the gate, as for `edgedistill validate`. The expert to deploy is the fastest of those that pass,
-    the smallest file where nothing was timed.
+    One expert that fails fails the gate, as for `edgedistill validate`. `choices` are those of `recommendation.choose`; of several
+    devices the one that is fastest leads.
     """
     checked = [row for row in rows if not row.is_teacher and row.verdict is not None]
-    passed = [row for row in checked if row.verdict == "pass"]
-    choice = min(passed, key=_cost, default=None)
-    several = len({(row.device, row.runtime) for row in rows}) > 1
+    chosen = [row for row in checked if _is_chosen(row, choices)]
+    choice = min(chosen, key=_cost, default=None)
+    several = len({row.place for row in rows}) > 1
     sentences = [_choice_sentence(choice, rows, several)] if choice else []
+    sentences += [_reason(each, len(choices) > 1) for each in choices.values() if each.precision]
     sentences += _shortfalls(checked, several)
-    return Conclusion(verdict=_gate(checked), sentence=" ".join(sentences), choice=choice)
+    return Conclusion(
+        verdict=_gate(checked),
+        sentence=" ".join(sentences),
+        choice=choice,
+        choices=tuple(choices.values()),
+    )
+
+
+def _is_chosen(row: ArtefactSummary, choices: Mapping[str, Choice]) -> bool:
+    choice = choices.get(row.device or "")
+    return choice is not None and (choice.precision, choice.runtime, choice.provider) == (
+        row.precision,
+        row.runtime,
+        row.provider,
+    )
+
+
+def _reason(choice: Choice, several: bool) -> str:
+    return f"{choice.device}: {choice.timing_reason}" if several else choice.timing_reason
 
 
 def label_of(precision: str) -> str:
@@ -172,10 +208,7 @@ def label_of(precision: str) -> str:
 
 def baseline_of(row: ArtefactSummary, rows: Iterable[ArtefactSummary]) -> ArtefactSummary | None:
     """Return the teacher measured in the same place as a row."""
-    here = (
-        each for each in rows if each.is_teacher and (each.device, each.runtime) == (row.device, row.runtime)
-    )
-    return next(here, None)
+    return next((each for each in rows if each.is_teacher and each.place == row.place), None)
 
 
 def _cost(row: ArtefactSummary) -> tuple[float, float]:
@@ -207,7 +240,11 @@ def _choice_sentence(choice: ArtefactSummary, rows: Sequence[ArtefactSummary], s
 
 def _spoken(row: ArtefactSummary, several: bool) -> str:
     """Name an expert, and where it ran when there are several places."""
-    return f"{row.precision} expert" + (f" on {row.device} with {row.runtime}" if several else "")
+    return f"{row.precision} expert" + (f" on {row.device} with {_with(row)}" if several else "")
+
+
+def _with(row: ArtefactSummary) -> str:
+    return str(row.runtime) if row.provider in ("cpu", row.runtime) else f"{row.runtime} {row.provider}"
 
 
 def _shortfalls(checked: Sequence[ArtefactSummary], several: bool) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from edgedistill_deploy import __version__
 from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.recommendation import choose
 from edgedistill_deploy.report import charts, wording
 from edgedistill_deploy.report.records import (
     ClassRow,
@@ -23,6 +24,7 @@ from edgedistill_deploy.report.summary import (
     baseline_of,
     conclude,
     label_of,
+    place_of,
     summarise_records,
 )
 from edgedistill_deploy.report.values import MAX_TIME
@@ -43,7 +45,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A device and a runtime, and what was measured there; the first model of `parity` and `latency` is the teacher's."""
+    """A device, a runtime and its provider, and what was measured there; the first model of `parity` and `latency` is the teacher's."""
 
     name: str
     rows: tuple[ArtefactSummary, ...]
@@ -54,7 +56,7 @@ class Place:
 def page_values(bundle: Bundle, records: Records) -> dict[str, Any]:
     """Return everything that the template asks for by name."""
     rows = summarise_records(bundle, records)
-    conclusion = conclude(rows)
+    conclusion = conclude(rows, choose(records))
     choice = conclusion.choice
     return {
         "bundle": bundle,
@@ -91,17 +93,13 @@ def _title(bundle: Bundle) -> str:
 
 
 def _places(rows: Sequence[ArtefactSummary], records: Records) -> list[Place]:
-    keys = dict.fromkeys((row.device, row.runtime) for row in rows)
+    keys = dict.fromkeys(row.place for row in rows)
     return [
         Place(
-            name=" · ".join(part for part in key if part) or "not measured yet",
-            rows=tuple(row for row in rows if (row.device, row.runtime) == key),
-            parity=tuple(
-                sorted((r for r in records.parity if (r.device, r.runtime) == key), key=_model_order)
-            ),
-            latency=tuple(
-                sorted((r for r in records.latency if (r.device_name, r.runtime) == key), key=_model_order)
-            ),
+            name=" · ".join(part for part in key if part and part != "cpu") or "not measured yet",
+            rows=tuple(row for row in rows if row.place == key),
+            parity=tuple(sorted((r for r in records.parity if place_of(r) == key), key=_model_order)),
+            latency=tuple(sorted((r for r in records.latency if place_of(r) == key), key=_model_order)),
         )
         for key in keys
     ]

@@ -1,0 +1,315 @@
+"""Which model to deploy on each device that was measured: never a smaller number format for its own sake.
+
+A precision other than fp32 is recommended only where it was measured faster than fp32 on that very device, beyond what
+measurements vary by themselves, and where its parity verdict there holds. Only records of model files that the bundle still has
+count. The same function answers for the command, the report and the manifest, which keeps the choice with its figures.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from edgedistill_deploy._records import plain
+from edgedistill_deploy._samples import OpenInterval
+from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.files import sha256_of_file
+from edgedistill_deploy.latency_comparison import LatencyComparison, compare_latency
+from edgedistill_deploy.report.records import LatencyRecord, ParityRecord, Records, read_records
+from edgedistill_deploy.report.wording import bare_points, points
+
+# Samples that the interval is computed from; more change it by less than they cost.
+_MOST_SAMPLES = 1000
+_EMULATED = "emulated"
+
+Ground = Literal["parity", "timing"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """A model that is not recommended: on what ground, and why, without its name."""
+
+    precision: str
+    runtime: str
+    provider: str
+    ground: Ground
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What to deploy on a device; `precision`, `runtime` and `provider` are None where nothing holds the limit.
+
+    `ratio` is the chosen model's median latency over that of fp32, with the interval of `confidence`; None for fp32 itself and
+    where it could not be compared. `drop` is teacher minus this model. `records` are the paths of those that decided.
+    """
+
+    device: str
+    reason: str
+    timing_reason: str
+    precision: str | None = None
+    runtime: str | None = None
+    provider: str | None = None
+    model_sha256: str | None = None
+    p50_ms: float | None = None
+    batch_size: int | None = None
+    threads: int | None = None
+    ratio: float | None = None
+    ratio_interval: OpenInterval = (None, None)
+    confidence: float | None = None
+    drop: float | None = None
+    drop_interval: OpenInterval = (None, None)
+    max_drop: float | None = None
+    verdict: str | None = None
+    rejected: tuple[Rejected, ...] = ()
+    records: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Candidate:
+    """A model in one place: what was found of its accuracy, and how long one run takes."""
+
+    parity: ParityRecord
+    latency: LatencyRecord | None
+
+    @property
+    def name(self) -> str:
+        where = self.parity.runtime if self.parity.provider == "cpu" else self.parity.provider
+        return self.parity.precision if where == "onnxruntime" else f"{self.parity.precision} on {where}"
+
+    @property
+    def passed(self) -> bool:
+        return self.parity.verdict == "pass"
+
+    @property
+    def p50_ms(self) -> float:
+        """The median, infinite where it is not known."""
+        return float("inf") if self.latency is None else self.latency.p50_ms
+
+
+def choose(records: Records) -> dict[str, Choice]:
+    """Return a choice for each device on which an expert was compared with the teacher, in the order of their names."""
+    devices = sorted({each.device for each in records.parity if each.precision != "teacher"})
+    return {device: _choice(device, _candidates(device, records)) for device in devices}
+
+
+def record_choices(bundle: Bundle) -> Bundle:
+    """Write the choices into the manifest for the devices that have records of both kinds, and return the bundle.
+
+    What was chosen from records that are gone, or about other model files, is dropped. Nothing is written without a change.
+    """
+    choices = {device: _entry(bundle, choice) for device, choice in read_choices(bundle).items()}
+    if choices == bundle.manifest.get("choices", {}):
+        return bundle
+    return bundle.with_fields(choices=choices)
+
+
+def read_choices(bundle: Bundle) -> dict[str, Choice]:
+    """Return the choices for the devices that have records of both kinds, made from the records as they are now."""
+    records = read_records(bundle)
+    timed = {each.device_name for each in records.latency}
+    return {device: choice for device, choice in choose(records).items() if device in timed}
+
+
+def _entry(bundle: Bundle, choice: Choice) -> dict[str, Any]:
+    values: dict[str, Any] = plain(choice)
+    del values["device"], values["timing_reason"]
+    values["records"] = {
+        kind: {"path": name, "sha256": sha256_of_file(bundle.path / name)}
+        for kind, name in choice.records.items()
+    }
+    return values
+
+
+def _candidates(device: str, records: Records) -> list[_Candidate]:
+    found = []
+    for parity in records.parity:
+        if parity.device == device and parity.precision != "teacher":
+            timed = [each for each in records.latency if _is_of(each, parity)]
+            found.append(
+                _Candidate(parity=parity, latency=min(timed, key=lambda each: each.batch_size, default=None))
+            )
+    return found
+
+
+def _is_of(latency: LatencyRecord, parity: ParityRecord) -> bool:
+    return (
+        latency.device_name,
+        latency.runtime,
+        latency.provider,
+        latency.precision,
+        latency.model_sha256,
+    ) == (parity.device, parity.runtime, parity.provider, parity.precision, parity.model_sha256)
+
+
+def _choice(device: str, candidates: Sequence[_Candidate]) -> Choice:
+    passed = [each for each in candidates if each.passed]
+    safe = min((each for each in passed if each.parity.precision == "fp32"), key=_speed, default=None)
+    if safe is None:
+        return _without_fp32(device, candidates, passed)
+    compared = {each: _compared(each, safe) for each in candidates if each is not safe}
+    faster = {each: found for each, found in compared.items() if isinstance(found, LatencyComparison)}
+    rejected = tuple(found for found in compared.values() if isinstance(found, Rejected))
+    if not faster:
+        told = [f"{_name_of(each)} {each.reason}" for each in rejected if each.ground == "timing"]
+        return _chosen(device, safe, safe, None, rejected, _fp32_reason(told), _fp32_reason(_told(rejected)))
+    best = min(faster, key=_speed)
+    reason = _faster_reason(best, safe, faster[best])
+    return _chosen(device, best, safe, faster[best], rejected, reason, reason)
+
+
+def _without_fp32(device: str, candidates: Sequence[_Candidate], passed: Sequence[_Candidate]) -> Choice:
+    best = min(passed, key=_speed, default=None)
+    rejected = tuple(_unfit(each) for each in candidates if not each.passed)
+    if best is None:
+        reason = f"Nothing is recommended: {'; '.join(_told(rejected))}."
+        return Choice(device=device, reason=reason, timing_reason="", rejected=rejected)
+    reason = f"{_capital(best.name)} is recommended because fp32 was not found to hold the limit, and nothing faster does."
+    return _chosen(device, best, None, None, rejected, reason, reason)
+
+
+def _chosen(
+    device: str,
+    best: _Candidate,
+    safe: _Candidate | None,
+    comparison: LatencyComparison | None,
+    rejected: tuple[Rejected, ...],
+    timing_reason: str,
+    reason: str,
+) -> Choice:
+    doubts = [
+        each.latency.warnings[0] for each in (best, safe) if each and each.latency and each.latency.warnings
+    ]
+    doubt = f" The times are doubtful: {doubts[0]}" if doubts else ""
+    parity, latency = best.parity, best.latency
+    sources = {"parity": parity, "latency": latency, "fp32_latency": safe.latency if safe else None}
+    return Choice(
+        device=device,
+        reason=reason + doubt,
+        timing_reason=timing_reason + doubt,
+        precision=parity.precision,
+        runtime=parity.runtime,
+        provider=parity.provider,
+        model_sha256=parity.model_sha256,
+        p50_ms=latency.p50_ms if latency else None,
+        batch_size=latency.batch_size if latency else None,
+        threads=latency.threads if latency else None,
+        ratio=comparison.ratio if comparison else None,
+        ratio_interval=comparison.interval if comparison else (None, None),
+        confidence=comparison.confidence if comparison else None,
+        drop=parity.drop,
+        drop_interval=parity.interval,
+        max_drop=parity.max_drop,
+        verdict=parity.verdict,
+        rejected=rejected,
+        records={kind: each.name for kind, each in sources.items() if each is not None},
+    )
+
+
+def _compared(candidate: _Candidate, safe: _Candidate) -> LatencyComparison | Rejected:
+    """Return the comparison of a model that may be recommended instead of fp32, or why it may not."""
+    if not candidate.passed:
+        return _unfit(candidate)
+    ours, theirs = candidate.latency, safe.latency
+    obstacle = _obstacle(ours, theirs)
+    if obstacle or ours is None or theirs is None:
+        return _rejected(candidate, "timing", obstacle)
+    comparison = compare_latency(_thinned(ours), _thinned(theirs))
+    if comparison.verdict == "faster":
+        return comparison
+    low, high = comparison.interval
+    return _rejected(
+        candidate,
+        "timing",
+        f"took {comparison.ratio:.2f} times as long as fp32 (interval {low:.2f} to {high:.2f}), which is not faster by more than "
+        f"the {comparison.margin:.0%} that measurements vary by",
+    )
+
+
+def _obstacle(ours: LatencyRecord | None, theirs: LatencyRecord | None) -> str:
+    """Say why two timings cannot be compared; "" where they can."""
+    if ours is None:
+        return "was not timed here"
+    if theirs is None:
+        return "cannot be compared, because fp32 was not timed here"
+    if _EMULATED in (*ours.flags, *theirs.flags):
+        return "was timed on an emulated processor, which says nothing of the device"
+    if ours.batch_size != theirs.batch_size:
+        return f"was timed with {ours.batch_size} images a run and fp32 with {theirs.batch_size}"
+    same_place = (ours.runtime, ours.provider) == (theirs.runtime, theirs.provider)
+    if same_place and ours.threads != theirs.threads:
+        return f"was timed on {ours.threads} threads and fp32 on {theirs.threads}"
+    return ""
+
+
+def _thinned(record: LatencyRecord) -> dict[str, Any]:
+    """Return what the comparison reads, of every k-th run."""
+    step = -(-len(record.samples_ms) // _MOST_SAMPLES)
+    samples = np.maximum(record.samples_ms[::step], np.finfo(np.float64).tiny)
+    return {
+        "samples_ms": samples,
+        "batch_size": record.batch_size,
+        "threads": record.threads,
+        "provider": record.provider,
+        "runtime": record.runtime,
+    }
+
+
+def _unfit(candidate: _Candidate) -> Rejected:
+    parity = candidate.parity
+    words = (
+        "needs more images to be judged" if parity.verdict == "inconclusive" else "does not hold the limit"
+    )
+    drop = (
+        "" if parity.drop is None else f" (drop {points(parity.drop)}, limit {bare_points(parity.max_drop)})"
+    )
+    return _rejected(candidate, "parity", f"{words}{drop}")
+
+
+def _rejected(candidate: _Candidate, ground: Ground, reason: str) -> Rejected:
+    parity = candidate.parity
+    return Rejected(
+        precision=parity.precision,
+        runtime=parity.runtime,
+        provider=parity.provider,
+        ground=ground,
+        reason=reason,
+    )
+
+
+def _fp32_reason(told: Sequence[str]) -> str:
+    if not told:
+        return "Fp32 is recommended: nothing else that was checked could take its place."
+    return f"Fp32 is recommended: {'; '.join(told)}."
+
+
+def _faster_reason(best: _Candidate, safe: _Candidate, found: LatencyComparison) -> str:
+    low, high = found.interval
+    parity = best.parity
+    drop = (
+        ""
+        if parity.drop is None
+        else f": it drops by {points(parity.drop)}, limit {bare_points(parity.max_drop)}"
+    )
+    return (
+        f"{_capital(best.name)} is recommended: it takes {found.ratio:.2f} times as long as {safe.name} ({found.confidence:.0%} "
+        f"interval {low:.2f} to {high:.2f}), and its parity holds{drop}."
+    )
+
+
+def _told(rejected: Iterable[Rejected]) -> list[str]:
+    return [f"{_name_of(each)} {each.reason}" for each in rejected]
+
+
+def _name_of(rejected: Rejected) -> str:
+    where = rejected.runtime if rejected.provider == "cpu" else rejected.provider
+    return rejected.precision if where == "onnxruntime" else f"{rejected.precision} on {where}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _speed(candidate: _Candidate) -> float:
+    return candidate.p50_ms

@@ -1,0 +1,296 @@
+"""The few calls of the CUDA runtime that an engine needs: memory, one stream, and what GPU this is.
+
+They go through cuda-python where it is installed, else to the runtime library itself, which every Jetson has. Both are asked
+through the same small interface, and every error that CUDA returns is raised with its name.
+"""
+
+import ctypes
+import importlib.util
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from edgedistill_deploy.errors import EdgeDistillError
+
+_UPLOAD, _DOWNLOAD = 1, 2  # cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost
+_MAJOR, _MINOR = 75, 76  # cudaDevAttrComputeCapabilityMajor, ...Minor
+_LIBRARIES = ("libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0", "libcudart.so")
+_CUDA_FOLDER = Path("/usr/local/cuda/lib64/libcudart.so")
+# The name is the first field of cudaDeviceProp in every version; the rest has grown to about 1 kB over the years.
+_NAME_BYTES, _PROPERTIES_BYTES = 256, 16384
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """A GPU: its name, and its compute capability as (major, minor)."""
+
+    name: str
+    compute_capability: tuple[int, int]
+
+    @property
+    def capability(self) -> str:
+        """The compute capability as NVIDIA writes it, such as 8.7."""
+        return ".".join(map(str, self.compute_capability))
+
+
+class _Calls(Protocol):
+    """The runtime's functions: each returns its error code and, where there is one, its result."""
+
+    library: str
+
+    def count(self) -> tuple[int, int]: ...
+    def current(self) -> tuple[int, int]: ...
+    def name(self, device: int) -> tuple[int, str]: ...
+    def attribute(self, which: int, device: int) -> tuple[int, int]: ...
+    def memory(self) -> tuple[int, tuple[int, int]]: ...
+    def allocate(self, size: int) -> tuple[int, int]: ...
+    def free(self, address: int) -> tuple[int, None]: ...
+    def make_stream(self) -> tuple[int, int]: ...
+    def end_stream(self, stream: int) -> tuple[int, None]: ...
+    def copy(self, to: int, source: int, size: int, kind: int, stream: int) -> tuple[int, None]: ...
+    def wait(self, stream: int) -> tuple[int, None]: ...
+    def last_error(self) -> int: ...
+    def error_name(self, code: int) -> str: ...
+
+
+class Cuda:
+    """The CUDA runtime with its errors raised: EdgeDistillError with CUDA's name for them and what was being done."""
+
+    def __init__(self, calls: _Calls) -> None:
+        self._calls = calls
+        self.library = calls.library
+
+    def gpu(self) -> Gpu:
+        """Describe the current GPU. Raises EdgeDistillError when there is none or its driver does not answer."""
+        code, count = self._calls.count()
+        if code or count < 1:
+            said = f" ({self._calls.error_name(code)})" if code else ""
+            raise EdgeDistillError(
+                f"TensorRT needs an NVIDIA GPU, and CUDA finds none here{said}; check with nvidia-smi that the driver is loaded, on a"
+                " Jetson that this user may use the GPU, in a container that it was started with --gpus or --runtime nvidia."
+            )
+        device = self._checked("naming the current GPU", self._calls.current())
+        capability = [
+            self._checked("reading the compute capability", self._calls.attribute(which, device))
+            for which in (_MAJOR, _MINOR)
+        ]
+        name = self._checked("reading the GPU's name", self._calls.name(device))
+        return Gpu(name=name, compute_capability=(capability[0], capability[1]))
+
+    def memory(self) -> tuple[int, int]:
+        """Return the device memory that is free and that there is, in bytes; a Jetson shares it with the CPU."""
+        found: tuple[int, int] = self._checked("asking for the free memory", self._calls.memory())
+        return found
+
+    def allocate(self, size: int) -> int:
+        """Return the address of device memory."""
+        return int(self._checked(f"allocating {size} bytes on the GPU", self._calls.allocate(max(size, 1))))
+
+    def free(self, address: int) -> None:
+        """Give device memory back."""
+        self._checked("freeing memory", self._calls.free(address))
+
+    def make_stream(self) -> int:
+        """Return a new stream."""
+        return int(self._checked("making a stream", self._calls.make_stream()))
+
+    def end_stream(self, stream: int) -> None:
+        """Give a stream back."""
+        self._checked("ending a stream", self._calls.end_stream(stream))
+
+    def upload(self, address: int, values: NDArray[Any], stream: int) -> None:
+        """Copy a contiguous array to the device, in the stream's order."""
+        done = self._calls.copy(address, values.ctypes.data, values.nbytes, _UPLOAD, stream)
+        self._checked("copying to the GPU", done)
+
+    def download(self, values: NDArray[Any], address: int, stream: int) -> None:
+        """Copy from the device into a contiguous array, in the stream's order."""
+        done = self._calls.copy(values.ctypes.data, address, values.nbytes, _DOWNLOAD, stream)
+        self._checked("copying from the GPU", done)
+
+    def wait(self, stream: int) -> None:
+        """Wait for all that was put into the stream; errors of the kernels in it appear here."""
+        self._checked("computing", self._calls.wait(stream))
+
+    def require_launched(self, doing: str) -> None:
+        """Raise the error that a launch left behind, which CUDA does not return from the launch itself."""
+        self._checked(doing, (self._calls.last_error(), None))
+
+    def _checked(self, doing: str, answer: tuple[int, Any]) -> Any:
+        code, value = answer
+        if code:
+            raise EdgeDistillError(
+                f"CUDA failed while {doing}: {self._calls.error_name(code)} (error {code}).{_advice(code)}"
+            )
+        return value
+
+
+def open_cuda() -> Cuda:
+    """Return the CUDA runtime of this machine. Raises EdgeDistillError when there is none; no GPU is needed yet."""
+    try:
+        from cuda.bindings import runtime
+    except ImportError:
+        return Cuda(_Library(_load_library()))
+    return Cuda(_Bindings(runtime))
+
+
+def _advice(code: int) -> str:
+    out_of_memory = 2
+    return (
+        " Free device memory, or build for smaller batches and a smaller workspace."
+        if code == out_of_memory
+        else ""
+    )
+
+
+def _load_library() -> ctypes.CDLL:
+    """Return the runtime that TensorRT brought into this process if there is one, else the first that can be loaded."""
+    for name, mode in (
+        *((name, os.RTLD_NOLOAD) for name in _LIBRARIES),
+        *((name, ctypes.DEFAULT_MODE) for name in (*_LIBRARIES, *_installed_libraries())),
+    ):
+        try:
+            return ctypes.CDLL(name, mode=mode)
+        except OSError:
+            continue
+    raise EdgeDistillError(
+        "TensorRT needs the CUDA runtime, and neither cuda-python nor libcudart.so was found; install CUDA (on a Jetson: JetPack) or"
+        " pip install cuda-python."
+    )
+
+
+def _installed_libraries() -> Iterator[str]:
+    """Yield the paths of runtime libraries where the loader does not look: CUDA's own folder and NVIDIA's wheels."""
+    if _CUDA_FOLDER.exists():
+        yield str(_CUDA_FOLDER)
+    found = importlib.util.find_spec("nvidia")
+    for folder in (found.submodule_search_locations or ()) if found else ():
+        for library in sorted(Path(folder).glob("*/lib/libcudart.so.*"), reverse=True):
+            yield str(library)
+
+
+class _Library:
+    """The runtime library by ctypes."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._native = library
+        self.library = str(library._name)
+        library.cudaGetErrorName.restype = ctypes.c_char_p
+
+    def count(self) -> tuple[int, int]:
+        return self._number("cudaGetDeviceCount")
+
+    def current(self) -> tuple[int, int]:
+        return self._number("cudaGetDevice")
+
+    def name(self, device: int) -> tuple[int, str]:
+        properties = ctypes.create_string_buffer(_PROPERTIES_BYTES)
+        code = self._native.cudaGetDeviceProperties(properties, ctypes.c_int(device))
+        return code, properties.raw[:_NAME_BYTES].partition(b"\0")[0].decode(errors="replace")
+
+    def attribute(self, which: int, device: int) -> tuple[int, int]:
+        return self._number("cudaDeviceGetAttribute", ctypes.c_int(which), ctypes.c_int(device))
+
+    def memory(self) -> tuple[int, tuple[int, int]]:
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        code = self._native.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total))
+        return code, (free.value, total.value)
+
+    def allocate(self, size: int) -> tuple[int, int]:
+        return self._pointer("cudaMalloc", ctypes.c_size_t(size))
+
+    def free(self, address: int) -> tuple[int, None]:
+        return self._native.cudaFree(ctypes.c_void_p(address)), None
+
+    def make_stream(self) -> tuple[int, int]:
+        return self._pointer("cudaStreamCreate")
+
+    def end_stream(self, stream: int) -> tuple[int, None]:
+        return self._native.cudaStreamDestroy(ctypes.c_void_p(stream)), None
+
+    def copy(self, to: int, source: int, size: int, kind: int, stream: int) -> tuple[int, None]:
+        addresses = ctypes.c_void_p(to), ctypes.c_void_p(source)
+        code = self._native.cudaMemcpyAsync(
+            *addresses, ctypes.c_size_t(size), ctypes.c_int(kind), ctypes.c_void_p(stream)
+        )
+        return code, None
+
+    def wait(self, stream: int) -> tuple[int, None]:
+        return self._native.cudaStreamSynchronize(ctypes.c_void_p(stream)), None
+
+    def last_error(self) -> int:
+        return int(self._native.cudaGetLastError())
+
+    def error_name(self, code: int) -> str:
+        name: bytes = self._native.cudaGetErrorName(ctypes.c_int(code))
+        return name.decode()
+
+    def _number(self, function: str, *arguments: Any) -> tuple[int, int]:
+        value = ctypes.c_int()
+        return getattr(self._native, function)(ctypes.byref(value), *arguments), value.value
+
+    def _pointer(self, function: str, *arguments: Any) -> tuple[int, int]:
+        value = ctypes.c_void_p()
+        return getattr(self._native, function)(ctypes.byref(value), *arguments), value.value or 0
+
+
+class _Bindings:
+    """The runtime by cuda-python, whose functions return a tuple of the error and the results."""
+
+    library = "cuda.bindings.runtime"
+
+    def __init__(self, runtime: ModuleType) -> None:
+        self._runtime: Any = runtime
+
+    def count(self) -> tuple[int, int]:
+        return _plain(self._runtime.cudaGetDeviceCount())
+
+    def current(self) -> tuple[int, int]:
+        return _plain(self._runtime.cudaGetDevice())
+
+    def name(self, device: int) -> tuple[int, str]:
+        code, properties = self._runtime.cudaGetDeviceProperties(device)
+        return int(code), "" if int(code) else properties.name.partition(b"\0")[0].decode(errors="replace")
+
+    def attribute(self, which: int, device: int) -> tuple[int, int]:
+        return _plain(self._runtime.cudaDeviceGetAttribute(self._runtime.cudaDeviceAttr(which), device))
+
+    def memory(self) -> tuple[int, tuple[int, int]]:
+        code, free, total = self._runtime.cudaMemGetInfo()
+        return int(code), (free or 0, total or 0)
+
+    def allocate(self, size: int) -> tuple[int, int]:
+        return _plain(self._runtime.cudaMalloc(size))
+
+    def free(self, address: int) -> tuple[int, None]:
+        return int(self._runtime.cudaFree(address)[0]), None
+
+    def make_stream(self) -> tuple[int, int]:
+        return _plain(self._runtime.cudaStreamCreate())
+
+    def end_stream(self, stream: int) -> tuple[int, None]:
+        return int(self._runtime.cudaStreamDestroy(stream)[0]), None
+
+    def copy(self, to: int, source: int, size: int, kind: int, stream: int) -> tuple[int, None]:
+        direction = self._runtime.cudaMemcpyKind(kind)
+        return int(self._runtime.cudaMemcpyAsync(to, source, size, direction, stream)[0]), None
+
+    def wait(self, stream: int) -> tuple[int, None]:
+        return int(self._runtime.cudaStreamSynchronize(stream)[0]), None
+
+    def last_error(self) -> int:
+        return int(self._runtime.cudaGetLastError()[0])
+
+    def error_name(self, code: int) -> str:
+        answer = self._runtime.cudaGetErrorName(self._runtime.cudaError_t(code))
+        return str(answer[1].decode())
+
+
+def _plain(answer: tuple[Any, Any]) -> tuple[int, int]:
+    code, value = answer
+    return int(code), 0 if value is None else int(value)

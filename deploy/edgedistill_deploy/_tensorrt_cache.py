@@ -1,0 +1,171 @@
+"""Engines on disk: the plain plan, which trtexec loads too, and a JSON sidecar that says what it is and where it runs.
+
+A plan is tied to the TensorRT and the GPU it was built with. TensorRT says so in terms of magic tags, or crashes; so the sidecar
+is asked first, and the plan's hash compared, before TensorRT sees a byte of it.
+"""
+
+import hashlib
+import json
+import platform
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgedistill_deploy._cudart import Gpu
+from edgedistill_deploy.engine_options import EngineOptions
+from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.files import sha256_of_file, write_json, written_whole
+
+SCHEMA = 1
+_AMPERE = (8, 0)
+_MOST_SIDECAR_BYTES = 64 << 20
+
+
+class UnfitEngineError(EdgeDistillError):
+    """An engine file that is damaged, or made for another model, TensorRT or GPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where engines are to run: TensorRT's version, and the GPU."""
+
+    version: str
+    gpu: Gpu
+
+
+def engine_path(model: Path, sha256: str, place: Place, options: EngineOptions) -> Path:
+    """Return where the engine of a model is kept: the name holds a hash of all that decides over its content."""
+    identity = {
+        "onnx": sha256,
+        "tensorrt": place.version,
+        "gpu": place.gpu.name,
+        "compute_capability": place.gpu.capability,
+        "system": f"{sys.platform}-{platform.machine()}",
+        **options.to_json(),
+    }
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return options.folder / f"{model.stem}-{key[:16]}.engine"
+
+
+def timing_cache_path(place: Place, options: EngineOptions) -> Path:
+    """Return where the kernel times of a TensorRT on a GPU are kept."""
+    gpu = re.sub(r"[^a-z0-9]+", "-", place.gpu.name.lower()).strip("-")
+    return options.folder / f"timing-{place.version}-{gpu}-sm{place.gpu.capability}.cache"
+
+
+def sidecar_path(engine: Path) -> Path:
+    """Return the path of an engine's JSON."""
+    return engine.with_suffix(".json")
+
+
+def write_engine(path: Path, plan: bytes, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the plan, then its sidecar, each whole; an engine without its sidecar is none. Returns the sidecar's content."""
+    with written_whole(path) as temporary:
+        temporary.write_bytes(plan)
+    full = {
+        "kind": "engine",
+        "schema": SCHEMA,
+        **record,
+        "engine": {"sha256": hashlib.sha256(plan).hexdigest(), "bytes": len(plan)},
+    }
+    write_json(sidecar_path(path), full)
+    return full
+
+
+def read_engine(path: Path, onnx_sha256: str, place: Place) -> tuple[bytes, dict[str, Any]]:
+    """Return the plan and its sidecar's content.
+
+    Raises UnfitEngineError, in a sentence on what does not fit, before the plan is given to TensorRT.
+    """
+    record = _read_sidecar(path)
+    if record["onnx"]["sha256"] != onnx_sha256:
+        raise UnfitEngineError(
+            f"{path} was built from another model, {record['onnx']['name']}; build it anew."
+        )
+    require_same_tensorrt(path, record, place)
+    require_same_gpu(path, record, place)
+    if not path.is_file() or sha256_of_file(path) != record["engine"]["sha256"]:
+        raise UnfitEngineError(f"{path} is missing or was changed after it was built; build it anew.")
+    return path.read_bytes(), record
+
+
+def require_same_tensorrt(path: Path, record: Mapping[str, Any], place: Place) -> None:
+    """Raise UnfitEngineError when this TensorRT cannot load a plan of the one that built it.
+
+    NVIDIA's rule: the same version to the last number, or with version compatibility a later one, of the same major version or
+    TensorRT 11 for a plan of TensorRT 10.
+    """
+    built = str(record["tensorrt"])
+    if built == place.version:
+        return
+    then, now = _numbers(built), _numbers(place.version)
+    if not record["options"]["version_compatible"]:
+        raise UnfitEngineError(
+            f"{path} was built by TensorRT {built}, and this is TensorRT {place.version}: a plan runs on the version that built it;"
+            " build it anew here, or with --version-compatible for later versions."
+        )
+    if then > now or (then[:1] != now[:1] and (then[0], now[0]) != (10, 11)):
+        raise UnfitEngineError(
+            f"{path} was built by TensorRT {built}, version-compatible, and this is TensorRT {place.version}: such a plan runs on"
+            " later TensorRTs of its major version, and one of 10 on 11; build it anew here."
+        )
+
+
+def require_same_gpu(path: Path, record: Mapping[str, Any], place: Place) -> None:
+    """Raise UnfitEngineError when this GPU cannot run the plan."""
+    built = tuple(int(part) for part in str(record["gpu"]["compute_capability"]).split("."))
+    here = place.gpu.compute_capability
+    if built == here:
+        return
+    given = f"{path} was built for {record['gpu']['name']} (compute capability {record['gpu']['compute_capability']})"
+    if not record["options"]["hardware_compatible"]:
+        raise UnfitEngineError(
+            f"{given}, and this is {place.gpu.name} ({place.gpu.capability}); build it anew here, or with --hardware-compatible for"
+            " several GPUs."
+        )
+    if here < _AMPERE:
+        raise UnfitEngineError(
+            f"{given}, hardware-compatible, which begins with Ampere (8.0), and this is {place.gpu.name} ({place.gpu.capability});"
+            " build it anew here."
+        )
+
+
+def _read_sidecar(path: Path) -> dict[str, Any]:
+    sidecar = sidecar_path(path)
+    try:
+        if sidecar.stat().st_size > _MOST_SIDECAR_BYTES:
+            raise UnfitEngineError(f"{sidecar} is far too large for what describes an engine; build it anew.")
+        record = json.loads(sidecar.read_bytes())
+        _require_described(record)
+    except OSError as error:
+        raise UnfitEngineError(
+            f"{path} has no readable {sidecar.name} beside it, which says what it was built from and for"
+            f" ({error.strerror or error}); build it anew."
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UnfitEngineError(f"{sidecar} does not describe an engine; build it anew.") from error
+    described: dict[str, Any] = record
+    return described
+
+
+def _require_described(record: Any) -> None:
+    """Raise KeyError or another of the kind when something is missing that loading asks for."""
+    if record["kind"] != "engine" or record["schema"] != SCHEMA:
+        raise ValueError("another kind of record")
+    str(
+        record["onnx"]["sha256"] + record["onnx"]["name"] + record["engine"]["sha256"] + record["gpu"]["name"]
+    )
+    _numbers(record["tensorrt"])
+    _numbers(record["gpu"]["compute_capability"])
+    bool(record["options"]["version_compatible"] or record["options"]["hardware_compatible"])
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return a version's leading numbers, (10, 3, 0) of 10.3.0 or 10.3.0.post1."""
+    found = re.match(r"\d+(\.\d+)*", version)
+    if found is None:
+        raise ValueError(f"{version} is no version")
+    return tuple(int(part) for part in found.group().split("."))

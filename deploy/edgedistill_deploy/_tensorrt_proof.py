@@ -1,0 +1,242 @@
+"""What precision TensorRT really computes in: read back from the engine's inspector and held against the ONNX file.
+
+A builder that finds no fast kernel, or was given the wrong flags, makes an fp32 engine of an fp16 model without a word. Here
+every convolution and matrix product of the file is looked up among the engine's layers.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgedistill_deploy._onnx_content import read_weights
+from edgedistill_deploy._onnx_graph import Graph, Node, read_graph
+from edgedistill_deploy.errors import EdgeDistillError
+
+_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_PASSING_ON = ("Transpose", "Reshape", "Identity", "Unsqueeze", "Squeeze")
+_MOVING = ("Reformat", "NoOp", "Constant", "Shuffle", "Cast", "Identity")  # kinds of layers
+_NAMED = 5  # nodes named in a sentence
+
+# How TensorRT's versions spell a type in "Format/Datatype" and in "Weights": the first that is found counts.
+_SPELLINGS = (
+    (r"uint8|int32|int64|bool|int4", None),
+    (r"int8", "int8"),
+    (r"fp8|float8", "fp8"),
+    (r"bf16|bfloat16", "bf16"),
+    (r"half|fp16|float16", "fp16"),
+    (r"float|fp32", "fp32"),
+)
+_NARROWEST_FIRST = ("int8", "fp8", "bf16", "fp16", "fp32")
+# A kernel's name ends in what it multiplies and adds up in, such as f16f16_f16f32_f32 or i8f32_i8i32_f32.
+_TACTICS = ((r"i8i32|imma", "int8"), (r"f16f16|f16f32|hmma", "fp16"), (r"f32f32", "fp32"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLayer:
+    """One layer of an engine: its name and kind, the ONNX nodes fused in it, its precision, and what that was read from.
+
+    `evidence` is "weights", "kernel" or "inputs"; `precision` and `evidence` are None where the inspector tells none.
+    """
+
+    name: str
+    kind: str
+    nodes: tuple[str, ...]
+    precision: str | None
+    evidence: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrecisionProof:
+    """How the engine's layers compare with what the file says of its weighted nodes.
+
+    `verdict`: "proven" when every node found runs as the file says, "mixed" when some run wider, "refuted" when none runs as
+    said, "unproven" when the inspector does not tell. `as_said`, `otherwise` and `unknown` name the nodes.
+    """
+
+    wanted: str
+    verdict: str
+    as_said: tuple[str, ...]
+    otherwise: Mapping[str, str]
+    unknown: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the proof as JSON values."""
+        return {
+            "wanted": self.wanted,
+            "verdict": self.verdict,
+            "as_said": list(self.as_said),
+            "otherwise": dict(self.otherwise),
+            "unknown": list(self.unknown),
+        }
+
+
+def read_layers(information: str) -> tuple[EngineLayer, ...]:
+    """Read the inspector's JSON. Layers of an engine without detailed verbosity are names alone."""
+    return tuple(_layer(each) for each in json.loads(information)["Layers"])
+
+
+def prove_precision(path: Path, precision: str, layers: Sequence[EngineLayer]) -> PrecisionProof:
+    """Compare an engine's layers with the ONNX file it was built from; `precision` is one of `bundle.PRECISIONS`."""
+    wanted = "fp32" if precision == "teacher" else precision.partition("-")[0]
+    said = [name for name, each in expected_precisions(path).items() if each == wanted]
+    found = _precision_by_node(layers)
+    known = {name: found[name] for name in said if name in found}
+    as_said = tuple(name for name, each in known.items() if each == wanted)
+    otherwise = {name: each for name, each in known.items() if each != wanted}
+    unknown = tuple(name for name in said if name not in known)
+    verdict = _verdict(bool(said), wanted, len(as_said), len(otherwise))
+    return PrecisionProof(
+        wanted=wanted, verdict=verdict, as_said=as_said, otherwise=otherwise, unknown=unknown
+    )
+
+
+def require_precision(path: Path, proof: PrecisionProof) -> None:
+    """Raise EdgeDistillError naming the layers when the engine does not compute in what the file says."""
+    if proof.verdict != "refuted":
+        return
+    if not proof.otherwise:
+        raise EdgeDistillError(
+            f"{path.name} is said to be {proof.wanted}, but none of its convolutions and matrix products is; make it again with"
+            " edgedistill calibrate."
+        )
+    got = ", ".join(sorted(set(proof.otherwise.values())))
+    raise EdgeDistillError(
+        f"TensorRT built {path.name}, whose layers are {proof.wanted}, entirely in {got}: {_listed(tuple(proof.otherwise))}; nothing"
+        f" is measured as {proof.wanted} on it. This GPU may lack {proof.wanted} kernels for these shapes."
+    )
+
+
+def describe_proof(proof: PrecisionProof) -> str:
+    """Return the proof in a sentence."""
+    total = len(proof.as_said) + len(proof.otherwise) + len(proof.unknown)
+    if proof.verdict == "proven":
+        tail = f"; the inspector does not name {_listed(proof.unknown)}" if proof.unknown else ""
+        return f"The inspector shows {len(proof.as_said)} of {total} weighted layers, in {proof.wanted} as the file says{tail}."
+    if proof.verdict == "mixed":
+        return (
+            f"{len(proof.as_said)} of {total} weighted layers run in {proof.wanted}; TensorRT runs wider"
+            f" {_listed(tuple(f'{name} ({got})' for name, got in proof.otherwise.items()))}."
+        )
+    return "The inspector does not tell the precision of any weighted layer, so it is not proven."
+
+
+def expected_precisions(path: Path) -> dict[str, str]:
+    """Return the precision that an ONNX file says each of its named convolutions and matrix products has.
+
+    It is int8 where both factors come out of a DequantizeLinear, else the type of the weights; a product of two activations in
+    float has none.
+    """
+    graph = read_graph(path)
+    dtypes = {name: values.dtype.name for name, values in read_weights(path)}
+    found = {
+        node.name: _said_of(node, graph, dtypes)
+        for node in graph.nodes
+        if node.operator in _WEIGHTED and node.name
+    }
+    return {name: precision for name, precision in found.items() if precision is not None}
+
+
+def _said_of(node: Node, graph: Graph, dtypes: Mapping[str, str]) -> str | None:
+    makers = [graph.makers.get(value) for value in node.inputs[:2]]
+    if all(_source(maker, graph) == "DequantizeLinear" for maker in makers):
+        return "int8"
+    dtype = _dtype_of(node.inputs[1], graph, dtypes)
+    return {"float16": "fp16", "float32": "fp32"}.get(dtype or "")
+
+
+def _source(node: Node | None, graph: Graph) -> str | None:
+    while node is not None and node.operator in _PASSING_ON:
+        node = graph.makers.get(node.inputs[0])
+    return None if node is None else node.operator
+
+
+def _dtype_of(value: str, graph: Graph, dtypes: Mapping[str, str]) -> str | None:
+    while value not in dtypes:
+        maker = graph.makers.get(value)
+        if maker is None:
+            return None
+        if maker.operator == "DequantizeLinear":
+            value = maker.inputs[1]
+        elif maker.operator in _PASSING_ON:
+            value = maker.inputs[0]
+        else:
+            return None
+    return dtypes[value]
+
+
+def _layer(described: Any) -> EngineLayer:
+    if isinstance(described, str):
+        nodes = _names_in(described)
+        return EngineLayer(name=described, kind="", nodes=nodes, precision=None, evidence=None)
+    name = str(described.get("Name", ""))
+    precision, evidence = _precision_of(described)
+    marked = re.findall(r"\[ONNX Layer: ([^\x1e\x1f\]]+)\]", str(described.get("Metadata", "")))
+    return EngineLayer(
+        name=name,
+        kind=str(described.get("LayerType", "")),
+        nodes=tuple(marked) or _names_in(name),
+        precision=precision,
+        evidence=evidence,
+    )
+
+
+def _names_in(layer_name: str) -> tuple[str, ...]:
+    """Split the name of a fused layer, which is that of its nodes joined."""
+    return tuple(part.strip() for part in layer_name.split(" + ") if part.strip())
+
+
+def _precision_of(layer: Mapping[str, Any]) -> tuple[str, str] | tuple[None, None]:
+    """Return what a layer multiplies in: the type of its weights, else what its kernel's name tells, else its narrowest input."""
+    weights = layer.get("Weights")
+    if isinstance(weights, Mapping) and (precision := _spelt(str(weights.get("Type", "")))):
+        return precision, "weights"
+    tactic = str(layer.get("TacticName", ""))
+    for pattern, precision in _TACTICS:
+        if re.search(pattern, tactic):
+            return precision, "kernel"
+    read = [_spelt(str(tensor.get("Format/Datatype", ""))) for tensor in layer.get("Inputs", ())]
+    known = [each for each in read if each]
+    return (min(known, key=_NARROWEST_FIRST.index), "inputs") if known else (None, None)
+
+
+def _spelt(text: str) -> str | None:
+    for pattern, precision in _SPELLINGS:
+        if re.search(pattern, text.lower()):
+            return precision
+    return None
+
+
+def _precision_by_node(layers: Sequence[EngineLayer]) -> dict[str, str]:
+    """Return each node's precision: the widest of the layers that make it up, those judged by their inputs coming last.
+
+    A layer that only moves data names the node it moves it for, and says nothing of how that computes.
+    """
+    told: dict[str, list[EngineLayer]] = {}
+    for layer in layers:
+        if layer.precision is not None and layer.kind not in _MOVING:
+            for node in layer.nodes:
+                told.setdefault(node, []).append(layer)
+    return {node: _widest(each) for node, each in told.items()}
+
+
+def _widest(layers: Sequence[EngineLayer]) -> str:
+    firm = [layer for layer in layers if layer.evidence != "inputs"] or layers
+    return max((str(layer.precision) for layer in firm), key=_NARROWEST_FIRST.index)
+
+
+def _verdict(said: bool, wanted: str, as_said: int, otherwise: int) -> str:
+    if not said:
+        return "unproven" if wanted == "fp32" else "refuted"
+    if not as_said and not otherwise:
+        return "unproven"
+    if not as_said:
+        return "refuted"
+    return "mixed" if otherwise else "proven"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

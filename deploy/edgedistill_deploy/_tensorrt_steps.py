@@ -1,0 +1,80 @@
+"""What TensorRT reports of a build, phases within phases, as one progress; and the wish to stop it."""
+
+import threading
+from dataclasses import dataclass
+
+from edgedistill_deploy.engine_options import BuildProgress
+
+_PARTS = 1000  # progress is told in thousandths of the outermost phase
+
+
+@dataclass(slots=True)
+class _Phase:
+    parent: str | None
+    step_count: int
+    done: int = 0
+
+
+class BuildSteps:
+    """Receives TensorRT's phases and steps, from any thread, and tells the caller's progress how far the build is.
+
+    An exception out of the progress is kept, TensorRT told to stop, and the exception raised by `raise_if_stopped`.
+    """
+
+    def __init__(self, progress: BuildProgress | None) -> None:
+        self._progress = progress
+        self._phases: dict[str, _Phase] = {}
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._error: BaseException | None = None
+
+    def start(self, name: str, parent: str | None, step_count: int) -> None:
+        """Note that a phase began, inside the phase `parent` if there is one."""
+        with self._lock:
+            self._phases[name] = _Phase(parent=parent or None, step_count=max(step_count, 1))
+            self._tell(name)
+
+    def complete(self, name: str, step: int) -> bool:
+        """Note that a phase's step, counted from 0, is done. Returns False when the build is to stop."""
+        with self._lock:
+            phase = self._phases.get(name)
+            if phase is not None:
+                phase.done = max(phase.done, step + 1)
+                self._tell(name)
+            return not self._stopped
+
+    def finish(self, name: str) -> None:
+        """Note that a phase ended."""
+        with self._lock:
+            self._phases.pop(name, None)
+
+    def stop(self) -> None:
+        """Make TensorRT end the build at its next step."""
+        self._stopped = True
+
+    def raise_if_stopped(self) -> None:
+        """Raise what stopped the build, if it was stopped: the progress's own exception, or KeyboardInterrupt."""
+        if self._error is not None:
+            raise self._error
+        if self._stopped:
+            raise KeyboardInterrupt
+
+    def _tell(self, name: str) -> None:
+        if self._progress is None or self._stopped:
+            return
+        try:
+            self._progress(int(_PARTS * self._share()), _PARTS, name)
+        except BaseException as error:  # noqa: BLE001  # must not cross TensorRT's own frames
+            self._error = error
+            self._stopped = True
+
+    def _share(self) -> float:
+        """Return the share that is done, the outermost phase being all."""
+        roots = [name for name, phase in self._phases.items() if phase.parent not in self._phases]
+        return self._share_of(roots[0]) if roots else 0.0
+
+    def _share_of(self, name: str) -> float:
+        phase = self._phases[name]
+        inside = [child for child, each in self._phases.items() if each.parent == name and child != name]
+        begun = max((self._share_of(child) for child in inside), default=0.0)
+        return min((phase.done + begun) / phase.step_count, 1.0)

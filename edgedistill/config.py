@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from edgedistill.onnx_targets import ANY, chosen_opset
 from edgedistill_deploy.errors import UsageError, nearest_names
 
 SCHEDULES = ("cosine", "step", "constant")
 NORMALISATIONS = ("center", "standardize")
 ALIGNMENTS = ("learned", "procrustes")
+DIRECTION_WEIGHTS = ("variance", "equal", "relevance")
 SUBSPACE_METHODS = ("prca", "prca_indefinite", "pca", "gradient", "random", "identity")
 AUGMENTATION_NAMES = ("none", "crop", "crop-flip", "resized-crop", "resized-crop-flip")
 COMPUTES = ("auto", "cpu", "cuda", "mps")
@@ -18,6 +20,7 @@ LAMBDA_SCHEDULES = ("constant", "rise", "fall")
 LAYER_LOSSES = ("subspace", "attention-transfer", "fitnet", "vid", "vkd", "similarity")
 MIXED_PRECISIONS = ("no", "bf16", "fp16")
 TUNED = "auto"
+MOST_MEGABYTES = 2000
 # The weights among which `lambda_layer = "auto"` chooses, as in the paper.
 LAMBDA_GRID = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -67,6 +70,8 @@ class DistillConfig:
         student_normalisation: how student features are brought to the subspace's scale: standardize (as the authors' code
             does) or center (as the paper says).
         alignment: how the rotation is found: procrustes (in closed form) or learned.
+        direction_weights: how much each direction of a subspace counts in the layer term: its `variance`, as in the paper;
+            `equal` for all; or its `relevance`, its eigenvalue under `method`.
         augment: none, crop, crop-flip, resized-crop or resized-crop-flip. Flips suit photographs, not characters.
         seed: fixes initialisation, image order, augmentation and drawn positions.
         workers: processes that decode images.
@@ -98,6 +103,7 @@ class DistillConfig:
     positions: int = 20
     student_normalisation: str = "standardize"
     alignment: str = "procrustes"
+    direction_weights: str = "variance"
     augment: str = "crop-flip"
     seed: int = 0
     workers: int = 0
@@ -132,6 +138,7 @@ class DistillConfig:
         check_choice("method", self.method, SUBSPACE_METHODS)
         check_choice("student_normalisation", self.student_normalisation, NORMALISATIONS)
         check_choice("alignment", self.alignment, ALIGNMENTS)
+        check_choice("direction_weights", self.direction_weights, DIRECTION_WEIGHTS)
         check_choice("augment", self.augment, AUGMENTATION_NAMES)
         check_choice("compute", self.compute, COMPUTES)
         if not (self.lambda_kd or self.lambda_layer or self.lambda_task):
@@ -145,7 +152,10 @@ class ExportConfig:
     """How a student becomes a bundle.
 
     Attributes:
-        opset: ONNX operator set; 20 is what ONNX Runtime 1.17 and TensorRT 10.3 read.
+        opset: ONNX operator set, from 13 to 25; unless given the target's, or 20, which ONNX Runtime 1.17 and newer and TensorRT
+            10 and 11 read.
+        target: what the file is for, one of `onnx_targets.TARGETS` (`docs/export.md`); empty for no target in particular.
+        single_file_megabytes: a model with more weights than this keeps them in a second file beside it.
         reference_megabytes: budget for the evaluation images stored in the bundle; a seeded sample is stored when they
             do not fit, none at 0.
         seed: fixes that sample.
@@ -153,19 +163,32 @@ class ExportConfig:
             1 (`docs/reject.md`); 0 gives the expert no such output.
     """
 
-    opset: int = 20
+    opset: int | None = None
+    target: str = ANY
+    single_file_megabytes: float = 2000.0
     reference_megabytes: float = 64.0
     seed: int = 0
     reject: float = 0.0
 
     def __post_init__(self) -> None:
-        check_at_least("opset", self.opset, 18)
+        chosen_opset(self.target, self.opset)
+        check_at_least("single_file_megabytes", self.single_file_megabytes, 0)
+        if self.single_file_megabytes > MOST_MEGABYTES:
+            raise UsageError(
+                f"single_file_megabytes can be {MOST_MEGABYTES} at most, what an ONNX file holds, and"
+                f" {self.single_file_megabytes:g} was given."
+            )
         check_at_least("reference_megabytes", self.reference_megabytes, 0)
         check_at_least("seed", self.seed, 0)
         if self.reject != 0 and not 0.5 <= self.reject < 1:
             raise UsageError(
                 f"reject must be 0 (off) or a share from 0.5 to below 1, such as 0.95, and {self.reject} was given."
             )
+
+    @property
+    def written_opset(self) -> int:
+        """The ONNX operator set that is written."""
+        return chosen_opset(self.target, self.opset)
 
 
 def _check_lambda(value: float | str) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import orthogonal
 
-from edgedistill.config import ALIGNMENTS, NORMALISATIONS, check_choice
+from edgedistill.config import ALIGNMENTS, DIRECTION_WEIGHTS, NORMALISATIONS, check_choice
 from edgedistill.processes import mean_over_processes
 from edgedistill.subspace import Subspace
 from edgedistill_deploy.errors import UsageError
@@ -16,6 +16,8 @@ from edgedistill_deploy.errors import UsageError
 MOMENTUM = 0.1
 EPSILON = 1e-5
 REFRESH_STEPS = 8
+# Of a direction, relative to the largest, below which it is not brought to unit variance.
+SMALLEST_VARIANCE = 1e-6
 
 
 class LayerLoss(nn.Module, abc.ABC):
@@ -59,6 +61,9 @@ class SubspaceLoss(LayerLoss):
         alignment: `learned` makes R a parameter that stays orthogonal. `procrustes` computes it: the polar factor of the
             running cross-covariance of t and h', refreshed every few steps. For as many student channels as directions
             this is the R of least loss.
+        direction_weights: what share of V each direction's target has. `variance` takes t as it is, as the paper does.
+            `equal` and `relevance` (not in the paper) scale t_k so that its variance is 1, or K times the direction's share
+            of the eigenvalues: directions that matter little but vary much, or the reverse, then count as said.
 
     Raises:
         UsageError: an unknown option, or a subspace whose rank does not fit the student's width.
@@ -75,10 +80,12 @@ class SubspaceLoss(LayerLoss):
         student_width: int,
         student_normalisation: str = "center",
         alignment: str = "learned",
+        direction_weights: str = "variance",
     ) -> None:
         super().__init__()
         check_choice("student_normalisation", student_normalisation, NORMALISATIONS)
         check_choice("alignment", alignment, ALIGNMENTS)
+        check_choice("direction_weights", direction_weights, DIRECTION_WEIGHTS)
         width, rank = subspace.basis.shape
         if rank != min(width, student_width):
             raise UsageError(
@@ -86,9 +93,10 @@ class SubspaceLoss(LayerLoss):
                 f" {min(width, student_width)}; find the subspaces with the student's widths as ranks."
             )
         self._standardize = student_normalisation == "standardize"
-        self.register_buffer("basis", subspace.basis.float())
+        gains = direction_gains(subspace, direction_weights)
+        self.register_buffer("basis", (subspace.basis * gains).float())
         self.register_buffer("mean", subspace.mean.float().view(1, -1, 1, 1))
-        self.register_buffer("scale", torch.tensor(subspace.scale, dtype=torch.float32))
+        self.register_buffer("scale", (subspace.variance * gains.square()).sum().float())
         self.register_buffer("running_mean", torch.zeros(student_width))
         rotations = {"learned": LearnedRotation, "procrustes": ProcrustesRotation}
         self.rotation = rotations[alignment](student_width, rank)
@@ -117,6 +125,22 @@ class SubspaceLoss(LayerLoss):
         if self._standardize:
             return centred * torch.rsqrt(mean_over_processes(centred.square().mean(0)) + EPSILON)
         return centred
+
+
+def direction_gains(subspace: Subspace, direction_weights: str) -> Tensor:
+    """Return what each direction's target is multiplied by (rank,); see `SubspaceLoss`.
+
+    A direction along which the teacher hardly varies is not blown up: its variance counts as a millionth of the largest at least.
+    """
+    variance = subspace.variance
+    if direction_weights == "variance" or subspace.scale == 0:
+        return torch.ones_like(variance)
+    rank = len(variance)
+    shares = torch.full_like(variance, 1 / rank)
+    if direction_weights == "relevance":
+        relevance = subspace.eigenvalues[:rank].clamp_min(0)
+        shares = relevance / relevance.sum() if relevance.sum() > 0 else shares
+    return (rank * shares / variance.clamp_min(float(variance.max()) * SMALLEST_VARIANCE)).sqrt()
 
 
 class LearnedRotation(nn.Module):

@@ -132,4 +132,5 @@ def _layer_loss(
         student_width,
         student_normalisation=config.student_normalisation,
         alignment=config.alignment,
+        direction_weights=config.direction_weights,
     )

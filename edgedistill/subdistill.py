@@ -256,6 +256,7 @@ def _cache_key(task: _Task) -> dict[str, Any]:
         "images": _content_key(task.images.train),
         "layer loss": task.config.layer_loss,
         "subspaces": subspaces.hexdigest(),
+        "direction weights": task.config.direction_weights,
         "layers": [[pair.teacher, *task.shapes.student[pair.student]] for pair in task.pairs],
     }
 

@@ -10,7 +10,12 @@ from edgedistill_deploy.files import written_whole
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values whole or not at all."""
+    """Write tensors and plain values whole or not at all.
+
+    What a process killed while writing left is removed; one process alone writes a run's checkpoint.
+    """
+    for left in path.parent.glob(f".{path.name}.*"):
+        left.unlink(missing_ok=True)
     with written_whole(path) as temporary:
         torch.save(state, temporary)
 

@@ -102,9 +102,7 @@ def begin_run(folder: Path, settings: RunSettings, console: Console, *, restart:
     if settings_file.is_file():
         if restart:
             _clear(folder)
-        elif (
-            folder / "manifest.json"
-        ).is_file():  # nothing is lost by other settings before anything was made
+        elif _has_training(folder):  # nothing is lost by other settings before anything was made
             _refuse_other_training(folder, read_settings(settings_file, {}), settings)
     elif folder.is_dir() and any(folder.iterdir()):
         raise UsageError(f"The folder {folder} is not empty and holds no run; choose another with --out.")
@@ -128,6 +126,11 @@ def resume_run(folder: Path, flags: Mapping[str, Any], console: Console) -> Run:
             f" distill --out {folder}` makes one."
         )
     return begin_run(folder, read_settings(settings_file, flags), console)
+
+
+def _has_training(folder: Path) -> bool:
+    results = folder / "distill"
+    return results.is_dir() and any(path.is_file() for path in results.rglob("*"))
 
 
 def _refuse_other_training(folder: Path, before: RunSettings, now: RunSettings) -> None:

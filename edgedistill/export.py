@@ -1,11 +1,7 @@
 """From a trained student to a bundle: the ONNX files of student and teacher, golden outputs, the teacher's answers."""
 
-import contextlib
 import json
-import logging
-import math
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,65 +12,39 @@ import onnx
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from edgedistill.config import ExportConfig
 from edgedistill.cost import count_cost
-from edgedistill.modes import evaluating
+from edgedistill.deployed import Deployed, logits_in_torch
 from edgedistill.normalise import Normalise
+from edgedistill.onnx_writing import OnnxRecord, write_onnx
 from edgedistill.reject import Rejection, Rejector
 from edgedistill.subtask import Subtask
 from edgedistill.teacher import Teacher
 from edgedistill_deploy import __version__
 from edgedistill_deploy.bundle import Bundle, create_bundle, model_role, open_bundle
 from edgedistill_deploy.checks import GOLDEN_IMAGES
-from edgedistill_deploy.errors import DataError, EdgeDistillError, UsageError
+from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.files import written_whole
 from edgedistill_deploy.golden_images import make_golden_images, write_golden_images
 from edgedistill_deploy.images import ImageSet, batches
 from edgedistill_deploy.preprocess import Preprocess
 from edgedistill_deploy.reference import Reference, write_golden, write_reference
-from edgedistill_deploy.session import logits_of, open_model
+
+__all__ = [
+    "Deployed",
+    "OnnxRecord",
+    "begin_bundle",
+    "describe_model",
+    "export_onnx",
+    "read_student",
+    "write_onnx",
+    "write_student",
+]
 
 BATCH = 64
 GOLDEN_COUNT = 16
-# Largest difference between ONNX Runtime and torch that is rounding, relative to the largest logit.
-TOLERANCE = 1e-3
-
-
-class Deployed(nn.Module):
-    """A classifier as it runs on a device: uint8 images (N, H, W, 3) in, logits (N, C) of the subtask out.
-
-    With a rejector there is a second output: whether each image is one of the subtask's at all, bool (N,).
-    """
-
-    chosen: Tensor | None
-
-    def __init__(
-        self,
-        model: nn.Module,
-        normalise: Normalise,
-        class_indices: tuple[int, ...] | None = None,
-        rejector: Rejector | None = None,
-    ) -> None:
-        super().__init__()
-        self.normalise = normalise
-        self.model = model
-        self.rejector = rejector
-        chosen = None if class_indices is None else torch.tensor(class_indices)
-        self.register_buffer("chosen", chosen, persistent=False)
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        """What the outputs are called in the ONNX file."""
-        return ("logits",) if self.rejector is None else ("logits", "in_domain")
-
-    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Classify; with `class_indices`, only those logits are given, in that order."""
-        logits: Tensor = self.model(self.normalise(image))
-        if self.chosen is not None:
-            logits = logits.index_select(1, self.chosen)
-        return logits if self.rejector is None else (logits, self.rejector.accepts(logits))
 
 
 def export_onnx(
@@ -92,7 +62,8 @@ def export_onnx(
     """Write everything a device needs to run the student and to judge it against its teacher.
 
     The folder becomes a bundle with `model.fp32.onnx`, `teacher.fp32.onnx` (the teacher restricted to the subtask, with the
-    same interface), `golden.npz`, `golden-images.npz`, `reference.npz` and `manifest.json`.
+    same interface), `golden.npz`, `golden-images.npz`, `reference.npz` and `manifest.json`, whose `export` says how the ONNX
+    files were made. A model too large for one file has its weights beside it, in `model.fp32.onnx.data`.
 
     Args:
         student: trained; C outputs in the order of the subtask.
@@ -107,7 +78,8 @@ def export_onnx(
 
     Raises:
         UsageError: the settings ask for a reject score and no rejection is given.
-        EdgeDistillError: the exported graph computes something else than the student, or is not the opset asked for.
+        EdgeDistillError: neither of torch's exporters can export the model, or what they wrote computes something else than the
+            model; the worst output and the first layer that differs are named. Files of an earlier export stay then.
     """
     config, folder = config or ExportConfig(), Path(folder)
     if config.reject and rejection is None:
@@ -122,13 +94,13 @@ def export_onnx(
     rejector = rejection.rejector if rejection is not None else None
     expert = Deployed(student, teacher.normalise(), rejector=rejector)
     restricted = Deployed(teacher.model.cpu(), teacher.normalise(), subtask.class_indices)
+    records = {}
     for role, model in ((model_role("fp32"), expert), (model_role("teacher"), restricted)):
-        path = folder / f"{role}.onnx"
         metadata = _metadata(subtask, teacher, model.rejector)
-        write_onnx(model, teacher.preprocess.size, path, opset=config.opset, metadata=metadata)
-        _check_against_torch(path, model, samples)
-        bundle = bundle.with_file(role, path)
-    write_golden(folder / "golden.npz", samples, _outputs(expert, samples))
+        bundle, records[role] = _write_model(bundle, role, model, samples, metadata, config)
+    expert_record, teacher_record = (each.to_json() for each in records.values())
+    bundle = bundle.with_fields(export={"target": config.target, **expert_record, "teacher": teacher_record})
+    write_golden(folder / "golden.npz", samples, logits_in_torch(expert, samples))
     bundle = bundle.with_file("golden", folder / "golden.npz")
     write_golden_images(folder / "golden-images.npz", make_golden_images(teacher.preprocess))
     bundle = bundle.with_file(GOLDEN_IMAGES, folder / "golden-images.npz")
@@ -137,6 +109,36 @@ def export_onnx(
     )
     bundle = bundle.with_file("reference", folder / "reference.npz")
     return _with_reject_record(bundle, rejection)
+
+
+def _write_model(
+    bundle: Bundle,
+    role: str,
+    model: Deployed,
+    samples: npt.NDArray[np.uint8],
+    metadata: dict[str, str],
+    config: ExportConfig,
+) -> tuple[Bundle, OnnxRecord]:
+    """Write a model's ONNX file, and register it with the file of its weights, if they do not fit in."""
+    path, data_role = bundle.path / f"{role}.onnx", f"{role}.data"
+    height, width = samples.shape[1:3]
+    record = write_onnx(
+        model,
+        (height, width),
+        path,
+        opset=config.written_opset,
+        metadata=metadata,
+        samples=samples,
+        single_file_bytes=int(config.single_file_megabytes * 1e6),
+    )
+    bundle = bundle.with_file(role, path)
+    if record.data is not None:
+        return bundle.with_file(data_role, record.data), record
+    if bundle.has(data_role):  # from an earlier export
+        stale = bundle.path / str(bundle.manifest["files"][data_role]["path"])
+        bundle = bundle.without_file(data_role)
+        stale.unlink(missing_ok=True)
+    return bundle, record
 
 
 def _with_reject_record(bundle: Bundle, rejection: Rejection | None) -> Bundle:
@@ -215,104 +217,6 @@ def _pixel_range(normalise: Normalise) -> dict[str, list[float]]:
     return {"black": black, "white": white}
 
 
-def write_onnx(
-    model: Deployed, image_size: tuple[int, int], path: Path, *, opset: int, metadata: Mapping[str, str]
-) -> None:
-    """Export with input `image` uint8 (batch, H, W, 3), output `logits` float32 (batch, C), `in_domain` bool (batch,) if any.
-
-    One self-contained file. Source lines and paths that the exporter notes in the graph are removed, so that the same
-    weights give the same bytes.
-
-    Raises:
-        EdgeDistillError: the exporter failed, or gave another opset than was asked for.
-    """
-    example = torch.zeros(2, *image_size, 3, dtype=torch.uint8)
-    with evaluating(model), _quiet_exporter(), written_whole(path) as temporary:
-        try:
-            program = torch.onnx.export(
-                model,
-                (example,),
-                dynamo=True,
-                verbose=False,
-                opset_version=opset,
-                input_names=["image"],
-                output_names=list(model.output_names),
-                dynamic_shapes=({0: "batch"},),
-            )
-        except Exception as error:  # the exporter's own errors have no common class
-            reason = str(error).strip().splitlines()
-            raise EdgeDistillError(
-                f"The model cannot be exported to ONNX: {reason[0] if reason else type(error).__name__}."
-            ) from error
-        assert program is not None
-        program.save(str(temporary), external_data=False)
-        graph = onnx.load(temporary)
-        _check_opset(graph, opset)
-        _without_traces(graph)
-        onnx.helper.set_model_props(graph, dict(metadata))
-        onnx.save(graph, temporary)
-        onnx.checker.check_model(str(temporary), full_check=True)
-
-
-@contextlib.contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """Keep the exporter's own progress notes and deprecation warnings off the user's terminal."""
-    exporter_log = logging.getLogger("torch.onnx")
-    level = exporter_log.level
-    exporter_log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        exporter_log.setLevel(level)
-
-
-def _check_opset(graph: onnx.ModelProto, opset: int) -> None:
-    written = {entry.domain: entry.version for entry in graph.opset_import}.get("", 0)
-    if written != opset:
-        raise EdgeDistillError(
-            f"The exporter wrote ONNX opset {written}, and {opset} was asked for; ask for another with --opset."
-        )
-
-
-def _without_traces(graph: onnx.ModelProto) -> None:
-    """Drop the metadata that the exporter puts on nodes and values: source lines, absolute paths."""
-    del graph.graph.metadata_props[:]
-    for each in (*graph.graph.node, *graph.graph.value_info, *graph.graph.initializer):
-        del each.metadata_props[:]
-    for each in (*graph.graph.input, *graph.graph.output):
-        del each.metadata_props[:]
-    graph.graph.doc_string = ""
-
-
-def _outputs(model: Deployed, samples: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    with evaluating(model), torch.no_grad():
-        given = model(torch.from_numpy(samples))
-    logits: npt.NDArray[np.float32] = (given if isinstance(given, Tensor) else given[0]).numpy()
-    return logits
-
-
-def _check_against_torch(path: Path, model: Deployed, samples: npt.NDArray[np.uint8]) -> None:
-    """Compare ONNX Runtime with torch on real images, one at a time and all at once.
-
-    Raises:
-        EdgeDistillError: they differ by more than rounding; the worst output is named.
-    """
-    expected = _outputs(model, samples)
-    scale = max(1.0, float(np.abs(expected).max()))
-    with open_model(path, precision="fp32") as session:
-        for size in (1, len(samples)):
-            given = logits_of(session, samples[:size])
-            difference = np.abs(given - expected[:size])
-            worst = np.unravel_index(int(difference.argmax()), difference.shape)
-            if not math.isfinite(float(difference.max())) or difference[worst] > TOLERANCE * scale:
-                raise EdgeDistillError(
-                    f"The exported {path.name} differs from the torch model: with a batch of {size}, logit {worst[1]} of image"
-                    f" {worst[0]} is {given[worst]:.5g} instead of {expected[worst]:.5g}."
-                )
-
-
 def _ask_teacher(
     restricted: Deployed,
     preprocess: Preprocess,
@@ -332,7 +236,7 @@ def _ask_teacher(
     pixels: list[npt.NDArray[np.uint8]] = []
     done = 0
     for batch in batches(images, preprocess, BATCH):
-        logits.append(_outputs(restricted, batch))
+        logits.append(logits_in_torch(restricted, batch))
         pixels.append(batch[keep[done : done + len(batch)]])
         done += len(batch)
         if progress is not None:

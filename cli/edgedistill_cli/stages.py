@@ -3,10 +3,10 @@
 import functools
 import importlib.util
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgedistill_cli import STAGES
 from edgedistill_cli.console import Console, Report
@@ -216,7 +216,7 @@ def _export(run: Run, inputs: Callable[[], Inputs]) -> None:
     student = read_student(build_run_student(run, given), run.bundle.file("student"))
     rejection = _fit_rejection(run, given, student) if run.settings.export.reject else None
     with run.console.progress("export") as report:
-        export_onnx(
+        bundle = export_onnx(
             student,
             given.teacher,
             given.subtask,
@@ -227,7 +227,20 @@ def _export(run: Run, inputs: Callable[[], Inputs]) -> None:
             rejection=rejection,
             progress=lambda done, total: report(done, total, "teacher's answers"),
         )
-    run.console.say("export: model.fp32.onnx and teacher.fp32.onnx written and equal to torch on real images")
+    _say_export(run, bundle.manifest["export"])
+
+
+def _say_export(run: Run, record: Mapping[str, Any]) -> None:
+    target = f" for {record['target']}" if record["target"] else ""
+    run.console.say(
+        f"export: model.fp32.onnx and teacher.fp32.onnx written{target} (ONNX opset {record['opset']}, IR version"
+        f" {record['ir_version']}) and equal to torch on real images"
+    )
+    for model, made in (("model.fp32.onnx", record), ("teacher.fp32.onnx", record["teacher"])):
+        if made["fell_back_because"]:
+            run.console.say(
+                f"note: {model} is of torch's {made['exporter']} exporter, because the other one says: {made['fell_back_because']}"
+            )
 
 
 def _fit_rejection(run: Run, given: Inputs, student: "nn.Module") -> "Rejection":

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy._onnx_file import read_fields, read_varint, require_self_contained
+from edgedistill_deploy._onnx_file import data_files, read_fields, read_varint
 from edgedistill_deploy.errors import EdgeDistillError
 
 # Field numbers of onnx.proto.
@@ -35,7 +35,7 @@ _Span = tuple[int, int]
 
 def read_metadata(path: Path) -> dict[str, str]:
     """Return the metadata of an ONNX file. Raises EdgeDistillError when it is no ONNX model."""
-    require_self_contained(path)
+    data_files(path)  # is it an ONNX model at all
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         entries = [_entry(data, span) for span in _children(data, (0, len(data)), _MODEL_METADATA)]
     return {str(entry.get(_ENTRY_KEY, "")): str(entry.get(_ENTRY_VALUE, "")) for entry in entries}
@@ -46,7 +46,7 @@ def read_weights(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
 
     Raises EdgeDistillError when the file is no ONNX model or a tensor holds less than its shape says.
     """
-    require_self_contained(path)
+    data_files(path)  # is it an ONNX model at all
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for graph in _children(data, (0, len(data)), _MODEL_GRAPH):
             for span in _children(data, graph, _GRAPH_INITIALIZER):

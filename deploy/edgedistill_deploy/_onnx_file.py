@@ -1,11 +1,12 @@
 """A look into an ONNX file, by the wire format of protocol buffers alone, before any runtime is let loose on it.
 
 An ONNX tensor may name another file for its data, by any path; some ONNX Runtimes follow it out of the folder. What a bundle
-promises by a model's sha256 would then hang on a file that is not covered, or read one that is none of its business.
+promises by a model's sha256 would then hang on a file that is not covered, or read one that is none of its business. Only a file
+that a bundle lists beside its model may hold weights.
 """
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from edgedistill_deploy.errors import BundleError, EdgeDistillError
@@ -22,6 +23,7 @@ _CHILDREN = {
     "tensor": {},
 }
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # in a tensor
+_ENTRY_KEY, _ENTRY_VALUE = 1, 2  # in an entry of a tensor's external data
 _VARINT, _EIGHT_BYTES, _DELIMITED, _FOUR_BYTES = 0, 1, 2, 5  # groups, 3 and 4, are in no ONNX file
 _FIXED_BYTES = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
 
@@ -30,28 +32,64 @@ _Field = tuple[int, int, int, int]
 
 def require_self_contained(path: Path) -> None:
     """Raise BundleError when a tensor's data lies in another file, EdgeDistillError when the file is no ONNX model."""
+    require_listed_data(path, ())
+
+
+def require_listed_data(path: Path, listed: Collection[str]) -> None:
+    """Raise BundleError when a tensor's data lies in a file that is not listed, EdgeDistillError when this is no ONNX model.
+
+    Args:
+        path: the ONNX file.
+        listed: names of files beside it, as the tensors must spell them; a path that leads elsewhere is never equal to one.
+    """
+    unlisted = next((each for each in data_files(path) if each not in listed), None)
+    if unlisted is not None:
+        raise BundleError(
+            f"{path} keeps weights in another file, {unlisted!r}, which its sha256 does not cover and no bundle lists beside it; "
+            "export the model as a single file."
+        )
+
+
+def data_files(path: Path) -> list[str]:
+    """Return the other files that an ONNX file names for its tensors' data, unjudged and unopened; "" where it names none.
+
+    Raises EdgeDistillError when this is no ONNX model.
+    """
     try:
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            external = _has_external(data, "model", 0, len(data))
+            return list(dict.fromkeys(_data_files(data, "model", 0, len(data))))
     except (OSError, ValueError, IndexError, RecursionError) as error:
         raise EdgeDistillError(
             f"{path} cannot be read as an ONNX model: {error}; rebuild or restore the file."
         ) from error
-    if external:
-        raise BundleError(
-            f"{path} keeps weights in another file, which its sha256 does not cover; export the model as a single file."
-        )
 
 
-def _has_external(data: mmap.mmap, kind: str, start: int, end: int) -> bool:
+def _data_files(data: mmap.mmap, kind: str, start: int, end: int) -> Iterator[str]:
+    """Yield the names of other files that tensors give for their data, "" where one gives none."""
     children = _CHILDREN[kind]
+    if kind == "tensor":
+        yield from _data_files_of_tensor(data, start, end)
     for number, wire, begin, stop in read_fields(data, start, end):
-        if kind == "tensor" and number in (_EXTERNAL_DATA, _DATA_LOCATION):
-            if wire != _VARINT or read_varint(data, begin)[0] != 0:
-                return True
-        elif wire == _DELIMITED and number in children and _has_external(data, children[number], begin, stop):
-            return True
-    return False
+        if wire == _DELIMITED and number in children:
+            yield from _data_files(data, children[number], begin, stop)
+
+
+def _data_files_of_tensor(data: mmap.mmap, start: int, end: int) -> Iterator[str]:
+    is_external, names = False, []
+    for number, wire, begin, stop in read_fields(data, start, end):
+        if number == _DATA_LOCATION and wire == _VARINT:
+            is_external = is_external or read_varint(data, begin)[0] != 0
+        elif number in (_EXTERNAL_DATA, _DATA_LOCATION):
+            is_external = True
+            texts = {
+                field: data[first:last].decode(errors="replace")
+                for field, kind, first, last in (read_fields(data, begin, stop) if wire == _DELIMITED else ())
+                if kind == _DELIMITED
+            }
+            if texts.get(_ENTRY_KEY) == "location":
+                names.append(texts.get(_ENTRY_VALUE, ""))
+    if is_external:
+        yield from names or [""]
 
 
 def read_fields(data: mmap.mmap, start: int, end: int) -> Iterator[_Field]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from edgedistill_deploy._onnx_file import read_fields, require_self_contained
+from edgedistill_deploy._onnx_file import data_files, read_fields
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files import written_whole
 
@@ -53,9 +53,9 @@ class Graph:
 def read_graph(path: Path) -> Graph:
     """Read the graph of an ONNX file.
 
-    Raises BundleError when its weights lie in other files, and EdgeDistillError when it is no ONNX model.
+    Raises EdgeDistillError when it is no ONNX model.
     """
-    require_self_contained(path)
+    data_files(path)  # is it an ONNX model at all
     try:
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
             spans = list(_children(data, (0, len(data)), (_MODEL_GRAPH,)))

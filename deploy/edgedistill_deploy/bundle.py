@@ -108,6 +108,13 @@ class Bundle:
             record = read_manifest(self.path)
             return self._rewritten({**record, "files": {**record["files"], role: entry}})
 
+    def without_file(self, role: str) -> "Bundle":
+        """Let go of a role's file, which itself stays; rewrite the manifest. A role that is not registered changes nothing."""
+        with sole_writer(self.path):
+            record = read_manifest(self.path)
+            files = {name: entry for name, entry in record["files"].items() if name != role}
+            return self._rewritten({**record, "files": files})
+
     def _described(self, role: str, path: Path) -> dict[str, Any]:
         if not path.is_file() or path.name == MANIFEST:
             raise BundleError(f"{path} cannot be registered for {role}: it is not a file of the bundle.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy._onnx_file import require_self_contained
+from edgedistill_deploy._onnx_file import require_listed_data
 from edgedistill_deploy.bundle import Bundle, model_role, open_bundle
 from edgedistill_deploy.engine_options import DEFAULT_ENGINE, BuildProgress, EngineOptions
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, UsageError, nearest_names
@@ -148,7 +148,8 @@ def open_session(
 
     Raises:
         UsageError: unknown runtime, precision or provider, or a provider that this machine's runtime lacks.
-        BundleError: the bundle has no such model, or its file was changed or keeps weights in other files.
+        BundleError: the bundle has no such model, or its file was changed or keeps weights in a file that is not registered
+            as its own (role + ".data").
         MissingDependencyError: the runtime is not installed.
         EdgeDistillError: the runtime cannot load the model.
     """
@@ -168,6 +169,7 @@ def open_session(
         precision,
         provider,
         threads,
+        data=_data_of(bundle, role),
         engine=engine,
         progress=progress,
     )
@@ -181,12 +183,14 @@ def open_model(
     provider: str = "cpu",
     threads: int | None = None,
     optimised: bool = True,
+    data: Path | None = None,
     engine: EngineOptions = DEFAULT_ENGINE,
     progress: BuildProgress | None = None,
 ) -> Session:
     """Load a bare ONNX file; `precision` is what it is said to compute in. See `open_session`.
 
-    Unless `optimised`, the runtime is to leave the graph as it is written: for finding faults, never for measuring.
+    Unless `optimised`, the runtime is to leave the graph as it is written: for finding faults, never for measuring. `data` is
+    the one file beside it that may hold its weights.
     """
     model_role(precision)
     if not path.is_file():
@@ -199,6 +203,7 @@ def open_model(
         provider,
         threads,
         optimised,
+        data=data,
         engine=engine,
         progress=progress,
     )
@@ -234,12 +239,14 @@ def _open(
     provider: str,
     threads: int | None,
     optimised: bool = True,
+    data: Path | None = None,
     engine: EngineOptions = DEFAULT_ENGINE,
     progress: BuildProgress | None = None,
 ) -> Session:
     if runtime not in _ADAPTERS:
         raise UsageError(f"There is no runtime {runtime!r}.{nearest_names(runtime, RUNTIMES)}")
-    require_self_contained(path)
+    beside = data is not None and data.resolve().parent == path.resolve().parent
+    require_listed_data(path, (data.name,) if data is not None and beside else ())
     request = SessionRequest(
         path=path,
         sha256=sha256,
@@ -253,6 +260,12 @@ def _open(
     )
     session: Session = import_module(_ADAPTERS[runtime]).open_onnx(request)
     return session
+
+
+def _data_of(bundle: Bundle, role: str) -> Path | None:
+    """Return the checked file that holds the weights of a model too large for one file."""
+    data_role = f"{role}.data"
+    return bundle.file(data_role) if bundle.has(data_role) else None
 
 
 def _checked_threads(threads: int | None) -> int:

@@ -1,0 +1,158 @@
+"""torch's two ONNX exporters, brought to one form: the same names, a free batch size, and nothing of this machine in the file."""
+
+import ast
+import contextlib
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor
+
+from edgedistill.deployed import Deployed
+from edgedistill_deploy.errors import EdgeDistillError
+
+# The operator sets that torch's own constants name for the TorchScript exporter (torch.onnx._constants).
+_TORCHSCRIPT_NEWEST = 20
+_SCOPES = "pkg.torch.onnx.name_scopes"  # the dynamo exporter's note on each node, a list in Python's notation
+# Below it the dynamo exporter writes this set, whatever it is asked for.
+_DYNAMO_OLDEST = 18
+
+
+def export_by_dynamo(model: Deployed, example: Tensor, opset: int) -> onnx.ModelProto:
+    """Export by torch.export, which follows the program; example is uint8 (2, H, W, 3)."""
+    if opset < _DYNAMO_OLDEST:
+        raise EdgeDistillError(f"it writes opset {_DYNAMO_OLDEST} and newer")
+    with _quiet():
+        program = torch.onnx.export(
+            model,
+            (example,),
+            dynamo=True,
+            verbose=False,
+            opset_version=opset,
+            input_names=["image"],
+            output_names=list(model.output_names),
+            dynamic_shapes=({0: "batch"},),
+        )
+    assert program is not None
+    with tempfile.TemporaryDirectory(prefix="edgedistill-export-") as folder:
+        path = Path(folder) / "model.onnx"
+        program.save(str(path), external_data=True)
+        return onnx.load(path)
+
+
+def export_by_torchscript(model: Deployed, example: Tensor, opset: int) -> onnx.ModelProto:
+    """Export by tracing, which records what an example runs through; example is uint8 (2, H, W, 3).
+
+    Other images may run through something else, so black, white and noise are traced and must leave the same record.
+    """
+    if opset > _TORCHSCRIPT_NEWEST:
+        raise EdgeDistillError(f"it writes opset {_TORCHSCRIPT_NEWEST} and older")
+    noise = torch.randint(256, example.shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    traced = [
+        _traced(model, each, opset)
+        for each in (noise, torch.zeros_like(example), example.new_full(example.shape, 255))
+    ]
+    if any(each.SerializeToString() != traced[0].SerializeToString() for each in traced):
+        raise EdgeDistillError(
+            "it records one path through the model, and which path is taken depends on the image"
+        )
+    graph = traced[0]
+    _give_each_its_own_weights(graph.graph)
+    _name_folded_weights(graph.graph)
+    return graph
+
+
+def _traced(model: Deployed, example: Tensor, opset: int) -> onnx.ModelProto:
+    names = list(model.output_names)
+    with tempfile.TemporaryDirectory(prefix="edgedistill-export-") as folder, _quiet(), torch.no_grad():
+        path = Path(folder) / "model.onnx"
+        torch.onnx.export(
+            model,
+            (example,),
+            str(path),
+            dynamo=False,
+            opset_version=opset,
+            input_names=["image"],
+            output_names=names,
+            dynamic_axes={name: {0: "batch"} for name in ("image", *names)},
+        )
+        return onnx.load(path)
+
+
+# In the order in which they are tried.
+EXPORTERS: Mapping[str, Callable[[Deployed, Tensor, int], onnx.ModelProto]] = {
+    "dynamo": export_by_dynamo,
+    "torchscript": export_by_torchscript,
+}
+
+
+def modules_of_values(graph: onnx.GraphProto) -> dict[str, str]:
+    """Return, for each value that the nodes of a freshly exported graph make, the dotted name of the module that it is of."""
+    return {value: _module_of_node(node) for node in graph.node for value in node.output}
+
+
+def _module_of_node(node: onnx.NodeProto) -> str:
+    noted = {entry.key: entry.value for entry in node.metadata_props}.get(_SCOPES)
+    if noted is None:
+        return _module_of_scope(node.name)
+    # From the outermost module to the innermost, then the operation.
+    scopes: list[str] = ast.literal_eval(noted)
+    return scopes[-2] if len(scopes) > 1 else ""
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's own progress notes and deprecation warnings off the user's terminal."""
+    exporter_log = logging.getLogger("torch.onnx")
+    level = exporter_log.level
+    exporter_log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        exporter_log.setLevel(level)
+
+
+def _give_each_its_own_weights(graph: onnx.GraphProto) -> None:
+    """Undo the sharing of equal weights through Identity nodes, which no quantiser takes for weights."""
+    weights = {each.name: each for each in graph.initializer}
+    shared = [node for node in graph.node if node.op_type == "Identity" and node.input[0] in weights]
+    for node in shared:
+        copy = graph.initializer.add()
+        copy.CopyFrom(weights[node.input[0]])
+        copy.name = node.output[0]
+        graph.node.remove(node)
+
+
+def _name_folded_weights(graph: onnx.GraphProto) -> None:
+    """Call weights that were folded (onnx::Conv_12) after the module whose node reads them, as all others are called."""
+    names = {each.name for each in graph.initializer}
+    readers: dict[str, list[tuple[onnx.NodeProto, int]]] = {}
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            readers.setdefault(name, []).append((node, place))
+    for weight in graph.initializer:
+        used = readers.get(weight.name, [])
+        if not weight.name.startswith("onnx::") or len(used) != 1 or used[0][1] not in (1, 2):
+            continue
+        node, place = used[0]
+        name = f"{_module_of_scope(node.name)}.{('weight', 'bias')[place - 1]}"
+        if name not in names:
+            names.add(name)
+            weight.name = node.input[place] = name
+
+
+def _module_of_scope(node_name: str) -> str:
+    """Return the dotted module of a node: "/model/layer1/layer1.0/conv1/Conv" is of model.layer1.0.conv1."""
+    parts: list[str] = []
+    for part in node_name.strip("/").split("/")[:-1]:
+        if parts and part.startswith(f"{parts[-1]}."):
+            parts[-1] = part
+        else:
+            parts.append(part)
+    return ".".join(parts)

@@ -1,0 +1,53 @@
+"""A classifier in the form in which it runs on a device."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from edgedistill.modes import evaluating
+from edgedistill.normalise import Normalise
+from edgedistill.reject import Rejector
+
+
+class Deployed(nn.Module):
+    """A classifier as it runs on a device: uint8 images (N, H, W, 3) in, logits (N, C) of the subtask out.
+
+    With a rejector there is a second output: whether each image is one of the subtask's at all, bool (N,).
+    """
+
+    chosen: Tensor | None
+
+    def __init__(
+        self,
+        model: nn.Module,
+        normalise: Normalise,
+        class_indices: tuple[int, ...] | None = None,
+        rejector: Rejector | None = None,
+    ) -> None:
+        super().__init__()
+        self.normalise = normalise
+        self.model = model
+        self.rejector = rejector
+        chosen = None if class_indices is None else torch.tensor(class_indices)
+        self.register_buffer("chosen", chosen, persistent=False)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """What the outputs are called in the ONNX file."""
+        return ("logits",) if self.rejector is None else ("logits", "in_domain")
+
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Classify; with `class_indices`, only those logits are given, in that order."""
+        logits: Tensor = self.model(self.normalise(image))
+        if self.chosen is not None:
+            logits = logits.index_select(1, self.chosen)
+        return logits if self.rejector is None else (logits, self.rejector.accepts(logits))
+
+
+def logits_in_torch(model: Deployed, samples: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Return the logits (N, C) of prepared images, uint8 (N, H, W, 3)."""
+    with evaluating(model), torch.no_grad():
+        given = model(torch.from_numpy(samples))
+    logits: npt.NDArray[np.float32] = (given if isinstance(given, Tensor) else given[0]).numpy()
+    return logits

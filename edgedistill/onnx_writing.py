@@ -1,0 +1,214 @@
+"""From a torch classifier to an ONNX file that is checked before it takes the place of an older one."""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+
+from edgedistill._onnx_exporters import EXPORTERS, modules_of_values
+from edgedistill.deployed import Deployed
+from edgedistill.modes import evaluating
+from edgedistill.onnx_checking import check_against_torch
+from edgedistill.onnx_targets import IR_VERSIONS
+from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.files import sha256_of_file, written_whole
+
+# A message of protocol buffers, and so an ONNX file with its weights inside, cannot be larger than 2 GiB.
+SINGLE_FILE_BYTES = 2_000_000_000
+DATA_SUFFIX = ".data"
+# In the ONNX file's metadata: what its weights beside it are, so that its own sha256 depends on them.
+DATA_SHA256 = "edgedistill.data_sha256"
+# Where weights lie beside the file, smaller tensors stay inside, so that shapes can be inferred from it alone.
+_KEPT_INSIDE_BYTES = 1024
+_REASON_LENGTH = 300  # characters of an exporter's own message, which can quote whole graphs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnnxRecord:
+    """How an ONNX file was made.
+
+    Attributes:
+        opset: its ONNX operator set.
+        ir_version: of its format.
+        exporter: of torch's two, the one that made it: dynamo or torchscript.
+        fell_back_because: what the exporter that is tried first said.
+        data: the file beside it that holds its weights, where it is too large to hold them.
+    """
+
+    opset: int
+    ir_version: int
+    exporter: str
+    fell_back_because: str | None
+    data: Path | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the manifest's record."""
+        return {
+            "opset": self.opset,
+            "ir_version": self.ir_version,
+            "exporter": self.exporter,
+            "fell_back_because": self.fell_back_because,
+        }
+
+
+def write_onnx(
+    model: Deployed,
+    image_size: tuple[int, int],
+    path: Path,
+    *,
+    opset: int,
+    metadata: Mapping[str, str],
+    samples: npt.NDArray[np.uint8] | None = None,
+    single_file_bytes: int = SINGLE_FILE_BYTES,
+) -> OnnxRecord:
+    """Export with input `image` uint8 (batch, H, W, 3), output `logits` float32 (batch, C), `in_domain` bool (batch,) if any.
+
+    torch's dynamo exporter is asked first, and its TorchScript exporter when that fails. Source lines and paths that they note
+    in the graph are removed, so that the same weights give the same bytes. Whatever check fails, an older file stays.
+
+    Args:
+        model: what is exported.
+        image_size: (H, W).
+        path: of the ONNX file.
+        opset: the ONNX operator set, which also decides the IR version.
+        metadata: of the file.
+        samples: prepared images, uint8 (N, H, W, 3), on which the file must give what the model gives.
+        single_file_bytes: a larger model keeps its weights in a second file beside it, PATH.data.
+
+    Raises:
+        EdgeDistillError: both exporters failed (their reasons are given), or the file computes something else than the model.
+    """
+    example = torch.zeros(2, *image_size, 3, dtype=torch.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    reasons: dict[str, str] = {}
+    for exporter in EXPORTERS:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            staged = Path(folder) / path.name
+            try:
+                made = _made(exporter, model, example, staged, opset, metadata, single_file_bytes)
+            except EdgeDistillError as error:
+                reasons[exporter] = str(error)
+                continue
+            if samples is not None:
+                check_against_torch(staged, model, samples, data=made.data, modules=made.modules)
+            return OnnxRecord(
+                opset=opset,
+                ir_version=IR_VERSIONS[opset],
+                exporter=exporter,
+                fell_back_because=next(iter(reasons.values()), None),
+                data=_put_in_place(staged, made.data, path),
+            )
+    raise EdgeDistillError(
+        f"The model cannot be exported to ONNX opset {opset}. "
+        + " ".join(f"torch's {name} exporter: {reason}." for name, reason in reasons.items())
+        + " Try another --opset, or replace what they name in the student."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """The file of the weights, if any, and the module that each value of the graph is of."""
+
+    data: Path | None
+    modules: Mapping[str, str]
+
+
+def _made(
+    exporter: str,
+    model: Deployed,
+    example: torch.Tensor,
+    path: Path,
+    opset: int,
+    metadata: Mapping[str, str],
+    single_file_bytes: int,
+) -> _Made:
+    """Export with one of the exporters; raise EdgeDistillError with the reason if it fails, or its file is not sound."""
+    try:
+        with evaluating(model):
+            graph = EXPORTERS[exporter](model, example, opset)
+        modules = modules_of_values(graph.graph)
+        _tidy(graph, opset)
+        return _Made(data=_save(graph, path, metadata, single_file_bytes), modules=modules)
+    except Exception as error:  # the exporters' own errors have no common class
+        raise EdgeDistillError(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:_REASON_LENGTH].rstrip(". ")
+
+
+def _tidy(model: onnx.ModelProto, opset: int) -> None:
+    """Set the IR version that belongs to the operator set, and drop what is no part of the computation.
+
+    Raises EdgeDistillError for another operator set than asked for and for operators outside the standard.
+    """
+    written = {entry.domain: entry.version for entry in model.opset_import}.get("", 0)
+    if written != opset:
+        raise EdgeDistillError(f"it wrote opset {written} where {opset} was asked for")
+    nodes = [node for graph in _graphs(model.graph) for node in graph.node]
+    foreign = [node for node in nodes if node.domain]
+    if foreign:
+        raise EdgeDistillError(
+            f"it wrote the operator {foreign[0].domain}.{foreign[0].op_type}, which is not standard"
+        )
+    del model.opset_import[:]
+    model.opset_import.append(onnx.helper.make_opsetid("", opset))
+    model.ir_version = IR_VERSIONS[opset]
+    model.graph.doc_string = ""
+    for graph in _graphs(model.graph):
+        # Source lines and absolute paths.
+        del graph.metadata_props[:]
+        for each in (*graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output):
+            del each.metadata_props[:]
+            each.doc_string = ""
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Yield a graph and those inside its nodes: branches and loops."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from _graphs(attribute.g)
+
+
+def _save(
+    model: onnx.ModelProto, path: Path, metadata: Mapping[str, str], single_file_bytes: int
+) -> Path | None:
+    """Save, with the weights beside it where they are too large, and check; return the file of the weights, if any."""
+    weight_bytes = sum(len(each.raw_data) for each in model.graph.initializer)
+    data = None if weight_bytes <= single_file_bytes else path.with_name(path.name + DATA_SUFFIX)
+    if data is not None:
+        # Twice, since the first time tells the sha256 of the weights that the metadata of the second names.
+        onnx.save_model(
+            model,
+            path,
+            save_as_external_data=True,
+            location=data.name,
+            size_threshold=_KEPT_INSIDE_BYTES,
+        )
+        model = onnx.load(path, load_external_data=False)
+        metadata = {**metadata, DATA_SHA256: sha256_of_file(data)}
+    onnx.helper.set_model_props(model, dict(metadata))
+    path.write_bytes(model.SerializeToString())
+    # By path, so that weights beside the file are found; `full_check` infers all shapes and types, strictly.
+    onnx.checker.check_model(str(path), full_check=True)
+    return data
+
+
+def _put_in_place(staged: Path, data: Path | None, path: Path) -> Path | None:
+    """Move the files to where they belong, the weights first; return the path of the weights, if any."""
+    placed = None if data is None else path.with_name(data.name)
+    if data is not None and placed is not None:
+        with written_whole(placed) as temporary:
+            data.replace(temporary)
+    with written_whole(path) as temporary:
+        staged.replace(temporary)
+    return placed

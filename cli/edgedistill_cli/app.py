@@ -10,6 +10,7 @@ from edgedistill_cli.commands.calibrate import calibrate
 from edgedistill_cli.commands.compare import compare
 from edgedistill_cli.commands.demo import demo
 from edgedistill_cli.commands.doctor import doctor
+from edgedistill_cli.commands.engine import engine
 from edgedistill_cli.commands.export import export
 from edgedistill_cli.commands.init import init
 from edgedistill_cli.commands.inspect import inspect
@@ -41,6 +42,7 @@ app.command("export")(export)
 app.command("calibrate")(calibrate)
 app.command("validate")(validate)
 app.command("profile")(profile)
+app.command("engine")(engine)
 app.command("inspect")(inspect)
 app.command("compare")(compare)
 app.command("report")(report)

@@ -72,7 +72,12 @@ def validate_bundle(
         with (
             console.progress(f"validate {precision}") as report,
             open_session(
-                bundle, runtime=runtime, precision=precision, provider=provider, threads=threads
+                bundle,
+                runtime=runtime,
+                precision=precision,
+                provider=provider,
+                threads=threads,
+                progress=report,
             ) as session,
         ):
             checked = check_parity(

@@ -44,13 +44,15 @@ def _answer(request: Mapping[str, Any], answers: IO[str]) -> None:
 def _measure(progress: Progress, *, folder: str, model: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
     """Open a model of a bundle and measure it on the images that the bundle carries; the latency record."""
     from edgedistill_deploy.bundle import open_bundle
+    from edgedistill_deploy.engine_options import DEFAULT_ENGINE
     from edgedistill_deploy.latency import LatencyConfig, measure_latency
     from edgedistill_deploy.reference import read_golden
     from edgedistill_deploy.session import open_session
 
     bundle = open_bundle(Path(folder), verify=False)
     images, _ = read_golden(bundle.file("golden"))
-    with open_session(bundle, **model) as session:
+    engine = DEFAULT_ENGINE.tuned_for(config["batch_size"])
+    with open_session(bundle, **model, engine=engine) as session:
         return measure_latency(session, images, LatencyConfig(**config), progress=progress).to_json()
 
 

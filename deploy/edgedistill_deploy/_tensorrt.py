@@ -41,17 +41,19 @@ def open_onnx(request: SessionRequest) -> TensorRtSession:
     cuda = open_cuda()
     place = Place(version=trt.__version__, gpu=cuda.gpu())
     provider = STAND_IN if place.gpu.name.startswith(_STAND_IN_GPU) else "tensorrt"
-    logger = make_logger(trt)
-    path = engine_path(request.path, request.sha256, place, request.engine)
-    cached = _from_cache(trt, logger, path, request, place)
-    if isinstance(cached, str):
-        loaded, record, load_ms = _from_model(trt, logger, path, request, place, cuda, cached)
-    else:
-        loaded, record, load_ms = cached
+    loaded, record, load_ms = _opened(trt, make_logger(trt), request, place, cuda)
     return TensorRtSession(loaded, cuda, request, provider, record, load_ms)
 
 
 _Opened = tuple[Loaded, Mapping[str, Any], float]
+
+
+def _opened(trt: Any, logger: Any, request: SessionRequest, place: Place, cuda: Cuda) -> _Opened:
+    if request.engine.file is not None:
+        return _from_file(trt, logger, request.engine.file, request, place)
+    path = engine_path(request.path, request.sha256, place, request.engine)
+    found = _from_cache(trt, logger, path, request, place)
+    return _from_model(trt, logger, path, request, place, cuda, found) if isinstance(found, str) else found
 
 
 def _from_cache(trt: Any, logger: Any, path: Path, request: SessionRequest, place: Place) -> _Opened | str:
@@ -59,10 +61,19 @@ def _from_cache(trt: Any, logger: Any, path: Path, request: SessionRequest, plac
     if not path.exists():
         return ""
     try:
-        plan, record = read_engine(path, request.sha256, place)
-        loaded, load_ms = _loaded(trt, logger, plan, request, path)
+        return _from_file(trt, logger, path, request, place)
     except UnfitEngineError as error:
         return str(error)
+
+
+def _from_file(trt: Any, logger: Any, path: Path, request: SessionRequest, place: Place) -> _Opened:
+    plan, record = read_engine(path, request.sha256, place)
+    if record["options"]["version_compatible"] and not request.engine.version_compatible:
+        raise UnfitEngineError(
+            f"{path} is version-compatible and so carries code that would run here; if you trust where it comes from, load it with"
+            " --version-compatible."
+        )
+    loaded, load_ms = _loaded(trt, logger, plan, request, path)
     return loaded, {**record, "path": str(path), "cached": True, "rebuilt_because": None}, load_ms
 
 
@@ -92,7 +103,7 @@ def _from_model(
 def _loaded(trt: Any, logger: Any, plan: bytes, request: SessionRequest, path: Path) -> tuple[Loaded, float]:
     start = request.clock()
     runtime = trt.Runtime(logger)
-    # Without it TensorRT refuses version-compatible plans, which carry code of their own; the plan's hash is that of one we built.
+    # Without it TensorRT refuses version-compatible plans, which carry code of their own.
     runtime.engine_host_code_allowed = request.engine.version_compatible
     engine = runtime.deserialize_cuda_engine(plan)
     context = None if engine is None else engine.create_execution_context()

@@ -23,6 +23,7 @@ class EngineOptions:
         tf32: let TensorRT round the factors of float32 products to 10 bits of mantissa, as it does unless told otherwise.
         workspace_bytes: device memory that TensorRT may use while it computes; None for half of what is free.
         cache: folder of engines and timing caches; None for `default_cache()`.
+        file: an engine to load instead, with its sidecar; nothing is built, and what does not fit is an error.
 
     Raises UsageError for values outside these.
     """
@@ -35,6 +36,7 @@ class EngineOptions:
     tf32: bool = False
     workspace_bytes: int | None = None
     cache: Path | None = None
+    file: Path | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_batch <= self.opt_batch <= self.max_batch:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill_deploy._measurable import require_measurable
 from edgedistill_deploy._providers import nodes_elsewhere
 from edgedistill_deploy._records import SCHEMA, plain, record_path
 from edgedistill_deploy._samples import (
@@ -161,6 +162,7 @@ def measure_latency(
     `clock` returns nanoseconds. `progress` is called between runs, at most ten times a second, with milliseconds done and
     planned. For figures that can be compared start a fresh process for every configuration.
     """
+    require_measurable(session)
     feeds = {"image": _tiled(images, config.batch_size)}
     before = read_conditions()
     timings = _time(lambda: session.run(feeds), config, clock, progress)

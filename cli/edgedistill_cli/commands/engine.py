@@ -1,0 +1,95 @@
+"""`engine`: build the TensorRT engine of a model on this device, prove its precision, and keep it for validate and profile."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgedistill_cli import options
+
+EnginePrecision = Annotated[
+    str,
+    typer.Option("--precision", metavar="P", help="fp32, fp16, int8, int8-fp16-tensorrt or teacher."),
+]
+MinBatch = Annotated[int, typer.Option("--min-batch", metavar="N", help="Fewest images a run.")]
+OptBatch = Annotated[int, typer.Option("--opt-batch", metavar="N", help="Images a run to tune for.")]
+MaxBatch = Annotated[int, typer.Option("--max-batch", metavar="N", help="Most images a run.")]
+HardwareCompatible = Annotated[
+    bool,
+    typer.Option(
+        "--hardware-compatible", help="For all GPUs from Ampere on, somewhat slower; not on a Jetson."
+    ),
+]
+VersionCompatible = Annotated[
+    bool,
+    typer.Option(
+        "--version-compatible", help="For later versions of TensorRT too; the file then carries code."
+    ),
+]
+Tf32 = Annotated[bool, typer.Option("--tf32", help="Let fp32 products be computed in TF32.")]
+Workspace = Annotated[
+    int | None,
+    typer.Option("--workspace", metavar="MIB", help="Memory for computing; half of what is free by default."),
+]
+EngineCache = Annotated[
+    Path | None,
+    typer.Option(
+        "--engine-cache",
+        metavar="DIR",
+        help="Where engines are kept; ~/.cache/edgedistill/tensorrt by default.",
+    ),
+]
+EngineFile = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FILE", help="Also write the engine, and FILE's JSON beside it, here."),
+]
+Load = Annotated[
+    Path | None,
+    typer.Option(
+        "--load", metavar="FILE", help="Load this engine, from --out perhaps, instead of building one."
+    ),
+]
+
+
+def engine(
+    bundle: options.BundlePath,
+    precision: EnginePrecision = "fp16",
+    min_batch: MinBatch = 1,
+    opt_batch: OptBatch = 1,
+    max_batch: MaxBatch = 64,
+    hardware_compatible: HardwareCompatible = False,
+    version_compatible: VersionCompatible = False,
+    tf32: Tf32 = False,
+    workspace: Workspace = None,
+    engine_cache: EngineCache = None,
+    out: EngineFile = None,
+    load: Load = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """Build a TensorRT engine on this device, or take it from the cache, and show what precision its layers really have.
+
+    Exit code 0: as the file says, or some layers wider, which are named; 1: nowhere as the file says; 4: TensorRT does not tell.
+    """
+    from edgedistill_cli.engines import build_engine, show_engine
+    from edgedistill_deploy.bundle import open_bundle
+    from edgedistill_deploy.engine_options import EngineOptions
+
+    console = options.console_of(as_json, quiet, verbose)
+    chosen = EngineOptions(
+        min_batch=min_batch,
+        opt_batch=opt_batch,
+        max_batch=max_batch,
+        hardware_compatible=hardware_compatible,
+        version_compatible=version_compatible,
+        tf32=tf32,
+        workspace_bytes=None if workspace is None else workspace << 20,
+        cache=engine_cache,
+        file=load,
+    )
+    record = build_engine(open_bundle(bundle), precision, chosen, console, out)
+    console.emit(record)
+    show_engine(record, console)
+    raise typer.Exit(4 if record["proof"]["verdict"] == "unproven" else 0)

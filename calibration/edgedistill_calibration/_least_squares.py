@@ -31,19 +31,28 @@ def least_squares_range(
     if not counts.any() or not high > low:
         return low, high
     error = _QuantisationError(counts, low, high)
-    bottoms, tops = _ends(min(low, 0.0)), _ends(max(high, 0.0))
     if symmetric:
-        tops = _ends(max(-low, high))
+        reach = _symmetric_reach(error, max(-low, high))
+        return -reach, reach
+    return _asymmetric_ends(error, min(low, 0.0), max(high, 0.0))
+
+
+def _symmetric_reach(error: "_QuantisationError", reach: float) -> float:
+    tried = _ends(reach)
     for _ in range(ROUNDS):
-        if symmetric:
-            best = int(np.argmin(error(-tops, tops, SYMMETRIC_STEPS)))
-            bottom, top, tops = -tops[best], tops[best], _closer(tops, best)
-        else:
-            errors = error(bottoms[:, None], tops[None, :], ASYMMETRIC_STEPS)
-            one, other = np.unravel_index(int(np.argmin(errors)), errors.shape)
-            bottom, top = bottoms[one], tops[other]
-            bottoms, tops = _closer(bottoms, int(one)), _closer(tops, int(other))
-    return float(bottom), float(top)
+        best = int(np.argmin(error(-tried, tried, SYMMETRIC_STEPS)))
+        reach, tried = float(tried[best]), _closer(tried, best)
+    return reach
+
+
+def _asymmetric_ends(error: "_QuantisationError", bottom: float, top: float) -> tuple[float, float]:
+    bottoms, tops = _ends(bottom), _ends(top)
+    for _ in range(ROUNDS):
+        errors = error(bottoms[:, None], tops[None, :], ASYMMETRIC_STEPS)
+        one, other = (int(place) for place in np.unravel_index(int(np.argmin(errors)), errors.shape))
+        bottom, top = float(bottoms[one]), float(tops[other])
+        bottoms, tops = _closer(bottoms, one), _closer(tops, other)
+    return bottom, top
 
 
 def _ends(end: float) -> Floats:

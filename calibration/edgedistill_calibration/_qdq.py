@@ -89,7 +89,7 @@ def write_candidates(
     groups: Callable[[int], Iterable[Images]],
     image_size: tuple[int, int],
     config: CalibrationConfig,
-    key: str,
+    metadata: Mapping[str, str],
 ) -> Candidates:
     """Measure ranges once and write an ONNX Runtime and a TensorRT file for every way the settings try.
 
@@ -99,7 +99,7 @@ def write_candidates(
         groups: gives the calibration images, see `measure_ranges`.
         image_size: (H, W) of the model's input.
         config: settings.
-        key: content key of the calibration images, for the files' metadata.
+        metadata: for the files, beside the float model's.
     """
     prepared = folder / "prepared.onnx"
     graph = _graph.prepare_graph(source, prepared).graph
@@ -108,13 +108,13 @@ def write_candidates(
     measured = measure_ranges(reader, groups, CANDIDATES[config.method])
     written: dict[str, dict[str, Path]] = {}
     for method in CANDIDATES[config.method]:
-        metadata = {"edgedistill.calibration": key, "edgedistill.ranges": method}
+        own = {**metadata, "edgedistill.ranges": method}
         written[method] = {}
         for precision, target in targets(config.profile).items():
             path = written[method][precision] = folder / f"{method}.{precision}.onnx"
             ranges = measured[symmetric(method) if target.symmetric else method]
             model = quantise(prepared, path, target, ranges, image_size)
-            _graph.finish_graph(model, float_model, metadata)
+            _graph.finish_graph(model, float_model, own)
             onnx.save(model, path)
             onnx.checker.check_model(str(path), full_check=True)
     return Candidates(prepared=onnx.load(prepared), ranges=measured, files=written)

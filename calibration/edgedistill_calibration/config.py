@@ -79,7 +79,7 @@ class CalibrationConfig:
                 raise UsageError(
                     f"{key} must be a whole number of at least {least}, and {value!r} was given."
                 )
-        drop = self.max_drop
+        drop: object = self.max_drop
         if isinstance(drop, bool) or not isinstance(drop, (int, float)) or not 0 <= drop <= 1:
             raise UsageError(
                 f"max_drop must be a number from 0 to 1, and {drop!r} was given; 0.01 is one point of accuracy."

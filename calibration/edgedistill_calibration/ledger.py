@@ -1,12 +1,15 @@
 """The precision ledger: what each step from float to INT8 cost, on training images nothing was calibrated on."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.errors import BundleError
 from edgedistill_deploy.files import write_json
 
 Logits = NDArray[np.float32]
@@ -39,16 +42,23 @@ class LedgerStep:
     """One model of the bundle and what it keeps of the float student.
 
     Attributes:
-        stage: the model's precision as its role spells it: `fp32`, `int8`, `int8-tensorrt`.
+        stage: `teacher`, or the model's precision as its role spells it: `fp32`, `fp16`, `int8`, `int8-tensorrt`,
+            `int8-fp16-tensorrt`; with `-recovered` behind it, INT8 of the student trained under quantisation.
         model_sha256: of the file measured.
         figures: against `fp32`.
+        teacher_agreement: share of images that the teacher decides alike; None where the bundle has no teacher.
+        bytes: of the file.
         nodes: records of single nodes, empty where none were measured.
+        details: what else there is to say of this kind of step.
     """
 
     stage: str
     model_sha256: str
     figures: Figures
+    teacher_agreement: float | None = None
+    bytes: int | None = None
     nodes: tuple[Mapping[str, object], ...] = ()
+    details: Mapping[str, object] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """Return the step as `ledger.json` has it."""
@@ -56,7 +66,10 @@ class LedgerStep:
             "stage": self.stage,
             "model_sha256": self.model_sha256,
             **asdict(self.figures),
+            "teacher_agreement": self.teacher_agreement,
+            "bytes": self.bytes,
             "nodes": [dict(node) for node in self.nodes],
+            **self.details,
         }
 
 
@@ -69,13 +82,57 @@ def compare_logits(reference: Logits, candidate: Logits, labels: NDArray[np.int6
         sample_count=len(labels),
         accuracy=float(np.mean(answers == labels)),
         agreement=float(np.mean(answers == reference.argmax(axis=1))),
-        # A reference of zeros has no signal; any noise then drowns it, by as much as float64 can say.
-        sqnr_db=10 * float(np.log10(max(signal, np.finfo(np.float64).tiny) / noise)) if noise else None,
+        sqnr_db=decibels(signal, noise),
     )
 
 
-def write_ledger(bundle: Bundle, steps: Sequence[LedgerStep]) -> Bundle:
-    """Write `ledger.json` and return the bundle that lists it."""
+def decibels(signal: float, noise: float) -> float | None:
+    """Return 10 log10 of signal over noise energy, None without noise.
+
+    A reference of zeros has no signal; any noise then drowns it, by as much as float64 can say.
+    """
+    return 10 * float(np.log10(max(signal, np.finfo(np.float64).tiny) / noise)) if noise else None
+
+
+def write_ledger(
+    bundle: Bundle, steps: Sequence[LedgerStep], left_out: Mapping[str, str] | None = None
+) -> Bundle:
+    """Write `ledger.json` and return the bundle that lists it.
+
+    Args:
+        bundle: whose models these are.
+        steps: in the order of the chain.
+        left_out: {stage: why there is no step of it}.
+    """
+    return write_ledger_record(
+        bundle,
+        {
+            "kind": "ledger",
+            "schema": 1,
+            "steps": [step.to_json() for step in steps],
+            "left_out": dict(left_out or {}),
+        },
+    )
+
+
+def write_ledger_record(bundle: Bundle, record: Mapping[str, Any]) -> Bundle:
+    """Write a record that `read_ledger` gave, changed, in place of the old one."""
     path = bundle.path / "ledger.json"
-    write_json(path, {"kind": "ledger", "schema": 1, "steps": [step.to_json() for step in steps]})
+    write_json(path, record)
     return bundle.with_file("ledger", path)
+
+
+def read_ledger(bundle: Bundle) -> dict[str, Any]:
+    """Return the content of `ledger.json`.
+
+    Raises:
+        BundleError: the bundle has none, or one that is damaged.
+    """
+    path = bundle.file("ledger")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BundleError(f"{path} is not JSON: {error}; run `edgedistill calibrate` again.") from error
+    if not isinstance(record, dict) or record.get("kind") != "ledger" or record.get("schema") != 1:
+        raise BundleError(f"{path} is not a ledger of schema 1; run `edgedistill calibrate` again.")
+    return record

@@ -1,36 +1,30 @@
-"""From the float student of a bundle to its INT8 files: ranges measured once, written for two runtimes."""
+"""From the float student of a bundle to its FP16 and INT8 files: ranges measured once, written for two runtimes."""
 
-import contextlib
-import functools
 import importlib
 import importlib.util
-import itertools
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from edgedistill_calibration.config import CANDIDATES, CalibrationConfig
 from edgedistill_calibration.dataset import CalibrationSet, content_key, select_calibration
-from edgedistill_calibration.ledger import Figures, LedgerStep, compare_logits, write_ledger
+from edgedistill_calibration.judging import Judge, Preparation, Progress, Work
+from edgedistill_calibration.ledger import write_ledger
 from edgedistill_deploy import __version__
 from edgedistill_deploy.bundle import Bundle, model_role
 from edgedistill_deploy.errors import BundleError, MissingDependencyError
 from edgedistill_deploy.files import written_whole
-from edgedistill_deploy.images import ImageSet, batches
-from edgedistill_deploy.preprocess import Preprocess
+from edgedistill_deploy.images import ImageSet
 from edgedistill_deploy.reference import read_reference
-from edgedistill_deploy.session import logits_of, open_model
 
-Progress = Callable[[int, int], None]
-Images = NDArray[np.uint8]
-WRITTEN = ("int8", "int8-tensorrt")
-BATCH = 32
+if TYPE_CHECKING:
+    from edgedistill_calibration.halves import Halves
+    from edgedistill_calibration.int8 import Int8
+
+INT8 = ("int8", "int8-tensorrt")
 # Below this the INT8 model answers otherwise so often that whoever reads the record should be told.
 LOW_AGREEMENT = 0.95
 
@@ -41,10 +35,12 @@ def calibrate(
     config: CalibrationConfig | None = None,
     progress: Progress | None = None,
 ) -> Bundle:
-    """Write `model.int8.onnx` (for ONNX Runtime) and `model.int8-tensorrt.onnx` from `model.fp32.onnx`.
+    """Write the FP16 and INT8 files of `model.fp32.onnx`.
 
-    Ranges are measured once, on a seeded sample of the training images, spread evenly over the classes, and both files
-    are judged against the float model on further training images. What was done and how it came out is the manifest's
+    `model.int8.onnx` is for ONNX Runtime, `model.int8-tensorrt.onnx` for TensorRT; both come from ranges measured once, on
+    a seeded sample of the training images, spread evenly over the classes. All files are judged against the float model on
+    further training images. Where INT8 loses more accuracy than allowed, its worst nodes are left in float. `model.fp16.onnx`
+    and `model.int8-fp16-tensorrt.onnx` compute the rest in FP16. What was done and how it came out is the manifest's
     `calibration`, and `ledger.json`. With the same images, model, settings and libraries as last time nothing is done.
 
     Args:
@@ -52,10 +48,10 @@ def calibrate(
         images: the TRAINING images; those of other classes than the bundle's are ignored, as are images that the
             bundle's reference judges the student on.
         config: settings.
-        progress: called with (done, total) images.
+        progress: called with (done, total) images run; the total grows when nodes have to be left in float.
 
     Returns:
-        The bundle with roles `model.int8`, `model.int8-tensorrt` and `ledger`.
+        The bundle with roles `model.int8`, `model.int8-tensorrt`, `ranges`, `ledger`, and with `fp16` those of its files.
 
     Raises:
         UsageError: `images` lacks a class of the bundle, or fewer images are asked for than the classes need.
@@ -64,67 +60,44 @@ def calibrate(
         EdgeDistillError: the model cannot be brought to INT8.
         MissingDependencyError: onnx or onnxruntime is not installed.
     """
-    _require_libraries()
-    from edgedistill_calibration._qdq import write_candidates
+    require_libraries()
+    from edgedistill_calibration.halves import write_halves
+    from edgedistill_calibration.int8 import int8_details, make_int8
     from edgedistill_calibration.ranges import write_ranges
+    from edgedistill_calibration.steps import chain_steps, student_note
 
     config = config or CalibrationConfig()
-    source = bundle.file(model_role("fp32"))
-    sample = _select(bundle, images, config)
+    sample = select_sample(bundle, images, config)
     plan = _plan(bundle, sample, config)
     if _is_done(bundle, plan):
         return bundle
-    prepared = _Preparation(preprocess=bundle.preprocess, advance=_counter(progress, sample, config))
-    with tempfile.TemporaryDirectory(prefix="edgedistill-") as folder:
-        groups = functools.partial(prepared.batches, sample.images)
-        tried = write_candidates(source, Path(folder), groups, bundle.preprocess.size, config, plan["key"])
-        candidates = _judge(source, tried.files, sample.held_out, prepared)
-        chosen = max(candidates, key=lambda each: each.rank)
+    judge = open_judge(bundle, bundle.file(model_role("fp32")), sample, config, progress)
+    with tempfile.TemporaryDirectory(prefix="edgedistill-") as name:
+        folder = Path(name)
+        made = make_int8(judge, sample.images, folder, config, {"edgedistill.calibration": plan["key"]})
+        files = {precision: mixture.path for precision, mixture in made.mixtures.items()}
+        halves = write_halves(judge, sample.images, folder, files["int8-tensorrt"], config)
+        files |= halves.files
         # From here until all is written, what the manifest says of the last calibration is not true.
-        bundle = bundle.with_fields(calibration={})
-        for precision, path in chosen.files.items():
-            bundle = _keep(bundle, precision, path)
+        bundle = keep_files(bundle.with_fields(calibration={}), files)
         ranges_file = bundle.path / "calibration" / "ranges.json"
-        write_ranges(ranges_file, tried.ranges, chosen.method, plan["model_sha256"])
+        write_ranges(ranges_file, made.ranges, made.method, plan["model_sha256"])
         bundle = bundle.with_file("ranges", ranges_file)
-    bundle = write_ledger(bundle, _steps(bundle, chosen))
-    return bundle.with_fields(calibration={**plan, **_outcome(sample, candidates, chosen)})
+        steps = chain_steps(bundle, judge, files, {**halves.details, **int8_details(made)})
+    bundle = write_ledger(bundle, steps, {**halves.left_out, "student": student_note(bundle, judge)})
+    judge.prepared.work.finish()
+    return bundle.with_fields(calibration={**plan, **_outcome(sample, made, halves)})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Preparation:
-    """Prepares images batch by batch and says how many were used."""
-
-    preprocess: Preprocess
-    advance: Callable[[int], None]
-
-    def batches(self, images: ImageSet, batch_size: int) -> Iterator[Images]:
-        for batch in batches(images, self.preprocess, batch_size):
-            yield batch
-            self.advance(len(batch))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """One way to choose ranges: its files by precision, how they and `fp32` did on the held-out images."""
-
-    method: str
-    files: Mapping[str, Path]
-    figures: Mapping[str, Figures]
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """That of the worse of its files, so that neither runtime pays for the other."""
-        return min(self.figures[precision].rank for precision in self.files)
-
-
-def _require_libraries() -> None:
+def require_libraries() -> None:
+    """Raise MissingDependencyError naming what calibration lacks."""
     for library in ("onnx", "onnxruntime"):
         if importlib.util.find_spec(library) is None:
             raise MissingDependencyError(library, "quantize", "Calibration")
 
 
-def _select(bundle: Bundle, images: ImageSet, config: CalibrationConfig) -> CalibrationSet:
+def select_sample(bundle: Bundle, images: ImageSet, config: CalibrationConfig) -> CalibrationSet:
+    """Draw the images to calibrate on and to judge with, without those that the bundle's reference judges with."""
     if images.class_names != bundle.class_names:
         images = images.with_classes(bundle.class_names)
     judged = read_reference(bundle.file("reference")).digests.tolist() if bundle.has("reference") else ()
@@ -147,92 +120,52 @@ def _is_done(bundle: Bundle, plan: Mapping[str, Any]) -> bool:
     recorded = bundle.manifest.get("calibration", {})
     if any(recorded.get(name) != value for name, value in plan.items()):
         return False
+    roles = (*map(model_role, recorded.get("written", INT8)), "ledger", "ranges")
     try:
-        return all(bundle.file(role).is_file() for role in (*map(model_role, WRITTEN), "ledger", "ranges"))
+        return all(bundle.file(role).is_file() for role in roles)
     except BundleError:
         return False
 
 
-def _counter(
-    progress: Progress | None, sample: CalibrationSet, config: CalibrationConfig
-) -> Callable[[int], None]:
+def open_judge(
+    bundle: Bundle, source: Path, sample: CalibrationSet, config: CalibrationConfig, progress: Progress | None
+) -> Judge:
+    """Return what compares models with `source` on the held-out images, and counts all images run from now on."""
     from edgedistill_calibration.ranges import needs_histograms
 
     passes = 1 + needs_histograms(CANDIDATES[config.method])
-    total = passes * len(sample.images) + len(sample.held_out)
-    done = 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        if progress is not None:
-            progress(done, total)
-
-    return advance
+    work = Work(progress=progress, expected=passes * len(sample.images) + len(sample.held_out))
+    prepared = Preparation(preprocess=bundle.preprocess, work=work)
+    return Judge(source=source, images=sample.held_out, prepared=prepared)
 
 
-def _judge(
-    source: Path, files: Mapping[str, Mapping[str, Path]], held_out: ImageSet, prepared: _Preparation
-) -> list[Candidate]:
-    """Compare every file with the float model on the held-out images, which are prepared once for all."""
-    models = {source: "fp32"} | {path: name for written in files.values() for name, path in written.items()}
-    logits = _run_all(models, held_out, prepared)
-    judged = {path: compare_logits(logits[source], given, held_out.labels) for path, given in logits.items()}
-    return [
-        Candidate(
-            method=method,
-            files=written,
-            figures={"fp32": judged[source], **{name: judged[path] for name, path in written.items()}},
-        )
-        for method, written in files.items()
-    ]
+def keep_files(bundle: Bundle, files: Mapping[str, Path]) -> Bundle:
+    """Copy {precision: file} into the bundle under their roles."""
+    for precision, made in files.items():
+        role = model_role(precision)
+        path = bundle.path / f"{role}.onnx"
+        with written_whole(path) as temporary:
+            shutil.copyfile(made, temporary)
+        bundle = bundle.with_file(role, path)
+    return bundle
 
 
-def _run_all(
-    models: Mapping[Path, str], images: ImageSet, prepared: _Preparation
-) -> dict[Path, NDArray[np.float32]]:
-    """Return each model's logits (N, C): the first image alone, the rest in batches, since both must run."""
-    first, rest = images.select([0]), images.select(range(1, len(images)))
-    parts: dict[Path, list[NDArray[np.float32]]] = {path: [] for path in models}
-    with contextlib.ExitStack() as stack:
-        sessions = [
-            stack.enter_context(open_model(path, precision=precision)) for path, precision in models.items()
-        ]
-        for batch in itertools.chain(prepared.batches(first, 1), prepared.batches(rest, BATCH)):
-            for session in sessions:
-                parts[session.model_path].append(logits_of(session, batch))
-    return {path: np.concatenate(part) for path, part in parts.items()}
-
-
-def _keep(bundle: Bundle, precision: str, made: Path) -> Bundle:
-    role = model_role(precision)
-    path = bundle.path / f"{role}.onnx"
-    with written_whole(path) as temporary:
-        shutil.copyfile(made, temporary)
-    return bundle.with_file(role, path)
-
-
-def _steps(bundle: Bundle, chosen: Candidate) -> list[LedgerStep]:
-    return [
-        LedgerStep(stage=stage, model_sha256=bundle.model_sha256(model_role(stage)), figures=figures)
-        for stage, figures in chosen.figures.items()
-    ]
-
-
-def _outcome(sample: CalibrationSet, candidates: Sequence[Candidate], chosen: Candidate) -> dict[str, Any]:
+def _outcome(sample: CalibrationSet, made: "Int8", halves: "Halves") -> dict[str, Any]:
     low = [
-        f"{model_role(name)}.onnx and the float model agree on {chosen.figures[name].agreement:.1%} of held-out images."
-        for name in chosen.files
-        if chosen.figures[name].agreement < LOW_AGREEMENT
+        f"{model_role(name)}.onnx and the float model agree on {mixture.figures.agreement:.1%} of held-out images."
+        for name, mixture in made.mixtures.items()
+        if mixture.figures.agreement < LOW_AGREEMENT
     ]
+    missed = [mixture.sentence(f"{model_role(name)}.onnx") for name, mixture in made.mixtures.items()]
     return {
         "image_count": len(sample.images),
         "per_class": sample.per_class,
         "held_out_count": len(sample.held_out),
-        "method": chosen.method,
+        "method": made.method,
         "candidates": [
             {"method": each.method, **{name: asdict(each.figures[name]) for name in each.files}}
-            for each in candidates
+            for each in made.candidates
         ],
-        "notes": [*sample.notes, *low],
+        "written": [*made.mixtures, *halves.files],
+        "notes": [*sample.notes, *low, *filter(None, missed), *halves.notes],
     }

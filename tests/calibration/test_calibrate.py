@@ -15,8 +15,8 @@ from PIL import Image
 
 from edgedistill_calibration import CalibrationConfig, calibrate
 from edgedistill_calibration.dataset import select_calibration
+from edgedistill_calibration.int8 import Candidate
 from edgedistill_calibration.ledger import Figures
-from edgedistill_calibration.quantize import Candidate
 from edgedistill_deploy.bundle import Bundle, open_bundle
 from edgedistill_deploy.errors import BundleError, DataError, MissingDependencyError, UsageError
 from edgedistill_deploy.images import ImageSet, open_images
@@ -25,7 +25,9 @@ from reference.fitted_networks import CLASS_NAMES, METADATA, SIZE, shape_images,
 from reference.qdq import QdqGraph
 from reference.shape_bundles import empty_bundle, float_bundle, labelled
 
-SMALL = CalibrationConfig(images=64, held_out=64, method="minmax", profile="x86", fp16=False, ledger_nodes=0)
+SMALL = CalibrationConfig(
+    images=64, held_out=64, method="minmax", profile="x86", max_drop=0.5, fp16=False, ledger_nodes=0
+)
 WRITTEN = ("model.int8", "model.int8-tensorrt")
 
 

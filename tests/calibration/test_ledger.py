@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgedistill_calibration.ledger import Figures, LedgerStep, compare_logits, write_ledger
+from edgedistill_calibration.ledger import Figures, LedgerStep, compare_logits, read_ledger, write_ledger
 from edgedistill_deploy.bundle import open_bundle
+from edgedistill_deploy.errors import BundleError
 from reference.shape_bundles import empty_bundle
 
 
@@ -59,8 +60,9 @@ def test_a_reference_of_zeros_is_drowned_by_any_noise() -> None:
 def test_the_record_is_a_file_of_the_bundle_with_room_for_nodes(tmp_path: Path) -> None:
     figures = Figures(sample_count=8, accuracy=0.75, agreement=0.875, sqnr_db=None)
     node = {"name": "conv_1", "sqnr_db": 12.5}
-    step = LedgerStep(stage="int8", model_sha256="ab" * 32, figures=figures, nodes=(node,))
-    bundle = write_ledger(empty_bundle(tmp_path / "bundle"), [step])
+    step = LedgerStep(stage="int8", model_sha256="ab" * 32, figures=figures, nodes=(node,), bytes=5)
+    why = {"student": "the bundle carries no answers of it"}
+    bundle = write_ledger(empty_bundle(tmp_path / "bundle"), [step], why)
     assert open_bundle(bundle.path).file("ledger") == bundle.path / "ledger.json"
     assert json.loads(bundle.file("ledger").read_text()) == {
         "kind": "ledger",
@@ -73,7 +75,26 @@ def test_the_record_is_a_file_of_the_bundle_with_room_for_nodes(tmp_path: Path) 
                 "accuracy": 0.75,
                 "agreement": 0.875,
                 "sqnr_db": None,
+                "teacher_agreement": None,
+                "bytes": 5,
                 "nodes": [node],
             }
         ],
+        "left_out": why,
     }
+    assert read_ledger(bundle) == json.loads(bundle.file("ledger").read_text())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", r"ledger\.json is not JSON: .*; run `edgedistill calibrate` again"),
+        ('{"kind": "chain"}', r"ledger\.json is not a ledger of schema 1; run `edgedistill calibrate` again"),
+        ("[]", r"ledger\.json is not a ledger of schema 1"),
+    ],
+)
+def test_what_is_no_ledger_is_refused(content: str, message: str, tmp_path: Path) -> None:
+    bundle = empty_bundle(tmp_path / "bundle")
+    (bundle.path / "ledger.json").write_text(content)
+    with pytest.raises(BundleError, match=message):
+        read_ledger(bundle.with_file("ledger", bundle.path / "ledger.json"))

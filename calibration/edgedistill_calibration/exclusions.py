@@ -1,0 +1,241 @@
+"""Leaves an INT8 model's worst nodes in float, one by one, until its accuracy holds or it is no longer worth it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import onnx
+
+from edgedistill_calibration._float_nodes import MixedPrecision
+from edgedistill_calibration.judging import lowest_first
+from edgedistill_calibration.ledger import Figures
+from edgedistill_calibration.node_errors import NodeCost, NodeError, Trial
+
+# How many of the nodes that promise most are tried at a time, in the company of those left in float already.
+TRIED = 6
+# An INT8 model of which less is INT8 saves neither time nor room that a float model would not.
+LARGEST_FLOAT_SHARE = 0.5
+# Rounding: 0.01 is met by 0.98 where the float model has 0.99.
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exclusion:
+    """A node left in float, and what that bought: the model's figures with it, less those without.
+
+    Attributes:
+        node: its name in the float graph.
+        op_type: its kind.
+        accuracy, agreement, sqnr_db, bytes: of the model with this and the earlier nodes in float.
+        bought: what this node alone changed of these, `accuracy` to `bytes`.
+        kept: False where the model in the bundle does without it.
+    """
+
+    node: str
+    op_type: str
+    accuracy: float
+    agreement: float
+    sqnr_db: float | None
+    bytes: int
+    bought: Mapping[str, float | None]
+    kept: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """Whether the accuracy holds.
+
+    Attributes:
+        max_drop: the largest loss of accuracy allowed, against the float model on the held-out images.
+        drop: the loss of the model that is kept.
+        met: whether it is allowed.
+        float_share: share of the multiply-adds of nodes with weights that are computed in float.
+        reason: why no more was done where it is not met; empty where it is.
+    """
+
+    max_drop: float
+    drop: float
+    met: bool
+    float_share: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixture:
+    """An INT8 file with its figures, the nodes left in float and what was found about them."""
+
+    path: Path
+    figures: Figures
+    goal: Goal
+    nodes: tuple[NodeError, ...] = ()
+    node_sample_count: int = 0
+    exclusions: tuple[Exclusion, ...] = ()
+
+    def sentence(self, name: str) -> str:
+        """Say of the file with this name what was left in float, and whether that was enough; empty where neither is."""
+        left = [each.node for each in self.exclusions if each.kept]
+        floats = f" with {', '.join(left)} in float" if left else ""
+        change = f"{name}{floats} loses {100 * self.goal.drop:.1f} points of accuracy on held-out images"
+        if not self.goal.met:
+            return f"{change}, more than the {100 * self.goal.max_drop:.1f} allowed (--max-drop): {self.goal.reason}."
+        return f"{change}; without them more than {100 * self.goal.max_drop:.1f}." if left else ""
+
+    def to_json(self) -> dict[str, object]:
+        """Return what `ledger.json` has beside the figures."""
+        return {
+            "node_sample_count": self.node_sample_count,
+            "exclusions": [asdict(each) for each in self.exclusions],
+            "goal": asdict(self.goal),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """What a search for nodes to leave in float works on.
+
+    Attributes:
+        mixed: the INT8 graph.
+        trial: the images that single nodes are compared on.
+        costs: of the nodes.
+        nodes: what quantising each costs.
+        accuracy: of the float model on the held-out images.
+        max_drop: the goal.
+        judge: figures of a file on the held-out images.
+        save: writes a graph to a file of its own.
+    """
+
+    mixed: MixedPrecision
+    trial: Trial
+    costs: Mapping[str, NodeCost]
+    nodes: tuple[NodeError, ...]
+    accuracy: float
+    max_drop: float
+    judge: Callable[[Path], Figures]
+    save: Callable[[onnx.ModelProto], Path]
+
+    def drop(self, figures: Figures) -> float:
+        """Return the accuracy lost."""
+        return self.accuracy - figures.accuracy
+
+    def holds(self, figures: Figures) -> bool:
+        """Say whether the loss is allowed."""
+        return self.drop(figures) <= self.max_drop + ROUNDING
+
+    def float_share(self, left: Sequence[str]) -> float:
+        """Return the share of the multiply-adds, of nodes with weights, that is computed in float."""
+        if not left:
+            return 0.0
+        total = sum(self.costs[name].multiply_adds for name in self.mixed.nodes)
+        return sum(self.costs[name].multiply_adds for name in left) / max(1, total)
+
+
+@dataclass(slots=True)
+class _State:
+    path: Path
+    figures: Figures
+    left: list[str] = field(default_factory=list)
+    steps: list[Exclusion] = field(default_factory=list)
+
+
+def leave_in_float(search: Search, path: Path, figures: Figures) -> Mixture:
+    """Return the INT8 model with as few nodes in float as the goal takes, or the best that is worth it.
+
+    In each step the nodes that cost most alone are tried as the next float one, and the one that lessens the noise in the
+    logits most is taken. A model of which more than half of the multiply-adds are float is not worth it.
+
+    Args:
+        search: what to work on.
+        path: the INT8 file without float nodes.
+        figures: its figures on the held-out images.
+    """
+    states = [_State(path, figures)]
+    reason = ""
+    while not search.holds(states[-1].figures) and not reason:
+        node = _next(search, states[-1].left)
+        if node is None:
+            reason = _reason(search, states[-1])
+        else:
+            states.append(_extended(search, states[-1], node))
+    best = states[-1] if not reason else _best(states)
+    return _mixture(search, states[-1], best, reason)
+
+
+def _next(search: Search, left: Sequence[str]) -> str | None:
+    """Return the node whose leaving in float helps most and is still worth it."""
+    alone = [(each.node, each.alone.sqnr_db) for each in search.nodes if each.alone is not None]
+    worth = [
+        name
+        for name in lowest_first(alone)
+        if name not in left and search.float_share([*left, name]) <= LARGEST_FLOAT_SHARE
+    ]
+    tried = [
+        (name, search.trial.figures(search.mixed.leaving([*left, name])).sqnr_db) for name in worth[:TRIED]
+    ]
+    return lowest_first(tried)[-1] if tried else None
+
+
+def _extended(search: Search, state: _State, node: str) -> _State:
+    left = [*state.left, node]
+    path = search.save(search.mixed.leaving(left))
+    figures = search.judge(path)
+    kind = next(each.op_type for each in search.nodes if each.node == node)
+    after, before = _gains(path, figures), _gains(state.path, state.figures)
+    step = Exclusion(
+        node=node,
+        op_type=kind,
+        accuracy=figures.accuracy,
+        agreement=figures.agreement,
+        sqnr_db=figures.sqnr_db,
+        bytes=path.stat().st_size,
+        bought={name: _difference(after[name], before[name]) for name in after},
+    )
+    return _State(path, figures, left, [*state.steps, step])
+
+
+def _gains(path: Path, figures: Figures) -> dict[str, float | None]:
+    return {
+        "accuracy": figures.accuracy,
+        "agreement": figures.agreement,
+        "sqnr_db": figures.sqnr_db,
+        "bytes": path.stat().st_size,
+    }
+
+
+def _difference(after: float | None, before: float | None) -> float | None:
+    return None if after is None or before is None else after - before
+
+
+def _best(states: Sequence[_State]) -> _State:
+    """Return the state that answers best; of equally good ones that with the fewest nodes in float."""
+    return max(states, key=lambda state: (state.figures.accuracy, state.figures.agreement, -len(state.left)))
+
+
+def _reason(search: Search, state: _State) -> str:
+    if not any(each.alone is not None for each in search.nodes):
+        return "ledger_nodes is 0, so no node was measured and none was left in float"
+    if len(state.left) == sum(each.alone is not None for each in search.nodes):
+        return "every node that was measured is in float"
+    return (
+        f"with another node more than {LARGEST_FLOAT_SHARE:.0%} of the multiply-adds would be float, which is not worth an"
+        " INT8 model"
+    )
+
+
+def _mixture(search: Search, last: _State, best: _State, reason: str) -> Mixture:
+    count = len(best.steps)
+    goal = Goal(
+        max_drop=search.max_drop,
+        drop=search.drop(best.figures),
+        met=search.holds(best.figures),
+        float_share=search.float_share(best.left),
+        reason=reason,
+    )
+    steps = [replace(step, kept=place < count) for place, step in enumerate(last.steps)]
+    return Mixture(
+        path=best.path,
+        figures=best.figures,
+        goal=goal,
+        nodes=search.nodes,
+        node_sample_count=len(search.trial.images) if search.nodes else 0,
+        exclusions=tuple(steps),
+    )

@@ -1,0 +1,59 @@
+"""The files that compute in FP16: of the float model, and of the INT8 file for TensorRT what is not INT8."""
+
+import functools
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from edgedistill_calibration.config import CalibrationConfig
+from edgedistill_calibration.float16 import write_float16
+from edgedistill_calibration.judging import Judge
+from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.images import ImageSet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Halves:
+    """The FP16 files that could be made.
+
+    Attributes:
+        files: by precision.
+        details: by precision, what the ledger has of it beside its figures.
+        left_out: {precision: why there is no file of it}.
+    """
+
+    files: dict[str, Path] = field(default_factory=dict)
+    details: dict[str, dict[str, object]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> list[str]:
+        """Return a sentence for each file that could not be made, though it was asked for."""
+        return [f"There is no file of precision {name}: {reason}" for name, reason in self.left_out.items()]
+
+
+def write_halves(
+    judge: Judge, images: ImageSet, folder: Path, int8: Path, config: CalibrationConfig
+) -> Halves:
+    """Write the FP16 file of the float model and of an INT8 file for TensorRT, unless the settings do without.
+
+    Args:
+        judge: has the float model.
+        images: calibration images, on which the range of what must stay in FP32 is measured.
+        folder: where the files go.
+        int8: the INT8 file for TensorRT.
+        config: settings.
+    """
+    if not config.fp16:
+        return Halves()
+    groups = functools.partial(judge.prepared.batches, images)
+    made = Halves()
+    for precision, source in (("fp16", judge.source), ("int8-fp16-tensorrt", int8)):
+        path = folder / f"{precision}.onnx"
+        try:
+            record = write_float16(source, path, groups)
+        except EdgeDistillError as error:
+            made.left_out[precision] = str(error)
+        else:
+            made.files[precision] = path
+            made.details[precision] = {"float16": asdict(record)}
+    return made

@@ -1,0 +1,171 @@
+"""From one float graph to its two INT8 files: the best ranges, what each node costs, and which are left in float."""
+
+import functools
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from onnx import helper
+
+from edgedistill_calibration._float_nodes import MixedPrecision
+from edgedistill_calibration._qdq import Candidates, write_candidates
+from edgedistill_calibration.config import CalibrationConfig
+from edgedistill_calibration.exclusions import Mixture, Search, leave_in_float
+from edgedistill_calibration.judging import Judge
+from edgedistill_calibration.ledger import Figures
+from edgedistill_calibration.node_errors import (
+    NodeCost,
+    Trial,
+    expected_runs,
+    measure_nodes,
+    node_costs,
+    sample_count,
+)
+from edgedistill_calibration.ranges import Ranges
+from edgedistill_deploy.images import ImageSet
+
+# The metadata that names the nodes left in float, as a JSON list.
+FLOAT_NODES = "edgedistill.float_nodes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One way to choose ranges: its files by precision, and how they did on the held-out images."""
+
+    method: str
+    files: Mapping[str, Path]
+    figures: Mapping[str, Figures]
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """That of the worse of its files, so that neither runtime pays for the other."""
+        return min(self.figures[precision].rank for precision in self.files)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Int8:
+    """The two INT8 files of a float graph, and how they came about.
+
+    Attributes:
+        method: how the ranges were chosen.
+        ranges: all that were measured, by method.
+        candidates: every way that was tried.
+        mixtures: by precision, the file that is kept.
+    """
+
+    method: str
+    ranges: Mapping[str, Ranges]
+    candidates: tuple[Candidate, ...]
+    mixtures: Mapping[str, Mixture]
+
+
+def make_int8(
+    judge: Judge,
+    images: ImageSet,
+    folder: Path,
+    config: CalibrationConfig,
+    metadata: Mapping[str, str],
+    accuracy: float | None = None,
+) -> Int8:
+    """Quantise the float model that `judge` compares with.
+
+    Args:
+        judge: has the float model and the held-out images.
+        images: to measure ranges on.
+        folder: where the files go.
+        config: settings.
+        metadata: for the files, beside the float model's.
+        accuracy: that the goal is measured from; the float model's by default.
+    """
+    prepared = judge.prepared
+    groups = functools.partial(prepared.batches, images)
+    tried = write_candidates(judge.source, folder, groups, prepared.preprocess.size, config, metadata)
+    candidates = _judged(judge, tried)
+    chosen = max(candidates, key=lambda each: each.rank)
+    base = judge.judge({judge.source: "fp32"})[judge.source].accuracy if accuracy is None else accuracy
+    trial, costs = _trial(judge, tried, config)
+    mixtures = {
+        precision: _mixture(precision, chosen, tried.prepared, judge, trial, costs, config, base)
+        for precision in chosen.files
+    }
+    return Int8(method=chosen.method, ranges=tried.ranges, candidates=tuple(candidates), mixtures=mixtures)
+
+
+def int8_details(made: Int8) -> dict[str, dict[str, object]]:
+    """Return what the ledger has of each INT8 file beside its figures; `nodes` among it."""
+    return {
+        precision: {"nodes": [node.to_json() for node in mixture.nodes], **mixture.to_json()}
+        for precision, mixture in made.mixtures.items()
+    }
+
+
+def _judged(judge: Judge, tried: Candidates) -> list[Candidate]:
+    models = {path: name for written in tried.files.values() for name, path in written.items()}
+    figures = judge.judge(models)
+    return [
+        Candidate(
+            method=method, files=written, figures={name: figures[path] for name, path in written.items()}
+        )
+        for method, written in tried.files.items()
+    ]
+
+
+def _trial(judge: Judge, tried: Candidates, config: CalibrationConfig) -> tuple[Trial, dict[str, NodeCost]]:
+    """Prepare the images that single nodes are measured on; none where no node is to be."""
+    if not config.ledger_nodes:
+        images = judge.sample(0)
+        costs: dict[str, NodeCost] = {}
+    else:
+        costs = node_costs(tried.prepared, judge.sample(1))
+        images = judge.sample(sample_count(costs, config.ledger_nodes))
+        runs = 2 * expected_runs(len(costs), config.ledger_nodes)
+        judge.prepared.work.expect(runs * len(images))
+    reference = judge.answers({judge.source: "fp32"})[judge.source][: len(images)]
+    trial = Trial(
+        prepared=tried.prepared,
+        images=images,
+        labels=judge.images.labels[: len(images)],
+        reference=reference,
+        work=judge.prepared.work,
+    )
+    return trial, costs
+
+
+def _mixture(
+    precision: str,
+    chosen: Candidate,
+    prepared: onnx.ModelProto,
+    judge: Judge,
+    trial: Trial,
+    costs: Mapping[str, NodeCost],
+    config: CalibrationConfig,
+    accuracy: float,
+) -> Mixture:
+    path = chosen.files[precision]
+    mixed = MixedPrecision(prepared, onnx.load(path))
+    nodes = measure_nodes(mixed, trial, costs, config.ledger_nodes) if config.ledger_nodes else ()
+    names = (path.with_suffix(f".{count}.onnx") for count in itertools.count(1))
+    search = Search(
+        mixed=mixed,
+        trial=trial,
+        costs=costs,
+        nodes=nodes,
+        accuracy=accuracy,
+        max_drop=config.max_drop,
+        judge=lambda file: judge.judge({file: precision})[file],
+        save=lambda model: _saved(model, mixed, next(names)),
+    )
+    return leave_in_float(search, path, chosen.figures[precision])
+
+
+def _saved(model: onnx.ModelProto, mixed: MixedPrecision, path: Path) -> Path:
+    """Write a graph that has nodes in float, and their names in its metadata."""
+    left = mixed.float_nodes(model)
+    metadata = {each.key: each.value for each in model.metadata_props}
+    helper.set_model_props(model, {**metadata, FLOAT_NODES: json.dumps(left)})
+    onnx.save(model, path)
+    onnx.checker.check_model(str(path), full_check=True)
+    return path

@@ -1,0 +1,151 @@
+"""Runs models on the held-out images and compares their answers with those of the float student."""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill_calibration.ledger import Figures, compare_logits
+from edgedistill_deploy.images import ImageSet, batches
+from edgedistill_deploy.preprocess import Preprocess
+from edgedistill_deploy.session import logits_of, open_model, usable_cores
+
+if TYPE_CHECKING:
+    import onnx
+
+Progress = Callable[[int, int], None]
+Images = NDArray[np.uint8]
+Logits = NDArray[np.float32]
+BATCH = 32
+
+
+@dataclass(slots=True, kw_only=True)
+class Work:
+    """Counts images run, of those expected; the expectation grows where work turns up."""
+
+    progress: Progress | None
+    expected: int = 0
+    done: int = 0
+
+    def expect(self, count: int) -> None:
+        """Plan this many more."""
+        self.expected += count
+
+    def advance(self, count: int) -> None:
+        """Note that this many were run."""
+        self.done += count
+        self.expected = max(self.expected, self.done)
+        if self.progress is not None:
+            self.progress(self.done, self.expected)
+
+    def finish(self) -> None:
+        """Say that what was expected and not needed will not come."""
+        if self.progress is not None and self.done < self.expected:
+            self.progress(self.expected, self.expected)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preparation:
+    """Prepares images batch by batch and counts them."""
+
+    preprocess: Preprocess
+    work: Work
+
+    def batches(self, images: ImageSet, batch_size: int) -> Iterator[Images]:
+        """Yield prepared images (n, H, W, 3)."""
+        for batch in batches(images, self.preprocess, batch_size):
+            yield batch
+            self.work.advance(len(batch))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """Compares models on the held-out images, and remembers the logits of each file that was asked for.
+
+    Attributes:
+        source: the float model that others are compared with.
+        images: held-out training images, prepared anew for every pass, so that memory does not hang on their number.
+        prepared: prepares them.
+    """
+
+    source: Path
+    images: ImageSet
+    prepared: Preparation
+    _answers: dict[Path, Logits] = field(default_factory=dict)
+
+    def judge(self, models: Mapping[Path, str]) -> dict[Path, Figures]:
+        """Return the figures of each {file: precision} against the float model; new files take one pass together."""
+        answers = self.answers({self.source: "fp32", **models})
+        return {
+            path: compare_logits(answers[self.source], answers[path], self.images.labels) for path in models
+        }
+
+    def answers(self, models: Mapping[Path, str]) -> dict[Path, Logits]:
+        """Return each model's logits (N, C): the first image alone, the rest in batches, since both must run."""
+        new = {path: precision for path, precision in models.items() if path not in self._answers}
+        if new:
+            self._answers.update(self._run(new))
+        return {path: self._answers[path] for path in models}
+
+    def _run(self, models: Mapping[Path, str]) -> dict[Path, Logits]:
+        first, rest = self.images.select([0]), self.images.select(range(1, len(self.images)))
+        parts: dict[Path, list[Logits]] = {path: [] for path in models}
+        with contextlib.ExitStack() as stack:
+            sessions = [
+                stack.enter_context(open_model(path, precision=precision))
+                for path, precision in models.items()
+            ]
+            pieces = (self.prepared.batches(first, 1), self.prepared.batches(rest, BATCH))
+            for batch in itertools.chain(*pieces):
+                for session in sessions:
+                    parts[session.model_path].append(logits_of(session, batch))
+        return {path: np.concatenate(part) for path, part in parts.items()}
+
+    def sample(self, count: int) -> Images:
+        """Return the first `count` images, prepared: a mix of all classes, because held-out images come in one."""
+        if not count:
+            return np.zeros((0, *self.prepared.preprocess.size, 3), np.uint8)
+        chosen = self.images.select(range(min(count, len(self.images))))
+        return np.concatenate(list(batches(chosen, self.prepared.preprocess, BATCH)))
+
+
+def run_values(
+    model: "onnx.ModelProto", names: Sequence[str], images: Images, batch_size: int = BATCH
+) -> Iterator[list[NDArray[np.float32]]]:
+    """Run a graph in memory and yield these values, a batch at a time."""
+    import onnx
+    import onnxruntime
+
+    opened = onnx.ModelProto()
+    opened.CopyFrom(model)
+    present = {output.name for output in model.graph.output}
+    opened.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        for name in names
+        if name not in present
+    )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = usable_cores()
+    # Dozens of sessions a second, each with threads of its own, must not spin on cores that others need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(
+        opened.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    for start in range(0, len(images), batch_size):
+        yield session.run(list(names), {"image": images[start : start + batch_size]})
+
+
+def run_logits(model: "onnx.ModelProto", images: Images) -> Logits:
+    """Return the logits (N, C) of a graph in memory."""
+    return np.concatenate([values[0] for values in run_values(model, ["logits"], images)])
+
+
+def lowest_first(values: Iterable[tuple[str, float | None]]) -> list[str]:
+    """Return names by rising decibels; None, no noise at all, comes last."""
+    return [name for name, _ in sorted(values, key=lambda each: np.inf if each[1] is None else each[1])]

@@ -145,10 +145,10 @@ def _chain(graph: onnx.GraphProto, readers: Mapping[str, list[int]], place: int)
 
 def _is_square(node: onnx.NodeProto, constants: Mapping[str, NDArray[np.float32]]) -> bool:
     if node.op_type == "Mul":
-        return node.input[0] == node.input[1]
+        return bool(node.input[0] == node.input[1])
     if node.op_type != "Pow" or node.input[1] not in constants:
         return False
-    return bool((constants[node.input[1]] == 2).all())
+    return bool(np.all(constants[node.input[1]] == 2))
 
 
 def _after_outputs(graph: onnx.GraphProto) -> Iterator[tuple[int, str]]:

@@ -63,6 +63,12 @@ def movable(
     named = [name for name in (*node.input, *node.output) if name]
     if has_subgraph(node):
         return "runs a subgraph"
+    if node.op_type == "BitCast":
+        return "reads the bits of float32"
+    if any(each.t.data_type == TensorProto.FLOAT for each in node.attribute):
+        return "holds float32 numbers of its own"
+    if _scatters_with_arithmetic(node):
+        return "has no float16 kernel in ONNX Runtime"
     if any(types.get(name, 0) in (None, 0) for name in named):
         return "has values that are no tensors, or of unknown type"
     domain = domain_of(node.domain)
@@ -106,6 +112,12 @@ def _float_places(
 
 def _may_be_half(formal: defs.OpSchema.FormalParameter) -> bool:
     return formal.is_homogeneous and not formal.type_str.startswith("tensor(") and HALF in formal.types
+
+
+def _scatters_with_arithmetic(node: onnx.NodeProto) -> bool:
+    return node.op_type in ("ScatterND", "ScatterElements") and any(
+        each.name == "reduction" and each.s != b"none" for each in node.attribute
+    )
 
 
 def _follows_scale(node: onnx.NodeProto) -> bool:

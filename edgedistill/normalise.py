@@ -24,5 +24,8 @@ class Normalise(nn.Module):
         self.register_buffer("norm_shift", (-centre / spread).float(), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Normalise uint8 (N, H, W, 3) to float32 (N, 3, H, W)."""
-        return image.permute(0, 3, 1, 2).float() * self.norm_scale + self.norm_shift
+        """Normalise uint8 (N, H, W, 3) to float32 (N, 3, H, W).
+
+        The cast comes first, since TensorRT takes uint8 at a network's input alone; ONNX Runtime orders the two as it likes.
+        """
+        return image.float().permute(0, 3, 1, 2) * self.norm_scale + self.norm_shift

@@ -161,6 +161,7 @@ def _tidy(model: onnx.ModelProto, opset: int) -> None:
     del model.opset_import[:]
     model.opset_import.append(onnx.helper.make_opsetid("", opset))
     model.ir_version = IR_VERSIONS[opset]
+    _let_only_the_cast_read_pixels(model.graph)
     model.graph.doc_string = ""
     for graph in _graphs(model.graph):
         # Source lines and absolute paths.
@@ -168,6 +169,21 @@ def _tidy(model: onnx.ModelProto, opset: int) -> None:
         for each in (*graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output):
             del each.metadata_props[:]
             each.doc_string = ""
+
+
+def _let_only_the_cast_read_pixels(graph: onnx.GraphProto) -> None:
+    """Give what asks for the images' shape the cast images instead: TensorRT does nothing with uint8 but cast it."""
+    casts = [node for node in graph.node if node.op_type == "Cast" and list(node.input) == ["image"]]
+    if not casts:
+        return
+    others = [node for node in graph.node if node is not casts[0]]
+    for node in others:
+        for place, name in enumerate(node.input):
+            if name == "image" and node.op_type == "Shape":
+                node.input[place] = casts[0].output[0]
+    ordered = [casts[0], *others]
+    del graph.node[:]
+    graph.node.extend(ordered)
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

@@ -17,21 +17,36 @@ WEIGHTED = ("Conv", "Gemm", "MatMul")
 
 
 def prepare_graph(source: Path, path: Path) -> onnx.ModelProto:
-    """Write a graph ready for Q/DQ to `path` and return it.
-
-    Batch normalisation is folded, types are inferred, every node has a name. ONNX Runtime folds; its symbolic shape
-    inference is left out because exported graphs carry their shapes.
+    """Write a bundle's graph ready for Q/DQ to `path` and return it, see `fold_graph`.
 
     Raises:
         BundleError: the model does not take uint8 images.
         EdgeDistillError: it has no weights.
     """
+    _require_pixels(source, onnx.load(source).graph)
+    return fold_graph(source, path)
+
+
+def fold_graph(source: Path, path: Path) -> onnx.ModelProto:
+    """Write any graph ready for Q/DQ to `path` and return it.
+
+    Batch normalisation is folded, types are inferred, every node has a name. ONNX Runtime folds; its symbolic shape
+    inference is left out because exported graphs carry their shapes.
+
+    Raises:
+        EdgeDistillError: the graph has no weights, or ONNX Runtime cannot read it.
+    """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    quant_pre_process(str(source), str(path), skip_symbolic_shape=True)
+    _require_weights(onnx.load(source).graph)
+    try:
+        quant_pre_process(str(source), str(path), skip_symbolic_shape=True)
+    except Exception as error:  # ONNX Runtime's errors have no common class
+        reason = str(error).strip().splitlines()
+        raise EdgeDistillError(
+            f"ONNX Runtime cannot prepare the model for INT8: {reason[0] if reason else type(error).__name__}."
+        ) from error
     model = onnx.load(path)
-    _require_pixels(source, model.graph)
-    _require_weights(model.graph)
     for place, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{place}"
     onnx.save(model, path)

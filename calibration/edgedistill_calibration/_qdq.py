@@ -138,29 +138,54 @@ def quantise(
     Raises:
         EdgeDistillError: a value was quantised that has no range.
     """
+    blank = {"image": np.zeros((1, *image_size, 3), np.uint8)}
+    return quantise_graph(prepared, path, target, ranges, blank)
+
+
+def quantise_graph(
+    prepared: Path, path: Path, target: Target, ranges: Ranges, feeds: Mapping[str, np.ndarray]
+) -> onnx.ModelProto:
+    """Quantise a graph with any inputs, see `quantise`.
+
+    Args:
+        prepared: what `_graph.fold_graph` returned, as a file.
+        path: where to write.
+        target: for which runtime.
+        ranges: of every value `target` quantises.
+        feeds: any values of the graph's inputs.
+
+    Raises:
+        EdgeDistillError: as `quantise`, or ONNX Runtime's quantiser does not know a construction of the graph.
+    """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     overrides = {
         name: [{"rmin": np.array(low, np.float32), "rmax": np.array(high, np.float32)}]
         for name, (low, high) in ranges.items()
     }
-    quantize_static(
-        str(prepared),
-        str(path),
-        _OneBlankImage(image_size),
-        quant_format=QuantFormat.QDQ,
-        calibrate_method=CalibrationMethod.MinMax,
-        activation_type=QuantType[target.activation],
-        weight_type=QuantType.QInt8,
-        per_channel=True,
-        reduce_range=target.reduce_range,
-        op_types_to_quantize=list(target.operators),
-        extra_options={
-            **target.options,
-            "OpTypesToExcludeOutputQuantization": list(target.float_outputs),
-            "TensorQuantOverrides": overrides,
-        },
-    )
+    try:
+        quantize_static(
+            str(prepared),
+            str(path),
+            _Once(feeds),
+            quant_format=QuantFormat.QDQ,
+            calibrate_method=CalibrationMethod.MinMax,
+            activation_type=QuantType[target.activation],
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            reduce_range=target.reduce_range,
+            op_types_to_quantize=list(target.operators),
+            extra_options={
+                **target.options,
+                "OpTypesToExcludeOutputQuantization": list(target.float_outputs),
+                "TensorQuantOverrides": overrides,
+            },
+        )
+    except Exception as error:  # its errors have no common class
+        reason = str(error).strip().splitlines()
+        raise EdgeDistillError(
+            f"ONNX Runtime cannot quantise the model: {reason[0] if reason else type(error).__name__}."
+        ) from error
     model = onnx.load(path)
     _require_measured(model.graph, ranges)
     if target.shortcuts:
@@ -184,11 +209,11 @@ def _require_measured(graph: onnx.GraphProto, ranges: Ranges) -> None:
         )
 
 
-class _OneBlankImage:
+class _Once:
     """The least ONNX Runtime's quantiser wants to run on; what it measures there is overridden."""
 
-    def __init__(self, image_size: tuple[int, int]) -> None:
-        self._left = [{"image": np.zeros((1, *image_size, 3), np.uint8)}]
+    def __init__(self, feeds: Mapping[str, np.ndarray]) -> None:
+        self._left = [dict(feeds)]
 
     def get_next(self) -> dict[str, np.ndarray] | None:  # the name ONNX Runtime calls
         return self._left.pop() if self._left else None

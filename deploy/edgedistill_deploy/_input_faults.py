@@ -7,7 +7,6 @@ that way, coarsely; a missing one only for the pixels whose normalised value lie
 division by 255 not at all, which then shows as constant answers.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill_deploy._json import parse_json
 from edgedistill_deploy._onnx_content import read_metadata
-from edgedistill_deploy._onnx_graph import read_graph
+from edgedistill_deploy._onnx_graph import Graph, read_graph
 from edgedistill_deploy._patient import Diagnosis, Images, Patient, percentages, read_values, repair_by
 from edgedistill_deploy.bundle import model_role
 from edgedistill_deploy.errors import EdgeDistillError
@@ -129,7 +129,7 @@ def _wanted_range(patient: Patient, images: Images) -> PixelRange | None:
 def _range_from(text: str) -> PixelRange | None:
     """Read {"black": [r, g, b], "white": [r, g, b]}; None for anything else, since a device must not trip over it."""
     try:
-        record = json.loads(text)
+        record = parse_json(text)
         black, white = (np.array(record[end], dtype=np.float64) for end in ("black", "white"))
     except (ValueError, TypeError, KeyError):
         return None
@@ -142,14 +142,21 @@ def _first_layer_input(path: Path) -> str | None:
     graph = read_graph(path)
     from_image = set(graph.inputs)
     for node in graph.nodes:
-        if node.operator in _FIRST_LAYERS and node.inputs[0] in from_image:
-            value = node.inputs[0]
-            while value in graph.makers and graph.makers[value].operator in _QUANTISERS:
-                value = graph.makers[value].inputs[0]
-            return value
+        if node.operator in _FIRST_LAYERS and node.inputs and node.inputs[0] in from_image:
+            return _before_quantisers(graph, node.inputs[0])
         if from_image.intersection(node.inputs):
             from_image.update(node.outputs)
     return None
+
+
+def _before_quantisers(graph: Graph, value: str) -> str:
+    """Go back through Q/DQ nodes; a damaged graph may lead in a circle, which is left after one round."""
+    for _ in graph.nodes:
+        maker = graph.makers.get(value)
+        if maker is None or maker.operator not in _QUANTISERS or not maker.inputs:
+            break
+        value = maker.inputs[0]
+    return value
 
 
 def _fitted(images: Images, values: NDArray[np.float32]) -> PixelRange | None:

@@ -1,15 +1,16 @@
 """The manifest of a bundle: read with suspicion, checked in full, written whole and one writer at a time."""
 
 import contextlib
-import json
 import os
 import threading
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
-from edgedistill_deploy.errors import BundleError
+from edgedistill_deploy._json import parse_json
+from edgedistill_deploy.errors import BundleError, shown
 from edgedistill_deploy.files import write_json
 from edgedistill_deploy.preprocess import Preprocess
 
@@ -25,6 +26,9 @@ MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 16 << 20
 
 _OBJECTS = ("subtask", "preprocess", "teacher", "student", "provenance", "files", "stages")
+_OPTIONAL_OBJECTS = ("choices",)
+_MOST_FILES = 1000
+_LARGEST_FILE = 16 << 30  # bytes; no model for an edge device has more, and all are hashed
 _HEX = frozenset("0123456789abcdef")
 _one_writer = threading.Lock()
 
@@ -35,8 +39,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     with reading(path):
         text = _bounded_text(path)
     try:
-        record = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        record = parse_json(text)
+    except ValueError as error:
         raise BundleError(f"{path} is not valid JSON: {' '.join(str(error).split())}.") from error
     check_manifest(record, path)
     return dict(record)
@@ -82,10 +86,15 @@ def check_manifest(record: Any, path: Path) -> None:
     for name in _OBJECTS:
         if not isinstance(record.get(name), Mapping):
             raise BundleError(f"{path} is damaged: {name} must be a JSON object.")
+    for name in _OPTIONAL_OBJECTS:
+        if not isinstance(record.get(name, {}), Mapping):
+            raise BundleError(f"{path} is damaged: {name} must be a JSON object.")
     _check_subtask(record["subtask"], path)
+    if len(record["files"]) > _MOST_FILES:
+        raise BundleError(f"{path} lists {len(record['files'])} files; a bundle has at most {_MOST_FILES}.")
     Preprocess.from_json(record["preprocess"])
     for role, entry in record["files"].items():
-        _check_file(role, entry, path)
+        _check_file(role[:60], entry, path)
 
 
 def _bounded_text(path: Path) -> bytes:
@@ -109,13 +118,9 @@ def require_inside(path: Path, folder: Path) -> None:
         raise BundleError(f"{path} leads out of the bundle; it is refused.")
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON value")
-
-
 def _check_schema(schema: Any, path: Path) -> None:
     if type(schema) is not int or schema < 1:
-        raise BundleError(f"{path} is damaged: schema is {schema!r}; it must be a whole number.")
+        raise BundleError(f"{path} is damaged: schema is {shown(schema)}; it must be a whole number.")
     if schema > SCHEMA:
         raise BundleError(
             f"{path} has schema {schema}, written by a newer EdgeDistill; this one reads up to schema {SCHEMA}. Upgrade it: "
@@ -126,14 +131,21 @@ def _check_schema(schema: Any, path: Path) -> None:
 def _check_subtask(subtask: Mapping[str, Any], path: Path) -> None:
     names: Any = subtask.get("class_names")
     indices: Any = subtask.get("class_indices")
-    if not isinstance(subtask.get("name"), str):
-        raise BundleError(f"{path} is damaged: subtask.name must be a string.")
+    if not _is_printable(subtask.get("name")):
+        raise BundleError(f"{path} is damaged: subtask.name must be a string without control characters.")
     if not _is_list_of(names, str) or not names or len(set(names)) < len(names):
         raise BundleError(f"{path} is damaged: subtask.class_names must list different names, at least one.")
+    if not all(map(_is_printable, names)):
+        raise BundleError(f"{path} is damaged: subtask.class_names must not hold control characters.")
     if not _is_list_of(indices, int) or len(indices) != len(names) or min(indices) < 0:
         raise BundleError(
             f"{path} is damaged: subtask.class_indices must list one index for each class name."
         )
+
+
+def _is_printable(value: Any) -> bool:
+    """Names are printed on terminals, which obey what control characters say."""
+    return isinstance(value, str) and not any(unicodedata.category(letter) == "Cc" for letter in value)
 
 
 def _is_list_of(value: Any, kind: type) -> bool:
@@ -145,16 +157,23 @@ def _check_file(role: str, entry: Any, path: Path) -> None:
         raise BundleError(f"{path} is damaged: files.{role} must have path, sha256 and bytes.")
     relative, sha256, size = entry["path"], entry["sha256"], entry["bytes"]
     if not isinstance(relative, str) or not _stays_inside(relative):
-        raise BundleError(f"{path}: the path {relative!r} of {role} leads out of the bundle; it is refused.")
+        raise BundleError(
+            f"{path}: the path {shown(relative)} of {role} leads out of the bundle; it is refused."
+        )
     if not isinstance(sha256, str) or len(sha256) != 64 or not set(sha256) <= _HEX:
         raise BundleError(f"{path} is damaged: files.{role}.sha256 must be 64 hexadecimal digits.")
-    if type(size) is not int or size < 0:
-        raise BundleError(f"{path} is damaged: files.{role}.bytes is {size!r}; it must be a whole number.")
+    if type(size) is not int or not 0 <= size <= _LARGEST_FILE:
+        raise BundleError(
+            f"{path} is damaged: files.{role}.bytes is {shown(size)}; it must be a whole number up to {_LARGEST_FILE}."
+        )
 
 
 def _stays_inside(relative: str) -> bool:
     """Judge the text alone, by the rules of every platform: a bundle may have been packed on any."""
     parts = PurePosixPath(relative).parts
     windows = PureWindowsPath(relative)
-    foreign = "\\" in relative or "\0" in relative or windows.drive or windows.root
-    return bool(parts) and not foreign and ".." not in parts and parts != (MANIFEST,)
+    # Windows drops dots and spaces at the end of a name, reads what follows a colon as a stream, and like macOS ignores case.
+    foreign = set(relative) & set("\\:") or not _is_printable(relative) or windows.drive or windows.root
+    renamed = any(part[-1] in ". " for part in parts)
+    is_manifest = tuple(part.casefold() for part in parts) == (MANIFEST,)
+    return bool(parts) and not foreign and not renamed and not is_manifest

@@ -1,6 +1,7 @@
 """Arrays out of .npz files that may come from anywhere: no pickle, and every size checked before it is read."""
 
 import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.errors import EdgeDistillError, shown
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -19,6 +20,11 @@ _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
+
+
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # all that numpy writes
+_LONGEST_AXIS = 1 << 40  # an array without values may claim any shape
+_SLACK_BYTES = 16 << 20  # for the archive's own tables, and arrays that are not asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +52,8 @@ def read_arrays(
     together exceed `limit_bytes`.
     """
     try:
+        if path.stat().st_size > limit_bytes + _SLACK_BYTES:
+            raise error(f"{path} has {path.stat().st_size} bytes, more than the {limit_bytes} that are read.")
         with zipfile.ZipFile(path) as archive:
             headers = _headers(archive, path, specs, error)
             _check_total(path, headers, limit_bytes, error)
@@ -60,6 +68,8 @@ def read_arrays(
         zlib.error,
         NotImplementedError,
         RuntimeError,
+        OverflowError,
+        struct.error,
     ) as cause:
         raise error(f"{path} cannot be read as .npz: {' '.join(str(cause).split())}.") from cause
 
@@ -73,6 +83,8 @@ def _headers(
     for name, spec in specs.items():
         info = members.get(f"{name}.npy")
         if info is not None:
+            if info.compress_type not in _COMPRESSIONS:
+                raise ValueError(f"{name} is packed by method {info.compress_type}")
             with archive.open(info) as stream:
                 sizes[name] = _checked_header(stream, info.file_size, f"{path}: {name}", spec, error)
         elif spec.required:
@@ -88,6 +100,8 @@ def _checked_header(
     if not spec.fits(dtype, shape):
         raise error(f"{name} has dtype {dtype} and shape {shape}; it must be {spec.description}.")
     size, held = math.prod(shape) * dtype.itemsize, member_bytes - stream.tell()
+    if any(axis < 0 or axis > _LONGEST_AXIS for axis in shape):
+        raise ValueError(f"{name} claims the shape {shown(shape)}")
     if size > held:
         raise error(f"{name} claims {size} bytes, but the file holds {held} for it; it is damaged.")
     return size

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy._onnx_file import data_files, read_fields, read_varint
+from edgedistill_deploy._onnx_file import data_files, onnx_bytes, read_fields, read_varint
 from edgedistill_deploy.errors import EdgeDistillError
 
 # Field numbers of onnx.proto.
@@ -18,6 +18,7 @@ _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _GRAPH_INITIALIZER = 5
 _TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_NUMBERS, _TENSOR_NAME, _TENSOR_RAW = 1, 2, 5, 8, 9
 _VARINT, _DELIMITED = 0, 2
+_MOST_AXES = 32  # what every numpy can hold
 
 # TensorProto.DataType to what numpy calls it, and the field that holds the values where they are not raw.
 _DTYPES: dict[int, tuple[str, int | None]] = {
@@ -36,7 +37,7 @@ _Span = tuple[int, int]
 def read_metadata(path: Path) -> dict[str, str]:
     """Return the metadata of an ONNX file. Raises EdgeDistillError when it is no ONNX model."""
     data_files(path)  # is it an ONNX model at all
-    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with onnx_bytes(path) as data:
         entries = [_entry(data, span) for span in _children(data, (0, len(data)), _MODEL_METADATA)]
     return {str(entry.get(_ENTRY_KEY, "")): str(entry.get(_ENTRY_VALUE, "")) for entry in entries}
 
@@ -47,7 +48,7 @@ def read_weights(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
     Raises EdgeDistillError when the file is no ONNX model or a tensor holds less than its shape says.
     """
     data_files(path)  # is it an ONNX model at all
-    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with onnx_bytes(path) as data:
         for graph in _children(data, (0, len(data)), _MODEL_GRAPH):
             for span in _children(data, graph, _GRAPH_INITIALIZER):
                 name, values = _tensor(data, span)
@@ -78,6 +79,8 @@ def _tensor(data: mmap.mmap, span: _Span) -> tuple[str, tuple[tuple[int, ...], N
             name = data[begin:stop].decode()
         elif wire == _DELIMITED:
             content[number] = (begin, stop)
+    if len(shape) > _MOST_AXES:
+        raise ValueError(f"the weight {name[:60]!r} has {len(shape)} axes")
     dtype, packed = _DTYPES.get(kind, (None, None))
     place = content.get(_TENSOR_RAW) or (content.get(packed) if packed else None)
     if dtype is None or place is None:

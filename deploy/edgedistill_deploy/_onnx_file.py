@@ -5,8 +5,10 @@ promises by a model's sha256 would then hang on a file that is not covered, or r
 that a bundle lists beside its model may hold weights.
 """
 
+import contextlib
 import mmap
 from collections.abc import Collection, Iterator
+from itertools import islice
 from pathlib import Path
 
 from edgedistill_deploy.errors import BundleError, EdgeDistillError
@@ -25,6 +27,7 @@ _CHILDREN = {
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # in a tensor
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2  # in an entry of a tensor's external data
 _VARINT, _EIGHT_BYTES, _DELIMITED, _FOUR_BYTES = 0, 1, 2, 5  # groups, 3 and 4, are in no ONNX file
+_MOST_DATA_FILES = 10_000  # beyond these no name can be among those that a bundle lists
 _FIXED_BYTES = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
 
 _Field = tuple[int, int, int, int]
@@ -55,10 +58,20 @@ def data_files(path: Path) -> list[str]:
 
     Raises EdgeDistillError when this is no ONNX model.
     """
+    with onnx_bytes(path) as data:
+        return list(dict.fromkeys(islice(_data_files(data, "model", 0, len(data)), _MOST_DATA_FILES)))
+
+
+@contextlib.contextmanager
+def onnx_bytes(path: Path) -> Iterator[mmap.mmap]:
+    """Yield the bytes of an ONNX file, of which only those that are looked at are read.
+
+    Raises EdgeDistillError naming the file when it cannot be opened, or when the block finds that it is no ONNX model.
+    """
     try:
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return list(dict.fromkeys(_data_files(data, "model", 0, len(data))))
-    except (OSError, ValueError, IndexError, RecursionError) as error:
+            yield data
+    except (OSError, ValueError, IndexError, OverflowError, RecursionError) as error:
         raise EdgeDistillError(
             f"{path} cannot be read as an ONNX model: {error}; rebuild or restore the file."
         ) from error

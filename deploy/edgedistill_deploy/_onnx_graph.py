@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from edgedistill_deploy._onnx_file import data_files, read_fields
-from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy._onnx_file import data_files, onnx_bytes, read_fields
 from edgedistill_deploy.files import written_whole
 
 # Field numbers of onnx.proto.
@@ -56,12 +55,8 @@ def read_graph(path: Path) -> Graph:
     Raises EdgeDistillError when it is no ONNX model.
     """
     data_files(path)  # is it an ONNX model at all
-    try:
-        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            spans = list(_children(data, (0, len(data)), (_MODEL_GRAPH,)))
-            return _graph(data, spans)
-    except ValueError as error:
-        raise EdgeDistillError(f"{path} cannot be read as an ONNX model: {error}.") from error
+    with onnx_bytes(path) as data:
+        return _graph(data, list(_children(data, (0, len(data)), (_MODEL_GRAPH,))))
 
 
 def write_with_outputs(source: Path, path: Path, values: Sequence[str]) -> None:

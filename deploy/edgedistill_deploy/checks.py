@@ -1,10 +1,10 @@
 """What must fit before any accuracy means something: the model file to the bundle, and this device's decoding to training's."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgedistill_deploy._json import parse_json
 from edgedistill_deploy._onnx_content import read_metadata
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.golden_images import (
@@ -69,7 +69,7 @@ def _class_names_check(bundle: Bundle, name: str, text: str) -> Check:
 
 def _names(text: str) -> tuple[str, ...]:
     try:
-        names = json.loads(text)
+        names = parse_json(text)
     except ValueError:
         return ()
     return tuple(str(name) for name in names) if isinstance(names, list) else ()

@@ -5,6 +5,7 @@ line turns them into that sentence and the exit code of the class; anything else
 """
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 
 
@@ -40,6 +41,12 @@ class MissingDependencyError(EdgeDistillError):
     def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
         """Let the error cross from one process to another, which otherwise calls the class with the message alone."""
         return type(self), self._given
+
+
+def shown(value: object) -> str:
+    """Return a value as a message quotes it: at most 60 characters, however much was given."""
+    text = reprlib.repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def nearest_names(given: str, known: Iterable[str], count: int = 3) -> str:

@@ -1,6 +1,5 @@
 """Two latency records side by side: is the one faster than the other, by more than machines vary by themselves?"""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from edgedistill_deploy._json import parse_json
 from edgedistill_deploy._records import SCHEMA, plain
 from edgedistill_deploy._samples import Samples
 from edgedistill_deploy.errors import DataError, UsageError
@@ -45,7 +45,7 @@ def read_latency(path: Path) -> dict[str, Any]:
     """Read a latency record; DataError when the file is none of this schema."""
     try:
         too_big = path.stat().st_size > _MOST_BYTES
-        record = None if too_big else json.loads(path.read_text(encoding="utf-8"))
+        record = None if too_big else parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as a latency record: {error}.") from error
     if not isinstance(record, dict) or record.get("kind") != "latency" or record.get("schema") != SCHEMA:

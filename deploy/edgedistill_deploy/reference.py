@@ -13,6 +13,7 @@ from edgedistill_deploy.errors import BundleError, DataError
 from edgedistill_deploy.files import written_whole
 
 MAX_BYTES = 2 << 30
+MAX_GOLDEN_BYTES = 256 << 20
 
 _REFERENCE = {
     "logits": ArraySpec(kinds="f", item_bytes=4, axes=(2,), description="float32 (N, C)"),
@@ -113,7 +114,7 @@ def write_golden(path: Path, inputs: NDArray[np.uint8], outputs: NDArray[np.floa
 
 def read_golden(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Read what `write_golden` wrote: (inputs, outputs). Raises BundleError naming the file for anything else."""
-    arrays = read_arrays(path, _GOLDEN, BundleError, limit_bytes=MAX_BYTES)
+    arrays = read_arrays(path, _GOLDEN, BundleError, limit_bytes=MAX_GOLDEN_BYTES)
     try:
         _require_pairs(arrays["inputs"], arrays["outputs"])
     except DataError as error:

@@ -28,7 +28,8 @@ from edgedistill_deploy.report.values import (
     strict_json,
 )
 
-MAX_RECORD_BYTES = 64 << 20
+MAX_RECORD_BYTES = 32 << 20
+MAX_RECORDS = 500  # of a kind
 VERDICTS = ("pass", "fail", "inconclusive")
 T = TypeVar("T")
 
@@ -222,6 +223,11 @@ def _read_folder(
     bundle: Bundle, kind: str, parse: Callable[[str], T], problems: list[str]
 ) -> list[tuple[str, T]]:
     paths = sorted((bundle.path / kind).glob("*.json"))
+    if len(paths) > MAX_RECORDS:
+        problems.append(
+            f"{kind} holds {len(paths)} records; {len(paths) - MAX_RECORDS} of them are left out."
+        )
+        paths = paths[:MAX_RECORDS]
     found = [(f"{kind}/{path.name}", _read_one(path, bundle, parse, problems)) for path in paths]
     return [(name, record) for name, record in found if record is not None]
 

@@ -1,6 +1,5 @@
 """What a report shows of the subspaces, read with numpy alone: the safetensors format is a JSON header before raw arrays."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill_deploy._json import parse_json
 from edgedistill_deploy.errors import BundleError
 
 MAX_HEADER_BYTES = 16 << 20
-MAX_VALUES = 1 << 20
+MAX_VALUES = 1 << 16  # eigenvalues of a layer: its width
+MAX_LAYERS = 1000
 _DTYPES = {"F64": "<f8", "F32": "<f4", "I64": "<i8"}
 
 
@@ -46,8 +47,10 @@ def read_subspace_rows(path: Path) -> tuple[SubspaceRow, ...]:
             length = int.from_bytes(stream.read(8), "little")
             if not 0 < length <= MAX_HEADER_BYTES:
                 raise ValueError("no header")
-            header = json.loads(stream.read(length))
+            header = parse_json(stream.read(length))
             layers = [name.removesuffix("/basis") for name in header if name.endswith("/basis")]
+            if len(layers) > MAX_LAYERS:
+                raise ValueError(f"{len(layers)} layers")
             start = 8 + length
             return tuple(_row(layer, header, lambda entry: _array(stream, start, entry)) for layer in layers)
     except (
@@ -79,9 +82,8 @@ def _row(layer: str, header: Mapping[str, Any], read: Any) -> SubspaceRow:
 
 
 def _array(stream: Any, start: int, entry: Mapping[str, Any]) -> NDArray[Any]:
-    dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), [int(size) for size in entry["shape"]]
-    count = math.prod(shape)
-    if not 0 <= count <= MAX_VALUES:
-        raise ValueError(f"{count} values")
+    dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), [int(size) for size in entry["shape"][:3]]
+    if len(shape) > 2 or not all(0 <= size <= MAX_VALUES for size in shape) or math.prod(shape) > MAX_VALUES:
+        raise ValueError(f"the shape {shape}")
     stream.seek(start + int(entry["data_offsets"][0]))
-    return np.frombuffer(stream.read(count * dtype.itemsize), dtype).reshape(shape)
+    return np.frombuffer(stream.read(math.prod(shape) * dtype.itemsize), dtype).reshape(shape)

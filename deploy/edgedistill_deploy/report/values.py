@@ -1,23 +1,20 @@
 """Values of a record that may come from anywhere: each function accepts one kind and raises TypeError or ValueError otherwise."""
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from edgedistill_deploy._json import parse_json
 from edgedistill_deploy._records import SCHEMA
 from edgedistill_deploy._samples import OpenInterval
+from edgedistill_deploy.errors import shown
 
 MAX_TIME = 1e12  # in ms or s: beyond any measurement, within any arithmetic
 
 
 def strict_json(text: str) -> Any:
-    """Parse JSON; the constants that Python adds to it are refused."""
-    return json.loads(text, parse_constant=_refuse_constant)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON value")
+    """Parse JSON. Raises ValueError for what `parse_json` refuses."""
+    return parse_json(text)
 
 
 def record_of(text: str, kind: str) -> Mapping[str, Any]:
@@ -31,21 +28,21 @@ def record_of(text: str, kind: str) -> Mapping[str, Any]:
 def as_mapping(value: Any) -> Mapping[str, Any]:
     """Accept an object."""
     if not isinstance(value, dict):
-        raise TypeError(f"{_shown(value)} stands where an object belongs")
+        raise TypeError(f"{shown(value)} stands where an object belongs")
     return value
 
 
 def as_list(value: Any) -> list[Any]:
     """Accept a list."""
     if not isinstance(value, list):
-        raise TypeError(f"{_shown(value)} stands where a list belongs")
+        raise TypeError(f"{shown(value)} stands where a list belongs")
     return value
 
 
 def as_text(value: Any) -> str:
     """Accept a text."""
     if not isinstance(value, str):
-        raise TypeError(f"{_shown(value)} stands where a text belongs")
+        raise TypeError(f"{shown(value)} stands where a text belongs")
     return value
 
 
@@ -57,21 +54,21 @@ def as_texts(value: Any) -> tuple[str, ...]:
 def as_number(value: Any) -> float:
     """Accept a finite number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise TypeError(f"{_shown(value)} stands where a number belongs")
+        raise TypeError(f"{shown(value)} stands where a number belongs")
     return float(value)
 
 
 def as_share(value: Any) -> float:
     """Accept a share, or a difference of two."""
     if abs(as_number(value)) > 1:
-        raise ValueError(f"{_shown(value)} stands where a share belongs")
+        raise ValueError(f"{shown(value)} stands where a share belongs")
     return float(value)
 
 
 def as_time(value: Any) -> float:
     """Accept a duration in any unit."""
     if not 0 <= as_number(value) <= MAX_TIME:
-        raise ValueError(f"{_shown(value)} stands where a time belongs")
+        raise ValueError(f"{shown(value)} stands where a time belongs")
     return float(value)
 
 
@@ -83,7 +80,7 @@ def maybe(value: Any, read: Callable[[Any], float] = as_number) -> float | None:
 def as_count(value: Any) -> int:
     """Accept a whole number from 0 to 2^63."""
     if type(value) is not int or not 0 <= value < 1 << 63:
-        raise TypeError(f"{_shown(value)} stands where a count belongs")
+        raise TypeError(f"{shown(value)} stands where a count belongs")
     return value
 
 
@@ -93,7 +90,3 @@ def as_interval(value: Any) -> OpenInterval:
         return None, None
     low, high = as_list(value)
     return maybe(low, as_share), maybe(high, as_share)
-
-
-def _shown(value: Any) -> str:
-    return repr(value)[:60]

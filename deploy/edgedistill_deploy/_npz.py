@@ -22,7 +22,8 @@ _HEADER_READERS = {
 }
 
 
-_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # all that numpy writes
+# What numpy writes, and bzip2, in which the embedded digits are packed.
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
 _LONGEST_AXIS = 1 << 40  # an array without values may claim any shape
 _SLACK_BYTES = 16 << 20  # for the archive's own tables, and arrays that are not asked for
 

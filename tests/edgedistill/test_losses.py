@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,42 @@ def test_a_student_of_any_width_that_says_nothing_costs_what_the_teacher_varies(
     expected = target.square().sum(-1).mean() / made.scale
     value = loss(torch.ones(5, student_width, 4, 4), teacher)
     assert value.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def measured_subspace(values: Tensor, rank: int) -> Subspace:
+    """A subspace whose variances are those of these vectors (n, D), with eigenvalues of its own."""
+    made = subspace(values.shape[1], rank)
+    centred = (values.double() - values.double().mean(0)) @ made.basis
+    return replace(
+        made,
+        mean=values.double().mean(0),
+        variance=centred.square().mean(0),
+        eigenvalues=torch.linspace(8, 0, values.shape[1]).double(),
+    )
+
+
+@pytest.mark.parametrize("direction_weights", ["variance", "equal", "relevance"])
+@pytest.mark.parametrize("student_width", [4, 6, 23])
+def test_each_direction_has_the_share_of_the_target_that_its_weight_says(
+    direction_weights: str, student_width: int
+) -> None:
+    rank = min(16, student_width)
+    teacher = maps(16, (4, 4), 3) * torch.linspace(0.1, 4, 16).view(1, -1, 1, 1)
+    made = measured_subspace(teacher.permute(0, 2, 3, 1).flatten(0, 2), rank)
+    loss = SubspaceLoss(made, student_width, direction_weights=direction_weights)
+    shares = {"variance": made.variance, "equal": torch.ones(rank), "relevance": made.eigenvalues[:rank]}
+    expected = shares[direction_weights] / shares[direction_weights].sum()
+    found = loss.target(teacher, (4, 4)).double().square().mean((0, 1, 2))
+    torch.testing.assert_close(found / found.sum(), expected.double(), rtol=1e-4, atol=1e-6)
+    silent = loss(torch.ones(len(teacher), student_width, 4, 4), teacher)
+    assert silent.item() == pytest.approx(1, rel=1e-4)
+
+
+def test_a_direction_that_does_not_vary_is_not_blown_up() -> None:
+    made = replace(subspace(), variance=torch.tensor([3.0, 2.0, 1.0, 1.0, 1.0, 0.0]).double())
+    loss = SubspaceLoss(made, 6, direction_weights="equal")
+    assert torch.isfinite(loss.basis).all()
+    assert loss.basis.norm(dim=0).max() <= (1e6 / 3) ** 0.5 * 1.001
 
 
 @pytest.mark.parametrize("shift", [0.0, 100.0])

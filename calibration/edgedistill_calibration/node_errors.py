@@ -49,6 +49,7 @@ class NodeError:
 
     Attributes:
         node: its name in the float graph.
+        module: where the student keeps its weights, as the exporter names them; None where the graph does not say.
         op_type: its kind.
         multiply_adds: for one image.
         weight_count: weights that INT8 stores in a byte each.
@@ -58,6 +59,7 @@ class NodeError:
     """
 
     node: str
+    module: str | None
     op_type: str
     multiply_adds: int
     weight_count: int
@@ -128,7 +130,7 @@ def measure_nodes(
     Where there are more than `limit`, those whose outputs have the least noise of their own are not quantised alone, and
     only the worst half are also tried as the one float node.
     """
-    kinds = {node.name: node.op_type for node in trial.prepared.graph.node}
+    known = {node.name: node for node in trial.prepared.graph.node}
     noise = _output_noise(mixed, trial)
     chosen = _noisiest(trial.prepared.graph, noise, mixed.nodes, limit)
     base = trial.figures(mixed.leaving(()))
@@ -139,7 +141,8 @@ def measure_nodes(
     return tuple(
         NodeError(
             node=name,
-            op_type=kinds[name],
+            module=_module(known[name]),
+            op_type=known[name].op_type,
             **asdict(costs[name]),
             sqnr_db=decibels(*noise[name]),
             alone=alone.get(name),
@@ -147,6 +150,12 @@ def measure_nodes(
         )
         for name in (*order, *(name for name in mixed.nodes if name not in alone))
     )
+
+
+def _module(node: onnx.NodeProto) -> str | None:
+    """Return the module of a node whose weights still have the name the student gave them."""
+    weight = node.input[1] if len(node.input) > 1 else ""
+    return weight.removesuffix(".weight") if weight.endswith(".weight") else None
 
 
 def expected_runs(node_count: int, limit: int) -> int:

@@ -14,6 +14,7 @@ from edgedistill_cli.commands.engine import engine
 from edgedistill_cli.commands.export import export
 from edgedistill_cli.commands.init import init
 from edgedistill_cli.commands.inspect import inspect
+from edgedistill_cli.commands.ledger import ledger
 from edgedistill_cli.commands.profile import profile
 from edgedistill_cli.commands.report import report
 from edgedistill_cli.commands.training import training_command
@@ -40,6 +41,7 @@ app.command("distill", help="Train the student: the first stage of build, alone.
 )
 app.command("export")(export)
 app.command("calibrate")(calibrate)
+app.command("ledger")(ledger)
 app.command("validate")(validate)
 app.command("profile")(profile)
 app.command("engine")(engine)

@@ -280,8 +280,11 @@ def _calibrate(run: Run, inputs: Callable[[], Inputs]) -> None:
             run.settings.calibrate,
             progress=lambda done, total: report(done, total, ""),
         )
-    written = [role for role in ("model.int8", "model.int8-tensorrt") if bundle.has(role)]
-    run.console.say(f"calibrate: {', '.join(f'{role}.onnx' for role in written)} written")
+    record = bundle.manifest["calibration"]
+    written = ", ".join(f"model.{precision}.onnx" for precision in record["written"])
+    run.console.say(f"calibrate: {written} written, ranges by {record['method']}")
+    for note in record["notes"]:
+        run.console.say(f"note: {note}")
 
 
 def _validate(run: Run, inputs: Callable[[], Inputs]) -> None:

@@ -14,10 +14,10 @@ Floats = NDArray[np.floating]
 LARGEST = float(np.finfo(np.float16).max)
 # Images that were not measured may give larger values than those that were.
 SAFE = LARGEST / 4
-# The worst relative error that a value may get by being stored. Rounding to 11 bits costs 0.03 %; more comes from
-# values below 6e-5, whose steps stay 6e-8 wide until they become zero.
+# Below it float16 has fewer than 11 bits: steps stay 6e-8 wide until values become zero.
+SMALLEST_NORMAL = float(np.finfo(np.float16).smallest_normal)
+# The relative error that a constant may get. Rounding to 11 bits costs 0.03 % at most.
 WORST_ERROR = 0.01
-_HALF_STEP = 2.0**-25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +87,11 @@ def value_fault(extent: Extent) -> tuple[str, float] | None:
     """Return why a measured value cannot be float16, with its largest magnitude, or None."""
     if extent.largest > SAFE:
         return f"reaches {extent.largest:.3g}, and float16 ends at {LARGEST:.0f}", extent.largest
-    if 0 < extent.root_mean_square < _HALF_STEP / WORST_ERROR:
-        return f"is {extent.root_mean_square:.1g} on average, and float16 has steps of 6e-08", extent.largest
+    if 0 < extent.root_mean_square < SMALLEST_NORMAL:
+        return (
+            f"is {extent.root_mean_square:.1g} on average, and float16 loses digits below {SMALLEST_NORMAL:.0e}",
+            extent.largest,
+        )
     return None
 
 

@@ -148,10 +148,14 @@ def finish_graph(model: onnx.ModelProto, source: onnx.ModelProto, metadata: Mapp
     It keeps the operator sets it uses alone, and gets the float model's metadata and IR version back.
 
     Raises:
-        EdgeDistillError: the graph uses operators that are not ONNX's own.
+        EdgeDistillError: the graph uses operators that are not ONNX's own, or is not valid.
     """
     foreign = sorted(
-        {f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain not in ("", "ai.onnx")}
+        {
+            f"{node.domain}.{node.op_type}"
+            for node in _all_nodes(model.graph)
+            if node.domain not in ("", "ai.onnx")
+        }
     )
     if foreign:
         raise EdgeDistillError(
@@ -163,6 +167,28 @@ def finish_graph(model: onnx.ModelProto, source: onnx.ModelProto, metadata: Mapp
     model.opset_import.extend(own)
     # Inferred for the float graph; every reader infers its own.
     del model.graph.value_info[:]
-    model.ir_version = source.ir_version
+    # Before 4 every initializer had to be an input as well, and scales are none.
+    model.ir_version = max(source.ir_version, 4)
     model.producer_name, model.producer_version = "edgedistill", __version__
     helper.set_model_props(model, {**{each.key: each.value for each in source.metadata_props}, **metadata})
+    require_valid(model)
+
+
+def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes of a graph and of the graphs they run."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _all_nodes(inner)
+
+
+def require_valid(model: onnx.ModelProto) -> None:
+    """Raise EdgeDistillError when a graph that was written is not valid ONNX, types included."""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise EdgeDistillError(
+            f"The model cannot be rewritten as valid ONNX: {str(error).strip().splitlines()[0]}; simplify the student's"
+            " graph, or export it with another --opset."
+        ) from error

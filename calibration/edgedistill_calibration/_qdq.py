@@ -116,7 +116,6 @@ def write_candidates(
             model = quantise(prepared, path, target, ranges, image_size)
             _graph.finish_graph(model, float_model, own)
             onnx.save(model, path)
-            onnx.checker.check_model(str(path), full_check=True)
     return Candidates(prepared=onnx.load(prepared), ranges=measured, files=written)
 
 

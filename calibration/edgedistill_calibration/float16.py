@@ -6,7 +6,7 @@ nodes that stay in float32 through float16.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from onnx import TensorProto
 from edgedistill_calibration._float16_cast import cast_graph, lift_constants
 from edgedistill_calibration._float16_plan import Plan, make_plan, node_name
 from edgedistill_calibration._float16_range import Extent, Floats, measure_extents
+from edgedistill_calibration._graph import require_valid
 from edgedistill_calibration.ranges import GROUP, ActivationReader
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files import written_whole
@@ -86,7 +87,6 @@ def write_float16(
     converted, record = to_float16(model, read)
     with written_whole(path) as temporary:
         onnx.save(converted, temporary)
-        onnx.checker.check_model(str(temporary), full_check=True)
     return record
 
 
@@ -111,9 +111,14 @@ def to_float16(model: onnx.ModelProto, read: Read) -> tuple[onnx.ModelProto, Flo
         converted = onnx.ModelProto()
         converted.CopyFrom(original)
         half = cast_graph(converted, plan.moved)
+        require_valid(converted)
         if not _breaks(converted, extents, read):
             return converted, _record(original.graph, plan)
-        distrusted |= _first_broken(converted, original.graph, half, extents, read)
+        broken = _first_broken(converted, half, extents, read)
+        distrusted |= dict.fromkeys(
+            _places_around(original.graph, broken, distrusted.keys()),
+            f"{broken} is not finite when it is computed in float16",
+        )
     raise EdgeDistillError(
         "The model's outputs are not finite in FP16, whichever nodes stay in float32; use the fp32 or int8 file."
     )
@@ -148,7 +153,7 @@ def _measure(model: onnx.ModelProto, read: Read) -> dict[str, Extent]:
         raise EdgeDistillError(f"ONNX Runtime cannot run the model: {_first_line(error)}.") from error
 
 
-def _breaks(converted: onnx.ModelProto, before: dict[str, Extent], read: Read) -> bool:
+def _breaks(converted: onnx.ModelProto, before: Mapping[str, Extent], read: Read) -> bool:
     """Whether outputs are not finite that were."""
     outputs = onnx.ModelProto()
     outputs.CopyFrom(converted)
@@ -158,26 +163,25 @@ def _breaks(converted: onnx.ModelProto, before: dict[str, Extent], read: Read) -
 
 
 def _first_broken(
-    converted: onnx.ModelProto,
-    original: onnx.GraphProto,
-    half: dict[str, str],
-    before: dict[str, Extent],
-    read: Read,
-) -> dict[int, str]:
-    """Return the node that first gives values that are not finite, or those that read what a Cast made so."""
+    converted: onnx.ModelProto, half: Mapping[str, str], before: Mapping[str, Extent], read: Read
+) -> str:
+    """Return the float32 name of the first value that is not finite and was."""
     seen = _measure(onnx.shape_inference.infer_shapes(converted), read)
-    made = [name for node in converted.graph.node for name in node.output]
-    broken = [
-        name
+    made = (name for node in converted.graph.node for name in node.output)
+    return next(
+        half.get(name, name)
         for name in made
         if name in seen and seen[name].not_finite > before.get(half.get(name, name), Extent()).not_finite
-    ]
-    name = half.get(broken[0], broken[0])
-    return {
-        place: "gave values that are not finite in float16"
-        for place, node in enumerate(original.node)
-        if name in node.output or name in node.input
-    }
+    )
+
+
+def _places_around(graph: onnx.GraphProto, value: str, known: Collection[int]) -> set[int]:
+    """Return the nodes that make and read a value; when they are known already, those before all that are known."""
+    around = {place for place, node in enumerate(graph.node) if value in (*node.input, *node.output)}
+    if not around <= set(known):
+        return around
+    read = {name for place in known for name in graph.node[place].input}
+    return {place for place, node in enumerate(graph.node) if read & set(node.output)}
 
 
 def _record(graph: onnx.GraphProto, plan: Plan) -> Float16Record:

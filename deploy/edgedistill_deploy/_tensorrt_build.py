@@ -73,14 +73,14 @@ def build_plan(
         if not parser.parse_from_file(str(path)):
             raise EdgeDistillError(_parse_failure(trt, parser, logger, path))
         config = _configured(trt, builder, network, options, workspace, path)
-        _use_timing_cache(config, timing_cache)
+        cache = _use_timing_cache(config, timing_cache)
         monitor = _make_monitor(trt, steps)
         config.progress_monitor = monitor
         plan = builder.build_serialized_network(network, config)
         if plan is None:
             steps.raise_if_stopped()
             raise EdgeDistillError(_build_failure(trt, logger, path))
-        _keep_timing_cache(config, timing_cache)
+        _keep_timing_cache(cache, timing_cache)
         return bytes(plan)
 
     plan = _interruptible(build, steps)
@@ -167,21 +167,24 @@ def _interruptible(build: Callable[[], bytes], steps: BuildSteps) -> bytes:
     return built[0]
 
 
-def _use_timing_cache(config: Any, path: Path) -> None:
-    """Hand TensorRT the kernel times of earlier builds; those it does not take, of another version say, it measures anew."""
+def _use_timing_cache(config: Any, path: Path) -> Any:
+    """Hand TensorRT the kernel times of earlier builds, and return the cache, which must live as long as the build.
+
+    Times that TensorRT does not take, those of another version say, it measures anew.
+    """
     known = b""
     with suppress(OSError):
         known = path.read_bytes()
     cache = config.create_timing_cache(known)
     if cache is None or not config.set_timing_cache(cache, False):
-        config.set_timing_cache(config.create_timing_cache(b""), False)
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, False)
+    return cache
 
 
-def _keep_timing_cache(config: Any, path: Path) -> None:
-    measured = config.get_timing_cache()
-    if measured is not None:
-        with written_whole(path) as temporary:
-            temporary.write_bytes(bytes(measured.serialize()))
+def _keep_timing_cache(cache: Any, path: Path) -> None:
+    with written_whole(path) as temporary:
+        temporary.write_bytes(bytes(cache.serialize()))
 
 
 def _parse_failure(trt: Any, parser: Any, logger: Any, path: Path) -> str:

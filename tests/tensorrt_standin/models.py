@@ -16,7 +16,15 @@ def images(count: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8)
 
 
-def write_network(path: Path, precision: str = "fp32", *, first: str = "Cast", plugin: bool = False) -> Path:
+def write_network(
+    path: Path,
+    precision: str = "fp32",
+    *,
+    first: str = "Cast",
+    plugin: bool = False,
+    batch: int | str = "batch",
+    width: int | str = SIZE,
+) -> Path:
     """Write image -> two convolutions -> logits, in_domain; `first` is the node that reads the pixels."""
     builder = _Builder(np.float16 if precision == "fp16" else np.float32, precision.startswith("int8"))
     builder.prepare(first)
@@ -27,7 +35,7 @@ def write_network(path: Path, precision: str = "fp32", *, first: str = "Cast", p
         builder.nodes.append(
             helper.make_node("Sparkle", ["logits"], ["spark"], name="sparkle", domain="acme")
         )
-    onnx.save(builder.model(plugin), path)
+    onnx.save(builder.model(plugin, batch, width), path)
     return path
 
 
@@ -103,12 +111,12 @@ class _Builder:
         self.constant(f"{name}_scale", np.array(scale, self.dtype))
         self.constant(f"{name}_zero", np.array(0, np.int8))
 
-    def model(self, plugin: bool) -> onnx.ModelProto:
+    def model(self, plugin: bool, batch: int | str, width: int | str) -> onnx.ModelProto:
         outputs = [
-            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", CLASSES]),
-            helper.make_tensor_value_info("in_domain", TensorProto.BOOL, ["batch"]),
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, CLASSES]),
+            helper.make_tensor_value_info("in_domain", TensorProto.BOOL, [batch]),
         ]
-        image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", SIZE, SIZE, 3])
+        image = helper.make_tensor_value_info("image", TensorProto.UINT8, [batch, SIZE, width, 3])
         graph = helper.make_graph(self.nodes, "small", [image], outputs, initializer=self.constants)
         opsets = [helper.make_opsetid("", 17)] + ([helper.make_opsetid("acme", 1)] if plugin else [])
         return helper.make_model(graph, opset_imports=opsets, ir_version=9)

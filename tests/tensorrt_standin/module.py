@@ -4,7 +4,7 @@ Copied as `tensorrt/__init__.py` into a folder beside the bindings and the compi
 the functions here what an ONNX file holds, what it computes, and what the inspector would say of it.
 
 The environment changes what is imitated: with STANDIN_BUILDS=float every layer is built in fp32, whatever the file says; with
-STANDIN_BUILDS=silent the inspector tells no formats.
+silent the inspector tells no formats; with nothing the build fails. STANDIN_STEP_MS makes each of a build's steps last.
 """
 
 import ctypes

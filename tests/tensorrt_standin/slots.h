@@ -81,6 +81,7 @@ STANDIN_SLOT(IProgressMonitor_phaseFinish, 6, 6)
 STANDIN_SLOT(IParser_parseFromFile, 1, 1)
 STANDIN_SLOT(IParser_getNbErrors, 5, 3)
 STANDIN_SLOT(IParser_getError, 6, 4)
+STANDIN_SLOT(IParser_delete, 9, 7)
 
 STANDIN_SLOT(IParserError_desc, 1, 1)
 STANDIN_SLOT(IParserError_node, 5, 5)

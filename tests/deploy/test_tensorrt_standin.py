@@ -1,0 +1,161 @@
+"""TensorRT's real bindings, 10 and 11, over the stand-in: the adapter's path, its refusals, and the command."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgedistill_deploy._onnx_graph import read_graph
+from tensorrt_standin.build import BINDINGS, UnavailableError, environment, standin
+
+CHECKS = Path(__file__).resolve().parent.parent / "tensorrt_standin"
+MAJORS = tuple(BINDINGS)
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _standins() -> None:
+    """Make the stand-ins, or skip with the reason; where EDGEDISTILL_REQUIRE_STANDIN is set, as in CI, fail instead."""
+    try:
+        for major in MAJORS:
+            standin(major)
+    except UnavailableError as error:
+        if os.environ.get("EDGEDISTILL_REQUIRE_STANDIN"):
+            pytest.fail(f"CI must run these tests, but {error}")
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("major", MAJORS)
+@pytest.mark.parametrize("checks", ["check_api.py", "check_path.py", "check_refusals.py"])
+def test_every_check_passes(major: int, checks: str) -> None:
+    options = ("-q", "--noconftest", "-p", "no:cacheprovider", "-o", f"python_files={checks}")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, str(CHECKS / checks)],
+        env=environment(major),
+        cwd=CHECKS.parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed is not None
+    assert int(passed.group(1)) > 20
+
+
+def test_only_the_cast_reads_the_pixels_of_exported_models(built_run: Path) -> None:
+    for name in (
+        "model.fp32",
+        "teacher.fp32",
+        "model.int8-tensorrt",
+        "model.fp16",
+        "model.int8-fp16-tensorrt",
+    ):
+        path = built_run / f"{name}.onnx"
+        assert {node.operator for node in read_graph(path).nodes if "image" in node.inputs} == {"Cast"}, name
+
+
+@pytest.fixture(params=MAJORS)
+def command(request: pytest.FixtureRequest, tmp_path: Path) -> Command:
+    """Run `edgedistill` in a process where TensorRT is the stand-in, with a cache of its own."""
+
+    def run(*words: object, **changes: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "edgedistill_cli", *map(str, words)],
+            env=environment(request.param, XDG_CACHE_HOME=str(tmp_path / "caches"), **changes),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def test_engine_validate_and_profile_share_one_engine(
+    command: Command, copied_run: Path, tmp_path: Path
+) -> None:
+    built = command("engine", copied_run, "--precision", "int8", "--json", "--out", tmp_path / "mine.engine")
+    assert built.returncode == 0, built.stderr
+    record = json.loads(built.stdout)
+    assert (record["kind"], record["onnx"]["name"]) == ("engine", "model.int8-tensorrt.onnx")
+    assert record["proof"]["verdict"] == "proven"
+    assert (tmp_path / "mine.engine").read_bytes() == Path(record["path"]).read_bytes()
+    assert "tensorrt" not in (copied_run / "manifest.json").read_text(encoding="utf-8").replace(
+        "int8-tensorrt", ""
+    ).replace("int8-fp16-tensorrt", "")
+    judged = command("validate", copied_run, "--runtime", "tensorrt", "--precision", "int8", "--json")
+    assert judged.returncode in (0, 3, 4), judged.stderr
+    parity = json.loads(judged.stdout)
+    assert (parity["runtime"], parity["provider"]) == ("tensorrt", "stand-in")
+    by_onnx_runtime = json.loads(
+        command("validate", copied_run, "--precision", "int8-tensorrt", "--json").stdout
+    )
+    assert parity["accuracy"]["candidate"] == by_onnx_runtime["accuracy"]["candidate"]
+    assert len(list((tmp_path / "caches").rglob("*.engine"))) == 1
+    before = sorted(copied_run.rglob("*.json"))
+    timed = command("profile", copied_run, "--runtime", "tensorrt", "--precision", "int8")
+    assert timed.returncode == 1
+    assert "stand in for TensorRT's in the tests" in timed.stderr
+    assert sorted(copied_run.rglob("*.json")) == before
+
+
+def test_the_command_tells_what_was_built(command: Command, copied_run: Path, tmp_path: Path) -> None:
+    for precision in ("fp32", "fp16", "int8-fp16-tensorrt"):
+        built = command("engine", copied_run, "--precision", precision)
+        assert built.returncode == 0, built.stderr
+        assert re.search(r"weighted layers, in (fp32|fp16|int8) as the file says\.", built.stdout)
+    unproven = command(
+        "engine",
+        copied_run,
+        "--engine-cache",
+        tmp_path / "other",
+        "--precision",
+        "fp16",
+        STANDIN_BUILDS="silent",
+    )
+    assert unproven.returncode == 4, unproven.stderr
+    assert "unproven: The inspector does not tell" in unproven.stdout
+
+
+def test_ctrl_c_stops_the_build_and_leaves_no_engine(built_run: Path, tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "edgedistill_cli", "engine", str(built_run), "--engine-cache", str(tmp_path)],
+        env=environment(10, STANDIN_STEP_MS="1500"),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        while not any("libnvinfer" in line for line in _maps(process.pid)):
+            assert process.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.5)  # into the build
+        process.send_signal(signal.SIGINT)
+        message = process.stderr.read()
+    assert process.returncode == 130, message
+    assert "Interrupted; TensorRT stopped, and no engine was written." in message
+    assert not list(tmp_path.glob("*.engine"))
+
+
+def _maps(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").splitlines()
+
+
+def test_an_out_file_that_is_no_engine_is_refused(command: Command, copied_run: Path, tmp_path: Path) -> None:
+    done = command("engine", copied_run, "--out", tmp_path / "engine.json")
+    assert done.returncode == 2
+    assert "call it FILE.engine" in done.stderr
+
+
+def test_without_a_compiler_the_tests_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr("tensorrt_standin.build._digest", lambda major: "of nothing")
+    with pytest.raises(UnavailableError, match=r"needs g\+\+, which is not installed"):
+        standin(10)

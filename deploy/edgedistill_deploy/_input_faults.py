@@ -159,7 +159,7 @@ def _before_quantisers(graph: Graph, value: str) -> str:
     return value
 
 
-def _fitted(images: Images, values: NDArray[np.float32]) -> PixelRange | None:
+def _fitted(images: Images, values: NDArray[np.float32] | NDArray[np.float16]) -> PixelRange | None:
     """Fit a straight line through pixel and value for each channel; None where it does not lie on one."""
     if values.shape == (len(images), 3, *images.shape[1:3]):
         values = values.transpose(0, 2, 3, 1)
@@ -167,7 +167,7 @@ def _fitted(images: Images, values: NDArray[np.float32]) -> PixelRange | None:
         return None
     black, white = [], []
     for channel in range(3):
-        pixels, read = images[..., channel].astype(np.float64).ravel(), values[..., channel].ravel()
+        pixels, read = (each[..., channel].astype(np.float64).ravel() for each in (images, values))
         if pixels.std() == 0 or read.std() == 0 or np.corrcoef(pixels, read)[0, 1] ** 2 < _STRAIGHT:
             return None
         slope, at_zero = np.polyfit(pixels, read, 1)

@@ -10,6 +10,7 @@ import pytest
 from edgedistill.export import Deployed, write_onnx
 from edgedistill.teacher import load_teacher
 from edgedistill_calibration import CalibrationConfig, calibrate
+from edgedistill_deploy._input_faults import read_pixel_range
 from edgedistill_deploy.bundle import Bundle, create_bundle
 from edgedistill_deploy.images import ImageSplits, batches, open_images
 from edgedistill_deploy.session import logits_of, open_session
@@ -40,9 +41,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, digits: ImageSplits) -> B
     path = bundle.path / "model.fp32.onnx"
     model = Deployed(teacher.model, teacher.normalise(), indices)
     write_onnx(model, teacher.preprocess.size, path, opset=20, metadata={"edgedistill.subtask": "digits"})
-    config = CalibrationConfig(
-        images=128, held_out=128, method="minmax", profile="x86", fp16=False, ledger_nodes=0
-    )
+    config = CalibrationConfig(images=128, held_out=128, method="minmax", profile="x86", ledger_nodes=0)
     return calibrate(bundle.with_file("model.fp32", path), digits.train, config)
 
 
@@ -91,3 +90,18 @@ def test_onnx_runtime_computes_every_convolution_in_int8(exported: Bundle, tmp_p
     convolutions = sum(node.op_type == "Conv" for node in onnx.load(exported.file("model.fp32")).graph.node)
     assert kinds.count("QLinearConv") == convolutions
     assert "Conv" not in kinds
+
+
+def test_the_fp16_file_agrees_and_its_pixels_can_still_be_diagnosed(
+    exported: Bundle, digits: ImageSplits
+) -> None:
+    assert digits.test is not None
+    images = next(batches(digits.test.select(range(64)), exported.preprocess, 64))
+    with open_session(exported) as fp32, open_session(exported, precision="fp16") as fp16:
+        wanted, given = logits_of(fp32, images), logits_of(fp16, images)
+    assert 10 * np.log10(np.sum(wanted**2) / np.sum((wanted - given) ** 2)) > 45
+    ranges = [read_pixel_range(exported.file(f"model.{each}"), images) for each in ("fp32", "fp16")]
+    assert ranges[0] is not None
+    assert ranges[1] is not None
+    np.testing.assert_allclose(ranges[1].black, ranges[0].black, atol=0.01)
+    np.testing.assert_allclose(ranges[1].white, ranges[0].white, atol=0.01)

@@ -69,6 +69,7 @@ def distill(
     config: DistillConfig | None = None,
     *,
     pairs: Sequence[LayerPair] | None = None,
+    subspaces: Mapping[str, Subspace] | None = None,
     folder: Path | None = None,
     cache: Path | None = None,
     progress: ProgressCallback | None = None,
@@ -84,6 +85,7 @@ def distill(
             not looked at.
         config: settings.
         pairs: layers to match; found automatically when not given.
+        subspaces: by teacher layer, of an earlier run of the same teacher and images; found in a pass when not given.
         folder: where `subspaces.safetensors`, `metrics.jsonl` and the checkpoint go; a run that finds its own checkpoint
             there goes on after the last finished epoch and ends with the same weights as one that was never stopped.
         cache: where the teacher's answers are kept when `teacher_cache` is on; in `folder` unless given. Runs that differ in
@@ -96,7 +98,9 @@ def distill(
     config = config or DistillConfig()
     accelerator = _open_accelerator(config)
     with _on_device(teacher.model, student, config, accelerator):
-        task = _task(teacher, student, subtask, images, config, pairs, accelerator, folder, cache, progress)
+        task = _task(
+            teacher, student, subtask, images, config, pairs, subspaces, accelerator, folder, cache, progress
+        )
         choice = _tuned(task, student) if config.lambda_layer == TUNED else None
         if choice is not None:
             task = replace(task, config=replace(config, lambda_layer=choice.lambda_layer))
@@ -144,6 +148,7 @@ def _task(
     images: SubtaskImages,
     config: DistillConfig,
     pairs: Sequence[LayerPair] | None,
+    subspaces: Mapping[str, Subspace] | None,
     accelerator: Accelerator,
     folder: Path | None,
     cache: Path | None,
@@ -174,7 +179,9 @@ def _task(
         saved=saved,
         progress=progress or ignore,
     )
-    return replace(task, subspaces=_subspaces(task) if config.layer_loss == "subspace" else {})
+    if config.layer_loss != "subspace":
+        return task
+    return replace(task, subspaces=_subspaces(task) if subspaces is None else subspaces)
 
 
 def _tuned(task: _Task, student: nn.Module) -> LambdaChoice:

@@ -1,0 +1,133 @@
+"""What an INT8 file of a bundle rounds: which values to which grid, and which weights, in full and per node."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from edgedistill_deploy.bundle import Bundle, model_role
+from edgedistill_deploy.errors import BundleError
+
+_WEIGHTED = ("Conv", "Gemm", "MatMul")
+# ONNX Runtime's quantiser computes these inside the Conv before them, and quantises what they give.
+_FUSED = ("Relu", "Clip")
+_LIMITS = {"uint8": (0, 255), "int8": (-128, 127)}
+# The metadata in which calibration names the nodes it left in float.
+_FLOAT_NODES = "edgedistill.float_nodes"
+# ONNX Runtime's quantiser gives a graph's output this name before its Q/DQ, so that the output keeps its own after it.
+_OUTPUT_SUFFIX = "_QuantizeLinear_Input"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """The numbers an activation is rounded to: scale * (q - zero_point) for q from low to high."""
+
+    scale: float
+    zero_point: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rounding:
+    """All that an INT8 file rounds, by the names of the float graph's values.
+
+    Attributes:
+        activations: value to its grid.
+        weights: output of a node with weights to the largest integer its weights take, 127 or 64.
+    """
+
+    activations: Mapping[str, Grid]
+    weights: Mapping[str, int]
+
+
+def read_rounding(bundle: Bundle) -> Rounding:
+    """Read what `model.int8` rounds; nodes that were left in float count as quantised, with their calibrated ranges.
+
+    Training under quantisation is to make the exceptions needless.
+
+    Raises:
+        BundleError: the bundle lacks `model.int8`, `model.fp32` or `ranges`, or the INT8 file rounds nothing.
+    """
+    graph = onnx.load(bundle.file(model_role("int8")))
+    tensors = {each.name: each for each in graph.graph.initializer}
+    activations = dict(_activation_grids(graph.graph, tensors))
+    weights = dict(_weight_levels(graph.graph, tensors))
+    if not activations or not weights:
+        raise BundleError(f"{bundle.file(model_role('int8'))} quantises nothing; calibrate the bundle again.")
+    left = {each.key: each.value for each in graph.metadata_props}.get(_FLOAT_NODES, "[]")
+    nodes = set(json.loads(left))
+    if nodes:
+        floats = onnx.load(bundle.file(model_role("fp32"))).graph
+        example, levels = next(iter(activations.values())), max(weights.values())
+        ranges = _ranges(bundle.file("ranges"))
+        for value, output, written in _restored(floats, nodes):
+            weights.setdefault(output, levels)
+            for name in (value, written):
+                if name in ranges:
+                    activations.setdefault(name, _grid_of(ranges[name], example))
+    return Rounding(activations=activations, weights=weights)
+
+
+def _activation_grids(
+    graph: onnx.GraphProto, tensors: Mapping[str, onnx.TensorProto]
+) -> Iterator[tuple[str, Grid]]:
+    for node in graph.node:
+        if node.op_type == "QuantizeLinear" and node.input[0] not in tensors:
+            zero = numpy_helper.to_array(tensors[node.input[2]])
+            low, high = _LIMITS[zero.dtype.name]
+            scale = float(numpy_helper.to_array(tensors[node.input[1]]))
+            name = node.input[0].removesuffix(_OUTPUT_SUFFIX)
+            yield name, Grid(scale=scale, zero_point=int(zero), low=low, high=high)
+
+
+def _weight_levels(
+    graph: onnx.GraphProto, tensors: Mapping[str, onnx.TensorProto]
+) -> Iterator[tuple[str, int]]:
+    codes = {
+        node.output[0]: node.input[0]
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in tensors
+    }
+    for node in graph.node:
+        if node.op_type in _WEIGHTED and node.input[1] in codes:
+            stored = numpy_helper.to_array(tensors[codes[node.input[1]]]).astype(np.int64)
+            reduced = np.abs(stored).max(initial=0) <= 64
+            yield node.output[0].removesuffix(_OUTPUT_SUFFIX), 64 if reduced else 127
+
+
+def _restored(graph: onnx.GraphProto, names: set[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield of each named node with weights its input, its output, and the output that was quantised."""
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    for node in graph.node:
+        if node.name in names and node.op_type in _WEIGHTED:
+            after = readers.get(node.output[0], [])
+            fused = len(after) == 1 and after[0].op_type in _FUSED
+            written = after[0].output[0] if fused else node.output[0]
+            # A Gemm or MatMul gives float.
+            yield node.input[0], node.output[0], written if node.op_type == "Conv" else ""
+
+
+def _ranges(path: Path) -> Mapping[str, tuple[float, float]]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return {name: (float(low), float(high)) for name, (low, high) in record["ranges"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(
+            f"{path} does not hold the ranges of a calibration; calibrate the bundle again."
+        ) from error
+
+
+def _grid_of(bounds: tuple[float, float], example: Grid) -> Grid:
+    """Return the grid that ONNX Runtime's quantiser makes of a range, of the kind of another grid."""
+    low, high = min(bounds[0], 0.0), max(bounds[1], 0.0)
+    scale = (high - low) / (example.high - example.low) or 1.0
+    zero = round(example.low - low / scale)
+    return Grid(scale=scale, zero_point=zero, low=example.low, high=example.high)

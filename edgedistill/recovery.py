@@ -1,0 +1,232 @@
+"""Recovery: more epochs of SubDistill for a student that loses accuracy in INT8, now computing as INT8 does."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import nn
+
+from edgedistill.config import DistillConfig
+from edgedistill.data.loader import open_loader
+from edgedistill.data.splits import SubtaskImages
+from edgedistill.deployed import Deployed
+from edgedistill.export import write_student
+from edgedistill.fake_quantisation import FakeQuantised, find_calls
+from edgedistill.int8_grids import Rounding, read_rounding
+from edgedistill.layers import LayerPair
+from edgedistill.modes import evaluating
+from edgedistill.onnx_writing import write_onnx
+from edgedistill.reject import Rejector
+from edgedistill.subdistill import distill
+from edgedistill.subspace import load_subspaces
+from edgedistill.subtask import Subtask
+from edgedistill.teacher import Teacher
+from edgedistill.training import EVALUATION_BATCH, ProgressCallback
+from edgedistill_deploy.bundle import Bundle, model_role
+from edgedistill_deploy.errors import BundleError, UsageError
+from edgedistill_deploy.images import ImageSet
+from edgedistill_deploy.reference import read_golden
+
+# Of the distillation's own: the student has converged and its ranges are fixed.
+LEARNING_RATE_SHARE = 0.1
+# Images on which calls are found; more would only take memory.
+SAMPLES = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """A student trained under quantisation.
+
+    Attributes:
+        student: with float weights, to be quantised again; the architecture and the names are the student's own.
+        path: of its weights.
+        epochs: that were run, and the best of them under quantisation, from 0.
+        best_epoch: on the validation images.
+        accuracy_before: of the student it began with, quantised, on the validation images.
+        accuracy: of this one, quantised alike.
+        left_float: values of the INT8 file that the torch network does not compute, and which stayed float in training.
+    """
+
+    student: nn.Module
+    path: Path
+    epochs: int
+    best_epoch: int
+    accuracy_before: float
+    accuracy: float
+    left_float: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the manifest's record."""
+        return {
+            "epochs": self.epochs,
+            "best_epoch": self.best_epoch,
+            "quantised_validation_accuracy_before": self.accuracy_before,
+            "quantised_validation_accuracy": self.accuracy,
+            "left_float": list(self.left_float),
+        }
+
+
+def recover(
+    bundle: Bundle,
+    teacher: Teacher,
+    student: nn.Module,
+    subtask: Subtask,
+    images: SubtaskImages,
+    config: DistillConfig,
+    epochs: int,
+    folder: Path,
+    *,
+    learning_rate: float | None = None,
+    progress: ProgressCallback | None = None,
+) -> Recovered:
+    """Go on distilling `student` while its weights and activations are rounded as in the bundle's INT8 model.
+
+    The objective, the subspaces, the images and their augmentation are the distillation's; activations are rounded to the
+    calibrated grids, weights to grids that follow them. The epoch that is kept is the best on the validation images under
+    this rounding. A run that was stopped goes on after its last finished epoch.
+
+    Args:
+        bundle: exported and calibrated from `student`.
+        teacher: the student's.
+        student: trained; changed in place.
+        subtask: its classes.
+        images: training images feed the training, validation images choose the epoch.
+        config: what the student was distilled with.
+        epochs: how many more; at least 1.
+        folder: `recovered.safetensors` goes here, and checkpoints under `recovery`.
+        learning_rate: a tenth of the distillation's by default.
+        progress: called several times an epoch.
+
+    Raises:
+        UsageError: no epochs.
+        BundleError: the bundle is not calibrated, or lacks the subspaces that the objective needs.
+        EdgeDistillError: the bundle's INT8 model is of another student.
+    """
+    if epochs < 1:
+        raise UsageError(f"recover must be a whole number of at least 1 epoch, and {epochs} was given.")
+    rounding = read_rounding(bundle)
+    settings = _settings(bundle, config, epochs, learning_rate)
+    golden, _ = read_golden(bundle.file("golden"))
+    student = student.cpu().eval()
+    calls = find_calls(
+        student,
+        teacher.normalise(),
+        onnx.load(bundle.file(model_role("fp32"))),
+        rounding,
+        golden[:SAMPLES],
+    )
+    network = FakeQuantised(student, calls).eval()
+    before = quantised_accuracy(network, teacher, images.validation)
+    subspaces = load_subspaces(_subspace_file(bundle, settings)) if _uses_subspaces(settings) else None
+    checkpoints = _own_folder(folder / "recovery", _key(bundle, rounding, settings))
+    result = distill(
+        teacher,
+        network,
+        subtask,
+        images,
+        settings,
+        pairs=_pairs(bundle),
+        subspaces=subspaces,
+        folder=checkpoints,
+        progress=progress,
+    )
+    path = folder / "recovered.safetensors"
+    write_student(network.network, path)
+    return Recovered(
+        student=network.network,
+        path=path,
+        epochs=len(result.history),
+        best_epoch=result.best_epoch,
+        accuracy_before=before,
+        accuracy=result.validation_accuracy,
+        left_float=calls.left_float,
+    )
+
+
+def quantised_accuracy(network: nn.Module, teacher: Teacher, images: ImageSet) -> float:
+    """Return the share of images that a network names as they are labelled."""
+    normalise = teacher.normalise()
+    right = 0
+    with evaluating(network), torch.no_grad():
+        for pixels, labels, _ in open_loader(images, teacher.preprocess, EVALUATION_BATCH):
+            right += int((network(normalise(pixels)).argmax(1) == labels).sum())
+    return right / len(images)
+
+
+def export_recovered(recovered: Recovered, teacher: Teacher, bundle: Bundle, path: Path) -> None:
+    """Write the float ONNX file of a recovered student: operator set and metadata are those of the bundle's own.
+
+    Raises:
+        EdgeDistillError: the file computes something else than the student.
+    """
+    own = onnx.load(bundle.file(model_role("fp32")), load_external_data=False)
+    metadata = {each.key: each.value for each in own.metadata_props}
+    reject = metadata.get("edgedistill.reject")
+    rejector = Rejector(**json.loads(reject)) if reject else None
+    opset = {entry.domain: entry.version for entry in own.opset_import}[""]
+    golden, _ = read_golden(bundle.file("golden"))
+    model = Deployed(recovered.student, teacher.normalise(), rejector=rejector)
+    write_onnx(model, teacher.preprocess.size, path, opset=opset, metadata=metadata, samples=golden)
+
+
+def _settings(
+    bundle: Bundle, config: DistillConfig, epochs: int, learning_rate: float | None
+) -> DistillConfig:
+    """Return the distillation's settings, with what belongs to a start from scratch taken back."""
+    record = bundle.manifest.get("distillation", {})
+    return replace(
+        config,
+        epochs=epochs,
+        learning_rate=learning_rate or config.learning_rate * LEARNING_RATE_SHARE,
+        lambda_layer=float(record["lambda_layer"]) if "lambda_layer" in record else config.lambda_layer,
+        lambda_schedule="constant",
+        schedule="cosine",
+        ema=0.0,
+        early_stopping=0,
+        compile_student=False,
+        mixed_precision="no",
+        teacher_cache="off",
+        tensorboard=False,
+    )
+
+
+def _pairs(bundle: Bundle) -> list[LayerPair]:
+    """Return the distillation's layer pairs, the student's named as they are inside `FakeQuantised`."""
+    pairs = bundle.manifest.get("distillation", {}).get("pairs", [])
+    return [LayerPair(teacher=each["teacher"], student=f"network.{each['student']}") for each in pairs]
+
+
+def _uses_subspaces(config: DistillConfig) -> bool:
+    return bool(config.lambda_layer) and config.layer_loss == "subspace"
+
+
+def _subspace_file(bundle: Bundle, config: DistillConfig) -> Path:
+    if not bundle.has("subspaces"):
+        raise BundleError(
+            f"{bundle.path} has no subspaces, and the student was distilled with layer losses; distil again, then recover."
+        )
+    return bundle.file("subspaces")
+
+
+def _key(bundle: Bundle, rounding: Rounding, config: DistillConfig) -> str:
+    """Identify a recovery by all that decides its result beside the images and the teacher, which `distill` checks."""
+    described: Mapping[str, Any] = {
+        "student": bundle.model_sha256(model_role("fp32")),
+        "rounding": asdict(rounding),
+        "settings": asdict(replace(config, workers=0, compute="auto")),
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _own_folder(folder: Path, key: str) -> Path:
+    """Return the folder of this recovery; those of others go, because each holds a whole training state."""
+    for other in folder.glob("*") if folder.is_dir() else ():
+        if other.name != key:
+            shutil.rmtree(other, ignore_errors=True)
+    return folder / key

@@ -167,7 +167,7 @@ def _first_broken(
 ) -> str:
     """Return the float32 name of the first value that is not finite and was."""
     seen = _measure(onnx.shape_inference.infer_shapes(converted), read)
-    made = (name for node in converted.graph.node for name in node.output)
+    made: list[str] = [name for node in converted.graph.node for name in node.output]
     return next(
         half.get(name, name)
         for name in made

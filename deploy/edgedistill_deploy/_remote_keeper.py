@@ -1,0 +1,372 @@
+"""What runs on a device while it is measured over SSH: it holds the lock, checks what arrives, starts the measuring, cleans up.
+
+Sent as source over the connection, so nothing is installed: the standard library alone, and nothing that Python 3.7 cannot read,
+so that an old Python can say that it is too old. It takes one JSON command a line and answers with JSON lines. It ends when its
+input closes or is silent for `_SILENCE_S`: a client that is gone leaves neither a running process nor a lock behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import IO, Any
+
+_SILENCE_S = 120.0
+_LOCK_WITHOUT_OWNER_S = 10.0  # a lock folder is older than that without saying whose it is: its maker died
+_STARTED_TICKS = (
+    500  # by which two readings of one process's start may differ; a number used again differs by far more
+)
+_TAIL_BYTES = 4000
+_PRIVATE = 0o700
+_IMPORT_TEST = """
+import importlib, json, sys
+found = {}
+for name in sys.argv[1:]:
+    try:
+        module = importlib.import_module(name)
+        found[name] = {"version": str(getattr(module, "__version__", "?"))}
+    except BaseException as error:
+        found[name] = {"missing": isinstance(error, ModuleNotFoundError) and error.name == name, "error": str(error)[:300]}
+print(json.dumps({"python": list(sys.version_info[:3]), "modules": found}))
+"""
+
+
+class Keeper:
+    """One client's hold on the device."""
+
+    def __init__(self) -> None:
+        self.work = Path()
+        self.token = uuid.uuid4().hex
+        self.locked = False
+        self.runner: subprocess.Popen[bytes] | None = None
+        self._speaking = threading.Lock()
+
+    def say(self, event: str, **values: Any) -> None:
+        """Write one line; a client that is gone is noticed by the end of the input."""
+        with self._speaking, contextlib.suppress(OSError, ValueError):
+            sys.stdout.write(json.dumps(dict(values, event=event)) + "\n")
+            sys.stdout.flush()
+
+    def obey(self, command: dict[str, Any]) -> bool:
+        """Do what a line asks for and answer it; False when it was the last."""
+        do = command.pop("do")
+        if do == "beat":
+            return True
+        try:
+            getattr(self, "do_" + do)(**command)
+        except OSError as error:
+            self.say("failed", errno=error.errno, text=str(error), free_bytes=_free_bytes(self.work))
+        return bool(do != "close")
+
+    def do_open(self, work: str, owner: dict[str, Any], wait_s: float) -> None:
+        """Make the private folders and take the lock, waiting for it up to `wait_s`."""
+        self.work = Path(work).expanduser().resolve()
+        self.work.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+        _make_private(self.work, "store", "runs")
+        deadline = time.monotonic() + wait_s
+        holder = _take_lock(self.work, self.token, owner)
+        while holder is not None and time.monotonic() < deadline:
+            time.sleep(1.0)
+            holder = _take_lock(self.work, self.token, owner)
+        if holder is not None:
+            self.say("locked", holder=holder)
+            return
+        self.locked = True
+        self.say(
+            "opened",
+            work=str(self.work),
+            pid=os.getpid(),
+            free_bytes=_free_bytes(self.work),
+            machine=platform.machine(),
+            python=list(sys.version_info[:3]),
+        )
+
+    def do_try(self, python: str, environment: dict[str, str], modules: list[str]) -> None:
+        """Import the modules in the Python that is to measure, and say their versions or what went wrong."""
+        command = [_program(python), "-c", _IMPORT_TEST, *modules]
+        done = subprocess.run(command, env=dict(os.environ, **environment), capture_output=True, check=False)
+        answer = done.stdout.decode("utf-8", "replace").strip().splitlines()[-1:]
+        if done.returncode != 0 or not answer:
+            self.say("tried", code=done.returncode, stderr=_printable(done.stderr[-_TAIL_BYTES:]))
+            return
+        self.say("tried", **json.loads(answer[0]))
+
+    def do_look(self, files: list[str]) -> None:
+        """Say which files, named by their sha256, are there and whole, and how much there is of the others."""
+        kept, parts = [], {}
+        for sha256 in files:
+            whole, part = self._stored(sha256), self._part(sha256)
+            if whole.is_file() and _sha256(whole) == sha256:
+                kept.append(sha256)
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                whole.unlink()
+            if part.is_file():
+                parts[sha256] = part.stat().st_size
+        self.say("found", kept=kept, parts=parts, free_bytes=_free_bytes(self.work))
+
+    def do_settle(self, files: list[str]) -> None:
+        """Give the parts that are whole their names; delete those that arrived damaged and name them."""
+        damaged = []
+        for sha256 in files:
+            part = self._part(sha256)
+            if _sha256(part) == sha256:
+                part.replace(self._stored(sha256))
+            else:
+                part.unlink()
+                damaged.append(sha256)
+        self.say("settled", damaged=damaged)
+
+    def do_run(
+        self,
+        python: str,
+        environment: dict[str, str],
+        wheel: str,
+        files: dict[str, str],
+        request: dict[str, Any],
+    ) -> None:
+        """Lay out the bundle from the store and start the measuring on it; its lines are passed on as they come."""
+        folder = self._run_folder()
+        for path, sha256 in files.items():
+            _place(self._stored(sha256), folder / "bundle" / path)
+        (folder / "tmp").mkdir(_PRIVATE)
+        given = dict(os.environ, **environment)
+        paths = [str(self._stored(wheel)), given.get("PYTHONPATH", "")]
+        given["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+        given["TMPDIR"] = str(folder / "tmp")
+        python = _program(python)
+        whole = dict(
+            request, folder=str(folder / "bundle"), result=str(folder / "result.json"), python=python
+        )
+        with (folder / "stderr.txt").open("wb") as stderr:
+            self.runner = subprocess.Popen(
+                [python, "-m", "edgedistill_deploy.device_part"],
+                cwd=folder,
+                env=given,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        threading.Thread(target=self._pass_on, args=(self.runner, folder), daemon=True).start()
+        with contextlib.suppress(BrokenPipeError):
+            stdin = _pipe(self.runner.stdin)
+            stdin.write(json.dumps(whole).encode() + b"\n")
+            stdin.flush()
+        self.say("started", pid=self.runner.pid, folder=str(folder))
+
+    def _pass_on(self, runner: subprocess.Popen[bytes], folder: Path) -> None:
+        for line in _pipe(runner.stdout):
+            with contextlib.suppress(ValueError):
+                self.say("said", line=json.loads(line.decode("utf-8", "replace")))
+        code = runner.wait()
+        result, values = folder / "result.json", {}
+        if result.is_file():
+            values = {"path": str(result), "bytes": result.stat().st_size, "sha256": _sha256(result)}
+        tail = _printable((folder / "stderr.txt").read_bytes()[-_TAIL_BYTES:])
+        self.say("ended", code=code, result=values, stderr=tail)
+
+    def do_free(self) -> None:
+        """Say how many bytes are free."""
+        self.say("free", free_bytes=_free_bytes(self.work))
+
+    def do_close(self, keep: bool) -> None:
+        """End the measuring and clean up: everything, or with `keep` nothing but the lock."""
+        self.leave(keep=keep, with_store=not keep)
+        self.say("closed")
+
+    def leave(self, keep: bool = False, with_store: bool = False) -> None:
+        """Kill what runs, delete this run's folder and free the lock. Without a word from the client the store stays."""
+        if self.runner is not None:
+            with contextlib.suppress(OSError):
+                os.killpg(self.runner.pid, signal.SIGKILL)
+            self.runner.wait()
+        if not self.locked:
+            return
+        self.locked = False
+        if not keep:
+            shutil.rmtree(self.work / "runs", ignore_errors=True)
+        if with_store:
+            shutil.rmtree(self.work / "store", ignore_errors=True)
+        shutil.rmtree(self.work / "lock", ignore_errors=True)
+        if with_store:
+            with contextlib.suppress(OSError):
+                (self.work / "lock.guard").unlink()
+            with contextlib.suppress(OSError):  # others' files in it keep the folder
+                self.work.rmdir()
+
+    def _stored(self, sha256: str) -> Path:
+        return self.work / "store" / sha256
+
+    def _part(self, sha256: str) -> Path:
+        return self.work / "store" / f"{sha256}.part"
+
+    def _run_folder(self) -> Path:
+        """Make the one run folder; what a killed run, or one that was kept, left is deleted."""
+        runs = self.work / "runs"
+        for left in runs.iterdir():
+            shutil.rmtree(left, ignore_errors=True)
+        folder = runs / (time.strftime("%Y%m%d-%H%M%S-") + self.token[:6])
+        folder.mkdir(_PRIVATE)
+        return folder
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    assert stream is not None  # both were asked for as pipes
+    return stream
+
+
+def _make_private(work: Path, *names: str) -> None:
+    """Make folders for this user alone; one that somebody else owns or may write to is refused."""
+    for name in names:
+        path = work / name
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(_PRIVATE)
+        state = path.lstat()
+        if state.st_uid != os.getuid() or state.st_mode & 0o170022 != 0o040000:
+            raise OSError(
+                1, f"{path} belongs to somebody else, or others may write to it; choose another work folder"
+            )
+
+
+def _take_lock(work: Path, token: str, owner: dict[str, Any]) -> dict[str, Any] | None:
+    """Make the lock folder, which only one can; return the holder when somebody else has it.
+
+    A lock whose process is gone from this machine is stale and taken over. The guard keeps two clients from doing so at once.
+    """
+    import fcntl
+
+    with (work / "lock.guard").open("a") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        lock = work / "lock"
+        try:
+            lock.mkdir(_PRIVATE)
+        except FileExistsError:
+            holder = _holder(lock)
+            if holder is None or _is_alive(holder):
+                return holder or {}
+            shutil.rmtree(lock, ignore_errors=True)
+            lock.mkdir(_PRIVATE)
+        here = {"pid": os.getpid(), "started": _started(os.getpid()), "boot": _boot(), "token": token}
+        (lock / "owner.json").write_text(
+            json.dumps(dict(owner, time=time.time(), device=socket.gethostname(), **here))
+        )
+    return None
+
+
+def _holder(lock: Path) -> dict[str, Any] | None:
+    """Read whose lock it is; None while that is being written, a dead process (pid 0) when it never was."""
+    with contextlib.suppress(OSError, ValueError):
+        found: dict[str, Any] = json.loads((lock / "owner.json").read_text())
+        return found
+    with contextlib.suppress(OSError):
+        if time.time() - lock.stat().st_mtime < _LOCK_WITHOUT_OWNER_S:
+            return None
+    return {"pid": 0}
+
+
+def _is_alive(holder: dict[str, Any]) -> bool:
+    pid, boot = holder.get("pid"), holder.get("boot")
+    if not isinstance(pid, int) or pid <= 0 or (boot and _boot() and boot != _boot()):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    then, now = holder.get("started"), _started(pid)
+    return then is None or now is None or abs(now - then) < _STARTED_TICKS
+
+
+def _started(pid: int) -> int | None:
+    """Return when a process began, in ticks since boot: its number alone may have been given to another."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+        return int(text.rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _boot() -> str | None:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+
+
+def _place(source: Path, target: Path) -> None:
+    target.parent.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # FAT and some network file systems have no links
+        shutil.copyfile(source, target)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _free_bytes(folder: Path) -> int | None:
+    try:
+        state = os.statvfs(folder)
+    except OSError:
+        return None
+    return state.f_bavail * state.f_frsize
+
+
+def _program(python: str) -> str:
+    """Return the path of a program as the login shell would find it."""
+    path = os.path.expanduser(python)  # noqa: PTH111, a Path would lose the ./ of ./python
+    return shutil.which(path) or path
+
+
+def _printable(data: bytes) -> str:
+    text = data.decode("utf-8", "replace")
+    return "".join(letter for letter in text if letter.isprintable() or letter == "\n").strip()
+
+
+def _read(commands: queue.Queue[dict[str, Any] | None]) -> None:
+    for line in sys.stdin:
+        commands.put(json.loads(line))
+    commands.put(None)
+
+
+def main() -> None:
+    """Obey until the last command, the end of the input, or silence."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
+    commands: queue.Queue[dict[str, Any] | None] = queue.Queue()
+    threading.Thread(target=_read, args=(commands,), daemon=True).start()
+    keeper = Keeper()
+    try:
+        keeper.say("ready", python=list(sys.version_info[:3]))
+        while True:
+            command = commands.get(timeout=_SILENCE_S)
+            if command is None or not keeper.obey(command):
+                break
+    except queue.Empty:
+        pass
+    finally:
+        keeper.leave()
+    os._exit(0)  # the thread that reads may still wait for a line
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Files to a device by content: named by their sha256, sent once, continued where a broken link left them, checked on arrival."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgedistill_deploy._remote_connection import DeviceError, imported_asyncssh
+from edgedistill_deploy._remote_link import Link, full_disk, lost
+from edgedistill_deploy.files import sha256_of_file
+from edgedistill_deploy.inventory import Device
+
+CHUNK_BYTES = 1 << 17  # acknowledged one by one, so that what is there is there without holes
+RESERVE_BYTES = 16 << 20  # for the result and what the runtime writes
+STALL_S = 60.0
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """Content to be sent: a file here, or bytes."""
+
+    sha256: str
+    size: int
+    source: Path | bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, source: Path | bytes) -> "Item":
+        """Describe a file or bytes."""
+        if isinstance(source, bytes):
+            return cls(sha256=hashlib.sha256(source).hexdigest(), size=len(source), source=source)
+        return cls(sha256=sha256_of_file(source), size=source.stat().st_size, source=source)
+
+    def chunks(self, start: int) -> Iterator[bytes]:
+        """Yield the content from a position."""
+        if isinstance(self.source, bytes):
+            for place in range(start, self.size, CHUNK_BYTES):
+                yield self.source[place : place + CHUNK_BYTES]
+            return
+        with self.source.open("rb") as stream:
+            stream.seek(start)
+            while chunk := stream.read(CHUNK_BYTES):
+                yield chunk
+
+
+@dataclass(slots=True, kw_only=True)
+class Pushed:
+    """What was sent, in files and bytes."""
+
+    files: int = 0
+    bytes: int = 0
+
+
+async def push(
+    link: Link,
+    sftp: Any,
+    work: str,
+    device: Device,
+    items: Iterable[Item],
+    pushed: Pushed,
+    progress: Progress,
+) -> None:
+    """Bring the items to the device's store, counting in `pushed` what is sent.
+
+    Raises DeviceError for a full disk, a stalled link, or damage on the way.
+    """
+    wanted = {item.sha256: item for item in items}
+    found = await link.ask("look", patience_s=600, files=list(wanted))
+    missing = {sha256: item for sha256, item in wanted.items() if sha256 not in found["kept"]}
+    parts: dict[str, int] = found["parts"]
+    starts = {sha256: _start(item, parts.get(sha256, 0)) for sha256, item in missing.items()}
+    total = sum(item.size - starts[sha256] for sha256, item in missing.items())
+    if found["free_bytes"] is not None and total + RESERVE_BYTES > found["free_bytes"]:
+        raise DeviceError(full_disk(device, found["free_bytes"]))
+    for sha256, item in missing.items():
+        await _send(
+            link, sftp, f"{work}/store/{sha256}.part", device, item, starts[sha256], pushed, total, progress
+        )
+    damaged = (await link.ask("settle", patience_s=600, files=list(missing)))["damaged"]
+    for sha256 in damaged:  # a part from an earlier try was not what it seemed; once more, from the start
+        await _send(
+            link, sftp, f"{work}/store/{sha256}.part", device, missing[sha256], 0, pushed, total, progress
+        )
+    if damaged and (await link.ask("settle", patience_s=600, files=damaged))["damaged"]:
+        raise DeviceError(f"A file arrived damaged on {device.name} twice; its disk or memory is faulty.")
+
+
+def _start(item: Item, there: int) -> int:
+    """Where to go on: the last chunk of a part is sent again, since it may have been cut."""
+    return max(0, (min(there, item.size) - 1) // CHUNK_BYTES * CHUNK_BYTES)
+
+
+async def _send(
+    link: Link,
+    sftp: Any,
+    path: str,
+    device: Device,
+    item: Item,
+    start: int,
+    pushed: Pushed,
+    total: int,
+    progress: Progress,
+) -> None:
+    asyncssh = imported_asyncssh()
+    place = start
+    try:
+        async with sftp.open(path, "r+b" if start else "wb") as stream:
+            for chunk in item.chunks(start):
+                await asyncio.wait_for(stream.write(chunk, place), STALL_S)
+                place += len(chunk)
+                pushed.bytes += len(chunk)
+                progress("sending", pushed.bytes, max(total, pushed.bytes))
+    except asyncio.TimeoutError as error:
+        raise DeviceError(
+            f"The link to {device.name} took nothing for {STALL_S:.0f} s; what had arrived stays there and is not sent again."
+        ) from error
+    except (asyncssh.ConnectionLost, asyncssh.SFTPConnectionLost, OSError) as error:
+        raise lost(device) from error
+    except asyncssh.SFTPError as error:
+        free = (await link.ask("free"))["free_bytes"]
+        if free is not None and free < CHUNK_BYTES:
+            raise DeviceError(full_disk(device, free)) from error
+        raise DeviceError(f"{device.name} refuses to write {path}: {error.reason}.") from error
+    pushed.files += 1

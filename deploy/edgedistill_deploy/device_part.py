@@ -1,0 +1,186 @@
+"""What a device runs: one JSON request on stdin, JSON lines on stdout; the same measuring as on the machine that asked.
+
+    python -m edgedistill_deploy.device_part
+
+The request is {"task": "profile" | "validate", "folder": BUNDLE, "device": NAME, ...}. The lines are {"progress": [what, done,
+total]}, then {"result": ...}, or {"done": true} when the request names a file for the result, or {"error": {"kind", "message"}}.
+With "watch" the process ends, and with it those it started, when its input closes: closing an SSH connection kills nothing.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from edgedistill_deploy.errors import EdgeDistillError, UsageError, nearest_names
+
+Progress = Callable[[str, int, int], None]
+Request = Mapping[str, Any]
+
+_PROGRESS_EVERY_S = 0.5
+_FAILED, _OUT_OF_TIME = 1, 124
+
+
+def main() -> None:
+    """Answer the one request and end."""
+    lines = _Lines()
+    request = json.loads(sys.stdin.readline())
+    if request.get("python"):
+        sys.executable = request["python"]  # a wrapper script, where the interpreter alone would not start
+    if request.get("watch"):
+        threading.Thread(target=_watch_input, daemon=True).start()
+    if request.get("limit_s"):
+        _limit(float(request["limit_s"]), lines)
+    try:
+        result = answer(request, lines.progress)
+        _deliver(result, request.get("result"), lines)
+    except EdgeDistillError as error:
+        lines.send({"error": {"kind": type(error).__name__, "message": str(error)}})
+        sys.exit(_FAILED)
+    except OSError as error:
+        lines.send({"error": {"kind": "OSError", "message": str(error), "errno": error.errno}})
+        sys.exit(_FAILED)
+
+
+def answer(request: Request, progress: Progress) -> dict[str, Any]:
+    """Do the task and return its result. Raises UsageError for an unknown task, and what the task raises."""
+    if request["task"] not in _TASKS:
+        raise UsageError(
+            f"The device part has no task {request['task']!r}.{nearest_names(str(request['task']), _TASKS)}"
+        )
+    return _TASKS[request["task"]](Path(request["folder"]), request, progress)
+
+
+class _Lines:
+    """The lines for the one who asked; what a runtime prints on stdout goes to stderr."""
+
+    def __init__(self) -> None:
+        self._out: IO[str] = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+        self._writing = threading.Lock()
+        self._spoken = 0.0
+
+    def send(self, line: Request) -> None:
+        with self._writing:
+            self._out.write(json.dumps(line, allow_nan=False) + "\n")
+            self._out.flush()
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._spoken >= _PROGRESS_EVERY_S:
+            self._spoken = now
+            self.send({"progress": [what, done, total]})
+
+
+def _deliver(result: Request, path: str | None, lines: _Lines) -> None:
+    from edgedistill_deploy.files import write_json
+
+    if path is None:
+        lines.send({"result": result})
+        return
+    write_json(Path(path), result)
+    lines.send({"done": True})
+
+
+def _watch_input() -> None:
+    # By the descriptor: a read of sys.stdin would hold its lock when the interpreter ends.
+    while os.read(0, 4096):
+        pass
+    _end_all(_FAILED)
+
+
+def _limit(seconds: float, lines: _Lines) -> None:
+    def expire() -> None:
+        lines.send(
+            {
+                "error": {
+                    "kind": "TimeLimit",
+                    "message": f"It was not done within {seconds:.0f} s and was stopped.",
+                }
+            }
+        )
+        _end_all(_OUT_OF_TIME)
+
+    timer = threading.Timer(seconds, expire)
+    timer.daemon = True
+    timer.start()
+
+
+def _end_all(code: int) -> None:
+    """End this process and, when it leads a group of its own, those it started."""
+    if os.getpgrp() == os.getpid():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.killpg(os.getpid(), signal.SIGTERM)
+    os._exit(code)
+
+
+def _profile(folder: Path, request: Request, progress: Progress) -> dict[str, Any]:
+    from edgedistill_deploy.profiling import ProfileRequest, run_profile
+
+    profile = run_profile(folder, ProfileRequest.from_json(request["profile"]), progress)
+    machine = _machine(request)
+    for record in profile["records"]:
+        record["bundle"] = request.get("bundle", record["bundle"])
+        record["device"] = {**record["device"], "name": machine["name"]}
+    return {**profile, "machine": machine}
+
+
+def _validate(folder: Path, request: Request, progress: Progress) -> dict[str, Any]:
+    """Judge the models of the request, one after another, on the images recorded in the bundle."""
+    from edgedistill_deploy._figures import Answers
+    from edgedistill_deploy.bundle import open_bundle
+    from edgedistill_deploy.chain import chain_record, chain_steps
+    from edgedistill_deploy.parity import ParityLimits, ParityReport, check_parity
+    from edgedistill_deploy.session import open_session
+
+    bundle, limits = open_bundle(folder), ParityLimits(**request["limits"])
+    reports: list[ParityReport] = []
+    answers: dict[str, Answers] = {}
+    chosen = {key: request[key] for key in ("runtime", "provider", "threads")}
+    for precision in request["precisions"]:
+        with open_session(bundle, precision=precision, **chosen) as session:
+            report = check_parity(
+                bundle,
+                session,
+                None,
+                limits,
+                progress=lambda done, total, name=precision: progress(name, done, total),  # type: ignore[misc]
+                keep=lambda _, given, name=precision: answers.update({name: given}),  # type: ignore[misc]
+            )
+        reports.append(report)
+    machine = _machine(request)
+    place = {"bundle": request.get("bundle", bundle.path.name), "device": machine["name"]}
+    models = {report.precision: report.model_sha256 for report in reports}
+    steps = chain_steps(answers, limits.confidence, models)
+    return {
+        "kind": "parity-set",
+        "schema": 1,
+        "records": [{**report.to_json(), **place, "machine": machine} for report in reports],
+        "chain": {**chain_record(reports, steps), **place} if steps else None,
+        "machine": machine,
+    }
+
+
+def _machine(request: Request) -> dict[str, Any]:
+    """Describe this machine under the name that the one who asked gave it; an emulated one never passes for the real."""
+    from edgedistill_deploy.device import read_device
+
+    info = read_device()
+    name = str(request.get("device") or info.name)
+    if info.emulated and not name.endswith("-emulated"):
+        name += "-emulated"
+    return {**info.to_json(), "name": name}
+
+
+_TASKS: dict[str, Callable[[Path, Request, Progress], dict[str, Any]]] = {
+    "profile": _profile,
+    "validate": _validate,
+}
+
+if __name__ == "__main__":
+    main()

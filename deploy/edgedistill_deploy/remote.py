@@ -1,0 +1,316 @@
+"""Profile and validate on devices over SSH: the same measuring as here, run by the device's own Python.
+
+A lock on the device, the needed files sent by content, the device part as a wheel that is imported and never installed, progress
+as it comes, the result pulled and checked, everything cleaned away. Several devices at once; one that fails spoils no other.
+"""
+
+import asyncio
+import contextlib
+import getpass
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgedistill_deploy._manifest import MANIFEST
+from edgedistill_deploy._remote_connection import DeviceError, connected, imported_asyncssh
+from edgedistill_deploy._remote_link import Event, Link, keeper_of, lost
+from edgedistill_deploy._remote_push import Item, Pushed, push
+from edgedistill_deploy._remote_wheel import build_wheel
+from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.errors import BundleError, DataError, EdgeDistillError, UsageError
+from edgedistill_deploy.inventory import Device
+
+__all__ = ["DeviceError", "DeviceOutcome", "RemoteJob", "run_on_devices"]
+
+Progress = Callable[[str, str, int, int], None]  # device, what, done, total
+
+_GRACE_S = 60.0  # beyond the device's own limit
+_IMPORT_S = 300.0  # importing a runtime from a slow card
+_PULL_S = 60.0
+_MODULES = {"onnxruntime": ("numpy", "PIL", "onnxruntime"), "tensorrt": ("numpy", "PIL", "tensorrt")}
+_PACKAGES = {"PIL": "pillow"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteJob:
+    """What a device is to do.
+
+    Args:
+        bundle: whose models are measured.
+        task: "profile" or "validate".
+        roles: the files of the bundle that it needs; those the bundle lacks are left out.
+        request: gives the task's own part of the request, for a device may choose the runtime and provider.
+        runtimes: gives the runtimes it will use there.
+        replaced: files to send in place of the bundle's, by role.
+        keep: leave what was sent on the device.
+        wait_s: how long to wait for the lock when somebody else has it.
+    """
+
+    bundle: Bundle
+    task: str
+    roles: tuple[str, ...]
+    request: Callable[[Device], dict[str, Any]]
+    runtimes: Callable[[Device], tuple[str, ...]]
+    replaced: Mapping[str, Path] = field(default_factory=dict)
+    keep: bool = False
+    wait_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceOutcome:
+    """How it went on one device: the result, or the sentence that says why there is none."""
+
+    device: Device
+    result: dict[str, Any] | None = None
+    error: str | None = None
+    sent_files: int = 0
+    sent_bytes: int = 0
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the outcome without the result's records, as JSON values."""
+        return {
+            "name": self.device.name,
+            "address": self.device.address,
+            "status": "failed" if self.result is None else "done",
+            "error": self.error,
+            "machine": None if self.result is None else self.result["machine"],
+            "sent": {"files": self.sent_files, "bytes": self.sent_bytes},
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def run_on_devices(
+    devices: Sequence[Device], job: RemoteJob, progress: Progress | None = None
+) -> tuple[DeviceOutcome, ...]:
+    """Do the job on all devices at once and return how each went, in their order.
+
+    Raises UsageError when a device is named twice, MissingDependencyError without asyncssh, BundleError when a file that is
+    needed was changed. What goes wrong on a device is in its outcome.
+    """
+    names = [device.name for device in devices]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"The device {name} is named {names.count(name)} times; name each once.")
+    imported_asyncssh()
+    items = _Contents(job)
+    told = progress or (lambda device, what, done, total: None)
+    return asyncio.run(_all(devices, job, items, told))
+
+
+class _Contents:
+    """What is sent: the wheel, and the bundle cut down to what the job needs."""
+
+    def __init__(self, job: RemoteJob) -> None:
+        bundle = job.bundle
+        self.wheel = Item.of(build_wheel())
+        entries: dict[str, Any] = {}
+        self.files: dict[str, Item] = {}
+        for role in job.roles:
+            if not bundle.has(role):
+                continue
+            item = Item.of(job.replaced.get(role) or bundle.file(role))
+            path = bundle.manifest["files"][role]["path"]
+            self.files[path] = item
+            entries[role] = {**bundle.manifest["files"][role], "sha256": item.sha256, "bytes": item.size}
+        manifest = {**bundle.manifest, "files": entries}
+        self.files[MANIFEST] = Item.of(json.dumps(manifest, ensure_ascii=False).encode())
+
+    @property
+    def items(self) -> list[Item]:
+        return [self.wheel, *self.files.values()]
+
+
+async def _all(
+    devices: Sequence[Device], job: RemoteJob, contents: _Contents, progress: Progress
+) -> tuple[DeviceOutcome, ...]:
+    return tuple(await asyncio.gather(*(_outcome(device, job, contents, progress) for device in devices)))
+
+
+async def _outcome(device: Device, job: RemoteJob, contents: _Contents, progress: Progress) -> DeviceOutcome:
+    began, pushed = time.monotonic(), Pushed()
+    result, error = None, None
+    try:
+        result = await _run(device, job, contents, pushed, progress)
+    except EdgeDistillError as cause:
+        error = str(cause)
+    except (OSError, imported_asyncssh().Error):
+        error = str(lost(device))
+    return DeviceOutcome(
+        device=device,
+        result=result,
+        error=error,
+        sent_files=pushed.files,
+        sent_bytes=pushed.bytes,
+        seconds=time.monotonic() - began,
+    )
+
+
+async def _run(
+    device: Device, job: RemoteJob, contents: _Contents, pushed: Pushed, progress: Progress
+) -> dict[str, Any]:
+    progress(device.name, "connecting", 0, 1)
+    async with connected(device) as connection, keeper_of(connection, device) as link:
+        opened = await link.ask(
+            "open", job.wait_s + _GRACE_S, work=device.work, owner=_owner(), wait_s=job.wait_s
+        )
+        if opened["event"] == "locked":
+            raise DeviceError(_locked(device, opened["holder"]))
+        try:
+            await _require_modules(link, device, job)
+            sftp = await _sftp(connection, device)
+            await push(
+                link,
+                sftp,
+                opened["work"],
+                device,
+                contents.items,
+                pushed,
+                lambda *step: progress(device.name, *step),
+            )
+            ended = await _measure(link, device, job, contents, progress)
+            result = await _pull(sftp, device, ended)
+        finally:
+            await _close(link, job.keep or device.keep)
+    return result
+
+
+def _owner() -> dict[str, str]:
+    with contextlib.suppress(Exception):
+        return {"owner": getpass.getuser(), "host": platform.node()}
+    return {"owner": str(os.getuid()), "host": platform.node()}
+
+
+def _locked(device: Device, holder: Mapping[str, Any]) -> str:
+    who = f"{holder.get('owner', 'somebody')} on {holder.get('host', 'another machine')}"
+    since = holder.get("time")
+    moment = (
+        f" since {time.strftime('%H:%M:%S', time.localtime(since))}"
+        if isinstance(since, (int, float))
+        else ""
+    )
+    return (
+        f"{device.name} is being measured by {who}{moment} (process {holder.get('pid', '?')} there); two at once would spoil both. "
+        "Wait for it with --wait SECONDS."
+    )
+
+
+async def _require_modules(link: Link, device: Device, job: RemoteJob) -> None:
+    """Import what will be needed before anything is sent."""
+    modules = list(dict.fromkeys(name for each in job.runtimes(device) for name in _MODULES[each]))
+    tried = await link.ask(
+        "try", _IMPORT_S, python=device.python, environment=dict(device.environment), modules=modules
+    )
+    if "modules" not in tried:
+        raise DeviceError(
+            f"Importing {', '.join(modules)} ended Python on {device.name} with code {tried['code']}"
+            f"{_last_line(tried['stderr'])}; a wheel there is made for another processor. Reinstall them: {_install(device, modules)}"
+        )
+    broken = {name: found for name, found in tried["modules"].items() if "version" not in found}
+    if not broken:
+        return
+    if all(found["missing"] for found in broken.values()):
+        raise DeviceError(
+            f"{device.name} has no {', '.join(broken)} in {device.python}. Install there: {_install(device, list(broken))} "
+            f"`edgedistill devices check {device.name}` tells more."
+        )
+    name, found = next((name, found) for name, found in broken.items() if not found["missing"])
+    raise DeviceError(
+        f"{name} on {device.name} cannot be imported: {found['error']}. It may be made for another processor or system; reinstall it: "
+        f"{_install(device, [name])}"
+    )
+
+
+def _install(device: Device, modules: Sequence[str]) -> str:
+    packages = " ".join(_PACKAGES.get(name, name) for name in modules)
+    return f"{device.python} -m pip install {packages}."
+
+
+async def _sftp(connection: Any, device: Device) -> Any:
+    asyncssh = imported_asyncssh()
+    try:
+        return await connection.start_sftp_client()
+    except (asyncssh.ChannelOpenError, asyncssh.SFTPError) as error:
+        raise DeviceError(
+            f"The SSH server of {device.name} offers no SFTP, which carries the files; install openssh-sftp-server there."
+        ) from error
+
+
+async def _measure(
+    link: Link, device: Device, job: RemoteJob, contents: _Contents, progress: Progress
+) -> Event:
+    """Start the device part, pass on its progress, and return how it ended."""
+    request = {
+        **job.request(device),
+        "task": job.task,
+        "device": device.name,
+        "bundle": job.bundle.path.resolve().name,
+        "limit_s": device.time_limit_s,
+        "watch": True,
+    }
+    await link.ask(
+        "run",
+        python=device.python,
+        environment=dict(device.environment),
+        wheel=contents.wheel.sha256,
+        files={path: item.sha256 for path, item in contents.files.items()},
+        request=request,
+    )
+    refused: dict[str, Any] | None = None
+    deadline = time.monotonic() + device.time_limit_s + _GRACE_S
+    while True:
+        event = await link.hear(max(1.0, deadline - time.monotonic()))
+        line = event.get("line", {})
+        if event["event"] == "ended":
+            break
+        if "progress" in line:
+            progress(device.name, *line["progress"])
+        refused = line.get("error", refused)
+    _require_done(device, event, refused)
+    return event
+
+
+def _require_done(device: Device, ended: Event, refused: Mapping[str, Any] | None) -> None:
+    """Raise what the device part said, or what its end means; a result counts only after an end without fault."""
+    if refused is not None:
+        kinds = {"UsageError": UsageError, "BundleError": BundleError, "DataError": DataError}
+        raise kinds.get(refused["kind"], DeviceError)(f"{device.name}: {refused['message']}")
+    if ended["code"] < 0:
+        raise DeviceError(
+            f"The measurement on {device.name} was killed by signal {-ended['code']}, from outside or because memory ran out; nothing "
+            "unfinished was taken for a result. Free memory there and run it again."
+        )
+    if ended["code"] != 0 or not ended["result"]:
+        raise DeviceError(
+            f"The measurement on {device.name} ended with code {ended['code']} and without a result{_last_line(ended['stderr'])}."
+        )
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return f" ({lines[-1][:300]})" if lines else ""
+
+
+async def _pull(sftp: Any, device: Device, ended: Event) -> dict[str, Any]:
+    """Fetch the result and check that it is the one that was written."""
+    described = ended["result"]
+    async with sftp.open(described["path"], "rb") as stream:
+        data = await asyncio.wait_for(stream.read(described["bytes"] + 1, 0), _PULL_S)
+    if hashlib.sha256(data).hexdigest() != described["sha256"]:
+        raise DeviceError(f"The result from {device.name} arrived damaged; run it again.")
+    result: dict[str, Any] = json.loads(data)
+    return result
+
+
+async def _close(link: Link, keep: bool) -> None:
+    """Have everything cleaned; a device that is gone does so by itself."""
+    with contextlib.suppress(EdgeDistillError, OSError):
+        link.send("close", keep=keep)
+        while (await link.hear(10.0))["event"] != "closed":
+            pass

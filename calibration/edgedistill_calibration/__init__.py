@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgedistill_calibration.config import CalibrationConfig
     from edgedistill_calibration.quantize import calibrate
+    from edgedistill_calibration.recovered import calibrate_recovered
 
-__all__ = ["CalibrationConfig", "calibrate"]
+__all__ = ["CalibrationConfig", "calibrate", "calibrate_recovered"]
 
-_HOMES = {"CalibrationConfig": "config", "calibrate": "quantize"}
+_HOMES = {"CalibrationConfig": "config", "calibrate": "quantize", "calibrate_recovered": "recovered"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,12 +1,12 @@
 """The files that compute in FP16: of the float model, and of the INT8 file for TensorRT what is not INT8."""
 
 import functools
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from edgedistill_calibration.config import CalibrationConfig
 from edgedistill_calibration.float16 import write_float16
-from edgedistill_calibration.judging import Judge
+from edgedistill_calibration.judging import Preparation
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.images import ImageSet
 
@@ -32,22 +32,19 @@ class Halves:
 
 
 def write_halves(
-    judge: Judge, images: ImageSet, folder: Path, int8: Path, config: CalibrationConfig
+    sources: Mapping[str, Path], prepared: Preparation, images: ImageSet, folder: Path
 ) -> Halves:
-    """Write the FP16 file of the float model and of an INT8 file for TensorRT, unless the settings do without.
+    """Write FP16 files; one that is refused is left out with the reason.
 
     Args:
-        judge: has the float model.
-        images: calibration images, on which the range of what must stay in FP32 is measured.
+        sources: {precision to write: the float model, or the INT8 file for TensorRT, to write it from}.
+        prepared: prepares the images.
+        images: calibration images, on which what must stay in FP32 is found by its range.
         folder: where the files go.
-        int8: the INT8 file for TensorRT.
-        config: settings.
     """
-    if not config.fp16:
-        return Halves()
-    groups = functools.partial(judge.prepared.batches, images)
+    groups = functools.partial(prepared.batches, images)
     made = Halves()
-    for precision, source in (("fp16", judge.source), ("int8-fp16-tensorrt", int8)):
+    for precision, source in sources.items():
         path = folder / f"{precision}.onnx"
         try:
             record = write_float16(source, path, groups)

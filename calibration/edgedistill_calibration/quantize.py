@@ -76,7 +76,8 @@ def calibrate(
         folder = Path(name)
         made = make_int8(judge, sample.images, folder, config, {"edgedistill.calibration": plan["key"]})
         files = {precision: mixture.path for precision, mixture in made.mixtures.items()}
-        halves = write_halves(judge, sample.images, folder, files["int8-tensorrt"], config)
+        sources = {"fp16": judge.source, "int8-fp16-tensorrt": files["int8-tensorrt"]} if config.fp16 else {}
+        halves = write_halves(sources, judge.prepared, sample.images, folder)
         files |= halves.files
         # From here until all is written, what the manifest says of the last calibration is not true.
         bundle = keep_files(bundle.with_fields(calibration={}), files)

@@ -9,6 +9,7 @@ import numpy as np
 from edgedistill_calibration.judging import Judge, Logits
 from edgedistill_calibration.ledger import LedgerStep, compare_logits
 from edgedistill_deploy.bundle import Bundle, model_role
+from edgedistill_deploy.files import sha256_of_file
 from edgedistill_deploy.reference import read_golden
 from edgedistill_deploy.session import logits_of, open_model
 
@@ -21,41 +22,62 @@ def chain_steps(
     """Return a step for the teacher, where the bundle has one, the float student and each of the files.
 
     Args:
-        bundle: has the files under their roles already.
+        bundle: whose they are.
         judge: compares with the float student on the held-out images.
         files: by precision, those that `judge` was asked about, or is asked now.
         details: by precision, the nodes and what else the ledger has of a step.
     """
     models = {"fp32": judge.source, **files}
-    if bundle.has(model_role("teacher")):
+    teacher = teacher_answers(bundle, judge, models)
+    if teacher is not None:
         models["teacher"] = bundle.file(model_role("teacher"))
-    order = [name for name in CHAIN if name in models]
-    logits = judge.answers({models[name]: name for name in order})
-    answers = {name: logits[models[name]] for name in order}
-    return [_step(bundle, name, answers, judge, details.get(name, {})) for name in order]
+    return [
+        step_of(name, models[name], judge, teacher, details.get(name, {})) for name in CHAIN if name in models
+    ]
 
 
-def _step(
-    bundle: Bundle, name: str, answers: Mapping[str, Logits], judge: Judge, details: Mapping[str, object]
+def teacher_answers(bundle: Bundle, judge: Judge, files: Mapping[str, Path] | None = None) -> Logits | None:
+    """Return the teacher's logits on the held-out images; None where the bundle has none.
+
+    Files {precision: path} that were not judged yet are run in the same pass over the images.
+    """
+    models = {path: name for name, path in (files or {}).items()}
+    role = model_role("teacher")
+    if not bundle.has(role):
+        judge.answers(models)
+        return None
+    return judge.answers({**models, bundle.file(role): "teacher"})[bundle.file(role)]
+
+
+def step_of(
+    precision: str, path: Path, judge: Judge, teacher: Logits | None, details: Mapping[str, object]
 ) -> LedgerStep:
-    role = model_role(name)
-    nodes = details.get("nodes", ())
-    figures = compare_logits(answers["fp32"], answers[name], judge.images.labels)
-    if name == "teacher":  # its logits need not be near the student's to decide alike
+    """Return the step of one file, compared with the float student and the teacher.
+
+    Args:
+        precision: the stage.
+        path: the file, which is in the bundle or will be.
+        judge: compares with the float student.
+        teacher: the teacher's logits.
+        details: the nodes, and what else the ledger has of such a step.
+    """
+    answers = judge.answers({judge.source: "fp32", path: precision})
+    figures = compare_logits(answers[judge.source], answers[path], judge.images.labels)
+    if precision == "teacher":  # its logits need not be near the student's to decide alike
         figures = replace(figures, sqnr_db=None)
+    nodes = details.get("nodes", ())
     return LedgerStep(
-        stage=name,
-        model_sha256=bundle.model_sha256(role),
+        stage=precision,
+        model_sha256=sha256_of_file(path),
         figures=figures,
-        teacher_agreement=teacher_agreement(answers.get("teacher"), answers[name]),
-        bytes=bundle.file(role).stat().st_size,
+        teacher_agreement=_agreement(teacher, answers[path]),
+        bytes=path.stat().st_size,
         nodes=tuple(nodes) if isinstance(nodes, list) else (),
         details={key: value for key, value in details.items() if key != "nodes"},
     )
 
 
-def teacher_agreement(teacher: Logits | None, answers: Logits) -> float | None:
-    """Return the share of images to which both give the same answer; None without a teacher."""
+def _agreement(teacher: Logits | None, answers: Logits) -> float | None:
     return None if teacher is None else float(np.mean(teacher.argmax(axis=1) == answers.argmax(axis=1)))
 
 

@@ -75,8 +75,8 @@ def test_an_x86_that_hides_its_flags_gets_what_is_right_on_all(
     assert machine_profile(tmp_path / "absent") == "x86-no-vnni"
 
 
-def test_the_package_gives_its_two_names_and_no_other() -> None:
-    assert dir(edgedistill_calibration) == ["CalibrationConfig", "calibrate"]
+def test_the_package_gives_its_names_and_no_other() -> None:
+    assert dir(edgedistill_calibration) == ["CalibrationConfig", "calibrate", "calibrate_recovered"]
     with pytest.raises(AttributeError, match="no attribute 'quantize_everything'"):
         _ = edgedistill_calibration.quantize_everything
 

@@ -1,0 +1,171 @@
+"""INT8 of a student that was trained under quantisation, beside that of the student as it was."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from edgedistill_calibration.config import CalibrationConfig
+from edgedistill_calibration.exclusions import ROUNDING
+from edgedistill_calibration.halves import write_halves
+from edgedistill_calibration.int8 import Int8, int8_details, make_int8
+from edgedistill_calibration.judging import Judge, Logits, Progress
+from edgedistill_calibration.ledger import LedgerStep, read_ledger, write_ledger_record
+from edgedistill_calibration.quantize import INT8, keep_files, open_judge, require_libraries, select_sample
+from edgedistill_calibration.steps import step_of, teacher_answers
+from edgedistill_deploy.bundle import Bundle, model_role
+from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.files import sha256_of_file
+from edgedistill_deploy.images import ImageSet
+
+RECOVERED = "-recovered"
+_MIXED = "int8-fp16-tensorrt"
+
+
+def calibrate_recovered(
+    bundle: Bundle,
+    recovered: Path,
+    images: ImageSet,
+    config: CalibrationConfig | None = None,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Quantise a student that was trained under quantisation, and keep its INT8 files where they are the better ones.
+
+    Its ranges are measured anew and chosen in the same way, its worst nodes are left in float where it takes that, and it
+    is judged on the same held-out images. Of two INT8 files the better is the one whose accuracy drop is allowed; then
+    the more accurate; then the one that agrees more with the teacher, or without a teacher with the float student. Either
+    way `ledger.json` gets the steps `int8-recovered` and `int8-tensorrt-recovered`, which say whether they were kept.
+
+    Args:
+        bundle: calibrated, see `calibrate`.
+        recovered: the float model of the student trained on, with the interface of `model.fp32`.
+        images: the TRAINING images.
+        config: settings, those of the calibration.
+        progress: called with (done, total) images run.
+
+    Raises:
+        BundleError: the bundle was not calibrated.
+        EdgeDistillError: `recovered` has other inputs or outputs, or cannot be brought to INT8.
+        UsageError, DataError, MissingDependencyError: as `calibrate`.
+    """
+    require_libraries()
+    config = config or CalibrationConfig()
+    source = bundle.file(model_role("fp32"))
+    _require_same_interface(recovered, source)
+    record = read_ledger(bundle)
+    sample = select_sample(bundle, images, config)
+    judge = open_judge(bundle, recovered, sample, config, progress)
+    judge.prepared.work.expect(len(sample.held_out))
+    before = Judge(source=source, images=sample.held_out, prepared=judge.prepared)
+    contest = _open_contest(bundle, before, config)
+    with tempfile.TemporaryDirectory(prefix="edgedistill-") as name:
+        metadata = {**_metadata(source), "edgedistill.recovered": sha256_of_file(recovered)}
+        made = make_int8(judge, sample.images, Path(name), config, metadata, contest.accuracy)
+        steps, better = contest.decide(made)
+        calibration = dict(bundle.manifest["calibration"])
+        # From here until all is written, what the manifest says of the last calibration is not true.
+        bundle = keep_files(bundle.with_fields(calibration={}), better)
+        if "int8-tensorrt" in better and bundle.has(model_role(_MIXED)):
+            halves = write_halves(
+                {_MIXED: better["int8-tensorrt"]}, judge.prepared, sample.images, Path(name)
+            )
+            bundle = keep_files(bundle, halves.files)
+            steps += [contest.step(name, path, halves.details[name]) for name, path in halves.files.items()]
+    bundle = write_ledger_record(bundle, _with_steps(record, steps, better))
+    judge.prepared.work.finish()
+    recovery = {"recovered_sha256": sha256_of_file(recovered), "method": made.method, "kept": list(better)}
+    return bundle.with_fields(calibration={**calibration, "recovery": recovery})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Contest:
+    """Decides between INT8 files on the held-out images.
+
+    Attributes:
+        judge: compares with the float student of the bundle.
+        teacher: the teacher's logits, if there is one.
+        current: the bundle's INT8 files by precision.
+        accuracy: of the float student.
+        max_drop: allowed against it.
+    """
+
+    judge: Judge
+    teacher: Logits | None
+    current: Mapping[str, Path]
+    accuracy: float
+    max_drop: float
+
+    def rank(self, precision: str, path: Path) -> tuple[bool, float, float]:
+        """Larger is better: whether the accuracy holds, the accuracy, agreement."""
+        step = self.step(precision, path, {})
+        agreement = step.figures.agreement if step.teacher_agreement is None else step.teacher_agreement
+        holds = self.accuracy - step.figures.accuracy <= self.max_drop + ROUNDING
+        return holds, step.figures.accuracy, agreement
+
+    def step(self, precision: str, path: Path, details: Mapping[str, object]) -> LedgerStep:
+        """Return a step of a file, compared with the float student and the teacher."""
+        return step_of(precision, path, self.judge, self.teacher, details)
+
+    def decide(self, made: Int8) -> tuple[list[LedgerStep], dict[str, Path]]:
+        """Return the steps of new files, and those of the files that beat the bundle's."""
+        self.judge.answers({mixture.path: name for name, mixture in made.mixtures.items()})
+        files = {name: mixture.path for name, mixture in made.mixtures.items()}
+        better = {
+            name: path
+            for name, path in files.items()
+            if self.rank(name, path) > self.rank(name, self.current[name])
+        }
+        details = int8_details(made)
+        steps = [
+            replace(
+                self.step(name, path, {**details[name], "kept": name in better}), stage=f"{name}{RECOVERED}"
+            )
+            for name, path in files.items()
+        ]
+        return steps, better
+
+
+def _open_contest(bundle: Bundle, judge: Judge, config: CalibrationConfig) -> _Contest:
+    current = {name: bundle.file(model_role(name)) for name in INT8}
+    figures = judge.judge({judge.source: "fp32", **{path: name for name, path in current.items()}})
+    return _Contest(
+        judge=judge,
+        teacher=teacher_answers(bundle, judge),
+        current=current,
+        accuracy=figures[judge.source].accuracy,
+        max_drop=config.max_drop,
+    )
+
+
+def _with_steps(
+    record: Mapping[str, Any], new: Sequence[LedgerStep], better: Mapping[str, Path]
+) -> dict[str, Any]:
+    """Return the ledger with these steps in place of those of the same stage, each INT8 step saying whether it was kept."""
+    added = {step.stage: step.to_json() for step in new}
+    kept = [
+        {**step, "kept": step["stage"] not in better} if step["stage"] in INT8 else step
+        for step in record["steps"]
+        if step["stage"] not in added
+    ]
+    return {**record, "steps": [*kept, *added.values()]}
+
+
+def _require_same_interface(recovered: Path, source: Path) -> None:
+    found, wanted = (_interface(path) for path in (recovered, source))
+    if found != wanted:
+        raise EdgeDistillError(
+            f"{recovered} has the values {', '.join(found)}, and {source.name} of the bundle has {', '.join(wanted)}; export"
+            " the recovered student with the same settings."
+        )
+
+
+def _interface(path: Path) -> list[str]:
+    graph = onnx.load(path, load_external_data=False).graph
+    return [each.name for each in (*graph.input, *graph.output)]
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    return {each.key: each.value for each in onnx.load(path, load_external_data=False).metadata_props}

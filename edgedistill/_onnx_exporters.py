@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import io
 import logging
 import tempfile
 import warnings
@@ -106,16 +107,15 @@ def _module_of_node(node: onnx.NodeProto) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's own progress notes and deprecation warnings off the user's terminal."""
-    exporter_log = logging.getLogger("torch.onnx")
-    level = exporter_log.level
-    exporter_log.setLevel(logging.ERROR)
+    """Keep the exporters' progress notes, graphs and deprecation warnings off the user's terminal."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        exporter_log.setLevel(level)
+        logging.disable(before)
 
 
 def _give_each_its_own_weights(graph: onnx.GraphProto) -> None:

@@ -99,8 +99,6 @@ def find_first_layer(
     such layer depends on differs. The first of these is named.
     """
     layers = _trace(model, samples)
-    if not layers:
-        return "The model has no layers whose results could be compared."
     _look_up(layers, _inner_values(path, {"image": samples}, data), modules or {})
     agreeing = _ancestors([layer.origin for layer in layers if layer.found])
     suspects = [layer for layer in layers if not layer.found and layer.origin not in agreeing]

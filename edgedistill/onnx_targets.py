@@ -113,10 +113,10 @@ def chosen_opset(target: str, opset: int | None) -> int:
         return known.opset
     if opset > known.newest_opset:
         readers = [each.name for each in TARGETS.values() if each.newest_opset >= opset]
-        others = f", or choose a target that reads it: {', '.join(readers)}" if readers else ""
+        others = f", or choose a target that reads it, such as {', '.join(readers[:4])}" if readers else ""
         raise UsageError(
-            f"{known.reader} reads ONNX opset {known.newest_opset} at most, and opset {opset} was asked for; leave --opset out to "
-            f"take {known.opset}{others}."
+            f"{known.reader} reads ONNX opset {known.newest_opset} at most, and opset {opset} was asked for; ask for "
+            f"--opset {known.opset}{others}."
         )
     return opset
 

@@ -1,5 +1,6 @@
 """From a torch classifier to an ONNX file that is checked before it takes the place of an older one."""
 
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ DATA_SUFFIX = ".data"
 DATA_SHA256 = "edgedistill.data_sha256"
 # Where weights lie beside the file, smaller tensors stay inside, so that shapes can be inferred from it alone.
 _KEPT_INSIDE_BYTES = 1024
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _REASON_LENGTH = 300  # characters of an exporter's own message, which can quote whole graphs
 
 
@@ -140,7 +142,12 @@ def _made(
 
 
 def _reason(error: Exception) -> str:
-    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    """Return the first line of what went wrong at the bottom, without colours; what is above only says in which step."""
+    bottom: BaseException = error
+    while bottom.__cause__ is not None:
+        bottom = bottom.__cause__
+    text = _COLOUR.sub("", str(bottom))
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:_REASON_LENGTH].rstrip(". ")
 
 

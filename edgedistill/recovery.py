@@ -61,6 +61,21 @@ class Recovered:
     accuracy: float
     left_float: tuple[str, ...]
 
+    def sentences(self) -> list[str]:
+        """Say what it brought, and what stayed float in training."""
+        brought = (
+            f"validation accuracy in INT8 {self.accuracy_before:.2%} before, {self.accuracy:.2%} after {self.epochs} epochs"
+            f" (epoch {self.best_epoch + 1} kept)"
+        )
+        if not self.left_float:
+            return [brought]
+        names = ", ".join(self.left_float[:3])
+        more = f" and {len(self.left_float) - 3} more" if len(self.left_float) > 3 else ""
+        return [
+            brought,
+            f"{names}{more} of the INT8 file have no counterpart in torch and stayed float in training",
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """Return the manifest's record."""
         return {

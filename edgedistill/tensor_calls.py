@@ -1,5 +1,6 @@
 """The tensor operations of a forward pass, as they are called: named, watched and changed without touching the network."""
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -30,6 +31,9 @@ class TensorCalls(TorchFunctionMode):
     `CallKey` means the same operation every time. Functions called by torch functions are not seen.
     """
 
+    # In `after`: the function of this call, to be called with other arguments; that is not seen.
+    again: functools.partial[Any]
+
     def __init__(self) -> None:
         super().__init__()
         self._counts: Counter[str] = Counter()
@@ -54,7 +58,8 @@ class TensorCalls(TorchFunctionMode):
         key = CallKey(name, self._counts[name])
         self._counts[name] += 1
         args = self.before(key, args)
-        return self.after(key, args, func(*args, **(kwargs or {})))
+        self.again = functools.partial(func, **(kwargs or {}))
+        return self.after(key, args, self.again(*args))
 
 
 class CallRecorder(TensorCalls):

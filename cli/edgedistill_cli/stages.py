@@ -122,7 +122,7 @@ def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
             run.settings.distill,
             pairs=_given_pairs(run),
             folder=folder,
-            progress=functools.partial(_show_training, report),
+            progress=functools.partial(show_training, report),
         )
     disband()
     write_student(result.student, folder / "student.safetensors")
@@ -189,7 +189,7 @@ def _say_cost(run: Run, bundle: Bundle) -> None:
     )
 
 
-def _show_training(report: Report, at: "TrainingProgress") -> None:
+def show_training(report: Report, at: "TrainingProgress") -> None:
     """Count the subspace pass as one more epoch, so that one bar and one remaining time cover the training."""
     if at.phase == "teacher-cache":
         report(at.step, at.steps, f"teacher's answers, {at.cache_bytes / 1e6:.1f} MB")
@@ -211,6 +211,7 @@ def _show_training(report: Report, at: "TrainingProgress") -> None:
 
 def _export(run: Run, inputs: Callable[[], Inputs]) -> None:
     from edgedistill.export import export_onnx, read_student
+    from edgedistill_cli.recovering import say_readiness
 
     given = inputs()
     student = read_student(build_run_student(run, given), run.bundle.file("student"))
@@ -228,6 +229,7 @@ def _export(run: Run, inputs: Callable[[], Inputs]) -> None:
             progress=lambda done, total: report(done, total, "teacher's answers"),
         )
     _say_export(run, bundle.manifest["export"])
+    say_readiness(run, given, student)
 
 
 def _say_export(run: Run, record: Mapping[str, Any]) -> None:
@@ -272,6 +274,7 @@ def _fit_rejection(run: Run, given: Inputs, student: "nn.Module") -> "Rejection"
 
 def _calibrate(run: Run, inputs: Callable[[], Inputs]) -> None:
     from edgedistill_calibration import calibrate
+    from edgedistill_cli.recovering import recover_run
 
     with run.console.progress("calibrate") as report:
         bundle = calibrate(
@@ -285,6 +288,8 @@ def _calibrate(run: Run, inputs: Callable[[], Inputs]) -> None:
     run.console.say(f"calibrate: {written} written, ranges by {record['method']}")
     for note in record["notes"]:
         run.console.say(f"note: {note}")
+    if run.settings.calibrate.recover:
+        recover_run(run, inputs())
 
 
 def _validate(run: Run, inputs: Callable[[], Inputs]) -> None:

@@ -1,0 +1,67 @@
+"""Before INT8, how fragile the student is; after it, `--recover N`: distil on while it computes as in INT8."""
+
+import functools
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgedistill_cli.run import Run
+from edgedistill_cli.stages import Inputs, build_run_student, show_training
+from edgedistill_deploy.errors import EdgeDistillError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def say_readiness(run: Run, given: Inputs, student: "nn.Module") -> None:
+    """Measure how well the student will stand INT8; say it in a sentence, and in the manifest in full."""
+    from edgedistill.readiness import readiness
+
+    found = readiness(student, given.teacher, given.images.train, seed=run.settings.calibrate.seed)
+    run.bundle.with_fields(readiness=found.to_json())
+    run.console.say(f"export: {found.sentence()}")
+
+
+def recover_run(run: Run, given: Inputs) -> None:
+    """Train under quantisation for as many epochs as the settings say, quantise anew, and keep the better INT8 files.
+
+    Raises:
+        EdgeDistillError: this is one of several training processes.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise EdgeDistillError(
+            f"Recovery trains in one process; run `edgedistill calibrate {run.folder} --recover"
+            f" {run.settings.calibrate.recover}` without the launcher."
+        )
+    from edgedistill.export import read_student
+    from edgedistill.recovery import export_recovered, recover
+    from edgedistill_calibration.recovered import calibrate_recovered
+
+    student = read_student(build_run_student(run, given), run.bundle.file("student"))
+    with run.console.progress("recover") as report:
+        outcome = recover(
+            run.bundle,
+            given.teacher,
+            student,
+            given.subtask,
+            given.images,
+            run.settings.distill,
+            run.settings.calibrate.recover,
+            run.folder / "distill",
+            progress=functools.partial(show_training, report),
+        )
+    bundle = run.bundle.with_file("recovered", outcome.path)
+    bundle = bundle.with_fields(recovery=outcome.to_json())
+    for sentence in outcome.sentences():
+        run.console.say(f"recover: {sentence}")
+    with run.console.progress("calibrate") as report, tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "recovered.fp32.onnx"
+        export_recovered(outcome, given.teacher, bundle, path)
+        calibrate_recovered(
+            bundle,
+            path,
+            given.images.train,
+            run.settings.calibrate,
+            progress=lambda done, total: report(done, total, "the recovered student"),
+        )

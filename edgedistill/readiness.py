@@ -1,0 +1,307 @@
+"""How fragile a float student is before INT8: the spread of its weights, outliers of its activations, the noise of 8 bits."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgedistill.data.loader import open_loader
+from edgedistill.fake_quantisation import rounded_weight
+from edgedistill.modes import evaluating
+from edgedistill.teacher import Teacher
+from edgedistill.tensor_calls import WEIGHTED, CallKey, TensorCalls
+from edgedistill_deploy.images import ImageSet
+
+# Images looked at, twice; ranges and noise of a layer move little with more.
+SAMPLES = 128
+BATCH = 32
+# Signal to noise of one layer's output, in dB, below which its INT8 usually costs accuracy (docs/artefacts.md).
+LAYER_THRESHOLD_DB = 20.0
+# The same for all layers together, as if their noises added up.
+NETWORK_THRESHOLD_DB = 10.0
+LEVELS = 255
+PERCENTILE = 0.999
+# Bins of |x|, a sixteenth of an octave each, from 2^-40 to 2^40: a percentile to within 4.5 %.
+_OCTAVES, _PER_OCTAVE = 40, 16
+_TINY = 1e-30
+_NORM_ARGUMENTS = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerReadiness:
+    """One convolution or linear layer, its batch norm folded in.
+
+    Attributes:
+        name: of the module, or of the call where its weight is computed.
+        kind: `conv2d`, `depthwise conv2d`, `linear`, ...
+        weight_spread: the largest channel's largest weight over that of the median channel; what one scale for all
+            channels would cost.
+        input_outliers: the largest input, absolute, over the 99.9th percentile.
+        input_channel_spread: the widest channel's range over that of the median channel; a channel with a hundredth of the
+            range has a hundredth of the levels.
+        input_snr_db: signal over noise of the input in 8 bits, one scale for all channels.
+        weight_snr_db: of the weights in 8 bits, one scale for each output channel.
+        output_snr_db: of the layer's output when both are rounded and nothing else is.
+    """
+
+    name: str
+    kind: str
+    weight_spread: float
+    input_outliers: float
+    input_channel_spread: float
+    input_snr_db: float
+    weight_snr_db: float
+    output_snr_db: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """A student's layers and what they say about its INT8.
+
+    Attributes:
+        image_count: images looked at.
+        layers: in the order they run.
+        network_snr_db: what is left when the noises of all layers add up.
+        threshold_db: below which a layer is fragile.
+        network_threshold_db: below which the whole is.
+    """
+
+    image_count: int
+    layers: tuple[LayerReadiness, ...]
+    network_snr_db: float
+    threshold_db: float = LAYER_THRESHOLD_DB
+    network_threshold_db: float = NETWORK_THRESHOLD_DB
+
+    @property
+    def fragile_layers(self) -> tuple[LayerReadiness, ...]:
+        """Those below the threshold, the worst first."""
+        below = [each for each in self.layers if each.output_snr_db < self.threshold_db]
+        return tuple(sorted(below, key=lambda each: each.output_snr_db))
+
+    @property
+    def verdict(self) -> str:
+        """`ready` or `fragile`."""
+        fragile = self.fragile_layers or self.network_snr_db < self.network_threshold_db
+        return "fragile" if fragile else "ready"
+
+    def sentence(self) -> str:
+        """Say the verdict, and of which layers it is."""
+        if not self.layers:
+            return "INT8 readiness: the student has no convolution or linear layer."
+        worst = min(self.layers, key=lambda each: each.output_snr_db)
+        whole = f"{self.network_snr_db:.1f} dB over all layers"
+        if self.verdict == "ready":
+            return f"INT8 readiness: ready; {whole}, the worst layer {worst.name} at {worst.output_snr_db:.1f} dB."
+        named = self.fragile_layers or (worst,)
+        layers = ", ".join(f"{each.name} ({each.output_snr_db:.1f} dB, {_cause(each)})" for each in named[:3])
+        more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+        return (
+            f"INT8 readiness: fragile; {whole}, {layers}{more}. Expect calibrate to leave layers in float, or recover with"
+            " `calibrate --recover N`."
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the manifest's record."""
+        return {
+            "verdict": self.verdict,
+            "fragile": [each.name for each in self.fragile_layers],
+            **asdict(self),
+        }
+
+
+def _cause(layer: LayerReadiness) -> str:
+    """Say in a few words what makes a layer fragile."""
+    if layer.weight_snr_db < layer.input_snr_db:
+        return "weights of too different sizes in one channel"
+    if layer.input_channel_spread >= layer.input_outliers:
+        return f"input channels' ranges differ {layer.input_channel_spread:.0f} times"
+    return f"largest input {layer.input_outliers:.0f} times the 99.9th percentile"
+
+
+def readiness(student: nn.Module, teacher: Teacher, images: ImageSet, *, seed: int = 0) -> Readiness:
+    """Measure how well a float student will stand INT8, on a seeded sample of training images.
+
+    Two passes over the sample: ranges, then the noise of rounding to them. Memory does not grow with the sample.
+
+    Args:
+        student: trained; left as it was.
+        teacher: its preprocessing and normalisation are the student's.
+        images: training images.
+        seed: fixes the sample.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(images), generator=generator)[:SAMPLES].sort().values.tolist()
+    sample = images.select(chosen)
+    layers: dict[CallKey, _Layer] = {}
+    names = {id(parameter): name for name, parameter in student.named_parameters()}
+    for watch in (_Ranges, _Noise):
+        for batch in _batches(teacher, sample):
+            with evaluating(student), torch.no_grad(), watch(layers, names):
+                student(batch)
+    found = tuple(each.result() for each in layers.values())
+    noise = sum(10 ** (-each.output_snr_db / 10) for each in found)
+    return Readiness(image_count=len(sample), layers=found, network_snr_db=_decibels(1.0, noise))
+
+
+def _batches(teacher: Teacher, images: ImageSet) -> Iterator[Tensor]:
+    normalise = teacher.normalise()
+    for pixels, _, _ in open_loader(images, teacher.preprocess, BATCH):
+        yield normalise(pixels)
+
+
+def _decibels(signal: float, noise: float) -> float:
+    """Return 10 log10(signal / noise), at most 120, which is no noise to float32."""
+    return min(120.0, 10 * math.log10(max(signal, _TINY) / max(noise, _TINY)))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Layer:
+    """Sums over batches, of one layer."""
+
+    name: str
+    kind: str
+    weight_spread: float = 1.0
+    low: Tensor = field(default_factory=lambda: torch.zeros(0))
+    high: Tensor = field(default_factory=lambda: torch.zeros(0))
+    histogram: Tensor = field(default_factory=lambda: torch.zeros(2 * _OCTAVES * _PER_OCTAVE))
+    weight_snr_db: float = 0.0
+    # Energy of the signal and of the noise.
+    input_energy: Tensor = field(default_factory=lambda: torch.zeros(2))
+    output_energy: Tensor = field(default_factory=lambda: torch.zeros(2))
+
+    def see_input(self, values: Tensor) -> None:
+        """Widen the channels' ranges (C,) and count absolute values."""
+        channels = _by_channel(values, self.kind)
+        low, high = channels.amin(1), channels.amax(1)
+        self.low = low if not len(self.low) else torch.minimum(self.low, low)
+        self.high = high if not len(self.high) else torch.maximum(self.high, high)
+        exponents = (channels.abs().clamp_min(_TINY).log2() + _OCTAVES) * _PER_OCTAVE
+        self.histogram += torch.histc(exponents, len(self.histogram), 0, len(self.histogram) - 1)
+
+    def rounded_input(self, values: Tensor) -> Tensor:
+        """Round to 8 bits over the range seen, as ONNX Runtime's unsigned activations are."""
+        low, high = min(0.0, float(self.low.min())), max(0.0, float(self.high.max()))
+        scale = (high - low) / LEVELS or 1.0
+        zero = max(0, min(LEVELS, round(-low / scale)))
+        return torch.fake_quantize_per_tensor_affine(values, scale, zero, 0, LEVELS)
+
+    def result(self) -> LayerReadiness:
+        """Return the figures."""
+        largest = torch.maximum(self.low.abs(), self.high.abs())
+        return LayerReadiness(
+            name=self.name,
+            kind=self.kind,
+            weight_spread=self.weight_spread,
+            input_outliers=max(1.0, float(largest.max()) / max(self._percentile(), _TINY)),
+            input_channel_spread=_spread(self.high.clamp_min(0) - self.low.clamp_max(0)),
+            input_snr_db=_decibels(*self.input_energy.tolist()),
+            weight_snr_db=self.weight_snr_db,
+            output_snr_db=_decibels(*self.output_energy.tolist()),
+        )
+
+    def _percentile(self) -> float:
+        share = self.histogram.cumsum(0) / self.histogram.sum().clamp_min(1)
+        place = int((share < PERCENTILE).sum())
+        return float(2 ** ((place + 1) / _PER_OCTAVE - _OCTAVES))
+
+
+def _spread(maxima: Tensor) -> float:
+    """Return the largest over the median; channels that are always 0 do not count."""
+    alive = maxima[maxima > 0]
+    return float(alive.max() / alive.median()) if len(alive) else 1.0
+
+
+def _by_channel(values: Tensor, kind: str) -> Tensor:
+    """Return (C, n): a linear layer's channels come last, a convolution's second."""
+    return values.flatten(0, -2).T if kind == "linear" else values.transpose(0, 1).flatten(1)
+
+
+class _Watch(TensorCalls):
+    """Shows each layer, and the batch norm that directly follows it, to `see` and `see_norm`."""
+
+    def __init__(self, layers: dict[CallKey, _Layer], names: Mapping[int, str]) -> None:
+        super().__init__()
+        self._layers, self._names = layers, names
+        # By the id of a layer's output, which lives as long as this does.
+        self._made: dict[int, tuple[_Layer, Tensor, Sequence[Any]]] = {}
+
+    def see(self, layer: _Layer, args: Sequence[Any], result: Tensor) -> None:
+        """Look at a layer called with `args`."""
+        raise NotImplementedError
+
+    def see_norm(self, layer: _Layer, args: Sequence[Any], scale: Tensor, result: Tensor) -> None:
+        """Look again at a layer called with `args`, whose output channels are scaled by `scale` (O,) to give `result`."""
+        raise NotImplementedError
+
+    def after(self, key: CallKey, args: Sequence[Any], result: Any) -> Any:
+        """Find the layers among the calls."""
+        if key.function in WEIGHTED:
+            layer = self._layers.setdefault(key, _Layer(name=self._name(key, args), kind=_kind(key, args)))
+            self._made[id(result)] = (layer, result, args)
+            self.see(layer, args, result)
+        elif key.function == "batch_norm" and id(args[0]) in self._made:
+            layer, _, layer_args = self._made[id(args[0])]
+            self.see_norm(layer, layer_args, _folded_scale(args, self.again.keywords), result)
+        return result
+
+    def _name(self, key: CallKey, args: Sequence[Any]) -> str:
+        return self._names.get(id(args[1]), f"{key.function} {key.number + 1}").removesuffix(".weight")
+
+
+class _Ranges(_Watch):
+    """The first pass: ranges of the inputs, and what the weights alone say."""
+
+    def see(self, layer: _Layer, args: Sequence[Any], result: Tensor) -> None:
+        """Note the input's range and the weights' own figures."""
+        layer.see_input(args[0])
+        layer.weight_spread = _spread(_largest_weights(args[1]))
+        layer.weight_snr_db = _decibels(*_energies(args[1], rounded_weight(args[1], LEVELS // 2)))
+
+    def see_norm(self, layer: _Layer, args: Sequence[Any], scale: Tensor, result: Tensor) -> None:
+        """Spread the weights as folding does; rounded per channel, their own noise stays what it is."""
+        layer.weight_spread = _spread(_largest_weights(args[1]) * scale.abs())
+
+
+class _Noise(_Watch):
+    """The second pass: each layer's output with its input and weights rounded, against that without."""
+
+    _added: tuple[float, float, Tensor]
+
+    def see(self, layer: _Layer, args: Sequence[Any], result: Tensor) -> None:
+        """Add the noise of this batch."""
+        values = layer.rounded_input(args[0])
+        layer.input_energy += torch.tensor(_energies(args[0], values))
+        rounded = self.again(values, rounded_weight(args[1], LEVELS // 2), *args[2:])
+        difference = _by_channel(rounded - result, layer.kind).square().sum(1)
+        self._added = (float(result.square().sum()), float(difference.sum()), difference)
+        layer.output_energy += torch.tensor(self._added[:2])
+
+    def see_norm(self, layer: _Layer, args: Sequence[Any], scale: Tensor, result: Tensor) -> None:
+        """Weigh the channels as the batch norm does: small ones may count as much as large ones after it."""
+        signal, noise, difference = self._added
+        scaled = float((difference * scale.square()).sum())
+        layer.output_energy += torch.tensor([float(result.square().sum()) - signal, scaled - noise])
+
+
+def _kind(key: CallKey, args: Sequence[Any]) -> str:
+    depthwise = key.function != "linear" and args[1].shape[1] == 1 and args[0].shape[1] > 1
+    return f"depthwise {key.function}" if depthwise else key.function
+
+
+def _largest_weights(weight: Tensor) -> Tensor:
+    return weight.flatten(1).abs().amax(1)
+
+
+def _energies(exact: Tensor, rounded: Tensor) -> tuple[float, float]:
+    """Return the energy of a tensor and that of its rounding's error."""
+    return float(exact.square().sum()), float((exact - rounded).square().sum())
+
+
+def _folded_scale(args: Sequence[Any], keywords: Mapping[str, Any]) -> Tensor:
+    """Return by what a batch norm multiplies its channels: gamma / sqrt(variance + eps), of functional.batch_norm's arguments."""
+    given = {**dict(zip(_NORM_ARGUMENTS, args, strict=False)), **keywords}
+    scale: Tensor = (given["running_var"] + given.get("eps", 1e-5)).rsqrt()
+    return scale if given.get("weight") is None else scale * given["weight"]

@@ -20,7 +20,6 @@ from edgedistill_deploy.files import written_whole
 
 _WORKSPACE_SHARE = 2  # the workspace may take one part in so many of the free memory
 _LONGEST_REASON = 600  # characters of TensorRT's own message
-_POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,21 +145,23 @@ def _interruptible(build: Callable[[], bytes], steps: BuildSteps) -> bytes:
     """Build in another thread: there TensorRT calls back while this one is free to receive Ctrl-C."""
     built: list[bytes] = []
     failed: list[BaseException] = []
+    # Not Thread.join, which takes a thread for ended once Ctrl-C has interrupted it.
+    ended = threading.Event()
 
     def work() -> None:
         try:
             built.append(build())
         except BaseException as error:  # noqa: BLE001  # raised again below, in the thread that asked
             failed.append(error)
+        finally:
+            ended.set()
 
-    thread = threading.Thread(target=work, name="tensorrt-build", daemon=True)
-    thread.start()
+    threading.Thread(target=work, name="tensorrt-build", daemon=True).start()
     try:
-        while thread.is_alive():
-            thread.join(_POLL_S)
+        ended.wait()
     except KeyboardInterrupt:
         steps.stop()
-        thread.join()
+        ended.wait()
         raise
     if failed:
         raise failed[0]

@@ -18,7 +18,16 @@ _CACHE = _HERE.parent.parent / ".cache" / "tensorrt-standin"
 
 # JetPack 6.1 has TensorRT 10.3.
 BINDINGS = {10: ("tensorrt-cu12-bindings", "10.3.0"), 11: ("tensorrt-cu13-bindings", "11.4.0.106")}
-_SOURCES = ("nvinfer.cpp", "objects.h", "slots.h", "cudart.c", "module.py", "build.py")
+_SOURCES = (
+    "nvinfer.cpp",
+    "engine.h",
+    "values.h",
+    "objects.h",
+    "slots.h",
+    "cudart.c",
+    "module.py",
+    "build.py",
+)
 _CUDART = {10: "libcudart.so.12", 11: "libcudart.so.13"}
 
 

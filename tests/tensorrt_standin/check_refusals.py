@@ -131,9 +131,13 @@ def test_an_engine_without_a_sound_sidecar_is_built_anew(network: Path, damage: 
 OTHER = "11.2.0.5" if MAJOR == 10 else "10.3.0"
 
 
+def set_version(engine: Path, version: str) -> None:
+    edit_sidecar(engine, lambda record: record.update(tensorrt=version))
+
+
 def test_a_plan_of_another_version_is_refused_before_it_is_loaded(network: Path) -> None:
     engine = built_engine(network)
-    edit_sidecar(engine, lambda record: record.update(tensorrt=OTHER))
+    set_version(engine, OTHER)
     with pytest.raises(
         EdgeDistillError,
         match=rf"was built by TensorRT {OTHER}, and this is TensorRT {MAJOR}\.[\d.]+: a plan runs on the version that built it",
@@ -151,7 +155,7 @@ def test_a_version_compatible_plan_runs_on_later_versions_alone(network: Path) -
         ("10.3.0", True),
         ("8.6.1", False),
     ):
-        edit_sidecar(engine, lambda record, version=version: record.update(tensorrt=version))
+        set_version(engine, version)
         if fits:
             with opened(network, file=engine, version_compatible=True) as session:
                 assert session.run({"image": images(1)})["logits"].shape == (1, 3)

@@ -9,7 +9,14 @@ import onnx
 
 from edgedistill_calibration import _graph
 from edgedistill_calibration.config import CANDIDATES, CalibrationConfig
-from edgedistill_calibration.ranges import ActivationReader, Images, Ranges, measure_ranges, symmetric
+from edgedistill_calibration.ranges import (
+    AS_TRAINED,
+    ActivationReader,
+    Images,
+    Ranges,
+    measure_ranges,
+    symmetric,
+)
 from edgedistill_deploy.errors import EdgeDistillError
 
 
@@ -90,6 +97,7 @@ def write_candidates(
     image_size: tuple[int, int],
     config: CalibrationConfig,
     metadata: Mapping[str, str],
+    given: Mapping[str, Ranges] | None = None,
 ) -> Candidates:
     """Measure ranges once and write an ONNX Runtime and a TensorRT file for every way the settings try.
 
@@ -100,14 +108,19 @@ def write_candidates(
         image_size: (H, W) of the model's input.
         config: settings.
         metadata: for the files, beside the float model's.
+        given: what `read_ranges` returned, to be tried too; left out where they are of another graph.
     """
     prepared = folder / "prepared.onnx"
     graph = _graph.prepare_graph(source, prepared).graph
     reader = ActivationReader(onnx.load(prepared), _graph.activations(graph, MEASURED_OPERATORS))
     float_model = onnx.load(source)
-    measured = measure_ranges(reader, groups, CANDIDATES[config.method])
+    measured: dict[str, Ranges] = {**measure_ranges(reader, groups, CANDIDATES[config.method])}
+    methods = CANDIDATES[config.method]
+    if given and all(set(reader.names) <= each.keys() for each in given.values()):
+        measured |= given
+        methods = (*methods, AS_TRAINED)
     written: dict[str, dict[str, Path]] = {}
-    for method in CANDIDATES[config.method]:
+    for method in methods:
         own = {**metadata, "edgedistill.ranges": method}
         written[method] = {}
         for precision, target in targets(config.profile).items():

@@ -69,6 +69,7 @@ def make_int8(
     config: CalibrationConfig,
     metadata: Mapping[str, str],
     accuracy: float | None = None,
+    given: Mapping[str, Ranges] | None = None,
 ) -> Int8:
     """Quantise the float model that `judge` compares with.
 
@@ -79,10 +80,11 @@ def make_int8(
         config: settings.
         metadata: for the files, beside the float model's.
         accuracy: that the goal is measured from; the float model's by default.
+        given: ranges to try beside those that are measured, see `read_ranges`.
     """
     prepared = judge.prepared
     groups = functools.partial(prepared.batches, images)
-    tried = write_candidates(judge.source, folder, groups, prepared.preprocess.size, config, metadata)
+    tried = write_candidates(judge.source, folder, groups, prepared.preprocess.size, config, metadata, given)
     candidates = _judged(judge, tried)
     chosen = max(candidates, key=lambda each: each.rank)
     base = judge.judge({judge.source: "fp32"})[judge.source].accuracy if accuracy is None else accuracy

@@ -1,6 +1,7 @@
 """The range of every activation, measured a few images at a time: memory does not grow with their number."""
 
 import itertools
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgedistill_calibration._least_squares import least_squares_range
 from edgedistill_calibration.config import PERCENTILES
-from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.errors import BundleError, EdgeDistillError
 from edgedistill_deploy.files import write_json
 
 Range = tuple[float, float]
@@ -24,6 +25,8 @@ AVERAGING = 0.1
 BINS = 8192
 # A value that moves less is constant; bins of such width overflow float32.
 SMALLEST_SPAN = np.float32(1e-30)
+# Ranges that a student was trained within, not measured on it.
+AS_TRAINED = "as-trained"
 # Activations held at a time.
 CHUNK_BYTES = 64 << 20
 
@@ -98,7 +101,25 @@ def needs_histograms(candidates: Sequence[str]) -> bool:
 
 def symmetric(method: str) -> str:
     """Return under which name `measure_ranges` gives a method's ranges for types with zero point 0."""
-    return "least-squares-symmetric" if method == "least-squares" else method
+    return f"{method}-symmetric" if method in ("least-squares", AS_TRAINED) else method
+
+
+def read_ranges(path: Path) -> dict[str, Ranges]:
+    """Return what `write_ranges` wrote, as ranges that a student was trained within.
+
+    Raises:
+        BundleError: the file holds something else.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            name: {value: (float(low), float(high)) for value, (low, high) in record[key].items()}
+            for name, key in ((AS_TRAINED, "ranges"), (symmetric(AS_TRAINED), "symmetric_ranges"))
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(
+            f"{path} does not hold the ranges of a calibration; calibrate the bundle again."
+        ) from error
 
 
 def write_ranges(path: Path, measured: Mapping[str, Ranges], method: str, model_sha256: str) -> None:

@@ -15,6 +15,7 @@ from edgedistill_calibration.int8 import Int8, int8_details, make_int8
 from edgedistill_calibration.judging import Judge, Logits, Progress
 from edgedistill_calibration.ledger import LedgerStep, read_ledger, write_ledger_record
 from edgedistill_calibration.quantize import INT8, keep_files, open_judge, require_libraries, select_sample
+from edgedistill_calibration.ranges import read_ranges
 from edgedistill_calibration.steps import step_of, teacher_answers
 from edgedistill_deploy.bundle import Bundle, model_role
 from edgedistill_deploy.errors import EdgeDistillError
@@ -34,10 +35,11 @@ def calibrate_recovered(
 ) -> Bundle:
     """Quantise a student that was trained under quantisation, and keep its INT8 files where they are the better ones.
 
-    Its ranges are measured anew and chosen in the same way, its worst nodes are left in float where it takes that, and it
-    is judged on the same held-out images. Of two INT8 files the better is the one whose accuracy drop is allowed; then
-    the more accurate; then the one that agrees more with the teacher, or without a teacher with the float student. Either
-    way `ledger.json` gets the steps `int8-recovered` and `int8-tensorrt-recovered`, which say whether they were kept.
+    Its ranges are measured anew, or stay those it was trained within, whichever does better. Its worst nodes are left in
+    float where it takes that, and it is judged on the same held-out images. Of two INT8 files the better is the one whose
+    accuracy drop is allowed; then the more accurate; then the one that agrees more with the teacher, or without a teacher
+    with the float student. Either way `ledger.json` gets the steps `int8-recovered` and `int8-tensorrt-recovered`, which say
+    whether they were kept.
 
     Args:
         bundle: calibrated, see `calibrate`.
@@ -63,7 +65,8 @@ def calibrate_recovered(
     contest = _open_contest(bundle, before, config)
     with tempfile.TemporaryDirectory(prefix="edgedistill-") as name:
         metadata = {**_metadata(source), "edgedistill.recovered": sha256_of_file(recovered)}
-        made = make_int8(judge, sample.images, Path(name), config, metadata, contest.accuracy)
+        given = read_ranges(bundle.file("ranges"))
+        made = make_int8(judge, sample.images, Path(name), config, metadata, contest.accuracy, given)
         steps, better = contest.decide(made)
         calibration = dict(bundle.manifest["calibration"])
         # From here until all is written, what the manifest says of the last calibration is not true.

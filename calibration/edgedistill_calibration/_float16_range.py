@@ -46,16 +46,25 @@ class _Sums:
     not_finite: int = 0
 
     def take(self, value: Floats) -> None:
-        finite = value[np.isfinite(value)]
+        if not value.size:
+            return
         self.size = max(self.size, value.size)
-        self.not_finite += value.size - finite.size
-        largest = float(np.abs(finite).max(initial=0))
+        largest = max(float(value.max()), -float(value.min()))
+        if not math.isfinite(largest):
+            finite = value[np.isfinite(value)]
+            self.not_finite += value.size - finite.size
+            value, largest = finite, float(np.abs(finite).max(initial=0))
         self.largest = max(self.largest, largest)
         if largest > 0:
-            # Squares of float32 vanish from 1e-23 on.
-            scaled = (finite / largest).astype(np.float32)
-            self.squares += float(np.vdot(scaled, scaled)) * largest**2
-            self.count += int(np.count_nonzero(finite))
+            self.count += int(np.count_nonzero(value))
+            self.squares += _sum_of_squares(value, largest)
+
+
+def _sum_of_squares(value: Floats, largest: float) -> float:
+    """Return the sum; squares of float32 vanish below 1e-19 and overflow above 1e19, so there it is scaled."""
+    scale = 1.0 if value.dtype == np.float32 and 1e-10 < largest < 1e10 else largest
+    scaled = value if scale == 1.0 else (value / scale).astype(np.float32)
+    return float(np.vdot(scaled, scaled)) * scale**2
 
 
 def measure_extents(names: Sequence[str], runs: Iterable[Sequence[Floats]]) -> dict[str, Extent]:

@@ -29,6 +29,7 @@ _OBJECTS = ("subtask", "preprocess", "teacher", "student", "provenance", "files"
 _OPTIONAL_OBJECTS = ("choices",)
 _MOST_FILES = 1000
 _LARGEST_FILE = 16 << 30  # bytes; no model for an edge device has more, and all are hashed
+_LONGEST_PATH, _LONGEST_NAME = 1000, 255
 _HEX = frozenset("0123456789abcdef")
 _one_writer = threading.Lock()
 
@@ -160,6 +161,10 @@ def _check_file(role: str, entry: Any, path: Path) -> None:
         raise BundleError(
             f"{path}: the path {shown(relative)} of {role} leads out of the bundle; it is refused."
         )
+    if len(relative) > _LONGEST_PATH or any(
+        len(part.encode()) > _LONGEST_NAME for part in relative.split("/")
+    ):
+        raise BundleError(f"{path}: the path {shown(relative)} of {role} is longer than file systems take.")
     if not isinstance(sha256, str) or len(sha256) != 64 or not set(sha256) <= _HEX:
         raise BundleError(f"{path} is damaged: files.{role}.sha256 must be 64 hexadecimal digits.")
     if type(size) is not int or not 0 <= size <= _LARGEST_FILE:

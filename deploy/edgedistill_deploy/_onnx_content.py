@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy._onnx_file import data_files, onnx_bytes, read_fields, read_varint
+from edgedistill_deploy._onnx_file import data_files, onnx_bytes, read_fields, read_varint, read_varints
 from edgedistill_deploy.errors import EdgeDistillError
 
 # Field numbers of onnx.proto.
@@ -72,7 +72,7 @@ def _tensor(data: mmap.mmap, span: _Span) -> tuple[str, tuple[tuple[int, ...], N
     content: dict[int, _Span] = {}
     for number, wire, begin, stop in read_fields(data, *span):
         if number == _TENSOR_DIMS:
-            shape += [read_varint(data, begin)[0]] if wire == _VARINT else _varints(data, begin, stop)
+            shape += [read_varint(data, begin)[0]] if wire == _VARINT else read_varints(data, begin, stop)
         elif number == _TENSOR_TYPE:
             kind = read_varint(data, begin)[0]
         elif number == _TENSOR_NAME:
@@ -87,18 +87,10 @@ def _tensor(data: mmap.mmap, span: _Span) -> tuple[str, tuple[tuple[int, ...], N
         return name, None
     if packed == _TENSOR_NUMBERS and _TENSOR_RAW not in content:
         # Each as a number of its own, a negative one by its complement to 2^64.
-        spelt = np.array(_varints(data, *place), dtype=np.uint64)
+        spelt = np.array(read_varints(data, *place), dtype=np.uint64)
         return name, (tuple(shape), spelt.astype(np.dtype(dtype)))
     whole = (place[1] - place[0]) // np.dtype(dtype).itemsize * np.dtype(dtype).itemsize
     return name, (tuple(shape), np.frombuffer(data[place[0] : place[0] + whole], dtype))
-
-
-def _varints(data: mmap.mmap, begin: int, stop: int) -> list[int]:
-    values = []
-    while begin < stop:
-        value, begin = read_varint(data, begin)
-        values.append(value)
-    return values
 
 
 def _entry(data: mmap.mmap, span: _Span) -> dict[int, str]:

@@ -6,6 +6,7 @@ that a bundle lists beside its model may hold weights.
 """
 
 import contextlib
+import math
 import mmap
 from collections.abc import Collection, Iterator
 from itertools import islice
@@ -27,6 +28,10 @@ _CHILDREN = {
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # in a tensor
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2  # in an entry of a tensor's external data
 _VARINT, _EIGHT_BYTES, _DELIMITED, _FOUR_BYTES = 0, 1, 2, 5  # groups, 3 and 4, are in no ONNX file
+_OPERATOR, _DIMS = 4, 1  # in a node, in a tensor
+_LOOPS = ("Loop", "Scan", "SequenceMap")
+_MOST_AXES = 32
+_VALUES_PER_BYTE = 4  # the smallest type has two bits
 _MOST_DATA_FILES = 10_000  # beyond these no name can be among those that a bundle lists
 _FIXED_BYTES = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
 
@@ -51,6 +56,36 @@ def require_listed_data(path: Path, listed: Collection[str]) -> None:
             f"{path} keeps weights in another file, {unlisted!r}, which its sha256 does not cover and no bundle lists beside it; "
             "export the model as a single file."
         )
+
+
+def require_bounded(path: Path) -> None:
+    """Raise BundleError for loops, whose time nobody can tell before, and for tensors that claim more values than they hold.
+
+    A classifier of images needs no loop. Values that are made while the model runs are not looked at. Raises EdgeDistillError when
+    this is no ONNX model.
+    """
+    with onnx_bytes(path) as data:
+        problem = next(_unbounded(data, "model", 0, len(data)), None)
+    if problem is not None:
+        raise BundleError(f"{path} {problem}; it is refused.")
+
+
+def _unbounded(data: mmap.mmap, kind: str, start: int, end: int) -> Iterator[str]:
+    """Yield what is unbounded in a message and those inside it, as the end of a sentence about the file."""
+    children, axes, elsewhere = _CHILDREN[kind], list[int](), False
+    for number, wire, begin, stop in read_fields(data, start, end):
+        if kind == "node" and number == _OPERATOR and data[begin:stop].decode() in _LOOPS:
+            yield f"holds a {data[begin:stop].decode()}, which may run for ever"
+        elif kind == "tensor" and number == _DIMS and len(axes) <= _MOST_AXES:
+            axes += [read_varint(data, begin)[0]] if wire == _VARINT else read_varints(data, begin, stop)
+        elif kind == "tensor" and number in (_EXTERNAL_DATA, _DATA_LOCATION):
+            elsewhere = True  # in a file that is refused, or whose size is registered
+        elif wire == _DELIMITED and number in children:
+            yield from _unbounded(data, children[number], begin, stop)
+    if len(axes) > _MOST_AXES:
+        yield f"holds a tensor of {len(axes)} axes"
+    elif math.prod(axes) > _VALUES_PER_BYTE * (end - start) and not elsewhere:
+        yield f"holds a tensor that claims {math.prod(axes)} values in {end - start} bytes"
 
 
 def data_files(path: Path) -> list[str]:
@@ -123,6 +158,15 @@ def read_fields(data: mmap.mmap, start: int, end: int) -> Iterator[_Field]:
         if place > end:
             raise ValueError(f"a value at byte {begin} runs beyond its message")
         yield tag >> 3, wire, begin, place
+
+
+def read_varints(data: mmap.mmap, begin: int, stop: int) -> list[int]:
+    """Return the numbers that are packed between two places."""
+    values = []
+    while begin < stop:
+        value, begin = read_varint(data, begin)
+        values.append(value)
+    return values
 
 
 def read_varint(data: mmap.mmap, place: int) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy._onnx_file import require_listed_data
+from edgedistill_deploy._onnx_file import require_bounded, require_listed_data
 from edgedistill_deploy.bundle import Bundle, model_role, open_bundle
 from edgedistill_deploy.engine_options import DEFAULT_ENGINE, BuildProgress, EngineOptions
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, UsageError, nearest_names
@@ -149,7 +149,7 @@ def open_session(
     Raises:
         UsageError: unknown runtime, precision or provider, or a provider that this machine's runtime lacks.
         BundleError: the bundle has no such model, or its file was changed or keeps weights in a file that is not registered
-            as its own (role + ".data").
+            as its own (role + ".data"), or holds loops or tensors that claim more than they hold.
         MissingDependencyError: the runtime is not installed.
         EdgeDistillError: the runtime cannot load the model.
     """
@@ -162,6 +162,7 @@ def open_session(
             f"The bundle {bundle.path} has no model of precision {precision}; it has {', '.join(bundle.precisions) or 'none'}."
         )
     path = bundle.file(role)
+    require_bounded(path)
     return _open(
         path,
         bundle.model_sha256(role),

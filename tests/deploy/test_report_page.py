@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edgedistill_deploy import report
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.errors import MissingDependencyError
 from edgedistill_deploy.report import render_report, write_report
@@ -349,6 +350,7 @@ def test_without_jinja2_the_command_that_installs_it_is_named(
             raise ImportError(name)
         return import_module(name, *arguments)
 
+    report._template.cache_clear()
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(
         MissingDependencyError, match=r"Writing a report needs jinja2.*pip install 'edgedistill\[report\]'"

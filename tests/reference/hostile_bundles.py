@@ -2,12 +2,13 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+from hypothesis import strategies as st
 
 from edgedistill_deploy._input_faults import PIXEL_RANGE
 from edgedistill_deploy._onnx_content import read_metadata, read_weights
@@ -110,10 +111,13 @@ def copy_of(source: Path, folder: Path) -> Path:
 def register_anew(folder: Path) -> None:
     """Do what a forger does: make the manifest say what the files have become."""
     path = folder / "manifest.json"
-    record = json.loads(path.read_text())
-    for entry in record["files"].values():
-        file = folder / entry["path"]
-        entry["sha256"], entry["bytes"] = sha256_of_file(file), file.stat().st_size
+    try:
+        record = json.loads(path.read_bytes())
+        for entry in record["files"].values():
+            file = folder / entry["path"]
+            entry["sha256"], entry["bytes"] = sha256_of_file(file), file.stat().st_size
+    except (ValueError, TypeError, KeyError, AttributeError, OSError):
+        return  # the manifest itself is damaged
     path.write_text(json.dumps(record))
 
 
@@ -162,3 +166,48 @@ def _examine_golden_images(bundle: Bundle) -> None:
 def _validate(bundle: Bundle) -> None:
     with open_session(bundle, threads=1) as session:
         check_parity(bundle, session)
+
+
+Draw = Callable[[st.SearchStrategy[Any]], Any]
+
+
+def changed_bytes(content: bytes, draw: Draw) -> bytes:
+    """Return the bytes cut short, with some overwritten, or with a piece of them repeated."""
+    places = st.integers(0, max(0, len(content) - 1))
+    kind = draw(st.sampled_from(("cut", "overwrite", "repeat")))
+    if kind == "cut":
+        length: int = draw(places)
+        return content[:length]
+    if kind == "repeat":
+        start, size = draw(places), draw(st.integers(1, 64))
+        times: int = draw(st.integers(2, 4))
+        return content[:start] + content[start : start + size] * times + content[start:]
+    changed = bytearray(content)
+    for place in draw(st.lists(places, min_size=1, max_size=8)) if content else ():
+        changed[place] = draw(st.sampled_from((0, 1, 0x7F, 0x80, 0xFF)) | st.integers(0, 255))
+    return bytes(changed)
+
+
+def changed_json(record: Any, draw: Draw) -> Any:
+    """Return the JSON value with one value in it replaced or left out."""
+    place = draw(st.sampled_from(list(_places(record))))
+    if not place:
+        return draw(st.sampled_from(HOSTILE_VALUES))
+    inner = record
+    for key in place[:-1]:
+        inner = inner[key]
+    if draw(st.integers(0, 4)) == 0:
+        del inner[place[-1]]
+    else:
+        inner[place[-1]] = draw(st.sampled_from(HOSTILE_VALUES))
+    return record
+
+
+def _places(value: Any, before: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield before
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _places(inner, (*before, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value[:3]):
+            yield from _places(inner, (*before, index))

@@ -1,6 +1,8 @@
 """The report: a run's records as one HTML file that needs nothing beside it, no network and no script."""
 
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.errors import MissingDependencyError
@@ -29,6 +31,12 @@ def render_report(bundle: Bundle) -> str:
     from edgedistill_deploy.report.records import read_records
     from edgedistill_deploy.report.view import page_values
 
+    return str(_template().render(page_values(bundle, read_records(bundle))))
+
+
+@lru_cache(maxsize=1)
+def _template() -> Any:
+    """Compile the template once a process; that takes longer than a page."""
     try:
         import jinja2
     except ImportError as error:
@@ -40,5 +48,4 @@ def render_report(bundle: Bundle) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    template = environment.get_template("report.html.j2")
-    return template.render(page_values(bundle, read_records(bundle)))
+    return environment.get_template("report.html.j2")

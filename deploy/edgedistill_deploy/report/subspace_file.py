@@ -48,6 +48,8 @@ def read_subspace_rows(path: Path) -> tuple[SubspaceRow, ...]:
             if not 0 < length <= MAX_HEADER_BYTES:
                 raise ValueError("no header")
             header = parse_json(stream.read(length))
+            if not isinstance(header, dict):
+                raise TypeError("no header")
             layers = [name.removesuffix("/basis") for name in header if name.endswith("/basis")]
             if len(layers) > MAX_LAYERS:
                 raise ValueError(f"{len(layers)} layers")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from command import Outcome, run_command
+from command import QUICK_CALIBRATION, Outcome, run_command
 from shapes import train_shape_teacher, write_shape_folder
 
 SUBTASK = "circle,square,cross"
@@ -24,7 +24,8 @@ def shape_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build(data: Path, teacher: Path, out: Path, *more: str) -> Outcome:
     settings = out.parent / "profile.toml"
     settings.write_text(
-        "[profile]\nwarmup_s = 0.02\nduration_s = 0.1\n[calibrate]\nimages = 60\n", encoding="utf-8"
+        f"[profile]\nwarmup_s = 0.02\nduration_s = 0.1\n[calibrate]\nimages = 60\n{QUICK_CALIBRATION}",
+        encoding="utf-8",
     )
     return run_command(
         "build", "--config", settings, "--data", data, "--teacher", teacher, "--classes", SUBTASK, "--student",

@@ -36,7 +36,11 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("bisect")
     made = float_bundle(folder / "bundle")
     training = labelled(folder / "training.npz", *shape_images(40, seed=1))
-    return calibrate(made, training, CalibrationConfig(images=64, held_out=64, profile="x86"))
+    return calibrate(
+        made,
+        training,
+        CalibrationConfig(images=64, held_out=64, method="minmax", profile="x86", fp16=False, ledger_nodes=0),
+    )
 
 
 @pytest.fixture(scope="module")

@@ -33,6 +33,8 @@ from reference.colour_bundles import colour_bundle
 WEIGHT = "model.layer3.0.conv2.weight"
 DIGITS = "0123456789"
 
+CALIBRATION = CalibrationConfig(images=50, held_out=50, method="minmax", fp16=False, ledger_nodes=0)
+
 
 @pytest.fixture(scope="module")
 def images() -> ImageSet:
@@ -54,9 +56,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory, images: ImageSet) -> Path:
         images,
         tmp_path_factory.mktemp("sound") / "run",
     )
-    bundle = calibrate(
-        bundle, open_source("embedded:digits").train, CalibrationConfig(images=50, held_out=50)
-    )
+    bundle = calibrate(bundle, open_source("embedded:digits").train, CALIBRATION)
     write_half(bundle.file("model.fp32"), bundle.path / "model.fp16.onnx")
     bundle.with_file("model.fp16", bundle.path / "model.fp16.onnx")
     return bundle.path
@@ -164,9 +164,7 @@ def test_a_damaged_weight(bundle: Bundle, damage: Callable[[NDArray[np.float32]]
 
 def test_int8_calibrated_on_noise(bundle: Bundle, tmp_path: Path) -> None:
     noise = faults.write_noise(tmp_path / "noise.npz", tuple(DIGITS), 10, 64)
-    calibrated = calibrate(
-        bundle, open_images(f"npz:{noise}").train, CalibrationConfig(images=50, held_out=50)
-    )
+    calibrated = calibrate(bundle, open_images(f"npz:{noise}").train, CALIBRATION)
     report = checked(calibrated, "int8")
     assert report.verdict == "fail"
     assert names_in(report) == {"calibrated_on_other_images"}

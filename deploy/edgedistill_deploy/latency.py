@@ -13,17 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill_deploy._latency_flags import warnings_of_machine, warnings_of_samples
 from edgedistill_deploy._measurable import require_measurable
+from edgedistill_deploy._modes import Modes, find_modes
 from edgedistill_deploy._providers import nodes_elsewhere
 from edgedistill_deploy._records import SCHEMA, plain, record_path
-from edgedistill_deploy._samples import (
-    OpenInterval,
-    Samples,
-    block_variation,
-    drift,
-    quantile_intervals,
-    quantiles,
-)
+from edgedistill_deploy._samples import OpenInterval, Samples, quantile_intervals, quantiles
+from edgedistill_deploy._warm_up import WarmUp, warm_up
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.device import (
     DeviceInfo,
@@ -43,21 +39,18 @@ _NS_PER_MS = 1e6
 _EMPTY_CALLS = 1000
 _PROGRESS_EVERY_NS = 100_000_000
 
-# Above these a figure is flagged; measured on a quiet and on a loaded machine, see the documentation of the flags.
-_MOST_DRIFT = 0.05
-_MOST_VARIATION = 0.03
-_MOST_PREEMPTED = 0.05
-_MOST_PRESSURE = 10.0
-_MOST_STOLEN = 0.01
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyConfig:
-    """How long to measure: warm up for `warmup_s` and `warmup_runs`, then for `duration_s` and `min_runs`, up to `max_runs`."""
+    """How long to measure: warm up for `warmup_s` and `warmup_runs`, then for `duration_s` and `min_runs`, up to `max_runs`.
+
+    The warm-up goes on until the times are steady (`_warm_up`), up to `warmup_limit_s`; None is ten times `warmup_s`.
+    """
 
     batch_size: int = 1
     warmup_s: float = 1.0
     warmup_runs: int = 10
+    warmup_limit_s: float | None = None
     duration_s: float = 10.0
     min_runs: int = 50
     max_runs: int = 200_000
@@ -66,9 +59,10 @@ class LatencyConfig:
         for name in ("batch_size", "min_runs", "max_runs"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be 1 or more.")
-        for name in ("warmup_s", "warmup_runs", "duration_s"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise UsageError(f"{name} is {getattr(self, name)}; it must be 0 or more, and finite.")
+        for name in ("warmup_s", "warmup_runs", "warmup_limit_s", "duration_s"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < float("inf"):
+                raise UsageError(f"{name} is {value}; it must be 0 or more, and finite.")
         if self.min_runs > self.max_runs:
             raise UsageError(f"min_runs is {self.min_runs}, more than max_runs, which is {self.max_runs}.")
 
@@ -96,8 +90,11 @@ class LatencyReport:
     `preempted_share` and `clean` are None where the system does not count preemptions. `flags` names what makes the figures
     doubtful, `warnings` says it in sentences:
 
+    unsteady   the warm-up reached its limit before the times had settled
     drift      the last third of the runs differs from the first by more than 5 %
     noisy      the medians of five consecutive blocks vary by more than 3 %
+    bimodal    the runs have two usual times (`_modes`)
+    overhead   timing an empty call takes more than 1 % of the median
     preempted  more than 5 % of the runs were interrupted by other work
     contended  tasks waited for a CPU more than 10 % of the time, or another guest took more than 1 % of it
     throttled  the firmware or the CPU reports throttling
@@ -135,6 +132,9 @@ class LatencyReport:
     flags: tuple[str, ...]
     warnings: tuple[str, ...]
     placement: dict[str, int] | None = None
+    warmup: WarmUp | None = None
+    modes: Modes | None = None
+    engine_bytes: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the record: kind "latency", schema 1, plain JSON values without NaN."""
@@ -144,7 +144,7 @@ class LatencyReport:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Timings:
     first_ms: float
-    warmup_runs: int
+    warmed: WarmUp
     samples_ms: Samples
     preempted: NDArray[np.bool_] | None
     overhead_ms: float
@@ -189,11 +189,12 @@ def _time(
     run: Callable[[], object], config: LatencyConfig, clock: Clock, progress: Progress | None
 ) -> _Timings:
     first_ns = _run_once(run, clock)
-    warmup_runs = _warm_up(run, config, clock)
+    limit_s = 10 * config.warmup_s if config.warmup_limit_s is None else config.warmup_limit_s
+    warmed = warm_up(run, clock, least_runs=config.warmup_runs, least_s=config.warmup_s, most_s=limit_s)
     samples, preempted = _collect(run, config, clock, progress)
     return _Timings(
         first_ms=first_ns / _NS_PER_MS,
-        warmup_runs=warmup_runs,
+        warmed=warmed,
         samples_ms=np.asarray(samples, dtype=np.float64) / _NS_PER_MS,
         preempted=None if None in preempted else np.asarray(preempted, dtype=np.bool_),
         overhead_ms=float(np.median([_run_once(_nothing, clock) for _ in range(_EMPTY_CALLS)])) / _NS_PER_MS,
@@ -208,15 +209,6 @@ def _run_once(run: Callable[[], object], clock: Clock) -> int:
 
 def _nothing() -> None:
     return None
-
-
-def _warm_up(run: Callable[[], object], config: LatencyConfig, clock: Clock) -> int:
-    """Run until both the time and the number of runs are reached; the first run counts as one."""
-    runs, deadline = 1, clock() + config.warmup_s * 1e9
-    while runs < config.warmup_runs or clock() < deadline:
-        run()
-        runs += 1
-    return runs
 
 
 def _collect(
@@ -245,7 +237,12 @@ def _report(
 ) -> LatencyReport:
     samples, device = timings.samples_ms, read_device()
     total_ms = float(samples.sum())
-    warnings = _warnings(timings, conditions, device)
+    modes = find_modes(samples)
+    found = {
+        **warnings_of_samples(samples, modes, timings.warmed, timings.overhead_ms),
+        **warnings_of_machine(samples, timings.preempted, conditions, device),
+    }
+    warnings = {flag: sentence for flag, sentence in found.items() if sentence}
     elsewhere = nodes_elsewhere(session.provider, session.placement)
     if elsewhere:
         warnings["fallback"] = elsewhere
@@ -258,7 +255,7 @@ def _report(
         model_sha256=session.model_sha256,
         batch_size=config.batch_size,
         threads=session.threads,
-        warmup_runs=timings.warmup_runs,
+        warmup_runs=timings.warmed.runs,
         runs=len(samples),
         samples_ms=tuple(samples.tolist()),
         **quantiles(samples),
@@ -278,6 +275,9 @@ def _report(
         flags=tuple(warnings),
         warnings=tuple(warnings.values()),
         placement=None if session.placement is None else dict(session.placement),
+        warmup=timings.warmed,
+        modes=modes,
+        engine_bytes=_engine_bytes(session),
     )
 
 
@@ -288,52 +288,9 @@ def _clean(timings: _Timings) -> CleanSamples | None:
     return CleanSamples(runs=len(kept), mean_ms=float(kept.mean()), **quantiles(kept))
 
 
-def _warnings(
-    timings: _Timings, conditions: dict[str, dict[str, object]], device: DeviceInfo
-) -> dict[str, str]:
-    """Return the flags that apply, each with its sentence."""
-    moved, variation = drift(timings.samples_ms) or 0.0, block_variation(timings.samples_ms) or 0.0
-    preempted = 0.0 if timings.preempted is None else float(timings.preempted.mean())
-    wall_s = float(timings.samples_ms.sum()) / 1000
-    found = {
-        "drift": f"The median moved by {moved:+.1%} from the first third of the runs to the last."
-        if abs(moved) > _MOST_DRIFT
-        else "",
-        "noisy": f"The medians of five blocks of runs vary by {variation:.1%}."
-        if variation > _MOST_VARIATION
-        else "",
-        "preempted": f"{preempted:.1%} of the runs were interrupted by other work; see the clean figures."
-        if preempted > _MOST_PREEMPTED
-        else "",
-        "contended": _contention(conditions, wall_s),
-        "throttled": _throttling(conditions),
-        "emulated": "The processor is emulated: the times say nothing of the real device."
-        if device.emulated
-        else "",
-    }
-    return {flag: sentence for flag, sentence in found.items() if sentence}
-
-
-def _contention(conditions: dict[str, dict[str, object]], wall_s: float) -> str:
-    pressures = [_entry(state, "pressure", "some_avg10") for state in conditions.values()]
-    pressure = max((value for value in pressures if isinstance(value, float)), default=0.0)
-    if pressure > _MOST_PRESSURE:
-        return f"Tasks waited for a CPU {pressure:.0f} % of the time; measure on a quiet machine."
-    stolen = [conditions[moment]["stolen_s"] for moment in ("before", "after")]
-    taken = stolen[1] - stolen[0] if isinstance(stolen[0], float) and isinstance(stolen[1], float) else 0.0
-    return f"Another guest took {taken:.2f} s of CPU time." if taken > _MOST_STOLEN * wall_s else ""
-
-
-def _throttling(conditions: dict[str, dict[str, object]]) -> str:
-    active = [_entry(state, "throttling", "active") for state in conditions.values()]
-    reasons = sorted({str(reason) for found in active if isinstance(found, list) for reason in found})
-    if reasons:
-        return f"The firmware reports {', '.join(reasons)}."
-    events = [_entry(conditions[moment], "throttling", "core_events") for moment in ("before", "after")]
-    grown = isinstance(events[0], int) and isinstance(events[1], int) and events[1] > events[0]
-    return "The CPU throttled itself for heat while measuring." if grown else ""
-
-
-def _entry(state: dict[str, object], reading: str, key: str) -> object:
-    found = state[reading]
-    return found.get(key) if isinstance(found, dict) else None
+def _engine_bytes(session: Session) -> int | None:
+    """Return the size of the engine that the runtime built; None where it runs the model file itself."""
+    record = getattr(session, "engine_record", None)
+    engine = record.get("engine") if isinstance(record, dict) else None
+    size = engine.get("bytes") if isinstance(engine, dict) else None
+    return size if isinstance(size, int) else None

@@ -121,9 +121,73 @@ def test_an_empty_call_costs_nothing_on_a_clock_that_stands_still(measure: Measu
 
 
 def test_warm_up_ends_when_both_time_and_runs_are_reached(measure: Measure) -> None:
-    assert measure(repeat(10.0), warmup_s=0.1, warmup_runs=3)[1].warmup_runs == 11
-    assert measure(repeat(10.0), warmup_s=0.1, warmup_runs=30)[1].warmup_runs == 30
-    assert measure(repeat(1000.0), warmup_s=0.1, warmup_runs=1)[1].warmup_runs == 2
+    least = {"warmup_limit_s": 0.0}
+    assert measure(repeat(10.0), warmup_s=0.1, warmup_runs=3, **least)[1].warmup_runs == 11
+    assert measure(repeat(10.0), warmup_s=0.1, warmup_runs=30, **least)[1].warmup_runs == 30
+    assert measure(repeat(1000.0), warmup_s=0.1, warmup_runs=1, **least)[1].warmup_runs == 2
+
+
+def test_warm_up_goes_on_until_a_slow_start_has_left_its_second_half(measure: Measure) -> None:
+    falling = (10.0 + 40.0 * 0.97**run for run in count())
+    _, report = measure(falling, warmup_s=0.1, warmup_limit_s=10.0)
+    assert report.warmup is not None
+    assert report.warmup.steady is True
+    assert 180 < report.warmup_runs < 280
+    assert report.samples_ms[0] < 10.0 * 1.1
+    assert "unsteady" not in report.flags
+
+
+def test_warm_up_that_never_settles_ends_at_its_limit_and_is_flagged(measure: Measure) -> None:
+    rising = (10.0 * 1.005**run for run in count())
+    _, report = measure(rising, warmup_s=0.1, warmup_limit_s=3.0, min_runs=300)
+    assert report.warmup is not None
+    assert report.warmup.steady is False
+    assert report.warmup.seconds == pytest.approx(3.0, abs=0.1)
+    assert "for 3 s at most" in report.warmup.rule
+    assert report.flags[0] == "unsteady"
+    assert (
+        report.warnings[0]
+        == f"After {report.warmup_runs} runs of warm-up the times still moved by more than 5%."
+    )
+
+
+def test_warm_up_of_a_few_slow_runs_claims_nothing(measure: Measure) -> None:
+    _, report = measure(repeat(500.0), warmup_s=1.0)
+    assert report.warmup is not None
+    assert report.warmup.steady is None
+    assert report.warmup.seconds == pytest.approx(10.0)
+
+
+def test_two_usual_times_are_told_apart(measure: Measure) -> None:
+    random = np.random.default_rng(0)
+    runs = (
+        float(value) for value in np.where(random.random(2000) < 0.3, 1.5, 1.0) * random.normal(1, 0.02, 2000)
+    )
+    _, report = measure(runs, min_runs=1000)
+    assert report.modes is not None
+    assert report.flags == ("bimodal",)
+    assert (report.modes.fast_ms, report.modes.slow_ms) == (
+        pytest.approx(1.0, 0.01),
+        pytest.approx(1.5, 0.01),
+    )
+    assert report.modes.slow_share == pytest.approx(0.3, abs=0.05)
+    assert "and 1.5 ms in 2" in report.warnings[0]
+
+
+def test_a_clock_that_costs_more_than_a_hundredth_of_a_run_is_flagged(tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"x")
+    session = FakeSession(model, repeat(1.0))
+
+    def slow_clock() -> int:
+        session.now_ns += MS // 50
+        return session.now_ns
+
+    config = LatencyConfig(warmup_s=0, warmup_runs=1, duration_s=0.0, min_runs=50)
+    report = measure_latency(session, IMAGES, config, slow_clock)
+    assert report.loop_overhead_ms == pytest.approx(0.02)
+    assert report.flags == ("overhead",)
+    assert "takes 2.0% of the median" in report.warnings[0]
 
 
 def test_slow_warm_up_runs_do_not_reach_the_samples(measure: Measure) -> None:
@@ -156,12 +220,12 @@ def test_a_steady_measurement_has_no_flags(measure: Measure) -> None:
 
 def test_a_machine_that_slows_down_is_flagged_as_drifting(measure: Measure) -> None:
     _, report = measure(chain(repeat(1.0, 101), repeat(1.3, 100)), min_runs=200)
-    assert report.flags == ("drift", "noisy")
+    assert report.flags == ("drift", "noisy", "bimodal")
     assert "+30.0%" in report.warnings[0]
 
 
 def test_blocks_that_disagree_are_flagged_as_noisy_without_drift(measure: Measure) -> None:
-    blocks = chain.from_iterable(repeat(value, 60) for value in (1.0, 1.2, 1.0, 1.2, 1.0))
+    blocks = chain.from_iterable(repeat(value, 60) for value in (1.0, 1.08, 1.0, 1.08, 1.0))
     _, report = measure(chain([1.0], blocks), min_runs=300)
     assert report.flags == ("noisy",)
 

@@ -1,0 +1,87 @@
+"""What makes the figures of a measurement doubtful, by a short name and in a sentence."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill_deploy._modes import Modes
+from edgedistill_deploy._samples import Samples, block_variation, drift
+from edgedistill_deploy._warm_up import STEADY_WITHIN, WarmUp
+from edgedistill_deploy.device import DeviceInfo
+
+Conditions = dict[str, dict[str, object]]
+
+# Above these a figure is flagged; measured on a quiet and on a loaded machine, see the documentation of the flags.
+_MOST_DRIFT = 0.05
+_MOST_VARIATION = 0.03
+_MOST_PREEMPTED = 0.05
+_MOST_PRESSURE = 10.0
+_MOST_STOLEN = 0.01
+_MOST_OVERHEAD = 0.01
+
+
+def warnings_of_samples(
+    samples: Samples, modes: Modes | None, warmed: WarmUp, overhead_ms: float
+) -> dict[str, str]:
+    """Return the flags of the times themselves, each with its sentence; "" where it does not apply."""
+    moved, variation = drift(samples) or 0.0, block_variation(samples) or 0.0
+    overhead = overhead_ms / float(np.median(samples)) if np.median(samples) > 0 else 0.0
+    return {
+        "unsteady": f"After {warmed.runs} runs of warm-up the times still moved by more than {STEADY_WITHIN:.0%}."
+        if warmed.steady is False
+        else "",
+        "drift": f"The median moved by {moved:+.1%} from the first third of the runs to the last."
+        if abs(moved) > _MOST_DRIFT
+        else "",
+        "noisy": f"The medians of five blocks of runs vary by {variation:.1%}."
+        if variation > _MOST_VARIATION
+        else "",
+        "bimodal": f"There are two usual times: {modes.fast_ms:.3g} ms, and {modes.slow_ms:.3g} ms in {modes.slow_share:.0%} of the"
+        " runs; the median is a mixture of both."
+        if modes is not None
+        else "",
+        "overhead": f"Timing an empty call takes {overhead:.1%} of the median; it is not subtracted."
+        if overhead > _MOST_OVERHEAD
+        else "",
+    }
+
+
+def warnings_of_machine(
+    samples: Samples, preempted: NDArray[np.bool_] | None, conditions: Conditions, device: DeviceInfo
+) -> dict[str, str]:
+    """Return the flags of the machine's state while measuring, each with its sentence; "" where it does not apply."""
+    share = 0.0 if preempted is None else float(preempted.mean())
+    return {
+        "preempted": f"{share:.1%} of the runs were interrupted by other work; see the clean figures."
+        if share > _MOST_PREEMPTED
+        else "",
+        "contended": _contention(conditions, float(samples.sum()) / 1000),
+        "throttled": _throttling(conditions),
+        "emulated": "The processor is emulated: the times say nothing of the real device."
+        if device.emulated
+        else "",
+    }
+
+
+def _contention(conditions: Conditions, wall_s: float) -> str:
+    pressures = [_entry(state, "pressure", "some_avg10") for state in conditions.values()]
+    pressure = max((value for value in pressures if isinstance(value, float)), default=0.0)
+    if pressure > _MOST_PRESSURE:
+        return f"Tasks waited for a CPU {pressure:.0f} % of the time; measure on a quiet machine."
+    stolen = [conditions[moment]["stolen_s"] for moment in ("before", "after")]
+    taken = stolen[1] - stolen[0] if isinstance(stolen[0], float) and isinstance(stolen[1], float) else 0.0
+    return f"Another guest took {taken:.2f} s of CPU time." if taken > _MOST_STOLEN * wall_s else ""
+
+
+def _throttling(conditions: Conditions) -> str:
+    active = [_entry(state, "throttling", "active") for state in conditions.values()]
+    reasons = sorted({str(reason) for found in active if isinstance(found, list) for reason in found})
+    if reasons:
+        return f"The firmware reports {', '.join(reasons)}."
+    events = [_entry(conditions[moment], "throttling", "core_events") for moment in ("before", "after")]
+    grown = isinstance(events[0], int) and isinstance(events[1], int) and events[1] > events[0]
+    return "The CPU throttled itself for heat while measuring." if grown else ""
+
+
+def _entry(state: dict[str, object], reading: str, key: str) -> object:
+    found = state[reading]
+    return found.get(key) if isinstance(found, dict) else None

@@ -1,0 +1,65 @@
+"""Run until the times have settled, by a rule that the record states."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgedistill_deploy._samples import Samples
+
+Clock = Callable[[], int]
+
+STEADY_WITHIN = 0.05
+_FEWEST_IN_QUARTER = 10
+_CHECK_AFTER = 1.1  # times the runs of the last check
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmUp:
+    """How the warm-up went. `steady` is False where the limit ended it, and None where there were too few runs to say."""
+
+    runs: int
+    seconds: float
+    steady: bool | None
+    rule: str
+
+
+def warm_up(
+    run: Callable[[], object], clock: Clock, *, least_runs: int, least_s: float, most_s: float
+) -> WarmUp:
+    """Run for the least time and number of runs, then until steady or until `most_s` after the start.
+
+    Steady: of the runs so far, the medians of the third and of the fourth quarter lie within 5 % of each other, each of ten runs
+    or more. The quarters grow with the warm-up, so a slow start leaves the second half in the end. The caller's first run counts.
+    """
+    began = clock()
+    times: list[int] = []
+    unchecked = 0
+    while len(times) + 1 < least_runs or clock() < began + least_s * 1e9:
+        times.append(_timed(run, clock))
+    while (steady := is_steady(np.asarray(times, np.float64))) is not True and clock() < began + most_s * 1e9:
+        unchecked = int(len(times) * _CHECK_AFTER) + 1
+        while len(times) < unchecked and clock() < began + most_s * 1e9:
+            times.append(_timed(run, clock))
+    return WarmUp(
+        runs=len(times) + 1,
+        seconds=(clock() - began) / 1e9,
+        steady=steady,
+        rule=f"at least {least_runs} runs and {least_s:g} s, then until the medians of the third and the fourth quarter lie within"
+        f" {STEADY_WITHIN:.0%} of each other, for {most_s:g} s at most",
+    )
+
+
+def is_steady(times: Samples) -> bool | None:
+    """Apply the rule to the times so far; None for fewer than 40."""
+    quarter = len(times) // 4
+    if quarter < _FEWEST_IN_QUARTER:
+        return None
+    third, fourth = np.median(times[-2 * quarter : -quarter]), np.median(times[-quarter:])
+    return bool(abs(fourth - third) <= STEADY_WITHIN * third)
+
+
+def _timed(run: Callable[[], object], clock: Clock) -> int:
+    began = clock()
+    run()
+    return clock() - began

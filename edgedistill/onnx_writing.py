@@ -169,13 +169,13 @@ def _tidy(model: onnx.ModelProto, opset: int) -> None:
     model.opset_import.append(onnx.helper.make_opsetid("", opset))
     model.ir_version = IR_VERSIONS[opset]
     _let_only_the_cast_read_pixels(model.graph)
-    model.graph.doc_string = ""
     for graph in _graphs(model.graph):
         # Source lines and absolute paths.
+        graph.ClearField("doc_string")
         del graph.metadata_props[:]
         for each in (*graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output):
             del each.metadata_props[:]
-            each.doc_string = ""
+            each.ClearField("doc_string")
 
 
 def _let_only_the_cast_read_pixels(graph: onnx.GraphProto) -> None:

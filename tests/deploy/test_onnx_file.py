@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedistill_deploy._onnx_file import require_self_contained
+from edgedistill_deploy._onnx_file import require_listed_data, require_self_contained
 from edgedistill_deploy.errors import BundleError, EdgeDistillError
 from edgedistill_deploy.session import open_model
 from reference.measured_models import write_model
@@ -66,6 +66,37 @@ def test_weights_in_another_file_are_found_wherever_they_are_named(
         BundleError, match=r"m\.onnx keeps weights in another file, .* export the model as a single"
     ):
         require_self_contained(path)
+
+
+def test_a_listed_file_may_hold_weights_and_every_other_is_refused_by_name(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    for location in ("m.onnx.data", "second.data"):
+        tensor = _external()
+        tensor.name, tensor.external_data[0].value = location, location
+        model.graph.initializer.append(tensor)
+    path.write_bytes(model.SerializeToString())
+    require_listed_data(path, ("m.onnx.data", "second.data"))
+    with pytest.raises(
+        BundleError, match=r"another file, 'second\.data', which .* no bundle lists beside it"
+    ):
+        require_listed_data(path, ("m.onnx.data",))
+
+
+def test_a_tensor_that_names_two_files_or_none_is_refused(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.onnx")
+    twice, none = _external(), _external()
+    twice.external_data[0].value = "listed"
+    entry = twice.external_data.add()
+    entry.key, entry.value = "location", "/etc/passwd"
+    none.ClearField("external_data")
+    for tensor, named in ((twice, "'/etc/passwd'"), (none, "''")):
+        model = onnx.load(path, load_external_data=False)
+        del model.graph.initializer[:]
+        model.graph.initializer.append(tensor)
+        path.write_bytes(model.SerializeToString())
+        with pytest.raises(BundleError, match=f"another file, {named}, which"):
+            require_listed_data(path, ("listed",))
 
 
 def test_functions_and_training_graphs_are_searched_too(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from edgedistill_deploy.errors import BundleError, EdgeDistillError
 
 # The operators that have weights: where the work is, and all that gains from INT8.
 WEIGHTED = ("Conv", "Gemm", "MatMul")
+# From here on QuantizeLinear and DequantizeLinear have an axis.
+CHANNEL_OPSET = 13
 
 
 def prepare_graph(source: Path, path: Path) -> onnx.ModelProto:
@@ -34,18 +36,14 @@ def fold_graph(source: Path, path: Path) -> onnx.ModelProto:
     inference is left out because exported graphs carry their shapes.
 
     Raises:
-        EdgeDistillError: the graph has no weights, or ONNX Runtime cannot read it.
+        EdgeDistillError: the graph has no weights, or its opset no scales by channel.
     """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    _require_weights(onnx.load(source).graph)
-    try:
-        quant_pre_process(str(source), str(path), skip_symbolic_shape=True)
-    except Exception as error:  # ONNX Runtime's errors have no common class
-        reason = str(error).strip().splitlines()
-        raise EdgeDistillError(
-            f"ONNX Runtime cannot prepare the model for INT8: {reason[0] if reason else type(error).__name__}."
-        ) from error
+    model = onnx.load(source)
+    _require_weights(model.graph)
+    _require_axes(model)
+    quant_pre_process(str(source), str(path), skip_symbolic_shape=True)
     model = onnx.load(path)
     for place, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{place}"
@@ -64,6 +62,15 @@ def _require_weights(graph: onnx.GraphProto) -> None:
     if not any(node.op_type in WEIGHTED for node in graph.node):
         raise EdgeDistillError(
             f"The model has no {', '.join(WEIGHTED)} node, so there is nothing to bring to INT8."
+        )
+
+
+def _require_axes(model: onnx.ModelProto) -> None:
+    opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
+    if opset < CHANNEL_OPSET:
+        raise EdgeDistillError(
+            f"The model has opset {opset}, and INT8 weights with a scale for each channel need {CHANNEL_OPSET}; export"
+            f" the student with --opset {CHANNEL_OPSET} or later."
         )
 
 
@@ -167,8 +174,7 @@ def finish_graph(model: onnx.ModelProto, source: onnx.ModelProto, metadata: Mapp
     model.opset_import.extend(own)
     # Inferred for the float graph; every reader infers its own.
     del model.graph.value_info[:]
-    # Before 4 every initializer had to be an input as well, and scales are none.
-    model.ir_version = max(source.ir_version, 4)
+    model.ir_version = source.ir_version
     model.producer_name, model.producer_version = "edgedistill", __version__
     helper.set_model_props(model, {**{each.key: each.value for each in source.metadata_props}, **metadata})
     require_valid(model)

@@ -226,3 +226,29 @@ def test_operators_of_other_domains_are_found_inside_branches() -> None:
     branch.node[0].domain = "com.example"
     with pytest.raises(EdgeDistillError, match=r"uses com\.example\.Constant, which not every runtime has"):
         finish_graph(model, case.model, {})
+
+
+def test_int8_needs_an_opset_with_scales_by_channel(tmp_path: Path) -> None:
+    case = next(each for each in file_cases() if each.name == "pytorch-converted/test_Conv2d")
+    onnx.save(case.model, tmp_path / "source.onnx")
+    with pytest.raises(
+        EdgeDistillError, match=r"has opset 6, and INT8 weights .* need 13; export the student"
+    ):
+        fold_graph(tmp_path / "source.onnx", tmp_path / "prepared.onnx")
+
+
+def test_what_the_runtime_cannot_quantise_ends_in_a_sentence(tmp_path: Path) -> None:
+    case = next(each for each in node_cases() if each.name == "node/test_matmul_2d")
+    onnx.save(case.model, tmp_path / "source.onnx")
+    fold_graph(tmp_path / "source.onnx", tmp_path / "prepared.onnx")
+    with pytest.raises(EdgeDistillError, match="ONNX Runtime cannot quantise the model"):
+        quantise_graph(tmp_path / "prepared.onnx", tmp_path / "int8.onnx", ORT_TARGETS["x86"], {}, {})
+
+
+def test_what_is_no_longer_valid_is_refused() -> None:
+    case = next(each for each in node_cases() if each.name == "node/test_matmul_2d")
+    model = onnx.ModelProto()
+    model.CopyFrom(case.model)
+    model.graph.node[0].input[1] = "nowhere"
+    with pytest.raises(EdgeDistillError, match="cannot be rewritten as valid ONNX: Nodes in a graph must be"):
+        finish_graph(model, case.model, {})

@@ -46,7 +46,7 @@ def mixed(
     prepared = onnx.load(float_graph)
     reader = ActivationReader(prepared, activations(prepared.graph, MEASURED_OPERATORS))
     ranges = measure_ranges(reader, lambda size: [IMAGES], ["minmax"])["minmax"]
-    model = quantise(float_graph, tmp_path / "int8.onnx", targets("x86")[request.param], ranges, (SIZE, SIZE))
+    model = quantise(float_graph, path, targets("x86")[request.param], ranges, (SIZE, SIZE))
     finish_graph(model, prepared, {})
     return MixedPrecision(prepared, model)
 

@@ -12,6 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from getpass import getuser
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 SSHD = shutil.which("sshd") or ("/usr/sbin/sshd" if Path("/usr/sbin/sshd").exists() else None)
 
@@ -140,7 +144,7 @@ def processes_naming(text: str) -> list[int]:
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (entry / "cmdline").read_bytes().decode(errors="replace")
-            if text in words or text in os.readlink(entry / "cwd"):
+            if text in words or text in str((entry / "cwd").readlink()):
                 found.append(int(entry.name))
     return [pid for pid in found if pid != os.getpid()]
 
@@ -156,7 +160,7 @@ class Proxy:
     _sockets: list[socket.socket] = field(default_factory=list)
     _listener: socket.socket = field(default_factory=socket.socket)
 
-    def __enter__(self) -> "Proxy":
+    def __enter__(self) -> "Self":
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen()
         self.port = self._listener.getsockname()[1]

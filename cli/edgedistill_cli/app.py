@@ -9,6 +9,7 @@ from edgedistill_cli import STAGES
 from edgedistill_cli.commands.calibrate import calibrate
 from edgedistill_cli.commands.compare import compare
 from edgedistill_cli.commands.demo import demo
+from edgedistill_cli.commands.devices import devices
 from edgedistill_cli.commands.doctor import doctor
 from edgedistill_cli.commands.engine import engine
 from edgedistill_cli.commands.export import export
@@ -48,6 +49,7 @@ app.command("engine")(engine)
 app.command("inspect")(inspect)
 app.command("compare")(compare)
 app.command("report")(report)
+app.add_typer(devices)
 app.command("doctor")(doctor)
 
 

@@ -137,6 +137,23 @@ Provider = Annotated[
     ),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", metavar="N", help="CPU threads; all by default.")]
+Devices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="A device of devices.toml or ssh://user@host[:port] instead of this machine; may be given several times.",
+    ),
+]
+Keep = Annotated[
+    bool, typer.Option("--keep", help="With --device: leave what was sent there for the next time.")
+]
+Wait = Annotated[
+    float | None,
+    typer.Option(
+        "--wait", metavar="S", min=0, help="With --device: seconds to wait while another measures there."
+    ),
+]
 
 
 def console_of(as_json: bool, quiet: bool, verbose: bool) -> Console:

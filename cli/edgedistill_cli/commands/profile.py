@@ -21,7 +21,11 @@ Warmup = Annotated[
 
 
 def profile(
+    context: typer.Context,
     bundle: options.BundlePath,
+    device: options.Devices = None,
+    keep: options.Keep = False,
+    wait: options.Wait = None,
     runtime: options.Runtime = "onnxruntime",
     precision: options.Precision = None,
     provider: options.Provider = "cpu",
@@ -34,8 +38,9 @@ def profile(
     verbose: options.Verbose = False,
     debug: options.Debug = False,
 ) -> None:
-    """Measure latency, throughput and memory of the bundle's models on this machine."""
+    """Measure latency, throughput and memory of the bundle's models on this machine, or on devices over SSH."""
     from edgedistill_cli.profiling import profile_bundle, show_latency
+    from edgedistill_cli.remote_measuring import Targets, profile_on_devices, require_devices
     from edgedistill_cli.tables import show_choices
     from edgedistill_deploy.bundle import open_bundle
     from edgedistill_deploy.latency import LatencyConfig
@@ -57,6 +62,10 @@ def profile(
         latency=config,
     )
     opened = open_bundle(bundle)
+    require_devices(device, {"--keep": keep, "--wait": wait})
+    if device:
+        targets = Targets.of(context, device, keep, wait)
+        raise typer.Exit(profile_on_devices(opened, console, targets, request))
     profile = profile_bundle(opened, console, request)
     console.emit(profile if precision is None else profile["records"][0])
     show_latency(profile["records"], console)

@@ -9,6 +9,7 @@ from edgedistill_cli import options
 from edgedistill_cli.console import Console
 
 if TYPE_CHECKING:
+    from edgedistill_cli.remote_measuring import Targets
     from edgedistill_deploy.bundle import Bundle
     from edgedistill_deploy.images import ImageSet
     from edgedistill_deploy.parity import ParityLimits
@@ -66,8 +67,12 @@ Tolerance = Annotated[
 
 
 def validate(
+    context: typer.Context,
     bundle: options.BundlePath,
     data: OwnData = None,
+    device: options.Devices = None,
+    keep: options.Keep = False,
+    wait: options.Wait = None,
     runtime: options.Runtime = "onnxruntime",
     precision: options.Precision = None,
     provider: options.Provider = "cpu",
@@ -87,12 +92,13 @@ def validate(
     verbose: options.Verbose = False,
     debug: options.Debug = False,
 ) -> None:
-    """Compare the exported models with their teacher on the subtask.
+    """Compare the exported models with their teacher on the subtask, on this machine or on devices over SSH.
 
     Exit code 0: every expert passes; 3: one fails; 4: too few images to decide.
     """
     from edgedistill_cli.decisions import require_fitting
     from edgedistill_cli.measuring import open_own_images
+    from edgedistill_cli.remote_measuring import Targets, require_devices, require_local
     from edgedistill_deploy.bundle import open_bundle
     from edgedistill_deploy.parity import ParityLimits
 
@@ -114,11 +120,16 @@ def validate(
         as_json=as_json,
         markdown=markdown,
     )
+    require_devices(device, {"--keep": keep, "--wait": wait})
+    require_local(device, {"--bisect": bisect, "--flips": flips, "--preprocess-drift": preprocess_drift})
     given = {"max_drop": max_drop, "confidence": confidence}
     limits = ParityLimits(**{name: value for name, value in given.items() if value is not None})
     opened = open_bundle(bundle)
     images = open_own_images(data, opened) if data is not None else None
-    if bisect:
+    if device:
+        targets = Targets.of(context, device, keep, wait)
+        code = _check_there(opened, console, targets, limits, precision, images, threads, junit, markdown)
+    elif bisect:
         code = _search(opened, console, precision, against, runtime, image or 0, tolerance, images, threads)
     else:
         code = _check(
@@ -136,6 +147,28 @@ def validate(
             markdown=markdown,
         )
     raise typer.Exit(code)
+
+
+def _check_there(
+    bundle: "Bundle",
+    console: Console,
+    targets: "Targets",
+    limits: "ParityLimits",
+    precision: str | None,
+    images: "ImageSet | None",
+    threads: int | None,
+    junit: Path | None,
+    markdown: str | None,
+) -> int:
+    """Check the models on devices and return the exit code of all of them together."""
+    from edgedistill_cli.decisions import write_summaries
+    from edgedistill_cli.remote_measuring import validate_on_devices
+
+    code, records = validate_on_devices(
+        bundle, console, targets, limits, precision=precision, threads=threads, images=images
+    )
+    write_summaries(records, junit, markdown, console)
+    return code
 
 
 def _given(flags: dict[str, object]) -> list[str]:

@@ -1,0 +1,223 @@
+"""`devices`: the machines that are measured over SSH, and whether they are ready for it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgedistill_cli import options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edgedistill_cli.console import Console
+
+devices = typer.Typer(
+    name="devices",
+    help="The devices of devices.toml: add, list, check and remove them.",
+    no_args_is_help=True,
+)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="What to call it.", show_default=False)]
+Host = Annotated[str, typer.Option("--host", metavar="HOST", help="Its name or address.")]
+Port = Annotated[int | None, typer.Option("--port", metavar="N", help="Of its SSH server.")]
+User = Annotated[str | None, typer.Option("--user", metavar="NAME", help="Who logs in.")]
+Key = Annotated[str | None, typer.Option("--key", metavar="FILE", help="The private key, by path.")]
+KnownHosts = Annotated[
+    str | None, typer.Option("--known-hosts", metavar="FILE", help="Where its host key is written down.")
+]
+RuntimeOf = Annotated[str, typer.Option("--runtime", metavar="NAME", help="What runs models there.")]
+ProviderOf = Annotated[str, typer.Option("--provider", metavar="NAME", help="The runtime's back end.")]
+PythonOf = Annotated[
+    str, typer.Option("--python", metavar="PATH", help="Its Python with numpy, Pillow and the runtime.")
+]
+Work = Annotated[
+    str | None, typer.Option("--work", metavar="DIR", help="Its folder for what is sent, while it measures.")
+]
+Environment = Annotated[
+    list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="For the process that measures.")
+]
+Power = Annotated[
+    str,
+    typer.Option("--power", metavar="READER", help="auto, none, tegrastats, ina3221, vcgencmd or rapl."),
+]
+KeepThere = Annotated[bool, typer.Option("--keep", help="Leave what was sent for the next time.")]
+Notes = Annotated[str, typer.Option("--notes", metavar="TEXT", help="For people.")]
+Project = Annotated[bool, typer.Option("--project", help="Write ./devices.toml, not the user's file.")]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[NAME|ssh://user@host]...", help="All devices when none is named."),
+]
+
+
+@devices.command("add")
+def add(
+    name: Name,
+    host: Host,
+    port: Port = None,
+    user: User = None,
+    key: Key = None,
+    known_hosts: KnownHosts = None,
+    runtime: RuntimeOf = "onnxruntime",
+    provider: ProviderOf = "cpu",
+    python: PythonOf = "python3",
+    work: Work = None,
+    env: Environment = None,
+    power: Power = "auto",
+    keep: KeepThere = False,
+    notes: Notes = "",
+    project: Project = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Write a device into devices.toml. There is no place for passwords."""
+    from edgedistill_deploy.inventory import Device, add_device
+
+    console = options.console_of(as_json, quiet, False)
+    given = {"port": port, "user": user, "key": key, "known_hosts": known_hosts, "work": work}
+    device = Device(
+        name=name,
+        host=host,
+        runtime=runtime,
+        provider=provider,
+        python=python,
+        environment=_variables(env or []),
+        power=power,
+        keep=keep,
+        notes=notes,
+        **{field: value for field, value in given.items() if value is not None},
+    )
+    path = add_device(device, "project" if project else "user")
+    console.emit(
+        {"kind": "device", "schema": 1, "file": str(Path(path).absolute()), "device": device.to_json()}
+    )
+    console.result(f"{name} is in {path}; see whether it is ready: edgedistill devices check {name}")
+
+
+@devices.command("list")
+def list_devices(
+    as_json: options.Json = False, quiet: options.Quiet = False, debug: options.Debug = False
+) -> None:
+    """Show the devices of both files; the project's win by name."""
+    from edgedistill_deploy.inventory import inventory_paths, read_inventory
+
+    console = options.console_of(as_json, quiet, False)
+    known = read_inventory()
+    entries = [{**device.to_json(), "file": str(path)} for device, path in known.values()]
+    console.emit({"kind": "device-list", "schema": 1, "devices": entries})
+    if not known:
+        files = " or ".join(str(path) for path in inventory_paths().values())
+        console.result(f"No device is in {files}; `edgedistill devices add NAME --host HOST` adds one.")
+        return
+    console.table(
+        "Devices",
+        ["", "address", "runtime", "python", "notes", "file"],
+        [
+            [
+                name,
+                device.address,
+                f"{device.runtime} {device.provider}",
+                device.python,
+                device.notes,
+                str(path),
+            ]
+            for name, (device, path) in known.items()
+        ],
+    )
+
+
+@devices.command("remove")
+def remove(
+    name: Name,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Take a device out of devices.toml. Nothing on the device is touched."""
+    from edgedistill_deploy.inventory import remove_device
+
+    console = options.console_of(as_json, quiet, False)
+    path = remove_device(name)
+    console.emit({"kind": "device-removed", "schema": 1, "file": str(path.absolute()), "name": name})
+    console.result(f"{name} is no longer in {path}.")
+
+
+@devices.command("check")
+def check(
+    names: Names = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Ask devices over SSH what they are and whether they can measure. Writes and installs nothing there.
+
+    Exit code 0: all are ready; 1: one is not, or cannot be reached.
+    """
+    from edgedistill_deploy.errors import UsageError
+    from edgedistill_deploy.inventory import find_device, read_inventory
+    from edgedistill_deploy.remote_check import check_devices
+
+    console = options.console_of(as_json, quiet, False)
+    chosen = [find_device(name) for name in names or read_inventory()]
+    if not chosen:
+        raise UsageError(
+            "There is no device to check; add one with `edgedistill devices add NAME --host HOST`, or give ssh://user@host."
+        )
+    console.say(f"asking {', '.join(device.name for device in chosen)}")
+    records = check_devices(chosen)
+    ready = all(record["verdict"] == "ready" for record in records)
+    console.emit({"kind": "device-check-set", "schema": 1, "devices": list(records), "ready": ready})
+    for record in records:
+        _show_check(record, console)
+    raise typer.Exit(0 if ready else 1)
+
+
+def _variables(given: list[str]) -> dict[str, str]:
+    from edgedistill_deploy.errors import UsageError
+
+    for each in given:
+        if "=" not in each:
+            raise UsageError(f"--env takes NAME=VALUE, and {each!r} was given.")
+    return dict(each.split("=", 1) for each in given)
+
+
+def _show_check(record: "Mapping[str, Any]", console: "Console") -> None:
+    if record["verdict"] == "unreachable":
+        console.result(f"{record['name']}: {record['error']}")
+        return
+    console.table(record["name"], ["", "found"], _check_rows(record))
+    if record["lock"]:
+        holder = record["lock"]
+        console.result(f"{record['name']}: locked by {holder.get('owner')} on {holder.get('host')}.")
+    for missing in record["missing"]:
+        console.result(f"{record['name']} lacks {missing['what']}: {missing['why']}")
+        if missing["command"]:
+            console.result(f"  run on {record['name']}: {missing['command']}")
+    if record["verdict"] == "ready":
+        console.result(f"{record['name']} is ready: edgedistill profile BUNDLE --device {record['name']}")
+
+
+def _check_rows(record: "Mapping[str, Any]") -> list[list[str]]:
+    from edgedistill_deploy.report import wording as words
+
+    python, modules = record["python"], record["modules"]
+    emulated = " (emulated)" if record["emulated"] else ""
+    rows = {
+        "board": record["board"],
+        "processor": f"{record['cpu'] or record['architecture']}, {record['cpu_count']} cores{emulated}",
+        "memory": words.size(record["memory_bytes"]),
+        "system": f"{record['system']}, {record['architecture']}",
+        "accelerator": record["accelerator"],
+        "JetPack": record["jetpack"] or record["jetson"],
+        "CUDA": record["cuda"],
+        "TensorRT": record["tensorrt"] or modules.get("tensorrt", {}).get("version"),
+        "power mode": record["power_mode"] or record["governor"],
+        "free disk": words.size(record["free_bytes"]),
+        "Python": None if python is None else f"{'.'.join(map(str, python['version']))} as {python['path']}",
+        "numpy": modules.get("numpy", {}).get("version"),
+        "Pillow": modules.get("PIL", {}).get("version"),
+        "ONNX Runtime": modules.get("onnxruntime", {}).get("version"),
+        "providers": ", ".join(record["providers"] or ()) or None,
+    }
+    return [[name, value or words.MISSING] for name, value in rows.items()]

@@ -1,0 +1,274 @@
+"""Profile and validate on other machines: progress line by line, one table, one JSON document, one exit code."""
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from edgedistill_cli.console import Console
+from edgedistill_cli.measuring import gate_code
+from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.errors import EdgeDistillError, UsageError
+from edgedistill_deploy.report import wording as words
+from edgedistill_deploy.report.summary import label_of
+
+if TYPE_CHECKING:
+    from edgedistill_deploy.images import ImageSet
+    from edgedistill_deploy.inventory import Device
+    from edgedistill_deploy.parity import ParityLimits
+    from edgedistill_deploy.profiling import ProfileRequest
+    from edgedistill_deploy.remote import DeviceOutcome, Progress, RemoteJob
+
+_VERDICTS = {0: "pass", 3: "fail", 4: "inconclusive"}
+_SPEAK_EVERY_S = 5.0
+
+# Exit code of a device's records; 0 where nothing is demanded of them.
+Gate = Callable[[Sequence[Mapping[str, Any]]], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Targets:
+    """The devices that were named, and how to treat them; `runtime` and `provider` are None where no flag gave them."""
+
+    names: tuple[str, ...]
+    runtime: str | None = None
+    provider: str | None = None
+    keep: bool = False
+    wait_s: float = 0.0
+
+    @classmethod
+    def of(cls, context: typer.Context, names: Sequence[str], keep: bool, wait_s: float | None) -> "Targets":
+        """Take the flags of a command; a default that nobody typed leaves the choice to each device."""
+        return cls(
+            names=tuple(names),
+            runtime=_typed(context, "runtime"),
+            provider=_typed(context, "provider"),
+            keep=keep,
+            wait_s=wait_s or 0.0,
+        )
+
+
+def require_devices(names: Sequence[str] | None, flags: Mapping[str, object]) -> None:
+    """Raise UsageError for flags that speak of devices where none is named."""
+    given = [name for name, value in flags.items() if value]
+    if not names and given:
+        raise UsageError(
+            f"{given[0]} belongs to --device; name one, such as --device ssh://pi@raspberrypi.local."
+        )
+
+
+def require_local(names: Sequence[str] | None, flags: Mapping[str, object]) -> None:
+    """Raise UsageError for flags that need the models on this machine, where a device is named."""
+    given = [name for name, value in flags.items() if value]
+    if names and given:
+        raise UsageError(f"{given[0]} works on this machine alone; leave it out, or leave out --device.")
+
+
+def profile_on_devices(
+    bundle: Bundle,
+    console: Console,
+    targets: Targets,
+    request: "ProfileRequest",
+    gate: Gate | None = None,
+) -> int:
+    """Measure on every device, write the records into the bundle, show them, and return the exit code."""
+    from edgedistill_deploy.profiling import write_profile
+    from edgedistill_deploy.recommendation import record_choices
+    from edgedistill_deploy.remote_tasks import profile_job
+
+    devices = _devices(targets)
+    job = profile_job(bundle, request, devices, _chosen(targets), keep=targets.keep, wait_s=targets.wait_s)
+    outcomes = _measured(devices, job, console)
+    for outcome in outcomes:
+        if outcome.result is not None:
+            write_profile(bundle, outcome.result)
+    record_choices(bundle)
+    codes = [gate(outcome.result["records"]) if gate and outcome.result else 0 for outcome in outcomes]
+    code = _emit("profile", outcomes, codes, console)
+    _show_latencies(outcomes, console)
+    return code
+
+
+def validate_on_devices(
+    bundle: Bundle,
+    console: Console,
+    targets: Targets,
+    limits: "ParityLimits",
+    *,
+    precision: str | None = None,
+    threads: int | None = None,
+    images: "ImageSet | None" = None,
+) -> tuple[int, list[dict[str, Any]]]:
+    """Judge the models on every device, write and show the records; return the exit code and all records."""
+    from edgedistill_deploy.remote_tasks import validate_job, write_prepared
+
+    devices = _devices(targets)
+    with tempfile.TemporaryDirectory() as scratch:
+        prepared = None if images is None else Path(scratch) / "reference.npz"
+        if images is not None and prepared is not None:
+            write_prepared(bundle, images, prepared)
+        job = validate_job(
+            bundle,
+            limits,
+            devices,
+            _chosen(targets),
+            precisions=None if precision is None else (precision,),
+            threads=threads,
+            reference=prepared,
+            keep=targets.keep,
+            wait_s=targets.wait_s,
+        )
+        outcomes = _measured(devices, job, console)
+    codes = []
+    for outcome in outcomes:
+        _write_parities(bundle, outcome.result)
+        codes.append(_parity_code(outcome.result, precision))
+    code = _emit("validate", outcomes, codes, console)
+    _show_parities(outcomes, console)
+    return code, [record for outcome in outcomes for record in _records(outcome)]
+
+
+def _typed(context: typer.Context, name: str) -> str | None:
+    source = context.get_parameter_source(name)
+    typed = source is not None and source.name != "DEFAULT"
+    return str(context.params[name]) if typed else None
+
+
+def _devices(targets: Targets) -> "list[Device]":
+    from edgedistill_deploy.inventory import find_device
+
+    return [find_device(name) for name in targets.names]
+
+
+def _chosen(targets: Targets) -> Any:
+    from edgedistill_deploy.remote_tasks import Chosen
+
+    return Chosen(runtime=targets.runtime, provider=targets.provider)
+
+
+def _measured(devices: "Sequence[Device]", job: "RemoteJob", console: Console) -> "tuple[DeviceOutcome, ...]":
+    from edgedistill_deploy.remote import run_on_devices
+
+    outcomes = run_on_devices(devices, job, _spoken(console))
+    for outcome in outcomes:
+        if outcome.error is not None:
+            typer.echo(f"error: {outcome.error}", err=True)
+        else:
+            sent = f"{outcome.sent_bytes / 1e6:.1f} MB sent in {outcome.sent_files} files"
+            console.say(f"{outcome.device.name}: done in {outcome.seconds:.0f} s, {sent}")
+    return outcomes
+
+
+def _spoken(console: Console) -> "Progress":
+    """Say what each device does: each new step at once, its progress every few seconds."""
+    last: dict[str, tuple[str, float]] = {}
+
+    def report(device: str, what: str, done: int, total: int) -> None:
+        step, spoken = last.get(device, ("", 0.0))
+        now = time.monotonic()
+        if what == step and now - spoken < _SPEAK_EVERY_S:
+            return
+        last[device] = what, now
+        console.say(f"{device}: {what}" + (f", {100 * done // total} %" if total > 0 and done else ""))
+
+    return report
+
+
+def _emit(task: str, outcomes: "Sequence[DeviceOutcome]", codes: Sequence[int], console: Console) -> int:
+    """Write the one JSON document and return the exit code: 1 when a device failed, else that of the gates."""
+    entries = []
+    for outcome, code in zip(outcomes, codes, strict=True):
+        entry = {**outcome.to_json(), "records": _records(outcome)}
+        if outcome.result is not None:
+            entry["verdict"] = _VERDICTS[code]
+            entry["chain"] = outcome.result.get("chain")
+        entries.append(entry)
+    failed = any(outcome.result is None for outcome in outcomes)
+    code = EdgeDistillError.exit_code if failed else gate_code([_VERDICTS[each] for each in codes])
+    verdict = "error" if failed else _VERDICTS[code]
+    console.emit({"kind": "device-set", "schema": 1, "task": task, "devices": entries, "verdict": verdict})
+    return code
+
+
+def _records(outcome: "DeviceOutcome") -> list[dict[str, Any]]:
+    return [] if outcome.result is None else list(outcome.result["records"])
+
+
+def _write_parities(bundle: Bundle, result: Mapping[str, Any] | None) -> None:
+    from edgedistill_deploy._records import record_path
+    from edgedistill_deploy.chain import write_chain
+    from edgedistill_deploy.files import write_json
+
+    if result is None:
+        return
+    for record in result["records"]:
+        path = record_path(bundle.path, "parity", record["device"], record["runtime"], record["precision"])
+        write_json(path, record)
+    if result["chain"] is not None and len(result["records"]) > 1:
+        write_chain(bundle, result["chain"])
+
+
+def _parity_code(result: Mapping[str, Any] | None, precision: str | None) -> int:
+    """Judge the experts; the teacher's own file is the baseline, judged only when it alone is asked for."""
+    records = [] if result is None else result["records"]
+    return gate_code(
+        [each["verdict"] for each in records if precision is not None or each["precision"] != "teacher"]
+    )
+
+
+def _show_latencies(outcomes: "Sequence[DeviceOutcome]", console: Console) -> None:
+    rows = []
+    for outcome in outcomes:
+        for record in _records(outcome):
+            rows.append(
+                [
+                    record["device"]["name"],
+                    label_of(record["precision"]),
+                    f"{record['runtime']} {record['provider']}",
+                    f"{record['batch_size']}, {record['threads']}",
+                    words.milliseconds(record["p50_ms"]),
+                    words.milliseconds(record["p90_ms"]),
+                    words.milliseconds(record["p99_ms"]),
+                    words.quantity(record["throughput_per_s"]),
+                    words.size(record["peak_memory_bytes"]),
+                    ", ".join(record["flags"]) or "none",
+                ]
+            )
+        if outcome.result is None:
+            rows.append([outcome.device.name, "failed", *[words.MISSING] * 8])
+    columns = ["device", "model", "runtime", "batch, threads", "p50", "p90", "p99", "images a second"]
+    console.table("Latency on the devices", [*columns, "peak memory", "doubts"], rows)
+
+
+def _show_parities(outcomes: "Sequence[DeviceOutcome]", console: Console) -> None:
+    rows = []
+    for outcome in outcomes:
+        for record in _records(outcome):
+            accuracy = record["accuracy"]
+            drop = accuracy["drop"]
+            rows.append(
+                [
+                    record["device"],
+                    label_of(record["precision"]),
+                    f"{record['runtime']} {record['provider']}",
+                    str(record["sample_count"]),
+                    words.percent(accuracy["teacher"]),
+                    words.percent(accuracy["candidate"]),
+                    words.MISSING if drop is None else words.bare_points(drop),
+                    words.points_interval(tuple(accuracy["interval"])) if drop is not None else words.MISSING,
+                    words.percent(record["agreement"]),
+                    record["verdict"],
+                ]
+            )
+        if outcome.result is None:
+            rows.append([outcome.device.name, "failed", *[words.MISSING] * 8])
+    columns = ["device", "model", "runtime", "images", "teacher", "accuracy", "drop, points", "interval"]
+    console.table("Parity with the teacher on the devices", [*columns, "agreement", "verdict"], rows)
+    for outcome in outcomes:
+        for record in _records(outcome):
+            for reason in record["reasons"]:
+                console.result(f"{record['device']}, {label_of(record['precision'])}: {reason}")

@@ -1,0 +1,66 @@
+"""What a device says of itself, asked in its own Python: sent as source, the standard library alone, nothing written there."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import types
+from pathlib import Path
+from typing import Any
+
+
+def probe(given: dict[str, Any]) -> dict[str, Any]:
+    """Import the modules, and describe the machine by the source of `device.py` where this Python can read it."""
+    found: dict[str, Any] = {
+        "python": list(sys.version_info[:3]),
+        "executable": sys.executable,
+        "externally_managed": (Path(sysconfig.get_path("stdlib")) / "EXTERNALLY-MANAGED").exists()
+        and sys.prefix == sys.base_prefix,
+        "venv": sys.prefix != sys.base_prefix,
+        "pip": _module("pip").get("version"),
+        "modules": {name: _module(name) for name in given["modules"]},
+    }
+    if "version" in found["modules"].get("onnxruntime", {}):
+        found["providers"] = list(importlib.import_module("onnxruntime").get_available_providers())
+    if tuple(sys.version_info) >= (3, 10):  # what device.py is written for
+        described = types.ModuleType("described")
+        sys.modules["described"] = described  # dataclasses look their module up
+        exec(compile(given["device_source"], "device.py", "exec"), described.__dict__)  # noqa: S102, our own
+        found["device"] = described.read_device().to_json()
+        found["conditions"] = described.read_conditions()
+    return found
+
+
+def _module(name: str) -> dict[str, Any]:
+    try:
+        return {"version": str(getattr(importlib.import_module(name), "__version__", "?"))}
+    except BaseException as error:  # noqa: BLE001, a broken wheel may raise anything
+        missing = isinstance(error, ModuleNotFoundError) and error.name == name
+        return {"missing": missing, "error": str(error)[:300]}
+
+
+def main() -> None:
+    """Start a Python in the environment of the request, which a running one cannot take on, and pass on what it says."""
+    request = json.loads(sys.stdin.readline())
+    if "source" not in request:
+        print(json.dumps(probe(request)))
+        return
+    source = request.pop("source")
+    done = subprocess.run(
+        [os.path.expanduser(request["python"]), "-c", source],  # noqa: PTH111, a Path would lose the ./ of ./python
+        input=json.dumps(request).encode(),
+        env=dict(os.environ, **request["environment"]),
+        capture_output=True,
+        check=False,
+    )
+    lines = done.stdout.decode("utf-8", "replace").strip().splitlines()
+    crashed = {"python": list(sys.version_info[:3]), "crashed": done.returncode}
+    print(lines[-1] if done.returncode == 0 and lines else json.dumps(crashed))
+
+
+if __name__ == "__main__":
+    main()

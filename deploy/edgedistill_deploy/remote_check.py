@@ -1,0 +1,192 @@
+"""Is a device ready to measure? Asked over SSH without writing, installing or starting anything that stays."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.resources import files
+from typing import Any
+
+from edgedistill_deploy._records import SCHEMA
+from edgedistill_deploy._remote_advice import missing_on
+from edgedistill_deploy._remote_connection import DeviceError, connected, imported_asyncssh
+from edgedistill_deploy._remote_link import quoted, start_python
+from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.inventory import Device
+
+_MODULES = ("numpy", "PIL", "onnxruntime", "tensorrt")
+_SHELL_S, _PYTHON_S = 60.0, 300.0
+
+# For any POSIX shell; $1 is the work folder, $2 the Python.
+_SHELL = r"""
+say() { printf '%s\t%s\n' "$1" "$2"; }
+version() { dpkg-query -W -f '${Version}' "$1" 2>/dev/null; }
+say architecture "$(uname -m)"
+say kernel "$(uname -r)"
+say system "$(. /etc/os-release 2>/dev/null; echo "$PRETTY_NAME")"
+say board "$(cat /proc/device-tree/model 2>/dev/null | tr -d '\000')"
+say cpu "$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo 2>/dev/null | head -n 1)"
+say cpu_count "$(getconf _NPROCESSORS_ONLN 2>/dev/null)"
+say memory_kb "$(sed -n 's/^MemTotal: *\([0-9]*\).*/\1/p' /proc/meminfo 2>/dev/null)"
+say jetson "$(head -n 1 /etc/nv_tegra_release 2>/dev/null)"
+say jetpack "$(version nvidia-jetpack)"
+say tensorrt "$(version libnvinfer10 || version libnvinfer8)"
+say cuda "$(sed -n 's/.*"version" *: *"\([^"]*\)".*/\1/p' /usr/local/cuda/version.json 2>/dev/null | head -n 1)"
+say power_mode "$(nvpmodel -q 2>/dev/null | sed -n 's/^NV Power Mode: *//p')"
+for each in apt-get dnf apk; do command -v $each >/dev/null 2>&1 && say installer $each && break; done
+for each in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do
+  command -v $each >/dev/null 2>&1 && say other_python $each
+done
+folder=$1
+while [ ! -d "$folder" ] && [ "$folder" != / ] && [ "$folder" != . ]; do folder=$(dirname "$folder"); done
+say free_kb "$(df -Pk "$folder" 2>/dev/null | sed -n '2s/^[^ ]* *[0-9]* *[0-9]* *\([0-9]*\).*/\1/p')"
+say lock "$(cat "$1/lock/owner.json" 2>/dev/null | tr -d '\n')"
+"$2" -c 'print(1)' >/dev/null 2>&1 && say python_starts yes
+true
+"""
+
+
+def check_devices(devices: Sequence[Device]) -> tuple[dict[str, Any], ...]:
+    """Check all devices at once and return a record each: kind "device-check", schema 1.
+
+    `verdict` is "ready", "not-ready" with what is missing and the command for it, or "unreachable" with the sentence why.
+    Raises MissingDependencyError without asyncssh.
+    """
+    imported_asyncssh()
+    return tuple(asyncio.run(_all(devices)))
+
+
+async def _all(devices: Sequence[Device]) -> list[dict[str, Any]]:
+    return list(await asyncio.gather(*(_record(device) for device in devices)))
+
+
+async def _record(device: Device) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "kind": "device-check",
+        "schema": SCHEMA,
+        "name": device.name,
+        "address": device.address,
+    }
+    try:
+        async with connected(device) as connection:
+            found = await _found(connection, device)
+    except EdgeDistillError as error:
+        return {**record, "verdict": "unreachable", "error": str(error)}
+    missing = [asdict(each) for each in missing_on(device, found)]
+    verdict = "not-ready" if missing else "ready"
+    return {**record, "verdict": verdict, "error": None, **found, "missing": missing}
+
+
+async def _found(connection: Any, device: Device) -> dict[str, Any]:
+    shell = await _ask_shell(connection, device)
+    python = await _ask_python(connection, device) if "python_starts" in shell else {}
+    described = python.get("device") or {}
+    conditions = python.get("conditions") or {}
+    return {
+        "board": described.get("board") or shell.get("board"),
+        "cpu": described.get("cpu") or shell.get("cpu"),
+        "cpu_count": described.get("cpu_count") or _number(shell.get("cpu_count")),
+        "architecture": described.get("architecture") or shell.get("architecture"),
+        "memory_bytes": described.get("memory_bytes") or _kilobytes(shell.get("memory_kb")),
+        "accelerator": described.get("accelerator"),
+        "emulated": described.get("emulated"),
+        "system": described.get("system") or shell.get("system"),
+        "kernel": shell.get("kernel"),
+        "jetson": described.get("board_release") or shell.get("jetson"),
+        "jetpack": shell.get("jetpack"),
+        "cuda": shell.get("cuda"),
+        "tensorrt": shell.get("tensorrt"),
+        "power_mode": conditions.get("power_mode") or shell.get("power_mode"),
+        "governor": conditions.get("governor"),
+        "temperature": conditions.get("temperature"),
+        "throttling": conditions.get("throttling"),
+        "load": conditions.get("load"),
+        "free_bytes": _kilobytes(shell.get("free_kb")),
+        "sftp": await _has_sftp(connection),
+        "lock": _lock(shell.get("lock")),
+        "python": _python(device, python),
+        "modules": python.get("modules") or {},
+        "providers": python.get("providers"),
+        "installer": shell.get("installer"),
+        "other_pythons": shell.get("other_python", "").split(),
+    }
+
+
+async def _ask_shell(connection: Any, device: Device) -> dict[str, str]:
+    """Return what the shell says, by key; what it does not know is absent."""
+    asyncssh = imported_asyncssh()
+    command = f"sh -s {quoted(device.work)} {quoted(device.python)}"
+    try:
+        done = await connection.run(command, input=_SHELL, timeout=_SHELL_S, errors="replace")
+    except (asyncssh.Error, OSError) as error:
+        raise DeviceError(f"{device.name} runs no shell command: {error}.") from error
+    found: dict[str, str] = {}
+    for line in str(done.stdout).splitlines():
+        key, tab, value = line.partition("\t")
+        if tab and value.strip():
+            found[key] = f"{found[key]} {value.strip()}" if key in found else value.strip()
+    return found
+
+
+async def _ask_python(connection: Any, device: Device) -> dict[str, Any]:
+    package = files("edgedistill_deploy")
+    source = package.joinpath("_remote_probe.py").read_text(encoding="utf-8")
+    request = {
+        "source": source,
+        "python": device.python,
+        "environment": dict(device.environment),
+        "modules": list(_MODULES),
+        "device_source": package.joinpath("device.py").read_text(encoding="utf-8"),
+    }
+    process = await start_python(connection, device, source)
+    process.stdin.write(json.dumps(request) + "\n")
+    process.stdin.write_eof()
+    try:
+        done = await asyncio.wait_for(process.wait(), _PYTHON_S)
+    except asyncio.TimeoutError as error:
+        raise DeviceError(f"The Python of {device.name} said nothing for {_PYTHON_S:.0f} s.") from error
+    for line in reversed(str(done.stdout).splitlines()):
+        with contextlib.suppress(ValueError):
+            answer: dict[str, Any] = json.loads(line)
+            return answer
+    return {}
+
+
+def _python(device: Device, answer: dict[str, Any]) -> dict[str, Any] | None:
+    if "python" not in answer:
+        return None
+    return {
+        "path": device.python,
+        "version": answer["python"],
+        "externally_managed": answer.get("externally_managed", False),
+        "venv": answer.get("venv", False),
+        "pip": answer.get("pip"),
+        "crashed": answer.get("crashed"),
+    }
+
+
+async def _has_sftp(connection: Any) -> bool:
+    asyncssh = imported_asyncssh()
+    try:
+        (await connection.start_sftp_client()).exit()
+    except (asyncssh.Error, OSError):
+        return False
+    return True
+
+
+def _lock(text: str | None) -> dict[str, Any] | None:
+    """Return who measures there now, or who last did and was killed."""
+    with contextlib.suppress(ValueError):
+        holder: dict[str, Any] | None = json.loads(text) if text else None
+        return holder
+    return None
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isdigit() else None
+
+
+def _kilobytes(text: str | None) -> int | None:
+    number = _number(text)
+    return None if number is None else number * 1024

@@ -1,0 +1,130 @@
+"""What a device is asked to do over SSH, and which of a bundle's files it needs for it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedistill_deploy._evaluation import open_evaluation
+from edgedistill_deploy.bundle import Bundle, model_role
+from edgedistill_deploy.images import ImageSet
+from edgedistill_deploy.inventory import Device
+from edgedistill_deploy.parity import ParityLimits
+from edgedistill_deploy.profiling import ProfileRequest, precisions_for
+from edgedistill_deploy.reference import Reference, write_reference
+from edgedistill_deploy.remote import RemoteJob
+
+_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """What the user chose for all devices; None leaves it to each device of the inventory."""
+
+    runtime: str | None = None
+    provider: str | None = None
+
+    def runtimes(self, device: Device) -> tuple[str, ...]:
+        """Return the runtime for a device."""
+        return (self.runtime or device.runtime,)
+
+
+def profile_job(
+    bundle: Bundle,
+    request: ProfileRequest,
+    devices: Sequence[Device],
+    chosen: Chosen,
+    *,
+    keep: bool = False,
+    wait_s: float = 0.0,
+) -> RemoteJob:
+    """Have the request measured; where the runtime or provider is not chosen, with the device's own."""
+
+    def runtimes(device: Device) -> tuple[str, ...]:
+        return request.runtimes if chosen.runtime is not None else (device.runtime,)
+
+    def asked(device: Device) -> dict[str, Any]:
+        provider = chosen.provider or device.provider
+        return {"profile": replace(request, runtimes=runtimes(device), provider=provider).to_json()}
+
+    used = {runtime for device in devices for runtime in runtimes(device)}
+    return RemoteJob(
+        bundle=bundle,
+        task="profile",
+        roles=(*_model_roles(bundle, request.precisions, used), "golden", "golden-images"),
+        request=asked,
+        runtimes=runtimes,
+        keep=keep,
+        wait_s=wait_s,
+    )
+
+
+def validate_job(
+    bundle: Bundle,
+    limits: ParityLimits,
+    devices: Sequence[Device],
+    chosen: Chosen,
+    *,
+    precisions: Sequence[str] | None = None,
+    threads: int | None = None,
+    reference: Path | None = None,
+    keep: bool = False,
+    wait_s: float = 0.0,
+) -> RemoteJob:
+    """Have the models judged on the device; `reference` is sent in place of the bundle's, see `write_prepared`."""
+
+    def asked(device: Device) -> dict[str, Any]:
+        (runtime,) = chosen.runtimes(device)
+        return {
+            "limits": asdict(limits),
+            "precisions": list(precisions or precisions_for(bundle, runtime)),
+            "runtime": runtime,
+            "provider": chosen.provider or device.provider,
+            "threads": threads,
+        }
+
+    used = {runtime for device in devices for runtime in chosen.runtimes(device)}
+    return RemoteJob(
+        bundle=bundle,
+        task="validate",
+        roles=(*_model_roles(bundle, precisions, used), "golden", "golden-images", "reference"),
+        request=asked,
+        runtimes=chosen.runtimes,
+        replaced={} if reference is None else {"reference": reference},
+        keep=keep,
+        wait_s=wait_s,
+    )
+
+
+def write_prepared(bundle: Bundle, images: ImageSet, path: Path) -> None:
+    """Write images of this machine as a device takes them: prepared, with the teacher's recorded answers to them.
+
+    Raises DataError when the bundle records no answers to any of them.
+    """
+    evaluation = open_evaluation(bundle, images)
+    rows = np.arange(len(evaluation.labels))
+    reference = Reference(
+        logits=evaluation.teacher,
+        labels=evaluation.labels,
+        digests=np.array([evaluation.digest(int(row)) for row in rows]),
+        images=np.concatenate(list(evaluation.prepared(rows, _BATCH))),
+        image_index=rows,
+    )
+    write_reference(path, reference)
+
+
+def _model_roles(
+    bundle: Bundle, precisions: Sequence[str] | None, runtimes: Iterable[str]
+) -> tuple[str, ...]:
+    """Return the models' roles; TensorRT may take another file for INT8."""
+    roles: dict[str, None] = {}
+    for runtime in sorted(runtimes):
+        for precision in precisions or precisions_for(bundle, runtime):
+            roles[model_role(precision)] = None
+            if runtime == "tensorrt":
+                roles.update(
+                    dict.fromkeys((f"model.{precision}-tensorrt", f"model.{precision}-fp16-tensorrt"))
+                )
+    return tuple(role for role in roles if bundle.has(role))

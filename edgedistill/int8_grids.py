@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from edgedistill_deploy._json import read_json
 from edgedistill_deploy.bundle import Bundle, model_role
 from edgedistill_deploy.errors import BundleError
 
@@ -117,7 +118,7 @@ def _restored(graph: onnx.GraphProto, names: set[str]) -> Iterator[tuple[str, st
 
 def _ranges(path: Path) -> Mapping[str, tuple[float, float]]:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         return {name: (float(low), float(high)) for name, (low, high) in record["ranges"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(

@@ -1,6 +1,5 @@
 """The precision ledger: what each step from float to INT8 cost, on training images nothing was calibrated on."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill_deploy._json import read_json
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.errors import BundleError
 from edgedistill_deploy.files import write_json
@@ -130,7 +130,7 @@ def read_ledger(bundle: Bundle) -> dict[str, Any]:
     """
     path = bundle.file("ledger")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
     except ValueError as error:
         raise BundleError(f"{path} is not JSON: {error}; run `edgedistill calibrate` again.") from error
     if not isinstance(record, dict) or record.get("kind") != "ledger" or record.get("schema") != 1:

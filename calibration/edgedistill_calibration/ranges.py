@@ -1,7 +1,6 @@
 """The range of every activation, measured a few images at a time: memory does not grow with their number."""
 
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from edgedistill_calibration._least_squares import least_squares_range
 from edgedistill_calibration.config import PERCENTILES
+from edgedistill_deploy._json import read_json
 from edgedistill_deploy.errors import BundleError, EdgeDistillError
 from edgedistill_deploy.files import write_json
 
@@ -111,7 +111,7 @@ def read_ranges(path: Path) -> dict[str, Ranges]:
         BundleError: the file holds something else.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         return {
             name: {value: (float(low), float(high)) for value, (low, high) in record[key].items()}
             for name, key in ((AS_TRAINED, "ranges"), (symmetric(AS_TRAINED), "symmetric_ranges"))

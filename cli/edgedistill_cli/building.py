@@ -1,6 +1,5 @@
 """Run stages on a folder, then say what came of it: the table, the JSON record, the exit code."""
 
-import json
 import os
 import time
 from pathlib import Path
@@ -15,8 +14,10 @@ from edgedistill_cli.run import Run, begin_run
 from edgedistill_cli.settings import RunSettings, read_settings
 from edgedistill_cli.stages import help_training, run_stages
 from edgedistill_cli.tables import show_summary
+from edgedistill_deploy._json import read_json
 from edgedistill_deploy.bundle import model_role
 from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.report.records import read_records
 
 # How long a helping process waits for the first one to write the run's settings.
 LEADER_PATIENCE_S = 60
@@ -121,9 +122,9 @@ def _parity(run: Run, precision: str) -> dict[str, Any] | None:
     if not bundle.has(model_role(precision)):
         return None
     sha256 = bundle.model_sha256(model_role(precision))
-    for path in sorted((run.folder / "parity").glob(f"*-{precision}.json")):
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if record["model_sha256"] == sha256:
+    for parity in read_records(bundle).parity:  # those that are sound
+        if (parity.precision, parity.model_sha256) == (precision, sha256):
+            record: dict[str, Any] = read_json(bundle.path / parity.name)
             return record
     return None
 

@@ -1,8 +1,10 @@
 """JSON that may come from anywhere, held to what every later step can bear."""
 
 import json
+from pathlib import Path
 from typing import Any, NoReturn
 
+MAX_BYTES = 32 << 20  # of a file
 MAX_DEPTH = 64  # of nested lists and objects; ours have less than ten
 _LARGEST = 1 << 64
 
@@ -22,6 +24,15 @@ def parse_json(content: bytes | str) -> Any:
     if "\\ud" in text or "\\uD" in text:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     return value
+
+
+def read_json(path: Path, most_bytes: int = MAX_BYTES) -> Any:
+    """Read a JSON file of bounded size. Raises ValueError as `parse_json` does, and OSError."""
+    with path.open("rb") as stream:
+        content = stream.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ValueError(f"it is larger than {most_bytes} bytes")
+    return parse_json(content)
 
 
 def _require_shallow(value: Any) -> None:

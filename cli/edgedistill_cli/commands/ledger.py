@@ -23,8 +23,15 @@ def ledger(
     from edgedistill_calibration.ledger import read_ledger
     from edgedistill_cli.ledger_tables import show_ledger
     from edgedistill_deploy.bundle import open_bundle
+    from edgedistill_deploy.errors import BundleError, shown
 
     console = options.console_of(as_json, quiet, verbose)
-    record = read_ledger(open_bundle(bundle, verify=False))
+    opened = open_bundle(bundle, verify=False)
+    record = read_ledger(opened)
     console.emit(record)
-    show_ledger(record, console, nodes)
+    try:
+        show_ledger(record, console, nodes)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        raise BundleError(
+            f"{opened.path / 'ledger.json'} is damaged ({type(error).__name__}: {shown(str(error))}); run `edgedistill calibrate` again."
+        ) from error

@@ -1,0 +1,247 @@
+"""What tells a board's power: its own sensors, read as anybody may. Nothing here needs root or changes anything.
+
+Every reader gives the joules used since some moment, so that two readings tell the energy between them. A counter of the
+processor gives them itself; a sensor gives watts, which are summed over the time since the last reading.
+"""
+
+import contextlib
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from edgedistill_deploy.device import Command, run_command
+
+ROOT = Path("/")
+
+# What the whole module takes, the first that a board has; else the rails that together are all that it takes.
+_INPUT_RAILS = ("VDD_IN", "POM_5V_IN")
+_SUMMED_RAILS = ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0")
+_TEGRASTATS_PERIOD_MS = 100
+_TEGRASTATS_PATIENCE_S = 5.0
+
+
+class PowerReader(Protocol):
+    """A board's power meter.
+
+    Attributes:
+        name: of the sensor, as records have it.
+        scope: what its watts are of, in words.
+        period_s: how often it is worth reading.
+    """
+
+    name: str
+    scope: str
+    period_s: float
+
+    def read(self) -> float | None:
+        """Return watts now, or for a counter joules since it was made; None where it does not answer."""
+
+
+class RaplReader:
+    """The energy counters of x86 processors' packages (Linux powercap), in microjoules that wrap around."""
+
+    name = "rapl"
+    period_s = 0.1
+
+    def __init__(self, zones: tuple[Path, ...]) -> None:
+        self._zones = zones
+        self.scope = "processor package" + ("s" if len(zones) > 1 else "")
+        self._last = {zone: self._counter(zone) for zone in zones}
+        self._joules = 0.0
+
+    def read(self) -> float | None:
+        """Return joules since the reader was made."""
+        for zone in self._zones:
+            now, last = self._counter(zone), self._last[zone]
+            if now is None or last is None:
+                return None
+            grown = now - last
+            if grown < 0:
+                limit = _number(zone / "max_energy_range_uj")
+                if limit is None:
+                    return None
+                grown += limit
+            self._joules += grown / 1e6
+            self._last[zone] = now
+        return self._joules
+
+    @staticmethod
+    def _counter(zone: Path) -> float | None:
+        return _number(zone / "energy_uj")
+
+
+class RailReader:
+    """Sensors of a board's supply rails; the watts of the rails that together are what the module takes."""
+
+    def __init__(self, name: str, period_s: float, rails: Callable[[], Mapping[str, float] | None]) -> None:
+        self.name, self.period_s = name, period_s
+        self._rails = rails
+        chosen = _chosen_rails(rails() or {})
+        self.scope = " + ".join(chosen)
+        self._chosen = chosen
+
+    def read(self) -> float | None:
+        """Return watts now."""
+        rails = self._rails()
+        if not self._chosen or rails is None or any(name not in rails for name in self._chosen):
+            return None
+        return sum(rails[name] for name in self._chosen)
+
+
+class PmicReader:
+    """The power chip of a Raspberry Pi 5, asked through `vcgencmd`; rails that it does not measure are missing in the sum."""
+
+    name = "vcgencmd-pmic"
+    scope = "sum of the rails that the power chip measures; the board takes more"
+    # Every answer is a process of its own.
+    period_s = 0.5
+
+    def __init__(self, command: Command) -> None:
+        self._command = command
+
+    def read(self) -> float | None:
+        """Return watts now."""
+        return parse_pmic(self._command(["vcgencmd", "pmic_read_adc"]) or "")
+
+
+class TegrastatsRails:
+    """The rails in the last line of a running `tegrastats`; a context manager, because it runs until it is stopped."""
+
+    def __init__(self, program: str) -> None:
+        self._process = subprocess.Popen(
+            [program, "--interval", str(_TEGRASTATS_PERIOD_MS)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self._rails: dict[str, float] | None = None
+        self._seen = threading.Event()
+        threading.Thread(target=self._follow, daemon=True).start()
+        self._seen.wait(_TEGRASTATS_PATIENCE_S)
+
+    def __call__(self) -> dict[str, float] | None:
+        """Return watts by rail; None once the program has ended."""
+        return self._rails if self._process.poll() is None else None
+
+    def close(self) -> None:
+        """Stop the program."""
+        self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=5)
+        assert self._process.stdout is not None  # it was asked for as a pipe
+        self._process.stdout.close()
+
+    def _follow(self) -> None:
+        assert self._process.stdout is not None
+        with contextlib.suppress(ValueError):  # closed while it was waited for
+            for line in self._process.stdout:
+                self._rails = parse_tegrastats(line) or self._rails
+                self._seen.set()
+
+
+def find_power_reader(
+    stack: contextlib.ExitStack, root: Path = ROOT, command: Command = run_command
+) -> PowerReader | None:
+    """Return what tells this board's power; None where nothing does, or only to root.
+
+    Args:
+        stack: closes what the reader keeps open.
+        root: the tree with /sys, /proc.
+        command: asks a board's query tool.
+    """
+    for find in (_ina3221, _rapl):
+        reader = find(root)
+        if reader is not None and reader.read() is not None:
+            return reader
+    pmic = PmicReader(command)
+    if pmic.read() is not None:
+        return pmic
+    program = shutil.which("tegrastats") if root == ROOT else None
+    return _tegrastats(program, stack) if program else None
+
+
+def parse_tegrastats(line: str) -> dict[str, float]:
+    """Return watts by rail from a line of `tegrastats`: `VDD_IN 4761mW/4777mW`, without a unit before JetPack 5; the first of
+    the two numbers is the present one, the second an average since the program was started."""
+    found = re.finditer(r"\b((?:VDD|VIN|POM|VDDQ)_\w+) (\d+)(?:mW)?/\d+(?:mW)?", line)
+    return {match[1]: int(match[2]) / 1000 for match in found}
+
+
+def parse_pmic(text: str) -> float | None:
+    """Return the watts of all rails that `vcgencmd pmic_read_adc` gives a current and a voltage of; None without any."""
+    readings = {
+        (match[1], match[2]): float(match[3])
+        for match in re.finditer(r"(\w+)_([AV]) (?:current|volt)\(\d+\)=(\d+(?:\.\d+)?)[AV]", text)
+    }
+    watts = [
+        amperes * readings[rail, "V"]
+        for (rail, unit), amperes in readings.items()
+        if unit == "A" and (rail, "V") in readings
+    ]
+    return sum(watts) if watts else None
+
+
+def read_ina3221(folder: Path) -> dict[str, float]:
+    """Return watts by rail from the files of one INA3221, as the kernel's driver or NVIDIA's older one names them."""
+    rails: dict[str, float] = {}
+    for channel in (1, 2, 3):
+        label = _text(folder / f"in{channel}_label")
+        millivolts, milliamperes = (_number(folder / f"{kind}{channel}_input") for kind in ("in", "curr"))
+        if label and millivolts is not None and milliamperes is not None:
+            rails[label] = millivolts * milliamperes / 1e6
+    for channel in (0, 1, 2):
+        label, milliwatts = (
+            _text(folder / f"rail_name_{channel}"),
+            _number(folder / f"in_power{channel}_input"),
+        )
+        if label and milliwatts is not None:
+            rails[label] = milliwatts / 1000
+    return rails
+
+
+def _ina3221(root: Path) -> PowerReader | None:
+    drivers = root / "sys/bus/i2c/drivers"
+    folders = sorted((*drivers.glob("ina3221/*/hwmon/hwmon*"), *drivers.glob("ina3221x/*/iio:device*")))
+    if not folders:
+        return None
+    return RailReader(
+        "ina3221",
+        0.05,
+        lambda: {name: watts for each in folders for name, watts in read_ina3221(each).items()},
+    )
+
+
+def _rapl(root: Path) -> PowerReader | None:
+    zones = sorted((root / "sys/class/powercap").glob("intel-rapl:*"))
+    packages = tuple(zone for zone in zones if (_text(zone / "name") or "").startswith("package"))
+    return RaplReader(packages) if packages else None
+
+
+def _tegrastats(program: str, stack: contextlib.ExitStack) -> PowerReader | None:
+    rails = TegrastatsRails(program)
+    stack.callback(rails.close)
+    reader = RailReader("tegrastats", _TEGRASTATS_PERIOD_MS / 1000, rails)
+    return reader if reader.read() is not None else None
+
+
+def _chosen_rails(rails: Mapping[str, float]) -> tuple[str, ...]:
+    for name in _INPUT_RAILS:
+        if name in rails:
+            return (name,)
+    return tuple(name for name in _SUMMED_RAILS if name in rails)
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip() or None
+    except OSError:
+        return None
+
+
+def _number(path: Path) -> float | None:
+    text = _text(path)
+    return float(text) if text and re.fullmatch(r"-?\d+(\.\d+)?", text) else None

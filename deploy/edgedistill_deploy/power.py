@@ -1,0 +1,178 @@
+"""How much energy an inference takes, where the board can tell: power under load less power at rest, both kept.
+
+The runs are not those that are timed: reading a sensor now and then would be measured with them.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedistill_deploy._power_readers import ROOT, PowerReader, RaplReader, find_power_reader
+from edgedistill_deploy.device import Command, run_command
+
+Clock = Callable[[], float]
+
+# Blocks of equal time into which a window is cut, whose means tell how sure the window's mean is.
+BLOCKS = 5
+# Two-sided 95 % quantile of Student's t with 2 * (BLOCKS - 1) degrees of freedom.
+_T_95 = 2.306
+_FEWEST_READINGS = 2 * BLOCKS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """The power over a stretch of time.
+
+    Attributes:
+        mean_w: watts.
+        block_w: the means of `BLOCKS` stretches of equal length.
+        seconds: how long it was.
+        reading_count: how often the sensor was read.
+    """
+
+    mean_w: float
+    block_w: tuple[float, ...]
+    seconds: float
+    reading_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnergyReport:
+    """What an inference takes. A field that the board cannot tell is None, never 0, and `reason` says why.
+
+    Attributes:
+        reader, scope: which sensor, and what its watts are of.
+        idle, load: the power at rest just before, and while one run followed another.
+        runs: how many.
+        batch_size: images a run.
+        net_w: load less idle.
+        net_interval_w: 95 % interval of it, from the spread of the blocks' means.
+        energy_per_image_mj: net millijoules an image.
+        gross_energy_per_image_mj: the same without the idle power subtracted.
+        reason: why there is no energy.
+    """
+
+    reader: str | None = None
+    scope: str | None = None
+    idle: Window | None = None
+    load: Window | None = None
+    runs: int | None = None
+    batch_size: int | None = None
+    net_w: float | None = None
+    net_interval_w: tuple[float, float] | None = None
+    energy_per_image_mj: float | None = None
+    gross_energy_per_image_mj: float | None = None
+    reason: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return asdict(self)
+
+
+def measure_energy(
+    run: Callable[[], object],
+    batch_size: int,
+    *,
+    idle_s: float = 3.0,
+    load_s: float = 10.0,
+    root: Path = ROOT,
+    command: Command = run_command,
+    clock: Clock = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> EnergyReport:
+    """Read the board's power at rest and while `run` is called over and over.
+
+    Args:
+        run: one inference of `batch_size` images.
+        batch_size: images a run.
+        idle_s, load_s: seconds of either window.
+        root, command: where the board's sensors are.
+        clock, sleep: seconds, and waiting for some.
+    """
+    with contextlib.ExitStack() as stack:
+        reader = find_power_reader(stack, root, command)
+        if reader is None:
+            return EnergyReport(reason="not available: this machine shows no power sensor to this user")
+        run()
+        idle = _watch(reader, idle_s, lambda: sleep(reader.period_s), clock)
+        done = 0
+
+        def once() -> None:
+            nonlocal done
+            run()
+            done += 1
+
+        load = _watch(reader, load_s, once, clock)
+        if idle is None or load is None:
+            return EnergyReport(
+                reader=reader.name,
+                scope=reader.scope,
+                reason=f"not available: {reader.name} gave fewer than {_FEWEST_READINGS} readings",
+            )
+        return _energy(reader, idle, load, done, batch_size)
+
+
+def _energy(reader: PowerReader, idle: Window, load: Window, runs: int, batch_size: int) -> EnergyReport:
+    net_w = load.mean_w - idle.mean_w
+    spread = np.sqrt(sum(np.var(each.block_w, ddof=1) / BLOCKS for each in (idle, load)))
+    interval = (net_w - _T_95 * float(spread), net_w + _T_95 * float(spread))
+    images = runs * batch_size
+    clear = interval[0] > 0
+    return EnergyReport(
+        reader=reader.name,
+        scope=reader.scope,
+        idle=idle,
+        load=load,
+        runs=runs,
+        batch_size=batch_size,
+        net_w=net_w,
+        net_interval_w=interval,
+        energy_per_image_mj=1000 * net_w * load.seconds / images if clear else None,
+        gross_energy_per_image_mj=1000 * load.mean_w * load.seconds / images,
+        reason=None if clear else "the power under load is not distinguishable from that at rest",
+    )
+
+
+def _watch(reader: PowerReader, seconds: float, work: Callable[[], None], clock: Clock) -> Window | None:
+    """Work for some seconds and return the power meanwhile; None where the sensor falls silent.
+
+    The sensor is read between pieces of work when its period has passed, never in a thread that would take the processor
+    from the work.
+    """
+    work()  # a sensor still shows what was before
+    times, values = [clock()], [reader.read()]
+    end = times[0] + seconds
+    while times[-1] < end:
+        work()
+        now = clock()
+        if now - times[-1] >= reader.period_s or now >= end:
+            values.append(reader.read())
+            times.append(now)
+    known = [value for value in values if value is not None]
+    if len(known) < len(values) or len(known) < _FEWEST_READINGS:
+        return None
+    return _window(np.array(times), np.array(known), counts=isinstance(reader, RaplReader))
+
+
+def _window(times: np.ndarray, values: np.ndarray, *, counts: bool) -> Window:
+    """Cut readings (n,) at times (n,) into blocks; watts are integrated by the trapezoid rule, a counter's joules need none."""
+    joules = values - values[0] if counts else np.concatenate([[0.0], np.cumsum(_trapezoids(times, values))])
+    edges = np.linspace(times[0], times[-1], BLOCKS + 1)
+    at_edges = np.interp(edges, times, joules)
+    seconds = float(times[-1] - times[0])
+    return Window(
+        mean_w=float(joules[-1]) / seconds,
+        block_w=tuple((np.diff(at_edges) / np.diff(edges)).tolist()),
+        seconds=seconds,
+        reading_count=len(values),
+    )
+
+
+def _trapezoids(times: np.ndarray, watts: np.ndarray) -> np.ndarray:
+    areas: np.ndarray = np.diff(times) * (watts[1:] + watts[:-1]) / 2
+    return areas

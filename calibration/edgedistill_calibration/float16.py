@@ -112,9 +112,11 @@ def to_float16(model: onnx.ModelProto, read: Read) -> tuple[onnx.ModelProto, Flo
         converted.CopyFrom(original)
         half = cast_graph(converted, plan.moved)
         require_valid(converted)
-        if not _breaks(converted, extents, read):
+        outputs = _broken_outputs(converted, extents, read)
+        if not outputs:
             return converted, _record(original.graph, plan)
-        broken = _first_broken(converted, half, extents, read)
+        # With its inner values given out, a runtime may fuse less, and then all is well.
+        broken = _first_broken(converted, half, extents, read) or outputs[0]
         distrusted |= dict.fromkeys(
             _places_around(original.graph, broken, distrusted.keys()),
             f"{broken} is not finite when it is computed in float16",
@@ -153,26 +155,25 @@ def _measure(model: onnx.ModelProto, read: Read) -> dict[str, Extent]:
         raise EdgeDistillError(f"ONNX Runtime cannot run the model: {_first_line(error)}.") from error
 
 
-def _breaks(converted: onnx.ModelProto, before: Mapping[str, Extent], read: Read) -> bool:
-    """Whether outputs are not finite that were."""
+def _broken_outputs(converted: onnx.ModelProto, before: Mapping[str, Extent], read: Read) -> list[str]:
+    """Return the outputs that are not finite and were."""
     outputs = onnx.ModelProto()
     outputs.CopyFrom(converted)
     del outputs.graph.value_info[:]
     seen = _measure(outputs, read)
-    return any(extent.not_finite > before[name].not_finite for name, extent in seen.items())
+    return [name for name, extent in seen.items() if extent.not_finite > before[name].not_finite]
 
 
 def _first_broken(
     converted: onnx.ModelProto, half: Mapping[str, str], before: Mapping[str, Extent], read: Read
-) -> str:
+) -> str | None:
     """Return the float32 name of the first value that is not finite and was."""
     seen = _measure(onnx.shape_inference.infer_shapes(converted), read)
-    made: list[str] = [name for node in converted.graph.node for name in node.output]
-    return next(
-        half.get(name, name)
-        for name in made
-        if name in seen and seen[name].not_finite > before.get(half.get(name, name), Extent()).not_finite
-    )
+    for name in (name for node in converted.graph.node for name in node.output):
+        known = before.get(half.get(name, name), Extent())
+        if name in seen and seen[name].not_finite > known.not_finite:
+            return half.get(name, str(name))
+    return None
 
 
 def _places_around(graph: onnx.GraphProto, value: str, known: Collection[int]) -> set[int]:

@@ -18,7 +18,7 @@ from onnx.reference import ReferenceEvaluator
 
 from edgedistill_calibration._float16_cast import cast_graph, lift_constants
 from edgedistill_calibration._float16_types import movable, opset_versions, value_types
-from edgedistill_calibration.float16 import Float16Record, write_float16
+from edgedistill_calibration.float16 import Float16Record, to_float16, write_float16
 from edgedistill_deploy.errors import EdgeDistillError
 
 Images = NDArray[np.uint8]
@@ -376,6 +376,18 @@ def test_int8_needs_an_opset_with_float16_scales(tmp_path: Path) -> None:
     )
     with pytest.raises(EdgeDistillError, match=r"has opset 18, and INT8 \+ FP16 needs 19"):
         convert(model, tmp_path)
+
+
+def test_a_runtime_that_gives_nothing_finite_in_float16_is_given_up() -> None:
+    def read(model: onnx.ModelProto, names: Sequence[str]) -> Iterable[list[NDArray[Any]]]:
+        casts = [each for each in model.graph.node if each.op_type == "Cast"]
+        broken = len(casts) > 1
+        return [[np.full(3, np.nan if broken else 1.0, np.float32) for _ in names]]
+
+    steps = [node("Relu", ["pixels" if not place else f"v{place - 1}"], f"v{place}") for place in range(9)]
+    model = model_of([*steps, node("Relu", ["v8"], "logits")], {})
+    with pytest.raises(EdgeDistillError, match="not finite in FP16, whichever nodes stay in float32"):
+        to_float16(model, read)
 
 
 @st.composite

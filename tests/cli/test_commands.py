@@ -94,8 +94,22 @@ def test_stages_alone_work_on_the_run_folder(copied_run: Path) -> None:
     after = json.loads((copied_run / "manifest.json").read_text(encoding="utf-8"))
     assert after["files"]["model.fp32"]["sha256"] == before["model.fp32"]["sha256"]
     assert set(after["stages"]) == {"distill", "export"}
-    assert run_command("calibrate", copied_run, "--images", "60").code == 0
-    assert "images = 60" in (copied_run / "settings.toml").read_text(encoding="utf-8")
+    flags = ("--images", "60", "--held-out", "40", "--profile", "arm", "--calibration", "least-squares")
+    more = ("--max-drop", "0.9", "--ledger-nodes", "3", "--fp16", "--seed", "2")
+    outcome = run_command("calibrate", copied_run, *flags, *more)
+    assert outcome.code == 0
+    assert "model.int8-fp16-tensorrt.onnx written, ranges by least-squares" in outcome.stderr
+    assert "note: " in outcome.stderr
+    settings = (copied_run / "settings.toml").read_text(encoding="utf-8")
+    for line in ("images = 60", "held_out = 40", 'profile = "arm"', "fp16 = true", "ledger_nodes = 3"):
+        assert line in settings
+    ledger = last_json(run_command("ledger", copied_run, "--json"))
+    stages = [step["stage"] for step in ledger["steps"]]
+    assert stages == ["teacher", "fp32", "fp16", "int8", "int8-tensorrt", "int8-fp16-tensorrt"]
+    assert [sum(node["alone"] is not None for node in step["nodes"]) for step in ledger["steps"]] == [
+        0, 0, 0, 3, 3, 0,
+    ]  # fmt: skip
+    assert "golden images" in ledger["left_out"]["student"]
     outcome = run_command("build", "--config", copied_run / "settings.toml", "--out", copied_run, "--json")
     assert outcome.stderr.count("done before, kept") == 3
 

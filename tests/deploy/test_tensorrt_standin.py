@@ -108,7 +108,7 @@ def test_engine_validate_and_profile_share_one_engine(
 
 
 def test_the_command_tells_what_was_built(command: Command, copied_run: Path, tmp_path: Path) -> None:
-    built = command("engine", copied_run, "--precision", "int8-fp16-tensorrt")
+    built = command("engine", copied_run, "--precision", "int8")
     assert built.returncode == 0, built.stderr
     assert re.search(
         r"The inspector shows (\d+) of \1 weighted layers, in int8 as the file says\.", built.stdout
@@ -128,7 +128,17 @@ def test_the_command_tells_what_was_built(command: Command, copied_run: Path, tm
 
 def test_ctrl_c_stops_the_build_and_leaves_no_engine(built_run: Path, tmp_path: Path) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "edgedistill_cli", "engine", str(built_run), "--engine-cache", str(tmp_path)],
+        [
+            sys.executable,
+            "-m",
+            "edgedistill_cli",
+            "engine",
+            str(built_run),
+            "--precision",
+            "fp32",
+            "--engine-cache",
+            str(tmp_path),
+        ],
         env=environment(10, STANDIN_STEP_MS="400"),
         stderr=subprocess.PIPE,
         text=True,

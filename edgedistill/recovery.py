@@ -1,5 +1,6 @@
 """Recovery: more epochs of SubDistill for a student that loses accuracy in INT8, now computing as INT8 does."""
 
+import copy
 import hashlib
 import json
 import shutil
@@ -46,8 +47,9 @@ class Recovered:
     Attributes:
         student: with float weights, to be quantised again; the architecture and the names are the student's own.
         path: of its weights.
-        epochs: that were run, and the best of them under quantisation, from 0.
-        best_epoch: on the validation images.
+        epochs: that were run.
+        best_epoch: the best of them on the validation images under quantisation, from 0; None where none was better than
+            the student it began with, which is then what is here.
         accuracy_before: of the student it began with, quantised, on the validation images.
         accuracy: of this one, quantised alike.
         left_float: values of the INT8 file that the torch network does not compute, and which stayed float in training.
@@ -56,16 +58,17 @@ class Recovered:
     student: nn.Module
     path: Path
     epochs: int
-    best_epoch: int
+    best_epoch: int | None
     accuracy_before: float
     accuracy: float
     left_float: tuple[str, ...]
 
     def sentences(self) -> list[str]:
         """Say what it brought, and what stayed float in training."""
+        kept = f"epoch {self.best_epoch + 1}" if self.best_epoch is not None else "the student as it was"
         brought = (
-            f"validation accuracy in INT8 {self.accuracy_before:.2%} before, {self.accuracy:.2%} after {self.epochs} epochs"
-            f" (epoch {self.best_epoch + 1} kept)"
+            f"validation accuracy in INT8 {self.accuracy_before:.2%} before, {self.accuracy:.2%} after {self.epochs} epochs,"
+            f" {kept} kept"
         )
         if not self.left_float:
             return [brought]
@@ -104,7 +107,7 @@ def recover(
 
     The objective, the subspaces, the images and their augmentation are the distillation's; activations are rounded to the
     calibrated grids, weights to grids that follow them. The epoch that is kept is the best on the validation images under
-    this rounding. A run that was stopped goes on after its last finished epoch.
+    this rounding, or the start where none is better. A run that was stopped goes on after its last finished epoch.
 
     Args:
         bundle: exported and calibrated from `student`.
@@ -138,6 +141,7 @@ def recover(
     )
     network = FakeQuantised(student, calls).eval()
     before = quantised_accuracy(network, teacher, images.validation)
+    start = copy.deepcopy(network.state_dict())
     subspaces = load_subspaces(_subspace_file(bundle, settings)) if _uses_subspaces(settings) else None
     checkpoints = _own_folder(folder / "recovery", _key(bundle, rounding, settings))
     result = distill(
@@ -151,15 +155,18 @@ def recover(
         folder=checkpoints,
         progress=progress,
     )
+    better = result.validation_accuracy > before
+    if not better:
+        network.load_state_dict(start)
     path = folder / "recovered.safetensors"
     write_student(network.network, path)
     return Recovered(
         student=network.network,
         path=path,
         epochs=len(result.history),
-        best_epoch=result.best_epoch,
+        best_epoch=result.best_epoch if better else None,
         accuracy_before=before,
-        accuracy=result.validation_accuracy,
+        accuracy=max(before, result.validation_accuracy),
         left_float=calls.left_float,
     )
 

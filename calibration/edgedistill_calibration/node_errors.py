@@ -12,7 +12,7 @@ from edgedistill_calibration.judging import Images, Logits, Work, lowest_first, 
 from edgedistill_calibration.ledger import Figures, compare_logits, decibels
 
 # Images that nodes are measured on: as many as keep this many multiply-adds, about a minute of two cores, in these bounds.
-BUDGET = 6e12
+BUDGET = 4e12
 FEWEST_IMAGES = 16
 MOST_IMAGES = 256
 # Whole activations of a graph are held for so many images at a time.

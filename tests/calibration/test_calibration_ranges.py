@@ -150,7 +150,7 @@ def peak_bytes(network: Path, image_count: int) -> int:
 
     tracemalloc.start()
     try:
-        measure_ranges(reader, groups, ALL)
+        measure_ranges(reader, groups, (*ALL, "least-squares"))
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

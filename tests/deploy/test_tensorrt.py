@@ -25,6 +25,7 @@ from edgedistill_deploy._tensorrt_proof import (
     read_layers,
     require_precision,
 )
+from edgedistill_deploy._tensorrt_session import _dtype, _layer_times
 from edgedistill_deploy._tensorrt_steps import BuildSteps
 from edgedistill_deploy.engine_options import EngineOptions, default_cache
 from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError
@@ -275,6 +276,33 @@ def test_a_sidecar_of_absurd_size_is_not_read(tmp_path: Path) -> None:
         stream.truncate(1 << 30)
     with pytest.raises(UnfitEngineError, match=r"m\.json is far too large for what describes an engine"):
         read_engine(tmp_path / "m.engine", "a" * 64, ORIN)
+
+
+# What TensorRT tells
+
+
+@pytest.mark.parametrize(
+    "rows", [[[]], [[("a", 1.0)], []], [[("a", 1.0), ("b", 2.0)], [("b", 1.0), ("a", 2.0)]]]
+)
+def test_times_that_do_not_line_up_are_refused(rows: list[list[tuple[str, float]]]) -> None:
+    with pytest.raises(
+        EdgeDistillError, match=r"profiler told no times, or those of other layers from run to run"
+    ):
+        _layer_times(rows)
+
+
+def test_layers_of_one_name_stay_apart() -> None:
+    times = _layer_times([[("a", 1.0), ("b", 2.0), ("a", 3.0)], [("a", 4.0), ("b", 5.0), ("a", 6.0)]])
+    assert [(layer.name, layer.samples_ms) for layer in times] == [
+        ("a", (1.0, 4.0)), ("b", (2.0, 5.0)), ("a", (3.0, 6.0)),
+    ]  # fmt: skip
+
+
+def test_a_type_that_numpy_lacks_is_named() -> None:
+    with pytest.raises(
+        EdgeDistillError, match=r"The tensor logits is of TensorRT's type BF16, which numpy lacks"
+    ):
+        _dtype(types.SimpleNamespace(name="BF16"), "logits")
 
 
 # What is not installed

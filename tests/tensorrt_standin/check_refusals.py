@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import tensorrt as trt
 
@@ -220,6 +221,21 @@ def test_a_free_image_size_is_refused(tmp_path: Path) -> None:
         match=r"leaves more free than the batch size: its input image is \(-1, 8, -1, 3\); export it",
     ):
         opened(path)
+
+
+def test_an_output_whose_size_depends_on_the_values_is_refused(network: Path) -> None:
+    model = onnx.load(network)
+    model.graph.node.append(onnx.helper.make_node("NonZero", ["logits"], ["spots"], name="spots"))
+    spots = onnx.helper.make_tensor_value_info("spots", onnx.TensorProto.INT64, [2, "count"])
+    model.graph.output.append(spots)
+    onnx.save(model, network)
+    with (
+        opened(network) as session,
+        pytest.raises(
+            EdgeDistillError, match=r"The output spots of m\.onnx has a size that depends on the values"
+        ),
+    ):
+        session.run({"image": images(1)})
 
 
 def test_a_build_that_fails_gives_tensorrts_reason(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,6 +155,7 @@ class Proxy:
 
     target: int
     cut_after: int | None = None
+    stalled: bool = False
     sent_bytes: int = 0
     port: int = 0
     _sockets: list[socket.socket] = field(default_factory=list)
@@ -190,6 +191,8 @@ class Proxy:
     def _pass(self, source: socket.socket, sink: socket.socket, counted: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                while self.stalled and self._sockets:
+                    time.sleep(0.02)
                 sink.sendall(data)
                 if counted:
                     self.sent_bytes += len(data)

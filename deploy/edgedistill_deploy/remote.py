@@ -24,7 +24,7 @@ from edgedistill_deploy._remote_push import Item, Pushed, push
 from edgedistill_deploy._remote_wheel import build_wheel
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.errors import BundleError, DataError, EdgeDistillError, UsageError
-from edgedistill_deploy.inventory import Device
+from edgedistill_deploy.inventory import Device, read_inventory
 
 __all__ = ["DeviceError", "DeviceOutcome", "RemoteJob", "run_on_devices"]
 
@@ -210,26 +210,24 @@ async def _require_modules(link: Link, device: Device, job: RemoteJob) -> None:
     if "modules" not in tried:
         raise DeviceError(
             f"Importing {', '.join(modules)} ended Python on {device.name} with code {tried['code']}"
-            f"{_last_line(tried['stderr'])}; a wheel there is made for another processor. Reinstall them: {_install(device, modules)}"
+            f"{_last_line(tried['stderr'])}; a wheel there is made for another processor. {_advice(device)}"
         )
     broken = {name: found for name, found in tried["modules"].items() if "version" not in found}
     if not broken:
         return
     if all(found["missing"] for found in broken.values()):
         raise DeviceError(
-            f"{device.name} has no {', '.join(broken)} in {device.python}. Install there: {_install(device, list(broken))} "
-            f"`edgedistill devices check {device.name}` tells more."
+            f"{device.name} has no {', '.join(_PACKAGES.get(name, name) for name in broken)} in {device.python}. {_advice(device)}"
         )
     name, found = next((name, found) for name, found in broken.items() if not found["missing"])
     raise DeviceError(
-        f"{name} on {device.name} cannot be imported: {found['error']}. It may be made for another processor or system; reinstall it: "
-        f"{_install(device, [name])}"
+        f"{name} on {device.name} cannot be imported: {found['error']}. It may be made for another processor or system. {_advice(device)}"
     )
 
 
-def _install(device: Device, modules: Sequence[str]) -> str:
-    packages = " ".join(_PACKAGES.get(name, name) for name in modules)
-    return f"{device.python} -m pip install {packages}."
+def _advice(device: Device) -> str:
+    known = device.name in read_inventory()
+    return f"`edgedistill devices check {device.name if known else device.address}` tells what to run there."
 
 
 async def _sftp(connection: Any, device: Device) -> Any:

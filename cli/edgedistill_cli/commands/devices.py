@@ -75,7 +75,13 @@ def add(
     from edgedistill_deploy.inventory import Device, add_device
 
     console = options.console_of(as_json, quiet, False)
-    given = {"port": port, "user": user, "key": key, "known_hosts": known_hosts, "work": work}
+    given: dict[str, Any] = {
+        "port": port,
+        "user": user,
+        "key": key,
+        "known_hosts": known_hosts,
+        "work": work,
+    }
     device = Device(
         name=name,
         host=host,

@@ -1,15 +1,75 @@
-"""Profile the models of a bundle on this machine, and show the figures."""
+"""Profile the models of a bundle: the flags' values, the measuring, and what is judged of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedistill_cli.console import Console
 from edgedistill_deploy.bundle import Bundle
-from edgedistill_deploy.report import wording as words
-from edgedistill_deploy.report.summary import label_of
+from edgedistill_deploy.errors import UsageError, nearest_names
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from edgedistill_deploy.budget import Budget
+    from edgedistill_deploy.latency import LatencyConfig
     from edgedistill_deploy.profiling import ProfileRequest
+    from edgedistill_deploy.sustained import Arrivals
+
+SWEEP = (1, 2, 4, 8, 16, 32)
+
+
+def one_or_several(one: str | None, several: str | None, flag: str) -> tuple[str, ...] | None:
+    """Return the names of --NAMEs A,B where it was given, else the one of --NAME; None for neither.
+
+    Raises:
+        UsageError: a name twice, or none.
+    """
+    if several is None:
+        return None if one is None else (one,)
+    names = tuple(name.strip() for name in several.split(",") if name.strip())
+    if not names or len(set(names)) < len(names):
+        raise UsageError(f"{flag} takes different names with commas between them, and {several!r} was given.")
+    return names
+
+
+def batch_sizes(text: str | None, *, sweep: bool) -> tuple[int, ...]:
+    """Read N or N,N,...; 1 unless given.
+
+    Raises:
+        UsageError: not whole numbers from 1 on, one twice, or both flags.
+    """
+    if sweep and text is not None:
+        raise UsageError("--sweep chooses the batch sizes itself; leave --batch-size out, or --sweep.")
+    parts = [part.strip() for part in ("1" if text is None else text).split(",")]
+    sizes = SWEEP if sweep else tuple(int(part) for part in parts if part.isdecimal())
+    if (not sweep and len(sizes) < len(parts)) or min(sizes, default=0) < 1 or len(set(sizes)) < len(sizes):
+        raise UsageError(
+            f"--batch-size takes different whole numbers from 1 on, such as 4 or 1,4,16, and {text!r} was given."
+        )
+    return sizes
+
+
+def latency_config(duration: float | None, warmup: float | None) -> "LatencyConfig":
+    """Return how long to measure; what is not given keeps its default."""
+    from edgedistill_deploy.latency import LatencyConfig
+
+    plain = LatencyConfig()
+    return LatencyConfig(
+        duration_s=plain.duration_s if duration is None else duration,
+        warmup_s=plain.warmup_s if warmup is None else warmup,
+    )
+
+
+def arrivals_named(name: str) -> "Arrivals":
+    """Return the arrivals by their name. Raises UsageError for an unknown one."""
+    if name == "poisson":
+        return "poisson"
+    if name == "constant":
+        return "constant"
+    raise UsageError(f"There are no arrivals {name!r}.{nearest_names(name, ('poisson', 'constant'))}")
 
 
 def profile_bundle(bundle: Bundle, console: Console, request: "ProfileRequest") -> dict[str, Any]:
@@ -17,31 +77,110 @@ def profile_bundle(bundle: Bundle, console: Console, request: "ProfileRequest") 
     from edgedistill_deploy.profiling import run_profile, write_profile
     from edgedistill_deploy.recommendation import record_choices
 
-    with console.progress("profile") as report:
-        profile = run_profile(bundle.path, request, lambda name, done, total: report(done, total, name))
+    with _Steps(console) as steps:
+        profile = run_profile(bundle.path, request, steps.tell)
     write_profile(bundle, profile)
     record_choices(bundle)
     return profile
 
 
-def show_latency(records: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """Print percentiles, throughput and memory, a column per record, then what makes the figures doubtful."""
-    labels = [label_of(record["precision"]) for record in records]
-    console.table(
-        f"Latency on {records[0]['device']['name']}",
-        ["", *labels],
-        [
-            ["runtime", *(f"{record['runtime']} {record['provider']}" for record in records)],
-            ["batch, threads", *(f"{record['batch_size']}, {record['threads']}" for record in records)],
-            ["p50", *(words.milliseconds(record["p50_ms"]) for record in records)],
-            ["p90", *(words.milliseconds(record["p90_ms"]) for record in records)],
-            ["p99", *(words.milliseconds(record["p99_ms"]) for record in records)],
-            ["images a second", *(words.quantity(record["throughput_per_s"]) for record in records)],
-            ["load", *(words.milliseconds(record["load_ms"]) for record in records)],
-            ["first run", *(words.milliseconds(record["first_run_ms"]) for record in records)],
-            ["peak memory", *(words.size(record["peak_memory_bytes"]) for record in records)],
-        ],
-    )
-    for label, record in zip(labels, records, strict=True):
-        for warning in record["warnings"]:
-            console.result(f"{label}: {warning}")
+class _Steps:
+    """A progress bar for one step after another, as their names come in."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._name: str | None = None
+        self._stack = ExitStack()
+        self._report: Callable[[int, int, str], None] = lambda done, total, note: None
+
+    def tell(self, name: str, done: int, total: int) -> None:
+        """Show how much of the named step is done."""
+        if name != self._name:
+            self._stack.close()
+            self._name, self._report = (
+                name,
+                self._stack.enter_context(self._console.progress(f"profile {name}")),
+            )
+        self._report(done, total, "")
+
+    def __enter__(self) -> "Self":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gates:
+    """What measured records are held against: a budget, an earlier record, both or neither."""
+
+    budget: "Budget | None" = None
+    against: tuple[Mapping[str, Any], ...] = ()
+    source: Path | None = None
+    margin: float = 0.03
+    seed: int = 0
+
+    @classmethod
+    def of(
+        cls, budget_ms: float | None, percentile: float, against: Path | None, margin: float, seed: int
+    ) -> "Gates":
+        """Read what the flags name, before anything is measured."""
+        from edgedistill_deploy.budget import Budget
+        from edgedistill_deploy.latency_comparison import read_latencies
+
+        return cls(
+            budget=None if budget_ms is None else Budget(budget_ms=budget_ms, percentile=percentile),
+            against=() if against is None else read_latencies(against),
+            source=against,
+            margin=margin,
+            seed=seed,
+        )
+
+    def judge(self, profile: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the profile with "budget" and "against" in its records, and the worst "verdict" of the budgets.
+
+        The teacher's budget counts only where the teacher alone was measured; its times are those of the fp32 original.
+
+        Raises:
+            UsageError: no record can be compared with an earlier one.
+        """
+        records = [self._judged(record) for record in profile["records"]]
+        if self.source is not None and not any("against" in record for record in records):
+            raise UsageError(
+                f"{self.source} has no record of a precision and batch size that was measured now; measure the same again, with"
+                " --precision and --batch-size."
+            )
+        return {**profile, "records": records}
+
+    def _judged(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        from edgedistill_deploy.budget import check_budget
+        from edgedistill_deploy.latency_comparison import compare_latency
+
+        judged = dict(record)
+        if self.budget is not None:
+            judged["budget"] = check_budget(record, self.budget).to_json()
+        earlier = _counterpart(record, self.against)
+        if earlier is not None:
+            compared = compare_latency(record, earlier, margin=self.margin, seed=self.seed)
+            judged["against"] = {"file": str(self.source), **compared.to_json()}
+        return judged
+
+    def exit_code(self, profile: Mapping[str, Any]) -> int:
+        """Return 3 when a model breaks the budget, 4 when one may or may not, else 0."""
+        from edgedistill_cli.measuring import gate_code
+
+        records = profile["records"]
+        experts = [record for record in records if record["precision"] != "teacher"] or records
+        return gate_code([record["budget"]["verdict"] for record in experts if "budget" in record])
+
+
+def _counterpart(
+    record: Mapping[str, Any], earlier: tuple[Mapping[str, Any], ...]
+) -> Mapping[str, Any] | None:
+    """Return the earlier record to compare with: the only one, or the one of the same model, runtime and batch size."""
+    same = [each for each in earlier if each["batch_size"] == record["batch_size"]]
+    alike = [each for each in same if each.get("precision") == record["precision"]]
+    alike = [each for each in alike if each.get("runtime") == record["runtime"]] or alike
+    if alike:
+        return alike[0]
+    return same[0] if len(earlier) == 1 and same and record["precision"] != "teacher" else None

@@ -6,9 +6,16 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from edgedistill_deploy.errors import EdgeDistillError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgedistill_deploy.bundle import Bundle
+    from edgedistill_deploy.session import Session
 
 Progress = Callable[[int, int], None]
 
@@ -17,8 +24,9 @@ def main() -> None:
     """Answer requests until the input closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this process
     answers = _private_stdout()
+    worker = _Worker()
     for line in sys.stdin:
-        _answer(json.loads(line), answers)
+        _answer(worker, json.loads(line), answers)
 
 
 def _private_stdout() -> IO[str]:
@@ -28,40 +36,91 @@ def _private_stdout() -> IO[str]:
     return own
 
 
-def _answer(request: Mapping[str, Any], answers: IO[str]) -> None:
+def _answer(worker: "_Worker", request: Mapping[str, Any], answers: IO[str]) -> None:
     def send(answer: Mapping[str, Any]) -> None:
         answers.write(json.dumps(answer, allow_nan=False) + "\n")
         answers.flush()
 
     arguments = {key: value for key, value in request.items() if key != "task"}
     try:
-        task = _TASKS[request["task"]]
+        task = getattr(worker, _TASKS[_TASKS.index(request["task"])])
         send({"result": task(lambda done, total: send({"progress": [done, total]}), **arguments)})
     except EdgeDistillError as error:
         send({"error": {"kind": type(error).__name__, "message": str(error)}})
 
 
-def _measure(progress: Progress, *, folder: str, model: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
-    """Open a model of a bundle and measure it on the images that the bundle carries; the latency record."""
-    from edgedistill_deploy.bundle import open_bundle
-    from edgedistill_deploy.engine_options import DEFAULT_ENGINE
-    from edgedistill_deploy.latency import LatencyConfig, measure_latency
-    from edgedistill_deploy.reference import read_golden
-    from edgedistill_deploy.session import open_session
+class _Worker:
+    """One opened model, and what it can be asked for. Nothing heavy is imported before a task needs it."""
 
-    bundle = open_bundle(Path(folder), verify=False)
-    images, _ = read_golden(bundle.file("golden"))
-    engine = DEFAULT_ENGINE.tuned_for(config["batch_size"])
-    with open_session(bundle, **model, engine=engine) as session:
+    def __init__(self) -> None:
+        self._session: Session | None = None
+        self._images: NDArray[np.uint8] | None = None
+        self._bundle: Bundle | None = None
+
+    def identify(self, progress: Progress) -> int:
+        """Return this process's number: it is there and listens."""
+        return os.getpid()
+
+    def open(self, progress: Progress, *, folder: str, model: Mapping[str, Any], batch_size: int) -> None:
+        """Load a model of a bundle, and the images that the bundle carries."""
+        from edgedistill_deploy._measurable import require_measurable
+        from edgedistill_deploy.bundle import open_bundle
+        from edgedistill_deploy.engine_options import DEFAULT_ENGINE
+        from edgedistill_deploy.reference import read_golden
+        from edgedistill_deploy.session import open_session
+
+        self._bundle = open_bundle(Path(folder), verify=False)
+        self._images, _ = read_golden(self._bundle.file("golden"))
+        self._session = open_session(self._bundle, **model, engine=DEFAULT_ENGINE.tuned_for(batch_size))
+        require_measurable(self._session)
+
+    def measure(self, progress: Progress, *, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Measure the opened model; the latency record."""
+        from edgedistill_deploy.latency import LatencyConfig, measure_latency
+
+        session, images, _ = self._opened()
         return measure_latency(session, images, LatencyConfig(**config), progress=progress).to_json()
 
+    def sustain(self, progress: Progress, *, load: Mapping[str, Any]) -> dict[str, Any]:
+        """Run the opened model for images that arrive at a rate of their own."""
+        from edgedistill_deploy.latency import tiled
+        from edgedistill_deploy.sustained import Load, measure_sustained
 
-def _identify(progress: Progress) -> int:
-    """Return this process's number: it is there and listens."""
-    return os.getpid()
+        session, images, _ = self._opened()
+        feeds = {"image": tiled(images, load["batch_size"])}
+        return measure_sustained(lambda: session.run(feeds), Load(**load), progress=progress).to_json()
+
+    def end_to_end(self, progress: Progress, *, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Measure the opened model from the bytes of JPEGs."""
+        from edgedistill_deploy.end_to_end import measure_bundle_end_to_end
+        from edgedistill_deploy.latency import LatencyConfig
+
+        session, images, bundle = self._opened()
+        return measure_bundle_end_to_end(session, bundle, images, LatencyConfig(**config)).to_json()
+
+    def block(self, progress: Progress, *, seconds: float, batch_size: int) -> list[float]:
+        """Run the opened model for a short while; the runs' times in ms."""
+        from edgedistill_deploy.interleaved import run_block
+        from edgedistill_deploy.latency import tiled
+
+        session, images, _ = self._opened()
+        feeds = {"image": tiled(images, batch_size)}
+        return run_block(lambda: session.run(feeds), seconds)
+
+    def cold_start(
+        self, progress: Progress, *, folder: str, model: Mapping[str, Any], batch_size: int
+    ) -> dict[str, int]:
+        """Import, load and run once, timed; see `cold_start`."""
+        from edgedistill_deploy._starting import start_and_run
+
+        return start_and_run(folder, model, batch_size)
+
+    def _opened(self) -> "tuple[Session, NDArray[np.uint8], Bundle]":
+        assert self._session is not None and self._images is not None and self._bundle is not None  # noqa: PT018
+        return self._session, self._images, self._bundle
 
 
-_TASKS: dict[str, Callable[..., Any]] = {"measure": _measure, "identify": _identify}
+_TASKS = ("identify", "open", "measure", "sustain", "end_to_end", "block", "cold_start")
 
 if __name__ == "__main__":
     main()

@@ -34,5 +34,10 @@ def record_path(
     A provider other than the runtime's usual one is told after the runtime, so that measurements on several stand side by side.
     """
     place = runtime if provider in ("cpu", runtime) else f"{runtime}_{provider}"
-    stem = "-".join(re.sub(r"[^A-Za-z0-9._-]+", "_", part) for part in (device, place, precision))
+    stem = "-".join(map(file_part, (device, place, precision)))
     return bundle_path / kind / f"{stem}.json"
+
+
+def file_part(text: str) -> str:
+    """Reduce a name to letters, digits, dots, dashes and underscores."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text)

@@ -20,22 +20,31 @@ def quantiles(samples: Samples) -> dict[str, float]:
 
 
 def quantile_intervals(samples: Samples, confidence: float = 0.95) -> dict[str, OpenInterval]:
-    """Return a distribution-free interval for each quantile, its ends being order statistics.
+    """Return the interval of each of `QUANTILES`; see `quantile_interval`."""
+    ordered = np.sort(samples)
+    return {name: _order_interval(ordered, q, (1 - confidence) / 2) for name, q in QUANTILES.items()}
+
+
+def quantile_interval(samples: Samples, q: float, confidence: float = 0.95) -> OpenInterval:
+    """Return a distribution-free interval for a quantile, its ends being order statistics.
 
     The number of samples below a quantile q is binomial (n, q); the ranks cut off at most (1 - confidence) / 2 on each side. An
     end is None when there are too few samples for one (the upper end of p99 needs 368 at confidence 0.95). The samples are
     taken as independent, which consecutive runs on a busy machine are not: the intervals are then too narrow.
     """
-    ordered = np.sort(samples)
-    return {name: _order_interval(ordered, q, (1 - confidence) / 2) for name, q in QUANTILES.items()}
+    return _order_interval(np.sort(samples), q, (1 - confidence) / 2)
+
+
+def interval_ranks(count: int, q: float, tail: float) -> tuple[int, int]:
+    """Return the ranks, from 1 on, of the samples that bound a quantile; 0 and count + 1 where no sample does."""
+    cumulative = _binomial_cdf(count, q)
+    below = int(np.searchsorted(cumulative, tail, side="right"))  # count with P(X <= below - 1) <= tail
+    above = int(np.searchsorted(cumulative, 1 - tail, side="left")) + 1  # smallest with P(X >= above) <= tail
+    return below, above
 
 
 def _order_interval(ordered: Samples, q: float, tail: float) -> OpenInterval:
-    cumulative = _binomial_cdf(len(ordered), q)
-    below = int(np.searchsorted(cumulative, tail, side="right"))  # count with P(X <= below - 1) <= tail
-    above = (
-        int(np.searchsorted(cumulative, 1 - tail, side="left")) + 1
-    )  # smallest rank with P(X >= rank) <= tail
+    below, above = interval_ranks(len(ordered), q, tail)
     low = float(ordered[below - 1]) if below >= 1 else None
     return low, float(ordered[above - 1]) if above <= len(ordered) else None
 

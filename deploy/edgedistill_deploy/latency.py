@@ -163,7 +163,7 @@ def measure_latency(
     planned. For figures that can be compared start a fresh process for every configuration.
     """
     require_measurable(session)
-    feeds = {"image": _tiled(images, config.batch_size)}
+    feeds = {"image": tiled(images, config.batch_size)}
     before = read_conditions()
     timings = _time(lambda: session.run(feeds), config, clock, progress)
     conditions = {"before": before, "after": read_conditions()}
@@ -179,7 +179,8 @@ def write_latency(bundle: Bundle, report: LatencyReport) -> Path:
     return path
 
 
-def _tiled(images: NDArray[np.uint8], batch_size: int) -> NDArray[np.uint8]:
+def tiled(images: NDArray[np.uint8], batch_size: int) -> NDArray[np.uint8]:
+    """Return a batch of so many images, uint8 (N, H, W, 3), taken in turn. Raises DataError when there is none."""
     if len(images) == 0:
         raise DataError("Measuring latency needs at least one image and got none.")
     return np.ascontiguousarray(images[np.arange(batch_size) % len(images)])

@@ -43,11 +43,30 @@ class LatencyComparison:
 
 def read_latency(path: Path) -> dict[str, Any]:
     """Read a latency record; DataError when the file is none of this schema."""
+    return _checked(_read(path), path)
+
+
+def read_latencies(path: Path) -> tuple[dict[str, Any], ...]:
+    """Read a latency record, or the set of them that `profile --json` prints; DataError for anything else."""
+    record = _read(path)
+    if (
+        isinstance(record, dict)
+        and record.get("kind") == "latency-set"
+        and isinstance(record.get("records"), list)
+    ):
+        return tuple(_checked(each, path) for each in record["records"])
+    return (_checked(record, path),)
+
+
+def _read(path: Path) -> Any:
     try:
         too_big = path.stat().st_size > _MOST_BYTES
-        record = None if too_big else parse_json(path.read_bytes())
+        return None if too_big else parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as a latency record: {error}.") from error
+
+
+def _checked(record: Any, path: Path) -> dict[str, Any]:
     if not isinstance(record, dict) or record.get("kind") != "latency" or record.get("schema") != SCHEMA:
         raise DataError(
             f"{path} is not a latency record of schema {SCHEMA}; `edgedistill profile` writes them."
@@ -87,7 +106,7 @@ def compare_latency(
         interval=interval,
         confidence=confidence,
         margin=margin,
-        verdict=_verdict(interval, margin),
+        verdict=verdict_of(interval, margin),
         notes=tuple(_notes(candidate, baseline)),
     )
 
@@ -118,7 +137,8 @@ def _resampled_medians(samples: Samples, random: np.random.Generator) -> Samples
     return medians
 
 
-def _verdict(interval: tuple[float, float], margin: float) -> ComparisonVerdict:
+def verdict_of(interval: tuple[float, float], margin: float) -> ComparisonVerdict:
+    """Say what an interval of the ratio means at a margin."""
     low, high = interval
     if high < 1 - margin:
         return "faster"

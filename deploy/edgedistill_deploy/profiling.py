@@ -5,13 +5,17 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from edgedistill_deploy._fresh_process import in_fresh_process
-from edgedistill_deploy._records import SCHEMA, record_path
+from edgedistill_deploy._alternating import Comparing, compare_models
+from edgedistill_deploy._fresh_process import FreshProcess
+from edgedistill_deploy._records import SCHEMA, file_part, record_path
 from edgedistill_deploy.bundle import Bundle, model_role, open_bundle
+from edgedistill_deploy.cold_start import REPEATS, measure_cold_start
 from edgedistill_deploy.errors import BundleError, UsageError, nearest_names
 from edgedistill_deploy.files import write_json
+from edgedistill_deploy.interleaved import MARGIN
 from edgedistill_deploy.latency import LatencyConfig
 from edgedistill_deploy.session import RUNTIMES
+from edgedistill_deploy.sustained import Arrivals, Load
 
 Progress = Callable[[str, int, int], None]
 
@@ -33,11 +37,15 @@ class ProfileRequest:
             one after another, as the threads fell on the processors, and 132 to 133 us on one thread in all.
         batch_sizes: images a run; its own `batch_size` of `latency` is ignored.
         latency: how long to measure.
-        rate: images a second that arrive in a sustained run, in whose queue the latency is measured too.
+        rate: images a second that arrive in a sustained run, whose latency from arrival to completion is measured too.
+        arrivals: "poisson", or "constant" gaps.
         cold_start: time new processes from their start to the first answer.
         end_to_end: time from the bytes of a JPEG to the logits as well.
         layers: time every node.
         power: read the board's power while measuring.
+        compare: compare the choices of runtime and precision with the first, by alternating blocks; at the first batch size.
+        margin: of the comparison: smaller differences are none.
+        seed: of the arrivals, the order of the blocks and the bootstrap.
 
     Raises UsageError for values outside these.
     """
@@ -49,10 +57,14 @@ class ProfileRequest:
     batch_sizes: tuple[int, ...] = (1,)
     latency: LatencyConfig = field(default_factory=LatencyConfig)
     rate: float | None = None
+    arrivals: Arrivals = "poisson"
     cold_start: bool = False
     end_to_end: bool = False
     layers: bool = False
     power: bool = False
+    compare: bool = False
+    margin: float = MARGIN
+    seed: int = 0
 
     def __post_init__(self) -> None:
         for name in self.runtimes:
@@ -64,8 +76,24 @@ class ProfileRequest:
             replace(self.latency, batch_size=size)
         if not self.runtimes or not self.batch_sizes or self.precisions == ():
             raise UsageError("A profile needs at least one runtime, one precision and one batch size.")
-        if self.rate is not None and not 0 < self.rate < float("inf"):
-            raise UsageError(f"rate is {self.rate}; it must be more than 0 images a second, and finite.")
+        if self.threads < 1:
+            raise UsageError(f"threads is {self.threads}; it must be 1 or more.")
+        if not 0 <= self.margin < 1:
+            raise UsageError(f"margin is {self.margin}; it must be 0 or more and less than 1, such as 0.03.")
+        for size in self.batch_sizes:
+            self.load(size)
+
+    def load(self, batch_size: int) -> Load | None:
+        """Return what arrives in the sustained run of a batch size; None without one."""
+        if self.rate is None:
+            return None
+        return Load(
+            rate_per_s=self.rate,
+            batch_size=batch_size,
+            arrivals=self.arrivals,
+            seed=self.seed,
+            duration_s=self.latency.duration_s,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -88,17 +116,42 @@ class ProfileRequest:
 def run_profile(folder: Path, request: ProfileRequest, progress: Progress | None = None) -> dict[str, Any]:
     """Measure the models of a bundle, each in a fresh process, and return {"kind": "latency-set", "records": [...]}.
 
-    `progress` is called with what is being measured, the milliseconds done and those planned. Nothing is written;
+    A record has "sustained", "end_to_end" and "cold_start" beside the latency where these were asked for, and the set has
+    "comparison". `progress` is called with what is being measured, how much is done, and of how much. Nothing is written;
     `write_profile` does that.
+
+    Raises UsageError for a comparison of fewer than two models.
     """
     bundle = open_bundle(folder)
-    records = [_measured(bundle, each, request, progress) for each in _planned(bundle, request)]
-    return {"kind": "latency-set", "schema": SCHEMA, "records": records}
+    planned = list(_planned(bundle, request))
+    alternatives = [each for each in planned if each.batch_size == request.batch_sizes[0]]
+    if request.compare and len(alternatives) < 2:
+        raise UsageError(
+            "A comparison needs two models at least; name them with --precisions fp32,int8 or --runtimes."
+        )
+    tell = progress or _tell_nobody
+    profile: dict[str, Any] = {"kind": "latency-set", "schema": SCHEMA}
+    profile["records"] = [_measured(bundle, each, request, tell) for each in planned]
+    if request.compare:
+        config = replace(request.latency, batch_size=request.batch_sizes[0])
+        settings = Comparing(
+            folder=bundle.path, config=config, margin=request.margin, seed=request.seed, progress=tell
+        )
+        profile["comparison"] = compare_models([_model(each, request) for each in alternatives], settings)
+    return profile
 
 
 def write_profile(bundle: Bundle, profile: Mapping[str, Any]) -> tuple[Path, ...]:
-    """Write every record to latency/DEVICE-RUNTIME-PRECISION.json in the bundle, with -bN for N images a run."""
-    return tuple(_write(bundle, record) for record in profile["records"])
+    """Write every record to latency/DEVICE-RUNTIME-PRECISION.json in the bundle, with -bN for N images a run.
+
+    A comparison goes to latency-comparison/DEVICE.json.
+    """
+    paths = [_write(bundle, record) for record in profile["records"]]
+    if profile.get("comparison"):
+        name = profile["records"][0]["device"]["name"]
+        paths.append(bundle.path / "latency-comparison" / f"{file_part(name)}.json")
+        write_json(paths[-1], profile["comparison"])
+    return tuple(paths)
 
 
 def precisions_for(bundle: Bundle, runtime: str) -> tuple[str, ...]:
@@ -129,22 +182,37 @@ def _planned(bundle: Bundle, request: ProfileRequest) -> Iterator[_Measurement]:
                 yield _Measurement(runtime=runtime, precision=precision, batch_size=batch_size)
 
 
+def _model(chosen: _Measurement, request: ProfileRequest) -> dict[str, Any]:
+    """Return what `open_session` takes beside the bundle."""
+    return {
+        "runtime": chosen.runtime,
+        "precision": chosen.precision,
+        "provider": request.provider,
+        "threads": request.threads,
+    }
+
+
 def _measured(
-    bundle: Bundle, chosen: _Measurement, request: ProfileRequest, progress: Progress | None
+    bundle: Bundle, chosen: _Measurement, request: ProfileRequest, progress: Progress
 ) -> dict[str, Any]:
-    name = f"{chosen.precision} on {chosen.runtime}, batch {chosen.batch_size}"
-    record: dict[str, Any] = in_fresh_process(
-        "measure",
-        (lambda done, total: progress(name, done, total)) if progress else None,
-        folder=str(bundle.path.resolve()),
-        model={
-            "runtime": chosen.runtime,
-            "precision": chosen.precision,
-            "provider": request.provider,
-            "threads": request.threads,
-        },
-        config=asdict(replace(request.latency, batch_size=chosen.batch_size)),
-    )
+    size = chosen.batch_size
+    name = f"{chosen.precision} on {chosen.runtime}, batch {size}"
+    folder, model = str(bundle.path.resolve()), _model(chosen, request)
+    config, load = asdict(replace(request.latency, batch_size=size)), request.load(size)
+
+    def named(part: str) -> Callable[[int, int], None]:
+        return lambda done, total: progress(f"{name}{part}", done, total)
+
+    with FreshProcess() as process:
+        process.ask("open", folder=folder, model=model, batch_size=size)
+        record: dict[str, Any] = process.ask("measure", named(""), config=config)
+        if load is not None:
+            record["sustained"] = process.ask("sustain", named(", arriving"), load=asdict(load))
+        if request.end_to_end and size == request.batch_sizes[0]:
+            record["end_to_end"] = process.ask("end_to_end", named(", end to end"), config=config)
+    if request.cold_start and size == request.batch_sizes[0]:
+        started = measure_cold_start(bundle.path, model, size, REPEATS, named(", cold start"))
+        record["cold_start"] = started.to_json()
     return record
 
 
@@ -160,6 +228,10 @@ def _write(bundle: Bundle, record: Mapping[str, Any]) -> Path:
     )
     write_json(path, record)
     return path
+
+
+def _tell_nobody(name: str, done: int, total: int) -> None:
+    return None
 
 
 def _roles(precision: str, runtime: str) -> tuple[str, ...]:

@@ -1,13 +1,32 @@
 """`profile`: how long one inference takes on this machine."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edgedistill_cli import options
 
+Precisions = Annotated[
+    str | None,
+    typer.Option(
+        "--precisions",
+        metavar="A,B",
+        help="Measure these and compare each with the first, by alternating blocks.",
+    ),
+]
+Runtimes = Annotated[
+    str | None,
+    typer.Option(
+        "--runtimes", metavar="A,B", help="Measure on these runtimes and compare them, as --precisions."
+    ),
+]
 BatchSize = Annotated[
-    int | None, typer.Option("--batch-size", metavar="N", help="Images an inference; 1 by default.")
+    str | None, typer.Option("--batch-size", metavar="N[,N...]", help="Images an inference; 1 by default.")
+]
+Sweep = Annotated[
+    bool,
+    typer.Option("--sweep", help="Batches of 1, 2, 4, 8, 16 and 32 images: where throughput stops growing."),
 ]
 Duration = Annotated[
     float | None, typer.Option("--duration", metavar="S", help="Seconds to measure; 10 by default.")
@@ -16,57 +35,109 @@ ProfileThreads = Annotated[
     int, typer.Option("--threads", metavar="N", min=1, help="CPU threads of the runtime.")
 ]
 Warmup = Annotated[
-    float | None, typer.Option("--warmup", metavar="S", help="Seconds to warm up; 1 by default.")
+    float | None,
+    typer.Option(
+        "--warmup", metavar="S", help="Seconds to warm up; 1 by default, longer until steady, 0 for none."
+    ),
+]
+Rate = Annotated[
+    float | None,
+    typer.Option(
+        "--rate", metavar="R", help="Let R images a second arrive, and time them from arrival to completion."
+    ),
+]
+Arrivals = Annotated[
+    str, typer.Option("--arrivals", metavar="poisson|constant", help="How the images of --rate arrive.")
+]
+ColdStart = Annotated[
+    bool, typer.Option("--cold-start", help="Time new processes from their start to the first answer.")
+]
+EndToEnd = Annotated[
+    bool,
+    typer.Option("--end-to-end", help="Time from the bytes of a JPEG: decoding, resizing and inference."),
+]
+Against = Annotated[
+    Path | None,
+    typer.Option(
+        "--against", metavar="FILE", help="Compare with an earlier latency record, or what --json printed."
+    ),
+]
+Margin = Annotated[
+    float,
+    typer.Option("--margin", metavar="X", help="Of comparisons: smaller differences are none; 0.03 is 3 %."),
+]
+BudgetMs = Annotated[
+    float | None,
+    typer.Option(
+        "--budget-ms",
+        metavar="X",
+        help="A gate on the latency: exit code 3 when it is broken, 4 when undecided.",
+    ),
+]
+Percentile = Annotated[
+    float, typer.Option("--percentile", metavar="P", help="Which percentile keeps the budget.")
+]
+Seed = Annotated[
+    int,
+    typer.Option("--seed", metavar="N", help="Of arrivals, of the order of blocks, and of the bootstrap."),
 ]
 
 
 def profile(
-    context: typer.Context,
     bundle: options.BundlePath,
-    device: options.Devices = None,
-    keep: options.Keep = False,
-    wait: options.Wait = None,
     runtime: options.Runtime = "onnxruntime",
+    runtimes: Runtimes = None,
     precision: options.Precision = None,
+    precisions: Precisions = None,
     provider: options.Provider = "cpu",
     batch_size: BatchSize = None,
+    sweep: Sweep = False,
     threads: ProfileThreads = 1,
     duration: Duration = None,
     warmup: Warmup = None,
+    rate: Rate = None,
+    arrivals: Arrivals = "poisson",
+    cold_start: ColdStart = False,
+    end_to_end: EndToEnd = False,
+    against: Against = None,
+    margin: Margin = 0.03,
+    budget_ms: BudgetMs = None,
+    percentile: Percentile = 99.0,
+    seed: Seed = 0,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     debug: options.Debug = False,
 ) -> None:
-    """Measure latency, throughput and memory of the bundle's models on this machine, or on devices over SSH."""
-    from edgedistill_cli.profiling import profile_bundle, show_latency
-    from edgedistill_cli.remote_measuring import Targets, profile_on_devices, require_devices
+    """Measure latency, throughput and memory of the bundle's models on this machine."""
+    from edgedistill_cli import profiling
+    from edgedistill_cli.latency_tables import show_profile
     from edgedistill_cli.tables import show_choices
     from edgedistill_deploy.bundle import open_bundle
-    from edgedistill_deploy.latency import LatencyConfig
     from edgedistill_deploy.profiling import ProfileRequest
 
     console = options.console_of(as_json, quiet, verbose)
-    plain = LatencyConfig()
-    config = LatencyConfig(
-        batch_size=plain.batch_size if batch_size is None else batch_size,
-        duration_s=plain.duration_s if duration is None else duration,
-        warmup_s=plain.warmup_s if warmup is None else warmup,
-    )
     request = ProfileRequest(
-        runtimes=(runtime,),
-        precisions=None if precision is None else (precision,),
+        runtimes=profiling.one_or_several(runtime, runtimes, "--runtimes") or ("onnxruntime",),
+        precisions=profiling.one_or_several(precision, precisions, "--precisions"),
         provider=provider,
         threads=threads,
-        batch_sizes=(config.batch_size,),
-        latency=config,
+        batch_sizes=profiling.batch_sizes(batch_size, sweep=sweep),
+        latency=profiling.latency_config(duration, warmup),
+        rate=rate,
+        arrivals=profiling.arrivals_named(arrivals),
+        cold_start=cold_start,
+        end_to_end=end_to_end,
+        compare=precisions is not None or runtimes is not None,
+        margin=margin,
+        seed=seed,
     )
+    gates = profiling.Gates.of(budget_ms, percentile, against, margin, seed)
     opened = open_bundle(bundle)
-    require_devices(device, {"--keep": keep, "--wait": wait})
-    if device:
-        targets = Targets.of(context, device, keep, wait)
-        raise typer.Exit(profile_on_devices(opened, console, targets, request))
-    profile = profile_bundle(opened, console, request)
-    console.emit(profile if precision is None else profile["records"][0])
-    show_latency(profile["records"], console)
+    measured = gates.judge(profiling.profile_bundle(opened, console, request))
+    only = precision is not None and len(measured["records"]) == 1
+    console.emit(measured["records"][0] if only else measured)
+    show_profile(measured, console)
     show_choices(opened, console)
+    if code := gates.exit_code(measured):
+        raise typer.Exit(code)

@@ -1,0 +1,138 @@
+"""The processes of a comparison by alternating blocks: who is asked for how long, and what the record says. See `interleaved`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedistill_deploy._fresh_process import FreshProcess
+from edgedistill_deploy._records import SCHEMA, plain
+from edgedistill_deploy._samples import Samples
+from edgedistill_deploy.device import read_conditions, read_device
+from edgedistill_deploy.interleaved import (
+    BLOCK_S,
+    CONFIDENCE,
+    Block,
+    alternate,
+    compare_blocks,
+    compare_with_itself,
+    name_of,
+)
+from edgedistill_deploy.latency import LatencyConfig
+
+Model = Mapping[str, Any]
+Progress = Callable[[str, int, int], None]
+
+SETS = 4
+_FEWEST_ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparing:
+    """How models are compared: each is measured for `config.duration_s` in all, over so many sets of fresh processes."""
+
+    folder: Path
+    config: LatencyConfig
+    margin: float
+    seed: int
+    sets: int = SETS
+    progress: Progress | None = None
+
+
+def compare_models(models: Sequence[Model], settings: Comparing) -> dict[str, Any]:
+    """Compare every model with the first, after the first with itself; the record, kind "latency-comparison".
+
+    A model is what `open_session` takes beside the bundle.
+    """
+    before = read_conditions()
+    itself = _block_medians([models[0], models[0]], settings, "A/A", settings.seed)
+    a_a = compare_with_itself(itself, settings.margin, CONFIDENCE, settings.seed)
+    sets = _block_medians(models, settings, "A/B", settings.seed + 1)
+    columns, names = np.concatenate(sets).T, [name_of(model) for model in models]
+    pairs = [
+        compare_blocks(
+            columns[index],
+            columns[0],
+            a_a,
+            (names[index], names[0]),
+            margin=settings.margin,
+            seed=settings.seed,
+        ).to_json()
+        for index in range(1, len(models))
+    ]
+    return {
+        "kind": "latency-comparison",
+        "schema": SCHEMA,
+        "device": read_device().to_json(),
+        "batch_size": settings.config.batch_size,
+        "alternatives": [
+            {**model, "name": name, "p50_ms": float(np.median(column))}
+            for model, name, column in zip(models, names, columns, strict=True)
+        ],
+        "seed": settings.seed,
+        "sets": settings.sets,
+        "a_a": plain(a_a),
+        "pairs": pairs,
+        "block_medians_ms": {
+            "a_a": plain([part.tolist() for part in itself]),
+            "a_b": [part.tolist() for part in sets],
+        },
+        "conditions": {"before": before, "after": read_conditions()},
+    }
+
+
+def _block_medians(models: Sequence[Model], settings: Comparing, name: str, seed: int) -> list[Samples]:
+    """Return the block medians in ms, (rounds, len(models)), of every set of fresh processes."""
+    rounds, found = None, []
+    for index in range(settings.sets):
+        with ExitStack() as stack:
+            processes = [_opened(stack.enter_context(FreshProcess()), model, settings) for model in models]
+            rounds = rounds or _affordable_rounds(processes, settings)
+            total = settings.sets * rounds * len(models)
+            steps = iter(range(1 + index * rounds * len(models), total + 1))
+            found.append(
+                alternate(
+                    [_block_of(process, settings) for process in processes],
+                    rounds,
+                    seed + index,
+                    lambda total=total, steps=steps: _tell(settings.progress, name, steps, total),  # type: ignore[misc]
+                )
+            )
+    return found
+
+
+def _opened(process: FreshProcess, model: Model, settings: Comparing) -> FreshProcess:
+    """Load and warm up; an equal part of the warm-up in each set."""
+    size = settings.config.batch_size
+    process.ask("open", folder=str(settings.folder.resolve()), model=dict(model), batch_size=size)
+    process.ask("block", seconds=settings.config.warmup_s / settings.sets, batch_size=size)
+    return process
+
+
+def _block_of(process: FreshProcess, settings: Comparing) -> Block:
+    seconds = min(BLOCK_S, settings.config.duration_s / (settings.sets * _FEWEST_ROUNDS))
+    return lambda: [
+        float(ms) for ms in process.ask("block", seconds=seconds, batch_size=settings.config.batch_size)
+    ]
+
+
+def _affordable_rounds(processes: Sequence[FreshProcess], settings: Comparing) -> int:
+    """Return how many blocks fit the time of one set, five at least; a slow model's block is longer than planned."""
+    block_s = min(BLOCK_S, settings.config.duration_s / (settings.sets * _FEWEST_ROUNDS))
+    slowest_ms = max(float(np.median(_block_of(process, settings)())) for process in processes)
+    needed_s = max(block_s, 5 * slowest_ms / 1000)
+    return (
+        max(_FEWEST_ROUNDS, round(settings.config.duration_s / settings.sets / needed_s))
+        if needed_s > 0
+        else _FEWEST_ROUNDS
+    )
+
+
+def _tell(progress: Progress | None, name: str, steps: Any, total: int) -> None:
+    for step in islice(steps, 1):
+        if progress is not None:
+            progress(name, step, total)

@@ -1,0 +1,39 @@
+"""A cold start seen from inside the new process; nothing heavy is imported before it is timed. See `cold_start`."""
+
+import contextlib
+import importlib
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def start_and_run(folder: str, model: Mapping[str, Any], batch_size: int) -> dict[str, int]:
+    """Import, load and run once; return when it began on the monotonic clock, and what each part took, in ns."""
+    began = time.monotonic_ns()
+    import numpy as np
+
+    from edgedistill_deploy._measurable import require_measurable
+    from edgedistill_deploy.bundle import open_bundle
+    from edgedistill_deploy.engine_options import DEFAULT_ENGINE
+    from edgedistill_deploy.reference import read_golden
+    from edgedistill_deploy.session import open_session
+
+    with contextlib.suppress(ImportError):  # a runtime that is missing is a sentence of open_session
+        importlib.import_module(model["runtime"])
+    imported = time.monotonic_ns()
+    bundle = open_bundle(Path(folder), verify=False)
+    with open_session(bundle, **model, engine=DEFAULT_ENGINE.tuned_for(batch_size)) as session:
+        require_measurable(session)
+        loaded = time.monotonic_ns()
+        images, _ = read_golden(bundle.file("golden"))
+        batch = np.ascontiguousarray(images[np.arange(batch_size) % len(images)])
+        prepared = time.monotonic_ns()
+        session.run({"image": batch})
+        ended = time.monotonic_ns()
+    return {
+        "began": began,
+        "import": imported - began,
+        "load": loaded - imported,
+        "first_run": ended - prepared,
+    }

@@ -1,0 +1,80 @@
+"""A model's first answer in a process that did not exist before: what a device waits for after it is switched on."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedistill_deploy._fresh_process import FreshProcess
+from edgedistill_deploy._records import plain
+from edgedistill_deploy.errors import UsageError
+
+PARTS = ("start", "import", "load", "first_run")
+REPEATS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColdStartReport:
+    """The parts of a cold start in ms, a value a process, and the median of each; `total` is their sum.
+
+    start      the process, until Python runs the first line of ours
+    import     numpy, Pillow and the runtime
+    load       the model's file, its sha256, the session; for TensorRT the engine, from its cache when it is there
+    first_run  the first inference
+
+    The files are in the system's cache after the first process; after switching on, they are read from the disk besides.
+    """
+
+    repeats: int
+    parts_ms: Mapping[str, tuple[float, ...]]
+    median_ms: Mapping[str, float]
+    slowest_ms: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return dict(plain(self))
+
+
+def measure_cold_start(
+    folder: Path,
+    model: Mapping[str, Any],
+    batch_size: int = 1,
+    repeats: int = REPEATS,
+    progress: Callable[[int, int], None] | None = None,
+) -> ColdStartReport:
+    """Start a process, have it import, load and run once, end it; so many times.
+
+    `model` is what `open_session` takes beside the bundle. Raises UsageError for less than one repeat, and what the process
+    raises.
+    """
+    if repeats < 1:
+        raise UsageError(f"repeats is {repeats}; it must be 1 or more.")
+    rows = []
+    for index in range(repeats):
+        rows.append(_once(folder, model, batch_size))
+        if progress is not None:
+            progress(index + 1, repeats)
+    return summary_of(rows)
+
+
+def summary_of(rows: list[dict[str, float]]) -> ColdStartReport:
+    """Sum up the parts of several starts, each {"start", "import", "load", "first_run"} in ms."""
+    whole = [sum(row[part] for part in PARTS) for row in rows]
+    parts = {part: tuple(row[part] for row in rows) for part in PARTS} | {"total": tuple(whole)}
+    return ColdStartReport(
+        repeats=len(rows),
+        parts_ms=parts,
+        median_ms={part: float(np.median(values)) for part, values in parts.items()},
+        slowest_ms=max(whole),
+    )
+
+
+def _once(folder: Path, model: Mapping[str, Any], batch_size: int) -> dict[str, float]:
+    with FreshProcess() as process:
+        told = process.ask(
+            "cold_start", folder=str(folder.resolve()), model=dict(model), batch_size=batch_size
+        )
+        start_ns = told.pop("began") - process.started_ns
+    return {part: ns / 1e6 for part, ns in {"start": start_ns, **told}.items()}

@@ -1,0 +1,196 @@
+"""Which of several models is faster, by blocks of runs that alternate: what slows the machine down slows all of them alike.
+
+Every model is alive in a process of its own, so that memory, threads and caches of one are not the other's, and an idle process
+disturbs nobody. A round has one block of each model, in an order drawn by a seeded generator. A process can be lucky for as long
+as it lives, in where its memory lies; so the rounds are spread over several sets of fresh processes, and the first model is
+compared with itself beforehand, in the same way (A/A): what differs there is this machine's error, and widens the margin.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill_deploy._records import plain
+from edgedistill_deploy._samples import Samples
+from edgedistill_deploy.errors import UsageError
+from edgedistill_deploy.latency_comparison import ComparisonVerdict, verdict_of
+
+Clock = Callable[[], int]
+Block = Callable[[], Sequence[float]]
+
+MARGIN = 0.03
+CONFIDENCE = 0.95
+BLOCK_S = 0.05
+_SETTLING_SHARE = 0.2  # of a block's runs: the caches are cold after another model ran
+_FEWEST_RUNS = 5
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelfComparison:
+    """A model against itself (A/A), once for each set of processes.
+
+    `ratios` and `intervals` are those of the sets, `verdicts` what they would say at the margin asked for. `false_alarm_rate`
+    is the share of "faster" and "slower" among them. `deviation` is the furthest that a ratio lies from 1.
+    """
+
+    ratios: tuple[float, ...]
+    intervals: tuple[tuple[float, float], ...]
+    verdicts: tuple[ComparisonVerdict, ...]
+    false_alarm_rate: float
+    deviation: float
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockComparison:
+    """The ratio of the median times of two models, candidate over baseline, by alternating blocks.
+
+    `margin` is the larger of the one asked for and the deviation of the A/A comparison. `verdict` is "faster" or "slower" when
+    the whole interval lies beyond it, "equal" (not distinguishable) when it lies within, else "inconclusive".
+    """
+
+    candidate: str
+    baseline: str
+    ratio: float
+    interval: tuple[float, float]
+    confidence: float
+    margin: float
+    asked_margin: float
+    verdict: ComparisonVerdict
+    rounds: int
+    sentence: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return dict(plain(self))
+
+
+def run_block(run: Callable[[], object], seconds: float, clock: Clock = time.perf_counter_ns) -> list[float]:
+    """Run for a while, five times at least, and return the times in ms of the last four fifths of the runs."""
+    times: list[float] = []
+    began = clock()
+    while len(times) < _FEWEST_RUNS or clock() - began < seconds * 1e9:
+        started = clock()
+        run()
+        times.append((clock() - started) / 1e6)
+    return times[int(np.ceil(_SETTLING_SHARE * len(times))) :]
+
+
+def alternate(
+    blocks: Sequence[Block], rounds: int, seed: int, progress: Callable[[], None] | None = None
+) -> Samples:
+    """Run rounds of one block each, in random order; the median time of every block in ms, (rounds, len(blocks))."""
+    random = np.random.default_rng(seed)
+    medians = np.empty((rounds, len(blocks)))
+    for row in medians:
+        for index in random.permutation(len(blocks)):
+            row[index] = np.median(blocks[index]())
+            if progress is not None:
+                progress()
+    return medians
+
+
+def ratio_interval(
+    candidate: Samples, baseline: Samples, confidence: float = CONFIDENCE, seed: int = 0
+) -> tuple[float, tuple[float, float]]:
+    """Return the ratio of the medians of block medians (rounds,), and its bootstrap interval.
+
+    Rounds are resampled, so that both models keep what they shared of the machine's state; runs of neighbouring rounds are drawn
+    together, because the state lasts longer than a round.
+    """
+    rows = _resampled_rounds(len(candidate), np.random.default_rng(seed))
+    ratios = np.median(candidate[rows], axis=1) / np.median(baseline[rows], axis=1)
+    low, high = np.quantile(ratios, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(np.median(candidate) / np.median(baseline)), (float(low), float(high))
+
+
+def compare_with_itself(
+    sets: Sequence[Samples], margin: float = MARGIN, confidence: float = CONFIDENCE, seed: int = 0
+) -> SelfComparison:
+    """Sum up what A/A found: block medians (rounds, 2) of the same model in two processes, for every set of processes."""
+    found = [ratio_interval(medians[:, 1], medians[:, 0], confidence, seed) for medians in sets]
+    ratios = tuple(ratio for ratio, _ in found)
+    verdicts = tuple(verdict_of(interval, margin) for _, interval in found)
+    alarms = sum(verdict in ("faster", "slower") for verdict in verdicts)
+    deviation = max(max(ratio, 1 / ratio) - 1 for ratio in ratios)
+    return SelfComparison(
+        ratios=ratios,
+        intervals=tuple(interval for _, interval in found),
+        verdicts=verdicts,
+        false_alarm_rate=alarms / len(ratios),
+        deviation=deviation,
+        sentence=f"A/A: the same model in two processes, {len(ratios)} times: the ratios ran from {min(ratios):.3f} to"
+        f" {max(ratios):.3f}, and {alarms} of {len(ratios)} were taken for a difference at a margin of {margin:.1%}.",
+    )
+
+
+def compare_blocks(
+    candidate: Samples,
+    baseline: Samples,
+    itself: SelfComparison,
+    names: tuple[str, str],
+    *,
+    margin: float = MARGIN,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> BlockComparison:
+    """Compare the block medians (rounds,) of two models, by name, whose rounds belong together.
+
+    Raises UsageError for a margin or a confidence outside 0 to 1.
+    """
+    if not 0 <= margin < 1 or not 0 < confidence < 1:
+        raise UsageError(f"margin is {margin} and confidence {confidence}; both must lie between 0 and 1.")
+    ratio, interval = ratio_interval(candidate, baseline, confidence, seed)
+    widened = max(margin, itself.deviation)
+    verdict = verdict_of(interval, widened)
+    return BlockComparison(
+        candidate=names[0],
+        baseline=names[1],
+        ratio=ratio,
+        interval=interval,
+        confidence=confidence,
+        margin=widened,
+        asked_margin=margin,
+        verdict=verdict,
+        rounds=len(candidate),
+        sentence=_sentence(names, ratio, interval, verdict, widened, margin),
+    )
+
+
+def _resampled_rounds(count: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Rows of a circular block bootstrap, (2000, count)."""
+    length = max(1, round(count ** (1 / 3)))
+    starts = random.integers(0, count, (_RESAMPLES, -(-count // length)))
+    rows = (starts[:, :, None] + np.arange(length)).reshape(_RESAMPLES, -1)[:, :count] % count
+    return np.asarray(rows, dtype=np.int64)
+
+
+def _sentence(
+    names: tuple[str, str],
+    ratio: float,
+    interval: tuple[float, float],
+    verdict: ComparisonVerdict,
+    margin: float,
+    asked: float,
+) -> str:
+    said = {
+        "faster": "is faster than",
+        "slower": "is slower than",
+        "equal": "is not distinguishable from",
+        "inconclusive": "may or may not differ from",
+    }[verdict]
+    widened = f", widened from {asked:.1%} by the A/A comparison" if margin > asked else ""
+    return (
+        f"{names[0]} {said} {names[1]}: it takes {ratio:.3f} of the time, [{interval[0]:.3f}, {interval[1]:.3f}], at a margin of"
+        f" {margin:.1%}{widened}."
+    )
+
+
+def name_of(alternative: Mapping[str, Any]) -> str:
+    """Return how an alternative is called: "int8 on onnxruntime"."""
+    return f"{alternative['precision']} on {alternative['runtime']}"

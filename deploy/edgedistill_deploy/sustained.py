@@ -1,0 +1,196 @@
+"""Images that arrive at a rate of their own, whether the model is ready or not: how long each waits and takes.
+
+A loop that starts a run when the last one ended never sees a queue. Here the arrivals are planned beforehand, and the latency
+of a batch counts from its planned arrival to its completion, so that a slow run is charged to those that wait behind it
+(its absence is Gil Tene's "coordinated omission").
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from edgedistill_deploy._records import plain
+from edgedistill_deploy._samples import OpenInterval, Samples, quantile_intervals, quantiles
+from edgedistill_deploy.errors import UsageError, nearest_names
+
+Clock = Callable[[], int]
+Arrivals = Literal["poisson", "constant"]
+ARRIVALS = ("poisson", "constant")
+
+_NS_PER_S = 1e9
+_NS_PER_MS = 1e6
+_SPIN_NS = 500_000  # the last half millisecond is waited for with open eyes, because sleep wakes late
+_MOST_ARRIVALS = 200_000
+_FEWEST_EXPECTED = 5
+_FULL = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SustainedReport:
+    """A sustained run. Times are in ms; a batch of `batch_size` images arrives as one.
+
+    `latency_ms` is from arrival to completion, `p50_ms` and the others are its; `wait_ms` is the part before the run began.
+    `utilisation` is the share of the time in which the model ran. `offered_load` is the arrivals' demand: rate times mean run;
+    from 1 on, the queue grows without end. `backlog` batches had arrived and were not done when the time was over.
+    `keeps_up` is False when the load is above 0.95 or the wait grew throughout; `warning` then says so.
+    """
+
+    rate_per_s: float
+    arrivals: Arrivals
+    seed: int
+    batch_size: int
+    arrived: int
+    completed: int
+    backlog: int
+    seconds: float
+    latency_ms: tuple[float, ...]
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    intervals: dict[str, OpenInterval]
+    run_p50_ms: float
+    wait_p50_ms: float
+    wait_p99_ms: float
+    wait_mean_ms: float
+    utilisation: float
+    offered_load: float
+    keeps_up: bool
+    warning: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return dict(plain(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What arrives: `rate_per_s` images a second, in batches, for `duration_s`; gaps are exponential, or all the same."""
+
+    rate_per_s: float
+    batch_size: int = 1
+    arrivals: Arrivals = "poisson"
+    seed: int = 0
+    duration_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate_per_s < float("inf"):
+            raise UsageError(
+                f"rate is {self.rate_per_s}; it must be more than 0 images a second, and finite."
+            )
+        if self.arrivals not in ARRIVALS:
+            raise UsageError(
+                f"There are no arrivals {self.arrivals!r}.{nearest_names(self.arrivals, ARRIVALS)}"
+            )
+        expected = self.rate_per_s * self.duration_s / self.batch_size
+        if expected < _FEWEST_EXPECTED:
+            raise UsageError(
+                f"At {self.rate_per_s:g} images a second {expected:.2g} batches arrive in {self.duration_s:g} s; for a measurement give"
+                f" --duration {_FEWEST_EXPECTED * self.batch_size / self.rate_per_s:.3g} or more."
+            )
+
+    def planned_ns(self) -> Samples:
+        """Return the moments of arrival in ns from the start, at least one and at most 200 000."""
+        gap_ns = self.batch_size / self.rate_per_s * _NS_PER_S
+        count = min(int(2 * self.duration_s * _NS_PER_S / gap_ns) + 100, _MOST_ARRIVALS)
+        if self.arrivals == "poisson":
+            gaps = np.random.default_rng(self.seed).exponential(gap_ns, count)
+            moments: Samples = np.cumsum(gaps, dtype=np.float64)
+        else:
+            moments = gap_ns * np.arange(count, dtype=np.float64)
+        within = moments[moments < self.duration_s * _NS_PER_S]
+        return within if len(within) else moments[:1]
+
+
+def measure_sustained(
+    run: Callable[[], object],
+    load: Load,
+    clock: Clock = time.perf_counter_ns,
+    wait_until: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> SustainedReport:
+    """Run once for every arrival, one after another, until the arrivals are done or the time is over.
+
+    `clock` returns ns; `wait_until` returns when it shows the given ns. What has arrived by the end and is not done is the
+    backlog; its latency is not among the samples, which are therefore too good when the model does not keep up.
+    """
+    planned = load.planned_ns()
+    wait_until = wait_until or _wait_until
+    began, limit_ns = clock(), max(load.duration_s * _NS_PER_S, float(planned[0]) + 1)
+    starts: list[int] = []
+    ends: list[int] = []
+    for moment in planned:
+        if clock() - began < moment:
+            wait_until(began + int(moment))
+        started = clock() - began
+        if started >= limit_ns and starts:
+            break
+        run()
+        starts.append(started)
+        ends.append(clock() - began)
+        if progress is not None and len(starts) % 16 == 0:
+            progress(int(ends[-1] / _NS_PER_MS), int(limit_ns / _NS_PER_MS))
+    return _report(load, planned, np.asarray(starts, np.float64), np.asarray(ends, np.float64))
+
+
+def _wait_until(moment_ns: int) -> None:
+    left = moment_ns - time.perf_counter_ns()
+    if left > _SPIN_NS:
+        time.sleep((left - _SPIN_NS) / _NS_PER_S)
+    while time.perf_counter_ns() < moment_ns:
+        pass
+
+
+def _report(load: Load, planned: Samples, starts: Samples, ends: Samples) -> SustainedReport:
+    arrived = planned[: len(starts)]
+    latency, wait = (ends - arrived) / _NS_PER_MS, np.maximum(starts - arrived, 0.0) / _NS_PER_MS
+    runs = (ends - starts) / _NS_PER_MS
+    seconds = float(ends[-1]) / _NS_PER_S
+    offered = load.rate_per_s / load.batch_size * float(runs.mean()) / 1000
+    grows, backlog = _grows(wait, runs), len(planned) - len(starts)
+    return SustainedReport(
+        rate_per_s=load.rate_per_s,
+        arrivals=load.arrivals,
+        seed=load.seed,
+        batch_size=load.batch_size,
+        arrived=len(planned),
+        completed=len(starts),
+        backlog=backlog,
+        seconds=seconds,
+        latency_ms=tuple(latency.tolist()),
+        **quantiles(latency),
+        intervals=quantile_intervals(latency),
+        run_p50_ms=float(np.median(runs)),
+        wait_p50_ms=float(np.median(wait)),
+        wait_p99_ms=float(np.quantile(wait, 0.99)),
+        wait_mean_ms=float(wait.mean()),
+        utilisation=min(1.0, float(runs.sum()) / 1000 / seconds) if seconds > 0 else 0.0,
+        offered_load=offered,
+        keeps_up=offered <= _FULL and not grows,
+        warning=_warning(load, offered, grows, backlog, float(runs.mean())),
+    )
+
+
+def _grows(wait: Samples, runs: Samples) -> bool:
+    """Say whether the wait grew from third to third of the batches, to many runs' length: the queue was not emptied."""
+    if len(wait) < 30:
+        return False
+    first, second, third = (float(part.mean()) for part in np.array_split(wait, 3))
+    return (
+        first < second < third
+        and third > 10 * float(np.median(runs))
+        and float(wait[-len(wait) // 3 :].min()) > 0
+    )
+
+
+def _warning(load: Load, offered: float, grows: bool, backlog: int, run_ms: float) -> str:
+    if offered <= _FULL and not grows:
+        return ""
+    most = load.batch_size * 1000 / run_ms if run_ms > 0 else float("inf")
+    left = f" {backlog} batches were left over;" if backlog else ""
+    return (
+        f"The model does not keep up with {load.rate_per_s:g} images a second:{left} it takes {most:.3g} at most, so the waiting"
+        " grows for as long as they come. The times below are too good; lower the rate."
+    )

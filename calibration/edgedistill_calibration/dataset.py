@@ -13,6 +13,8 @@ MEASURED_PER_CLASS = 4
 NEEDED_PER_CLASS = MEASURED_PER_CLASS + 1
 # Below this, ranges still move when another image is added.
 FEW_IMAGES = 100
+# Beyond this they do not.
+MANY_IMAGES = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +146,10 @@ def _notes(chosen: int, wanted: int, left_out: int) -> tuple[str, ...]:
     if chosen < FEW_IMAGES:
         notes.append(
             f"Ranges were measured on {chosen} images; with fewer than {FEW_IMAGES} they depend on which."
+        )
+    if chosen > MANY_IMAGES:
+        notes.append(
+            f"Ranges were measured on {chosen} images; beyond {MANY_IMAGES} they hardly move, and it takes longer."
         )
     if chosen < wanted:
         notes.append(f"{wanted} calibration images were asked for, and the training images allow {chosen}.")

@@ -75,7 +75,9 @@ class Mixture:
         """Say of the file with this name what was left in float, and whether that was enough; empty where neither is."""
         left = [each.node for each in self.exclusions if each.kept]
         floats = f" with {', '.join(left)} in float" if left else ""
-        change = f"{name}{floats} loses {100 * self.goal.drop:.1f} points of accuracy on held-out images"
+        change = (
+            f"{name}{floats} loses {100 * max(0.0, self.goal.drop):.1f} points of accuracy on held-out images"
+        )
         if not self.goal.met:
             return f"{change}, more than the {100 * self.goal.max_drop:.1f} allowed (--max-drop): {self.goal.reason}."
         return f"{change}; without them more than {100 * self.goal.max_drop:.1f}." if left else ""

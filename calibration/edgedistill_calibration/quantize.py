@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edgedistill_calibration.int8 import Int8
 
 INT8 = ("int8", "int8-tensorrt")
+HALVES = ("fp16", "int8-fp16-tensorrt")
 # Below this the INT8 model answers otherwise so often that whoever reads the record should be told.
 LOW_AGREEMENT = 0.95
 
@@ -76,11 +77,15 @@ def calibrate(
         folder = Path(name)
         made = make_int8(judge, sample.images, folder, config, {"edgedistill.calibration": plan["key"]})
         files = {precision: mixture.path for precision, mixture in made.mixtures.items()}
-        sources = {"fp16": judge.source, "int8-fp16-tensorrt": files["int8-tensorrt"]} if config.fp16 else {}
+        sources = (
+            dict(zip(HALVES, (judge.source, files["int8-tensorrt"]), strict=True)) if config.fp16 else {}
+        )
         halves = write_halves(sources, judge.prepared, sample.images, folder)
         files |= halves.files
         # From here until all is written, what the manifest says of the last calibration is not true.
         bundle = keep_files(bundle.with_fields(calibration={}), files)
+        for precision in {*HALVES} - {*files}:  # made of another float model, or of other INT8
+            bundle = bundle.without_file(model_role(precision))
         ranges_file = bundle.path / "calibration" / "ranges.json"
         write_ranges(ranges_file, made.ranges, made.method, plan["model_sha256"])
         bundle = bundle.with_file("ranges", ranges_file)

@@ -18,7 +18,13 @@ from edgedistill_calibration.dataset import select_calibration
 from edgedistill_calibration.int8 import Candidate
 from edgedistill_calibration.ledger import Figures
 from edgedistill_deploy.bundle import Bundle, open_bundle
-from edgedistill_deploy.errors import BundleError, DataError, MissingDependencyError, UsageError
+from edgedistill_deploy.errors import (
+    BundleError,
+    DataError,
+    EdgeDistillError,
+    MissingDependencyError,
+    UsageError,
+)
 from edgedistill_deploy.images import ImageSet, open_images
 from edgedistill_deploy.reference import Reference, write_reference
 from reference.fitted_networks import CLASS_NAMES, METADATA, SIZE, shape_images, write_network
@@ -511,6 +517,34 @@ def test_another_seed_or_model_calibrates_anew(tmp_path: Path, training: ImageSe
     path = write_network(bundle.path / "model.fp32.onnx", activation="Clip")
     bundle = calibrate(bundle.with_file("model.fp32", path), training, seeded)
     assert "Clip" in {node.op_type for node in onnx.load(bundle.file("model.int8")).graph.node}
+
+
+def test_fp16_files_of_an_earlier_calibration_do_not_outlast_it(tmp_path: Path, training: ImageSet) -> None:
+    halves = ("model.fp16", "model.int8-fp16-tensorrt")
+    bundle = calibrate(float_bundle(tmp_path / "bundle"), training, replace(SMALL, fp16=True))
+    stages = [step["stage"] for step in json.loads(bundle.file("ledger").read_text())["steps"]]
+    assert stages == ["fp32", "fp16", "int8", "int8-tensorrt", "int8-fp16-tensorrt"]
+    assert all(bundle.has(role) for role in halves)
+    bundle = calibrate(bundle, training, SMALL)
+    assert not any(bundle.has(role) for role in halves)
+
+
+def test_an_fp16_file_that_is_refused_is_left_out_with_the_reason(
+    tmp_path: Path, training: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise EdgeDistillError("nothing in it can be FP16.")
+
+    monkeypatch.setattr("edgedistill_calibration.halves.write_float16", refused)
+    bundle = calibrate(float_bundle(tmp_path / "bundle"), training, replace(SMALL, fp16=True))
+    assert not bundle.has("model.fp16")
+    assert bundle.has("model.int8-tensorrt")
+    left_out = json.loads(bundle.file("ledger").read_text())["left_out"]
+    assert left_out["fp16"] == left_out["int8-fp16-tensorrt"] == "nothing in it can be FP16."
+    assert (
+        "There is no file of precision fp16: nothing in it can be FP16."
+        in bundle.manifest["calibration"]["notes"]
+    )
 
 
 # What is refused

@@ -183,3 +183,13 @@ def test_fewer_images_than_the_classes_need_are_refused() -> None:
         UsageError, match="images is 15, and 4 classes need at least 16 calibration images, 4 each"
     ):
         select_calibration(images_of([50, 50, 50, 50]), 15, 0)
+
+
+def test_more_images_than_help_are_used_and_noted() -> None:
+    images = images_of([700, 700])
+    assert select_calibration(images, 1024, 0).notes == ()
+    chosen = select_calibration(images, 1026, 0)
+    assert len(chosen.images) == 1026
+    assert chosen.notes == (
+        "Ranges were measured on 1026 images; beyond 1024 they hardly move, and it takes longer.",
+    )

@@ -47,30 +47,32 @@ class Rounding:
 
 
 def read_rounding(bundle: Bundle) -> Rounding:
-    """Read what `model.int8` rounds; nodes that were left in float count as quantised, with their calibrated ranges.
+    """Read what `model.int8` rounds, and the calibrated ranges it is rounded over from `ranges`.
 
-    Training under quantisation is to make the exceptions needless.
+    Nodes that were left in float count as quantised: training under quantisation is to make such exceptions needless. So the
+    result is the same before and after a recovered student has taken the place of the calibrated one.
 
     Raises:
         BundleError: the bundle lacks `model.int8`, `model.fp32` or `ranges`, or the INT8 file rounds nothing.
     """
-    graph = onnx.load(bundle.file(model_role("int8")))
-    tensors = {each.name: each for each in graph.graph.initializer}
-    activations = dict(_activation_grids(graph.graph, tensors))
-    weights = dict(_weight_levels(graph.graph, tensors))
-    if not activations or not weights:
+    model = onnx.load(bundle.file(model_role("int8")))
+    tensors = {each.name: each for each in model.graph.initializer}
+    grids = dict(_activation_grids(model.graph, tensors))
+    weights = dict(_weight_levels(model.graph, tensors))
+    if not grids or not weights:
         raise BundleError(f"{bundle.file(model_role('int8'))} quantises nothing; calibrate the bundle again.")
-    left = {each.key: each.value for each in graph.metadata_props}.get(_FLOAT_NODES, "[]")
-    nodes = set(json.loads(left))
-    if nodes:
-        floats = onnx.load(bundle.file(model_role("fp32"))).graph
-        example, levels = next(iter(activations.values())), max(weights.values())
-        ranges = _ranges(bundle.file("ranges"))
-        for value, output, written in _restored(floats, nodes):
-            weights.setdefault(output, levels)
-            for name in (value, written):
-                if name in ranges:
-                    activations.setdefault(name, _grid_of(ranges[name], example))
+    example, levels = next(iter(grids.values())), max(weights.values())
+    ranges = _ranges(bundle.file("ranges"))
+    floats = onnx.load(bundle.file(model_role("fp32"))).graph
+    left = {each.key: each.value for each in model.metadata_props}.get(_FLOAT_NODES, "[]")
+    for value, output, written in _restored(floats, set(json.loads(left))):
+        weights.setdefault(output, levels)
+        for name in (value, written):
+            if name in ranges:
+                grids.setdefault(name, example)
+    activations = {
+        name: _grid_of(ranges[name], grid) if name in ranges else grid for name, grid in grids.items()
+    }
     return Rounding(activations=activations, weights=weights)
 
 

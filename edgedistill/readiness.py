@@ -18,11 +18,11 @@ from edgedistill_deploy.images import ImageSet
 # Images looked at, twice; ranges and noise of a layer move little with more.
 SAMPLES = 128
 BATCH = 32
-# Signal to noise of one layer's output, in dB, below which its INT8 usually costs accuracy (docs/artefacts.md).
+# Signal to noise of one layer's output, in dB: below it, students lost a point of accuracy and more, above it less
+# (benchmarks/readiness.py, docs/artefacts.md).
 LAYER_THRESHOLD_DB = 20.0
 # The same for all layers together, as if their noises added up.
 NETWORK_THRESHOLD_DB = 10.0
-LEVELS = 255
 PERCENTILE = 0.999
 # Bins of |x|, a sixteenth of an octave each, from 2^-40 to 2^40: a percentile to within 4.5 %.
 _OCTAVES, _PER_OCTAVE = 40, 16
@@ -121,7 +121,9 @@ def _cause(layer: LayerReadiness) -> str:
     return f"largest input {layer.input_outliers:.0f} times the 99.9th percentile"
 
 
-def readiness(student: nn.Module, teacher: Teacher, images: ImageSet, *, seed: int = 0) -> Readiness:
+def readiness(
+    student: nn.Module, teacher: Teacher, images: ImageSet, *, seed: int = 0, bits: int = 8
+) -> Readiness:
     """Measure how well a float student will stand INT8, on a seeded sample of training images.
 
     Two passes over the sample: ranges, then the noise of rounding to them. Memory does not grow with the sample.
@@ -131,6 +133,7 @@ def readiness(student: nn.Module, teacher: Teacher, images: ImageSet, *, seed: i
         teacher: its preprocessing and normalisation are the student's.
         images: training images.
         seed: fixes the sample.
+        bits: of activations and weights.
     """
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(images), generator=generator)[:SAMPLES].sort().values.tolist()
@@ -139,7 +142,7 @@ def readiness(student: nn.Module, teacher: Teacher, images: ImageSet, *, seed: i
     names = {id(parameter): name for name, parameter in student.named_parameters()}
     for watch in (_Ranges, _Noise):
         for batch in _batches(teacher, sample):
-            with evaluating(student), torch.no_grad(), watch(layers, names):
+            with evaluating(student), torch.no_grad(), watch(layers, names, 2**bits - 1):
                 student(batch)
     found = tuple(each.result() for each in layers.values())
     noise = sum(10 ** (-each.output_snr_db / 10) for each in found)
@@ -181,12 +184,12 @@ class _Layer:
         exponents = (channels.abs().clamp_min(_TINY).log2() + _OCTAVES) * _PER_OCTAVE
         self.histogram += torch.histc(exponents, len(self.histogram), 0, len(self.histogram) - 1)
 
-    def rounded_input(self, values: Tensor) -> Tensor:
-        """Round to 8 bits over the range seen, as ONNX Runtime's unsigned activations are."""
+    def rounded_input(self, values: Tensor, levels: int) -> Tensor:
+        """Round over the range seen, as ONNX Runtime's unsigned activations are."""
         low, high = min(0.0, float(self.low.min())), max(0.0, float(self.high.max()))
-        scale = (high - low) / LEVELS or 1.0
-        zero = max(0, min(LEVELS, round(-low / scale)))
-        return torch.fake_quantize_per_tensor_affine(values, scale, zero, 0, LEVELS)
+        scale = (high - low) / levels or 1.0
+        zero = max(0, min(levels, round(-low / scale)))
+        return torch.fake_quantize_per_tensor_affine(values, scale, zero, 0, levels)
 
     def result(self) -> LayerReadiness:
         """Return the figures."""
@@ -222,9 +225,10 @@ def _by_channel(values: Tensor, kind: str) -> Tensor:
 class _Watch(TensorCalls):
     """Shows each layer, and the batch norm that directly follows it, to `see` and `see_norm`."""
 
-    def __init__(self, layers: dict[CallKey, _Layer], names: Mapping[int, str]) -> None:
+    def __init__(self, layers: dict[CallKey, _Layer], names: Mapping[int, str], levels: int) -> None:
         super().__init__()
         self._layers, self._names = layers, names
+        self.levels = levels
         # By the id of a layer's output, which lives as long as this does.
         self._made: dict[int, tuple[_Layer, Tensor, Sequence[Any]]] = {}
 
@@ -258,7 +262,7 @@ class _Ranges(_Watch):
         """Note the input's range and the weights' own figures."""
         layer.see_input(args[0])
         layer.weight_spread = _spread(_largest_weights(args[1]))
-        layer.weight_snr_db = _decibels(*_energies(args[1], rounded_weight(args[1], LEVELS // 2)))
+        layer.weight_snr_db = _decibels(*_energies(args[1], rounded_weight(args[1], self.levels // 2)))
 
     def see_norm(self, layer: _Layer, args: Sequence[Any], scale: Tensor, result: Tensor) -> None:
         """Spread the weights as folding does; rounded per channel, their own noise stays what it is."""
@@ -272,9 +276,9 @@ class _Noise(_Watch):
 
     def see(self, layer: _Layer, args: Sequence[Any], result: Tensor) -> None:
         """Add the noise of this batch."""
-        values = layer.rounded_input(args[0])
+        values = layer.rounded_input(args[0], self.levels)
         layer.input_energy += torch.tensor(_energies(args[0], values))
-        rounded = self.again(values, rounded_weight(args[1], LEVELS // 2), *args[2:])
+        rounded = self.again(values, rounded_weight(args[1], self.levels // 2), *args[2:])
         difference = _by_channel(rounded - result, layer.kind).square().sum(1)
         self._added = (float(result.square().sum()), float(difference.sum()), difference)
         layer.output_energy += torch.tensor(self._added[:2])

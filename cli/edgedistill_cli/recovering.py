@@ -3,6 +3,7 @@
 import functools
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,10 +59,16 @@ def recover_run(run: Run, given: Inputs) -> None:
     with run.console.progress("calibrate") as report, tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "recovered.fp32.onnx"
         export_recovered(outcome, given.teacher, bundle, path)
-        calibrate_recovered(
+        bundle = calibrate_recovered(
             bundle,
             path,
             given.images.train,
             run.settings.calibrate,
             progress=lambda done, total: report(done, total, "the recovered student"),
         )
+    for precision, winner in _winners(bundle.manifest["calibration"]["recovery"]["kept"]):
+        run.console.say(f"calibrate: model.{precision}.onnx: the INT8 of the {winner} student is kept")
+
+
+def _winners(kept: Sequence[str]) -> list[tuple[str, str]]:
+    return [(name, "recovered" if name in kept else "calibrated") for name in ("int8", "int8-tensorrt")]

@@ -90,6 +90,12 @@ def test_what_is_rounded_is_what_the_file_rounds(planted: PlantedExpert, bundle:
     ]
     rounding = read_rounding(bundle)
     assert len(rounding.activations) == len(rounded)
+    values = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
+    for node in rounded:
+        grid = rounding.activations[node.input[0].removesuffix("_QuantizeLinear_Input")]
+        assert grid.scale == pytest.approx(float(values[node.input[1]]), rel=1e-5)
+        assert grid.zero_point == int(values[node.input[2]])
+        assert (grid.low, grid.high) == (0, 255)
     assert len(rounding.weights) == 9
     assert set(rounding.weights.values()) == {127}
     network = fake_quantised(planted, bundle)
@@ -130,6 +136,7 @@ def test_recovery_brings_back_what_int8_lost(planted: PlantedExpert, bundle: Bun
         (n.op_type, *n.input, *n.output) for n in own.graph.node
     ]
     assert list(new.metadata_props) == list(own.metadata_props)
+    rounding = read_rounding(bundle)
     # Quantised by calibration, it does better than what it came from, and is what the bundle keeps.
     before = bundle.model_sha256("model.int8")
     config = CalibrationConfig(
@@ -140,6 +147,8 @@ def test_recovery_brings_back_what_int8_lost(planted: PlantedExpert, bundle: Bun
     assert steps["int8-recovered"]["accuracy"] > steps["int8"]["accuracy"] + 0.05
     assert steps["int8-recovered"]["kept"]
     assert bundle.model_sha256("model.int8") != before
+    # Recovering again would train within the same ranges, and so finds that it is done.
+    assert read_rounding(bundle) == rounding
 
 
 def test_a_stopped_recovery_goes_on_to_the_same_weights(planted: PlantedExpert, bundle: Bundle) -> None:
@@ -223,7 +232,7 @@ def test_another_students_file_is_refused(planted: PlantedExpert, bundle: Bundle
 
 def test_a_network_that_calls_otherwise_is_refused(planted: PlantedExpert, bundle: Bundle) -> None:
     network = fake_quantised(planted, bundle)
-    network.network.get_submodule("stages.3").forward = lambda values: values  # type: ignore[method-assign]
+    network.network.get_submodule("stages.3").forward = lambda values: values
     with pytest.raises(EdgeDistillError, match="calls other functions in training than on sample images"):
         network(torch.zeros(1, 3, 64, 64))
 
@@ -245,3 +254,6 @@ def test_ranges_of_something_else_are_refused(bundle: Bundle) -> None:
     path.write_text("[]", encoding="utf-8")
     with pytest.raises(BundleError, match="does not hold the ranges of a calibration"):
         read_ranges(path)
+    bundle = bundle.with_file("ranges", path)
+    with pytest.raises(BundleError, match="does not hold the ranges of a calibration"):
+        read_rounding(bundle)

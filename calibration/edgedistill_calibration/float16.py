@@ -1,8 +1,7 @@
 """FP16 by typed casts in the graph: what float16 cannot hold, by measurement, stays in float32.
 
 No builder flag and no runtime decides anything: strongly typed TensorRT networks and ONNX Runtime compute what the file
-says. onnxconverter-common does this too, but by lists of operators: it clips large weights, and takes values between two
-nodes that stay in float32 through float16.
+says. onnxconverter-common does this too, but by lists of operators, and it clips weights beyond 1e4.
 """
 
 import itertools

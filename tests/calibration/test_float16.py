@@ -1,112 +1,34 @@
 """FP16 graphs in the real runtime: what float16 cannot hold stays in float32, and the answers stay."""
 
 import itertools
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
+from onnx import TensorProto, helper
 
-from edgedistill_calibration._float16_cast import cast_graph, lift_constants
-from edgedistill_calibration._float16_types import movable, opset_versions, value_types
-from edgedistill_calibration.float16 import Float16Record, to_float16, write_float16
+from edgedistill_calibration._float16_types import value_types
+from edgedistill_calibration.float16 import to_float16, write_float16
 from edgedistill_deploy.errors import EdgeDistillError
-
-Images = NDArray[np.uint8]
-_PIXELS = np.random.default_rng(0).integers(1, 256, (20, 4, 4, 3), dtype=np.uint8)
-
-
-LOGITS = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", "C", "H", "W"])
-
-
-def node(kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> onnx.NodeProto:
-    return helper.make_node(kind, list(inputs), [output], name=output, **attributes)
-
-
-def model_of(
-    nodes: Sequence[onnx.NodeProto],
-    constants: dict[str, Any],
-    *,
-    outputs: Sequence[onnx.ValueInfoProto] = (),
-    opset: int = 20,
-) -> onnx.ModelProto:
-    """Pixels to floats (N, 3, 4, 4) called `pixels`, then these nodes."""
-    before = [
-        node("Transpose", ["image"], "moved", perm=[0, 3, 1, 2]),
-        node("Cast", ["moved"], "pixels", to=TensorProto.FLOAT),
-    ]
-    graph = helper.make_graph(
-        [*before, *nodes],
-        "small",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 4, 4, 3])],
-        list(outputs) or [LOGITS],
-        [
-            numpy_helper.from_array(np.asarray(value, np.float32), name)
-            if not isinstance(value, np.ndarray)
-            else numpy_helper.from_array(value, name)
-            for name, value in constants.items()
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
-    helper.set_model_props(model, {"edgedistill.subtask": "wading birds", "note": "ü"})
-    return model
-
-
-def groups_of(images: Images) -> Callable[[int], Iterable[Images]]:
-    return lambda count: (images[start : start + count] for start in range(0, len(images), count))
-
-
-def run(model: onnx.ModelProto | Path, images: Images = _PIXELS) -> list[NDArray[Any]]:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    data = str(model) if isinstance(model, Path) else model.SerializeToString()
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    return list(session.run(None, {"image": images}))
-
-
-def convert(
-    model: onnx.ModelProto, folder: Path, images: Images = _PIXELS
-) -> tuple[onnx.ModelProto, Float16Record]:
-    onnx.save(model, folder / "source.onnx")
-    record = write_float16(folder / "source.onnx", folder / "half.onnx", groups_of(images))
-    onnx.checker.check_model(str(folder / "half.onnx"), full_check=True)
-    return onnx.load(folder / "half.onnx"), record
-
-
-def convert_blindly(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Everything that has a float16 form, whatever its values."""
-    blind = onnx.ModelProto()
-    blind.CopyFrom(model)
-    lift_constants(blind)
-    types, opsets = value_types(blind), opset_versions(blind)
-    found = {place: movable(each, types, opsets) for place, each in enumerate(blind.graph.node)}
-    cast_graph(
-        blind, {place: how for place, how in found.items() if not isinstance(how, str) and how.outputs}
-    )
-    return blind
-
-
-def run_strictly(model: onnx.ModelProto) -> NDArray[Any]:
-    """Run in numpy, which rounds after every float16 node; ONNX Runtime skips rounding between two nodes on a CPU."""
-    with np.errstate(all="ignore"):
-        (logits,) = ReferenceEvaluator(model).run(["logits"], {"image": _PIXELS})
-    return np.asarray(logits)
-
-
-def decibels(wanted: NDArray[Any], given_values: NDArray[Any]) -> float:
-    noise = float(np.sum((wanted - given_values.astype(np.float64)) ** 2))
-    power = float(np.sum(wanted.astype(np.float64) ** 2))
-    return 10 * math.log10(power / noise) if noise else math.inf
-
+from reference.half_graphs import (
+    LOGITS,
+    PIXELS,
+    Images,
+    convert,
+    convert_blindly,
+    decibels,
+    groups_of,
+    model_of,
+    node,
+    run,
+    run_strictly,
+)
 
 PLANTED_LARGE = model_of(
     [
@@ -286,7 +208,7 @@ def test_what_is_not_finite_in_float16_alone_is_found_by_running_it(tmp_path: Pa
         ],
         {"zero": 0.0, "above": 1.0003, "one": 1.0},
     )
-    images = np.minimum(_PIXELS, 3)
+    images = np.minimum(PIXELS, 3)
     assert not np.isfinite(run(convert_blindly(model), images)[0]).all()
     half, record = convert(model, tmp_path, images)
     np.testing.assert_allclose(run(half, images)[0], run(model, images)[0], rtol=2e-3)
@@ -353,7 +275,7 @@ def test_names_that_are_taken_are_avoided(tmp_path: Path) -> None:
 
 def test_without_images_nothing_is_written(tmp_path: Path) -> None:
     with pytest.raises(EdgeDistillError, match="There are no images to measure ranges on"):
-        convert(PLANTED_LARGE, tmp_path, _PIXELS[:0])
+        convert(PLANTED_LARGE, tmp_path, PIXELS[:0])
     assert not (tmp_path / "half.onnx").exists()
 
 
@@ -362,7 +284,7 @@ def test_a_model_that_the_runtime_does_not_run_is_refused(tmp_path: Path) -> Non
         model_of([node("Conv", ["pixels", "weight"], "logits")], {"weight": 1.0}), tmp_path / "source.onnx"
     )
     with pytest.raises(EdgeDistillError, match="ONNX Runtime cannot run the model"):
-        write_float16(tmp_path / "source.onnx", tmp_path / "half.onnx", groups_of(_PIXELS))
+        write_float16(tmp_path / "source.onnx", tmp_path / "half.onnx", groups_of(PIXELS))
 
 
 def test_int8_needs_an_opset_with_float16_scales(tmp_path: Path) -> None:

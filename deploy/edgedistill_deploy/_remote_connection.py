@@ -34,7 +34,7 @@ async def connected(device: Device) -> AsyncIterator[Any]:
     finally:
         connection.close()
         with contextlib.suppress(Exception):
-            await asyncio.wait_for(connection.wait_closed(), 5)
+            await asyncio.wait_for(connection.wait_closed(), 2)
         connection.abort()
 
 
@@ -100,9 +100,10 @@ def _explained(device: Device) -> Iterator[None]:
         raise DeviceError(_denied(device, where)) from error
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
         raise DeviceError(_bad_key(device, str(error))) from error
-    except asyncssh.ConnectionLost as error:
+    except (asyncssh.ConnectionLost, ConnectionResetError) as error:
         raise DeviceError(
-            f"{where} closed the connection before it was set up ({error}); see its log: sudo journalctl -u ssh."
+            f"{where} closed the connection before it was set up ({error}); see whether it is an SSH server, and its log: sudo "
+            "journalctl -u ssh."
         ) from error
     except FileNotFoundError as error:
         raise DeviceError(

@@ -288,17 +288,24 @@ def _is_alive(holder: dict[str, Any]) -> bool:
         return False
     except PermissionError:
         return True
+    if _state(pid)[:1] == ["Z"]:
+        return False
     then, now = holder.get("started"), _started(pid)
     return then is None or now is None or abs(now - then) < _STARTED_TICKS
 
 
 def _started(pid: int) -> int | None:
     """Return when a process began, in ticks since boot: its number alone may have been given to another."""
+    state = _state(pid)
+    return int(state[19]) if len(state) > 19 and state[19].isdigit() else None
+
+
+def _state(pid: int) -> list[str]:
+    """Return the fields of a process after its name; the first is Z when it is dead and its parent has not looked."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-        return int(text.rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return None
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 def _boot() -> str | None:

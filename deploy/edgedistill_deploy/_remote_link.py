@@ -22,10 +22,11 @@ Event = dict[str, Any]
 
 
 class Link:
-    """The line to one device's keeper."""
+    """The line to one device's keeper; `is_gone` once it is known to carry nothing."""
 
     def __init__(self, process: Any, device: Device) -> None:
         self._process, self._device = process, device
+        self.is_gone = False
 
     def send(self, do: str, **values: Any) -> None:
         """Send a command; a line that is gone is noticed where the answer is read."""
@@ -62,6 +63,7 @@ class Link:
         try:
             return str(await asyncio.wait_for(self._process.stdout.readline(), patience_s))
         except asyncio.TimeoutError as error:
+            self.is_gone = True
             raise DeviceError(
                 f"{self._device.name} did not answer for {patience_s:.0f} s; the link is down or the device hangs. It frees itself "
                 "within two minutes; what had arrived is not sent again."

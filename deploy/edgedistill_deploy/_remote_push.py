@@ -107,13 +107,16 @@ async def _send(
     asyncssh = imported_asyncssh()
     place = start
     try:
-        async with sftp.open(path, "r+b" if start else "wb") as stream:
-            for chunk in item.chunks(start):
-                await asyncio.wait_for(stream.write(chunk, place), STALL_S)
-                place += len(chunk)
-                pushed.bytes += len(chunk)
-                progress("sending", pushed.bytes, max(total, pushed.bytes))
+        # No context manager: closing would wait for a link that takes nothing.
+        stream = await asyncio.wait_for(sftp.open(path, "r+b" if start else "wb"), STALL_S)
+        for chunk in item.chunks(start):
+            await asyncio.wait_for(stream.write(chunk, place), STALL_S)
+            place += len(chunk)
+            pushed.bytes += len(chunk)
+            progress("sending", pushed.bytes, max(total, pushed.bytes))
+        await asyncio.wait_for(stream.close(), STALL_S)
     except asyncio.TimeoutError as error:
+        link.is_gone = True
         raise DeviceError(
             f"The link to {device.name} took nothing for {STALL_S:.0f} s; what had arrived stays there and is not sent again."
         ) from error

@@ -112,10 +112,9 @@ def _limit(seconds: float, lines: _Lines) -> None:
 
 
 def _end_all(code: int) -> None:
-    """End this process and, when it leads a group of its own, those it started."""
+    """End this process and, when it leads a group of its own, those it started; what had to be said was said."""
     if os.getpgrp() == os.getpid():
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        os.killpg(os.getpid(), signal.SIGTERM)
+        os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(code)
 
 

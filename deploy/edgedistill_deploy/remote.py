@@ -130,6 +130,8 @@ class _Contents:
 async def _all(
     devices: Sequence[Device], job: RemoteJob, contents: _Contents, progress: Progress
 ) -> tuple[DeviceOutcome, ...]:
+    # What the library's own tasks meet when a connection breaks would be printed; its meaning is in the outcome.
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
     return tuple(await asyncio.gather(*(_outcome(device, job, contents, progress) for device in devices)))
 
 
@@ -308,6 +310,8 @@ async def _pull(sftp: Any, device: Device, ended: Event) -> dict[str, Any]:
 
 async def _close(link: Link, keep: bool) -> None:
     """Have everything cleaned; a device that is gone does so by itself."""
+    if link.is_gone:
+        return
     with contextlib.suppress(EdgeDistillError, OSError):
         link.send("close", keep=keep)
         while (await link.hear(10.0))["event"] != "closed":

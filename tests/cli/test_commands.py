@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,7 +104,7 @@ def test_stages_alone_work_on_the_run_folder(copied_run: Path) -> None:
     settings = (copied_run / "settings.toml").read_text(encoding="utf-8")
     for line in ("images = 60", "held_out = 40", 'profile = "arm"', "fp16 = true", "ledger_nodes = 3"):
         assert line in settings
-    ledger = last_json(run_command("ledger", copied_run, "--json"))
+    ledger: Any = last_json(run_command("ledger", copied_run, "--json"))
     stages = [step["stage"] for step in ledger["steps"]]
     assert stages == ["teacher", "fp32", "fp16", "int8", "int8-tensorrt", "int8-fp16-tensorrt"]
     assert [sum(node["alone"] is not None for node in step["nodes"]) for step in ledger["steps"]] == [

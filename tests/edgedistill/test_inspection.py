@@ -332,6 +332,7 @@ def teacher() -> Teacher:
     torch.manual_seed(0)
     model = PlainNet((6, 8), len(NAMES))
     pixels = normalised(random_images(200, seed=4))
+    assert isinstance(model.head, nn.Linear)
     with torch.no_grad():
         for _ in range(50):
             model(pixels)  # statistics for the batch norms

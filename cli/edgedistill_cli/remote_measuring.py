@@ -2,8 +2,8 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from edgedistill_deploy.report import wording as words
 from edgedistill_deploy.report.summary import label_of
 
 if TYPE_CHECKING:
+    from edgedistill_cli.profiling import Gates
     from edgedistill_deploy.images import ImageSet
     from edgedistill_deploy.inventory import Device
     from edgedistill_deploy.parity import ParityLimits
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 _VERDICTS = {0: "pass", 3: "fail", 4: "inconclusive"}
 _SPEAK_EVERY_S = 5.0
-
-# Exit code of a device's records; 0 where nothing is demanded of them.
-Gate = Callable[[Sequence[Mapping[str, Any]]], int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +43,7 @@ class Targets:
         """Take the flags of a command; a default that nobody typed leaves the choice to each device."""
         return cls(
             names=tuple(names),
-            runtime=_typed(context, "runtime"),
+            runtime=_typed(context, "runtime") or _typed(context, "runtimes"),
             provider=_typed(context, "provider"),
             keep=keep,
             wait_s=wait_s or 0.0,
@@ -73,9 +71,10 @@ def profile_on_devices(
     console: Console,
     targets: Targets,
     request: "ProfileRequest",
-    gate: Gate | None = None,
+    gates: "Gates",
 ) -> int:
     """Measure on every device, write the records into the bundle, show them, and return the exit code."""
+    from edgedistill_cli.latency_tables import show_profile
     from edgedistill_deploy.profiling import write_profile
     from edgedistill_deploy.recommendation import record_choices
     from edgedistill_deploy.remote_tasks import profile_job
@@ -83,14 +82,26 @@ def profile_on_devices(
     devices = _devices(targets)
     job = profile_job(bundle, request, devices, _chosen(targets), keep=targets.keep, wait_s=targets.wait_s)
     outcomes = _measured(devices, job, console)
+    judged = []
     for outcome in outcomes:
         if outcome.result is not None:
             write_profile(bundle, outcome.result)
+            outcome = replace(outcome, result=gates.judge(outcome.result))
+        judged.append(outcome)
     record_choices(bundle)
-    codes = [gate(outcome.result["records"]) if gate and outcome.result else 0 for outcome in outcomes]
-    code = _emit("profile", outcomes, codes, console)
-    _show_latencies(outcomes, console)
+    codes = [gates.exit_code(each.result) if each.result else 0 for each in judged]
+    code = _emit("profile", judged, codes, console)
+    _show_latencies(judged, console)
+    for each in judged:
+        if each.result is not None and _has_more(each.result):
+            show_profile(each.result, console)
     return code
+
+
+def _has_more(profile: Mapping[str, Any]) -> bool:
+    """Say whether more was asked for than the table of all devices shows."""
+    more = {"sustained", "end_to_end", "cold_start", "budget", "against"}
+    return "comparison" in profile or any(more & set(record) for record in profile["records"])
 
 
 def validate_on_devices(
@@ -185,7 +196,9 @@ def _emit(task: str, outcomes: "Sequence[DeviceOutcome]", codes: Sequence[int], 
         entry = {**outcome.to_json(), "records": _records(outcome)}
         if outcome.result is not None:
             entry["verdict"] = _VERDICTS[code]
-            entry["chain"] = outcome.result.get("chain")
+            entry.update(
+                {key: outcome.result[key] for key in ("chain", "comparison") if outcome.result.get(key)}
+            )
         entries.append(entry)
     failed = any(outcome.result is None for outcome in outcomes)
     code = EdgeDistillError.exit_code if failed else gate_code([_VERDICTS[each] for each in codes])

@@ -84,7 +84,11 @@ Seed = Annotated[
 
 
 def profile(
+    context: typer.Context,
     bundle: options.BundlePath,
+    device: options.Devices = None,
+    keep: options.Keep = False,
+    wait: options.Wait = None,
     runtime: options.Runtime = "onnxruntime",
     runtimes: Runtimes = None,
     precision: options.Precision = None,
@@ -109,9 +113,10 @@ def profile(
     verbose: options.Verbose = False,
     debug: options.Debug = False,
 ) -> None:
-    """Measure latency, throughput and memory of the bundle's models on this machine."""
+    """Measure latency, throughput and memory of the bundle's models on this machine, or on devices over SSH."""
     from edgedistill_cli import profiling
     from edgedistill_cli.latency_tables import show_profile
+    from edgedistill_cli.remote_measuring import Targets, profile_on_devices, require_devices
     from edgedistill_cli.tables import show_choices
     from edgedistill_deploy.bundle import open_bundle
     from edgedistill_deploy.profiling import ProfileRequest
@@ -133,7 +138,11 @@ def profile(
         seed=seed,
     )
     gates = profiling.Gates.of(budget_ms, percentile, against, margin, seed)
+    require_devices(device, {"--keep": keep, "--wait": wait})
     opened = open_bundle(bundle)
+    if device:
+        targets = Targets.of(context, device, keep, wait)
+        raise typer.Exit(profile_on_devices(opened, console, targets, request, gates))
     measured = gates.judge(profiling.profile_bundle(opened, console, request))
     only = precision is not None and len(measured["records"]) == 1
     console.emit(measured["records"][0] if only else measured)

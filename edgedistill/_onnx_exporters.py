@@ -4,6 +4,8 @@ import ast
 import contextlib
 import io
 import logging
+import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +21,7 @@ from edgedistill_deploy.errors import EdgeDistillError
 # The operator sets that torch's own constants name for the TorchScript exporter (torch.onnx._constants).
 _TORCHSCRIPT_NEWEST = 20
 _SCOPES = "pkg.torch.onnx.name_scopes"  # the dynamo exporter's note on each node, a list in Python's notation
+_STDOUT = 1  # the descriptor
 # Below it the dynamo exporter writes this set, whatever it is asked for.
 _DYNAMO_OLDEST = 18
 
@@ -69,8 +72,9 @@ def export_by_torchscript(model: Deployed, example: Tensor, opset: int) -> onnx.
 
 def _traced(model: Deployed, example: Tensor, opset: int) -> onnx.ModelProto:
     names = list(model.output_names)
-    with tempfile.TemporaryDirectory(prefix="edgedistill-export-") as folder, _quiet(), torch.no_grad():
-        path = Path(folder) / "model.onnx"
+    folder = tempfile.TemporaryDirectory(prefix="edgedistill-export-")
+    with folder as name, _quiet(), _nothing_on_stdout(), torch.no_grad():
+        path = Path(name) / "model.onnx"
         torch.onnx.export(
             model,
             (example,),
@@ -116,6 +120,24 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+@contextlib.contextmanager
+def _nothing_on_stdout() -> Iterator[None]:
+    """Keep the graph that this exporter prints from C++ when it fails, verbose or not, out of what a program may be reading."""
+    sys.stdout.flush()
+    try:
+        kept = os.dup(_STDOUT)
+    except OSError:  # closed, so there is nothing to keep clean
+        yield
+        return
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), _STDOUT)
+            yield
+    finally:
+        os.dup2(kept, _STDOUT)
+        os.close(kept)
 
 
 def _give_each_its_own_weights(graph: onnx.GraphProto) -> None:

@@ -28,14 +28,21 @@ def rows(fast: tuple[str, ...]) -> list[object]:
 
 
 def deployed(name: str) -> Deployed:
-    """One of the table, with no scale at or near zero: many families start their branches so, and half of them would be tested."""
+    """One of the table as if trained a little: no branch at or near zero, where many families start, and the batch norms' own
+    statistics, without which a deep one is deaf to its input."""
     model: nn.Module = copy.deepcopy(architecture(name))
+    normalise = Normalise((0.5,) * 3, (0.5,) * 3)
     generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(0)
         for parameter, each in model.named_parameters():
-            if each.ndim == 1 and "bias" not in parameter:
+            if each.ndim == 1 and "bias" not in parameter and float(each.abs().max()) < 0.1:
                 each.uniform_(0.5, 1.0, generator=generator)
-    return Deployed(model, Normalise((0.5,) * 3, (0.5,) * 3))
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 1.0
+        model.train()(normalise(torch.from_numpy(digits(ROWS[name].size, 8))))
+    return Deployed(model.eval(), normalise)
 
 
 def digits(size: int, count: int) -> npt.NDArray[np.uint8]:
@@ -52,7 +59,8 @@ def test_the_file_computes_what_torch_does(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", rows(("mobilenetv3_small_050", "vit_little_patch16_reg4_gap_256")))
 def test_so_does_that_of_the_other_exporter(name: str, tmp_path: Path) -> None:
-    check(name, tmp_path / "m.onnx", opset=17, exporters={"torchscript"})
+    opset = 18 if name == "volo_d1_224" else 17  # its operator col2im begins with 18
+    check(name, tmp_path / "m.onnx", opset=opset, exporters={"torchscript"} if opset < 18 else {"dynamo"})
 
 
 def check(name: str, path: Path, opset: int, exporters: set[str]) -> None:
@@ -61,7 +69,7 @@ def check(name: str, path: Path, opset: int, exporters: set[str]) -> None:
     assert record.exporter in exporters
     with torch.no_grad():
         expected = model(torch.from_numpy(samples)).numpy()
-    assert np.ptp(expected, axis=0).max() > 1e-4 * np.abs(expected).max(), "the images are told apart"
+    assert np.ptp(expected, axis=0).max() > 3e-3 * np.abs(expected).max(), "the images are told apart"
     with open_model(path, precision="fp32") as session:
         for count in (1, 2, 3):
             given = logits_of(session, samples[:count])

@@ -35,6 +35,7 @@ def test_a_target_reads_the_format_of_every_opset_that_it_reads(name: str) -> No
         ("", 23, 23),
         ("jetpack-6", None, 20),
         ("jetpack-6", 17, 17),
+        ("onnxruntime-1.15", None, 18),
         ("onnxruntime-1.16", None, 19),
         ("tensorrt-11", 24, 24),
     ],

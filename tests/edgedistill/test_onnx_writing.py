@@ -104,6 +104,25 @@ def test_when_both_fail_both_reasons_are_given(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+class WithNewOperator(nn.Module):
+    """Folds patches back into an image, for which ONNX has an operator from opset 18 on."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = nn.functional.unfold(x, 4, stride=4)
+        return nn.functional.fold(patches, SIZE, 4, stride=4).mean((2, 3))
+
+
+def test_an_operator_too_new_for_the_opset_is_a_sentence_and_nothing_is_printed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(
+        EdgeDistillError,
+        match=r"'aten::col2im' to ONNX opset version 17 is not supported.* Try another --opset",
+    ):
+        write_onnx(deployed(WithNewOperator()), SIZE, tmp_path / "m.onnx", opset=17, metadata={})
+    assert capfd.readouterr() == ("", "")
+
+
 def test_an_opset_that_neither_exporter_writes_is_a_sentence(tmp_path: Path) -> None:
     class Broken(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

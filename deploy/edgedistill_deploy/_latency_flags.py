@@ -1,7 +1,6 @@
 """What makes the figures of a measurement doubtful, by a short name and in a sentence."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgedistill_deploy._modes import Modes
 from edgedistill_deploy._samples import Samples, block_variation, drift
@@ -46,10 +45,10 @@ def warnings_of_samples(
 
 
 def warnings_of_machine(
-    samples: Samples, preempted: NDArray[np.bool_] | None, conditions: Conditions, device: DeviceInfo
+    samples: Samples, preempted_share: float | None, conditions: Conditions, device: DeviceInfo
 ) -> dict[str, str]:
     """Return the flags of the machine's state while measuring, each with its sentence; "" where it does not apply."""
-    share = 0.0 if preempted is None else float(preempted.mean())
+    share = preempted_share or 0.0
     return {
         "preempted": f"{share:.1%} of the runs were interrupted by other work; see the clean figures."
         if share > _MOST_PREEMPTED

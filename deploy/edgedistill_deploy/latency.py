@@ -38,6 +38,8 @@ Progress = Callable[[int, int], None]
 _NS_PER_MS = 1e6
 _EMPTY_CALLS = 1000
 _PROGRESS_EVERY_NS = 100_000_000
+_ASK_EVERY_NS = 5_000_000
+_SHORT_NS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,7 @@ DEFAULT_CONFIG = LatencyConfig()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanSamples:
-    """Statistics of the runs during which the scheduler took the CPU away from nobody in this process."""
+    """Statistics of the runs in blocks of 5 ms during which the scheduler took the CPU away from nobody in this process."""
 
     runs: int
     p50_ms: float
@@ -87,7 +89,8 @@ class LatencyReport:
 
     `throughput_per_s` is images per second of these sequential runs. `peak_memory_bytes` is the whole process's
     (`device.read_peak_memory_bytes`). `loop_overhead_ms` is what an empty call costs in the same loop, and is not subtracted.
-    `preempted_share` and `clean` are None where the system does not count preemptions. `flags` names what makes the figures
+    `preempted_share` is preemptions per run, 1 at most, and `clean` leaves out the blocks of 5 ms in which there were any; both are
+    None where the system does not count preemptions. `flags` names what makes the figures
     doubtful, `warnings` says it in sentences:
 
     unsteady   the warm-up reached its limit before the times had settled
@@ -142,11 +145,21 @@ class LatencyReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Collected:
+    """Runs in ns, whether each lay in a block with a preemption, and how many preemptions there were."""
+
+    samples: list[int]
+    preempted: list[bool] | None
+    preemptions: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Timings:
     first_ms: float
     warmed: WarmUp
     samples_ms: Samples
     preempted: NDArray[np.bool_] | None
+    preempted_share: float | None
     overhead_ms: float
 
 
@@ -192,12 +205,14 @@ def _time(
     first_ns = _run_once(run, clock)
     limit_s = 10 * config.warmup_s if config.warmup_limit_s is None else config.warmup_limit_s
     warmed = warm_up(run, clock, least_runs=config.warmup_runs, least_s=config.warmup_s, most_s=limit_s)
-    samples, preempted = _collect(run, config, clock, progress)
+    found = _collect(run, config, clock, progress)
+    share = None if found.preemptions is None else min(1.0, found.preemptions / len(found.samples))
     return _Timings(
         first_ms=first_ns / _NS_PER_MS,
         warmed=warmed,
-        samples_ms=np.asarray(samples, dtype=np.float64) / _NS_PER_MS,
-        preempted=None if None in preempted else np.asarray(preempted, dtype=np.bool_),
+        samples_ms=np.asarray(found.samples, dtype=np.float64) / _NS_PER_MS,
+        preempted=None if found.preempted is None else np.asarray(found.preempted, dtype=np.bool_),
+        preempted_share=share,
         overhead_ms=float(np.median([_run_once(_nothing, clock) for _ in range(_EMPTY_CALLS)])) / _NS_PER_MS,
     )
 
@@ -214,23 +229,37 @@ def _nothing() -> None:
 
 def _collect(
     run: Callable[[], object], config: LatencyConfig, clock: Clock, progress: Progress | None
-) -> tuple[list[int], list[bool | None]]:
-    """Return each run's nanoseconds, and whether it was preempted (None where nobody counts)."""
+) -> _Collected:
+    """Time runs until the time and the number are reached.
+
+    The system is asked for preemptions, and progress told, every 5 ms only: asking after each run slowed the next by 1 to 10 % on
+    a virtual machine, as caches fill again. A short run after a question is not counted for that reason.
+    """
     samples: list[int] = []
-    preempted: list[bool | None] = []
-    began = shown = clock()
+    preempted: list[bool] = []
+    began = shown = asked = clock()
     planned_ns = config.duration_s * 1e9
-    while len(samples) < config.max_runs:
-        switches = read_involuntary_switches()
+    first = switches = read_involuntary_switches()
+    ended = False
+    while not ended:
         samples.append(_run_once(run, clock))
-        preempted.append(None if switches is None else read_involuntary_switches() != switches)
         now = clock()
+        ended = (now - began >= planned_ns and len(samples) >= config.min_runs) or len(
+            samples
+        ) == config.max_runs
+        if not ended and now - asked < _ASK_EVERY_NS:
+            continue
+        before, switches = switches, read_involuntary_switches()
+        preempted += [switches != before] * (len(samples) - len(preempted))
         if progress and now - shown >= _PROGRESS_EVERY_NS:
             shown = now
             progress(int(min(now - began, planned_ns) / _NS_PER_MS), int(planned_ns / _NS_PER_MS))
-        if now - began >= planned_ns and len(samples) >= config.min_runs:
-            break
-    return samples, preempted
+        if not ended and samples[-1] < _SHORT_NS:
+            run()
+        asked = clock()
+    if first is None or switches is None:
+        return _Collected(samples=samples, preempted=None, preemptions=None)
+    return _Collected(samples=samples, preempted=preempted, preemptions=switches - first)
 
 
 def _report(
@@ -241,7 +270,7 @@ def _report(
     modes = find_modes(samples)
     found = {
         **warnings_of_samples(samples, modes, timings.warmed, timings.overhead_ms),
-        **warnings_of_machine(samples, timings.preempted, conditions, device),
+        **warnings_of_machine(samples, timings.preempted_share, conditions, device),
     }
     warnings = {flag: sentence for flag, sentence in found.items() if sentence}
     elsewhere = nodes_elsewhere(session.provider, session.placement)
@@ -268,7 +297,7 @@ def _report(
         load_ms=session.load_ms,
         first_run_ms=timings.first_ms,
         loop_overhead_ms=timings.overhead_ms,
-        preempted_share=None if timings.preempted is None else float(timings.preempted.mean()),
+        preempted_share=timings.preempted_share,
         clean=_clean(timings),
         peak_memory_bytes=read_peak_memory_bytes(),
         model_bytes=session.model_path.stat().st_size,

@@ -231,15 +231,29 @@ def test_blocks_that_disagree_are_flagged_as_noisy_without_drift(measure: Measur
 def test_preempted_runs_are_counted_and_left_out_of_the_clean_figures(
     measure: Measure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readings = chain.from_iterable([run, run + (run % 10 == 9)] for run in count())
+    readings = (run // 10 for run in count())
     monkeypatch.setattr(latency, "read_involuntary_switches", lambda: next(readings))
-    slow_when_preempted = (9.0 if run % 10 == 9 else 1.0 for run in count())
+    slow_when_preempted = (90.0 if run % 10 == 9 else 10.0 for run in count())
     _, report = measure(chain([1.0], slow_when_preempted), min_runs=100)
     assert report.preempted_share == pytest.approx(0.1)
     assert report.clean is not None
-    assert (report.clean.runs, report.clean.p99_ms, report.clean.mean_ms) == (90, 1.0, 1.0)
-    assert report.p99_ms == 9.0
+    assert (report.clean.runs, report.clean.p99_ms, report.clean.mean_ms) == (90, 10.0, 10.0)
+    assert report.p99_ms == 90.0
     assert report.flags == ("preempted",)
+
+
+def test_the_system_is_asked_for_preemptions_once_in_5_ms_and_the_next_short_run_is_not_counted(
+    measure: Measure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = count()
+    monkeypatch.setattr(latency, "read_involuntary_switches", lambda: next(asked) // 5)
+    runs = chain.from_iterable(chain(repeat(0.5, 10), [7.0]) for _ in count())
+    _, report = measure(chain([0.5], runs), min_runs=200)
+    assert set(report.samples_ms) == {0.5}
+    assert next(asked) == 21  # before the first run, and after every ten
+    assert report.preempted_share == 4 / 200
+    assert report.clean is not None
+    assert report.clean.runs == 160
 
 
 def test_without_clean_runs_there_are_no_clean_figures(
@@ -248,7 +262,7 @@ def test_without_clean_runs_there_are_no_clean_figures(
     readings = count()
     monkeypatch.setattr(latency, "read_involuntary_switches", lambda: next(readings))
     _, report = measure(repeat(1.0))
-    assert (report.preempted_share, report.clean) == (1.0, None)
+    assert (report.preempted_share, report.clean) == (0.2, None)
 
 
 def test_a_system_that_does_not_count_preemptions_says_so(

@@ -22,7 +22,7 @@ from edgedistill_deploy.errors import EdgeDistillError, UsageError, nearest_name
 Progress = Callable[[str, int, int], None]
 Request = Mapping[str, Any]
 
-_PROGRESS_EVERY_S = 0.5
+_PROGRESS_EVERY_S = 2.0  # every line takes the processor from what is measured
 _FAILED, _OUT_OF_TIME = 1, 124
 
 
@@ -64,6 +64,7 @@ class _Lines:
         os.dup2(2, 1)
         self._writing = threading.Lock()
         self._spoken = 0.0
+        self._step = ""
 
     def send(self, line: Request) -> None:
         with self._writing:
@@ -72,8 +73,8 @@ class _Lines:
 
     def progress(self, what: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if now - self._spoken >= _PROGRESS_EVERY_S:
-            self._spoken = now
+        if what != self._step or now - self._spoken >= _PROGRESS_EVERY_S:
+            self._step, self._spoken = what, now
             self.send({"progress": [what, done, total]})
 
 

@@ -67,8 +67,8 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def ssh_server(folder: Path) -> Iterator[SshServer]:
-    """Start sshd on a free port with keys of its own, and end it and its sessions."""
+def ssh_server(folder: Path, *others: str, sftp: bool = True) -> Iterator[SshServer]:
+    """Start sshd on a free port with keys of its own and other lines of configuration; end it and its sessions."""
     assert SSHD is not None
     folder.mkdir(mode=0o700, exist_ok=True)
     make_key(folder / "host")
@@ -88,7 +88,8 @@ def ssh_server(folder: Path) -> Iterator[SshServer]:
         "KbdInteractiveAuthentication no",
         "PermitRootLogin prohibit-password",
         "MaxStartups 100",
-        "Subsystem sftp internal-sftp",
+        *(["Subsystem sftp internal-sftp"] if sftp else []),
+        *others,
     ]
     config.write_text("\n".join(lines) + "\n", encoding="utf-8")
     if os.getuid() == 0:

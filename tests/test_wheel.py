@@ -1,5 +1,6 @@
 """What people install: the built wheel, away from the checkout."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -83,3 +84,19 @@ def test_the_embedded_default_is_in_the_wheel(installed: Path, tmp_path: Path) -
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert run_installed(installed, "init", tmp_path / "settings.toml").returncode == 0
+
+
+def test_an_installed_wheel_sends_the_same_device_part_as_the_checkout(installed: Path) -> None:
+    from edgedistill_deploy._remote_wheel import build_wheel
+
+    code = "import hashlib; from edgedistill_deploy._remote_wheel import build_wheel; print(hashlib.sha256(build_wheel()).hexdigest())"
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=installed,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == hashlib.sha256(build_wheel()).hexdigest()

@@ -107,6 +107,7 @@ class Readiness:
         """Return the manifest's record."""
         return {
             "verdict": self.verdict,
+            "sentence": self.sentence(),
             "fragile": [each.name for each in self.fragile_layers],
             **asdict(self),
         }

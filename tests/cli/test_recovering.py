@@ -14,6 +14,9 @@ def test_export_says_how_fragile_the_student_is(built_run: Path) -> None:
     record = open_bundle(built_run).manifest["readiness"]
     assert record["verdict"] in ("ready", "fragile")
     assert {each["name"] for each in record["layers"]} >= {"conv1.0", "layer1.0.conv1", "fc"}
+    assert record["sentence"].startswith(f"INT8 readiness: {record['verdict']}")
+    # The forecast stands beside what came of it.
+    assert record["sentence"] in " ".join(run_command("ledger", built_run).stdout.split())
 
 
 def test_calibrate_recovers_and_records_both(copied_run: Path) -> None:

@@ -31,6 +31,9 @@ def ledger(
     console.emit(record)
     try:
         show_ledger(record, console, nodes)
+        forecast = opened.manifest.get("readiness", {}).get("sentence")
+        if forecast:
+            console.result(str(forecast))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise BundleError(
             f"{opened.path / 'ledger.json'} is damaged ({type(error).__name__}: {shown(str(error))}); run `edgedistill calibrate` again."

@@ -1,6 +1,6 @@
 """What to measure of a bundle's models on this machine, and the measuring: the same here, on a device, and over SSH."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ Progress = Callable[[str, int, int], None]
 _PRECISIONS = ("teacher", "fp32", "fp16", "int8")
 # The files that TensorRT takes for INT8 are not ONNX Runtime's.
 _ROLES_OF_TENSORRT = {"int8": ("model.int8-tensorrt", "model.int8-fp16-tensorrt")}
+
+# How long the board is watched at rest before its power under load.
+_IDLE_S = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +140,8 @@ def run_profile(folder: Path, request: ProfileRequest, progress: Progress | None
         settings = Comparing(
             folder=bundle.path, config=config, margin=request.margin, seed=request.seed, progress=tell
         )
-        profile["comparison"] = compare_models([_model(each, request) for each in alternatives], settings)
+        compared = compare_models([_model(each, request) for each in alternatives], settings)
+        profile["comparison"] = _with_hashes(compared, profile["records"])
     return profile
 
 
@@ -210,10 +214,26 @@ def _measured(
             record["sustained"] = process.ask("sustain", named(", arriving"), load=asdict(load))
         if request.end_to_end and size == request.batch_sizes[0]:
             record["end_to_end"] = process.ask("end_to_end", named(", end to end"), config=config)
+        if request.layers:
+            record.update(process.ask("layers", named(", by node"), batch_size=size))
+        if request.power:
+            seconds = request.latency.duration_s
+            window = {"idle_s": min(_IDLE_S, seconds), "load_s": seconds}
+            record["power"] = process.ask("power", named(", power"), batch_size=size, **window)
     if request.cold_start and size == request.batch_sizes[0]:
         started = measure_cold_start(bundle.path, model, size, REPEATS, named(", cold start"))
         record["cold_start"] = started.to_json()
     return record
+
+
+def _with_hashes(comparison: dict[str, Any], records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Say of each alternative which file it is, as the records of its own measurement do."""
+    hashes = {(record["runtime"], record["precision"]): record["model_sha256"] for record in records}
+    alternatives = [
+        {**each, "model_sha256": hashes[each["runtime"], each["precision"]]}
+        for each in comparison["alternatives"]
+    ]
+    return {**comparison, "bundle": records[0]["bundle"], "alternatives": alternatives}
 
 
 def _write(bundle: Bundle, record: Mapping[str, Any]) -> Path:

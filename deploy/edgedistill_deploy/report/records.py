@@ -13,6 +13,7 @@ from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.errors import BundleError
 from edgedistill_deploy.report.decisions import ChainRecord, FlipsRecord, parse_chain, parse_flips
 from edgedistill_deploy.report.subspace_file import SubspaceRow, read_subspace_rows
+from edgedistill_deploy.report.timing import ComparisonRecord, as_samples, extra_sentences, parse_comparison
 from edgedistill_deploy.report.values import (
     as_count,
     as_interval,
@@ -119,6 +120,7 @@ class LatencyRecord:
     flags: tuple[str, ...] = ()
     placement: Mapping[str, int] | None = None
     name: str = ""
+    extras: tuple[str, ...] = ()
 
     @property
     def device_name(self) -> str:
@@ -156,6 +158,7 @@ class Records:
 
     parity: tuple[ParityRecord, ...] = ()
     latency: tuple[LatencyRecord, ...] = ()
+    comparisons: tuple[ComparisonRecord, ...] = ()
     epochs: tuple[EpochRow, ...] = ()
     ledger: tuple[LedgerRow, ...] = ()
     subspaces: tuple[SubspaceRow, ...] = ()
@@ -176,6 +179,7 @@ def read_records(bundle: Bundle) -> Records:
     return Records(
         parity=tuple(parity),
         latency=tuple(latency),
+        comparisons=_current_comparisons(bundle, problems),
         epochs=epochs or (),
         ledger=ledger or (),
         subspaces=_subspaces(bundle, problems),
@@ -217,6 +221,12 @@ def _current_chains(bundle: Bundle, problems: list[str]) -> tuple[ChainRecord, .
                 f"{name} was measured on model files that the bundle no longer has; it is left out."
             )
     return tuple(kept)
+
+
+def _current_comparisons(bundle: Bundle, problems: list[str]) -> tuple[ComparisonRecord, ...]:
+    known = {entry["sha256"] for entry in bundle.manifest["files"].values()}
+    found = _read_folder(bundle, "latency-comparison", parse_comparison, problems)
+    return tuple(each for _, each in found if set(each.model_sha256s) <= known)
 
 
 def _read_folder(
@@ -332,7 +342,7 @@ def _latency(text: str) -> LatencyRecord:
         batch_size=as_count(record["batch_size"]),
         threads=as_count(record["threads"]),
         warmup_runs=as_count(record["warmup_runs"]),
-        samples_ms=_samples(record["samples_ms"]),
+        samples_ms=as_samples(record["samples_ms"]),
         p50_ms=as_time(record["p50_ms"]),
         p90_ms=as_time(record["p90_ms"]),
         p99_ms=as_time(record["p99_ms"]),
@@ -349,14 +359,8 @@ def _latency(text: str) -> LatencyRecord:
         warnings=as_texts(record.get("warnings")),
         flags=as_texts(record.get("flags")),
         placement=_placement(record.get("placement")),
+        extras=extra_sentences(record),
     )
-
-
-def _samples(values: Any) -> NDArray[np.float64]:
-    samples = np.asarray([as_time(value) for value in as_list(values)], np.float64)
-    if len(samples) == 0:
-        raise ValueError("samples_ms must hold times, at least one")
-    return samples
 
 
 def _epochs(text: str) -> tuple[EpochRow, ...]:

@@ -269,7 +269,7 @@ def ecdf_figure(latency: Sequence[LatencyRecord]) -> Figure:
     """Draw each model's share of runs that took at most so long, with p50 and p99 as dots."""
     series = [
         charts.Series(
-            name=label_of(record.precision),
+            name=_timed_label(record),
             points=[point for point in charts.cumulative_points(record.samples_ms) if _loggable(point[0])],
             colour=colour_of(record.precision),
             marks=[(record.p50_ms, 0.5), (record.p99_ms, 0.99)],
@@ -300,7 +300,7 @@ def histogram_figure(record: LatencyRecord) -> Figure:
         (record.p50_ms, f"p50 {wording.milliseconds(record.p50_ms)}"),
         (record.p99_ms, f"p99 {wording.milliseconds(record.p99_ms)}"),
     ]
-    label = label_of(record.precision)
+    label = _timed_label(record)
     samples = np.maximum(record.samples_ms, SHORTEST_MS)
     svg = charts.histogram(
         f"Runs of {label} by time",
@@ -310,6 +310,11 @@ def histogram_figure(record: LatencyRecord) -> Figure:
         colour_of(record.precision),
     )
     return Figure(svg=svg, caption=f"{label}; logarithmic")
+
+
+def _timed_label(record: LatencyRecord) -> str:
+    batch = "" if record.batch_size == 1 else f", batch {record.batch_size}"
+    return f"{label_of(record.precision)}{batch}"
 
 
 # -------------------------------------------------------------------------------------------------------------- conditions

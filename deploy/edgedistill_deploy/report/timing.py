@@ -1,0 +1,88 @@
+"""What else a latency record can hold, and the comparisons by alternating blocks, as sentences for the page."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill_deploy.report import wording as words
+from edgedistill_deploy.report.values import (
+    as_count,
+    as_list,
+    as_mapping,
+    as_share,
+    as_text,
+    as_time,
+    record_of,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonRecord:
+    """Models compared on a device; the hashes are of their files."""
+
+    device: str
+    model_sha256s: tuple[str, ...]
+    sentences: tuple[str, ...]
+
+
+def as_samples(values: Any) -> NDArray[np.float64]:
+    """Accept a list of times, at least one."""
+    samples = np.asarray([as_time(value) for value in as_list(values)], np.float64)
+    if len(samples) == 0:
+        raise ValueError("samples_ms must hold times, at least one")
+    return samples
+
+
+def parse_comparison(text: str) -> ComparisonRecord:
+    """Read a record of kind "latency-comparison"."""
+    record = record_of(text, "latency-comparison")
+    pairs = [as_mapping(pair) for pair in as_list(record["pairs"])]
+    return ComparisonRecord(
+        device=as_text(as_mapping(record["device"])["name"]),
+        model_sha256s=tuple(
+            as_text(as_mapping(each)["model_sha256"]) for each in as_list(record["alternatives"])
+        ),
+        sentences=(
+            *(as_text(pair["sentence"]) for pair in pairs),
+            as_text(as_mapping(record["a_a"])["sentence"]),
+        ),
+    )
+
+
+def extra_sentences(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """Say what a latency record tells of arrivals, JPEGs and cold starts; of each that it has."""
+    parts = {"sustained": _sustained, "end_to_end": _end_to_end, "cold_start": _cold_start}
+    return tuple(say(as_mapping(record[name])) for name, say in parts.items() if record.get(name))
+
+
+def _sustained(found: Mapping[str, Any]) -> str:
+    kept = "It keeps up." if found["keeps_up"] is True else "It does not keep up."
+    return (
+        f"At {as_time(found['rate_per_s']):g} images a second ({as_text(found['arrivals'])} arrivals) p50"
+        f" {words.milliseconds(as_time(found['p50_ms']))} and p99 {words.milliseconds(as_time(found['p99_ms']))} from arrival to"
+        f" completion, of which {words.milliseconds(as_time(found['wait_mean_ms']))} are waiting on average; busy"
+        f" {words.percent(as_share(found['utilisation']))} of the time. {kept}"
+    )
+
+
+def _end_to_end(found: Mapping[str, Any]) -> str:
+    parts = ", ".join(
+        f"{as_text(part['name'])} {words.milliseconds(as_time(part['p50_ms']))}"
+        for part in map(as_mapping, as_list(found["parts"]))
+    )
+    return (
+        f"From JPEG to logits p50 {words.milliseconds(as_time(found['p50_ms']))} and p99"
+        f" {words.milliseconds(as_time(found['p99_ms']))}: {parts} ({as_text(found['source'])})."
+    )
+
+
+def _cold_start(found: Mapping[str, Any]) -> str:
+    median = {name: as_time(value) for name, value in as_mapping(found["median_ms"]).items()}
+    return (
+        f"Cold start {words.milliseconds(median['total'])}, the median of {as_count(found['repeats'])} processes: start"
+        f" {words.milliseconds(median['start'])}, imports {words.milliseconds(median['import'])}, load"
+        f" {words.milliseconds(median['load'])}, first run {words.milliseconds(median['first_run'])}."
+    )

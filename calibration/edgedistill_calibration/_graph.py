@@ -43,7 +43,8 @@ def fold_graph(source: Path, path: Path) -> onnx.ModelProto:
     model = onnx.load(source)
     _require_weights(model.graph)
     _require_axes(model)
-    quant_pre_process(str(source), str(path), skip_symbolic_shape=True)
+    # The model, not its path: ONNX Runtime copies that elsewhere, without weights that lie beside it.
+    quant_pre_process(model, str(path), skip_symbolic_shape=True)
     model = onnx.load(path)
     for place, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{place}"

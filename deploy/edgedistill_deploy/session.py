@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill_deploy._manifest import MANIFEST
 from edgedistill_deploy._onnx_file import require_bounded, require_listed_data
 from edgedistill_deploy.bundle import Bundle, model_role, open_bundle
 from edgedistill_deploy.engine_options import DEFAULT_ENGINE, BuildProgress, EngineOptions
@@ -39,6 +40,7 @@ STAND_IN = "stand-in"
 _TAKEN_INSTEAD = {("tensorrt", "int8"): "int8-tensorrt"}
 
 _MAX_THREADS = 1024
+_DATA_ROLE = ".data"  # after the role of a model, the file that holds its weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,8 @@ class SessionRequest:
     """What an adapter is asked to open; `clock` gives nanoseconds.
 
     `optimised` is False where the runtime must compute the graph as it is written, node by node. `engine` and `progress` are for
-    a runtime that builds an engine first: how, and whom to tell how far it is.
+    a runtime that builds an engine first: how, and whom to tell how far it is. `trace` begins the name of a file in which the
+    runtime is to note what each node takes.
     """
 
     path: Path
@@ -67,6 +70,7 @@ class SessionRequest:
     optimised: bool = True
     engine: EngineOptions = DEFAULT_ENGINE
     progress: BuildProgress | None = None
+    trace: Path | None = None
 
 
 class Session(Protocol):
@@ -191,7 +195,7 @@ def open_model(
     """Load a bare ONNX file; `precision` is what it is said to compute in. See `open_session`.
 
     Unless `optimised`, the runtime is to leave the graph as it is written: for finding faults, never for measuring. `data` is
-    the one file beside it that may hold its weights.
+    the one file beside it that may hold its weights; unless given, one that the bundle lists, if the model lies in one.
     """
     model_role(precision)
     if not path.is_file():
@@ -204,7 +208,7 @@ def open_model(
         provider,
         threads,
         optimised,
-        data=data,
+        data=data or _listed_beside(path),
         engine=engine,
         progress=progress,
     )
@@ -265,8 +269,22 @@ def _open(
 
 def _data_of(bundle: Bundle, role: str) -> Path | None:
     """Return the checked file that holds the weights of a model too large for one file."""
-    data_role = f"{role}.data"
+    data_role = f"{role}{_DATA_ROLE}"
     return bundle.file(data_role) if bundle.has(data_role) else None
+
+
+def _listed_beside(path: Path) -> Path | None:
+    """Return the checked file of weights that a model names and the bundle around it lists as such, if both do."""
+    named = data_files(path)
+    if not named or not (path.parent / MANIFEST).is_file():
+        return None
+    bundle = open_bundle(path.parent, verify=False)
+    roles = [
+        role
+        for role, entry in bundle.manifest["files"].items()
+        if role.endswith(_DATA_ROLE) and entry["path"] == named[0]
+    ]
+    return bundle.file(roles[0]) if roles else None
 
 
 def _checked_threads(threads: int | None) -> int:

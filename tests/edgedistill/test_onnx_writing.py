@@ -240,12 +240,14 @@ def test_a_bundle_lists_the_weights_beside_its_models_and_runs(
         assert data == bundle.path / f"{role}.onnx.data"
         assert data.stat().st_size > 1000
         with open_session(bundle, precision=precision) as session:
-            assert logits_of(session, images).shape == (3, 3)
+            expected = logits_of(session, images)
+        with open_model(bundle.file(role), precision=precision) as session:
+            assert np.array_equal(logits_of(session, images), expected)
     record = json.loads((bundle.path / "manifest.json").read_text())["export"]
-    expected = {
+    made = {
         "opset": 17, "ir_version": 8, "exporter": "torchscript", "fell_back_because": "it writes opset 18 and newer",
     }  # fmt: skip
-    assert record == {"target": "", **expected, "teacher": expected}
+    assert record == {"target": "", **made, "teacher": made}
 
 
 def test_weights_that_were_changed_or_never_listed_are_refused(split_bundle: Bundle, tmp_path: Path) -> None:
@@ -268,6 +270,8 @@ def test_weights_that_were_changed_or_never_listed_are_refused(split_bundle: Bun
         with pytest.raises(BundleError) as caught:
             open_session(lied_to)
         assert f"keeps weights in another file, {location!r}, which" in str(caught.value)
+        with pytest.raises(BundleError, match="keeps weights in another file"):
+            open_model(tmp_path / "model.fp32.onnx", precision="fp32")
     (tmp_path / "teacher.fp32.onnx.data").write_bytes(bytes(10))
     with pytest.raises(BundleError, match=r"teacher\.fp32\.onnx\.data has 10 bytes, but"):
         open_session(bundle, precision="teacher")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy._manifest import MANIFEST
-from edgedistill_deploy._onnx_file import require_bounded, require_listed_data
+from edgedistill_deploy._onnx_file import data_files, require_bounded, require_listed_data
 from edgedistill_deploy.bundle import Bundle, model_role, open_bundle
 from edgedistill_deploy.engine_options import DEFAULT_ENGINE, BuildProgress, EngineOptions
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, UsageError, nearest_names

@@ -136,6 +136,7 @@ def _made(
             graph = EXPORTERS[exporter](model, example, opset)
         modules = modules_of_values(graph.graph)
         _tidy(graph, opset)
+        _name_nodes(graph.graph, modules)
         return _Made(data=_save(graph, path, metadata, single_file_bytes), modules=modules)
     except Exception as error:  # the exporters' own errors have no common class
         raise EdgeDistillError(_reason(error)) from error
@@ -176,6 +177,20 @@ def _tidy(model: onnx.ModelProto, opset: int) -> None:
         for each in (*graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output):
             del each.metadata_props[:]
             each.ClearField("doc_string")
+
+
+def _name_nodes(graph: onnx.GraphProto, modules: Mapping[str, str]) -> None:
+    """Call every node MODULE/OPERATOR, so that whatever times or quantises nodes can tell the module that each is of."""
+    taken: set[str] = set()
+    for node in graph.node:
+        first = next((value for value in node.output if value), "")
+        stem = "/".join(part for part in (modules.get(first, ""), node.op_type) if part)
+        name, count = stem, 1
+        while name in taken:
+            count += 1
+            name = f"{stem}_{count}"
+        taken.add(name)
+        node.name = name
 
 
 def _let_only_the_cast_read_pixels(graph: onnx.GraphProto) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edgedistill_cli.console import Console
+from edgedistill_cli.layer_tables import show_layers, show_power
 from edgedistill_deploy.report import wording as words
 from edgedistill_deploy.report.summary import label_of
 
@@ -17,6 +18,11 @@ def show_profile(profile: Mapping[str, Any], console: Console) -> None:
     _show_sustained([record for record in records if record.get("sustained")], console)
     _show_end_to_end([record for record in records if record.get("end_to_end")], console)
     _show_cold_start([record for record in records if record.get("cold_start")], console)
+    for record in records:
+        if record.get("layers"):
+            show_layers(record, column_name(record, records), console)
+    powered = [record for record in records if record.get("power")]
+    show_power(powered, [column_name(record, records) for record in powered], console)
     if profile.get("comparison"):
         _show_comparison(profile["comparison"], console)
     for record in records:

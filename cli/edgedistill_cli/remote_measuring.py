@@ -100,7 +100,7 @@ def profile_on_devices(
 
 def _has_more(profile: Mapping[str, Any]) -> bool:
     """Say whether more was asked for than the table of all devices shows."""
-    more = {"sustained", "end_to_end", "cold_start", "budget", "against"}
+    more = {"sustained", "end_to_end", "cold_start", "layers", "power", "budget", "against"}
     return "comparison" in profile or any(more & set(record) for record in profile["records"])
 
 

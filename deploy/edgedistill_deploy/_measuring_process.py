@@ -98,6 +98,23 @@ class _Worker:
         session, images, bundle = self._opened()
         return measure_bundle_end_to_end(session, bundle, images, LatencyConfig(**config)).to_json()
 
+    def layers(self, progress: Progress, *, batch_size: int) -> dict[str, Any]:
+        """Time every node of the opened model; the record's "layers" and "layer_run"."""
+        from edgedistill_deploy.latency import tiled
+        from edgedistill_deploy.layer_times import measure_layers
+
+        session, images, _ = self._opened()
+        return measure_layers(session, {"image": tiled(images, batch_size)}, progress).to_json()
+
+    def power(self, progress: Progress, *, batch_size: int, idle_s: float, load_s: float) -> dict[str, Any]:
+        """Read the board's power at rest and while the opened model runs."""
+        from edgedistill_deploy.latency import tiled
+        from edgedistill_deploy.power import measure_energy
+
+        session, images, _ = self._opened()
+        feeds = {"image": tiled(images, batch_size)}
+        return measure_energy(lambda: session.run(feeds), batch_size, idle_s=idle_s, load_s=load_s).to_json()
+
     def block(self, progress: Progress, *, seconds: float, batch_size: int) -> list[float]:
         """Run the opened model for a short while; the runs' times in ms."""
         from edgedistill_deploy.interleaved import run_block
@@ -120,7 +137,7 @@ class _Worker:
         return self._session, self._images, self._bundle
 
 
-_TASKS = ("identify", "open", "measure", "sustain", "end_to_end", "block", "cold_start")
+_TASKS = ("identify", "open", "measure", "sustain", "end_to_end", "layers", "power", "block", "cold_start")
 
 if __name__ == "__main__":
     main()

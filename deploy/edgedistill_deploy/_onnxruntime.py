@@ -4,10 +4,13 @@ Two things are checked once a session is made, because the list of providers tha
 whose library is missing is dropped from it without an error, and one that took no node at all still stands at its head.
 """
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +41,7 @@ class OnnxRuntimeSession:
     def __init__(self, native: Any, request: SessionRequest, load_ms: float, *, one_by_one: bool) -> None:
         self._native = native
         self._one_by_one = one_by_one
+        self._request = request
         self.inputs = tuple(_spec(each, one_by_one) for each in native.get_inputs())
         self.outputs = tuple(_spec(each, one_by_one) for each in native.get_outputs())
         self.placement = _placement(native)
@@ -62,6 +66,21 @@ class OnnxRuntimeSession:
         except Exception as error:
             raise EdgeDistillError(self._failure(feeds, error)) from error
         return dict(zip(self._output_names, values, strict=True))
+
+    def trace(
+        self, feeds: Feeds, runs: int, progress: Callable[[int, int], None] | None = None
+    ) -> list[dict[str, Any]]:
+        """Run so many times in a session of its own with ONNX Runtime's profiling on; the events of its trace, in microseconds."""
+        with tempfile.TemporaryDirectory(prefix="edgedistill-trace-") as folder:
+            request = replace(self._request, trace=Path(folder) / "trace")
+            with open_onnx(request) as traced:
+                for done in range(runs):
+                    traced.run(feeds)
+                    if progress is not None:
+                        progress(done + 1, runs)
+                path = Path(traced._native.end_profiling())
+                events: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        return events
 
     def _rows(self, feeds: Feeds) -> list[NDArray[Any]]:
         """Run a batch image by image, where the provider takes graphs of fixed shape only."""
@@ -178,6 +197,9 @@ def _options(ort: ModuleType, request: SessionRequest, provider: Provider) -> An
     if provider.fixed_batch:
         for name in _batch_names(request):
             options.add_free_dimension_override_by_name(name, 1)
+    if request.trace is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(request.trace)
     if not request.optimised:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return options

@@ -56,6 +56,14 @@ EndToEnd = Annotated[
     bool,
     typer.Option("--end-to-end", help="Time from the bytes of a JPEG: decoding, resizing and inference."),
 ]
+Layers = Annotated[
+    bool,
+    typer.Option("--layers", help="Time every node by the runtime's profiler, with the student's modules."),
+]
+Power = Annotated[
+    bool,
+    typer.Option("--power", help="Read the board's power: energy of an image, power at rest subtracted."),
+]
 Against = Annotated[
     Path | None,
     typer.Option(
@@ -103,6 +111,8 @@ def profile(
     arrivals: Arrivals = "poisson",
     cold_start: ColdStart = False,
     end_to_end: EndToEnd = False,
+    layers: Layers = False,
+    power: Power = False,
     against: Against = None,
     margin: Margin = 0.03,
     budget_ms: BudgetMs = None,
@@ -133,6 +143,8 @@ def profile(
         arrivals=profiling.arrivals_named(arrivals),
         cold_start=cold_start,
         end_to_end=end_to_end,
+        layers=layers,
+        power=power,
         compare=precisions is not None or runtimes is not None,
         margin=margin,
         seed=seed,

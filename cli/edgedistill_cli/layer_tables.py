@@ -1,0 +1,87 @@
+"""The tables of `profile --layers` and `profile --power`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgedistill_cli.console import Console
+from edgedistill_deploy.report import wording as words
+
+Record = Mapping[str, Any]
+
+TOP = 10
+
+
+def show_layers(record: Record, name: str, console: Console) -> None:
+    """Print the ten nodes that take most, with the student's modules, then what the rest and no node take."""
+    run, nodes = record["layer_run"], record["layers"]
+    rest = nodes[TOP:]
+    rows = [
+        [
+            node["node"],
+            node["op_type"] or words.MISSING,
+            node["module"] or words.MISSING,
+            words.milliseconds(node["mean_ms"]),
+            words.percent(node["share"]),
+            node["provider"],
+        ]
+        for node in nodes[:TOP]
+    ]
+    if rest:
+        taken = [sum(node[key] for node in rest) for key in ("mean_ms", "share")]
+        rows.append(_row(f"{len(rest)} other nodes", words.milliseconds(taken[0]), words.percent(taken[1])))
+    if run["outside_ms"] is not None:
+        outside = words.milliseconds(run["outside_ms"]), words.percent(run["outside_share"])
+        rows.append(_row("in no node", *outside))
+    columns = ["node", "operator", "module", "time", "share", "provider"]
+    console.table(f"Where the time goes: {name}", columns, rows)
+    console.result(
+        f"{name}: {words.milliseconds(run['mean_ms'])} a run by {run['source']}, which costs time at every node; without it a run"
+        f" takes {words.milliseconds(record['p50_ms'])} (p50)."
+    )
+
+
+def show_power(records: Sequence[Record], names: Sequence[str], console: Console) -> None:
+    """Print the power at rest and under load, and the energy of an image; what the board cannot tell is said so."""
+    measured = [(record["power"], name) for record, name in zip(records, names, strict=True)]
+    told = [(power, name) for power, name in measured if power["load"] is not None]
+    if told:
+        console.table(
+            f"Power of the {told[0][0]['scope']} ({told[0][0]['reader']})",
+            ["", *(name for _, name in told)],
+            [
+                ["at rest", *(_watts(power["idle"]["mean_w"]) for power, _ in told)],
+                ["under load", *(_watts(power["load"]["mean_w"]) for power, _ in told)],
+                ["difference", *(_watts(power["net_w"]) for power, _ in told)],
+                ["  interval", *(_between(power["net_interval_w"]) for power, _ in told)],
+                [
+                    "an image, less the rest",
+                    *(_millijoules(power["energy_per_image_mj"]) for power, _ in told),
+                ],
+                [
+                    "an image, in all",
+                    *(_millijoules(power["gross_energy_per_image_mj"]) for power, _ in told),
+                ],
+            ],
+        )
+    for power, name in measured:
+        if power["reason"]:
+            console.result(
+                f"{name}: energy {power['reason'] if power['load'] is None else 'not stated: ' + power['reason']}."
+            )
+
+
+def _row(name: str, time: str, share: str) -> list[str]:
+    return [name, words.MISSING, words.MISSING, time, share, words.MISSING]
+
+
+def _watts(value: float) -> str:
+    return f"{words.significant(value)} W"
+
+
+def _between(ends: Sequence[float]) -> str:
+    low, high = (_watts(end) for end in ends)
+    return f"{low} to {high}"
+
+
+def _millijoules(value: float | None) -> str:
+    return "not available" if value is None else f"{words.significant(value)} mJ"

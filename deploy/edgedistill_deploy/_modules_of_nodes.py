@@ -1,0 +1,124 @@
+"""Which of the student's modules a runtime's node is of, from the names that the exported file gives its nodes and weights.
+
+The export names every node MODULE/OPERATOR, and calibration keeps the names. A runtime changes the graph: it joins nodes, adds
+some, and calls what comes of it after a node or a value of the file with something appended (relu_5_nchwc, conv_token_12), or
+lists several (conv + relu). So the longest name of the file that a runtime's name begins with tells the node.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+from edgedistill_deploy._onnx_graph import Graph, Node, read_graph
+
+# What holds the student inside the exported file; the rest is of the file around it.
+_STUDENT = "model."
+_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_CONVERTERS = ("DequantizeLinear", "QuantizeLinear", "Cast")
+# Where the names of several nodes end in a name that a runtime made of them; none of these is in a name of the file.
+_BETWEEN_NAMES = re.compile(r"\s*\+\s*|\.\.\.|[\s\[\](){},]+")
+_FARTHEST = 6  # nodes back from the last of a joined group to that which does the work
+
+
+class ModulesOfNodes:
+    """Look-up from a runtime's names to the modules of an ONNX file's student."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the file's graph. Raises EdgeDistillError when it is no ONNX model."""
+        self._graph: Graph = read_graph(path)
+
+    def __len__(self) -> int:
+        return len(self._graph.nodes)
+
+    def find(self, name: str, operator: str | None = None) -> tuple[str | None, str | None]:
+        """Return the module, dotted as in torch's named_modules, and the operator of the file's node.
+
+        The module is None where the runtime made the node itself, such as a change of layout.
+
+        Args:
+            name: as the runtime's profiler gives it.
+            operator: what the runtime says it computes, where it does.
+        """
+        if (
+            name not in self._named
+            and operator is not None
+            and re.fullmatch(rf"{operator}(_token_\d+)?", name)
+        ):
+            return None, None
+        found = [node for node in map(self._node, _BETWEEN_NAMES.split(name)) if node is not None]
+        if not found:
+            return None, None
+        weighted = [node for node in found if node.operator in _WEIGHTED]
+        node = self._working((weighted or found)[0], operator)
+        return self._module(node), node.operator
+
+    @cached_property
+    def _named(self) -> dict[str, Node]:
+        """The node of each name: its own, those of the values that it makes, and those of the weights that it reads."""
+        named: dict[str, Node] = {}
+        for node in self._graph.nodes:
+            named.update(
+                dict.fromkeys((value for value in node.inputs if value in self._graph.initializers), node)
+            )
+        for node in self._graph.nodes:
+            named.update({value: node for value in node.outputs if value})
+        named.update({node.name: node for node in self._graph.nodes if node.name})
+        return named
+
+    def _node(self, name: str) -> Node | None:
+        if name in self._named:
+            return self._named[name]
+        ends = [place.start() for place in re.finditer(r"[_/.:]", name)]
+        return next((self._named[name[:end]] for end in reversed(ends) if name[:end] in self._named), None)
+
+    def _working(self, node: Node, operator: str | None) -> Node:
+        """Return the node that does the work where a runtime joined it with those after it and took the last one's name."""
+        if operator is None or _same(operator, node.operator):
+            return node
+        reached = [node]
+        for _ in range(_FARTHEST):
+            reached = [maker for each in reached for maker in self._makers(each)]
+            for maker in reached:
+                if _same(operator, maker.operator):
+                    return maker
+        return node
+
+    def _makers(self, node: Node) -> Iterator[Node]:
+        return (self._graph.makers[value] for value in node.inputs if value in self._graph.makers)
+
+    def _module(self, node: Node) -> str | None:
+        """Return the module by the node's name, else by its weights', else that of the nearest node before it."""
+        for _ in range(len(self)):
+            path = _named_module(node.name) or self._module_of_weights(node)
+            if path is not None:
+                return path.removeprefix(_STUDENT)
+            before = next(self._makers(node), None)
+            if before is None:
+                return None
+            node = before
+        return None
+
+    def _module_of_weights(self, node: Node) -> str | None:
+        for value in node.inputs:
+            maker = self._graph.makers.get(value)
+            # A weight may come out of its dequantisation.
+            sources = maker.inputs[:1] if maker is not None and maker.operator in _CONVERTERS else (value,)
+            for source in sources:
+                module = source.rpartition(".")[0]
+                if source in self._graph.initializers and module:
+                    return module
+        return None
+
+
+def _named_module(name: str) -> str | None:
+    """Read the module out of MODULE/OPERATOR; None where nodes are named otherwise."""
+    module, slash, _ = name.partition("/")
+    return module if slash and module else None
+
+
+def _same(given: str, operator: str) -> bool:
+    """Say whether a runtime's operator does the work of a file's: FusedConv and QLinearConv do that of Conv."""
+    return given == operator or (
+        given.endswith(operator) and given.startswith(("Fused", "QLinear", "Q", "N"))
+    )

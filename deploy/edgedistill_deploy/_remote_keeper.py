@@ -29,6 +29,7 @@ _LOCK_WITHOUT_OWNER_S = 10.0  # a lock folder is older than that without saying 
 _STARTED_TICKS = (
     500  # by which two readings of one process's start may differ; a number used again differs by far more
 )
+_UNUSED_S = 30 * 24 * 3600.0
 _TAIL_BYTES = 4000
 _PRIVATE = 0o700
 _IMPORT_TEST = """
@@ -110,6 +111,7 @@ class Keeper:
         for sha256 in files:
             whole, part = self._stored(sha256), self._part(sha256)
             if whole.is_file() and _sha256(whole) == sha256:
+                whole.touch()
                 kept.append(sha256)
                 continue
             with contextlib.suppress(FileNotFoundError):
@@ -199,6 +201,8 @@ class Keeper:
         self.locked = False
         if not keep:
             shutil.rmtree(self.work / "runs", ignore_errors=True)
+        if not with_store:
+            _forget(self.work / "store")
         if with_store:
             shutil.rmtree(self.work / "store", ignore_errors=True)
         shutil.rmtree(self.work / "lock", ignore_errors=True)
@@ -313,6 +317,14 @@ def _boot() -> str | None:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return None
+
+
+def _forget(store: Path) -> None:
+    """Delete what has not been used for long, so that a store that is kept does not grow for ever."""
+    with contextlib.suppress(OSError):
+        for path in store.iterdir():
+            if time.time() - path.stat().st_mtime > _UNUSED_S:
+                path.unlink()
 
 
 def _place(source: Path, target: Path) -> None:

@@ -33,6 +33,12 @@ Progress = Callable[[str, str, int, int], None]  # device, what, done, total
 _GRACE_S = 60.0  # beyond the device's own limit
 _IMPORT_S = 300.0  # importing a runtime from a slow card
 _PULL_S = 60.0
+_MOST_RESULT_BYTES = 256 << 20
+# The kind of each task's result, and where a record names its device.
+_KINDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "profile": ("latency-set", lambda record: record["device"]["name"]),
+    "validate": ("parity-set", lambda record: record["device"]),
+}
 _MODULES = {"onnxruntime": ("numpy", "PIL", "onnxruntime"), "tensorrt": ("numpy", "PIL", "tensorrt")}
 _PACKAGES = {"PIL": "pillow"}
 
@@ -177,7 +183,7 @@ async def _run(
                 lambda *step: progress(device.name, *step),
             )
             ended = await _measure(link, device, job, contents, progress)
-            result = await _pull(sftp, device, ended)
+            result = _checked(await _pull(sftp, device, ended), device, job.task)
         finally:
             await _close(link, job.keep or device.keep)
     return result
@@ -297,15 +303,33 @@ def _last_line(text: str) -> str:
     return f" ({lines[-1][:300]})" if lines else ""
 
 
-async def _pull(sftp: Any, device: Device, ended: Event) -> dict[str, Any]:
+async def _pull(sftp: Any, device: Device, ended: Event) -> bytes:
     """Fetch the result and check that it is the one that was written."""
     described = ended["result"]
+    if described["bytes"] > _MOST_RESULT_BYTES:
+        raise DeviceError(
+            f"{device.name} offers a result of {described['bytes']} bytes; that is none of ours."
+        )
     async with sftp.open(described["path"], "rb") as stream:
-        data = await asyncio.wait_for(stream.read(described["bytes"] + 1, 0), _PULL_S)
+        data: bytes = await asyncio.wait_for(stream.read(described["bytes"] + 1, 0), _PULL_S)
     if hashlib.sha256(data).hexdigest() != described["sha256"]:
         raise DeviceError(f"The result from {device.name} arrived damaged; run it again.")
-    result: dict[str, Any] = json.loads(data)
-    return result
+    return data
+
+
+def _checked(data: bytes, device: Device, task: str) -> dict[str, Any]:
+    """Return the result of the task. A device may be anybody's: its records must at least be its own."""
+    result: Any = None
+    try:
+        result = json.loads(data)
+        names = {_KINDS[task][1](record) for record in result["records"]} | {result["machine"]["name"]}
+        fits = result["kind"] == _KINDS[task][0] and names <= {device.name, f"{device.name}-emulated"}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        fits = False
+    if not fits:
+        raise DeviceError(f"What {device.name} sent is no result of {task}; see whose device it is.")
+    found: dict[str, Any] = result
+    return found
 
 
 async def _close(link: Link, keep: bool) -> None:

@@ -127,4 +127,5 @@ def _model_roles(
                 roles.update(
                     dict.fromkeys((f"model.{precision}-tensorrt", f"model.{precision}-fp16-tensorrt"))
                 )
-    return tuple(role for role in roles if bundle.has(role))
+    beside = (f"{role}.data" for role in roles)  # the weights of a model too large for one file
+    return tuple(role for role in (*roles, *beside) if bundle.has(role))

@@ -105,8 +105,12 @@ def test_what_is_kept_there_is_not_sent_again(
 
 def test_a_device_that_keeps_keeps(device: Make, profiling: Make, work: Path) -> None:
     target = device(keep=True)
+    (work / "store").mkdir(mode=0o700, parents=True)
+    (work / "store" / "old").write_bytes(b"of another bundle")
+    os.utime(work / "store" / "old", (0, 0))
     result_of(outcome_of(profiling(target), target))
-    assert list((work / "store").iterdir())
+    assert len(list((work / "store").iterdir())) == 5
+    assert not (work / "store" / "old").exists()
 
 
 def test_a_broken_push_goes_on_where_it_was_cut(

@@ -13,7 +13,7 @@ from edgedistill_deploy._remote_connection import DeviceError, connected
 from edgedistill_deploy._remote_link import Link, keeper_of
 from edgedistill_deploy._remote_push import Item
 from edgedistill_deploy.inventory import Device
-from edgedistill_deploy.remote import _pull, run_on_devices
+from edgedistill_deploy.remote import _checked, _pull, run_on_devices
 from edgedistill_deploy.remote_check import check_devices
 from ssh_server import SshServer, ssh_server
 
@@ -113,6 +113,27 @@ def test_a_result_that_arrives_damaged_is_none(device: Make, tmp_path: Path) -> 
 
     with pytest.raises(DeviceError, match="The result from loop arrived damaged; run it again"):
         asyncio.run(pull())
+
+
+def test_a_result_of_absurd_size_is_not_read(device: Make) -> None:
+    ended = {"result": {"path": "/dev/zero", "bytes": 1 << 40, "sha256": ""}}
+    with pytest.raises(DeviceError, match="loop offers a result of 1099511627776 bytes"):
+        asyncio.run(_pull(None, device(), ended))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"no json",
+        b"[]",
+        b'{"kind": "parity-set", "records": [], "machine": {"name": "loop"}}',
+        b'{"kind": "latency-set", "records": [{"device": {"name": "orin"}}], "machine": {"name": "loop"}}',
+        b'{"kind": "latency-set", "records": [{}], "machine": {"name": "loop"}}',
+    ],
+)
+def test_what_is_no_result_is_refused(device: Make, data: bytes) -> None:
+    with pytest.raises(DeviceError, match="What loop sent is no result of profile"):
+        _checked(data, device(), "profile")
 
 
 def test_a_device_that_falls_silent(device: Make) -> None:

@@ -12,6 +12,7 @@ from edgedistill_deploy._samples import OpenInterval
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.errors import BundleError
 from edgedistill_deploy.report.decisions import ChainRecord, FlipsRecord, parse_chain, parse_flips
+from edgedistill_deploy.report.layers import LayersRecord, parse_layers
 from edgedistill_deploy.report.subspace_file import SubspaceRow, read_subspace_rows
 from edgedistill_deploy.report.timing import ComparisonRecord, as_samples, extra_sentences, parse_comparison
 from edgedistill_deploy.report.values import (
@@ -121,6 +122,7 @@ class LatencyRecord:
     placement: Mapping[str, int] | None = None
     name: str = ""
     extras: tuple[str, ...] = ()
+    layers: LayersRecord | None = None
 
     @property
     def device_name(self) -> str:
@@ -360,6 +362,7 @@ def _latency(text: str) -> LatencyRecord:
         flags=as_texts(record.get("flags")),
         placement=_placement(record.get("placement")),
         extras=extra_sentences(record),
+        layers=parse_layers(record),
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy.report import wording as words
+from edgedistill_deploy.report.layers import power_sentence
 from edgedistill_deploy.report.values import (
     as_count,
     as_list,
@@ -53,9 +54,10 @@ def parse_comparison(text: str) -> ComparisonRecord:
 
 
 def extra_sentences(record: Mapping[str, Any]) -> tuple[str, ...]:
-    """Say what a latency record tells of arrivals, JPEGs and cold starts; of each that it has."""
+    """Say what a latency record tells of arrivals, JPEGs, cold starts and power; of each that it has."""
     parts = {"sustained": _sustained, "end_to_end": _end_to_end, "cold_start": _cold_start}
-    return tuple(say(as_mapping(record[name])) for name, say in parts.items() if record.get(name))
+    said = [say(as_mapping(record[name])) for name, say in parts.items() if record.get(name)]
+    return tuple(sentence for sentence in (*said, power_sentence(record)) if sentence)
 
 
 def _sustained(found: Mapping[str, Any]) -> str:

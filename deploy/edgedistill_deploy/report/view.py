@@ -11,6 +11,7 @@ from edgedistill_deploy import __version__
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.recommendation import choose
 from edgedistill_deploy.report import charts, wording
+from edgedistill_deploy.report.layers import icicle
 from edgedistill_deploy.report.records import (
     ClassRow,
     EpochRow,
@@ -75,6 +76,7 @@ def page_values(bundle: Bundle, records: Records) -> dict[str, Any]:
         "drop_figure": drop_figure,
         "ecdf_figure": ecdf_figure,
         "histogram_figure": histogram_figure,
+        "icicle_figure": icicle_figure,
         "spectrum_svg": spectrum_svg,
         "class_table": class_table,
         "condition_rows": condition_rows,
@@ -310,6 +312,18 @@ def histogram_figure(record: LatencyRecord) -> Figure:
         colour_of(record.precision),
     )
     return Figure(svg=svg, caption=f"{label}; logarithmic")
+
+
+def icicle_figure(record: LatencyRecord) -> Figure | None:
+    """Draw what the student's modules take of a run; None where no node was timed."""
+    if record.layers is None:
+        return None
+    label = _timed_label(record)
+    return Figure(
+        svg=icicle(f"Time of {label} by module", record.layers),
+        caption=f"{label}: a run, its parts by the student’s modules from the outermost to the innermost; as wide as the time they"
+        " take. Grey: of no module.",
+    )
 
 
 def _timed_label(record: LatencyRecord) -> str:

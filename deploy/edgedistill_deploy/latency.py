@@ -74,7 +74,7 @@ DEFAULT_CONFIG = LatencyConfig()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanSamples:
-    """Statistics of the runs in blocks of 5 ms during which the scheduler took the CPU away from nobody in this process."""
+    """Statistics of the runs during which the scheduler took the CPU away from nobody in this process; p99 may err low."""
 
     runs: int
     p50_ms: float
@@ -89,8 +89,9 @@ class LatencyReport:
 
     `throughput_per_s` is images per second of these sequential runs. `peak_memory_bytes` is the whole process's
     (`device.read_peak_memory_bytes`). `loop_overhead_ms` is what an empty call costs in the same loop, and is not subtracted.
-    `preempted_share` is preemptions per run, 1 at most, and `clean` leaves out the blocks of 5 ms in which there were any; both are
-    None where the system does not count preemptions. `flags` names what makes the figures
+    `preempted_share` is that of the runs in which the scheduler took the CPU away, and `clean` leaves these out; both are None where
+    the system does not count. It is asked every 5 ms, and of the runs between, the longest are taken for the interrupted ones.
+    `flags` names what makes the figures
     doubtful, `warnings` says it in sentences:
 
     unsteady   the warm-up reached its limit before the times had settled
@@ -145,21 +146,11 @@ class LatencyReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Collected:
-    """Runs in ns, whether each lay in a block with a preemption, and how many preemptions there were."""
-
-    samples: list[int]
-    preempted: list[bool] | None
-    preemptions: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Timings:
     first_ms: float
     warmed: WarmUp
     samples_ms: Samples
     preempted: NDArray[np.bool_] | None
-    preempted_share: float | None
     overhead_ms: float
 
 
@@ -205,14 +196,12 @@ def _time(
     first_ns = _run_once(run, clock)
     limit_s = 10 * config.warmup_s if config.warmup_limit_s is None else config.warmup_limit_s
     warmed = warm_up(run, clock, least_runs=config.warmup_runs, least_s=config.warmup_s, most_s=limit_s)
-    found = _collect(run, config, clock, progress)
-    share = None if found.preemptions is None else min(1.0, found.preemptions / len(found.samples))
+    samples, preempted = _collect(run, config, clock, progress)
     return _Timings(
         first_ms=first_ns / _NS_PER_MS,
         warmed=warmed,
-        samples_ms=np.asarray(found.samples, dtype=np.float64) / _NS_PER_MS,
-        preempted=None if found.preempted is None else np.asarray(found.preempted, dtype=np.bool_),
-        preempted_share=share,
+        samples_ms=np.asarray(samples, dtype=np.float64) / _NS_PER_MS,
+        preempted=None if preempted is None else np.asarray(preempted, dtype=np.bool_),
         overhead_ms=float(np.median([_run_once(_nothing, clock) for _ in range(_EMPTY_CALLS)])) / _NS_PER_MS,
     )
 
@@ -229,8 +218,8 @@ def _nothing() -> None:
 
 def _collect(
     run: Callable[[], object], config: LatencyConfig, clock: Clock, progress: Progress | None
-) -> _Collected:
-    """Time runs until the time and the number are reached.
+) -> tuple[list[int], list[bool] | None]:
+    """Time runs until the time and the number are reached; their ns, and which were preempted (None where nobody counts).
 
     The system is asked for preemptions, and progress told, every 5 ms only: asking after each run slowed the next by 1 to 10 % on
     a virtual machine, as caches fill again. A short run after a question is not counted for that reason.
@@ -239,7 +228,7 @@ def _collect(
     preempted: list[bool] = []
     began = shown = asked = clock()
     planned_ns = config.duration_s * 1e9
-    first = switches = read_involuntary_switches()
+    switches = read_involuntary_switches()
     ended = False
     while not ended:
         samples.append(_run_once(run, clock))
@@ -250,16 +239,21 @@ def _collect(
         if not ended and now - asked < _ASK_EVERY_NS:
             continue
         before, switches = switches, read_involuntary_switches()
-        preempted += [switches != before] * (len(samples) - len(preempted))
+        count = None if switches is None or before is None else switches - before
+        preempted += _interrupted(samples[len(preempted) :], count or 0)
         if progress and now - shown >= _PROGRESS_EVERY_NS:
             shown = now
             progress(int(min(now - began, planned_ns) / _NS_PER_MS), int(planned_ns / _NS_PER_MS))
         if not ended and samples[-1] < _SHORT_NS:
             run()
         asked = clock()
-    if first is None or switches is None:
-        return _Collected(samples=samples, preempted=None, preemptions=None)
-    return _Collected(samples=samples, preempted=preempted, preemptions=switches - first)
+    return samples, None if switches is None else preempted
+
+
+def _interrupted(block: list[int], count: int) -> list[bool]:
+    """Take the longest runs of a block for those that were interrupted, as many as there were interruptions."""
+    longest = set(np.argsort(block)[::-1][:count].tolist())
+    return [index in longest for index in range(len(block))]
 
 
 def _report(
@@ -270,7 +264,7 @@ def _report(
     modes = find_modes(samples)
     found = {
         **warnings_of_samples(samples, modes, timings.warmed, timings.overhead_ms),
-        **warnings_of_machine(samples, timings.preempted_share, conditions, device),
+        **warnings_of_machine(samples, _share(timings.preempted), conditions, device),
     }
     warnings = {flag: sentence for flag, sentence in found.items() if sentence}
     elsewhere = nodes_elsewhere(session.provider, session.placement)
@@ -297,7 +291,7 @@ def _report(
         load_ms=session.load_ms,
         first_run_ms=timings.first_ms,
         loop_overhead_ms=timings.overhead_ms,
-        preempted_share=timings.preempted_share,
+        preempted_share=_share(timings.preempted),
         clean=_clean(timings),
         peak_memory_bytes=read_peak_memory_bytes(),
         model_bytes=session.model_path.stat().st_size,
@@ -309,6 +303,10 @@ def _report(
         modes=modes,
         engine_bytes=_engine_bytes(session),
     )
+
+
+def _share(marked: NDArray[np.bool_] | None) -> float | None:
+    return None if marked is None else float(marked.mean())
 
 
 def _clean(timings: _Timings) -> CleanSamples | None:

@@ -1,5 +1,6 @@
 """What calibration reads from an ONNX graph, and what it changes in one."""
 
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -43,8 +44,11 @@ def fold_graph(source: Path, path: Path) -> onnx.ModelProto:
     model = onnx.load(source)
     _require_weights(model.graph)
     _require_axes(model)
-    # The model, not its path: ONNX Runtime copies that elsewhere, without weights that lie beside it.
-    quant_pre_process(model, str(path), skip_symbolic_shape=True)
+    with tempfile.TemporaryDirectory(prefix="edgedistill-calibration-") as folder:
+        # ONNX Runtime copies the file to where weights that lie beside it are not.
+        whole = Path(folder) / source.name
+        onnx.save(model, whole)
+        quant_pre_process(str(whole), str(path), skip_symbolic_shape=True)
     model = onnx.load(path)
     for place, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{place}"

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from command import run_command
+from edgedistill_cli.console import Console
+from edgedistill_cli.latency_tables import _show_comparison
 from edgedistill_cli.profiling import Gates, batch_sizes, one_or_several
 from edgedistill_deploy.errors import UsageError
 
@@ -145,6 +147,34 @@ def test_lists_of_flags() -> None:
     assert batch_sizes(None, sweep=True) == (1, 2, 4, 8, 16, 32)
     with pytest.raises(UsageError, match="different whole numbers"):
         batch_sizes("", sweep=False)
+
+
+def test_comparisons_are_shown_with_their_margin_and_the_machine_against_itself(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pair = {"candidate": "int8", "baseline": "fp32", "ratio": 1.004, "interval": [0.99, 1.02], "margin": 0.05}
+    _show_comparison(
+        {
+            "a_a": {"sentence": "A/A was quiet."},
+            "pairs": [
+                {**pair, "verdict": "equal", "sentence": "They are alike."},
+                {**pair, "verdict": "inconclusive", "sentence": "Who knows."},
+            ],
+        },
+        Console(),
+    )
+    shown = capsys.readouterr().out
+    for text in (
+        "int8 / fp32",
+        "1.004",
+        "0.990 to 1.020",
+        "5.0%",
+        "not distinguishable",
+        "undecided",
+        "A/A was quiet.",
+        "Who knows.",
+    ):
+        assert text in shown
 
 
 @pytest.mark.slow

@@ -180,11 +180,18 @@ def _tidy(model: onnx.ModelProto, opset: int) -> None:
 
 
 def _name_nodes(graph: onnx.GraphProto, modules: Mapping[str, str]) -> None:
-    """Call every node MODULE/OPERATOR, so that whatever times or quantises nodes can tell the module that each is of."""
+    """Call every node MODULE/OPERATOR, so that whatever times or quantises nodes can tell the module that each is of.
+
+    A convolution that a normalisation was folded into stays that of the module whose weights it has.
+    """
+    weights = {each.name for each in graph.initializer if each.name.endswith(".weight")}
     taken: set[str] = set()
     for node in graph.node:
-        first = next((value for value in node.output if value), "")
-        stem = "/".join(part for part in (modules.get(first, ""), node.op_type) if part)
+        own = next((value for value in node.input if value in weights), None)
+        made = next((value for value in node.output if value), "")
+        module = modules.get(made, "") if own is None else own.removesuffix(".weight")
+        # The exporter's own note on what it added itself.
+        stem = node.op_type if not module or module.startswith("_") else f"{module}/{node.op_type}"
         name, count = stem, 1
         while name in taken:
             count += 1

@@ -16,6 +16,7 @@ from edgedistill_cli.commands.export import export
 from edgedistill_cli.commands.init import init
 from edgedistill_cli.commands.inspect import inspect
 from edgedistill_cli.commands.ledger import ledger
+from edgedistill_cli.commands.plan import plan
 from edgedistill_cli.commands.profile import profile
 from edgedistill_cli.commands.report import report
 from edgedistill_cli.commands.training import training_command
@@ -47,6 +48,7 @@ app.command("validate")(validate)
 app.command("profile")(profile)
 app.command("engine")(engine)
 app.command("inspect")(inspect)
+app.command("plan")(plan)
 app.command("compare")(compare)
 app.command("report")(report)
 app.add_typer(devices)

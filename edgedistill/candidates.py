@@ -1,0 +1,157 @@
+"""Students that a plan times before any is trained: which ones, and each as a bundle that can be measured.
+
+The weights are random, and time needs no others; but they must not be degenerate. timm's ResNets begin with the last
+normalisation of every block at zero, so that half of the network is zero and a runtime may leave it out. So such weights become one,
+and normalisations take the statistics of noise, after which activations are as large as a trained network's.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from edgedistill.config import ExportConfig
+from edgedistill.cost import ModelCost, count_cost
+from edgedistill.deployed import Deployed, logits_in_torch
+from edgedistill.export import begin_bundle
+from edgedistill.onnx_writing import write_onnx
+from edgedistill.plain import PREFIX
+from edgedistill.student import build_student, check_student_name
+from edgedistill.subtask import Subtask
+from edgedistill.teacher import Teacher
+from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.errors import UsageError
+from edgedistill_deploy.reference import write_golden
+
+# Small to large. Only what leaves a map of LEAST_MAP positions a side at the end is tried on images of a size.
+DEFAULTS = (
+    "plain:8-16-32-64", "plain:16-32-64-128", "plain:32-64-128-256",
+    "timm:resnet10t@0.125", "timm:resnet10t@0.25", "timm:resnet10t@0.5", "timm:resnet10t",
+    "timm:lcnet_035", "timm:lcnet_050", "timm:lcnet_100",
+    "timm:mobilenetv3_small_050", "timm:mobilenetv3_small_100",
+    "timm:mobilenetv4_conv_small_035", "timm:mobilenetv4_conv_small_050", "timm:mobilenetv4_conv_small",
+    "timm:tinynet_e", "timm:efficientnet_lite0", "timm:convnext_atto@0.5", "timm:resnet18",
+)  # fmt: skip
+LEAST_MAP = 2
+_NOISE_COUNT = 16
+_GOLDEN_COUNT = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A student by its name and the factor on its channels, as `build_student` takes them."""
+
+    name: str
+    width: float = 1.0
+
+    @classmethod
+    def parse(cls, text: str) -> "Candidate":
+        """Read NAME or NAME@WIDTH, such as timm:resnet10t@0.25.
+
+        Raises UsageError for an unknown name or a width that is no number above 0 and at most 4.
+        """
+        name, at, width = text.strip().partition("@")
+        check_student_name(name)
+        name = name if name.startswith((PREFIX, "timm:")) else f"timm:{name}"
+        try:
+            factor = float(width) if at else 1.0
+        except ValueError:
+            factor = 0.0
+        if not 0 < factor <= 4:
+            raise UsageError(
+                f"A student's width is a factor above 0 and at most 4 after an @, such as timm:resnet10t@0.25, and {text!r} was"
+                " given."
+            )
+        return cls(name=name, width=factor)
+
+    def __str__(self) -> str:
+        return self.name if self.width == 1 else f"{self.name}@{self.width:g}"
+
+    def build(self, class_count: int, image_size: tuple[int, int]) -> nn.Module:
+        """Create it, untrained, with weights that leave no part of it idle."""
+        student = build_student(self.name, class_count, width=self.width, image_size=image_size)
+        _enliven(student, image_size)
+        return student
+
+
+def parse_candidates(texts: Sequence[str]) -> tuple[Candidate, ...]:
+    """Read names, each once however often it is given. Raises UsageError for none, or one that is wrong."""
+    found = tuple(dict.fromkeys(Candidate.parse(text) for text in texts if text.strip()))
+    if not found:
+        raise UsageError(
+            "--students takes names with commas between them, such as timm:resnet10t@0.25,plain:16-32-64-128."
+        )
+    return found
+
+
+def default_candidates(image_size: tuple[int, int]) -> tuple[Candidate, ...]:
+    """Return the students that suit images of a size (H, W): those whose last map is more than a point."""
+    return tuple(
+        each for each in map(Candidate.parse, DEFAULTS) if _reduction(each) * LEAST_MAP <= min(image_size)
+    )
+
+
+def _reduction(candidate: Candidate) -> int:
+    """Return how many pixels a side one position of the last map stands for."""
+    if candidate.name.startswith(PREFIX):
+        return int(2 ** len(candidate.name.removeprefix(PREFIX).split("/")[0].split("-")))
+    return 32  # all of timm's above
+
+
+def _enliven(student: nn.Module, image_size: tuple[int, int]) -> None:
+    """Let no normalisation weigh nothing, and give those with statistics the statistics of noise."""
+    noise = torch.randn(_NOISE_COUNT, 3, *image_size, generator=torch.Generator().manual_seed(0))
+    norms = list(_norms(student))
+    with torch.no_grad():
+        for norm in norms:
+            if norm.affine and not norm.weight.any():
+                norm.weight.fill_(1.0)
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.momentum = 1.0
+        student.train()
+        student(noise)
+        student.eval()
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+
+def _norms(student: nn.Module) -> Iterator[_BatchNorm]:
+    return (module for module in student.modules() if isinstance(module, _BatchNorm))
+
+
+def write_candidate(
+    candidate: Candidate, teacher: Teacher, subtask: Subtask, folder: Path
+) -> tuple[Bundle, ModelCost]:
+    """Write a bundle of an untrained candidate that can be measured, and nothing else: `model.fp32` and `golden`.
+
+    Args:
+        candidate: the student.
+        teacher: gives the image size and the normalisation.
+        subtask: gives the number of classes.
+        folder: of the bundle.
+
+    Raises:
+        UsageError: a width that the family cannot take.
+        EdgeDistillError: it cannot be exported.
+    """
+    size = teacher.preprocess.size
+    student = candidate.build(len(subtask), size)
+    bundle = begin_bundle(student, teacher, subtask, folder, str(candidate))
+    deployed = Deployed(student, teacher.normalise())
+    path = folder / "model.fp32.onnx"
+    write_onnx(
+        deployed,
+        size,
+        path,
+        opset=ExportConfig().written_opset,
+        metadata={"edgedistill.untrained": str(candidate)},
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (_GOLDEN_COUNT, *size, 3), dtype=np.uint8)
+    write_golden(folder / "golden.npz", pixels, logits_in_torch(deployed, pixels))
+    bundle = bundle.with_file("model.fp32", path).with_file("golden", folder / "golden.npz")
+    return bundle, count_cost(student, size)

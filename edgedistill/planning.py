@@ -1,0 +1,186 @@
+"""Which candidates are worth distilling: those within the budget that no other beats in both time and size."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from edgedistill.candidates import Candidate
+from edgedistill.layers import map_shapes, pair_layers
+from edgedistill.teacher import Teacher
+from edgedistill_deploy._samples import OpenInterval
+from edgedistill_deploy.budget import Budget, BudgetVerdict, check_budget
+from edgedistill_deploy.errors import DataError, EdgeDistillError, UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """The widths that an inspection of the teacher suggests, {teacher layer: channels}, and the student that it names."""
+
+    widths: Mapping[str, int]
+    student: str | None
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "Wanted":
+        """Read an inspection's record. Raises DataError when it is none."""
+        try:
+            suggestion, layers = record["suggestion"], record["layers"]
+            widths = [(each["layer"], each["suggested_width"][suggestion["method"]]) for each in layers]
+            found = {str(layer): int(width) for layer, width in widths if width is not None}
+            return cls(widths=found, student=suggestion["student"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(
+                "The inspection is not what `edgedistill inspect` writes; make it again, or leave it out."
+            ) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerWidth:
+    """A teacher's layer, the channels that the inspection suggests for it, the student's layer that it pairs with, and its own."""
+
+    teacher: str
+    suggested: int
+    student: str
+    width: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRow:
+    """One candidate in one precision.
+
+    Attributes:
+        student: as `--student` takes it, and `width` as `--student-width` does.
+        precision: of the file that was timed.
+        parameters, multiply_adds: of the fp32 network.
+        value_ms: the percentile of the budget, and `interval` around it.
+        within_budget: "pass", "fail" or "inconclusive".
+        widths: beside the suggested ones; None where nothing was inspected or no layers pair.
+        wide_enough: whether every paired layer has the suggested width; None where that is not known.
+        dominated_by: one that is surely faster and has no fewer parameters and multiply-adds.
+        proposed: worth distilling: within the budget and not dominated.
+        flags: what makes the time doubtful.
+        error: why there is no time.
+    """
+
+    student: str
+    width: float
+    precision: str
+    parameters: int | None = None
+    multiply_adds: int | None = None
+    p50_ms: float | None = None
+    value_ms: float | None = None
+    interval: OpenInterval = (None, None)
+    within_budget: BudgetVerdict | None = None
+    runs_to_decide: int | None = None
+    widths: tuple[LayerWidth, ...] | None = None
+    wide_enough: bool | None = None
+    dominated_by: str | None = None
+    proposed: bool = False
+    flags: tuple[str, ...] = ()
+    error: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The candidate and its precision."""
+        return f"{Candidate(name=self.student, width=self.width)} {self.precision}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+
+def plan_row(
+    candidate: Candidate, record: Mapping[str, Any], student: Mapping[str, Any], budget: Budget
+) -> PlanRow:
+    """Judge one latency record of a candidate; `student` is the manifest's record of what it costs."""
+    judged = check_budget(record, budget)
+    return PlanRow(
+        student=candidate.name,
+        width=candidate.width,
+        precision=record["precision"],
+        parameters=student["parameters"],
+        multiply_adds=student["multiply_adds"],
+        p50_ms=record["p50_ms"],
+        value_ms=judged.value_ms,
+        interval=judged.interval,
+        within_budget=judged.verdict,
+        runs_to_decide=judged.runs_to_decide,
+        flags=tuple(record["flags"]),
+    )
+
+
+def layer_widths(teacher: Teacher, student: nn.Module, wanted: Wanted) -> tuple[LayerWidth, ...] | None:
+    """Put a student's widths beside the suggested ones; None where its layers do not pair with those that were inspected."""
+    size = teacher.preprocess.size
+    try:
+        pairs = [pair for pair in pair_layers(teacher.model, student, size) if pair.teacher in wanted.widths]
+        shapes = map_shapes(student, [pair.student for pair in pairs], size)
+    except (EdgeDistillError, UsageError):
+        return None
+    return (
+        tuple(
+            LayerWidth(
+                teacher=pair.teacher,
+                suggested=wanted.widths[pair.teacher],
+                student=pair.student,
+                width=shapes[pair.student][0],
+            )
+            for pair in pairs
+        )
+        or None
+    )
+
+
+def with_widths(row: PlanRow, widths: tuple[LayerWidth, ...] | None) -> PlanRow:
+    """Return the row with its widths and whether they suffice."""
+    enough = None if widths is None else all(each.width >= each.suggested for each in widths)
+    return replace(row, widths=widths, wide_enough=enough)
+
+
+def judged_rows(rows: Sequence[PlanRow]) -> tuple[PlanRow, ...]:
+    """Mark what is dominated and what is proposed; the largest first, then what could not be measured.
+
+    Parameters and multiply-adds stand for what a student can learn. One row is dominated by another that has no fewer of either
+    and whose whole interval lies below this one's: times that cannot be told apart dominate nothing.
+    """
+    judged = [_judged(row, rows) for row in rows]
+    return tuple(
+        sorted(
+            judged, key=lambda row: (row.error is not None, -(row.multiply_adds or 0), row.value_ms or 0.0)
+        )
+    )
+
+
+def _judged(row: PlanRow, rows: Sequence[PlanRow]) -> PlanRow:
+    if row.error is not None:
+        return row
+    better = next((other.label for other in rows if _dominates(other, row)), None)
+    return replace(row, dominated_by=better, proposed=better is None and row.within_budget == "pass")
+
+
+def _dominates(other: PlanRow, row: PlanRow) -> bool:
+    if other.error is not None or other.parameters is None or other.multiply_adds is None:
+        return False
+    high, low = other.interval[1], row.interval[0]
+    surely_faster = high is not None and low is not None and high < low
+    return (
+        surely_faster
+        and other.parameters >= (row.parameters or 0)
+        and other.multiply_adds >= (row.multiply_adds or 0)
+    )
+
+
+def plan_verdict(rows: Sequence[PlanRow]) -> BudgetVerdict:
+    """Return "pass" when one fits the budget, "inconclusive" when one may, else "fail".
+
+    Raises EdgeDistillError when nothing could be measured.
+    """
+    found = {row.within_budget for row in rows if row.within_budget is not None}
+    if not found:
+        raise EdgeDistillError(
+            f"None of the students could be measured; the first: {rows[0].label}: {rows[0].error}"
+        )
+    if "pass" in found:
+        return "pass"
+    return "inconclusive" if "inconclusive" in found else "fail"

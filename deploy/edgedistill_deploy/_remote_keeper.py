@@ -163,12 +163,12 @@ class Keeper:
                 stderr=stderr,
                 start_new_session=True,
             )
-        threading.Thread(target=self._pass_on, args=(self.runner, folder), daemon=True).start()
         with contextlib.suppress(BrokenPipeError):
             stdin = _pipe(self.runner.stdin)
             stdin.write(json.dumps(whole).encode() + b"\n")
             stdin.flush()
         self.say("started", pid=self.runner.pid, folder=str(folder))
+        threading.Thread(target=self._pass_on, args=(self.runner, folder), daemon=True).start()
 
     def _pass_on(self, runner: subprocess.Popen[bytes], folder: Path) -> None:
         for line in _pipe(runner.stdout):

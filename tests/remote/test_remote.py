@@ -20,7 +20,7 @@ from edgedistill_deploy import _remote_connection, _remote_push
 from edgedistill_deploy._remote_push import Item
 from edgedistill_deploy._remote_wheel import build_wheel
 from edgedistill_deploy.bundle import Bundle
-from edgedistill_deploy.errors import UsageError
+from edgedistill_deploy.errors import MissingDependencyError, UsageError
 from edgedistill_deploy.inventory import Device
 from edgedistill_deploy.parity import ParityLimits, check_parity
 from edgedistill_deploy.profiling import ProfileRequest
@@ -322,3 +322,27 @@ def fingerprint_of(server: SshServer) -> str:
         ["ssh-keygen", "-lf", str(server.folder / "host.pub")], capture_output=True, text=True, check=True
     )
     return shown.stdout.split()[1]
+
+
+def test_the_agents_keys_open_the_door(
+    device: Make, profiling: Make, server: SshServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = subprocess.Popen(["ssh-agent", "-D"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert agent.stdout is not None
+        path = agent.stdout.readline().split("=")[1].split(";")[0]
+        monkeypatch.setenv("SSH_AUTH_SOCK", path)
+        subprocess.run(["ssh-add", "-q", str(server.key)], check=True)
+        target = device(key=None)
+        result_of(outcome_of(profiling(target), target))
+    finally:
+        agent.terminate()
+        agent.communicate()
+
+
+def test_without_the_library_it_says_what_to_install(
+    device: Make, profiling: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "asyncssh", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'edgedistill\[remote\]'"):
+        run_on_devices([device()], profiling(device()))

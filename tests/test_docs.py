@@ -70,6 +70,27 @@ def test_every_command_in_the_documentation_runs(
     assert outcome.code in ((0, 3, 4) if words[0] == "validate" else (0,)), outcome.stderr
 
 
+def shown_lines() -> list[str]:
+    """Return the commands that need what a test has not: a device, a GPU, another build of ONNX Runtime."""
+    blocks = [
+        block
+        for page in PAGES
+        for block in re.findall(r"```console\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    ]
+    found = [line.split(" #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line.removeprefix("$ ") for line in found if line.startswith("$ edgedistill ")]
+
+
+@pytest.mark.parametrize("line", dict.fromkeys(shown_lines()))
+def test_what_cannot_be_run_here_has_the_flags_that_are_shown(line: str) -> None:
+    words = shlex.split(line)[1:]
+    command = words[:2] if words[0] == "devices" else words[:1]
+    shown = run_command(*command, "--help")
+    assert shown.code == 0
+    for flag in (word.split("=")[0] for word in words if word.startswith("--")):
+        assert re.search(rf"{re.escape(flag)}\b", shown.stdout), f"{command} has no {flag}"
+
+
 def test_links_inside_the_documentation_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):

@@ -18,6 +18,8 @@ _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _CONVERTERS = ("DequantizeLinear", "QuantizeLinear", "Cast")
 # Where the names of several nodes end in a name that a runtime made of them; none of these is in a name of the file.
 _BETWEEN_NAMES = re.compile(r"\s*\+\s*|\.\.\.|[\s\[\](){},]+")
+# What ONNX Runtime puts before the name of a value whose casts to float16 it moved.
+_MOVED = re.compile(r"^(InsertedPrecisionFreeCast_)+")
 _FARTHEST = 6  # nodes back from the last of a joined group to that which does the work
 
 
@@ -67,6 +69,7 @@ class ModulesOfNodes:
         return named
 
     def _node(self, name: str) -> Node | None:
+        name = _MOVED.sub("", name)
         if name in self._named:
             return self._named[name]
         ends = [place.start() for place in re.finditer(r"[_/.:]", name)]

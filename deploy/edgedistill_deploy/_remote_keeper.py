@@ -31,6 +31,8 @@ _STARTED_TICKS = (
 )
 _UNUSED_S = 30 * 24 * 3600.0
 _TAIL_BYTES = 4000
+# From 1.29 on ONNX Runtime's Linux wheels report what is run to their maker, and leave files in the home, unless told not to.
+_QUIET = {"ORT_DISABLE_TELEMETRY": "1"}
 _PRIVATE = 0o700
 _IMPORT_TEST = """
 import importlib, json, sys
@@ -98,7 +100,9 @@ class Keeper:
     def do_try(self, python: str, environment: dict[str, str], modules: list[str]) -> None:
         """Import the modules in the Python that is to measure, and say their versions or what went wrong."""
         command = [_program(python), "-c", _IMPORT_TEST, *modules]
-        done = subprocess.run(command, env=dict(os.environ, **environment), capture_output=True, check=False)
+        done = subprocess.run(
+            command, env=dict(os.environ, **dict(_QUIET, **environment)), capture_output=True, check=False
+        )
         answer = done.stdout.decode("utf-8", "replace").strip().splitlines()[-1:]
         if done.returncode != 0 or not answer:
             self.say("tried", code=done.returncode, stderr=_printable(done.stderr[-_TAIL_BYTES:]))
@@ -145,7 +149,7 @@ class Keeper:
         for path, sha256 in files.items():
             _place(self._stored(sha256), folder / "bundle" / path)
         (folder / "tmp").mkdir(_PRIVATE)
-        given = dict(os.environ, **environment)
+        given = dict(os.environ, **dict(_QUIET, **environment))
         paths = [str(self._stored(wheel)), given.get("PYTHONPATH", "")]
         given["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
         given["TMPDIR"] = str(folder / "tmp")

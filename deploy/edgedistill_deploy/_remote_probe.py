@@ -53,7 +53,7 @@ def main() -> None:
     done = subprocess.run(
         [os.path.expanduser(request["python"]), "-c", source],  # noqa: PTH111, a Path would lose the ./ of ./python
         input=json.dumps(request).encode(),
-        env=dict(os.environ, **request["environment"]),
+        env=dict(os.environ, **dict({"ORT_DISABLE_TELEMETRY": "1"}, **request["environment"])),
         capture_output=True,
         check=False,
     )

@@ -50,9 +50,13 @@ def error_of(outcome: DeviceOutcome) -> str:
     return outcome.error
 
 
-def test_profile_measures_there_and_leaves_nothing(device: Make, profiling: Make, work: Path) -> None:
+def test_profile_measures_there_and_leaves_nothing(
+    device: Make, profiling: Make, work: Path, tmp_path: Path
+) -> None:
     seen = set()
-    target = device("kitchen")
+    home = tmp_path / "home there"
+    home.mkdir()
+    target = device("kitchen", environment={"HOME": str(home), "OMP_NUM_THREADS": "1"})
     outcome = outcome_of(profiling(target), target, lambda name, what, done, total: seen.add((name, what)))
     (record,) = result_of(outcome)["records"]
     assert record["device"]["name"] == "kitchen"
@@ -60,6 +64,7 @@ def test_profile_measures_there_and_leaves_nothing(device: Make, profiling: Make
     assert record["runs"] == len(record["samples_ms"]) >= 3
     assert record["bundle"] == "run"
     assert not work.exists()
+    assert not list(home.iterdir())
     assert {("kitchen", "connecting"), ("kitchen", "sending")} <= seen
 
 

@@ -1,5 +1,6 @@
 """The `edgedistill` command: its sub-commands, and the one place where an expected failure becomes a sentence and a code."""
 
+import os
 import sys
 from typing import Annotated
 
@@ -72,6 +73,8 @@ def _top(
 
 def main() -> None:
     """Run the command; an expected failure is one sentence on stderr and its exit code, `--debug` shows the traceback."""
+    # From 1.29 on ONNX Runtime's Linux wheels report what is run to their maker unless told not to; who set it has the say.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         app(prog_name="edgedistill")
     except EdgeDistillError as error:

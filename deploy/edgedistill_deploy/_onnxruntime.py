@@ -5,6 +5,7 @@ whose library is missing is dropped from it without an error, and one that took 
 """
 
 import json
+import os
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -139,6 +140,7 @@ def open_onnx(request: SessionRequest) -> OnnxRuntimeSession:
 
 
 def _imported() -> ModuleType:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # its Linux wheels report to their maker by default
     try:
         import onnxruntime
     except ImportError as error:

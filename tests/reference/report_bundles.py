@@ -18,6 +18,11 @@ DIGITS = tuple("0123456789")
 ROLES = {"teacher": "teacher.fp32", "fp32": "model.fp32", "int8": "model.int8"}
 SIZES = {"teacher": 5_120_000, "fp32": 412_000, "int8": 118_000}
 
+POWER = {
+    "reader": "ina3221", "scope": "whole module", "idle": {"mean_w": 4.0}, "load": {"mean_w": 9.5}, "runs": 100, "batch_size": 1,
+    "net_w": 5.5, "net_interval_w": [5.25, 5.75], "energy_per_image_mj": 11.0, "gross_energy_per_image_mj": 19.0, "reason": None,
+}  # fmt: skip
+
 
 def models_only(folder: Path, class_names: Sequence[str] = DIGITS, name: str = "digits") -> Bundle:
     """Make a bundle that has models (of arbitrary bytes) and no record."""
@@ -110,6 +115,29 @@ def parity_record(
         "in_domain": None,
     }
     return {**record, **changes}
+
+
+def with_layers(bundle: Bundle, **changes: Any) -> dict[str, Any]:
+    """Return a latency record with the times of twelve nodes, n0 of layer0 the fastest."""
+    nodes = [
+        {
+            "node": f"n{place}",
+            "op_type": "Conv",
+            "module": f"layer{place}",
+            "mean_ms": 0.01 * (place + 1),
+            "share": 0.01 * (place + 1),
+            "provider": "cpu",
+        }
+        for place in reversed(range(12))
+    ]
+    run = {
+        "source": "ONNX Runtime's profiler",
+        "runs": 5,
+        "mean_ms": 1.0,
+        "outside_ms": 0.22,
+        "outside_share": 0.22,
+    }
+    return latency_record(bundle, "fp32", layers=nodes, layer_run=run, **changes)
 
 
 def _classes(names: Sequence[str], count: int, lost: int, gained: int) -> list[dict[str, Any]]:

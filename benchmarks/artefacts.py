@@ -183,9 +183,8 @@ def records(folder: Path) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]]) -> None:
     """Print the table of `docs/artefacts.md`."""
-    seeds = {row["seed"] for row in rows}
-    print(f"{len(seeds)} seeds, {rows[0]['machine']}; means, and ± the sample standard deviation\n")
-    print("| expert | model | file kB | test accuracy % | agreement with the teacher % | p50 ms |")
+    print(f"{rows[0]['machine']}, one thread; means over the seeds, and ± the sample standard deviation\n")
+    print("| expert (seeds) | model | file kB | test accuracy % | agreement with the teacher % | p50 ms |")
     print("|---|---|---|---|---|---|")
     for expert in EXPERTS:
         chosen = [row for row in rows if row["expert"] == expert]
@@ -197,7 +196,7 @@ def table(rows: list[dict[str, Any]]) -> None:
                 spread([each["agreement"] for each in models], 100, 1),
                 spread([each["p50_ms"] for each in models], 1, 3),
             ]
-            print(f"| {expert} | {label} | {' | '.join(cells)} |")
+            print(f"| {expert} ({len(models)}) | {label} | {' | '.join(cells)} |")
 
 
 def lines(rows: list[dict[str, Any]]) -> list[tuple[str, str, str]]:

@@ -106,14 +106,20 @@ class _Worker:
         session, images, _ = self._opened()
         return measure_layers(session, {"image": tiled(images, batch_size)}, progress).to_json()
 
-    def power(self, progress: Progress, *, batch_size: int, idle_s: float, load_s: float) -> dict[str, Any]:
+    def power(
+        self, progress: Progress, *, batch_size: int, idle_s: float, load_s: float, sensor: str
+    ) -> dict[str, Any]:
         """Read the board's power at rest and while the opened model runs."""
         from edgedistill_deploy.latency import tiled
         from edgedistill_deploy.power import measure_energy
 
         session, images, _ = self._opened()
         feeds = {"image": tiled(images, batch_size)}
-        return measure_energy(lambda: session.run(feeds), batch_size, idle_s=idle_s, load_s=load_s).to_json()
+
+        def run() -> object:
+            return session.run(feeds)
+
+        return measure_energy(run, batch_size, idle_s=idle_s, load_s=load_s, sensor=sensor).to_json()
 
     def block(self, progress: Progress, *, seconds: float, batch_size: int) -> list[float]:
         """Run the opened model for a short while; the runs' times in ms."""

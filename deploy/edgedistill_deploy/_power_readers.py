@@ -144,7 +144,7 @@ class TegrastatsRails:
 
 
 def find_power_reader(
-    stack: contextlib.ExitStack, root: Path = ROOT, command: Command = run_command
+    stack: contextlib.ExitStack, root: Path = ROOT, command: Command = run_command, wanted: str = "auto"
 ) -> PowerReader | None:
     """Return what tells this board's power; None where nothing does, or only to root.
 
@@ -152,16 +152,19 @@ def find_power_reader(
         stack: closes what the reader keeps open.
         root: the tree with /sys, /proc.
         command: asks a board's query tool.
+        wanted: one of `inventory.POWER_READERS`: the only one that is tried, unless auto.
     """
-    for find in (_ina3221, _rapl):
-        reader = find(root)
+    finders: dict[str, Callable[[], PowerReader | None]] = {
+        "ina3221": lambda: _ina3221(root),
+        "rapl": lambda: _rapl(root),
+        "vcgencmd": lambda: PmicReader(command),
+        "tegrastats": lambda: _tegrastats(stack) if root == ROOT else None,
+    }
+    for name, find in finders.items():
+        reader = find() if wanted in ("auto", name) else None
         if reader is not None and reader.read() is not None:
             return reader
-    pmic = PmicReader(command)
-    if pmic.read() is not None:
-        return pmic
-    program = shutil.which("tegrastats") if root == ROOT else None
-    return _tegrastats(program, stack) if program else None
+    return None
 
 
 def parse_tegrastats(line: str) -> dict[str, float]:
@@ -221,7 +224,10 @@ def _rapl(root: Path) -> PowerReader | None:
     return RaplReader(packages) if packages else None
 
 
-def _tegrastats(program: str, stack: contextlib.ExitStack) -> PowerReader | None:
+def _tegrastats(stack: contextlib.ExitStack) -> PowerReader | None:
+    program = shutil.which("tegrastats")
+    if program is None:
+        return None
     rails = TegrastatsRails(program)
     stack.callback(rails.close)
     reader = RailReader("tegrastats", _TEGRASTATS_PERIOD_MS / 1000, rails)

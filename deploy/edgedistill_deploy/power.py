@@ -80,6 +80,7 @@ def measure_energy(
     *,
     idle_s: float = 3.0,
     load_s: float = 10.0,
+    sensor: str = "auto",
     root: Path = ROOT,
     command: Command = run_command,
     clock: Clock = time.monotonic,
@@ -91,13 +92,15 @@ def measure_energy(
         run: one inference of `batch_size` images.
         batch_size: images a run.
         idle_s, load_s: seconds of either window.
+        sensor: one of `inventory.POWER_READERS`; "auto" is whichever the board has.
         root, command: where the board's sensors are.
         clock, sleep: seconds, and waiting for some.
     """
     with contextlib.ExitStack() as stack:
-        reader = find_power_reader(stack, root, command)
+        reader = find_power_reader(stack, root, command, sensor)
         if reader is None:
-            return EnergyReport(reason="not available: this machine shows no power sensor to this user")
+            named = "no power sensor" if sensor in ("auto", "none") else f"no {sensor}"
+            return EnergyReport(reason=f"not available: this machine shows {named} to this user")
         run()
         idle = _watch(reader, idle_s, lambda: sleep(reader.period_s), clock)
         done = 0

@@ -45,7 +45,8 @@ class ProfileRequest:
         cold_start: time new processes from their start to the first answer.
         end_to_end: time from the bytes of a JPEG to the logits as well.
         layers: time every node.
-        power: read the board's power while measuring.
+        power: read the board's power at rest and under load.
+        power_sensor: which of `inventory.POWER_READERS` tells it.
         compare: compare the choices of runtime and precision with the first, by alternating blocks; at the first batch size.
         margin: of the comparison: smaller differences are none.
         seed: of the arrivals, the order of the blocks and the bootstrap.
@@ -65,6 +66,7 @@ class ProfileRequest:
     end_to_end: bool = False
     layers: bool = False
     power: bool = False
+    power_sensor: str = "auto"
     compare: bool = False
     margin: float = MARGIN
     seed: int = 0
@@ -218,8 +220,8 @@ def _measured(
             record.update(process.ask("layers", named(", by node"), batch_size=size))
         if request.power:
             seconds = request.latency.duration_s
-            window = {"idle_s": min(_IDLE_S, seconds), "load_s": seconds}
-            record["power"] = process.ask("power", named(", power"), batch_size=size, **window)
+            how = {"idle_s": min(_IDLE_S, seconds), "load_s": seconds, "sensor": request.power_sensor}
+            record["power"] = process.ask("power", named(", power"), batch_size=size, **how)
     if request.cold_start and size == request.batch_sizes[0]:
         started = measure_cold_start(bundle.path, model, size, REPEATS, named(", cold start"))
         record["cold_start"] = started.to_json()

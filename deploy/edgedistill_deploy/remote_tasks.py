@@ -47,7 +47,8 @@ def profile_job(
 
     def asked(device: Device) -> dict[str, Any]:
         provider = chosen.provider or device.provider
-        return {"profile": replace(request, runtimes=runtimes(device), provider=provider).to_json()}
+        own = replace(request, runtimes=runtimes(device), provider=provider, power_sensor=device.power)
+        return {"profile": own.to_json()}
 
     used = {runtime for device in devices for runtime in runtimes(device)}
     return RemoteJob(

@@ -291,3 +291,23 @@ def test_a_sensor_that_falls_silent_is_said_to(tmp_path: Path) -> None:
     assert report.reason is not None
     assert report.reason.startswith("not available: ina3221 gave fewer than 10 readings")
     assert report.net_w is None
+
+
+def test_a_sensor_that_is_named_is_the_only_one_tried(tmp_path: Path) -> None:
+    ina3221(tmp_path, "1-0040", [("VDD_IN", 5000, 1000)])
+    packages = {"name": "package-0", "energy_uj": 5, "max_energy_range_uj": 1000}
+    write(tmp_path / "sys/class/powercap/intel-rapl:0", packages)
+    found = {}
+    for wanted in ("auto", "ina3221", "rapl", "vcgencmd", "none"):
+        with contextlib.ExitStack() as stack:
+            reader = find_power_reader(stack, tmp_path, nobody, wanted)
+            found[wanted] = None if reader is None else reader.name
+    assert found == {"auto": "ina3221", "ina3221": "ina3221", "rapl": "rapl", "vcgencmd": None, "none": None}
+    reasons = {
+        sensor: measure_energy(lambda: None, 1, root=tmp_path, command=nobody, sensor=sensor).reason
+        for sensor in ("vcgencmd", "none")
+    }
+    assert reasons == {
+        "vcgencmd": "not available: this machine shows no vcgencmd to this user",
+        "none": "not available: this machine shows no power sensor to this user",
+    }

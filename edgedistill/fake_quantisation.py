@@ -173,6 +173,11 @@ class FakeQuantised(nn.Module):
         self.network = network
         self._rounding = rounding
 
+    @property
+    def left_float(self) -> tuple[str, ...]:
+        """What the INT8 file rounds and this does not."""
+        return self._rounding.left_float
+
     def train(self, mode: bool = True) -> "FakeQuantised":
         """Set the mode; the network itself stays in evaluation mode."""
         super().train(mode)

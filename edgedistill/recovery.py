@@ -25,7 +25,7 @@ from edgedistill.modes import evaluating
 from edgedistill.onnx_writing import write_onnx
 from edgedistill.reject import Rejector
 from edgedistill.subdistill import distill
-from edgedistill.subspace import load_subspaces
+from edgedistill.subspace import Subspace, load_subspaces
 from edgedistill.subtask import Subtask
 from edgedistill.teacher import Teacher
 from edgedistill.training import EVALUATION_BATCH, ProgressCallback
@@ -130,20 +130,9 @@ def recover(
         raise UsageError(f"recover must be a whole number of at least 1 epoch, and {epochs} was given.")
     rounding = read_rounding(bundle)
     settings = _settings(bundle, config, epochs, learning_rate)
-    golden, _ = read_golden(bundle.file("golden"))
-    student = student.cpu().eval()
-    calls = find_calls(
-        student,
-        teacher.normalise(),
-        onnx.load(bundle.file(model_role("fp32"))),
-        rounding,
-        golden[:SAMPLES],
-    )
-    network = FakeQuantised(student, calls).eval()
+    network = _rounded(student.cpu().eval(), bundle, teacher, rounding)
     before = quantised_accuracy(network, teacher, images.validation)
     start = copy.deepcopy(network.state_dict())
-    subspaces = load_subspaces(_subspace_file(bundle, settings)) if _uses_subspaces(settings) else None
-    checkpoints = _own_folder(folder / "recovery", _key(bundle, rounding, settings))
     result = distill(
         teacher,
         network,
@@ -151,8 +140,8 @@ def recover(
         images,
         settings,
         pairs=_pairs(bundle),
-        subspaces=subspaces,
-        folder=checkpoints,
+        subspaces=_subspaces(bundle, settings),
+        folder=_own_folder(folder / "recovery", _key(bundle, rounding, settings)),
         progress=progress,
     )
     better = result.validation_accuracy > before
@@ -167,8 +156,15 @@ def recover(
         best_epoch=result.best_epoch if better else None,
         accuracy_before=before,
         accuracy=max(before, result.validation_accuracy),
-        left_float=calls.left_float,
+        left_float=network.left_float,
     )
+
+
+def _rounded(student: nn.Module, bundle: Bundle, teacher: Teacher, rounding: Rounding) -> FakeQuantised:
+    golden, _ = read_golden(bundle.file("golden"))
+    floats = onnx.load(bundle.file(model_role("fp32")))
+    calls = find_calls(student, teacher.normalise(), floats, rounding, golden[:SAMPLES])
+    return FakeQuantised(student, calls).eval()
 
 
 def quantised_accuracy(network: nn.Module, teacher: Teacher, images: ImageSet) -> float:
@@ -224,16 +220,15 @@ def _pairs(bundle: Bundle) -> list[LayerPair]:
     return [LayerPair(teacher=each["teacher"], student=f"network.{each['student']}") for each in pairs]
 
 
-def _uses_subspaces(config: DistillConfig) -> bool:
-    return bool(config.lambda_layer) and config.layer_loss == "subspace"
-
-
-def _subspace_file(bundle: Bundle, config: DistillConfig) -> Path:
+def _subspaces(bundle: Bundle, config: DistillConfig) -> Mapping[str, Subspace] | None:
+    """Return the distillation's subspaces; None where its objective needs none."""
+    if not config.lambda_layer or config.layer_loss != "subspace":
+        return None
     if not bundle.has("subspaces"):
         raise BundleError(
             f"{bundle.path} has no subspaces, and the student was distilled with layer losses; distil again, then recover."
         )
-    return bundle.file("subspaces")
+    return load_subspaces(bundle.file("subspaces"))
 
 
 def _key(bundle: Bundle, rounding: Rounding, config: DistillConfig) -> str:

@@ -1,5 +1,6 @@
 """The parts of the evidence: each is one comparison in a folder of its own below `benchmarks/results`."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +51,14 @@ TEMPERATURES = {
 ROTATED = {
     f"{name}, learned": {**METHODS[name], "alignment": "learned"}
     for name in ("subdistill", "subdistill-pca", "subdistill-random")
+}
+
+
+# How much each direction of a subspace counts; `variance`, as in the paper, is in the main parts.
+DIRECTIONS = {
+    "by relevance": {**METHODS["subdistill"], "direction_weights": "relevance"},
+    "equally": {**METHODS["subdistill"], "direction_weights": "equal"},
+    "PCA, equally": {**METHODS["subdistill-pca"], "direction_weights": "equal"},
 }
 
 
@@ -149,6 +158,18 @@ def _choices(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
             reference=first,
             lambdas=(1.0, 10.0),
         ),
+        **{
+            f"directions-{name}": functools.partial(
+                _plan,
+                tasks,
+                DIRECTIONS,
+                reference=next(iter(DIRECTIONS)),
+                lambdas=(1.0, 10.0),
+                tune_seeds=3,
+                validation_images=images,
+            )
+            for name, tasks, images in (("tops", tops, 500), ("lower-f", letters, GLYPH_VALIDATION))
+        },
         "views-lower-f": lambda: _plan(letters, VIEWS, reference="teacher live"),
         "temperature-tops": lambda: _plan(
             tops, TEMPERATURES, reference="subdistill, T = 4", lambdas=(1.0, 10.0)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -240,31 +240,28 @@ def show_plan(task: PlanTask, rows: "Sequence[PlanRow]", note: str | None) -> No
     from edgedistill_deploy.report import wording as words
 
     console, budget = task.console, task.budget
-    compared = any(row.widths is not None for row in rows)
     said = {"pass": "yes", "fail": "no", "inconclusive": "undecided", None: words.MISSING}
+    columns: dict[str, Callable[[PlanRow], str]] = {
+        "student": lambda row: row.label.rpartition(" ")[0],
+        "precision": lambda row: row.precision,
+        "p50": lambda row: words.milliseconds(row.p50_ms),
+        f"p{budget.percentile:g}": lambda row: words.milliseconds(row.value_ms),
+        "interval": lambda row: " to ".join(words.milliseconds(end) for end in row.interval),
+        "parameters": lambda row: words.quantity(row.parameters),
+        "multiply-adds": lambda row: words.quantity(row.multiply_adds),
+        "in budget": lambda row: said[row.within_budget],
+    }
+    if any(row.widths is not None for row in rows):
+        columns["wide enough"] = _enough
+    columns["worth distilling"] = _worth
     name = "this machine" if task.device is None else task.device.name
     console.table(
         f"Untrained students on {name}: p{budget.percentile:g} against {budget.budget_ms:g} ms",
-        [
-            "student", "precision", "p50", f"p{budget.percentile:g}", "interval", "parameters", "multiply-adds", "in budget",
-            *(["wide enough"] if compared else []), "worth distilling",
-        ],
-        [
-            [
-                str(row.label.rpartition(" ")[0]),
-                row.precision,
-                words.milliseconds(row.p50_ms),
-                words.milliseconds(row.value_ms),
-                " to ".join(words.milliseconds(end) for end in row.interval),
-                words.quantity(row.parameters),
-                words.quantity(row.multiply_adds),
-                said[row.within_budget],
-                *([_enough(row)] if compared else []),
-                "yes" if row.proposed else _why_not(row),
-            ]
-            for row in rows
-        ],
-    )  # fmt: skip
+        list(columns),
+        [[cell(row) for cell in columns.values()] for row in rows],
+    )
+    if any(row.dominated_by is not None and row.within_budget == "pass" for row in rows):
+        console.result("See another: that one is surely faster, with no fewer parameters and multiply-adds.")
     if note is not None:
         console.result(note)
     _show_outcome(rows, budget, console)
@@ -280,12 +277,12 @@ def _enough(row: "PlanRow") -> str:
     return f"{worst.student}: {worst.width} of {worst.suggested}"
 
 
-def _why_not(row: "PlanRow") -> str:
+def _worth(row: "PlanRow") -> str:
     if row.error is not None:
         return "failed"
-    if row.within_budget == "pass":
-        return f"no: {row.dominated_by} is faster and no smaller"
-    return "no"
+    if row.dominated_by is not None and row.within_budget == "pass":
+        return f"no, see {row.dominated_by}"
+    return "yes" if row.proposed else "no"
 
 
 def _show_outcome(rows: "Sequence[PlanRow]", budget: "Budget", console: Console) -> None:

@@ -17,6 +17,7 @@ from edgedistill_deploy._tensorrt_session import TensorRtSession
 from edgedistill_deploy.engine_options import EngineOptions
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.files import sha256_of_file
+from edgedistill_deploy.layer_times import measure_layers
 from edgedistill_deploy.metamorphic import check_relations
 from edgedistill_deploy.session import Session, TensorSpec, open_model
 from tensorrt_standin.models import WEIGHTED_NODES, images, write_network
@@ -192,6 +193,14 @@ def test_threads_do_not_mix_up_each_others_batches(session: TensorRtSession) -> 
         got = list(pool.map(lambda batch: session.run({"image": batch})["logits"], batches))
     for one, other in zip(wanted, got, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_layers_become_a_record_of_nodes(session: TensorRtSession) -> None:
+    record = measure_layers(session, {"image": images(1)}).to_json()
+    assert record["layer_run"]["source"] == "TensorRT's profiler"
+    assert record["layer_run"]["outside_ms"] is None
+    assert sum(node["share"] for node in record["layers"]) == pytest.approx(1.0)
+    assert "Conv" in {node["op_type"] for node in record["layers"]}
 
 
 def test_layers_are_timed_run_by_run(session: TensorRtSession) -> None:

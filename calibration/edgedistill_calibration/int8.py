@@ -3,7 +3,7 @@
 import functools
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +50,8 @@ class Int8:
     """The two INT8 files of a float graph, and how they came about.
 
     Attributes:
-        method: how the ranges were chosen.
+        method: how the ranges of the file for ONNX Runtime were chosen, and of the other one too, unless the student was
+            trained within given ranges.
         ranges: all that were measured, by method.
         candidates: every way that was tried.
         mixtures: by precision, the file that is kept.
@@ -86,14 +87,16 @@ def make_int8(
     groups = functools.partial(prepared.batches, images)
     tried = write_candidates(judge.source, folder, groups, prepared.preprocess.size, config, metadata, given)
     candidates = _judged(judge, tried)
-    chosen = max(candidates, key=lambda each: each.rank)
+    chosen = _chosen(candidates, trained=given is not None)
     base = judge.judge({judge.source: "fp32"})[judge.source].accuracy if accuracy is None else accuracy
     trial, costs = _trial(judge, tried, config)
     mixtures = {
-        precision: _mixture(precision, chosen, tried.prepared, judge, trial, costs, config, base)
-        for precision in chosen.files
+        precision: _mixture(precision, candidate, tried.prepared, judge, trial, costs, config, base)
+        for precision, candidate in chosen.items()
     }
-    return Int8(method=chosen.method, ranges=tried.ranges, candidates=tuple(candidates), mixtures=mixtures)
+    return Int8(
+        method=chosen["int8"].method, ranges=tried.ranges, candidates=tuple(candidates), mixtures=mixtures
+    )
 
 
 def int8_details(made: Int8) -> dict[str, dict[str, object]]:
@@ -101,6 +104,23 @@ def int8_details(made: Int8) -> dict[str, dict[str, object]]:
     return {
         precision: {"nodes": [node.to_json() for node in mixture.nodes], **mixture.to_json()}
         for precision, mixture in made.mixtures.items()
+    }
+
+
+def _chosen(candidates: Sequence[Candidate], *, trained: bool) -> dict[str, Candidate]:
+    """Return by precision the candidate that is kept.
+
+    A student that was trained within its ranges computes in INT8 what it was trained for, and in float something else: there
+    each file takes the way with which it is most accurate, and not the one that is closest to float.
+    """
+    if not trained:
+        best = max(candidates, key=lambda each: each.rank)
+        return dict.fromkeys(best.files, best)
+    return {
+        precision: max(
+            candidates, key=lambda each: (each.figures[precision].accuracy, each.figures[precision].rank)
+        )
+        for precision in candidates[0].files
     }
 
 

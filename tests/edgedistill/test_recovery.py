@@ -147,6 +147,10 @@ def test_recovery_brings_back_what_int8_lost(planted: PlantedExpert, bundle: Bun
     assert steps["int8-recovered"]["accuracy"] > steps["int8"]["accuracy"] + 0.05
     assert steps["int8-recovered"]["kept"]
     assert bundle.model_sha256("model.int8") != before
+    # What was promised in torch is kept on the device.
+    with open_model(bundle.file("model.int8"), precision="int8") as session:
+        answers = logits_of(session, samples_of(planted)).argmax(1)
+    assert np.mean(answers == planted.images.validation.labels) > outcome.accuracy - 0.1
     # Recovering again would train within the same ranges, and so finds that it is done.
     assert read_rounding(bundle) == rounding
 

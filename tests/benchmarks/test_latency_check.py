@@ -4,9 +4,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip(
-    "benchmarks.latency_check", reason="the benchmarks are not part of the installed package"
-)
+pytest.importorskip("benchmarks.latency_check", reason="the benchmarks are not part of the installed package")
 
 from benchmarks.latency_check import check, perf_test_ms
 from edgedistill_deploy.bundle import open_bundle

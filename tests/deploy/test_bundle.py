@@ -404,7 +404,9 @@ def test_paths_too_long_for_the_system_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"cannot be read: File name too long|does not exist"):
         open_bundle(tmp_path / ("x" * 5000))
     _edited(tmp_path / "run", lambda r: r["files"]["model.fp32"].update(path="x" * 5000))
-    with pytest.raises(BundleError, match=r"cannot be read: File name too long|is missing|longer than file systems take"):
+    with pytest.raises(
+        BundleError, match=r"cannot be read: File name too long|is missing|longer than file systems take"
+    ):
         open_bundle(tmp_path / "run")
 
 

@@ -1,5 +1,6 @@
 """How fragile a float student is before INT8: the spread of its weights, outliers of its activations, the noise of 8 bits."""
 
+import abc
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -223,7 +224,7 @@ def _by_channel(values: Tensor, kind: str) -> Tensor:
     return values.flatten(0, -2).T if kind == "linear" else values.transpose(0, 1).flatten(1)
 
 
-class _Watch(TensorCalls):
+class _Watch(TensorCalls, abc.ABC):
     """Shows each layer, and the batch norm that directly follows it, to `see` and `see_norm`."""
 
     def __init__(self, layers: dict[CallKey, _Layer], names: Mapping[int, str], levels: int) -> None:
@@ -233,13 +234,13 @@ class _Watch(TensorCalls):
         # By the id of a layer's output, which lives as long as this does.
         self._made: dict[int, tuple[_Layer, Tensor, Sequence[Any]]] = {}
 
+    @abc.abstractmethod
     def see(self, layer: _Layer, args: Sequence[Any], result: Tensor) -> None:
         """Look at a layer called with `args`."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def see_norm(self, layer: _Layer, args: Sequence[Any], scale: Tensor, result: Tensor) -> None:
         """Look again at a layer called with `args`, whose output channels are scaled by `scale` (O,) to give `result`."""
-        raise NotImplementedError
 
     def after(self, key: CallKey, args: Sequence[Any], result: Any) -> Any:
         """Find the layers among the calls."""

@@ -122,11 +122,23 @@ def gate_code(verdicts: Sequence[str]) -> int:
 
 
 def open_own_images(source: Path | str, bundle: Bundle) -> "ImageSet":
-    """Open images to validate on: the test split of the source, else the only one, restricted to the bundle's classes."""
+    """Open images to validate on: the test split of the source, else the only one, restricted to the bundle's classes.
+
+    Raises:
+        UsageError: the source has none of them.
+    """
     from edgedistill_deploy.images import find_class, open_images
 
     splits = open_images(source)
     chosen = splits.test or splits.validation or splits.train
-    return chosen.with_classes(
-        [name for name in bundle.class_names if find_class(name, chosen.class_names) is not None]
-    )
+    shared = [name for name in bundle.class_names if find_class(name, chosen.class_names) is not None]
+    if not shared:
+        raise UsageError(
+            f"{source} has none of the bundle's classes ({_some(bundle.class_names)}), only {_some(chosen.class_names)}; name its"
+            " folders as the bundle spells its classes."
+        )
+    return chosen.with_classes(shared)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from edgedistill_deploy._providers import parse_provider
 from edgedistill_deploy.errors import UsageError, nearest_names
 from edgedistill_deploy.files import write_text
+from edgedistill_deploy.session import RUNTIMES
 
 FILE_NAME = "devices.toml"
 POWER_READERS = ("auto", "none", "tegrastats", "ina3221", "vcgencmd", "rapl")
@@ -184,6 +186,13 @@ def _problems(device: Device) -> Iterator[str]:
     for key in ("python", "work"):
         if not getattr(device, key):
             yield f"{key} is empty; leave it out for the default."
+    if device.runtime not in RUNTIMES:
+        yield f"runtime is {device.runtime!r}.{nearest_names(device.runtime, RUNTIMES)}"
+    elif device.runtime == "onnxruntime":
+        try:
+            parse_provider(device.provider)
+        except UsageError as error:
+            yield str(error)
     if device.power not in POWER_READERS:
         yield f"power is {device.power!r}.{nearest_names(device.power, POWER_READERS)}"
     if type(device.keep) is not bool:

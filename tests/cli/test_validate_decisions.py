@@ -12,6 +12,7 @@ from edgedistill_deploy._onnx_graph import read_graph
 from reference.faulty_models import scale_weight
 from reference.html_page import Page
 from reference.junit_shape import checked_suites, outcomes
+from shapes import write_shape_folder
 
 
 def record_of(outcome: Outcome) -> dict[str, Any]:
@@ -180,3 +181,11 @@ def test_a_precision_that_is_not_there_cannot_be_searched(built_run: Path) -> No
     outcome = run_command("validate", built_run, "--bisect", "--precision", "fp16")
     assert outcome.code == 1
     assert "has no model of precision fp16; it has fp32, int8, int8-tensorrt, teacher." in outcome.stderr
+
+
+def test_images_of_other_classes_are_refused_by_name(copied_run: Path, tmp_path: Path) -> None:
+    images = write_shape_folder(tmp_path / "shapes", count=2, formats=("RGB.png",))
+    outcome = run_command("validate", copied_run, "--data", images)
+    assert outcome.code == 2
+    assert f"{images} has none of the bundle's classes (" in outcome.stderr
+    assert "only circle, cross, ring, square, triangle; name its" in outcome.stderr

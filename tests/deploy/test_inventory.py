@@ -96,6 +96,8 @@ def test_removing_what_is_written_in_an_unusual_way(user_file: Path) -> None:
         ('[devices.pi]\nhost = "a"\npython = ""', "python is empty"),
         ('[devices.pi]\nhost = "a"\nnotes = 3', "notes is 3; it must be text"),
         ('[devices.pi]\nhost = "a"\nwork = "a\\nb"', "must be text of one line"),
+        ('[devices.pi]\nhost = "a"\nruntime = "tenorrt"', "runtime is 'tenorrt'. Did you mean tensorrt"),
+        ('[devices.pi]\nhost = "a"\nprovider = "cudaa"', "no provider 'cudaa' here. Did you mean cuda"),
         ('[devices.pi]\nhost = "a"\npower = "tegrastat"', "Did you mean tegrastats"),
         ('[devices.pi]\nhost = "a"\nkeep = 1', "keep is 1; it must be true or false"),
         ('[devices.pi]\nhost = "a"\ntime_limit_s = 0', "time_limit_s is 0"),

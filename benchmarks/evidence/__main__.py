@@ -82,6 +82,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--glyphs-teacher", default="embedded:glyphs100")
     parser.add_argument("--fashion", default="fashion-mnist")
     parser.add_argument("--fashion-teacher", default="fashion-teacher")
+    parser.add_argument("--printed", default="npz:printed32.npz")
+    parser.add_argument("--printed-digits", default="npz:printed32-digits.npz")
+    parser.add_argument("--printed-teacher", default="printed-teacher")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--data", help="cifar100:DIR or an ImageNet folder, instead of the parts")
     parser.add_argument("--teacher", default="")
@@ -106,6 +109,9 @@ def main() -> None:
         glyphs_teacher=arguments.glyphs_teacher,
         fashion=arguments.fashion,
         fashion_teacher=arguments.fashion_teacher,
+        printed=arguments.printed,
+        printed_digits=arguments.printed_digits,
+        printed_teacher=arguments.printed_teacher,
     )
     known = parts(places)
     plans = {"own": lambda: own_plan(arguments)} if arguments.data else known

@@ -10,6 +10,7 @@ from benchmarks.evidence.tasks import (
     WIDE_STUDENT,
     fashion_tasks,
     glyph_tasks,
+    printed_tasks,
 )
 from edgedistill.comparison import METHODS, ComparisonPlan, Task
 
@@ -22,6 +23,9 @@ class Places:
     glyphs_teacher: str
     fashion: str
     fashion_teacher: str
+    printed: str
+    printed_digits: str
+    printed_teacher: str
 
 
 _CENTER: dict[str, Any] = {"student_normalisation": "center"}
@@ -83,8 +87,12 @@ def _main(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
         "fashion-500": lambda: _plan(
             fashion_tasks(places.fashion, places.fashion_teacher), lambdas=(1.0, 10.0, 100.0)
         ),
+        "printed-500": lambda: _plan(
+            printed_tasks(places.printed, places.printed_digits, places.printed_teacher),
+            lambdas=(0.1, 1.0, 10.0),
+        ),
         "glyphs-500": lambda: _plan(
-            glyph_tasks(places.glyphs, places.glyphs_teacher),
+            glyph_tasks(places.glyphs, places.glyphs_teacher, epochs=30),
             lambdas=(1.0, 10.0),
             validation_images=GLYPH_VALIDATION,
         ),
@@ -126,6 +134,12 @@ def _rotations(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
 
 def _further(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
     return {
+        # Half the epochs: what a budget too small for the student does to each method.
+        "glyphs-500-short": lambda: _plan(
+            glyph_tasks(places.glyphs, places.glyphs_teacher),
+            lambdas=(1.0, 10.0),
+            validation_images=GLYPH_VALIDATION,
+        ),
         "glyphs-2000": lambda: _plan(
             glyph_tasks(places.glyphs, places.glyphs_teacher, only=("lower-f",)),
             _leading(()),

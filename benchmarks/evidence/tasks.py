@@ -16,6 +16,13 @@ FASHION = {
     "footwear": ("Sandal", "Sneaker", "Ankle boot"),
     "tops": ("T-shirt/top", "Pullover", "Dress", "Coat", "Shirt"),
 }
+# Garments with a digit printed on each: the images and the teacher are the same, the subtask is one or the other.
+PRINTED = {
+    "printed-footwear": FASHION["footwear"],
+    "printed-tops": FASHION["tops"],
+    "printed-low": tuple(f"digit {each}" for each in range(5)),
+    "printed-high": tuple(f"digit {each}" for each in range(5, 10)),
+}
 IMAGENET = ("wading-bird", "retriever", "working-dog", "domestic-cat", "bag", "bottle", "box", "truck")
 
 GLYPHS_STUDENT, FASHION_STUDENT = "plain:32-24-16-8", "plain:16-12-8-8"
@@ -56,6 +63,25 @@ def fashion_tasks(
             settings=settings,
         )
         for name, classes in FASHION.items()
+        if not only or name in only
+    )
+
+
+def printed_tasks(
+    garments: str, digits: str, teacher: str, epochs: int = 30, only: tuple[str, ...] = ()
+) -> tuple[Task, ...]:
+    """Make the tasks on garments with a digit printed on; the sources differ in what the images are labelled by."""
+    settings = {**SHARED, "epochs": epochs, "augment": "none", "teacher_cache": "1"}
+    return tuple(
+        Task(
+            name=name,
+            teacher=teacher,
+            source=digits if classes[0].startswith("digit") else garments,
+            classes=classes,
+            student=FASHION_STUDENT,
+            settings=settings,
+        )
+        for name, classes in PRINTED.items()
         if not only or name in only
     )
 

@@ -24,6 +24,7 @@ from edgedistill_deploy.errors import DataError, UsageError
 DIGITS = "0123456789"
 Progress = Callable[[int, float, float], None]
 Prepared = Callable[[NDArray[np.int64], np.random.Generator], Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,11 +96,16 @@ def train_teacher(
 
 
 def fit(
-    model: nn.Module, prepared: Prepared, labels: NDArray[np.int64], config: TrainConfig
+    model: nn.Module,
+    prepared: Prepared,
+    labels: NDArray[np.int64],
+    config: TrainConfig,
+    loss_of: Loss = F.cross_entropy,
 ) -> Iterator[tuple[int, float]]:
     """Train a classifier in place and yield (epoch, mean loss) after each epoch.
 
-    `prepared` turns positions among `labels` (N,), and a generator for the augmentation, into the model's input.
+    `prepared` turns positions among `labels` (N, ...), and a generator for the augmentation, into the model's input; `loss_of`
+    gets the logits and the labels of a batch.
     """
     random = np.random.default_rng(config.seed)
     optimizer = torch.optim.SGD(
@@ -115,7 +121,7 @@ def fit(
         losses = []
         model.train()
         for places in _batch_places(len(labels), config.batch_size, random):
-            loss = F.cross_entropy(model(prepared(places, random)), torch.from_numpy(labels[places]))
+            loss = loss_of(model(prepared(places, random)), torch.from_numpy(labels[places]))
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

@@ -8,11 +8,12 @@
 
 import argparse
 import functools
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evidence.parts import Places, parts
+from benchmarks.evidence.parts import SEEDS_SUFFIX, Places, parts
 from benchmarks.evidence.tasks import IMAGENET, MOBILE_STUDENT, named_tasks
 from edgedistill.comparison import (
     METHODS,
@@ -27,6 +28,7 @@ from edgedistill.subtask import named_subtasks
 from edgedistill_deploy.files import write_json
 
 RESULTS = Path(__file__).parents[1] / "results"
+RECORDS = "results.jsonl"
 
 
 def own_plan(arguments: argparse.Namespace) -> ComparisonPlan:
@@ -58,6 +60,14 @@ def without_places(record: dict[str, Any]) -> dict[str, Any]:
         {**task, **{key: Path(task[key]).name for key in ("teacher", "source")}} for task in record["tasks"]
     ]
     return {**record, "tasks": tasks}
+
+
+def start_from_main(folder: Path) -> None:
+    """Give a part of more seeds the records of the part that has the first of them; a run's key says what it is."""
+    done = folder.with_name(folder.name.removesuffix(SEEDS_SUFFIX)) / RECORDS
+    if folder.name.endswith(SEEDS_SUFFIX) and done.is_file() and not (folder / RECORDS).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(done, folder / RECORDS)
 
 
 def report(part: str, started: float, at: ComparisonProgress) -> None:
@@ -118,6 +128,7 @@ def main() -> None:
     for part in arguments.part or list(plans):
         started = time.monotonic()
         folder = arguments.out / part
+        start_from_main(folder)
         comparison = run_comparison(
             plans[part](),
             folder,

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.evidence.tasks import (
@@ -66,6 +66,10 @@ DIRECTIONS = {
 }
 
 
+ABLATIONS = ("subdistill", "subdistill-pca", "subdistill-random")
+# A part of this name has more seeds of what the part without it has.
+SEEDS_SUFFIX = "-seeds"
+
 # All that the smallest of the four groups has.
 GLYPH_VALIDATION = 285
 
@@ -89,7 +93,7 @@ def _main(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
         ),
         "printed-500": lambda: _plan(
             printed_tasks(places.printed, places.printed_digits, places.printed_teacher),
-            lambdas=(0.1, 1.0, 10.0),
+            lambdas=(1.0, 10.0),
         ),
         "glyphs-500": lambda: _plan(
             glyph_tasks(places.glyphs, places.glyphs_teacher, epochs=30),
@@ -103,6 +107,17 @@ def _main(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
             lambdas=(1.0, 10.0),
         ),
     }
+
+
+def _seeds(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
+    """SubDistill and its two ablations with five seeds, because their differences are the smallest; starts from the main part."""
+    main = _main(places)
+
+    def more(part: str) -> ComparisonPlan:
+        methods = {name: METHODS[name] for name in ABLATIONS}
+        return replace(main[part](), methods=methods, seeds=(0, 1, 2, 3, 4))
+
+    return {f"{part}{SEEDS_SUFFIX}": functools.partial(more, part) for part in main if part.endswith("-500")}
 
 
 def _rotations(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
@@ -193,4 +208,10 @@ def _choices(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
 
 def parts(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
     """Return the plans by name; one is made when it is called for, because its data may not be here."""
-    return {**_choices(places), **_main(places), **_rotations(places), **_further(places)}
+    return {
+        **_choices(places),
+        **_main(places),
+        **_seeds(places),
+        **_rotations(places),
+        **_further(places),
+    }

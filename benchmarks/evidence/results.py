@@ -6,15 +6,18 @@ Every figure in it is computed here, from `benchmarks/results/PART/comparison.js
 import functools
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.evidence.parts import ABLATIONS, SEEDS_SUFFIX
 from edgedistill.comparison.statistics import Difference, compare_pairs, judged
 
 RESULTS = Path(__file__).parents[1] / "results"
 PAGE = Path(__file__).parents[1] / "RESULTS.md"
-MAIN = ("fashion-500", "glyphs-500")
+MAIN = ("fashion-500", "glyphs-500", "printed-500")
+# Those whose images hold nothing but what the subtask asks for, and those that hold something else as well.
+PLAIN, PRINTED = MAIN[:2], MAIN[2:]
 # What the paper's authors' code reaches on the same data, widths and epochs, with its own teacher of the same recipe.
 AUTHORS = {"tops": "77.7 ± 1.5", "footwear": "96.0 ± 0.5"}
 
@@ -24,6 +27,14 @@ Record = dict[str, Any]
 def read_record(part: str) -> Record | None:
     path = RESULTS / part / "comparison.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def with_more_seeds(record: Record, more: Record | None) -> Record:
+    """Return a part's record with the rows of those methods that the other has for more seeds."""
+    if more is None:
+        return record
+    rows = {(row["task"], row["method"]): row for row in more["rows"]}
+    return {**record, "rows": [rows.get((row["task"], row["method"]), row) for row in record["rows"]]}
 
 
 def rows_of(record: Record, task: str | None = None) -> list[Record]:
@@ -64,9 +75,11 @@ def pairs_of(records: Sequence[Record], reference: str, rival: str) -> list[list
     return found
 
 
-def over_all(records: Sequence[Record], reference: str = "subdistill") -> dict[str, Difference | None]:
-    """Compare the reference with each rival over the tasks of several parts, corrected for the number of rivals."""
-    rivals = [name for name in records[0]["methods"] if name != reference]
+def over_all(
+    records: Sequence[Record], reference: str = "subdistill", rivals: Sequence[str] = ()
+) -> dict[str, Difference | None]:
+    """Compare the reference with each rival, or all, over the tasks of several parts, corrected for their number."""
+    rivals = rivals or [name for name in records[0]["methods"] if name != reference]
     differences = [compare_pairs(pairs_of(records, reference, rival), 0.95) for rival in rivals]
     return dict(zip(rivals, judged(differences, 0.95), strict=True))
 
@@ -145,6 +158,29 @@ def row_of(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def ablation_table(kinds: Mapping[str, Sequence[Record]]) -> list[str]:
+    """Compare the relevant subspace with those of PCA and of random directions, by kind of images."""
+    lines = table_head(
+        [
+            "images",
+            "against",
+            "tasks",
+            "pairs",
+            "SubDistill ahead by, points [95 %]",
+            "won",
+            "lost",
+            "verdict",
+        ]
+    )
+    for kind, records in kinds.items():
+        tasks = sum(len(record["tasks"]) for record in records)
+        for rival, found in over_all(records, rivals=ABLATIONS[1:]).items():
+            if found is not None:
+                cells = (found.pairs, interval(found), found.wins, found.losses, found.verdict)
+                lines.append(row_of([kind, rival, str(tasks), *map(str, cells)]))
+    return lines
+
+
 def gains(records: Sequence[Record]) -> list[str]:
     """Say in a few lines what was gained and where not."""
     differences = over_all(records)
@@ -153,7 +189,10 @@ def gains(records: Sequence[Record]) -> list[str]:
         if difference is not None:
             groups[difference.verdict].append(f"{rival} {interval(difference)}")
     tasks = sum(len(record["tasks"]) for record in records)
-    seeds = len(records[0]["seeds"])
+    fewest, most = (
+        chosen(len(row["runs"]) for record in records for row in record["rows"]) for chosen in (min, max)
+    )
+    seeds = f"{fewest} to {most}" if fewest < most else str(most)
     lines = [
         f"Test accuracy of a small plain CNN distilled from 500 images, mean over {tasks} tasks with {seeds} seeds each; points",
         "by which SubDistill is ahead, 95 % intervals over tasks and seeds, verdicts corrected for the number of rivals:",
@@ -179,16 +218,27 @@ def page() -> str:
     known = {path.parent.name: read_record(path.parent.name) for path in RESULTS.glob("*/comparison.json")}
     records = {name: record for name, record in known.items() if record is not None}
     text = (Path(__file__).parent / "RESULTS.in.md").read_text(encoding="utf-8")
-    mains = [records[name] for name in MAIN if name in records]
+    mains = {
+        name: with_more_seeds(records[name], records.get(f"{name}{SEEDS_SUFFIX}"))
+        for name in MAIN
+        if name in records
+    }
+    whole = list(mains.values())
+    kinds = {
+        "of the subtask alone": [mains[name] for name in PLAIN if name in mains],
+        "with something else in them": [mains[name] for name in PRINTED if name in mains],
+        "all": whole,
+    }
     fills: dict[str, Callable[[], list[str]]] = {
-        "gains": lambda: gains(mains),
-        "main": lambda: main_table(mains),
+        "gains": lambda: gains(whole),
+        "main": lambda: main_table(whole),
+        "ablations": lambda: ablation_table(kinds),
         "authors": lambda: authors_lines(records["fashion-2000"]),
         "taps": tap_lines,
         "speed": speed_lines,
         "machines": lambda: sorted({each for record in records.values() for each in record["machines"]}),
     }
-    for name, record in records.items():
+    for name, record in {**records, **mains}.items():
         fills[f"test:{name}"] = functools.partial(single_table, record)
         fills[f"validation:{name}"] = functools.partial(single_table, record, "validation_accuracy")
     for name, fill in fills.items():

@@ -7,6 +7,8 @@ from typing import Any
 
 from benchmarks.evidence.tasks import (
     MOBILE_STUDENT,
+    NARROW_FASHION,
+    NARROW_GLYPHS,
     WIDE_STUDENT,
     fashion_tasks,
     glyph_tasks,
@@ -51,13 +53,6 @@ TEMPERATURES = {
 }
 
 
-# SubDistill and its ablations with the rotation as parameters instead of in closed form.
-ROTATED = {
-    f"{name}, learned": {**METHODS[name], "alignment": "learned"}
-    for name in ("subdistill", "subdistill-pca", "subdistill-random")
-}
-
-
 # How much each direction of a subspace counts; `variance`, as in the paper, is in the main parts.
 DIRECTIONS = {
     "by relevance": {**METHODS["subdistill"], "direction_weights": "relevance"},
@@ -91,8 +86,18 @@ def _main(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
         "fashion-500": lambda: _plan(
             fashion_tasks(places.fashion, places.fashion_teacher), lambdas=(1.0, 10.0, 100.0)
         ),
+        # So narrow that the directions of largest variance lose what the teacher knows.
+        "narrow-500": lambda: _plan(
+            fashion_tasks(places.fashion, places.fashion_teacher, student=NARROW_FASHION, prefix="narrow-"),
+            lambdas=(1.0, 10.0),
+        ),
         "printed-500": lambda: _plan(
-            printed_tasks(places.printed, places.printed_digits, places.printed_teacher),
+            printed_tasks(
+                places.printed,
+                places.printed_digits,
+                places.printed_teacher,
+                only=("printed-footwear", "printed-tops"),
+            ),
             lambdas=(1.0, 10.0),
         ),
         "glyphs-500": lambda: _plan(
@@ -120,38 +125,30 @@ def _seeds(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
     return {f"{part}{SEEDS_SUFFIX}": functools.partial(more, part) for part in main if part.endswith("-500")}
 
 
-def _rotations(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
-    """The main tasks again with the learned rotation, beside which the closed form is judged."""
-    first = next(iter(ROTATED))
-    return {
-        "glyphs-500-learned": lambda: _plan(
-            glyph_tasks(places.glyphs, places.glyphs_teacher),
-            ROTATED,
-            reference=first,
-            lambdas=(1.0, 10.0),
-            validation_images=GLYPH_VALIDATION,
-        ),
-        "fashion-2000-learned": lambda: _plan(
-            fashion_tasks(places.fashion, places.fashion_teacher, epochs=20),
-            {first: ROTATED[first]},
-            reference=first,
-            sizes=(2000,),
-            lambdas=(1.0, 10.0),
-        ),
-        "fashion-500-learned": lambda: _plan(
-            fashion_tasks(places.fashion, places.fashion_teacher),
-            ROTATED,
-            reference=first,
-            lambdas=(1.0, 10.0, 100.0),
-        ),
-    }
-
-
 def _further(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
     return {
         # Half the epochs: what a budget too small for the student does to each method.
         "glyphs-500-short": lambda: _plan(
             glyph_tasks(places.glyphs, places.glyphs_teacher),
+            lambdas=(1.0, 10.0),
+            validation_images=GLYPH_VALIDATION,
+        ),
+        "printed-digits-500": lambda: _plan(
+            printed_tasks(
+                places.printed, places.printed_digits, places.printed_teacher, only=("printed-digits",)
+            ),
+            {name: METHODS[name] for name in ("subdistill", "labels", "logits", "subdistill-pca")},
+            lambdas=(1.0, 10.0),
+        ),
+        "glyphs-500-narrow": lambda: _plan(
+            glyph_tasks(
+                places.glyphs,
+                places.glyphs_teacher,
+                NARROW_GLYPHS,
+                epochs=30,
+                only=("lower-f", "cyrillic-i"),
+            ),
+            {name: METHODS[name] for name in (*ABLATIONS, "logits")},
             lambdas=(1.0, 10.0),
             validation_images=GLYPH_VALIDATION,
         ),
@@ -177,7 +174,8 @@ def _further(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
 def _choices(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
     """Settings of SubDistill itself, judged on validation images."""
     tops = fashion_tasks(places.fashion, places.fashion_teacher, only=("tops",))
-    letters = glyph_tasks(places.glyphs, places.glyphs_teacher, only=("lower-f",))
+    short = glyph_tasks(places.glyphs, places.glyphs_teacher, only=("lower-f",))
+    letters = glyph_tasks(places.glyphs, places.glyphs_teacher, epochs=30, only=("lower-f",))
     first = next(iter(VARIANTS))
     return {
         "variants-tops": lambda: _plan(tops, VARIANTS, reference=first, lambdas=(1.0, 10.0, 100.0)),
@@ -186,6 +184,7 @@ def _choices(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
             {name: VARIANTS[name] for name in list(VARIANTS)[:4]},
             reference=first,
             lambdas=(1.0, 10.0),
+            validation_images=GLYPH_VALIDATION,
         ),
         **{
             f"directions-{name}": functools.partial(
@@ -199,7 +198,7 @@ def _choices(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
             )
             for name, tasks, images in (("tops", tops, 500), ("lower-f", letters, GLYPH_VALIDATION))
         },
-        "views-lower-f": lambda: _plan(letters, VIEWS, reference="teacher live"),
+        "views-lower-f": lambda: _plan(short, VIEWS, reference="teacher live"),
         "temperature-tops": lambda: _plan(
             tops, TEMPERATURES, reference="subdistill, T = 4", lambdas=(1.0, 10.0)
         ),
@@ -212,6 +211,5 @@ def parts(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
         **_choices(places),
         **_main(places),
         **_seeds(places),
-        **_rotations(places),
         **_further(places),
     }

@@ -14,6 +14,8 @@ NORMALISATIONS = ("center", "standardize")
 ALIGNMENTS = ("learned", "procrustes")
 DIRECTION_WEIGHTS = ("variance", "equal", "relevance")
 SUBSPACE_METHODS = ("prca", "prca_indefinite", "pca", "gradient", "random", "identity")
+# Beside those: whichever of `pca` and `prca` suffices, layer by layer (`choosing.py`).
+CHOSEN = "auto"
 AUGMENTATION_NAMES = ("none", "crop", "crop-flip", "resized-crop", "resized-crop-flip")
 COMPUTES = ("auto", "cpu", "cuda", "mps")
 LAMBDA_SCHEDULES = ("constant", "rise", "fall")
@@ -65,7 +67,8 @@ class DistillConfig:
         temperature: T of the logit term.
         layer_loss: what is matched at the layers: subspace (SubDistill), or a rival: attention-transfer, fitnet, vid, vkd,
             similarity.
-        method: which subspace: prca (default), prca_indefinite, pca, gradient, random, identity.
+        method: which subspace: prca (default), prca_indefinite, pca, gradient, random, identity; or auto: in each layer pca where
+            the teacher keeps 99 % of its accuracy in it on validation images, prca elsewhere (not in the paper).
         positions: positions drawn from each image's map for the subspaces; 0 uses all.
         student_normalisation: how student features are brought to the subspace's scale: standardize (as the authors' code
             does) or center (as the paper says).
@@ -135,7 +138,7 @@ class DistillConfig:
         check_choice("layer_loss", self.layer_loss, LAYER_LOSSES)
         check_choice("mixed_precision", self.mixed_precision, MIXED_PRECISIONS)
         check_choice("schedule", self.schedule, SCHEDULES)
-        check_choice("method", self.method, SUBSPACE_METHODS)
+        check_choice("method", self.method, (*SUBSPACE_METHODS, CHOSEN))
         check_choice("student_normalisation", self.student_normalisation, NORMALISATIONS)
         check_choice("alignment", self.alignment, ALIGNMENTS)
         check_choice("direction_weights", self.direction_weights, DIRECTION_WEIGHTS)

@@ -15,21 +15,31 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DataLoaderConfiguration
+from accelerate.utils import DataLoaderConfiguration, broadcast_object_list
 from torch import Tensor, nn
 
 from edgedistill.checkpoint import read_checkpoint
-from edgedistill.config import TUNED, DistillConfig
+from edgedistill.choosing import CANDIDATES, IMAGES, choose_methods
+from edgedistill.config import CHOSEN, TUNED, DistillConfig
 from edgedistill.data.loader import Augmentation, open_loader
 from edgedistill.data.splits import SubtaskImages
+from edgedistill.inspection.sampling import sample_images
 from edgedistill.layers import LayerPair, capture, map_shapes, pair_layers
 from edgedistill.modes import evaluating
+from edgedistill.moments import Moments
 from edgedistill.objective import Objective, PairedShapes
-from edgedistill.subspace import Subspace, find_subspaces, load_subspaces, save_subspaces
+from edgedistill.subspace import (
+    Subspace,
+    gather_moments,
+    load_subspaces,
+    save_subspaces,
+    subspace_from,
+)
 from edgedistill.subtask import Subtask
 from edgedistill.teacher import Teacher
 from edgedistill.teacher_guidance import TeacherGuidance, with_cache
 from edgedistill.training import (
+    EVALUATION_BATCH,
     EpochRecord,
     Outcome,
     ProgressCallback,
@@ -358,19 +368,55 @@ def _subspaces(task: _Task) -> dict[str, Subspace]:
         return load_subspaces(path)
     config, teacher = task.config, task.teacher
     shapes = {pair.teacher: task.shapes.student[pair.student] for pair in task.pairs}
-    subspaces = find_subspaces(
+    ranks = {name: shape[0] for name, shape in shapes.items()}
+    moments = gather_moments(
         teacher.model,
         task.subtask.class_indices,
         _own_share(task),
-        {name: shape[0] for name, shape in shapes.items()},
+        tuple(ranks),
         map_sizes={name: shape[1:] for name, shape in shapes.items()},
-        method=config.method,
         positions=config.positions or None,
         seed=config.seed,
     )
+    methods = _methods(task, moments, ranks)
+    subspaces = {
+        name: subspace_from(moments[name], rank, layer=name, method=methods[name], seed=config.seed)
+        for name, rank in ranks.items()
+    }
     if path is not None and task.accelerator.is_main_process:
         save_subspaces(path, subspaces)
     return subspaces
+
+
+def _methods(task: _Task, moments: Mapping[str, Moments], ranks: Mapping[str, int]) -> dict[str, str]:
+    """Return how each layer's subspace is found: as the settings say, or as the validation images do."""
+    if task.config.method != CHOSEN:
+        return dict.fromkeys(ranks, task.config.method)
+    images = sample_images(task.images.validation, IMAGES, task.config.seed)
+    report = _reporting(task, "subspaces")
+    total = len(images) * len(ranks) * len(CANDIDATES)
+    with evaluating(task.teacher.model):
+        chosen = choose_methods(
+            task.teacher.model,
+            task.subtask.class_indices,
+            functools.partial(_labelled, task, images),
+            moments,
+            ranks,
+            lambda done: report(done, total),
+        )
+    # Rounding may differ from device to device, and all processes must compare in the same subspaces.
+    return dict(broadcast_object_list([chosen])[0])
+
+
+def _labelled(task: _Task, images: ImageSet) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield normalised images (n, 3, H, W) and their labels (n,), on the device."""
+    device = task.accelerator.device
+    normalise = task.teacher.normalise().to(device)
+    for pixels, labels, _ in open_loader(
+        images, task.teacher.preprocess, EVALUATION_BATCH, workers=task.config.workers
+    ):
+        batch = normalise(pixels.to(device)).contiguous(memory_format=memory_format(task.config))
+        yield batch, labels.to(device)
 
 
 def _own_share(task: _Task) -> Iterator[Tensor]:

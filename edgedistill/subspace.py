@@ -1,5 +1,6 @@
 """Relevant subspaces of a teacher's layers, for a subtask, found in one pass over the images."""
 
+import json
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class Subspace:
             the variances along the directions, in the directions' order.
         variance: v_i = u_i^T A u_i along the basis columns (K,).
         sample_count: positions of images the moments were taken over.
+        method: that found it; empty where that is not known.
     """
 
     layer: str
@@ -45,6 +47,7 @@ class Subspace:
     eigenvalues: Tensor
     variance: Tensor
     sample_count: int
+    method: str = ""
 
     @property
     def scale(self) -> float:
@@ -230,6 +233,7 @@ def subspace_from(
         eigenvalues=eigenvalues,
         variance=variance,
         sample_count=moments.count,
+        method=method,
     )
 
 
@@ -325,8 +329,9 @@ def save_subspaces(path: Path, subspaces: Mapping[str, Subspace]) -> None:
     for name, subspace in subspaces.items():
         tensors |= {f"{name}/{field}": getattr(subspace, field) for field in _FIELDS}
         tensors[f"{name}/sample_count"] = torch.tensor(subspace.sample_count)
+    methods = json.dumps({name: subspace.method for name, subspace in subspaces.items()})
     with written_whole(path) as temporary:
-        save_file(tensors, temporary, metadata={"format": FORMAT})
+        save_file(tensors, temporary, metadata={"format": FORMAT, "methods": methods})
 
 
 def load_subspaces(path: Path) -> dict[str, Subspace]:
@@ -337,15 +342,17 @@ def load_subspaces(path: Path) -> dict[str, Subspace]:
     """
     try:
         with safe_open(path, framework="pt") as stream:
-            if (stream.metadata() or {}).get("format") != FORMAT:
+            metadata = stream.metadata() or {}
+            if metadata.get("format") != FORMAT:
                 raise BundleError(f"{path} does not hold subspaces of the format {FORMAT}; find them again.")
             names = dict.fromkeys(key.rpartition("/")[0] for key in stream.keys())  # noqa: SIM118  # not a mapping
-            return {name: _read_subspace(stream.get_tensor, name) for name in names}
-    except (OSError, SafetensorError) as error:
+            methods = json.loads(metadata.get("methods", "{}"))
+            return {name: _read_subspace(stream.get_tensor, name, methods.get(name, "")) for name in names}
+    except (OSError, SafetensorError, ValueError) as error:
         raise BundleError(f"The subspaces in {path} cannot be read ({error}); find them again.") from error
 
 
-def _read_subspace(read: Callable[[str], Tensor], layer: str) -> Subspace:
+def _read_subspace(read: Callable[[str], Tensor], layer: str, method: str) -> Subspace:
     return Subspace(
         layer=layer,
         mean=read(f"{layer}/mean"),
@@ -353,4 +360,5 @@ def _read_subspace(read: Callable[[str], Tensor], layer: str) -> Subspace:
         eigenvalues=read(f"{layer}/eigenvalues"),
         variance=read(f"{layer}/variance"),
         sample_count=int(read(f"{layer}/sample_count")),
+        method=method,
     )

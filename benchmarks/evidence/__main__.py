@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evidence.parts import SEEDS_SUFFIX, Places, parts
+from benchmarks.evidence.parts import AUTO_SUFFIX, SEEDS_SUFFIX, Places, parts
 from benchmarks.evidence.tasks import IMAGENET, MOBILE_STUDENT, named_tasks
 from edgedistill.comparison import (
     METHODS,
@@ -62,12 +62,13 @@ def without_places(record: dict[str, Any]) -> dict[str, Any]:
     return {**record, "tasks": tasks}
 
 
-def start_from_main(folder: Path) -> None:
-    """Give a part of more seeds the records of the part that has the first of them; a run's key says what it is."""
-    done = folder.with_name(folder.name.removesuffix(SEEDS_SUFFIX)) / RECORDS
-    if folder.name.endswith(SEEDS_SUFFIX) and done.is_file() and not (folder / RECORDS).exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(done, folder / RECORDS)
+def start_from(folder: Path) -> None:
+    """Give a part that extends another the other's records; a run's key says what it is."""
+    for suffix in (SEEDS_SUFFIX, AUTO_SUFFIX):
+        done = folder.with_name(folder.name.removesuffix(suffix)) / RECORDS
+        if folder.name.endswith(suffix) and done.is_file() and not (folder / RECORDS).exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(done, folder / RECORDS)
 
 
 def report(part: str, started: float, at: ComparisonProgress) -> None:
@@ -128,7 +129,7 @@ def main() -> None:
     for part in arguments.part or list(plans):
         started = time.monotonic()
         folder = arguments.out / part
-        start_from_main(folder)
+        start_from(folder)
         comparison = run_comparison(
             plans[part](),
             folder,

@@ -64,6 +64,8 @@ DIRECTIONS = {
 ABLATIONS = ("subdistill", "subdistill-pca", "subdistill-random")
 # A part of this name has more seeds of what the part without it has.
 SEEDS_SUFFIX = "-seeds"
+# And one of this name has the same seeds of further methods.
+AUTO_SUFFIX = "-auto"
 
 # All that the smallest of the four groups has.
 GLYPH_VALIDATION = 285
@@ -125,6 +127,20 @@ def _seeds(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
     return {f"{part}{SEEDS_SUFFIX}": functools.partial(more, part) for part in main if part.endswith("-500")}
 
 
+def _sufficient(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
+    """SubDistill with each layer's subspace chosen on validation images, beside the two it is chosen from."""
+    more = _seeds(places)
+    methods = {
+        "subdistill, auto": {**METHODS["subdistill"], "method": "auto"},
+        **{name: METHODS[name] for name in ABLATIONS[:2]},
+    }
+
+    def chosen(part: str) -> ComparisonPlan:
+        return replace(more[part](), methods=methods, reference=next(iter(methods)))
+
+    return {f"{part}{AUTO_SUFFIX}": functools.partial(chosen, part) for part in more}
+
+
 def _further(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
     return {
         # Half the epochs: what a budget too small for the student does to each method.
@@ -132,6 +148,13 @@ def _further(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
             glyph_tasks(places.glyphs, places.glyphs_teacher),
             lambdas=(1.0, 10.0),
             validation_images=GLYPH_VALIDATION,
+        ),
+        # The batch size that does best on 3000 further validation images of footwear.
+        "fashion-2000-batch16": lambda: _plan(
+            fashion_tasks(places.fashion, places.fashion_teacher, epochs=20),
+            {"subdistill": {**METHODS["subdistill"], "batch_size": 16}},
+            sizes=(2000,),
+            lambdas=(1.0, 10.0),
         ),
         "printed-digits-500": lambda: _plan(
             printed_tasks(
@@ -211,5 +234,6 @@ def parts(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
         **_choices(places),
         **_main(places),
         **_seeds(places),
+        **_sufficient(places),
         **_further(places),
     }

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evidence.parts import ABLATIONS, SEEDS_SUFFIX
+from benchmarks.evidence.parts import ABLATIONS, AUTO_SUFFIX, SEEDS_SUFFIX
 from edgedistill.comparison.statistics import Difference, compare_pairs, judged
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -181,6 +181,19 @@ def ablation_table(kinds: Mapping[str, Sequence[Record]]) -> list[str]:
     return lines
 
 
+def auto_table(records: Sequence[Record]) -> list[str]:
+    """Compare the subspace chosen by validation with the two that it is chosen from."""
+    lines = table_head(
+        ["against", "tasks", "pairs", "auto ahead by, points [95 %]", "won", "lost", "verdict"]
+    )
+    tasks = sum(len(record["tasks"]) for record in records)
+    for rival, found in over_all(records, "subdistill, auto").items():
+        if found is not None:
+            cells = (tasks, found.pairs, interval(found), found.wins, found.losses, found.verdict)
+            lines.append(row_of([rival, *map(str, cells)]))
+    return lines
+
+
 def gains(records: Sequence[Record]) -> list[str]:
     """Say in a few lines what was gained and where not."""
     differences = over_all(records)
@@ -189,9 +202,13 @@ def gains(records: Sequence[Record]) -> list[str]:
         if difference is not None:
             groups[difference.verdict].append(f"{rival} {interval(difference)}")
     tasks = sum(len(record["tasks"]) for record in records)
-    fewest, most = (
-        chosen(len(row["runs"]) for record in records for row in record["rows"]) for chosen in (min, max)
-    )
+    counts = [
+        len(row["runs"])
+        for record in records
+        for task in record["tasks"]
+        for row in rows_of(record, task["name"])
+    ]
+    fewest, most = min(counts), max(counts)
     seeds = f"{fewest} to {most}" if fewest < most else str(most)
     lines = [
         f"Test accuracy of a small plain CNN distilled from 500 images, mean over {tasks} tasks with {seeds} seeds each; points",
@@ -236,6 +253,9 @@ def page() -> str:
     fills: dict[str, Callable[[], list[str]]] = {
         "gains": lambda: gains(whole),
         "main": lambda: main_table(whole),
+        "auto": lambda: auto_table(
+            [records[name] for main in MAIN if (name := f"{main}{SEEDS_SUFFIX}{AUTO_SUFFIX}") in records]
+        ),
         "ablations": lambda: ablation_table(kinds),
         "authors": lambda: authors_lines(records["fashion-2000"]),
         "taps": tap_lines,

@@ -9,7 +9,6 @@ rim, anywhere in the image. Test images carry digits in typefaces that no traini
 """
 
 import argparse
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +111,8 @@ def both_losses(logits: Tensor, labels: Tensor) -> Tensor:
     )
 
 
-def train_teacher(arrays: dict[str, NDArray[Any]], config: TrainConfig = DEFAULTS) -> Iterator[nn.Module]:
-    """Train a teacher on the training split, and yield it after every epoch."""
+def train_teacher(arrays: dict[str, NDArray[Any]], config: TrainConfig = DEFAULTS) -> nn.Module:
+    """Train a teacher on the training split."""
     training = arrays["split"] == 0
     images = arrays["images"][training]
     labels = np.stack([arrays["labels"][training], arrays["digits"][training]], 1).astype(np.int64)
@@ -125,7 +124,7 @@ def train_teacher(arrays: dict[str, NDArray[Any]], config: TrainConfig = DEFAULT
 
     for epoch, loss in fit(model, prepared, labels, config, both_losses):
         print(f"epoch {epoch}: training loss {loss:.4f}", flush=True)
-        yield model
+    return model.eval()
 
 
 def test_accuracies(model: nn.Module, arrays: dict[str, NDArray[Any]]) -> dict[str, float]:
@@ -157,7 +156,7 @@ def write_readme(folder: Path, accuracies: dict[str, float], config: TrainConfig
     )
 
 
-def main(report: Callable[[str], None] = print) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description="Train the teacher of garments with a digit printed on.")
     parser.add_argument("out", type=Path, help="the folder to write config.json and model.safetensors to")
     parser.add_argument("--data", default="fashion-mnist", help="fashion-mnist or fashion-mnist:DIR")
@@ -169,14 +168,13 @@ def main(report: Callable[[str], None] = print) -> None:
     arrays = printed_arrays(open_source(options.data), open_source(DIGITS), config.seed)
     write_npz(options.npz, {key: arrays[key] for key in ("images", "labels", "class_names", "split")})
     write_npz(options.npz.with_stem(f"{options.npz.stem}-digits"), labelled_by_digit(arrays))
-    for model in train_teacher(arrays, config):
-        trained = model.eval()
+    trained = train_teacher(arrays, config)
     names = [*arrays["class_names"].tolist(), *DIGIT_NAMES]
     write_folder(options.out, trained, folder_config(names))
     accuracies = test_accuracies(trained, arrays)
     write_readme(options.out, accuracies, config)
     for name, accuracy in accuracies.items():
-        report(f"test, {name}: {accuracy:.2%}")
+        print(f"test, {name}: {accuracy:.2%}")
 
 
 if __name__ == "__main__":

@@ -140,6 +140,7 @@ def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
             "epochs": len(result.history),
             "validation_accuracy": result.validation_accuracy,
             "teacher_validation_accuracy": result.teacher_validation_accuracy,
+            "subspaces": {layer: each.method for layer, each in result.subspaces.items()},
             "pairs": [asdict(pair) for pair in result.pairs],
             "images": {"train": len(given.images.train), "validation": len(given.images.validation)},
             "notes": list(given.images.notes),

@@ -363,6 +363,8 @@ def _content_key(images: ImageSet) -> str:
 
 def _subspaces(task: _Task) -> dict[str, Subspace]:
     """Find the subspaces of all teacher layers in one pass, or read those of the run that is resumed."""
+    if not task.pairs:
+        return {}
     path = task.folder / "subspaces.safetensors" if task.folder else None
     if path is not None and task.saved is not None and path.is_file():
         return load_subspaces(path)

@@ -177,7 +177,7 @@ def _further(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
         ),
         "glyphs-2000": lambda: _plan(
             glyph_tasks(places.glyphs, places.glyphs_teacher, only=("lower-f",)),
-            _leading(()),
+            _leading(("vkd", "similarity")),
             sizes=(2000,),
             lambdas=(10.0,),
         ),

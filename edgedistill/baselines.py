@@ -109,7 +109,8 @@ class VkDLoss(LayerLoss):
 
     def compare(self, student_map: Tensor, target: Tensor) -> Tensor:
         """Return the loss as a scalar."""
-        return F.smooth_l1_loss(self.projection(student_map.mean((2, 3)), target), target)
+        means = student_map.mean((2, 3))
+        return F.smooth_l1_loss(means @ self.projection(means, target).T, target)
 
 
 class SimilarityPreservingLoss(LayerLoss):

@@ -15,7 +15,6 @@ from edgedistill.maps import (
     Output,
     as_map,
     declared_features,
-    is_guessed_grid,
     tensor_of,
     with_tensor,
 )
@@ -43,6 +42,21 @@ class LayerPair:
 
     teacher: str
     student: str
+
+
+def check_pairs(pairs: Sequence[LayerPair]) -> None:
+    """Refuse pairs that name a layer twice: a teacher's layer has one subspace, of one student layer's width.
+
+    Raises:
+        UsageError: a teacher's or a student's layer stands in two pairs.
+    """
+    for side in ("teacher", "student"):
+        names = [getattr(pair, side) for pair in pairs]
+        repeated = [name for name in names if names.count(name) > 1]
+        if repeated:
+            raise UsageError(
+                f"The {side}'s layer {repeated[0]!r} stands in {names.count(repeated[0])} pairs, and each layer can stand in one."
+            )
 
 
 def resolve_layer(model: nn.Module, name: str) -> nn.Module:
@@ -126,13 +140,29 @@ def map_shapes(model: nn.Module, names: Sequence[str], image_size: tuple[int, in
 
 
 def _shape_of(output: Output, model: nn.Module, name: str, image_size: tuple[int, int]) -> Shape:
-    _, D, H, W = as_map(output, model, name).shape
-    if H == W > 1 and image_size[0] != image_size[1] and is_guessed_grid(output, model, name):
+    values = tensor_of(output, model, name)
+    N, D, H, W = as_map(output, model, name).shape
+    _check_batch(N, 1, name)
+    if values.ndim == 3 and not _has_aspect(image_size, H, W):
         raise EdgeDistillError(
-            f"The tokens of layer {name!r} were taken for a square of {H} x {W}, which images of {image_size[0]} x"
-            f" {image_size[1]} pixels do not give, and the model does not state its grid; use square images or other layers."
+            f"The tokens of layer {name!r} were folded to {H} x {W}, which images of {image_size[0]} x {image_size[1]} pixels"
+            " do not give: the model does not state the grid of images of this size. Use square images or other layers."
         )
     return D, H, W
+
+
+def _check_batch(found: int, images: int, name: str) -> None:
+    if found != images:
+        raise EdgeDistillError(
+            f"The layer {name!r} returns {found} maps for {images} images (as inside attention over windows), so they are not"
+            " the images' own; choose a layer around it."
+        )
+
+
+def _has_aspect(image_size: tuple[int, int], H: int, W: int) -> bool:
+    """Tell whether square patches of such images can make a grid (H, W), rounded up or down."""
+    patch = math.sqrt(math.prod(image_size) / (H * W))
+    return all(abs(cells - side / patch) < 1 for cells, side in zip((H, W), image_size, strict=True))
 
 
 def _trace(model: nn.Module, image_size: tuple[int, int]) -> None:
@@ -161,6 +191,8 @@ def maps_and_contexts(
         maps = [as_map(outputs[name], model, name) for name in names]
         tensors = [tensor_of(outputs[name], model, name) for name in names]
         gradients = torch.autograd.grad(total, tensors, allow_unused=True, materialize_grads=True)
+    for name, each in zip(names, maps, strict=True):
+        _check_batch(len(each), len(images), name)
     contexts = (
         as_map(with_tensor(outputs[name], tensor, gradient), model, name)
         for name, tensor, gradient in zip(names, tensors, gradients, strict=True)

@@ -2,9 +2,11 @@
 
 import abc
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import orthogonal
 
@@ -109,22 +111,16 @@ class SubspaceLoss(LayerLoss):
 
     def compare(self, student_map: Tensor, target: Tensor) -> Tensor:
         """Return the loss of a student's map (N, K, H', W') against t as a scalar."""
-        student = positions_of(pool_to(student_map, target.shape[1:3]))
+        student = self._normalised(positions_of(pool_to(student_map, target.shape[1:3])))
         target = target.flatten(0, 2)
-        rotated = self.rotation(self._normalised(student), target)
-        distance: Tensor = (rotated - target).square().sum(1).mean()
-        return distance / self.scale
+        return mean_squared_distance(student, self.rotation(student, target), target) / self.scale
 
     def _normalised(self, student: Tensor) -> Tensor:
         if not self.training:
             return student - self.running_mean
-        mean = mean_over_processes(student.mean(0))
-        with torch.no_grad():
-            self.running_mean.lerp_(mean, MOMENTUM)
-        centred = student - mean
-        if self._standardize:
-            return centred * torch.rsqrt(mean_over_processes(centred.square().mean(0)) + EPSILON)
-        return centred
+        normalised, mean = normalise_channels(student, self._standardize)
+        self.running_mean.lerp_(mean, MOMENTUM)
+        return normalised
 
 
 def direction_gains(subspace: Subspace, direction_weights: str) -> Tensor:
@@ -156,9 +152,9 @@ class LearnedRotation(nn.Module):
         self.linear = orthogonal(linear, orthogonal_map="cayley")
 
     def forward(self, student: Tensor, target: Tensor) -> Tensor:
-        """Rotate student vectors (n, K) to (n, rank); the target is not looked at."""
-        rotated: Tensor = self.linear(student)
-        return rotated
+        """Return R; neither the student's vectors (n, K) nor the target's (n, rank) are looked at."""
+        weight: Tensor = self.linear.weight
+        return weight
 
 
 class ProcrustesRotation(nn.Module):
@@ -175,19 +171,85 @@ class ProcrustesRotation(nn.Module):
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def forward(self, student: Tensor, target: Tensor) -> Tensor:
-        """Rotate student vectors (n, K) to the target's (n, rank); in training, learn R from both."""
+        """Return R; in training, learn it first from the student's vectors (n, K) and the target's (n, rank)."""
         if self.training:
             self._observe(student.detach(), target)
-        return student @ self.weight.T
+        return self.weight
 
     @torch.no_grad()
     def _observe(self, student: Tensor, target: Tensor) -> None:
         self.cross_covariance.lerp_(mean_over_processes(target.T @ student / len(student)), MOMENTUM)
-        if self.step % REFRESH_STEPS == 0:
+        # Of numbers that are not finite there is no rotation; training stops at the loss itself, which names the layer.
+        if self.step.item() % REFRESH_STEPS == 0 and bool(self.cross_covariance.isfinite().all()):
             left, _, right = torch.linalg.svd(self.cross_covariance, full_matrices=False)
             # A new tensor: the old one is still needed by graphs that have not run backward.
             self.weight = left @ right
         self.step += 1
+
+
+def normalise_channels(values: Tensor, standardize: bool) -> tuple[Tensor, Tensor]:
+    """Take the mean of every channel, over the vectors (n, K) of all processes, from them; with `standardize` also divide by
+    the standard deviation.
+
+    What batch norm without weights does, in fewer passes over memory than autograd would take, which is most of what a
+    small student's layer terms cost.
+
+    Returns:
+        The normalised vectors (n, K) and, without a gradient, the means (K,).
+    """
+    normalised, mean = _NormalisedChannels.apply(values, standardize)
+    return normalised, mean
+
+
+class _NormalisedChannels(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, standardize: bool) -> tuple[Tensor, Tensor]:
+        mean = mean_over_processes(values.mean(0))
+        normalised = values - mean
+        if standardize:
+            inverse = torch.rsqrt(mean_over_processes(normalised.square().mean(0)) + EPSILON)
+            normalised *= inverse
+            ctx.save_for_backward(normalised, inverse)
+        ctx.mark_non_differentiable(mean)
+        return normalised, mean
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, None]:
+        """Every vector moves the mean and the deviation of all others, on all processes."""
+        centred = gradient - mean_over_processes(gradient.mean(0))
+        if not ctx.saved_tensors:
+            return centred, None
+        normalised, inverse = ctx.saved_tensors
+        along = mean_over_processes((gradient * normalised).mean(0))
+        return centred.addcmul_(normalised, along, value=-1).mul_(inverse), None
+
+
+def mean_squared_distance(student: Tensor, rotation: Tensor, target: Tensor) -> Tensor:
+    """Return the mean over vectors of |R h' - t|^2 as a scalar, for h' (n, K), R (rank, K) and t (n, rank).
+
+    The target gets no gradient.
+    """
+    distance: Tensor = _MeanSquaredDistance.apply(student, rotation, target)
+    return distance
+
+
+class _MeanSquaredDistance(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, rotation: Tensor, target: Tensor) -> Tensor:
+        error = student @ rotation.T
+        error -= target
+        ctx.save_for_backward(student, rotation, error)
+        flat = error.flatten()
+        return torch.dot(flat, flat) / len(student)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        student, rotation, error = ctx.saved_tensors
+        factor = gradient * (2 / len(student))
+        of_rotation = factor * (error.T @ student) if ctx.needs_input_grad[1] else None
+        return error @ (factor * rotation), of_rotation, None
 
 
 def smaller_size(left: Sequence[int], right: Sequence[int]) -> tuple[int, int]:

@@ -174,13 +174,6 @@ def _fold_tokens(tokens: Tensor, beside: Grid | None, model: nn.Module, name: st
     )
 
 
-def is_guessed_grid(output: Output, model: nn.Module, name: str) -> bool:
-    """Tell whether a layer returns tokens for which only their number says how they fold."""
-    if tensor_of(output, model, name).ndim != 3:
-        return False
-    return not (_grid_beside(output) or _stated_grid(model, name) or _stated(model, name, "reroll"))
-
-
 def _stated_grid(model: nn.Module, name: str) -> Grid | None:
     """Return the (H, W) of patches that the network around a layer states."""
     grid = getattr(_stated(model, name, "patch_embed"), "grid_size", None)

@@ -24,7 +24,7 @@ from edgedistill.config import CHOSEN, TUNED, DistillConfig
 from edgedistill.data.loader import Augmentation, open_loader
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.inspection.sampling import sample_images
-from edgedistill.layers import LayerPair, capture, map_shapes, pair_layers
+from edgedistill.layers import LayerPair, capture, check_pairs, map_shapes, pair_layers
 from edgedistill.modes import evaluating
 from edgedistill.moments import Moments
 from edgedistill.objective import Objective, PairedShapes
@@ -166,6 +166,7 @@ def _task(
 ) -> _Task:
     size = teacher.preprocess.size
     chosen = tuple(pairs) if pairs is not None else pair_layers(teacher.model, student, size)
+    check_pairs(chosen)
     # Without a weight the layers cost time and change nothing, so they are not tapped at all.
     chosen = chosen if config.lambda_layer else ()
     shapes = PairedShapes(

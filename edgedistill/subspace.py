@@ -21,8 +21,10 @@ from edgedistill_deploy.errors import BundleError, DataError, EdgeDistillError, 
 from edgedistill_deploy.files import written_whole
 
 FORMAT = "edgedistill-subspaces-1"
-# Below this part of the activations' mean square, variance is what rounding leaves of a constant.
-SMALLEST_VARIANCE = 1e-20
+# Below this part of the activations' mean square, variance is what single precision's rounding leaves of a constant.
+SMALLEST_VARIANCE = 1e-13
+# The losses compute in single precision, which holds nothing much smaller.
+SMALLEST_SQUARE = 1e-30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +151,7 @@ def gather_moments(
             images,
             lambda outputs: evidence(restrict_logits(outputs, class_indices)).sum(),
         )
-        keys = [zlib.crc32(image.tobytes()) for image in images.detach().cpu().numpy()]
+        keys = [zlib.crc32(image.tobytes()) for image in images.detach().float().cpu().numpy()]
         for name, (activation, context) in maps.items():
             pooled = _pool(activation, context, sizes.get(name))
             accumulator = accumulators.setdefault(name, _accumulator_for(activation))
@@ -215,11 +217,11 @@ def subspace_from(
     """Turn a layer's moments into its subspace of rank min(K, D).
 
     Raises:
-        UsageError: an unknown method.
+        UsageError: an unknown method, or a rank below 1.
         EdgeDistillError: the moments are not finite, the context is 0 where the method needs it, or there is no variance
             inside the subspace; the layer is named.
     """
-    check_choice("method", method, SUBSPACE_METHODS)
+    _check_request({layer: rank}, method)
     _check_finite(moments, layer)
     _check_variance(moments, moments.activation_covariance.diagonal(), layer)
     eigenvalues, directions = _directions(moments, layer, method, seed)
@@ -250,10 +252,10 @@ def _directions(moments: Moments, layer: str, method: str, seed: int) -> tuple[T
 
 def _check_variance(moments: Moments, variance: Tensor, layer: str) -> None:
     square = moments.activation_covariance.trace() + moments.mean.square().sum()
-    if not float(variance.sum()) > SMALLEST_VARIANCE * float(square):
+    if not float(variance.sum()) > max(SMALLEST_VARIANCE * float(square), SMALLEST_SQUARE):
         raise EdgeDistillError(
             f"The layer {layer!r} has no variance inside its subspace of rank {len(variance)}: its outputs there are constant"
-            " over the images. Pair another layer, or give more and more varied images."
+            " over the images, or as good as 0. Pair another layer, or give more and more varied images."
         )
 
 
@@ -299,8 +301,9 @@ _MATRICES: dict[str, Callable[[Moments, str], Tensor]] = {
 def _check_context(moments: Moments, layer: str) -> None:
     if not float(moments.context_moment.trace()) > 0:
         raise EdgeDistillError(
-            f"The context is 0 on every image at layer {layer!r}: the logits do not depend on its map (as after the last"
-            " attention of a transformer, where only the class token counts). Pair another layer, or use method pca."
+            f"The context is 0 at layer {layer!r}, at every position drawn from every image: the logits do not depend on its map"
+            " (as after the last attention of a transformer, where only the class token counts), or at few positions alone."
+            " Pair another layer, draw more positions, or use method pca."
         )
 
 

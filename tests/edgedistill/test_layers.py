@@ -7,7 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from edgedistill.layers import as_map, capture, map_shapes, maps_and_contexts, pair_layers, resolve_layer
+from edgedistill.layers import (
+    LayerPair,
+    as_map,
+    capture,
+    check_pairs,
+    map_shapes,
+    maps_and_contexts,
+    pair_layers,
+    resolve_layer,
+)
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from reference.small_networks import small_network
 
@@ -264,9 +273,59 @@ def test_tokens_without_a_stated_grid_are_no_square_of_a_rectangular_image() -> 
     assert map_shapes(Flattened(), ["blocks.1"], (16, 16)) == {"blocks.1": (4, 4, 4)}
     with pytest.raises(
         EdgeDistillError,
-        match=r"'blocks\.1' were taken for a square of 4 x 4, which images of 8 x 32 pixels do not give",
+        match=r"'blocks\.1' were folded to 4 x 4, which images of 8 x 32 pixels do not give",
     ):
         map_shapes(Flattened(), ["blocks.1"], (8, 32))
+
+
+def test_a_grid_stated_for_images_of_another_shape_is_not_believed() -> None:
+    model = Flattened()
+    model.patch_embed = SimpleNamespace(grid_size=(4, 4))  # type: ignore[assignment]
+    assert map_shapes(model, ["blocks.1"], (16, 16)) == {"blocks.1": (4, 4, 4)}
+    with pytest.raises(EdgeDistillError, match=r"'blocks\.1' were folded to 4 x 4"):
+        map_shapes(model, ["blocks.1"], (8, 32))
+
+
+class Windowed(nn.Module):
+    """Cuts its images into four windows, as attention over windows does, and puts the results together again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = nn.Conv2d(3, 4, 1)
+        self.after = nn.Conv2d(4, 4, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        windows = self.inside(torch.cat(images.chunk(4, dim=3)))
+        pooled: Tensor = self.after(torch.cat(windows.chunk(4), dim=3)).mean((2, 3))
+        return pooled
+
+
+def test_a_layer_inside_windows_is_named() -> None:
+    model = Windowed()
+    assert map_shapes(model, ["after"], (8, 8)) == {"after": (4, 8, 8)}
+    with pytest.raises(EdgeDistillError, match=r"layer 'inside' returns 4 maps for 1 images"):
+        map_shapes(model, ["inside"], (8, 8))
+    with pytest.raises(EdgeDistillError, match=r"layer 'inside' returns 8 maps for 2 images"):
+        maps_and_contexts(model, ["inside"], images(), torch.sum)
+    assert {pair.teacher for pair in pair_layers(model, Plain((4,)), (8, 8))} == {"after"}
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ([("a", "x"), ("b", "y"), ("a", "z")], "The teacher's layer 'a' stands in 2 pairs"),
+        ([("a", "x"), ("b", "x")], "The student's layer 'x' stands in 2 pairs"),
+    ],
+)
+def test_a_layer_in_two_pairs_is_refused(pairs: list[tuple[str, str]], message: str) -> None:
+    check_pairs(
+        [
+            LayerPair(teacher=teacher, student=f"{student}{i}")
+            for i, (teacher, student) in enumerate(pairs[:2])
+        ]
+    )
+    with pytest.raises(UsageError, match=message):
+        check_pairs([LayerPair(teacher=teacher, student=student) for teacher, student in pairs])
 
 
 def test_undeclared_token_blocks_are_paired_at_even_depths() -> None:

@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +11,13 @@ from scipy.linalg import orthogonal_procrustes
 from torch import Tensor, nn
 
 from edgedistill.losses import (
+    EPSILON,
     LearnedRotation,
     ProcrustesRotation,
     SubspaceLoss,
     distillation_loss,
+    mean_squared_distance,
+    normalise_channels,
     pool_to,
     smaller_size,
 )
@@ -110,12 +114,16 @@ def test_a_column_of_tokens_is_a_map_like_any_other() -> None:
     assert value.item() == pytest.approx(golden("vit_both.loss_standardize_training").item(), rel=1e-5)
 
 
-@given(st.integers(1, 8), st.integers(0, 50), st.floats(0.1, 50))
-@settings(max_examples=15, deadline=None)
-def test_the_loss_is_the_slow_one_at_any_rank(student_width: int, seed: int, variance: float) -> None:
-    made = subspace(8, student_width, seed, variance)
-    loss = SubspaceLoss(made, student_width)
-    set_rotation(loss, rotation(student_width, seed))
+@given(st.integers(1, 12), st.integers(0, 50), st.floats(0.1, 50), st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_the_loss_is_the_slow_one_at_any_rank(
+    student_width: int, seed: int, variance: float, standardize: bool
+) -> None:
+    rank = min(8, student_width)
+    made = subspace(8, rank, seed, variance)
+    loss = SubspaceLoss(made, student_width, "standardize" if standardize else "center")
+    turned = rotation(student_width, seed)[:rank]
+    set_rotation(loss, turned)
     student, teacher = maps(student_width, (3, 2), seed), maps(8, (3, 2), seed + 1)
     expected = slow_subdistill.subspace_loss(
         student.double().numpy(),
@@ -123,9 +131,48 @@ def test_the_loss_is_the_slow_one_at_any_rank(student_width: int, seed: int, var
         made.mean.numpy(),
         made.basis.numpy(),
         made.scale,
-        rotation(student_width, seed).double().numpy(),
+        turned.double().numpy(),
+        standardize,
     )
     assert loss(student, teacher).item() == pytest.approx(expected, rel=1e-4)
+
+
+@given(st.integers(1, 12), st.integers(0, 50))
+@settings(max_examples=15, deadline=None)
+def test_in_evaluation_the_found_rotation_and_the_running_mean_count(student_width: int, seed: int) -> None:
+    rank = min(8, student_width)
+    made = subspace(8, rank, seed)
+    loss = SubspaceLoss(made, student_width, alignment="procrustes")
+    assert isinstance(loss.rotation, ProcrustesRotation)
+    teacher, student = maps(8, (3, 2), seed + 1), maps(student_width, (3, 2), seed) + 2
+    loss(student, teacher)
+    target = (teacher.permute(0, 2, 3, 1).double() - made.mean) @ made.basis
+    centred = student.permute(0, 2, 3, 1).double()
+    left, _, right = np.linalg.svd(
+        np.einsum("nhwk,nhwj->kj", target, centred - centred.mean((0, 1, 2))), full_matrices=False
+    )
+    other = maps(student_width, (3, 2), seed + 2)
+    rotated = (other.permute(0, 2, 3, 1).double() - 0.1 * centred.mean((0, 1, 2))).numpy() @ (left @ right).T
+    expected = ((rotated - target.numpy()) ** 2).sum(-1).mean() / made.scale
+    assert loss.eval()(other, teacher).item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_rotation_is_that_of_a_running_average() -> None:
+    alignment = ProcrustesRotation(3, 3)
+    draws = [torch.randn(20, 3, generator=torch.Generator().manual_seed(seed)) for seed in range(10)]
+    average = torch.zeros(3, 3)
+    for student, target in itertools.pairwise(draws):
+        alignment(student, target)
+        average = 0.9 * average + 0.1 * target.T @ student / 20
+    left, _, right = np.linalg.svd(average.double().numpy())
+    np.testing.assert_allclose(alignment.weight, left @ right, atol=1e-4)
+
+
+@pytest.mark.parametrize("alignment", ["learned", "procrustes"])
+def test_a_student_that_is_not_finite_costs_a_number_that_is_not(alignment: str) -> None:
+    loss = SubspaceLoss(subspace(), 6, alignment=alignment)
+    value = loss(torch.full((5, 6, 4, 4), float("nan")), maps(16, (4, 4), 1))
+    assert not torch.isfinite(value)
 
 
 @given(st.tuples(st.integers(1, 9), st.integers(1, 9)), st.tuples(st.integers(1, 9), st.integers(1, 9)))
@@ -231,7 +278,7 @@ def test_the_closed_form_rotation_is_scipys_and_beats_any_other(seed: int, rank:
         torch.randn(40, rank, generator=torch.Generator().manual_seed(seed + k)) for k in (0, 1)
     )
     alignment = ProcrustesRotation(rank, rank)
-    rotated = alignment(student, target)
+    rotated = student @ alignment(student, target).T
     best, _ = orthogonal_procrustes(student.double().numpy(), target.double().numpy())
     np.testing.assert_allclose(alignment.weight.T, best, atol=1e-4)
     error = (rotated - target).square().sum()
@@ -283,12 +330,37 @@ def test_a_learned_rotation_starts_as_the_identity_and_stays_orthogonal(
     student, target = maps(student_width, (1, 1), 0, 30).flatten(1), maps(rank, (1, 1), 1, 30).flatten(1)
     for _ in range(50):
         optimizer.zero_grad()
-        (alignment(student, target) - target).square().mean().backward()
+        (student @ alignment(student, target).T - target).square().mean().backward()
         optimizer.step()
-    weight = alignment(torch.eye(student_width), target).detach().T
+    weight = alignment(student, target).detach()
     gram = weight @ weight.T if rank <= student_width else weight.T @ weight
     torch.testing.assert_close(gram, torch.eye(min(rank, student_width)), rtol=0, atol=1e-5)
     assert not torch.allclose(weight, torch.eye(rank, student_width), atol=0.1)
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+def test_channels_are_normalised_as_batch_norm_does_it(standardize: bool) -> None:
+    values = (3 * maps(5, (1, 1), 0, 40).flatten(1).double() + 7).requires_grad_()
+    normalised, mean = normalise_channels(values, standardize)
+    torch.testing.assert_close(mean, values.detach().mean(0))
+    assert not mean.requires_grad
+    expected = (
+        torch.nn.functional.batch_norm(values, None, None, training=True, eps=EPSILON)
+        if standardize
+        else values - values.mean(0)
+    )
+    torch.testing.assert_close(normalised, expected)
+    assert torch.autograd.gradcheck(lambda each: normalise_channels(each, standardize)[0], values)
+
+
+@pytest.mark.parametrize("rank", [3, 5, 8])
+def test_the_distance_and_its_gradients_are_those_of_its_formula(rank: int) -> None:
+    student = maps(5, (1, 1), 0, 20).flatten(1).double().requires_grad_()
+    weight = maps(rank, (1, 1), 1, 5).flatten(1).double().T.contiguous().requires_grad_()
+    target = maps(rank, (1, 1), 2, 20).flatten(1).double()
+    expected = (student @ weight.T - target).square().sum(1).mean()
+    torch.testing.assert_close(mean_squared_distance(student, weight, target), expected)
+    assert torch.autograd.gradcheck(mean_squared_distance, (student, weight, target))
 
 
 def test_making_a_loss_draws_no_random_numbers() -> None:

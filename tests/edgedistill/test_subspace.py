@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from edgedistill.layers import as_map, capture
 from edgedistill.losses import SubspaceLoss
 from edgedistill.moments import MomentAccumulator, Moments
-from edgedistill.subspace import Subspace, find_subspaces, load_subspaces, save_subspaces, subspace_from
+from edgedistill.subspace import (
+    Subspace,
+    find_subspaces,
+    gather_moments,
+    load_subspaces,
+    relevance_matrix,
+    save_subspaces,
+    subspace_from,
+)
 from edgedistill_deploy.errors import BundleError, DataError, EdgeDistillError, UsageError
 from reference import slow_subdistill
 
@@ -73,6 +81,12 @@ def golden_moments() -> Moments:
 def test_moments_match_the_golden_ones(field: str) -> None:
     np.testing.assert_allclose(
         getattr(golden_moments(), field), np.load(GOLDEN)[field], rtol=1e-9, atol=1e-12
+    )
+
+
+def test_the_relevance_matrix_matches_the_golden_one() -> None:
+    np.testing.assert_allclose(
+        relevance_matrix(golden_moments(), "layer"), np.load(GOLDEN)["matrix_prca"], rtol=1e-9, atol=1e-12
     )
 
 
@@ -207,6 +221,64 @@ def test_every_image_gets_its_own_positions_from_the_seed() -> None:
     assert not torch.allclose(first.mean, other.mean)
 
 
+def test_positions_are_drawn_without_replacement_and_anew_for_each_image() -> None:
+    """A teacher whose map names its positions shows which of them were drawn."""
+    places = torch.eye(16).double().reshape(16, 4, 4)
+
+    class Naming(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.name = nn.Identity()
+
+        def forward(self, values: Tensor) -> Tensor:
+            named = self.name(places + 0 * values.mean(1, keepdim=True))
+            sums: Tensor = (named * values.mean(1, keepdim=True)).sum((2, 3))
+            return sums
+
+    def drawn(batch: Tensor, positions: int) -> Tensor:
+        moments = gather_moments(Naming(), [0, 1], [batch], ["name"], positions=positions)["name"]
+        return moments.mean * moments.count
+
+    batch = images(40, size=4)
+    each = torch.stack([drawn(image[None], 5) for image in batch])
+    assert {tuple(sorted(set(counts.round().tolist()))) for counts in each} == {(0.0, 1.0)}
+    assert len({tuple(counts.round().tolist()) for counts in each}) > 30
+    torch.testing.assert_close(each.sum(0), drawn(batch, 5))
+    # All positions are as likely: 200 draws of 16.
+    assert each.sum(0).min() > 2
+
+
+def test_one_pass_serves_all_layers() -> None:
+    model, passes = small_teacher(), []
+    model.register_forward_hook(lambda *_: passes.append("forward"))
+    model.head.register_full_backward_hook(lambda *_: passes.append("backward"))
+    find_subspaces(model, [0, 1], blocks(images(), 3), {"first": 3, "second": 3, "norm": 4})
+    assert passes == ["forward", "backward"] * 2
+
+
+def test_a_teacher_in_half_precision_gives_subspaces() -> None:
+    model = small_teacher()
+    plain = find_subspaces(model, [0, 1], [images(40)], {"norm": 3})["norm"]
+    half = find_subspaces(model.bfloat16(), [0, 1], [images(40).bfloat16()], {"norm": 3})["norm"]
+    assert half.scale == pytest.approx(plain.scale, rel=0.1)
+
+
+def test_variance_that_is_but_rounding_is_none() -> None:
+    accumulator = MomentAccumulator(3)
+    constant = torch.full((1000, 3), 0.1)
+    jitter = torch.randint(0, 2, constant.shape, generator=torch.Generator().manual_seed(0))
+    values = torch.where(jitter.bool(), torch.nextafter(constant, torch.ones(())), constant)
+    accumulator.update(values, torch.randn(1000, 3))
+    with pytest.raises(EdgeDistillError, match="'flat' has no variance"):
+        subspace_from(accumulator.moments(), 2, layer="flat")
+
+
+@pytest.mark.parametrize("rank", [0, -1])
+def test_a_rank_below_one_is_refused(rank: int) -> None:
+    with pytest.raises(UsageError, match=f"rank of layer 'layer' must be at least 1, and {rank} was given"):
+        subspace_from(golden_moments(), rank, layer="layer")
+
+
 def test_sampled_moments_approach_those_of_all_positions() -> None:
     model, batch = small_teacher(), images(200)
     sampled = find_subspaces(model, [0, 1], blocks(batch, 50), {"first": 6}, positions=20)["first"]
@@ -316,13 +388,19 @@ def broken_teacher() -> nn.Module:
             "'norm' has no variance inside its subspace of rank 8",
         ),
         (broken_teacher, {"norm": 3}, {}, EdgeDistillError, "layer 'norm' are not all finite"),
-        (small_teacher, {"unused": 3}, {}, EdgeDistillError, "context is 0 on every image at layer 'unused'"),
+        (
+            small_teacher,
+            {"unused": 3},
+            {},
+            EdgeDistillError,
+            "context is 0 at layer 'unused', at every position",
+        ),
         (
             small_teacher,
             {"unused": 3},
             {"method": "gradient"},
             EdgeDistillError,
-            "context is 0 on every image",
+            "context is 0 at layer 'unused'",
         ),
         (small_teacher, {"frist": 3}, {}, UsageError, "no layer 'frist'. Did you mean first"),
         (

@@ -93,16 +93,23 @@ def relevance_matrix(activation: Array, context: Array) -> Array:
 
 
 def subspace_loss(
-    student: Array, teacher: Array, mean: Array, basis: Array, scale: float, rotation: Array
+    student: Array,
+    teacher: Array,
+    mean: Array,
+    basis: Array,
+    scale: float,
+    rotation: Array,
+    standardize: bool = False,
 ) -> float:
-    """The layer loss in training with centring, of maps that have the same size."""
-    N, _, H, W = student.shape
+    """The layer loss in training, of maps that have the same size."""
+    N, K, H, W = student.shape
     channel_mean = student.mean((0, 2, 3))
+    deviation = np.sqrt(student.var((0, 2, 3)) + 1e-5) if standardize else np.ones(K)
     total = 0.0
     for n in range(N):
         for i in range(H):
             for j in range(W):
-                r = rotation @ (student[n, :, i, j] - channel_mean)
+                r = rotation @ ((student[n, :, i, j] - channel_mean) / deviation)
                 t = basis.T @ (teacher[n, :, i, j] - mean)
                 total += float(((r - t) ** 2).sum())
     return float(total / (N * H * W * scale))

@@ -153,8 +153,8 @@ class LearnedRotation(nn.Module):
 
     def forward(self, student: Tensor, target: Tensor) -> Tensor:
         """Return R; neither the student's vectors (n, K) nor the target's (n, rank) are looked at."""
-        weight: Tensor = self.linear.weight
-        return weight
+        assert isinstance(self.linear.weight, Tensor)
+        return self.linear.weight
 
 
 class ProcrustesRotation(nn.Module):

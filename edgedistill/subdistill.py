@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import datetime
 import functools
 import hashlib
 import json
@@ -15,7 +16,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DataLoaderConfiguration, broadcast_object_list
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    InitProcessGroupKwargs,
+    broadcast_object_list,
+)
 from torch import Tensor, nn
 
 from edgedistill.checkpoint import read_checkpoint
@@ -53,6 +58,8 @@ from edgedistill.training import (
 from edgedistill.tuning import LambdaChoice, choose_lambda
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images import ImageSet
+
+LONGEST_WAIT = datetime.timedelta(days=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +141,10 @@ def distill(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Task:
-    """Everything that a training run needs besides a student; tuning makes several runs of one task."""
+    """Everything that a training run needs besides a student; tuning makes several runs of one task.
+
+    `epochs` are those of the whole run; `config` may be a short run's.
+    """
 
     teacher: Teacher
     subtask: Subtask
@@ -145,6 +155,7 @@ class _Task:
     shapes: PairedShapes
     subspaces: Mapping[str, Subspace]
     fingerprint: str
+    epochs: int
     folder: Path | None
     cache: Path | None
     saved: Mapping[str, Any] | None
@@ -185,6 +196,7 @@ def _task(
         shapes=shapes,
         subspaces={},
         fingerprint=fingerprint,
+        epochs=config.epochs,
         folder=folder,
         cache=cache or (folder / "teacher-cache" if folder else None),
         saved=saved,
@@ -233,6 +245,7 @@ def _train(task: _Task, student: nn.Module, saved: Mapping[str, Any] | None) -> 
             config,
             folder=cache,
             key=_cache_key(task),
+            epochs=task.epochs,
             views=saved["views"] if saved is not None else None,
             progress=functools.partial(_report_cache, task),
         )
@@ -328,12 +341,24 @@ def _open_accelerator(config: DistillConfig) -> Accelerator:
         raise UsageError("mixed_precision = 'fp16' needs a CUDA GPU; on this machine take 'bf16' or 'no'.")
     # Accelerate keeps the number format of the process's first run; this is a run of its own.
     AcceleratorState._reset_state()
-    # The batch size is that of one step, however many processes share it.
-    return Accelerator(
+    accelerator = Accelerator(
         cpu=compute == "cpu",
         mixed_precision=config.mixed_precision,
-        dataloader_config=DataLoaderConfiguration(split_batches=True),
+        kwargs_handlers=[
+            # The others wait while the first process writes the teacher's cache, however long that takes.
+            InitProcessGroupKwargs(timeout=LONGEST_WAIT),
+            # With the layer terms alone nothing teaches the head.
+            DistributedDataParallelKwargs(
+                find_unused_parameters=not (config.lambda_kd or config.lambda_task)
+            ),
+        ],
     )
+    if config.batch_size % accelerator.num_processes:
+        raise UsageError(
+            f"batch_size is that of one step, which {accelerator.num_processes} processes share equally, and"
+            f" {config.batch_size} was given; give a multiple of {accelerator.num_processes}."
+        )
+    return accelerator
 
 
 def _fingerprint(

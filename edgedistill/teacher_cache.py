@@ -66,6 +66,15 @@ def bytes_per_view(example: Guidance) -> int:
     return 2 * numbers + 4 * example.logits.shape[1]
 
 
+def views_present(folder: Path) -> int | None:
+    """Return the number of views of a whole cache in the folder, of whatever it is; None where there is none."""
+    try:
+        views = json.loads((folder / "cache.json").read_text(encoding="utf-8"))["key"]["views"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return views if isinstance(views, int) else None
+
+
 def choose_views(teacher_cache: str, example: Guidance, image_count: int, epochs: int, folder: Path) -> int:
     """Return how many views to keep; 0 keeps none.
 
@@ -74,13 +83,15 @@ def choose_views(teacher_cache: str, example: Guidance, image_count: int, epochs
         example: guidance of any images, for the size.
         image_count: training images.
         epochs: there is no use in more views than epochs.
-        folder: where the cache will be.
+        folder: where the cache will be, or is.
 
     Raises:
         EdgeDistillError: the number asked for does not fit on the disk.
     """
     asked = cached_views(teacher_cache)
     views = min(AUTO_VIEWS if asked is None else asked, epochs)
+    if views_present(folder) == views:
+        return views  # what they take is taken already
     needed = views * image_count * bytes_per_view(example)
     free = shutil.disk_usage(_existing(folder)).free - SPARE_BYTES
     if asked is None:
@@ -186,6 +197,8 @@ def open_teacher_cache(folder: Path, key: Mapping[str, Any]) -> TeacherCache | N
             )
         logits = np.load(folder / "logits.npy", mmap_mode="r")
         targets = {name: np.load(folder / file, mmap_mode="r") for name, file in header["targets"].items()}
+        if len({each.shape[:2] for each in (logits, *targets.values())}) > 1 or logits.ndim != 3:
+            raise ValueError("its files are not of the same images")
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise EdgeDistillError(f"The teacher cache in {folder} is damaged ({error}); {remedy}.") from error
     return TeacherCache(logits=logits, targets=targets)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -78,6 +79,7 @@ def with_cache(
     *,
     folder: Path,
     key: Mapping[str, Any],
+    epochs: int,
     views: int | None,
     progress: Callable[[int, int, int], None],
 ) -> tuple[TeacherGuidance, Augmentation]:
@@ -90,6 +92,7 @@ def with_cache(
         config: `teacher_cache` says how many views.
         folder: where the cache is, or will be.
         key: what the teacher's answers hang on.
+        epochs: of the whole run; short runs that choose a weight for it show the same views.
         views: the number that an interrupted run had chosen; None chooses now.
         progress: called with the number of views of images done, that of all, and the bytes that all will take: before
             anything is written, and on the way.
@@ -104,11 +107,14 @@ def with_cache(
         return guidance, augmentation
     example = _example(guidance, images)
     if views is None:
-        views = choose_views(config.teacher_cache, example, len(images), config.epochs, folder)
+        chosen = choose_views(config.teacher_cache, example, len(images), epochs, folder)
+        # Processes may find different room on the disk.
+        views = int(broadcast_object_list([chosen])[0])
     if views == 0:
         return guidance, augmentation
     limited = replace(augmentation, views=views)
     full_key = {**key, "augmentation": limited.name, "seed": limited.seed, "views": views}
+    full_key["precision"] = config.mixed_precision
     if guidance.accelerator.is_main_process and open_teacher_cache(folder, full_key) is None:
         total = views * len(images)
         report = functools.partial(_report, progress, total * bytes_per_view(example))

@@ -215,16 +215,16 @@ def _run_steps(
 ) -> tuple[dict[str, float], float]:
     """Take an epoch's steps; return the terms' means over the images of all processes, and the last learning rate."""
     config = run.config
-    loader = run.accelerator.prepare(
-        open_loader(
-            run.images.train,
-            run.guidance.preprocess,
-            config.batch_size,
-            augmentation=run.augmentation,
-            epoch=epoch,
-            shuffle=True,
-            workers=config.workers,
-        )
+    loader = open_loader(
+        run.images.train,
+        run.guidance.preprocess,
+        config.batch_size,
+        augmentation=run.augmentation,
+        epoch=epoch,
+        shuffle=True,
+        workers=config.workers,
+        process=run.accelerator.process_index,
+        processes=run.accelerator.num_processes,
     )
     steps = len(loader)
     means = _RunningMeans()
@@ -283,7 +283,7 @@ def _step(
     layer_weight: float,
 ) -> dict[str, float]:
     """Take one optimiser step; return the weighted terms as numbers."""
-    pixels, labels, indices = batch
+    pixels, labels, indices = (each.to(run.accelerator.device, non_blocking=True) for each in batch)
     images = run.prepared(pixels)
     guidance = run.guidance.of(images, run.augmentation.view_number(epoch), indices)
     terms = learner.shared(images, labels, guidance, layer_weight)
@@ -304,33 +304,43 @@ def _step(
 
 
 def _check_finite(terms: Mapping[str, float], config: DistillConfig) -> None:
+    """Name the shallowest layer whose term is not finite, since what is wrong there spoils all that follows, the logits too."""
     wrong = [name for name, value in terms.items() if not math.isfinite(value)]
     if wrong:
+        layers = [name.removeprefix("layer:") for name in wrong if name.startswith("layer:")]
+        where = (
+            f"the student's or the teacher's features at layer {layers[0]!r}" if layers else repr(wrong[0])
+        )
         raise EdgeDistillError(
-            f"Training stopped: the term {wrong[0]!r} of the loss is no longer a finite number. Lower learning_rate"
-            f" (now {config.learning_rate}) or the term's weight, or set gradient_clip."
+            f"Training stopped: the loss of {where} is no longer a finite number. Lower learning_rate (now"
+            f" {config.learning_rate}) or the term's weight, or set gradient_clip."
         )
 
 
 def _accuracy(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> float:
     """Return the share of validation images that `model` (images -> subtask logits) names as they are labelled."""
     images = run.images.validation
-    loader = run.accelerator.prepare(
-        open_loader(images, run.guidance.preprocess, EVALUATION_BATCH, workers=run.config.workers)
+    device = run.accelerator.device
+    loader = open_loader(
+        images,
+        run.guidance.preprocess,
+        EVALUATION_BATCH,
+        workers=run.config.workers,
+        process=run.accelerator.process_index,
+        processes=run.accelerator.num_processes,
     )
     steps = len(loader)
-    right = 0
+    right = torch.zeros((), dtype=torch.int64, device=device)
     mode = evaluating(model) if isinstance(model, nn.Module) else contextlib.nullcontext()
     with mode, torch.no_grad(), run.accelerator.autocast():
         for step, (pixels, labels, _) in enumerate(loader):
-            matches = model(run.prepared(pixels)).argmax(dim=1) == labels
-            right += int(run.accelerator.gather_for_metrics(matches).sum())
+            right += (model(run.prepared(pixels.to(device))).argmax(dim=1) == labels.to(device)).sum()
             run.progress(
                 TrainingProgress(
                     phase="validation", epoch=epoch, epochs=run.config.epochs, step=step + 1, steps=steps
                 )
             )
-    return right / len(images)
+    return int(run.accelerator.reduce(right, reduction="sum")) / len(images)
 
 
 def _copied(student: nn.Module) -> dict[str, Tensor]:

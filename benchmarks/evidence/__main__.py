@@ -8,7 +8,7 @@
 
 import argparse
 import functools
-import shutil
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from edgedistill.comparison import (
     write_figure,
 )
 from edgedistill.subtask import named_subtasks
-from edgedistill_deploy.files import write_json
+from edgedistill_deploy.files import write_json, write_text
 
 RESULTS = Path(__file__).parents[1] / "results"
 RECORDS = "results.jsonl"
@@ -63,12 +63,19 @@ def without_places(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def start_from(folder: Path) -> None:
-    """Give a part that extends another the other's records; a run's key says what it is."""
+    """Give a part that extends another the records that it lacks of the other's; a run's key says what it is."""
     for suffix in (SEEDS_SUFFIX, AUTO_SUFFIX):
         done = folder.with_name(folder.name.removesuffix(suffix)) / RECORDS
-        if folder.name.endswith(suffix) and done.is_file() and not (folder / RECORDS).exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copy(done, folder / RECORDS)
+        if folder.name.endswith(suffix) and done.is_file():
+            own = folder / RECORDS
+            known = own.read_text(encoding="utf-8").splitlines() if own.is_file() else []
+            keys = {json.loads(line)["key"] for line in known}
+            more = [
+                line
+                for line in done.read_text(encoding="utf-8").splitlines()
+                if json.loads(line)["key"] not in keys
+            ]
+            write_text(own, "\n".join([*known, *more]) + "\n")
 
 
 def report(part: str, started: float, at: ComparisonProgress) -> None:

@@ -104,7 +104,7 @@ def _main(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
         ),
         "glyphs-500": lambda: _plan(
             glyph_tasks(places.glyphs, places.glyphs_teacher, epochs=30),
-            lambdas=(1.0, 10.0),
+            lambdas=(1.0, 10.0, 100.0),
             validation_images=GLYPH_VALIDATION,
         ),
         "fashion-2000": lambda: _plan(

@@ -4,21 +4,18 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 AHEAD, BEHIND, NEITHER = "ahead", "behind", "not distinguishable"
-DRAWS = 10_000
 # Differences of accuracies that agree to this are equal: they are counts of images, divided.
 _EQUAL = 1e-12
-_OF_ONE_TASK = (
+_OF_SEEDS = (
     "Intervals are Student's t over the paired differences of the seeds: they cover what training anew with other seeds, and"
     " with other draws of training images where fewer than all are used, does to the mean difference on these test images;"
     " other test images are not covered."
 )
 _OVER_TASKS = (
-    "Intervals over all tasks are percentiles of a bootstrap that draws tasks, and seeds within each, with replacement: they"
-    " cover other tasks like these as well, and are too narrow where tasks are few. A verdict over tasks needs both this"
-    " bootstrap and Student's t over all task-seed pairs."
+    "Over all tasks the interval is that of the mean of the tasks' means, each task with its own spread over seeds (Welch and"
+    " Satterthwaite): it covers other seeds on these tasks. What other tasks would do is in a second interval, Student's t over"
+    " the tasks' means, which is wide where tasks are few; a verdict of its own goes with it."
 )
 _VERDICTS = (
     "Verdicts are those of p-values after Holm's correction for the number of rivals, so an interval, which is not"
@@ -33,11 +30,11 @@ class Difference:
     Attributes:
         mean: mean difference; over several tasks the mean of the tasks' means.
         pairs, wins, losses: pairs of runs with the same task and seed; those the reference won, and lost.
-        interval: of the mean; None where one pair, or pairs without spread, give none.
-        t_interval: Student's over all pairs; the same as `interval` for one task.
-        p: two-sided; over several tasks the larger one of bootstrap and t.
+        interval: of the mean, for other seeds on the same tasks; None where one pair, or pairs without spread, give none.
+        p: two-sided, of the same.
         p_adjusted: after Holm's correction.
         verdict: `ahead`, `behind` or `not distinguishable`.
+        task_interval, task_p, task_verdict: the same for other tasks like these; None where there is one task.
         reason: why there is no interval, else empty.
     """
 
@@ -46,42 +43,47 @@ class Difference:
     wins: int
     losses: int
     interval: tuple[float, float] | None = None
-    t_interval: tuple[float, float] | None = None
     p: float | None = None
     p_adjusted: float | None = None
     verdict: str = NEITHER
+    task_interval: tuple[float, float] | None = None
+    task_p: float | None = None
+    task_verdict: str | None = None
     reason: str = ""
 
 
 def coverage(over_tasks: bool) -> list[str]:
     """Say in sentences what the intervals and verdicts cover, and what they do not."""
-    return [_OF_ONE_TASK, *([_OVER_TASKS] if over_tasks else []), _VERDICTS]
+    return [_OF_SEEDS, *([_OVER_TASKS] if over_tasks else []), _VERDICTS]
 
 
 def compare_pairs(tasks: Sequence[Sequence[float]], confidence: float) -> Difference | None:
     """Summarise paired differences, (reference - rival) of every seed, a sequence for each task; None without any pair.
 
-    The verdict waits for `judged`.
+    The verdicts wait for `judged`.
     """
     tasks = [list(each) for each in tasks if each]
     pairs = [difference for each in tasks for difference in each]
     if not pairs:
         return None
+    means = [statistics.fmean(each) for each in tasks]
     plain = Difference(
-        mean=statistics.fmean(statistics.fmean(each) for each in tasks),
+        mean=statistics.fmean(means),
         pairs=len(pairs),
         wins=sum(each > _EQUAL for each in pairs),
         losses=sum(each < -_EQUAL for each in pairs),
     )
-    if len(pairs) < 2:
-        return replace(plain, reason="one seed: no spread to judge the difference by")
-    if max(pairs) - min(pairs) < _EQUAL:
+    if len(pairs) > 1 and max(pairs) - min(pairs) < _EQUAL:
         return _without_spread(plain)
-    t_interval, t_p = paired_t(pairs, confidence)
-    if len(tasks) == 1:
-        return replace(plain, interval=t_interval, t_interval=t_interval, p=t_p)
-    interval, p = bootstrap_over_tasks(tasks, confidence)
-    return replace(plain, interval=interval, t_interval=t_interval, p=max(p, t_p))
+    if len(means) > 1 and max(means) - min(means) >= _EQUAL:
+        interval, p = mean_t([means], confidence)
+        plain = replace(plain, task_interval=interval, task_p=p)
+    if all(len(each) == 1 for each in tasks):
+        return replace(plain, reason="one seed: no spread to judge the difference by")
+    if all(max(each) - min(each) < _EQUAL for each in tasks):
+        return replace(plain, reason="the same difference for every seed: no spread to judge it by")
+    interval, p = mean_t(tasks, confidence)
+    return replace(plain, interval=interval, p=p)
 
 
 def _without_spread(plain: Difference) -> Difference:
@@ -90,54 +92,56 @@ def _without_spread(plain: Difference) -> Difference:
     return replace(plain, reason="the same difference in every run: no spread to judge it by")
 
 
-def paired_t(differences: Sequence[float], confidence: float) -> tuple[tuple[float, float], float]:
-    """Return Student's interval of the mean difference and the two-sided p-value; needs two that differ."""
+def mean_t(groups: Sequence[Sequence[float]], confidence: float) -> tuple[tuple[float, float], float]:
+    """Return the interval of the mean of the groups' means, and the two-sided p-value of its being 0.
+
+    Every group has its own variance, and the degrees of freedom are those of Welch and Satterthwaite; of one group this is
+    Student's t. A group of one value takes the variance of the others, pooled. At least one group must have values that differ.
+    """
     from scipy.stats import t
 
-    count = len(differences)
-    mean = statistics.fmean(differences)
-    error = statistics.stdev(differences) / count**0.5
-    reach = float(t.ppf(0.5 + confidence / 2, count - 1)) * error
-    return (mean - reach, mean + reach), float(2 * t.sf(abs(mean) / error, count - 1))
-
-
-def bootstrap_over_tasks(
-    tasks: Sequence[Sequence[float]], confidence: float, *, draws: int = DRAWS, seed: int = 0
-) -> tuple[tuple[float, float], float]:
-    """Return the percentile interval of the mean of task means, and a two-sided p-value.
-
-    Each draw takes as many tasks as there are, with replacement, and for each of them as many of its seeds.
-    """
-    generator = np.random.default_rng(seed)
-    count = len(tasks)
-    total = np.zeros(draws)
-    for _ in range(count):
-        chosen = generator.integers(count, size=draws)
-        for position, values in enumerate(tasks):
-            rows = np.flatnonzero(chosen == position)
-            drawn = generator.integers(len(values), size=(len(rows), len(values)))
-            total[rows] += np.asarray(values)[drawn].mean(axis=1)
-    means = total / count
-    low, high = np.quantile(means, [0.5 - confidence / 2, 0.5 + confidence / 2])
-    beyond = min(np.sum(means <= _EQUAL), np.sum(means >= -_EQUAL))
-    return (float(low), float(high)), float(min(1.0, 2 * (beyond + 1) / (draws + 1)))
+    freedoms = [len(each) - 1 for each in groups]
+    squares = sum(statistics.variance(each) * (len(each) - 1) for each in groups if len(each) > 1)
+    pooled = squares / sum(freedoms)
+    # The variance of each group's mean, and the degrees of freedom it is known with.
+    errors = [(statistics.variance(each) if len(each) > 1 else pooled) / len(each) for each in groups]
+    known = [freedom or sum(freedoms) for freedom in freedoms]
+    mean = statistics.fmean(statistics.fmean(each) for each in groups)
+    error = sum(errors) ** 0.5 / len(groups)
+    freedom = sum(errors) ** 2 / sum(each**2 / of for each, of in zip(errors, known, strict=True))
+    reach = float(t.ppf(0.5 + confidence / 2, freedom)) * error
+    return (mean - reach, mean + reach), float(2 * t.sf(abs(mean) / error, freedom))
 
 
 def judged(differences: Sequence[Difference | None], confidence: float) -> list[Difference | None]:
     """Correct the p-values of one set of rivals for their number, and say which are ahead or behind."""
-    known = [each for each in differences if each is not None and each.p is not None]
-    adjusted = iter(holm([each.p for each in known if each.p is not None]))
+    adjusted = _adjusted([None if each is None else each.p for each in differences])
+    over_tasks = _adjusted([None if each is None else each.task_p for each in differences])
     return [
-        each if each is None or each.p is None else _with_verdict(each, next(adjusted), confidence)
-        for each in differences
+        each and _with_verdicts(each, p, task_p, confidence)
+        for each, p, task_p in zip(differences, adjusted, over_tasks, strict=True)
     ]
 
 
-def _with_verdict(difference: Difference, p_adjusted: float, confidence: float) -> Difference:
-    verdict = NEITHER
-    if p_adjusted <= 1 - confidence:
-        verdict = AHEAD if difference.mean > 0 else BEHIND
-    return replace(difference, p_adjusted=p_adjusted, verdict=verdict)
+def _adjusted(p_values: Sequence[float | None]) -> list[float | None]:
+    adjusted = iter(holm([p for p in p_values if p is not None]))
+    return [None if p is None else next(adjusted) for p in p_values]
+
+
+def _with_verdicts(
+    difference: Difference, p: float | None, task_p: float | None, confidence: float
+) -> Difference:
+    def verdict(adjusted: float | None) -> str:
+        if adjusted is None or adjusted > 1 - confidence:
+            return NEITHER
+        return AHEAD if difference.mean > 0 else BEHIND
+
+    return replace(
+        difference,
+        p_adjusted=p,
+        verdict=verdict(p),
+        task_verdict=None if task_p is None else verdict(task_p),
+    )
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -1,5 +1,6 @@
 """Batches for training and evaluation, the same whatever the number of workers or the point of resumption."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -87,6 +88,8 @@ def open_loader(
     epoch: int = 0,
     shuffle: bool = False,
     workers: int = 0,
+    process: int = 0,
+    processes: int = 1,
 ) -> DataLoader[Example]:
     """Load batches of (uint8 images (N, H, W, 3), labels (N,), indices (N,) in `images`).
 
@@ -96,13 +99,45 @@ def open_loader(
         batch_size: N; the last batch may be smaller.
         augmentation: which views; the whole image when not given.
         epoch: chooses the views, and the order together with the augmentation's seed.
-        shuffle: else the images come in their own order. A last batch of one image is then left out.
+        shuffle: else the images come in their own order. Batches are then for training: one that leaves a process a single
+            image is left out, and where a last batch does not divide among the processes, so are the few images too many.
         workers: processes that decode; 0 decodes in this one.
+        process, processes: which share of every batch is loaded, out of how many.
     """
     augmentation = augmentation or Augmentation()
     dataset = _PreparedImages(images, preprocess, augmentation)
     sampler = _EpochSampler(len(images), augmentation.seed, epoch, shuffle)
-    # Batch normalisation cannot train on a batch of one, so a last batch of one image waits for another epoch's order.
-    lone = shuffle and len(images) > 1 and len(images) % batch_size == 1
-    batches = BatchSampler(sampler, batch_size, drop_last=lone)  # type: ignore[arg-type]  # its stub wants int items
-    return DataLoader(dataset, batch_sampler=batches, num_workers=workers)
+    batches = BatchSampler(sampler, batch_size, drop_last=False)  # type: ignore[arg-type]  # its stub wants int items
+    shares = _SharedBatches(batches, len(images), batch_size, process, processes, training=shuffle)
+    return DataLoader(dataset, batch_sampler=shares, num_workers=workers)
+
+
+class _SharedBatches(Sampler[list[tuple[int, int]]]):
+    """One process's share of every batch; no image is shown twice, and in training all shares are equal."""
+
+    def __init__(
+        self,
+        batches: BatchSampler,
+        image_count: int,
+        batch_size: int,
+        process: int,
+        processes: int,
+        training: bool,
+    ) -> None:
+        self._batches = batches
+        self._process = process
+        self._processes = processes
+        self._training = training
+        rest = image_count % batch_size
+        # Batch normalisation cannot train on one image, so those of such a last batch wait for another epoch's order.
+        self._skips_last = training and 0 < rest < min(2 * processes, image_count)
+
+    def __len__(self) -> int:
+        return len(self._batches) - self._skips_last
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for batch in itertools.islice(self._batches, len(self)):
+            usable = len(batch) - len(batch) % self._processes if self._training else len(batch)
+            share: list[tuple[int, int]] = batch[self._process : usable : self._processes]  # type: ignore[assignment]  # as above
+            if share:
+                yield share

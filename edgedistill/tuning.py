@@ -56,6 +56,23 @@ class LambdaChoice:
     epochs: int
     rungs: tuple[int, ...]
 
+    def described(self) -> str:
+        """Say in a sentence or two which weight was chosen, on what grounds, and whether they are any."""
+        tried = ", ".join(
+            f"{trial.lambda_layer:g} {trial.shown()}"
+            for trial in sorted(self.trials, key=lambda each: each.lambda_layer)
+        )
+        sentence = (
+            f"lambda_layer {self.lambda_layer:g} was chosen by short runs of up to {self.epochs} epochs; validation accuracy with"
+            f" {tried}."
+        )
+        complete = [each for each in self.trials if each.state == "complete"]
+        best = max((each.validation_accuracy or 0.0 for each in complete), default=0.0)
+        equal = [each for each in complete if each.validation_accuracy == best]
+        if len(equal) > 1:
+            sentence += f" {len(equal)} values are equally good, which leaves the choice open: of those the one nearest to 1 was taken."
+        return sentence
+
     def to_json(self) -> dict[str, Any]:
         """Return the content of `tuning.json`."""
         return {

@@ -43,6 +43,13 @@ class LambdaTrial:
     state: Literal["complete", "pruned", "diverged"]
     reason: str = ""
 
+    def shown(self) -> str:
+        """Say in a few words how the run ended."""
+        if self.validation_accuracy is None:
+            return self.state
+        ended = {"complete": "", "pruned": f" (stopped after {self.epochs})", "diverged": " (diverged)"}
+        return f"{100 * self.validation_accuracy:.1f} %{ended[self.state]}"
+
 
 def rungs_of(epochs: int) -> tuple[int, ...]:
     """Return after how many epochs a short run of `epochs` must be in the better half: a quarter and half of them."""

@@ -9,6 +9,7 @@
 import argparse
 import functools
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from edgedistill.comparison import (
     write_figure,
 )
 from edgedistill.subtask import named_subtasks
+from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files import write_json, write_text
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -120,8 +122,17 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    arguments = _arguments()
+def main() -> int:
+    try:
+        run(_arguments())
+    except EdgeDistillError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the parts that were asked for, or what is due of all."""
     places = Places(
         glyphs=arguments.glyphs,
         glyphs_teacher=arguments.glyphs_teacher,
@@ -149,4 +160,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -108,6 +108,7 @@ def build_record(run: Run, stages: tuple[str, ...] = STAGES) -> dict[str, Any]:
             "parameters": manifest["student"]["parameters"],
             "accuracy": _accuracy(parity, "fp32", "candidate"),
         },
+        "distillation": manifest.get("distillation"),
         "artefacts": [
             {"role": role, **entry} for role, entry in manifest["files"].items() if role.startswith("model.")
         ],

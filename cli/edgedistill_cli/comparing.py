@@ -44,7 +44,7 @@ def make_plan(
         tasks=(_task(settings),),
         methods=named_methods(methods if methods is not None else list(METHODS)),
         seeds=tuple(range(first, first + seeds)),
-        sizes=tuple(map(int, _numbers("--train-sizes", sizes))) if sizes is not None else (None,),
+        sizes=tuple(_whole_numbers("--train-sizes", sizes)) if sizes is not None else (None,),
         lambdas=tuple(_numbers("--lambdas", lambdas)) if lambdas is not None else LAMBDAS,
         tune_sizes=tune_sizes,
         validation_images=validation_images,
@@ -57,6 +57,15 @@ def _numbers(flag: str, text: str) -> list[float]:
         return [float(each) for each in text.split(",")]
     except ValueError as error:
         raise UsageError(f"{flag} takes numbers with commas between them, and {text!r} was given.") from error
+
+
+def _whole_numbers(flag: str, text: str) -> list[int]:
+    try:
+        return [int(each) for each in text.split(",")]
+    except ValueError as error:
+        raise UsageError(
+            f"{flag} takes whole numbers with commas between them, and {text!r} was given."
+        ) from error
 
 
 def _task(settings: RunSettings) -> "Task":

@@ -71,7 +71,7 @@ LambdaLayer = Annotated[
 ]
 Preset = Annotated[
     str | None,
-    typer.Option("--preset", metavar="NAME", help="Named settings of [distill], under all others: paper."),
+    typer.Option("--preset", metavar="NAME", help="Named training settings, under all others: paper."),
 ]
 Pairs = Annotated[
     str | None,

@@ -41,7 +41,7 @@ def run_stages(run: Run, stages: tuple[str, ...] = STAGES, *, anew: bool = False
     """Run the stages that are due, in order. A completed stage is skipped, unless `anew`."""
     due = [stage for stage in stages if anew or not run.is_complete(stage)]
     for stage in due:
-        _require_libraries(stage)
+        _require_libraries(stage, run.settings)
     inputs = functools.cache(functools.partial(load_inputs, run))
     for stage in stages:
         if not anew and run.is_complete(stage):
@@ -129,13 +129,13 @@ def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
     bundle = bundle.with_file("student", folder / "student.safetensors")
     if (folder / "subspaces.safetensors").is_file():
         bundle = bundle.with_file("subspaces", folder / "subspaces.safetensors")
-    if result.lambda_choice is not None:
-        run.console.say(
-            f"distill: lambda_layer {result.lambda_choice.lambda_layer:g}, chosen by short runs (distill/tuning.json)"
-        )
+    choice = result.lambda_choice
+    if choice is not None:
+        run.console.say(f"distill: {choice.described()}")
     bundle.with_fields(
         distillation={
             "lambda_layer": result.lambda_layer,
+            "lambda_choice": choice.to_json() if choice is not None else None,
             "best_epoch": result.best_epoch,
             "epochs": len(result.history),
             "validation_accuracy": result.validation_accuracy,
@@ -143,7 +143,7 @@ def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
             "subspaces": {layer: each.method for layer, each in result.subspaces.items()},
             "pairs": [asdict(pair) for pair in result.pairs],
             "images": {"train": len(given.images.train), "validation": len(given.images.validation)},
-            "notes": list(given.images.notes),
+            "notes": [*given.images.notes, *([choice.described()] if choice is not None else [])],
         }
     )
     run.console.say(
@@ -334,9 +334,14 @@ _LIBRARIES = {
 }
 
 
-def _require_libraries(stage: str) -> None:
+def _require_libraries(stage: str, settings: RunSettings) -> None:
     """Fail with the command that installs what a stage needs, before any stage starts, not after an hour of training."""
     libraries, extra = _LIBRARIES[stage]
-    for library in libraries:
+    wanted = [(library, extra, f"The stage {stage!r}") for library in libraries]
+    if stage == "distill" and settings.distill.lambda_layer == "auto":
+        wanted.append(("optuna", "tune", 'lambda_layer = "auto"'))
+    if stage == "distill" and settings.distill.tensorboard:
+        wanted.append(("tensorboard", "tensorboard", "tensorboard = true"))
+    for library, extra_of_it, user in wanted:
         if importlib.util.find_spec(library) is None:
-            raise MissingDependencyError(library, extra, f"The stage {stage!r}")
+            raise MissingDependencyError(library, extra_of_it, user)

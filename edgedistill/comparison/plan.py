@@ -23,6 +23,10 @@ LAMBDAS = (0.1, 1.0, 10.0, 100.0)
 # Settings that change where and how fast a run is, not what comes of it.
 _EXECUTION = ("workers", "compute", "tensorboard")
 _KEY_SCHEMA = 1
+_VALIDATION_IS_TEST = (
+    "The source has no test split: its validation images are the test images, and a part of the training images chooses epochs"
+    " and weights."
+)
 # Settings that were there when keys were first made. A later one is part of a key only where it is not at its default, which
 # keeps what was done before; whoever changes such a default raises the schema.
 _FIRST_SETTINGS = frozenset(
@@ -249,7 +253,7 @@ def read_facts(plan: ComparisonPlan) -> dict[str, TaskFacts]:
     """Look at every task's data before anything starts; {task name: facts}.
 
     Raises:
-        UsageError: there are fewer training or validation images than asked for, or no test images.
+        UsageError: there are fewer training or validation images than asked for.
         DataError: the data cannot be used.
     """
     opened = functools.cache(open_source)
@@ -258,8 +262,19 @@ def read_facts(plan: ComparisonPlan) -> dict[str, TaskFacts]:
 
 
 def task_images(task: Task, validation_images: int | None, opened: Any = open_source) -> SubtaskImages:
-    """Split a task's images; at most so many validation images are kept, as equally over the classes as possible."""
-    images = split_for_subtask(opened(task.source), task.classes, seed=task.split_seed)
+    """Split a task's images; at most so many validation images are kept, as equally over the classes as possible.
+
+    Of a source in ImageNet's layout, with a validation split and no test split, the validation images are the test images,
+    as in the papers, and a part of the training images is held out for validation.
+    """
+    source = opened(task.source)
+    if source.validation is not None and source.test is None:
+        images = split_for_subtask(
+            replace(source, validation=None, test=source.validation), task.classes, seed=task.split_seed
+        )
+        images = replace(images, notes=(*images.notes, _VALIDATION_IS_TEST))
+    else:
+        images = split_for_subtask(source, task.classes, seed=task.split_seed)
     if validation_images is None:
         return images
     order = balanced_order(images.validation, f"validation|{task.split_seed}")[:validation_images]
@@ -267,17 +282,12 @@ def task_images(task: Task, validation_images: int | None, opened: Any = open_so
 
 
 def _facts(plan: ComparisonPlan, task: Task, images: SubtaskImages, digests: dict[str, str]) -> TaskFacts:
-    if images.test is None:
-        raise UsageError(
-            f"The data of {task.name!r} has its own validation split but no test split, and epochs and weights are chosen on"
-            " validation images; add test images, or leave the division to EdgeDistill."
-        )
     for name, wanted, least in (
         ("training", plan.sizes, images.train),
         ("validation", (plan.validation_images,), images.validation),
     ):
         _check_counts(task, name, [each for each in wanted if each is not None], least)
-    shown = (images.train, images.validation, images.test)
+    shown = (images.train, images.validation, images.evaluation)
     content = {
         "teacher": _teacher_identity(task, digests),
         "images": [images_key(each) for each in shown],
@@ -288,7 +298,7 @@ def _facts(plan: ComparisonPlan, task: Task, images: SubtaskImages, digests: dic
         fingerprint=_key(content),
         train_count=len(images.train),
         validation_count=min(len(images.validation), plan.validation_images or len(images.validation)),
-        test_count=len(images.test),
+        test_count=len(images.evaluation),
         notes=images.notes,
     )
 

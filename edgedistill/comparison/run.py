@@ -46,7 +46,7 @@ def open_comparison(plan: ComparisonPlan, folder: Path) -> Comparison:
     """Look at the data and at what the folder already holds; nothing is run.
 
     Raises:
-        UsageError: sizes do not fit the data, or there are no test images.
+        UsageError: sizes do not fit the data.
         DataError: the data or the folder's results cannot be read.
     """
     return _with_results(plan, read_facts(plan), folder)

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from timm.models import save_for_hf
 
 from benchmarks.evidence.tasks import IMAGENET, fashion_tasks, glyph_tasks, named_tasks
+from edgedistill.imagenet import imagenet_labels, labels_of_synsets
 from edgedistill.subtask import named_subtask_classes, named_subtasks
+from edgedistill_deploy.images import find_class
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOWERS = named_subtask_classes("cifar100/flowers")
@@ -87,6 +90,72 @@ def test_the_papers_superclasses_run_on_cifars_own_format(tmp_path: Path) -> Non
     assert record["tasks"][0]["images"]["test"] == 4 * len(FLOWERS)
     assert [len(row["runs"]) for row in record["rows"]] == [1, 1]
     assert str(tmp_path) not in json.dumps(record)
+
+
+def test_the_papers_subtasks_run_on_a_folder_in_imagenets_layout(tmp_path: Path) -> None:
+    """`train/` and `val/` with a folder for each synset, JPEG files in them, and no test split."""
+    described = labels_of_synsets()
+    write_teacher(tmp_path / "teacher", imagenet_labels())
+    wanted = named_subtask_classes("imagenet/truck")
+    generator = np.random.default_rng(0)
+    synsets = [synset for synset, label in described.items() if find_class(label, wanted) is not None]
+    assert len(synsets) == len(wanted)
+    for split, count in (("train", 10), ("val", 4)):
+        for synset in (*synsets, "n01440764"):
+            folder = tmp_path / "imagenet" / split / synset
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{synset}_{number}.JPEG")
+    words = [
+        *("--data", str(tmp_path / "imagenet"), "--teacher", str(tmp_path / "teacher")),
+        *("--subtasks", "imagenet/truck", "--methods", "subdistill,logits", "--student", "plain:4-4"),
+        *(
+            "--epochs",
+            "1",
+            "--seeds",
+            "1",
+            "--lambdas",
+            "1",
+            "--compute",
+            "cpu",
+            "--out",
+            str(tmp_path / "out"),
+        ),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.evidence", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "out" / "own" / "comparison.json").read_text(encoding="utf-8"))
+    images = record["tasks"][0]["images"]
+    assert images["test"] == 4 * len(wanted)
+    assert (images["train"], images["validation"]) == (8 * len(wanted), 2 * len(wanted))
+
+
+def test_a_wrong_name_is_a_sentence(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.evidence",
+            "--data",
+            f"cifar100:{tmp_path / 'nowhere'}",
+            "--teacher",
+            "x",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "nowhere" in done.stderr
 
 
 def test_the_papers_superclasses_are_all_there() -> None:

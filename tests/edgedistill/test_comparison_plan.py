@@ -23,7 +23,7 @@ from edgedistill.comparison import (
     write_figure,
 )
 from edgedistill.comparison.figure import seed_means, shown_rows
-from edgedistill.comparison.plan import Job, deciding_settings
+from edgedistill.comparison.plan import Job, deciding_settings, task_images
 from edgedistill.comparison.schedule import due_jobs, planned_work
 from edgedistill.comparison.subsets import balanced_order, draw_training_images
 from edgedistill.config import DistillConfig
@@ -398,13 +398,23 @@ def test_sizes_that_the_data_do_not_have_are_refused(
         open_comparison(plan_of(tiny_digits, **changes), tmp_path)
 
 
-def test_data_without_test_images_are_refused(tiny_digits: Path, tmp_path: Path) -> None:
+def test_without_a_test_split_the_validation_images_test_and_training_images_validate(
+    tiny_digits: Path, tmp_path: Path
+) -> None:
     with np.load(tiny_digits) as whole:
         kept = whole["split"] < 2
         arrays = {key: whole[key][kept] for key in ("images", "labels", "split")}
         np.savez(tmp_path / "some.npz", class_names=whole["class_names"], **arrays)
-    with pytest.raises(UsageError, match="has its own validation split but no test split"):
-        open_comparison(plan_of(tmp_path / "some.npz"), tmp_path)
+    plan = plan_of(tmp_path / "some.npz")
+    facts = open_comparison(plan, tmp_path).facts["digits"]
+    assert (facts.train_count, facts.validation_count, facts.test_count) == (128, 32, 60)
+    assert "its validation images are the test images" in facts.notes[-1]
+    given = open_images(f"npz:{tmp_path / 'some.npz'}").validation
+    assert given is not None
+    used = task_images(plan.tasks[0], None)
+    assert {used.evaluation.digest(index) for index in range(60)} <= {
+        given.digest(index) for index in range(len(given))
+    }
 
 
 def test_a_line_cut_short_is_passed_over_and_the_next_one_begins_anew(

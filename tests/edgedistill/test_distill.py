@@ -140,13 +140,34 @@ def test_a_damaged_checkpoint_is_named(teacher: Teacher, images: SubtaskImages, 
         run(teacher, images, folder=tmp_path, epochs=1)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_term(
-    teacher: Teacher, images: SubtaskImages
-) -> None:
+def test_a_diverging_run_stops_with_what_to_do(teacher: Teacher, images: SubtaskImages) -> None:
     with pytest.raises(
-        EdgeDistillError, match=r"the term '(kd|layer:layer\d)' of the loss is no longer a finite"
+        EdgeDistillError,
+        match=r"layer 'layer1' is no longer a finite number\. Lower learning_rate \(now 1e\+30\)",
     ):
         run(teacher, images, learning_rate=1e30, gradient_clip=0.0, schedule="constant")
+
+
+@pytest.mark.parametrize("alignment", ["procrustes", "learned"])
+@pytest.mark.parametrize(
+    ("broken", "named"), [("stages.0.conv1", "layer2"), ("stages.1.conv2", "layer3"), ("head", "'kd'")]
+)
+def test_the_layer_where_numbers_cease_to_be_finite_is_named(
+    teacher: Teacher, images: SubtaskImages, alignment: str, broken: str, named: str
+) -> None:
+    student = build_student("plain:8-8", len(CLASSES))
+    pairs = [LayerPair(teacher="layer2", student="stages.0"), LayerPair(teacher="layer3", student="stages.1")]
+    with torch.no_grad():
+        next(student.get_submodule(broken).parameters()).fill_(float("nan"))
+    with pytest.raises(EdgeDistillError, match=f"{named}.* is no longer a finite number"):
+        distill(
+            teacher,
+            student,
+            teacher.subtask(CLASSES),
+            images,
+            DistillConfig(epochs=1, compute="cpu", alignment=alignment),
+            pairs=pairs,
+        )
 
 
 def test_labels_alone_need_no_layers(teacher: Teacher, images: SubtaskImages) -> None:

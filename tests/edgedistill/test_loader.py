@@ -126,3 +126,37 @@ def test_a_flip_mirrors_about_half_of_the_time() -> None:
     views = [augmented(pixels, "crop-flip", np.random.default_rng(seed)) for seed in range(200)]
     mirrored = sum(int(view[0, -1, 0] > 0) for view in views)
     assert 70 <= mirrored <= 130
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+@pytest.mark.parametrize(("count", "batch_size"), [(20, 6), (18, 6), (19, 6), (9, 12), (24, 12)])
+def test_processes_share_every_batch_equally_and_show_no_image_twice(
+    tiny_digits: Path, processes: int, count: int, batch_size: int
+) -> None:
+    images = open_images(f"npz:{tiny_digits}").train.select(range(count))
+
+    def batches(process: int, of: int) -> list[list[int]]:
+        loader = open_loader(images, PREPROCESS, batch_size, shuffle=True, process=process, processes=of)
+        found = [indices.tolist() for *_, indices in loader]
+        assert len(found) == len(loader)
+        return found
+
+    whole = batches(0, 1)
+    for step, shares in enumerate(zip(*(batches(each, processes) for each in range(processes)), strict=True)):
+        assert len({len(share) for share in shares}) == 1
+        shown = [index for share in shares for index in share]
+        assert len(set(shown)) == len(shown)
+        assert set(shown) <= set(whole[step])
+        assert len(whole[step]) - len(shown) == len(whole[step]) % processes
+
+
+@pytest.mark.parametrize("processes", [2, 3, 5])
+def test_processes_judge_every_image_once_between_them(tiny_digits: Path, processes: int) -> None:
+    images = open_images(f"npz:{tiny_digits}").train.select(range(11))
+    shown = [
+        index
+        for process in range(processes)
+        for *_, indices in open_loader(images, PREPROCESS, 4, process=process, processes=processes)
+        for index in indices.tolist()
+    ]
+    assert sorted(shown) == list(range(11))

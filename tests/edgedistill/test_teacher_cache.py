@@ -1,6 +1,8 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -164,6 +166,44 @@ def test_views_are_chosen_by_what_fits(tmp_path: Path) -> None:
     assert choose_views("auto", EXAMPLE, 10**9, 30, tmp_path) == 0
     with pytest.raises(EdgeDistillError, match=r"would take \d+\.\d\d GB, and .* GB are free"):
         choose_views("4", EXAMPLE, 10**10, 30, tmp_path / "not" / "there" / "yet")
+
+
+def test_room_that_a_whole_cache_takes_is_not_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = [(each, [(torch.arange(1), EXAMPLE)]) for each in range(4)]
+    parameters = {each: np.zeros((1, 5), np.int16) for each in range(4)}
+    write_teacher_cache(tmp_path / "kept", {"views": 4}, 1, views, parameters)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    assert choose_views("4", EXAMPLE, 10**6, 30, tmp_path / "kept") == 4
+    assert choose_views("auto", EXAMPLE, 10**6, 30, tmp_path / "kept") == 4
+    assert choose_views("auto", EXAMPLE, 10**6, 2, tmp_path / "kept") == 0
+    with pytest.raises(EdgeDistillError, match=r"would take"):
+        choose_views("3", EXAMPLE, 10**6, 30, tmp_path / "kept")
+
+
+def test_a_search_for_lambda_and_its_run_share_one_cache(
+    teacher: Teacher, images: SubtaskImages, tmp_path: Path
+) -> None:
+    """A short run has fewer epochs than the cache has views."""
+    settings: dict[str, Any] = {"teacher_cache": "auto", "epochs": 12, "lambda_layer": "auto"}
+    result = run(teacher, images, cache=tmp_path / "kept", **settings)
+    assert result.lambda_choice is not None
+    assert result.lambda_choice.epochs == 3
+    assert len(np.load(tmp_path / "kept" / "logits.npy")) == 4
+
+
+def test_a_cache_whose_files_do_not_belong_together_is_named(
+    teacher: Teacher, images: SubtaskImages, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"teacher_cache": "1", "epochs": 1}
+    run(teacher, images, cache=tmp_path / "kept", **settings)
+    logits = np.load(tmp_path / "kept" / "logits.npy")
+    np.save(tmp_path / "kept" / "logits.npy", logits[:, :-1])
+    with pytest.raises(
+        EdgeDistillError, match=r"is damaged \(its files are not of the same images\); delete that folder"
+    ):
+        run(teacher, images, cache=tmp_path / "kept", **settings)
 
 
 def test_features_beyond_half_precision_are_refused_by_layer(tmp_path: Path) -> None:

@@ -26,7 +26,6 @@ from edgedistill.tuning import LambdaChoice, choose_lambda
 from reference.lambda_curves import curve_run, peaked
 
 CLASSES = ("0", "1")
-# As many as make whole batches: several processes fill up a last batch that does not divide among them.
 TRAIN_COUNT = 32
 # An odd number, so that one process has an image more to judge.
 VALIDATION_COUNT = 29
@@ -42,6 +41,10 @@ CASES: Mapping[str, tuple[bool, Mapping[str, Any]]] = {
     "group-norm": (False, {}),
     "group-norm-cached": (False, {"teacher_cache": "1", "ema": 0.5}),
     "group-norm-learned": (False, {"alignment": "learned", "student_normalisation": "standardize"}),
+    # 32 images are two batches of 12 and one of 8.
+    "group-norm-partial": (False, {"batch_size": 12}),
+    # Nothing teaches the head.
+    "group-norm-layers-alone": (False, {"lambda_kd": 0.0}),
     "batch-norm": (True, {"batch_size": 16}),
     "batch-norm-cached": (True, {"batch_size": 16, "teacher_cache": "1", "ema": 0.5}),
 }

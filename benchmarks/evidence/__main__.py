@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.evidence.parts import AUTO_SUFFIX, SEEDS_SUFFIX, Places, parts
-from benchmarks.evidence.tasks import IMAGENET, MOBILE_STUDENT, named_tasks
+from benchmarks.evidence.tasks import FASHION_TEACHER, IMAGENET, MOBILE_STUDENT, named_tasks
 from edgedistill.comparison import (
     METHODS,
     ComparisonPlan,
@@ -101,7 +101,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--glyphs", default="npz:glyphs100.npz")
     parser.add_argument("--glyphs-teacher", default="embedded:glyphs100")
     parser.add_argument("--fashion", default="fashion-mnist")
-    parser.add_argument("--fashion-teacher", default="fashion-teacher")
+    parser.add_argument("--fashion-teacher", default=FASHION_TEACHER)
     parser.add_argument("--printed", default="npz:printed32.npz")
     parser.add_argument("--printed-digits", default="npz:printed32-digits.npz")
     parser.add_argument("--printed-teacher", default="printed-teacher")

@@ -1,6 +1,6 @@
 """Write RESULTS.md from the records of the parts: `python -m benchmarks.evidence.results`.
 
-Every figure in it is computed here, from `benchmarks/results/PART/comparison.json` and the records of the other benchmarks.
+Every table in it is computed here, from `benchmarks/results/PART/comparison.json` and the records of the other benchmarks.
 """
 
 import functools
@@ -15,11 +15,19 @@ from edgedistill.comparison.statistics import Difference, compare_pairs, judged
 
 RESULTS = Path(__file__).parents[1] / "results"
 PAGE = Path(__file__).parents[1] / "RESULTS.md"
-MAIN = ("fashion-500", "glyphs-500", "narrow-500", "printed-500")
-# Ordinary students on images of the subtask alone; narrower ones; images with something else in them as well.
-PLAIN, NARROW, PRINTED = MAIN[:2], MAIN[2:3], MAIN[3:]
+# Ordinary students on images of the subtask alone. Narrower ones, and images with something else in them as well, were looked at
+# after these, and share their classes, so they are not pooled with them.
+MAIN = ("fashion-500", "glyphs-500")
+FURTHER = {
+    "as they are": MAIN,
+    "as they are, narrower student": ("narrow-500",),
+    "with a digit printed on": ("printed-500",),
+}
+WITH_SEEDS = tuple(dict.fromkeys(part for parts in FURTHER.values() for part in parts))
 # What the paper's authors' code reaches on the same data, widths and epochs, with its own teacher of the same recipe.
 AUTHORS = {"tops": "77.7 ± 1.5", "footwear": "96.0 ± 0.5"}
+
+CONFIDENCE = 0.95
 
 Record = dict[str, Any]
 
@@ -47,9 +55,9 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None else f"{100 * value:.{digits}f}"
 
 
-def spread(values: Sequence[float]) -> str:
-    mean = percent(statistics.fmean(values))
-    return f"{mean} ± {percent(statistics.stdev(values))}" if len(values) > 1 else mean
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    mean = percent(statistics.fmean(values), digits)
+    return f"{mean} ± {percent(statistics.stdev(values), digits)}" if len(values) > 1 else mean
 
 
 def interval(difference: Difference | None) -> str:
@@ -57,8 +65,11 @@ def interval(difference: Difference | None) -> str:
         return ""
     if difference.interval is None:
         return f"{100 * difference.mean:+.1f} ({difference.reason})"
-    low, high = (f"{100 * each:+.1f}" for each in difference.interval)
-    return f"{100 * difference.mean:+.1f} [{low}, {high}]"
+    return f"{100 * difference.mean:+.1f} {ends(difference.interval)}"
+
+
+def ends(found: tuple[float, float] | None) -> str:
+    return "" if found is None else f"[{100 * found[0]:+.1f}, {100 * found[1]:+.1f}]"
 
 
 def pairs_of(records: Sequence[Record], reference: str, rival: str) -> list[list[float]]:
@@ -78,10 +89,10 @@ def pairs_of(records: Sequence[Record], reference: str, rival: str) -> list[list
 def over_all(
     records: Sequence[Record], reference: str = "subdistill", rivals: Sequence[str] = ()
 ) -> dict[str, Difference | None]:
-    """Compare the reference with each rival, or all, over the tasks of several parts, corrected for their number."""
+    """Compare the reference with each rival, or all, over the tasks of several parts, corrected for the rivals' number."""
     rivals = rivals or [name for name in records[0]["methods"] if name != reference]
-    differences = [compare_pairs(pairs_of(records, reference, rival), 0.95) for rival in rivals]
-    return dict(zip(rivals, judged(differences, 0.95), strict=True))
+    differences = [compare_pairs(pairs_of(records, reference, rival), CONFIDENCE) for rival in rivals]
+    return dict(zip(rivals, judged(differences, CONFIDENCE), strict=True))
 
 
 def main_table(records: Sequence[Record]) -> list[str]:
@@ -91,12 +102,14 @@ def main_table(records: Sequence[Record]) -> list[str]:
         *(name for _, name in tasks),
         "mean",
         "SubDistill ahead by, points [95 %]",
-        "verdict",
+        "on these tasks",
+        "other tasks [95 %]",
+        "on tasks like these",
         "stuck",
     ]
     lines = table_head(head)
     teacher = [task["teacher_accuracy"] for record in records for task in record["tasks"]]
-    lines.append(row_of(["teacher", *map(percent, teacher), percent(statistics.fmean(teacher)), "", "", ""]))
+    lines.append(row_of(["teacher", *map(percent, teacher), percent(statistics.fmean(teacher)), *[""] * 5]))
     differences = over_all(records)
     for method in records[0]["methods"]:
         found = [
@@ -112,6 +125,8 @@ def main_table(records: Sequence[Record]) -> list[str]:
                     percent(statistics.fmean(statistics.fmean(each) for each in values if each)),
                     interval(difference),
                     difference.verdict if difference is not None else "",
+                    ends(difference.task_interval) if difference is not None else "",
+                    (difference.task_verdict or "") if difference is not None else "",
                     f"{sum(row['stuck'] for row in found)} of {sum(map(len, values))}",
                 ]
             )
@@ -122,26 +137,59 @@ def main_table(records: Sequence[Record]) -> list[str]:
 def single_table(record: Record, judge: str = "test_accuracy") -> list[str]:
     """Lay out a part of one or more tasks, with each task's own differences."""
     lines = table_head(
-        ["task", "method", "lambda", "each seed", "mean", "reference ahead by, points [95 %]", "stuck"]
+        [
+            "task",
+            "method",
+            "lambda",
+            "each seed",
+            "mean",
+            "reference ahead by, points [95 %]",
+            "reference is",
+            "stuck",
+        ]
     )
+    verdicts = _verdicts(record, judge)
     for task in record["tasks"]:
         for row in rows_of(record, task["name"]):
             values = [run[judge] for run in row["runs"]]
-            difference = compare_pairs([_paired(record, task["name"], row["method"], judge)], 0.95)
+            difference = compare_pairs([_paired(record, task["name"], row["method"], judge)], CONFIDENCE)
             lines.append(
                 row_of(
                     [
                         task["name"],
                         row["method"],
-                        ", ".join(f"{each:g}" for each in row["lambdas"]) or "–",
+                        ", ".join(_weight(each, record["lambdas"]) for each in row["lambdas"]) or "–",
                         " ".join(map(percent, values)),
                         spread(values) if values else "–",
                         "" if row["method"] == record["reference"] else interval(difference),
+                        verdicts.get((task["name"], row["method"]), ""),
                         f"{row['stuck']} of {len(values)}",
                     ]
                 )
             )
     return lines
+
+
+def _verdicts(record: Record, judge: str) -> dict[tuple[str, str], str]:
+    """Return the verdict of every task and rival, corrected for the number of rivals of the task."""
+    found: dict[tuple[str, str], str] = {}
+    for task in record["tasks"]:
+        rivals = [
+            row["method"]
+            for row in rows_of(record, task["name"])
+            if row["method"] != record["reference"] and row["runs"]
+        ]
+        differences = [
+            compare_pairs([_paired(record, task["name"], rival, judge)], CONFIDENCE) for rival in rivals
+        ]
+        for rival, difference in zip(rivals, judged(differences, CONFIDENCE), strict=True):
+            found[task["name"], rival] = "" if difference is None else difference.verdict
+    return found
+
+
+def _weight(chosen: float, tried: Sequence[float]) -> str:
+    """Name a weight; one at the edge of those that were tried is marked, as a better one may lie beyond."""
+    return f"{chosen:g}" + ("\\*" if len(tried) > 1 and chosen in (min(tried), max(tried)) else "")
 
 
 def _paired(record: Record, task: str, rival: str, judge: str) -> list[float]:
@@ -159,25 +207,26 @@ def row_of(cells: Sequence[str]) -> str:
 
 
 def ablation_table(kinds: Mapping[str, Sequence[Record]]) -> list[str]:
-    """Compare the relevant subspace with those of PCA and of random directions, by kind of images."""
-    lines = table_head(
-        [
-            "images",
-            "against",
-            "tasks",
-            "pairs",
-            "SubDistill ahead by, points [95 %]",
-            "won",
-            "lost",
-            "verdict",
-        ]
-    )
+    """Compare the relevant subspace with those of PCA and of random directions, task by task, then by kind of images."""
+    rivals = ABLATIONS[1:]
+    lines = table_head(["images", "task", *(f"ahead of {rival} by, points [95 %]" for rival in rivals)])
     for kind, records in kinds.items():
-        tasks = sum(len(record["tasks"]) for record in records)
-        for rival, found in over_all(records, rivals=ABLATIONS[1:]).items():
-            if found is not None:
-                cells = (found.pairs, interval(found), found.wins, found.losses, found.verdict)
-                lines.append(row_of([kind, rival, str(tasks), *map(str, cells)]))
+        names = [(record, task["name"]) for record in records for task in record["tasks"]]
+        for record, name in names:
+            found = [
+                compare_pairs([_paired(record, name, rival, "test_accuracy")], CONFIDENCE) for rival in rivals
+            ]
+            lines.append(row_of([kind, name, *map(interval, found)]))
+        pooled = over_all(records, rivals=rivals)
+        lines.append(
+            row_of(
+                [
+                    kind,
+                    f"mean of {len(names)}",
+                    *(f"{interval(each)}, {each.verdict}" for each in pooled.values() if each),
+                ]
+            )
+        )
     return lines
 
 
@@ -211,12 +260,19 @@ def gains(records: Sequence[Record]) -> list[str]:
     fewest, most = min(counts), max(counts)
     seeds = f"{fewest} to {most}" if fewest < most else str(most)
     lines = [
-        f"Test accuracy of a small plain CNN distilled from 500 images, mean over {tasks} tasks with {seeds} seeds each; points",
-        "by which SubDistill is ahead, 95 % intervals over tasks and seeds, verdicts corrected for the number of rivals:",
+        f"Test accuracy of a small plain CNN distilled from 500 images, mean over {tasks} tasks with {seeds} seeds each: points",
+        "by which SubDistill is ahead, 95 % intervals for other seeds on these tasks, verdicts corrected for the number of rivals.",
         "",
     ]
     words = {"ahead": "Ahead of", "not distinguishable": "Not distinguishable from", "behind": "Behind"}
     lines.extend(f"- **{words[verdict]}**: {'; '.join(names)}." for verdict, names in groups.items() if names)
+    elsewhere = [
+        name for name, found in differences.items() if found is not None and found.task_verdict == "ahead"
+    ]
+    lines.append(
+        "- **On other tasks like these** (Student's t over the tasks' means, corrected likewise) ahead of: "
+        f"{', '.join(elsewhere) or 'none'}."
+    )
     return lines
 
 
@@ -237,30 +293,29 @@ def page() -> str:
     text = (Path(__file__).parent / "RESULTS.in.md").read_text(encoding="utf-8")
     mains = {
         name: with_more_seeds(records[name], records.get(f"{name}{SEEDS_SUFFIX}"))
-        for name in MAIN
+        for name in WITH_SEEDS
         if name in records
     }
-    whole = list(mains.values())
-    kinds = {
-        kind: [mains[name] for name in names if name in mains]
-        for kind, names in {
-            "as they are": PLAIN,
-            "as they are, narrower student": NARROW,
-            "with a digit printed on": PRINTED,
-            "all": MAIN,
-        }.items()
-    }
+    whole = [mains[name] for name in MAIN if name in mains]
+    kinds = {kind: [mains[name] for name in names if name in mains] for kind, names in FURTHER.items()}
     fills: dict[str, Callable[[], list[str]]] = {
         "gains": lambda: gains(whole),
         "main": lambda: main_table(whole),
         "auto": lambda: auto_table(
-            [records[name] for main in MAIN if (name := f"{main}{SEEDS_SUFFIX}{AUTO_SUFFIX}") in records]
+            [
+                records[name]
+                for main in WITH_SEEDS
+                if (name := f"{main}{SEEDS_SUFFIX}{AUTO_SUFFIX}") in records
+            ]
         ),
         "ablations": lambda: ablation_table(kinds),
         "authors": lambda: authors_lines(records["fashion-2000"]),
         "taps": tap_lines,
         "speed": speed_lines,
-        "machines": lambda: sorted({each for record in records.values() for each in record["machines"]}),
+        "machines": lambda: [
+            " and ".join(sorted({each for record in records.values() for each in record["machines"]}))
+        ],
+        "settings": setting_lines,
     }
     for name, record in {**records, **mains}.items():
         fills[f"test:{name}"] = functools.partial(single_table, record)
@@ -283,6 +338,30 @@ def tap_lines() -> list[str]:
         values = [row["validation_accuracy"] for row in rows if row["tap"] == tap]
         lines.append(row_of([tap, " ".join(map(percent, values)), spread(values)]))
     return lines
+
+
+def setting_lines() -> list[str]:
+    """Lay out what `benchmarks.evidence.settings` recorded, by task, student and number of images, the best first."""
+    path = RESULTS / "settings.jsonl"
+    rows = (
+        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    )
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for row in rows:
+        changed = ", ".join(f"{key} {value}" for key, value in row["settings"].items())
+        named: tuple[str, ...] = (row["task"], str(row["images"]), row["student"], row["method"], changed)
+        groups.setdefault(named, []).append(row)
+    lines = table_head(["task", "images", "student", "method", "settings", "accuracy, %", "seeds", "stuck"])
+    ordered = sorted(groups.items(), key=lambda each: (*each[0][:2], -_mean_accuracy(each[1])))
+    for named, found in ordered:
+        values = [row["accuracy"] for row in found]
+        stuck = sum(row["stuck"] > 0 for row in found)
+        lines.append(row_of([*named, spread(values, 2), str(len(values)), str(stuck)]))
+    return lines
+
+
+def _mean_accuracy(rows: Sequence[Record]) -> float:
+    return statistics.fmean(row["accuracy"] for row in rows)
 
 
 def speed_lines() -> list[str]:

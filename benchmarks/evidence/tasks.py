@@ -1,5 +1,6 @@
 """The tasks of the evidence: which teacher, which classes, which student, under which settings."""
 
+from pathlib import Path
 from typing import Any
 
 from edgedistill.comparison import Task
@@ -24,6 +25,8 @@ PRINTED = {
 }
 IMAGENET = ("wading-bird", "retriever", "working-dog", "domestic-cat", "bag", "bottle", "box", "truck")
 
+# In the checkout, so that a comparison goes on with the same teacher on any machine.
+FASHION_TEACHER = str(Path(__file__).parents[1] / "fashion" / "trained")
 GLYPHS_STUDENT, FASHION_STUDENT = "plain:32-24-16-8", "plain:16-12-8-8"
 # Narrower in the last two stages than the directions of largest variance need to keep what the teacher knows.
 NARROW_GLYPHS, NARROW_FASHION = "plain:32-24-8-4", "plain:16-12-4-4"

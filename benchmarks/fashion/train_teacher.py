@@ -107,6 +107,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=DEFAULTS.lr, help="peak of the one-cycle schedule")
     parser.add_argument("--images", type=int, help="train on so many images only")
     parser.add_argument("--seed", type=int, default=DEFAULTS.seed)
+    parser.add_argument("--half", action="store_true", help="round the weights to half precision")
     options = parser.parse_args()
     config = TrainConfig(
         epochs=options.epochs,
@@ -122,7 +123,9 @@ def main() -> None:
     model = train_teacher(
         splits, config, lambda epoch, loss: print(f"epoch {epoch}: training loss {loss:.4f}", flush=True)
     )
-    write_folder(options.out, model, folder_config(splits.class_names))
+    write_folder(options.out, model, folder_config(splits.class_names), half=options.half)
+    if options.half:
+        model.half().float()
     accuracies = accuracies_on_test(model, splits)
     write_readme(options.out, accuracies, config)
     for name, accuracy in accuracies.items():

@@ -154,7 +154,7 @@ def _share(at: TrainingProgress) -> float:
 
 
 def _trained(result: DistillResult, teacher: Teacher, images: SubtaskImages) -> Record:
-    predicted = _predictions(result.student, teacher, images.validation)
+    predicted = predictions(result.student, teacher, images.validation)
     return {
         "validation_accuracy": result.validation_accuracy,
         "teacher_validation_accuracy": result.teacher_validation_accuracy,
@@ -168,7 +168,7 @@ def _trained(result: DistillResult, teacher: Teacher, images: SubtaskImages) -> 
 def _test(model: nn.Module, teacher: Teacher, images: SubtaskImages, classes: list[int] | None) -> Record:
     """Ask about the test images; `classes` are the outputs that count, None when all do."""
     tested = images.evaluation
-    correct = _predictions(model, teacher, tested, classes) == tested.labels
+    correct = predictions(model, teacher, tested, classes) == tested.labels
     shares = [correct[tested.labels == label].mean() for label in range(len(tested.class_names))]
     return {
         "test_accuracy": float(correct.mean()),
@@ -178,9 +178,10 @@ def _test(model: nn.Module, teacher: Teacher, images: SubtaskImages, classes: li
     }
 
 
-def _predictions(
+def predictions(
     model: nn.Module, teacher: Teacher, images: ImageSet, classes: list[int] | None = None
 ) -> NDArray[np.int64]:
+    """Return the position, among `classes` or all outputs, of the largest logit of every image (N,)."""
     device = next(model.parameters()).device
     normalise = teacher.normalise().to(device)
     found: list[Tensor] = []

@@ -88,6 +88,24 @@ def _task(settings: RunSettings) -> "Task":
     )
 
 
+def check_classes(settings: RunSettings) -> None:
+    """Ask the teacher whether it has the classes, before images are looked for under names that it may not have.
+
+    Raises:
+        UsageError: it has not; the nearest are named.
+    """
+    from edgedistill.subtask import named_subtask_classes
+    from edgedistill.teacher import load_teacher
+
+    given = settings.teacher
+    teacher = load_teacher(
+        given.name,
+        weights=Path(given.weights) if given.weights else None,
+        classes=Path(given.classes) if given.classes else None,
+    )
+    teacher.subtask(settings.subtask.classes or named_subtask_classes(settings.subtask.name))
+
+
 def show_due(plan: "ComparisonPlan", folder: Path, console: Console) -> None:
     """Say how much there is to do, without doing it."""
     from edgedistill.comparison import open_comparison, planned_runs
@@ -176,12 +194,30 @@ def show_comparison(record: dict[str, Any], console: Console) -> None:
             _print_columns(console, title, {**names, **means, **differences})
     for method, reason in _reasons(record["rows"]):
         console.result(f"{method}: {reason}")
+    for sentence in _at_the_edge(record):
+        console.result(sentence)
     console.result(f"teacher: {words.percent(record['teacher_accuracy'])}")
     console.result(
         f"diff.: {record['reference']} minus the method, in points, paired by seed; p: two-sided, after Holm's correction."
     )
     for sentence in record["covers"]:
         console.result(sentence)
+
+
+def _at_the_edge(record: dict[str, Any]) -> list[str]:
+    """Name the methods whose weight is the smallest or largest that was tried: a better one may lie beyond."""
+    tried = record["lambdas"]
+    if len(tried) < 2:
+        return []
+    found = []
+    for weight in (min(tried), max(tried)):
+        names = dict.fromkeys(row["method"] for row in record["rows"] if weight in row["lambdas"])
+        if names:
+            found.append(
+                f"lambda {weight:g} is at the edge of those tried ({', '.join(names)}): a better one may lie beyond; --lambdas"
+                " takes more."
+            )
+    return found
 
 
 def _reasons(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:

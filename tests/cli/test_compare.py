@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import pytest
 
 from command import run_command
+from edgedistill_cli.comparing import _at_the_edge
 
 START = "from edgedistill_cli.app import main; main()"
 
@@ -116,6 +117,23 @@ def test_a_dry_run_counts_and_touches_nothing(whole: Path, tiny_digits: Path, tm
     assert "5 runs of 2 methods, 5 of them done" in again.stdout
 
 
+def test_a_weight_at_the_edge_of_those_tried_is_named(whole: Path) -> None:
+    record = json.loads((whole / "comparison.json").read_text(encoding="utf-8"))
+    (chosen,) = record["rows"][0]["lambdas"]
+    (sentence,) = _at_the_edge(record)
+    assert sentence.startswith(
+        f"lambda {chosen:g} is at the edge of those tried (subdistill): a better one may lie beyond"
+    )
+    assert _at_the_edge({**record, "lambdas": [0.1, 1, 10, 100]}) == []
+    assert _at_the_edge({**record, "lambdas": [chosen]}) == []
+
+
+def test_one_weight_for_all_is_taken_without_tuning(whole: Path, tiny_digits: Path) -> None:
+    words = argv(tiny_digits, whole, "--dry-run", "--json", "--lambda-layer", "10")
+    without = [each for each in words if each not in ("--lambdas", "1,10")]
+    assert json.loads(run_command(*without).stdout)["runs"] == 4
+
+
 def test_one_seed_distinguishes_nothing_and_says_why(whole: Path, tiny_digits: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(whole, tmp_path / "copy")
     outcome = run_command(*argv(tiny_digits, copy, "--seeds", "1"))
@@ -141,7 +159,11 @@ def test_failed_runs_are_said_after_the_table(tiny_digits: Path, tmp_path: Path)
     [
         (("--methods", "subdistil"), "There is no method 'subdistil' to compare. Did you mean subdistill"),
         (("--lambdas", "1;10"), "--lambdas takes numbers with commas between them, and '1;10' was given"),
-        (("--train-sizes", "60,many"), "--train-sizes takes numbers with commas"),
+        (("--train-sizes", "60,many"), "--train-sizes takes whole numbers with commas"),
+        (("--train-sizes", "nan"), "--train-sizes takes whole numbers with commas"),
+        (("--train-sizes", "60.7"), "--train-sizes takes whole numbers with commas"),
+        (("--classes", "0,zz"), "The teacher has no class 'zz'"),
+        (("--lambda-layer", "much"), "lambda_layer must be"),
         (("--train-sizes", "2"), "2 training images were asked for"),
         (("--tune-sizes", "none"), "tune_sizes cannot be 'none'"),
         (("--student", "timm:resnet10"), "resnet10"),

@@ -24,6 +24,14 @@ Lambdas = Annotated[
         help="Weights of the layer term that each method tries; 0.1,1,10,100 by default.",
     ),
 ]
+LambdaLayer = Annotated[
+    str | None,
+    typer.Option(
+        "--lambda-layer",
+        metavar="X|auto",
+        help="One weight for all, as --lambdas X; auto chooses, the default.",
+    ),
+]
 TuneSizes = Annotated[
     str,
     typer.Option(
@@ -58,6 +66,7 @@ def compare(
     epochs: options.Epochs = None,
     batch_size: options.BatchSize = None,
     lr: options.LearningRate = None,
+    lambda_layer: LambdaLayer = None,
     augment: options.Augment = None,
     seed: options.Seed = None,
     workers: options.Workers = None,
@@ -79,7 +88,7 @@ def compare(
 ) -> None:
     """Compare SubDistill with other ways to train the same student, on the same images and with the same budget."""
     given = dict(locals())
-    from edgedistill_cli.comparing import make_plan, run_and_show, show_due
+    from edgedistill_cli.comparing import check_classes, make_plan, run_and_show, show_due
     from edgedistill_cli.settings import read_settings
 
     settings = read_settings(config, options.training_flags(given))
@@ -88,10 +97,11 @@ def compare(
         methods=options.class_names(methods),
         seeds=seeds,
         sizes=train_sizes,
-        lambdas=lambdas,
+        lambdas=lambdas if lambda_layer in (None, "auto") else lambda_layer,
         tune_sizes=tune_sizes,
         validation_images=validation_images,
     )
+    check_classes(settings)
     console = options.console_of(as_json, quiet, verbose)
     if dry_run:
         show_due(plan, out, console)

@@ -100,6 +100,8 @@ class Preprocess:
         """Do as `apply`, but scale with another function of (RGB image, (width, height)), to see what that would change."""
         resized = self._resized(rgb_of(image), resize)
         (height, width), (full_width, full_height) = self.size, resized.size
+        if (height, width) == (full_height, full_width):
+            return np.asarray(resized)
         top, left = round((full_height - height) / 2), round((full_width - width) / 2)
         return np.asarray(resized.crop((left, top, left + width, top + height)))
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-from edgedistill.data.augment import View, cut_view, draw_view
+from edgedistill.data.augment import AUGMENTATIONS, View, cut_view, draw_view
 from edgedistill_deploy.images import ImageSet
 from edgedistill_deploy.preprocess import Preprocess
 
@@ -37,6 +37,8 @@ class Augmentation:
 
     def view(self, size: tuple[int, int], epoch: int, index: int) -> View:
         """Return the view that an epoch shows of the image at `index`, of `size` (H, W)."""
+        if not AUGMENTATIONS[self.name]:
+            return View(top=0, left=0, height=size[0], width=size[1])
         generator = np.random.default_rng((self.seed, self.view_number(epoch), index))
         return draw_view(self.name, size, generator)
 

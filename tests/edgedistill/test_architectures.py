@@ -1,6 +1,7 @@
 """A table of timm's families: what pairs, how each layer's output is read, and that a student learns from all of them."""
 
 import contextlib
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,10 +47,36 @@ def student_of_four_stages() -> nn.Module:
 @pytest.mark.parametrize("name", rows_but(set()))
 def test_a_student_takes_a_step_towards_every_teacher(name: str) -> None:
     row, teacher, student = ROWS[name], architecture(name), student_of_four_stages().train()
-    size, batch = (row.size, row.size), images(row)
-    pairs = pair_layers(teacher, student, size)
+    pairs = pair_layers(teacher, student, (row.size, row.size))
     assert tuple(pair.teacher for pair in pairs) == row.layers
     assert [pair.student for pair in pairs] == sorted({pair.student for pair in pairs})
+    take_a_step(teacher, student, images(row))
+
+
+@pytest.mark.parametrize("teacher", ["resnet", "vit"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "efficientformerv2_s0",
+        "fastvit_t8",
+        "tiny_vit_5m_224",
+        "mobilevit_xxs",
+        "edgenext_xx_small",
+        "levit_128s",
+        "mobilenetv4_conv_small_035",
+    ],
+)
+def test_mobile_students_take_a_step_towards_a_network_and_a_transformer(name: str, teacher: str) -> None:
+    # A copy: the table's networks are shared, and a step changes one.
+    student = copy.deepcopy(architecture(name)).train()
+    take_a_step(small_network(teacher), student, images(ROWS[name], count=4))
+
+
+def take_a_step(teacher: nn.Module, student: nn.Module, batch: Tensor) -> None:
+    """Find the subspaces, match all paired layers, step along the gradient, and see the loss fall."""
+    size = (batch.shape[2], batch.shape[3])
+    pairs = pair_layers(teacher, student, size)
+    assert len(pairs) > 1
     widths = map_shapes(student, [pair.student for pair in pairs], size)
     subspaces = find_subspaces(
         teacher,
@@ -58,12 +85,13 @@ def test_a_student_takes_a_step_towards_every_teacher(name: str) -> None:
         {pair.teacher: widths[pair.student][0] for pair in pairs},
         map_sizes={pair.teacher: widths[pair.student][1:] for pair in pairs},
     )
-    with torch.no_grad(), capture(teacher, row.layers) as taught:
+    with torch.no_grad(), capture(teacher.eval(), [pair.teacher for pair in pairs]) as taught:
         teacher(batch)
     losses = nn.ModuleList(SubspaceLoss(subspaces[pair.teacher], widths[pair.student][0]) for pair in pairs)
 
     def total() -> Tensor:
-        with capture(student, [pair.student for pair in pairs]) as learned:
+        with torch.random.fork_rng(), capture(student, [pair.student for pair in pairs]) as learned:
+            torch.manual_seed(0)  # the same dropped paths before and after
             student(batch)
         each = (
             loss(

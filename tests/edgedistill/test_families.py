@@ -99,6 +99,7 @@ def test_fused_attention_gives_the_gradients_of_plain_attention() -> None:
 
 def test_the_last_block_of_a_class_token_transformer_says_why_it_has_no_subspace() -> None:
     with pytest.raises(
-        EdgeDistillError, match=r"'blocks\.5': the logits do not depend on its map .*class token"
+        EdgeDistillError,
+        match=r"layer 'blocks\.5', at every position .*: the logits do not depend on its map .*class token",
     ):
         find_subspaces(small_network("vit"), [0, 1], [images()], {"blocks.5": 4})

@@ -40,7 +40,7 @@ from edgedistill.training import TrainingProgress
 from edgedistill_deploy.images import ImageSet
 
 RESULTS = Path(__file__).parent / "results" / "speed.jsonl"
-EPOCH_IMAGES, EPOCHS, ROUNDS = 2000, 3, 5
+EPOCH_IMAGES, EPOCHS, ROUNDS = 2000, 3, 3
 SHOWN = {
     "alone": "the student alone",
     "live": "SubDistill, teacher live",

@@ -10,16 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evidence.parts import ABLATIONS, AUTO_SUFFIX, SEEDS_SUFFIX
+from benchmarks.evidence.parts import ABLATIONS, AUTO_SUFFIX, COMPARED, SEEDS_SUFFIX
 from edgedistill.comparison.statistics import Difference, compare_pairs, judged
 
 RESULTS = Path(__file__).parents[1] / "results"
 PAGE = Path(__file__).parents[1] / "RESULTS.md"
 # Ordinary students on images of the subtask alone. Narrower ones, and images with something else in them as well, were looked at
 # after these, and share their classes, so they are not pooled with them.
-MAIN = ("fashion-500", "glyphs-500")
 FURTHER = {
-    "as they are": MAIN,
+    "as they are": COMPARED,
     "as they are, narrower student": ("narrow-500",),
     "with a digit printed on": ("printed-500",),
 }
@@ -296,7 +295,7 @@ def page() -> str:
         for name in WITH_SEEDS
         if name in records
     }
-    whole = [mains[name] for name in MAIN if name in mains]
+    whole = [mains[name] for name in COMPARED if name in mains]
     kinds = {kind: [mains[name] for name in names if name in mains] for kind, names in FURTHER.items()}
     fills: dict[str, Callable[[], list[str]]] = {
         "gains": lambda: gains(whole),

@@ -70,7 +70,8 @@ def test_a_recovered_student_that_is_worse_is_recorded_and_left(tmp_path: Path, 
     for name in INT8:
         assert steps[name]["kept"]
         assert not steps[f"{name}-recovered"]["kept"]
-        assert not steps[f"{name}-recovered"]["goal"]["met"]
+        # How much worse it is differs from processor to processor.
+        assert steps[f"{name}-recovered"]["accuracy"] < steps[name]["accuracy"]
     assert bundle.manifest["calibration"]["recovery"]["kept"] == []
     assert seen[-1][0] == seen[-1][1]
 

@@ -1,6 +1,6 @@
 """Run the evidence, part by part; what stands in `benchmarks/results` is not run again.
 
-    python -m benchmarks.evidence --glyphs npz:glyphs100.npz --fashion-teacher FOLDER
+    python -m benchmarks.evidence --glyphs npz:glyphs100.npz --fashion npz:fashion32.npz
     python -m benchmarks.evidence --data cifar100:DIR --teacher timm:NAME     # the paper's superclasses on your own data
 
 `python -m benchmarks.evidence.results` writes RESULTS.md from the records.

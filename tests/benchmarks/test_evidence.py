@@ -12,9 +12,12 @@ import torch
 from PIL import Image
 from timm.models import save_for_hf
 
-from benchmarks.evidence.tasks import IMAGENET, fashion_tasks, glyph_tasks, named_tasks
+from benchmarks.evidence.settings import given_settings
+from benchmarks.evidence.tasks import FASHION_TEACHER, IMAGENET, fashion_tasks, glyph_tasks, named_tasks
+from edgedistill import load_teacher
 from edgedistill.imagenet import imagenet_labels, labels_of_synsets
 from edgedistill.subtask import named_subtask_classes, named_subtasks
+from edgedistill_deploy.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOWERS = named_subtask_classes("cifar100/flowers")
@@ -170,3 +173,21 @@ def test_every_rival_trains_under_the_same_settings(make: object) -> None:
     tasks = make("npz:images.npz", "teacher")  # type: ignore[operator]
     assert len({json.dumps(task.settings, sort_keys=True) for task in tasks}) == 1
     assert not {"layer_loss", "method", "lambda_layer"} & set(tasks[0].settings)
+
+
+def test_settings_are_read_as_python_writes_them_and_else_as_text() -> None:
+    words = ["lambda_layer=1.", "epochs=5", "augment=crop", "channels_last=True"]
+    assert given_settings(words) == {
+        "lambda_layer": 1.0,
+        "epochs": 5,
+        "augment": "crop",
+        "channels_last": True,
+    }
+    with pytest.raises(UsageError, match="A setting is written key=value, and 'epochs' was given"):
+        given_settings(["epochs"])
+
+
+def test_the_teacher_in_the_checkout_is_the_one_described() -> None:
+    teacher = load_teacher(FASHION_TEACHER)
+    assert len(teacher.class_names) == 10
+    assert sum(each.numel() for each in teacher.model.parameters()) == 1_228_970

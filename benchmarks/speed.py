@@ -37,6 +37,7 @@ from edgedistill.data.loader import Augmentation, open_loader
 from edgedistill.evidence import evidence
 from edgedistill.layers import map_shapes, pair_layers
 from edgedistill.training import TrainingProgress
+from edgedistill_deploy.device import read_device
 from edgedistill_deploy.images import ImageSet
 
 RESULTS = Path(__file__).parent / "results" / "speed.jsonl"
@@ -250,6 +251,14 @@ def plain_epoch(place: Place, teacher: Teacher, images: SubtaskImages) -> float:
     return min(spans)
 
 
+def record(rows: Sequence[dict[str, str]]) -> None:
+    """Put rows in the place of those that say the same thing, and leave the others."""
+    lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.is_file() else []
+    kept = {row["what"]: row for row in map(json.loads, lines)}
+    kept.update({row["what"]: {**row, "machine": read_device().name} for row in rows})
+    RESULTS.write_text("".join(json.dumps(row) + "\n" for row in kept.values()), encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--source", required=True)
@@ -268,10 +277,10 @@ def main() -> None:
         )
         for student in students
     ]
-    rows = subspace_rows(places[0], [int(each) for each in arguments.counts.split(",")])
+    rows = subspace_rows(places[0], [int(each) for each in arguments.counts.split(",") if each])
     for place in places:
         rows.extend(epoch_rows(place))
-    RESULTS.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    record(rows)
     for row in rows:
         print(f"{row['what']}: {row['first']} / {row['second']} = {row['ratio']}")
 

@@ -366,10 +366,10 @@ def _mean_accuracy(rows: Sequence[Record]) -> float:
 def speed_lines() -> list[str]:
     """Lay out what `benchmarks/speed.py` recorded."""
     path = RESULTS / "speed.jsonl"
-    lines = table_head(["what", "first", "second", "ratio"])
+    lines = table_head(["what", "first", "second", "ratio", "machine"])
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         row = json.loads(line)
-        lines.append(row_of([row["what"], row["first"], row["second"], row["ratio"]]))
+        lines.append(row_of([row["what"], row["first"], row["second"], row["ratio"], row["machine"]]))
     return lines
 
 

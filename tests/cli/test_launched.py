@@ -7,31 +7,12 @@ import sys
 from pathlib import Path
 
 from edgedistill_deploy.bundle import open_bundle
-
-LAUNCH = [
-    "-m",
-    "accelerate.commands.launch",
-    "--multi_gpu",
-    "--num_processes",
-    "2",
-    "--num_machines",
-    "1",
-    "--main_process_port",
-    "0",
-    "--mixed_precision",
-    "no",
-    "--dynamo_backend",
-    "no",
-    "--num_cpu_threads_per_process",
-    "1",
-    "-m",
-    "edgedistill_cli",
-]
+from reference.launching import LAUNCH_TWO
 
 
 def launched(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *LAUNCH, *map(str, arguments)],
+        [sys.executable, *LAUNCH_TWO, "-m", "edgedistill_cli", *map(str, arguments)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,

@@ -18,25 +18,8 @@ from edgedistill.subspace import load_subspaces
 from edgedistill.teacher import load_teacher
 from reference import company_training
 from reference.company_training import CASES, VALIDATION_COUNT, digest, few_images, train_case, tune
+from reference.launching import LAUNCH_TWO
 
-# `accelerate launch --cpu --num_processes 2` would start one process: its CPU launcher knows only MPI.
-LAUNCH = [
-    "-m",
-    "accelerate.commands.launch",
-    "--multi_gpu",
-    "--num_processes",
-    "2",
-    "--num_machines",
-    "1",
-    "--main_process_port",
-    "0",
-    "--mixed_precision",
-    "no",
-    "--dynamo_backend",
-    "no",
-    "--num_cpu_threads_per_process",
-    "1",
-]
 ROUNDING = 1e-4
 BATCH_STATISTICS = 0.1
 
@@ -48,7 +31,7 @@ def together(tiny_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     script = Path(company_training.__file__)
     path = os.pathsep.join([str(script.parent.parent), os.environ.get("PYTHONPATH", "")])
     outcome = subprocess.run(
-        [sys.executable, *LAUNCH, str(script), f"npz:{tiny_digits}", str(folder)],
+        [sys.executable, *LAUNCH_TWO, str(script), f"npz:{tiny_digits}", str(folder)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,33 +63,30 @@ def write_teacher(folder: Path, names: tuple[str, ...]) -> None:
     )
 
 
-def test_the_papers_superclasses_run_on_cifars_own_format(tmp_path: Path) -> None:
-    write_teacher(tmp_path / "teacher", write_cifar(tmp_path / "cifar"))
-    words = [
-        *("--data", f"cifar100:{tmp_path / 'cifar'}", "--teacher", str(tmp_path / "teacher")),
-        *("--subtasks", "cifar100/flowers", "--methods", "subdistill,logits", "--student", "plain:4-4"),
-        *(
-            "--epochs",
-            "1",
-            "--seeds",
-            "1",
-            "--lambdas",
-            "1",
-            "--compute",
-            "cpu",
-            "--out",
-            str(tmp_path / "out"),
-        ),
-    ]
-    done = subprocess.run(
+def run_script(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-m", "benchmarks.evidence", *words],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def own_record(folder: Path, data: str, subtask: str) -> Any:
+    """Compare two methods for an epoch on somebody's own data, with the teacher in `folder`; return what is recorded."""
+    done = run_script(
+        "--data", data, "--teacher", str(folder / "teacher"), "--subtasks", subtask, "--methods", "subdistill,logits",
+        "--student", "plain:4-4", "--epochs", "1", "--seeds", "1", "--lambdas", "1", "--compute", "cpu",
+        "--out", str(folder / "out"),
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    record = json.loads((tmp_path / "out" / "own" / "comparison.json").read_text(encoding="utf-8"))
+    return json.loads((folder / "out" / "own" / "comparison.json").read_text(encoding="utf-8"))
+
+
+def test_the_papers_superclasses_run_on_cifars_own_format(tmp_path: Path) -> None:
+    write_teacher(tmp_path / "teacher", write_cifar(tmp_path / "cifar"))
+    record = own_record(tmp_path, f"cifar100:{tmp_path / 'cifar'}", "cifar100/flowers")
     assert record["tasks"][0]["images"]["test"] == 4 * len(FLOWERS)
     assert [len(row["runs"]) for row in record["rows"]] == [1, 1]
     assert str(tmp_path) not in json.dumps(record)
@@ -109,52 +107,13 @@ def test_the_papers_subtasks_run_on_a_folder_in_imagenets_layout(tmp_path: Path)
             for number in range(count):
                 pixels = generator.integers(0, 256, (40, 48, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / f"{synset}_{number}.JPEG")
-    words = [
-        *("--data", str(tmp_path / "imagenet"), "--teacher", str(tmp_path / "teacher")),
-        *("--subtasks", "imagenet/truck", "--methods", "subdistill,logits", "--student", "plain:4-4"),
-        *(
-            "--epochs",
-            "1",
-            "--seeds",
-            "1",
-            "--lambdas",
-            "1",
-            "--compute",
-            "cpu",
-            "--out",
-            str(tmp_path / "out"),
-        ),
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.evidence", *words],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    record = json.loads((tmp_path / "out" / "own" / "comparison.json").read_text(encoding="utf-8"))
-    images = record["tasks"][0]["images"]
+    images = own_record(tmp_path, str(tmp_path / "imagenet"), "imagenet/truck")["tasks"][0]["images"]
     assert images["test"] == 4 * len(wanted)
     assert (images["train"], images["validation"]) == (8 * len(wanted), 2 * len(wanted))
 
 
 def test_a_wrong_name_is_a_sentence(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "benchmarks.evidence",
-            "--data",
-            f"cifar100:{tmp_path / 'nowhere'}",
-            "--teacher",
-            "x",
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_script("--data", f"cifar100:{tmp_path / 'nowhere'}", "--teacher", "x")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "nowhere" in done.stderr

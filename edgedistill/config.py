@@ -2,7 +2,7 @@
 and refused before anything heavy is loaded.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -234,3 +234,18 @@ def check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
     """Refuse a name that is not among the allowed ones."""
     if value not in allowed:
         raise UsageError(f"{key} cannot be {value!r}.{nearest_names(value, allowed)}")
+
+
+def check_pairs(pairs: Sequence[tuple[str, str]]) -> None:
+    """Refuse (teacher, student) layer pairs that name a layer twice: a teacher's layer has one subspace, of one student's width.
+
+    Raises:
+        UsageError: a teacher's or a student's layer stands in two pairs.
+    """
+    for side, names in zip(("teacher", "student"), zip(*pairs, strict=True), strict=False):
+        repeated = [name for name in names if names.count(name) > 1]
+        if repeated:
+            raise UsageError(
+                f"The {side}'s layer {repeated[0]!r} stands in {names.count(repeated[0])} pairs, and each layer can stand in one;"
+                " leave the others out or name other layers."
+            )

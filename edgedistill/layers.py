@@ -44,21 +44,6 @@ class LayerPair:
     student: str
 
 
-def check_pairs(pairs: Sequence[LayerPair]) -> None:
-    """Refuse pairs that name a layer twice: a teacher's layer has one subspace, of one student layer's width.
-
-    Raises:
-        UsageError: a teacher's or a student's layer stands in two pairs.
-    """
-    for side in ("teacher", "student"):
-        names = [getattr(pair, side) for pair in pairs]
-        repeated = [name for name in names if names.count(name) > 1]
-        if repeated:
-            raise UsageError(
-                f"The {side}'s layer {repeated[0]!r} stands in {names.count(repeated[0])} pairs, and each layer can stand in one."
-            )
-
-
 def resolve_layer(model: nn.Module, name: str) -> nn.Module:
     """Return the submodule with this dotted name.
 

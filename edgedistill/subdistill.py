@@ -25,11 +25,11 @@ from torch import Tensor, nn
 
 from edgedistill.checkpoint import read_checkpoint
 from edgedistill.choosing import CANDIDATES, IMAGES, choose_methods
-from edgedistill.config import CHOSEN, TUNED, DistillConfig
+from edgedistill.config import CHOSEN, TUNED, DistillConfig, check_pairs
 from edgedistill.data.loader import Augmentation, open_loader
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.inspection.sampling import sample_images
-from edgedistill.layers import LayerPair, capture, check_pairs, map_shapes, pair_layers
+from edgedistill.layers import LayerPair, capture, map_shapes, pair_layers
 from edgedistill.modes import evaluating
 from edgedistill.moments import Moments
 from edgedistill.objective import Objective, PairedShapes
@@ -177,7 +177,7 @@ def _task(
 ) -> _Task:
     size = teacher.preprocess.size
     chosen = tuple(pairs) if pairs is not None else pair_layers(teacher.model, student, size)
-    check_pairs(chosen)
+    check_pairs([(pair.teacher, pair.student) for pair in chosen])
     # Without a weight the layers cost time and change nothing, so they are not tapped at all.
     chosen = chosen if config.lambda_layer else ()
     shapes = PairedShapes(

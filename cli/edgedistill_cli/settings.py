@@ -14,7 +14,7 @@ from typing import Any
 
 import tomli_w
 
-from edgedistill.config import DistillConfig, ExportConfig
+from edgedistill.config import DistillConfig, ExportConfig, check_pairs
 from edgedistill_calibration import CalibrationConfig
 from edgedistill_deploy.errors import UsageError, nearest_names
 from edgedistill_deploy.files import write_text
@@ -68,15 +68,18 @@ class StudentSettings:
 
     def __post_init__(self) -> None:
         for pair in self.pairs:
-            if len(layers_of(pair)) != 2 or not all(layers_of(pair)):
+            teacher, equals, student = (part.strip() for part in pair.partition("="))
+            if not (teacher and equals and student) or "=" in student:
                 raise UsageError(
                     f"A pair of layers is written TEACHER=STUDENT, such as layer3=stages.2, and {pair!r} was given."
                 )
+        check_pairs(self.layer_pairs)
 
-
-def layers_of(pair: str) -> list[str]:
-    """Split TEACHER=STUDENT."""
-    return [layer.strip() for layer in pair.split("=")]
+    @property
+    def layer_pairs(self) -> list[tuple[str, str]]:
+        """The pairs as (teacher's layer, student's layer)."""
+        pairs = [pair.partition("=") for pair in self.pairs]
+        return [(teacher.strip(), student.strip()) for teacher, _, student in pairs]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgedistill_cli import STAGES
 from edgedistill_cli.console import Console, Report
 from edgedistill_cli.run import Run
-from edgedistill_cli.settings import RunSettings, layers_of
+from edgedistill_cli.settings import RunSettings
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.errors import MissingDependencyError
 
@@ -156,7 +156,7 @@ def _given_pairs(run: Run) -> "list[LayerPair] | None":
     """Return the layer pairs that the settings name; None leaves the pairing to EdgeDistill."""
     from edgedistill.layers import LayerPair
 
-    pairs = map(layers_of, run.settings.student.pairs)
+    pairs = run.settings.student.layer_pairs
     return [LayerPair(teacher=teacher, student=student) for teacher, student in pairs] or None
 
 

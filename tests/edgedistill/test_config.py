@@ -1,6 +1,6 @@
 import pytest
 
-from edgedistill.config import DistillConfig, ExportConfig
+from edgedistill.config import DistillConfig, ExportConfig, check_pairs
 from edgedistill_deploy.errors import UsageError
 
 
@@ -26,3 +26,20 @@ def test_an_opset_that_is_not_written_is_refused() -> None:
     for opset in (12, 26):
         with pytest.raises(UsageError, match=f"opset must be a whole number from 13 to 25, and {opset} was"):
             ExportConfig(opset=opset)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ([("a", "x"), ("b", "y"), ("a", "z")], "The teacher's layer 'a' stands in 2 pairs"),
+        ([("a", "x"), ("b", "x")], "The student's layer 'x' stands in 2 pairs"),
+    ],
+)
+def test_a_layer_in_two_pairs_is_refused(pairs: list[tuple[str, str]], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        check_pairs(pairs)
+
+
+def test_a_layer_may_have_the_same_name_on_both_sides_and_there_may_be_no_pairs() -> None:
+    check_pairs([("a", "b"), ("b", "a")])
+    check_pairs([])

@@ -8,10 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from edgedistill.layers import (
-    LayerPair,
     as_map,
     capture,
-    check_pairs,
     map_shapes,
     maps_and_contexts,
     pair_layers,
@@ -308,24 +306,6 @@ def test_a_layer_inside_windows_is_named() -> None:
     with pytest.raises(EdgeDistillError, match=r"layer 'inside' returns 8 maps for 2 images"):
         maps_and_contexts(model, ["inside"], images(), torch.sum)
     assert {pair.teacher for pair in pair_layers(model, Plain((4,)), (8, 8))} == {"after"}
-
-
-@pytest.mark.parametrize(
-    ("pairs", "message"),
-    [
-        ([("a", "x"), ("b", "y"), ("a", "z")], "The teacher's layer 'a' stands in 2 pairs"),
-        ([("a", "x"), ("b", "x")], "The student's layer 'x' stands in 2 pairs"),
-    ],
-)
-def test_a_layer_in_two_pairs_is_refused(pairs: list[tuple[str, str]], message: str) -> None:
-    check_pairs(
-        [
-            LayerPair(teacher=teacher, student=f"{student}{i}")
-            for i, (teacher, student) in enumerate(pairs[:2])
-        ]
-    )
-    with pytest.raises(UsageError, match=message):
-        check_pairs([LayerPair(teacher=teacher, student=student) for teacher, student in pairs])
 
 
 def test_undeclared_token_blocks_are_paired_at_even_depths() -> None:

@@ -113,7 +113,9 @@ def _held(teacher: Teacher, name: str, indices: list[int], batch: Tensor) -> tup
     kept: dict[str, Tensor] = {}
 
     def keep(_: object, __: object, output: Tensor) -> Tensor:
-        output.requires_grad_() if output.is_leaf else output.retain_grad()
+        if output.is_leaf:  # nothing before the first layer asks for a gradient
+            output.requires_grad_()
+        output.retain_grad()
         kept["map"] = output
         return output.clone()  # what follows may write over it
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import datetime
 import functools
 import hashlib
 import json
@@ -13,21 +12,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from accelerate.utils import (
-    DistributedDataParallelKwargs,
-    InitProcessGroupKwargs,
     broadcast_object_list,
 )
 from torch import Tensor, nn
 
 from edgedistill.checkpoint import read_checkpoint
 from edgedistill.choosing import CANDIDATES, IMAGES, choose_methods
+from edgedistill.compute import on_device, open_accelerator
 from edgedistill.config import CHOSEN, TUNED, DistillConfig, check_pairs
 from edgedistill.data.loader import Augmentation, open_loader
-from edgedistill.data.splits import SubtaskImages
+from edgedistill.data.splits import SubtaskImages, images_key
 from edgedistill.inspection.sampling import sample_images
 from edgedistill.layers import LayerPair, capture, map_shapes, pair_layers
 from edgedistill.modes import evaluating
@@ -56,10 +52,7 @@ from edgedistill.training import (
     train,
 )
 from edgedistill.tuning import LambdaChoice, choose_lambda
-from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images import ImageSet
-
-LONGEST_WAIT = datetime.timedelta(days=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +106,8 @@ def distill(
         EdgeDistillError: the loss is no longer finite (the message names the term), or the checkpoint is another run's.
     """
     config = config or DistillConfig()
-    accelerator = _open_accelerator(config)
-    with _on_device(teacher.model, student, config, accelerator):
+    accelerator = open_accelerator(config)
+    with on_device(teacher.model, student, config, accelerator):
         task = _task(
             teacher, student, subtask, images, config, pairs, subspaces, accelerator, folder, cache, progress
         )
@@ -284,7 +277,7 @@ def _cache_key(task: _Task) -> dict[str, Any]:
     return {
         "teacher": [task.teacher.name, task.teacher.weights_sha256, task.teacher.preprocess.digest],
         "classes": list(task.subtask.class_indices),
-        "images": _content_key(task.images.train),
+        "images": images_key(task.images.train),
         "layer loss": task.config.layer_loss,
         "subspaces": subspaces.hexdigest(),
         "direction weights": task.config.direction_weights,
@@ -316,51 +309,6 @@ def _reporting(task: _Task, phase: str) -> Callable[[int, int], None]:
     return report
 
 
-@contextlib.contextmanager
-def _on_device(
-    teacher: nn.Module, student: nn.Module, config: DistillConfig, accelerator: Accelerator
-) -> Iterator[None]:
-    """Bring both networks to where training runs; the teacher's memory layout is put back afterwards."""
-    wanted = memory_format(config)
-    student.to(accelerator.device, memory_format=wanted)  # type: ignore[call-overload]  # its stub knows no memory_format here
-    teacher.to(accelerator.device, memory_format=wanted)  # type: ignore[call-overload]
-    try:
-        yield
-    finally:
-        teacher.to(memory_format=torch.contiguous_format)
-
-
-def _open_accelerator(config: DistillConfig) -> Accelerator:
-    compute = config.compute
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if compute != "auto" and not available[compute]:
-        present = ", ".join(name for name, there in available.items() if there)
-        raise UsageError(f"compute = {compute!r} is not available on this machine; it has: {present}.")
-    on_cuda = available["cuda"] and compute in ("auto", "cuda")
-    if config.mixed_precision == "fp16" and not on_cuda:
-        raise UsageError("mixed_precision = 'fp16' needs a CUDA GPU; on this machine take 'bf16' or 'no'.")
-    # Accelerate keeps the number format of the process's first run; this is a run of its own.
-    AcceleratorState._reset_state()
-    accelerator = Accelerator(
-        cpu=compute == "cpu",
-        mixed_precision=config.mixed_precision,
-        kwargs_handlers=[
-            # The others wait while the first process writes the teacher's cache, however long that takes.
-            InitProcessGroupKwargs(timeout=LONGEST_WAIT),
-            # With the layer terms alone nothing teaches the head.
-            DistributedDataParallelKwargs(
-                find_unused_parameters=not (config.lambda_kd or config.lambda_task)
-            ),
-        ],
-    )
-    if config.batch_size % accelerator.num_processes:
-        raise UsageError(
-            f"batch_size is that of one step, which {accelerator.num_processes} processes share equally, and"
-            f" {config.batch_size} was given; give a multiple of {accelerator.num_processes}."
-        )
-    return accelerator
-
-
 def _fingerprint(
     config: DistillConfig,
     pairs: Sequence[LayerPair],
@@ -375,16 +323,9 @@ def _fingerprint(
         "pairs": [(pair.teacher, pair.student) for pair in pairs],
         "student": [(name, tuple(tensor.shape)) for name, tensor in student.state_dict().items()],
         "teacher": (teacher.name, teacher.weights_sha256, teacher.preprocess.digest),
-        "images": [_content_key(each) for each in (images.train, images.validation)],
+        "images": [images_key(each) for each in (images.train, images.validation)],
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
-
-
-def _content_key(images: ImageSet) -> str:
-    digest = hashlib.sha256()
-    for index, label in enumerate(images.labels.tolist()):
-        digest.update(f"{images.digest(index)} {label}\n".encode())
-    return digest.hexdigest()
 
 
 def _subspaces(task: _Task) -> dict[str, Subspace]:

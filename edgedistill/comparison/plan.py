@@ -13,7 +13,7 @@ from edgedistill.comparison.methods import METHODS, REFERENCE, Methods, check_se
 from edgedistill.comparison.subsets import balanced_order
 from edgedistill.config import DistillConfig, check_above_zero, check_at_least, check_choice
 from edgedistill.data.sources import open_source
-from edgedistill.data.splits import SubtaskImages, split_for_subtask
+from edgedistill.data.splits import SubtaskImages, images_key, split_for_subtask
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.files import sha256_of_file
 from edgedistill_deploy.images import ImageSet
@@ -310,14 +310,6 @@ def _check_counts(task: Task, split: str, wanted: list[int], images: ImageSet) -
                 f"{count} {split} images were asked for; {task.name!r} has {len(images)}, and each of its"
                 f" {len(task.classes)} classes needs one: name a number from {len(task.classes)} to {len(images)}."
             )
-
-
-def images_key(images: ImageSet) -> str:
-    """Return a hash of the images' content and labels, in their order."""
-    digest = hashlib.sha256()
-    for index, label in enumerate(images.labels.tolist()):
-        digest.update(f"{images.digest(index)} {label}\n".encode())
-    return digest.hexdigest()
 
 
 def _teacher_identity(task: Task, digests: dict[str, str]) -> tuple[str, str, str]:

@@ -60,6 +60,14 @@ def split_for_subtask(
     return _without_leaks(train, validation, test)
 
 
+def images_key(images: ImageSet) -> str:
+    """Return a hash of the images' content and labels, in their order."""
+    digest = hashlib.sha256()
+    for index, label in enumerate(images.labels.tolist()):
+        digest.update(f"{images.digest(index)} {label}\n".encode())
+    return digest.hexdigest()
+
+
 def _digests(images: ImageSet) -> list[str]:
     return [images.digest(index) for index in range(len(images))]
 

@@ -102,7 +102,8 @@ class Track:
         for size in self.plan.ordered_sizes():
             yield from self.final(size, results)
             if self.tuned:
-                for jobs in self.trials(size).values():
+                # All weights of a seed follow one another, since they ask the teacher the same and share its answers.
+                for jobs in zip(*self.trials(size).values(), strict=True):
                     yield from jobs
 
     def _ended(self, results: Results) -> Iterator[Job]:

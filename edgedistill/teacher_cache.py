@@ -1,7 +1,8 @@
-"""What the teacher says about a fixed set of views of the training images, computed once and kept on disk.
+"""What the teacher says about a fixed set of views of the training images, computed once and kept on disk with the views.
 
 A layer loss needs far less of the teacher than its maps: SubDistill the K projected channels, at the student's size. They are
-kept in half precision, the logits in single precision, as plain .npy files that are mapped into memory, not read.
+kept in half precision, the logits in single precision, the views as bytes, so that no epoch decodes an image again: plain .npy
+files that are mapped into memory, not read.
 """
 
 import json
@@ -22,9 +23,9 @@ from edgedistill.objective import Guidance
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files import write_text
 
-FORMAT = "edgedistill-teacher-cache-1"
+FORMAT = "edgedistill-teacher-cache-2"
 AUTO_VIEWS = 4
-AUTO_BYTES = 2 << 30
+AUTO_BYTES = 4 << 30
 # A disk filled to the last byte breaks more than this run.
 SPARE_BYTES = 256 << 20
 
@@ -32,14 +33,25 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """The teacher's `guidance` for one view, uint8 `pixels` (N, H, W, 3), of the images at `indices` (N,)."""
+
+    indices: Tensor
+    pixels: Tensor
+    guidance: Guidance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherCache:
     """Guidance by (view, image index); arrays are mapped from disk.
 
     Attributes:
+        pixels: (views, images, H, W, 3) uint8, what the teacher was shown.
         logits: (views, images, C) float32.
         targets: {teacher layer: (views, images, ...) float16}.
     """
 
+    pixels: NDArray[np.uint8]
     logits: NDArray[np.float32]
     targets: Mapping[str, NDArray[np.float16]]
 
@@ -60,10 +72,10 @@ class TeacherCache:
         )
 
 
-def bytes_per_view(example: Guidance) -> int:
-    """Return what one view of one image takes, from the guidance of any images."""
+def bytes_per_view(example: Guidance, size: tuple[int, int]) -> int:
+    """Return what one view of one image of `size` (H, W) takes, from the guidance of any images."""
     numbers = sum(target[0].numel() for target in example.targets.values())
-    return 2 * numbers + 4 * example.logits.shape[1]
+    return 2 * numbers + 4 * example.logits.shape[1] + 3 * size[0] * size[1]
 
 
 def views_present(folder: Path) -> int | None:
@@ -75,12 +87,12 @@ def views_present(folder: Path) -> int | None:
     return views if isinstance(views, int) else None
 
 
-def choose_views(teacher_cache: str, example: Guidance, image_count: int, epochs: int, folder: Path) -> int:
+def choose_views(teacher_cache: str, view_bytes: int, image_count: int, epochs: int, folder: Path) -> int:
     """Return how many views to keep; 0 keeps none.
 
     Args:
         teacher_cache: `off`, `auto` or a number.
-        example: guidance of any images, for the size.
+        view_bytes: what one view of one image takes.
         image_count: training images.
         epochs: there is no use in more views than epochs.
         folder: where the cache will be, or is.
@@ -92,7 +104,7 @@ def choose_views(teacher_cache: str, example: Guidance, image_count: int, epochs
     views = min(AUTO_VIEWS if asked is None else asked, epochs)
     if views_present(folder) == views:
         return views  # what they take is taken already
-    needed = views * image_count * bytes_per_view(example)
+    needed = views * image_count * view_bytes
     free = shutil.disk_usage(_existing(folder)).free - SPARE_BYTES
     if asked is None:
         return views if needed <= min(AUTO_BYTES, free // 2) else 0
@@ -112,7 +124,7 @@ def write_teacher_cache(
     folder: Path,
     key: Mapping[str, Any],
     image_count: int,
-    views: Iterable[tuple[int, Iterable[tuple[Tensor, Guidance]]]],
+    views: Iterable[tuple[int, Iterable[Answers]]],
     parameters: Mapping[int, NDArray[np.int16]],
     progress: Progress | None = None,
 ) -> None:
@@ -122,7 +134,7 @@ def write_teacher_cache(
         folder: the cache's own; an unfinished one beside it is replaced.
         key: what the content hangs on, as plain values; `open_teacher_cache` asks for the same.
         image_count: training images.
-        views: for each view its number and batches of (indices (N,), guidance).
+        views: for each view its number and the answers, batch by batch.
         parameters: each view's rectangles and flips (images, 5), as `View.numbers` gives them.
         progress: called with the number of views of images done, and of all.
 
@@ -137,13 +149,14 @@ def write_teacher_cache(
     names: dict[str, str] = {}
     done = 0
     for view, batches in views:
-        for indices, guidance in batches:
+        for answers in batches:
             if not arrays:
-                names = {name: f"target-{i}.npy" for i, name in enumerate(guidance.targets)}
-                arrays = _created(partial, (count, image_count), guidance, names)
-            rows = indices.cpu().numpy()
-            arrays["logits.npy"][view, rows] = guidance.logits.float().cpu().numpy()
-            for name, target in guidance.targets.items():
+                names = {name: f"target-{i}.npy" for i, name in enumerate(answers.guidance.targets)}
+                arrays = _created(partial, (count, image_count), answers, names)
+            rows = answers.indices.cpu().numpy()
+            arrays["pixels.npy"][view, rows] = answers.pixels.cpu().numpy()
+            arrays["logits.npy"][view, rows] = answers.guidance.logits.float().cpu().numpy()
+            for name, target in answers.guidance.targets.items():
                 arrays[names[name]][view, rows] = _halved(target, name)
             done += len(rows)
             if progress is not None:
@@ -158,14 +171,17 @@ def write_teacher_cache(
 
 
 def _created(
-    folder: Path, shape: tuple[int, int], example: Guidance, names: Mapping[str, str]
+    folder: Path, shape: tuple[int, int], example: Answers, names: Mapping[str, str]
 ) -> dict[str, Any]:
     def create(name: str, inner: Iterable[int], dtype: str) -> Any:
         return open_memmap(folder / name, mode="w+", dtype=np.dtype(dtype), shape=(*shape, *inner))
 
-    files = {"logits.npy": create("logits.npy", example.logits.shape[1:], "f4")}
+    files = {
+        "pixels.npy": create("pixels.npy", example.pixels.shape[1:], "u1"),
+        "logits.npy": create("logits.npy", example.guidance.logits.shape[1:], "f4"),
+    }
     return files | {
-        names[name]: create(names[name], t.shape[1:], "f2") for name, t in example.targets.items()
+        names[name]: create(names[name], t.shape[1:], "f2") for name, t in example.guidance.targets.items()
     }
 
 
@@ -195,13 +211,13 @@ def open_teacher_cache(folder: Path, key: Mapping[str, Any]) -> TeacherCache | N
             raise EdgeDistillError(
                 f"The teacher cache in {folder} was made for {_difference(header.get('key'), key)}; {remedy}."
             )
-        logits = np.load(folder / "logits.npy", mmap_mode="r")
+        pixels, logits = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("pixels", "logits"))
         targets = {name: np.load(folder / file, mmap_mode="r") for name, file in header["targets"].items()}
-        if len({each.shape[:2] for each in (logits, *targets.values())}) > 1 or logits.ndim != 3:
+        if len({each.shape[:2] for each in (pixels, logits, *targets.values())}) > 1 or logits.ndim != 3:
             raise ValueError("its files are not of the same images")
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise EdgeDistillError(f"The teacher cache in {folder} is damaged ({error}); {remedy}.") from error
-    return TeacherCache(logits=logits, targets=targets)
+    return TeacherCache(pixels=pixels, logits=logits, targets=targets)
 
 
 def _difference(found: object, wanted: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from edgedistill.layers import as_map, capture
 from edgedistill.objective import Guidance, Objective
 from edgedistill.teacher import Teacher
 from edgedistill.teacher_cache import (
+    Answers,
     TeacherCache,
     bytes_per_view,
     choose_views,
@@ -49,6 +50,11 @@ class TeacherGuidance:
     def preprocess(self) -> Preprocess:
         """The contract that every image goes through first."""
         return self.teacher.preprocess
+
+    @property
+    def kept_views(self) -> NDArray[np.uint8] | None:
+        """The prepared views that the cache answers for (views, images, H, W, 3); None without a cache."""
+        return None if self.cache is None else self.cache.pixels
 
     def logits(self, images: Tensor) -> Tensor:
         """Return the subtask's logits (N, C) of normalised images (N, 3, H, W)."""
@@ -105,9 +111,9 @@ def with_cache(
     """
     if config.teacher_cache == "off":
         return guidance, augmentation
-    example = _example(guidance, images)
+    size = bytes_per_view(_example(guidance, images), guidance.preprocess.size)
     if views is None:
-        chosen = choose_views(config.teacher_cache, example, len(images), epochs, folder)
+        chosen = choose_views(config.teacher_cache, size, len(images), epochs, folder)
         # Processes may find different room on the disk.
         views = int(broadcast_object_list([chosen])[0])
     if views == 0:
@@ -117,7 +123,7 @@ def with_cache(
     full_key["precision"] = config.mixed_precision
     if guidance.accelerator.is_main_process and open_teacher_cache(folder, full_key) is None:
         total = views * len(images)
-        report = functools.partial(_report, progress, total * bytes_per_view(example))
+        report = functools.partial(_report, progress, total * size)
         report(0, total)
         batches = ((view, _answers(guidance, images, limited, view, config)) for view in range(views))
         parameters = {
@@ -145,7 +151,7 @@ def _example(guidance: TeacherGuidance, images: ImageSet) -> Guidance:
 
 def _answers(
     guidance: TeacherGuidance, images: ImageSet, augmentation: Augmentation, view: int, config: DistillConfig
-) -> Iterator[tuple[Tensor, Guidance]]:
+) -> Iterator[Answers]:
     loader = open_loader(
         images,
         guidance.preprocess,
@@ -155,7 +161,8 @@ def _answers(
         workers=config.workers,
     )
     for pixels, _, indices in loader:
-        yield indices, guidance.asked(guidance.normalise(pixels.to(guidance.accelerator.device)))
+        asked = guidance.asked(guidance.normalise(pixels.to(guidance.accelerator.device)))
+        yield Answers(indices=indices, pixels=pixels, guidance=asked)
 
 
 def _parameters(

@@ -225,6 +225,7 @@ def _run_steps(
         workers=config.workers,
         process=run.accelerator.process_index,
         processes=run.accelerator.num_processes,
+        kept=run.guidance.kept_views,
     )
     steps = len(loader)
     means = _RunningMeans()

@@ -3,9 +3,11 @@
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
@@ -62,6 +64,26 @@ class _PreparedImages(Dataset[Example]):
         return torch.from_numpy(cut), int(self._images.labels[index]), index
 
 
+class _KeptViews(Dataset[Example]):
+    """Views that were prepared and cut before, read a batch at a time: items as those of `_PreparedImages`."""
+
+    def __init__(
+        self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], augmentation: Augmentation
+    ) -> None:
+        self._pixels = pixels
+        self._labels = labels
+        self._augmentation = augmentation
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitems__(self, keys: list[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor]:
+        view = self._augmentation.view_number(keys[0][0])
+        rows = np.array([index for _, index in keys])
+        pixels, labels = self._pixels[view, rows], self._labels[rows]
+        return torch.from_numpy(pixels), torch.from_numpy(labels), torch.from_numpy(rows)
+
+
 class _EpochSampler(Sampler[tuple[int, int]]):
     """Every image once an epoch, in an order that follows from seed and epoch."""
 
@@ -92,6 +114,7 @@ def open_loader(
     workers: int = 0,
     process: int = 0,
     processes: int = 1,
+    kept: NDArray[np.uint8] | None = None,
 ) -> DataLoader[Example]:
     """Load batches of (uint8 images (N, H, W, 3), labels (N,), indices (N,) in `images`).
 
@@ -105,13 +128,22 @@ def open_loader(
             image is left out, and where a last batch does not divide among the processes, so are the few images too many.
         workers: processes that decode; 0 decodes in this one.
         process, processes: which share of every batch is loaded, out of how many.
+        kept: all that `preprocess` and `augmentation` make of the images, as (views, images, H, W, 3); they are read from
+            there then, in this process, since reading them takes less time than fetching them from another.
     """
     augmentation = augmentation or Augmentation()
-    dataset = _PreparedImages(images, preprocess, augmentation)
     sampler = _EpochSampler(len(images), augmentation.seed, epoch, shuffle)
     batches = BatchSampler(sampler, batch_size, drop_last=False)  # type: ignore[arg-type]  # its stub wants int items
     shares = _SharedBatches(batches, len(images), batch_size, process, processes, training=shuffle)
+    if kept is not None:
+        views = _KeptViews(kept, images.labels, augmentation)
+        return DataLoader(views, batch_sampler=shares, collate_fn=_as_it_is)
+    dataset = _PreparedImages(images, preprocess, augmentation)
     return DataLoader(dataset, batch_sampler=shares, num_workers=workers)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 class _SharedBatches(Sampler[list[tuple[int, int]]]):

@@ -1,12 +1,14 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from edgedistill.config import DistillConfig
 from edgedistill.data.loader import Augmentation, open_loader
@@ -18,8 +20,15 @@ from edgedistill.student import build_student
 from edgedistill.subdistill import DistillResult, distill
 from edgedistill.subspace import load_subspaces
 from edgedistill.teacher import Teacher, load_teacher
-from edgedistill.teacher_cache import bytes_per_view, choose_views, open_teacher_cache, write_teacher_cache
+from edgedistill.teacher_cache import (
+    Answers,
+    bytes_per_view,
+    choose_views,
+    open_teacher_cache,
+    write_teacher_cache,
+)
 from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.images import ImageSet
 
 CLASSES = list("0123")
 
@@ -137,49 +146,108 @@ def test_a_finished_run_leaves_no_cache_in_its_folder(
     assert not (tmp_path / "teacher-cache").exists()
 
 
-EXAMPLE = Guidance(logits=torch.zeros(1, 4), targets={"layer": torch.zeros(1, 8, 8, 16)})
+SIZE = (24, 32)
+VIEW_BYTES = 8 * 8 * 16 * 2 + 4 * 4 + 24 * 32 * 3
+
+
+def answers(count: int) -> Answers:
+    return Answers(
+        indices=torch.arange(count),
+        pixels=torch.zeros(count, *SIZE, 3, dtype=torch.uint8),
+        guidance=Guidance(logits=torch.zeros(count, 4), targets={"layer": torch.zeros(count, 8, 8, 16)}),
+    )
 
 
 def test_the_size_is_known_before_anything_is_written(tmp_path: Path) -> None:
-    assert bytes_per_view(EXAMPLE) == 8 * 8 * 16 * 2 + 4 * 4
-    views = [
-        (
-            0,
-            [
-                (
-                    torch.arange(10),
-                    Guidance(logits=torch.zeros(10, 4), targets={"layer": torch.zeros(10, 8, 8, 16)}),
-                )
-            ],
+    assert bytes_per_view(answers(1).guidance, SIZE) == VIEW_BYTES
+    write_teacher_cache(tmp_path / "kept", {}, 10, [(0, [answers(10)])], {0: np.zeros((10, 5), np.int16)})
+    names = ("pixels.npy", "logits.npy", "target-0.npy")
+    assert sum(np.load(tmp_path / "kept" / name).nbytes for name in names) == 10 * VIEW_BYTES
+
+
+@pytest.mark.parametrize("augment", ["none", "crop-flip", "resized-crop"])
+@pytest.mark.parametrize("batch_size", [7, 32])
+def test_kept_views_are_loaded_as_they_would_be_made(
+    teacher: Teacher, images: SubtaskImages, tmp_path: Path, augment: str, batch_size: int
+) -> None:
+    run(teacher, images, cache=tmp_path / "kept", teacher_cache="2", augment=augment, epochs=2)
+    kept = np.load(tmp_path / "kept" / "pixels.npy", mmap_mode="r")
+    assert kept.shape == (2, len(images.train), *teacher.preprocess.size, 3)
+    for epoch in range(3):
+        settings: dict[str, Any] = {
+            "augmentation": Augmentation(name=augment, views=2),
+            "epoch": epoch,
+            "shuffle": True,
+            "process": 1,
+            "processes": 2,
+        }
+        made = open_loader(images.train, teacher.preprocess, batch_size, **settings)
+        loaded = open_loader(images.train, teacher.preprocess, batch_size, **settings, kept=kept)
+        assert len(loaded) == len(made)
+        for left, right in zip(loaded, made, strict=True):
+            for ours, theirs in zip(left, right, strict=True):
+                assert ours.dtype == theirs.dtype
+                assert torch.equal(ours, theirs)
+
+
+class CountingImages:
+    """A set of images that counts how often one is read."""
+
+    def __init__(self, images: ImageSet) -> None:
+        self._images = images
+        self.reads = 0
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._images, name)
+
+    def read(self, index: int) -> Image.Image:
+        self.reads += 1
+        return self._images.read(index)
+
+
+def test_no_image_is_read_again_once_its_views_are_kept(
+    teacher: Teacher, images: SubtaskImages, tmp_path: Path
+) -> None:
+    """Epochs with a cache cost what the student costs: not one decoded image more, whatever their number."""
+    counts = []
+    for epochs in (2, 6):
+        counted = CountingImages(images.train)
+        run(
+            teacher,
+            replace(images, train=cast(ImageSet, counted)),
+            cache=tmp_path / str(epochs),
+            teacher_cache="2",
+            epochs=epochs,
         )
-    ]
-    write_teacher_cache(tmp_path / "kept", {}, 10, views, {0: np.zeros((10, 5), np.int16)})
-    written = sum(np.load(tmp_path / "kept" / name).nbytes for name in ("logits.npy", "target-0.npy"))
-    assert written == 10 * bytes_per_view(EXAMPLE)
+        counts.append(counted.reads)
+    assert counts[0] == counts[1] > 0
 
 
 def test_views_are_chosen_by_what_fits(tmp_path: Path) -> None:
-    assert choose_views("off", EXAMPLE, 100, 30, tmp_path) == 0
-    assert choose_views("8", EXAMPLE, 100, 30, tmp_path) == 8
-    assert choose_views("8", EXAMPLE, 100, 3, tmp_path) == 3
-    assert choose_views("auto", EXAMPLE, 100, 30, tmp_path) == 4
-    assert choose_views("auto", EXAMPLE, 10**9, 30, tmp_path) == 0
+    assert choose_views("off", VIEW_BYTES, 100, 30, tmp_path) == 0
+    assert choose_views("8", VIEW_BYTES, 100, 30, tmp_path) == 8
+    assert choose_views("8", VIEW_BYTES, 100, 3, tmp_path) == 3
+    assert choose_views("auto", VIEW_BYTES, 100, 30, tmp_path) == 4
+    assert choose_views("auto", VIEW_BYTES, 10**9, 30, tmp_path) == 0
     with pytest.raises(EdgeDistillError, match=r"would take \d+\.\d\d GB, and .* GB are free"):
-        choose_views("4", EXAMPLE, 10**10, 30, tmp_path / "not" / "there" / "yet")
+        choose_views("4", VIEW_BYTES, 10**10, 30, tmp_path / "not" / "there" / "yet")
 
 
 def test_room_that_a_whole_cache_takes_is_not_asked_for_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    views = [(each, [(torch.arange(1), EXAMPLE)]) for each in range(4)]
+    views = [(each, [answers(1)]) for each in range(4)]
     parameters = {each: np.zeros((1, 5), np.int16) for each in range(4)}
     write_teacher_cache(tmp_path / "kept", {"views": 4}, 1, views, parameters)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
-    assert choose_views("4", EXAMPLE, 10**6, 30, tmp_path / "kept") == 4
-    assert choose_views("auto", EXAMPLE, 10**6, 30, tmp_path / "kept") == 4
-    assert choose_views("auto", EXAMPLE, 10**6, 2, tmp_path / "kept") == 0
+    assert choose_views("4", VIEW_BYTES, 10**6, 30, tmp_path / "kept") == 4
+    assert choose_views("auto", VIEW_BYTES, 10**6, 30, tmp_path / "kept") == 4
+    assert choose_views("auto", VIEW_BYTES, 10**6, 2, tmp_path / "kept") == 0
     with pytest.raises(EdgeDistillError, match=r"would take"):
-        choose_views("3", EXAMPLE, 10**6, 30, tmp_path / "kept")
+        choose_views("3", VIEW_BYTES, 10**6, 30, tmp_path / "kept")
 
 
 def test_a_search_for_lambda_and_its_run_share_one_cache(
@@ -208,10 +276,9 @@ def test_a_cache_whose_files_do_not_belong_together_is_named(
 
 def test_features_beyond_half_precision_are_refused_by_layer(tmp_path: Path) -> None:
     guidance = Guidance(logits=torch.zeros(1, 4), targets={"stage2": torch.full((1, 3), 1e6)})
+    large = replace(answers(1), guidance=guidance)
     with pytest.raises(EdgeDistillError, match="layer 'stage2' are too large for the half precision"):
-        write_teacher_cache(
-            tmp_path / "kept", {}, 1, [(0, [(torch.tensor([0]), guidance)])], {0: np.zeros((1, 5), np.int16)}
-        )
+        write_teacher_cache(tmp_path / "kept", {}, 1, [(0, [large])], {0: np.zeros((1, 5), np.int16)})
     assert open_teacher_cache(tmp_path / "kept", {}) is None
 
 

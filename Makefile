@@ -1,6 +1,8 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Each makes .venv with plain pip when it is missing.
 PYTHON ?= python3
 VENV := .venv
+# Tests run in so many processes, each with one thread and about 2 GB of memory.
+WORKERS ?= 2
 BIN := $(VENV)/bin
 
 .PHONY: demo test check clean
@@ -14,7 +16,7 @@ demo: $(VENV)/installed
 	$(BIN)/edgedistill demo
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -34,6 +34,7 @@ def make_plan(
     sizes: str | None,
     lambdas: str | None,
     tune_sizes: str,
+    tune_seeds: int,
     validation_images: int | None,
 ) -> "ComparisonPlan":
     """Turn settings and the flags of `compare` into a plan."""
@@ -47,6 +48,7 @@ def make_plan(
         sizes=tuple(_whole_numbers("--train-sizes", sizes)) if sizes is not None else (None,),
         lambdas=tuple(_numbers("--lambdas", lambdas)) if lambdas is not None else LAMBDAS,
         tune_sizes=tune_sizes,
+        tune_seeds=tune_seeds,
         validation_images=validation_images,
         confidence=settings.validate.confidence,
     )

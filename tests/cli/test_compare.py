@@ -5,10 +5,12 @@ import json
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -46,8 +48,9 @@ def whole(tiny_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def rows(folder: Path) -> object:
-    return json.loads((folder / "comparison.json").read_text(encoding="utf-8"))["rows"]
+def rows(folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))["rows"]
+    return found
 
 
 def lines(folder: Path) -> list[str]:
@@ -134,6 +137,29 @@ def test_one_weight_for_all_is_taken_without_tuning(whole: Path, tiny_digits: Pa
     assert json.loads(run_command(*without).stdout)["runs"] == 4
 
 
+def test_several_seeds_choose_the_weight_when_asked_to(
+    whole: Path, tiny_digits: Path, tmp_path: Path
+) -> None:
+    """One weight more is tried with the second seed, and the better mean of both is taken."""
+    copy = shutil.copytree(whole, tmp_path / "copy")
+    outcome = run_command(*argv(tiny_digits, copy, "--tune-seeds", "2", "--json"))
+    assert outcome.code == 0, outcome.stderr
+    assert len(trained(copy)) == len(trained(whole)) + 1
+    means = {
+        weight: statistics.fmean(
+            each["validation_accuracy"]
+            for each in trained(copy)
+            if each["method"] == "subdistill" and each["lambda_layer"] == weight
+        )
+        for weight in (1.0, 10.0)
+    }
+    assert rows(copy)[0]["lambdas"] == [max(means, key=lambda weight: (means[weight], -weight))]
+
+
+def trained(out: Path) -> list[dict[str, Any]]:
+    return [each for each in map(json.loads, lines(out)) if each["kind"] == "train"]
+
+
 def test_one_seed_distinguishes_nothing_and_says_why(whole: Path, tiny_digits: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(whole, tmp_path / "copy")
     outcome = run_command(*argv(tiny_digits, copy, "--seeds", "1"))
@@ -166,6 +192,7 @@ def test_failed_runs_are_said_after_the_table(tiny_digits: Path, tmp_path: Path)
         (("--lambda-layer", "much"), "lambda_layer must be"),
         (("--train-sizes", "2"), "2 training images were asked for"),
         (("--tune-sizes", "none"), "tune_sizes cannot be 'none'"),
+        (("--tune-seeds", "3"), "tune_seeds must be from 1 to the number of seeds (2), and 3 was given"),
         (("--student", "timm:resnet10"), "resnet10"),
     ],
 )

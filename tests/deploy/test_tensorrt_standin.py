@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,13 +134,14 @@ def test_ctrl_c_stops_the_build_and_leaves_no_engine(built_run: Path, tmp_path: 
             "--engine-cache",
             str(tmp_path),
         ],
-        env=environment(10, STANDIN_STEP_MS="400"),
+        env=environment(10, STANDIN_STEP_MS="1000"),
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
         assert process.stderr is not None
         while not any("libnvinfer" in line for line in _maps(process.pid)):
             assert process.poll() is None
+            time.sleep(0.02)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(1)  # into the build
         process.send_signal(signal.SIGINT)

@@ -196,6 +196,16 @@ def test_several_tuning_seeds_are_averaged(tiny_digits: Path, tmp_path: Path) ->
     assert [row.lambdas for row in (*summarise(one), *summarise(two))] == [(0.1,), (1.0,)]
 
 
+def test_the_weights_of_a_seed_follow_one_another(tiny_digits: Path, tmp_path: Path) -> None:
+    """They ask the teacher the same, and a process keeps the answers for a few questions only."""
+    plan = plan_of(tiny_digits, "subdistill", sizes=(40,), tune_seeds=2)
+    comparison = open_comparison(plan, tmp_path)
+    jobs = [job for job in due_jobs(comparison.tracks, comparison.results) if job.kind == "train"]
+    assert [(job.seed, job.config.lambda_layer) for job in jobs] == [
+        (seed, weight) for seed in (0, 1) for weight in (0.1, 1.0, 10.0)
+    ]
+
+
 def test_a_method_with_a_weight_of_its_own_is_not_tuned(tiny_digits: Path, tmp_path: Path) -> None:
     own = {"subdistill": METHODS["subdistill"], "fixed": {**METHODS["subdistill"], "lambda_layer": 3.0}}
     plan = plan_of(tiny_digits, methods=own, sizes=(40,))

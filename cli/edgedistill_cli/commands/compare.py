@@ -38,6 +38,10 @@ TuneSizes = Annotated[
         "--tune-sizes", metavar="each|first", help="Choose the weight at each size, or the smallest."
     ),
 ]
+TuneSeeds = Annotated[
+    int,
+    typer.Option("--tune-seeds", metavar="N", min=1, help="Seeds that choose the weight; 1 by default."),
+]
 ValidationImages = Annotated[
     int | None,
     typer.Option("--validation-images", metavar="N", help="Validation images to use; all by default."),
@@ -77,6 +81,7 @@ def compare(
     train_sizes: TrainSizes = None,
     lambdas: Lambdas = None,
     tune_sizes: TuneSizes = "each",
+    tune_seeds: TuneSeeds = 1,
     validation_images: ValidationImages = None,
     jobs: Jobs = 1,
     threads: TrainingThreads = 1,
@@ -99,6 +104,7 @@ def compare(
         sizes=train_sizes,
         lambdas=lambdas if lambda_layer in (None, "auto") else lambda_layer,
         tune_sizes=tune_sizes,
+        tune_seeds=tune_seeds,
         validation_images=validation_images,
     )
     check_classes(settings)

@@ -314,7 +314,8 @@ def page() -> str:
         "machines": lambda: [
             " and ".join(sorted({each for record in records.values() for each in record["machines"]}))
         ],
-        "settings": setting_lines,
+        "settings": functools.partial(setting_lines, "footwear"),
+        "pairs": functools.partial(setting_lines, "tops"),
     }
     for name, record in {**records, **mains}.items():
         fills[f"test:{name}"] = functools.partial(single_table, record)
@@ -339,15 +340,18 @@ def tap_lines() -> list[str]:
     return lines
 
 
-def setting_lines() -> list[str]:
-    """Lay out what `benchmarks.evidence.settings` recorded, by task, student and number of images, the best first."""
+def setting_lines(task: str) -> list[str]:
+    """Lay out what `benchmarks.evidence.settings` recorded of a task, by student and number of images, the best first."""
     path = RESULTS / "settings.jsonl"
     rows = (
         [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
     )
     groups: dict[tuple[str, ...], list[Record]] = {}
     for row in rows:
-        changed = ", ".join(f"{key} {value}" for key, value in row["settings"].items())
+        if row["task"] != task:
+            continue
+        pairs = {"pairs": row["pairs"]} if row.get("pairs") else {}
+        changed = ", ".join(f"{key} {value}" for key, value in {**row["settings"], **pairs}.items())
         named: tuple[str, ...] = (row["task"], str(row["images"]), row["student"], row["method"], changed)
         groups.setdefault(named, []).append(row)
     lines = table_head(["task", "images", "student", "method", "settings", "accuracy, %", "seeds", "stuck"])

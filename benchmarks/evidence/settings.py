@@ -3,13 +3,14 @@
     python -m benchmarks.evidence.settings --fashion npz:fashion32.npz --task footwear --images 2000 lambda_layer=1 epochs=20
 
 trains students on Fashion-MNIST as the comparisons do, epochs chosen on their 500 validation images, and asks the kept students
-about 3000 further images of the training split. Every run is a line of `benchmarks/results/settings.jsonl`; one that stands there is not
+about 3000 further images of the training split; `--pairs 1,2` matches the first two of the automatic pairs alone. Every run is a line of `benchmarks/results/settings.jsonl`; one that stands there is not
 done again.
 """
 
 import argparse
 import ast
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from edgedistill.comparison.plan import Task, task_images
 from edgedistill.comparison.subsets import balanced_order, draw_training_images
 from edgedistill.comparison.workspace import predictions
 from edgedistill.data.splits import SubtaskImages
+from edgedistill.layers import pair_layers
 from edgedistill.teacher import Teacher
 from edgedistill_deploy.device import read_device
 from edgedistill_deploy.errors import UsageError
@@ -33,9 +35,15 @@ EPOCHS, EPOCHS_AT_500 = 20, 30
 
 
 def judged_run(
-    task: Task, teacher: Teacher, method: str, count: int, seed: int, settings: dict[str, Any]
+    task: Task,
+    teacher: Teacher,
+    method: str,
+    count: int,
+    seed: int,
+    settings: dict[str, Any],
+    only: Sequence[int],
 ) -> dict[str, Any]:
-    """Train a student; return its accuracy on the images that choose its epoch and on further ones."""
+    """Train a student, with all pairs or `only` some; return its accuracy on the images that choose its epoch and on further ones."""
     images = task_images(task, None)
     # The comparisons take the first of this order.
     order = balanced_order(images.validation, f"validation|{task.split_seed}")
@@ -48,7 +56,9 @@ def judged_run(
     drawn = SubtaskImages(
         train=draw_training_images(images.train, count, seed), validation=choosing, test=None
     )
-    result = distill(teacher, student, teacher.subtask(task.classes), drawn, config)
+    found_pairs = pair_layers(teacher.model, student, teacher.preprocess.size)
+    pairs = [found_pairs[number - 1] for number in only] or None
+    result = distill(teacher, student, teacher.subtask(task.classes), drawn, config, pairs=pairs)
     found = predictions(result.student, teacher, judging)
     return {
         "chosen_by": result.validation_accuracy,
@@ -83,6 +93,9 @@ def main() -> None:
     parser.add_argument("--method", default="subdistill")
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument(
+        "--pairs", default="", help="numbers such as 1,2, from shallow to deep; all by default"
+    )
     parser.add_argument("settings", nargs="*", help="key=value of DistillConfig")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -96,7 +109,8 @@ def main() -> None:
     teacher = load_teacher(task.teacher)
     settings = given_settings(arguments.settings)
     lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.is_file() else []
-    done = [json.loads(line) for line in lines]
+    done = [{"pairs": "", **json.loads(line)} for line in lines]
+    only = [int(each) for each in arguments.pairs.split(",") if each]
     for seed in map(int, arguments.seeds.split(",")):
         named = {
             "task": arguments.task,
@@ -105,10 +119,11 @@ def main() -> None:
             "images": arguments.images,
             "settings": settings,
             "seed": seed,
+            "pairs": arguments.pairs,
         }
         if any(named.items() <= row.items() for row in done):
             continue
-        outcome = judged_run(task, teacher, arguments.method, arguments.images, seed, settings)
+        outcome = judged_run(task, teacher, arguments.method, arguments.images, seed, settings, only)
         row = {**named, **outcome, "machine": read_device().name}
         with RESULTS.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")

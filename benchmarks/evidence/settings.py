@@ -3,8 +3,8 @@
     python -m benchmarks.evidence.settings --fashion npz:fashion32.npz --task footwear --images 2000 lambda_layer=1 epochs=20
 
 trains students on Fashion-MNIST as the comparisons do, epochs chosen on their 500 validation images, and asks the kept students
-about 3000 further images of the training split; `--pairs 1,2` matches the first two of the automatic pairs alone. Every run is a line of `benchmarks/results/settings.jsonl`; one that stands there is not
-done again.
+about 3000 further images of the training split; `--pairs 1,2` matches the first two of the automatic pairs alone. Every run is a
+line of `benchmarks/results/settings.jsonl`; one that stands there is not done again.
 """
 
 import argparse
@@ -56,8 +56,10 @@ def judged_run(
     drawn = SubtaskImages(
         train=draw_training_images(images.train, count, seed), validation=choosing, test=None
     )
-    found_pairs = pair_layers(teacher.model, student, teacher.preprocess.size)
-    pairs = [found_pairs[number - 1] for number in only] or None
+    known = dict(enumerate(pair_layers(teacher.model, student, teacher.preprocess.size), start=1))
+    if not set(only) <= known.keys():
+        raise UsageError(f"--pairs takes numbers from 1 to {len(known)}, and {list(only)} were given.")
+    pairs = [known[number] for number in only] or None
     result = distill(teacher, student, teacher.subtask(task.classes), drawn, config, pairs=pairs)
     found = predictions(result.student, teacher, judging)
     return {

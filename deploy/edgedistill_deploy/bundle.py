@@ -201,7 +201,8 @@ def model_role(precision: str) -> str:
 def _require_folder(path: Path) -> None:
     if not path.is_dir():
         problem = "is a file, not the folder of a bundle" if path.exists() else "does not exist"
-        raise BundleError(f"The bundle {path} {problem}.{_siblings(path)}")
+        advice = _siblings(path) or " Name the folder of a run, or one that `edgedistill export` wrote."
+        raise BundleError(f"The bundle {path} {problem}.{advice}")
 
 
 def _restored(path: Path, manifest: Mapping[str, Any]) -> Bundle:

@@ -435,7 +435,7 @@ def test_what_is_no_bundle_is_said_to_be_none(tmp_path: Path) -> None:
         open_bundle(tmp_path / "file")
     with pytest.raises(BundleError, match=r"flower-run does not exist\. Did you mean flowers-run\?"):
         open_bundle(tmp_path / "flower-run")
-    with pytest.raises(BundleError, match=r"run does not exist\.$"):
+    with pytest.raises(BundleError, match=r"run does not exist\. Name the folder of a run"):
         open_bundle(tmp_path / "no" / "run")
 
 

@@ -63,7 +63,7 @@ DIRECTIONS = {
 
 # The parts that are the comparison, and the rivals that differ so much from seed to seed that three decide nothing.
 COMPARED = ("fashion-500", "glyphs-500")
-UNSTEADY = ("logits",)
+UNSTEADY = ("logits", "vkd")
 ABLATIONS = ("subdistill", "subdistill-pca", "subdistill-random")
 # A part of this name has more seeds of what the part without it has.
 SEEDS_SUFFIX = "-seeds"

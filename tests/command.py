@@ -9,6 +9,13 @@ from unittest import mock
 
 from edgedistill_cli.app import main
 
+# Run in a process of its own. A suite that runs in the background hands an ignored Ctrl-C on to its children; a user's
+# terminal does not.
+IN_A_PROCESS = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    " from edgedistill_cli.app import main; main()"
+)
+
 # One way to choose ranges, and no node looked at: what calibration does beyond that has tests of its own.
 QUICK_CALIBRATION = 'method = "minmax"\nmax_drop = 1.0\nfp16 = false\nledger_nodes = 0\n'
 

@@ -11,17 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from command import run_command, write_quick_settings
-
-# A suite that runs in the background hands an ignored Ctrl-C on to its children; a user's terminal does not.
-HEEDING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-START = "from edgedistill_cli.app import main; main()"
+from command import IN_A_PROCESS, run_command, write_quick_settings
 
 
 def start(*argv: str | Path) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-c", START, *(str(word) for word in argv)],
+        [sys.executable, "-c", IN_A_PROCESS, *(str(word) for word in argv)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=environment,
@@ -77,7 +73,7 @@ def test_ctrl_c_says_how_to_go_on(tiny_digits: Path, tmp_path: Path) -> None:
     settings = write_quick_settings(tmp_path / "s.toml", tiny_digits, epochs=200)
     run = tmp_path / "run"
     process = subprocess.Popen(
-        [sys.executable, "-c", HEEDING + START, "build", "--config", str(settings), "--out", str(run)],
+        [sys.executable, "-c", IN_A_PROCESS, "build", "--config", str(settings), "--out", str(run)],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,

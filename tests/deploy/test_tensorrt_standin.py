@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from command import IN_A_PROCESS
 from edgedistill_deploy._onnx_graph import read_graph
 from tensorrt_standin.build import BINDINGS, UnavailableError, environment, standin
 
@@ -125,8 +126,8 @@ def test_ctrl_c_stops_the_build_and_leaves_no_engine(built_run: Path, tmp_path: 
     with subprocess.Popen(
         [
             sys.executable,
-            "-m",
-            "edgedistill_cli",
+            "-c",
+            IN_A_PROCESS,
             "engine",
             str(built_run),
             "--precision",

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
+
 from edgedistill_cli.app import main
 
 # Run in a process of its own. A suite that runs in the background hands an ignored Ctrl-C on to its children; a user's
@@ -16,6 +18,7 @@ IN_A_PROCESS = (
     " from edgedistill_cli.app import main; main()"
 )
 
+EMBEDDED = Path(__file__).resolve().parent.parent / "edgedistill" / "embedded"
 # One way to choose ranges, and no node looked at: what calibration does beyond that has tests of its own.
 QUICK_CALIBRATION = 'method = "minmax"\nmax_drop = 1.0\nfp16 = false\nledger_nodes = 0\n'
 
@@ -42,6 +45,23 @@ def run_command(*argv: str | Path) -> Outcome:
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else 1
     return Outcome(code=code, stdout=out.getvalue(), stderr=err.getvalue())
+
+
+def write_tiny_digits(path: Path, classes: str = "0123", counts: tuple[int, int, int] = (40, 15, 20)) -> Path:
+    """Cut a few images a class and split out of the embedded digits."""
+    with np.load(EMBEDDED / "digits.npz") as source:
+        images, labels, split = source["images"], source["labels"], source["split"]
+        names = source["class_names"].tolist()
+    chosen = [
+        np.flatnonzero((labels == names.index(name)) & (split == part))[:count]
+        for name in classes
+        for part, count in enumerate(counts)
+    ]
+    rows = np.sort(np.concatenate(chosen))
+    np.savez_compressed(
+        path, images=images[rows], labels=labels[rows], split=split[rows], class_names=np.array(names)
+    )
+    return path
 
 
 def write_quick_settings(path: Path, data: Path, **distill: object) -> Path:

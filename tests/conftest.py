@@ -4,39 +4,21 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from command import run_command, write_quick_settings
-
-EMBEDDED = Path(__file__).resolve().parent.parent / "edgedistill" / "embedded"
+from command import run_command, write_quick_settings, write_tiny_digits
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> Iterator[None]:
-    """Small models are fastest on one thread, and CI machines are shared."""
+    """Small models are fastest on one thread, and CI machines are shared; processes that a test starts inherit it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("OMP_NUM_THREADS", "1")
+        yield
     torch.set_num_threads(threads)
-
-
-def write_tiny_digits(path: Path, classes: str = "0123", counts: tuple[int, int, int] = (40, 15, 20)) -> Path:
-    """Cut a few images a class and split out of the embedded digits."""
-    with np.load(EMBEDDED / "digits.npz") as source:
-        images, labels, split = source["images"], source["labels"], source["split"]
-        names = source["class_names"].tolist()
-    chosen = [
-        np.flatnonzero((labels == names.index(name)) & (split == part))[:count]
-        for name in classes
-        for part, count in enumerate(counts)
-    ]
-    rows = np.sort(np.concatenate(chosen))
-    np.savez_compressed(
-        path, images=images[rows], labels=labels[rows], split=split[rows], class_names=np.array(names)
-    )
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from command import run_command
+from command import run_command, write_tiny_digits
 from shapes import train_shape_teacher, write_shape_folder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,16 +98,17 @@ def test_links_inside_the_documentation_lead_somewhere() -> None:
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-def test_the_quickstart_is_short_and_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("all_digits", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_quickstart_is_short_and_runs(tmp_path: Path, all_digits: bool) -> None:
     source = (ROOT / "examples" / "quickstart.py").read_text(encoding="utf-8")
     code = [line for line in source.splitlines() if line and not line.startswith('"""')]
     assert len(code) <= 15
+    if not all_digits:
+        few = write_tiny_digits(tmp_path / "few.npz", classes="0123456789")
+        assert source.count('"embedded:digits"') == 1
+        source = source.replace('"embedded:digits"', f'"npz:{few}"')
     done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "quickstart.py")],
-        cwd=tmp_path,
-        check=False,
-        capture_output=True,
-        text=True,
+        [sys.executable, "-c", source], cwd=tmp_path, check=False, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "quickstart" / "report.html").is_file()

@@ -9,7 +9,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from conftest import EMBEDDED
+from command import EMBEDDED
 from edgedistill.teacher import load_teacher
 from edgedistill_deploy.errors import DataError, UsageError
 

@@ -198,7 +198,13 @@ def _further(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
         ),
         "glyphs-500-mobile": lambda: _plan(
             glyph_tasks(places.glyphs, places.glyphs_teacher, MOBILE_STUDENT, only=("lower-f",)),
-            _leading(("similarity", "vid")),
+            _leading(("similarity", "vid", *ABLATIONS[1:])),
+            lambdas=(10.0,),
+        ),
+        # Whether the rivals catch up in twice the epochs.
+        "glyphs-500-mobile-long": lambda: _plan(
+            glyph_tasks(places.glyphs, places.glyphs_teacher, MOBILE_STUDENT, epochs=30, only=("lower-f",)),
+            _leading(("similarity",)),
             lambdas=(10.0,),
         ),
     }

@@ -98,6 +98,19 @@ def test_links_inside_the_documentation_lead_somewhere() -> None:
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_the_readmes_comparison_is_the_recorded_one() -> None:
+    results = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
+    recorded = re.findall(
+        r"^\|.*?\| ([\d.]+) \| ([+-][\d.]+ \[[^]]*\]) \| ([a-z ]+) \|", results, flags=re.MULTILINE
+    )
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(
+        r"^\| [\w -]+ \| ([\d.]+) \| ([+-][\d.]+ \[.*?\]) \| ([a-z ]+) \|$", readme, flags=re.MULTILINE
+    )
+    assert len(shown) == 9
+    assert set(shown) <= set(recorded)
+
+
 @pytest.mark.parametrize("all_digits", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_quickstart_is_short_and_runs(tmp_path: Path, all_digits: bool) -> None:
     source = (ROOT / "examples" / "quickstart.py").read_text(encoding="utf-8")

@@ -72,8 +72,10 @@ def advance(run: Run, stages: tuple[str, ...], *, anew: bool = False) -> None:
     try:
         run_stages(run, stages, anew=anew)
     except KeyboardInterrupt as error:
+        # Who asked for the training alone gets it alone.
+        command = "distill" if stages == ("distill",) else "build"
         raise InterruptedRunError(
-            f"Interrupted; finished stages and epochs are kept. Go on with: edgedistill build --config"
+            f"Interrupted; finished stages and epochs are kept. Go on with: edgedistill {command} --config"
             f" {run.folder / 'settings.toml'} --out {run.folder}"
         ) from error
 

@@ -69,11 +69,12 @@ def test_killed_in_training_then_in_export_then_finished(tiny_digits: Path, tmp_
     assert (run / weights).read_bytes() == (whole / weights).read_bytes()
 
 
-def test_ctrl_c_says_how_to_go_on(tiny_digits: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["build", "distill"])
+def test_ctrl_c_says_how_to_go_on(tiny_digits: Path, tmp_path: Path, command: str) -> None:
     settings = write_quick_settings(tmp_path / "s.toml", tiny_digits, epochs=200)
     run = tmp_path / "run"
     process = subprocess.Popen(
-        [sys.executable, "-c", IN_A_PROCESS, "build", "--config", str(settings), "--out", str(run)],
+        [sys.executable, "-c", IN_A_PROCESS, command, "--config", str(settings), "--out", str(run)],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
@@ -85,5 +86,5 @@ def test_ctrl_c_says_how_to_go_on(tiny_digits: Path, tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "Go on with: edgedistill build" in err
+    assert f"Go on with: edgedistill {command} --config {run / 'settings.toml'} --out {run}" in err
     assert "Traceback" not in err

@@ -37,6 +37,9 @@ import sys, time
 import numpy, onnxruntime
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = options.inter_op_num_threads = 1
+if "int8" in sys.argv[1]:
+    from edgedistill_deploy.int8_kernels import set_exact_int8
+    set_exact_int8(onnxruntime, options)
 session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
 feeds = {"image": numpy.load(sys.argv[2])}
 for _ in range(50):

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from edgedistill_calibration import _graph
-from edgedistill_calibration.config import CANDIDATES, CalibrationConfig
+from edgedistill_calibration.config import CANDIDATES, RETIRED_PROFILES, CalibrationConfig
 from edgedistill_calibration.ranges import (
     AS_TRAINED,
     ActivationReader,
@@ -28,7 +28,6 @@ class Target:
         activation: type of quantised activations, `QUInt8` or `QInt8`.
         operators: the kinds of node that are quantised.
         float_outputs: kinds whose outputs stay float.
-        reduce_range: weights of 7 bits, so that two products of 8 bits cannot saturate 16.
         options: further options of ONNX Runtime's quantiser.
         shortcuts: also quantise residual branches that change shape, see `_graph.shortcuts`.
     """
@@ -36,7 +35,6 @@ class Target:
     activation: str
     operators: tuple[str, ...]
     float_outputs: tuple[str, ...]
-    reduce_range: bool = False
     options: Mapping[str, object] = field(default_factory=dict)
     shortcuts: bool = False
 
@@ -68,9 +66,6 @@ _FLOAT_OUTPUTS = ("Gemm", "MatMul")
 # By profile, for ONNX Runtime.
 ORT_TARGETS = {
     "x86": Target(activation="QUInt8", operators=_OPERATORS, float_outputs=_FLOAT_OUTPUTS),
-    "x86-no-vnni": Target(
-        activation="QUInt8", operators=_OPERATORS, float_outputs=_FLOAT_OUTPUTS, reduce_range=True
-    ),
     "arm": Target(activation="QInt8", operators=_OPERATORS, float_outputs=_FLOAT_OUTPUTS),
 }
 # TensorRT's parser takes zero point 0 alone and no INT32 biases; Conv + ReLU fuse when no Q/DQ stands between them.
@@ -87,7 +82,7 @@ MEASURED_OPERATORS = _OPERATORS
 
 def targets(profile: str) -> dict[str, Target]:
     """Return what is written from one calibration: for ONNX Runtime by the profile, and for TensorRT."""
-    return {"int8": ORT_TARGETS[profile], "int8-tensorrt": TENSORRT_TARGET}
+    return {"int8": ORT_TARGETS[RETIRED_PROFILES.get(profile, profile)], "int8-tensorrt": TENSORRT_TARGET}
 
 
 def write_candidates(
@@ -185,7 +180,6 @@ def quantise_graph(
             activation_type=QuantType[target.activation],
             weight_type=QuantType.QInt8,
             per_channel=True,
-            reduce_range=target.reduce_range,
             op_types_to_quantize=list(target.operators),
             extra_options={
                 **target.options,

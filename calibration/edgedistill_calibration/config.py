@@ -4,9 +4,7 @@ No onnx here, so that settings can be read and refused before anything heavy is 
 """
 
 import platform
-import re
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from edgedistill_deploy.errors import UsageError, nearest_names
 
@@ -21,23 +19,14 @@ CANDIDATES = {
     "auto": ("minmax", "moving-average", *PERCENTILES, "least-squares"),
 }
 METHODS = tuple(CANDIDATES)
-PROFILES = ("x86", "x86-no-vnni", "arm")
-# AVX512-VNNI, AVX-VNNI and its INT8 successor, as Linux spells them.
-_VNNI = re.compile(r"\bavx(512)?_?vnni(_int8|int8)?\b")
+PROFILES = ("x86", "arm")
+# Profiles of earlier versions that settings may still name, and what is written in their place.
+RETIRED_PROFILES = {"x86-no-vnni": "x86"}
 
 
-def machine_profile(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Return the profile that is fast on this machine.
-
-    An x86 processor whose flags cannot be read gets the profile that is right on all of them.
-    """
-    if platform.machine().lower() not in ("x86_64", "amd64", "i386", "i686", "x86"):
-        return "arm"
-    try:
-        flags = cpuinfo.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return "x86-no-vnni"
-    return "x86" if _VNNI.search(flags) else "x86-no-vnni"
+def machine_profile() -> str:
+    """Return the profile that is fast on this kind of machine; both are right on every kind."""
+    return "x86" if platform.machine().lower() in ("x86_64", "amd64", "i386", "i686", "x86") else "arm"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +39,8 @@ class CalibrationConfig:
         method: how a range follows from the values seen: `minmax`, `moving-average` (of the extremes of 16 images at
             a time), `percentile` (99.999 % of the values), `least-squares` (the clipping with the least squared error) or
             `auto` (the best of these and 99.99 % on held-out images).
-        profile: what `model.int8.onnx` is made for. `x86`: unsigned activations with zero points, exact with VNNI;
-            `x86-no-vnni`: the same with weights of 7 bits, because sums saturate there; `arm`: signed activations.
+        profile: where `model.int8.onnx` is fast. `x86`: unsigned activations with zero points; `arm`: signed ones. Either
+            gives the same answers on every processor, with and without VNNI. The retired `x86-no-vnni` means `x86`.
         max_drop: the accuracy, absolute, that an INT8 file may lose against the float model on the held-out images
             before nodes are left in float.
         fp16: also write `model.fp16.onnx` and `model.int8-fp16-tensorrt.onnx`.
@@ -86,13 +75,25 @@ class CalibrationConfig:
             )
         if not isinstance(self.fp16, bool):
             raise UsageError(f"fp16 must be true or false, and {self.fp16!r} was given.")
-        for key, allowed in (("method", METHODS), ("profile", PROFILES)):
+        for key, allowed, retired in (("method", METHODS, ()), ("profile", PROFILES, RETIRED_PROFILES)):
             value = getattr(self, key)
-            if value not in allowed:
+            if value not in allowed and value not in retired:
                 names = ", ".join(allowed)
                 raise UsageError(
                     f"{key} must be one of {names}, and {value!r} was given.{_suggestion(value, allowed)}"
                 )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about settings that mean something else now than they did."""
+        instead = RETIRED_PROFILES.get(self.profile)
+        if instead is None:
+            return ()
+        sentence = (
+            f"The profile {self.profile} is retired, and {instead} was taken: its weights have 8 bits, and the runtime is told to"
+            " compute them exactly on processors without VNNI."
+        )
+        return (sentence,)
 
 
 def _suggestion(value: object, allowed: tuple[str, ...]) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgedistill_calibration.ledger import Figures, compare_logits
 from edgedistill_deploy.images import ImageSet, batches
+from edgedistill_deploy.int8_kernels import set_exact_int8
 from edgedistill_deploy.preprocess import Preprocess
 from edgedistill_deploy.session import logits_of, open_model, usable_cores
 
@@ -134,6 +135,7 @@ def run_values(
     options.intra_op_num_threads = usable_cores()
     # Dozens of sessions a second, each with threads of its own, must not spin on cores that others need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    set_exact_int8(onnxruntime, options)
     session = onnxruntime.InferenceSession(
         opened.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

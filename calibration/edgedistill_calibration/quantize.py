@@ -92,7 +92,7 @@ def calibrate(
         steps = chain_steps(bundle, judge, files, {**halves.details, **int8_details(made)})
     bundle = write_ledger(bundle, steps, {**halves.left_out, "student": student_note(bundle, judge)})
     judge.prepared.work.finish()
-    return bundle.with_fields(calibration={**plan, **_outcome(sample, made, halves)})
+    return bundle.with_fields(calibration={**plan, **_outcome(sample, made, halves, config)})
 
 
 def require_libraries() -> None:
@@ -156,7 +156,9 @@ def keep_files(bundle: Bundle, files: Mapping[str, Path]) -> Bundle:
     return bundle
 
 
-def _outcome(sample: CalibrationSet, made: "Int8", halves: "Halves") -> dict[str, Any]:
+def _outcome(
+    sample: CalibrationSet, made: "Int8", halves: "Halves", config: CalibrationConfig
+) -> dict[str, Any]:
     low = [
         f"{model_role(name)}.onnx and the float model agree on {mixture.figures.agreement:.1%} of held-out images."
         for name, mixture in made.mixtures.items()
@@ -173,5 +175,5 @@ def _outcome(sample: CalibrationSet, made: "Int8", halves: "Halves") -> dict[str
             for each in made.candidates
         ],
         "written": [*made.mixtures, *halves.files],
-        "notes": [*sample.notes, *low, *filter(None, missed), *halves.notes],
+        "notes": [*config.notes, *sample.notes, *low, *filter(None, missed), *halves.notes],
     }

@@ -13,6 +13,7 @@ from edgedistill_deploy._onnx_content import read_weights
 from edgedistill_deploy._patient import Detector, Diagnosis, Patient, Repair, percentages, repair_by
 from edgedistill_deploy._quantisation_faults import find_quantisation_fault
 from edgedistill_deploy._relabelling import find_relabelling
+from edgedistill_deploy._saturation import find_saturating_kernels
 
 _CONSTANT = 0.95  # of the images answered with one class
 _LEAST_RECOVERED = 0.6
@@ -116,7 +117,7 @@ def _damage(values: NDArray[np.floating]) -> str:
     return ""
 
 
-_SEEN: tuple[Detector, ...] = (find_normalisation_fault, _damaged_weights)
+_SEEN: tuple[Detector, ...] = (find_normalisation_fault, _damaged_weights, find_saturating_kernels)
 _SPECIFIC: tuple[Detector, ...] = (_permuted_classes, _swapped_channels)
 _BROADER: tuple[Detector, ...] = (
     find_quantisation_fault,

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from edgedistill_deploy._providers import CPU, Provider, parse_provider, plain_name, usable_providers
 from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError
+from edgedistill_deploy.int8_kernels import Int8Kernels, find_int8_kernels, set_exact_int8
 from edgedistill_deploy.session import Feeds, SessionRequest, TensorSpec
 
 if TYPE_CHECKING:
@@ -39,7 +40,15 @@ class OnnxRuntimeSession:
 
     runtime = "onnxruntime"
 
-    def __init__(self, native: Any, request: SessionRequest, load_ms: float, *, one_by_one: bool) -> None:
+    def __init__(
+        self,
+        native: Any,
+        request: SessionRequest,
+        load_ms: float,
+        *,
+        one_by_one: bool,
+        int8_kernels: Int8Kernels | None,
+    ) -> None:
         self._native = native
         self._one_by_one = one_by_one
         self._request = request
@@ -52,6 +61,7 @@ class OnnxRuntimeSession:
         self.model_path = request.path
         self.model_sha256 = request.sha256
         self.load_ms = load_ms
+        self.int8_kernels = int8_kernels
         self._output_names = [spec.name for spec in self.outputs]
 
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
@@ -121,22 +131,55 @@ def open_onnx(request: SessionRequest) -> OnnxRuntimeSession:
     # Asked for by name, a provider out of a plug-in is passed over in silence; it must be asked for by its devices.
     devices = _plugin_devices(ort, provider)
     options = _options(ort, request, provider)
-    asked = [(name, provider.options(name, request.threads, request.precision)) for name in provider.natives]
+    kernels = set_exact_int8(ort, options) if _fuses_int8(request) else None
     start = request.clock()
     try:
-        if devices:
-            options.add_provider_for_devices(devices, asked[0][1])
-        native = ort.InferenceSession(
-            str(request.path), sess_options=options, providers=None if devices else asked, enable_fallback=0
-        )
+        native = _load(ort, request, provider, devices, options)
     except Exception as error:
-        raise EdgeDistillError(_load_failure(ort, request, error)) from error
+        if kernels != "made_exact":
+            raise EdgeDistillError(_load_failure(ort, request, error)) from error
+        native, kernels = _load_inexact(ort, request, provider, devices), "saturating"
     load_ms = (request.clock() - start) / 1e6
     native.disable_fallback()
     _require_provider(native, provider, request)
-    session = OnnxRuntimeSession(native, request, load_ms, one_by_one=provider.fixed_batch)
+    session = OnnxRuntimeSession(
+        native,
+        request,
+        load_ms,
+        one_by_one=provider.fixed_batch,
+        int8_kernels=kernels if provider.natives == (CPU,) else None,
+    )
     _require_placement(session.placement, provider, request)
     return session
+
+
+def probe_kernels() -> Int8Kernels:
+    """Return what the INT8 kernels do on this processor."""
+    return find_int8_kernels(_imported())
+
+
+def _fuses_int8(request: SessionRequest) -> bool:
+    """Say whether Q/DQ become INT8 kernels; as it is written, the graph is computed in float32."""
+    return request.precision.startswith("int8") and request.optimised
+
+
+def _load(
+    ort: ModuleType, request: SessionRequest, provider: Provider, devices: list[Any], options: Any
+) -> Any:
+    asked = [(name, provider.options(name, request.threads, request.precision)) for name in provider.natives]
+    if devices:
+        options.add_provider_for_devices(devices, asked[0][1])
+    return ort.InferenceSession(
+        str(request.path), sess_options=options, providers=None if devices else asked, enable_fallback=0
+    )
+
+
+def _load_inexact(ort: ModuleType, request: SessionRequest, provider: Provider, devices: list[Any]) -> Any:
+    """Load without the option for exact kernels: ONNX Runtime 1.32 fails with it where weights share a zero point."""
+    try:
+        return _load(ort, request, provider, devices, _options(ort, request, provider))
+    except Exception as error:
+        raise EdgeDistillError(_load_failure(ort, request, error)) from error
 
 
 def _imported() -> ModuleType:

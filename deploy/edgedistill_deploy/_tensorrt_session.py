@@ -54,6 +54,7 @@ class TensorRtSession:
     runtime = "tensorrt"
     threads = 1
     placement = None  # all of it is on the GPU
+    int8_kernels = None  # those of GPUs add in 32 bits
 
     def __init__(
         self,

@@ -39,6 +39,16 @@ _ARM_CORES = {
     ("0x4e", "0x004"): "NVIDIA Carmel",
 }
 
+# Instructions for products of 8 bits, by the names that Linux gives them in /proc/cpuinfo.
+_INT8_INSTRUCTIONS = {
+    "avx512_vnni": "AVX512-VNNI",
+    "avx_vnni": "AVX-VNNI",
+    "avx_vnni_int8": "AVX-VNNI-INT8",
+    "amx_int8": "AMX",
+    "asimddp": "dot product",
+    "i8mm": "i8mm",
+}
+
 _NOISE_IN_NAMES = re.compile(
     r"\((R|TM|C)\)|@.*|\bCPU\b|\bProcessor\b|\d+-Core\b|\bEngineering Reference\b|\bDeveloper Kit\b",
     re.IGNORECASE,
@@ -52,7 +62,10 @@ _PI_THROTTLING = ("under-voltage", "frequency capped", "throttled", "soft temper
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceInfo:
-    """The machine and its software. `name` is short and safe in a file name; None means that the machine does not say."""
+    """The machine and its software. `name` is short and safe in a file name; None means that the machine does not say.
+
+    `int8_instructions` are the processor's own for products of 8 bits, for example "AVX512-VNNI" or "dot product".
+    """
 
     name: str
     board: str | None
@@ -68,10 +81,12 @@ class DeviceInfo:
     emulated: bool | None
     python: str
     libraries: Mapping[str, str]
+    int8_instructions: tuple[str, ...] | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return the fields as plain JSON values."""
-        return {**asdict(self), "libraries": dict(self.libraries)}
+        instructions = None if self.int8_instructions is None else list(self.int8_instructions)
+        return {**asdict(self), "libraries": dict(self.libraries), "int8_instructions": instructions}
 
 
 def read_device(root: Path = ROOT) -> DeviceInfo:
@@ -93,6 +108,7 @@ def read_device(root: Path = ROOT) -> DeviceInfo:
         emulated=emulated,
         python=platform.python_version(),
         libraries=_library_versions(),
+        int8_instructions=_int8_instructions(cpuinfo),
     )
 
 
@@ -195,6 +211,13 @@ def _cpu(cpuinfo: str) -> str | None:
     implementer = _field(cpuinfo, r"^CPU implementer\s*:\s*(\S+)") or ""
     named = _ARM_CORES.get((implementer, _field(cpuinfo, r"^CPU part\s*:\s*(\S+)") or ""))
     return named or _field(cpuinfo, r"^model name\s*:\s*(.+)$") or platform.processor() or None
+
+
+def _int8_instructions(cpuinfo: str) -> tuple[str, ...] | None:
+    flags = _field(cpuinfo, r"^(?:flags|Features)\s*:\s*(.+)$")
+    if flags is None:
+        return None
+    return tuple(name for flag, name in _INT8_INSTRUCTIONS.items() if flag in flags.split())
 
 
 def _accelerator(root: Path) -> str | None:

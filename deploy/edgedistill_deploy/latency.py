@@ -30,6 +30,7 @@ from edgedistill_deploy.device import (
 )
 from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.files import write_json
+from edgedistill_deploy.int8_kernels import Int8Kernels, saturation_sentence
 from edgedistill_deploy.session import Session
 
 Clock = Callable[[], int]
@@ -103,6 +104,7 @@ class LatencyReport:
     contended  tasks waited for a CPU more than 10 % of the time, or another guest took more than 1 % of it
     throttled  the firmware or the CPU reports throttling
     emulated   the processor is emulated: the times say nothing of the real device
+    saturating the INT8 kernels saturate on this processor (`int8_kernels`): the answers are wrong, whatever the time
     fallback   some nodes run on another provider than asked for; `placement` counts the nodes of each, where the runtime tells
     """
 
@@ -139,6 +141,7 @@ class LatencyReport:
     warmup: WarmUp | None = None
     modes: Modes | None = None
     engine_bytes: int | None = None
+    int8_kernels: Int8Kernels | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the record: kind "latency", schema 1, plain JSON values without NaN."""
@@ -270,6 +273,8 @@ def _report(
     elsewhere = nodes_elsewhere(session.provider, session.placement)
     if elsewhere:
         warnings["fallback"] = elsewhere
+    if session.int8_kernels == "saturating":
+        warnings["saturating"] = saturation_sentence()
     return LatencyReport(
         bundle=session.model_path.resolve().parent.name,
         device=device,
@@ -302,6 +307,7 @@ def _report(
         warmup=timings.warmed,
         modes=modes,
         engine_bytes=_engine_bytes(session),
+        int8_kernels=session.int8_kernels,
     )
 
 

@@ -32,6 +32,7 @@ from edgedistill_deploy._figures import (
 )
 from edgedistill_deploy._providers import nodes_elsewhere
 from edgedistill_deploy._records import SCHEMA, plain, record_path
+from edgedistill_deploy._saturation import saturation_notes
 from edgedistill_deploy._verdict import defects_of, judge, worse_classes_sentence
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.checks import Check, check_consistency
@@ -40,6 +41,7 @@ from edgedistill_deploy.diagnosis import SWAPPED_LABELS, Diagnosis, Patient, dia
 from edgedistill_deploy.errors import BundleError, UsageError
 from edgedistill_deploy.files import write_json
 from edgedistill_deploy.images import ImageSet
+from edgedistill_deploy.int8_kernels import Int8Kernels
 from edgedistill_deploy.metamorphic import RelationResult, check_relations, raw_answers, raw_logits
 from edgedistill_deploy.paired import Interval, Verdict, wilson_interval
 from edgedistill_deploy.preprocess_drift import DriftRow
@@ -120,6 +122,8 @@ class ParityReport:
     preprocess_drift: tuple[DriftRow, ...] | None = None
     in_domain: InDomain | None = None
     placement: dict[str, int] | None = None
+    int8_instructions: tuple[str, ...] | None = None
+    int8_kernels: Int8Kernels | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the record: kind "parity", schema 1, plain JSON values without NaN."""
@@ -205,9 +209,10 @@ def _judged(
     is_bad = bool(defects) or verdict == "fail" or (accuracy.drop or 0.0) > limits.max_drop
     diagnosis = diagnose(patient, failed=is_bad)
     defects += [found.detail for found in diagnosis if found.name == SWAPPED_LABELS]
+    device = read_device()
     return ParityReport(
         bundle=bundle.path.resolve().name,
-        device=read_device().name,
+        device=device.name,
         runtime=session.runtime,
         provider=session.provider,
         precision=session.precision,
@@ -231,10 +236,13 @@ def _judged(
         images_to_decide=None if defects else needed,
         in_domain=measure_in_domain(answers),
         placement=None if session.placement is None else dict(session.placement),
+        int8_instructions=device.int8_instructions,
+        int8_kernels=session.int8_kernels,
         notes=(
             *evaluation.notes,
             *worse_classes_sentence(per_class, class_statistics),
             *filter(None, [nodes_elsewhere(session.provider, session.placement)]),
+            *saturation_notes(patient),
         ),
     )
 

@@ -18,6 +18,7 @@ from edgedistill_deploy.bundle import Bundle, model_role, open_bundle
 from edgedistill_deploy.engine_options import DEFAULT_ENGINE, BuildProgress, EngineOptions
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, UsageError, nearest_names
 from edgedistill_deploy.files import sha256_of_file
+from edgedistill_deploy.int8_kernels import Int8Kernels
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -115,6 +116,10 @@ class Session(Protocol):
     @property
     def placement(self) -> Mapping[str, int] | None:
         """How many nodes run on which back end, by the names users type; None where the runtime does not tell."""
+
+    @property
+    def int8_kernels(self) -> Int8Kernels | None:
+        """What the kernels of an INT8 model do on this processor; None for other models, and where the runtime is not known to."""
 
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
         """Compute all outputs. Raises EdgeDistillError saying what the model expects and what it was given."""
@@ -234,6 +239,15 @@ def logits_of(session: Session, images: NDArray[np.uint8]) -> NDArray[np.float32
             f"({session.precision}); try precision fp32 to see whether the model or its precision is at fault."
         )
     return logits
+
+
+def probe_int8_kernels() -> Int8Kernels:
+    """Return what ONNX Runtime's own INT8 kernels do on this processor; see `int8_kernels`.
+
+    Raises MissingDependencyError when ONNX Runtime is not installed.
+    """
+    found: Int8Kernels = import_module(_ADAPTERS["onnxruntime"]).probe_kernels()
+    return found
 
 
 def _open(

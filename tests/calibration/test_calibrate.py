@@ -27,6 +27,8 @@ from edgedistill_deploy.errors import (
 )
 from edgedistill_deploy.images import ImageSet, open_images
 from edgedistill_deploy.reference import Reference, write_reference
+from edgedistill_deploy.session import logits_of, open_model
+from reference.as_written import open_as_written
 from reference.fitted_networks import CLASS_NAMES, METADATA, SIZE, shape_images, write_network
 from reference.qdq import QdqGraph
 from reference.shape_bundles import empty_bundle, float_bundle, labelled
@@ -57,7 +59,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory, training: ImageSet) -> 
 
 
 def logits_of_file(path: Path, images: NDArray[np.uint8], batch_size: int = 100) -> NDArray[np.float32]:
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = open_as_written(path)
     rows = [
         session.run(["logits"], {"image": images[start : start + batch_size]})[0]
         for start in range(0, len(images), batch_size)
@@ -90,16 +92,24 @@ def test_int8_answers_as_the_float_model_on_images_it_never_saw(
     assert sqnr_db(wanted, given) > 25
 
 
-@pytest.mark.parametrize("profile", ["arm", "x86-no-vnni"])
-def test_the_other_profiles_agree_too(
-    profile: str,
+@pytest.mark.parametrize("role", WRITTEN)
+def test_a_session_computes_what_the_file_means_on_this_processor(
+    role: str, calibrated: Bundle, unseen: tuple[NDArray[np.uint8], NDArray[np.int64]]
+) -> None:
+    images, _ = unseen
+    meant = logits_of_file(calibrated.file(role), images)
+    with open_model(calibrated.file(role), precision=role.removeprefix("model.")) as session:
+        assert sqnr_db(meant, logits_of(session, images)) > 35
+        assert session.int8_kernels in ("exact", "made_exact")
+
+
+def test_the_profile_for_arm_agrees_too(
     tmp_path: Path,
     training: ImageSet,
     unseen: tuple[NDArray[np.uint8], NDArray[np.int64]],
 ) -> None:
     images, _ = unseen
-    config = replace(SMALL, profile=profile)
-    bundle = calibrate(float_bundle(tmp_path / "bundle"), training, config)
+    bundle = calibrate(float_bundle(tmp_path / "bundle"), training, replace(SMALL, profile="arm"))
     wanted = logits_of_file(bundle.file("model.fp32"), images)
     assert agreement(logits_of_file(bundle.file("model.int8"), images), wanted) >= 0.97
 
@@ -149,17 +159,24 @@ def test_every_weight_is_int8_with_a_scale_for_each_output_channel(role: str, ca
         assert graph.dequantised(node.input[0]) is not None
 
 
-def test_weights_use_eight_bits_with_vnni_and_seven_without(tmp_path: Path, training: ImageSet) -> None:
-    largest = {}
-    for profile in ("x86", "x86-no-vnni"):
-        config = replace(SMALL, held_out=16, profile=profile)
-        bundle = calibrate(float_bundle(tmp_path / profile), training, config)
-        graph = QdqGraph(bundle.file("model.int8"))
-        weights = [graph.dequantised(node.input[1]) for node in graph.of("Conv", "Gemm")]
-        largest[profile] = max(
-            int(np.abs(each.stored).max()) for each in weights if each and each.stored is not None
+def test_weights_use_all_eight_bits_and_a_retired_profile_gives_the_same_file(
+    tmp_path: Path, training: ImageSet
+) -> None:
+    made = {
+        profile: calibrate(
+            float_bundle(tmp_path / profile), training, replace(SMALL, held_out=16, profile=profile)
         )
-    assert largest == {"x86": 127, "x86-no-vnni": 64}
+        for profile in ("x86", "x86-no-vnni")
+    }
+    graph = QdqGraph(made["x86"].file("model.int8"))
+    weights = [graph.dequantised(node.input[1]) for node in graph.of("Conv", "Gemm")]
+    assert max(int(np.abs(each.stored).max()) for each in weights if each and each.stored is not None) == 127
+    graphs = [onnx.load(bundle.file("model.int8")).graph for bundle in made.values()]
+    assert graphs[0] == graphs[1]
+    (note,) = set(made["x86-no-vnni"].manifest["calibration"]["notes"]) - set(
+        made["x86"].manifest["calibration"]["notes"]
+    )
+    assert note.startswith("The profile x86-no-vnni is retired, and x86 was taken")
 
 
 def activation_types(path: Path) -> set[str]:

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,7 +38,7 @@ def test_every_listed_name_is_accepted(method: str, profile: str) -> None:
         ({"method": "entropy"}, "method must be one of .*, and 'entropy' was given.$"),
         (
             {"profile": "x68"},
-            "profile must be one of x86, x86-no-vnni, arm, and 'x68' was given. Did you mean x86",
+            "profile must be one of x86, arm, and 'x68' was given. Did you mean x86",
         ),
     ],
 )
@@ -49,30 +48,21 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(wrong: dict[str, Any], me
 
 
 @pytest.mark.parametrize(
-    ("machine", "flags", "profile"),
-    [
-        ("x86_64", "flags : fpu avx512f avx512_vnni avx512_bf16", "x86"),
-        ("AMD64", "flags : fpu avx2 avx_vnni", "x86"),
-        ("x86_64", "flags : fpu avx2 avx_vnni_int8", "x86"),
-        ("x86_64", "flags : fpu avx2 avx512f", "x86-no-vnni"),
-        ("aarch64", "Features : fp asimd asimddp", "arm"),
-        ("arm64", "", "arm"),
-    ],
+    ("machine", "profile"), [("x86_64", "x86"), ("AMD64", "x86"), ("aarch64", "arm"), ("arm64", "arm")]
 )
-def test_the_profile_follows_the_processor(
-    machine: str, flags: str, profile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_profile_follows_the_kind_of_processor_and_not_its_flags(
+    machine: str, profile: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: machine)
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text(flags)
-    assert machine_profile(cpuinfo) == profile
+    assert machine_profile() == profile
 
 
-def test_an_x86_that_hides_its_flags_gets_what_is_right_on_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("platform.machine", lambda: "AMD64")
-    assert machine_profile(tmp_path / "absent") == "x86-no-vnni"
+def test_a_retired_profile_is_taken_with_a_note() -> None:
+    assert CalibrationConfig(profile="x86").notes == ()
+    (note,) = CalibrationConfig(profile="x86-no-vnni").notes
+    assert note.startswith("The profile x86-no-vnni is retired, and x86 was taken")
+    with pytest.raises(UsageError, match="method must be one of"):
+        CalibrationConfig(method="x86-no-vnni")
 
 
 def test_the_package_gives_its_names_and_no_other() -> None:

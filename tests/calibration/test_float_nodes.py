@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
@@ -12,6 +11,7 @@ from edgedistill_calibration._float_nodes import MixedPrecision
 from edgedistill_calibration._graph import activations, finish_graph, prepare_graph
 from edgedistill_calibration._qdq import MEASURED_OPERATORS, quantise, targets
 from edgedistill_calibration.ranges import ActivationReader, measure_ranges
+from reference.as_written import open_as_written
 from reference.fitted_networks import SIZE, shape_images, write_network
 from reference.qdq import QdqGraph
 
@@ -20,8 +20,7 @@ IMAGES = shape_images(16, seed=3)[0]
 
 
 def logits_of(model: onnx.ModelProto) -> NDArray[np.float32]:
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    logits: NDArray[np.float32] = session.run(["logits"], {"image": IMAGES})[0]
+    logits: NDArray[np.float32] = open_as_written(model).run(["logits"], {"image": IMAGES})[0]
     return logits
 
 

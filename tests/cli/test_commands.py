@@ -165,7 +165,11 @@ def test_doctor_lists_libraries_and_installs_nothing() -> None:
     record = last_json(run_command("doctor", "--json"))
     libraries = {row["library"]: row["version"] for row in record["libraries"]}  # type: ignore[attr-defined]
     assert libraries["torch"]
-    assert "pip install" in run_command("doctor").stdout or all(libraries.values())
+    shown = run_command("doctor").stdout
+    assert "pip install" in shown or all(libraries.values())
+    assert record["int8_kernels"] in ("exact", "made_exact")
+    assert "INT8 instructions of the processor: " in shown
+    assert "ONNX Runtime computes INT8 exactly" in shown
 
 
 def test_init_writes_settings_that_build_understands(tmp_path: Path) -> None:

@@ -91,6 +91,25 @@ def test_a_raspberry_pi_names_itself(tmp_path: Path) -> None:
     assert info.system == "Debian GNU/Linux 12 (bookworm)"
 
 
+@pytest.mark.parametrize(
+    ("cpuinfo", "instructions"),
+    [
+        ("flags\t\t: fpu avx2 avx512f", ()),
+        ("flags\t\t: fpu avx2 avx512_vnni amx_int8 amx_tile", ("AVX512-VNNI", "AMX")),
+        ("flags\t\t: fpu avx_vnni avx_vnni_int8", ("AVX-VNNI", "AVX-VNNI-INT8")),
+        ("Features\t: fp asimd asimddp i8mm", ("dot product", "i8mm")),
+        ("Features\t: fp asimd", ()),
+        ("processor\t: 0", None),
+    ],
+)
+def test_the_instructions_for_int8_are_named(
+    cpuinfo: str, instructions: tuple[str, ...] | None, tmp_path: Path
+) -> None:
+    info = read_device(tree(tmp_path, {"proc/cpuinfo": cpuinfo}))
+    assert info.int8_instructions == instructions
+    assert info.to_json()["int8_instructions"] == (None if instructions is None else list(instructions))
+
+
 def test_the_serial_number_stays_on_the_board(tmp_path: Path) -> None:
     assert "100000000fffffff" not in json.dumps(read_device(tree(tmp_path, PI_4)).to_json())
 

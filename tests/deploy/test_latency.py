@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from edgedistill_deploy import latency
 from edgedistill_deploy.device import DeviceInfo, read_device
 from edgedistill_deploy.errors import DataError, UsageError
+from edgedistill_deploy.int8_kernels import Int8Kernels
 from edgedistill_deploy.latency import LatencyConfig, LatencyReport, measure_latency, write_latency
 from edgedistill_deploy.session import TensorSpec, open_session
 from reference import measured_models
@@ -44,6 +45,7 @@ class FakeSession:
     outputs = (TensorSpec(name="logits", shape=(None, 3), dtype="float32"),)
     runtime, precision, provider, threads, load_ms = "onnxruntime", "fp32", "cpu", 1, 3.5
     placement: Mapping[str, int] | None = None
+    int8_kernels: Int8Kernels | None = None
 
     def __init__(self, model_path: Path, runs_ms: Iterator[float]) -> None:
         self.model_path = model_path

@@ -113,6 +113,8 @@ def parity_record(
         "diagnosis": [],
         "preprocess_drift": None,
         "in_domain": None,
+        "int8_instructions": ["AVX-VNNI"],
+        "int8_kernels": "exact" if precision.startswith("int8") else None,
     }
     return {**record, **changes}
 
@@ -202,7 +204,9 @@ def latency_record(
             "emulated": False,
             "python": "3.11.7",
             "libraries": {"numpy": "2.4.6", "onnxruntime": "1.32.0"},
+            "int8_instructions": ["AVX-VNNI"],
         },
+        "int8_kernels": "exact" if precision.startswith("int8") else None,
         "runtime": "onnxruntime",
         "provider": "cpu",
         "precision": precision,

@@ -27,7 +27,7 @@ Profile = Annotated[
     typer.Option(
         "--profile",
         metavar="NAME",
-        help="What model.int8.onnx is for: x86, x86-no-vnni or arm; this machine's kind by default.",
+        help="Where model.int8.onnx is fast: x86 or arm; this machine's kind by default. Both are right on either.",
     ),
 ]
 MaxDrop = Annotated[

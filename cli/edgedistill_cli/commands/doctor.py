@@ -1,6 +1,11 @@
 """`doctor`: what this machine can run, and what would install the rest."""
 
+from typing import TYPE_CHECKING
+
 from edgedistill_cli import options
+
+if TYPE_CHECKING:
+    from edgedistill_deploy.int8_kernels import Int8Kernels
 
 # library: (extra, what it is for)
 LIBRARIES = {
@@ -34,12 +39,44 @@ def doctor(
         with contextlib.suppress(metadata.PackageNotFoundError):
             found = metadata.version(library)
         rows.append({"library": library, "version": found, "purpose": purpose, "extra": extra})
-    console.emit({"kind": "doctor", "schema": 1, "device": read_device().to_json(), "libraries": rows})
+    device, kernels = read_device(), _int8_kernels()
+    console.emit(
+        {
+            "kind": "doctor",
+            "schema": 1,
+            "device": device.to_json(),
+            "libraries": rows,
+            "int8_kernels": kernels,
+        }
+    )
     console.table(
-        read_device().name,
+        device.name,
         ("library", "version", "for"),
         [(str(row["library"]), row["version"] or "missing", str(row["purpose"])) for row in rows],
     )
     for row in rows:
         if not row["version"]:
             console.result(f"{row['library']}: pip install 'edgedistill[{row['extra']}]'")
+    console.result(_int8_sentence(device.int8_instructions, kernels))
+
+
+def _int8_kernels() -> "Int8Kernels | None":
+    """Return what ONNX Runtime's INT8 kernels do here; None where it is not installed or cannot be asked."""
+    from edgedistill_deploy.errors import EdgeDistillError
+    from edgedistill_deploy.session import probe_int8_kernels
+
+    try:
+        return probe_int8_kernels()
+    except EdgeDistillError:
+        return None
+
+
+def _int8_sentence(instructions: tuple[str, ...] | None, kernels: "Int8Kernels | None") -> str:
+    has = "not told by this system" if instructions is None else ", ".join(instructions) or "none"
+    meaning = {
+        None: "",
+        "exact": " ONNX Runtime computes INT8 exactly.",
+        "made_exact": " ONNX Runtime computes INT8 exactly by slower kernels, which EdgeDistill asks for.",
+        "saturating": " ONNX Runtime's INT8 kernels saturate here: install a newer one, or deploy fp32.",
+    }
+    return f"INT8 instructions of the processor: {has}.{meaning[kernels]}"

@@ -1,0 +1,100 @@
+"""INT8 kernels that saturate on this processor: the same file computes something else here than it means.
+
+What a file means is what it computes node by node, as it is written: in float32, whatever the processor. The runtime's fused
+kernels are compared with that on the golden images.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill_deploy._figures import predicted_classes
+from edgedistill_deploy._patient import SAMPLE, Diagnosis, Images, Patient, Repair, percentages
+from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.int8_kernels import is_probe_exact, probe_feeds, read_probe, saturation_sentence
+from edgedistill_deploy.metamorphic import raw_logits
+from edgedistill_deploy.reference import read_golden
+from edgedistill_deploy.session import Session, open_model
+
+_IMAGES = 16
+_LEAST_RECOVERED = 0.5
+# Of the logits, root mean square. Rounding alone, fused against as written, reached a hundredth in an untrained network.
+_TOLERANCE = 0.02
+
+
+def find_saturating_kernels(patient: Patient) -> Iterator[Diagnosis]:
+    """Yield whether the kernels saturate and the accuracy comes back when the file is computed as it is written."""
+    error = _saturation_error(patient)
+    if error is None or error <= _TOLERANCE:
+        return
+    repair = _repair_as_written(patient)
+    if repair.convinces(patient.confidence, _LEAST_RECOVERED):
+        detail = f"{saturation_sentence()} Computed as it is written, {percentages(repair)}."
+        yield Diagnosis(
+            name="saturating_kernels", detail=detail, evidence={**repair.evidence, "relative_error": error}
+        )
+
+
+def saturation_notes(patient: Patient) -> tuple[str, ...]:
+    """Return the sentence that says how much saturation changes the answers; none where the kernels are exact."""
+    error = _saturation_error(patient)
+    if error is None:
+        return ()
+    return (f"{saturation_sentence()} On the golden images the logits are off by {error:.1%} of their size.",)
+
+
+def _saturation_error(patient: Patient) -> float | None:
+    """Return the relative error of the fused logits; None where the kernels do not saturate or nothing can be compared."""
+    session = patient.session
+    if not session.precision.startswith("int8") or not _saturates(session):
+        return None
+    images = _images_of(patient)
+    try:
+        meant = _as_written(session, images)
+    except EdgeDistillError:
+        return None
+    given = raw_logits(session, images)
+    size = float(np.linalg.norm(meant))
+    return float(np.linalg.norm(given - meant)) / size if size > 0 else None
+
+
+def _saturates(session: Session) -> bool:
+    """Say what the kernels do: ONNX Runtime's own are known, those of its other providers run the probe."""
+    if session.runtime != "onnxruntime" or session.int8_kernels is not None:
+        return session.int8_kernels == "saturating"
+    with tempfile.TemporaryDirectory(prefix="edgedistill-") as folder:
+        path = Path(folder) / "probe.onnx"
+        path.write_bytes(read_probe())
+        try:
+            with open_model(path, precision="int8", provider=session.provider, threads=1) as probe:
+                return not is_probe_exact(probe.run(probe_feeds()))
+        except EdgeDistillError:  # a provider that cannot run the probe tells nothing
+            return False
+
+
+def _images_of(patient: Patient) -> Images:
+    if patient.bundle.has("golden"):
+        return read_golden(patient.bundle.file("golden"))[0][:_IMAGES]
+    return patient.evaluation.images(patient.evaluation.spread(_IMAGES))
+
+
+def _as_written(session: Session, images: Images) -> NDArray[np.float32]:
+    with open_model(session.model_path, precision=session.precision, optimised=False) as written:
+        return raw_logits(written, images)
+
+
+def _repair_as_written(patient: Patient) -> Repair:
+    rows = patient.evaluation.spread(SAMPLE)
+    truth = patient.truth[rows]
+    with open_model(patient.session.model_path, precision="int8", optimised=False) as written:
+        after = [
+            predicted_classes(raw_logits(written, batch)) for batch in patient.evaluation.prepared(rows, 64)
+        ]
+    return Repair(
+        before=patient.answers.predicted[rows] == truth,
+        after=np.concatenate(after) == truth,
+        target=patient.answers.expected[rows] == truth,
+    )

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
@@ -17,6 +16,7 @@ from edgedistill_calibration.ledger import read_ledger
 from edgedistill_calibration.node_errors import NodeCost, node_costs, sample_count
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.images import ImageSet
+from reference.as_written import open_as_written
 from reference.fitted_networks import shape_images, write_network
 from reference.fragile_networks import fragile_bundle, fragile_weights
 from reference.qdq import QdqGraph
@@ -44,8 +44,7 @@ def steps_of(bundle: Bundle) -> dict[str, dict[str, Any]]:
 
 
 def logits_of(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    logits: NDArray[np.float32] = session.run(["logits"], {"image": images})[0]
+    logits: NDArray[np.float32] = open_as_written(path).run(["logits"], {"image": images})[0]
     return logits
 
 

@@ -22,7 +22,6 @@ from edgedistill.onnx_writing import OnnxRecord, write_onnx
 from edgedistill.reject import Rejection, Rejector
 from edgedistill.subtask import Subtask
 from edgedistill.teacher import Teacher
-from edgedistill_deploy import __version__
 from edgedistill_deploy.bundle import Bundle, create_bundle, model_role, open_bundle
 from edgedistill_deploy.checks import GOLDEN_IMAGES
 from edgedistill_deploy.errors import DataError, UsageError
@@ -31,6 +30,7 @@ from edgedistill_deploy.golden_images import make_golden_images, write_golden_im
 from edgedistill_deploy.images import ImageSet, batches
 from edgedistill_deploy.preprocess import Preprocess
 from edgedistill_deploy.reference import Reference, write_golden, write_reference
+from edgedistill_deploy.version import __version__
 
 __all__ = [
     "Deployed",

@@ -10,8 +10,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgedistill_calibration.ranges import Range
-from edgedistill_deploy import __version__
 from edgedistill_deploy.errors import BundleError, EdgeDistillError
+from edgedistill_deploy.version import __version__
 
 # The operators that have weights: where the work is, and all that gains from INT8.
 WEIGHTED = ("Conv", "Gemm", "MatMul")

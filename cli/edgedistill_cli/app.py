@@ -22,8 +22,8 @@ from edgedistill_cli.commands.profile import profile
 from edgedistill_cli.commands.report import report
 from edgedistill_cli.commands.training import training_command
 from edgedistill_cli.commands.validate import validate
-from edgedistill_deploy import __version__
 from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.version import __version__
 
 app = typer.Typer(
     name="edgedistill",

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from edgedistill_cli.building import InterruptedRunError
 from edgedistill_cli.console import Console, Report
 from edgedistill_cli.settings import RunSettings
+from edgedistill_deploy import wording as words
 from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError
 from edgedistill_deploy.files import write_json
-from edgedistill_deploy.report import wording as words
 
 if TYPE_CHECKING:
     from edgedistill.comparison import ComparisonPlan, ComparisonProgress, Task

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgedistill_cli.console import Console
-from edgedistill_deploy.report import wording as words
+from edgedistill_deploy import wording as words
 
 Record = Mapping[str, Any]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedistill_cli.console import Console
-from edgedistill_deploy import __version__
 from edgedistill_deploy.bundle import Bundle, open_bundle
 from edgedistill_deploy.errors import DataError, EdgeDistillError
 from edgedistill_deploy.files import write_json
+from edgedistill_deploy.version import __version__
 
 if TYPE_CHECKING:
     from edgedistill.candidates import Candidate
@@ -237,7 +237,7 @@ def plan_record(task: PlanTask, rows: "Sequence[PlanRow]", note: str | None) -> 
 
 def show_plan(task: PlanTask, rows: "Sequence[PlanRow]", note: str | None) -> None:
     """Print the table, largest student first, and what it comes to."""
-    from edgedistill_deploy.report import wording as words
+    from edgedistill_deploy import wording as words
 
     console, budget = task.console, task.budget
     said = {"pass": "yes", "fail": "no", "inconclusive": "undecided", None: words.MISSING}

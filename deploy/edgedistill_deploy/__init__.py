@@ -7,6 +7,8 @@ that importing the package costs nothing.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from edgedistill_deploy.version import __version__
+
 if TYPE_CHECKING:
     from edgedistill_deploy.bundle import Bundle, create_bundle, open_bundle
     from edgedistill_deploy.device import DeviceInfo, read_device
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from edgedistill_deploy.preprocess import Preprocess
     from edgedistill_deploy.report import write_report
     from edgedistill_deploy.session import Session, open_model, open_session
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Bundle",

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from edgedistill_deploy import wording as words
 from edgedistill_deploy.paired import non_inferiority
-from edgedistill_deploy.report import wording as words
 
 Status = Literal["pass", "fail", "inconclusive", "skipped", "error"]
 Record = Mapping[str, Any]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from edgedistill_deploy import __version__
+from edgedistill_deploy.version import __version__
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable

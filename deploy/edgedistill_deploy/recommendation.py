@@ -18,7 +18,7 @@ from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.files import sha256_of_file
 from edgedistill_deploy.latency_comparison import LatencyComparison, compare_latency
 from edgedistill_deploy.report.records import LatencyRecord, ParityRecord, Records, read_records
-from edgedistill_deploy.report.wording import bare_points, points
+from edgedistill_deploy.wording import bare_points, points
 
 # Samples that the interval is computed from; more change it by less than they cost.
 _MOST_SAMPLES = 1000

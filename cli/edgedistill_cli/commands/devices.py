@@ -205,7 +205,7 @@ def _show_check(record: "Mapping[str, Any]", console: "Console") -> None:
 
 
 def _check_rows(record: "Mapping[str, Any]") -> list[list[str]]:
-    from edgedistill_deploy.report import wording as words
+    from edgedistill_deploy import wording as words
 
     python, modules = record["python"], record["modules"]
     emulated = " (emulated)" if record["emulated"] else ""

@@ -168,7 +168,7 @@ def _inspected(settings: "RunSettings", config: "InspectConfig", console: Consol
 
 
 def _show(found: "Inspection", console: Console) -> None:
-    from edgedistill_deploy.report import wording as words
+    from edgedistill_deploy import wording as words
 
     console.result(
         f"teacher {found.teacher}: {words.percent(found.teacher_accuracy)}"
@@ -233,7 +233,7 @@ def _width(width: int | None) -> str:
 
 
 def _show_suggestion(found: "Inspection", console: Console) -> None:
-    from edgedistill_deploy.report import wording as words
+    from edgedistill_deploy import wording as words
 
     suggestion, given = found.suggestion, found.suggestion.given
     if suggestion.student is not None:
@@ -262,7 +262,7 @@ def _show_suggestion(found: "Inspection", console: Console) -> None:
 
 def _drop(layer: "LayerInspection", method: str) -> str:
     """Say what the last measured K within the suggested width costs."""
-    from edgedistill_deploy.report import wording as words
+    from edgedistill_deploy import wording as words
 
     width = layer.suggested_width[method] or 0
     points = [point for point in layer.accuracy_at_k[method] if point.k <= width]

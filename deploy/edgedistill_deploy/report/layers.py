@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any
 
-from edgedistill_deploy.report import wording as words
+from edgedistill_deploy import wording as words
 from edgedistill_deploy.report.charts import COLOURS
 from edgedistill_deploy.report.values import as_list, as_mapping, as_number, as_share, as_text, as_time, maybe
 

@@ -8,7 +8,7 @@ from edgedistill_deploy._samples import OpenInterval
 from edgedistill_deploy.bundle import Bundle, model_role
 from edgedistill_deploy.recommendation import Choice
 from edgedistill_deploy.report.records import LatencyRecord, ParityRecord, Records, read_records
-from edgedistill_deploy.report.wording import bare_points, percent, points, points_interval, spoken_list
+from edgedistill_deploy.wording import bare_points, percent, points, points_interval, spoken_list
 
 PRECISIONS = ("teacher", "fp32", "fp16", "int8")
 _LABELS = {"teacher": "teacher fp32"}

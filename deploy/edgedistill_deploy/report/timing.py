@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy.report import wording as words
+from edgedistill_deploy import wording as words
 from edgedistill_deploy.report.layers import power_sentence
 from edgedistill_deploy.report.values import (
     as_count,

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill_deploy import __version__
+from edgedistill_deploy import wording
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.recommendation import choose
-from edgedistill_deploy.report import charts, wording
+from edgedistill_deploy.report import charts
 from edgedistill_deploy.report.layers import icicle
 from edgedistill_deploy.report.records import (
     ClassRow,
@@ -29,6 +29,7 @@ from edgedistill_deploy.report.summary import (
     summarise_records,
 )
 from edgedistill_deploy.report.values import MAX_TIME
+from edgedistill_deploy.version import __version__
 
 MANY_CLASSES = 24
 SHORTEST_MS = 1e-6  # no clock tells less, and a logarithm needs more than 0

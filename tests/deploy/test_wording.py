@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgedistill_deploy.report import wording as w
+from edgedistill_deploy import wording as w
 
 
 @pytest.mark.parametrize(

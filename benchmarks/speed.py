@@ -37,7 +37,7 @@ from edgedistill.data.loader import Augmentation, open_loader
 from edgedistill.evidence import evidence
 from edgedistill.layers import map_shapes, pair_layers
 from edgedistill.training import TrainingProgress
-from edgedistill_deploy.device import read_device
+from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.images import ImageSet
 
 RESULTS = Path(__file__).parent / "results" / "speed.jsonl"

@@ -25,8 +25,8 @@ from edgedistill.comparison.workspace import predictions
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.layers import pair_layers
 from edgedistill.teacher import Teacher
-from edgedistill_deploy.device import read_device
 from edgedistill_deploy.errors import UsageError
+from edgedistill_deploy.hardware.device import read_device
 
 RESULTS = Path(__file__).parents[1] / "results" / "settings.jsonl"
 CHOOSING, JUDGING = 500, 3000

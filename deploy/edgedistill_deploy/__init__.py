@@ -11,8 +11,8 @@ from edgedistill_deploy.version import __version__
 
 if TYPE_CHECKING:
     from edgedistill_deploy.bundle import Bundle, create_bundle, open_bundle
-    from edgedistill_deploy.device import DeviceInfo, read_device
     from edgedistill_deploy.errors import EdgeDistillError
+    from edgedistill_deploy.hardware.device import DeviceInfo, read_device
     from edgedistill_deploy.images import open_images, read_image
     from edgedistill_deploy.latency import LatencyConfig, LatencyReport, measure_latency, write_latency
     from edgedistill_deploy.parity import ParityLimits, ParityReport, check_parity, write_parity
@@ -47,8 +47,8 @@ __all__ = [
 
 _HOMES = {
     "bundle": ("Bundle", "create_bundle", "open_bundle"),
-    "device": ("DeviceInfo", "read_device"),
     "errors": ("EdgeDistillError",),
+    "hardware.device": ("DeviceInfo", "read_device"),
     "images": ("open_images", "read_image"),
     "latency": ("LatencyConfig", "LatencyReport", "measure_latency", "write_latency"),
     "parity": ("ParityLimits", "ParityReport", "check_parity", "write_parity"),

@@ -12,7 +12,7 @@ import numpy as np
 from edgedistill_deploy._fresh_process import FreshProcess
 from edgedistill_deploy._records import SCHEMA, plain
 from edgedistill_deploy._samples import Samples
-from edgedistill_deploy.device import read_conditions, read_device
+from edgedistill_deploy.hardware.device import read_conditions, read_device
 from edgedistill_deploy.interleaved import (
     BLOCK_S,
     CONFIDENCE,

@@ -5,7 +5,7 @@ import numpy as np
 from edgedistill_deploy._modes import Modes
 from edgedistill_deploy._samples import Samples, block_variation, drift
 from edgedistill_deploy._warm_up import STEADY_WITHIN, WarmUp
-from edgedistill_deploy.device import DeviceInfo
+from edgedistill_deploy.hardware.device import DeviceInfo
 
 Conditions = dict[str, dict[str, object]]
 

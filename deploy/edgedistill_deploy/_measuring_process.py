@@ -110,8 +110,8 @@ class _Worker:
         self, progress: Progress, *, batch_size: int, idle_s: float, load_s: float, sensor: str
     ) -> dict[str, Any]:
         """Read the board's power at rest and while the opened model runs."""
+        from edgedistill_deploy.hardware.power import measure_energy
         from edgedistill_deploy.latency import tiled
-        from edgedistill_deploy.power import measure_energy
 
         session, images, _ = self._opened()
         feeds = {"image": tiled(images, batch_size)}

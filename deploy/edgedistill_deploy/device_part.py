@@ -168,7 +168,7 @@ def _validate(folder: Path, request: Request, progress: Progress) -> dict[str, A
 
 def _machine(request: Request) -> dict[str, Any]:
     """Describe this machine under the name that the one who asked gave it; an emulated one never passes for the real."""
-    from edgedistill_deploy.device import read_device
+    from edgedistill_deploy.hardware.device import read_device
 
     info = read_device()
     name = str(request.get("device") or info.name)

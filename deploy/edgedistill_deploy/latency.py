@@ -21,15 +21,15 @@ from edgedistill_deploy._records import SCHEMA, plain, record_path
 from edgedistill_deploy._samples import OpenInterval, Samples, quantile_intervals, quantiles
 from edgedistill_deploy._warm_up import WarmUp, warm_up
 from edgedistill_deploy.bundle import Bundle
-from edgedistill_deploy.device import (
+from edgedistill_deploy.errors import DataError, UsageError
+from edgedistill_deploy.files import write_json
+from edgedistill_deploy.hardware.device import (
     DeviceInfo,
     read_conditions,
     read_device,
     read_involuntary_switches,
     read_peak_memory_bytes,
 )
-from edgedistill_deploy.errors import DataError, UsageError
-from edgedistill_deploy.files import write_json
 from edgedistill_deploy.int8_kernels import Int8Kernels, saturation_sentence
 from edgedistill_deploy.session import Session
 

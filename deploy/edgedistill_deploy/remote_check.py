@@ -137,7 +137,7 @@ async def _ask_python(connection: Any, device: Device) -> dict[str, Any]:
         "python": device.python,
         "environment": dict(device.environment),
         "modules": list(_MODULES),
-        "device_source": package.joinpath("device.py").read_text(encoding="utf-8"),
+        "device_source": package.joinpath("hardware", "device.py").read_text(encoding="utf-8"),
     }
     process = await start_python(connection, device, source)
     process.stdin.write(json.dumps(request) + "\n")

@@ -31,8 +31,8 @@ from edgedistill.student import build_student
 from edgedistill.subdistill import DistillResult, distill
 from edgedistill.teacher import Teacher, load_teacher
 from edgedistill.training import TrainingProgress
-from edgedistill_deploy.device import read_device
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
+from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.images import ImageSet
 
 EVALUATION_BATCH = 256

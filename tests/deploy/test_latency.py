@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from edgedistill_deploy import latency
-from edgedistill_deploy.device import DeviceInfo, read_device
 from edgedistill_deploy.errors import DataError, UsageError
+from edgedistill_deploy.hardware.device import DeviceInfo, read_device
 from edgedistill_deploy.int8_kernels import Int8Kernels
 from edgedistill_deploy.latency import LatencyConfig, LatencyReport, measure_latency, write_latency
 from edgedistill_deploy.session import TensorSpec, open_session

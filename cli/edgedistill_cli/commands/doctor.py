@@ -30,7 +30,7 @@ def doctor(
     import contextlib
     from importlib import metadata
 
-    from edgedistill_deploy.device import read_device
+    from edgedistill_deploy.hardware.device import read_device
 
     console = options.console_of(as_json, quiet, verbose)
     rows = []

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgedistill_deploy._power_readers import (
+from edgedistill_deploy.hardware._power_readers import (
     RaplReader,
     find_power_reader,
     parse_pmic,
     parse_tegrastats,
 )
-from edgedistill_deploy.power import EnergyReport, measure_energy
+from edgedistill_deploy.hardware.power import EnergyReport, measure_energy
 
 # Lines that people published of their boards: an Orin Nano (JetPack 6), an AGX Orin (JetPack 5), a Nano and a TX1 (JetPack 4).
 ORIN_NANO = (

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill_deploy._power_readers import ROOT, PowerReader, RaplReader, find_power_reader
-from edgedistill_deploy.device import Command, run_command
+from edgedistill_deploy.hardware._power_readers import ROOT, PowerReader, RaplReader, find_power_reader
+from edgedistill_deploy.hardware.device import Command, run_command
 
 Clock = Callable[[], float]
 

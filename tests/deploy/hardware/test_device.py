@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from edgedistill_deploy.device import (
+from edgedistill_deploy.hardware.device import (
     read_conditions,
     read_device,
     read_involuntary_switches,

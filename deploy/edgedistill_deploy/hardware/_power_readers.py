@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from edgedistill_deploy.device import Command, run_command
+from edgedistill_deploy.hardware.device import Command, run_command
 
 ROOT = Path("/")
 

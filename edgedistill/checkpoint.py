@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.files import written_whole
+from edgedistill_deploy.files.writing import written_whole
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:

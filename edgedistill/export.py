@@ -25,7 +25,7 @@ from edgedistill.teacher import Teacher
 from edgedistill_deploy.bundle import Bundle, create_bundle, model_role, open_bundle
 from edgedistill_deploy.checks import GOLDEN_IMAGES
 from edgedistill_deploy.errors import DataError, UsageError
-from edgedistill_deploy.files import written_whole
+from edgedistill_deploy.files.writing import written_whole
 from edgedistill_deploy.golden_images import make_golden_images, write_golden_images
 from edgedistill_deploy.images import ImageSet, batches
 from edgedistill_deploy.preprocess import Preprocess

@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from edgedistill_deploy._json import read_json
 from edgedistill_deploy.bundle import Bundle, model_role
 from edgedistill_deploy.errors import BundleError
+from edgedistill_deploy.files.json_text import read_json
 
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 # ONNX Runtime's quantiser computes these inside the Conv before them, and quantises what they give.

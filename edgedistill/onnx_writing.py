@@ -18,7 +18,7 @@ from edgedistill.modes import evaluating
 from edgedistill.onnx_checking import check_against_torch
 from edgedistill.onnx_targets import IR_VERSIONS
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.files import sha256_of_file, written_whole
+from edgedistill_deploy.files.writing import sha256_of_file, written_whole
 
 # A message of protocol buffers, and so an ONNX file with its weights inside, cannot be larger than 2 GiB.
 SINGLE_FILE_BYTES = 2_000_000_000

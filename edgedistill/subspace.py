@@ -18,7 +18,7 @@ from edgedistill.evidence import evidence, restrict_logits
 from edgedistill.layers import maps_and_contexts
 from edgedistill.moments import MomentAccumulator, Moments
 from edgedistill_deploy.errors import BundleError, DataError, EdgeDistillError, UsageError
-from edgedistill_deploy.files import written_whole
+from edgedistill_deploy.files.writing import written_whole
 
 FORMAT = "edgedistill-subspaces-1"
 # Below this part of the activations' mean square, variance is what single precision's rounding leaves of a constant.

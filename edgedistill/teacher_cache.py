@@ -21,7 +21,7 @@ from torch import Tensor
 from edgedistill.config import cached_views
 from edgedistill.objective import Guidance
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.files import write_text
+from edgedistill_deploy.files.writing import write_text
 
 FORMAT = "edgedistill-teacher-cache-2"
 AUTO_VIEWS = 4

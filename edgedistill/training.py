@@ -24,7 +24,7 @@ from edgedistill.processes import average_buffers
 from edgedistill.schedules import layer_weight_at, learning_rate_at
 from edgedistill.teacher_guidance import TeacherGuidance
 from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError
-from edgedistill_deploy.files import write_text
+from edgedistill_deploy.files.writing import write_text
 
 EVALUATION_BATCH = 256
 # The kinds of device for which the oldest supported torch has a fused AdamW.

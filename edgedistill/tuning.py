@@ -22,7 +22,7 @@ from edgedistill.tuning_study import (
     rungs_of,
 )
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.files import write_json
+from edgedistill_deploy.files.writing import write_json
 
 if TYPE_CHECKING:
     from edgedistill.training import ProgressCallback, TrainingProgress

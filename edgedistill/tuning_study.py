@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from edgedistill.config import LAMBDA_GRID
-from edgedistill.locks import ProcessLock
 from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError
+from edgedistill_deploy.files.locks import ProcessLock
 
 if TYPE_CHECKING:
     import optuna

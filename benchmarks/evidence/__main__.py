@@ -27,7 +27,7 @@ from edgedistill.comparison import (
 )
 from edgedistill.subtask import named_subtasks
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.files import write_json, write_text
+from edgedistill_deploy.files.writing import write_json, write_text
 
 RESULTS = Path(__file__).parents[1] / "results"
 RECORDS = "results.jsonl"

@@ -10,7 +10,7 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from edgedistill_deploy.errors import DataError
-from edgedistill_deploy.files import written_whole
+from edgedistill_deploy.files.writing import written_whole
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 SPLIT_NAMES = ("train", "validation", "test")

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from benchmarks.glyphs.glyphset import GlyphSet
-from edgedistill_deploy.files import write_json, written_whole
+from edgedistill_deploy.files.writing import write_json, written_whole
 
 INPUT_SIZE = 64
 MEAN, STD = 0.13, 0.30

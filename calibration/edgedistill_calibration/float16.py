@@ -20,7 +20,7 @@ from edgedistill_calibration._float16_range import Extent, Floats, measure_exten
 from edgedistill_calibration._graph import require_valid
 from edgedistill_calibration.ranges import GROUP, ActivationReader
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.files import written_whole
+from edgedistill_deploy.files.writing import written_whole
 
 # From here on QuantizeLinear and DequantizeLinear take float16 scales.
 QUANTISED_OPSET = 19

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy._json import read_json
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.errors import BundleError
-from edgedistill_deploy.files import write_json
+from edgedistill_deploy.files.json_text import read_json
+from edgedistill_deploy.files.writing import write_json
 
 Logits = NDArray[np.float32]
 

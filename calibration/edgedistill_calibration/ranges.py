@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from edgedistill_calibration._least_squares import least_squares_range
 from edgedistill_calibration.config import PERCENTILES
-from edgedistill_deploy._json import read_json
 from edgedistill_deploy.errors import BundleError, EdgeDistillError
-from edgedistill_deploy.files import write_json
+from edgedistill_deploy.files.json_text import read_json
+from edgedistill_deploy.files.writing import write_json
 
 Range = tuple[float, float]
 Ranges = Mapping[str, Range]

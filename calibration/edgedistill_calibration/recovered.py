@@ -19,7 +19,7 @@ from edgedistill_calibration.ranges import read_ranges
 from edgedistill_calibration.steps import step_of, teacher_answers
 from edgedistill_deploy.bundle import Bundle, model_role
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.files import sha256_of_file
+from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images import ImageSet
 
 RECOVERED = "-recovered"

@@ -9,7 +9,7 @@ import numpy as np
 from edgedistill_calibration.judging import Judge, Logits
 from edgedistill_calibration.ledger import LedgerStep, compare_logits
 from edgedistill_deploy.bundle import Bundle, model_role
-from edgedistill_deploy.files import sha256_of_file
+from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.reference import read_golden
 from edgedistill_deploy.session import logits_of, open_model
 

@@ -13,7 +13,7 @@ from edgedistill_cli.console import Console, Report
 from edgedistill_cli.settings import RunSettings
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError
-from edgedistill_deploy.files import write_json
+from edgedistill_deploy.files.writing import write_json
 
 if TYPE_CHECKING:
     from edgedistill.comparison import ComparisonPlan, ComparisonProgress, Task

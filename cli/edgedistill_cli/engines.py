@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgedistill_cli.building import InterruptedRunError
 from edgedistill_cli.console import Console
 from edgedistill_deploy.errors import UsageError
-from edgedistill_deploy.files import written_whole
+from edgedistill_deploy.files.writing import written_whole
 
 if TYPE_CHECKING:
     from edgedistill_deploy.bundle import Bundle

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgedistill_cli.console import Console
 from edgedistill_deploy.bundle import Bundle, open_bundle
 from edgedistill_deploy.errors import DataError, EdgeDistillError
-from edgedistill_deploy.files import write_json
+from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.version import __version__
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import tomli_w
 from edgedistill.config import DistillConfig, ExportConfig, check_pairs
 from edgedistill_calibration import CalibrationConfig
 from edgedistill_deploy.errors import UsageError, nearest_names
-from edgedistill_deploy.files import write_text
+from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.latency import LatencyConfig
 from edgedistill_deploy.parity import ParityLimits
 

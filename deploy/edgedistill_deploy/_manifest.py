@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import ModuleType
 from typing import Any
 
-from edgedistill_deploy._json import parse_json
 from edgedistill_deploy.errors import BundleError, shown
-from edgedistill_deploy.files import write_json
+from edgedistill_deploy.files.json_text import parse_json
+from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.preprocess import Preprocess
 
 try:

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from edgedistill_deploy._onnx_file import data_files, onnx_bytes, read_fields
-from edgedistill_deploy.files import written_whole
+from edgedistill_deploy.files.writing import written_whole
 
 # Field numbers of onnx.proto.
 _MODEL_GRAPH = 7

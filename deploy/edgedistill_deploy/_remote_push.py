@@ -9,7 +9,7 @@ from typing import Any
 
 from edgedistill_deploy._remote_connection import DeviceError, imported_asyncssh
 from edgedistill_deploy._remote_link import Link, full_disk, lost
-from edgedistill_deploy.files import sha256_of_file
+from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.inventory import Device
 
 CHUNK_BYTES = 1 << 17  # acknowledged one by one, so that what is there is there without holes

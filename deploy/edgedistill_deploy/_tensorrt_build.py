@@ -16,7 +16,7 @@ from edgedistill_deploy._onnx_graph import read_graph
 from edgedistill_deploy._tensorrt_steps import BuildSteps
 from edgedistill_deploy.engine_options import BuildProgress, EngineOptions
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.files import written_whole
+from edgedistill_deploy.files.writing import written_whole
 
 _WORKSPACE_SHARE = 2  # the workspace may take one part in so many of the free memory
 _LONGEST_REASON = 600  # characters of TensorRT's own message

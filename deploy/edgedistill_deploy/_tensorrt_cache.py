@@ -17,7 +17,7 @@ from typing import Any
 from edgedistill_deploy._cudart import Gpu
 from edgedistill_deploy.engine_options import EngineOptions
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.files import sha256_of_file, write_json, written_whole
+from edgedistill_deploy.files.writing import sha256_of_file, write_json, written_whole
 
 SCHEMA = 1
 _AMPERE = (8, 0)

@@ -21,7 +21,7 @@ from edgedistill_deploy._onnx_graph import Graph, read_graph, write_with_outputs
 from edgedistill_deploy._records import SCHEMA, plain
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.errors import BundleError, UsageError
-from edgedistill_deploy.files import sha256_of_file, write_json
+from edgedistill_deploy.files.writing import sha256_of_file, write_json
 from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.session import Session, open_model
 

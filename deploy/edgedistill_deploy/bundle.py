@@ -22,7 +22,7 @@ from edgedistill_deploy._manifest import (
     write_manifest,
 )
 from edgedistill_deploy.errors import BundleError, UsageError, nearest_names
-from edgedistill_deploy.files import sha256_of_file
+from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.preprocess import Preprocess
 
 _ROLES = {

@@ -15,7 +15,7 @@ from edgedistill_deploy._figures import Answers, Logits, measure_accuracy
 from edgedistill_deploy._records import SCHEMA, plain, record_path
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.errors import DataError
-from edgedistill_deploy.files import write_json
+from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.paired import Interval, wilson_interval
 from edgedistill_deploy.parity import ParityReport
 

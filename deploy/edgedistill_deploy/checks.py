@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgedistill_deploy._json import parse_json
 from edgedistill_deploy._onnx_content import read_metadata
 from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.files.json_text import parse_json
 from edgedistill_deploy.golden_images import (
     GoldenDifference,
     Prepare,

@@ -79,7 +79,7 @@ class _Lines:
 
 
 def _deliver(result: Request, path: str | None, lines: _Lines) -> None:
-    from edgedistill_deploy.files import write_json
+    from edgedistill_deploy.files.writing import write_json
 
     if path is None:
         lines.send({"result": result})

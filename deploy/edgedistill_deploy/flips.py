@@ -21,7 +21,7 @@ from edgedistill_deploy._figures import Answers, log_softmax
 from edgedistill_deploy._records import SCHEMA, plain, record_path
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.errors import UsageError
-from edgedistill_deploy.files import write_json, written_whole
+from edgedistill_deploy.files.writing import write_json, written_whole
 from edgedistill_deploy.parity import ParityReport
 
 RANKED_BY = "candidate_probability"

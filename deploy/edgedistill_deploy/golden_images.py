@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgedistill_deploy._npz import ArraySpec, read_arrays
 from edgedistill_deploy.errors import BundleError, DataError
-from edgedistill_deploy.files import written_whole
+from edgedistill_deploy.files.npz import ArraySpec, read_arrays
+from edgedistill_deploy.files.writing import written_whole
 from edgedistill_deploy.images import read_image
 from edgedistill_deploy.preprocess import Preprocess
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from edgedistill_deploy._providers import parse_provider
 from edgedistill_deploy.errors import UsageError, nearest_names
-from edgedistill_deploy.files import write_text
+from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.session import RUNTIMES
 
 FILE_NAME = "devices.toml"

@@ -22,7 +22,7 @@ from edgedistill_deploy._samples import OpenInterval, Samples, quantile_interval
 from edgedistill_deploy._warm_up import WarmUp, warm_up
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.errors import DataError, UsageError
-from edgedistill_deploy.files import write_json
+from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.hardware.device import (
     DeviceInfo,
     read_conditions,

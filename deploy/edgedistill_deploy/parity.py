@@ -38,7 +38,7 @@ from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.checks import Check, check_consistency
 from edgedistill_deploy.diagnosis import SWAPPED_LABELS, Diagnosis, Patient, diagnose
 from edgedistill_deploy.errors import BundleError, UsageError
-from edgedistill_deploy.files import write_json
+from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.images import ImageSet
 from edgedistill_deploy.int8_kernels import Int8Kernels

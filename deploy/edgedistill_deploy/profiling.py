@@ -11,7 +11,7 @@ from edgedistill_deploy._records import SCHEMA, file_part, record_path
 from edgedistill_deploy.bundle import Bundle, model_role, open_bundle
 from edgedistill_deploy.cold_start import REPEATS, measure_cold_start
 from edgedistill_deploy.errors import BundleError, UsageError, nearest_names
-from edgedistill_deploy.files import write_json
+from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.interleaved import MARGIN
 from edgedistill_deploy.latency import LatencyConfig
 from edgedistill_deploy.session import RUNTIMES

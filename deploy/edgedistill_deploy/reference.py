@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy._npz import ArraySpec, read_arrays
 from edgedistill_deploy.errors import BundleError, DataError
-from edgedistill_deploy.files import written_whole
+from edgedistill_deploy.files.npz import ArraySpec, read_arrays
+from edgedistill_deploy.files.writing import written_whole
 
 MAX_BYTES = 2 << 30
 MAX_GOLDEN_BYTES = 256 << 20

@@ -17,7 +17,7 @@ from edgedistill_deploy._onnx_file import data_files, require_bounded, require_l
 from edgedistill_deploy.bundle import Bundle, model_role, open_bundle
 from edgedistill_deploy.engine_options import DEFAULT_ENGINE, BuildProgress, EngineOptions
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, UsageError, nearest_names
-from edgedistill_deploy.files import sha256_of_file
+from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.int8_kernels import Int8Kernels
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedistill.comparison.statistics import AHEAD, BEHIND, NEITHER
-from edgedistill_deploy.files import written_whole
+from edgedistill_deploy.files.writing import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

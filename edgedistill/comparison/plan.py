@@ -15,7 +15,7 @@ from edgedistill.config import DistillConfig, check_above_zero, check_at_least, 
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, images_key, split_for_subtask
 from edgedistill_deploy.errors import UsageError
-from edgedistill_deploy.files import sha256_of_file
+from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images import ImageSet
 
 TUNE_SIZES = ("each", "first")

@@ -10,8 +10,8 @@ from edgedistill.comparison.plan import ComparisonPlan, Job, TaskFacts, read_fac
 from edgedistill.comparison.pool import Crew, open_crew
 from edgedistill.comparison.results import CACHES, Record, Results
 from edgedistill.comparison.schedule import Track, all_tracks, due_jobs, planned_work
-from edgedistill.locks import ProcessLock
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
+from edgedistill_deploy.files.locks import ProcessLock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

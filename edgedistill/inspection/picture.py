@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgedistill.inspection.records import Inspection, LayerInspection
 from edgedistill_deploy.errors import MissingDependencyError
-from edgedistill_deploy.files import write_json, written_whole
+from edgedistill_deploy.files.writing import write_json, written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

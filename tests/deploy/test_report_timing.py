@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from edgedistill_deploy.bundle import Bundle
-from edgedistill_deploy.files import write_json
+from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.report import render_report
 from edgedistill_deploy.report.records import read_records
 from reference.report_bundles import add_record, latency_record, models_only

@@ -22,13 +22,13 @@ from hypothesis import strategies as st
 from edgedistill.config import LAMBDA_GRID, DistillConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, split_for_subtask
-from edgedistill.locks import ProcessLock
 from edgedistill.student import build_student
 from edgedistill.subdistill import DistillResult, distill
 from edgedistill.teacher import Teacher, load_teacher
 from edgedistill.tuning import LambdaChoice, choose_lambda, short_config
 from edgedistill.tuning_study import TRIED_IN_ORDER, rungs_of
 from edgedistill_deploy.errors import DataError, EdgeDistillError, MissingDependencyError
+from edgedistill_deploy.files.locks import ProcessLock
 from reference import lambda_curves
 from reference.lambda_curves import Curve, curve_run, peaked, tune_to_a_log
 
@@ -376,7 +376,7 @@ def test_a_lock_holds_off_everybody_until_it_is_released(tmp_path: Path) -> None
     mine, other = ProcessLock(tmp_path / "lock"), ProcessLock(tmp_path / "lock")
     with mine:
         assert not other.try_acquire()
-        code = "import sys; from pathlib import Path; from edgedistill.locks import ProcessLock;"
+        code = "import sys; from pathlib import Path; from edgedistill_deploy.files.locks import ProcessLock;"
         code += "sys.exit(ProcessLock(Path(sys.argv[1])).try_acquire())"
         assert subprocess.run([sys.executable, "-c", code, tmp_path / "lock"], check=False).returncode == 0
     assert other.try_acquire()

@@ -17,7 +17,7 @@ from edgedistill_deploy._onnx_graph import read_graph
 from edgedistill_deploy.bundle import Bundle, open_bundle
 from edgedistill_deploy.checks import GOLDEN_IMAGES
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.files import sha256_of_file, write_json
+from edgedistill_deploy.files.writing import sha256_of_file, write_json
 from edgedistill_deploy.golden_images import (
     compare_golden_images,
     device_preparation,

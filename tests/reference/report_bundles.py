@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle import Bundle, create_bundle
-from edgedistill_deploy.files import write_json, write_text
+from edgedistill_deploy.files.writing import write_json, write_text
 from edgedistill_deploy.paired import drop_interval, mcnemar_p, wilson_interval
 from edgedistill_deploy.preprocess import Preprocess
 

@@ -16,7 +16,7 @@ import pytest
 from edgedistill_deploy._tensorrt_session import TensorRtSession
 from edgedistill_deploy.engine_options import EngineOptions
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
-from edgedistill_deploy.files import sha256_of_file
+from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.layer_times import measure_layers
 from edgedistill_deploy.metamorphic import check_relations
 from edgedistill_deploy.session import Session, TensorSpec, open_model

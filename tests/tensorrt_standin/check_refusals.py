@@ -103,7 +103,7 @@ def test_a_plan_that_was_changed_is_built_anew(network: Path) -> None:
 def test_a_plan_that_tensorrt_refuses_is_built_anew(network: Path) -> None:
     engine = built_engine(network)
     engine.write_bytes(b"no plan at all, but the sidecar says that it is this")
-    from edgedistill_deploy.files import sha256_of_file
+    from edgedistill_deploy.files.writing import sha256_of_file
 
     edit_sidecar(engine, lambda record: record["engine"].update(sha256=sha256_of_file(engine)))
     with opened(network) as session:

@@ -21,7 +21,7 @@ def init(
     from importlib import resources
 
     from edgedistill_deploy.errors import UsageError
-    from edgedistill_deploy.files import write_text
+    from edgedistill_deploy.files.writing import write_text
 
     if file.exists() and not force:
         raise UsageError(f"{file} is there already; choose another name, or replace it with --force.")

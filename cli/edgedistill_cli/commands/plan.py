@@ -93,7 +93,7 @@ def plan(
     given = dict(locals())
     from edgedistill_cli.measuring import gate_code
     from edgedistill_cli.planning import plan_record, plan_rows, show_plan
-    from edgedistill_deploy.files import write_json
+    from edgedistill_deploy.files.writing import write_json
 
     with ExitStack() as stack:
         folder = out if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgedistill_deploy._npz import Arrays, ArraySpec, read_arrays
 from edgedistill_deploy.errors import DataError
+from edgedistill_deploy.files.npz import Arrays, ArraySpec, read_arrays
 from edgedistill_deploy.images.sets import (
     ImageSplits,
     Indices,

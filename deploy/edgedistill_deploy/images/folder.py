@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from edgedistill_deploy.errors import DataError
-from edgedistill_deploy.files import sha256_of_file
+from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images.decode import SUFFIXES, read_image
 from edgedistill_deploy.images.sets import (
     ImageSplits,

@@ -6,7 +6,7 @@ from typing import Any
 
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.errors import MissingDependencyError
-from edgedistill_deploy.files import write_text
+from edgedistill_deploy.files.writing import write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy._json import parse_json
 from edgedistill_deploy.errors import BundleError
+from edgedistill_deploy.files.json_text import parse_json
 
 MAX_HEADER_BYTES = 16 << 20
 MAX_VALUES = 1 << 16  # eigenvalues of a layer: its width

@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from edgedistill_deploy._json import parse_json
 from edgedistill_deploy._records import SCHEMA
 from edgedistill_deploy._samples import OpenInterval
 from edgedistill_deploy.errors import shown
+from edgedistill_deploy.files.json_text import parse_json
 
 MAX_TIME = 1e12  # in ms or s: beyond any measurement, within any arithmetic
 

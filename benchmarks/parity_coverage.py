@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgedistill_deploy.paired import drop_interval, non_inferiority
+from edgedistill_deploy.statistics.paired import drop_interval, non_inferiority
 
 SIZES = (20, 50, 100, 200, 500, 1000, 3000)
 DROPS = (0.0, 0.01, 0.02, 0.05)

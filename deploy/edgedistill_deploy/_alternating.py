@@ -11,7 +11,6 @@ import numpy as np
 
 from edgedistill_deploy._fresh_process import FreshProcess
 from edgedistill_deploy._records import SCHEMA, plain
-from edgedistill_deploy._samples import Samples
 from edgedistill_deploy.hardware.device import read_conditions, read_device
 from edgedistill_deploy.interleaved import (
     BLOCK_S,
@@ -23,6 +22,7 @@ from edgedistill_deploy.interleaved import (
     name_of,
 )
 from edgedistill_deploy.latency import LatencyConfig
+from edgedistill_deploy.statistics.quantiles import Samples
 
 Model = Mapping[str, Any]
 Progress = Callable[[str, int, int], None]

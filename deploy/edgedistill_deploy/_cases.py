@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from edgedistill_deploy import wording as words
-from edgedistill_deploy.paired import non_inferiority
+from edgedistill_deploy.statistics.paired import non_inferiority
 
 Status = Literal["pass", "fail", "inconclusive", "skipped", "error"]
 Record = Mapping[str, Any]

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy.paired import Interval, drop_interval, holm, mcnemar_p, wilson_interval
+from edgedistill_deploy.statistics.paired import Interval, drop_interval, holm, mcnemar_p, wilson_interval
 
 Logits = NDArray[np.float32]
 Classes = NDArray[np.int64]

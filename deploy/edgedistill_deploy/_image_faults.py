@@ -6,7 +6,7 @@ import numpy as np
 
 from edgedistill_deploy._patient import Diagnosis, Patient
 from edgedistill_deploy._relabelling import Relabelling, find_relabelling
-from edgedistill_deploy.paired import drop_interval
+from edgedistill_deploy.statistics.paired import drop_interval
 
 SWAPPED_LABELS = "swapped_labels"
 _MANY_UNKNOWN = 0.5

@@ -14,8 +14,8 @@ from edgedistill_deploy._figures import Answers, predicted_classes
 from edgedistill_deploy._onnx_graph import write_with_outputs
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.metamorphic import raw_logits
-from edgedistill_deploy.paired import drop_interval
 from edgedistill_deploy.session import Session, open_model
+from edgedistill_deploy.statistics.paired import drop_interval
 
 Right = NDArray[np.bool_]
 Images = NDArray[np.uint8]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy.assignment import best_assignment
+from edgedistill_deploy.statistics.assignment import best_assignment
 
 Classes = NDArray[np.int64]
 

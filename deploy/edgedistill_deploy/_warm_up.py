@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgedistill_deploy._samples import Samples
+from edgedistill_deploy.statistics.quantiles import Samples
 
 Clock = Callable[[], int]
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from edgedistill_deploy._records import plain
-from edgedistill_deploy._samples import OpenInterval, Samples, interval_ranks, quantile_interval
 from edgedistill_deploy.errors import UsageError
+from edgedistill_deploy.statistics.quantiles import OpenInterval, Samples, interval_ranks, quantile_interval
 
 _MOST_COUNTED = 50_000
 

@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 
 from edgedistill_deploy._latency_flags import warnings_of_machine, warnings_of_samples
 from edgedistill_deploy._measurable import require_measurable
-from edgedistill_deploy._modes import Modes, find_modes
 from edgedistill_deploy._providers import nodes_elsewhere
 from edgedistill_deploy._records import SCHEMA, plain, record_path
-from edgedistill_deploy._samples import OpenInterval, Samples, quantile_intervals, quantiles
 from edgedistill_deploy._warm_up import WarmUp, warm_up
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.errors import DataError, UsageError
@@ -32,6 +30,8 @@ from edgedistill_deploy.hardware.device import (
 )
 from edgedistill_deploy.int8_kernels import Int8Kernels, saturation_sentence
 from edgedistill_deploy.session import Session
+from edgedistill_deploy.statistics.bimodal import Modes, find_modes
+from edgedistill_deploy.statistics.quantiles import OpenInterval, Samples, quantile_intervals, quantiles
 
 Clock = Callable[[], int]
 Progress = Callable[[int, int], None]

@@ -43,10 +43,10 @@ from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.images import ImageSet
 from edgedistill_deploy.int8_kernels import Int8Kernels
 from edgedistill_deploy.metamorphic import RelationResult, check_relations, raw_answers, raw_logits
-from edgedistill_deploy.paired import Interval, Verdict, wilson_interval
 from edgedistill_deploy.preprocess_drift import DriftRow
 from edgedistill_deploy.reference import read_golden
 from edgedistill_deploy.session import Session
+from edgedistill_deploy.statistics.paired import Interval, Verdict, wilson_interval
 
 __all__ = [
     "DEFAULT_LIMITS",

@@ -20,9 +20,9 @@ from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.images import FolderImages, ImageSet
 from edgedistill_deploy.metamorphic import raw_logits
-from edgedistill_deploy.paired import Interval, drop_interval
 from edgedistill_deploy.preprocess import INTERPOLATIONS, Preprocess, Resize
 from edgedistill_deploy.session import Session
+from edgedistill_deploy.statistics.paired import Interval, drop_interval
 
 MAX_IMAGES = 1000
 BATCH = 64

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from edgedistill_deploy._samples import OpenInterval
+from edgedistill_deploy.statistics.quantiles import OpenInterval
 
 MISSING = "–"
 _LARGEST = 10**18  # a whole number of any size may stand in a manifest; a float may not hold it

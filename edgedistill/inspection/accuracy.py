@@ -9,7 +9,7 @@ from edgedistill.evidence import restrict_logits
 from edgedistill.inspection.projecting import project, projecting, run_midway
 from edgedistill.inspection.records import ProjectedAccuracy
 from edgedistill.subspace import Subspace
-from edgedistill_deploy.paired import drop_interval, wilson_interval
+from edgedistill_deploy.statistics.paired import drop_interval, wilson_interval
 
 Batch = tuple[Tensor, Tensor]
 Ranks = Mapping[tuple[str, str], Sequence[int]]  # {(layer, method): K, ...}

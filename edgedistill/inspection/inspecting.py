@@ -30,7 +30,7 @@ from edgedistill.subtask import Subtask
 from edgedistill.teacher import Teacher
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images import ImageSet
-from edgedistill_deploy.paired import drop_interval, wilson_interval
+from edgedistill_deploy.statistics.paired import drop_interval, wilson_interval
 
 Progress = Callable[[int, int, str], None]
 Tallies = dict[tuple[str, str], dict[int, Tally]]

@@ -18,12 +18,12 @@ from onnx import helper
 from scipy.optimize import linear_sum_assignment
 
 from edgedistill_deploy._relabelling import find_relabelling
-from edgedistill_deploy.assignment import best_assignment
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.diagnosis import Diagnosis
 from edgedistill_deploy.parity import ParityReport, check_parity
 from edgedistill_deploy.reference import Reference, read_reference, write_reference
 from edgedistill_deploy.session import open_session
+from edgedistill_deploy.statistics.assignment import best_assignment
 from reference import planted_faults as faults
 from reference.colour_bundles import colour_bundle
 from reference.measured_bundles import bundle_of, image_set

@@ -15,7 +15,7 @@ from edgedistill_deploy._figures import (
     measure_classes,
     measure_confidence_calibration,
 )
-from edgedistill_deploy.paired import drop_interval, holm
+from edgedistill_deploy.statistics.paired import drop_interval, holm
 
 seeds = st.integers(0, 2**32 - 1)
 

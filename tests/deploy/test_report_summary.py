@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from edgedistill_deploy.bundle import Bundle, open_bundle
-from edgedistill_deploy.paired import drop_interval
 from edgedistill_deploy.recommendation import choose
 from edgedistill_deploy.report.records import read_records
 from edgedistill_deploy.report.summary import (
@@ -17,6 +16,7 @@ from edgedistill_deploy.report.summary import (
     summarise,
     summarise_records,
 )
+from edgedistill_deploy.statistics.paired import drop_interval
 from reference.report_bundles import add_record, full_bundle, latency_record, models_only, parity_record
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgedistill_deploy._samples import OpenInterval
 from edgedistill_deploy.report.values import (
     as_count,
     as_interval,
@@ -17,6 +16,7 @@ from edgedistill_deploy.report.values import (
     maybe,
     record_of,
 )
+from edgedistill_deploy.statistics.quantiles import OpenInterval
 
 MAX_PICTURE_BYTES = 64 << 10
 MAX_PICTURES = 12  # of each model

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy._samples import OpenInterval
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.errors import BundleError
 from edgedistill_deploy.report.decisions import ChainRecord, FlipsRecord, parse_chain, parse_flips
@@ -29,6 +28,7 @@ from edgedistill_deploy.report.values import (
     record_of,
     strict_json,
 )
+from edgedistill_deploy.statistics.quantiles import OpenInterval
 
 MAX_RECORD_BYTES = 32 << 20
 MAX_RECORDS = 500  # of a kind

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgedistill_deploy._samples import OpenInterval
 from edgedistill_deploy.bundle import Bundle, model_role
 from edgedistill_deploy.recommendation import Choice
 from edgedistill_deploy.report.records import LatencyRecord, ParityRecord, Records, read_records
+from edgedistill_deploy.statistics.quantiles import OpenInterval
 from edgedistill_deploy.wording import bare_points, percent, points, points_interval, spoken_list
 
 PRECISIONS = ("teacher", "fp32", "fp16", "int8")

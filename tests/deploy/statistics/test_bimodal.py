@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
-from edgedistill_deploy._modes import dip, find_modes
+from edgedistill_deploy.statistics.bimodal import dip, find_modes
 
 Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
 

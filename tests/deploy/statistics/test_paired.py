@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from edgedistill_deploy.errors import DataError, UsageError
-from edgedistill_deploy.paired import (
+from edgedistill_deploy.statistics.paired import (
     drop_interval,
     images_to_bound,
     images_to_decide,

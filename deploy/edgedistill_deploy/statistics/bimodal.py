@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgedistill_deploy._samples import Samples
+from edgedistill_deploy.statistics.quantiles import Samples
 
 _MOST_TESTED = 500
 _FEWEST_TESTED = 100

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from edgedistill_deploy._samples import block_variation, drift, quantile_intervals, quantiles
+from edgedistill_deploy.statistics.quantiles import block_variation, drift, quantile_intervals, quantiles
 
 
 @given(st.lists(st.floats(0.001, 1e4), min_size=1, max_size=300), st.sampled_from([0.8, 0.95]))

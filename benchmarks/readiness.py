@@ -26,7 +26,7 @@ from edgedistill_cli.console import Console
 from edgedistill_cli.run import Run
 from edgedistill_cli.settings import read_settings
 from edgedistill_cli.stages import build_run_student, load_inputs
-from edgedistill_deploy.images import ImageSet
+from edgedistill_deploy.images.sets import ImageSet
 
 RESULTS = Path(__file__).parent / "results" / "readiness.jsonl"
 BITS = (8, 7, 6, 5, 4)

@@ -38,7 +38,7 @@ from edgedistill.evidence import evidence
 from edgedistill.layers import map_shapes, pair_layers
 from edgedistill.training import TrainingProgress
 from edgedistill_deploy.hardware.device import read_device
-from edgedistill_deploy.images import ImageSet
+from edgedistill_deploy.images.sets import ImageSet
 
 RESULTS = Path(__file__).parent / "results" / "speed.jsonl"
 EPOCH_IMAGES, EPOCHS, ROUNDS = 2000, 3, 3

@@ -14,7 +14,7 @@ from edgedistill.fake_quantisation import rounded_weight
 from edgedistill.modes import evaluating
 from edgedistill.teacher import Teacher
 from edgedistill.tensor_calls import WEIGHTED, CallKey, TensorCalls
-from edgedistill_deploy.images import ImageSet
+from edgedistill_deploy.images.sets import ImageSet
 
 # Images looked at, twice; ranges and noise of a layer move little with more.
 SAMPLES = 128

@@ -31,7 +31,7 @@ from edgedistill.teacher import Teacher
 from edgedistill.training import EVALUATION_BATCH, ProgressCallback
 from edgedistill_deploy.bundle import Bundle, model_role
 from edgedistill_deploy.errors import BundleError, UsageError
-from edgedistill_deploy.images import ImageSet
+from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.reference import read_golden
 
 # Of the distillation's own: the student has converged and its ranges are fixed.

@@ -22,7 +22,7 @@ from edgedistill.modes import evaluating
 from edgedistill.subtask import Subtask
 from edgedistill.teacher import Teacher
 from edgedistill_deploy.errors import UsageError
-from edgedistill_deploy.images import ImageSet, batches
+from edgedistill_deploy.images.sets import ImageSet, batches
 
 SCORES = ("energy", "max_logit")
 BATCH = 64

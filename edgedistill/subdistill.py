@@ -52,7 +52,7 @@ from edgedistill.training import (
     train,
 )
 from edgedistill.tuning import LambdaChoice, choose_lambda
-from edgedistill_deploy.images import ImageSet
+from edgedistill_deploy.images.sets import ImageSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

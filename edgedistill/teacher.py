@@ -20,7 +20,7 @@ from edgedistill.normalise import Normalise
 from edgedistill.subtask import Subtask, find_subtask
 from edgedistill_deploy.errors import DataError, UsageError, nearest_names
 from edgedistill_deploy.files.writing import sha256_of_file
-from edgedistill_deploy.preprocess import Preprocess
+from edgedistill_deploy.images.preprocess import Preprocess
 
 EMBEDDED = "embedded:"
 

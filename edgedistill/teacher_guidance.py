@@ -27,8 +27,8 @@ from edgedistill.teacher_cache import (
     write_teacher_cache,
 )
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.images import ImageSet
-from edgedistill_deploy.preprocess import Preprocess
+from edgedistill_deploy.images.preprocess import Preprocess
+from edgedistill_deploy.images.sets import ImageSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

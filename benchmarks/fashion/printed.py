@@ -31,7 +31,7 @@ from benchmarks.glyphs.teacher import write_folder
 from benchmarks.glyphs.train_teacher import TrainConfig, fit, shifted
 from edgedistill.data.sources import open_source
 from edgedistill_deploy.files.writing import write_text
-from edgedistill_deploy.images import ImageSplits
+from edgedistill_deploy.images.sets import ImageSplits
 
 DEFAULTS = TrainConfig(epochs=12, lr=0.1, shift=2)
 DIGITS = "embedded:digits"

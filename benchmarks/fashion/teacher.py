@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 import edgedistill.small_images  # noqa: F401  # enters resnet18_cifar into timm's registry
 from edgedistill_deploy.errors import DataError
-from edgedistill_deploy.images import ArrayImages, ImageSet, ImageSplits
+from edgedistill_deploy.images.arrays import ArrayImages
+from edgedistill_deploy.images.sets import ImageSet, ImageSplits
 
 INPUT_SIZE = 32
 MEAN, STD = 0.2860, 0.3530

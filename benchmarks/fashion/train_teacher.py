@@ -30,7 +30,8 @@ from benchmarks.glyphs.teacher import write_folder
 from benchmarks.glyphs.train_teacher import TrainConfig, fit, shifted
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.files.writing import write_text
-from edgedistill_deploy.images import ImageSplits, open_images
+from edgedistill_deploy.images.sets import ImageSplits
+from edgedistill_deploy.images.sources import open_images
 
 DEFAULTS = TrainConfig(epochs=12, lr=0.1, shift=2)
 

@@ -5,8 +5,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from edgedistill_deploy.errors import DataError, UsageError
-from edgedistill_deploy.images import ImageSet
-from edgedistill_deploy.preprocess import Preprocess
+from edgedistill_deploy.images.preprocess import Preprocess
+from edgedistill_deploy.images.sets import ImageSet
 
 # Fewer say nothing about a class: four to measure on, and one to judge with.
 MEASURED_PER_CLASS = 4

@@ -8,7 +8,7 @@ from pathlib import Path
 from edgedistill_calibration.float16 import write_float16
 from edgedistill_calibration.judging import Preparation
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.images import ImageSet
+from edgedistill_deploy.images.sets import ImageSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ from edgedistill_calibration.node_errors import (
     sample_count,
 )
 from edgedistill_calibration.ranges import Ranges
-from edgedistill_deploy.images import ImageSet
+from edgedistill_deploy.images.sets import ImageSet
 
 # The metadata that names the nodes left in float, as a JSON list.
 FLOAT_NODES = "edgedistill.float_nodes"

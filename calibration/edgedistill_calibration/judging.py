@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_calibration.ledger import Figures, compare_logits
-from edgedistill_deploy.images import ImageSet, batches
+from edgedistill_deploy.images.preprocess import Preprocess
+from edgedistill_deploy.images.sets import ImageSet, batches
 from edgedistill_deploy.int8_kernels import set_exact_int8
-from edgedistill_deploy.preprocess import Preprocess
 from edgedistill_deploy.session import logits_of, open_model, usable_cores
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from edgedistill_calibration.ledger import write_ledger
 from edgedistill_deploy.bundle import Bundle, model_role
 from edgedistill_deploy.errors import BundleError, MissingDependencyError
 from edgedistill_deploy.files.writing import written_whole
-from edgedistill_deploy.images import ImageSet
+from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.reference import read_reference
 from edgedistill_deploy.version import __version__
 

@@ -20,7 +20,7 @@ from edgedistill_calibration.steps import step_of, teacher_answers
 from edgedistill_deploy.bundle import Bundle, model_role
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import sha256_of_file
-from edgedistill_deploy.images import ImageSet
+from edgedistill_deploy.images.sets import ImageSet
 
 RECOVERED = "-recovered"
 _MIXED = "int8-fp16-tensorrt"

@@ -12,7 +12,7 @@ from edgedistill_deploy.errors import BundleError, UsageError
 
 if TYPE_CHECKING:
     from edgedistill_deploy.bisect import BisectReport, Side
-    from edgedistill_deploy.images import ImageSet
+    from edgedistill_deploy.images.sets import ImageSet
 
 AS_WRITTEN = "unoptimised"
 # What is searched when nothing is said: the file that changed most on its way from the student.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgedistill_deploy._figures import Answers
     from edgedistill_deploy.chain import ChainStep
     from edgedistill_deploy.flips import FlipReport
-    from edgedistill_deploy.images import ImageSet
+    from edgedistill_deploy.images.sets import ImageSet
     from edgedistill_deploy.parity import ParityReport
 
 _JOB_SUMMARY = "GITHUB_STEP_SUMMARY"

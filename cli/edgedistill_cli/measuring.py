@@ -12,7 +12,7 @@ from edgedistill_deploy.errors import BundleError, UsageError
 if TYPE_CHECKING:
     from edgedistill_cli.console import Report
     from edgedistill_cli.decisions import Kept
-    from edgedistill_deploy.images import ImageSet
+    from edgedistill_deploy.images.sets import ImageSet
     from edgedistill_deploy.parity import ParityLimits, ParityReport
     from edgedistill_deploy.session import Session
 
@@ -127,7 +127,8 @@ def open_own_images(source: Path | str, bundle: Bundle) -> "ImageSet":
     Raises:
         UsageError: the source has none of them.
     """
-    from edgedistill_deploy.images import find_class, open_images
+    from edgedistill_deploy.images.sets import find_class
+    from edgedistill_deploy.images.sources import open_images
 
     splits = open_images(source)
     chosen = splits.test or splits.validation or splits.train

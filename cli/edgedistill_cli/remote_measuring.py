@@ -18,7 +18,7 @@ from edgedistill_deploy.report.summary import label_of
 
 if TYPE_CHECKING:
     from edgedistill_cli.profiling import Gates
-    from edgedistill_deploy.images import ImageSet
+    from edgedistill_deploy.images.sets import ImageSet
     from edgedistill_deploy.inventory import Device
     from edgedistill_deploy.parity import ParityLimits
     from edgedistill_deploy.profiling import ProfileRequest

@@ -10,7 +10,7 @@ from edgedistill_cli.console import Console
 from edgedistill_cli.settings import RunSettings, read_settings, write_settings
 from edgedistill_deploy.bundle import Bundle, open_bundle
 from edgedistill_deploy.errors import UsageError
-from edgedistill_deploy.images import absolute_source
+from edgedistill_deploy.images.sources import absolute_source
 
 # The tables of the settings that decide each stage; a stage also hangs on all before it.
 _TABLES = {

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edgedistill.subtask import Subtask
     from edgedistill.teacher import Teacher
     from edgedistill.training import TrainingProgress
-    from edgedistill_deploy.images import ImageSplits
+    from edgedistill_deploy.images.sets import ImageSplits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

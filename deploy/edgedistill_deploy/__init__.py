@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from edgedistill_deploy.bundle import Bundle, create_bundle, open_bundle
     from edgedistill_deploy.errors import EdgeDistillError
     from edgedistill_deploy.hardware.device import DeviceInfo, read_device
-    from edgedistill_deploy.images import open_images, read_image
+    from edgedistill_deploy.images.decode import read_image
+    from edgedistill_deploy.images.preprocess import Preprocess
+    from edgedistill_deploy.images.sources import open_images
     from edgedistill_deploy.latency import LatencyConfig, LatencyReport, measure_latency, write_latency
     from edgedistill_deploy.parity import ParityLimits, ParityReport, check_parity, write_parity
-    from edgedistill_deploy.preprocess import Preprocess
     from edgedistill_deploy.report import write_report
     from edgedistill_deploy.session import Session, open_model, open_session
 
@@ -49,10 +50,11 @@ _HOMES = {
     "bundle": ("Bundle", "create_bundle", "open_bundle"),
     "errors": ("EdgeDistillError",),
     "hardware.device": ("DeviceInfo", "read_device"),
-    "images": ("open_images", "read_image"),
+    "images.decode": ("read_image",),
+    "images.preprocess": ("Preprocess",),
+    "images.sources": ("open_images",),
     "latency": ("LatencyConfig", "LatencyReport", "measure_latency", "write_latency"),
     "parity": ("ParityLimits", "ParityReport", "check_parity", "write_parity"),
-    "preprocess": ("Preprocess",),
     "report": ("write_report",),
     "session": ("Session", "open_model", "open_session"),
 }

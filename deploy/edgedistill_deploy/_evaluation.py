@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.errors import BundleError, DataError
-from edgedistill_deploy.images import ImageSet, batches
+from edgedistill_deploy.images.sets import ImageSet, batches
 from edgedistill_deploy.reference import Reference, read_reference
 
 UNKNOWN_LABEL = -1

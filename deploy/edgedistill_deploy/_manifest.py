@@ -12,7 +12,7 @@ from typing import Any
 from edgedistill_deploy.errors import BundleError, shown
 from edgedistill_deploy.files.json_text import parse_json
 from edgedistill_deploy.files.writing import write_json
-from edgedistill_deploy.preprocess import Preprocess
+from edgedistill_deploy.images.preprocess import Preprocess
 
 try:
     import fcntl as _fcntl

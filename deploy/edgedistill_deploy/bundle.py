@@ -23,7 +23,7 @@ from edgedistill_deploy._manifest import (
 )
 from edgedistill_deploy.errors import BundleError, UsageError, nearest_names
 from edgedistill_deploy.files.writing import sha256_of_file
-from edgedistill_deploy.preprocess import Preprocess
+from edgedistill_deploy.images.preprocess import Preprocess
 
 _ROLES = {
     "fp32": "model.fp32",

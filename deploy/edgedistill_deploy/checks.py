@@ -7,7 +7,7 @@ from pathlib import Path
 from edgedistill_deploy._onnx_content import read_metadata
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.files.json_text import parse_json
-from edgedistill_deploy.golden_images import (
+from edgedistill_deploy.images.golden import (
     GoldenDifference,
     Prepare,
     compare_golden_images,

@@ -40,7 +40,7 @@ from edgedistill_deploy.diagnosis import SWAPPED_LABELS, Diagnosis, Patient, dia
 from edgedistill_deploy.errors import BundleError, UsageError
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.hardware.device import read_device
-from edgedistill_deploy.images import ImageSet
+from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.int8_kernels import Int8Kernels
 from edgedistill_deploy.metamorphic import RelationResult, check_relations, raw_answers, raw_logits
 from edgedistill_deploy.preprocess_drift import DriftRow

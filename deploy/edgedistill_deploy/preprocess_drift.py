@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from edgedistill_deploy._colour import rgb_of
 from edgedistill_deploy._figures import predicted_classes
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.errors import DataError
-from edgedistill_deploy.images import FolderImages, ImageSet
+from edgedistill_deploy.images.colour import rgb_of
+from edgedistill_deploy.images.folder import FolderImages
+from edgedistill_deploy.images.preprocess import INTERPOLATIONS, Preprocess, Resize
+from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.metamorphic import raw_logits
-from edgedistill_deploy.preprocess import INTERPOLATIONS, Preprocess, Resize
 from edgedistill_deploy.session import Session
 from edgedistill_deploy.statistics.paired import Interval, drop_interval
 

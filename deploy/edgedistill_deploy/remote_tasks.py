@@ -9,7 +9,7 @@ import numpy as np
 
 from edgedistill_deploy._evaluation import open_evaluation
 from edgedistill_deploy.bundle import Bundle, model_role
-from edgedistill_deploy.images import ImageSet
+from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.inventory import Device
 from edgedistill_deploy.parity import ParityLimits
 from edgedistill_deploy.profiling import ProfileRequest, precisions_for

@@ -16,7 +16,7 @@ from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, images_key, split_for_subtask
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.files.writing import sha256_of_file
-from edgedistill_deploy.images import ImageSet
+from edgedistill_deploy.images.sets import ImageSet
 
 TUNE_SIZES = ("each", "first")
 LAMBDAS = (0.1, 1.0, 10.0, 100.0)

@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from edgedistill_deploy.images import ImageSet
+from edgedistill_deploy.images.sets import ImageSet
 
 
 def balanced_order(images: ImageSet, salt: str) -> list[int]:

@@ -33,7 +33,7 @@ from edgedistill.teacher import Teacher, load_teacher
 from edgedistill.training import TrainingProgress
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.hardware.device import read_device
-from edgedistill_deploy.images import ImageSet
+from edgedistill_deploy.images.sets import ImageSet
 
 EVALUATION_BATCH = 256
 JobProgress = Callable[[float], None]

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from edgedistill.data.augment import AUGMENTATIONS, View, cut_view, draw_view
-from edgedistill_deploy.images import ImageSet
-from edgedistill_deploy.preprocess import Preprocess
+from edgedistill_deploy.images.preprocess import Preprocess
+from edgedistill_deploy.images.sets import ImageSet
 
 Example = tuple[Tensor, int, int]
 

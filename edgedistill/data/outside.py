@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.data.splits import SubtaskImages
-from edgedistill_deploy.images import ImageSet, ImageSplits, find_class
+from edgedistill_deploy.images.sets import ImageSet, ImageSplits, find_class
 
 MOST_IMAGES = 2000  # of other classes, in each split
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from edgedistill.imagenet import is_synset, labels_of_synsets
 from edgedistill_deploy.errors import UsageError
-from edgedistill_deploy.images import ImageSplits, open_images
+from edgedistill_deploy.images.sets import ImageSplits
+from edgedistill_deploy.images.sources import open_images
 
 EMBEDDED = "embedded:"
 

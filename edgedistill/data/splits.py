@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgedistill_deploy.errors import DataError
-from edgedistill_deploy.images import ImageSet, ImageSplits, find_class
+from edgedistill_deploy.images.sets import ImageSet, ImageSplits, find_class
 
 VALIDATION_FRACTION = 0.2  # of the training images, as in the paper
 TEST_FRACTION = 0.2  # of all images, where the source has no test split

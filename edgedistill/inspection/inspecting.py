@@ -29,7 +29,7 @@ from edgedistill.subspace import gather_moments, subspace_from
 from edgedistill.subtask import Subtask
 from edgedistill.teacher import Teacher
 from edgedistill_deploy.errors import UsageError
-from edgedistill_deploy.images import ImageSet
+from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.statistics.paired import drop_interval, wilson_interval
 
 Progress = Callable[[int, int, str], None]

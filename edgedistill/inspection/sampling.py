@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from edgedistill_deploy.images import ImageSet
+from edgedistill_deploy.images.sets import ImageSet
 
 
 def sample_images(images: ImageSet, count: int, seed: int) -> ImageSet:

@@ -20,7 +20,8 @@ from benchmarks.glyphs.teacher import write_folder
 from benchmarks.glyphs.train_teacher import TrainConfig
 from edgedistill.teacher import load_teacher
 from edgedistill_deploy.errors import DataError
-from edgedistill_deploy.images import ImageSplits, open_images
+from edgedistill_deploy.images.sets import ImageSplits
+from edgedistill_deploy.images.sources import open_images
 
 
 def _write_idx(path: Path, array: NDArray[np.uint8]) -> None:

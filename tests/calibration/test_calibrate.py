@@ -25,7 +25,8 @@ from edgedistill_deploy.errors import (
     MissingDependencyError,
     UsageError,
 )
-from edgedistill_deploy.images import ImageSet, open_images
+from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.images.sources import open_images
 from edgedistill_deploy.reference import Reference, write_reference
 from edgedistill_deploy.session import logits_of, open_model
 from reference.as_written import open_as_written

@@ -12,7 +12,8 @@ from edgedistill.teacher import load_teacher
 from edgedistill_calibration import CalibrationConfig, calibrate
 from edgedistill_deploy._input_faults import read_pixel_range
 from edgedistill_deploy.bundle import Bundle, create_bundle
-from edgedistill_deploy.images import ImageSplits, batches, open_images
+from edgedistill_deploy.images.sets import ImageSplits, batches
+from edgedistill_deploy.images.sources import open_images
 from edgedistill_deploy.session import logits_of, open_session
 from reference.qdq import QdqGraph
 

@@ -16,8 +16,10 @@ from edgedistill_calibration.dataset import (
     select_calibration,
 )
 from edgedistill_deploy.errors import DataError, UsageError
-from edgedistill_deploy.images import ArrayImages, ImageSet, open_images
-from edgedistill_deploy.preprocess import Preprocess
+from edgedistill_deploy.images.arrays import ArrayImages
+from edgedistill_deploy.images.preprocess import Preprocess
+from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.images.sources import open_images
 from reference.fitted_networks import CLASS_NAMES
 
 PREPROCESS = Preprocess(size=(8, 8))

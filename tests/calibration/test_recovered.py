@@ -12,7 +12,7 @@ from edgedistill_calibration.ledger import read_ledger
 from edgedistill_deploy.bundle import Bundle, open_bundle
 from edgedistill_deploy.errors import BundleError, EdgeDistillError
 from edgedistill_deploy.files.writing import sha256_of_file
-from edgedistill_deploy.images import ImageSet
+from edgedistill_deploy.images.sets import ImageSet
 from reference.fitted_networks import METADATA, shape_images, write_network
 from reference.fragile_networks import fragile_bundle, fragile_weights
 from reference.shape_bundles import float_bundle, labelled

@@ -18,7 +18,7 @@ from edgedistill_deploy import _manifest
 from edgedistill_deploy import bundle as bundle_module
 from edgedistill_deploy.bundle import Bundle, create_bundle, model_role, open_bundle
 from edgedistill_deploy.errors import BundleError, UsageError
-from edgedistill_deploy.preprocess import Preprocess
+from edgedistill_deploy.images.preprocess import Preprocess
 
 _SUBTASK = {"name": "pets", "class_names": ["cat", "dog"], "class_indices": [281, 207]}
 

@@ -28,7 +28,7 @@ from edgedistill_deploy.flips import (
     write_flip_record,
     write_flips,
 )
-from edgedistill_deploy.images import ImageSet
+from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.parity import ParityReport, check_parity
 from edgedistill_deploy.session import open_session
 from reference.measured_bundles import bundle_of

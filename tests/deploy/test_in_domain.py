@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.errors import BundleError
-from edgedistill_deploy.images import ImageSet
+from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.metamorphic import raw_answers
 from edgedistill_deploy.parity import check_parity
 from edgedistill_deploy.session import open_session

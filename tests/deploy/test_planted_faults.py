@@ -24,7 +24,8 @@ from edgedistill.teacher import load_teacher
 from edgedistill_calibration import CalibrationConfig, calibrate
 from edgedistill_deploy.bundle import Bundle, open_bundle
 from edgedistill_deploy.errors import DataError, EdgeDistillError
-from edgedistill_deploy.images import ImageSet, open_images
+from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.images.sources import open_images
 from edgedistill_deploy.parity import ParityReport, check_parity
 from edgedistill_deploy.session import open_session
 from reference import planted_faults as faults

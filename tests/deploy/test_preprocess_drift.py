@@ -8,8 +8,9 @@ from PIL import Image
 
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.errors import DataError
-from edgedistill_deploy.images import ImageSet, open_images
-from edgedistill_deploy.preprocess import Preprocess
+from edgedistill_deploy.images.preprocess import Preprocess
+from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.images.sources import open_images
 from edgedistill_deploy.preprocess_drift import (
     DriftRow,
     PreprocessDrift,

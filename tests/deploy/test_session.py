@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from edgedistill_deploy.bundle import Bundle, create_bundle
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, MissingDependencyError, UsageError
 from edgedistill_deploy.files.writing import sha256_of_file
-from edgedistill_deploy.preprocess import Preprocess
+from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.session import TensorSpec, logits_of, open_model, open_session, usable_cores
 from reference.measured_models import images_of, logits_of_images, write_model
 

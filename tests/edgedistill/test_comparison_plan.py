@@ -28,7 +28,8 @@ from edgedistill.comparison.schedule import due_jobs, planned_work
 from edgedistill.comparison.subsets import balanced_order, draw_training_images
 from edgedistill.config import DistillConfig
 from edgedistill_deploy.errors import DataError, UsageError
-from edgedistill_deploy.images import ImageSet, open_images
+from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.images.sources import open_images
 from reference.comparison_results import written_results
 
 

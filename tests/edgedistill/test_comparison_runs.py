@@ -27,7 +27,7 @@ from edgedistill.comparison.results import Record
 from edgedistill.export import read_student
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.files.locks import ProcessLock
-from edgedistill_deploy.images import batches
+from edgedistill_deploy.images.sets import batches
 
 FAST = {"epochs": 1, "augment": "none", "batch_size": 16, "compute": "cpu", "learning_rate": 1e-2}
 

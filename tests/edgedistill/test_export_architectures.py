@@ -14,7 +14,7 @@ from edgedistill.data.sources import open_source
 from edgedistill.deployed import Deployed
 from edgedistill.normalise import Normalise
 from edgedistill.onnx_writing import write_onnx
-from edgedistill_deploy.preprocess import Preprocess
+from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.session import logits_of, open_model
 from reference.architectures import ARCHITECTURES, SLOW_ARCHITECTURES, architecture
 

@@ -36,7 +36,7 @@ from edgedistill.subspace import Subspace
 from edgedistill.teacher import Teacher
 from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError
 from edgedistill_deploy.images.arrays import ArrayImages
-from edgedistill_deploy.preprocess import Preprocess
+from edgedistill_deploy.images.preprocess import Preprocess
 from reference.slow_subdistill import split_model
 from reference.small_networks import small_network
 

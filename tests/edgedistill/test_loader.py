@@ -7,8 +7,8 @@ import torch
 from edgedistill.config import AUGMENTATION_NAMES
 from edgedistill.data.augment import AUGMENTATIONS, Pixels, View, cut_view, draw_view
 from edgedistill.data.loader import Augmentation, open_loader
-from edgedistill_deploy.images import open_images
-from edgedistill_deploy.preprocess import Preprocess
+from edgedistill_deploy.images.preprocess import Preprocess
+from edgedistill_deploy.images.sources import open_images
 
 PREPROCESS = Preprocess(size=(16, 16))
 

@@ -8,7 +8,8 @@ import pytest
 
 from edgedistill.data.outside import OutsideImages, find_outside
 from edgedistill.data.splits import split_for_subtask
-from edgedistill_deploy.images import ImageSet, ImageSplits, open_images
+from edgedistill_deploy.images.sets import ImageSet, ImageSplits
+from edgedistill_deploy.images.sources import open_images
 
 SPLITS = {"three": [0, 1, 2], "no validation": [0, 0, 2], "no test": [0, 0, 1], "one": [0, 0, 0]}
 

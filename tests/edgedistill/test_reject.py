@@ -27,7 +27,7 @@ from edgedistill.teacher import Teacher, load_teacher
 from edgedistill_calibration import CalibrationConfig, calibrate
 from edgedistill_deploy.bundle import Bundle, open_bundle
 from edgedistill_deploy.errors import UsageError
-from edgedistill_deploy.images import ImageSet, batches
+from edgedistill_deploy.images.sets import ImageSet, batches
 from edgedistill_deploy.metamorphic import check_relations
 from edgedistill_deploy.parity import check_parity
 from edgedistill_deploy.session import open_session

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from edgedistill.data.splits import SubtaskImages, split_for_subtask
 from edgedistill_deploy.errors import DataError
-from edgedistill_deploy.images import ImageSet, open_images
+from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.images.sources import open_images
 
 
 def write_npz(path: Path, per_class: list[int], seed: int = 0, split: list[int] | None = None) -> str:

@@ -28,7 +28,7 @@ from edgedistill.teacher_cache import (
     write_teacher_cache,
 )
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.images import ImageSet
+from edgedistill_deploy.images.sets import ImageSet
 
 CLASSES = list("0123")
 

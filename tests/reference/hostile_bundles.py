@@ -18,7 +18,7 @@ from edgedistill_deploy.bundle import Bundle, open_bundle
 from edgedistill_deploy.checks import GOLDEN_IMAGES
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import sha256_of_file, write_json
-from edgedistill_deploy.golden_images import (
+from edgedistill_deploy.images.golden import (
     compare_golden_images,
     device_preparation,
     make_golden_images,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle import Bundle, create_bundle
 from edgedistill_deploy.files.writing import write_json, write_text
-from edgedistill_deploy.preprocess import Preprocess
+from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.statistics.paired import drop_interval, mcnemar_p, wilson_interval
 
 DIGITS = tuple("0123456789")

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle import Bundle, create_bundle
-from edgedistill_deploy.images import ImageSet, open_images
-from edgedistill_deploy.preprocess import Preprocess
+from edgedistill_deploy.images.preprocess import Preprocess
+from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.images.sources import open_images
 from reference.fitted_networks import CLASS_NAMES, SIZE, write_network
 
 

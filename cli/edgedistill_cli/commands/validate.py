@@ -11,7 +11,7 @@ from edgedistill_cli.console import Console
 if TYPE_CHECKING:
     from edgedistill_cli.remote_measuring import Targets
     from edgedistill_deploy.bundle import Bundle
-    from edgedistill_deploy.images import ImageSet
+    from edgedistill_deploy.images.sets import ImageSet
     from edgedistill_deploy.parity import ParityLimits
 
 OwnData = Annotated[

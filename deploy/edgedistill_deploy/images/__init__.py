@@ -1,19 +1,6 @@
-"""Labelled images from folders, arrays and well-known data sets, read one at a time."""
+"""Labelled images from folders, arrays and well-known data sets, read one at a time, and brought to what a model takes.
 
-from edgedistill_deploy.images.arrays import ArrayImages
-from edgedistill_deploy.images.decode import read_image
-from edgedistill_deploy.images.folder import FolderImages
-from edgedistill_deploy.images.sets import ImageSet, ImageSplits, batches, find_class
-from edgedistill_deploy.images.sources import absolute_source, open_images
-
-__all__ = [
-    "ArrayImages",
-    "FolderImages",
-    "ImageSet",
-    "ImageSplits",
-    "absolute_source",
-    "batches",
-    "find_class",
-    "open_images",
-    "read_image",
-]
+Doors: `sets` says what a set of images is, `sources` opens one by name, `decode` reads an image as a person would see it,
+`preprocess` is the one contract for what a model takes, `golden` holds prepared images to compare with, `colour` is about profiles
+and channels; `arrays`, `folder`, `idx`, `fashion_mnist` and `cifar100` are the kinds of sets.
+"""

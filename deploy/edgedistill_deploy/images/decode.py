@@ -9,8 +9,8 @@ from typing import IO
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from edgedistill_deploy._colour import rgb_of
 from edgedistill_deploy.errors import DataError
+from edgedistill_deploy.images.colour import rgb_of
 
 MAX_PIXELS = 1 << 27  # 134 megapixels: more than any camera takes at once, 400 MB decoded
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgedistill_deploy.errors import UsageError, nearest_names
-from edgedistill_deploy.preprocess import Preprocess
+from edgedistill_deploy.images.preprocess import Preprocess
 
 Labels = NDArray[np.int64]
 Indices = Sequence[int] | NDArray[np.integer] | NDArray[np.bool_]

@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 
 from edgedistill_deploy.errors import DataError, UsageError
-from edgedistill_deploy.images import FolderImages, batches, open_images
-from edgedistill_deploy.preprocess import Preprocess
+from edgedistill_deploy.images.folder import FolderImages
+from edgedistill_deploy.images.preprocess import Preprocess
+from edgedistill_deploy.images.sets import batches
+from edgedistill_deploy.images.sources import open_images
 from reference.image_files import write_folder
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from edgedistill_deploy.errors import BundleError, DataError, UsageError
-from edgedistill_deploy.preprocess import INTERPOLATIONS, Preprocess
+from edgedistill_deploy.images.preprocess import INTERPOLATIONS, Preprocess
 
 _TORCHVISION = {
     "nearest": v2.InterpolationMode.NEAREST,

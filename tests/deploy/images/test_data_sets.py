@@ -11,7 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from edgedistill_deploy.errors import DataError, UsageError
-from edgedistill_deploy.images import ImageSplits, absolute_source, cifar100, fashion_mnist, open_images
+from edgedistill_deploy.images import cifar100, fashion_mnist
+from edgedistill_deploy.images.sets import ImageSplits
+from edgedistill_deploy.images.sources import absolute_source, open_images
 
 _SHAPE = (12, 28, 28)
 

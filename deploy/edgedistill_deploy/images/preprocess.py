@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgedistill_deploy._colour import rgb_of
 from edgedistill_deploy.errors import BundleError, DataError, UsageError, nearest_names
+from edgedistill_deploy.images.colour import rgb_of
 
 Resize = Callable[[Image.Image, tuple[int, int]], Image.Image]
 

@@ -17,8 +17,8 @@ from PIL import Image
 from edgedistill_deploy.errors import BundleError, DataError
 from edgedistill_deploy.files.npz import ArraySpec, read_arrays
 from edgedistill_deploy.files.writing import written_whole
-from edgedistill_deploy.images import read_image
-from edgedistill_deploy.preprocess import Preprocess
+from edgedistill_deploy.images.decode import read_image
+from edgedistill_deploy.images.preprocess import Preprocess
 
 Prepare = Callable[[bytes], NDArray[np.uint8]]
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from edgedistill_deploy.errors import DataError, UsageError
-from edgedistill_deploy.images import ArrayImages, arrays, open_images
+from edgedistill_deploy.images import arrays
+from edgedistill_deploy.images.arrays import ArrayImages
+from edgedistill_deploy.images.sources import open_images
 
 _COUNT = 6
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgedistill_deploy.errors import BundleError, DataError
-from edgedistill_deploy.golden_images import (
+from edgedistill_deploy.images.decode import read_image
+from edgedistill_deploy.images.golden import (
     GoldenImages,
     compare_golden_images,
     device_preparation,
@@ -17,8 +18,7 @@ from edgedistill_deploy.golden_images import (
     read_golden_images,
     write_golden_images,
 )
-from edgedistill_deploy.images import read_image
-from edgedistill_deploy.preprocess import Preprocess
+from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.preprocess_drift import sample_bilinear
 
 CONTRACT = Preprocess(size=(32, 48), crop_fraction=0.875)

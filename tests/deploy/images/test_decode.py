@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from edgedistill_deploy.errors import DataError
-from edgedistill_deploy.images import read_image
+from edgedistill_deploy.images.decode import read_image
 from reference.image_files import chunk, encoded, png, quadrants
 
 _ORIENTATION = 0x0112
@@ -110,7 +110,7 @@ def test_grey_with_alpha_is_composited_on_white() -> None:
 
 @pytest.mark.parametrize("premultiplied", ["RGBa", "La", "PA"])
 def test_rarer_modes_with_alpha_are_composited_on_white(premultiplied: str) -> None:
-    from edgedistill_deploy._colour import rgb_of
+    from edgedistill_deploy.images.colour import rgb_of
 
     clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
     image = {

@@ -8,7 +8,7 @@ corresponds to what the float model calls by that name.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edgedistill_deploy._onnx_graph import Graph, Node
+from edgedistill_deploy.onnx_files.graph import Graph, Node
 
 _PAIR = ("QuantizeLinear", "DequantizeLinear")
 # ONNX Runtime's quantiser calls a graph's output so in front of the pair, to give the pair's result its name.

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy._onnx_content import read_metadata
-from edgedistill_deploy._onnx_graph import Graph, read_graph
 from edgedistill_deploy._patient import Diagnosis, Images, Patient, percentages, read_values, repair_by
 from edgedistill_deploy.bundle import model_role
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.json_text import parse_json
+from edgedistill_deploy.onnx_files.content import read_metadata
+from edgedistill_deploy.onnx_files.graph import Graph, read_graph
 
 Change = Callable[[Images], Images]
 Values = NDArray[np.float64]

@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy._figures import predicted_classes
-from edgedistill_deploy._onnx_content import read_weights
-from edgedistill_deploy._onnx_graph import Node, read_graph
 from edgedistill_deploy._patient import (
     SAMPLE,
     Diagnosis,
@@ -23,6 +21,8 @@ from edgedistill_deploy._patient import (
 from edgedistill_deploy.bundle import model_role
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.metamorphic import raw_logits
+from edgedistill_deploy.onnx_files.content import read_weights
+from edgedistill_deploy.onnx_files.graph import Node, read_graph
 from edgedistill_deploy.session import Session, open_session
 
 _LEAST_RECOVERED = 0.6

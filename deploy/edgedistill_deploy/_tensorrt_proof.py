@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgedistill_deploy._onnx_content import read_weights
-from edgedistill_deploy._onnx_graph import Graph, Node, read_graph
 from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.onnx_files.content import read_weights
+from edgedistill_deploy.onnx_files.graph import Graph, Node, read_graph
 
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _PASSING_ON = ("Transpose", "Reshape", "Identity", "Unsqueeze", "Squeeze")

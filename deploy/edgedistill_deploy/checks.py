@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgedistill_deploy._onnx_content import read_metadata
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.files.json_text import parse_json
 from edgedistill_deploy.images.golden import (
@@ -14,6 +13,7 @@ from edgedistill_deploy.images.golden import (
     device_preparation,
     read_golden_images,
 )
+from edgedistill_deploy.onnx_files.content import read_metadata
 
 GOLDEN_IMAGES = "golden-images"  # the role of the file in a bundle
 _PREPROCESS, _CLASS_NAMES = "edgedistill.preprocess", "edgedistill.class_names"

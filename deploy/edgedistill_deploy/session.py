@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy._manifest import MANIFEST
-from edgedistill_deploy._onnx_file import data_files, require_bounded, require_listed_data
 from edgedistill_deploy.bundle import Bundle, model_role, open_bundle
 from edgedistill_deploy.engine_options import DEFAULT_ENGINE, BuildProgress, EngineOptions
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, UsageError, nearest_names
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.int8_kernels import Int8Kernels
+from edgedistill_deploy.onnx_files.safety import require_bounded, require_listed_data
+from edgedistill_deploy.onnx_files.wire import data_files
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from command import Outcome, run_command
-from edgedistill_deploy._onnx_graph import read_graph
+from edgedistill_deploy.onnx_files.graph import read_graph
 from reference.faulty_models import scale_weight
 from reference.html_page import Page
 from reference.junit_shape import checked_suites, outcomes

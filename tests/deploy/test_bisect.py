@@ -13,7 +13,6 @@ from edgedistill.student import build_student
 from edgedistill.teacher import load_teacher
 from edgedistill_calibration import CalibrationConfig, calibrate
 from edgedistill_deploy._corresponding import corresponding_values, module_of
-from edgedistill_deploy._onnx_graph import read_graph
 from edgedistill_deploy.bisect import (
     Prober,
     Side,
@@ -24,6 +23,7 @@ from edgedistill_deploy.bisect import (
 )
 from edgedistill_deploy.bundle import Bundle
 from edgedistill_deploy.errors import BundleError, UsageError
+from edgedistill_deploy.onnx_files.graph import read_graph
 from reference.faulty_models import divide_by_zero, hide_fault, scale_weight, shift_zero_point
 from reference.fitted_networks import shape_images
 from reference.measured_models import write_model

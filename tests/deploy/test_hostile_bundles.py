@@ -15,12 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedistill_deploy._onnx_content import read_weights
-from edgedistill_deploy._onnx_file import require_bounded
-from edgedistill_deploy._onnx_graph import read_graph
 from edgedistill_deploy.bundle import open_bundle
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, shown
 from edgedistill_deploy.files.json_text import MAX_DEPTH, parse_json
+from edgedistill_deploy.onnx_files.content import read_weights
+from edgedistill_deploy.onnx_files.graph import read_graph
+from edgedistill_deploy.onnx_files.safety import require_bounded
 from edgedistill_deploy.reference import read_golden, read_reference
 from edgedistill_deploy.report.records import read_records
 from edgedistill_deploy.report.subspace_file import read_subspace_rows

@@ -11,10 +11,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgedistill_deploy import layer_times
-from edgedistill_deploy._modules_of_nodes import ModulesOfNodes
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.latency import LatencyConfig
 from edgedistill_deploy.layer_times import measure_layers
+from edgedistill_deploy.onnx_files.modules import ModulesOfNodes
 from edgedistill_deploy.profiling import ProfileRequest, run_profile
 from edgedistill_deploy.session import Session, open_model
 from reference.measured_bundles import bundle_of

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from command import IN_A_PROCESS
-from edgedistill_deploy._onnx_graph import read_graph
+from edgedistill_deploy.onnx_files.graph import read_graph
 from tensorrt_standin.build import BINDINGS, UnavailableError, environment, standin
 
 CHECKS = Path(__file__).resolve().parent.parent / "tensorrt_standin"

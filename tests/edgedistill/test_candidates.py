@@ -25,9 +25,9 @@ from edgedistill.planning import (
     with_widths,
 )
 from edgedistill.teacher import load_teacher
-from edgedistill_deploy._onnx_content import read_weights
 from edgedistill_deploy.budget import Budget
 from edgedistill_deploy.errors import DataError, EdgeDistillError, UsageError
+from edgedistill_deploy.onnx_files.content import read_weights
 from edgedistill_deploy.session import logits_of, open_session
 
 

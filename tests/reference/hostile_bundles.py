@@ -11,9 +11,6 @@ import onnx
 from hypothesis import strategies as st
 
 from edgedistill_deploy._input_faults import PIXEL_RANGE
-from edgedistill_deploy._onnx_content import read_metadata, read_weights
-from edgedistill_deploy._onnx_file import require_self_contained
-from edgedistill_deploy._onnx_graph import read_graph
 from edgedistill_deploy.bundle import Bundle, open_bundle
 from edgedistill_deploy.checks import GOLDEN_IMAGES
 from edgedistill_deploy.errors import EdgeDistillError
@@ -26,6 +23,9 @@ from edgedistill_deploy.images.golden import (
     write_golden_images,
 )
 from edgedistill_deploy.latency_comparison import read_latency
+from edgedistill_deploy.onnx_files.content import read_metadata, read_weights
+from edgedistill_deploy.onnx_files.graph import read_graph
+from edgedistill_deploy.onnx_files.safety import require_self_contained
 from edgedistill_deploy.parity import check_parity
 from edgedistill_deploy.recommendation import record_choices
 from edgedistill_deploy.reference import read_golden, read_reference

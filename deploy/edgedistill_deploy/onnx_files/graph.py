@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from edgedistill_deploy._onnx_file import data_files, onnx_bytes, read_fields
 from edgedistill_deploy.files.writing import written_whole
+from edgedistill_deploy.onnx_files.wire import data_files, onnx_bytes, read_fields
 
 # Field numbers of onnx.proto.
 _MODEL_GRAPH = 7

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy._onnx_file import data_files, onnx_bytes, read_fields, read_varint, read_varints
 from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.onnx_files.wire import data_files, onnx_bytes, read_fields, read_varint, read_varints
 
 # Field numbers of onnx.proto.
 _MODEL_GRAPH, _MODEL_METADATA = 7, 14

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedistill_deploy._onnx_content import read_metadata, read_weights
 from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.onnx_files.content import read_metadata, read_weights
 
 DTYPES = (np.float32, np.float16, np.float64, np.int8, np.uint8, np.int32, np.int64)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
-from edgedistill_deploy._onnx_graph import Graph, Node, read_graph
+from edgedistill_deploy.onnx_files.graph import Graph, Node, read_graph
 
 # What holds the student inside the exported file; the rest is of the file around it.
 _STUDENT = "model."

@@ -1,0 +1,5 @@
+"""An ONNX file read without the onnx library.
+
+Doors: `safety` refuses a file that reaches outside or claims more than it holds, `graph` reads and extends the graph, `content` reads
+its metadata and its weights, `modules` finds the student's module that a node is of, `wire` reads the bytes.
+"""

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from safetensors.torch import load_file, save_file
 
-from edgedistill_deploy.bundle import open_bundle
+from edgedistill_deploy.bundle.folder import open_bundle
 
 RESULTS = Path(__file__).parent / "results" / "artefacts.jsonl"
 COMMAND = (sys.executable, "-c", "from edgedistill_cli.app import main; main()")

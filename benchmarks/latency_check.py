@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgedistill_deploy._fresh_process import FreshProcess
-from edgedistill_deploy.bundle import Bundle, model_role, open_bundle
+from edgedistill_deploy.bundle.folder import Bundle, model_role, open_bundle
+from edgedistill_deploy.bundle.reference import read_golden
 from edgedistill_deploy.interleaved import ratio_interval
 from edgedistill_deploy.latency import LatencyConfig
-from edgedistill_deploy.reference import read_golden
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -23,9 +23,9 @@ from edgedistill.plain import PREFIX
 from edgedistill.student import build_student, check_student_name
 from edgedistill.subtask import Subtask
 from edgedistill.teacher import Teacher
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.bundle.reference import write_golden
 from edgedistill_deploy.errors import UsageError
-from edgedistill_deploy.reference import write_golden
 
 # Small to large. Only what leaves a map of LEAST_MAP positions a side at the end is tried on images of a size.
 DEFAULTS = (

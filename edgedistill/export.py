@@ -22,14 +22,13 @@ from edgedistill.onnx_writing import OnnxRecord, write_onnx
 from edgedistill.reject import Rejection, Rejector
 from edgedistill.subtask import Subtask
 from edgedistill.teacher import Teacher
-from edgedistill_deploy.bundle import Bundle, create_bundle, model_role, open_bundle
-from edgedistill_deploy.checks import GOLDEN_IMAGES
+from edgedistill_deploy.bundle.folder import GOLDEN_IMAGES, Bundle, create_bundle, model_role, open_bundle
+from edgedistill_deploy.bundle.reference import Reference, write_golden, write_reference
 from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.files.writing import written_whole
 from edgedistill_deploy.images.golden import make_golden_images, write_golden_images
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import ImageSet, batches
-from edgedistill_deploy.reference import Reference, write_golden, write_reference
 from edgedistill_deploy.version import __version__
 
 __all__ = [

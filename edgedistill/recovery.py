@@ -29,10 +29,10 @@ from edgedistill.subspace import Subspace, load_subspaces
 from edgedistill.subtask import Subtask
 from edgedistill.teacher import Teacher
 from edgedistill.training import EVALUATION_BATCH, ProgressCallback
-from edgedistill_deploy.bundle import Bundle, model_role
+from edgedistill_deploy.bundle.folder import Bundle, model_role
+from edgedistill_deploy.bundle.reference import read_golden
 from edgedistill_deploy.errors import BundleError, UsageError
 from edgedistill_deploy.images.sets import ImageSet
-from edgedistill_deploy.reference import read_golden
 
 # Of the distillation's own: the student has converged and its ranges are fixed.
 LEARNING_RATE_SHARE = 0.1

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import BundleError
 from edgedistill_deploy.files.json_text import read_json
 from edgedistill_deploy.files.writing import write_json

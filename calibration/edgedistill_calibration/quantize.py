@@ -13,11 +13,11 @@ from edgedistill_calibration.config import CANDIDATES, CalibrationConfig
 from edgedistill_calibration.dataset import CalibrationSet, content_key, select_calibration
 from edgedistill_calibration.judging import Judge, Preparation, Progress, Work
 from edgedistill_calibration.ledger import write_ledger
-from edgedistill_deploy.bundle import Bundle, model_role
+from edgedistill_deploy.bundle.folder import Bundle, model_role
+from edgedistill_deploy.bundle.reference import read_reference
 from edgedistill_deploy.errors import BundleError, MissingDependencyError
 from edgedistill_deploy.files.writing import written_whole
 from edgedistill_deploy.images.sets import ImageSet
-from edgedistill_deploy.reference import read_reference
 from edgedistill_deploy.version import __version__
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgedistill_cli.console import Console
-from edgedistill_deploy.bundle import Bundle, model_role
+from edgedistill_deploy.bundle.folder import Bundle, model_role
 from edgedistill_deploy.errors import BundleError, UsageError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgedistill_cli.console import Console
 from edgedistill_deploy import wording as words
-from edgedistill_deploy.bundle import Bundle, model_role
+from edgedistill_deploy.bundle.folder import Bundle, model_role
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.report.summary import label_of
 

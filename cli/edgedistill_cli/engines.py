@@ -12,7 +12,7 @@ from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.files.writing import written_whole
 
 if TYPE_CHECKING:
-    from edgedistill_deploy.bundle import Bundle
+    from edgedistill_deploy.bundle.folder import Bundle
     from edgedistill_deploy.engine_options import EngineOptions
 
 

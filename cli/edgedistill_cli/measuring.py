@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedistill_cli.console import Console
-from edgedistill_deploy.bundle import Bundle, model_role
+from edgedistill_deploy.bundle.folder import Bundle, model_role
 from edgedistill_deploy.errors import BundleError, UsageError
 
 if TYPE_CHECKING:

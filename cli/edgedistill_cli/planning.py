@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedistill_cli.console import Console
-from edgedistill_deploy.bundle import Bundle, open_bundle
+from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.errors import DataError, EdgeDistillError
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.version import __version__

@@ -12,7 +12,7 @@ import typer
 from edgedistill_cli.console import Console
 from edgedistill_cli.measuring import gate_code
 from edgedistill_deploy import wording as words
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.report.summary import label_of
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgedistill_cli.console import Console
 from edgedistill_cli.settings import RunSettings, read_settings, write_settings
-from edgedistill_deploy.bundle import Bundle, open_bundle
+from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.sources import absolute_source
 

@@ -12,7 +12,7 @@ from edgedistill_cli import STAGES
 from edgedistill_cli.console import Console, Report
 from edgedistill_cli.run import Run
 from edgedistill_cli.settings import RunSettings
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import MissingDependencyError
 
 if TYPE_CHECKING:

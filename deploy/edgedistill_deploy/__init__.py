@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgedistill_deploy.version import __version__
 
 if TYPE_CHECKING:
-    from edgedistill_deploy.bundle import Bundle, create_bundle, open_bundle
+    from edgedistill_deploy.bundle.folder import Bundle, create_bundle, open_bundle
     from edgedistill_deploy.errors import EdgeDistillError
     from edgedistill_deploy.hardware.device import DeviceInfo, read_device
     from edgedistill_deploy.images.decode import read_image
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "bundle": ("Bundle", "create_bundle", "open_bundle"),
+    "bundle.folder": ("Bundle", "create_bundle", "open_bundle"),
     "errors": ("EdgeDistillError",),
     "hardware.device": ("DeviceInfo", "read_device"),
     "images.decode": ("read_image",),

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.bundle.reference import Reference, read_reference
 from edgedistill_deploy.errors import BundleError, DataError
 from edgedistill_deploy.images.sets import ImageSet, batches
-from edgedistill_deploy.reference import Reference, read_reference
 
 UNKNOWN_LABEL = -1
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgedistill_deploy.bundle import Bundle
+    from edgedistill_deploy.bundle.folder import Bundle
     from edgedistill_deploy.session import Session
 
 Progress = Callable[[int, int], None]
@@ -64,9 +64,9 @@ class _Worker:
     def open(self, progress: Progress, *, folder: str, model: Mapping[str, Any], batch_size: int) -> None:
         """Load a model of a bundle, and the images that the bundle carries."""
         from edgedistill_deploy._measurable import require_measurable
-        from edgedistill_deploy.bundle import open_bundle
+        from edgedistill_deploy.bundle.folder import open_bundle
+        from edgedistill_deploy.bundle.reference import read_golden
         from edgedistill_deploy.engine_options import DEFAULT_ENGINE
-        from edgedistill_deploy.reference import read_golden
         from edgedistill_deploy.session import open_session
 
         self._bundle = open_bundle(Path(folder), verify=False)

@@ -18,7 +18,7 @@ from edgedistill_deploy._patient import (
     percentages,
     read_values,
 )
-from edgedistill_deploy.bundle import model_role
+from edgedistill_deploy.bundle.folder import model_role
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.metamorphic import raw_logits
 from edgedistill_deploy.onnx_files.content import read_weights

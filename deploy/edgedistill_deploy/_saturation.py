@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from edgedistill_deploy._figures import predicted_classes
 from edgedistill_deploy._patient import SAMPLE, Diagnosis, Images, Patient, Repair, percentages
+from edgedistill_deploy.bundle.reference import read_golden
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.int8_kernels import is_probe_exact, probe_feeds, read_probe, saturation_sentence
 from edgedistill_deploy.metamorphic import raw_logits
-from edgedistill_deploy.reference import read_golden
 from edgedistill_deploy.session import Session, open_model
 
 _IMAGES = 16

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgedistill_deploy._figures import Answers, Logits, measure_accuracy
 from edgedistill_deploy._records import SCHEMA, plain, record_path
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.parity import ParityReport

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import GOLDEN_IMAGES, Bundle
 from edgedistill_deploy.files.json_text import parse_json
 from edgedistill_deploy.images.golden import (
     GoldenDifference,
@@ -15,7 +15,6 @@ from edgedistill_deploy.images.golden import (
 )
 from edgedistill_deploy.onnx_files.content import read_metadata
 
-GOLDEN_IMAGES = "golden-images"  # the role of the file in a bundle
 _PREPROCESS, _CLASS_NAMES = "edgedistill.preprocess", "edgedistill.class_names"
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from edgedistill_deploy._records import plain
 from edgedistill_deploy._warm_up import warm_up
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.images.decode import read_image
 from edgedistill_deploy.images.preprocess import Preprocess

@@ -18,7 +18,7 @@ from edgedistill_deploy._measurable import require_measurable
 from edgedistill_deploy._providers import nodes_elsewhere
 from edgedistill_deploy._records import SCHEMA, plain, record_path
 from edgedistill_deploy._warm_up import WarmUp, warm_up
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.hardware.device import (

@@ -34,7 +34,8 @@ from edgedistill_deploy._providers import nodes_elsewhere
 from edgedistill_deploy._records import SCHEMA, plain, record_path
 from edgedistill_deploy._saturation import saturation_notes
 from edgedistill_deploy._verdict import defects_of, judge, worse_classes_sentence
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.bundle.reference import read_golden
 from edgedistill_deploy.checks import Check, check_consistency
 from edgedistill_deploy.diagnosis import SWAPPED_LABELS, Diagnosis, Patient, diagnose
 from edgedistill_deploy.errors import BundleError, UsageError
@@ -44,7 +45,6 @@ from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.int8_kernels import Int8Kernels
 from edgedistill_deploy.metamorphic import RelationResult, check_relations, raw_answers, raw_logits
 from edgedistill_deploy.preprocess_drift import DriftRow
-from edgedistill_deploy.reference import read_golden
 from edgedistill_deploy.session import Session
 from edgedistill_deploy.statistics.paired import Interval, Verdict, wilson_interval
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from edgedistill_deploy._evaluation import open_evaluation
-from edgedistill_deploy.bundle import Bundle, model_role
+from edgedistill_deploy.bundle.folder import Bundle, model_role
+from edgedistill_deploy.bundle.reference import Reference, write_reference
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.inventory import Device
 from edgedistill_deploy.parity import ParityLimits
 from edgedistill_deploy.profiling import ProfileRequest, precisions_for
-from edgedistill_deploy.reference import Reference, write_reference
 from edgedistill_deploy.remote import RemoteJob
 
 _BATCH = 64

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy._manifest import MANIFEST
-from edgedistill_deploy.bundle import Bundle, model_role, open_bundle
+from edgedistill_deploy.bundle.folder import Bundle, model_role, open_bundle
+from edgedistill_deploy.bundle.manifest import MANIFEST
 from edgedistill_deploy.engine_options import DEFAULT_ENGINE, BuildProgress, EngineOptions
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, UsageError, nearest_names
 from edgedistill_deploy.files.writing import sha256_of_file

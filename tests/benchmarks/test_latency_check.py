@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("benchmarks.latency_check", reason="the benchmarks are not part of the installed package")
 
 from benchmarks.latency_check import check, perf_test_ms
-from edgedistill_deploy.bundle import open_bundle
+from edgedistill_deploy.bundle.folder import open_bundle
 
 
 def test_our_p50_is_that_of_a_bare_loop(built_run: Path) -> None:

@@ -17,7 +17,8 @@ from edgedistill_calibration import CalibrationConfig, calibrate
 from edgedistill_calibration.dataset import select_calibration
 from edgedistill_calibration.int8 import Candidate
 from edgedistill_calibration.ledger import Figures
-from edgedistill_deploy.bundle import Bundle, open_bundle
+from edgedistill_deploy.bundle.folder import Bundle, open_bundle
+from edgedistill_deploy.bundle.reference import Reference, write_reference
 from edgedistill_deploy.errors import (
     BundleError,
     DataError,
@@ -27,7 +28,6 @@ from edgedistill_deploy.errors import (
 )
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.images.sources import open_images
-from edgedistill_deploy.reference import Reference, write_reference
 from edgedistill_deploy.session import logits_of, open_model
 from reference.as_written import open_as_written
 from reference.fitted_networks import CLASS_NAMES, METADATA, SIZE, shape_images, write_network

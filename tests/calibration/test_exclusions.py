@@ -14,7 +14,7 @@ from edgedistill_calibration import CalibrationConfig, calibrate, exclusions, no
 from edgedistill_calibration.dataset import select_calibration
 from edgedistill_calibration.ledger import read_ledger
 from edgedistill_calibration.node_errors import NodeCost, node_costs, sample_count
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.images.sets import ImageSet
 from reference.as_written import open_as_written
 from reference.fitted_networks import shape_images, write_network

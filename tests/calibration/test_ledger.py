@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgedistill_calibration.ledger import Figures, LedgerStep, compare_logits, read_ledger, write_ledger
-from edgedistill_deploy.bundle import open_bundle
+from edgedistill_deploy.bundle.folder import open_bundle
 from edgedistill_deploy.errors import BundleError
 from reference.shape_bundles import empty_bundle
 

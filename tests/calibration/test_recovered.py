@@ -9,7 +9,7 @@ import pytest
 
 from edgedistill_calibration import CalibrationConfig, calibrate, calibrate_recovered
 from edgedistill_calibration.ledger import read_ledger
-from edgedistill_deploy.bundle import Bundle, open_bundle
+from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.errors import BundleError, EdgeDistillError
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images.sets import ImageSet

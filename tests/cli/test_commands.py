@@ -190,7 +190,7 @@ def test_a_damaged_expert_fails_and_a_changed_file_is_refused(copied_run: Path) 
     import onnx
     from onnx import numpy_helper
 
-    from edgedistill_deploy.bundle import open_bundle
+    from edgedistill_deploy.bundle.folder import open_bundle
 
     path = copied_run / "model.fp32.onnx"
     model = onnx.load(path)

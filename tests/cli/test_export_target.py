@@ -3,7 +3,7 @@ from pathlib import Path
 import onnx
 
 from command import run_command
-from edgedistill_deploy.bundle import open_bundle
+from edgedistill_deploy.bundle.folder import open_bundle
 
 
 def test_a_target_decides_what_is_written_and_the_record_says_so(copied_run: Path) -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edgedistill_deploy.bundle import open_bundle
+from edgedistill_deploy.bundle.folder import open_bundle
 from reference.launching import LAUNCH_TWO
 
 

@@ -11,7 +11,7 @@ from command import run_command
 from edgedistill.student import build_student
 from edgedistill_cli.console import Console
 from edgedistill_cli.layer_tables import show_layers, show_power
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
 from reference.report_bundles import POWER, latency_record, models_only, with_layers
 
 QUICK = ("--duration", "0.1", "--warmup", "0", "--quiet")

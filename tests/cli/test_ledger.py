@@ -7,7 +7,7 @@ import pytest
 
 from command import run_command
 from edgedistill_calibration import CalibrationConfig, calibrate
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
 from reference.fitted_networks import shape_images
 from reference.fragile_networks import fragile_bundle
 from reference.shape_bundles import empty_bundle, labelled

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from command import Outcome, run_command
-from edgedistill_deploy.bundle import open_bundle
+from edgedistill_deploy.bundle.folder import open_bundle
 
 
 def distill(tiny_digits: Path, out: Path, *more: str | Path) -> Outcome:

@@ -7,7 +7,7 @@ import pytest
 
 from command import run_command
 from edgedistill_calibration.ledger import read_ledger
-from edgedistill_deploy.bundle import open_bundle
+from edgedistill_deploy.bundle.folder import open_bundle
 
 
 def test_export_says_how_fragile_the_student_is(built_run: Path) -> None:

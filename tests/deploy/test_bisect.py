@@ -21,7 +21,7 @@ from edgedistill_deploy.bisect import (
     relative_error,
     write_bisect,
 )
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import BundleError, UsageError
 from edgedistill_deploy.onnx_files.graph import read_graph
 from reference.faulty_models import divide_by_zero, hide_fault, scale_weight, shift_zero_point

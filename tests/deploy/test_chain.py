@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgedistill_deploy._evaluation import Evaluation
 from edgedistill_deploy._figures import Answers
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.chain import chain_record, chain_steps, write_chain
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.parity import ParityReport, check_parity

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.checks import Check, check_consistency
 from edgedistill_deploy.images.golden import device_preparation, make_golden_images, write_golden_images
 from edgedistill_deploy.images.preprocess import Preprocess

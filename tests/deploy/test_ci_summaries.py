@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.junit import junit_text, write_junit
 from edgedistill_deploy.markdown_summary import markdown_text, write_markdown
 from edgedistill_deploy.parity import check_parity

@@ -18,10 +18,10 @@ from onnx import helper
 from scipy.optimize import linear_sum_assignment
 
 from edgedistill_deploy._relabelling import find_relabelling
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.bundle.reference import Reference, read_reference, write_reference
 from edgedistill_deploy.diagnosis import Diagnosis
 from edgedistill_deploy.parity import ParityReport, check_parity
-from edgedistill_deploy.reference import Reference, read_reference, write_reference
 from edgedistill_deploy.session import open_session
 from edgedistill_deploy.statistics.assignment import best_assignment
 from reference import planted_faults as faults

@@ -17,7 +17,7 @@ from PIL import Image
 from edgedistill_deploy import flips as flips_module
 from edgedistill_deploy._evaluation import Evaluation
 from edgedistill_deploy._figures import Answers
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.flips import (
     Flip,

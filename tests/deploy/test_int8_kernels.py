@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 
 from edgedistill_deploy import _onnxruntime, int8_kernels
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.int8_kernels import (
     EXACT_OPTION,
     find_int8_kernels,
@@ -37,10 +37,10 @@ if sys.argv[2] == "old":
             if key != "session.x64quantprecision":
                 super().add_session_config_entry(key, value)
     onnxruntime.SessionOptions = Options
-from edgedistill_deploy.bundle import open_bundle
+from edgedistill_deploy.bundle.folder import open_bundle
 from edgedistill_deploy.latency import LatencyConfig, measure_latency
 from edgedistill_deploy.parity import check_parity
-from edgedistill_deploy.reference import read_golden
+from edgedistill_deploy.bundle.reference import read_golden
 from edgedistill_deploy.session import open_session
 bundle = open_bundle(Path(sys.argv[1]))
 with open_session(bundle, precision="int8", threads=1) as session:

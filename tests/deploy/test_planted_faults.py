@@ -22,7 +22,7 @@ from edgedistill.export import export_onnx
 from edgedistill.subtask import find_subtask
 from edgedistill.teacher import load_teacher
 from edgedistill_calibration import CalibrationConfig, calibrate
-from edgedistill_deploy.bundle import Bundle, open_bundle
+from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.errors import DataError, EdgeDistillError
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.images.sources import open_images

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from edgedistill_deploy.reference import write_golden
+from edgedistill_deploy.bundle.reference import write_golden
 from reference.measured_models import images_of, logits_of_images, write_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
@@ -20,7 +20,7 @@ _ANSWER = """
 import json, sys
 from pathlib import Path
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.reference import read_golden
+from edgedistill_deploy.bundle.reference import read_golden
 from edgedistill_deploy.session import logits_of, open_model
 folder, provider = Path(sys.argv[1]), sys.argv[2]
 images, expected = read_golden(folder / "golden.npz")

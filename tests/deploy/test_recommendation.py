@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgedistill_deploy.bundle import Bundle, open_bundle
+from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.files.writing import sha256_of_file, write_json
 from edgedistill_deploy.recommendation import Choice, choose, record_choices
 from edgedistill_deploy.report.records import read_records

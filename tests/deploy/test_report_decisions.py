@@ -9,7 +9,7 @@ import pytest
 
 from edgedistill_deploy._evaluation import Evaluation
 from edgedistill_deploy._figures import Answers
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.chain import chain_record, chain_steps, write_chain
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.flips import find_flips, write_flip_record

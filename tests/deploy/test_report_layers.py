@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.report import render_report
 from edgedistill_deploy.report.layers import LayersRecord, NodeRow, icicle, power_sentence
 from edgedistill_deploy.report.records import read_records

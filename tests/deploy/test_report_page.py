@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edgedistill_deploy import report
 from edgedistill_deploy import wording as w
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import MissingDependencyError
 from edgedistill_deploy.report import render_report, write_report
 from edgedistill_deploy.report.view import condition_rows, plainly, training_notes

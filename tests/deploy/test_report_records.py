@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import BundleError
 from edgedistill_deploy.report.records import Records, read_records
 from edgedistill_deploy.report.subspace_file import read_subspace_rows
@@ -268,6 +268,6 @@ def test_any_value_in_any_field_is_read_or_named(
 
 
 def _reopened(path: Path) -> Bundle:
-    from edgedistill_deploy.bundle import open_bundle
+    from edgedistill_deploy.bundle.folder import open_bundle
 
     return open_bundle(path, verify=False)

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.report import render_report
 from edgedistill_deploy.report.records import read_records

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from edgedistill_deploy.bundle import Bundle, create_bundle
+from edgedistill_deploy.bundle.folder import Bundle, create_bundle
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, MissingDependencyError, UsageError
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images.preprocess import Preprocess

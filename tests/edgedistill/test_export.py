@@ -13,9 +13,9 @@ from edgedistill.export import Deployed, export_onnx, read_student, write_onnx, 
 from edgedistill.normalise import Normalise
 from edgedistill.student import build_student
 from edgedistill.teacher import load_teacher
-from edgedistill_deploy.bundle import Bundle, open_bundle
+from edgedistill_deploy.bundle.folder import Bundle, open_bundle
+from edgedistill_deploy.bundle.reference import read_golden, read_reference
 from edgedistill_deploy.errors import DataError, EdgeDistillError
-from edgedistill_deploy.reference import read_golden, read_reference
 from edgedistill_deploy.session import logits_of, open_model
 
 CLASSES = ["3", "0", "2"]

@@ -20,7 +20,7 @@ from edgedistill.normalise import Normalise
 from edgedistill.onnx_writing import write_onnx
 from edgedistill.student import build_student
 from edgedistill.teacher import load_teacher
-from edgedistill_deploy.bundle import Bundle, open_bundle
+from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.errors import BundleError, EdgeDistillError
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.session import logits_of, open_model, open_session

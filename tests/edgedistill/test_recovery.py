@@ -18,7 +18,7 @@ from edgedistill.training import TrainingProgress
 from edgedistill_calibration import CalibrationConfig, calibrate_recovered
 from edgedistill_calibration.ledger import read_ledger
 from edgedistill_calibration.ranges import AS_TRAINED, read_ranges
-from edgedistill_deploy.bundle import Bundle, open_bundle
+from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, UsageError
 from edgedistill_deploy.images.sets import batches
 from edgedistill_deploy.session import logits_of, open_model

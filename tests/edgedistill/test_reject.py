@@ -25,7 +25,7 @@ from edgedistill.reject import Rejection, accept_threshold, auroc, fit_rejection
 from edgedistill.subtask import Subtask
 from edgedistill.teacher import Teacher, load_teacher
 from edgedistill_calibration import CalibrationConfig, calibrate
-from edgedistill_deploy.bundle import Bundle, open_bundle
+from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.sets import ImageSet, batches
 from edgedistill_deploy.metamorphic import check_relations

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
 from reference.fitted_networks import Weights, fitted_weights, write_network
 from reference.shape_bundles import empty_bundle
 

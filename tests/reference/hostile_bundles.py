@@ -11,8 +11,8 @@ import onnx
 from hypothesis import strategies as st
 
 from edgedistill_deploy._input_faults import PIXEL_RANGE
-from edgedistill_deploy.bundle import Bundle, open_bundle
-from edgedistill_deploy.checks import GOLDEN_IMAGES
+from edgedistill_deploy.bundle.folder import GOLDEN_IMAGES, Bundle, open_bundle
+from edgedistill_deploy.bundle.reference import read_golden, read_reference
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import sha256_of_file, write_json
 from edgedistill_deploy.images.golden import (
@@ -28,7 +28,6 @@ from edgedistill_deploy.onnx_files.graph import read_graph
 from edgedistill_deploy.onnx_files.safety import require_self_contained
 from edgedistill_deploy.parity import check_parity
 from edgedistill_deploy.recommendation import record_choices
-from edgedistill_deploy.reference import read_golden, read_reference
 from edgedistill_deploy.report import render_report
 from edgedistill_deploy.session import open_session
 from reference.measured_bundles import bundle_of

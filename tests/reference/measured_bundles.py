@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy.bundle import Bundle, create_bundle
+from edgedistill_deploy.bundle.folder import Bundle, create_bundle
+from edgedistill_deploy.bundle.reference import Reference, write_golden, write_reference
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.images.sources import open_images
-from edgedistill_deploy.reference import Reference, write_golden, write_reference
 from reference.measured_models import CLASS_NAMES, SIZE, images_of, logits_of_images, write_model
 
 

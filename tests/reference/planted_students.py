@@ -20,7 +20,7 @@ from edgedistill import (
 )
 from edgedistill.export import write_student
 from edgedistill_calibration import CalibrationConfig, calibrate
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
 
 CLASSES = ("0", "1", "2", "3")
 STUDENT = "plain:8-8-12-12"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy.bundle import Bundle, create_bundle
+from edgedistill_deploy.bundle.folder import Bundle, create_bundle
 from edgedistill_deploy.files.writing import write_json, write_text
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.statistics.paired import drop_interval, mcnemar_p, wilson_interval

@@ -12,9 +12,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedistill_deploy.bundle import Bundle, create_bundle
+from edgedistill_deploy.bundle.folder import Bundle, create_bundle
+from edgedistill_deploy.bundle.reference import Reference, write_golden, write_reference
 from edgedistill_deploy.images.preprocess import Preprocess
-from edgedistill_deploy.reference import Reference, write_golden, write_reference
 
 CLASS_NAMES = ("bright", "dark")
 SIZE = 4

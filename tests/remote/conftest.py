@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgedistill_deploy.bundle import Bundle, open_bundle
+from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.inventory import Device
 from edgedistill_deploy.latency import LatencyConfig
 from edgedistill_deploy.parity import ParityLimits

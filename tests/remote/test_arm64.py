@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.inventory import Device
 from edgedistill_deploy.parity import ParityLimits, check_parity
 from edgedistill_deploy.remote import run_on_devices

@@ -19,7 +19,7 @@ import pytest
 from edgedistill_deploy import _remote_connection, _remote_push
 from edgedistill_deploy._remote_push import Item
 from edgedistill_deploy._remote_wheel import build_wheel
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import MissingDependencyError, UsageError
 from edgedistill_deploy.inventory import Device
 from edgedistill_deploy.parity import ParityLimits, check_parity

@@ -22,7 +22,7 @@ def ledger(
     """Show what each step from the teacher to INT8 cost, which nodes cost most, and what leaving some in float bought."""
     from edgedistill_calibration.ledger import read_ledger
     from edgedistill_cli.ledger_tables import show_ledger
-    from edgedistill_deploy.bundle import open_bundle
+    from edgedistill_deploy.bundle.folder import open_bundle
     from edgedistill_deploy.errors import BundleError, shown
 
     console = options.console_of(as_json, quiet, verbose)

@@ -128,7 +128,7 @@ def profile(
     from edgedistill_cli.latency_tables import show_profile
     from edgedistill_cli.remote_measuring import Targets, profile_on_devices, require_devices
     from edgedistill_cli.tables import show_choices
-    from edgedistill_deploy.bundle import open_bundle
+    from edgedistill_deploy.bundle.folder import open_bundle
     from edgedistill_deploy.profiling import ProfileRequest
 
     console = options.console_of(as_json, quiet, verbose)

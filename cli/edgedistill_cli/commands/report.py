@@ -11,7 +11,7 @@ def report(
     debug: options.Debug = False,
 ) -> None:
     """Write report.html: one self-contained file with every figure of the run."""
-    from edgedistill_deploy.bundle import open_bundle
+    from edgedistill_deploy.bundle.folder import open_bundle
     from edgedistill_deploy.recommendation import record_choices
     from edgedistill_deploy.report import write_report
 

@@ -10,7 +10,7 @@ from edgedistill_cli.console import Console
 
 if TYPE_CHECKING:
     from edgedistill_cli.remote_measuring import Targets
-    from edgedistill_deploy.bundle import Bundle
+    from edgedistill_deploy.bundle.folder import Bundle
     from edgedistill_deploy.images.sets import ImageSet
     from edgedistill_deploy.parity import ParityLimits
 
@@ -99,7 +99,7 @@ def validate(
     from edgedistill_cli.decisions import require_fitting
     from edgedistill_cli.measuring import open_own_images
     from edgedistill_cli.remote_measuring import Targets, require_devices, require_local
-    from edgedistill_deploy.bundle import open_bundle
+    from edgedistill_deploy.bundle.folder import open_bundle
     from edgedistill_deploy.parity import ParityLimits
 
     console = options.console_of(as_json, quiet, verbose)

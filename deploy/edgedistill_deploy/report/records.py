@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import BundleError
 from edgedistill_deploy.report.decisions import ChainRecord, FlipsRecord, parse_chain, parse_flips
 from edgedistill_deploy.report.layers import LayersRecord, parse_layers

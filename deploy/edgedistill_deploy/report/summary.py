@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgedistill_deploy.bundle import Bundle, model_role
+from edgedistill_deploy.bundle.folder import Bundle, model_role
 from edgedistill_deploy.recommendation import Choice
 from edgedistill_deploy.report.records import LatencyRecord, ParityRecord, Records, read_records
 from edgedistill_deploy.statistics.quantiles import OpenInterval

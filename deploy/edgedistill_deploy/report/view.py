@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgedistill_deploy import wording
-from edgedistill_deploy.bundle import Bundle
+from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.recommendation import choose
 from edgedistill_deploy.report import charts
 from edgedistill_deploy.report.layers import icicle

@@ -15,13 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedistill_deploy.bundle import open_bundle
+from edgedistill_deploy.bundle.folder import open_bundle
+from edgedistill_deploy.bundle.reference import read_golden, read_reference
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, shown
 from edgedistill_deploy.files.json_text import MAX_DEPTH, parse_json
 from edgedistill_deploy.onnx_files.content import read_weights
 from edgedistill_deploy.onnx_files.graph import read_graph
 from edgedistill_deploy.onnx_files.safety import require_bounded
-from edgedistill_deploy.reference import read_golden, read_reference
 from edgedistill_deploy.report.records import read_records
 from edgedistill_deploy.report.subspace_file import read_subspace_rows
 from edgedistill_deploy.session import open_session
@@ -281,7 +281,7 @@ def test_arrays_that_claim_what_they_are_not_are_refused(tmp_path: Path, inputs:
 def test_an_archive_that_unpacks_to_more_than_is_read_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgedistill_deploy.reference.MAX_GOLDEN_BYTES", 10**6)
+    monkeypatch.setattr("edgedistill_deploy.bundle.reference.MAX_GOLDEN_BYTES", 10**6)
     bomb = npy(f"({10**6}, 1, 1, 3)", content=bytes(3 * 10**6))
     path = write_npz(tmp_path / "golden.npz", inputs=bomb, outputs=npy("(1, 3)", "<f4", bytes(12)))
     assert path.stat().st_size < 10**4

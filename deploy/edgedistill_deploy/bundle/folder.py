@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from edgedistill_deploy._manifest import (
+from edgedistill_deploy.bundle.manifest import (
     MANIFEST,
     SCHEMA,
     read_manifest,
@@ -24,6 +24,9 @@ from edgedistill_deploy._manifest import (
 from edgedistill_deploy.errors import BundleError, UsageError, nearest_names
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images.preprocess import Preprocess
+
+GOLDEN_IMAGES = "golden-images"  # the role of the file in a bundle
+
 
 _ROLES = {
     "fp32": "model.fp32",

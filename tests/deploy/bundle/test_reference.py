@@ -4,9 +4,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgedistill_deploy import reference as reference_module
+from edgedistill_deploy.bundle import reference as reference_module
+from edgedistill_deploy.bundle.reference import (
+    Reference,
+    read_golden,
+    read_reference,
+    write_golden,
+    write_reference,
+)
 from edgedistill_deploy.errors import BundleError, DataError
-from edgedistill_deploy.reference import Reference, read_golden, read_reference, write_golden, write_reference
 
 
 def _fields(**changes: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from edgedistill_deploy.int8_kernels import EXACT_OPTION, find_int8_kernels
+from edgedistill_deploy.runtimes.int8_kernels import EXACT_OPTION, find_int8_kernels
 
 RUNS = 100
 

@@ -38,7 +38,7 @@ import numpy, onnxruntime
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = options.inter_op_num_threads = 1
 if "int8" in sys.argv[1]:
-    from edgedistill_deploy.int8_kernels import set_exact_int8
+    from edgedistill_deploy.runtimes.int8_kernels import set_exact_int8
     set_exact_int8(onnxruntime, options)
 session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
 feeds = {"image": numpy.load(sys.argv[2])}

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from edgedistill.deployed import Deployed, logits_in_torch
 from edgedistill.modes import evaluating
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.session import Feeds, Session, logits_of, open_model
+from edgedistill_deploy.runtimes.logits import logits_of
+from edgedistill_deploy.runtimes.opening import open_model
+from edgedistill_deploy.runtimes.session import Feeds, Session
 
 # Largest difference between ONNX Runtime and torch that is rounding, relative to the largest logit.
 TOLERANCE = 1e-3

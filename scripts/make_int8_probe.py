@@ -3,7 +3,7 @@
 Every activation is 255 and every weight 127, the largest that 8 bits hold, so the sum of two products overflows 16 bits. Each
 output, a wide convolution, a pointwise one and a product, is the count of the products that it adds.
 
-    python scripts/make_int8_probe.py deploy/edgedistill_deploy/int8_probe.onnx
+    python scripts/make_int8_probe.py deploy/edgedistill_deploy/runtimes/int8_probe.onnx
 """
 
 import sys

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from edgedistill_calibration.ledger import Figures, compare_logits
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import ImageSet, batches
-from edgedistill_deploy.int8_kernels import set_exact_int8
-from edgedistill_deploy.session import logits_of, open_model, usable_cores
+from edgedistill_deploy.runtimes.int8_kernels import set_exact_int8
+from edgedistill_deploy.runtimes.logits import logits_of
+from edgedistill_deploy.runtimes.opening import open_model
+from edgedistill_deploy.runtimes.session import usable_cores
 
 if TYPE_CHECKING:
     import onnx

@@ -92,7 +92,7 @@ def _side(bundle: Bundle, precision: str, runtime: str) -> "Side":
 
 def _elsewhere(candidate: "Side", against: str, runtime: str, bundle: Bundle) -> "Side":
     from edgedistill_deploy.bisect import Side, precision_of
-    from edgedistill_deploy.session import RUNTIMES
+    from edgedistill_deploy.runtimes.opening import RUNTIMES
 
     name, _, provider = against.partition(":")
     if name in RUNTIMES:

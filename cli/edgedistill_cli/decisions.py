@@ -72,7 +72,7 @@ def add_unjudged(
 ) -> None:
     """Ask the files that another runtime is to run, too: what they answer belongs to the chain, though not to the gate."""
     from edgedistill_deploy.parity import check_parity
-    from edgedistill_deploy.session import open_session
+    from edgedistill_deploy.runtimes.opening import open_session
 
     for precision in _FOR_ELSEWHERE:
         if precision in kept.answers or not bundle.has(model_role(precision)):

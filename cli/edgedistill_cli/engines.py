@@ -13,7 +13,7 @@ from edgedistill_deploy.files.writing import written_whole
 
 if TYPE_CHECKING:
     from edgedistill_deploy.bundle.folder import Bundle
-    from edgedistill_deploy.engine_options import EngineOptions
+    from edgedistill_deploy.runtimes.engine_options import EngineOptions
 
 
 def build_engine(
@@ -23,8 +23,8 @@ def build_engine(
 
     Raises UsageError for an `out` that ends in .json, and InterruptedRunError on Ctrl-C, after TensorRT has stopped at its next step.
     """
-    from edgedistill_deploy._tensorrt_session import TensorRtSession
-    from edgedistill_deploy.session import open_session
+    from edgedistill_deploy.runtimes.opening import open_session
+    from edgedistill_deploy.runtimes.tensorrt.session import TensorRtSession
 
     if out is not None and out.suffix == ".json":
         raise UsageError(f"--out is {out}, but .json is for what describes the engine; call it FILE.engine.")

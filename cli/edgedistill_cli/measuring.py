@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from edgedistill_cli.decisions import Kept
     from edgedistill_deploy.images.sets import ImageSet
     from edgedistill_deploy.parity import ParityLimits, ParityReport
-    from edgedistill_deploy.session import Session
+    from edgedistill_deploy.runtimes.session import Session
 
 # What is judged and measured when nothing is said, in the order of the tables. The TensorRT file is for TensorRT.
 PRECISIONS = ("teacher", "fp32", "fp16", "int8")
@@ -59,7 +59,7 @@ def validate_bundle(
     from edgedistill_cli.decisions import Kept, write_chain_of
     from edgedistill_deploy.parity import check_parity, write_parity
     from edgedistill_deploy.recommendation import record_choices
-    from edgedistill_deploy.session import open_session
+    from edgedistill_deploy.runtimes.opening import open_session
 
     kept = kept or Kept()
     if preprocess_drift and images is None:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from edgedistill_deploy.latency import LatencyConfig, LatencyReport, measure_latency, write_latency
     from edgedistill_deploy.parity import ParityLimits, ParityReport, check_parity, write_parity
     from edgedistill_deploy.report import write_report
-    from edgedistill_deploy.session import Session, open_model, open_session
+    from edgedistill_deploy.runtimes.opening import open_model, open_session
+    from edgedistill_deploy.runtimes.session import Session
 
 __all__ = [
     "Bundle",
@@ -56,7 +57,8 @@ _HOMES = {
     "latency": ("LatencyConfig", "LatencyReport", "measure_latency", "write_latency"),
     "parity": ("ParityLimits", "ParityReport", "check_parity", "write_parity"),
     "report": ("write_report",),
-    "session": ("Session", "open_model", "open_session"),
+    "runtimes.opening": ("open_model", "open_session"),
+    "runtimes.session": ("Session",),
 }
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgedistill_deploy.bundle.folder import Bundle
-    from edgedistill_deploy.session import Session
+    from edgedistill_deploy.runtimes.session import Session
 
 Progress = Callable[[int, int], None]
 
@@ -63,11 +63,11 @@ class _Worker:
 
     def open(self, progress: Progress, *, folder: str, model: Mapping[str, Any], batch_size: int) -> None:
         """Load a model of a bundle, and the images that the bundle carries."""
-        from edgedistill_deploy._measurable import require_measurable
         from edgedistill_deploy.bundle.folder import open_bundle
         from edgedistill_deploy.bundle.reference import read_golden
-        from edgedistill_deploy.engine_options import DEFAULT_ENGINE
-        from edgedistill_deploy.session import open_session
+        from edgedistill_deploy.runtimes.engine_options import DEFAULT_ENGINE
+        from edgedistill_deploy.runtimes.measurable import require_measurable
+        from edgedistill_deploy.runtimes.opening import open_session
 
         self._bundle = open_bundle(Path(folder), verify=False)
         self._images, _ = read_golden(self._bundle.file("golden"))

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from edgedistill_deploy._evaluation import Evaluation
 from edgedistill_deploy._figures import Answers, predicted_classes
 from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.metamorphic import raw_logits
 from edgedistill_deploy.onnx_files.graph import write_with_outputs
-from edgedistill_deploy.session import Session, open_model
+from edgedistill_deploy.runtimes.logits import raw_logits
+from edgedistill_deploy.runtimes.opening import open_model
+from edgedistill_deploy.runtimes.session import Session
 from edgedistill_deploy.statistics.paired import drop_interval
 
 Right = NDArray[np.bool_]

@@ -20,10 +20,11 @@ from edgedistill_deploy._patient import (
 )
 from edgedistill_deploy.bundle.folder import model_role
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.metamorphic import raw_logits
 from edgedistill_deploy.onnx_files.content import read_weights
 from edgedistill_deploy.onnx_files.graph import Node, read_graph
-from edgedistill_deploy.session import Session, open_session
+from edgedistill_deploy.runtimes.logits import raw_logits
+from edgedistill_deploy.runtimes.opening import open_session
+from edgedistill_deploy.runtimes.session import Session
 
 _LEAST_RECOVERED = 0.6
 _IMAGES = 16

@@ -15,9 +15,15 @@ from edgedistill_deploy._figures import predicted_classes
 from edgedistill_deploy._patient import SAMPLE, Diagnosis, Images, Patient, Repair, percentages
 from edgedistill_deploy.bundle.reference import read_golden
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.int8_kernels import is_probe_exact, probe_feeds, read_probe, saturation_sentence
-from edgedistill_deploy.metamorphic import raw_logits
-from edgedistill_deploy.session import Session, open_model
+from edgedistill_deploy.runtimes.int8_kernels import (
+    is_probe_exact,
+    probe_feeds,
+    read_probe,
+    saturation_sentence,
+)
+from edgedistill_deploy.runtimes.logits import raw_logits
+from edgedistill_deploy.runtimes.opening import open_model
+from edgedistill_deploy.runtimes.session import Session
 
 _IMAGES = 16
 _LEAST_RECOVERED = 0.5

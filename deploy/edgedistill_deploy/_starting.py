@@ -13,11 +13,11 @@ def start_and_run(folder: str, model: Mapping[str, Any], batch_size: int) -> dic
     began = time.monotonic_ns()
     import numpy as np
 
-    from edgedistill_deploy._measurable import require_measurable
     from edgedistill_deploy.bundle.folder import open_bundle
     from edgedistill_deploy.bundle.reference import read_golden
-    from edgedistill_deploy.engine_options import DEFAULT_ENGINE
-    from edgedistill_deploy.session import open_session
+    from edgedistill_deploy.runtimes.engine_options import DEFAULT_ENGINE
+    from edgedistill_deploy.runtimes.measurable import require_measurable
+    from edgedistill_deploy.runtimes.opening import open_session
 
     with contextlib.suppress(ImportError):  # a runtime that is missing is a sentence of open_session
         importlib.import_module(model["runtime"])

@@ -23,7 +23,8 @@ from edgedistill_deploy.errors import BundleError, UsageError
 from edgedistill_deploy.files.writing import sha256_of_file, write_json
 from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.onnx_files.graph import Graph, read_graph, write_with_outputs
-from edgedistill_deploy.session import Session, open_model
+from edgedistill_deploy.runtimes.opening import open_model
+from edgedistill_deploy.runtimes.session import Session
 
 Progress = Callable[[int], None]
 

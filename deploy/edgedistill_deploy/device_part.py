@@ -136,7 +136,7 @@ def _validate(folder: Path, request: Request, progress: Progress) -> dict[str, A
     from edgedistill_deploy.bundle.folder import open_bundle
     from edgedistill_deploy.chain import chain_record, chain_steps
     from edgedistill_deploy.parity import ParityLimits, ParityReport, check_parity
-    from edgedistill_deploy.session import open_session
+    from edgedistill_deploy.runtimes.opening import open_session
 
     bundle, limits = open_bundle(folder), ParityLimits(**request["limits"])
     reports: list[ParityReport] = []

@@ -17,7 +17,7 @@ from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.images.decode import read_image
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.latency import LatencyConfig
-from edgedistill_deploy.session import Session
+from edgedistill_deploy.runtimes.session import Session
 from edgedistill_deploy.statistics.quantiles import OpenInterval, quantile_intervals, quantiles
 
 Clock = Callable[[], int]

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from edgedistill_deploy._providers import parse_provider
 from edgedistill_deploy.errors import UsageError, nearest_names
 from edgedistill_deploy.files.writing import write_text
-from edgedistill_deploy.session import RUNTIMES
+from edgedistill_deploy.runtimes.opening import RUNTIMES
+from edgedistill_deploy.runtimes.providers import parse_provider
 
 FILE_NAME = "devices.toml"
 POWER_READERS = ("auto", "none", "tegrastats", "ina3221", "vcgencmd", "rapl")

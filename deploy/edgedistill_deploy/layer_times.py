@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgedistill_deploy._onnxruntime import OnnxRuntimeSession
-from edgedistill_deploy._providers import plain_name
 from edgedistill_deploy._records import plain
-from edgedistill_deploy._tensorrt_session import TensorRtSession
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.onnx_files.modules import ModulesOfNodes
-from edgedistill_deploy.session import Feeds, Session
+from edgedistill_deploy.runtimes._onnxruntime import OnnxRuntimeSession
+from edgedistill_deploy.runtimes.providers import plain_name
+from edgedistill_deploy.runtimes.session import Feeds, Session
+from edgedistill_deploy.runtimes.tensorrt.session import TensorRtSession
 
 # Runs before those that count, and how many count: so many that the trace has about that number of events, within these ends.
 _WARM_UP = 5

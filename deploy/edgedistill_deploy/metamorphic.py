@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy.errors import BundleError, DataError, EdgeDistillError
-from edgedistill_deploy.session import Session
+from edgedistill_deploy.errors import DataError, EdgeDistillError
+from edgedistill_deploy.runtimes.logits import raw_logits
+from edgedistill_deploy.runtimes.session import Session
 
 Batches = list[NDArray[np.int64]]
 
@@ -61,32 +62,6 @@ def check_relations(
     plain = _Plain(images=images, names=tuple(names), logits=together, tolerance=tolerance)
     found = [_check(session, plain, name, batches) for name, batches in _relations(len(images)).items()]
     return (*found, _check(session, plain, "two_threads", _turns(len(images)), threads=_THREADS))
-
-
-def raw_logits(session: Session, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the logits (n, C) as the runtime gives them, also when they are not finite; BundleError when it gives none."""
-    return raw_answers(session, images)[0]
-
-
-def raw_answers(
-    session: Session, images: NDArray[np.uint8]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-    """Return the logits as `raw_logits` does, and `in_domain` (n,), None where the model has no such output.
-
-    Raises BundleError when it gives no logits, or another number of decisions than of images.
-    """
-    outputs = session.run({"image": images})
-    if "logits" not in outputs:
-        raise BundleError(
-            f"{session.model_path.name} gives {', '.join(outputs)}; a bundle's model gives logits."
-        )
-    accepted = np.asarray(outputs["in_domain"], dtype=np.bool_) if "in_domain" in outputs else None
-    if accepted is not None and accepted.shape != (len(images),):
-        raise BundleError(
-            f"{session.model_path.name} gives in_domain of shape {accepted.shape} for {len(images)} images; it must give one decision "
-            "for each."
-        )
-    return np.asarray(outputs["logits"], dtype=np.float32), accepted
 
 
 def _relations(n: int) -> dict[str, Batches]:

@@ -21,8 +21,8 @@ from edgedistill_deploy.images.colour import rgb_of
 from edgedistill_deploy.images.folder import FolderImages
 from edgedistill_deploy.images.preprocess import INTERPOLATIONS, Preprocess, Resize
 from edgedistill_deploy.images.sets import ImageSet
-from edgedistill_deploy.metamorphic import raw_logits
-from edgedistill_deploy.session import Session
+from edgedistill_deploy.runtimes.logits import raw_logits
+from edgedistill_deploy.runtimes.session import Session
 from edgedistill_deploy.statistics.paired import Interval, drop_interval
 
 MAX_IMAGES = 1000

@@ -14,7 +14,7 @@ from edgedistill_deploy.errors import BundleError, UsageError, nearest_names
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.interleaved import MARGIN
 from edgedistill_deploy.latency import LatencyConfig
-from edgedistill_deploy.session import RUNTIMES
+from edgedistill_deploy.runtimes.opening import RUNTIMES
 from edgedistill_deploy.sustained import Arrivals, Load
 
 Progress = Callable[[str, int, int], None]

@@ -28,7 +28,8 @@ from edgedistill_deploy.errors import (
 )
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.images.sources import open_images
-from edgedistill_deploy.session import logits_of, open_model
+from edgedistill_deploy.runtimes.logits import logits_of
+from edgedistill_deploy.runtimes.opening import open_model
 from reference.as_written import open_as_written
 from reference.fitted_networks import CLASS_NAMES, METADATA, SIZE, shape_images, write_network
 from reference.qdq import QdqGraph

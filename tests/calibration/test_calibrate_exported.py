@@ -14,7 +14,8 @@ from edgedistill_deploy._input_faults import read_pixel_range
 from edgedistill_deploy.bundle.folder import Bundle, create_bundle
 from edgedistill_deploy.images.sets import ImageSplits, batches
 from edgedistill_deploy.images.sources import open_images
-from edgedistill_deploy.session import logits_of, open_session
+from edgedistill_deploy.runtimes.logits import logits_of
+from edgedistill_deploy.runtimes.opening import open_session
 from reference.qdq import QdqGraph
 
 DIGITS = tuple("0123456789")

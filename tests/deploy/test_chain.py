@@ -13,7 +13,7 @@ from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.chain import chain_record, chain_steps, write_chain
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.parity import ParityReport, check_parity
-from edgedistill_deploy.session import open_session
+from edgedistill_deploy.runtimes.opening import open_session
 from edgedistill_deploy.statistics.paired import drop_interval, wilson_interval
 from reference.measured_bundles import bundle_of, one_hot
 from reference.measured_models import write_model

@@ -13,7 +13,7 @@ from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.junit import junit_text, write_junit
 from edgedistill_deploy.markdown_summary import markdown_text, write_markdown
 from edgedistill_deploy.parity import check_parity
-from edgedistill_deploy.session import open_session
+from edgedistill_deploy.runtimes.opening import open_session
 from reference.junit_shape import checked_suites, outcomes
 from reference.measured_bundles import bundle_of
 from reference.report_bundles import models_only, parity_record

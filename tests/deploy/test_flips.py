@@ -30,7 +30,7 @@ from edgedistill_deploy.flips import (
 )
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.parity import ParityReport, check_parity
-from edgedistill_deploy.session import open_session
+from edgedistill_deploy.runtimes.opening import open_session
 from reference.measured_bundles import bundle_of
 from reference.measured_models import CLASS_NAMES, images_of, logits_of_images
 

@@ -11,9 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import BundleError
 from edgedistill_deploy.images.sets import ImageSet
-from edgedistill_deploy.metamorphic import raw_answers
 from edgedistill_deploy.parity import check_parity
-from edgedistill_deploy.session import open_session
+from edgedistill_deploy.runtimes.logits import raw_answers
+from edgedistill_deploy.runtimes.opening import open_session
 from reference.measured_bundles import bundle_of
 from reference.measured_models import images_of, logits_of_images
 

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from edgedistill_deploy import latency
 from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.hardware.device import DeviceInfo, read_device
-from edgedistill_deploy.int8_kernels import Int8Kernels
 from edgedistill_deploy.latency import LatencyConfig, LatencyReport, measure_latency, write_latency
-from edgedistill_deploy.session import TensorSpec, open_session
+from edgedistill_deploy.runtimes.int8_kernels import Int8Kernels
+from edgedistill_deploy.runtimes.opening import open_session
+from edgedistill_deploy.runtimes.session import TensorSpec
 from reference import measured_models
 from reference.measured_bundles import bundle_of
 

@@ -16,7 +16,8 @@ from edgedistill_deploy.latency import LatencyConfig
 from edgedistill_deploy.layer_times import measure_layers
 from edgedistill_deploy.onnx_files.modules import ModulesOfNodes
 from edgedistill_deploy.profiling import ProfileRequest, run_profile
-from edgedistill_deploy.session import Session, open_model
+from edgedistill_deploy.runtimes.opening import open_model
+from edgedistill_deploy.runtimes.session import Session
 from reference.measured_bundles import bundle_of
 
 SIDE = 16

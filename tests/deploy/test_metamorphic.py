@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from edgedistill_deploy.errors import BundleError, DataError
 from edgedistill_deploy.metamorphic import RelationResult, check_relations
-from edgedistill_deploy.session import Feeds, Session, open_session
+from edgedistill_deploy.runtimes.opening import open_session
+from edgedistill_deploy.runtimes.session import Feeds, Session
 from reference.measured_bundles import bundle_of
 from reference.measured_models import images_of
 

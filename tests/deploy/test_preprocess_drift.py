@@ -17,7 +17,7 @@ from edgedistill_deploy.preprocess_drift import (
     measure_preprocess_drift,
     sample_bilinear,
 )
-from edgedistill_deploy.session import open_session
+from edgedistill_deploy.runtimes.opening import open_session
 from reference.measured_bundles import bundle_of, image_set
 from reference.measured_models import CLASS_NAMES, images_of
 

@@ -17,7 +17,7 @@ from edgedistill_deploy.parity import check_parity
 from edgedistill_deploy.report import render_report
 from edgedistill_deploy.report.decisions import MAX_PICTURE_BYTES, MAX_PICTURES
 from edgedistill_deploy.report.records import read_records
-from edgedistill_deploy.session import open_session
+from edgedistill_deploy.runtimes.opening import open_session
 from reference.html_page import Page
 from reference.measured_bundles import bundle_of
 from reference.report_bundles import models_only

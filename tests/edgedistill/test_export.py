@@ -16,7 +16,8 @@ from edgedistill.teacher import load_teacher
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.bundle.reference import read_golden, read_reference
 from edgedistill_deploy.errors import DataError, EdgeDistillError
-from edgedistill_deploy.session import logits_of, open_model
+from edgedistill_deploy.runtimes.logits import logits_of
+from edgedistill_deploy.runtimes.opening import open_model
 
 CLASSES = ["3", "0", "2"]
 

@@ -15,7 +15,8 @@ from edgedistill.deployed import Deployed
 from edgedistill.normalise import Normalise
 from edgedistill.onnx_writing import write_onnx
 from edgedistill_deploy.images.preprocess import Preprocess
-from edgedistill_deploy.session import logits_of, open_model
+from edgedistill_deploy.runtimes.logits import logits_of
+from edgedistill_deploy.runtimes.opening import open_model
 from reference.architectures import ARCHITECTURES, SLOW_ARCHITECTURES, architecture
 
 ROWS = ARCHITECTURES | SLOW_ARCHITECTURES

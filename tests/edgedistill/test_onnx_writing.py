@@ -23,7 +23,8 @@ from edgedistill.teacher import load_teacher
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.errors import BundleError, EdgeDistillError
 from edgedistill_deploy.files.writing import sha256_of_file
-from edgedistill_deploy.session import logits_of, open_model, open_session
+from edgedistill_deploy.runtimes.logits import logits_of
+from edgedistill_deploy.runtimes.opening import open_model, open_session
 
 SIZE = (32, 32)
 

@@ -21,7 +21,8 @@ from edgedistill_calibration.ranges import AS_TRAINED, read_ranges
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, UsageError
 from edgedistill_deploy.images.sets import batches
-from edgedistill_deploy.session import logits_of, open_model
+from edgedistill_deploy.runtimes.logits import logits_of
+from edgedistill_deploy.runtimes.opening import open_model
 from reference.planted_students import SETTINGS, PlantedExpert
 
 RATE = 5e-3

@@ -30,7 +30,7 @@ from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.sets import ImageSet, batches
 from edgedistill_deploy.metamorphic import check_relations
 from edgedistill_deploy.parity import check_parity
-from edgedistill_deploy.session import open_session
+from edgedistill_deploy.runtimes.opening import open_session
 
 CLASSES = ["3", "0", "2"]  # of the tiny digits 0 to 3: class 1 is left outside
 SCORE_VALUES = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=30)  # many ties

@@ -15,7 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from edgedistill_deploy.bundle.folder import Bundle, create_bundle
 from edgedistill_deploy.bundle.reference import Reference, write_golden, write_reference
 from edgedistill_deploy.images.preprocess import Preprocess
-from edgedistill_deploy.session import logits_of, open_model
+from edgedistill_deploy.runtimes.logits import logits_of
+from edgedistill_deploy.runtimes.opening import open_model
 
 CLASS_NAMES = ("red", "green", "yellow")
 SIZE = 8

@@ -14,7 +14,7 @@ from edgedistill_deploy.inventory import Device
 from edgedistill_deploy.parity import ParityLimits, check_parity
 from edgedistill_deploy.remote import run_on_devices
 from edgedistill_deploy.remote_check import check_devices
-from edgedistill_deploy.session import open_session
+from edgedistill_deploy.runtimes.opening import open_session
 
 Make = Callable[..., Any]
 SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "make_arm64_device.sh"

@@ -26,7 +26,7 @@ from edgedistill_deploy.parity import ParityLimits, check_parity
 from edgedistill_deploy.profiling import ProfileRequest
 from edgedistill_deploy.remote import DeviceOutcome, RemoteJob, run_on_devices
 from edgedistill_deploy.remote_tasks import Chosen, profile_job
-from edgedistill_deploy.session import open_session
+from edgedistill_deploy.runtimes.opening import open_session
 from remote.conftest import BRIEF
 from ssh_server import Proxy, SshServer, free_port, make_key
 

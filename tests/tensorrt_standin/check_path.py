@@ -1,7 +1,7 @@
 """The adapter's whole path: build, prove, keep, load, run, profile. Over the stand-in, and the same on a real GPU.
 
-`tests/deploy/test_tensorrt_standin.py` runs these functions in processes where `import tensorrt` gives the stand-in of one major
-version; `tests/deploy/test_tensorrt_gpu.py` runs them where TensorRT is real.
+`tests/deploy/runtimes/tensorrt/test_standin.py` runs these functions in processes where `import tensorrt` gives the stand-in of one major
+version; `tests/deploy/runtimes/tensorrt/test_gpu.py` runs them where TensorRT is real.
 """
 
 import json
@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgedistill_deploy._tensorrt_session import TensorRtSession
-from edgedistill_deploy.engine_options import EngineOptions
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.layer_times import measure_layers
 from edgedistill_deploy.metamorphic import check_relations
-from edgedistill_deploy.session import Session, TensorSpec, open_model
+from edgedistill_deploy.runtimes.engine_options import EngineOptions
+from edgedistill_deploy.runtimes.opening import open_model
+from edgedistill_deploy.runtimes.session import Session, TensorSpec
+from edgedistill_deploy.runtimes.tensorrt.session import TensorRtSession
 from tensorrt_standin.models import WEIGHTED_NODES, images, write_network
 
 # Largest difference of the logits, which are about 1: on a GPU sums are added up in another order, and fp16 has 11 bits.

@@ -11,10 +11,10 @@ import onnx
 import pytest
 import tensorrt as trt
 
-from edgedistill_deploy._cudart import open_cuda
-from edgedistill_deploy._measurable import require_measurable
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.latency import measure_latency
+from edgedistill_deploy.runtimes.measurable import require_measurable
+from edgedistill_deploy.runtimes.tensorrt._cudart import open_cuda
 from tensorrt_standin.check_path import opened
 from tensorrt_standin.models import images, write_network
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from edgedistill_cli import options
 
 if TYPE_CHECKING:
-    from edgedistill_deploy.int8_kernels import Int8Kernels
+    from edgedistill_deploy.runtimes.int8_kernels import Int8Kernels
 
 # library: (extra, what it is for)
 LIBRARIES = {
@@ -63,7 +63,7 @@ def doctor(
 def _int8_kernels() -> "Int8Kernels | None":
     """Return what ONNX Runtime's INT8 kernels do here; None where it is not installed or cannot be asked."""
     from edgedistill_deploy.errors import EdgeDistillError
-    from edgedistill_deploy.session import probe_int8_kernels
+    from edgedistill_deploy.runtimes.opening import probe_int8_kernels
 
     try:
         return probe_int8_kernels()

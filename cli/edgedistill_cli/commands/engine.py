@@ -75,7 +75,7 @@ def engine(
     """
     from edgedistill_cli.engines import build_engine, show_engine
     from edgedistill_deploy.bundle.folder import open_bundle
-    from edgedistill_deploy.engine_options import EngineOptions
+    from edgedistill_deploy.runtimes.engine_options import EngineOptions
 
     console = options.console_of(as_json, quiet, verbose)
     chosen = EngineOptions(

@@ -24,7 +24,7 @@ from edgedistill_deploy.onnx_files.graph import read_graph
 from edgedistill_deploy.onnx_files.safety import require_bounded
 from edgedistill_deploy.report.records import read_records
 from edgedistill_deploy.report.subspace_file import read_subspace_rows
-from edgedistill_deploy.session import open_session
+from edgedistill_deploy.runtimes.opening import open_session
 from reference.hostile_bundles import (
     HOSTILE_VALUES,
     changed_bytes,

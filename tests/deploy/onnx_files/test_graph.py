@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.onnx_files.graph import read_graph, write_with_outputs
-from edgedistill_deploy.session import open_model
+from edgedistill_deploy.runtimes.opening import open_model
 from reference.fitted_networks import shape_images, write_network
 from reference.measured_models import write_model
 

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgedistill_deploy.errors import BundleError, EdgeDistillError
 from edgedistill_deploy.onnx_files.safety import require_listed_data, require_self_contained
-from edgedistill_deploy.session import open_model
+from edgedistill_deploy.runtimes.opening import open_model
 from reference.measured_models import write_model
 
 

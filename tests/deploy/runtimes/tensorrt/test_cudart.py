@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from edgedistill_deploy import _cudart
 from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.runtimes.tensorrt import _cudart
 
 
 @pytest.fixture(params=["cuda-python", "ctypes"])

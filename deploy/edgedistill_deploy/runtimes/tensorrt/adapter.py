@@ -9,9 +9,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from edgedistill_deploy._cudart import Cuda, open_cuda
-from edgedistill_deploy._tensorrt_build import BuiltPlan, build_plan, make_logger
-from edgedistill_deploy._tensorrt_cache import (
+from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError
+from edgedistill_deploy.runtimes.session import STAND_IN, SessionRequest
+from edgedistill_deploy.runtimes.tensorrt._build import BuiltPlan, build_plan, make_logger
+from edgedistill_deploy.runtimes.tensorrt._cache import (
     Place,
     UnfitEngineError,
     engine_path,
@@ -19,16 +20,15 @@ from edgedistill_deploy._tensorrt_cache import (
     timing_cache_path,
     write_engine,
 )
-from edgedistill_deploy._tensorrt_proof import (
+from edgedistill_deploy.runtimes.tensorrt._cudart import Cuda, open_cuda
+from edgedistill_deploy.runtimes.tensorrt._proof import (
     PrecisionProof,
     describe_proof,
     prove_precision,
     read_layers,
     require_precision,
 )
-from edgedistill_deploy._tensorrt_session import Loaded, TensorRtSession, tensors_of
-from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError
-from edgedistill_deploy.session import STAND_IN, SessionRequest
+from edgedistill_deploy.runtimes.tensorrt.session import Loaded, TensorRtSession, tensors_of
 
 _MAJORS = (10, 11)
 _STAND_IN_GPU = "stand-in"  # how the device of the tests' libraries begins its name

@@ -9,9 +9,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from edgedistill_deploy import _onnxruntime, int8_kernels
 from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.int8_kernels import (
+from edgedistill_deploy.runtimes import _onnxruntime, int8_kernels
+from edgedistill_deploy.runtimes.int8_kernels import (
     EXACT_OPTION,
     find_int8_kernels,
     is_probe_exact,
@@ -19,12 +19,13 @@ from edgedistill_deploy.int8_kernels import (
     read_probe,
     set_exact_int8,
 )
-from edgedistill_deploy.session import SessionRequest, open_model, probe_int8_kernels
+from edgedistill_deploy.runtimes.opening import open_model, probe_int8_kernels
+from edgedistill_deploy.runtimes.session import SessionRequest
 from reference.as_written import open_as_written
 from reference.emulated_x86 import run_without_vnni
 from reference.saturating_bundles import images_of, saturating_bundle
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 # Validates a bundle's INT8 model; with "old" ONNX Runtime is one that does not know the option.
 VALIDATING = """
@@ -41,7 +42,7 @@ from edgedistill_deploy.bundle.folder import open_bundle
 from edgedistill_deploy.latency import LatencyConfig, measure_latency
 from edgedistill_deploy.parity import check_parity
 from edgedistill_deploy.bundle.reference import read_golden
-from edgedistill_deploy.session import open_session
+from edgedistill_deploy.runtimes.opening import open_session
 bundle = open_bundle(Path(sys.argv[1]))
 with open_session(bundle, precision="int8", threads=1) as session:
     parity = check_parity(bundle, session).to_json()
@@ -188,6 +189,6 @@ def test_without_vnni_and_the_option_saturation_is_named_as_the_cause(bundle: Bu
 
 def test_an_emulated_processor_finds_the_option_itself() -> None:
     printed = run_without_vnni(
-        "from edgedistill_deploy.session import probe_int8_kernels; print(probe_int8_kernels())"
+        "from edgedistill_deploy.runtimes.opening import probe_int8_kernels; print(probe_int8_kernels())"
     )
     assert printed.strip() == "made_exact"

@@ -1,7 +1,7 @@
 """Which sessions have times worth recording."""
 
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.session import STAND_IN, Session
+from edgedistill_deploy.runtimes.session import STAND_IN, Session
 
 
 def require_measurable(session: Session) -> None:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgedistill_deploy._tensorrt_steps import BuildSteps
-from edgedistill_deploy.engine_options import BuildProgress, EngineOptions
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import written_whole
 from edgedistill_deploy.onnx_files.graph import read_graph
+from edgedistill_deploy.runtimes.engine_options import BuildProgress, EngineOptions
+from edgedistill_deploy.runtimes.tensorrt._steps import BuildSteps
 
 _WORKSPACE_SHARE = 2  # the workspace may take one part in so many of the free memory
 _LONGEST_REASON = 600  # characters of TensorRT's own message

@@ -15,13 +15,13 @@ from reference.measured_models import images_of, logits_of_images, write_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 
-_DEPLOY = Path(__file__).parents[2] / "deploy"
+_DEPLOY = Path(__file__).parents[3] / "deploy"
 _ANSWER = """
 import json, sys
 from pathlib import Path
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.bundle.reference import read_golden
-from edgedistill_deploy.session import logits_of, open_model
+from edgedistill_deploy.runtimes.logits import logits_of; from edgedistill_deploy.runtimes.opening import open_model
 folder, provider = Path(sys.argv[1]), sys.argv[2]
 images, expected = read_golden(folder / "golden.npz")
 try:

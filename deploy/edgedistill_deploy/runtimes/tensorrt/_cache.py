@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgedistill_deploy._cudart import Gpu
-from edgedistill_deploy.engine_options import EngineOptions
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import sha256_of_file, write_json, written_whole
+from edgedistill_deploy.runtimes.engine_options import EngineOptions
+from edgedistill_deploy.runtimes.tensorrt._cudart import Gpu
 
 SCHEMA = 1
 _AMPERE = (8, 0)

@@ -17,7 +17,7 @@ from command import IN_A_PROCESS
 from edgedistill_deploy.onnx_files.graph import read_graph
 from tensorrt_standin.build import BINDINGS, UnavailableError, environment, standin
 
-CHECKS = Path(__file__).resolve().parent.parent / "tensorrt_standin"
+CHECKS = Path(__file__).resolve().parents[3] / "tensorrt_standin"
 MAJORS = tuple(BINDINGS)
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy._cudart import Cuda
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
-from edgedistill_deploy.session import Feeds, SessionRequest, TensorSpec
+from edgedistill_deploy.runtimes.session import Feeds, SessionRequest, TensorSpec
+from edgedistill_deploy.runtimes.tensorrt._cudart import Cuda
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -49,7 +49,7 @@ class LayerTimes:
 
 
 class TensorRtSession:
-    """A model in TensorRT; see `edgedistill_deploy.session.Session`. Runs from several threads are taken one by one."""
+    """A model in TensorRT; see `edgedistill_deploy.runtimes.session.Session`. Runs from several threads are taken one by one."""
 
     runtime = "tensorrt"
     threads = 1

@@ -3,7 +3,7 @@
 import threading
 from dataclasses import dataclass
 
-from edgedistill_deploy.engine_options import BuildProgress
+from edgedistill_deploy.runtimes.engine_options import BuildProgress
 
 _PARTS = 1000  # progress is told in thousandths of the outermost phase
 

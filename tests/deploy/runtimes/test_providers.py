@@ -10,10 +10,12 @@ import onnx
 import onnxruntime
 import pytest
 
-from edgedistill_deploy import _onnxruntime
-from edgedistill_deploy._providers import PROVIDERS, nodes_elsewhere, parse_provider, plain_name
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
-from edgedistill_deploy.session import SessionRequest, TensorSpec, logits_of, open_model
+from edgedistill_deploy.runtimes import _onnxruntime
+from edgedistill_deploy.runtimes.logits import logits_of
+from edgedistill_deploy.runtimes.opening import open_model
+from edgedistill_deploy.runtimes.providers import PROVIDERS, nodes_elsewhere, parse_provider, plain_name
+from edgedistill_deploy.runtimes.session import SessionRequest, TensorSpec
 from reference.measured_models import images_of, logits_of_images, write_model
 
 _NATIVES = {name: parse_provider(name).natives for name in PROVIDERS}

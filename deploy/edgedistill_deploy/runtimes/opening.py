@@ -1,138 +1,30 @@
-"""A loaded model, whatever runs it: open one, run it, know exactly what ran."""
+"""Open a model of a bundle, or a bare file, with the runtime that is asked for."""
 
-import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle.folder import Bundle, model_role, open_bundle
 from edgedistill_deploy.bundle.manifest import MANIFEST
-from edgedistill_deploy.engine_options import DEFAULT_ENGINE, BuildProgress, EngineOptions
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, UsageError, nearest_names
 from edgedistill_deploy.files.writing import sha256_of_file
-from edgedistill_deploy.int8_kernels import Int8Kernels
 from edgedistill_deploy.onnx_files.safety import require_bounded, require_listed_data
 from edgedistill_deploy.onnx_files.wire import data_files
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-Feeds = Mapping[str, NDArray[Any]]
-Clock = Callable[[], int]
+from edgedistill_deploy.runtimes.engine_options import DEFAULT_ENGINE, BuildProgress, EngineOptions
+from edgedistill_deploy.runtimes.int8_kernels import Int8Kernels
+from edgedistill_deploy.runtimes.session import Session, SessionRequest, usable_cores
 
 # Each module has open_onnx(request) -> Session; it is imported when its runtime is asked for.
 _ADAPTERS = {
-    "onnxruntime": "edgedistill_deploy._onnxruntime",
-    "tensorrt": "edgedistill_deploy._tensorrt",
+    "onnxruntime": "edgedistill_deploy.runtimes._onnxruntime",
+    "tensorrt": "edgedistill_deploy.runtimes.tensorrt.adapter",
 }
 RUNTIMES = tuple(_ADAPTERS)
 
-# The provider of a session through the libraries that stand in for TensorRT's in the tests: its answers are ONNX Runtime's, and
-# its times those of nothing.
-STAND_IN = "stand-in"
-
 # The INT8 model that a runtime takes is not the same for all; see the calibration.
 _TAKEN_INSTEAD = {("tensorrt", "int8"): "int8-tensorrt"}
-
 _MAX_THREADS = 1024
 _DATA_ROLE = ".data"  # after the role of a model, the file that holds its weights
-
-
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """An input or output: its name, its shape with None where a size is free, and its numpy dtype's name."""
-
-    name: str
-    shape: tuple[int | None, ...]
-    dtype: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionRequest:
-    """What an adapter is asked to open; `clock` gives nanoseconds.
-
-    `optimised` is False where the runtime must compute the graph as it is written, node by node. `engine` and `progress` are for
-    a runtime that builds an engine first: how, and whom to tell how far it is. `trace` begins the name of a file in which the
-    runtime is to note what each node takes.
-    """
-
-    path: Path
-    sha256: str
-    precision: str
-    provider: str
-    threads: int
-    clock: Clock
-    optimised: bool = True
-    engine: EngineOptions = DEFAULT_ENGINE
-    progress: BuildProgress | None = None
-    trace: Path | None = None
-
-
-class Session(Protocol):
-    """A model loaded by a runtime. A context manager: left, it has freed the model and runs no more."""
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """What the model takes."""
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """What the model gives."""
-
-    @property
-    def runtime(self) -> str:
-        """The library, as the user names it."""
-
-    @property
-    def precision(self) -> str:
-        """What the model computes in: "fp32", "fp16", "int8", or "teacher"."""
-
-    @property
-    def provider(self) -> str:
-        """The runtime's back end, as the user names it; the one that was asked for, or there is no session."""
-
-    @property
-    def threads(self) -> int:
-        """How many threads one run may use."""
-
-    @property
-    def model_path(self) -> Path:
-        """The ONNX file."""
-
-    @property
-    def model_sha256(self) -> str:
-        """The sha256 of the ONNX file in hexadecimal."""
-
-    @property
-    def load_ms(self) -> float:
-        """How long it took to load the model, without importing the runtime."""
-
-    @property
-    def placement(self) -> Mapping[str, int] | None:
-        """How many nodes run on which back end, by the names users type; None where the runtime does not tell."""
-
-    @property
-    def int8_kernels(self) -> Int8Kernels | None:
-        """What the kernels of an INT8 model do on this processor; None for other models, and where the runtime is not known to."""
-
-    def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
-        """Compute all outputs. Raises EdgeDistillError saying what the model expects and what it was given."""
-
-    def __enter__(self) -> "Self": ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
 
 
 def open_session(
@@ -220,28 +112,6 @@ def open_model(
     )
 
 
-def logits_of(session: Session, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the logits (n, C) of prepared images, uint8 (n, H, W, 3).
-
-    Raises BundleError when the model has not the interface of a bundle's models, and EdgeDistillError when the runtime
-    gives another number of rows or numbers that are not finite.
-    """
-    _require_interface(session)
-    logits = np.asarray(session.run({"image": images})["logits"], dtype=np.float32)
-    if logits.ndim != 2 or len(logits) != len(images):
-        raise EdgeDistillError(
-            f"{session.model_path.name} gave logits of shape {logits.shape} for {len(images)} images on {session.runtime}; it must "
-            "give one row for each."
-        )
-    broken = int(np.sum(~np.isfinite(logits).all(axis=1)))
-    if broken:
-        raise EdgeDistillError(
-            f"{session.model_path.name} gave logits that are not finite for {broken} of {len(images)} images on {session.runtime} "
-            f"({session.precision}); try precision fp32 to see whether the model or its precision is at fault."
-        )
-    return logits
-
-
 def probe_int8_kernels() -> Int8Kernels:
     """Return what ONNX Runtime's own INT8 kernels do on this processor; see `int8_kernels`.
 
@@ -310,19 +180,3 @@ def _checked_threads(threads: int | None) -> int:
             f"threads is {threads}; it must lie between 1 and {_MAX_THREADS}, or be left out for all cores."
         )
     return threads
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use, which a container or taskset can make fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _require_interface(session: Session) -> None:
-    inputs, outputs = [spec.name for spec in session.inputs], [spec.name for spec in session.outputs]
-    if inputs != ["image"] or "logits" not in outputs:
-        raise BundleError(
-            f"{session.model_path.name} takes {', '.join(inputs)} and gives {', '.join(outputs)}; a bundle's model takes image and "
-            "gives logits."
-        )

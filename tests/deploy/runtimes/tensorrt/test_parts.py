@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from edgedistill_deploy._cudart import Gpu
-from edgedistill_deploy._tensorrt_cache import (
+from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError
+from edgedistill_deploy.runtimes.engine_options import EngineOptions, default_cache
+from edgedistill_deploy.runtimes.opening import open_model
+from edgedistill_deploy.runtimes.tensorrt._cache import (
     Place,
     UnfitEngineError,
     engine_path,
@@ -18,18 +20,16 @@ from edgedistill_deploy._tensorrt_cache import (
     timing_cache_path,
     write_engine,
 )
-from edgedistill_deploy._tensorrt_proof import (
+from edgedistill_deploy.runtimes.tensorrt._cudart import Gpu
+from edgedistill_deploy.runtimes.tensorrt._proof import (
     describe_proof,
     expected_precisions,
     prove_precision,
     read_layers,
     require_precision,
 )
-from edgedistill_deploy._tensorrt_session import _dtype, _layer_times
-from edgedistill_deploy._tensorrt_steps import BuildSteps
-from edgedistill_deploy.engine_options import EngineOptions, default_cache
-from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError
-from edgedistill_deploy.session import open_model
+from edgedistill_deploy.runtimes.tensorrt._steps import BuildSteps
+from edgedistill_deploy.runtimes.tensorrt.session import _dtype, _layer_times
 from tensorrt_standin.models import write_network
 
 # Options
@@ -339,7 +339,7 @@ def test_a_tensorrt_without_its_libraries_says_so(tmp_path: Path) -> None:
     ):
         (site / "__init__.py").write_text(body + "\n", encoding="utf-8")
         done = run_python(
-            "from pathlib import Path; from edgedistill_deploy.session import open_model;"
+            "from pathlib import Path; from edgedistill_deploy.runtimes.opening import open_model;"
             f"open_model(Path({str(model)!r}), precision='fp32', runtime='tensorrt')",
             tmp_path / "site",
         )
@@ -350,7 +350,7 @@ def test_a_tensorrt_without_its_libraries_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("hidden", ["", "sys.modules['cuda'] = None;"])
 def test_a_machine_without_a_driver_is_told_so_by_cuda_itself(hidden: str, tmp_path: Path) -> None:
     """The real runtime, by cuda-python and by ctypes, as far as a machine has either: that is all that runs without a GPU."""
-    code = f"import sys; {hidden} from edgedistill_deploy._cudart import open_cuda; cuda = open_cuda(); print(cuda.library, cuda.gpu())"
+    code = f"import sys; {hidden} from edgedistill_deploy.runtimes.tensorrt._cudart import open_cuda; cuda = open_cuda(); print(cuda.library, cuda.gpu())"
     said = run_python(code, tmp_path)
     assert "Gpu(name=" in said or "CUDA finds none here" in said or "nor libcudart.so was found" in said
 
@@ -360,7 +360,7 @@ def test_without_any_cuda_runtime_the_sentence_says_what_to_install(tmp_path: Pa
         "import ctypes, sys; sys.modules['cuda'] = None\n"
         "def none(name, mode=0): raise OSError(name)\n"
         "ctypes.CDLL = none\n"
-        "from edgedistill_deploy._cudart import open_cuda\n"
+        "from edgedistill_deploy.runtimes.tensorrt._cudart import open_cuda\n"
         "open_cuda()"
     )
     said = run_python(code, tmp_path)

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy._providers import CPU, Provider, parse_provider, plain_name, usable_providers
 from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError
-from edgedistill_deploy.int8_kernels import Int8Kernels, find_int8_kernels, set_exact_int8
-from edgedistill_deploy.session import Feeds, SessionRequest, TensorSpec
+from edgedistill_deploy.runtimes.int8_kernels import Int8Kernels, find_int8_kernels, set_exact_int8
+from edgedistill_deploy.runtimes.providers import CPU, Provider, parse_provider, plain_name, usable_providers
+from edgedistill_deploy.runtimes.session import Feeds, SessionRequest, TensorSpec
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -36,7 +36,7 @@ _REASON_LENGTH = 600  # characters of ONNX Runtime's own message, which can quot
 
 
 class OnnxRuntimeSession:
-    """A model in ONNX Runtime; see `edgedistill_deploy.session.Session`."""
+    """A model in ONNX Runtime; see `edgedistill_deploy.runtimes.session.Session`."""
 
     runtime = "onnxruntime"
 

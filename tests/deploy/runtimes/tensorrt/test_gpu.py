@@ -1,6 +1,6 @@
 """The adapter on a real GPU with a real TensorRT: the same path as over the stand-in, and what only a GPU can show.
 
-Not run yet: nobody of the project has had such a machine. `pytest -m tensorrt tests/deploy/test_tensorrt_gpu.py` runs it on one.
+Not run yet: nobody of the project has had such a machine. `pytest -m tensorrt tests/deploy/runtimes/tensorrt/test_gpu.py` runs it on one.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from tensorrt_standin.models import images, write_network
 
 pytestmark = pytest.mark.tensorrt
 
-CHECKS = Path(__file__).resolve().parent.parent / "tensorrt_standin"
+CHECKS = Path(__file__).resolve().parents[3] / "tensorrt_standin"
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -26,7 +26,7 @@ def _real_tensorrt() -> None:
         importlib.import_module("tensorrt")
     except ImportError:
         pytest.skip("TensorRT is not installed")
-    from edgedistill_deploy._cudart import open_cuda
+    from edgedistill_deploy.runtimes.tensorrt._cudart import open_cuda
 
     try:
         open_cuda().gpu()

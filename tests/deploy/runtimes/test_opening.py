@@ -15,7 +15,9 @@ from edgedistill_deploy.bundle.folder import Bundle, create_bundle
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, MissingDependencyError, UsageError
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images.preprocess import Preprocess
-from edgedistill_deploy.session import TensorSpec, logits_of, open_model, open_session, usable_cores
+from edgedistill_deploy.runtimes.logits import logits_of
+from edgedistill_deploy.runtimes.opening import open_model, open_session
+from edgedistill_deploy.runtimes.session import TensorSpec, usable_cores
 from reference.measured_models import images_of, logits_of_images, write_model
 
 _IMAGES = images_of([0, 1, 2, 1])
@@ -352,7 +354,7 @@ def test_importing_the_package_and_every_module_loads_no_runtime() -> None:
     code = (
         "import sys, edgedistill_deploy\n"
         "light = not {'numpy', 'PIL', 'onnxruntime'} & set(sys.modules)\n"
-        "import edgedistill_deploy.session, edgedistill_deploy._onnxruntime, edgedistill_deploy.images\n"
+        "import edgedistill_deploy.runtimes.opening, edgedistill_deploy.runtimes._onnxruntime, edgedistill_deploy.images.sources\n"
         "print(light, {'onnxruntime', 'onnx', 'torch'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -17,7 +17,7 @@ from edgedistill_cli.tables import show_summary
 from edgedistill_deploy.bundle.folder import model_role
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.json_text import read_json
-from edgedistill_deploy.report.records import read_records
+from edgedistill_deploy.records.reading import read_records
 
 # How long a helping process waits for the first one to write the run's settings.
 LEADER_PATIENCE_S = 60

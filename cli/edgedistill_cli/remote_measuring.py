@@ -212,9 +212,9 @@ def _records(outcome: "DeviceOutcome") -> list[dict[str, Any]]:
 
 
 def _write_parities(bundle: Bundle, result: Mapping[str, Any] | None) -> None:
-    from edgedistill_deploy._records import record_path
     from edgedistill_deploy.chain import write_chain
     from edgedistill_deploy.files.writing import write_json
+    from edgedistill_deploy.records.writing import record_path
 
     if result is None:
         return

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from edgedistill_deploy._fresh_process import FreshProcess
-from edgedistill_deploy._records import SCHEMA, plain
 from edgedistill_deploy.hardware.device import read_conditions, read_device
 from edgedistill_deploy.interleaved import (
     BLOCK_S,
@@ -22,6 +21,7 @@ from edgedistill_deploy.interleaved import (
     name_of,
 )
 from edgedistill_deploy.latency import LatencyConfig
+from edgedistill_deploy.records.writing import SCHEMA, plain
 from edgedistill_deploy.statistics.quantiles import Samples
 
 Model = Mapping[str, Any]

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from edgedistill_deploy._corresponding import Point, chief_suspect, corresponding_values, module_of
 from edgedistill_deploy._first_bad import Method, find_first_bad
-from edgedistill_deploy._records import SCHEMA, plain
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import BundleError, UsageError
 from edgedistill_deploy.files.writing import sha256_of_file, write_json
 from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.onnx_files.graph import Graph, read_graph, write_with_outputs
+from edgedistill_deploy.records.writing import SCHEMA, plain
 from edgedistill_deploy.runtimes.opening import open_model
 from edgedistill_deploy.runtimes.session import Session
 

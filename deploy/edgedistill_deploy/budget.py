@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edgedistill_deploy._records import plain
 from edgedistill_deploy.errors import UsageError
+from edgedistill_deploy.records.writing import plain
 from edgedistill_deploy.statistics.quantiles import OpenInterval, Samples, interval_ranks, quantile_interval
 
 _MOST_COUNTED = 50_000

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from edgedistill_deploy._figures import Answers, Logits, measure_accuracy
-from edgedistill_deploy._records import SCHEMA, plain, record_path
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.parity import ParityReport
+from edgedistill_deploy.records.writing import SCHEMA, plain, record_path
 from edgedistill_deploy.statistics.paired import Interval, wilson_interval
 
 # From what each file is made; a step whose source was not checked starts at the teacher.

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edgedistill_deploy._records import SCHEMA, plain
 from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.files.json_text import parse_json
+from edgedistill_deploy.records.writing import SCHEMA, plain
 from edgedistill_deploy.statistics.quantiles import Samples
 
 ComparisonVerdict = Literal["faster", "slower", "equal", "inconclusive"]

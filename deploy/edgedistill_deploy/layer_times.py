@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgedistill_deploy._records import plain
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.onnx_files.modules import ModulesOfNodes
+from edgedistill_deploy.records.writing import plain
 from edgedistill_deploy.runtimes._onnxruntime import OnnxRuntimeSession
 from edgedistill_deploy.runtimes.providers import plain_name
 from edgedistill_deploy.runtimes.session import Feeds, Session

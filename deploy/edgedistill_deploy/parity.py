@@ -30,7 +30,6 @@ from edgedistill_deploy._figures import (
     measure_in_domain,
     numeric_error,
 )
-from edgedistill_deploy._records import SCHEMA, plain, record_path
 from edgedistill_deploy._saturation import saturation_notes
 from edgedistill_deploy._verdict import defects_of, judge, worse_classes_sentence
 from edgedistill_deploy.bundle.folder import Bundle
@@ -43,6 +42,7 @@ from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.metamorphic import RelationResult, check_relations
 from edgedistill_deploy.preprocess_drift import DriftRow
+from edgedistill_deploy.records.writing import SCHEMA, plain, record_path
 from edgedistill_deploy.runtimes.int8_kernels import Int8Kernels
 from edgedistill_deploy.runtimes.logits import raw_answers, raw_logits
 from edgedistill_deploy.runtimes.providers import nodes_elsewhere

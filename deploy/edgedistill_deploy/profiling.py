@@ -7,13 +7,13 @@ from typing import Any
 
 from edgedistill_deploy._alternating import Comparing, compare_models
 from edgedistill_deploy._fresh_process import FreshProcess
-from edgedistill_deploy._records import SCHEMA, file_part, record_path
 from edgedistill_deploy.bundle.folder import Bundle, model_role, open_bundle
 from edgedistill_deploy.cold_start import REPEATS, measure_cold_start
 from edgedistill_deploy.errors import BundleError, UsageError, nearest_names
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.interleaved import MARGIN
 from edgedistill_deploy.latency import LatencyConfig
+from edgedistill_deploy.records.writing import SCHEMA, file_part, record_path
 from edgedistill_deploy.runtimes.opening import RUNTIMES
 from edgedistill_deploy.sustained import Arrivals, Load
 

@@ -8,12 +8,12 @@ from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
-from edgedistill_deploy._records import SCHEMA
 from edgedistill_deploy._remote_advice import missing_on
 from edgedistill_deploy._remote_connection import DeviceError, connected, imported_asyncssh
 from edgedistill_deploy._remote_link import quoted, start_python
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.inventory import Device
+from edgedistill_deploy.records.writing import SCHEMA
 
 _MODULES = ("numpy", "PIL", "onnxruntime", "tensorrt")
 _SHELL_S, _PYTHON_S = 60.0, 300.0

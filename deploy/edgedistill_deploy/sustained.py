@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edgedistill_deploy._records import plain
 from edgedistill_deploy.errors import UsageError, nearest_names
+from edgedistill_deploy.records.writing import plain
 from edgedistill_deploy.statistics.quantiles import OpenInterval, Samples, quantile_intervals, quantiles
 
 Clock = Callable[[], int]

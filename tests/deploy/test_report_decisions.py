@@ -14,9 +14,9 @@ from edgedistill_deploy.chain import chain_record, chain_steps, write_chain
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.flips import find_flips, write_flip_record
 from edgedistill_deploy.parity import check_parity
+from edgedistill_deploy.records._decisions import MAX_PICTURE_BYTES, MAX_PICTURES
+from edgedistill_deploy.records.reading import read_records
 from edgedistill_deploy.report import render_report
-from edgedistill_deploy.report.decisions import MAX_PICTURE_BYTES, MAX_PICTURES
-from edgedistill_deploy.report.records import read_records
 from edgedistill_deploy.runtimes.opening import open_session
 from reference.html_page import Page
 from reference.measured_bundles import bundle_of

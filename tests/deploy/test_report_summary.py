@@ -7,7 +7,7 @@ import pytest
 
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.recommendation import choose
-from edgedistill_deploy.report.records import read_records
+from edgedistill_deploy.records.reading import read_records
 from edgedistill_deploy.report.summary import (
     ArtefactSummary,
     Conclusion,

@@ -28,7 +28,7 @@ def write_report(bundle: Bundle) -> Path:
 def render_report(bundle: Bundle) -> str:
     """Return the report as HTML text."""
     # The page shows what `recommendation` makes of the records in this package, which therefore cannot be loaded along with it.
-    from edgedistill_deploy.report.records import read_records
+    from edgedistill_deploy.records.reading import read_records
     from edgedistill_deploy.report.view import page_values
 
     return str(_template().render(page_values(bundle, read_records(bundle))))

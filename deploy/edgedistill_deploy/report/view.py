@@ -10,15 +10,10 @@ import numpy as np
 from edgedistill_deploy import wording
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.recommendation import choose
+from edgedistill_deploy.records.reading import ClassRow, EpochRow, LatencyRecord, ParityRecord, Records
+from edgedistill_deploy.records.values import MAX_TIME
 from edgedistill_deploy.report import charts
 from edgedistill_deploy.report.layers import icicle
-from edgedistill_deploy.report.records import (
-    ClassRow,
-    EpochRow,
-    LatencyRecord,
-    ParityRecord,
-    Records,
-)
 from edgedistill_deploy.report.summary import (
     PRECISIONS,
     ArtefactSummary,
@@ -28,7 +23,6 @@ from edgedistill_deploy.report.summary import (
     place_of,
     summarise_records,
 )
-from edgedistill_deploy.report.values import MAX_TIME
 from edgedistill_deploy.version import __version__
 
 MANY_CLASSES = 24

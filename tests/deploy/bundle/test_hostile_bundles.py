@@ -22,8 +22,8 @@ from edgedistill_deploy.files.json_text import MAX_DEPTH, parse_json
 from edgedistill_deploy.onnx_files.content import read_weights
 from edgedistill_deploy.onnx_files.graph import read_graph
 from edgedistill_deploy.onnx_files.safety import require_bounded
-from edgedistill_deploy.report.records import read_records
-from edgedistill_deploy.report.subspace_file import read_subspace_rows
+from edgedistill_deploy.records._subspace_file import read_subspace_rows
+from edgedistill_deploy.records.reading import read_records
 from edgedistill_deploy.runtimes.opening import open_session
 from reference.hostile_bundles import (
     HOSTILE_VALUES,

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import BundleError
-from edgedistill_deploy.report.decisions import ChainRecord, FlipsRecord, parse_chain, parse_flips
-from edgedistill_deploy.report.layers import LayersRecord, parse_layers
-from edgedistill_deploy.report.subspace_file import SubspaceRow, read_subspace_rows
-from edgedistill_deploy.report.timing import ComparisonRecord, as_samples, extra_sentences, parse_comparison
-from edgedistill_deploy.report.values import (
+from edgedistill_deploy.records._decisions import ChainRecord, FlipsRecord, parse_chain, parse_flips
+from edgedistill_deploy.records._subspace_file import SubspaceRow, read_subspace_rows
+from edgedistill_deploy.records._timing import ComparisonRecord, as_samples, extra_sentences, parse_comparison
+from edgedistill_deploy.records.layers import LayersRecord, parse_layers
+from edgedistill_deploy.records.values import (
     as_count,
     as_interval,
     as_list,

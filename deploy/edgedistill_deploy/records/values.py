@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from edgedistill_deploy._records import SCHEMA
 from edgedistill_deploy.errors import shown
 from edgedistill_deploy.files.json_text import parse_json
+from edgedistill_deploy.records.writing import SCHEMA
 from edgedistill_deploy.statistics.quantiles import OpenInterval
 
 MAX_TIME = 1e12  # in ms or s: beyond any measurement, within any arithmetic

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgedistill_deploy.report.values import (
+from edgedistill_deploy.records.values import (
     as_count,
     as_interval,
     as_list,

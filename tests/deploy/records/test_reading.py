@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import BundleError
-from edgedistill_deploy.report.records import Records, read_records
-from edgedistill_deploy.report.subspace_file import read_subspace_rows
+from edgedistill_deploy.records._subspace_file import read_subspace_rows
+from edgedistill_deploy.records.reading import Records, read_records
 from reference.report_bundles import (
     add_record,
     full_bundle,
@@ -23,7 +23,7 @@ from reference.report_bundles import (
     write_subspaces,
 )
 
-SCHEMAS = Path(__file__).parent / "schemas"
+SCHEMAS = Path(__file__).parents[1] / "schemas"
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_a_file_that_is_no_json_is_named(bundle: Bundle, content: bytes, said: s
 
 
 def test_a_record_beyond_the_size_limit_is_not_read(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgedistill_deploy.report.records.MAX_RECORD_BYTES", 100)
+    monkeypatch.setattr("edgedistill_deploy.records.reading.MAX_RECORD_BYTES", 100)
     add_record(bundle, parity_record(bundle, "fp32"))
     assert "is left out: it is larger than 100 bytes." in read_records(bundle).problems[0]
 
@@ -225,7 +225,7 @@ def test_eigenvalues_that_do_not_fit_their_layer_are_refused(tmp_path: Path) -> 
 
 
 def test_an_absurd_array_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgedistill_deploy.report.subspace_file.MAX_VALUES", 2)
+    monkeypatch.setattr("edgedistill_deploy.records._subspace_file.MAX_VALUES", 2)
     write_subspaces(tmp_path / "s", {"a": (np.ones(3), 1)})
     with pytest.raises(BundleError, match=r"cannot be read as subspaces \(the shape \[3\]\)"):
         read_subspace_rows(tmp_path / "s")

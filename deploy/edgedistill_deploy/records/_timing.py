@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy import wording as words
-from edgedistill_deploy.report.layers import power_sentence
-from edgedistill_deploy.report.values import (
+from edgedistill_deploy.records.layers import power_sentence
+from edgedistill_deploy.records.values import (
     as_count,
     as_list,
     as_mapping,

@@ -36,8 +36,8 @@ def bisect_bundle(
     Raises:
         UsageError: there is no such image, or `against` names nothing to compare with.
     """
-    from edgedistill_deploy._evaluation import open_evaluation
     from edgedistill_deploy.bisect import find_divergence, write_bisect
+    from edgedistill_deploy.evaluation.images import open_evaluation
 
     reference, candidate = sides_of(bundle, precision, against, runtime)
     evaluation = open_evaluation(bundle, images)

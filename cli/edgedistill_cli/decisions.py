@@ -13,9 +13,9 @@ from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.report.summary import label_of
 
 if TYPE_CHECKING:
-    from edgedistill_deploy._evaluation import Evaluation
-    from edgedistill_deploy._figures import Answers
     from edgedistill_deploy.chain import ChainStep
+    from edgedistill_deploy.evaluation.figures import Answers
+    from edgedistill_deploy.evaluation.images import Evaluation
     from edgedistill_deploy.flips import FlipReport
     from edgedistill_deploy.images.sets import ImageSet
     from edgedistill_deploy.parity import ParityReport

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy._evaluation import Evaluation
-from edgedistill_deploy._figures import Answers, predicted_classes
 from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.evaluation.figures import Answers, predicted_classes
+from edgedistill_deploy.evaluation.images import Evaluation
 from edgedistill_deploy.onnx_files.graph import write_with_outputs
 from edgedistill_deploy.runtimes.logits import raw_logits
 from edgedistill_deploy.runtimes.opening import open_model

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy._figures import predicted_classes
 from edgedistill_deploy._patient import (
     SAMPLE,
     Diagnosis,
@@ -20,6 +19,7 @@ from edgedistill_deploy._patient import (
 )
 from edgedistill_deploy.bundle.folder import model_role
 from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.evaluation.figures import predicted_classes
 from edgedistill_deploy.onnx_files.content import read_weights
 from edgedistill_deploy.onnx_files.graph import Node, read_graph
 from edgedistill_deploy.runtimes.logits import raw_logits

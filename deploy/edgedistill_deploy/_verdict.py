@@ -2,8 +2,15 @@
 
 import numpy as np
 
-from edgedistill_deploy._figures import NOT_FINITE, Accuracy, Answers, ClassParity, ClassStatistics, Numeric
 from edgedistill_deploy.checks import Check
+from edgedistill_deploy.evaluation.figures import (
+    NOT_FINITE,
+    Accuracy,
+    Answers,
+    ClassParity,
+    ClassStatistics,
+    Numeric,
+)
 from edgedistill_deploy.metamorphic import RelationResult
 from edgedistill_deploy.statistics.paired import (
     Verdict,

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgedistill_deploy._evaluation import Evaluation
-from edgedistill_deploy._figures import Answers, log_softmax
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import UsageError
+from edgedistill_deploy.evaluation.figures import Answers, log_softmax
+from edgedistill_deploy.evaluation.images import Evaluation
 from edgedistill_deploy.files.writing import write_json, written_whole
 from edgedistill_deploy.parity import ParityReport
 from edgedistill_deploy.records.writing import SCHEMA, plain, record_path

@@ -12,8 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill_deploy._evaluation import Evaluation, open_evaluation
-from edgedistill_deploy._figures import (
+from edgedistill_deploy._saturation import saturation_notes
+from edgedistill_deploy._verdict import defects_of, judge, worse_classes_sentence
+from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.bundle.reference import read_golden
+from edgedistill_deploy.checks import Check, check_consistency
+from edgedistill_deploy.diagnosis import SWAPPED_LABELS, Diagnosis, Patient, diagnose
+from edgedistill_deploy.errors import BundleError, UsageError
+from edgedistill_deploy.evaluation.figures import (
     Accuracy,
     Answers,
     ClassParity,
@@ -30,13 +36,7 @@ from edgedistill_deploy._figures import (
     measure_in_domain,
     numeric_error,
 )
-from edgedistill_deploy._saturation import saturation_notes
-from edgedistill_deploy._verdict import defects_of, judge, worse_classes_sentence
-from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.bundle.reference import read_golden
-from edgedistill_deploy.checks import Check, check_consistency
-from edgedistill_deploy.diagnosis import SWAPPED_LABELS, Diagnosis, Patient, diagnose
-from edgedistill_deploy.errors import BundleError, UsageError
+from edgedistill_deploy.evaluation.images import Evaluation, open_evaluation
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.images.sets import ImageSet

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from edgedistill_deploy._figures import predicted_classes
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import DataError
+from edgedistill_deploy.evaluation.figures import predicted_classes
 from edgedistill_deploy.images.colour import rgb_of
 from edgedistill_deploy.images.folder import FolderImages
 from edgedistill_deploy.images.preprocess import INTERPOLATIONS, Preprocess, Resize

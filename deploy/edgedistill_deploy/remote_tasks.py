@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill_deploy._evaluation import open_evaluation
 from edgedistill_deploy.bundle.folder import Bundle, model_role
 from edgedistill_deploy.bundle.reference import Reference, write_reference
+from edgedistill_deploy.evaluation.images import open_evaluation
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.inventory import Device
 from edgedistill_deploy.parity import ParityLimits

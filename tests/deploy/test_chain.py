@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgedistill_deploy._evaluation import Evaluation
-from edgedistill_deploy._figures import Answers
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.chain import chain_record, chain_steps, write_chain
 from edgedistill_deploy.errors import DataError
+from edgedistill_deploy.evaluation.figures import Answers
+from edgedistill_deploy.evaluation.images import Evaluation
 from edgedistill_deploy.parity import ParityReport, check_parity
 from edgedistill_deploy.runtimes.opening import open_session
 from edgedistill_deploy.statistics.paired import drop_interval, wilson_interval

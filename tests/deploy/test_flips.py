@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edgedistill_deploy import flips as flips_module
-from edgedistill_deploy._evaluation import Evaluation
-from edgedistill_deploy._figures import Answers
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import UsageError
+from edgedistill_deploy.evaluation.figures import Answers
+from edgedistill_deploy.evaluation.images import Evaluation
 from edgedistill_deploy.flips import (
     Flip,
     FlipReport,

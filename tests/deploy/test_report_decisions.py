@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from edgedistill_deploy._evaluation import Evaluation
-from edgedistill_deploy._figures import Answers
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.chain import chain_record, chain_steps, write_chain
+from edgedistill_deploy.evaluation.figures import Answers
+from edgedistill_deploy.evaluation.images import Evaluation
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.flips import find_flips, write_flip_record
 from edgedistill_deploy.parity import check_parity

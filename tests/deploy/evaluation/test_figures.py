@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import special, stats
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from edgedistill_deploy._figures import (
+from edgedistill_deploy.evaluation.figures import (
     Answers,
     calibration_error,
     mean_divergence,

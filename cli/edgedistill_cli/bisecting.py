@@ -11,7 +11,7 @@ from edgedistill_deploy.bundle.folder import Bundle, model_role
 from edgedistill_deploy.errors import BundleError, UsageError
 
 if TYPE_CHECKING:
-    from edgedistill_deploy.bisect import BisectReport, Side
+    from edgedistill_deploy.diagnosis.bisect import BisectReport, Side
     from edgedistill_deploy.images.sets import ImageSet
 
 AS_WRITTEN = "unoptimised"
@@ -36,7 +36,7 @@ def bisect_bundle(
     Raises:
         UsageError: there is no such image, or `against` names nothing to compare with.
     """
-    from edgedistill_deploy.bisect import find_divergence, write_bisect
+    from edgedistill_deploy.diagnosis.bisect import find_divergence, write_bisect
     from edgedistill_deploy.evaluation.images import open_evaluation
 
     reference, candidate = sides_of(bundle, precision, against, runtime)
@@ -80,7 +80,7 @@ def sides_of(bundle: Bundle, precision: str | None, against: str | None, runtime
 
 
 def _side(bundle: Bundle, precision: str, runtime: str) -> "Side":
-    from edgedistill_deploy.bisect import Side
+    from edgedistill_deploy.diagnosis.bisect import Side
 
     role = model_role(precision)
     if not bundle.has(role):
@@ -91,7 +91,7 @@ def _side(bundle: Bundle, precision: str, runtime: str) -> "Side":
 
 
 def _elsewhere(candidate: "Side", against: str, runtime: str, bundle: Bundle) -> "Side":
-    from edgedistill_deploy.bisect import Side, precision_of
+    from edgedistill_deploy.diagnosis.bisect import Side, precision_of
     from edgedistill_deploy.runtimes.opening import RUNTIMES
 
     name, _, provider = against.partition(":")

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill_deploy._saturation import saturation_notes
 from edgedistill_deploy._verdict import defects_of, judge, worse_classes_sentence
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.reference import read_golden
 from edgedistill_deploy.checks import Check, check_consistency
-from edgedistill_deploy.diagnosis import SWAPPED_LABELS, Diagnosis, Patient, diagnose
+from edgedistill_deploy.diagnosis.faults import SWAPPED_LABELS, Diagnosis, Patient, diagnose
+from edgedistill_deploy.diagnosis.saturation import saturation_notes
 from edgedistill_deploy.errors import BundleError, UsageError
 from edgedistill_deploy.evaluation.figures import (
     Accuracy,

@@ -10,8 +10,8 @@ import pytest
 from edgedistill.export import Deployed, write_onnx
 from edgedistill.teacher import load_teacher
 from edgedistill_calibration import CalibrationConfig, calibrate
-from edgedistill_deploy._input_faults import read_pixel_range
 from edgedistill_deploy.bundle.folder import Bundle, create_bundle
+from edgedistill_deploy.diagnosis._input_faults import read_pixel_range
 from edgedistill_deploy.images.sets import ImageSplits, batches
 from edgedistill_deploy.images.sources import open_images
 from edgedistill_deploy.runtimes.logits import logits_of

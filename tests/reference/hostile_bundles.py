@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 from hypothesis import strategies as st
 
-from edgedistill_deploy._input_faults import PIXEL_RANGE
 from edgedistill_deploy.bundle.folder import GOLDEN_IMAGES, Bundle, open_bundle
 from edgedistill_deploy.bundle.reference import read_golden, read_reference
+from edgedistill_deploy.diagnosis._input_faults import PIXEL_RANGE
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import sha256_of_file, write_json
 from edgedistill_deploy.images.golden import (

@@ -12,8 +12,9 @@ from edgedistill.export import Deployed, write_onnx
 from edgedistill.student import build_student
 from edgedistill.teacher import load_teacher
 from edgedistill_calibration import CalibrationConfig, calibrate
-from edgedistill_deploy._corresponding import corresponding_values, module_of
-from edgedistill_deploy.bisect import (
+from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.diagnosis._corresponding import corresponding_values, module_of
+from edgedistill_deploy.diagnosis.bisect import (
     Prober,
     Side,
     find_divergence,
@@ -21,7 +22,6 @@ from edgedistill_deploy.bisect import (
     relative_error,
     write_bisect,
 )
-from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import BundleError, UsageError
 from edgedistill_deploy.onnx_files.graph import read_graph
 from reference.faulty_models import divide_by_zero, hide_fault, scale_weight, shift_zero_point

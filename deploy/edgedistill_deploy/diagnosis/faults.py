@@ -4,9 +4,9 @@ A verdict says that a model is unfit; a diagnosis says by name what would make i
 quiet where they are not sure: no diagnosis means that none of the known faults was recognised, not that there is none.
 """
 
-from edgedistill_deploy._image_faults import SWAPPED_LABELS, find_image_faults
-from edgedistill_deploy._model_faults import find_model_faults
-from edgedistill_deploy._patient import Diagnosis, Patient
+from edgedistill_deploy.diagnosis._image_faults import SWAPPED_LABELS, find_image_faults
+from edgedistill_deploy.diagnosis._model_faults import find_model_faults
+from edgedistill_deploy.diagnosis._patient import Diagnosis, Patient
 
 __all__ = ["SWAPPED_LABELS", "Diagnosis", "Patient", "diagnose"]
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy._patient import (
+from edgedistill_deploy.bundle.folder import model_role
+from edgedistill_deploy.diagnosis._patient import (
     SAMPLE,
     Diagnosis,
     Images,
@@ -17,7 +18,6 @@ from edgedistill_deploy._patient import (
     percentages,
     read_values,
 )
-from edgedistill_deploy.bundle.folder import model_role
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.evaluation.figures import predicted_classes
 from edgedistill_deploy.onnx_files.content import read_weights

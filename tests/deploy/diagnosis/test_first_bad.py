@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgedistill_deploy._first_bad import find_first_bad
+from edgedistill_deploy.diagnosis._first_bad import find_first_bad
 
 Parents = list[frozenset[int]]
 

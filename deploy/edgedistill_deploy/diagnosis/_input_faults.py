@@ -14,8 +14,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy._patient import Diagnosis, Images, Patient, percentages, read_values, repair_by
 from edgedistill_deploy.bundle.folder import model_role
+from edgedistill_deploy.diagnosis._patient import (
+    Diagnosis,
+    Images,
+    Patient,
+    percentages,
+    read_values,
+    repair_by,
+)
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.json_text import parse_json
 from edgedistill_deploy.onnx_files.content import read_metadata

@@ -15,9 +15,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy._corresponding import Point, chief_suspect, corresponding_values, module_of
-from edgedistill_deploy._first_bad import Method, find_first_bad
 from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.diagnosis._corresponding import Point, chief_suspect, corresponding_values, module_of
+from edgedistill_deploy.diagnosis._first_bad import Method, find_first_bad
 from edgedistill_deploy.errors import BundleError, UsageError
 from edgedistill_deploy.files.writing import sha256_of_file, write_json
 from edgedistill_deploy.hardware.device import read_device

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy._input_faults import (
+from edgedistill_deploy.diagnosis._input_faults import (
     find_normalisation_fault,
     find_undoable_normalisation_fault,
 )
-from edgedistill_deploy._patient import Detector, Diagnosis, Patient, Repair, percentages, repair_by
-from edgedistill_deploy._quantisation_faults import find_quantisation_fault
-from edgedistill_deploy._relabelling import find_relabelling
-from edgedistill_deploy._saturation import find_saturating_kernels
+from edgedistill_deploy.diagnosis._patient import Detector, Diagnosis, Patient, Repair, percentages, repair_by
+from edgedistill_deploy.diagnosis._quantisation_faults import find_quantisation_fault
+from edgedistill_deploy.diagnosis._relabelling import find_relabelling
+from edgedistill_deploy.diagnosis.saturation import find_saturating_kernels
 from edgedistill_deploy.onnx_files.content import read_weights
 
 _CONSTANT = 0.95  # of the images answered with one class

@@ -13,12 +13,12 @@ from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.report.summary import label_of
 
 if TYPE_CHECKING:
-    from edgedistill_deploy.chain import ChainStep
     from edgedistill_deploy.evaluation.figures import Answers
     from edgedistill_deploy.evaluation.images import Evaluation
-    from edgedistill_deploy.flips import FlipReport
     from edgedistill_deploy.images.sets import ImageSet
-    from edgedistill_deploy.parity import ParityReport
+    from edgedistill_deploy.parity.chain import ChainStep
+    from edgedistill_deploy.parity.check import ParityReport
+    from edgedistill_deploy.parity.flips import FlipReport
 
 _JOB_SUMMARY = "GITHUB_STEP_SUMMARY"
 # Files for another runtime, whose arithmetic this one can show all the same.
@@ -42,7 +42,7 @@ class Kept:
 
     def add(self, bundle: Bundle, report: "ParityReport", *, judged: bool = True) -> None:
         """Keep the check that was just made; its images are read for the flips of a judged expert alone, and let go."""
-        from edgedistill_deploy.flips import find_flips
+        from edgedistill_deploy.parity.flips import find_flips
 
         assert self._received is not None
         (evaluation, answers), self._received = self._received, None
@@ -53,7 +53,7 @@ class Kept:
 
     def chain(self) -> "tuple[ChainStep, ...]":
         """Return what each step lost, over the models checked so far."""
-        from edgedistill_deploy.chain import chain_steps
+        from edgedistill_deploy.parity.chain import chain_steps
 
         if not self.reports:
             return ()
@@ -71,7 +71,7 @@ def add_unjudged(
     provider: str = "cpu",
 ) -> None:
     """Ask the files that another runtime is to run, too: what they answer belongs to the chain, though not to the gate."""
-    from edgedistill_deploy.parity import check_parity
+    from edgedistill_deploy.parity.check import check_parity
     from edgedistill_deploy.runtimes.opening import open_session
 
     for precision in _FOR_ELSEWHERE:
@@ -96,7 +96,7 @@ def add_unjudged(
 
 def write_chain_of(bundle: Bundle, kept: Kept) -> None:
     """Write the chain's record for the report; nothing where no expert was checked."""
-    from edgedistill_deploy.chain import chain_record, write_chain
+    from edgedistill_deploy.parity.chain import chain_record, write_chain
 
     steps = kept.chain()
     if steps:
@@ -126,7 +126,7 @@ def show_chain(steps: "Sequence[ChainStep]", console: Console) -> None:
 
 def write_flips_of(bundle: Bundle, kept: Kept, folder: Path, console: Console) -> None:
     """Write the pictures and their index into the folder, and the records for the report into the bundle."""
-    from edgedistill_deploy.flips import write_flip_record, write_flips
+    from edgedistill_deploy.parity.flips import write_flip_record, write_flips
 
     index = write_flips(folder, kept.flips)
     for report in kept.flips:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from edgedistill_cli.console import Report
     from edgedistill_cli.decisions import Kept
     from edgedistill_deploy.images.sets import ImageSet
-    from edgedistill_deploy.parity import ParityLimits, ParityReport
+    from edgedistill_deploy.parity.check import ParityLimits, ParityReport
     from edgedistill_deploy.runtimes.session import Session
 
 # What is judged and measured when nothing is said, in the order of the tables. The TensorRT file is for TensorRT.
@@ -57,7 +57,7 @@ def validate_bundle(
         UsageError: `preprocess_drift` without images.
     """
     from edgedistill_cli.decisions import Kept, write_chain_of
-    from edgedistill_deploy.parity import check_parity, write_parity
+    from edgedistill_deploy.parity.check import check_parity, write_parity
     from edgedistill_deploy.recommendation import record_choices
     from edgedistill_deploy.runtimes.opening import open_session
 
@@ -102,7 +102,7 @@ def validate_bundle(
 def _with_drift(
     checked: "ParityReport", bundle: Bundle, session: "Session", images: "ImageSet", report: "Report"
 ) -> "ParityReport":
-    from edgedistill_deploy.preprocess_drift import measure_preprocess_drift
+    from edgedistill_deploy.parity.preprocess_drift import measure_preprocess_drift
 
     drift = measure_preprocess_drift(
         bundle,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgedistill_cli.profiling import Gates
     from edgedistill_deploy.images.sets import ImageSet
     from edgedistill_deploy.inventory import Device
-    from edgedistill_deploy.parity import ParityLimits
+    from edgedistill_deploy.parity.check import ParityLimits
     from edgedistill_deploy.profiling import ProfileRequest
     from edgedistill_deploy.remote import DeviceOutcome, Progress, RemoteJob
 
@@ -212,8 +212,8 @@ def _records(outcome: "DeviceOutcome") -> list[dict[str, Any]]:
 
 
 def _write_parities(bundle: Bundle, result: Mapping[str, Any] | None) -> None:
-    from edgedistill_deploy.chain import write_chain
     from edgedistill_deploy.files.writing import write_json
+    from edgedistill_deploy.parity.chain import write_chain
     from edgedistill_deploy.records.writing import record_path
 
     if result is None:

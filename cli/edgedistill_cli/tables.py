@@ -11,8 +11,8 @@ from edgedistill_deploy.records.reading import read_records
 from edgedistill_deploy.report.summary import conclude, label_of, summarise_records
 
 if TYPE_CHECKING:
-    from edgedistill_deploy.parity import ParityReport
-    from edgedistill_deploy.preprocess_drift import DriftRow
+    from edgedistill_deploy.parity.check import ParityReport
+    from edgedistill_deploy.parity.preprocess_drift import DriftRow
 
 
 def show_summary(bundle: Bundle, console: Console) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgedistill_deploy.images.preprocess import Preprocess
     from edgedistill_deploy.images.sources import open_images
     from edgedistill_deploy.latency import LatencyConfig, LatencyReport, measure_latency, write_latency
-    from edgedistill_deploy.parity import ParityLimits, ParityReport, check_parity, write_parity
+    from edgedistill_deploy.parity.check import ParityLimits, ParityReport, check_parity, write_parity
     from edgedistill_deploy.report import write_report
     from edgedistill_deploy.runtimes.opening import open_model, open_session
     from edgedistill_deploy.runtimes.session import Session
@@ -55,7 +55,7 @@ _HOMES = {
     "images.preprocess": ("Preprocess",),
     "images.sources": ("open_images",),
     "latency": ("LatencyConfig", "LatencyReport", "measure_latency", "write_latency"),
-    "parity": ("ParityLimits", "ParityReport", "check_parity", "write_parity"),
+    "parity.check": ("ParityLimits", "ParityReport", "check_parity", "write_parity"),
     "report": ("write_report",),
     "runtimes.opening": ("open_model", "open_session"),
     "runtimes.session": ("Session",),

@@ -133,9 +133,9 @@ def _profile(folder: Path, request: Request, progress: Progress) -> dict[str, An
 def _validate(folder: Path, request: Request, progress: Progress) -> dict[str, Any]:
     """Judge the models of the request, one after another, on the images recorded in the bundle."""
     from edgedistill_deploy.bundle.folder import open_bundle
-    from edgedistill_deploy.chain import chain_record, chain_steps
     from edgedistill_deploy.evaluation.figures import Answers
-    from edgedistill_deploy.parity import ParityLimits, ParityReport, check_parity
+    from edgedistill_deploy.parity.chain import chain_record, chain_steps
+    from edgedistill_deploy.parity.check import ParityLimits, ParityReport, check_parity
     from edgedistill_deploy.runtimes.opening import open_session
 
     bundle, limits = open_bundle(folder), ParityLimits(**request["limits"])

@@ -12,7 +12,7 @@ from edgedistill_deploy.bundle.reference import Reference, write_reference
 from edgedistill_deploy.evaluation.images import open_evaluation
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.inventory import Device
-from edgedistill_deploy.parity import ParityLimits
+from edgedistill_deploy.parity.check import ParityLimits
 from edgedistill_deploy.profiling import ProfileRequest, precisions_for
 from edgedistill_deploy.remote import RemoteJob
 

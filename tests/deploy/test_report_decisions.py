@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.chain import chain_record, chain_steps, write_chain
 from edgedistill_deploy.evaluation.figures import Answers
 from edgedistill_deploy.evaluation.images import Evaluation
 from edgedistill_deploy.files.writing import write_json
-from edgedistill_deploy.flips import find_flips, write_flip_record
-from edgedistill_deploy.parity import check_parity
+from edgedistill_deploy.parity.chain import chain_record, chain_steps, write_chain
+from edgedistill_deploy.parity.check import check_parity
+from edgedistill_deploy.parity.flips import find_flips, write_flip_record
 from edgedistill_deploy.records._decisions import MAX_PICTURE_BYTES, MAX_PICTURES
 from edgedistill_deploy.records.reading import read_records
 from edgedistill_deploy.report import render_report

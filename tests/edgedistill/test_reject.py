@@ -28,8 +28,8 @@ from edgedistill_calibration import CalibrationConfig, calibrate
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.sets import ImageSet, batches
-from edgedistill_deploy.metamorphic import check_relations
-from edgedistill_deploy.parity import check_parity
+from edgedistill_deploy.parity.check import check_parity
+from edgedistill_deploy.parity.metamorphic import check_relations
 from edgedistill_deploy.runtimes.opening import open_session
 
 CLASSES = ["3", "0", "2"]  # of the tiny digits 0 to 3: class 1 is left outside

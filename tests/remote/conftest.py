@@ -10,7 +10,7 @@ import pytest
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.inventory import Device
 from edgedistill_deploy.latency import LatencyConfig
-from edgedistill_deploy.parity import ParityLimits
+from edgedistill_deploy.parity.check import ParityLimits
 from edgedistill_deploy.profiling import ProfileRequest
 from edgedistill_deploy.remote import RemoteJob
 from edgedistill_deploy.remote_tasks import Chosen, profile_job, validate_job

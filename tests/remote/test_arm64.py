@@ -11,7 +11,7 @@ import pytest
 
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.inventory import Device
-from edgedistill_deploy.parity import ParityLimits, check_parity
+from edgedistill_deploy.parity.check import ParityLimits, check_parity
 from edgedistill_deploy.remote import run_on_devices
 from edgedistill_deploy.remote_check import check_devices
 from edgedistill_deploy.runtimes.opening import open_session

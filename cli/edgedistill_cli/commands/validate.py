@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from edgedistill_cli.remote_measuring import Targets
     from edgedistill_deploy.bundle.folder import Bundle
     from edgedistill_deploy.images.sets import ImageSet
-    from edgedistill_deploy.parity import ParityLimits
+    from edgedistill_deploy.parity.check import ParityLimits
 
 OwnData = Annotated[
     str | None,
@@ -100,7 +100,7 @@ def validate(
     from edgedistill_cli.measuring import open_own_images
     from edgedistill_cli.remote_measuring import Targets, require_devices, require_local
     from edgedistill_deploy.bundle.folder import open_bundle
-    from edgedistill_deploy.parity import ParityLimits
+    from edgedistill_deploy.parity.check import ParityLimits
 
     console = options.console_of(as_json, quiet, verbose)
     require_fitting(

@@ -21,7 +21,7 @@ from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.reference import Reference, read_reference, write_reference
 from edgedistill_deploy.diagnosis._relabelling import find_relabelling
 from edgedistill_deploy.diagnosis.faults import Diagnosis
-from edgedistill_deploy.parity import ParityReport, check_parity
+from edgedistill_deploy.parity.check import ParityReport, check_parity
 from edgedistill_deploy.runtimes.opening import open_session
 from edgedistill_deploy.statistics.assignment import best_assignment
 from reference import planted_faults as faults

@@ -26,7 +26,7 @@ from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.errors import DataError, EdgeDistillError
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.images.sources import open_images
-from edgedistill_deploy.parity import ParityReport, check_parity
+from edgedistill_deploy.parity.check import ParityReport, check_parity
 from edgedistill_deploy.runtimes.opening import open_session
 from reference import planted_faults as faults
 from reference.colour_bundles import colour_bundle

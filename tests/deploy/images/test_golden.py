@@ -19,7 +19,7 @@ from edgedistill_deploy.images.golden import (
     write_golden_images,
 )
 from edgedistill_deploy.images.preprocess import Preprocess
-from edgedistill_deploy.preprocess_drift import sample_bilinear
+from edgedistill_deploy.parity.preprocess_drift import sample_bilinear
 
 CONTRACT = Preprocess(size=(32, 48), crop_fraction=0.875)
 GOLDEN = make_golden_images(CONTRACT)

@@ -40,7 +40,7 @@ if sys.argv[2] == "old":
     onnxruntime.SessionOptions = Options
 from edgedistill_deploy.bundle.folder import open_bundle
 from edgedistill_deploy.latency import LatencyConfig, measure_latency
-from edgedistill_deploy.parity import check_parity
+from edgedistill_deploy.parity.check import check_parity
 from edgedistill_deploy.bundle.reference import read_golden
 from edgedistill_deploy.runtimes.opening import open_session
 bundle = open_bundle(Path(sys.argv[1]))

@@ -14,13 +14,19 @@ from scipy import special, stats
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.reference import Reference, read_reference, write_golden, write_reference
 from edgedistill_deploy.errors import BundleError, DataError, UsageError
-from edgedistill_deploy.parity import DEFAULT_LIMITS, ParityLimits, ParityReport, check_parity, write_parity
+from edgedistill_deploy.parity.check import (
+    DEFAULT_LIMITS,
+    ParityLimits,
+    ParityReport,
+    check_parity,
+    write_parity,
+)
 from edgedistill_deploy.runtimes.opening import open_session
 from edgedistill_deploy.statistics.paired import drop_interval, images_to_decide
 from reference.measured_bundles import bundle_of, image_set, one_hot
 from reference.measured_models import images_of, logits_of_images
 
-SCHEMA = json.loads((Path(__file__).parent / "schemas" / "parity.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((Path(__file__).parents[1] / "schemas" / "parity.json").read_text(encoding="utf-8"))
 
 
 def check(

@@ -15,7 +15,7 @@ from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.evaluation.figures import Answers, Logits, measure_accuracy
 from edgedistill_deploy.files.writing import write_json
-from edgedistill_deploy.parity import ParityReport
+from edgedistill_deploy.parity.check import ParityReport
 from edgedistill_deploy.records.writing import SCHEMA, plain, record_path
 from edgedistill_deploy.statistics.paired import Interval, wilson_interval
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from edgedistill_deploy.checks import Check
 from edgedistill_deploy.evaluation.figures import (
     NOT_FINITE,
     Accuracy,
@@ -11,7 +10,8 @@ from edgedistill_deploy.evaluation.figures import (
     ClassStatistics,
     Numeric,
 )
-from edgedistill_deploy.metamorphic import RelationResult
+from edgedistill_deploy.parity.consistency import Check
+from edgedistill_deploy.parity.metamorphic import RelationResult
 from edgedistill_deploy.statistics.paired import (
     Verdict,
     images_to_bound,

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import BundleError
 from edgedistill_deploy.images.sets import ImageSet
-from edgedistill_deploy.parity import check_parity
+from edgedistill_deploy.parity.check import check_parity
 from edgedistill_deploy.runtimes.logits import raw_answers
 from edgedistill_deploy.runtimes.opening import open_session
 from reference.measured_bundles import bundle_of

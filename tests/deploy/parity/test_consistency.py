@@ -9,10 +9,10 @@ import onnx
 import pytest
 
 from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.checks import Check, check_consistency
 from edgedistill_deploy.images.golden import device_preparation, make_golden_images, write_golden_images
 from edgedistill_deploy.images.preprocess import Preprocess
-from edgedistill_deploy.parity import check_parity
+from edgedistill_deploy.parity.check import check_parity
+from edgedistill_deploy.parity.consistency import Check, check_consistency
 from edgedistill_deploy.runtimes.opening import open_session
 from reference.measured_bundles import bundle_of
 from reference.measured_models import CLASS_NAMES

@@ -11,7 +11,7 @@ from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.images.sources import open_images
-from edgedistill_deploy.preprocess_drift import (
+from edgedistill_deploy.parity.preprocess_drift import (
     DriftRow,
     PreprocessDrift,
     measure_preprocess_drift,

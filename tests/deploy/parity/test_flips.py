@@ -14,12 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from edgedistill_deploy import flips as flips_module
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.evaluation.figures import Answers
 from edgedistill_deploy.evaluation.images import Evaluation
-from edgedistill_deploy.flips import (
+from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.parity import flips as flips_module
+from edgedistill_deploy.parity.check import ParityReport, check_parity
+from edgedistill_deploy.parity.flips import (
     Flip,
     FlipReport,
     find_flips,
@@ -28,8 +30,6 @@ from edgedistill_deploy.flips import (
     write_flip_record,
     write_flips,
 )
-from edgedistill_deploy.images.sets import ImageSet
-from edgedistill_deploy.parity import ParityReport, check_parity
 from edgedistill_deploy.runtimes.opening import open_session
 from reference.measured_bundles import bundle_of
 from reference.measured_models import CLASS_NAMES, images_of, logits_of_images

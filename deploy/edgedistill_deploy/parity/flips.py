@@ -21,7 +21,7 @@ from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.evaluation.figures import Answers, log_softmax
 from edgedistill_deploy.evaluation.images import Evaluation
 from edgedistill_deploy.files.writing import write_json, written_whole
-from edgedistill_deploy.parity import ParityReport
+from edgedistill_deploy.parity.check import ParityReport
 from edgedistill_deploy.records.writing import SCHEMA, plain, record_path
 
 RANKED_BY = "candidate_probability"

@@ -8,11 +8,11 @@ import pytest
 from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.chain import chain_record, chain_steps, write_chain
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.evaluation.figures import Answers
 from edgedistill_deploy.evaluation.images import Evaluation
-from edgedistill_deploy.parity import ParityReport, check_parity
+from edgedistill_deploy.parity.chain import chain_record, chain_steps, write_chain
+from edgedistill_deploy.parity.check import ParityReport, check_parity
 from edgedistill_deploy.runtimes.opening import open_session
 from edgedistill_deploy.statistics.paired import drop_interval, wilson_interval
 from reference.measured_bundles import bundle_of, one_hot

@@ -12,10 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill_deploy._verdict import defects_of, judge, worse_classes_sentence
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.reference import read_golden
-from edgedistill_deploy.checks import Check, check_consistency
 from edgedistill_deploy.diagnosis.faults import SWAPPED_LABELS, Diagnosis, Patient, diagnose
 from edgedistill_deploy.diagnosis.saturation import saturation_notes
 from edgedistill_deploy.errors import BundleError, UsageError
@@ -40,8 +38,10 @@ from edgedistill_deploy.evaluation.images import Evaluation, open_evaluation
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.images.sets import ImageSet
-from edgedistill_deploy.metamorphic import RelationResult, check_relations
-from edgedistill_deploy.preprocess_drift import DriftRow
+from edgedistill_deploy.parity._verdict import defects_of, judge, worse_classes_sentence
+from edgedistill_deploy.parity.consistency import Check, check_consistency
+from edgedistill_deploy.parity.metamorphic import RelationResult, check_relations
+from edgedistill_deploy.parity.preprocess_drift import DriftRow
 from edgedistill_deploy.records.writing import SCHEMA, plain, record_path
 from edgedistill_deploy.runtimes.int8_kernels import Int8Kernels
 from edgedistill_deploy.runtimes.logits import raw_answers, raw_logits

@@ -24,8 +24,8 @@ import numpy as np
 from edgedistill_deploy._fresh_process import FreshProcess
 from edgedistill_deploy.bundle.folder import Bundle, model_role, open_bundle
 from edgedistill_deploy.bundle.reference import read_golden
-from edgedistill_deploy.interleaved import ratio_interval
-from edgedistill_deploy.latency import LatencyConfig
+from edgedistill_deploy.latency.interleaved import ratio_interval
+from edgedistill_deploy.latency.measurement import LatencyConfig
 
 if TYPE_CHECKING:
     from typing_extensions import Self

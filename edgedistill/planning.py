@@ -9,8 +9,8 @@ from torch import nn
 from edgedistill.candidates import Candidate
 from edgedistill.layers import map_shapes, pair_layers
 from edgedistill.teacher import Teacher
-from edgedistill_deploy.budget import Budget, BudgetVerdict, check_budget
 from edgedistill_deploy.errors import DataError, EdgeDistillError, UsageError
+from edgedistill_deploy.latency.budget import Budget, BudgetVerdict, check_budget
 from edgedistill_deploy.statistics.quantiles import OpenInterval
 
 

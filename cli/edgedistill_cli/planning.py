@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from edgedistill.inspection.records import Inspection
     from edgedistill.planning import PlanRow, Wanted
     from edgedistill_cli.stages import Inputs
-    from edgedistill_deploy.budget import Budget
     from edgedistill_deploy.inventory import Device
+    from edgedistill_deploy.latency.budget import Budget
     from edgedistill_deploy.profiling import ProfileRequest
 
 # What an inspection may cost to be made on the way: multiply-adds in all, about a minute of a processor.

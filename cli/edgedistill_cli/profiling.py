@@ -13,10 +13,10 @@ from edgedistill_deploy.errors import UsageError, nearest_names
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from edgedistill_deploy.budget import Budget
-    from edgedistill_deploy.latency import LatencyConfig
+    from edgedistill_deploy.latency.budget import Budget
+    from edgedistill_deploy.latency.measurement import LatencyConfig
+    from edgedistill_deploy.latency.sustained import Arrivals
     from edgedistill_deploy.profiling import ProfileRequest
-    from edgedistill_deploy.sustained import Arrivals
 
 SWEEP = (1, 2, 4, 8, 16, 32)
 
@@ -54,7 +54,7 @@ def batch_sizes(text: str | None, *, sweep: bool) -> tuple[int, ...]:
 
 def latency_config(duration: float | None, warmup: float | None) -> "LatencyConfig":
     """Return how long to measure; what is not given keeps its default."""
-    from edgedistill_deploy.latency import LatencyConfig
+    from edgedistill_deploy.latency.measurement import LatencyConfig
 
     plain = LatencyConfig()
     return LatencyConfig(
@@ -125,8 +125,8 @@ class Gates:
         cls, budget_ms: float | None, percentile: float, against: Path | None, margin: float, seed: int
     ) -> "Gates":
         """Read what the flags name, before anything is measured."""
-        from edgedistill_deploy.budget import Budget
-        from edgedistill_deploy.latency_comparison import read_latencies
+        from edgedistill_deploy.latency.budget import Budget
+        from edgedistill_deploy.latency.comparison import read_latencies
 
         return cls(
             budget=None if budget_ms is None else Budget(budget_ms=budget_ms, percentile=percentile),
@@ -153,8 +153,8 @@ class Gates:
         return {**profile, "records": records}
 
     def _judged(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        from edgedistill_deploy.budget import check_budget
-        from edgedistill_deploy.latency_comparison import compare_latency
+        from edgedistill_deploy.latency.budget import check_budget
+        from edgedistill_deploy.latency.comparison import compare_latency
 
         judged = dict(record)
         if self.budget is not None:

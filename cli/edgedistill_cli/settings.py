@@ -18,7 +18,7 @@ from edgedistill.config import DistillConfig, ExportConfig, check_pairs
 from edgedistill_calibration import CalibrationConfig
 from edgedistill_deploy.errors import UsageError, nearest_names
 from edgedistill_deploy.files.writing import write_text
-from edgedistill_deploy.latency import LatencyConfig
+from edgedistill_deploy.latency.measurement import LatencyConfig
 from edgedistill_deploy.parity.check import ParityLimits
 
 if sys.version_info >= (3, 11):

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from edgedistill_deploy.images.decode import read_image
     from edgedistill_deploy.images.preprocess import Preprocess
     from edgedistill_deploy.images.sources import open_images
-    from edgedistill_deploy.latency import LatencyConfig, LatencyReport, measure_latency, write_latency
+    from edgedistill_deploy.latency.measurement import (
+        LatencyConfig,
+        LatencyReport,
+        measure_latency,
+        write_latency,
+    )
     from edgedistill_deploy.parity.check import ParityLimits, ParityReport, check_parity, write_parity
     from edgedistill_deploy.report import write_report
     from edgedistill_deploy.runtimes.opening import open_model, open_session
@@ -54,7 +59,7 @@ _HOMES = {
     "images.decode": ("read_image",),
     "images.preprocess": ("Preprocess",),
     "images.sources": ("open_images",),
-    "latency": ("LatencyConfig", "LatencyReport", "measure_latency", "write_latency"),
+    "latency.measurement": ("LatencyConfig", "LatencyReport", "measure_latency", "write_latency"),
     "parity.check": ("ParityLimits", "ParityReport", "check_parity", "write_parity"),
     "report": ("write_report",),
     "runtimes.opening": ("open_model", "open_session"),

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgedistill_deploy._fresh_process import FreshProcess
 from edgedistill_deploy.hardware.device import read_conditions, read_device
-from edgedistill_deploy.interleaved import (
+from edgedistill_deploy.latency.interleaved import (
     BLOCK_S,
     CONFIDENCE,
     Block,
@@ -20,7 +20,7 @@ from edgedistill_deploy.interleaved import (
     compare_with_itself,
     name_of,
 )
-from edgedistill_deploy.latency import LatencyConfig
+from edgedistill_deploy.latency.measurement import LatencyConfig
 from edgedistill_deploy.records.writing import SCHEMA, plain
 from edgedistill_deploy.statistics.quantiles import Samples
 

@@ -76,15 +76,15 @@ class _Worker:
 
     def measure(self, progress: Progress, *, config: Mapping[str, Any]) -> dict[str, Any]:
         """Measure the opened model; the latency record."""
-        from edgedistill_deploy.latency import LatencyConfig, measure_latency
+        from edgedistill_deploy.latency.measurement import LatencyConfig, measure_latency
 
         session, images, _ = self._opened()
         return measure_latency(session, images, LatencyConfig(**config), progress=progress).to_json()
 
     def sustain(self, progress: Progress, *, load: Mapping[str, Any]) -> dict[str, Any]:
         """Run the opened model for images that arrive at a rate of their own."""
-        from edgedistill_deploy.latency import tiled
-        from edgedistill_deploy.sustained import Load, measure_sustained
+        from edgedistill_deploy.latency.measurement import tiled
+        from edgedistill_deploy.latency.sustained import Load, measure_sustained
 
         session, images, _ = self._opened()
         feeds = {"image": tiled(images, load["batch_size"])}
@@ -92,16 +92,16 @@ class _Worker:
 
     def end_to_end(self, progress: Progress, *, config: Mapping[str, Any]) -> dict[str, Any]:
         """Measure the opened model from the bytes of JPEGs."""
-        from edgedistill_deploy.end_to_end import measure_bundle_end_to_end
-        from edgedistill_deploy.latency import LatencyConfig
+        from edgedistill_deploy.latency.end_to_end import measure_bundle_end_to_end
+        from edgedistill_deploy.latency.measurement import LatencyConfig
 
         session, images, bundle = self._opened()
         return measure_bundle_end_to_end(session, bundle, images, LatencyConfig(**config)).to_json()
 
     def layers(self, progress: Progress, *, batch_size: int) -> dict[str, Any]:
         """Time every node of the opened model; the record's "layers" and "layer_run"."""
-        from edgedistill_deploy.latency import tiled
-        from edgedistill_deploy.layer_times import measure_layers
+        from edgedistill_deploy.latency.layer_times import measure_layers
+        from edgedistill_deploy.latency.measurement import tiled
 
         session, images, _ = self._opened()
         return measure_layers(session, {"image": tiled(images, batch_size)}, progress).to_json()
@@ -111,7 +111,7 @@ class _Worker:
     ) -> dict[str, Any]:
         """Read the board's power at rest and while the opened model runs."""
         from edgedistill_deploy.hardware.power import measure_energy
-        from edgedistill_deploy.latency import tiled
+        from edgedistill_deploy.latency.measurement import tiled
 
         session, images, _ = self._opened()
         feeds = {"image": tiled(images, batch_size)}
@@ -123,8 +123,8 @@ class _Worker:
 
     def block(self, progress: Progress, *, seconds: float, batch_size: int) -> list[float]:
         """Run the opened model for a short while; the runs' times in ms."""
-        from edgedistill_deploy.interleaved import run_block
-        from edgedistill_deploy.latency import tiled
+        from edgedistill_deploy.latency.interleaved import run_block
+        from edgedistill_deploy.latency.measurement import tiled
 
         session, images, _ = self._opened()
         feeds = {"image": tiled(images, batch_size)}

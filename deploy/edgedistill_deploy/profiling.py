@@ -11,11 +11,11 @@ from edgedistill_deploy.bundle.folder import Bundle, model_role, open_bundle
 from edgedistill_deploy.cold_start import REPEATS, measure_cold_start
 from edgedistill_deploy.errors import BundleError, UsageError, nearest_names
 from edgedistill_deploy.files.writing import write_json
-from edgedistill_deploy.interleaved import MARGIN
-from edgedistill_deploy.latency import LatencyConfig
+from edgedistill_deploy.latency.interleaved import MARGIN
+from edgedistill_deploy.latency.measurement import LatencyConfig
+from edgedistill_deploy.latency.sustained import Arrivals, Load
 from edgedistill_deploy.records.writing import SCHEMA, file_part, record_path
 from edgedistill_deploy.runtimes.opening import RUNTIMES
-from edgedistill_deploy.sustained import Arrivals, Load
 
 Progress = Callable[[str, int, int], None]
 

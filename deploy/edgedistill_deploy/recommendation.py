@@ -14,7 +14,7 @@ import numpy as np
 
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.files.writing import sha256_of_file
-from edgedistill_deploy.latency_comparison import LatencyComparison, compare_latency
+from edgedistill_deploy.latency.comparison import LatencyComparison, compare_latency
 from edgedistill_deploy.records.reading import LatencyRecord, ParityRecord, Records, read_records
 from edgedistill_deploy.records.writing import plain
 from edgedistill_deploy.statistics.quantiles import OpenInterval

@@ -10,7 +10,7 @@ from edgedistill_deploy._alternating import Comparing, compare_models
 from edgedistill_deploy._fresh_process import FreshProcess, in_fresh_process
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, UsageError
-from edgedistill_deploy.latency import LatencyConfig
+from edgedistill_deploy.latency.measurement import LatencyConfig
 from edgedistill_deploy.profiling import ProfileRequest, precisions_for, run_profile, write_profile
 from reference.measured_bundles import bundle_of
 

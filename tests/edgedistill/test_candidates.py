@@ -25,8 +25,8 @@ from edgedistill.planning import (
     with_widths,
 )
 from edgedistill.teacher import load_teacher
-from edgedistill_deploy.budget import Budget
 from edgedistill_deploy.errors import DataError, EdgeDistillError, UsageError
+from edgedistill_deploy.latency.budget import Budget
 from edgedistill_deploy.onnx_files.content import read_weights
 from edgedistill_deploy.runtimes.logits import logits_of
 from edgedistill_deploy.runtimes.opening import open_session

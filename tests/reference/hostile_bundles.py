@@ -22,7 +22,7 @@ from edgedistill_deploy.images.golden import (
     read_golden_images,
     write_golden_images,
 )
-from edgedistill_deploy.latency_comparison import read_latency
+from edgedistill_deploy.latency.comparison import read_latency
 from edgedistill_deploy.onnx_files.content import read_metadata, read_weights
 from edgedistill_deploy.onnx_files.graph import read_graph
 from edgedistill_deploy.onnx_files.safety import require_self_contained

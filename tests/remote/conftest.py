@@ -9,7 +9,7 @@ import pytest
 
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.inventory import Device
-from edgedistill_deploy.latency import LatencyConfig
+from edgedistill_deploy.latency.measurement import LatencyConfig
 from edgedistill_deploy.parity.check import ParityLimits
 from edgedistill_deploy.profiling import ProfileRequest
 from edgedistill_deploy.remote import RemoteJob

@@ -15,7 +15,7 @@ import pytest
 
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.files.writing import sha256_of_file
-from edgedistill_deploy.layer_times import measure_layers
+from edgedistill_deploy.latency.layer_times import measure_layers
 from edgedistill_deploy.parity.metamorphic import check_relations
 from edgedistill_deploy.runtimes.engine_options import EngineOptions
 from edgedistill_deploy.runtimes.opening import open_model

@@ -12,7 +12,7 @@ import pytest
 import tensorrt as trt
 
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.latency import measure_latency
+from edgedistill_deploy.latency.measurement import measure_latency
 from edgedistill_deploy.runtimes.measurable import require_measurable
 from edgedistill_deploy.runtimes.tensorrt._cudart import open_cuda
 from tensorrt_standin.check_path import opened

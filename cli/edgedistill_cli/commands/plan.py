@@ -113,7 +113,7 @@ def _task(given: dict[str, Any], folder: Path) -> "PlanTask":
     from edgedistill_cli.profiling import latency_config, one_or_several
     from edgedistill_cli.run import Run
     from edgedistill_cli.stages import load_inputs
-    from edgedistill_deploy.budget import Budget
+    from edgedistill_deploy.latency.budget import Budget
     from edgedistill_deploy.profiling import ProfileRequest
 
     device = _device(given["device"])

@@ -39,7 +39,7 @@ if sys.argv[2] == "old":
                 super().add_session_config_entry(key, value)
     onnxruntime.SessionOptions = Options
 from edgedistill_deploy.bundle.folder import open_bundle
-from edgedistill_deploy.latency import LatencyConfig, measure_latency
+from edgedistill_deploy.latency.measurement import LatencyConfig, measure_latency
 from edgedistill_deploy.parity.check import check_parity
 from edgedistill_deploy.bundle.reference import read_golden
 from edgedistill_deploy.runtimes.opening import open_session

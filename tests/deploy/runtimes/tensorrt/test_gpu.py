@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.latency import LatencyConfig, measure_latency
+from edgedistill_deploy.latency.measurement import LatencyConfig, measure_latency
 from tensorrt_standin.models import images, write_network
 
 pytestmark = pytest.mark.tensorrt

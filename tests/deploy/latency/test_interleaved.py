@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgedistill_deploy.errors import UsageError
-from edgedistill_deploy.interleaved import (
+from edgedistill_deploy.latency.interleaved import (
     SelfComparison,
     alternate,
     compare_blocks,

@@ -12,17 +12,22 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgedistill_deploy import latency
 from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.hardware.device import DeviceInfo, read_device
-from edgedistill_deploy.latency import LatencyConfig, LatencyReport, measure_latency, write_latency
+from edgedistill_deploy.latency import measurement
+from edgedistill_deploy.latency.measurement import (
+    LatencyConfig,
+    LatencyReport,
+    measure_latency,
+    write_latency,
+)
 from edgedistill_deploy.runtimes.int8_kernels import Int8Kernels
 from edgedistill_deploy.runtimes.opening import open_session
 from edgedistill_deploy.runtimes.session import TensorSpec
 from reference import measured_models
 from reference.measured_bundles import bundle_of
 
-SCHEMA = json.loads((Path(__file__).parent / "schemas" / "latency.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((Path(__file__).parents[1] / "schemas" / "latency.json").read_text(encoding="utf-8"))
 IMAGES = measured_models.images_of([0, 1, 2])
 QUIET: dict[str, object] = {
     "clock": None,
@@ -80,8 +85,8 @@ class FakeSession:
 
 @pytest.fixture(autouse=True)
 def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(latency, "read_conditions", lambda: dict(QUIET))
-    monkeypatch.setattr(latency, "read_involuntary_switches", lambda: 0)
+    monkeypatch.setattr(measurement, "read_conditions", lambda: dict(QUIET))
+    monkeypatch.setattr(measurement, "read_involuntary_switches", lambda: 0)
 
 
 @pytest.fixture
@@ -235,7 +240,7 @@ def test_preempted_runs_are_counted_and_left_out_of_the_clean_figures(
     measure: Measure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readings = (run // 10 for run in count())
-    monkeypatch.setattr(latency, "read_involuntary_switches", lambda: next(readings))
+    monkeypatch.setattr(measurement, "read_involuntary_switches", lambda: next(readings))
     slow_when_preempted = (90.0 if run % 10 == 9 else 10.0 for run in count())
     _, report = measure(chain([1.0], slow_when_preempted), min_runs=100)
     assert report.preempted_share == pytest.approx(0.1)
@@ -249,7 +254,7 @@ def test_of_the_runs_between_two_questions_the_longest_was_interrupted(
     measure: Measure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = count()
-    monkeypatch.setattr(latency, "read_involuntary_switches", lambda: next(asked))
+    monkeypatch.setattr(measurement, "read_involuntary_switches", lambda: next(asked))
     blocks = chain.from_iterable([1.0, 1.0, 6.0, 1.5] for _ in count())
     _, report = measure(chain([1.0], blocks), min_runs=200)
     assert report.clean is not None
@@ -262,7 +267,7 @@ def test_the_system_is_asked_for_preemptions_once_in_5_ms_and_the_next_short_run
     measure: Measure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = count()
-    monkeypatch.setattr(latency, "read_involuntary_switches", lambda: next(asked) // 5)
+    monkeypatch.setattr(measurement, "read_involuntary_switches", lambda: next(asked) // 5)
     runs = chain.from_iterable(chain(repeat(0.5, 10), [7.0]) for _ in count())
     _, report = measure(chain([0.5], runs), min_runs=200)
     assert set(report.samples_ms) == {0.5}
@@ -276,7 +281,7 @@ def test_without_clean_runs_there_are_no_clean_figures(
     measure: Measure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readings = count(step=10)
-    monkeypatch.setattr(latency, "read_involuntary_switches", lambda: next(readings))
+    monkeypatch.setattr(measurement, "read_involuntary_switches", lambda: next(readings))
     _, report = measure(repeat(1.0))
     assert (report.preempted_share, report.clean) == (1.0, None)
 
@@ -284,7 +289,7 @@ def test_without_clean_runs_there_are_no_clean_figures(
 def test_a_system_that_does_not_count_preemptions_says_so(
     measure: Measure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(latency, "read_involuntary_switches", lambda: None)
+    monkeypatch.setattr(measurement, "read_involuntary_switches", lambda: None)
     _, report = measure(repeat(1.0))
     assert (report.preempted_share, report.clean) == (None, None)
 
@@ -312,7 +317,7 @@ def test_the_state_of_the_machine_is_flagged(
     sentence: str,
 ) -> None:
     states = iter([{**QUIET, **before}, {**QUIET, **after}])
-    monkeypatch.setattr(latency, "read_conditions", lambda: next(states))
+    monkeypatch.setattr(measurement, "read_conditions", lambda: next(states))
     _, report = measure(repeat(1.0))
     assert report.flags == (flag,)
     assert sentence in report.warnings[0]
@@ -336,7 +341,7 @@ def test_a_machine_in_order_is_not_flagged(
     after: dict[str, object],
 ) -> None:
     states = iter([{**QUIET, **before}, {**QUIET, **after}])
-    monkeypatch.setattr(latency, "read_conditions", lambda: next(states))
+    monkeypatch.setattr(measurement, "read_conditions", lambda: next(states))
     assert measure(repeat(1.0))[1].flags == ()
 
 
@@ -344,7 +349,7 @@ def test_times_of_an_emulated_processor_are_flagged(
     measure: Measure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device: DeviceInfo = replace(read_device(), emulated=True)
-    monkeypatch.setattr(latency, "read_device", lambda: device)
+    monkeypatch.setattr(measurement, "read_device", lambda: device)
     assert measure(repeat(1.0))[1].flags == ("emulated",)
 
 

@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy._latency_flags import warnings_of_machine, warnings_of_samples
-from edgedistill_deploy._warm_up import WarmUp, warm_up
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.files.writing import write_json
@@ -25,6 +23,8 @@ from edgedistill_deploy.hardware.device import (
     read_involuntary_switches,
     read_peak_memory_bytes,
 )
+from edgedistill_deploy.latency._flags import warnings_of_machine, warnings_of_samples
+from edgedistill_deploy.latency._warm_up import WarmUp, warm_up
 from edgedistill_deploy.records.writing import SCHEMA, plain, record_path
 from edgedistill_deploy.runtimes.int8_kernels import Int8Kernels, saturation_sentence
 from edgedistill_deploy.runtimes.measurable import require_measurable

@@ -10,10 +10,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedistill_deploy import layer_times
 from edgedistill_deploy.errors import UsageError
-from edgedistill_deploy.latency import LatencyConfig
-from edgedistill_deploy.layer_times import measure_layers
+from edgedistill_deploy.latency import layer_times
+from edgedistill_deploy.latency.layer_times import measure_layers
+from edgedistill_deploy.latency.measurement import LatencyConfig
 from edgedistill_deploy.onnx_files.modules import ModulesOfNodes
 from edgedistill_deploy.profiling import ProfileRequest, run_profile
 from edgedistill_deploy.runtimes.opening import open_model

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgedistill_deploy._warm_up import warm_up
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.images.decode import read_image
 from edgedistill_deploy.images.preprocess import Preprocess
-from edgedistill_deploy.latency import LatencyConfig
+from edgedistill_deploy.latency._warm_up import warm_up
+from edgedistill_deploy.latency.measurement import LatencyConfig
 from edgedistill_deploy.records.writing import plain
 from edgedistill_deploy.runtimes.session import Session
 from edgedistill_deploy.statistics.quantiles import OpenInterval, quantile_intervals, quantiles

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgedistill_deploy.errors import DataError, UsageError
-from edgedistill_deploy.latency_comparison import compare_latency, read_latency
+from edgedistill_deploy.latency.comparison import compare_latency, read_latency
 
 
 def record(samples_ms: Any, **changes: Any) -> dict[str, Any]:

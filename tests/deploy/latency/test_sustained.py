@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from edgedistill_deploy.errors import UsageError
-from edgedistill_deploy.sustained import Load, SustainedReport, measure_sustained
+from edgedistill_deploy.latency.sustained import Load, SustainedReport, measure_sustained
 
 MS = 1_000_000
 

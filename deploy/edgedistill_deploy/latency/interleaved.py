@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy.errors import UsageError
-from edgedistill_deploy.latency_comparison import ComparisonVerdict, verdict_of
+from edgedistill_deploy.latency.comparison import ComparisonVerdict, verdict_of
 from edgedistill_deploy.records.writing import plain
 from edgedistill_deploy.statistics.quantiles import Samples
 

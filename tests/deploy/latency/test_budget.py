@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from edgedistill_deploy.budget import Budget, check_budget
 from edgedistill_deploy.errors import UsageError
+from edgedistill_deploy.latency.budget import Budget, check_budget
 
 
 def record(samples: Any, **more: Any) -> dict[str, Any]:

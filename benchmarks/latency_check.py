@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgedistill_deploy._fresh_process import FreshProcess
 from edgedistill_deploy.bundle.folder import Bundle, model_role, open_bundle
 from edgedistill_deploy.bundle.reference import read_golden
 from edgedistill_deploy.latency.interleaved import ratio_interval
 from edgedistill_deploy.latency.measurement import LatencyConfig
+from edgedistill_deploy.profiling._fresh_process import FreshProcess
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edgedistill_cli.stages import Inputs
     from edgedistill_deploy.inventory import Device
     from edgedistill_deploy.latency.budget import Budget
-    from edgedistill_deploy.profiling import ProfileRequest
+    from edgedistill_deploy.profiling.request import ProfileRequest
 
 # What an inspection may cost to be made on the way: multiply-adds in all, about a minute of a processor.
 _CHEAP = 1e12
@@ -138,7 +138,7 @@ def _calibrated(task: PlanTask, bundle: Bundle) -> Bundle:
 
 def _profile(task: PlanTask, bundle: Bundle) -> Mapping[str, Any]:
     if task.device is None:
-        from edgedistill_deploy.profiling import run_profile
+        from edgedistill_deploy.profiling.run import run_profile
 
         return run_profile(bundle.path, task.request)
     return _profile_there(bundle, task.request, task.device)

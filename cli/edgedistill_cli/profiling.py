@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgedistill_deploy.latency.budget import Budget
     from edgedistill_deploy.latency.measurement import LatencyConfig
     from edgedistill_deploy.latency.sustained import Arrivals
-    from edgedistill_deploy.profiling import ProfileRequest
+    from edgedistill_deploy.profiling.request import ProfileRequest
 
 SWEEP = (1, 2, 4, 8, 16, 32)
 
@@ -74,7 +74,7 @@ def arrivals_named(name: str) -> "Arrivals":
 
 def profile_bundle(bundle: Bundle, console: Console, request: "ProfileRequest") -> dict[str, Any]:
     """Measure as asked, write the records into the bundle, and return them."""
-    from edgedistill_deploy.profiling import run_profile, write_profile
+    from edgedistill_deploy.profiling.run import run_profile, write_profile
     from edgedistill_deploy.recommendation import record_choices
 
     with _Steps(console) as steps:

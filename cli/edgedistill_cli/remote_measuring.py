@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edgedistill_deploy.images.sets import ImageSet
     from edgedistill_deploy.inventory import Device
     from edgedistill_deploy.parity.check import ParityLimits
-    from edgedistill_deploy.profiling import ProfileRequest
+    from edgedistill_deploy.profiling.request import ProfileRequest
     from edgedistill_deploy.remote import DeviceOutcome, Progress, RemoteJob
 
 _VERDICTS = {0: "pass", 3: "fail", 4: "inconclusive"}
@@ -75,7 +75,7 @@ def profile_on_devices(
 ) -> int:
     """Measure on every device, write the records into the bundle, show them, and return the exit code."""
     from edgedistill_cli.latency_tables import show_profile
-    from edgedistill_deploy.profiling import write_profile
+    from edgedistill_deploy.profiling.run import write_profile
     from edgedistill_deploy.recommendation import record_choices
     from edgedistill_deploy.remote_tasks import profile_job
 

@@ -301,7 +301,7 @@ def _validate(run: Run, inputs: Callable[[], Inputs]) -> None:
 
 def _profile(run: Run, inputs: Callable[[], Inputs]) -> None:
     from edgedistill_cli.profiling import profile_bundle
-    from edgedistill_deploy.profiling import ProfileRequest
+    from edgedistill_deploy.profiling.request import ProfileRequest
 
     config = run.settings.profile
     profile_bundle(run.bundle, run.console, ProfileRequest(latency=config, batch_sizes=(config.batch_size,)))

@@ -120,7 +120,8 @@ def _end_all(code: int) -> None:
 
 
 def _profile(folder: Path, request: Request, progress: Progress) -> dict[str, Any]:
-    from edgedistill_deploy.profiling import ProfileRequest, run_profile
+    from edgedistill_deploy.profiling.request import ProfileRequest
+    from edgedistill_deploy.profiling.run import run_profile
 
     profile = run_profile(folder, ProfileRequest.from_json(request["profile"]), progress)
     machine = _machine(request)

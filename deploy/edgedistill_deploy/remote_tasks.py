@@ -13,7 +13,8 @@ from edgedistill_deploy.evaluation.images import open_evaluation
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.inventory import Device
 from edgedistill_deploy.parity.check import ParityLimits
-from edgedistill_deploy.profiling import ProfileRequest, precisions_for
+from edgedistill_deploy.profiling.request import ProfileRequest
+from edgedistill_deploy.profiling.run import precisions_for
 from edgedistill_deploy.remote import RemoteJob
 
 _BATCH = 64

@@ -11,7 +11,7 @@ from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.inventory import Device
 from edgedistill_deploy.latency.measurement import LatencyConfig
 from edgedistill_deploy.parity.check import ParityLimits
-from edgedistill_deploy.profiling import ProfileRequest
+from edgedistill_deploy.profiling.request import ProfileRequest
 from edgedistill_deploy.remote import RemoteJob
 from edgedistill_deploy.remote_tasks import Chosen, profile_job, validate_job
 from ssh_server import SSHD, SshServer, ssh_server

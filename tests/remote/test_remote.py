@@ -23,7 +23,7 @@ from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import MissingDependencyError, UsageError
 from edgedistill_deploy.inventory import Device
 from edgedistill_deploy.parity.check import ParityLimits, check_parity
-from edgedistill_deploy.profiling import ProfileRequest
+from edgedistill_deploy.profiling.request import ProfileRequest
 from edgedistill_deploy.remote import DeviceOutcome, RemoteJob, run_on_devices
 from edgedistill_deploy.remote_tasks import Chosen, profile_job
 from edgedistill_deploy.runtimes.opening import open_session

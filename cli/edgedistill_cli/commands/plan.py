@@ -114,7 +114,7 @@ def _task(given: dict[str, Any], folder: Path) -> "PlanTask":
     from edgedistill_cli.run import Run
     from edgedistill_cli.stages import load_inputs
     from edgedistill_deploy.latency.budget import Budget
-    from edgedistill_deploy.profiling import ProfileRequest
+    from edgedistill_deploy.profiling.request import ProfileRequest
 
     device = _device(given["device"])
     own = "onnxruntime" if device is None else device.runtime

@@ -129,7 +129,7 @@ def profile(
     from edgedistill_cli.remote_measuring import Targets, profile_on_devices, require_devices
     from edgedistill_cli.tables import show_choices
     from edgedistill_deploy.bundle.folder import open_bundle
-    from edgedistill_deploy.profiling import ProfileRequest
+    from edgedistill_deploy.profiling.request import ProfileRequest
 
     console = options.console_of(as_json, quiet, verbose)
     request = ProfileRequest(

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgedistill_deploy.cold_start import measure_cold_start, summary_of
 from edgedistill_deploy.errors import BundleError, DataError, UsageError
 from edgedistill_deploy.latency import end_to_end
 from edgedistill_deploy.latency.end_to_end import jpegs_of, measure_bundle_end_to_end, measure_end_to_end
 from edgedistill_deploy.latency.measurement import LatencyConfig
+from edgedistill_deploy.profiling.cold_start import measure_cold_start, summary_of
 from edgedistill_deploy.runtimes.opening import open_session
 from reference.measured_bundles import bundle_of
 from reference.measured_models import images_of

@@ -15,7 +15,8 @@ from edgedistill_deploy.latency import layer_times
 from edgedistill_deploy.latency.layer_times import measure_layers
 from edgedistill_deploy.latency.measurement import LatencyConfig
 from edgedistill_deploy.onnx_files.modules import ModulesOfNodes
-from edgedistill_deploy.profiling import ProfileRequest, run_profile
+from edgedistill_deploy.profiling.request import ProfileRequest
+from edgedistill_deploy.profiling.run import run_profile
 from edgedistill_deploy.runtimes.opening import open_model
 from edgedistill_deploy.runtimes.session import Session
 from reference.measured_bundles import bundle_of

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill_deploy._fresh_process import FreshProcess
 from edgedistill_deploy.errors import UsageError
+from edgedistill_deploy.profiling._fresh_process import FreshProcess
 from edgedistill_deploy.records.writing import plain
 
 PARTS = ("start", "import", "load", "first_run")

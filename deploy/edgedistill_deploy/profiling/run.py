@@ -1,21 +1,18 @@
 """What to measure of a bundle's models on this machine, and the measuring: the same here, on a device, and over SSH."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgedistill_deploy._alternating import Comparing, compare_models
-from edgedistill_deploy._fresh_process import FreshProcess
 from edgedistill_deploy.bundle.folder import Bundle, model_role, open_bundle
-from edgedistill_deploy.cold_start import REPEATS, measure_cold_start
-from edgedistill_deploy.errors import BundleError, UsageError, nearest_names
+from edgedistill_deploy.errors import BundleError, UsageError
 from edgedistill_deploy.files.writing import write_json
-from edgedistill_deploy.latency.interleaved import MARGIN
-from edgedistill_deploy.latency.measurement import LatencyConfig
-from edgedistill_deploy.latency.sustained import Arrivals, Load
+from edgedistill_deploy.profiling._alternating import Comparing, compare_models
+from edgedistill_deploy.profiling._fresh_process import FreshProcess
+from edgedistill_deploy.profiling.cold_start import REPEATS, measure_cold_start
+from edgedistill_deploy.profiling.request import ProfileRequest
 from edgedistill_deploy.records.writing import SCHEMA, file_part, record_path
-from edgedistill_deploy.runtimes.opening import RUNTIMES
 
 Progress = Callable[[str, int, int], None]
 
@@ -26,96 +23,6 @@ _ROLES_OF_TENSORRT = {"int8": ("model.int8-tensorrt", "model.int8-fp16-tensorrt"
 
 # How long the board is watched at rest before its power under load.
 _IDLE_S = 3.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProfileRequest:
-    """What to measure. Every runtime, precision and batch size makes a latency record.
-
-    Args:
-        runtimes: names of `session.RUNTIMES`.
-        precisions: names of `bundle.PRECISIONS`; None for all that the bundle has and the runtime takes.
-        provider: the runtime's back end.
-        threads: of one run. For small models two threads are a lottery: the same file took 126 or 283 us in processes started
-            one after another, as the threads fell on the processors, and 132 to 133 us on one thread in all.
-        batch_sizes: images a run; its own `batch_size` of `latency` is ignored.
-        latency: how long to measure.
-        rate: images a second that arrive in a sustained run, whose latency from arrival to completion is measured too.
-        arrivals: "poisson", or "constant" gaps.
-        cold_start: time new processes from their start to the first answer.
-        end_to_end: time from the bytes of a JPEG to the logits as well.
-        layers: time every node.
-        power: read the board's power at rest and under load.
-        power_sensor: which of `inventory.POWER_READERS` tells it.
-        compare: compare the choices of runtime and precision with the first, by alternating blocks; at the first batch size.
-        margin: of the comparison: smaller differences are none.
-        seed: of the arrivals, the order of the blocks and the bootstrap.
-
-    Raises UsageError for values outside these.
-    """
-
-    runtimes: tuple[str, ...] = ("onnxruntime",)
-    precisions: tuple[str, ...] | None = None
-    provider: str = "cpu"
-    threads: int = 1
-    batch_sizes: tuple[int, ...] = (1,)
-    latency: LatencyConfig = field(default_factory=LatencyConfig)
-    rate: float | None = None
-    arrivals: Arrivals = "poisson"
-    cold_start: bool = False
-    end_to_end: bool = False
-    layers: bool = False
-    power: bool = False
-    power_sensor: str = "auto"
-    compare: bool = False
-    margin: float = MARGIN
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in self.runtimes:
-            if name not in RUNTIMES:
-                raise UsageError(f"There is no runtime {name!r}.{nearest_names(name, RUNTIMES)}")
-        for name in self.precisions or ():
-            model_role(name)
-        for size in self.batch_sizes:
-            replace(self.latency, batch_size=size)
-        if not self.runtimes or not self.batch_sizes or self.precisions == ():
-            raise UsageError("A profile needs at least one runtime, one precision and one batch size.")
-        if self.threads < 1:
-            raise UsageError(f"threads is {self.threads}; it must be 1 or more.")
-        if not 0 <= self.margin < 1:
-            raise UsageError(f"margin is {self.margin}; it must be 0 or more and less than 1, such as 0.03.")
-        for size in self.batch_sizes:
-            self.load(size)
-
-    def load(self, batch_size: int) -> Load | None:
-        """Return what arrives in the sustained run of a batch size; None without one."""
-        if self.rate is None:
-            return None
-        return Load(
-            rate_per_s=self.rate,
-            batch_size=batch_size,
-            arrivals=self.arrivals,
-            seed=self.seed,
-            duration_s=self.latency.duration_s,
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        values = asdict(self)
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> "ProfileRequest":
-        """Read what `to_json` wrote; absent keys keep their defaults. Raises UsageError for unknown keys."""
-        _require_known(record, cls)
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in record.items()
-        }
-        if "latency" in values:
-            _require_known(values["latency"], LatencyConfig)
-            values["latency"] = LatencyConfig(**values["latency"])
-        return cls(**values)
 
 
 def run_profile(folder: Path, request: ProfileRequest, progress: Progress | None = None) -> dict[str, Any]:
@@ -260,10 +167,3 @@ def _roles(precision: str, runtime: str) -> tuple[str, ...]:
     if runtime == "tensorrt" and precision in _ROLES_OF_TENSORRT:
         return _ROLES_OF_TENSORRT[precision]
     return (model_role(precision),)
-
-
-def _require_known(record: Mapping[str, Any], kind: Any) -> None:
-    known = [each.name for each in fields(kind)]
-    for name in record:
-        if name not in known:
-            raise UsageError(f"A profile request has no {name!r}.{nearest_names(name, known)}")

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill_deploy._fresh_process import FreshProcess
 from edgedistill_deploy.hardware.device import read_conditions, read_device
 from edgedistill_deploy.latency.interleaved import (
     BLOCK_S,
@@ -21,6 +20,7 @@ from edgedistill_deploy.latency.interleaved import (
     name_of,
 )
 from edgedistill_deploy.latency.measurement import LatencyConfig
+from edgedistill_deploy.profiling._fresh_process import FreshProcess
 from edgedistill_deploy.records.writing import SCHEMA, plain
 from edgedistill_deploy.statistics.quantiles import Samples
 

@@ -134,7 +134,7 @@ class _Worker:
         self, progress: Progress, *, folder: str, model: Mapping[str, Any], batch_size: int
     ) -> dict[str, int]:
         """Import, load and run once, timed; see `cold_start`."""
-        from edgedistill_deploy._starting import start_and_run
+        from edgedistill_deploy.profiling._starting import start_and_run
 
         return start_and_run(folder, model, batch_size)
 

@@ -32,7 +32,7 @@ class FreshProcess:
     def __init__(self) -> None:
         self.started_ns = time.monotonic_ns()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "edgedistill_deploy._measuring_process"],
+            [sys.executable, "-m", "edgedistill_deploy.profiling._measuring_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=_environment(),

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from edgedistill_deploy._alternating import Comparing, compare_models
-from edgedistill_deploy._fresh_process import FreshProcess, in_fresh_process
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, UsageError
 from edgedistill_deploy.latency.measurement import LatencyConfig
-from edgedistill_deploy.profiling import ProfileRequest, precisions_for, run_profile, write_profile
+from edgedistill_deploy.profiling._alternating import Comparing, compare_models
+from edgedistill_deploy.profiling._fresh_process import FreshProcess, in_fresh_process
+from edgedistill_deploy.profiling.request import ProfileRequest
+from edgedistill_deploy.profiling.run import precisions_for, run_profile, write_profile
 from reference.measured_bundles import bundle_of
 
 QUICK = LatencyConfig(warmup_s=0.0, warmup_runs=1, duration_s=0.0, min_runs=20)

@@ -10,7 +10,7 @@ from edgedistill_cli.console import Console
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.bundle.folder import Bundle, model_role
 from edgedistill_deploy.errors import UsageError
-from edgedistill_deploy.report.summary import label_of
+from edgedistill_deploy.recommendation.summary import label_of
 
 if TYPE_CHECKING:
     from edgedistill_deploy.evaluation.figures import Answers

@@ -6,7 +6,7 @@ from typing import Any
 from edgedistill_cli.console import Console
 from edgedistill_cli.layer_tables import show_layers, show_power
 from edgedistill_deploy import wording as words
-from edgedistill_deploy.report.summary import label_of
+from edgedistill_deploy.recommendation.summary import label_of
 
 Record = Mapping[str, Any]
 

@@ -58,7 +58,7 @@ def validate_bundle(
     """
     from edgedistill_cli.decisions import Kept, write_chain_of
     from edgedistill_deploy.parity.check import check_parity, write_parity
-    from edgedistill_deploy.recommendation import record_choices
+    from edgedistill_deploy.recommendation.choice import record_choices
     from edgedistill_deploy.runtimes.opening import open_session
 
     kept = kept or Kept()

@@ -75,7 +75,7 @@ def arrivals_named(name: str) -> "Arrivals":
 def profile_bundle(bundle: Bundle, console: Console, request: "ProfileRequest") -> dict[str, Any]:
     """Measure as asked, write the records into the bundle, and return them."""
     from edgedistill_deploy.profiling.run import run_profile, write_profile
-    from edgedistill_deploy.recommendation import record_choices
+    from edgedistill_deploy.recommendation.choice import record_choices
 
     with _Steps(console) as steps:
         profile = run_profile(bundle.path, request, steps.tell)

@@ -14,7 +14,7 @@ from edgedistill_cli.measuring import gate_code
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
-from edgedistill_deploy.report.summary import label_of
+from edgedistill_deploy.recommendation.summary import label_of
 
 if TYPE_CHECKING:
     from edgedistill_cli.profiling import Gates
@@ -76,7 +76,7 @@ def profile_on_devices(
     """Measure on every device, write the records into the bundle, show them, and return the exit code."""
     from edgedistill_cli.latency_tables import show_profile
     from edgedistill_deploy.profiling.run import write_profile
-    from edgedistill_deploy.recommendation import record_choices
+    from edgedistill_deploy.recommendation.choice import record_choices
     from edgedistill_deploy.remote_tasks import profile_job
 
     devices = _devices(targets)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from edgedistill_cli.console import Console
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.recommendation import choose, read_choices
+from edgedistill_deploy.recommendation.choice import choose, read_choices
+from edgedistill_deploy.recommendation.summary import conclude, label_of, summarise_records
 from edgedistill_deploy.records.reading import read_records
-from edgedistill_deploy.report.summary import conclude, label_of, summarise_records
 
 if TYPE_CHECKING:
     from edgedistill_deploy.parity.check import ParityReport

@@ -27,7 +27,7 @@ from edgedistill_deploy.onnx_files.content import read_metadata, read_weights
 from edgedistill_deploy.onnx_files.graph import read_graph
 from edgedistill_deploy.onnx_files.safety import require_self_contained
 from edgedistill_deploy.parity.check import check_parity
-from edgedistill_deploy.recommendation import record_choices
+from edgedistill_deploy.recommendation.choice import record_choices
 from edgedistill_deploy.report import render_report
 from edgedistill_deploy.runtimes.opening import open_session
 from reference.measured_bundles import bundle_of

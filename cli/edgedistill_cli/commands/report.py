@@ -12,7 +12,7 @@ def report(
 ) -> None:
     """Write report.html: one self-contained file with every figure of the run."""
     from edgedistill_deploy.bundle.folder import open_bundle
-    from edgedistill_deploy.recommendation import record_choices
+    from edgedistill_deploy.recommendation.choice import record_choices
     from edgedistill_deploy.report import write_report
 
     console = options.console_of(as_json, quiet, verbose)

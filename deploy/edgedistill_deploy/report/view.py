@@ -9,12 +9,8 @@ import numpy as np
 
 from edgedistill_deploy import wording
 from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.recommendation import choose
-from edgedistill_deploy.records.reading import ClassRow, EpochRow, LatencyRecord, ParityRecord, Records
-from edgedistill_deploy.records.values import MAX_TIME
-from edgedistill_deploy.report import charts
-from edgedistill_deploy.report.layers import icicle
-from edgedistill_deploy.report.summary import (
+from edgedistill_deploy.recommendation.choice import choose
+from edgedistill_deploy.recommendation.summary import (
     PRECISIONS,
     ArtefactSummary,
     baseline_of,
@@ -23,6 +19,10 @@ from edgedistill_deploy.report.summary import (
     place_of,
     summarise_records,
 )
+from edgedistill_deploy.records.reading import ClassRow, EpochRow, LatencyRecord, ParityRecord, Records
+from edgedistill_deploy.records.values import MAX_TIME
+from edgedistill_deploy.report import charts
+from edgedistill_deploy.report.layers import icicle
 from edgedistill_deploy.version import __version__
 
 MANY_CLASSES = 24

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgedistill_deploy.bundle.folder import Bundle, model_role
-from edgedistill_deploy.recommendation import Choice
+from edgedistill_deploy.recommendation.choice import Choice
 from edgedistill_deploy.records.reading import LatencyRecord, ParityRecord, Records, read_records
 from edgedistill_deploy.statistics.quantiles import OpenInterval
 from edgedistill_deploy.wording import bare_points, percent, points, points_interval, spoken_list

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
-from edgedistill_deploy.recommendation import choose
-from edgedistill_deploy.records.reading import read_records
-from edgedistill_deploy.report.summary import (
+from edgedistill_deploy.recommendation.choice import choose
+from edgedistill_deploy.recommendation.summary import (
     ArtefactSummary,
     Conclusion,
     baseline_of,
@@ -16,6 +15,7 @@ from edgedistill_deploy.report.summary import (
     summarise,
     summarise_records,
 )
+from edgedistill_deploy.records.reading import read_records
 from edgedistill_deploy.statistics.paired import drop_interval
 from reference.report_bundles import add_record, full_bundle, latency_record, models_only, parity_record
 

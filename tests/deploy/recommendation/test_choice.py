@@ -10,7 +10,7 @@ import pytest
 
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.files.writing import sha256_of_file, write_json
-from edgedistill_deploy.recommendation import Choice, choose, record_choices
+from edgedistill_deploy.recommendation.choice import Choice, choose, record_choices
 from edgedistill_deploy.records.reading import read_records
 from reference.report_bundles import add_record, latency_record, models_only, parity_record
 

@@ -147,8 +147,8 @@ def write_summaries(
     records: Sequence[dict[str, Any]], junit: Path | None, markdown: str | None, console: Console
 ) -> None:
     """Write JUnit XML and Markdown where they are asked for; "-" is stdout, and a job's summary is continued."""
-    from edgedistill_deploy.junit import write_junit
-    from edgedistill_deploy.markdown_summary import markdown_text, write_markdown
+    from edgedistill_deploy.report.junit import write_junit
+    from edgedistill_deploy.report.markdown import markdown_text, write_markdown
 
     if junit is not None:
         write_junit(junit, records)

@@ -308,7 +308,7 @@ def _profile(run: Run, inputs: Callable[[], Inputs]) -> None:
 
 
 def _report(run: Run, inputs: Callable[[], Inputs]) -> None:
-    from edgedistill_deploy.report import write_report
+    from edgedistill_deploy.report.page import write_report
 
     run.console.say(f"report: {write_report(run.bundle)}")
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         write_latency,
     )
     from edgedistill_deploy.parity.check import ParityLimits, ParityReport, check_parity, write_parity
-    from edgedistill_deploy.report import write_report
+    from edgedistill_deploy.report.page import write_report
     from edgedistill_deploy.runtimes.opening import open_model, open_session
     from edgedistill_deploy.runtimes.session import Session
 
@@ -61,7 +61,7 @@ _HOMES = {
     "images.sources": ("open_images",),
     "latency.measurement": ("LatencyConfig", "LatencyReport", "measure_latency", "write_latency"),
     "parity.check": ("ParityLimits", "ParityReport", "check_parity", "write_parity"),
-    "report": ("write_report",),
+    "report.page": ("write_report",),
     "runtimes.opening": ("open_model", "open_session"),
     "runtimes.session": ("Session",),
 }

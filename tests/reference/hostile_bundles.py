@@ -28,7 +28,7 @@ from edgedistill_deploy.onnx_files.graph import read_graph
 from edgedistill_deploy.onnx_files.safety import require_self_contained
 from edgedistill_deploy.parity.check import check_parity
 from edgedistill_deploy.recommendation.choice import record_choices
-from edgedistill_deploy.report import render_report
+from edgedistill_deploy.report.page import render_report
 from edgedistill_deploy.runtimes.opening import open_session
 from reference.measured_bundles import bundle_of
 from reference.report_bundles import add_record, add_training, latency_record, parity_record, write_subspaces

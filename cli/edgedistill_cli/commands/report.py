@@ -13,7 +13,7 @@ def report(
     """Write report.html: one self-contained file with every figure of the run."""
     from edgedistill_deploy.bundle.folder import open_bundle
     from edgedistill_deploy.recommendation.choice import record_choices
-    from edgedistill_deploy.report import write_report
+    from edgedistill_deploy.report.page import write_report
 
     console = options.console_of(as_json, quiet, verbose)
     path = write_report(record_choices(open_bundle(bundle)))

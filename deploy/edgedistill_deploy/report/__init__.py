@@ -1,51 +1,5 @@
-"""The report: a run's records as one HTML file that needs nothing beside it, no network and no script."""
+"""Views of the records: HTML, JUnit and Markdown.
 
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
-
-from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.errors import MissingDependencyError
-from edgedistill_deploy.files.writing import write_text
-
-TEMPLATES = Path(__file__).parent / "templates"
-
-
-def write_report(bundle: Bundle) -> Path:
-    """Write report.html into the bundle and return its path.
-
-    Only records are read, no model and no image. A section whose records are missing says so, and a record that is damaged or
-    about another model file is left out and named.
-
-    Raises:
-        MissingDependencyError: jinja2 is not installed.
-    """
-    path = bundle.path / "report.html"
-    write_text(path, render_report(bundle))
-    return path
-
-
-def render_report(bundle: Bundle) -> str:
-    """Return the report as HTML text."""
-    # The page shows what `recommendation` makes of the records in this package, which therefore cannot be loaded along with it.
-    from edgedistill_deploy.records.reading import read_records
-    from edgedistill_deploy.report.view import page_values
-
-    return str(_template().render(page_values(bundle, read_records(bundle))))
-
-
-@lru_cache(maxsize=1)
-def _template() -> Any:
-    """Compile the template once a process; that takes longer than a page."""
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingDependencyError("jinja2", "report", "Writing a report") from error
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2")
+Doors: `page` writes the HTML page, which needs nothing beside it, no network and no script; `junit` and `markdown` are for build
+servers.
+"""

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.junit import junit_text, write_junit
-from edgedistill_deploy.markdown_summary import markdown_text, write_markdown
 from edgedistill_deploy.parity.check import check_parity
+from edgedistill_deploy.report.junit import junit_text, write_junit
+from edgedistill_deploy.report.markdown import markdown_text, write_markdown
 from edgedistill_deploy.runtimes.opening import open_session
 from reference.junit_shape import checked_suites, outcomes
 from reference.measured_bundles import bundle_of

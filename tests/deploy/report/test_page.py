@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgedistill_deploy import report
 from edgedistill_deploy import wording as w
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import MissingDependencyError
-from edgedistill_deploy.report import render_report, write_report
+from edgedistill_deploy.report import page as report
+from edgedistill_deploy.report.page import render_report, write_report
 from edgedistill_deploy.report.view import condition_rows, plainly, training_notes
 from reference.html_page import Page
 from reference.report_bundles import add_record, full_bundle, latency_record, models_only, parity_record

@@ -6,7 +6,7 @@ import pytest
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.records.reading import read_records
-from edgedistill_deploy.report import render_report
+from edgedistill_deploy.report.page import render_report
 from reference.report_bundles import add_record, latency_record, models_only
 
 SUSTAINED = {

@@ -9,8 +9,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from xml.etree import ElementTree
 
-from edgedistill_deploy._cases import Case, Record, cases_of, is_judged, without_controls
 from edgedistill_deploy.files.writing import write_text
+from edgedistill_deploy.report._cases import Case, Record, cases_of, is_judged, without_controls
 
 _ELEMENTS = {"fail": "failure", "inconclusive": "failure", "error": "error", "skipped": "skipped"}
 _PROPERTIES = ("bundle", "runtime", "provider", "precision", "model_sha256", "sample_count", "verdict")

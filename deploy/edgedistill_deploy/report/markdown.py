@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgedistill_deploy import wording as words
-from edgedistill_deploy._cases import Case, Record, cases_of, is_judged, without_controls
 from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.recommendation.summary import label_of
+from edgedistill_deploy.report._cases import Case, Record, cases_of, is_judged, without_controls
 
 _MARKS = {"pass": "✅", "fail": "❌", "inconclusive": "⚠️", "error": "❌"}
 _WORST_CLASSES = 5

@@ -8,8 +8,8 @@ import pytest
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.records.layers import LayersRecord, NodeRow, power_sentence
 from edgedistill_deploy.records.reading import read_records
-from edgedistill_deploy.report import render_report
 from edgedistill_deploy.report.layers import icicle
+from edgedistill_deploy.report.page import render_report
 from reference.html_page import Page
 from reference.report_bundles import POWER, add_record, latency_record, models_only, with_layers
 

@@ -16,7 +16,7 @@ from edgedistill_deploy.parity.check import check_parity
 from edgedistill_deploy.parity.flips import find_flips, write_flip_record
 from edgedistill_deploy.records._decisions import MAX_PICTURE_BYTES, MAX_PICTURES
 from edgedistill_deploy.records.reading import read_records
-from edgedistill_deploy.report import render_report
+from edgedistill_deploy.report.page import render_report
 from edgedistill_deploy.runtimes.opening import open_session
 from reference.html_page import Page
 from reference.measured_bundles import bundle_of

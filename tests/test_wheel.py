@@ -87,9 +87,9 @@ def test_the_embedded_default_is_in_the_wheel(installed: Path, tmp_path: Path) -
 
 
 def test_an_installed_wheel_sends_the_same_device_part_as_the_checkout(installed: Path) -> None:
-    from edgedistill_deploy._remote_wheel import build_wheel
+    from edgedistill_deploy.remote._wheel import build_wheel
 
-    code = "import hashlib; from edgedistill_deploy._remote_wheel import build_wheel; print(hashlib.sha256(build_wheel()).hexdigest())"
+    code = "import hashlib; from edgedistill_deploy.remote._wheel import build_wheel; print(hashlib.sha256(build_wheel()).hexdigest())"
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     done = subprocess.run(
         [sys.executable, "-c", code],

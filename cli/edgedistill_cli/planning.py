@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from edgedistill.inspection.records import Inspection
     from edgedistill.planning import PlanRow, Wanted
     from edgedistill_cli.stages import Inputs
-    from edgedistill_deploy.inventory import Device
     from edgedistill_deploy.latency.budget import Budget
     from edgedistill_deploy.profiling.request import ProfileRequest
+    from edgedistill_deploy.remote.inventory import Device
 
 # What an inspection may cost to be made on the way: multiply-adds in all, about a minute of a processor.
 _CHEAP = 1e12
@@ -145,8 +145,8 @@ def _profile(task: PlanTask, bundle: Bundle) -> Mapping[str, Any]:
 
 
 def _profile_there(bundle: Bundle, request: "ProfileRequest", device: "Device") -> Mapping[str, Any]:
-    from edgedistill_deploy.remote import run_on_devices
-    from edgedistill_deploy.remote_tasks import Chosen, profile_job
+    from edgedistill_deploy.remote.jobs import run_on_devices
+    from edgedistill_deploy.remote.tasks import Chosen, profile_job
 
     # The request has the runtime; the provider is the device's own, unless another was asked for.
     chosen = Chosen(

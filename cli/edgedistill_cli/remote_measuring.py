@@ -19,10 +19,10 @@ from edgedistill_deploy.recommendation.summary import label_of
 if TYPE_CHECKING:
     from edgedistill_cli.profiling import Gates
     from edgedistill_deploy.images.sets import ImageSet
-    from edgedistill_deploy.inventory import Device
     from edgedistill_deploy.parity.check import ParityLimits
     from edgedistill_deploy.profiling.request import ProfileRequest
-    from edgedistill_deploy.remote import DeviceOutcome, Progress, RemoteJob
+    from edgedistill_deploy.remote.inventory import Device
+    from edgedistill_deploy.remote.jobs import DeviceOutcome, Progress, RemoteJob
 
 _VERDICTS = {0: "pass", 3: "fail", 4: "inconclusive"}
 _SPEAK_EVERY_S = 5.0
@@ -77,7 +77,7 @@ def profile_on_devices(
     from edgedistill_cli.latency_tables import show_profile
     from edgedistill_deploy.profiling.run import write_profile
     from edgedistill_deploy.recommendation.choice import record_choices
-    from edgedistill_deploy.remote_tasks import profile_job
+    from edgedistill_deploy.remote.tasks import profile_job
 
     devices = _devices(targets)
     job = profile_job(bundle, request, devices, _chosen(targets), keep=targets.keep, wait_s=targets.wait_s)
@@ -115,7 +115,7 @@ def validate_on_devices(
     images: "ImageSet | None" = None,
 ) -> tuple[int, list[dict[str, Any]]]:
     """Judge the models on every device, write and show the records; return the exit code and all records."""
-    from edgedistill_deploy.remote_tasks import validate_job, write_prepared
+    from edgedistill_deploy.remote.tasks import validate_job, write_prepared
 
     devices = _devices(targets)
     with tempfile.TemporaryDirectory() as scratch:
@@ -150,19 +150,19 @@ def _typed(context: typer.Context, name: str) -> str | None:
 
 
 def _devices(targets: Targets) -> "list[Device]":
-    from edgedistill_deploy.inventory import find_device
+    from edgedistill_deploy.remote.inventory import find_device
 
     return [find_device(name) for name in targets.names]
 
 
 def _chosen(targets: Targets) -> Any:
-    from edgedistill_deploy.remote_tasks import Chosen
+    from edgedistill_deploy.remote.tasks import Chosen
 
     return Chosen(runtime=targets.runtime, provider=targets.provider)
 
 
 def _measured(devices: "Sequence[Device]", job: "RemoteJob", console: Console) -> "tuple[DeviceOutcome, ...]":
-    from edgedistill_deploy.remote import run_on_devices
+    from edgedistill_deploy.remote.jobs import run_on_devices
 
     outcomes = run_on_devices(devices, job, _spoken(console))
     for outcome in outcomes:

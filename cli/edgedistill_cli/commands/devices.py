@@ -72,7 +72,7 @@ def add(
     debug: options.Debug = False,
 ) -> None:
     """Write a device into devices.toml. There is no place for passwords."""
-    from edgedistill_deploy.inventory import Device, add_device
+    from edgedistill_deploy.remote.inventory import Device, add_device
 
     console = options.console_of(as_json, quiet, False)
     given: dict[str, Any] = {
@@ -106,7 +106,7 @@ def list_devices(
     as_json: options.Json = False, quiet: options.Quiet = False, debug: options.Debug = False
 ) -> None:
     """Show the devices of both files; the project's win by name."""
-    from edgedistill_deploy.inventory import inventory_paths, read_inventory
+    from edgedistill_deploy.remote.inventory import inventory_paths, read_inventory
 
     console = options.console_of(as_json, quiet, False)
     known = read_inventory()
@@ -141,7 +141,7 @@ def remove(
     debug: options.Debug = False,
 ) -> None:
     """Take a device out of devices.toml. Nothing on the device is touched."""
-    from edgedistill_deploy.inventory import remove_device
+    from edgedistill_deploy.remote.inventory import remove_device
 
     console = options.console_of(as_json, quiet, False)
     path = remove_device(name)
@@ -161,8 +161,8 @@ def check(
     Exit code 0: all are ready; 1: one is not, or cannot be reached.
     """
     from edgedistill_deploy.errors import UsageError
-    from edgedistill_deploy.inventory import find_device, read_inventory
-    from edgedistill_deploy.remote_check import check_devices
+    from edgedistill_deploy.remote.check import check_devices
+    from edgedistill_deploy.remote.inventory import find_device, read_inventory
 
     console = options.console_of(as_json, quiet, False)
     chosen = [find_device(name) for name in names or read_inventory()]

@@ -12,7 +12,7 @@ from edgedistill_cli.commands.profile import Duration, Percentile, ProfileThread
 
 if TYPE_CHECKING:
     from edgedistill_cli.planning import PlanTask
-    from edgedistill_deploy.inventory import Device
+    from edgedistill_deploy.remote.inventory import Device
 
 OptionalRun = Annotated[
     Path | None,
@@ -139,7 +139,7 @@ def _task(given: dict[str, Any], folder: Path) -> "PlanTask":
 
 
 def _device(name: str | None) -> "Device | None":
-    from edgedistill_deploy.inventory import find_device
+    from edgedistill_deploy.remote.inventory import find_device
 
     return None if name in (None, "this machine") else find_device(str(name))
 

@@ -8,16 +8,14 @@ from pathlib import Path
 import pytest
 
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
-from edgedistill_deploy.inventory import Device
 from edgedistill_deploy.latency.measurement import LatencyConfig
 from edgedistill_deploy.parity.check import ParityLimits
 from edgedistill_deploy.profiling.request import ProfileRequest
-from edgedistill_deploy.remote import RemoteJob
-from edgedistill_deploy.remote_tasks import Chosen, profile_job, validate_job
+from edgedistill_deploy.remote.inventory import Device
+from edgedistill_deploy.remote.jobs import RemoteJob
+from edgedistill_deploy.remote.tasks import Chosen, profile_job, validate_job
+from reference.device_timing import BRIEF
 from ssh_server import SSHD, SshServer, ssh_server
-
-BRIEF = LatencyConfig(duration_s=0.05, warmup_s=0, warmup_runs=1, min_runs=3)
-LONG = LatencyConfig(duration_s=60, warmup_s=0)
 
 
 @pytest.fixture(scope="session")

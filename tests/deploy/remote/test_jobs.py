@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgedistill_deploy import _remote_connection, _remote_push
-from edgedistill_deploy._remote_push import Item
-from edgedistill_deploy._remote_wheel import build_wheel
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import MissingDependencyError, UsageError
-from edgedistill_deploy.inventory import Device
 from edgedistill_deploy.parity.check import ParityLimits, check_parity
 from edgedistill_deploy.profiling.request import ProfileRequest
-from edgedistill_deploy.remote import DeviceOutcome, RemoteJob, run_on_devices
-from edgedistill_deploy.remote_tasks import Chosen, profile_job
+from edgedistill_deploy.remote import _connection, _push
+from edgedistill_deploy.remote._push import Item
+from edgedistill_deploy.remote._wheel import build_wheel
+from edgedistill_deploy.remote.inventory import Device
+from edgedistill_deploy.remote.jobs import DeviceOutcome, RemoteJob, run_on_devices
+from edgedistill_deploy.remote.tasks import Chosen, profile_job
 from edgedistill_deploy.runtimes.opening import open_session
-from remote.conftest import BRIEF
+from reference.device_timing import BRIEF
 from ssh_server import Proxy, SshServer, free_port, make_key
 
 Make = Callable[..., Any]
@@ -121,7 +121,7 @@ def test_a_device_that_keeps_keeps(device: Make, profiling: Make, work: Path) ->
 def test_a_broken_push_goes_on_where_it_was_cut(
     device: Make, validating: Make, server: SshServer, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_remote_push, "CHUNK_BYTES", 1 << 14)
+    monkeypatch.setattr(_push, "CHUNK_BYTES", 1 << 14)
     with Proxy(target=server.port, cut_after=300_000) as proxy:
         server.trust(proxy.port)
         target = device(port=proxy.port)
@@ -242,7 +242,7 @@ def test_a_name_that_nobody_knows(device: Make, profiling: Make) -> None:
 
 def test_a_device_that_says_nothing(device: Make, profiling: Make, monkeypatch: pytest.MonkeyPatch) -> None:
 
-    monkeypatch.setattr(_remote_connection, "CONNECT_S", 0.3)
+    monkeypatch.setattr(_connection, "CONNECT_S", 0.3)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -287,7 +287,7 @@ def test_the_device_part_needs_numpy_pillow_and_the_runtime_alone(bundle: Bundle
     ]
     code = (
         f"import sys; [sys.modules.__setitem__(n, None) for n in {blocked}];"
-        "import edgedistill_deploy.device_part as part;"
+        "import edgedistill_deploy.remote.device_part as part;"
         f"assert part.__file__.startswith({str(tmp_path)!r}); part.main()"
     )
     request = {
@@ -315,7 +315,7 @@ def test_the_device_part_needs_numpy_pillow_and_the_runtime_alone(bundle: Bundle
 
 
 def test_an_unknown_task_is_refused() -> None:
-    from edgedistill_deploy.device_part import answer
+    from edgedistill_deploy.remote.device_part import answer
 
     with pytest.raises(UsageError, match=r"no task 'profil'\. Did you mean profile"):
         answer({"task": "profil"}, lambda what, done, total: None)

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.inventory import Device
 from edgedistill_deploy.parity.check import ParityLimits, check_parity
-from edgedistill_deploy.remote import run_on_devices
-from edgedistill_deploy.remote_check import check_devices
+from edgedistill_deploy.remote.check import check_devices
+from edgedistill_deploy.remote.inventory import Device
+from edgedistill_deploy.remote.jobs import run_on_devices
 from edgedistill_deploy.runtimes.opening import open_session
 
 Make = Callable[..., Any]
-SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "make_arm64_device.sh"
+SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "make_arm64_device.sh"
 
 pytestmark = pytest.mark.slow
 

@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgedistill_deploy._remote_connection import DeviceError, connected, imported_asyncssh
-from edgedistill_deploy._remote_link import Event, Link, keeper_of, lost
-from edgedistill_deploy._remote_push import Item, Pushed, push
-from edgedistill_deploy._remote_wheel import build_wheel
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.manifest import MANIFEST
 from edgedistill_deploy.errors import BundleError, DataError, EdgeDistillError, UsageError
-from edgedistill_deploy.inventory import Device, read_inventory
+from edgedistill_deploy.remote._connection import DeviceError, connected, imported_asyncssh
+from edgedistill_deploy.remote._link import Event, Link, keeper_of, lost
+from edgedistill_deploy.remote._push import Item, Pushed, push
+from edgedistill_deploy.remote._wheel import build_wheel
+from edgedistill_deploy.remote.inventory import Device, read_inventory
 
 __all__ = ["DeviceError", "DeviceOutcome", "RemoteJob", "run_on_devices"]
 

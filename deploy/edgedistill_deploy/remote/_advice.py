@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgedistill_deploy.inventory import Device
+from edgedistill_deploy.remote.inventory import Device
 
 _PACKAGES = {"numpy": "numpy", "PIL": "pillow", "onnxruntime": "onnxruntime"}
 _INSTALLERS = {

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edgedistill_deploy.errors import UsageError
-from edgedistill_deploy.inventory import Device, add_device, find_device, read_inventory, remove_device
+from edgedistill_deploy.remote.inventory import Device, add_device, find_device, read_inventory, remove_device
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
 """What a device runs: one JSON request on stdin, JSON lines on stdout; the same measuring as on the machine that asked.
 
-    python -m edgedistill_deploy.device_part
+    python -m edgedistill_deploy.remote.device_part
 
 The request is {"task": "profile" | "validate", "folder": BUNDLE, "device": NAME, ...}. The lines are {"progress": [what, done,
 total]}, then {"result": ...}, or {"done": true} when the request names a file for the result, or {"error": {"kind", "message"}}.

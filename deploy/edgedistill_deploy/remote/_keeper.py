@@ -159,7 +159,7 @@ class Keeper:
         )
         with (folder / "stderr.txt").open("wb") as stderr:
             self.runner = subprocess.Popen(
-                [python, "-m", "edgedistill_deploy.device_part"],
+                [python, "-m", "edgedistill_deploy.remote.device_part"],
                 cwd=folder,
                 env=given,
                 stdin=subprocess.PIPE,

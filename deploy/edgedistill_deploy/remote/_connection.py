@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError
-from edgedistill_deploy.inventory import Device
+from edgedistill_deploy.remote.inventory import Device
 
 CONNECT_S = 15.0
 KEEPALIVE_S, KEEPALIVE_COUNT = 15, 4  # a link that is silent for a minute is given up

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from command import run_command
-from edgedistill_deploy._remote_advice import missing_on
 from edgedistill_deploy.images.sources import open_images
-from edgedistill_deploy.inventory import Device, add_device
+from edgedistill_deploy.remote._advice import missing_on
+from edgedistill_deploy.remote.inventory import Device, add_device
 from ssh_server import SshServer, free_port
 
 Make = Callable[..., Any]
@@ -228,7 +228,7 @@ def test_own_images_are_sent_prepared(copied_run: Path, tiny_digits: Path, tmp_p
     from edgedistill_cli.measuring import open_own_images
     from edgedistill_deploy.bundle.folder import open_bundle
     from edgedistill_deploy.bundle.reference import read_reference
-    from edgedistill_deploy.remote_tasks import write_prepared
+    from edgedistill_deploy.remote.tasks import write_prepared
 
     bundle = open_bundle(copied_run)
     write_prepared(bundle, open_own_images(f"npz:{tiny_digits}", bundle), tmp_path / "sent.npz")

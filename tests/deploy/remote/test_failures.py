@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from edgedistill_deploy import _remote_keeper, _remote_push
-from edgedistill_deploy._remote_connection import DeviceError
-from edgedistill_deploy._remote_link import require_python
-from edgedistill_deploy.inventory import Device
-from edgedistill_deploy.remote import RemoteJob, run_on_devices
-from remote.conftest import LONG
+from edgedistill_deploy.remote import _keeper, _push
+from edgedistill_deploy.remote._connection import DeviceError
+from edgedistill_deploy.remote._link import require_python
+from edgedistill_deploy.remote.inventory import Device
+from edgedistill_deploy.remote.jobs import RemoteJob, run_on_devices
+from reference.device_timing import LONG
 from ssh_server import Proxy, SshServer, children_of, processes_naming
 
 Make = Callable[..., Any]
@@ -81,7 +81,7 @@ def test_sshd_killed_while_measuring(device: Make, profiling: Make, server: SshS
 
 def test_the_measurement_killed_on_the_device(device: Make, profiling: Make, work: Path) -> None:
     def kill_runner() -> None:
-        for pid in processes_naming("edgedistill_deploy.device_part"):
+        for pid in processes_naming("edgedistill_deploy.remote.device_part"):
             if str(work) in os.readlink(f"/proc/{pid}/cwd"):  # noqa: PTH115, a number is in the path
                 os.kill(pid, signal.SIGKILL)
 
@@ -121,7 +121,7 @@ def test_a_measurement_that_takes_too_long_is_stopped_there(
 @contextlib.contextmanager
 def lock_held(work: Path) -> Iterator["subprocess.Popen[str]"]:
     """Somebody else's keeper on the same device."""
-    source = Path(_remote_keeper.__file__).read_text(encoding="utf-8")
+    source = Path(_keeper.__file__).read_text(encoding="utf-8")
     keeper = subprocess.Popen(
         [sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -173,9 +173,9 @@ def test_a_stale_lock_is_taken_over(work: Path, owner: dict[str, Any]) -> None:
 
 def test_a_lock_without_an_owner_is_young_or_stale(work: Path) -> None:
     (work / "lock").mkdir(parents=True)
-    assert _remote_keeper._take_lock(work, "token", {}) == {}
+    assert _keeper._take_lock(work, "token", {}) == {}
     os.utime(work / "lock", (0, 0))
-    assert _remote_keeper._take_lock(work, "token", {}) is None
+    assert _keeper._take_lock(work, "token", {}) is None
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ def test_a_full_disk_is_noticed_before_anything_is_sent(
 def test_a_disk_that_fills_while_files_are_sent(
     device: Make, validating: Make, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_remote_push, "RESERVE_BYTES", -(1 << 40))
+    monkeypatch.setattr(_push, "RESERVE_BYTES", -(1 << 40))
     (small_disk / "other").write_bytes(os.urandom(700_000))
     target = device(work=str(small_disk / "work"))
     assert error_of(validating(target), target).startswith("The disk of loop is full")
@@ -258,7 +258,7 @@ def test_a_work_folder_that_others_may_write_to(device: Make, profiling: Make, w
 def test_a_link_that_stalls(
     device: Make, validating: Make, server: SshServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_remote_push, "STALL_S", 1.0)
+    monkeypatch.setattr(_push, "STALL_S", 1.0)
     with Proxy(target=server.port) as proxy:
         server.trust(proxy.port)
         target = device(port=proxy.port)

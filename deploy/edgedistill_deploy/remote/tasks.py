@@ -11,11 +11,11 @@ from edgedistill_deploy.bundle.folder import Bundle, model_role
 from edgedistill_deploy.bundle.reference import Reference, write_reference
 from edgedistill_deploy.evaluation.images import open_evaluation
 from edgedistill_deploy.images.sets import ImageSet
-from edgedistill_deploy.inventory import Device
 from edgedistill_deploy.parity.check import ParityLimits
 from edgedistill_deploy.profiling.request import ProfileRequest
 from edgedistill_deploy.profiling.run import precisions_for
-from edgedistill_deploy.remote import RemoteJob
+from edgedistill_deploy.remote.inventory import Device
+from edgedistill_deploy.remote.jobs import RemoteJob
 
 _BATCH = 64
 

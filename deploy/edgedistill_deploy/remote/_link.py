@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from importlib.resources import files
 from typing import Any
 
-from edgedistill_deploy._remote_connection import DeviceError, imported_asyncssh
-from edgedistill_deploy.inventory import Device
+from edgedistill_deploy.remote._connection import DeviceError, imported_asyncssh
+from edgedistill_deploy.remote.inventory import Device
 
 # Safe in every login shell: the source itself follows on the standard input.
 _BOOTSTRAP = "import sys,json;sys.path[:]=[p for p in sys.path if p];exec(json.loads(sys.stdin.readline()))"
@@ -87,7 +87,7 @@ class Link:
 @contextlib.asynccontextmanager
 async def keeper_of(connection: Any, device: Device) -> AsyncIterator[Link]:
     """Start the keeper in the device's Python and yield the line to it. Raises DeviceError when it does not start."""
-    process = await start_python(connection, device, _source("_remote_keeper.py"))
+    process = await start_python(connection, device, _source("_keeper.py"))
     link = Link(process, device)
     beats = asyncio.get_running_loop().create_task(link.beat())
     try:
@@ -170,4 +170,4 @@ def _ended(device: Device, code: int | None, ended_by: Any, stderr: str) -> str:
 
 
 def _source(name: str) -> str:
-    return files("edgedistill_deploy").joinpath(name).read_text(encoding="utf-8")
+    return files("edgedistill_deploy.remote").joinpath(name).read_text(encoding="utf-8")

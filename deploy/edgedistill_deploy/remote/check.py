@@ -8,12 +8,12 @@ from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
-from edgedistill_deploy._remote_advice import missing_on
-from edgedistill_deploy._remote_connection import DeviceError, connected, imported_asyncssh
-from edgedistill_deploy._remote_link import quoted, start_python
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.inventory import Device
 from edgedistill_deploy.records.writing import SCHEMA
+from edgedistill_deploy.remote._advice import missing_on
+from edgedistill_deploy.remote._connection import DeviceError, connected, imported_asyncssh
+from edgedistill_deploy.remote._link import quoted, start_python
+from edgedistill_deploy.remote.inventory import Device
 
 _MODULES = ("numpy", "PIL", "onnxruntime", "tensorrt")
 _SHELL_S, _PYTHON_S = 60.0, 300.0
@@ -131,7 +131,7 @@ async def _ask_shell(connection: Any, device: Device) -> dict[str, str]:
 
 async def _ask_python(connection: Any, device: Device) -> dict[str, Any]:
     package = files("edgedistill_deploy")
-    source = package.joinpath("_remote_probe.py").read_text(encoding="utf-8")
+    source = package.joinpath("remote", "_probe.py").read_text(encoding="utf-8")
     request = {
         "source": source,
         "python": device.python,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from command import run_command
-from edgedistill_deploy.inventory import Device, add_device
+from edgedistill_deploy.remote.inventory import Device, add_device
 from ssh_server import free_port
 
 BRIEF = ("--duration", "0.05", "--warmup", "0")

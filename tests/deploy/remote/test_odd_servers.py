@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from edgedistill_deploy._remote_connection import DeviceError, connected
-from edgedistill_deploy._remote_link import Link, keeper_of
-from edgedistill_deploy._remote_push import Item
-from edgedistill_deploy.inventory import Device
-from edgedistill_deploy.remote import _checked, _pull, run_on_devices
-from edgedistill_deploy.remote_check import check_devices
+from edgedistill_deploy.remote._connection import DeviceError, connected
+from edgedistill_deploy.remote._link import Link, keeper_of
+from edgedistill_deploy.remote._push import Item
+from edgedistill_deploy.remote.check import check_devices
+from edgedistill_deploy.remote.inventory import Device
+from edgedistill_deploy.remote.jobs import _checked, _pull, run_on_devices
 from ssh_server import SshServer, ssh_server
 
 Make = Callable[..., Any]

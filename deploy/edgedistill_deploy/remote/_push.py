@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgedistill_deploy._remote_connection import DeviceError, imported_asyncssh
-from edgedistill_deploy._remote_link import Link, full_disk, lost
 from edgedistill_deploy.files.writing import sha256_of_file
-from edgedistill_deploy.inventory import Device
+from edgedistill_deploy.remote._connection import DeviceError, imported_asyncssh
+from edgedistill_deploy.remote._link import Link, full_disk, lost
+from edgedistill_deploy.remote.inventory import Device
 
 CHUNK_BYTES = 1 << 17  # acknowledged one by one, so that what is there is there without holes
 RESERVE_BYTES = 16 << 20  # for the result and what the runtime writes

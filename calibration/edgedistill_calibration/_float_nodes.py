@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 
 import onnx
 
-from edgedistill_calibration._graph import WEIGHTED
+from edgedistill_calibration.graphs.preparation import WEIGHTED
 
 _PAIR = ("QuantizeLinear", "DequantizeLinear")
 

@@ -7,16 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from edgedistill_calibration import _graph
 from edgedistill_calibration.config import CANDIDATES, RETIRED_PROFILES, CalibrationConfig
-from edgedistill_calibration.ranges import (
-    AS_TRAINED,
-    ActivationReader,
-    Images,
-    Ranges,
-    measure_ranges,
-    symmetric,
-)
+from edgedistill_calibration.graphs import preparation
+from edgedistill_calibration.graphs.reading import ActivationReader, Images
+from edgedistill_calibration.ranges import AS_TRAINED, Ranges, measure_ranges, symmetric
 from edgedistill_deploy.errors import EdgeDistillError
 
 
@@ -61,7 +55,7 @@ class Candidates:
 
 # ONNX Runtime computes Relu and Clip inside the Conv before them, and a Gemm or MatMul with float output at no cost.
 # Add, Mul, LayerNormalization and pooling in INT8 made no model measured faster by more than 3 %, and cost a ViT 15 dB.
-_OPERATORS = (*_graph.WEIGHTED, "Relu", "Clip")
+_OPERATORS = (*preparation.WEIGHTED, "Relu", "Clip")
 _FLOAT_OUTPUTS = ("Gemm", "MatMul")
 # By profile, for ONNX Runtime.
 ORT_TARGETS = {
@@ -71,8 +65,8 @@ ORT_TARGETS = {
 # TensorRT's parser takes zero point 0 alone and no INT32 biases; Conv + ReLU fuse when no Q/DQ stands between them.
 TENSORRT_TARGET = Target(
     activation="QInt8",
-    operators=_graph.WEIGHTED,
-    float_outputs=_graph.WEIGHTED,
+    operators=preparation.WEIGHTED,
+    float_outputs=preparation.WEIGHTED,
     options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
     shortcuts=True,
 )
@@ -106,8 +100,8 @@ def write_candidates(
         given: what `read_ranges` returned, to be tried too; left out where they are of another graph.
     """
     prepared = folder / "prepared.onnx"
-    graph = _graph.prepare_graph(source, prepared).graph
-    reader = ActivationReader(onnx.load(prepared), _graph.activations(graph, MEASURED_OPERATORS))
+    graph = preparation.prepare_graph(source, prepared).graph
+    reader = ActivationReader(onnx.load(prepared), preparation.activations(graph, MEASURED_OPERATORS))
     float_model = onnx.load(source)
     measured: dict[str, Ranges] = {**measure_ranges(reader, groups, CANDIDATES[config.method])}
     methods = CANDIDATES[config.method]
@@ -122,7 +116,7 @@ def write_candidates(
             path = written[method][precision] = folder / f"{method}.{precision}.onnx"
             ranges = measured[symmetric(method) if target.symmetric else method]
             model = quantise(prepared, path, target, ranges, image_size)
-            _graph.finish_graph(model, float_model, own)
+            preparation.finish_graph(model, float_model, own)
             onnx.save(model, path)
     return Candidates(prepared=onnx.load(prepared), ranges=measured, files=written)
 
@@ -195,7 +189,7 @@ def quantise_graph(
     model = onnx.load(path)
     _require_measured(model.graph, ranges)
     if target.shortcuts:
-        _graph.quantise_values(model, _graph.shortcuts(onnx.load(prepared).graph), ranges)
+        preparation.quantise_values(model, preparation.shortcuts(onnx.load(prepared).graph), ranges)
     return model
 
 

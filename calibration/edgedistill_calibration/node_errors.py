@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 
 from edgedistill_calibration._float_nodes import MixedPrecision
-from edgedistill_calibration._graph import WEIGHTED
+from edgedistill_calibration.graphs.preparation import WEIGHTED
 from edgedistill_calibration.judging import Images, Logits, Work, lowest_first, run_logits, run_values
 from edgedistill_calibration.ledger import Figures, compare_logits, decibels
 

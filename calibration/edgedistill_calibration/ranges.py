@@ -1,61 +1,28 @@
 """The range of every activation, measured a few images at a time: memory does not grow with their number."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from edgedistill_calibration._least_squares import least_squares_range
 from edgedistill_calibration.config import PERCENTILES
+from edgedistill_calibration.graphs.reading import GROUP, ActivationReader, Floats, Images
 from edgedistill_deploy.errors import BundleError, EdgeDistillError
 from edgedistill_deploy.files.json_text import read_json
 from edgedistill_deploy.files.writing import write_json
 
 Range = tuple[float, float]
 Ranges = Mapping[str, Range]
-Images = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 
-# Images whose extremes make one step of the moving average, and the weight of a step.
-GROUP = 16
 AVERAGING = 0.1
 BINS = 8192
 # A value that moves less is constant; bins of such width overflow float32.
 SMALLEST_SPAN = np.float32(1e-30)
 # Ranges that a student was trained within, not measured on it.
 AS_TRAINED = "as-trained"
-# Activations held at a time.
-CHUNK_BYTES = 64 << 20
-
-
-class ActivationReader:
-    """Runs a float graph and gives its inner values, at most about `CHUNK_BYTES` of them at a time."""
-
-    def __init__(self, model: onnx.ModelProto, names: Sequence[str]) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        self.names = tuple(names)
-        self._chunk = 1
-        self._session = onnxruntime.InferenceSession(
-            _with_outputs(model, names).SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        self._input = self._session.get_inputs()[0].name
-
-    def read(self, images: Images) -> Iterator[list[Floats]]:
-        """Yield every value for some of the images, until all were run."""
-        start = 0
-        while start < len(images):
-            part = images[start : start + self._chunk]
-            values: list[Floats] = self._session.run(list(self.names), {self._input: part})
-            start += len(part)
-            image_bytes = sum(value.nbytes for value in values) // len(part)
-            self._chunk = max(1, min(GROUP, CHUNK_BYTES // max(1, image_bytes)))
-            yield values
 
 
 def measure_ranges(
@@ -129,15 +96,6 @@ def write_ranges(path: Path, measured: Mapping[str, Ranges], method: str, model_
     """
     record = {"kind": "ranges", "schema": 1, "method": method, "model_sha256": model_sha256}
     write_json(path, {**record, "ranges": measured[method], "symmetric_ranges": measured[symmetric(method)]})
-
-
-def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    opened = onnx.ModelProto()
-    opened.CopyFrom(model)
-    present = {output.name for output in model.graph.output}
-    known = {value.name: value for value in model.graph.value_info}
-    opened.graph.output.extend(known[name] for name in names if name not in present)
-    return opened
 
 
 def _measure_extremes(reader: ActivationReader, groups: Iterable[Images]) -> tuple[Floats, Floats]:

@@ -14,9 +14,11 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationMethod, create_calibrator
 
 from edgedistill_calibration import ranges
-from edgedistill_calibration._graph import activations, prepare_graph
 from edgedistill_calibration._qdq import MEASURED_OPERATORS
-from edgedistill_calibration.ranges import ActivationReader, Images, measure_ranges
+from edgedistill_calibration.graphs import reading
+from edgedistill_calibration.graphs.preparation import activations, prepare_graph
+from edgedistill_calibration.graphs.reading import ActivationReader, Images
+from edgedistill_calibration.ranges import measure_ranges
 from edgedistill_deploy.errors import EdgeDistillError
 from reference.fitted_networks import shape_images, write_network
 
@@ -122,7 +124,7 @@ def test_ranges_do_not_depend_on_how_many_images_run_at_a_time(
 ) -> None:
     images, _ = shape_images(9, seed=7)
     whole = measure_ranges(reader_of(network), groups_of(images), ALL)
-    monkeypatch.setattr(ranges, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(reading, "CHUNK_BYTES", 1)
     single = measure_ranges(reader_of(network), groups_of(images), ALL)
     for method in ALL:
         for name, bounds in whole[method].items():
@@ -135,7 +137,7 @@ def test_activations_are_read_in_pieces_of_the_size_allowed(
     images, _ = shape_images(8, seed=0)
     reader = reader_of(network)
     image_bytes = sum(value.nbytes for value in next(reader.read(images[:1])))
-    monkeypatch.setattr(ranges, "CHUNK_BYTES", 5 * image_bytes)
+    monkeypatch.setattr(reading, "CHUNK_BYTES", 5 * image_bytes)
     counts = [len(values[0]) for values in reader_of(network).read(images)]
     assert counts == [1, 5, 5, 5, 5, 5, 5, 1]
 

@@ -15,10 +15,11 @@ from edgedistill.deployed import Deployed
 from edgedistill.normalise import Normalise
 from edgedistill.onnx_writing import write_onnx
 from edgedistill_calibration._float16_types import value_types
-from edgedistill_calibration._graph import activations, finish_graph, prepare_graph
 from edgedistill_calibration._qdq import MEASURED_OPERATORS, TENSORRT_TARGET, quantise
 from edgedistill_calibration.float16 import write_float16
-from edgedistill_calibration.ranges import ActivationReader, measure_ranges
+from edgedistill_calibration.graphs.preparation import activations, finish_graph, prepare_graph
+from edgedistill_calibration.graphs.reading import ActivationReader
+from edgedistill_calibration.ranges import measure_ranges
 from reference.small_networks import SMALL_NETWORKS, small_network
 
 SIZE = (64, 64)

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedistill_calibration._graph import fold_graph
+from edgedistill_calibration.graphs.preparation import fold_graph
 
 
 def test_weights_that_lie_beside_a_model_are_folded_in(tmp_path: Path) -> None:

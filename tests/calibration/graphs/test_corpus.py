@@ -14,7 +14,6 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from edgedistill_calibration._graph import WEIGHTED, activations, finish_graph, fold_graph
 from edgedistill_calibration._qdq import (
     MEASURED_OPERATORS,
     ORT_TARGETS,
@@ -23,6 +22,7 @@ from edgedistill_calibration._qdq import (
     quantise_graph,
 )
 from edgedistill_calibration.float16 import to_float16
+from edgedistill_calibration.graphs.preparation import WEIGHTED, activations, finish_graph, fold_graph
 from edgedistill_calibration.ranges import Range
 from edgedistill_deploy.errors import EdgeDistillError
 from reference.onnx_corpus import Case, file_cases, node_cases, run_case, sample

@@ -1,0 +1,52 @@
+"""The values of a graph's tensors on images, read in chunks that fit into memory."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+Images = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+# Images whose extremes make one step of the moving average, and the weight of a step.
+GROUP = 16
+
+# Activations held at a time.
+CHUNK_BYTES = 64 << 20
+
+
+class ActivationReader:
+    """Runs a float graph and gives its inner values, at most about `CHUNK_BYTES` of them at a time."""
+
+    def __init__(self, model: onnx.ModelProto, names: Sequence[str]) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        self.names = tuple(names)
+        self._chunk = 1
+        self._session = onnxruntime.InferenceSession(
+            _with_outputs(model, names).SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        self._input = self._session.get_inputs()[0].name
+
+    def read(self, images: Images) -> Iterator[list[Floats]]:
+        """Yield every value for some of the images, until all were run."""
+        start = 0
+        while start < len(images):
+            part = images[start : start + self._chunk]
+            values: list[Floats] = self._session.run(list(self.names), {self._input: part})
+            start += len(part)
+            image_bytes = sum(value.nbytes for value in values) // len(part)
+            self._chunk = max(1, min(GROUP, CHUNK_BYTES // max(1, image_bytes)))
+            yield values
+
+
+def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    opened = onnx.ModelProto()
+    opened.CopyFrom(model)
+    present = {output.name for output in model.graph.output}
+    known = {value.name: value for value in model.graph.value_info}
+    opened.graph.output.extend(known[name] for name in names if name not in present)
+    return opened

@@ -14,8 +14,8 @@ from edgedistill_calibration._float_nodes import MixedPrecision
 from edgedistill_calibration._qdq import Candidates, write_candidates
 from edgedistill_calibration.config import CalibrationConfig
 from edgedistill_calibration.exclusions import Mixture, Search, leave_in_float
-from edgedistill_calibration.judging import Judge
-from edgedistill_calibration.ledger import Figures
+from edgedistill_calibration.judging.judge import Judge
+from edgedistill_calibration.judging.ledger import Figures
 from edgedistill_calibration.node_errors import (
     NodeCost,
     Trial,

@@ -8,8 +8,8 @@ import onnx
 
 from edgedistill_calibration._float_nodes import MixedPrecision
 from edgedistill_calibration.graphs.preparation import WEIGHTED
-from edgedistill_calibration.judging import Images, Logits, Work, lowest_first, run_logits, run_values
-from edgedistill_calibration.ledger import Figures, compare_logits, decibels
+from edgedistill_calibration.judging.judge import Images, Logits, Work, lowest_first, run_logits, run_values
+from edgedistill_calibration.judging.ledger import Figures, compare_logits, decibels
 
 # Images that nodes are measured on: as many as keep this many multiply-adds, about a minute of two cores, in these bounds.
 BUDGET = 4e12

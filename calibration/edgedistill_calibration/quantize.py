@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgedistill_calibration.config import CANDIDATES, CalibrationConfig
 from edgedistill_calibration.dataset import CalibrationSet, content_key, select_calibration
-from edgedistill_calibration.judging import Judge, Preparation, Progress, Work
-from edgedistill_calibration.ledger import write_ledger
+from edgedistill_calibration.judging.judge import Judge, Preparation, Progress, Work
+from edgedistill_calibration.judging.ledger import write_ledger
 from edgedistill_deploy.bundle.folder import Bundle, model_role
 from edgedistill_deploy.bundle.reference import read_reference
 from edgedistill_deploy.errors import BundleError, MissingDependencyError
@@ -64,8 +64,8 @@ def calibrate(
     require_libraries()
     from edgedistill_calibration.halves import write_halves
     from edgedistill_calibration.int8 import int8_details, make_int8
+    from edgedistill_calibration.judging.steps import chain_steps, student_note
     from edgedistill_calibration.ranges import write_ranges
-    from edgedistill_calibration.steps import chain_steps, student_note
 
     config = config or CalibrationConfig()
     sample = select_sample(bundle, images, config)

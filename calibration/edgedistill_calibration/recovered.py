@@ -12,11 +12,11 @@ from edgedistill_calibration.config import CalibrationConfig
 from edgedistill_calibration.exclusions import ROUNDING
 from edgedistill_calibration.halves import write_halves
 from edgedistill_calibration.int8 import Int8, int8_details, make_int8
-from edgedistill_calibration.judging import Judge, Logits, Progress
-from edgedistill_calibration.ledger import LedgerStep, read_ledger, write_ledger_record
+from edgedistill_calibration.judging.judge import Judge, Logits, Progress
+from edgedistill_calibration.judging.ledger import LedgerStep, read_ledger, write_ledger_record
+from edgedistill_calibration.judging.steps import step_of, teacher_answers
 from edgedistill_calibration.quantize import INT8, keep_files, open_judge, require_libraries, select_sample
 from edgedistill_calibration.ranges import read_ranges
-from edgedistill_calibration.steps import step_of, teacher_answers
 from edgedistill_deploy.bundle.folder import Bundle, model_role
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import sha256_of_file

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgedistill_calibration import CalibrationConfig, calibrate, exclusions, node_errors
 from edgedistill_calibration.dataset import select_calibration
-from edgedistill_calibration.ledger import read_ledger
+from edgedistill_calibration.judging.ledger import read_ledger
 from edgedistill_calibration.node_errors import NodeCost, node_costs, sample_count
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.images.sets import ImageSet

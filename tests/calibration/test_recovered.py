@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from edgedistill_calibration import CalibrationConfig, calibrate, calibrate_recovered
-from edgedistill_calibration.ledger import read_ledger
+from edgedistill_calibration.judging.ledger import read_ledger
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.errors import BundleError, EdgeDistillError
 from edgedistill_deploy.files.writing import sha256_of_file

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from command import run_command
-from edgedistill_calibration.ledger import read_ledger
+from edgedistill_calibration.judging.ledger import read_ledger
 from edgedistill_deploy.bundle.folder import open_bundle
 
 

@@ -16,7 +16,7 @@ from edgedistill.recovery import Recovered, export_recovered, quantised_accuracy
 from edgedistill.tensor_calls import NETWORK_INPUT
 from edgedistill.training import TrainingProgress
 from edgedistill_calibration import CalibrationConfig, calibrate_recovered
-from edgedistill_calibration.ledger import read_ledger
+from edgedistill_calibration.judging.ledger import read_ledger
 from edgedistill_calibration.ranges import AS_TRAINED, read_ranges
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, UsageError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_calibration.ledger import Figures, compare_logits
+from edgedistill_calibration.judging.ledger import Figures, compare_logits
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import ImageSet, batches
 from edgedistill_deploy.runtimes.int8_kernels import set_exact_int8

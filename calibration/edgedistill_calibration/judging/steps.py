@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgedistill_calibration.judging import Judge, Logits
-from edgedistill_calibration.ledger import LedgerStep, compare_logits
+from edgedistill_calibration.judging.judge import Judge, Logits
+from edgedistill_calibration.judging.ledger import LedgerStep, compare_logits
 from edgedistill_deploy.bundle.folder import Bundle, model_role
 from edgedistill_deploy.bundle.reference import read_golden
 from edgedistill_deploy.files.writing import sha256_of_file

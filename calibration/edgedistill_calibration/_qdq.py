@@ -10,7 +10,7 @@ import onnx
 from edgedistill_calibration.config import CANDIDATES, RETIRED_PROFILES, CalibrationConfig
 from edgedistill_calibration.graphs import preparation
 from edgedistill_calibration.graphs.reading import ActivationReader, Images
-from edgedistill_calibration.ranges import AS_TRAINED, Ranges, measure_ranges, symmetric
+from edgedistill_calibration.ranges.measurement import AS_TRAINED, Ranges, measure_ranges, symmetric
 from edgedistill_deploy.errors import EdgeDistillError
 
 

@@ -24,7 +24,7 @@ from edgedistill_calibration.node_errors import (
     node_costs,
     sample_count,
 )
-from edgedistill_calibration.ranges import Ranges
+from edgedistill_calibration.ranges.measurement import Ranges
 from edgedistill_deploy.images.sets import ImageSet
 
 # The metadata that names the nodes left in float, as a JSON list.

@@ -65,7 +65,7 @@ def calibrate(
     from edgedistill_calibration.halves import write_halves
     from edgedistill_calibration.int8 import int8_details, make_int8
     from edgedistill_calibration.judging.steps import chain_steps, student_note
-    from edgedistill_calibration.ranges import write_ranges
+    from edgedistill_calibration.ranges.measurement import write_ranges
 
     config = config or CalibrationConfig()
     sample = select_sample(bundle, images, config)
@@ -137,7 +137,7 @@ def open_judge(
     bundle: Bundle, source: Path, sample: CalibrationSet, config: CalibrationConfig, progress: Progress | None
 ) -> Judge:
     """Return what compares models with `source` on the held-out images, and counts all images run from now on."""
-    from edgedistill_calibration.ranges import needs_histograms
+    from edgedistill_calibration.ranges.measurement import needs_histograms
 
     passes = 1 + needs_histograms(CANDIDATES[config.method])
     work = Work(progress=progress, expected=passes * len(sample.images) + len(sample.held_out))

@@ -16,7 +16,7 @@ from edgedistill_calibration.judging.judge import Judge, Logits, Progress
 from edgedistill_calibration.judging.ledger import LedgerStep, read_ledger, write_ledger_record
 from edgedistill_calibration.judging.steps import step_of, teacher_answers
 from edgedistill_calibration.quantize import INT8, keep_files, open_judge, require_libraries, select_sample
-from edgedistill_calibration.ranges import read_ranges
+from edgedistill_calibration.ranges.measurement import read_ranges
 from edgedistill_deploy.bundle.folder import Bundle, model_role
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import sha256_of_file

@@ -19,7 +19,7 @@ from edgedistill_calibration._qdq import MEASURED_OPERATORS, TENSORRT_TARGET, qu
 from edgedistill_calibration.float16 import write_float16
 from edgedistill_calibration.graphs.preparation import activations, finish_graph, prepare_graph
 from edgedistill_calibration.graphs.reading import ActivationReader
-from edgedistill_calibration.ranges import measure_ranges
+from edgedistill_calibration.ranges.measurement import measure_ranges
 from reference.small_networks import SMALL_NETWORKS, small_network
 
 SIZE = (64, 64)

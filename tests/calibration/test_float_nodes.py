@@ -11,7 +11,7 @@ from edgedistill_calibration._float_nodes import MixedPrecision
 from edgedistill_calibration._qdq import MEASURED_OPERATORS, quantise, targets
 from edgedistill_calibration.graphs.preparation import activations, finish_graph, prepare_graph
 from edgedistill_calibration.graphs.reading import ActivationReader
-from edgedistill_calibration.ranges import measure_ranges
+from edgedistill_calibration.ranges.measurement import measure_ranges
 from reference.as_written import open_as_written
 from reference.fitted_networks import SIZE, shape_images, write_network
 from reference.qdq import QdqGraph

@@ -17,7 +17,7 @@ from edgedistill.tensor_calls import NETWORK_INPUT
 from edgedistill.training import TrainingProgress
 from edgedistill_calibration import CalibrationConfig, calibrate_recovered
 from edgedistill_calibration.judging.ledger import read_ledger
-from edgedistill_calibration.ranges import AS_TRAINED, read_ranges
+from edgedistill_calibration.ranges.measurement import AS_TRAINED, read_ranges
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, UsageError
 from edgedistill_deploy.images.sets import batches

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedistill_calibration.ranges import Range
+from edgedistill_calibration.ranges.measurement import Range
 from edgedistill_deploy.errors import BundleError, EdgeDistillError
 from edgedistill_deploy.version import __version__
 

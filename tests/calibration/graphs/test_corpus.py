@@ -23,7 +23,7 @@ from edgedistill_calibration._qdq import (
 )
 from edgedistill_calibration.float16 import to_float16
 from edgedistill_calibration.graphs.preparation import WEIGHTED, activations, finish_graph, fold_graph
-from edgedistill_calibration.ranges import Range
+from edgedistill_calibration.ranges.measurement import Range
 from edgedistill_deploy.errors import EdgeDistillError
 from reference.onnx_corpus import Case, file_cases, node_cases, run_case, sample
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_calibration._least_squares import least_squares_range
 from edgedistill_calibration.config import PERCENTILES
 from edgedistill_calibration.graphs.reading import GROUP, ActivationReader, Floats, Images
+from edgedistill_calibration.ranges._least_squares import least_squares_range
 from edgedistill_deploy.errors import BundleError, EdgeDistillError
 from edgedistill_deploy.files.json_text import read_json
 from edgedistill_deploy.files.writing import write_json

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationMethod, create_calibrator
 
-from edgedistill_calibration import ranges
 from edgedistill_calibration._qdq import MEASURED_OPERATORS
 from edgedistill_calibration.graphs import reading
 from edgedistill_calibration.graphs.preparation import activations, prepare_graph
 from edgedistill_calibration.graphs.reading import ActivationReader, Images
-from edgedistill_calibration.ranges import measure_ranges
+from edgedistill_calibration.ranges import measurement
+from edgedistill_calibration.ranges.measurement import measure_ranges
 from edgedistill_deploy.errors import EdgeDistillError
 from reference.fitted_networks import shape_images, write_network
 
@@ -94,7 +94,7 @@ def test_every_method_is_its_definition_worked_out_slowly(network: Path) -> None
     assert list(measured) == list(ALL)
     for name, values in values_of(network, reader.names, images).items():
         flat = values.astype(np.float64).ravel()
-        width = (flat.max() - flat.min()) / ranges.BINS
+        width = (flat.max() - flat.min()) / measurement.BINS
         close = {"abs": 1e-4 * np.abs(flat).max()}
         assert measured["minmax"][name] == pytest.approx([flat.min(), flat.max()], **close)
         assert measured["moving-average"][name] == pytest.approx(_slow_average(values), **close)

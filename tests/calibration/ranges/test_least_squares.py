@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgedistill_calibration._least_squares import least_squares_range
+from edgedistill_calibration.ranges._least_squares import least_squares_range
 
 BINS = 8192
 SHAPES = ("normal", "rectified", "laplace", "heavy", "shifted", "negative")

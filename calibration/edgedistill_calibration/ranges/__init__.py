@@ -1,0 +1,4 @@
+"""The ranges of activations, from data.
+
+Doors: `measurement` measures them.
+"""

@@ -21,7 +21,7 @@ from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.version import __version__
 
 if TYPE_CHECKING:
-    from edgedistill_calibration.halves import Halves
+    from edgedistill_calibration.float16.files import Halves
     from edgedistill_calibration.int8 import Int8
 
 INT8 = ("int8", "int8-tensorrt")
@@ -62,7 +62,7 @@ def calibrate(
         MissingDependencyError: onnx or onnxruntime is not installed.
     """
     require_libraries()
-    from edgedistill_calibration.halves import write_halves
+    from edgedistill_calibration.float16.files import write_halves
     from edgedistill_calibration.int8 import int8_details, make_int8
     from edgedistill_calibration.judging.steps import chain_steps, student_note
     from edgedistill_calibration.ranges.measurement import write_ranges

@@ -10,7 +10,7 @@ import onnx
 
 from edgedistill_calibration.config import CalibrationConfig
 from edgedistill_calibration.exclusions import ROUNDING
-from edgedistill_calibration.halves import write_halves
+from edgedistill_calibration.float16.files import write_halves
 from edgedistill_calibration.int8 import Int8, int8_details, make_int8
 from edgedistill_calibration.judging.judge import Judge, Logits, Progress
 from edgedistill_calibration.judging.ledger import LedgerStep, read_ledger, write_ledger_record

@@ -554,7 +554,7 @@ def test_an_fp16_file_that_is_refused_is_left_out_with_the_reason(
     def refused(*_: object) -> None:
         raise EdgeDistillError("nothing in it can be FP16.")
 
-    monkeypatch.setattr("edgedistill_calibration.halves.write_float16", refused)
+    monkeypatch.setattr("edgedistill_calibration.float16.files.write_float16", refused)
     bundle = calibrate(float_bundle(tmp_path / "bundle"), training, replace(SMALL, fp16=True))
     assert not bundle.has("model.fp16")
     assert bundle.has("model.int8-tensorrt")

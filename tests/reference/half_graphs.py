@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from edgedistill_calibration._float16_cast import cast_graph, lift_constants
-from edgedistill_calibration._float16_types import movable, opset_versions, value_types
-from edgedistill_calibration.float16 import Float16Record, write_float16
+from edgedistill_calibration.float16._cast import cast_graph, lift_constants
+from edgedistill_calibration.float16._types import movable, opset_versions, value_types
+from edgedistill_calibration.float16.conversion import Float16Record, write_float16
 
 Images = NDArray[np.uint8]
 PIXELS = np.random.default_rng(0).integers(1, 256, (20, 4, 4, 3), dtype=np.uint8)

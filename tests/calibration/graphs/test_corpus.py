@@ -21,7 +21,7 @@ from edgedistill_calibration._qdq import (
     Target,
     quantise_graph,
 )
-from edgedistill_calibration.float16 import to_float16
+from edgedistill_calibration.float16.conversion import to_float16
 from edgedistill_calibration.graphs.preparation import WEIGHTED, activations, finish_graph, fold_graph
 from edgedistill_calibration.ranges.measurement import Range
 from edgedistill_deploy.errors import EdgeDistillError

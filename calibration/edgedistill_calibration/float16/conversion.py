@@ -14,9 +14,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from edgedistill_calibration._float16_cast import cast_graph, lift_constants
-from edgedistill_calibration._float16_plan import Plan, make_plan, node_name
-from edgedistill_calibration._float16_range import Extent, Floats, measure_extents
+from edgedistill_calibration.float16._cast import cast_graph, lift_constants
+from edgedistill_calibration.float16._plan import Plan, make_plan, node_name
+from edgedistill_calibration.float16._range import Extent, Floats, measure_extents
 from edgedistill_calibration.graphs.preparation import require_valid
 from edgedistill_calibration.graphs.reading import GROUP, ActivationReader
 from edgedistill_deploy.errors import EdgeDistillError

@@ -9,8 +9,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from edgedistill_calibration._float16_range import Extent, constant_fault, sum_fault, value_fault
-from edgedistill_calibration._float16_types import (
+from edgedistill_calibration.float16._range import Extent, constant_fault, sum_fault, value_fault
+from edgedistill_calibration.float16._types import (
     Movable,
     movable,
     opset_versions,

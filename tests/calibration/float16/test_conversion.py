@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from edgedistill_calibration._float16_types import value_types
-from edgedistill_calibration.float16 import to_float16, write_float16
+from edgedistill_calibration.float16._types import value_types
+from edgedistill_calibration.float16.conversion import to_float16, write_float16
 from edgedistill_deploy.errors import EdgeDistillError
 from reference.half_graphs import (
     LOGITS,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from edgedistill_calibration.float16 import write_float16
+from edgedistill_calibration.float16.conversion import write_float16
 from edgedistill_calibration.judging.judge import Preparation
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.images.sets import ImageSet

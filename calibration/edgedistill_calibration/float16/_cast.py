@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedistill_calibration._float16_types import Movable, casts_to_float
+from edgedistill_calibration.float16._types import Movable, casts_to_float
 
 
 def float_constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:

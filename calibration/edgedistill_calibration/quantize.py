@@ -22,7 +22,7 @@ from edgedistill_deploy.version import __version__
 
 if TYPE_CHECKING:
     from edgedistill_calibration.float16.files import Halves
-    from edgedistill_calibration.int8 import Int8
+    from edgedistill_calibration.int8.files import Int8
 
 INT8 = ("int8", "int8-tensorrt")
 HALVES = ("fp16", "int8-fp16-tensorrt")
@@ -63,7 +63,7 @@ def calibrate(
     """
     require_libraries()
     from edgedistill_calibration.float16.files import write_halves
-    from edgedistill_calibration.int8 import int8_details, make_int8
+    from edgedistill_calibration.int8.files import int8_details, make_int8
     from edgedistill_calibration.judging.steps import chain_steps, student_note
     from edgedistill_calibration.ranges.measurement import write_ranges
 

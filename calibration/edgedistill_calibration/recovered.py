@@ -9,9 +9,9 @@ from typing import Any
 import onnx
 
 from edgedistill_calibration.config import CalibrationConfig
-from edgedistill_calibration.exclusions import ROUNDING
 from edgedistill_calibration.float16.files import write_halves
-from edgedistill_calibration.int8 import Int8, int8_details, make_int8
+from edgedistill_calibration.int8.exclusions import ROUNDING
+from edgedistill_calibration.int8.files import Int8, int8_details, make_int8
 from edgedistill_calibration.judging.judge import Judge, Logits, Progress
 from edgedistill_calibration.judging.ledger import LedgerStep, read_ledger, write_ledger_record
 from edgedistill_calibration.judging.steps import step_of, teacher_answers

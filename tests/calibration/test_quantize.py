@@ -15,7 +15,7 @@ from PIL import Image
 
 from edgedistill_calibration import CalibrationConfig, calibrate
 from edgedistill_calibration.dataset import select_calibration
-from edgedistill_calibration.int8 import Candidate
+from edgedistill_calibration.int8.files import Candidate
 from edgedistill_calibration.judging.ledger import Figures
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.bundle.reference import Reference, write_reference

@@ -14,11 +14,11 @@ from onnx import TensorProto
 from edgedistill.deployed import Deployed
 from edgedistill.normalise import Normalise
 from edgedistill.onnx_writing import write_onnx
-from edgedistill_calibration._qdq import MEASURED_OPERATORS, TENSORRT_TARGET, quantise
 from edgedistill_calibration.float16._types import value_types
 from edgedistill_calibration.float16.conversion import write_float16
 from edgedistill_calibration.graphs.preparation import activations, finish_graph, prepare_graph
 from edgedistill_calibration.graphs.reading import ActivationReader
+from edgedistill_calibration.int8._qdq import MEASURED_OPERATORS, TENSORRT_TARGET, quantise
 from edgedistill_calibration.ranges.measurement import measure_ranges
 from reference.small_networks import SMALL_NETWORKS, small_network
 

@@ -14,15 +14,15 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from edgedistill_calibration._qdq import (
+from edgedistill_calibration.float16.conversion import to_float16
+from edgedistill_calibration.graphs.preparation import WEIGHTED, activations, finish_graph, fold_graph
+from edgedistill_calibration.int8._qdq import (
     MEASURED_OPERATORS,
     ORT_TARGETS,
     TENSORRT_TARGET,
     Target,
     quantise_graph,
 )
-from edgedistill_calibration.float16.conversion import to_float16
-from edgedistill_calibration.graphs.preparation import WEIGHTED, activations, finish_graph, fold_graph
 from edgedistill_calibration.ranges.measurement import Range
 from edgedistill_deploy.errors import EdgeDistillError
 from reference.onnx_corpus import Case, file_cases, node_cases, run_case, sample

@@ -10,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedistill_calibration._qdq import ORT_TARGETS, quantise
-from edgedistill_calibration.graphs.preparation import finish_graph, prepare_graph, quantise_values, shortcuts
+from edgedistill_calibration.graphs.preparation import finish_graph, prepare_graph
+from edgedistill_calibration.int8._qdq import ORT_TARGETS, quantise
+from edgedistill_calibration.int8._shortcuts import quantise_values, shortcuts
 from edgedistill_deploy.errors import EdgeDistillError
 
 _WEIGHT = np.random.default_rng(0).normal(0, 0.3, (3, 3, 1, 1)).astype(np.float32)

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationMethod, create_calibrator
 
-from edgedistill_calibration._qdq import MEASURED_OPERATORS
 from edgedistill_calibration.graphs import reading
 from edgedistill_calibration.graphs.preparation import activations, prepare_graph
 from edgedistill_calibration.graphs.reading import ActivationReader, Images
+from edgedistill_calibration.int8._qdq import MEASURED_OPERATORS
 from edgedistill_calibration.ranges import measurement
 from edgedistill_calibration.ranges.measurement import measure_ranges
 from edgedistill_deploy.errors import EdgeDistillError

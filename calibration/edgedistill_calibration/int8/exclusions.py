@@ -6,10 +6,10 @@ from pathlib import Path
 
 import onnx
 
-from edgedistill_calibration._float_nodes import MixedPrecision
+from edgedistill_calibration.int8._float_nodes import MixedPrecision
+from edgedistill_calibration.int8._node_errors import NodeCost, NodeError, Trial
 from edgedistill_calibration.judging.judge import lowest_first
 from edgedistill_calibration.judging.ledger import Figures
-from edgedistill_calibration.node_errors import NodeCost, NodeError, Trial
 
 # How many of the nodes that promise most are tried at a time, in the company of those left in float already.
 TRIED = 6

@@ -10,6 +10,7 @@ import onnx
 from edgedistill_calibration.config import CANDIDATES, RETIRED_PROFILES, CalibrationConfig
 from edgedistill_calibration.graphs import preparation
 from edgedistill_calibration.graphs.reading import ActivationReader, Images
+from edgedistill_calibration.int8 import _shortcuts
 from edgedistill_calibration.ranges.measurement import AS_TRAINED, Ranges, measure_ranges, symmetric
 from edgedistill_deploy.errors import EdgeDistillError
 
@@ -189,7 +190,7 @@ def quantise_graph(
     model = onnx.load(path)
     _require_measured(model.graph, ranges)
     if target.shortcuts:
-        preparation.quantise_values(model, preparation.shortcuts(onnx.load(prepared).graph), ranges)
+        _shortcuts.quantise_values(model, _shortcuts.shortcuts(onnx.load(prepared).graph), ranges)
     return model
 
 

@@ -10,10 +10,11 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from edgedistill_calibration import CalibrationConfig, calibrate, exclusions, node_errors
+from edgedistill_calibration import CalibrationConfig, calibrate
 from edgedistill_calibration.dataset import select_calibration
+from edgedistill_calibration.int8 import _node_errors, exclusions
+from edgedistill_calibration.int8._node_errors import NodeCost, node_costs, sample_count
 from edgedistill_calibration.judging.ledger import read_ledger
-from edgedistill_calibration.node_errors import NodeCost, node_costs, sample_count
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.images.sets import ImageSet
 from reference.as_written import open_as_written
@@ -183,6 +184,6 @@ def test_large_models_are_measured_on_fewer_images_and_never_on_too_few() -> Non
         costs = {str(place): NodeCost(multiply_adds=multiply_adds, weight_count=1) for place in range(50)}
         return sample_count(costs, 100)
 
-    assert count(1000) == node_errors.MOST_IMAGES
-    assert node_errors.FEWEST_IMAGES < count(10_000_000) < node_errors.MOST_IMAGES
-    assert count(10**9) == node_errors.FEWEST_IMAGES
+    assert count(1000) == _node_errors.MOST_IMAGES
+    assert _node_errors.FEWEST_IMAGES < count(10_000_000) < _node_errors.MOST_IMAGES
+    assert count(10**9) == _node_errors.FEWEST_IMAGES

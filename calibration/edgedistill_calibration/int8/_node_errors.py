@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import onnx
 
-from edgedistill_calibration._float_nodes import MixedPrecision
 from edgedistill_calibration.graphs.preparation import WEIGHTED
+from edgedistill_calibration.int8._float_nodes import MixedPrecision
 from edgedistill_calibration.judging.judge import Images, Logits, Work, lowest_first, run_logits, run_values
 from edgedistill_calibration.judging.ledger import Figures, compare_logits, decibels
 

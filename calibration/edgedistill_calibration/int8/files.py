@@ -10,13 +10,9 @@ from pathlib import Path
 import onnx
 from onnx import helper
 
-from edgedistill_calibration._float_nodes import MixedPrecision
-from edgedistill_calibration._qdq import Candidates, write_candidates
 from edgedistill_calibration.config import CalibrationConfig
-from edgedistill_calibration.exclusions import Mixture, Search, leave_in_float
-from edgedistill_calibration.judging.judge import Judge
-from edgedistill_calibration.judging.ledger import Figures
-from edgedistill_calibration.node_errors import (
+from edgedistill_calibration.int8._float_nodes import MixedPrecision
+from edgedistill_calibration.int8._node_errors import (
     NodeCost,
     Trial,
     expected_runs,
@@ -24,6 +20,10 @@ from edgedistill_calibration.node_errors import (
     node_costs,
     sample_count,
 )
+from edgedistill_calibration.int8._qdq import Candidates, write_candidates
+from edgedistill_calibration.int8.exclusions import Mixture, Search, leave_in_float
+from edgedistill_calibration.judging.judge import Judge
+from edgedistill_calibration.judging.ledger import Figures
 from edgedistill_calibration.ranges.measurement import Ranges
 from edgedistill_deploy.images.sets import ImageSet
 

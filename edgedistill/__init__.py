@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgedistill.student import build_student
     from edgedistill.subdistill import DistillResult, distill
     from edgedistill.subspace import Subspace, find_subspaces
-    from edgedistill.subtask import Subtask
+    from edgedistill.subtasks.subtask import Subtask
     from edgedistill.teacher import Teacher, load_teacher
 
 _HOMES = {
@@ -26,7 +26,7 @@ _HOMES = {
     "ExportConfig": "config",
     "LayerPair": "layers",
     "Subspace": "subspace",
-    "Subtask": "subtask",
+    "Subtask": "subtasks.subtask",
     "SubtaskImages": "data.splits",
     "Teacher": "teacher",
     "build_student": "student",

@@ -21,7 +21,7 @@ from edgedistill.export import begin_bundle
 from edgedistill.onnx_writing import write_onnx
 from edgedistill.plain import PREFIX
 from edgedistill.student import build_student, check_student_name
-from edgedistill.subtask import Subtask
+from edgedistill.subtasks.subtask import Subtask
 from edgedistill.teacher import Teacher
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.reference import write_golden

@@ -20,7 +20,7 @@ from edgedistill.deployed import Deployed, logits_in_torch
 from edgedistill.normalise import Normalise
 from edgedistill.onnx_writing import OnnxRecord, write_onnx
 from edgedistill.reject import Rejection, Rejector
-from edgedistill.subtask import Subtask
+from edgedistill.subtasks.subtask import Subtask
 from edgedistill.teacher import Teacher
 from edgedistill_deploy.bundle.folder import GOLDEN_IMAGES, Bundle, create_bundle, model_role, open_bundle
 from edgedistill_deploy.bundle.reference import Reference, write_golden, write_reference

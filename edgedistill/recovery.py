@@ -26,7 +26,7 @@ from edgedistill.onnx_writing import write_onnx
 from edgedistill.reject import Rejector
 from edgedistill.subdistill import distill
 from edgedistill.subspace import Subspace, load_subspaces
-from edgedistill.subtask import Subtask
+from edgedistill.subtasks.subtask import Subtask
 from edgedistill.teacher import Teacher
 from edgedistill.training import EVALUATION_BATCH, ProgressCallback
 from edgedistill_deploy.bundle.folder import Bundle, model_role

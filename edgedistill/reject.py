@@ -19,7 +19,7 @@ from edgedistill.data.outside import OutsideImages
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.evidence import restrict_logits
 from edgedistill.modes import evaluating
-from edgedistill.subtask import Subtask
+from edgedistill.subtasks.subtask import Subtask
 from edgedistill.teacher import Teacher
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.sets import ImageSet, batches

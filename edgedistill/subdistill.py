@@ -36,7 +36,7 @@ from edgedistill.subspace import (
     save_subspaces,
     subspace_from,
 )
-from edgedistill.subtask import Subtask
+from edgedistill.subtasks.subtask import Subtask
 from edgedistill.teacher import Teacher
 from edgedistill.teacher_guidance import TeacherGuidance, with_cache
 from edgedistill.training import (

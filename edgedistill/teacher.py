@@ -15,9 +15,9 @@ from timm.models import load_state_dict
 from torch import nn
 
 from edgedistill import small_images  # noqa: F401  # enters its model into timm's registry
-from edgedistill.imagenet import imagenet_labels
 from edgedistill.normalise import Normalise
-from edgedistill.subtask import Subtask, find_subtask
+from edgedistill.subtasks.imagenet import imagenet_labels
+from edgedistill.subtasks.subtask import Subtask, find_subtask
 from edgedistill_deploy.errors import DataError, UsageError, nearest_names
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images.preprocess import Preprocess

@@ -25,7 +25,7 @@ from edgedistill.comparison import (
     run_comparison,
     write_figure,
 )
-from edgedistill.subtask import named_subtasks
+from edgedistill.subtasks.subtask import named_subtasks
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import write_json, write_text
 

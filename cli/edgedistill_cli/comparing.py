@@ -72,7 +72,7 @@ def _whole_numbers(flag: str, text: str) -> list[int]:
 
 def _task(settings: RunSettings) -> "Task":
     from edgedistill.comparison import Task
-    from edgedistill.subtask import named_subtask_classes
+    from edgedistill.subtasks.subtask import named_subtask_classes
 
     distill = asdict(settings.distill)
     return Task(
@@ -96,7 +96,7 @@ def check_classes(settings: RunSettings) -> None:
     Raises:
         UsageError: it has not; the nearest are named.
     """
-    from edgedistill.subtask import named_subtask_classes
+    from edgedistill.subtasks.subtask import named_subtask_classes
     from edgedistill.teacher import load_teacher
 
     given = settings.teacher

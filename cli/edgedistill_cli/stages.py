@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edgedistill.data.splits import SubtaskImages
     from edgedistill.layers import LayerPair
     from edgedistill.reject import Rejection
-    from edgedistill.subtask import Subtask
+    from edgedistill.subtasks.subtask import Subtask
     from edgedistill.teacher import Teacher
     from edgedistill.training import TrainingProgress
     from edgedistill_deploy.images.sets import ImageSplits
@@ -59,7 +59,7 @@ def load_inputs(run: Run) -> Inputs:
     from edgedistill.data.sources import open_source
     from edgedistill.data.splits import split_for_subtask
     from edgedistill.student import check_student_name
-    from edgedistill.subtask import named_subtask_classes
+    from edgedistill.subtasks.subtask import named_subtask_classes
     from edgedistill.teacher import load_teacher
 
     # A misspelt student would otherwise be found only after the teacher is loaded and every image has been read once.

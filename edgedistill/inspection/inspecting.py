@@ -26,7 +26,7 @@ from edgedistill.modes import evaluating
 from edgedistill.moments import Moments
 from edgedistill.student import build_student
 from edgedistill.subspace import gather_moments, subspace_from
-from edgedistill.subtask import Subtask
+from edgedistill.subtasks.subtask import Subtask
 from edgedistill.teacher import Teacher
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.sets import ImageSet

@@ -16,8 +16,8 @@ from timm.models import save_for_hf
 from benchmarks.evidence.settings import given_settings
 from benchmarks.evidence.tasks import FASHION_TEACHER, IMAGENET, fashion_tasks, glyph_tasks, named_tasks
 from edgedistill import load_teacher
-from edgedistill.imagenet import imagenet_labels, labels_of_synsets
-from edgedistill.subtask import named_subtask_classes, named_subtasks
+from edgedistill.subtasks.imagenet import imagenet_labels, labels_of_synsets
+from edgedistill.subtasks.subtask import named_subtask_classes, named_subtasks
 from edgedistill_deploy.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,8 +11,8 @@ from timm.data.imagenet_info import ImageNetInfo
 
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import split_for_subtask
-from edgedistill.imagenet import imagenet_labels, is_synset, labels_of_synsets
-from edgedistill.subtask import find_subtask, named_subtask_classes
+from edgedistill.subtasks.imagenet import imagenet_labels, is_synset, labels_of_synsets
+from edgedistill.subtasks.subtask import find_subtask, named_subtask_classes
 from edgedistill.teacher import load_teacher
 from edgedistill_deploy.errors import UsageError
 

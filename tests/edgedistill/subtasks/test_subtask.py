@@ -1,6 +1,6 @@
 import pytest
 
-from edgedistill.subtask import find_subtask, named_subtask_classes
+from edgedistill.subtasks.subtask import find_subtask, named_subtask_classes
 from edgedistill_deploy.errors import UsageError
 
 TEACHER = ("tench, Tinca tinca", "crane", "crane, construction", "0", "7")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from edgedistill.imagenet import is_synset, labels_of_synsets
+from edgedistill.subtasks.imagenet import is_synset, labels_of_synsets
 from edgedistill_deploy.errors import UsageError, nearest_names
 
 
@@ -113,7 +113,7 @@ def named_subtasks() -> tuple[str, ...]:
 
 def _named_subtasks() -> dict[str, list[str]]:
     tables = json.loads(
-        resources.files("edgedistill").joinpath("superclasses.json").read_text(encoding="utf-8")
+        resources.files("edgedistill.subtasks").joinpath("superclasses.json").read_text(encoding="utf-8")
     )
     return {
         f"{table}/{superclass}": classes

@@ -35,7 +35,8 @@ from edgedistill import (
 )
 from edgedistill.data.loader import Augmentation, open_loader
 from edgedistill.evidence import evidence
-from edgedistill.layers import map_shapes, pair_layers
+from edgedistill.networks.layers import map_shapes
+from edgedistill.networks.pairing import pair_layers
 from edgedistill.training import TrainingProgress
 from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.images.sets import ImageSet

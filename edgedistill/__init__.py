@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from edgedistill.data.splits import SubtaskImages, split_for_subtask
     from edgedistill.export import export_onnx
     from edgedistill.inspection.inspecting import inspect_subspaces
-    from edgedistill.layers import LayerPair, pair_layers
+    from edgedistill.networks.layers import LayerPair
+    from edgedistill.networks.pairing import pair_layers
     from edgedistill.student import build_student
     from edgedistill.subdistill import DistillResult, distill
     from edgedistill.subspace import Subspace, find_subspaces
@@ -24,7 +25,7 @@ _HOMES = {
     "DistillConfig": "config",
     "DistillResult": "subdistill",
     "ExportConfig": "config",
-    "LayerPair": "layers",
+    "LayerPair": "networks.layers",
     "Subspace": "subspace",
     "Subtask": "subtasks.subtask",
     "SubtaskImages": "data.splits",
@@ -36,7 +37,7 @@ _HOMES = {
     "inspect_subspaces": "inspection.inspecting",
     "load_teacher": "teacher",
     "open_source": "data.sources",
-    "pair_layers": "layers",
+    "pair_layers": "networks.pairing",
     "split_for_subtask": "data.splits",
 }
 

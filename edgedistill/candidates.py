@@ -15,9 +15,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from edgedistill.config import ExportConfig
-from edgedistill.cost import ModelCost, count_cost
 from edgedistill.deployed import Deployed, logits_in_torch
 from edgedistill.export import begin_bundle
+from edgedistill.networks.cost import ModelCost, count_cost
 from edgedistill.onnx_writing import write_onnx
 from edgedistill.plain import PREFIX
 from edgedistill.student import build_student, check_student_name

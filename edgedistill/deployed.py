@@ -5,7 +5,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from edgedistill.modes import evaluating
+from edgedistill.networks.modes import evaluating
 from edgedistill.normalise import Normalise
 from edgedistill.reject import Rejector
 

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from edgedistill.config import ExportConfig
-from edgedistill.cost import count_cost
 from edgedistill.deployed import Deployed, logits_in_torch
+from edgedistill.networks.cost import count_cost
 from edgedistill.normalise import Normalise
 from edgedistill.onnx_writing import OnnxRecord, write_onnx
 from edgedistill.reject import Rejection, Rejector

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgedistill.int8_grids import Grid, Rounding
-from edgedistill.modes import evaluating
-from edgedistill.tensor_calls import (
+from edgedistill.networks.modes import evaluating
+from edgedistill.networks.tensor_calls import (
     NETWORK_INPUT,
     WEIGHTED,
     CallKey,

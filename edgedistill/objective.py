@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from edgedistill.baselines import BASELINES
 from edgedistill.config import DistillConfig
-from edgedistill.layers import LayerPair, Shape, as_map
 from edgedistill.losses import LayerLoss, SubspaceLoss, distillation_loss
-from edgedistill.maps import Output
+from edgedistill.networks.layers import LayerPair, Shape, as_map
+from edgedistill.networks.maps import Output
 from edgedistill.subspace import Subspace
 
 
@@ -43,7 +43,7 @@ class Objective(nn.Module):
         shapes: of their maps.
         subspaces: by teacher layer; not needed by other layer losses than `subspace`.
         config: settings.
-        outputs: what `edgedistill.layers.capture` yields for the student's layers, open for as long as this is trained.
+        outputs: what `edgedistill.networks.layers.capture` yields for the student's layers, open for as long as this is trained.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from edgedistill.deployed import Deployed, logits_in_torch
-from edgedistill.modes import evaluating
+from edgedistill.networks.modes import evaluating
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.runtimes.logits import logits_of
 from edgedistill_deploy.runtimes.opening import open_model

@@ -14,7 +14,7 @@ import torch
 
 from edgedistill._onnx_exporters import EXPORTERS, modules_of_values
 from edgedistill.deployed import Deployed
-from edgedistill.modes import evaluating
+from edgedistill.networks.modes import evaluating
 from edgedistill.onnx_checking import check_against_torch
 from edgedistill.onnx_targets import IR_VERSIONS
 from edgedistill_deploy.errors import EdgeDistillError

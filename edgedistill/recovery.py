@@ -20,8 +20,8 @@ from edgedistill.deployed import Deployed
 from edgedistill.export import write_student
 from edgedistill.fake_quantisation import FakeQuantised, find_calls
 from edgedistill.int8_grids import Rounding, read_rounding
-from edgedistill.layers import LayerPair
-from edgedistill.modes import evaluating
+from edgedistill.networks.layers import LayerPair
+from edgedistill.networks.modes import evaluating
 from edgedistill.onnx_writing import write_onnx
 from edgedistill.reject import Rejector
 from edgedistill.subdistill import distill

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from edgedistill.data.outside import OutsideImages
 from edgedistill.data.splits import SubtaskImages
-from edgedistill.evidence import restrict_logits
-from edgedistill.modes import evaluating
+from edgedistill.networks.logits import restrict_logits
+from edgedistill.networks.modes import evaluating
 from edgedistill.subtasks.subtask import Subtask
 from edgedistill.teacher import Teacher
 from edgedistill_deploy.errors import UsageError

@@ -25,9 +25,10 @@ from edgedistill.config import CHOSEN, TUNED, DistillConfig, check_pairs
 from edgedistill.data.loader import Augmentation, open_loader
 from edgedistill.data.splits import SubtaskImages, images_key
 from edgedistill.inspection.sampling import sample_images
-from edgedistill.layers import LayerPair, capture, map_shapes, pair_layers
-from edgedistill.modes import evaluating
 from edgedistill.moments import Moments
+from edgedistill.networks.layers import LayerPair, capture, map_shapes
+from edgedistill.networks.modes import evaluating
+from edgedistill.networks.pairing import pair_layers
 from edgedistill.objective import Objective, PairedShapes
 from edgedistill.subspace import (
     Subspace,

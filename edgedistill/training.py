@@ -18,7 +18,7 @@ from edgedistill.checkpoint import write_checkpoint
 from edgedistill.config import DistillConfig
 from edgedistill.data.loader import Augmentation, open_loader
 from edgedistill.data.splits import SubtaskImages
-from edgedistill.modes import evaluating
+from edgedistill.networks.modes import evaluating
 from edgedistill.objective import Objective
 from edgedistill.processes import average_buffers
 from edgedistill.schedules import layer_weight_at, learning_rate_at

@@ -195,7 +195,7 @@ def find_wanted(task: PlanTask, file: Path | None) -> tuple["Wanted | None", str
 
 
 def _inspection_cost(task: PlanTask) -> float:
-    from edgedistill.cost import count_cost
+    from edgedistill.networks.cost import count_cost
 
     teacher = task.inputs.teacher
     each = count_cost(teacher.model, teacher.preprocess.size).multiply_adds

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from edgedistill.data.splits import SubtaskImages
-    from edgedistill.layers import LayerPair
+    from edgedistill.networks.layers import LayerPair
     from edgedistill.reject import Rejection
     from edgedistill.subtasks.subtask import Subtask
     from edgedistill.teacher import Teacher
@@ -154,7 +154,7 @@ def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
 
 def _given_pairs(run: Run) -> "list[LayerPair] | None":
     """Return the layer pairs that the settings name; None leaves the pairing to EdgeDistill."""
-    from edgedistill.layers import LayerPair
+    from edgedistill.networks.layers import LayerPair
 
     pairs = run.settings.student.layer_pairs
     return [LayerPair(teacher=teacher, student=student) for teacher, student in pairs] or None

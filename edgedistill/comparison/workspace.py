@@ -26,7 +26,7 @@ from edgedistill.data.loader import open_loader
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.export import read_student, write_student
-from edgedistill.modes import evaluating
+from edgedistill.networks.modes import evaluating
 from edgedistill.student import build_student
 from edgedistill.subdistill import DistillResult, distill
 from edgedistill.teacher import Teacher, load_teacher

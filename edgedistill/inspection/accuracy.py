@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from edgedistill.evidence import restrict_logits
 from edgedistill.inspection.projecting import project, projecting, run_midway
 from edgedistill.inspection.records import ProjectedAccuracy
+from edgedistill.networks.logits import restrict_logits
 from edgedistill.subspace import Subspace
 from edgedistill_deploy.statistics.paired import drop_interval, wilson_interval
 

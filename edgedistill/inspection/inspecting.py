@@ -21,9 +21,10 @@ from edgedistill.inspection.suggesting import (
     student_factor,
     suggested_width,
 )
-from edgedistill.layers import LayerPair, Shape, map_shapes, pair_layers, resolve_layer
-from edgedistill.modes import evaluating
 from edgedistill.moments import Moments
+from edgedistill.networks.layers import LayerPair, Shape, map_shapes, resolve_layer
+from edgedistill.networks.modes import evaluating
+from edgedistill.networks.pairing import pair_layers
 from edgedistill.student import build_student
 from edgedistill.subspace import gather_moments, subspace_from
 from edgedistill.subtasks.subtask import Subtask

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from edgedistill.layers import as_map, resolve_layer
+from edgedistill.networks.layers import as_map, resolve_layer
 from edgedistill.subspace import Subspace
 
 Output: TypeAlias = Tensor | tuple[Any, ...] | list[Any]

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from edgedistill.config import DistillConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, split_for_subtask
-from edgedistill.layers import LayerPair
+from edgedistill.networks.layers import LayerPair
 from edgedistill.schedules import learning_rate_at
 from edgedistill.student import build_student
 from edgedistill.subdistill import DistillResult, distill

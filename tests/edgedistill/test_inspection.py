@@ -30,7 +30,7 @@ from edgedistill.inspection.suggesting import (
     stable_rank,
     suggested_width,
 )
-from edgedistill.layers import capture
+from edgedistill.networks.layers import capture
 from edgedistill.plain import PlainNet
 from edgedistill.subspace import Subspace
 from edgedistill.teacher import Teacher

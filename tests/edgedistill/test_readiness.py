@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgedistill.modes import evaluating
+from edgedistill.networks.modes import evaluating
 from edgedistill.readiness import LayerReadiness, Readiness, readiness
 from reference.planted_students import FRAGILE, PlantedExpert
 from reference.small_networks import small_network

@@ -12,8 +12,8 @@ import torch
 
 from edgedistill.fake_quantisation import FakeQuantised, find_calls
 from edgedistill.int8_grids import read_rounding
+from edgedistill.networks.tensor_calls import NETWORK_INPUT
 from edgedistill.recovery import Recovered, export_recovered, quantised_accuracy, recover
-from edgedistill.tensor_calls import NETWORK_INPUT
 from edgedistill.training import TrainingProgress
 from edgedistill_calibration import CalibrationConfig, calibrate_recovered
 from edgedistill_calibration.judging.ledger import read_ledger

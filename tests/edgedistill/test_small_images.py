@@ -7,7 +7,7 @@ import pytest
 import timm
 import torch
 
-from edgedistill.layers import pair_layers
+from edgedistill.networks.pairing import pair_layers
 from edgedistill.student import build_student
 from edgedistill.teacher import load_teacher
 from edgedistill_deploy.errors import UsageError

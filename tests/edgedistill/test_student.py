@@ -2,7 +2,7 @@ import pytest
 import timm
 import torch
 
-from edgedistill.cost import count_cost
+from edgedistill.networks.cost import count_cost
 from edgedistill.student import build_student
 from edgedistill_deploy.errors import UsageError
 

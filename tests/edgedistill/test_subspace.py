@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from edgedistill.layers import as_map, capture
 from edgedistill.losses import SubspaceLoss
 from edgedistill.moments import MomentAccumulator, Moments
+from edgedistill.networks.layers import as_map, capture
 from edgedistill.subspace import (
     Subspace,
     find_subspaces,

@@ -14,7 +14,7 @@ from edgedistill.config import DistillConfig
 from edgedistill.data.loader import Augmentation, open_loader
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, split_for_subtask
-from edgedistill.layers import as_map, capture
+from edgedistill.networks.layers import as_map, capture
 from edgedistill.objective import Guidance
 from edgedistill.student import build_student
 from edgedistill.subdistill import DistillResult, distill

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from edgedistill.modes import evaluating
+from edgedistill.networks.modes import evaluating
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

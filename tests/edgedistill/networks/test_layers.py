@@ -7,14 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from edgedistill.layers import (
-    as_map,
-    capture,
-    map_shapes,
-    maps_and_contexts,
-    pair_layers,
-    resolve_layer,
-)
+from edgedistill.networks.layers import as_map, capture, map_shapes, maps_and_contexts, resolve_layer
+from edgedistill.networks.pairing import pair_layers
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from reference.small_networks import small_network
 

@@ -1,0 +1,191 @@
+"""Layers of a network: found by name, tapped without a trace, and paired between teacher and student."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from edgedistill.networks.maps import (
+    Output,
+    as_map,
+    tensor_of,
+    with_tensor,
+)
+from edgedistill.networks.modes import evaluating
+from edgedistill_deploy.errors import EdgeDistillError, UsageError, nearest_names
+
+__all__ = [
+    "LayerPair",
+    "as_map",
+    "capture",
+    "map_shapes",
+    "maps_and_contexts",
+    "resolve_layer",
+]
+
+Shape: TypeAlias = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerPair:
+    """A layer of the teacher and the layer of the student that learns from it, as dotted module names."""
+
+    teacher: str
+    student: str
+
+
+def resolve_layer(model: nn.Module, name: str) -> nn.Module:
+    """Return the submodule with this dotted name.
+
+    Raises:
+        UsageError: there is none; the message lists the nearest names.
+    """
+    modules: dict[str, nn.Module] = {each: module for each, module in model.named_modules() if each}
+    if name not in modules:
+        raise UsageError(f"{type(model).__name__} has no layer {name!r}.{nearest_names(name, modules)}")
+    return modules[name]
+
+
+@contextlib.contextmanager
+def capture(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Output]]:
+    """Yield a dictionary that every forward pass of `model` fills with the outputs of the named layers.
+
+    A captured output is what the layer returned, still part of the graph. The rest of the network gets a copy, because
+    many networks write over a layer's output (`ReLU(inplace=True)`, `x += shortcut`), which would change value and
+    gradient of what was captured. The hooks are removed when the block ends, however it ends; blocks may be nested.
+
+    Raises:
+        UsageError: a name is unknown.
+        EdgeDistillError: in the forward pass, when a named layer runs twice or not at all.
+    """
+    outputs: dict[str, Output] = {}
+    layers = {name: resolve_layer(model, name) for name in names}
+    with contextlib.ExitStack() as hooks:
+        hooks.callback(model.register_forward_pre_hook(lambda *_: outputs.clear()).remove)
+        for name, layer in layers.items():
+            hooks.callback(layer.register_forward_hook(_Tap(name, outputs)).remove)
+        hooks.callback(model.register_forward_hook(lambda *_: _check_all_ran(names, outputs)).remove)
+        yield outputs
+
+
+@dataclass(frozen=True, slots=True)
+class _Tap:
+    """A forward hook that stores a layer's output and passes a copy on."""
+
+    name: str
+    outputs: dict[str, Output]
+
+    def __call__(self, module: nn.Module, inputs: object, output: Output) -> Output:
+        if self.name in self.outputs:
+            raise EdgeDistillError(
+                f"The layer {self.name!r} runs more than once in a forward pass, so it has no single output; choose a"
+                " layer that contains it."
+            )
+        self.outputs[self.name] = output
+        copy: Output = _copied(output)
+        return copy
+
+
+def _copied(output: Any) -> Any:
+    if isinstance(output, Tensor):
+        return output.clone()
+    if type(output) in (tuple, list):
+        return type(output)(_copied(each) for each in output)
+    return output
+
+
+def _check_all_ran(names: Sequence[str], outputs: Mapping[str, Output]) -> None:
+    missing = [name for name in names if name not in outputs]
+    if missing:
+        raise EdgeDistillError(
+            f"The layer {missing[0]!r} did not run in the forward pass, so it has no output; choose a layer that does."
+        )
+
+
+def map_shapes(model: nn.Module, names: Sequence[str], image_size: tuple[int, int]) -> dict[str, Shape]:
+    """Return {name: (D, H, W)} of layers read as maps, found by a forward pass of one grey image (H, W).
+
+    Raises:
+        UsageError: a name is unknown.
+        EdgeDistillError: a layer does not run just once, or what it returns cannot be read as a map.
+    """
+    with capture(model, names) as outputs:
+        _trace(model, image_size)
+    return {name: _shape_of(outputs[name], model, name, image_size) for name in names}
+
+
+def _shape_of(output: Output, model: nn.Module, name: str, image_size: tuple[int, int]) -> Shape:
+    values = tensor_of(output, model, name)
+    N, D, H, W = as_map(output, model, name).shape
+    _check_batch(N, 1, name)
+    if values.ndim == 3 and not _has_aspect(image_size, H, W):
+        raise EdgeDistillError(
+            f"The tokens of layer {name!r} were folded to {H} x {W}, which images of {image_size[0]} x {image_size[1]} pixels"
+            " do not give: the model does not state the grid of images of this size. Use square images or other layers."
+        )
+    return D, H, W
+
+
+def _check_batch(found: int, images: int, name: str) -> None:
+    if found != images:
+        raise EdgeDistillError(
+            f"The layer {name!r} returns {found} maps for {images} images (as inside attention over windows), so they are not"
+            " the images' own; choose a layer around it."
+        )
+
+
+def _has_aspect(image_size: tuple[int, int], H: int, W: int) -> bool:
+    """Tell whether square patches of such images can make a grid (H, W), rounded up or down."""
+    patch = math.sqrt(math.prod(image_size) / (H * W))
+    return all(abs(cells - side / patch) < 1 for cells, side in zip((H, W), image_size, strict=True))
+
+
+def _trace(model: nn.Module, image_size: tuple[int, int]) -> None:
+    parameter = next(model.parameters())
+    with evaluating(model), torch.no_grad():
+        model(torch.zeros(1, 3, *image_size, device=parameter.device, dtype=parameter.dtype))
+
+
+def maps_and_contexts(
+    model: nn.Module, names: Sequence[str], images: Tensor, scalar: Callable[[Any], Tensor]
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return {layer: (map, gradient of a scalar with respect to it)}, both (N, D, H, W) and detached.
+
+    One forward and one backward pass serve all layers. The backward pass stops at the shallowest one; gradients, modes and
+    `requires_grad` of the model stay as they were. A map the scalar does not depend on has a gradient of 0.
+
+    Args:
+        model: runs in evaluation mode.
+        names: layers.
+        images: normalised (N, 3, H, W).
+        scalar: turns what the model returns into a scalar tensor.
+    """
+    with _frozen(model), evaluating(model), torch.enable_grad(), capture(model, names) as outputs:
+        # With all parameters frozen, it is the input that makes the graph.
+        total = scalar(model(images.detach().clone().requires_grad_(True)))
+        maps = [as_map(outputs[name], model, name) for name in names]
+        tensors = [tensor_of(outputs[name], model, name) for name in names]
+        gradients = torch.autograd.grad(total, tensors, allow_unused=True, materialize_grads=True)
+    for name, each in zip(names, maps, strict=True):
+        _check_batch(len(each), len(images), name)
+    contexts = (
+        as_map(with_tensor(outputs[name], tensor, gradient), model, name)
+        for name, tensor, gradient in zip(names, tensors, gradients, strict=True)
+    )
+    return {name: (each.detach(), context) for name, each, context in zip(names, maps, contexts, strict=True)}
+
+
+@contextlib.contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """Let no parameter ask for a gradient inside the block."""
+    asked = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    model.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, requires_grad in asked.items():
+            parameter.requires_grad_(requires_grad)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edgedistill.processes import gathered
+from edgedistill.compute.processes import gathered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

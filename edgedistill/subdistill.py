@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from edgedistill.checkpoint import read_checkpoint
 from edgedistill.choosing import CANDIDATES, IMAGES, choose_methods
-from edgedistill.compute import on_device, open_accelerator
+from edgedistill.compute.accelerator import memory_format, on_device, open_accelerator
 from edgedistill.config import CHOSEN, TUNED, DistillConfig, check_pairs
 from edgedistill.data.loader import Augmentation, open_loader
 from edgedistill.data.splits import SubtaskImages, images_key
@@ -49,7 +49,6 @@ from edgedistill.training import (
     TrainingProgress,
     averaged,
     ignore,
-    memory_format,
     train,
 )
 from edgedistill.tuning import LambdaChoice, choose_lambda

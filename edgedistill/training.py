@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from edgedistill.checkpoint import write_checkpoint
+from edgedistill.compute.accelerator import memory_format
+from edgedistill.compute.processes import average_buffers
 from edgedistill.config import DistillConfig
 from edgedistill.data.loader import Augmentation, open_loader
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.networks.modes import evaluating
 from edgedistill.objective import Objective
-from edgedistill.processes import average_buffers
 from edgedistill.schedules import layer_weight_at, learning_rate_at
 from edgedistill.teacher_guidance import TeacherGuidance
 from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError
@@ -118,11 +119,6 @@ class Outcome:
 
 def ignore(_: TrainingProgress) -> None:
     """Report to nobody."""
-
-
-def memory_format(config: DistillConfig) -> torch.memory_format:
-    """Return the order in which images and convolutions lie in memory."""
-    return torch.channels_last if config.channels_last else torch.contiguous_format
 
 
 def train(

@@ -204,7 +204,7 @@ def _training_processes() -> int:
     """Return how many processes train together, without loading torch in order to ask."""
     if "torch" not in sys.modules:
         return 1
-    from edgedistill.processes import process_count
+    from edgedistill.compute.processes import process_count
 
     return process_count()
 

@@ -104,8 +104,8 @@ def build_run_student(run: Run, inputs: Inputs) -> "nn.Module":
 
 
 def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
+    from edgedistill.compute.processes import disband
     from edgedistill.export import begin_bundle, write_student
-    from edgedistill.processes import disband
     from edgedistill.subdistill import distill
 
     given = inputs()
@@ -162,7 +162,7 @@ def _given_pairs(run: Run) -> "list[LayerPair] | None":
 
 def help_training(folder: Path, settings: RunSettings) -> None:
     """Take this process's share of the training of the run in `folder`, which the first process leads and records."""
-    from edgedistill.processes import disband
+    from edgedistill.compute.processes import disband
     from edgedistill.subdistill import distill
 
     run = Run(folder=folder, settings=settings, console=Console(quiet=True))

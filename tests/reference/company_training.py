@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from edgedistill.compute.processes import disband, process_count
 from edgedistill.config import DistillConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, split_for_subtask
-from edgedistill.processes import disband, process_count
 from edgedistill.student import build_student
 from edgedistill.subdistill import DistillResult, distill
 from edgedistill.teacher import Teacher, load_teacher

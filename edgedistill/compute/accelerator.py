@@ -11,7 +11,6 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from torch import nn
 
 from edgedistill.config import DistillConfig
-from edgedistill.training import memory_format
 from edgedistill_deploy.errors import UsageError
 
 LONGEST_WAIT = datetime.timedelta(days=2)
@@ -65,3 +64,8 @@ def open_accelerator(config: DistillConfig) -> Accelerator:
             f" {config.batch_size} was given; give a multiple of {accelerator.num_processes}."
         )
     return accelerator
+
+
+def memory_format(config: DistillConfig) -> torch.memory_format:
+    """Return the order in which images and convolutions lie in memory."""
+    return torch.channels_last if config.channels_last else torch.contiguous_format

@@ -1,0 +1,4 @@
+"""Devices and processes.
+
+Doors: `accelerator` chooses the device and its formats, `processes` averages over training processes.
+"""

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from edgedistill.data.loader import open_loader
+from edgedistill.data.sampling import sample_images
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.inspection.accuracy import Batch, Examination, Tally
 from edgedistill.inspection.config import WITHOUT_SPECTRUM, InspectConfig
 from edgedistill.inspection.records import Inspection, LayerInspection, StudentFactor, Suggestion
-from edgedistill.inspection.sampling import sample_images
 from edgedistill.inspection.suggesting import (
     doubling_ranks,
     effective_rank,

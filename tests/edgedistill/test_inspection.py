@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from edgedistill.data.sampling import sample_images
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.inspection.accuracy import Tally, tally
 from edgedistill.inspection.config import InspectConfig
@@ -21,7 +22,6 @@ from edgedistill.inspection.inspecting import inspect_subspaces
 from edgedistill.inspection.picture import write_inspection
 from edgedistill.inspection.projecting import project, run_midway
 from edgedistill.inspection.records import Inspection
-from edgedistill.inspection.sampling import sample_images
 from edgedistill.inspection.suggesting import (
     doubling_ranks,
     effective_rank,

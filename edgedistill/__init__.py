@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from edgedistill.data.splits import SubtaskImages, split_for_subtask
     from edgedistill.export import export_onnx
     from edgedistill.inspection.inspecting import inspect_subspaces
+    from edgedistill.models.student import build_student
+    from edgedistill.models.teacher import Teacher, load_teacher
     from edgedistill.networks.layers import LayerPair
     from edgedistill.networks.pairing import pair_layers
-    from edgedistill.student import build_student
     from edgedistill.subdistill import DistillResult, distill
     from edgedistill.subspace import Subspace, find_subspaces
     from edgedistill.subtasks.subtask import Subtask
-    from edgedistill.teacher import Teacher, load_teacher
 
 _HOMES = {
     "DistillConfig": "config",
@@ -29,13 +29,13 @@ _HOMES = {
     "Subspace": "subspace",
     "Subtask": "subtasks.subtask",
     "SubtaskImages": "data.splits",
-    "Teacher": "teacher",
-    "build_student": "student",
+    "Teacher": "models.teacher",
+    "build_student": "models.student",
     "distill": "subdistill",
     "export_onnx": "export",
     "find_subspaces": "subspace",
     "inspect_subspaces": "inspection.inspecting",
-    "load_teacher": "teacher",
+    "load_teacher": "models.teacher",
     "open_source": "data.sources",
     "pair_layers": "networks.pairing",
     "split_for_subtask": "data.splits",

@@ -17,12 +17,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from edgedistill.config import ExportConfig
 from edgedistill.deployed import Deployed, logits_in_torch
 from edgedistill.export import begin_bundle
+from edgedistill.models.plain import PREFIX
+from edgedistill.models.student import build_student, check_student_name
+from edgedistill.models.teacher import Teacher
 from edgedistill.networks.cost import ModelCost, count_cost
 from edgedistill.onnx_writing import write_onnx
-from edgedistill.plain import PREFIX
-from edgedistill.student import build_student, check_student_name
 from edgedistill.subtasks.subtask import Subtask
-from edgedistill.teacher import Teacher
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.reference import write_golden
 from edgedistill_deploy.errors import UsageError

@@ -5,8 +5,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from edgedistill.models.normalise import Normalise
 from edgedistill.networks.modes import evaluating
-from edgedistill.normalise import Normalise
 from edgedistill.reject import Rejector
 
 

@@ -10,22 +10,19 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from edgedistill.config import ExportConfig
 from edgedistill.deployed import Deployed, logits_in_torch
+from edgedistill.models.normalise import Normalise
+from edgedistill.models.teacher import Teacher
 from edgedistill.networks.cost import count_cost
-from edgedistill.normalise import Normalise
 from edgedistill.onnx_writing import OnnxRecord, write_onnx
 from edgedistill.reject import Rejection, Rejector
 from edgedistill.subtasks.subtask import Subtask
-from edgedistill.teacher import Teacher
 from edgedistill_deploy.bundle.folder import GOLDEN_IMAGES, Bundle, create_bundle, model_role, open_bundle
 from edgedistill_deploy.bundle.reference import Reference, write_golden, write_reference
-from edgedistill_deploy.errors import DataError, UsageError
-from edgedistill_deploy.files.writing import written_whole
+from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.golden import make_golden_images, write_golden_images
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import ImageSet, batches
@@ -37,9 +34,7 @@ __all__ = [
     "begin_bundle",
     "describe_model",
     "export_onnx",
-    "read_student",
     "write_onnx",
-    "write_student",
 ]
 
 BATCH = 64
@@ -145,28 +140,6 @@ def _with_reject_record(bundle: Bundle, rejection: Rejection | None) -> Bundle:
     if rejection is None and "reject" not in bundle.manifest:
         return bundle
     return bundle.with_fields(reject={} if rejection is None else rejection.to_json())
-
-
-def write_student(student: nn.Module, path: Path) -> None:
-    """Write the student's weights as safetensors, whole or not at all."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
-    with written_whole(path) as temporary:
-        save_file(tensors, temporary)
-
-
-def read_student(student: nn.Module, path: Path) -> nn.Module:
-    """Fill an untrained student with weights that `write_student` wrote.
-
-    Raises:
-        DataError: the weights are of another architecture, width or number of classes.
-    """
-    try:
-        student.load_state_dict(load_file(path), strict=True)
-    except (RuntimeError, SafetensorError) as error:
-        raise DataError(
-            f"The weights in {path} do not fit the student; distil again with --restart."
-        ) from error
-    return student
 
 
 def describe_model(name: str, model: nn.Module, image_size: tuple[int, int]) -> dict[str, object]:

@@ -17,9 +17,10 @@ from edgedistill.config import DistillConfig
 from edgedistill.data.loader import open_loader
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.deployed import Deployed
-from edgedistill.export import write_student
 from edgedistill.fake_quantisation import FakeQuantised, find_calls
 from edgedistill.int8_grids import Rounding, read_rounding
+from edgedistill.models.student import write_student
+from edgedistill.models.teacher import Teacher
 from edgedistill.networks.layers import LayerPair
 from edgedistill.networks.modes import evaluating
 from edgedistill.onnx_writing import write_onnx
@@ -27,7 +28,6 @@ from edgedistill.reject import Rejector
 from edgedistill.subdistill import distill
 from edgedistill.subspace import Subspace, load_subspaces
 from edgedistill.subtasks.subtask import Subtask
-from edgedistill.teacher import Teacher
 from edgedistill.training import EVALUATION_BATCH, ProgressCallback
 from edgedistill_deploy.bundle.folder import Bundle, model_role
 from edgedistill_deploy.bundle.reference import read_golden

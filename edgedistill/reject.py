@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from edgedistill.data.outside import OutsideImages
 from edgedistill.data.splits import SubtaskImages
+from edgedistill.models.teacher import Teacher
 from edgedistill.networks.logits import restrict_logits
 from edgedistill.networks.modes import evaluating
 from edgedistill.subtasks.subtask import Subtask
-from edgedistill.teacher import Teacher
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.sets import ImageSet, batches
 

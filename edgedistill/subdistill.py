@@ -25,6 +25,7 @@ from edgedistill.config import CHOSEN, TUNED, DistillConfig, check_pairs
 from edgedistill.data.loader import Augmentation, open_loader
 from edgedistill.data.sampling import sample_images
 from edgedistill.data.splits import SubtaskImages, images_key
+from edgedistill.models.teacher import Teacher
 from edgedistill.moments import Moments
 from edgedistill.networks.layers import LayerPair, capture, map_shapes
 from edgedistill.networks.modes import evaluating
@@ -38,7 +39,6 @@ from edgedistill.subspace import (
     subspace_from,
 )
 from edgedistill.subtasks.subtask import Subtask
-from edgedistill.teacher import Teacher
 from edgedistill.teacher_guidance import TeacherGuidance, with_cache
 from edgedistill.training import (
     EVALUATION_BATCH,

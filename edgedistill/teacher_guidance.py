@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from edgedistill.config import DistillConfig
 from edgedistill.data.loader import Augmentation, open_loader
+from edgedistill.models.teacher import Teacher
 from edgedistill.networks.layers import as_map, capture
 from edgedistill.objective import Guidance, Objective
-from edgedistill.teacher import Teacher
 from edgedistill.teacher_cache import (
     Answers,
     TeacherCache,

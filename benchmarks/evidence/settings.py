@@ -23,8 +23,8 @@ from edgedistill.comparison.plan import Task, task_images
 from edgedistill.comparison.subsets import balanced_order, draw_training_images
 from edgedistill.comparison.workspace import predictions
 from edgedistill.data.splits import SubtaskImages
+from edgedistill.models.teacher import Teacher
 from edgedistill.networks.pairing import pair_layers
-from edgedistill.teacher import Teacher
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.hardware.device import read_device
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-import edgedistill.small_images  # noqa: F401  # enters resnet18_cifar into timm's registry
+import edgedistill.models.small_images  # noqa: F401  # enters resnet18_cifar into timm's registry
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.images.arrays import ArrayImages
 from edgedistill_deploy.images.sets import ImageSet, ImageSplits

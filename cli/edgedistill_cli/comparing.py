@@ -96,8 +96,8 @@ def check_classes(settings: RunSettings) -> None:
     Raises:
         UsageError: it has not; the nearest are named.
     """
+    from edgedistill.models.teacher import load_teacher
     from edgedistill.subtasks.subtask import named_subtask_classes
-    from edgedistill.teacher import load_teacher
 
     given = settings.teacher
     teacher = load_teacher(

@@ -35,7 +35,7 @@ def recover_run(run: Run, given: Inputs) -> None:
             f"Recovery trains in one process; run `edgedistill calibrate {run.folder} --recover"
             f" {run.settings.calibrate.recover}` without the launcher."
         )
-    from edgedistill.export import read_student
+    from edgedistill.models.student import read_student
     from edgedistill.recovery import export_recovered, recover
     from edgedistill_calibration.recovered import calibrate_recovered
 

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from edgedistill.data.splits import SubtaskImages
+    from edgedistill.models.teacher import Teacher
     from edgedistill.networks.layers import LayerPair
     from edgedistill.reject import Rejection
     from edgedistill.subtasks.subtask import Subtask
-    from edgedistill.teacher import Teacher
     from edgedistill.training import TrainingProgress
     from edgedistill_deploy.images.sets import ImageSplits
 
@@ -58,9 +58,9 @@ def load_inputs(run: Run) -> Inputs:
     teacher_settings, subtask_settings = run.settings.teacher, run.settings.subtask
     from edgedistill.data.sources import open_source
     from edgedistill.data.splits import split_for_subtask
-    from edgedistill.student import check_student_name
+    from edgedistill.models.student import check_student_name
+    from edgedistill.models.teacher import load_teacher
     from edgedistill.subtasks.subtask import named_subtask_classes
-    from edgedistill.teacher import load_teacher
 
     # A misspelt student would otherwise be found only after the teacher is loaded and every image has been read once.
     if run.settings.student.name:
@@ -92,7 +92,7 @@ def load_inputs(run: Run) -> Inputs:
 
 def build_run_student(run: Run, inputs: Inputs) -> "nn.Module":
     """Build the untrained student of this run."""
-    from edgedistill.student import build_student
+    from edgedistill.models.student import build_student
 
     return build_student(
         run.settings.student.name,
@@ -105,7 +105,8 @@ def build_run_student(run: Run, inputs: Inputs) -> "nn.Module":
 
 def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
     from edgedistill.compute.processes import disband
-    from edgedistill.export import begin_bundle, write_student
+    from edgedistill.export import begin_bundle
+    from edgedistill.models.student import write_student
     from edgedistill.subdistill import distill
 
     given = inputs()
@@ -211,7 +212,8 @@ def show_training(report: Report, at: "TrainingProgress") -> None:
 
 
 def _export(run: Run, inputs: Callable[[], Inputs]) -> None:
-    from edgedistill.export import export_onnx, read_student
+    from edgedistill.export import export_onnx
+    from edgedistill.models.student import read_student
     from edgedistill_cli.recovering import say_readiness
 
     given = inputs()

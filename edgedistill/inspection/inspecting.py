@@ -21,14 +21,14 @@ from edgedistill.inspection.suggesting import (
     student_factor,
     suggested_width,
 )
+from edgedistill.models.student import build_student
+from edgedistill.models.teacher import Teacher
 from edgedistill.moments import Moments
 from edgedistill.networks.layers import LayerPair, Shape, map_shapes, resolve_layer
 from edgedistill.networks.modes import evaluating
 from edgedistill.networks.pairing import pair_layers
-from edgedistill.student import build_student
 from edgedistill.subspace import gather_moments, subspace_from
 from edgedistill.subtasks.subtask import Subtask
-from edgedistill.teacher import Teacher
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.statistics.paired import drop_interval, wilson_interval

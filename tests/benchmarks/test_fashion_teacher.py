@@ -18,7 +18,7 @@ from benchmarks.fashion import teacher, train_teacher
 from benchmarks.glyphs.glyphset import write_npz
 from benchmarks.glyphs.teacher import write_folder
 from benchmarks.glyphs.train_teacher import TrainConfig
-from edgedistill.teacher import load_teacher
+from edgedistill.models.teacher import load_teacher
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.images.sets import ImageSplits
 from edgedistill_deploy.images.sources import open_images

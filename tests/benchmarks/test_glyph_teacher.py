@@ -14,7 +14,7 @@ from PIL import Image
 
 from benchmarks.glyphs import embed, teacher, train_teacher
 from benchmarks.glyphs.glyphset import GlyphSet, write_glyphs
-from edgedistill.teacher import load_teacher
+from edgedistill.models.teacher import load_teacher
 from edgedistill_deploy.errors import DataError, UsageError
 
 

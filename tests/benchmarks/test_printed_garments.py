@@ -16,7 +16,7 @@ from benchmarks.evidence.tasks import PRINTED, printed_tasks
 from benchmarks.fashion import printed
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import split_for_subtask
-from edgedistill.teacher import load_teacher
+from edgedistill.models.teacher import load_teacher
 
 NAMES = (
     "T-shirt/top",

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 
 from edgedistill.export import Deployed, write_onnx
-from edgedistill.teacher import load_teacher
+from edgedistill.models.teacher import load_teacher
 from edgedistill_calibration import CalibrationConfig, calibrate
 from edgedistill_deploy.bundle.folder import Bundle, create_bundle
 from edgedistill_deploy.diagnosis._input_faults import read_pixel_range

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from command import run_command
-from edgedistill.student import build_student
+from edgedistill.models.student import build_student
 from edgedistill_cli.console import Console
 from edgedistill_cli.layer_tables import show_layers, show_power
 from edgedistill_deploy.bundle.folder import Bundle

@@ -14,6 +14,7 @@ from edgedistill.candidates import (
     parse_candidates,
     write_candidate,
 )
+from edgedistill.models.teacher import load_teacher
 from edgedistill.planning import (
     LayerWidth,
     PlanRow,
@@ -24,7 +25,6 @@ from edgedistill.planning import (
     plan_verdict,
     with_widths,
 )
-from edgedistill.teacher import load_teacher
 from edgedistill_deploy.errors import DataError, EdgeDistillError, UsageError
 from edgedistill_deploy.latency.budget import Budget
 from edgedistill_deploy.onnx_files.content import read_weights

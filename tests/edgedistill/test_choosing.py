@@ -11,10 +11,10 @@ from edgedistill.choosing import choose_methods
 from edgedistill.config import DistillConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import split_for_subtask
-from edgedistill.student import build_student
+from edgedistill.models.student import build_student
+from edgedistill.models.teacher import load_teacher
 from edgedistill.subdistill import DistillResult, distill
 from edgedistill.subspace import gather_moments, load_subspaces
-from edgedistill.teacher import load_teacher
 from edgedistill_deploy.errors import UsageError
 
 CLASSES = list("0123")

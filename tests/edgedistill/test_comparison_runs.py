@@ -24,7 +24,7 @@ from edgedistill.comparison import (
     teacher_accuracy,
 )
 from edgedistill.comparison.results import Record
-from edgedistill.export import read_student
+from edgedistill.models.student import read_student
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.files.locks import ProcessLock
 from edgedistill_deploy.images.sets import batches

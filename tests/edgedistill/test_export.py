@@ -9,10 +9,10 @@ from safetensors.torch import save_file
 from edgedistill.config import ExportConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import split_for_subtask
-from edgedistill.export import Deployed, export_onnx, read_student, write_onnx, write_student
-from edgedistill.normalise import Normalise
-from edgedistill.student import build_student
-from edgedistill.teacher import load_teacher
+from edgedistill.export import Deployed, export_onnx, write_onnx
+from edgedistill.models.normalise import Normalise
+from edgedistill.models.student import build_student, read_student, write_student
+from edgedistill.models.teacher import load_teacher
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.bundle.reference import read_golden, read_reference
 from edgedistill_deploy.errors import DataError, EdgeDistillError

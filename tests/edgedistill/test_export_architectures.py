@@ -12,7 +12,7 @@ from torch import nn
 
 from edgedistill.data.sources import open_source
 from edgedistill.deployed import Deployed
-from edgedistill.normalise import Normalise
+from edgedistill.models.normalise import Normalise
 from edgedistill.onnx_writing import write_onnx
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.runtimes.logits import logits_of

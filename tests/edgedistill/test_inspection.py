@@ -30,10 +30,10 @@ from edgedistill.inspection.suggesting import (
     stable_rank,
     suggested_width,
 )
+from edgedistill.models.plain import PlainNet
+from edgedistill.models.teacher import Teacher
 from edgedistill.networks.layers import capture
-from edgedistill.plain import PlainNet
 from edgedistill.subspace import Subspace
-from edgedistill.teacher import Teacher
 from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError
 from edgedistill_deploy.images.arrays import ArrayImages
 from edgedistill_deploy.images.preprocess import Preprocess

@@ -14,12 +14,12 @@ from edgedistill.config import DistillConfig
 from edgedistill.data.loader import Augmentation, open_loader
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, split_for_subtask
+from edgedistill.models.student import build_student
+from edgedistill.models.teacher import Teacher, load_teacher
 from edgedistill.networks.layers import as_map, capture
 from edgedistill.objective import Guidance
-from edgedistill.student import build_student
 from edgedistill.subdistill import DistillResult, distill
 from edgedistill.subspace import load_subspaces
-from edgedistill.teacher import Teacher, load_teacher
 from edgedistill.teacher_cache import (
     Answers,
     bytes_per_view,

@@ -10,10 +10,10 @@ from torch import nn
 from edgedistill.config import PRESETS, DistillConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, split_for_subtask
+from edgedistill.models.student import build_student
+from edgedistill.models.teacher import Teacher, load_teacher
 from edgedistill.schedules import layer_weight_at, learning_rate_at
-from edgedistill.student import build_student
 from edgedistill.subdistill import DistillResult, distill
-from edgedistill.teacher import Teacher, load_teacher
 from edgedistill.training import averaged
 from edgedistill_deploy.errors import UsageError
 

@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from edgedistill.config import LAMBDA_GRID, DistillConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, split_for_subtask
-from edgedistill.student import build_student
+from edgedistill.models.student import build_student
+from edgedistill.models.teacher import Teacher, load_teacher
 from edgedistill.subdistill import DistillResult, distill
-from edgedistill.teacher import Teacher, load_teacher
 from edgedistill.tuning import LambdaChoice, choose_lambda, short_config
 from edgedistill.tuning_study import TRIED_IN_ORDER, rungs_of
 from edgedistill_deploy.errors import DataError, EdgeDistillError, MissingDependencyError

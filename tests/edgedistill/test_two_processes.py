@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 
+from edgedistill.models.teacher import load_teacher
 from edgedistill.subspace import load_subspaces
-from edgedistill.teacher import load_teacher
 from reference import company_training
 from reference.company_training import CASES, VALIDATION_COUNT, digest, few_images, train_case, tune
 from reference.launching import LAUNCH_TWO

@@ -30,9 +30,9 @@ import torch
 
 from edgedistill.config import DistillConfig
 from edgedistill.data.splits import SubtaskImages
-from edgedistill.student import build_student
+from edgedistill.models.student import build_student
+from edgedistill.models.teacher import Teacher, load_teacher
 from edgedistill.subdistill import distill
-from edgedistill.teacher import Teacher, load_teacher
 from edgedistill.training import TrainingProgress
 from reference.company_training import CLASSES, digest, few_images
 

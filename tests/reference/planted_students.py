@@ -18,7 +18,7 @@ from edgedistill import (
     open_source,
     split_for_subtask,
 )
-from edgedistill.export import write_student
+from edgedistill.models.student import write_student
 from edgedistill_calibration import CalibrationConfig, calibrate
 from edgedistill_deploy.bundle.folder import Bundle
 

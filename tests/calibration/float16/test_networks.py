@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from edgedistill.deployed import Deployed
-from edgedistill.normalise import Normalise
+from edgedistill.models.normalise import Normalise
 from edgedistill.onnx_writing import write_onnx
 from edgedistill_calibration.float16._types import value_types
 from edgedistill_calibration.float16.conversion import write_float16

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from edgedistill.export import Deployed, write_onnx
-from edgedistill.student import build_student
-from edgedistill.teacher import load_teacher
+from edgedistill.models.student import build_student
+from edgedistill.models.teacher import load_teacher
 from edgedistill_calibration import CalibrationConfig, calibrate
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.diagnosis._corresponding import corresponding_values, module_of

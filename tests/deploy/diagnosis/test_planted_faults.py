@@ -19,8 +19,8 @@ from torch import nn
 
 from edgedistill.data.sources import open_source
 from edgedistill.export import export_onnx
+from edgedistill.models.teacher import load_teacher
 from edgedistill.subtasks.subtask import find_subtask
-from edgedistill.teacher import load_teacher
 from edgedistill_calibration import CalibrationConfig, calibrate
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.errors import DataError, EdgeDistillError

@@ -11,9 +11,9 @@ from timm.data.imagenet_info import ImageNetInfo
 
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import split_for_subtask
+from edgedistill.models.teacher import load_teacher
 from edgedistill.subtasks.imagenet import imagenet_labels, is_synset, labels_of_synsets
 from edgedistill.subtasks.subtask import find_subtask, named_subtask_classes
-from edgedistill.teacher import load_teacher
 from edgedistill_deploy.errors import UsageError
 
 # How many classes of ImageNet-1k lie below each synset in WordNet 3.0, and one of them by its place among the thousand.

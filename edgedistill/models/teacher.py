@@ -14,8 +14,8 @@ from timm.data.imagenet_info import infer_imagenet_subset
 from timm.models import load_state_dict
 from torch import nn
 
-from edgedistill import small_images  # noqa: F401  # enters its model into timm's registry
-from edgedistill.normalise import Normalise
+from edgedistill.models import small_images  # noqa: F401  # enters its model into timm's registry
+from edgedistill.models.normalise import Normalise
 from edgedistill.subtasks.imagenet import imagenet_labels
 from edgedistill.subtasks.subtask import Subtask, find_subtask
 from edgedistill_deploy.errors import DataError, UsageError, nearest_names

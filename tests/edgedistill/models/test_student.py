@@ -2,8 +2,8 @@ import pytest
 import timm
 import torch
 
+from edgedistill.models.student import build_student
 from edgedistill.networks.cost import count_cost
-from edgedistill.student import build_student
 from edgedistill_deploy.errors import UsageError
 
 

@@ -1,15 +1,19 @@
 """The student: a timm model or a plain network by name, made narrower on request, with one output per subtask class."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import nn
 
-from edgedistill.plain import PREFIX, PlainNet, plain_widths
-from edgedistill.teacher import check_timm_name, set_image_size
-from edgedistill_deploy.errors import UsageError, nearest_names
+from edgedistill.models.plain import PREFIX, PlainNet, plain_widths
+from edgedistill.models.teacher import check_timm_name, set_image_size
+from edgedistill_deploy.errors import DataError, UsageError, nearest_names
+from edgedistill_deploy.files.writing import written_whole
 
 # A width is rounded to a multiple of this, which keeps SIMD lanes and group counts whole.
 CHANNEL_STEP = 4
@@ -119,3 +123,25 @@ def _narrower_names(timm_name: str) -> str:
     stem = timm_name.rsplit("_", 1)[0]
     family = [each for each in timm.list_models(f"{stem}*") if each != timm_name]
     return nearest_names(timm_name, family)
+
+
+def write_student(student: nn.Module, path: Path) -> None:
+    """Write the student's weights as safetensors, whole or not at all."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
+    with written_whole(path) as temporary:
+        save_file(tensors, temporary)
+
+
+def read_student(student: nn.Module, path: Path) -> nn.Module:
+    """Fill an untrained student with weights that `write_student` wrote.
+
+    Raises:
+        DataError: the weights are of another architecture, width or number of classes.
+    """
+    try:
+        student.load_state_dict(load_file(path), strict=True)
+    except (RuntimeError, SafetensorError) as error:
+        raise DataError(
+            f"The weights in {path} do not fit the student; distil again with --restart."
+        ) from error
+    return student

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from command import EMBEDDED
-from edgedistill.teacher import load_teacher
+from edgedistill.models.teacher import load_teacher
 from edgedistill_deploy.errors import DataError, UsageError
 
 SMALL = "resnet10t"

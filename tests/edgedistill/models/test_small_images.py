@@ -7,9 +7,9 @@ import pytest
 import timm
 import torch
 
+from edgedistill.models.student import build_student
+from edgedistill.models.teacher import load_teacher
 from edgedistill.networks.pairing import pair_layers
-from edgedistill.student import build_student
-from edgedistill.teacher import load_teacher
 from edgedistill_deploy.errors import UsageError
 
 SMALL: dict[str, Any] = {"layers": [1, 1, 1, 1], "channels": [32, 64, 128, 256]}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edgedistill.networks.layers import LayerPair
     from edgedistill.networks.pairing import pair_layers
     from edgedistill.subdistill import DistillResult, distill
-    from edgedistill.subspace import Subspace, find_subspaces
+    from edgedistill.subspaces.finding import Subspace, find_subspaces
     from edgedistill.subtasks.subtask import Subtask
 
 _HOMES = {
@@ -26,14 +26,14 @@ _HOMES = {
     "DistillResult": "subdistill",
     "ExportConfig": "config",
     "LayerPair": "networks.layers",
-    "Subspace": "subspace",
+    "Subspace": "subspaces.finding",
     "Subtask": "subtasks.subtask",
     "SubtaskImages": "data.splits",
     "Teacher": "models.teacher",
     "build_student": "models.student",
     "distill": "subdistill",
     "export_onnx": "export",
-    "find_subspaces": "subspace",
+    "find_subspaces": "subspaces.finding",
     "inspect_subspaces": "inspection.inspecting",
     "load_teacher": "models.teacher",
     "open_source": "data.sources",

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from edgedistill.inspection.accuracy import Batch, Examination, Tally
-from edgedistill.moments import Moments
-from edgedistill.subspace import subspace_from
+from edgedistill.subspaces.finding import subspace_from
+from edgedistill.subspaces.moments import Moments
 
 # In the order in which they are taken: the first holds the most variance that as many directions can.
 CANDIDATES = ("pca", "prca")

@@ -12,7 +12,7 @@ from edgedistill.config import DistillConfig
 from edgedistill.losses import LayerLoss, SubspaceLoss, distillation_loss
 from edgedistill.networks.layers import LayerPair, Shape, as_map
 from edgedistill.networks.maps import Output
-from edgedistill.subspace import Subspace
+from edgedistill.subspaces.finding import Subspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

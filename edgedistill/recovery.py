@@ -26,7 +26,7 @@ from edgedistill.networks.modes import evaluating
 from edgedistill.onnx_writing import write_onnx
 from edgedistill.reject import Rejector
 from edgedistill.subdistill import distill
-from edgedistill.subspace import Subspace, load_subspaces
+from edgedistill.subspaces.finding import Subspace, load_subspaces
 from edgedistill.subtasks.subtask import Subtask
 from edgedistill.training import EVALUATION_BATCH, ProgressCallback
 from edgedistill_deploy.bundle.folder import Bundle, model_role

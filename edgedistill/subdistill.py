@@ -26,18 +26,18 @@ from edgedistill.data.loader import Augmentation, open_loader
 from edgedistill.data.sampling import sample_images
 from edgedistill.data.splits import SubtaskImages, images_key
 from edgedistill.models.teacher import Teacher
-from edgedistill.moments import Moments
 from edgedistill.networks.layers import LayerPair, capture, map_shapes
 from edgedistill.networks.modes import evaluating
 from edgedistill.networks.pairing import pair_layers
 from edgedistill.objective import Objective, PairedShapes
-from edgedistill.subspace import (
+from edgedistill.subspaces.finding import (
     Subspace,
     gather_moments,
     load_subspaces,
     save_subspaces,
     subspace_from,
 )
+from edgedistill.subspaces.moments import Moments
 from edgedistill.subtasks.subtask import Subtask
 from edgedistill.teacher_guidance import TeacherGuidance, with_cache
 from edgedistill.training import (

@@ -23,11 +23,11 @@ from edgedistill.inspection.suggesting import (
 )
 from edgedistill.models.student import build_student
 from edgedistill.models.teacher import Teacher
-from edgedistill.moments import Moments
 from edgedistill.networks.layers import LayerPair, Shape, map_shapes, resolve_layer
 from edgedistill.networks.modes import evaluating
 from edgedistill.networks.pairing import pair_layers
-from edgedistill.subspace import gather_moments, subspace_from
+from edgedistill.subspaces.finding import gather_moments, subspace_from
+from edgedistill.subspaces.moments import Moments
 from edgedistill.subtasks.subtask import Subtask
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.sets import ImageSet

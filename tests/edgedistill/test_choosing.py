@@ -14,7 +14,7 @@ from edgedistill.data.splits import split_for_subtask
 from edgedistill.models.student import build_student
 from edgedistill.models.teacher import load_teacher
 from edgedistill.subdistill import DistillResult, distill
-from edgedistill.subspace import gather_moments, load_subspaces
+from edgedistill.subspaces.finding import gather_moments, load_subspaces
 from edgedistill_deploy.errors import UsageError
 
 CLASSES = list("0123")

@@ -21,7 +21,7 @@ from edgedistill.losses import (
     pool_to,
     smaller_size,
 )
-from edgedistill.subspace import Subspace
+from edgedistill.subspaces.finding import Subspace
 from edgedistill_deploy.errors import UsageError
 from reference import slow_subdistill
 

@@ -19,7 +19,7 @@ from edgedistill.models.teacher import Teacher, load_teacher
 from edgedistill.networks.layers import as_map, capture
 from edgedistill.objective import Guidance
 from edgedistill.subdistill import DistillResult, distill
-from edgedistill.subspace import load_subspaces
+from edgedistill.subspaces.finding import load_subspaces
 from edgedistill.teacher_cache import (
     Answers,
     bytes_per_view,

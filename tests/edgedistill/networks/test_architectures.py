@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from edgedistill.losses import SubspaceLoss
 from edgedistill.networks.layers import as_map, capture, map_shapes, maps_and_contexts
 from edgedistill.networks.pairing import pair_layers
-from edgedistill.subspace import find_subspaces
+from edgedistill.subspaces.finding import find_subspaces
 from reference.architectures import ARCHITECTURES, SLOW_ARCHITECTURES, Architecture, architecture
 from reference.small_networks import small_network
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgedistill.config import SUBSPACE_METHODS, check_at_least, check_choice
-from edgedistill.evidence import evidence
-from edgedistill.moments import MomentAccumulator, Moments
 from edgedistill.networks.layers import maps_and_contexts
 from edgedistill.networks.logits import restrict_logits
+from edgedistill.subspaces.evidence import evidence
+from edgedistill.subspaces.moments import MomentAccumulator, Moments
 from edgedistill_deploy.errors import BundleError, DataError, EdgeDistillError, UsageError
 from edgedistill_deploy.files.writing import written_whole
 

@@ -11,9 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from edgedistill.losses import SubspaceLoss
-from edgedistill.moments import MomentAccumulator, Moments
 from edgedistill.networks.layers import as_map, capture
-from edgedistill.subspace import (
+from edgedistill.subspaces.finding import (
     Subspace,
     find_subspaces,
     gather_moments,
@@ -22,10 +21,11 @@ from edgedistill.subspace import (
     save_subspaces,
     subspace_from,
 )
+from edgedistill.subspaces.moments import MomentAccumulator, Moments
 from edgedistill_deploy.errors import BundleError, DataError, EdgeDistillError, UsageError
 from reference import slow_subdistill
 
-GOLDEN = Path(__file__).parents[1] / "data" / "prca_golden.npz"
+GOLDEN = Path(__file__).parents[2] / "data" / "prca_golden.npz"
 LogitsWith: TypeAlias = Callable[[np.ndarray], np.ndarray]
 METHODS = ("prca", "prca_indefinite", "pca", "gradient")
 

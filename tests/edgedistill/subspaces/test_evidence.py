@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from edgedistill.evidence import evidence
 from edgedistill.networks.logits import restrict_logits
+from edgedistill.subspaces.evidence import evidence
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from reference import slow_subdistill
 

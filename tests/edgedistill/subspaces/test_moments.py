@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from edgedistill.moments import MomentAccumulator, Moments
-from edgedistill.subspace import relevance_matrix
+from edgedistill.subspaces.finding import relevance_matrix
+from edgedistill.subspaces.moments import MomentAccumulator, Moments
 from reference import slow_subdistill
 
 FIELDS = ("mean", "activation_covariance", "context_moment", "cross_moment")

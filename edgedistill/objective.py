@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgedistill.baselines import BASELINES
 from edgedistill.config import DistillConfig
-from edgedistill.losses import LayerLoss, SubspaceLoss, distillation_loss
+from edgedistill.losses.baselines import BASELINES
+from edgedistill.losses.subspace_loss import LayerLoss, SubspaceLoss, distillation_loss
 from edgedistill.networks.layers import LayerPair, Shape, as_map
 from edgedistill.networks.maps import Output
 from edgedistill.subspaces.finding import Subspace

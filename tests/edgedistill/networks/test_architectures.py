@@ -11,7 +11,7 @@ import torch
 from timm.layers.config import set_fused_attn
 from torch import Tensor, nn
 
-from edgedistill.losses import SubspaceLoss
+from edgedistill.losses.subspace_loss import SubspaceLoss
 from edgedistill.networks.layers import as_map, capture, map_shapes, maps_and_contexts
 from edgedistill.networks.pairing import pair_layers
 from edgedistill.subspaces.finding import find_subspaces

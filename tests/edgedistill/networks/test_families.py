@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgedistill.losses import SubspaceLoss
+from edgedistill.losses.subspace_loss import SubspaceLoss
 from edgedistill.networks.layers import LayerPair, as_map, capture, map_shapes
 from edgedistill.networks.pairing import pair_layers
 from edgedistill.subspaces.finding import Subspace, find_subspaces

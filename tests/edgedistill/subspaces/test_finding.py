@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from edgedistill.losses import SubspaceLoss
+from edgedistill.losses.subspace_loss import SubspaceLoss
 from edgedistill.networks.layers import as_map, capture
 from edgedistill.subspaces.finding import (
     Subspace,

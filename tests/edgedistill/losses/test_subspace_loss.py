@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.linalg import orthogonal_procrustes
 from torch import Tensor, nn
 
-from edgedistill.losses import (
+from edgedistill.losses.subspace_loss import (
     EPSILON,
     LearnedRotation,
     ProcrustesRotation,
@@ -25,7 +25,7 @@ from edgedistill.subspaces.finding import Subspace
 from edgedistill_deploy.errors import UsageError
 from reference import slow_subdistill
 
-GOLDEN = np.load(Path(__file__).parents[1] / "data" / "loss_golden.npz")
+GOLDEN = np.load(Path(__file__).parents[2] / "data" / "loss_golden.npz")
 CASES = ("student_smaller", "same", "student_larger")
 
 

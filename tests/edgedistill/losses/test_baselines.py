@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgedistill.baselines import (
+from edgedistill.losses.baselines import (
     BASELINES,
     AttentionTransferLoss,
     FitNetLoss,
@@ -14,7 +14,7 @@ from edgedistill.baselines import (
     VkDLoss,
 )
 
-GOLDEN = np.load(Path(__file__).parents[1] / "data" / "loss_golden.npz")
+GOLDEN = np.load(Path(__file__).parents[2] / "data" / "loss_golden.npz")
 
 
 def golden(name: str) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgedistill.losses import LayerLoss, LearnedRotation, pool_to, smaller_size
+from edgedistill.losses.subspace_loss import LayerLoss, LearnedRotation, pool_to, smaller_size
 
 VARIANCE_START = 5.0
 SMALLEST_VARIANCE = 1e-5

@@ -19,12 +19,12 @@ from accelerate.utils import (
 from torch import Tensor, nn
 
 from edgedistill.checkpoint import read_checkpoint
-from edgedistill.choosing import CANDIDATES, IMAGES, choose_methods
 from edgedistill.compute.accelerator import memory_format, on_device, open_accelerator
 from edgedistill.config import CHOSEN, TUNED, DistillConfig, check_pairs
 from edgedistill.data.loader import Augmentation, open_loader
 from edgedistill.data.sampling import sample_images
 from edgedistill.data.splits import SubtaskImages, images_key
+from edgedistill.inspection.choosing import CANDIDATES, IMAGES, choose_methods
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.layers import LayerPair, capture, map_shapes
 from edgedistill.networks.modes import evaluating

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgedistill.choosing import choose_methods
 from edgedistill.config import DistillConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import split_for_subtask
+from edgedistill.inspection.choosing import choose_methods
 from edgedistill.models.student import build_student
 from edgedistill.models.teacher import load_teacher
 from edgedistill.subdistill import DistillResult, distill

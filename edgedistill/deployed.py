@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from edgedistill.models.normalise import Normalise
 from edgedistill.networks.modes import evaluating
-from edgedistill.reject import Rejector
+from edgedistill.rejection.rejector import Rejector
 
 
 class Deployed(nn.Module):

@@ -18,7 +18,7 @@ from edgedistill.models.normalise import Normalise
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.cost import count_cost
 from edgedistill.onnx_writing import OnnxRecord, write_onnx
-from edgedistill.reject import Rejection, Rejector
+from edgedistill.rejection.rejector import Rejection, Rejector
 from edgedistill.subtasks.subtask import Subtask
 from edgedistill_deploy.bundle.folder import GOLDEN_IMAGES, Bundle, create_bundle, model_role, open_bundle
 from edgedistill_deploy.bundle.reference import Reference, write_golden, write_reference

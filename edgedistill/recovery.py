@@ -24,7 +24,7 @@ from edgedistill.models.teacher import Teacher
 from edgedistill.networks.layers import LayerPair
 from edgedistill.networks.modes import evaluating
 from edgedistill.onnx_writing import write_onnx
-from edgedistill.reject import Rejector
+from edgedistill.rejection.rejector import Rejector
 from edgedistill.subdistill import distill
 from edgedistill.subspaces.finding import Subspace, load_subspaces
 from edgedistill.subtasks.subtask import Subtask

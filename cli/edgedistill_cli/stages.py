@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edgedistill.data.splits import SubtaskImages
     from edgedistill.models.teacher import Teacher
     from edgedistill.networks.layers import LayerPair
-    from edgedistill.reject import Rejection
+    from edgedistill.rejection.rejector import Rejection
     from edgedistill.subtasks.subtask import Subtask
     from edgedistill.training import TrainingProgress
     from edgedistill_deploy.images.sets import ImageSplits
@@ -250,8 +250,8 @@ def _say_export(run: Run, record: Mapping[str, Any]) -> None:
 
 def _fit_rejection(run: Run, given: Inputs, student: "nn.Module") -> "Rejection":
     """Set the expert's reject score, and say how it does."""
-    from edgedistill.data.outside import find_outside
-    from edgedistill.reject import fit_rejection
+    from edgedistill.rejection.outside import find_outside
+    from edgedistill.rejection.rejector import fit_rejection
 
     with run.console.progress("reject") as report:
         outside = find_outside(

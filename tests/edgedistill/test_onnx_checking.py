@@ -16,7 +16,7 @@ from edgedistill.models.normalise import Normalise
 from edgedistill.models.student import build_student
 from edgedistill.onnx_checking import check_against_torch, find_first_layer
 from edgedistill.onnx_writing import write_onnx
-from edgedistill.reject import Rejector
+from edgedistill.rejection.rejector import Rejector
 from edgedistill_deploy.errors import EdgeDistillError
 
 SIZE = 32

@@ -17,12 +17,12 @@ from scipy.stats import mannwhitneyu
 from torch import nn
 
 from edgedistill.config import ExportConfig
-from edgedistill.data.outside import OutsideImages, find_outside
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, split_for_subtask
 from edgedistill.export import export_onnx
 from edgedistill.models.teacher import Teacher, load_teacher
-from edgedistill.reject import Rejection, accept_threshold, auroc, fit_rejection, reject_score
+from edgedistill.rejection.outside import OutsideImages, find_outside
+from edgedistill.rejection.rejector import Rejection, accept_threshold, auroc, fit_rejection, reject_score
 from edgedistill.subtasks.subtask import Subtask
 from edgedistill_calibration import CalibrationConfig, calibrate
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgedistill.data.outside import OutsideImages, find_outside
 from edgedistill.data.splits import split_for_subtask
+from edgedistill.rejection.outside import OutsideImages, find_outside
 from edgedistill_deploy.images.sets import ImageSet, ImageSplits
 from edgedistill_deploy.images.sources import open_images
 

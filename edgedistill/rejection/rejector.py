@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgedistill.data.outside import OutsideImages
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.logits import restrict_logits
 from edgedistill.networks.modes import evaluating
+from edgedistill.rejection.outside import OutsideImages
 from edgedistill.subtasks.subtask import Subtask
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.sets import ImageSet, batches

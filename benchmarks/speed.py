@@ -34,10 +34,10 @@ from edgedistill import (
     split_for_subtask,
 )
 from edgedistill.data.loader import Augmentation, open_loader
+from edgedistill.distillation.training import TrainingProgress
 from edgedistill.networks.layers import map_shapes
 from edgedistill.networks.pairing import pair_layers
 from edgedistill.subspaces.evidence import evidence
-from edgedistill.training import TrainingProgress
 from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.images.sets import ImageSet
 

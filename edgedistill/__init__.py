@@ -11,19 +11,19 @@ if TYPE_CHECKING:
     from edgedistill.config import DistillConfig, ExportConfig
     from edgedistill.data.sources import open_source
     from edgedistill.data.splits import SubtaskImages, split_for_subtask
+    from edgedistill.distillation.subdistill import DistillResult, distill
     from edgedistill.export import export_onnx
     from edgedistill.inspection.inspecting import inspect_subspaces
     from edgedistill.models.student import build_student
     from edgedistill.models.teacher import Teacher, load_teacher
     from edgedistill.networks.layers import LayerPair
     from edgedistill.networks.pairing import pair_layers
-    from edgedistill.subdistill import DistillResult, distill
     from edgedistill.subspaces.finding import Subspace, find_subspaces
     from edgedistill.subtasks.subtask import Subtask
 
 _HOMES = {
     "DistillConfig": "config",
-    "DistillResult": "subdistill",
+    "DistillResult": "distillation.subdistill",
     "ExportConfig": "config",
     "LayerPair": "networks.layers",
     "Subspace": "subspaces.finding",
@@ -31,7 +31,7 @@ _HOMES = {
     "SubtaskImages": "data.splits",
     "Teacher": "models.teacher",
     "build_student": "models.student",
-    "distill": "subdistill",
+    "distill": "distillation.subdistill",
     "export_onnx": "export",
     "find_subspaces": "subspaces.finding",
     "inspect_subspaces": "inspection.inspecting",

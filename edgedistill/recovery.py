@@ -17,6 +17,8 @@ from edgedistill.config import DistillConfig
 from edgedistill.data.loader import open_loader
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.deployed import Deployed
+from edgedistill.distillation.subdistill import distill
+from edgedistill.distillation.training import EVALUATION_BATCH, ProgressCallback
 from edgedistill.fake_quantisation import FakeQuantised, find_calls
 from edgedistill.int8_grids import Rounding, read_rounding
 from edgedistill.models.student import write_student
@@ -25,10 +27,8 @@ from edgedistill.networks.layers import LayerPair
 from edgedistill.networks.modes import evaluating
 from edgedistill.onnx_writing import write_onnx
 from edgedistill.rejection.rejector import Rejector
-from edgedistill.subdistill import distill
 from edgedistill.subspaces.finding import Subspace, load_subspaces
 from edgedistill.subtasks.subtask import Subtask
-from edgedistill.training import EVALUATION_BATCH, ProgressCallback
 from edgedistill_deploy.bundle.folder import Bundle, model_role
 from edgedistill_deploy.bundle.reference import read_golden
 from edgedistill_deploy.errors import BundleError, UsageError

@@ -33,8 +33,8 @@ def test_other_names_are_not_there(package: str) -> None:
 
 
 def test_a_submodule_never_hides_a_public_name() -> None:
-    importlib.import_module("edgedistill.subdistill")
-    importlib.import_module("edgedistill.training")
+    importlib.import_module("edgedistill.distillation.subdistill")
+    importlib.import_module("edgedistill.distillation.training")
     import edgedistill
 
     assert callable(edgedistill.distill)

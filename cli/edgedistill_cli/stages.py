@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from edgedistill.data.splits import SubtaskImages
+    from edgedistill.distillation.training import TrainingProgress
     from edgedistill.models.teacher import Teacher
     from edgedistill.networks.layers import LayerPair
     from edgedistill.rejection.rejector import Rejection
     from edgedistill.subtasks.subtask import Subtask
-    from edgedistill.training import TrainingProgress
     from edgedistill_deploy.images.sets import ImageSplits
 
 
@@ -105,9 +105,9 @@ def build_run_student(run: Run, inputs: Inputs) -> "nn.Module":
 
 def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
     from edgedistill.compute.processes import disband
+    from edgedistill.distillation.subdistill import distill
     from edgedistill.export import begin_bundle
     from edgedistill.models.student import write_student
-    from edgedistill.subdistill import distill
 
     given = inputs()
     student = build_run_student(run, given)
@@ -164,7 +164,7 @@ def _given_pairs(run: Run) -> "list[LayerPair] | None":
 def help_training(folder: Path, settings: RunSettings) -> None:
     """Take this process's share of the training of the run in `folder`, which the first process leads and records."""
     from edgedistill.compute.processes import disband
-    from edgedistill.subdistill import distill
+    from edgedistill.distillation.subdistill import distill
 
     run = Run(folder=folder, settings=settings, console=Console(quiet=True))
     if run.is_complete("distill"):

@@ -25,11 +25,11 @@ from edgedistill.comparison.subsets import draw_training_images
 from edgedistill.data.loader import open_loader
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages
+from edgedistill.distillation.subdistill import DistillResult, distill
+from edgedistill.distillation.training import TrainingProgress
 from edgedistill.models.student import build_student, read_student, write_student
 from edgedistill.models.teacher import Teacher, load_teacher
 from edgedistill.networks.modes import evaluating
-from edgedistill.subdistill import DistillResult, distill
-from edgedistill.training import TrainingProgress
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.images.sets import ImageSet

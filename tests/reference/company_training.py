@@ -19,10 +19,10 @@ from edgedistill.compute.processes import disband, process_count
 from edgedistill.config import DistillConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, split_for_subtask
+from edgedistill.distillation.subdistill import DistillResult, distill
+from edgedistill.distillation.tuning import LambdaChoice, choose_lambda
 from edgedistill.models.student import build_student
 from edgedistill.models.teacher import Teacher, load_teacher
-from edgedistill.subdistill import DistillResult, distill
-from edgedistill.tuning import LambdaChoice, choose_lambda
 from reference.lambda_curves import curve_run, peaked
 
 CLASSES = ("0", "1")

@@ -30,10 +30,10 @@ import torch
 
 from edgedistill.config import DistillConfig
 from edgedistill.data.splits import SubtaskImages
+from edgedistill.distillation.subdistill import distill
+from edgedistill.distillation.training import TrainingProgress
 from edgedistill.models.student import build_student
 from edgedistill.models.teacher import Teacher, load_teacher
-from edgedistill.subdistill import distill
-from edgedistill.training import TrainingProgress
 from reference.company_training import CLASSES, digest, few_images
 
 Moment = Sequence[Any]

@@ -15,10 +15,10 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from edgedistill.config import DistillConfig
-from edgedistill.tuning import LambdaChoice, choose_lambda
+from edgedistill.distillation.tuning import LambdaChoice, choose_lambda
 
 if TYPE_CHECKING:
-    from edgedistill.training import ProgressCallback
+    from edgedistill.distillation.training import ProgressCallback
 
 Curve = Callable[[float, int], float]
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from edgedistill.config import DistillConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import split_for_subtask
+from edgedistill.distillation.subdistill import DistillResult, distill
 from edgedistill.inspection.choosing import choose_methods
 from edgedistill.models.student import build_student
 from edgedistill.models.teacher import load_teacher
-from edgedistill.subdistill import DistillResult, distill
 from edgedistill.subspaces.finding import gather_moments, load_subspaces
 from edgedistill_deploy.errors import UsageError
 

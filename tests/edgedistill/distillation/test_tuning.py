@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 from edgedistill.config import LAMBDA_GRID, DistillConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, split_for_subtask
+from edgedistill.distillation._tuning_study import TRIED_IN_ORDER, rungs_of
+from edgedistill.distillation.subdistill import DistillResult, distill
+from edgedistill.distillation.tuning import LambdaChoice, choose_lambda, short_config
 from edgedistill.models.student import build_student
 from edgedistill.models.teacher import Teacher, load_teacher
-from edgedistill.subdistill import DistillResult, distill
-from edgedistill.tuning import LambdaChoice, choose_lambda, short_config
-from edgedistill.tuning_study import TRIED_IN_ORDER, rungs_of
 from edgedistill_deploy.errors import DataError, EdgeDistillError, MissingDependencyError
 from edgedistill_deploy.files.locks import ProcessLock
 from reference import lambda_curves
@@ -220,7 +220,9 @@ def test_optuna_is_quiet_and_left_as_it_was(capfd: pytest.CaptureFixture[str], t
 
 
 def test_importing_the_module_loads_neither_optuna_nor_torch() -> None:
-    code = "import sys, edgedistill.tuning; sys.exit(bool({'optuna', 'torch'} & set(sys.modules)))"
+    code = (
+        "import sys, edgedistill.distillation.tuning; sys.exit(bool({'optuna', 'torch'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

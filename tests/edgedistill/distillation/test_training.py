@@ -10,11 +10,11 @@ from torch import nn
 from edgedistill.config import PRESETS, DistillConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, split_for_subtask
+from edgedistill.distillation._schedules import layer_weight_at, learning_rate_at
+from edgedistill.distillation.subdistill import DistillResult, distill
+from edgedistill.distillation.training import averaged
 from edgedistill.models.student import build_student
 from edgedistill.models.teacher import Teacher, load_teacher
-from edgedistill.schedules import layer_weight_at, learning_rate_at
-from edgedistill.subdistill import DistillResult, distill
-from edgedistill.training import averaged
 from edgedistill_deploy.errors import UsageError
 
 CLASSES = list("0123")

@@ -15,10 +15,8 @@ from torch import Tensor, nn
 
 from edgedistill.config import DistillConfig
 from edgedistill.data.loader import Augmentation, open_loader
-from edgedistill.models.teacher import Teacher
-from edgedistill.networks.layers import as_map, capture
-from edgedistill.objective import Guidance, Objective
-from edgedistill.teacher_cache import (
+from edgedistill.distillation.objective import Guidance, Objective
+from edgedistill.distillation.teacher_cache import (
     Answers,
     TeacherCache,
     bytes_per_view,
@@ -26,6 +24,8 @@ from edgedistill.teacher_cache import (
     open_teacher_cache,
     write_teacher_cache,
 )
+from edgedistill.models.teacher import Teacher
+from edgedistill.networks.layers import as_map, capture
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import ImageSet

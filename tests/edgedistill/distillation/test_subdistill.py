@@ -9,12 +9,12 @@ from torch.nn import functional as F
 from edgedistill.config import DistillConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, split_for_subtask
+from edgedistill.distillation._schedules import learning_rate_at
+from edgedistill.distillation.subdistill import DistillResult, distill
+from edgedistill.distillation.training import TrainingProgress
 from edgedistill.models.student import build_student
 from edgedistill.models.teacher import Teacher, load_teacher
 from edgedistill.networks.layers import LayerPair
-from edgedistill.schedules import learning_rate_at
-from edgedistill.subdistill import DistillResult, distill
-from edgedistill.training import TrainingProgress
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 
 CLASSES = list("0123")

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from edgedistill.config import LAMBDA_GRID, DistillConfig
-from edgedistill.tuning_study import (
+from edgedistill.distillation._tuning_study import (
     TRIED_IN_ORDER,
     LambdaTrial,
     Search,
@@ -25,7 +25,7 @@ from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import write_json
 
 if TYPE_CHECKING:
-    from edgedistill.training import ProgressCallback, TrainingProgress
+    from edgedistill.distillation.training import ProgressCallback, TrainingProgress
 
 SHARE_OF_EPOCHS = 4  # a short run has a quarter of the epochs ...
 FEWEST_EPOCHS = 3  # ... but enough that there is something to halve

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgedistill.config import cached_views
-from edgedistill.objective import Guidance
+from edgedistill.distillation.objective import Guidance
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import write_text
 

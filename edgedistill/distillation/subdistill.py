@@ -18,29 +18,15 @@ from accelerate.utils import (
 )
 from torch import Tensor, nn
 
-from edgedistill.checkpoint import read_checkpoint
 from edgedistill.compute.accelerator import memory_format, on_device, open_accelerator
 from edgedistill.config import CHOSEN, TUNED, DistillConfig, check_pairs
 from edgedistill.data.loader import Augmentation, open_loader
 from edgedistill.data.sampling import sample_images
 from edgedistill.data.splits import SubtaskImages, images_key
-from edgedistill.inspection.choosing import CANDIDATES, IMAGES, choose_methods
-from edgedistill.models.teacher import Teacher
-from edgedistill.networks.layers import LayerPair, capture, map_shapes
-from edgedistill.networks.modes import evaluating
-from edgedistill.networks.pairing import pair_layers
-from edgedistill.objective import Objective, PairedShapes
-from edgedistill.subspaces.finding import (
-    Subspace,
-    gather_moments,
-    load_subspaces,
-    save_subspaces,
-    subspace_from,
-)
-from edgedistill.subspaces.moments import Moments
-from edgedistill.subtasks.subtask import Subtask
-from edgedistill.teacher_guidance import TeacherGuidance, with_cache
-from edgedistill.training import (
+from edgedistill.distillation._checkpoint import read_checkpoint
+from edgedistill.distillation.objective import Objective, PairedShapes
+from edgedistill.distillation.teacher_guidance import TeacherGuidance, with_cache
+from edgedistill.distillation.training import (
     EVALUATION_BATCH,
     EpochRecord,
     Outcome,
@@ -51,7 +37,21 @@ from edgedistill.training import (
     ignore,
     train,
 )
-from edgedistill.tuning import LambdaChoice, choose_lambda
+from edgedistill.distillation.tuning import LambdaChoice, choose_lambda
+from edgedistill.inspection.choosing import CANDIDATES, IMAGES, choose_methods
+from edgedistill.models.teacher import Teacher
+from edgedistill.networks.layers import LayerPair, capture, map_shapes
+from edgedistill.networks.modes import evaluating
+from edgedistill.networks.pairing import pair_layers
+from edgedistill.subspaces.finding import (
+    Subspace,
+    gather_moments,
+    load_subspaces,
+    save_subspaces,
+    subspace_from,
+)
+from edgedistill.subspaces.moments import Moments
+from edgedistill.subtasks.subtask import Subtask
 from edgedistill_deploy.images.sets import ImageSet
 
 

@@ -14,16 +14,16 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from edgedistill.checkpoint import write_checkpoint
 from edgedistill.compute.accelerator import memory_format
 from edgedistill.compute.processes import average_buffers
 from edgedistill.config import DistillConfig
 from edgedistill.data.loader import Augmentation, open_loader
 from edgedistill.data.splits import SubtaskImages
+from edgedistill.distillation._checkpoint import write_checkpoint
+from edgedistill.distillation._schedules import layer_weight_at, learning_rate_at
+from edgedistill.distillation.objective import Objective
+from edgedistill.distillation.teacher_guidance import TeacherGuidance
 from edgedistill.networks.modes import evaluating
-from edgedistill.objective import Objective
-from edgedistill.schedules import layer_weight_at, learning_rate_at
-from edgedistill.teacher_guidance import TeacherGuidance
 from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError
 from edgedistill_deploy.files.writing import write_text
 

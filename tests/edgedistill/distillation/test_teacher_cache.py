@@ -14,19 +14,19 @@ from edgedistill.config import DistillConfig
 from edgedistill.data.loader import Augmentation, open_loader
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, split_for_subtask
-from edgedistill.models.student import build_student
-from edgedistill.models.teacher import Teacher, load_teacher
-from edgedistill.networks.layers import as_map, capture
-from edgedistill.objective import Guidance
-from edgedistill.subdistill import DistillResult, distill
-from edgedistill.subspaces.finding import load_subspaces
-from edgedistill.teacher_cache import (
+from edgedistill.distillation.objective import Guidance
+from edgedistill.distillation.subdistill import DistillResult, distill
+from edgedistill.distillation.teacher_cache import (
     Answers,
     bytes_per_view,
     choose_views,
     open_teacher_cache,
     write_teacher_cache,
 )
+from edgedistill.models.student import build_student
+from edgedistill.models.teacher import Teacher, load_teacher
+from edgedistill.networks.layers import as_map, capture
+from edgedistill.subspaces.finding import load_subspaces
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.images.sets import ImageSet
 

@@ -8,11 +8,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgedistill.config import DistillConfig, ExportConfig
+    from edgedistill.config import DistillConfig
     from edgedistill.data.sources import open_source
     from edgedistill.data.splits import SubtaskImages, split_for_subtask
     from edgedistill.distillation.subdistill import DistillResult, distill
-    from edgedistill.export import export_onnx
+    from edgedistill.export.bundle import export_onnx
+    from edgedistill.export.config import ExportConfig
     from edgedistill.inspection.inspecting import inspect_subspaces
     from edgedistill.models.student import build_student
     from edgedistill.models.teacher import Teacher, load_teacher
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "DistillConfig": "config",
     "DistillResult": "distillation.subdistill",
-    "ExportConfig": "config",
+    "ExportConfig": "export.config",
     "LayerPair": "networks.layers",
     "Subspace": "subspaces.finding",
     "Subtask": "subtasks.subtask",
@@ -32,7 +33,7 @@ _HOMES = {
     "Teacher": "models.teacher",
     "build_student": "models.student",
     "distill": "distillation.subdistill",
-    "export_onnx": "export",
+    "export_onnx": "export.bundle",
     "find_subspaces": "subspaces.finding",
     "inspect_subspaces": "inspection.inspecting",
     "load_teacher": "models.teacher",

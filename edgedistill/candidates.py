@@ -14,14 +14,14 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from edgedistill.config import ExportConfig
-from edgedistill.deployed import Deployed, logits_in_torch
-from edgedistill.export import begin_bundle
+from edgedistill.export.bundle import begin_bundle
+from edgedistill.export.config import ExportConfig
+from edgedistill.export.deployed import Deployed, logits_in_torch
+from edgedistill.export.onnx_writing import write_onnx
 from edgedistill.models.plain import PREFIX
 from edgedistill.models.student import build_student, check_student_name
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.cost import ModelCost, count_cost
-from edgedistill.onnx_writing import write_onnx
 from edgedistill.subtasks.subtask import Subtask
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.reference import write_golden

@@ -106,7 +106,7 @@ def build_run_student(run: Run, inputs: Inputs) -> "nn.Module":
 def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
     from edgedistill.compute.processes import disband
     from edgedistill.distillation.subdistill import distill
-    from edgedistill.export import begin_bundle
+    from edgedistill.export.bundle import begin_bundle
     from edgedistill.models.student import write_student
 
     given = inputs()
@@ -212,7 +212,7 @@ def show_training(report: Report, at: "TrainingProgress") -> None:
 
 
 def _export(run: Run, inputs: Callable[[], Inputs]) -> None:
-    from edgedistill.export import export_onnx
+    from edgedistill.export.bundle import export_onnx
     from edgedistill.models.student import read_student
     from edgedistill_cli.recovering import say_readiness
 

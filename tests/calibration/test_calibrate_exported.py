@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from edgedistill.export import Deployed, write_onnx
+from edgedistill.export.bundle import Deployed, write_onnx
 from edgedistill.models.teacher import load_teacher
 from edgedistill_calibration import CalibrationConfig, calibrate
 from edgedistill_deploy.bundle.folder import Bundle, create_bundle

@@ -1,6 +1,7 @@
 import pytest
 
-from edgedistill.config import DistillConfig, ExportConfig, check_pairs
+from edgedistill.config import DistillConfig, check_pairs
+from edgedistill.export.config import ExportConfig
 from edgedistill_deploy.errors import UsageError
 
 

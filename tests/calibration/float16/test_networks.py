@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from edgedistill.deployed import Deployed
+from edgedistill.export.deployed import Deployed
+from edgedistill.export.onnx_writing import write_onnx
 from edgedistill.models.normalise import Normalise
-from edgedistill.onnx_writing import write_onnx
 from edgedistill_calibration.float16._types import value_types
 from edgedistill_calibration.float16.conversion import write_float16
 from edgedistill_calibration.graphs.preparation import activations, finish_graph, prepare_graph

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from edgedistill.export import Deployed, write_onnx
+from edgedistill.export.bundle import Deployed, write_onnx
 from edgedistill.models.student import build_student
 from edgedistill.models.teacher import load_teacher
 from edgedistill_calibration import CalibrationConfig, calibrate

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgedistill.data.sources import open_source
-from edgedistill.export import export_onnx
+from edgedistill.export.bundle import export_onnx
 from edgedistill.models.teacher import load_teacher
 from edgedistill.subtasks.subtask import find_subtask
 from edgedistill_calibration import CalibrationConfig, calibrate

@@ -16,10 +16,10 @@ from scipy.special import logsumexp
 from scipy.stats import mannwhitneyu
 from torch import nn
 
-from edgedistill.config import ExportConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, split_for_subtask
-from edgedistill.export import export_onnx
+from edgedistill.export.bundle import export_onnx
+from edgedistill.export.config import ExportConfig
 from edgedistill.models.teacher import Teacher, load_teacher
 from edgedistill.rejection.outside import OutsideImages, find_outside
 from edgedistill.rejection.rejector import Rejection, accept_threshold, auroc, fit_rejection, reject_score

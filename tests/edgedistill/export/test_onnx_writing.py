@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgedistill.config import ExportConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import split_for_subtask
-from edgedistill.deployed import Deployed
-from edgedistill.export import export_onnx
+from edgedistill.export.bundle import export_onnx
+from edgedistill.export.config import ExportConfig
+from edgedistill.export.deployed import Deployed
+from edgedistill.export.onnx_writing import write_onnx
 from edgedistill.models.normalise import Normalise
 from edgedistill.models.student import build_student
 from edgedistill.models.teacher import load_teacher
-from edgedistill.onnx_writing import write_onnx
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.errors import BundleError, EdgeDistillError
 from edgedistill_deploy.files.writing import sha256_of_file

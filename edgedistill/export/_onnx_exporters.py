@@ -15,7 +15,7 @@ import onnx
 import torch
 from torch import Tensor
 
-from edgedistill.deployed import Deployed
+from edgedistill.export.deployed import Deployed
 from edgedistill_deploy.errors import EdgeDistillError
 
 # The operator sets that torch's own constants name for the TorchScript exporter (torch.onnx._constants).

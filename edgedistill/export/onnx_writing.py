@@ -12,11 +12,11 @@ import numpy.typing as npt
 import onnx
 import torch
 
-from edgedistill._onnx_exporters import EXPORTERS, modules_of_values
-from edgedistill.deployed import Deployed
+from edgedistill.export._onnx_checking import check_against_torch
+from edgedistill.export._onnx_exporters import EXPORTERS, modules_of_values
+from edgedistill.export.deployed import Deployed
+from edgedistill.export.onnx_targets import IR_VERSIONS
 from edgedistill.networks.modes import evaluating
-from edgedistill.onnx_checking import check_against_torch
-from edgedistill.onnx_targets import IR_VERSIONS
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import sha256_of_file, written_whole
 

@@ -12,12 +12,12 @@ import onnx
 import torch
 from torch import nn
 
-from edgedistill.config import ExportConfig
-from edgedistill.deployed import Deployed, logits_in_torch
+from edgedistill.export.config import ExportConfig
+from edgedistill.export.deployed import Deployed, logits_in_torch
+from edgedistill.export.onnx_writing import OnnxRecord, write_onnx
 from edgedistill.models.normalise import Normalise
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.cost import count_cost
-from edgedistill.onnx_writing import OnnxRecord, write_onnx
 from edgedistill.rejection.rejector import Rejection, Rejector
 from edgedistill.subtasks.subtask import Subtask
 from edgedistill_deploy.bundle.folder import GOLDEN_IMAGES, Bundle, create_bundle, model_role, open_bundle

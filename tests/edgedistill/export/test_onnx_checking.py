@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgedistill.deployed import Deployed
+from edgedistill.export._onnx_checking import check_against_torch, find_first_layer
+from edgedistill.export.deployed import Deployed
+from edgedistill.export.onnx_writing import write_onnx
 from edgedistill.models.normalise import Normalise
 from edgedistill.models.student import build_student
-from edgedistill.onnx_checking import check_against_torch, find_first_layer
-from edgedistill.onnx_writing import write_onnx
 from edgedistill.rejection.rejector import Rejector
 from edgedistill_deploy.errors import EdgeDistillError
 

@@ -4,11 +4,11 @@ from pathlib import Path
 import onnx
 import pytest
 
-from edgedistill.config import ExportConfig
-from edgedistill.onnx_targets import IR_VERSIONS, TARGETS
+from edgedistill.export.config import ExportConfig
+from edgedistill.export.onnx_targets import IR_VERSIONS, TARGETS
 from edgedistill_deploy.errors import UsageError
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "export.md"
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "export.md"
 
 
 def test_each_opset_has_the_ir_version_it_came_with() -> None:

@@ -14,7 +14,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from edgedistill.deployed import Deployed, logits_in_torch
+from edgedistill.export.deployed import Deployed, logits_in_torch
 from edgedistill.networks.modes import evaluating
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.runtimes.logits import logits_of

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from edgedistill.data.sources import open_source
-from edgedistill.deployed import Deployed
+from edgedistill.export.deployed import Deployed
+from edgedistill.export.onnx_writing import write_onnx
 from edgedistill.models.normalise import Normalise
-from edgedistill.onnx_writing import write_onnx
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.runtimes.logits import logits_of
 from edgedistill_deploy.runtimes.opening import open_model

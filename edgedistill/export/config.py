@@ -1,0 +1,53 @@
+"""The settings of the export, without torch."""
+
+from dataclasses import dataclass
+
+from edgedistill.config import check_at_least
+from edgedistill.export.onnx_targets import ANY, chosen_opset
+from edgedistill_deploy.errors import UsageError
+
+MOST_MEGABYTES = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportConfig:
+    """How a student becomes a bundle.
+
+    Attributes:
+        opset: ONNX operator set, from 13 to 25; unless given the target's, or 20, which ONNX Runtime 1.17 and newer and TensorRT
+            10 and 11 read.
+        target: what the file is for, one of `onnx_targets.TARGETS` (`docs/export.md`); empty for no target in particular.
+        single_file_megabytes: a model with more weights than this keeps them in a second file beside it.
+        reference_megabytes: budget for the evaluation images stored in the bundle; a seeded sample is stored when they
+            do not fit, none at 0.
+        seed: fixes that sample.
+        reject: share of the subtask's validation images that the expert's output `in_domain` must accept, from 0.5 to below
+            1 (`docs/reject.md`); 0 gives the expert no such output.
+    """
+
+    opset: int | None = None
+    target: str = ANY
+    single_file_megabytes: float = 2000.0
+    reference_megabytes: float = 64.0
+    seed: int = 0
+    reject: float = 0.0
+
+    def __post_init__(self) -> None:
+        chosen_opset(self.target, self.opset)
+        check_at_least("single_file_megabytes", self.single_file_megabytes, 0)
+        if self.single_file_megabytes > MOST_MEGABYTES:
+            raise UsageError(
+                f"single_file_megabytes can be {MOST_MEGABYTES} at most, what an ONNX file holds, and"
+                f" {self.single_file_megabytes:g} was given."
+            )
+        check_at_least("reference_megabytes", self.reference_megabytes, 0)
+        check_at_least("seed", self.seed, 0)
+        if self.reject != 0 and not 0.5 <= self.reject < 1:
+            raise UsageError(
+                f"reject must be 0 (off) or a share from 0.5 to below 1, such as 0.95, and {self.reject} was given."
+            )
+
+    @property
+    def written_opset(self) -> int:
+        """The ONNX operator set that is written."""
+        return chosen_opset(self.target, self.opset)

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from edgedistill.data.loader import open_loader
-from edgedistill.fake_quantisation import rounded_weight
 from edgedistill.models.student import read_student
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.tensor_calls import WEIGHTED, CallKey, TensorCalls
-from edgedistill.readiness import SAMPLES, readiness
+from edgedistill.quantisation.fake_quantisation import rounded_weight
+from edgedistill.quantisation.readiness import SAMPLES, readiness
 from edgedistill_cli.console import Console
 from edgedistill_cli.run import Run
 from edgedistill_cli.settings import read_settings

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def say_readiness(run: Run, given: Inputs, student: "nn.Module") -> None:
     """Measure how well the student will stand INT8; say it in a sentence, and in the manifest in full."""
-    from edgedistill.readiness import readiness
+    from edgedistill.quantisation.readiness import readiness
 
     found = readiness(student, given.teacher, given.images.train, seed=run.settings.calibrate.seed)
     run.bundle.with_fields(readiness=found.to_json())
@@ -36,7 +36,7 @@ def recover_run(run: Run, given: Inputs) -> None:
             f" {run.settings.calibrate.recover}` without the launcher."
         )
     from edgedistill.models.student import read_student
-    from edgedistill.recovery import export_recovered, recover
+    from edgedistill.quantisation.recovery import export_recovered, recover
     from edgedistill_calibration.recovered import calibrate_recovered
 
     student = read_student(build_run_student(run, given), run.bundle.file("student"))

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgedistill.int8_grids import Grid, Rounding
 from edgedistill.networks.modes import evaluating
 from edgedistill.networks.tensor_calls import (
     NETWORK_INPUT,
@@ -21,6 +20,7 @@ from edgedistill.networks.tensor_calls import (
     TensorCalls,
     record_calls,
 )
+from edgedistill.quantisation._int8_grids import Grid, Rounding
 from edgedistill_deploy.errors import EdgeDistillError
 
 # Largest difference between one value in torch and in ONNX Runtime, relative to the value's largest entry.

@@ -20,12 +20,12 @@ from edgedistill.distillation.subdistill import distill
 from edgedistill.distillation.training import EVALUATION_BATCH, ProgressCallback
 from edgedistill.export.deployed import Deployed
 from edgedistill.export.onnx_writing import write_onnx
-from edgedistill.fake_quantisation import FakeQuantised, find_calls
-from edgedistill.int8_grids import Rounding, read_rounding
 from edgedistill.models.student import write_student
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.layers import LayerPair
 from edgedistill.networks.modes import evaluating
+from edgedistill.quantisation._int8_grids import Rounding, read_rounding
+from edgedistill.quantisation.fake_quantisation import FakeQuantised, find_calls
 from edgedistill.rejection.rejector import Rejector
 from edgedistill.subspaces.finding import Subspace, load_subspaces
 from edgedistill.subtasks.subtask import Subtask

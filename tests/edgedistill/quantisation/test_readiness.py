@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from edgedistill.networks.modes import evaluating
-from edgedistill.readiness import LayerReadiness, Readiness, readiness
+from edgedistill.quantisation.readiness import LayerReadiness, Readiness, readiness
 from reference.planted_students import FRAGILE, PlantedExpert
 from reference.small_networks import small_network
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from edgedistill.data.loader import open_loader
-from edgedistill.fake_quantisation import rounded_weight
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.modes import evaluating
 from edgedistill.networks.tensor_calls import WEIGHTED, CallKey, TensorCalls
+from edgedistill.quantisation.fake_quantisation import rounded_weight
 from edgedistill_deploy.images.sets import ImageSet
 
 # Images looked at, twice; ranges and noise of a layer move little with more.

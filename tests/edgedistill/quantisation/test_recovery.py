@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from edgedistill.distillation.training import TrainingProgress
-from edgedistill.fake_quantisation import FakeQuantised, find_calls
-from edgedistill.int8_grids import read_rounding
 from edgedistill.networks.tensor_calls import NETWORK_INPUT
-from edgedistill.recovery import Recovered, export_recovered, quantised_accuracy, recover
+from edgedistill.quantisation._int8_grids import read_rounding
+from edgedistill.quantisation.fake_quantisation import FakeQuantised, find_calls
+from edgedistill.quantisation.recovery import Recovered, export_recovered, quantised_accuracy, recover
 from edgedistill_calibration import CalibrationConfig, calibrate_recovered
 from edgedistill_calibration.judging.ledger import read_ledger
 from edgedistill_calibration.ranges.measurement import AS_TRAINED, read_ranges

@@ -15,9 +15,9 @@ from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.version import __version__
 
 if TYPE_CHECKING:
-    from edgedistill.candidates import Candidate
     from edgedistill.inspection.records import Inspection
-    from edgedistill.planning import PlanRow, Wanted
+    from edgedistill.planning.candidates import Candidate
+    from edgedistill.planning.verdicts import PlanRow, Wanted
     from edgedistill_cli.stages import Inputs
     from edgedistill_deploy.latency.budget import Budget
     from edgedistill_deploy.profiling.request import ProfileRequest
@@ -45,7 +45,7 @@ def plan_rows(
     task: PlanTask, candidates: "Sequence[Candidate]", wanted: "Wanted | None"
 ) -> "tuple[PlanRow, ...]":
     """Measure every candidate once and judge them all; one that fails is a row that says why."""
-    from edgedistill.planning import judged_rows
+    from edgedistill.planning.verdicts import judged_rows
 
     rows: list[PlanRow] = []
     for place, candidate in enumerate(candidates):
@@ -58,7 +58,7 @@ def plan_rows(
 
 
 def _rows_of(task: PlanTask, candidate: "Candidate", wanted: "Wanted | None") -> "list[PlanRow]":
-    from edgedistill.planning import PlanRow, layer_widths, plan_row, with_widths
+    from edgedistill.planning.verdicts import PlanRow, layer_widths, plan_row, with_widths
 
     try:
         bundle, profile = _measured(task, candidate)
@@ -116,7 +116,7 @@ def _kept(folder: Path, key: str) -> Mapping[str, Any] | None:
 
 
 def _exported(task: PlanTask, candidate: "Candidate", folder: Path) -> Bundle:
-    from edgedistill.candidates import write_candidate
+    from edgedistill.planning.candidates import write_candidate
 
     bundle, _ = write_candidate(candidate, task.inputs.teacher, task.inputs.subtask, folder)
     if "int8" in (task.request.precisions or ()):
@@ -167,7 +167,7 @@ def find_wanted(task: PlanTask, file: Path | None) -> tuple["Wanted | None", str
 
     Raises DataError when the file is not an inspection.
     """
-    from edgedistill.planning import Wanted
+    from edgedistill.planning.verdicts import Wanted
 
     if file is not None:
         try:
@@ -214,7 +214,7 @@ def _inspect(task: PlanTask) -> "Inspection":
 
 def plan_record(task: PlanTask, rows: "Sequence[PlanRow]", note: str | None) -> dict[str, Any]:
     """Return the plan's JSON document."""
-    from edgedistill.planning import plan_verdict
+    from edgedistill.planning.verdicts import plan_verdict
 
     return {
         "kind": "student-plan",
@@ -286,7 +286,7 @@ def _worth(row: "PlanRow") -> str:
 
 
 def _show_outcome(rows: "Sequence[PlanRow]", budget: "Budget", console: Console) -> None:
-    from edgedistill.planning import plan_verdict
+    from edgedistill.planning.verdicts import plan_verdict
 
     verdict, proposed = plan_verdict(rows), [row for row in rows if row.proposed]
     for row in rows:
@@ -321,7 +321,7 @@ def _flags(row: "PlanRow") -> str:
 
 def without_repeats(candidates: "Sequence[Candidate]", extra: str | None) -> "tuple[Candidate, ...]":
     """Add the student that an inspection suggests, unless it is there."""
-    from edgedistill.candidates import Candidate
+    from edgedistill.planning.candidates import Candidate
 
     found = list(candidates)
     if extra is not None:

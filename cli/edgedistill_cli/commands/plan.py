@@ -166,7 +166,7 @@ def _settings(given: dict[str, Any]) -> Any:
 
 def _candidates(task: "PlanTask", given: dict[str, Any]) -> tuple[Any, Any, str | None]:
     """Return the students, the widths to compare them with, and where these are from."""
-    from edgedistill.candidates import default_candidates, parse_candidates
+    from edgedistill.planning.candidates import default_candidates, parse_candidates
     from edgedistill_cli.planning import find_wanted, without_repeats
 
     size = task.inputs.teacher.preprocess.size

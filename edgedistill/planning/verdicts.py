@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import nn
 
-from edgedistill.candidates import Candidate
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.layers import map_shapes
 from edgedistill.networks.pairing import pair_layers
+from edgedistill.planning.candidates import Candidate
 from edgedistill_deploy.errors import DataError, EdgeDistillError, UsageError
 from edgedistill_deploy.latency.budget import Budget, BudgetVerdict, check_budget
 from edgedistill_deploy.statistics.quantiles import OpenInterval

@@ -8,14 +8,9 @@ import pytest
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from edgedistill.candidates import (
-    Candidate,
-    default_candidates,
-    parse_candidates,
-    write_candidate,
-)
 from edgedistill.models.teacher import load_teacher
-from edgedistill.planning import (
+from edgedistill.planning.candidates import Candidate, default_candidates, parse_candidates, write_candidate
+from edgedistill.planning.verdicts import (
     LayerWidth,
     PlanRow,
     Wanted,

@@ -9,7 +9,8 @@ import typer
 
 from edgedistill_cli import STAGES
 from edgedistill_cli.console import Console
-from edgedistill_cli.measuring import EXPERT_PRECISIONS, gate_code
+from edgedistill_cli.exit_codes import InterruptedRunError, gate_code
+from edgedistill_cli.measuring import EXPERT_PRECISIONS
 from edgedistill_cli.run import Run, begin_run
 from edgedistill_cli.settings import RunSettings, read_settings
 from edgedistill_cli.stages import help_training, run_stages
@@ -21,12 +22,6 @@ from edgedistill_deploy.records.reading import read_records
 
 # How long a helping process waits for the first one to write the run's settings.
 LEADER_PATIENCE_S = 60
-
-
-class InterruptedRunError(EdgeDistillError):
-    """The user pressed Ctrl-C; what was finished stays."""
-
-    exit_code = 130
 
 
 def build(

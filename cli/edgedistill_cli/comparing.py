@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgedistill_cli.building import InterruptedRunError
 from edgedistill_cli.console import Console, Report
+from edgedistill_cli.exit_codes import InterruptedRunError
 from edgedistill_cli.settings import RunSettings
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError

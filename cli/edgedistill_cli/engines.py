@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgedistill_cli.building import InterruptedRunError
 from edgedistill_cli.console import Console
+from edgedistill_cli.exit_codes import InterruptedRunError
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.files.writing import written_whole
 

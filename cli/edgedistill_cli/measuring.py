@@ -114,13 +114,6 @@ def _with_drift(
     return replace(checked, preprocess_drift=drift.rows, notes=(*checked.notes, *drift.notes))
 
 
-def gate_code(verdicts: Sequence[str]) -> int:
-    """Return the exit code of several verdicts: 3 when one failed, 4 when one is inconclusive, else 0."""
-    if "fail" in verdicts:
-        return 3
-    return 4 if "inconclusive" in verdicts else 0
-
-
 def open_own_images(source: Path | str, bundle: Bundle) -> "ImageSet":
     """Open images to validate on: the test split of the source, else the only one, restricted to the bundle's classes.
 

@@ -7,6 +7,23 @@ import typer
 
 from edgedistill_cli.console import Console
 
+Duration = Annotated[
+    float | None, typer.Option("--duration", metavar="S", help="Seconds to measure; 10 by default.")
+]
+ProfileThreads = Annotated[
+    int, typer.Option("--threads", metavar="N", min=1, help="CPU threads of the runtime.")
+]
+Warmup = Annotated[
+    float | None,
+    typer.Option(
+        "--warmup", metavar="S", help="Seconds to warm up; 1 by default, longer until steady, 0 for none."
+    ),
+]
+Percentile = Annotated[
+    float, typer.Option("--percentile", metavar="P", help="Which percentile keeps the budget.")
+]
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No messages and no progress.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More messages.")]

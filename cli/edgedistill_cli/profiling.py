@@ -167,7 +167,7 @@ class Gates:
 
     def exit_code(self, profile: Mapping[str, Any]) -> int:
         """Return 3 when a model breaks the budget, 4 when one may or may not, else 0."""
-        from edgedistill_cli.measuring import gate_code
+        from edgedistill_cli.exit_codes import gate_code
 
         records = profile["records"]
         experts = [record for record in records if record["precision"] != "teacher"] or records

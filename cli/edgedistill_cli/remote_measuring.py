@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from edgedistill_cli.console import Console
-from edgedistill_cli.measuring import gate_code
+from edgedistill_cli.exit_codes import gate_code
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import EdgeDistillError, UsageError

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from command import run_command, write_quick_settings
-from edgedistill_cli.measuring import gate_code
+from edgedistill_cli.exit_codes import gate_code
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgedistill_cli import options
-from edgedistill_cli.commands.profile import Duration, Percentile, ProfileThreads, Warmup
 
 if TYPE_CHECKING:
     from edgedistill_cli.planning import PlanTask
@@ -65,7 +64,7 @@ def plan(
     budget_ms: NeededBudget,
     run: OptionalRun = None,
     device: OneDevice = None,
-    percentile: Percentile = 99.0,
+    percentile: options.Percentile = 99.0,
     config: options.Config = None,
     data: options.Data = None,
     teacher: options.TeacherName = None,
@@ -78,9 +77,9 @@ def plan(
     precision: Precisions = "fp32",
     runtime: Runtime = None,
     provider: options.Provider = "cpu",
-    threads: ProfileThreads = 1,
-    duration: Duration = None,
-    warmup: Warmup = None,
+    threads: options.ProfileThreads = 1,
+    duration: options.Duration = None,
+    warmup: options.Warmup = None,
     inspection: InspectionFile = None,
     no_inspect: NoInspect = False,
     out: PlanOut = None,
@@ -91,7 +90,7 @@ def plan(
 ) -> None:
     """Time untrained students on a device, and name those worth distilling: within the budget, and no faster one as large."""
     given = dict(locals())
-    from edgedistill_cli.measuring import gate_code
+    from edgedistill_cli.exit_codes import gate_code
     from edgedistill_cli.planning import plan_record, plan_rows, show_plan
     from edgedistill_deploy.files.writing import write_json
 

@@ -28,18 +28,6 @@ Sweep = Annotated[
     bool,
     typer.Option("--sweep", help="Batches of 1, 2, 4, 8, 16 and 32 images: where throughput stops growing."),
 ]
-Duration = Annotated[
-    float | None, typer.Option("--duration", metavar="S", help="Seconds to measure; 10 by default.")
-]
-ProfileThreads = Annotated[
-    int, typer.Option("--threads", metavar="N", min=1, help="CPU threads of the runtime.")
-]
-Warmup = Annotated[
-    float | None,
-    typer.Option(
-        "--warmup", metavar="S", help="Seconds to warm up; 1 by default, longer until steady, 0 for none."
-    ),
-]
 Rate = Annotated[
     float | None,
     typer.Option(
@@ -82,9 +70,6 @@ BudgetMs = Annotated[
         help="A gate on the latency: exit code 3 when it is broken, 4 when undecided.",
     ),
 ]
-Percentile = Annotated[
-    float, typer.Option("--percentile", metavar="P", help="Which percentile keeps the budget.")
-]
 Seed = Annotated[
     int,
     typer.Option("--seed", metavar="N", help="Of arrivals, of the order of blocks, and of the bootstrap."),
@@ -104,9 +89,9 @@ def profile(
     provider: options.Provider = "cpu",
     batch_size: BatchSize = None,
     sweep: Sweep = False,
-    threads: ProfileThreads = 1,
-    duration: Duration = None,
-    warmup: Warmup = None,
+    threads: options.ProfileThreads = 1,
+    duration: options.Duration = None,
+    warmup: options.Warmup = None,
     rate: Rate = None,
     arrivals: Arrivals = "poisson",
     cold_start: ColdStart = False,
@@ -116,7 +101,7 @@ def profile(
     against: Against = None,
     margin: Margin = 0.03,
     budget_ms: BudgetMs = None,
-    percentile: Percentile = 99.0,
+    percentile: options.Percentile = 99.0,
     seed: Seed = 0,
     as_json: options.Json = False,
     quiet: options.Quiet = False,

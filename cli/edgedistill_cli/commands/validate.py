@@ -229,7 +229,8 @@ def _check(
         write_flips_of,
         write_summaries,
     )
-    from edgedistill_cli.measuring import gate_code, validate_bundle
+    from edgedistill_cli.exit_codes import gate_code
+    from edgedistill_cli.measuring import validate_bundle
     from edgedistill_cli.tables import show_choices, show_parity
     from edgedistill_deploy.records.writing import plain
 

@@ -14,7 +14,7 @@ from edgedistill_cli.measuring import EXPERT_PRECISIONS
 from edgedistill_cli.run import Run, begin_run
 from edgedistill_cli.settings import RunSettings, read_settings
 from edgedistill_cli.stages import help_training, run_stages
-from edgedistill_cli.tables import show_summary
+from edgedistill_cli.tables.parity import show_summary
 from edgedistill_deploy.bundle.folder import model_role
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.json_text import read_json

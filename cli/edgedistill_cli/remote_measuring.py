@@ -74,7 +74,7 @@ def profile_on_devices(
     gates: "Gates",
 ) -> int:
     """Measure on every device, write the records into the bundle, show them, and return the exit code."""
-    from edgedistill_cli.latency_tables import show_profile
+    from edgedistill_cli.tables.latency import show_profile
     from edgedistill_deploy.profiling.run import write_profile
     from edgedistill_deploy.recommendation.choice import record_choices
     from edgedistill_deploy.remote.tasks import profile_job

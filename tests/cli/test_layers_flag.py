@@ -10,7 +10,7 @@ import pytest
 from command import run_command
 from edgedistill.models.student import build_student
 from edgedistill_cli.console import Console
-from edgedistill_cli.layer_tables import show_layers, show_power
+from edgedistill_cli.tables.layers import show_layers, show_power
 from edgedistill_deploy.bundle.folder import Bundle
 from reference.report_bundles import POWER, latency_record, models_only, with_layers
 

@@ -7,8 +7,8 @@ import pytest
 
 from command import run_command
 from edgedistill_cli.console import Console
-from edgedistill_cli.latency_tables import _show_comparison
 from edgedistill_cli.profiling import Gates, batch_sizes, one_or_several
+from edgedistill_cli.tables.latency import _show_comparison
 from edgedistill_deploy.errors import UsageError
 
 QUICK = ("--duration", "0.1", "--warmup", "0", "--quiet")

@@ -21,7 +21,7 @@ def ledger(
 ) -> None:
     """Show what each step from the teacher to INT8 cost, which nodes cost most, and what leaving some in float bought."""
     from edgedistill_calibration.judging.ledger import read_ledger
-    from edgedistill_cli.ledger_tables import show_ledger
+    from edgedistill_cli.tables.ledger import show_ledger
     from edgedistill_deploy.bundle.folder import open_bundle
     from edgedistill_deploy.errors import BundleError, shown
 

@@ -110,9 +110,9 @@ def profile(
 ) -> None:
     """Measure latency, throughput and memory of the bundle's models on this machine, or on devices over SSH."""
     from edgedistill_cli import profiling
-    from edgedistill_cli.latency_tables import show_profile
     from edgedistill_cli.remote_measuring import Targets, profile_on_devices, require_devices
-    from edgedistill_cli.tables import show_choices
+    from edgedistill_cli.tables.latency import show_profile
+    from edgedistill_cli.tables.parity import show_choices
     from edgedistill_deploy.bundle.folder import open_bundle
     from edgedistill_deploy.profiling.request import ProfileRequest
 

@@ -231,7 +231,7 @@ def _check(
     )
     from edgedistill_cli.exit_codes import gate_code
     from edgedistill_cli.measuring import validate_bundle
-    from edgedistill_cli.tables import show_choices, show_parity
+    from edgedistill_cli.tables.parity import show_choices, show_parity
     from edgedistill_deploy.records.writing import plain
 
     kept = Kept(with_flips=flips is not None)

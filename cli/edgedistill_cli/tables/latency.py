@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edgedistill_cli.console import Console
-from edgedistill_cli.layer_tables import show_layers, show_power
+from edgedistill_cli.tables.layers import show_layers, show_power
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.recommendation.summary import label_of
 

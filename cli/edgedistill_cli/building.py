@@ -8,9 +8,9 @@ from typing import Any
 import typer
 
 from edgedistill_cli import STAGES
+from edgedistill_cli.bundles.validating import EXPERT_PRECISIONS
 from edgedistill_cli.console import Console
 from edgedistill_cli.exit_codes import InterruptedRunError, gate_code
-from edgedistill_cli.measuring import EXPERT_PRECISIONS
 from edgedistill_cli.run import Run, begin_run
 from edgedistill_cli.settings import RunSettings, read_settings
 from edgedistill_cli.stages import help_training, run_stages

@@ -296,13 +296,13 @@ def _calibrate(run: Run, inputs: Callable[[], Inputs]) -> None:
 
 
 def _validate(run: Run, inputs: Callable[[], Inputs]) -> None:
-    from edgedistill_cli.measuring import validate_bundle
+    from edgedistill_cli.bundles.validating import validate_bundle
 
     validate_bundle(run.bundle, run.console, run.settings.validate)
 
 
 def _profile(run: Run, inputs: Callable[[], Inputs]) -> None:
-    from edgedistill_cli.profiling import profile_bundle
+    from edgedistill_cli.bundles.profiling import profile_bundle
     from edgedistill_deploy.profiling.request import ProfileRequest
 
     config = run.settings.profile

@@ -73,7 +73,7 @@ def engine(
 
     Exit code 0: as the file says, or some layers wider, which are named; 1: nowhere as the file says; 4: TensorRT does not tell.
     """
-    from edgedistill_cli.engines import build_engine, show_engine
+    from edgedistill_cli.bundles.engines import build_engine, show_engine
     from edgedistill_deploy.bundle.folder import open_bundle
     from edgedistill_deploy.runtimes.engine_options import EngineOptions
 

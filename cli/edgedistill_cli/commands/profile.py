@@ -109,8 +109,8 @@ def profile(
     debug: options.Debug = False,
 ) -> None:
     """Measure latency, throughput and memory of the bundle's models on this machine, or on devices over SSH."""
-    from edgedistill_cli import profiling
-    from edgedistill_cli.remote_measuring import Targets, profile_on_devices, require_devices
+    from edgedistill_cli.bundles import profiling
+    from edgedistill_cli.bundles.devices import Targets, profile_on_devices, require_devices
     from edgedistill_cli.tables.latency import show_profile
     from edgedistill_cli.tables.parity import show_choices
     from edgedistill_deploy.bundle.folder import open_bundle

@@ -1,18 +1,11 @@
 """`validate`: is the exported expert still as good as its teacher? A gate, by exit code."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from edgedistill_cli import options
-from edgedistill_cli.console import Console
-
-if TYPE_CHECKING:
-    from edgedistill_cli.remote_measuring import Targets
-    from edgedistill_deploy.bundle.folder import Bundle
-    from edgedistill_deploy.images.sets import ImageSet
-    from edgedistill_deploy.parity.check import ParityLimits
 
 OwnData = Annotated[
     str | None,
@@ -96,9 +89,9 @@ def validate(
 
     Exit code 0: every expert passes; 3: one fails; 4: too few images to decide.
     """
-    from edgedistill_cli.decisions import require_fitting
-    from edgedistill_cli.measuring import open_own_images
-    from edgedistill_cli.remote_measuring import Targets, require_devices, require_local
+    from edgedistill_cli.bundles.decisions import require_fitting
+    from edgedistill_cli.bundles.devices import Targets, require_devices, require_local
+    from edgedistill_cli.bundles.validating import _check, _check_there, _search, open_own_images
     from edgedistill_deploy.bundle.folder import open_bundle
     from edgedistill_deploy.parity.check import ParityLimits
 
@@ -149,123 +142,5 @@ def validate(
     raise typer.Exit(code)
 
 
-def _check_there(
-    bundle: "Bundle",
-    console: Console,
-    targets: "Targets",
-    limits: "ParityLimits",
-    precision: str | None,
-    images: "ImageSet | None",
-    threads: int | None,
-    junit: Path | None,
-    markdown: str | None,
-) -> int:
-    """Check the models on devices and return the exit code of all of them together."""
-    from edgedistill_cli.decisions import write_summaries
-    from edgedistill_cli.remote_measuring import validate_on_devices
-
-    code, records = validate_on_devices(
-        bundle, console, targets, limits, precision=precision, threads=threads, images=images
-    )
-    write_summaries(records, junit, markdown, console)
-    return code
-
-
 def _given(flags: dict[str, object]) -> list[str]:
     return [name for name, value in flags.items() if value is not None]
-
-
-def _search(
-    bundle: "Bundle",
-    console: Console,
-    precision: str | None,
-    against: str | None,
-    runtime: str,
-    image: int,
-    tolerance: float | None,
-    images: "ImageSet | None",
-    threads: int | None,
-) -> int:
-    """Find where two models part company and return the exit code: 3 when they do."""
-    from edgedistill_cli.bisecting import bisect_bundle, show_bisect
-
-    found = bisect_bundle(
-        bundle,
-        console,
-        precision=precision,
-        against=against,
-        runtime=runtime,
-        image=image,
-        tolerance=tolerance,
-        images=images,
-        threads=threads,
-    )
-    console.emit(found.to_json())
-    show_bisect(found, console)
-    return 0 if found.verdict == "agree" else 3
-
-
-def _check(
-    bundle: "Bundle",
-    console: Console,
-    limits: "ParityLimits",
-    *,
-    precision: str | None,
-    images: "ImageSet | None",
-    runtime: str,
-    provider: str,
-    threads: int | None,
-    preprocess_drift: bool,
-    flips: Path | None,
-    junit: Path | None,
-    markdown: str | None,
-) -> int:
-    """Check the models, write and show what was found, and return the gate's exit code."""
-    from edgedistill_cli.decisions import (
-        Kept,
-        add_unjudged,
-        show_chain,
-        write_chain_of,
-        write_flips_of,
-        write_summaries,
-    )
-    from edgedistill_cli.exit_codes import gate_code
-    from edgedistill_cli.measuring import validate_bundle
-    from edgedistill_cli.tables.parity import show_choices, show_parity
-    from edgedistill_deploy.records.writing import plain
-
-    kept = Kept(with_flips=flips is not None)
-    reports = validate_bundle(
-        bundle,
-        console,
-        limits,
-        precisions=(precision,) if precision is not None else None,
-        images=images,
-        runtime=runtime,
-        provider=provider,
-        threads=threads,
-        preprocess_drift=preprocess_drift,
-        kept=kept,
-    )
-    records = [report.to_json() for report in reports]
-    # The teacher's own file is the baseline: it is judged only when it alone is asked for.
-    judged = [report for report in reports if precision is not None or report.precision != "teacher"]
-    code = gate_code([report.verdict for report in judged])
-    if precision is not None:
-        console.emit(records[0])
-        show_parity(reports, console)
-    else:
-        add_unjudged(bundle, kept, console, images, runtime, threads, provider)
-        write_chain_of(bundle, kept)
-        verdict = {0: "pass", 3: "fail", 4: "inconclusive"}[code]
-        chain = plain(list(kept.chain()))
-        console.emit(
-            {"kind": "parity-set", "schema": 1, "records": records, "verdict": verdict, "chain": chain}
-        )
-        show_parity(reports, console)
-        show_chain(kept.chain(), console)
-    if flips is not None:
-        write_flips_of(bundle, kept, flips, console)
-    show_choices(bundle, console)
-    write_summaries(records, junit, markdown, console)
-    return code

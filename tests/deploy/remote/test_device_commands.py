@@ -225,7 +225,7 @@ def test_flags_that_mean_nothing_together(copied_run: Path) -> None:
 
 
 def test_own_images_are_sent_prepared(copied_run: Path, tiny_digits: Path, tmp_path: Path) -> None:
-    from edgedistill_cli.measuring import open_own_images
+    from edgedistill_cli.bundles.validating import open_own_images
     from edgedistill_deploy.bundle.folder import open_bundle
     from edgedistill_deploy.bundle.reference import read_reference
     from edgedistill_deploy.remote.tasks import write_prepared

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from command import run_command
+from edgedistill_cli.bundles.profiling import Gates, batch_sizes, one_or_several
 from edgedistill_cli.console import Console
-from edgedistill_cli.profiling import Gates, batch_sizes, one_or_several
 from edgedistill_cli.tables.latency import _show_comparison
 from edgedistill_deploy.errors import UsageError
 

@@ -8,7 +8,7 @@ import jsonschema
 from command import run_command
 
 SCHEMA = json.loads(
-    (Path(__file__).parents[1] / "deploy" / "schemas" / "parity.json").read_text(encoding="utf-8")
+    (Path(__file__).parents[2] / "deploy" / "schemas" / "parity.json").read_text(encoding="utf-8")
 )
 
 

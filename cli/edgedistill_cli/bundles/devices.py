@@ -17,7 +17,7 @@ from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.recommendation.summary import label_of
 
 if TYPE_CHECKING:
-    from edgedistill_cli.profiling import Gates
+    from edgedistill_cli.bundles.profiling import Gates
     from edgedistill_deploy.images.sets import ImageSet
     from edgedistill_deploy.parity.check import ParityLimits
     from edgedistill_deploy.profiling.request import ProfileRequest

@@ -23,9 +23,9 @@ from edgedistill.networks.tensor_calls import WEIGHTED, CallKey, TensorCalls
 from edgedistill.quantisation.fake_quantisation import rounded_weight
 from edgedistill.quantisation.readiness import SAMPLES, readiness
 from edgedistill_cli.console import Console
-from edgedistill_cli.run import Run
+from edgedistill_cli.runs.folder import Run
+from edgedistill_cli.runs.inputs import build_run_student, load_inputs
 from edgedistill_cli.settings import read_settings
-from edgedistill_cli.stages import build_run_student, load_inputs
 from edgedistill_deploy.images.sets import ImageSet
 
 RESULTS = Path(__file__).parent / "results" / "readiness.jsonl"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edgedistill.inspection.records import Inspection
     from edgedistill.planning.candidates import Candidate
     from edgedistill.planning.verdicts import PlanRow, Wanted
-    from edgedistill_cli.stages import Inputs
+    from edgedistill_cli.runs.inputs import Inputs
     from edgedistill_deploy.latency.budget import Budget
     from edgedistill_deploy.profiling.request import ProfileRequest
     from edgedistill_deploy.remote.inventory import Device

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from edgedistill_cli import options
-from edgedistill_cli.commands.run_stage import run_stage
+from edgedistill_cli.runs.one_stage import run_stage
 
 Images = Annotated[
     int | None, typer.Option("--images", metavar="N", help="Training images that ranges are measured on.")

@@ -31,7 +31,7 @@ def demo(
     from importlib import resources
 
     from edgedistill_cli import STAGES
-    from edgedistill_cli.building import build
+    from edgedistill_cli.runs.building import build
     from edgedistill_cli.settings import read_settings
 
     console = options.console_of(as_json, quiet, verbose)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from edgedistill_cli import options
-from edgedistill_cli.commands.run_stage import run_stage
+from edgedistill_cli.runs.one_stage import run_stage
 
 Opset = Annotated[
     int | None, typer.Option("--opset", metavar="N", help="ONNX operator set, unless the target's own.")

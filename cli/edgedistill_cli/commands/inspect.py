@@ -151,8 +151,8 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
 
 def _inspected(settings: "RunSettings", config: "InspectConfig", console: Console) -> "Inspection":
     from edgedistill.inspection.inspecting import inspect_subspaces
-    from edgedistill_cli.run import Run
-    from edgedistill_cli.stages import load_inputs
+    from edgedistill_cli.runs.folder import Run
+    from edgedistill_cli.runs.inputs import load_inputs
 
     inputs = load_inputs(Run(folder=Path(), settings=settings, console=console))
     with console.progress("inspect") as report:

@@ -110,8 +110,8 @@ def plan(
 def _task(given: dict[str, Any], folder: Path) -> "PlanTask":
     from edgedistill_cli.bundles.profiling import latency_config, one_or_several
     from edgedistill_cli.planning import PlanTask
-    from edgedistill_cli.run import Run
-    from edgedistill_cli.stages import load_inputs
+    from edgedistill_cli.runs.folder import Run
+    from edgedistill_cli.runs.inputs import load_inputs
     from edgedistill_deploy.latency.budget import Budget
     from edgedistill_deploy.profiling.request import ProfileRequest
 

@@ -48,7 +48,7 @@ def training_command(stages: tuple[str, ...]) -> Callable[..., None]:
         debug: options.Debug = False,
     ) -> None:
         given = dict(locals())
-        from edgedistill_cli.building import build, print_plan
+        from edgedistill_cli.runs.building import build, print_plan
         from edgedistill_cli.settings import read_settings
 
         console = options.console_of(as_json, quiet, verbose)

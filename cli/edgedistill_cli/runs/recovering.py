@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgedistill_cli.run import Run
-from edgedistill_cli.stages import Inputs, build_run_student, show_training
+from edgedistill_cli.runs.folder import Run
+from edgedistill_cli.runs.inputs import Inputs, build_run_student, show_training
 from edgedistill_deploy.errors import EdgeDistillError
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ def run_stage(folder: Path, stage: str, flags: dict[str, Any], console: Console)
         flags: {"table.key": value}; a value of None means that the flag was not given.
         console: where to say what happens.
     """
-    from edgedistill_cli.building import advance, build_record
-    from edgedistill_cli.run import resume_run
+    from edgedistill_cli.runs.building import advance, build_record
+    from edgedistill_cli.runs.folder import resume_run
     from edgedistill_deploy.errors import EdgeDistillError
 
     run = resume_run(folder, flags, console)

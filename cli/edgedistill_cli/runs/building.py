@@ -11,9 +11,9 @@ from edgedistill_cli import STAGES
 from edgedistill_cli.bundles.validating import EXPERT_PRECISIONS
 from edgedistill_cli.console import Console
 from edgedistill_cli.exit_codes import InterruptedRunError, gate_code
-from edgedistill_cli.run import Run, begin_run
+from edgedistill_cli.runs.folder import Run, begin_run
+from edgedistill_cli.runs.stages import help_training, run_stages
 from edgedistill_cli.settings import RunSettings, read_settings
-from edgedistill_cli.stages import help_training, run_stages
 from edgedistill_cli.tables.parity import show_summary
 from edgedistill_deploy.bundle.folder import model_role
 from edgedistill_deploy.errors import EdgeDistillError

@@ -93,8 +93,8 @@ def compare(
 ) -> None:
     """Compare SubDistill with other ways to train the same student, on the same images and with the same budget."""
     given = dict(locals())
-    from edgedistill_cli.comparing import check_classes, make_plan, run_and_show, show_due
     from edgedistill_cli.settings import read_settings
+    from edgedistill_cli.studies.comparing import check_classes, make_plan, run_and_show, show_due
 
     settings = read_settings(config, options.training_flags(given))
     plan = make_plan(

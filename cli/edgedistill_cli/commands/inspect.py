@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgedistill_cli import options
-from edgedistill_cli.console import Console
 
 if TYPE_CHECKING:
     from edgedistill.inspection.config import InspectConfig
-    from edgedistill.inspection.records import Inspection, LayerInspection
     from edgedistill_cli.settings import RunSettings
 
 OptionalRun = Annotated[
@@ -82,6 +80,7 @@ def inspect(
     """
     given = dict(locals())
     from edgedistill.inspection.picture import check_drawing, write_inspection
+    from edgedistill_cli.studies.inspecting import _inspected, _show
 
     console = options.console_of(as_json, quiet, verbose)
     settings = _settings(run, config, options.training_flags(given))
@@ -147,123 +146,3 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
     if not words or not all(word.isascii() and word.isdigit() for word in words):
         raise UsageError(f"--ks takes whole numbers such as 1,2,4,8, and {text!r} was given.")
     return tuple(map(int, words))
-
-
-def _inspected(settings: "RunSettings", config: "InspectConfig", console: Console) -> "Inspection":
-    from edgedistill.inspection.inspecting import inspect_subspaces
-    from edgedistill_cli.runs.folder import Run
-    from edgedistill_cli.runs.inputs import load_inputs
-
-    inputs = load_inputs(Run(folder=Path(), settings=settings, console=console))
-    with console.progress("inspect") as report:
-        return inspect_subspaces(
-            inputs.teacher,
-            inputs.subtask,
-            inputs.images,
-            config,
-            student=settings.student.name,
-            student_width=settings.student.width,
-            progress=report,
-        )
-
-
-def _show(found: "Inspection", console: Console) -> None:
-    from edgedistill_deploy import wording as words
-
-    console.result(
-        f"teacher {found.teacher}: {words.percent(found.teacher_accuracy)}"
-        f" ({words.percent_interval(found.teacher_interval)} with 95 % confidence) of {found.validation_count}"
-        f" validation images; subspaces from {found.training_count} training images"
-    )
-    console.result("its accuracy in % when one layer keeps its K leading directions:")
-    for layer in found.layers:
-        _show_accuracies(layer, console)
-    _show_widths(found, console)
-    _show_suggestion(found, console)
-
-
-def _show_accuracies(layer: "LayerInspection", console: Console) -> None:
-    """Print the accuracies at the ranks that all methods were measured at."""
-    at = {method: {point.k: point for point in points} for method, points in layer.accuracy_at_k.items()}
-    ks = sorted(set.intersection(*(set(points) for points in at.values())))
-    height, width = layer.map_size
-    console.table(
-        f"{layer.layer}: {layer.width} channels, {height}x{width}",
-        ["K", *map(str, ks)],
-        [[method, *(f"{100 * points[k].accuracy:.1f}" for k in ks)] for method, points in at.items()],
-    )
-
-
-def _show_widths(found: "Inspection", console: Console) -> None:
-    given = found.suggestion.given
-    methods = list(found.layers[0].suggested_width)
-    console.table(
-        f"Widths that keep {100 * found.target:g} % of the teacher's accuracy",
-        [
-            "layer",
-            "width",
-            "rank",
-            "99 %",
-            *methods,
-            *(["student"] if given else []),
-        ],
-        [
-            [
-                layer.layer,
-                str(layer.width),
-                f"{layer.effective_rank.entropy:.1f}",
-                str(layer.effective_rank.directions_99),
-                *(_width(layer.suggested_width[method]) for method in methods),
-                *([_width(given.widths.get(layer.layer))] if given else []),
-            ]
-            for layer in found.layers
-        ],
-    )
-
-    console.result(
-        "rank: exp of the entropy of the variances; 99 %: directions that hold so much of the variance;"
-        " student: channels of the one that was named"
-        if given
-        else "rank: exp of the entropy of the variances; 99 %: directions that hold so much of the variance"
-    )
-
-
-def _width(width: int | None) -> str:
-    return "–" if width is None else str(width)
-
-
-def _show_suggestion(found: "Inspection", console: Console) -> None:
-    from edgedistill_deploy import wording as words
-
-    suggestion, given = found.suggestion, found.suggestion.given
-    if suggestion.student is not None:
-        console.result(f"suggested: --student {suggestion.student}")
-        drops = [f"{layer.layer} {_drop(layer, suggestion.method)}" for layer in found.layers]
-        console.result(f"  each layer alone then costs, in points with 95 % confidence: {', '.join(drops)}")
-        together = suggestion.together_accuracy, suggestion.together_drop_interval or (None, None)
-        console.result(
-            f"  all at once leave the teacher {words.percent(together[0])}, a drop of"
-            f" {words.points_interval(together[1])} points"
-        )
-    else:
-        missing = [layer.layer for layer in found.layers if layer.suggested_width[suggestion.method] is None]
-        console.result(
-            f"no student suggested: {suggestion.method} misses the target at every K given, at {', '.join(missing)}"
-            if missing
-            else "no student suggested: that takes two layers or more"
-        )
-    if given is not None and given.factor is not None:
-        console.result(
-            f"or: --student {given.name} --student-width {given.factor:g}, the least that is wide enough"
-        )
-    elif given is not None:
-        console.result(f"{given.name} has no --student-width up to 4 that gives these widths")
-
-
-def _drop(layer: "LayerInspection", method: str) -> str:
-    """Say what the last measured K within the suggested width costs."""
-    from edgedistill_deploy import wording as words
-
-    width = layer.suggested_width[method] or 0
-    points = [point for point in layer.accuracy_at_k[method] if point.k <= width]
-    return words.points_interval(points[-1].drop_interval)

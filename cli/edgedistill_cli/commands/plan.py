@@ -10,7 +10,7 @@ import typer
 from edgedistill_cli import options
 
 if TYPE_CHECKING:
-    from edgedistill_cli.planning import PlanTask
+    from edgedistill_cli.studies.planning import PlanTask
     from edgedistill_deploy.remote.inventory import Device
 
 OptionalRun = Annotated[
@@ -91,7 +91,7 @@ def plan(
     """Time untrained students on a device, and name those worth distilling: within the budget, and no faster one as large."""
     given = dict(locals())
     from edgedistill_cli.exit_codes import gate_code
-    from edgedistill_cli.planning import plan_record, plan_rows, show_plan
+    from edgedistill_cli.studies.planning import plan_record, plan_rows, show_plan
     from edgedistill_deploy.files.writing import write_json
 
     with ExitStack() as stack:
@@ -109,9 +109,9 @@ def plan(
 
 def _task(given: dict[str, Any], folder: Path) -> "PlanTask":
     from edgedistill_cli.bundles.profiling import latency_config, one_or_several
-    from edgedistill_cli.planning import PlanTask
     from edgedistill_cli.runs.folder import Run
     from edgedistill_cli.runs.inputs import load_inputs
+    from edgedistill_cli.studies.planning import PlanTask
     from edgedistill_deploy.latency.budget import Budget
     from edgedistill_deploy.profiling.request import ProfileRequest
 
@@ -166,7 +166,7 @@ def _settings(given: dict[str, Any]) -> Any:
 def _candidates(task: "PlanTask", given: dict[str, Any]) -> tuple[Any, Any, str | None]:
     """Return the students, the widths to compare them with, and where these are from."""
     from edgedistill.planning.candidates import default_candidates, parse_candidates
-    from edgedistill_cli.planning import find_wanted, without_repeats
+    from edgedistill_cli.studies.planning import find_wanted, without_repeats
 
     size = task.inputs.teacher.preprocess.size
     named = given["students"]

@@ -1,0 +1,4 @@
+"""What is asked before training.
+
+Doors: `planning`, `comparing` and `inspecting`, for the commands of these names.
+"""

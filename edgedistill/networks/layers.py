@@ -114,11 +114,12 @@ def map_shapes(model: nn.Module, names: Sequence[str], image_size: tuple[int, in
         EdgeDistillError: a layer does not run just once, or what it returns cannot be read as a map.
     """
     with capture(model, names) as outputs:
-        _trace(model, image_size)
-    return {name: _shape_of(outputs[name], model, name, image_size) for name in names}
+        trace_once(model, image_size)
+    return {name: shape_of(outputs[name], model, name, image_size) for name in names}
 
 
-def _shape_of(output: Output, model: nn.Module, name: str, image_size: tuple[int, int]) -> Shape:
+def shape_of(output: Output, model: nn.Module, name: str, image_size: tuple[int, int]) -> Shape:
+    """Return (D, H, W) of the map that a layer returns for one image."""
     values = tensor_of(output, model, name)
     N, D, H, W = as_map(output, model, name).shape
     _check_batch(N, 1, name)
@@ -144,7 +145,8 @@ def _has_aspect(image_size: tuple[int, int], H: int, W: int) -> bool:
     return all(abs(cells - side / patch) < 1 for cells, side in zip((H, W), image_size, strict=True))
 
 
-def _trace(model: nn.Module, image_size: tuple[int, int]) -> None:
+def trace_once(model: nn.Module, image_size: tuple[int, int]) -> None:
+    """Run the model once, in evaluation mode, on an image of zeros."""
     parameter = next(model.parameters())
     with evaluating(model), torch.no_grad():
         model(torch.zeros(1, 3, *image_size, device=parameter.device, dtype=parameter.dtype))

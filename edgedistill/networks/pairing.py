@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgedistill.networks.layers import LayerPair, Shape, _shape_of, _trace, maps_and_contexts
+from edgedistill.networks.layers import LayerPair, Shape, maps_and_contexts, shape_of, trace_once
 from edgedistill.networks.maps import DeclaredFeature, declared_features, tensor_of
 from edgedistill_deploy.errors import EdgeDistillError
 
@@ -98,7 +98,7 @@ def _trace_all(model: nn.Module, image_size: tuple[int, int]) -> dict[str, _Trac
         values = tensor_of(output, model, name)
         if name not in traced and isinstance(values, Tensor) and values.ndim in (3, 4):
             with contextlib.suppress(EdgeDistillError):
-                found = _Traced(shape=_shape_of(output, model, name, image_size), tokens=values.ndim == 3)
+                found = _Traced(shape=shape_of(output, model, name, image_size), tokens=values.ndim == 3)
         traced[name] = found
 
     with contextlib.ExitStack() as hooks:
@@ -106,7 +106,7 @@ def _trace_all(model: nn.Module, image_size: tuple[int, int]) -> dict[str, _Trac
             if name:
                 hook = module.register_forward_hook(lambda _, __, output, name=name: note(name, output))
                 hooks.callback(hook.remove)
-        _trace(model, image_size)
+        trace_once(model, image_size)
     return {name: each for name, each in traced.items() if each is not None}
 
 

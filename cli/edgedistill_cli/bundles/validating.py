@@ -139,7 +139,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
-def _check_there(
+def check_on_devices(
     bundle: "Bundle",
     console: Console,
     targets: "Targets",
@@ -161,7 +161,7 @@ def _check_there(
     return code
 
 
-def _search(
+def find_difference(
     bundle: "Bundle",
     console: Console,
     precision: str | None,
@@ -191,7 +191,7 @@ def _search(
     return 0 if found.verdict == "agree" else 3
 
 
-def _check(
+def check_models(
     bundle: "Bundle",
     console: Console,
     limits: "ParityLimits",

@@ -80,7 +80,7 @@ def inspect(
     """
     given = dict(locals())
     from edgedistill.inspection.picture import check_drawing, write_inspection
-    from edgedistill_cli.studies.inspecting import _inspected, _show
+    from edgedistill_cli.studies.inspecting import inspect_teacher, show_inspection
 
     console = options.console_of(as_json, quiet, verbose)
     settings = _settings(run, config, options.training_flags(given))
@@ -88,9 +88,9 @@ def inspect(
     folder = out if out is not None or run is None else run / "inspect"
     if folder is not None:
         check_drawing()
-    found = _inspected(settings, chosen, console)
+    found = inspect_teacher(settings, chosen, console)
     console.emit(found.to_json())
-    _show(found, console)
+    show_inspection(found, console)
     if folder is not None:
         for path in write_inspection(found, folder):
             console.say(f"inspect: {path}")

@@ -91,7 +91,12 @@ def validate(
     """
     from edgedistill_cli.bundles.decisions import require_fitting
     from edgedistill_cli.bundles.devices import Targets, require_devices, require_local
-    from edgedistill_cli.bundles.validating import _check, _check_there, _search, open_own_images
+    from edgedistill_cli.bundles.validating import (
+        check_models,
+        check_on_devices,
+        find_difference,
+        open_own_images,
+    )
     from edgedistill_deploy.bundle.folder import open_bundle
     from edgedistill_deploy.parity.check import ParityLimits
 
@@ -121,11 +126,13 @@ def validate(
     images = open_own_images(data, opened) if data is not None else None
     if device:
         targets = Targets.of(context, device, keep, wait)
-        code = _check_there(opened, console, targets, limits, precision, images, threads, junit, markdown)
+        code = check_on_devices(opened, console, targets, limits, precision, images, threads, junit, markdown)
     elif bisect:
-        code = _search(opened, console, precision, against, runtime, image or 0, tolerance, images, threads)
+        code = find_difference(
+            opened, console, precision, against, runtime, image or 0, tolerance, images, threads
+        )
     else:
-        code = _check(
+        code = check_models(
             opened,
             console,
             limits,

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from edgedistill_cli.settings import RunSettings
 
 
-def _inspected(settings: "RunSettings", config: "InspectConfig", console: Console) -> "Inspection":
+def inspect_teacher(settings: "RunSettings", config: "InspectConfig", console: Console) -> "Inspection":
+    """Inspect the teacher's layers as the settings say."""
     from edgedistill.inspection.inspecting import inspect_subspaces
     from edgedistill_cli.runs.folder import Run
     from edgedistill_cli.runs.inputs import load_inputs
@@ -29,7 +30,8 @@ def _inspected(settings: "RunSettings", config: "InspectConfig", console: Consol
         )
 
 
-def _show(found: "Inspection", console: Console) -> None:
+def show_inspection(found: "Inspection", console: Console) -> None:
+    """Print what was found: accuracies, widths, and the student they suggest."""
     from edgedistill_deploy import wording as words
 
     console.result(

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from edgedistill_deploy.errors import BundleError
 from edgedistill_deploy.onnx_files.wire import (
-    _CHILDREN,
-    _DATA_LOCATION,
-    _DELIMITED,
-    _EXTERNAL_DATA,
-    _VARINT,
+    CHILDREN,
+    DATA_LOCATION,
+    DELIMITED,
+    EXTERNAL_DATA,
+    VARINT,
     data_files,
     onnx_bytes,
     read_fields,
@@ -64,15 +64,15 @@ def require_bounded(path: Path) -> None:
 
 def _unbounded(data: mmap.mmap, kind: str, start: int, end: int) -> Iterator[str]:
     """Yield what is unbounded in a message and those inside it, as the end of a sentence about the file."""
-    children, axes, elsewhere = _CHILDREN[kind], list[int](), False
+    children, axes, elsewhere = CHILDREN[kind], list[int](), False
     for number, wire, begin, stop in read_fields(data, start, end):
         if kind == "node" and number == _OPERATOR and data[begin:stop].decode() in _LOOPS:
             yield f"holds a {data[begin:stop].decode()}, which may run for ever"
         elif kind == "tensor" and number == _DIMS and len(axes) <= _MOST_AXES:
-            axes += [read_varint(data, begin)[0]] if wire == _VARINT else read_varints(data, begin, stop)
-        elif kind == "tensor" and number in (_EXTERNAL_DATA, _DATA_LOCATION):
+            axes += [read_varint(data, begin)[0]] if wire == VARINT else read_varints(data, begin, stop)
+        elif kind == "tensor" and number in (EXTERNAL_DATA, DATA_LOCATION):
             elsewhere = True  # in a file that is refused, or whose size is registered
-        elif wire == _DELIMITED and number in children:
+        elif wire == DELIMITED and number in children:
             yield from _unbounded(data, children[number], begin, stop)
     if len(axes) > _MOST_AXES:
         yield f"holds a tensor of {len(axes)} axes"

@@ -9,7 +9,7 @@ from pathlib import Path
 from edgedistill_deploy.errors import EdgeDistillError
 
 # The fields of each message of onnx.proto that lead to tensors.
-_CHILDREN = {
+CHILDREN = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
     "function": {7: "node", 11: "attribute"},
@@ -19,9 +19,9 @@ _CHILDREN = {
     "sparse": {1: "tensor", 2: "tensor"},
     "tensor": {},
 }
-_EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # in a tensor
+EXTERNAL_DATA, DATA_LOCATION = 13, 14  # in a tensor
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2  # in an entry of a tensor's external data
-_VARINT, _EIGHT_BYTES, _DELIMITED, _FOUR_BYTES = 0, 1, 2, 5  # groups, 3 and 4, are in no ONNX file
+VARINT, _EIGHT_BYTES, DELIMITED, _FOUR_BYTES = 0, 1, 2, 5  # groups, 3 and 4, are in no ONNX file
 _MOST_DATA_FILES = 10_000  # beyond these no name can be among those that a bundle lists
 _FIXED_BYTES = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
 
@@ -54,25 +54,25 @@ def onnx_bytes(path: Path) -> Iterator[mmap.mmap]:
 
 def _data_files(data: mmap.mmap, kind: str, start: int, end: int) -> Iterator[str]:
     """Yield the names of other files that tensors give for their data, "" where one gives none."""
-    children = _CHILDREN[kind]
+    children = CHILDREN[kind]
     if kind == "tensor":
         yield from _data_files_of_tensor(data, start, end)
     for number, wire, begin, stop in read_fields(data, start, end):
-        if wire == _DELIMITED and number in children:
+        if wire == DELIMITED and number in children:
             yield from _data_files(data, children[number], begin, stop)
 
 
 def _data_files_of_tensor(data: mmap.mmap, start: int, end: int) -> Iterator[str]:
     is_external, names = False, []
     for number, wire, begin, stop in read_fields(data, start, end):
-        if number == _DATA_LOCATION and wire == _VARINT:
+        if number == DATA_LOCATION and wire == VARINT:
             is_external = is_external or read_varint(data, begin)[0] != 0
-        elif number in (_EXTERNAL_DATA, _DATA_LOCATION):
+        elif number in (EXTERNAL_DATA, DATA_LOCATION):
             is_external = True
             texts = {
                 field: data[first:last].decode(errors="replace")
-                for field, kind, first, last in (read_fields(data, begin, stop) if wire == _DELIMITED else ())
-                if kind == _DELIMITED
+                for field, kind, first, last in (read_fields(data, begin, stop) if wire == DELIMITED else ())
+                if kind == DELIMITED
             }
             if texts.get(_ENTRY_KEY) == "location":
                 names.append(texts.get(_ENTRY_VALUE, ""))
@@ -86,9 +86,9 @@ def read_fields(data: mmap.mmap, start: int, end: int) -> Iterator[_Field]:
     while place < end:
         tag, begin = read_varint(data, place)
         wire = tag & 7
-        if wire == _VARINT:
+        if wire == VARINT:
             place = read_varint(data, begin)[1]
-        elif wire == _DELIMITED:
+        elif wire == DELIMITED:
             size, begin = read_varint(data, begin)
             place = begin + size
         elif wire in _FIXED_BYTES:

@@ -324,7 +324,7 @@ def _clean(timings: _Timings) -> CleanSamples | None:
 
 def _engine_bytes(session: Session) -> int | None:
     """Return the size of the engine that the runtime built; None where it runs the model file itself."""
-    record = getattr(session, "engine_record", None)
-    engine = record.get("engine") if isinstance(record, dict) else None
+    record = session.engine_record
+    engine = record.get("engine") if record is not None else None
     size = engine.get("bytes") if isinstance(engine, dict) else None
     return size if isinstance(size, int) else None

@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError
+from edgedistill_deploy.runtimes._node_times import sum_events
 from edgedistill_deploy.runtimes.int8_kernels import Int8Kernels, find_int8_kernels, set_exact_int8
 from edgedistill_deploy.runtimes.providers import CPU, Provider, parse_provider, plain_name, usable_providers
-from edgedistill_deploy.runtimes.session import Feeds, SessionRequest, TensorSpec
+from edgedistill_deploy.runtimes.session import Feeds, NodeTrace, SessionRequest, TensorSpec
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -39,6 +40,7 @@ class OnnxRuntimeSession:
     """A model in ONNX Runtime; see `edgedistill_deploy.runtimes.session.Session`."""
 
     runtime = "onnxruntime"
+    engine_record = None  # it runs the model file itself
 
     def __init__(
         self,
@@ -92,6 +94,17 @@ class OnnxRuntimeSession:
                 path = Path(traced._native.end_profiling())
                 events: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
         return events
+
+    def trace_nodes(
+        self,
+        feeds: Feeds,
+        *,
+        warm_up: int,
+        runs: int,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> NodeTrace:
+        """Sum up the trace of a session of its own; see `Session.trace_nodes`."""
+        return sum_events(self.trace(feeds, warm_up + runs, progress), warm_up, runs)
 
     def _rows(self, feeds: Feeds) -> list[NDArray[Any]]:
         """Run a batch image by image, where the provider takes graphs of fixed shape only."""

@@ -53,6 +53,36 @@ class SessionRequest:
     trace: Path | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRun:
+    """A node of the graph that the runtime runs: its name there, what it computes or None where the runtime does not say, ms of a
+    run, and where it ran.
+    """
+
+    name: str
+    op_type: str | None
+    mean_ms: float
+    provider: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeTrace:
+    """What a runtime's profiler tells of a model's nodes.
+
+    Attributes:
+        source: whose profiler.
+        runs: how many counted: of ONNX Runtime's, the faster half.
+        mean_ms: of a whole run with the profiler on.
+        outside_ms: of it in no node; None where the profiler tells of nodes only.
+    """
+
+    nodes: tuple[NodeRun, ...]
+    source: str
+    runs: int
+    mean_ms: float
+    outside_ms: float | None
+
+
 class Session(Protocol):
     """A model loaded by a runtime. A context manager: left, it has freed the model and runs no more."""
 
@@ -99,6 +129,23 @@ class Session(Protocol):
     @property
     def int8_kernels(self) -> Int8Kernels | None:
         """What the kernels of an INT8 model do on this processor; None for other models, and where the runtime is not known to."""
+
+    @property
+    def engine_record(self) -> Mapping[str, Any] | None:
+        """What is recorded of the engine that the runtime built; None where it runs the model file itself."""
+
+    def trace_nodes(
+        self,
+        feeds: Feeds,
+        *,
+        warm_up: int,
+        runs: int,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> NodeTrace | None:
+        """Run with the runtime's profiler on, apart from the runs that are timed; None where the runtime has none.
+
+        `runs` count, after `warm_up` that do not; `progress` is called with (done, total) runs.
+        """
 
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
         """Compute all outputs. Raises EdgeDistillError saying what the model expects and what it was given."""

@@ -17,6 +17,7 @@ from edgedistill_deploy.latency.measurement import LatencyConfig
 from edgedistill_deploy.onnx_files.modules import ModulesOfNodes
 from edgedistill_deploy.profiling.request import ProfileRequest
 from edgedistill_deploy.profiling.run import run_profile
+from edgedistill_deploy.runtimes._node_times import sum_events, sum_layers
 from edgedistill_deploy.runtimes.opening import open_model
 from edgedistill_deploy.runtimes.session import Session
 from reference.measured_bundles import bundle_of
@@ -169,7 +170,7 @@ def test_only_the_faster_half_of_the_runs_after_the_warm_up_counts(tmp_path: Pat
     for run, dur in enumerate((900, 100, 5000, 120, 4000)):  # the first is the warm-up
         start = 10_000 * run
         events += [node("conv_1", start + 1, dur - 20), event("model_run", start, dur)]
-    report = layer_times._of_trace(events, modules, 1, 4)
+    report = layer_times._of_trace(sum_events(events, 1, 4), modules)
     assert report.runs == 2
     assert report.mean_ms == pytest.approx(0.110)
     assert report.layers[0].mean_ms == pytest.approx(0.090)
@@ -184,7 +185,7 @@ def test_nodes_inside_a_branch_are_not_counted_twice(tmp_path: Path) -> None:
         node("after", 60, 10),
         event("model_run", 5, 80),
     ]
-    report = layer_times._of_trace(events, modules, 0, 1)
+    report = layer_times._of_trace(sum_events(events, 0, 1), modules)
     assert {each.node: round(1000 * each.mean_ms) for each in report.layers} == {"branch": 50, "after": 10}
 
 
@@ -193,7 +194,7 @@ def test_a_run_image_by_image_is_the_sum_of_its_parts(tmp_path: Path) -> None:
     events = []
     for part in range(8):  # two runs of four images
         events += [node("conv_0", 1000 * part + 1, 30), event("model_run", 1000 * part, 40)]
-    report = layer_times._of_trace(events, modules, 0, 2)
+    report = layer_times._of_trace(sum_events(events, 0, 2), modules)
     assert report.mean_ms == pytest.approx(0.160)
     assert report.layers[0].mean_ms == pytest.approx(0.120)
 
@@ -204,7 +205,7 @@ def test_tensorrts_layers_are_shares_of_their_sum(tmp_path: Path) -> None:
         ("model.stages.0.conv/Conv + model.stages.0.act/Relu", (1.0, 3.0)),
         ("model.head/MatMul", (6.0, 6.0)),
     ]
-    report = layer_times._of_layers(times, modules, "cuda")
+    report = layer_times._of_trace(sum_layers(times, "cuda"), modules)
     assert [(each.module, each.mean_ms, each.share) for each in report.layers] == [
         ("head", 6.0, 0.75),
         ("stages.0.conv", 2.0, 0.25),
@@ -219,7 +220,9 @@ def test_tensorrts_layers_are_shares_of_their_sum(tmp_path: Path) -> None:
 
 
 def test_a_runtime_without_a_profiler_is_a_sentence(tmp_path: Path) -> None:
-    other = SimpleNamespace(model_path=network(tmp_path / "model.onnx"), runtime="other")
+    other = SimpleNamespace(
+        model_path=network(tmp_path / "model.onnx"), runtime="other", trace_nodes=lambda *_, **__: None
+    )
     with pytest.raises(UsageError, match="other tells no times of single nodes; leave --layers out"):
         measure_layers(cast(Session, other), FEEDS)
 

@@ -51,6 +51,7 @@ class FakeSession:
     outputs = (TensorSpec(name="logits", shape=(None, 3), dtype="float32"),)
     runtime, precision, provider, threads, load_ms = "onnxruntime", "fp32", "cpu", 1, 3.5
     placement: Mapping[str, int] | None = None
+    engine_record: Mapping[str, Any] | None = None
     int8_kernels: Int8Kernels | None = None
 
     def __init__(self, model_path: Path, runs_ms: Iterator[float]) -> None:
@@ -69,6 +70,9 @@ class FakeSession:
         return {"logits": np.zeros((len(feeds["image"]), 3), dtype=np.float32)}
 
     def close(self) -> None:
+        return None
+
+    def trace_nodes(self, *given: object, **named: object) -> None:
         return None
 
     def __enter__(self) -> "FakeSession":

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import timm
 import torch
@@ -14,6 +14,9 @@ from edgedistill.models.plain import PREFIX, PlainNet, plain_widths
 from edgedistill.models.teacher import check_timm_name, set_image_size
 from edgedistill_deploy.errors import DataError, UsageError, nearest_names
 from edgedistill_deploy.files.writing import written_whole
+
+# What is distilled and exported; so called by those who name no torch.
+Student: TypeAlias = nn.Module
 
 # A width is rounded to a multiple of this, which keeps SIMD lanes and group counts whole.
 CHANNEL_STEP = 4

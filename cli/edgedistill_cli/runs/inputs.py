@@ -8,10 +8,9 @@ from edgedistill_cli.console import Report
 from edgedistill_cli.runs.folder import Run
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from edgedistill.data.splits import SubtaskImages
     from edgedistill.distillation.training import TrainingProgress
+    from edgedistill.models.student import Student
     from edgedistill.models.teacher import Teacher
     from edgedistill.subtasks.subtask import Subtask
     from edgedistill_deploy.images.sets import ImageSplits
@@ -64,7 +63,7 @@ def load_inputs(run: Run) -> Inputs:
     return Inputs(teacher=teacher, subtask=subtask, source=source, images=images)
 
 
-def build_run_student(run: Run, inputs: Inputs) -> "nn.Module":
+def build_run_student(run: Run, inputs: Inputs) -> "Student":
     """Build the untrained student of this run."""
     from edgedistill.models.student import build_student
 

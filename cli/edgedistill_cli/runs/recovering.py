@@ -12,10 +12,10 @@ from edgedistill_cli.runs.inputs import Inputs, build_run_student, show_training
 from edgedistill_deploy.errors import EdgeDistillError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from edgedistill.models.student import Student
 
 
-def say_readiness(run: Run, given: Inputs, student: "nn.Module") -> None:
+def say_readiness(run: Run, given: Inputs, student: "Student") -> None:
     """Measure how well the student will stand INT8; say it in a sentence, and in the manifest in full."""
     from edgedistill.quantisation.readiness import readiness
 

@@ -17,8 +17,7 @@ from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import MissingDependencyError
 
 if TYPE_CHECKING:
-    from torch import nn
-
+    from edgedistill.models.student import Student
     from edgedistill.networks.layers import LayerPair
     from edgedistill.rejection.rejector import Rejection
 
@@ -164,7 +163,7 @@ def _say_export(run: Run, record: Mapping[str, Any]) -> None:
             )
 
 
-def _fit_rejection(run: Run, given: Inputs, student: "nn.Module") -> "Rejection":
+def _fit_rejection(run: Run, given: Inputs, student: "Student") -> "Rejection":
     """Set the expert's reject score, and say how it does."""
     from edgedistill.rejection.outside import find_outside
     from edgedistill.rejection.rejector import fit_rejection

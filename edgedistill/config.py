@@ -13,7 +13,7 @@ NORMALISATIONS = ("center", "standardize")
 ALIGNMENTS = ("learned", "procrustes")
 DIRECTION_WEIGHTS = ("variance", "equal", "relevance")
 SUBSPACE_METHODS = ("prca", "prca_indefinite", "pca", "gradient", "random", "identity")
-# Beside those: whichever of `pca` and `prca` suffices, layer by layer (`choosing.py`).
+# Beside those: whichever of `pca` and `prca` suffices, layer by layer (`inspection/choosing.py`).
 CHOSEN = "auto"
 AUGMENTATION_NAMES = ("none", "crop", "crop-flip", "resized-crop", "resized-crop-flip")
 COMPUTES = ("auto", "cpu", "cuda", "mps")

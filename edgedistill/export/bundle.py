@@ -67,7 +67,7 @@ def export_onnx(
         folder: an existing bundle there is extended; other files in it stay.
         config: settings.
         student_name: recorded in the manifest.
-        rejection: of this student (`reject.fit_rejection`); its `model.fp32.onnx` then has the output `in_domain` too.
+        rejection: of this student (`rejection.rejector.fit_rejection`); its `model.fp32.onnx` then has the output `in_domain` too.
         progress: called with (done, total) images while the teacher answers.
 
     Raises:

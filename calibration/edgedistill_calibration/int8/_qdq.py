@@ -24,7 +24,7 @@ class Target:
         operators: the kinds of node that are quantised.
         float_outputs: kinds whose outputs stay float.
         options: further options of ONNX Runtime's quantiser.
-        shortcuts: also quantise residual branches that change shape, see `_graph.shortcuts`.
+        shortcuts: also quantise residual branches that change shape, see `_shortcuts.shortcuts`.
     """
 
     activation: str
@@ -131,7 +131,7 @@ def quantise(
     them too, but only since 1.32, and is used whatever model it was made from.
 
     Args:
-        prepared: what `_graph.prepare_graph` returned, as a file.
+        prepared: what `graphs.preparation.prepare_graph` returned, as a file.
         path: where to write.
         target: for which runtime.
         ranges: of every value `target` quantises.
@@ -150,7 +150,7 @@ def quantise_graph(
     """Quantise a graph with any inputs, see `quantise`.
 
     Args:
-        prepared: what `_graph.fold_graph` returned, as a file.
+        prepared: what `graphs.preparation.fold_graph` returned, as a file.
         path: where to write.
         target: for which runtime.
         ranges: of every value `target` quantises.

@@ -152,7 +152,7 @@ def find_power_reader(
         stack: closes what the reader keeps open.
         root: the tree with /sys, /proc.
         command: asks a board's query tool.
-        wanted: one of `inventory.POWER_READERS`: the only one that is tried, unless auto.
+        wanted: one of `remote.inventory.POWER_READERS`: the only one that is tried, unless auto.
     """
     finders: dict[str, Callable[[], PowerReader | None]] = {
         "ina3221": lambda: _ina3221(root),

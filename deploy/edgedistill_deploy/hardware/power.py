@@ -92,7 +92,7 @@ def measure_energy(
         run: one inference of `batch_size` images.
         batch_size: images a run.
         idle_s, load_s: seconds of either window.
-        sensor: one of `inventory.POWER_READERS`; "auto" is whichever the board has.
+        sensor: one of `remote.inventory.POWER_READERS`; "auto" is whichever the board has.
         root, command: where the board's sensors are.
         clock, sleep: seconds, and waiting for some.
     """

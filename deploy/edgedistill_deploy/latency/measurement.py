@@ -89,7 +89,7 @@ class LatencyReport:
     """A measurement; `to_json` is the record. Times are for one batch of `batch_size` images.
 
     `throughput_per_s` is images per second of these sequential runs. `peak_memory_bytes` is the whole process's
-    (`device.read_peak_memory_bytes`). `loop_overhead_ms` is what an empty call costs in the same loop, and is not subtracted.
+    (`hardware.device.read_peak_memory_bytes`). `loop_overhead_ms` is what an empty call costs in the same loop, and is not subtracted.
     `preempted_share` is that of the runs in which the scheduler took the CPU away, and `clean` leaves these out; both are None where
     the system does not count. It is asked every 5 ms, and of the runs between, the longest are taken for the interrupted ones.
     `flags` names what makes the figures
@@ -98,7 +98,7 @@ class LatencyReport:
     unsteady   the warm-up reached its limit before the times had settled
     drift      the last third of the runs differs from the first by more than 5 %
     noisy      the medians of five consecutive blocks vary by more than 3 %
-    bimodal    the runs have two usual times (`_modes`)
+    bimodal    the runs have two usual times (`statistics.bimodal`)
     overhead   timing an empty call takes more than 1 % of the median
     preempted  more than 5 % of the runs were interrupted by other work
     contended  tasks waited for a CPU more than 10 % of the time, or another guest took more than 1 % of it

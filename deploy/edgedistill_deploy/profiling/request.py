@@ -17,8 +17,8 @@ class ProfileRequest:
     """What to measure. Every runtime, precision and batch size makes a latency record.
 
     Args:
-        runtimes: names of `session.RUNTIMES`.
-        precisions: names of `bundle.PRECISIONS`; None for all that the bundle has and the runtime takes.
+        runtimes: names of `runtimes.opening.RUNTIMES`.
+        precisions: names of `bundle.folder.PRECISIONS`; None for all that the bundle has and the runtime takes.
         provider: the runtime's back end.
         threads: of one run. For small models two threads are a lottery: the same file took 126 or 283 us in processes started
             one after another, as the threads fell on the processors, and 132 to 133 us on one thread in all.
@@ -30,7 +30,7 @@ class ProfileRequest:
         end_to_end: time from the bytes of a JPEG to the logits as well.
         layers: time every node.
         power: read the board's power at rest and under load.
-        power_sensor: which of `inventory.POWER_READERS` tells it.
+        power_sensor: which of `remote.inventory.POWER_READERS` tells it.
         compare: compare the choices of runtime and precision with the first, by alternating blocks; at the first batch size.
         margin: of the comparison: smaller differences are none.
         seed: of the arrivals, the order of the blocks and the bootstrap.

@@ -170,7 +170,7 @@ def _whole(value: Any) -> int | None:
 def conclude(rows: Sequence[ArtefactSummary], choices: Mapping[str, Choice]) -> Conclusion:
     """Say whether the experts that were checked are good enough, and which of those that are to deploy.
 
-    One expert that fails fails the gate, as for `edgedistill validate`. `choices` are those of `recommendation.choose`; of several
+    One expert that fails fails the gate, as for `edgedistill validate`. `choices` are those of `choice.choose`; of several
     devices the one that is fastest leads.
     """
     checked = [row for row in rows if not row.is_teacher and row.verdict is not None]

@@ -1,4 +1,4 @@
-"""The talk with the keeper on a device (`_remote_keeper`): JSON commands there, JSON events back, and a beat so that it stays."""
+"""The talk with the keeper on a device (`_keeper`): JSON commands there, JSON events back, and a beat so that it stays."""
 
 import asyncio
 import contextlib

@@ -14,7 +14,7 @@ from typing import Any
 
 
 def probe(given: dict[str, Any]) -> dict[str, Any]:
-    """Import the modules, and describe the machine by the source of `device.py` where this Python can read it."""
+    """Import the modules, and describe the machine by the source of `hardware/device.py` where this Python can read it."""
     found: dict[str, Any] = {
         "python": list(sys.version_info[:3]),
         "executable": sys.executable,

@@ -42,8 +42,8 @@ def open_session(
     Args:
         bundle: or its folder.
         runtime: one of `RUNTIMES`.
-        precision: one of `bundle.PRECISIONS`; "teacher" is the teacher restricted to the subtask, same interface.
-        provider: the runtime's back end: "cpu", "cuda", "openvino:GPU", ... (see `_providers`). Another is never taken instead.
+        precision: one of `bundle.folder.PRECISIONS`; "teacher" is the teacher restricted to the subtask, same interface.
+        provider: the runtime's back end: "cpu", "cuda", "openvino:GPU", ... (see `providers`). Another is never taken instead.
         threads: for one run; the cores this process may use unless given.
         engine: how TensorRT builds its engine, and where it is kept.
         progress: called while an engine is built, which can take minutes.

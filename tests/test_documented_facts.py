@@ -116,6 +116,11 @@ def minimum(library: str) -> str:
     return str(version)
 
 
+def too_old() -> list[str]:
+    """Return the releases of ONNX Runtime that do not read what is written by default."""
+    return [name.split("-")[1] for name, target in TARGETS.items() if target.newest_opset < USUAL_OPSET]
+
+
 def oldest_reader() -> str:
     """Return the oldest ONNX Runtime among the targets that reads what is written by default."""
     releases = [name.split("-")[1] for name in TARGETS if name.startswith("onnxruntime-")]
@@ -148,6 +153,7 @@ FACTS: tuple[tuple[str, str, object], ...] = (
     ("docs/devices.md", r"Python ([\d.]+) or newer", PYTHON),
     ("docs/devices.md", r"needs ([\d.]+) or newer", PYTHON),
     ("docs/export.md", r"the files have ONNX opset (\d+)", USUAL_OPSET),
+    ("docs/export.md", r"except `onnxruntime-([\d.]+` and `-[\d.]+)`", "` and `-".join(too_old())),
     ("docs/export.md", r"single_file_megabytes = ([\d.]+)", EXPORT.single_file_megabytes),
     ("docs/export.md", r"torch on (\d+) real images", GOLDEN_COUNT),
     ("docs/export.md", r"more than a (\w+) of the largest", {1e-3: "thousandth"}[TOLERANCE]),

@@ -34,7 +34,7 @@ def built_run(tiny_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """A finished run folder, made once by `edgedistill build`; tests that change it work on a copy."""
 
     def build(folder: Path) -> None:
-        settings = write_quick_settings(folder / "settings.toml", tiny_digits, epochs=12)
+        settings = write_quick_settings(folder / "settings.toml", tiny_digits, epochs=12, teacher_cache='"2"')
         outcome = run_command("build", "--config", settings, "--out", folder / "run", "--json")
         assert outcome.code in (0, 3, 4), outcome.stderr
 

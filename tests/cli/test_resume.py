@@ -17,7 +17,7 @@ from command import IN_A_PROCESS, run_command, write_quick_settings, write_tiny_
 def write_settings(folder: Path, epochs: int) -> Path:
     """Write the settings of a small student of few images."""
     digits = write_tiny_digits(folder / "few.npz", counts=(16, 6, 8))
-    return write_quick_settings(folder / "s.toml", digits, student="plain:8-8", epochs=epochs)
+    return write_quick_settings(folder / "s.toml", digits, student="plain:8-8", opset=17, epochs=epochs)
 
 
 def start(*argv: str | Path) -> subprocess.Popen[bytes]:

@@ -87,9 +87,7 @@ def test_a_student_learns_and_keeps_its_best_epoch(teacher: Teacher, all_images:
     assert right / len(images.validation) == pytest.approx(result.validation_accuracy)
 
 
-def test_the_seed_fixes_the_result(
-    teacher: Teacher, images: SubtaskImages, whole: DistillResult
-) -> None:
+def test_the_seed_fixes_the_result(teacher: Teacher, images: SubtaskImages, whole: DistillResult) -> None:
     assert same(whole, run(teacher, images))
     assert not same(whole, run(teacher, images, seed=1))
 

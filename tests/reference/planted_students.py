@@ -31,7 +31,7 @@ SETTINGS = DistillConfig(
 )
 SOUND = "sound.safetensors"
 # How much larger the channel is than the function needs, the layer that makes it and the one that reads it.
-FACTOR, MAKER, FRAGILE = 100.0, "stages.1.bn2", "stages.2.conv1"
+FACTOR, MAKER, FRAGILE = 200.0, "stages.1.bn2", "stages.2.conv1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

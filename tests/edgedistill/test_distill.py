@@ -16,6 +16,7 @@ from edgedistill.subdistill import DistillResult, distill
 from edgedistill.teacher import Teacher, load_teacher
 from edgedistill.training import TrainingProgress
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
+from reference.small_networks import small_teacher
 
 CLASSES = list("0123")
 QUICK = {"epochs": 3, "batch_size": 16, "augment": "crop", "compute": "cpu"}
@@ -27,6 +28,11 @@ class KilledError(Exception):
 
 @pytest.fixture(scope="module")
 def teacher() -> Teacher:
+    return small_teacher()
+
+
+@pytest.fixture(scope="module")
+def trained_teacher() -> Teacher:
     return load_teacher("embedded:glyphs100")
 
 
@@ -70,8 +76,10 @@ def same(left: DistillResult, right: DistillResult) -> bool:
     return all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
-def test_a_student_learns_and_keeps_its_best_epoch(teacher: Teacher, all_images: SubtaskImages) -> None:
-    images = all_images
+def test_a_student_learns_and_keeps_its_best_epoch(
+    trained_teacher: Teacher, all_images: SubtaskImages
+) -> None:
+    teacher, images = trained_teacher, all_images
     result = run(teacher, images, epochs=12, batch_size=32)
     accuracies = [record.validation_accuracy for record in result.history]
     assert result.validation_accuracy == max(accuracies) > 0.6
@@ -200,8 +208,9 @@ def test_labels_alone_need_no_layers(teacher: Teacher, images: SubtaskImages) ->
     assert 0.5 < record.loss_task < 3
 
 
-def test_the_first_logit_loss_is_that_of_the_formula(teacher: Teacher, images: SubtaskImages) -> None:
+def test_the_first_logit_loss_is_that_of_the_formula(trained_teacher: Teacher, images: SubtaskImages) -> None:
     """One step without momentum of anything: the mean loss of the only batch is the loss of the untrained student."""
+    teacher = trained_teacher
     count = len(images.train)
     result = run(
         teacher, images, epochs=1, batch_size=count, lambda_layer=0.0, augment="none", learning_rate=1e-9
@@ -218,8 +227,10 @@ def test_the_first_logit_loss_is_that_of_the_formula(teacher: Teacher, images: S
     assert result.history[0].loss_kd == pytest.approx(float(expected), rel=1e-4)
 
 
-def test_a_mobile_student_learns_from_a_residual_teacher(teacher: Teacher, images: SubtaskImages) -> None:
-    result = run(teacher, images, epochs=1, student_name="timm:lcnet_035")
+def test_a_mobile_student_learns_from_a_residual_teacher(
+    trained_teacher: Teacher, images: SubtaskImages
+) -> None:
+    result = run(trained_teacher, images, epochs=1, student_name="timm:lcnet_035")
     assert len(result.pairs) >= 3
     assert all(0 < value < 1e3 for value in result.history[0].loss_layers.values())
 
@@ -228,10 +239,13 @@ def test_a_student_wider_than_its_teacher_trains(teacher: Teacher, images: Subta
     student = build_student("timm:resnet10t", len(CLASSES), width=1.0)
     config = DistillConfig(epochs=1, batch_size=32, compute="cpu")
     result = distill(teacher, student, teacher.subtask(CLASSES), images, config)
-    assert result.subspaces[result.pairs[0].teacher].basis.shape == (32, 32)
+    assert result.subspaces[result.pairs[0].teacher].basis.shape == (8, 8)
 
 
-def test_pairs_given_by_hand_are_the_ones_that_are_matched(teacher: Teacher, images: SubtaskImages) -> None:
+def test_pairs_given_by_hand_are_the_ones_that_are_matched(
+    trained_teacher: Teacher, images: SubtaskImages
+) -> None:
+    teacher = trained_teacher
     student = build_student("timm:resnet10t", len(CLASSES), width=0.125)
     pairs = [LayerPair(teacher="layer3", student="layer2"), LayerPair(teacher="layer4.0", student="layer4")]
     result = distill(

@@ -13,9 +13,10 @@ from edgedistill.data.splits import SubtaskImages, split_for_subtask
 from edgedistill.schedules import layer_weight_at, learning_rate_at
 from edgedistill.student import build_student
 from edgedistill.subdistill import DistillResult, distill
-from edgedistill.teacher import Teacher, load_teacher
+from edgedistill.teacher import Teacher
 from edgedistill.training import averaged
 from edgedistill_deploy.errors import UsageError
+from reference.small_networks import small_teacher
 
 CLASSES = list("0123")
 QUICK = {"epochs": 2, "batch_size": 32, "augment": "none", "compute": "cpu"}
@@ -23,7 +24,7 @@ QUICK = {"epochs": 2, "batch_size": 32, "augment": "none", "compute": "cpu"}
 
 @pytest.fixture(scope="module")
 def teacher() -> Teacher:
-    return load_teacher("embedded:glyphs100")
+    return small_teacher()
 
 
 @pytest.fixture(scope="module")

@@ -212,15 +212,13 @@ def _records(outcome: "DeviceOutcome") -> list[dict[str, Any]]:
 
 
 def _write_parities(bundle: Bundle, result: Mapping[str, Any] | None) -> None:
-    from edgedistill_deploy.files.writing import write_json
     from edgedistill_deploy.parity.chain import write_chain
-    from edgedistill_deploy.records.writing import record_path
+    from edgedistill_deploy.parity.check import write_parity
 
     if result is None:
         return
     for record in result["records"]:
-        path = record_path(bundle.path, "parity", record["device"], record["runtime"], record["precision"])
-        write_json(path, record)
+        write_parity(bundle, record)
     if result["chain"] is not None and len(result["records"]) > 1:
         write_chain(bundle, result["chain"])
 

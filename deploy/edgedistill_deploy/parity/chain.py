@@ -16,7 +16,7 @@ from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.evaluation.figures import Answers, Logits, measure_accuracy
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.parity.check import ParityReport
-from edgedistill_deploy.records.writing import SCHEMA, plain, record_path
+from edgedistill_deploy.records.writing import SCHEMA, file_part, plain
 from edgedistill_deploy.statistics.paired import Interval, wilson_interval
 
 # From what each file is made; a step whose source was not checked starts at the teacher.
@@ -91,7 +91,8 @@ def chain_record(reports: Sequence[ParityReport], steps: Sequence[ChainStep]) ->
 
 def write_chain(bundle: Bundle, record: Mapping[str, Any]) -> Path:
     """Write the record to chain/DEVICE-RUNTIME-PROVIDER.json in the bundle and return its path."""
-    path = record_path(bundle.path, "chain", record["device"], record["runtime"], record["provider"])
+    stem = "-".join(file_part(record[name]) for name in ("device", "runtime", "provider"))
+    path = bundle.path / "chain" / f"{stem}.json"
     write_json(path, record)
     return path
 

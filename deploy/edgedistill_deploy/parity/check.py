@@ -5,7 +5,7 @@ the paired difference in accuracy, with its uncertainty; a runtime that breaks a
 not finite, or does not compute the exported model fails whatever its accuracy.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -158,12 +158,11 @@ def check_parity(
     return _judged(bundle, session, evaluation, answers, limits)
 
 
-def write_parity(bundle: Bundle, report: ParityReport) -> Path:
-    """Write the record to parity/DEVICE-RUNTIME-PRECISION.json in the bundle and return its path."""
-    path = record_path(
-        bundle.path, "parity", report.device, report.runtime, report.precision, report.provider
-    )
-    write_json(path, report.to_json())
+def write_parity(bundle: Bundle, report: ParityReport | Mapping[str, Any]) -> Path:
+    """Write a report, or the record that a device made of one, to parity/DEVICE-RUNTIME-PRECISION.json; return the path."""
+    record = report.to_json() if isinstance(report, ParityReport) else report
+    path = record_path(bundle.path, record)
+    write_json(path, record)
     return path
 
 

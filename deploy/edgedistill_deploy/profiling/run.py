@@ -146,15 +146,7 @@ def _with_hashes(comparison: dict[str, Any], records: Sequence[Mapping[str, Any]
 
 
 def _write(bundle: Bundle, record: Mapping[str, Any]) -> Path:
-    batch = "" if record["batch_size"] == 1 else f"-b{record['batch_size']}"
-    path = record_path(
-        bundle.path,
-        "latency",
-        record["device"]["name"],
-        record["runtime"],
-        f"{record['precision']}{batch}",
-        record["provider"],
-    )
+    path = record_path(bundle.path, record)
     write_json(path, record)
     return path
 

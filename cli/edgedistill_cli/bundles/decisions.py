@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgedistill_cli.console import Console
 from edgedistill_deploy import wording as words
-from edgedistill_deploy.bundle.folder import Bundle, model_role
+from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.bundle.precisions import EXPERT_FILES, EXPERT_PRECISIONS, model_role
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.recommendation.summary import label_of
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 _JOB_SUMMARY = "GITHUB_STEP_SUMMARY"
 # Files for another runtime, whose arithmetic this one can show all the same.
-_FOR_ELSEWHERE = ("int8-tensorrt", "int8-fp16-tensorrt")
+_FOR_ELSEWHERE = tuple(name for name in EXPERT_FILES if name not in EXPERT_PRECISIONS)
 
 
 @dataclass(slots=True, kw_only=True)

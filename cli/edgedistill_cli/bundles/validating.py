@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedistill_cli.console import Console
-from edgedistill_deploy.bundle.folder import Bundle, model_role
-from edgedistill_deploy.errors import BundleError, UsageError
+from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.errors import UsageError
 
 if TYPE_CHECKING:
     from edgedistill_cli.bundles.decisions import Kept
@@ -16,24 +16,6 @@ if TYPE_CHECKING:
     from edgedistill_deploy.images.sets import ImageSet
     from edgedistill_deploy.parity.check import ParityLimits, ParityReport
     from edgedistill_deploy.runtimes.session import Session
-
-# What is judged and measured when nothing is said, in the order of the tables. The TensorRT file is for TensorRT.
-PRECISIONS = ("teacher", "fp32", "fp16", "int8")
-EXPERT_PRECISIONS = ("fp32", "fp16", "int8")
-
-
-def precisions_in(bundle: Bundle, known: Sequence[str] = PRECISIONS) -> tuple[str, ...]:
-    """Return the precisions that the bundle has a model for.
-
-    Raises:
-        BundleError: it has none.
-    """
-    present = tuple(precision for precision in known if bundle.has(model_role(precision)))
-    if not present:
-        raise BundleError(
-            f"The bundle {bundle.path} holds no model yet; run `edgedistill export {bundle.path}` first."
-        )
-    return present
 
 
 def validate_bundle(
@@ -69,7 +51,7 @@ def validate_bundle(
             " folder of images with --data."
         )
     reports = []
-    for precision in precisions or precisions_in(bundle):
+    for precision in precisions or bundle.precisions_for(runtime):
         with (
             console.progress(f"validate {precision}") as report,
             open_session(

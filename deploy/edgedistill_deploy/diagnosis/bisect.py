@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.bundle.precisions import computes_in
 from edgedistill_deploy.diagnosis._corresponding import Point, chief_suspect, corresponding_values, module_of
 from edgedistill_deploy.diagnosis._first_bad import Method, find_first_bad
 from edgedistill_deploy.errors import BundleError, UsageError
@@ -31,8 +32,8 @@ Progress = Callable[[int], None]
 # Largest relative error, root mean square, of a value before two models are said to part company. Measured on sound models of
 # this project: two fp32 runs stay below 1e-6, INT8 against fp32 reached 0.23 (13 dB) inside a poorly trained student and 0.1 in
 # good ones, INT8 with and without graph optimisation 0.034.
-TOLERANCES = {"fp32": 1e-3, "teacher": 1e-3, "fp16": 2e-2, "int8": 10 ** (-10 / 20)}
-SAME_FILE_TOLERANCES = {"fp32": 1e-3, "teacher": 1e-3, "fp16": 2e-2, "int8": 0.1}
+TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2, "int8": 10 ** (-10 / 20)}
+SAME_FILE_TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.1}
 _NOISE = 1e-6  # of a value whose reference is zero throughout
 _BLOCK = 8
 _LEAP = 5.0  # times the errors of what a node reads: then an error is the node's own beyond doubt
@@ -143,7 +144,7 @@ def find_divergence(
         candidate: what is searched.
         pixels: the image both run on.
         image: its number, for the record.
-        tolerance: largest relative error; by the precisions unless given, see `TOLERANCES`.
+        tolerance: largest relative error; by what the two compute in unless given, see `TOLERANCES`.
         threads: of one run.
         progress: called with the number of runs done, after each.
 
@@ -237,7 +238,7 @@ def relative_error(expected: NDArray[Any], given: NDArray[Any]) -> float:
 def _tolerance(reference: Side, candidate: Side) -> float:
     same = sha256_of_file(reference.path) == sha256_of_file(candidate.path)
     known = SAME_FILE_TOLERANCES if same else TOLERANCES
-    return max(known[side.precision.partition("-")[0]] for side in (reference, candidate))
+    return max(known[computes_in(side.precision)] for side in (reference, candidate))
 
 
 def _checked(tolerance: float) -> float:

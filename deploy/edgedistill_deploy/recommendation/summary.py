@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgedistill_deploy.bundle.folder import Bundle, model_role
+from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS, find_role
 from edgedistill_deploy.recommendation.choice import Choice
 from edgedistill_deploy.records.reading import LatencyRecord, ParityRecord, Records, read_records
 from edgedistill_deploy.statistics.quantiles import OpenInterval
 from edgedistill_deploy.wording import bare_points, percent, points, points_interval, spoken_list
 
-PRECISIONS = ("teacher", "fp32", "fp16", "int8")
 _LABELS = {"teacher": "teacher fp32"}
 _SHORTFALLS = {
     "fail": ("does not hold the limit", "do not hold the limit"),
@@ -91,7 +91,7 @@ def summarise_records(bundle: Bundle, records: Records) -> tuple[ArtefactSummary
         # Of several batch sizes the smallest counts, which is read last.
         timed = sorted(records.latency, key=lambda each: -each.batch_size)
         latency = {each.precision: each for each in timed if place_of(each) == place}
-        for precision in _precisions(bundle, {*parity, *latency}):
+        for precision in _precisions(bundle, place, {*parity, *latency}):
             rows.append(_row(bundle, precision, place, parity, latency.get(precision)))
     return tuple(rows)
 
@@ -102,10 +102,14 @@ def place_of(record: ParityRecord | LatencyRecord) -> Place:
     return device, record.runtime, record.provider
 
 
-def _precisions(bundle: Bundle, measured: set[str]) -> list[str]:
-    """Order the usual models that the bundle has, then any other that was measured."""
-    usual = [each for each in PRECISIONS if each in measured or bundle.has(model_role(each))]
+def _precisions(bundle: Bundle, place: Place, measured: set[str]) -> list[str]:
+    """Order the usual models that the bundle has for the place, then any other that was measured there."""
+    usual = [each for each in USUAL_PRECISIONS if each in measured or _role(bundle, each, place)]
     return [*usual, *sorted(measured - set(usual))]
+
+
+def _role(bundle: Bundle, precision: str, place: Place) -> str | None:
+    return find_role(bundle.manifest["files"], precision, place[1] or "onnxruntime")
 
 
 def _row(
@@ -125,7 +129,7 @@ def _row(
         provider=place[2],
         parameters=_whole(model.get("parameters")),
         multiply_adds=_whole(model.get("multiply_adds")),
-        file_bytes=_file_bytes(bundle, precision, checked or latency),
+        file_bytes=_file_bytes(bundle, _role(bundle, precision, place), checked or latency),
         sample_count=checked.sample_count if checked else None,
         accuracy=accuracy,
         accuracy_interval=accuracy_interval,
@@ -153,14 +157,14 @@ def _accuracy(precision: str, parity: Mapping[str, ParityRecord]) -> tuple[float
     return None, _UNKNOWN
 
 
-def _file_bytes(bundle: Bundle, precision: str, record: ParityRecord | LatencyRecord | None) -> int | None:
+def _file_bytes(bundle: Bundle, role: str | None, record: ParityRecord | LatencyRecord | None) -> int | None:
     """Return the size of the very file that was measured: INT8 has one file for ONNX Runtime and one for TensorRT."""
     files: Mapping[str, Mapping[str, Any]] = bundle.manifest["files"]
     if record:
         return next(
             (int(each["bytes"]) for each in files.values() if each["sha256"] == record.model_sha256), None
         )
-    return int(files[model_role(precision)]["bytes"])
+    return int(files[role]["bytes"]) if role else None
 
 
 def _whole(value: Any) -> int | None:

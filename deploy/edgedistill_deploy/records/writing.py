@@ -38,7 +38,7 @@ def record_path(bundle_path: Path, record: Mapping[str, Any]) -> Path:
     place = runtime if provider in ("cpu", runtime) else f"{runtime}_{provider}"
     batch = "" if record.get("batch_size", 1) == 1 else f"-b{record['batch_size']}"
     stem = "-".join(map(file_part, (name, place, f"{record['precision']}{batch}")))
-    return bundle_path / record["kind"] / f"{stem}.json"
+    return bundle_path / str(record["kind"]) / f"{stem}.json"
 
 
 def file_part(text: str) -> str:

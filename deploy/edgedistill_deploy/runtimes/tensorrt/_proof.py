@@ -79,7 +79,7 @@ def read_layers(information: str) -> tuple[EngineLayer, ...]:
 
 
 def prove_precision(path: Path, precision: str, layers: Sequence[EngineLayer]) -> PrecisionProof:
-    """Compare an engine's layers with the ONNX file it was built from; `precision` is one of `bundle.folder.PRECISIONS`."""
+    """Compare an engine's layers with the ONNX file it was built from; `precision` is one of `bundle.precisions.PRECISIONS`."""
     wanted = "fp32" if precision == "teacher" else precision.partition("-")[0]
     said = [name for name, each in expected_precisions(path).items() if each == wanted]
     found = _precision_by_node(layers)

@@ -53,7 +53,7 @@ def bisect_bundle(
             tolerance=tolerance,
             threads=threads,
             # How many runs there will be is known only at the end.
-            progress=lambda done: report(done, done + 1, "runs"),
+            progress=lambda done, total, note="": report(done, done + 1, note),
         )
     write_bisect(bundle, found)
     return found

@@ -18,6 +18,7 @@ from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS, find_role
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.json_text import read_json
 from edgedistill_deploy.records.reading import read_records
+from edgedistill_deploy.statistics.verdicts import worst_verdict
 
 # How long a helping process waits for the first one to write the run's settings.
 LEADER_PATIENCE_S = 60
@@ -40,7 +41,7 @@ def build(
     if "validate" in stages:
         show_summary(run.bundle, console)
         console.result(f"report: {folder / 'report.html'}")
-        raise typer.Exit(gate_code(list(record["verdicts"].values())))
+        raise typer.Exit(gate_code(record["verdict"] or "pass"))
     console.result(f"{', '.join(stages)}: done, in {folder}")
 
 
@@ -83,7 +84,6 @@ def build_record(run: Run, stages: tuple[str, ...] = STAGES) -> dict[str, Any]:
         for precision, record in parity.items()
         if record is not None and precision != "teacher"
     }
-    code = gate_code(list(verdicts.values()))
     return {
         "kind": "build",
         "schema": 1,
@@ -109,7 +109,7 @@ def build_record(run: Run, stages: tuple[str, ...] = STAGES) -> dict[str, Any]:
             {"role": role, **entry} for role, entry in manifest["files"].items() if role.startswith("model.")
         ],
         "verdicts": verdicts,
-        "verdict": {0: "pass", 3: "fail", 4: "inconclusive"}[code] if verdicts else None,
+        "verdict": worst_verdict(verdicts.values()) if verdicts else None,
     }
 
 

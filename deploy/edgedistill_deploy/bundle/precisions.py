@@ -1,6 +1,6 @@
 """The precisions of a bundle's models: which there are, which file each is, and which file a runtime takes for one."""
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 from edgedistill_deploy.errors import UsageError, nearest_names
 
@@ -43,6 +43,12 @@ def find_role(roles: Container[str], precision: str, runtime: str = "onnxruntime
 def offered_precisions(roles: Container[str], runtime: str) -> tuple[str, ...]:
     """Return the usual precisions that a runtime finds a file for among a bundle's roles, in the order of the tables."""
     return tuple(name for name in USUAL_PRECISIONS if find_role(roles, name, runtime))
+
+
+def judged_precisions(precisions: Iterable[str]) -> frozenset[str]:
+    """Return which of these count for a gate: the experts'. The teacher's own file is the baseline unless it is alone."""
+    found = frozenset(precisions)
+    return found - {"teacher"} or found
 
 
 def computes_in(precision: str) -> str:

@@ -7,7 +7,7 @@ Values inside both models are read and compared, few at a time, so that a model 
 import contextlib
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,11 +23,10 @@ from edgedistill_deploy.errors import BundleError, UsageError
 from edgedistill_deploy.files.writing import sha256_of_file, write_json
 from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.onnx_files.graph import Graph, read_graph, write_with_outputs
+from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.writing import SCHEMA, plain
 from edgedistill_deploy.runtimes.opening import open_model
 from edgedistill_deploy.runtimes.session import Session
-
-Progress = Callable[[int], None]
 
 # Largest relative error, root mean square, of a value before two models are said to part company. Measured on sound models of
 # this project: two fp32 runs stay below 1e-6, INT8 against fp32 reached 0.23 (13 dB) inside a poorly trained student and 0.1 in
@@ -134,7 +133,7 @@ def find_divergence(
     image: int = 0,
     tolerance: float | None = None,
     threads: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> BisectReport:
     """Find the first node whose result differs between two models on `pixels`, one prepared image uint8 (1, H, W, 3).
 
@@ -146,7 +145,7 @@ def find_divergence(
         image: its number, for the record.
         tolerance: largest relative error; by what the two compute in unless given, see `TOLERANCES`.
         threads: of one run.
-        progress: called with the number of runs done, after each.
+        progress: counts the runs; how many there will be is known only at the end.
 
     Raises BundleError when the two have no value in common, and UsageError for a tolerance that is none.
     """
@@ -270,7 +269,7 @@ class Prober:
     tolerance: float
     folder: Path
     threads: int | None
-    progress: Progress | None
+    progress: Progress
     errors: dict[int, float] = field(default_factory=dict)
     run_count: int = 0
     hiding: list[str] = field(default_factory=list)
@@ -306,8 +305,7 @@ class Prober:
             self.errors[number] = relative_error(expected[theirs], given[ours])
         self.run_count += 1
         self._notice_vanished(numbers, expected, given)
-        if self.progress:
-            self.progress(self.run_count)
+        self.progress(self.run_count, 0, "runs")
 
     def _run(self, side: Side, graph: Graph, values: Sequence[str]) -> Mapping[str, NDArray[Any]]:
         with _opened(side, graph, values, self.folder, self.threads) as session:

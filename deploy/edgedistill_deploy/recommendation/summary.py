@@ -9,6 +9,7 @@ from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS, find_role
 from edgedistill_deploy.recommendation.choice import Choice
 from edgedistill_deploy.records.reading import LatencyRecord, ParityRecord, Records, read_records
 from edgedistill_deploy.statistics.quantiles import OpenInterval
+from edgedistill_deploy.statistics.verdicts import Verdict, worst_verdict
 from edgedistill_deploy.wording import bare_points, percent, points, points_interval, spoken_list
 
 _LABELS = {"teacher": "teacher fp32"}
@@ -71,7 +72,7 @@ class ArtefactSummary:
 class Conclusion:
     """The gate's verdict over all experts, sentences that say it, and the expert to deploy: on each device, and the fastest."""
 
-    verdict: str | None
+    verdict: Verdict | None
     sentence: str
     choice: ArtefactSummary | None
     choices: tuple[Choice, ...] = ()
@@ -185,7 +186,7 @@ def conclude(rows: Sequence[ArtefactSummary], choices: Mapping[str, Choice]) -> 
     sentences += [_reason(each, len(choices) > 1) for each in choices.values() if each.precision]
     sentences += _shortfalls(checked, several)
     return Conclusion(
-        verdict=_gate(checked),
+        verdict=worst_verdict(row.verdict for row in checked if row.verdict) if checked else None,
         sentence=" ".join(sentences),
         choice=choice,
         choices=tuple(choices.values()),
@@ -220,11 +221,6 @@ def _cost(row: ArtefactSummary) -> tuple[float, float]:
         float("inf") if row.p50_ms is None else row.p50_ms,
         float("inf") if row.file_bytes is None else row.file_bytes,
     )
-
-
-def _gate(checked: Sequence[ArtefactSummary]) -> str | None:
-    verdicts = {row.verdict for row in checked}
-    return next((verdict for verdict in ("fail", "inconclusive", "pass") if verdict in verdicts), None)
 
 
 def _choice_sentence(choice: ArtefactSummary, rows: Sequence[ArtefactSummary], several: bool) -> str:

@@ -19,7 +19,6 @@ INT8_FILES = ("int8", "int8-tensorrt")
 FP16_FILES = ("fp16", "int8-fp16-tensorrt")
 # What is judged and measured when nothing is said, in the order of the tables. A runtime may take a file of its own for one.
 USUAL_PRECISIONS = ("teacher", "fp32", "fp16", "int8")
-EXPERT_PRECISIONS = tuple(name for name in USUAL_PRECISIONS if name != "teacher")
 
 # By runtime and precision, the files that the runtime takes instead of the one of that name, the best first; see the calibration.
 _TAKEN_INSTEAD = {("tensorrt", "int8"): ("int8-tensorrt", "int8-fp16-tensorrt")}

@@ -1,6 +1,6 @@
 """Profile the models of a bundle: the flags' values, the measuring, and what is judged of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgedistill_cli.console import Console
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import UsageError, nearest_names
+from edgedistill_deploy.progress import Progress, silent
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -91,17 +92,15 @@ class _Steps:
         self._console = console
         self._name: str | None = None
         self._stack = ExitStack()
-        self._report: Callable[[int, int, str], None] = lambda done, total, note: None
+        self._report: Progress = silent
 
-    def tell(self, name: str, done: int, total: int) -> None:
-        """Show how much of the named step is done."""
-        if name != self._name:
+    def tell(self, done: int, total: int, note: str = "") -> None:
+        """Show how much is done of the step that the note names."""
+        if note != self._name:
             self._stack.close()
-            self._name, self._report = (
-                name,
-                self._stack.enter_context(self._console.progress(f"profile {name}")),
-            )
-        self._report(done, total, "")
+            self._name = note
+            self._report = self._stack.enter_context(self._console.progress(f"profile {note}"))
+        self._report(done, total)
 
     def __enter__(self) -> "Self":
         return self

@@ -9,9 +9,7 @@ import edgedistill_deploy
 from edgedistill_deploy.clock import MACHINE_CLOCK
 
 PACKAGE = Path(edgedistill_deploy.__file__).parent
-READING = re.compile(
-    r"\btime\.(perf_counter|monotonic|process_time|time)|\bfrom time import|\btimeit\b"
-)
+READING = re.compile(r"\btime\.(perf_counter|monotonic|process_time|time)|\bfrom time import|\btimeit\b")
 
 
 def test_no_other_module_reads_a_clock_but_what_is_sent_as_source() -> None:

@@ -89,7 +89,9 @@ def _block_medians(models: Sequence[Model], settings: Comparing, name: str, seed
     rounds, found = None, []
     for index in range(settings.sets):
         with ExitStack() as stack:
-            processes = [_opened(stack.enter_context(FreshProcess()), model, settings) for model in models]
+            processes = [
+                _open_and_warm_up(stack.enter_context(FreshProcess()), model, settings) for model in models
+            ]
             rounds = rounds or _affordable_rounds(processes, settings)
             blocks = [_block_of(process, settings) for process in processes]
             found.append(alternate(blocks, rounds, seed + index, _in_all_sets(settings, name, index)))
@@ -101,7 +103,7 @@ def _in_all_sets(settings: Comparing, name: str, index: int) -> Progress:
     return lambda done, total, note="": settings.progress(index * total + done, settings.sets * total, name)
 
 
-def _opened(process: FreshProcess, model: Model, settings: Comparing) -> FreshProcess:
+def _open_and_warm_up(process: FreshProcess, model: Model, settings: Comparing) -> FreshProcess:
     """Load and warm up; an equal part of the warm-up in each set."""
     size = settings.config.batch_size
     process.ask("open", folder=str(settings.folder.resolve()), model=dict(model), batch_size=size)

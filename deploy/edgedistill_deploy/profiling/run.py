@@ -34,14 +34,14 @@ def run_profile(folder: Path, request: ProfileRequest, progress: Progress = sile
     Raises UsageError for a comparison of fewer than two models.
     """
     bundle = open_bundle(folder)
-    planned = list(_planned(bundle, request))
+    planned = list(_plan(bundle, request))
     alternatives = [each for each in planned if each.batch_size == request.batch_sizes[0]]
     if request.compare and len(alternatives) < 2:
         raise UsageError(
             "A comparison needs two models at least; name them with --precisions fp32,int8 or --runtimes."
         )
     profile: dict[str, Any] = {"kind": "latency-set", "schema": SCHEMA}
-    profile["records"] = [_measured(bundle, each, request, progress) for each in planned]
+    profile["records"] = [_measure(bundle, each, request, progress) for each in planned]
     if request.compare:
         config = replace(request.latency, batch_size=request.batch_sizes[0])
         settings = Comparing(
@@ -86,7 +86,7 @@ class _Measurement:
     batch_size: int
 
 
-def _planned(bundle: Bundle, request: ProfileRequest) -> Iterator[_Measurement]:
+def _plan(bundle: Bundle, request: ProfileRequest) -> Iterator[_Measurement]:
     for runtime in request.runtimes:
         for precision in request.precisions or precisions_for(bundle, runtime):
             for batch_size in request.batch_sizes:
@@ -103,7 +103,7 @@ def _model(chosen: _Measurement, request: ProfileRequest) -> dict[str, Any]:
     }
 
 
-def _measured(
+def _measure(
     bundle: Bundle, chosen: _Measurement, request: ProfileRequest, progress: Progress
 ) -> dict[str, Any]:
     size = chosen.batch_size

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.progress import Progress
-from edgedistill_deploy.remote._connection import DeviceError, imported_asyncssh
+from edgedistill_deploy.remote._connection import DeviceError, import_asyncssh
 from edgedistill_deploy.remote._link import Link, full_disk, lost
 from edgedistill_deploy.remote.inventory import Device
 
@@ -110,7 +110,7 @@ def _start(item: Item, there: int) -> int:
 
 async def _send(store: Store, item: Item, start: int, count: Callable[[int], None]) -> None:
     """Send an item from a position, counting the bytes of each chunk that arrived."""
-    asyncssh, device = imported_asyncssh(), store.device
+    asyncssh, device = import_asyncssh(), store.device
     path, place = f"{store.folder}/{item.sha256}.part", start
     try:
         # No context manager: closing would wait for a link that takes nothing.

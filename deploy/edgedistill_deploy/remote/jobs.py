@@ -23,7 +23,7 @@ from edgedistill_deploy.clock import MACHINE_CLOCK
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.lines import read_error
 from edgedistill_deploy.progress import Progress, silent
-from edgedistill_deploy.remote._connection import DeviceError, connected, imported_asyncssh
+from edgedistill_deploy.remote._connection import DeviceError, connect, import_asyncssh
 from edgedistill_deploy.remote._link import Event, Link, keeper_of, lost
 from edgedistill_deploy.remote._push import Item, Pushed, Store, push
 from edgedistill_deploy.remote._wheel import build_wheel
@@ -107,7 +107,7 @@ def run_on_devices(
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"The device {name} is named {names.count(name)} times; name each once.")
-    imported_asyncssh()
+    import_asyncssh()
     items = _Contents(job)
     return asyncio.run(_all(devices, job, items, progress_of))
 
@@ -151,7 +151,7 @@ async def _outcome(device: Device, job: RemoteJob, contents: _Contents, progress
         result = await _run(device, job, contents, pushed, progress)
     except EdgeDistillError as cause:
         error = str(cause)
-    except (OSError, imported_asyncssh().Error):
+    except (OSError, import_asyncssh().Error):
         error = str(lost(device))
     return DeviceOutcome(
         device=device,
@@ -167,19 +167,19 @@ async def _run(
     device: Device, job: RemoteJob, contents: _Contents, pushed: Pushed, progress: Progress
 ) -> dict[str, Any]:
     progress(0, 1, "connecting")
-    async with connected(device) as connection, keeper_of(connection, device) as link:
+    async with connect(device) as connection, keeper_of(connection, device) as link:
         opened = await link.ask(
             "open", job.wait_s + _GRACE_S, work=device.work, owner=_owner(), wait_s=job.wait_s
         )
         if opened["event"] == "locked":
-            raise DeviceError(_locked(device, opened["holder"]))
+            raise DeviceError(_describe_lock(device, opened["holder"]))
         try:
             await _require_modules(link, device, job)
             sftp = await _sftp(connection, device)
             store = Store(link=link, sftp=sftp, device=device, folder=f"{opened['work']}/store")
             await push(store, contents.items, pushed, progress)
             ended = await _measure(link, device, job, contents, progress)
-            result = _checked(await _pull(sftp, device, ended), device, job.task)
+            result = _read_result(await _pull(sftp, device, ended), device, job.task)
         finally:
             await _close(link, job.keep or device.keep)
     return result
@@ -191,7 +191,7 @@ def _owner() -> dict[str, str]:
     return {"owner": str(os.getuid()), "host": platform.node()}
 
 
-def _locked(device: Device, holder: Mapping[str, Any]) -> str:
+def _describe_lock(device: Device, holder: Mapping[str, Any]) -> str:
     who = f"{holder.get('owner', 'somebody')} on {holder.get('host', 'another machine')}"
     since = holder.get("time")
     moment = (
@@ -235,7 +235,7 @@ def _advice(device: Device) -> str:
 
 
 async def _sftp(connection: Any, device: Device) -> Any:
-    asyncssh = imported_asyncssh()
+    asyncssh = import_asyncssh()
     try:
         return await connection.start_sftp_client()
     except (asyncssh.ChannelOpenError, asyncssh.SFTPError) as error:
@@ -313,7 +313,7 @@ async def _pull(sftp: Any, device: Device, ended: Event) -> bytes:
     return data
 
 
-def _checked(data: bytes, device: Device, task: str) -> dict[str, Any]:
+def _read_result(data: bytes, device: Device, task: str) -> dict[str, Any]:
     """Return the result of the task. A device may be anybody's: its records must at least be its own."""
     result: Any = None
     try:

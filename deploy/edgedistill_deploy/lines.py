@@ -21,7 +21,7 @@ _KINDS: dict[str, type[EdgeDistillError]] = {
 }
 
 
-class Answers:
+class LineWriter:
     """The stdout that this process was started with, for its answers alone: what a library prints there goes to stderr.
 
     Progress within one step of the work is told every `progress_every_s` at most; each new step is told at once.

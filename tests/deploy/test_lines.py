@@ -51,7 +51,7 @@ from edgedistill_deploy import lines
 from played_clock import PlayedClock
 
 lines.MACHINE_CLOCK = clock = PlayedClock()
-answers = lines.Answers(progress_every_s=2.0)
+answers = lines.LineWriter(progress_every_s=2.0)
 print("a library says hello", flush=True)
 os.write(1, b"and so does its C")
 for done in range(6):
@@ -100,12 +100,12 @@ def test_an_error_arrives_as_its_kind_with_its_text(part: str, kind: str) -> Non
 def test_an_error_of_a_class_of_its_own_arrives_as_the_nearest_known() -> None:
     code = """
 from edgedistill_deploy.errors import UsageError
-from edgedistill_deploy.lines import Answers
+from edgedistill_deploy.lines import LineWriter
 
 class OddError(UsageError):
     pass
 
-Answers().send_error(OddError("odd"))
+LineWriter().send_error(OddError("odd"))
 """
     (line,) = lines_of(code, {})
     arrived = read_error(line["error"])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.lines import Answers
+from edgedistill_deploy.lines import LineWriter
 from edgedistill_deploy.progress import Progress
 
 if TYPE_CHECKING:
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 def main() -> None:
     """Answer requests until the input closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this process
-    answers = Answers()
+    lines = LineWriter()
     worker = _Worker()
     for line in sys.stdin:
-        _answer(worker, json.loads(line), answers)
+        _answer(worker, json.loads(line), lines)
 
 
-def _answer(worker: "_Worker", request: dict[str, Any], answers: Answers) -> None:
+def _answer(worker: "_Worker", request: dict[str, Any], lines: LineWriter) -> None:
     task = _TASKS[request.pop("task")]
     try:
-        answers.send(result=task(worker, answers.progress, **request))
+        lines.send(result=task(worker, lines.progress, **request))
     except EdgeDistillError as error:
-        answers.send_error(error)
+        lines.send_error(error)
 
 
 class _Worker:

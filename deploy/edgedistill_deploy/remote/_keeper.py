@@ -2,7 +2,8 @@
 
 Sent as source over the connection, so nothing is installed: the standard library alone, and nothing that Python 3.7 cannot read,
 so that an old Python can say that it is too old. Its lines are therefore its own and not those of `lines`: it takes one JSON command
-a line and answers with one {"event", ...}; what the measuring answers is passed on as it is. It ends when its input closes or is silent for `_SILENCE_S`: a client that is gone leaves neither a running process nor a lock behind.
+a line and answers with one {"event", ...}; what the measuring answers is passed on as it is. It ends when its input closes or is
+silent for `_SILENCE_S`: a client that is gone leaves neither a running process nor a lock behind.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
     python -m edgedistill_deploy.remote.device_part
 
 The request is {"task": "profile" | "validate", "folder": BUNDLE, "device": NAME, ...}. The lines are those of `lines`, with
-{"done": true} in place of the result when the request names a file for it. With "watch" the process ends, and with it those it started, when its input closes: closing an SSH connection kills nothing.
+{"done": true} in place of the result when the request names a file for it. With "watch" the process ends, and with it those it
+started, when its input closes: closing an SSH connection kills nothing.
 """
 
 import json
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill_deploy.errors import EdgeDistillError, UsageError, nearest_names
-from edgedistill_deploy.lines import Answers
+from edgedistill_deploy.lines import LineWriter
 from edgedistill_deploy.progress import Progress
 
 Request = Mapping[str, Any]
@@ -27,21 +28,21 @@ _FAILED, _OUT_OF_TIME = 1, 124
 
 def main() -> None:
     """Answer the one request and end."""
-    answers = Answers(_PROGRESS_EVERY_S)
+    lines = LineWriter(_PROGRESS_EVERY_S)
     request = json.loads(sys.stdin.readline())
     if request.get("python"):
         sys.executable = request["python"]  # a wrapper script, where the interpreter alone would not start
     if request.get("watch"):
         threading.Thread(target=_watch_input, daemon=True).start()
     if request.get("limit_s"):
-        _limit(float(request["limit_s"]), answers)
+        _limit(float(request["limit_s"]), lines)
     try:
-        _deliver(answer(request, answers.progress), request.get("result"), answers)
+        _deliver(answer(request, lines.progress), request.get("result"), lines)
     except EdgeDistillError as error:
-        answers.send_error(error)
+        lines.send_error(error)
         sys.exit(_FAILED)
     except OSError as error:
-        answers.send_error(EdgeDistillError(str(error)))
+        lines.send_error(EdgeDistillError(str(error)))
         sys.exit(_FAILED)
 
 
@@ -54,14 +55,14 @@ def answer(request: Request, progress: Progress) -> dict[str, Any]:
     return _TASKS[request["task"]](Path(request["folder"]), request, progress)
 
 
-def _deliver(result: Request, path: str | None, answers: Answers) -> None:
+def _deliver(result: Request, path: str | None, lines: LineWriter) -> None:
     from edgedistill_deploy.files.writing import write_json
 
     if path is None:
-        answers.send(result=result)
+        lines.send(result=result)
         return
     write_json(Path(path), result)
-    answers.send(done=True)
+    lines.send(done=True)
 
 
 def _watch_input() -> None:
@@ -71,9 +72,9 @@ def _watch_input() -> None:
     _end_all(_FAILED)
 
 
-def _limit(seconds: float, answers: Answers) -> None:
+def _limit(seconds: float, lines: LineWriter) -> None:
     def expire() -> None:
-        answers.send_error(EdgeDistillError(f"It was not done within {seconds:.0f} s and was stopped."))
+        lines.send_error(EdgeDistillError(f"It was not done within {seconds:.0f} s and was stopped."))
         _end_all(_OUT_OF_TIME)
 
     timer = threading.Timer(seconds, expire)

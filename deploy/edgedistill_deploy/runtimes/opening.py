@@ -1,6 +1,5 @@
 """Open a model of a bundle, or a bare file, with the runtime that is asked for."""
 
-import time
 from importlib import import_module
 from pathlib import Path
 
@@ -11,7 +10,8 @@ from edgedistill_deploy.errors import EdgeDistillError, UsageError, nearest_name
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.onnx_files.safety import require_bounded, require_listed_data
 from edgedistill_deploy.onnx_files.wire import data_files
-from edgedistill_deploy.runtimes.engine_options import DEFAULT_ENGINE, BuildProgress, EngineOptions
+from edgedistill_deploy.progress import Progress, silent
+from edgedistill_deploy.runtimes.engine_options import DEFAULT_ENGINE, EngineOptions
 from edgedistill_deploy.runtimes.int8_kernels import Int8Kernels
 from edgedistill_deploy.runtimes.session import Session, SessionRequest, usable_cores
 
@@ -34,7 +34,7 @@ def open_session(
     provider: str = "cpu",
     threads: int | None = None,
     engine: EngineOptions = DEFAULT_ENGINE,
-    progress: BuildProgress | None = None,
+    progress: Progress = silent,
 ) -> Session:
     """Load a model of a bundle, after checking its file.
 
@@ -59,17 +59,16 @@ def open_session(
     role = bundle.role_for(precision, runtime)
     path = bundle.file(role)
     require_bounded(path)
-    return _open(
-        path,
-        bundle.model_sha256(role),
-        runtime,
-        precision,
-        provider,
-        threads,
-        data=_data_of(bundle, role),
+    request = SessionRequest(
+        path=path,
+        sha256=bundle.model_sha256(role),
+        precision=precision,
+        provider=provider,
+        threads=_thread_count(threads),
         engine=engine,
         progress=progress,
     )
+    return _open(request, runtime, _data_of(bundle, role))
 
 
 def open_model(
@@ -82,7 +81,7 @@ def open_model(
     optimised: bool = True,
     data: Path | None = None,
     engine: EngineOptions = DEFAULT_ENGINE,
-    progress: BuildProgress | None = None,
+    progress: Progress = silent,
 ) -> Session:
     """Load a bare ONNX file; `precision` is what it is said to compute in. See `open_session`.
 
@@ -92,18 +91,17 @@ def open_model(
     model_role(precision)
     if not path.is_file():
         raise EdgeDistillError(f"There is no model file {path}.")
-    return _open(
-        path,
-        sha256_of_file(path),
-        runtime,
-        precision,
-        provider,
-        threads,
-        optimised,
-        data=data or _listed_beside(path),
+    request = SessionRequest(
+        path=path,
+        sha256=sha256_of_file(path),
+        precision=precision,
+        provider=provider,
+        threads=_thread_count(threads),
+        optimised=optimised,
         engine=engine,
         progress=progress,
     )
+    return _open(request, runtime, data or _listed_beside(path))
 
 
 def probe_int8_kernels() -> Int8Kernels | None:
@@ -115,33 +113,12 @@ def probe_int8_kernels() -> Int8Kernels | None:
     return found
 
 
-def _open(
-    path: Path,
-    sha256: str,
-    runtime: str,
-    precision: str,
-    provider: str,
-    threads: int | None,
-    optimised: bool = True,
-    data: Path | None = None,
-    engine: EngineOptions = DEFAULT_ENGINE,
-    progress: BuildProgress | None = None,
-) -> Session:
+def _open(request: SessionRequest, runtime: str, data: Path | None) -> Session:
+    """Open with the runtime of that name; `data` may hold the weights where it lies beside the model."""
     if runtime not in _ADAPTERS:
         raise UsageError(f"There is no runtime {runtime!r}.{nearest_names(runtime, RUNTIMES)}")
-    beside = data is not None and data.resolve().parent == path.resolve().parent
-    require_listed_data(path, (data.name,) if data is not None and beside else ())
-    request = SessionRequest(
-        path=path,
-        sha256=sha256,
-        precision=precision,
-        provider=provider,
-        threads=_checked_threads(threads),
-        clock=time.perf_counter_ns,
-        optimised=optimised,
-        engine=engine,
-        progress=progress,
-    )
+    beside = data is not None and data.resolve().parent == request.path.resolve().parent
+    require_listed_data(request.path, (data.name,) if data is not None and beside else ())
     session: Session = import_module(_ADAPTERS[runtime]).open_onnx(request)
     return session
 
@@ -166,7 +143,7 @@ def _listed_beside(path: Path) -> Path | None:
     return bundle.file(roles[0]) if roles else None
 
 
-def _checked_threads(threads: int | None) -> int:
+def _thread_count(threads: int | None) -> int:
     if threads is None:
         return usable_cores()
     if not 1 <= threads <= _MAX_THREADS:

@@ -25,7 +25,7 @@ from edgedistill_deploy.images.golden import (
 from edgedistill_deploy.latency.comparison import read_latency
 from edgedistill_deploy.onnx_files.content import read_metadata, read_weights
 from edgedistill_deploy.onnx_files.graph import read_graph
-from edgedistill_deploy.onnx_files.safety import require_self_contained
+from edgedistill_deploy.onnx_files.safety import read_claims, require_bounded, require_listed_data
 from edgedistill_deploy.parity.check import check_parity
 from edgedistill_deploy.recommendation.choice import record_choices
 from edgedistill_deploy.report.page import render_report
@@ -143,7 +143,8 @@ def _examine_bundle(folder: Path, attempt: Callable[[Callable[[], object]], None
     for role in bundle.manifest["files"]:
         if role.startswith("model."):
             for read in (
-                require_self_contained,
+                lambda path: require_listed_data(read_claims(path), ()),
+                lambda path: require_bounded(read_claims(path)),
                 read_metadata,
                 read_graph,
                 lambda path: list(read_weights(path)),

@@ -8,8 +8,7 @@ from edgedistill_deploy.bundle.folder import Bundle, model_role, open_bundle
 from edgedistill_deploy.bundle.manifest import MANIFEST
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, UsageError, nearest_names
 from edgedistill_deploy.files.writing import sha256_of_file
-from edgedistill_deploy.onnx_files.safety import require_bounded, require_listed_data
-from edgedistill_deploy.onnx_files.wire import data_files
+from edgedistill_deploy.onnx_files.safety import Claims, read_claims, require_bounded, require_listed_data
 from edgedistill_deploy.runtimes.engine_options import DEFAULT_ENGINE, BuildProgress, EngineOptions
 from edgedistill_deploy.runtimes.int8_kernels import Int8Kernels
 from edgedistill_deploy.runtimes.session import Session, SessionRequest, usable_cores
@@ -63,10 +62,10 @@ def open_session(
         raise BundleError(
             f"The bundle {bundle.path} has no model of precision {precision}; it has {', '.join(bundle.precisions) or 'none'}."
         )
-    path = bundle.file(role)
-    require_bounded(path)
+    claims = read_claims(bundle.file(role))
+    require_bounded(claims)
     return _open(
-        path,
+        claims,
         bundle.model_sha256(role),
         runtime,
         precision,
@@ -98,15 +97,16 @@ def open_model(
     model_role(precision)
     if not path.is_file():
         raise EdgeDistillError(f"There is no model file {path}.")
+    claims = read_claims(path)
     return _open(
-        path,
+        claims,
         sha256_of_file(path),
         runtime,
         precision,
         provider,
         threads,
         optimised,
-        data=data or _listed_beside(path),
+        data=data or _listed_beside(claims),
         engine=engine,
         progress=progress,
     )
@@ -122,7 +122,7 @@ def probe_int8_kernels() -> Int8Kernels:
 
 
 def _open(
-    path: Path,
+    claims: Claims,
     sha256: str,
     runtime: str,
     precision: str,
@@ -135,10 +135,10 @@ def _open(
 ) -> Session:
     if runtime not in _ADAPTERS:
         raise UsageError(f"There is no runtime {runtime!r}.{nearest_names(runtime, RUNTIMES)}")
-    beside = data is not None and data.resolve().parent == path.resolve().parent
-    require_listed_data(path, (data.name,) if data is not None and beside else ())
+    beside = data is not None and data.resolve().parent == claims.path.resolve().parent
+    require_listed_data(claims, (data.name,) if data is not None and beside else ())
     request = SessionRequest(
-        path=path,
+        path=claims.path,
         sha256=sha256,
         precision=precision,
         provider=provider,
@@ -158,16 +158,16 @@ def _data_of(bundle: Bundle, role: str) -> Path | None:
     return bundle.file(data_role) if bundle.has(data_role) else None
 
 
-def _listed_beside(path: Path) -> Path | None:
+def _listed_beside(claims: Claims) -> Path | None:
     """Return the checked file of weights that a model names and the bundle around it lists as such, if both do."""
-    named = data_files(path)
-    if not named or not (path.parent / MANIFEST).is_file():
+    folder = claims.path.parent
+    if not claims.data_files or not (folder / MANIFEST).is_file():
         return None
-    bundle = open_bundle(path.parent, verify=False)
+    bundle = open_bundle(folder, verify=False)
     roles = [
         role
         for role, entry in bundle.manifest["files"].items()
-        if role.endswith(_DATA_ROLE) and entry["path"] == named[0]
+        if role.endswith(_DATA_ROLE) and entry["path"] == claims.data_files[0]
     ]
     return bundle.file(roles[0]) if roles else None
 

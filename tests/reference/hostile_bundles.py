@@ -22,7 +22,7 @@ from edgedistill_deploy.images.golden import (
     read_golden_images,
     write_golden_images,
 )
-from edgedistill_deploy.latency.comparison import read_latency
+from edgedistill_deploy.latency.comparison import read_latencies
 from edgedistill_deploy.onnx_files.content import read_metadata, read_weights
 from edgedistill_deploy.onnx_files.graph import read_graph
 from edgedistill_deploy.onnx_files.safety import read_claims, require_bounded, require_listed_data
@@ -132,7 +132,7 @@ def examine(folder: Path) -> list[str]:
 
     attempt(lambda: _examine_bundle(folder, attempt))
     for path in sorted(folder.glob("latency/*.json")):
-        attempt(lambda path=path: read_latency(path))  # type: ignore[misc]
+        attempt(lambda path=path: read_latencies(path))  # type: ignore[misc]
     return refused
 
 

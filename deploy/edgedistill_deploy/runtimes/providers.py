@@ -181,4 +181,3 @@ _KINDS = {
         fixed_batch=True,
     ),
 }
-PROVIDERS = tuple(_KINDS)

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from edgedistill_deploy.parity.check import ParityReport as ParityReport
     from edgedistill_deploy.parity.check import check_parity as check_parity
     from edgedistill_deploy.parity.check import write_parity as write_parity
+    from edgedistill_deploy.parity.validation import Validation as Validation
+    from edgedistill_deploy.parity.validation import ValidationRequest as ValidationRequest
+    from edgedistill_deploy.parity.validation import validate_bundle as validate_bundle
     from edgedistill_deploy.report.page import write_report as write_report
     from edgedistill_deploy.runtimes.opening import open_model as open_model
     from edgedistill_deploy.runtimes.opening import open_session as open_session
@@ -43,6 +46,7 @@ else:
             "images.sources": "open_images",
             "latency.measurement": "LatencyConfig LatencyReport measure_latency write_latency",
             "parity.check": "ParityLimits ParityReport check_parity write_parity",
+            "parity.validation": "Validation ValidationRequest validate_bundle",
             "report.page": "write_report",
             "runtimes.opening": "open_model open_session",
             "runtimes.session": "Session",

@@ -181,3 +181,4 @@ _KINDS = {
         fixed_batch=True,
     ),
 }
+PROVIDERS = tuple(_KINDS)

@@ -14,11 +14,11 @@ from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.runtimes import _onnxruntime
 from edgedistill_deploy.runtimes.logits import logits_of
 from edgedistill_deploy.runtimes.opening import open_model
-from edgedistill_deploy.runtimes.providers import _KINDS, nodes_elsewhere, parse_provider, plain_name
+from edgedistill_deploy.runtimes.providers import PROVIDERS, nodes_elsewhere, parse_provider, plain_name
 from edgedistill_deploy.runtimes.session import SessionRequest, TensorSpec
 from reference.measured_models import images_of, logits_of_images, write_model
 
-_NATIVES = {name: parse_provider(name).natives for name in _KINDS}
+_NATIVES = {name: parse_provider(name).natives for name in PROVIDERS}
 _IMAGES = images_of([0, 1, 2])
 
 
@@ -222,7 +222,7 @@ class _FakeRuntime(ModuleType):
         return native
 
 
-@pytest.mark.parametrize("name", [name for name in _KINDS if name != "cpu"])
+@pytest.mark.parametrize("name", [name for name in PROVIDERS if name != "cpu"])
 def test_each_provider_is_asked_for_by_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -8,8 +8,7 @@ from edgedistill_deploy.bundle.manifest import MANIFEST
 from edgedistill_deploy.bundle.precisions import model_role
 from edgedistill_deploy.errors import EdgeDistillError, UsageError, nearest_names
 from edgedistill_deploy.files.writing import sha256_of_file
-from edgedistill_deploy.onnx_files.safety import require_bounded, require_listed_data
-from edgedistill_deploy.onnx_files.wire import data_files
+from edgedistill_deploy.onnx_files.safety import Claims, read_claims, require_bounded, require_listed_data
 from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.runtimes.engine_options import DEFAULT_ENGINE, EngineOptions
 from edgedistill_deploy.runtimes.int8_kernels import Int8Kernels
@@ -57,10 +56,10 @@ def open_session(
     if not isinstance(bundle, Bundle):
         bundle = open_bundle(bundle, verify=False)
     role = bundle.role_for(precision, runtime)
-    path = bundle.file(role)
-    require_bounded(path)
+    claims = read_claims(bundle.file(role))
+    require_bounded(claims)
     request = SessionRequest(
-        path=path,
+        path=claims.path,
         sha256=bundle.model_sha256(role),
         precision=precision,
         provider=provider,
@@ -68,7 +67,7 @@ def open_session(
         engine=engine,
         progress=progress,
     )
-    return _open(request, runtime, _data_of(bundle, role))
+    return _open(request, runtime, claims, _data_of(bundle, role))
 
 
 def open_model(
@@ -91,6 +90,7 @@ def open_model(
     model_role(precision)
     if not path.is_file():
         raise EdgeDistillError(f"There is no model file {path}.")
+    claims = read_claims(path)
     request = SessionRequest(
         path=path,
         sha256=sha256_of_file(path),
@@ -101,7 +101,7 @@ def open_model(
         engine=engine,
         progress=progress,
     )
-    return _open(request, runtime, data or _listed_beside(path))
+    return _open(request, runtime, claims, data or _listed_beside(claims))
 
 
 def probe_int8_kernels() -> Int8Kernels | None:
@@ -113,12 +113,12 @@ def probe_int8_kernels() -> Int8Kernels | None:
     return found
 
 
-def _open(request: SessionRequest, runtime: str, data: Path | None) -> Session:
+def _open(request: SessionRequest, runtime: str, claims: Claims, data: Path | None) -> Session:
     """Open with the runtime of that name; `data` may hold the weights where it lies beside the model."""
     if runtime not in _ADAPTERS:
         raise UsageError(f"There is no runtime {runtime!r}.{nearest_names(runtime, RUNTIMES)}")
     beside = data is not None and data.resolve().parent == request.path.resolve().parent
-    require_listed_data(request.path, (data.name,) if data is not None and beside else ())
+    require_listed_data(claims, (data.name,) if data is not None and beside else ())
     session: Session = import_module(_ADAPTERS[runtime]).open_onnx(request)
     return session
 
@@ -129,16 +129,16 @@ def _data_of(bundle: Bundle, role: str) -> Path | None:
     return bundle.file(data_role) if bundle.has(data_role) else None
 
 
-def _listed_beside(path: Path) -> Path | None:
+def _listed_beside(claims: Claims) -> Path | None:
     """Return the checked file of weights that a model names and the bundle around it lists as such, if both do."""
-    named = data_files(path)
-    if not named or not (path.parent / MANIFEST).is_file():
+    folder = claims.path.parent
+    if not claims.data_files or not (folder / MANIFEST).is_file():
         return None
-    bundle = open_bundle(path.parent, verify=False)
+    bundle = open_bundle(folder, verify=False)
     roles = [
         role
         for role, entry in bundle.manifest["files"].items()
-        if role.endswith(_DATA_ROLE) and entry["path"] == named[0]
+        if role.endswith(_DATA_ROLE) and entry["path"] == claims.data_files[0]
     ]
     return bundle.file(roles[0]) if roles else None
 

@@ -34,7 +34,7 @@ from edgedistill import (
     split_for_subtask,
 )
 from edgedistill.data.loader import Augmentation, open_loader
-from edgedistill.distillation.training import TrainingProgress
+from edgedistill.distillation.events import TrainingProgress
 from edgedistill.networks.layers import map_shapes
 from edgedistill.networks.pairing import pair_layers
 from edgedistill.subspaces.evidence import evidence

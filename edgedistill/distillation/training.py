@@ -5,7 +5,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from edgedistill.data.loader import Augmentation, open_loader
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.distillation._checkpoint import write_checkpoint
 from edgedistill.distillation._schedules import layer_weight_at, learning_rate_at
+from edgedistill.distillation.events import EpochRecord, TrainingProgress, Watcher
 from edgedistill.distillation.objective import Objective
 from edgedistill.distillation.teacher_guidance import TeacherGuidance
 from edgedistill.networks.modes import evaluating
@@ -30,41 +31,6 @@ from edgedistill_deploy.files.writing import write_text
 EVALUATION_BATCH = 256
 # The kinds of device for which the oldest supported torch has a fused AdamW.
 FUSED_ADAMW = ("cpu", "cuda")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpochRecord:
-    """One line of metrics.jsonl: losses are means over the epoch's images, weighted as in the objective."""
-
-    epoch: int
-    loss: float
-    loss_kd: float
-    loss_task: float
-    loss_layers: Mapping[str, float]
-    validation_accuracy: float
-    learning_rate: float
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingProgress:
-    """Where a run is.
-
-    `phase` is subspaces, tuning, teacher-cache, training or validation; `terms` are the epoch's mean losses so far (`kd`,
-    `task`, `layer:NAME`); `last` is the last finished epoch; `cache_bytes` is what the teacher cache will take on disk.
-    """
-
-    phase: str
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    terms: Mapping[str, float] = field(default_factory=dict)
-    last: EpochRecord | None = None
-    cache_bytes: int = 0
-
-
-ProgressCallback = Callable[[TrainingProgress], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +44,7 @@ class Run:
     config: DistillConfig
     fingerprint: str
     folder: Path | None
-    progress: ProgressCallback
+    watch: Watcher
 
     def prepared(self, pixels: Tensor) -> Tensor:
         """Turn uint8 images (N, H, W, 3) into the networks' input (N, 3, H, W)."""
@@ -115,10 +81,6 @@ class Outcome:
     def validation_accuracy(self) -> float:
         """Of the best epoch."""
         return self.best_accuracy
-
-
-def ignore(_: TrainingProgress) -> None:
-    """Report to nobody."""
 
 
 def train(
@@ -234,7 +196,7 @@ def _run_steps(
             rate = learning_rate_at(epoch * steps + step, config.epochs * steps, config)
             weight = layer_weight_at(epoch * steps + step, config.epochs * steps, config)
             means.add(_step(run, learner, batch, epoch, rate, weight), len(batch[1]))
-            run.progress(
+            run.watch(
                 TrainingProgress(
                     phase="training",
                     epoch=epoch,
@@ -332,7 +294,7 @@ def _accuracy(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> float:
     with mode, torch.no_grad(), run.accelerator.autocast():
         for step, (pixels, labels, _) in enumerate(loader):
             right += (model(run.prepared(pixels.to(device))).argmax(dim=1) == labels.to(device)).sum()
-            run.progress(
+            run.watch(
                 TrainingProgress(
                     phase="validation", epoch=epoch, epochs=run.config.epochs, step=step + 1, steps=steps
                 )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from edgedistill.config import LAMBDA_GRID, DistillConfig
 from edgedistill.distillation._tuning_study import (
@@ -21,11 +21,9 @@ from edgedistill.distillation._tuning_study import (
     quiet_optuna,
     rungs_of,
 )
+from edgedistill.distillation.events import TrainingProgress, Watcher, ignore
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import write_json
-
-if TYPE_CHECKING:
-    from edgedistill.distillation.training import ProgressCallback, TrainingProgress
 
 SHARE_OF_EPOCHS = 4  # a short run has a quarter of the epochs ...
 FEWEST_EPOCHS = 3  # ... but enough that there is something to halve
@@ -41,7 +39,7 @@ class Trained(Protocol):
         """A share, from 0 to 1."""
 
 
-ShortRun = Callable[[DistillConfig, "ProgressCallback"], Trained]
+ShortRun = Callable[[DistillConfig, Watcher], Trained]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +88,7 @@ def choose_lambda(
     *,
     fingerprint: str,
     folder: Path | None,
-    progress: "ProgressCallback | None" = None,
+    watch: Watcher = ignore,
 ) -> LambdaChoice:
     """Choose `lambda_layer` among the powers of ten from 0.001 to 1000 by short runs, judged on validation images.
 
@@ -102,7 +100,7 @@ def choose_lambda(
             another fingerprint in the same folder is kept beside, never mixed in.
         folder: where `tuning.journal` and `tuning.json` go; a search that was stopped goes on there, and processes that
             search there at the same time share the values. None keeps nothing.
-        progress: told of the search as of one training of `len(LAMBDA_GRID)` short runs, in the phase `tuning`.
+        watch: sees the search as one training of `len(LAMBDA_GRID)` short runs, in the phase `tuning`.
 
     Raises:
         MissingDependencyError: Optuna is not installed.
@@ -112,7 +110,7 @@ def choose_lambda(
     with quiet_optuna(), open_search(folder if _is_main() else None, fingerprint, epochs) as search:
         while (value := _agreed(search.claim)) is not None:
             try:
-                _try_value(search, run, short_config(config, value), progress)
+                _try_value(search, run, short_config(config, value), watch)
             except BaseException:
                 search.give_back()
                 raise
@@ -161,25 +159,16 @@ class _PrunedError(Exception):
     """Carries the decision to stop through the training loop."""
 
 
-def _try_value(
-    search: Search, run: ShortRun, config: DistillConfig, progress: "ProgressCallback | None"
-) -> None:
+def _try_value(search: Search, run: ShortRun, config: DistillConfig, watch: Watcher) -> None:
     """Train one short run and note how it ended."""
     before = _agreed(search.started) * config.epochs
     seen = 0
     best = -1.0
 
-    def watch(at: "TrainingProgress") -> None:
+    def judge(at: TrainingProgress) -> None:
         nonlocal seen, best
-        if progress is not None:
-            progress(
-                replace(
-                    at,
-                    phase="tuning",
-                    epoch=before + at.epoch,
-                    epochs=config.epochs * len(LAMBDA_GRID),
-                )
-            )
+        epochs = config.epochs * len(LAMBDA_GRID)
+        watch(replace(at, phase="tuning", epoch=before + at.epoch, epochs=epochs))
         if at.last is None or at.last.epoch < seen:
             return
         seen, best = at.last.epoch + 1, max(best, at.last.validation_accuracy)
@@ -187,7 +176,7 @@ def _try_value(
             raise _PrunedError
 
     try:
-        result = run(config, watch)
+        result = run(config, judge)
     except _PrunedError:
         _agreed(search.stop)
     except EdgeDistillError as error:

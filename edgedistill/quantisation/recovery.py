@@ -15,9 +15,10 @@ from torch import nn
 
 from edgedistill.config import DistillConfig
 from edgedistill.data.loader import open_loader
-from edgedistill.data.splits import SubtaskImages
+from edgedistill.distillation.events import Watcher
+from edgedistill.distillation.lesson import Lesson
 from edgedistill.distillation.subdistill import distill
-from edgedistill.distillation.training import EVALUATION_BATCH, ProgressCallback
+from edgedistill.distillation.training import EVALUATION_BATCH
 from edgedistill.export.deployed import Deployed
 from edgedistill.export.onnx_writing import write_onnx
 from edgedistill.models.student import write_student
@@ -28,7 +29,6 @@ from edgedistill.quantisation._int8_grids import Rounding, read_rounding
 from edgedistill.quantisation.fake_quantisation import FakeQuantised, find_calls
 from edgedistill.rejection.rejector import Rejector
 from edgedistill.subspaces.finding import Subspace, load_subspaces
-from edgedistill.subtasks.subtask import Subtask
 from edgedistill_deploy.bundle.folder import Bundle, model_role
 from edgedistill_deploy.bundle.reference import read_golden
 from edgedistill_deploy.errors import BundleError, UsageError
@@ -38,6 +38,27 @@ from edgedistill_deploy.images.sets import ImageSet
 LEARNING_RATE_SHARE = 0.1
 # Images on which calls are found; more would only take memory.
 SAMPLES = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoverySettings:
+    """How a student is trained under quantisation.
+
+    Attributes:
+        distilled: what the student was distilled with.
+        epochs: how many more; at least 1.
+        learning_rate: a tenth of the distillation's where it is None.
+    """
+
+    distilled: DistillConfig
+    epochs: int
+    learning_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise UsageError(
+                f"recover must be a whole number of at least 1 epoch, and {self.epochs} was given."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,16 +113,12 @@ class Recovered:
 
 def recover(
     bundle: Bundle,
-    teacher: Teacher,
     student: nn.Module,
-    subtask: Subtask,
-    images: SubtaskImages,
-    config: DistillConfig,
-    epochs: int,
+    lesson: Lesson,
+    settings: RecoverySettings,
     folder: Path,
     *,
-    learning_rate: float | None = None,
-    progress: ProgressCallback | None = None,
+    progress: Watcher | None = None,
 ) -> Recovered:
     """Go on distilling `student` while its weights and activations are rounded as in the bundle's INT8 model.
 
@@ -111,37 +128,32 @@ def recover(
 
     Args:
         bundle: exported and calibrated from `student`.
-        teacher: the student's.
         student: trained; changed in place.
-        subtask: its classes.
-        images: training images feed the training, validation images choose the epoch.
-        config: what the student was distilled with.
-        epochs: how many more; at least 1.
+        lesson: its teacher, its classes and their images; training images feed the training, validation images choose the
+            epoch.
+        settings: of the recovery.
         folder: `recovered.safetensors` goes here, and checkpoints under `recovery`.
-        learning_rate: a tenth of the distillation's by default.
         progress: called several times an epoch.
 
     Raises:
-        UsageError: no epochs.
         BundleError: the bundle is not calibrated, or lacks the subspaces that the objective needs.
         EdgeDistillError: the bundle's INT8 model is of another student.
     """
-    if epochs < 1:
-        raise UsageError(f"recover must be a whole number of at least 1 epoch, and {epochs} was given.")
+    teacher, images = lesson.teacher, lesson.images
     rounding = read_rounding(bundle)
-    settings = _settings(bundle, config, epochs, learning_rate)
-    network = _rounded(student.cpu().eval(), bundle, teacher, rounding)
+    config = _recovery_config(bundle, settings)
+    network = _round(student.cpu().eval(), bundle, teacher, rounding)
     before = quantised_accuracy(network, teacher, images.validation)
     start = copy.deepcopy(network.state_dict())
     result = distill(
         teacher,
         network,
-        subtask,
+        lesson.subtask,
         images,
-        settings,
+        config,
         pairs=_pairs(bundle),
-        subspaces=_subspaces(bundle, settings),
-        folder=_own_folder(folder / "recovery", _key(bundle, rounding, settings)),
+        subspaces=_subspaces(bundle, config),
+        folder=_own_folder(folder / "recovery", _key(bundle, rounding, config)),
         progress=progress,
     )
     better = result.validation_accuracy > before
@@ -160,7 +172,7 @@ def recover(
     )
 
 
-def _rounded(student: nn.Module, bundle: Bundle, teacher: Teacher, rounding: Rounding) -> FakeQuantised:
+def _round(student: nn.Module, bundle: Bundle, teacher: Teacher, rounding: Rounding) -> FakeQuantised:
     golden, _ = read_golden(bundle.file("golden"))
     floats = onnx.load(bundle.file(model_role("fp32")))
     calls = find_calls(student, teacher.normalise(), floats, rounding, golden[:SAMPLES])
@@ -193,15 +205,14 @@ def export_recovered(recovered: Recovered, teacher: Teacher, bundle: Bundle, pat
     write_onnx(model, teacher.preprocess.size, path, opset=opset, metadata=metadata, samples=golden)
 
 
-def _settings(
-    bundle: Bundle, config: DistillConfig, epochs: int, learning_rate: float | None
-) -> DistillConfig:
+def _recovery_config(bundle: Bundle, settings: RecoverySettings) -> DistillConfig:
     """Return the distillation's settings, with what belongs to a start from scratch taken back."""
+    config = settings.distilled
     record = bundle.manifest.get("distillation", {})
     return replace(
         config,
-        epochs=epochs,
-        learning_rate=learning_rate or config.learning_rate * LEARNING_RATE_SHARE,
+        epochs=settings.epochs,
+        learning_rate=settings.learning_rate or config.learning_rate * LEARNING_RATE_SHARE,
         lambda_layer=float(record["lambda_layer"]) if "lambda_layer" in record else config.lambda_layer,
         lambda_schedule="constant",
         schedule="cosine",

@@ -9,7 +9,7 @@ from edgedistill_cli.runs.folder import Run
 
 if TYPE_CHECKING:
     from edgedistill.data.splits import SubtaskImages
-    from edgedistill.distillation.training import TrainingProgress
+    from edgedistill.distillation.events import TrainingProgress
     from edgedistill.models.student import Student
     from edgedistill.models.teacher import Teacher
     from edgedistill.subtasks.subtask import Subtask

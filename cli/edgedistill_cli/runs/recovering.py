@@ -35,20 +35,18 @@ def recover_run(run: Run, given: Inputs) -> None:
             f"Recovery trains in one process; run `edgedistill calibrate {run.folder} --recover"
             f" {run.settings.calibrate.recover}` without the launcher."
         )
+    from edgedistill.distillation.lesson import Lesson
     from edgedistill.models.student import read_student
-    from edgedistill.quantisation.recovery import export_recovered, recover
+    from edgedistill.quantisation.recovery import RecoverySettings, export_recovered, recover
     from edgedistill_calibration.recovered import calibrate_recovered
 
     student = read_student(build_run_student(run, given), run.bundle.file("student"))
     with run.console.progress("recover") as report:
         outcome = recover(
             run.bundle,
-            given.teacher,
             student,
-            given.subtask,
-            given.images,
-            run.settings.distill,
-            run.settings.calibrate.recover,
+            Lesson(teacher=given.teacher, subtask=given.subtask, images=given.images),
+            RecoverySettings(distilled=run.settings.distill, epochs=run.settings.calibrate.recover),
             run.folder / "distill",
             progress=functools.partial(show_training, report),
         )

@@ -10,8 +10,8 @@ from edgedistill.config import DistillConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, split_for_subtask
 from edgedistill.distillation._schedules import learning_rate_at
+from edgedistill.distillation.events import TrainingProgress
 from edgedistill.distillation.subdistill import DistillResult, distill
-from edgedistill.distillation.training import TrainingProgress
 from edgedistill.models.student import build_student
 from edgedistill.models.teacher import Teacher, load_teacher
 from edgedistill.networks.layers import LayerPair

@@ -52,10 +52,10 @@ def _chosen(noise: float, rank: int) -> dict[str, str]:
         yield _images(60, noise, 1)
         yield _images(40, noise, 2)
 
-    counts: list[int] = []
+    seen: list[tuple[int, int]] = []
     ranks = {"first": rank, "second": rank}
-    chosen = choose_methods(model, (0, 1), batches, moments, ranks, counts.append)
-    assert counts[-1] == 2 * 2 * 100
+    chosen = choose_methods(model, (0, 1), batches, moments, ranks, lambda *at: seen.append(at[:2]))
+    assert seen[-1] == (2 * 2 * 100, 2 * 2 * 100)
     return chosen
 
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from edgedistill_calibration.config import CANDIDATES, CalibrationConfig
 from edgedistill_calibration.dataset import CalibrationSet, content_key, select_calibration
-from edgedistill_calibration.judging.judge import Judge, Preparation, Progress, Work
+from edgedistill_calibration.judging.judge import Judge, Preparation, Work
 from edgedistill_calibration.judging.ledger import write_ledger
 from edgedistill_deploy.bundle.folder import Bundle, model_role
 from edgedistill_deploy.bundle.reference import read_reference
 from edgedistill_deploy.errors import BundleError, MissingDependencyError
 from edgedistill_deploy.files.writing import written_whole
 from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.version import __version__
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def calibrate(
     bundle: Bundle,
     images: ImageSet,
     config: CalibrationConfig | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Bundle:
     """Write the FP16 and INT8 files of `model.fp32.onnx`.
 
@@ -134,7 +135,7 @@ def _is_done(bundle: Bundle, plan: Mapping[str, Any]) -> bool:
 
 
 def open_judge(
-    bundle: Bundle, source: Path, sample: CalibrationSet, config: CalibrationConfig, progress: Progress | None
+    bundle: Bundle, source: Path, sample: CalibrationSet, config: CalibrationConfig, progress: Progress
 ) -> Judge:
     """Return what compares models with `source` on the held-out images, and counts all images run from now on."""
     from edgedistill_calibration.ranges.measurement import needs_histograms

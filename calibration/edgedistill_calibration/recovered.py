@@ -12,7 +12,7 @@ from edgedistill_calibration.config import CalibrationConfig
 from edgedistill_calibration.float16.files import write_halves
 from edgedistill_calibration.int8.exclusions import ROUNDING
 from edgedistill_calibration.int8.files import Int8, int8_details, make_int8
-from edgedistill_calibration.judging.judge import Judge, Logits, Progress
+from edgedistill_calibration.judging.judge import Judge, Logits
 from edgedistill_calibration.judging.ledger import LedgerStep, read_ledger, write_ledger_record
 from edgedistill_calibration.judging.steps import step_of, teacher_answers
 from edgedistill_calibration.quantize import INT8, keep_files, open_judge, require_libraries, select_sample
@@ -21,6 +21,7 @@ from edgedistill_deploy.bundle.folder import Bundle, model_role
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.progress import Progress, silent
 
 RECOVERED = "-recovered"
 _MIXED = "int8-fp16-tensorrt"
@@ -31,7 +32,7 @@ def calibrate_recovered(
     recovered: Path,
     images: ImageSet,
     config: CalibrationConfig | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Bundle:
     """Quantise a student that was trained under quantisation, and keep its INT8 files where they are the better ones.
 

@@ -35,7 +35,6 @@ from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.images.sets import ImageSet
 
 EVALUATION_BATCH = 256
-JobProgress = Callable[[float], None]
 
 
 class Workspace:
@@ -54,22 +53,25 @@ class Workspace:
         """Delete what no later run needs."""
         self._shelf.close()
 
-    def do(self, job: Job, progress: JobProgress | None = None) -> Record:
-        """Do a job and return its record; a failure of any kind is recorded as `error`, it concerns this job alone."""
+    def do(self, job: Job, share: Callable[[float], None]) -> Record:
+        """Do a job and return its record; a failure of any kind is recorded as `error`, it concerns this job alone.
+
+        `share` hears from time to time how much of the job is done, from 0 to 1.
+        """
         started = time.monotonic()
         try:
-            outcome = self._do(job, progress or (lambda share: None))
+            outcome = self._do(job, share)
         except EdgeDistillError as error:
             outcome = {"error": str(error), "wrong_usage": isinstance(error, UsageError)}
         except Exception as error:  # noqa: BLE001  # whatever a library raises, the other runs go on
             outcome = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
         return {**_named(job), **outcome, "seconds": round(time.monotonic() - started, 3), **self._where}
 
-    def _do(self, job: Job, progress: JobProgress) -> Record:
+    def _do(self, job: Job, share: Callable[[float], None]) -> Record:
         teacher = self._teacher_of(job.task)
         images = self._images_of(job)
         if job.kind == "train":
-            return self._train(job, teacher, images, progress)
+            return self._train(job, teacher, images, share)
         classes = list(teacher.subtask(job.task.classes).class_indices)
         if job.kind == "teacher":
             _student(job, teacher)  # a misspelt name is better found before the first training than in each
@@ -77,7 +79,9 @@ class Workspace:
         student = read_student(_student(job, teacher), self._students / f"{job.trained}.safetensors")
         return {"trained": job.trained, **_test(student, teacher, images, None)}
 
-    def _train(self, job: Job, teacher: Teacher, images: SubtaskImages, progress: JobProgress) -> Record:
+    def _train(
+        self, job: Job, teacher: Teacher, images: SubtaskImages, share: Callable[[float], None]
+    ) -> Record:
         key = (job.task.name, job.size, job.seed)
         if key not in self._drawn:
             self._drawn[key] = draw_training_images(images.train, job.size, job.seed)
@@ -90,7 +94,7 @@ class Workspace:
             drawn,
             job.config,
             cache=self._shelf.place_for(job),
-            progress=lambda at: progress(_share(at)),
+            progress=lambda at: share(_share_done(at)),
         )
         write_student(result.student, self._students / f"{job.key}.safetensors")
         return {"train_images": len(drawn.train), **_trained(result, teacher, drawn)}
@@ -146,7 +150,7 @@ def _student(job: Job, teacher: Teacher) -> nn.Module:
     )
 
 
-def _share(at: TrainingProgress) -> float:
+def _share_done(at: TrainingProgress) -> float:
     if at.phase not in ("training", "validation"):
         return 0.0
     return (at.epoch + (at.step / at.steps if at.phase == "training" else 1.0)) / at.epochs

@@ -1,13 +1,14 @@
 """Training, validation and test images of a subtask, with nothing of one in another."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.images.sets import ImageSet, ImageSplits, find_class
+from edgedistill_deploy.progress import Progress, silent
 
 VALIDATION_FRACTION = 0.2  # of the training images, as in the paper
 TEST_FRACTION = 0.2  # of all images, where the source has no test split
@@ -37,7 +38,7 @@ def split_for_subtask(
     class_names: Sequence[str],
     *,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> SubtaskImages:
     """Keep the subtask's classes and make the splits that the source does not have.
 
@@ -72,7 +73,7 @@ def _digests(images: ImageSet) -> list[str]:
     return [images.digest(index) for index in range(len(images))]
 
 
-def _read_digests(sets: Sequence[ImageSet], progress: Callable[[int, int], None] | None) -> None:
+def _read_digests(sets: Sequence[ImageSet], progress: Progress) -> None:
     """Compute every digest once, saying how far it is; the sets remember them."""
     total = sum(map(len, sets))
     done = 0
@@ -80,7 +81,7 @@ def _read_digests(sets: Sequence[ImageSet], progress: Callable[[int, int], None]
         for index in range(len(images)):
             images.digest(index)
             done += 1
-            if progress is not None and (done % 100 == 0 or done == total):
+            if done % 100 == 0 or done == total:
                 progress(done, total)
 
 

@@ -39,5 +39,5 @@ class TrainingProgress:
 Watcher = Callable[[TrainingProgress], None]
 
 
-def ignore(_: TrainingProgress) -> None:
+def ignore(_: object) -> None:
     """Watch nothing."""

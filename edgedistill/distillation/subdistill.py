@@ -56,7 +56,7 @@ def distill(
     subspaces: Mapping[str, Subspace] | None = None,
     folder: Path | None = None,
     cache: Path | None = None,
-    progress: Watcher | None = None,
+    progress: Watcher = ignore,
 ) -> DistillResult:
     """Train `student` with SubDistill (Chormai et al. 2026; `docs/method.md`).
 
@@ -93,7 +93,7 @@ def distill(
             epochs=config.epochs,
             folder=folder,
             cache=cache or (folder / "teacher-cache" if folder else None),
-            watch=progress or ignore,
+            watch=progress,
         )
         task, choice, state = _train_as_set(task, student, subspaces)
     if folder is not None and cache is None and accelerator.is_main_process:

@@ -31,9 +31,9 @@ from edgedistill.subspaces.moments import Moments
 from edgedistill.subtasks.subtask import Subtask
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.statistics.paired import drop_interval, wilson_interval
 
-Progress = Callable[[int, int, str], None]
 Tallies = dict[tuple[str, str], dict[int, Tally]]
 
 
@@ -45,7 +45,7 @@ def inspect_subspaces(
     *,
     student: str = "",
     student_width: float = 1.0,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Inspection:
     """Find the subspaces of a teacher's layers and how many directions its answers need (Chormai et al. 2026).
 
@@ -60,7 +60,7 @@ def inspect_subspaces(
         student: a name as `build_student` takes it; its pairs decide which layers are inspected, unless `config.layers`
             names them.
         student_width: its factor.
-        progress: called with (images done, images known of, what is being done).
+        progress: called with (images done, images known of, what is being done); what is known of grows on the way.
 
     Raises:
         UsageError: an unknown layer, a K above every layer's width, a student that cannot be built, a device that is not there.
@@ -210,7 +210,7 @@ class _Work:
 class _Steps:
     """Counts images over all passes, so that one bar and one remaining time cover the whole inspection."""
 
-    def __init__(self, progress: Progress | None) -> None:
+    def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._total = 0
 
@@ -220,8 +220,7 @@ class _Steps:
         self._total += images
 
         def report(done: int) -> None:
-            if self._progress is not None:
-                self._progress(before + done, self._total, what)
+            self._progress(before + done, self._total, what)
 
         return report
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from edgedistill.config import DistillConfig
 from edgedistill.data.loader import open_loader
-from edgedistill.distillation.events import Watcher
+from edgedistill.distillation.events import Watcher, ignore
 from edgedistill.distillation.lesson import Lesson
 from edgedistill.distillation.subdistill import distill
 from edgedistill.distillation.training import EVALUATION_BATCH
@@ -118,7 +118,7 @@ def recover(
     settings: RecoverySettings,
     folder: Path,
     *,
-    progress: Watcher | None = None,
+    progress: Watcher = ignore,
 ) -> Recovered:
     """Go on distilling `student` while its weights and activations are rounded as in the bundle's INT8 model.
 

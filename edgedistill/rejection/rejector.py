@@ -6,7 +6,7 @@ image looks like any of them: the energy, log sum exp (Liu et al., NeurIPS 2020)
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from edgedistill.rejection.outside import OutsideImages
 from edgedistill.subtasks.subtask import Subtask
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.sets import ImageSet, batches
+from edgedistill_deploy.progress import Progress, silent
 
 SCORES = ("energy", "max_logit")
 BATCH = 64
@@ -30,7 +31,6 @@ BATCH = 64
 ROUNDING = 1e-4
 
 Scores = NDArray[np.floating]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +125,7 @@ def fit_rejection(
     outside: OutsideImages,
     true_accept: float,
     *,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Rejection:
     """Choose score and threshold on validation images and measure them on test images, for the student and its teacher.
 
@@ -136,7 +136,7 @@ def fit_rejection(
         images: the subtask's; its validation images set the threshold.
         outside: images of other classes, see `data.outside.find_outside`.
         true_accept: the share of the subtask's validation images that must be accepted, from 0.5 to below 1.
-        progress: called with (done, total) images.
+        progress: counts the images.
 
     Raises:
         UsageError: the share is out of range.
@@ -205,9 +205,7 @@ class _Answers:
 class _Asker:
     """Shows images to student and teacher, each image prepared once for both."""
 
-    def __init__(
-        self, student: nn.Module, teacher: Teacher, subtask: Subtask, progress: Progress | None
-    ) -> None:
+    def __init__(self, student: nn.Module, teacher: Teacher, subtask: Subtask, progress: Progress) -> None:
         self._student, self._teacher, self._subtask = student, teacher, subtask
         self._model, self._normalise = teacher.model.cpu(), teacher.normalise()
         self._progress = progress
@@ -220,8 +218,7 @@ class _Asker:
             for batch in () if images is None else batches(images, self._teacher.preprocess, BATCH):
                 parts.append(self._both(torch.from_numpy(batch)))
                 done += len(batch)
-                if self._progress is not None:
-                    self._progress(done, total)
+                self._progress(done, total)
             found.append(None if images is None else _joined(parts, images))
         return found
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from edgedistill_cli.runs.folder import Run
 from edgedistill_cli.runs.inputs import Inputs, build_run_student, show_training
 from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.progress import noted
 
 if TYPE_CHECKING:
     from edgedistill.models.student import Student
@@ -62,7 +63,7 @@ def recover_run(run: Run, given: Inputs) -> None:
             path,
             given.images.train,
             run.settings.calibrate,
-            progress=lambda done, total: report(done, total, "the recovered student"),
+            progress=noted(report, "the recovered student"),
         )
     for precision, winner in _winners(bundle.manifest["calibration"]["recovery"]["kept"]):
         run.console.say(f"calibrate: model.{precision}.onnx: the INT8 of the {winner} student is kept")

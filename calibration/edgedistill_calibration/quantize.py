@@ -65,6 +65,7 @@ def calibrate(
     require_libraries()
     from edgedistill_calibration.float16.files import write_halves
     from edgedistill_calibration.int8.files import int8_details, make_int8
+    from edgedistill_calibration.int8.request import Int8Request
     from edgedistill_calibration.judging.steps import chain_steps, student_note
     from edgedistill_calibration.ranges.measurement import write_ranges
 
@@ -76,7 +77,15 @@ def calibrate(
     judge = open_judge(bundle, bundle.file(model_role("fp32")), sample, config, progress)
     with tempfile.TemporaryDirectory(prefix="edgedistill-") as name:
         folder = Path(name)
-        made = make_int8(judge, sample.images, folder, config, {"edgedistill.calibration": plan["key"]})
+        made = make_int8(
+            Int8Request(
+                judge=judge,
+                images=sample.images,
+                folder=folder,
+                config=config,
+                metadata={"edgedistill.calibration": plan["key"]},
+            )
+        )
         files = {precision: mixture.path for precision, mixture in made.mixtures.items()}
         sources = (
             dict(zip(HALVES, (judge.source, files["int8-tensorrt"]), strict=True)) if config.fp16 else {}

@@ -12,6 +12,7 @@ from edgedistill_calibration.config import CalibrationConfig
 from edgedistill_calibration.float16.files import write_halves
 from edgedistill_calibration.int8.exclusions import ROUNDING
 from edgedistill_calibration.int8.files import Int8, int8_details, make_int8
+from edgedistill_calibration.int8.request import Int8Request
 from edgedistill_calibration.judging.judge import Judge, Logits
 from edgedistill_calibration.judging.ledger import LedgerStep, read_ledger, write_ledger_record
 from edgedistill_calibration.judging.steps import step_of, teacher_answers
@@ -65,9 +66,17 @@ def calibrate_recovered(
     before = Judge(source=source, images=sample.held_out, prepared=judge.prepared)
     contest = _open_contest(bundle, before, config)
     with tempfile.TemporaryDirectory(prefix="edgedistill-") as name:
-        metadata = {**_metadata(source), "edgedistill.recovered": sha256_of_file(recovered)}
-        given = read_ranges(bundle.file("ranges"))
-        made = make_int8(judge, sample.images, Path(name), config, metadata, contest.accuracy, given)
+        made = make_int8(
+            Int8Request(
+                judge=judge,
+                images=sample.images,
+                folder=Path(name),
+                config=config,
+                metadata={**_metadata(source), "edgedistill.recovered": sha256_of_file(recovered)},
+                accuracy=contest.accuracy,
+                trained_ranges=read_ranges(bundle.file("ranges")),
+            )
+        )
         steps, better = contest.decide(made)
         calibration = dict(bundle.manifest["calibration"])
         # From here until all is written, what the manifest says of the last calibration is not true.

@@ -81,6 +81,7 @@ class Trial:
         images: uint8 (n, H, W, 3).
         labels: of the images.
         reference: the float model's logits (n, C).
+        costs: of the nodes with weights, by name; empty where no node is measured.
         work: counts the images run.
     """
 
@@ -88,6 +89,7 @@ class Trial:
     images: Images
     labels: np.ndarray
     reference: Logits
+    costs: Mapping[str, NodeCost]
     work: Work
 
     def figures(self, model: onnx.ModelProto) -> Figures:
@@ -122,9 +124,7 @@ def sample_count(costs: Mapping[str, NodeCost], node_limit: int, files: int = 2)
     return int(np.clip(BUDGET / max(1, work), FEWEST_IMAGES, MOST_IMAGES))
 
 
-def measure_nodes(
-    mixed: MixedPrecision, trial: Trial, costs: Mapping[str, NodeCost], limit: int
-) -> tuple[NodeError, ...]:
+def measure_nodes(mixed: MixedPrecision, trial: Trial, limit: int) -> tuple[NodeError, ...]:
     """Return a record of every quantised node, the costliest first.
 
     Where there are more than `limit`, those whose outputs have the least noise of their own are not quantised alone, and
@@ -143,7 +143,7 @@ def measure_nodes(
             node=name,
             module=_module(known[name]),
             op_type=known[name].op_type,
-            **asdict(costs[name]),
+            **asdict(trial.costs[name]),
             sqnr_db=decibels(*noise[name]),
             alone=alone.get(name),
             left_in_float=left.get(name),

@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 
 from edgedistill_calibration.int8._float_nodes import MixedPrecision
-from edgedistill_calibration.int8._node_errors import NodeCost, NodeError, Trial
+from edgedistill_calibration.int8._node_errors import NodeError, Trial
 from edgedistill_calibration.judging.judge import lowest_first
 from edgedistill_calibration.judging.ledger import Figures
 
@@ -98,7 +98,6 @@ class Search:
     Attributes:
         mixed: the INT8 graph.
         trial: the images that single nodes are compared on.
-        costs: of the nodes.
         nodes: what quantising each costs.
         accuracy: of the float model on the held-out images.
         max_drop: the goal.
@@ -108,7 +107,6 @@ class Search:
 
     mixed: MixedPrecision
     trial: Trial
-    costs: Mapping[str, NodeCost]
     nodes: tuple[NodeError, ...]
     accuracy: float
     max_drop: float
@@ -127,8 +125,9 @@ class Search:
         """Return the share of the multiply-adds, of nodes with weights, that is computed in float."""
         if not left:
             return 0.0
-        total = sum(self.costs[name].multiply_adds for name in self.mixed.nodes)
-        return sum(self.costs[name].multiply_adds for name in left) / max(1, total)
+        costs = self.trial.costs
+        total = sum(costs[name].multiply_adds for name in self.mixed.nodes)
+        return sum(costs[name].multiply_adds for name in left) / max(1, total)
 
 
 @dataclass(slots=True)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from edgedistill.models.teacher import Teacher, load_teacher
     from edgedistill.networks.layers import LayerPair
     from edgedistill.networks.pairing import pair_layers
-    from edgedistill.subspaces.finding import Subspace, find_subspaces
+    from edgedistill.subspaces.directions import Subspace
+    from edgedistill.subspaces.finding import find_subspaces
     from edgedistill.subtasks.subtask import Subtask
 
 _HOMES = {
@@ -27,7 +28,7 @@ _HOMES = {
     "DistillResult": "distillation.subdistill",
     "ExportConfig": "export.config",
     "LayerPair": "networks.layers",
-    "Subspace": "subspaces.finding",
+    "Subspace": "subspaces.directions",
     "Subtask": "subtasks.subtask",
     "SubtaskImages": "data.splits",
     "Teacher": "models.teacher",

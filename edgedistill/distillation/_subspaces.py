@@ -15,13 +15,9 @@ from edgedistill.distillation._task import Task
 from edgedistill.distillation.training import EVALUATION_BATCH
 from edgedistill.inspection.choosing import IMAGES, choose_methods
 from edgedistill.networks.modes import evaluating
-from edgedistill.subspaces.finding import (
-    Subspace,
-    gather_moments,
-    load_subspaces,
-    save_subspaces,
-    subspace_from,
-)
+from edgedistill.subspaces.directions import Subspace, subspace_from
+from edgedistill.subspaces.files import load_subspaces, save_subspaces
+from edgedistill.subspaces.finding import Sampling, gather_moments
 from edgedistill.subspaces.moments import Moments
 from edgedistill_deploy.images.sets import ImageSet
 
@@ -41,9 +37,11 @@ def find_task_subspaces(task: Task, *, resumed: bool) -> dict[str, Subspace]:
         task.lesson.subtask.class_indices,
         _own_share(task),
         tuple(ranks),
-        map_sizes={name: shape[1:] for name, shape in shapes.items()},
-        positions=config.positions or None,
-        seed=config.seed,
+        Sampling(
+            map_sizes={name: shape[1:] for name, shape in shapes.items()},
+            positions=config.positions or None,
+            seed=config.seed,
+        ),
     )
     methods = _choose_methods(task, moments, ranks)
     subspaces = {

@@ -16,7 +16,7 @@ from edgedistill.distillation._checkpoint import read_checkpoint
 from edgedistill.distillation.events import TrainingProgress, Watcher
 from edgedistill.distillation.lesson import Lesson
 from edgedistill.distillation.objective import Matching
-from edgedistill.subspaces.finding import Subspace
+from edgedistill.subspaces.directions import Subspace
 from edgedistill_deploy.progress import Progress
 
 

@@ -14,7 +14,7 @@ from edgedistill.models.teacher import Teacher
 from edgedistill.networks.layers import LayerPair, Shape, as_map, map_shapes
 from edgedistill.networks.maps import Output
 from edgedistill.networks.pairing import pair_layers
-from edgedistill.subspaces.finding import Subspace
+from edgedistill.subspaces.directions import Subspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

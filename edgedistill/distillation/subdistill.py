@@ -25,7 +25,7 @@ from edgedistill.distillation.tuning import LambdaChoice, choose_lambda
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.layers import LayerPair, capture
 from edgedistill.networks.modes import evaluating
-from edgedistill.subspaces.finding import Subspace
+from edgedistill.subspaces.directions import Subspace
 from edgedistill.subtasks.subtask import Subtask
 
 

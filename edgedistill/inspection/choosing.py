@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from edgedistill.inspection.accuracy import Batch, Examination, Tally
-from edgedistill.subspaces.finding import subspace_from
+from edgedistill.subspaces.directions import subspace_from
 from edgedistill.subspaces.moments import Moments
 from edgedistill_deploy.progress import Progress, silent
 

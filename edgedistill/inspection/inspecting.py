@@ -26,7 +26,8 @@ from edgedistill.models.teacher import Teacher
 from edgedistill.networks.layers import LayerPair, Shape, map_shapes, resolve_layer
 from edgedistill.networks.modes import evaluating
 from edgedistill.networks.pairing import pair_layers
-from edgedistill.subspaces.finding import gather_moments, subspace_from
+from edgedistill.subspaces.directions import subspace_from
+from edgedistill.subspaces.finding import Sampling, gather_moments
 from edgedistill.subspaces.moments import Moments
 from edgedistill.subtasks.subtask import Subtask
 from edgedistill_deploy.errors import UsageError
@@ -162,8 +163,7 @@ class _Work:
             self.subtask.class_indices,
             (pixels for pixels, _ in self._batches(self._loaded(images))),
             layers,
-            positions=self.config.positions or None,
-            seed=self.config.seed,
+            Sampling(positions=self.config.positions or None, seed=self.config.seed),
             progress=count,
         )
 

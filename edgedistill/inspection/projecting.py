@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from edgedistill.networks.layers import as_map, resolve_layer
-from edgedistill.subspaces.finding import Subspace
+from edgedistill.subspaces.directions import Subspace
 
 Output: TypeAlias = Tensor | tuple[Any, ...] | list[Any]
 

@@ -12,7 +12,7 @@ from torch.nn.utils.parametrizations import orthogonal
 
 from edgedistill.compute.processes import mean_over_processes
 from edgedistill.config import ALIGNMENTS, DIRECTION_WEIGHTS, NORMALISATIONS, check_choice
-from edgedistill.subspaces.finding import Subspace
+from edgedistill.subspaces.directions import Subspace
 from edgedistill_deploy.errors import UsageError
 
 MOMENTUM = 0.1

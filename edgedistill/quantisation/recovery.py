@@ -28,7 +28,8 @@ from edgedistill.networks.modes import evaluating
 from edgedistill.quantisation._int8_grids import Rounding, read_rounding
 from edgedistill.quantisation.fake_quantisation import FakeQuantised, find_calls
 from edgedistill.rejection.rejector import Rejector
-from edgedistill.subspaces.finding import Subspace, load_subspaces
+from edgedistill.subspaces.directions import Subspace
+from edgedistill.subspaces.files import load_subspaces
 from edgedistill_deploy.bundle.folder import Bundle, model_role
 from edgedistill_deploy.bundle.reference import read_golden
 from edgedistill_deploy.errors import BundleError, UsageError

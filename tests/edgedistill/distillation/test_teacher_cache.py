@@ -26,7 +26,7 @@ from edgedistill.distillation.teacher_cache import (
 from edgedistill.models.student import build_student
 from edgedistill.models.teacher import Teacher, load_teacher
 from edgedistill.networks.layers import as_map, capture
-from edgedistill.subspaces.finding import load_subspaces
+from edgedistill.subspaces.files import load_subspaces
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.images.sets import ImageSet
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from edgedistill.subspaces.finding import relevance_matrix
+from edgedistill.subspaces.directions import relevance_matrix
 from edgedistill.subspaces.moments import MomentAccumulator, Moments
 from reference import slow_subdistill
 

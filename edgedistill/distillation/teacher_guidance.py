@@ -11,7 +11,7 @@ from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgedistill.data.loader import Augmentation, open_loader
+from edgedistill.data.loader import Augmentation, Pass, open_loader
 from edgedistill.distillation._task import Task
 from edgedistill.distillation.objective import Guidance, Objective
 from edgedistill.distillation.teacher_cache import (
@@ -135,8 +135,7 @@ def _answers(
         task.lesson.images.train,
         guidance.preprocess,
         task.config.batch_size,
-        augmentation=augmentation,
-        epoch=view,
+        Pass(augmentation=augmentation, epoch=view),
         workers=task.config.workers,
     )
     for pixels, _, indices in loader:

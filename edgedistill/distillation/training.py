@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,16 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from edgedistill.compute.accelerator import memory_format
 from edgedistill.compute.processes import average_buffers
 from edgedistill.config import DistillConfig
-from edgedistill.data.loader import Augmentation, open_loader
+from edgedistill.data.loader import Augmentation, Pass, Share, open_loader
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.distillation._checkpoint import write_checkpoint
+from edgedistill.distillation._metrics import RunningMeans, metrics_writer
 from edgedistill.distillation._schedules import layer_weight_at, learning_rate_at
 from edgedistill.distillation.events import EpochRecord, TrainingProgress, Watcher
 from edgedistill.distillation.objective import Objective
 from edgedistill.distillation.teacher_guidance import TeacherGuidance
 from edgedistill.networks.modes import evaluating
-from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError
+from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import write_text
 
 EVALUATION_BATCH = 256
@@ -45,6 +46,11 @@ class Run:
     fingerprint: str
     folder: Path | None
     watch: Watcher
+
+    @property
+    def share(self) -> Share:
+        """The part of every batch that this process loads."""
+        return Share(index=self.accelerator.process_index, count=self.accelerator.num_processes)
 
     def prepared(self, pixels: Tensor) -> Tensor:
         """Turn uint8 images (N, H, W, 3) into the networks' input (N, 3, H, W)."""
@@ -107,7 +113,9 @@ def train(
     if saved is not None and run.accelerator.scaler is not None:
         run.accelerator.scaler.load_state_dict(saved["scaler"])
     learner = Learner(objective=objective, shared=shared, optimizer=optimizer, average=average)
-    with _metrics_writer(run) as write_metrics:
+    with metrics_writer(
+        run.folder if run.config.tensorboard and run.accelerator.is_main_process else None
+    ) as write_metrics:
         for epoch in range(len(outcome.history), config.epochs):
             if _is_stuck(outcome, config):
                 break
@@ -177,16 +185,12 @@ def _run_steps(
         run.images.train,
         run.guidance.preprocess,
         config.batch_size,
-        augmentation=run.augmentation,
-        epoch=epoch,
-        shuffle=True,
+        Pass(augmentation=run.augmentation, epoch=epoch, shuffle=True, kept=run.guidance.kept_views),
         workers=config.workers,
-        process=run.accelerator.process_index,
-        processes=run.accelerator.num_processes,
-        kept=run.guidance.kept_views,
+        share=run.share,
     )
     steps = len(loader)
-    means = _RunningMeans()
+    means = RunningMeans()
     rate = config.learning_rate
     learner.shared.train()
     # Dropout and stochastic depth draw from torch's generator; seeding it anew each epoch makes a resumed run draw the same.
@@ -208,29 +212,6 @@ def _run_steps(
                 )
             )
     return means.over(run.accelerator), rate
-
-
-class _RunningMeans:
-    """Means of named terms, weighted by the images they are of."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._count = 0
-
-    def add(self, terms: Mapping[str, float], count: int) -> None:
-        for name, value in terms.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value * count
-        self._count += count
-
-    def values(self) -> dict[str, float]:
-        return {name: value / self._count for name, value in self._sums.items()}
-
-    def over(self, accelerator: Accelerator) -> dict[str, float]:
-        if accelerator.num_processes == 1:
-            return self.values()
-        sums = torch.tensor([*self._sums.values(), self._count], dtype=torch.float32)
-        totals = accelerator.reduce(sums.to(accelerator.device), reduction="sum").tolist()
-        return {name: total / totals[-1] for name, total in zip(self._sums, totals, strict=False)}
 
 
 def _step(
@@ -285,8 +266,7 @@ def _accuracy(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> float:
         run.guidance.preprocess,
         EVALUATION_BATCH,
         workers=run.config.workers,
-        process=run.accelerator.process_index,
-        processes=run.accelerator.num_processes,
+        share=run.share,
     )
     steps = len(loader)
     right = torch.zeros((), dtype=torch.int64, device=device)
@@ -304,29 +284,6 @@ def _accuracy(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> float:
 
 def _copied(student: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in student.state_dict().items()}
-
-
-@contextlib.contextmanager
-def _metrics_writer(run: Run) -> Iterator[Callable[[EpochRecord], None]]:
-    """Yield what takes an epoch's record to TensorBoard, where that was asked for."""
-    if not run.config.tensorboard or run.folder is None or not run.accelerator.is_main_process:
-        yield lambda _: None
-        return
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise MissingDependencyError("tensorboard", "tensorboard", "tensorboard = true") from error
-    with SummaryWriter(run.folder / "tensorboard") as writer:
-        yield lambda record: _add_scalars(writer, record)
-        writer.flush()
-
-
-def _add_scalars(writer: Any, record: EpochRecord) -> None:
-    numbers = asdict(record)
-    numbers |= {f"loss_layers/{name}": value for name, value in numbers.pop("loss_layers").items()}
-    epoch = numbers.pop("epoch")
-    for name, value in numbers.items():
-        writer.add_scalar(name, value, epoch)
 
 
 def _save(run: Run, learner: Learner, outcome: Outcome) -> None:

@@ -9,9 +9,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+from edgedistill.checks import check_above_zero, check_at_least, check_choice
 from edgedistill.comparison.methods import METHODS, REFERENCE, Methods, check_settings, is_tuned
 from edgedistill.comparison.subsets import balanced_order
-from edgedistill.config import DistillConfig, check_above_zero, check_at_least, check_choice
+from edgedistill.config import DistillConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, images_key, split_for_subtask
 from edgedistill_deploy.errors import UsageError

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgedistill.config import DistillConfig, check_pairs
+from edgedistill.checks import check_pairs
+from edgedistill.config import DistillConfig
 from edgedistill.losses.baselines import BASELINES
 from edgedistill.losses.subspace_loss import LayerLoss, SubspaceLoss, distillation_loss
 from edgedistill.models.teacher import Teacher

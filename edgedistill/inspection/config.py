@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from edgedistill.config import COMPUTES, SUBSPACE_METHODS, check_at_least, check_choice
+from edgedistill.checks import check_at_least, check_choice
+from edgedistill.config import COMPUTES, SUBSPACE_METHODS
 from edgedistill_deploy.errors import UsageError
 
 # What has no matrix of its own has no spectrum of its own.

@@ -10,8 +10,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import orthogonal
 
+from edgedistill.checks import check_choice
 from edgedistill.compute.processes import mean_over_processes
-from edgedistill.config import ALIGNMENTS, DIRECTION_WEIGHTS, NORMALISATIONS, check_choice
+from edgedistill.config import ALIGNMENTS, DIRECTION_WEIGHTS, NORMALISATIONS
 from edgedistill.subspaces.directions import Subspace
 from edgedistill_deploy.errors import UsageError
 

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgedistill.config import SUBSPACE_METHODS, check_choice
+from edgedistill.checks import check_choice
+from edgedistill.config import SUBSPACE_METHODS
 from edgedistill.subspaces.moments import Moments
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgedistill.config import SUBSPACE_METHODS, check_at_least, check_choice
+from edgedistill.checks import check_at_least, check_choice
+from edgedistill.config import SUBSPACE_METHODS
 from edgedistill.networks.layers import maps_and_contexts
 from edgedistill.networks.logits import restrict_logits
 from edgedistill.subspaces.directions import Subspace, check_rank, subspace_from

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 INT8 = ("int8", "int8-tensorrt")
 HALVES = ("fp16", "int8-fp16-tensorrt")
-# Below this the INT8 model answers otherwise so often that whoever reads the record should be told.
+# Below this the INT8 model differs so often that the record says so.
 LOW_AGREEMENT = 0.95
 
 

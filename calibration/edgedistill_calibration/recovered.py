@@ -38,7 +38,7 @@ def calibrate_recovered(
     """Quantise a student that was trained under quantisation, and keep its INT8 files where they are the better ones.
 
     Its ranges are measured anew, or stay those it was trained within, whichever does better. Its worst nodes are left in
-    float where it takes that, and it is judged on the same held-out images. Of two INT8 files the better is the one whose
+    float where its accuracy needs that, and it is judged on the same held-out images. Of two INT8 files the better is the one whose
     accuracy drop is allowed; then the more accurate; then the one that agrees more with the teacher, or without a teacher
     with the float student. Either way `ledger.json` gets the steps `int8-recovered` and `int8-tensorrt-recovered`, which say
     whether they were kept.

@@ -1,6 +1,6 @@
 """Doing one job: train a student, or ask one, or the teacher, about the test images.
 
-A workspace loads a teacher and a task's images once, whatever the number of its jobs.
+A workspace loads a teacher and a task's images once for all its jobs.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""Batches for training and evaluation, the same whatever the number of workers or the point of resumption."""
+"""Batches for training and evaluation, the same with any number of workers and after any interruption."""
 
 import itertools
 from collections.abc import Iterator
@@ -52,11 +52,12 @@ class Pass:
     Attributes:
         augmentation: which views; the whole images by default.
         epoch: chooses the views, and the order together with the augmentation's seed.
-        shuffle: False leaves the images in their own order. True makes batches for training: one that leaves a process a
-            single image is left out, and where a last batch does not divide among the processes, so are the few images too
-            many.
-        kept: all that the preprocessing and `augmentation` make of the images, as (views, images, H, W, 3); they are read
-            from there then, in this process, since reading them takes less time than fetching them from another.
+        shuffle: False leaves the images in their own order. True makes batches for training: a batch that
+            leaves a process a single image is left out, and a last batch that does not divide among the
+            processes loses the few images that are too many.
+        kept: all that the preprocessing and `augmentation` make of the images, as (views, images, H, W, 3).
+            Images are then read from there, in this process, because that takes less time than fetching them
+            from another.
     """
 
     augmentation: Augmentation = Augmentation()

@@ -43,7 +43,7 @@ def split_for_subtask(
     """Keep the subtask's classes and make the splits that the source does not have.
 
     A source with one split is divided 64 / 16 / 20 into training, validation and test images; one with train and test
-    gives 20 % of train to validation. Which image goes where hangs on its content and the seed alone, so neither file
+    gives 20 % of train to validation. Which image goes where depends on its content and the seed alone: neither file
     names nor their order matter, and an image added later moves no other. An image whose content stands in a later split
     (validation, test) is taken out of the earlier one.
 

@@ -78,7 +78,10 @@ def bytes_per_view(example: Guidance, size: tuple[int, int]) -> int:
 
 
 def views_present(folder: Path) -> int | None:
-    """Return the number of views of a whole cache in the folder, of whatever it is; None where there is none."""
+    """Return the number of views of a finished cache in the folder; None where there is no such cache.
+
+    What the cache was made for does not matter here.
+    """
     try:
         views = json.loads((folder / "cache.json").read_text(encoding="utf-8"))["key"]["views"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -55,7 +55,7 @@ class LambdaChoice:
     rungs: tuple[int, ...]
 
     def described(self) -> str:
-        """Say in a sentence or two which weight was chosen, on what grounds, and whether they are any."""
+        """Say in a sentence or two which weight was chosen and why, and whether the trials told it from others."""
         tried = ", ".join(
             f"{trial.lambda_layer:g} {trial.shown()}"
             for trial in sorted(self.trials, key=lambda each: each.lambda_layer)
@@ -93,8 +93,8 @@ def choose_lambda(
     """Choose `lambda_layer` among the powers of ten from 0.001 to 1000 by short runs, judged on validation images.
 
     Args:
-        run: trains a fresh copy of the student with the settings it is given, calling the callback during training and
-            letting through what the callback raises, which is how a run is cut short.
+        run: trains a fresh copy of the student with the given settings. It calls the callback during training and lets
+            the callback's exceptions through, because they cut a run short.
         config: the whole run's settings; `short_config` says what a short run changes.
         fingerprint: of everything else that decides the result (student, images, teacher, settings). A search with
             another fingerprint in the same folder is kept beside, never mixed in.
@@ -121,9 +121,9 @@ def choose_lambda(
 
 
 def short_config(config: DistillConfig, lambda_layer: float) -> DistillConfig:
-    """Return the settings of a short run: a quarter of the epochs (at least 3), with everything that has a pace of its
-    own sped up to match: the moving average. Halving stops early, so nothing else
-    does.
+    """Return the settings of a short run: a quarter of the epochs, at least 3.
+
+    The moving average is sped up to match. Early stopping is off, because halving stops runs early.
     """
     epochs = min(config.epochs, max(FEWEST_EPOCHS, math.ceil(config.epochs / SHARE_OF_EPOCHS)))
     return replace(

@@ -124,7 +124,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _nothing_on_stdout() -> Iterator[None]:
-    """Keep the graph that this exporter prints from C++ when it fails, verbose or not, out of what a program may be reading."""
+    """Keep off stdout, which a program may be reading, the graph that this exporter prints when it fails."""
     sys.stdout.flush()
     try:
         kept = os.dup(_STDOUT)

@@ -72,7 +72,7 @@ def write_onnx(
     """Export with input `image` uint8 (batch, H, W, 3), output `logits` float32 (batch, C), `in_domain` bool (batch,) if any.
 
     torch's dynamo exporter is asked first, and its TorchScript exporter when that fails. Source lines and paths that they note
-    in the graph are removed, so that the same weights give the same bytes. Whatever check fails, an older file stays.
+    in the graph are removed, so that the same weights give the same bytes. Where a check fails, an older file stays.
 
     Args:
         model: what is exported.
@@ -127,7 +127,7 @@ def _export_graph(
 
 
 def _reason(error: Exception) -> str:
-    """Return the first line of what went wrong at the bottom, without colours; what is above only says in which step."""
+    """Return the first line of the innermost error, without colours; outer errors only say in which step it was."""
     bottom: BaseException = error
     while bottom.__cause__ is not None:
         bottom = bottom.__cause__
@@ -164,7 +164,7 @@ def _tidy(model: onnx.ModelProto, opset: int) -> None:
 
 
 def _name_nodes(graph: onnx.GraphProto, modules: Mapping[str, str]) -> None:
-    """Call every node MODULE/OPERATOR, so that whatever times or quantises nodes can tell the module that each is of.
+    """Call every node MODULE/OPERATOR, so that a tool that times or quantises nodes can tell each one's module.
 
     A convolution that a normalisation was folded into stays that of the module whose weights it has.
     """
@@ -185,7 +185,7 @@ def _name_nodes(graph: onnx.GraphProto, modules: Mapping[str, str]) -> None:
 
 
 def _let_only_the_cast_read_pixels(graph: onnx.GraphProto) -> None:
-    """Give what asks for the images' shape the cast images instead: TensorRT does nothing with uint8 but cast it."""
+    """Let nodes that read the images' shape read it from the cast images: TensorRT can only cast uint8."""
     casts = [node for node in graph.node if node.op_type == "Cast" and list(node.input) == ["image"]]
     if not casts:
         return

@@ -128,7 +128,7 @@ def _moved(model: nn.Module, device: torch.device) -> Iterator[None]:
 def _pairs(
     teacher: nn.Module, student: nn.Module | None, size: tuple[int, int], layers: Sequence[str]
 ) -> tuple[LayerPair, ...]:
-    """Pair with the student; without one, a teacher's own layers are those that any student of its shape would meet."""
+    """Pair the teacher with the student, or with itself, as with any student of its own shape."""
     for layer in layers:
         resolve_layer(teacher, layer)
     if student is None:

@@ -81,8 +81,8 @@ def run_midway(model: nn.Module, name: str, images: Tensor) -> Midway:
     """Run a network once such that what comes after a layer can be run again and again.
 
     Running on repeats what the modules before the layer returned instead of running them. That is right where modules only
-    return values; where one writes over an input that is used again, it is not, which is seen by running on from the
-    layer's own output: then the whole network runs each time.
+    return values. It is wrong where one writes over an input that is used again. Running on from the layer's
+    own output shows this, and then the whole network runs each time.
 
     Args:
         model: in evaluation mode, and without gradients; left as it was found.
@@ -178,7 +178,7 @@ def _copied(output: Any) -> Any:
 
 
 def _run_replaying(model: nn.Module, outputs: Mapping[nn.Module, Output], images: Tensor) -> Tensor:
-    """Run a network in which some modules return what they are told."""
+    """Run a network in which some modules return given values."""
     own = {module: module.__dict__.get("forward") for module in outputs}
     try:
         for module, output in outputs.items():

@@ -24,7 +24,7 @@ SMALLEST_VARIANCE = 1e-6
 
 
 class LayerLoss(nn.Module, abc.ABC):
-    """How far a student's map is from a teacher's, in two halves, because the teacher's can be kept for many epochs.
+    """How far a student's map is from a teacher's, in two parts: the teacher's can be kept for many epochs.
 
     `target` is all that the loss needs of a teacher's map; `compare` sets the student's map against it. `forward` does both.
     """
@@ -66,7 +66,7 @@ class SubspaceLoss(LayerLoss):
             this is the R of least loss.
         direction_weights: what share of V each direction's target has. `variance` takes t as it is, as the paper does.
             `equal` and `relevance` (not in the paper) scale t_k so that its variance is 1, or K times the direction's share
-            of the eigenvalues: directions that matter little but vary much, or the reverse, then count as said.
+            of the eigenvalues: directions that matter little but vary much, or the reverse, then count for what they matter.
 
     Raises:
         UsageError: an unknown option, or a subspace whose rank does not fit the student's width.
@@ -189,11 +189,11 @@ class ProcrustesRotation(nn.Module):
 
 
 def normalise_channels(values: Tensor, standardize: bool) -> tuple[Tensor, Tensor]:
-    """Take the mean of every channel, over the vectors (n, K) of all processes, from them; with `standardize` also divide by
+    """Subtract every channel's mean over the vectors (n, K) of all processes; with `standardize`, also divide by
     the standard deviation.
 
-    What batch norm without weights does, in fewer passes over memory than autograd would take, which is most of what a
-    small student's layer terms cost.
+    This is batch norm without weights, in fewer passes over memory than autograd takes. These passes are most
+    of what a small student's layer terms cost.
 
     Returns:
         The normalised vectors (n, K) and, without a gradient, the means (K,).

@@ -1,4 +1,4 @@
-"""Layers of a network: found by name, tapped without a trace, and paired between teacher and student."""
+"""Layers of a network: found by name, and tapped without a trace."""
 
 import contextlib
 import math

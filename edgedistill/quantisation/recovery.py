@@ -254,7 +254,7 @@ def _key(bundle: Bundle, rounding: Rounding, config: DistillConfig) -> str:
 
 
 def _own_folder(folder: Path, key: str) -> Path:
-    """Return the folder of this recovery; those of others go, because each holds a whole training state."""
+    """Return the folder of this recovery, and delete those of others: each holds a whole training state."""
     for other in folder.glob("*") if folder.is_dir() else ():
         if other.name != key:
             shutil.rmtree(other, ignore_errors=True)

@@ -1,6 +1,6 @@
 """Whether the expert should answer at all: a score of its logits, and a threshold that keeps a chosen share of the subtask.
 
-An expert knows its own classes alone and gives one of them to whatever it is shown. Two scores of the logits tell how much an
+An expert knows only its own classes and gives one of them to every image. Two scores of the logits tell how much an
 image looks like any of them: the energy, log sum exp (Liu et al., NeurIPS 2020), and the largest logit (Hendrycks et al., ICML
 2022). The threshold is set on validation images of the subtask, the score chosen with images of the teacher's other classes.
 """
@@ -134,7 +134,7 @@ def fit_rejection(
         teacher: gives preprocessing and normalisation, and is measured beside the student. Left on the CPU.
         subtask: the classes.
         images: the subtask's; its validation images set the threshold.
-        outside: images of other classes, see `data.outside.find_outside`.
+        outside: images of other classes, see `rejection.outside.find_outside`.
         true_accept: the share of the subtask's validation images that must be accepted, from 0.5 to below 1.
         progress: counts the images.
 

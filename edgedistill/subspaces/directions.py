@@ -99,7 +99,7 @@ def _check_variance(moments: Moments, variance: Tensor, layer: str) -> None:
     if not float(variance.sum()) > max(SMALLEST_VARIANCE * float(square), SMALLEST_SQUARE):
         raise EdgeDistillError(
             f"The layer {layer!r} has no variance inside its subspace of rank {len(variance)}: its outputs there are constant"
-            " over the images, or as good as 0. Pair another layer, or give more and more varied images."
+            " over the images, or nearly 0. Pair another layer, or give more and more varied images."
         )
 
 

@@ -29,7 +29,7 @@ class Moments:
 
 
 class MomentAccumulator:
-    """Gathers moments block by block; memory is O(D^2), whatever the number of samples.
+    """Gathers moments block by block; memory is O(D^2) for any number of samples.
 
     Every block is centred on its own mean, and blocks are merged as in Chan, Golub & LeVeque 1983, so a mean that is
     large beside the spread costs no digits. Accumulators merge in any order and split up to rounding, which is what a

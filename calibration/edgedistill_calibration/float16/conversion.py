@@ -1,4 +1,4 @@
-"""FP16 by typed casts in the graph: what float16 cannot hold, by measurement, stays in float32.
+"""FP16 by typed casts in the graph: values that are measured to be beyond float16 stay in float32.
 
 No builder flag and no runtime decides anything: strongly typed TensorRT networks and ONNX Runtime compute what the file
 says. onnxconverter-common does this too, but by lists of operators, and it clips weights beyond 1e4.

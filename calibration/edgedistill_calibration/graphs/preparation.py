@@ -92,7 +92,7 @@ def activations(graph: onnx.GraphProto, operators: Sequence[str]) -> list[str]:
 def finish_graph(model: onnx.ModelProto, source: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
     """Make a quantised graph one that any runtime reads.
 
-    It keeps the operator sets it uses alone, and gets the float model's metadata and IR version back.
+    It keeps only ONNX's own operator set, and gets the float model's metadata and IR version back.
 
     Raises:
         EdgeDistillError: the graph uses operators that are not ONNX's own, or is not valid.

@@ -1,4 +1,4 @@
-"""Puts single nodes of a Q/DQ graph back to float, as ONNX Runtime's quantiser would have left them had it not seen them."""
+"""Puts single nodes of a Q/DQ graph back to float, as if ONNX Runtime's quantiser had passed them over."""
 
 from collections.abc import Collection, Iterator
 
@@ -100,7 +100,7 @@ class _Rewriter:
             yield node
 
     def _is_unwanted(self, value: str) -> bool:
-        """Say whether a value is quantised for the sake of no node that still is."""
+        """Say whether no node that is still quantised needs a value in INT8."""
         pair = self._index.pair(value)
         if pair is None or value in self._needed:
             return False
@@ -108,7 +108,7 @@ class _Rewriter:
         return maker is None or maker.name not in self._quantised
 
     def _read_floats(self, node: onnx.NodeProto, places: Collection[int]) -> Iterator[onnx.NodeProto]:
-        """Let a node read what its twin in the float graph does; yield the nodes that takes."""
+        """Let a node read what its twin in the float graph does; yield the nodes that this needs."""
         twin = self._source.nodes.get(node.name)
         if twin is None:
             return

@@ -55,7 +55,7 @@ class NodeError:
         weight_count: weights that INT8 stores in a byte each.
         sqnr_db: signal to noise at its output in the INT8 model, noise from the nodes before it included; None without noise.
         alone: the answers when it alone is quantised; None where too many nodes were noisier.
-        left_in_float: the answers when it alone is left in float; None likewise.
+        left_in_float: the answers when it alone is left in float; None where that was not tried.
     """
 
     node: str
@@ -118,7 +118,7 @@ def _cost(node: onnx.NodeProto, shape: tuple[int, ...], weights: Mapping[str, tu
 
 
 def sample_count(costs: Mapping[str, NodeCost], node_limit: int, files: int = 2) -> int:
-    """Return on how many images nodes are measured, so that it takes about a minute whatever the model's size."""
+    """Return on how many images nodes are measured, so that it takes about a minute for a model of any size."""
     runs = files * (min(len(costs), node_limit) + _left_count(min(len(costs), node_limit)) + 2)
     work = sum(cost.multiply_adds for cost in costs.values()) * runs
     return int(np.clip(BUDGET / max(1, work), FEWEST_IMAGES, MOST_IMAGES))

@@ -115,7 +115,7 @@ def quantise(
     """Write the prepared graph in INT8 to `path` and return it; weights have one scale for each output channel.
 
     The ranges go in as overrides of what ONNX Runtime measures on one blank image. Its calibration cache could carry
-    them too, but only since 1.32, and is used whatever model it was made from.
+    them too, but only since 1.32, and it is used for other models than it was made from.
 
     Args:
         prepared: what `graphs.preparation.prepare_graph` returned, as a file.
@@ -198,7 +198,7 @@ def _require_measured(graph: onnx.GraphProto, ranges: Ranges) -> None:
 
 
 class _Once:
-    """The least ONNX Runtime's quantiser wants to run on; what it measures there is overridden."""
+    """The least input that ONNX Runtime's quantiser runs on; what it measures there is overridden."""
 
     def __init__(self, feeds: Mapping[str, np.ndarray]) -> None:
         self._left = [dict(feeds)]

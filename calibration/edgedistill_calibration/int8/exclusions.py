@@ -139,7 +139,7 @@ class _State:
 
 
 def leave_in_float(search: Search, path: Path, figures: Figures) -> Mixture:
-    """Return the INT8 model with as few nodes in float as the goal takes, or the best that is worth it.
+    """Return the INT8 model with as few nodes in float as the goal needs, or the best that is worth it.
 
     In each step the nodes that cost most alone are tried as the next float one, and the one that lessens the noise in the
     logits most is taken. A model of which more than half of the multiply-adds are float is not worth it.

@@ -46,7 +46,7 @@ class Work:
         self.progress(self.done, self.expected)
 
     def finish(self) -> None:
-        """Say that what was expected and not needed will not come."""
+        """Report all as done, although not all that was expected was needed."""
         if self.done < self.expected:
             self.progress(self.expected, self.expected)
 
@@ -71,7 +71,7 @@ class Judge:
 
     Attributes:
         source: the float model that others are compared with.
-        images: held-out training images, prepared anew for every pass, so that memory does not hang on their number.
+        images: held-out training images, prepared anew for every pass, so that memory does not depend on their number.
         prepared: prepares them.
     """
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgedistill.comparison.plan import ComparisonPlan, Job, TaskFacts, read_facts
+from edgedistill.comparison.jobs import Job
+from edgedistill.comparison.plan import ComparisonPlan, TaskFacts, read_facts
 from edgedistill.comparison.pool import Crew, open_crew
 from edgedistill.comparison.results import CACHES, Record, Results
 from edgedistill.comparison.schedule import Track, all_tracks, due_jobs, planned_work

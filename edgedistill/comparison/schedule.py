@@ -4,16 +4,9 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from edgedistill.comparison.jobs import Job, Variant, evaluation_job, teacher_job, training_job
 from edgedistill.comparison.methods import is_tuned, nearest_to_one
-from edgedistill.comparison.plan import (
-    ComparisonPlan,
-    Job,
-    Task,
-    TaskFacts,
-    evaluation_job,
-    teacher_job,
-    training_job,
-)
+from edgedistill.comparison.plan import ComparisonPlan, Task, TaskFacts
 from edgedistill.comparison.results import Results
 
 
@@ -25,7 +18,7 @@ class Track:
     task: Task
     facts: TaskFacts
     method: str
-    _made: dict[tuple[int | None, int, float | None], Job] = field(default_factory=dict, repr=False)
+    _made: dict[Variant, Job] = field(default_factory=dict, repr=False)
 
     @property
     def tuned(self) -> bool:
@@ -91,12 +84,10 @@ class Track:
         return self.plan.ordered_sizes()[0] if self.plan.tune_sizes == "first" else size
 
     def _job(self, size: int | None, seed: int, weight: float | None) -> Job:
-        asked = (size, seed, weight)
-        if asked not in self._made:
-            self._made[asked] = training_job(
-                self.plan, self.task, self.facts, self.method, size, seed, weight
-            )
-        return self._made[asked]
+        variant = Variant(size=size, seed=seed, weight=weight)
+        if variant not in self._made:
+            self._made[variant] = training_job(self.plan, self.task, self.facts, self.method, variant)
+        return self._made[variant]
 
     def _trained(self, results: Results) -> Iterator[Job]:
         for size in self.plan.ordered_sizes():

@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from edgedistill.comparison.plan import Job
+from edgedistill.comparison.jobs import Job
 
 # A cache can take gigabytes, and jobs come cell by cell.
 KEPT = 2

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from edgedistill.comparison.plan import evaluation_job, teacher_job
+from edgedistill.comparison.jobs import evaluation_job, teacher_job
 from edgedistill.comparison.run import Comparison
 from edgedistill.comparison.schedule import Track
 from edgedistill.comparison.statistics import Difference, compare_pairs, judged

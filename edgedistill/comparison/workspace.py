@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgedistill.comparison.plan import Job, Task, task_images
+from edgedistill.comparison.jobs import Job
+from edgedistill.comparison.plan import Task, task_images
 from edgedistill.comparison.results import CACHES, STUDENTS, Record
 from edgedistill.comparison.shelf import Shelf
 from edgedistill.comparison.subsets import draw_training_images

@@ -5,15 +5,13 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from edgedistill.networks.layers import as_map, resolve_layer
+from edgedistill.networks.maps import Output, copy_output
 from edgedistill.subspaces.directions import Subspace
-
-Output: TypeAlias = Tensor | tuple[Any, ...] | list[Any]
 
 # Of a network that is run on from the middle; beyond it the middle was not all there was.
 LARGEST_DIFFERENCE = 1e-5
@@ -161,20 +159,11 @@ class _Recorder:
     def leave(self, module: nn.Module, inputs: object, output: Output) -> None:
         self._depth -= 1
         if self._depth == 0 and self._layer not in self._outputs:
-            self._outputs[module] = _copied(output)
+            self._outputs[module] = copy_output(output)
 
     def once(self) -> dict[nn.Module, Output]:
         # A module that runs again later must run then, so it cannot be made to repeat what it returned.
         return {module: output for module, output in self._outputs.items() if self._calls[module] == 1}
-
-
-def _copied(output: Any) -> Any:
-    """Copy tensors: networks write over what a layer returned."""
-    if isinstance(output, Tensor):
-        return output.clone()
-    if type(output) in (tuple, list):
-        return type(output)(_copied(each) for each in output)
-    return output
 
 
 def _run_replaying(model: nn.Module, outputs: Mapping[nn.Module, Output], images: Tensor) -> Tensor:
@@ -193,12 +182,12 @@ def _run_replaying(model: nn.Module, outputs: Mapping[nn.Module, Output], images
 
 
 def _replay(output: Output, *inputs: object, **options: object) -> Output:
-    copy: Output = _copied(output)
+    copy: Output = copy_output(output)
     return copy
 
 
 def _run_replacing(model: nn.Module, layer: nn.Module, output: Output, images: Tensor) -> Tensor:
-    hook = layer.register_forward_hook(lambda *_: _copied(output))
+    hook = layer.register_forward_hook(lambda *_: copy_output(output))
     try:
         logits: Tensor = model(images)
     finally:

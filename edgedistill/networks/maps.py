@@ -92,6 +92,15 @@ def with_tensor(output: Output, old: Tensor, new: Tensor) -> Output:
     return tuple(new if each is old else each for each in output)
 
 
+def copy_output(output: Any) -> Any:
+    """Return a layer's output with its tensors copied, because networks write over what a layer returned."""
+    if isinstance(output, Tensor):
+        return output.clone()
+    if type(output) in (tuple, list):
+        return type(output)(copy_output(each) for each in output)
+    return output
+
+
 def _owners(model: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
     """Yield the modules a layer lies in, from itself outwards to the model, each with the layer's name seen from there."""
     chain: list[tuple[str, nn.Module]] = [(name, model)]

@@ -73,13 +73,13 @@ def select_calibration(
     _check_classes(images.class_names, [len(each) for each in ranked], left_out)
     shares = fair_shares([len(each) - max(1, len(each) // 5) for each in ranked], count)
     rest = fair_shares([len(each) - share for each, share in zip(ranked, shares, strict=True)], held_out)
-    chosen = _mixed(
+    chosen = _mix_classes(
         [index for each, a in zip(ranked, shares, strict=True) for index in each[:a]], digests, seed
     )
     judged = [index for each, a, b in zip(ranked, shares, rest, strict=True) for index in each[a : a + b]]
     return CalibrationSet(
         images=images.select(chosen),
-        held_out=images.select(_mixed(judged, digests, seed)),
+        held_out=images.select(_mix_classes(judged, digests, seed)),
         per_class=dict(zip(images.class_names, shares, strict=True)),
         notes=_notes(len(chosen), count, left_out),
     )
@@ -115,7 +115,7 @@ def _priority(digest: str, seed: int, purpose: str = "choice") -> str:
     return hashlib.sha256(f"{purpose}:{seed}:{digest}".encode()).hexdigest()
 
 
-def _mixed(indices: Sequence[int], digests: Sequence[str], seed: int) -> list[int]:
+def _mix_classes(indices: Sequence[int], digests: Sequence[str], seed: int) -> list[int]:
     """Return the images in an order of its own: by the rank they were chosen by, the last would be of few classes."""
     return sorted(indices, key=lambda index: _priority(digests[index], seed, "order"))
 

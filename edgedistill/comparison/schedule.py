@@ -27,8 +27,8 @@ class Track:
 
     def due(self, results: Results) -> list[Job]:
         """Return the jobs that can be done now and were not."""
-        tried = [job for job in self._trained(results) if results.get(job.key) is None]
-        return [*tried, *self._ended(results)]
+        tried = [job for job in self._training_jobs(results) if results.get(job.key) is None]
+        return [*tried, *self._closing_jobs(results)]
 
     def trials(self, size: int | None) -> dict[float, list[Job]]:
         """Return the runs that the weight for this size is chosen from: {weight: a run for each tuning seed}."""
@@ -89,7 +89,7 @@ class Track:
             self._made[variant] = training_job(self.plan, self.task, self.facts, self.method, variant)
         return self._made[variant]
 
-    def _trained(self, results: Results) -> Iterator[Job]:
+    def _training_jobs(self, results: Results) -> Iterator[Job]:
         for size in self.plan.ordered_sizes():
             yield from self.final(size, results)
             if self.tuned:
@@ -97,7 +97,7 @@ class Track:
                 for jobs in zip(*self.trials(size).values(), strict=True):
                     yield from jobs
 
-    def _ended(self, results: Results) -> Iterator[Job]:
+    def _closing_jobs(self, results: Results) -> Iterator[Job]:
         """Give what trained runs still need: an evaluation, or, where the student is gone, their training again."""
         for size in self.plan.ordered_sizes():
             for job in self.final(size, results):

@@ -66,7 +66,7 @@ class Workspace:
             outcome = {"error": str(error), "wrong_usage": isinstance(error, UsageError)}
         except Exception as error:  # noqa: BLE001  # whatever a library raises, the other runs go on
             outcome = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
-        return {**_named(job), **outcome, "seconds": round(time.monotonic() - started, 3), **self._where}
+        return {**_identify(job), **outcome, "seconds": round(time.monotonic() - started, 3), **self._where}
 
     def _do(self, job: Job, share: Callable[[float], None]) -> Record:
         teacher = self._teacher_of(job.task)
@@ -98,7 +98,7 @@ class Workspace:
             progress=lambda at: share(_share_done(at)),
         )
         write_student(result.student, self._students / f"{job.key}.safetensors")
-        return {"train_images": len(drawn.train), **_trained(result, teacher, drawn)}
+        return {"train_images": len(drawn.train), **_describe_training(result, teacher, drawn)}
 
     def _teacher_of(self, task: Task) -> Teacher:
         return self._teacher(task.teacher, task.teacher_weights, task.teacher_classes, task.image_size)
@@ -157,7 +157,7 @@ def _share_done(at: TrainingProgress) -> float:
     return (at.epoch + (at.step / at.steps if at.phase == "training" else 1.0)) / at.epochs
 
 
-def _trained(result: DistillResult, teacher: Teacher, images: SubtaskImages) -> Record:
+def _describe_training(result: DistillResult, teacher: Teacher, images: SubtaskImages) -> Record:
     predicted = predictions(result.student, teacher, images.validation)
     return {
         "validation_accuracy": result.validation_accuracy,
@@ -196,7 +196,7 @@ def predictions(
     return np.asarray(torch.cat(found).numpy(), dtype=np.int64)
 
 
-def _named(job: Job) -> Record:
+def _identify(job: Job) -> Record:
     record: Record = {"key": job.key, "kind": job.kind, "task": job.task.name}
     if job.kind == "teacher":
         return record

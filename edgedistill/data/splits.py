@@ -50,9 +50,9 @@ def split_for_subtask(
     Raises:
         DataError: a class has too few images for the splits, or none.
     """
-    train = _restricted(source.train, class_names, "training")
-    validation = _restricted(source.validation, class_names, "validation") if source.validation else None
-    test = _restricted(source.test, class_names, "test") if source.test else None
+    train = _restrict(source.train, class_names, "training")
+    validation = _restrict(source.validation, class_names, "validation") if source.validation else None
+    test = _restrict(source.test, class_names, "test") if source.test else None
     _read_digests([each for each in (train, validation, test) if each is not None], progress)
     if validation is None and test is None:
         train, test = _hold_out(train, TEST_FRACTION, f"test|{seed}")
@@ -85,7 +85,7 @@ def _read_digests(sets: Sequence[ImageSet], progress: Progress) -> None:
                 progress(done, total)
 
 
-def _restricted(images: ImageSet, class_names: Sequence[str], split: str) -> ImageSet:
+def _restrict(images: ImageSet, class_names: Sequence[str], split: str) -> ImageSet:
     missing = [name for name in class_names if find_class(name, images.class_names) is None]
     if missing:
         have = ", ".join(images.class_names[:10]) + (", ..." if len(images.class_names) > 10 else "")

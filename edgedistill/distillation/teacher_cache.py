@@ -154,12 +154,12 @@ def write_teacher_cache(
         for answers in batches:
             if not arrays:
                 names = {name: f"target-{i}.npy" for i, name in enumerate(answers.guidance.targets)}
-                arrays = _created(partial, (count, image_count), answers, names)
+                arrays = _create_files(partial, (count, image_count), answers, names)
             rows = answers.indices.cpu().numpy()
             arrays["pixels.npy"][view, rows] = answers.pixels.cpu().numpy()
             arrays["logits.npy"][view, rows] = answers.guidance.logits.float().cpu().numpy()
             for name, target in answers.guidance.targets.items():
-                arrays[names[name]][view, rows] = _halved(target, name)
+                arrays[names[name]][view, rows] = _halve(target, name)
             done += len(rows)
             progress(done, count * image_count)
     for array in arrays.values():
@@ -171,7 +171,7 @@ def write_teacher_cache(
     partial.rename(folder)
 
 
-def _created(
+def _create_files(
     folder: Path, shape: tuple[int, int], example: Answers, names: Mapping[str, str]
 ) -> dict[str, Any]:
     def create(name: str, inner: Iterable[int], dtype: str) -> Any:
@@ -186,7 +186,7 @@ def _created(
     }
 
 
-def _halved(target: Tensor, layer: str) -> NDArray[np.float16]:
+def _halve(target: Tensor, layer: str) -> NDArray[np.float16]:
     halved = target.cpu().half()
     if not bool(halved.isfinite().all()):
         raise EdgeDistillError(

@@ -102,7 +102,7 @@ def train(
     )
     if saved is None:
         accuracy = _accuracy(run, run.guidance.logits, epoch=0)
-        outcome = Outcome(teacher_accuracy=accuracy, best_weights=_copied(objective.student))
+        outcome = Outcome(teacher_accuracy=accuracy, best_weights=_copy_weights(objective.student))
     else:
         objective.load_state_dict(saved["objective"])
         optimizer.load_state_dict(saved["optimizer"])
@@ -171,7 +171,7 @@ def _train_epoch(run: Run, learner: Learner, epoch: int, outcome: Outcome) -> Ou
     outcome = replace(outcome, history=(*outcome.history, record))
     if accuracy > outcome.best_accuracy:
         return replace(
-            outcome, best_epoch=epoch, best_accuracy=accuracy, best_weights=_copied(learner.judged)
+            outcome, best_epoch=epoch, best_accuracy=accuracy, best_weights=_copy_weights(learner.judged)
         )
     return outcome
 
@@ -282,7 +282,7 @@ def _accuracy(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> float:
     return int(run.accelerator.reduce(right, reduction="sum")) / len(images)
 
 
-def _copied(student: nn.Module) -> dict[str, Tensor]:
+def _copy_weights(student: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in student.state_dict().items()}
 
 

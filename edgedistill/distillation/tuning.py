@@ -108,13 +108,13 @@ def choose_lambda(
     """
     epochs = short_config(config, 1.0).epochs
     with quiet_optuna(), open_search(folder if _is_main() else None, fingerprint, epochs) as search:
-        while (value := _agreed(search.claim)) is not None:
+        while (value := _agree(search.claim)) is not None:
             try:
                 _try_value(search, run, short_config(config, value), watch)
             except BaseException:
                 search.give_back()
                 raise
-        choice = _chosen(_agreed(search.trials), epochs)
+        choice = _choose(_agree(search.trials), epochs)
     if folder is not None and _is_main():
         write_json(folder / "tuning.json", choice.to_json())
     return choice
@@ -136,7 +136,7 @@ def short_config(config: DistillConfig, lambda_layer: float) -> DistillConfig:
     )
 
 
-def _chosen(trials: Sequence[LambdaTrial], epochs: int) -> LambdaChoice:
+def _choose(trials: Sequence[LambdaTrial], epochs: int) -> LambdaChoice:
     """Choose the best value: complete before pruned, then accurate, then near 1."""
     sound = [trial for trial in trials if trial.state != "diverged"]
     if not sound:
@@ -161,7 +161,7 @@ class _PrunedError(Exception):
 
 def _try_value(search: Search, run: ShortRun, config: DistillConfig, watch: Watcher) -> None:
     """Train one short run and note how it ended."""
-    before = _agreed(search.started) * config.epochs
+    before = _agree(search.started) * config.epochs
     seen = 0
     best = -1.0
 
@@ -172,21 +172,21 @@ def _try_value(search: Search, run: ShortRun, config: DistillConfig, watch: Watc
         if at.last is None or at.last.epoch < seen:
             return
         seen, best = at.last.epoch + 1, max(best, at.last.validation_accuracy)
-        if _agreed(lambda: search.report(seen, best)):
+        if _agree(lambda: search.report(seen, best)):
             raise _PrunedError
 
     try:
         result = run(config, judge)
     except _PrunedError:
-        _agreed(search.stop)
+        _agree(search.stop)
     except EdgeDistillError as error:
         # The narrower kinds (settings, data, libraries) would stop every other value too.
         if type(error) is not EdgeDistillError:
             raise
         reason = str(error)
-        _agreed(lambda: search.stop(reason))
+        _agree(lambda: search.stop(reason))
     else:
-        _agreed(lambda: search.finish(result.validation_accuracy))
+        _agree(lambda: search.finish(result.validation_accuracy))
 
 
 def _training_processes() -> int:
@@ -202,7 +202,7 @@ def _is_main() -> bool:
     return _training_processes() == 1 or _distributed().get_rank() == 0
 
 
-def _agreed(decide: Callable[[], Value]) -> Value:
+def _agree(decide: Callable[[], Value]) -> Value:
     """Let the main process decide and all training processes go by it; alone, simply decide."""
     if _training_processes() == 1:
         return decide()

@@ -33,9 +33,9 @@ def project(output: Output, subspace: Subspace, rank: int, model: nn.Module, nam
     """
     mapped = as_map(output, model, name)
     if isinstance(output, Tensor):
-        return _projected(output, mapped, subspace, rank)
+        return _project_values(output, mapped, subspace, rank)
     return type(output)(
-        _projected(each, mapped, subspace, rank) if _is_read(each, mapped) else each for each in output
+        _project_values(each, mapped, subspace, rank) if _is_read(each, mapped) else each for each in output
     )
 
 
@@ -47,7 +47,7 @@ def _is_read(element: object, mapped: Tensor) -> bool:
     )
 
 
-def _projected(values: Tensor, mapped: Tensor, subspace: Subspace, rank: int) -> Tensor:
+def _project_values(values: Tensor, mapped: Tensor, subspace: Subspace, rank: int) -> Tensor:
     # Maps are read as they are; every other format has its channels last.
     axis = 1 if mapped is values else -1
     prefix = values.shape[1] - mapped.shape[2] * mapped.shape[3] if values.ndim == 3 else 0
@@ -88,7 +88,7 @@ def run_midway(model: nn.Module, name: str, images: Tensor) -> Midway:
         images: normalised (N, 3, H, W).
     """
     layer = resolve_layer(model, name)
-    logits, outputs = _recorded(model, layer, images)
+    logits, outputs = _record_run(model, layer, images)
     before = {module: output for module, output in outputs.items() if module is not layer}
 
     def resume(output: Output) -> Tensor:
@@ -131,7 +131,7 @@ def _size(logits: Tensor) -> float:
     return float(logits.abs().max())
 
 
-def _recorded(model: nn.Module, layer: nn.Module, images: Tensor) -> tuple[Tensor, dict[nn.Module, Output]]:
+def _record_run(model: nn.Module, layer: nn.Module, images: Tensor) -> tuple[Tensor, dict[nn.Module, Output]]:
     """Return the logits, and what the outermost modules that ran before the layer, or are it, returned."""
     recorder = _Recorder(layer)
     with contextlib.ExitStack() as hooks:

@@ -112,11 +112,11 @@ class SubspaceLoss(LayerLoss):
 
     def compare(self, student_map: Tensor, target: Tensor) -> Tensor:
         """Return the loss of a student's map (N, K, H', W') against t as a scalar."""
-        student = self._normalised(positions_of(pool_to(student_map, target.shape[1:3])))
+        student = self._normalise(positions_of(pool_to(student_map, target.shape[1:3])))
         target = target.flatten(0, 2)
         return mean_squared_distance(student, self.rotation(student, target), target) / self.scale
 
-    def _normalised(self, student: Tensor) -> Tensor:
+    def _normalise(self, student: Tensor) -> Tensor:
         if not self.training:
             return student - self.running_mean
         normalised, mean = normalise_channels(student, self._standardize)

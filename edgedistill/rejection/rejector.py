@@ -112,9 +112,9 @@ class Rejection:
         if self.test is None:
             yield "the data has no test images, so the rejection was not measured on images it was not set on"
         else:
-            yield f"the expert on test images {_told(self.test)}"
+            yield f"the expert on test images {_describe(self.test)}"
         if self.teacher is not None:
-            yield f"the teacher with the same score {_told(self.teacher.test)}; {_all_classes(self.teacher)}"
+            yield f"the teacher with the same score {_describe(self.teacher.test)}; {_all_classes(self.teacher)}"
 
 
 def fit_rejection(
@@ -153,7 +153,7 @@ def fit_rejection(
         {} if others is None else {name: _auroc_of(name, inside.student, others.student) for name in SCORES}
     )
     score = max(candidates, key=candidates.__getitem__, default=SCORES[0])
-    rejector, twin = (_fitted(score, logits, true_accept) for logits in (inside.student, inside.teacher))
+    rejector, twin = (_fit(score, logits, true_accept) for logits in (inside.student, inside.teacher))
     return Rejection(
         rejector=rejector,
         true_accept_target=true_accept,
@@ -219,7 +219,7 @@ class _Asker:
                 parts.append(self._both(torch.from_numpy(batch)))
                 done += len(batch)
                 self._progress(done, total)
-            found.append(None if images is None else _joined(parts, images))
+            found.append(None if images is None else _join(parts, images))
         return found
 
     def _both(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -231,7 +231,7 @@ class _Asker:
         return student, teacher, torch.isin(every.argmax(dim=1), indices)
 
 
-def _joined(parts: list[tuple[Tensor, Tensor, Tensor]], images: ImageSet) -> _Answers:
+def _join(parts: list[tuple[Tensor, Tensor, Tensor]], images: ImageSet) -> _Answers:
     student, teacher, chosen = (torch.cat(each) for each in zip(*parts, strict=True))
     return _Answers(
         student=student, teacher=teacher, chosen_inside=chosen, labels=torch.tensor(images.labels)
@@ -246,7 +246,7 @@ def _auroc_of(name: str, inside: Tensor, outside: Tensor) -> float:
     return auroc(reject_score(name, inside).numpy(), reject_score(name, outside).numpy())
 
 
-def _fitted(score: str, logits: Tensor, share: float) -> Rejector:
+def _fit(score: str, logits: Tensor, share: float) -> Rejector:
     return Rejector(score=score, threshold=accept_threshold(reject_score(score, logits).numpy(), share))
 
 
@@ -276,7 +276,7 @@ def _share(which: Tensor) -> float:
     return float(which.double().mean())
 
 
-def _told(figures: RejectFigures) -> str:
+def _describe(figures: RejectFigures) -> str:
     told = f"accepts {figures.true_accept:.1%} of {figures.inside_count} images of the subtask"
     if figures.accepted_accuracy is not None:
         told += f" ({figures.accepted_accuracy:.1%} of these right, {figures.accuracy:.1%} of all)"

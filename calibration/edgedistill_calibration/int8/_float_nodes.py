@@ -120,10 +120,10 @@ class _Rewriter:
     def _float_value(self, name: str, made: list[onnx.NodeProto]) -> str:
         """Return the name that a value of the float graph has here; nodes that are missing for it are added to `made`."""
         if name not in self._floats:
-            self._floats[name] = self._found(name, made)
+            self._floats[name] = self._find_float(name, made)
         return self._floats[name]
 
-    def _found(self, name: str, made: list[onnx.NodeProto]) -> str:
+    def _find_float(self, name: str, made: list[onnx.NodeProto]) -> str:
         if name in self._source.constants:
             return self._constant(name)
         maker = self._source.makers.get(name)
@@ -136,9 +136,9 @@ class _Rewriter:
         source = self._float_value(before, made)
         if here is not None and source in here.input:
             return str(here.output[0])
-        return self._copied(maker, before, source, made)
+        return self._add_copy(maker, before, source, made)
 
-    def _copied(self, node: onnx.NodeProto, before: str, source: str, made: list[onnx.NodeProto]) -> str:
+    def _add_copy(self, node: onnx.NodeProto, before: str, source: str, made: list[onnx.NodeProto]) -> str:
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         copy.name, copy.output[0] = f"{node.name}_float", f"{node.output[0]}_float"

@@ -135,9 +135,9 @@ def measure_nodes(mixed: MixedPrecision, trial: Trial, limit: int) -> tuple[Node
     chosen = _noisiest(trial.prepared.graph, noise, mixed.nodes, limit)
     base = trial.figures(mixed.leaving(()))
     whole = float(np.mean(trial.reference.argmax(axis=1) == trial.labels))
-    alone = {name: _alone(mixed, trial, name, whole) for name in chosen}
+    alone = {name: _measure_alone(mixed, trial, name, whole) for name in chosen}
     order = lowest_first((name, effect.sqnr_db) for name, effect in alone.items())
-    left = {name: _left(mixed, trial, name, base) for name in order[: _left_count(len(order))]}
+    left = {name: _measure_left(mixed, trial, name, base) for name in order[: _left_count(len(order))]}
     return tuple(
         NodeError(
             node=name,
@@ -168,12 +168,12 @@ def _left_count(measured: int) -> int:
     return min(measured, max(LEFT_LEAST, int(measured * LEFT_SHARE)))
 
 
-def _alone(mixed: MixedPrecision, trial: Trial, name: str, whole: float) -> Effect:
+def _measure_alone(mixed: MixedPrecision, trial: Trial, name: str, whole: float) -> Effect:
     others = [node for node in mixed.nodes if node != name]
     return _effect(trial.figures(mixed.leaving(others)), whole)
 
 
-def _left(mixed: MixedPrecision, trial: Trial, name: str, base: Figures) -> Effect:
+def _measure_left(mixed: MixedPrecision, trial: Trial, name: str, base: Figures) -> Effect:
     return _effect(trial.figures(mixed.leaving([name])), base.accuracy)
 
 

@@ -156,7 +156,7 @@ def leave_in_float(search: Search, path: Path, figures: Figures) -> Mixture:
         if node is None:
             reason = _reason(search, states[-1])
         else:
-            states.append(_extended(search, states[-1], node))
+            states.append(_extend(search, states[-1], node))
     best = states[-1] if not reason else _best(states)
     return _mixture(search, states[-1], best, reason)
 
@@ -175,7 +175,7 @@ def _next(search: Search, left: Sequence[str]) -> str | None:
     return lowest_first(tried)[-1] if tried else None
 
 
-def _extended(search: Search, state: _State, node: str) -> _State:
+def _extend(search: Search, state: _State, node: str) -> _State:
     left = [*state.left, node]
     path = search.save(search.mixed.leaving(left))
     figures = search.judge(path)

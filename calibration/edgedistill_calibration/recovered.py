@@ -9,7 +9,8 @@ from typing import Any
 import onnx
 
 from edgedistill_calibration.config import CalibrationConfig
-from edgedistill_calibration.float16.files import write_halves
+from edgedistill_calibration.float16.files import write_float16_files
+from edgedistill_calibration.graphs.preparation import metadata_of
 from edgedistill_calibration.int8.exclusions import ROUNDING
 from edgedistill_calibration.int8.files import Int8, int8_details, make_int8
 from edgedistill_calibration.int8.request import Int8Request
@@ -72,7 +73,10 @@ def calibrate_recovered(
                 images=sample.images,
                 folder=Path(name),
                 config=config,
-                metadata={**_metadata(source), "edgedistill.recovered": sha256_of_file(recovered)},
+                metadata={
+                    **metadata_of(onnx.load(source, load_external_data=False)),
+                    "edgedistill.recovered": sha256_of_file(recovered),
+                },
                 accuracy=contest.accuracy,
                 trained_ranges=read_ranges(bundle.file("ranges")),
             )
@@ -82,11 +86,11 @@ def calibrate_recovered(
         # From here until all is written, what the manifest says of the last calibration is not true.
         bundle = keep_files(bundle.with_fields(calibration={}), better)
         if "int8-tensorrt" in better and bundle.has(model_role(_MIXED)):
-            halves = write_halves(
+            fp16 = write_float16_files(
                 {_MIXED: better["int8-tensorrt"]}, judge.prepared, sample.images, Path(name)
             )
-            bundle = keep_files(bundle, halves.files)
-            steps += [contest.step(name, path, halves.details[name]) for name, path in halves.files.items()]
+            bundle = keep_files(bundle, fp16.files)
+            steps += [contest.step(name, path, fp16.details[name]) for name, path in fp16.files.items()]
     bundle = write_ledger_record(bundle, _with_steps(record, steps, better))
     judge.prepared.work.finish()
     recovery = {"recovered_sha256": sha256_of_file(recovered), "method": made.method, "kept": list(better)}
@@ -178,7 +182,3 @@ def _require_same_interface(recovered: Path, source: Path) -> None:
 def _interface(path: Path) -> list[str]:
     graph = onnx.load(path, load_external_data=False).graph
     return [each.name for each in (*graph.input, *graph.output)]
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    return {each.key: each.value for each in onnx.load(path, load_external_data=False).metadata_props}

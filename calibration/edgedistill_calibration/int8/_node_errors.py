@@ -8,7 +8,14 @@ import onnx
 
 from edgedistill_calibration.graphs.preparation import WEIGHTED
 from edgedistill_calibration.int8._float_nodes import MixedPrecision
-from edgedistill_calibration.judging.judge import Images, Logits, Work, lowest_first, run_logits, run_values
+from edgedistill_calibration.judging.judge import (
+    ImageCount,
+    Images,
+    Logits,
+    lowest_first,
+    run_logits,
+    run_values,
+)
 from edgedistill_calibration.judging.ledger import Figures, compare_logits, decibels
 
 # Images that nodes are measured on: as many as keep this many multiply-adds, about a minute of two cores, in these bounds.
@@ -90,7 +97,7 @@ class Trial:
     labels: np.ndarray
     reference: Logits
     costs: Mapping[str, NodeCost]
-    work: Work
+    work: ImageCount
 
     def figures(self, model: onnx.ModelProto) -> Figures:
         """Return how near a graph's answers are to the float model's."""

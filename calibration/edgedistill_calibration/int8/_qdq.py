@@ -170,9 +170,8 @@ def quantise_graph(
             },
         )
     except Exception as error:  # its errors have no common class
-        reason = str(error).strip().splitlines()
         raise EdgeDistillError(
-            f"ONNX Runtime cannot quantise the model: {reason[0] if reason else type(error).__name__}."
+            f"ONNX Runtime cannot quantise the model: {preparation.first_line(error)}."
         ) from error
     model = onnx.load(path)
     _require_measured(model.graph, ranges)

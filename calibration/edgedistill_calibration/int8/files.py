@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 from onnx import helper
 
+from edgedistill_calibration.graphs.preparation import metadata_of
 from edgedistill_calibration.int8._float_nodes import MixedPrecision
 from edgedistill_calibration.int8._node_errors import (
     Trial,
@@ -152,8 +153,7 @@ def _mix(precision: str, chosen: Candidate, request: Int8Request, trial: Trial, 
 def _save(model: onnx.ModelProto, mixed: MixedPrecision, path: Path) -> Path:
     """Write a graph that has nodes in float, and their names in its metadata."""
     left = mixed.float_nodes(model)
-    metadata = {each.key: each.value for each in model.metadata_props}
-    helper.set_model_props(model, {**metadata, FLOAT_NODES: json.dumps(left)})
+    helper.set_model_props(model, {**metadata_of(model), FLOAT_NODES: json.dumps(left)})
     onnx.save(model, path)
     onnx.checker.check_model(str(path), full_check=True)
     return path

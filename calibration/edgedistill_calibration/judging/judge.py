@@ -28,7 +28,7 @@ BATCH = 32
 
 
 @dataclass(slots=True, kw_only=True)
-class Work:
+class ImageCount:
     """Counts images run, of those expected; the expectation grows where work turns up."""
 
     progress: Progress
@@ -56,7 +56,7 @@ class Preparation:
     """Prepares images batch by batch and counts them."""
 
     preprocess: Preprocess
-    work: Work
+    work: ImageCount
 
     def batches(self, images: ImageSet, batch_size: int) -> Iterator[Images]:
         """Yield prepared images (n, H, W, 3)."""

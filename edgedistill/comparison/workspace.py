@@ -15,27 +15,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from edgedistill.comparison.jobs import Job
 from edgedistill.comparison.plan import Task, task_images
 from edgedistill.comparison.results import CACHES, STUDENTS, Record
 from edgedistill.comparison.shelf import Shelf
 from edgedistill.comparison.subsets import draw_training_images
-from edgedistill.data.loader import open_loader
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.distillation.events import TrainingProgress
+from edgedistill.distillation.predicting import predict_classes
 from edgedistill.distillation.subdistill import DistillResult, distill
 from edgedistill.models.student import build_student, read_student, write_student
 from edgedistill.models.teacher import Teacher, load_teacher
-from edgedistill.networks.modes import evaluating
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.images.sets import ImageSet
-
-EVALUATION_BATCH = 256
 
 
 class Workspace:
@@ -158,7 +154,7 @@ def _share_done(at: TrainingProgress) -> float:
 
 
 def _describe_training(result: DistillResult, teacher: Teacher, images: SubtaskImages) -> Record:
-    predicted = predictions(result.student, teacher, images.validation)
+    predicted = predict_classes(result.student, teacher, images.validation)
     return {
         "validation_accuracy": result.validation_accuracy,
         "teacher_validation_accuracy": result.teacher_validation_accuracy,
@@ -172,7 +168,7 @@ def _describe_training(result: DistillResult, teacher: Teacher, images: SubtaskI
 def _test(model: nn.Module, teacher: Teacher, images: SubtaskImages, classes: list[int] | None) -> Record:
     """Ask about the test images; `classes` are the outputs that count, None when all do."""
     tested = images.evaluation
-    correct = predictions(model, teacher, tested, classes) == tested.labels
+    correct = predict_classes(model, teacher, tested, classes) == tested.labels
     shares = [correct[tested.labels == label].mean() for label in range(len(tested.class_names))]
     return {
         "test_accuracy": float(correct.mean()),
@@ -180,20 +176,6 @@ def _test(model: nn.Module, teacher: Teacher, images: SubtaskImages, classes: li
         "correct_hex": np.packbits(correct).tobytes().hex(),
         "recall": {name: float(share) for name, share in zip(tested.class_names, shares, strict=True)},
     }
-
-
-def predictions(
-    model: nn.Module, teacher: Teacher, images: ImageSet, classes: list[int] | None = None
-) -> NDArray[np.int64]:
-    """Return the position, among `classes` or all outputs, of the largest logit of every image (N,)."""
-    device = next(model.parameters()).device
-    normalise = teacher.normalise().to(device)
-    found: list[Tensor] = []
-    with evaluating(model), torch.no_grad():
-        for pixels, *_ in open_loader(images, teacher.preprocess, EVALUATION_BATCH):
-            logits = model(normalise(pixels.to(device)))
-            found.append((logits if classes is None else logits[:, classes]).argmax(dim=1).cpu())
-    return np.asarray(torch.cat(found).numpy(), dtype=np.int64)
 
 
 def _identify(job: Job) -> Record:

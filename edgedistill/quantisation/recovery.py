@@ -10,21 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import torch
 from torch import nn
 
 from edgedistill.config import DistillConfig
-from edgedistill.data.loader import open_loader
 from edgedistill.distillation.events import Watcher, ignore
 from edgedistill.distillation.lesson import Lesson
+from edgedistill.distillation.predicting import predict_classes
 from edgedistill.distillation.subdistill import distill
-from edgedistill.distillation.training import EVALUATION_BATCH
 from edgedistill.export.deployed import Deployed
 from edgedistill.export.onnx_writing import write_onnx
 from edgedistill.models.student import write_student
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.layers import LayerPair
-from edgedistill.networks.modes import evaluating
 from edgedistill.quantisation._int8_grids import Rounding, read_rounding
 from edgedistill.quantisation.fake_quantisation import FakeQuantised, find_calls
 from edgedistill.rejection.rejector import Rejector
@@ -144,7 +141,7 @@ def recover(
     rounding = read_rounding(bundle)
     config = _recovery_config(bundle, settings)
     network = _round(student.cpu().eval(), bundle, teacher, rounding)
-    before = quantised_accuracy(network, teacher, images.validation)
+    before = measure_accuracy(network, teacher, images.validation)
     start = copy.deepcopy(network.state_dict())
     result = distill(
         teacher,
@@ -180,14 +177,9 @@ def _round(student: nn.Module, bundle: Bundle, teacher: Teacher, rounding: Round
     return FakeQuantised(student, calls).eval()
 
 
-def quantised_accuracy(network: nn.Module, teacher: Teacher, images: ImageSet) -> float:
+def measure_accuracy(network: nn.Module, teacher: Teacher, images: ImageSet) -> float:
     """Return the share of images that a network names as they are labelled."""
-    normalise = teacher.normalise()
-    right = 0
-    with evaluating(network), torch.no_grad():
-        for pixels, labels, _ in open_loader(images, teacher.preprocess, EVALUATION_BATCH):
-            right += int((network(normalise(pixels)).argmax(1) == labels).sum())
-    return right / len(images)
+    return float((predict_classes(network, teacher, images) == images.labels).mean())
 
 
 def export_recovered(recovered: Recovered, teacher: Teacher, bundle: Bundle, path: Path) -> None:

@@ -18,7 +18,7 @@ from edgedistill.quantisation.recovery import (
     Recovered,
     RecoverySettings,
     export_recovered,
-    quantised_accuracy,
+    measure_accuracy,
     recover,
 )
 from edgedistill_calibration import CalibrationConfig, calibrate_recovered
@@ -119,7 +119,7 @@ def test_the_gradient_is_the_identitys_inside_the_range_and_0_outside(
 
 
 def test_recovery_brings_back_what_int8_lost(planted: PlantedExpert, bundle: Bundle) -> None:
-    whole = quantised_accuracy(planted.student(), planted.teacher, planted.images.validation)
+    whole = measure_accuracy(planted.student(), planted.teacher, planted.images.validation)
     outcome = recovered_of(planted, bundle, 6)
     assert outcome.accuracy_before < whole - 0.1
     assert outcome.accuracy > outcome.accuracy_before + 0.1

@@ -148,9 +148,7 @@ def test_excluded_images_are_left_out_and_it_is_said() -> None:
     judged = digests_of(images)[:30]
     chosen = select_calibration(images, 100, 0, exclude=judged)
     assert not set(judged) & set(digests_of(chosen.images) + digests_of(chosen.held_out))
-    assert any(
-        note.startswith("The student is judged on 30 of the training images") for note in chosen.notes
-    )
+    assert any(note.startswith("The student is judged on 30 of the training images") for note in chosen.notes)
 
 
 def notes_of(counts: list[int], count: int) -> CalibrationSet:

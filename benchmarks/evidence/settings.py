@@ -22,7 +22,7 @@ from edgedistill.comparison import METHODS
 from edgedistill.comparison.plan import Task, task_images
 from edgedistill.comparison.subsets import balanced_order, draw_training_images
 from edgedistill.data.splits import SubtaskImages
-from edgedistill.distillation.predicting import predict_classes
+from edgedistill.distillation.training import predict_classes
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.pairing import pair_layers
 from edgedistill_deploy.errors import UsageError

@@ -25,8 +25,8 @@ from edgedistill.comparison.subsets import draw_training_images
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.distillation.events import TrainingProgress
-from edgedistill.distillation.predicting import predict_classes
 from edgedistill.distillation.subdistill import DistillResult, distill
+from edgedistill.distillation.training import predict_classes
 from edgedistill.models.student import build_student, read_student, write_student
 from edgedistill.models.teacher import Teacher, load_teacher
 from edgedistill_deploy.errors import EdgeDistillError, UsageError

@@ -1,16 +1,18 @@
-"""The training loop: epochs, steps, validation, and the state that survives a kill."""
+"""The training loop: epochs, steps, evaluation, and the state that survives a kill."""
 
 import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -25,9 +27,11 @@ from edgedistill.distillation._schedules import layer_weight_at, learning_rate_a
 from edgedistill.distillation.events import EpochRecord, TrainingProgress, Watcher
 from edgedistill.distillation.objective import Objective
 from edgedistill.distillation.teacher_guidance import TeacherGuidance
+from edgedistill.models.teacher import Teacher
 from edgedistill.networks.modes import evaluating
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import write_text
+from edgedistill_deploy.images.sets import ImageSet
 
 EVALUATION_BATCH = 256
 # The kinds of device for which the oldest supported torch has a fused AdamW.
@@ -280,6 +284,20 @@ def _accuracy(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> float:
                 )
             )
     return int(run.accelerator.reduce(right, reduction="sum")) / len(images)
+
+
+def predict_classes(
+    model: nn.Module, teacher: Teacher, images: ImageSet, classes: Sequence[int] | None = None
+) -> NDArray[np.int64]:
+    """Return the position, among `classes` or all outputs, of the largest logit of every image (N,)."""
+    device = next(model.parameters()).device
+    normalise = teacher.normalise().to(device)
+    found: list[Tensor] = []
+    with evaluating(model), torch.no_grad():
+        for pixels, *_ in open_loader(images, teacher.preprocess, EVALUATION_BATCH):
+            logits = model(normalise(pixels.to(device)))
+            found.append((logits if classes is None else logits[:, list(classes)]).argmax(dim=1).cpu())
+    return np.asarray(torch.cat(found).numpy(), dtype=np.int64)
 
 
 def _copy_weights(student: nn.Module) -> dict[str, Tensor]:

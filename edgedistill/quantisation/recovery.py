@@ -15,8 +15,8 @@ from torch import nn
 from edgedistill.config import DistillConfig
 from edgedistill.distillation.events import Watcher, ignore
 from edgedistill.distillation.lesson import Lesson
-from edgedistill.distillation.predicting import predict_classes
 from edgedistill.distillation.subdistill import distill
+from edgedistill.distillation.training import predict_classes
 from edgedistill.export.deployed import Deployed
 from edgedistill.export.onnx_writing import write_onnx
 from edgedistill.models.student import write_student

@@ -33,8 +33,8 @@ from edgedistill import (
     open_source,
     split_for_subtask,
 )
-from edgedistill.data.loader import Augmentation, open_loader
-from edgedistill.distillation.training import TrainingProgress
+from edgedistill.data.loader import Augmentation, Pass, open_loader
+from edgedistill.distillation.events import TrainingProgress
 from edgedistill.networks.layers import map_shapes
 from edgedistill.networks.pairing import pair_layers
 from edgedistill.subspaces.evidence import evidence
@@ -240,9 +240,7 @@ def plain_epoch(place: Place, teacher: Teacher, images: SubtaskImages) -> float:
             images.train,
             teacher.preprocess,
             32,
-            augmentation=Augmentation(name="crop"),
-            epoch=epoch,
-            shuffle=True,
+            Pass(augmentation=Augmentation(name="crop"), epoch=epoch, shuffle=True),
         )
         started = time.process_time()
         for pixels, labels, _ in loader:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edgedistill.models.teacher import load_teacher as load_teacher
     from edgedistill.networks.layers import LayerPair as LayerPair
     from edgedistill.networks.pairing import pair_layers as pair_layers
-    from edgedistill.subspaces.finding import Subspace as Subspace
+    from edgedistill.subspaces.directions import Subspace as Subspace
     from edgedistill.subspaces.finding import find_subspaces as find_subspaces
     from edgedistill.subtasks.subtask import Subtask as Subtask
 else:
@@ -41,7 +41,8 @@ else:
             "models.teacher": "Teacher load_teacher",
             "networks.layers": "LayerPair",
             "networks.pairing": "pair_layers",
-            "subspaces.finding": "Subspace find_subspaces",
+            "subspaces.directions": "Subspace",
+            "subspaces.finding": "find_subspaces",
             "subtasks.subtask": "Subtask",
         },
     )

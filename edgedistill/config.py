@@ -1,12 +1,13 @@
-"""Settings of the training side, one frozen value per stage, checked when made. No torch, so that settings can be read
-and refused before anything heavy is loaded.
+"""Settings of the training, a frozen value that is checked when it is made. No torch: settings can be read and refused before
+anything heavy is loaded.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from edgedistill_deploy.errors import UsageError, nearest_names
+from edgedistill.checks import check_above_zero, check_at_least, check_choice
+from edgedistill_deploy.errors import UsageError
 
 SCHEDULES = ("cosine", "step", "constant")
 NORMALISATIONS = ("center", "standardize")
@@ -170,36 +171,3 @@ def cached_views(teacher_cache: str) -> int | None:
             f"teacher_cache must be off, auto or a number of views such as 4, and {teacher_cache!r} was given."
         )
     return int(teacher_cache)
-
-
-def check_at_least(key: str, value: float, least: float) -> None:
-    """Refuse a number below `least`, or one that is not finite."""
-    if not least <= value < float("inf"):
-        raise UsageError(f"{key} must be a number of at least {least}, and {value} was given.")
-
-
-def check_above_zero(key: str, value: float) -> None:
-    """Refuse a number that is not finite and above zero."""
-    if not 0 < value < float("inf"):
-        raise UsageError(f"{key} must be a number above 0, and {value} was given.")
-
-
-def check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Refuse a name that is not among the allowed ones."""
-    if value not in allowed:
-        raise UsageError(f"{key} cannot be {value!r}.{nearest_names(value, allowed)}")
-
-
-def check_pairs(pairs: Sequence[tuple[str, str]]) -> None:
-    """Refuse (teacher, student) layer pairs that name a layer twice: a teacher's layer has one subspace, of one student's width.
-
-    Raises:
-        UsageError: a teacher's or a student's layer stands in two pairs.
-    """
-    for side, names in zip(("teacher", "student"), zip(*pairs, strict=True), strict=False):
-        repeated = [name for name in names if names.count(name) > 1]
-        if repeated:
-            raise UsageError(
-                f"The {side}'s layer {repeated[0]!r} stands in {names.count(repeated[0])} pairs, and each layer can stand in one;"
-                " leave the others out or name other layers."
-            )

@@ -21,8 +21,8 @@ from edgedistill import DistillConfig, build_student, distill, load_teacher
 from edgedistill.comparison import METHODS
 from edgedistill.comparison.plan import Task, task_images
 from edgedistill.comparison.subsets import balanced_order, draw_training_images
-from edgedistill.comparison.workspace import predictions
 from edgedistill.data.splits import SubtaskImages
+from edgedistill.distillation.training import predict_classes
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.pairing import pair_layers
 from edgedistill_deploy.errors import UsageError
@@ -61,7 +61,7 @@ def judged_run(
         raise UsageError(f"--pairs takes numbers from 1 to {len(known)}, and {list(only)} were given.")
     pairs = [known[number] for number in only] or None
     result = distill(teacher, student, teacher.subtask(task.classes), drawn, config, pairs=pairs)
-    found = predictions(result.student, teacher, judging)
+    found = predict_classes(result.student, teacher, judging)
     return {
         "chosen_by": result.validation_accuracy,
         "accuracy": float((found == judging.labels).mean()),

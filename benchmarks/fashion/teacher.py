@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import edgedistill.models.small_images  # noqa: F401  # enters resnet18_cifar into timm's registry
+from benchmarks.timm_folder import TimmNetwork
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.images.arrays import ArrayImages
 from edgedistill_deploy.images.sets import ImageSet, ImageSplits
@@ -18,6 +19,9 @@ INPUT_SIZE = 32
 MEAN, STD = 0.2860, 0.3530
 ARCHITECTURE = "resnet18_cifar"
 MODEL_ARGS: dict[str, Any] = {"layers": [1, 1, 1, 1], "channels": [32, 64, 128, 256], "stem_pool": True}
+NETWORK = TimmNetwork(
+    architecture=ARCHITECTURE, model_args=MODEL_ARGS, input_size=INPUT_SIZE, mean=MEAN, std=STD, reduction=16
+)
 SUBTASKS: dict[str, tuple[str, ...]] = {
     "footwear": ("Sandal", "Sneaker", "Ankle boot"),
     "tops": ("T-shirt/top", "Pullover", "Dress", "Coat", "Shirt"),
@@ -97,26 +101,5 @@ def _restricted_accuracy(
 
 
 def folder_config(class_names: Sequence[str]) -> dict[str, Any]:
-    """Return the config.json of a teacher folder; `label_names` is in output order."""
-    classes = len(class_names)
-    return {
-        "architecture": ARCHITECTURE,
-        "num_classes": classes,
-        "num_features": MODEL_ARGS["channels"][-1],
-        "global_pool": "avg",
-        "model_args": {"num_classes": classes, **MODEL_ARGS},
-        "pretrained_cfg": {
-            "input_size": [3, INPUT_SIZE, INPUT_SIZE],
-            "fixed_input_size": False,
-            "interpolation": "bilinear",
-            "crop_pct": 1.0,
-            "crop_mode": "center",
-            "mean": [MEAN] * 3,
-            "std": [STD] * 3,
-            "num_classes": classes,
-            "pool_size": [INPUT_SIZE // 16] * 2,
-            "first_conv": "conv1",
-            "classifier": "fc",
-        },
-        "label_names": list(class_names),
-    }
+    """Return the config.json of the garments' teacher's folder; `label_names` is in output order."""
+    return NETWORK.folder_config(class_names)

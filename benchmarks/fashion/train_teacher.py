@@ -26,8 +26,8 @@ from benchmarks.fashion.teacher import (
     prepare,
 )
 from benchmarks.glyphs.glyphset import write_npz
-from benchmarks.glyphs.teacher import write_folder
 from benchmarks.glyphs.train_teacher import TrainConfig, fit, shifted
+from benchmarks.timm_folder import write_folder
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.images.sets import ImageSplits

@@ -9,16 +9,18 @@ import timm
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from benchmarks.glyphs.glyphset import GlyphSet
-from edgedistill_deploy.files.writing import write_json, written_whole
+from benchmarks.timm_folder import TimmNetwork, write_folder
 
 INPUT_SIZE = 64
 MEAN, STD = 0.13, 0.30
 ARCHITECTURE = "resnet18"
 MODEL_ARGS: dict[str, Any] = {"layers": [1, 1, 1, 1], "channels": [32, 64, 128, 256]}
+NETWORK = TimmNetwork(
+    architecture=ARCHITECTURE, model_args=MODEL_ARGS, input_size=INPUT_SIZE, mean=MEAN, std=STD, reduction=32
+)
 
 
 def build_teacher(class_count: int) -> nn.Module:
@@ -57,49 +59,13 @@ def measure_accuracy(model: nn.Module, glyphs: GlyphSet, split: int, characters:
 
 
 def folder_config(class_names: Sequence[str]) -> dict[str, Any]:
-    """Return the config.json of a teacher folder; `label_names` is in output order."""
-    classes = len(class_names)
-    return {
-        "architecture": ARCHITECTURE,
-        "num_classes": classes,
-        "num_features": MODEL_ARGS["channels"][-1],
-        "global_pool": "avg",
-        "model_args": {"num_classes": classes, **MODEL_ARGS},
-        "pretrained_cfg": {
-            "input_size": [3, INPUT_SIZE, INPUT_SIZE],
-            "fixed_input_size": False,
-            "interpolation": "bilinear",
-            "crop_pct": 1.0,
-            "crop_mode": "center",
-            "mean": [MEAN] * 3,
-            "std": [STD] * 3,
-            "num_classes": classes,
-            "pool_size": [INPUT_SIZE // 32] * 2,
-            "first_conv": "conv1",
-            "classifier": "fc",
-        },
-        "label_names": list(class_names),
-    }
+    """Return the config.json of the glyph teacher's folder; `label_names` is in output order."""
+    return NETWORK.folder_config(class_names)
 
 
 def write_teacher(folder: Path, model: nn.Module, class_names: Sequence[str], *, half: bool = False) -> None:
     """Write the glyph teacher's folder; with `half` the floating-point weights are rounded to half precision."""
     write_folder(folder, model, folder_config(class_names), half=half)
-
-
-def write_folder(folder: Path, model: nn.Module, config: dict[str, Any], *, half: bool = False) -> None:
-    """Write config.json and model.safetensors, which `timm.create_model("local-dir:FOLDER", pretrained=True)` loads.
-
-    timm loads weights in half precision into a float32 model.
-    """
-    state = {name: _rounded(value, half).contiguous() for name, value in model.state_dict().items()}
-    write_json(folder / "config.json", config)
-    with written_whole(folder / "model.safetensors") as temporary:
-        save_file(state, temporary, metadata={"format": "pt"})
-
-
-def _rounded(value: Tensor, half: bool) -> Tensor:
-    return value.half() if half and value.is_floating_point() else value
 
 
 def load_teacher(folder: Path) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Which training images INT8 ranges are measured on: as many of each class, whatever order the files come in."""
+"""The training images that INT8 ranges are measured on: evenly over the classes, in no order of files."""
 
 import hashlib
 from collections.abc import Collection, Sequence
@@ -39,7 +39,7 @@ class CalibrationSet:
 
 
 def content_key(images: ImageSet, preprocess: Preprocess) -> str:
-    """Return a sha256 over the images' digests, whatever their order, and the preprocessing's digest."""
+    """Return a sha256 over the images' digests, in any order, and the preprocessing's digest."""
     digests = sorted(images.digest(index) for index in range(len(images)))
     return hashlib.sha256("\n".join([preprocess.digest, *digests]).encode()).hexdigest()
 
@@ -73,13 +73,13 @@ def select_calibration(
     _check_classes(images.class_names, [len(each) for each in ranked], left_out)
     shares = fair_shares([len(each) - max(1, len(each) // 5) for each in ranked], count)
     rest = fair_shares([len(each) - share for each, share in zip(ranked, shares, strict=True)], held_out)
-    chosen = _mixed(
+    chosen = _mix_classes(
         [index for each, a in zip(ranked, shares, strict=True) for index in each[:a]], digests, seed
     )
     judged = [index for each, a, b in zip(ranked, shares, rest, strict=True) for index in each[a : a + b]]
     return CalibrationSet(
         images=images.select(chosen),
-        held_out=images.select(_mixed(judged, digests, seed)),
+        held_out=images.select(_mix_classes(judged, digests, seed)),
         per_class=dict(zip(images.class_names, shares, strict=True)),
         notes=_notes(len(chosen), count, left_out),
     )
@@ -115,7 +115,7 @@ def _priority(digest: str, seed: int, purpose: str = "choice") -> str:
     return hashlib.sha256(f"{purpose}:{seed}:{digest}".encode()).hexdigest()
 
 
-def _mixed(indices: Sequence[int], digests: Sequence[str], seed: int) -> list[int]:
+def _mix_classes(indices: Sequence[int], digests: Sequence[str], seed: int) -> list[int]:
     """Return the images in an order of its own: by the rank they were chosen by, the last would be of few classes."""
     return sorted(indices, key=lambda index: _priority(digests[index], seed, "order"))
 
@@ -134,7 +134,7 @@ def _check_classes(names: Sequence[str], counts: Sequence[int], left_out: int) -
         f"{name!r} has {count}" for name, count in zip(names, counts, strict=True) if count < NEEDED_PER_CLASS
     ]
     if short:
-        why = f", the {left_out} that the student is judged on left out" if left_out else ""
+        why = f", without the {left_out} that the student is judged on" if left_out else ""
         raise DataError(
             f"Calibration needs at least {NEEDED_PER_CLASS} different training images of every class, and"
             f" {', '.join(short)}{why}; add training images of it."
@@ -145,7 +145,7 @@ def _notes(chosen: int, wanted: int, left_out: int) -> tuple[str, ...]:
     notes = []
     if chosen < FEW_IMAGES:
         notes.append(
-            f"Ranges were measured on {chosen} images; with fewer than {FEW_IMAGES} they depend on which."
+            f"Ranges were measured on {chosen} images; with fewer than {FEW_IMAGES} they depend on which images these are."
         )
     if chosen > MANY_IMAGES:
         notes.append(
@@ -154,7 +154,5 @@ def _notes(chosen: int, wanted: int, left_out: int) -> tuple[str, ...]:
     if chosen < wanted:
         notes.append(f"{wanted} calibration images were asked for, and the training images allow {chosen}.")
     if left_out:
-        notes.append(
-            f"{left_out} training images are also those the student is judged on, and were left out."
-        )
+        notes.append(f"The student is judged on {left_out} of the training images, and these were left out.")
     return tuple(notes)

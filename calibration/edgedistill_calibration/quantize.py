@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgedistill_calibration.config import CANDIDATES, CalibrationConfig
 from edgedistill_calibration.dataset import CalibrationSet, content_key, select_calibration
-from edgedistill_calibration.judging.judge import Judge, Preparation, Progress, Work
+from edgedistill_calibration.judging.judge import ImageCount, Judge, Preparation
 from edgedistill_calibration.judging.ledger import write_ledger
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import FP16_FILES, INT8_FILES, model_role
@@ -19,13 +19,14 @@ from edgedistill_deploy.bundle.reference import read_reference
 from edgedistill_deploy.errors import BundleError, MissingDependencyError
 from edgedistill_deploy.files.writing import written_whole
 from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.version import __version__
 
 if TYPE_CHECKING:
-    from edgedistill_calibration.float16.files import Halves
+    from edgedistill_calibration.float16.files import Float16Files
     from edgedistill_calibration.int8.files import Int8
 
-# Below this the INT8 model answers otherwise so often that whoever reads the record should be told.
+# Below this the INT8 model differs so often that the record says so.
 LOW_AGREEMENT = 0.95
 
 
@@ -33,7 +34,7 @@ def calibrate(
     bundle: Bundle,
     images: ImageSet,
     config: CalibrationConfig | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Bundle:
     """Write the FP16 and INT8 files of `model.fp32.onnx`.
 
@@ -61,8 +62,9 @@ def calibrate(
         MissingDependencyError: onnx or onnxruntime is not installed.
     """
     require_libraries()
-    from edgedistill_calibration.float16.files import write_halves
+    from edgedistill_calibration.float16.files import write_float16_files
     from edgedistill_calibration.int8.files import int8_details, make_int8
+    from edgedistill_calibration.int8.request import Int8Request
     from edgedistill_calibration.judging.steps import chain_steps, student_note
     from edgedistill_calibration.ranges.measurement import write_ranges
 
@@ -74,13 +76,21 @@ def calibrate(
     judge = open_judge(bundle, bundle.file(model_role("fp32")), sample, config, progress)
     with tempfile.TemporaryDirectory(prefix="edgedistill-") as name:
         folder = Path(name)
-        made = make_int8(judge, sample.images, folder, config, {"edgedistill.calibration": plan["key"]})
+        made = make_int8(
+            Int8Request(
+                judge=judge,
+                images=sample.images,
+                folder=folder,
+                config=config,
+                metadata={"edgedistill.calibration": plan["key"]},
+            )
+        )
         files = {precision: mixture.path for precision, mixture in made.mixtures.items()}
         sources = (
             dict(zip(FP16_FILES, (judge.source, files["int8-tensorrt"]), strict=True)) if config.fp16 else {}
         )
-        halves = write_halves(sources, judge.prepared, sample.images, folder)
-        files |= halves.files
+        fp16 = write_float16_files(sources, judge.prepared, sample.images, folder)
+        files |= fp16.files
         # From here until all is written, what the manifest says of the last calibration is not true.
         bundle = keep_files(bundle.with_fields(calibration={}), files)
         for precision in {*FP16_FILES} - {*files}:  # made of another float model, or of other INT8
@@ -88,10 +98,10 @@ def calibrate(
         ranges_file = bundle.path / "calibration" / "ranges.json"
         write_ranges(ranges_file, made.ranges, made.method, plan["model_sha256"])
         bundle = bundle.with_file("ranges", ranges_file)
-        steps = chain_steps(bundle, judge, files, {**halves.details, **int8_details(made)})
-    bundle = write_ledger(bundle, steps, {**halves.left_out, "student": student_note(bundle, judge)})
+        steps = chain_steps(bundle, judge, files, {**fp16.details, **int8_details(made)})
+    bundle = write_ledger(bundle, steps, {**fp16.left_out, "student": student_note(bundle, judge)})
     judge.prepared.work.finish()
-    return bundle.with_fields(calibration={**plan, **_outcome(sample, made, halves, config)})
+    return bundle.with_fields(calibration={**plan, **_outcome(sample, made, fp16, config)})
 
 
 def require_libraries() -> None:
@@ -133,13 +143,13 @@ def _is_done(bundle: Bundle, plan: Mapping[str, Any]) -> bool:
 
 
 def open_judge(
-    bundle: Bundle, source: Path, sample: CalibrationSet, config: CalibrationConfig, progress: Progress | None
+    bundle: Bundle, source: Path, sample: CalibrationSet, config: CalibrationConfig, progress: Progress
 ) -> Judge:
     """Return what compares models with `source` on the held-out images, and counts all images run from now on."""
     from edgedistill_calibration.ranges.measurement import needs_histograms
 
     passes = 1 + needs_histograms(CANDIDATES[config.method])
-    work = Work(progress=progress, expected=passes * len(sample.images) + len(sample.held_out))
+    work = ImageCount(progress=progress, expected=passes * len(sample.images) + len(sample.held_out))
     prepared = Preparation(preprocess=bundle.preprocess, work=work)
     return Judge(source=source, images=sample.held_out, prepared=prepared)
 
@@ -156,7 +166,7 @@ def keep_files(bundle: Bundle, files: Mapping[str, Path]) -> Bundle:
 
 
 def _outcome(
-    sample: CalibrationSet, made: "Int8", halves: "Halves", config: CalibrationConfig
+    sample: CalibrationSet, made: "Int8", fp16: "Float16Files", config: CalibrationConfig
 ) -> dict[str, Any]:
     low = [
         f"{model_role(name)}.onnx and the float model agree on {mixture.figures.agreement:.1%} of held-out images."
@@ -173,6 +183,6 @@ def _outcome(
             {"method": each.method, **{name: asdict(each.figures[name]) for name in each.files}}
             for each in made.candidates
         ],
-        "written": [*made.mixtures, *halves.files],
-        "notes": [*config.notes, *sample.notes, *low, *filter(None, missed), *halves.notes],
+        "written": [*made.mixtures, *fp16.files],
+        "notes": [*config.notes, *sample.notes, *low, *filter(None, missed), *fp16.notes],
     }

@@ -9,10 +9,12 @@ from typing import Any
 import onnx
 
 from edgedistill_calibration.config import CalibrationConfig
-from edgedistill_calibration.float16.files import write_halves
+from edgedistill_calibration.float16.files import write_float16_files
+from edgedistill_calibration.graphs.preparation import metadata_of
 from edgedistill_calibration.int8.exclusions import ROUNDING
 from edgedistill_calibration.int8.files import Int8, int8_details, make_int8
-from edgedistill_calibration.judging.judge import Judge, Logits, Progress
+from edgedistill_calibration.int8.request import Int8Request
+from edgedistill_calibration.judging.judge import Judge, Logits
 from edgedistill_calibration.judging.ledger import LedgerStep, read_ledger, write_ledger_record
 from edgedistill_calibration.judging.steps import step_of, teacher_answers
 from edgedistill_calibration.quantize import keep_files, open_judge, require_libraries, select_sample
@@ -22,6 +24,7 @@ from edgedistill_deploy.bundle.precisions import INT8_FILES, model_role
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.progress import Progress, silent
 
 RECOVERED = "-recovered"
 _MIXED = "int8-fp16-tensorrt"
@@ -32,12 +35,12 @@ def calibrate_recovered(
     recovered: Path,
     images: ImageSet,
     config: CalibrationConfig | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Bundle:
     """Quantise a student that was trained under quantisation, and keep its INT8 files where they are the better ones.
 
     Its ranges are measured anew, or stay those it was trained within, whichever does better. Its worst nodes are left in
-    float where it takes that, and it is judged on the same held-out images. Of two INT8 files the better is the one whose
+    float where its accuracy needs that, and it is judged on the same held-out images. Of two INT8 files the better is the one whose
     accuracy drop is allowed; then the more accurate; then the one that agrees more with the teacher, or without a teacher
     with the float student. Either way `ledger.json` gets the steps `int8-recovered` and `int8-tensorrt-recovered`, which say
     whether they were kept.
@@ -65,19 +68,30 @@ def calibrate_recovered(
     before = Judge(source=source, images=sample.held_out, prepared=judge.prepared)
     contest = _open_contest(bundle, before, config)
     with tempfile.TemporaryDirectory(prefix="edgedistill-") as name:
-        metadata = {**_metadata(source), "edgedistill.recovered": sha256_of_file(recovered)}
-        given = read_ranges(bundle.file("ranges"))
-        made = make_int8(judge, sample.images, Path(name), config, metadata, contest.accuracy, given)
+        made = make_int8(
+            Int8Request(
+                judge=judge,
+                images=sample.images,
+                folder=Path(name),
+                config=config,
+                metadata={
+                    **metadata_of(onnx.load(source, load_external_data=False)),
+                    "edgedistill.recovered": sha256_of_file(recovered),
+                },
+                accuracy=contest.accuracy,
+                trained_ranges=read_ranges(bundle.file("ranges")),
+            )
+        )
         steps, better = contest.decide(made)
         calibration = dict(bundle.manifest["calibration"])
         # From here until all is written, what the manifest says of the last calibration is not true.
         bundle = keep_files(bundle.with_fields(calibration={}), better)
         if "int8-tensorrt" in better and bundle.has(model_role(_MIXED)):
-            halves = write_halves(
+            fp16 = write_float16_files(
                 {_MIXED: better["int8-tensorrt"]}, judge.prepared, sample.images, Path(name)
             )
-            bundle = keep_files(bundle, halves.files)
-            steps += [contest.step(name, path, halves.details[name]) for name, path in halves.files.items()]
+            bundle = keep_files(bundle, fp16.files)
+            steps += [contest.step(name, path, fp16.details[name]) for name, path in fp16.files.items()]
     bundle = write_ledger_record(bundle, _with_steps(record, steps, better))
     judge.prepared.work.finish()
     recovery = {"recovered_sha256": sha256_of_file(recovered), "method": made.method, "kept": list(better)}
@@ -169,7 +183,3 @@ def _require_same_interface(recovered: Path, source: Path) -> None:
 def _interface(path: Path) -> list[str]:
     graph = onnx.load(path, load_external_data=False).graph
     return [each.name for each in (*graph.input, *graph.output)]
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    return {each.key: each.value for each in onnx.load(path, load_external_data=False).metadata_props}

@@ -223,7 +223,8 @@ def preset_settings(name: str | None) -> dict[str, Any]:
     """Return the settings {"distill.KEY": value} of a preset, for the keys that neither file nor flags give."""
     if name is None:
         return {}
-    from edgedistill.config import PRESETS, check_choice
+    from edgedistill.checks import check_choice
+    from edgedistill.config import PRESETS
 
     check_choice("--preset", name, tuple(PRESETS))
     return {f"distill.{key}": value for key, value in PRESETS[name].items()}

@@ -14,7 +14,8 @@ from typing import Any
 
 import tomli_w
 
-from edgedistill.config import DistillConfig, check_pairs
+from edgedistill.checks import check_pairs
+from edgedistill.config import DistillConfig
 from edgedistill.export.config import ExportConfig
 from edgedistill_calibration import CalibrationConfig
 from edgedistill_deploy.errors import UsageError, nearest_names

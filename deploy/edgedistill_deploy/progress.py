@@ -18,3 +18,12 @@ class Progress(Protocol):
 
 def silent(done: int, total: int, note: str = "") -> None:
     """Tell nobody."""
+
+
+def noted(progress: Progress, note: str) -> Progress:
+    """Return a progress that passes amounts on to `progress`, with this note where they come without one."""
+
+    def report(done: int, total: int, note: str = note) -> None:
+        progress(done, total, note)
+
+    return report

@@ -1,17 +1,18 @@
-"""What a comparison does: tasks, methods, seeds, sizes, and each run of it with the key that identifies it. No torch."""
+"""What a comparison is of: tasks, methods, seeds, sizes, and the facts about the tasks' data. No torch."""
 
 import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from edgedistill.checks import check_above_zero, check_at_least, check_choice
 from edgedistill.comparison.methods import METHODS, REFERENCE, Methods, check_settings, is_tuned
 from edgedistill.comparison.subsets import balanced_order
-from edgedistill.config import DistillConfig, check_above_zero, check_at_least, check_choice
+from edgedistill.config import DistillConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, images_key, split_for_subtask
 from edgedistill_deploy.errors import UsageError
@@ -20,42 +21,9 @@ from edgedistill_deploy.images.sets import ImageSet
 
 TUNE_SIZES = ("each", "first")
 LAMBDAS = (0.1, 1.0, 10.0, 100.0)
-# Settings that change where and how fast a run is, not what comes of it.
-_EXECUTION = ("workers", "compute", "tensorboard")
-_KEY_SCHEMA = 1
 _VALIDATION_IS_TEST = (
     "The source has no test split: its validation images are the test images, and a part of the training images chooses epochs"
     " and weights."
-)
-# Settings that were there when keys were first made. A later one is part of a key only where it is not at its default, which
-# keeps what was done before; whoever changes such a default raises the schema.
-_FIRST_SETTINGS = frozenset(
-    [
-        "epochs",
-        "batch_size",
-        "learning_rate",
-        "weight_decay",
-        "schedule",
-        "gradient_clip",
-        "lambda_kd",
-        "lambda_layer",
-        "lambda_task",
-        "lambda_schedule",
-        "temperature",
-        "layer_loss",
-        "method",
-        "positions",
-        "student_normalisation",
-        "alignment",
-        "augment",
-        "seed",
-        "teacher_cache",
-        "mixed_precision",
-        "channels_last",
-        "compile_student",
-        "ema",
-        "early_stopping",
-    ]
 )
 
 
@@ -169,86 +137,6 @@ class TaskFacts:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One piece of work: train a student, evaluate a trained one on the test images, or evaluate the teacher.
-
-    `key` identifies the content: equal keys give equal results. `trained` is the key of the training that an evaluation is of.
-    """
-
-    kind: Literal["train", "evaluate", "teacher"]
-    key: str
-    task: Task
-    method: str = ""
-    size: int | None = None
-    seed: int = 0
-    config: DistillConfig = field(default_factory=DistillConfig)
-    validation_images: int | None = None
-    trained: str = ""
-    work: int = 0
-
-    def described(self) -> str:
-        """Say in a few words which run this is."""
-        if self.kind == "teacher":
-            return f"{self.task.name}, teacher"
-        return f"{self.task.name}, {self.method}, {self.size or 'all'} images, seed {self.seed}"
-
-
-def training_job(
-    plan: ComparisonPlan,
-    task: Task,
-    facts: TaskFacts,
-    method: str,
-    size: int | None,
-    seed: int,
-    weight: float | None,
-) -> Job:
-    """Make the job that trains one student. Its `work` is the number of images it passes through the student."""
-    config = plan.config(task, method, seed, weight)
-    count = size or facts.train_count
-    described = {
-        "schema": _KEY_SCHEMA,
-        "content": facts.fingerprint,
-        "classes": task.classes,
-        "student": (task.student, task.student_width),
-        "image_size": task.image_size,
-        "train_images": count,
-        "settings": deciding_settings(config),
-    }
-    return Job(
-        kind="train",
-        key=_key(described),
-        task=task,
-        method=method,
-        size=size,
-        seed=seed,
-        config=config,
-        validation_images=plan.validation_images,
-        work=count * config.epochs,
-    )
-
-
-def deciding_settings(config: DistillConfig) -> dict[str, Any]:
-    """Return the settings that decide what comes of a run, for its key."""
-    given, plain = asdict(config), asdict(type(config)())
-    return {
-        key: value
-        for key, value in given.items()
-        if key in _FIRST_SETTINGS or (key not in _EXECUTION and value != plain[key])
-    }
-
-
-def evaluation_job(trained: Job) -> Job:
-    """Make the job that evaluates what `trained` left."""
-    key = _key({"evaluate": trained.key})
-    return replace(trained, kind="evaluate", key=key, trained=trained.key, work=0)
-
-
-def teacher_job(task: Task, facts: TaskFacts) -> Job:
-    """Make the job that evaluates the teacher on the test images."""
-    return Job(kind="teacher", key=_key({"teacher": facts.fingerprint, "classes": task.classes}), task=task)
-
-
 def read_facts(plan: ComparisonPlan) -> dict[str, TaskFacts]:
     """Look at every task's data before anything starts; {task name: facts}.
 
@@ -295,7 +183,7 @@ def _facts(plan: ComparisonPlan, task: Task, images: SubtaskImages, digests: dic
         "split_seed": task.split_seed if plan.validation_images is not None else 0,
     }
     return TaskFacts(
-        fingerprint=_key(content),
+        fingerprint=key_of(content),
         train_count=len(images.train),
         validation_count=min(len(images.validation), plan.validation_images or len(images.validation)),
         test_count=len(images.evaluation),
@@ -335,5 +223,6 @@ def _teacher_file(task: Task) -> Path | None:
     return Path(task.teacher.removeprefix("local-dir:")) / "model.safetensors"
 
 
-def _key(described: Mapping[str, Any]) -> str:
+def key_of(described: Mapping[str, Any]) -> str:
+    """Return a hash of plain values: equal content has equal keys."""
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]

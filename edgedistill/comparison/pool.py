@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgedistill.comparison.plan import Job
+from edgedistill.comparison.jobs import Job
 from edgedistill.comparison.results import Record
 from edgedistill_deploy.errors import EdgeDistillError
 

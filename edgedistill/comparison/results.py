@@ -33,11 +33,11 @@ class Results:
         return None if record is None or "error" in record else record
 
     def all(self) -> list[Record]:
-        """Return the records of all jobs, those that failed in this run included."""
+        """Return the records of all jobs, including those that failed in this run."""
         return list(self._records.values())
 
     def failures(self) -> list[Record]:
-        """Return the records of jobs that were tried in vain by this run."""
+        """Return the records of jobs that failed in this run."""
         return [record for record in self._records.values() if "error" in record]
 
     def add(self, record: Record) -> None:

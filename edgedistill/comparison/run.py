@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgedistill.comparison.plan import ComparisonPlan, Job, TaskFacts, read_facts
+from edgedistill.comparison.jobs import Job
+from edgedistill.comparison.plan import ComparisonPlan, TaskFacts, read_facts
 from edgedistill.comparison.pool import Crew, open_crew
 from edgedistill.comparison.results import CACHES, Record, Results
 from edgedistill.comparison.schedule import Track, all_tracks, due_jobs, planned_work
+from edgedistill.distillation.events import ignore
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.files.locks import ProcessLock
 
@@ -29,7 +31,7 @@ class ComparisonProgress:
     record: Record | None = None
 
 
-Progress = Callable[[ComparisonProgress], None]
+Watcher = Callable[[ComparisonProgress], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,7 @@ def run_comparison(
     *,
     jobs: int = 1,
     threads: int = 1,
-    progress: Progress | None = None,
+    progress: Watcher = ignore,
 ) -> Comparison:
     """Do every job of a plan that the folder's `results.jsonl` does not hold yet.
 
@@ -91,7 +93,7 @@ def run_comparison(
     with _alone_in(folder):
         comparison = _with_results(plan, facts, folder)
         if due_jobs(comparison.tracks, comparison.results):
-            report = _Reporter(comparison, progress or (lambda at: None))
+            report = _Reporter(comparison, progress)
             with open_crew(folder, jobs=jobs, threads=threads) as crew:
                 _work_through(comparison, crew, report)
     return comparison
@@ -151,7 +153,7 @@ def _opened_by(comparison: Comparison, record: Record) -> list[Job]:
 class _Reporter:
     """Adds up what is done, in images passed through students."""
 
-    def __init__(self, comparison: Comparison, progress: Progress) -> None:
+    def __init__(self, comparison: Comparison, progress: Watcher) -> None:
         self._progress = progress
         planned = planned_work(comparison.tracks, comparison.results)
         self._planned = sum(planned)

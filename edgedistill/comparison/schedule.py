@@ -4,16 +4,9 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from edgedistill.comparison.jobs import Job, Variant, evaluation_job, teacher_job, training_job
 from edgedistill.comparison.methods import is_tuned, nearest_to_one
-from edgedistill.comparison.plan import (
-    ComparisonPlan,
-    Job,
-    Task,
-    TaskFacts,
-    evaluation_job,
-    teacher_job,
-    training_job,
-)
+from edgedistill.comparison.plan import ComparisonPlan, Task, TaskFacts
 from edgedistill.comparison.results import Results
 
 
@@ -25,7 +18,7 @@ class Track:
     task: Task
     facts: TaskFacts
     method: str
-    _made: dict[tuple[int | None, int, float | None], Job] = field(default_factory=dict, repr=False)
+    _made: dict[Variant, Job] = field(default_factory=dict, repr=False)
 
     @property
     def tuned(self) -> bool:
@@ -34,8 +27,8 @@ class Track:
 
     def due(self, results: Results) -> list[Job]:
         """Return the jobs that can be done now and were not."""
-        tried = [job for job in self._trained(results) if results.get(job.key) is None]
-        return [*tried, *self._ended(results)]
+        tried = [job for job in self._training_jobs(results) if results.get(job.key) is None]
+        return [*tried, *self._closing_jobs(results)]
 
     def trials(self, size: int | None) -> dict[float, list[Job]]:
         """Return the runs that the weight for this size is chosen from: {weight: a run for each tuning seed}."""
@@ -91,14 +84,12 @@ class Track:
         return self.plan.ordered_sizes()[0] if self.plan.tune_sizes == "first" else size
 
     def _job(self, size: int | None, seed: int, weight: float | None) -> Job:
-        asked = (size, seed, weight)
-        if asked not in self._made:
-            self._made[asked] = training_job(
-                self.plan, self.task, self.facts, self.method, size, seed, weight
-            )
-        return self._made[asked]
+        variant = Variant(size=size, seed=seed, weight=weight)
+        if variant not in self._made:
+            self._made[variant] = training_job(self.plan, self.task, self.facts, self.method, variant)
+        return self._made[variant]
 
-    def _trained(self, results: Results) -> Iterator[Job]:
+    def _training_jobs(self, results: Results) -> Iterator[Job]:
         for size in self.plan.ordered_sizes():
             yield from self.final(size, results)
             if self.tuned:
@@ -106,7 +97,7 @@ class Track:
                 for jobs in zip(*self.trials(size).values(), strict=True):
                     yield from jobs
 
-    def _ended(self, results: Results) -> Iterator[Job]:
+    def _closing_jobs(self, results: Results) -> Iterator[Job]:
         """Give what trained runs still need: an evaluation, or, where the student is gone, their training again."""
         for size in self.plan.ordered_sizes():
             for job in self.final(size, results):

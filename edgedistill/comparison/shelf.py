@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from edgedistill.comparison.plan import Job
+from edgedistill.comparison.jobs import Job
 
 # A cache can take gigabytes, and jobs come cell by cell.
 KEPT = 2
@@ -51,7 +51,7 @@ class Shelf:
 
 
 def _question(job: Job) -> str:
-    """Return a hash of all that the teacher's answers hang on, and of what is not known to be free."""
+    """Return a hash of all that the teacher's answers depend on, and of what is not known to leave them alone."""
     settings = {key: value for key, value in asdict(job.config).items() if key not in _FREE}
     described = [job.task.name, job.size, settings, bool(job.config.lambda_layer)]
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]

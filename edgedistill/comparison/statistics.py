@@ -115,15 +115,15 @@ def mean_t(groups: Sequence[Sequence[float]], confidence: float) -> tuple[tuple[
 
 def judged(differences: Sequence[Difference | None], confidence: float) -> list[Difference | None]:
     """Correct the p-values of one set of rivals for their number, and say which are ahead or behind."""
-    adjusted = _adjusted([None if each is None else each.p for each in differences])
-    over_tasks = _adjusted([None if each is None else each.task_p for each in differences])
+    adjusted = _adjust([None if each is None else each.p for each in differences])
+    over_tasks = _adjust([None if each is None else each.task_p for each in differences])
     return [
         each and _with_verdicts(each, p, task_p, confidence)
         for each, p, task_p in zip(differences, adjusted, over_tasks, strict=True)
     ]
 
 
-def _adjusted(p_values: Sequence[float | None]) -> list[float | None]:
+def _adjust(p_values: Sequence[float | None]) -> list[float | None]:
     adjusted = iter(holm([p for p in p_values if p is not None]))
     return [None if p is None else next(adjusted) for p in p_values]
 

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from edgedistill.comparison.plan import evaluation_job, teacher_job
+from edgedistill.comparison.jobs import evaluation_job, teacher_job
 from edgedistill.comparison.run import Comparison
 from edgedistill.comparison.schedule import Track
 from edgedistill.comparison.statistics import Difference, compare_pairs, judged
@@ -154,7 +154,7 @@ def _deviation(runs: Sequence[FinalRun]) -> float | None:
 def _with_differences(rows: Sequence[Row], reference: str, confidence: float) -> list[Row]:
     first = next(row for row in rows if row.method == reference)
     differences = [
-        None if row is first else compare_pairs(_paired(first.runs, row.runs), confidence) for row in rows
+        None if row is first else compare_pairs(_pair_runs(first.runs, row.runs), confidence) for row in rows
     ]
     return [
         replace(row, difference=difference)
@@ -162,7 +162,7 @@ def _with_differences(rows: Sequence[Row], reference: str, confidence: float) ->
     ]
 
 
-def _paired(ours: Sequence[FinalRun], theirs: Sequence[FinalRun]) -> list[list[float]]:
+def _pair_runs(ours: Sequence[FinalRun], theirs: Sequence[FinalRun]) -> list[list[float]]:
     """Return the differences of runs with the same task and seed, a list for each task."""
     rival = {(run.task, run.seed): run.test_accuracy for run in theirs}
     tasks = dict.fromkeys(run.task for run in ours)

@@ -1,6 +1,6 @@
 """Doing one job: train a student, or ask one, or the teacher, about the test images.
 
-A workspace loads a teacher and a task's images once, whatever the number of its jobs.
+A workspace loads a teacher and a task's images once for all its jobs.
 """
 
 import functools
@@ -15,27 +15,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from edgedistill.comparison.plan import Job, Task, task_images
+from edgedistill.comparison.jobs import Job
+from edgedistill.comparison.plan import Task, task_images
 from edgedistill.comparison.results import CACHES, STUDENTS, Record
 from edgedistill.comparison.shelf import Shelf
 from edgedistill.comparison.subsets import draw_training_images
-from edgedistill.data.loader import open_loader
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages
+from edgedistill.distillation.events import TrainingProgress
 from edgedistill.distillation.subdistill import DistillResult, distill
-from edgedistill.distillation.training import TrainingProgress
+from edgedistill.distillation.training import predict_classes
 from edgedistill.models.student import build_student, read_student, write_student
 from edgedistill.models.teacher import Teacher, load_teacher
-from edgedistill.networks.modes import evaluating
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.images.sets import ImageSet
-
-EVALUATION_BATCH = 256
-JobProgress = Callable[[float], None]
 
 
 class Workspace:
@@ -54,22 +50,25 @@ class Workspace:
         """Delete what no later run needs."""
         self._shelf.close()
 
-    def do(self, job: Job, progress: JobProgress | None = None) -> Record:
-        """Do a job and return its record; a failure of any kind is recorded as `error`, it concerns this job alone."""
+    def do(self, job: Job, share: Callable[[float], None]) -> Record:
+        """Do a job and return its record; a failure of any kind is recorded as `error`, it concerns this job alone.
+
+        `share` hears from time to time how much of the job is done, from 0 to 1.
+        """
         started = time.monotonic()
         try:
-            outcome = self._do(job, progress or (lambda share: None))
+            outcome = self._do(job, share)
         except EdgeDistillError as error:
             outcome = {"error": str(error), "wrong_usage": isinstance(error, UsageError)}
         except Exception as error:  # noqa: BLE001  # whatever a library raises, the other runs go on
             outcome = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
-        return {**_named(job), **outcome, "seconds": round(time.monotonic() - started, 3), **self._where}
+        return {**_identify(job), **outcome, "seconds": round(time.monotonic() - started, 3), **self._where}
 
-    def _do(self, job: Job, progress: JobProgress) -> Record:
+    def _do(self, job: Job, share: Callable[[float], None]) -> Record:
         teacher = self._teacher_of(job.task)
         images = self._images_of(job)
         if job.kind == "train":
-            return self._train(job, teacher, images, progress)
+            return self._train(job, teacher, images, share)
         classes = list(teacher.subtask(job.task.classes).class_indices)
         if job.kind == "teacher":
             _student(job, teacher)  # a misspelt name is better found before the first training than in each
@@ -77,7 +76,9 @@ class Workspace:
         student = read_student(_student(job, teacher), self._students / f"{job.trained}.safetensors")
         return {"trained": job.trained, **_test(student, teacher, images, None)}
 
-    def _train(self, job: Job, teacher: Teacher, images: SubtaskImages, progress: JobProgress) -> Record:
+    def _train(
+        self, job: Job, teacher: Teacher, images: SubtaskImages, share: Callable[[float], None]
+    ) -> Record:
         key = (job.task.name, job.size, job.seed)
         if key not in self._drawn:
             self._drawn[key] = draw_training_images(images.train, job.size, job.seed)
@@ -90,10 +91,10 @@ class Workspace:
             drawn,
             job.config,
             cache=self._shelf.place_for(job),
-            progress=lambda at: progress(_share(at)),
+            progress=lambda at: share(_share_done(at)),
         )
         write_student(result.student, self._students / f"{job.key}.safetensors")
-        return {"train_images": len(drawn.train), **_trained(result, teacher, drawn)}
+        return {"train_images": len(drawn.train), **_describe_training(result, teacher, drawn)}
 
     def _teacher_of(self, task: Task) -> Teacher:
         return self._teacher(task.teacher, task.teacher_weights, task.teacher_classes, task.image_size)
@@ -146,14 +147,14 @@ def _student(job: Job, teacher: Teacher) -> nn.Module:
     )
 
 
-def _share(at: TrainingProgress) -> float:
+def _share_done(at: TrainingProgress) -> float:
     if at.phase not in ("training", "validation"):
         return 0.0
     return (at.epoch + (at.step / at.steps if at.phase == "training" else 1.0)) / at.epochs
 
 
-def _trained(result: DistillResult, teacher: Teacher, images: SubtaskImages) -> Record:
-    predicted = predictions(result.student, teacher, images.validation)
+def _describe_training(result: DistillResult, teacher: Teacher, images: SubtaskImages) -> Record:
+    predicted = predict_classes(result.student, teacher, images.validation)
     return {
         "validation_accuracy": result.validation_accuracy,
         "teacher_validation_accuracy": result.teacher_validation_accuracy,
@@ -167,7 +168,7 @@ def _trained(result: DistillResult, teacher: Teacher, images: SubtaskImages) -> 
 def _test(model: nn.Module, teacher: Teacher, images: SubtaskImages, classes: list[int] | None) -> Record:
     """Ask about the test images; `classes` are the outputs that count, None when all do."""
     tested = images.evaluation
-    correct = predictions(model, teacher, tested, classes) == tested.labels
+    correct = predict_classes(model, teacher, tested, classes) == tested.labels
     shares = [correct[tested.labels == label].mean() for label in range(len(tested.class_names))]
     return {
         "test_accuracy": float(correct.mean()),
@@ -177,21 +178,7 @@ def _test(model: nn.Module, teacher: Teacher, images: SubtaskImages, classes: li
     }
 
 
-def predictions(
-    model: nn.Module, teacher: Teacher, images: ImageSet, classes: list[int] | None = None
-) -> NDArray[np.int64]:
-    """Return the position, among `classes` or all outputs, of the largest logit of every image (N,)."""
-    device = next(model.parameters()).device
-    normalise = teacher.normalise().to(device)
-    found: list[Tensor] = []
-    with evaluating(model), torch.no_grad():
-        for pixels, *_ in open_loader(images, teacher.preprocess, EVALUATION_BATCH):
-            logits = model(normalise(pixels.to(device)))
-            found.append((logits if classes is None else logits[:, classes]).argmax(dim=1).cpu())
-    return np.asarray(torch.cat(found).numpy(), dtype=np.int64)
-
-
-def _named(job: Job) -> Record:
+def _identify(job: Job) -> Record:
     record: Record = {"key": job.key, "kind": job.kind, "task": job.task.name}
     if job.kind == "teacher":
         return record

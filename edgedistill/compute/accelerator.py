@@ -34,7 +34,8 @@ def open_accelerator(config: DistillConfig) -> Accelerator:
     """Open what Accelerate knows of the device, the number format and the processes of a run.
 
     Raises:
-        UsageError: this machine has no such device, or not for the number format; or the processes cannot share a batch equally.
+        UsageError: this machine has no such device, its device lacks the number format, or the processes cannot
+            share a batch equally.
     """
     compute = config.compute
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -60,7 +61,7 @@ def open_accelerator(config: DistillConfig) -> Accelerator:
     )
     if config.batch_size % accelerator.num_processes:
         raise UsageError(
-            f"batch_size is that of one step, which {accelerator.num_processes} processes share equally, and"
+            f"batch_size counts the images of one step, which {accelerator.num_processes} processes share equally, and"
             f" {config.batch_size} was given; give a multiple of {accelerator.num_processes}."
         )
     return accelerator

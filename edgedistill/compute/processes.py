@@ -29,14 +29,14 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
-        return _summed(values)
+        return _sum_over_processes(values)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return _summed(gradients[0])
+        return _sum_over_processes(gradients[0])
 
 
-def _summed(values: Tensor) -> Tensor:
+def _sum_over_processes(values: Tensor) -> Tensor:
     total = values.clone(memory_format=torch.contiguous_format)
     distributed.all_reduce(total)
     return total
@@ -53,7 +53,8 @@ def average_buffers(network: nn.Module) -> None:
 
 
 def gathered(values: Tensor) -> Tensor:
-    """Return the tensors (...) of all processes as (processes, ...), without a gradient; one of its own where there is one."""
+    """Return the tensors (...) of all processes as (processes, ...), without a gradient; a process alone
+    gets its own."""
     count = process_count()
     if count == 1:
         return values[None]
@@ -63,7 +64,7 @@ def gathered(values: Tensor) -> Tensor:
 
 
 def disband() -> None:
-    """Take leave of the other processes; without it, one that ends first may abort the rest while they end."""
+    """Leave the group of training processes together; else one that ends first may abort the others."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.barrier()
         distributed.destroy_process_group()

@@ -35,7 +35,7 @@ class View:
         return self.top, self.left, self.height, self.width, int(self.flipped)
 
 
-def _shifted(view: View, generator: np.random.Generator) -> View:
+def _shift(view: View, generator: np.random.Generator) -> View:
     """Move by a random offset."""
     top, left = (
         int(generator.integers(-reach, reach + 1))
@@ -55,7 +55,7 @@ def _resized_crop(view: View, generator: np.random.Generator) -> View:
     return replace(view, top=top, left=left, height=height, width=width)
 
 
-def _flipped(view: View, generator: np.random.Generator) -> View:
+def _flip(view: View, generator: np.random.Generator) -> View:
     """Mirror left to right, every second time."""
     return replace(view, flipped=bool(generator.random() < 0.5))
 
@@ -63,10 +63,10 @@ def _flipped(view: View, generator: np.random.Generator) -> View:
 # What `augment = "..."` may name; each is the list of draws in order.
 AUGMENTATIONS: dict[str, tuple[Callable[[View, np.random.Generator], View], ...]] = {
     "none": (),
-    "crop": (_shifted,),
-    "crop-flip": (_shifted, _flipped),
+    "crop": (_shift,),
+    "crop-flip": (_shift, _flip),
     "resized-crop": (_resized_crop,),
-    "resized-crop-flip": (_resized_crop, _flipped),
+    "resized-crop-flip": (_resized_crop, _flip),
 }
 
 
@@ -82,7 +82,7 @@ def cut_view(pixels: Pixels, view: View) -> Pixels:
     """Cut a view out of a prepared image, uint8 (H, W, 3), at the image's size."""
     height, width = pixels.shape[:2]
     if (view.height, view.width) == (height, width):
-        cut = _moved(pixels, view.top, view.left)
+        cut = _move(pixels, view.top, view.left)
     else:
         box = (view.left, view.top, view.left + view.width, view.top + view.height)
         resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR, box=box)
@@ -90,7 +90,7 @@ def cut_view(pixels: Pixels, view: View) -> Pixels:
     return cut[:, ::-1] if view.flipped else cut
 
 
-def _moved(pixels: Pixels, top: int, left: int) -> Pixels:
+def _move(pixels: Pixels, top: int, left: int) -> Pixels:
     if top == left == 0:
         return pixels
     height, width = pixels.shape[:2]

@@ -1,4 +1,4 @@
-"""Batches for training and evaluation, the same whatever the number of workers or the point of resumption."""
+"""Batches for training and evaluation, the same with any number of workers and after any interruption."""
 
 import itertools
 from collections.abc import Iterator
@@ -45,6 +45,39 @@ class Augmentation:
         return draw_view(self.name, size, generator)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """One pass over a split's images: what is shown of them, and in which order.
+
+    Attributes:
+        augmentation: which views; the whole images by default.
+        epoch: chooses the views, and the order together with the augmentation's seed.
+        shuffle: False leaves the images in their own order. True makes batches for training: a batch that
+            leaves a process a single image is left out, and a last batch that does not divide among the
+            processes loses the few images that are too many.
+        kept: all that the preprocessing and `augmentation` make of the images, as (views, images, H, W, 3).
+            Images are then read from there, in this process, because that takes less time than fetching them
+            from another.
+    """
+
+    augmentation: Augmentation = Augmentation()
+    epoch: int = 0
+    shuffle: bool = False
+    kept: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """Which part of every batch a process loads: that of process `index` of `count`."""
+
+    index: int = 0
+    count: int = 1
+
+
+PLAIN = Pass()
+WHOLE = Share()
+
+
 class _PreparedImages(Dataset[Example]):
     """Prepared, augmented images: item (epoch, index) is a pure function of the two, the augmentation and the image."""
 
@@ -87,34 +120,28 @@ class _KeptViews(Dataset[Example]):
 class _EpochSampler(Sampler[tuple[int, int]]):
     """Every image once an epoch, in an order that follows from seed and epoch."""
 
-    def __init__(self, count: int, seed: int, epoch: int, shuffle: bool) -> None:
+    def __init__(self, count: int, shown: Pass) -> None:
         self._count = count
-        self._seed = seed
-        self._epoch = epoch
-        self._shuffle = shuffle
+        self._shown = shown
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.arange(self._count)
-        if self._shuffle:
-            np.random.default_rng((self._seed, self._epoch)).shuffle(order)
-        return iter([(self._epoch, int(index)) for index in order])
+        if self._shown.shuffle:
+            np.random.default_rng((self._shown.augmentation.seed, self._shown.epoch)).shuffle(order)
+        return iter([(self._shown.epoch, int(index)) for index in order])
 
 
 def open_loader(
     images: ImageSet,
     preprocess: Preprocess,
     batch_size: int,
+    shown: Pass = PLAIN,
     *,
-    augmentation: Augmentation | None = None,
-    epoch: int = 0,
-    shuffle: bool = False,
     workers: int = 0,
-    process: int = 0,
-    processes: int = 1,
-    kept: NDArray[np.uint8] | None = None,
+    share: Share = WHOLE,
 ) -> DataLoader[Example]:
     """Load batches of (uint8 images (N, H, W, 3), labels (N,), indices (N,) in `images`).
 
@@ -122,23 +149,17 @@ def open_loader(
         images: the split; read anew each epoch, never held.
         preprocess: the contract that every image goes through first.
         batch_size: N; the last batch may be smaller.
-        augmentation: which views; the whole image when not given.
-        epoch: chooses the views, and the order together with the augmentation's seed.
-        shuffle: else the images come in their own order. Batches are then for training: one that leaves a process a single
-            image is left out, and where a last batch does not divide among the processes, so are the few images too many.
+        shown: what is shown of the images; each whole and in their own order by default.
         workers: processes that decode; 0 decodes in this one.
-        process, processes: which share of every batch is loaded, out of how many.
-        kept: all that `preprocess` and `augmentation` make of the images, as (views, images, H, W, 3); they are read from
-            there then, in this process, since reading them takes less time than fetching them from another.
+        share: which part of every batch this process loads.
     """
-    augmentation = augmentation or Augmentation()
-    sampler = _EpochSampler(len(images), augmentation.seed, epoch, shuffle)
+    sampler = _EpochSampler(len(images), shown)
     batches = BatchSampler(sampler, batch_size, drop_last=False)  # type: ignore[arg-type]  # its stub wants int items
-    shares = _SharedBatches(batches, len(images), batch_size, process, processes, training=shuffle)
-    if kept is not None:
-        views = _KeptViews(kept, images.labels, augmentation)
+    shares = _SharedBatches(batches, len(images), share, training=shown.shuffle)
+    if shown.kept is not None:
+        views = _KeptViews(shown.kept, images.labels, shown.augmentation)
         return DataLoader(views, batch_sampler=shares, collate_fn=_as_it_is)
-    dataset = _PreparedImages(images, preprocess, augmentation)
+    dataset = _PreparedImages(images, preprocess, shown.augmentation)
     return DataLoader(dataset, batch_sampler=shares, num_workers=workers)
 
 
@@ -149,29 +170,20 @@ def _as_it_is(batch: Any) -> Any:
 class _SharedBatches(Sampler[list[tuple[int, int]]]):
     """One process's share of every batch; no image is shown twice, and in training all shares are equal."""
 
-    def __init__(
-        self,
-        batches: BatchSampler,
-        image_count: int,
-        batch_size: int,
-        process: int,
-        processes: int,
-        training: bool,
-    ) -> None:
+    def __init__(self, batches: BatchSampler, image_count: int, share: Share, training: bool) -> None:
         self._batches = batches
-        self._process = process
-        self._processes = processes
+        self._share = share
         self._training = training
-        rest = image_count % batch_size
+        rest = image_count % batches.batch_size
         # Batch normalisation cannot train on one image, so those of such a last batch wait for another epoch's order.
-        self._skips_last = training and 0 < rest < min(2 * processes, image_count)
+        self._skips_last = training and 0 < rest < min(2 * share.count, image_count)
 
     def __len__(self) -> int:
         return len(self._batches) - self._skips_last
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for batch in itertools.islice(self._batches, len(self)):
-            usable = len(batch) - len(batch) % self._processes if self._training else len(batch)
-            share: list[tuple[int, int]] = batch[self._process : usable : self._processes]  # type: ignore[assignment]  # as above
-            if share:
-                yield share
+            usable = len(batch) - len(batch) % self._share.count if self._training else len(batch)
+            part: list[tuple[int, int]] = batch[self._share.index : usable : self._share.count]  # type: ignore[assignment]  # as above
+            if part:
+                yield part

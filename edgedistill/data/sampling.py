@@ -10,7 +10,7 @@ from edgedistill_deploy.images.sets import ImageSet
 def sample_images(images: ImageSet, count: int, seed: int) -> ImageSet:
     """Return at most `count` images with the classes in proportion.
 
-    Which ones hangs on the seed and their content, not on their order or file names.
+    The seed and their content decide which ones, not their order or file names.
     """
     if len(images) <= count:
         return images

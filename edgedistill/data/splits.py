@@ -1,13 +1,14 @@
 """Training, validation and test images of a subtask, with nothing of one in another."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.images.sets import ImageSet, ImageSplits, find_class
+from edgedistill_deploy.progress import Progress, silent
 
 VALIDATION_FRACTION = 0.2  # of the training images, as in the paper
 TEST_FRACTION = 0.2  # of all images, where the source has no test split
@@ -37,21 +38,21 @@ def split_for_subtask(
     class_names: Sequence[str],
     *,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> SubtaskImages:
     """Keep the subtask's classes and make the splits that the source does not have.
 
     A source with one split is divided 64 / 16 / 20 into training, validation and test images; one with train and test
-    gives 20 % of train to validation. Which image goes where hangs on its content and the seed alone, so neither file
+    gives 20 % of train to validation. Which image goes where depends on its content and the seed alone: neither file
     names nor their order matter, and an image added later moves no other. An image whose content stands in a later split
     (validation, test) is taken out of the earlier one.
 
     Raises:
         DataError: a class has too few images for the splits, or none.
     """
-    train = _restricted(source.train, class_names, "training")
-    validation = _restricted(source.validation, class_names, "validation") if source.validation else None
-    test = _restricted(source.test, class_names, "test") if source.test else None
+    train = _restrict(source.train, class_names, "training")
+    validation = _restrict(source.validation, class_names, "validation") if source.validation else None
+    test = _restrict(source.test, class_names, "test") if source.test else None
     _read_digests([each for each in (train, validation, test) if each is not None], progress)
     if validation is None and test is None:
         train, test = _hold_out(train, TEST_FRACTION, f"test|{seed}")
@@ -72,7 +73,7 @@ def _digests(images: ImageSet) -> list[str]:
     return [images.digest(index) for index in range(len(images))]
 
 
-def _read_digests(sets: Sequence[ImageSet], progress: Callable[[int, int], None] | None) -> None:
+def _read_digests(sets: Sequence[ImageSet], progress: Progress) -> None:
     """Compute every digest once, saying how far it is; the sets remember them."""
     total = sum(map(len, sets))
     done = 0
@@ -80,11 +81,11 @@ def _read_digests(sets: Sequence[ImageSet], progress: Callable[[int, int], None]
         for index in range(len(images)):
             images.digest(index)
             done += 1
-            if progress is not None and (done % 100 == 0 or done == total):
+            if done % 100 == 0 or done == total:
                 progress(done, total)
 
 
-def _restricted(images: ImageSet, class_names: Sequence[str], split: str) -> ImageSet:
+def _restrict(images: ImageSet, class_names: Sequence[str], split: str) -> ImageSet:
     missing = [name for name in class_names if find_class(name, images.class_names) is None]
     if missing:
         have = ", ".join(images.class_names[:10]) + (", ..." if len(images.class_names) > 10 else "")

@@ -12,7 +12,8 @@ from edgedistill_deploy.files.writing import written_whole
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write tensors and plain values whole or not at all.
 
-    What a process killed while writing left is removed; one process alone writes a run's checkpoint.
+    Files that a process left when it was killed while writing are removed. Only one process writes a run's
+    checkpoint.
     """
     for left in path.parent.glob(f".{path.name}.*"):
         left.unlink(missing_ok=True)

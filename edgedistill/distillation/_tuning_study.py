@@ -1,7 +1,7 @@
 """The study behind `lambda_layer = "auto"`: which value is tried next and by whom, kept by Optuna in a journal.
 
-The journal survives a kill, several processes may work on it at once, and no process has to say goodbye: a lock that the
-system drops tells who is alive.
+The journal survives a kill, and several processes may work on it at once. The system drops the lock of a
+process that dies, so the others see who is alive.
 """
 
 import contextlib
@@ -61,8 +61,9 @@ def rungs_of(epochs: int) -> tuple[int, ...]:
 class Halving:
     """Asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning").
 
-    The rule of `optuna.pruners.SuccessiveHalvingPruner`, except that runs which a kill or an error cut off do not compete:
-    there they would count twice, and a search that was killed could end otherwise than one that was not.
+    The rule of `optuna.pruners.SuccessiveHalvingPruner` with one difference: runs that a kill or an error cut
+    off do not compete. Otherwise they would count twice, and a search that was killed could end differently
+    from one that was not.
     """
 
     rungs: tuple[int, ...]
@@ -275,7 +276,7 @@ def _storage(journal: Path) -> "optuna.storages.JournalStorage":
 
 
 def _drop_half_a_line(journal: Path) -> None:
-    """Cut off what a process that died while writing left of its last line, which would spoil the next one."""
+    """Cut off the half line of a process that died while it wrote, because it would spoil the next line."""
     if not journal.is_file():
         return
     with journal.open("r+b") as stream:

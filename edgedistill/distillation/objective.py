@@ -1,18 +1,21 @@
 """What the student is trained for: the teacher's subtask logits, and the teacher's features at the paired layers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgedistill.checks import check_pairs
 from edgedistill.config import DistillConfig
 from edgedistill.losses.baselines import BASELINES
 from edgedistill.losses.subspace_loss import LayerLoss, SubspaceLoss, distillation_loss
-from edgedistill.networks.layers import LayerPair, Shape, as_map
+from edgedistill.models.teacher import Teacher
+from edgedistill.networks.layers import LayerPair, Shape, as_map, map_shapes
 from edgedistill.networks.maps import Output
-from edgedistill.subspaces.finding import Subspace
+from edgedistill.networks.pairing import pair_layers
+from edgedistill.subspaces.directions import Subspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,11 +27,39 @@ class Guidance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PairedShapes:
-    """Shapes (D, H, W) of the paired layers' maps, by layer name."""
+class Matching:
+    """The layers that a student is matched at.
 
-    teacher: Mapping[str, Shape]
-    student: Mapping[str, Shape]
+    Attributes:
+        pairs: of a teacher layer and a student layer.
+        teacher_shapes, student_shapes: (D, H, W) of their maps, by layer name.
+        subspaces: by teacher layer; empty for other layer losses than `subspace`.
+    """
+
+    pairs: tuple[LayerPair, ...]
+    teacher_shapes: Mapping[str, Shape]
+    student_shapes: Mapping[str, Shape]
+    subspaces: Mapping[str, Subspace] = field(default_factory=dict)
+
+
+def match_layers(
+    teacher: Teacher, student: nn.Module, config: DistillConfig, pairs: Sequence[LayerPair] | None
+) -> Matching:
+    """Pair the layers, unless pairs are given, and measure their maps; subspaces come later.
+
+    Raises:
+        UsageError: a layer is unknown, or stands in two pairs.
+    """
+    size = teacher.preprocess.size
+    chosen = tuple(pairs) if pairs is not None else pair_layers(teacher.model, student, size)
+    check_pairs([(pair.teacher, pair.student) for pair in chosen])
+    # Without a weight the layers cost time and change nothing, so they are not tapped at all.
+    chosen = chosen if config.lambda_layer else ()
+    return Matching(
+        pairs=chosen,
+        teacher_shapes=map_shapes(teacher.model, [pair.teacher for pair in chosen], size),
+        student_shapes=map_shapes(student, [pair.student for pair in chosen], size),
+    )
 
 
 class Objective(nn.Module):
@@ -39,9 +70,7 @@ class Objective(nn.Module):
 
     Args:
         student: its outputs at the paired layers are read from `outputs`.
-        pairs: layers to match.
-        shapes: of their maps.
-        subspaces: by teacher layer; not needed by other layer losses than `subspace`.
+        matching: the paired layers, their shapes and subspaces.
         config: settings.
         outputs: what `edgedistill.networks.layers.capture` yields for the student's layers, open for as long as this is trained.
     """
@@ -49,34 +78,26 @@ class Objective(nn.Module):
     def __init__(
         self,
         student: nn.Module,
-        pairs: Sequence[LayerPair],
-        shapes: PairedShapes,
-        subspaces: Mapping[str, Subspace],
+        matching: Matching,
         config: DistillConfig,
         outputs: Mapping[str, Output],
     ) -> None:
         super().__init__()
         self.student = student
         self._config = config
-        self._pairs = tuple(pairs)
-        self._shapes = shapes
+        self._matching = matching
         self._outputs = outputs
-        # Seeded by itself, so that a regressor's first weights neither hang on nor change anything drawn before.
+        # Seeded by itself, so that a regressor's first weights neither depend on earlier draws nor change later ones.
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            self.layer_losses = nn.ModuleList(
-                _layer_loss(
-                    config, shapes.student[pair.student][0], shapes.teacher[pair.teacher][0], subspaces, pair
-                )
-                for pair in self._pairs
-            )
+            self.layer_losses = nn.ModuleList(_layer_loss(config, matching, pair) for pair in matching.pairs)
 
     @torch.no_grad()
     def targets(self, teacher_maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return what the layer losses need of the teacher's maps {teacher layer: (N, D, H, W)}."""
         return {
             pair.teacher: layer_loss.target(
-                teacher_maps[pair.teacher].float(), self._shapes.student[pair.student][1:]
+                teacher_maps[pair.teacher].float(), self._matching.student_shapes[pair.student][1:]
             )
             for pair, layer_loss in self._losses()
         }
@@ -115,20 +136,15 @@ class Objective(nn.Module):
 
     def _losses(self) -> list[tuple[LayerPair, LayerLoss]]:
         losses: list[LayerLoss] = list(self.layer_losses)  # type: ignore[arg-type]  # a ModuleList knows only modules
-        return list(zip(self._pairs, losses, strict=True))
+        return list(zip(self._matching.pairs, losses, strict=True))
 
 
-def _layer_loss(
-    config: DistillConfig,
-    student_width: int,
-    teacher_width: int,
-    subspaces: Mapping[str, Subspace],
-    pair: LayerPair,
-) -> LayerLoss:
+def _layer_loss(config: DistillConfig, matching: Matching, pair: LayerPair) -> LayerLoss:
+    student_width = matching.student_shapes[pair.student][0]
     if config.layer_loss != "subspace":
-        return BASELINES[config.layer_loss](student_width, teacher_width)
+        return BASELINES[config.layer_loss](student_width, matching.teacher_shapes[pair.teacher][0])
     return SubspaceLoss(
-        subspaces[pair.teacher],
+        matching.subspaces[pair.teacher],
         student_width,
         student_normalisation=config.student_normalisation,
         alignment=config.alignment,

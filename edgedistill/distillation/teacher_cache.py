@@ -7,7 +7,7 @@ files that are mapped into memory, not read.
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,13 @@ from edgedistill.config import cached_views
 from edgedistill.distillation.objective import Guidance
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import write_text
+from edgedistill_deploy.progress import Progress, silent
 
 FORMAT = "edgedistill-teacher-cache-2"
 AUTO_VIEWS = 4
 AUTO_BYTES = 4 << 30
 # A disk filled to the last byte breaks more than this run.
 SPARE_BYTES = 256 << 20
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +78,10 @@ def bytes_per_view(example: Guidance, size: tuple[int, int]) -> int:
 
 
 def views_present(folder: Path) -> int | None:
-    """Return the number of views of a whole cache in the folder, of whatever it is; None where there is none."""
+    """Return the number of views of a finished cache in the folder; None where there is no such cache.
+
+    What the cache was made for does not matter here.
+    """
     try:
         views = json.loads((folder / "cache.json").read_text(encoding="utf-8"))["key"]["views"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -126,17 +128,17 @@ def write_teacher_cache(
     image_count: int,
     views: Iterable[tuple[int, Iterable[Answers]]],
     parameters: Mapping[int, NDArray[np.int16]],
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> None:
     """Compute and write a cache, whole or not at all.
 
     Args:
         folder: the cache's own; an unfinished one beside it is replaced.
-        key: what the content hangs on, as plain values; `open_teacher_cache` asks for the same.
+        key: what the content depends on, as plain values; `open_teacher_cache` asks for the same.
         image_count: training images.
         views: for each view its number and the answers, batch by batch.
         parameters: each view's rectangles and flips (images, 5), as `View.numbers` gives them.
-        progress: called with the number of views of images done, and of all.
+        progress: counts the views of images.
 
     Raises:
         EdgeDistillError: a target does not fit half precision; its layer is named.
@@ -152,15 +154,14 @@ def write_teacher_cache(
         for answers in batches:
             if not arrays:
                 names = {name: f"target-{i}.npy" for i, name in enumerate(answers.guidance.targets)}
-                arrays = _created(partial, (count, image_count), answers, names)
+                arrays = _create_files(partial, (count, image_count), answers, names)
             rows = answers.indices.cpu().numpy()
             arrays["pixels.npy"][view, rows] = answers.pixels.cpu().numpy()
             arrays["logits.npy"][view, rows] = answers.guidance.logits.float().cpu().numpy()
             for name, target in answers.guidance.targets.items():
-                arrays[names[name]][view, rows] = _halved(target, name)
+                arrays[names[name]][view, rows] = _halve(target, name)
             done += len(rows)
-            if progress is not None:
-                progress(done, count * image_count)
+            progress(done, count * image_count)
     for array in arrays.values():
         array.flush()
     np.save(partial / "views.npy", np.stack([parameters[view] for view in sorted(parameters)]))
@@ -170,7 +171,7 @@ def write_teacher_cache(
     partial.rename(folder)
 
 
-def _created(
+def _create_files(
     folder: Path, shape: tuple[int, int], example: Answers, names: Mapping[str, str]
 ) -> dict[str, Any]:
     def create(name: str, inner: Iterable[int], dtype: str) -> Any:
@@ -185,7 +186,7 @@ def _created(
     }
 
 
-def _halved(target: Tensor, layer: str) -> NDArray[np.float16]:
+def _halve(target: Tensor, layer: str) -> NDArray[np.float16]:
     halved = target.cpu().half()
     if not bool(halved.isfinite().all()):
         raise EdgeDistillError(

@@ -1,10 +1,8 @@
 """The teacher in training: asked at every step, or once for a fixed set of views whose answers are kept on disk."""
 
-import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +11,8 @@ from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgedistill.config import DistillConfig
-from edgedistill.data.loader import Augmentation, open_loader
+from edgedistill.data.loader import Augmentation, Pass, open_loader
+from edgedistill.distillation._task import Task
 from edgedistill.distillation.objective import Guidance, Objective
 from edgedistill.distillation.teacher_cache import (
     Answers,
@@ -78,30 +76,15 @@ class TeacherGuidance:
 
 
 def with_cache(
-    guidance: TeacherGuidance,
-    images: ImageSet,
-    augmentation: Augmentation,
-    config: DistillConfig,
-    *,
-    folder: Path,
-    key: Mapping[str, Any],
-    epochs: int,
-    views: int | None,
-    progress: Callable[[int, int, int], None],
+    guidance: TeacherGuidance, task: Task, folder: Path, views: int | None
 ) -> tuple[TeacherGuidance, Augmentation]:
     """Keep the teacher's answers on disk, where the settings ask for it and there is room.
 
     Args:
         guidance: asks the teacher.
-        images: the training images.
-        augmentation: of the run.
-        config: `teacher_cache` says how many views.
+        task: says how many views; a short run that chooses a weight shows the same views as the whole run.
         folder: where the cache is, or will be.
-        key: what the teacher's answers hang on.
-        epochs: of the whole run; short runs that choose a weight for it show the same views.
         views: the number that an interrupted run had chosen; None chooses now.
-        progress: called with the number of views of images done, that of all, and the bytes that all will take: before
-            anything is written, and on the way.
 
     Returns:
         The guidance, with its cache, and the augmentation, limited to the cached views; both unchanged without a cache.
@@ -109,38 +92,33 @@ def with_cache(
     Raises:
         EdgeDistillError: there is no room for the views asked for, or the folder holds a cache of something else.
     """
+    config, images = task.config, task.lesson.images.train
+    augmentation = Augmentation(name=config.augment, seed=config.seed)
     if config.teacher_cache == "off":
         return guidance, augmentation
-    size = bytes_per_view(_example(guidance, images), guidance.preprocess.size)
+    view_bytes = bytes_per_view(_example(guidance, images), guidance.preprocess.size)
     if views is None:
-        chosen = choose_views(config.teacher_cache, size, len(images), epochs, folder)
+        chosen = choose_views(config.teacher_cache, view_bytes, len(images), task.epochs, folder)
         # Processes may find different room on the disk.
         views = int(broadcast_object_list([chosen])[0])
     if views == 0:
         return guidance, augmentation
     limited = replace(augmentation, views=views)
-    full_key = {**key, "augmentation": limited.name, "seed": limited.seed, "views": views}
-    full_key["precision"] = config.mixed_precision
-    if guidance.accelerator.is_main_process and open_teacher_cache(folder, full_key) is None:
-        total = views * len(images)
-        report = functools.partial(_report, progress, total * size)
-        report(0, total)
-        batches = ((view, _answers(guidance, images, limited, view, config)) for view in range(views))
-        parameters = {
-            view: _parameters(limited, guidance.preprocess.size, view, len(images)) for view in range(views)
-        }
-        write_teacher_cache(folder, full_key, len(images), batches, parameters, report)
+    key = {**task.cache_key(), "augmentation": limited.name, "seed": limited.seed, "views": views}
+    key["precision"] = config.mixed_precision
+    if guidance.accelerator.is_main_process and open_teacher_cache(folder, key) is None:
+        report = task.reporter("teacher-cache", cache_bytes=views * len(images) * view_bytes)
+        report(0, views * len(images))
+        answers = ((view, _answers(guidance, task, limited, view)) for view in range(views))
+        parameters = {view: _parameters(guidance, limited, view, len(images)) for view in range(views)}
+        write_teacher_cache(folder, key, len(images), answers, parameters, report)
     guidance.accelerator.wait_for_everyone()
-    cache = open_teacher_cache(folder, full_key)
+    cache = open_teacher_cache(folder, key)
     if cache is None:
         raise EdgeDistillError(
             f"The teacher cache that the first process wrote is not in {folder}; give all processes the same folder."
         )
     return replace(guidance, cache=cache), limited
-
-
-def _report(progress: Callable[[int, int, int], None], size: int, done: int, total: int) -> None:
-    progress(done, total, size)
 
 
 def _example(guidance: TeacherGuidance, images: ImageSet) -> Guidance:
@@ -150,15 +128,15 @@ def _example(guidance: TeacherGuidance, images: ImageSet) -> Guidance:
 
 
 def _answers(
-    guidance: TeacherGuidance, images: ImageSet, augmentation: Augmentation, view: int, config: DistillConfig
+    guidance: TeacherGuidance, task: Task, augmentation: Augmentation, view: int
 ) -> Iterator[Answers]:
+    """Ask the teacher about one view of all training images, batch by batch."""
     loader = open_loader(
-        images,
+        task.lesson.images.train,
         guidance.preprocess,
-        config.batch_size,
-        augmentation=augmentation,
-        epoch=view,
-        workers=config.workers,
+        task.config.batch_size,
+        Pass(augmentation=augmentation, epoch=view),
+        workers=task.config.workers,
     )
     for pixels, _, indices in loader:
         asked = guidance.asked(guidance.normalise(pixels.to(guidance.accelerator.device)))
@@ -166,7 +144,8 @@ def _answers(
 
 
 def _parameters(
-    augmentation: Augmentation, size: tuple[int, int], view: int, count: int
+    guidance: TeacherGuidance, augmentation: Augmentation, view: int, count: int
 ) -> NDArray[np.int16]:
+    size = guidance.preprocess.size
     rows = [augmentation.view(size, view, index).numbers() for index in range(count)]
     return np.array(rows, dtype=np.int16)

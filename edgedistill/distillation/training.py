@@ -1,70 +1,41 @@
-"""The training loop: epochs, steps, validation, and the state that survives a kill."""
+"""The training loop: epochs, steps, evaluation, and the state that survives a kill."""
 
 import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from edgedistill.compute.accelerator import memory_format
 from edgedistill.compute.processes import average_buffers
 from edgedistill.config import DistillConfig
-from edgedistill.data.loader import Augmentation, open_loader
+from edgedistill.data.loader import Augmentation, Pass, Share, open_loader
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.distillation._checkpoint import write_checkpoint
+from edgedistill.distillation._metrics import RunningMeans, metrics_writer
 from edgedistill.distillation._schedules import layer_weight_at, learning_rate_at
+from edgedistill.distillation.events import EpochRecord, TrainingProgress, Watcher
 from edgedistill.distillation.objective import Objective
 from edgedistill.distillation.teacher_guidance import TeacherGuidance
+from edgedistill.models.teacher import Teacher
 from edgedistill.networks.modes import evaluating
-from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError
+from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import write_text
+from edgedistill_deploy.images.sets import ImageSet
 
 EVALUATION_BATCH = 256
 # The kinds of device for which the oldest supported torch has a fused AdamW.
 FUSED_ADAMW = ("cpu", "cuda")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpochRecord:
-    """One line of metrics.jsonl: losses are means over the epoch's images, weighted as in the objective."""
-
-    epoch: int
-    loss: float
-    loss_kd: float
-    loss_task: float
-    loss_layers: Mapping[str, float]
-    validation_accuracy: float
-    learning_rate: float
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingProgress:
-    """Where a run is.
-
-    `phase` is subspaces, tuning, teacher-cache, training or validation; `terms` are the epoch's mean losses so far (`kd`,
-    `task`, `layer:NAME`); `last` is the last finished epoch; `cache_bytes` is what the teacher cache will take on disk.
-    """
-
-    phase: str
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    terms: Mapping[str, float] = field(default_factory=dict)
-    last: EpochRecord | None = None
-    cache_bytes: int = 0
-
-
-ProgressCallback = Callable[[TrainingProgress], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +49,12 @@ class Run:
     config: DistillConfig
     fingerprint: str
     folder: Path | None
-    progress: ProgressCallback
+    watch: Watcher
+
+    @property
+    def share(self) -> Share:
+        """The part of every batch that this process loads."""
+        return Share(index=self.accelerator.process_index, count=self.accelerator.num_processes)
 
     def prepared(self, pixels: Tensor) -> Tensor:
         """Turn uint8 images (N, H, W, 3) into the networks' input (N, 3, H, W)."""
@@ -117,10 +93,6 @@ class Outcome:
         return self.best_accuracy
 
 
-def ignore(_: TrainingProgress) -> None:
-    """Report to nobody."""
-
-
 def train(
     run: Run, objective: Objective, average: AveragedModel | None, saved: Mapping[str, Any] | None
 ) -> Outcome:
@@ -134,7 +106,7 @@ def train(
     )
     if saved is None:
         accuracy = _accuracy(run, run.guidance.logits, epoch=0)
-        outcome = Outcome(teacher_accuracy=accuracy, best_weights=_copied(objective.student))
+        outcome = Outcome(teacher_accuracy=accuracy, best_weights=_copy_weights(objective.student))
     else:
         objective.load_state_dict(saved["objective"])
         optimizer.load_state_dict(saved["optimizer"])
@@ -145,7 +117,9 @@ def train(
     if saved is not None and run.accelerator.scaler is not None:
         run.accelerator.scaler.load_state_dict(saved["scaler"])
     learner = Learner(objective=objective, shared=shared, optimizer=optimizer, average=average)
-    with _metrics_writer(run) as write_metrics:
+    with metrics_writer(
+        run.folder if run.config.tensorboard and run.accelerator.is_main_process else None
+    ) as write_metrics:
         for epoch in range(len(outcome.history), config.epochs):
             if _is_stuck(outcome, config):
                 break
@@ -201,7 +175,7 @@ def _train_epoch(run: Run, learner: Learner, epoch: int, outcome: Outcome) -> Ou
     outcome = replace(outcome, history=(*outcome.history, record))
     if accuracy > outcome.best_accuracy:
         return replace(
-            outcome, best_epoch=epoch, best_accuracy=accuracy, best_weights=_copied(learner.judged)
+            outcome, best_epoch=epoch, best_accuracy=accuracy, best_weights=_copy_weights(learner.judged)
         )
     return outcome
 
@@ -215,16 +189,12 @@ def _run_steps(
         run.images.train,
         run.guidance.preprocess,
         config.batch_size,
-        augmentation=run.augmentation,
-        epoch=epoch,
-        shuffle=True,
+        Pass(augmentation=run.augmentation, epoch=epoch, shuffle=True, kept=run.guidance.kept_views),
         workers=config.workers,
-        process=run.accelerator.process_index,
-        processes=run.accelerator.num_processes,
-        kept=run.guidance.kept_views,
+        share=run.share,
     )
     steps = len(loader)
-    means = _RunningMeans()
+    means = RunningMeans()
     rate = config.learning_rate
     learner.shared.train()
     # Dropout and stochastic depth draw from torch's generator; seeding it anew each epoch makes a resumed run draw the same.
@@ -234,7 +204,7 @@ def _run_steps(
             rate = learning_rate_at(epoch * steps + step, config.epochs * steps, config)
             weight = layer_weight_at(epoch * steps + step, config.epochs * steps, config)
             means.add(_step(run, learner, batch, epoch, rate, weight), len(batch[1]))
-            run.progress(
+            run.watch(
                 TrainingProgress(
                     phase="training",
                     epoch=epoch,
@@ -246,29 +216,6 @@ def _run_steps(
                 )
             )
     return means.over(run.accelerator), rate
-
-
-class _RunningMeans:
-    """Means of named terms, weighted by the images they are of."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._count = 0
-
-    def add(self, terms: Mapping[str, float], count: int) -> None:
-        for name, value in terms.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value * count
-        self._count += count
-
-    def values(self) -> dict[str, float]:
-        return {name: value / self._count for name, value in self._sums.items()}
-
-    def over(self, accelerator: Accelerator) -> dict[str, float]:
-        if accelerator.num_processes == 1:
-            return self.values()
-        sums = torch.tensor([*self._sums.values(), self._count], dtype=torch.float32)
-        totals = accelerator.reduce(sums.to(accelerator.device), reduction="sum").tolist()
-        return {name: total / totals[-1] for name, total in zip(self._sums, totals, strict=False)}
 
 
 def _step(
@@ -323,8 +270,7 @@ def _accuracy(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> float:
         run.guidance.preprocess,
         EVALUATION_BATCH,
         workers=run.config.workers,
-        process=run.accelerator.process_index,
-        processes=run.accelerator.num_processes,
+        share=run.share,
     )
     steps = len(loader)
     right = torch.zeros((), dtype=torch.int64, device=device)
@@ -332,7 +278,7 @@ def _accuracy(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> float:
     with mode, torch.no_grad(), run.accelerator.autocast():
         for step, (pixels, labels, _) in enumerate(loader):
             right += (model(run.prepared(pixels.to(device))).argmax(dim=1) == labels.to(device)).sum()
-            run.progress(
+            run.watch(
                 TrainingProgress(
                     phase="validation", epoch=epoch, epochs=run.config.epochs, step=step + 1, steps=steps
                 )
@@ -340,31 +286,22 @@ def _accuracy(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> float:
     return int(run.accelerator.reduce(right, reduction="sum")) / len(images)
 
 
-def _copied(student: nn.Module) -> dict[str, Tensor]:
+def predict_classes(
+    model: nn.Module, teacher: Teacher, images: ImageSet, classes: Sequence[int] | None = None
+) -> NDArray[np.int64]:
+    """Return the position, among `classes` or all outputs, of the largest logit of every image (N,)."""
+    device = next(model.parameters()).device
+    normalise = teacher.normalise().to(device)
+    found: list[Tensor] = []
+    with evaluating(model), torch.no_grad():
+        for pixels, *_ in open_loader(images, teacher.preprocess, EVALUATION_BATCH):
+            logits = model(normalise(pixels.to(device)))
+            found.append((logits if classes is None else logits[:, list(classes)]).argmax(dim=1).cpu())
+    return np.asarray(torch.cat(found).numpy(), dtype=np.int64)
+
+
+def _copy_weights(student: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in student.state_dict().items()}
-
-
-@contextlib.contextmanager
-def _metrics_writer(run: Run) -> Iterator[Callable[[EpochRecord], None]]:
-    """Yield what takes an epoch's record to TensorBoard, where that was asked for."""
-    if not run.config.tensorboard or run.folder is None or not run.accelerator.is_main_process:
-        yield lambda _: None
-        return
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise MissingDependencyError("tensorboard", "tensorboard", "tensorboard = true") from error
-    with SummaryWriter(run.folder / "tensorboard") as writer:
-        yield lambda record: _add_scalars(writer, record)
-        writer.flush()
-
-
-def _add_scalars(writer: Any, record: EpochRecord) -> None:
-    numbers = asdict(record)
-    numbers |= {f"loss_layers/{name}": value for name, value in numbers.pop("loss_layers").items()}
-    epoch = numbers.pop("epoch")
-    for name, value in numbers.items():
-        writer.add_scalar(name, value, epoch)
 
 
 def _save(run: Run, learner: Learner, outcome: Outcome) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from edgedistill.config import LAMBDA_GRID, DistillConfig
 from edgedistill.distillation._tuning_study import (
@@ -21,11 +21,9 @@ from edgedistill.distillation._tuning_study import (
     quiet_optuna,
     rungs_of,
 )
+from edgedistill.distillation.events import TrainingProgress, Watcher, ignore
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import write_json
-
-if TYPE_CHECKING:
-    from edgedistill.distillation.training import ProgressCallback, TrainingProgress
 
 SHARE_OF_EPOCHS = 4  # a short run has a quarter of the epochs ...
 FEWEST_EPOCHS = 3  # ... but enough that there is something to halve
@@ -41,7 +39,7 @@ class Trained(Protocol):
         """A share, from 0 to 1."""
 
 
-ShortRun = Callable[[DistillConfig, "ProgressCallback"], Trained]
+ShortRun = Callable[[DistillConfig, Watcher], Trained]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +55,7 @@ class LambdaChoice:
     rungs: tuple[int, ...]
 
     def described(self) -> str:
-        """Say in a sentence or two which weight was chosen, on what grounds, and whether they are any."""
+        """Say in a sentence or two which weight was chosen and why, and whether the trials told it from others."""
         tried = ", ".join(
             f"{trial.lambda_layer:g} {trial.shown()}"
             for trial in sorted(self.trials, key=lambda each: each.lambda_layer)
@@ -90,19 +88,19 @@ def choose_lambda(
     *,
     fingerprint: str,
     folder: Path | None,
-    progress: "ProgressCallback | None" = None,
+    watch: Watcher = ignore,
 ) -> LambdaChoice:
     """Choose `lambda_layer` among the powers of ten from 0.001 to 1000 by short runs, judged on validation images.
 
     Args:
-        run: trains a fresh copy of the student with the settings it is given, calling the callback during training and
-            letting through what the callback raises, which is how a run is cut short.
+        run: trains a fresh copy of the student with the given settings. It calls the callback during training and lets
+            the callback's exceptions through, because they cut a run short.
         config: the whole run's settings; `short_config` says what a short run changes.
         fingerprint: of everything else that decides the result (student, images, teacher, settings). A search with
             another fingerprint in the same folder is kept beside, never mixed in.
         folder: where `tuning.journal` and `tuning.json` go; a search that was stopped goes on there, and processes that
             search there at the same time share the values. None keeps nothing.
-        progress: told of the search as of one training of `len(LAMBDA_GRID)` short runs, in the phase `tuning`.
+        watch: sees the search as one training of `len(LAMBDA_GRID)` short runs, in the phase `tuning`.
 
     Raises:
         MissingDependencyError: Optuna is not installed.
@@ -110,22 +108,22 @@ def choose_lambda(
     """
     epochs = short_config(config, 1.0).epochs
     with quiet_optuna(), open_search(folder if _is_main() else None, fingerprint, epochs) as search:
-        while (value := _agreed(search.claim)) is not None:
+        while (value := _agree(search.claim)) is not None:
             try:
-                _try_value(search, run, short_config(config, value), progress)
+                _try_value(search, run, short_config(config, value), watch)
             except BaseException:
                 search.give_back()
                 raise
-        choice = _chosen(_agreed(search.trials), epochs)
+        choice = _choose(_agree(search.trials), epochs)
     if folder is not None and _is_main():
         write_json(folder / "tuning.json", choice.to_json())
     return choice
 
 
 def short_config(config: DistillConfig, lambda_layer: float) -> DistillConfig:
-    """Return the settings of a short run: a quarter of the epochs (at least 3), with everything that has a pace of its
-    own sped up to match: the moving average. Halving stops early, so nothing else
-    does.
+    """Return the settings of a short run: a quarter of the epochs, at least 3.
+
+    The moving average is sped up to match. Early stopping is off, because halving stops runs early.
     """
     epochs = min(config.epochs, max(FEWEST_EPOCHS, math.ceil(config.epochs / SHARE_OF_EPOCHS)))
     return replace(
@@ -138,7 +136,7 @@ def short_config(config: DistillConfig, lambda_layer: float) -> DistillConfig:
     )
 
 
-def _chosen(trials: Sequence[LambdaTrial], epochs: int) -> LambdaChoice:
+def _choose(trials: Sequence[LambdaTrial], epochs: int) -> LambdaChoice:
     """Choose the best value: complete before pruned, then accurate, then near 1."""
     sound = [trial for trial in trials if trial.state != "diverged"]
     if not sound:
@@ -161,43 +159,34 @@ class _PrunedError(Exception):
     """Carries the decision to stop through the training loop."""
 
 
-def _try_value(
-    search: Search, run: ShortRun, config: DistillConfig, progress: "ProgressCallback | None"
-) -> None:
+def _try_value(search: Search, run: ShortRun, config: DistillConfig, watch: Watcher) -> None:
     """Train one short run and note how it ended."""
-    before = _agreed(search.started) * config.epochs
+    before = _agree(search.started) * config.epochs
     seen = 0
     best = -1.0
 
-    def watch(at: "TrainingProgress") -> None:
+    def judge(at: TrainingProgress) -> None:
         nonlocal seen, best
-        if progress is not None:
-            progress(
-                replace(
-                    at,
-                    phase="tuning",
-                    epoch=before + at.epoch,
-                    epochs=config.epochs * len(LAMBDA_GRID),
-                )
-            )
+        epochs = config.epochs * len(LAMBDA_GRID)
+        watch(replace(at, phase="tuning", epoch=before + at.epoch, epochs=epochs))
         if at.last is None or at.last.epoch < seen:
             return
         seen, best = at.last.epoch + 1, max(best, at.last.validation_accuracy)
-        if _agreed(lambda: search.report(seen, best)):
+        if _agree(lambda: search.report(seen, best)):
             raise _PrunedError
 
     try:
-        result = run(config, watch)
+        result = run(config, judge)
     except _PrunedError:
-        _agreed(search.stop)
+        _agree(search.stop)
     except EdgeDistillError as error:
         # The narrower kinds (settings, data, libraries) would stop every other value too.
         if type(error) is not EdgeDistillError:
             raise
         reason = str(error)
-        _agreed(lambda: search.stop(reason))
+        _agree(lambda: search.stop(reason))
     else:
-        _agreed(lambda: search.finish(result.validation_accuracy))
+        _agree(lambda: search.finish(result.validation_accuracy))
 
 
 def _training_processes() -> int:
@@ -213,7 +202,7 @@ def _is_main() -> bool:
     return _training_processes() == 1 or _distributed().get_rank() == 0
 
 
-def _agreed(decide: Callable[[], Value]) -> Value:
+def _agree(decide: Callable[[], Value]) -> Value:
     """Let the main process decide and all training processes go by it; alone, simply decide."""
     if _training_processes() == 1:
         return decide()

@@ -57,7 +57,7 @@ def export_by_torchscript(model: Deployed, example: Tensor, opset: int) -> onnx.
         raise EdgeDistillError(f"it writes opset {_TORCHSCRIPT_NEWEST} and older")
     noise = torch.randint(256, example.shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     traced = [
-        _traced(model, each, opset)
+        _trace(model, each, opset)
         for each in (noise, torch.zeros_like(example), example.new_full(example.shape, 255))
     ]
     if any(each.SerializeToString() != traced[0].SerializeToString() for each in traced):
@@ -70,7 +70,7 @@ def export_by_torchscript(model: Deployed, example: Tensor, opset: int) -> onnx.
     return graph
 
 
-def _traced(model: Deployed, example: Tensor, opset: int) -> onnx.ModelProto:
+def _trace(model: Deployed, example: Tensor, opset: int) -> onnx.ModelProto:
     names = list(model.output_names)
     folder = tempfile.TemporaryDirectory(prefix="edgedistill-export-")
     with folder as name, _quiet(), _nothing_on_stdout(), torch.no_grad():
@@ -124,7 +124,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _nothing_on_stdout() -> Iterator[None]:
-    """Keep the graph that this exporter prints from C++ when it fails, verbose or not, out of what a program may be reading."""
+    """Keep off stdout, which a program may be reading, the graph that this exporter prints when it fails."""
     sys.stdout.flush()
     try:
         kept = os.dup(_STDOUT)

@@ -1,7 +1,6 @@
 """From a trained student to a bundle: the ONNX files of student and teacher, golden outputs, the teacher's answers."""
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.golden import make_golden_images, write_golden_images
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import ImageSet, batches
+from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.version import __version__
 
 __all__ = [
@@ -52,7 +52,7 @@ def export_onnx(
     *,
     student_name: str = "student",
     rejection: Rejection | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> Bundle:
     """Write everything a device needs to run the student and to judge it against its teacher.
 
@@ -195,7 +195,7 @@ def _ask_teacher(
     preprocess: Preprocess,
     images: ImageSet,
     config: ExportConfig,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress,
 ) -> Reference:
     """Record the teacher's subtask logits on the evaluation images, and the prepared images that fit the budget."""
     image_bytes = preprocess.size[0] * preprocess.size[1] * 3
@@ -212,8 +212,7 @@ def _ask_teacher(
         logits.append(logits_in_torch(restricted, batch))
         pixels.append(batch[keep[done : done + len(batch)]])
         done += len(batch)
-        if progress is not None:
-            progress(done, len(images))
+        progress(done, len(images))
     return Reference(
         logits=np.concatenate(logits),
         labels=images.labels,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from edgedistill.config import check_at_least
+from edgedistill.checks import check_at_least
 from edgedistill.export.onnx_targets import ANY, chosen_opset
 from edgedistill_deploy.errors import UsageError
 

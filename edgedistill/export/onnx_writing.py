@@ -72,7 +72,7 @@ def write_onnx(
     """Export with input `image` uint8 (batch, H, W, 3), output `logits` float32 (batch, C), `in_domain` bool (batch,) if any.
 
     torch's dynamo exporter is asked first, and its TorchScript exporter when that fails. Source lines and paths that they note
-    in the graph are removed, so that the same weights give the same bytes. Whatever check fails, an older file stays.
+    in the graph are removed, so that the same weights give the same bytes. Where a check fails, an older file stays.
 
     Args:
         model: what is exported.
@@ -93,18 +93,19 @@ def write_onnx(
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
             staged = Path(folder) / path.name
             try:
-                made = _made(exporter, model, example, staged, opset, metadata, single_file_bytes)
-            except EdgeDistillError as error:
-                reasons[exporter] = str(error)
+                graph, modules = _export_graph(exporter, model, example, opset)
+                data = _save(graph, staged, metadata, single_file_bytes)
+            except Exception as error:  # noqa: BLE001  # the exporters' own errors have no common class
+                reasons[exporter] = _reason(error)
                 continue
             if samples is not None:
-                check_against_torch(staged, model, samples, data=made.data, modules=made.modules)
+                check_against_torch(staged, model, samples, data=data, modules=modules)
             return OnnxRecord(
                 opset=opset,
                 ir_version=IR_VERSIONS[opset],
                 exporter=exporter,
                 fell_back_because=next(iter(reasons.values()), None),
-                data=_put_in_place(staged, made.data, path),
+                data=_put_in_place(staged, data, path),
             )
     raise EdgeDistillError(
         f"The model cannot be exported to ONNX opset {opset}. "
@@ -113,37 +114,20 @@ def write_onnx(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Made:
-    """The file of the weights, if any, and the module that each value of the graph is of."""
-
-    data: Path | None
-    modules: Mapping[str, str]
-
-
-def _made(
-    exporter: str,
-    model: Deployed,
-    example: torch.Tensor,
-    path: Path,
-    opset: int,
-    metadata: Mapping[str, str],
-    single_file_bytes: int,
-) -> _Made:
-    """Export with one of the exporters; raise EdgeDistillError with the reason if it fails, or its file is not sound."""
-    try:
-        with evaluating(model):
-            graph = EXPORTERS[exporter](model, example, opset)
-        modules = modules_of_values(graph.graph)
-        _tidy(graph, opset)
-        _name_nodes(graph.graph, modules)
-        return _Made(data=_save(graph, path, metadata, single_file_bytes), modules=modules)
-    except Exception as error:  # the exporters' own errors have no common class
-        raise EdgeDistillError(_reason(error)) from error
+def _export_graph(
+    exporter: str, model: Deployed, example: torch.Tensor, opset: int
+) -> tuple[onnx.ModelProto, Mapping[str, str]]:
+    """Export with one of the exporters; return the graph and the module that each value of it is of."""
+    with evaluating(model):
+        graph = EXPORTERS[exporter](model, example, opset)
+    modules = modules_of_values(graph.graph)
+    _tidy(graph, opset)
+    _name_nodes(graph.graph, modules)
+    return graph, modules
 
 
 def _reason(error: Exception) -> str:
-    """Return the first line of what went wrong at the bottom, without colours; what is above only says in which step."""
+    """Return the first line of the innermost error, without colours; outer errors only say in which step it was."""
     bottom: BaseException = error
     while bottom.__cause__ is not None:
         bottom = bottom.__cause__
@@ -180,7 +164,7 @@ def _tidy(model: onnx.ModelProto, opset: int) -> None:
 
 
 def _name_nodes(graph: onnx.GraphProto, modules: Mapping[str, str]) -> None:
-    """Call every node MODULE/OPERATOR, so that whatever times or quantises nodes can tell the module that each is of.
+    """Call every node MODULE/OPERATOR, so that a tool that times or quantises nodes can tell each one's module.
 
     A convolution that a normalisation was folded into stays that of the module whose weights it has.
     """
@@ -201,7 +185,7 @@ def _name_nodes(graph: onnx.GraphProto, modules: Mapping[str, str]) -> None:
 
 
 def _let_only_the_cast_read_pixels(graph: onnx.GraphProto) -> None:
-    """Give what asks for the images' shape the cast images instead: TensorRT does nothing with uint8 but cast it."""
+    """Let nodes that read the images' shape read it from the cast images: TensorRT can only cast uint8."""
     casts = [node for node in graph.node if node.op_type == "Cast" and list(node.input) == ["image"]]
     if not casts:
         return

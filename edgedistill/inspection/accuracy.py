@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from edgedistill.inspection.projecting import project, projecting, run_midway
 from edgedistill.inspection.records import ProjectedAccuracy
 from edgedistill.networks.logits import restrict_logits
-from edgedistill.subspaces.finding import Subspace
+from edgedistill.subspaces.directions import Subspace
 from edgedistill_deploy.statistics.paired import drop_interval, wilson_interval
 
 Batch = tuple[Tensor, Tensor]

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from edgedistill.inspection.accuracy import Batch, Examination, Tally
-from edgedistill.subspaces.finding import subspace_from
+from edgedistill.subspaces.directions import subspace_from
 from edgedistill.subspaces.moments import Moments
+from edgedistill_deploy.progress import Progress, silent
 
 # In the order in which they are taken: the first holds the most variance that as many directions can.
 CANDIDATES = ("pca", "prca")
@@ -24,7 +25,7 @@ def choose_methods(
     batches: Callable[[], Iterator[Batch]],
     moments: Mapping[str, Moments],
     ranks: Mapping[str, int],
-    progress: Callable[[int], None],
+    progress: Progress = silent,
 ) -> dict[str, str]:
     """Choose each layer's subspace by what the teacher still knows inside it; {layer: method}.
 
@@ -39,7 +40,7 @@ def choose_methods(
         batches: called for a pass over normalised validation images (n, 3, H, W) and labels (n,), on the model's device.
         moments: of the layers, from training images.
         ranks: {layer: K}.
-        progress: called with the number of images done, each counted once a projection.
+        progress: counts the images, each once a projection.
 
     Raises:
         EdgeDistillError: a layer has no subspace; it is named.
@@ -53,7 +54,10 @@ def choose_methods(
     }
     examination = Examination(model=model, class_indices=class_indices, batches=batches, subspaces=subspaces)
     own = examination.unprojected()
-    tallies = examination.projected({key: (kept[key[0]],) for key in subspaces}, progress)
+    total = own.size * len(subspaces)
+    tallies = examination.projected(
+        {key: (kept[key[0]],) for key in subspaces}, lambda done: progress(done, total)
+    )
     return {
         layer: _sufficient({method: tallies[layer, method][k] for method in CANDIDATES}, own)
         for layer, k in kept.items()

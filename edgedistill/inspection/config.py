@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from edgedistill.config import COMPUTES, SUBSPACE_METHODS, check_at_least, check_choice
+from edgedistill.checks import check_at_least, check_choice
+from edgedistill.config import COMPUTES, SUBSPACE_METHODS
 from edgedistill_deploy.errors import UsageError
 
 # What has no matrix of its own has no spectrum of its own.
@@ -20,7 +21,7 @@ class InspectConfig:
             above a layer's width D means all D directions.
         target: the part of the teacher's accuracy that a suggested width must keep.
         images: validation images to measure on at most, a seeded sample with the classes in proportion.
-        training_images: training images to find subspaces with at most, likewise.
+        training_images: training images to find subspaces with at most, sampled in the same way.
         positions: drawn from each image's map for the subspaces; 0 uses all.
         batch_size: images at a time; memory grows with it.
         seed: fixes both samples, the positions, and the directions of `random`.

@@ -26,14 +26,15 @@ from edgedistill.models.teacher import Teacher
 from edgedistill.networks.layers import LayerPair, Shape, map_shapes, resolve_layer
 from edgedistill.networks.modes import evaluating
 from edgedistill.networks.pairing import pair_layers
-from edgedistill.subspaces.finding import gather_moments, subspace_from
+from edgedistill.subspaces.directions import subspace_from
+from edgedistill.subspaces.finding import Sampling, gather_moments
 from edgedistill.subspaces.moments import Moments
 from edgedistill.subtasks.subtask import Subtask
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.statistics.paired import drop_interval, wilson_interval
 
-Progress = Callable[[int, int, str], None]
 Tallies = dict[tuple[str, str], dict[int, Tally]]
 
 
@@ -45,7 +46,7 @@ def inspect_subspaces(
     *,
     student: str = "",
     student_width: float = 1.0,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Inspection:
     """Find the subspaces of a teacher's layers and how many directions its answers need (Chormai et al. 2026).
 
@@ -60,7 +61,7 @@ def inspect_subspaces(
         student: a name as `build_student` takes it; its pairs decide which layers are inspected, unless `config.layers`
             names them.
         student_width: its factor.
-        progress: called with (images done, images known of, what is being done).
+        progress: called with (images done, images known of, what is being done); what is known of grows on the way.
 
     Raises:
         UsageError: an unknown layer, a K above every layer's width, a student that cannot be built, a device that is not there.
@@ -70,12 +71,12 @@ def inspect_subspaces(
     size = teacher.preprocess.size
     device = _device(config.compute)
     built = build_student(student, len(subtask), width=student_width, image_size=size) if student else None
-    with _moved(teacher.model, device), evaluating(teacher.model), torch.no_grad():
+    with _placed_on(teacher.model, device), evaluating(teacher.model), torch.no_grad():
         pairs = _pairs(teacher.model, built, size, config.layers)
         layers = config.layers or tuple(pair.teacher for pair in pairs)
         shapes = map_shapes(teacher.model, layers, size)
         _check_ranks(config.ks, shapes)
-        work = _Work(teacher=teacher, subtask=subtask, config=config, device=device, steps=_Steps(progress))
+        work = _Passes(teacher=teacher, subtask=subtask, config=config, device=device, steps=_Steps(progress))
         training = sample_images(images.train, config.training_images, config.seed)
         validation = sample_images(images.validation, config.images, config.seed)
         moments = work.moments(training, layers)
@@ -114,7 +115,7 @@ def _device(compute: str) -> torch.device:
 
 
 @contextlib.contextmanager
-def _moved(model: nn.Module, device: torch.device) -> Iterator[None]:
+def _placed_on(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Have a model on a device inside the block, then where it was."""
     before = next(model.parameters()).device
     model.to(device)
@@ -127,7 +128,7 @@ def _moved(model: nn.Module, device: torch.device) -> Iterator[None]:
 def _pairs(
     teacher: nn.Module, student: nn.Module | None, size: tuple[int, int], layers: Sequence[str]
 ) -> tuple[LayerPair, ...]:
-    """Pair with the student; without one, a teacher's own layers are those that any student of its shape would meet."""
+    """Pair the teacher with the student, or with itself, as with any student of its own shape."""
     for layer in layers:
         resolve_layer(teacher, layer)
     if student is None:
@@ -145,7 +146,7 @@ def _check_ranks(ks: Sequence[int], shapes: Mapping[str, Shape]) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Work:
+class _Passes:
     """What all passes over images share."""
 
     teacher: Teacher
@@ -160,16 +161,15 @@ class _Work:
         return gather_moments(
             self.teacher.model,
             self.subtask.class_indices,
-            (pixels for pixels, _ in self._batches(self._loaded(images))),
+            (pixels for pixels, _ in self._batches(self._load(images))),
             layers,
-            positions=self.config.positions or None,
-            seed=self.config.seed,
+            Sampling(positions=self.config.positions or None, seed=self.config.seed),
             progress=count,
         )
 
     def examination(self, images: ImageSet, moments: Mapping[str, Moments]) -> Examination:
         """Prepare to measure on validation images."""
-        loaded = list(self._loaded(images))  # small integers, and read once instead of once a round
+        loaded = list(self._load(images))  # small integers, and read once instead of once a round
         return Examination(
             model=self.teacher.model,
             class_indices=self.subtask.class_indices,
@@ -192,10 +192,10 @@ class _Work:
             count = self.steps.count(own.size * sum(map(len, due.values())), "accuracy at K")
             for key, each in examination.projected(due, count).items():
                 tallies[key] |= each
-            due = {} if ks else _undecided(tallies, own, self.config.target)
+            due = {} if ks else _find_undecided(tallies, own, self.config.target)
         return tallies
 
-    def _loaded(self, images: ImageSet) -> Iterator[Batch]:
+    def _load(self, images: ImageSet) -> Iterator[Batch]:
         loader = open_loader(
             images, self.teacher.preprocess, self.config.batch_size, workers=self.config.workers
         )
@@ -210,7 +210,7 @@ class _Work:
 class _Steps:
     """Counts images over all passes, so that one bar and one remaining time cover the whole inspection."""
 
-    def __init__(self, progress: Progress | None) -> None:
+    def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._total = 0
 
@@ -220,8 +220,7 @@ class _Steps:
         self._total += images
 
         def report(done: int) -> None:
-            if self._progress is not None:
-                self._progress(before + done, self._total, what)
+            self._progress(before + done, self._total, what)
 
         return report
 
@@ -230,13 +229,13 @@ def _ranks(ks: Sequence[int], width: int) -> tuple[int, ...]:
     return tuple(sorted({min(k, width) for k in ks})) or doubling_ranks(width)
 
 
-def _undecided(tallies: Tallies, own: Tally, target: float) -> dict[tuple[str, str], tuple[int, ...]]:
+def _find_undecided(tallies: Tallies, own: Tally, target: float) -> dict[tuple[str, str], tuple[int, ...]]:
     """Return the ranks that narrow down the suggested widths further."""
-    found = {key: next_rank(_met(each, own, target)) for key, each in tallies.items()}
+    found = {key: next_rank(_find_met(each, own, target)) for key, each in tallies.items()}
     return {key: (k,) for key, k in found.items() if k is not None}
 
 
-def _met(tallies: Mapping[int, Tally], own: Tally, target: float) -> dict[int, bool]:
+def _find_met(tallies: Mapping[int, Tally], own: Tally, target: float) -> dict[int, bool]:
     return {k: each.meets(target, own) for k, each in tallies.items()}
 
 
@@ -257,7 +256,7 @@ def _layer_inspection(
         eigenvalues=spectra,
         accuracy_at_k={method: tuple(each[k].at(k) for k in sorted(each)) for method, each in at.items()},
         suggested_width={
-            method: suggested_width(_met(each, own, config.target)) for method, each in at.items()
+            method: suggested_width(_find_met(each, own, config.target)) for method, each in at.items()
         },
     )
 

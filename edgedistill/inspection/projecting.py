@@ -5,15 +5,13 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from edgedistill.networks.layers import as_map, resolve_layer
-from edgedistill.subspaces.finding import Subspace
-
-Output: TypeAlias = Tensor | tuple[Any, ...] | list[Any]
+from edgedistill.networks.maps import Output, copy_output
+from edgedistill.subspaces.directions import Subspace
 
 # Of a network that is run on from the middle; beyond it the middle was not all there was.
 LARGEST_DIFFERENCE = 1e-5
@@ -35,9 +33,9 @@ def project(output: Output, subspace: Subspace, rank: int, model: nn.Module, nam
     """
     mapped = as_map(output, model, name)
     if isinstance(output, Tensor):
-        return _projected(output, mapped, subspace, rank)
+        return _project_values(output, mapped, subspace, rank)
     return type(output)(
-        _projected(each, mapped, subspace, rank) if _is_read(each, mapped) else each for each in output
+        _project_values(each, mapped, subspace, rank) if _is_read(each, mapped) else each for each in output
     )
 
 
@@ -49,7 +47,7 @@ def _is_read(element: object, mapped: Tensor) -> bool:
     )
 
 
-def _projected(values: Tensor, mapped: Tensor, subspace: Subspace, rank: int) -> Tensor:
+def _project_values(values: Tensor, mapped: Tensor, subspace: Subspace, rank: int) -> Tensor:
     # Maps are read as they are; every other format has its channels last.
     axis = 1 if mapped is values else -1
     prefix = values.shape[1] - mapped.shape[2] * mapped.shape[3] if values.ndim == 3 else 0
@@ -81,8 +79,8 @@ def run_midway(model: nn.Module, name: str, images: Tensor) -> Midway:
     """Run a network once such that what comes after a layer can be run again and again.
 
     Running on repeats what the modules before the layer returned instead of running them. That is right where modules only
-    return values; where one writes over an input that is used again, it is not, which is seen by running on from the
-    layer's own output: then the whole network runs each time.
+    return values. It is wrong where one writes over an input that is used again. Running on from the layer's
+    own output shows this, and then the whole network runs each time.
 
     Args:
         model: in evaluation mode, and without gradients; left as it was found.
@@ -90,7 +88,7 @@ def run_midway(model: nn.Module, name: str, images: Tensor) -> Midway:
         images: normalised (N, 3, H, W).
     """
     layer = resolve_layer(model, name)
-    logits, outputs = _recorded(model, layer, images)
+    logits, outputs = _record_run(model, layer, images)
     before = {module: output for module, output in outputs.items() if module is not layer}
 
     def resume(output: Output) -> Tensor:
@@ -133,7 +131,7 @@ def _size(logits: Tensor) -> float:
     return float(logits.abs().max())
 
 
-def _recorded(model: nn.Module, layer: nn.Module, images: Tensor) -> tuple[Tensor, dict[nn.Module, Output]]:
+def _record_run(model: nn.Module, layer: nn.Module, images: Tensor) -> tuple[Tensor, dict[nn.Module, Output]]:
     """Return the logits, and what the outermost modules that ran before the layer, or are it, returned."""
     recorder = _Recorder(layer)
     with contextlib.ExitStack() as hooks:
@@ -161,24 +159,15 @@ class _Recorder:
     def leave(self, module: nn.Module, inputs: object, output: Output) -> None:
         self._depth -= 1
         if self._depth == 0 and self._layer not in self._outputs:
-            self._outputs[module] = _copied(output)
+            self._outputs[module] = copy_output(output)
 
     def once(self) -> dict[nn.Module, Output]:
         # A module that runs again later must run then, so it cannot be made to repeat what it returned.
         return {module: output for module, output in self._outputs.items() if self._calls[module] == 1}
 
 
-def _copied(output: Any) -> Any:
-    """Copy tensors: networks write over what a layer returned."""
-    if isinstance(output, Tensor):
-        return output.clone()
-    if type(output) in (tuple, list):
-        return type(output)(_copied(each) for each in output)
-    return output
-
-
 def _run_replaying(model: nn.Module, outputs: Mapping[nn.Module, Output], images: Tensor) -> Tensor:
-    """Run a network in which some modules return what they are told."""
+    """Run a network in which some modules return given values."""
     own = {module: module.__dict__.get("forward") for module in outputs}
     try:
         for module, output in outputs.items():
@@ -193,12 +182,12 @@ def _run_replaying(model: nn.Module, outputs: Mapping[nn.Module, Output], images
 
 
 def _replay(output: Output, *inputs: object, **options: object) -> Output:
-    copy: Output = _copied(output)
+    copy: Output = copy_output(output)
     return copy
 
 
 def _run_replacing(model: nn.Module, layer: nn.Module, output: Output, images: Tensor) -> Tensor:
-    hook = layer.register_forward_hook(lambda *_: _copied(output))
+    hook = layer.register_forward_hook(lambda *_: copy_output(output))
     try:
         logits: Tensor = model(images)
     finally:

@@ -48,7 +48,7 @@ class LayerInspection:
         layer: dotted name.
         width: D.
         map_size: (H, W).
-        effective_rank: of the activations, whatever the method.
+        effective_rank: of the activations; no method changes it.
         eigenvalues: of the methods that have a matrix, falling (D,).
         accuracy_at_k: by rising K.
         suggested_width: the least K from which on the target is met at every K that was measured, rounded up to a multiple
@@ -93,7 +93,7 @@ class Suggestion:
             only one layer.
         together_accuracy: the teacher's with all layers projected at once, each on so many directions as its width says; None
             when a width is missing.
-        together_drop_interval: Tango's 95 % interval of what that loses.
+        together_drop_interval: Tango's 95 % interval of the accuracy that this loses.
         given: the same for the student that was named.
     """
 

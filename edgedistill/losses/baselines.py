@@ -1,4 +1,4 @@
-"""Layer losses of other methods, in the halves of `LayerLoss`.
+"""Layer losses of other methods, in the two parts of `LayerLoss`.
 
 All are made from (student_width, teacher_width), take maps (N, K, H', W') and (N, D, H, W), average the larger map down to
 the smaller where they compare positions, and leave the teacher without a gradient.

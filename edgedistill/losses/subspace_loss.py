@@ -10,9 +10,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import orthogonal
 
+from edgedistill.checks import check_choice
 from edgedistill.compute.processes import mean_over_processes
-from edgedistill.config import ALIGNMENTS, DIRECTION_WEIGHTS, NORMALISATIONS, check_choice
-from edgedistill.subspaces.finding import Subspace
+from edgedistill.config import ALIGNMENTS, DIRECTION_WEIGHTS, NORMALISATIONS
+from edgedistill.subspaces.directions import Subspace
 from edgedistill_deploy.errors import UsageError
 
 MOMENTUM = 0.1
@@ -23,7 +24,7 @@ SMALLEST_VARIANCE = 1e-6
 
 
 class LayerLoss(nn.Module, abc.ABC):
-    """How far a student's map is from a teacher's, in two halves, because the teacher's can be kept for many epochs.
+    """How far a student's map is from a teacher's, in two parts: the teacher's can be kept for many epochs.
 
     `target` is all that the loss needs of a teacher's map; `compare` sets the student's map against it. `forward` does both.
     """
@@ -65,7 +66,7 @@ class SubspaceLoss(LayerLoss):
             this is the R of least loss.
         direction_weights: what share of V each direction's target has. `variance` takes t as it is, as the paper does.
             `equal` and `relevance` (not in the paper) scale t_k so that its variance is 1, or K times the direction's share
-            of the eigenvalues: directions that matter little but vary much, or the reverse, then count as said.
+            of the eigenvalues: directions that matter little but vary much, or the reverse, then count for what they matter.
 
     Raises:
         UsageError: an unknown option, or a subspace whose rank does not fit the student's width.
@@ -111,11 +112,11 @@ class SubspaceLoss(LayerLoss):
 
     def compare(self, student_map: Tensor, target: Tensor) -> Tensor:
         """Return the loss of a student's map (N, K, H', W') against t as a scalar."""
-        student = self._normalised(positions_of(pool_to(student_map, target.shape[1:3])))
+        student = self._normalise(positions_of(pool_to(student_map, target.shape[1:3])))
         target = target.flatten(0, 2)
         return mean_squared_distance(student, self.rotation(student, target), target) / self.scale
 
-    def _normalised(self, student: Tensor) -> Tensor:
+    def _normalise(self, student: Tensor) -> Tensor:
         if not self.training:
             return student - self.running_mean
         normalised, mean = normalise_channels(student, self._standardize)
@@ -188,11 +189,11 @@ class ProcrustesRotation(nn.Module):
 
 
 def normalise_channels(values: Tensor, standardize: bool) -> tuple[Tensor, Tensor]:
-    """Take the mean of every channel, over the vectors (n, K) of all processes, from them; with `standardize` also divide by
+    """Subtract every channel's mean over the vectors (n, K) of all processes; with `standardize`, also divide by
     the standard deviation.
 
-    What batch norm without weights does, in fewer passes over memory than autograd would take, which is most of what a
-    small student's layer terms cost.
+    This is batch norm without weights, in fewer passes over memory than autograd takes. These passes are most
+    of what a small student's layer terms cost.
 
     Returns:
         The normalised vectors (n, K) and, without a gradient, the means (K,).

@@ -87,7 +87,7 @@ def load_teacher(
     return Teacher(
         name=name,
         model=model,
-        class_names=_checked_labels(name, model, labels),
+        class_names=_check_labels(name, model, labels),
         preprocess=preprocess,
         mean=mean,
         std=std,
@@ -203,7 +203,7 @@ def _read_labels(path: Path) -> tuple[str, ...]:
     return tuple(line for line in lines if line)
 
 
-def _checked_labels(name: str, model: nn.Module, labels: tuple[str, ...] | None) -> tuple[str, ...]:
+def _check_labels(name: str, model: nn.Module, labels: tuple[str, ...] | None) -> tuple[str, ...]:
     outputs = int(model.num_classes)  # type: ignore[arg-type]  # timm models carry an int
     labels = labels if labels is not None else _labels_of(model)
     if labels is None:

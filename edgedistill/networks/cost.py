@@ -1,4 +1,4 @@
-"""What a model costs, whatever the machine: parameters and multiply-adds."""
+"""What a model costs on any machine: parameters and multiply-adds."""
 
 from dataclasses import asdict, dataclass
 

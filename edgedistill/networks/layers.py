@@ -1,4 +1,4 @@
-"""Layers of a network: found by name, tapped without a trace, and paired between teacher and student."""
+"""Layers of a network: found by name, and tapped without a trace."""
 
 import contextlib
 import math
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from edgedistill.networks.maps import (
     Output,
     as_map,
+    copy_output,
     tensor_of,
     with_tensor,
 )
@@ -86,16 +87,8 @@ class _Tap:
                 " layer that contains it."
             )
         self.outputs[self.name] = output
-        copy: Output = _copied(output)
+        copy: Output = copy_output(output)
         return copy
-
-
-def _copied(output: Any) -> Any:
-    if isinstance(output, Tensor):
-        return output.clone()
-    if type(output) in (tuple, list):
-        return type(output)(_copied(each) for each in output)
-    return output
 
 
 def _check_all_ran(names: Sequence[str], outputs: Mapping[str, Output]) -> None:

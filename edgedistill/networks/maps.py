@@ -92,6 +92,15 @@ def with_tensor(output: Output, old: Tensor, new: Tensor) -> Output:
     return tuple(new if each is old else each for each in output)
 
 
+def copy_output(output: Any) -> Any:
+    """Return a layer's output with its tensors copied, because networks write over what a layer returned."""
+    if isinstance(output, Tensor):
+        return output.clone()
+    if type(output) in (tuple, list):
+        return type(output)(copy_output(each) for each in output)
+    return output
+
+
 def _owners(model: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
     """Yield the modules a layer lies in, from itself outwards to the model, each with the layer's name seen from there."""
     chain: list[tuple[str, nn.Module]] = [(name, model)]
@@ -104,7 +113,7 @@ def _owners(model: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
     yield from reversed(chain)
 
 
-def _stated(model: nn.Module, name: str, attribute: str) -> Any:
+def _find_stated(model: nn.Module, name: str, attribute: str) -> Any:
     """Return an attribute of the innermost module around a layer that has it, or None."""
     values = (getattr(owner, attribute, None) for _, owner in _owners(model, name))
     return next((value for value in values if value is not None), None)
@@ -135,7 +144,7 @@ def _is_channels_last(values: Tensor, model: nn.Module, name: str) -> bool:
             return False
         if width == last != first and may_be_last:
             return True
-    return bool(_stated(model, name, "output_fmt") == "NHWC")
+    return bool(_find_stated(model, name, "output_fmt") == "NHWC")
 
 
 def _widths(layer: nn.Module) -> Iterator[tuple[int, bool]]:
@@ -176,16 +185,16 @@ def _fold_tokens(tokens: Tensor, beside: Grid | None, model: nn.Module, name: st
 
 def _stated_grid(model: nn.Module, name: str) -> Grid | None:
     """Return the (H, W) of patches that the network around a layer states."""
-    grid = getattr(_stated(model, name, "patch_embed"), "grid_size", None)
+    grid = getattr(_find_stated(model, name, "patch_embed"), "grid_size", None)
     return None if grid is None else (int(grid[0]), int(grid[1]))
 
 
 def _prefixes(model: nn.Module, name: str) -> tuple[int, ...]:
     """Return how many leading tokens may be no patches, the likeliest first; before they are added there are none."""
-    stated = _stated(model, name, "num_prefix_tokens")
+    stated = _find_stated(model, name, "num_prefix_tokens")
     if stated is not None:
         return (int(stated), 0)
-    return UNSTATED_PREFIXES if _stated(model, name, "class_token") is None else (1, 0)
+    return UNSTATED_PREFIXES if _find_stated(model, name, "class_token") is None else (1, 0)
 
 
 def _coarser(grid: Grid | None) -> list[Grid]:
@@ -205,7 +214,7 @@ def _reroll(tokens: Tensor, model: nn.Module, name: str) -> Tensor | None:
 
     The model carries the inverse, `reroll`, with a schedule of grids: {block: (windows, (H, W))}.
     """
-    reroll = _stated(model, name, "reroll")
+    reroll = _find_stated(model, name, "reroll")
     for block, (_, grid) in getattr(reroll, "schedule", {}).items():
         if math.prod(grid) == tokens.shape[1]:
             ordered: Tensor = reroll(tokens, block)

@@ -31,7 +31,7 @@ def pair_layers(teacher: nn.Module, student: nn.Module, image_size: tuple[int, i
 
     Args:
         teacher: a classifier of normalised images (N, 3, H, W).
-        student: likewise; its layers may be wider than the teacher's.
+        student: another such classifier; its layers may be wider than the teacher's.
         image_size: (H, W) of those images.
 
     Raises:

@@ -27,7 +27,7 @@ NETWORK_INPUT = CallKey("input", 0)
 class TensorCalls(TorchFunctionMode):
     """Sees every torch function called inside the `with` block, one forward pass.
 
-    A network without branches on its data makes the same calls at every pass, whatever hooks its modules have, so a
+    A network without branches on its data makes the same calls at every pass, with any hooks on its modules, so a
     `CallKey` means the same operation every time. Functions called by torch functions are not seen.
     """
 

@@ -103,7 +103,7 @@ def _reduction(candidate: Candidate) -> int:
 
 
 def _enliven(student: nn.Module, image_size: tuple[int, int]) -> None:
-    """Let no normalisation weigh nothing, and give those with statistics the statistics of noise."""
+    """Set normalisation weights that are 0 to 1, and give every normalisation the statistics of noise."""
     noise = torch.randn(_NOISE_COUNT, 3, *image_size, generator=torch.Generator().manual_seed(0))
     norms = list(_norms(student))
     with torch.no_grad():

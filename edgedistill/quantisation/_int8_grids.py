@@ -105,7 +105,7 @@ def _weight_levels(
 
 
 def _restored(graph: onnx.GraphProto, names: set[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield of each named node with weights its input, its output, and the output that was quantised."""
+    """For each named node with weights, yield its input, its output, and the output that was quantised."""
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
         for name in node.input:

@@ -80,7 +80,7 @@ def find_calls(
     weights: dict[CallKey, int] = {}
     unknown = [name for name in rounding.activations if name not in found]
     for name, levels in rounding.weights.items():
-        key = _weighted(calls, found.get(outputs[name]))
+        key = _find_weighted(calls, found.get(outputs[name]))
         if key is None:
             unknown.append(name)
         else:
@@ -150,7 +150,7 @@ def _matches(calls: CallRecorder, values: Mapping[str, NDArray[np.float32]]) -> 
                 yield name, first
 
 
-def _weighted(calls: CallRecorder, key: CallKey | None) -> CallKey | None:
+def _find_weighted(calls: CallRecorder, key: CallKey | None) -> CallKey | None:
     """Walk back from a value to the call with weights that it is of."""
     for _ in range(LONGEST_WAY):
         if key is None or key.function in WEIGHTED:
@@ -192,7 +192,7 @@ class FakeQuantised(nn.Module):
         """
         rounding = self._rounding
         if NETWORK_INPUT in rounding.activations:
-            images = _rounded(images, rounding.activations[NETWORK_INPUT])
+            images = _round(images, rounding.activations[NETWORK_INPUT])
         with _Rounded(rounding) as calls:
             logits: Tensor = self.network(images)
         if calls.met != (rounding.activations.keys() | rounding.weights.keys()) - {NETWORK_INPUT}:
@@ -221,10 +221,10 @@ class _Rounded(TensorCalls):
         if key not in self._activations:
             return result
         self.met.add(key)
-        return _rounded(result, self._activations[key])
+        return _round(result, self._activations[key])
 
 
-def _rounded(values: Tensor, grid: Grid) -> Tensor:
+def _round(values: Tensor, grid: Grid) -> Tensor:
     return torch.fake_quantize_per_tensor_affine(values, grid.scale, grid.zero_point, grid.low, grid.high)
 
 

@@ -10,25 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import torch
 from torch import nn
 
 from edgedistill.config import DistillConfig
-from edgedistill.data.loader import open_loader
-from edgedistill.data.splits import SubtaskImages
+from edgedistill.distillation.events import Watcher, ignore
+from edgedistill.distillation.lesson import Lesson
 from edgedistill.distillation.subdistill import distill
-from edgedistill.distillation.training import EVALUATION_BATCH, ProgressCallback
+from edgedistill.distillation.training import predict_classes
 from edgedistill.export.deployed import Deployed
 from edgedistill.export.onnx_writing import write_onnx
 from edgedistill.models.student import write_student
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.layers import LayerPair
-from edgedistill.networks.modes import evaluating
 from edgedistill.quantisation._int8_grids import Rounding, read_rounding
 from edgedistill.quantisation.fake_quantisation import FakeQuantised, find_calls
 from edgedistill.rejection.rejector import Rejector
-from edgedistill.subspaces.finding import Subspace, load_subspaces
-from edgedistill.subtasks.subtask import Subtask
+from edgedistill.subspaces.directions import Subspace
+from edgedistill.subspaces.files import load_subspaces
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import model_role
 from edgedistill_deploy.bundle.reference import read_golden
@@ -39,6 +37,27 @@ from edgedistill_deploy.images.sets import ImageSet
 LEARNING_RATE_SHARE = 0.1
 # Images on which calls are found; more would only take memory.
 SAMPLES = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoverySettings:
+    """How a student is trained under quantisation.
+
+    Attributes:
+        distilled: what the student was distilled with.
+        epochs: how many more; at least 1.
+        learning_rate: a tenth of the distillation's where it is None.
+    """
+
+    distilled: DistillConfig
+    epochs: int
+    learning_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise UsageError(
+                f"recover must be a whole number of at least 1 epoch, and {self.epochs} was given."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,16 +112,12 @@ class Recovered:
 
 def recover(
     bundle: Bundle,
-    teacher: Teacher,
     student: nn.Module,
-    subtask: Subtask,
-    images: SubtaskImages,
-    config: DistillConfig,
-    epochs: int,
+    lesson: Lesson,
+    settings: RecoverySettings,
     folder: Path,
     *,
-    learning_rate: float | None = None,
-    progress: ProgressCallback | None = None,
+    progress: Watcher = ignore,
 ) -> Recovered:
     """Go on distilling `student` while its weights and activations are rounded as in the bundle's INT8 model.
 
@@ -112,37 +127,32 @@ def recover(
 
     Args:
         bundle: exported and calibrated from `student`.
-        teacher: the student's.
         student: trained; changed in place.
-        subtask: its classes.
-        images: training images feed the training, validation images choose the epoch.
-        config: what the student was distilled with.
-        epochs: how many more; at least 1.
+        lesson: its teacher, its classes and their images; training images feed the training, validation images choose the
+            epoch.
+        settings: of the recovery.
         folder: `recovered.safetensors` goes here, and checkpoints under `recovery`.
-        learning_rate: a tenth of the distillation's by default.
         progress: called several times an epoch.
 
     Raises:
-        UsageError: no epochs.
         BundleError: the bundle is not calibrated, or lacks the subspaces that the objective needs.
         EdgeDistillError: the bundle's INT8 model is of another student.
     """
-    if epochs < 1:
-        raise UsageError(f"recover must be a whole number of at least 1 epoch, and {epochs} was given.")
+    teacher, images = lesson.teacher, lesson.images
     rounding = read_rounding(bundle)
-    settings = _settings(bundle, config, epochs, learning_rate)
-    network = _rounded(student.cpu().eval(), bundle, teacher, rounding)
-    before = quantised_accuracy(network, teacher, images.validation)
+    config = _recovery_config(bundle, settings)
+    network = _round(student.cpu().eval(), bundle, teacher, rounding)
+    before = measure_accuracy(network, teacher, images.validation)
     start = copy.deepcopy(network.state_dict())
     result = distill(
         teacher,
         network,
-        subtask,
+        lesson.subtask,
         images,
-        settings,
+        config,
         pairs=_pairs(bundle),
-        subspaces=_subspaces(bundle, settings),
-        folder=_own_folder(folder / "recovery", _key(bundle, rounding, settings)),
+        subspaces=_subspaces(bundle, config),
+        folder=_own_folder(folder / "recovery", _key(bundle, rounding, config)),
         progress=progress,
     )
     better = result.validation_accuracy > before
@@ -161,21 +171,16 @@ def recover(
     )
 
 
-def _rounded(student: nn.Module, bundle: Bundle, teacher: Teacher, rounding: Rounding) -> FakeQuantised:
+def _round(student: nn.Module, bundle: Bundle, teacher: Teacher, rounding: Rounding) -> FakeQuantised:
     golden, _ = read_golden(bundle.file("golden"))
     floats = onnx.load(bundle.file(model_role("fp32")))
     calls = find_calls(student, teacher.normalise(), floats, rounding, golden[:SAMPLES])
     return FakeQuantised(student, calls).eval()
 
 
-def quantised_accuracy(network: nn.Module, teacher: Teacher, images: ImageSet) -> float:
+def measure_accuracy(network: nn.Module, teacher: Teacher, images: ImageSet) -> float:
     """Return the share of images that a network names as they are labelled."""
-    normalise = teacher.normalise()
-    right = 0
-    with evaluating(network), torch.no_grad():
-        for pixels, labels, _ in open_loader(images, teacher.preprocess, EVALUATION_BATCH):
-            right += int((network(normalise(pixels)).argmax(1) == labels).sum())
-    return right / len(images)
+    return float((predict_classes(network, teacher, images) == images.labels).mean())
 
 
 def export_recovered(recovered: Recovered, teacher: Teacher, bundle: Bundle, path: Path) -> None:
@@ -194,15 +199,14 @@ def export_recovered(recovered: Recovered, teacher: Teacher, bundle: Bundle, pat
     write_onnx(model, teacher.preprocess.size, path, opset=opset, metadata=metadata, samples=golden)
 
 
-def _settings(
-    bundle: Bundle, config: DistillConfig, epochs: int, learning_rate: float | None
-) -> DistillConfig:
+def _recovery_config(bundle: Bundle, settings: RecoverySettings) -> DistillConfig:
     """Return the distillation's settings, with what belongs to a start from scratch taken back."""
+    config = settings.distilled
     record = bundle.manifest.get("distillation", {})
     return replace(
         config,
-        epochs=epochs,
-        learning_rate=learning_rate or config.learning_rate * LEARNING_RATE_SHARE,
+        epochs=settings.epochs,
+        learning_rate=settings.learning_rate or config.learning_rate * LEARNING_RATE_SHARE,
         lambda_layer=float(record["lambda_layer"]) if "lambda_layer" in record else config.lambda_layer,
         lambda_schedule="constant",
         schedule="cosine",
@@ -243,7 +247,7 @@ def _key(bundle: Bundle, rounding: Rounding, config: DistillConfig) -> str:
 
 
 def _own_folder(folder: Path, key: str) -> Path:
-    """Return the folder of this recovery; those of others go, because each holds a whole training state."""
+    """Return the folder of this recovery, and delete those of others: each holds a whole training state."""
     for other in folder.glob("*") if folder.is_dir() else ():
         if other.name != key:
             shutil.rmtree(other, ignore_errors=True)

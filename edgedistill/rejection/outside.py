@@ -54,10 +54,10 @@ def find_outside(
         sample = _sample(source.train.with_classes(names), 2 * most, seed)
         validation, test = _halves(_untaken(sample, taken), seed)
     else:
-        test = _drawn(source.test, names, most, seed, taken)
+        test = _draw(source.test, names, most, seed, taken)
         if test is not None:
             taken |= {test.digest(index) for index in range(len(test))}
-        validation = _drawn(source.validation or source.train, names, most, seed, taken)
+        validation = _draw(source.validation or source.train, names, most, seed, taken)
     return OutsideImages(validation=_or_none(validation), test=_or_none(test))
 
 
@@ -70,7 +70,7 @@ def _other_classes(
     return tuple(name for place, name in enumerate(present) if place in known - inside)
 
 
-def _drawn(
+def _draw(
     images: ImageSet | None, names: Sequence[str], most: int, seed: int, taken: set[str]
 ) -> ImageSet | None:
     return None if not images else _untaken(_sample(images.with_classes(names), most, seed), taken)

@@ -1,12 +1,12 @@
 """Whether the expert should answer at all: a score of its logits, and a threshold that keeps a chosen share of the subtask.
 
-An expert knows its own classes alone and gives one of them to whatever it is shown. Two scores of the logits tell how much an
+An expert knows only its own classes and gives one of them to every image. Two scores of the logits tell how much an
 image looks like any of them: the energy, log sum exp (Liu et al., NeurIPS 2020), and the largest logit (Hendrycks et al., ICML
 2022). The threshold is set on validation images of the subtask, the score chosen with images of the teacher's other classes.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from edgedistill.rejection.outside import OutsideImages
 from edgedistill.subtasks.subtask import Subtask
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.sets import ImageSet, batches
+from edgedistill_deploy.progress import Progress, silent
 
 SCORES = ("energy", "max_logit")
 BATCH = 64
@@ -30,7 +31,6 @@ BATCH = 64
 ROUNDING = 1e-4
 
 Scores = NDArray[np.floating]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,9 +112,9 @@ class Rejection:
         if self.test is None:
             yield "the data has no test images, so the rejection was not measured on images it was not set on"
         else:
-            yield f"the expert on test images {_told(self.test)}"
+            yield f"the expert on test images {_describe(self.test)}"
         if self.teacher is not None:
-            yield f"the teacher with the same score {_told(self.teacher.test)}; {_all_classes(self.teacher)}"
+            yield f"the teacher with the same score {_describe(self.teacher.test)}; {_all_classes(self.teacher)}"
 
 
 def fit_rejection(
@@ -125,7 +125,7 @@ def fit_rejection(
     outside: OutsideImages,
     true_accept: float,
     *,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Rejection:
     """Choose score and threshold on validation images and measure them on test images, for the student and its teacher.
 
@@ -134,9 +134,9 @@ def fit_rejection(
         teacher: gives preprocessing and normalisation, and is measured beside the student. Left on the CPU.
         subtask: the classes.
         images: the subtask's; its validation images set the threshold.
-        outside: images of other classes, see `data.outside.find_outside`.
+        outside: images of other classes, see `rejection.outside.find_outside`.
         true_accept: the share of the subtask's validation images that must be accepted, from 0.5 to below 1.
-        progress: called with (done, total) images.
+        progress: counts the images.
 
     Raises:
         UsageError: the share is out of range.
@@ -153,7 +153,7 @@ def fit_rejection(
         {} if others is None else {name: _auroc_of(name, inside.student, others.student) for name in SCORES}
     )
     score = max(candidates, key=candidates.__getitem__, default=SCORES[0])
-    rejector, twin = (_fitted(score, logits, true_accept) for logits in (inside.student, inside.teacher))
+    rejector, twin = (_fit(score, logits, true_accept) for logits in (inside.student, inside.teacher))
     return Rejection(
         rejector=rejector,
         true_accept_target=true_accept,
@@ -205,9 +205,7 @@ class _Answers:
 class _Asker:
     """Shows images to student and teacher, each image prepared once for both."""
 
-    def __init__(
-        self, student: nn.Module, teacher: Teacher, subtask: Subtask, progress: Progress | None
-    ) -> None:
+    def __init__(self, student: nn.Module, teacher: Teacher, subtask: Subtask, progress: Progress) -> None:
         self._student, self._teacher, self._subtask = student, teacher, subtask
         self._model, self._normalise = teacher.model.cpu(), teacher.normalise()
         self._progress = progress
@@ -220,9 +218,8 @@ class _Asker:
             for batch in () if images is None else batches(images, self._teacher.preprocess, BATCH):
                 parts.append(self._both(torch.from_numpy(batch)))
                 done += len(batch)
-                if self._progress is not None:
-                    self._progress(done, total)
-            found.append(None if images is None else _joined(parts, images))
+                self._progress(done, total)
+            found.append(None if images is None else _join(parts, images))
         return found
 
     def _both(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -234,7 +231,7 @@ class _Asker:
         return student, teacher, torch.isin(every.argmax(dim=1), indices)
 
 
-def _joined(parts: list[tuple[Tensor, Tensor, Tensor]], images: ImageSet) -> _Answers:
+def _join(parts: list[tuple[Tensor, Tensor, Tensor]], images: ImageSet) -> _Answers:
     student, teacher, chosen = (torch.cat(each) for each in zip(*parts, strict=True))
     return _Answers(
         student=student, teacher=teacher, chosen_inside=chosen, labels=torch.tensor(images.labels)
@@ -249,7 +246,7 @@ def _auroc_of(name: str, inside: Tensor, outside: Tensor) -> float:
     return auroc(reject_score(name, inside).numpy(), reject_score(name, outside).numpy())
 
 
-def _fitted(score: str, logits: Tensor, share: float) -> Rejector:
+def _fit(score: str, logits: Tensor, share: float) -> Rejector:
     return Rejector(score=score, threshold=accept_threshold(reject_score(score, logits).numpy(), share))
 
 
@@ -279,7 +276,7 @@ def _share(which: Tensor) -> float:
     return float(which.double().mean())
 
 
-def _told(figures: RejectFigures) -> str:
+def _describe(figures: RejectFigures) -> str:
     told = f"accepts {figures.true_accept:.1%} of {figures.inside_count} images of the subtask"
     if figures.accepted_accuracy is not None:
         told += f" ({figures.accepted_accuracy:.1%} of these right, {figures.accuracy:.1%} of all)"

@@ -1,5 +1,5 @@
 """Evidence, moments, subspaces.
 
-Doors: `finding` finds the subspaces of all layers in one pass, `moments` accumulates what they are found from, `evidence` is what the
-gradient is taken of.
+Doors: `finding` passes over the images for all layers at once, `evidence` is what the gradient is taken of, `moments` accumulates,
+`directions` makes a layer's subspace of its moments, `files` stores subspaces.
 """

@@ -1,5 +1,6 @@
 """Second moments of activations and contexts, gathered in one pass in double precision."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +29,7 @@ class Moments:
 
 
 class MomentAccumulator:
-    """Gathers moments block by block; memory is O(D^2), whatever the number of samples.
+    """Gathers moments block by block; memory is O(D^2) for any number of samples.
 
     Every block is centred on its own mean, and blocks are merged as in Chan, Golub & LeVeque 1983, so a mean that is
     large beside the spread costs no digits. Accumulators merge in any order and split up to rounding, which is what a
@@ -56,18 +57,7 @@ class MomentAccumulator:
         mean, context_mean = a.mean(0), c.mean(0)
         a = a - mean
         # sum((a - mean) c^T) equals sum((a - mean)(c - context_mean)^T), which merges like a covariance.
-        self._add(len(a), mean, context_mean, a.T @ a, c.T @ c, a.T @ (c - context_mean))
-
-    def merge(self, other: "MomentAccumulator") -> None:
-        """Add what another accumulator of the same width has gathered."""
-        self._add(
-            other.count,
-            other._mean.to(self._mean),
-            other._context_mean.to(self._mean),
-            other._activation_scatter.to(self._mean),
-            other._context_scatter.to(self._mean),
-            other._cross_scatter.to(self._mean),
-        )
+        self._add(len(a), (mean, context_mean), (a.T @ a, c.T @ c, a.T @ (c - context_mean)))
 
     def merge_processes(self) -> None:
         """Add what the same accumulator of every other training process has gathered, in the processes' order."""
@@ -77,23 +67,18 @@ class MomentAccumulator:
         width = len(self._mean)
         self._clear(width, self._mean.device)
         for part in parts:
-            scatters = part[1 + 2 * width :].view(3, width, width)
-            self._add(int(part[0]), part[1 : 1 + width], part[1 + width : 1 + 2 * width], *scatters)
+            means, scatters = part[1 : 1 + 2 * width], part[1 + 2 * width :]
+            self._add(int(part[0]), means.view(2, width), scatters.view(3, width, width))
 
     def _vector(self) -> Tensor:
         count = torch.tensor([float(self.count)]).to(self._mean)
         scatters = (self._activation_scatter, self._context_scatter, self._cross_scatter)
         return torch.cat([count, self._mean, self._context_mean, *(each.flatten() for each in scatters)])
 
-    def _add(
-        self,
-        count: int,
-        mean: Tensor,
-        context_mean: Tensor,
-        activation_scatter: Tensor,
-        context_scatter: Tensor,
-        cross_scatter: Tensor,
-    ) -> None:
+    def _add(self, count: int, means: Iterable[Tensor], scatters: Iterable[Tensor]) -> None:
+        """Add the means of activations and contexts over `count` samples, and their scatters: of each, and across."""
+        mean, context_mean = means
+        activation_scatter, context_scatter, cross_scatter = scatters
         total = self.count + count
         if not total:
             return

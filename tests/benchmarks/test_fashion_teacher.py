@@ -16,8 +16,8 @@ import torch
 
 from benchmarks.fashion import teacher, train_teacher
 from benchmarks.glyphs.glyphset import write_npz
-from benchmarks.glyphs.teacher import write_folder
 from benchmarks.glyphs.train_teacher import TrainConfig
+from benchmarks.timm_folder import write_folder
 from edgedistill.models.teacher import load_teacher
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.images.sets import ImageSplits

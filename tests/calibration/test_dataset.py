@@ -148,9 +148,7 @@ def test_excluded_images_are_left_out_and_it_is_said() -> None:
     judged = digests_of(images)[:30]
     chosen = select_calibration(images, 100, 0, exclude=judged)
     assert not set(judged) & set(digests_of(chosen.images) + digests_of(chosen.held_out))
-    assert any(
-        note.startswith("30 training images are also those the student is judged on") for note in chosen.notes
-    )
+    assert any(note.startswith("The student is judged on 30 of the training images") for note in chosen.notes)
 
 
 def notes_of(counts: list[int], count: int) -> CalibrationSet:
@@ -160,7 +158,7 @@ def notes_of(counts: list[int], count: int) -> CalibrationSet:
 def test_few_images_are_noted_and_enough_are_not() -> None:
     assert notes_of([150, 150], 100).notes == ()
     assert notes_of([150, 150], 99).notes == (
-        "Ranges were measured on 99 images; with fewer than 100 they depend on which.",
+        "Ranges were measured on 99 images; with fewer than 100 they depend on which images these are.",
     )
     assert notes_of([100, 100], 400).notes == (
         "400 calibration images were asked for, and the training images allow 160.",
@@ -176,7 +174,7 @@ def test_a_class_with_too_few_images_is_refused_by_name() -> None:
 def test_a_class_that_only_judges_is_refused_and_why() -> None:
     images = images_of([20, 20])
     judged = [images.digest(index) for index in range(len(images)) if images.labels[index] == 1]
-    with pytest.raises(DataError, match="'square' has 0, the 20 that the student is judged on left out"):
+    with pytest.raises(DataError, match="'square' has 0, without the 20 that the student is judged on"):
         select_calibration(images, 20, 0, exclude=judged)
 
 

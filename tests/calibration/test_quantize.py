@@ -444,7 +444,8 @@ def test_the_images_that_judge_the_student_are_never_read(tmp_path: Path, traini
     assert not set(watched.read_digests) & set(judged)
     assert set(watched.read_digests) <= set(digests_of(training))
     assert any(
-        note.startswith("200 training images are also") for note in bundle.manifest["calibration"]["notes"]
+        note.startswith("The student is judged on 200 of the training images")
+        for note in bundle.manifest["calibration"]["notes"]
     )
 
 

@@ -77,9 +77,7 @@ def test_a_recovered_student_that_is_worse_is_recorded_and_left(
     before = {name: bundle.model_sha256(f"model.{name}") for name in INT8}
     recovered = write_network(tmp_path / "recovered.onnx", weights=fragile_weights("inner_1"))
     seen: list[tuple[int, int]] = []
-    bundle = calibrate_recovered(
-        bundle, recovered, training, CONFIG, lambda done, total: seen.append((done, total))
-    )
+    bundle = calibrate_recovered(bundle, recovered, training, CONFIG, lambda *at: seen.append(at[:2]))
     steps = steps_of(bundle)
     assert {name: bundle.model_sha256(f"model.{name}") for name in INT8} == before
     for name in INT8:

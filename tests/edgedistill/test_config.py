@@ -1,6 +1,7 @@
 import pytest
 
-from edgedistill.config import DistillConfig, check_pairs
+from edgedistill.checks import check_pairs
+from edgedistill.config import DistillConfig
 from edgedistill.export.config import ExportConfig
 from edgedistill_deploy.errors import UsageError
 

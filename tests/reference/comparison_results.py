@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgedistill.comparison import Comparison, ComparisonPlan, open_comparison
-from edgedistill.comparison.plan import Job
+from edgedistill.comparison.jobs import Job
 from edgedistill.comparison.results import Record
 from edgedistill.comparison.schedule import due_jobs
 

@@ -30,8 +30,8 @@ import torch
 
 from edgedistill.config import DistillConfig
 from edgedistill.data.splits import SubtaskImages
+from edgedistill.distillation.events import TrainingProgress
 from edgedistill.distillation.subdistill import distill
-from edgedistill.distillation.training import TrainingProgress
 from edgedistill.models.student import build_student
 from edgedistill.models.teacher import Teacher, load_teacher
 from reference.company_training import CLASSES, digest, few_images

@@ -18,7 +18,7 @@ from edgedistill.config import DistillConfig
 from edgedistill.distillation.tuning import LambdaChoice, choose_lambda
 
 if TYPE_CHECKING:
-    from edgedistill.distillation.training import ProgressCallback
+    from edgedistill.distillation.events import Watcher
 
 Curve = Callable[[float, int], float]
 
@@ -55,7 +55,7 @@ def two_hills(value: float, epoch: int) -> float:
 def curve_run(curve: Curve, log: list[tuple[float, int]], seconds: float = 0.0) -> Any:
     """Return a `run` that follows the curve as the training loop would, noting (lambda, epoch) in `log`."""
 
-    def run(config: DistillConfig, progress: "ProgressCallback") -> Any:
+    def run(config: DistillConfig, progress: "Watcher") -> Any:
         value = float(config.lambda_layer)
         history: list[Finished] = []
         for epoch in range(config.epochs):
@@ -81,7 +81,7 @@ def tune_to_a_log(folder: Path, log: Path, seconds: float) -> LambdaChoice:
         with log.open("a", encoding="utf-8") as stream:
             stream.write(f"{word} {float(config.lambda_layer):g}\n")
 
-    def run(config: DistillConfig, progress: "ProgressCallback") -> Any:
+    def run(config: DistillConfig, progress: "Watcher") -> Any:
         say("start", config)
         try:
             return inner(config, progress)

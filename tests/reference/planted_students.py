@@ -20,6 +20,7 @@ from edgedistill import (
     open_source,
     split_for_subtask,
 )
+from edgedistill.distillation.lesson import Lesson
 from edgedistill.models.student import write_student
 from edgedistill_calibration import CalibrationConfig, calibrate
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
@@ -44,6 +45,11 @@ class PlantedExpert:
     images: SubtaskImages
     sound: dict[str, torch.Tensor]
     planted: dict[str, torch.Tensor]
+
+    @property
+    def lesson(self) -> Lesson:
+        """What the student was taught."""
+        return Lesson(teacher=self.teacher, subtask=self.subtask, images=self.images)
 
     def student(self, weights: dict[str, torch.Tensor] | None = None) -> nn.Module:
         """Return a fresh copy of the float student that is in the bundle, or one with other weights."""

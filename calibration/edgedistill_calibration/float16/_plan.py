@@ -152,7 +152,7 @@ def _is_square(node: onnx.NodeProto, constants: Mapping[str, NDArray[np.float32]
 
 
 def _after_outputs(graph: onnx.GraphProto) -> Iterator[tuple[int, str]]:
-    """Yield the nodes that go on from a value that is an output, and so is float32: decisions must follow from what is given out."""
+    """Yield the nodes that compute with an output, which is float32: decisions must follow from given outputs."""
     after = {each.name: each.name for each in graph.output}
     for place, node in enumerate(graph.node):
         origin = next((after[name] for name in node.input if name in after), None)

@@ -56,7 +56,7 @@ def touches_float(node: onnx.NodeProto, types: Mapping[str, int | None]) -> bool
 def movable(
     node: onnx.NodeProto, types: Mapping[str, int | None], opsets: Mapping[str, int]
 ) -> Movable | str:
-    """Return what of a node becomes float16, or why nothing can.
+    """Return which inputs and outputs of a node become float16, or why none can.
 
     A type variable of the schema moves as a whole, so inputs that must have one type keep having one.
     """
@@ -121,5 +121,5 @@ def _scatters_with_arithmetic(node: onnx.NodeProto) -> bool:
 
 
 def _follows_scale(node: onnx.NodeProto) -> bool:
-    """Whether this is a DequantizeLinear of opset 23 on, whose output has its scale's type unless an attribute says else."""
+    """Whether this is a DequantizeLinear of opset 23 on, whose output has its scale's type unless an attribute says otherwise."""
     return node.op_type == "DequantizeLinear" and all(each.name != "output_dtype" for each in node.attribute)

@@ -1,4 +1,4 @@
-"""FP16 by typed casts in the graph: what float16 cannot hold, by measurement, stays in float32.
+"""FP16 by typed casts in the graph: values that are measured to be beyond float16 stay in float32.
 
 No builder flag and no runtime decides anything: strongly typed TensorRT networks and ONNX Runtime compute what the file
 says. onnxconverter-common does this too, but by lists of operators, and it clips weights beyond 1e4.
@@ -17,7 +17,7 @@ from onnx import TensorProto
 from edgedistill_calibration.float16._cast import cast_graph, lift_constants
 from edgedistill_calibration.float16._plan import Plan, make_plan, node_name
 from edgedistill_calibration.float16._range import Extent, Floats, measure_extents
-from edgedistill_calibration.graphs.preparation import require_valid
+from edgedistill_calibration.graphs.preparation import first_line, opset_of, require_valid
 from edgedistill_calibration.graphs.reading import GROUP, ActivationReader
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import written_whole
@@ -127,7 +127,7 @@ def to_float16(model: onnx.ModelProto, read: Read) -> tuple[onnx.ModelProto, Flo
 
 def _require_half_scales(source: Path, model: onnx.ModelProto) -> None:
     quantised = any(node.op_type == "DequantizeLinear" for node in model.graph.node)
-    opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
+    opset = opset_of(model)
     if quantised and opset < QUANTISED_OPSET:
         raise EdgeDistillError(
             f"{source.name} has opset {opset}, and INT8 + FP16 needs {QUANTISED_OPSET}, the first with float16"
@@ -151,7 +151,7 @@ def _measure(model: onnx.ModelProto, read: Read) -> dict[str, Extent]:
     except EdgeDistillError:
         raise
     except Exception as error:  # ONNX Runtime's errors have no common class
-        raise EdgeDistillError(f"ONNX Runtime cannot run the model: {_first_line(error)}.") from error
+        raise EdgeDistillError(f"ONNX Runtime cannot run the model: {first_line(error)}.") from error
 
 
 def _broken_outputs(converted: onnx.ModelProto, before: Mapping[str, Extent], read: Read) -> list[str]:
@@ -195,8 +195,3 @@ def _record(graph: onnx.GraphProto, plan: Plan) -> Float16Record:
         for place, (reason, largest) in sorted(plan.kept.items())
     ]
     return Float16Record(kept=tuple(kept), node_count=len(graph.node), float16_count=len(plan.moved))
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

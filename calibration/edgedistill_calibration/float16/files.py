@@ -12,7 +12,7 @@ from edgedistill_deploy.images.sets import ImageSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Halves:
+class Float16Files:
     """The FP16 files that could be made.
 
     Attributes:
@@ -31,9 +31,9 @@ class Halves:
         return [f"There is no file of precision {name}: {reason}" for name, reason in self.left_out.items()]
 
 
-def write_halves(
+def write_float16_files(
     sources: Mapping[str, Path], prepared: Preparation, images: ImageSet, folder: Path
-) -> Halves:
+) -> Float16Files:
     """Write FP16 files; one that is refused is left out with the reason.
 
     Args:
@@ -43,7 +43,7 @@ def write_halves(
         folder: where the files go.
     """
     groups = functools.partial(prepared.batches, images)
-    made = Halves()
+    made = Float16Files()
     for precision, source in sources.items():
         path = folder / f"{precision}.onnx"
         try:

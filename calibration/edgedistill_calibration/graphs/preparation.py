@@ -12,6 +12,8 @@ from edgedistill_deploy.version import __version__
 
 # The operators that have weights: where the work is, and all that gains from INT8.
 WEIGHTED = ("Conv", "Gemm", "MatMul")
+# The two spellings of ONNX's own domain of operators.
+OWN_DOMAINS = ("", "ai.onnx")
 # From here on QuantizeLinear and DequantizeLinear have an axis.
 CHANNEL_OPSET = 13
 
@@ -68,12 +70,28 @@ def _require_weights(graph: onnx.GraphProto) -> None:
 
 
 def _require_axes(model: onnx.ModelProto) -> None:
-    opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
+    opset = opset_of(model)
     if opset < CHANNEL_OPSET:
         raise EdgeDistillError(
             f"The model has opset {opset}, and INT8 weights with a scale for each channel need {CHANNEL_OPSET}; export"
             f" the student with --opset {CHANNEL_OPSET} or later."
         )
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Return the version of ONNX's own operator set; 0 where a graph names none."""
+    return next((each.version for each in model.opset_import if each.domain in OWN_DOMAINS), 0)
+
+
+def metadata_of(model: onnx.ModelProto) -> dict[str, str]:
+    """Return a file's metadata."""
+    return {each.key: each.value for each in model.metadata_props}
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error of onnx or ONNX Runtime, or its kind where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def activations(graph: onnx.GraphProto, operators: Sequence[str]) -> list[str]:
@@ -92,7 +110,7 @@ def activations(graph: onnx.GraphProto, operators: Sequence[str]) -> list[str]:
 def finish_graph(model: onnx.ModelProto, source: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
     """Make a quantised graph one that any runtime reads.
 
-    It keeps the operator sets it uses alone, and gets the float model's metadata and IR version back.
+    It keeps only ONNX's own operator set, and gets the float model's metadata and IR version back.
 
     Raises:
         EdgeDistillError: the graph uses operators that are not ONNX's own, or is not valid.
@@ -101,7 +119,7 @@ def finish_graph(model: onnx.ModelProto, source: onnx.ModelProto, metadata: Mapp
         {
             f"{node.domain}.{node.op_type}"
             for node in _all_nodes(model.graph)
-            if node.domain not in ("", "ai.onnx")
+            if node.domain not in OWN_DOMAINS
         }
     )
     if foreign:
@@ -109,14 +127,14 @@ def finish_graph(model: onnx.ModelProto, source: onnx.ModelProto, metadata: Mapp
             f"The quantised model uses {', '.join(foreign)}, which not every runtime has; export the student with"
             " ONNX's own operators."
         )
-    own = [entry for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    own = [entry for entry in model.opset_import if entry.domain in OWN_DOMAINS]
     del model.opset_import[:]
     model.opset_import.extend(own)
     # Inferred for the float graph; every reader infers its own.
     del model.graph.value_info[:]
     model.ir_version = source.ir_version
     model.producer_name, model.producer_version = "edgedistill", __version__
-    helper.set_model_props(model, {**{each.key: each.value for each in source.metadata_props}, **metadata})
+    helper.set_model_props(model, {**metadata_of(source), **metadata})
     require_valid(model)
 
 
@@ -135,6 +153,6 @@ def require_valid(model: onnx.ModelProto) -> None:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise EdgeDistillError(
-            f"The model cannot be rewritten as valid ONNX: {str(error).strip().splitlines()[0]}; simplify the student's"
+            f"The model cannot be rewritten as valid ONNX: {first_line(error)}; simplify the student's"
             " graph, or export it with another --opset."
         ) from error

@@ -1,4 +1,4 @@
-"""Puts single nodes of a Q/DQ graph back to float, as ONNX Runtime's quantiser would have left them had it not seen them."""
+"""Puts single nodes of a Q/DQ graph back to float, as if ONNX Runtime's quantiser had passed them over."""
 
 from collections.abc import Collection, Iterator
 
@@ -100,7 +100,7 @@ class _Rewriter:
             yield node
 
     def _is_unwanted(self, value: str) -> bool:
-        """Say whether a value is quantised for the sake of no node that still is."""
+        """Say whether no node that is still quantised needs a value in INT8."""
         pair = self._index.pair(value)
         if pair is None or value in self._needed:
             return False
@@ -108,7 +108,7 @@ class _Rewriter:
         return maker is None or maker.name not in self._quantised
 
     def _read_floats(self, node: onnx.NodeProto, places: Collection[int]) -> Iterator[onnx.NodeProto]:
-        """Let a node read what its twin in the float graph does; yield the nodes that takes."""
+        """Let a node read what its twin in the float graph does; yield the nodes that this needs."""
         twin = self._source.nodes.get(node.name)
         if twin is None:
             return
@@ -120,10 +120,10 @@ class _Rewriter:
     def _float_value(self, name: str, made: list[onnx.NodeProto]) -> str:
         """Return the name that a value of the float graph has here; nodes that are missing for it are added to `made`."""
         if name not in self._floats:
-            self._floats[name] = self._found(name, made)
+            self._floats[name] = self._find_float(name, made)
         return self._floats[name]
 
-    def _found(self, name: str, made: list[onnx.NodeProto]) -> str:
+    def _find_float(self, name: str, made: list[onnx.NodeProto]) -> str:
         if name in self._source.constants:
             return self._constant(name)
         maker = self._source.makers.get(name)
@@ -136,9 +136,9 @@ class _Rewriter:
         source = self._float_value(before, made)
         if here is not None and source in here.input:
             return str(here.output[0])
-        return self._copied(maker, before, source, made)
+        return self._add_copy(maker, before, source, made)
 
-    def _copied(self, node: onnx.NodeProto, before: str, source: str, made: list[onnx.NodeProto]) -> str:
+    def _add_copy(self, node: onnx.NodeProto, before: str, source: str, made: list[onnx.NodeProto]) -> str:
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         copy.name, copy.output[0] = f"{node.name}_float", f"{node.output[0]}_float"

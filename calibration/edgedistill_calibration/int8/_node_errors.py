@@ -8,7 +8,14 @@ import onnx
 
 from edgedistill_calibration.graphs.preparation import WEIGHTED
 from edgedistill_calibration.int8._float_nodes import MixedPrecision
-from edgedistill_calibration.judging.judge import Images, Logits, Work, lowest_first, run_logits, run_values
+from edgedistill_calibration.judging.judge import (
+    ImageCount,
+    Images,
+    Logits,
+    lowest_first,
+    run_logits,
+    run_values,
+)
 from edgedistill_calibration.judging.ledger import Figures, compare_logits, decibels
 
 # Images that nodes are measured on: as many as keep this many multiply-adds, about a minute of two cores, in these bounds.
@@ -55,7 +62,7 @@ class NodeError:
         weight_count: weights that INT8 stores in a byte each.
         sqnr_db: signal to noise at its output in the INT8 model, noise from the nodes before it included; None without noise.
         alone: the answers when it alone is quantised; None where too many nodes were noisier.
-        left_in_float: the answers when it alone is left in float; None likewise.
+        left_in_float: the answers when it alone is left in float; None where that was not tried.
     """
 
     node: str
@@ -81,6 +88,7 @@ class Trial:
         images: uint8 (n, H, W, 3).
         labels: of the images.
         reference: the float model's logits (n, C).
+        costs: of the nodes with weights, by name; empty where no node is measured.
         work: counts the images run.
     """
 
@@ -88,7 +96,8 @@ class Trial:
     images: Images
     labels: np.ndarray
     reference: Logits
-    work: Work
+    costs: Mapping[str, NodeCost]
+    work: ImageCount
 
     def figures(self, model: onnx.ModelProto) -> Figures:
         """Return how near a graph's answers are to the float model's."""
@@ -116,15 +125,13 @@ def _cost(node: onnx.NodeProto, shape: tuple[int, ...], weights: Mapping[str, tu
 
 
 def sample_count(costs: Mapping[str, NodeCost], node_limit: int, files: int = 2) -> int:
-    """Return on how many images nodes are measured, so that it takes about a minute whatever the model's size."""
+    """Return on how many images nodes are measured, so that it takes about a minute for a model of any size."""
     runs = files * (min(len(costs), node_limit) + _left_count(min(len(costs), node_limit)) + 2)
     work = sum(cost.multiply_adds for cost in costs.values()) * runs
     return int(np.clip(BUDGET / max(1, work), FEWEST_IMAGES, MOST_IMAGES))
 
 
-def measure_nodes(
-    mixed: MixedPrecision, trial: Trial, costs: Mapping[str, NodeCost], limit: int
-) -> tuple[NodeError, ...]:
+def measure_nodes(mixed: MixedPrecision, trial: Trial, limit: int) -> tuple[NodeError, ...]:
     """Return a record of every quantised node, the costliest first.
 
     Where there are more than `limit`, those whose outputs have the least noise of their own are not quantised alone, and
@@ -135,15 +142,15 @@ def measure_nodes(
     chosen = _noisiest(trial.prepared.graph, noise, mixed.nodes, limit)
     base = trial.figures(mixed.leaving(()))
     whole = float(np.mean(trial.reference.argmax(axis=1) == trial.labels))
-    alone = {name: _alone(mixed, trial, name, whole) for name in chosen}
+    alone = {name: _measure_alone(mixed, trial, name, whole) for name in chosen}
     order = lowest_first((name, effect.sqnr_db) for name, effect in alone.items())
-    left = {name: _left(mixed, trial, name, base) for name in order[: _left_count(len(order))]}
+    left = {name: _measure_left(mixed, trial, name, base) for name in order[: _left_count(len(order))]}
     return tuple(
         NodeError(
             node=name,
             module=_module(known[name]),
             op_type=known[name].op_type,
-            **asdict(costs[name]),
+            **asdict(trial.costs[name]),
             sqnr_db=decibels(*noise[name]),
             alone=alone.get(name),
             left_in_float=left.get(name),
@@ -168,12 +175,12 @@ def _left_count(measured: int) -> int:
     return min(measured, max(LEFT_LEAST, int(measured * LEFT_SHARE)))
 
 
-def _alone(mixed: MixedPrecision, trial: Trial, name: str, whole: float) -> Effect:
+def _measure_alone(mixed: MixedPrecision, trial: Trial, name: str, whole: float) -> Effect:
     others = [node for node in mixed.nodes if node != name]
     return _effect(trial.figures(mixed.leaving(others)), whole)
 
 
-def _left(mixed: MixedPrecision, trial: Trial, name: str, base: Figures) -> Effect:
+def _measure_left(mixed: MixedPrecision, trial: Trial, name: str, base: Figures) -> Effect:
     return _effect(trial.figures(mixed.leaving([name])), base.accuracy)
 
 

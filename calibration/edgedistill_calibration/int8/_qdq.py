@@ -1,16 +1,17 @@
 """Writes Q/DQ models with ONNX Runtime's quantiser, from ranges that are already known."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import onnx
 
-from edgedistill_calibration.config import CANDIDATES, RETIRED_PROFILES, CalibrationConfig
+from edgedistill_calibration.config import CANDIDATES, RETIRED_PROFILES
 from edgedistill_calibration.graphs import preparation
-from edgedistill_calibration.graphs.reading import ActivationReader, Images
+from edgedistill_calibration.graphs.reading import ActivationReader
 from edgedistill_calibration.int8 import _shortcuts
+from edgedistill_calibration.int8.request import Int8Request
 from edgedistill_calibration.ranges.measurement import AS_TRAINED, Ranges, measure_ranges, symmetric
 from edgedistill_deploy.errors import EdgeDistillError
 
@@ -80,41 +81,27 @@ def targets(profile: str) -> dict[str, Target]:
     return {"int8": ORT_TARGETS[RETIRED_PROFILES.get(profile, profile)], "int8-tensorrt": TENSORRT_TARGET}
 
 
-def write_candidates(
-    source: Path,
-    folder: Path,
-    groups: Callable[[int], Iterable[Images]],
-    image_size: tuple[int, int],
-    config: CalibrationConfig,
-    metadata: Mapping[str, str],
-    given: Mapping[str, Ranges] | None = None,
-) -> Candidates:
+def write_candidates(request: Int8Request) -> Candidates:
     """Measure ranges once and write an ONNX Runtime and a TensorRT file for every way the settings try.
 
-    Args:
-        source: the float model.
-        folder: where to write.
-        groups: gives the calibration images, see `measure_ranges`.
-        image_size: (H, W) of the model's input.
-        config: settings.
-        metadata: for the files, beside the float model's.
-        given: what `read_ranges` returned, to be tried too; left out where they are of another graph.
+    Ranges that the student was trained within are tried too, unless they are of another graph.
     """
-    prepared = folder / "prepared.onnx"
+    config, source, prepared = request.config, request.judge.source, request.folder / "prepared.onnx"
+    image_size = request.judge.prepared.preprocess.size
     graph = preparation.prepare_graph(source, prepared).graph
     reader = ActivationReader(onnx.load(prepared), preparation.activations(graph, MEASURED_OPERATORS))
     float_model = onnx.load(source)
-    measured: dict[str, Ranges] = {**measure_ranges(reader, groups, CANDIDATES[config.method])}
-    methods = CANDIDATES[config.method]
+    methods, given = CANDIDATES[config.method], request.trained_ranges
+    measured: dict[str, Ranges] = {**measure_ranges(reader, request.batches, methods)}
     if given and all(set(reader.names) <= each.keys() for each in given.values()):
         measured |= given
         methods = (*methods, AS_TRAINED)
     written: dict[str, dict[str, Path]] = {}
     for method in methods:
-        own = {**metadata, "edgedistill.ranges": method}
+        own = {**request.metadata, "edgedistill.ranges": method}
         written[method] = {}
         for precision, target in targets(config.profile).items():
-            path = written[method][precision] = folder / f"{method}.{precision}.onnx"
+            path = written[method][precision] = request.folder / f"{method}.{precision}.onnx"
             ranges = measured[symmetric(method) if target.symmetric else method]
             model = quantise(prepared, path, target, ranges, image_size)
             preparation.finish_graph(model, float_model, own)
@@ -128,7 +115,7 @@ def quantise(
     """Write the prepared graph in INT8 to `path` and return it; weights have one scale for each output channel.
 
     The ranges go in as overrides of what ONNX Runtime measures on one blank image. Its calibration cache could carry
-    them too, but only since 1.32, and is used whatever model it was made from.
+    them too, but only since 1.32, and it is used for other models than it was made from.
 
     Args:
         prepared: what `graphs.preparation.prepare_graph` returned, as a file.
@@ -183,9 +170,8 @@ def quantise_graph(
             },
         )
     except Exception as error:  # its errors have no common class
-        reason = str(error).strip().splitlines()
         raise EdgeDistillError(
-            f"ONNX Runtime cannot quantise the model: {reason[0] if reason else type(error).__name__}."
+            f"ONNX Runtime cannot quantise the model: {preparation.first_line(error)}."
         ) from error
     model = onnx.load(path)
     _require_measured(model.graph, ranges)
@@ -211,7 +197,7 @@ def _require_measured(graph: onnx.GraphProto, ranges: Ranges) -> None:
 
 
 class _Once:
-    """The least ONNX Runtime's quantiser wants to run on; what it measures there is overridden."""
+    """The least input that ONNX Runtime's quantiser runs on; what it measures there is overridden."""
 
     def __init__(self, feeds: Mapping[str, np.ndarray]) -> None:
         self._left = [dict(feeds)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 
 from edgedistill_calibration.int8._float_nodes import MixedPrecision
-from edgedistill_calibration.int8._node_errors import NodeCost, NodeError, Trial
+from edgedistill_calibration.int8._node_errors import NodeError, Trial
 from edgedistill_calibration.judging.judge import lowest_first
 from edgedistill_calibration.judging.ledger import Figures
 
@@ -98,7 +98,6 @@ class Search:
     Attributes:
         mixed: the INT8 graph.
         trial: the images that single nodes are compared on.
-        costs: of the nodes.
         nodes: what quantising each costs.
         accuracy: of the float model on the held-out images.
         max_drop: the goal.
@@ -108,7 +107,6 @@ class Search:
 
     mixed: MixedPrecision
     trial: Trial
-    costs: Mapping[str, NodeCost]
     nodes: tuple[NodeError, ...]
     accuracy: float
     max_drop: float
@@ -127,8 +125,9 @@ class Search:
         """Return the share of the multiply-adds, of nodes with weights, that is computed in float."""
         if not left:
             return 0.0
-        total = sum(self.costs[name].multiply_adds for name in self.mixed.nodes)
-        return sum(self.costs[name].multiply_adds for name in left) / max(1, total)
+        costs = self.trial.costs
+        total = sum(costs[name].multiply_adds for name in self.mixed.nodes)
+        return sum(costs[name].multiply_adds for name in left) / max(1, total)
 
 
 @dataclass(slots=True)
@@ -140,7 +139,7 @@ class _State:
 
 
 def leave_in_float(search: Search, path: Path, figures: Figures) -> Mixture:
-    """Return the INT8 model with as few nodes in float as the goal takes, or the best that is worth it.
+    """Return the INT8 model with as few nodes in float as the goal needs, or the best that is worth it.
 
     In each step the nodes that cost most alone are tried as the next float one, and the one that lessens the noise in the
     logits most is taken. A model of which more than half of the multiply-adds are float is not worth it.
@@ -157,7 +156,7 @@ def leave_in_float(search: Search, path: Path, figures: Figures) -> Mixture:
         if node is None:
             reason = _reason(search, states[-1])
         else:
-            states.append(_extended(search, states[-1], node))
+            states.append(_extend(search, states[-1], node))
     best = states[-1] if not reason else _best(states)
     return _mixture(search, states[-1], best, reason)
 
@@ -176,7 +175,7 @@ def _next(search: Search, left: Sequence[str]) -> str | None:
     return lowest_first(tried)[-1] if tried else None
 
 
-def _extended(search: Search, state: _State, node: str) -> _State:
+def _extend(search: Search, state: _State, node: str) -> _State:
     left = [*state.left, node]
     path = search.save(search.mixed.leaving(left))
     figures = search.judge(path)

@@ -1,6 +1,5 @@
 """From one float graph to its two INT8 files: the best ranges, what each node costs, and which are left in float."""
 
-import functools
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -10,10 +9,9 @@ from pathlib import Path
 import onnx
 from onnx import helper
 
-from edgedistill_calibration.config import CalibrationConfig
+from edgedistill_calibration.graphs.preparation import metadata_of
 from edgedistill_calibration.int8._float_nodes import MixedPrecision
 from edgedistill_calibration.int8._node_errors import (
-    NodeCost,
     Trial,
     expected_runs,
     measure_nodes,
@@ -22,10 +20,10 @@ from edgedistill_calibration.int8._node_errors import (
 )
 from edgedistill_calibration.int8._qdq import Candidates, write_candidates
 from edgedistill_calibration.int8.exclusions import Mixture, Search, leave_in_float
+from edgedistill_calibration.int8.request import Int8Request
 from edgedistill_calibration.judging.judge import Judge
 from edgedistill_calibration.judging.ledger import Figures
 from edgedistill_calibration.ranges.measurement import Ranges
-from edgedistill_deploy.images.sets import ImageSet
 
 # The metadata that names the nodes left in float, as a JSON list.
 FLOAT_NODES = "edgedistill.float_nodes"
@@ -63,35 +61,18 @@ class Int8:
     mixtures: Mapping[str, Mixture]
 
 
-def make_int8(
-    judge: Judge,
-    images: ImageSet,
-    folder: Path,
-    config: CalibrationConfig,
-    metadata: Mapping[str, str],
-    accuracy: float | None = None,
-    given: Mapping[str, Ranges] | None = None,
-) -> Int8:
-    """Quantise the float model that `judge` compares with.
-
-    Args:
-        judge: has the float model and the held-out images.
-        images: to measure ranges on.
-        folder: where the files go.
-        config: settings.
-        metadata: for the files, beside the float model's.
-        accuracy: that the goal is measured from; the float model's by default.
-        given: ranges to try beside those that are measured, see `read_ranges`.
-    """
-    prepared = judge.prepared
-    groups = functools.partial(prepared.batches, images)
-    tried = write_candidates(judge.source, folder, groups, prepared.preprocess.size, config, metadata, given)
-    candidates = _judged(judge, tried)
-    chosen = _chosen(candidates, trained=given is not None)
-    base = judge.judge({judge.source: "fp32"})[judge.source].accuracy if accuracy is None else accuracy
-    trial, costs = _trial(judge, tried, config)
+def make_int8(request: Int8Request) -> Int8:
+    """Quantise a float model: find the best ranges, then leave its worst nodes in float where its accuracy needs that."""
+    judge = request.judge
+    tried = write_candidates(request)
+    candidates = _judge_candidates(judge, tried)
+    chosen = _choose(candidates, trained=request.trained_ranges is not None)
+    accuracy = request.accuracy
+    if accuracy is None:
+        accuracy = judge.judge({judge.source: "fp32"})[judge.source].accuracy
+    trial = _prepare_trial(judge, tried.prepared, request.config.ledger_nodes)
     mixtures = {
-        precision: _mixture(precision, candidate, tried.prepared, judge, trial, costs, config, base)
+        precision: _mix(precision, candidate, request, trial, accuracy)
         for precision, candidate in chosen.items()
     }
     return Int8(
@@ -107,7 +88,7 @@ def int8_details(made: Int8) -> dict[str, dict[str, object]]:
     }
 
 
-def _chosen(candidates: Sequence[Candidate], *, trained: bool) -> dict[str, Candidate]:
+def _choose(candidates: Sequence[Candidate], *, trained: bool) -> dict[str, Candidate]:
     """Return by precision the candidate that is kept.
 
     A student that was trained within its ranges computes in INT8 what it was trained for, and in float something else: there
@@ -124,7 +105,7 @@ def _chosen(candidates: Sequence[Candidate], *, trained: bool) -> dict[str, Cand
     }
 
 
-def _judged(judge: Judge, tried: Candidates) -> list[Candidate]:
+def _judge_candidates(judge: Judge, tried: Candidates) -> list[Candidate]:
     models = {path: name for written in tried.files.values() for name, path in written.items()}
     figures = judge.judge(models)
     return [
@@ -135,59 +116,44 @@ def _judged(judge: Judge, tried: Candidates) -> list[Candidate]:
     ]
 
 
-def _trial(judge: Judge, tried: Candidates, config: CalibrationConfig) -> tuple[Trial, dict[str, NodeCost]]:
+def _prepare_trial(judge: Judge, prepared: onnx.ModelProto, limit: int) -> Trial:
     """Prepare the images that single nodes are measured on; none where no node is to be."""
-    if not config.ledger_nodes:
-        images = judge.sample(0)
-        costs: dict[str, NodeCost] = {}
-    else:
-        costs = node_costs(tried.prepared, judge.sample(1))
-        images = judge.sample(sample_count(costs, config.ledger_nodes))
-        runs = 2 * expected_runs(len(costs), config.ledger_nodes)
-        judge.prepared.work.expect(runs * len(images))
+    costs = node_costs(prepared, judge.sample(1)) if limit else {}
+    images = judge.sample(sample_count(costs, limit) if limit else 0)
+    if limit:
+        judge.prepared.work.expect(2 * expected_runs(len(costs), limit) * len(images))
     reference = judge.answers({judge.source: "fp32"})[judge.source][: len(images)]
-    trial = Trial(
-        prepared=tried.prepared,
+    return Trial(
+        prepared=prepared,
         images=images,
         labels=judge.images.labels[: len(images)],
         reference=reference,
+        costs=costs,
         work=judge.prepared.work,
     )
-    return trial, costs
 
 
-def _mixture(
-    precision: str,
-    chosen: Candidate,
-    prepared: onnx.ModelProto,
-    judge: Judge,
-    trial: Trial,
-    costs: Mapping[str, NodeCost],
-    config: CalibrationConfig,
-    accuracy: float,
-) -> Mixture:
-    path = chosen.files[precision]
-    mixed = MixedPrecision(prepared, onnx.load(path))
-    nodes = measure_nodes(mixed, trial, costs, config.ledger_nodes) if config.ledger_nodes else ()
+def _mix(precision: str, chosen: Candidate, request: Int8Request, trial: Trial, accuracy: float) -> Mixture:
+    """Return the file of one precision, with those of its nodes in float that its accuracy needs there."""
+    path, limit = chosen.files[precision], request.config.ledger_nodes
+    mixed = MixedPrecision(trial.prepared, onnx.load(path))
     names = (path.with_suffix(f".{count}.onnx") for count in itertools.count(1))
     search = Search(
         mixed=mixed,
         trial=trial,
-        costs=costs,
-        nodes=nodes,
+        nodes=measure_nodes(mixed, trial, limit) if limit else (),
         accuracy=accuracy,
-        max_drop=config.max_drop,
-        judge=lambda file: judge.judge({file: precision})[file],
-        save=lambda model: _saved(model, mixed, next(names)),
+        max_drop=request.config.max_drop,
+        judge=lambda file: request.judge.judge({file: precision})[file],
+        save=lambda model: _save(model, mixed, next(names)),
     )
     return leave_in_float(search, path, chosen.figures[precision])
 
 
-def _saved(model: onnx.ModelProto, mixed: MixedPrecision, path: Path) -> Path:
+def _save(model: onnx.ModelProto, mixed: MixedPrecision, path: Path) -> Path:
     """Write a graph that has nodes in float, and their names in its metadata."""
     left = mixed.float_nodes(model)
-    metadata = {each.key: each.value for each in model.metadata_props}
-    helper.set_model_props(model, {**metadata, FLOAT_NODES: json.dumps(left)})
+    helper.set_model_props(model, {**metadata_of(model), FLOAT_NODES: json.dumps(left)})
     onnx.save(model, path)
     onnx.checker.check_model(str(path), full_check=True)
     return path

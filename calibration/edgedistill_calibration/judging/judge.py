@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgedistill_calibration.judging.ledger import Figures, compare_logits
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import ImageSet, batches
+from edgedistill_deploy.progress import Progress
 from edgedistill_deploy.runtimes.int8_kernels import set_exact_int8
 from edgedistill_deploy.runtimes.logits import logits_of
 from edgedistill_deploy.runtimes.opening import open_model
@@ -21,17 +22,16 @@ from edgedistill_deploy.runtimes.session import usable_cores
 if TYPE_CHECKING:
     import onnx
 
-Progress = Callable[[int, int], None]
 Images = NDArray[np.uint8]
 Logits = NDArray[np.float32]
 BATCH = 32
 
 
 @dataclass(slots=True, kw_only=True)
-class Work:
+class ImageCount:
     """Counts images run, of those expected; the expectation grows where work turns up."""
 
-    progress: Progress | None
+    progress: Progress
     expected: int = 0
     done: int = 0
 
@@ -43,12 +43,11 @@ class Work:
         """Note that this many were run."""
         self.done += count
         self.expected = max(self.expected, self.done)
-        if self.progress is not None:
-            self.progress(self.done, self.expected)
+        self.progress(self.done, self.expected)
 
     def finish(self) -> None:
-        """Say that what was expected and not needed will not come."""
-        if self.progress is not None and self.done < self.expected:
+        """Report all as done, although not all that was expected was needed."""
+        if self.done < self.expected:
             self.progress(self.expected, self.expected)
 
 
@@ -57,7 +56,7 @@ class Preparation:
     """Prepares images batch by batch and counts them."""
 
     preprocess: Preprocess
-    work: Work
+    work: ImageCount
 
     def batches(self, images: ImageSet, batch_size: int) -> Iterator[Images]:
         """Yield prepared images (n, H, W, 3)."""
@@ -72,7 +71,7 @@ class Judge:
 
     Attributes:
         source: the float model that others are compared with.
-        images: held-out training images, prepared anew for every pass, so that memory does not hang on their number.
+        images: held-out training images, prepared anew for every pass, so that memory does not depend on their number.
         prepared: prepares them.
     """
 

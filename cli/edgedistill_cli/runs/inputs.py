@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedistill_cli.runs.folder import Run
-from edgedistill_deploy.progress import Progress
+from edgedistill_deploy.progress import Progress, noted
 
 if TYPE_CHECKING:
     from edgedistill.data.splits import SubtaskImages
-    from edgedistill.distillation.training import TrainingProgress
+    from edgedistill.distillation.events import TrainingProgress
     from edgedistill.models.student import Student
     from edgedistill.models.teacher import Teacher
     from edgedistill.subtasks.subtask import Subtask
@@ -52,7 +52,7 @@ def load_inputs(run: Run) -> Inputs:
             source,
             subtask.class_names,
             seed=run.settings.distill.seed,
-            progress=lambda done, total: report(done, total, "images"),
+            progress=noted(report, "images"),
         )
     test = len(images.test) if images.test is not None else 0
     run.console.say(

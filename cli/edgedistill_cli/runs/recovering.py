@@ -11,6 +11,7 @@ from edgedistill_cli.runs.folder import Run
 from edgedistill_cli.runs.inputs import Inputs, build_run_student, show_training
 from edgedistill_deploy.bundle.precisions import INT8_FILES
 from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.progress import noted
 
 if TYPE_CHECKING:
     from edgedistill.models.student import Student
@@ -36,20 +37,18 @@ def recover_run(run: Run, given: Inputs) -> None:
             f"Recovery trains in one process; run `edgedistill calibrate {run.folder} --recover"
             f" {run.settings.calibrate.recover}` without the launcher."
         )
+    from edgedistill.distillation.lesson import Lesson
     from edgedistill.models.student import read_student
-    from edgedistill.quantisation.recovery import export_recovered, recover
+    from edgedistill.quantisation.recovery import RecoverySettings, export_recovered, recover
     from edgedistill_calibration.recovered import calibrate_recovered
 
     student = read_student(build_run_student(run, given), run.bundle.file("student"))
     with run.console.progress("recover") as report:
         outcome = recover(
             run.bundle,
-            given.teacher,
             student,
-            given.subtask,
-            given.images,
-            run.settings.distill,
-            run.settings.calibrate.recover,
+            Lesson(teacher=given.teacher, subtask=given.subtask, images=given.images),
+            RecoverySettings(distilled=run.settings.distill, epochs=run.settings.calibrate.recover),
             run.folder / "distill",
             progress=functools.partial(show_training, report),
         )
@@ -65,7 +64,7 @@ def recover_run(run: Run, given: Inputs) -> None:
             path,
             given.images.train,
             run.settings.calibrate,
-            progress=lambda done, total: report(done, total, "the recovered student"),
+            progress=noted(report, "the recovered student"),
         )
     for precision, winner in _winners(bundle.manifest["calibration"]["recovery"]["kept"]):
         run.console.say(f"calibrate: model.{precision}.onnx: the INT8 of the {winner} student is kept")

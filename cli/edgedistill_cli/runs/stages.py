@@ -15,6 +15,7 @@ from edgedistill_cli.runs.inputs import Inputs, build_run_student, load_inputs, 
 from edgedistill_cli.settings import RunSettings
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import MissingDependencyError
+from edgedistill_deploy.progress import noted
 
 if TYPE_CHECKING:
     from edgedistill.models.student import Student
@@ -144,7 +145,7 @@ def _export(run: Run, inputs: Callable[[], Inputs]) -> None:
             run.settings.export,
             student_name=run.settings.student.name,
             rejection=rejection,
-            progress=lambda done, total: report(done, total, "teacher's answers"),
+            progress=noted(report, "teacher's answers"),
         )
     _say_export(run, bundle.manifest["export"])
     say_readiness(run, given, student)
@@ -183,7 +184,7 @@ def _fit_rejection(run: Run, given: Inputs, student: "Student") -> "Rejection":
             given.images,
             outside,
             run.settings.export.reject,
-            progress=lambda done, total: report(done, total, "images inside and outside the subtask"),
+            progress=noted(report, "images inside and outside the subtask"),
         )
     for sentence in rejection.sentences():
         run.console.say(f"export: {sentence}")
@@ -199,7 +200,7 @@ def _calibrate(run: Run, inputs: Callable[[], Inputs]) -> None:
             run.bundle,
             inputs().images.train,
             run.settings.calibrate,
-            progress=lambda done, total: report(done, total, ""),
+            progress=report,
         )
     record = bundle.manifest["calibration"]
     written = ", ".join(f"model.{precision}.onnx" for precision in record["written"])

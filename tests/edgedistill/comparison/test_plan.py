@@ -23,7 +23,8 @@ from edgedistill.comparison import (
     write_figure,
 )
 from edgedistill.comparison.figure import seed_means, shown_rows
-from edgedistill.comparison.plan import Job, deciding_settings, task_images
+from edgedistill.comparison.jobs import Job, deciding_settings
+from edgedistill.comparison.plan import task_images
 from edgedistill.comparison.schedule import due_jobs, planned_work
 from edgedistill.comparison.subsets import balanced_order, draw_training_images
 from edgedistill.config import DistillConfig

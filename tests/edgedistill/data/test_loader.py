@@ -6,7 +6,7 @@ import torch
 
 from edgedistill.config import AUGMENTATION_NAMES
 from edgedistill.data.augment import AUGMENTATIONS, Pixels, View, cut_view, draw_view
-from edgedistill.data.loader import Augmentation, open_loader
+from edgedistill.data.loader import Augmentation, Pass, Share, open_loader
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sources import open_images
 
@@ -20,9 +20,11 @@ def epoch_of(
         open_images(source).train,
         PREPROCESS,
         7,
-        augmentation=Augmentation(name=augment, seed=seed, views=views),
-        epoch=epoch or 0,
-        shuffle=epoch is not None,
+        Pass(
+            augmentation=Augmentation(name=augment, seed=seed, views=views),
+            epoch=epoch or 0,
+            shuffle=epoch is not None,
+        ),
         workers=workers,
     )
     pixels, labels, indices = (torch.cat(each) for each in zip(*loader, strict=True))
@@ -69,7 +71,7 @@ def test_without_an_epoch_images_come_in_their_own_order(tiny_digits: Path) -> N
 
 def test_a_last_batch_of_one_is_left_out_of_training_only(tiny_digits: Path) -> None:
     images = open_images(f"npz:{tiny_digits}").train.select(range(9))
-    assert [len(labels) for _, labels, _ in open_loader(images, PREPROCESS, 4, shuffle=True)] == [4, 4]
+    assert [len(labels) for _, labels, _ in open_loader(images, PREPROCESS, 4, Pass(shuffle=True))] == [4, 4]
     assert [len(labels) for _, labels, _ in open_loader(images, PREPROCESS, 4)] == [4, 4, 1]
 
 
@@ -136,7 +138,9 @@ def test_processes_share_every_batch_equally_and_show_no_image_twice(
     images = open_images(f"npz:{tiny_digits}").train.select(range(count))
 
     def batches(process: int, of: int) -> list[list[int]]:
-        loader = open_loader(images, PREPROCESS, batch_size, shuffle=True, process=process, processes=of)
+        loader = open_loader(
+            images, PREPROCESS, batch_size, Pass(shuffle=True), share=Share(index=process, count=of)
+        )
         found = [indices.tolist() for *_, indices in loader]
         assert len(found) == len(loader)
         return found
@@ -156,7 +160,7 @@ def test_processes_judge_every_image_once_between_them(tiny_digits: Path, proces
     shown = [
         index
         for process in range(processes)
-        for *_, indices in open_loader(images, PREPROCESS, 4, process=process, processes=processes)
+        for *_, indices in open_loader(images, PREPROCESS, 4, share=Share(index=process, count=processes))
         for index in indices.tolist()
     ]
     assert sorted(shown) == list(range(11))

@@ -1,5 +1,4 @@
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,8 @@ from edgedistill.config import DistillConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, split_for_subtask
 from edgedistill.distillation._schedules import learning_rate_at
+from edgedistill.distillation.events import TrainingProgress, Watcher, ignore
 from edgedistill.distillation.subdistill import DistillResult, distill
-from edgedistill.distillation.training import TrainingProgress
 from edgedistill.models.student import build_student
 from edgedistill.models.teacher import Teacher, load_teacher
 from edgedistill.networks.layers import LayerPair
@@ -55,7 +54,7 @@ def run(
     teacher: Teacher,
     images: SubtaskImages,
     folder: Path | None = None,
-    progress: Callable[[TrainingProgress], None] | None = None,
+    progress: Watcher = ignore,
     student_name: str = "timm:resnet10t",
     **settings: object,
 ) -> DistillResult:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from edgedistill.config import DistillConfig
-from edgedistill.data.loader import Augmentation, open_loader
+from edgedistill.data.loader import Augmentation, Pass, Share, open_loader
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, split_for_subtask
 from edgedistill.distillation.objective import Guidance
@@ -26,7 +26,7 @@ from edgedistill.distillation.teacher_cache import (
 from edgedistill.models.student import build_student
 from edgedistill.models.teacher import Teacher, load_teacher
 from edgedistill.networks.layers import as_map, capture
-from edgedistill.subspaces.finding import load_subspaces
+from edgedistill.subspaces.files import load_subspaces
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.images.sets import ImageSet
 from reference.small_networks import small_teacher
@@ -93,7 +93,10 @@ def test_what_is_kept_is_the_projection_of_the_teachers_map(
     views = np.load(tmp_path / "kept" / "views.npy")
     subspace = load_subspaces(tmp_path / "subspaces.safetensors")[layer]
     loader = open_loader(
-        images.train, teacher.preprocess, 5, augmentation=Augmentation(name="crop-flip", views=2), epoch=1
+        images.train,
+        teacher.preprocess,
+        5,
+        Pass(augmentation=Augmentation(name="crop-flip", views=2), epoch=1),
     )
     pixels, _, indices = next(iter(loader))
     with torch.no_grad(), capture(teacher.model, [layer]) as outputs:
@@ -181,15 +184,11 @@ def test_kept_views_are_loaded_as_they_would_be_made(
     kept = np.load(tmp_path / "kept" / "pixels.npy", mmap_mode="r")
     assert kept.shape == (2, len(images.train), *teacher.preprocess.size, 3)
     for epoch in range(3):
-        settings: dict[str, Any] = {
-            "augmentation": Augmentation(name=augment, views=2),
-            "epoch": epoch,
-            "shuffle": True,
-            "process": 1,
-            "processes": 2,
-        }
-        made = open_loader(images.train, teacher.preprocess, batch_size, **settings)
-        loaded = open_loader(images.train, teacher.preprocess, batch_size, **settings, kept=kept)
+        shown = Pass(augmentation=Augmentation(name=augment, views=2), epoch=epoch, shuffle=True)
+        share = Share(index=1, count=2)
+        made = open_loader(images.train, teacher.preprocess, batch_size, shown, share=share)
+        again = replace(shown, kept=kept)
+        loaded = open_loader(images.train, teacher.preprocess, batch_size, again, share=share)
         assert len(loaded) == len(made)
         for left, right in zip(loaded, made, strict=True):
             for ours, theirs in zip(left, right, strict=True):

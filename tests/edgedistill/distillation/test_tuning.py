@@ -164,7 +164,7 @@ def test_progress_is_one_long_count() -> None:
         LONG,
         fingerprint="f",
         folder=None,
-        progress=lambda at: seen.append((at.phase, at.epoch, at.epochs)),
+        watch=lambda at: seen.append((at.phase, at.epoch, at.epochs)),
     )
     assert {(phase, epochs) for phase, _, epochs in seen} == {("tuning", 56)}
     epochs = [epoch for _, epoch, _ in seen]

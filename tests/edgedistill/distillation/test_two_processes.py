@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from edgedistill.subspaces.finding import load_subspaces
+from edgedistill.subspaces.files import load_subspaces
 from reference import company_training
 from reference.company_training import CASES, VALIDATION_COUNT, digest, few_images, train_case, tune
 from reference.launching import LAUNCH_TWO

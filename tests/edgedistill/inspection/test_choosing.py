@@ -14,7 +14,8 @@ from edgedistill.distillation.subdistill import DistillResult, distill
 from edgedistill.inspection.choosing import choose_methods
 from edgedistill.models.student import build_student
 from edgedistill.models.teacher import load_teacher
-from edgedistill.subspaces.finding import gather_moments, load_subspaces
+from edgedistill.subspaces.files import load_subspaces
+from edgedistill.subspaces.finding import Sampling, gather_moments
 from edgedistill_deploy.errors import UsageError
 
 CLASSES = list("0123")
@@ -46,16 +47,16 @@ def _images(count: int, noise: float, seed: int) -> tuple[Tensor, Tensor]:
 def _chosen(noise: float, rank: int) -> dict[str, str]:
     model = Chain().eval()
     images, _ = _images(200, noise, 0)
-    moments = gather_moments(model, (0, 1), [images], ("first", "second"))
+    moments = gather_moments(model, (0, 1), [images], ("first", "second"), Sampling())
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         yield _images(60, noise, 1)
         yield _images(40, noise, 2)
 
-    counts: list[int] = []
+    seen: list[tuple[int, int]] = []
     ranks = {"first": rank, "second": rank}
-    chosen = choose_methods(model, (0, 1), batches, moments, ranks, counts.append)
-    assert counts[-1] == 2 * 2 * 100
+    chosen = choose_methods(model, (0, 1), batches, moments, ranks, lambda *at: seen.append(at[:2]))
+    assert seen[-1] == (2 * 2 * 100, 2 * 2 * 100)
     return chosen
 
 

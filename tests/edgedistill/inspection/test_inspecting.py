@@ -33,7 +33,7 @@ from edgedistill.inspection.suggesting import (
 from edgedistill.models.plain import PlainNet
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.layers import capture
-from edgedistill.subspaces.finding import Subspace
+from edgedistill.subspaces.directions import Subspace
 from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError
 from edgedistill_deploy.images.arrays import ArrayImages
 from edgedistill_deploy.images.preprocess import Preprocess

@@ -21,7 +21,7 @@ from edgedistill.losses.subspace_loss import (
     pool_to,
     smaller_size,
 )
-from edgedistill.subspaces.finding import Subspace
+from edgedistill.subspaces.directions import Subspace
 from edgedistill_deploy.errors import UsageError
 from reference import slow_subdistill
 

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from edgedistill.losses.subspace_loss import SubspaceLoss
 from edgedistill.networks.layers import LayerPair, as_map, capture, map_shapes
 from edgedistill.networks.pairing import pair_layers
-from edgedistill.subspaces.finding import Subspace, find_subspaces
+from edgedistill.subspaces.directions import Subspace
+from edgedistill.subspaces.finding import find_subspaces
 from edgedistill_deploy.errors import EdgeDistillError
 from reference.small_networks import SMALL_NETWORKS, small_network
 

@@ -10,11 +10,17 @@ import onnx
 import pytest
 import torch
 
-from edgedistill.distillation.training import TrainingProgress
+from edgedistill.distillation.events import TrainingProgress, Watcher, ignore
 from edgedistill.networks.tensor_calls import NETWORK_INPUT
 from edgedistill.quantisation._int8_grids import read_rounding
 from edgedistill.quantisation.fake_quantisation import FakeQuantised, find_calls
-from edgedistill.quantisation.recovery import Recovered, export_recovered, quantised_accuracy, recover
+from edgedistill.quantisation.recovery import (
+    Recovered,
+    RecoverySettings,
+    export_recovered,
+    measure_accuracy,
+    recover,
+)
 from edgedistill_calibration import CalibrationConfig, calibrate_recovered
 from edgedistill_calibration.judging.ledger import read_ledger
 from edgedistill_calibration.ranges.measurement import AS_TRAINED, read_ranges
@@ -33,18 +39,12 @@ def bundle(planted: PlantedExpert, tmp_path: Path) -> Bundle:
     return open_bundle(shutil.copytree(planted.bundle.path, tmp_path / "bundle"))
 
 
-def recovered_of(planted: PlantedExpert, bundle: Bundle, epochs: int, **options: object) -> Recovered:
+def recovered_of(
+    planted: PlantedExpert, bundle: Bundle, epochs: int, progress: Watcher = ignore
+) -> Recovered:
+    settings = RecoverySettings(distilled=SETTINGS, epochs=epochs, learning_rate=RATE)
     return recover(
-        bundle,
-        planted.teacher,
-        planted.student(),
-        planted.subtask,
-        planted.images,
-        SETTINGS,
-        epochs,
-        bundle.path / "distill",
-        learning_rate=RATE,
-        **options,  # type: ignore[arg-type]
+        bundle, planted.student(), planted.lesson, settings, bundle.path / "distill", progress=progress
     )
 
 
@@ -119,7 +119,7 @@ def test_the_gradient_is_the_identitys_inside_the_range_and_0_outside(
 
 
 def test_recovery_brings_back_what_int8_lost(planted: PlantedExpert, bundle: Bundle) -> None:
-    whole = quantised_accuracy(planted.student(), planted.teacher, planted.images.validation)
+    whole = measure_accuracy(planted.student(), planted.teacher, planted.images.validation)
     outcome = recovered_of(planted, bundle, 6)
     assert outcome.accuracy_before < whole - 0.1
     assert outcome.accuracy > outcome.accuracy_before + 0.1
@@ -172,17 +172,8 @@ def test_a_stopped_recovery_goes_on_to_the_same_weights(planted: PlantedExpert, 
 
 
 def test_a_recovery_that_helps_nothing_gives_the_student_back(planted: PlantedExpert, bundle: Bundle) -> None:
-    outcome = recover(
-        bundle,
-        planted.teacher,
-        planted.student(),
-        planted.subtask,
-        planted.images,
-        replace(SETTINGS, lambda_layer=0.0),
-        1,
-        bundle.path / "distill",
-        learning_rate=1e-12,
-    )
+    settings = RecoverySettings(distilled=replace(SETTINGS, lambda_layer=0.0), epochs=1, learning_rate=1e-12)
+    outcome = recover(bundle, planted.student(), planted.lesson, settings, bundle.path / "distill")
     assert outcome.best_epoch is None
     assert "the student as it was kept" in outcome.sentences()[0]
     for name, value in planted.planted.items():

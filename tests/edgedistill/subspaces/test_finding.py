@@ -12,15 +12,9 @@ from torch import Tensor, nn
 
 from edgedistill.losses.subspace_loss import SubspaceLoss
 from edgedistill.networks.layers import as_map, capture
-from edgedistill.subspaces.finding import (
-    Subspace,
-    find_subspaces,
-    gather_moments,
-    load_subspaces,
-    relevance_matrix,
-    save_subspaces,
-    subspace_from,
-)
+from edgedistill.subspaces.directions import Subspace, relevance_matrix, subspace_from
+from edgedistill.subspaces.files import load_subspaces, save_subspaces
+from edgedistill.subspaces.finding import Sampling, find_subspaces, gather_moments
 from edgedistill.subspaces.moments import MomentAccumulator, Moments
 from edgedistill_deploy.errors import BundleError, DataError, EdgeDistillError, UsageError
 from reference import slow_subdistill
@@ -236,7 +230,7 @@ def test_positions_are_drawn_without_replacement_and_anew_for_each_image() -> No
             return sums
 
     def drawn(batch: Tensor, positions: int) -> Tensor:
-        moments = gather_moments(Naming(), [0, 1], [batch], ["name"], positions=positions)["name"]
+        moments = gather_moments(Naming(), [0, 1], [batch], ["name"], Sampling(positions=positions))["name"]
         return moments.mean * moments.count
 
     batch = images(40, size=4)

@@ -1,0 +1,66 @@
+"""A teacher's folder in timm's layout: config.json and model.safetensors."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from edgedistill_deploy.files.writing import write_json, written_whole
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimmNetwork:
+    """A ResNet of timm for square grey images.
+
+    `mean` and `std` are those of its input; `reduction` is how many pixels of a side its last map has a position for.
+    """
+
+    architecture: str
+    model_args: Mapping[str, Any]
+    input_size: int
+    mean: float
+    std: float
+    reduction: int
+
+    def folder_config(self, class_names: Sequence[str]) -> dict[str, Any]:
+        """Return the config.json of a teacher folder; `label_names` is in output order."""
+        classes = len(class_names)
+        return {
+            "architecture": self.architecture,
+            "num_classes": classes,
+            "num_features": self.model_args["channels"][-1],
+            "global_pool": "avg",
+            "model_args": {"num_classes": classes, **self.model_args},
+            "pretrained_cfg": {
+                "input_size": [3, self.input_size, self.input_size],
+                "fixed_input_size": False,
+                "interpolation": "bilinear",
+                "crop_pct": 1.0,
+                "crop_mode": "center",
+                "mean": [self.mean] * 3,
+                "std": [self.std] * 3,
+                "num_classes": classes,
+                "pool_size": [self.input_size // self.reduction] * 2,
+                "first_conv": "conv1",
+                "classifier": "fc",
+            },
+            "label_names": list(class_names),
+        }
+
+
+def write_folder(folder: Path, model: nn.Module, config: dict[str, Any], *, half: bool = False) -> None:
+    """Write config.json and model.safetensors, which `timm.create_model("local-dir:FOLDER", pretrained=True)` loads.
+
+    With `half` the floating-point weights are rounded to half precision; timm loads them into a float32 model.
+    """
+    state = {name: _round(value, half).contiguous() for name, value in model.state_dict().items()}
+    write_json(folder / "config.json", config)
+    with written_whole(folder / "model.safetensors") as temporary:
+        save_file(state, temporary, metadata={"format": "pt"})
+
+
+def _round(value: Tensor, half: bool) -> Tensor:
+    return value.half() if half and value.is_floating_point() else value

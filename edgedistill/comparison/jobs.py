@@ -1,0 +1,122 @@
+"""The jobs of a comparison: one run each, with the key that identifies its content. No torch."""
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from edgedistill.comparison.plan import ComparisonPlan, Task, TaskFacts, key_of
+from edgedistill.config import DistillConfig
+
+# Settings that change where and how fast a run is, not what comes of it.
+_EXECUTION = ("workers", "compute", "tensorboard")
+_KEY_SCHEMA = 1
+# Settings that were there when keys were first made. A later one is part of a key only where it is not at its default, which
+# keeps what was done before; whoever changes such a default raises the schema.
+_FIRST_SETTINGS = frozenset(
+    [
+        "epochs",
+        "batch_size",
+        "learning_rate",
+        "weight_decay",
+        "schedule",
+        "gradient_clip",
+        "lambda_kd",
+        "lambda_layer",
+        "lambda_task",
+        "lambda_schedule",
+        "temperature",
+        "layer_loss",
+        "method",
+        "positions",
+        "student_normalisation",
+        "alignment",
+        "augment",
+        "seed",
+        "teacher_cache",
+        "mixed_precision",
+        "channels_last",
+        "compile_student",
+        "ema",
+        "early_stopping",
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One piece of work: train a student, evaluate a trained one on the test images, or evaluate the teacher.
+
+    `key` identifies the content: equal keys give equal results. `trained` is the key of the training that an evaluation is of.
+    """
+
+    kind: Literal["train", "evaluate", "teacher"]
+    key: str
+    task: Task
+    method: str = ""
+    size: int | None = None
+    seed: int = 0
+    config: DistillConfig = field(default_factory=DistillConfig)
+    validation_images: int | None = None
+    trained: str = ""
+    work: int = 0
+
+    def described(self) -> str:
+        """Say in a few words which run this is."""
+        if self.kind == "teacher":
+            return f"{self.task.name}, teacher"
+        return f"{self.task.name}, {self.method}, {self.size or 'all'} images, seed {self.seed}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """Which run of a method: its number of training images (None: all), its seed, and its layer term's weight, if tuned."""
+
+    size: int | None
+    seed: int
+    weight: float | None
+
+
+def training_job(plan: ComparisonPlan, task: Task, facts: TaskFacts, method: str, variant: Variant) -> Job:
+    """Make the job that trains one student. Its `work` is the number of images it passes through the student."""
+    config = plan.config(task, method, variant.seed, variant.weight)
+    count = variant.size or facts.train_count
+    described = {
+        "schema": _KEY_SCHEMA,
+        "content": facts.fingerprint,
+        "classes": task.classes,
+        "student": (task.student, task.student_width),
+        "image_size": task.image_size,
+        "train_images": count,
+        "settings": deciding_settings(config),
+    }
+    return Job(
+        kind="train",
+        key=key_of(described),
+        task=task,
+        method=method,
+        size=variant.size,
+        seed=variant.seed,
+        config=config,
+        validation_images=plan.validation_images,
+        work=count * config.epochs,
+    )
+
+
+def deciding_settings(config: DistillConfig) -> dict[str, Any]:
+    """Return the settings that decide what comes of a run, for its key."""
+    given, plain = asdict(config), asdict(type(config)())
+    return {
+        key: value
+        for key, value in given.items()
+        if key in _FIRST_SETTINGS or (key not in _EXECUTION and value != plain[key])
+    }
+
+
+def evaluation_job(trained: Job) -> Job:
+    """Make the job that evaluates what `trained` left."""
+    key = key_of({"evaluate": trained.key})
+    return replace(trained, kind="evaluate", key=key, trained=trained.key, work=0)
+
+
+def teacher_job(task: Task, facts: TaskFacts) -> Job:
+    """Make the job that evaluates the teacher on the test images."""
+    return Job(kind="teacher", key=key_of({"teacher": facts.fingerprint, "classes": task.classes}), task=task)

@@ -1,0 +1,62 @@
+"""The figures of an epoch: its mean losses, and what shows them in TensorBoard."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from edgedistill.distillation.events import EpochRecord
+from edgedistill_deploy.errors import MissingDependencyError
+
+
+class RunningMeans:
+    """Means of named terms, weighted by the images they are of."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._count = 0
+
+    def add(self, terms: Mapping[str, float], count: int) -> None:
+        """Add the terms of `count` images."""
+        for name, value in terms.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value * count
+        self._count += count
+
+    def values(self) -> dict[str, float]:
+        """Return the means so far."""
+        return {name: value / self._count for name, value in self._sums.items()}
+
+    def over(self, accelerator: Accelerator) -> dict[str, float]:
+        """Return the means over the images of all processes."""
+        if accelerator.num_processes == 1:
+            return self.values()
+        sums = torch.tensor([*self._sums.values(), self._count], dtype=torch.float32)
+        totals = accelerator.reduce(sums.to(accelerator.device), reduction="sum").tolist()
+        return {name: total / totals[-1] for name, total in zip(self._sums, totals, strict=False)}
+
+
+@contextlib.contextmanager
+def metrics_writer(folder: Path | None) -> Iterator[Callable[[EpochRecord], None]]:
+    """Yield what takes an epoch's record to TensorBoard, below the run's folder; without a folder nothing is written."""
+    if folder is None:
+        yield lambda _: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingDependencyError("tensorboard", "tensorboard", "tensorboard = true") from error
+    with SummaryWriter(folder / "tensorboard") as writer:
+        yield lambda record: _add_scalars(writer, record)
+        writer.flush()
+
+
+def _add_scalars(writer: Any, record: EpochRecord) -> None:
+    numbers = asdict(record)
+    numbers |= {f"loss_layers/{name}": value for name, value in numbers.pop("loss_layers").items()}
+    epoch = numbers.pop("epoch")
+    for name, value in numbers.items():
+        writer.add_scalar(name, value, epoch)

@@ -1,0 +1,91 @@
+"""A training task: everything that a run needs besides a student, and what tells one task from another."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from torch import nn
+
+from edgedistill.config import DistillConfig
+from edgedistill.data.splits import images_key
+from edgedistill.distillation._checkpoint import read_checkpoint
+from edgedistill.distillation.events import TrainingProgress, Watcher
+from edgedistill.distillation.lesson import Lesson
+from edgedistill.distillation.objective import Matching
+from edgedistill.subspaces.directions import Subspace
+from edgedistill_deploy.progress import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """Everything that a training run needs besides a student; tuning makes several runs of one task.
+
+    `epochs` are those of the whole run; `config` may be a short run's.
+    """
+
+    lesson: Lesson
+    config: DistillConfig
+    accelerator: Accelerator
+    matching: Matching
+    fingerprint: str
+    epochs: int
+    folder: Path | None
+    cache: Path | None
+    watch: Watcher
+
+    def read_checkpoint(self) -> dict[str, Any] | None:
+        """Return the state of this run after its last finished epoch; None where it starts anew."""
+        if self.folder is None:
+            return None
+        return read_checkpoint(self.folder / "checkpoint" / "state.pt", self.fingerprint)
+
+    def with_subspaces(self, subspaces: Mapping[str, Subspace]) -> "Task":
+        """Return the task with the subspaces that its layers are matched in."""
+        return replace(self, matching=replace(self.matching, subspaces=subspaces))
+
+    def reporter(self, phase: str, cache_bytes: int = 0) -> Progress:
+        """Return what turns counts into the training progress of a phase before the first epoch."""
+        epochs = self.config.epochs
+
+        def report(done: int, total: int, note: str = "") -> None:
+            self.watch(
+                TrainingProgress(
+                    phase=phase, epoch=0, epochs=epochs, step=done, steps=total, cache_bytes=cache_bytes
+                )
+            )
+
+        return report
+
+    def cache_key(self) -> dict[str, Any]:
+        """Describe all that the teacher's answers depend on, besides the views."""
+        subspaces = hashlib.sha256()
+        for name, subspace in sorted(self.matching.subspaces.items()):
+            subspaces.update(
+                name.encode() + subspace.basis.numpy().tobytes() + subspace.mean.numpy().tobytes()
+            )
+        shapes = self.matching.student_shapes
+        return {
+            "teacher": self.lesson.teacher_identity,
+            "classes": list(self.lesson.subtask.class_indices),
+            "images": images_key(self.lesson.images.train),
+            "layer loss": self.config.layer_loss,
+            "subspaces": subspaces.hexdigest(),
+            "direction weights": self.config.direction_weights,
+            "layers": [[pair.teacher, *shapes[pair.student]] for pair in self.matching.pairs],
+        }
+
+
+def fingerprint_of(lesson: Lesson, student: nn.Module, config: DistillConfig, matching: Matching) -> str:
+    """Identify everything that decides the result; `workers` and `compute` do not."""
+    described = {
+        "settings": asdict(replace(config, workers=0, compute="auto")),
+        "pairs": [(pair.teacher, pair.student) for pair in matching.pairs],
+        "student": [(name, tuple(tensor.shape)) for name, tensor in student.state_dict().items()],
+        "teacher": lesson.teacher_identity,
+        "images": [images_key(each) for each in (lesson.images.train, lesson.images.validation)],
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,43 @@
+"""What a training run tells while it goes on: where it is, and what each finished epoch came to. No torch."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochRecord:
+    """One line of metrics.jsonl: losses are means over the epoch's images, weighted as in the objective."""
+
+    epoch: int
+    loss: float
+    loss_kd: float
+    loss_task: float
+    loss_layers: Mapping[str, float]
+    validation_accuracy: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingProgress:
+    """Where a run is.
+
+    `phase` is subspaces, tuning, teacher-cache, training or validation; `terms` are the epoch's mean losses so far (`kd`,
+    `task`, `layer:NAME`); `last` is the last finished epoch; `cache_bytes` is what the teacher cache will take on disk.
+    """
+
+    phase: str
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    terms: Mapping[str, float] = field(default_factory=dict)
+    last: EpochRecord | None = None
+    cache_bytes: int = 0
+
+
+Watcher = Callable[[TrainingProgress], None]
+
+
+def ignore(_: object) -> None:
+    """Watch nothing."""

@@ -1,0 +1,58 @@
+"""The safetensors file of a teacher's subspaces."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from edgedistill.subspaces.directions import Subspace
+from edgedistill_deploy.errors import BundleError
+from edgedistill_deploy.files.writing import written_whole
+
+FORMAT = "edgedistill-subspaces-1"
+_FIELDS = ("mean", "basis", "eigenvalues", "variance")
+
+
+def save_subspaces(path: Path, subspaces: Mapping[str, Subspace]) -> None:
+    """Write subspaces to a safetensors file, whole or not at all; tensors are named `LAYER/FIELD`."""
+    tensors: dict[str, Tensor] = {}
+    for name, subspace in subspaces.items():
+        tensors |= {f"{name}/{field}": getattr(subspace, field) for field in _FIELDS}
+        tensors[f"{name}/sample_count"] = torch.tensor(subspace.sample_count)
+    methods = json.dumps({name: subspace.method for name, subspace in subspaces.items()})
+    with written_whole(path) as temporary:
+        save_file(tensors, temporary, metadata={"format": FORMAT, "methods": methods})
+
+
+def load_subspaces(path: Path) -> dict[str, Subspace]:
+    """Read the file that `save_subspaces` writes.
+
+    Raises:
+        BundleError: the file is missing, damaged or something else.
+    """
+    try:
+        with safe_open(path, framework="pt") as stream:
+            metadata = stream.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise BundleError(f"{path} does not hold subspaces of the format {FORMAT}; find them again.")
+            names = dict.fromkeys(key.rpartition("/")[0] for key in stream.keys())  # noqa: SIM118  # not a mapping
+            methods = json.loads(metadata.get("methods", "{}"))
+            return {name: _read_subspace(stream.get_tensor, name, methods.get(name, "")) for name in names}
+    except (OSError, SafetensorError, ValueError) as error:
+        raise BundleError(f"The subspaces in {path} cannot be read ({error}); find them again.") from error
+
+
+def _read_subspace(read: Callable[[str], Tensor], layer: str, method: str) -> Subspace:
+    return Subspace(
+        layer=layer,
+        mean=read(f"{layer}/mean"),
+        basis=read(f"{layer}/basis"),
+        eigenvalues=read(f"{layer}/eigenvalues"),
+        variance=read(f"{layer}/variance"),
+        sample_count=int(read(f"{layer}/sample_count")),
+        method=method,
+    )

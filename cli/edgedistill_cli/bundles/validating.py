@@ -12,14 +12,13 @@ from edgedistill_deploy.errors import BundleError, UsageError
 if TYPE_CHECKING:
     from edgedistill_cli.bundles.decisions import Kept
     from edgedistill_cli.bundles.devices import Targets
-    from edgedistill_cli.console import Report
     from edgedistill_deploy.images.sets import ImageSet
     from edgedistill_deploy.parity.check import ParityLimits, ParityReport
+    from edgedistill_deploy.progress import Progress
     from edgedistill_deploy.runtimes.session import Session
 
 # What is judged and measured when nothing is said, in the order of the tables. The TensorRT file is for TensorRT.
 PRECISIONS = ("teacher", "fp32", "fp16", "int8")
-EXPERT_PRECISIONS = ("fp32", "fp16", "int8")
 
 
 def precisions_in(bundle: Bundle, known: Sequence[str] = PRECISIONS) -> tuple[str, ...]:
@@ -101,7 +100,7 @@ def validate_bundle(
 
 
 def _with_drift(
-    checked: "ParityReport", bundle: Bundle, session: "Session", images: "ImageSet", report: "Report"
+    checked: "ParityReport", bundle: Bundle, session: "Session", images: "ImageSet", report: "Progress"
 ) -> "ParityReport":
     from edgedistill_deploy.parity.preprocess_drift import measure_preprocess_drift
 

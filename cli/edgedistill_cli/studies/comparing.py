@@ -1,6 +1,5 @@
 """From flags to a comparison, and from its record to what a reader wants to see."""
 
-import importlib.util
 import shutil
 import sys
 from collections.abc import Sequence
@@ -8,22 +7,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgedistill_cli.console import Console, Report
+from edgedistill_cli.console import Console
 from edgedistill_cli.exit_codes import InterruptedRunError
+from edgedistill_cli.runs.libraries import require_comparison
 from edgedistill_cli.settings import RunSettings
 from edgedistill_deploy import wording as words
-from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError
+from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.files.writing import write_json
+from edgedistill_deploy.progress import Progress
 
 if TYPE_CHECKING:
     from edgedistill.comparison import ComparisonPlan, ComparisonProgress, Task
 
 # A terminal narrower than this, in columns, would cut the table's figures.
 _WIDTH = 125
-_LIBRARIES = {
-    "compare": ("matplotlib", "scipy"),
-    "distill": ("torch", "torchvision", "timm", "accelerate", "safetensors", "onnx"),
-}
 
 
 def make_plan(
@@ -124,7 +121,7 @@ def run_and_show(plan: "ComparisonPlan", folder: Path, console: Console, *, jobs
         EdgeDistillError: some runs failed; what there is was shown.
         InterruptedRunError: Ctrl-C.
     """
-    _require_libraries()
+    require_comparison()
     from edgedistill.comparison import comparison_record, run_comparison, write_figure
 
     try:
@@ -146,15 +143,7 @@ def run_and_show(plan: "ComparisonPlan", folder: Path, console: Console, *, jobs
         raise EdgeDistillError(_failed(record["failures"]))
 
 
-def _require_libraries() -> None:
-    """Fail with the command that installs what is missing, before hours of training rather than after."""
-    for extra, libraries in _LIBRARIES.items():
-        for library in libraries:
-            if importlib.util.find_spec(library) is None:
-                raise MissingDependencyError(library, extra, "Comparing methods")
-
-
-def _show_progress(report: Report, at: "ComparisonProgress") -> None:
+def _show_progress(report: Progress, at: "ComparisonProgress") -> None:
     note = f"{at.runs} of {at.planned_runs} runs"
     if at.job is not None and at.record is not None:
         note += f"; {at.job.described()}: {_came_of(at.record)}"

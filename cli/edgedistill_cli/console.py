@@ -21,7 +21,7 @@ PLAIN_INTERVAL_S = 10.0
 
 @dataclass(slots=True, kw_only=True)
 class Failures:
-    """How a failed command shows itself: in one sentence, or with `debug` by its traceback."""
+    """How an expected failure is shown: by one sentence, or with `debug` by its traceback. Whoever calls the command reads it."""
 
     debug: bool = False
 
@@ -33,9 +33,9 @@ def _note_debug(context: typer.Context, wanted: bool) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Console:
-    """Where output goes, as the flags say that all commands share; one that fails is shown by who called the command.
+    """Where output goes. The fields are the flags that all commands share.
 
-    `as_json`: stdout carries one JSON document and nothing else; `quiet`: stderr only errors.
+    `as_json`: stdout carries one JSON document and nothing else; `quiet`: stderr only errors; `debug` is for `Failures`.
     """
 
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False

@@ -13,8 +13,7 @@ import pytest
 import typer
 
 from command import run_command
-from edgedistill_cli.app import load_command
-from edgedistill_cli.commands import COMMANDS, MODULES
+from edgedistill_cli.app import COMMANDS, MODULES, load_command
 from edgedistill_cli.console import Console
 from edgedistill_cli.flags import Setting, Without, settings_of, with_flags
 from edgedistill_cli.settings import RunSettings

@@ -1,16 +1,13 @@
 """`devices`: the machines that are measured over SSH, and whether they are ready for it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from edgedistill_cli.console import Console
 from edgedistill_cli.flags import CommandGroup, Without, with_flags
 from edgedistill_cli.options import not_none
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 devices = typer.Typer(
     name="devices",
@@ -149,6 +146,7 @@ def check(
 
     Exit code 0: all are ready; 1: one is not, or cannot be reached.
     """
+    from edgedistill_cli.tables.devices import show_check
     from edgedistill_deploy.errors import UsageError
     from edgedistill_deploy.remote.check import check_devices
     from edgedistill_deploy.remote.inventory import find_device, read_inventory
@@ -163,7 +161,7 @@ def check(
     ready = all(record["verdict"] == "ready" for record in records)
     console.emit({"kind": "device-check-set", "schema": 1, "devices": list(records), "ready": ready})
     for record in records:
-        _show_check(record, console)
+        show_check(record, console)
     raise typer.Exit(0 if ready else 1)
 
 
@@ -174,44 +172,3 @@ def _variables(given: list[str]) -> dict[str, str]:
         if "=" not in each:
             raise UsageError(f"--env takes NAME=VALUE, and {each!r} was given.")
     return dict(each.split("=", 1) for each in given)
-
-
-def _show_check(record: "Mapping[str, Any]", console: Console) -> None:
-    if record["verdict"] == "unreachable":
-        console.result(f"{record['name']}: {record['error']}")
-        return
-    console.table(record["name"], ["", "found"], _check_rows(record))
-    if record["lock"]:
-        holder = record["lock"]
-        console.result(f"{record['name']}: locked by {holder.get('owner')} on {holder.get('host')}.")
-    for missing in record["missing"]:
-        console.result(f"{record['name']} lacks {missing['what']}: {missing['why']}")
-        if missing["command"]:
-            console.result(f"  run on {record['name']}: {missing['command']}")
-    if record["verdict"] == "ready":
-        console.result(f"{record['name']} is ready: edgedistill profile BUNDLE --device {record['name']}")
-
-
-def _check_rows(record: "Mapping[str, Any]") -> list[list[str]]:
-    from edgedistill_deploy import wording as words
-
-    python, modules = record["python"], record["modules"]
-    emulated = " (emulated)" if record["emulated"] else ""
-    rows = {
-        "board": record["board"],
-        "processor": f"{record['cpu'] or record['architecture']}, {record['cpu_count']} cores{emulated}",
-        "memory": words.size(record["memory_bytes"]),
-        "system": f"{record['system']}, {record['architecture']}",
-        "accelerator": record["accelerator"],
-        "JetPack": record["jetpack"] or record["jetson"],
-        "CUDA": record["cuda"],
-        "TensorRT": record["tensorrt"] or modules.get("tensorrt", {}).get("version"),
-        "power mode": record["power_mode"] or record["governor"],
-        "free disk": words.size(record["free_bytes"]),
-        "Python": None if python is None else f"{'.'.join(map(str, python['version']))} as {python['path']}",
-        "numpy": modules.get("numpy", {}).get("version"),
-        "Pillow": modules.get("PIL", {}).get("version"),
-        "ONNX Runtime": modules.get("onnxruntime", {}).get("version"),
-        "providers": ", ".join(record["providers"] or ()) or None,
-    }
-    return [[name, value or words.MISSING] for name, value in rows.items()]

@@ -166,8 +166,8 @@ class TaskFlags:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FitFlags(TaskFlags):
-    """What is learnt, and in how many steps of which size."""
+class FitFlags:
+    """How many steps the training takes, and of which size."""
 
     epochs: Annotated[int | None, typer.Option("--epochs", metavar="N"), Setting("distill.epochs")] = None
     batch_size: Annotated[

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         write_latency,
     )
     from edgedistill_deploy.parity.check import ParityLimits, ParityReport, check_parity, write_parity
+    from edgedistill_deploy.parity.validation import Validation, ValidationRequest, validate_bundle
     from edgedistill_deploy.report.page import write_report
     from edgedistill_deploy.runtimes.opening import open_model, open_session
     from edgedistill_deploy.runtimes.session import Session
@@ -37,6 +38,8 @@ __all__ = [
     "ParityReport",
     "Preprocess",
     "Session",
+    "Validation",
+    "ValidationRequest",
     "__version__",
     "check_parity",
     "create_bundle",
@@ -47,6 +50,7 @@ __all__ = [
     "open_session",
     "read_device",
     "read_image",
+    "validate_bundle",
     "write_latency",
     "write_parity",
     "write_report",
@@ -61,6 +65,7 @@ _HOMES = {
     "images.sources": ("open_images",),
     "latency.measurement": ("LatencyConfig", "LatencyReport", "measure_latency", "write_latency"),
     "parity.check": ("ParityLimits", "ParityReport", "check_parity", "write_parity"),
+    "parity.validation": ("Validation", "ValidationRequest", "validate_bundle"),
     "report.page": ("write_report",),
     "runtimes.opening": ("open_model", "open_session"),
     "runtimes.session": ("Session",),

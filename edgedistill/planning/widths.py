@@ -21,7 +21,7 @@ from edgedistill_deploy.progress import Progress, silent
 
 # What an inspection may cost to be made on the way: multiply-adds in all, about a minute of a processor.
 _CHEAP = 1e12
-_VALIDATION_COUNT, _TRAINING_COUNT = 200, 600
+INSPECTED, INSPECTED_FOR = 200, 600  # validation and training images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,12 +96,12 @@ def find_suggested_widths(
 ) -> tuple[SuggestedWidths | None, str]:
     """Inspect the teacher where that is cheap; return what this suggests, and on what it rests or why there is none."""
     each = count_cost(teacher.model, teacher.preprocess.size).multiply_adds
-    if float(each) * (3 * _TRAINING_COUNT + 50 * _VALIDATION_COUNT) > _CHEAP:
+    if float(each) * (3 * INSPECTED_FOR + 50 * INSPECTED) > _CHEAP:
         return None, (
             "No suggested widths: inspecting this teacher takes longer than the plan; run `edgedistill inspect --out DIR` and give"
             " --inspection DIR/inspection.json."
         )
-    config = InspectConfig(methods=("prca",), images=_VALIDATION_COUNT, training_images=_TRAINING_COUNT)
+    config = InspectConfig(methods=("prca",), images=INSPECTED, training_images=INSPECTED_FOR)
     try:
         found = inspect_subspaces(teacher, subtask, images, config, progress=progress)
     except EdgeDistillError as error:

@@ -70,6 +70,7 @@ def compare(
     *,
     out: OutFolder = Path("edgedistill-compare"),
     config: options.Config = None,
+    task: options.TaskFlags,
     fit: options.FitFlags,
     weight: WeightFlags,
     run: Annotated[options.RunFlags, Without("reject", "max_drop")],
@@ -89,7 +90,7 @@ def compare(
     from edgedistill_cli.settings_file import read_settings
     from edgedistill_cli.studies.comparing import check_classes, make_plan, run_and_show, show_due
 
-    settings = read_settings(config, settings_of(fit, weight, run))
+    settings = read_settings(config, settings_of(task, fit, weight, run))
     plan = make_plan(
         settings,
         methods=None if methods is None else options.class_names(methods),

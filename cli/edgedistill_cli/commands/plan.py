@@ -115,7 +115,7 @@ def plan(
             write_json(out / "plan.json", found.record)
     console.emit(found.record)
     show_plan(found, console)
-    raise typer.Exit(gate_code([found.record["verdict"]]))
+    raise typer.Exit(gate_code(found.record["verdict"]))
 
 
 def _find_device(name: str | None) -> "Device | None":

@@ -18,6 +18,7 @@ def _training_command(stages: tuple[str, ...], text: str) -> Callable[..., None]
         *,
         out: options.Out = Path("edgedistill-run"),
         config: options.Config = None,
+        task: options.TaskFlags,
         fit: options.FitFlags,
         method: options.MethodFlags,
         run: options.RunFlags,
@@ -28,7 +29,7 @@ def _training_command(stages: tuple[str, ...], text: str) -> Callable[..., None]
         from edgedistill_cli.runs.building import build, print_plan
         from edgedistill_cli.settings_file import preset_settings, read_settings
 
-        settings = read_settings(config, settings_of(fit, method, run), preset_settings(method.preset))
+        settings = read_settings(config, settings_of(task, fit, method, run), preset_settings(method.preset))
         if dry_run:
             print_plan(out, settings, stages, console)
         else:

@@ -178,11 +178,10 @@ def measure_latency(
 
 
 def write_latency(bundle: Bundle, report: LatencyReport) -> Path:
-    """Write the record to latency/DEVICE-RUNTIME-PRECISION.json in the bundle and return its path."""
-    path = record_path(
-        bundle.path, "latency", report.device.name, report.runtime, report.precision, report.provider
-    )
-    write_json(path, report.to_json())
+    """Write the record to latency/DEVICE-RUNTIME-PRECISION.json in the bundle, with -bN for N images a run; return its path."""
+    record = report.to_json()
+    path = record_path(bundle.path, record)
+    write_json(path, record)
     return path
 
 

@@ -13,12 +13,12 @@ from edgedistill_deploy.evaluation.figures import (
 from edgedistill_deploy.parity.consistency import Check
 from edgedistill_deploy.parity.metamorphic import RelationResult
 from edgedistill_deploy.statistics.paired import (
-    Verdict,
     images_to_bound,
     images_to_decide,
     non_inferiority,
     wilson_interval,
 )
+from edgedistill_deploy.statistics.verdicts import Verdict
 
 Judgement = tuple[Verdict, list[str], int | None]
 

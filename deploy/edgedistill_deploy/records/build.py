@@ -3,18 +3,22 @@
 from collections.abc import Mapping
 from typing import Any
 
-from edgedistill_deploy.bundle.folder import Bundle, model_role
+from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS, find_role
 from edgedistill_deploy.files.json_text import read_json
 from edgedistill_deploy.records.reading import read_records
-
-# The models of the summary, in its order.
-_PRECISIONS = ("teacher", "fp32", "fp16", "int8")
+from edgedistill_deploy.statistics.verdicts import worst_verdict
 
 
 def summarise_build(bundle: Bundle) -> dict[str, Any]:
-    """Return teacher, student, distillation, artefacts and the experts' verdicts; what was not measured yet is None."""
+    """Return teacher, student, distillation, artefacts, the experts' verdicts and the worst of them; what was not measured yet is None."""
     manifest = bundle.manifest
-    parity = {precision: _find_parity(bundle, precision) for precision in _PRECISIONS}
+    parity = {precision: _find_parity(bundle, precision) for precision in USUAL_PRECISIONS}
+    verdicts = {
+        precision: record["verdict"]
+        for precision, record in parity.items()
+        if record is not None and precision != "teacher"
+    }
     return {
         "teacher": {
             "parameters": manifest["teacher"]["parameters"],
@@ -28,19 +32,17 @@ def summarise_build(bundle: Bundle) -> dict[str, Any]:
         "artefacts": [
             {"role": role, **entry} for role, entry in manifest["files"].items() if role.startswith("model.")
         ],
-        "verdicts": {
-            precision: record["verdict"]
-            for precision, record in parity.items()
-            if record is not None and precision != "teacher"
-        },
+        "verdicts": verdicts,
+        "verdict": worst_verdict(verdicts.values()) if verdicts else None,
     }
 
 
 def _find_parity(bundle: Bundle, precision: str) -> Mapping[str, Any] | None:
     """Read the newest parity record of a precision that is about the model in the bundle now."""
-    if not bundle.has(model_role(precision)):
+    role = find_role(bundle.manifest["files"], precision)
+    if role is None:
         return None
-    sha256 = bundle.model_sha256(model_role(precision))
+    sha256 = bundle.model_sha256(role)
     for parity in read_records(bundle).parity:  # those that are sound
         if (parity.precision, parity.model_sha256) == (precision, sha256):
             record: Mapping[str, Any] = read_json(bundle.path / parity.name)

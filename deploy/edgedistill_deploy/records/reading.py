@@ -29,10 +29,10 @@ from edgedistill_deploy.records.values import (
     strict_json,
 )
 from edgedistill_deploy.statistics.quantiles import OpenInterval
+from edgedistill_deploy.statistics.verdicts import VERDICTS
 
 MAX_RECORD_BYTES = 32 << 20
 MAX_RECORDS = 500  # of a kind
-VERDICTS = ("pass", "fail", "inconclusive")
 T = TypeVar("T")
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill_deploy.bundle.precisions import computes_in
 from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError
 from edgedistill_deploy.runtimes._node_times import sum_events
 from edgedistill_deploy.runtimes.int8_kernels import Int8Kernels, find_int8_kernels, set_exact_int8
@@ -166,14 +167,14 @@ def open_onnx(request: SessionRequest) -> OnnxRuntimeSession:
     return session
 
 
-def probe_kernels() -> Int8Kernels:
-    """Return what the INT8 kernels do on this processor."""
+def probe_kernels() -> Int8Kernels | None:
+    """Return what the INT8 kernels do on this processor; None where that cannot be found out."""
     return find_int8_kernels(_imported())
 
 
 def _fuses_int8(request: SessionRequest) -> bool:
     """Say whether Q/DQ become INT8 kernels; as it is written, the graph is computed in float32."""
-    return request.precision.startswith("int8") and request.optimised
+    return computes_in(request.precision) == "int8" and request.optimised
 
 
 def _load(

@@ -9,8 +9,8 @@ from reference.report_bundles import add_record, full_bundle, models_only, parit
 def test_experts_have_verdicts_and_the_teacher_an_accuracy(tmp_path: Path) -> None:
     bundle = full_bundle(tmp_path / "bundle")
     found = summarise_build(bundle)
-    assert list(found) == ["teacher", "student", "distillation", "artefacts", "verdicts"]
-    assert found["verdicts"] == {"fp32": "pass", "int8": "pass"}
+    assert list(found) == ["teacher", "student", "distillation", "artefacts", "verdicts", "verdict"]
+    assert (found["verdicts"], found["verdict"]) == ({"fp32": "pass", "int8": "pass"}, "pass")
     assert found["teacher"] == {
         "parameters": 1_272_036,
         "accuracy": parity_record(bundle, "teacher", lost=0, gained=0)["accuracy"]["candidate"],
@@ -28,7 +28,7 @@ def test_experts_have_verdicts_and_the_teacher_an_accuracy(tmp_path: Path) -> No
 
 def test_what_was_not_measured_is_none(tmp_path: Path) -> None:
     found = summarise_build(models_only(tmp_path / "bundle"))
-    assert found["verdicts"] == {}
+    assert (found["verdicts"], found["verdict"]) == ({}, None)
     assert (found["teacher"]["accuracy"], found["student"]["accuracy"]) == (None, None)
     assert found["distillation"] is None
 

@@ -3,12 +3,13 @@
 The runs are not those that are timed: a profiler costs time at each node, which these times contain.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.onnx_files.modules import ModulesOfNodes
+from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.writing import plain
 from edgedistill_deploy.runtimes.session import Feeds, NodeTrace, Session
 
@@ -69,15 +70,13 @@ class LayerReport:
         return {"layers": [dict(plain(each)) for each in self.layers], "layer_run": run}
 
 
-def measure_layers(
-    session: Session, feeds: Feeds, progress: Callable[[int, int], None] | None = None
-) -> LayerReport:
+def measure_layers(session: Session, feeds: Feeds, progress: Progress = silent) -> LayerReport:
     """Run the session's model with the profiler of its runtime on, in a session or context of its own.
 
     Args:
         session: of a runtime with a profiler.
         feeds: of one batch.
-        progress: called with (done, total) runs.
+        progress: counts the runs.
 
     Raises UsageError for a runtime without a profiler.
     """

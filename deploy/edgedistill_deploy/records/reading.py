@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import BundleError
+from edgedistill_deploy.files.json_text import parse_json
 from edgedistill_deploy.records._decisions import ChainRecord, FlipsRecord, parse_chain, parse_flips
 from edgedistill_deploy.records._subspace_file import SubspaceRow, read_subspace_rows
 from edgedistill_deploy.records._timing import ComparisonRecord, as_samples, extra_sentences, parse_comparison
@@ -26,7 +27,6 @@ from edgedistill_deploy.records.values import (
     as_time,
     maybe,
     record_of,
-    strict_json,
 )
 from edgedistill_deploy.statistics.quantiles import OpenInterval
 from edgedistill_deploy.statistics.verdicts import VERDICTS
@@ -367,7 +367,7 @@ def _latency(text: str) -> LatencyRecord:
 
 
 def _epochs(text: str) -> tuple[EpochRow, ...]:
-    return tuple(_epoch(as_mapping(strict_json(line))) for line in text.splitlines() if line.strip())
+    return tuple(_epoch(as_mapping(parse_json(line))) for line in text.splitlines() if line.strip())
 
 
 def _epoch(row: Mapping[str, Any]) -> EpochRow:

@@ -12,14 +12,9 @@ from edgedistill_deploy.statistics.quantiles import OpenInterval
 MAX_TIME = 1e12  # in ms or s: beyond any measurement, within any arithmetic
 
 
-def strict_json(text: str) -> Any:
-    """Parse JSON. Raises ValueError for what `parse_json` refuses."""
-    return parse_json(text)
-
-
 def record_of(text: str, kind: str) -> Mapping[str, Any]:
     """Parse a record and accept it when it is of the kind, and of the schema known here."""
-    record = as_mapping(strict_json(text))
+    record = as_mapping(parse_json(text))
     if record.get("kind") != kind or record.get("schema") != SCHEMA:
         raise ValueError(f"it is not a {kind} record of schema {SCHEMA}")
     return record

@@ -25,7 +25,7 @@ from edgedistill.quantisation.readiness import SAMPLES, readiness
 from edgedistill_cli.console import Console
 from edgedistill_cli.runs.folder import Run
 from edgedistill_cli.runs.inputs import build_run_student, load_inputs
-from edgedistill_cli.settings import read_settings
+from edgedistill_cli.settings_file import read_settings
 from edgedistill_deploy.images.sets import ImageSet
 
 RESULTS = Path(__file__).parent / "results" / "readiness.jsonl"

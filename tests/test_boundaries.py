@@ -72,6 +72,35 @@ def test_help_imports_nothing_heavy(argv: list[str]) -> None:
     assert printed.splitlines()[-1] == "HEAVY []"
 
 
+@pytest.mark.parametrize(
+    ("argv", "commands"),
+    [
+        (["--help"], []),
+        (["--version"], []),
+        (["build", "--help"], ["training"]),
+        (["validate", "--help"], ["validate"]),
+        (["devices", "add", "--help"], ["devices"]),
+    ],
+)
+def test_help_imports_no_other_command_and_nothing_that_only_running_needs(
+    argv: list[str], commands: list[str]
+) -> None:
+    printed = run_python(f"""
+        import sys
+        from edgedistill_cli.app import main
+        sys.argv = ["edgedistill", *{argv!r}]
+        try:
+            main()
+        except SystemExit as stop:
+            assert not stop.code
+        place = "edgedistill_cli.commands."
+        print(sorted(name.removeprefix(place) for name in sys.modules if name.startswith(place)))
+        unneeded = {{"pydantic", "rich.progress", "edgedistill_cli.settings", "edgedistill", "edgedistill_calibration"}}
+        print(sorted(unneeded & set(sys.modules)))
+    """)
+    assert printed.splitlines()[-2:] == [str(commands), "[]"]
+
+
 def test_importing_the_package_changes_nothing_and_costs_nothing() -> None:
     printed = run_python("""
         import logging, os, sys, warnings

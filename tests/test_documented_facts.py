@@ -10,7 +10,6 @@ from typing import Any
 
 import onnx
 import pytest
-import typer
 
 from edgedistill.comparison.methods import METHODS
 from edgedistill.comparison.plan import LAMBDAS
@@ -26,6 +25,7 @@ from edgedistill.inspection.choosing import IMAGES
 from edgedistill.inspection.config import InspectConfig
 from edgedistill.networks.pairing import PAIR_COUNT
 from edgedistill.planning.candidates import LEAST_MAP
+from edgedistill.planning.widths import INSPECTED, INSPECTED_FOR
 from edgedistill.quantisation import readiness
 from edgedistill.quantisation.recovery import LEARNING_RATE_SHARE
 from edgedistill.rejection.outside import MOST_IMAGES
@@ -36,10 +36,9 @@ from edgedistill_calibration.float16.conversion import QUANTISED_OPSET
 from edgedistill_calibration.graphs.reading import GROUP
 from edgedistill_calibration.int8 import _node_errors, exclusions
 from edgedistill_calibration.ranges.measurement import AVERAGING
-from edgedistill_cli.app import app
+from edgedistill_cli import app
 from edgedistill_cli.bundles.profiling import SWEEP
 from edgedistill_cli.exit_codes import InterruptedRunError, gate_code
-from edgedistill_cli.studies.planning import INSPECTED, INSPECTED_FOR
 from edgedistill_deploy.bundle import manifest, reference
 from edgedistill_deploy.bundle.precisions import computes_in
 from edgedistill_deploy.diagnosis import bisect
@@ -345,7 +344,7 @@ def test_the_page_on_profiling_names_the_settings() -> None:
     assert code(said) == [each.name for each in fields(LatencyConfig)]
 
 
-COMMANDS: dict[str, Any] = vars(typer.main.get_command(app))["commands"]
+COMMANDS: dict[str, Any] = {name: app.load_command(name) for name in app.COMMANDS}
 
 
 def flags_of(command: Any) -> set[str]:

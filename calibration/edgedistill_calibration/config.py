@@ -60,6 +60,12 @@ class CalibrationConfig:
     ledger_nodes: int = 100
     seed: int = 0
 
+    @classmethod
+    def for_timing(cls, class_count: int) -> "CalibrationConfig":
+        """Return settings for few images: a model's time depends on its graph alone, and its answers mean nothing."""
+        few = 4 * class_count
+        return cls(images=few, held_out=few, method="minmax", max_drop=1.0, fp16=False, ledger_nodes=0)
+
     def __post_init__(self) -> None:
         least_allowed = {"images": 1, "held_out": 1, "recover": 0, "ledger_nodes": 0, "seed": 0}
         for key, least in least_allowed.items():

@@ -1,32 +1,43 @@
 """The `edgedistill` command: its sub-commands, and the one place where an expected failure becomes a sentence and a code."""
 
+import importlib
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from edgedistill_cli import STAGES
-from edgedistill_cli.commands.calibrate import calibrate
-from edgedistill_cli.commands.compare import compare
-from edgedistill_cli.commands.demo import demo
-from edgedistill_cli.commands.devices import devices
-from edgedistill_cli.commands.doctor import doctor
-from edgedistill_cli.commands.engine import engine
-from edgedistill_cli.commands.export import export
-from edgedistill_cli.commands.init import init
-from edgedistill_cli.commands.inspect import inspect
-from edgedistill_cli.commands.ledger import ledger
-from edgedistill_cli.commands.plan import plan
-from edgedistill_cli.commands.profile import profile
-from edgedistill_cli.commands.report import report
-from edgedistill_cli.commands.training import training_command
-from edgedistill_cli.commands.validate import validate
+from edgedistill_cli.console import Failures
+from edgedistill_cli.flags import CommandGroup, with_flags
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.version import __version__
 
+# As `--help` lists them, with what each is for, so that none is imported to say it.
+COMMANDS = {
+    "demo": "Distil ten digits out of a 100-character teacher, export, quantise, check, profile and report: no network.",
+    "init": "Write a commented settings file.",
+    "build": "Distil, export, calibrate, validate, profile, report: one command, one folder, resumable.",
+    "distill": "Train the student: the first stage of build, alone.",
+    "export": "Export the distilled student (and the teacher beside it) to ONNX, checked against torch on real images.",
+    "calibrate": "Write the student in FP16 and INT8, with ranges from training images, and record what each step costs.",
+    "ledger": "Show what each step from the teacher to INT8 cost, which nodes cost most, and what leaving some in float bought.",
+    "validate": "Compare the exported models with their teacher on the subtask, on this machine or on devices over SSH.",
+    "profile": "Measure latency, throughput and memory of the bundle's models on this machine, or on devices over SSH.",
+    "engine": "Build a TensorRT engine on this device, or take it from the cache, and show what precision its layers really have.",
+    "inspect": "Show the subspaces of the teacher's layers: spectra, its accuracy on K directions, the widths a student needs.",
+    "plan": "Time untrained students on a device, and name those worth distilling: within the budget, and no faster one as large.",
+    "compare": "Compare SubDistill with other ways to train the same student, on the same images and with the same budget.",
+    "report": "Write report.html: one self-contained file with every figure of the run.",
+    "doctor": "Say what this machine can run, what is missing, and the command that installs it. Installs nothing.",
+    "devices": "The devices of devices.toml: add, list, check and remove them.",
+}
+# The commands that do not stand in a file of their own name.
+MODULES = {"build": "training", "distill": "training"}
+
 app = typer.Typer(
     name="edgedistill",
+    cls=CommandGroup,
     help="Distil a few classes of a large image classifier into a compact expert, and prove that it still works.",
     no_args_is_help=True,
     add_completion=True,
@@ -34,26 +45,32 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.command("demo")(demo)
-app.command("init")(init)
-app.command(
-    "build", help="Distil, export, calibrate, validate, profile, report: one command, one folder, resumable."
-)(training_command(STAGES))
-app.command("distill", help="Train the student: the first stage of build, alone.")(
-    training_command(STAGES[:1])
-)
-app.command("export")(export)
-app.command("calibrate")(calibrate)
-app.command("ledger")(ledger)
-app.command("validate")(validate)
-app.command("profile")(profile)
-app.command("engine")(engine)
-app.command("inspect")(inspect)
-app.command("plan")(plan)
-app.command("compare")(compare)
-app.command("report")(report)
-app.add_typer(devices)
-app.command("doctor")(doctor)
+
+class _CommandOnDemand(TyperCommand):
+    """An entry of the list of commands; the command itself is imported when it is called."""
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """Hand the words after the command's name to the command itself."""
+        return load_command(str(self.name)).make_context(*args, **extra)
+
+
+def load_command(name: str) -> Any:
+    """Import a command and return it as typer runs it."""
+    module = importlib.import_module(f"edgedistill_cli.commands.{MODULES.get(name, name)}")
+    found = getattr(module, name)
+    if isinstance(found, typer.Typer):
+        return typer.main.get_command(found)
+    alone = typer.Typer(add_completion=False)
+    alone.command(name)(with_flags(found))
+    return typer.main.get_command(alone)
+
+
+def _entry() -> None:
+    """Stand for a command whose parameters are not known before it is imported."""
+
+
+for _name, _text in COMMANDS.items():
+    app.command(_name, help=_text, cls=_CommandOnDemand)(_entry)
 
 
 def _print_version(wanted: bool) -> None:
@@ -75,15 +92,16 @@ def main() -> None:
     """Run the command; an expected failure is one sentence on stderr and its exit code, `--debug` shows the traceback."""
     # From 1.29 on ONNX Runtime's Linux wheels report what is run to their maker unless told not to; who set it has the say.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    failures = Failures()
     try:
-        app(prog_name="edgedistill")
+        app(prog_name="edgedistill", obj=failures)
     except EdgeDistillError as error:
-        if "--debug" in sys.argv:
+        if failures.debug:
             raise
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        if "--debug" in sys.argv:
+        if failures.debug:
             raise
         where = f" at {error.filename}" if error.filename else ""
         typer.echo(

@@ -6,32 +6,50 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.console import Console as RichConsole
-from rich.markup import escape
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
-from rich.table import Table
+import typer
 
 from edgedistill_deploy.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
 
 # Away from a terminal, a step says where it is at most this often.
 PLAIN_INTERVAL_S = 10.0
 
 
+@dataclass(slots=True, kw_only=True)
+class Failures:
+    """How an expected failure is shown: by one sentence, or with `debug` by its traceback. Whoever calls the command reads it."""
+
+    debug: bool = False
+
+
+def _note_debug(context: typer.Context, wanted: bool) -> bool:
+    context.ensure_object(Failures).debug = wanted
+    return wanted
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Console:
-    """Where output goes. `as_json`: stdout carries one JSON document and nothing else; `quiet`: stderr only errors."""
+    """Where output goes. The fields are the flags that all commands share.
 
-    as_json: bool = False
-    quiet: bool = False
-    verbose: bool = False
+    `as_json`: stdout carries one JSON document and nothing else; `quiet`: stderr only errors; `debug` is for `Failures`.
+    """
+
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No messages and no progress.")] = False
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More messages.")] = False
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", callback=_note_debug, help="Show the traceback of an expected failure."),
+    ] = False
 
     def say(self, text: str) -> None:
         """Write a message to stderr."""
         if not self.quiet:
-            _stderr().print(escape(text), highlight=False, soft_wrap=True)
+            _print_plain(_stderr(), text)
 
     def detail(self, text: str) -> None:
         """Write a message to stderr that only `--verbose` shows."""
@@ -41,7 +59,7 @@ class Console:
     def result(self, text: str) -> None:
         """Write a line of the result to stdout."""
         if not self.as_json:
-            _stdout().print(escape(text), highlight=False, soft_wrap=True)
+            _print_plain(_stdout(), text)
 
     def emit(self, record: Any) -> None:
         """Write the JSON document to stdout, where it was asked for."""
@@ -52,6 +70,9 @@ class Console:
         """Write a table to stdout; the first column is left-aligned, the others right."""
         if self.as_json:
             return
+        from rich.markup import escape
+        from rich.table import Table
+
         table = Table(title=title, title_justify="left", title_style="bold")
         for position, column in enumerate(columns):
             table.add_column(column, justify="left" if position == 0 else "right", no_wrap=True)
@@ -65,7 +86,7 @@ class Console:
 
     @contextlib.contextmanager
     def progress(self, description: str) -> Iterator[Progress]:
-        """Show one step of work: yields a callback of (done, total, note).
+        """Show one step of work.
 
         On a terminal a bar with the remaining time; elsewhere a plain line at most every ten seconds.
         """
@@ -78,30 +99,43 @@ class Console:
             yield _plain_lines(self, description)
 
 
-def _stdout() -> RichConsole:
+def _stdout() -> "RichConsole":
+    from rich.console import Console as RichConsole
+
     return RichConsole(file=sys.stdout)
 
 
-def _stderr() -> RichConsole:
+def _stderr() -> "RichConsole":
+    from rich.console import Console as RichConsole
+
     return RichConsole(file=sys.stderr)
+
+
+def _print_plain(out: "RichConsole", text: str) -> None:
+    from rich.markup import escape
+
+    out.print(escape(text), highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
 def _bar(description: str) -> Iterator[Progress]:
+    from rich import progress as bars
+    from rich.markup import escape
+
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(bar_width=24),
+        bars.TextColumn("{task.percentage:>3.0f}%"),
+        bars.TimeElapsedColumn(),
+        bars.TextColumn("left"),
+        bars.TimeRemainingColumn(),
+        bars.TextColumn("{task.fields[note]}"),
     )
-    with Bar(*columns, console=_stderr()) as progress:
-        task = progress.add_task(escape(description), total=None, note="")
+    with bars.Progress(*columns, console=_stderr()) as shown:
+        task = shown.add_task(escape(description), total=None, note="")
 
         def report(done: int, total: int, note: str = "") -> None:
-            progress.update(task, completed=done, total=total, note=escape(note))
+            shown.update(task, completed=done, total=total or None, note=escape(note))
 
         yield report
 
@@ -112,7 +146,7 @@ def _plain_lines(console: Console, description: str) -> Progress:
     def report(done: int, total: int, note: str = "") -> None:
         nonlocal spoken
         now = time.monotonic()
-        if now - spoken < PLAIN_INTERVAL_S or done == 0:
+        if now - spoken < PLAIN_INTERVAL_S or done == 0 or total == 0:
             return
         spoken = now
         left = (now - started) * (total - done) / done

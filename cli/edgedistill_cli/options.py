@@ -1,11 +1,12 @@
 """Flags that several commands share, declared once."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from edgedistill_cli.console import Console
+from edgedistill_cli.flags import Setting
 
 Duration = Annotated[
     float | None, typer.Option("--duration", metavar="S", help="Seconds to measure; 10 by default.")
@@ -24,11 +25,6 @@ Percentile = Annotated[
 ]
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No messages and no progress.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More messages.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an expected failure.")]
-
 BundlePath = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="The run folder or bundle.", show_default=False)
 ]
@@ -42,90 +38,6 @@ Restart = Annotated[
     bool, typer.Option("--restart", help="Delete what the folder holds of an earlier run first.")
 ]
 
-Data = Annotated[
-    str | None,
-    typer.Option(
-        "--data",
-        metavar="SRC",
-        help="Image folder (class folders, or train/ val/ test/), npz:FILE, fashion-mnist[:DIR], cifar100:DIR, embedded:digits.",
-    ),
-]
-TeacherName = Annotated[
-    str | None,
-    typer.Option(
-        "--teacher", metavar="NAME", help="timm:NAME, a folder in timm's layout, or embedded:glyphs100."
-    ),
-]
-TeacherWeights = Annotated[
-    str | None, typer.Option("--teacher-weights", metavar="FILE", help="safetensors or a plain state dict.")
-]
-TeacherClasses = Annotated[
-    str | None, typer.Option("--teacher-classes", metavar="FILE", help="One label a line, in output order.")
-]
-Classes = Annotated[
-    str | None,
-    typer.Option("--classes", metavar="A,B,C", help="The subtask: names as the teacher spells them."),
-]
-SubtaskName = Annotated[
-    str | None,
-    typer.Option("--subtask", metavar="NAME", help="A named superclass, such as cifar100/flowers."),
-]
-StudentName = Annotated[str | None, typer.Option("--student", metavar="NAME", help="timm:NAME.")]
-StudentWidth = Annotated[
-    float | None, typer.Option("--student-width", metavar="X", help="Factor on its channels.")
-]
-ImageSize = Annotated[
-    int | None, typer.Option("--image-size", metavar="N", help="Side of the images, in pixels.")
-]
-Epochs = Annotated[int | None, typer.Option("--epochs", metavar="N")]
-BatchSize = Annotated[int | None, typer.Option("--batch-size", metavar="N", help="Images a training step.")]
-LearningRate = Annotated[float | None, typer.Option("--lr", metavar="X", help="Peak learning rate.")]
-LambdaLayer = Annotated[
-    str | None,
-    typer.Option(
-        "--lambda-layer", metavar="X|auto", help="Weight of the layer losses; auto chooses it by short runs."
-    ),
-]
-Preset = Annotated[
-    str | None,
-    typer.Option("--preset", metavar="NAME", help="Named training settings, under all others: paper."),
-]
-Pairs = Annotated[
-    str | None,
-    typer.Option(
-        "--pairs", metavar="T=S,...", help="Layers to match, teacher=student; found automatically by default."
-    ),
-]
-TeacherCache = Annotated[
-    str | None,
-    typer.Option(
-        "--teacher-cache",
-        metavar="off|auto|N",
-        help="Keep the teacher's answers for N views of each image on disk.",
-    ),
-]
-MixedPrecision = Annotated[
-    str | None, typer.Option("--mixed-precision", metavar="no|bf16|fp16", help="Of the networks in training.")
-]
-Ema = Annotated[
-    float | None,
-    typer.Option("--ema", metavar="X", help="Decay of the student's moving average, such as 0.99."),
-]
-EarlyStopping = Annotated[
-    int | None,
-    typer.Option("--early-stopping", metavar="N", help="Stop after N epochs without a better validation."),
-]
-Augment = Annotated[
-    str | None,
-    typer.Option(
-        "--augment", metavar="NAME", help="none, crop, crop-flip, resized-crop or resized-crop-flip."
-    ),
-]
-Seed = Annotated[int | None, typer.Option("--seed", metavar="N")]
-Workers = Annotated[int | None, typer.Option("--workers", metavar="N", help="Processes that decode images.")]
-Compute = Annotated[
-    str | None, typer.Option("--compute", metavar="auto|cpu|cuda|mps", help="Where training runs.")
-]
 Reject = Annotated[
     float | None,
     typer.Option(
@@ -133,11 +45,18 @@ Reject = Annotated[
         metavar="X",
         help="Give the expert an output in_domain that accepts this share of its images, such as 0.95; 0 is off.",
     ),
+    Setting("export.reject"),
 ]
 MaxDrop = Annotated[
-    float | None, typer.Option("--max-drop", metavar="X", help="Largest accuracy drop that passes, absolute.")
+    float | None,
+    typer.Option("--max-drop", metavar="X", help="Largest accuracy drop that passes, absolute."),
+    Setting("validate.max_drop"),
 ]
-Confidence = Annotated[float | None, typer.Option("--confidence", metavar="X", help="Of the intervals.")]
+Confidence = Annotated[
+    float | None,
+    typer.Option("--confidence", metavar="X", help="Of the intervals."),
+    Setting("validate.confidence"),
+]
 Precision = Annotated[
     str | None,
     typer.Option(
@@ -173,65 +92,172 @@ Wait = Annotated[
 ]
 
 
-def console_of(as_json: bool, quiet: bool, verbose: bool) -> Console:
-    """Make the console from the three output flags."""
-    return Console(as_json=as_json, quiet=quiet, verbose=verbose)
+def class_names(text: str) -> list[str]:
+    """Split A,B,C."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def class_names(text: str | None) -> list[str] | None:
-    """Split A,B,C; None when the flag was not given."""
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
-
-
-def training_flags(given: dict[str, Any]) -> dict[str, Any]:
-    """Translate the flags of `build` and `distill`, by their parameter names, to keys of the settings."""
-    keys = {
-        "data": "data.source",
-        "image_size": "data.image_size",
-        "teacher": "teacher.name",
-        "teacher_weights": "teacher.weights",
-        "teacher_classes": "teacher.classes",
-        "subtask": "subtask.name",
-        "student": "student.name",
-        "student_width": "student.width",
-        "epochs": "distill.epochs",
-        "batch_size": "distill.batch_size",
-        "lr": "distill.learning_rate",
-        "teacher_cache": "distill.teacher_cache",
-        "mixed_precision": "distill.mixed_precision",
-        "ema": "distill.ema",
-        "early_stopping": "distill.early_stopping",
-        "augment": "distill.augment",
-        "seed": "distill.seed",
-        "workers": "distill.workers",
-        "compute": "distill.compute",
-        "reject": "export.reject",
-        "max_drop": "validate.max_drop",
-        "confidence": "validate.confidence",
-    }
-    flags = {keys[name]: value for name, value in given.items() if name in keys}
-    if given.get("classes") is not None:
-        flags["subtask.classes"] = class_names(given["classes"])
-    if given.get("pairs") is not None:
-        flags["student.pairs"] = class_names(given["pairs"])
-    if given.get("lambda_layer") is not None:
-        flags["distill.lambda_layer"] = _number_or_text(given["lambda_layer"])
-    return flags
-
-
-def preset_settings(name: str | None) -> dict[str, Any]:
-    """Return the settings {"distill.KEY": value} of a preset, for the keys that neither file nor flags give."""
-    if name is None:
-        return {}
-    from edgedistill.checks import check_choice
-    from edgedistill.config import PRESETS
-
-    check_choice("--preset", name, tuple(PRESETS))
-    return {f"distill.{key}": value for key, value in PRESETS[name].items()}
-
-
-def _number_or_text(text: str) -> float | str:
+def number_or_text(text: str) -> float | str:
+    """Return the number that the text is; the text where it is none."""
     try:
         return float(text)
     except ValueError:
         return text
+
+
+def not_none(**values: Any) -> dict[str, Any]:
+    """Return the values that were given, for what has defaults of its own for the others."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFlags:
+    """What is learnt: on which images, from which teacher, for which classes, by which student."""
+
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="SRC",
+            help="Image folder (class folders, or train/ val/ test/), npz:FILE, fashion-mnist[:DIR], cifar100:DIR, embedded:digits.",
+        ),
+        Setting("data.source"),
+    ] = None
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            "--teacher", metavar="NAME", help="timm:NAME, a folder in timm's layout, or embedded:glyphs100."
+        ),
+        Setting("teacher.name"),
+    ] = None
+    teacher_weights: Annotated[
+        str | None,
+        typer.Option("--teacher-weights", metavar="FILE", help="safetensors or a plain state dict."),
+        Setting("teacher.weights"),
+    ] = None
+    teacher_classes: Annotated[
+        str | None,
+        typer.Option("--teacher-classes", metavar="FILE", help="One label a line, in output order."),
+        Setting("teacher.classes"),
+    ] = None
+    classes: Annotated[
+        str | None,
+        typer.Option("--classes", metavar="A,B,C", help="The subtask: names as the teacher spells them."),
+        Setting("subtask.classes", class_names),
+    ] = None
+    subtask: Annotated[
+        str | None,
+        typer.Option("--subtask", metavar="NAME", help="A named superclass, such as cifar100/flowers."),
+        Setting("subtask.name"),
+    ] = None
+    student: Annotated[
+        str | None, typer.Option("--student", metavar="NAME", help="timm:NAME."), Setting("student.name")
+    ] = None
+    student_width: Annotated[
+        float | None,
+        typer.Option("--student-width", metavar="X", help="Factor on its channels."),
+        Setting("student.width"),
+    ] = None
+    image_size: Annotated[
+        int | None,
+        typer.Option("--image-size", metavar="N", help="Side of the images, in pixels."),
+        Setting("data.image_size"),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitFlags:
+    """How many steps the training takes, and of which size."""
+
+    epochs: Annotated[int | None, typer.Option("--epochs", metavar="N"), Setting("distill.epochs")] = None
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", metavar="N", help="Images a training step."),
+        Setting("distill.batch_size"),
+    ] = None
+    lr: Annotated[
+        float | None,
+        typer.Option("--lr", metavar="X", help="Peak learning rate."),
+        Setting("distill.learning_rate"),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodFlags:
+    """How SubDistill trains. `preset` is no setting: it names several, which all others win over."""
+
+    lambda_layer: Annotated[
+        str | None,
+        typer.Option(
+            "--lambda-layer",
+            metavar="X|auto",
+            help="Weight of the layer losses; auto chooses it by short runs.",
+        ),
+        Setting("distill.lambda_layer", number_or_text),
+    ] = None
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", metavar="NAME", help="Named training settings, under all others: paper."),
+    ] = None
+    pairs: Annotated[
+        str | None,
+        typer.Option(
+            "--pairs",
+            metavar="T=S,...",
+            help="Layers to match, teacher=student; found automatically by default.",
+        ),
+        Setting("student.pairs", class_names),
+    ] = None
+    teacher_cache: Annotated[
+        str | None,
+        typer.Option(
+            "--teacher-cache",
+            metavar="off|auto|N",
+            help="Keep the teacher's answers for N views of each image on disk.",
+        ),
+        Setting("distill.teacher_cache"),
+    ] = None
+    mixed_precision: Annotated[
+        str | None,
+        typer.Option("--mixed-precision", metavar="no|bf16|fp16", help="Of the networks in training."),
+        Setting("distill.mixed_precision"),
+    ] = None
+    ema: Annotated[
+        float | None,
+        typer.Option("--ema", metavar="X", help="Decay of the student's moving average, such as 0.99."),
+        Setting("distill.ema"),
+    ] = None
+    early_stopping: Annotated[
+        int | None,
+        typer.Option(
+            "--early-stopping", metavar="N", help="Stop after N epochs without a better validation."
+        ),
+        Setting("distill.early_stopping"),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFlags:
+    """Where and from which seed it runs, and what is asked of the expert."""
+
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            "--augment", metavar="NAME", help="none, crop, crop-flip, resized-crop or resized-crop-flip."
+        ),
+        Setting("distill.augment"),
+    ] = None
+    seed: Annotated[int | None, typer.Option("--seed", metavar="N"), Setting("distill.seed")] = None
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", metavar="N", help="Processes that decode images."),
+        Setting("distill.workers"),
+    ] = None
+    compute: Annotated[
+        str | None,
+        typer.Option("--compute", metavar="auto|cpu|cuda|mps", help="Where training runs."),
+        Setting("distill.compute"),
+    ] = None
+    reject: Reject = None
+    max_drop: MaxDrop = None
+    confidence: Confidence = None

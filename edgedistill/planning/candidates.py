@@ -95,6 +95,12 @@ def default_candidates(image_size: tuple[int, int]) -> tuple[Candidate, ...]:
     )
 
 
+def add_candidate(candidates: Sequence[Candidate], name: str | None) -> tuple[Candidate, ...]:
+    """Return the candidates, and the one of that name unless it is there or None."""
+    extra = [] if name is None else [Candidate.parse(name)]
+    return tuple(dict.fromkeys([*candidates, *extra]))
+
+
 def _reduction(candidate: Candidate) -> int:
     """Return how many pixels a side one position of the last map stands for."""
     if candidate.name.startswith(PREFIX):

@@ -4,47 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from torch import nn
-
-from edgedistill.models.teacher import Teacher
-from edgedistill.networks.layers import map_shapes
-from edgedistill.networks.pairing import pair_layers
 from edgedistill.planning.candidates import Candidate
-from edgedistill_deploy.errors import DataError, EdgeDistillError, UsageError
+from edgedistill.planning.widths import LayerWidth
+from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.latency.budget import Budget, check_budget
 from edgedistill_deploy.statistics.quantiles import OpenInterval
 from edgedistill_deploy.statistics.verdicts import Verdict
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """The widths that an inspection of the teacher suggests, {teacher layer: channels}, and the student that it names."""
-
-    widths: Mapping[str, int]
-    student: str | None
-
-    @classmethod
-    def of(cls, record: Mapping[str, Any]) -> "Wanted":
-        """Read an inspection's record. Raises DataError when it is none."""
-        try:
-            suggestion, layers = record["suggestion"], record["layers"]
-            widths = [(each["layer"], each["suggested_width"][suggestion["method"]]) for each in layers]
-            found = {str(layer): int(width) for layer, width in widths if width is not None}
-            return cls(widths=found, student=suggestion["student"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(
-                "The inspection is not what `edgedistill inspect` writes; make it again, or leave it out."
-            ) from error
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerWidth:
-    """A teacher's layer, the channels that the inspection suggests for it, the student's layer that it pairs with, and its own."""
-
-    teacher: str
-    suggested: int
-    student: str
-    width: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,41 +77,19 @@ def plan_row(
     )
 
 
-def layer_widths(teacher: Teacher, student: nn.Module, wanted: Wanted) -> tuple[LayerWidth, ...] | None:
-    """Put a student's widths beside the suggested ones; None where its layers do not pair with those that were inspected."""
-    size = teacher.preprocess.size
-    try:
-        pairs = [pair for pair in pair_layers(teacher.model, student, size) if pair.teacher in wanted.widths]
-        shapes = map_shapes(student, [pair.student for pair in pairs], size)
-    except (EdgeDistillError, UsageError):
-        return None
-    return (
-        tuple(
-            LayerWidth(
-                teacher=pair.teacher,
-                suggested=wanted.widths[pair.teacher],
-                student=pair.student,
-                width=shapes[pair.student][0],
-            )
-            for pair in pairs
-        )
-        or None
-    )
-
-
 def with_widths(row: PlanRow, widths: tuple[LayerWidth, ...] | None) -> PlanRow:
     """Return the row with its widths and whether they suffice."""
     enough = None if widths is None else all(each.width >= each.suggested for each in widths)
     return replace(row, widths=widths, wide_enough=enough)
 
 
-def judged_rows(rows: Sequence[PlanRow]) -> tuple[PlanRow, ...]:
+def judge_rows(rows: Sequence[PlanRow]) -> tuple[PlanRow, ...]:
     """Mark what is dominated and what is proposed; the largest first, then what could not be measured.
 
     Parameters and multiply-adds stand for what a student can learn. One row is dominated by another that has no fewer of either
     and whose whole interval lies below this one's: times that cannot be told apart dominate nothing.
     """
-    judged = [_judged(row, rows) for row in rows]
+    judged = [_judge_row(row, rows) for row in rows]
     return tuple(
         sorted(
             judged, key=lambda row: (row.error is not None, -(row.multiply_adds or 0), row.value_ms or 0.0)
@@ -154,7 +97,7 @@ def judged_rows(rows: Sequence[PlanRow]) -> tuple[PlanRow, ...]:
     )
 
 
-def _judged(row: PlanRow, rows: Sequence[PlanRow]) -> PlanRow:
+def _judge_row(row: PlanRow, rows: Sequence[PlanRow]) -> PlanRow:
     if row.error is not None:
         return row
     better = next((other.label for other in rows if _dominates(other, row)), None)

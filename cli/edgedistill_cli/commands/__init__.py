@@ -1,1 +1,1 @@
-"""One file per command. Each imports what it needs when it runs, so that `--help` stays fast."""
+"""One command a file. Each imports what it needs when it runs, and is imported when it is asked for."""

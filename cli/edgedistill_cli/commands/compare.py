@@ -1,11 +1,14 @@
 """`compare`: SubDistill beside labels, logits and the layer-wise rivals, with the same budget and several seeds."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edgedistill_cli import options
+from edgedistill_cli.console import Console
+from edgedistill_cli.flags import Setting, Without, settings_of
 
 MethodNames = Annotated[
     str | None,
@@ -22,14 +25,6 @@ Lambdas = Annotated[
         "--lambdas",
         metavar="X,X",
         help="Weights of the layer term that each method tries; 0.1,1,10,100 by default.",
-    ),
-]
-LambdaLayer = Annotated[
-    str | None,
-    typer.Option(
-        "--lambda-layer",
-        metavar="X|auto",
-        help="One weight for all, as --lambdas X; auto chooses, the default.",
     ),
 ]
 TuneSizes = Annotated[
@@ -53,29 +48,32 @@ TrainingThreads = Annotated[
 OutFolder = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Where results go; a second run goes on there.")
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how many runs are due, and stop.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightFlags:
+    """The one weight of the layer term, in the place of several."""
+
+    lambda_layer: Annotated[
+        str | None,
+        typer.Option(
+            "--lambda-layer",
+            metavar="X|auto",
+            help="One weight for all, as --lambdas X; auto chooses, the default.",
+        ),
+        Setting("distill.lambda_layer", options.number_or_text),
+    ] = None
 
 
 def compare(
+    *,
     out: OutFolder = Path("edgedistill-compare"),
     config: options.Config = None,
-    data: options.Data = None,
-    teacher: options.TeacherName = None,
-    teacher_weights: options.TeacherWeights = None,
-    teacher_classes: options.TeacherClasses = None,
-    classes: options.Classes = None,
-    subtask: options.SubtaskName = None,
-    student: options.StudentName = None,
-    student_width: options.StudentWidth = None,
-    image_size: options.ImageSize = None,
-    epochs: options.Epochs = None,
-    batch_size: options.BatchSize = None,
-    lr: options.LearningRate = None,
-    lambda_layer: LambdaLayer = None,
-    augment: options.Augment = None,
-    seed: options.Seed = None,
-    workers: options.Workers = None,
-    compute: options.Compute = None,
-    confidence: options.Confidence = None,
+    task: options.TaskFlags,
+    fit: options.FitFlags,
+    weight: WeightFlags,
+    run: Annotated[options.RunFlags, Without("reject", "max_drop")],
     methods: MethodNames = None,
     seeds: Seeds = 3,
     train_sizes: TrainSizes = None,
@@ -85,30 +83,25 @@ def compare(
     validation_images: ValidationImages = None,
     jobs: Jobs = 1,
     threads: TrainingThreads = 1,
-    dry_run: bool = typer.Option(False, "--dry-run", help="Say how many runs are due, and stop."),
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    debug: options.Debug = False,
+    dry_run: DryRun = False,
+    console: Console,
 ) -> None:
     """Compare SubDistill with other ways to train the same student, on the same images and with the same budget."""
-    given = dict(locals())
-    from edgedistill_cli.settings import read_settings
+    from edgedistill_cli.settings_file import read_settings
     from edgedistill_cli.studies.comparing import check_classes, make_plan, run_and_show, show_due
 
-    settings = read_settings(config, options.training_flags(given))
+    settings = read_settings(config, settings_of(task, fit, weight, run))
     plan = make_plan(
         settings,
-        methods=options.class_names(methods),
+        methods=None if methods is None else options.class_names(methods),
         seeds=seeds,
         sizes=train_sizes,
-        lambdas=lambdas if lambda_layer in (None, "auto") else lambda_layer,
+        lambdas=lambdas if weight.lambda_layer in (None, "auto") else weight.lambda_layer,
         tune_sizes=tune_sizes,
         tune_seeds=tune_seeds,
         validation_images=validation_images,
     )
     check_classes(settings)
-    console = options.console_of(as_json, quiet, verbose)
     if dry_run:
         show_due(plan, out, console)
     else:

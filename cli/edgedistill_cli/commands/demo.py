@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from edgedistill_cli import options
+from edgedistill_cli.console import Console
 
 NEXT_STEPS = """
 On your own data, with one folder of images a class (or train/ val/ test/ with such folders):
@@ -18,23 +19,20 @@ A teacher of your own: --teacher FOLDER (timm's config.json and model.safetensor
 
 
 def demo(
+    *,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The run folder.")] = Path(
         "edgedistill-demo"
     ),
     restart: options.Restart = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    debug: options.Debug = False,
+    console: Console,
 ) -> None:
     """Distil ten digits out of a 100-character teacher, export, quantise, check, profile and report: no network."""
     from importlib import resources
 
     from edgedistill_cli import STAGES
     from edgedistill_cli.runs.building import build
-    from edgedistill_cli.settings import read_settings
+    from edgedistill_cli.settings_file import read_settings
 
-    console = options.console_of(as_json, quiet, verbose)
     with resources.as_file(resources.files("edgedistill_cli").joinpath("demo.toml")) as file:
         settings = read_settings(file, {})
     try:

@@ -1,21 +1,20 @@
 """`devices`: the machines that are measured over SSH, and whether they are ready for it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from edgedistill_cli import options
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from edgedistill_cli.console import Console
+from edgedistill_cli.console import Console
+from edgedistill_cli.flags import CommandGroup, Without, with_flags
+from edgedistill_cli.options import not_none
 
 devices = typer.Typer(
     name="devices",
     help="The devices of devices.toml: add, list, check and remove them.",
+    cls=CommandGroup,
     no_args_is_help=True,
+    add_completion=False,
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What to call it.", show_default=False)]
@@ -44,6 +43,8 @@ Power = Annotated[
 KeepThere = Annotated[bool, typer.Option("--keep", help="Leave what was sent for the next time.")]
 Notes = Annotated[str, typer.Option("--notes", metavar="TEXT", help="For people.")]
 Project = Annotated[bool, typer.Option("--project", help="Write ./devices.toml, not the user's file.")]
+# These commands have nothing more to say.
+QuietConsole = Annotated[Console, Without("verbose")]
 Names = Annotated[
     list[str] | None,
     typer.Argument(metavar="[NAME|ssh://user@host]...", help="All devices when none is named."),
@@ -51,9 +52,11 @@ Names = Annotated[
 
 
 @devices.command("add")
+@with_flags
 def add(
     name: Name,
     host: Host,
+    *,
     port: Port = None,
     user: User = None,
     key: Key = None,
@@ -67,21 +70,11 @@ def add(
     keep: KeepThere = False,
     notes: Notes = "",
     project: Project = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    console: QuietConsole,
 ) -> None:
     """Write a device into devices.toml. There is no place for passwords."""
     from edgedistill_deploy.remote.inventory import Device, add_device
 
-    console = options.console_of(as_json, quiet, False)
-    given: dict[str, Any] = {
-        "port": port,
-        "user": user,
-        "key": key,
-        "known_hosts": known_hosts,
-        "work": work,
-    }
     device = Device(
         name=name,
         host=host,
@@ -92,7 +85,7 @@ def add(
         power=power,
         keep=keep,
         notes=notes,
-        **{field: value for field, value in given.items() if value is not None},
+        **not_none(port=port, user=user, key=key, known_hosts=known_hosts, work=work),
     )
     path = add_device(device, "project" if project else "user")
     console.emit(
@@ -102,13 +95,11 @@ def add(
 
 
 @devices.command("list")
-def list_devices(
-    as_json: options.Json = False, quiet: options.Quiet = False, debug: options.Debug = False
-) -> None:
+@with_flags
+def list_devices(console: QuietConsole) -> None:
     """Show the devices of both files; the project's win by name."""
     from edgedistill_deploy.remote.inventory import inventory_paths, read_inventory
 
-    console = options.console_of(as_json, quiet, False)
     known = read_inventory()
     entries = [{**device.to_json(), "file": str(path)} for device, path in known.values()]
     console.emit({"kind": "device-list", "schema": 1, "devices": entries})
@@ -134,37 +125,32 @@ def list_devices(
 
 
 @devices.command("remove")
-def remove(
-    name: Name,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
-) -> None:
+@with_flags
+def remove(name: Name, console: QuietConsole) -> None:
     """Take a device out of devices.toml. Nothing on the device is touched."""
     from edgedistill_deploy.remote.inventory import remove_device
 
-    console = options.console_of(as_json, quiet, False)
     path = remove_device(name)
     console.emit({"kind": "device-removed", "schema": 1, "file": str(path.absolute()), "name": name})
     console.result(f"{name} is no longer in {path}.")
 
 
 @devices.command("check")
+@with_flags
 def check(
+    *,
     names: Names = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    console: QuietConsole,
 ) -> None:
     """Ask devices over SSH what they are and whether they can measure. Writes and installs nothing there.
 
     Exit code 0: all are ready; 1: one is not, or cannot be reached.
     """
+    from edgedistill_cli.tables.devices import show_check
     from edgedistill_deploy.errors import UsageError
     from edgedistill_deploy.remote.check import check_devices
     from edgedistill_deploy.remote.inventory import find_device, read_inventory
 
-    console = options.console_of(as_json, quiet, False)
     chosen = [find_device(name) for name in names or read_inventory()]
     if not chosen:
         raise UsageError(
@@ -175,7 +161,7 @@ def check(
     ready = all(record["verdict"] == "ready" for record in records)
     console.emit({"kind": "device-check-set", "schema": 1, "devices": list(records), "ready": ready})
     for record in records:
-        _show_check(record, console)
+        show_check(record, console)
     raise typer.Exit(0 if ready else 1)
 
 
@@ -186,44 +172,3 @@ def _variables(given: list[str]) -> dict[str, str]:
         if "=" not in each:
             raise UsageError(f"--env takes NAME=VALUE, and {each!r} was given.")
     return dict(each.split("=", 1) for each in given)
-
-
-def _show_check(record: "Mapping[str, Any]", console: "Console") -> None:
-    if record["verdict"] == "unreachable":
-        console.result(f"{record['name']}: {record['error']}")
-        return
-    console.table(record["name"], ["", "found"], _check_rows(record))
-    if record["lock"]:
-        holder = record["lock"]
-        console.result(f"{record['name']}: locked by {holder.get('owner')} on {holder.get('host')}.")
-    for missing in record["missing"]:
-        console.result(f"{record['name']} lacks {missing['what']}: {missing['why']}")
-        if missing["command"]:
-            console.result(f"  run on {record['name']}: {missing['command']}")
-    if record["verdict"] == "ready":
-        console.result(f"{record['name']} is ready: edgedistill profile BUNDLE --device {record['name']}")
-
-
-def _check_rows(record: "Mapping[str, Any]") -> list[list[str]]:
-    from edgedistill_deploy import wording as words
-
-    python, modules = record["python"], record["modules"]
-    emulated = " (emulated)" if record["emulated"] else ""
-    rows = {
-        "board": record["board"],
-        "processor": f"{record['cpu'] or record['architecture']}, {record['cpu_count']} cores{emulated}",
-        "memory": words.size(record["memory_bytes"]),
-        "system": f"{record['system']}, {record['architecture']}",
-        "accelerator": record["accelerator"],
-        "JetPack": record["jetpack"] or record["jetson"],
-        "CUDA": record["cuda"],
-        "TensorRT": record["tensorrt"] or modules.get("tensorrt", {}).get("version"),
-        "power mode": record["power_mode"] or record["governor"],
-        "free disk": words.size(record["free_bytes"]),
-        "Python": None if python is None else f"{'.'.join(map(str, python['version']))} as {python['path']}",
-        "numpy": modules.get("numpy", {}).get("version"),
-        "Pillow": modules.get("PIL", {}).get("version"),
-        "ONNX Runtime": modules.get("onnxruntime", {}).get("version"),
-        "providers": ", ".join(record["providers"] or ()) or None,
-    }
-    return [[name, value or words.MISSING] for name, value in rows.items()]

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from edgedistill_cli import options
+from edgedistill_cli.console import Console
 
 if TYPE_CHECKING:
     from edgedistill_deploy.runtimes.int8_kernels import Int8Kernels
@@ -20,19 +20,13 @@ LIBRARIES = {
 }
 
 
-def doctor(
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    debug: options.Debug = False,
-) -> None:
+def doctor(console: Console) -> None:
     """Say what this machine can run, what is missing, and the command that installs it. Installs nothing."""
     import contextlib
     from importlib import metadata
 
     from edgedistill_deploy.hardware.device import read_device
 
-    console = options.console_of(as_json, quiet, verbose)
     rows = []
     for library, (extra, purpose) in LIBRARIES.items():
         found: str | None = None

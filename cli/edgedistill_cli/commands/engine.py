@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from edgedistill_cli import options
+from edgedistill_cli.console import Console
 
 EnginePrecision = Annotated[
     str,
@@ -53,6 +54,7 @@ Load = Annotated[
 
 def engine(
     bundle: options.BundlePath,
+    *,
     precision: EnginePrecision = "fp16",
     min_batch: MinBatch = 1,
     opt_batch: OptBatch = 1,
@@ -64,10 +66,7 @@ def engine(
     engine_cache: EngineCache = None,
     out: EngineFile = None,
     load: Load = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    debug: options.Debug = False,
+    console: Console,
 ) -> None:
     """Build a TensorRT engine on this device, or take it from the cache, and show what precision its layers really have.
 
@@ -78,7 +77,6 @@ def engine(
     from edgedistill_deploy.bundle.folder import open_bundle
     from edgedistill_deploy.runtimes.engine_options import EngineOptions
 
-    console = options.console_of(as_json, quiet, verbose)
     chosen = EngineOptions(
         min_batch=min_batch,
         opt_batch=opt_batch,

@@ -1,36 +1,39 @@
 """`export`: the distilled student to ONNX, on an existing run folder."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 from edgedistill_cli import options
-from edgedistill_cli.runs.one_stage import run_stage
-
-Opset = Annotated[
-    int | None, typer.Option("--opset", metavar="N", help="ONNX operator set, unless the target's own.")
-]
-Target = Annotated[
-    str | None,
-    typer.Option(
-        "--target",
-        metavar="NAME",
-        help="What the files are for: onnxruntime, onnxruntime-1.15 to -1.23, tensorrt-10, tensorrt-11 or jetpack-6. It decides the"
-        " operator set and the IR version.",
-    ),
-]
+from edgedistill_cli.console import Console
+from edgedistill_cli.flags import Setting, settings_of
 
 
-def export(
-    run: options.RunPath,
-    opset: Opset = None,
-    target: Target = None,
-    reject: options.Reject = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    debug: options.Debug = False,
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportFlags:
+    """How the ONNX files are written."""
+
+    opset: Annotated[
+        int | None,
+        typer.Option("--opset", metavar="N", help="ONNX operator set, unless the target's own."),
+        Setting("export.opset"),
+    ] = None
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            metavar="NAME",
+            help="What the files are for: onnxruntime, onnxruntime-1.15 to -1.23, tensorrt-10, tensorrt-11 or jetpack-6. It decides the"
+            " operator set and the IR version.",
+        ),
+        Setting("export.target"),
+    ] = None
+    reject: options.Reject = None
+
+
+def export(run: options.RunPath, flags: ExportFlags, console: Console) -> None:
     """Export the distilled student (and the teacher beside it) to ONNX, checked against torch on real images."""
-    flags = {"export.opset": opset, "export.target": target, "export.reject": reject}
-    run_stage(run, "export", flags, options.console_of(as_json, quiet, verbose))
+    from edgedistill_cli.runs.one_stage import run_stage
+
+    run_stage(run, "export", settings_of(flags), console)

@@ -5,17 +5,19 @@ from typing import Annotated
 
 import typer
 
-from edgedistill_cli import options
+from edgedistill_cli.console import Console
+from edgedistill_cli.flags import Without
 
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
 
 
 def init(
+    *,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")] = Path(
         "edgedistill.toml"
     ),
     force: Force = False,
-    debug: options.Debug = False,
+    console: Annotated[Console, Without("as_json", "quiet", "verbose")],
 ) -> None:
     """Write a commented settings file."""
     from importlib import resources
@@ -26,6 +28,4 @@ def init(
     if file.exists() and not force:
         raise UsageError(f"{file} is there already; choose another name, or replace it with --force.")
     write_text(file, resources.files("edgedistill_cli").joinpath("template.toml").read_text(encoding="utf-8"))
-    options.console_of(False, False, False).result(
-        f"{file} written; fill it in, then: edgedistill build --config {file} --out my-expert"
-    )
+    console.result(f"{file} written; fill it in, then: edgedistill build --config {file} --out my-expert")

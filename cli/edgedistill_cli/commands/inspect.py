@@ -1,15 +1,13 @@
 """`inspect`: how many directions of each layer the teacher's answers need, and the student widths that follow."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from edgedistill_cli import options
-
-if TYPE_CHECKING:
-    from edgedistill.inspection.config import InspectConfig
-    from edgedistill_cli.settings import RunSettings
+from edgedistill_cli.console import Console
+from edgedistill_cli.flags import Without, settings_of
 
 OptionalRun = Annotated[
     Path | None,
@@ -48,43 +46,45 @@ OutFolder = Annotated[
 
 
 def inspect(
+    *,
     run: OptionalRun = None,
     out: OutFolder = None,
     config: options.Config = None,
-    data: options.Data = None,
-    teacher: options.TeacherName = None,
-    teacher_weights: options.TeacherWeights = None,
-    teacher_classes: options.TeacherClasses = None,
-    classes: options.Classes = None,
-    subtask: options.SubtaskName = None,
-    student: options.StudentName = None,
-    student_width: options.StudentWidth = None,
-    image_size: options.ImageSize = None,
+    task: options.TaskFlags,
     layers: Layers = None,
     methods: Methods = None,
     ks: Ks = None,
     target: Target = None,
     images: Images = None,
     training_images: TrainingImages = None,
-    seed: options.Seed = None,
-    workers: options.Workers = None,
-    compute: options.Compute = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    debug: options.Debug = False,
+    machine: Annotated[options.RunFlags, Without("augment", "reject", "max_drop", "confidence")],
+    console: Console,
 ) -> None:
     """Show the subspaces of the teacher's layers: spectra, its accuracy on K directions, the widths a student needs.
 
     Measured on validation images, never on test images.
     """
-    given = dict(locals())
+    from edgedistill.inspection.config import InspectConfig
     from edgedistill.inspection.picture import check_drawing, write_inspection
+    from edgedistill_cli.runs.folder import read_run_or_file
     from edgedistill_cli.studies.inspecting import inspect_teacher, show_inspection
 
-    console = options.console_of(as_json, quiet, verbose)
-    settings = _settings(run, config, options.training_flags(given))
-    chosen = _config(settings, given)
+    settings = read_run_or_file(run, config, settings_of(task, machine))
+    given = options.not_none(
+        layers=_words(layers),
+        methods=_words(methods),
+        ks=_numbers(ks),
+        target=target,
+        images=images,
+        training_images=training_images,
+    )
+    chosen = InspectConfig(
+        positions=settings.distill.positions,
+        seed=settings.distill.seed,
+        workers=settings.distill.workers,
+        compute=settings.distill.compute,
+        **given,
+    )
     folder = out if out is not None or run is None else run / "inspect"
     if folder is not None:
         check_drawing()
@@ -96,45 +96,8 @@ def inspect(
             console.say(f"inspect: {path}")
 
 
-def _settings(run: Path | None, config: Path | None, flags: dict[str, Any]) -> "RunSettings":
-    from edgedistill_cli.settings import read_settings
-    from edgedistill_deploy.errors import UsageError
-
-    if run is not None and config is not None:
-        raise UsageError(
-            "Both a run folder and --config were given; a run has settings of its own, so give one of them."
-        )
-    if run is not None and not (run / "settings.toml").is_file():
-        raise UsageError(
-            f"{run} is not a run folder (it has no settings.toml); give one that `edgedistill build` made, or --data,"
-            " --teacher and --classes."
-        )
-    return read_settings(
-        run / "settings.toml" if run is not None else config, flags, defaults={"student.name": ""}
-    )
-
-
-def _config(settings: "RunSettings", given: dict[str, Any]) -> "InspectConfig":
-    from edgedistill.inspection.config import InspectConfig
-
-    values = {
-        "layers": _words(given["layers"]),
-        "methods": _words(given["methods"]),
-        "ks": _numbers(given["ks"]),
-        **{name: given[name] for name in ("target", "images", "training_images")},
-    }
-    return InspectConfig(
-        positions=settings.distill.positions,
-        seed=settings.distill.seed,
-        workers=settings.distill.workers,
-        compute=settings.distill.compute,
-        **{name: value for name, value in values.items() if value is not None},
-    )
-
-
 def _words(text: str | None) -> tuple[str, ...] | None:
-    names = options.class_names(text)
-    return None if names is None else tuple(dict.fromkeys(names))
+    return None if text is None else tuple(dict.fromkeys(options.class_names(text)))
 
 
 def _numbers(text: str | None) -> tuple[int, ...] | None:

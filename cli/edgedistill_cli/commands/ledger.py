@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from edgedistill_cli import options
+from edgedistill_cli.console import Console
 
 Nodes = Annotated[
     int, typer.Option("--nodes", metavar="N", min=0, help="How many nodes of each model to show.")
@@ -13,11 +14,9 @@ Nodes = Annotated[
 
 def ledger(
     bundle: options.BundlePath,
+    *,
     nodes: Nodes = 8,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    debug: options.Debug = False,
+    console: Console,
 ) -> None:
     """Show what each step from the teacher to INT8 cost, which nodes cost most, and what leaving some in float bought."""
     from edgedistill_calibration.judging.ledger import read_ledger
@@ -25,7 +24,6 @@ def ledger(
     from edgedistill_deploy.bundle.folder import open_bundle
     from edgedistill_deploy.errors import BundleError, shown
 
-    console = options.console_of(as_json, quiet, verbose)
     opened = open_bundle(bundle, verify=False)
     record = read_ledger(opened)
     console.emit(record)

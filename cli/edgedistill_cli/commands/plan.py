@@ -3,14 +3,15 @@
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgedistill_cli import options
+from edgedistill_cli.console import Console
+from edgedistill_cli.flags import Without, settings_of
 
 if TYPE_CHECKING:
-    from edgedistill_cli.studies.planning import PlanTask
     from edgedistill_deploy.remote.inventory import Device
 
 OptionalRun = Annotated[
@@ -62,17 +63,12 @@ Runtime = Annotated[
 
 def plan(
     budget_ms: NeededBudget,
+    *,
     run: OptionalRun = None,
     device: OneDevice = None,
     percentile: options.Percentile = 99.0,
     config: options.Config = None,
-    data: options.Data = None,
-    teacher: options.TeacherName = None,
-    teacher_weights: options.TeacherWeights = None,
-    teacher_classes: options.TeacherClasses = None,
-    classes: options.Classes = None,
-    subtask: options.SubtaskName = None,
-    image_size: options.ImageSize = None,
+    flags: Annotated[options.TaskFlags, Without("student", "student_width")],
     students: Students = None,
     precision: Precisions = "fp32",
     runtime: Runtime = None,
@@ -83,100 +79,51 @@ def plan(
     inspection: InspectionFile = None,
     no_inspect: NoInspect = False,
     out: PlanOut = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    debug: options.Debug = False,
+    console: Console,
 ) -> None:
     """Time untrained students on a device, and name those worth distilling: within the budget, and no faster one as large."""
-    given = dict(locals())
-    from edgedistill_cli.exit_codes import gate_code
-    from edgedistill_cli.studies.planning import plan_record, plan_rows, show_plan
-    from edgedistill_deploy.files.writing import write_json
-
-    with ExitStack() as stack:
-        folder = out if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        task = _task(given, folder)
-        candidates, wanted, note = _candidates(task, given)
-        rows = plan_rows(task, candidates, wanted)
-        record = plan_record(task, rows, note)
-        if out is not None:
-            write_json(out / "plan.json", record)
-    task.console.emit(record)
-    show_plan(task, rows, note)
-    raise typer.Exit(gate_code(record["verdict"]))
-
-
-def _task(given: dict[str, Any], folder: Path) -> "PlanTask":
     from edgedistill_cli.bundles.profiling import latency_config, one_or_several
-    from edgedistill_cli.runs.folder import Run
-    from edgedistill_cli.runs.inputs import load_inputs
-    from edgedistill_cli.studies.planning import PlanTask
+    from edgedistill_cli.exit_codes import gate_code
+    from edgedistill_cli.runs.folder import read_run_or_file
+    from edgedistill_cli.studies.planning import PlanQuestion, plan_students, show_plan
+    from edgedistill_deploy.files.writing import write_json
     from edgedistill_deploy.latency.budget import Budget
     from edgedistill_deploy.profiling.request import ProfileRequest
 
-    device = _device(given["device"])
-    own = "onnxruntime" if device is None else device.runtime
+    there = _find_device(device)
+    own = "onnxruntime" if there is None else there.runtime
     request = ProfileRequest(
-        runtimes=(given["runtime"] or own,),
-        precisions=one_or_several(None, given["precision"], "--precision"),
-        provider=given["provider"],
-        threads=given["threads"],
-        latency=latency_config(2.0 if given["duration"] is None else given["duration"], given["warmup"]),
+        runtimes=(runtime or own,),
+        precisions=one_or_several(None, precision, "--precision"),
+        provider=provider,
+        threads=threads,
+        latency=latency_config(2.0 if duration is None else duration, warmup),
     )
-    budget = Budget(budget_ms=given["budget_ms"], percentile=given["percentile"])
-    console = options.console_of(given["as_json"], given["quiet"], given["verbose"])
-    settings = _settings(given)
-    return PlanTask(
-        inputs=load_inputs(Run(folder=Path(), settings=settings, console=console)),
-        device=device,
-        budget=budget,
+    question = PlanQuestion(
+        device=there,
+        budget=Budget(budget_ms=budget_ms, percentile=percentile),
         request=request,
-        folder=folder,
-        console=console,
+        students=students,
+        inspection=None if no_inspect else inspection or _inspection_of(run),
+        may_inspect=not no_inspect,
     )
+    settings = read_run_or_file(run, config, settings_of(flags))
+    with ExitStack() as stack:
+        folder = out if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        found = plan_students(question, settings, folder, console)
+        if out is not None:
+            write_json(out / "plan.json", found.record)
+    console.emit(found.record)
+    show_plan(found, console)
+    raise typer.Exit(gate_code(found.record["verdict"]))
 
 
-def _device(name: str | None) -> "Device | None":
+def _find_device(name: str | None) -> "Device | None":
     from edgedistill_deploy.remote.inventory import find_device
 
     return None if name in (None, "this machine") else find_device(str(name))
 
 
-def _settings(given: dict[str, Any]) -> Any:
-    from edgedistill_cli.settings import read_settings
-    from edgedistill_deploy.errors import UsageError
-
-    run, config = given["run"], given["config"]
-    if run is not None and config is not None:
-        raise UsageError(
-            "Both a run folder and --config were given; a run has settings of its own, so give one of them."
-        )
-    if run is not None and not (run / "settings.toml").is_file():
-        raise UsageError(
-            f"{run} is not a run folder (it has no settings.toml); give one that `edgedistill build` made, or --data, --teacher and"
-            " --classes."
-        )
-    names = ("data", "teacher", "teacher_weights", "teacher_classes", "classes", "subtask", "image_size")
-    flags = options.training_flags({name: given[name] for name in names})
-    file = run / "settings.toml" if run is not None else config
-    return read_settings(file, flags, defaults={"student.name": ""})
-
-
-def _candidates(task: "PlanTask", given: dict[str, Any]) -> tuple[Any, Any, str | None]:
-    """Return the students, the widths to compare them with, and where these are from."""
-    from edgedistill.planning.candidates import default_candidates, parse_candidates
-    from edgedistill_cli.studies.planning import find_wanted, without_repeats
-
-    size = task.inputs.teacher.preprocess.size
-    named = given["students"]
-    candidates = default_candidates(size) if named is None else parse_candidates(named.split(","))
-    if given["no_inspect"]:
-        return candidates, None, None
-    file = given["inspection"]
-    beside = None if given["run"] is None else given["run"] / "inspect" / "inspection.json"
-    if file is None and beside is not None and beside.is_file():
-        file = beside
-    wanted, note = find_wanted(task, file)
-    extra = wanted.student if wanted is not None and named is None else None
-    return without_repeats(candidates, extra), wanted, note
+def _inspection_of(run: Path | None) -> Path | None:
+    file = None if run is None else run / "inspect" / "inspection.json"
+    return file if file is not None and file.is_file() else None

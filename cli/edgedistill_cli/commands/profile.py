@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from edgedistill_cli import options
+from edgedistill_cli.console import Console
 
 Precisions = Annotated[
     str | None,
@@ -79,6 +80,7 @@ Seed = Annotated[
 def profile(
     context: typer.Context,
     bundle: options.BundlePath,
+    *,
     device: options.Devices = None,
     keep: options.Keep = False,
     wait: options.Wait = None,
@@ -103,10 +105,7 @@ def profile(
     budget_ms: BudgetMs = None,
     percentile: options.Percentile = 99.0,
     seed: Seed = 0,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    debug: options.Debug = False,
+    console: Console,
 ) -> None:
     """Measure latency, throughput and memory of the bundle's models on this machine, or on devices over SSH."""
     from edgedistill_cli.bundles import profiling
@@ -117,7 +116,6 @@ def profile(
     from edgedistill_deploy.bundle.folder import open_bundle
     from edgedistill_deploy.profiling.request import ProfileRequest
 
-    console = options.console_of(as_json, quiet, verbose)
     request = ProfileRequest(
         runtimes=profiling.one_or_several(runtime, runtimes, "--runtimes") or ("onnxruntime",),
         precisions=profiling.one_or_several(precision, precisions, "--precisions"),

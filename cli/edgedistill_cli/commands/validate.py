@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from edgedistill_cli import options
+from edgedistill_cli.console import Console
 
 OwnData = Annotated[
     str | None,
@@ -62,6 +63,7 @@ Tolerance = Annotated[
 def validate(
     context: typer.Context,
     bundle: options.BundlePath,
+    *,
     data: OwnData = None,
     device: options.Devices = None,
     keep: options.Keep = False,
@@ -80,10 +82,7 @@ def validate(
     against: Against = None,
     image: Image = None,
     tolerance: Tolerance = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-    debug: options.Debug = False,
+    console: Console,
 ) -> None:
     """Compare the exported models with their teacher on the subtask, on this machine or on devices over SSH.
 
@@ -102,7 +101,6 @@ def validate(
     from edgedistill_deploy.parity.check import ParityLimits
     from edgedistill_deploy.parity.validation import ValidationRequest
 
-    console = options.console_of(as_json, quiet, verbose)
     require_fitting(
         bisecting=bisect,
         search=_given({"--against": against, "--image": image, "--tolerance": tolerance}),
@@ -117,7 +115,7 @@ def validate(
                 "--confidence": confidence,
             }
         ),
-        as_json=as_json,
+        as_json=console.as_json,
         markdown=markdown,
     )
     require_devices(device, {"--keep": keep, "--wait": wait})

@@ -12,13 +12,11 @@ from edgedistill_cli.console import Console
 from edgedistill_cli.exit_codes import InterruptedRunError, gate_code
 from edgedistill_cli.runs.folder import Run, begin_run
 from edgedistill_cli.runs.stages import help_training, run_stages
-from edgedistill_cli.settings import RunSettings, read_settings
+from edgedistill_cli.settings import RunSettings
+from edgedistill_cli.settings_file import read_settings
 from edgedistill_cli.tables.parity import show_summary
-from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS, find_role
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.files.json_text import read_json
-from edgedistill_deploy.records.reading import read_records
-from edgedistill_deploy.statistics.verdicts import worst_verdict
+from edgedistill_deploy.records.build import summarise_build
 
 # How long a helping process waits for the first one to write the run's settings.
 LEADER_PATIENCE_S = 60
@@ -77,13 +75,6 @@ def advance(run: Run, stages: tuple[str, ...], *, anew: bool = False) -> None:
 
 def build_record(run: Run, stages: tuple[str, ...] = STAGES) -> dict[str, Any]:
     """Return the contract's build record; what no stage has measured yet is None."""
-    manifest = run.bundle.manifest
-    parity = {precision: _parity(run, precision) for precision in USUAL_PRECISIONS}
-    verdicts = {
-        precision: record["verdict"]
-        for precision, record in parity.items()
-        if record is not None and precision != "teacher"
-    }
     return {
         "kind": "build",
         "schema": 1,
@@ -96,40 +87,8 @@ def build_record(run: Run, stages: tuple[str, ...] = STAGES) -> dict[str, Any]:
             }
             for stage in stages
         ],
-        "teacher": {
-            "parameters": manifest["teacher"]["parameters"],
-            "accuracy": _accuracy(parity, "teacher", "candidate"),
-        },
-        "student": {
-            "parameters": manifest["student"]["parameters"],
-            "accuracy": _accuracy(parity, "fp32", "candidate"),
-        },
-        "distillation": manifest.get("distillation"),
-        "artefacts": [
-            {"role": role, **entry} for role, entry in manifest["files"].items() if role.startswith("model.")
-        ],
-        "verdicts": verdicts,
-        "verdict": worst_verdict(verdicts.values()) if verdicts else None,
+        **summarise_build(run.bundle),
     }
-
-
-def _parity(run: Run, precision: str) -> dict[str, Any] | None:
-    """Read the newest parity record of a precision that is about the model in the bundle now."""
-    bundle = run.bundle
-    role = find_role(bundle.manifest["files"], precision)
-    if role is None:
-        return None
-    sha256 = bundle.model_sha256(role)
-    for parity in read_records(bundle).parity:  # those that are sound
-        if (parity.precision, parity.model_sha256) == (precision, sha256):
-            record: dict[str, Any] = read_json(bundle.path / parity.name)
-            return record
-    return None
-
-
-def _accuracy(parity: dict[str, dict[str, Any] | None], precision: str, side: str) -> float | None:
-    record = parity[precision]
-    return None if record is None else record["accuracy"][side]
 
 
 def print_plan(folder: Path, settings: RunSettings, stages: tuple[str, ...], console: Console) -> None:

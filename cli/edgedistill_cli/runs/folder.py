@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill_cli.console import Console
-from edgedistill_cli.settings import RunSettings, read_settings, write_settings
+from edgedistill_cli.settings import RunSettings
+from edgedistill_cli.settings_file import read_settings, write_settings
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.sources import absolute_source
@@ -126,6 +127,25 @@ def resume_run(folder: Path, flags: Mapping[str, Any], console: Console) -> Run:
             f" distill --out {folder}` makes one."
         )
     return begin_run(folder, read_settings(settings_file, flags), console)
+
+
+def read_run_or_file(run: Path | None, config: Path | None, flags: Mapping[str, Any]) -> RunSettings:
+    """Read the settings of a run folder or of a file, with flags laid over them; no student need be named.
+
+    Raises:
+        UsageError: both were given, the folder holds no run, or the settings cannot be used.
+    """
+    if run is not None and config is not None:
+        raise UsageError(
+            "Both a run folder and --config were given; a run has settings of its own, so give one of them."
+        )
+    if run is not None and not (run / "settings.toml").is_file():
+        raise UsageError(
+            f"{run} is not a run folder (it has no settings.toml); give one that `edgedistill build` made, or --data,"
+            " --teacher and --classes."
+        )
+    file = run / "settings.toml" if run is not None else config
+    return read_settings(file, flags, defaults={"student.name": ""})
 
 
 def _has_training(folder: Path) -> bool:

@@ -12,7 +12,7 @@ def run_stage(folder: Path, stage: str, flags: dict[str, Any], console: Console)
     Args:
         folder: the run folder.
         stage: its name.
-        flags: {"table.key": value}; a value of None means that the flag was not given.
+        flags: {"table.key": value} of the flags that were given.
         console: where to say what happens.
     """
     from edgedistill_cli.runs.building import advance, build_record

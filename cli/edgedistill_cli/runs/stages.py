@@ -1,10 +1,8 @@
 """The six stages, each working on a run folder. Heavy libraries are imported when a stage starts."""
 
 import functools
-import importlib.util
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +10,9 @@ from edgedistill_cli import STAGES
 from edgedistill_cli.console import Console
 from edgedistill_cli.runs.folder import Run
 from edgedistill_cli.runs.inputs import Inputs, build_run_student, load_inputs, show_training
+from edgedistill_cli.runs.libraries import require_stage
 from edgedistill_cli.settings import RunSettings
 from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.errors import MissingDependencyError
 from edgedistill_deploy.progress import noted
 
 if TYPE_CHECKING:
@@ -27,7 +25,7 @@ def run_stages(run: Run, stages: tuple[str, ...] = STAGES, *, anew: bool = False
     """Run the stages that are due, in order. A completed stage is skipped, unless `anew`."""
     due = [stage for stage in stages if anew or not run.is_complete(stage)]
     for stage in due:
-        _require_libraries(stage, run.settings)
+        require_stage(stage, run.settings)
     inputs = functools.cache(functools.partial(load_inputs, run))
     for stage in stages:
         if not anew and run.is_complete(stage):
@@ -41,6 +39,7 @@ def run_stages(run: Run, stages: tuple[str, ...] = STAGES, *, anew: bool = False
 
 def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
     from edgedistill.compute.processes import disband
+    from edgedistill.distillation.record import distillation_record
     from edgedistill.distillation.subdistill import distill
     from edgedistill.export.bundle import begin_bundle
     from edgedistill.models.student import write_student
@@ -66,23 +65,9 @@ def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
     bundle = bundle.with_file("student", folder / "student.safetensors")
     if (folder / "subspaces.safetensors").is_file():
         bundle = bundle.with_file("subspaces", folder / "subspaces.safetensors")
-    choice = result.lambda_choice
-    if choice is not None:
-        run.console.say(f"distill: {choice.described()}")
-    bundle.with_fields(
-        distillation={
-            "lambda_layer": result.lambda_layer,
-            "lambda_choice": choice.to_json() if choice is not None else None,
-            "best_epoch": result.best_epoch,
-            "epochs": len(result.history),
-            "validation_accuracy": result.validation_accuracy,
-            "teacher_validation_accuracy": result.teacher_validation_accuracy,
-            "subspaces": {layer: each.method for layer, each in result.subspaces.items()},
-            "pairs": [asdict(pair) for pair in result.pairs],
-            "images": {"train": len(given.images.train), "validation": len(given.images.validation)},
-            "notes": [*given.images.notes, *([choice.described()] if choice is not None else [])],
-        }
-    )
+    if result.lambda_choice is not None:
+        run.console.say(f"distill: {result.lambda_choice.described()}")
+    bundle.with_fields(distillation=distillation_record(result, given.images))
     run.console.say(
         f"distill: validation accuracy {result.validation_accuracy:.2%} (epoch {result.best_epoch + 1}), teacher"
         f" {result.teacher_validation_accuracy:.2%}"
@@ -240,27 +225,3 @@ _WORK: dict[str, Callable[[Run, Callable[[], Inputs]], None]] = {
     "profile": _profile,
     "report": _report,
 }
-
-
-# What each stage imports, and the extra that brings it.
-_LIBRARIES = {
-    "distill": (("torch", "torchvision", "timm", "accelerate", "safetensors", "onnx"), "distill"),
-    "export": (("torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime"), "distill"),
-    "calibrate": (("onnx", "onnxruntime", "sympy"), "quantize"),
-    "validate": (("onnxruntime",), "ort"),
-    "profile": (("onnxruntime",), "ort"),
-    "report": (("jinja2",), "report"),
-}
-
-
-def _require_libraries(stage: str, settings: RunSettings) -> None:
-    """Fail with the command that installs what a stage needs, before any stage starts, not after an hour of training."""
-    libraries, extra = _LIBRARIES[stage]
-    wanted = [(library, extra, f"The stage {stage!r}") for library in libraries]
-    if stage == "distill" and settings.distill.lambda_layer == "auto":
-        wanted.append(("optuna", "tune", 'lambda_layer = "auto"'))
-    if stage == "distill" and settings.distill.tensorboard:
-        wanted.append(("tensorboard", "tensorboard", "tensorboard = true"))
-    for library, extra_of_it, user in wanted:
-        if importlib.util.find_spec(library) is None:
-            raise MissingDependencyError(library, extra_of_it, user)

@@ -1,8 +1,5 @@
-"""From flags to a comparison, and from its record to what a reader wants to see."""
+"""From flags to a comparison: its plan, the runs that are due, and what they came to."""
 
-import importlib.util
-import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,21 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from edgedistill_cli.console import Console
 from edgedistill_cli.exit_codes import InterruptedRunError
+from edgedistill_cli.runs.libraries import require_comparison
 from edgedistill_cli.settings import RunSettings
-from edgedistill_deploy import wording as words
-from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError
+from edgedistill_cli.studies.comparison_table import show_comparison
+from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.progress import Progress
 
 if TYPE_CHECKING:
     from edgedistill.comparison import ComparisonPlan, ComparisonProgress, Task
-
-# A terminal narrower than this, in columns, would cut the table's figures.
-_WIDTH = 125
-_LIBRARIES = {
-    "compare": ("matplotlib", "scipy"),
-    "distill": ("torch", "torchvision", "timm", "accelerate", "safetensors", "onnx"),
-}
 
 
 def make_plan(
@@ -125,7 +116,7 @@ def run_and_show(plan: "ComparisonPlan", folder: Path, console: Console, *, jobs
         EdgeDistillError: some runs failed; what there is was shown.
         InterruptedRunError: Ctrl-C.
     """
-    _require_libraries()
+    require_comparison()
     from edgedistill.comparison import comparison_record, run_comparison, write_figure
 
     try:
@@ -145,14 +136,6 @@ def run_and_show(plan: "ComparisonPlan", folder: Path, console: Console, *, jobs
     console.result(f"written: {folder / 'comparison.json'}, {folder / 'comparison.svg'}")
     if record["failures"]:
         raise EdgeDistillError(_failed(record["failures"]))
-
-
-def _require_libraries() -> None:
-    """Fail with the command that installs what is missing, before hours of training rather than after."""
-    for extra, libraries in _LIBRARIES.items():
-        for library in libraries:
-            if importlib.util.find_spec(library) is None:
-                raise MissingDependencyError(library, extra, "Comparing methods")
 
 
 def _show_progress(report: Progress, at: "ComparisonProgress") -> None:
@@ -177,103 +160,3 @@ def _failed(failures: Sequence[dict[str, Any]]) -> str:
         f"{len(failures)} {plural} failed and are missing from the table; the first ({first['method']}, seed {first['seed']}):"
         f" {first['error']} The same command tries them again."
     )
-
-
-def show_comparison(record: dict[str, Any], console: Console) -> None:
-    """Print a table for each size: accuracies, differences to the reference, verdicts; then what the intervals cover.
-
-    A narrow terminal gets the same figures as two tables.
-    """
-    seeds = len(record["seeds"])
-    for size in record["train_sizes"]:
-        rows = [row for row in record["rows"] if row["train_size"] == size]
-        title = f"{'All' if size is None else size} training images, {seeds} seed{'s' if seeds > 1 else ''}"
-        means, differences = _mean_columns(rows), _difference_columns(rows, record)
-        names = {"method": [row["method"] for row in rows]}
-        if sys.stdout.isatty() and shutil.get_terminal_size().columns < _WIDTH:
-            _print_columns(console, title, {**names, **means})
-            _print_columns(console, f"{title}, differences", {**names, **differences})
-        else:
-            _print_columns(console, title, {**names, **means, **differences})
-    for method, reason in _reasons(record["rows"]):
-        console.result(f"{method}: {reason}")
-    for sentence in _at_the_edge(record):
-        console.result(sentence)
-    console.result(f"teacher: {words.percent(record['teacher_accuracy'])}")
-    console.result(
-        f"diff.: {record['reference']} minus the method, in points, paired by seed; p: two-sided, after Holm's correction."
-    )
-    for sentence in record["covers"]:
-        console.result(sentence)
-
-
-def _at_the_edge(record: dict[str, Any]) -> list[str]:
-    """Name the methods whose weight is the smallest or largest that was tried: a better one may lie beyond."""
-    tried = record["lambdas"]
-    if len(tried) < 2:
-        return []
-    found = []
-    for weight in (min(tried), max(tried)):
-        names = dict.fromkeys(row["method"] for row in record["rows"] if weight in row["lambdas"])
-        if names:
-            found.append(
-                f"lambda {weight:g} is at the edge of those tried ({', '.join(names)}): a better one may lie beyond; --lambdas"
-                " takes more."
-            )
-    return found
-
-
-def _reasons(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Say why rows have no interval, the methods with the same reason together."""
-    methods: dict[str, list[str]] = {}
-    for row in rows:
-        if row["difference"] and row["difference"]["reason"]:
-            named = methods.setdefault(row["difference"]["reason"], [])
-            named.extend([row["method"]] if row["method"] not in named else [])
-    return [(", ".join(named), reason) for reason, named in methods.items()]
-
-
-def _print_columns(console: Console, title: str, columns: dict[str, list[str]]) -> None:
-    console.table(title, list(columns), list(zip(*columns.values(), strict=True)))
-
-
-def _mean_columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
-    return {
-        "test accuracy, %": [_spread(row["mean"], row["deviation"]) for row in rows],
-        "lambda": [", ".join(f"{each:g}" for each in row["lambdas"]) or words.MISSING for row in rows],
-        "runs": [
-            f"{row['trainings']}" + (f", {row['missing']} missing" if row["missing"] else "") for row in rows
-        ],
-        "stuck": [str(row["stuck"]) for row in rows],
-    }
-
-
-def _difference_columns(rows: Sequence[dict[str, Any]], record: dict[str, Any]) -> dict[str, list[str]]:
-    reference = record["reference"]
-    differences = [row["difference"] or {} for row in rows]
-    return {
-        "diff.": [_points(each.get("mean")) for each in differences],
-        f"{100 * record['confidence']:g} % interval": [_interval(each) for each in differences],
-        "p": [
-            "" if not each else words.MISSING if each["p_adjusted"] is None else f"{each['p_adjusted']:.3f}"
-            for each in differences
-        ],
-        f"{reference} is": [each.get("verdict", "") for each in differences],
-    }
-
-
-def _spread(mean: float | None, deviation: float | None) -> str:
-    if mean is None:
-        return words.MISSING
-    return f"{100 * mean:.1f}" + ("" if deviation is None else f" ± {100 * deviation:.1f}")
-
-
-def _points(difference: float | None) -> str:
-    return "" if difference is None else words.signed_points(difference)
-
-
-def _interval(difference: dict[str, Any]) -> str:
-    if not difference:
-        return ""
-    interval = difference["interval"]
-    return words.MISSING if interval is None else f"{_points(interval[0])} to {_points(interval[1])}"

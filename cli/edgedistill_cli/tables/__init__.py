@@ -1,4 +1,4 @@
 """Records as tables on the terminal.
 
-Doors: `parity`, `latency`, `layers` and `ledger`, each for its records.
+Doors: `parity`, `latency`, `layers`, `ledger` and `devices`, each for its records.
 """

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import pytest
 
 from command import run_command
-from edgedistill_cli.studies.comparing import _at_the_edge
+from edgedistill_cli.studies.comparison_table import _at_the_edge
 
 START = "from edgedistill_cli.app import main; main()"
 

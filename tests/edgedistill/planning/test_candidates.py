@@ -10,16 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from edgedistill.models.teacher import load_teacher
 from edgedistill.planning.candidates import Candidate, default_candidates, parse_candidates, write_candidate
-from edgedistill.planning.verdicts import (
-    LayerWidth,
-    PlanRow,
-    Wanted,
-    judged_rows,
-    layer_widths,
-    plan_row,
-    plan_verdict,
-    with_widths,
-)
+from edgedistill.planning.verdicts import PlanRow, judge_rows, plan_row, plan_verdict, with_widths
+from edgedistill.planning.widths import LayerWidth, SuggestedWidths, find_layer_widths
 from edgedistill_deploy.errors import DataError, EdgeDistillError, UsageError
 from edgedistill_deploy.latency.budget import Budget
 from edgedistill_deploy.onnx_files.content import read_weights
@@ -115,7 +107,7 @@ def row(name: str, low: float, high: float | None, size: int, **changes: Any) ->
 
 
 def test_what_is_surely_slower_and_no_larger_is_not_proposed() -> None:
-    rows = judged_rows(
+    rows = judge_rows(
         [
             row("small-fast", 1, 2, 10),
             row("big", 5, 6, 100),
@@ -139,17 +131,17 @@ def test_what_is_surely_slower_and_no_larger_is_not_proposed() -> None:
 
 
 def test_times_that_cannot_be_told_apart_dominate_nothing() -> None:
-    rows = judged_rows([row("a", 1.0, 2.0, 100), row("b", 1.5, 2.5, 50)])
+    rows = judge_rows([row("a", 1.0, 2.0, 100), row("b", 1.5, 2.5, 50)])
     assert all(each.proposed for each in rows)
 
 
 def test_both_parameters_and_work_must_be_no_fewer() -> None:
-    rows = judged_rows([row("a", 1, 2, 100, multiply_adds=5), row("b", 3, 4, 50)])
+    rows = judge_rows([row("a", 1, 2, 100, multiply_adds=5), row("b", 3, 4, 50)])
     assert all(each.proposed for each in rows)
 
 
 def test_a_row_with_an_open_interval_dominates_nothing_but_can_be_dominated() -> None:
-    rows = judged_rows([row("a", 1, None, 100), row("b", 3, 4, 50), row("c", 6, None, 10)])
+    rows = judge_rows([row("a", 1, None, 100), row("b", 3, 4, 50), row("c", 6, None, 10)])
     assert {each.student: each.dominated_by for each in rows} == {
         "plain:a": None,
         "plain:b": None,
@@ -164,7 +156,7 @@ def test_the_verdict_is_the_best_that_any_has() -> None:
     assert plan_verdict([late]) == "fail"
     broken = PlanRow(student="plain:d", width=1.0, precision="fp32", error="cannot be built.")
     assert plan_verdict([broken, late]) == "fail"
-    assert judged_rows([broken, good])[1] == broken
+    assert judge_rows([broken, good])[1] == broken
     with pytest.raises(
         EdgeDistillError,
         match="None of the students could be measured; the first: plain:d fp32: cannot be built",
@@ -196,10 +188,10 @@ INSPECTION = {
 
 
 def test_widths_stand_beside_the_suggested_ones() -> None:
-    wanted = Wanted.of(INSPECTION)
-    assert wanted == Wanted(widths={"layer1": 4, "layer3": 100}, student="plain:4-8-12-16")
+    wanted = SuggestedWidths.of(INSPECTION)
+    assert wanted == SuggestedWidths(widths={"layer1": 4, "layer3": 100}, student="plain:4-8-12-16")
     student = Candidate.parse("resnet10t@0.125").build(3, (64, 64))
-    widths = layer_widths(load_teacher("embedded:glyphs100"), student, wanted)
+    widths = find_layer_widths(load_teacher("embedded:glyphs100"), student, wanted)
     assert widths == (
         LayerWidth(teacher="layer1", suggested=4, student="layer1", width=8),
         LayerWidth(teacher="layer3", suggested=100, student="layer3", width=32),
@@ -211,9 +203,9 @@ def test_widths_stand_beside_the_suggested_ones() -> None:
 
 
 def test_layers_that_were_not_inspected_have_no_widths() -> None:
-    wanted = Wanted(widths={"elsewhere": 8}, student=None)
+    wanted = SuggestedWidths(widths={"elsewhere": 8}, student=None)
     student = Candidate.parse("resnet10t@0.125").build(3, (64, 64))
-    assert layer_widths(load_teacher("embedded:glyphs100"), student, wanted) is None
+    assert find_layer_widths(load_teacher("embedded:glyphs100"), student, wanted) is None
 
 
 @pytest.mark.parametrize(
@@ -221,4 +213,4 @@ def test_layers_that_were_not_inspected_have_no_widths() -> None:
 )
 def test_what_is_no_inspection_is_refused(record: Any) -> None:
     with pytest.raises(DataError, match="inspection is not what `edgedistill inspect` writes"):
-        Wanted.of(record)
+        SuggestedWidths.of(record)

@@ -1,0 +1,39 @@
+"""What the stages import, and the extras that bring it: missed before any stage starts, not after an hour of training."""
+
+import importlib.util
+from collections.abc import Iterable
+
+from edgedistill_cli.settings import RunSettings
+from edgedistill_deploy.errors import MissingDependencyError
+
+# The libraries of each stage, and the extra that brings them.
+_STAGES = {
+    "distill": (("torch", "torchvision", "timm", "accelerate", "safetensors", "onnx"), "distill"),
+    "export": (("torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime"), "distill"),
+    "calibrate": (("onnx", "onnxruntime", "sympy"), "quantize"),
+    "validate": (("onnxruntime",), "ort"),
+    "profile": (("onnxruntime",), "ort"),
+    "report": (("jinja2",), "report"),
+}
+
+
+def require_libraries(user: str, libraries: Iterable[str], extra: str) -> None:
+    """Raise MissingDependencyError, with the command that installs it, for the first library that is not there."""
+    for library in libraries:
+        if importlib.util.find_spec(library) is None:
+            raise MissingDependencyError(library, extra, user)
+
+
+def require_stage(stage: str, settings: RunSettings) -> None:
+    """Raise MissingDependencyError for what a stage needs and this machine lacks."""
+    require_libraries(f"The stage {stage!r}", *_STAGES[stage])
+    if stage == "distill" and settings.distill.lambda_layer == "auto":
+        require_libraries('lambda_layer = "auto"', ("optuna",), "tune")
+    if stage == "distill" and settings.distill.tensorboard:
+        require_libraries("tensorboard = true", ("tensorboard",), "tensorboard")
+
+
+def require_comparison() -> None:
+    """Raise MissingDependencyError for what comparing methods needs and this machine lacks."""
+    require_libraries("Comparing methods", ("matplotlib", "scipy"), "compare")
+    require_libraries("Comparing methods", *_STAGES["distill"])

@@ -1,0 +1,159 @@
+"""Settings from a TOML file and from flags; anything unknown or ill-typed is refused.
+
+Every table of the file has the name of a field of `RunSettings` and the keys of that field's dataclass.
+"""
+
+import sys
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from edgedistill.checks import check_choice
+from edgedistill.config import PRESETS
+from edgedistill_cli.settings import RunSettings
+from edgedistill_deploy.errors import UsageError, nearest_names
+from edgedistill_deploy.files.writing import write_text
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # Python 3.10 has no TOML reader of its own
+    import tomli as tomllib
+
+
+def read_settings(
+    file: Path | None, flags: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> RunSettings:
+    """Read a settings file and lay flags over it.
+
+    Args:
+        file: TOML; None for flags alone.
+        flags: {"table.key": value} of the flags that were given.
+        defaults: {"table.key": value} of keys that neither has, for a command that can do without them.
+
+    Raises:
+        UsageError: no such file, not TOML, an unknown table or key (with the nearest known one), a value of the wrong
+            type, or one that the stage refuses. All problems of types and names are listed at once.
+    """
+    tables = _read_tables(file) if file is not None else {}
+    for name, value in flags.items():
+        table, key = name.split(".")
+        tables.setdefault(table, {})[key] = value
+    for name, value in (defaults or {}).items():
+        table, key = name.split(".")
+        if isinstance(tables.setdefault(table, {}), dict):
+            tables[table].setdefault(key, value)
+    return settings_from_tables(tables, origin=str(file) if file is not None else "the command line")
+
+
+def preset_settings(name: str | None) -> dict[str, Any]:
+    """Return the settings {"distill.KEY": value} of a preset, for the keys that neither file nor flags give."""
+    if name is None:
+        return {}
+    check_choice("--preset", name, tuple(PRESETS))
+    return {f"distill.{key}": value for key, value in PRESETS[name].items()}
+
+
+def write_settings(path: Path, settings: RunSettings) -> None:
+    """Write settings as TOML, whole or not at all."""
+    write_text(path, tomli_w.dumps(settings.to_tables()))
+
+
+def settings_from_tables(tables: Mapping[str, Any], *, origin: str) -> RunSettings:
+    """Check every table and key, then make the stages' values."""
+    sections = typing.get_type_hints(RunSettings)
+    problems = [
+        f"[{table}] is not a table of the settings.{nearest_names(table, sections)}"
+        for table in tables
+        if table not in sections
+    ]
+    for table, values in tables.items():
+        if table in sections:
+            problems.extend(_find_problems(table, values, sections[table]))
+    problems.extend(_find_missing(tables, sections))
+    if problems:
+        raise UsageError(
+            f"The settings in {origin} cannot be used:\n" + "\n".join(f"  {each}" for each in problems)
+        )
+    made = {table: _build_section(sections[table], values) for table, values in tables.items()}
+    return RunSettings(**made)
+
+
+def _build_section(section: Any, values: Mapping[str, Any]) -> Any:
+    return section(
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    )
+
+
+def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
+    if not file.is_file():
+        raise UsageError(f"There is no settings file {file}; `edgedistill init` writes one to start from.")
+    try:
+        tables: dict[str, dict[str, Any]] = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"The settings file {file} is not valid TOML: {error}.") from error
+    return tables
+
+
+def _find_problems(table: str, values: object, section: Any) -> list[str]:
+    if not isinstance(values, dict):
+        return [f"{table} must be a table, written as [{table}]."]
+    types = typing.get_type_hints(section)
+    found = []
+    for key, value in values.items():
+        if key not in types:
+            found.append(f"{table}.{key} is not known.{nearest_names(key, types)}")
+        elif not _fits(value, types[key]):
+            found.append(f"{table}.{key} must be {_type_in_words(types[key])}, and {value!r} was given.")
+    return found
+
+
+def _find_missing(tables: Mapping[str, Any], sections: Mapping[str, Any]) -> list[str]:
+    """Name what has no default and was not given, with the flag that gives it."""
+    flags = {"data.source": "--data", "teacher.name": "--teacher", "student.name": "--student"}
+    found = []
+    for table, section in sections.items():
+        if table == "subtask" and table not in tables:
+            found.append(
+                "the subtask is missing; name its classes with --classes A,B,C, or a superclass with --subtask."
+            )
+        given = tables.get(table, {})
+        for each in fields(section):
+            required = each.default is MISSING and each.default_factory is MISSING
+            if required and isinstance(given, dict) and each.name not in given:
+                name = f"{table}.{each.name}"
+                found.append(
+                    f"{name} is missing; give it with {flags.get(name, name)} or in a settings file."
+                )
+    return found
+
+
+def _fits(value: object, wanted: Any) -> bool:
+    """Tell whether a TOML value is of the wanted type; whole numbers count as floats, nothing else is converted."""
+    options = typing.get_args(wanted)
+    if typing.get_origin(wanted) is typing.Literal:
+        return value in options
+    if options and typing.get_origin(wanted) is not tuple:
+        return any(_fits(value, option) for option in options)
+    if typing.get_origin(wanted) is tuple:
+        return isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value)
+    if wanted is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if wanted is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return wanted is not type(None) and isinstance(value, wanted)
+
+
+def _type_in_words(wanted: Any) -> str:
+    words = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+    options = [option for option in typing.get_args(wanted) if option is not type(None)]
+    if typing.get_origin(wanted) is tuple:
+        return "a list of texts"
+    if typing.get_origin(wanted) is typing.Literal:
+        return " or ".join(map(repr, options))
+    if options:
+        return " or ".join(_type_in_words(option) for option in options)
+    return words.get(wanted, str(wanted))

@@ -1,0 +1,54 @@
+"""What a build came to: the models that its bundle holds, and how good they were found."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS, find_role
+from edgedistill_deploy.files.json_text import read_json
+from edgedistill_deploy.records.reading import read_records
+from edgedistill_deploy.statistics.verdicts import worst_verdict
+
+
+def summarise_build(bundle: Bundle) -> dict[str, Any]:
+    """Return teacher, student, distillation, artefacts, the experts' verdicts and the worst of them; what was not measured yet is None."""
+    manifest = bundle.manifest
+    parity = {precision: _find_parity(bundle, precision) for precision in USUAL_PRECISIONS}
+    verdicts = {
+        precision: record["verdict"]
+        for precision, record in parity.items()
+        if record is not None and precision != "teacher"
+    }
+    return {
+        "teacher": {
+            "parameters": manifest["teacher"]["parameters"],
+            "accuracy": _accuracy_of(parity["teacher"]),
+        },
+        "student": {
+            "parameters": manifest["student"]["parameters"],
+            "accuracy": _accuracy_of(parity["fp32"]),
+        },
+        "distillation": manifest.get("distillation"),
+        "artefacts": [
+            {"role": role, **entry} for role, entry in manifest["files"].items() if role.startswith("model.")
+        ],
+        "verdicts": verdicts,
+        "verdict": worst_verdict(verdicts.values()) if verdicts else None,
+    }
+
+
+def _find_parity(bundle: Bundle, precision: str) -> Mapping[str, Any] | None:
+    """Read the newest parity record of a precision that is about the model in the bundle now."""
+    role = find_role(bundle.manifest["files"], precision)
+    if role is None:
+        return None
+    sha256 = bundle.model_sha256(role)
+    for parity in read_records(bundle).parity:  # those that are sound
+        if (parity.precision, parity.model_sha256) == (precision, sha256):
+            record: Mapping[str, Any] = read_json(bundle.path / parity.name)
+            return record
+    return None
+
+
+def _accuracy_of(parity: Mapping[str, Any] | None) -> float | None:
+    return None if parity is None else parity["accuracy"]["candidate"]

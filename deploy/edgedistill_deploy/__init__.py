@@ -16,13 +16,10 @@ if TYPE_CHECKING:
     from edgedistill_deploy.images.decode import read_image
     from edgedistill_deploy.images.preprocess import Preprocess
     from edgedistill_deploy.images.sources import open_images
-    from edgedistill_deploy.latency.measurement import (
-        LatencyConfig,
-        LatencyReport,
-        measure_latency,
-        write_latency,
-    )
-    from edgedistill_deploy.parity.check import ParityLimits, ParityReport, check_parity, write_parity
+    from edgedistill_deploy.latency.measurement import LatencyConfig, measure_latency, write_latency
+    from edgedistill_deploy.parity.check import check_parity, write_parity
+    from edgedistill_deploy.records.latency import LatencyReport
+    from edgedistill_deploy.records.parity import ParityLimits, ParityReport
     from edgedistill_deploy.report.page import write_report
     from edgedistill_deploy.runtimes.opening import open_model, open_session
     from edgedistill_deploy.runtimes.session import Session
@@ -59,8 +56,10 @@ _HOMES = {
     "images.decode": ("read_image",),
     "images.preprocess": ("Preprocess",),
     "images.sources": ("open_images",),
-    "latency.measurement": ("LatencyConfig", "LatencyReport", "measure_latency", "write_latency"),
-    "parity.check": ("ParityLimits", "ParityReport", "check_parity", "write_parity"),
+    "latency.measurement": ("LatencyConfig", "measure_latency", "write_latency"),
+    "parity.check": ("check_parity", "write_parity"),
+    "records.latency": ("LatencyReport",),
+    "records.parity": ("ParityLimits", "ParityReport"),
     "report.page": ("write_report",),
     "runtimes.opening": ("open_model", "open_session"),
     "runtimes.session": ("Session",),

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgedistill_cli.console import Console
 from edgedistill_deploy import wording as words
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from edgedistill_deploy.evaluation.figures import Answers
     from edgedistill_deploy.evaluation.images import Evaluation
     from edgedistill_deploy.images.sets import ImageSet
-    from edgedistill_deploy.parity.chain import ChainStep
     from edgedistill_deploy.parity.check import ParityReport
-    from edgedistill_deploy.parity.flips import FlipReport
+    from edgedistill_deploy.records.decisions import ChainStep, FlipReport
+    from edgedistill_deploy.records.parity import UnreadableParity
 
 _JOB_SUMMARY = "GITHUB_STEP_SUMMARY"
 # Files for another runtime, whose arithmetic this one can show all the same.
@@ -46,9 +46,9 @@ class Kept:
 
         assert self._received is not None
         (evaluation, answers), self._received = self._received, None
-        self.answers[report.precision] = answers
+        self.answers[report.model.precision] = answers
         self.reports.append(report)
-        if self.with_flips and judged and report.precision != "teacher":
+        if self.with_flips and judged and not report.model.is_teacher:
             self.flips.append(find_flips(report, evaluation, answers, bundle.class_names))
 
     def chain(self) -> "tuple[ChainStep, ...]":
@@ -57,8 +57,8 @@ class Kept:
 
         if not self.reports:
             return ()
-        models = {report.precision: report.model_sha256 for report in self.reports}
-        return chain_steps(self.answers, self.reports[0].limits.confidence, models)
+        models = {report.model.precision: report.model.model_sha256 for report in self.reports}
+        return chain_steps(self.answers, self.reports[0].judgement.limits.confidence, models)
 
 
 def add_unjudged(
@@ -87,7 +87,7 @@ def add_unjudged(
                 bundle,
                 session,
                 images,
-                kept.reports[0].limits,
+                kept.reports[0].judgement.limits,
                 progress=lambda done, total: report(done, total, "images"),
                 keep=kept.receive,
             )
@@ -132,7 +132,7 @@ def write_flips_of(bundle: Bundle, kept: Kept, folder: Path, console: Console) -
     for report in kept.flips:
         write_flip_record(bundle, report)
         console.result(
-            f"{label_of(report.precision)}: {report.flip_count} of {report.sample_count} images are decided differently"
+            f"{label_of(report.model.precision)}: {report.flip_count} of {report.sample_count} images are decided differently"
             f"{_outcomes(report)}."
         )
     console.say(f"Their pictures, the expert's surest answers first: {index.parent}")
@@ -144,7 +144,10 @@ def _outcomes(report: "FlipReport") -> str:
 
 
 def write_summaries(
-    records: Sequence[dict[str, Any]], junit: Path | None, markdown: str | None, console: Console
+    records: "Sequence[ParityReport | UnreadableParity]",
+    junit: Path | None,
+    markdown: str | None,
+    console: Console,
 ) -> None:
     """Write JUnit XML and Markdown where they are asked for; "-" is stdout, and a job's summary is continued."""
     from edgedistill_deploy.report.junit import write_junit

@@ -1,7 +1,6 @@
 """Validate the models of a bundle: the same for the pipeline's stages and for the commands."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,10 +108,10 @@ def _with_drift(
         bundle,
         session,
         images,
-        checked.limits.confidence,
+        checked.judgement.limits.confidence,
         progress=lambda done, total: report(done, total, "images, prepared in several ways"),
     )
-    return replace(checked, preprocess_drift=drift.rows, notes=(*checked.notes, *drift.notes))
+    return checked.with_drift(drift.rows, drift.notes)
 
 
 def open_own_images(source: Path | str, bundle: Bundle) -> "ImageSet":
@@ -153,11 +152,12 @@ def check_on_devices(
     """Check the models on devices and return the exit code of all of them together."""
     from edgedistill_cli.bundles.decisions import write_summaries
     from edgedistill_cli.bundles.devices import validate_on_devices
+    from edgedistill_deploy.records.parity import read_parity
 
     code, records = validate_on_devices(
         bundle, console, targets, limits, precision=precision, threads=threads, images=images
     )
-    write_summaries(records, junit, markdown, console)
+    write_summaries([read_parity(record) for record in records], junit, markdown, console)
     return code
 
 
@@ -234,7 +234,7 @@ def check_models(
     )
     records = [report.to_json() for report in reports]
     # The teacher's own file is the baseline: it is judged only when it alone is asked for.
-    judged = [report for report in reports if precision is not None or report.precision != "teacher"]
+    judged = [report for report in reports if precision is not None or not report.model.is_teacher]
     code = gate_code([report.verdict for report in judged])
     if precision is not None:
         console.emit(records[0])
@@ -252,5 +252,5 @@ def check_models(
     if flips is not None:
         write_flips_of(bundle, kept, flips, console)
     show_choices(bundle, console)
-    write_summaries(records, junit, markdown, console)
+    write_summaries(reports, junit, markdown, console)
     return code

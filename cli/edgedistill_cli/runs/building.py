@@ -121,7 +121,8 @@ def _parity(run: Run, precision: str) -> dict[str, Any] | None:
         return None
     sha256 = bundle.model_sha256(model_role(precision))
     for parity in read_records(bundle).parity:  # those that are sound
-        if (parity.precision, parity.model_sha256) == (precision, sha256):
+        model = parity.report.model
+        if (model.precision, model.model_sha256) == (precision, sha256):
             record: dict[str, Any] = read_json(bundle.path / parity.name)
             return record
     return None

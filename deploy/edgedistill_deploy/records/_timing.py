@@ -4,9 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.records.layers import power_sentence
 from edgedistill_deploy.records.values import (
@@ -27,14 +24,6 @@ class ComparisonRecord:
     device: str
     model_sha256s: tuple[str, ...]
     sentences: tuple[str, ...]
-
-
-def as_samples(values: Any) -> NDArray[np.float64]:
-    """Accept a list of times, at least one."""
-    samples = np.asarray([as_time(value) for value in as_list(values)], np.float64)
-    if len(samples) == 0:
-        raise ValueError("samples_ms must hold times, at least one")
-    return samples
 
 
 def parse_comparison(text: str) -> ComparisonRecord:

@@ -156,7 +156,7 @@ def _validate(folder: Path, request: Request, progress: Progress) -> dict[str, A
         reports.append(report)
     machine = _machine(request)
     place = {"bundle": request.get("bundle", bundle.path.name), "device": machine["name"]}
-    models = {report.precision: report.model_sha256 for report in reports}
+    models = {report.model.precision: report.model.model_sha256 for report in reports}
     steps = chain_steps(answers, limits.confidence, models)
     return {
         "kind": "parity-set",

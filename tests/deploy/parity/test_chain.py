@@ -89,7 +89,9 @@ def test_the_record_comes_from_one_run_over_the_files(tmp_path: Path) -> None:
     )
     kept: dict[str, Answers] = {}
     reports = [_checked(bundle, precision, kept) for precision in ("fp32", "int8")]
-    steps = chain_steps(kept, models={report.precision: report.model_sha256 for report in reports})
+    steps = chain_steps(
+        kept, models={report.model.precision: report.model.model_sha256 for report in reports}
+    )
     path = write_chain(bundle, chain_record(reports, steps))
     record = json.loads(path.read_text(encoding="utf-8"))
     assert path.parent.name == "chain"

@@ -96,7 +96,7 @@ def test_otherwise_fp32_stays_and_the_reason_is_told(
     choice = choice_of(bundle)
     assert (choice.precision, choice.ratio) == ("fp32", None)
     assert re.search(reason, choice.reason), choice.reason
-    assert [each.precision for each in choice.rejected] == ["int8"]
+    assert [each.model.precision for each in choice.rejected] == ["int8"]
 
 
 def test_fp32_that_was_not_timed_leaves_nothing_to_compare_with(bundle: Bundle) -> None:

@@ -14,7 +14,7 @@ from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.parity.chain import chain_record, chain_steps, write_chain
 from edgedistill_deploy.parity.check import check_parity
 from edgedistill_deploy.parity.flips import find_flips, write_flip_record
-from edgedistill_deploy.records._decisions import MAX_PICTURE_BYTES, MAX_PICTURES
+from edgedistill_deploy.records.decisions import INLINED, MAX_PICTURE_BYTES
 from edgedistill_deploy.records.reading import read_records
 from edgedistill_deploy.report.page import render_report
 from edgedistill_deploy.runtimes.opening import open_session
@@ -36,7 +36,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     with open_session(made, threads=1) as session:
         report = check_parity(made, session, keep=lambda *found: kept.append(found))
     write_flip_record(made, find_flips(report, *kept[0], made.class_names))
-    steps = chain_steps({"fp32": kept[0][1]}, models={"fp32": report.model_sha256})
+    steps = chain_steps({"fp32": kept[0][1]}, models={"fp32": report.model.model_sha256})
     write_chain(made, chain_record([report], steps))
     return made
 
@@ -102,7 +102,7 @@ def test_pictures_are_bounded_in_number(record: dict[str, Any], tmp_path: Path) 
     record["model_sha256"] = made.model_sha256("model.fp32")
     write_json(made.path / "flips" / "one.json", record)
     (read,) = read_records(made).flips
-    assert len(read.rows) == MAX_PICTURES
+    assert len(read.pictured) == INLINED
 
 
 def test_records_of_replaced_files_are_left_out(bundle: Bundle, tmp_path: Path) -> None:

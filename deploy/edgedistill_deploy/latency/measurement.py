@@ -199,8 +199,8 @@ def _report(
     warnings = _warnings(session, timings, conditions, device, modes)
     return LatencyReport(
         bundle=session.model_path.resolve().parent.name,
-        machine=device,
         model=identify_model(session, device.name),
+        device=device,
         setting=Setting(batch_size=config.batch_size, threads=session.threads),
         times=_sum_up(timings, config.batch_size),
         start=Start(load_ms=session.load_ms, first_run_ms=timings.first_ms),

@@ -15,8 +15,8 @@ from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.evaluation.figures import Answers, Logits, measure_accuracy
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.parity.check import ParityReport
-from edgedistill_deploy.records.decisions import ChainStep
-from edgedistill_deploy.records.writing import SCHEMA, plain, record_path
+from edgedistill_deploy.records.decisions import ChainRecord, ChainStep
+from edgedistill_deploy.records.writing import record_path
 from edgedistill_deploy.statistics.paired import wilson_interval
 
 # From what each file is made; a step whose source was not checked starts at the teacher.
@@ -62,14 +62,13 @@ def chain_steps(
 def chain_record(reports: Sequence[ParityReport], steps: Sequence[ChainStep]) -> dict[str, Any]:
     """Return the record: kind "chain", schema 1, plain JSON values; `reports` say where it was measured."""
     model = reports[0].model
-    place = {name: getattr(model, name) for name in ("device", "runtime", "provider")}
-    return {
-        "kind": "chain",
-        "schema": SCHEMA,
-        "bundle": reports[0].bundle,
-        **place,
-        "steps": plain(list(steps)),
-    }
+    return ChainRecord(
+        bundle=reports[0].bundle,
+        device=model.device,
+        runtime=model.runtime,
+        provider=model.provider,
+        steps=tuple(steps),
+    ).to_json()
 
 
 def write_chain(bundle: Bundle, record: Mapping[str, Any]) -> Path:

@@ -19,13 +19,14 @@ from edgedistill_deploy.records.latency import LatencyReport
 from edgedistill_deploy.records.model import MeasuredModel
 from edgedistill_deploy.records.parity import ParityReport
 from edgedistill_deploy.records.reading import LatencyRecord, ParityRecord, Records, read_records
-from edgedistill_deploy.records.writing import FLAT, plain
+from edgedistill_deploy.records.writing import HIDDEN, plain
 from edgedistill_deploy.statistics.quantiles import OpenInterval
 from edgedistill_deploy.wording import bare_points, points
 
 # Samples that the interval is computed from; more change it by less than they cost.
 _MOST_SAMPLES = 1000
 _EMULATED = "emulated"
+_RUN = ("precision", "runtime", "provider")
 
 Ground = Literal["parity", "timing"]
 
@@ -34,26 +35,23 @@ Ground = Literal["parity", "timing"]
 class Rejected:
     """A model that is not recommended: on what ground, and why, without its name."""
 
-    model: MeasuredModel = field(metadata=FLAT)
+    model: MeasuredModel = field(metadata=HIDDEN)
     ground: Ground
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What to deploy on a device; `precision`, `runtime` and `provider` are None where nothing holds the limit.
+    """What to deploy on a device; `model` is None where nothing holds the limit.
 
     `ratio` is the chosen model's median latency over that of fp32, with the interval of `confidence`; None for fp32 itself and
     where it could not be compared. `drop` is teacher minus this model. `records` are the paths of those that decided.
     """
 
-    device: str
+    device: str = field(metadata=HIDDEN)
     reason: str
-    timing_reason: str
-    precision: str | None = None
-    runtime: str | None = None
-    provider: str | None = None
-    model_sha256: str | None = None
+    timing_reason: str = field(metadata=HIDDEN)
+    model: MeasuredModel | None = field(default=None, metadata=HIDDEN)
     p50_ms: float | None = None
     batch_size: int | None = None
     threads: int | None = None
@@ -126,15 +124,21 @@ def read_choices(bundle: Bundle) -> dict[str, Choice]:
 
 
 def _entry(bundle: Bundle, choice: Choice) -> dict[str, Any]:
-    values: dict[str, Any] = plain(choice)
-    del values["device"], values["timing_reason"]
-    for each in values["rejected"]:
-        del each["device"], each["model_sha256"]
-    values["records"] = {
-        kind: {"path": name, "sha256": sha256_of_file(bundle.path / name)}
-        for kind, name in choice.records.items()
+    values = plain(choice)
+    return {
+        "reason": values.pop("reason"),
+        **_named(choice.model, (*_RUN, "model_sha256")),
+        **values,
+        "rejected": [{**_named(each.model, _RUN), **plain(each)} for each in choice.rejected],
+        "records": {
+            kind: {"path": name, "sha256": sha256_of_file(bundle.path / name)}
+            for kind, name in choice.records.items()
+        },
     }
-    return values
+
+
+def _named(model: MeasuredModel | None, names: Sequence[str]) -> dict[str, str | None]:
+    return {name: getattr(model, name, None) for name in names}
 
 
 def _candidates(device: str, records: Records) -> list[_Candidate]:
@@ -188,7 +192,6 @@ def _chosen(
     ]
     doubt = f" The times are doubtful: {doubts[0]}" if doubts else ""
     checked, timed = best.checked, best.timed
-    model, limits = checked.model, checked.judgement.limits
     sources = {
         "parity": best.parity,
         "latency": best.latency,
@@ -198,10 +201,7 @@ def _chosen(
         device=device,
         reason=reason + doubt,
         timing_reason=timing_reason + doubt,
-        precision=model.precision,
-        runtime=model.runtime,
-        provider=model.provider,
-        model_sha256=model.model_sha256,
+        model=checked.model,
         p50_ms=timed.times.p50_ms if timed else None,
         batch_size=timed.setting.batch_size if timed else None,
         threads=timed.setting.threads if timed else None,
@@ -210,7 +210,7 @@ def _chosen(
         confidence=comparison.confidence if comparison else None,
         drop=checked.accuracy.drop,
         drop_interval=checked.accuracy.interval,
-        max_drop=limits.max_drop,
+        max_drop=checked.judgement.limits.max_drop,
         verdict=checked.verdict,
         rejected=rejected,
         records={kind: each.name for kind, each in sources.items() if each is not None},

@@ -177,7 +177,7 @@ def conclude(rows: Sequence[ArtefactSummary], choices: Mapping[str, Choice]) -> 
     choice = min(chosen, key=_cost, default=None)
     several = len({row.place for row in rows}) > 1
     sentences = [_choice_sentence(choice, rows, several)] if choice else []
-    sentences += [_reason(each, len(choices) > 1) for each in choices.values() if each.precision]
+    sentences += [_reason(each, len(choices) > 1) for each in choices.values() if each.model]
     sentences += _shortfalls(checked, several)
     return Conclusion(
         verdict=_gate(checked),
@@ -189,11 +189,8 @@ def conclude(rows: Sequence[ArtefactSummary], choices: Mapping[str, Choice]) -> 
 
 def _is_chosen(row: ArtefactSummary, choices: Mapping[str, Choice]) -> bool:
     choice = choices.get(row.device or "")
-    return choice is not None and (choice.precision, choice.runtime, choice.provider) == (
-        row.precision,
-        row.runtime,
-        row.provider,
-    )
+    model = choice.model if choice else None
+    return model is not None and (model.precision, model.place) == (row.precision, row.place)
 
 
 def _reason(choice: Choice, several: bool) -> str:

@@ -4,16 +4,15 @@ import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy.records.model import MeasuredModel
-from edgedistill_deploy.records.schema import Share, Shares, read_as, read_record
+from edgedistill_deploy.records.schema import Record, Share, Shares
 from edgedistill_deploy.records.values import as_text
-from edgedistill_deploy.records.writing import FLAT, HIDDEN, SCHEMA, plain
+from edgedistill_deploy.records.writing import FLAT, HIDDEN
 
 RANKED_BY = "candidate_probability"
 MAX_PICTURE_BYTES = 64 << 10
@@ -57,8 +56,10 @@ class Flip:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FlipReport:
+class FlipReport(Record):
     """All flips of one model, the first thousand in full; `to_json` is the record, without the pictures."""
+
+    KIND = "flips"
 
     bundle: str
     model: MeasuredModel = field(metadata=FLAT)
@@ -73,15 +74,6 @@ class FlipReport:
     def pictured(self) -> tuple[Flip, ...]:
         """The first that have a picture for the page."""
         return tuple(each for each in self.flips if each.thumbnail is not None)[:INLINED]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record: kind "flips", schema 1, plain JSON values."""
-        return {"kind": "flips", "schema": SCHEMA, **plain(self)}
-
-    @classmethod
-    def from_json(cls, document: Any) -> "FlipReport":
-        """Read a record that may come from anywhere. Raises DataError that says what is wrong with it."""
-        return read_record("flips", partial(read_as, cls), document)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,14 +101,13 @@ class ChainStep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChainRecord:
+class ChainRecord(Record):
     """What each step from the teacher to each of its files lost, on one device."""
 
+    KIND = "chain"
+
+    bundle: str
     device: str
     runtime: str
+    provider: str
     steps: tuple[ChainStep, ...]
-
-    @classmethod
-    def from_json(cls, document: Any) -> "ChainRecord":
-        """Read a record that may come from anywhere. Raises DataError that says what is wrong with it."""
-        return read_record("chain", partial(read_as, cls), document)

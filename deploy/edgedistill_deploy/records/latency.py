@@ -1,6 +1,6 @@
 """The latency record: how long one batch takes and in what state the machine was, in one definition for writing, reading and printing.
 
-In JSON the groups of a report lie flat beside one another (`schema.FLAT`), and the machine stands in the place of the device's name.
+In JSON the groups of a report lie flat beside one another (`schema.FLAT`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,9 +10,9 @@ from typing import Annotated, Any
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.hardware.device import DeviceInfo
 from edgedistill_deploy.records.model import Int8Kernels, MeasuredModel
-from edgedistill_deploy.records.schema import Share, Time, read_as, read_record
-from edgedistill_deploy.records.values import as_list, as_mapping, as_time
-from edgedistill_deploy.records.writing import FLAT, SCHEMA, plain
+from edgedistill_deploy.records.schema import Record, Share, Time
+from edgedistill_deploy.records.values import as_list, as_time
+from edgedistill_deploy.records.writing import FLAT
 from edgedistill_deploy.statistics.bimodal import Modes
 from edgedistill_deploy.statistics.quantiles import OpenInterval
 
@@ -123,12 +123,14 @@ class Footprint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LatencyReport:
+class LatencyReport(Record):
     """A measurement; `to_json` is the record, and printing it shows one screen."""
 
+    KIND = "latency"
+
     bundle: str
-    machine: DeviceInfo
-    model: MeasuredModel
+    model: MeasuredModel = field(metadata=FLAT)
+    device: DeviceInfo  # in the document it takes the place of the device's name
     setting: Setting = field(metadata=FLAT)
     times: Times = field(metadata=FLAT)
     start: Start = field(metadata=FLAT)
@@ -137,39 +139,15 @@ class LatencyReport:
     placement: Mapping[str, int] | None = None
     int8_kernels: Int8Kernels | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the record: kind "latency", schema 1, plain JSON values without NaN."""
-        values = plain(self)
-        machine, model = values.pop("machine"), {**values.pop("model")}
-        return {
-            "kind": "latency",
-            "schema": SCHEMA,
-            "bundle": self.bundle,
-            **model,
-            "device": machine,
-            **values,
-        }
-
-    @classmethod
-    def from_json(cls, document: Any) -> "LatencyReport":
-        """Read a record that may come from anywhere. Raises DataError that says what is wrong with it."""
-        return read_record("latency", _read, document)
-
     def __str__(self) -> str:
         return words.screen(f"Latency: {self.model}", _rows(self))
 
 
-def _read(record: Mapping[str, Any]) -> LatencyReport:
-    machine = as_mapping(record["device"])
-    model = {**record, "device": machine["name"]}
-    return read_as(LatencyReport, {**record, "machine": machine, "model": model})
-
-
 def _rows(report: LatencyReport) -> Iterator[tuple[str, str]]:
     times, disturbance, footprint = report.times, report.disturbance, report.footprint
-    processor = report.machine.cpu or report.machine.architecture
-    yield "machine", f"{processor}, {report.machine.cpu_count} cores, {report.machine.system}"
-    yield "one run", f"{report.setting.batch_size} images on {report.setting.threads} threads"
+    processor = report.device.cpu or report.device.architecture
+    yield "machine", f"{processor}, {report.device.cpu_count} cores, {report.device.system}"
+    yield "setting", f"batch {report.setting.batch_size}, threads {report.setting.threads}"
     for name in ("p50_ms", "p90_ms", "p99_ms"):
         low, high = map(words.milliseconds, times.intervals.get(name, (None, None)))
         yield (

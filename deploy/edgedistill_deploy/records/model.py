@@ -1,7 +1,9 @@
 """What a record is about: a model file, the precision it computes in, and where it was measured."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+from edgedistill_deploy.records.values import as_text
 
 # What the kernels of an INT8 model do: "exact" as they are, "made_exact" by an option, or "saturating" in spite of it.
 Int8Kernels = Literal["exact", "made_exact", "saturating"]
@@ -11,11 +13,16 @@ TEACHER = "teacher"  # the precision of the teacher's own file, the baseline of 
 Place = tuple[str, str, str]  # device, runtime, provider
 
 
+def as_device_name(value: Any) -> str:
+    """Accept a device by its name, or an object that describes it and has the name."""
+    return as_text(value["name"] if isinstance(value, dict) else value)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredModel:
     """The identity of a measured model: the device by name, the runtime and its provider, the precision, and the file's sha256."""
 
-    device: str
+    device: Annotated[str, as_device_name]
     runtime: str
     provider: str
     precision: str

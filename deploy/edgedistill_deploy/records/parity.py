@@ -6,15 +6,14 @@ another (`schema.FLAT`).
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Annotated, Any
 
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.records.model import Int8Kernels, MeasuredModel
-from edgedistill_deploy.records.schema import Share, Shares, read_as, read_record
+from edgedistill_deploy.records.schema import Record, Share, Shares
 from edgedistill_deploy.records.values import as_mapping, as_share
-from edgedistill_deploy.records.writing import FLAT, SCHEMA, plain
+from edgedistill_deploy.records.writing import FLAT
 from edgedistill_deploy.statistics.paired import Interval, Verdict
 
 _SENTENCES_SHOWN = 4  # reasons, diagnoses and notes of each when a report prints itself
@@ -245,8 +244,10 @@ class Arithmetic:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ParityReport:
+class ParityReport(Record):
     """Everything a parity check found; `to_json` is the record, and printing it shows one screen."""
+
+    KIND = "parity"
 
     bundle: str
     model: MeasuredModel = field(metadata=FLAT)
@@ -268,15 +269,6 @@ class ParityReport:
         """Return the report with what other ways of preparing the images cost."""
         findings = replace(self.findings, preprocess_drift=rows, notes=(*self.findings.notes, *notes))
         return replace(self, findings=findings)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record: kind "parity", schema 1, plain JSON values without NaN."""
-        return {"kind": "parity", "schema": SCHEMA, **plain(self)}
-
-    @classmethod
-    def from_json(cls, document: Any) -> "ParityReport":
-        """Read a record that may come from anywhere. Raises DataError that says what is wrong with it."""
-        return read_record("parity", partial(read_as, cls), document)
 
     def __str__(self) -> str:
         return words.screen(f"Parity with the teacher: {self.model}", _rows(self))

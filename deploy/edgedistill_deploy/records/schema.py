@@ -5,11 +5,22 @@ has a default may be missing. The fields of a `FLAT` field stand beside those ar
 dataclass is grouped. `writing.plain` writes by the same rules.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache, partial
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from edgedistill_deploy.errors import DataError, UsageError, shown
 from edgedistill_deploy.records.values import (
@@ -24,8 +35,11 @@ from edgedistill_deploy.records.values import (
     maybe,
     require_kind,
 )
-from edgedistill_deploy.records.writing import FLAT, HIDDEN
+from edgedistill_deploy.records.writing import FLAT, HIDDEN, SCHEMA, plain
 from edgedistill_deploy.statistics.paired import Interval
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 T = TypeVar("T")
 Read = Callable[[Any], Any]
@@ -42,14 +56,25 @@ Shares = Annotated[Interval, as_shares]
 Time = Annotated[float, as_time]
 
 
-def read_record(kind: str, read: Callable[[Mapping[str, Any]], T], document: Any) -> T:
-    """Read a record of a kind that may come from anywhere. Raises DataError that says what is wrong with it."""
-    try:
-        return read(require_kind(document, kind))
-    except KeyError as error:
-        raise DataError(f"it has no {error.args[0]}") from error
-    except (TypeError, ValueError, OverflowError, UsageError) as error:
-        raise DataError(str(error).rstrip(".")) from error
+class Record:
+    """A dataclass that is written as a document of its `KIND`, and read back with suspicion."""
+
+    __slots__ = ()
+    KIND: ClassVar[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record: its kind, schema 1, plain JSON values without NaN."""
+        return {"kind": self.KIND, "schema": SCHEMA, **plain(self)}
+
+    @classmethod
+    def from_json(cls, document: Any) -> "Self":
+        """Read a record that may come from anywhere. Raises DataError that says what is wrong with it."""
+        try:
+            return read_as(cls, require_kind(document, cls.KIND))
+        except KeyError as error:
+            raise DataError(f"it has no {error.args[0]}") from error
+        except (TypeError, ValueError, OverflowError, UsageError) as error:
+            raise DataError(str(error).rstrip(".")) from error
 
 
 def read_as(kind: type[T], document: Any) -> T:

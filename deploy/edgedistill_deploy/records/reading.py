@@ -1,7 +1,7 @@
 """The records of a bundle, read for a report: bounded, checked, and a faulty one left out with a sentence that says why."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,20 +9,18 @@ from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import BundleError, DataError
 from edgedistill_deploy.files.json_text import parse_json
 from edgedistill_deploy.records._subspace_file import SubspaceRow, read_subspace_rows
-from edgedistill_deploy.records._timing import ComparisonRecord, extra_sentences, parse_comparison
+from edgedistill_deploy.records._timing import ComparisonRecord, extra_sentences
 from edgedistill_deploy.records.decisions import ChainRecord, FlipReport
 from edgedistill_deploy.records.latency import LatencyReport
 from edgedistill_deploy.records.layers import LayerReport
 from edgedistill_deploy.records.parity import ParityReport
-from edgedistill_deploy.records.schema import Share, read_as
+from edgedistill_deploy.records.schema import Record, Share
 from edgedistill_deploy.records.values import (
     as_count,
-    as_list,
     as_mapping,
     as_number,
     as_share,
     as_time,
-    record_of,
 )
 
 MAX_RECORD_BYTES = 32 << 20
@@ -34,16 +32,16 @@ T = TypeVar("T")
 class ParityRecord:
     """A parity report, and the path of its file in the bundle."""
 
-    name: str
     report: ParityReport
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyRecord:
     """A latency report, and the path of its file in the bundle; what else the file tells, in sentences; and the time by node."""
 
-    name: str
     report: LatencyReport
+    name: str = ""
     extras: tuple[str, ...] = ()
     layers: LayerReport | None = None
 
@@ -73,6 +71,15 @@ class LedgerRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger(Record):
+    """What a page shows of ledger.json."""
+
+    KIND = "ledger"
+
+    steps: tuple[LedgerRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Records:
     """Everything that was measured, in a fixed order. `problems` says which records were left out, and why."""
 
@@ -92,21 +99,28 @@ def read_records(bundle: Bundle) -> Records:
     problems: list[str] = []
     parity = _current(bundle, "parity", _parity, lambda found: {found.report.model.model_sha256}, problems)
     latency = _current(bundle, "latency", _latency, lambda found: {found.report.model.model_sha256}, problems)
-    flips = _current(bundle, "flips", _flips, lambda found: {found.model.model_sha256}, problems)
-    chains = _current(
-        bundle, "chain", _chain, lambda found: {step.model_sha256 for step in found.steps}, problems
+    flips = _current(
+        bundle, "flips", FlipReport.from_json, lambda found: {found.model.model_sha256}, problems
     )
-    ledger = _read_one(bundle.path / "ledger.json", bundle, _ledger, problems)
-    epochs = _read_one(bundle.path / "distill" / "metrics.jsonl", bundle, _epochs, problems)
+    chains = _current(
+        bundle,
+        "chain",
+        ChainRecord.from_json,
+        lambda found: {step.model_sha256 for step in found.steps},
+        problems,
+    )
+    ledger = _read_one(bundle.path / "ledger.json", bundle, Ledger.from_json, problems)
+    metrics = bundle.path / "distill" / "metrics.jsonl"
+    epochs = _read_one(metrics, bundle, _epochs, problems, str.splitlines)
     return Records(
-        parity=parity,
-        latency=latency,
+        parity=tuple(replace(found, name=name) for name, found in parity),
+        latency=tuple(replace(found, name=name) for name, found in latency),
         comparisons=_current_comparisons(bundle, problems),
         epochs=epochs or (),
-        ledger=ledger or (),
+        ledger=ledger.steps if ledger else (),
         subspaces=_subspaces(bundle, problems),
-        flips=flips,
-        chains=chains,
+        flips=tuple(found for _, found in flips),
+        chains=tuple(found for _, found in chains),
         problems=tuple(problems),
     )
 
@@ -114,19 +128,19 @@ def read_records(bundle: Bundle) -> Records:
 def _current(
     bundle: Bundle,
     kind: str,
-    parse: Callable[[str, str], T],
+    parse: Callable[[Any], T],
     hashes_of: Callable[[T], set[str | None]],
     problems: list[str],
-) -> tuple[T, ...]:
-    """Return the records of a kind all of whose model files the bundle still has."""
+) -> list[tuple[str, T]]:
+    """Return the records of a kind all of whose model files the bundle still has, each with the path of its file."""
     known, kept = {*_known_files(bundle), None}, []
     for name, record in _read_folder(bundle, kind, parse, problems):
         if hashes_of(record) <= known:
-            kept.append(record)
+            kept.append((name, record))
         else:
             what = "model files" if kind == "chain" else "a model file"
             problems.append(f"{name} was measured on {what} that the bundle no longer has; it is left out.")
-    return tuple(kept)
+    return kept
 
 
 def _known_files(bundle: Bundle) -> set[str]:
@@ -134,12 +148,13 @@ def _known_files(bundle: Bundle) -> set[str]:
 
 
 def _current_comparisons(bundle: Bundle, problems: list[str]) -> tuple[ComparisonRecord, ...]:
-    found = _read_folder(bundle, "latency-comparison", _comparison, problems)
-    return tuple(each for _, each in found if set(each.model_sha256s) <= _known_files(bundle))
+    known = _known_files(bundle)
+    found = _read_folder(bundle, "latency-comparison", ComparisonRecord.from_json, problems)
+    return tuple(each for _, each in found if all(model.model_sha256 in known for model in each.alternatives))
 
 
 def _read_folder(
-    bundle: Bundle, kind: str, parse: Callable[[str, str], T], problems: list[str]
+    bundle: Bundle, kind: str, parse: Callable[[Any], T], problems: list[str]
 ) -> list[tuple[str, T]]:
     paths = sorted((bundle.path / kind).glob("*.json"))
     if len(paths) > MAX_RECORDS:
@@ -151,7 +166,13 @@ def _read_folder(
     return [(name, record) for name, record in found if record is not None]
 
 
-def _read_one(path: Path, bundle: Bundle, parse: Callable[[str, str], T], problems: list[str]) -> T | None:
+def _read_one(
+    path: Path,
+    bundle: Bundle,
+    parse: Callable[[Any], T],
+    problems: list[str],
+    load: Callable[[str], Any] = parse_json,
+) -> T | None:
     """Parse a file that may be absent; None, and a problem where it is there and unfit."""
     if not path.is_file():
         return None
@@ -163,7 +184,7 @@ def _read_one(path: Path, bundle: Bundle, parse: Callable[[str, str], T], proble
             content = stream.read(MAX_RECORD_BYTES + 1)
         if len(content) > MAX_RECORD_BYTES:
             raise ValueError(f"it is larger than {MAX_RECORD_BYTES} bytes")
-        return parse(name, content.decode("utf-8"))
+        return parse(load(content.decode("utf-8")))
     except KeyError as error:
         problems.append(f"{name} is left out: it has no {error.args[0]}.")
     except (OSError, OverflowError, TypeError, ValueError, RecursionError, DataError) as error:
@@ -181,32 +202,20 @@ def _subspaces(bundle: Bundle, problems: list[str]) -> tuple[SubspaceRow, ...]:
         return ()
 
 
-def _parity(name: str, text: str) -> ParityRecord:
-    return ParityRecord(name=name, report=ParityReport.from_json(parse_json(text)))
+def _parity(document: Any) -> ParityRecord:
+    return ParityRecord(report=ParityReport.from_json(document))
 
 
-def _latency(name: str, text: str) -> LatencyRecord:
-    document = parse_json(text)
-    report = LatencyReport.from_json(document)
+def _latency(document: Any) -> LatencyRecord:
     return LatencyRecord(
-        name=name, report=report, extras=extra_sentences(document), layers=LayerReport.from_record(document)
+        report=LatencyReport.from_json(document),
+        extras=extra_sentences(document),
+        layers=LayerReport.from_record(document),
     )
 
 
-def _flips(_: str, text: str) -> FlipReport:
-    return FlipReport.from_json(parse_json(text))
-
-
-def _chain(_: str, text: str) -> ChainRecord:
-    return ChainRecord.from_json(parse_json(text))
-
-
-def _comparison(_: str, text: str) -> ComparisonRecord:
-    return parse_comparison(text)
-
-
-def _epochs(_: str, text: str) -> tuple[EpochRow, ...]:
-    return tuple(_epoch(as_mapping(parse_json(line))) for line in text.splitlines() if line.strip())
+def _epochs(lines: list[str]) -> tuple[EpochRow, ...]:
+    return tuple(_epoch(as_mapping(parse_json(line))) for line in lines if line.strip())
 
 
 def _epoch(row: Mapping[str, Any]) -> EpochRow:
@@ -220,7 +229,3 @@ def _epoch(row: Mapping[str, Any]) -> EpochRow:
         learning_rate=as_number(row["learning_rate"]),
         seconds=as_time(row["seconds"]),
     )
-
-
-def _ledger(_: str, text: str) -> tuple[LedgerRow, ...]:
-    return tuple(read_as(LedgerRow, step) for step in as_list(record_of(text, "ledger")["steps"]))

@@ -33,7 +33,6 @@ from edgedistill_deploy.records.values import (
     as_text,
     as_time,
     maybe,
-    require_kind,
 )
 from edgedistill_deploy.records.writing import FLAT, HIDDEN, SCHEMA, plain
 from edgedistill_deploy.statistics.paired import Interval
@@ -70,7 +69,10 @@ class Record:
     def from_json(cls, document: Any) -> "Self":
         """Read a record that may come from anywhere. Raises DataError that says what is wrong with it."""
         try:
-            return read_as(cls, require_kind(document, cls.KIND))
+            record = as_mapping(document)
+            if record.get("kind") != cls.KIND or record.get("schema") != SCHEMA:
+                raise ValueError(f"it is not a {cls.KIND} record of schema {SCHEMA}")
+            return read_as(cls, record)
         except KeyError as error:
             raise DataError(f"it has no {error.args[0]}") from error
         except (TypeError, ValueError, OverflowError, UsageError) as error:

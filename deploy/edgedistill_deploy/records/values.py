@@ -5,24 +5,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from edgedistill_deploy.errors import shown
-from edgedistill_deploy.files.json_text import parse_json
-from edgedistill_deploy.records.writing import SCHEMA
 
 MAX_TIME = 1e12  # in ms or s: beyond any measurement, within any arithmetic
 T = TypeVar("T")
-
-
-def record_of(text: str, kind: str) -> Mapping[str, Any]:
-    """Parse a record; ValueError for what `parse_json` refuses. Accept it as `require_kind` does."""
-    return require_kind(parse_json(text), kind)
-
-
-def require_kind(document: Any, kind: str) -> Mapping[str, Any]:
-    """Accept a record of the kind, and of the schema known here."""
-    record = as_mapping(document)
-    if record.get("kind") != kind or record.get("schema") != SCHEMA:
-        raise ValueError(f"it is not a {kind} record of schema {SCHEMA}")
-    return record
 
 
 def as_mapping(value: Any) -> Mapping[str, Any]:

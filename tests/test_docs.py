@@ -91,11 +91,29 @@ def test_what_cannot_be_run_here_has_the_flags_that_are_shown(line: str) -> None
         assert re.search(rf"{re.escape(flag)}\b", shown.stdout), f"{command} has no {flag}"
 
 
+def anchors_of(page: Path) -> set[str]:
+    """Return what GitHub calls the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_inside_the_documentation_lead_somewhere() -> None:
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8")):
             if not target.startswith("http"):
-                assert (page.parent / target).exists(), f"{page.name} links to {target}"
+                goal = page.parent / target if target else page
+                assert goal.exists(), f"{page.name} links to {target}"
+                assert not anchor or anchor in anchors_of(goal), f"{page.name} links to {target}#{anchor}"
+
+
+def prose(page: Path) -> list[str]:
+    text = re.sub(r"^ *```.*?^ *```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return [line for line in text.splitlines() if not line.startswith("|")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_lines_of_prose_are_at_most_120_characters_wide(page: Path) -> None:
+    assert [line for line in prose(page) if len(line) > 120] == []
 
 
 def test_the_readmes_comparison_is_the_recorded_one() -> None:

@@ -167,8 +167,8 @@ def open_onnx(request: SessionRequest) -> OnnxRuntimeSession:
     return session
 
 
-def probe_kernels() -> Int8Kernels:
-    """Return what the INT8 kernels do on this processor."""
+def probe_kernels() -> Int8Kernels | None:
+    """Return what the INT8 kernels do on this processor; None where that cannot be found out."""
     return find_int8_kernels(_imported())
 
 

@@ -112,12 +112,12 @@ def open_model(
     )
 
 
-def probe_int8_kernels() -> Int8Kernels:
-    """Return what ONNX Runtime's own INT8 kernels do on this processor; see `int8_kernels`.
+def probe_int8_kernels() -> Int8Kernels | None:
+    """Return what ONNX Runtime's own INT8 kernels do on this processor, None where the probe does not run.
 
     Raises MissingDependencyError when ONNX Runtime is not installed.
     """
-    found: Int8Kernels = import_module(_ADAPTERS["onnxruntime"]).probe_kernels()
+    found: Int8Kernels | None = import_module(_ADAPTERS["onnxruntime"]).probe_kernels()
     return found
 
 

@@ -57,14 +57,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return saturating_bundle(tmp_path_factory.mktemp("saturating") / "bundle")
 
 
-class OldOptions(onnxruntime.SessionOptions):  # type: ignore[misc]
-    """The session options of an ONNX Runtime that does not know the option."""
-
-    def add_session_config_entry(self, key: str, value: str) -> None:
-        if key != EXACT_OPTION[0]:
-            super().add_session_config_entry(key, value)
-
-
 @pytest.fixture
 def probe(tmp_path: Path) -> Path:
     path = tmp_path / "probe.onnx"
@@ -128,6 +120,17 @@ def test_the_option_is_set_where_it_is_needed_and_helps(
     finally:
         find_int8_kernels.cache_clear()
     assert entries == ([EXACT_OPTION] if is_set else [])
+
+
+def test_a_build_that_cannot_run_the_probe_is_not_judged() -> None:
+    class FewOperators:
+        SessionOptions = onnxruntime.SessionOptions
+
+        @staticmethod
+        def InferenceSession(*_arguments: Any, **_options: Any) -> None:  # noqa: N802
+            raise RuntimeError("Could not find an implementation for QuantizeLinear(13)")
+
+    assert find_int8_kernels(FewOperators()) is None
 
 
 def test_a_model_that_cannot_be_loaded_with_the_option_is_loaded_without(

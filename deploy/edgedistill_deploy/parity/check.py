@@ -86,7 +86,7 @@ def check_parity(
     )
     if keep:
         keep(evaluation, answers)
-    return _judged(bundle, session, evaluation, answers, limits)
+    return _build_report(bundle, session, evaluation, answers, limits)
 
 
 def write_parity(bundle: Bundle, report: ParityReport) -> Path:
@@ -123,7 +123,7 @@ def _answers(
     return np.concatenate(answers), np.concatenate(decisions) if decisions else None
 
 
-def _judged(
+def _build_report(
     bundle: Bundle, session: Session, evaluation: Evaluation, answers: Answers, limits: ParityLimits
 ) -> ParityReport:
     device = read_device()

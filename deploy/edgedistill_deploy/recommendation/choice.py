@@ -127,9 +127,9 @@ def _entry(bundle: Bundle, choice: Choice) -> dict[str, Any]:
     values = plain(choice)
     return {
         "reason": values.pop("reason"),
-        **_named(choice.model, (*_RUN, "model_sha256")),
+        **_identity_of(choice.model, (*_RUN, "model_sha256")),
         **values,
-        "rejected": [{**_named(each.model, _RUN), **plain(each)} for each in choice.rejected],
+        "rejected": [{**_identity_of(each.model, _RUN), **plain(each)} for each in choice.rejected],
         "records": {
             kind: {"path": name, "sha256": sha256_of_file(bundle.path / name)}
             for kind, name in choice.records.items()
@@ -137,7 +137,7 @@ def _entry(bundle: Bundle, choice: Choice) -> dict[str, Any]:
     }
 
 
-def _named(model: MeasuredModel | None, names: Sequence[str]) -> dict[str, str | None]:
+def _identity_of(model: MeasuredModel | None, names: Sequence[str]) -> dict[str, str | None]:
     return {name: getattr(model, name, None) for name in names}
 
 

@@ -155,7 +155,7 @@ def _rows(report: LatencyReport) -> Iterator[tuple[str, str]]:
             f"{words.milliseconds(getattr(times, name))}, interval {low} to {high}",
         )
     yield "images", f"{words.quantity(times.throughput_per_s)} a second"
-    yield "runs", f"{times.runs} after {times.warmup_runs} of warm-up, {_interrupted(disturbance)}"
+    yield "runs", f"{times.runs} after {times.warmup_runs} of warm-up, {_word_interruptions(disturbance)}"
     start = report.start
     yield (
         "start",
@@ -165,12 +165,12 @@ def _rows(report: LatencyReport) -> Iterator[tuple[str, str]]:
         "memory",
         f"{words.size(footprint.peak_memory_bytes)} at most, the file {words.size(footprint.model_bytes)}",
     )
-    yield "conditions", _conditions(disturbance.conditions)
+    yield "conditions", _word_conditions(disturbance.conditions)
     yield "flags", ", ".join(disturbance.flags) or "none"
     yield "warnings", " ".join(disturbance.warnings)
 
 
-def _interrupted(disturbance: Disturbance) -> str:
+def _word_interruptions(disturbance: Disturbance) -> str:
     clean = (
         ""
         if disturbance.clean is None
@@ -179,7 +179,7 @@ def _interrupted(disturbance: Disturbance) -> str:
     return f"{words.percent(disturbance.preempted_share)} of them interrupted{clean}"
 
 
-def _conditions(conditions: Mapping[str, Mapping[str, object]]) -> str:
+def _word_conditions(conditions: Mapping[str, Mapping[str, object]]) -> str:
     """Say the first value of each reading after the runs."""
     told = []
     for name in _SHOWN_CONDITIONS:

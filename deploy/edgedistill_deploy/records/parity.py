@@ -298,13 +298,13 @@ def _rows(report: ParityReport) -> Iterator[tuple[str, str]]:
     yield "bundle", f"{report.bundle}, {words.whole(report.images.sample_count)} images"
     yield (
         "verdict",
-        f"{report.verdict}: {_drop(accuracy)}, limit {words.points(report.judgement.limits.max_drop)}",
+        f"{report.verdict}: {_word_drop(accuracy)}, limit {words.points(report.judgement.limits.max_drop)}",
     )
     yield "accuracy", words.with_interval(accuracy.candidate, accuracy.candidate_interval)
     yield "teacher", words.with_interval(accuracy.teacher, accuracy.teacher_interval)
     yield "agreement", words.with_interval(likeness.agreement, likeness.agreement_interval)
     yield "classes", f"{classes.worse_count} of {classes.class_statistics.tested_count} lost significantly"
-    yield "outputs", _outputs(report.soundness.numeric)
+    yield "outputs", _word_outputs(report.soundness.numeric)
     tests = report.soundness.tests
     yield "checks", f"{sum(each.passed for each in tests)} of {len(tests)} hold"
     found = (f"{each.name}: {each.detail}" for each in report.findings.diagnosis)
@@ -313,14 +313,14 @@ def _rows(report: ParityReport) -> Iterator[tuple[str, str]]:
     yield "notes", " ".join(report.findings.notes[:_SENTENCES_SHOWN])
 
 
-def _drop(accuracy: Accuracy) -> str:
+def _word_drop(accuracy: Accuracy) -> str:
     if accuracy.drop is None:
         return "no label is known"
     interval = words.points_interval(accuracy.interval)
     return f"drop {words.points(accuracy.drop)}, {accuracy.confidence:.0%} interval {interval}"
 
 
-def _outputs(numeric: Numeric) -> str:
+def _word_outputs(numeric: Numeric) -> str:
     if not numeric.image_count:
         return "none recorded"
     tolerance = "" if numeric.tolerance is None else f", tolerance {words.significant(numeric.tolerance)}"

@@ -116,40 +116,40 @@ def _reader_of(hint: Any, name: str) -> Read:
     if origin is Annotated:
         return arguments[1]  # type: ignore[no-any-return]  # the reader stands beside the type
     if origin is Literal:
-        return partial(_one_of, arguments, name)
+        return partial(_read_choice, arguments, name)
     if origin in (Union, UnionType):
         (inner,) = (each for each in arguments if each is not NoneType)
         return partial(maybe, read=_reader_of(inner, name))
     if origin is tuple:
         return _tuple_reader(arguments, name)
-    return partial(_mapping_of, _reader_of(arguments[1], name))
+    return partial(_read_mapping, _reader_of(arguments[1], name))
 
 
 def _tuple_reader(arguments: tuple[Any, ...], name: str) -> Read:
     if arguments[1] is Ellipsis:
-        return partial(_items, _reader_of(arguments[0], name))
-    return partial(_exactly, tuple(_reader_of(each, name) for each in arguments))
+        return partial(_read_items, _reader_of(arguments[0], name))
+    return partial(_read_exactly, tuple(_reader_of(each, name) for each in arguments))
 
 
-def _items(read: Read, value: Any) -> tuple[Any, ...]:
+def _read_items(read: Read, value: Any) -> tuple[Any, ...]:
     return tuple(map(read, as_list(value)))
 
 
-def _exactly(readers: tuple[Read, ...], value: Any) -> tuple[Any, ...]:
+def _read_exactly(readers: tuple[Read, ...], value: Any) -> tuple[Any, ...]:
     return tuple(read(item) for read, item in zip(readers, as_list(value), strict=True))
 
 
-def _mapping_of(read: Read, value: Any) -> dict[str, Any]:
+def _read_mapping(read: Read, value: Any) -> dict[str, Any]:
     return {key: read(item) for key, item in as_mapping(value).items()}
 
 
-def _one_of(known: tuple[str, ...], name: str, value: Any) -> str:
+def _read_choice(known: tuple[str, ...], name: str, value: Any) -> str:
     if value not in known:
         raise ValueError(f"the {name} {shown(value)} is none of {', '.join(known)}")
     return str(value)
 
 
-def _anything(value: Any) -> Any:
+def _read_anything(value: Any) -> Any:
     return value
 
 
@@ -158,6 +158,6 @@ _SIMPLE: dict[Any, Read] = {
     int: as_count,
     float: as_number,
     bool: as_bool,
-    Any: _anything,
-    object: _anything,
+    Any: _read_anything,
+    object: _read_anything,
 }

@@ -16,7 +16,7 @@ HIDDEN = {"hidden": True}  # metadata of a field that is no part of the JSON doc
 def plain(value: Any) -> Any:
     """Turn dataclasses, tuples, numpy values and paths into JSON values; a number that is not finite becomes None."""
     if is_dataclass(value) and not isinstance(value, type):
-        return _object_of(value)
+        return _plain_fields(value)
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -28,7 +28,7 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _object_of(value: Any) -> dict[str, Any]:
+def _plain_fields(value: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for each in fields(value):
         if each.metadata != HIDDEN:

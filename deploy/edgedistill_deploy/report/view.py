@@ -98,14 +98,14 @@ def _places(rows: Sequence[ArtefactSummary], records: Records) -> list[Place]:
         Place(
             name=" · ".join(part for part in key if part and part != "cpu") or "not measured yet",
             rows=tuple(row for row in rows if row.place == key),
-            parity=tuple(each.report for each in _at(key, records.parity)),
-            latency=tuple(_at(key, records.latency)),
+            parity=tuple(each.report for each in _records_at(key, records.parity)),
+            latency=tuple(_records_at(key, records.latency)),
         )
         for key in keys
     ]
 
 
-def _at(place: tuple[str | None, ...], records: Iterable[Placed]) -> list[Placed]:
+def _records_at(place: tuple[str | None, ...], records: Iterable[Placed]) -> list[Placed]:
     """Return the records of a place, the teacher's first."""
     found = [each for each in records if each.report.model.place == place]
     return sorted(found, key=_model_order)

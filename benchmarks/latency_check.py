@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgedistill_deploy.bundle.folder import Bundle, model_role, open_bundle
+from edgedistill_deploy.bundle.folder import Bundle, open_bundle
+from edgedistill_deploy.bundle.precisions import model_role
 from edgedistill_deploy.bundle.reference import read_golden
 from edgedistill_deploy.latency.interleaved import ratio_interval
 from edgedistill_deploy.latency.measurement import LatencyConfig

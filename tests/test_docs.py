@@ -2,13 +2,14 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from command import run_command, write_tiny_digits
+from command import run_command, write_quick_settings, write_tiny_digits
 from shapes import train_shape_teacher, write_shape_folder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,19 +53,36 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
+@pytest.fixture(scope="module")
+def expert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a small expert of few images, on which every command is quick."""
+    folder = tmp_path_factory.mktemp("expert")
+    digits = write_tiny_digits(folder / "few.npz", counts=(16, 6, 8))
+    settings = write_quick_settings(folder / "settings.toml", digits, student="plain:8-8", opset=17)
+    outcome = run_command("build", "--config", settings, "--out", folder / "run", "--json")
+    assert outcome.code in (0, 3, 4), outcome.stderr
+    return folder / "run"
+
+
+@pytest.fixture
+def my_expert(expert: Path, tmp_path: Path) -> Path:
+    """A copy of it for a command to change."""
+    return shutil.copytree(expert, tmp_path / "run")
+
+
 @pytest.mark.parametrize("line", dict.fromkeys(edgedistill_lines()))
 def test_every_command_in_the_documentation_runs(
-    line: str, workplace: dict[str, str], copied_run: Path, tmp_path: Path
+    line: str, workplace: dict[str, str], my_expert: Path, tmp_path: Path
 ) -> None:
     words = [workplace.get(word, word) for word in shlex.split(line)[1:]]
     if words[0] in ("build", "distill"):
         words = [str(tmp_path / "out") if word == "my-expert" else word for word in words]
         words += ["--dry-run"] if words[0] == "build" else ["--epochs", "1", "--compute", "cpu"]
     else:
-        words = [str(copied_run) if word == "my-expert" else word for word in words]
+        words = [str(my_expert) if word == "my-expert" else word for word in words]
     if words[0] == "compare" and "--dry-run" not in words:
         words += ["--dry-run", "--out", str(tmp_path / "compared")]
-    if words[0] == "profile":
+    if words[0] in ("profile", "plan"):
         words += ["--duration", "0.05", "--warmup", "0"]
     outcome = run_command(*words)
     assert outcome.code in ((0, 3, 4) if words[0] == "validate" else (0,)), outcome.stderr
@@ -135,9 +153,13 @@ def test_the_quickstart_is_short_and_runs(tmp_path: Path, all_digits: bool) -> N
     code = [line for line in source.splitlines() if line and not line.startswith('"""')]
     assert len(code) <= 15
     if not all_digits:
-        few = write_tiny_digits(tmp_path / "few.npz", classes="0123456789")
+        few = write_tiny_digits(tmp_path / "few.npz", classes="0123456789", counts=(8, 3, 4))
         assert source.count('"embedded:digits"') == 1
         source = source.replace('"embedded:digits"', f'"npz:{few}"')
+        assert source.count("sample[None])") == 1
+        source = source.replace(
+            "sample[None])", "sample[None], device.LatencyConfig(duration_s=0.1, warmup_s=0.1))"
+        )
     done = subprocess.run(
         [sys.executable, "-c", source], cwd=tmp_path, check=False, capture_output=True, text=True
     )

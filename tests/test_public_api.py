@@ -9,8 +9,8 @@ PROMISED = {
         distill export_onnx find_subspaces inspect_subspaces load_teacher open_source pair_layers split_for_subtask""",
     "edgedistill_calibration": "CalibrationConfig calibrate calibrate_recovered",
     "edgedistill_deploy": """Bundle DeviceInfo EdgeDistillError LatencyConfig LatencyReport ParityLimits ParityReport Preprocess
-        Session check_parity create_bundle measure_latency open_bundle open_images open_model open_session read_device read_image
-        write_latency write_parity write_report""",
+        Session Validation ValidationRequest check_parity create_bundle measure_latency open_bundle open_images open_model
+        open_session read_device read_image validate_bundle write_latency write_parity write_report""",
 }
 
 

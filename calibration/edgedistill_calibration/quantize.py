@@ -13,7 +13,8 @@ from edgedistill_calibration.config import CANDIDATES, CalibrationConfig
 from edgedistill_calibration.dataset import CalibrationSet, content_key, select_calibration
 from edgedistill_calibration.judging.judge import Judge, Preparation, Progress, Work
 from edgedistill_calibration.judging.ledger import write_ledger
-from edgedistill_deploy.bundle.folder import Bundle, model_role
+from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.bundle.precisions import FP16_FILES, INT8_FILES, model_role
 from edgedistill_deploy.bundle.reference import read_reference
 from edgedistill_deploy.errors import BundleError, MissingDependencyError
 from edgedistill_deploy.files.writing import written_whole
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from edgedistill_calibration.float16.files import Halves
     from edgedistill_calibration.int8.files import Int8
 
-INT8 = ("int8", "int8-tensorrt")
-HALVES = ("fp16", "int8-fp16-tensorrt")
 # Below this the INT8 model answers otherwise so often that whoever reads the record should be told.
 LOW_AGREEMENT = 0.95
 
@@ -78,13 +77,13 @@ def calibrate(
         made = make_int8(judge, sample.images, folder, config, {"edgedistill.calibration": plan["key"]})
         files = {precision: mixture.path for precision, mixture in made.mixtures.items()}
         sources = (
-            dict(zip(HALVES, (judge.source, files["int8-tensorrt"]), strict=True)) if config.fp16 else {}
+            dict(zip(FP16_FILES, (judge.source, files["int8-tensorrt"]), strict=True)) if config.fp16 else {}
         )
         halves = write_halves(sources, judge.prepared, sample.images, folder)
         files |= halves.files
         # From here until all is written, what the manifest says of the last calibration is not true.
         bundle = keep_files(bundle.with_fields(calibration={}), files)
-        for precision in {*HALVES} - {*files}:  # made of another float model, or of other INT8
+        for precision in {*FP16_FILES} - {*files}:  # made of another float model, or of other INT8
             bundle = bundle.without_file(model_role(precision))
         ranges_file = bundle.path / "calibration" / "ranges.json"
         write_ranges(ranges_file, made.ranges, made.method, plan["model_sha256"])
@@ -126,7 +125,7 @@ def _is_done(bundle: Bundle, plan: Mapping[str, Any]) -> bool:
     recorded = bundle.manifest.get("calibration", {})
     if any(recorded.get(name) != value for name, value in plan.items()):
         return False
-    roles = (*map(model_role, recorded.get("written", INT8)), "ledger", "ranges")
+    roles = (*map(model_role, recorded.get("written", INT8_FILES)), "ledger", "ranges")
     try:
         return all(bundle.file(role).is_file() for role in roles)
     except BundleError:

@@ -15,9 +15,10 @@ from edgedistill_calibration.int8.files import Int8, int8_details, make_int8
 from edgedistill_calibration.judging.judge import Judge, Logits, Progress
 from edgedistill_calibration.judging.ledger import LedgerStep, read_ledger, write_ledger_record
 from edgedistill_calibration.judging.steps import step_of, teacher_answers
-from edgedistill_calibration.quantize import INT8, keep_files, open_judge, require_libraries, select_sample
+from edgedistill_calibration.quantize import keep_files, open_judge, require_libraries, select_sample
 from edgedistill_calibration.ranges.measurement import read_ranges
-from edgedistill_deploy.bundle.folder import Bundle, model_role
+from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.bundle.precisions import INT8_FILES, model_role
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images.sets import ImageSet
@@ -132,7 +133,7 @@ class _Contest:
 
 
 def _open_contest(bundle: Bundle, judge: Judge, config: CalibrationConfig) -> _Contest:
-    current = {name: bundle.file(model_role(name)) for name in INT8}
+    current = {name: bundle.file(model_role(name)) for name in INT8_FILES}
     figures = judge.judge({judge.source: "fp32", **{path: name for name, path in current.items()}})
     return _Contest(
         judge=judge,
@@ -149,7 +150,7 @@ def _with_steps(
     """Return the ledger with these steps in place of those of the same stage, each INT8 step saying whether it was kept."""
     added = {step.stage: step.to_json() for step in new}
     kept = [
-        {**step, "kept": step["stage"] not in better} if step["stage"] in INT8 else step
+        {**step, "kept": step["stage"] not in better} if step["stage"] in INT8_FILES else step
         for step in record["steps"]
         if step["stage"] not in added
     ]

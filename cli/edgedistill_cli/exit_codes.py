@@ -1,8 +1,13 @@
 """Ends of a command that are no success: a gate that fails, a run that was interrupted."""
 
-from collections.abc import Sequence
+from typing import Literal
 
 from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.statistics.verdicts import Verdict
+
+Outcome = Verdict | Literal["error"]
+
+_CODES: dict[Outcome, int] = {"pass": 0, "fail": 3, "inconclusive": 4, "error": EdgeDistillError.exit_code}
 
 
 class InterruptedRunError(EdgeDistillError):
@@ -11,8 +16,6 @@ class InterruptedRunError(EdgeDistillError):
     exit_code = 130
 
 
-def gate_code(verdicts: Sequence[str]) -> int:
-    """Return the exit code of several verdicts: 3 when one failed, 4 when one is inconclusive, else 0."""
-    if "fail" in verdicts:
-        return 3
-    return 4 if "inconclusive" in verdicts else 0
+def gate_code(outcome: Outcome) -> int:
+    """Return the exit code of a gate's verdict; "error" where the gate could not judge everything."""
+    return _CODES[outcome]

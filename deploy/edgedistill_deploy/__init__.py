@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgedistill_deploy.images.sources import open_images
     from edgedistill_deploy.latency.measurement import LatencyConfig, measure_latency, write_latency
     from edgedistill_deploy.parity.check import check_parity, write_parity
+    from edgedistill_deploy.parity.validation import Validation, ValidationRequest, validate_bundle
     from edgedistill_deploy.records.latency import LatencyReport
     from edgedistill_deploy.records.parity import ParityLimits, ParityReport
     from edgedistill_deploy.report.page import write_report
@@ -34,6 +35,8 @@ __all__ = [
     "ParityReport",
     "Preprocess",
     "Session",
+    "Validation",
+    "ValidationRequest",
     "__version__",
     "check_parity",
     "create_bundle",
@@ -44,6 +47,7 @@ __all__ = [
     "open_session",
     "read_device",
     "read_image",
+    "validate_bundle",
     "write_latency",
     "write_parity",
     "write_report",
@@ -58,6 +62,7 @@ _HOMES = {
     "images.sources": ("open_images",),
     "latency.measurement": ("LatencyConfig", "measure_latency", "write_latency"),
     "parity.check": ("check_parity", "write_parity"),
+    "parity.validation": ("Validation", "ValidationRequest", "validate_bundle"),
     "records.latency": ("LatencyReport",),
     "records.parity": ("ParityLimits", "ParityReport"),
     "report.page": ("write_report",),

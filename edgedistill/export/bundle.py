@@ -20,7 +20,8 @@ from edgedistill.models.teacher import Teacher
 from edgedistill.networks.cost import count_cost
 from edgedistill.rejection.rejector import Rejection, Rejector
 from edgedistill.subtasks.subtask import Subtask
-from edgedistill_deploy.bundle.folder import GOLDEN_IMAGES, Bundle, create_bundle, model_role, open_bundle
+from edgedistill_deploy.bundle.folder import GOLDEN_IMAGES, Bundle, create_bundle, open_bundle
+from edgedistill_deploy.bundle.precisions import model_role
 from edgedistill_deploy.bundle.reference import Reference, write_golden, write_reference
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.golden import make_golden_images, write_golden_images

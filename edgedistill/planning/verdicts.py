@@ -11,8 +11,9 @@ from edgedistill.networks.layers import map_shapes
 from edgedistill.networks.pairing import pair_layers
 from edgedistill.planning.candidates import Candidate
 from edgedistill_deploy.errors import DataError, EdgeDistillError, UsageError
-from edgedistill_deploy.latency.budget import Budget, BudgetVerdict, check_budget
+from edgedistill_deploy.latency.budget import Budget, check_budget
 from edgedistill_deploy.statistics.quantiles import OpenInterval
+from edgedistill_deploy.statistics.verdicts import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,7 @@ class PlanRow:
     p50_ms: float | None = None
     value_ms: float | None = None
     interval: OpenInterval = (None, None)
-    within_budget: BudgetVerdict | None = None
+    within_budget: Verdict | None = None
     runs_to_decide: int | None = None
     widths: tuple[LayerWidth, ...] | None = None
     wide_enough: bool | None = None
@@ -172,7 +173,7 @@ def _dominates(other: PlanRow, row: PlanRow) -> bool:
     )
 
 
-def plan_verdict(rows: Sequence[PlanRow]) -> BudgetVerdict:
+def plan_verdict(rows: Sequence[PlanRow]) -> Verdict:
     """Return "pass" when one fits the budget, "inconclusive" when one may, else "fail".
 
     Raises EdgeDistillError when nothing could be measured.

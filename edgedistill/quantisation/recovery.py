@@ -29,7 +29,8 @@ from edgedistill.quantisation.fake_quantisation import FakeQuantised, find_calls
 from edgedistill.rejection.rejector import Rejector
 from edgedistill.subspaces.finding import Subspace, load_subspaces
 from edgedistill.subtasks.subtask import Subtask
-from edgedistill_deploy.bundle.folder import Bundle, model_role
+from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.bundle.precisions import model_role
 from edgedistill_deploy.bundle.reference import read_golden
 from edgedistill_deploy.errors import BundleError, UsageError
 from edgedistill_deploy.images.sets import ImageSet

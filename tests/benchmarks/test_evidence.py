@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from timm.models import save_for_hf
 
+from benchmarks.evidence import __main__ as evidence
 from benchmarks.evidence.settings import given_settings
 from benchmarks.evidence.tasks import FASHION_TEACHER, IMAGENET, fashion_tasks, glyph_tasks, named_tasks
 from edgedistill import load_teacher
@@ -73,26 +74,31 @@ def run_script(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def own_record(folder: Path, data: str, subtask: str) -> Any:
+def own_record(folder: Path, data: str, subtask: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Compare two methods for an epoch on somebody's own data, with the teacher in `folder`; return what is recorded."""
-    done = run_script(
+    words = (
         "--data", data, "--teacher", str(folder / "teacher"), "--subtasks", subtask, "--methods", "subdistill,logits",
         "--student", "plain:4-4", "--epochs", "1", "--seeds", "1", "--lambdas", "1", "--compute", "cpu",
         "--out", str(folder / "out"),
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(sys, "argv", ["evidence", *words])
+    assert evidence.main() == 0
     return json.loads((folder / "out" / "own" / "comparison.json").read_text(encoding="utf-8"))
 
 
-def test_the_papers_superclasses_run_on_cifars_own_format(tmp_path: Path) -> None:
+def test_the_papers_superclasses_run_on_cifars_own_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_teacher(tmp_path / "teacher", write_cifar(tmp_path / "cifar"))
-    record = own_record(tmp_path, f"cifar100:{tmp_path / 'cifar'}", "cifar100/flowers")
+    record = own_record(tmp_path, f"cifar100:{tmp_path / 'cifar'}", "cifar100/flowers", monkeypatch)
     assert record["tasks"][0]["images"]["test"] == 4 * len(FLOWERS)
     assert [len(row["runs"]) for row in record["rows"]] == [1, 1]
     assert str(tmp_path) not in json.dumps(record)
 
 
-def test_the_papers_subtasks_run_on_a_folder_in_imagenets_layout(tmp_path: Path) -> None:
+def test_the_papers_subtasks_run_on_a_folder_in_imagenets_layout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`train/` and `val/` with a folder for each synset, JPEG files in them, and no test split."""
     described = labels_of_synsets()
     write_teacher(tmp_path / "teacher", imagenet_labels())
@@ -107,7 +113,8 @@ def test_the_papers_subtasks_run_on_a_folder_in_imagenets_layout(tmp_path: Path)
             for number in range(count):
                 pixels = generator.integers(0, 256, (40, 48, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / f"{synset}_{number}.JPEG")
-    images = own_record(tmp_path, str(tmp_path / "imagenet"), "imagenet/truck")["tasks"][0]["images"]
+    record = own_record(tmp_path, str(tmp_path / "imagenet"), "imagenet/truck", monkeypatch)
+    images = record["tasks"][0]["images"]
     assert images["test"] == 4 * len(wanted)
     assert (images["train"], images["validation"]) == (8 * len(wanted), 2 * len(wanted))
 

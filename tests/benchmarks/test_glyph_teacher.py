@@ -37,8 +37,8 @@ def stripes(count: int, class_names: str = "0123456789A") -> GlyphSet:
 
 
 def test_training_learns_and_repeats_itself() -> None:
-    glyphs = stripes(440)
-    config = train_teacher.TrainConfig(epochs=6, batch_size=20, lr=0.05, shift=0)
+    glyphs = stripes(220)
+    config = train_teacher.TrainConfig(epochs=6, batch_size=10, lr=0.05, shift=0)
     seen: list[tuple[int, float, float]] = []
     model = train_teacher.train_teacher(glyphs, config, lambda *row: seen.append(row))
     again = train_teacher.train_teacher(glyphs, config)

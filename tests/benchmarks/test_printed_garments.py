@@ -95,7 +95,7 @@ def test_the_command_writes_a_teacher_and_images_for_all_four_tasks(
     garments: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, npz = tmp_path / "teacher", tmp_path / "printed.npz"
-    words = ["printed", str(out), "--data", f"npz:{garments}", "--npz", str(npz), "--epochs", "8"]
+    words = ["printed", str(out), "--data", f"npz:{garments}", "--npz", str(npz), "--epochs", "5"]
     monkeypatch.setattr(sys, "argv", words)
     printed.main()
     said = capsys.readouterr().out

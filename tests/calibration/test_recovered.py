@@ -1,5 +1,6 @@
 """A student trained under quantisation takes the place of the INT8 files only where it is the better one."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,18 @@ INT8 = ("int8", "int8-tensorrt")
 @pytest.fixture(scope="module")
 def training(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
     return labelled(tmp_path_factory.mktemp("training") / "shapes.npz", *shape_images(100, seed=1))
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory, training: ImageSet) -> Bundle:
+    """A sound student, calibrated; nobody changes it."""
+    return calibrate(float_bundle(tmp_path_factory.mktemp("sound") / "bundle"), training, CONFIG)
+
+
+@pytest.fixture
+def calibrated(sound: Bundle, tmp_path: Path) -> Bundle:
+    """A copy of it."""
+    return open_bundle(shutil.copytree(sound.path, tmp_path / "bundle"))
 
 
 def steps_of(bundle: Bundle) -> dict[str, dict[str, Any]]:
@@ -57,8 +70,10 @@ def test_a_recovered_student_replaces_files_that_lost_their_accuracy(
     assert bundle.manifest["calibration"]["key"]
 
 
-def test_a_recovered_student_that_is_worse_is_recorded_and_left(tmp_path: Path, training: ImageSet) -> None:
-    bundle = calibrate(float_bundle(tmp_path / "bundle"), training, CONFIG)
+def test_a_recovered_student_that_is_worse_is_recorded_and_left(
+    tmp_path: Path, training: ImageSet, calibrated: Bundle
+) -> None:
+    bundle = calibrated
     before = {name: bundle.model_sha256(f"model.{name}") for name in INT8}
     recovered = write_network(tmp_path / "recovered.onnx", weights=fragile_weights("inner_1"))
     seen: list[tuple[int, int]] = []
@@ -77,9 +92,9 @@ def test_a_recovered_student_that_is_worse_is_recorded_and_left(tmp_path: Path, 
 
 
 def test_a_second_recovery_takes_the_place_of_the_first_in_the_ledger(
-    tmp_path: Path, training: ImageSet
+    tmp_path: Path, training: ImageSet, calibrated: Bundle
 ) -> None:
-    bundle = calibrate(float_bundle(tmp_path / "bundle"), training, CONFIG)
+    bundle = calibrated
     for layers in (("inner_1",), ("longer_1",)):
         recovered = write_network(tmp_path / f"{layers[0]}.onnx", weights=fragile_weights(*layers))
         bundle = calibrate_recovered(bundle, recovered, training, CONFIG)
@@ -93,8 +108,10 @@ def test_a_bundle_that_was_not_calibrated_is_refused(tmp_path: Path, training: I
         calibrate_recovered(float_bundle(tmp_path / "bundle"), recovered, training, CONFIG)
 
 
-def test_a_student_with_other_outputs_is_refused(tmp_path: Path, training: ImageSet) -> None:
-    bundle = calibrate(float_bundle(tmp_path / "bundle"), training, CONFIG)
+def test_a_student_with_other_outputs_is_refused(
+    tmp_path: Path, training: ImageSet, calibrated: Bundle
+) -> None:
+    bundle = calibrated
     path = write_network(tmp_path / "recovered.onnx")
     model = onnx.load(path)
     model.graph.node[-1].output[0] = model.graph.output[0].name = "scores"

@@ -22,8 +22,9 @@ from edgedistill.data.splits import SubtaskImages, split_for_subtask
 from edgedistill.distillation.subdistill import DistillResult, distill
 from edgedistill.distillation.tuning import LambdaChoice, choose_lambda
 from edgedistill.models.student import build_student
-from edgedistill.models.teacher import Teacher, load_teacher
+from edgedistill.models.teacher import Teacher
 from reference.lambda_curves import curve_run, peaked
+from reference.small_networks import small_teacher
 
 CLASSES = ("0", "1")
 TRAIN_COUNT = 32
@@ -106,7 +107,7 @@ def tune(folder: Path, rank: int) -> LambdaChoice:
 def main(source: str, folder: Path) -> None:
     """Train every case, then tune."""
     torch.set_num_threads(1)
-    teacher = load_teacher("embedded:glyphs100")
+    teacher = small_teacher()
     images = few_images(source)
     records: dict[str, Mapping[str, Any]] = {}
     for name in CASES:

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from edgedistill import (
     DistillConfig,
+    ExportConfig,
     Subtask,
     SubtaskImages,
     Teacher,
@@ -20,15 +22,16 @@ from edgedistill import (
 )
 from edgedistill.models.student import write_student
 from edgedistill_calibration import CalibrationConfig, calibrate
-from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 
 CLASSES = ("0", "1", "2", "3")
 STUDENT = "plain:8-8-12-12"
 SETTINGS = DistillConfig(
     epochs=14, batch_size=32, learning_rate=1e-2, augment="crop", compute="cpu", teacher_cache="2"
 )
+SOUND = "sound.safetensors"
 # How much larger the channel is than the function needs, the layer that makes it and the one that reads it.
-FACTOR, MAKER, FRAGILE = 100.0, "stages.1.bn2", "stages.2.conv1"
+FACTOR, MAKER, FRAGILE = 200.0, "stages.1.bn2", "stages.2.conv1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,20 +52,20 @@ class PlantedExpert:
         return student.eval()
 
 
-def planted_expert(folder: Path, digits: Path) -> PlantedExpert:
+def make_planted(folder: Path, digits: Path) -> None:
     """Distil, plant the channel, export, and calibrate to the largest values with nothing left in float."""
     teacher = load_teacher("embedded:glyphs100")
     images = split_for_subtask(open_source(f"npz:{digits}"), CLASSES)
     subtask = teacher.subtask(CLASSES)
     student = build_student(STUDENT, len(CLASSES))
     result = distill(teacher, student, subtask, images, SETTINGS, folder=folder / "distill")
-    sound = {name: value.clone() for name, value in student.state_dict().items()}
+    write_student(student, folder / SOUND)
     with torch.no_grad():
         for parameter in student.get_submodule(MAKER).parameters():
             parameter[0] *= FACTOR
         student.get_parameter(f"{FRAGILE}.weight")[:, 0] /= FACTOR
     write_student(student, folder / "distill" / "student.safetensors")
-    bundle = export_onnx(student, teacher, subtask, images.evaluation, folder)
+    bundle = export_onnx(student, teacher, subtask, images.evaluation, folder, ExportConfig(opset=17))
     for role in ("student", "subspaces"):
         bundle = bundle.with_file(role, folder / "distill" / f"{role}.safetensors")
     pairs = [{"teacher": pair.teacher, "student": pair.student} for pair in result.pairs]
@@ -70,11 +73,18 @@ def planted_expert(folder: Path, digits: Path) -> PlantedExpert:
     config = CalibrationConfig(
         images=100, method="minmax", profile="x86", fp16=False, ledger_nodes=0, max_drop=1.0
     )
+    calibrate(bundle, images.train, config)
+
+
+def open_planted(folder: Path, digits: Path) -> PlantedExpert:
+    """Return what `make_planted` left in a folder, with what it was made from."""
+    teacher = load_teacher("embedded:glyphs100")
+    bundle = open_bundle(folder)
     return PlantedExpert(
-        bundle=calibrate(bundle, images.train, config),
+        bundle=bundle,
         teacher=teacher,
-        subtask=subtask,
-        images=images,
-        sound=sound,
-        planted={name: value.clone() for name, value in student.state_dict().items()},
+        subtask=teacher.subtask(CLASSES),
+        images=split_for_subtask(open_source(f"npz:{digits}"), CLASSES),
+        sound=load_file(folder / SOUND),
+        planted=load_file(bundle.file("student")),
     )

@@ -6,6 +6,9 @@ import timm
 import torch
 from torch import nn
 
+from edgedistill.models.teacher import Teacher
+from edgedistill_deploy.images.preprocess import Preprocess
+
 SMALL_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "resnet": ("resnet18", {"layers": (1, 1, 1, 1), "channels": (8, 16, 24, 32)}),
     "mobilenetv3": ("mobilenetv3_small_050", {}),
@@ -49,3 +52,15 @@ def small_network(family: str, classes: int = 6) -> nn.Module:
         torch.manual_seed(0)
         model: nn.Module = timm.create_model(name, num_classes=classes, **options)
     return model
+
+
+def small_teacher() -> Teacher:
+    """A teacher of the ten digits that has learnt nothing and answers in a tenth of the embedded one's time."""
+    return Teacher(
+        name="small",
+        model=small_network("resnet", classes=10).eval(),
+        class_names=tuple("0123456789"),
+        preprocess=Preprocess(size=(64, 64)),
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+    )

@@ -8,13 +8,14 @@ import numpy as np
 
 from edgedistill_calibration.judging.judge import Judge, Logits
 from edgedistill_calibration.judging.ledger import LedgerStep, compare_logits
-from edgedistill_deploy.bundle.folder import Bundle, model_role
+from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.bundle.precisions import EXPERT_FILES, model_role
 from edgedistill_deploy.bundle.reference import read_golden
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.runtimes.logits import logits_of
 from edgedistill_deploy.runtimes.opening import open_model
 
-CHAIN = ("teacher", "fp32", "fp16", "int8", "int8-tensorrt", "int8-fp16-tensorrt")
+CHAIN = ("teacher", *EXPERT_FILES)
 
 
 def chain_steps(

@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgedistill_cli.console import Console
-from edgedistill_deploy.bundle.folder import Bundle, model_role
-from edgedistill_deploy.errors import BundleError, UsageError
+from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.errors import UsageError
 
 if TYPE_CHECKING:
     from edgedistill_deploy.diagnosis.bisect import BisectReport, Side
     from edgedistill_deploy.images.sets import ImageSet
 
 AS_WRITTEN = "unoptimised"
-# What is searched when nothing is said: the file that changed most on its way from the student.
-_SUSPECTS = ("int8", "fp16", "fp32", "int8-tensorrt", "int8-fp16-tensorrt", "teacher")
 
 
 def bisect_bundle(
@@ -55,7 +53,7 @@ def bisect_bundle(
             tolerance=tolerance,
             threads=threads,
             # How many runs there will be is known only at the end.
-            progress=lambda done: report(done, done + 1, "runs"),
+            progress=lambda done, total, note="": report(done, done + 1, note),
         )
     write_bisect(bundle, found)
     return found
@@ -67,9 +65,8 @@ def sides_of(bundle: Bundle, precision: str | None, against: str | None, runtime
     `against` is a precision of the bundle, an ONNX file, "unoptimised" (the same file, computed as it is written), or
     RUNTIME[:PROVIDER] for the same file elsewhere. Unless given it is fp32, for fp32 itself "unoptimised".
     """
-    candidate = _side(
-        bundle, precision or next(each for each in _SUSPECTS if each in bundle.precisions), runtime
-    )
+    # Unless one is chosen, the file that changed most on its way from the student.
+    candidate = _side(bundle, precision or bundle.precisions_for(runtime)[-1], runtime)
     if against is None:
         against = AS_WRITTEN if candidate.precision in ("fp32", "teacher") else "fp32"
     if against == AS_WRITTEN:
@@ -82,12 +79,7 @@ def sides_of(bundle: Bundle, precision: str | None, against: str | None, runtime
 def _side(bundle: Bundle, precision: str, runtime: str) -> "Side":
     from edgedistill_deploy.diagnosis.bisect import Side
 
-    role = model_role(precision)
-    if not bundle.has(role):
-        raise BundleError(
-            f"The bundle {bundle.path} has no model of precision {precision}; it has {', '.join(bundle.precisions) or 'none'}."
-        )
-    return Side(path=bundle.file(role), precision=precision, runtime=runtime)
+    return Side(path=bundle.file(bundle.role_for(precision, runtime)), precision=precision, runtime=runtime)
 
 
 def _elsewhere(candidate: "Side", against: str, runtime: str, bundle: Bundle) -> "Side":

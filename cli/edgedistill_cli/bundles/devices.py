@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from edgedistill_cli.console import Console
-from edgedistill_cli.exit_codes import gate_code
+from edgedistill_cli.exit_codes import Outcome
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.errors import EdgeDistillError, UsageError
+from edgedistill_deploy.bundle.precisions import judged_precisions
+from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.recommendation.summary import label_of
+from edgedistill_deploy.statistics.verdicts import Verdict, worst_verdict
 
 if TYPE_CHECKING:
     from edgedistill_cli.bundles.profiling import Gates
     from edgedistill_deploy.images.sets import ImageSet
-    from edgedistill_deploy.parity.check import ParityLimits
+    from edgedistill_deploy.parity.validation import ValidationRequest
     from edgedistill_deploy.profiling.request import ProfileRequest
     from edgedistill_deploy.remote.inventory import Device
     from edgedistill_deploy.remote.jobs import DeviceOutcome, Progress, RemoteJob
 
-_VERDICTS = {0: "pass", 3: "fail", 4: "inconclusive"}
 _SPEAK_EVERY_S = 5.0
 
 
@@ -72,8 +73,8 @@ def profile_on_devices(
     targets: Targets,
     request: "ProfileRequest",
     gates: "Gates",
-) -> int:
-    """Measure on every device, write the records into the bundle, show them, and return the exit code."""
+) -> Outcome:
+    """Measure on every device, write the records into the bundle, show them, and return the verdict on all of them."""
     from edgedistill_cli.tables.latency import show_profile
     from edgedistill_deploy.profiling.run import write_profile
     from edgedistill_deploy.recommendation.choice import record_choices
@@ -89,13 +90,12 @@ def profile_on_devices(
             outcome = replace(outcome, result=gates.judge(outcome.result))
         judged.append(outcome)
     record_choices(bundle)
-    codes = [gates.exit_code(each.result) if each.result else 0 for each in judged]
-    code = _emit("profile", judged, codes, console)
+    verdict = _emit("profile", judged, gates.verdict, console)
     _show_latencies(judged, console)
     for each in judged:
         if each.result is not None and _has_more(each.result):
             show_profile(each.result, console)
-    return code
+    return verdict
 
 
 def _has_more(profile: Mapping[str, Any]) -> bool:
@@ -108,13 +108,10 @@ def validate_on_devices(
     bundle: Bundle,
     console: Console,
     targets: Targets,
-    limits: "ParityLimits",
-    *,
-    precision: str | None = None,
-    threads: int | None = None,
-    images: "ImageSet | None" = None,
-) -> tuple[int, list[dict[str, Any]]]:
-    """Judge the models on every device, write and show the records; return the exit code and all records."""
+    request: "ValidationRequest",
+    images: "ImageSet | None",
+) -> tuple[Outcome, list[dict[str, Any]]]:
+    """Judge the models on every device, write and show the records; return the verdict on all of them, and the records."""
     from edgedistill_deploy.remote.tasks import validate_job, write_prepared
 
     devices = _devices(targets)
@@ -124,23 +121,21 @@ def validate_on_devices(
             write_prepared(bundle, images, prepared)
         job = validate_job(
             bundle,
-            limits,
+            request.limits,
             devices,
             _chosen(targets),
-            precisions=None if precision is None else (precision,),
-            threads=threads,
+            precisions=request.precisions,
+            threads=request.threads,
             reference=prepared,
             keep=targets.keep,
             wait_s=targets.wait_s,
         )
         outcomes = _measured(devices, job, console)
-    codes = []
     for outcome in outcomes:
         _write_parities(bundle, outcome.result)
-        codes.append(_parity_code(outcome.result, precision))
-    code = _emit("validate", outcomes, codes, console)
+    verdict = _emit("validate", outcomes, _parity_verdict, console)
     _show_parities(outcomes, console)
-    return code, [record for outcome in outcomes for record in _records(outcome)]
+    return verdict, [record for outcome in outcomes for record in _records(outcome)]
 
 
 def _typed(context: typer.Context, name: str) -> str | None:
@@ -189,22 +184,26 @@ def _spoken(console: Console) -> "Progress":
     return report
 
 
-def _emit(task: str, outcomes: "Sequence[DeviceOutcome]", codes: Sequence[int], console: Console) -> int:
-    """Write the one JSON document and return the exit code: 1 when a device failed, else that of the gates."""
-    entries = []
-    for outcome, code in zip(outcomes, codes, strict=True):
+def _emit(
+    task: str,
+    outcomes: "Sequence[DeviceOutcome]",
+    judge: Callable[[Mapping[str, Any]], Verdict],
+    console: Console,
+) -> Outcome:
+    """Write the one JSON document and return the verdict: "error" when a device failed, else the worst of `judge`."""
+    entries, verdicts = [], []
+    for outcome in outcomes:
         entry = {**outcome.to_json(), "records": _records(outcome)}
         if outcome.result is not None:
-            entry["verdict"] = _VERDICTS[code]
+            entry["verdict"] = judge(outcome.result)
+            verdicts.append(entry["verdict"])
             entry.update(
                 {key: outcome.result[key] for key in ("chain", "comparison") if outcome.result.get(key)}
             )
         entries.append(entry)
-    failed = any(outcome.result is None for outcome in outcomes)
-    code = EdgeDistillError.exit_code if failed else gate_code([_VERDICTS[each] for each in codes])
-    verdict = "error" if failed else _VERDICTS[code]
+    verdict: Outcome = worst_verdict(verdicts) if len(verdicts) == len(outcomes) else "error"
     console.emit({"kind": "device-set", "schema": 1, "task": task, "devices": entries, "verdict": verdict})
-    return code
+    return verdict
 
 
 def _records(outcome: "DeviceOutcome") -> list[dict[str, Any]]:
@@ -212,25 +211,20 @@ def _records(outcome: "DeviceOutcome") -> list[dict[str, Any]]:
 
 
 def _write_parities(bundle: Bundle, result: Mapping[str, Any] | None) -> None:
-    from edgedistill_deploy.files.writing import write_json
     from edgedistill_deploy.parity.chain import write_chain
-    from edgedistill_deploy.records.writing import record_path
+    from edgedistill_deploy.parity.check import write_parity
 
     if result is None:
         return
     for record in result["records"]:
-        path = record_path(bundle.path, "parity", record["device"], record["runtime"], record["precision"])
-        write_json(path, record)
+        write_parity(bundle, record)
     if result["chain"] is not None and len(result["records"]) > 1:
         write_chain(bundle, result["chain"])
 
 
-def _parity_code(result: Mapping[str, Any] | None, precision: str | None) -> int:
-    """Judge the experts; the teacher's own file is the baseline, judged only when it alone is asked for."""
-    records = [] if result is None else result["records"]
-    return gate_code(
-        [each["verdict"] for each in records if precision is not None or each["precision"] != "teacher"]
-    )
+def _parity_verdict(result: Mapping[str, Any]) -> Verdict:
+    counted = judged_precisions(record["precision"] for record in result["records"])
+    return worst_verdict(each["verdict"] for each in result["records"] if each["precision"] in counted)
 
 
 def _show_latencies(outcomes: "Sequence[DeviceOutcome]", console: Console) -> None:

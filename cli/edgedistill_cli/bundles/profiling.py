@@ -1,18 +1,18 @@
 """Profile the models of a bundle: the flags' values, the measuring, and what is judged of it."""
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgedistill_cli.bundles._steps import Steps
 from edgedistill_cli.console import Console
 from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.bundle.precisions import judged_precisions
 from edgedistill_deploy.errors import UsageError, nearest_names
+from edgedistill_deploy.statistics.verdicts import Verdict, worst_verdict
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from edgedistill_deploy.latency.budget import Budget
     from edgedistill_deploy.latency.measurement import LatencyConfig
     from edgedistill_deploy.latency.sustained import Arrivals
@@ -77,37 +77,11 @@ def profile_bundle(bundle: Bundle, console: Console, request: "ProfileRequest") 
     from edgedistill_deploy.profiling.run import run_profile, write_profile
     from edgedistill_deploy.recommendation.choice import record_choices
 
-    with _Steps(console) as steps:
-        profile = run_profile(bundle.path, request, steps.tell)
+    with Steps(console, "profile") as steps:
+        profile = run_profile(bundle.path, request, lambda name, done, total: steps.tell(done, total, name))
     write_profile(bundle, profile)
     record_choices(bundle)
     return profile
-
-
-class _Steps:
-    """A progress bar for one step after another, as their names come in."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._name: str | None = None
-        self._stack = ExitStack()
-        self._report: Callable[[int, int, str], None] = lambda done, total, note: None
-
-    def tell(self, name: str, done: int, total: int) -> None:
-        """Show how much of the named step is done."""
-        if name != self._name:
-            self._stack.close()
-            self._name, self._report = (
-                name,
-                self._stack.enter_context(self._console.progress(f"profile {name}")),
-            )
-        self._report(done, total, "")
-
-    def __enter__(self) -> "Self":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,13 +139,11 @@ class Gates:
             judged["against"] = {"file": str(self.source), **compared.to_json()}
         return judged
 
-    def exit_code(self, profile: Mapping[str, Any]) -> int:
-        """Return 3 when a model breaks the budget, 4 when one may or may not, else 0."""
-        from edgedistill_cli.exit_codes import gate_code
-
-        records = profile["records"]
-        experts = [record for record in records if record["precision"] != "teacher"] or records
-        return gate_code([record["budget"]["verdict"] for record in experts if "budget" in record])
+    def verdict(self, profile: Mapping[str, Any]) -> Verdict:
+        """Return whether the models keep the budget: "pass" too where there is none."""
+        counted = judged_precisions(record["precision"] for record in profile["records"])
+        records = [record for record in profile["records"] if record["precision"] in counted]
+        return worst_verdict(record["budget"]["verdict"] for record in records if "budget" in record)
 
 
 def _counterpart(

@@ -74,6 +74,7 @@ def engine(
     Exit code 0: as the file says, or some layers wider, which are named; 1: nowhere as the file says; 4: TensorRT does not tell.
     """
     from edgedistill_cli.bundles.engines import build_engine, show_engine
+    from edgedistill_cli.exit_codes import gate_code
     from edgedistill_deploy.bundle.folder import open_bundle
     from edgedistill_deploy.runtimes.engine_options import EngineOptions
 
@@ -92,4 +93,4 @@ def engine(
     record = build_engine(open_bundle(bundle), precision, chosen, console, out)
     console.emit(record)
     show_engine(record, console)
-    raise typer.Exit(4 if record["proof"]["verdict"] == "unproven" else 0)
+    raise typer.Exit(gate_code("inconclusive" if record["proof"]["verdict"] == "unproven" else "pass"))

@@ -104,7 +104,7 @@ def plan(
             write_json(out / "plan.json", record)
     task.console.emit(record)
     show_plan(task, rows, note)
-    raise typer.Exit(gate_code([record["verdict"]]))
+    raise typer.Exit(gate_code(record["verdict"]))
 
 
 def _task(given: dict[str, Any], folder: Path) -> "PlanTask":

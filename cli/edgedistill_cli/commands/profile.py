@@ -111,6 +111,7 @@ def profile(
     """Measure latency, throughput and memory of the bundle's models on this machine, or on devices over SSH."""
     from edgedistill_cli.bundles import profiling
     from edgedistill_cli.bundles.devices import Targets, profile_on_devices, require_devices
+    from edgedistill_cli.exit_codes import gate_code
     from edgedistill_cli.tables.latency import show_profile
     from edgedistill_cli.tables.parity import show_choices
     from edgedistill_deploy.bundle.folder import open_bundle
@@ -139,11 +140,10 @@ def profile(
     opened = open_bundle(bundle)
     if device:
         targets = Targets.of(context, device, keep, wait)
-        raise typer.Exit(profile_on_devices(opened, console, targets, request, gates))
+        raise typer.Exit(gate_code(profile_on_devices(opened, console, targets, request, gates)))
     measured = gates.judge(profiling.profile_bundle(opened, console, request))
     only = precision is not None and len(measured["records"]) == 1
     console.emit(measured["records"][0] if only else measured)
     show_profile(measured, console)
     show_choices(opened, console)
-    if code := gates.exit_code(measured):
-        raise typer.Exit(code)
+    raise typer.Exit(gate_code(gates.verdict(measured)))

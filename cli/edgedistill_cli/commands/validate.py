@@ -97,8 +97,10 @@ def validate(
         find_difference,
         open_own_images,
     )
+    from edgedistill_cli.exit_codes import Outcome, gate_code
     from edgedistill_deploy.bundle.folder import open_bundle
     from edgedistill_deploy.parity.check import ParityLimits
+    from edgedistill_deploy.parity.validation import ValidationRequest
 
     console = options.console_of(as_json, quiet, verbose)
     require_fitting(
@@ -124,29 +126,27 @@ def validate(
     limits = ParityLimits(**{name: value for name, value in given.items() if value is not None})
     opened = open_bundle(bundle)
     images = open_own_images(data, opened) if data is not None else None
+    request = ValidationRequest(
+        limits=limits,
+        precisions=None if precision is None else (precision,),
+        runtime=runtime,
+        provider=provider,
+        threads=threads,
+        preprocess_drift=preprocess_drift,
+        flips=flips is not None,
+        all_files=precision is None,
+    )
+    verdict: Outcome
     if device:
         targets = Targets.of(context, device, keep, wait)
-        code = check_on_devices(opened, console, targets, limits, precision, images, threads, junit, markdown)
+        verdict = check_on_devices(opened, console, targets, request, images, junit, markdown)
     elif bisect:
-        code = find_difference(
+        verdict = find_difference(
             opened, console, precision, against, runtime, image or 0, tolerance, images, threads
         )
     else:
-        code = check_models(
-            opened,
-            console,
-            limits,
-            precision=precision,
-            images=images,
-            runtime=runtime,
-            provider=provider,
-            threads=threads,
-            preprocess_drift=preprocess_drift,
-            flips=flips,
-            junit=junit,
-            markdown=markdown,
-        )
-    raise typer.Exit(code)
+        verdict = check_models(opened, console, request, images, flips=flips, junit=junit, markdown=markdown)
+    raise typer.Exit(gate_code(verdict))
 
 
 def _given(flags: dict[str, object]) -> list[str]:

@@ -8,17 +8,17 @@ from typing import Any
 import typer
 
 from edgedistill_cli import STAGES
-from edgedistill_cli.bundles.validating import EXPERT_PRECISIONS
 from edgedistill_cli.console import Console
 from edgedistill_cli.exit_codes import InterruptedRunError, gate_code
 from edgedistill_cli.runs.folder import Run, begin_run
 from edgedistill_cli.runs.stages import help_training, run_stages
 from edgedistill_cli.settings import RunSettings, read_settings
 from edgedistill_cli.tables.parity import show_summary
-from edgedistill_deploy.bundle.folder import model_role
+from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS, find_role
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.json_text import read_json
 from edgedistill_deploy.records.reading import read_records
+from edgedistill_deploy.statistics.verdicts import worst_verdict
 
 # How long a helping process waits for the first one to write the run's settings.
 LEADER_PATIENCE_S = 60
@@ -41,7 +41,7 @@ def build(
     if "validate" in stages:
         show_summary(run.bundle, console)
         console.result(f"report: {folder / 'report.html'}")
-        raise typer.Exit(gate_code(list(record["verdicts"].values())))
+        raise typer.Exit(gate_code(record["verdict"] or "pass"))
     console.result(f"{', '.join(stages)}: done, in {folder}")
 
 
@@ -78,13 +78,12 @@ def advance(run: Run, stages: tuple[str, ...], *, anew: bool = False) -> None:
 def build_record(run: Run, stages: tuple[str, ...] = STAGES) -> dict[str, Any]:
     """Return the contract's build record; what no stage has measured yet is None."""
     manifest = run.bundle.manifest
-    parity = {precision: _parity(run, precision) for precision in ("teacher", *EXPERT_PRECISIONS)}
+    parity = {precision: _parity(run, precision) for precision in USUAL_PRECISIONS}
     verdicts = {
         precision: record["verdict"]
         for precision, record in parity.items()
         if record is not None and precision != "teacher"
     }
-    code = gate_code(list(verdicts.values()))
     return {
         "kind": "build",
         "schema": 1,
@@ -110,16 +109,17 @@ def build_record(run: Run, stages: tuple[str, ...] = STAGES) -> dict[str, Any]:
             {"role": role, **entry} for role, entry in manifest["files"].items() if role.startswith("model.")
         ],
         "verdicts": verdicts,
-        "verdict": {0: "pass", 3: "fail", 4: "inconclusive"}[code] if verdicts else None,
+        "verdict": worst_verdict(verdicts.values()) if verdicts else None,
     }
 
 
 def _parity(run: Run, precision: str) -> dict[str, Any] | None:
     """Read the newest parity record of a precision that is about the model in the bundle now."""
     bundle = run.bundle
-    if not bundle.has(model_role(precision)):
+    role = find_role(bundle.manifest["files"], precision)
+    if role is None:
         return None
-    sha256 = bundle.model_sha256(model_role(precision))
+    sha256 = bundle.model_sha256(role)
     for parity in read_records(bundle).parity:  # those that are sound
         model = parity.report.model
         if (model.precision, model.model_sha256) == (precision, sha256):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgedistill_cli.runs.folder import Run
 from edgedistill_cli.runs.inputs import Inputs, build_run_student, show_training
+from edgedistill_deploy.bundle.precisions import INT8_FILES
 from edgedistill_deploy.errors import EdgeDistillError
 
 if TYPE_CHECKING:
@@ -71,4 +72,4 @@ def recover_run(run: Run, given: Inputs) -> None:
 
 
 def _winners(kept: Sequence[str]) -> list[tuple[str, str]]:
-    return [(name, "recovered" if name in kept else "calibrated") for name in ("int8", "int8-tensorrt")]
+    return [(name, "recovered" if name in kept else "calibrated") for name in INT8_FILES]

@@ -211,9 +211,10 @@ def _calibrate(run: Run, inputs: Callable[[], Inputs]) -> None:
 
 
 def _validate(run: Run, inputs: Callable[[], Inputs]) -> None:
-    from edgedistill_cli.bundles.validating import validate_bundle
+    from edgedistill_cli.bundles.validating import validate_models
+    from edgedistill_deploy.parity.validation import ValidationRequest
 
-    validate_bundle(run.bundle, run.console, run.settings.validate)
+    validate_models(run.bundle, run.console, ValidationRequest(limits=run.settings.validate))
 
 
 def _profile(run: Run, inputs: Callable[[], Inputs]) -> None:

@@ -21,22 +21,12 @@ from edgedistill_deploy.bundle.manifest import (
     sole_writer,
     write_manifest,
 )
+from edgedistill_deploy.bundle.precisions import PRECISIONS, find_role, model_role, offered_precisions
 from edgedistill_deploy.errors import BundleError, UsageError, nearest_names
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images.preprocess import Preprocess
 
 GOLDEN_IMAGES = "golden-images"  # the role of the file in a bundle
-
-
-_ROLES = {
-    "fp32": "model.fp32",
-    "fp16": "model.fp16",
-    "int8": "model.int8",
-    "int8-tensorrt": "model.int8-tensorrt",
-    "int8-fp16-tensorrt": "model.int8-fp16-tensorrt",
-    "teacher": "teacher.fp32",
-}
-PRECISIONS = tuple(_ROLES)
 
 _KEPT_BY_THE_BUNDLE = ("schema", "kind", "files")
 
@@ -67,7 +57,25 @@ class Bundle:
     @property
     def precisions(self) -> tuple[str, ...]:
         """The precisions this bundle has a model of, "teacher" among them."""
-        return tuple(precision for precision, role in _ROLES.items() if self.has(role))
+        return tuple(precision for precision in PRECISIONS if self.has(model_role(precision)))
+
+    def precisions_for(self, runtime: str) -> tuple[str, ...]:
+        """Return the usual precisions that a runtime finds a model for, in the order of the tables. Raises BundleError for none."""
+        found = offered_precisions(self.manifest["files"], runtime)
+        if not found:
+            raise BundleError(
+                f"The bundle {self.path} holds no model for {runtime} yet; run `edgedistill export {self.path}` first."
+            )
+        return found
+
+    def role_for(self, precision: str, runtime: str = "onnxruntime") -> str:
+        """Return the role of the model that a runtime takes for a precision. Raises BundleError where there is none."""
+        role = find_role(self.manifest["files"], precision, runtime)
+        if role is None:
+            raise BundleError(
+                f"The bundle {self.path} has no model of precision {precision}; it has {', '.join(self.precisions) or 'none'}."
+            )
+        return role
 
     def has(self, role: str) -> bool:
         """Say whether a file is registered under the role."""
@@ -192,13 +200,6 @@ def open_bundle(path: Path, *, verify: bool = True) -> Bundle:
         for role in bundle.manifest["files"]:
             bundle.file(role)
     return bundle
-
-
-def model_role(precision: str) -> str:
-    """Return the role of the model of a precision: "int8" is "model.int8", "teacher" is "teacher.fp32"."""
-    if precision not in _ROLES:
-        raise UsageError(f"There is no precision {precision!r}.{nearest_names(precision, PRECISIONS)}")
-    return _ROLES[precision]
 
 
 def _require_folder(path: Path) -> None:

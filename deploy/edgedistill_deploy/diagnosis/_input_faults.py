@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy.bundle.folder import model_role
+from edgedistill_deploy.bundle.precisions import model_role
 from edgedistill_deploy.diagnosis._patient import (
     Images,
     Patient,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy.bundle.folder import model_role
+from edgedistill_deploy.bundle.precisions import computes_in, model_role
 from edgedistill_deploy.diagnosis._patient import (
     SAMPLE,
     Images,
@@ -44,7 +44,7 @@ class CutOff:
 
 def find_quantisation_fault(patient: Patient) -> Iterator[Diagnosis]:
     """Yield whether INT8 lost what fp32 has, and whether its ranges fit the images."""
-    if not patient.session.precision.startswith("int8") or not patient.bundle.has(model_role("fp32")):
+    if computes_in(patient.session.precision) != "int8" or not patient.bundle.has(model_role("fp32")):
         return
     session = patient.session
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill_deploy.bundle.precisions import computes_in
 from edgedistill_deploy.bundle.reference import read_golden
 from edgedistill_deploy.diagnosis._patient import SAMPLE, Images, Patient, Repair, percentages
 from edgedistill_deploy.errors import EdgeDistillError
@@ -56,7 +57,7 @@ def saturation_notes(patient: Patient) -> tuple[str, ...]:
 def _saturation_error(patient: Patient) -> float | None:
     """Return the relative error of the fused logits; None where the kernels do not saturate or nothing can be compared."""
     session = patient.session
-    if not session.precision.startswith("int8") or not _saturates(session):
+    if computes_in(session.precision) != "int8" or not _saturates(session):
         return None
     images = _images_of(patient)
     try:

@@ -4,17 +4,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.records.writing import plain
 from edgedistill_deploy.statistics.quantiles import OpenInterval, Samples, interval_ranks, quantile_interval
+from edgedistill_deploy.statistics.verdicts import Verdict
 
 _MOST_COUNTED = 50_000
-
-BudgetVerdict = Literal["pass", "fail", "inconclusive"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +47,7 @@ class BudgetReport:
     interval: OpenInterval
     confidence: float
     runs: int
-    verdict: BudgetVerdict
+    verdict: Verdict
     runs_to_decide: int | None
     sentence: str
 
@@ -91,7 +90,7 @@ def _array(values: Any) -> Samples:
     return np.asarray(values, dtype=np.float64)
 
 
-def _verdict(interval: OpenInterval, budget_ms: float) -> BudgetVerdict:
+def _verdict(interval: OpenInterval, budget_ms: float) -> Verdict:
     low, high = interval
     if high is not None and high <= budget_ms:
         return "pass"
@@ -128,7 +127,7 @@ def _sentence(
     of: str,
     value: float,
     interval: OpenInterval,
-    verdict: BudgetVerdict,
+    verdict: Verdict,
     more: int | None,
 ) -> str:
     low, high = ("?" if end is None else f"{end:.3g}" for end in interval)

@@ -112,10 +112,10 @@ def measure_latency(
 
 
 def write_latency(bundle: Bundle, report: LatencyReport) -> Path:
-    """Write the record to latency/DEVICE-RUNTIME-PRECISION.json in the bundle and return its path."""
-    model = report.model
-    path = record_path(bundle.path, "latency", model.device, model.runtime, model.precision, model.provider)
-    write_json(path, report.to_json())
+    """Write the record to latency/DEVICE-RUNTIME-PRECISION.json in the bundle, with -bN for N images a run; return its path."""
+    record = report.to_json()
+    path = record_path(bundle.path, record)
+    write_json(path, record)
     return path
 
 

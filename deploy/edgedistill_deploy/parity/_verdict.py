@@ -15,12 +15,12 @@ from edgedistill_deploy.records.parity import (
     Soundness,
 )
 from edgedistill_deploy.statistics.paired import (
-    Verdict,
     images_to_bound,
     images_to_decide,
     non_inferiority,
     wilson_interval,
 )
+from edgedistill_deploy.statistics.verdicts import Verdict
 
 
 def judge(accuracy: Accuracy, answers: Answers, limits: ParityLimits) -> Judgement:

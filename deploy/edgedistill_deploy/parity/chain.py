@@ -11,23 +11,18 @@ from typing import Any
 import numpy as np
 
 from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.bundle.precisions import EXPERT_FILES
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.evaluation.figures import Answers, Logits, measure_accuracy
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.parity.check import ParityReport
 from edgedistill_deploy.records.decisions import ChainRecord, ChainStep
-from edgedistill_deploy.records.writing import record_path
+from edgedistill_deploy.records.writing import file_part
 from edgedistill_deploy.statistics.paired import wilson_interval
 
-# From what each file is made; a step whose source was not checked starts at the teacher.
-_SOURCES = {
-    "fp32": "teacher",
-    "fp16": "fp32",
-    "int8": "fp32",
-    "int8-tensorrt": "fp32",
-    "int8-fp16-tensorrt": "fp32",
-}
 _TEACHER = "teacher"
+# What each other file is made from; a step whose source was not checked starts at the teacher.
+_STUDENT = "fp32"
 
 
 def chain_steps(
@@ -42,7 +37,7 @@ def chain_steps(
 
     Raises DataError when the answers are not to the same images.
     """
-    experts = [name for name in _SOURCES if name in answers]
+    experts = [name for name in EXPERT_FILES if name in answers]
     if not experts:
         return ()
     first = answers[experts[0]]
@@ -73,7 +68,8 @@ def chain_record(reports: Sequence[ParityReport], steps: Sequence[ChainStep]) ->
 
 def write_chain(bundle: Bundle, record: Mapping[str, Any]) -> Path:
     """Write the record to chain/DEVICE-RUNTIME-PROVIDER.json in the bundle and return its path."""
-    path = record_path(bundle.path, "chain", record["device"], record["runtime"], record["provider"])
+    stem = "-".join(file_part(record[name]) for name in ("device", "runtime", "provider"))
+    path = bundle.path / "chain" / f"{stem}.json"
     write_json(path, record)
     return path
 
@@ -81,7 +77,7 @@ def write_chain(bundle: Bundle, record: Mapping[str, Any]) -> Path:
 def _expert_step(
     name: str, logits: Mapping[str, Logits], first: Answers, confidence: float, sha256: str | None
 ) -> ChainStep:
-    source = _SOURCES[name] if _SOURCES[name] in logits else _TEACHER
+    source = _STUDENT if name != _STUDENT and _STUDENT in logits else _TEACHER
     pair = Answers(teacher=logits[source], candidate=logits[name], labels=first.labels)
     return _step(name, source, pair, confidence, sha256)
 

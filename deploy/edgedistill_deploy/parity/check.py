@@ -5,8 +5,9 @@ the paired difference in accuracy, with its uncertainty; a runtime that breaks a
 not finite, or does not compute the exported model fails whatever its accuracy.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,7 @@ from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.parity._verdict import defects_of, judge, with_defects, worse_classes_sentence
 from edgedistill_deploy.parity.consistency import check_consistency
 from edgedistill_deploy.parity.metamorphic import check_relations
+from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.parity import (
     DEFAULT_LIMITS,
     Arithmetic,
@@ -50,10 +52,15 @@ from edgedistill_deploy.runtimes.providers import nodes_elsewhere
 from edgedistill_deploy.runtimes.session import Session, identify_model
 from edgedistill_deploy.statistics.paired import wilson_interval
 
-__all__ = ["DEFAULT_LIMITS", "ParityLimits", "ParityReport", "check_parity", "write_parity"]
-
-Progress = Callable[[int, int], None]
-Keep = Callable[[Evaluation, Answers], None]
+__all__ = [
+    "DEFAULT_LIMITS",
+    "ParityLimits",
+    "ParityReport",
+    "check_answers",
+    "check_parity",
+    "collect_answers",
+    "write_parity",
+]
 
 _RELATION_IMAGES = 8
 
@@ -68,39 +75,35 @@ def check_parity(
     images: ImageSet | None = None,
     limits: ParityLimits = DEFAULT_LIMITS,
     batch_size: int = 64,
-    progress: Progress | None = None,
-    keep: Keep | None = None,
+    progress: Progress = silent,
 ) -> ParityReport:
     """Compare the model in `session` with the teacher's recorded answers, image by image.
 
     `images` are the evaluation images, from which the subtask's are taken; without them those recorded in the bundle are used.
-    Images are read in batches and not kept. `progress` is called with (images done, images in all), `keep` with the
-    images and both models' answers to them, for what is told image by image. See `paired` for the meaning of the verdict.
+    Images are read in batches and not kept. `progress` counts images. See `paired` for the meaning of the verdict.
 
     Raises DataError when no image can be compared and BundleError when files do not fit each other.
     """
     evaluation = open_evaluation(bundle, images)
-    logits, in_domain = _answers(session, evaluation, batch_size, progress)
-    answers = Answers(
-        teacher=evaluation.teacher, candidate=logits, labels=evaluation.labels, in_domain=in_domain
-    )
-    if keep:
-        keep(evaluation, answers)
-    return _build_report(bundle, session, evaluation, answers, limits)
+    answers = collect_answers(session, evaluation, batch_size, progress)
+    return check_answers(bundle, session, evaluation, answers, limits)
 
 
-def write_parity(bundle: Bundle, report: ParityReport) -> Path:
-    """Write the record to parity/DEVICE-RUNTIME-PRECISION.json in the bundle and return its path."""
-    model = report.model
-    path = record_path(bundle.path, "parity", model.device, model.runtime, model.precision, model.provider)
-    write_json(path, report.to_json())
+def write_parity(bundle: Bundle, report: ParityReport | Mapping[str, Any]) -> Path:
+    """Write a report, or the record that a device made of one, to parity/DEVICE-RUNTIME-PRECISION.json; return the path."""
+    record = report.to_json() if isinstance(report, ParityReport) else report
+    path = record_path(bundle.path, record)
+    write_json(path, record)
     return path
 
 
-def _answers(
-    session: Session, evaluation: Evaluation, batch_size: int, progress: Progress | None
-) -> tuple[Logits, Right | None]:
-    """Return the candidate's logits (n, C) and in_domain (n,), if any, on all images, which stream by in batches."""
+def collect_answers(
+    session: Session, evaluation: Evaluation, batch_size: int = 64, progress: Progress = silent
+) -> Answers:
+    """Return both models' answers to all images, which stream by in batches; `progress` counts them.
+
+    Raises BundleError when the model answers in another shape than the subtask needs.
+    """
     if batch_size < 1:
         raise UsageError(f"batch_size is {batch_size}; it must be 1 or more.")
     answers: list[Logits] = []
@@ -118,14 +121,19 @@ def _answers(
         if in_domain is not None:
             decisions.append(in_domain)
         done += len(batch)
-        if progress:
-            progress(done, count)
-    return np.concatenate(answers), np.concatenate(decisions) if decisions else None
+        progress(done, count, "images")
+    return Answers(
+        teacher=evaluation.teacher,
+        candidate=np.concatenate(answers),
+        labels=evaluation.labels,
+        in_domain=np.concatenate(decisions) if decisions else None,
+    )
 
 
-def _build_report(
+def check_answers(
     bundle: Bundle, session: Session, evaluation: Evaluation, answers: Answers, limits: ParityLimits
 ) -> ParityReport:
+    """Compare the answers of the model in `session`, and check the model itself, as `check_parity` does."""
     device = read_device()
     accuracy = measure_accuracy(answers, limits.confidence)
     classes = measure_classes(bundle.class_names, answers, limits.confidence)

@@ -73,11 +73,9 @@ def write_flip_record(bundle: Bundle, report: FlipReport) -> Path:
         replace(flip, thumbnail=_base64(thumbnail(pixels, INLINED_SIDE)))
         for flip, pixels in zip(report.flips[:INLINED], report.pictures, strict=False)
     ]
-    record = replace(report, flips=(*inlined, *report.flips[len(inlined) :]))
-    path = record_path(
-        bundle.path, "flips", report.model.device, report.model.runtime, report.model.precision
-    )
-    write_json(path, record.to_json())
+    record = replace(report, flips=(*inlined, *report.flips[len(inlined) :])).to_json()
+    path = record_path(bundle.path, record)
+    write_json(path, record)
     return path
 
 

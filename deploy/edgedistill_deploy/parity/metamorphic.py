@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill_deploy.bundle.precisions import computes_in
 from edgedistill_deploy.errors import DataError, EdgeDistillError
 from edgedistill_deploy.records.parity import RelationResult
 from edgedistill_deploy.runtimes.logits import raw_logits
@@ -23,8 +24,7 @@ _ROUNDS = 4  # each thread runs all images so often while the other one runs too
 
 # Largest difference allowed, relative to the largest logit. Kernels chosen by batch size add in another order: float32 stays
 # near 1e-6, TF32 near 1e-3. In INT8 a value on the edge between two steps may round either way. Real defects are far larger.
-# "int8-tensorrt" counts as int8.
-TOLERANCES = {"fp32": 2e-3, "teacher": 2e-3, "fp16": 2e-2, "int8": 5e-2}
+TOLERANCES = {"fp32": 2e-3, "fp16": 2e-2, "int8": 5e-2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,14 +42,14 @@ def check_relations(
 ) -> tuple[RelationResult, ...]:
     """Check all relations on `images`, uint8 (n, H, W, 3), best between 2 and 16 different ones.
 
-    `names` (n,) are what the images are called in the findings; without them they have their row numbers alone. The tolerance follows the session's precision (`TOLERANCES`). Needs a model whose batch size is free. A runtime that refuses
+    `names` (n,) are what the images are called in the findings; without them they have their row numbers alone. The tolerance follows what the session computes in (`TOLERANCES`). Needs a model whose batch size is free. A runtime that refuses
     one of the batches breaks that relation; a runtime that refuses the first, plain run raises its own error.
     """
     if len(images) == 0:
         raise DataError("The metamorphic checks need at least one image and got none.")
     together = raw_logits(session, images)
     scale = float(np.max(np.abs(together), initial=0.0, where=np.isfinite(together)))
-    tolerance = TOLERANCES[session.precision.partition("-")[0]] * scale + 1e-6
+    tolerance = TOLERANCES[computes_in(session.precision)] * scale + 1e-6
     plain = _Plain(images=images, names=tuple(names), logits=together, tolerance=tolerance)
     found = [_check(session, plain, name, batches) for name, batches in _relations(len(images)).items()]
     return (*found, _check(session, plain, "two_threads", _turns(len(images)), threads=_THREADS))

@@ -21,6 +21,7 @@ from edgedistill_deploy.images.colour import rgb_of
 from edgedistill_deploy.images.folder import FolderImages
 from edgedistill_deploy.images.preprocess import INTERPOLATIONS, Preprocess, Resize
 from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.parity import DriftRow
 from edgedistill_deploy.runtimes.logits import raw_logits
 from edgedistill_deploy.runtimes.session import Session
@@ -32,7 +33,6 @@ BASELINE = "as_trained"
 
 Pixels = NDArray[np.uint8]
 Prepare = Callable[[ImageSet, int], Pixels]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +49,11 @@ def measure_preprocess_drift(
     session: Session,
     images: ImageSet,
     confidence: float = 0.95,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> PreprocessDrift:
     """Run the model on up to `MAX_IMAGES` of the images, spread evenly, prepared in every variant.
 
-    The images are at their own size, not the recorded ones, and labelled. `progress` is called with (images done, images in all). Raises DataError when there is no image of the bundle's classes.
+    The images are at their own size, not the recorded ones, and labelled. `progress` counts images. Raises DataError when there is no image of the bundle's classes.
     """
     chosen = _chosen(bundle, images)
     variants = _variants(bundle.preprocess, chosen)
@@ -61,8 +61,7 @@ def measure_preprocess_drift(
     for start in range(0, len(chosen), BATCH):
         batch = chosen.select(np.arange(start, min(start + BATCH, len(chosen))))
         _tally(session, batch, variants, tallies)
-        if progress:
-            progress(start + len(batch), len(chosen))
+        progress(start + len(batch), len(chosen), "images, prepared in several ways")
     before = np.concatenate(tallies[BASELINE].right)
     return PreprocessDrift(
         rows=tuple(

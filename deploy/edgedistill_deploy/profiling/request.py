@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from edgedistill_deploy.bundle.folder import model_role
+from edgedistill_deploy.bundle.precisions import model_role
 from edgedistill_deploy.errors import UsageError, nearest_names
 from edgedistill_deploy.latency.interleaved import MARGIN
 from edgedistill_deploy.latency.measurement import LatencyConfig
@@ -18,7 +18,7 @@ class ProfileRequest:
 
     Args:
         runtimes: names of `runtimes.opening.RUNTIMES`.
-        precisions: names of `bundle.folder.PRECISIONS`; None for all that the bundle has and the runtime takes.
+        precisions: names of `bundle.precisions.PRECISIONS`; None for all that the bundle has and the runtime takes.
         provider: the runtime's back end.
         threads: of one run. For small models two threads are a lottery: the same file took 126 or 283 us in processes started
             one after another, as the threads fell on the processors, and 132 to 133 us on one thread in all.

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgedistill_deploy.bundle.folder import Bundle, model_role, open_bundle
-from edgedistill_deploy.errors import BundleError, UsageError
+from edgedistill_deploy.bundle.folder import Bundle, open_bundle
+from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.profiling._alternating import Comparing, compare_models
 from edgedistill_deploy.profiling._fresh_process import FreshProcess
@@ -15,11 +15,6 @@ from edgedistill_deploy.profiling.request import ProfileRequest
 from edgedistill_deploy.records.writing import SCHEMA, file_part, record_path
 
 Progress = Callable[[str, int, int], None]
-
-# What is measured when nothing is said, in the order of the tables.
-_PRECISIONS = ("teacher", "fp32", "fp16", "int8")
-# The files that TensorRT takes for INT8 are not ONNX Runtime's.
-_ROLES_OF_TENSORRT = {"int8": ("model.int8-tensorrt", "model.int8-fp16-tensorrt")}
 
 # How long the board is watched at rest before its power under load.
 _IDLE_S = 3.0
@@ -67,20 +62,6 @@ def write_profile(bundle: Bundle, profile: Mapping[str, Any]) -> tuple[Path, ...
     return tuple(paths)
 
 
-def precisions_for(bundle: Bundle, runtime: str) -> tuple[str, ...]:
-    """Return the precisions that the bundle has a model of for the runtime.
-
-    Raises:
-        BundleError: it has none.
-    """
-    found = tuple(name for name in _PRECISIONS if any(map(bundle.has, _roles(name, runtime))))
-    if not found:
-        raise BundleError(
-            f"The bundle {bundle.path} holds no model for {runtime} yet; run `edgedistill export {bundle.path}` first."
-        )
-    return found
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Measurement:
     runtime: str
@@ -90,7 +71,7 @@ class _Measurement:
 
 def _planned(bundle: Bundle, request: ProfileRequest) -> Iterator[_Measurement]:
     for runtime in request.runtimes:
-        for precision in request.precisions or precisions_for(bundle, runtime):
+        for precision in request.precisions or bundle.precisions_for(runtime):
             for batch_size in request.batch_sizes:
                 yield _Measurement(runtime=runtime, precision=precision, batch_size=batch_size)
 
@@ -146,24 +127,10 @@ def _with_hashes(comparison: dict[str, Any], records: Sequence[Mapping[str, Any]
 
 
 def _write(bundle: Bundle, record: Mapping[str, Any]) -> Path:
-    batch = "" if record["batch_size"] == 1 else f"-b{record['batch_size']}"
-    path = record_path(
-        bundle.path,
-        "latency",
-        record["device"]["name"],
-        record["runtime"],
-        f"{record['precision']}{batch}",
-        record["provider"],
-    )
+    path = record_path(bundle.path, record)
     write_json(path, record)
     return path
 
 
 def _tell_nobody(name: str, done: int, total: int) -> None:
     return None
-
-
-def _roles(precision: str, runtime: str) -> tuple[str, ...]:
-    if runtime == "tensorrt" and precision in _ROLES_OF_TENSORRT:
-        return _ROLES_OF_TENSORRT[precision]
-    return (model_role(precision),)

@@ -4,15 +4,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgedistill_deploy.bundle.folder import Bundle, model_role
+from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS, find_role
 from edgedistill_deploy.recommendation.choice import Choice
 from edgedistill_deploy.records.latency import LatencyReport
 from edgedistill_deploy.records.parity import ParityReport
 from edgedistill_deploy.records.reading import Records, read_records
 from edgedistill_deploy.statistics.quantiles import OpenInterval
+from edgedistill_deploy.statistics.verdicts import Verdict, worst_verdict
 from edgedistill_deploy.wording import bare_points, percent, points, points_interval, spoken_list
 
-PRECISIONS = ("teacher", "fp32", "fp16", "int8")
 _LABELS = {"teacher": "teacher fp32"}
 _SHORTFALLS = {
     "fail": ("does not hold the limit", "do not hold the limit"),
@@ -73,7 +74,7 @@ class ArtefactSummary:
 class Conclusion:
     """The gate's verdict over all experts, sentences that say it, and the expert to deploy: on each device, and the fastest."""
 
-    verdict: str | None
+    verdict: Verdict | None
     sentence: str
     choice: ArtefactSummary | None
     choices: tuple[Choice, ...] = ()
@@ -95,15 +96,19 @@ def summarise_records(bundle: Bundle, records: Records) -> tuple[ArtefactSummary
     for place in places or [(None, None, None)]:
         parity = {each.model.precision: each for each in checked if each.model.place == place}
         latency = {each.model.precision: each for each in timed if each.model.place == place}
-        for precision in _precisions(bundle, {*parity, *latency}):
+        for precision in _precisions(bundle, place, {*parity, *latency}):
             rows.append(_row(bundle, precision, place, parity, latency.get(precision)))
     return tuple(rows)
 
 
-def _precisions(bundle: Bundle, measured: set[str]) -> list[str]:
-    """Order the usual models that the bundle has, then any other that was measured."""
-    usual = [each for each in PRECISIONS if each in measured or bundle.has(model_role(each))]
+def _precisions(bundle: Bundle, place: Place, measured: set[str]) -> list[str]:
+    """Order the usual models that the bundle has for the place, then any other that was measured there."""
+    usual = [each for each in USUAL_PRECISIONS if each in measured or _role(bundle, each, place)]
     return [*usual, *sorted(measured - set(usual))]
+
+
+def _role(bundle: Bundle, precision: str, place: Place) -> str | None:
+    return find_role(bundle.manifest["files"], precision, place[1] or "onnxruntime")
 
 
 def _row(
@@ -123,7 +128,7 @@ def _row(
         provider=place[2],
         parameters=_whole(model.get("parameters")),
         multiply_adds=_whole(model.get("multiply_adds")),
-        file_bytes=_file_bytes(bundle, precision, checked or latency),
+        file_bytes=_file_bytes(bundle, _role(bundle, precision, place), checked or latency),
         sample_count=checked.images.sample_count if checked else None,
         accuracy=accuracy,
         accuracy_interval=accuracy_interval,
@@ -151,7 +156,7 @@ def _accuracy(precision: str, parity: Mapping[str, ParityReport]) -> tuple[float
     return None, _UNKNOWN
 
 
-def _file_bytes(bundle: Bundle, precision: str, record: ParityReport | LatencyReport | None) -> int | None:
+def _file_bytes(bundle: Bundle, role: str | None, record: ParityReport | LatencyReport | None) -> int | None:
     """Return the size of the very file that was measured: INT8 has one file for ONNX Runtime and one for TensorRT."""
     files: Mapping[str, Mapping[str, Any]] = bundle.manifest["files"]
     if record:
@@ -159,7 +164,7 @@ def _file_bytes(bundle: Bundle, precision: str, record: ParityReport | LatencyRe
             (int(each["bytes"]) for each in files.values() if each["sha256"] == record.model.model_sha256),
             None,
         )
-    return int(files[model_role(precision)]["bytes"])
+    return int(files[role]["bytes"]) if role else None
 
 
 def _whole(value: Any) -> int | None:
@@ -180,7 +185,7 @@ def conclude(rows: Sequence[ArtefactSummary], choices: Mapping[str, Choice]) -> 
     sentences += [_reason(each, len(choices) > 1) for each in choices.values() if each.model]
     sentences += _shortfalls(checked, several)
     return Conclusion(
-        verdict=_gate(checked),
+        verdict=worst_verdict(row.verdict for row in checked if row.verdict) if checked else None,
         sentence=" ".join(sentences),
         choice=choice,
         choices=tuple(choices.values()),
@@ -212,11 +217,6 @@ def _cost(row: ArtefactSummary) -> tuple[float, float]:
         float("inf") if row.p50_ms is None else row.p50_ms,
         float("inf") if row.file_bytes is None else row.file_bytes,
     )
-
-
-def _gate(checked: Sequence[ArtefactSummary]) -> str | None:
-    verdicts = {row.verdict for row in checked}
-    return next((verdict for verdict in ("fail", "inconclusive", "pass") if verdict in verdicts), None)
 
 
 def _choice_sentence(choice: ArtefactSummary, rows: Sequence[ArtefactSummary], several: bool) -> str:

@@ -14,7 +14,8 @@ from edgedistill_deploy.records.model import Int8Kernels, MeasuredModel
 from edgedistill_deploy.records.schema import Record, Share, Shares
 from edgedistill_deploy.records.values import as_mapping, as_share
 from edgedistill_deploy.records.writing import FLAT
-from edgedistill_deploy.statistics.paired import Interval, Verdict
+from edgedistill_deploy.statistics.paired import Interval
+from edgedistill_deploy.statistics.verdicts import Verdict
 
 _SENTENCES_SHOWN = 4  # reasons, diagnoses and notes of each when a report prints itself
 

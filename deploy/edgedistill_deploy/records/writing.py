@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -37,16 +38,18 @@ def _plain_fields(value: Any) -> dict[str, Any]:
     return found
 
 
-def record_path(
-    bundle_path: Path, kind: str, device: str, runtime: str, precision: str, provider: str = "cpu"
-) -> Path:
-    """Return BUNDLE/KIND/DEVICE-RUNTIME-PRECISION.json, each part reduced to letters, digits, dots, dashes and underscores.
+def record_path(bundle_path: Path, record: Mapping[str, Any]) -> Path:
+    """Return BUNDLE/KIND/DEVICE-RUNTIME-PRECISION.json for the record of one model, by its own JSON values.
 
-    A provider other than the runtime's usual one is told after the runtime, so that measurements on several stand side by side.
+    A provider other than the runtime's usual one is told after the runtime, and a batch of N images by -bN at the end, so that
+    measurements on several stand side by side. Each part is reduced to letters, digits, dots, dashes and underscores.
     """
+    device, runtime, provider = record["device"], record["runtime"], record["provider"]
+    name = device["name"] if isinstance(device, Mapping) else device
     place = runtime if provider in ("cpu", runtime) else f"{runtime}_{provider}"
-    stem = "-".join(map(file_part, (device, place, precision)))
-    return bundle_path / kind / f"{stem}.json"
+    batch = "" if record.get("batch_size", 1) == 1 else f"-b{record['batch_size']}"
+    stem = "-".join(map(file_part, (name, place, f"{record['precision']}{batch}")))
+    return bundle_path / str(record["kind"]) / f"{stem}.json"
 
 
 def file_part(text: str) -> str:

@@ -134,35 +134,24 @@ def _profile(folder: Path, request: Request, progress: Progress) -> dict[str, An
 def _validate(folder: Path, request: Request, progress: Progress) -> dict[str, Any]:
     """Judge the models of the request, one after another, on the images recorded in the bundle."""
     from edgedistill_deploy.bundle.folder import open_bundle
-    from edgedistill_deploy.evaluation.figures import Answers
-    from edgedistill_deploy.parity.chain import chain_record, chain_steps
-    from edgedistill_deploy.parity.check import ParityLimits, ParityReport, check_parity
-    from edgedistill_deploy.runtimes.opening import open_session
+    from edgedistill_deploy.parity.chain import chain_record
+    from edgedistill_deploy.parity.check import ParityLimits
+    from edgedistill_deploy.parity.validation import ValidationRequest, validate_bundle
 
-    bundle, limits = open_bundle(folder), ParityLimits(**request["limits"])
-    reports: list[ParityReport] = []
-    answers: dict[str, Answers] = {}
-    chosen = {key: request[key] for key in ("runtime", "provider", "threads")}
-    for precision in request["precisions"]:
-        with open_session(bundle, precision=precision, **chosen) as session:
-            report = check_parity(
-                bundle,
-                session,
-                None,
-                limits,
-                progress=lambda done, total, name=precision: progress(name, done, total),  # type: ignore[misc]
-                keep=lambda _, given, name=precision: answers.update({name: given}),  # type: ignore[misc]
-            )
-        reports.append(report)
+    bundle = open_bundle(folder)
+    asked = ValidationRequest(
+        limits=ParityLimits(**request["limits"]),
+        precisions=tuple(request["precisions"]),
+        **{key: request[key] for key in ("runtime", "provider", "threads")},
+    )
+    found = validate_bundle(bundle, asked, progress=lambda done, total, note="": progress(note, done, total))
     machine = _machine(request)
     place = {"bundle": request.get("bundle", bundle.path.name), "device": machine["name"]}
-    models = {report.model.precision: report.model.model_sha256 for report in reports}
-    steps = chain_steps(answers, limits.confidence, models)
     return {
         "kind": "parity-set",
         "schema": 1,
-        "records": [{**report.to_json(), **place, "machine": machine} for report in reports],
-        "chain": {**chain_record(reports, steps), **place} if steps else None,
+        "records": [{**report.to_json(), **place, "machine": machine} for report in found.reports],
+        "chain": {**chain_record(found.reports, found.chain), **place} if found.chain else None,
         "machine": machine,
     }
 

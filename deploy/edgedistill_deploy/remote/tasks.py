@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill_deploy.bundle.folder import Bundle, model_role
+from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.bundle.precisions import find_role
 from edgedistill_deploy.bundle.reference import Reference, write_reference
 from edgedistill_deploy.evaluation.images import open_evaluation
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.parity.check import ParityLimits
 from edgedistill_deploy.profiling.request import ProfileRequest
-from edgedistill_deploy.profiling.run import precisions_for
 from edgedistill_deploy.remote.inventory import Device
 from edgedistill_deploy.remote.jobs import RemoteJob
 
@@ -81,7 +81,7 @@ def validate_job(
         (runtime,) = chosen.runtimes(device)
         return {
             "limits": asdict(limits),
-            "precisions": list(precisions or precisions_for(bundle, runtime)),
+            "precisions": list(precisions or bundle.precisions_for(runtime)),
             "runtime": runtime,
             "provider": chosen.provider or device.provider,
             "threads": threads,
@@ -120,14 +120,13 @@ def write_prepared(bundle: Bundle, images: ImageSet, path: Path) -> None:
 def _model_roles(
     bundle: Bundle, precisions: Sequence[str] | None, runtimes: Iterable[str]
 ) -> tuple[str, ...]:
-    """Return the models' roles; TensorRT may take another file for INT8."""
-    roles: dict[str, None] = {}
-    for runtime in sorted(runtimes):
-        for precision in precisions or precisions_for(bundle, runtime):
-            roles[model_role(precision)] = None
-            if runtime == "tensorrt":
-                roles.update(
-                    dict.fromkeys((f"model.{precision}-tensorrt", f"model.{precision}-fp16-tensorrt"))
-                )
+    """Return the roles of the models that the runtimes take."""
+    files = bundle.manifest["files"]
+    taken = [
+        find_role(files, precision, runtime)
+        for runtime in sorted(runtimes)
+        for precision in precisions or bundle.precisions_for(runtime)
+    ]
+    roles = dict.fromkeys(role for role in taken if role)
     beside = (f"{role}.data" for role in roles)  # the weights of a model too large for one file
     return tuple(role for role in (*roles, *beside) if bundle.has(role))

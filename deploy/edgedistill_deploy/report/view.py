@@ -9,9 +9,9 @@ import numpy as np
 
 from edgedistill_deploy import wording
 from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS
 from edgedistill_deploy.recommendation.choice import choose
 from edgedistill_deploy.recommendation.summary import (
-    PRECISIONS,
     ArtefactSummary,
     baseline_of,
     conclude,
@@ -118,7 +118,7 @@ def _model_order(record: ParityRecord | LatencyRecord) -> tuple[int, str]:
 
 def colour_of(precision: str) -> int:
     """Return the colour a model has in every chart."""
-    return PRECISIONS.index(precision) if precision in PRECISIONS else len(PRECISIONS)
+    return USUAL_PRECISIONS.index(precision) if precision in USUAL_PRECISIONS else len(USUAL_PRECISIONS)
 
 
 # ---------------------------------------------------------------------------------------------------------------- training

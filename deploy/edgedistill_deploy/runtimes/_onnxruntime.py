@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill_deploy.bundle.precisions import computes_in
 from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError
 from edgedistill_deploy.records.model import Int8Kernels
 from edgedistill_deploy.runtimes._node_times import sum_events
@@ -174,7 +175,7 @@ def probe_kernels() -> Int8Kernels | None:
 
 def _fuses_int8(request: SessionRequest) -> bool:
     """Say whether Q/DQ become INT8 kernels; as it is written, the graph is computed in float32."""
-    return request.precision.startswith("int8") and request.optimised
+    return computes_in(request.precision) == "int8" and request.optimised
 
 
 def _load(

@@ -4,9 +4,10 @@ import time
 from importlib import import_module
 from pathlib import Path
 
-from edgedistill_deploy.bundle.folder import Bundle, model_role, open_bundle
+from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.bundle.manifest import MANIFEST
-from edgedistill_deploy.errors import BundleError, EdgeDistillError, UsageError, nearest_names
+from edgedistill_deploy.bundle.precisions import model_role
+from edgedistill_deploy.errors import EdgeDistillError, UsageError, nearest_names
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.onnx_files.safety import require_bounded, require_listed_data
 from edgedistill_deploy.onnx_files.wire import data_files
@@ -21,8 +22,6 @@ _ADAPTERS = {
 }
 RUNTIMES = tuple(_ADAPTERS)
 
-# The INT8 model that a runtime takes is not the same for all; see the calibration.
-_TAKEN_INSTEAD = {("tensorrt", "int8"): "int8-tensorrt"}
 _MAX_THREADS = 1024
 _DATA_ROLE = ".data"  # after the role of a model, the file that holds its weights
 
@@ -42,7 +41,7 @@ def open_session(
     Args:
         bundle: or its folder.
         runtime: one of `RUNTIMES`.
-        precision: one of `bundle.folder.PRECISIONS`; "teacher" is the teacher restricted to the subtask, same interface.
+        precision: one of `bundle.precisions.PRECISIONS`; "teacher" is the teacher restricted to the subtask, same interface.
         provider: the runtime's back end: "cpu", "cuda", "openvino:GPU", ... (see `providers`). Another is never taken instead.
         threads: for one run; the cores this process may use unless given.
         engine: how TensorRT builds its engine, and where it is kept.
@@ -57,12 +56,7 @@ def open_session(
     """
     if not isinstance(bundle, Bundle):
         bundle = open_bundle(bundle, verify=False)
-    model_role(precision)
-    role = model_role(_TAKEN_INSTEAD.get((runtime, precision), precision))
-    if not bundle.has(role):
-        raise BundleError(
-            f"The bundle {bundle.path} has no model of precision {precision}; it has {', '.join(bundle.precisions) or 'none'}."
-        )
+    role = bundle.role_for(precision, runtime)
     path = bundle.file(role)
     require_bounded(path)
     return _open(

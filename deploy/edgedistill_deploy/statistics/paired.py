@@ -10,11 +10,10 @@ candidate whose true drop equals the limit passes with probability 2.5 % (the us
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import Literal
 
 from edgedistill_deploy.errors import DataError, UsageError
+from edgedistill_deploy.statistics.verdicts import Verdict
 
-Verdict = Literal["pass", "fail", "inconclusive"]
 Interval = tuple[float, float]
 
 _BISECTIONS = 100  # more than the 53 bits of a float need

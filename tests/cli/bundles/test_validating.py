@@ -4,15 +4,12 @@ from pathlib import Path
 import pytest
 
 from command import run_command, write_quick_settings
-from edgedistill_cli.exit_codes import gate_code
+from edgedistill_cli.exit_codes import Outcome, gate_code
 
 
-@pytest.mark.parametrize(
-    ("verdicts", "code"),
-    [(["pass", "pass"], 0), (["pass", "inconclusive"], 4), (["inconclusive", "fail"], 3), ([], 0)],
-)
-def test_the_worst_verdict_decides(verdicts: list[str], code: int) -> None:
-    assert gate_code(verdicts) == code
+@pytest.mark.parametrize(("verdict", "code"), [("pass", 0), ("fail", 3), ("inconclusive", 4), ("error", 1)])
+def test_the_exit_code_is_that_of_the_verdict(verdict: Outcome, code: int) -> None:
+    assert gate_code(verdict) == code
 
 
 def test_a_library_that_is_missing_stops_a_build_before_it_starts(

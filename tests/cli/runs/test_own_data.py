@@ -24,12 +24,12 @@ def shape_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build(data: Path, teacher: Path, out: Path, *more: str) -> Outcome:
     settings = out.parent / "profile.toml"
     settings.write_text(
-        f"[profile]\nwarmup_s = 0.02\nduration_s = 0.1\n[calibrate]\nimages = 60\n{QUICK_CALIBRATION}",
+        f"[profile]\nwarmup_s = 0.02\nduration_s = 0.1\n[export]\nopset = 17\n[calibrate]\nimages = 60\n{QUICK_CALIBRATION}",
         encoding="utf-8",
     )
     return run_command(
         "build", "--config", settings, "--data", data, "--teacher", teacher, "--classes", SUBTASK, "--student",
-        "timm:resnet10t", "--student-width", "0.125", "--epochs", "10", "--batch-size", "16", "--compute", "cpu",
+        "plain:16-32", "--epochs", "10", "--batch-size", "16", "--lr", "0.01", "--compute", "cpu",
         "--out", out, *more,
     )  # fmt: skip
 
@@ -55,7 +55,11 @@ def test_folders_named_train_val_and_test_are_the_splits(shape_teacher: Path, tm
     data = tmp_path / "data"
     for seed, (split, count) in enumerate({"train": 12, "val": 6, "test": 8}.items()):
         write_shape_folder(data / split, count=count, seed=seed, formats=("RGB.png",))
-    outcome = build(data, shape_teacher, tmp_path / "expert", "--epochs", "1")
+    outcome = run_command(
+        "distill", "--data", data, "--teacher", shape_teacher, "--classes", SUBTASK, "--student", "plain:8-8",
+        "--epochs", "1", "--compute", "cpu", "--out", tmp_path / "expert",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.stderr
     assert "3 classes; 36 training, 18 validation, 24 test images" in outcome.stderr
 
 

@@ -22,7 +22,7 @@ def outputs(run: Path) -> list[str]:
 
 @pytest.fixture
 def rejecting(copied_run: Path) -> tuple[Path, Outcome]:
-    return copied_run, run_command("export", copied_run, "--reject", "0.9")
+    return copied_run, run_command("export", copied_run, "--reject", "0.9", "--opset", "17")
 
 
 def test_export_adds_the_output_and_the_run_remembers(rejecting: tuple[Path, Outcome]) -> None:

@@ -11,7 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from command import IN_A_PROCESS, run_command, write_quick_settings
+from command import IN_A_PROCESS, run_command, write_quick_settings, write_tiny_digits
+
+
+def write_settings(folder: Path, epochs: int) -> Path:
+    """Write the settings of a small student of few images."""
+    digits = write_tiny_digits(folder / "few.npz", counts=(16, 6, 8))
+    return write_quick_settings(folder / "s.toml", digits, student="plain:8-8", opset=17, epochs=epochs)
 
 
 def start(*argv: str | Path) -> subprocess.Popen[bytes]:
@@ -45,8 +51,8 @@ def stages_done(run: Path) -> set[str]:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
-def test_killed_in_training_then_in_export_then_finished(tiny_digits: Path, tmp_path: Path) -> None:
-    settings = write_quick_settings(tmp_path / "s.toml", tiny_digits, epochs=6)
+def test_killed_in_training_then_in_export_then_finished(tmp_path: Path) -> None:
+    settings = write_settings(tmp_path, epochs=8)
     run, whole = tmp_path / "run", tmp_path / "whole"
     argv = ("build", "--config", settings, "--out", run)
 
@@ -70,8 +76,8 @@ def test_killed_in_training_then_in_export_then_finished(tiny_digits: Path, tmp_
 
 
 @pytest.mark.parametrize("command", ["build", "distill"])
-def test_ctrl_c_says_how_to_go_on(tiny_digits: Path, tmp_path: Path, command: str) -> None:
-    settings = write_quick_settings(tmp_path / "s.toml", tiny_digits, epochs=200)
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path, command: str) -> None:
+    settings = write_settings(tmp_path, epochs=2000)
     run = tmp_path / "run"
     process = subprocess.Popen(
         [sys.executable, "-c", IN_A_PROCESS, command, "--config", str(settings), "--out", str(run)],

@@ -1,6 +1,7 @@
 """`plan`: students timed untrained by the real runtime, and what the command makes of it."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +67,23 @@ def test_the_table_says_which_are_wide_enough_for_the_teacher(
     )
 
 
-def test_a_budget_that_none_keeps_is_exit_code_3(tiny_digits: Path) -> None:
-    outcome = planned(tiny_digits, "--no-inspect", budget="0.000001", students="plain:4-8")
+@pytest.fixture(scope="module")
+def measured(tiny_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a plan that has timed one small student, which plans with a copy of it need not time again."""
+    out = tmp_path_factory.mktemp("measured") / "plan"
+    document(planned(tiny_digits, "--no-inspect", "--out", out, "--json", students="plain:4-8"))
+    return out
+
+
+def test_a_budget_that_none_keeps_is_exit_code_3(tiny_digits: Path, measured: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(measured, tmp_path / "plan")
+    outcome = planned(tiny_digits, "--no-inspect", "--out", out, budget="0.000001", students="plain:4-8")
     assert outcome.code == 3
     assert "None fits 1e-06 ms; the fastest is plain:4-8 fp32 with" in outcome.stdout
 
 
-def test_a_budget_on_the_time_itself_is_undecided(tiny_digits: Path, tmp_path: Path) -> None:
-    out = tmp_path / "plan"
+def test_a_budget_on_the_time_itself_is_undecided(tiny_digits: Path, measured: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(measured, tmp_path / "plan")
     first = document(planned(tiny_digits, "--no-inspect", "--out", out, "--json", students="plain:4-8"))
     outcome = planned(
         tiny_digits,

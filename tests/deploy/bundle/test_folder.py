@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from edgedistill_deploy.bundle import folder as bundle_module
 from edgedistill_deploy.bundle import manifest as _manifest
-from edgedistill_deploy.bundle.folder import Bundle, create_bundle, model_role, open_bundle
+from edgedistill_deploy.bundle.folder import Bundle, create_bundle, open_bundle
+from edgedistill_deploy.bundle.precisions import model_role
 from edgedistill_deploy.errors import BundleError, UsageError
 from edgedistill_deploy.images.preprocess import Preprocess
 

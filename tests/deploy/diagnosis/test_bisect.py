@@ -24,6 +24,7 @@ from edgedistill_deploy.diagnosis.bisect import (
 )
 from edgedistill_deploy.errors import BundleError, UsageError
 from edgedistill_deploy.onnx_files.graph import read_graph
+from edgedistill_deploy.progress import silent
 from reference.faulty_models import divide_by_zero, hide_fault, scale_weight, shift_zero_point
 from reference.fitted_networks import shape_images
 from reference.measured_models import write_model
@@ -170,7 +171,7 @@ def test_a_difference_that_looking_inside_removes_is_said_to_be_an_optimisation_
         tolerance=1e-3,
         folder=tmp_path,
         threads=1,
-        progress=None,
+        progress=silent,
         errors={output: 0.5},  # as if the fused graph had answered otherwise
     )
     assert not prober.notes
@@ -189,7 +190,7 @@ def test_the_record_is_plain_json_in_the_bundle(bundle: Bundle, pixels: NDArray[
         image=3,
         tolerance=0.25,
         threads=1,
-        progress=runs.append,
+        progress=lambda done, total, note="": runs.append(done),
     )
     path = write_bisect(bundle, report)
     assert path.name == "model.fp32-onnxruntime-cpu-unoptimised-against-model.int8-onnxruntime-cpu.json"

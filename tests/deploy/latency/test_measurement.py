@@ -418,7 +418,7 @@ def test_the_real_runtime_is_measured_and_the_record_written_under_its_name(
     with open_session(bundle, threads=1) as session:
         report = measure_latency(session, IMAGES, config)
     path = write_latency(bundle, report)
-    assert path == bundle.path / "latency" / f"{report.model.device}-onnxruntime-fp32.json"
+    assert path == bundle.path / "latency" / f"{report.model.device}-onnxruntime-fp32-b3.json"
     record = json.loads(path.read_text(encoding="utf-8"))
     jsonschema.validate(record, SCHEMA)
     assert record["runs"] == len(record["samples_ms"]) >= 60

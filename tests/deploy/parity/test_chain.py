@@ -7,13 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.evaluation.figures import Answers
-from edgedistill_deploy.evaluation.images import Evaluation
 from edgedistill_deploy.parity.chain import chain_record, chain_steps, write_chain
-from edgedistill_deploy.parity.check import ParityReport, check_parity
-from edgedistill_deploy.runtimes.opening import open_session
+from edgedistill_deploy.parity.validation import ValidationRequest, validate_bundle
 from edgedistill_deploy.statistics.paired import drop_interval, wilson_interval
 from reference.measured_bundles import bundle_of, one_hot
 from reference.measured_models import write_model
@@ -87,12 +84,8 @@ def test_the_record_comes_from_one_run_over_the_files(tmp_path: Path) -> None:
     bundle = bundle.with_file(
         "model.int8", write_model(bundle.path / "model.int8.onnx", "classes_interchanged")
     )
-    kept: dict[str, Answers] = {}
-    reports = [_checked(bundle, precision, kept) for precision in ("fp32", "int8")]
-    steps = chain_steps(
-        kept, models={report.model.precision: report.model.model_sha256 for report in reports}
-    )
-    path = write_chain(bundle, chain_record(reports, steps))
+    found = validate_bundle(bundle, ValidationRequest(threads=1))
+    path = write_chain(bundle, chain_record(found.reports, found.chain))
     record = json.loads(path.read_text(encoding="utf-8"))
     assert path.parent.name == "chain"
     assert path.name.endswith("-onnxruntime-cpu.json")
@@ -100,11 +93,3 @@ def test_the_record_comes_from_one_run_over_the_files(tmp_path: Path) -> None:
     assert [step["accuracy"] for step in record["steps"]] == [0.75, 0.75, 0.5]
     assert [step["agreement"] for step in record["steps"]] == [None, 1.0, 0.25]
     assert record["steps"][2]["model_sha256"] == bundle.model_sha256("model.int8")
-
-
-def _checked(bundle: Bundle, precision: str, kept: dict[str, Answers]) -> ParityReport:
-    def keep(evaluation: Evaluation, answers: Answers) -> None:
-        kept[precision] = answers
-
-    with open_session(bundle, precision=precision, threads=1) as session:
-        return check_parity(bundle, session, keep=keep)

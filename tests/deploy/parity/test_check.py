@@ -374,10 +374,10 @@ def test_a_reference_of_other_classes_is_refused(tmp_path: Path) -> None:
 def test_progress_counts_images(tmp_path: Path) -> None:
     answers = classes(25)
     bundle, _ = bundle_of(tmp_path, answers, answers, answers)
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[object, ...]] = []
     with open_session(bundle) as session:
-        check_parity(bundle, session, batch_size=10, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(10, 25), (20, 25), (25, 25)]
+        check_parity(bundle, session, batch_size=10, progress=lambda *step: seen.append(step))
+    assert seen == [(10, 25, "images"), (20, 25, "images"), (25, 25, "images")]
 
 
 @pytest.mark.parametrize("given_images", [False, True])

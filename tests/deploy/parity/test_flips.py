@@ -16,11 +16,10 @@ from PIL import Image
 
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import UsageError
-from edgedistill_deploy.evaluation.figures import Answers
-from edgedistill_deploy.evaluation.images import Evaluation
+from edgedistill_deploy.evaluation.images import open_evaluation
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.parity import flips as flips_module
-from edgedistill_deploy.parity.check import ParityReport, check_parity
+from edgedistill_deploy.parity.check import DEFAULT_LIMITS, check_answers, collect_answers
 from edgedistill_deploy.parity.flips import (
     find_flips,
     picture_name,
@@ -40,10 +39,11 @@ FLIPPED = {1: "lost", 3: "gained", 5: "both_wrong", 7: "unlabelled"}
 
 
 def flips_of(bundle: Bundle, images: ImageSet | None = None) -> FlipReport:
-    found: list[tuple[Evaluation, Answers]] = []
+    evaluation = open_evaluation(bundle, images)
     with open_session(bundle, threads=1) as session:
-        report: ParityReport = check_parity(bundle, session, images, keep=lambda *kept: found.append(kept))
-    return find_flips(report, *found[0], bundle.class_names)
+        answers = collect_answers(session, evaluation)
+        report = check_answers(bundle, session, evaluation, answers, DEFAULT_LIMITS)
+    return find_flips(report, evaluation, answers, bundle.class_names)
 
 
 @pytest.fixture

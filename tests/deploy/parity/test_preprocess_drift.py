@@ -118,7 +118,7 @@ def test_progress_counts_images(tmp_path: Path, bundle: Bundle) -> None:
     seen: list[tuple[int, int]] = []
     with open_session(bundle) as session:
         measure_preprocess_drift(
-            bundle, session, images, progress=lambda done, count: seen.append((done, count))
+            bundle, session, images, progress=lambda done, total, note="": seen.append((done, total))
         )
     assert seen == [(64, 90), (90, 90)]
 

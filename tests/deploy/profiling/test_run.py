@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
-from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, UsageError
 from edgedistill_deploy.latency.measurement import LatencyConfig
 from edgedistill_deploy.profiling._alternating import Comparing, compare_models
 from edgedistill_deploy.profiling._fresh_process import FreshProcess, in_fresh_process
 from edgedistill_deploy.profiling.request import ProfileRequest
-from edgedistill_deploy.profiling.run import precisions_for, run_profile, write_profile
+from edgedistill_deploy.profiling.run import run_profile, write_profile
 from reference.measured_bundles import bundle_of
 
 QUICK = LatencyConfig(warmup_s=0.0, warmup_runs=1, duration_s=0.0, min_runs=20)
@@ -94,24 +93,6 @@ def test_a_comparison_needs_two_models(tmp_path: Path) -> None:
     bundle, _ = bundle_of(tmp_path, [0, 1], [0, 1], [0, 1])
     with pytest.raises(UsageError, match="A comparison needs two models at least"):
         run_profile(bundle.path, ProfileRequest(latency=QUICK, precisions=("fp32",), compare=True))
-
-
-def test_a_bundle_without_models_is_refused(tmp_path: Path) -> None:
-    bundle, _ = bundle_of(tmp_path, [0, 1], [0, 1], [0, 1])
-    with pytest.raises(BundleError, match="holds no model for tensorrt yet"):
-        precisions_for(Bundle(path=bundle.path, manifest={**bundle.manifest, "files": {}}), "tensorrt")
-
-
-def test_tensorrt_takes_int8_files_of_its_own(tmp_path: Path) -> None:
-    bundle, _ = bundle_of(tmp_path, [0, 1], [0, 1], [0, 1])
-    files = dict(bundle.manifest["files"])
-
-    def having(role: str) -> Bundle:
-        return Bundle(path=bundle.path, manifest={**bundle.manifest, "files": {**files, role: {}}})
-
-    assert precisions_for(having("model.int8-tensorrt"), "tensorrt") == ("fp32", "int8")
-    assert precisions_for(having("model.int8"), "tensorrt") == ("fp32",)
-    assert precisions_for(having("model.int8"), "onnxruntime") == ("fp32", "int8")
 
 
 def test_everything_that_can_be_asked_for_is_measured_by_the_real_runtime(tmp_path: Path) -> None:

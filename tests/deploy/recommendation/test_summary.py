@@ -98,6 +98,15 @@ def test_the_file_of_the_measured_model_counts(bundle: Bundle) -> None:
     assert row_of(bundle, "int8").file_bytes == 77
 
 
+def test_a_place_has_rows_for_what_its_runtime_takes(bundle: Bundle) -> None:
+    add(bundle, "fp32", runtime="tensorrt")
+    assert [row.precision for row in summarise(bundle)] == ["teacher", "fp32"]
+    path = bundle.path / "model.int8-fp16-tensorrt.onnx"
+    path.write_bytes(b"x" * 78)
+    bundle = bundle.with_file("model.int8-fp16-tensorrt", path)
+    assert row_of(bundle, "int8").file_bytes == 78
+
+
 @pytest.mark.parametrize("wrong", [-1, 1.5, True, "many", 1 << 70])
 def test_costs_that_are_no_counts_are_unknown(bundle: Bundle, wrong: object) -> None:
     bundle = bundle.with_fields(student={"parameters": wrong})

@@ -12,11 +12,8 @@ import pytest
 
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import DataError
-from edgedistill_deploy.evaluation.figures import Answers
-from edgedistill_deploy.evaluation.images import Evaluation
 from edgedistill_deploy.latency.measurement import LatencyConfig, measure_latency
-from edgedistill_deploy.parity.check import check_parity
-from edgedistill_deploy.parity.flips import find_flips
+from edgedistill_deploy.parity.validation import ValidationRequest, validate_bundle
 from edgedistill_deploy.records.decisions import FlipReport
 from edgedistill_deploy.records.latency import LatencyReport
 from edgedistill_deploy.records.model import MeasuredModel
@@ -54,12 +51,11 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the product itself finds of a model."""
     made, _ = bundle_of(tmp_path_factory.mktemp("measured"), PREDICTED, LABELS, LABELS)
-    kept: list[tuple[Evaluation, Answers]] = []
     config = LatencyConfig(warmup_s=0.0, warmup_runs=1, duration_s=0.0, min_runs=20)
+    found = validate_bundle(made, ValidationRequest(flips=True, threads=1))
     with open_session(made, threads=1) as session:
-        parity = check_parity(made, session, keep=lambda *found: kept.append(found))
         latency = measure_latency(session, images_of([0, 1]), config)
-    return {"parity": parity, "latency": latency, "flips": find_flips(parity, *kept[0], made.class_names)}
+    return {"parity": found.reports[0], "latency": latency, "flips": found.flips[0]}
 
 
 @pytest.mark.parametrize("kind", ["parity", "latency", "flips"])

@@ -8,16 +8,13 @@ from typing import Any
 import pytest
 
 from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.evaluation.figures import Answers
-from edgedistill_deploy.evaluation.images import Evaluation
 from edgedistill_deploy.files.writing import write_json
-from edgedistill_deploy.parity.chain import chain_record, chain_steps, write_chain
-from edgedistill_deploy.parity.check import check_parity
-from edgedistill_deploy.parity.flips import find_flips, write_flip_record
+from edgedistill_deploy.parity.chain import chain_record, write_chain
+from edgedistill_deploy.parity.flips import write_flip_record
+from edgedistill_deploy.parity.validation import ValidationRequest, validate_bundle
 from edgedistill_deploy.records.decisions import INLINED, MAX_PICTURE_BYTES
 from edgedistill_deploy.records.reading import read_records
 from edgedistill_deploy.report.page import render_report
-from edgedistill_deploy.runtimes.opening import open_session
 from reference.html_page import Page
 from reference.measured_bundles import bundle_of
 from reference.report_bundles import models_only
@@ -32,12 +29,9 @@ NOT_A_PICTURE = base64.b64encode(b"<svg onload=alert(1)>").decode()
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle whose float expert was checked, image by image."""
     made, _ = bundle_of(tmp_path_factory.mktemp("decisions"), PREDICTED, TEACHER, LABELS)
-    kept: list[tuple[Evaluation, Answers]] = []
-    with open_session(made, threads=1) as session:
-        report = check_parity(made, session, keep=lambda *found: kept.append(found))
-    write_flip_record(made, find_flips(report, *kept[0], made.class_names))
-    steps = chain_steps({"fp32": kept[0][1]}, models={"fp32": report.model.model_sha256})
-    write_chain(made, chain_record([report], steps))
+    found = validate_bundle(made, ValidationRequest(flips=True, threads=1))
+    write_flip_record(made, *found.flips)
+    write_chain(made, chain_record(found.reports, found.chain))
     return made
 
 

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.runtimes.logits import logits_of
 from edgedistill_deploy.runtimes.opening import open_model, open_session
-from edgedistill_deploy.runtimes.session import TensorSpec, usable_cores
+from edgedistill_deploy.runtimes.session import SessionRequest, TensorSpec, usable_cores
 from reference.measured_models import images_of, logits_of_images, write_model
 
 _IMAGES = images_of([0, 1, 2, 1])
@@ -67,6 +68,25 @@ def test_the_teacher_is_a_precision_of_its_own(tmp_path: Path) -> None:
     with open_session(_bundle(tmp_path, "teacher.fp32"), precision="teacher") as session:
         assert session.model_path.name == "teacher.fp32.onnx"
         assert session.precision == "teacher"
+
+
+@pytest.mark.parametrize(
+    ("roles", "name"),
+    [
+        (("model.int8-fp16-tensorrt",), "model.int8-fp16-tensorrt.onnx"),
+        (("model.int8-fp16-tensorrt", "model.int8-tensorrt", "model.int8"), "model.int8-tensorrt.onnx"),
+    ],
+)
+def test_what_tensorrt_is_offered_as_int8_it_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, roles: tuple[str, ...], name: str
+) -> None:
+    opened: list[SessionRequest] = []
+    adapter = SimpleNamespace(open_onnx=opened.append)
+    monkeypatch.setitem(sys.modules, "edgedistill_deploy.runtimes.tensorrt.adapter", adapter)
+    bundle = _bundle(tmp_path, *roles)
+    for precision in bundle.precisions_for("tensorrt"):
+        open_session(bundle, runtime="tensorrt", precision=precision)
+    assert [(request.precision, request.path.name) for request in opened] == [("int8", name)]
 
 
 def test_a_folder_may_stand_for_its_bundle(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from edgedistill.distillation._schedules import layer_weight_at, learning_rate_a
 from edgedistill.distillation.subdistill import DistillResult, distill
 from edgedistill.distillation.training import averaged
 from edgedistill.models.student import build_student
-from edgedistill.models.teacher import Teacher, load_teacher
+from edgedistill.models.teacher import Teacher
 from edgedistill_deploy.errors import UsageError
+from reference.small_networks import small_teacher
 
 CLASSES = list("0123")
 QUICK = {"epochs": 2, "batch_size": 32, "augment": "none", "compute": "cpu"}
@@ -23,12 +24,17 @@ QUICK = {"epochs": 2, "batch_size": 32, "augment": "none", "compute": "cpu"}
 
 @pytest.fixture(scope="module")
 def teacher() -> Teacher:
-    return load_teacher("embedded:glyphs100")
+    return small_teacher()
 
 
 @pytest.fixture(scope="module")
 def images(tiny_digits: Path) -> SubtaskImages:
-    return split_for_subtask(open_source(f"npz:{tiny_digits}"), CLASSES)
+    whole = split_for_subtask(open_source(f"npz:{tiny_digits}"), CLASSES)
+    return SubtaskImages(
+        train=whole.train.select(range(0, len(whole.train), 2)),
+        validation=whole.validation.select(range(0, len(whole.validation), 3)),
+        test=whole.test,
+    )
 
 
 def run(

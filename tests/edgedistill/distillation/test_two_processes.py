@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import torch
 
-from edgedistill.models.teacher import load_teacher
 from edgedistill.subspaces.finding import load_subspaces
 from reference import company_training
 from reference.company_training import CASES, VALIDATION_COUNT, digest, few_images, train_case, tune
 from reference.launching import LAUNCH_TWO
+from reference.small_networks import small_teacher
 
 ROUNDING = 1e-4
 BATCH_STATISTICS = 0.1
@@ -113,7 +113,7 @@ def test_both_processes_end_with_the_same_student_and_metrics(name: str, togethe
 def test_one_process_takes_over_what_two_have_finished(together: Path, tiny_digits: Path) -> None:
     """The checkpoint does not say how many processes wrote it."""
     images = few_images(f"npz:{tiny_digits}")
-    result = train_case("batch-norm-cached", load_teacher("embedded:glyphs100"), images, together)
+    result = train_case("batch-norm-cached", small_teacher(), images, together)
     assert digest(result.student) == record(together, "batch-norm-cached")["student"]
 
 

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from reference.planted_students import PlantedExpert, planted_expert
+from reference.planted_students import PlantedExpert, make_planted, open_planted
+from sharing import made_once
 
 
 @pytest.fixture(scope="session")
 def planted(tmp_path_factory: pytest.TempPathFactory, tiny_digits: Path) -> PlantedExpert:
     """A calibrated expert with one channel that INT8 cannot bear; nobody changes it."""
-    return planted_expert(tmp_path_factory.mktemp("planted"), tiny_digits)
+    return open_planted(
+        made_once(tmp_path_factory, "planted", lambda folder: make_planted(folder, tiny_digits)), tiny_digits
+    )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgedistill_deploy.bundle.precisions import computes_in
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.onnx_files.content import read_weights
 from edgedistill_deploy.onnx_files.graph import Graph, Node, read_graph
@@ -79,8 +80,8 @@ def read_layers(information: str) -> tuple[EngineLayer, ...]:
 
 
 def prove_precision(path: Path, precision: str, layers: Sequence[EngineLayer]) -> PrecisionProof:
-    """Compare an engine's layers with the ONNX file it was built from; `precision` is one of `bundle.folder.PRECISIONS`."""
-    wanted = "fp32" if precision == "teacher" else precision.partition("-")[0]
+    """Compare an engine's layers with the ONNX file it was built from; `precision` is one of `bundle.precisions.PRECISIONS`."""
+    wanted = computes_in(precision)
     said = [name for name, each in expected_precisions(path).items() if each == wanted]
     found = _precision_by_node(layers)
     known = {name: found[name] for name in said if name in found}

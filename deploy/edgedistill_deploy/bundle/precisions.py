@@ -1,0 +1,55 @@
+"""The precisions of a bundle's models: which there are, which file each is, and which file a runtime takes for one."""
+
+from collections.abc import Container, Iterable
+
+from edgedistill_deploy.errors import UsageError, nearest_names
+
+_ROLES = {
+    "fp32": "model.fp32",
+    "fp16": "model.fp16",
+    "int8": "model.int8",
+    "int8-tensorrt": "model.int8-tensorrt",
+    "int8-fp16-tensorrt": "model.int8-fp16-tensorrt",
+    "teacher": "teacher.fp32",
+}
+PRECISIONS = tuple(_ROLES)
+# The expert's files, in the order in which they are made, and those among them that calibration writes.
+EXPERT_FILES = tuple(name for name in PRECISIONS if name != "teacher")
+INT8_FILES = ("int8", "int8-tensorrt")
+FP16_FILES = ("fp16", "int8-fp16-tensorrt")
+# What is judged and measured when nothing is said, in the order of the tables. A runtime may take a file of its own for one.
+USUAL_PRECISIONS = ("teacher", "fp32", "fp16", "int8")
+
+# By runtime and precision, the files that the runtime takes instead of the one of that name, the best first; see the calibration.
+_TAKEN_INSTEAD = {("tensorrt", "int8"): ("int8-tensorrt", "int8-fp16-tensorrt")}
+
+
+def model_role(precision: str) -> str:
+    """Return the role of the model of a precision: "int8" is "model.int8", "teacher" is "teacher.fp32"."""
+    if precision not in _ROLES:
+        raise UsageError(f"There is no precision {precision!r}.{nearest_names(precision, PRECISIONS)}")
+    return _ROLES[precision]
+
+
+def find_role(roles: Container[str], precision: str, runtime: str = "onnxruntime") -> str | None:
+    """Return which of a bundle's roles a runtime takes for a precision; None where it takes none of them."""
+    own = model_role(precision)
+    files = _TAKEN_INSTEAD.get((runtime, precision))
+    taken = (own,) if files is None else map(model_role, files)
+    return next((role for role in taken if role in roles), None)
+
+
+def offered_precisions(roles: Container[str], runtime: str) -> tuple[str, ...]:
+    """Return the usual precisions that a runtime finds a file for among a bundle's roles, in the order of the tables."""
+    return tuple(name for name in USUAL_PRECISIONS if find_role(roles, name, runtime))
+
+
+def judged_precisions(precisions: Iterable[str]) -> frozenset[str]:
+    """Return which of these count for a gate: the experts'. The teacher's own file is the baseline unless it is alone."""
+    found = frozenset(precisions)
+    return found - {"teacher"} or found
+
+
+def computes_in(precision: str) -> str:
+    """Return what a model of a precision mostly computes in: "fp32", "fp16" or "int8"; the teacher in "fp32"."""
+    return "fp32" if precision == "teacher" else precision.partition("-")[0]

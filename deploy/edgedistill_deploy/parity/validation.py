@@ -1,0 +1,176 @@
+"""Are the models of a bundle as good as the teacher? One after another is opened and checked, on the same images.
+
+The same for a library user, for the command, and for a device over SSH. What is told image by image comes out of the same runs:
+which step lost the accuracy, and which images are decided otherwise.
+"""
+
+from dataclasses import dataclass
+
+from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS, judged_precisions, model_role
+from edgedistill_deploy.errors import UsageError
+from edgedistill_deploy.evaluation.figures import Answers
+from edgedistill_deploy.evaluation.images import Evaluation, open_evaluation
+from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.parity.chain import chain_record, chain_steps, write_chain
+from edgedistill_deploy.parity.check import (
+    DEFAULT_LIMITS,
+    ParityLimits,
+    ParityReport,
+    check_answers,
+    collect_answers,
+    write_parity,
+)
+from edgedistill_deploy.parity.flips import find_flips
+from edgedistill_deploy.parity.preprocess_drift import measure_preprocess_drift
+from edgedistill_deploy.progress import Progress, silent
+from edgedistill_deploy.records.decisions import ChainStep, FlipReport
+from edgedistill_deploy.runtimes.opening import open_session
+from edgedistill_deploy.runtimes.session import Session
+from edgedistill_deploy.statistics.verdicts import Verdict, worst_verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationRequest:
+    """Which models to check, and how.
+
+    Args:
+        limits: the drop in accuracy that is allowed, and the confidence.
+        precisions: names of `bundle.precisions.PRECISIONS`; None for all that the bundle has and the runtime takes.
+        runtime, provider, threads: as for `open_session`; one runtime for all.
+        preprocess_drift: measure for each expert what other ways of preparing the images would cost.
+        flips: find the images that teacher and expert decide differently, with their pictures.
+        all_files: ask the files that are made for another runtime, too. They belong in the chain, and are not judged.
+    """
+
+    limits: ParityLimits = DEFAULT_LIMITS
+    precisions: tuple[str, ...] | None = None
+    runtime: str = "onnxruntime"
+    provider: str = "cpu"
+    threads: int | None = None
+    preprocess_drift: bool = False
+    flips: bool = False
+    all_files: bool = False
+
+    def __post_init__(self) -> None:
+        for name in self.precisions or ():
+            model_role(name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """What was found: a report of each model that is judged, what each step from the teacher lost, and the flips if asked for."""
+
+    reports: tuple[ParityReport, ...]
+    chain: tuple[ChainStep, ...]
+    flips: tuple[FlipReport, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst verdict of the models that count; see `judged_precisions`."""
+        judged = judged_precisions(report.model.precision for report in self.reports)
+        return worst_verdict(report.verdict for report in self.reports if report.model.precision in judged)
+
+
+def validate_bundle(
+    bundle: Bundle,
+    request: ValidationRequest | None = None,
+    images: ImageSet | None = None,
+    *,
+    write: bool = False,
+    progress: Progress = silent,
+) -> Validation:
+    """Check the models of a bundle against the teacher's recorded answers.
+
+    Args:
+        bundle: has the models and the teacher's answers.
+        request: which models, and how.
+        images: the evaluation images; those that are recorded in the bundle unless given.
+        write: put each record into the bundle as soon as its model is checked, and the chain where all models were asked for.
+        progress: its note is PRECISION: WHAT.
+
+    Raises:
+        UsageError: the drift is asked for without images.
+        DataError: no image can be compared.
+        BundleError: a model is missing, or files do not fit each other.
+        EdgeDistillError: a model cannot be opened.
+    """
+    asked = request or ValidationRequest()
+    if asked.preprocess_drift and images is None:
+        raise UsageError(
+            "--preprocess-drift needs image files to prepare in other ways, and those in the bundle are prepared already; name a"
+            " folder of images with --data."
+        )
+    precisions = asked.precisions or bundle.precisions_for(asked.runtime)
+    checker = _Checker(
+        bundle=bundle,
+        asked=asked,
+        images=images,
+        evaluation=open_evaluation(bundle, images),
+        progress=progress,
+    )
+    answers: dict[str, Answers] = {}
+    reports: list[ParityReport] = []
+    flips: list[FlipReport] = []
+    for precision in precisions:
+        report, answers[precision] = checker.check(precision)
+        reports.append(report)
+        if write:
+            write_parity(bundle, report)
+        if asked.flips and precision != "teacher":
+            flips.append(find_flips(report, checker.evaluation, answers[precision], bundle.class_names))
+    models = {report.model.precision: report.model.model_sha256 for report in reports}
+    for precision in _others(bundle) if asked.all_files else ():
+        models[precision], answers[precision] = checker.ask(precision)
+    chain = chain_steps(answers, asked.limits.confidence, models)
+    if write and chain and asked.precisions is None:
+        write_chain(bundle, chain_record(reports, chain))
+    return Validation(reports=tuple(reports), chain=chain, flips=tuple(flips))
+
+
+def _others(bundle: Bundle) -> tuple[str, ...]:
+    """Return the expert's files that are made for one runtime, whose arithmetic others can show all the same."""
+    return tuple(each for each in bundle.precisions if each not in USUAL_PRECISIONS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Checker:
+    """Opens one model after another and asks it about the same images."""
+
+    bundle: Bundle
+    asked: ValidationRequest
+    images: ImageSet | None
+    evaluation: Evaluation
+    progress: Progress
+
+    def check(self, precision: str) -> tuple[ParityReport, Answers]:
+        """Return all that is found of a model, and both models' answers."""
+        tell, limits = self._tell(precision), self.asked.limits
+        with self._opened(precision, tell) as session:
+            answers = collect_answers(session, self.evaluation, progress=tell)
+            report = check_answers(self.bundle, session, self.evaluation, answers, limits)
+            if self.asked.preprocess_drift and self.images is not None and precision != "teacher":
+                drift = measure_preprocess_drift(
+                    self.bundle, session, self.images, limits.confidence, progress=tell
+                )
+                report = report.with_drift(drift.rows, drift.notes)
+        return report, answers
+
+    def ask(self, precision: str) -> tuple[str, Answers]:
+        """Return the sha256 of a model that is not judged, and both models' answers."""
+        tell = self._tell(precision)
+        with self._opened(precision, tell) as session:
+            return session.model_sha256, collect_answers(session, self.evaluation, progress=tell)
+
+    def _opened(self, precision: str, progress: Progress) -> Session:
+        return open_session(
+            self.bundle,
+            runtime=self.asked.runtime,
+            precision=precision,
+            provider=self.asked.provider,
+            threads=self.asked.threads,
+            progress=progress,
+        )
+
+    def _tell(self, precision: str) -> Progress:
+        return lambda done, total, note="": self.progress(done, total, f"{precision}: {note}")

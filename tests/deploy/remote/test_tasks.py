@@ -1,0 +1,32 @@
+"""What is sent to a device for a task."""
+
+from pathlib import Path
+
+from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.profiling.request import ProfileRequest
+from edgedistill_deploy.remote.inventory import Device
+from edgedistill_deploy.remote.tasks import Chosen, profile_job
+
+FILES = (
+    "model.fp32",
+    "model.fp32.data",
+    "model.int8",
+    "model.int8-tensorrt",
+    "model.int8-fp16-tensorrt",
+    "golden",
+)
+
+
+def test_a_device_is_sent_the_files_that_its_runtime_takes() -> None:
+    bundle = Bundle(path=Path("run"), manifest={"files": {role: {} for role in FILES}})
+    here, there = Device(name="a", host="a"), Device(name="b", host="b", runtime="tensorrt")
+
+    def models(*devices: Device, precisions: tuple[str, ...] | None = None) -> set[str]:
+        job = profile_job(bundle, ProfileRequest(precisions=precisions), devices, Chosen())
+        return {role for role in job.roles if role.startswith("model.")}
+
+    assert models(here) == {"model.fp32", "model.fp32.data", "model.int8"}
+    assert models(there) == {"model.fp32", "model.fp32.data", "model.int8-tensorrt"}
+    assert models(here, there, precisions=("int8",)) == {"model.int8", "model.int8-tensorrt"}
+    # What the bundle lacks is refused by the device that is asked for it.
+    assert models(here, precisions=("fp16",)) == set()

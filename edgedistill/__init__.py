@@ -4,72 +4,44 @@ The names below are what other programs may rely on; they are imported when firs
 package costs nothing.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgedistill_deploy.faces import build_face
 
 if TYPE_CHECKING:
-    from edgedistill.config import DistillConfig
-    from edgedistill.data.sources import open_source
-    from edgedistill.data.splits import SubtaskImages, split_for_subtask
-    from edgedistill.distillation.subdistill import DistillResult, distill
-    from edgedistill.export.bundle import export_onnx
-    from edgedistill.export.config import ExportConfig
-    from edgedistill.inspection.inspecting import inspect_subspaces
-    from edgedistill.models.student import build_student
-    from edgedistill.models.teacher import Teacher, load_teacher
-    from edgedistill.networks.layers import LayerPair
-    from edgedistill.networks.pairing import pair_layers
-    from edgedistill.subspaces.finding import Subspace, find_subspaces
-    from edgedistill.subtasks.subtask import Subtask
-
-_HOMES = {
-    "DistillConfig": "config",
-    "DistillResult": "distillation.subdistill",
-    "ExportConfig": "export.config",
-    "LayerPair": "networks.layers",
-    "Subspace": "subspaces.finding",
-    "Subtask": "subtasks.subtask",
-    "SubtaskImages": "data.splits",
-    "Teacher": "models.teacher",
-    "build_student": "models.student",
-    "distill": "distillation.subdistill",
-    "export_onnx": "export.bundle",
-    "find_subspaces": "subspaces.finding",
-    "inspect_subspaces": "inspection.inspecting",
-    "load_teacher": "models.teacher",
-    "open_source": "data.sources",
-    "pair_layers": "networks.pairing",
-    "split_for_subtask": "data.splits",
-}
-
-__all__ = [
-    "DistillConfig",
-    "DistillResult",
-    "ExportConfig",
-    "LayerPair",
-    "Subspace",
-    "Subtask",
-    "SubtaskImages",
-    "Teacher",
-    "build_student",
-    "distill",
-    "export_onnx",
-    "find_subspaces",
-    "inspect_subspaces",
-    "load_teacher",
-    "open_source",
-    "pair_layers",
-    "split_for_subtask",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'edgedistill' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"edgedistill.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    from edgedistill.config import DistillConfig as DistillConfig
+    from edgedistill.data.sources import open_source as open_source
+    from edgedistill.data.splits import SubtaskImages as SubtaskImages
+    from edgedistill.data.splits import split_for_subtask as split_for_subtask
+    from edgedistill.distillation.subdistill import DistillResult as DistillResult
+    from edgedistill.distillation.subdistill import distill as distill
+    from edgedistill.export.bundle import export_onnx as export_onnx
+    from edgedistill.export.config import ExportConfig as ExportConfig
+    from edgedistill.inspection.inspecting import inspect_subspaces as inspect_subspaces
+    from edgedistill.models.student import build_student as build_student
+    from edgedistill.models.teacher import Teacher as Teacher
+    from edgedistill.models.teacher import load_teacher as load_teacher
+    from edgedistill.networks.layers import LayerPair as LayerPair
+    from edgedistill.networks.pairing import pair_layers as pair_layers
+    from edgedistill.subspaces.finding import Subspace as Subspace
+    from edgedistill.subspaces.finding import find_subspaces as find_subspaces
+    from edgedistill.subtasks.subtask import Subtask as Subtask
+else:
+    __getattr__, __dir__, __all__ = build_face(
+        __name__,
+        {
+            "config": "DistillConfig",
+            "data.sources": "open_source",
+            "data.splits": "SubtaskImages split_for_subtask",
+            "distillation.subdistill": "DistillResult distill",
+            "export.bundle": "export_onnx",
+            "export.config": "ExportConfig",
+            "inspection.inspecting": "inspect_subspaces",
+            "models.student": "build_student",
+            "models.teacher": "Teacher load_teacher",
+            "networks.layers": "LayerPair",
+            "networks.pairing": "pair_layers",
+            "subspaces.finding": "Subspace find_subspaces",
+            "subtasks.subtask": "Subtask",
+        },
+    )

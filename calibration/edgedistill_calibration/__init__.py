@@ -4,25 +4,20 @@ The names are loaded when they are first asked for, so that importing the packag
 settings needs neither onnx nor onnxruntime.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgedistill_deploy.faces import build_face
 
 if TYPE_CHECKING:
-    from edgedistill_calibration.config import CalibrationConfig
-    from edgedistill_calibration.quantize import calibrate
-    from edgedistill_calibration.recovered import calibrate_recovered
-
-__all__ = ["CalibrationConfig", "calibrate", "calibrate_recovered"]
-
-_HOMES = {"CalibrationConfig": "config", "calibrate": "quantize", "calibrate_recovered": "recovered"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    from edgedistill_calibration.config import CalibrationConfig as CalibrationConfig
+    from edgedistill_calibration.quantize import calibrate as calibrate
+    from edgedistill_calibration.recovered import calibrate_recovered as calibrate_recovered
+else:
+    __getattr__, __dir__, __all__ = build_face(
+        __name__,
+        {
+            "config": "CalibrationConfig",
+            "quantize": "calibrate",
+            "recovered": "calibrate_recovered",
+        },
+    )

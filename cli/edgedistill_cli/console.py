@@ -4,19 +4,20 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console as RichConsole
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
+
+from edgedistill_deploy.progress import Progress, silent
 
 # Away from a terminal, a step says where it is at most this often.
 PLAIN_INTERVAL_S = 10.0
-
-Report = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +64,13 @@ class Console:
         out.print(table)
 
     @contextlib.contextmanager
-    def progress(self, description: str) -> Iterator[Report]:
+    def progress(self, description: str) -> Iterator[Progress]:
         """Show one step of work: yields a callback of (done, total, note).
 
         On a terminal a bar with the remaining time; elsewhere a plain line at most every ten seconds.
         """
         if self.quiet:
-            yield lambda done, total, note: None
+            yield silent
         elif _stderr().is_terminal:
             with _bar(description) as report:
                 yield report
@@ -86,7 +87,7 @@ def _stderr() -> RichConsole:
 
 
 @contextlib.contextmanager
-def _bar(description: str) -> Iterator[Report]:
+def _bar(description: str) -> Iterator[Progress]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -96,19 +97,19 @@ def _bar(description: str) -> Iterator[Report]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=_stderr()) as progress:
+    with Bar(*columns, console=_stderr()) as progress:
         task = progress.add_task(escape(description), total=None, note="")
 
-        def report(done: int, total: int, note: str) -> None:
+        def report(done: int, total: int, note: str = "") -> None:
             progress.update(task, completed=done, total=total, note=escape(note))
 
         yield report
 
 
-def _plain_lines(console: Console, description: str) -> Report:
+def _plain_lines(console: Console, description: str) -> Progress:
     started = spoken = time.monotonic()
 
-    def report(done: int, total: int, note: str) -> None:
+    def report(done: int, total: int, note: str = "") -> None:
         nonlocal spoken
         now = time.monotonic()
         if now - spoken < PLAIN_INTERVAL_S or done == 0:

@@ -33,14 +33,13 @@ class MissingDependencyError(EdgeDistillError):
     """A library that is optional, and not installed, is needed."""
 
     def __init__(self, library: str, extra: str, purpose: str) -> None:
-        self._given = (library, extra, purpose)
         super().__init__(
-            f"{purpose} needs {library}, which is not installed: pip install 'edgedistill[{extra}]'."
-        )
+            library, extra, purpose
+        )  # as they are, so that the error can be made again in another process
 
-    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
-        """Let the error cross from one process to another, which otherwise calls the class with the message alone."""
-        return type(self), self._given
+    def __str__(self) -> str:
+        library, extra, purpose = self.args
+        return f"{purpose} needs {library}, which is not installed: pip install 'edgedistill[{extra}]'."
 
 
 def shown(value: object) -> str:

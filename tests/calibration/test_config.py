@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-import edgedistill_calibration
 from edgedistill_calibration import CalibrationConfig
 from edgedistill_calibration.config import CANDIDATES, METHODS, PROFILES, machine_profile
 from edgedistill_deploy.errors import UsageError
@@ -63,12 +62,6 @@ def test_a_retired_profile_is_taken_with_a_note() -> None:
     assert note.startswith("The profile x86-no-vnni is retired, and x86 was taken")
     with pytest.raises(UsageError, match="method must be one of"):
         CalibrationConfig(method="x86-no-vnni")
-
-
-def test_the_package_gives_its_names_and_no_other() -> None:
-    assert dir(edgedistill_calibration) == ["CalibrationConfig", "calibrate", "calibrate_recovered"]
-    with pytest.raises(AttributeError, match="no attribute 'quantize_everything'"):
-        _ = edgedistill_calibration.quantize_everything
 
 
 def test_settings_are_read_without_onnx() -> None:

@@ -22,10 +22,10 @@ from edgedistill_deploy.images.golden import (
     read_golden_images,
     write_golden_images,
 )
-from edgedistill_deploy.latency.comparison import read_latency
+from edgedistill_deploy.latency.comparison import read_latencies
 from edgedistill_deploy.onnx_files.content import read_metadata, read_weights
 from edgedistill_deploy.onnx_files.graph import read_graph
-from edgedistill_deploy.onnx_files.safety import require_self_contained
+from edgedistill_deploy.onnx_files.safety import read_claims, require_bounded, require_listed_data
 from edgedistill_deploy.parity.check import check_parity
 from edgedistill_deploy.recommendation.choice import record_choices
 from edgedistill_deploy.report.page import render_report
@@ -132,7 +132,7 @@ def examine(folder: Path) -> list[str]:
 
     attempt(lambda: _examine_bundle(folder, attempt))
     for path in sorted(folder.glob("latency/*.json")):
-        attempt(lambda path=path: read_latency(path))  # type: ignore[misc]
+        attempt(lambda path=path: read_latencies(path))  # type: ignore[misc]
     return refused
 
 
@@ -143,7 +143,8 @@ def _examine_bundle(folder: Path, attempt: Callable[[Callable[[], object]], None
     for role in bundle.manifest["files"]:
         if role.startswith("model."):
             for read in (
-                require_self_contained,
+                lambda path: require_listed_data(read_claims(path), ()),
+                lambda path: require_bounded(read_claims(path)),
                 read_metadata,
                 read_graph,
                 lambda path: list(read_weights(path)),

@@ -61,7 +61,7 @@ def resolved(chain: str) -> Any:
     owner = owners[-1] if owners else ""
     if owner not in CLASSES or (owner, name) in NOT_TENSORRT:
         return None
-    if owners[:-1] == ["request"] or owners[:-1] == ["self", "request"]:
+    if "request" in owners[:-1]:
         return None
     return getattr(getattr(trt, CLASSES[owner]), name)
 

@@ -17,6 +17,7 @@ from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.latency.layer_times import measure_layers
 from edgedistill_deploy.parity.metamorphic import check_relations
+from edgedistill_deploy.progress import silent
 from edgedistill_deploy.runtimes.engine_options import EngineOptions
 from edgedistill_deploy.runtimes.opening import open_model
 from edgedistill_deploy.runtimes.session import Session, TensorSpec
@@ -28,7 +29,7 @@ TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2, "int8": 5e-2}
 
 
 def opened(path: Path, precision: str = "fp32", **options: Any) -> TensorRtSession:
-    progress = options.pop("progress", None)
+    progress = options.pop("progress", silent)
     engine = EngineOptions(cache=path.parent / "cache", **options)
     session: Session = open_model(
         path, precision=precision, runtime="tensorrt", engine=engine, progress=progress
@@ -83,14 +84,14 @@ def test_a_session_says_what_it_runs(session: TensorRtSession, network: Path) ->
 
 def test_the_second_session_takes_the_engine_from_the_cache(network: Path) -> None:
     told: list[tuple[int, int, str]] = []
-    with opened(network, progress=lambda *step: told.append(step)) as first:
+    with opened(network, progress=lambda done, total, note="": told.append((done, total, note))) as first:
         pass
     assert (first.engine_record["cached"], first.engine_record["rebuilt_because"]) == (False, None)
     shares = [done / total for done, total, _ in told]
     assert shares[0] == 0
     assert 0.9 < max(shares) <= 1
     told.clear()
-    with opened(network, progress=lambda *step: told.append(step)) as second:
+    with opened(network, progress=lambda done, total, note="": told.append((done, total, note))) as second:
         answers = second.run({"image": images(2)})
     assert second.engine_record["cached"]
     assert second.engine_record["path"] == first.engine_record["path"]
@@ -236,7 +237,7 @@ class _EnoughError(Exception):
 
 
 def test_an_exception_out_of_the_progress_ends_the_build(network: Path) -> None:
-    def stop(done: int, _total: int, _phase: str) -> None:
+    def stop(done: int, total: int, note: str = "") -> None:
         if done > 0:
             raise _EnoughError
 

@@ -1,11 +1,10 @@
 """Progress of work in several steps: a bar for one after another, as their names come in."""
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from edgedistill_cli.console import Console
-from edgedistill_deploy.progress import silent
+from edgedistill_deploy.progress import Progress, silent
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -19,7 +18,7 @@ class Steps:
         self._verb = verb
         self._step: str | None = None
         self._stack = ExitStack()
-        self._report: Callable[[int, int, str], None] = silent
+        self._report: Progress = silent
 
     def tell(self, done: int, total: int, note: str = "") -> None:
         """Show how much of the step that the note names is done."""

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from edgedistill_deploy.images.sets import ImageSet
     from edgedistill_deploy.parity.validation import ValidationRequest
     from edgedistill_deploy.profiling.request import ProfileRequest
+    from edgedistill_deploy.progress import Progress
     from edgedistill_deploy.remote.inventory import Device
-    from edgedistill_deploy.remote.jobs import DeviceOutcome, Progress, RemoteJob
+    from edgedistill_deploy.remote.jobs import DeviceOutcome, RemoteJob
 
 _SPEAK_EVERY_S = 5.0
 
@@ -159,7 +160,7 @@ def _chosen(targets: Targets) -> Any:
 def _measured(devices: "Sequence[Device]", job: "RemoteJob", console: Console) -> "tuple[DeviceOutcome, ...]":
     from edgedistill_deploy.remote.jobs import run_on_devices
 
-    outcomes = run_on_devices(devices, job, _spoken(console))
+    outcomes = run_on_devices(devices, job, lambda device: _make_progress(device, console))
     for outcome in outcomes:
         if outcome.error is not None:
             typer.echo(f"error: {outcome.error}", err=True)
@@ -169,17 +170,18 @@ def _measured(devices: "Sequence[Device]", job: "RemoteJob", console: Console) -
     return outcomes
 
 
-def _spoken(console: Console) -> "Progress":
-    """Say what each device does: each new step at once, its progress every few seconds."""
-    last: dict[str, tuple[str, float]] = {}
+def _make_progress(device: "Device", console: Console) -> "Progress":
+    """Return what says how far a device is: each new step at once, its progress every few seconds."""
+    step, spoken = "", 0.0
 
-    def report(device: str, what: str, done: int, total: int) -> None:
-        step, spoken = last.get(device, ("", 0.0))
+    def report(done: int, total: int, note: str = "") -> None:
+        nonlocal step, spoken
         now = time.monotonic()
-        if what == step and now - spoken < _SPEAK_EVERY_S:
+        if note == step and now - spoken < _SPEAK_EVERY_S:
             return
-        last[device] = what, now
-        console.say(f"{device}: {what}" + (f", {100 * done // total} %" if total > 0 and done else ""))
+        step, spoken = note, now
+        share = f", {100 * done // total} %" if total > 0 and done else ""
+        console.say(f"{device.name}: {note}{share}")
 
     return report
 

@@ -78,7 +78,7 @@ def profile_bundle(bundle: Bundle, console: Console, request: "ProfileRequest") 
     from edgedistill_deploy.recommendation.choice import record_choices
 
     with Steps(console, "profile") as steps:
-        profile = run_profile(bundle.path, request, lambda name, done, total: steps.tell(done, total, name))
+        profile = run_profile(bundle.path, request, steps.tell)
     write_profile(bundle, profile)
     record_choices(bundle)
     return profile

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgedistill_cli.console import Report
 from edgedistill_cli.runs.folder import Run
+from edgedistill_deploy.progress import Progress
 
 if TYPE_CHECKING:
     from edgedistill.data.splits import SubtaskImages
@@ -76,7 +76,7 @@ def build_run_student(run: Run, inputs: Inputs) -> "Student":
     )
 
 
-def show_training(report: Report, at: "TrainingProgress") -> None:
+def show_training(report: Progress, at: "TrainingProgress") -> None:
     """Count the subspace pass as one more epoch, so that one bar and one remaining time cover the training."""
     if at.phase == "teacher-cache":
         report(at.step, at.steps, f"teacher's answers, {at.cache_bytes / 1e6:.1f} MB")

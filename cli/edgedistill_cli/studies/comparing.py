@@ -8,12 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgedistill_cli.console import Console, Report
+from edgedistill_cli.console import Console
 from edgedistill_cli.exit_codes import InterruptedRunError
 from edgedistill_cli.settings import RunSettings
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError
 from edgedistill_deploy.files.writing import write_json
+from edgedistill_deploy.progress import Progress
 
 if TYPE_CHECKING:
     from edgedistill.comparison import ComparisonPlan, ComparisonProgress, Task
@@ -154,7 +155,7 @@ def _require_libraries() -> None:
                 raise MissingDependencyError(library, extra, "Comparing methods")
 
 
-def _show_progress(report: Report, at: "ComparisonProgress") -> None:
+def _show_progress(report: Progress, at: "ComparisonProgress") -> None:
     note = f"{at.runs} of {at.planned_runs} runs"
     if at.job is not None and at.record is not None:
         note += f"; {at.job.described()}: {_came_of(at.record)}"

@@ -4,7 +4,6 @@ The runs are not those that are timed: reading a sensor now and then would be me
 """
 
 import contextlib
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from edgedistill_deploy.clock import MACHINE_CLOCK, Clock
 from edgedistill_deploy.hardware._power_readers import ROOT, PowerReader, RaplReader, find_power_reader
 from edgedistill_deploy.hardware.device import Command, run_command
-
-Clock = Callable[[], float]
 
 # Blocks of equal time into which a window is cut, whose means tell how sure the window's mean is.
 BLOCKS = 5
@@ -83,8 +81,7 @@ def measure_energy(
     sensor: str = "auto",
     root: Path = ROOT,
     command: Command = run_command,
-    clock: Clock = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
+    clock: Clock = MACHINE_CLOCK,
 ) -> EnergyReport:
     """Read the board's power at rest and while `run` is called over and over.
 
@@ -94,7 +91,7 @@ def measure_energy(
         idle_s, load_s: seconds of either window.
         sensor: one of `remote.inventory.POWER_READERS`; "auto" is whichever the board has.
         root, command: where the board's sensors are.
-        clock, sleep: seconds, and waiting for some.
+        clock: times the windows, and waits in the one at rest.
     """
     with contextlib.ExitStack() as stack:
         reader = find_power_reader(stack, root, command, sensor)
@@ -102,7 +99,7 @@ def measure_energy(
             named = "no power sensor" if sensor in ("auto", "none") else f"no {sensor}"
             return EnergyReport(reason=f"not available: this machine shows {named} to this user")
         run()
-        idle = _watch(reader, idle_s, lambda: sleep(reader.period_s), clock)
+        idle = _watch(reader, idle_s, lambda: clock.sleep(reader.period_s), clock)
         done = 0
 
         def once() -> None:
@@ -148,11 +145,11 @@ def _watch(reader: PowerReader, seconds: float, work: Callable[[], None], clock:
     from the work.
     """
     work()  # a sensor still shows what was before
-    times, values = [clock()], [reader.read()]
+    times, values = [clock.now_ns() / 1e9], [reader.read()]
     end = times[0] + seconds
     while times[-1] < end:
         work()
-        now = clock()
+        now = clock.now_ns() / 1e9
         if now - times[-1] >= reader.period_s or now >= end:
             values.append(reader.read())
             times.append(now)

@@ -4,10 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from edgedistill_deploy.clock import Clock
 from edgedistill_deploy.records.latency import WarmUp
 from edgedistill_deploy.statistics.quantiles import Samples
-
-Clock = Callable[[], int]
 
 STEADY_WITHIN = 0.05
 _FEWEST_IN_QUARTER = 10
@@ -22,18 +21,20 @@ def warm_up(
     Steady: of the runs so far, the medians of the third and of the fourth quarter lie within 5 % of each other, each of ten runs
     or more. The quarters grow with the warm-up, so a slow start leaves the second half in the end. The caller's first run counts.
     """
-    began = clock()
+    began = clock.now_ns()
     times: list[int] = []
     unchecked = 0
-    while len(times) + 1 < least_runs or clock() < began + least_s * 1e9:
+    while len(times) + 1 < least_runs or clock.now_ns() < began + least_s * 1e9:
         times.append(_timed(run, clock))
-    while (steady := is_steady(np.asarray(times, np.float64))) is not True and clock() < began + most_s * 1e9:
+    while (
+        steady := is_steady(np.asarray(times, np.float64))
+    ) is not True and clock.now_ns() < began + most_s * 1e9:
         unchecked = int(len(times) * _CHECK_AFTER) + 1
-        while len(times) < unchecked and clock() < began + most_s * 1e9:
+        while len(times) < unchecked and clock.now_ns() < began + most_s * 1e9:
             times.append(_timed(run, clock))
     return WarmUp(
         runs=len(times) + 1,
-        seconds=(clock() - began) / 1e9,
+        seconds=(clock.now_ns() - began) / 1e9,
         steady=steady,
         rule=f"at least {least_runs} runs and {least_s:g} s, then until the medians of the third and the fourth quarter lie within"
         f" {STEADY_WITHIN:.0%} of each other, for {most_s:g} s at most",
@@ -50,6 +51,6 @@ def is_steady(times: Samples) -> bool | None:
 
 
 def _timed(run: Callable[[], object], clock: Clock) -> int:
-    began = clock()
+    began = clock.now_ns()
     run()
-    return clock() - began
+    return clock.now_ns() - began

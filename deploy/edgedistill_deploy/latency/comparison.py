@@ -41,11 +41,6 @@ class LatencyComparison:
         return dict(plain(self))
 
 
-def read_latency(path: Path) -> dict[str, Any]:
-    """Read a latency record; DataError when the file is none of this schema."""
-    return _checked(_read(path), path)
-
-
 def read_latencies(path: Path) -> tuple[dict[str, Any], ...]:
     """Read a latency record, or the set of them that `profile --json` prints; DataError for anything else."""
     record = _read(path)

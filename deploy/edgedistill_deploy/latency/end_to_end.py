@@ -1,8 +1,7 @@
 """From the bytes of a JPEG to the logits: what a camera's picture costs, decoding and resizing included."""
 
 import io
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.clock import MACHINE_CLOCK, Clock
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.images.decode import read_image
 from edgedistill_deploy.images.preprocess import Preprocess
@@ -19,8 +19,6 @@ from edgedistill_deploy.latency.measurement import LatencyConfig
 from edgedistill_deploy.records.writing import plain
 from edgedistill_deploy.runtimes.session import Session
 from edgedistill_deploy.statistics.quantiles import OpenInterval, quantile_intervals, quantiles
-
-Clock = Callable[[], int]
 
 PARTS = ("decode", "resize", "inference")
 JPEG_SIZE = (640, 480)  # a small camera's picture
@@ -77,7 +75,7 @@ def measure_end_to_end(
     jpegs: Sequence[bytes],
     config: LatencyConfig,
     source: str,
-    clock: Clock = time.perf_counter_ns,
+    clock: Clock = MACHINE_CLOCK,
 ) -> EndToEndReport:
     """Decode, prepare and run one JPEG after another, for the time and the number of runs that `config` says.
 
@@ -89,10 +87,10 @@ def measure_end_to_end(
     limit_s = 10 * config.warmup_s if config.warmup_limit_s is None else config.warmup_limit_s
     warm_up(turn, clock, least_runs=config.warmup_runs, least_s=config.warmup_s, most_s=limit_s)
     turn.moments.clear()
-    began = clock()
+    began = clock.now_ns()
     while len(turn.moments) < config.max_runs:
         turn()
-        if clock() - began >= config.duration_s * 1e9 and len(turn.moments) >= config.min_runs:
+        if clock.now_ns() - began >= config.duration_s * 1e9 and len(turn.moments) >= config.min_runs:
             break
     parts_ms = np.diff(np.asarray(turn.moments, np.float64), axis=1) / _NS_PER_MS
     return _report(parts_ms, source, int(np.mean([len(jpeg) for jpeg in jpegs])))
@@ -109,13 +107,13 @@ class _Turn:
 
     def __call__(self) -> None:
         jpeg = self._jpegs[len(self.moments) % len(self._jpegs)]
-        began = self._clock()
+        began = self._clock.now_ns()
         image = read_image(jpeg)
-        decoded = self._clock()
+        decoded = self._clock.now_ns()
         prepared = np.ascontiguousarray(self._preprocess.apply(image)[None])
-        resized = self._clock()
+        resized = self._clock.now_ns()
         self._session.run({"image": prepared})
-        self.moments.append((began, decoded, resized, self._clock()))
+        self.moments.append((began, decoded, resized, self._clock.now_ns()))
 
 
 def _report(parts_ms: NDArray[np.float64], source: str, jpeg_bytes: int) -> EndToEndReport:

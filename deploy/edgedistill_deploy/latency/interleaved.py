@@ -6,7 +6,6 @@ as it lives, in where its memory lies; so the rounds are spread over several set
 compared with itself beforehand, in the same way (A/A): what differs there is this machine's error, and widens the margin.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill_deploy.clock import MACHINE_CLOCK, Clock
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.latency.comparison import ComparisonVerdict, verdict_of
+from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.writing import plain
 from edgedistill_deploy.statistics.quantiles import Samples
 
-Clock = Callable[[], int]
 Block = Callable[[], Sequence[float]]
 
 MARGIN = 0.03
@@ -70,28 +70,26 @@ class BlockComparison:
         return dict(plain(self))
 
 
-def run_block(run: Callable[[], object], seconds: float, clock: Clock = time.perf_counter_ns) -> list[float]:
+def run_block(run: Callable[[], object], seconds: float, clock: Clock = MACHINE_CLOCK) -> list[float]:
     """Run for a while, five times at least, and return the times in ms of the last four fifths of the runs."""
     times: list[float] = []
-    began = clock()
-    while len(times) < _FEWEST_RUNS or clock() - began < seconds * 1e9:
-        started = clock()
+    began = clock.now_ns()
+    while len(times) < _FEWEST_RUNS or clock.now_ns() - began < seconds * 1e9:
+        started = clock.now_ns()
         run()
-        times.append((clock() - started) / 1e6)
+        times.append((clock.now_ns() - started) / 1e6)
     return times[int(np.ceil(_SETTLING_SHARE * len(times))) :]
 
 
-def alternate(
-    blocks: Sequence[Block], rounds: int, seed: int, progress: Callable[[], None] | None = None
-) -> Samples:
+def alternate(blocks: Sequence[Block], rounds: int, seed: int, progress: Progress = silent) -> Samples:
     """Run rounds of one block each, in random order; the median time of every block in ms, (rounds, len(blocks))."""
     random = np.random.default_rng(seed)
     medians = np.empty((rounds, len(blocks)))
-    for row in medians:
-        for index in random.permutation(len(blocks)):
-            row[index] = np.median(blocks[index]())
-            if progress is not None:
-                progress()
+    orders = [random.permutation(len(blocks)) for _ in range(rounds)]
+    places = [(row, column) for row, order in enumerate(orders) for column in order]
+    for done, (row, column) in enumerate(places, 1):
+        medians[row, column] = np.median(blocks[column]())
+        progress(done, len(places))
     return medians
 
 

@@ -3,10 +3,11 @@
 The runs are not those that are timed: a profiler costs time at each node, which these times contain.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.onnx_files.modules import ModulesOfNodes
+from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.layers import LayerReport, NodeTime
 from edgedistill_deploy.runtimes.session import Feeds, NodeTrace, Session
 
@@ -16,15 +17,13 @@ _EVENTS = 20_000
 _FEWEST, _MOST = 10, 200
 
 
-def measure_layers(
-    session: Session, feeds: Feeds, progress: Callable[[int, int], None] | None = None
-) -> LayerReport:
+def measure_layers(session: Session, feeds: Feeds, progress: Progress = silent) -> LayerReport:
     """Run the session's model with the profiler of its runtime on, in a session or context of its own.
 
     Args:
         session: of a runtime with a profiler.
         feeds: of one batch.
-        progress: called with (done, total) runs.
+        progress: counts the runs.
 
     Raises UsageError for a runtime without a profiler.
     """

@@ -1,10 +1,9 @@
 """How long one batch takes here, with every sample kept and the state of the machine beside it.
 
-This module holds the only clock of the project. It times `Session.run` alone: the batch is prepared before, and what comes out
-is the time from numpy arrays in to numpy arrays out.
+It times `Session.run` alone, on the one clock of this package (`clock`): the batch is prepared before, and what comes out is the
+time from numpy arrays in to numpy arrays out.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.clock import MACHINE_CLOCK, Clock
 from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.hardware.device import (
@@ -24,6 +24,7 @@ from edgedistill_deploy.hardware.device import (
 )
 from edgedistill_deploy.latency._flags import Conditions, warnings_of_machine, warnings_of_samples
 from edgedistill_deploy.latency._warm_up import warm_up
+from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.latency import (
     CleanSamples,
     Disturbance,
@@ -36,14 +37,10 @@ from edgedistill_deploy.records.latency import (
 )
 from edgedistill_deploy.records.writing import record_path
 from edgedistill_deploy.runtimes.int8_kernels import saturation_sentence
-from edgedistill_deploy.runtimes.measurable import require_measurable
 from edgedistill_deploy.runtimes.providers import nodes_elsewhere
 from edgedistill_deploy.runtimes.session import Session, identify_model
 from edgedistill_deploy.statistics.bimodal import Modes, find_modes
 from edgedistill_deploy.statistics.quantiles import Samples, quantile_intervals, quantiles
-
-Clock = Callable[[], int]
-Progress = Callable[[int, int], None]
 
 _NS_PER_MS = 1e6
 _EMPTY_CALLS = 1000
@@ -95,15 +92,14 @@ def measure_latency(
     session: Session,
     images: NDArray[np.uint8],
     config: LatencyConfig = DEFAULT_CONFIG,
-    clock: Clock = time.perf_counter_ns,
-    progress: Progress | None = None,
+    clock: Clock = MACHINE_CLOCK,
+    progress: Progress = silent,
 ) -> LatencyReport:
     """Time the session on batches tiled from `images`, uint8 (n, H, W, 3).
 
-    `clock` returns nanoseconds. `progress` is called between runs, at most ten times a second, with milliseconds done and
+    `progress` is called between runs, at most ten times a second, with milliseconds done and
     planned. For figures that can be compared start a fresh process for every configuration.
     """
-    require_measurable(session)
     feeds = {"image": tiled(images, config.batch_size)}
     before = read_conditions()
     timings = _time(lambda: session.run(feeds), config, clock, progress)
@@ -126,9 +122,7 @@ def tiled(images: NDArray[np.uint8], batch_size: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(images[np.arange(batch_size) % len(images)])
 
 
-def _time(
-    run: Callable[[], object], config: LatencyConfig, clock: Clock, progress: Progress | None
-) -> _Timings:
+def _time(run: Callable[[], object], config: LatencyConfig, clock: Clock, progress: Progress) -> _Timings:
     first_ns = _run_once(run, clock)
     limit_s = 10 * config.warmup_s if config.warmup_limit_s is None else config.warmup_limit_s
     warmed = warm_up(run, clock, least_runs=config.warmup_runs, least_s=config.warmup_s, most_s=limit_s)
@@ -143,9 +137,9 @@ def _time(
 
 
 def _run_once(run: Callable[[], object], clock: Clock) -> int:
-    began = clock()
+    began = clock.now_ns()
     run()
-    return clock() - began
+    return clock.now_ns() - began
 
 
 def _nothing() -> None:
@@ -153,7 +147,7 @@ def _nothing() -> None:
 
 
 def _collect(
-    run: Callable[[], object], config: LatencyConfig, clock: Clock, progress: Progress | None
+    run: Callable[[], object], config: LatencyConfig, clock: Clock, progress: Progress
 ) -> tuple[list[int], list[bool] | None]:
     """Time runs until the time and the number are reached; their ns, and which were preempted (None where nobody counts).
 
@@ -162,13 +156,13 @@ def _collect(
     """
     samples: list[int] = []
     preempted: list[bool] = []
-    began = shown = asked = clock()
+    began = shown = asked = clock.now_ns()
     planned_ns = config.duration_s * 1e9
     switches = read_involuntary_switches()
     ended = False
     while not ended:
         samples.append(_run_once(run, clock))
-        now = clock()
+        now = clock.now_ns()
         ended = (now - began >= planned_ns and len(samples) >= config.min_runs) or len(
             samples
         ) == config.max_runs
@@ -177,12 +171,12 @@ def _collect(
         before, switches = switches, read_involuntary_switches()
         count = None if switches is None or before is None else switches - before
         preempted += _interrupted(samples[len(preempted) :], count or 0)
-        if progress and now - shown >= _PROGRESS_EVERY_NS:
+        if now - shown >= _PROGRESS_EVERY_NS:
             shown = now
             progress(int(min(now - began, planned_ns) / _NS_PER_MS), int(planned_ns / _NS_PER_MS))
         if not ended and samples[-1] < _SHORT_NS:
             run()
-        asked = clock()
+        asked = clock.now_ns()
     return samples, None if switches is None else preempted
 
 

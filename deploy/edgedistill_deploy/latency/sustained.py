@@ -5,24 +5,23 @@ of a batch counts from its planned arrival to its completion, so that a slow run
 (its absence is Gil Tene's "coordinated omission").
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
+from edgedistill_deploy.clock import MACHINE_CLOCK, Clock
 from edgedistill_deploy.errors import UsageError, nearest_names
+from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.writing import plain
 from edgedistill_deploy.statistics.quantiles import OpenInterval, Samples, quantile_intervals, quantiles
 
-Clock = Callable[[], int]
 Arrivals = Literal["poisson", "constant"]
 ARRIVALS = ("poisson", "constant")
 
 _NS_PER_S = 1e9
 _NS_PER_MS = 1e6
-_SPIN_NS = 500_000  # the last half millisecond is waited for with open eyes, because sleep wakes late
 _MOST_ARRIVALS = 200_000
 _FEWEST_EXPECTED = 5
 _FULL = 0.95
@@ -107,40 +106,30 @@ class Load:
 def measure_sustained(
     run: Callable[[], object],
     load: Load,
-    clock: Clock = time.perf_counter_ns,
-    wait_until: Callable[[int], None] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    clock: Clock = MACHINE_CLOCK,
+    progress: Progress = silent,
 ) -> SustainedReport:
     """Run once for every arrival, one after another, until the arrivals are done or the time is over.
 
-    `clock` returns ns; `wait_until` returns when it shows the given ns. What has arrived by the end and is not done is the
-    backlog; its latency is not among the samples, which are therefore too good when the model does not keep up.
+    What has arrived by the end and is not done is the backlog; its latency is not among the samples, which are therefore too good
+    when the model does not keep up.
     """
     planned = load.planned_ns()
-    wait_until = wait_until or _wait_until
-    began, limit_ns = clock(), max(load.duration_s * _NS_PER_S, float(planned[0]) + 1)
+    began, limit_ns = clock.now_ns(), max(load.duration_s * _NS_PER_S, float(planned[0]) + 1)
     starts: list[int] = []
     ends: list[int] = []
     for moment in planned:
-        if clock() - began < moment:
-            wait_until(began + int(moment))
-        started = clock() - began
+        if clock.now_ns() - began < moment:
+            clock.wait_until(began + int(moment))
+        started = clock.now_ns() - began
         if started >= limit_ns and starts:
             break
         run()
         starts.append(started)
-        ends.append(clock() - began)
-        if progress is not None and len(starts) % 16 == 0:
+        ends.append(clock.now_ns() - began)
+        if len(starts) % 16 == 0:
             progress(int(ends[-1] / _NS_PER_MS), int(limit_ns / _NS_PER_MS))
     return _report(load, planned, np.asarray(starts, np.float64), np.asarray(ends, np.float64))
-
-
-def _wait_until(moment_ns: int) -> None:
-    left = moment_ns - time.perf_counter_ns()
-    if left > _SPIN_NS:
-        time.sleep((left - _SPIN_NS) / _NS_PER_S)
-    while time.perf_counter_ns() < moment_ns:
-        pass
 
 
 def _report(load: Load, planned: Samples, starts: Samples, ends: Samples) -> SustainedReport:

@@ -4,24 +4,14 @@ Protocol buffers join two messages that are written one after the other: fields 
 the graph becomes an output by appending a few bytes to the file, and a device needs nothing but its runtime to look inside.
 """
 
-import mmap
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from edgedistill_deploy.files.writing import written_whole
-from edgedistill_deploy.onnx_files.wire import data_files, onnx_bytes, read_fields
-
-# Field numbers of onnx.proto.
-_MODEL_GRAPH = 7
-_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 5, 11, 12
-_NODE_INPUT, _NODE_OUTPUT, _NODE_NAME, _NODE_OPERATOR, _NODE_ATTRIBUTE = 1, 2, 3, 4, 5
-_ATTRIBUTE_GRAPHS = (6, 11)
-_TENSOR_NAME, _VALUE_NAME = 8, 1
-_DELIMITED = 2
-
-_Span = tuple[int, int]
+from edgedistill_deploy.onnx_files.wire import Message, encode_field, open_message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,68 +44,37 @@ def read_graph(path: Path) -> Graph:
 
     Raises EdgeDistillError when it is no ONNX model.
     """
-    data_files(path)  # is it an ONNX model at all
-    with onnx_bytes(path) as data:
-        return _graph(data, list(_children(data, (0, len(data)), (_MODEL_GRAPH,))))
+    found: defaultdict[str, list[Message]] = defaultdict(list)
+    with open_message(path) as model:
+        for place, message in model.walk():
+            if len(place) == 2 and place[0] == "graph":
+                found[place[1]].append(message)
+        return Graph(
+            nodes=tuple(map(_read_node, found["node"])),
+            inputs=_read_names(found["input"]),
+            outputs=_read_names(found["output"]),
+            initializers=frozenset(_read_names(found["initializer"])),
+        )
 
 
 def write_with_outputs(source: Path, path: Path, values: Sequence[str]) -> None:
     """Write a copy of a model that gives these inner values too, after its own outputs."""
-    added = b"".join(_message(_GRAPH_OUTPUT, _message(_VALUE_NAME, name.encode())) for name in values)
+    names = (encode_field("ValueInfoProto", "name", value.encode()) for value in values)
+    added = b"".join(encode_field("GraphProto", "output", name) for name in names)
     with written_whole(path) as temporary:
-        temporary.write_bytes(source.read_bytes() + _message(_MODEL_GRAPH, added))
+        temporary.write_bytes(source.read_bytes() + encode_field("ModelProto", "graph", added))
 
 
-def _graph(data: mmap.mmap, spans: Sequence[_Span]) -> Graph:
-    def named(field: int, name_field: int) -> tuple[str, ...]:
-        messages = (message for span in spans for message in _children(data, span, (field,)))
-        return tuple(name for message in messages for name in _texts(data, message, name_field))
-
-    return Graph(
-        nodes=tuple(_node(data, node) for span in spans for node in _children(data, span, (_GRAPH_NODE,))),
-        inputs=named(_GRAPH_INPUT, _VALUE_NAME),
-        outputs=named(_GRAPH_OUTPUT, _VALUE_NAME),
-        initializers=frozenset(named(_GRAPH_INITIALIZER, _TENSOR_NAME)),
-    )
+def _read_names(messages: Iterable[Message]) -> tuple[str, ...]:
+    return tuple(name for message in messages for name in message.texts("name"))
 
 
-def _node(data: mmap.mmap, span: _Span) -> Node:
+def _read_node(node: Message) -> Node:
+    """Read a node; those in its branches and loops may read values from outside, which count as its inputs."""
+    nodes = (message for _, message in node.walk() if message.kind == node.kind)
     return Node(
-        name="".join(_texts(data, span, _NODE_NAME)),
-        operator="".join(_texts(data, span, _NODE_OPERATOR)),
-        inputs=tuple(_read_values(data, span)),
-        outputs=tuple(_texts(data, span, _NODE_OUTPUT)),
+        name="".join(node.texts("name")),
+        operator="".join(node.texts("op_type")),
+        inputs=tuple(value for each in nodes for value in each.texts("input")),
+        outputs=tuple(node.texts("output")),
     )
-
-
-def _read_values(data: mmap.mmap, span: _Span) -> Iterator[str]:
-    """Yield the inputs of a node and, since they may read values from outside, of the nodes in its branches and loops."""
-    yield from _texts(data, span, _NODE_INPUT)
-    for attribute in _children(data, span, (_NODE_ATTRIBUTE,)):
-        for graph in _children(data, attribute, _ATTRIBUTE_GRAPHS):
-            for node in _children(data, graph, (_GRAPH_NODE,)):
-                yield from _read_values(data, node)
-
-
-def _children(data: mmap.mmap, span: _Span, numbers: Sequence[int]) -> Iterator[_Span]:
-    for number, wire, begin, stop in read_fields(data, *span):
-        if wire == _DELIMITED and number in numbers:
-            yield begin, stop
-
-
-def _texts(data: mmap.mmap, span: _Span, number: int) -> Iterator[str]:
-    return (data[begin:stop].decode() for begin, stop in _children(data, span, (number,)))
-
-
-def _message(number: int, content: bytes) -> bytes:
-    """Return a field whose value is text or a message, as it stands on the wire."""
-    return _varint(number << 3 | _DELIMITED) + _varint(len(content)) + content
-
-
-def _varint(value: int) -> bytes:
-    """Write a number seven bits a byte, the lowest first."""
-    written = bytearray()
-    while value > 0x7F:
-        written.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*written, value])

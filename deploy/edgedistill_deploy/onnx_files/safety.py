@@ -1,80 +1,93 @@
 """ONNX files that reach outside their folder, or claim more than they hold, are refused before anything runs them.
 
 An ONNX tensor may name another file for its data, by any path; some ONNX Runtimes follow it out of the folder. What a bundle
-promises by a model's sha256 would then hang on a file that is not covered, or read one that is none of its business. Only a file
-that a bundle lists beside its model may hold weights.
+promises by a model's sha256 would then depend on a file that is not covered, or read one that is none of its business. Only a
+file that a bundle lists beside its model may hold weights.
 """
 
 import math
-import mmap
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from edgedistill_deploy.errors import BundleError
-from edgedistill_deploy.onnx_files.wire import (
-    CHILDREN,
-    DATA_LOCATION,
-    DELIMITED,
-    EXTERNAL_DATA,
-    VARINT,
-    data_files,
-    onnx_bytes,
-    read_fields,
-    read_varint,
-    read_varints,
-)
+from edgedistill_deploy.onnx_files.wire import MOST_AXES, Message, open_message
 
-_OPERATOR, _DIMS = 4, 1  # in a node, in a tensor
 _LOOPS = ("Loop", "Scan", "SequenceMap")
-_MOST_AXES = 32
 _VALUES_PER_BYTE = 4  # the smallest type has two bits
+_MOST_DATA_FILES = 10_000  # beyond these no name can be among those that a bundle lists
 
 
-def require_self_contained(path: Path) -> None:
-    """Raise BundleError when a tensor's data lies in another file, EdgeDistillError when the file is no ONNX model."""
-    require_listed_data(path, ())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """What an ONNX file says that must be judged before a runtime sees it.
 
-
-def require_listed_data(path: Path, listed: Collection[str]) -> None:
-    """Raise BundleError when a tensor's data lies in a file that is not listed, EdgeDistillError when this is no ONNX model.
-
-    Args:
-        path: the ONNX file.
-        listed: names of files beside it, as the tensors must spell them; a path that leads elsewhere is never equal to one.
+    `data_files` are the other files that tensors name for their data, unjudged and unopened, "" where one names none. `unbounded`
+    is the first loop or tensor without bounds, as the end of a sentence about the file, or None.
     """
-    unlisted = next((each for each in data_files(path) if each not in listed), None)
+
+    path: Path
+    data_files: tuple[str, ...]
+    unbounded: str | None
+
+
+def read_claims(path: Path) -> Claims:
+    """Walk once through an ONNX file. Raises EdgeDistillError when it is no ONNX model."""
+    data_files: dict[str, None] = {}
+    unbounded = None
+    with open_message(path) as model:
+        for _, message in model.walk():
+            elsewhere = _find_data_files(message) if message.kind == "TensorProto" else []
+            if len(data_files) < _MOST_DATA_FILES:
+                data_files.update(dict.fromkeys(elsewhere))
+            unbounded = unbounded or _find_unbounded(message, bool(elsewhere))
+    return Claims(path=path, data_files=tuple(data_files), unbounded=unbounded)
+
+
+def require_listed_data(claims: Claims, listed: Collection[str]) -> None:
+    """Raise BundleError when a tensor's data lies in a file that is not listed.
+
+    `listed` are names of files beside the model, as its tensors must spell them; a path that leads elsewhere is never equal to one.
+    """
+    unlisted = next((each for each in claims.data_files if each not in listed), None)
     if unlisted is not None:
         raise BundleError(
-            f"{path} keeps weights in another file, {unlisted!r}, which its sha256 does not cover and no bundle lists beside it; "
-            "export the model as a single file."
+            f"{claims.path} keeps weights in another file, {unlisted!r}, which its sha256 does not cover and no bundle lists beside"
+            " it; export the model as a single file."
         )
 
 
-def require_bounded(path: Path) -> None:
+def require_bounded(claims: Claims) -> None:
     """Raise BundleError for loops, whose time nobody can tell before, and for tensors that claim more values than they hold.
 
-    A classifier of images needs no loop. Values that are made while the model runs are not looked at. Raises EdgeDistillError when
-    this is no ONNX model.
+    A classifier of images needs no loop. Values that are made while the model runs are not looked at.
     """
-    with onnx_bytes(path) as data:
-        problem = next(_unbounded(data, "model", 0, len(data)), None)
-    if problem is not None:
-        raise BundleError(f"{path} {problem}; it is refused.")
+    if claims.unbounded is not None:
+        raise BundleError(f"{claims.path} {claims.unbounded}; it is refused.")
 
 
-def _unbounded(data: mmap.mmap, kind: str, start: int, end: int) -> Iterator[str]:
-    """Yield what is unbounded in a message and those inside it, as the end of a sentence about the file."""
-    children, axes, elsewhere = CHILDREN[kind], list[int](), False
-    for number, wire, begin, stop in read_fields(data, start, end):
-        if kind == "node" and number == _OPERATOR and data[begin:stop].decode() in _LOOPS:
-            yield f"holds a {data[begin:stop].decode()}, which may run for ever"
-        elif kind == "tensor" and number == _DIMS and len(axes) <= _MOST_AXES:
-            axes += [read_varint(data, begin)[0]] if wire == VARINT else read_varints(data, begin, stop)
-        elif kind == "tensor" and number in (EXTERNAL_DATA, DATA_LOCATION):
-            elsewhere = True  # in a file that is refused, or whose size is registered
-        elif wire == DELIMITED and number in children:
-            yield from _unbounded(data, children[number], begin, stop)
-    if len(axes) > _MOST_AXES:
-        yield f"holds a tensor of {len(axes)} axes"
-    elif math.prod(axes) > _VALUES_PER_BYTE * (end - start) and not elsewhere:
-        yield f"holds a tensor that claims {math.prod(axes)} values in {end - start} bytes"
+def _find_data_files(tensor: Message) -> list[str]:
+    """Return the names of other files that a tensor gives for its data, [""] where it gives none but its data lies elsewhere."""
+    entries = list(tensor.entries("external_data"))
+    names = [value for key, value in entries if key == "location"]
+    is_external = bool(entries) or any(tensor.numbers("data_location"))
+    return names or [""] * is_external
+
+
+def _find_unbounded(message: Message, has_data_elsewhere: bool) -> str | None:
+    if message.kind == "NodeProto":
+        loop = next((each for each in message.texts("op_type") if each in _LOOPS), None)
+        return loop and f"holds a {loop}, which may run for ever"
+    return _find_excess(message, has_data_elsewhere) if message.kind == "TensorProto" else None
+
+
+def _find_excess(tensor: Message, has_data_elsewhere: bool) -> str | None:
+    """Return what a tensor claims beyond its bytes; data elsewhere lies in a file that is refused, or whose size is registered."""
+    axes = list(islice(tensor.numbers("dims"), MOST_AXES + 1))
+    size = tensor.end - tensor.begin
+    if len(axes) > MOST_AXES:
+        return f"holds a tensor of {len(axes)} axes"
+    if math.prod(axes) > _VALUES_PER_BYTE * size and not has_data_elsewhere:
+        return f"holds a tensor that claims {math.prod(axes)} values in {size} bytes"
+    return None

@@ -1,95 +1,155 @@
-"""A look into an ONNX file, by the wire format of protocol buffers alone, before any runtime is let loose on it."""
+"""A look into an ONNX file, by the wire format of protocol buffers alone, before any runtime is let loose on it.
+
+Only this module knows the numbers of the fields; others ask a `Message` by the names of onnx.proto.
+"""
 
 import contextlib
 import mmap
 from collections.abc import Iterator
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgedistill_deploy.errors import EdgeDistillError
 
-# The fields of each message of onnx.proto that lead to tensors.
-CHILDREN = {
-    "model": {7: "graph", 20: "training", 25: "function"},
-    "training": {1: "graph", 2: "graph"},
-    "function": {7: "node", 11: "attribute"},
-    "graph": {1: "node", 5: "tensor", 15: "sparse"},
-    "node": {5: "attribute"},
-    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
-    "sparse": {1: "tensor", 2: "tensor"},
-    "tensor": {},
+# The messages of onnx.proto with the fields that are read: name, and the message inside, if it is one.
+FIELDS: dict[str, dict[int, tuple[str, str | None]]] = {
+    "ModelProto": {
+        7: ("graph", "GraphProto"),
+        14: ("metadata_props", "StringStringEntryProto"),
+        20: ("training_info", "TrainingInfoProto"),
+        25: ("functions", "FunctionProto"),
+    },
+    "TrainingInfoProto": {1: ("initialization", "GraphProto"), 2: ("algorithm", "GraphProto")},
+    "FunctionProto": {7: ("node", "NodeProto"), 11: ("attribute_proto", "AttributeProto")},
+    "GraphProto": {
+        1: ("node", "NodeProto"),
+        5: ("initializer", "TensorProto"),
+        11: ("input", "ValueInfoProto"),
+        12: ("output", "ValueInfoProto"),
+        15: ("sparse_initializer", "SparseTensorProto"),
+    },
+    "NodeProto": {
+        1: ("input", None),
+        2: ("output", None),
+        3: ("name", None),
+        4: ("op_type", None),
+        5: ("attribute", "AttributeProto"),
+    },
+    "AttributeProto": {
+        5: ("t", "TensorProto"),
+        6: ("g", "GraphProto"),
+        10: ("tensors", "TensorProto"),
+        11: ("graphs", "GraphProto"),
+        22: ("sparse_tensor", "SparseTensorProto"),
+        23: ("sparse_tensors", "SparseTensorProto"),
+    },
+    "SparseTensorProto": {1: ("values", "TensorProto"), 2: ("indices", "TensorProto")},
+    "TensorProto": {
+        1: ("dims", None),
+        2: ("data_type", None),
+        4: ("float_data", None),
+        5: ("int32_data", None),
+        8: ("name", None),
+        9: ("raw_data", None),
+        10: ("double_data", None),
+        13: ("external_data", "StringStringEntryProto"),
+        14: ("data_location", None),
+    },
+    "StringStringEntryProto": {1: ("key", None), 2: ("value", None)},
+    "ValueInfoProto": {1: ("name", None)},
 }
-EXTERNAL_DATA, DATA_LOCATION = 13, 14  # in a tensor
-_ENTRY_KEY, _ENTRY_VALUE = 1, 2  # in an entry of a tensor's external data
-VARINT, _EIGHT_BYTES, DELIMITED, _FOUR_BYTES = 0, 1, 2, 5  # groups, 3 and 4, are in no ONNX file
-_MOST_DATA_FILES = 10_000  # beyond these no name can be among those that a bundle lists
+MOST_AXES = 32  # of a tensor: what every numpy can hold
+_VARINT, _EIGHT_BYTES, _DELIMITED, _FOUR_BYTES = 0, 1, 2, 5  # groups, 3 and 4, are in no ONNX file
 _FIXED_BYTES = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
 
+Place = tuple[str, ...]
 _Field = tuple[int, int, int, int]
 
 
-def data_files(path: Path) -> list[str]:
-    """Return the other files that an ONNX file names for its tensors' data, unjudged and unopened; "" where it names none.
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of an ONNX file: its kind, a key of `FIELDS`, and where its bytes begin and end."""
 
-    Raises EdgeDistillError when this is no ONNX model.
-    """
-    with onnx_bytes(path) as data:
-        return list(dict.fromkeys(islice(_data_files(data, "model", 0, len(data)), _MOST_DATA_FILES)))
+    kind: str
+    data: mmap.mmap
+    begin: int
+    end: int
+
+    def walk(self, place: Place = ()) -> Iterator[tuple[Place, "Message"]]:
+        """Yield this message and all inside it in the order of the file, each with the names of the fields that lead there."""
+        yield place, self
+        fields = FIELDS[self.kind]
+        for number, wire, begin, end in _read_fields(self.data, self.begin, self.end):
+            name, inner = fields.get(number, ("", None))
+            if inner is not None and wire == _DELIMITED:
+                yield from Message(inner, self.data, begin, end).walk((*place, name))
+
+    def contents(self, name: str) -> Iterator[bytes]:
+        """Yield the bytes of each field of this name."""
+        return (self.data[begin:end] for wire, begin, end in self._find(name) if wire == _DELIMITED)
+
+    def texts(self, name: str) -> Iterator[str]:
+        """Yield the text of each field of this name."""
+        return (content.decode() for content in self.contents(name))
+
+    def numbers(self, name: str) -> Iterator[int]:
+        """Yield the whole numbers of each field of this name, which holds one or several."""
+        for wire, begin, end in self._find(name):
+            place = begin
+            while place < end and wire in (_VARINT, _DELIMITED):
+                value, place = _read_varint(self.data, place)
+                yield value
+
+    def entries(self, name: str) -> Iterator[tuple[str, str]]:
+        """Yield the key and the value of each field of this name; what is no text in them is replaced."""
+        for wire, begin, end in self._find(name):
+            entry = Message("StringStringEntryProto", self.data, begin, end if wire == _DELIMITED else begin)
+            yield entry._read_last("key"), entry._read_last("value")
+
+    def _read_last(self, name: str) -> str:
+        return b"".join([*self.contents(name)][-1:]).decode(errors="replace")
+
+    def _find(self, wanted: str) -> Iterator[tuple[int, int, int]]:
+        number = _find_number(self.kind, wanted)
+        for found, wire, begin, end in _read_fields(self.data, self.begin, self.end):
+            if found == number:
+                yield wire, begin, end
 
 
 @contextlib.contextmanager
-def onnx_bytes(path: Path) -> Iterator[mmap.mmap]:
-    """Yield the bytes of an ONNX file, of which only those that are looked at are read.
+def open_message(path: Path) -> Iterator[Message]:
+    """Yield the model in an ONNX file, of whose bytes only those that are looked at are read.
 
     Raises EdgeDistillError naming the file when it cannot be opened, or when the block finds that it is no ONNX model.
     """
     try:
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            yield data
+            yield Message("ModelProto", data, 0, len(data))
     except (OSError, ValueError, IndexError, OverflowError, RecursionError) as error:
         raise EdgeDistillError(
             f"{path} cannot be read as an ONNX model: {error}; rebuild or restore the file."
         ) from error
 
 
-def _data_files(data: mmap.mmap, kind: str, start: int, end: int) -> Iterator[str]:
-    """Yield the names of other files that tensors give for their data, "" where one gives none."""
-    children = CHILDREN[kind]
-    if kind == "tensor":
-        yield from _data_files_of_tensor(data, start, end)
-    for number, wire, begin, stop in read_fields(data, start, end):
-        if wire == DELIMITED and number in children:
-            yield from _data_files(data, children[number], begin, stop)
+def encode_field(kind: str, name: str, content: bytes) -> bytes:
+    """Return a field of a message, whose value is text or a message, as it stands in a file."""
+    return _encode_varint(_find_number(kind, name) << 3 | _DELIMITED) + _encode_varint(len(content)) + content
 
 
-def _data_files_of_tensor(data: mmap.mmap, start: int, end: int) -> Iterator[str]:
-    is_external, names = False, []
-    for number, wire, begin, stop in read_fields(data, start, end):
-        if number == DATA_LOCATION and wire == VARINT:
-            is_external = is_external or read_varint(data, begin)[0] != 0
-        elif number in (EXTERNAL_DATA, DATA_LOCATION):
-            is_external = True
-            texts = {
-                field: data[first:last].decode(errors="replace")
-                for field, kind, first, last in (read_fields(data, begin, stop) if wire == DELIMITED else ())
-                if kind == DELIMITED
-            }
-            if texts.get(_ENTRY_KEY) == "location":
-                names.append(texts.get(_ENTRY_VALUE, ""))
-    if is_external:
-        yield from names or [""]
+def _find_number(kind: str, name: str) -> int:
+    return next(number for number, (each, _) in FIELDS[kind].items() if each == name)
 
 
-def read_fields(data: mmap.mmap, start: int, end: int) -> Iterator[_Field]:
+def _read_fields(data: mmap.mmap, start: int, end: int) -> Iterator[_Field]:
     """Yield (field number, wire type, begin, end) of each field's value."""
     place = start
     while place < end:
-        tag, begin = read_varint(data, place)
+        tag, begin = _read_varint(data, place)
         wire = tag & 7
-        if wire == VARINT:
-            place = read_varint(data, begin)[1]
-        elif wire == DELIMITED:
-            size, begin = read_varint(data, begin)
+        if wire == _VARINT:
+            place = _read_varint(data, begin)[1]
+        elif wire == _DELIMITED:
+            size, begin = _read_varint(data, begin)
             place = begin + size
         elif wire in _FIXED_BYTES:
             place = begin + _FIXED_BYTES[wire]
@@ -100,16 +160,7 @@ def read_fields(data: mmap.mmap, start: int, end: int) -> Iterator[_Field]:
         yield tag >> 3, wire, begin, place
 
 
-def read_varints(data: mmap.mmap, begin: int, stop: int) -> list[int]:
-    """Return the numbers that are packed between two places."""
-    values = []
-    while begin < stop:
-        value, begin = read_varint(data, begin)
-        values.append(value)
-    return values
-
-
-def read_varint(data: mmap.mmap, place: int) -> tuple[int, int]:
+def _read_varint(data: mmap.mmap, place: int) -> tuple[int, int]:
     """Return the number at a place, seven bits a byte, and the place after it."""
     value = 0
     for shift in range(0, 70, 7):
@@ -119,3 +170,12 @@ def read_varint(data: mmap.mmap, place: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, place
     raise ValueError(f"a number of more than ten bytes before byte {place}")
+
+
+def _encode_varint(value: int) -> bytes:
+    """Return a number seven bits a byte, the lowest first."""
+    written = bytearray()
+    while value > 0x7F:
+        written.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*written, value])

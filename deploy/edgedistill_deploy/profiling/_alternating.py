@@ -1,9 +1,8 @@
 """The processes of a comparison by alternating blocks: who is asked for how long, and what the record says. See `interleaved`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,11 @@ from edgedistill_deploy.latency.interleaved import (
 )
 from edgedistill_deploy.latency.measurement import LatencyConfig
 from edgedistill_deploy.profiling._fresh_process import FreshProcess
+from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.writing import SCHEMA, plain
 from edgedistill_deploy.statistics.quantiles import Samples
 
 Model = Mapping[str, Any]
-Progress = Callable[[str, int, int], None]
 
 SETS = 4
 _FEWEST_ROUNDS = 5
@@ -40,7 +39,7 @@ class Comparing:
     margin: float
     seed: int
     sets: int = SETS
-    progress: Progress | None = None
+    progress: Progress = silent
 
 
 def compare_models(models: Sequence[Model], settings: Comparing) -> dict[str, Any]:
@@ -90,22 +89,21 @@ def _block_medians(models: Sequence[Model], settings: Comparing, name: str, seed
     rounds, found = None, []
     for index in range(settings.sets):
         with ExitStack() as stack:
-            processes = [_opened(stack.enter_context(FreshProcess()), model, settings) for model in models]
+            processes = [
+                _open_and_warm_up(stack.enter_context(FreshProcess()), model, settings) for model in models
+            ]
             rounds = rounds or _affordable_rounds(processes, settings)
-            total = settings.sets * rounds * len(models)
-            steps = iter(range(1 + index * rounds * len(models), total + 1))
-            found.append(
-                alternate(
-                    [_block_of(process, settings) for process in processes],
-                    rounds,
-                    seed + index,
-                    lambda total=total, steps=steps: _tell(settings.progress, name, steps, total),  # type: ignore[misc]
-                )
-            )
+            blocks = [_block_of(process, settings) for process in processes]
+            found.append(alternate(blocks, rounds, seed + index, _in_all_sets(settings, name, index)))
     return found
 
 
-def _opened(process: FreshProcess, model: Model, settings: Comparing) -> FreshProcess:
+def _in_all_sets(settings: Comparing, name: str, index: int) -> Progress:
+    """Return the progress of one set, told as that of all sets together."""
+    return lambda done, total, note="": settings.progress(index * total + done, settings.sets * total, name)
+
+
+def _open_and_warm_up(process: FreshProcess, model: Model, settings: Comparing) -> FreshProcess:
     """Load and warm up; an equal part of the warm-up in each set."""
     size = settings.config.batch_size
     process.ask("open", folder=str(settings.folder.resolve()), model=dict(model), batch_size=size)
@@ -130,9 +128,3 @@ def _affordable_rounds(processes: Sequence[FreshProcess], settings: Comparing) -
         if needed_s > 0
         else _FEWEST_ROUNDS
     )
-
-
-def _tell(progress: Progress | None, name: str, steps: Any, total: int) -> None:
-    for step in islice(steps, 1):
-        if progress is not None:
-            progress(name, step, total)

@@ -1,8 +1,7 @@
 """A Python process of its own that measures: what another model, or a training before, left in this one is not measured with it.
 
-The process (`_measuring_process`) takes one JSON request a line and answers with JSON lines: any number of
-{"progress": [done, total]}, then {"result": ...} or {"error": {"kind", "message"}}. It lives until its input closes, so that one
-opened model can be asked for several blocks of runs.
+The process (`_measuring_process`) takes one JSON request a line and answers each with JSON lines; see `lines`. It lives until its
+input closes, so that one opened model can be asked for several blocks of runs.
 """
 
 import contextlib
@@ -10,27 +9,26 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
-from edgedistill_deploy import errors
+from edgedistill_deploy.clock import MACHINE_CLOCK
 from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.lines import read_error
+from edgedistill_deploy.progress import Progress, silent
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-Progress = Callable[[int, int], None]
 
 _SECONDS_TO_END = 5.0
 
 
 class FreshProcess:
-    """A context manager around the process; `started_ns` is `time.monotonic_ns` just before it was started."""
+    """A context manager around the process; `started_ns` is what the clock showed just before it was started."""
 
     def __init__(self) -> None:
-        self.started_ns = time.monotonic_ns()
+        self.started_ns = MACHINE_CLOCK.now_ns()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "edgedistill_deploy.profiling._measuring_process"],
             stdin=subprocess.PIPE,
@@ -43,7 +41,7 @@ class FreshProcess:
         """The process's number."""
         return self._process.pid
 
-    def ask(self, task: str, progress: Progress | None = None, **arguments: Any) -> Any:
+    def ask(self, task: str, progress: Progress = silent, **arguments: Any) -> Any:
         """Have a task done and return its result.
 
         Raises what the task raised, by its class and words, and EdgeDistillError when the process ended before it was done.
@@ -54,9 +52,8 @@ class FreshProcess:
             if "result" in answer:
                 return answer["result"]
             if "error" in answer:
-                raise _error_of(answer["error"])
-            if progress is not None:
-                progress(*answer["progress"])
+                raise read_error(answer["error"])
+            progress(*answer["progress"])
         raise EdgeDistillError(
             "The process that measures ended before it was done, killed from outside or out of memory; free memory and run it"
             " again."
@@ -91,12 +88,6 @@ class FreshProcess:
         _stream(self._process.stdout).close()
 
 
-def in_fresh_process(task: str, progress: Progress | None = None, **arguments: Any) -> Any:
-    """Have one task done in a process that ends with it."""
-    with FreshProcess() as process:
-        return process.ask(task, progress, **arguments)
-
-
 def _environment() -> dict[str, str]:
     """Let the process import what this one can, from where this one does, and nothing from the current folder."""
     paths = os.pathsep.join(path for path in sys.path if path)
@@ -106,12 +97,3 @@ def _environment() -> dict[str, str]:
 def _stream(stream: IO[bytes] | None) -> IO[bytes]:
     assert stream is not None  # both were asked for as pipes
     return stream
-
-
-def _error_of(given: Mapping[str, str]) -> EdgeDistillError:
-    kinds = {
-        "UsageError": errors.UsageError,
-        "DataError": errors.DataError,
-        "BundleError": errors.BundleError,
-    }
-    return kinds.get(given["kind"], EdgeDistillError)(given["message"])

@@ -1,4 +1,4 @@
-"""The process that measures: requests on stdin, answers on stdout; see `_fresh_process`."""
+"""The process that measures: requests on stdin, answers on stdout; see `_fresh_process` and `lines`."""
 
 import json
 import os
@@ -6,9 +6,11 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.lines import LineWriter
+from edgedistill_deploy.progress import Progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,36 +19,22 @@ if TYPE_CHECKING:
     from edgedistill_deploy.bundle.folder import Bundle
     from edgedistill_deploy.runtimes.session import Session
 
-Progress = Callable[[int, int], None]
-
 
 def main() -> None:
     """Answer requests until the input closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this process
-    answers = _private_stdout()
+    lines = LineWriter()
     worker = _Worker()
     for line in sys.stdin:
-        _answer(worker, json.loads(line), answers)
+        _answer(worker, json.loads(line), lines)
 
 
-def _private_stdout() -> IO[str]:
-    """Keep stdout for the answers; what a runtime prints there goes to stderr."""
-    own = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return own
-
-
-def _answer(worker: "_Worker", request: Mapping[str, Any], answers: IO[str]) -> None:
-    def send(answer: Mapping[str, Any]) -> None:
-        answers.write(json.dumps(answer, allow_nan=False) + "\n")
-        answers.flush()
-
-    arguments = {key: value for key, value in request.items() if key != "task"}
+def _answer(worker: "_Worker", request: dict[str, Any], lines: LineWriter) -> None:
+    task = _TASKS[request.pop("task")]
     try:
-        task = getattr(worker, _TASKS[_TASKS.index(request["task"])])
-        send({"result": task(lambda done, total: send({"progress": [done, total]}), **arguments)})
+        lines.send(result=task(worker, lines.progress, **request))
     except EdgeDistillError as error:
-        send({"error": {"kind": type(error).__name__, "message": str(error)}})
+        lines.send_error(error)
 
 
 class _Worker:
@@ -66,13 +54,11 @@ class _Worker:
         from edgedistill_deploy.bundle.folder import open_bundle
         from edgedistill_deploy.bundle.reference import read_golden
         from edgedistill_deploy.runtimes.engine_options import DEFAULT_ENGINE
-        from edgedistill_deploy.runtimes.measurable import require_measurable
         from edgedistill_deploy.runtimes.opening import open_session
 
         self._bundle = open_bundle(Path(folder), verify=False)
         self._images, _ = read_golden(self._bundle.file("golden"))
         self._session = open_session(self._bundle, **model, engine=DEFAULT_ENGINE.tuned_for(batch_size))
-        require_measurable(self._session)
 
     def measure(self, progress: Progress, *, config: Mapping[str, Any]) -> dict[str, Any]:
         """Measure the opened model; the latency record."""
@@ -83,12 +69,10 @@ class _Worker:
 
     def sustain(self, progress: Progress, *, load: Mapping[str, Any]) -> dict[str, Any]:
         """Run the opened model for images that arrive at a rate of their own."""
-        from edgedistill_deploy.latency.measurement import tiled
         from edgedistill_deploy.latency.sustained import Load, measure_sustained
 
-        session, images, _ = self._opened()
-        feeds = {"image": tiled(images, load["batch_size"])}
-        return measure_sustained(lambda: session.run(feeds), Load(**load), progress=progress).to_json()
+        run = self._run_of(load["batch_size"])
+        return measure_sustained(run, Load(**load), progress=progress).to_json()
 
     def end_to_end(self, progress: Progress, *, config: Mapping[str, Any]) -> dict[str, Any]:
         """Measure the opened model from the bytes of JPEGs."""
@@ -111,24 +95,15 @@ class _Worker:
     ) -> dict[str, Any]:
         """Read the board's power at rest and while the opened model runs."""
         from edgedistill_deploy.hardware.power import measure_energy
-        from edgedistill_deploy.latency.measurement import tiled
 
-        session, images, _ = self._opened()
-        feeds = {"image": tiled(images, batch_size)}
-
-        def run() -> object:
-            return session.run(feeds)
-
+        run = self._run_of(batch_size)
         return measure_energy(run, batch_size, idle_s=idle_s, load_s=load_s, sensor=sensor).to_json()
 
     def block(self, progress: Progress, *, seconds: float, batch_size: int) -> list[float]:
         """Run the opened model for a short while; the runs' times in ms."""
         from edgedistill_deploy.latency.interleaved import run_block
-        from edgedistill_deploy.latency.measurement import tiled
 
-        session, images, _ = self._opened()
-        feeds = {"image": tiled(images, batch_size)}
-        return run_block(lambda: session.run(feeds), seconds)
+        return run_block(self._run_of(batch_size), seconds)
 
     def cold_start(
         self, progress: Progress, *, folder: str, model: Mapping[str, Any], batch_size: int
@@ -138,12 +113,30 @@ class _Worker:
 
         return start_and_run(folder, model, batch_size)
 
+    def _run_of(self, batch_size: int) -> Callable[[], object]:
+        """Return what runs the opened model once, on a batch of the bundle's images."""
+        from edgedistill_deploy.latency.measurement import tiled
+
+        session, images, _ = self._opened()
+        feeds = {"image": tiled(images, batch_size)}
+        return lambda: session.run(feeds)
+
     def _opened(self) -> "tuple[Session, NDArray[np.uint8], Bundle]":
         assert self._session is not None and self._images is not None and self._bundle is not None  # noqa: PT018
         return self._session, self._images, self._bundle
 
 
-_TASKS = ("identify", "open", "measure", "sustain", "end_to_end", "layers", "power", "block", "cold_start")
+_TASKS: Mapping[str, Callable[..., Any]] = {
+    "identify": _Worker.identify,
+    "open": _Worker.open,
+    "measure": _Worker.measure,
+    "sustain": _Worker.sustain,
+    "end_to_end": _Worker.end_to_end,
+    "layers": _Worker.layers,
+    "power": _Worker.power,
+    "block": _Worker.block,
+    "cold_start": _Worker.cold_start,
+}
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
 """A model's first answer in a process that did not exist before: what a device waits for after it is switched on."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.profiling._fresh_process import FreshProcess
+from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.writing import plain
 
 PARTS = ("start", "import", "load", "first_run")
@@ -42,7 +43,7 @@ def measure_cold_start(
     model: Mapping[str, Any],
     batch_size: int = 1,
     repeats: int = REPEATS,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> ColdStartReport:
     """Start a process, have it import, load and run once, end it; so many times.
 
@@ -54,8 +55,7 @@ def measure_cold_start(
     rows = []
     for index in range(repeats):
         rows.append(_once(folder, model, batch_size))
-        if progress is not None:
-            progress(index + 1, repeats)
+        progress(index + 1, repeats)
     return summary_of(rows)
 
 

@@ -1,6 +1,6 @@
 """What to measure of a bundle's models on this machine, and the measuring: the same here, on a device, and over SSH."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,37 +12,35 @@ from edgedistill_deploy.profiling._alternating import Comparing, compare_models
 from edgedistill_deploy.profiling._fresh_process import FreshProcess
 from edgedistill_deploy.profiling.cold_start import REPEATS, measure_cold_start
 from edgedistill_deploy.profiling.request import ProfileRequest
+from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.writing import SCHEMA, file_part, record_path
-
-Progress = Callable[[str, int, int], None]
 
 # How long the board is watched at rest before its power under load.
 _IDLE_S = 3.0
 
 
-def run_profile(folder: Path, request: ProfileRequest, progress: Progress | None = None) -> dict[str, Any]:
+def run_profile(folder: Path, request: ProfileRequest, progress: Progress = silent) -> dict[str, Any]:
     """Measure the models of a bundle, each in a fresh process, and return {"kind": "latency-set", "records": [...]}.
 
     A record has "sustained", "end_to_end" and "cold_start" beside the latency where these were asked for, and the set has
-    "comparison". `progress` is called with what is being measured, how much is done, and of how much. Nothing is written;
+    "comparison". The note of `progress` says what is being measured. Nothing is written;
     `write_profile` does that.
 
     Raises UsageError for a comparison of fewer than two models.
     """
     bundle = open_bundle(folder)
-    planned = list(_planned(bundle, request))
+    planned = list(_plan(bundle, request))
     alternatives = [each for each in planned if each.batch_size == request.batch_sizes[0]]
     if request.compare and len(alternatives) < 2:
         raise UsageError(
             "A comparison needs two models at least; name them with --precisions fp32,int8 or --runtimes."
         )
-    tell = progress or _tell_nobody
     profile: dict[str, Any] = {"kind": "latency-set", "schema": SCHEMA}
-    profile["records"] = [_measured(bundle, each, request, tell) for each in planned]
+    profile["records"] = [_measure(bundle, each, request, progress) for each in planned]
     if request.compare:
         config = replace(request.latency, batch_size=request.batch_sizes[0])
         settings = Comparing(
-            folder=bundle.path, config=config, margin=request.margin, seed=request.seed, progress=tell
+            folder=bundle.path, config=config, margin=request.margin, seed=request.seed, progress=progress
         )
         compared = compare_models([_model(each, request) for each in alternatives], settings)
         profile["comparison"] = _with_hashes(compared, profile["records"])
@@ -69,7 +67,7 @@ class _Measurement:
     batch_size: int
 
 
-def _planned(bundle: Bundle, request: ProfileRequest) -> Iterator[_Measurement]:
+def _plan(bundle: Bundle, request: ProfileRequest) -> Iterator[_Measurement]:
     for runtime in request.runtimes:
         for precision in request.precisions or bundle.precisions_for(runtime):
             for batch_size in request.batch_sizes:
@@ -86,7 +84,7 @@ def _model(chosen: _Measurement, request: ProfileRequest) -> dict[str, Any]:
     }
 
 
-def _measured(
+def _measure(
     bundle: Bundle, chosen: _Measurement, request: ProfileRequest, progress: Progress
 ) -> dict[str, Any]:
     size = chosen.batch_size
@@ -94,8 +92,8 @@ def _measured(
     folder, model = str(bundle.path.resolve()), _model(chosen, request)
     config, load = asdict(replace(request.latency, batch_size=size)), request.load(size)
 
-    def named(part: str) -> Callable[[int, int], None]:
-        return lambda done, total: progress(f"{name}{part}", done, total)
+    def named(part: str) -> Progress:
+        return lambda done, total, note="": progress(done, total, f"{name}{part}")
 
     with FreshProcess() as process:
         process.ask("open", folder=folder, model=model, batch_size=size)
@@ -130,7 +128,3 @@ def _write(bundle: Bundle, record: Mapping[str, Any]) -> Path:
     path = record_path(bundle.path, record)
     write_json(path, record)
     return path
-
-
-def _tell_nobody(name: str, done: int, total: int) -> None:
-    return None

@@ -21,13 +21,13 @@ class DeviceError(EdgeDistillError):
 
 
 @contextlib.asynccontextmanager
-async def connected(device: Device) -> AsyncIterator[Any]:
+async def connect(device: Device) -> AsyncIterator[Any]:
     """Yield an asyncssh connection, and cut it at the end. Raises DeviceError saying what to do when there is none.
 
     ~/.ssh/config is heeded, but for what would weaken the check of the host key.
     """
-    asyncssh = imported_asyncssh()
-    with _explained(device):
+    asyncssh = import_asyncssh()
+    with _explain_failures(device):
         connection = await _connect(asyncssh, device)
     try:
         yield connection
@@ -38,7 +38,7 @@ async def connected(device: Device) -> AsyncIterator[Any]:
         connection.abort()
 
 
-def imported_asyncssh() -> Any:
+def import_asyncssh() -> Any:
     """Return the library. Raises MissingDependencyError."""
     try:
         import asyncssh
@@ -77,9 +77,9 @@ async def _connect(asyncssh: Any, device: Device) -> Any:
 
 
 @contextlib.contextmanager
-def _explained(device: Device) -> Iterator[None]:
+def _explain_failures(device: Device) -> Iterator[None]:
     """Turn what goes wrong before there is a connection into a sentence."""
-    asyncssh = imported_asyncssh()
+    asyncssh = import_asyncssh()
     where = f"{device.name} ({device.address})"
     port = device.port or 22
     try:
@@ -97,9 +97,9 @@ def _explained(device: Device) -> Iterator[None]:
             f"{where} did not answer within {CONNECT_S:.0f} s; see that it is on and reachable: ping {device.host}."
         ) from error
     except asyncssh.PermissionDenied as error:
-        raise DeviceError(_denied(device, where)) from error
+        raise DeviceError(_describe_denial(device, where)) from error
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
-        raise DeviceError(_bad_key(device, str(error))) from error
+        raise DeviceError(_describe_bad_key(device, str(error))) from error
     except (asyncssh.ConnectionLost, ConnectionResetError) as error:
         raise DeviceError(
             f"{where} closed the connection before it was set up ({error}); see whether it is an SSH server, and its log: sudo "
@@ -113,7 +113,7 @@ def _explained(device: Device) -> Iterator[None]:
         raise DeviceError(f"{where} cannot be reached: {str(error) or type(error).__name__}.") from error
 
 
-def _denied(device: Device, where: str) -> str:
+def _describe_denial(device: Device, where: str) -> str:
     key = device.key or "~/.ssh/id_ed25519"
     port = f"-p {device.port} " if device.port else ""
     login = f"{device.user}@{device.host}" if device.user else device.host
@@ -124,7 +124,7 @@ def _denied(device: Device, where: str) -> str:
     )
 
 
-def _bad_key(device: Device, reason: str) -> str:
+def _describe_bad_key(device: Device, reason: str) -> str:
     if "assphrase" in reason or "ncrypted" in reason:
         return (
             f"The key {device.key} is locked with a passphrase; hand it to the agent, ssh-add {device.key}, and leave key out of "

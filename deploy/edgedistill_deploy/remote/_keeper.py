@@ -1,8 +1,9 @@
 """What runs on a device while it is measured over SSH: it holds the lock, checks what arrives, starts the measuring, cleans up.
 
 Sent as source over the connection, so nothing is installed: the standard library alone, and nothing that Python 3.7 cannot read,
-so that an old Python can say that it is too old. It takes one JSON command a line and answers with JSON lines. It ends when its
-input closes or is silent for `_SILENCE_S`: a client that is gone leaves neither a running process nor a lock behind.
+so that an old Python can say that it is too old. Its lines are therefore its own and not those of `lines`: it takes one JSON command
+a line and answers with one {"event", ...}; what the measuring answers is passed on as it is. It ends when its input closes or is
+silent for `_SILENCE_S`: a client that is gone leaves neither a running process nor a lock behind.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -69,12 +71,12 @@ class Keeper:
         if do == "beat":
             return True
         try:
-            getattr(self, "do_" + do)(**command)
+            _COMMANDS[do](self, **command)
         except OSError as error:
             self.say("failed", errno=error.errno, text=str(error), free_bytes=_free_bytes(self.work))
         return bool(do != "close")
 
-    def do_open(self, work: str, owner: dict[str, Any], wait_s: float) -> None:
+    def open(self, work: str, owner: dict[str, Any], wait_s: float) -> None:
         """Make the private folders and take the lock, waiting for it up to `wait_s`."""
         self.work = Path(work).expanduser().resolve()
         self.work.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
@@ -97,7 +99,7 @@ class Keeper:
             python=list(sys.version_info[:3]),
         )
 
-    def do_try(self, python: str, environment: dict[str, str], modules: list[str]) -> None:
+    def try_imports(self, python: str, environment: dict[str, str], modules: list[str]) -> None:
         """Import the modules in the Python that is to measure, and say their versions or what went wrong."""
         command = [_program(python), "-c", _IMPORT_TEST, *modules]
         done = subprocess.run(
@@ -109,7 +111,7 @@ class Keeper:
             return
         self.say("tried", **json.loads(answer[0]))
 
-    def do_look(self, files: list[str]) -> None:
+    def look(self, files: list[str]) -> None:
         """Say which files, named by their sha256, are there and whole, and how much there is of the others."""
         kept, parts = [], {}
         for sha256 in files:
@@ -124,7 +126,7 @@ class Keeper:
                 parts[sha256] = part.stat().st_size
         self.say("found", kept=kept, parts=parts, free_bytes=_free_bytes(self.work))
 
-    def do_settle(self, files: list[str]) -> None:
+    def settle(self, files: list[str]) -> None:
         """Give the parts that are whole their names; delete those that arrived damaged and name them."""
         damaged = []
         for sha256 in files:
@@ -136,7 +138,7 @@ class Keeper:
                 damaged.append(sha256)
         self.say("settled", damaged=damaged)
 
-    def do_run(
+    def run(
         self,
         python: str,
         environment: dict[str, str],
@@ -185,11 +187,11 @@ class Keeper:
         tail = _printable((folder / "stderr.txt").read_bytes()[-_TAIL_BYTES:])
         self.say("ended", code=code, result=values, stderr=tail)
 
-    def do_free(self) -> None:
+    def free(self) -> None:
         """Say how many bytes are free."""
         self.say("free", free_bytes=_free_bytes(self.work))
 
-    def do_close(self, keep: bool) -> None:
+    def close(self, keep: bool) -> None:
         """End the measuring and clean up: everything, or with `keep` nothing but the lock."""
         self.leave(keep=keep, with_store=not keep)
         self.say("closed")
@@ -230,6 +232,17 @@ class Keeper:
         folder = runs / (time.strftime("%Y%m%d-%H%M%S-") + self.token[:6])
         folder.mkdir(_PRIVATE)
         return folder
+
+
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "open": Keeper.open,
+    "try": Keeper.try_imports,
+    "look": Keeper.look,
+    "settle": Keeper.settle,
+    "run": Keeper.run,
+    "free": Keeper.free,
+    "close": Keeper.close,
+}
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:

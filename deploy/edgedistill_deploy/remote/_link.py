@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from importlib.resources import files
 from typing import Any
 
-from edgedistill_deploy.remote._connection import DeviceError, imported_asyncssh
+from edgedistill_deploy.remote._connection import DeviceError, import_asyncssh
 from edgedistill_deploy.remote.inventory import Device
 
 # Safe in every login shell: the source itself follows on the standard input.
@@ -59,7 +59,7 @@ class Link:
             self.send("beat")
 
     async def _line(self, patience_s: float) -> str:
-        asyncssh = imported_asyncssh()
+        asyncssh = import_asyncssh()
         try:
             return str(await asyncio.wait_for(self._process.stdout.readline(), patience_s))
         except asyncio.TimeoutError as error:
@@ -81,7 +81,7 @@ class Link:
         stderr = ""
         with contextlib.suppress(Exception):
             stderr = await asyncio.wait_for(self._process.stderr.read(4000), 5)
-        raise DeviceError(_ended(self._device, code, ended_by, stderr))
+        raise DeviceError(_describe_end(self._device, code, ended_by, stderr))
 
 
 @contextlib.asynccontextmanager
@@ -102,8 +102,8 @@ async def keeper_of(connection: Any, device: Device) -> AsyncIterator[Link]:
 
 async def start_python(connection: Any, device: Device, source: str) -> Any:
     """Run source in the device's Python; what is written to the process afterwards is its standard input."""
-    command = f'{quoted(device.python)} -c "{_BOOTSTRAP}"'
-    asyncssh = imported_asyncssh()
+    command = f'{quote(device.python)} -c "{_BOOTSTRAP}"'
+    asyncssh = import_asyncssh()
     try:
         process = await connection.create_process(command, encoding="utf-8", errors="replace")
     except (asyncssh.Error, OSError) as error:
@@ -121,7 +121,7 @@ def require_python(device: Device, version: list[int]) -> None:
         )
 
 
-def quoted(path: str) -> str:
+def quote(path: str) -> str:
     """Quote a program's path for the device's shell; ~/ stays the home there."""
     return f"~/{shlex.quote(path[2:])}" if path.startswith("~/") else shlex.quote(path)
 
@@ -150,7 +150,7 @@ def full_disk(device: Device, free_bytes: int | None) -> str:
     )
 
 
-def _ended(device: Device, code: int | None, ended_by: Any, stderr: str) -> str:
+def _describe_end(device: Device, code: int | None, ended_by: Any, stderr: str) -> str:
     last = stderr.strip().splitlines()[-1][:300] if stderr.strip() else ""
     if "Exec format error" in stderr or "cannot execute" in stderr:
         return (

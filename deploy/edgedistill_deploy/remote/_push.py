@@ -2,21 +2,20 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgedistill_deploy.files.writing import sha256_of_file
-from edgedistill_deploy.remote._connection import DeviceError, imported_asyncssh
+from edgedistill_deploy.progress import Progress
+from edgedistill_deploy.remote._connection import DeviceError, import_asyncssh
 from edgedistill_deploy.remote._link import Link, full_disk, lost
 from edgedistill_deploy.remote.inventory import Device
 
 CHUNK_BYTES = 1 << 17  # acknowledged one by one, so that what is there is there without holes
 RESERVE_BYTES = 16 << 20  # for the result and what the runtime writes
 STALL_S = 60.0
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,38 +53,54 @@ class Pushed:
     bytes: int = 0
 
 
-async def push(
-    link: Link,
-    sftp: Any,
-    work: str,
-    device: Device,
-    items: Iterable[Item],
-    pushed: Pushed,
-    progress: Progress,
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """The folder of a device in which files lie by their sha256, and the lines to it."""
+
+    link: Link
+    sftp: Any
+    device: Device
+    folder: str
+
+
+async def push(store: Store, items: Iterable[Item], pushed: Pushed, progress: Progress) -> None:
     """Bring the items to the device's store, counting in `pushed` what is sent.
 
     Raises DeviceError for a full disk, a stalled link, or damage on the way.
     """
     wanted = {item.sha256: item for item in items}
-    found = await link.ask("look", patience_s=600, files=list(wanted))
-    missing = {sha256: item for sha256, item in wanted.items() if sha256 not in found["kept"]}
-    parts: dict[str, int] = found["parts"]
-    starts = {sha256: _start(item, parts.get(sha256, 0)) for sha256, item in missing.items()}
-    total = sum(item.size - starts[sha256] for sha256, item in missing.items())
+    found = await store.link.ask("look", patience_s=600, files=list(wanted))
+    missing = [item for sha256, item in wanted.items() if sha256 not in found["kept"]]
+    starts = {item.sha256: _start(item, found["parts"].get(item.sha256, 0)) for item in missing}
+    total = sum(item.size - starts[item.sha256] for item in missing)
     if found["free_bytes"] is not None and total + RESERVE_BYTES > found["free_bytes"]:
-        raise DeviceError(full_disk(device, found["free_bytes"]))
-    for sha256, item in missing.items():
-        await _send(
-            link, sftp, f"{work}/store/{sha256}.part", device, item, starts[sha256], pushed, total, progress
+        raise DeviceError(full_disk(store.device, found["free_bytes"]))
+
+    def count(sent: int) -> None:
+        pushed.bytes += sent
+        progress(pushed.bytes, max(total, pushed.bytes), "sending")
+
+    damaged = await _send_all(store, missing, starts, pushed, count)
+    # A part from an earlier try was not what it seemed; once more, from the start.
+    if damaged and await _send_all(store, damaged, {}, pushed, count):
+        raise DeviceError(
+            f"A file arrived damaged on {store.device.name} twice; its disk or memory is faulty."
         )
-    damaged = (await link.ask("settle", patience_s=600, files=list(missing)))["damaged"]
-    for sha256 in damaged:  # a part from an earlier try was not what it seemed; once more, from the start
-        await _send(
-            link, sftp, f"{work}/store/{sha256}.part", device, missing[sha256], 0, pushed, total, progress
-        )
-    if damaged and (await link.ask("settle", patience_s=600, files=damaged))["damaged"]:
-        raise DeviceError(f"A file arrived damaged on {device.name} twice; its disk or memory is faulty.")
+
+
+async def _send_all(
+    store: Store,
+    items: Sequence[Item],
+    starts: Mapping[str, int],
+    pushed: Pushed,
+    count: Callable[[int], None],
+) -> list[Item]:
+    """Send the items, each from its start or from 0, and return those that arrived damaged."""
+    for item in items:
+        await _send(store, item, starts.get(item.sha256, 0), count)
+        pushed.files += 1
+    settled = await store.link.ask("settle", patience_s=600, files=[item.sha256 for item in items])
+    return [item for item in items if item.sha256 in settled["damaged"]]
 
 
 def _start(item: Item, there: int) -> int:
@@ -93,38 +108,27 @@ def _start(item: Item, there: int) -> int:
     return max(0, (min(there, item.size) - 1) // CHUNK_BYTES * CHUNK_BYTES)
 
 
-async def _send(
-    link: Link,
-    sftp: Any,
-    path: str,
-    device: Device,
-    item: Item,
-    start: int,
-    pushed: Pushed,
-    total: int,
-    progress: Progress,
-) -> None:
-    asyncssh = imported_asyncssh()
-    place = start
+async def _send(store: Store, item: Item, start: int, count: Callable[[int], None]) -> None:
+    """Send an item from a position, counting the bytes of each chunk that arrived."""
+    asyncssh, device = import_asyncssh(), store.device
+    path, place = f"{store.folder}/{item.sha256}.part", start
     try:
         # No context manager: closing would wait for a link that takes nothing.
-        stream = await asyncio.wait_for(sftp.open(path, "r+b" if start else "wb"), STALL_S)
+        stream = await asyncio.wait_for(store.sftp.open(path, "r+b" if start else "wb"), STALL_S)
         for chunk in item.chunks(start):
             await asyncio.wait_for(stream.write(chunk, place), STALL_S)
             place += len(chunk)
-            pushed.bytes += len(chunk)
-            progress("sending", pushed.bytes, max(total, pushed.bytes))
+            count(len(chunk))
         await asyncio.wait_for(stream.close(), STALL_S)
     except asyncio.TimeoutError as error:
-        link.is_gone = True
+        store.link.is_gone = True
         raise DeviceError(
             f"The link to {device.name} took nothing for {STALL_S:.0f} s; what had arrived stays there and is not sent again."
         ) from error
     except (asyncssh.ConnectionLost, asyncssh.SFTPConnectionLost, OSError) as error:
         raise lost(device) from error
     except asyncssh.SFTPError as error:
-        free = (await link.ask("free"))["free_bytes"]
+        free = (await store.link.ask("free"))["free_bytes"]
         if free is not None and free < CHUNK_BYTES:
             raise DeviceError(full_disk(device, free)) from error
         raise DeviceError(f"{device.name} refuses to write {path}: {error.reason}.") from error
-    pushed.files += 1

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 PACKAGE = "edgedistill_deploy"
-WHEEL_NAME = f"{PACKAGE}-{__version__}-py3-none-any.whl"
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # equal files make equal wheels, and a wheel is sent once
 _READABLE = 0o644 << 16

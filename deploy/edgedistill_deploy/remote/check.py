@@ -11,8 +11,8 @@ from typing import Any
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.records.writing import SCHEMA
 from edgedistill_deploy.remote._advice import missing_on
-from edgedistill_deploy.remote._connection import DeviceError, connected, imported_asyncssh
-from edgedistill_deploy.remote._link import quoted, start_python
+from edgedistill_deploy.remote._connection import DeviceError, connect, import_asyncssh
+from edgedistill_deploy.remote._link import quote, start_python
 from edgedistill_deploy.remote.inventory import Device
 
 _MODULES = ("numpy", "PIL", "onnxruntime", "tensorrt")
@@ -53,7 +53,7 @@ def check_devices(devices: Sequence[Device]) -> tuple[dict[str, Any], ...]:
     `verdict` is "ready", "not-ready" with what is missing and the command for it, or "unreachable" with the sentence why.
     Raises MissingDependencyError without asyncssh.
     """
-    imported_asyncssh()
+    import_asyncssh()
     return tuple(asyncio.run(_all(devices)))
 
 
@@ -69,8 +69,8 @@ async def _record(device: Device) -> dict[str, Any]:
         "address": device.address,
     }
     try:
-        async with connected(device) as connection:
-            found = await _found(connection, device)
+        async with connect(device) as connection:
+            found = await _read_state(connection, device)
     except EdgeDistillError as error:
         return {**record, "verdict": "unreachable", "error": str(error)}
     missing = [asdict(each) for each in missing_on(device, found)]
@@ -78,7 +78,7 @@ async def _record(device: Device) -> dict[str, Any]:
     return {**record, "verdict": verdict, "error": None, **found, "missing": missing}
 
 
-async def _found(connection: Any, device: Device) -> dict[str, Any]:
+async def _read_state(connection: Any, device: Device) -> dict[str, Any]:
     shell = await _ask_shell(connection, device)
     python = await _ask_python(connection, device) if "python_starts" in shell else {}
     described = python.get("device") or {}
@@ -115,8 +115,8 @@ async def _found(connection: Any, device: Device) -> dict[str, Any]:
 
 async def _ask_shell(connection: Any, device: Device) -> dict[str, str]:
     """Return what the shell says, by key; what it does not know is absent."""
-    asyncssh = imported_asyncssh()
-    command = f"sh -s {quoted(device.work)} {quoted(device.python)}"
+    asyncssh = import_asyncssh()
+    command = f"sh -s {quote(device.work)} {quote(device.python)}"
     try:
         done = await connection.run(command, input=_SHELL, timeout=_SHELL_S, errors="replace")
     except (asyncssh.Error, OSError) as error:
@@ -167,7 +167,7 @@ def _python(device: Device, answer: dict[str, Any]) -> dict[str, Any] | None:
 
 
 async def _has_sftp(connection: Any) -> bool:
-    asyncssh = imported_asyncssh()
+    asyncssh = import_asyncssh()
     try:
         (await connection.start_sftp_client()).exit()
     except (asyncssh.Error, OSError):

@@ -2,9 +2,9 @@
 
     python -m edgedistill_deploy.remote.device_part
 
-The request is {"task": "profile" | "validate", "folder": BUNDLE, "device": NAME, ...}. The lines are {"progress": [what, done,
-total]}, then {"result": ...}, or {"done": true} when the request names a file for the result, or {"error": {"kind", "message"}}.
-With "watch" the process ends, and with it those it started, when its input closes: closing an SSH connection kills nothing.
+The request is {"task": "profile" | "validate", "folder": BUNDLE, "device": NAME, ...}. The lines are those of `lines`, with
+{"done": true} in place of the result when the request names a file for it. With "watch" the process ends, and with it those it
+started, when its input closes: closing an SSH connection kills nothing.
 """
 
 import json
@@ -12,14 +12,14 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from edgedistill_deploy.errors import EdgeDistillError, UsageError, nearest_names
+from edgedistill_deploy.lines import LineWriter
+from edgedistill_deploy.progress import Progress
 
-Progress = Callable[[str, int, int], None]
 Request = Mapping[str, Any]
 
 _PROGRESS_EVERY_S = 2.0  # every line takes the processor from what is measured
@@ -28,7 +28,7 @@ _FAILED, _OUT_OF_TIME = 1, 124
 
 def main() -> None:
     """Answer the one request and end."""
-    lines = _Lines()
+    lines = LineWriter(_PROGRESS_EVERY_S)
     request = json.loads(sys.stdin.readline())
     if request.get("python"):
         sys.executable = request["python"]  # a wrapper script, where the interpreter alone would not start
@@ -37,13 +37,12 @@ def main() -> None:
     if request.get("limit_s"):
         _limit(float(request["limit_s"]), lines)
     try:
-        result = answer(request, lines.progress)
-        _deliver(result, request.get("result"), lines)
+        _deliver(answer(request, lines.progress), request.get("result"), lines)
     except EdgeDistillError as error:
-        lines.send({"error": {"kind": type(error).__name__, "message": str(error)}})
+        lines.send_error(error)
         sys.exit(_FAILED)
     except OSError as error:
-        lines.send({"error": {"kind": "OSError", "message": str(error), "errno": error.errno}})
+        lines.send_error(EdgeDistillError(str(error)))
         sys.exit(_FAILED)
 
 
@@ -56,36 +55,14 @@ def answer(request: Request, progress: Progress) -> dict[str, Any]:
     return _TASKS[request["task"]](Path(request["folder"]), request, progress)
 
 
-class _Lines:
-    """The lines for the one who asked; what a runtime prints on stdout goes to stderr."""
-
-    def __init__(self) -> None:
-        self._out: IO[str] = os.fdopen(os.dup(1), "w", encoding="utf-8")
-        os.dup2(2, 1)
-        self._writing = threading.Lock()
-        self._spoken = 0.0
-        self._step = ""
-
-    def send(self, line: Request) -> None:
-        with self._writing:
-            self._out.write(json.dumps(line, allow_nan=False) + "\n")
-            self._out.flush()
-
-    def progress(self, what: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if what != self._step or now - self._spoken >= _PROGRESS_EVERY_S:
-            self._step, self._spoken = what, now
-            self.send({"progress": [what, done, total]})
-
-
-def _deliver(result: Request, path: str | None, lines: _Lines) -> None:
+def _deliver(result: Request, path: str | None, lines: LineWriter) -> None:
     from edgedistill_deploy.files.writing import write_json
 
     if path is None:
-        lines.send({"result": result})
+        lines.send(result=result)
         return
     write_json(Path(path), result)
-    lines.send({"done": True})
+    lines.send(done=True)
 
 
 def _watch_input() -> None:
@@ -95,16 +72,9 @@ def _watch_input() -> None:
     _end_all(_FAILED)
 
 
-def _limit(seconds: float, lines: _Lines) -> None:
+def _limit(seconds: float, lines: LineWriter) -> None:
     def expire() -> None:
-        lines.send(
-            {
-                "error": {
-                    "kind": "TimeLimit",
-                    "message": f"It was not done within {seconds:.0f} s and was stopped.",
-                }
-            }
-        )
+        lines.send_error(EdgeDistillError(f"It was not done within {seconds:.0f} s and was stopped."))
         _end_all(_OUT_OF_TIME)
 
     timer = threading.Timer(seconds, expire)
@@ -144,7 +114,7 @@ def _validate(folder: Path, request: Request, progress: Progress) -> dict[str, A
         precisions=tuple(request["precisions"]),
         **{key: request[key] for key in ("runtime", "provider", "threads")},
     )
-    found = validate_bundle(bundle, asked, progress=lambda done, total, note="": progress(note, done, total))
+    found = validate_bundle(bundle, asked, progress=progress)
     machine = _machine(request)
     place = {"bundle": request.get("bundle", bundle.path.name), "device": machine["name"]}
     return {

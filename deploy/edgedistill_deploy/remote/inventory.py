@@ -136,7 +136,7 @@ def remove_device(name: str) -> Path:
         raise UsageError(f"There is no device {name!r} to remove.{nearest_names(name, known)}")
     path = known[name][1]
     text = path.read_text(encoding="utf-8")
-    tables = _parsed(path, text)
+    tables = _parse(path, text)
     del tables["devices"][name]
     shorter = _without_table(text, name)
     # Unusual ways of writing it are parsed and written anew, which loses comments and nothing else.
@@ -147,7 +147,7 @@ def remove_device(name: str) -> Path:
 def _read(path: Path) -> dict[str, Device]:
     if not path.is_file():
         return {}
-    tables = _parsed(path, path.read_text(encoding="utf-8"))
+    tables = _parse(path, path.read_text(encoding="utf-8"))
     for name in tables:
         if name != "devices":
             raise UsageError(f"{path}: {name} is not known; each device is a table [devices.NAME].")
@@ -229,7 +229,7 @@ def _at_address(target: str) -> Device:
     return Device(name=name[: 40 - len(suffix)] + suffix, host=parts.hostname, port=port, user=parts.username)
 
 
-def _parsed(path: Path | str, text: str) -> dict[str, Any]:
+def _parse(path: Path | str, text: str) -> dict[str, Any]:
     import sys
 
     if sys.version_info >= (3, 11):
@@ -256,7 +256,7 @@ def _without_table(text: str, name: str) -> str:
 
 def _same_tables(text: str, wanted: Mapping[str, Any]) -> bool:
     try:
-        found = _parsed("", text)
+        found = _parse("", text)
     except UsageError:
         return False
     return bool(found.get("devices", {}) == wanted["devices"])

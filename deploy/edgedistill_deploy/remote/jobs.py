@@ -19,16 +19,19 @@ from typing import Any
 
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.manifest import MANIFEST
-from edgedistill_deploy.errors import BundleError, DataError, EdgeDistillError, UsageError
-from edgedistill_deploy.remote._connection import DeviceError, connected, imported_asyncssh
+from edgedistill_deploy.clock import MACHINE_CLOCK
+from edgedistill_deploy.errors import EdgeDistillError, UsageError
+from edgedistill_deploy.lines import read_error
+from edgedistill_deploy.progress import Progress, silent
+from edgedistill_deploy.remote._connection import DeviceError, connect, import_asyncssh
 from edgedistill_deploy.remote._link import Event, Link, keeper_of, lost
-from edgedistill_deploy.remote._push import Item, Pushed, push
+from edgedistill_deploy.remote._push import Item, Pushed, Store, push
 from edgedistill_deploy.remote._wheel import build_wheel
 from edgedistill_deploy.remote.inventory import Device, read_inventory
 
 __all__ = ["DeviceError", "DeviceOutcome", "RemoteJob", "run_on_devices"]
 
-Progress = Callable[[str, str, int, int], None]  # device, what, done, total
+ProgressOf = Callable[[Device], Progress]
 
 _GRACE_S = 60.0  # beyond the device's own limit
 _IMPORT_S = 300.0  # importing a runtime from a slow card
@@ -93,9 +96,9 @@ class DeviceOutcome:
 
 
 def run_on_devices(
-    devices: Sequence[Device], job: RemoteJob, progress: Progress | None = None
+    devices: Sequence[Device], job: RemoteJob, progress_of: ProgressOf = lambda device: silent
 ) -> tuple[DeviceOutcome, ...]:
-    """Do the job on all devices at once and return how each went, in their order.
+    """Do the job on all devices at once and return how each went, in their order; `progress_of` gives the progress of each.
 
     Raises UsageError when a device is named twice, MissingDependencyError without asyncssh, BundleError when a file that is
     needed was changed. What goes wrong on a device is in its outcome.
@@ -104,10 +107,9 @@ def run_on_devices(
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"The device {name} is named {names.count(name)} times; name each once.")
-    imported_asyncssh()
+    import_asyncssh()
     items = _Contents(job)
-    told = progress or (lambda device, what, done, total: None)
-    return asyncio.run(_all(devices, job, items, told))
+    return asyncio.run(_all(devices, job, items, progress_of))
 
 
 class _Contents:
@@ -134,21 +136,22 @@ class _Contents:
 
 
 async def _all(
-    devices: Sequence[Device], job: RemoteJob, contents: _Contents, progress: Progress
+    devices: Sequence[Device], job: RemoteJob, contents: _Contents, progress_of: ProgressOf
 ) -> tuple[DeviceOutcome, ...]:
     # What the library's own tasks meet when a connection breaks would be printed; its meaning is in the outcome.
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
-    return tuple(await asyncio.gather(*(_outcome(device, job, contents, progress) for device in devices)))
+    outcomes = (_outcome(device, job, contents, progress_of(device)) for device in devices)
+    return tuple(await asyncio.gather(*outcomes))
 
 
 async def _outcome(device: Device, job: RemoteJob, contents: _Contents, progress: Progress) -> DeviceOutcome:
-    began, pushed = time.monotonic(), Pushed()
+    began_ns, pushed = MACHINE_CLOCK.now_ns(), Pushed()
     result, error = None, None
     try:
         result = await _run(device, job, contents, pushed, progress)
     except EdgeDistillError as cause:
         error = str(cause)
-    except (OSError, imported_asyncssh().Error):
+    except (OSError, import_asyncssh().Error):
         error = str(lost(device))
     return DeviceOutcome(
         device=device,
@@ -156,34 +159,27 @@ async def _outcome(device: Device, job: RemoteJob, contents: _Contents, progress
         error=error,
         sent_files=pushed.files,
         sent_bytes=pushed.bytes,
-        seconds=time.monotonic() - began,
+        seconds=(MACHINE_CLOCK.now_ns() - began_ns) / 1e9,
     )
 
 
 async def _run(
     device: Device, job: RemoteJob, contents: _Contents, pushed: Pushed, progress: Progress
 ) -> dict[str, Any]:
-    progress(device.name, "connecting", 0, 1)
-    async with connected(device) as connection, keeper_of(connection, device) as link:
+    progress(0, 1, "connecting")
+    async with connect(device) as connection, keeper_of(connection, device) as link:
         opened = await link.ask(
             "open", job.wait_s + _GRACE_S, work=device.work, owner=_owner(), wait_s=job.wait_s
         )
         if opened["event"] == "locked":
-            raise DeviceError(_locked(device, opened["holder"]))
+            raise DeviceError(_describe_lock(device, opened["holder"]))
         try:
             await _require_modules(link, device, job)
             sftp = await _sftp(connection, device)
-            await push(
-                link,
-                sftp,
-                opened["work"],
-                device,
-                contents.items,
-                pushed,
-                lambda *step: progress(device.name, *step),
-            )
+            store = Store(link=link, sftp=sftp, device=device, folder=f"{opened['work']}/store")
+            await push(store, contents.items, pushed, progress)
             ended = await _measure(link, device, job, contents, progress)
-            result = _checked(await _pull(sftp, device, ended), device, job.task)
+            result = _read_result(await _pull(sftp, device, ended), device, job.task)
         finally:
             await _close(link, job.keep or device.keep)
     return result
@@ -195,7 +191,7 @@ def _owner() -> dict[str, str]:
     return {"owner": str(os.getuid()), "host": platform.node()}
 
 
-def _locked(device: Device, holder: Mapping[str, Any]) -> str:
+def _describe_lock(device: Device, holder: Mapping[str, Any]) -> str:
     who = f"{holder.get('owner', 'somebody')} on {holder.get('host', 'another machine')}"
     since = holder.get("time")
     moment = (
@@ -239,7 +235,7 @@ def _advice(device: Device) -> str:
 
 
 async def _sftp(connection: Any, device: Device) -> Any:
-    asyncssh = imported_asyncssh()
+    asyncssh = import_asyncssh()
     try:
         return await connection.start_sftp_client()
     except (asyncssh.ChannelOpenError, asyncssh.SFTPError) as error:
@@ -269,14 +265,14 @@ async def _measure(
         request=request,
     )
     refused: dict[str, Any] | None = None
-    deadline = time.monotonic() + device.time_limit_s + _GRACE_S
+    deadline_ns = MACHINE_CLOCK.now_ns() + (device.time_limit_s + _GRACE_S) * 1e9
     while True:
-        event = await link.hear(max(1.0, deadline - time.monotonic()))
+        event = await link.hear(max(1.0, (deadline_ns - MACHINE_CLOCK.now_ns()) / 1e9))
         line = event.get("line", {})
         if event["event"] == "ended":
             break
         if "progress" in line:
-            progress(device.name, *line["progress"])
+            progress(*line["progress"])
         refused = line.get("error", refused)
     _require_done(device, event, refused)
     return event
@@ -285,8 +281,8 @@ async def _measure(
 def _require_done(device: Device, ended: Event, refused: Mapping[str, Any] | None) -> None:
     """Raise what the device part said, or what its end means; a result counts only after an end without fault."""
     if refused is not None:
-        kinds = {"UsageError": UsageError, "BundleError": BundleError, "DataError": DataError}
-        raise kinds.get(refused["kind"], DeviceError)(f"{device.name}: {refused['message']}")
+        cause = read_error(refused)
+        raise DeviceError(f"{device.name}: {cause}") from cause
     if ended["code"] < 0:
         raise DeviceError(
             f"The measurement on {device.name} was killed by signal {-ended['code']}, from outside or because memory ran out; nothing "
@@ -317,7 +313,7 @@ async def _pull(sftp: Any, device: Device, ended: Event) -> bytes:
     return data
 
 
-def _checked(data: bytes, device: Device, task: str) -> dict[str, Any]:
+def _read_result(data: bytes, device: Device, task: str) -> dict[str, Any]:
     """Return the result of the task. A device may be anybody's: its records must at least be its own."""
     result: Any = None
     try:

@@ -2,5 +2,5 @@
 
 Doors: `opening` opens a model of a bundle or a bare file, `session` is what is opened, `logits` asks it for its answers, `providers`
 names the back ends of ONNX Runtime, `int8_kernels` tells whether its INT8 kernels are exact here, `engine_options` says how TensorRT
-builds, `measurable` refuses to time what stands in for a runtime. The runtimes themselves stay behind `session`.
+builds. The runtimes themselves stay behind `session`.
 """

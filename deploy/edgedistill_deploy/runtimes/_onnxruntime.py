@@ -8,7 +8,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle.precisions import computes_in
 from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError
+from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.model import Int8Kernels
 from edgedistill_deploy.runtimes._node_times import sum_events
 from edgedistill_deploy.runtimes.int8_kernels import find_int8_kernels, set_exact_int8
@@ -82,29 +83,19 @@ class OnnxRuntimeSession:
             raise EdgeDistillError(self._failure(feeds, error)) from error
         return dict(zip(self._output_names, values, strict=True))
 
-    def trace(
-        self, feeds: Feeds, runs: int, progress: Callable[[int, int], None] | None = None
-    ) -> list[dict[str, Any]]:
+    def trace(self, feeds: Feeds, runs: int, progress: Progress) -> list[dict[str, Any]]:
         """Run so many times in a session of its own with ONNX Runtime's profiling on; the events of its trace, in microseconds."""
         with tempfile.TemporaryDirectory(prefix="edgedistill-trace-") as folder:
             request = replace(self._request, trace=Path(folder) / "trace")
             with open_onnx(request) as traced:
                 for done in range(runs):
                     traced.run(feeds)
-                    if progress is not None:
-                        progress(done + 1, runs)
+                    progress(done + 1, runs)
                 path = Path(traced._native.end_profiling())
                 events: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
         return events
 
-    def trace_nodes(
-        self,
-        feeds: Feeds,
-        *,
-        warm_up: int,
-        runs: int,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> NodeTrace:
+    def trace_nodes(self, feeds: Feeds, *, warm_up: int, runs: int, progress: Progress = silent) -> NodeTrace:
         """Sum up the trace of a session of its own; see `Session.trace_nodes`."""
         return sum_events(self.trace(feeds, warm_up + runs, progress), warm_up, runs)
 
@@ -147,14 +138,14 @@ def open_onnx(request: SessionRequest) -> OnnxRuntimeSession:
     devices = _plugin_devices(ort, provider)
     options = _options(ort, request, provider)
     kernels = set_exact_int8(ort, options) if _fuses_int8(request) else None
-    start = request.clock()
+    start = request.clock.now_ns()
     try:
         native = _load(ort, request, provider, devices, options)
     except Exception as error:
         if kernels != "made_exact":
             raise EdgeDistillError(_load_failure(ort, request, error)) from error
         native, kernels = _load_inexact(ort, request, provider, devices), "saturating"
-    load_ms = (request.clock() - start) / 1e6
+    load_ms = (request.clock.now_ns() - start) / 1e6
     native.disable_fallback()
     _require_provider(native, provider, request)
     session = OnnxRuntimeSession(
@@ -267,13 +258,9 @@ def _options(ort: ModuleType, request: SessionRequest, provider: Provider) -> An
 
 def _batch_names(request: SessionRequest) -> list[str]:
     """Return the names of the inputs' free first sizes, which only a loaded model tells."""
-    with open_onnx(replace(request, provider="cpu", optimised=False, clock=_no_clock)) as session:
+    with open_onnx(replace(request, provider="cpu", optimised=False)) as session:
         firsts = [value.shape[0] for value in session._native.get_inputs() if value.shape]
     return sorted({size for size in firsts if isinstance(size, str)})
-
-
-def _no_clock() -> int:
-    return 0
 
 
 def _placement(native: Any) -> Mapping[str, int] | None:

@@ -1,15 +1,11 @@
 """How a TensorRT engine is to be built, and where it is kept."""
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgedistill_deploy.errors import UsageError
-
-# (done, planned, what is being done). An exception that it raises ends the build and reaches the caller.
-BuildProgress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,5 @@
 """Open a model of a bundle, or a bare file, with the runtime that is asked for."""
 
-import time
 from importlib import import_module
 from pathlib import Path
 
@@ -9,10 +8,10 @@ from edgedistill_deploy.bundle.manifest import MANIFEST
 from edgedistill_deploy.bundle.precisions import model_role
 from edgedistill_deploy.errors import EdgeDistillError, UsageError, nearest_names
 from edgedistill_deploy.files.writing import sha256_of_file
-from edgedistill_deploy.onnx_files.safety import require_bounded, require_listed_data
-from edgedistill_deploy.onnx_files.wire import data_files
+from edgedistill_deploy.onnx_files.safety import Claims, read_claims, require_bounded, require_listed_data
+from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.model import Int8Kernels
-from edgedistill_deploy.runtimes.engine_options import DEFAULT_ENGINE, BuildProgress, EngineOptions
+from edgedistill_deploy.runtimes.engine_options import DEFAULT_ENGINE, EngineOptions
 from edgedistill_deploy.runtimes.session import Session, SessionRequest, usable_cores
 
 # Each module has open_onnx(request) -> Session; it is imported when its runtime is asked for.
@@ -34,7 +33,7 @@ def open_session(
     provider: str = "cpu",
     threads: int | None = None,
     engine: EngineOptions = DEFAULT_ENGINE,
-    progress: BuildProgress | None = None,
+    progress: Progress = silent,
 ) -> Session:
     """Load a model of a bundle, after checking its file.
 
@@ -57,19 +56,18 @@ def open_session(
     if not isinstance(bundle, Bundle):
         bundle = open_bundle(bundle, verify=False)
     role = bundle.role_for(precision, runtime)
-    path = bundle.file(role)
-    require_bounded(path)
-    return _open(
-        path,
-        bundle.model_sha256(role),
-        runtime,
-        precision,
-        provider,
-        threads,
-        data=_data_of(bundle, role),
+    claims = read_claims(bundle.file(role))
+    require_bounded(claims)
+    request = SessionRequest(
+        path=claims.path,
+        sha256=bundle.model_sha256(role),
+        precision=precision,
+        provider=provider,
+        threads=_thread_count(threads),
         engine=engine,
         progress=progress,
     )
+    return _open(request, runtime, claims, _data_of(bundle, role))
 
 
 def open_model(
@@ -82,7 +80,7 @@ def open_model(
     optimised: bool = True,
     data: Path | None = None,
     engine: EngineOptions = DEFAULT_ENGINE,
-    progress: BuildProgress | None = None,
+    progress: Progress = silent,
 ) -> Session:
     """Load a bare ONNX file; `precision` is what it is said to compute in. See `open_session`.
 
@@ -92,18 +90,18 @@ def open_model(
     model_role(precision)
     if not path.is_file():
         raise EdgeDistillError(f"There is no model file {path}.")
-    return _open(
-        path,
-        sha256_of_file(path),
-        runtime,
-        precision,
-        provider,
-        threads,
-        optimised,
-        data=data or _listed_beside(path),
+    claims = read_claims(path)
+    request = SessionRequest(
+        path=path,
+        sha256=sha256_of_file(path),
+        precision=precision,
+        provider=provider,
+        threads=_thread_count(threads),
+        optimised=optimised,
         engine=engine,
         progress=progress,
     )
+    return _open(request, runtime, claims, data or _listed_beside(claims))
 
 
 def probe_int8_kernels() -> Int8Kernels | None:
@@ -115,33 +113,12 @@ def probe_int8_kernels() -> Int8Kernels | None:
     return found
 
 
-def _open(
-    path: Path,
-    sha256: str,
-    runtime: str,
-    precision: str,
-    provider: str,
-    threads: int | None,
-    optimised: bool = True,
-    data: Path | None = None,
-    engine: EngineOptions = DEFAULT_ENGINE,
-    progress: BuildProgress | None = None,
-) -> Session:
+def _open(request: SessionRequest, runtime: str, claims: Claims, data: Path | None) -> Session:
+    """Open with the runtime of that name; `data` may hold the weights where it lies beside the model."""
     if runtime not in _ADAPTERS:
         raise UsageError(f"There is no runtime {runtime!r}.{nearest_names(runtime, RUNTIMES)}")
-    beside = data is not None and data.resolve().parent == path.resolve().parent
-    require_listed_data(path, (data.name,) if data is not None and beside else ())
-    request = SessionRequest(
-        path=path,
-        sha256=sha256,
-        precision=precision,
-        provider=provider,
-        threads=_checked_threads(threads),
-        clock=time.perf_counter_ns,
-        optimised=optimised,
-        engine=engine,
-        progress=progress,
-    )
+    beside = data is not None and data.resolve().parent == request.path.resolve().parent
+    require_listed_data(claims, (data.name,) if data is not None and beside else ())
     session: Session = import_module(_ADAPTERS[runtime]).open_onnx(request)
     return session
 
@@ -152,21 +129,21 @@ def _data_of(bundle: Bundle, role: str) -> Path | None:
     return bundle.file(data_role) if bundle.has(data_role) else None
 
 
-def _listed_beside(path: Path) -> Path | None:
+def _listed_beside(claims: Claims) -> Path | None:
     """Return the checked file of weights that a model names and the bundle around it lists as such, if both do."""
-    named = data_files(path)
-    if not named or not (path.parent / MANIFEST).is_file():
+    folder = claims.path.parent
+    if not claims.data_files or not (folder / MANIFEST).is_file():
         return None
-    bundle = open_bundle(path.parent, verify=False)
+    bundle = open_bundle(folder, verify=False)
     roles = [
         role
         for role, entry in bundle.manifest["files"].items()
-        if role.endswith(_DATA_ROLE) and entry["path"] == named[0]
+        if role.endswith(_DATA_ROLE) and entry["path"] == claims.data_files[0]
     ]
     return bundle.file(roles[0]) if roles else None
 
 
-def _checked_threads(threads: int | None) -> int:
+def _thread_count(threads: int | None) -> int:
     if threads is None:
         return usable_cores()
     if not 1 <= threads <= _MAX_THREADS:

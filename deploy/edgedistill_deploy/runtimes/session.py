@@ -1,7 +1,7 @@
 """A loaded model, whatever runs it: open one, run it, know exactly what ran."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -9,18 +9,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
+from edgedistill_deploy.clock import MACHINE_CLOCK, Clock
+from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.model import Int8Kernels, MeasuredModel
-from edgedistill_deploy.runtimes.engine_options import DEFAULT_ENGINE, BuildProgress, EngineOptions
+from edgedistill_deploy.runtimes.engine_options import DEFAULT_ENGINE, EngineOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 Feeds = Mapping[str, NDArray[Any]]
-Clock = Callable[[], int]
-
-# The provider of a session through the libraries that stand in for TensorRT's in the tests: its answers are ONNX Runtime's, and
-# its times those of nothing.
-STAND_IN = "stand-in"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +31,11 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRequest:
-    """What an adapter is asked to open; `clock` gives nanoseconds.
+    """What an adapter is asked to open.
 
     `optimised` is False where the runtime must compute the graph as it is written, node by node. `engine` and `progress` are for
-    a runtime that builds an engine first: how, and whom to tell how far it is. `trace` begins the name of a file in which the
+    a runtime that builds an engine first: how, and whom to tell how far it is; an exception out of `progress` ends the build and
+    reaches the caller. `clock` times the loading and the build. `trace` begins the name of a file in which the
     runtime is to note what each node takes.
     """
 
@@ -46,10 +44,10 @@ class SessionRequest:
     precision: str
     provider: str
     threads: int
-    clock: Clock
     optimised: bool = True
     engine: EngineOptions = DEFAULT_ENGINE
-    progress: BuildProgress | None = None
+    progress: Progress = silent
+    clock: Clock = MACHINE_CLOCK
     trace: Path | None = None
 
 
@@ -135,16 +133,11 @@ class Session(Protocol):
         """What is recorded of the engine that the runtime built; None where it runs the model file itself."""
 
     def trace_nodes(
-        self,
-        feeds: Feeds,
-        *,
-        warm_up: int,
-        runs: int,
-        progress: Callable[[int, int], None] | None = None,
+        self, feeds: Feeds, *, warm_up: int, runs: int, progress: Progress = silent
     ) -> NodeTrace | None:
         """Run with the runtime's profiler on, apart from the runs that are timed; None where the runtime has none.
 
-        `runs` count, after `warm_up` that do not; `progress` is called with (done, total) runs.
+        `runs` count, after `warm_up` that do not; `progress` counts the runs.
         """
 
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:

@@ -21,7 +21,7 @@ from edgedistill_deploy.errors import BundleError, EdgeDistillError, shown
 from edgedistill_deploy.files.json_text import MAX_DEPTH, parse_json
 from edgedistill_deploy.onnx_files.content import read_weights
 from edgedistill_deploy.onnx_files.graph import read_graph
-from edgedistill_deploy.onnx_files.safety import require_bounded
+from edgedistill_deploy.onnx_files.safety import read_claims
 from edgedistill_deploy.records._subspace_file import read_subspace_rows
 from edgedistill_deploy.records.reading import read_records
 from edgedistill_deploy.runtimes.opening import open_session
@@ -441,7 +441,7 @@ def test_weights_in_other_files_are_refused(folder: Path, location: str) -> None
         open_session(folder, threads=1)
 
 
-@pytest.mark.parametrize("read", [read_graph, require_bounded, lambda path: list(read_weights(path))])
+@pytest.mark.parametrize("read", [read_graph, read_claims, lambda path: list(read_weights(path))])
 @pytest.mark.parametrize(
     "content", [b"", b"\xff" * 40, b"\x3a\x05\x0a\xff\xff\xff\x7f", b"\x3a\x04\x0a\x02\x22\x05"]
 )
@@ -468,7 +468,7 @@ def test_messages_in_messages_without_end_are_refused(tmp_path: Path) -> None:
         graph = field(1, field(5, field(6, graph)))
     (tmp_path / "m.onnx").write_bytes(field(7, graph))
     with pytest.raises(EdgeDistillError, match=r"cannot be read as an ONNX model: maximum recursion depth"):
-        require_bounded(tmp_path / "m.onnx")
+        read_claims(tmp_path / "m.onnx")
 
 
 # What the report reads

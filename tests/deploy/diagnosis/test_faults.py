@@ -1,6 +1,5 @@
 """The detectors one by one: what each recognises, and what it must not be taken in by."""
 
-import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -18,7 +17,6 @@ from onnx import helper
 from scipy.optimize import linear_sum_assignment
 
 from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.bundle.reference import Reference, read_reference, write_reference
 from edgedistill_deploy.diagnosis._relabelling import find_relabelling
 from edgedistill_deploy.parity.check import ParityReport, check_parity
 from edgedistill_deploy.records.parity import Diagnosis
@@ -37,13 +35,6 @@ def checked(bundle: Bundle, images: Any = None, precision: str = "fp32") -> Pari
 
 def found_in(bundle: Bundle) -> dict[str, Diagnosis]:
     return {each.name: each for each in checked(bundle).findings.diagnosis}
-
-
-def changed_reference(bundle: Bundle, **changes: Any) -> Bundle:
-    reference = read_reference(bundle.file("reference"))
-    fields = {each.name: getattr(reference, each.name) for each in dataclasses.fields(Reference)}
-    write_reference(bundle.path / "reference.npz", Reference(**{**fields, **changes}))
-    return bundle.with_file("reference", bundle.path / "reference.npz")
 
 
 # ------------------------------------------------------------------------------------------------------------- assignment

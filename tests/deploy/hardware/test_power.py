@@ -17,6 +17,7 @@ from edgedistill_deploy.hardware._power_readers import (
     parse_tegrastats,
 )
 from edgedistill_deploy.hardware.power import EnergyReport, measure_energy
+from played_clock import PlayedClock
 
 # Lines that people published of their boards: an Orin Nano (JetPack 6), an AGX Orin (JetPack 5), a Nano and a TX1 (JetPack 4).
 ORIN_NANO = (
@@ -223,12 +224,13 @@ def test_tegrastats_runs_while_it_is_read_and_no_longer(
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
 
 
-class Board:
-    """A board with a clock that only work and waiting move, and a power that depends on which of them it is."""
+class Board(PlayedClock):
+    """A board whose clock only work and waiting move, and a power that depends on which of them it is."""
 
     def __init__(self, root: Path, idle_w: float, load_w: float, run_s: float) -> None:
         self.root, self.idle_w, self.load_w, self.run_s = root, idle_w, load_w, run_s
-        self.now, self.runs, self._shown = 0.0, 0, -1.0
+        super().__init__()
+        self.runs, self._shown = 0, -1.0
         self._shows(idle_w)
 
     def _shows(self, watts: float) -> None:
@@ -240,16 +242,14 @@ class Board:
     def run(self) -> None:
         self._shows(self.load_w)
         self.runs += 1
-        self.now += self.run_s
+        super().sleep(self.run_s)
 
     def sleep(self, seconds: float) -> None:
         self._shows(self.idle_w)
-        self.now += seconds
+        super().sleep(seconds)
 
     def measure(self, batch_size: int = 1) -> EnergyReport:
-        return measure_energy(
-            self.run, batch_size, root=self.root, command=nobody, clock=lambda: self.now, sleep=self.sleep
-        )
+        return measure_energy(self.run, batch_size, root=self.root, command=nobody, clock=self)
 
 
 @given(st.integers(1, 40), st.integers(1, 60), st.integers(1, 16))
@@ -284,9 +284,9 @@ def test_a_sensor_that_falls_silent_is_said_to(tmp_path: Path) -> None:
         if board.runs == 5:
             for file in tmp_path.rglob("curr1_input"):
                 file.unlink()
-            board.run = lambda: setattr(board, "now", board.now + 0.05)  # type: ignore[method-assign]
+            board.run = lambda: PlayedClock.sleep(board, 0.05)  # type: ignore[method-assign]
 
-    report = measure_energy(run, 1, root=tmp_path, command=nobody, clock=lambda: board.now, sleep=board.sleep)
+    report = measure_energy(run, 1, root=tmp_path, command=nobody, clock=board)
     assert report.reader == "ina3221"
     assert report.reason is not None
     assert report.reason.startswith("not available: ina3221 gave fewer than 10 readings")

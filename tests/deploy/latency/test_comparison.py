@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgedistill_deploy.errors import DataError, UsageError
-from edgedistill_deploy.latency.comparison import compare_latency, read_latency
+from edgedistill_deploy.latency.comparison import compare_latency, read_latencies
 
 
 def record(samples_ms: Any, **changes: Any) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def test_records_without_usable_samples_are_refused(samples: Any) -> None:
 def test_a_written_record_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "latency.json"
     path.write_text(json.dumps(record([1.0, 2.0])), encoding="utf-8")
-    assert read_latency(path)["samples_ms"] == [1.0, 2.0]
+    assert [each["samples_ms"] for each in read_latencies(path)] == [[1.0, 2.0]]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_other_json_is_not_taken_for_a_latency_record(tmp_path: Path, text: str)
     path = tmp_path / "other.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match="is not a latency record of schema 1"):
-        read_latency(path)
+        read_latencies(path)
 
 
 @pytest.mark.parametrize("content", [b"not json", b"\xff\xfe", None])
@@ -119,7 +119,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> N
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(DataError, match=r"broken.json cannot be read as a latency record"):
-        read_latency(path)
+        read_latencies(path)
 
 
 def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
@@ -127,4 +127,4 @@ def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
     with path.open("wb") as stream:
         stream.truncate(65 << 20)
     with pytest.raises(DataError, match="is not a latency record"):
-        read_latency(path)
+        read_latencies(path)

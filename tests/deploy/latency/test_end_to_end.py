@@ -1,5 +1,5 @@
 import io
-from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from edgedistill_deploy.latency.end_to_end import jpegs_of, measure_bundle_end_t
 from edgedistill_deploy.latency.measurement import LatencyConfig
 from edgedistill_deploy.profiling.cold_start import measure_cold_start, summary_of
 from edgedistill_deploy.runtimes.opening import open_session
+from played_clock import PlayedClock
 from reference.measured_bundles import bundle_of
 from reference.measured_models import images_of
 
@@ -21,23 +22,15 @@ CHOICE = {"runtime": "onnxruntime", "precision": "fp32", "provider": "cpu", "thr
 
 def test_each_part_is_timed_and_the_parts_add_up(tmp_path: Path) -> None:
     bundle, _ = bundle_of(tmp_path, [0, 1], [0, 1], [0, 1])
-
-    def moments() -> Iterator[int]:
-        """The moments at which a picture begins, is decoded, resized, and run."""
-        now = 0
-        while True:
-            for step in (0, 5_000_000, 2_000_000, 1_000_000):
-                now += step
-                yield now
-
-    clock = moments()
+    # A picture begins, is decoded, resized, and run.
+    clock = PlayedClock(readings_ns=cycle((0, 5_000_000, 2_000_000, 1_000_000)))
     with open_session(bundle, threads=1) as session:
         report = measure_bundle_end_to_end(session, bundle, images_of([0, 1]), CONFIG)
         assert report.runs >= 8
         assert sum(part.share for part in report.parts) == pytest.approx(1.0)
         assert report.p50_ms >= max(part.p50_ms for part in report.parts)
         assert report.to_json()["jpeg_bytes"] > 1000
-        turn = end_to_end._Turn(session, bundle.preprocess, jpegs_of(images_of([0])), lambda: next(clock))
+        turn = end_to_end._Turn(session, bundle.preprocess, jpegs_of(images_of([0])), clock)
         turn()
         turn()
     assert turn.moments == [
@@ -82,7 +75,9 @@ def test_cold_starts_are_summed_up_part_by_part() -> None:
 def test_every_cold_start_is_a_process_of_its_own(tmp_path: Path) -> None:
     bundle, _ = bundle_of(tmp_path, [0, 1], [0, 1], [0, 1])
     told: list[tuple[int, int]] = []
-    report = measure_cold_start(bundle.path, CHOICE, repeats=2, progress=lambda *step: told.append(step))
+    report = measure_cold_start(
+        bundle.path, CHOICE, repeats=2, progress=lambda done, total, note="": told.append((done, total))
+    )
     assert told == [(1, 2), (2, 2)]
     for part in ("start", "import", "load", "first_run"):
         assert min(report.parts_ms[part]) > 0

@@ -17,6 +17,7 @@ from edgedistill_deploy.latency.interleaved import (
     ratio_interval,
     run_block,
 )
+from played_clock import PlayedClock
 
 NAMES = ("int8", "fp32")
 
@@ -122,13 +123,13 @@ def test_every_round_has_each_model_once_in_an_order_that_a_seed_repeats() -> No
 
 
 def test_a_block_leaves_out_the_runs_in_which_the_caches_fill() -> None:
-    now, runs = [0], iter([9.0, 9.0, *([1.0] * 100)])
+    clock, runs_ms = PlayedClock(), iter([9.0, 9.0, *([1.0] * 100)])
 
     def run() -> None:
-        now[0] += round(next(runs) * 1e6)
+        clock.sleep(next(runs_ms) / 1000)
 
-    assert run_block(run, 0.026, lambda: now[0]) == [1.0] * 8
-    assert run_block(run, 0.0, lambda: now[0]) == [1.0] * 4
+    assert run_block(run, 0.026, clock) == [1.0] * 8
+    assert run_block(run, 0.0, clock) == [1.0] * 4
 
 
 def test_a_comparison_repeats_exactly() -> None:

@@ -89,7 +89,7 @@ def test_a_slow_layer_is_first_under_its_module(tmp_path: Path, slow: str) -> No
 def test_the_nodes_and_what_is_in_none_make_up_the_run(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     with open_model(network(tmp_path / "model.onnx"), precision="fp32", threads=1) as session:
-        report = measure_layers(session, FEEDS, lambda done, total: seen.append((done, total)))
+        report = measure_layers(session, FEEDS, lambda done, total, note="": seen.append((done, total)))
     record = report.to_json()
     inside = sum(node["mean_ms"] for node in record["layers"])
     run = record["layer_run"]

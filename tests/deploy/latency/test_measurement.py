@@ -24,6 +24,7 @@ from edgedistill_deploy.records.latency import LatencyReport
 from edgedistill_deploy.records.model import Int8Kernels
 from edgedistill_deploy.runtimes.opening import open_session
 from edgedistill_deploy.runtimes.session import TensorSpec
+from played_clock import PlayedClock
 from reference import measured_models
 from reference.measured_bundles import bundle_of
 
@@ -57,16 +58,13 @@ class FakeSession:
     def __init__(self, model_path: Path, runs_ms: Iterator[float]) -> None:
         self.model_path = model_path
         self.model_sha256 = hashlib.sha256(model_path.read_bytes()).hexdigest()
-        self.now_ns = 0
+        self.clock = PlayedClock()
         self.runs_ms = runs_ms
         self.batches: list[NDArray[np.uint8]] = []
 
-    def clock(self) -> int:
-        return self.now_ns
-
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         self.batches.append(feeds["image"])
-        self.now_ns += round(next(self.runs_ms) * MS)
+        self.clock.sleep(next(self.runs_ms) / 1000)
         return {"logits": np.zeros((len(feeds["image"]), 3), dtype=np.float32)}
 
     def close(self) -> None:
@@ -188,13 +186,9 @@ def test_a_clock_that_costs_more_than_a_hundredth_of_a_run_is_flagged(tmp_path: 
     model = tmp_path / "model.onnx"
     model.write_bytes(b"x")
     session = FakeSession(model, repeat(1.0))
-
-    def slow_clock() -> int:
-        session.now_ns += MS // 50
-        return session.now_ns
-
+    session.clock = PlayedClock(readings_ns=repeat(MS // 50))
     config = LatencyConfig(warmup_s=0, warmup_runs=1, duration_s=0.0, min_runs=50)
-    report = measure_latency(session, IMAGES, config, slow_clock)
+    report = measure_latency(session, IMAGES, config, session.clock)
     assert report.disturbance.loop_overhead_ms == pytest.approx(0.02)
     assert report.disturbance.flags == ("overhead",)
     assert "takes 2.0% of the median" in report.disturbance.warnings[0]
@@ -367,7 +361,9 @@ def test_progress_is_reported_ten_times_a_second_between_runs(tmp_path: Path) ->
     session = FakeSession(model, repeat(10.0))
     seen: list[tuple[int, int]] = []
     config = LatencyConfig(warmup_s=0, warmup_runs=1, duration_s=1.0, min_runs=1)
-    measure_latency(session, IMAGES, config, session.clock, lambda done, total: seen.append((done, total)))
+    measure_latency(
+        session, IMAGES, config, session.clock, lambda done, total, note="": seen.append((done, total))
+    )
     assert seen == [(100 * step, 1000) for step in range(1, 11)]
 
 

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from itertools import repeat
 
 import numpy as np
@@ -6,32 +6,16 @@ import pytest
 
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.latency.sustained import Load, SustainedReport, measure_sustained
+from edgedistill_deploy.progress import Progress, silent
+from played_clock import PlayedClock
 
 MS = 1_000_000
 
 
-class Machine:
-    """A clock that only runs and waits move; a run takes the next of the given times."""
-
-    def __init__(self, runs_ms: Iterable[float]) -> None:
-        self.now_ns = 12_345
-        self.runs_ms: Iterator[float] = iter(runs_ms)
-
-    def clock(self) -> int:
-        return self.now_ns
-
-    def wait_until(self, moment_ns: int) -> None:
-        self.now_ns = max(self.now_ns, moment_ns)
-
-    def run(self) -> None:
-        self.now_ns += round(next(self.runs_ms) * MS)
-
-
-def sustain(
-    runs_ms: Iterable[float], load: Load, progress: Callable[[int, int], None] | None = None
-) -> SustainedReport:
-    machine = Machine(runs_ms)
-    return measure_sustained(machine.run, load, machine.clock, machine.wait_until, progress)
+def sustain(runs_ms: Iterable[float], load: Load, progress: Progress = silent) -> SustainedReport:
+    """Measure on a clock that only runs and waits move; a run takes the next of the given times."""
+    clock, times_ms = PlayedClock(at_ns=12_345), iter(runs_ms)
+    return measure_sustained(lambda: clock.sleep(next(times_ms) / 1000), load, clock, progress)
 
 
 def test_images_that_come_more_slowly_than_the_model_runs_do_not_wait() -> None:
@@ -103,7 +87,7 @@ def test_progress_is_told_now_and_then() -> None:
     sustain(
         repeat(1.0),
         Load(rate_per_s=100, arrivals="constant", duration_s=1),
-        lambda done, total: told.append((done, total)),
+        lambda done, total, note="": told.append((done, total)),
     )
     assert told == [(10 * batch * 16 - 9, 1000) for batch in range(1, 7)]
 

@@ -1,187 +1,65 @@
-from collections.abc import Callable
+"""The table of fields against the onnx library's own description of its messages."""
+
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import onnx
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
 
-from edgedistill_deploy.errors import BundleError, EdgeDistillError
-from edgedistill_deploy.onnx_files.safety import require_listed_data, require_self_contained
-from edgedistill_deploy.runtimes.opening import open_model
+from edgedistill_deploy.onnx_files.wire import FIELDS, encode_field, open_message
 from reference.measured_models import write_model
 
 
-def _external() -> TensorProto:
-    tensor = numpy_helper.from_array(np.zeros(3, dtype=np.float32), "w")
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    entry = tensor.external_data.add()
-    entry.key, entry.value = "location", "../secret"
-    return tensor
+def description(kind: str) -> Any:
+    return getattr(onnx, kind).DESCRIPTOR
 
 
-def _named_without_location() -> TensorProto:
-    tensor = _external()
-    tensor.ClearField("data_location")
-    return tensor
+def kind_inside(field: Any) -> str | None:
+    return None if field.message_type is None else str(field.message_type.name)
 
 
-def _in_initializer(graph: onnx.GraphProto, tensor: TensorProto) -> None:
-    graph.initializer.append(tensor)
+def leads_to_tensors(kind: str | None, passed: frozenset[str] = frozenset()) -> bool:
+    if kind is None or kind in passed or not hasattr(onnx, kind):
+        return False
+    inner = (kind_inside(field) for field in description(kind).fields)
+    return kind == "TensorProto" or any(leads_to_tensors(each, passed | {kind}) for each in inner)
 
 
-def _in_constant(graph: onnx.GraphProto, tensor: TensorProto) -> None:
-    graph.node.append(helper.make_node("Constant", [], ["c"], value=tensor))
+def test_each_field_has_the_name_and_the_message_that_onnx_gives_it() -> None:
+    for kind, fields in FIELDS.items():
+        for number, (name, inner) in fields.items():
+            field = description(kind).fields_by_number[number]
+            assert (field.name, kind_inside(field)) == (name, inner), (kind, number)
 
 
-def _in_tensor_list(graph: onnx.GraphProto, tensor: TensorProto) -> None:
-    graph.node.append(helper.make_node("Other", [], ["c"], domain="x", tensors=[tensor]))
+def test_no_field_that_leads_to_a_tensor_is_missing() -> None:
+    missing = [
+        (kind, field.name)
+        for kind in FIELDS
+        for field in description(kind).fields
+        if field.number not in FIELDS[kind] and leads_to_tensors(kind_inside(field))
+    ]
+    assert missing == []
 
 
-def _in_sparse(graph: onnx.GraphProto, tensor: TensorProto) -> None:
-    graph.sparse_initializer.add().values.CopyFrom(tensor)
-
-
-def _in_subgraph(graph: onnx.GraphProto, tensor: TensorProto) -> None:
-    branch = helper.make_graph([], "branch", [], [], [tensor])
-    graph.node.append(helper.make_node("If", ["condition"], ["c"], then_branch=branch, else_branch=branch))
-
-
-_PLACES = [_in_initializer, _in_constant, _in_tensor_list, _in_sparse, _in_subgraph]
-
-
-@pytest.mark.parametrize("place", _PLACES)
-@pytest.mark.parametrize("tensor", [_external(), _named_without_location()])
-def test_weights_in_another_file_are_found_wherever_they_are_named(
-    tmp_path: Path, place: Callable[[onnx.GraphProto, TensorProto], None], tensor: TensorProto
-) -> None:
+def test_the_walk_tells_which_fields_lead_to_each_message(tmp_path: Path) -> None:
     path = write_model(tmp_path / "m.onnx")
-    model = onnx.load(path)
-    place(model.graph, tensor)
-    path.write_bytes(model.SerializeToString())
-    with pytest.raises(
-        BundleError, match=r"m\.onnx keeps weights in another file, .* export the model as a single"
-    ):
-        require_self_contained(path)
+    graph = onnx.load(path).graph
+    with open_message(path) as model:
+        places = [place for place, _ in model.walk()]
+    assert places[0] == ()
+    assert places.count(("graph", "node")) == len(graph.node)
+    assert places.count(("graph", "initializer")) == len(graph.initializer)
 
 
-def test_a_listed_file_may_hold_weights_and_every_other_is_refused_by_name(tmp_path: Path) -> None:
-    path = write_model(tmp_path / "m.onnx")
-    model = onnx.load(path)
-    for location in ("m.onnx.data", "second.data"):
-        tensor = _external()
-        tensor.name, tensor.external_data[0].value = location, location
-        model.graph.initializer.append(tensor)
-    path.write_bytes(model.SerializeToString())
-    require_listed_data(path, ("m.onnx.data", "second.data"))
-    with pytest.raises(
-        BundleError, match=r"another file, 'second\.data', which .* no bundle lists beside it"
-    ):
-        require_listed_data(path, ("m.onnx.data",))
-
-
-def test_a_tensor_that_names_two_files_or_none_is_refused(tmp_path: Path) -> None:
-    path = write_model(tmp_path / "m.onnx")
-    twice, none = _external(), _external()
-    twice.external_data[0].value = "listed"
-    entry = twice.external_data.add()
-    entry.key, entry.value = "location", "/etc/passwd"
-    none.ClearField("external_data")
-    for tensor, named in ((twice, "'/etc/passwd'"), (none, "''")):
-        model = onnx.load(path, load_external_data=False)
-        del model.graph.initializer[:]
-        model.graph.initializer.append(tensor)
-        path.write_bytes(model.SerializeToString())
-        with pytest.raises(BundleError, match=f"another file, {named}, which"):
-            require_listed_data(path, ("listed",))
-
-
-def test_functions_and_training_graphs_are_searched_too(tmp_path: Path) -> None:
-    node = helper.make_node("Constant", [], ["c"], value=_external())
-    in_function = onnx.load(write_model(tmp_path / "m.onnx"))
-    in_function.functions.append(helper.make_function("x", "f", [], ["c"], [node], []))
-    in_training = onnx.load(tmp_path / "m.onnx")
-    in_training.training_info.add().algorithm.node.append(node)
-    for model in (in_function, in_training):
-        (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
-        with pytest.raises(BundleError, match="keeps weights in another file"):
-            require_self_contained(tmp_path / "m.onnx")
-
-
-def test_a_file_saved_with_external_data_is_refused_and_one_without_runs(tmp_path: Path) -> None:
-    path = write_model(tmp_path / "m.onnx")
-    with open_model(path, precision="fp32"):
-        pass
-    onnx.save(onnx.load(path), path, save_as_external_data=True, size_threshold=0, location="weights")
-    with pytest.raises(BundleError, match="keeps weights in another file"):
-        open_model(path, precision="fp32")
-
-
-def test_every_model_that_ships_with_onnx_is_let_through() -> None:
-    folder = Path(onnx.__file__).parent / "backend" / "test" / "data"
-    models = [path for path in sorted(folder.rglob("*.onnx")) if path.stat().st_size]
-    if not models:
-        pytest.skip("this onnx package ships no models")
-    for path in models:
-        require_self_contained(path)
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"", r"cannot be read as an ONNX model"),
-        (
-            b"not a model",
-            r"cannot be read as an ONNX model: wire type 6 at byte 0; rebuild or restore the file",
-        ),
-        (b"\x3a\x7f", r"a value at byte 2 runs beyond its message"),
-        (b"\x3a" + b"\xff" * 12, r"a number of more than ten bytes"),
-        (b"\x3a\xff", r"cannot be read as an ONNX model"),
-        (b"\x3b\x3c", r"wire type 3 at byte 0"),
-    ],
-)
-def test_what_is_no_model_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
-    (tmp_path / "m.onnx").write_bytes(data)
-    with pytest.raises(EdgeDistillError, match=message):
-        require_self_contained(tmp_path / "m.onnx")
-
-
-def test_graphs_within_graphs_without_end_are_refused(tmp_path: Path) -> None:
-    def field(number: int, value: bytes) -> bytes:
-        size, length = len(value), b""
-        while size > 0x7F:
-            length, size = length + bytes([size & 0x7F | 0x80]), size >> 7
-        return bytes([number << 3 | 2]) + length + bytes([size]) + value
-
-    graph = b""
-    for _ in range(2000):
-        graph = field(1, field(5, field(6, graph)))
-    (tmp_path / "m.onnx").write_bytes(field(7, graph))
-    with pytest.raises(EdgeDistillError, match="cannot be read as an ONNX model: maximum recursion depth"):
-        require_self_contained(tmp_path / "m.onnx")
-
-
-@settings(max_examples=100, deadline=None)
-@given(place=st.floats(0, 1), value=st.integers(0, 255), cut=st.floats(0, 1))
-def test_damage_is_let_through_to_the_runtime_or_refused(
-    tmp_path_factory: pytest.TempPathFactory, place: float, value: int, cut: float
-) -> None:
-    path = write_model(tmp_path_factory.mktemp("damage") / "m.onnx")
-    data = bytearray(path.read_bytes())
-    data[int(place * (len(data) - 1))] = value
-    path.write_bytes(data[: int(cut * len(data)) + 1])
-    try:
-        require_self_contained(path)
-    except EdgeDistillError:
-        return
-    assert not any(tensor.external_data for tensor in _parsed(path).graph.initializer)
-
-
-def _parsed(path: Path) -> onnx.ModelProto:
-    try:
-        return onnx.load(path, load_external_data=False)
-    except Exception:  # noqa: BLE001  # what protobuf refuses, no runtime will load either
-        return onnx.ModelProto()
+def test_a_long_field_is_read_back(tmp_path: Path) -> None:
+    text = "wert_\u00fc" * 50
+    (tmp_path / "m.onnx").write_bytes(
+        encode_field(
+            "ModelProto",
+            "graph",
+            encode_field("GraphProto", "output", encode_field("ValueInfoProto", "name", text.encode())),
+        )
+    )
+    with open_message(tmp_path / "m.onnx") as model:
+        (*_, (place, message)) = model.walk()
+        assert (place, list(message.texts("name"))) == (("graph", "output"), [text])

@@ -9,7 +9,7 @@ import pytest
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, UsageError
 from edgedistill_deploy.latency.measurement import LatencyConfig
 from edgedistill_deploy.profiling._alternating import Comparing, compare_models
-from edgedistill_deploy.profiling._fresh_process import FreshProcess, in_fresh_process
+from edgedistill_deploy.profiling._fresh_process import FreshProcess
 from edgedistill_deploy.profiling.request import ProfileRequest
 from edgedistill_deploy.profiling.run import run_profile, write_profile
 from reference.measured_bundles import bundle_of
@@ -18,10 +18,10 @@ QUICK = LatencyConfig(warmup_s=0.0, warmup_runs=1, duration_s=0.0, min_runs=20)
 
 
 def test_each_task_is_done_in_a_process_of_its_own() -> None:
-    with FreshProcess() as process:
+    with FreshProcess() as process, FreshProcess() as another:
         own = [process.ask("identify"), process.ask("identify")]
-    assert own == [process.identity] * 2
-    assert len({*own, os.getpid(), in_fresh_process("identify")}) == 3
+        assert own == [process.identity] * 2
+        assert len({*own, os.getpid(), another.ask("identify")}) == 3
 
 
 def test_a_process_that_is_killed_is_a_sentence() -> None:
@@ -35,7 +35,7 @@ def test_every_choice_is_measured_and_written_under_its_name(tmp_path: Path) -> 
     bundle, _ = bundle_of(tmp_path, [0, 1], [0, 1], [0, 1])
     seen: list[str] = []
     request = ProfileRequest(latency=QUICK, batch_sizes=(1, 3), precisions=("fp32",))
-    profile = run_profile(bundle.path, request, lambda name, done, total: seen.append(name))
+    profile = run_profile(bundle.path, request, lambda done, total, note="": seen.append(note))
     assert [record["batch_size"] for record in profile["records"]] == [1, 3]
     assert (profile["kind"], profile["schema"]) == ("latency-set", 1)
     device = profile["records"][0]["device"]["name"]
@@ -117,14 +117,14 @@ def test_everything_that_can_be_asked_for_is_measured_by_the_real_runtime(tmp_pa
 def test_models_are_compared_in_processes_of_their_own(tmp_path: Path) -> None:
     bundle, _ = bundle_of(tmp_path, [0, 1], [0, 1], [0, 1])
     config = LatencyConfig(warmup_s=0.0, warmup_runs=1, duration_s=0.05, min_runs=10)
-    told: list[tuple[str, int, int]] = []
+    told: list[tuple[int, int, str]] = []
     settings = Comparing(
         folder=bundle.path,
         config=config,
         margin=0.03,
         seed=0,
         sets=1,
-        progress=lambda *step: told.append(step),
+        progress=lambda done, total, note="": told.append((done, total, note)),
     )
     model = {"runtime": "onnxruntime", "precision": "fp32", "provider": "cpu", "threads": 1}
     comparison = compare_models([model, model], settings)
@@ -136,8 +136,8 @@ def test_models_are_compared_in_processes_of_their_own(tmp_path: Path) -> None:
     assert 0.1 < pair["ratio"] < 10
     assert pair["margin"] >= max(0.03, comparison["a_a"]["deviation"])
     total = 2 * pair["rounds"]
-    assert [step for step in told if step[0] == "A/B"] == [
-        ("A/B", done, total) for done in range(1, total + 1)
+    assert [step for step in told if step[2] == "A/B"] == [
+        (done, total, "A/B") for done in range(1, total + 1)
     ]
 
 

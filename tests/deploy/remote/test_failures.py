@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.remote import _keeper, _push
 from edgedistill_deploy.remote._connection import DeviceError
 from edgedistill_deploy.remote._link import require_python
@@ -25,11 +26,10 @@ from reference.device_timing import LONG
 from ssh_server import Proxy, SshServer, children_of, processes_naming
 
 Make = Callable[..., Any]
-Progress = Callable[[str, str, int, int], None]
 
 
-def error_of(job: RemoteJob, device: Device, progress: Progress | None = None) -> str:
-    (outcome,) = run_on_devices([device], job, progress)
+def error_of(job: RemoteJob, device: Device, progress: Progress = silent) -> str:
+    (outcome,) = run_on_devices([device], job, lambda device: progress)
     assert outcome.result is None
     assert outcome.error is not None
     return outcome.error
@@ -44,11 +44,11 @@ def wait_until(true: Callable[[], bool], seconds: float = 20.0) -> None:
 
 def when_measuring(act: Callable[[], object]) -> Progress:
     """Do something once, as soon as the device reports that it measures."""
-    done: list[object] = []
+    acted: list[object] = []
 
-    def report(name: str, what: str, done_ms: int, total: int) -> None:
-        if what.startswith("fp32") and not done:
-            done.append(act())
+    def report(done: int, total: int, note: str = "") -> None:
+        if note.startswith("fp32") and not acted:
+            acted.append(act())
 
     return report
 
@@ -263,8 +263,8 @@ def test_a_link_that_stalls(
         server.trust(proxy.port)
         target = device(port=proxy.port)
 
-        def stall(name: str, what: str, done: int, total: int) -> None:
-            if what == "sending":
+        def stall(done: int, total: int, note: str = "") -> None:
+            if note == "sending":
                 proxy.stalled = True
 
         message = error_of(validating(target), target, stall)

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from edgedistill_deploy.remote._connection import DeviceError, connected
+from edgedistill_deploy.remote._connection import DeviceError, connect
 from edgedistill_deploy.remote._link import Link, keeper_of
 from edgedistill_deploy.remote._push import Item
 from edgedistill_deploy.remote.check import check_devices
 from edgedistill_deploy.remote.inventory import Device
-from edgedistill_deploy.remote.jobs import _checked, _pull, run_on_devices
+from edgedistill_deploy.remote.jobs import _pull, _read_result, run_on_devices
 from ssh_server import SshServer, ssh_server
 
 Make = Callable[..., Any]
@@ -99,7 +99,7 @@ def test_files_that_always_arrive_damaged(
 
 @contextlib.asynccontextmanager
 async def held(target: Device) -> AsyncIterator[tuple[Any, Link]]:
-    async with connected(target) as connection, keeper_of(connection, target) as link:
+    async with connect(target) as connection, keeper_of(connection, target) as link:
         yield connection, link
 
 
@@ -133,7 +133,7 @@ def test_a_result_of_absurd_size_is_not_read(device: Make) -> None:
 )
 def test_what_is_no_result_is_refused(device: Make, data: bytes) -> None:
     with pytest.raises(DeviceError, match="What loop sent is no result of profile"):
-        _checked(data, device(), "profile")
+        _read_result(data, device(), "profile")
 
 
 def test_a_device_that_falls_silent(device: Make) -> None:

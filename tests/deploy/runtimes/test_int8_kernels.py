@@ -153,7 +153,6 @@ def test_a_model_that_cannot_be_loaded_with_the_option_is_loaded_without(
         precision="int8",
         provider="cpu",
         threads=1,
-        clock=lambda: 0,
     )
     with _onnxruntime.open_onnx(request) as session:
         assert session.int8_kernels == "saturating"

@@ -167,9 +167,7 @@ def test_strict_reaches_the_runtime_where_it_means_something(tmp_path: Path) -> 
 
         runtime = _FakeRuntime(["CPUExecutionProvider"])
         runtime.SessionOptions = Options
-        request = SessionRequest(
-            path=path, sha256="", precision="fp32", provider=provider, threads=1, clock=lambda: 0
-        )
+        request = SessionRequest(path=path, sha256="", precision="fp32", provider=provider, threads=1)
         _onnxruntime._options(runtime, request, parse_provider(provider))
         return seen
 

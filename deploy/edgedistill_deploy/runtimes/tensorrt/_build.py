@@ -5,7 +5,6 @@ that TensorRT 10 and 11 share are made.
 """
 
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from typing import Any
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import written_whole
 from edgedistill_deploy.onnx_files.graph import read_graph
-from edgedistill_deploy.runtimes.engine_options import BuildProgress, EngineOptions
+from edgedistill_deploy.runtimes.engine_options import EngineOptions
+from edgedistill_deploy.runtimes.session import SessionRequest
 from edgedistill_deploy.runtimes.tensorrt._steps import BuildSteps
 
 _WORKSPACE_SHARE = 2  # the workspace may take one part in so many of the free memory
@@ -47,23 +47,18 @@ def make_logger(trt: Any) -> Any:
 
 
 def build_plan(
-    trt: Any,
-    logger: Any,
-    path: Path,
-    options: EngineOptions,
-    free_bytes: int,
-    timing_cache: Path,
-    progress: BuildProgress | None = None,
+    trt: Any, logger: Any, request: SessionRequest, free_bytes: int, timing_cache: Path
 ) -> BuiltPlan:
     """Build an engine for the current GPU.
 
-    Ctrl-C, or an exception out of `progress`, makes TensorRT stop at its next step, and is raised when it has.
+    Ctrl-C, or an exception out of the request's `progress`, makes TensorRT stop at its next step, and is raised when it has.
 
     Raises EdgeDistillError, naming the node where TensorRT does, when the model cannot be parsed or built.
     """
-    began = time.perf_counter()
+    path, options, clock = request.path, request.engine, request.clock
+    began_ns = clock.now_ns()
     workspace = options.workspace_bytes or free_bytes // _WORKSPACE_SHARE
-    steps = BuildSteps(progress)
+    steps = BuildSteps(request.progress)
 
     def build() -> bytes:
         builder = trt.Builder(logger)
@@ -83,7 +78,7 @@ def build_plan(
         return bytes(plan)
 
     plan = _interruptible(build, steps)
-    return BuiltPlan(plan=plan, workspace_bytes=workspace, build_s=time.perf_counter() - began)
+    return BuiltPlan(plan=plan, workspace_bytes=workspace, build_s=(clock.now_ns() - began_ns) / 1e9)
 
 
 def _configured(

@@ -3,7 +3,7 @@
 import threading
 from dataclasses import dataclass
 
-from edgedistill_deploy.runtimes.engine_options import BuildProgress
+from edgedistill_deploy.progress import Progress
 
 _PARTS = 1000  # progress is told in thousandths of the outermost phase
 
@@ -21,7 +21,7 @@ class BuildSteps:
     An exception out of the progress is kept, TensorRT told to stop, and the exception raised by `raise_if_stopped`.
     """
 
-    def __init__(self, progress: BuildProgress | None) -> None:
+    def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._phases: dict[str, _Phase] = {}
         self._lock = threading.Lock()
@@ -60,7 +60,7 @@ class BuildSteps:
             raise KeyboardInterrupt
 
     def _tell(self, name: str) -> None:
-        if self._progress is None or self._stopped:
+        if self._stopped:
             return
         try:
             self._progress(int(_PARTS * self._share()), _PARTS, name)

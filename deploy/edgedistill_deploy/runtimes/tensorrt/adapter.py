@@ -3,14 +3,14 @@
 The bundle travels with ONNX files alone; an engine is made on the device that runs it, and kept in a cache folder there.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError
-from edgedistill_deploy.runtimes.session import STAND_IN, SessionRequest
+from edgedistill_deploy.runtimes.session import SessionRequest
 from edgedistill_deploy.runtimes.tensorrt._build import BuiltPlan, build_plan, make_logger
 from edgedistill_deploy.runtimes.tensorrt._cache import (
     Place,
@@ -22,6 +22,7 @@ from edgedistill_deploy.runtimes.tensorrt._cache import (
 )
 from edgedistill_deploy.runtimes.tensorrt._cudart import Cuda, open_cuda
 from edgedistill_deploy.runtimes.tensorrt._proof import (
+    EngineLayer,
     PrecisionProof,
     describe_proof,
     prove_precision,
@@ -31,77 +32,81 @@ from edgedistill_deploy.runtimes.tensorrt._proof import (
 from edgedistill_deploy.runtimes.tensorrt.session import Loaded, TensorRtSession, tensors_of
 
 _MAJORS = (10, 11)
-_STAND_IN_GPU = "stand-in"  # how the device of the tests' libraries begins its name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What is to be opened, with what, and where."""
+
+    trt: Any
+    logger: Any
+    request: SessionRequest
+    cuda: Cuda
+    place: Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opened:
+    """An engine in TensorRT, what is recorded of it, and how long the loading took."""
+
+    loaded: Loaded
+    record: Mapping[str, Any]
+    load_ms: float
 
 
 def open_onnx(request: SessionRequest) -> TensorRtSession:
     """Load the engine of the requested ONNX file, building it where the cache has none that fits."""
-    trt = _imported()
+    trt = _import_tensorrt()
     _require_plain_request(request)
     cuda = open_cuda()
     place = Place(version=trt.__version__, gpu=cuda.gpu())
-    provider = STAND_IN if place.gpu.name.startswith(_STAND_IN_GPU) else "tensorrt"
-    loaded, record, load_ms = _opened(trt, make_logger(trt), request, place, cuda)
-    return TensorRtSession(loaded, cuda, request, provider, record, load_ms)
+    opened = _open(_Asked(trt=trt, logger=make_logger(trt), request=request, cuda=cuda, place=place))
+    return TensorRtSession(opened.loaded, cuda, request, opened.record, opened.load_ms)
 
 
-_Opened = tuple[Loaded, Mapping[str, Any], float]
-
-
-def _opened(trt: Any, logger: Any, request: SessionRequest, place: Place, cuda: Cuda) -> _Opened:
+def _open(asked: _Asked) -> _Opened:
+    request = asked.request
     if request.engine.file is not None:
-        return _from_file(trt, logger, request.engine.file, request, place)
-    path = engine_path(request.path, request.sha256, place, request.engine)
-    found = _from_cache(trt, logger, path, request, place)
-    return _from_model(trt, logger, path, request, place, cuda, found) if isinstance(found, str) else found
+        return _open_file(asked, request.engine.file)
+    path, reason = engine_path(request.path, request.sha256, asked.place, request.engine), ""
+    if path.exists():
+        try:
+            return _open_file(asked, path)
+        except UnfitEngineError as error:
+            reason = str(error)
+    return _build(asked, path, reason)
 
 
-def _from_cache(trt: Any, logger: Any, path: Path, request: SessionRequest, place: Place) -> _Opened | str:
-    """Return the cached engine, or why there is none to use: "" when there simply is none yet."""
-    if not path.exists():
-        return ""
-    try:
-        return _from_file(trt, logger, path, request, place)
-    except UnfitEngineError as error:
-        return str(error)
-
-
-def _from_file(trt: Any, logger: Any, path: Path, request: SessionRequest, place: Place) -> _Opened:
-    plan, record = read_engine(path, request.sha256, place)
-    if record["options"]["version_compatible"] and not request.engine.version_compatible:
+def _open_file(asked: _Asked, path: Path) -> _Opened:
+    plan, record = read_engine(path, asked.request.sha256, asked.place)
+    if record["options"]["version_compatible"] and not asked.request.engine.version_compatible:
         raise UnfitEngineError(
             f"{path} is version-compatible and so carries code that would run here; if you trust where it comes from, load it with"
             " --version-compatible."
         )
-    loaded, load_ms = _loaded(trt, logger, plan, request, path)
-    return loaded, {**record, "path": str(path), "cached": True, "rebuilt_because": None}, load_ms
+    loaded, load_ms = _load(asked, plan, path)
+    told = {**record, "path": str(path), "cached": True, "rebuilt_because": None}
+    return _Opened(loaded=loaded, record=told, load_ms=load_ms)
 
 
-def _from_model(
-    trt: Any,
-    logger: Any,
-    path: Path,
-    request: SessionRequest,
-    place: Place,
-    cuda: Cuda,
-    reason: str,
-) -> _Opened:
+def _build(asked: _Asked, path: Path, reason: str) -> _Opened:
     """Build, load, prove and only then keep an engine; `reason` is why a cached one was not taken."""
-    options = request.engine
-    free_bytes, _ = cuda.memory()
-    timing_cache = timing_cache_path(place, options)
-    built = build_plan(trt, logger, request.path, options, free_bytes, timing_cache, request.progress)
-    loaded, load_ms = _loaded(trt, logger, built.plan, request, path)
-    layers = read_layers(_inspect(loaded, options.opt_batch))
+    request = asked.request
+    free_bytes, _ = asked.cuda.memory()
+    timing_cache = timing_cache_path(asked.place, request.engine)
+    built = build_plan(asked.trt, asked.logger, request, free_bytes, timing_cache)
+    loaded, load_ms = _load(asked, built.plan, path)
+    layers = read_layers(_inspect(loaded, request.engine.opt_batch))
     proof = prove_precision(request.path, request.precision, layers)
     require_precision(request.path, proof)
-    record = _record(request, place, cuda, built, proof, [asdict(layer) for layer in layers])
-    full = write_engine(path, built.plan, record)
-    return loaded, {**full, "path": str(path), "cached": False, "rebuilt_because": reason or None}, load_ms
+    full = write_engine(path, built.plan, _record(asked, built, proof, layers))
+    told = {**full, "path": str(path), "cached": False, "rebuilt_because": reason or None}
+    return _Opened(loaded=loaded, record=told, load_ms=load_ms)
 
 
-def _loaded(trt: Any, logger: Any, plan: bytes, request: SessionRequest, path: Path) -> tuple[Loaded, float]:
-    start = request.clock()
+def _load(asked: _Asked, plan: bytes, path: Path) -> tuple[Loaded, float]:
+    trt, logger, request = asked.trt, asked.logger, asked.request
+    start_ns = request.clock.now_ns()
     runtime = trt.Runtime(logger)
     # Without it TensorRT refuses version-compatible plans, which carry code of their own.
     runtime.engine_host_code_allowed = request.engine.version_compatible
@@ -111,7 +116,7 @@ def _loaded(trt: Any, logger: Any, plan: bytes, request: SessionRequest, path: P
         said = logger.errors[-1] if logger.errors else "it gives no reason"
         raise UnfitEngineError(f"TensorRT {trt.__version__} cannot load {path}: {said}")
     loaded = Loaded(trt=trt, logger=logger, runtime=runtime, engine=engine, context=context)
-    return loaded, (request.clock() - start) / 1e6
+    return loaded, (request.clock.now_ns() - start_ns) / 1e6
 
 
 def _inspect(loaded: Loaded, batch_size: int) -> str:
@@ -127,28 +132,24 @@ def _inspect(loaded: Loaded, batch_size: int) -> str:
 
 
 def _record(
-    request: SessionRequest,
-    place: Place,
-    cuda: Cuda,
-    built: BuiltPlan,
-    proof: PrecisionProof,
-    layers: list[dict[str, Any]],
+    asked: _Asked, built: BuiltPlan, proof: PrecisionProof, layers: Sequence[EngineLayer]
 ) -> dict[str, Any]:
+    request, place = asked.request, asked.place
     return {
         "onnx": {"name": request.path.name, "sha256": request.sha256},
         "precision": request.precision,
         "tensorrt": place.version,
-        "cuda": cuda.library,
+        "cuda": asked.cuda.library,
         "gpu": {"name": place.gpu.name, "compute_capability": place.gpu.capability},
         "options": request.engine.to_json(),
         "workspace_bytes": built.workspace_bytes,
         "build_s": built.build_s,
         "proof": {**proof.to_json(), "detail": describe_proof(proof)},
-        "layers": layers,
+        "layers": [asdict(layer) for layer in layers],
     }
 
 
-def _imported() -> ModuleType:
+def _import_tensorrt() -> ModuleType:
     try:
         import tensorrt
     except ModuleNotFoundError as error:

@@ -1,7 +1,7 @@
 """A TensorRT engine behind the session protocol: device memory, one stream, and the times of its layers."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
+from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.runtimes._node_times import sum_layers
 from edgedistill_deploy.runtimes.session import Feeds, NodeTrace, SessionRequest, TensorSpec
 from edgedistill_deploy.runtimes.tensorrt._cudart import Cuda
@@ -52,7 +53,7 @@ class LayerTimes:
 class TensorRtSession:
     """A model in TensorRT; see `edgedistill_deploy.runtimes.session.Session`. Runs from several threads are taken one by one."""
 
-    runtime = "tensorrt"
+    runtime = provider = "tensorrt"
     threads = 1
     placement = None  # all of it is on the GPU
     int8_kernels = None  # those of GPUs add in 32 bits
@@ -62,13 +63,11 @@ class TensorRtSession:
         loaded: Loaded,
         cuda: Cuda,
         request: SessionRequest,
-        provider: str,
         record: Mapping[str, Any],
         load_ms: float,
     ) -> None:
         self.inputs, self.outputs = tensors_of(loaded)
         self.precision = request.precision
-        self.provider = provider
         self.model_path: Path = request.path
         self.model_sha256 = request.sha256
         self.engine_record = record
@@ -103,14 +102,7 @@ class TensorRtSession:
             del context
         return _layer_times(profiler.rows)
 
-    def trace_nodes(
-        self,
-        feeds: Feeds,
-        *,
-        warm_up: int,
-        runs: int,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> NodeTrace:
+    def trace_nodes(self, feeds: Feeds, *, warm_up: int, runs: int, progress: Progress = silent) -> NodeTrace:
         """Sum up the layers' times in an execution context of its own, without telling progress; see `Session.trace_nodes`."""
         times = self.layer_times(feeds, warm_up + runs)
         return sum_layers([(each.name, each.samples_ms[warm_up:]) for each in times], self.provider)

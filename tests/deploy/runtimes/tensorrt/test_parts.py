@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError
+from edgedistill_deploy.progress import silent
 from edgedistill_deploy.runtimes.engine_options import EngineOptions, default_cache
 from edgedistill_deploy.runtimes.opening import open_model
 from edgedistill_deploy.runtimes.tensorrt._cache import (
@@ -71,7 +72,7 @@ def test_the_cache_is_where_xdg_says(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 def test_phases_within_phases_make_one_progress() -> None:
     told: list[tuple[int, int, str]] = []
-    steps = BuildSteps(lambda *each: told.append(each))
+    steps = BuildSteps(lambda done, total, note="": told.append((done, total, note)))
     steps.start("build", None, 2)
     steps.start("tactics", "build", 4)
     assert all(steps.complete("tactics", place) for place in range(4))
@@ -89,7 +90,7 @@ def test_phases_within_phases_make_one_progress() -> None:
 
 def test_a_phase_that_never_began_or_does_too_much_does_no_harm() -> None:
     told: list[int] = []
-    steps = BuildSteps(lambda done, total, name: told.append(done))
+    steps = BuildSteps(lambda done, total, note="": told.append(done))
     assert steps.complete("unknown", 3)
     steps.start("build", "unknown", 0)
     assert steps.complete("build", 7)
@@ -98,7 +99,7 @@ def test_a_phase_that_never_began_or_does_too_much_does_no_harm() -> None:
 
 
 def test_stopping_answers_the_next_step() -> None:
-    steps = BuildSteps(None)
+    steps = BuildSteps(silent)
     steps.start("build", None, 2)
     assert steps.complete("build", 0)
     steps.stop()
@@ -108,7 +109,7 @@ def test_stopping_answers_the_next_step() -> None:
 
 
 def test_an_exception_out_of_the_progress_is_kept_for_the_caller() -> None:
-    def fail(done: int, total: int, name: str) -> None:
+    def fail(done: int, total: int, note: str = "") -> None:
         raise ValueError("enough")
 
     steps = BuildSteps(fail)

@@ -92,17 +92,58 @@ def test_engine_validate_and_profile_share_one_engine(
     judged = command("validate", copied_run, "--runtime", "tensorrt", "--precision", "int8", "--json")
     assert judged.returncode in (0, 3, 4), judged.stderr
     parity = json.loads(judged.stdout)
-    assert (parity["runtime"], parity["provider"]) == ("tensorrt", "stand-in")
+    assert (parity["runtime"], parity["provider"]) == ("tensorrt", "tensorrt")
     by_onnx_runtime = json.loads(
         command("validate", copied_run, "--precision", "int8-tensorrt", "--json").stdout
     )
     assert parity["accuracy"]["candidate"] == by_onnx_runtime["accuracy"]["candidate"]
-    assert len(list((tmp_path / "caches").rglob("*.engine"))) == 1
+    assert len(list((tmp_path / "caches").rglob("model.int8-tensorrt-*.engine"))) == 1
     before = sorted(copied_run.rglob("*.json"))
     timed = command("profile", copied_run, "--runtime", "tensorrt", "--precision", "int8")
     assert timed.returncode == 1
-    assert "stand in for TensorRT's in the tests" in timed.stderr
+    assert "stand in for TensorRT's in the tests and refuse to be timed" in timed.stderr
     assert sorted(copied_run.rglob("*.json")) == before
+
+
+TIMING = """
+import json, sys
+from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.profiling._fresh_process import FreshProcess
+
+folder = sys.argv[1]
+model = {"folder": folder, "model": {"runtime": "tensorrt", "precision": "fp32"}, "batch_size": 1}
+config = {"config": {"duration_s": 0.1, "warmup_s": 0.0}}
+tasks = {
+    "measure": config,
+    "end_to_end": config,
+    "sustain": {"load": {"rate_per_s": 100.0, "batch_size": 1}},
+    "block": {"seconds": 0.1, "batch_size": 1},
+    "cold_start": model,
+}
+said = {}
+with FreshProcess() as process:
+    process.ask("open", **model)
+    for task, arguments in tasks.items():
+        try:
+            process.ask(task, **arguments)
+        except EdgeDistillError as error:
+            said[task] = str(error)
+print(json.dumps({"asked": list(tasks), "said": said}))
+"""
+
+
+def test_no_task_of_the_measuring_process_times_a_stand_in(built_run: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TIMING, str(built_run)],
+        env=environment(10, XDG_CACHE_HOME=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert list(told["said"]) == told["asked"]
+    assert all("refuse to be timed" in sentence for sentence in told["said"].values())
 
 
 def test_the_command_tells_what_was_built(command: Command, copied_run: Path, tmp_path: Path) -> None:

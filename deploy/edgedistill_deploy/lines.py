@@ -1,0 +1,59 @@
+"""How a process that measures answers the one that asked: JSON lines on its stdout.
+
+They are any number of {"progress": [done, total, note]}, then {"result": ...} or {"error": {"kind", "arguments"}}. An error arrives
+as the class of `errors` that was raised, with its text; of a class that `errors` does not have, the nearest one above it arrives.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Mapping
+from typing import IO, Any
+
+from edgedistill_deploy import errors
+from edgedistill_deploy.clock import MACHINE_CLOCK
+from edgedistill_deploy.errors import EdgeDistillError
+
+_KINDS: dict[str, type[EdgeDistillError]] = {
+    name: kind
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type) and issubclass(kind, EdgeDistillError)
+}
+
+
+class LineWriter:
+    """The stdout that this process was started with, for its answers alone: what a library prints there goes to stderr.
+
+    Progress within one step of the work is told every `progress_every_s` at most; each new step is told at once.
+    """
+
+    def __init__(self, progress_every_s: float = 0.0) -> None:
+        self._out: IO[str] = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+        self._writing = threading.Lock()
+        self._every_ns = progress_every_s * 1e9
+        self._told_ns: int | None = None
+        self._step = ""
+
+    def send(self, **line: Any) -> None:
+        """Write one line, from any thread."""
+        with self._writing:
+            self._out.write(json.dumps(line, allow_nan=False) + "\n")
+            self._out.flush()
+
+    def send_error(self, error: EdgeDistillError) -> None:
+        """Write the line of an error; `read_error` makes the error of it again."""
+        kind = next(each.__name__ for each in type(error).__mro__ if each.__name__ in _KINDS)
+        self.send(error={"kind": kind, "arguments": list(error.args)})
+
+    def progress(self, done: int, total: int, note: str = "") -> None:
+        """Write a line of progress, where it is due; see `progress.Progress`."""
+        now = MACHINE_CLOCK.now_ns()
+        if note != self._step or self._told_ns is None or now - self._told_ns >= self._every_ns:
+            self._step, self._told_ns = note, now
+            self.send(progress=[done, total, note])
+
+
+def read_error(told: Mapping[str, Any]) -> EdgeDistillError:
+    """Return the error that a line tells."""
+    return _KINDS.get(told["kind"], EdgeDistillError)(*told["arguments"])

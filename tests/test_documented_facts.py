@@ -53,6 +53,7 @@ from edgedistill_deploy.parity import flips, preprocess_drift
 from edgedistill_deploy.parity.check import ParityLimits
 from edgedistill_deploy.profiling.cold_start import REPEATS
 from edgedistill_deploy.profiling.request import ProfileRequest
+from edgedistill_deploy.records.decisions import INLINED
 from edgedistill_deploy.records.reading import MAX_RECORD_BYTES, MAX_RECORDS
 from edgedistill_deploy.remote.inventory import POWER_READERS, Device
 from edgedistill_deploy.runtimes.engine_options import EngineOptions
@@ -166,7 +167,7 @@ FACTS: tuple[tuple[str, str, object], ...] = (
     ("docs/validate.md", r"on up to (\d+) of your images", preprocess_drift.MAX_IMAGES),
     ("docs/validate.md", r"ONNX Runtime ([\d.]+) or newer", FIRST_VERSION),
     ("docs/bisect.md", r"up to (\d+) for each model", flips.MAX_PICTURES),
-    ("docs/bisect.md", r"shows the first (\w+) of each model", WORDS[flips.INLINED]),
+    ("docs/bisect.md", r"shows the first (\w+) of each model", WORDS[INLINED]),
     ("docs/bundle.md", r"fit the budget \((\d+) MB;", round(EXPORT.reference_megabytes)),
     ("docs/bundle.md", r"more than the (\d+) % that measurements vary", percent(MARGIN)),
     ("docs/bundle.md", r"(\d+) MiB \(manifest\)", manifest.MAX_MANIFEST_BYTES // MIB),

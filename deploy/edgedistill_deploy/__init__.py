@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from edgedistill_deploy.images.preprocess import Preprocess as Preprocess
     from edgedistill_deploy.images.sources import open_images as open_images
     from edgedistill_deploy.latency.measurement import LatencyConfig as LatencyConfig
-    from edgedistill_deploy.latency.measurement import LatencyReport as LatencyReport
     from edgedistill_deploy.latency.measurement import measure_latency as measure_latency
     from edgedistill_deploy.latency.measurement import write_latency as write_latency
-    from edgedistill_deploy.parity.check import ParityLimits as ParityLimits
-    from edgedistill_deploy.parity.check import ParityReport as ParityReport
     from edgedistill_deploy.parity.check import check_parity as check_parity
     from edgedistill_deploy.parity.check import write_parity as write_parity
     from edgedistill_deploy.parity.validation import Validation as Validation
     from edgedistill_deploy.parity.validation import ValidationRequest as ValidationRequest
     from edgedistill_deploy.parity.validation import validate_bundle as validate_bundle
+    from edgedistill_deploy.records.latency import LatencyReport as LatencyReport
+    from edgedistill_deploy.records.parity import ParityLimits as ParityLimits
+    from edgedistill_deploy.records.parity import ParityReport as ParityReport
     from edgedistill_deploy.report.page import write_report as write_report
     from edgedistill_deploy.runtimes.opening import open_model as open_model
     from edgedistill_deploy.runtimes.opening import open_session as open_session
@@ -44,9 +44,11 @@ else:
             "images.decode": "read_image",
             "images.preprocess": "Preprocess",
             "images.sources": "open_images",
-            "latency.measurement": "LatencyConfig LatencyReport measure_latency write_latency",
-            "parity.check": "ParityLimits ParityReport check_parity write_parity",
+            "latency.measurement": "LatencyConfig measure_latency write_latency",
+            "parity.check": "check_parity write_parity",
             "parity.validation": "Validation ValidationRequest validate_bundle",
+            "records.latency": "LatencyReport",
+            "records.parity": "ParityLimits ParityReport",
             "report.page": "write_report",
             "runtimes.opening": "open_model open_session",
             "runtimes.session": "Session",

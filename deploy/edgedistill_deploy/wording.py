@@ -1,6 +1,7 @@
 """Numbers as a reader wants them: a unit, about three digits, and a dash where nothing was measured."""
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Sequence
 
 from edgedistill_deploy.statistics.quantiles import OpenInterval
 
@@ -17,6 +18,11 @@ def percent_interval(interval: OpenInterval) -> str:
     """Write both ends of an interval of shares."""
     low, high = interval
     return "" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f} %"
+
+
+def with_interval(share: float | None, interval: OpenInterval) -> str:
+    """Write a share as a percentage, its interval after it."""
+    return MISSING if share is None else f"{percent(share)}, interval {percent_interval(interval)}"
 
 
 def points(difference: float | None) -> str:
@@ -101,6 +107,17 @@ def ratio(value: float | None, baseline: float | None, less: str, more: str) -> 
 def spoken_list(items: Sequence[str]) -> str:
     """Join items with commas and a final "and"."""
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def screen(title: str, rows: Iterable[tuple[str, str]]) -> str:
+    """Write a title, and below it the rows that say something, each text after its name and folded to the width of a screen."""
+    indent = " " * 12
+    folded = [
+        textwrap.fill(text, 100, initial_indent=f"{name:<12}", subsequent_indent=indent)
+        for name, text in rows
+        if text
+    ]
+    return "\n".join([title, *folded])
 
 
 def _factor(value: float) -> str:

@@ -113,6 +113,7 @@ def parity_record(
         "diagnosis": [],
         "preprocess_drift": None,
         "in_domain": None,
+        "placement": None,
         "int8_instructions": ["AVX-VNNI"],
         "int8_kernels": "exact" if precision.startswith("int8") else None,
     }
@@ -200,6 +201,7 @@ def latency_record(
             "accelerator": None,
             "system": "Debian GNU/Linux 12",
             "kernel": "6.1.0",
+            "board_release": None,
             "virtual": True,
             "emulated": False,
             "python": "3.11.7",
@@ -219,11 +221,15 @@ def latency_record(
         "p50_ms": p50,
         "p90_ms": p90,
         "p99_ms": p99,
+        "intervals": {"p50_ms": [0.99 * p50, 1.01 * p50], "p90_ms": [p50, p99], "p99_ms": [p90, None]},
         "mean_ms": float(samples.mean()),
         "std_ms": float(samples.std(ddof=1)),
+        "min_ms": float(samples.min()),
         "throughput_per_s": 1000 / float(samples.mean()),
         "load_ms": 14.2,
         "first_run_ms": 3 * median_ms,
+        "loop_overhead_ms": 0.0001,
+        "preempted_share": 1 - 2900 / 3000,
         "clean": {"runs": 2900, "p50_ms": p50, "p90_ms": p90, "p99_ms": 0.9 * p99, "mean_ms": p50},
         "peak_memory_bytes": 96_000_000,
         "model_bytes": SIZES[precision],
@@ -233,6 +239,10 @@ def latency_record(
         },
         "flags": [],
         "warnings": [],
+        "placement": None,
+        "warmup": {"runs": 250, "seconds": 1.0, "steady": True, "rule": "Two quarters within 5 %."},
+        "modes": None,
+        "engine_bytes": None,
     }
     return {**record, **changes}
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgedistill_cli.console import Console
 from edgedistill_deploy import wording as words
@@ -12,8 +12,8 @@ from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.recommendation.summary import label_of
 
 if TYPE_CHECKING:
-    from edgedistill_deploy.parity.chain import ChainStep
-    from edgedistill_deploy.parity.flips import FlipReport
+    from edgedistill_deploy.records.decisions import ChainStep, FlipReport
+    from edgedistill_deploy.records.parity import ParityReport, UnreadableParity
 
 _JOB_SUMMARY = "GITHUB_STEP_SUMMARY"
 
@@ -47,7 +47,7 @@ def write_flips_of(bundle: Bundle, flips: "Sequence[FlipReport]", folder: Path, 
     for report in flips:
         write_flip_record(bundle, report)
         console.result(
-            f"{label_of(report.precision)}: {report.flip_count} of {report.sample_count} images are decided differently"
+            f"{label_of(report.model.precision)}: {report.flip_count} of {report.sample_count} images are decided differently"
             f"{_outcomes(report)}."
         )
     console.say(f"Their pictures, the expert's surest answers first: {index.parent}")
@@ -59,7 +59,10 @@ def _outcomes(report: "FlipReport") -> str:
 
 
 def write_summaries(
-    records: Sequence[dict[str, Any]], junit: Path | None, markdown: str | None, console: Console
+    records: "Sequence[ParityReport | UnreadableParity]",
+    junit: Path | None,
+    markdown: str | None,
+    console: Console,
 ) -> None:
     """Write JUnit XML and Markdown where they are asked for; "-" is stdout, and a job's summary is continued."""
     from edgedistill_deploy.report.junit import write_junit

@@ -66,9 +66,10 @@ def check_on_devices(
     """Check the models on devices and return the verdict on all of them together."""
     from edgedistill_cli.bundles.decisions import write_summaries
     from edgedistill_cli.bundles.devices import validate_on_devices
+    from edgedistill_deploy.records.parity import read_parity
 
     verdict, records = validate_on_devices(bundle, console, targets, request, images)
-    write_summaries(records, junit, markdown, console)
+    write_summaries([read_parity(record) for record in records], junit, markdown, console)
     return verdict
 
 
@@ -130,5 +131,5 @@ def check_models(
     if flips is not None:
         write_flips_of(bundle, found.flips, flips, console)
     show_choices(bundle, console)
-    write_summaries(records, junit, markdown, console)
+    write_summaries(found.reports, junit, markdown, console)
     return found.verdict

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from edgedistill_cli.console import Console
 
 if TYPE_CHECKING:
-    from edgedistill_deploy.runtimes.int8_kernels import Int8Kernels
+    from edgedistill_deploy.records.model import Int8Kernels
 
 # library: (extra, what it is for)
 LIBRARIES = {

@@ -12,7 +12,7 @@ from edgedistill_deploy.records.reading import read_records
 
 if TYPE_CHECKING:
     from edgedistill_deploy.parity.check import ParityReport
-    from edgedistill_deploy.parity.preprocess_drift import DriftRow
+    from edgedistill_deploy.records.parity import DriftRow
 
 
 def show_summary(bundle: Bundle, console: Console) -> None:
@@ -57,9 +57,9 @@ def show_parity(reports: "Sequence[ParityReport]", console: Console) -> None:
     """Print accuracy, drop and verdict, a column per model, then the reasons."""
     console.table(
         "Parity with the teacher on the subtask",
-        ["", *(label_of(report.precision) for report in reports)],
+        ["", *(label_of(report.model.precision) for report in reports)],
         [
-            ["images", *(str(report.sample_count) for report in reports)],
+            ["images", *(str(report.images.sample_count) for report in reports)],
             ["teacher", *(words.percent(report.accuracy.teacher) for report in reports)],
             ["accuracy", *(words.percent(report.accuracy.candidate) for report in reports)],
             [
@@ -69,21 +69,24 @@ def show_parity(reports: "Sequence[ParityReport]", console: Console) -> None:
             ["drop, points", *(_points(report.accuracy.drop) for report in reports)],
             ["  interval", *(words.points_interval(report.accuracy.interval) for report in reports)],
             ["  p, McNemar", *(_probability(report.accuracy.mcnemar_p) for report in reports)],
-            ["agreement", *(words.percent(report.agreement) for report in reports)],
-            ["  interval", *(words.percent_interval(report.agreement_interval) for report in reports)],
-            ["KL divergence, nats", *(_nats(report.mean_kl) for report in reports)],
+            ["agreement", *(words.percent(report.likeness.agreement) for report in reports)],
+            [
+                "  interval",
+                *(words.percent_interval(report.likeness.agreement_interval) for report in reports),
+            ],
+            ["KL divergence, nats", *(_nats(report.likeness.mean_kl) for report in reports)],
             ["ECE of confidence", *(_confidence_error(report) for report in reports)],
             ["classes worse", *(_worse_count(report) for report in reports)],
             ["verdict", *(report.verdict for report in reports)],
         ],
     )
     for report in reports:
-        if report.preprocess_drift is not None:
-            _show_drift(report.preprocess_drift, label_of(report.precision), console)
+        if report.findings.preprocess_drift is not None:
+            _show_drift(report.findings.preprocess_drift, label_of(report.model.precision), console)
     for report in reports:
-        found = (f"Diagnosis {each.name}: {each.detail}" for each in report.diagnosis)
-        for sentence in (*report.reasons, *found, *report.notes):
-            console.result(f"{label_of(report.precision)}: {sentence}")
+        found = (f"Diagnosis {each.name}: {each.detail}" for each in report.findings.diagnosis)
+        for sentence in (*report.judgement.reasons, *found, *report.findings.notes):
+            console.result(f"{label_of(report.model.precision)}: {sentence}")
 
 
 def _probability(p: float) -> str:
@@ -95,13 +98,12 @@ def _nats(divergence: float | None) -> str:
 
 
 def _confidence_error(report: "ParityReport") -> str:
-    found = report.confidence_calibration
+    found = report.likeness.confidence_calibration
     return words.MISSING if found.candidate is None else words.percent(found.candidate)
 
 
 def _worse_count(report: "ParityReport") -> str:
-    worse = sum(row.significantly_worse for row in report.per_class)
-    return f"{worse} of {report.class_statistics.tested_count}"
+    return f"{report.classes.worse_count} of {report.classes.class_statistics.tested_count}"
 
 
 def _show_drift(rows: "Sequence[DriftRow]", label: str, console: Console) -> None:

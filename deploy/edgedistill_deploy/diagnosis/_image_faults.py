@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from edgedistill_deploy.diagnosis._patient import Diagnosis, Patient
+from edgedistill_deploy.diagnosis._patient import Patient
 from edgedistill_deploy.diagnosis._relabelling import Relabelling, find_relabelling
+from edgedistill_deploy.records.parity import Diagnosis
 from edgedistill_deploy.statistics.paired import drop_interval
 
 SWAPPED_LABELS = "swapped_labels"

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle.precisions import model_role
 from edgedistill_deploy.diagnosis._patient import (
-    Diagnosis,
     Images,
     Patient,
     percentages,
@@ -27,6 +26,7 @@ from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.json_text import parse_json
 from edgedistill_deploy.onnx_files.content import read_metadata
 from edgedistill_deploy.onnx_files.graph import Graph, read_graph
+from edgedistill_deploy.records.parity import Diagnosis
 
 Change = Callable[[Images], Images]
 Values = NDArray[np.float64]

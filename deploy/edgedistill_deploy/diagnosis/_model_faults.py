@@ -9,11 +9,12 @@ from edgedistill_deploy.diagnosis._input_faults import (
     find_normalisation_fault,
     find_undoable_normalisation_fault,
 )
-from edgedistill_deploy.diagnosis._patient import Detector, Diagnosis, Patient, Repair, percentages, repair_by
+from edgedistill_deploy.diagnosis._patient import Detector, Patient, Repair, percentages, repair_by
 from edgedistill_deploy.diagnosis._quantisation_faults import find_quantisation_fault
 from edgedistill_deploy.diagnosis._relabelling import find_relabelling
 from edgedistill_deploy.diagnosis.saturation import find_saturating_kernels
 from edgedistill_deploy.onnx_files.content import read_weights
+from edgedistill_deploy.records.parity import Diagnosis
 
 _CONSTANT = 0.95  # of the images answered with one class
 _LEAST_RECOVERED = 0.6

@@ -1,8 +1,8 @@
 """What the detectors of faults share: the patient they look at, the repairs they try, the diagnosis they give."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.evaluation.figures import Answers, predicted_classes
 from edgedistill_deploy.evaluation.images import Evaluation
 from edgedistill_deploy.onnx_files.graph import write_with_outputs
+from edgedistill_deploy.records.parity import Diagnosis
 from edgedistill_deploy.runtimes.logits import raw_logits
 from edgedistill_deploy.runtimes.opening import open_model
 from edgedistill_deploy.runtimes.session import Session
@@ -23,15 +24,6 @@ Images = NDArray[np.uint8]
 
 SAMPLE = 512  # images that a detector runs again
 _BATCH = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Diagnosis:
-    """A fault by name, a sentence about it, and the figures behind it as plain JSON values."""
-
-    name: str
-    detail: str
-    evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from edgedistill_deploy.bundle.precisions import computes_in, model_role
 from edgedistill_deploy.diagnosis._patient import (
     SAMPLE,
-    Diagnosis,
     Images,
     Patient,
     Repair,
@@ -22,6 +21,7 @@ from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.evaluation.figures import predicted_classes
 from edgedistill_deploy.onnx_files.content import read_weights
 from edgedistill_deploy.onnx_files.graph import Node, read_graph
+from edgedistill_deploy.records.parity import Diagnosis
 from edgedistill_deploy.runtimes.logits import raw_logits
 from edgedistill_deploy.runtimes.opening import open_session
 from edgedistill_deploy.runtimes.session import Session

@@ -6,9 +6,10 @@ quiet where they are not sure: no diagnosis means that none of the known faults 
 
 from edgedistill_deploy.diagnosis._image_faults import SWAPPED_LABELS, find_image_faults
 from edgedistill_deploy.diagnosis._model_faults import find_model_faults
-from edgedistill_deploy.diagnosis._patient import Diagnosis, Patient
+from edgedistill_deploy.diagnosis._patient import Patient
+from edgedistill_deploy.records.parity import Diagnosis
 
-__all__ = ["SWAPPED_LABELS", "Diagnosis", "Patient", "diagnose"]
+__all__ = ["SWAPPED_LABELS", "Patient", "diagnose"]
 
 
 def diagnose(patient: Patient, *, failed: bool) -> tuple[Diagnosis, ...]:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle.precisions import computes_in
 from edgedistill_deploy.bundle.reference import read_golden
-from edgedistill_deploy.diagnosis._patient import SAMPLE, Diagnosis, Images, Patient, Repair, percentages
+from edgedistill_deploy.diagnosis._patient import SAMPLE, Images, Patient, Repair, percentages
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.evaluation.figures import predicted_classes
+from edgedistill_deploy.records.parity import Diagnosis
 from edgedistill_deploy.runtimes.int8_kernels import (
     is_probe_exact,
     probe_feeds,

@@ -6,7 +6,16 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy.statistics.paired import Interval, drop_interval, holm, mcnemar_p, wilson_interval
+from edgedistill_deploy.records.parity import (
+    Accuracy,
+    ClassFigures,
+    ClassParity,
+    ClassStatistics,
+    ConfidenceCalibration,
+    InDomain,
+    Numeric,
+)
+from edgedistill_deploy.statistics.paired import drop_interval, holm, mcnemar_p, wilson_interval
 
 Logits = NDArray[np.float32]
 Classes = NDArray[np.int64]
@@ -52,90 +61,6 @@ class Answers:
         return int(np.sum(self.predicted == self.expected))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accuracy:
-    """Shares of the labelled images that are right, and the paired drop. Shares are None when no label is known."""
-
-    labelled_count: int
-    teacher: float | None
-    teacher_interval: Interval
-    candidate: float | None
-    candidate_interval: Interval
-    drop: float | None
-    interval: Interval
-    confidence: float
-    lost_count: int
-    gained_count: int
-    mcnemar_p: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassParity:
-    """Accuracies (recalls) on the images of one class; None when it has no labelled image.
-
-    `interval` is that of the drop, at a confidence that holds for all classes at once (Bonferroni). `mcnemar_p` is exact and
-    two-sided, `adjusted_p` the same after Holm's correction for the number of classes; a class is `significantly_worse` when
-    it lost more images than it gained and `adjusted_p` lies below 1 - confidence.
-    """
-
-    name: str
-    support: int
-    teacher: float | None
-    candidate: float | None
-    drop: float | None
-    interval: Interval
-    lost_count: int
-    gained_count: int
-    mcnemar_p: float
-    adjusted_p: float
-    significantly_worse: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassStatistics:
-    """How the statistics of the classes allow for their number."""
-
-    tested_count: int
-    correction: str
-    interval_correction: str
-    interval_confidence: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfidenceCalibration:
-    """Expected calibration error of the softmax confidences, in [0, 1]; None without labels or with logits that are not finite.
-
-    Source: Naeini, Cooper and Hauskrecht, AAAI 2015, as used by Guo et al., ICML 2017: bins of equal width over the largest
-    softmax output, the gap between accuracy and mean confidence averaged over the bins by their share of the images.
-    """
-
-    teacher: float | None
-    candidate: float | None
-    bins: int = CALIBRATION_BINS
-    binning: str = "equal-width"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InDomain:
-    """What a model's reject score does to the subtask's own images: the share accepted, and the share of these that is right."""
-
-    accepted: float
-    accepted_accuracy: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Numeric:
-    """Logits against those recorded: the student's golden outputs, or for precision "teacher" the teacher's own.
-
-    `cosine` is over all logits at once. None where nothing was recorded, or where a logit is not finite.
-    """
-
-    max_abs_error: float | None = None
-    cosine: float | None = None
-    tolerance: float | None = None
-    image_count: int = 0
-
-
 def predicted_classes(logits: Logits) -> Classes:
     """Return the class of the largest logit of each row, `NOT_FINITE` for a row with a logit that is not finite."""
     finite = np.isfinite(logits).all(axis=1)
@@ -162,9 +87,7 @@ def measure_accuracy(answers: Answers, confidence: float) -> Accuracy:
     )
 
 
-def measure_classes(
-    names: tuple[str, ...], answers: Answers, confidence: float
-) -> tuple[tuple[ClassParity, ...], ClassStatistics]:
+def measure_classes(names: tuple[str, ...], answers: Answers, confidence: float) -> ClassFigures:
     """Compare the models class by class; classes without labelled images are not tested."""
     outcomes = [_right(answers, answers.labels == index) for index in range(len(names))]
     counts = [_lost_and_gained(*outcome) for outcome in outcomes]
@@ -175,12 +98,13 @@ def measure_classes(
         _class_parity(name, outcomes[index], adjusted.get(index, 1.0), joint, 1 - confidence)
         for index, name in enumerate(names)
     )
-    return rows, ClassStatistics(
+    statistics = ClassStatistics(
         tested_count=len(tested),
         correction="holm",
         interval_correction="bonferroni",
         interval_confidence=joint,
     )
+    return ClassFigures(per_class=rows, class_statistics=statistics)
 
 
 def _class_parity(
@@ -210,6 +134,8 @@ def measure_confidence_calibration(answers: Answers) -> ConfidenceCalibration:
     return ConfidenceCalibration(
         teacher=calibration_error(answers.teacher[rows], answers.labels[rows]),
         candidate=calibration_error(answers.candidate[rows], answers.labels[rows]),
+        bins=CALIBRATION_BINS,
+        binning="equal-width",
     )
 
 
@@ -245,7 +171,7 @@ def numeric_error(given: Logits, expected: Logits, relative: float | None) -> Nu
     """Compare logits with the recorded ones; the tolerance is `relative` to the largest of these."""
     tolerance = None if relative is None else relative * float(np.abs(expected).max(initial=0.0)) + 1e-6
     if given.shape != expected.shape or not np.isfinite(given).all():
-        return Numeric(tolerance=tolerance, image_count=len(expected))
+        return Numeric(max_abs_error=None, cosine=None, tolerance=tolerance, image_count=len(expected))
     wide, recorded = given.astype(np.float64), expected.astype(np.float64)
     norms = float(np.linalg.norm(wide) * np.linalg.norm(recorded))
     return Numeric(

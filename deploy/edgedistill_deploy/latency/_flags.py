@@ -3,7 +3,8 @@
 import numpy as np
 
 from edgedistill_deploy.hardware.device import DeviceInfo
-from edgedistill_deploy.latency._warm_up import STEADY_WITHIN, WarmUp
+from edgedistill_deploy.latency._warm_up import STEADY_WITHIN
+from edgedistill_deploy.records.latency import WarmUp
 from edgedistill_deploy.statistics.bimodal import Modes
 from edgedistill_deploy.statistics.quantiles import Samples, block_variation, drift
 

@@ -1,26 +1,16 @@
 """Run until the times have settled, by a rule that the record states."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from edgedistill_deploy.clock import Clock
+from edgedistill_deploy.records.latency import WarmUp
 from edgedistill_deploy.statistics.quantiles import Samples
 
 STEADY_WITHIN = 0.05
 _FEWEST_IN_QUARTER = 10
 _CHECK_AFTER = 1.1  # times the runs of the last check
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WarmUp:
-    """How the warm-up went. `steady` is False where the limit ended it, and None where there were too few runs to say."""
-
-    runs: int
-    seconds: float
-    steady: bool | None
-    rule: str
 
 
 def warm_up(

@@ -7,7 +7,6 @@ time from numpy arrays in to numpy arrays out.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +22,25 @@ from edgedistill_deploy.hardware.device import (
     read_involuntary_switches,
     read_peak_memory_bytes,
 )
-from edgedistill_deploy.latency._flags import warnings_of_machine, warnings_of_samples
-from edgedistill_deploy.latency._warm_up import WarmUp, warm_up
+from edgedistill_deploy.latency._flags import Conditions, warnings_of_machine, warnings_of_samples
+from edgedistill_deploy.latency._warm_up import warm_up
 from edgedistill_deploy.progress import Progress, silent
-from edgedistill_deploy.records.writing import SCHEMA, plain, record_path
-from edgedistill_deploy.runtimes.int8_kernels import Int8Kernels, saturation_sentence
+from edgedistill_deploy.records.latency import (
+    CleanSamples,
+    Disturbance,
+    Footprint,
+    LatencyReport,
+    Setting,
+    Start,
+    Times,
+    WarmUp,
+)
+from edgedistill_deploy.records.writing import record_path
+from edgedistill_deploy.runtimes.int8_kernels import saturation_sentence
 from edgedistill_deploy.runtimes.providers import nodes_elsewhere
-from edgedistill_deploy.runtimes.session import Session
+from edgedistill_deploy.runtimes.session import Session, identify_model
 from edgedistill_deploy.statistics.bimodal import Modes, find_modes
-from edgedistill_deploy.statistics.quantiles import OpenInterval, Samples, quantile_intervals, quantiles
+from edgedistill_deploy.statistics.quantiles import Samples, quantile_intervals, quantiles
 
 _NS_PER_MS = 1e6
 _EMPTY_CALLS = 1000
@@ -68,81 +77,6 @@ class LatencyConfig:
 
 
 DEFAULT_CONFIG = LatencyConfig()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CleanSamples:
-    """Statistics of the runs during which the scheduler took the CPU away from nobody in this process; p99 may err low."""
-
-    runs: int
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    mean_ms: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LatencyReport:
-    """A measurement; `to_json` is the record. Times are for one batch of `batch_size` images.
-
-    `throughput_per_s` is images per second of these sequential runs. `peak_memory_bytes` is the whole process's
-    (`hardware.device.read_peak_memory_bytes`). `loop_overhead_ms` is what an empty call costs in the same loop, and is not subtracted.
-    `preempted_share` is that of the runs in which the scheduler took the CPU away, and `clean` leaves these out; both are None where
-    the system does not count. It is asked every 5 ms, and of the runs between, the longest are taken for the interrupted ones.
-    `flags` names what makes the figures
-    doubtful, `warnings` says it in sentences:
-
-    unsteady   the warm-up reached its limit before the times had settled
-    drift      the last third of the runs differs from the first by more than 5 %
-    noisy      the medians of five consecutive blocks vary by more than 3 %
-    bimodal    the runs have two usual times (`statistics.bimodal`)
-    overhead   timing an empty call takes more than 1 % of the median
-    preempted  more than 5 % of the runs were interrupted by other work
-    contended  tasks waited for a CPU more than 10 % of the time, or another guest took more than 1 % of it
-    throttled  the firmware or the CPU reports throttling
-    emulated   the processor is emulated: the times say nothing of the real device
-    saturating the INT8 kernels saturate on this processor (`int8_kernels`): the answers are wrong, whatever the time
-    fallback   some nodes run on another provider than asked for; `placement` counts the nodes of each, where the runtime tells
-    """
-
-    bundle: str
-    device: DeviceInfo
-    runtime: str
-    provider: str
-    precision: str
-    model_sha256: str
-    batch_size: int
-    threads: int
-    warmup_runs: int
-    runs: int
-    samples_ms: tuple[float, ...]
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    intervals: dict[str, OpenInterval]
-    mean_ms: float
-    std_ms: float | None
-    min_ms: float
-    throughput_per_s: float | None
-    load_ms: float
-    first_run_ms: float
-    loop_overhead_ms: float
-    preempted_share: float | None
-    clean: CleanSamples | None
-    peak_memory_bytes: int | None
-    model_bytes: int
-    conditions: dict[str, dict[str, object]]
-    flags: tuple[str, ...]
-    warnings: tuple[str, ...]
-    placement: dict[str, int] | None = None
-    warmup: WarmUp | None = None
-    modes: Modes | None = None
-    engine_bytes: int | None = None
-    int8_kernels: Int8Kernels | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record: kind "latency", schema 1, plain JSON values without NaN."""
-        return {"kind": "latency", "schema": SCHEMA, **plain(self)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,30 +187,55 @@ def _interrupted(block: list[int], count: int) -> list[bool]:
 
 
 def _report(
-    session: Session, config: LatencyConfig, timings: _Timings, conditions: dict[str, dict[str, object]]
+    session: Session, config: LatencyConfig, timings: _Timings, conditions: Conditions
 ) -> LatencyReport:
-    samples, device = timings.samples_ms, read_device()
-    total_ms = float(samples.sum())
-    modes = find_modes(samples)
+    device, modes = read_device(), find_modes(timings.samples_ms)
+    warnings = _warnings(session, timings, conditions, device, modes)
+    return LatencyReport(
+        bundle=session.model_path.resolve().parent.name,
+        model=identify_model(session, device.name),
+        device=device,
+        setting=Setting(batch_size=config.batch_size, threads=session.threads),
+        times=_sum_up(timings, config.batch_size),
+        start=Start(load_ms=session.load_ms, first_run_ms=timings.first_ms),
+        disturbance=Disturbance(
+            loop_overhead_ms=timings.overhead_ms,
+            preempted_share=_share(timings.preempted),
+            clean=_clean(timings),
+            conditions=conditions,
+            flags=tuple(warnings),
+            warnings=tuple(warnings.values()),
+            warmup=timings.warmed,
+            modes=modes,
+        ),
+        footprint=Footprint(
+            peak_memory_bytes=read_peak_memory_bytes(),
+            model_bytes=session.model_path.stat().st_size,
+            engine_bytes=_engine_bytes(session),
+        ),
+        placement=None if session.placement is None else dict(session.placement),
+        int8_kernels=session.int8_kernels,
+    )
+
+
+def _warnings(
+    session: Session, timings: _Timings, conditions: Conditions, device: DeviceInfo, modes: Modes | None
+) -> dict[str, str]:
+    """Return what makes the times doubtful: each flag with its sentence."""
+    samples = timings.samples_ms
     found = {
         **warnings_of_samples(samples, modes, timings.warmed, timings.overhead_ms),
         **warnings_of_machine(samples, _share(timings.preempted), conditions, device),
+        "fallback": nodes_elsewhere(session.provider, session.placement),
+        "saturating": saturation_sentence() if session.int8_kernels == "saturating" else "",
     }
-    warnings = {flag: sentence for flag, sentence in found.items() if sentence}
-    elsewhere = nodes_elsewhere(session.provider, session.placement)
-    if elsewhere:
-        warnings["fallback"] = elsewhere
-    if session.int8_kernels == "saturating":
-        warnings["saturating"] = saturation_sentence()
-    return LatencyReport(
-        bundle=session.model_path.resolve().parent.name,
-        device=device,
-        runtime=session.runtime,
-        provider=session.provider,
-        precision=session.precision,
-        model_sha256=session.model_sha256,
-        batch_size=config.batch_size,
-        threads=session.threads,
+    return {flag: sentence for flag, sentence in found.items() if sentence}
+
+
+def _sum_up(timings: _Timings, batch_size: int) -> Times:
+    samples = timings.samples_ms
+    total_ms = float(samples.sum())
+    return Times(
         warmup_runs=timings.warmed.runs,
         runs=len(samples),
         samples_ms=tuple(samples.tolist()),
@@ -285,22 +244,7 @@ def _report(
         mean_ms=float(samples.mean()),
         std_ms=float(samples.std(ddof=1)) if len(samples) > 1 else None,
         min_ms=float(samples.min()),
-        throughput_per_s=config.batch_size * len(samples) * 1000 / total_ms if total_ms > 0 else None,
-        load_ms=session.load_ms,
-        first_run_ms=timings.first_ms,
-        loop_overhead_ms=timings.overhead_ms,
-        preempted_share=_share(timings.preempted),
-        clean=_clean(timings),
-        peak_memory_bytes=read_peak_memory_bytes(),
-        model_bytes=session.model_path.stat().st_size,
-        conditions=conditions,
-        flags=tuple(warnings),
-        warnings=tuple(warnings.values()),
-        placement=None if session.placement is None else dict(session.placement),
-        warmup=timings.warmed,
-        modes=modes,
-        engine_bytes=_engine_bytes(session),
-        int8_kernels=session.int8_kernels,
+        throughput_per_s=batch_size * len(samples) * 1000 / total_ms if total_ms > 0 else None,
     )
 
 

@@ -1,17 +1,19 @@
 """From the figures of a parity check to a verdict, and to the sentences that give its reasons."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from edgedistill_deploy.evaluation.figures import (
-    NOT_FINITE,
+from edgedistill_deploy.evaluation.figures import NOT_FINITE, Answers
+from edgedistill_deploy.records.parity import (
     Accuracy,
-    Answers,
-    ClassParity,
-    ClassStatistics,
+    ClassFigures,
+    Judgement,
     Numeric,
+    ParityLimits,
+    RelationResult,
+    Soundness,
 )
-from edgedistill_deploy.parity.consistency import Check
-from edgedistill_deploy.parity.metamorphic import RelationResult
 from edgedistill_deploy.statistics.paired import (
     images_to_bound,
     images_to_decide,
@@ -20,39 +22,48 @@ from edgedistill_deploy.statistics.paired import (
 )
 from edgedistill_deploy.statistics.verdicts import Verdict
 
-Judgement = tuple[Verdict, list[str], int | None]
 
-
-def judge(accuracy: Accuracy, answers: Answers, max_drop: float, confidence: float) -> Judgement:
-    """Return the verdict on accuracy, the sentences behind it, and how many images would decide if it is inconclusive."""
+def judge(accuracy: Accuracy, answers: Answers, limits: ParityLimits) -> Judgement:
+    """Judge the accuracy: the verdict, the sentences behind it, and how many images would decide if it is inconclusive."""
     if answers.candidate.shape[1] == 1:
-        return "inconclusive", ["A subtask of one class has no accuracy that could drop."], None
+        reason = "A subtask of one class has no accuracy that could drop."
+        return Judgement(limits=limits, verdict="inconclusive", reasons=(reason,))
     if accuracy.labelled_count == 0:
-        return _judge_without_labels(
-            len(answers) - answers.agreeing_count, len(answers), max_drop, confidence
-        )
-    verdict = non_inferiority(accuracy.interval, max_drop)
+        return _judge_without_labels(len(answers) - answers.agreeing_count, len(answers), limits)
+    verdict = non_inferiority(accuracy.interval, limits.max_drop)
     lost, gained, size = accuracy.lost_count, accuracy.gained_count, accuracy.labelled_count
-    reasons = [_drop_sentence(accuracy, max_drop, verdict)]
+    reason = _drop_sentence(accuracy, limits.max_drop, verdict)
     if verdict != "inconclusive":
-        return verdict, reasons, None
-    needed = images_to_decide(lost, gained, size, max_drop, confidence)
-    return verdict, [*reasons, _needed_sentence(needed, "labelled images")], needed
+        return Judgement(limits=limits, verdict=verdict, reasons=(reason,))
+    needed = images_to_decide(lost, gained, size, limits.max_drop, limits.confidence)
+    return _undecided(limits, reason, needed, "labelled images")
 
 
-def _judge_without_labels(disagreeing: int, count: int, max_drop: float, confidence: float) -> Judgement:
+def with_defects(judgement: Judgement, defects: list[str]) -> Judgement:
+    """Fail what has a defect, whatever its accuracy."""
+    if not defects:
+        return judgement
+    return replace(judgement, verdict="fail", reasons=(*defects, *judgement.reasons), images_to_decide=None)
+
+
+def _undecided(limits: ParityLimits, reason: str, needed: int | None, what: str) -> Judgement:
+    reasons = (reason, _needed_sentence(needed, what))
+    return Judgement(limits=limits, verdict="inconclusive", reasons=reasons, images_to_decide=needed)
+
+
+def _judge_without_labels(disagreeing: int, count: int, limits: ParityLimits) -> Judgement:
     """Without labels the disagreement bounds the drop from above: it can let a candidate pass, but not fail it."""
-    bound = wilson_interval(disagreeing, count, confidence)[1]
-    passed = bound < max_drop
+    bound = wilson_interval(disagreeing, count, limits.confidence)[1]
+    passed = bound < limits.max_drop
     comparison = "below" if passed else "not below"
     reason = (
         f"No label is known, so only the disagreement with the teacher was bounded: at most {bound:.2%} of the images, "
-        f"{comparison} the {max_drop:.2%} allowed for the drop."
+        f"{comparison} the {limits.max_drop:.2%} allowed for the drop."
     )
     if passed:
-        return "pass", [reason], None
-    needed = images_to_bound(disagreeing, count, max_drop, confidence)
-    return "inconclusive", [reason, _needed_sentence(needed, "images")], needed
+        return Judgement(limits=limits, verdict="pass", reasons=(reason,))
+    needed = images_to_bound(disagreeing, count, limits.max_drop, limits.confidence)
+    return _undecided(limits, reason, needed, "images")
 
 
 def _drop_sentence(accuracy: Accuracy, max_drop: float, verdict: Verdict) -> str:
@@ -71,14 +82,14 @@ def _needed_sentence(needed: int | None, what: str) -> str:
     return f"At the rates observed about {needed} {what} would decide."
 
 
-def defects_of(answers: Answers, numeric: Numeric, tests: tuple[Check | RelationResult, ...]) -> list[str]:
+def defects_of(answers: Answers, soundness: Soundness) -> list[str]:
     """Say what makes the model unfit whatever its accuracy: bad numbers, and checks and relations that do not hold."""
     broken = int(np.sum(answers.predicted == NOT_FINITE))
     defects = [f"{broken} of {len(answers)} images gave logits that are not finite."] if broken else []
-    defects += _numeric_defects(numeric)
+    defects += _numeric_defects(soundness.numeric)
     defects += [
-        f"{'Check' if isinstance(item, Check) else 'Relation'} {item.name} does not hold. {item.detail}"
-        for item in tests
+        f"{'Relation' if isinstance(item, RelationResult) else 'Check'} {item.name} does not hold. {item.detail}"
+        for item in (*soundness.checks, *soundness.metamorphic)
         if not item.passed
     ]
     return defects
@@ -99,15 +110,17 @@ def _numeric_defects(numeric: Numeric) -> list[str]:
     ]
 
 
-def worse_classes_sentence(classes: tuple[ClassParity, ...], statistics: ClassStatistics) -> tuple[str, ...]:
+def worse_classes_sentence(classes: ClassFigures) -> tuple[str, ...]:
     """Name the classes that lost significantly, worst first; no sentence when there is none."""
     worse = sorted(
-        (row for row in classes if row.significantly_worse), key=lambda row: row.drop or 0.0, reverse=True
+        (row for row in classes.per_class if row.significantly_worse),
+        key=lambda row: row.drop or 0.0,
+        reverse=True,
     )
     if not worse:
         return ()
     listed = ", ".join(f"{row.name!r} ({100 * (row.drop or 0.0):.1f} points)" for row in worse[:10])
     rest = f" and {len(worse) - 10} more" if len(worse) > 10 else ""
     return (
-        f"Significantly worse than the teacher, after Holm's correction for {statistics.tested_count} classes: {listed}{rest}.",
+        f"Significantly worse than the teacher, after Holm's correction for {classes.class_statistics.tested_count} classes: {listed}{rest}.",
     )

@@ -5,7 +5,6 @@ student. What a step loses is a paired difference, with the interval that the ve
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,36 +16,13 @@ from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.evaluation.figures import Answers, Logits, measure_accuracy
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.parity.check import ParityReport
-from edgedistill_deploy.records.writing import SCHEMA, file_part, plain
-from edgedistill_deploy.statistics.paired import Interval, wilson_interval
+from edgedistill_deploy.records.decisions import ChainRecord, ChainStep
+from edgedistill_deploy.records.writing import file_part
+from edgedistill_deploy.statistics.paired import wilson_interval
 
 _TEACHER = "teacher"
 # What each other file is made from; a step whose source was not checked starts at the teacher.
 _STUDENT = "fp32"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChainStep:
-    """One model and what it lost against its `source`; the teacher stands first and has none.
-
-    `accuracy` is the share of labelled images that are right, `loss` that of the source minus this, with the interval at
-    `confidence`; `lost_count` images only the source gets right, `gained_count` only this. `agreement` is the share of all images
-    that both answer alike. None without a source, or without labels.
-    """
-
-    precision: str
-    source: str | None
-    sample_count: int
-    labelled_count: int
-    accuracy: float | None
-    agreement: float | None
-    agreement_interval: Interval | None
-    loss: float | None
-    interval: Interval | None
-    lost_count: int | None
-    gained_count: int | None
-    confidence: float
-    model_sha256: str | None = None
 
 
 def chain_steps(
@@ -80,8 +56,14 @@ def chain_steps(
 
 def chain_record(reports: Sequence[ParityReport], steps: Sequence[ChainStep]) -> dict[str, Any]:
     """Return the record: kind "chain", schema 1, plain JSON values; `reports` say where it was measured."""
-    place = {name: getattr(reports[0], name) for name in ("bundle", "device", "runtime", "provider")}
-    return {"kind": "chain", "schema": SCHEMA, **place, "steps": plain(list(steps))}
+    model = reports[0].model
+    return ChainRecord(
+        bundle=reports[0].bundle,
+        device=model.device,
+        runtime=model.runtime,
+        provider=model.provider,
+        steps=tuple(steps),
+    ).to_json()
 
 
 def write_chain(bundle: Bundle, record: Mapping[str, Any]) -> Path:

@@ -6,7 +6,6 @@ not finite, or does not compute the exported model fails whatever its accuracy.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,12 @@ import numpy as np
 
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.reference import read_golden
-from edgedistill_deploy.diagnosis.faults import SWAPPED_LABELS, Diagnosis, Patient, diagnose
+from edgedistill_deploy.diagnosis.faults import SWAPPED_LABELS, Patient, diagnose
 from edgedistill_deploy.diagnosis.saturation import saturation_notes
 from edgedistill_deploy.errors import BundleError, UsageError
 from edgedistill_deploy.evaluation.figures import (
-    Accuracy,
     Answers,
-    ClassParity,
-    ClassStatistics,
-    ConfidenceCalibration,
-    InDomain,
     Logits,
-    Numeric,
     Right,
     mean_divergence,
     measure_accuracy,
@@ -38,27 +31,29 @@ from edgedistill_deploy.evaluation.images import Evaluation, open_evaluation
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.images.sets import ImageSet
-from edgedistill_deploy.parity._verdict import defects_of, judge, worse_classes_sentence
-from edgedistill_deploy.parity.consistency import Check, check_consistency
-from edgedistill_deploy.parity.metamorphic import RelationResult, check_relations
-from edgedistill_deploy.parity.preprocess_drift import DriftRow
+from edgedistill_deploy.parity._verdict import defects_of, judge, with_defects, worse_classes_sentence
+from edgedistill_deploy.parity.consistency import check_consistency
+from edgedistill_deploy.parity.metamorphic import check_relations
 from edgedistill_deploy.progress import Progress, silent
-from edgedistill_deploy.records.writing import SCHEMA, plain, record_path
-from edgedistill_deploy.runtimes.int8_kernels import Int8Kernels
+from edgedistill_deploy.records.parity import (
+    DEFAULT_LIMITS,
+    Arithmetic,
+    Findings,
+    ImageCounts,
+    Likeness,
+    Numeric,
+    ParityLimits,
+    ParityReport,
+    Soundness,
+)
+from edgedistill_deploy.records.writing import record_path
 from edgedistill_deploy.runtimes.logits import raw_answers, raw_logits
 from edgedistill_deploy.runtimes.providers import nodes_elsewhere
-from edgedistill_deploy.runtimes.session import Session
-from edgedistill_deploy.statistics.paired import Interval, wilson_interval
-from edgedistill_deploy.statistics.verdicts import Verdict
+from edgedistill_deploy.runtimes.session import Session, identify_model
+from edgedistill_deploy.statistics.paired import wilson_interval
 
 __all__ = [
     "DEFAULT_LIMITS",
-    "Accuracy",
-    "ClassParity",
-    "ClassStatistics",
-    "ConfidenceCalibration",
-    "InDomain",
-    "Numeric",
     "ParityLimits",
     "ParityReport",
     "check_answers",
@@ -72,64 +67,6 @@ _RELATION_IMAGES = 8
 # Largest error against the recorded outputs of the fp32 student, relative to the largest of them, before the runtime is said to
 # compute another function. TF32 stays below 1e-2. INT8 differs by design: there the accuracy decides.
 _GOLDEN_TOLERANCES = {"fp32": 2e-2, "fp16": 5e-2}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParityLimits:
-    """The largest drop in accuracy allowed (absolute, 0.02 is two points), and the confidence of the two-sided intervals."""
-
-    max_drop: float = 0.02
-    confidence: float = 0.95
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.max_drop < 1:
-            raise UsageError(f"max_drop is {self.max_drop}; it must lie between 0 and 1: 0.02 is two points.")
-        if not 0 < self.confidence < 1:
-            raise UsageError(
-                f"confidence is {self.confidence}; it must lie between 0 and 1, for example 0.95."
-            )
-
-
-DEFAULT_LIMITS = ParityLimits()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParityReport:
-    """Everything a parity check found; `to_json` is the record."""
-
-    bundle: str
-    device: str
-    runtime: str
-    provider: str
-    precision: str
-    model_sha256: str
-    sample_count: int
-    unknown_count: int
-    accuracy: Accuracy
-    agreement: float
-    agreement_interval: Interval
-    mean_kl: float | None
-    confidence_calibration: ConfidenceCalibration
-    per_class: tuple[ClassParity, ...]
-    class_statistics: ClassStatistics
-    numeric: Numeric
-    metamorphic: tuple[RelationResult, ...]
-    checks: tuple[Check, ...]
-    limits: ParityLimits
-    verdict: Verdict
-    reasons: tuple[str, ...]
-    images_to_decide: int | None = None
-    notes: tuple[str, ...] = field(default=())
-    diagnosis: tuple[Diagnosis, ...] = ()
-    preprocess_drift: tuple[DriftRow, ...] | None = None
-    in_domain: InDomain | None = None
-    placement: dict[str, int] | None = None
-    int8_instructions: tuple[str, ...] | None = None
-    int8_kernels: Int8Kernels | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record: kind "parity", schema 1, plain JSON values without NaN."""
-        return {"kind": "parity", "schema": SCHEMA, **plain(self)}
 
 
 def check_parity(
@@ -197,55 +134,62 @@ def check_answers(
     bundle: Bundle, session: Session, evaluation: Evaluation, answers: Answers, limits: ParityLimits
 ) -> ParityReport:
     """Compare the answers of the model in `session`, and check the model itself, as `check_parity` does."""
-    rows = evaluation.spread(_RELATION_IMAGES)
-    relations = check_relations(session, evaluation.images(rows), [evaluation.name(int(row)) for row in rows])
-    numeric = _numeric(bundle, session, answers)
-    checks = check_consistency(bundle, session.model_path)
+    device = read_device()
     accuracy = measure_accuracy(answers, limits.confidence)
-    per_class, class_statistics = measure_classes(bundle.class_names, answers, limits.confidence)
-    defects = defects_of(answers, numeric, (*checks, *relations))
-    verdict, reasons, needed = judge(accuracy, answers, limits.max_drop, limits.confidence)
+    classes = measure_classes(bundle.class_names, answers, limits.confidence)
+    soundness = _check_soundness(bundle, session, evaluation, answers)
     patient = Patient(
         bundle=bundle, session=session, evaluation=evaluation, answers=answers, confidence=limits.confidence
     )
-    is_bad = bool(defects) or verdict == "fail" or (accuracy.drop or 0.0) > limits.max_drop
+    defects = defects_of(answers, soundness)
+    judgement = judge(accuracy, answers, limits)
+    is_bad = bool(defects) or judgement.verdict == "fail" or (accuracy.drop or 0.0) > limits.max_drop
     diagnosis = diagnose(patient, failed=is_bad)
     defects += [found.detail for found in diagnosis if found.name == SWAPPED_LABELS]
-    device = read_device()
     return ParityReport(
         bundle=bundle.path.resolve().name,
-        device=device.name,
-        runtime=session.runtime,
-        provider=session.provider,
-        precision=session.precision,
-        model_sha256=session.model_sha256,
-        sample_count=len(answers),
-        unknown_count=evaluation.unknown_count,
+        model=identify_model(session, device.name),
+        images=ImageCounts(sample_count=len(answers), unknown_count=evaluation.unknown_count),
         accuracy=accuracy,
-        agreement=answers.agreeing_count / len(answers),
-        agreement_interval=wilson_interval(answers.agreeing_count, len(answers), limits.confidence),
+        likeness=_measure_likeness(answers, limits.confidence),
+        classes=classes,
+        soundness=soundness,
+        judgement=with_defects(judgement, defects),
+        findings=Findings(
+            notes=(
+                *evaluation.notes,
+                *worse_classes_sentence(classes),
+                *filter(None, [nodes_elsewhere(session.provider, session.placement)]),
+                *saturation_notes(patient),
+            ),
+            diagnosis=diagnosis,
+            in_domain=measure_in_domain(answers),
+        ),
+        arithmetic=Arithmetic(
+            placement=None if session.placement is None else dict(session.placement),
+            int8_instructions=device.int8_instructions,
+            int8_kernels=session.int8_kernels,
+        ),
+    )
+
+
+def _measure_likeness(answers: Answers, confidence: float) -> Likeness:
+    agreeing, count = answers.agreeing_count, len(answers)
+    return Likeness(
+        agreement=agreeing / count,
+        agreement_interval=wilson_interval(agreeing, count, confidence),
         mean_kl=mean_divergence(answers.teacher, answers.candidate),
         confidence_calibration=measure_confidence_calibration(answers),
-        per_class=per_class,
-        class_statistics=class_statistics,
-        numeric=numeric,
-        metamorphic=relations,
-        checks=checks,
-        limits=limits,
-        verdict="fail" if defects else verdict,
-        reasons=(*defects, *reasons),
-        diagnosis=diagnosis,
-        images_to_decide=None if defects else needed,
-        in_domain=measure_in_domain(answers),
-        placement=None if session.placement is None else dict(session.placement),
-        int8_instructions=device.int8_instructions,
-        int8_kernels=session.int8_kernels,
-        notes=(
-            *evaluation.notes,
-            *worse_classes_sentence(per_class, class_statistics),
-            *filter(None, [nodes_elsewhere(session.provider, session.placement)]),
-            *saturation_notes(patient),
-        ),
+    )
+
+
+def _check_soundness(bundle: Bundle, session: Session, evaluation: Evaluation, answers: Answers) -> Soundness:
+    rows = evaluation.spread(_RELATION_IMAGES)
+    names = [evaluation.name(int(row)) for row in rows]
+    return Soundness(
+        metamorphic=check_relations(session, evaluation.images(rows), names),
+        numeric=_numeric(bundle, session, answers),
+        checks=check_consistency(bundle, session.model_path),
     )
 
 
@@ -253,6 +197,6 @@ def _numeric(bundle: Bundle, session: Session, answers: Answers) -> Numeric:
     if session.precision == "teacher":
         return numeric_error(answers.candidate, answers.teacher, None)
     if not bundle.has("golden"):
-        return Numeric()
+        return Numeric(max_abs_error=None, cosine=None, tolerance=None, image_count=0)
     inputs, outputs = read_golden(bundle.file("golden"))
     return numeric_error(raw_logits(session, inputs), outputs, _GOLDEN_TOLERANCES.get(session.precision))

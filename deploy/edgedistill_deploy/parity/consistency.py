@@ -1,7 +1,6 @@
 """What must fit before any accuracy means something: the model file to the bundle, and this device's decoding to training's."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgedistill_deploy.bundle.folder import GOLDEN_IMAGES, Bundle
@@ -14,17 +13,9 @@ from edgedistill_deploy.images.golden import (
     read_golden_images,
 )
 from edgedistill_deploy.onnx_files.content import read_metadata
+from edgedistill_deploy.records.parity import Check
 
 _PREPROCESS, _CLASS_NAMES = "edgedistill.preprocess", "edgedistill.class_names"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One thing that must fit, by name; `detail` says in a sentence what was compared and how it came out."""
-
-    name: str
-    passed: bool
-    detail: str
 
 
 def check_consistency(bundle: Bundle, model: Path, prepare: Prepare | None = None) -> tuple[Check, ...]:

@@ -7,10 +7,9 @@ the teacher. Answers that are not finite have none and come first.
 import base64
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,61 +21,15 @@ from edgedistill_deploy.evaluation.figures import Answers, log_softmax
 from edgedistill_deploy.evaluation.images import Evaluation
 from edgedistill_deploy.files.writing import write_json, written_whole
 from edgedistill_deploy.parity.check import ParityReport
-from edgedistill_deploy.records.writing import SCHEMA, plain, record_path
+from edgedistill_deploy.records.decisions import INLINED, Flip, FlipReport
+from edgedistill_deploy.records.writing import SCHEMA, record_path
 
-RANKED_BY = "candidate_probability"
 MAX_PICTURES = 100  # written as files, for each model
 MAX_LISTED = 1000
-INLINED = 12  # pictures in the record, for the report
 PICTURE_SIDE, INLINED_SIDE = 192, 96  # pixels, at most
 INDEX = "flips.json"
 _PICTURE_NAME = re.compile(r"\d{4}_true-\w+_teacher-\w+_candidate-\w+\.png")
 _NOT_FINITE = "not finite"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flip:
-    """One image decided differently. Classes by name; `label` is None where unknown, probabilities are softmax outputs.
-
-    `outcome` is "lost" when only the teacher is right, "gained" when only the candidate is, "both_wrong", or "unlabelled".
-    `file` is its picture, `thumbnail` the same small, as base64 of a PNG; None where there is none.
-    """
-
-    rank: int
-    name: str
-    digest: str
-    label: str | None
-    teacher: str
-    teacher_probability: float
-    candidate: str
-    candidate_probability: float | None
-    outcome: str
-    file: str | None = None
-    thumbnail: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlipReport:
-    """All flips of one model, the first `MAX_LISTED` in full; `to_json` is the record."""
-
-    bundle: str
-    device: str
-    runtime: str
-    provider: str
-    precision: str
-    model_sha256: str
-    sample_count: int
-    flip_count: int
-    outcomes: Mapping[str, int]
-    flips: tuple[Flip, ...]
-    ranked_by: str = RANKED_BY
-    pictures: tuple[NDArray[np.uint8], ...] = field(default=(), repr=False, compare=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record: kind "flips", schema 1, plain JSON values; the pictures are not in it."""
-        values = plain(replace(self, pictures=()))
-        del values["pictures"]
-        return {"kind": "flips", "schema": SCHEMA, **values}
 
 
 def find_flips(
@@ -92,11 +45,7 @@ def find_flips(
     outcomes = [_outcome(answers, int(row)) for row in rows]
     return FlipReport(
         bundle=report.bundle,
-        device=report.device,
-        runtime=report.runtime,
-        provider=report.provider,
-        precision=report.precision,
-        model_sha256=report.model_sha256,
+        model=report.model,
         sample_count=len(answers),
         flip_count=len(rows),
         outcomes={name: outcomes.count(name) for name in ("lost", "gained", "both_wrong", "unlabelled")},
@@ -204,7 +153,7 @@ def _pictures(evaluation: Evaluation, rows: NDArray[np.int64]) -> Iterator[NDArr
 
 
 def _with_files(folder: Path, report: FlipReport) -> FlipReport:
-    place = folder / report.precision
+    place = folder / report.model.precision
     if (folder / INDEX).is_file() and place.is_dir():
         for old in place.iterdir():
             if _PICTURE_NAME.fullmatch(old.name):
@@ -214,7 +163,7 @@ def _with_files(folder: Path, report: FlipReport) -> FlipReport:
         path = place / picture_name(flip)
         with written_whole(path) as temporary:
             thumbnail(pixels, PICTURE_SIDE).save(temporary, format="PNG")
-        named.append(replace(flip, file=f"{report.precision}/{path.name}"))
+        named.append(replace(flip, file=f"{report.model.precision}/{path.name}"))
     return replace(report, flips=(*named, *report.flips[len(named) :]))
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle.precisions import computes_in
 from edgedistill_deploy.errors import DataError, EdgeDistillError
+from edgedistill_deploy.records.parity import RelationResult
 from edgedistill_deploy.runtimes.logits import raw_logits
 from edgedistill_deploy.runtimes.session import Session
 
@@ -24,16 +25,6 @@ _ROUNDS = 4  # each thread runs all images so often while the other one runs too
 # Largest difference allowed, relative to the largest logit. Kernels chosen by batch size add in another order: float32 stays
 # near 1e-6, TF32 near 1e-3. In INT8 a value on the edge between two steps may round either way. Real defects are far larger.
 TOLERANCES = {"fp32": 2e-3, "fp16": 2e-2, "int8": 5e-2}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RelationResult:
-    """One relation: did it hold, and which inputs, by name, broke it by how much."""
-
-    name: str
-    passed: bool
-    detail: str
-    inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

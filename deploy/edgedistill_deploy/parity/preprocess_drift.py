@@ -22,9 +22,10 @@ from edgedistill_deploy.images.folder import FolderImages
 from edgedistill_deploy.images.preprocess import INTERPOLATIONS, Preprocess, Resize
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.progress import Progress, silent
+from edgedistill_deploy.records.parity import DriftRow
 from edgedistill_deploy.runtimes.logits import raw_logits
 from edgedistill_deploy.runtimes.session import Session
-from edgedistill_deploy.statistics.paired import Interval, drop_interval
+from edgedistill_deploy.statistics.paired import drop_interval
 
 MAX_IMAGES = 1000
 BATCH = 64
@@ -32,22 +33,6 @@ BASELINE = "as_trained"
 
 Pixels = NDArray[np.uint8]
 Prepare = Callable[[ImageSet, int], Pixels]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DriftRow:
-    """One way of preparing images: the accuracy, the points it loses against the contract's way, and their interval in points.
-
-    `changed_share` of the images became another input, with values (0 to 255) that differ by `mean_abs_difference` on average.
-    """
-
-    variant: str
-    what: str
-    accuracy: float
-    drop_points: float
-    interval: Interval
-    changed_share: float
-    mean_abs_difference: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ The same for a library user, for the command, and for a device over SSH. What is
 which step lost the accuracy, and which images are decided otherwise.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS, judged_precisions, model_role
@@ -12,7 +12,7 @@ from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.evaluation.figures import Answers
 from edgedistill_deploy.evaluation.images import Evaluation, open_evaluation
 from edgedistill_deploy.images.sets import ImageSet
-from edgedistill_deploy.parity.chain import ChainStep, chain_record, chain_steps, write_chain
+from edgedistill_deploy.parity.chain import chain_record, chain_steps, write_chain
 from edgedistill_deploy.parity.check import (
     DEFAULT_LIMITS,
     ParityLimits,
@@ -21,9 +21,10 @@ from edgedistill_deploy.parity.check import (
     collect_answers,
     write_parity,
 )
-from edgedistill_deploy.parity.flips import FlipReport, find_flips
+from edgedistill_deploy.parity.flips import find_flips
 from edgedistill_deploy.parity.preprocess_drift import measure_preprocess_drift
 from edgedistill_deploy.progress import Progress, silent
+from edgedistill_deploy.records.decisions import ChainStep, FlipReport
 from edgedistill_deploy.runtimes.opening import open_session
 from edgedistill_deploy.runtimes.session import Session
 from edgedistill_deploy.statistics.verdicts import Verdict, worst_verdict
@@ -67,8 +68,8 @@ class Validation:
     @property
     def verdict(self) -> Verdict:
         """The worst verdict of the models that count; see `judged_precisions`."""
-        judged = judged_precisions(report.precision for report in self.reports)
-        return worst_verdict(report.verdict for report in self.reports if report.precision in judged)
+        judged = judged_precisions(report.model.precision for report in self.reports)
+        return worst_verdict(report.verdict for report in self.reports if report.model.precision in judged)
 
 
 def validate_bundle(
@@ -118,7 +119,7 @@ def validate_bundle(
             write_parity(bundle, report)
         if asked.flips and precision != "teacher":
             flips.append(find_flips(report, checker.evaluation, answers[precision], bundle.class_names))
-    models = {report.precision: report.model_sha256 for report in reports}
+    models = {report.model.precision: report.model.model_sha256 for report in reports}
     for precision in _others(bundle) if asked.all_files else ():
         models[precision], answers[precision] = checker.ask(precision)
     chain = chain_steps(answers, asked.limits.confidence, models)
@@ -152,8 +153,7 @@ class _Checker:
                 drift = measure_preprocess_drift(
                     self.bundle, session, self.images, limits.confidence, progress=tell
                 )
-                notes = (*report.notes, *drift.notes)
-                report = replace(report, preprocess_drift=drift.rows, notes=notes)
+                report = report.with_drift(drift.rows, drift.notes)
         return report, answers
 
     def ask(self, precision: str) -> tuple[str, Answers]:

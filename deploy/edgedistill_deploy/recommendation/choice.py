@@ -15,14 +15,18 @@ import numpy as np
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.latency.comparison import LatencyComparison, compare_latency
+from edgedistill_deploy.records.latency import LatencyReport
+from edgedistill_deploy.records.model import MeasuredModel
+from edgedistill_deploy.records.parity import ParityReport
 from edgedistill_deploy.records.reading import LatencyRecord, ParityRecord, Records, read_records
-from edgedistill_deploy.records.writing import plain
+from edgedistill_deploy.records.writing import HIDDEN, plain
 from edgedistill_deploy.statistics.quantiles import OpenInterval
 from edgedistill_deploy.wording import bare_points, points
 
 # Samples that the interval is computed from; more change it by less than they cost.
 _MOST_SAMPLES = 1000
 _EMULATED = "emulated"
+_RUN = ("precision", "runtime", "provider")
 
 Ground = Literal["parity", "timing"]
 
@@ -31,28 +35,23 @@ Ground = Literal["parity", "timing"]
 class Rejected:
     """A model that is not recommended: on what ground, and why, without its name."""
 
-    precision: str
-    runtime: str
-    provider: str
+    model: MeasuredModel = field(metadata=HIDDEN)
     ground: Ground
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What to deploy on a device; `precision`, `runtime` and `provider` are None where nothing holds the limit.
+    """What to deploy on a device; `model` is None where nothing holds the limit.
 
     `ratio` is the chosen model's median latency over that of fp32, with the interval of `confidence`; None for fp32 itself and
     where it could not be compared. `drop` is teacher minus this model. `records` are the paths of those that decided.
     """
 
-    device: str
+    device: str = field(metadata=HIDDEN)
     reason: str
-    timing_reason: str
-    precision: str | None = None
-    runtime: str | None = None
-    provider: str | None = None
-    model_sha256: str | None = None
+    timing_reason: str = field(metadata=HIDDEN)
+    model: MeasuredModel | None = field(default=None, metadata=HIDDEN)
     p50_ms: float | None = None
     batch_size: int | None = None
     threads: int | None = None
@@ -75,24 +74,35 @@ class _Candidate:
     latency: LatencyRecord | None
 
     @property
+    def checked(self) -> ParityReport:
+        return self.parity.report
+
+    @property
+    def timed(self) -> LatencyReport | None:
+        return None if self.latency is None else self.latency.report
+
+    @property
     def name(self) -> str:
-        where = self.parity.runtime if self.parity.provider == "cpu" else self.parity.provider
-        return self.parity.precision if where == "onnxruntime" else f"{self.parity.precision} on {where}"
+        return self.checked.model.short_name
 
     @property
     def passed(self) -> bool:
-        return self.parity.verdict == "pass"
+        return self.checked.verdict == "pass"
 
     @property
     def p50_ms(self) -> float:
         """The median, infinite where it is not known."""
-        return float("inf") if self.latency is None else self.latency.p50_ms
+        return float("inf") if self.timed is None else self.timed.times.p50_ms
 
 
 def choose(records: Records) -> dict[str, Choice]:
     """Return a choice for each device on which an expert was compared with the teacher, in the order of their names."""
-    devices = sorted({each.device for each in records.parity if each.precision != "teacher"})
+    devices = sorted({model.device for model in _experts(records)})
     return {device: _choice(device, _candidates(device, records)) for device in devices}
+
+
+def _experts(records: Records) -> list[MeasuredModel]:
+    return [each.report.model for each in records.parity if not each.report.model.is_teacher]
 
 
 def record_choices(bundle: Bundle) -> Bundle:
@@ -109,51 +119,49 @@ def record_choices(bundle: Bundle) -> Bundle:
 def read_choices(bundle: Bundle) -> dict[str, Choice]:
     """Return the choices for the devices that have records of both kinds, made from the records as they are now."""
     records = read_records(bundle)
-    timed = {each.device_name for each in records.latency}
+    timed = {each.report.model.device for each in records.latency}
     return {device: choice for device, choice in choose(records).items() if device in timed}
 
 
 def _entry(bundle: Bundle, choice: Choice) -> dict[str, Any]:
-    values: dict[str, Any] = plain(choice)
-    del values["device"], values["timing_reason"]
-    values["records"] = {
-        kind: {"path": name, "sha256": sha256_of_file(bundle.path / name)}
-        for kind, name in choice.records.items()
+    values = plain(choice)
+    return {
+        "reason": values.pop("reason"),
+        **_identity_of(choice.model, (*_RUN, "model_sha256")),
+        **values,
+        "rejected": [{**_identity_of(each.model, _RUN), **plain(each)} for each in choice.rejected],
+        "records": {
+            kind: {"path": name, "sha256": sha256_of_file(bundle.path / name)}
+            for kind, name in choice.records.items()
+        },
     }
-    return values
+
+
+def _identity_of(model: MeasuredModel | None, names: Sequence[str]) -> dict[str, str | None]:
+    return {name: getattr(model, name, None) for name in names}
 
 
 def _candidates(device: str, records: Records) -> list[_Candidate]:
     found = []
     for parity in records.parity:
-        if parity.device == device and parity.precision != "teacher":
-            timed = [each for each in records.latency if _is_of(each, parity)]
-            found.append(
-                _Candidate(parity=parity, latency=min(timed, key=lambda each: each.batch_size, default=None))
-            )
+        model = parity.report.model
+        if model.device == device and not model.is_teacher:
+            timed = [each for each in records.latency if each.report.model == model]
+            latency = min(timed, key=lambda each: each.report.setting.batch_size, default=None)
+            found.append(_Candidate(parity=parity, latency=latency))
     return found
-
-
-def _is_of(latency: LatencyRecord, parity: ParityRecord) -> bool:
-    return (
-        latency.device_name,
-        latency.runtime,
-        latency.provider,
-        latency.precision,
-        latency.model_sha256,
-    ) == (parity.device, parity.runtime, parity.provider, parity.precision, parity.model_sha256)
 
 
 def _choice(device: str, candidates: Sequence[_Candidate]) -> Choice:
     passed = [each for each in candidates if each.passed]
-    safe = min((each for each in passed if each.parity.precision == "fp32"), key=_speed, default=None)
+    safe = min((each for each in passed if each.checked.model.precision == "fp32"), key=_speed, default=None)
     if safe is None:
         return _without_fp32(device, candidates, passed)
     compared = {each: _compared(each, safe) for each in candidates if each is not safe}
     faster = {each: found for each, found in compared.items() if isinstance(found, LatencyComparison)}
     rejected = tuple(found for found in compared.values() if isinstance(found, Rejected))
     if not faster:
-        told = [f"{_name_of(each)} {each.reason}" for each in rejected if each.ground == "timing"]
+        told = _told(each for each in rejected if each.ground == "timing")
         return _chosen(device, safe, safe, None, rejected, _fp32_reason(told), _fp32_reason(_told(rejected)))
     best = min(faster, key=_speed)
     reason = _faster_reason(best, safe, faster[best])
@@ -180,29 +188,30 @@ def _chosen(
     reason: str,
 ) -> Choice:
     doubts = [
-        each.latency.warnings[0] for each in (best, safe) if each and each.latency and each.latency.warnings
+        doubt for each in (best, safe) if each and each.timed for doubt in each.timed.disturbance.warnings[:1]
     ]
     doubt = f" The times are doubtful: {doubts[0]}" if doubts else ""
-    parity, latency = best.parity, best.latency
-    sources = {"parity": parity, "latency": latency, "fp32_latency": safe.latency if safe else None}
+    checked, timed = best.checked, best.timed
+    sources = {
+        "parity": best.parity,
+        "latency": best.latency,
+        "fp32_latency": safe.latency if safe else None,
+    }
     return Choice(
         device=device,
         reason=reason + doubt,
         timing_reason=timing_reason + doubt,
-        precision=parity.precision,
-        runtime=parity.runtime,
-        provider=parity.provider,
-        model_sha256=parity.model_sha256,
-        p50_ms=latency.p50_ms if latency else None,
-        batch_size=latency.batch_size if latency else None,
-        threads=latency.threads if latency else None,
+        model=checked.model,
+        p50_ms=timed.times.p50_ms if timed else None,
+        batch_size=timed.setting.batch_size if timed else None,
+        threads=timed.setting.threads if timed else None,
         ratio=comparison.ratio if comparison else None,
         ratio_interval=comparison.interval if comparison else (None, None),
         confidence=comparison.confidence if comparison else None,
-        drop=parity.drop,
-        drop_interval=parity.interval,
-        max_drop=parity.max_drop,
-        verdict=parity.verdict,
+        drop=checked.accuracy.drop,
+        drop_interval=checked.accuracy.interval,
+        max_drop=checked.judgement.limits.max_drop,
+        verdict=checked.verdict,
         rejected=rejected,
         records={kind: each.name for kind, each in sources.items() if each is not None},
     )
@@ -212,7 +221,7 @@ def _compared(candidate: _Candidate, safe: _Candidate) -> LatencyComparison | Re
     """Return the comparison of a model that may be recommended instead of fp32, or why it may not."""
     if not candidate.passed:
         return _unfit(candidate)
-    ours, theirs = candidate.latency, safe.latency
+    ours, theirs = candidate.timed, safe.timed
     obstacle = _obstacle(ours, theirs)
     if obstacle or ours is None or theirs is None:
         return _rejected(candidate, "timing", obstacle)
@@ -228,19 +237,19 @@ def _compared(candidate: _Candidate, safe: _Candidate) -> LatencyComparison | Re
     )
 
 
-def _obstacle(ours: LatencyRecord | None, theirs: LatencyRecord | None) -> str:
+def _obstacle(ours: LatencyReport | None, theirs: LatencyReport | None) -> str:
     """Say why two timings cannot be compared; "" where they can."""
     if ours is None:
         return "was not timed here"
     if theirs is None:
         return "cannot be compared, because fp32 was not timed here"
-    if _EMULATED in (*ours.flags, *theirs.flags):
+    if _EMULATED in (*ours.disturbance.flags, *theirs.disturbance.flags):
         return "was timed on an emulated processor, which says nothing of the device"
-    if ours.batch_size != theirs.batch_size:
-        return f"was timed with {ours.batch_size} images a run and fp32 with {theirs.batch_size}"
-    same_place = (ours.runtime, ours.provider) == (theirs.runtime, theirs.provider)
-    if same_place and ours.threads != theirs.threads:
-        return f"was timed on {ours.threads} threads and fp32 on {theirs.threads}"
+    mine, other = ours.setting, theirs.setting
+    if mine.batch_size != other.batch_size:
+        return f"was timed with {mine.batch_size} images a run and fp32 with {other.batch_size}"
+    if ours.model.place == theirs.model.place and mine.threads != other.threads:
+        return f"was timed on {mine.threads} threads and fp32 on {other.threads}"
     return ""
 
 
@@ -251,32 +260,28 @@ def _ratio(ours: bytes, theirs: bytes) -> LatencyComparison:
     return compare_latency(*records)
 
 
-def _thinned(record: LatencyRecord) -> bytes:
+def _thinned(report: LatencyReport) -> bytes:
     """Return every k-th sample; none is 0."""
-    step = -(-len(record.samples_ms) // _MOST_SAMPLES)
-    return np.maximum(record.samples_ms[::step], np.finfo(np.float64).tiny).tobytes()
+    samples = report.times.samples_ms
+    step = -(-len(samples) // _MOST_SAMPLES)
+    return np.maximum(samples[::step], np.finfo(np.float64).tiny).tobytes()
 
 
 def _unfit(candidate: _Candidate) -> Rejected:
-    parity = candidate.parity
+    checked = candidate.checked
     words = (
-        "needs more images to be judged" if parity.verdict == "inconclusive" else "does not hold the limit"
+        "needs more images to be judged" if checked.verdict == "inconclusive" else "does not hold the limit"
     )
-    drop = (
-        "" if parity.drop is None else f" (drop {points(parity.drop)}, limit {bare_points(parity.max_drop)})"
-    )
+    drop = "" if checked.accuracy.drop is None else f" (drop {_drop_and_limit(checked)})"
     return _rejected(candidate, "parity", f"{words}{drop}")
 
 
 def _rejected(candidate: _Candidate, ground: Ground, reason: str) -> Rejected:
-    parity = candidate.parity
-    return Rejected(
-        precision=parity.precision,
-        runtime=parity.runtime,
-        provider=parity.provider,
-        ground=ground,
-        reason=reason,
-    )
+    return Rejected(model=candidate.checked.model, ground=ground, reason=reason)
+
+
+def _drop_and_limit(checked: ParityReport) -> str:
+    return f"{points(checked.accuracy.drop)}, limit {bare_points(checked.judgement.limits.max_drop)}"
 
 
 def _fp32_reason(told: Sequence[str]) -> str:
@@ -287,12 +292,7 @@ def _fp32_reason(told: Sequence[str]) -> str:
 
 def _faster_reason(best: _Candidate, safe: _Candidate, found: LatencyComparison) -> str:
     low, high = found.interval
-    parity = best.parity
-    drop = (
-        ""
-        if parity.drop is None
-        else f": it drops by {points(parity.drop)}, limit {bare_points(parity.max_drop)}"
-    )
+    drop = "" if best.checked.accuracy.drop is None else f": it drops by {_drop_and_limit(best.checked)}"
     return (
         f"{_capital(best.name)} is recommended: it takes {found.ratio:.2f} times as long as {safe.name} ({found.confidence:.0%} "
         f"interval {low:.2f} to {high:.2f}), and its parity holds{drop}."
@@ -300,12 +300,7 @@ def _faster_reason(best: _Candidate, safe: _Candidate, found: LatencyComparison)
 
 
 def _told(rejected: Iterable[Rejected]) -> list[str]:
-    return [f"{_name_of(each)} {each.reason}" for each in rejected]
-
-
-def _name_of(rejected: Rejected) -> str:
-    where = rejected.runtime if rejected.provider == "cpu" else rejected.provider
-    return rejected.precision if where == "onnxruntime" else f"{rejected.precision} on {where}"
+    return [f"{each.model.short_name} {each.reason}" for each in rejected]
 
 
 def _capital(text: str) -> str:

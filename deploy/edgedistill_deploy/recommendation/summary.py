@@ -7,7 +7,9 @@ from typing import Any
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS, find_role
 from edgedistill_deploy.recommendation.choice import Choice
-from edgedistill_deploy.records.reading import LatencyRecord, ParityRecord, Records, read_records
+from edgedistill_deploy.records.latency import LatencyReport
+from edgedistill_deploy.records.parity import ParityReport
+from edgedistill_deploy.records.reading import Records, read_records
 from edgedistill_deploy.statistics.quantiles import OpenInterval
 from edgedistill_deploy.statistics.verdicts import Verdict, worst_verdict
 from edgedistill_deploy.wording import bare_points, percent, points, points_interval, spoken_list
@@ -85,22 +87,18 @@ def summarise(bundle: Bundle) -> tuple[ArtefactSummary, ...]:
 
 def summarise_records(bundle: Bundle, records: Records) -> tuple[ArtefactSummary, ...]:
     """As `summarise`, from records that were read already."""
-    places = {*map(place_of, records.parity), *map(place_of, records.latency)}
+    checked = [each.report for each in records.parity]
+    # Of several batch sizes the smallest counts, which is read last.
+    timed = sorted((each.report for each in records.latency), key=lambda each: -each.setting.batch_size)
+    models = [each.model for each in checked] + [each.model for each in timed]
+    places: list[Place] = sorted({model.place for model in models}, key=str)
     rows = []
-    for place in sorted(places, key=str) or [(None, None, None)]:
-        parity = {each.precision: each for each in records.parity if place_of(each) == place}
-        # Of several batch sizes the smallest counts, which is read last.
-        timed = sorted(records.latency, key=lambda each: -each.batch_size)
-        latency = {each.precision: each for each in timed if place_of(each) == place}
+    for place in places or [(None, None, None)]:
+        parity = {each.model.precision: each for each in checked if each.model.place == place}
+        latency = {each.model.precision: each for each in timed if each.model.place == place}
         for precision in _precisions(bundle, place, {*parity, *latency}):
             rows.append(_row(bundle, precision, place, parity, latency.get(precision)))
     return tuple(rows)
-
-
-def place_of(record: ParityRecord | LatencyRecord) -> Place:
-    """Return where a record was measured."""
-    device = record.device if isinstance(record, ParityRecord) else record.device_name
-    return device, record.runtime, record.provider
 
 
 def _precisions(bundle: Bundle, place: Place, measured: set[str]) -> list[str]:
@@ -117,8 +115,8 @@ def _row(
     bundle: Bundle,
     precision: str,
     place: Place,
-    parity: Mapping[str, ParityRecord],
-    latency: LatencyRecord | None,
+    parity: Mapping[str, ParityReport],
+    latency: LatencyReport | None,
 ) -> ArtefactSummary:
     model = bundle.manifest["teacher" if precision == "teacher" else "student"]
     checked = parity.get(precision)
@@ -131,39 +129,40 @@ def _row(
         parameters=_whole(model.get("parameters")),
         multiply_adds=_whole(model.get("multiply_adds")),
         file_bytes=_file_bytes(bundle, _role(bundle, precision, place), checked or latency),
-        sample_count=checked.sample_count if checked else None,
+        sample_count=checked.images.sample_count if checked else None,
         accuracy=accuracy,
         accuracy_interval=accuracy_interval,
-        drop=checked.drop if checked else None,
-        drop_interval=checked.interval if checked else _UNKNOWN,
-        max_drop=checked.max_drop if checked else None,
-        agreement=checked.agreement if checked else None,
-        batch_size=latency.batch_size if latency else None,
-        p50_ms=latency.p50_ms if latency else None,
-        p99_ms=latency.p99_ms if latency else None,
+        drop=checked.accuracy.drop if checked else None,
+        drop_interval=checked.accuracy.interval if checked else _UNKNOWN,
+        max_drop=checked.judgement.limits.max_drop if checked else None,
+        agreement=checked.likeness.agreement if checked else None,
+        batch_size=latency.setting.batch_size if latency else None,
+        p50_ms=latency.times.p50_ms if latency else None,
+        p99_ms=latency.times.p99_ms if latency else None,
         verdict=checked.verdict if checked else None,
-        reasons=checked.reasons if checked else (),
-        timing_warnings=latency.warnings if latency else (),
+        reasons=checked.judgement.reasons if checked else (),
+        timing_warnings=latency.disturbance.warnings if latency else (),
     )
 
 
-def _accuracy(precision: str, parity: Mapping[str, ParityRecord]) -> tuple[float | None, OpenInterval]:
+def _accuracy(precision: str, parity: Mapping[str, ParityReport]) -> tuple[float | None, OpenInterval]:
     """Return a model's own accuracy; the teacher's stands in every expert's record too."""
     checked = parity.get(precision)
     if checked:
-        return checked.candidate, checked.candidate_interval
+        return checked.accuracy.candidate, checked.accuracy.candidate_interval
     if precision == "teacher":
         for other in parity.values():
-            return other.teacher, other.teacher_interval
+            return other.accuracy.teacher, other.accuracy.teacher_interval
     return None, _UNKNOWN
 
 
-def _file_bytes(bundle: Bundle, role: str | None, record: ParityRecord | LatencyRecord | None) -> int | None:
+def _file_bytes(bundle: Bundle, role: str | None, record: ParityReport | LatencyReport | None) -> int | None:
     """Return the size of the very file that was measured: INT8 has one file for ONNX Runtime and one for TensorRT."""
     files: Mapping[str, Mapping[str, Any]] = bundle.manifest["files"]
     if record:
         return next(
-            (int(each["bytes"]) for each in files.values() if each["sha256"] == record.model_sha256), None
+            (int(each["bytes"]) for each in files.values() if each["sha256"] == record.model.model_sha256),
+            None,
         )
     return int(files[role]["bytes"]) if role else None
 
@@ -183,7 +182,7 @@ def conclude(rows: Sequence[ArtefactSummary], choices: Mapping[str, Choice]) -> 
     choice = min(chosen, key=_cost, default=None)
     several = len({row.place for row in rows}) > 1
     sentences = [_choice_sentence(choice, rows, several)] if choice else []
-    sentences += [_reason(each, len(choices) > 1) for each in choices.values() if each.precision]
+    sentences += [_reason(each, len(choices) > 1) for each in choices.values() if each.model]
     sentences += _shortfalls(checked, several)
     return Conclusion(
         verdict=worst_verdict(row.verdict for row in checked if row.verdict) if checked else None,
@@ -195,11 +194,8 @@ def conclude(rows: Sequence[ArtefactSummary], choices: Mapping[str, Choice]) -> 
 
 def _is_chosen(row: ArtefactSummary, choices: Mapping[str, Choice]) -> bool:
     choice = choices.get(row.device or "")
-    return choice is not None and (choice.precision, choice.runtime, choice.provider) == (
-        row.precision,
-        row.runtime,
-        row.provider,
-    )
+    model = choice.model if choice else None
+    return model is not None and (model.precision, model.place) == (row.precision, row.place)
 
 
 def _reason(choice: Choice, several: bool) -> str:

@@ -1,5 +1,6 @@
 """Measured records: written, and read back with suspicion.
 
-Doors: `writing` writes a record, `reading` reads all that a bundle has and names what it leaves out, `layers` is about the time of
-single nodes, `build` sums up what a build came to, `values` takes single values out of a record.
+Doors: `parity`, `latency`, `decisions` and `layers` define what a record holds, `model` what it is about. `schema` reads and checks
+by such a definition, `writing` writes by it, `values` accepts single values. `reading` reads all that a bundle has and names what it
+leaves out, `build` sums up what a build came to.
 """

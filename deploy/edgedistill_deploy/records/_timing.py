@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Annotated, Any
 
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.records.layers import power_sentence
+from edgedistill_deploy.records.model import as_device_name
+from edgedistill_deploy.records.schema import Record
 from edgedistill_deploy.records.values import (
     as_count,
     as_list,
@@ -16,41 +15,38 @@ from edgedistill_deploy.records.values import (
     as_share,
     as_text,
     as_time,
-    record_of,
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ComparisonRecord:
-    """Models compared on a device; the hashes are of their files."""
+class Told:
+    """What a comparison says in a sentence."""
 
-    device: str
-    model_sha256s: tuple[str, ...]
-    sentences: tuple[str, ...]
+    sentence: str
 
 
-def as_samples(values: Any) -> NDArray[np.float64]:
-    """Accept a list of times, at least one."""
-    samples = np.asarray([as_time(value) for value in as_list(values)], np.float64)
-    if len(samples) == 0:
-        raise ValueError("samples_ms must hold times, at least one")
-    return samples
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """A model that was compared, by the sha256 of its file."""
+
+    model_sha256: str
 
 
-def parse_comparison(text: str) -> ComparisonRecord:
-    """Read a record of kind "latency-comparison"."""
-    record = record_of(text, "latency-comparison")
-    pairs = [as_mapping(pair) for pair in as_list(record["pairs"])]
-    return ComparisonRecord(
-        device=as_text(as_mapping(record["device"])["name"]),
-        model_sha256s=tuple(
-            as_text(as_mapping(each)["model_sha256"]) for each in as_list(record["alternatives"])
-        ),
-        sentences=(
-            *(as_text(pair["sentence"]) for pair in pairs),
-            as_text(as_mapping(record["a_a"])["sentence"]),
-        ),
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonRecord(Record):
+    """What a page shows of models compared on a device by alternating blocks."""
+
+    KIND = "latency-comparison"
+
+    device: Annotated[str, as_device_name]
+    alternatives: tuple[Alternative, ...]
+    pairs: tuple[Told, ...]
+    a_a: Told
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What is said of each pair, then of the first model against itself."""
+        return tuple(each.sentence for each in (*self.pairs, self.a_a))
 
 
 def extra_sentences(record: Mapping[str, Any]) -> tuple[str, ...]:

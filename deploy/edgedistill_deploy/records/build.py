@@ -44,7 +44,8 @@ def _find_parity(bundle: Bundle, precision: str) -> Mapping[str, Any] | None:
         return None
     sha256 = bundle.model_sha256(role)
     for parity in read_records(bundle).parity:  # those that are sound
-        if (parity.precision, parity.model_sha256) == (precision, sha256):
+        model = parity.report.model
+        if (model.precision, model.model_sha256) == (precision, sha256):
             record: Mapping[str, Any] = read_json(bundle.path / parity.name)
             return record
     return None

@@ -5,75 +5,78 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgedistill_deploy import wording as words
-from edgedistill_deploy.records.values import (
-    as_list,
-    as_mapping,
-    as_number,
-    as_share,
-    as_text,
-    as_time,
-    maybe,
-)
+from edgedistill_deploy.records.schema import Share, Time, read_as
+from edgedistill_deploy.records.values import as_list, as_mapping, as_number, as_text
+from edgedistill_deploy.records.writing import plain
 
 TOP = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NodeRow:
-    """One node: its name, what it computes, its module, ms of a run, share of the run, and where it ran."""
+class NodeTime:
+    """One node of the graph that the runtime runs.
+
+    Attributes:
+        node: its name there.
+        op_type: what it computes; None where the runtime does not say.
+        module: of the student, as torch's named_modules has it; None for what the runtime added.
+        mean_ms: of a run.
+        share: of the run's time.
+        provider: where it ran.
+    """
 
     node: str
-    op_type: str
-    module: str
-    mean_ms: float
-    share: float
+    op_type: str | None
+    module: str | None
+    mean_ms: Time
+    share: Share
     provider: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LayersRecord:
-    """The nodes, slowest first, and the run they are of; `outside_ms` is None where the profiler tells of nodes only."""
+class LayerReport:
+    """The nodes, those that take most first, and what is in none of them.
 
-    nodes: tuple[NodeRow, ...]
+    Attributes:
+        source: whose profiler.
+        runs: how many counted: of ONNX Runtime's, the faster half.
+        mean_ms: of a whole run with the profiler on.
+        outside_ms: of it in no node; None where the profiler tells of nodes only.
+    """
+
+    layers: tuple[NodeTime, ...]
     source: str
-    mean_ms: float
-    outside_ms: float | None
+    runs: int
+    mean_ms: Time
+    outside_ms: Time | None
 
     @property
-    def top(self) -> tuple[NodeRow, ...]:
+    def top(self) -> tuple[NodeTime, ...]:
         """The ten that take most."""
-        return self.nodes[:TOP]
+        return self.layers[:TOP]
 
     @property
     def rest(self) -> tuple[int, float, float]:
         """How many others there are, their ms, and their share."""
-        others = self.nodes[TOP:]
+        others = self.layers[TOP:]
         return len(others), sum(each.mean_ms for each in others), sum(each.share for each in others)
 
+    @property
+    def outside_share(self) -> float | None:
+        """The share of a run that is in no node."""
+        return None if self.outside_ms is None or self.mean_ms <= 0 else self.outside_ms / self.mean_ms
 
-def parse_layers(record: Mapping[str, Any]) -> LayersRecord | None:
-    """Read "layers" and "layer_run" of a latency record; None where it has none."""
-    if not record.get("layers"):
-        return None
-    run = as_mapping(record["layer_run"])
-    nodes = [_node(as_mapping(each)) for each in as_list(record["layers"])]
-    return LayersRecord(
-        nodes=tuple(sorted(nodes, key=lambda each: -each.mean_ms)),
-        source=as_text(run["source"]),
-        mean_ms=as_time(run["mean_ms"]),
-        outside_ms=maybe(run["outside_ms"], as_time),
-    )
+    def to_json(self) -> dict[str, Any]:
+        """Return {"layers": [...], "layer_run": {...}}, which a latency record takes in."""
+        run = plain(self)
+        return {"layers": run.pop("layers"), "layer_run": {**run, "outside_share": self.outside_share}}
 
-
-def _node(row: Mapping[str, Any]) -> NodeRow:
-    return NodeRow(
-        node=as_text(row["node"]),
-        op_type="" if row["op_type"] is None else as_text(row["op_type"]),
-        module="" if row["module"] is None else as_text(row["module"]),
-        mean_ms=as_time(row["mean_ms"]),
-        share=as_share(row["share"]),
-        provider=as_text(row["provider"]),
-    )
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "LayerReport | None":
+        """Read a latency record's "layers" and "layer_run"; None where it has none. Raises as `read_as`."""
+        if not record.get("layers"):
+            return None
+        return read_as(cls, {**as_mapping(record["layer_run"]), "layers": record["layers"]})
 
 
 def power_sentence(record: Mapping[str, Any]) -> str:

@@ -2,22 +2,12 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from edgedistill_deploy.errors import shown
-from edgedistill_deploy.files.json_text import parse_json
-from edgedistill_deploy.records.writing import SCHEMA
-from edgedistill_deploy.statistics.quantiles import OpenInterval
 
 MAX_TIME = 1e12  # in ms or s: beyond any measurement, within any arithmetic
-
-
-def record_of(text: str, kind: str) -> Mapping[str, Any]:
-    """Parse a record and accept it when it is of the kind, and of the schema known here."""
-    record = as_mapping(parse_json(text))
-    if record.get("kind") != kind or record.get("schema") != SCHEMA:
-        raise ValueError(f"it is not a {kind} record of schema {SCHEMA}")
-    return record
+T = TypeVar("T")
 
 
 def as_mapping(value: Any) -> Mapping[str, Any]:
@@ -46,6 +36,13 @@ def as_texts(value: Any) -> tuple[str, ...]:
     return tuple(as_text(item) for item in as_list(value or []))
 
 
+def as_bool(value: Any) -> bool:
+    """Accept true or false."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{shown(value)} stands where true or false belongs")
+    return value
+
+
 def as_number(value: Any) -> float:
     """Accept a finite number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
@@ -67,7 +64,7 @@ def as_time(value: Any) -> float:
     return float(value)
 
 
-def maybe(value: Any, read: Callable[[Any], float] = as_number) -> float | None:
+def maybe(value: Any, read: Callable[[Any], T]) -> T | None:
     """Accept null as None, and anything else as `read` does."""
     return None if value is None else read(value)
 
@@ -77,11 +74,3 @@ def as_count(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 1 << 63:
         raise TypeError(f"{shown(value)} stands where a count belongs")
     return value
-
-
-def as_interval(value: Any) -> OpenInterval:
-    """Accept two shares, either of which may be null; null alone is an unknown interval."""
-    if value is None:
-        return None, None
-    low, high = as_list(value)
-    return maybe(low, as_share), maybe(high, as_share)

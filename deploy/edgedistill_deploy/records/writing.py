@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 SCHEMA = 1
+FLAT = {"flat": True}  # metadata of a field whose own fields stand beside those around it in JSON
+HIDDEN = {"hidden": True}  # metadata of a field that is no part of the JSON document
 
 
 def plain(value: Any) -> Any:
     """Turn dataclasses, tuples, numpy values and paths into JSON values; a number that is not finite becomes None."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return _plain_fields(value)
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -25,6 +27,15 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value
+
+
+def _plain_fields(value: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for each in fields(value):
+        if each.metadata != HIDDEN:
+            item = plain(getattr(value, each.name))
+            found.update(item if each.metadata == FLAT else {each.name: item})
+    return found
 
 
 def record_path(bundle_path: Path, record: Mapping[str, Any]) -> Path:

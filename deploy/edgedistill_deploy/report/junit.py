@@ -10,10 +10,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from edgedistill_deploy.files.writing import write_text
+from edgedistill_deploy.records.parity import ParityReport, UnreadableParity
 from edgedistill_deploy.report._cases import Case, Record, cases_of, is_judged, without_controls
 
 _ELEMENTS = {"fail": "failure", "inconclusive": "failure", "error": "error", "skipped": "skipped"}
-_PROPERTIES = ("bundle", "runtime", "provider", "precision", "model_sha256", "sample_count", "verdict")
 
 
 def write_junit(path: Path, records: Sequence[Record], now: datetime | None = None) -> None:
@@ -37,7 +37,8 @@ def junit_text(records: Sequence[Record], now: datetime | None = None) -> str:
 def _suite(number: int, record: Record, judged: bool, moment: str) -> ElementTree.Element:
     cases = [case if judged else _unjudged(case) for case in cases_of(record)]
     kinds = [_ELEMENTS.get(case.status) for case in cases]
-    name = "-".join(str(record.get(key, "unknown")) for key in ("device", "runtime", "precision"))
+    model = record.model
+    name = f"{model.device}-{model.runtime}-{model.precision}"
     suite = ElementTree.Element(
         "testsuite",
         {
@@ -45,7 +46,7 @@ def _suite(number: int, record: Record, judged: bool, moment: str) -> ElementTre
             "package": "edgedistill.validate",
             "id": str(number),
             "timestamp": moment,
-            "hostname": without_controls(str(record.get("device", "unknown"))),
+            "hostname": without_controls(model.device),
             "tests": str(len(cases)),
             "failures": str(kinds.count("failure")),
             "errors": str(kinds.count("error")),
@@ -54,17 +55,23 @@ def _suite(number: int, record: Record, judged: bool, moment: str) -> ElementTre
         },
     )
     properties = ElementTree.SubElement(suite, "properties")
-    for key in _PROPERTIES:
-        ElementTree.SubElement(
-            properties, "property", name=key, value=without_controls(str(record.get(key, "")))
-        )
+    for key, value in _properties(record).items():
+        ElementTree.SubElement(properties, "property", name=key, value=without_controls(str(value)))
     suite.extend(_case(case, name) for case in cases)
-    notes = [str(note) for note in record.get("notes") or ()]
+    notes = record.findings.notes if isinstance(record, ParityReport) else ()
     ElementTree.SubElement(suite, "system-out").text = without_controls(
         "\n".join([*map(_line, cases), *notes])
     )
     ElementTree.SubElement(suite, "system-err").text = ""
     return suite
+
+
+def _properties(record: Record) -> dict[str, object]:
+    names = ("runtime", "provider", "precision", "model_sha256")
+    known = {"bundle": record.bundle, **{name: getattr(record.model, name) for name in names}}
+    if isinstance(record, UnreadableParity):
+        return known
+    return {**known, "sample_count": record.images.sample_count, "verdict": record.verdict}
 
 
 def _case(case: Case, suite: str) -> ElementTree.Element:

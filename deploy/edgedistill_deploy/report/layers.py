@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from html import escape
 
 from edgedistill_deploy import wording as words
-from edgedistill_deploy.records.layers import LayersRecord
+from edgedistill_deploy.records.layers import LayerReport
 from edgedistill_deploy.report.charts import COLOURS
 
 ADDED, OUTSIDE = "added by the runtime", "in no node"
@@ -20,7 +20,7 @@ class _Part:
     parts: "dict[str, _Part]" = field(default_factory=dict)
 
 
-def icicle(title: str, layers: LayersRecord) -> str:
+def icicle(title: str, layers: LayerReport) -> str:
     """Draw the run as a bar, below it its parts by module, below each its own: as wide as the time they take."""
     whole = _tree(layers)
     height = (min(_DEEPEST, _depth(whole)) + 1) * _ROW
@@ -30,9 +30,9 @@ def icicle(title: str, layers: LayersRecord) -> str:
     return f'<div class="icicle" role="img" aria-label="{escape(title)}" style="height: {height}px">{"".join(bars)}</div>'
 
 
-def _tree(layers: LayersRecord) -> _Part:
+def _tree(layers: LayerReport) -> _Part:
     whole = _Part()
-    for node in layers.nodes:
+    for node in layers.layers:
         _add(whole, node.module.split(".")[:_DEEPEST] if node.module else [ADDED], node.mean_ms)
     if layers.outside_ms:
         _add(whole, [OUTSIDE], layers.outside_ms)

@@ -7,6 +7,7 @@ from pathlib import Path
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.recommendation.summary import label_of
+from edgedistill_deploy.records.parity import ClassParity, ParityReport, UnreadableParity
 from edgedistill_deploy.report._cases import Case, Record, cases_of, is_judged, without_controls
 
 _MARKS = {"pass": "✅", "fail": "❌", "inconclusive": "⚠️", "error": "❌"}
@@ -30,7 +31,7 @@ def markdown_text(records: Sequence[Record]) -> str:
 
 def _lines(records: Sequence[Record]) -> Iterator[str]:
     verdict = _gate(records)
-    bundle = _escaped(str(records[0].get("bundle", ""))) if records else "nothing"
+    bundle = _escaped(records[0].bundle) if records else "nothing"
     yield f"## {_MARKS[verdict]} EdgeDistill: {bundle} {verdict}"
     yield ""
     yield "| model | verdict | accuracy | teacher | drop, points | interval | agreement | worst class | checks |"
@@ -49,23 +50,20 @@ def _gate(records: Sequence[Record]) -> str:
 
 
 def _row(record: Record, judged: bool) -> str:
-    cases = cases_of(record)
-    if cases[0].status == "error":
+    if isinstance(record, UnreadableParity):
         return f"| {_name(record)} | {_MARKS['error']} error | | | | | | | |"
-    accuracy, verdict = record["accuracy"], str(record["verdict"])
-    low, high = accuracy["interval"]
-    measured = bool(accuracy["labelled_count"])
+    cases, accuracy, verdict = cases_of(record), record.accuracy, record.verdict
     checks = [case for case in cases if case.group != "parity" or case.name == "golden_outputs"]
     ran = [case for case in checks if case.status != "skipped"]
     held = sum(case.status == "pass" for case in ran)
     cells = (
         _name(record),
         f"{_MARKS[verdict]} {verdict}" if judged else "baseline",
-        words.percent(accuracy["candidate"]),
-        words.percent(accuracy["teacher"]),
-        words.bare_points(accuracy["drop"]) if measured else words.MISSING,
-        words.points_interval((low, high)) if measured else words.MISSING,
-        words.percent(record["agreement"]),
+        words.percent(accuracy.candidate),
+        words.percent(accuracy.teacher),
+        words.MISSING if accuracy.drop is None else words.bare_points(accuracy.drop),
+        words.MISSING if accuracy.drop is None else words.points_interval(accuracy.interval),
+        words.percent(record.likeness.agreement),
         _worst_class(record),
         f"{held} of {len(ran)} hold",
     )
@@ -73,22 +71,20 @@ def _row(record: Record, judged: bool) -> str:
 
 
 def _name(record: Record) -> str:
-    return _escaped(
-        f"{label_of(str(record.get('precision', '?')))}, {record.get('device', '?')} {record.get('runtime', '?')}"
-    )
+    model = record.model
+    return _escaped(f"{label_of(model.precision)}, {model.device} {model.runtime}")
 
 
-def _worst_class(record: Record) -> str:
-    rows = _losing(record)
-    return (
-        f"{_escaped(str(rows[0]['name']))} ({words.bare_points(rows[0]['drop'])})" if rows else words.MISSING
-    )
+def _worst_class(record: ParityReport) -> str:
+    for row, drop in _losing(record)[:1]:
+        return f"{_escaped(row.name)} ({words.bare_points(drop)})"
+    return words.MISSING
 
 
-def _losing(record: Record) -> list[Record]:
-    """Return the classes that lose, the worst first."""
-    rows = [row for row in record.get("per_class") or () if (row.get("drop") or 0) > 0]
-    return sorted(rows, key=lambda row: -float(row["drop"]))
+def _losing(report: ParityReport) -> list[tuple[ClassParity, float]]:
+    """Return the classes that lose and their drops, the worst first."""
+    rows = [(row, row.drop) for row in report.classes.per_class if row.drop is not None and row.drop > 0]
+    return sorted(rows, key=lambda row: -row[1])
 
 
 def _reasons(records: Sequence[Record]) -> Iterator[str]:
@@ -106,9 +102,9 @@ def _reasons(records: Sequence[Record]) -> Iterator[str]:
 
 def _further(record: Record) -> Iterator[str]:
     """Yield what was found out about a model beyond what holds or not: the diagnosis, and the notes."""
-    for found in record.get("diagnosis") or ():
-        yield f"diagnosis {found.get('name', '')}: {found.get('detail', '')}"
-    yield from (str(note) for note in record.get("notes") or ())
+    if isinstance(record, ParityReport):
+        yield from (f"diagnosis {found.name}: {found.detail}" for found in record.findings.diagnosis)
+        yield from record.findings.notes
 
 
 def _told(case: Case) -> str:
@@ -117,10 +113,10 @@ def _told(case: Case) -> str:
 
 def _classes(records: Sequence[Record]) -> Iterator[str]:
     rows = [
-        (record, row)
+        (record, row, drop)
         for record in records
-        if is_judged(record, records) and cases_of(record)[0].status != "error"
-        for row in _losing(record)[:_WORST_CLASSES]
+        if is_judged(record, records) and isinstance(record, ParityReport)
+        for row, drop in _losing(record)[:_WORST_CLASSES]
     ]
     if not rows:
         return
@@ -129,13 +125,9 @@ def _classes(records: Sequence[Record]) -> Iterator[str]:
     yield ""
     yield "| model | class | images | teacher | accuracy | drop, points |"
     yield "|---|---|--:|--:|--:|--:|"
-    for record, row in rows:
-        shares = (
-            words.percent(row["teacher"]),
-            words.percent(row["candidate"]),
-            words.bare_points(row["drop"]),
-        )
-        yield f"| {_name(record)} | {_escaped(str(row['name']))} | {row['support']} | {' | '.join(shares)} |"
+    for record, row, drop in rows:
+        shares = words.percent(row.teacher), words.percent(row.candidate), words.bare_points(drop)
+        yield f"| {_name(record)} | {_escaped(row.name)} | {row.support} | {' | '.join(shares)} |"
     yield ""
     yield "</details>"
 

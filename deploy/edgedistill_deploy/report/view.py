@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,14 +16,17 @@ from edgedistill_deploy.recommendation.summary import (
     baseline_of,
     conclude,
     label_of,
-    place_of,
     summarise_records,
 )
-from edgedistill_deploy.records.reading import ClassRow, EpochRow, LatencyRecord, ParityRecord, Records
+from edgedistill_deploy.records.parity import ClassParity, ParityReport
+from edgedistill_deploy.records.reading import EpochRow, LatencyRecord, ParityRecord, Records
 from edgedistill_deploy.records.values import MAX_TIME
 from edgedistill_deploy.report import charts
 from edgedistill_deploy.report.layers import icicle
+from edgedistill_deploy.statistics.quantiles import Samples
 from edgedistill_deploy.version import __version__
+
+Placed = TypeVar("Placed", ParityRecord, LatencyRecord)
 
 MANY_CLASSES = 24
 SHORTEST_MS = 1e-6  # no clock tells less, and a logarithm needs more than 0
@@ -45,7 +48,7 @@ class Place:
 
     name: str
     rows: tuple[ArtefactSummary, ...]
-    parity: tuple[ParityRecord, ...]
+    parity: tuple[ParityReport, ...]
     latency: tuple[LatencyRecord, ...]
 
 
@@ -95,16 +98,22 @@ def _places(rows: Sequence[ArtefactSummary], records: Records) -> list[Place]:
         Place(
             name=" · ".join(part for part in key if part and part != "cpu") or "not measured yet",
             rows=tuple(row for row in rows if row.place == key),
-            parity=tuple(sorted((r for r in records.parity if place_of(r) == key), key=_model_order)),
-            latency=tuple(sorted((r for r in records.latency if place_of(r) == key), key=_model_order)),
+            parity=tuple(each.report for each in _records_at(key, records.parity)),
+            latency=tuple(_records_at(key, records.latency)),
         )
         for key in keys
     ]
 
 
+def _records_at(place: tuple[str | None, ...], records: Iterable[Placed]) -> list[Placed]:
+    """Return the records of a place, the teacher's first."""
+    found = [each for each in records if each.report.model.place == place]
+    return sorted(found, key=_model_order)
+
+
 def _model_order(record: ParityRecord | LatencyRecord) -> tuple[int, str]:
-    known = record.precision in USUAL_PRECISIONS
-    return USUAL_PRECISIONS.index(record.precision) if known else len(USUAL_PRECISIONS), record.precision
+    precision = record.report.model.precision
+    return colour_of(precision), precision
 
 
 def colour_of(precision: str) -> int:
@@ -203,16 +212,16 @@ def spectrum_svg(layer: str, eigenvalues: Any, rank: int) -> str:
 # ------------------------------------------------------------------------------------------------------------------ parity
 
 
-def drop_figure(parity: Iterable[ParityRecord]) -> Figure | None:
+def drop_figure(parity: Iterable[ParityReport]) -> Figure | None:
     """Draw the experts' drops with their intervals against the limit; None where no drop is known."""
     rows, limits = [], []
     for record in parity:
-        low, high = record.interval
-        if record.precision == "teacher" or record.drop is None or low is None or high is None:
+        accuracy = record.accuracy
+        if record.model.is_teacher or accuracy.drop is None:
             continue
-        label = f"{label_of(record.precision)}: {wording.points(record.drop)}"
-        rows.append((label, record.drop, low, high, record.verdict))
-        limits.append(record.max_drop)
+        label = f"{label_of(record.model.precision)}: {wording.points(accuracy.drop)}"
+        rows.append((label, accuracy.drop, *accuracy.interval, record.verdict))
+        limits.append(record.judgement.limits.max_drop)
     if not rows:
         return None
     return Figure(
@@ -237,25 +246,27 @@ class ClassTable:
     """Accuracy per class: (name, colour) of the experts; for each class its row and each expert's; the worst classes again."""
 
     experts: tuple[tuple[str, int], ...]
-    rows: tuple[tuple[ClassRow, tuple[ClassRow | None, ...]], ...]
-    worst: tuple[tuple[ClassRow, tuple[ClassRow | None, ...]], ...]
+    rows: tuple[tuple[ClassParity, tuple[ClassParity | None, ...]], ...]
+    worst: tuple[tuple[ClassParity, tuple[ClassParity | None, ...]], ...]
 
 
-def class_table(parity: Sequence[ParityRecord]) -> ClassTable | None:
+def class_table(parity: Sequence[ParityReport]) -> ClassTable | None:
     """Put the experts' classes beside one another; None where no expert was checked."""
-    experts = [record for record in parity if record.precision != "teacher"]
+    experts = [record for record in parity if not record.model.is_teacher]
     if not experts:
         return None
-    by_name = [{row.name: row for row in record.classes} for record in experts]
-    rows = tuple((row, tuple(each.get(row.name) for each in by_name)) for row in experts[0].classes)
+    by_name = [{row.name: row for row in record.classes.per_class} for record in experts]
+    rows = tuple((row, tuple(each.get(row.name) for each in by_name)) for row in experts[0].classes.per_class)
     return ClassTable(
-        experts=tuple((label_of(record.precision), colour_of(record.precision) + 1) for record in experts),
+        experts=tuple(
+            (label_of(record.model.precision), colour_of(record.model.precision) + 1) for record in experts
+        ),
         rows=rows,
         worst=tuple(sorted(rows, key=_largest_drop, reverse=True)[:10]),
     )
 
 
-def _largest_drop(row: tuple[ClassRow, tuple[ClassRow | None, ...]]) -> float:
+def _largest_drop(row: tuple[ClassParity, tuple[ClassParity | None, ...]]) -> float:
     return max((each.drop for each in row[1] if each and each.drop is not None), default=-1.0)
 
 
@@ -267,14 +278,14 @@ def ecdf_figure(latency: Sequence[LatencyRecord]) -> Figure:
     series = [
         charts.Series(
             name=_timed_label(record),
-            points=[point for point in charts.cumulative_points(record.samples_ms) if _loggable(point[0])],
-            colour=colour_of(record.precision),
-            marks=[(record.p50_ms, 0.5), (record.p99_ms, 0.99)],
+            points=[point for point in charts.cumulative_points(_samples(record)) if _loggable(point[0])],
+            colour=colour_of(record.report.model.precision),
+            marks=[(record.report.times.p50_ms, 0.5), (record.report.times.p99_ms, 0.99)],
         )
         for record in latency
     ]
     values = [value for each in series for value, _ in each.points] or [1.0]
-    top = max(1.5 * max(record.p99_ms for record in latency), min(values))
+    top = max(1.5 * max(record.report.times.p99_ms for record in latency), min(values))
     x = charts.log_axis(
         "time of one batch, ms; logarithmic", [*(v for v in values if v <= top), top], lambda v: f"{v:g}"
     )
@@ -293,18 +304,19 @@ def ecdf_figure(latency: Sequence[LatencyRecord]) -> Figure:
 
 def histogram_figure(record: LatencyRecord) -> Figure:
     """Draw how one model's runs spread."""
+    times = record.report.times
     marks = [
-        (record.p50_ms, f"p50 {wording.milliseconds(record.p50_ms)}"),
-        (record.p99_ms, f"p99 {wording.milliseconds(record.p99_ms)}"),
+        (times.p50_ms, f"p50 {wording.milliseconds(times.p50_ms)}"),
+        (times.p99_ms, f"p99 {wording.milliseconds(times.p99_ms)}"),
     ]
     label = _timed_label(record)
-    samples = np.maximum(record.samples_ms, SHORTEST_MS)
+    samples = np.maximum(_samples(record), SHORTEST_MS)
     svg = charts.histogram(
         f"Runs of {label} by time",
         samples,
         marks,
         wording.milliseconds,
-        colour_of(record.precision),
+        colour_of(record.report.model.precision),
     )
     return Figure(svg=svg, caption=f"{label}; logarithmic")
 
@@ -322,8 +334,13 @@ def icicle_figure(record: LatencyRecord) -> Figure | None:
 
 
 def _timed_label(record: LatencyRecord) -> str:
-    batch = "" if record.batch_size == 1 else f", batch {record.batch_size}"
-    return f"{label_of(record.precision)}{batch}"
+    size = record.report.setting.batch_size
+    batch = "" if size == 1 else f", batch {size}"
+    return f"{label_of(record.report.model.precision)}{batch}"
+
+
+def _samples(record: LatencyRecord) -> Samples:
+    return np.asarray(record.report.times.samples_ms, np.float64)
 
 
 # -------------------------------------------------------------------------------------------------------------- conditions
@@ -337,15 +354,16 @@ def condition_rows(
         name for name in _READINGS if any(_moments(record, name) != (None, None) for record in latency)
     )
     rows = [
-        (label_of(record.precision), [_change(*_moments(record, name)) for name in known])
+        (label_of(record.report.model.precision), [_change(*_moments(record, name)) for name in known])
         for record in latency
     ]
     return known, rows, tuple(name for name in _READINGS if name not in known)
 
 
 def _moments(record: LatencyRecord, name: str) -> tuple[Any, Any]:
-    before, after = (_mapping(record.conditions.get(moment)) for moment in ("before", "after"))
-    return before.get(name), after.get(name)
+    conditions = record.report.disturbance.conditions
+    before, after = (conditions.get(moment, {}).get(name) for moment in ("before", "after"))
+    return before, after
 
 
 def _change(before: Any, after: Any) -> str:

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from edgedistill_deploy.bundle.precisions import computes_in
 from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError
 from edgedistill_deploy.progress import Progress, silent
+from edgedistill_deploy.records.model import Int8Kernels
 from edgedistill_deploy.runtimes._node_times import sum_events
-from edgedistill_deploy.runtimes.int8_kernels import Int8Kernels, find_int8_kernels, set_exact_int8
+from edgedistill_deploy.runtimes.int8_kernels import find_int8_kernels, set_exact_int8
 from edgedistill_deploy.runtimes.providers import CPU, Provider, parse_provider, plain_name, usable_providers
 from edgedistill_deploy.runtimes.session import Feeds, NodeTrace, SessionRequest, TensorSpec
 

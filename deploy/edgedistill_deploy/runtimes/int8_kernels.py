@@ -9,12 +9,11 @@ where it is needed. That is measured and not read off the processor's flags: a t
 
 import functools
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-# "exact" without the option, "made_exact" by it, or "saturating" in spite of it.
-Int8Kernels = Literal["exact", "made_exact", "saturating"]
+from edgedistill_deploy.records.model import Int8Kernels
 
 EXACT_OPTION = ("session.x64quantprecision", "1")
 FIRST_VERSION = "1.13"  # of ONNX Runtime that knows the option

@@ -10,8 +10,8 @@ from edgedistill_deploy.errors import EdgeDistillError, UsageError, nearest_name
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.onnx_files.safety import Claims, read_claims, require_bounded, require_listed_data
 from edgedistill_deploy.progress import Progress, silent
+from edgedistill_deploy.records.model import Int8Kernels
 from edgedistill_deploy.runtimes.engine_options import DEFAULT_ENGINE, EngineOptions
-from edgedistill_deploy.runtimes.int8_kernels import Int8Kernels
 from edgedistill_deploy.runtimes.session import Session, SessionRequest, usable_cores
 
 # Each module has open_onnx(request) -> Session; it is imported when its runtime is asked for.

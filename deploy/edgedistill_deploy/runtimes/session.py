@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from edgedistill_deploy.clock import MACHINE_CLOCK, Clock
 from edgedistill_deploy.progress import Progress, silent
+from edgedistill_deploy.records.model import Int8Kernels, MeasuredModel
 from edgedistill_deploy.runtimes.engine_options import DEFAULT_ENGINE, EngineOptions
-from edgedistill_deploy.runtimes.int8_kernels import Int8Kernels
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -151,6 +151,17 @@ class Session(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+def identify_model(session: Session, device: str) -> MeasuredModel:
+    """Return what a session runs, on a device by name."""
+    return MeasuredModel(
+        device=device,
+        runtime=session.runtime,
+        provider=session.provider,
+        precision=session.precision,
+        model_sha256=session.model_sha256,
+    )
 
 
 def usable_cores() -> int:

@@ -18,8 +18,8 @@ from scipy.optimize import linear_sum_assignment
 
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.diagnosis._relabelling import find_relabelling
-from edgedistill_deploy.diagnosis.faults import Diagnosis
 from edgedistill_deploy.parity.check import ParityReport, check_parity
+from edgedistill_deploy.records.parity import Diagnosis
 from edgedistill_deploy.runtimes.opening import open_session
 from edgedistill_deploy.statistics.assignment import best_assignment
 from reference import planted_faults as faults
@@ -34,7 +34,7 @@ def checked(bundle: Bundle, images: Any = None, precision: str = "fp32") -> Pari
 
 
 def found_in(bundle: Bundle) -> dict[str, Diagnosis]:
-    return {each.name: each for each in checked(bundle).diagnosis}
+    return {each.name: each for each in checked(bundle).findings.diagnosis}
 
 
 # ------------------------------------------------------------------------------------------------------------- assignment
@@ -120,12 +120,12 @@ def test_swapped_labels_fail_though_teacher_and_model_agree(tmp_path: Path) -> N
     bundle, _ = bundle_of(tmp_path, answers, answers, answers)
     swapped = image_set(tmp_path / "s.npz", images_of(answers), [[1, 0, 2][label] for label in answers])
     report = checked(bundle, swapped)
-    [found] = report.diagnosis
+    [found] = report.findings.diagnosis
     assert found.name == "swapped_labels"
     assert "'red' and 'green' are interchanged" in found.detail
     assert "accuracy is 100.0% in place of 33.3%" in found.detail
     assert (report.accuracy.drop, report.verdict) == (0.0, "fail")
-    assert found.detail in report.reasons
+    assert found.detail in report.judgement.reasons
 
 
 def test_labels_changed_here_and_there_are_told_apart_from_swapped_ones(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_labels_changed_here_and_there_are_told_apart_from_swapped_ones(tmp_path
     random = np.random.default_rng(0)
     labels = np.where(random.random(210) < 0.3, random.integers(0, 3, 210), answers)
     report = checked(bundle, image_set(tmp_path / "c.npz", images_of(answers), labels.tolist()))
-    [found] = report.diagnosis
+    [found] = report.findings.diagnosis
     assert found.name == "changed_labels"
     assert found.evidence["share"] == pytest.approx(float(np.mean(labels != answers)))
 
@@ -143,7 +143,7 @@ def test_a_set_of_which_the_teacher_saw_little_is_told(tmp_path: Path) -> None:
     answers = [0, 1, 2] * 10
     bundle, _ = bundle_of(tmp_path, answers, answers, answers)
     images = np.concatenate([images_of(answers), images_of([0] * 40, seed=9)])
-    [found] = checked(bundle, image_set(tmp_path / "o.npz", images, [*answers, *[0] * 40])).diagnosis
+    [found] = checked(bundle, image_set(tmp_path / "o.npz", images, [*answers, *[0] * 40])).findings.diagnosis
     assert (found.name, dict(found.evidence)) == ("unknown_images", {"known": 30, "unknown": 40})
 
 
@@ -151,7 +151,9 @@ def test_a_few_unknown_images_are_no_fault(tmp_path: Path) -> None:
     answers = [0, 1, 2] * 10
     bundle, _ = bundle_of(tmp_path, answers, answers, answers)
     images = np.concatenate([images_of(answers), images_of([0] * 5, seed=9)])
-    assert checked(bundle, image_set(tmp_path / "o.npz", images, [*answers, *[0] * 5])).diagnosis == ()
+    assert (
+        checked(bundle, image_set(tmp_path / "o.npz", images, [*answers, *[0] * 5])).findings.diagnosis == ()
+    )
 
 
 def test_without_labels_a_permuted_model_is_still_found(tmp_path: Path) -> None:
@@ -165,7 +167,7 @@ def test_without_labels_a_permuted_model_is_still_found(tmp_path: Path) -> None:
 
 def test_the_colour_task_is_sound(tmp_path: Path) -> None:
     report = checked(colour_bundle(tmp_path / "b"))
-    assert (report.verdict, report.diagnosis) == ("pass", ())
+    assert (report.verdict, report.findings.diagnosis) == ("pass", ())
     assert (report.accuracy.teacher or 0) > 0.95
 
 
@@ -262,7 +264,7 @@ def test_a_model_that_ignores_its_image_is_found(tmp_path: Path) -> None:
     answers = [0, 1, 2] * 70
     bundle, _ = bundle_of(tmp_path, [1] * 210, answers, answers, precision="int8")
     report = checked(bundle, precision="int8")
-    [found] = report.diagnosis
+    [found] = report.findings.diagnosis
     assert found.name == "constant_answers"
     assert found.evidence == {"class": "green", "share": 1.0, "teacher_share": pytest.approx(1 / 3)}
 
@@ -271,7 +273,7 @@ def test_a_set_of_one_class_is_no_constant_model(tmp_path: Path) -> None:
     bundle, _ = bundle_of(tmp_path, [1] * 190 + [0] * 10, [1] * 200, [1] * 200)
     report = checked(bundle)
     assert report.verdict == "fail"
-    assert report.diagnosis == ()
+    assert report.findings.diagnosis == ()
 
 
 def test_a_diagnosis_is_plain_json(tmp_path: Path) -> None:
@@ -284,4 +286,4 @@ def test_a_diagnosis_is_plain_json(tmp_path: Path) -> None:
 def test_a_broken_relation_of_an_accurate_model_is_not_explained_away(tmp_path: Path) -> None:
     report = checked(faults.planted(colour_bundle(tmp_path / "b"), faults.confuse_equal_rows))
     assert report.verdict == "fail"
-    assert report.diagnosis == ()
+    assert report.findings.diagnosis == ()

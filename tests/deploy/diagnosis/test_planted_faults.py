@@ -94,18 +94,22 @@ def checked(bundle: Bundle, precision: str = "fp32", images: ImageSet | None = N
 
 def names_in(report: ParityReport) -> set[str]:
     """Everything that the record holds against a model, by name."""
-    checks = {each.name for each in report.checks if not each.passed}
-    relations = {each.name for each in report.metamorphic if not each.passed}
-    return {each.name for each in report.diagnosis} | checks | relations
+    checks = {each.name for each in report.soundness.checks if not each.passed}
+    relations = {each.name for each in report.soundness.metamorphic if not each.passed}
+    return {each.name for each in report.findings.diagnosis} | checks | relations
 
 
 @pytest.mark.parametrize("precision", ["teacher", "fp32", "fp16", "int8", "int8-tensorrt"])
 def test_the_sound_model_passes_in_every_precision(bundle: Bundle, precision: str, images: ImageSet) -> None:
     report = checked(bundle, precision, images)
-    assert report.verdict == "pass", report.reasons
+    assert report.verdict == "pass", report.judgement.reasons
     assert names_in(report) == set()
-    assert {check.name for check in report.checks} == {"preprocess_digest", "class_names", "golden_images"}
-    assert report.sample_count == len(images) > 400
+    assert {check.name for check in report.soundness.checks} == {
+        "preprocess_digest",
+        "class_names",
+        "golden_images",
+    }
+    assert report.images.sample_count == len(images) > 400
 
 
 NORMALISATION = {
@@ -144,7 +148,7 @@ def test_permuted_classes(bundle: Bundle, precision: str) -> None:
     report = checked(faults.planted(bundle, faults.permute_classes(order), precision), precision)
     assert report.verdict == "fail"
     assert names_in(report) == {"permuted_classes"}
-    assert "'6' and '9' are interchanged" in report.diagnosis[0].detail
+    assert "'6' and '9' are interchanged" in report.findings.diagnosis[0].detail
 
 
 @pytest.mark.parametrize(
@@ -160,7 +164,7 @@ def test_a_damaged_weight(bundle: Bundle, damage: Callable[[NDArray[np.float32]]
     report = checked(faults.planted(bundle, lambda model: faults.replace_weight(model, WEIGHT, damage)))
     assert report.verdict == "fail"
     assert "damaged_weight" in names_in(report)
-    assert report.diagnosis[0].evidence["weight"] == WEIGHT
+    assert report.findings.diagnosis[0].evidence["weight"] == WEIGHT
 
 
 def test_int8_calibrated_on_noise(bundle: Bundle, tmp_path: Path) -> None:
@@ -177,7 +181,7 @@ def test_equal_rows_that_get_other_answers(bundle: Bundle, precision: str) -> No
     report = checked(faults.planted(bundle, faults.confuse_equal_rows, precision), precision)
     assert report.verdict == "fail"
     assert names_in(report) == {"repeated_rows"}
-    broken = next(item for item in report.metamorphic if not item.passed)
+    broken = next(item for item in report.soundness.metamorphic if not item.passed)
     assert broken.inputs[0].startswith("recorded image 0 (sha256 ")
 
 
@@ -203,7 +207,7 @@ def test_a_swapped_label_file(bundle: Bundle, images: ImageSet) -> None:
     report = checked(bundle.with_fields(subtask=subtask), images=images)
     assert report.verdict == "fail"
     assert names_in(report) == {"class_names", "swapped_labels"}
-    assert "The names are the same, in another order" in report.reasons[0]
+    assert "The names are the same, in another order" in report.judgement.reasons[0]
 
 
 def test_swapped_label_folders(bundle: Bundle, images: ImageSet, tmp_path: Path) -> None:
@@ -216,7 +220,7 @@ def test_swapped_label_folders(bundle: Bundle, images: ImageSet, tmp_path: Path)
     report = checked(bundle, images=open_images(f"npz:{path}").train)
     assert report.verdict == "fail"
     assert names_in(report) == {"swapped_labels"}
-    assert "'6' and '9' are interchanged" in report.diagnosis[0].detail
+    assert "'6' and '9' are interchanged" in report.findings.diagnosis[0].detail
     assert report.accuracy.drop == 0.0
 
 
@@ -231,7 +235,7 @@ def test_images_of_which_the_teacher_saw_few(bundle: Bundle) -> None:
     assert test is not None
     report = checked(bundle, images=test.select(np.arange(700)))
     assert "unknown_images" in names_in(report)
-    assert any("were left out" in note for note in report.notes)
+    assert any("were left out" in note for note in report.findings.notes)
 
 
 def test_a_preprocessing_that_is_not_the_models(bundle: Bundle) -> None:

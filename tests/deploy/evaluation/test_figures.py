@@ -103,27 +103,31 @@ def answers_of(labels: list[int], teacher: list[int], predicted: list[int], clas
 def test_a_class_that_is_lost_is_flagged_and_the_others_are_not() -> None:
     labels = [0] * 40 + [1] * 40 + [2] * 40
     predicted = [1] * 12 + [0] * 28 + [0] + [1] * 39 + [2] * 40
-    rows, statistics = measure_classes(("a", "b", "c"), answers_of(labels, labels, predicted, 3), 0.95)
-    assert [row.significantly_worse for row in rows] == [True, False, False]
-    assert statistics.tested_count == 3
-    assert statistics.interval_confidence == pytest.approx(1 - 0.05 / 3)
-    assert rows[0].interval == drop_interval(12, 0, 40, statistics.interval_confidence)
+    found = measure_classes(("a", "b", "c"), answers_of(labels, labels, predicted, 3), 0.95)
+    assert [row.significantly_worse for row in found.per_class] == [True, False, False]
+    assert found.class_statistics.tested_count == 3
+    assert found.class_statistics.interval_confidence == pytest.approx(1 - 0.05 / 3)
+    assert found.per_class[0].interval == drop_interval(12, 0, 40, found.class_statistics.interval_confidence)
     raw = [stats.binomtest(lost, lost + gained).pvalue if lost + gained else 1.0 for lost, gained in [(12, 0), (1, 0), (0, 0)]]  # fmt: skip
-    assert [row.mcnemar_p for row in rows] == pytest.approx(raw)
-    assert [row.adjusted_p for row in rows] == pytest.approx(holm(raw))
+    assert [row.mcnemar_p for row in found.per_class] == pytest.approx(raw)
+    assert [row.adjusted_p for row in found.per_class] == pytest.approx(holm(raw))
 
 
 def test_a_class_that_is_gained_is_significant_but_not_worse() -> None:
     labels = [0] * 40
-    rows, _ = measure_classes(("a", "b"), answers_of(labels, [1] * 20 + [0] * 20, labels, 2), 0.95)
-    assert rows[0].adjusted_p < 0.05
-    assert not rows[0].significantly_worse
+    found = measure_classes(("a", "b"), answers_of(labels, [1] * 20 + [0] * 20, labels, 2), 0.95)
+    assert found.per_class[0].adjusted_p < 0.05
+    assert not found.per_class[0].significantly_worse
 
 
 def test_classes_without_images_are_not_tested() -> None:
-    rows, statistics = measure_classes(("a", "b"), answers_of([0] * 9, [0] * 9, [0] * 9, 2), 0.95)
-    assert statistics.tested_count == 1
-    assert (rows[1].support, rows[1].drop, rows[1].interval) == (0, None, (-1.0, 1.0))
+    found = measure_classes(("a", "b"), answers_of([0] * 9, [0] * 9, [0] * 9, 2), 0.95)
+    assert found.class_statistics.tested_count == 1
+    assert (found.per_class[1].support, found.per_class[1].drop, found.per_class[1].interval) == (
+        0,
+        None,
+        (-1.0, 1.0),
+    )
 
 
 def test_no_class_of_two_equal_models_is_flagged_more_often_than_the_level_says() -> None:
@@ -133,8 +137,8 @@ def test_no_class_of_two_equal_models_is_flagged_more_often_than_the_level_says(
     for _ in range(200):
         right = random.random((2, len(labels))) < 0.8
         teacher, predicted = np.where(right, labels, (labels + 1) % 10)
-        rows, _ = measure_classes(
+        found = measure_classes(
             tuple("0123456789"), answers_of(labels.tolist(), teacher.tolist(), predicted.tolist(), 10), 0.95
         )
-        flagged += any(row.significantly_worse for row in rows)
+        flagged += any(row.significantly_worse for row in found.per_class)
     assert flagged <= 0.05 * 200

@@ -17,11 +17,11 @@ from edgedistill_deploy.hardware.device import DeviceInfo, read_device
 from edgedistill_deploy.latency import measurement
 from edgedistill_deploy.latency.measurement import (
     LatencyConfig,
-    LatencyReport,
     measure_latency,
     write_latency,
 )
-from edgedistill_deploy.runtimes.int8_kernels import Int8Kernels
+from edgedistill_deploy.records.latency import LatencyReport
+from edgedistill_deploy.records.model import Int8Kernels
 from edgedistill_deploy.runtimes.opening import open_session
 from edgedistill_deploy.runtimes.session import TensorSpec
 from played_clock import PlayedClock
@@ -112,60 +112,60 @@ Measure = Callable[..., tuple[FakeSession, LatencyReport]]
 def test_every_sample_is_kept_and_summed_up(measure: Measure) -> None:
     runs = [float(value) for value in range(1, 101)]
     _, report = measure(chain([900.0], runs), min_runs=100, batch_size=4)
-    assert report.first_run_ms == 900.0
-    assert report.samples_ms == tuple(runs)
-    assert (report.runs, report.warmup_runs) == (100, 1)
-    assert report.p50_ms == pytest.approx(np.percentile(runs, 50))
-    assert report.p90_ms == pytest.approx(np.percentile(runs, 90))
-    assert report.p99_ms == pytest.approx(np.percentile(runs, 99))
-    assert report.mean_ms == pytest.approx(50.5)
-    assert report.std_ms == pytest.approx(np.std(runs, ddof=1))
-    assert report.min_ms == 1.0
-    assert report.throughput_per_s == pytest.approx(4 * 100 / 5.050)
-    assert (report.load_ms, report.model_bytes, report.threads) == (3.5, 1234, 1)
+    assert report.start.first_run_ms == 900.0
+    assert report.times.samples_ms == tuple(runs)
+    assert (report.times.runs, report.times.warmup_runs) == (100, 1)
+    assert report.times.p50_ms == pytest.approx(np.percentile(runs, 50))
+    assert report.times.p90_ms == pytest.approx(np.percentile(runs, 90))
+    assert report.times.p99_ms == pytest.approx(np.percentile(runs, 99))
+    assert report.times.mean_ms == pytest.approx(50.5)
+    assert report.times.std_ms == pytest.approx(np.std(runs, ddof=1))
+    assert report.times.min_ms == 1.0
+    assert report.times.throughput_per_s == pytest.approx(4 * 100 / 5.050)
+    assert (report.start.load_ms, report.footprint.model_bytes, report.setting.threads) == (3.5, 1234, 1)
 
 
 def test_an_empty_call_costs_nothing_on_a_clock_that_stands_still(measure: Measure) -> None:
     _, report = measure(repeat(1.0))
-    assert report.loop_overhead_ms == 0.0
+    assert report.disturbance.loop_overhead_ms == 0.0
 
 
 def test_warm_up_ends_when_both_time_and_runs_are_reached(measure: Measure) -> None:
     least = {"warmup_limit_s": 0.0}
-    assert measure(repeat(10.0), warmup_s=0.1, warmup_runs=3, **least)[1].warmup_runs == 11
-    assert measure(repeat(10.0), warmup_s=0.1, warmup_runs=30, **least)[1].warmup_runs == 30
-    assert measure(repeat(1000.0), warmup_s=0.1, warmup_runs=1, **least)[1].warmup_runs == 2
+    assert measure(repeat(10.0), warmup_s=0.1, warmup_runs=3, **least)[1].times.warmup_runs == 11
+    assert measure(repeat(10.0), warmup_s=0.1, warmup_runs=30, **least)[1].times.warmup_runs == 30
+    assert measure(repeat(1000.0), warmup_s=0.1, warmup_runs=1, **least)[1].times.warmup_runs == 2
 
 
 def test_warm_up_goes_on_until_a_slow_start_has_left_its_second_half(measure: Measure) -> None:
     falling = (10.0 + 40.0 * 0.97**run for run in count())
     _, report = measure(falling, warmup_s=0.1, warmup_limit_s=10.0)
-    assert report.warmup is not None
-    assert report.warmup.steady is True
-    assert 180 < report.warmup_runs < 280
-    assert report.samples_ms[0] < 10.0 * 1.1
-    assert "unsteady" not in report.flags
+    assert report.disturbance.warmup is not None
+    assert report.disturbance.warmup.steady is True
+    assert 180 < report.times.warmup_runs < 280
+    assert report.times.samples_ms[0] < 10.0 * 1.1
+    assert "unsteady" not in report.disturbance.flags
 
 
 def test_warm_up_that_never_settles_ends_at_its_limit_and_is_flagged(measure: Measure) -> None:
     rising = (10.0 * 1.005**run for run in count())
     _, report = measure(rising, warmup_s=0.1, warmup_limit_s=3.0, min_runs=300)
-    assert report.warmup is not None
-    assert report.warmup.steady is False
-    assert report.warmup.seconds == pytest.approx(3.0, abs=0.1)
-    assert "for 3 s at most" in report.warmup.rule
-    assert report.flags[0] == "unsteady"
+    assert report.disturbance.warmup is not None
+    assert report.disturbance.warmup.steady is False
+    assert report.disturbance.warmup.seconds == pytest.approx(3.0, abs=0.1)
+    assert "for 3 s at most" in report.disturbance.warmup.rule
+    assert report.disturbance.flags[0] == "unsteady"
     assert (
-        report.warnings[0]
-        == f"After {report.warmup_runs} runs of warm-up the times still moved by more than 5%."
+        report.disturbance.warnings[0]
+        == f"After {report.times.warmup_runs} runs of warm-up the times still moved by more than 5%."
     )
 
 
 def test_warm_up_of_a_few_slow_runs_claims_nothing(measure: Measure) -> None:
     _, report = measure(repeat(500.0), warmup_s=1.0)
-    assert report.warmup is not None
-    assert report.warmup.steady is None
-    assert report.warmup.seconds == pytest.approx(10.0)
+    assert report.disturbance.warmup is not None
+    assert report.disturbance.warmup.steady is None
+    assert report.disturbance.warmup.seconds == pytest.approx(10.0)
 
 
 def test_two_usual_times_are_told_apart(measure: Measure) -> None:
@@ -174,12 +174,12 @@ def test_two_usual_times_are_told_apart(measure: Measure) -> None:
         float(value) for value in np.where(random.random(2000) < 0.3, 1.5, 1.0) * random.normal(1, 0.02, 2000)
     )
     _, report = measure(runs, min_runs=1000)
-    assert report.modes is not None
-    assert report.flags == ("bimodal",)
-    assert report.modes.fast_ms == pytest.approx(1.0, 0.01)
-    assert report.modes.slow_ms == pytest.approx(1.5, 0.01)
-    assert report.modes.slow_share == pytest.approx(0.3, abs=0.05)
-    assert "and 1.5 ms in 2" in report.warnings[0]
+    assert report.disturbance.modes is not None
+    assert report.disturbance.flags == ("bimodal",)
+    assert report.disturbance.modes.fast_ms == pytest.approx(1.0, 0.01)
+    assert report.disturbance.modes.slow_ms == pytest.approx(1.5, 0.01)
+    assert report.disturbance.modes.slow_share == pytest.approx(0.3, abs=0.05)
+    assert "and 1.5 ms in 2" in report.disturbance.warnings[0]
 
 
 def test_a_clock_that_costs_more_than_a_hundredth_of_a_run_is_flagged(tmp_path: Path) -> None:
@@ -189,20 +189,20 @@ def test_a_clock_that_costs_more_than_a_hundredth_of_a_run_is_flagged(tmp_path: 
     session.clock = PlayedClock(readings_ns=repeat(MS // 50))
     config = LatencyConfig(warmup_s=0, warmup_runs=1, duration_s=0.0, min_runs=50)
     report = measure_latency(session, IMAGES, config, session.clock)
-    assert report.loop_overhead_ms == pytest.approx(0.02)
-    assert report.flags == ("overhead",)
-    assert "takes 2.0% of the median" in report.warnings[0]
+    assert report.disturbance.loop_overhead_ms == pytest.approx(0.02)
+    assert report.disturbance.flags == ("overhead",)
+    assert "takes 2.0% of the median" in report.disturbance.warnings[0]
 
 
 def test_slow_warm_up_runs_do_not_reach_the_samples(measure: Measure) -> None:
     _, report = measure(chain([500.0, 100.0, 100.0], repeat(2.0)), warmup_runs=3)
-    assert set(report.samples_ms) == {2.0}
+    assert set(report.times.samples_ms) == {2.0}
 
 
 def test_measuring_ends_when_both_duration_and_runs_are_reached(measure: Measure) -> None:
-    assert measure(repeat(10.0), duration_s=1.0, min_runs=5)[1].runs == 100
-    assert measure(repeat(10.0), duration_s=0.01, min_runs=70)[1].runs == 70
-    assert measure(repeat(0.001), duration_s=1.0, min_runs=5, max_runs=30)[1].runs == 30
+    assert measure(repeat(10.0), duration_s=1.0, min_runs=5)[1].times.runs == 100
+    assert measure(repeat(10.0), duration_s=0.01, min_runs=70)[1].times.runs == 70
+    assert measure(repeat(0.001), duration_s=1.0, min_runs=5, max_runs=30)[1].times.runs == 30
 
 
 def test_the_batch_is_made_once_by_tiling_the_images(measure: Measure) -> None:
@@ -219,19 +219,19 @@ def test_a_batch_smaller_than_the_images_takes_the_first(measure: Measure) -> No
 
 def test_a_steady_measurement_has_no_flags(measure: Measure) -> None:
     _, report = measure(repeat(2.0), min_runs=300)
-    assert (report.flags, report.warnings) == ((), ())
+    assert (report.disturbance.flags, report.disturbance.warnings) == ((), ())
 
 
 def test_a_machine_that_slows_down_is_flagged_as_drifting(measure: Measure) -> None:
     _, report = measure(chain(repeat(1.0, 101), repeat(1.3, 100)), min_runs=200)
-    assert report.flags == ("drift", "noisy", "bimodal")
-    assert "+30.0%" in report.warnings[0]
+    assert report.disturbance.flags == ("drift", "noisy", "bimodal")
+    assert "+30.0%" in report.disturbance.warnings[0]
 
 
 def test_blocks_that_disagree_are_flagged_as_noisy_without_drift(measure: Measure) -> None:
     blocks = chain.from_iterable(repeat(value, 60) for value in (1.0, 1.08, 1.0, 1.08, 1.0))
     _, report = measure(chain([1.0], blocks), min_runs=300)
-    assert report.flags == ("noisy",)
+    assert report.disturbance.flags == ("noisy",)
 
 
 def test_preempted_runs_are_counted_and_left_out_of_the_clean_figures(
@@ -241,11 +241,15 @@ def test_preempted_runs_are_counted_and_left_out_of_the_clean_figures(
     monkeypatch.setattr(measurement, "read_involuntary_switches", lambda: next(readings))
     slow_when_preempted = (90.0 if run % 10 == 9 else 10.0 for run in count())
     _, report = measure(chain([1.0], slow_when_preempted), min_runs=100)
-    assert report.preempted_share == pytest.approx(0.1)
-    assert report.clean is not None
-    assert (report.clean.runs, report.clean.p99_ms, report.clean.mean_ms) == (90, 10.0, 10.0)
-    assert report.p99_ms == 90.0
-    assert report.flags == ("preempted",)
+    assert report.disturbance.preempted_share == pytest.approx(0.1)
+    assert report.disturbance.clean is not None
+    assert (
+        report.disturbance.clean.runs,
+        report.disturbance.clean.p99_ms,
+        report.disturbance.clean.mean_ms,
+    ) == (90, 10.0, 10.0)
+    assert report.times.p99_ms == 90.0
+    assert report.disturbance.flags == ("preempted",)
 
 
 def test_of_the_runs_between_two_questions_the_longest_was_interrupted(
@@ -255,10 +259,10 @@ def test_of_the_runs_between_two_questions_the_longest_was_interrupted(
     monkeypatch.setattr(measurement, "read_involuntary_switches", lambda: next(asked))
     blocks = chain.from_iterable([1.0, 1.0, 6.0, 1.5] for _ in count())
     _, report = measure(chain([1.0], blocks), min_runs=200)
-    assert report.clean is not None
-    assert report.preempted_share == pytest.approx(0.25 + 0.03, abs=0.06)
-    assert report.clean.p99_ms == 1.5
-    assert report.p90_ms == 6.0
+    assert report.disturbance.clean is not None
+    assert report.disturbance.preempted_share == pytest.approx(0.25 + 0.03, abs=0.06)
+    assert report.disturbance.clean.p99_ms == 1.5
+    assert report.times.p90_ms == 6.0
 
 
 def test_the_system_is_asked_for_preemptions_once_in_5_ms_and_the_next_short_run_is_not_counted(
@@ -268,11 +272,11 @@ def test_the_system_is_asked_for_preemptions_once_in_5_ms_and_the_next_short_run
     monkeypatch.setattr(measurement, "read_involuntary_switches", lambda: next(asked) // 5)
     runs = chain.from_iterable(chain(repeat(0.5, 10), [7.0]) for _ in count())
     _, report = measure(chain([0.5], runs), min_runs=200)
-    assert set(report.samples_ms) == {0.5}
+    assert set(report.times.samples_ms) == {0.5}
     assert next(asked) == 21  # before the first run, and after every ten
-    assert report.preempted_share == 4 / 200
-    assert report.clean is not None
-    assert report.clean.runs == 196
+    assert report.disturbance.preempted_share == 4 / 200
+    assert report.disturbance.clean is not None
+    assert report.disturbance.clean.runs == 196
 
 
 def test_without_clean_runs_there_are_no_clean_figures(
@@ -281,7 +285,7 @@ def test_without_clean_runs_there_are_no_clean_figures(
     readings = count(step=10)
     monkeypatch.setattr(measurement, "read_involuntary_switches", lambda: next(readings))
     _, report = measure(repeat(1.0))
-    assert (report.preempted_share, report.clean) == (1.0, None)
+    assert (report.disturbance.preempted_share, report.disturbance.clean) == (1.0, None)
 
 
 def test_a_system_that_does_not_count_preemptions_says_so(
@@ -289,7 +293,7 @@ def test_a_system_that_does_not_count_preemptions_says_so(
 ) -> None:
     monkeypatch.setattr(measurement, "read_involuntary_switches", lambda: None)
     _, report = measure(repeat(1.0))
-    assert (report.preempted_share, report.clean) == (None, None)
+    assert (report.disturbance.preempted_share, report.disturbance.clean) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -317,10 +321,10 @@ def test_the_state_of_the_machine_is_flagged(
     states = iter([{**QUIET, **before}, {**QUIET, **after}])
     monkeypatch.setattr(measurement, "read_conditions", lambda: next(states))
     _, report = measure(repeat(1.0))
-    assert report.flags == (flag,)
-    assert sentence in report.warnings[0]
-    assert report.conditions["before"] == {**QUIET, **before}
-    assert report.conditions["after"] == {**QUIET, **after}
+    assert report.disturbance.flags == (flag,)
+    assert sentence in report.disturbance.warnings[0]
+    assert report.disturbance.conditions["before"] == {**QUIET, **before}
+    assert report.disturbance.conditions["after"] == {**QUIET, **after}
 
 
 @pytest.mark.parametrize(
@@ -340,7 +344,7 @@ def test_a_machine_in_order_is_not_flagged(
 ) -> None:
     states = iter([{**QUIET, **before}, {**QUIET, **after}])
     monkeypatch.setattr(measurement, "read_conditions", lambda: next(states))
-    assert measure(repeat(1.0))[1].flags == ()
+    assert measure(repeat(1.0))[1].disturbance.flags == ()
 
 
 def test_times_of_an_emulated_processor_are_flagged(
@@ -348,7 +352,7 @@ def test_times_of_an_emulated_processor_are_flagged(
 ) -> None:
     device: DeviceInfo = replace(read_device(), emulated=True)
     monkeypatch.setattr(measurement, "read_device", lambda: device)
-    assert measure(repeat(1.0))[1].flags == ("emulated",)
+    assert measure(repeat(1.0))[1].disturbance.flags == ("emulated",)
 
 
 def test_progress_is_reported_ten_times_a_second_between_runs(tmp_path: Path) -> None:
@@ -410,7 +414,7 @@ def test_the_real_runtime_is_measured_and_the_record_written_under_its_name(
     with open_session(bundle, threads=1) as session:
         report = measure_latency(session, IMAGES, config)
     path = write_latency(bundle, report)
-    assert path == bundle.path / "latency" / f"{report.device.name}-onnxruntime-fp32-b3.json"
+    assert path == bundle.path / "latency" / f"{report.model.device}-onnxruntime-fp32-b3.json"
     record = json.loads(path.read_text(encoding="utf-8"))
     jsonschema.validate(record, SCHEMA)
     assert record["runs"] == len(record["samples_ms"]) >= 60

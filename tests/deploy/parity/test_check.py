@@ -73,40 +73,44 @@ def test_a_flawless_candidate_passes_with_enough_images(tmp_path: Path, given_im
     report = check(tmp_path, answers, answers, answers, given_images=given_images)
     assert report.verdict == "pass"
     assert (report.accuracy.teacher, report.accuracy.candidate, report.accuracy.drop) == (1.0, 1.0, 0.0)
-    assert (report.agreement, report.sample_count, report.unknown_count) == (1.0, 200, 0)
-    assert report.images_to_decide is None
-    assert "lies below the limit of 2.00." in report.reasons[0]
+    assert (report.likeness.agreement, report.images.sample_count, report.images.unknown_count) == (
+        1.0,
+        200,
+        0,
+    )
+    assert report.judgement.images_to_decide is None
+    assert "lies below the limit of 2.00." in report.judgement.reasons[0]
 
 
 def test_a_candidate_that_loses_a_tenth_fails(tmp_path: Path) -> None:
     report = check(tmp_path, *mixed(200, lost=20, gained=0))
     assert report.verdict == "fail"
     assert report.accuracy.drop == pytest.approx(0.1)
-    assert "drops by 10.00 points on 200 images" in report.reasons[0]
-    assert "above the limit" in report.reasons[0]
+    assert "drops by 10.00 points on 200 images" in report.judgement.reasons[0]
+    assert "above the limit" in report.judgement.reasons[0]
 
 
 def test_too_few_images_are_inconclusive_and_say_how_many_would_decide(tmp_path: Path) -> None:
     report = check(tmp_path, *mixed(100, lost=1, gained=0))
     assert report.verdict == "inconclusive"
-    assert report.images_to_decide == images_to_decide(1, 0, 100, 0.02)
+    assert report.judgement.images_to_decide == images_to_decide(1, 0, 100, 0.02)
     assert (
-        report.reasons[-1]
-        == f"At the rates observed about {report.images_to_decide} labelled images would decide."
+        report.judgement.reasons[-1]
+        == f"At the rates observed about {report.judgement.images_to_decide} labelled images would decide."
     )
 
 
 def test_a_candidate_better_than_the_teacher_rises(tmp_path: Path) -> None:
     report = check(tmp_path, *mixed(100, lost=0, gained=10))
     assert report.verdict == "pass"
-    assert report.reasons[0].startswith("The accuracy rises by 10.00 points")
+    assert report.judgement.reasons[0].startswith("The accuracy rises by 10.00 points")
     assert report.accuracy.drop == pytest.approx(-0.1)
 
 
 def test_at_the_limit_itself_no_number_of_images_decides(tmp_path: Path) -> None:
     report = check(tmp_path, *mixed(100, lost=2, gained=0))
-    assert (report.verdict, report.images_to_decide) == ("inconclusive", None)
-    assert report.reasons[-1] == "At the rates observed no number of images would decide."
+    assert (report.verdict, report.judgement.images_to_decide) == ("inconclusive", None)
+    assert report.judgement.reasons[-1] == "At the rates observed no number of images would decide."
 
 
 @given(
@@ -128,12 +132,12 @@ def test_every_figure_is_the_one_counted_by_hand(
     assert accuracy.mcnemar_p == pytest.approx(
         stats.binomtest(lost, lost + gained).pvalue if lost + gained else 1.0
     )
-    assert report.agreement == pytest.approx(sum(p == t for p, t, _ in rows) / len(rows))
+    assert report.likeness.agreement == pytest.approx(sum(p == t for p, t, _ in rows) / len(rows))
     if known:
         assert accuracy.teacher == pytest.approx(sum(t == label for _, t, label in known) / len(known))
         assert accuracy.candidate == pytest.approx(sum(p == label for p, _, label in known) / len(known))
         assert accuracy.drop == pytest.approx((lost - gained) / len(known))
-    for index, entry in enumerate(report.per_class):
+    for index, entry in enumerate(report.classes.per_class):
         members = [(p, t) for p, t, label in rows if label == index]
         assert entry.support == len(members)
         if members:
@@ -151,7 +155,7 @@ def test_classes_that_lost_significantly_are_named_worst_first_and_do_not_fail_b
     limits = ParityLimits(max_drop=0.05)
     report = check(tmp_path, predicted, labels, labels, limits=limits)
     assert report.verdict == "pass"
-    assert report.notes == (
+    assert report.findings.notes == (
         "Significantly worse than the teacher, after Holm's correction for 3 classes: 'red' (12.0 points), 'green' (8.0 points).",
     )
 
@@ -163,8 +167,12 @@ def test_images_of_unknown_digest_are_counted_and_left_out(tmp_path: Path) -> No
     more = image_set(tmp_path / "more.npz", images, [0, 1, *answers])
     with open_session(bundle) as session:
         report = check_parity(bundle, session, more)
-    assert (report.sample_count, report.unknown_count, report.agreement) == (30, 2, 1.0)
-    assert report.notes[0].startswith("2 images were left out")
+    assert (report.images.sample_count, report.images.unknown_count, report.likeness.agreement) == (
+        30,
+        2,
+        1.0,
+    )
+    assert report.findings.notes[0].startswith("2 images were left out")
 
 
 def test_given_images_are_matched_by_content_and_not_by_order(tmp_path: Path) -> None:
@@ -173,7 +181,7 @@ def test_given_images_are_matched_by_content_and_not_by_order(tmp_path: Path) ->
     shuffled = images.select(np.random.default_rng(1).permutation(60))
     with open_session(bundle) as session:
         one, other = check_parity(bundle, session, images), check_parity(bundle, session, shuffled)
-    assert (one.accuracy, one.per_class) == (other.accuracy, other.per_class)
+    assert (one.accuracy, one.classes.per_class) == (other.accuracy, other.classes.per_class)
 
 
 def test_labels_given_now_win_and_contradictions_are_counted(tmp_path: Path) -> None:
@@ -183,7 +191,7 @@ def test_labels_given_now_win_and_contradictions_are_counted(tmp_path: Path) -> 
     with open_session(bundle) as session:
         report = check_parity(bundle, session, image_set(tmp_path / "r.npz", images_of(answers), relabelled))
     assert report.accuracy.candidate == pytest.approx(19 / 20)
-    assert report.notes[0].startswith("1 images carry another label")
+    assert report.findings.notes[0].startswith("1 images carry another label")
 
 
 def test_images_the_bundle_does_not_know_are_refused(tmp_path: Path) -> None:
@@ -206,9 +214,9 @@ def test_images_left_out_for_size_are_asked_for(tmp_path: Path) -> None:
 def test_a_recorded_sample_is_judged_and_its_number_noted(tmp_path: Path) -> None:
     predicted, teacher, labels = mixed(40, lost=10, gained=0)
     report = check(tmp_path, predicted, teacher, labels, recorded=list(range(5, 40, 5)))
-    assert report.sample_count == 7
+    assert report.images.sample_count == 7
     assert report.accuracy.lost_count == 1
-    assert report.notes == ("Judged on the 7 recorded images of 40 evaluation images.",)
+    assert report.findings.notes == ("Judged on the 7 recorded images of 40 evaluation images.",)
 
 
 def test_without_labels_agreement_alone_can_let_a_candidate_pass(tmp_path: Path) -> None:
@@ -220,7 +228,7 @@ def test_without_labels_agreement_alone_can_let_a_candidate_pass(tmp_path: Path)
         None,
         (-1.0, 1.0),
     )
-    assert "only the disagreement" in report.reasons[0]
+    assert "only the disagreement" in report.judgement.reasons[0]
 
 
 @pytest.mark.parametrize(("disagreeing", "needed"), [(0, True), (30, False)])
@@ -230,7 +238,7 @@ def test_without_labels_disagreement_never_fails_a_candidate(
     predicted, teacher, _ = mixed(100, lost=disagreeing, gained=0)
     report = check(tmp_path, predicted, teacher, [-1] * 100)
     assert report.verdict == "inconclusive"
-    assert (report.images_to_decide is not None) == needed
+    assert (report.judgement.images_to_decide is not None) == needed
 
 
 def test_logits_that_are_not_finite_fail_whatever_the_accuracy(tmp_path: Path) -> None:
@@ -244,9 +252,9 @@ def test_logits_that_are_not_finite_fail_whatever_the_accuracy(tmp_path: Path) -
     with open_session(bundle) as session:
         report = check_parity(bundle, session)
     assert report.verdict == "fail"
-    assert report.reasons[0] == "1 of 200 images gave logits that are not finite."
+    assert report.judgement.reasons[0] == "1 of 200 images gave logits that are not finite."
     assert report.accuracy.candidate == pytest.approx(199 / 200)
-    assert report.mean_kl is None
+    assert report.likeness.mean_kl is None
     jsonschema.validate(json.loads(json.dumps(report.to_json(), allow_nan=False)), SCHEMA)
 
 
@@ -257,9 +265,12 @@ def test_a_broken_relation_fails_whatever_the_accuracy(tmp_path: Path) -> None:
     assert report.verdict == "fail"
     assert any(
         reason.startswith("Relation odd_batch does not hold. Broken for input rows")
-        for reason in report.reasons
+        for reason in report.judgement.reasons
     )
-    assert {item.name for item in report.metamorphic if not item.passed} == {"batch_of_one", "odd_batch"}
+    assert {item.name for item in report.soundness.metamorphic if not item.passed} == {
+        "batch_of_one",
+        "odd_batch",
+    }
 
 
 @pytest.mark.parametrize(
@@ -268,7 +279,7 @@ def test_a_broken_relation_fails_whatever_the_accuracy(tmp_path: Path) -> None:
 )
 def test_a_broken_relation_names_its_images(tmp_path: Path, given_images: bool, name: str) -> None:
     report = check(tmp_path, *[classes(20)] * 3, defect="wrong_for_odd_batches", given_images=given_images)
-    broken = next(item for item in report.metamorphic if item.name == "odd_batch")
+    broken = next(item for item in report.soundness.metamorphic if item.name == "odd_batch")
     assert re.fullmatch(name, broken.inputs[0])
     assert broken.inputs[0] in broken.detail
 
@@ -279,9 +290,9 @@ def test_another_function_than_the_exported_one_fails_unless_it_is_quantised(
 ) -> None:
     answers = classes(200)
     report = check(tmp_path, answers, answers, answers, precision=precision, defect="shifted")
-    assert report.numeric.max_abs_error == pytest.approx(1.0, abs=1e-5)
+    assert report.soundness.numeric.max_abs_error == pytest.approx(1.0, abs=1e-5)
     assert report.verdict == verdict
-    assert any("another function" in reason for reason in report.reasons) == (verdict == "fail")
+    assert any("another function" in reason for reason in report.judgement.reasons) == (verdict == "fail")
 
 
 def test_golden_outputs_of_another_shape_fail(tmp_path: Path) -> None:
@@ -292,12 +303,12 @@ def test_golden_outputs_of_another_shape_fail(tmp_path: Path) -> None:
     with open_session(bundle) as session:
         report = check_parity(bundle, session)
     assert report.verdict == "fail"
-    assert "not finite, or of another shape" in report.reasons[0]
+    assert "not finite, or of another shape" in report.judgement.reasons[0]
 
 
 def test_numeric_error_is_zero_against_the_same_function(tmp_path: Path) -> None:
     answers = classes(20)
-    numeric = check(tmp_path, answers, answers, answers).numeric
+    numeric = check(tmp_path, answers, answers, answers).soundness.numeric
     assert numeric.max_abs_error == pytest.approx(0.0, abs=1e-5)
     assert numeric.cosine == pytest.approx(1.0)
     assert numeric.image_count == 4
@@ -310,7 +321,9 @@ def test_mean_kl_is_the_divergence_of_the_softmax_outputs(tmp_path: Path) -> Non
         special.softmax(logits, axis=1)
         for logits in (one_hot(teacher), logits_of_images(images_of(predicted)))
     )
-    assert report.mean_kl == pytest.approx(float(special.rel_entr(p, q).sum(axis=1).mean()), rel=1e-4)
+    assert report.likeness.mean_kl == pytest.approx(
+        float(special.rel_entr(p, q).sum(axis=1).mean()), rel=1e-4
+    )
 
 
 def test_the_teacher_itself_is_judged_against_its_own_record(tmp_path: Path) -> None:
@@ -320,16 +333,16 @@ def test_the_teacher_itself_is_judged_against_its_own_record(tmp_path: Path) -> 
     bundle = with_reference(bundle, reference, logits=logits_of_images(images_of(answers)))
     with open_session(bundle, precision="teacher") as session:
         report = check_parity(bundle, session)
-    assert (report.verdict, report.accuracy.drop, report.precision) == ("pass", 0.0, "teacher")
-    assert report.numeric.max_abs_error == pytest.approx(0.0, abs=1e-5)
-    assert report.numeric.image_count == 200
+    assert (report.verdict, report.accuracy.drop, report.model.precision) == ("pass", 0.0, "teacher")
+    assert report.soundness.numeric.max_abs_error == pytest.approx(0.0, abs=1e-5)
+    assert report.soundness.numeric.image_count == 200
 
 
 def test_interchanged_classes_are_noticed(tmp_path: Path) -> None:
     answers = classes(200)
     report = check(tmp_path, answers, answers, answers, defect="classes_interchanged", precision="int8")
     assert report.verdict == "fail"
-    [found] = report.diagnosis
+    [found] = report.findings.diagnosis
     assert found.name == "permuted_classes"
     assert "'red' and 'green' are interchanged" in found.detail
     assert found.evidence["answered"] == {"red": "green", "green": "red"}
@@ -338,7 +351,7 @@ def test_interchanged_classes_are_noticed(tmp_path: Path) -> None:
 def test_a_weak_candidate_is_not_taken_for_interchanged_classes(tmp_path: Path) -> None:
     report = check(tmp_path, classes(200, seed=1), classes(200), classes(200))
     assert report.verdict == "fail"
-    assert report.diagnosis == ()
+    assert report.findings.diagnosis == ()
 
 
 def test_a_model_of_another_subtask_is_refused(tmp_path: Path) -> None:
@@ -376,7 +389,7 @@ def test_the_record_is_written_under_its_name_and_meets_its_schema(
     with open_session(bundle) as session:
         report = check_parity(bundle, session, images if given_images else None)
         path = write_parity(bundle, report)
-        assert path == bundle.path / "parity" / f"{report.device}-onnxruntime-fp32.json"
+        assert path == bundle.path / "parity" / f"{report.model.device}-onnxruntime-fp32.json"
         record = json.loads(path.read_text(encoding="utf-8"))
         jsonschema.validate(record, SCHEMA)
         assert record["model_sha256"] == bundle.model_sha256("model.fp32")

@@ -12,7 +12,8 @@ from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.images.golden import device_preparation, make_golden_images, write_golden_images
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.parity.check import check_parity
-from edgedistill_deploy.parity.consistency import Check, check_consistency
+from edgedistill_deploy.parity.consistency import check_consistency
+from edgedistill_deploy.records.parity import Check
 from edgedistill_deploy.runtimes.opening import open_session
 from reference.measured_bundles import bundle_of
 from reference.measured_models import CLASS_NAMES
@@ -58,7 +59,9 @@ def test_a_model_made_for_another_preprocessing_fails_by_name(bundle: Bundle) ->
     with open_session(altered) as session:
         report = check_parity(altered, session)
     assert report.verdict == "fail"
-    assert report.reasons[0].startswith("Check preprocess_digest does not hold. model.fp32.onnx was made for")
+    assert report.judgement.reasons[0].startswith(
+        "Check preprocess_digest does not hold. model.fp32.onnx was made for"
+    )
     assert report.accuracy.drop == 0.0
 
 
@@ -105,7 +108,9 @@ def test_golden_images_of_another_contract_fail_the_verdict(bundle: Bundle) -> N
     with open_session(altered) as session:
         report = check_parity(altered, session)
     assert report.verdict == "fail"
-    assert report.reasons[0].startswith("Check golden_images does not hold. This device prepares image files")
+    assert report.judgement.reasons[0].startswith(
+        "Check golden_images does not hold. This device prepares image files"
+    )
 
 
 def test_a_shape_that_does_not_fit_is_told(bundle: Bundle) -> None:

@@ -21,14 +21,13 @@ from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.parity import flips as flips_module
 from edgedistill_deploy.parity.check import DEFAULT_LIMITS, check_answers, collect_answers
 from edgedistill_deploy.parity.flips import (
-    Flip,
-    FlipReport,
     find_flips,
     picture_name,
     thumbnail,
     write_flip_record,
     write_flips,
 )
+from edgedistill_deploy.records.decisions import Flip, FlipReport
 from edgedistill_deploy.runtimes.opening import open_session
 from reference.measured_bundles import bundle_of
 from reference.measured_models import CLASS_NAMES, images_of, logits_of_images

@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from edgedistill_deploy.errors import BundleError, DataError
-from edgedistill_deploy.parity.metamorphic import RelationResult, check_relations
+from edgedistill_deploy.parity.metamorphic import check_relations
+from edgedistill_deploy.records.parity import RelationResult
 from edgedistill_deploy.runtimes.opening import open_session
 from edgedistill_deploy.runtimes.session import Feeds, Session
 from reference.measured_bundles import bundle_of

@@ -12,11 +12,11 @@ from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.images.sources import open_images
 from edgedistill_deploy.parity.preprocess_drift import (
-    DriftRow,
     PreprocessDrift,
     measure_preprocess_drift,
     sample_bilinear,
 )
+from edgedistill_deploy.records.parity import DriftRow
 from edgedistill_deploy.runtimes.opening import open_session
 from reference.measured_bundles import bundle_of, image_set
 from reference.measured_models import CLASS_NAMES, images_of

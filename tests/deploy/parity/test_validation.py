@@ -37,9 +37,9 @@ def written(bundle: Bundle, kind: str) -> list[str]:
 def test_each_model_is_found_as_it_would_be_alone(made: tuple[Bundle, ImageSet]) -> None:
     bundle, images = made
     found = validate_bundle(bundle, ValidationRequest(limits=LENIENT, threads=1), images)
-    assert [report.precision for report in found.reports] == ["teacher", "fp32", "int8"]
+    assert [report.model.precision for report in found.reports] == ["teacher", "fp32", "int8"]
     for report in found.reports:
-        with open_session(bundle, precision=report.precision, threads=1) as session:
+        with open_session(bundle, precision=report.model.precision, threads=1) as session:
             assert report.to_json() == check_parity(bundle, session, images, LENIENT).to_json()
     assert [report.verdict for report in found.reports] == ["pass", "pass", "fail"]
     assert found.verdict == "fail"
@@ -50,7 +50,7 @@ def test_each_model_is_found_as_it_would_be_alone(made: tuple[Bundle, ImageSet])
 def test_the_chain_has_every_file_where_all_are_asked(made: tuple[Bundle, ImageSet]) -> None:
     bundle, _ = made
     found = validate_bundle(bundle, ValidationRequest(all_files=True))
-    assert [report.precision for report in found.reports] == ["teacher", "fp32", "int8"]
+    assert [report.model.precision for report in found.reports] == ["teacher", "fp32", "int8"]
     assert [step.precision for step in found.chain] == ["teacher", "fp32", "int8", "int8-tensorrt"]
     assert found.chain[3].model_sha256 == bundle.model_sha256("model.int8-tensorrt")
     assert found.chain[3].loss == found.chain[2].loss
@@ -61,7 +61,7 @@ def test_the_chain_has_every_file_where_all_are_asked(made: tuple[Bundle, ImageS
 def test_records_are_written_where_asked_and_the_chain_of_all_models(made: tuple[Bundle, ImageSet]) -> None:
     bundle, _ = made
     one = validate_bundle(bundle, ValidationRequest(precisions=("fp32",)), write=True)
-    device = one.reports[0].device
+    device = one.reports[0].model.device
     assert written(bundle, "parity") == [f"{device}-onnxruntime-fp32.json"]
     assert not (bundle.path / "chain").exists()
     found = validate_bundle(bundle, write=True)
@@ -76,7 +76,7 @@ def test_records_are_written_where_asked_and_the_chain_of_all_models(made: tuple
 def test_flips_are_those_of_the_experts(made: tuple[Bundle, ImageSet]) -> None:
     bundle, _ = made
     found = validate_bundle(bundle, ValidationRequest(flips=True))
-    assert [(each.precision, each.flip_count > 0) for each in found.flips] == [
+    assert [(each.model.precision, each.flip_count > 0) for each in found.flips] == [
         ("fp32", False),
         ("int8", True),
     ]
@@ -105,7 +105,7 @@ def test_progress_names_the_model_and_what_is_counted(made: tuple[Bundle, ImageS
         (60, 60, "fp32: images"),
         (60, 60, "fp32: images, prepared in several ways"),
     ]
-    teacher, fp32 = (report.preprocess_drift for report in found.reports)
+    teacher, fp32 = (report.findings.preprocess_drift for report in found.reports)
     assert teacher is None
     assert fp32 is not None
     assert fp32[0].accuracy == found.reports[1].accuracy.candidate

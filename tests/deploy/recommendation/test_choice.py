@@ -11,6 +11,7 @@ import pytest
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.files.writing import sha256_of_file, write_json
 from edgedistill_deploy.recommendation.choice import Choice, choose, record_choices
+from edgedistill_deploy.records.model import MeasuredModel
 from edgedistill_deploy.records.reading import read_records
 from reference.report_bundles import add_record, latency_record, models_only, parity_record
 
@@ -40,16 +41,22 @@ def choice_of(bundle: Bundle, device: str = "workbench") -> Choice:
     return choose(read_records(bundle))[device]
 
 
+def precision_of(choice: Choice) -> str | None:
+    return choice.model.precision if choice.model else None
+
+
 def test_int8_that_is_faster_and_holds_is_recommended_with_its_figures(bundle: Bundle) -> None:
     add(bundle, "fp32", 0.2)
     add(bundle, "int8", 0.1)
     choice = choice_of(bundle)
-    assert (choice.precision, choice.runtime, choice.provider, choice.verdict) == (
-        "int8",
-        "onnxruntime",
-        "cpu",
-        "pass",
+    model = MeasuredModel(
+        device="workbench",
+        runtime="onnxruntime",
+        provider="cpu",
+        precision="int8",
+        model_sha256=bundle.model_sha256("model.int8"),
     )
+    assert (choice.model, choice.verdict) == (model, "pass")
     medians = [
         np.median(latency_record(bundle, p, median_ms=ms)["samples_ms"])
         for p, ms in (("int8", 0.1), ("fp32", 0.2))
@@ -94,9 +101,9 @@ def test_otherwise_fp32_stays_and_the_reason_is_told(
     add(bundle, "fp32", 0.2)
     add(bundle, "int8", **int8)
     choice = choice_of(bundle)
-    assert (choice.precision, choice.ratio) == ("fp32", None)
+    assert (precision_of(choice), choice.ratio) == ("fp32", None)
     assert re.search(reason, choice.reason), choice.reason
-    assert [each.precision for each in choice.rejected] == ["int8"]
+    assert [each.model.precision for each in choice.rejected] == ["int8"]
 
 
 def test_fp32_that_was_not_timed_leaves_nothing_to_compare_with(bundle: Bundle) -> None:
@@ -118,7 +125,7 @@ def test_where_fp32_fails_the_fastest_that_holds_is_taken(bundle: Bundle) -> Non
     add(bundle, "fp32", 0.1, verdict="fail")
     add(bundle, "int8", 0.3)
     choice = choice_of(bundle)
-    assert (choice.precision, choice.ratio) == ("int8", None)
+    assert (precision_of(choice), choice.ratio) == ("int8", None)
     assert choice.p50_ms == pytest.approx(0.3, rel=0.05)
     assert choice.reason == (
         "Int8 is recommended because fp32 was not found to hold the limit, and nothing faster does."
@@ -129,7 +136,7 @@ def test_where_nothing_holds_nothing_is_recommended(bundle: Bundle) -> None:
     add(bundle, "fp32", 0.2, verdict="fail", lost=120)
     add(bundle, "int8", 0.1, verdict="inconclusive")
     choice = choice_of(bundle)
-    assert (choice.precision, choice.model_sha256, choice.verdict) == (None, None, None)
+    assert (choice.model, choice.verdict) == (None, None)
     assert choice.reason == (
         "Nothing is recommended: fp32 does not hold the limit (drop 5.40 points, limit 2.00); "
         "int8 needs more images to be judged (drop 0.40 points, limit 2.00)."
@@ -141,7 +148,7 @@ def test_each_device_chooses_by_its_own_measurements(bundle: Bundle) -> None:
         add(bundle, "fp32", 0.2, device=device)
         add(bundle, "int8", ms, device=device)
     choices = choose(read_records(bundle))
-    assert {device: choice.precision for device, choice in choices.items()} == {
+    assert {device: precision_of(choice) for device, choice in choices.items()} == {
         "board": "fp32",
         "workbench": "int8",
     }
@@ -153,7 +160,8 @@ def test_the_fastest_of_several_places_wins_and_is_compared_with_the_fastest_fp3
     add(bundle, "int8", 0.15)
     add(bundle, "int8", 0.1, provider="openvino")
     choice = choice_of(bundle)
-    assert (choice.precision, choice.provider) == ("int8", "openvino")
+    assert choice.model is not None
+    assert (choice.model.precision, choice.model.provider) == ("int8", "openvino")
     assert choice.ratio == pytest.approx(0.5, rel=0.05)
     assert choice.reason.startswith("Int8 on openvino is recommended: it takes 0.5")
     assert "times as long as fp32 on openvino (95%" in choice.reason

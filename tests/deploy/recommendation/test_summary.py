@@ -183,13 +183,8 @@ def test_shortfalls_name_the_drop_its_interval_and_the_limit(bundle: Bundle) -> 
 
 
 def test_several_failing_experts_share_a_sentence(bundle: Bundle) -> None:
-    unlabelled = {
-        "teacher": None,
-        "candidate": None,
-        "drop": None,
-        "interval": [None, None],
-        "confidence": 0.95,
-    }
+    nothing = {"labelled_count": 0, "teacher": None, "candidate": None, "drop": None, "interval": [-1.0, 1.0]}
+    unlabelled = {**parity_record(bundle, "fp32")["accuracy"], **nothing}
     for precision in ("fp32", "int8"):
         add(bundle, precision, verdict="fail", accuracy=unlabelled)
     assert concluded(bundle).sentence == "The fp32 expert and the int8 expert do not hold the limit."

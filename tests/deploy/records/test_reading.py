@@ -43,8 +43,8 @@ def test_the_records_of_these_tests_are_such_as_the_product_writes(
 def test_a_full_bundle_is_read_without_a_problem(tmp_path: Path) -> None:
     records = read_records(full_bundle(tmp_path / "bundle"))
     assert records.problems == ()
-    assert [each.precision for each in records.parity] == ["fp32", "int8", "teacher"]
-    assert [each.precision for each in records.latency] == ["fp32", "int8", "teacher"]
+    assert [each.report.model.precision for each in records.parity] == ["fp32", "int8", "teacher"]
+    assert [each.report.model.precision for each in records.latency] == ["fp32", "int8", "teacher"]
     assert len(records.epochs) == 30
     assert [each.stage for each in records.ledger] == ["fp32", "int8"]
     assert [each.layer for each in records.subspaces] == ["layer1", "layer2", "layer3", "layer4"]
@@ -55,15 +55,17 @@ def test_checks_stand_beside_the_relations_and_the_diagnosis_is_named(bundle: Bu
     found = {"name": "swapped_channels", "detail": "Red and blue are swapped.", "evidence": {"accuracy": 0.4}}
     add_record(bundle, parity_record(bundle, "fp32", checks=[check], diagnosis=[found]))
     [record] = read_records(bundle).parity
-    assert [relation.name for relation in record.relations if not relation.passed] == ["golden_images"]
-    assert record.diagnosis == ("swapped_channels: Red and blue are swapped.",)
+    tests, (diagnosis,) = record.report.soundness.tests, record.report.findings.diagnosis
+    assert [each.name for each in tests if not each.passed] == ["golden_images"]
+    assert (diagnosis.name, diagnosis.detail) == ("swapped_channels", "Red and blue are swapped.")
+    assert record.name == "parity/workbench-onnxruntime-fp32.json"
 
 
 def test_a_record_of_before_there_were_checks_is_read(bundle: Bundle) -> None:
     record = parity_record(bundle, "fp32")
     add_record(bundle, {name: value for name, value in record.items() if name not in ("checks", "diagnosis")})
     [read] = read_records(bundle).parity
-    assert (len(read.relations), read.diagnosis) == (4, ())
+    assert (len(read.report.soundness.tests), read.report.findings.diagnosis) == (4, ())
 
 
 def test_an_empty_bundle_has_no_records_and_no_problems(bundle: Bundle) -> None:

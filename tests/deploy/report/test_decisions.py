@@ -12,7 +12,7 @@ from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.parity.chain import chain_record, write_chain
 from edgedistill_deploy.parity.flips import write_flip_record
 from edgedistill_deploy.parity.validation import ValidationRequest, validate_bundle
-from edgedistill_deploy.records._decisions import MAX_PICTURE_BYTES, MAX_PICTURES
+from edgedistill_deploy.records.decisions import INLINED, MAX_PICTURE_BYTES
 from edgedistill_deploy.records.reading import read_records
 from edgedistill_deploy.report.page import render_report
 from reference.html_page import Page
@@ -96,7 +96,7 @@ def test_pictures_are_bounded_in_number(record: dict[str, Any], tmp_path: Path) 
     record["model_sha256"] = made.model_sha256("model.fp32")
     write_json(made.path / "flips" / "one.json", record)
     (read,) = read_records(made).flips
-    assert len(read.rows) == MAX_PICTURES
+    assert len(read.pictured) == INLINED
 
 
 def test_records_of_replaced_files_are_left_out(bundle: Bundle, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.records.layers import LayersRecord, NodeRow, power_sentence
+from edgedistill_deploy.records.layers import LayerReport, NodeTime, power_sentence
 from edgedistill_deploy.records.reading import read_records
 from edgedistill_deploy.report.layers import icicle
 from edgedistill_deploy.report.page import render_report
@@ -16,12 +16,14 @@ from reference.report_bundles import POWER, add_record, latency_record, models_o
 HOSTILE = "</div><script>alert('x')</script>\"&"
 
 
-def row(name: str, module: str, ms: float) -> NodeRow:
-    return NodeRow(node=name, op_type="Conv", module=module, mean_ms=ms, share=ms / 10, provider="cpu")
+def row(name: str, module: str, ms: float) -> NodeTime:
+    return NodeTime(
+        node=name, op_type="Conv", module=module or None, mean_ms=ms, share=ms / 10, provider="cpu"
+    )
 
 
-def layers_of(*nodes: NodeRow, outside_ms: float | None = 1.0) -> LayersRecord:
-    return LayersRecord(nodes=nodes, source="a profiler", mean_ms=10.0, outside_ms=outside_ms)
+def layers_of(*nodes: NodeTime, outside_ms: float | None = 1.0) -> LayerReport:
+    return LayerReport(layers=nodes, source="a profiler", runs=5, mean_ms=10.0, outside_ms=outside_ms)
 
 
 def bars(html: str) -> dict[str, tuple[float, float, int, str]]:

@@ -230,7 +230,7 @@ def test_the_largest_drop_without_any_drop_is_no_trouble(tmp_path: Path) -> None
     record = parity_record(bundle, "fp32")
     for row in record["per_class"]:
         row.update(support=0, teacher=None, candidate=None, drop=None)
-    add_record(bundle, {**record, "accuracy": {**record["accuracy"], "drop": None, "interval": [None, None]}})
+    add_record(bundle, {**record, "accuracy": {**record["accuracy"], "drop": None, "interval": [-1.0, 1.0]}})
     assert Page(render_report(bundle)).rows("classes")[1] == ["0", "0", "–", "", "–"]
 
 

@@ -209,7 +209,7 @@ def test_the_teacher_is_judged_alike(made: Made) -> None:
 def test_a_second_output_leaves_parity_as_it_was(made: Made) -> None:
     with open_session(made.bundle, precision="int8") as session:
         report = check_parity(made.bundle, session)
-    assert report.sample_count == 60
+    assert report.images.sample_count == 60
     assert report.accuracy.candidate is not None
     assert report.accuracy.candidate > 0.9
 

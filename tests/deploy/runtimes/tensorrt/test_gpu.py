@@ -55,6 +55,10 @@ def test_latency_is_measured_and_layers_add_up_to_it(tmp_path: Path, precision: 
         assert session.provider == "tensorrt"
         report = measure_latency(session, images(4), LatencyConfig(duration_s=0.5, warmup_s=0.2))
         layers = session.layer_times({"image": images(1)}, 20)
-    assert (report.runtime, report.provider, report.precision) == ("tensorrt", "tensorrt", precision)
-    assert 0 < report.p50_ms < 1000
+    assert (report.model.runtime, report.model.provider, report.model.precision) == (
+        "tensorrt",
+        "tensorrt",
+        precision,
+    )
+    assert 0 < report.times.p50_ms < 1000
     assert sum(sorted(layer.samples_ms)[10] for layer in layers) > 0

@@ -1,0 +1,113 @@
+"""Records of single decisions: which images are decided otherwise, and which step lost the accuracy."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill_deploy.records.model import MeasuredModel
+from edgedistill_deploy.records.schema import Record, Share, Shares
+from edgedistill_deploy.records.values import as_text
+from edgedistill_deploy.records.writing import FLAT, HIDDEN
+
+RANKED_BY = "candidate_probability"
+MAX_PICTURE_BYTES = 64 << 10
+INLINED = 12  # pictures in the record, for the page
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def as_picture(value: Any) -> str:
+    """Accept a PNG of bounded size as base64 and nothing else: it is placed in the page as it is."""
+    text = as_text(value)
+    if len(text) > MAX_PICTURE_BYTES:
+        raise ValueError(f"a picture has more than {MAX_PICTURE_BYTES} characters")
+    try:
+        content = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError("a picture is not base64") from error
+    if not content.startswith(_PNG):
+        raise ValueError("a picture is not a PNG")
+    return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flip:
+    """One image decided differently. Classes by name; `label` is None where unknown, probabilities are softmax outputs.
+
+    `outcome` is "lost" when only the teacher is right, "gained" when only the candidate is, "both_wrong", or "unlabelled".
+    `file` is its picture, `thumbnail` the same small, as base64 of a PNG; None where there is none.
+    """
+
+    rank: int
+    name: str
+    digest: str
+    label: str | None
+    teacher: str
+    teacher_probability: Share
+    candidate: str
+    candidate_probability: Share | None
+    outcome: str
+    file: str | None = None
+    thumbnail: Annotated[str, as_picture] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlipReport(Record):
+    """All flips of one model, the first thousand in full; `to_json` is the record, without the pictures."""
+
+    KIND = "flips"
+
+    bundle: str
+    model: MeasuredModel = field(metadata=FLAT)
+    sample_count: int
+    flip_count: int
+    outcomes: Mapping[str, int]
+    flips: tuple[Flip, ...]
+    ranked_by: str = RANKED_BY
+    pictures: tuple[NDArray[np.uint8], ...] = field(default=(), repr=False, compare=False, metadata=HIDDEN)
+
+    @property
+    def pictured(self) -> tuple[Flip, ...]:
+        """The first that have a picture for the page."""
+        return tuple(each for each in self.flips if each.thumbnail is not None)[:INLINED]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainStep:
+    """One model and what it lost against its `source`; the teacher stands first and has none.
+
+    `accuracy` is the share of labelled images that are right, `loss` that of the source minus this, with the interval at
+    `confidence`; `lost_count` images only the source gets right, `gained_count` only this. `agreement` is the share of all images
+    that both answer alike. None without a source, or without labels.
+    """
+
+    precision: str
+    source: str | None
+    sample_count: int
+    labelled_count: int
+    accuracy: Share | None
+    agreement: Share | None
+    agreement_interval: Shares | None
+    loss: Share | None
+    interval: Shares | None
+    lost_count: int | None
+    gained_count: int | None
+    confidence: Share
+    model_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainRecord(Record):
+    """What each step from the teacher to each of its files lost, on one device."""
+
+    KIND = "chain"
+
+    bundle: str
+    device: str
+    runtime: str
+    provider: str
+    steps: tuple[ChainStep, ...]

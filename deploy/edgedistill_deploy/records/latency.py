@@ -1,0 +1,190 @@
+"""The latency record: how long one batch takes and in what state the machine was, in one definition for writing, reading and printing.
+
+In JSON the groups of a report lie flat beside one another (`schema.FLAT`).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from edgedistill_deploy import wording as words
+from edgedistill_deploy.hardware.device import DeviceInfo
+from edgedistill_deploy.records.model import Int8Kernels, MeasuredModel
+from edgedistill_deploy.records.schema import Record, Share, Time
+from edgedistill_deploy.records.values import as_list, as_time
+from edgedistill_deploy.records.writing import FLAT
+from edgedistill_deploy.statistics.bimodal import Modes
+from edgedistill_deploy.statistics.quantiles import OpenInterval
+
+_SHOWN_CONDITIONS = ("governor", "power_mode", "clock", "temperature", "load", "pressure")
+
+
+def as_samples(value: Any) -> tuple[float, ...]:
+    """Accept a list of times, at least one."""
+    samples = tuple(map(as_time, as_list(value)))
+    if not samples:
+        raise ValueError("samples_ms must hold times, at least one")
+    return samples
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What one run is: so many images on so many threads."""
+
+    batch_size: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """The times of the runs that count, each of one batch. `throughput_per_s` is images per second of these sequential runs."""
+
+    warmup_runs: int
+    runs: int
+    samples_ms: Annotated[tuple[float, ...], as_samples]
+    p50_ms: Time
+    p90_ms: Time
+    p99_ms: Time
+    intervals: Mapping[str, OpenInterval]
+    mean_ms: Time
+    std_ms: Time | None
+    min_ms: Time
+    throughput_per_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What it takes until the first answer, without importing the runtime."""
+
+    load_ms: Time
+    first_run_ms: Time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanSamples:
+    """Statistics of the runs during which the scheduler took the CPU away from nobody in this process; p99 may err low."""
+
+    runs: int
+    p50_ms: Time
+    p90_ms: Time
+    p99_ms: Time
+    mean_ms: Time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmUp:
+    """How the warm-up went. `steady` is False where the limit ended it, and None where there were too few runs to say."""
+
+    runs: int
+    seconds: Time
+    steady: bool | None
+    rule: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disturbance:
+    """What came between the runs and their times, and how far it makes them doubtful.
+
+    `loop_overhead_ms` is what an empty call costs in the same loop, and is not subtracted. `preempted_share` is that of the runs in
+    which the scheduler took the CPU away, and `clean` leaves these out; both are None where the system does not count. It is asked
+    every 5 ms, and of the runs between, the longest are taken for the interrupted ones. `conditions` is the state of the machine
+    before and after. `flags` names what makes the figures doubtful, `warnings` says it in sentences:
+
+    unsteady   the warm-up reached its limit before the times had settled
+    drift      the last third of the runs differs from the first by more than 5 %
+    noisy      the medians of five consecutive blocks vary by more than 3 %
+    bimodal    the runs have two usual times (`statistics.bimodal`)
+    overhead   timing an empty call takes more than 1 % of the median
+    preempted  more than 5 % of the runs were interrupted by other work
+    contended  tasks waited for a CPU more than 10 % of the time, or another guest took more than 1 % of it
+    throttled  the firmware or the CPU reports throttling
+    emulated   the processor is emulated: the times say nothing of the real device
+    saturating the INT8 kernels saturate on this processor (`int8_kernels`): the answers are wrong, whatever the time
+    fallback   some nodes run on another provider than asked for; `placement` counts the nodes of each, where the runtime tells
+    """
+
+    loop_overhead_ms: Time
+    preempted_share: Share | None
+    clean: CleanSamples | None
+    conditions: Mapping[str, Mapping[str, object]]
+    flags: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    warmup: WarmUp | None = None
+    modes: Modes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footprint:
+    """What the model takes. `peak_memory_bytes` is the whole process's (`hardware.device.read_peak_memory_bytes`)."""
+
+    peak_memory_bytes: int | None
+    model_bytes: int
+    engine_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyReport(Record):
+    """A measurement; `to_json` is the record, and printing it shows one screen."""
+
+    KIND = "latency"
+
+    bundle: str
+    model: MeasuredModel = field(metadata=FLAT)
+    device: DeviceInfo  # in the document it takes the place of the device's name
+    setting: Setting = field(metadata=FLAT)
+    times: Times = field(metadata=FLAT)
+    start: Start = field(metadata=FLAT)
+    disturbance: Disturbance = field(metadata=FLAT)
+    footprint: Footprint = field(metadata=FLAT)
+    placement: Mapping[str, int] | None = None
+    int8_kernels: Int8Kernels | None = None
+
+    def __str__(self) -> str:
+        return words.screen(f"Latency: {self.model}", _rows(self))
+
+
+def _rows(report: LatencyReport) -> Iterator[tuple[str, str]]:
+    times, disturbance, footprint = report.times, report.disturbance, report.footprint
+    processor = report.device.cpu or report.device.architecture
+    yield "machine", f"{processor}, {report.device.cpu_count} cores, {report.device.system}"
+    yield "setting", f"batch {report.setting.batch_size}, threads {report.setting.threads}"
+    for name in ("p50_ms", "p90_ms", "p99_ms"):
+        low, high = map(words.milliseconds, times.intervals.get(name, (None, None)))
+        yield (
+            name.removesuffix("_ms"),
+            f"{words.milliseconds(getattr(times, name))}, interval {low} to {high}",
+        )
+    yield "images", f"{words.quantity(times.throughput_per_s)} a second"
+    yield "runs", f"{times.runs} after {times.warmup_runs} of warm-up, {_word_interruptions(disturbance)}"
+    start = report.start
+    yield (
+        "start",
+        f"load {words.milliseconds(start.load_ms)}, first run {words.milliseconds(start.first_run_ms)}",
+    )
+    yield (
+        "memory",
+        f"{words.size(footprint.peak_memory_bytes)} at most, the file {words.size(footprint.model_bytes)}",
+    )
+    yield "conditions", _word_conditions(disturbance.conditions)
+    yield "flags", ", ".join(disturbance.flags) or "none"
+    yield "warnings", " ".join(disturbance.warnings)
+
+
+def _word_interruptions(disturbance: Disturbance) -> str:
+    clean = (
+        ""
+        if disturbance.clean is None
+        else f"; p99 undisturbed {words.milliseconds(disturbance.clean.p99_ms)}"
+    )
+    return f"{words.percent(disturbance.preempted_share)} of them interrupted{clean}"
+
+
+def _word_conditions(conditions: Mapping[str, Mapping[str, object]]) -> str:
+    """Say the first value of each reading after the runs."""
+    told = []
+    for name in _SHOWN_CONDITIONS:
+        value = conditions.get("after", {}).get(name)
+        if isinstance(value, Mapping):
+            value = " ".join(map(str, next(iter(value.items()), ())))
+        told += [f"{name.replace('_', ' ')} {value}"] if value else []
+    return ", ".join(told)

@@ -1,0 +1,328 @@
+"""The parity record: what a check of a model against its teacher found, in one definition for writing, reading and printing.
+
+Shares lie between 0 and 1, a drop is the teacher's share less the model's. In JSON the groups of a report lie flat beside one
+another (`schema.FLAT`).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
+
+from edgedistill_deploy import wording as words
+from edgedistill_deploy.errors import DataError, UsageError
+from edgedistill_deploy.records.model import Int8Kernels, MeasuredModel
+from edgedistill_deploy.records.schema import Record, Share, Shares
+from edgedistill_deploy.records.values import as_mapping, as_share
+from edgedistill_deploy.records.writing import FLAT
+from edgedistill_deploy.statistics.paired import Interval
+from edgedistill_deploy.statistics.verdicts import Verdict
+
+_SENTENCES_SHOWN = 4  # reasons, diagnoses and notes of each when a report prints itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """Shares of the labelled images that are right, and the paired drop. Shares are None when no label is known."""
+
+    labelled_count: int
+    teacher: Share | None
+    teacher_interval: Shares
+    candidate: Share | None
+    candidate_interval: Shares
+    drop: Share | None
+    interval: Shares
+    confidence: Share
+    lost_count: int
+    gained_count: int
+    mcnemar_p: Share
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassParity:
+    """Accuracies (recalls) on the images of one class; None when it has no labelled image.
+
+    `interval` is that of the drop, at a confidence that holds for all classes at once (Bonferroni). `mcnemar_p` is exact and
+    two-sided, `adjusted_p` the same after Holm's correction for the number of classes; a class is `significantly_worse` when
+    it lost more images than it gained and `adjusted_p` lies below 1 - confidence.
+    """
+
+    name: str
+    support: int
+    teacher: Share | None
+    candidate: Share | None
+    drop: Share | None
+    interval: Shares
+    lost_count: int
+    gained_count: int
+    mcnemar_p: Share
+    adjusted_p: Share
+    significantly_worse: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassStatistics:
+    """How the statistics of the classes allow for their number."""
+
+    tested_count: int
+    correction: str
+    interval_correction: str
+    interval_confidence: Share
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfidenceCalibration:
+    """Expected calibration error of the softmax confidences, in [0, 1]; None without labels or with logits that are not finite.
+
+    Source: Naeini, Cooper and Hauskrecht, AAAI 2015, as used by Guo et al., ICML 2017: bins of equal width over the largest
+    softmax output, the gap between accuracy and mean confidence averaged over the bins by their share of the images.
+    """
+
+    teacher: Share | None
+    candidate: Share | None
+    bins: int
+    binning: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InDomain:
+    """What a model's reject score does to the subtask's own images: the share accepted, and the share of these that is right."""
+
+    accepted: Share
+    accepted_accuracy: Share | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numeric:
+    """Logits against those recorded: the student's golden outputs, or for precision "teacher" the teacher's own.
+
+    `cosine` is over all logits at once. None where nothing was recorded, or where a logit is not finite.
+    """
+
+    max_abs_error: float | None
+    cosine: float | None
+    tolerance: float | None
+    image_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that must fit, by name; `detail` says in a sentence what was compared and how it came out."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelationResult(Check):
+    """One metamorphic relation; `inputs` are those, by name, that broke it."""
+
+    inputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """A fault by name, a sentence about it, and the figures behind it as plain JSON values."""
+
+    name: str
+    detail: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftRow:
+    """One way of preparing images: the accuracy, the points it loses against the contract's way, and their interval in points.
+
+    `changed_share` of the images became another input, with values (0 to 255) that differ by `mean_abs_difference` on average.
+    """
+
+    variant: str
+    what: str
+    accuracy: Share
+    drop_points: float
+    interval: Interval
+    changed_share: Share
+    mean_abs_difference: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParityLimits:
+    """The largest drop in accuracy allowed (absolute, 0.02 is two points), and the confidence of the two-sided intervals."""
+
+    max_drop: float = 0.02
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_drop < 1:
+            raise UsageError(f"max_drop is {self.max_drop}; it must lie between 0 and 1: 0.02 is two points.")
+        if not 0 < self.confidence < 1:
+            raise UsageError(
+                f"confidence is {self.confidence}; it must lie between 0 and 1, for example 0.95."
+            )
+
+
+DEFAULT_LIMITS = ParityLimits()
+
+
+def as_limits(value: Any) -> ParityLimits:
+    """Accept limits that are stated: a record has no defaults for what it was judged by."""
+    limits = as_mapping(value)
+    return ParityLimits(max_drop=as_share(limits["max_drop"]), confidence=as_share(limits["confidence"]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageCounts:
+    """How many images were compared, and how many were left out because the bundle has no answer of the teacher to them."""
+
+    sample_count: int
+    unknown_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Likeness:
+    """How far the model answers as the teacher does, whoever is right; the divergence is in nats, None if not finite."""
+
+    agreement: Share
+    agreement_interval: Shares
+    mean_kl: float | None
+    confidence_calibration: ConfidenceCalibration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassFigures:
+    """The classes one by one, and how their statistics allow for their number."""
+
+    per_class: tuple[ClassParity, ...]
+    class_statistics: ClassStatistics
+
+    @property
+    def worse_count(self) -> int:
+        """How many lost significantly."""
+        return sum(row.significantly_worse for row in self.per_class)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Soundness:
+    """What must hold whatever the accuracy: the recorded outputs, the relations, the checks."""
+
+    numeric: Numeric
+    metamorphic: tuple[RelationResult, ...]
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def tests(self) -> tuple[Check, ...]:
+        """The relations, then the checks."""
+        return (*self.metamorphic, *self.checks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """The verdict, what it was measured by, the sentences behind it, and how many images would decide an open one."""
+
+    limits: Annotated[ParityLimits, as_limits]
+    verdict: Verdict
+    reasons: tuple[str, ...] = ()
+    images_to_decide: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What was noticed beside the verdict; None where it was not asked, or the model has no such output."""
+
+    notes: tuple[str, ...] = ()
+    diagnosis: tuple[Diagnosis, ...] = ()
+    preprocess_drift: tuple[DriftRow, ...] | None = None
+    in_domain: InDomain | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arithmetic:
+    """What computed: how many nodes ran on each provider, the processor's instructions for INT8, and what its kernels do."""
+
+    placement: Mapping[str, int] | None = None
+    int8_instructions: tuple[str, ...] | None = None
+    int8_kernels: Int8Kernels | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParityReport(Record):
+    """Everything a parity check found; `to_json` is the record, and printing it shows one screen."""
+
+    KIND = "parity"
+
+    bundle: str
+    model: MeasuredModel = field(metadata=FLAT)
+    images: ImageCounts = field(metadata=FLAT)
+    accuracy: Accuracy
+    likeness: Likeness = field(metadata=FLAT)
+    classes: ClassFigures = field(metadata=FLAT)
+    soundness: Soundness = field(metadata=FLAT)
+    judgement: Judgement = field(metadata=FLAT)
+    findings: Findings = field(metadata=FLAT)
+    arithmetic: Arithmetic = field(metadata=FLAT)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the gate decides by."""
+        return self.judgement.verdict
+
+    def with_drift(self, rows: tuple[DriftRow, ...], notes: tuple[str, ...]) -> "ParityReport":
+        """Return the report with what other ways of preparing the images cost."""
+        findings = replace(self.findings, preprocess_drift=rows, notes=(*self.findings.notes, *notes))
+        return replace(self, findings=findings)
+
+    def __str__(self) -> str:
+        return words.screen(f"Parity with the teacher: {self.model}", _rows(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadableParity:
+    """A parity record that cannot be read: what it says of itself, and the problem."""
+
+    bundle: str
+    model: MeasuredModel
+    problem: str
+
+
+def read_parity(document: Mapping[str, Any]) -> ParityReport | UnreadableParity:
+    """Read a record for a summary, which names what it cannot show."""
+    try:
+        return ParityReport.from_json(document)
+    except DataError as error:
+        names = ("device", "runtime", "provider", "precision", "model_sha256")
+        model = MeasuredModel(**{name: str(document.get(name, "unknown")) for name in names})
+        return UnreadableParity(bundle=str(document.get("bundle", "")), model=model, problem=str(error))
+
+
+def _rows(report: ParityReport) -> Iterator[tuple[str, str]]:
+    accuracy, likeness, classes = report.accuracy, report.likeness, report.classes
+    yield "bundle", f"{report.bundle}, {words.whole(report.images.sample_count)} images"
+    yield (
+        "verdict",
+        f"{report.verdict}: {_word_drop(accuracy)}, limit {words.points(report.judgement.limits.max_drop)}",
+    )
+    yield "accuracy", words.with_interval(accuracy.candidate, accuracy.candidate_interval)
+    yield "teacher", words.with_interval(accuracy.teacher, accuracy.teacher_interval)
+    yield "agreement", words.with_interval(likeness.agreement, likeness.agreement_interval)
+    yield "classes", f"{classes.worse_count} of {classes.class_statistics.tested_count} lost significantly"
+    yield "outputs", _word_outputs(report.soundness.numeric)
+    tests = report.soundness.tests
+    yield "checks", f"{sum(each.passed for each in tests)} of {len(tests)} hold"
+    found = (f"{each.name}: {each.detail}" for each in report.findings.diagnosis)
+    yield "reasons", " ".join(report.judgement.reasons[:_SENTENCES_SHOWN])
+    yield "diagnosis", " ".join(list(found)[:_SENTENCES_SHOWN])
+    yield "notes", " ".join(report.findings.notes[:_SENTENCES_SHOWN])
+
+
+def _word_drop(accuracy: Accuracy) -> str:
+    if accuracy.drop is None:
+        return "no label is known"
+    interval = words.points_interval(accuracy.interval)
+    return f"drop {words.points(accuracy.drop)}, {accuracy.confidence:.0%} interval {interval}"
+
+
+def _word_outputs(numeric: Numeric) -> str:
+    if not numeric.image_count:
+        return "none recorded"
+    tolerance = "" if numeric.tolerance is None else f", tolerance {words.significant(numeric.tolerance)}"
+    return f"largest error {words.significant(numeric.max_abs_error)}{tolerance}"

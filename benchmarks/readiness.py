@@ -20,7 +20,7 @@ from edgedistill.data.loader import open_loader
 from edgedistill.models.student import read_student
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.tensor_calls import WEIGHTED, CallKey, TensorCalls
-from edgedistill.quantisation.fake_quantisation import rounded_weight
+from edgedistill.quantisation.fake_quantisation import round_weight
 from edgedistill.quantisation.readiness import SAMPLES, readiness
 from edgedistill_cli.console import Console
 from edgedistill_cli.runs.folder import Run
@@ -63,7 +63,7 @@ class Rounding(TensorCalls):
         scale = (high - low) / self.levels or 1.0
         zero = round(-low / scale)
         values = torch.fake_quantize_per_tensor_affine(args[0], scale, zero, 0, self.levels)
-        return (values, rounded_weight(args[1], self.levels // 2), *args[2:])
+        return (values, round_weight(args[1], self.levels // 2), *args[2:])
 
 
 def batches(teacher: Teacher, images: ImageSet) -> Iterator[tuple[Tensor, Tensor]]:

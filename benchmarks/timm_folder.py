@@ -8,7 +8,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from edgedistill_deploy.files.writing import write_json, written_whole
+from edgedistill_deploy.files.writing import write_json, write_whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ def write_folder(folder: Path, model: nn.Module, config: dict[str, Any], *, half
     """
     state = {name: _round(value, half).contiguous() for name, value in model.state_dict().items()}
     write_json(folder / "config.json", config)
-    with written_whole(folder / "model.safetensors") as temporary:
+    with write_whole(folder / "model.safetensors") as temporary:
         save_file(state, temporary, metadata={"format": "pt"})
 
 

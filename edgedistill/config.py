@@ -132,7 +132,7 @@ class DistillConfig:
             raise UsageError(
                 f"ema must be a number from 0 to below 1, such as 0.999, and {self.ema} was given."
             )
-        cached_views(self.teacher_cache)
+        read_view_count(self.teacher_cache)
         check_choice("lambda_schedule", self.lambda_schedule, LAMBDA_SCHEDULES)
         check_choice("layer_loss", self.layer_loss, LAYER_LOSSES)
         check_choice("mixed_precision", self.mixed_precision, MIXED_PRECISIONS)
@@ -156,7 +156,7 @@ def _check_lambda(value: float | str) -> None:
         check_at_least("lambda_layer", value, 0)
 
 
-def cached_views(teacher_cache: str) -> int | None:
+def read_view_count(teacher_cache: str) -> int | None:
     """Return how many views an explicit setting asks for (0 for `off`); None for `auto`.
 
     Raises:

@@ -87,7 +87,7 @@ def report(part: str, started: float, at: ComparisonProgress) -> None:
     found = at.record.get("validation_accuracy")
     outcome = f"{found:.3f}" if found is not None else f"failed: {at.record.get('error')}"
     print(
-        f"{time.monotonic() - started:6.0f} s  {part}  {at.runs}/{at.planned_runs}  {at.job.described()},"
+        f"{time.monotonic() - started:6.0f} s  {part}  {at.runs}/{at.planned_runs}  {at.job.describe()},"
         f" lambda {at.job.config.lambda_layer:g}: {outcome}",
         flush=True,
     )

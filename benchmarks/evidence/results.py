@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.evidence.parts import ABLATIONS, AUTO_SUFFIX, COMPARED, SEEDS_SUFFIX
-from edgedistill.comparison.statistics import Difference, compare_pairs, judged
+from edgedistill.comparison.statistics import Difference, add_verdicts, compare_pairs
 
 RESULTS = Path(__file__).parents[1] / "results"
 PAGE = Path(__file__).parents[1] / "RESULTS.md"
@@ -91,7 +91,7 @@ def over_all(
     """Compare the reference with each rival, or all, over the tasks of several parts, corrected for the rivals' number."""
     rivals = rivals or [name for name in records[0]["methods"] if name != reference]
     differences = [compare_pairs(pairs_of(records, reference, rival), CONFIDENCE) for rival in rivals]
-    return dict(zip(rivals, judged(differences, CONFIDENCE), strict=True))
+    return dict(zip(rivals, add_verdicts(differences, CONFIDENCE), strict=True))
 
 
 def main_table(records: Sequence[Record]) -> list[str]:
@@ -181,7 +181,7 @@ def _verdicts(record: Record, judge: str) -> dict[tuple[str, str], str]:
         differences = [
             compare_pairs([_paired(record, task["name"], rival, judge)], CONFIDENCE) for rival in rivals
         ]
-        for rival, difference in zip(rivals, judged(differences, CONFIDENCE), strict=True):
+        for rival, difference in zip(rivals, add_verdicts(differences, CONFIDENCE), strict=True):
             found[task["name"], rival] = "" if difference is None else difference.verdict
     return found
 

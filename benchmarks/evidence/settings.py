@@ -20,7 +20,7 @@ from benchmarks.evidence.tasks import FASHION_STUDENT, FASHION_TEACHER, fashion_
 from edgedistill import DistillConfig, build_student, distill, load_teacher
 from edgedistill.comparison import METHODS
 from edgedistill.comparison.plan import Task, task_images
-from edgedistill.comparison.subsets import balanced_order, draw_training_images
+from edgedistill.comparison.subsets import balance_order, draw_training_images
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.distillation.training import predict_classes
 from edgedistill.models.teacher import Teacher
@@ -46,7 +46,7 @@ def judged_run(
     """Train a student, with all pairs or `only` some; return its accuracy on the images that choose its epoch and on further ones."""
     images = task_images(task, None)
     # The comparisons take the first of this order.
-    order = balanced_order(images.validation, f"validation|{task.split_seed}")
+    order = balance_order(images.validation, f"validation|{task.split_seed}")
     choosing, judging = (
         images.validation.select(sorted(part))
         for part in (order[:CHOOSING], order[CHOOSING : CHOOSING + JUDGING])

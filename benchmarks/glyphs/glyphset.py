@@ -10,7 +10,7 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from edgedistill_deploy.errors import DataError
-from edgedistill_deploy.files.writing import written_whole
+from edgedistill_deploy.files.writing import write_whole
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 SPLIT_NAMES = ("train", "validation", "test")
@@ -116,7 +116,7 @@ def write_npz(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     On these images bzip2 needs 14 % less room than the deflate of np.savez_compressed. Entries carry no time, so the same
     arrays give the same bytes.
     """
-    with written_whole(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with write_whole(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():
             entry = zipfile.ZipInfo(f"{name}.npy")
             entry.compress_type = zipfile.ZIP_BZIP2

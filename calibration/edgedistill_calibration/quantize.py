@@ -17,7 +17,7 @@ from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import FP16_FILES, INT8_FILES, model_role
 from edgedistill_deploy.bundle.reference import read_reference
 from edgedistill_deploy.errors import BundleError, MissingDependencyError
-from edgedistill_deploy.files.writing import written_whole
+from edgedistill_deploy.files.writing import write_whole
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.version import __version__
@@ -159,7 +159,7 @@ def keep_files(bundle: Bundle, files: Mapping[str, Path]) -> Bundle:
     for precision, made in files.items():
         role = model_role(precision)
         path = bundle.path / f"{role}.onnx"
-        with written_whole(path) as temporary:
+        with write_whole(path) as temporary:
             shutil.copyfile(made, temporary)
         bundle = bundle.with_file(role, path)
     return bundle

@@ -42,7 +42,7 @@ class MissingDependencyError(EdgeDistillError):
         return f"{purpose} needs {library}, which is not installed: pip install 'edgedistill[{extra}]'."
 
 
-def shown(value: object) -> str:
+def quote_value(value: object) -> str:
     """Return a value as a message quotes it: at most 60 characters, however much was given."""
     text = reprlib.repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

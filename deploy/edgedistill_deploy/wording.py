@@ -73,12 +73,12 @@ def seconds(value: float | None) -> str:
 
 def size(count: float | None) -> str:
     """Write a number of bytes in decimal units."""
-    return MISSING if count is None else f"{_scaled(count, ('B', 'kB', 'MB', 'GB', 'TB'))}"
+    return MISSING if count is None else f"{_scale(count, ('B', 'kB', 'MB', 'GB', 'TB'))}"
 
 
 def quantity(count: float | None) -> str:
     """Write a large count with a suffix: k, M, G, T."""
-    return MISSING if count is None else _scaled(count, ("", "k", "M", "G", "T")).rstrip()
+    return MISSING if count is None else _scale(count, ("", "k", "M", "G", "T")).rstrip()
 
 
 def whole(count: int | None) -> str:
@@ -104,7 +104,7 @@ def ratio(value: float | None, baseline: float | None, less: str, more: str) -> 
     return f"{_factor(factor)}× {less}" if factor >= 1 else f"{_factor(1 / factor)}× {more}"
 
 
-def spoken_list(items: Sequence[str]) -> str:
+def join_words(items: Sequence[str]) -> str:
     """Join items with commas and a final "and"."""
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
@@ -124,7 +124,7 @@ def _factor(value: float) -> str:
     return f"{value:.0f}" if value >= 99.5 else f"{value:.1f}"
 
 
-def _scaled(value: float, units: Sequence[str]) -> str:
+def _scale(value: float, units: Sequence[str]) -> str:
     value, index = min(value, _LARGEST), 0
     while value >= 999.5 and index < len(units) - 1:
         value, index = value / 1000, index + 1

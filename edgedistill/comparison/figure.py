@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedistill.comparison.statistics import AHEAD, BEHIND, NEITHER
-from edgedistill_deploy.files.writing import written_whole
+from edgedistill_deploy.files.writing import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,16 +37,16 @@ def write_figure(record: Record, path: Path) -> None:
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         panels = figure.subplots(len(sizes), 2, squeeze=False, sharex="col", width_ratios=(1.0, 1.0))
         for (left, right), size in zip(panels, sizes, strict=True):
-            rows = shown_rows(record, size)
+            rows = choose_rows(record, size)
             _draw_accuracies(left, rows, record)
             _draw_differences(right, rows, record)
             left.set_title(_title(record, size), loc="left", fontweight="bold")
         figure.supxlabel(_caption(record), fontsize=8, x=0.01, ha="left")
-        with written_whole(path) as temporary:
+        with write_whole(path) as temporary:
             figure.savefig(temporary, format="svg", metadata={"Date": None, "Title": "Comparison"})
 
 
-def shown_rows(record: Record, size: int | None) -> list[Record]:
+def choose_rows(record: Record, size: int | None) -> list[Record]:
     """Return the rows of one size, over all tasks where there are several."""
     task = None if record["over_tasks"] else record["tasks"][0]["name"]
     return [row for row in record["rows"] if (row["task"], row["train_size"]) == (task, size)]

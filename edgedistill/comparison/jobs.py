@@ -59,7 +59,7 @@ class Job:
     trained: str = ""
     work: int = 0
 
-    def described(self) -> str:
+    def describe(self) -> str:
         """Say in a few words which run this is."""
         if self.kind == "teacher":
             return f"{self.task.name}, teacher"

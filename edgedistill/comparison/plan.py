@@ -11,7 +11,7 @@ from typing import Any
 
 from edgedistill.checks import check_above_zero, check_at_least, check_choice
 from edgedistill.comparison.methods import METHODS, REFERENCE, Methods, check_settings, is_tuned
-from edgedistill.comparison.subsets import balanced_order
+from edgedistill.comparison.subsets import balance_order
 from edgedistill.config import DistillConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, images_key, split_for_subtask
@@ -165,7 +165,7 @@ def task_images(task: Task, validation_images: int | None, opened: Any = open_so
         images = split_for_subtask(source, task.classes, seed=task.split_seed)
     if validation_images is None:
         return images
-    order = balanced_order(images.validation, f"validation|{task.split_seed}")[:validation_images]
+    order = balance_order(images.validation, f"validation|{task.split_seed}")[:validation_images]
     return replace(images, validation=images.validation.select(sorted(order)))
 
 

@@ -27,7 +27,7 @@ class Results:
         """Return the record of a job that was done or tried; None when it is still due."""
         return self._records.get(key)
 
-    def finished(self, key: str) -> Record | None:
+    def find_finished(self, key: str) -> Record | None:
         """Return the record of a job that was done well."""
         record = self._records.get(key)
         return None if record is None or "error" in record else record

@@ -10,7 +10,7 @@ from edgedistill.comparison.jobs import Job
 from edgedistill.comparison.plan import ComparisonPlan, TaskFacts, read_facts
 from edgedistill.comparison.pool import Crew, open_crew
 from edgedistill.comparison.results import CACHES, Record, Results
-from edgedistill.comparison.schedule import Track, all_tracks, due_jobs, planned_work
+from edgedistill.comparison.schedule import Track, all_tracks, due_jobs, list_due_work
 from edgedistill.distillation.events import ignore
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.files.locks import ProcessLock
@@ -57,7 +57,7 @@ def open_comparison(plan: ComparisonPlan, folder: Path) -> Comparison:
 def planned_runs(comparison: Comparison) -> tuple[int, int]:
     """Return how many trainings the plan needs, and how many of them are done."""
     total = sum(track.run_count for track in comparison.tracks)
-    return total, total - len(planned_work(comparison.tracks, comparison.results))
+    return total, total - len(list_due_work(comparison.tracks, comparison.results))
 
 
 def _with_results(plan: ComparisonPlan, facts: dict[str, TaskFacts], folder: Path) -> Comparison:
@@ -131,7 +131,7 @@ def _work_through(comparison: Comparison, crew: Crew, report: "_Reporter") -> No
                 _refuse_task(record)
                 comparison.results.add(record)
                 report.done(known[record["key"]], record)
-                opened = [job for job in _opened_by(comparison, record) if job.key not in known]
+                opened = [job for job in _list_opened_by(comparison, record) if job.key not in known]
                 known.update({job.key: job for job in opened})
                 # Evaluations are short, and with them the table of a stopped run is more complete.
                 waiting[:0] = [job for job in opened if job.kind != "train"]
@@ -145,7 +145,7 @@ def _refuse_task(record: Record) -> None:
         raise kind(record["error"])
 
 
-def _opened_by(comparison: Comparison, record: Record) -> list[Job]:
+def _list_opened_by(comparison: Comparison, record: Record) -> list[Job]:
     tracks = [track for track in comparison.tracks if track.task.name == record["task"]]
     return due_jobs(tracks, comparison.results)
 
@@ -155,7 +155,7 @@ class _Reporter:
 
     def __init__(self, comparison: Comparison, progress: Watcher) -> None:
         self._progress = progress
-        planned = planned_work(comparison.tracks, comparison.results)
+        planned = list_due_work(comparison.tracks, comparison.results)
         self._planned = sum(planned)
         self._planned_runs = len(planned)
         self._runs = 0

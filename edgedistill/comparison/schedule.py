@@ -32,7 +32,7 @@ class Track:
 
     def trials(self, size: int | None) -> dict[float, list[Job]]:
         """Return the runs that the weight for this size is chosen from: {weight: a run for each tuning seed}."""
-        tuned_at = self._tuned_at(size)
+        tuned_at = self._find_tuning_size(size)
         seeds = self.plan.seeds[: self.plan.tune_seeds]
         return {weight: [self._job(tuned_at, seed, weight) for seed in seeds] for weight in self.plan.lambdas}
 
@@ -65,7 +65,7 @@ class Track:
         trials = (len(self.plan.lambdas) - 1) * self.plan.tune_seeds
         return len(self.plan.sizes) * len(self.plan.seeds) + tuned_sizes * trials
 
-    def planned(self, results: Results) -> list[int]:
+    def list_due_work(self, results: Results) -> list[int]:
         """Return the work of every training still to do, in images; which weight will be chosen does not matter to it."""
         work: dict[str, int] = {}
         for size in self.plan.ordered_sizes():
@@ -75,12 +75,12 @@ class Track:
                 runs.extend(job for jobs in self.trials(size).values() for job in jobs)
             work.update({job.key: job.work for job in runs if results.get(job.key) is None})
             if self.tuned and not final:
-                tried = self.plan.tune_seeds if size == self._tuned_at(size) else 0
+                tried = self.plan.tune_seeds if size == self._find_tuning_size(size) else 0
                 later = self._job(size, self.plan.seeds[0], self.plan.lambdas[0])
                 work.update({f"{size}|{seed}": later.work for seed in self.plan.seeds[tried:]})
         return list(work.values())
 
-    def _tuned_at(self, size: int | None) -> int | None:
+    def _find_tuning_size(self, size: int | None) -> int | None:
         return self.plan.ordered_sizes()[0] if self.plan.tune_sizes == "first" else size
 
     def _job(self, size: int | None, seed: int, weight: float | None) -> Job:
@@ -102,7 +102,7 @@ class Track:
         for size in self.plan.ordered_sizes():
             for job in self.final(size, results):
                 evaluation = evaluation_job(job)
-                if results.finished(job.key) is not None and results.get(evaluation.key) is None:
+                if results.find_finished(job.key) is not None and results.get(evaluation.key) is None:
                     yield evaluation if results.student_path(job.key).is_file() else job
 
 
@@ -124,6 +124,6 @@ def due_jobs(tracks: Sequence[Track], results: Results) -> list[Job]:
     return sorted(once.values(), key=lambda job: job.kind == "train")
 
 
-def planned_work(tracks: Sequence[Track], results: Results) -> list[int]:
+def list_due_work(tracks: Sequence[Track], results: Results) -> list[int]:
     """Return the work of every training still to do, in images passed through a student."""
-    return [work for track in tracks for work in track.planned(results)]
+    return [work for track in tracks for work in track.list_due_work(results)]

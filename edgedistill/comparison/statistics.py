@@ -60,7 +60,7 @@ def coverage(over_tasks: bool) -> list[str]:
 def compare_pairs(tasks: Sequence[Sequence[float]], confidence: float) -> Difference | None:
     """Summarise paired differences, (reference - rival) of every seed, a sequence for each task; None without any pair.
 
-    The verdicts wait for `judged`.
+    The verdicts wait for `add_verdicts`.
     """
     tasks = [list(each) for each in tasks if each]
     pairs = [difference for each in tasks for difference in each]
@@ -113,7 +113,7 @@ def mean_t(groups: Sequence[Sequence[float]], confidence: float) -> tuple[tuple[
     return (mean - reach, mean + reach), float(2 * t.sf(abs(mean) / error, freedom))
 
 
-def judged(differences: Sequence[Difference | None], confidence: float) -> list[Difference | None]:
+def add_verdicts(differences: Sequence[Difference | None], confidence: float) -> list[Difference | None]:
     """Correct the p-values of one set of rivals for their number, and say which are ahead or behind."""
     adjusted = _adjust([None if each is None else each.p for each in differences])
     over_tasks = _adjust([None if each is None else each.task_p for each in differences])

@@ -7,7 +7,7 @@ import numpy as np
 from edgedistill_deploy.images.sets import ImageSet
 
 
-def balanced_order(images: ImageSet, salt: str) -> list[int]:
+def balance_order(images: ImageSet, salt: str) -> list[int]:
     """Order images so that the first n, for every n, are spread over the classes as equally as the classes allow.
 
     Every class gives one image in turn while it has any; which image, and which class comes first, follows from the
@@ -33,7 +33,7 @@ def draw_training_images(images: ImageSet, size: int | None, seed: int) -> Image
     """Keep `size` images (None: all), drawn by the seed, balanced over the classes; smaller draws lie within larger ones."""
     if size is None or size >= len(images):
         return images
-    return images.select(sorted(balanced_order(images, f"training|{seed}")[:size]))
+    return images.select(sorted(balance_order(images, f"training|{seed}")[:size]))
 
 
 def _rank(salt: str, name: str) -> bytes:

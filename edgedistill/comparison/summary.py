@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from edgedistill.comparison.jobs import evaluation_job, teacher_job
 from edgedistill.comparison.run import Comparison
 from edgedistill.comparison.schedule import Track
-from edgedistill.comparison.statistics import Difference, compare_pairs, judged
+from edgedistill.comparison.statistics import Difference, add_verdicts, compare_pairs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ def summarise(comparison: Comparison) -> tuple[Row, ...]:
 def teacher_accuracy(comparison: Comparison, task: str | None) -> float | None:
     """Return the teacher's accuracy on a task's test images, or the mean over all tasks; None while one is missing."""
     records = [
-        comparison.results.finished(teacher_job(each, comparison.facts[each.name]).key)
+        comparison.results.find_finished(teacher_job(each, comparison.facts[each.name]).key)
         for each in comparison.plan.tasks
         if task in (None, each.name)
     ]
@@ -111,7 +111,7 @@ def _final_runs(comparison: Comparison, track: Track, size: int | None) -> list[
     results = comparison.results
     found = []
     for job in track.final(size, results):
-        trained, tested = results.finished(job.key), results.finished(evaluation_job(job).key)
+        trained, tested = results.find_finished(job.key), results.find_finished(evaluation_job(job).key)
         if trained is not None and tested is not None:
             found.append(
                 FinalRun(
@@ -158,7 +158,7 @@ def _with_differences(rows: Sequence[Row], reference: str, confidence: float) ->
     ]
     return [
         replace(row, difference=difference)
-        for row, difference in zip(rows, judged(differences, confidence), strict=True)
+        for row, difference in zip(rows, add_verdicts(differences, confidence), strict=True)
     ]
 
 

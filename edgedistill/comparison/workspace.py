@@ -109,7 +109,7 @@ class Workspace:
 @contextmanager
 def open_workspace(folder: Path, threads: int) -> Iterator[Workspace]:
     """Open a workspace whose torch computes with so many threads; afterwards it has as many as before."""
-    with limited_threads(threads):
+    with limit_threads(threads):
         workspace = Workspace(folder)
         try:
             yield workspace
@@ -118,7 +118,7 @@ def open_workspace(folder: Path, threads: int) -> Iterator[Workspace]:
 
 
 @contextmanager
-def limited_threads(threads: int) -> Iterator[None]:
+def limit_threads(threads: int) -> Iterator[None]:
     """Let torch compute with so many threads, then with as many as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

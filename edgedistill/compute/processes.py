@@ -52,7 +52,7 @@ def average_buffers(network: nn.Module) -> None:
             buffer.copy_(mean_over_processes(buffer))
 
 
-def gathered(values: Tensor) -> Tensor:
+def gather(values: Tensor) -> Tensor:
     """Return the tensors (...) of all processes as (processes, ...), without a gradient; a process alone
     gets its own."""
     count = process_count()

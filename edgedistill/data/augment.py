@@ -44,7 +44,7 @@ def _shift(view: View, generator: np.random.Generator) -> View:
     return replace(view, top=top, left=left)
 
 
-def _resized_crop(view: View, generator: np.random.Generator) -> View:
+def _crop_and_resize(view: View, generator: np.random.Generator) -> View:
     """Take a random rectangle inside the image."""
     area = view.height * view.width * generator.uniform(*AREA)
     aspect = np.exp(generator.uniform(*np.log(ASPECT)))
@@ -65,8 +65,8 @@ AUGMENTATIONS: dict[str, tuple[Callable[[View, np.random.Generator], View], ...]
     "none": (),
     "crop": (_shift,),
     "crop-flip": (_shift, _flip),
-    "resized-crop": (_resized_crop,),
-    "resized-crop-flip": (_resized_crop, _flip),
+    "resized-crop": (_crop_and_resize,),
+    "resized-crop-flip": (_crop_and_resize, _flip),
 }
 
 

@@ -35,4 +35,4 @@ def _with_imagenet_labels(splits: ImageSplits) -> ImageSplits:
         return splits
     labels = labels_of_synsets()
     names = tuple(labels.get(name, name) for name in splits.class_names)
-    return splits.renamed(names)
+    return splits.rename_classes(names)

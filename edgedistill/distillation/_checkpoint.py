@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.files.writing import written_whole
+from edgedistill_deploy.files.writing import write_whole
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -17,7 +17,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """
     for left in path.parent.glob(f".{path.name}.*"):
         left.unlink(missing_ok=True)
-    with written_whole(path) as temporary:
+    with write_whole(path) as temporary:
         torch.save(state, temporary)
 
 

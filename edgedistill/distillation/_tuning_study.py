@@ -43,7 +43,7 @@ class LambdaTrial:
     state: Literal["complete", "pruned", "diverged"]
     reason: str = ""
 
-    def shown(self) -> str:
+    def describe(self) -> str:
         """Say in a few words how the run ended."""
         if self.validation_accuracy is None:
             return self.state
@@ -173,7 +173,7 @@ class Search:
         self.study.tell(self.trial, accuracy, state=_state(state))
         self.trial = None
 
-    def started(self) -> int:
+    def count_started(self) -> int:
         """Return how many values have been taken up before the present one."""
         trials = self.study.get_trials(deepcopy=False)
         return max(0, len({_value_of(trial) for trial in trials}) - 1)

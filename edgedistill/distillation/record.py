@@ -20,5 +20,5 @@ def distillation_record(result: DistillResult, images: SubtaskImages) -> dict[st
         "subspaces": {layer: each.method for layer, each in result.subspaces.items()},
         "pairs": [asdict(pair) for pair in result.pairs],
         "images": {"train": len(images.train), "validation": len(images.validation)},
-        "notes": [*images.notes, *([choice.described()] if choice is not None else [])],
+        "notes": [*images.notes, *([choice.describe()] if choice is not None else [])],
     }

@@ -20,7 +20,7 @@ from edgedistill.distillation.events import EpochRecord, Watcher, ignore
 from edgedistill.distillation.lesson import Lesson
 from edgedistill.distillation.objective import Objective, match_layers
 from edgedistill.distillation.teacher_guidance import TeacherGuidance, with_cache
-from edgedistill.distillation.training import Outcome, Run, averaged, train
+from edgedistill.distillation.training import Outcome, Run, build_average, train
 from edgedistill.distillation.tuning import LambdaChoice, choose_lambda
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.layers import LayerPair, capture
@@ -143,7 +143,7 @@ def _choose_weight(task: Task, student: nn.Module) -> LambdaChoice:
 def _train(task: Task, student: nn.Module, saved: Mapping[str, Any] | None) -> Outcome:
     config, teacher, matching = task.config, task.lesson.teacher, task.matching
     device = task.accelerator.device
-    average = averaged(student, config.ema)
+    average = build_average(student, config.ema)
     layers = [pair.student for pair in matching.pairs]
     with capture(student, layers) as outputs, evaluating(teacher.model), _cache_folder(task) as cache:
         if config.compile_student:

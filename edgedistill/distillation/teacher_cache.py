@@ -18,7 +18,7 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgedistill.config import cached_views
+from edgedistill.config import read_view_count
 from edgedistill.distillation.objective import Guidance
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import write_text
@@ -102,7 +102,7 @@ def choose_views(teacher_cache: str, view_bytes: int, image_count: int, epochs: 
     Raises:
         EdgeDistillError: the number asked for does not fit on the disk.
     """
-    asked = cached_views(teacher_cache)
+    asked = read_view_count(teacher_cache)
     views = min(AUTO_VIEWS if asked is None else asked, epochs)
     if views_present(folder) == views:
         return views  # what they take is taken already

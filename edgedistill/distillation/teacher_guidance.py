@@ -63,10 +63,10 @@ class TeacherGuidance:
         """Return the guidance for normalised images (N, 3, H, W), which are one view of the training images at `indices`."""
         if self.cache is not None:
             return self.cache.guidance(view, indices, images.device)
-        return self.asked(images)
+        return self.ask(images)
 
     @torch.no_grad()
-    def asked(self, images: Tensor) -> Guidance:
+    def ask(self, images: Tensor) -> Guidance:
         """Run the teacher on normalised images (N, 3, H, W)."""
         model = self.teacher.model
         with self.accelerator.autocast(), capture(model, self.layers) as outputs:
@@ -124,7 +124,7 @@ def with_cache(
 def _example(guidance: TeacherGuidance, images: ImageSet) -> Guidance:
     loader = open_loader(images.select([0]), guidance.preprocess, 1)
     pixels = next(iter(loader))[0].to(guidance.accelerator.device)
-    return guidance.asked(guidance.normalise(pixels))
+    return guidance.ask(guidance.normalise(pixels))
 
 
 def _answers(
@@ -139,7 +139,7 @@ def _answers(
         workers=task.config.workers,
     )
     for pixels, _, indices in loader:
-        asked = guidance.asked(guidance.normalise(pixels.to(guidance.accelerator.device)))
+        asked = guidance.ask(guidance.normalise(pixels.to(guidance.accelerator.device)))
         yield Answers(indices=indices, pixels=pixels, guidance=asked)
 
 

@@ -56,7 +56,7 @@ class Run:
         """The part of every batch that this process loads."""
         return Share(index=self.accelerator.process_index, count=self.accelerator.num_processes)
 
-    def prepared(self, pixels: Tensor) -> Tensor:
+    def prepare(self, pixels: Tensor) -> Tensor:
         """Turn uint8 images (N, H, W, 3) into the networks' input (N, 3, H, W)."""
         images: Tensor = self.guidance.normalise(pixels)
         return images.contiguous(memory_format=memory_format(self.config))
@@ -132,7 +132,7 @@ def train(
     return outcome
 
 
-def averaged(student: nn.Module, decay: float) -> AveragedModel | None:
+def build_average(student: nn.Module, decay: float) -> AveragedModel | None:
     """Return the moving average of a student's weights and buffers; None for a decay of 0."""
     if decay == 0:
         return None
@@ -228,7 +228,7 @@ def _step(
 ) -> dict[str, float]:
     """Take one optimiser step; return the weighted terms as numbers."""
     pixels, labels, indices = (each.to(run.accelerator.device, non_blocking=True) for each in batch)
-    images = run.prepared(pixels)
+    images = run.prepare(pixels)
     guidance = run.guidance.of(images, run.augmentation.view_number(epoch), indices)
     terms = learner.shared(images, labels, guidance, layer_weight)
     names, values = list(terms), torch.stack(list(terms.values()))
@@ -277,7 +277,7 @@ def _accuracy(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> float:
     mode = evaluating(model) if isinstance(model, nn.Module) else contextlib.nullcontext()
     with mode, torch.no_grad(), run.accelerator.autocast():
         for step, (pixels, labels, _) in enumerate(loader):
-            right += (model(run.prepared(pixels.to(device))).argmax(dim=1) == labels.to(device)).sum()
+            right += (model(run.prepare(pixels.to(device))).argmax(dim=1) == labels.to(device)).sum()
             run.watch(
                 TrainingProgress(
                     phase="validation", epoch=epoch, epochs=run.config.epochs, step=step + 1, steps=steps

@@ -54,10 +54,10 @@ class LambdaChoice:
     epochs: int
     rungs: tuple[int, ...]
 
-    def described(self) -> str:
+    def describe(self) -> str:
         """Say in a sentence or two which weight was chosen and why, and whether the trials told it from others."""
         tried = ", ".join(
-            f"{trial.lambda_layer:g} {trial.shown()}"
+            f"{trial.lambda_layer:g} {trial.describe()}"
             for trial in sorted(self.trials, key=lambda each: each.lambda_layer)
         )
         sentence = (
@@ -161,7 +161,7 @@ class _PrunedError(Exception):
 
 def _try_value(search: Search, run: ShortRun, config: DistillConfig, watch: Watcher) -> None:
     """Train one short run and note how it ended."""
-    before = _agree(search.started) * config.epochs
+    before = _agree(search.count_started) * config.epochs
     seen = 0
     best = -1.0
 
@@ -199,7 +199,7 @@ def _training_processes() -> int:
 
 
 def _is_main() -> bool:
-    return _training_processes() == 1 or _distributed().get_rank() == 0
+    return _training_processes() == 1 or _import_distributed().get_rank() == 0
 
 
 def _agree(decide: Callable[[], Value]) -> Value:
@@ -207,11 +207,11 @@ def _agree(decide: Callable[[], Value]) -> Value:
     if _training_processes() == 1:
         return decide()
     shared = [decide() if _is_main() else None]
-    _distributed().broadcast_object_list(shared, src=0)
+    _import_distributed().broadcast_object_list(shared, src=0)
     return cast(Value, shared[0])
 
 
-def _distributed() -> ModuleType:
+def _import_distributed() -> ModuleType:
     from torch import distributed
 
     return distributed

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from edgedistill.checks import check_at_least
-from edgedistill.export.onnx_targets import ANY, chosen_opset
+from edgedistill.export.onnx_targets import ANY, choose_opset
 from edgedistill_deploy.errors import UsageError
 
 MOST_MEGABYTES = 2000
@@ -33,7 +33,7 @@ class ExportConfig:
     reject: float = 0.0
 
     def __post_init__(self) -> None:
-        chosen_opset(self.target, self.opset)
+        choose_opset(self.target, self.opset)
         check_at_least("single_file_megabytes", self.single_file_megabytes, 0)
         if self.single_file_megabytes > MOST_MEGABYTES:
             raise UsageError(
@@ -50,4 +50,4 @@ class ExportConfig:
     @property
     def written_opset(self) -> int:
         """The ONNX operator set that is written."""
-        return chosen_opset(self.target, self.opset)
+        return choose_opset(self.target, self.opset)

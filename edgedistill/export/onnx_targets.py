@@ -97,7 +97,7 @@ TARGETS: Mapping[str, Target] = {
 }
 
 
-def chosen_opset(target: str, opset: int | None) -> int:
+def choose_opset(target: str, opset: int | None) -> int:
     """Return the operator set to write: the one asked for, else the target's, else the usual one.
 
     Raises:

@@ -18,7 +18,7 @@ from edgedistill.export.deployed import Deployed
 from edgedistill.export.onnx_targets import IR_VERSIONS
 from edgedistill.networks.modes import evaluating
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.files.writing import sha256_of_file, written_whole
+from edgedistill_deploy.files.writing import sha256_of_file, write_whole
 
 # A message of protocol buffers, and so an ONNX file with its weights inside, cannot be larger than 2 GiB.
 SINGLE_FILE_BYTES = 2_000_000_000
@@ -236,8 +236,8 @@ def _put_in_place(staged: Path, data: Path | None, path: Path) -> Path | None:
     """Move the files to where they belong, the weights first; return the path of the weights, if any."""
     placed = None if data is None else path.with_name(data.name)
     if data is not None and placed is not None:
-        with written_whole(placed) as temporary:
+        with write_whole(placed) as temporary:
             data.replace(temporary)
-    with written_whole(path) as temporary:
+    with write_whole(path) as temporary:
         staged.replace(temporary)
     return placed

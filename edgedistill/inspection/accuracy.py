@@ -77,7 +77,7 @@ class Examination:
     batches: Callable[[], Iterator[Batch]]
     subspaces: Mapping[tuple[str, str], Subspace]
 
-    def unprojected(self) -> Tally:
+    def measure_teacher(self) -> Tally:
         """Return the teacher's own tally."""
         total = Tally()
         for images, labels in self.batches():
@@ -85,7 +85,7 @@ class Examination:
             total += tally(predicted, predicted, labels)
         return total
 
-    def projected(
+    def measure_projected(
         self, ranks: Ranks, progress: Callable[[int], None]
     ) -> dict[tuple[str, str], dict[int, Tally]]:
         """Return {(layer, method): {K: tally}}; gradients must be off.

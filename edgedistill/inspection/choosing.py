@@ -53,9 +53,9 @@ def choose_methods(
         for method in CANDIDATES
     }
     examination = Examination(model=model, class_indices=class_indices, batches=batches, subspaces=subspaces)
-    own = examination.unprojected()
+    own = examination.measure_teacher()
     total = own.size * len(subspaces)
-    tallies = examination.projected(
+    tallies = examination.measure_projected(
         {key: (kept[key[0]],) for key in subspaces}, lambda done: progress(done, total)
     )
     return {

@@ -71,7 +71,7 @@ def inspect_subspaces(
     size = teacher.preprocess.size
     device = _device(config.compute)
     built = build_student(student, len(subtask), width=student_width, image_size=size) if student else None
-    with _placed_on(teacher.model, device), evaluating(teacher.model), torch.no_grad():
+    with _on_device(teacher.model, device), evaluating(teacher.model), torch.no_grad():
         pairs = _pairs(teacher.model, built, size, config.layers)
         layers = config.layers or tuple(pair.teacher for pair in pairs)
         shapes = map_shapes(teacher.model, layers, size)
@@ -81,7 +81,7 @@ def inspect_subspaces(
         validation = sample_images(images.validation, config.images, config.seed)
         moments = work.moments(training, layers)
         examination = work.examination(validation, moments)
-        own = examination.unprojected()
+        own = examination.measure_teacher()
         tallies = work.tallies(examination, own)
         found = tuple(
             _layer_inspection(layer, shapes[layer], moments[layer], own, tallies, config) for layer in shapes
@@ -115,7 +115,7 @@ def _device(compute: str) -> torch.device:
 
 
 @contextlib.contextmanager
-def _placed_on(model: nn.Module, device: torch.device) -> Iterator[None]:
+def _on_device(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Have a model on a device inside the block, then where it was."""
     before = next(model.parameters()).device
     model.to(device)
@@ -190,7 +190,7 @@ class _Passes:
         due = {key: _ranks(ks, len(subspace.mean)) for key, subspace in subspaces.items()}
         while due:
             count = self.steps.count(own.size * sum(map(len, due.values())), "accuracy at K")
-            for key, each in examination.projected(due, count).items():
+            for key, each in examination.measure_projected(due, count).items():
                 tallies[key] |= each
             due = {} if ks else _find_undecided(tallies, own, self.config.target)
         return tallies

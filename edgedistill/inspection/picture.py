@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgedistill.inspection.records import Inspection, LayerInspection
 from edgedistill_deploy.errors import MissingDependencyError
-from edgedistill_deploy.files.writing import write_json, written_whole
+from edgedistill_deploy.files.writing import write_json, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +57,7 @@ def write_inspection(inspection: Inspection, folder: Path) -> tuple[Path, Path]:
     check_drawing()
     record, picture = folder / RECORD, folder / PICTURE
     write_json(record, inspection.to_json())
-    with written_whole(picture) as temporary:
+    with write_whole(picture) as temporary:
         draw_inspection(inspection, temporary)
     return record, picture
 

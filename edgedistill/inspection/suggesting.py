@@ -43,7 +43,7 @@ def stable_rank(met: Mapping[int, bool]) -> int | None:
     return stable
 
 
-def rounded_up(k: int) -> int:
+def round_up(k: int) -> int:
     """Return the multiple of the channel step that is at least K."""
     return math.ceil(k / CHANNEL_STEP) * CHANNEL_STEP
 
@@ -54,14 +54,14 @@ def next_rank(met: Mapping[int, bool]) -> int | None:
     if stable is None:
         return None
     below = max((k for k in met if k < stable), default=0)
-    candidates = range(rounded_up(below + 1), rounded_up(stable), CHANNEL_STEP)
+    candidates = range(round_up(below + 1), round_up(stable), CHANNEL_STEP)
     return candidates[len(candidates) // 2] if candidates else None
 
 
 def suggested_width(met: Mapping[int, bool]) -> int | None:
     """Return the stable rank, rounded up to whole channel steps."""
     stable = stable_rank(met)
-    return None if stable is None else rounded_up(stable)
+    return None if stable is None else round_up(stable)
 
 
 def plain_student(widths: Sequence[int | None]) -> str | None:

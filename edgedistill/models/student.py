@@ -13,7 +13,7 @@ from torch import nn
 from edgedistill.models.plain import PREFIX, PlainNet, plain_widths
 from edgedistill.models.teacher import check_timm_name, set_image_size
 from edgedistill_deploy.errors import DataError, UsageError, nearest_names
-from edgedistill_deploy.files.writing import written_whole
+from edgedistill_deploy.files.writing import write_whole
 
 # What is distilled and exported; so called by those who name no torch.
 Student: TypeAlias = nn.Module
@@ -65,7 +65,7 @@ def build_student(
             stages, hidden = plain_widths(name)
             return PlainNet(tuple(_scale(each, width, 1) for each in stages), class_count, hidden)
         timm_name = name.removeprefix("timm:")
-        arguments = {} if width == 1.0 else _scaled_arguments(timm_name, width)
+        arguments = {} if width == 1.0 else _build_scaled_arguments(timm_name, width)
         torch.manual_seed(seed)
         student: nn.Module = timm.create_model(
             timm_name, pretrained=False, num_classes=class_count, **arguments
@@ -75,10 +75,10 @@ def build_student(
     return student
 
 
-def _scaled_arguments(timm_name: str, width: float) -> Mapping[str, Any]:
+def _build_scaled_arguments(timm_name: str, width: float) -> Mapping[str, Any]:
     """Return the constructor arguments that make this model `width` times as wide."""
     reference = timm.create_model(timm_name, pretrained=False, num_classes=2)
-    for family in (_resnet_arguments, _staged_arguments, _token_arguments):
+    for family in (_resnet_arguments, _build_staged_arguments, _token_arguments):
         arguments = family(reference, width)
         if arguments:
             return arguments
@@ -104,7 +104,7 @@ def _resnet_arguments(reference: nn.Module, width: float) -> Mapping[str, Any]:
     return arguments
 
 
-def _staged_arguments(reference: nn.Module, width: float) -> Mapping[str, Any]:
+def _build_staged_arguments(reference: nn.Module, width: float) -> Mapping[str, Any]:
     """Families with one `dims` tuple for their stages: ConvNeXt and its relatives."""
     if not isinstance(reference, timm.models.ConvNeXt):
         return {}
@@ -131,7 +131,7 @@ def _narrower_names(timm_name: str) -> str:
 def write_student(student: nn.Module, path: Path) -> None:
     """Write the student's weights as safetensors, whole or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
-    with written_whole(path) as temporary:
+    with write_whole(path) as temporary:
         save_file(tensors, temporary)
 
 

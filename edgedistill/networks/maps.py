@@ -35,7 +35,7 @@ class DeclaredFeature:
     reduction: int
 
 
-def declared_features(model: nn.Module) -> tuple[DeclaredFeature, ...]:
+def find_declared_features(model: nn.Module) -> tuple[DeclaredFeature, ...]:
     """Return what a network itself declares with `feature_info`, from shallow to deep; nothing where it declares nothing."""
     declared = getattr(model, "feature_info", None)
     infos = getattr(declared, "info", declared)  # a FeatureInfo in some models, a plain list in most
@@ -76,7 +76,7 @@ def tensor_of(output: Any, model: nn.Module, name: str) -> Any:
     """Return the tensor that `as_map` reads: the graph runs through it, not through its map."""
     if not isinstance(output, (tuple, list)) or not output:
         return output
-    channels = _declared_channels(model, name)
+    channels = _find_declared_channels(model, name)
     fitting = (
         each
         for each in output
@@ -119,12 +119,12 @@ def _find_stated(model: nn.Module, name: str, attribute: str) -> Any:
     return next((value for value in values if value is not None), None)
 
 
-def _declared_channels(model: nn.Module, name: str) -> set[int]:
+def _find_declared_channels(model: nn.Module, name: str) -> set[int]:
     """Return the widths that the networks around a layer declare for this very layer."""
     return {
         feature.channels
         for seen_as, owner in _owners(model, name)
-        for feature in declared_features(owner)
+        for feature in find_declared_features(owner)
         if feature.name == seen_as
     }
 
@@ -136,7 +136,7 @@ def _is_channels_last(values: Tensor, model: nn.Module, name: str) -> bool:
     if isinstance(layer, nn.Linear):
         return True
     first, last = values.shape[1], values.shape[3]
-    declared = _declared_channels(model, name)
+    declared = _find_declared_channels(model, name)
     if (first in declared) != (last in declared):
         return last in declared
     for width, may_be_last in _widths(layer):
@@ -170,7 +170,7 @@ def _fold_tokens(tokens: Tensor, beside: Grid | None, model: nn.Module, name: st
     unrolled = _reroll(tokens, model, name)
     if unrolled is not None:
         return unrolled
-    known = beside or _stated_grid(model, name)
+    known = beside or _find_grid(model, name)
     prefixes = _prefixes(model, name)
     for grids in ([known] if known else [], _coarser(known), None):
         for dropped in prefixes:
@@ -183,7 +183,7 @@ def _fold_tokens(tokens: Tensor, beside: Grid | None, model: nn.Module, name: st
     )
 
 
-def _stated_grid(model: nn.Module, name: str) -> Grid | None:
+def _find_grid(model: nn.Module, name: str) -> Grid | None:
     """Return the (H, W) of patches that the network around a layer states."""
     grid = getattr(_find_stated(model, name, "patch_embed"), "grid_size", None)
     return None if grid is None else (int(grid[0]), int(grid[1]))

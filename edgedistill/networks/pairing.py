@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from edgedistill.networks.layers import LayerPair, Shape, maps_and_contexts, shape_of, trace_once
-from edgedistill.networks.maps import DeclaredFeature, declared_features, tensor_of
+from edgedistill.networks.maps import DeclaredFeature, find_declared_features, tensor_of
 from edgedistill_deploy.errors import EdgeDistillError
 
 PAIR_COUNT = 4
@@ -59,13 +59,13 @@ class _Level:
 def _levels(model: nn.Module, image_size: tuple[int, int]) -> list[_Level]:
     """Return the candidate layers of a network, from shallow to deep."""
     traced = _trace_all(model, image_size)
-    names = _declared_names(model, traced, image_size) or _undeclared_names(model, traced)
+    names = _find_declared_names(model, traced, image_size) or _find_undeclared_names(model, traced)
     if not names:
         raise EdgeDistillError(
             f"{type(model).__name__} has no layer whose output is a map, so its layers cannot be paired automatically; name"
             " the pairs."
         )
-    contexts = maps_and_contexts(model, names, _noise(model, image_size), _weighted_sum)
+    contexts = maps_and_contexts(model, names, _noise(model, image_size), _sum_weighted)
     heard = [name for name in names if bool(contexts[name][1].any())] or names
     return [_Level(name=name, depth=depth, size=traced[name].shape[1:]) for depth, name in enumerate(heard)]
 
@@ -76,7 +76,7 @@ def _noise(model: nn.Module, image_size: tuple[int, int]) -> Tensor:
     return draws.to(next(model.parameters()))
 
 
-def _weighted_sum(logits: Tensor) -> Tensor:
+def _sum_weighted(logits: Tensor) -> Tensor:
     # Uneven weights: the plain sum of logits may be constant by construction.
     return (logits * torch.arange(1, logits.shape[-1] + 1).to(logits)).sum()
 
@@ -110,14 +110,14 @@ def _trace_all(model: nn.Module, image_size: tuple[int, int]) -> dict[str, _Trac
     return {name: each for name, each in traced.items() if each is not None}
 
 
-def _declared_names(
+def _find_declared_names(
     model: nn.Module, traced: Mapping[str, _Traced], image_size: tuple[int, int]
 ) -> list[str]:
     """Return the layers that a network and the networks inside it declare, checked against what they returned."""
     declared = [
         replace(feature, name=f"{inside}.{feature.name}" if inside else feature.name)
         for inside, module in model.named_modules()
-        for feature in declared_features(module)
+        for feature in find_declared_features(module)
     ]
     found: set[str] = set()
     for feature in declared:
@@ -151,7 +151,7 @@ def _fits(feature: DeclaredFeature, shape: Shape, image_size: tuple[int, int]) -
     )
 
 
-def _undeclared_names(model: nn.Module, traced: Mapping[str, _Traced]) -> list[str]:
+def _find_undeclared_names(model: nn.Module, traced: Mapping[str, _Traced]) -> list[str]:
     """Return the last layer at each map size of a network that declares nothing, or the longest stack of its token blocks."""
     modules = dict(model.named_modules())
     maps = {

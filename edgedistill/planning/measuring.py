@@ -21,7 +21,7 @@ from edgedistill_deploy.profiling.request import ProfileRequest
 from edgedistill_deploy.profiling.run import run_profile
 from edgedistill_deploy.remote.inventory import Device
 from edgedistill_deploy.remote.jobs import run_on_devices
-from edgedistill_deploy.remote.tasks import Chosen, profile_job
+from edgedistill_deploy.remote.tasks import RuntimeChoice, profile_job
 from edgedistill_deploy.version import __version__
 
 _MEASURED = "measured.json"
@@ -132,7 +132,7 @@ def _profile(task: PlanTask, bundle: Bundle) -> Mapping[str, Any]:
         return run_profile(bundle.path, request)
     # The request has the runtime; the provider is the device's own, unless another was asked for.
     provider = None if request.provider == "cpu" else request.provider
-    chosen = Chosen(runtime=request.runtimes[0], provider=provider)
+    chosen = RuntimeChoice(runtime=request.runtimes[0], provider=provider)
     (outcome,) = run_on_devices([device], profile_job(bundle, request, [device], chosen, keep=True))
     if outcome.result is None:
         raise EdgeDistillError(f"{outcome.error}")

@@ -66,7 +66,7 @@ def read_rounding(bundle: Bundle) -> Rounding:
     ranges = _ranges(bundle.file("ranges"))
     floats = onnx.load(bundle.file(model_role("fp32"))).graph
     left = {each.key: each.value for each in model.metadata_props}.get(_FLOAT_NODES, "[]")
-    for value, output, written in _restored(floats, set(json.loads(left))):
+    for value, output, written in _find_node_values(floats, set(json.loads(left))):
         weights.setdefault(output, levels)
         for name in (value, written):
             if name in ranges:
@@ -104,7 +104,7 @@ def _weight_levels(
             yield node.output[0].removesuffix(_OUTPUT_SUFFIX), 64 if reduced else 127
 
 
-def _restored(graph: onnx.GraphProto, names: set[str]) -> Iterator[tuple[str, str, str]]:
+def _find_node_values(graph: onnx.GraphProto, names: set[str]) -> Iterator[tuple[str, str, str]]:
     """For each named node with weights, yield its input, its output, and the output that was quantised."""
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:

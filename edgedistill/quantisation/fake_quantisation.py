@@ -193,7 +193,7 @@ class FakeQuantised(nn.Module):
         rounding = self._rounding
         if NETWORK_INPUT in rounding.activations:
             images = _round(images, rounding.activations[NETWORK_INPUT])
-        with _Rounded(rounding) as calls:
+        with _RoundingCalls(rounding) as calls:
             logits: Tensor = self.network(images)
         if calls.met != (rounding.activations.keys() | rounding.weights.keys()) - {NETWORK_INPUT}:
             raise EdgeDistillError(
@@ -203,7 +203,7 @@ class FakeQuantised(nn.Module):
         return logits
 
 
-class _Rounded(TensorCalls):
+class _RoundingCalls(TensorCalls):
     """Rounds the weights and results of the calls it was given."""
 
     def __init__(self, rounding: CallRounding) -> None:
@@ -215,7 +215,7 @@ class _Rounded(TensorCalls):
         if key not in self._weights:
             return args
         self.met.add(key)
-        return (args[0], rounded_weight(args[1], self._weights[key]), *args[2:])
+        return (args[0], round_weight(args[1], self._weights[key]), *args[2:])
 
     def after(self, key: CallKey, args: Sequence[Any], result: Any) -> Any:
         if key not in self._activations:
@@ -228,7 +228,7 @@ def _round(values: Tensor, grid: Grid) -> Tensor:
     return torch.fake_quantize_per_tensor_affine(values, grid.scale, grid.zero_point, grid.low, grid.high)
 
 
-def rounded_weight(weight: Tensor, levels: int) -> Tensor:
+def round_weight(weight: Tensor, levels: int) -> Tensor:
     """Round a weight (O, ...) to the integers from -levels to levels times a scale for each output channel."""
     largest = weight.detach().flatten(1).abs().amax(1)
     scale = (largest / levels).clamp_min(_SMALLEST_SCALE)

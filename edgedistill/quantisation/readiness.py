@@ -13,7 +13,7 @@ from edgedistill.data.loader import open_loader
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.modes import evaluating
 from edgedistill.networks.tensor_calls import WEIGHTED, CallKey, TensorCalls
-from edgedistill.quantisation.fake_quantisation import rounded_weight
+from edgedistill.quantisation.fake_quantisation import round_weight
 from edgedistill_deploy.images.sets import ImageSet
 
 # Images looked at, twice; ranges and noise of a layer move little with more.
@@ -186,7 +186,7 @@ class _Layer:
         exponents = (channels.abs().clamp_min(_TINY).log2() + _OCTAVES) * _PER_OCTAVE
         self.histogram += torch.histc(exponents, len(self.histogram), 0, len(self.histogram) - 1)
 
-    def rounded_input(self, values: Tensor, levels: int) -> Tensor:
+    def round_input(self, values: Tensor, levels: int) -> Tensor:
         """Round over the range seen, as ONNX Runtime's unsigned activations are."""
         low, high = min(0.0, float(self.low.min())), max(0.0, float(self.high.max()))
         scale = (high - low) / levels or 1.0
@@ -250,7 +250,7 @@ class _Watch(TensorCalls, abc.ABC):
             self.see(layer, args, result)
         elif key.function == "batch_norm" and id(args[0]) in self._made:
             layer, _, layer_args = self._made[id(args[0])]
-            self.see_norm(layer, layer_args, _folded_scale(args, self.again.keywords), result)
+            self.see_norm(layer, layer_args, _find_folded_scale(args, self.again.keywords), result)
         return result
 
     def _name(self, key: CallKey, args: Sequence[Any]) -> str:
@@ -264,7 +264,7 @@ class _Ranges(_Watch):
         """Note the input's range and the weights' own figures."""
         layer.see_input(args[0])
         layer.weight_spread = _spread(_largest_weights(args[1]))
-        layer.weight_snr_db = _decibels(*_energies(args[1], rounded_weight(args[1], self.levels // 2)))
+        layer.weight_snr_db = _decibels(*_energies(args[1], round_weight(args[1], self.levels // 2)))
 
     def see_norm(self, layer: _Layer, args: Sequence[Any], scale: Tensor, result: Tensor) -> None:
         """Spread the weights as folding does; rounded per channel, their own noise stays what it is."""
@@ -278,9 +278,9 @@ class _Noise(_Watch):
 
     def see(self, layer: _Layer, args: Sequence[Any], result: Tensor) -> None:
         """Add the noise of this batch."""
-        values = layer.rounded_input(args[0], self.levels)
+        values = layer.round_input(args[0], self.levels)
         layer.input_energy += torch.tensor(_energies(args[0], values))
-        rounded = self.again(values, rounded_weight(args[1], self.levels // 2), *args[2:])
+        rounded = self.again(values, round_weight(args[1], self.levels // 2), *args[2:])
         difference = _by_channel(rounded - result, layer.kind).square().sum(1)
         self._added = (float(result.square().sum()), float(difference.sum()), difference)
         layer.output_energy += torch.tensor(self._added[:2])
@@ -306,7 +306,7 @@ def _energies(exact: Tensor, rounded: Tensor) -> tuple[float, float]:
     return float(exact.square().sum()), float((exact - rounded).square().sum())
 
 
-def _folded_scale(args: Sequence[Any], keywords: Mapping[str, Any]) -> Tensor:
+def _find_folded_scale(args: Sequence[Any], keywords: Mapping[str, Any]) -> Tensor:
     """Return by what a batch norm multiplies its channels: gamma / sqrt(variance + eps), of functional.batch_norm's arguments."""
     given = {**dict(zip(_NORM_ARGUMENTS, args, strict=False)), **keywords}
     scale: Tensor = (given["running_var"] + given.get("eps", 1e-5)).rsqrt()

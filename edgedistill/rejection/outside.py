@@ -52,7 +52,7 @@ def find_outside(
     test: ImageSet | None
     if not source.validation and not source.test:
         sample = _sample(source.train.with_classes(names), 2 * most, seed)
-        validation, test = _halves(_untaken(sample, taken), seed)
+        validation, test = _split_in_two(_leave_out_taken(sample, taken), seed)
     else:
         test = _draw(source.test, names, most, seed, taken)
         if test is not None:
@@ -73,7 +73,7 @@ def _other_classes(
 def _draw(
     images: ImageSet | None, names: Sequence[str], most: int, seed: int, taken: set[str]
 ) -> ImageSet | None:
-    return None if not images else _untaken(_sample(images.with_classes(names), most, seed), taken)
+    return None if not images else _leave_out_taken(_sample(images.with_classes(names), most, seed), taken)
 
 
 def _sample(images: ImageSet, most: int, seed: int) -> ImageSet:
@@ -92,11 +92,11 @@ def _turns(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     return turns
 
 
-def _untaken(images: ImageSet, taken: set[str]) -> ImageSet:
+def _leave_out_taken(images: ImageSet, taken: set[str]) -> ImageSet:
     return images.select([index for index in range(len(images)) if images.digest(index) not in taken])
 
 
-def _halves(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
+def _split_in_two(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
     """Divide images by their content, so that copies of one image stay on one side."""
     salted = [
         hashlib.sha256(f"outside|{seed}|{images.digest(index)}".encode()).digest()[0]

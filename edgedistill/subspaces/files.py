@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edgedistill.subspaces.directions import Subspace
 from edgedistill_deploy.errors import BundleError
-from edgedistill_deploy.files.writing import written_whole
+from edgedistill_deploy.files.writing import write_whole
 
 FORMAT = "edgedistill-subspaces-1"
 _FIELDS = ("mean", "basis", "eigenvalues", "variance")
@@ -24,7 +24,7 @@ def save_subspaces(path: Path, subspaces: Mapping[str, Subspace]) -> None:
         tensors |= {f"{name}/{field}": getattr(subspace, field) for field in _FIELDS}
         tensors[f"{name}/sample_count"] = torch.tensor(subspace.sample_count)
     methods = json.dumps({name: subspace.method for name, subspace in subspaces.items()})
-    with written_whole(path) as temporary:
+    with write_whole(path) as temporary:
         save_file(tensors, temporary, metadata={"format": FORMAT, "methods": methods})
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edgedistill.compute.processes import gathered
+from edgedistill.compute.processes import gather
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class MomentAccumulator:
 
     def merge_processes(self) -> None:
         """Add what the same accumulator of every other training process has gathered, in the processes' order."""
-        parts = gathered(self._vector())
+        parts = gather(self._vector())
         if len(parts) == 1:
             return
         width = len(self._mean)

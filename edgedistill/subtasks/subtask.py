@@ -100,7 +100,7 @@ def named_subtask_classes(name: str) -> tuple[str, ...]:
     Raises:
         UsageError: the table or the superclass is unknown; the message lists the nearest.
     """
-    known = _named_subtasks()
+    known = _read_subtasks()
     if name not in known:
         raise UsageError(f"There is no subtask {name!r}.{nearest_names(name, known)}")
     return tuple(known[name])
@@ -108,10 +108,10 @@ def named_subtask_classes(name: str) -> tuple[str, ...]:
 
 def named_subtasks() -> tuple[str, ...]:
     """Return the names that `named_subtask_classes` knows."""
-    return tuple(_named_subtasks())
+    return tuple(_read_subtasks())
 
 
-def _named_subtasks() -> dict[str, list[str]]:
+def _read_subtasks() -> dict[str, list[str]]:
     tables = json.loads(
         resources.files("edgedistill.subtasks").joinpath("superclasses.json").read_text(encoding="utf-8")
     )

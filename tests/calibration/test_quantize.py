@@ -419,8 +419,8 @@ class Watched:
     def with_classes(self, class_names: Sequence[str]) -> "Watched":
         return Watched(self.inner.with_classes(class_names), self.read_digests)
 
-    def renamed(self, class_names: Sequence[str]) -> "Watched":
-        return Watched(self.inner.renamed(class_names), self.read_digests)
+    def rename_classes(self, class_names: Sequence[str]) -> "Watched":
+        return Watched(self.inner.rename_classes(class_names), self.read_digests)
 
 
 def digests_of(images: ImageSet) -> list[str]:
@@ -540,13 +540,13 @@ def test_another_seed_or_model_calibrates_anew(tmp_path: Path, training: ImageSe
 
 
 def test_fp16_files_of_an_earlier_calibration_do_not_outlast_it(tmp_path: Path, training: ImageSet) -> None:
-    halves = ("model.fp16", "model.int8-fp16-tensorrt")
+    float16_files = ("model.fp16", "model.int8-fp16-tensorrt")
     bundle = calibrate(float_bundle(tmp_path / "bundle"), training, replace(SMALL, fp16=True))
     stages = [step["stage"] for step in json.loads(bundle.file("ledger").read_text())["steps"]]
     assert stages == ["fp32", "fp16", "int8", "int8-tensorrt", "int8-fp16-tensorrt"]
-    assert all(bundle.has(role) for role in halves)
+    assert all(bundle.has(role) for role in float16_files)
     bundle = calibrate(bundle, training, SMALL)
-    assert not any(bundle.has(role) for role in halves)
+    assert not any(bundle.has(role) for role in float16_files)
 
 
 def test_an_fp16_file_that_is_refused_is_left_out_with_the_reason(

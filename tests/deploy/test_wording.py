@@ -83,7 +83,7 @@ def test_ratios_say_which_way() -> None:
 
 
 def test_lists_are_spoken() -> None:
-    assert [w.spoken_list(items) for items in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [
+    assert [w.join_words(items) for items in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [
         "",
         "a",
         "a and b",

@@ -20,7 +20,7 @@ from edgedistill_calibration.float16._range import Extent, Floats, measure_exten
 from edgedistill_calibration.graphs.preparation import first_line, opset_of, require_valid
 from edgedistill_calibration.graphs.reading import GROUP, ActivationReader
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.files.writing import written_whole
+from edgedistill_deploy.files.writing import write_whole
 
 # From here on QuantizeLinear and DequantizeLinear take float16 scales.
 QUANTISED_OPSET = 19
@@ -84,7 +84,7 @@ def write_float16(
     model = onnx.load(source)
     _require_half_scales(source, model)
     converted, record = to_float16(model, read)
-    with written_whole(path) as temporary:
+    with write_whole(path) as temporary:
         onnx.save(converted, temporary)
     return record
 
@@ -111,7 +111,7 @@ def to_float16(model: onnx.ModelProto, read: Read) -> tuple[onnx.ModelProto, Flo
         converted.CopyFrom(original)
         half = cast_graph(converted, plan.moved)
         require_valid(converted)
-        outputs = _broken_outputs(converted, extents, read)
+        outputs = _find_broken_outputs(converted, extents, read)
         if not outputs:
             return converted, _record(original.graph, plan)
         # With its inner values given out, a runtime may fuse less, and then all is well.
@@ -154,7 +154,7 @@ def _measure(model: onnx.ModelProto, read: Read) -> dict[str, Extent]:
         raise EdgeDistillError(f"ONNX Runtime cannot run the model: {first_line(error)}.") from error
 
 
-def _broken_outputs(converted: onnx.ModelProto, before: Mapping[str, Extent], read: Read) -> list[str]:
+def _find_broken_outputs(converted: onnx.ModelProto, before: Mapping[str, Extent], read: Read) -> list[str]:
     """Return the outputs that are not finite and were."""
     outputs = onnx.ModelProto()
     outputs.CopyFrom(converted)

@@ -126,7 +126,7 @@ def _cost(node: onnx.NodeProto, shape: tuple[int, ...], weights: Mapping[str, tu
 
 def sample_count(costs: Mapping[str, NodeCost], node_limit: int, files: int = 2) -> int:
     """Return on how many images nodes are measured, so that it takes about a minute for a model of any size."""
-    runs = files * (min(len(costs), node_limit) + _left_count(min(len(costs), node_limit)) + 2)
+    runs = files * (min(len(costs), node_limit) + _count_left(min(len(costs), node_limit)) + 2)
     work = sum(cost.multiply_adds for cost in costs.values()) * runs
     return int(np.clip(BUDGET / max(1, work), FEWEST_IMAGES, MOST_IMAGES))
 
@@ -144,7 +144,7 @@ def measure_nodes(mixed: MixedPrecision, trial: Trial, limit: int) -> tuple[Node
     whole = float(np.mean(trial.reference.argmax(axis=1) == trial.labels))
     alone = {name: _measure_alone(mixed, trial, name, whole) for name in chosen}
     order = lowest_first((name, effect.sqnr_db) for name, effect in alone.items())
-    left = {name: _measure_left(mixed, trial, name, base) for name in order[: _left_count(len(order))]}
+    left = {name: _measure_left(mixed, trial, name, base) for name in order[: _count_left(len(order))]}
     return tuple(
         NodeError(
             node=name,
@@ -165,13 +165,13 @@ def _module(node: onnx.NodeProto) -> str | None:
     return weight.removesuffix(".weight") if weight.endswith(".weight") else None
 
 
-def expected_runs(node_count: int, limit: int) -> int:
+def count_runs(node_count: int, limit: int) -> int:
     """Return how many passes over the images `measure_nodes` takes."""
     measured = min(node_count, limit)
-    return 1 + measured + _left_count(measured)
+    return 1 + measured + _count_left(measured)
 
 
-def _left_count(measured: int) -> int:
+def _count_left(measured: int) -> int:
     return min(measured, max(LEFT_LEAST, int(measured * LEFT_SHARE)))
 
 

@@ -13,7 +13,7 @@ from edgedistill_calibration.graphs.preparation import metadata_of
 from edgedistill_calibration.int8._float_nodes import MixedPrecision
 from edgedistill_calibration.int8._node_errors import (
     Trial,
-    expected_runs,
+    count_runs,
     measure_nodes,
     node_costs,
     sample_count,
@@ -121,7 +121,7 @@ def _prepare_trial(judge: Judge, prepared: onnx.ModelProto, limit: int) -> Trial
     costs = node_costs(prepared, judge.sample(1)) if limit else {}
     images = judge.sample(sample_count(costs, limit) if limit else 0)
     if limit:
-        judge.prepared.work.expect(2 * expected_runs(len(costs), limit) * len(images))
+        judge.prepared.work.expect(2 * count_runs(len(costs), limit) * len(images))
     reference = judge.answers({judge.source: "fp32"})[judge.source][: len(images)]
     return Trial(
         prepared=prepared,

@@ -84,7 +84,7 @@ class _QuantisationError:
         below, above = self._below(bottoms), total - self._below(tops)
         small = self._below(np.minimum(step / 2, tops)) - self._below(np.maximum(-step / 2, bottoms))
         rounded = np.maximum((total - below - above - small)[0], 0) * step**2 / 12 + small[2]
-        error: Floats = rounded + _squared_distance(below, bottoms) + _squared_distance(above, tops)
+        error: Floats = rounded + _measure_distance(below, bottoms) + _measure_distance(above, tops)
         return error
 
     def _below(self, ends: Floats) -> Floats:
@@ -93,7 +93,7 @@ class _QuantisationError:
         return moments
 
 
-def _squared_distance(moments: Floats, end: Floats) -> Floats:
+def _measure_distance(moments: Floats, end: Floats) -> Floats:
     """Return the summed squared distance to `end` of values with these moments of order 0, 1 and 2."""
     count, total, squares = moments
     distance: Floats = np.maximum(squares - 2 * end * total + count * end**2, 0)

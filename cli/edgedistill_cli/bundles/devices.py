@@ -45,8 +45,8 @@ class Targets:
         """Take the flags of a command; a default that nobody typed leaves the choice to each device."""
         return cls(
             names=tuple(names),
-            runtime=_typed(context, "runtime") or _typed(context, "runtimes"),
-            provider=_typed(context, "provider"),
+            runtime=_find_typed(context, "runtime") or _find_typed(context, "runtimes"),
+            provider=_find_typed(context, "provider"),
             keep=keep,
             wait_s=wait_s or 0.0,
         )
@@ -82,8 +82,10 @@ def profile_on_devices(
     from edgedistill_deploy.remote.tasks import profile_job
 
     devices = _devices(targets)
-    job = profile_job(bundle, request, devices, _chosen(targets), keep=targets.keep, wait_s=targets.wait_s)
-    outcomes = _measured(devices, job, console)
+    job = profile_job(
+        bundle, request, devices, _build_choice(targets), keep=targets.keep, wait_s=targets.wait_s
+    )
+    outcomes = _run_job(devices, job, console)
     judged = []
     for outcome in outcomes:
         if outcome.result is not None:
@@ -124,14 +126,14 @@ def validate_on_devices(
             bundle,
             request.limits,
             devices,
-            _chosen(targets),
+            _build_choice(targets),
             precisions=request.precisions,
             threads=request.threads,
             reference=prepared,
             keep=targets.keep,
             wait_s=targets.wait_s,
         )
-        outcomes = _measured(devices, job, console)
+        outcomes = _run_job(devices, job, console)
     for outcome in outcomes:
         _write_parities(bundle, outcome.result)
     verdict = _emit("validate", outcomes, _parity_verdict, console)
@@ -139,7 +141,7 @@ def validate_on_devices(
     return verdict, [record for outcome in outcomes for record in _records(outcome)]
 
 
-def _typed(context: typer.Context, name: str) -> str | None:
+def _find_typed(context: typer.Context, name: str) -> str | None:
     source = context.get_parameter_source(name)
     typed = source is not None and source.name != "DEFAULT"
     return str(context.params[name]) if typed else None
@@ -151,13 +153,13 @@ def _devices(targets: Targets) -> "list[Device]":
     return [find_device(name) for name in targets.names]
 
 
-def _chosen(targets: Targets) -> Any:
-    from edgedistill_deploy.remote.tasks import Chosen
+def _build_choice(targets: Targets) -> Any:
+    from edgedistill_deploy.remote.tasks import RuntimeChoice
 
-    return Chosen(runtime=targets.runtime, provider=targets.provider)
+    return RuntimeChoice(runtime=targets.runtime, provider=targets.provider)
 
 
-def _measured(devices: "Sequence[Device]", job: "RemoteJob", console: Console) -> "tuple[DeviceOutcome, ...]":
+def _run_job(devices: "Sequence[Device]", job: "RemoteJob", console: Console) -> "tuple[DeviceOutcome, ...]":
     from edgedistill_deploy.remote.jobs import run_on_devices
 
     outcomes = run_on_devices(devices, job, lambda device: _make_progress(device, console))

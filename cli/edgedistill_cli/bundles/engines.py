@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgedistill_cli.console import Console
 from edgedistill_cli.exit_codes import InterruptedRunError
 from edgedistill_deploy.errors import UsageError
-from edgedistill_deploy.files.writing import written_whole
+from edgedistill_deploy.files.writing import write_whole
 
 if TYPE_CHECKING:
     from edgedistill_deploy.bundle.folder import Bundle
@@ -66,5 +66,5 @@ def show_engine(record: Mapping[str, Any], console: Console) -> None:
 
 def _copy(engine: Path, out: Path) -> None:
     for source, target in ((engine, out), (engine.with_suffix(".json"), out.with_suffix(".json"))):
-        with written_whole(target) as temporary:
+        with write_whole(target) as temporary:
             shutil.copyfile(source, temporary)

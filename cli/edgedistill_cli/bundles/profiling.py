@@ -118,7 +118,7 @@ class Gates:
         Raises:
             UsageError: no record can be compared with an earlier one.
         """
-        records = [self._judged(record) for record in profile["records"]]
+        records = [self._judge_record(record) for record in profile["records"]]
         if self.source is not None and not any("against" in record for record in records):
             raise UsageError(
                 f"{self.source} has no record of a precision and batch size that was measured now; measure the same again, with"
@@ -126,7 +126,7 @@ class Gates:
             )
         return {**profile, "records": records}
 
-    def _judged(self, record: Mapping[str, Any]) -> dict[str, Any]:
+    def _judge_record(self, record: Mapping[str, Any]) -> dict[str, Any]:
         from edgedistill_deploy.latency.budget import check_budget
         from edgedistill_deploy.latency.comparison import compare_latency
 

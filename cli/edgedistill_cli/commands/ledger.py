@@ -22,7 +22,7 @@ def ledger(
     from edgedistill_calibration.judging.ledger import read_ledger
     from edgedistill_cli.tables.ledger import show_ledger
     from edgedistill_deploy.bundle.folder import open_bundle
-    from edgedistill_deploy.errors import BundleError, shown
+    from edgedistill_deploy.errors import BundleError, quote_value
 
     opened = open_bundle(bundle, verify=False)
     record = read_ledger(opened)
@@ -34,5 +34,5 @@ def ledger(
             console.result(str(forecast))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise BundleError(
-            f"{opened.path / 'ledger.json'} is damaged ({type(error).__name__}: {shown(str(error))}); run `edgedistill calibrate` again."
+            f"{opened.path / 'ledger.json'} is damaged ({type(error).__name__}: {quote_value(str(error))}); run `edgedistill calibrate` again."
         ) from error

@@ -103,8 +103,8 @@ def validate(
 
     require_fitting(
         bisecting=bisect,
-        search=_given({"--against": against, "--image": image, "--tolerance": tolerance}),
-        check=_given(
+        search=_list_given({"--against": against, "--image": image, "--tolerance": tolerance}),
+        check=_list_given(
             {
                 "--provider": None if provider == "cpu" else provider,
                 "--flips": flips,
@@ -147,5 +147,5 @@ def validate(
     raise typer.Exit(gate_code(verdict))
 
 
-def _given(flags: dict[str, object]) -> list[str]:
+def _list_given(flags: dict[str, object]) -> list[str]:
     return [name for name, value in flags.items() if value is not None]

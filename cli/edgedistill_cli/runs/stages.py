@@ -56,7 +56,7 @@ def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
             given.subtask,
             given.images,
             run.settings.distill,
-            pairs=_given_pairs(run),
+            pairs=_read_pairs(run),
             folder=folder,
             progress=functools.partial(show_training, report),
         )
@@ -66,7 +66,7 @@ def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
     if (folder / "subspaces.safetensors").is_file():
         bundle = bundle.with_file("subspaces", folder / "subspaces.safetensors")
     if result.lambda_choice is not None:
-        run.console.say(f"distill: {result.lambda_choice.described()}")
+        run.console.say(f"distill: {result.lambda_choice.describe()}")
     bundle.with_fields(distillation=distillation_record(result, given.images))
     run.console.say(
         f"distill: validation accuracy {result.validation_accuracy:.2%} (epoch {result.best_epoch + 1}), teacher"
@@ -74,7 +74,7 @@ def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
     )
 
 
-def _given_pairs(run: Run) -> "list[LayerPair] | None":
+def _read_pairs(run: Run) -> "list[LayerPair] | None":
     """Return the layer pairs that the settings name; None leaves the pairing to EdgeDistill."""
     from edgedistill.networks.layers import LayerPair
 
@@ -97,7 +97,7 @@ def help_training(folder: Path, settings: RunSettings) -> None:
         given.subtask,
         given.images,
         settings.distill,
-        pairs=_given_pairs(run),
+        pairs=_read_pairs(run),
         folder=folder / "distill",
     )
     disband()

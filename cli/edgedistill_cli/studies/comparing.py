@@ -135,13 +135,13 @@ def run_and_show(plan: "ComparisonPlan", folder: Path, console: Console, *, jobs
     show_comparison(record, console)
     console.result(f"written: {folder / 'comparison.json'}, {folder / 'comparison.svg'}")
     if record["failures"]:
-        raise EdgeDistillError(_failed(record["failures"]))
+        raise EdgeDistillError(_describe_failures(record["failures"]))
 
 
 def _show_progress(report: Progress, at: "ComparisonProgress") -> None:
     note = f"{at.runs} of {at.planned_runs} runs"
     if at.job is not None and at.record is not None:
-        note += f"; {at.job.described()}: {_came_of(at.record)}"
+        note += f"; {at.job.describe()}: {_came_of(at.record)}"
     report(at.work, at.planned_work, note)
 
 
@@ -153,7 +153,7 @@ def _came_of(record: dict[str, Any]) -> str:
     return "done"
 
 
-def _failed(failures: Sequence[dict[str, Any]]) -> str:
+def _describe_failures(failures: Sequence[dict[str, Any]]) -> str:
     first = failures[0]
     plural = "runs" if len(failures) > 1 else "run"
     return (

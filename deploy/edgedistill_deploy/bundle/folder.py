@@ -42,7 +42,7 @@ class Bundle:
         object.__setattr__(self, "manifest", MappingProxyType(dict(self.manifest)))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (self.path, dict(self.manifest))
+        return _rebuild_bundle, (self.path, dict(self.manifest))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -114,7 +114,7 @@ class Bundle:
         """Register a finished file that lies inside the folder, in place of what the role had; rewrite the manifest."""
         require_inside(path, self.path)
         with reading(path):
-            entry = self._described(role, path)
+            entry = self._describe_file(role, path)
         with sole_writer(self.path):
             record = read_manifest(self.path)
             return self._rewritten({**record, "files": {**record["files"], role: entry}})
@@ -126,7 +126,7 @@ class Bundle:
             files = {name: entry for name, entry in record["files"].items() if name != role}
             return self._rewritten({**record, "files": files})
 
-    def _described(self, role: str, path: Path) -> dict[str, Any]:
+    def _describe_file(self, role: str, path: Path) -> dict[str, Any]:
         if not path.is_file() or path.name == MANIFEST:
             raise BundleError(f"{path} cannot be registered for {role}: it is not a file of the bundle.")
         return {
@@ -209,7 +209,7 @@ def _require_folder(path: Path) -> None:
         raise BundleError(f"The bundle {path} {problem}.{advice}")
 
 
-def _restored(path: Path, manifest: Mapping[str, Any]) -> Bundle:
+def _rebuild_bundle(path: Path, manifest: Mapping[str, Any]) -> Bundle:
     return Bundle(path=path, manifest=manifest)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import ModuleType
 from typing import Any
 
-from edgedistill_deploy.errors import BundleError, shown
+from edgedistill_deploy.errors import BundleError, quote_value
 from edgedistill_deploy.files.json_text import parse_json
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.images.preprocess import Preprocess
@@ -38,7 +38,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Return the checked manifest of the bundle in `folder`. Raises BundleError saying what is wrong with it."""
     path = folder / MANIFEST
     with reading(path):
-        text = _bounded_text(path)
+        text = _read_bounded(path)
     try:
         record = parse_json(text)
     except ValueError as error:
@@ -98,7 +98,7 @@ def check_manifest(record: Any, path: Path) -> None:
         _check_file(role[:60], entry, path)
 
 
-def _bounded_text(path: Path) -> bytes:
+def _read_bounded(path: Path) -> bytes:
     if not path.is_file():
         raise BundleError(f"{path.parent} is not a bundle: it has no {MANIFEST}.")
     require_inside(path, path.parent)
@@ -121,7 +121,7 @@ def require_inside(path: Path, folder: Path) -> None:
 
 def _check_schema(schema: Any, path: Path) -> None:
     if type(schema) is not int or schema < 1:
-        raise BundleError(f"{path} is damaged: schema is {shown(schema)}; it must be a whole number.")
+        raise BundleError(f"{path} is damaged: schema is {quote_value(schema)}; it must be a whole number.")
     if schema > SCHEMA:
         raise BundleError(
             f"{path} has schema {schema}, written by a newer EdgeDistill; this one reads up to schema {SCHEMA}. Upgrade it: "
@@ -159,17 +159,19 @@ def _check_file(role: str, entry: Any, path: Path) -> None:
     relative, sha256, size = entry["path"], entry["sha256"], entry["bytes"]
     if not isinstance(relative, str) or not _stays_inside(relative):
         raise BundleError(
-            f"{path}: the path {shown(relative)} of {role} leads out of the bundle; it is refused."
+            f"{path}: the path {quote_value(relative)} of {role} leads out of the bundle; it is refused."
         )
     if len(relative) > _LONGEST_PATH or any(
         len(part.encode()) > _LONGEST_NAME for part in relative.split("/")
     ):
-        raise BundleError(f"{path}: the path {shown(relative)} of {role} is longer than file systems take.")
+        raise BundleError(
+            f"{path}: the path {quote_value(relative)} of {role} is longer than file systems take."
+        )
     if not isinstance(sha256, str) or len(sha256) != 64 or not set(sha256) <= _HEX:
         raise BundleError(f"{path} is damaged: files.{role}.sha256 must be 64 hexadecimal digits.")
     if type(size) is not int or not 0 <= size <= _LARGEST_FILE:
         raise BundleError(
-            f"{path} is damaged: files.{role}.bytes is {shown(size)}; it must be a whole number up to {_LARGEST_FILE}."
+            f"{path} is damaged: files.{role}.bytes is {quote_value(size)}; it must be a whole number up to {_LARGEST_FILE}."
         )
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgedistill_deploy.errors import BundleError, DataError
 from edgedistill_deploy.files.npz import ArraySpec, read_arrays
-from edgedistill_deploy.files.writing import written_whole
+from edgedistill_deploy.files.writing import write_whole
 
 MAX_BYTES = 2 << 30
 MAX_GOLDEN_BYTES = 256 << 20
@@ -138,5 +138,5 @@ def _require_pairs(inputs: NDArray[np.uint8], outputs: NDArray[np.float32]) -> N
 
 
 def _write(path: Path, arrays: Mapping[str, Any]) -> None:
-    with written_whole(path) as temporary:
+    with write_whole(path) as temporary:
         np.savez_compressed(temporary, **arrays)

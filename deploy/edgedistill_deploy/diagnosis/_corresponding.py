@@ -47,7 +47,7 @@ def corresponding_values(reference: Graph, candidate: Graph) -> tuple[Point, ...
 
 def _pairs(reference: Graph, candidate: Graph) -> Iterator[tuple[str, str]]:
     """Yield (candidate's value, reference's value). What a QuantizeLinear gives is left out: steps of different scales."""
-    ours, theirs = _restored(candidate), _restored(reference)
+    ours, theirs = _find_float_values(candidate), _find_float_values(reference)
     restored_there = {value: restored for restored, value in theirs.items()}
     quantised_here = set(ours.values())
     quantised = {*quantised_here, *theirs.values()}
@@ -63,7 +63,7 @@ def _pairs(reference: Graph, candidate: Graph) -> Iterator[tuple[str, str]]:
             yield value, restored_there[value]
 
 
-def _restored(graph: Graph) -> dict[str, str]:
+def _find_float_values(graph: Graph) -> dict[str, str]:
     """Return, for each value that a QuantizeLinear and DequantizeLinear give, the value they were given."""
     found = {}
     for node in graph.nodes:

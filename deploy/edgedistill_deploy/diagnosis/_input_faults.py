@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle.precisions import model_role
-from edgedistill_deploy.diagnosis._patient import (
+from edgedistill_deploy.diagnosis._judged_model import (
     Images,
-    Patient,
+    JudgedModel,
     percentages,
     read_values,
     repair_by,
@@ -80,11 +80,11 @@ class PixelRange:
         return {"black": self.black.tolist(), "white": self.white.tolist()}
 
 
-def find_normalisation_fault(patient: Patient) -> Iterator[Diagnosis]:
+def find_normalisation_fault(judged: JudgedModel) -> Iterator[Diagnosis]:
     """Yield what is wrong with the range of the pixels as the first layer reads them; nothing where that cannot be seen."""
-    images = patient.evaluation.images(patient.evaluation.spread(_IMAGES))
-    given = read_pixel_range(patient.session.model_path, images)
-    wanted = _wanted_range(patient, images)
+    images = judged.evaluation.images(judged.evaluation.spread(_IMAGES))
+    given = read_pixel_range(judged.session.model_path, images)
+    wanted = _find_trained_range(judged, images)
     if given is None or wanted is None or given.is_near(wanted):
         return
     name = _name_of(given, wanted)
@@ -96,11 +96,11 @@ def find_normalisation_fault(patient: Patient) -> Iterator[Diagnosis]:
     yield Diagnosis(name=name, detail=detail, evidence=evidence)
 
 
-def find_undoable_normalisation_fault(patient: Patient) -> Iterator[Diagnosis]:
+def find_undoable_normalisation_fault(judged: JudgedModel) -> Iterator[Diagnosis]:
     """Yield the fault of normalisation that, undone in the images, brings back most; for models whose graph tells nothing."""
-    repairs = {key: repair_by(patient, change) for key, change in _changes().items()}
+    repairs = {key: repair_by(judged, change) for key, change in _changes().items()}
     (name, usual), best = max(repairs.items(), key=lambda item: item[1].recovered)
-    if best.convinces(patient.confidence, _LEAST_RECOVERED):
+    if best.convinces(judged.confidence, _LEAST_RECOVERED):
         with_usual = f" (with the figures of {usual})" if usual else ""
         detail = (
             f"{_SENTENCES[name]}{with_usual}, it seems. With images that undo this, as far as eight bits can, "
@@ -113,24 +113,24 @@ def read_pixel_range(path: Path, images: Images) -> PixelRange | None:
     """Return what the first layer of a model file reads; None where it reads something else than scaled pixels."""
     try:
         value = _first_layer_input(path)
-        return None if value is None else _fitted(images, read_values(path, [value], images)[value])
+        return None if value is None else _fit_pixel_range(images, read_values(path, [value], images)[value])
     except EdgeDistillError:
         return None
 
 
-def _wanted_range(patient: Patient, images: Images) -> PixelRange | None:
-    text = read_metadata(patient.session.model_path).get(PIXEL_RANGE)
+def _find_trained_range(judged: JudgedModel, images: Images) -> PixelRange | None:
+    text = read_metadata(judged.session.model_path).get(PIXEL_RANGE)
     if text is not None:
         return _range_from(text)
     role = model_role("teacher")
-    entry = patient.bundle.manifest["files"].get(role)
+    entry = judged.bundle.manifest["files"].get(role)
     if (
         entry is None
         or entry["bytes"] > _LARGEST_TEACHER
-        or not (patient.bundle.path / entry["path"]).exists()
+        or not (judged.bundle.path / entry["path"]).exists()
     ):
         return None
-    return read_pixel_range(patient.bundle.file(role), images)
+    return read_pixel_range(judged.bundle.file(role), images)
 
 
 def _range_from(text: str) -> PixelRange | None:
@@ -166,7 +166,7 @@ def _before_quantisers(graph: Graph, value: str) -> str:
     return value
 
 
-def _fitted(images: Images, values: NDArray[np.float32] | NDArray[np.float16]) -> PixelRange | None:
+def _fit_pixel_range(images: Images, values: NDArray[np.float32] | NDArray[np.float16]) -> PixelRange | None:
     """Fit a straight line through pixel and value for each channel; None where it does not lie on one."""
     if values.shape == (len(images), 3, *images.shape[1:3]):
         values = values.transpose(0, 2, 3, 1)
@@ -195,15 +195,15 @@ def _faulty_ranges(sound: PixelRange) -> Mapping[str, PixelRange]:
     std = 1 / (sound.white - sound.black)
     mean = -sound.black * std
 
-    def normalised(black: Values, white: Values) -> PixelRange:
+    def normalise(black: Values, white: Values) -> PixelRange:
         return PixelRange(black=(black - mean) / std, white=(white - mean) / std)
 
     zero, one = np.zeros(3), np.ones(3)
     return {
-        "double_normalisation": normalised(sound.black, sound.white),
+        "double_normalisation": normalise(sound.black, sound.white),
         "missing_normalisation": PixelRange(black=zero, white=one),
-        "pixels_not_scaled": normalised(zero, 255 * one),
-        "pixels_scaled_twice": normalised(zero, one / 255),
+        "pixels_not_scaled": normalise(zero, 255 * one),
+        "pixels_scaled_twice": normalise(zero, one / 255),
         "inverted_pixels": PixelRange(black=sound.white, white=sound.black),
     }
 

@@ -9,7 +9,7 @@ from edgedistill_deploy.diagnosis._input_faults import (
     find_normalisation_fault,
     find_undoable_normalisation_fault,
 )
-from edgedistill_deploy.diagnosis._patient import Detector, Patient, Repair, percentages, repair_by
+from edgedistill_deploy.diagnosis._judged_model import Detector, JudgedModel, Repair, percentages, repair_by
 from edgedistill_deploy.diagnosis._quantisation_faults import find_quantisation_fault
 from edgedistill_deploy.diagnosis._relabelling import find_relabelling
 from edgedistill_deploy.diagnosis.saturation import find_saturating_kernels
@@ -22,22 +22,22 @@ _OUTLIER = 100  # times the second largest weight of a tensor: trained weights s
 _FEW = 8  # weights
 
 
-def find_model_faults(patient: Patient) -> Iterator[Diagnosis]:
+def find_model_faults(judged: JudgedModel) -> Iterator[Diagnosis]:
     """Yield what is recognised by what it alone does; where nothing is, the first of the broader explanations that fits.
 
     What is only recognised by the accuracy it brings back is not looked for where no accuracy was lost.
     """
-    found = [diagnosis for detector in _SEEN for diagnosis in detector(patient)]
-    if patient.has_lost:
-        found += [diagnosis for detector in _SPECIFIC for diagnosis in detector(patient)]
+    found = [diagnosis for detector in _SEEN for diagnosis in detector(judged)]
+    if judged.has_lost:
+        found += [diagnosis for detector in _SPECIFIC for diagnosis in detector(judged)]
         for detector in _BROADER:
-            found = found or list(detector(patient))
+            found = found or list(detector(judged))
     yield from found
 
 
-def _permuted_classes(patient: Patient) -> Iterator[Diagnosis]:
+def _find_permuted_classes(judged: JudgedModel) -> Iterator[Diagnosis]:
     """The teacher's answers are the truth here, so that wrong labels are not taken for a wrong model."""
-    answers, names = patient.answers, patient.bundle.class_names
+    answers, names = judged.answers, judged.bundle.class_names
     found = find_relabelling(answers.expected, answers.predicted, len(names))
     if found is None:
         return
@@ -46,9 +46,9 @@ def _permuted_classes(patient: Patient) -> Iterator[Diagnosis]:
         after=found.undo(answers.predicted) == answers.expected,
         target=np.ones(len(answers), dtype=np.bool_),
     )
-    if repair.convinces(patient.confidence, _LEAST_RECOVERED):
+    if repair.convinces(judged.confidence, _LEAST_RECOVERED):
         detail = (
-            f"The model answers in another order of the classes: {found.worded(names)}. With the order put right it agrees with "
+            f"The model answers in another order of the classes: {found.describe(names)}. With the order put right it agrees with "
             f"the teacher on {repair.after.mean():.1%} of the images in place of {repair.before.mean():.1%}; check the order of "
             "the class names."
         )
@@ -61,9 +61,9 @@ def _permuted_classes(patient: Patient) -> Iterator[Diagnosis]:
         yield Diagnosis(name="permuted_classes", detail=detail, evidence=evidence)
 
 
-def _swapped_channels(patient: Patient) -> Iterator[Diagnosis]:
-    repair = repair_by(patient, lambda images: np.ascontiguousarray(images[..., ::-1]))
-    if repair.convinces(patient.confidence, _LEAST_RECOVERED):
+def _find_swapped_channels(judged: JudgedModel) -> Iterator[Diagnosis]:
+    repair = repair_by(judged, lambda images: np.ascontiguousarray(images[..., ::-1]))
+    if repair.convinces(judged.confidence, _LEAST_RECOVERED):
         detail = (
             f"Red and blue are swapped: fed blue before red, {percentages(repair)}; the model expects BGR, or something before it "
             "swaps the channels."
@@ -71,8 +71,8 @@ def _swapped_channels(patient: Patient) -> Iterator[Diagnosis]:
         yield Diagnosis(name="swapped_channels", detail=detail, evidence=repair.evidence)
 
 
-def _constant_answers(patient: Patient) -> Iterator[Diagnosis]:
-    answers, names = patient.answers, patient.bundle.class_names
+def _find_constant_answers(judged: JudgedModel) -> Iterator[Diagnosis]:
+    answers, names = judged.answers, judged.bundle.class_names
     counts = np.bincount(answers.predicted[answers.predicted >= 0], minlength=len(names))
     most = int(counts.argmax())
     share = counts[most] / len(answers)
@@ -86,19 +86,19 @@ def _constant_answers(patient: Patient) -> Iterator[Diagnosis]:
         yield Diagnosis(name="constant_answers", detail=detail, evidence=evidence)
 
 
-def _damaged_weights(patient: Patient) -> Iterator[Diagnosis]:
-    for name, values in read_weights(patient.session.model_path):
+def _find_damaged_weights(judged: JudgedModel) -> Iterator[Diagnosis]:
+    for name, values in read_weights(judged.session.model_path):
         if values.dtype.kind != "f" or values.size < _FEW:
             continue
-        problem = _damage(values)
+        problem = _describe_damage(values)
         if problem:
-            detail = f"The weight {name} of {patient.session.model_path.name} is damaged: {problem}. Export the model again."
+            detail = f"The weight {name} of {judged.session.model_path.name} is damaged: {problem}. Export the model again."
             yield Diagnosis(
                 name="damaged_weight", detail=detail, evidence={"weight": name, "problem": problem}
             )
 
 
-def _damage(values: NDArray[np.floating]) -> str:
+def _describe_damage(values: NDArray[np.floating]) -> str:
     """Say what no training leaves behind in a weight; empty for a sound one."""
     broken = int(np.sum(~np.isfinite(values)))
     if broken:
@@ -118,10 +118,10 @@ def _damage(values: NDArray[np.floating]) -> str:
     return ""
 
 
-_SEEN: tuple[Detector, ...] = (find_normalisation_fault, _damaged_weights, find_saturating_kernels)
-_SPECIFIC: tuple[Detector, ...] = (_permuted_classes, _swapped_channels)
+_SEEN: tuple[Detector, ...] = (find_normalisation_fault, _find_damaged_weights, find_saturating_kernels)
+_SPECIFIC: tuple[Detector, ...] = (_find_permuted_classes, _find_swapped_channels)
 _BROADER: tuple[Detector, ...] = (
     find_quantisation_fault,
     find_undoable_normalisation_fault,
-    _constant_answers,
+    _find_constant_answers,
 )

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle.precisions import computes_in, model_role
-from edgedistill_deploy.diagnosis._patient import (
+from edgedistill_deploy.diagnosis._judged_model import (
     SAMPLE,
     Images,
-    Patient,
+    JudgedModel,
     Repair,
     percentages,
     read_values,
@@ -42,19 +42,19 @@ class CutOff:
     high: float
 
 
-def find_quantisation_fault(patient: Patient) -> Iterator[Diagnosis]:
+def find_quantisation_fault(judged: JudgedModel) -> Iterator[Diagnosis]:
     """Yield whether INT8 lost what fp32 has, and whether its ranges fit the images."""
-    if computes_in(patient.session.precision) != "int8" or not patient.bundle.has(model_role("fp32")):
+    if computes_in(judged.session.precision) != "int8" or not judged.bundle.has(model_role("fp32")):
         return
-    session = patient.session
+    session = judged.session
     try:
         with open_session(
-            patient.bundle, runtime=session.runtime, provider=session.provider, threads=session.threads
+            judged.bundle, runtime=session.runtime, provider=session.provider, threads=session.threads
         ) as exact:
-            repair = _repair_by_fp32(patient, exact)
-        if repair.convinces(patient.confidence, _LEAST_RECOVERED):
-            images = patient.evaluation.images(patient.evaluation.spread(_IMAGES))
-            yield _named(repair, measure_cut_off(session.model_path, images))
+            repair = _repair_by_fp32(judged, exact)
+        if repair.convinces(judged.confidence, _LEAST_RECOVERED):
+            images = judged.evaluation.images(judged.evaluation.spread(_IMAGES))
+            yield _build_diagnosis(repair, measure_cut_off(session.model_path, images))
     except EdgeDistillError:
         return  # where the fp32 model or the inner values cannot be had, there is nothing to compare with
 
@@ -82,18 +82,18 @@ def _cut_off(node: Node, weights: Mapping[str, NDArray[Any]], values: NDArray[np
     return CutOff(value=node.inputs[0], share=float(np.mean(above | below)), low=low, high=high)
 
 
-def _repair_by_fp32(patient: Patient, exact: Session) -> Repair:
-    rows = patient.evaluation.spread(SAMPLE)
-    truth = patient.truth[rows]
-    batches = patient.evaluation.prepared(rows, 64)
+def _repair_by_fp32(judged: JudgedModel, exact: Session) -> Repair:
+    rows = judged.evaluation.spread(SAMPLE)
+    truth = judged.truth[rows]
+    batches = judged.evaluation.prepared(rows, 64)
     return Repair(
-        before=patient.answers.predicted[rows] == truth,
+        before=judged.answers.predicted[rows] == truth,
         after=np.concatenate([predicted_classes(raw_logits(exact, batch)) for batch in batches]) == truth,
-        target=patient.answers.expected[rows] == truth,
+        target=judged.answers.expected[rows] == truth,
     )
 
 
-def _named(repair: Repair, cut_off: tuple[CutOff, ...]) -> Diagnosis:
+def _build_diagnosis(repair: Repair, cut_off: tuple[CutOff, ...]) -> Diagnosis:
     start = f"The loss came with quantisation: with the fp32 model of this bundle {percentages(repair)}."
     worst = [each for each in cut_off if each.share >= _CUT_OFF]
     if not worst:

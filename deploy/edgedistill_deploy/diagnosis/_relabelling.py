@@ -23,7 +23,7 @@ class Relabelling:
         true_for[self.answer_for] = np.arange(len(self.answer_for))
         return np.where(answers >= 0, true_for[answers], answers)
 
-    def worded(self, names: tuple[str, ...]) -> str:
+    def describe(self, names: tuple[str, ...]) -> str:
         """Name the classes that change places: pairs are interchanged, longer cycles go round."""
         return "; ".join(_cycle(cycle, names) for cycle in self.cycles[:10]) + (
             f"; and {len(self.cycles) - 10} more groups" if len(self.cycles) > 10 else ""

@@ -56,7 +56,7 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class MeasuredPoint:
     """One value that was compared; `error` is relative, infinite where shapes or finiteness differ."""
 
     value: str
@@ -80,7 +80,7 @@ class Divergence:
     module_relation: str | None
     error: float
     snr_db: float | None
-    inputs: tuple[Measured, ...]
+    inputs: tuple[MeasuredPoint, ...]
     suspects: tuple[str, ...]
 
 
@@ -104,7 +104,7 @@ class BisectReport:
     run_count: int
     compared_count: int
     value_count: int
-    measured: tuple[Measured, ...]
+    measured: tuple[MeasuredPoint, ...]
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -149,7 +149,7 @@ def find_divergence(
 
     Raises BundleError when the two have no value in common, and UsageError for a tolerance that is none.
     """
-    allowed = _tolerance(reference, candidate) if tolerance is None else _checked(tolerance)
+    allowed = _tolerance(reference, candidate) if tolerance is None else _check_tolerance(tolerance)
     graphs = read_graph(reference.path), read_graph(candidate.path)
     points = _points(reference, candidate, *graphs)
     with tempfile.TemporaryDirectory(prefix="edgedistill-bisect-") as folder:
@@ -190,7 +190,8 @@ def find_divergence(
         compared_count=len(prober.errors),
         value_count=len(points),
         measured=tuple(
-            _measured(points[each], prober.errors[each], allowed) for each in sorted(prober.errors)
+            _build_measured_point(points[each], prober.errors[each], allowed)
+            for each in sorted(prober.errors)
         ),
         notes=prober.notes,
     )
@@ -240,7 +241,7 @@ def _tolerance(reference: Side, candidate: Side) -> float:
     return max(known[computes_in(side.precision)] for side in (reference, candidate))
 
 
-def _checked(tolerance: float) -> float:
+def _check_tolerance(tolerance: float) -> float:
     if not 0 < tolerance < math.inf:
         raise UsageError(
             f"The tolerance is {tolerance}; it must be above 0, a relative error such as 0.001 for fp32 or 0.3 for int8."
@@ -308,7 +309,7 @@ class Prober:
         self.progress(self.run_count, 0, "runs")
 
     def _run(self, side: Side, graph: Graph, values: Sequence[str]) -> Mapping[str, NDArray[Any]]:
-        with _opened(side, graph, values, self.folder, self.threads) as session:
+        with _open_side(side, graph, values, self.folder, self.threads) as session:
             return session.run({graph.inputs[0]: self.pixels})
 
     def _notice_vanished(
@@ -323,7 +324,7 @@ class Prober:
 
 
 @contextlib.contextmanager
-def _opened(
+def _open_side(
     side: Side, graph: Graph, values: Sequence[str], folder: Path, threads: int | None
 ) -> Iterator[Session]:
     inner = [value for value in dict.fromkeys(values) if value not in graph.outputs]
@@ -342,8 +343,8 @@ def _opened(
         yield session
 
 
-def _measured(point: Point, error: float, tolerance: float) -> Measured:
-    return Measured(value=point.value, node=point.node.name, error=error, agrees=error <= tolerance)
+def _build_measured_point(point: Point, error: float, tolerance: float) -> MeasuredPoint:
+    return MeasuredPoint(value=point.value, node=point.node.name, error=error, agrees=error <= tolerance)
 
 
 def _divergence(
@@ -360,6 +361,8 @@ def _divergence(
         module_relation=module.relation if module else None,
         error=error,
         snr_db=-20 * math.log10(error) if math.isfinite(error) else None,
-        inputs=tuple(_measured(points[each], errors[each], tolerance) for each in sorted(point.parents)),
+        inputs=tuple(
+            _build_measured_point(points[each], errors[each], tolerance) for each in sorted(point.parents)
+        ),
         suspects=tuple(each.name or each.outputs[0] for each in point.suspects),
     )

@@ -5,16 +5,16 @@ quiet where they are not sure: no diagnosis means that none of the known faults 
 """
 
 from edgedistill_deploy.diagnosis._image_faults import SWAPPED_LABELS, find_image_faults
+from edgedistill_deploy.diagnosis._judged_model import JudgedModel
 from edgedistill_deploy.diagnosis._model_faults import find_model_faults
-from edgedistill_deploy.diagnosis._patient import Patient
 from edgedistill_deploy.records.parity import Diagnosis
 
-__all__ = ["SWAPPED_LABELS", "Patient", "diagnose"]
+__all__ = ["SWAPPED_LABELS", "JudgedModel", "diagnose"]
 
 
-def diagnose(patient: Patient, *, failed: bool) -> tuple[Diagnosis, ...]:
+def diagnose(judged: JudgedModel, *, failed: bool) -> tuple[Diagnosis, ...]:
     """Return what is recognised: of the images and labels always, of the model when it failed."""
-    found = list(find_image_faults(patient))
+    found = list(find_image_faults(judged))
     if failed:
-        found += find_model_faults(patient)
+        found += find_model_faults(judged)
     return tuple(found)

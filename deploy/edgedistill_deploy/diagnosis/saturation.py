@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle.precisions import computes_in
 from edgedistill_deploy.bundle.reference import read_golden
-from edgedistill_deploy.diagnosis._patient import SAMPLE, Images, Patient, Repair, percentages
+from edgedistill_deploy.diagnosis._judged_model import SAMPLE, Images, JudgedModel, Repair, percentages
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.evaluation.figures import predicted_classes
 from edgedistill_deploy.records.parity import Diagnosis
@@ -33,33 +33,33 @@ _LEAST_RECOVERED = 0.5
 _TOLERANCE = 0.02
 
 
-def find_saturating_kernels(patient: Patient) -> Iterator[Diagnosis]:
+def find_saturating_kernels(judged: JudgedModel) -> Iterator[Diagnosis]:
     """Yield whether the kernels saturate and the accuracy comes back when the file is computed as it is written."""
-    error = _saturation_error(patient)
+    error = _saturation_error(judged)
     if error is None or error <= _TOLERANCE:
         return
-    repair = _repair_as_written(patient)
-    if repair.convinces(patient.confidence, _LEAST_RECOVERED):
+    repair = _repair_as_written(judged)
+    if repair.convinces(judged.confidence, _LEAST_RECOVERED):
         detail = f"{saturation_sentence()} Computed as it is written, {percentages(repair)}."
         yield Diagnosis(
             name="saturating_kernels", detail=detail, evidence={**repair.evidence, "relative_error": error}
         )
 
 
-def saturation_notes(patient: Patient) -> tuple[str, ...]:
+def saturation_notes(judged: JudgedModel) -> tuple[str, ...]:
     """Return the sentence that says how much saturation changes the answers; none where the kernels are exact."""
-    error = _saturation_error(patient)
+    error = _saturation_error(judged)
     if error is None:
         return ()
     return (f"{saturation_sentence()} On the golden images the logits are off by {error:.1%} of their size.",)
 
 
-def _saturation_error(patient: Patient) -> float | None:
+def _saturation_error(judged: JudgedModel) -> float | None:
     """Return the relative error of the fused logits; None where the kernels do not saturate or nothing can be compared."""
-    session = patient.session
+    session = judged.session
     if computes_in(session.precision) != "int8" or not _saturates(session):
         return None
-    images = _images_of(patient)
+    images = _images_of(judged)
     try:
         meant = _as_written(session, images)
     except EdgeDistillError:
@@ -83,10 +83,10 @@ def _saturates(session: Session) -> bool:
             return False
 
 
-def _images_of(patient: Patient) -> Images:
-    if patient.bundle.has("golden"):
-        return read_golden(patient.bundle.file("golden"))[0][:_IMAGES]
-    return patient.evaluation.images(patient.evaluation.spread(_IMAGES))
+def _images_of(judged: JudgedModel) -> Images:
+    if judged.bundle.has("golden"):
+        return read_golden(judged.bundle.file("golden"))[0][:_IMAGES]
+    return judged.evaluation.images(judged.evaluation.spread(_IMAGES))
 
 
 def _as_written(session: Session, images: Images) -> NDArray[np.float32]:
@@ -94,15 +94,15 @@ def _as_written(session: Session, images: Images) -> NDArray[np.float32]:
         return raw_logits(written, images)
 
 
-def _repair_as_written(patient: Patient) -> Repair:
-    rows = patient.evaluation.spread(SAMPLE)
-    truth = patient.truth[rows]
-    with open_model(patient.session.model_path, precision="int8", optimised=False) as written:
+def _repair_as_written(judged: JudgedModel) -> Repair:
+    rows = judged.evaluation.spread(SAMPLE)
+    truth = judged.truth[rows]
+    with open_model(judged.session.model_path, precision="int8", optimised=False) as written:
         after = [
-            predicted_classes(raw_logits(written, batch)) for batch in patient.evaluation.prepared(rows, 64)
+            predicted_classes(raw_logits(written, batch)) for batch in judged.evaluation.prepared(rows, 64)
         ]
     return Repair(
-        before=patient.answers.predicted[rows] == truth,
+        before=judged.answers.predicted[rows] == truth,
         after=np.concatenate(after) == truth,
-        target=patient.answers.expected[rows] == truth,
+        target=judged.answers.expected[rows] == truth,
     )

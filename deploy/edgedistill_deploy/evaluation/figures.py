@@ -70,7 +70,7 @@ def predicted_classes(logits: Logits) -> Classes:
 def measure_accuracy(answers: Answers, confidence: float) -> Accuracy:
     """Count who is right on the labelled images, and how often only one is."""
     teacher_right, right = _right(answers, answers.labelled)
-    lost, gained = _lost_and_gained(teacher_right, right)
+    lost, gained = _count_lost_and_gained(teacher_right, right)
     count = len(right)
     return Accuracy(
         labelled_count=count,
@@ -90,7 +90,7 @@ def measure_accuracy(answers: Answers, confidence: float) -> Accuracy:
 def measure_classes(names: tuple[str, ...], answers: Answers, confidence: float) -> ClassFigures:
     """Compare the models class by class; classes without labelled images are not tested."""
     outcomes = [_right(answers, answers.labels == index) for index in range(len(names))]
-    counts = [_lost_and_gained(*outcome) for outcome in outcomes]
+    counts = [_count_lost_and_gained(*outcome) for outcome in outcomes]
     tested = [index for index, (_, right) in enumerate(outcomes) if len(right)]
     adjusted = dict(zip(tested, holm([mcnemar_p(*counts[index]) for index in tested]), strict=True))
     joint = 1 - (1 - confidence) / max(1, len(tested))
@@ -111,7 +111,7 @@ def _class_parity(
     name: str, outcome: tuple[Right, Right], adjusted_p: float, joint: float, level: float
 ) -> ClassParity:
     teacher_right, right = outcome
-    lost, gained = _lost_and_gained(teacher_right, right)
+    lost, gained = _count_lost_and_gained(teacher_right, right)
     count = len(right)
     return ClassParity(
         name=name,
@@ -194,7 +194,7 @@ def _right(answers: Answers, rows: Right) -> tuple[Right, Right]:
     return answers.expected[rows] == labels, answers.predicted[rows] == labels
 
 
-def _lost_and_gained(teacher_right: Right, right: Right) -> tuple[int, int]:
+def _count_lost_and_gained(teacher_right: Right, right: Right) -> tuple[int, int]:
     return int(np.sum(teacher_right & ~right)), int(np.sum(~teacher_right & right))
 
 

@@ -58,10 +58,12 @@ def open_evaluation(bundle: Bundle, images: ImageSet | None) -> Evaluation:
             f"The reference of {bundle.path} holds logits of {reference.logits.shape[1]} classes, but the bundle names "
             f"{classes}; export it again."
         )
-    return _recorded(reference) if images is None else _given(bundle, images, reference)
+    return (
+        _build_from_reference(reference) if images is None else _build_from_images(bundle, images, reference)
+    )
 
 
-def _recorded(reference: Reference) -> Evaluation:
+def _build_from_reference(reference: Reference) -> Evaluation:
     images, rows = reference.images, reference.image_index
     if images is None or len(images) == 0:
         raise DataError(
@@ -82,7 +84,7 @@ def _recorded(reference: Reference) -> Evaluation:
     )
 
 
-def _given(bundle: Bundle, images: ImageSet, reference: Reference) -> Evaluation:
+def _build_from_images(bundle: Bundle, images: ImageSet, reference: Reference) -> Evaluation:
     subtask = images if images.class_names == bundle.class_names else images.with_classes(bundle.class_names)
     row_of = {str(digest): row for row, digest in enumerate(reference.digests)}
     found = [row_of.get(subtask.digest(index), -1) for index in range(len(subtask))]
@@ -93,7 +95,7 @@ def _given(bundle: Bundle, images: ImageSet, reference: Reference) -> Evaluation
             "split it was built with, or no images to use the recorded ones."
         )
     rows = np.asarray(found, dtype=np.int64)[known]
-    labels, conflicts = _merged_labels(subtask.labels[known], reference.labels[rows])
+    labels, conflicts = _merge_labels(subtask.labels[known], reference.labels[rows])
     unknown = len(subtask) - len(known)
     return Evaluation(
         teacher=reference.logits[rows],
@@ -107,7 +109,7 @@ def _given(bundle: Bundle, images: ImageSet, reference: Reference) -> Evaluation
     )
 
 
-def _merged_labels(given: Rows, recorded: Rows) -> tuple[Rows, int]:
+def _merge_labels(given: Rows, recorded: Rows) -> tuple[Rows, int]:
     """Prefer the labels given; count those that contradict the recorded ones."""
     both = (given != UNKNOWN_LABEL) & (recorded != UNKNOWN_LABEL)
     return np.where(given == UNKNOWN_LABEL, recorded, given), int(np.sum(both & (given != recorded)))

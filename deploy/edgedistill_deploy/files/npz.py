@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy.errors import EdgeDistillError, shown
+from edgedistill_deploy.errors import EdgeDistillError, quote_value
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -87,14 +87,14 @@ def _headers(
             if info.compress_type not in _COMPRESSIONS:
                 raise ValueError(f"{name} is packed by method {info.compress_type}")
             with archive.open(info) as stream:
-                sizes[name] = _checked_header(stream, info.file_size, f"{path}: {name}", spec, error)
+                sizes[name] = _check_header(stream, info.file_size, f"{path}: {name}", spec, error)
         elif spec.required:
             present = ", ".join(sorted(each.removesuffix(".npy") for each in members)) or "nothing"
             raise error(f"{path} lacks the array {name} ({spec.description}); it holds {present}.")
     return sizes
 
 
-def _checked_header(
+def _check_header(
     stream: IO[bytes], member_bytes: int, name: str, spec: ArraySpec, error: type[EdgeDistillError]
 ) -> int:
     shape, dtype = _read_header(stream)
@@ -102,7 +102,7 @@ def _checked_header(
         raise error(f"{name} has dtype {dtype} and shape {shape}; it must be {spec.description}.")
     size, held = math.prod(shape) * dtype.itemsize, member_bytes - stream.tell()
     if any(axis < 0 or axis > _LONGEST_AXIS for axis in shape):
-        raise ValueError(f"{name} claims the shape {shown(shape)}")
+        raise ValueError(f"{name} claims the shape {quote_value(shape)}")
     if size > held:
         raise error(f"{name} claims {size} bytes, but the file holds {held} for it; it is damaged.")
     return size

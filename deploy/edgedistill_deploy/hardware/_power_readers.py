@@ -80,7 +80,7 @@ class RailReader:
     def __init__(self, name: str, period_s: float, rails: Callable[[], Mapping[str, float] | None]) -> None:
         self.name, self.period_s = name, period_s
         self._rails = rails
-        chosen = _chosen_rails(rails() or {})
+        chosen = _choose_rails(rails() or {})
         self.scope = " + ".join(chosen)
         self._chosen = chosen
 
@@ -234,7 +234,7 @@ def _tegrastats(stack: contextlib.ExitStack) -> PowerReader | None:
     return reader if reader.read() is not None else None
 
 
-def _chosen_rails(rails: Mapping[str, float]) -> tuple[str, ...]:
+def _choose_rails(rails: Mapping[str, float]) -> tuple[str, ...]:
     for name in _INPUT_RAILS:
         if name in rails:
             return (name,)

@@ -92,7 +92,7 @@ class DeviceInfo:
 def read_device(root: Path = ROOT) -> DeviceInfo:
     """Describe this machine, or the one whose /proc, /sys and /etc lie under `root`."""
     cpuinfo = _text(root / "proc/cpuinfo") or ""
-    board, cpu, emulated = _board(root, cpuinfo), _cpu(cpuinfo), _emulated(root)
+    board, cpu, emulated = _board(root, cpuinfo), _cpu(cpuinfo), _is_emulated(root)
     return DeviceInfo(
         name=_short_name(board, cpu, emulated),
         board=board or _text(root / "sys/class/dmi/id/product_name"),
@@ -235,7 +235,7 @@ def _jetson_release(root: Path) -> str | None:
     return f"L4T {found.group(1)}.{found.group(2)}" if found else None
 
 
-def _emulated(root: Path) -> bool | None:
+def _is_emulated(root: Path) -> bool | None:
     """User-mode QEMU imitates /proc/cpuinfo, but the process still carries the emulator's name."""
     status = _text(root / "proc/self/status")
     return None if status is None else bool(re.search(r"^Name:\s*qemu-", status, re.MULTILINE))

@@ -15,10 +15,10 @@ from edgedistill_deploy.images.sets import (
     ImageSplits,
     Indices,
     Labels,
-    composed,
+    compose_name,
     frozen_labels,
     positions,
-    relabelled,
+    select_classes,
 )
 
 MAX_BYTES = 8 << 30
@@ -70,18 +70,18 @@ class ArrayImages:
     def select(self, indices: Indices) -> "ArrayImages":
         """Return the images at these positions; the pixels are shared."""
         chosen = positions(indices)
-        return self._restricted(self.class_names, chosen, self.labels[chosen])
+        return self._restrict_to(self.class_names, chosen, self.labels[chosen])
 
     def with_classes(self, class_names: Sequence[str]) -> "ArrayImages":
         """Keep only these classes, relabelled in this order."""
-        chosen, labels = relabelled(self.labels, self.class_names, class_names)
-        return self._restricted(tuple(class_names), chosen, labels)
+        chosen, labels = select_classes(self.labels, self.class_names, class_names)
+        return self._restrict_to(tuple(class_names), chosen, labels)
 
-    def renamed(self, class_names: Sequence[str]) -> "ArrayImages":
+    def rename_classes(self, class_names: Sequence[str]) -> "ArrayImages":
         """Call the classes by these names, as many as there are classes."""
         return replace(self, class_names=tuple(class_names))
 
-    def _restricted(
+    def _restrict_to(
         self, class_names: tuple[str, ...], chosen: NDArray[np.int64], labels: Labels
     ) -> "ArrayImages":
         return ArrayImages(
@@ -100,10 +100,10 @@ def open_arrays(path: Path) -> ImageSplits:
     Raises DataError naming the file and the array that is missing, ill-typed or does not fit the others.
     """
     arrays = read_arrays(path, _SPECS, DataError, limit_bytes=MAX_BYTES)
-    images = _checked_images(arrays["images"], path)
-    names = _checked_names(arrays, path)
-    labels = _checked_labels(arrays, len(images), len(names), path)
-    split = _checked_split(arrays, len(images), path)
+    images = _check_images(arrays["images"], path)
+    names = _check_names(arrays, path)
+    labels = _check_labels(arrays, len(images), len(names), path)
+    split = _check_split(arrays, len(images), path)
     everything = ArrayImages(
         class_names=names,
         labels=frozen_labels(labels),
@@ -119,7 +119,7 @@ def open_arrays(path: Path) -> ImageSplits:
     )
 
 
-def _checked_images(images: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
+def _check_images(images: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
     if images.size == 0 or (images.ndim == 4 and images.shape[3] != 3):
@@ -130,8 +130,8 @@ def _checked_images(images: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
     return images
 
 
-def _checked_names(arrays: Arrays, path: Path) -> tuple[str, ...]:
-    names = tuple(composed(str(name)) for name in arrays["class_names"])
+def _check_names(arrays: Arrays, path: Path) -> tuple[str, ...]:
+    names = tuple(compose_name(str(name)) for name in arrays["class_names"])
     if not names or len(set(names)) < len(names) or not all(name.strip() for name in names):
         raise DataError(
             f"{path}: class_names is {', '.join(names[:10])!r}; it must hold different names, none empty."
@@ -139,7 +139,7 @@ def _checked_names(arrays: Arrays, path: Path) -> tuple[str, ...]:
     return names
 
 
-def _checked_labels(arrays: Arrays, count: int, classes: int, path: Path) -> NDArray[np.integer]:
+def _check_labels(arrays: Arrays, count: int, classes: int, path: Path) -> NDArray[np.integer]:
     labels = arrays["labels"]
     if len(labels) != count:
         raise DataError(f"{path}: there are {len(labels)} labels for {count} images; each image needs one.")
@@ -150,7 +150,7 @@ def _checked_labels(arrays: Arrays, count: int, classes: int, path: Path) -> NDA
     return labels
 
 
-def _checked_split(arrays: Arrays, count: int, path: Path) -> NDArray[np.integer]:
+def _check_split(arrays: Arrays, count: int, path: Path) -> NDArray[np.integer]:
     split = arrays.get("split", np.zeros(count, dtype=np.int64))
     if len(split) != count:
         raise DataError(f"{path}: split has {len(split)} entries for {count} images; each image needs one.")

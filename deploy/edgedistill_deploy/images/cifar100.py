@@ -6,7 +6,7 @@ import numpy as np
 
 from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.images.arrays import ArrayImages
-from edgedistill_deploy.images.sets import ImageSplits, composed, frozen_labels
+from edgedistill_deploy.images.sets import ImageSplits, compose_name, frozen_labels
 
 MAX_BYTES = 1 << 30  # seven times the training file
 _SIDE = 32
@@ -50,7 +50,7 @@ def _refuse_pickles(folder: Path) -> None:
 
 def _read_names(path: Path) -> tuple[str, ...]:
     text = _read_bytes(path, MAX_BYTES).decode("utf-8", errors="replace")
-    names = tuple(composed(line.strip()) for line in text.splitlines() if line.strip())
+    names = tuple(compose_name(line.strip()) for line in text.splitlines() if line.strip())
     if not names or len(set(names)) < len(names):
         raise DataError(f"{path} must name each class once, one a line; it has {len(names)} lines with text.")
     return names

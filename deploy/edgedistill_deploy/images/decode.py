@@ -39,18 +39,18 @@ def read_image(source: Path | bytes) -> Image.Image:
     `MAX_PIXELS` pixels.
     """
     if isinstance(source, bytes):
-        return _decoded(io.BytesIO(source), f"The image of {len(source)} bytes", len(source))
+        return _decode(io.BytesIO(source), f"The image of {len(source)} bytes", len(source))
     try:
         if not source.is_file():  # opening a pipe, for one, would wait for ever
             problem = "is not a file" if source.exists() else "does not exist"
             raise DataError(f"The image {source} {problem}.")
         with source.open("rb") as stream:
-            return _decoded(stream, str(source), source.stat().st_size)
+            return _decode(stream, str(source), source.stat().st_size)
     except OSError as error:
         raise DataError(f"{source} cannot be read: {error.strerror or error}.") from error
 
 
-def _decoded(stream: IO[bytes], name: str, byte_count: int) -> Image.Image:
+def _decode(stream: IO[bytes], name: str, byte_count: int) -> Image.Image:
     if byte_count == 0:
         raise DataError(f"{name} is empty (0 bytes); replace or remove it.")
     try:

@@ -14,10 +14,10 @@ from edgedistill_deploy.images.sets import (
     ImageSplits,
     Indices,
     Labels,
-    composed,
+    compose_name,
     frozen_labels,
     positions,
-    relabelled,
+    select_classes,
 )
 
 SPLIT_OF_FOLDER = {
@@ -74,7 +74,7 @@ class FolderImages:
 
     def with_classes(self, class_names: Sequence[str]) -> "FolderImages":
         """Keep only these classes, relabelled in this order."""
-        rows, labels = relabelled(self.labels, self.class_names, class_names)
+        rows, labels = select_classes(self.labels, self.class_names, class_names)
         return FolderImages(
             class_names=tuple(class_names),
             labels=frozen_labels(labels),
@@ -82,7 +82,7 @@ class FolderImages:
             _digests=self._digests,
         )
 
-    def renamed(self, class_names: Sequence[str]) -> "FolderImages":
+    def rename_classes(self, class_names: Sequence[str]) -> "FolderImages":
         """Call the classes by these names, as many as there are classes."""
         return replace(self, class_names=tuple(class_names))
 
@@ -96,14 +96,14 @@ def open_folder(root: Path) -> ImageSplits:
     folders = _subfolders(root)
     split_folders = [folder for folder in folders if _is_split(folder)]
     if not split_folders:
-        return _labelled({"train": _class_files(root)}, root)
+        return _build_splits({"train": _class_files(root)}, root)
     stray = [folder for folder in folders if folder not in split_folders and _images_below(folder)]
     if stray:
         raise DataError(
             f"{root} holds split folders ({split_folders[0].name}) beside a folder of images ({stray[0].name}); move it into "
             "one of the splits or out of the way."
         )
-    return _labelled(_split_files(split_folders), root)
+    return _build_splits(_split_files(split_folders), root)
 
 
 def _is_split(folder: Path) -> bool:
@@ -127,28 +127,28 @@ def _class_files(folder: Path) -> Files:
     classes = _subfolders(folder)
     if not classes:
         raise DataError(
-            f"{folder} holds no class folders; put the images of each class in a folder of its name.{_seen(folder)}"
+            f"{folder} holds no class folders; put the images of each class in a folder of its name.{_describe_passed_over(folder)}"
         )
     files: dict[str, tuple[Path, ...]] = {}
     for each in classes:
-        name = composed(each.name)
+        name = compose_name(each.name)
         files[name] = (*files.get(name, ()), *_images_below(each))
     return files
 
 
-def _labelled(splits: Mapping[str, Files], root: Path) -> ImageSplits:
+def _build_splits(splits: Mapping[str, Files], root: Path) -> ImageSplits:
     names = tuple(sorted({name for files in splits.values() for name in files}))
     _require_images(splits, names, root)
-    sets = {split: _labelled_set(files, names) for split, files in splits.items()}
+    sets = {split: _build_set(files, names) for split, files in splits.items()}
     return ImageSplits(
         class_names=names,
-        train=sets.get("train") or _labelled_set({}, names),
+        train=sets.get("train") or _build_set({}, names),
         validation=sets.get("validation") or None,
         test=sets.get("test") or None,
     )
 
 
-def _labelled_set(files: Files, names: tuple[str, ...]) -> FolderImages:
+def _build_set(files: Files, names: tuple[str, ...]) -> FolderImages:
     pairs = [(path, label) for label, name in enumerate(names) for path in files.get(name, ())]
     return FolderImages(
         class_names=names,
@@ -161,10 +161,10 @@ def _require_images(splits: Mapping[str, Files], names: tuple[str, ...], root: P
     empty = [name for name in names if not any(files.get(name) for files in splits.values())]
     if len(empty) == len(names):
         kinds = ", ".join(sorted(suffix.lstrip(".") for suffix in SUFFIXES))
-        raise DataError(f"The class folders of {root} hold no images ({kinds}).{_seen(root)}")
+        raise DataError(f"The class folders of {root} hold no images ({kinds}).{_describe_passed_over(root)}")
     if empty:
         raise DataError(
-            f"The class folder {empty[0]!r} of {root} holds no images; fill or remove it.{_seen(root, empty[0])}"
+            f"The class folder {empty[0]!r} of {root} holds no images; fill or remove it.{_describe_passed_over(root, empty[0])}"
         )
 
 
@@ -198,7 +198,7 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def _seen(root: Path, below: str = "") -> str:
+def _describe_passed_over(root: Path, below: str = "") -> str:
     """Say for an error message which files were passed over."""
     folders = (each for each in (root, *_subfolders(root)) if not below or each.name == below)
     names = sorted({path.name for each in folders for path in _files_below(each)})

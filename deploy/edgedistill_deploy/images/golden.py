@@ -16,7 +16,7 @@ from PIL import Image
 
 from edgedistill_deploy.errors import BundleError, DataError
 from edgedistill_deploy.files.npz import ArraySpec, read_arrays
-from edgedistill_deploy.files.writing import written_whole
+from edgedistill_deploy.files.writing import write_whole
 from edgedistill_deploy.images.decode import read_image
 from edgedistill_deploy.images.preprocess import Preprocess
 
@@ -71,7 +71,7 @@ class GoldenDifference:
 
 def make_golden_images(preprocess: Preprocess) -> GoldenImages:
     """Draw the files for a model's input size and prepare them as training did."""
-    files = _drawn(*preprocess.size)
+    files = _draw_images(*preprocess.size)
     return GoldenImages(
         names=tuple(files),
         files=tuple(files.values()),
@@ -81,7 +81,7 @@ def make_golden_images(preprocess: Preprocess) -> GoldenImages:
 
 def write_golden_images(path: Path, golden: GoldenImages) -> None:
     """Write the files and prepared images as compressed .npz, whole or not at all, without pickle."""
-    with written_whole(path) as temporary:
+    with write_whole(path) as temporary:
         np.savez_compressed(
             temporary,
             names=np.array(golden.names),
@@ -111,7 +111,7 @@ def read_golden_images(path: Path) -> GoldenImages:
 def compare_golden_images(golden: GoldenImages, prepare: Prepare) -> tuple[GoldenDifference, ...]:
     """Prepare each file with a device's own function, from its bytes to uint8 (H, W, 3), and compare."""
     return tuple(
-        _compared(name, content, expected, prepare)
+        _compare_image(name, content, expected, prepare)
         for name, content, expected in zip(golden.names, golden.files, golden.prepared, strict=True)
     )
 
@@ -121,7 +121,9 @@ def device_preparation(preprocess: Preprocess) -> Prepare:
     return lambda content: preprocess.apply(read_image(content))
 
 
-def _compared(name: str, content: bytes, expected: NDArray[np.uint8], prepare: Prepare) -> GoldenDifference:
+def _compare_image(
+    name: str, content: bytes, expected: NDArray[np.uint8], prepare: Prepare
+) -> GoldenDifference:
     tolerance = TOLERANCES["JPEG" if name.endswith(".jpg") else "PNG"]
     try:
         given = np.asarray(prepare(content))
@@ -145,7 +147,7 @@ def _compared(name: str, content: bytes, expected: NDArray[np.uint8], prepare: P
     )
 
 
-def _drawn(height: int, width: int) -> dict[str, bytes]:
+def _draw_images(height: int, width: int) -> dict[str, bytes]:
     """Draw the files: landscape, portrait, grey, transparent, lying on its side by EXIF, and smaller than the input."""
     turned = Image.Exif()
     turned[_EXIF_ORIENTATION] = _QUARTER_TURN
@@ -154,12 +156,12 @@ def _drawn(height: int, width: int) -> dict[str, bytes]:
     clear = _picture(*tall, seed=4)
     clear.putalpha(Image.linear_gradient("L").resize(clear.size))
     return {
-        "landscape.jpg": _encoded(_picture(*large, seed=0), "JPEG", quality=90),
-        "portrait.png": _encoded(_picture(*tall, seed=1), "PNG"),
-        "turned.jpg": _encoded(_picture(*large, seed=2), "JPEG", quality=85, exif=turned),
-        "grey.png": _encoded(grey, "PNG"),
-        "transparent.png": _encoded(clear, "PNG"),
-        "small.png": _encoded(_picture(*_sides(0.6 * height, 0.7 * width), seed=6), "PNG"),
+        "landscape.jpg": _encode(_picture(*large, seed=0), "JPEG", quality=90),
+        "portrait.png": _encode(_picture(*tall, seed=1), "PNG"),
+        "turned.jpg": _encode(_picture(*large, seed=2), "JPEG", quality=85, exif=turned),
+        "grey.png": _encode(grey, "PNG"),
+        "transparent.png": _encode(clear, "PNG"),
+        "small.png": _encode(_picture(*_sides(0.6 * height, 0.7 * width), seed=6), "PNG"),
     }
 
 
@@ -183,7 +185,7 @@ def _picture(height: int, width: int, seed: int) -> Image.Image:
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8) & 0xE0)
 
 
-def _encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+def _encode(image: Image.Image, kind: str, **options: object) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()

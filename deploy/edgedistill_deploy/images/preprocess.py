@@ -55,8 +55,8 @@ class Preprocess:
     input_dtype: str = "uint8"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "size", _checked_size(self.size))
-        object.__setattr__(self, "crop_fraction", _checked_fraction(self.crop_fraction))
+        object.__setattr__(self, "size", _check_size(self.size))
+        object.__setattr__(self, "crop_fraction", _check_fraction(self.crop_fraction))
         _require_known("resize_mode", self.resize_mode, RESIZE_MODES)
         _require_known("interpolation", self.interpolation, tuple(INTERPOLATIONS))
         _require_known("colour", self.colour, ("rgb",))
@@ -98,7 +98,7 @@ class Preprocess:
 
     def apply_with(self, image: Image.Image, resize: Resize) -> NDArray[np.uint8]:
         """Do as `apply`, but scale with another function of (RGB image, (width, height)), to see what that would change."""
-        resized = self._resized(rgb_of(image), resize)
+        resized = self._resize(rgb_of(image), resize)
         (height, width), (full_width, full_height) = self.size, resized.size
         if (height, width) == (full_height, full_width):
             return np.asarray(resized)
@@ -113,7 +113,7 @@ class Preprocess:
         """Say whether an image has the size already to which it would be scaled before the crop."""
         return self._scaled_size(image.height, image.width) == (image.height, image.width)
 
-    def _resized(self, image: Image.Image, resize: Resize) -> Image.Image:
+    def _resize(self, image: Image.Image, resize: Resize) -> Image.Image:
         height, width = self._scaled_size(image.height, image.width)
         if height * width > MAX_RESIZED_PIXELS:
             raise DataError(
@@ -132,7 +132,7 @@ class Preprocess:
         return least_width * height // width, least_width
 
 
-def _checked_size(size: Any) -> tuple[int, int]:
+def _check_size(size: Any) -> tuple[int, int]:
     sides = tuple(size) if isinstance(size, (tuple, list)) else ()
     if len(sides) != 2 or not all(type(side) is int and 1 <= side <= MAX_SIDE for side in sides):
         raise UsageError(
@@ -141,7 +141,7 @@ def _checked_size(size: Any) -> tuple[int, int]:
     return sides
 
 
-def _checked_fraction(fraction: Any) -> float:
+def _check_fraction(fraction: Any) -> float:
     if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0.05 <= fraction <= 1:
         raise UsageError(
             f"crop_fraction is {fraction!r}; it must lie between 0.05 and 1, where 1 keeps everything."

@@ -47,7 +47,7 @@ class ImageSet(Protocol):
     def with_classes(self, class_names: Sequence[str]) -> "ImageSet":
         """Keep only the images of these classes, labelled in the order given. UsageError for unknown names."""
 
-    def renamed(self, class_names: Sequence[str]) -> "ImageSet":
+    def rename_classes(self, class_names: Sequence[str]) -> "ImageSet":
         """Keep all images and labels, and call the classes by these names, as many as there are classes."""
 
 
@@ -60,13 +60,13 @@ class ImageSplits:
     validation: ImageSet | None = None
     test: ImageSet | None = None
 
-    def renamed(self, class_names: Sequence[str]) -> "ImageSplits":
+    def rename_classes(self, class_names: Sequence[str]) -> "ImageSplits":
         """Call the classes by these names, as many as there are classes."""
         return ImageSplits(
             class_names=tuple(class_names),
-            train=self.train.renamed(class_names),
-            validation=self.validation.renamed(class_names) if self.validation is not None else None,
-            test=self.test.renamed(class_names) if self.test is not None else None,
+            train=self.train.rename_classes(class_names),
+            validation=self.validation.rename_classes(class_names) if self.validation is not None else None,
+            test=self.test.rename_classes(class_names) if self.test is not None else None,
         )
 
 
@@ -96,7 +96,7 @@ def frozen_labels(labels: Sequence[int] | NDArray[np.integer]) -> Labels:
     return copy
 
 
-def composed(name: str) -> str:
+def compose_name(name: str) -> str:
     """Return a class name in Unicode's composed form, in which names are compared: macOS stores "é" as two characters."""
     return unicodedata.normalize("NFC", name)
 
@@ -107,17 +107,17 @@ def find_class(name: str, class_names: Sequence[str]) -> int | None:
     That is the class of exactly this name. Where there is none, names are taken as lists of synonyms divided by commas, as
     ImageNet's are ("tench, Tinca tinca"), and it is the only class that shares a synonym.
     """
-    if composed(name) in class_names:
-        return class_names.index(composed(name))
+    if compose_name(name) in class_names:
+        return class_names.index(compose_name(name))
     sharing = [place for place, each in enumerate(class_names) if _synonyms(name) & _synonyms(each)]
     return sharing[0] if len(sharing) == 1 else None
 
 
 def _synonyms(name: str) -> set[str]:
-    return {part.strip() for part in composed(name).split(",") if part.strip()}
+    return {part.strip() for part in compose_name(name).split(",") if part.strip()}
 
 
-def relabelled(
+def select_classes(
     labels: Labels, class_names: tuple[str, ...], wanted: Sequence[str]
 ) -> tuple[NDArray[np.int64], Labels]:
     """Return the positions of the images of the wanted classes, and their labels in the wanted order."""

@@ -30,7 +30,7 @@ def open_images(source: str | Path) -> ImageSplits:
 
     Raises UsageError when there is no such source, DataError when it holds no usable images.
     """
-    scheme, path = _parsed(str(source))
+    scheme, path = _parse_source(str(source))
     try:
         if scheme not in (_FASHION_MNIST, "cifar100"):  # these two say themselves how to get the files
             _require_existing(path)
@@ -48,13 +48,13 @@ def absolute_source(source: str) -> str:
     """Return the name with its path made absolute, so that it means the same from every working directory."""
     if source == _FASHION_MNIST:
         return source
-    scheme, path = _parsed(source)
+    scheme, path = _parse_source(source)
     if scheme is None and re.match(r"[A-Za-z][\w-]+:", source):
         return source  # a kind of source that is opened elsewhere, such as embedded:digits
     return f"{scheme}:{path.absolute()}" if scheme else str(path.absolute())
 
 
-def _parsed(source: str) -> tuple[str | None, Path]:
+def _parse_source(source: str) -> tuple[str | None, Path]:
     """Divide into the kind of source, None for a plain path, and the path."""
     if source == _FASHION_MNIST:
         return source, INSTALLED

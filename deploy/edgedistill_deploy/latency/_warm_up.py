@@ -25,13 +25,13 @@ def warm_up(
     times: list[int] = []
     unchecked = 0
     while len(times) + 1 < least_runs or clock.now_ns() < began + least_s * 1e9:
-        times.append(_timed(run, clock))
+        times.append(_time_run(run, clock))
     while (
         steady := is_steady(np.asarray(times, np.float64))
     ) is not True and clock.now_ns() < began + most_s * 1e9:
         unchecked = int(len(times) * _CHECK_AFTER) + 1
         while len(times) < unchecked and clock.now_ns() < began + most_s * 1e9:
-            times.append(_timed(run, clock))
+            times.append(_time_run(run, clock))
     return WarmUp(
         runs=len(times) + 1,
         seconds=(clock.now_ns() - began) / 1e9,
@@ -50,7 +50,7 @@ def is_steady(times: Samples) -> bool | None:
     return bool(abs(fourth - third) <= STEADY_WITHIN * third)
 
 
-def _timed(run: Callable[[], object], clock: Clock) -> int:
+def _time_run(run: Callable[[], object], clock: Clock) -> int:
     began = clock.now_ns()
     run()
     return clock.now_ns() - began

@@ -49,8 +49,8 @@ def read_latencies(path: Path) -> tuple[dict[str, Any], ...]:
         and record.get("kind") == "latency-set"
         and isinstance(record.get("records"), list)
     ):
-        return tuple(_checked(each, path) for each in record["records"])
-    return (_checked(record, path),)
+        return tuple(_check_record(each, path) for each in record["records"])
+    return (_check_record(record, path),)
 
 
 def _read(path: Path) -> Any:
@@ -61,7 +61,7 @@ def _read(path: Path) -> Any:
         raise DataError(f"{path} cannot be read as a latency record: {error}.") from error
 
 
-def _checked(record: Any, path: Path) -> dict[str, Any]:
+def _check_record(record: Any, path: Path) -> dict[str, Any]:
     if not isinstance(record, dict) or record.get("kind") != "latency" or record.get("schema") != SCHEMA:
         raise DataError(
             f"{path} is not a latency record of schema {SCHEMA}; `edgedistill profile` writes them."
@@ -93,7 +93,7 @@ def compare_latency(
             )
     random = np.random.default_rng(seed)
     ours, theirs = _samples(candidate), _samples(baseline)
-    ratios = _resampled_medians(ours, random) / _resampled_medians(theirs, random)
+    ratios = _resample_medians(ours, random) / _resample_medians(theirs, random)
     low, high = np.quantile(ratios, [(1 - confidence) / 2, (1 + confidence) / 2])
     interval = (float(low), float(high))
     return LatencyComparison(
@@ -119,7 +119,7 @@ def _samples(record: Mapping[str, Any]) -> Samples:
     return samples
 
 
-def _resampled_medians(samples: Samples, random: np.random.Generator) -> Samples:
+def _resample_medians(samples: Samples, random: np.random.Generator) -> Samples:
     """Medians of circular block bootstrap samples, (1000,)."""
     n = len(samples)
     block = max(1, min(_LONGEST_BLOCK, round(n ** (1 / 2))))

@@ -101,7 +101,7 @@ def ratio_interval(
     Rounds are resampled, so that both models keep what they shared of the machine's state; runs of neighbouring rounds are drawn
     together, because the state lasts longer than a round.
     """
-    rows = _resampled_rounds(len(candidate), np.random.default_rng(seed))
+    rows = _resample_rounds(len(candidate), np.random.default_rng(seed))
     ratios = np.median(candidate[rows], axis=1) / np.median(baseline[rows], axis=1)
     low, high = np.quantile(ratios, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(np.median(candidate) / np.median(baseline)), (float(low), float(high))
@@ -160,7 +160,7 @@ def compare_blocks(
     )
 
 
-def _resampled_rounds(count: int, random: np.random.Generator) -> NDArray[np.int64]:
+def _resample_rounds(count: int, random: np.random.Generator) -> NDArray[np.int64]:
     """Rows of a circular block bootstrap, (2000, count)."""
     length = max(1, round(count ** (1 / 3)))
     starts = random.integers(0, count, (_RESAMPLES, -(-count // length)))

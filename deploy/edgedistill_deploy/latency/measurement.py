@@ -100,7 +100,7 @@ def measure_latency(
     `progress` is called between runs, at most ten times a second, with milliseconds done and
     planned. For figures that can be compared start a fresh process for every configuration.
     """
-    feeds = {"image": tiled(images, config.batch_size)}
+    feeds = {"image": fill_batch(images, config.batch_size)}
     before = read_conditions()
     timings = _time(lambda: session.run(feeds), config, clock, progress)
     conditions = {"before": before, "after": read_conditions()}
@@ -115,7 +115,7 @@ def write_latency(bundle: Bundle, report: LatencyReport) -> Path:
     return path
 
 
-def tiled(images: NDArray[np.uint8], batch_size: int) -> NDArray[np.uint8]:
+def fill_batch(images: NDArray[np.uint8], batch_size: int) -> NDArray[np.uint8]:
     """Return a batch of so many images, uint8 (N, H, W, 3), taken in turn. Raises DataError when there is none."""
     if len(images) == 0:
         raise DataError("Measuring latency needs at least one image and got none.")
@@ -170,7 +170,7 @@ def _collect(
             continue
         before, switches = switches, read_involuntary_switches()
         count = None if switches is None or before is None else switches - before
-        preempted += _interrupted(samples[len(preempted) :], count or 0)
+        preempted += _find_interrupted(samples[len(preempted) :], count or 0)
         if now - shown >= _PROGRESS_EVERY_NS:
             shown = now
             progress(int(min(now - began, planned_ns) / _NS_PER_MS), int(planned_ns / _NS_PER_MS))
@@ -180,7 +180,7 @@ def _collect(
     return samples, None if switches is None else preempted
 
 
-def _interrupted(block: list[int], count: int) -> list[bool]:
+def _find_interrupted(block: list[int], count: int) -> list[bool]:
     """Take the longest runs of a block for those that were interrupted, as many as there were interruptions."""
     longest = set(np.argsort(block)[::-1][:count].tolist())
     return [index in longest for index in range(len(block))]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from edgedistill_deploy.files.writing import written_whole
+from edgedistill_deploy.files.writing import write_whole
 from edgedistill_deploy.onnx_files.wire import Message, encode_field, open_message
 
 
@@ -61,7 +61,7 @@ def write_with_outputs(source: Path, path: Path, values: Sequence[str]) -> None:
     """Write a copy of a model that gives these inner values too, after its own outputs."""
     names = (encode_field("ValueInfoProto", "name", value.encode()) for value in values)
     added = b"".join(encode_field("GraphProto", "output", name) for name in names)
-    with written_whole(path) as temporary:
+    with write_whole(path) as temporary:
         temporary.write_bytes(source.read_bytes() + encode_field("ModelProto", "graph", added))
 
 

@@ -43,7 +43,7 @@ class ModulesOfNodes:
             operator: what the runtime says it computes, where it does.
         """
         if (
-            name not in self._named
+            name not in self._nodes_by_name
             and operator is not None
             and re.fullmatch(rf"{operator}(_token_\d+)?", name)
         ):
@@ -56,7 +56,7 @@ class ModulesOfNodes:
         return self._module(node), node.operator
 
     @cached_property
-    def _named(self) -> dict[str, Node]:
+    def _nodes_by_name(self) -> dict[str, Node]:
         """The node of each name: its own, those of the values that it makes, and those of the weights that it reads."""
         named: dict[str, Node] = {}
         for node in self._graph.nodes:
@@ -70,10 +70,13 @@ class ModulesOfNodes:
 
     def _node(self, name: str) -> Node | None:
         name = _MOVED.sub("", name)
-        if name in self._named:
-            return self._named[name]
+        if name in self._nodes_by_name:
+            return self._nodes_by_name[name]
         ends = [place.start() for place in re.finditer(r"[_/.:]", name)]
-        return next((self._named[name[:end]] for end in reversed(ends) if name[:end] in self._named), None)
+        return next(
+            (self._nodes_by_name[name[:end]] for end in reversed(ends) if name[:end] in self._nodes_by_name),
+            None,
+        )
 
     def _working(self, node: Node, operator: str | None) -> Node:
         """Return the node that does the work where a runtime joined it with those after it and took the last one's name."""
@@ -93,7 +96,7 @@ class ModulesOfNodes:
     def _module(self, node: Node) -> str | None:
         """Return the module by the node's name, else by its weights', else that of the nearest node before it."""
         for _ in range(len(self)):
-            path = _named_module(node.name) or self._module_of_weights(node)
+            path = _read_module(node.name) or self._module_of_weights(node)
             if path is not None:
                 return path.removeprefix(_STUDENT)
             before = next(self._makers(node), None)
@@ -114,7 +117,7 @@ class ModulesOfNodes:
         return None
 
 
-def _named_module(name: str) -> str | None:
+def _read_module(name: str) -> str | None:
     """Read the module out of MODULE/OPERATOR; None where nodes are named otherwise."""
     module, slash, _ = name.partition("/")
     return module if slash and module else None

@@ -36,7 +36,7 @@ def judge(accuracy: Accuracy, answers: Answers, limits: ParityLimits) -> Judgeme
     if verdict != "inconclusive":
         return Judgement(limits=limits, verdict=verdict, reasons=(reason,))
     needed = images_to_decide(lost, gained, size, limits.max_drop, limits.confidence)
-    return _undecided(limits, reason, needed, "labelled images")
+    return _judge_undecided(limits, reason, needed, "labelled images")
 
 
 def with_defects(judgement: Judgement, defects: list[str]) -> Judgement:
@@ -46,8 +46,8 @@ def with_defects(judgement: Judgement, defects: list[str]) -> Judgement:
     return replace(judgement, verdict="fail", reasons=(*defects, *judgement.reasons), images_to_decide=None)
 
 
-def _undecided(limits: ParityLimits, reason: str, needed: int | None, what: str) -> Judgement:
-    reasons = (reason, _needed_sentence(needed, what))
+def _judge_undecided(limits: ParityLimits, reason: str, needed: int | None, what: str) -> Judgement:
+    reasons = (reason, _describe_needed(needed, what))
     return Judgement(limits=limits, verdict="inconclusive", reasons=reasons, images_to_decide=needed)
 
 
@@ -63,7 +63,7 @@ def _judge_without_labels(disagreeing: int, count: int, limits: ParityLimits) ->
     if passed:
         return Judgement(limits=limits, verdict="pass", reasons=(reason,))
     needed = images_to_bound(disagreeing, count, limits.max_drop, limits.confidence)
-    return _undecided(limits, reason, needed, "images")
+    return _judge_undecided(limits, reason, needed, "images")
 
 
 def _drop_sentence(accuracy: Accuracy, max_drop: float, verdict: Verdict) -> str:
@@ -76,7 +76,7 @@ def _drop_sentence(accuracy: Accuracy, max_drop: float, verdict: Verdict) -> str
     )
 
 
-def _needed_sentence(needed: int | None, what: str) -> str:
+def _describe_needed(needed: int | None, what: str) -> str:
     if needed is None:
         return "At the rates observed no number of images would decide."
     return f"At the rates observed about {needed} {what} would decide."

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.reference import read_golden
-from edgedistill_deploy.diagnosis.faults import SWAPPED_LABELS, Patient, diagnose
+from edgedistill_deploy.diagnosis.faults import SWAPPED_LABELS, JudgedModel, diagnose
 from edgedistill_deploy.diagnosis.saturation import saturation_notes
 from edgedistill_deploy.errors import BundleError, UsageError
 from edgedistill_deploy.evaluation.figures import (
@@ -138,13 +138,13 @@ def check_answers(
     accuracy = measure_accuracy(answers, limits.confidence)
     classes = measure_classes(bundle.class_names, answers, limits.confidence)
     soundness = _check_soundness(bundle, session, evaluation, answers)
-    patient = Patient(
+    judged = JudgedModel(
         bundle=bundle, session=session, evaluation=evaluation, answers=answers, confidence=limits.confidence
     )
     defects = defects_of(answers, soundness)
     judgement = judge(accuracy, answers, limits)
     is_bad = bool(defects) or judgement.verdict == "fail" or (accuracy.drop or 0.0) > limits.max_drop
-    diagnosis = diagnose(patient, failed=is_bad)
+    diagnosis = diagnose(judged, failed=is_bad)
     defects += [found.detail for found in diagnosis if found.name == SWAPPED_LABELS]
     return ParityReport(
         bundle=bundle.path.resolve().name,
@@ -160,7 +160,7 @@ def check_answers(
                 *evaluation.notes,
                 *worse_classes_sentence(classes),
                 *filter(None, [nodes_elsewhere(session.provider, session.placement)]),
-                *saturation_notes(patient),
+                *saturation_notes(judged),
             ),
             diagnosis=diagnosis,
             in_domain=measure_in_domain(answers),

@@ -74,13 +74,13 @@ def _golden_check(bundle: Bundle, prepare: Prepare | None) -> Iterator[Check]:
     results = compare_golden_images(golden, prepare or device_preparation(bundle.preprocess))
     failed = [result for result in results if not result.passed]
     if failed:
-        detail = f"This device prepares image files otherwise than training did: {_listed(failed)}."
+        detail = f"This device prepares image files otherwise than training did: {_join_results(failed)}."
     else:
-        detail = f"{len(results)} image files, decoded and scaled here, came out as in training: {_listed(results)}."
+        detail = f"{len(results)} image files, decoded and scaled here, came out as in training: {_join_results(results)}."
     yield Check(name="golden_images", passed=not failed, detail=detail)
 
 
-def _listed(results: list[GoldenDifference] | tuple[GoldenDifference, ...]) -> str:
+def _join_results(results: list[GoldenDifference] | tuple[GoldenDifference, ...]) -> str:
     return "; ".join(_one(result) for result in results)
 
 

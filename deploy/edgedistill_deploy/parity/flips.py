@@ -19,7 +19,7 @@ from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.evaluation.figures import Answers, log_softmax
 from edgedistill_deploy.evaluation.images import Evaluation
-from edgedistill_deploy.files.writing import write_json, written_whole
+from edgedistill_deploy.files.writing import write_json, write_whole
 from edgedistill_deploy.parity.check import ParityReport
 from edgedistill_deploy.records.decisions import INLINED, Flip, FlipReport
 from edgedistill_deploy.records.writing import SCHEMA, record_path
@@ -36,7 +36,7 @@ def find_flips(
     report: ParityReport, evaluation: Evaluation, answers: Answers, class_names: Sequence[str]
 ) -> FlipReport:
     """Rank the images of a parity check that both models answer differently; `MAX_PICTURES` images are read for pictures."""
-    rows = _ranked_rows(answers)
+    rows = _rank_rows(answers)
     probabilities = _probabilities(answers)
     flips = [
         _flip(rank, int(row), evaluation, answers, probabilities, class_names)
@@ -98,7 +98,7 @@ def picture_name(flip: Flip) -> str:
     return f"{flip.rank:04d}_true-{label}_teacher-{teacher}_candidate-{candidate}.png"
 
 
-def _ranked_rows(answers: Answers) -> NDArray[np.int64]:
+def _rank_rows(answers: Answers) -> NDArray[np.int64]:
     rows = np.flatnonzero(answers.predicted != answers.expected)
     finite = answers.predicted[rows] >= 0
     surest = np.full(len(rows), np.inf)
@@ -161,7 +161,7 @@ def _with_files(folder: Path, report: FlipReport) -> FlipReport:
     named = []
     for flip, pixels in zip(report.flips, report.pictures, strict=False):
         path = place / picture_name(flip)
-        with written_whole(path) as temporary:
+        with write_whole(path) as temporary:
             thumbnail(pixels, PICTURE_SIDE).save(temporary, format="PNG")
         named.append(replace(flip, file=f"{report.model.precision}/{path.name}"))
     return replace(report, flips=(*named, *report.flips[len(named) :]))

@@ -108,14 +108,14 @@ def _result(name: str, broken: list[int], plain: _Plain, largest: float) -> Rela
     if not broken:
         return RelationResult(name=name, passed=True, detail=f"{size[0].upper()}{size[1:]}.")
     inputs = tuple(plain.names[row] for row in broken) if plain.names else ()
-    shown = f" ({_listed(inputs)})" if inputs else ""
+    shown = f" ({_join_items(inputs)})" if inputs else ""
     return RelationResult(
         name=name,
         passed=False,
-        detail=f"Broken for input rows {_listed(broken)}{shown}: {size}.",
+        detail=f"Broken for input rows {_join_items(broken)}{shown}: {size}.",
         inputs=inputs,
     )
 
 
-def _listed(items: Sequence[object]) -> str:
+def _join_items(items: Sequence[object]) -> str:
     return ", ".join(map(str, items[:20])) + (", ..." if len(items) > 20 else "")

@@ -55,7 +55,7 @@ def measure_preprocess_drift(
 
     The images are at their own size, not the recorded ones, and labelled. `progress` counts images. Raises DataError when there is no image of the bundle's classes.
     """
-    chosen = _chosen(bundle, images)
+    chosen = _choose_images(bundle, images)
     variants = _variants(bundle.preprocess, chosen)
     tallies = {name: _Tally() for name in variants}
     for start in range(0, len(chosen), BATCH):
@@ -88,10 +88,10 @@ def _tally(
     tallies: dict[str, _Tally],
 ) -> None:
     """Run one batch in every variant; inputs that did not change are not run again."""
-    plain = _prepared(batch, variants[BASELINE][1])
+    plain = _prepare_images(batch, variants[BASELINE][1])
     plain_right = _right(session, plain, batch.labels)
     for name, (_, prepare) in variants.items():
-        other = plain if name == BASELINE else _prepared(batch, prepare)
+        other = plain if name == BASELINE else _prepare_images(batch, prepare)
         difference = np.abs(other.astype(np.int16) - plain).mean(axis=(1, 2, 3))
         changed, right = difference > 0, plain_right.copy()
         if changed.any():
@@ -119,7 +119,7 @@ def sample_bilinear(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(np.floor(pixels + 0.5).astype(np.uint8))
 
 
-def _chosen(bundle: Bundle, images: ImageSet) -> ImageSet:
+def _choose_images(bundle: Bundle, images: ImageSet) -> ImageSet:
     subtask = images if images.class_names == bundle.class_names else images.with_classes(bundle.class_names)
     labelled = subtask.select(subtask.labels >= 0)
     if len(labelled) == 0:
@@ -145,7 +145,10 @@ def _variants(preprocess: Preprocess, images: ImageSet) -> dict[str, tuple[str, 
         _by(lambda image: np.ascontiguousarray(preprocess.apply(image)[..., ::-1])),
     )
     if isinstance(images, FolderImages) and any(_is_jpeg(path) for path in images.paths):
-        found["reduced_decode"] = ("JPEG decoded at reduced size, as fast loaders do", _reduced(preprocess))
+        found["reduced_decode"] = (
+            "JPEG decoded at reduced size, as fast loaders do",
+            _build_reduced(preprocess),
+        )
     return found
 
 
@@ -185,7 +188,7 @@ def _is_jpeg(path: Path) -> bool:
     return path.suffix.lower() in (".jpg", ".jpeg", ".jpe", ".jfif")
 
 
-def _reduced(preprocess: Preprocess) -> Prepare:
+def _build_reduced(preprocess: Preprocess) -> Prepare:
     def prepare(images: ImageSet, index: int) -> Pixels:
         assert isinstance(images, FolderImages)
         images.read(index)  # refuses what the contract's way refuses
@@ -196,7 +199,7 @@ def _reduced(preprocess: Preprocess) -> Prepare:
     return prepare
 
 
-def _prepared(images: ImageSet, prepare: Prepare) -> Pixels:
+def _prepare_images(images: ImageSet, prepare: Prepare) -> Pixels:
     return np.stack([prepare(images, index) for index in range(len(images))])
 
 

@@ -146,7 +146,7 @@ class _Checker:
     def check(self, precision: str) -> tuple[ParityReport, Answers]:
         """Return all that is found of a model, and both models' answers."""
         tell, limits = self._tell(precision), self.asked.limits
-        with self._opened(precision, tell) as session:
+        with self._open(precision, tell) as session:
             answers = collect_answers(session, self.evaluation, progress=tell)
             report = check_answers(self.bundle, session, self.evaluation, answers, limits)
             if self.asked.preprocess_drift and self.images is not None and precision != "teacher":
@@ -159,10 +159,10 @@ class _Checker:
     def ask(self, precision: str) -> tuple[str, Answers]:
         """Return the sha256 of a model that is not judged, and both models' answers."""
         tell = self._tell(precision)
-        with self._opened(precision, tell) as session:
+        with self._open(precision, tell) as session:
             return session.model_sha256, collect_answers(session, self.evaluation, progress=tell)
 
-    def _opened(self, precision: str, progress: Progress) -> Session:
+    def _open(self, precision: str, progress: Progress) -> Session:
         return open_session(
             self.bundle,
             runtime=self.asked.runtime,

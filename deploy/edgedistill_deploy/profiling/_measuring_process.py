@@ -64,7 +64,7 @@ class _Worker:
         """Measure the opened model; the latency record."""
         from edgedistill_deploy.latency.measurement import LatencyConfig, measure_latency
 
-        session, images, _ = self._opened()
+        session, images, _ = self._require_opened()
         return measure_latency(session, images, LatencyConfig(**config), progress=progress).to_json()
 
     def sustain(self, progress: Progress, *, load: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,16 +79,16 @@ class _Worker:
         from edgedistill_deploy.latency.end_to_end import measure_bundle_end_to_end
         from edgedistill_deploy.latency.measurement import LatencyConfig
 
-        session, images, bundle = self._opened()
+        session, images, bundle = self._require_opened()
         return measure_bundle_end_to_end(session, bundle, images, LatencyConfig(**config)).to_json()
 
     def layers(self, progress: Progress, *, batch_size: int) -> dict[str, Any]:
         """Time every node of the opened model; the record's "layers" and "layer_run"."""
         from edgedistill_deploy.latency.layer_times import measure_layers
-        from edgedistill_deploy.latency.measurement import tiled
+        from edgedistill_deploy.latency.measurement import fill_batch
 
-        session, images, _ = self._opened()
-        return measure_layers(session, {"image": tiled(images, batch_size)}, progress).to_json()
+        session, images, _ = self._require_opened()
+        return measure_layers(session, {"image": fill_batch(images, batch_size)}, progress).to_json()
 
     def power(
         self, progress: Progress, *, batch_size: int, idle_s: float, load_s: float, sensor: str
@@ -115,13 +115,13 @@ class _Worker:
 
     def _run_of(self, batch_size: int) -> Callable[[], object]:
         """Return what runs the opened model once, on a batch of the bundle's images."""
-        from edgedistill_deploy.latency.measurement import tiled
+        from edgedistill_deploy.latency.measurement import fill_batch
 
-        session, images, _ = self._opened()
-        feeds = {"image": tiled(images, batch_size)}
+        session, images, _ = self._require_opened()
+        feeds = {"image": fill_batch(images, batch_size)}
         return lambda: session.run(feeds)
 
-    def _opened(self) -> "tuple[Session, NDArray[np.uint8], Bundle]":
+    def _require_opened(self) -> "tuple[Session, NDArray[np.uint8], Bundle]":
         assert self._session is not None and self._images is not None and self._bundle is not None  # noqa: PT018
         return self._session, self._images, self._bundle
 

@@ -157,28 +157,30 @@ def _choice(device: str, candidates: Sequence[_Candidate]) -> Choice:
     safe = min((each for each in passed if each.checked.model.precision == "fp32"), key=_speed, default=None)
     if safe is None:
         return _without_fp32(device, candidates, passed)
-    compared = {each: _compared(each, safe) for each in candidates if each is not safe}
+    compared = {each: _compare_with_fp32(each, safe) for each in candidates if each is not safe}
     faster = {each: found for each, found in compared.items() if isinstance(found, LatencyComparison)}
     rejected = tuple(found for found in compared.values() if isinstance(found, Rejected))
     if not faster:
-        told = _told(each for each in rejected if each.ground == "timing")
-        return _chosen(device, safe, safe, None, rejected, _fp32_reason(told), _fp32_reason(_told(rejected)))
+        told = _describe_rejected(each for each in rejected if each.ground == "timing")
+        return _build_choice(
+            device, safe, safe, None, rejected, _fp32_reason(told), _fp32_reason(_describe_rejected(rejected))
+        )
     best = min(faster, key=_speed)
     reason = _faster_reason(best, safe, faster[best])
-    return _chosen(device, best, safe, faster[best], rejected, reason, reason)
+    return _build_choice(device, best, safe, faster[best], rejected, reason, reason)
 
 
 def _without_fp32(device: str, candidates: Sequence[_Candidate], passed: Sequence[_Candidate]) -> Choice:
     best = min(passed, key=_speed, default=None)
-    rejected = tuple(_unfit(each) for each in candidates if not each.passed)
+    rejected = tuple(_reject_for_parity(each) for each in candidates if not each.passed)
     if best is None:
-        reason = f"Nothing is recommended: {'; '.join(_told(rejected))}."
+        reason = f"Nothing is recommended: {'; '.join(_describe_rejected(rejected))}."
         return Choice(device=device, reason=reason, timing_reason="", rejected=rejected)
     reason = f"{_capital(best.name)} is recommended because fp32 was not found to hold the limit, and nothing faster does."
-    return _chosen(device, best, None, None, rejected, reason, reason)
+    return _build_choice(device, best, None, None, rejected, reason, reason)
 
 
-def _chosen(
+def _build_choice(
     device: str,
     best: _Candidate,
     safe: _Candidate | None,
@@ -217,19 +219,19 @@ def _chosen(
     )
 
 
-def _compared(candidate: _Candidate, safe: _Candidate) -> LatencyComparison | Rejected:
+def _compare_with_fp32(candidate: _Candidate, safe: _Candidate) -> LatencyComparison | Rejected:
     """Return the comparison of a model that may be recommended instead of fp32, or why it may not."""
     if not candidate.passed:
-        return _unfit(candidate)
+        return _reject_for_parity(candidate)
     ours, theirs = candidate.timed, safe.timed
     obstacle = _obstacle(ours, theirs)
     if obstacle or ours is None or theirs is None:
-        return _rejected(candidate, "timing", obstacle)
-    comparison = _ratio(_thinned(ours), _thinned(theirs))
+        return _build_rejection(candidate, "timing", obstacle)
+    comparison = _ratio(_thin_samples(ours), _thin_samples(theirs))
     if comparison.verdict == "faster":
         return comparison
     low, high = comparison.interval
-    return _rejected(
+    return _build_rejection(
         candidate,
         "timing",
         f"took {comparison.ratio:.2f} times as long as fp32 (interval {low:.2f} to {high:.2f}), which is not faster by more than "
@@ -260,23 +262,23 @@ def _ratio(ours: bytes, theirs: bytes) -> LatencyComparison:
     return compare_latency(*records)
 
 
-def _thinned(report: LatencyReport) -> bytes:
+def _thin_samples(report: LatencyReport) -> bytes:
     """Return every k-th sample; none is 0."""
     samples = report.times.samples_ms
     step = -(-len(samples) // _MOST_SAMPLES)
     return np.maximum(samples[::step], np.finfo(np.float64).tiny).tobytes()
 
 
-def _unfit(candidate: _Candidate) -> Rejected:
+def _reject_for_parity(candidate: _Candidate) -> Rejected:
     checked = candidate.checked
     words = (
         "needs more images to be judged" if checked.verdict == "inconclusive" else "does not hold the limit"
     )
     drop = "" if checked.accuracy.drop is None else f" (drop {_drop_and_limit(checked)})"
-    return _rejected(candidate, "parity", f"{words}{drop}")
+    return _build_rejection(candidate, "parity", f"{words}{drop}")
 
 
-def _rejected(candidate: _Candidate, ground: Ground, reason: str) -> Rejected:
+def _build_rejection(candidate: _Candidate, ground: Ground, reason: str) -> Rejected:
     return Rejected(model=candidate.checked.model, ground=ground, reason=reason)
 
 
@@ -299,7 +301,7 @@ def _faster_reason(best: _Candidate, safe: _Candidate, found: LatencyComparison)
     )
 
 
-def _told(rejected: Iterable[Rejected]) -> list[str]:
+def _describe_rejected(rejected: Iterable[Rejected]) -> list[str]:
     return [f"{each.model.short_name} {each.reason}" for each in rejected]
 
 

@@ -12,7 +12,7 @@ from edgedistill_deploy.records.parity import ParityReport
 from edgedistill_deploy.records.reading import Records, read_records
 from edgedistill_deploy.statistics.quantiles import OpenInterval
 from edgedistill_deploy.statistics.verdicts import Verdict, worst_verdict
-from edgedistill_deploy.wording import bare_points, percent, points, points_interval, spoken_list
+from edgedistill_deploy.wording import bare_points, join_words, percent, points, points_interval
 
 _LABELS = {"teacher": "teacher fp32"}
 _SHORTFALLS = {
@@ -221,7 +221,7 @@ def _cost(row: ArtefactSummary) -> tuple[float, float]:
 
 def _choice_sentence(choice: ArtefactSummary, rows: Sequence[ArtefactSummary], several: bool) -> str:
     teacher = baseline_of(choice, rows)
-    clauses = [f"The {_spoken(choice, several)} is good enough"]
+    clauses = [f"The {_name_row(choice, several)} is good enough"]
     if choice.accuracy is not None and teacher and teacher.accuracy is not None:
         clauses[0] += (
             f": {percent(choice.accuracy)} accurate where the teacher is {percent(teacher.accuracy)}"
@@ -234,7 +234,7 @@ def _choice_sentence(choice: ArtefactSummary, rows: Sequence[ArtefactSummary], s
     return f"{', '.join(clauses)}."
 
 
-def _spoken(row: ArtefactSummary, several: bool) -> str:
+def _name_row(row: ArtefactSummary, several: bool) -> str:
     """Name an expert, and where it ran when there are several places."""
     return f"{row.precision} expert" + (f" on {row.device} with {_with(row)}" if several else "")
 
@@ -249,17 +249,17 @@ def _shortfalls(checked: Sequence[ArtefactSummary], several: bool) -> list[str]:
         return ["No expert was compared with the teacher yet: run edgedistill validate on this bundle."]
     sentences = []
     for verdict, (singular, plural) in _SHORTFALLS.items():
-        names = [f"the {_described(row, several)}" for row in checked if row.verdict == verdict]
+        names = [f"the {_describe_row(row, several)}" for row in checked if row.verdict == verdict]
         if names:
-            told = spoken_list(names)
+            told = join_words(names)
             sentences.append(f"{told[0].upper()}{told[1:]} {plural if len(names) > 1 else singular}.")
     return sentences
 
 
-def _described(row: ArtefactSummary, several: bool) -> str:
+def _describe_row(row: ArtefactSummary, several: bool) -> str:
     """Name an expert with its drop, the interval of that, and what is allowed, as far as known."""
     if row.drop is None or row.max_drop is None:
-        return _spoken(row, several)
+        return _name_row(row, several)
     interval = points_interval(row.drop_interval)
     told = f", interval {interval}" if interval else ""
-    return f"{_spoken(row, several)} (drop {points(row.drop)}{told}, limit {bare_points(row.max_drop)})"
+    return f"{_name_row(row, several)} (drop {points(row.drop)}{told}, limit {bare_points(row.max_drop)})"

@@ -51,12 +51,12 @@ class ComparisonRecord(Record):
 
 def extra_sentences(record: Mapping[str, Any]) -> tuple[str, ...]:
     """Say what a latency record tells of arrivals, JPEGs, cold starts and power; of each that it has."""
-    parts = {"sustained": _sustained, "end_to_end": _end_to_end, "cold_start": _cold_start}
+    parts = {"sustained": _describe_sustained, "end_to_end": _end_to_end, "cold_start": _cold_start}
     said = [say(as_mapping(record[name])) for name, say in parts.items() if record.get(name)]
     return tuple(sentence for sentence in (*said, power_sentence(record)) if sentence)
 
 
-def _sustained(found: Mapping[str, Any]) -> str:
+def _describe_sustained(found: Mapping[str, Any]) -> str:
     kept = "It keeps up." if found["keeps_up"] is True else "It does not keep up."
     return (
         f"At {as_time(found['rate_per_s']):g} images a second ({as_text(found['arrivals'])} arrivals) p50"

@@ -22,7 +22,7 @@ from typing import (
     get_type_hints,
 )
 
-from edgedistill_deploy.errors import DataError, UsageError, shown
+from edgedistill_deploy.errors import DataError, UsageError, quote_value
 from edgedistill_deploy.records.values import (
     as_bool,
     as_count,
@@ -145,7 +145,7 @@ def _read_mapping(read: Read, value: Any) -> dict[str, Any]:
 
 def _read_choice(known: tuple[str, ...], name: str, value: Any) -> str:
     if value not in known:
-        raise ValueError(f"the {name} {shown(value)} is none of {', '.join(known)}")
+        raise ValueError(f"the {name} {quote_value(value)} is none of {', '.join(known)}")
     return str(value)
 
 

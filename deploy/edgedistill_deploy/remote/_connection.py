@@ -47,7 +47,7 @@ def import_asyncssh() -> Any:
     return asyncssh
 
 
-def known_hosts_of(device: Device) -> list[str]:
+def find_known_hosts(device: Device) -> list[str]:
     """Return the files in which the device's host key is looked up."""
     chosen = Path(device.known_hosts).expanduser() if device.known_hosts else _own_known_hosts()
     candidates = [chosen] if device.known_hosts else [chosen, _SYSTEM_KNOWN_HOSTS]
@@ -56,7 +56,7 @@ def known_hosts_of(device: Device) -> list[str]:
 
 async def _connect(asyncssh: Any, device: Device) -> Any:
     options = {
-        "known_hosts": known_hosts_of(device) or asyncssh.import_known_hosts(""),
+        "known_hosts": find_known_hosts(device) or asyncssh.import_known_hosts(""),
         "preferred_auth": "publickey",
         "password_auth": False,
         "kbdint_auth": False,
@@ -138,7 +138,7 @@ async def _host_key_problem(asyncssh: Any, device: Device, error: Exception) -> 
     port = device.port or 22
     file = Path(device.known_hosts).expanduser() if device.known_hosts else _own_known_hosts()
     keys = asyncssh.match_known_hosts(
-        known_hosts_of(device) or asyncssh.import_known_hosts(""), device.host, "", port
+        find_known_hosts(device) or asyncssh.import_known_hosts(""), device.host, "", port
     )
     try:
         key = await asyncio.wait_for(asyncssh.get_server_host_key(device.host, port), CONNECT_S)

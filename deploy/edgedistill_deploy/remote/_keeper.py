@@ -115,7 +115,7 @@ class Keeper:
         """Say which files, named by their sha256, are there and whole, and how much there is of the others."""
         kept, parts = [], {}
         for sha256 in files:
-            whole, part = self._stored(sha256), self._part(sha256)
+            whole, part = self._stored_path(sha256), self._part(sha256)
             if whole.is_file() and _sha256(whole) == sha256:
                 whole.touch()
                 kept.append(sha256)
@@ -132,7 +132,7 @@ class Keeper:
         for sha256 in files:
             part = self._part(sha256)
             if _sha256(part) == sha256:
-                part.replace(self._stored(sha256))
+                part.replace(self._stored_path(sha256))
             else:
                 part.unlink()
                 damaged.append(sha256)
@@ -149,10 +149,10 @@ class Keeper:
         """Lay out the bundle from the store and start the measuring on it; its lines are passed on as they come."""
         folder = self._run_folder()
         for path, sha256 in files.items():
-            _place(self._stored(sha256), folder / "bundle" / path)
+            _place(self._stored_path(sha256), folder / "bundle" / path)
         (folder / "tmp").mkdir(_PRIVATE)
         given = dict(os.environ, **dict(_QUIET, **environment))
-        paths = [str(self._stored(wheel)), given.get("PYTHONPATH", "")]
+        paths = [str(self._stored_path(wheel)), given.get("PYTHONPATH", "")]
         given["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
         given["TMPDIR"] = str(folder / "tmp")
         python = _program(python)
@@ -218,7 +218,7 @@ class Keeper:
             with contextlib.suppress(OSError):  # others' files in it keep the folder
                 self.work.rmdir()
 
-    def _stored(self, sha256: str) -> Path:
+    def _stored_path(self, sha256: str) -> Path:
         return self.work / "store" / sha256
 
     def _part(self, sha256: str) -> Path:
@@ -281,7 +281,7 @@ def _take_lock(work: Path, token: str, owner: dict[str, Any]) -> dict[str, Any] 
                 return holder or {}
             shutil.rmtree(lock, ignore_errors=True)
             lock.mkdir(_PRIVATE)
-        here = {"pid": os.getpid(), "started": _started(os.getpid()), "boot": _boot(), "token": token}
+        here = {"pid": os.getpid(), "started": _start_time_of(os.getpid()), "boot": _boot(), "token": token}
         (lock / "owner.json").write_text(
             json.dumps(dict(owner, time=time.time(), device=socket.gethostname(), **here))
         )
@@ -311,11 +311,11 @@ def _is_alive(holder: dict[str, Any]) -> bool:
         return True
     if _state(pid)[:1] == ["Z"]:
         return False
-    then, now = holder.get("started"), _started(pid)
+    then, now = holder.get("started"), _start_time_of(pid)
     return then is None or now is None or abs(now - then) < _STARTED_TICKS
 
 
-def _started(pid: int) -> int | None:
+def _start_time_of(pid: int) -> int | None:
     """Return when a process began, in ticks since boot: its number alone may have been given to another."""
     state = _state(pid)
     return int(state[19]) if len(state) > 19 and state[19].isdigit() else None

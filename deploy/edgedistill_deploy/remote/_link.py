@@ -69,7 +69,7 @@ class Link:
                 "within two minutes; what had arrived is not sent again."
             ) from error
         except (asyncssh.Error, OSError) as error:
-            raise lost(self._device) from error
+            raise build_lost_error(self._device) from error
 
     async def _explain_end(self) -> None:
         """Raise what the end of the keeper's output means."""
@@ -77,7 +77,7 @@ class Link:
             await asyncio.wait_for(self._process.wait_closed(), 5)
         code, ended_by = self._process.exit_status, self._process.exit_signal
         if code is None and ended_by is None:
-            raise lost(self._device)
+            raise build_lost_error(self._device)
         stderr = ""
         with contextlib.suppress(Exception):
             stderr = await asyncio.wait_for(self._process.stderr.read(4000), 5)
@@ -126,7 +126,7 @@ def quote(path: str) -> str:
     return f"~/{shlex.quote(path[2:])}" if path.startswith("~/") else shlex.quote(path)
 
 
-def lost(device: Device) -> DeviceError:
+def build_lost_error(device: Device) -> DeviceError:
     """Return the error for a connection that broke."""
     return DeviceError(
         f"The connection to {device.name} was lost. The device stops what it was doing and frees its lock by itself, at the latest "

@@ -10,7 +10,7 @@ from typing import Any
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.progress import Progress
 from edgedistill_deploy.remote._connection import DeviceError, import_asyncssh
-from edgedistill_deploy.remote._link import Link, full_disk, lost
+from edgedistill_deploy.remote._link import Link, build_lost_error, full_disk
 from edgedistill_deploy.remote.inventory import Device
 
 CHUNK_BYTES = 1 << 17  # acknowledged one by one, so that what is there is there without holes
@@ -126,7 +126,7 @@ async def _send(store: Store, item: Item, start: int, count: Callable[[int], Non
             f"The link to {device.name} took nothing for {STALL_S:.0f} s; what had arrived stays there and is not sent again."
         ) from error
     except (asyncssh.ConnectionLost, asyncssh.SFTPConnectionLost, OSError) as error:
-        raise lost(device) from error
+        raise build_lost_error(device) from error
     except asyncssh.SFTPError as error:
         free = (await store.link.ask("free"))["free_bytes"]
         if free is not None and free < CHUNK_BYTES:

@@ -24,7 +24,7 @@ from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.lines import read_error
 from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.remote._connection import DeviceError, connect, import_asyncssh
-from edgedistill_deploy.remote._link import Event, Link, keeper_of, lost
+from edgedistill_deploy.remote._link import Event, Link, build_lost_error, keeper_of
 from edgedistill_deploy.remote._push import Item, Pushed, Store, push
 from edgedistill_deploy.remote._wheel import build_wheel
 from edgedistill_deploy.remote.inventory import Device, read_inventory
@@ -152,7 +152,7 @@ async def _outcome(device: Device, job: RemoteJob, contents: _Contents, progress
     except EdgeDistillError as cause:
         error = str(cause)
     except (OSError, import_asyncssh().Error):
-        error = str(lost(device))
+        error = str(build_lost_error(device))
     return DeviceOutcome(
         device=device,
         result=result,

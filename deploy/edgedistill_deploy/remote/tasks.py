@@ -21,7 +21,7 @@ _BATCH = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
+class RuntimeChoice:
     """What the user chose for all devices; None leaves it to each device of the inventory."""
 
     runtime: str | None = None
@@ -36,7 +36,7 @@ def profile_job(
     bundle: Bundle,
     request: ProfileRequest,
     devices: Sequence[Device],
-    chosen: Chosen,
+    chosen: RuntimeChoice,
     *,
     keep: bool = False,
     wait_s: float = 0.0,
@@ -46,7 +46,7 @@ def profile_job(
     def runtimes(device: Device) -> tuple[str, ...]:
         return request.runtimes if chosen.runtime is not None else (device.runtime,)
 
-    def asked(device: Device) -> dict[str, Any]:
+    def build_request(device: Device) -> dict[str, Any]:
         provider = chosen.provider or device.provider
         own = replace(request, runtimes=runtimes(device), provider=provider, power_sensor=device.power)
         return {"profile": own.to_json()}
@@ -56,7 +56,7 @@ def profile_job(
         bundle=bundle,
         task="profile",
         roles=(*_model_roles(bundle, request.precisions, used), "golden", "golden-images"),
-        request=asked,
+        request=build_request,
         runtimes=runtimes,
         keep=keep,
         wait_s=wait_s,
@@ -67,7 +67,7 @@ def validate_job(
     bundle: Bundle,
     limits: ParityLimits,
     devices: Sequence[Device],
-    chosen: Chosen,
+    chosen: RuntimeChoice,
     *,
     precisions: Sequence[str] | None = None,
     threads: int | None = None,
@@ -77,7 +77,7 @@ def validate_job(
 ) -> RemoteJob:
     """Have the models judged on the device; `reference` is sent in place of the bundle's, see `write_prepared`."""
 
-    def asked(device: Device) -> dict[str, Any]:
+    def build_request(device: Device) -> dict[str, Any]:
         (runtime,) = chosen.runtimes(device)
         return {
             "limits": asdict(limits),
@@ -92,7 +92,7 @@ def validate_job(
         bundle=bundle,
         task="validate",
         roles=(*_model_roles(bundle, precisions, used), "golden", "golden-images", "reference"),
-        request=asked,
+        request=build_request,
         runtimes=chosen.runtimes,
         replaced={} if reference is None else {"reference": reference},
         keep=keep,

@@ -35,7 +35,7 @@ def junit_text(records: Sequence[Record], now: datetime | None = None) -> str:
 
 
 def _suite(number: int, record: Record, judged: bool, moment: str) -> ElementTree.Element:
-    cases = [case if judged else _unjudged(case) for case in cases_of(record)]
+    cases = [case if judged else _skip_case(case) for case in cases_of(record)]
     kinds = [_ELEMENTS.get(case.status) for case in cases]
     model = record.model
     name = f"{model.device}-{model.runtime}-{model.precision}"
@@ -86,7 +86,7 @@ def _case(case: Case, suite: str) -> ElementTree.Element:
     return element
 
 
-def _unjudged(case: Case) -> Case:
+def _skip_case(case: Case) -> Case:
     """Keep what was found about the baseline without letting it decide."""
     if case.status == "pass":
         return case

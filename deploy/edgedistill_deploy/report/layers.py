@@ -24,7 +24,7 @@ def icicle(title: str, layers: LayerReport) -> str:
     """Draw the run as a bar, below it its parts by module, below each its own: as wide as the time they take."""
     whole = _tree(layers)
     height = (min(_DEEPEST, _depth(whole)) + 1) * _ROW
-    bars = _drawn(
+    bars = _draw_part(
         whole, _Place(label=f"a run, {words.milliseconds(whole.ms)}", whole_ms=max(whole.ms, 1e-12))
     )
     return f'<div class="icicle" role="img" aria-label="{escape(title)}" style="height: {height}px">{"".join(bars)}</div>'
@@ -62,14 +62,14 @@ class _Place:
     colour: int = 0
 
 
-def _drawn(part: _Part, place: _Place) -> list[str]:
+def _draw_part(part: _Part, place: _Place) -> list[str]:
     """Draw a part and those below it, in the order they were met."""
     drawn, left = [_bar(part, place)], place.left_ms
     for index, (name, below) in enumerate(part.parts.items()):
         path = f"{place.path}.{name}" if place.path else name
         colour = place.colour if place.row else index % (COLOURS - 1) + 1
         if below.ms >= _NARROWEST * place.whole_ms:
-            drawn += _drawn(
+            drawn += _draw_part(
                 below,
                 replace(
                     place,

@@ -31,7 +31,7 @@ def markdown_text(records: Sequence[Record]) -> str:
 
 def _lines(records: Sequence[Record]) -> Iterator[str]:
     verdict = _gate(records)
-    bundle = _escaped(records[0].bundle) if records else "nothing"
+    bundle = _escape(records[0].bundle) if records else "nothing"
     yield f"## {_MARKS[verdict]} EdgeDistill: {bundle} {verdict}"
     yield ""
     yield "| model | verdict | accuracy | teacher | drop, points | interval | agreement | worst class | checks |"
@@ -72,12 +72,12 @@ def _row(record: Record, judged: bool) -> str:
 
 def _name(record: Record) -> str:
     model = record.model
-    return _escaped(f"{label_of(model.precision)}, {model.device} {model.runtime}")
+    return _escape(f"{label_of(model.precision)}, {model.device} {model.runtime}")
 
 
 def _worst_class(record: ParityReport) -> str:
     for row, drop in _losing(record)[:1]:
-        return f"{_escaped(row.name)} ({words.bare_points(drop)})"
+        return f"{_escape(row.name)} ({words.bare_points(drop)})"
     return words.MISSING
 
 
@@ -96,8 +96,8 @@ def _reasons(records: Sequence[Record]) -> Iterator[str]:
         yield ""
         for case in cases_of(record):
             if case.name == "verdict" or case.status in ("fail", "inconclusive", "error"):
-                yield f"- {_told(case)}"
-        yield from (f"- {_escaped(text)}" for text in _further(record))
+                yield f"- {_describe_case(case)}"
+        yield from (f"- {_escape(text)}" for text in _further(record))
 
 
 def _further(record: Record) -> Iterator[str]:
@@ -107,8 +107,8 @@ def _further(record: Record) -> Iterator[str]:
         yield from record.findings.notes
 
 
-def _told(case: Case) -> str:
-    return f"{_MARKS[case.status]} {_escaped(case.name.replace('_', ' '))}: {_escaped(case.message)}"
+def _describe_case(case: Case) -> str:
+    return f"{_MARKS[case.status]} {_escape(case.name.replace('_', ' '))}: {_escape(case.message)}"
 
 
 def _classes(records: Sequence[Record]) -> Iterator[str]:
@@ -127,12 +127,12 @@ def _classes(records: Sequence[Record]) -> Iterator[str]:
     yield "|---|---|--:|--:|--:|--:|"
     for record, row, drop in rows:
         shares = words.percent(row.teacher), words.percent(row.candidate), words.bare_points(drop)
-        yield f"| {_name(record)} | {_escaped(row.name)} | {row.support} | {' | '.join(shares)} |"
+        yield f"| {_name(record)} | {_escape(row.name)} | {row.support} | {' | '.join(shares)} |"
     yield ""
     yield "</details>"
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     """Return text as Markdown that shows it on one line, whatever it holds."""
     line = " ".join(without_controls(text).split())
     cut = line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"

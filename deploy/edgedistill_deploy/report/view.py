@@ -277,7 +277,7 @@ def ecdf_figure(latency: Sequence[LatencyRecord]) -> Figure:
     """Draw each model's share of runs that took at most so long, with p50 and p99 as dots."""
     series = [
         charts.Series(
-            name=_timed_label(record),
+            name=_label_time(record),
             points=[point for point in charts.cumulative_points(_samples(record)) if _loggable(point[0])],
             colour=colour_of(record.report.model.precision),
             marks=[(record.report.times.p50_ms, 0.5), (record.report.times.p99_ms, 0.99)],
@@ -309,7 +309,7 @@ def histogram_figure(record: LatencyRecord) -> Figure:
         (times.p50_ms, f"p50 {wording.milliseconds(times.p50_ms)}"),
         (times.p99_ms, f"p99 {wording.milliseconds(times.p99_ms)}"),
     ]
-    label = _timed_label(record)
+    label = _label_time(record)
     samples = np.maximum(_samples(record), SHORTEST_MS)
     svg = charts.histogram(
         f"Runs of {label} by time",
@@ -325,7 +325,7 @@ def icicle_figure(record: LatencyRecord) -> Figure | None:
     """Draw what the student's modules take of a run; None where no node was timed."""
     if record.layers is None:
         return None
-    label = _timed_label(record)
+    label = _label_time(record)
     return Figure(
         svg=icicle(f"Time of {label} by module", record.layers),
         caption=f"{label}: a run, its parts by the student’s modules from the outermost to the innermost; as wide as the time they"
@@ -333,7 +333,7 @@ def icicle_figure(record: LatencyRecord) -> Figure | None:
     )
 
 
-def _timed_label(record: LatencyRecord) -> str:
+def _label_time(record: LatencyRecord) -> str:
     size = record.report.setting.batch_size
     batch = "" if size == 1 else f", batch {size}"
     return f"{label_of(record.report.model.precision)}{batch}"

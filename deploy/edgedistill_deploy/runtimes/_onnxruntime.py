@@ -126,13 +126,13 @@ class OnnxRuntimeSession:
             TensorSpec(name=name, shape=np.shape(value), dtype=str(np.asarray(value).dtype))
             for name, value in feeds.items()
         ]
-        sentence = f"{self.model_path.name} failed on ONNX Runtime: it takes {_listed(self.inputs)} and was given {_listed(given)}."
+        sentence = f"{self.model_path.name} failed on ONNX Runtime: it takes {_describe_specs(self.inputs)} and was given {_describe_specs(given)}."
         return sentence if _differ(self.inputs, given) else f"{sentence} {_reason(error)}"
 
 
 def open_onnx(request: SessionRequest) -> OnnxRuntimeSession:
     """Load the requested ONNX file on the requested provider, or raise."""
-    ort = _imported()
+    ort = _import_onnxruntime()
     provider = parse_provider(request.provider)
     # Asked for by name, a provider out of a plug-in is passed over in silence; it must be asked for by its devices.
     devices = _plugin_devices(ort, provider)
@@ -161,7 +161,7 @@ def open_onnx(request: SessionRequest) -> OnnxRuntimeSession:
 
 def probe_kernels() -> Int8Kernels | None:
     """Return what the INT8 kernels do on this processor; None where that cannot be found out."""
-    return find_int8_kernels(_imported())
+    return find_int8_kernels(_import_onnxruntime())
 
 
 def _fuses_int8(request: SessionRequest) -> bool:
@@ -188,7 +188,7 @@ def _load_inexact(ort: ModuleType, request: SessionRequest, provider: Provider, 
         raise EdgeDistillError(_load_failure(ort, request, error)) from error
 
 
-def _imported() -> ModuleType:
+def _import_onnxruntime() -> ModuleType:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # its Linux wheels report to their maker by default
     try:
         import onnxruntime
@@ -324,7 +324,7 @@ def _spec(value: Any, free_batch: bool) -> TensorSpec:
     return TensorSpec(name=value.name, shape=shape, dtype=_DTYPES.get(kind, kind))
 
 
-def _listed(specs: Sequence[TensorSpec]) -> str:
+def _describe_specs(specs: Sequence[TensorSpec]) -> str:
     shapes = (", ".join("any" if size is None else str(size) for size in spec.shape) for spec in specs)
     return (
         " and ".join(f"{spec.name} {spec.dtype} ({shape})" for spec, shape in zip(specs, shapes, strict=True))

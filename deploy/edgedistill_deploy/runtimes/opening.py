@@ -101,7 +101,7 @@ def open_model(
         engine=engine,
         progress=progress,
     )
-    return _open(request, runtime, claims, data or _listed_beside(claims))
+    return _open(request, runtime, claims, data or _find_listed_data(claims))
 
 
 def probe_int8_kernels() -> Int8Kernels | None:
@@ -129,7 +129,7 @@ def _data_of(bundle: Bundle, role: str) -> Path | None:
     return bundle.file(data_role) if bundle.has(data_role) else None
 
 
-def _listed_beside(claims: Claims) -> Path | None:
+def _find_listed_data(claims: Claims) -> Path | None:
     """Return the checked file of weights that a model names and the bundle around it lists as such, if both do."""
     folder = claims.path.parent
     if not claims.data_files or not (folder / MANIFEST).is_file():

@@ -40,7 +40,7 @@ def find_modes(samples: Samples) -> Modes | None:
     if not apart or not _SMALLEST_SHARE <= modes.slow_share <= 1 - _SMALLEST_SHARE:
         return None
     tested = samples[np.linspace(0, len(samples) - 1, min(len(samples), _MOST_TESTED)).astype(int)]
-    return modes if dip(_dithered(tested)) * len(tested) ** 0.5 > _CRITICAL else None
+    return modes if dip(_dither(tested)) * len(tested) ** 0.5 > _CRITICAL else None
 
 
 def _split(ordered: Samples) -> Modes:
@@ -57,7 +57,7 @@ def _split(ordered: Samples) -> Modes:
     )
 
 
-def _dithered(samples: Samples) -> Samples:
+def _dither(samples: Samples) -> Samples:
     """Spread the samples evenly over the ticks of a clock, whose steps would look like modes; at most 5 % of the median."""
     steps = np.diff(np.unique(samples))
     tick = min(float(steps.min()), _WIDEST_TICK * float(np.median(samples)))

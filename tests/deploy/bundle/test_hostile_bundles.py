@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgedistill_deploy.bundle.folder import open_bundle
 from edgedistill_deploy.bundle.reference import read_golden, read_reference
-from edgedistill_deploy.errors import BundleError, EdgeDistillError, shown
+from edgedistill_deploy.errors import BundleError, EdgeDistillError, quote_value
 from edgedistill_deploy.files.json_text import MAX_DEPTH, parse_json
 from edgedistill_deploy.onnx_files.content import read_weights
 from edgedistill_deploy.onnx_files.graph import read_graph
@@ -196,7 +196,8 @@ def test_a_hash_that_does_not_match_is_refused(folder: Path) -> None:
 
 def test_messages_quote_little_of_what_they_are_given() -> None:
     assert all(
-        len(shown(value)) <= 60 for value in (*HOSTILE_VALUES, "x" * 10**6, list(range(10**5)), {1: "y" * 99})
+        len(quote_value(value)) <= 60
+        for value in (*HOSTILE_VALUES, "x" * 10**6, list(range(10**5)), {1: "y" * 99})
     )
 
 

@@ -84,14 +84,14 @@ def test_cycles_are_worded_and_long_ones_cut() -> None:
     truth = np.repeat(np.arange(20), 3)
     found = find_relabelling(truth, order[truth], 20)
     assert found is not None
-    assert found.worded(names) == (
+    assert found.describe(names) == (
         "'a' and 'b' are interchanged; 3 classes go round, 'c' -> 'd' -> 'e' -> 'c'; "
         "14 classes go round, 'g' -> 'h' -> 'i' -> 'j' -> 'k' -> 'l' -> 'm' -> 'n' -> ..."
     )
     many = np.arange(40) ^ 1
     pairs = find_relabelling(np.arange(40), many, 40)
     assert pairs is not None
-    assert pairs.worded(tuple(map(str, range(40)))).endswith("; and 10 more groups")
+    assert pairs.describe(tuple(map(str, range(40)))).endswith("; and 10 more groups")
 
 
 def test_classes_nobody_answers_stay_where_they_are() -> None:

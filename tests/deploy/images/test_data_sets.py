@@ -277,7 +277,7 @@ def test_a_synonym_of_several_classes_or_two_of_one_are_refused(tmp_path: Path) 
 
 def test_renaming_changes_names_alone(tmp_path: Path) -> None:
     splits = _synonymous(tmp_path)
-    renamed = splits.renamed(list("abcd"))
+    renamed = splits.rename_classes(list("abcd"))
     assert renamed.class_names == renamed.train.class_names == ("a", "b", "c", "d")
     assert renamed.train.labels.tolist() == splits.train.labels.tolist()
     assert renamed.train.digest(2) == splits.train.digest(2)

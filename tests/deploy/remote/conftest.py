@@ -13,7 +13,7 @@ from edgedistill_deploy.parity.check import ParityLimits
 from edgedistill_deploy.profiling.request import ProfileRequest
 from edgedistill_deploy.remote.inventory import Device
 from edgedistill_deploy.remote.jobs import RemoteJob
-from edgedistill_deploy.remote.tasks import Chosen, profile_job, validate_job
+from edgedistill_deploy.remote.tasks import RuntimeChoice, profile_job, validate_job
 from reference.device_timing import BRIEF
 from ssh_server import SSHD, SshServer, ssh_server
 
@@ -70,7 +70,7 @@ def profiling(bundle: Bundle) -> Callable[..., RemoteJob]:
         *devices: Device, latency: LatencyConfig = BRIEF, keep: bool = False, wait_s: float = 0
     ) -> RemoteJob:
         request = ProfileRequest(precisions=("fp32",), latency=latency)
-        return profile_job(bundle, request, devices, Chosen(), keep=keep, wait_s=wait_s)
+        return profile_job(bundle, request, devices, RuntimeChoice(), keep=keep, wait_s=wait_s)
 
     return make
 
@@ -83,6 +83,8 @@ def validating(bundle: Bundle) -> Callable[..., RemoteJob]:
         *devices: Device, precisions: tuple[str, ...] = ("fp32", "int8"), keep: bool = False
     ) -> RemoteJob:
         limits = ParityLimits(max_drop=0.5)
-        return validate_job(bundle, limits, devices, Chosen(), precisions=precisions, threads=1, keep=keep)
+        return validate_job(
+            bundle, limits, devices, RuntimeChoice(), precisions=precisions, threads=1, keep=keep
+        )
 
     return make

@@ -26,7 +26,7 @@ from edgedistill_deploy.remote._push import Item
 from edgedistill_deploy.remote._wheel import build_wheel
 from edgedistill_deploy.remote.inventory import Device
 from edgedistill_deploy.remote.jobs import DeviceOutcome, RemoteJob, run_on_devices
-from edgedistill_deploy.remote.tasks import Chosen, profile_job
+from edgedistill_deploy.remote.tasks import RuntimeChoice, profile_job
 from edgedistill_deploy.runtimes.opening import open_session
 from reference.device_timing import BRIEF
 from ssh_server import Proxy, SshServer, free_port, make_key
@@ -180,9 +180,9 @@ def test_what_the_device_part_refuses_is_said_with_the_devices_name(
 
 def test_each_device_measures_with_its_own_provider(device: Make, bundle: Bundle) -> None:
     target = device(provider="cuda")
-    job = profile_job(bundle, ProfileRequest(precisions=("fp32",), latency=BRIEF), [target], Chosen())
+    job = profile_job(bundle, ProfileRequest(precisions=("fp32",), latency=BRIEF), [target], RuntimeChoice())
     assert "cuda" in error_of(outcome_of(job, target))
-    chosen = Chosen(runtime="onnxruntime", provider="cpu")
+    chosen = RuntimeChoice(runtime="onnxruntime", provider="cpu")
     job = profile_job(bundle, ProfileRequest(precisions=("fp32",), latency=BRIEF), [target], chosen)
     assert result_of(outcome_of(job, target))["records"][0]["provider"] == "cpu"
 

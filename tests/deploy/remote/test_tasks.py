@@ -5,7 +5,7 @@ from pathlib import Path
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.profiling.request import ProfileRequest
 from edgedistill_deploy.remote.inventory import Device
-from edgedistill_deploy.remote.tasks import Chosen, profile_job
+from edgedistill_deploy.remote.tasks import RuntimeChoice, profile_job
 
 FILES = (
     "model.fp32",
@@ -22,7 +22,7 @@ def test_a_device_is_sent_the_files_that_its_runtime_takes() -> None:
     here, there = Device(name="a", host="a"), Device(name="b", host="b", runtime="tensorrt")
 
     def models(*devices: Device, precisions: tuple[str, ...] | None = None) -> set[str]:
-        job = profile_job(bundle, ProfileRequest(precisions=precisions), devices, Chosen())
+        job = profile_job(bundle, ProfileRequest(precisions=precisions), devices, RuntimeChoice())
         return {role for role in job.roles if role.startswith("model.")}
 
     assert models(here) == {"model.fp32", "model.fp32.data", "model.int8"}

@@ -22,11 +22,11 @@ from edgedistill.comparison import (
     summarise,
     write_figure,
 )
-from edgedistill.comparison.figure import seed_means, shown_rows
+from edgedistill.comparison.figure import choose_rows, seed_means
 from edgedistill.comparison.jobs import Job, deciding_settings
 from edgedistill.comparison.plan import task_images
-from edgedistill.comparison.schedule import due_jobs, planned_work
-from edgedistill.comparison.subsets import balanced_order, draw_training_images
+from edgedistill.comparison.schedule import due_jobs, list_due_work
+from edgedistill.comparison.subsets import balance_order, draw_training_images
 from edgedistill.config import DistillConfig
 from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.images.sets import ImageSet
@@ -87,7 +87,7 @@ def test_every_beginning_of_the_order_is_as_balanced_as_can_be(
     tmp_path: Path, counts: list[int], salt: str
 ) -> None:
     images = noise_images(tmp_path / "noise.npz", counts)
-    order = balanced_order(images, salt)
+    order = balance_order(images, salt)
     assert sorted(order) == list(range(sum(counts)))
     for size in range(1, len(order) + 1):
         taken = Counter(int(images.labels[index]) for index in order[:size])
@@ -131,13 +131,13 @@ def test_every_tuned_method_gets_the_same_number_of_runs_and_epochs(
 def test_planned_work_counts_runs_whose_weight_is_not_chosen_yet(tiny_digits: Path, tmp_path: Path) -> None:
     plan = plan_of(tiny_digits)
     comparison = open_comparison(plan, tmp_path)
-    planned = planned_work(comparison.tracks, comparison.results)
+    planned = list_due_work(comparison.tracks, comparison.results)
     assert planned_runs(comparison) == (20, 0)
     assert len(planned) == 20
     # Two epochs of 40 and of 80 images: 4 runs a size of either tuned method, 2 of labels.
     assert sum(planned) == 2 * (4 + 4 + 2) * (40 + 80)
     done = written_results(plan, tmp_path, same, same)
-    assert planned_work(done.tracks, done.results) == []
+    assert list_due_work(done.tracks, done.results) == []
 
 
 def test_the_weight_is_chosen_on_validation_and_only_its_runs_see_test_images(
@@ -345,7 +345,7 @@ def test_rows_over_tasks_by_hand(tiny_digits: Path, tmp_path: Path) -> None:
     assert (difference.pairs, difference.wins) == (4, 4)
     record = comparison_record(comparison)
     assert record["teacher_accuracy"] == pytest.approx(0.99)
-    shown = shown_rows(record, None)
+    shown = choose_rows(record, None)
     assert [row["task"] for row in shown] == [None, None]
     assert seed_means(shown[0]) == pytest.approx([0.85, 0.8])
 

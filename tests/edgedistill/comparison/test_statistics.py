@@ -12,10 +12,10 @@ from edgedistill.comparison.statistics import (
     BEHIND,
     NEITHER,
     Difference,
+    add_verdicts,
     compare_pairs,
     coverage,
     holm,
-    judged,
     mean_t,
 )
 
@@ -95,7 +95,7 @@ def test_unequal_numbers_of_seeds_count_a_task_once() -> None:
 
 def test_a_difference_on_these_tasks_need_not_hold_on_others() -> None:
     tasks = [[0.10, 0.11, 0.12], [0.001, 0.002, 0.0], [0.0, 0.001, 0.002]]
-    found = judged([compare_pairs(tasks, 0.95)], 0.95)[0]
+    found = add_verdicts([compare_pairs(tasks, 0.95)], 0.95)[0]
     assert found is not None
     assert (found.verdict, found.task_verdict) == (AHEAD, NEITHER)
 
@@ -119,7 +119,7 @@ def test_holm_never_helps_and_lies_between_none_and_bonferroni(p_values: list[fl
 def test_verdicts_follow_the_corrected_p_and_the_sign() -> None:
     clear, opposite = compared([0.10, 0.11, 0.12]), compared([-0.10, -0.11, -0.12])
     vague = compared([0.10, -0.11, 0.02])
-    verdicts = [each and each.verdict for each in judged([clear, None, opposite, vague], 0.95)]
+    verdicts = [each and each.verdict for each in add_verdicts([clear, None, opposite, vague], 0.95)]
     assert verdicts == [AHEAD, None, BEHIND, NEITHER]
 
 
@@ -129,8 +129,8 @@ def test_a_difference_that_one_rival_makes_clear_may_not_be_among_nine() -> None
     assert 0.05 / 9 < barely.p < 0.05
     assert barely.interval is not None
     assert barely.interval[0] > 0
-    alone = judged([barely], 0.95)[0]
-    among = judged([barely] * 9, 0.95)[0]
+    alone = add_verdicts([barely], 0.95)[0]
+    among = add_verdicts([barely] * 9, 0.95)[0]
     assert alone is not None
     assert among is not None
     assert (alone.verdict, among.verdict) == (AHEAD, NEITHER)
@@ -148,7 +148,7 @@ def test_a_difference_that_one_rival_makes_clear_may_not_be_among_nine() -> None
     ],
 )
 def test_without_spread_nothing_is_distinguishable(tasks: list[list[float]], reason: str) -> None:
-    found = judged([compare_pairs(tasks, 0.95)], 0.95)[0]
+    found = add_verdicts([compare_pairs(tasks, 0.95)], 0.95)[0]
     assert found is not None
     assert found.verdict == NEITHER
     assert found.interval is None
@@ -162,7 +162,7 @@ def test_rounding_is_no_difference() -> None:
 
 def test_no_pair_no_difference() -> None:
     assert compare_pairs([[], []], 0.95) is None
-    assert judged([None], 0.95) == [None]
+    assert add_verdicts([None], 0.95) == [None]
 
 
 def test_what_is_covered_speaks_of_tasks_only_where_there_are_several() -> None:

@@ -12,7 +12,7 @@ from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, split_for_subtask
 from edgedistill.distillation._schedules import layer_weight_at, learning_rate_at
 from edgedistill.distillation.subdistill import DistillResult, distill
-from edgedistill.distillation.training import averaged
+from edgedistill.distillation.training import build_average
 from edgedistill.models.student import build_student
 from edgedistill.models.teacher import Teacher
 from edgedistill_deploy.errors import UsageError
@@ -47,7 +47,7 @@ def run(
 
 def test_the_average_is_what_a_loop_by_hand_gives() -> None:
     student = nn.BatchNorm1d(3)
-    average = averaged(student, 0.9)
+    average = build_average(student, 0.9)
     assert average is not None
     expected = copy.deepcopy(student.state_dict())
     for step in range(4):
@@ -58,7 +58,7 @@ def test_the_average_is_what_a_loop_by_hand_gives() -> None:
         share = 0.9 if step else 0.0
         expected["weight"] = share * expected["weight"] + (1 - share) * student.weight.detach()
     torch.testing.assert_close(average.module.state_dict()["weight"], expected["weight"])
-    assert averaged(student, 0.0) is None
+    assert build_average(student, 0.0) is None
 
 
 def test_the_average_is_what_is_kept(teacher: Teacher, images: SubtaskImages) -> None:

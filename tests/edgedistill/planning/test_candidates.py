@@ -188,10 +188,10 @@ INSPECTION = {
 
 
 def test_widths_stand_beside_the_suggested_ones() -> None:
-    wanted = SuggestedWidths.of(INSPECTION)
-    assert wanted == SuggestedWidths(widths={"layer1": 4, "layer3": 100}, student="plain:4-8-12-16")
+    suggested_widths = SuggestedWidths.of(INSPECTION)
+    assert suggested_widths == SuggestedWidths(widths={"layer1": 4, "layer3": 100}, student="plain:4-8-12-16")
     student = Candidate.parse("resnet10t@0.125").build(3, (64, 64))
-    widths = find_layer_widths(load_teacher("embedded:glyphs100"), student, wanted)
+    widths = find_layer_widths(load_teacher("embedded:glyphs100"), student, suggested_widths)
     assert widths == (
         LayerWidth(teacher="layer1", suggested=4, student="layer1", width=8),
         LayerWidth(teacher="layer3", suggested=100, student="layer3", width=32),
@@ -203,9 +203,9 @@ def test_widths_stand_beside_the_suggested_ones() -> None:
 
 
 def test_layers_that_were_not_inspected_have_no_widths() -> None:
-    wanted = SuggestedWidths(widths={"elsewhere": 8}, student=None)
+    suggested_widths = SuggestedWidths(widths={"elsewhere": 8}, student=None)
     student = Candidate.parse("resnet10t@0.125").build(3, (64, 64))
-    assert find_layer_widths(load_teacher("embedded:glyphs100"), student, wanted) is None
+    assert find_layer_widths(load_teacher("embedded:glyphs100"), student, suggested_widths) is None
 
 
 @pytest.mark.parametrize(

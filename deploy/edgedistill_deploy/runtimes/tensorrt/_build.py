@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.files.writing import written_whole
+from edgedistill_deploy.files.writing import write_whole
 from edgedistill_deploy.onnx_files.graph import read_graph
 from edgedistill_deploy.runtimes.engine_options import EngineOptions
 from edgedistill_deploy.runtimes.session import SessionRequest
@@ -66,7 +66,7 @@ def build_plan(
         parser = trt.OnnxParser(network, logger)  # owns the weights until the network is built
         if not parser.parse_from_file(str(path)):
             raise EdgeDistillError(_parse_failure(trt, parser, logger, path))
-        config = _configured(trt, builder, network, options, workspace, path)
+        config = _build_config(trt, builder, network, options, workspace, path)
         cache = _use_timing_cache(config, timing_cache)
         monitor = _make_monitor(trt, steps)
         config.progress_monitor = monitor
@@ -81,7 +81,7 @@ def build_plan(
     return BuiltPlan(plan=plan, workspace_bytes=workspace, build_s=(clock.now_ns() - began_ns) / 1e9)
 
 
-def _configured(
+def _build_config(
     trt: Any, builder: Any, network: Any, options: EngineOptions, workspace: int, path: Path
 ) -> Any:
     config = builder.create_builder_config()
@@ -179,7 +179,7 @@ def _use_timing_cache(config: Any, path: Path) -> Any:
 
 
 def _keep_timing_cache(cache: Any, path: Path) -> None:
-    with written_whole(path) as temporary:
+    with write_whole(path) as temporary:
         temporary.write_bytes(bytes(cache.serialize()))
 
 

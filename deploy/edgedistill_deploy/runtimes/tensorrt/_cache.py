@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.files.writing import sha256_of_file, write_json, written_whole
+from edgedistill_deploy.files.writing import sha256_of_file, write_json, write_whole
 from edgedistill_deploy.runtimes.engine_options import EngineOptions
 from edgedistill_deploy.runtimes.tensorrt._cudart import Gpu
 
@@ -63,7 +63,7 @@ def sidecar_path(engine: Path) -> Path:
 
 def write_engine(path: Path, plan: bytes, record: Mapping[str, Any]) -> dict[str, Any]:
     """Write the plan, then its sidecar, each whole; an engine without its sidecar is none. Returns the sidecar's content."""
-    with written_whole(path) as temporary:
+    with write_whole(path) as temporary:
         temporary.write_bytes(plan)
     full = {
         "kind": "engine",

@@ -74,54 +74,54 @@ class Cuda:
                 f"TensorRT needs an NVIDIA GPU, and CUDA finds none here{said}; check with nvidia-smi that the driver is loaded, on a"
                 " Jetson that this user may use the GPU, in a container that it was started with --gpus or --runtime nvidia."
             )
-        device = self._checked("naming the current GPU", self._calls.current())
+        device = self._check("naming the current GPU", self._calls.current())
         capability = [
-            self._checked("reading the compute capability", self._calls.attribute(which, device))
+            self._check("reading the compute capability", self._calls.attribute(which, device))
             for which in (_MAJOR, _MINOR)
         ]
-        name = self._checked("reading the GPU's name", self._calls.name(device))
+        name = self._check("reading the GPU's name", self._calls.name(device))
         return Gpu(name=name, compute_capability=(capability[0], capability[1]))
 
     def memory(self) -> tuple[int, int]:
         """Return the device memory that is free and that there is, in bytes; a Jetson shares it with the CPU."""
-        found: tuple[int, int] = self._checked("asking for the free memory", self._calls.memory())
+        found: tuple[int, int] = self._check("asking for the free memory", self._calls.memory())
         return found
 
     def allocate(self, size: int) -> int:
         """Return the address of device memory."""
-        return int(self._checked(f"allocating {size} bytes on the GPU", self._calls.allocate(max(size, 1))))
+        return int(self._check(f"allocating {size} bytes on the GPU", self._calls.allocate(max(size, 1))))
 
     def free(self, address: int) -> None:
         """Give device memory back."""
-        self._checked("freeing memory", self._calls.free(address))
+        self._check("freeing memory", self._calls.free(address))
 
     def make_stream(self) -> int:
         """Return a new stream."""
-        return int(self._checked("making a stream", self._calls.make_stream()))
+        return int(self._check("making a stream", self._calls.make_stream()))
 
     def end_stream(self, stream: int) -> None:
         """Give a stream back."""
-        self._checked("ending a stream", self._calls.end_stream(stream))
+        self._check("ending a stream", self._calls.end_stream(stream))
 
     def upload(self, address: int, values: NDArray[Any], stream: int) -> None:
         """Copy a contiguous array to the device, in the stream's order."""
         done = self._calls.copy(address, values.ctypes.data, values.nbytes, _UPLOAD, stream)
-        self._checked("copying to the GPU", done)
+        self._check("copying to the GPU", done)
 
     def download(self, values: NDArray[Any], address: int, stream: int) -> None:
         """Copy from the device into a contiguous array, in the stream's order."""
         done = self._calls.copy(values.ctypes.data, address, values.nbytes, _DOWNLOAD, stream)
-        self._checked("copying from the GPU", done)
+        self._check("copying from the GPU", done)
 
     def wait(self, stream: int) -> None:
         """Wait for all that was put into the stream; errors of the kernels in it appear here."""
-        self._checked("computing", self._calls.wait(stream))
+        self._check("computing", self._calls.wait(stream))
 
     def require_launched(self, doing: str) -> None:
         """Raise the error that a launch left behind, which CUDA does not return from the launch itself."""
-        self._checked(doing, (self._calls.last_error(), None))
+        self._check(doing, (self._calls.last_error(), None))
 
-    def _checked(self, doing: str, answer: tuple[int, Any]) -> Any:
+    def _check(self, doing: str, answer: tuple[int, Any]) -> Any:
         code, value = answer
         if code:
             raise EdgeDistillError(
@@ -152,7 +152,7 @@ def _load_library() -> ctypes.CDLL:
     """Return the runtime that TensorRT brought into this process if there is one, else the first that can be loaded."""
     for name, mode in (
         *((name, os.RTLD_NOLOAD) for name in _LIBRARIES),
-        *((name, ctypes.DEFAULT_MODE) for name in (*_LIBRARIES, *_installed_libraries())),
+        *((name, ctypes.DEFAULT_MODE) for name in (*_LIBRARIES, *_find_libraries())),
     ):
         try:
             return ctypes.CDLL(name, mode=mode)
@@ -164,7 +164,7 @@ def _load_library() -> ctypes.CDLL:
     )
 
 
-def _installed_libraries() -> Iterator[str]:
+def _find_libraries() -> Iterator[str]:
     """Yield the paths of runtime libraries where the loader does not look: CUDA's own folder and NVIDIA's wheels."""
     if _CUDA_FOLDER.exists():
         yield str(_CUDA_FOLDER)

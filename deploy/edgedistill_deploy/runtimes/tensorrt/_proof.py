@@ -82,7 +82,7 @@ def read_layers(information: str) -> tuple[EngineLayer, ...]:
 def prove_precision(path: Path, precision: str, layers: Sequence[EngineLayer]) -> PrecisionProof:
     """Compare an engine's layers with the ONNX file it was built from; `precision` is one of `bundle.precisions.PRECISIONS`."""
     wanted = computes_in(precision)
-    said = [name for name, each in expected_precisions(path).items() if each == wanted]
+    said = [name for name, each in read_precisions(path).items() if each == wanted]
     found = _precision_by_node(layers)
     known = {name: found[name] for name in said if name in found}
     as_said = tuple(name for name, each in known.items() if each == wanted)
@@ -105,7 +105,7 @@ def require_precision(path: Path, proof: PrecisionProof) -> None:
         )
     got = ", ".join(sorted(set(proof.otherwise.values())))
     raise EdgeDistillError(
-        f"TensorRT built {path.name}, whose layers are {proof.wanted}, entirely in {got}: {_listed(tuple(proof.otherwise))}; nothing"
+        f"TensorRT built {path.name}, whose layers are {proof.wanted}, entirely in {got}: {_join_names(tuple(proof.otherwise))}; nothing"
         f" is measured as {proof.wanted} on it. This GPU may lack {proof.wanted} kernels for these shapes."
     )
 
@@ -114,17 +114,17 @@ def describe_proof(proof: PrecisionProof) -> str:
     """Return the proof in a sentence."""
     total = len(proof.as_said) + len(proof.otherwise) + len(proof.unknown)
     if proof.verdict == "proven":
-        tail = f"; the inspector does not name {_listed(proof.unknown)}" if proof.unknown else ""
+        tail = f"; the inspector does not name {_join_names(proof.unknown)}" if proof.unknown else ""
         return f"The inspector shows {len(proof.as_said)} of {total} weighted layers, in {proof.wanted} as the file says{tail}."
     if proof.verdict == "mixed":
         return (
             f"{len(proof.as_said)} of {total} weighted layers run in {proof.wanted}; TensorRT runs wider"
-            f" {_listed(tuple(f'{name} ({got})' for name, got in proof.otherwise.items()))}."
+            f" {_join_names(tuple(f'{name} ({got})' for name, got in proof.otherwise.items()))}."
         )
     return "The inspector does not tell the precision of any weighted layer, so it is not proven."
 
 
-def expected_precisions(path: Path) -> dict[str, str]:
+def read_precisions(path: Path) -> dict[str, str]:
     """Return the precision that an ONNX file says each of its named convolutions and matrix products has.
 
     It is int8 where both factors come out of a DequantizeLinear, else the type of the weights; a product of two activations in
@@ -133,14 +133,14 @@ def expected_precisions(path: Path) -> dict[str, str]:
     graph = read_graph(path)
     dtypes = {name: values.dtype.name for name, values in read_weights(path)}
     found = {
-        node.name: _said_of(node, graph, dtypes)
+        node.name: _read_precision(node, graph, dtypes)
         for node in graph.nodes
         if node.operator in _WEIGHTED and node.name
     }
     return {name: precision for name, precision in found.items() if precision is not None}
 
 
-def _said_of(node: Node, graph: Graph, dtypes: Mapping[str, str]) -> str | None:
+def _read_precision(node: Node, graph: Graph, dtypes: Mapping[str, str]) -> str | None:
     makers = [graph.makers.get(value) for value in node.inputs[:2]]
     if all(_source(maker, graph) == "DequantizeLinear" for maker in makers):
         return "int8"
@@ -238,6 +238,6 @@ def _verdict(said: bool, wanted: str, as_said: int, otherwise: int) -> str:
     return "mixed" if otherwise else "proven"
 
 
-def _listed(names: Sequence[str]) -> str:
+def _join_names(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more

@@ -132,7 +132,7 @@ class TensorRtSession:
         return self._loaded
 
     def _run(self, loaded: Loaded, context: Any, feeds: Feeds) -> dict[str, NDArray[Any]]:
-        given = self._checked(feeds)
+        given = self._check_feeds(feeds)
         for name, values in given.items():
             if not context.set_input_shape(name, values.shape):
                 raise EdgeDistillError(self._refusal(loaded, given))
@@ -170,7 +170,7 @@ class TensorRtSession:
             self._buffers[name] = (address, size)
         return address
 
-    def _checked(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
+    def _check_feeds(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
         """Return the feeds as contiguous arrays, since what is copied to the device is bytes without type or shape."""
         given = {name: np.ascontiguousarray(value) for name, value in feeds.items()}
         fits = len(given) == len(self.inputs) and all(
@@ -189,8 +189,10 @@ class TensorRtSession:
         return given
 
     def _mismatch(self, given: Mapping[str, NDArray[Any]]) -> str:
-        takes = " and ".join(_shown(spec.name, spec.dtype, spec.shape) for spec in self.inputs)
-        got = " and ".join(_shown(name, str(value.dtype), value.shape) for name, value in given.items())
+        takes = " and ".join(_describe_tensor(spec.name, spec.dtype, spec.shape) for spec in self.inputs)
+        got = " and ".join(
+            _describe_tensor(name, str(value.dtype), value.shape) for name, value in given.items()
+        )
         return f"{self.model_path.name} failed on TensorRT: it takes {takes} and was given {got or 'nothing'}"
 
     def _refusal(self, loaded: Loaded, given: Mapping[str, NDArray[Any]]) -> str:
@@ -256,5 +258,5 @@ def _fits(wanted: TensorSpec, given: NDArray[Any]) -> bool:
     return wanted.dtype == str(given.dtype) and same_axes and all(size in (None, got) for size, got in sizes)
 
 
-def _shown(name: str, dtype: str, shape: tuple[int | None, ...]) -> str:
+def _describe_tensor(name: str, dtype: str, shape: tuple[int | None, ...]) -> str:
     return f"{name} {dtype} ({', '.join('any' if size is None else str(size) for size in shape)})"

@@ -24,9 +24,9 @@ from edgedistill_deploy.runtimes.tensorrt._cache import (
 from edgedistill_deploy.runtimes.tensorrt._cudart import Gpu
 from edgedistill_deploy.runtimes.tensorrt._proof import (
     describe_proof,
-    expected_precisions,
     prove_precision,
     read_layers,
+    read_precisions,
     require_precision,
 )
 from edgedistill_deploy.runtimes.tensorrt._steps import BuildSteps
@@ -176,7 +176,7 @@ def test_fused_nodes_come_from_the_metadata_or_the_name() -> None:
 @pytest.mark.parametrize(("precision", "said"), [("fp32", "fp32"), ("fp16", "fp16"), ("int8", "int8")])
 def test_the_file_says_what_each_weighted_node_is_in(tmp_path: Path, precision: str, said: str) -> None:
     path = write_network(tmp_path / "m.onnx", precision)
-    assert expected_precisions(path) == dict.fromkeys(("conv_1", "conv_2", "head"), said)
+    assert read_precisions(path) == dict.fromkeys(("conv_1", "conv_2", "head"), said)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ _BATCH = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Patient:
+class JudgedModel:
     """What the detectors may look at. `confidence` is that of the intervals."""
 
     bundle: Bundle
@@ -83,14 +83,14 @@ class Repair:
         }
 
 
-def repair_by(patient: Patient, change: Callable[[Images], Images]) -> Repair:
+def repair_by(judged: JudgedModel, change: Callable[[Images], Images]) -> Repair:
     """Feed a sample of the images changed, and see who is right."""
-    rows = patient.evaluation.spread(SAMPLE)
-    truth = patient.truth[rows]
+    rows = judged.evaluation.spread(SAMPLE)
+    truth = judged.truth[rows]
     return Repair(
-        before=patient.answers.predicted[rows] == truth,
-        after=patient.run(rows, change) == truth,
-        target=patient.answers.expected[rows] == truth,
+        before=judged.answers.predicted[rows] == truth,
+        after=judged.run(rows, change) == truth,
+        target=judged.answers.expected[rows] == truth,
     )
 
 
@@ -111,4 +111,4 @@ def percentages(repair: Repair) -> str:
     return f"the accuracy rises from {repair.before.mean():.1%} to {repair.after.mean():.1%}"
 
 
-Detector = Callable[[Patient], Iterator[Diagnosis]]
+Detector = Callable[[JudgedModel], Iterator[Diagnosis]]

@@ -2,12 +2,13 @@
 
     python benchmarks/artefacts.py --seeds 1 --work artefacts-work
 
-Three experts on the embedded digits: the demo's ResNet; a depthwise MobileNetV4, trained on a fifth of the images; and the
-same MobileNetV4 with one channel of one stage scaled up (and its readers down by as much: the same function in float), which is
-the weakness that depthwise networks are known for (Nagel et al. 2019) in its pure form. Each is calibrated three ways: as it comes
-(`--max-drop 1`), with nodes left in float until no more than `MAX_DROP` is lost, and recovered. Records go to
-`benchmarks/results/artefacts.jsonl`, one a variant, and what stands there is not run again; a stopped run goes on in `--work`.
-Accuracy and agreement with the teacher are on the test images, which nothing was trained, calibrated or chosen on.
+Three experts on the embedded digits: the demo's ResNet; a depthwise MobileNetV4, trained on a fifth of the images; and
+the same MobileNetV4 with one channel of one stage scaled up (and its readers down by as much: the same function in
+float), which is the weakness that depthwise networks are known for (Nagel et al. 2019) in its pure form. Each is
+calibrated three ways: as it comes (`--max-drop 1`), with nodes left in float until no more than `MAX_DROP` is lost, and
+recovered. Records go to `benchmarks/results/artefacts.jsonl`, one a variant, and what stands there is not run again; a
+stopped run goes on in `--work`. Accuracy and agreement with the teacher are on the test images, which nothing was
+trained, calibrated or chosen on.
 """
 
 import argparse
@@ -72,11 +73,7 @@ def edgedistill(*arguments: str, allowed: tuple[int, ...] = (0,)) -> None:
     """Run a command as a user would; stop when it fails."""
     print("edgedistill", *arguments, file=sys.stderr, flush=True)
     done = subprocess.run(
-        [*COMMAND, *arguments, "--quiet"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
+        [*COMMAND, *arguments, "--quiet"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
     )
     if done.returncode not in allowed:
         raise SystemExit(done.stderr)
@@ -243,11 +240,7 @@ def main() -> None:
     arguments.work.mkdir(parents=True, exist_ok=True)
     RESULTS.parent.mkdir(exist_ok=True)
     experts = arguments.experts.split(",")
-    jobs = [
-        Job(expert=expert, seed=seed, work=arguments.work)
-        for seed in range(arguments.seeds)
-        for expert in experts
-    ]
+    jobs = [Job(expert=expert, seed=seed, work=arguments.work) for seed in range(arguments.seeds) for expert in experts]
     each_missing(jobs, measure)
     table(recorded())
 

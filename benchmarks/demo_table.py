@@ -2,8 +2,9 @@
 
     python benchmarks/demo_table.py --seeds 3
 
-Each build is an `edgedistill build` of its own, with the demo's settings; records go to `benchmarks/results/demo.jsonl`, and a seed
-that stands there already is not run again. Accuracies are on the test images, drops against the teacher on the same images.
+Each build is an `edgedistill build` of its own, with the demo's settings; records go to
+`benchmarks/results/demo.jsonl`, and a seed that stands there already is not run again. Accuracies are on the test
+images, drops against the teacher on the same images.
 """
 
 import argparse
@@ -25,21 +26,9 @@ VARIANTS = {"SubDistill": (), "logits only": ("--lambda-layer", "0")}
 
 def run(variant: str, seed: int, folder: Path) -> dict[str, Any]:
     settings = resources.files("edgedistill_cli").joinpath("demo.toml")
-    arguments = [
-        "build",
-        "--config",
-        str(settings),
-        "--out",
-        str(folder),
-        "--seed",
-        str(seed),
-        "--quiet",
-        "--json",
-    ]
+    arguments = ["build", "--config", str(settings), "--out", str(folder), "--seed", str(seed), "--quiet", "--json"]
     started = time.monotonic()
-    done = subprocess.run(
-        [*COMMAND, *arguments, *VARIANTS[variant]], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([*COMMAND, *arguments, *VARIANTS[variant]], capture_output=True, text=True, check=False)
     if done.returncode not in (0, 3, 4):
         raise SystemExit(done.stderr)
     seconds = time.monotonic() - started
@@ -79,9 +68,7 @@ def spread(values: list[float], scale: float, digits: int) -> str:
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
-    print(
-        f"{len({row['seed'] for row in rows})} seeds, {rows[0]['machine']}; mean ± sample standard deviation\n"
-    )
+    print(f"{len({row['seed'] for row in rows})} seeds, {rows[0]['machine']}; mean ± sample standard deviation\n")
     print("| model | file kB | test accuracy % | drop, points | agreement % | p50 ms | p99 ms | verdicts |")
     print("|---|---|---|---|---|---|---|---|")
     for variant in VARIANTS:
@@ -91,9 +78,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
                 continue
             models = [each[precision] for each in chosen]
             name = "teacher, fp32" if precision == "teacher" else f"expert, {variant}, {precision}"
-            verdicts = (
-                "baseline" if precision == "teacher" else ", ".join(model["verdict"] for model in models)
-            )
+            verdicts = "baseline" if precision == "teacher" else ", ".join(model["verdict"] for model in models)
             cells = [
                 f"{models[0]['bytes'] / 1000:.0f}",
                 spread([model["accuracy"] for model in models], 100, 2),
@@ -113,11 +98,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     seeds = parser.parse_args().seeds
     RESULTS.parent.mkdir(exist_ok=True)
-    rows = (
-        [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
-        if RESULTS.exists()
-        else []
-    )
+    rows = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()] if RESULTS.exists() else []
     for seed in range(seeds):
         for variant in VARIANTS:
             if not any((row["variant"], row["seed"]) == (variant, seed) for row in rows):

@@ -2,8 +2,8 @@
 
     python benchmarks/int8_kernels.py edgedistill-demo/model.int8.onnx
 
-The answers are compared with the file's own meaning, its graph computed as it is written. The times are of alternating runs on
-one thread. Inputs are random over the range of the input's type.
+The answers are compared with the file's own meaning, its graph computed as it is written. The times are of alternating
+runs on one thread. Inputs are random over the range of the input's type.
 """
 
 import argparse

@@ -1,10 +1,12 @@
-"""Is our p50 that of a bare loop around ONNX Runtime? Both are measured in turns, so that a busy machine slows both alike.
+"""Is our p50 that of a bare loop around ONNX Runtime? Both are measured in turns, so that a busy machine slows both
+alike.
 
     python benchmarks/latency_check.py BUNDLE [--precision fp32] [--rounds 20] [--sets 5]
 
-Every set has two fresh processes: one measures as `edgedistill profile` does, the other is the few lines of `BARE_LOOP`, which
-share no code with it. Where `onnxruntime_perf_test` is on the PATH (it is no part of the Python packages), it is run as a third.
-Prints the ratio of the p50s, ours over the bare loop's, with its interval, and whether it lies within 3 % of 1.
+Every set has two fresh processes: one measures as `edgedistill profile` does, the other is the few lines of
+`BARE_LOOP`, which share no code with it. Where `onnxruntime_perf_test` is on the PATH (it is no part of the Python
+packages), it is run as a third. Prints the ratio of the p50s, ours over the bare loop's, with its interval, and whether
+it lies within 3 % of 1.
 """
 
 import argparse
@@ -85,9 +87,7 @@ class BareLoop:
                 stream.close()
 
 
-def check(
-    bundle: Bundle, precision: str, *, rounds: int, sets: int, seconds: float, seed: int = 0
-) -> dict[str, Any]:
+def check(bundle: Bundle, precision: str, *, rounds: int, sets: int, seconds: float, seed: int = 0) -> dict[str, Any]:
     """Measure both in turns and return the ratio of the p50s, its interval, and the ratio of every set."""
     model = bundle.file(model_role(precision))
     images, _ = read_golden(bundle.file("golden"))
@@ -112,13 +112,7 @@ def check(
 
 
 def _one_set(
-    bundle: Bundle,
-    precision: str,
-    model: Path,
-    batch: Path,
-    rounds: int,
-    seconds: float,
-    random: np.random.Generator,
+    bundle: Bundle, precision: str, model: Path, batch: Path, rounds: int, seconds: float, random: np.random.Generator
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return the p50s in ms, (rounds, 2), of two fresh processes: ours, and the bare loop."""
     config = asdict(LatencyConfig(warmup_s=0.0, warmup_runs=20, duration_s=seconds, min_runs=20))
@@ -126,10 +120,7 @@ def _one_set(
     found = np.empty((rounds, 2))
     with FreshProcess() as process, BareLoop(model, batch) as bare:
         process.ask("open", folder=str(bundle.path.resolve()), model=chosen, batch_size=1)
-        measures = (
-            lambda: float(process.ask("measure", config=config)["p50_ms"]),
-            lambda: bare.p50_ms(seconds),
-        )
+        measures = (lambda: float(process.ask("measure", config=config)["p50_ms"]), lambda: bare.p50_ms(seconds))
         for row in found:
             for index in random.permutation(2):
                 row[index] = measures[index]()
@@ -148,9 +139,7 @@ def perf_test_ms(model: Path, scratch: str) -> float | None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--rounds", type=int, default=20)
@@ -158,11 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=0.2)
     given = parser.parse_args(argv)
     found = check(
-        open_bundle(given.bundle),
-        given.precision,
-        rounds=given.rounds,
-        sets=given.sets,
-        seconds=given.seconds,
+        open_bundle(given.bundle), given.precision, rounds=given.rounds, sets=given.sets, seconds=given.seconds
     )
     print(json.dumps(found, indent=2))
     low, high = found["interval"]

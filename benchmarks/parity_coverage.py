@@ -1,12 +1,12 @@
 """How often the interval of the accuracy drop covers the truth, and how often a candidate at the limit is let through.
 
 Images are drawn in pairs (teacher right, candidate right) with known rates. For every size and true drop the share of
-simulated experiments is counted whose interval contains the true drop, and the share of each verdict. At a true drop equal to
-the limit, "pass" is the error that matters: it should stay near (1 - confidence) / 2.
+simulated experiments is counted whose interval contains the true drop, and the share of each verdict. At a true drop
+equal to the limit, "pass" is the error that matters: it should stay near (1 - confidence) / 2.
 
-Where fewer than `INFORMATIVE` images are expected to be judged differently, counts are so few that no interval covers with just
-95 %: the next larger set of counts left out would cover with less. The score interval errs on the safe side there and covers
-with up to 100 %. The summary keeps these cells apart.
+Where fewer than `INFORMATIVE` images are expected to be judged differently, counts are so few that no interval covers
+with just 95 %: the next larger set of counts left out would cover with less. The score interval errs on the safe side
+there and covers with up to 100 %. The summary keeps these cells apart.
 
     python benchmarks/parity_coverage.py --reps 20000 --json coverage.jsonl
 """
@@ -61,21 +61,21 @@ def table(rows: list[dict[str, float]]) -> str:
     head = "| images | true drop | gained rate | discordant | coverage | mean width | pass | fail | inconclusive |"
     lines = [head, "|---|---|---|---|---|---|---|---|---|"]
     lines += [
-        f"| {row['size']} | {row['drop']:.2f} | {row['gained_rate']:.3f} | {row['expected_discordant']:.1f} | {row['coverage']:.4f} | {row['mean_width']:.3f} "
-        f"| {row['pass']:.4f} | {row['fail']:.4f} | {row['inconclusive']:.4f} |"
+        f"| {row['size']} | {row['drop']:.2f} | {row['gained_rate']:.3f} | {row['expected_discordant']:.1f} | "
+        f"{row['coverage']:.4f} | {row['mean_width']:.3f} | {row['pass']:.4f} | {row['fail']:.4f} | "
+        f"{row['inconclusive']:.4f} |"
         for row in rows
     ]
     return "\n".join(lines)
 
 
 def summary(rows: list[dict[str, float]]) -> str:
-    """Say in which cells the coverage is as wanted, where it is larger and why, and how often a candidate at the limit passes."""
+    """Say in which cells the coverage is as wanted, where it is larger and why, and how often a candidate at the limit
+    passes."""
     informative = [row for row in rows if row["expected_discordant"] >= INFORMATIVE]
     sparse = [row for row in rows if row["expected_discordant"] < INFORMATIVE]
     at_limit = [row for row in rows if row["drop"] == row["limit"]]
-    safe = (
-        "so few counts cannot give exactly the confidence asked for, and the interval errs on the safe side"
-    )
+    safe = "so few counts cannot give exactly the confidence asked for, and the interval errs on the safe side"
     lines = [
         f"{_cells(informative)} with at least {INFORMATIVE} discordant images expected: coverage {_span(informative)}.",
         f"{_cells(sparse)} with fewer: coverage {_span(sparse)}; {safe}.",
@@ -106,9 +106,7 @@ def _span(rows: list[dict[str, float]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reps", type=int, default=20_000)
     parser.add_argument("--limit", type=float, default=0.02)
     parser.add_argument("--confidence", type=float, default=0.95)

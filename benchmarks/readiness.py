@@ -2,9 +2,9 @@
 
     python benchmarks/readiness.py RUN [RUN ...]
 
-Every student of the given run folders is judged with activations and weights of 8 bits and of fewer, which stand for students
-that stand 8 bits less well. Then all its layers are rounded at once, over ranges from the same training images, and it names the
-test images. Prints a table; records go to `benchmarks/results/readiness.jsonl`.
+Every student of the given run folders is judged with activations and weights of 8 bits and of fewer, which stand for
+students that stand 8 bits less well. Then all its layers are rounded at once, over ranges from the same training
+images, and it names the test images. Prints a table; records go to `benchmarks/results/readiness.jsonl`.
 """
 
 import argparse
@@ -91,9 +91,7 @@ def accuracies(student: nn.Module, teacher: Teacher, training: ImageSet, test: I
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
-    run = Run(
-        folder=folder, settings=read_settings(folder / "settings.toml", {}), console=Console(quiet=True)
-    )
+    run = Run(folder=folder, settings=read_settings(folder / "settings.toml", {}), console=Console(quiet=True))
     given = load_inputs(run)
     student = read_student(build_run_student(run, given), run.bundle.file("student")).eval()
     found = accuracies(student, given.teacher, given.images.train, given.images.evaluation)

@@ -1,9 +1,11 @@
-"""What SubDistill costs: subspaces in one pass against a pass a layer, and an epoch with and without the teacher's cache.
+"""What SubDistill costs: subspaces in one pass against a pass a layer, and an epoch with and without the teacher's
+cache.
 
-    python -m benchmarks.speed --source npz:fashion32.npz --teacher FOLDER --classes "T-shirt/top,Pullover,Dress,Coat,Shirt"
+    python -m benchmarks.speed --source npz:fashion32.npz --teacher FOLDER --classes
+    "T-shirt/top,Pullover,Dress,Coat,Shirt"
 
-Each line is a ratio of two things measured in one run, on one thread, in processes of their own; CPU seconds, and peak memory
-above the process that has teacher and images loaded. Recorded in `benchmarks/results/speed.jsonl`.
+Each line is a ratio of two things measured in one run, on one thread, in processes of their own; CPU seconds, and peak
+memory above the process that has teacher and images loaded. Recorded in `benchmarks/results/speed.jsonl`.
 """
 
 import argparse
@@ -43,11 +45,7 @@ from edgedistill_deploy.images.sets import ImageSet
 
 RESULTS = Path(__file__).parent / "results" / "speed.jsonl"
 EPOCH_IMAGES, EPOCHS, ROUNDS = 2000, 3, 3
-SHOWN = {
-    "alone": "the student alone",
-    "live": "SubDistill, teacher live",
-    "cached": "SubDistill, teacher cached",
-}
+SHOWN = {"alone": "the student alone", "live": "SubDistill, teacher live", "cached": "SubDistill, teacher cached"}
 POSITIONS = 20
 
 
@@ -129,9 +127,7 @@ def _held(teacher: Teacher, name: str, indices: list[int], batch: Tensor) -> tup
     gradient = values.grad
     assert gradient is not None
     order = torch.randperm(values[0, 0].numel())[:POSITIONS]
-    drawn = [
-        each.detach().flatten(2)[:, :, order].transpose(1, 2).flatten(0, 1) for each in (values, gradient)
-    ]
+    drawn = [each.detach().flatten(2)[:, :, order].transpose(1, 2).flatten(0, 1) for each in (values, gradient)]
     return drawn[0], drawn[1]
 
 
@@ -186,9 +182,7 @@ def epoch_rows(place: Place) -> list[dict[str, str]]:
     """
     torch.set_num_threads(1)
     teacher, images, validation = place.load()
-    small = SubtaskImages(
-        train=images.select(range(EPOCH_IMAGES)), validation=validation.select(range(64)), test=None
-    )
+    small = SubtaskImages(train=images.select(range(EPOCH_IMAGES)), validation=validation.select(range(64)), test=None)
     ways: dict[str, Callable[[], float]] = {
         "alone": lambda: plain_epoch(place, teacher, small),
         "live": lambda: distilled_epoch(place, teacher, small, "off"),
@@ -211,7 +205,8 @@ def epoch_rows(place: Place) -> list[dict[str, str]]:
 
 
 def distilled_epoch(place: Place, teacher: Teacher, images: SubtaskImages, cache: str) -> float:
-    """Return the CPU seconds of the steps of one epoch, the fastest of a few: without the subspaces, the cache, validation."""
+    """Return the CPU seconds of the steps of one epoch, the fastest of a few: without the subspaces, the cache,
+    validation."""
     marks: list[float] = []
     spans: list[float] = []
 

@@ -2,8 +2,9 @@
 
     python -m benchmarks.startup
 
-Each line is a command, its CPU time (user and system) and the ratio to two imports: typer and rich alone, and typer with the module
-that renders its help, which loads rich's Markdown and tracebacks too. All take turns; the figures are medians of 20 rounds.
+Each line is a command, its CPU time (user and system) and the ratio to two imports: typer and rich alone, and typer
+with the module that renders its help, which loads rich's Markdown and tracebacks too. All take turns; the figures are
+medians of 20 rounds.
 """
 
 import os

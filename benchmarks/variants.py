@@ -46,9 +46,7 @@ def run(variant: str, seed: int) -> dict[str, Any]:
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
-    print(
-        f"teacher {100 * rows[0]['teacher']:.2f} %; validation accuracy %, best and last epoch, each seed\n"
-    )
+    print(f"teacher {100 * rows[0]['teacher']:.2f} %; validation accuracy %, best and last epoch, each seed\n")
     print("| variant | best, mean | best, each | last, each |")
     print("|---|---|---|---|")
     for variant in VARIANTS:
@@ -69,11 +67,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     RESULTS.parent.mkdir(exist_ok=True)
-    rows = (
-        [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
-        if RESULTS.exists()
-        else []
-    )
+    rows = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()] if RESULTS.exists() else []
     for seed in range(arguments.seeds):
         for variant in VARIANTS:
             if not any((row["variant"], row["seed"]) == (variant, seed) for row in rows):

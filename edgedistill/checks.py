@@ -24,7 +24,8 @@ def check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def check_pairs(pairs: Sequence[tuple[str, str]]) -> None:
-    """Refuse (teacher, student) layer pairs that name a layer twice, because a teacher's layer has one subspace, of one width.
+    """Refuse (teacher, student) layer pairs that name a layer twice, because a teacher's layer has one subspace, of one
+    width.
 
     Raises:
         UsageError: a teacher's or a student's layer stands in two pairs.
@@ -33,6 +34,6 @@ def check_pairs(pairs: Sequence[tuple[str, str]]) -> None:
         repeated = [name for name in names if names.count(name) > 1]
         if repeated:
             raise UsageError(
-                f"The {side}'s layer {repeated[0]!r} stands in {names.count(repeated[0])} pairs, and each layer can stand in one;"
-                " leave the others out or name other layers."
+                f"The {side}'s layer {repeated[0]!r} stands in {names.count(repeated[0])} pairs, and each layer can "
+                "stand in one; leave the others out or name other layers."
             )

@@ -1,5 +1,5 @@
-"""Settings of the training, a frozen value that is checked when it is made. No torch: settings can be read and refused before
-anything heavy is loaded.
+"""Settings of the training, a frozen value that is checked when it is made. No torch: settings can be read and refused
+before anything heavy is loaded.
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "positions": 20,
         "student_normalisation": "center",
         "alignment": "learned",
-    },
+    }
 }
 
 
@@ -48,38 +48,39 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 class DistillConfig:
     """How a student is trained (Chormai et al. 2026, section 3; `docs/method.md`).
 
-    The defaults are for a student trained from scratch in tens of epochs; the paper's own settings are 100 epochs, batch
-    size 32, learning rate 1e-3 halved every 25 epochs.
+    The defaults are for a student trained from scratch in tens of epochs; the paper's own settings are 100 epochs,
+    batch size 32, learning rate 1e-3 halved every 25 epochs.
 
     Attributes:
         epochs: passes over the training images.
         batch_size: images a step.
         learning_rate: peak learning rate of AdamW.
         weight_decay: AdamW's.
-        schedule: `cosine` (with a linear warm-up over the first tenth of the steps), `step` (halved every quarter of the epochs)
-            or `constant`.
+        schedule: `cosine` (with a linear warm-up over the first tenth of the steps), `step` (halved every quarter of
+            the epochs) or `constant`.
         gradient_clip: largest norm of the gradient; 0 leaves it alone.
-        lambda_kd, lambda_layer, lambda_task: weights of the subtask-logit, layer and label terms. `lambda_layer = "auto"`
-            chooses among the powers of ten from 0.001 to 1000 by short runs, judged on validation images.
-        lambda_schedule: the layer term's weight over the run: `constant`; `rise`, from 0 over the first fifth of the steps;
-            `fall`, to 0 at the last step along half a cosine.
+        lambda_kd, lambda_layer, lambda_task: weights of the subtask-logit, layer and label terms. `lambda_layer =
+            "auto"` chooses among the powers of ten from 0.001 to 1000 by short runs, judged on validation images.
+        lambda_schedule: the layer term's weight over the run: `constant`; `rise`, from 0 over the first fifth of the
+            steps; `fall`, to 0 at the last step along half a cosine.
         temperature: T of the logit term.
-        layer_loss: what is matched at the layers: subspace (SubDistill), or a rival: attention-transfer, fitnet, vid, vkd,
-            similarity.
-        method: which subspace: prca (default), prca_indefinite, pca, gradient, random, identity; or auto: in each layer pca where
-            the teacher keeps 99 % of its accuracy in it on validation images, prca elsewhere (not in the paper).
+        layer_loss: what is matched at the layers: subspace (SubDistill), or a rival: attention-transfer, fitnet, vid,
+            vkd, similarity.
+        method: which subspace: prca (default), prca_indefinite, pca, gradient, random, identity; or auto: in each layer
+            pca where the teacher keeps 99 % of its accuracy in it on validation images, prca elsewhere (not in the
+            paper).
         positions: positions drawn from each image's map for the subspaces; 0 uses all.
-        student_normalisation: how student features are brought to the subspace's scale: standardize (as the authors' code
-            does) or center (as the paper says).
+        student_normalisation: how student features are brought to the subspace's scale: standardize (as the authors'
+            code does) or center (as the paper says).
         alignment: how the rotation is found: procrustes (in closed form) or learned.
-        direction_weights: how much each direction of a subspace counts in the layer term: its `variance`, as in the paper;
-            `equal` for all; or its `relevance`, its eigenvalue under `method`.
+        direction_weights: how much each direction of a subspace counts in the layer term: its `variance`, as in the
+            paper; `equal` for all; or its `relevance`, its eigenvalue under `method`.
         augment: none, crop, crop-flip, resized-crop or resized-crop-flip. Flips suit photographs, not characters.
         seed: fixes initialisation, image order, augmentation and drawn positions.
         workers: processes that decode images.
         compute: where training runs: auto, cpu, cuda or mps.
-        teacher_cache: `off` runs the teacher at every step; a number keeps its targets for so many augmented views of each
-            image on disk; `auto` keeps 4 views when they fit (`docs/method.md`).
+        teacher_cache: `off` runs the teacher at every step; a number keeps its targets for so many augmented views of
+            each image on disk; `auto` keeps 4 views when they fit (`docs/method.md`).
         mixed_precision: no, bf16 or fp16 (CUDA alone) for the networks; losses stay in single precision.
         channels_last: keep images and convolutions in channels-last order, which is faster on recent GPUs.
         compile_student: compile the student's training step with torch.compile.
@@ -129,9 +130,7 @@ class DistillConfig:
             check_at_least(key, getattr(self, key), 0)
         _check_lambda(self.lambda_layer)
         if not 0 <= self.ema < 1:
-            raise UsageError(
-                f"ema must be a number from 0 to below 1, such as 0.999, and {self.ema} was given."
-            )
+            raise UsageError(f"ema must be a number from 0 to below 1, such as 0.999, and {self.ema} was given.")
         read_view_count(self.teacher_cache)
         check_choice("lambda_schedule", self.lambda_schedule, LAMBDA_SCHEDULES)
         check_choice("layer_loss", self.layer_loss, LAYER_LOSSES)
@@ -145,7 +144,8 @@ class DistillConfig:
         check_choice("compute", self.compute, COMPUTES)
         if not (self.lambda_kd or self.lambda_layer or self.lambda_task):
             raise UsageError(
-                "lambda_kd, lambda_layer and lambda_task are all 0, which leaves nothing to learn from; set one above 0."
+                "lambda_kd, lambda_layer and lambda_task are all 0, which leaves nothing to learn from; set one above "
+                "0."
             )
 
 

@@ -1,7 +1,7 @@
 """Write `int8_probe.onnx`: the smallest Q/DQ model whose answers show whether INT8 kernels saturate.
 
-Every activation is 255 and every weight 127, the largest that 8 bits hold, so the sum of two products overflows 16 bits. Each
-output, a wide convolution, a pointwise one and a product, is the count of the products that it adds.
+Every activation is 255 and every weight 127, the largest that 8 bits hold, so the sum of two products overflows 16
+bits. Each output, a wide convolution, a pointwise one and a product, is the count of the products that it adds.
 
     python scripts/make_int8_probe.py deploy/edgedistill_deploy/runtimes/int8_probe.onnx
 """
@@ -42,14 +42,10 @@ def make_probe() -> onnx.ModelProto:
     }
     nodes = [*_rounded("image", "activation_scale", "read")]
     nodes.append(helper.make_node("Reshape", ["read_q", "rows"], ["rows_q"]))
-    nodes.append(
-        helper.make_node("DequantizeLinear", ["rows_q", "activation_scale", "unsigned_zero"], ["rows_read"])
-    )
+    nodes.append(helper.make_node("DequantizeLinear", ["rows_q", "activation_scale", "unsigned_zero"], ["rows_read"]))
     for name in weights:
         nodes.append(
-            helper.make_node(
-                "DequantizeLinear", [f"{name}_weight", "weight_scale", f"{name}_zero"], [f"{name}_w"]
-            )
+            helper.make_node("DequantizeLinear", [f"{name}_weight", "weight_scale", f"{name}_zero"], [f"{name}_w"])
         )
         if name == "product":
             nodes.append(helper.make_node("MatMul", ["rows_read", "product_w"], ["product_sum"]))

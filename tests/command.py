@@ -35,11 +35,7 @@ def run_command(*argv: str | Path) -> Outcome:
     out, err = io.StringIO(), io.StringIO()
     code = 0
     words = ["edgedistill", *(str(word) for word in argv)]
-    with (
-        mock.patch.object(sys, "argv", words),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-    ):
+    with mock.patch.object(sys, "argv", words), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             main()
         except SystemExit as stop:
@@ -58,9 +54,7 @@ def write_tiny_digits(path: Path, classes: str = "0123", counts: tuple[int, int,
         for part, count in enumerate(counts)
     ]
     rows = np.sort(np.concatenate(chosen))
-    np.savez_compressed(
-        path, images=images[rows], labels=labels[rows], split=split[rows], class_names=np.array(names)
-    )
+    np.savez_compressed(path, images=images[rows], labels=labels[rows], split=split[rows], class_names=np.array(names))
     return path
 
 

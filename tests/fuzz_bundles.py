@@ -1,7 +1,7 @@
 """Feed damaged bundles to every reader for as long as one likes: python tests/fuzz_bundles.py SECONDS [--atheris].
 
-With atheris (pip install atheris), the changes are led by which lines of the product they reach; without, hypothesis draws them.
-Prints what crashed, and ends with 1 if anything did. Whatever is an EdgeDistillError is a refusal and fine.
+With atheris (pip install atheris), the changes are led by which lines of the product they reach; without, hypothesis
+draws them. Prints what crashed, and ends with 1 if anything did. Whatever is an EdgeDistillError is a refusal and fine.
 """
 
 import argparse
@@ -26,9 +26,7 @@ _SLOW_S = 10.0  # a reader that takes longer is a finding too
 
 def main() -> int:
     """Fuzz and return the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("seconds", type=float)
     parser.add_argument("--atheris", action="store_true", help="let coverage lead")
     given_flags = parser.parse_args()
@@ -62,9 +60,7 @@ def _told(findings: dict[str, str], count: int) -> int:
     return 1 if findings else 0
 
 
-def _fuzzed_by(
-    hostile: Any, sound: Path, folder: Path, findings: dict[str, str]
-) -> Callable[[Path, bytes], None]:
+def _fuzzed_by(hostile: Any, sound: Path, folder: Path, findings: dict[str, str]) -> Callable[[Path, bytes], None]:
     """Return the function that replaces a file of the sound bundle, reads everything, and notes what crashed."""
 
     def fuzzed(path: Path, content: bytes) -> None:
@@ -78,8 +74,7 @@ def _fuzzed_by(
         except Exception as error:  # noqa: BLE001  # any exception is what we look for
             frame = traceback.extract_tb(error.__traceback__)[-1]
             findings.setdefault(
-                f"{type(error).__name__} at {frame.filename}:{frame.lineno}",
-                f"{name}: {traceback.format_exc()}",
+                f"{type(error).__name__} at {frame.filename}:{frame.lineno}", f"{name}: {traceback.format_exc()}"
             )
         if time.monotonic() - began > _SLOW_S:
             findings.setdefault(f"slow: {name}", f"{time.monotonic() - began:.0f} s")
@@ -114,11 +109,7 @@ def _by_hypothesis(one: Callable[[Any], None], until: float) -> int:
 
 
 def _by_atheris(
-    fuzzed: Callable[[Path, bytes], None],
-    files: list[Path],
-    corpus: Path,
-    until: float,
-    finish: Callable[[int], int],
+    fuzzed: Callable[[Path, bytes], None], files: list[Path], corpus: Path, until: float, finish: Callable[[int], int]
 ) -> None:
     """Let libFuzzer change whole files: an input is the number of a file and its content. The process ends here."""
     import atheris

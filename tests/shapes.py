@@ -48,11 +48,7 @@ def write_image(image: Image.Image, path: Path, mode: str) -> None:
 
 
 def write_shape_folder(
-    folder: Path,
-    shapes: Sequence[str] = SHAPES,
-    count: int = 30,
-    seed: int = 0,
-    formats: Sequence[str] = FORMATS,
+    folder: Path, shapes: Sequence[str] = SHAPES, count: int = 30, seed: int = 0, formats: Sequence[str] = FORMATS
 ) -> Path:
     """Write class folders of shapes, in turn in every format."""
     generator = np.random.default_rng(seed)

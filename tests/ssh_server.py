@@ -1,4 +1,5 @@
-"""A real OpenSSH server on loopback, with throw-away keys, and a proxy in front of it that can cut or count what passes."""
+"""A real OpenSSH server on loopback, with throw-away keys, and a proxy in front of it that can cut or count what
+passes."""
 
 import contextlib
 import os
@@ -96,10 +97,7 @@ def ssh_server(folder: Path, *others: str, sftp: bool = True) -> Iterator[SshSer
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     with (folder / "log.txt").open("wb") as log:
         process = subprocess.Popen(
-            [SSHD, "-D", "-e", "-f", str(config)],
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
+            [SSHD, "-D", "-e", "-f", str(config)], stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
         )
     try:
         _wait_for(port, process, folder / "log.txt")

@@ -14,12 +14,7 @@ else:
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 TOPS = {path.name for path in ROOT.iterdir()}
-PACKAGES = (
-    "cli/edgedistill_cli",
-    "edgedistill",
-    "calibration/edgedistill_calibration",
-    "deploy/edgedistill_deploy",
-)
+PACKAGES = ("cli/edgedistill_cli", "edgedistill", "calibration/edgedistill_calibration", "deploy/edgedistill_deploy")
 
 
 def section(title: str) -> str:
@@ -51,9 +46,7 @@ def rooms_that_stand(package: str) -> dict[str, list[str]]:
         for init in top.rglob("__init__.py")
         if init.parent != top
     }
-    modules: dict[str, list[str]] = {
-        file.name: [] for file in top.glob("*.py") if not file.stem.startswith("_")
-    }
+    modules: dict[str, list[str]] = {file.name: [] for file in top.glob("*.py") if not file.stem.startswith("_")}
     return rooms | modules
 
 
@@ -78,16 +71,17 @@ def test_the_floors_are_those_that_the_contracts_hold(package: str) -> None:
 
 
 def test_every_path_that_the_page_names_exists() -> None:
-    named = {
-        text for text in code(PAGE) if re.fullmatch(r"[\w./-]+/[\w./-]*", text) and text.split("/")[0] in TOPS
-    }
+    named = {text for text in code(PAGE) if re.fullmatch(r"[\w./-]+/[\w./-]*", text) and text.split("/")[0] in TOPS}
     assert len(named) > 40
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
 
 
 def test_every_wish_is_granted_by_one_to_three_files() -> None:
     wishes = rows(section("Where do I change ...?"))
-    words = "runtime, layer loss, data source, check, command, target, power, field, section, superclass, error, calibration"
+    words = (
+        "runtime, layer loss, data source, check, command, target, power, field, section, "
+        "superclass, error, calibration"
+    )
     for word in words.split(", "):
         assert any(word in wish for wish, _ in wishes), f"no row says where to add: {word}"
     for wish, where in wishes:

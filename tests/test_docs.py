@@ -136,13 +136,9 @@ def test_lines_of_prose_are_at_most_120_characters_wide(page: Path) -> None:
 
 def test_the_readmes_comparison_is_the_recorded_one() -> None:
     results = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
-    recorded = re.findall(
-        r"^\|.*?\| ([\d.]+) \| ([+-][\d.]+ \[[^]]*\]) \| ([a-z ]+) \|", results, flags=re.MULTILINE
-    )
+    recorded = re.findall(r"^\|.*?\| ([\d.]+) \| ([+-][\d.]+ \[[^]]*\]) \| ([a-z ]+) \|", results, flags=re.MULTILINE)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    shown = re.findall(
-        r"^\| [\w -]+ \| ([\d.]+) \| ([+-][\d.]+ \[.*?\]) \| ([a-z ]+) \|$", readme, flags=re.MULTILINE
-    )
+    shown = re.findall(r"^\| [\w -]+ \| ([\d.]+) \| ([+-][\d.]+ \[.*?\]) \| ([a-z ]+) \|$", readme, flags=re.MULTILINE)
     assert len(shown) == 9
     assert set(shown) <= set(recorded)
 
@@ -157,12 +153,8 @@ def test_the_quickstart_is_short_and_runs(tmp_path: Path, all_digits: bool) -> N
         assert source.count('"embedded:digits"') == 1
         source = source.replace('"embedded:digits"', f'"npz:{few}"')
         assert source.count("sample[None])") == 1
-        source = source.replace(
-            "sample[None])", "sample[None], device.LatencyConfig(duration_s=0.1, warmup_s=0.1))"
-        )
-    done = subprocess.run(
-        [sys.executable, "-c", source], cwd=tmp_path, check=False, capture_output=True, text=True
-    )
+        source = source.replace("sample[None])", "sample[None], device.LatencyConfig(duration_s=0.1, warmup_s=0.1))")
+    done = subprocess.run([sys.executable, "-c", source], cwd=tmp_path, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "quickstart" / "report.html").is_file()
     assert done.stdout.strip().endswith("report.html")

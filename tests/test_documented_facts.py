@@ -68,29 +68,9 @@ else:
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-PAGES = (
-    "README.md",
-    "CONTRIBUTING.md",
-    *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md"))),
-)
+PAGES = ("README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md"))))
 WORDS = dict(
-    enumerate(
-        [
-            "no",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-        ]
-    )
+    enumerate(["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"])
 )
 
 
@@ -223,7 +203,8 @@ FACTS: tuple[tuple[str, str, object], ...] = (
     ("docs/plan.md", r"last map is at least (\d+ x \d+)", f"{LEAST_MAP} x {LEAST_MAP}"),
     ("docs/reject.md", r"Up to ([\d,]+) images a split", f"{MOST_IMAGES:,}"),
     ("docs/reject.md", r"The default is (\d+)", round(EXPORT.reject)),
-    ("docs/tensorrt.md", r"the engine takes, (\d+ to \d+)", f"{EngineOptions().min_batch} to {EngineOptions().max_batch}"),
+    ("docs/tensorrt.md", r"the engine takes, (\d+ to \d+)", (f"{EngineOptions().min_batch} to "
+                                                            f"{EngineOptions().max_batch}")),
     ("docs/tensorrt.md", r"the number it is tuned for, (\d+)", EngineOptions().opt_batch),
 )  # fmt: skip
 
@@ -242,12 +223,7 @@ def test_the_extras_bring_what_the_readme_says() -> None:
     }
     assert set(told) == {"(none)", *extras}
     (everything,) = PROJECT["optional-dependencies"]["all"]
-    assert set(re.findall(r"\w+", everything.split("[")[1])) == set(extras) - {
-        "ort",
-        "tensorrt",
-        "all",
-        "dev",
-    }
+    assert set(re.findall(r"\w+", everything.split("[")[1])) == set(extras) - {"ort", "tensorrt", "all", "dev"}
     for name in set(extras) - {"all", "dev"}:
         assert set(told[name].split(", ")) == extras[name], name
 
@@ -290,20 +266,14 @@ def test_the_targets_read_what_the_page_on_export_says() -> None:
         ("docs/providers.md", "name", PROVIDERS),
     ],
 )
-def test_a_table_lists_every_name_that_the_code_knows(
-    name: str, heading: str, names: tuple[str, ...]
-) -> None:
+def test_a_table_lists_every_name_that_the_code_knows(name: str, heading: str, names: tuple[str, ...]) -> None:
     listed = [each for row in table(name, heading) for each in code(row[0])]
     assert sorted(listed) == sorted(names)
 
 
 @pytest.mark.parametrize(
     ("key", "names"),
-    [
-        ("layer_loss", LAYER_LOSSES),
-        ("lambda_schedule", LAMBDA_SCHEDULES),
-        ("mixed_precision", MIXED_PRECISIONS),
-    ],
+    [("layer_loss", LAYER_LOSSES), ("lambda_schedule", LAMBDA_SCHEDULES), ("mixed_precision", MIXED_PRECISIONS)],
 )
 def test_the_settings_of_the_training_take_what_the_page_says(key: str, names: tuple[str, ...]) -> None:
     (row,) = (row for row in table("docs/method.md", "key") if code(row[0]) == [key])
@@ -315,21 +285,14 @@ def test_the_page_on_bisection_has_the_tolerances() -> None:
     told = [float(re.search(r"[\d.]+", row[1])[0]) for row in table("docs/bisect.md", "")]  # type: ignore[index]
     tolerances = bisect.TOLERANCES
     assert computes_in("teacher") == "fp32"
-    expected = [
-        tolerances["fp32"],
-        tolerances["fp16"],
-        tolerances["int8"],
-        bisect.SAME_FILE_TOLERANCES["int8"],
-    ]
+    expected = [tolerances["fp32"], tolerances["fp16"], tolerances["int8"], bisect.SAME_FILE_TOLERANCES["int8"]]
     assert all(math.isclose(*pair, rel_tol=1e-3) for pair in zip(told, expected, strict=True))
 
 
 def test_devices_toml_is_explained_whole() -> None:
     (example,) = re.findall(r"```toml\n(.*?)```", page("docs/devices.md"), flags=re.DOTALL)
     devices = tomllib.loads(example)["devices"]
-    assert {key for device in devices.values() for key in device} == {
-        each.name for each in fields(Device)
-    } - {"name"}
+    assert {key for device in devices.values() for key in device} == {each.name for each in fields(Device)} - {"name"}
     for name, device in devices.items():
         Device(name=name, **device)
     plain = Device(name="a", host="b")

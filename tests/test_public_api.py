@@ -7,21 +7,21 @@ from pathlib import Path
 import pytest
 
 PROMISED = {
-    "edgedistill": """DistillConfig DistillResult ExportConfig LayerPair Subspace Subtask SubtaskImages Teacher build_student
-        distill export_onnx find_subspaces inspect_subspaces load_teacher open_source pair_layers split_for_subtask""",
+    "edgedistill": """DistillConfig DistillResult ExportConfig LayerPair Subspace Subtask SubtaskImages Teacher
+        build_student distill export_onnx find_subspaces inspect_subspaces load_teacher open_source pair_layers
+        split_for_subtask""",
     "edgedistill_calibration": "CalibrationConfig calibrate calibrate_recovered",
-    "edgedistill_deploy": """Bundle DeviceInfo EdgeDistillError LatencyConfig LatencyReport ParityLimits ParityReport Preprocess
-        Session Validation ValidationRequest check_parity create_bundle measure_latency open_bundle open_images open_model
-        open_session read_device read_image validate_bundle write_latency write_parity write_report""",
+    "edgedistill_deploy": """Bundle DeviceInfo EdgeDistillError LatencyConfig LatencyReport ParityLimits
+        ParityReport Preprocess Session Validation ValidationRequest check_parity create_bundle measure_latency
+        open_bundle open_images open_model open_session read_device read_image validate_bundle write_latency
+        write_parity write_report""",
 }
 
 
 @pytest.mark.parametrize("package", PROMISED)
 def test_the_public_names_are_those_promised(package: str) -> None:
     module = importlib.import_module(package)
-    assert sorted(name for name in module.__all__ if name != "__version__") == sorted(
-        PROMISED[package].split()
-    )
+    assert sorted(name for name in module.__all__ if name != "__version__") == sorted(PROMISED[package].split())
     for name in PROMISED[package].split():
         value = getattr(module, name)
         assert value.__doc__, f"{name} has no docstring"

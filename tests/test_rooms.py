@@ -7,12 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = (
-    "edgedistill",
-    "cli/edgedistill_cli",
-    "deploy/edgedistill_deploy",
-    "calibration/edgedistill_calibration",
-)
+PACKAGES = ("edgedistill", "cli/edgedistill_cli", "deploy/edgedistill_deploy", "calibration/edgedistill_calibration")
 MOST_MODULES = 15
 # A face for people who compare methods from Python; it loads no torch.
 FACES = ("edgedistill/comparison",)

@@ -31,9 +31,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_installed(installed: Path, *argv: str | Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     words = [sys.executable, "-c", START, *(str(word) for word in argv)]
-    return subprocess.run(
-        words, cwd=installed.parent, env=environment, capture_output=True, text=True, check=False
-    )
+    return subprocess.run(words, cwd=installed.parent, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_the_wheel_holds_the_four_packages_and_nothing_else(installed: Path) -> None:
@@ -47,19 +45,12 @@ def test_the_code_that_runs_is_the_wheels(installed: Path) -> None:
     code = "import edgedistill, edgedistill_deploy; print(edgedistill.__file__, edgedistill_deploy.__file__)"
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=installed,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, "-c", code], cwd=installed, env=environment, capture_output=True, text=True, check=True
     )
     assert all(path.startswith(str(installed)) for path in done.stdout.split())
 
 
-def test_a_run_made_in_the_checkout_is_checked_and_reported_by_the_wheel(
-    installed: Path, copied_run: Path
-) -> None:
+def test_a_run_made_in_the_checkout_is_checked_and_reported_by_the_wheel(installed: Path, copied_run: Path) -> None:
     validated = run_installed(installed, "validate", copied_run, "--precision", "fp32", "--max-drop", "0.9")
     assert validated.returncode == 0, validated.stderr
     (copied_run / "report.html").unlink()
@@ -68,16 +59,7 @@ def test_a_run_made_in_the_checkout_is_checked_and_reported_by_the_wheel(
 
 
 def test_the_embedded_default_is_in_the_wheel(installed: Path, tmp_path: Path) -> None:
-    argv = (
-        "distill",
-        "--data",
-        "embedded:digits",
-        "--teacher",
-        "embedded:glyphs100",
-        "--classes",
-        "3,8",
-        "--student",
-    )
+    argv = ("distill", "--data", "embedded:digits", "--teacher", "embedded:glyphs100", "--classes", "3,8", "--student")
     done = run_installed(
         installed, *argv, "plain:4-4", "--epochs", "1", "--augment", "none", "--lambda-layer", "0", "--out",
         tmp_path / "run",
@@ -89,14 +71,12 @@ def test_the_embedded_default_is_in_the_wheel(installed: Path, tmp_path: Path) -
 def test_an_installed_wheel_sends_the_same_device_part_as_the_checkout(installed: Path) -> None:
     from edgedistill_deploy.remote._wheel import build_wheel
 
-    code = "import hashlib; from edgedistill_deploy.remote._wheel import build_wheel; print(hashlib.sha256(build_wheel()).hexdigest())"
+    code = (
+        "import hashlib; from edgedistill_deploy.remote._wheel import build_wheel; "
+        "print(hashlib.sha256(build_wheel()).hexdigest())"
+    )
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=installed,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, "-c", code], cwd=installed, env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == hashlib.sha256(build_wheel()).hexdigest()

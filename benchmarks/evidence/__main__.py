@@ -1,7 +1,8 @@
 """Run the evidence, part by part; what stands in `benchmarks/results` is not run again.
 
     python -m benchmarks.evidence --glyphs npz:glyphs100.npz --fashion npz:fashion32.npz
-    python -m benchmarks.evidence --data cifar100:DIR --teacher timm:NAME     # the paper's superclasses on your own data
+    python -m benchmarks.evidence --data cifar100:DIR --teacher timm:NAME     # the paper's superclasses on your own
+                                                                              data
 
 `python -m benchmarks.evidence.results` writes RESULTS.md from the records.
 """
@@ -57,10 +58,9 @@ def own_plan(arguments: argparse.Namespace) -> ComparisonPlan:
 
 
 def without_places(record: dict[str, Any]) -> dict[str, Any]:
-    """Leave out of a record where data and teachers lay on this machine; their content has its hash in every run's key."""
-    tasks = [
-        {**task, **{key: Path(task[key]).name for key in ("teacher", "source")}} for task in record["tasks"]
-    ]
+    """Leave out of a record where data and teachers lay on this machine; their content has its hash in every run's
+    key."""
+    tasks = [{**task, **{key: Path(task[key]).name for key in ("teacher", "source")}} for task in record["tasks"]]
     return {**record, "tasks": tasks}
 
 
@@ -73,9 +73,7 @@ def start_from(folder: Path) -> None:
             known = own.read_text(encoding="utf-8").splitlines() if own.is_file() else []
             keys = {json.loads(line)["key"] for line in known}
             more = [
-                line
-                for line in done.read_text(encoding="utf-8").splitlines()
-                if json.loads(line)["key"] not in keys
+                line for line in done.read_text(encoding="utf-8").splitlines() if json.loads(line)["key"] not in keys
             ]
             write_text(own, "\n".join([*known, *more]) + "\n")
 
@@ -94,9 +92,7 @@ def report(part: str, started: float, at: ComparisonProgress) -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", action="append", help="a part's name; all by default")
     parser.add_argument("--glyphs", default="npz:glyphs100.npz")
     parser.add_argument("--glyphs-teacher", default="embedded:glyphs100")
@@ -111,9 +107,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--student", default=MOBILE_STUDENT)
     parser.add_argument("--subtasks", default="", help="names such as cifar100/flowers,cifar100/people")
     parser.add_argument("--methods", default="", help="names such as subdistill,logits; all by default")
-    parser.add_argument(
-        "--lambdas", default="0.001,0.01,0.1,1,10,100,1000", help="the paper's grid by default"
-    )
+    parser.add_argument("--lambdas", default="0.001,0.01,0.1,1,10,100,1000", help="the paper's grid by default")
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--train-size", type=int, default=0, help="0: all training images")
@@ -149,10 +143,7 @@ def run(arguments: argparse.Namespace) -> None:
         folder = arguments.out / part
         start_from(folder)
         comparison = run_comparison(
-            plans[part](),
-            folder,
-            jobs=arguments.jobs,
-            progress=functools.partial(report, part, started),
+            plans[part](), folder, jobs=arguments.jobs, progress=functools.partial(report, part, started)
         )
         record = without_places(comparison_record(comparison))
         write_json(folder / "comparison.json", record)

@@ -79,9 +79,7 @@ GLYPH_VALIDATION = 285
 def _plan(
     tasks: tuple[Task, ...], methods: Mapping[str, Mapping[str, Any]] = METHODS, **settings: Any
 ) -> ComparisonPlan:
-    return ComparisonPlan(
-        **{"tasks": tasks, "methods": methods, "sizes": (500,), "validation_images": 500, **settings}
-    )
+    return ComparisonPlan(**{"tasks": tasks, "methods": methods, "sizes": (500,), "validation_images": 500, **settings})
 
 
 def _leading(rivals: tuple[str, ...]) -> dict[str, Mapping[str, Any]]:
@@ -91,9 +89,7 @@ def _leading(rivals: tuple[str, ...]) -> dict[str, Mapping[str, Any]]:
 def _main(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
     return {
         "fashion-500": lambda: _plan(
-            fashion_tasks(places.fashion, places.fashion_teacher),
-            lambdas=(1.0, 10.0, 100.0),
-            tune_seeds=TUNE_SEEDS,
+            fashion_tasks(places.fashion, places.fashion_teacher), lambdas=(1.0, 10.0, 100.0), tune_seeds=TUNE_SEEDS
         ),
         # So narrow that the directions of largest variance lose what the teacher knows.
         "narrow-500": lambda: _plan(
@@ -102,10 +98,7 @@ def _main(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
         ),
         "printed-500": lambda: _plan(
             printed_tasks(
-                places.printed,
-                places.printed_digits,
-                places.printed_teacher,
-                only=("printed-footwear", "printed-tops"),
+                places.printed, places.printed_digits, places.printed_teacher, only=("printed-footwear", "printed-tops")
             ),
             lambdas=(1.0, 10.0),
         ),
@@ -125,8 +118,8 @@ def _main(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
 
 
 def _seeds(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
-    """Five seeds of SubDistill, its two ablations, whose differences are the smallest, and, in the comparison itself, the rivals
-    whose verdict hangs on the number of seeds; starts from the main part.
+    """Five seeds of SubDistill, its two ablations, whose differences are the smallest, and, in the comparison itself,
+    the rivals whose verdict hangs on the number of seeds; starts from the main part.
     """
     main = _main(places)
 
@@ -155,9 +148,7 @@ def _further(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
     return {
         # Half the epochs: what a budget too small for the student does to each method.
         "glyphs-500-short": lambda: _plan(
-            glyph_tasks(places.glyphs, places.glyphs_teacher),
-            lambdas=(1.0, 10.0),
-            validation_images=GLYPH_VALIDATION,
+            glyph_tasks(places.glyphs, places.glyphs_teacher), lambdas=(1.0, 10.0), validation_images=GLYPH_VALIDATION
         ),
         # The batch size that does best on 3000 further validation images of footwear.
         "fashion-2000-batch16": lambda: _plan(
@@ -167,20 +158,12 @@ def _further(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
             lambdas=(1.0, 10.0),
         ),
         "printed-digits-500": lambda: _plan(
-            printed_tasks(
-                places.printed, places.printed_digits, places.printed_teacher, only=("printed-digits",)
-            ),
+            printed_tasks(places.printed, places.printed_digits, places.printed_teacher, only=("printed-digits",)),
             {name: METHODS[name] for name in ("subdistill", "labels", "logits", "subdistill-pca")},
             lambdas=(1.0, 10.0),
         ),
         "glyphs-500-narrow": lambda: _plan(
-            glyph_tasks(
-                places.glyphs,
-                places.glyphs_teacher,
-                NARROW_GLYPHS,
-                epochs=30,
-                only=("lower-f", "cyrillic-i"),
-            ),
+            glyph_tasks(places.glyphs, places.glyphs_teacher, NARROW_GLYPHS, epochs=30, only=("lower-f", "cyrillic-i")),
             {name: METHODS[name] for name in (*ABLATIONS, "logits")},
             lambdas=(1.0, 10.0),
             validation_images=GLYPH_VALIDATION,
@@ -238,18 +221,10 @@ def _choices(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
             for name, tasks, images in (("tops", tops, 500), ("lower-f", letters, GLYPH_VALIDATION))
         },
         "views-lower-f": lambda: _plan(short, VIEWS, reference="teacher live"),
-        "temperature-tops": lambda: _plan(
-            tops, TEMPERATURES, reference="subdistill, T = 4", lambdas=(1.0, 10.0)
-        ),
+        "temperature-tops": lambda: _plan(tops, TEMPERATURES, reference="subdistill, T = 4", lambdas=(1.0, 10.0)),
     }
 
 
 def parts(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
     """Return the plans by name; one is made when it is called for, because its data may not be here."""
-    return {
-        **_choices(places),
-        **_main(places),
-        **_seeds(places),
-        **_sufficient(places),
-        **_further(places),
-    }
+    return {**_choices(places), **_main(places), **_seeds(places), **_sufficient(places), **_further(places)}

@@ -1,6 +1,7 @@
 """Write RESULTS.md from the records of the parts: `python -m benchmarks.evidence.results`.
 
-Every table in it is computed here, from `benchmarks/results/PART/comparison.json` and the records of the other benchmarks.
+Every table in it is computed here, from `benchmarks/results/PART/comparison.json` and the records of the other
+benchmarks.
 """
 
 import functools
@@ -15,8 +16,8 @@ from edgedistill.comparison.statistics import Difference, add_verdicts, compare_
 
 RESULTS = Path(__file__).parents[1] / "results"
 PAGE = Path(__file__).parents[1] / "RESULTS.md"
-# Ordinary students on images of the subtask alone. Narrower ones, and images with something else in them as well, were looked at
-# after these, and share their classes, so they are not pooled with them.
+# Ordinary students on images of the subtask alone. Narrower ones, and images with something else in them as well, were
+# looked at after these, and share their classes, so they are not pooled with them.
 FURTHER = {
     "as they are": COMPARED,
     "as they are, narrower student": ("narrow-500",),
@@ -88,7 +89,8 @@ def pairs_of(records: Sequence[Record], reference: str, rival: str) -> list[list
 def over_all(
     records: Sequence[Record], reference: str = "subdistill", rivals: Sequence[str] = ()
 ) -> dict[str, Difference | None]:
-    """Compare the reference with each rival, or all, over the tasks of several parts, corrected for the rivals' number."""
+    """Compare the reference with each rival, or all, over the tasks of several parts, corrected for the rivals'
+    number."""
     rivals = rivals or [name for name in records[0]["methods"] if name != reference]
     differences = [compare_pairs(pairs_of(records, reference, rival), CONFIDENCE) for rival in rivals]
     return dict(zip(rivals, add_verdicts(differences, CONFIDENCE), strict=True))
@@ -111,9 +113,7 @@ def main_table(records: Sequence[Record]) -> list[str]:
     lines.append(row_of(["teacher", *map(percent, teacher), percent(statistics.fmean(teacher)), *[""] * 5]))
     differences = over_all(records)
     for method in records[0]["methods"]:
-        found = [
-            next(row for row in rows_of(record, name) if row["method"] == method) for record, name in tasks
-        ]
+        found = [next(row for row in rows_of(record, name) if row["method"] == method) for record, name in tasks]
         values = [[run["test_accuracy"] for run in row["runs"]] for row in found]
         difference = differences.get(method)
         lines.append(
@@ -136,16 +136,7 @@ def main_table(records: Sequence[Record]) -> list[str]:
 def single_table(record: Record, judge: str = "test_accuracy") -> list[str]:
     """Lay out a part of one or more tasks, with each task's own differences."""
     lines = table_head(
-        [
-            "task",
-            "method",
-            "lambda",
-            "each seed",
-            "mean",
-            "reference ahead by, points [95 %]",
-            "reference is",
-            "stuck",
-        ]
+        ["task", "method", "lambda", "each seed", "mean", "reference ahead by, points [95 %]", "reference is", "stuck"]
     )
     verdicts = _verdicts(record, judge)
     for task in record["tasks"]:
@@ -178,9 +169,7 @@ def _verdicts(record: Record, judge: str) -> dict[tuple[str, str], str]:
             for row in rows_of(record, task["name"])
             if row["method"] != record["reference"] and row["runs"]
         ]
-        differences = [
-            compare_pairs([_paired(record, task["name"], rival, judge)], CONFIDENCE) for rival in rivals
-        ]
+        differences = [compare_pairs([_paired(record, task["name"], rival, judge)], CONFIDENCE) for rival in rivals]
         for rival, difference in zip(rivals, add_verdicts(differences, CONFIDENCE), strict=True):
             found[task["name"], rival] = "" if difference is None else difference.verdict
     return found
@@ -206,15 +195,14 @@ def row_of(cells: Sequence[str]) -> str:
 
 
 def ablation_table(kinds: Mapping[str, Sequence[Record]]) -> list[str]:
-    """Compare the relevant subspace with those of PCA and of random directions, task by task, then by kind of images."""
+    """Compare the relevant subspace with those of PCA and of random directions, task by task, then by kind of
+    images."""
     rivals = ABLATIONS[1:]
     lines = table_head(["images", "task", *(f"ahead of {rival} by, points [95 %]" for rival in rivals)])
     for kind, records in kinds.items():
         names = [(record, task["name"]) for record in records for task in record["tasks"]]
         for record, name in names:
-            found = [
-                compare_pairs([_paired(record, name, rival, "test_accuracy")], CONFIDENCE) for rival in rivals
-            ]
+            found = [compare_pairs([_paired(record, name, rival, "test_accuracy")], CONFIDENCE) for rival in rivals]
             lines.append(row_of([kind, name, *map(interval, found)]))
         pooled = over_all(records, rivals=rivals)
         lines.append(
@@ -231,9 +219,7 @@ def ablation_table(kinds: Mapping[str, Sequence[Record]]) -> list[str]:
 
 def auto_table(records: Sequence[Record]) -> list[str]:
     """Compare the subspace chosen by validation with the two that it is chosen from."""
-    lines = table_head(
-        ["against", "tasks", "pairs", "auto ahead by, points [95 %]", "won", "lost", "verdict"]
-    )
+    lines = table_head(["against", "tasks", "pairs", "auto ahead by, points [95 %]", "won", "lost", "verdict"])
     tasks = sum(len(record["tasks"]) for record in records)
     for rival, found in over_all(records, "subdistill, auto").items():
         if found is not None:
@@ -251,23 +237,24 @@ def gains(records: Sequence[Record]) -> list[str]:
             groups[difference.verdict].append(f"{rival} {interval(difference)}")
     tasks = sum(len(record["tasks"]) for record in records)
     counts = [
-        len(row["runs"])
-        for record in records
-        for task in record["tasks"]
-        for row in rows_of(record, task["name"])
+        len(row["runs"]) for record in records for task in record["tasks"] for row in rows_of(record, task["name"])
     ]
     fewest, most = min(counts), max(counts)
     seeds = f"{fewest} to {most}" if fewest < most else str(most)
     lines = [
-        f"Test accuracy of a small plain CNN distilled from 500 images, mean over {tasks} tasks with {seeds} seeds each: points",
-        "by which SubDistill is ahead, 95 % intervals for other seeds on these tasks, verdicts corrected for the number of rivals.",
+        (
+            f"Test accuracy of a small plain CNN distilled from 500 images, mean over {tasks} tasks with {seeds} seeds "
+            "each: points"
+        ),
+        (
+            "by which SubDistill is ahead, 95 % intervals for other seeds on these tasks, verdicts corrected for the "
+            "number of rivals."
+        ),
         "",
     ]
     words = {"ahead": "Ahead of", "not distinguishable": "Not distinguishable from", "behind": "Behind"}
     lines.extend(f"- **{words[verdict]}**: {'; '.join(names)}." for verdict, names in groups.items() if names)
-    elsewhere = [
-        name for name, found in differences.items() if found is not None and found.task_verdict == "ahead"
-    ]
+    elsewhere = [name for name, found in differences.items() if found is not None and found.task_verdict == "ahead"]
     lines.append(
         "- **On other tasks like these** (Student's t over the tasks' means, corrected likewise) ahead of: "
         f"{', '.join(elsewhere) or 'none'}."
@@ -280,9 +267,7 @@ def authors_lines(record: Record) -> list[str]:
     for task in record["tasks"]:
         row = next(row for row in rows_of(record, task["name"]) if row["method"] == "subdistill")
         values = [run["test_accuracy"] for run in row["runs"]]
-        lines.append(
-            row_of([task["name"], " ".join(map(percent, values)), spread(values), AUTHORS[task["name"]]])
-        )
+        lines.append(row_of([task["name"], " ".join(map(percent, values)), spread(values), AUTHORS[task["name"]]]))
     return lines
 
 
@@ -301,11 +286,7 @@ def page() -> str:
         "gains": lambda: gains(whole),
         "main": lambda: main_table(whole),
         "auto": lambda: auto_table(
-            [
-                records[name]
-                for main in WITH_SEEDS
-                if (name := f"{main}{SEEDS_SUFFIX}{AUTO_SUFFIX}") in records
-            ]
+            [records[name] for main in WITH_SEEDS if (name := f"{main}{SEEDS_SUFFIX}{AUTO_SUFFIX}") in records]
         ),
         "ablations": lambda: ablation_table(kinds),
         "authors": lambda: authors_lines(records["fashion-2000"]),
@@ -330,9 +311,7 @@ def page() -> str:
 def tap_lines() -> list[str]:
     """Lay out what `benchmarks.evidence.taps` recorded."""
     path = RESULTS / "taps.jsonl"
-    rows = (
-        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
-    )
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
     lines = table_head(["student", "each seed", "mean"])
     for tap in dict.fromkeys(row["tap"] for row in rows):
         values = [row["validation_accuracy"] for row in rows if row["tap"] == tap]
@@ -341,11 +320,10 @@ def tap_lines() -> list[str]:
 
 
 def setting_lines(task: str) -> list[str]:
-    """Lay out what `benchmarks.evidence.settings` recorded of a task, by student and number of images, the best first."""
+    """Lay out what `benchmarks.evidence.settings` recorded of a task, by student and number of images, the best
+    first."""
     path = RESULTS / "settings.jsonl"
-    rows = (
-        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
-    )
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
     groups: dict[tuple[str, ...], list[Record]] = {}
     for row in rows:
         if row["task"] != task:

@@ -1,10 +1,11 @@
 """Settings judged on validation images that no comparison uses, before anything is compared on test images.
 
-    python -m benchmarks.evidence.settings --fashion npz:fashion32.npz --task footwear --images 2000 lambda_layer=1 epochs=20
+    python -m benchmarks.evidence.settings --fashion npz:fashion32.npz --task footwear --images 2000 lambda_layer=1
+    epochs=20
 
-trains students on Fashion-MNIST as the comparisons do, epochs chosen on their 500 validation images, and asks the kept students
-about 3000 further images of the training split; `--pairs 1,2` matches the first two of the automatic pairs alone. Every run is a
-line of `benchmarks/results/settings.jsonl`; one that stands there is not done again.
+trains students on Fashion-MNIST as the comparisons do, epochs chosen on their 500 validation images, and asks the kept
+students about 3000 further images of the training split; `--pairs 1,2` matches the first two of the automatic pairs
+alone. Every run is a line of `benchmarks/results/settings.jsonl`; one that stands there is not done again.
 """
 
 import argparse
@@ -35,27 +36,19 @@ EPOCHS, EPOCHS_AT_500 = 20, 30
 
 
 def judged_run(
-    task: Task,
-    teacher: Teacher,
-    method: str,
-    count: int,
-    seed: int,
-    settings: dict[str, Any],
-    only: Sequence[int],
+    task: Task, teacher: Teacher, method: str, count: int, seed: int, settings: dict[str, Any], only: Sequence[int]
 ) -> dict[str, Any]:
-    """Train a student, with all pairs or `only` some; return its accuracy on the images that choose its epoch and on further ones."""
+    """Train a student, with all pairs or `only` some; return its accuracy on the images that choose its epoch and on
+    further ones."""
     images = task_images(task, None)
     # The comparisons take the first of this order.
     order = balance_order(images.validation, f"validation|{task.split_seed}")
     choosing, judging = (
-        images.validation.select(sorted(part))
-        for part in (order[:CHOOSING], order[CHOOSING : CHOOSING + JUDGING])
+        images.validation.select(sorted(part)) for part in (order[:CHOOSING], order[CHOOSING : CHOOSING + JUDGING])
     )
     student = build_student(task.student, len(task.classes), image_size=teacher.preprocess.size, seed=seed)
     config = DistillConfig(**{**task.settings, **METHODS[method], **settings, "seed": seed})
-    drawn = SubtaskImages(
-        train=draw_training_images(images.train, count, seed), validation=choosing, test=None
-    )
+    drawn = SubtaskImages(train=draw_training_images(images.train, count, seed), validation=choosing, test=None)
     known = dict(enumerate(pair_layers(teacher.model, student, teacher.preprocess.size), start=1))
     if not set(only) <= known.keys():
         raise UsageError(f"--pairs takes numbers from 1 to {len(known)}, and {list(only)} were given.")
@@ -85,9 +78,7 @@ def given_settings(texts: list[str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fashion", required=True)
     parser.add_argument("--fashion-teacher", default=FASHION_TEACHER)
     parser.add_argument("--task", default="footwear")
@@ -95,9 +86,7 @@ def main() -> None:
     parser.add_argument("--method", default="subdistill")
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument(
-        "--pairs", default="", help="numbers such as 1,2, from shallow to deep; all by default"
-    )
+    parser.add_argument("--pairs", default="", help="numbers such as 1,2, from shallow to deep; all by default")
     parser.add_argument("settings", nargs="*", help="key=value of DistillConfig")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

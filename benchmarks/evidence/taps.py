@@ -1,7 +1,8 @@
-"""Where the student is tapped and how it starts: `python -m benchmarks.evidence.taps --fashion npz:... --fashion-teacher FOLDER`.
+"""Where the student is tapped and how it starts: `python -m benchmarks.evidence.taps --fashion npz:...
+--fashion-teacher FOLDER`.
 
-Validation accuracy on tops, 500 images, lambda 1; recorded in `benchmarks/results/taps.jsonl`, and not run again when it
-stands there.
+Validation accuracy on tops, 500 images, lambda 1; recorded in `benchmarks/results/taps.jsonl`, and not run again when
+it stands there.
 """
 
 import argparse
@@ -38,9 +39,7 @@ def run(tap: str, seed: int, source: str, folder: str) -> dict[str, Any]:
     student = build_student(task.student, len(task.classes), seed=seed)
     if tap.startswith("orthogonal"):
         _start_orthogonal(student, seed)
-    pairs = [
-        LayerPair(teacher=f"layer{stage + 1}", student=f"stages.{stage}.{TAPS[tap]}") for stage in STAGES
-    ]
+    pairs = [LayerPair(teacher=f"layer{stage + 1}", student=f"stages.{stage}.{TAPS[tap]}") for stage in STAGES]
     config = DistillConfig(**{**task.settings, "seed": seed, "lambda_layer": 1.0})
     result = distill(teacher, student, teacher.subtask(task.classes), drawn, config, pairs=pairs)
     return {"tap": tap, "seed": seed, "validation_accuracy": result.validation_accuracy}

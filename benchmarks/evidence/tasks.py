@@ -7,12 +7,7 @@ from edgedistill.comparison import Task
 from edgedistill.subtasks.subtask import named_subtask_classes
 
 # Glyphs-100: five characters each, two Latin groups where the teacher errs most, one each of the others' kinds.
-GLYPHS = {
-    "lower-f": tuple("fgijq"),
-    "lower-n": tuple("nmrty"),
-    "upper-t": tuple("TUVYZ"),
-    "cyrillic-i": tuple("ийлпф"),
-}
+GLYPHS = {"lower-f": tuple("fgijq"), "lower-n": tuple("nmrty"), "upper-t": tuple("TUVYZ"), "cyrillic-i": tuple("ийлпф")}
 FASHION = {
     "footwear": ("Sandal", "Sneaker", "Ankle boot"),
     "tops": ("T-shirt/top", "Pullover", "Dress", "Coat", "Shirt"),
@@ -32,8 +27,8 @@ GLYPHS_STUDENT, FASHION_STUDENT = "plain:32-24-16-8", "plain:16-12-8-8"
 NARROW_GLYPHS, NARROW_FASHION = "plain:32-24-8-4", "plain:16-12-4-4"
 WIDE_STUDENT, MOBILE_STUDENT = "plain:56-48-40-32", "timm:mobilenetv4_conv_small_035"
 
-# The paper's temperature and batch size. AdamW at 1e-2 with a cosine schedule, because at 3e-3 logits alone reach 73 % of
-# tops and 63 % of lower-f on validation images, at 1e-2 77 and 91 %: a rival held back would prove nothing.
+# The paper's temperature and batch size. AdamW at 1e-2 with a cosine schedule, because at 3e-3 logits alone reach 73 %
+# of tops and 63 % of lower-f on validation images, at 1e-2 77 and 91 %: a rival held back would prove nothing.
 SHARED: dict[str, Any] = {"batch_size": 32, "learning_rate": 1e-2, "temperature": 4.0, "compute": "cpu"}
 # A third of the time on this kind of processor; tried once against single precision, see RESULTS.md.
 HALF: dict[str, Any] = {"channels_last": True, "mixed_precision": "bf16"}
@@ -59,17 +54,13 @@ def fashion_tasks(
     student: str = FASHION_STUDENT,
     prefix: str = "",
 ) -> tuple[Task, ...]:
-    """Make the tasks on Fashion-MNIST, by default with the paper's authors' widths; 30 epochs at 500 images, 20 at 2000."""
+    """Make the tasks on Fashion-MNIST, by default with the paper's authors' widths; 30 epochs at 500 images, 20 at
+    2000."""
     # Crops and flips cost every method several points in so few steps, on validation images.
     settings = {**SHARED, "epochs": epochs, "augment": "none", "teacher_cache": "1"}
     return tuple(
         Task(
-            name=f"{prefix}{name}",
-            teacher=teacher,
-            source=source,
-            classes=classes,
-            student=student,
-            settings=settings,
+            name=f"{prefix}{name}", teacher=teacher, source=source, classes=classes, student=student, settings=settings
         )
         for name, classes in FASHION.items()
         if not only or name in only

@@ -2,10 +2,12 @@
 
     python -m benchmarks.fashion.printed printed-teacher/ --npz printed32.npz
 
-writes the teacher, the images labelled by garment and, as printed32-digits.npz, the same images labelled by digit. A large classifier knows more than the subtask asks for, and images show it: here every image holds a garment and a digit, the
-teacher is trained to name both (20 outputs), and a subtask of garments has no use for what it knows of digits, or the other way round.
-The garments are the source's, padded to 32x32; the digits are those that ship with EdgeDistill, at half their size, white with a black
-rim, anywhere in the image. Test images carry digits in typefaces that no training image has.
+writes the teacher, the images labelled by garment and, as printed32-digits.npz, the same images labelled by digit. A
+large classifier knows more than the subtask asks for, and images show it: here every image holds a garment and a digit,
+the teacher is trained to name both (20 outputs), and a subtask of garments has no use for what it knows of digits, or
+the other way round. The garments are the source's, padded to 32x32; the digits are those that ship with EdgeDistill, at
+half their size, white with a black rim, anywhere in the image. Test images carry digits in typefaces that no training
+image has.
 """
 
 import argparse
@@ -18,14 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.fashion.teacher import (
-    SUBTASKS,
-    build_teacher,
-    folder_config,
-    padded_pixels,
-    predict_logits,
-    prepare,
-)
+from benchmarks.fashion.teacher import SUBTASKS, build_teacher, folder_config, padded_pixels, predict_logits, prepare
 from benchmarks.glyphs.glyphset import write_npz
 from benchmarks.glyphs.train_teacher import TrainConfig, fit, shifted
 from benchmarks.timm_folder import write_folder
@@ -70,12 +65,11 @@ def print_digits(
 
 
 def printed_arrays(garments: ImageSplits, digits: ImageSplits, seed: int = 0) -> dict[str, NDArray[Any]]:
-    """Return the arrays of an .npz: padded garments of both splits with digits on them, and which digit each carries."""
+    """Return the arrays of an .npz: padded garments of both splits with digits on them, and which digit each
+    carries."""
     random = np.random.default_rng(seed)
     images, labels, printed, split = [], [], [], []
-    for number, (cloth, numerals) in enumerate(
-        ((garments.train, digits.train), (garments.test, digits.test))
-    ):
+    for number, (cloth, numerals) in enumerate(((garments.train, digits.train), (garments.test, digits.test))):
         if cloth is None or numerals is None:
             continue
         chosen = random.integers(0, len(numerals), len(cloth))
@@ -106,9 +100,7 @@ def labelled_by_digit(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]
 def both_losses(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the cross-entropy of the garment plus that of the digit; labels (N, 2), logits (N, garments + 10)."""
     garments = logits.shape[1] - 10
-    return F.cross_entropy(logits[:, :garments], labels[:, 0]) + F.cross_entropy(
-        logits[:, garments:], labels[:, 1]
-    )
+    return F.cross_entropy(logits[:, :garments], labels[:, 0]) + F.cross_entropy(logits[:, garments:], labels[:, 1])
 
 
 def train_teacher(arrays: dict[str, NDArray[Any]], config: TrainConfig = DEFAULTS) -> nn.Module:
@@ -149,10 +141,9 @@ def write_readme(folder: Path, accuracies: dict[str, float], config: TrainConfig
     rows = "\n".join(f"| {name} | {100 * accuracy:.2f} |" for name, accuracy in accuracies.items())
     write_text(
         folder / "README.md",
-        "# Teacher of garments with a digit printed on\n\n"
-        "The architecture of the Fashion-MNIST teacher with ten more outputs for the digits, trained by"
-        f" `benchmarks.fashion.printed`: {config.epochs} epochs, peak learning rate {config.lr}, seed {config.seed}.\n\n"
-        f"| test images | accuracy % |\n|---|---|\n{rows}\n",
+        "# Teacher of garments with a digit printed on\n\nThe architecture of the Fashion-MNIST teacher with ten more "
+        f"outputs for the digits, trained by `benchmarks.fashion.printed`: {config.epochs} epochs, peak learning rate "
+        f"{config.lr}, seed {config.seed}.\n\n| test images | accuracy % |\n|---|---|\n{rows}\n",
     )
 
 

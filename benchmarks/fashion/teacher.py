@@ -34,16 +34,10 @@ def padded_pixels(images: ImageSet) -> NDArray[np.uint8]:
     Raises:
         DataError: the set holds no grey arrays of at most 32x32.
     """
-    if (
-        not isinstance(images, ArrayImages)
-        or images.images.ndim != 3
-        or max(images.images.shape[1:]) > INPUT_SIZE
-    ):
+    if not isinstance(images, ArrayImages) or images.images.ndim != 3 or max(images.images.shape[1:]) > INPUT_SIZE:
         raise DataError(f"The images are not grey arrays of at most {INPUT_SIZE}x{INPUT_SIZE} pixels.")
     pixels = images.images[images.rows]
-    height, width = (
-        (side // 2, side - side // 2) for side in (INPUT_SIZE - np.array(pixels.shape[1:])).tolist()
-    )
+    height, width = ((side // 2, side - side // 2) for side in (INPUT_SIZE - np.array(pixels.shape[1:])).tolist())
     return np.pad(pixels, ((0, 0), height, width))
 
 
@@ -92,9 +86,7 @@ def measure_accuracies(
     }
 
 
-def _restricted_accuracy(
-    logits: NDArray[np.float32], labels: NDArray[np.integer[Any]], positions: list[int]
-) -> float:
+def _restricted_accuracy(logits: NDArray[np.float32], labels: NDArray[np.integer[Any]], positions: list[int]) -> float:
     kept = np.isin(labels, positions)
     chosen = np.array(positions)[logits[kept][:, positions].argmax(1)]
     return float((chosen == labels[kept]).mean())

@@ -2,9 +2,9 @@
 
     python -m benchmarks.fashion.train_teacher teacher/ --npz fashion32.npz
 
-writes config.json, model.safetensors and README.md, and with --npz the padded 32x32 images that it was trained on. SGD with
-Nesterov momentum and a one-cycle schedule; images are shifted by up to two pixels and mirrored. All training images are used
-and nothing is chosen by accuracy: the test images are looked at once, at the end.
+writes config.json, model.safetensors and README.md, and with --npz the padded 32x32 images that it was trained on. SGD
+with Nesterov momentum and a one-cycle schedule; images are shifted by up to two pixels and mirrored. All training
+images are used and nothing is chosen by accuracy: the test images are looked at once, at the end.
 """
 
 import argparse
@@ -85,20 +85,16 @@ def write_readme(folder: Path, accuracies: dict[str, float], config: TrainConfig
     rows = "\n".join(f"| {name} | {100 * accuracy:.2f} |" for name, accuracy in accuracies.items())
     write_text(
         folder / "README.md",
-        "# Fashion-MNIST teacher\n\n"
-        "A ResNet of four basic blocks (widths 32, 64, 128, 256), 3x3 stem of stride 1, 3x3 max-pool of stride 2, trained by"
-        f" `benchmarks.fashion.train_teacher`: {config.epochs} epochs, peak learning rate {config.lr}, seed {config.seed}, on"
-        " 28x28 images padded with black to 32x32.\n\n"
-        f"| test images of | accuracy % |\n|---|---|\n{rows}\n\n"
-        "Within a subtask, only its images and its logits count.\n",
+        "# Fashion-MNIST teacher\n\nA ResNet of four basic blocks (widths 32, 64, 128, 256), 3x3 stem of stride 1, "
+        f"3x3 max-pool of stride 2, trained by `benchmarks.fashion.train_teacher`: {config.epochs} epochs, peak "
+        f"learning rate {config.lr}, seed {config.seed}, on 28x28 images padded with black to 32x32.\n\n| test images "
+        f"of | accuracy % |\n|---|---|\n{rows}\n\nWithin a subtask, only its images and its logits count.\n",
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the Fashion-MNIST teacher.")
-    parser.add_argument(
-        "out", type=Path, help="the folder to write config.json, model.safetensors and README.md to"
-    )
+    parser.add_argument("out", type=Path, help="the folder to write config.json, model.safetensors and README.md to")
     parser.add_argument(
         "--data", default="fashion-mnist", help="fashion-mnist or fashion-mnist:DIR (default: %(default)s)"
     )

@@ -2,8 +2,8 @@
 
     python -m benchmarks.glyphs.embed GLYPHS.npz TEACHER_FOLDER
 
-writes `digits.npz` and `glyphs100/` under edgedistill/embedded, refuses to exceed 6,000,000 bytes in all, and prints the
-teacher's accuracy on the test digits before and after rounding.
+writes `digits.npz` and `glyphs100/` under edgedistill/embedded, refuses to exceed 6,000,000 bytes in all, and prints
+the teacher's accuracy on the test digits before and after rounding.
 """
 
 import argparse
@@ -44,9 +44,7 @@ def embed(glyphs_path: Path, teacher_folder: Path, out: Path) -> dict[str, float
     teacher = load_teacher(teacher_folder)
     labels = class_names_of(teacher)
     if labels != glyphs.class_names:
-        raise DataError(
-            f"The teacher in {teacher_folder} was not trained on the classes of {glyphs_path}, in order."
-        )
+        raise DataError(f"The teacher in {teacher_folder} was not trained on the classes of {glyphs_path}, in order.")
     write_digits(out / "digits.npz", glyphs)
     write_teacher(out / "glyphs100", teacher, labels, half=True)
     _check_budget(out)
@@ -72,9 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make the embedded digits and teacher.")
     parser.add_argument("glyphs", type=Path, help="a glyph set that benchmarks.glyphs.render wrote")
     parser.add_argument("teacher", type=Path, help="a folder that benchmarks.glyphs.train_teacher wrote")
-    parser.add_argument(
-        "--out", type=Path, default=EMBEDDED, help="where the files go (default: %(default)s)"
-    )
+    parser.add_argument("--out", type=Path, default=EMBEDDED, help="where the files go (default: %(default)s)")
     options = parser.parse_args()
     accuracies = embed(options.glyphs, options.teacher, options.out)
     print(f"{embedded_bytes(options.out):,} of {BUDGET_BYTES:,} bytes in {options.out}")

@@ -9,11 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-SYSTEM_FOLDERS = (
-    Path("/usr/share/fonts"),
-    Path("/usr/local/share/fonts"),
-    Path.home() / ".local/share/fonts",
-)
+SYSTEM_FOLDERS = (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), Path.home() / ".local/share/fonts")
 SUFFIXES = {".ttf", ".otf", ".ttc", ".otc"}
 PROBE_SIZE = 40
 UNASSIGNED = "\U0010fffe"  # a noncharacter: whatever a font draws for it is its .notdef
@@ -94,15 +90,12 @@ def _picture(font: ImageFont.FreeTypeFont, character: str) -> tuple[tuple[int, i
 def survey_fonts(paths: Iterable[Path], characters: str, minimum: int = 10) -> list[FontFile]:
     """Read fonts, leave out broken ones, picture fonts and those with fewer than `minimum` characters.
 
-    Families whose members draw the very same pictures (one design under two names) become one, so that no design is ever
-    on both sides of a split.
+    Families whose members draw the very same pictures (one design under two names) become one, so that no design is
+    ever on both sides of a split.
     """
     surveyed = list(_read_fonts(paths, characters, minimum))
     merged = _merge_families([(font.family, signature) for font, signature in surveyed])
-    return [
-        FontFile(path=font.path, family=merged[font.family], characters=font.characters)
-        for font, _ in surveyed
-    ]
+    return [FontFile(path=font.path, family=merged[font.family], characters=font.characters) for font, _ in surveyed]
 
 
 def _read_fonts(paths: Iterable[Path], characters: str, minimum: int) -> Iterator[tuple[FontFile, str]]:

@@ -46,8 +46,8 @@ CHARACTERS = "".join(SUPERCLASSES.values())
 class GlyphSet:
     """Glyph images with what is known of each.
 
-    `images` is uint8 (N, H, W), white on black; `labels` (N,) indexes `class_names`; `family` (N,) numbers the font family
-    an image was drawn with; `split` (N,) is 0 train, 1 validation, 2 test, the same for all images of a family.
+    `images` is uint8 (N, H, W), white on black; `labels` (N,) indexes `class_names`; `family` (N,) numbers the font
+    family an image was drawn with; `split` (N,) is 0 train, 1 validation, 2 test, the same for all images of a family.
     """
 
     images: NDArray[np.uint8]
@@ -90,9 +90,7 @@ def read_glyphs(path: Path) -> GlyphSet:
                 split=arrays["split"],
             )
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{path} is not a glyph set: {error}. Make one with benchmarks.glyphs.render."
-        ) from error
+        raise DataError(f"{path} is not a glyph set: {error}. Make one with benchmarks.glyphs.render.") from error
 
 
 def write_glyphs(path: Path, glyphs: GlyphSet) -> None:
@@ -113,8 +111,8 @@ def write_glyphs(path: Path, glyphs: GlyphSet) -> None:
 def write_npz(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     """Write arrays as an .npz that np.load reads, compressed with bzip2.
 
-    On these images bzip2 needs 14 % less room than the deflate of np.savez_compressed. Entries carry no time, so the same
-    arrays give the same bytes.
+    On these images bzip2 needs 14 % less room than the deflate of np.savez_compressed. Entries carry no time, so the
+    same arrays give the same bytes.
     """
     with write_whole(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():

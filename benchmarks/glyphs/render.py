@@ -2,9 +2,9 @@
 
     python -m benchmarks.glyphs.render glyphs.npz
 
-Every picture is a character of one font, slightly rotated, sheared, scaled and shifted. What is drawn depends on the seed,
-the font's name and the character alone, and a family's split on the family's name alone: other fonts beside it change
-nothing.
+Every picture is a character of one font, slightly rotated, sheared, scaled and shifted. What is drawn depends on the
+seed, the font's name and the character alone, and a family's split on the family's name alone: other fonts beside it
+change nothing.
 """
 
 import argparse
@@ -19,23 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.glyphs.fonts import (
-    SYSTEM_FOLDERS,
-    FontFile,
-    draw_ink,
-    find_font_files,
-    load_font,
-    survey_fonts,
-)
-from benchmarks.glyphs.glyphset import (
-    CHARACTERS,
-    SPLIT_NAMES,
-    TEST,
-    TRAIN,
-    VALIDATION,
-    GlyphSet,
-    write_glyphs,
-)
+from benchmarks.glyphs.fonts import SYSTEM_FOLDERS, FontFile, draw_ink, find_font_files, load_font, survey_fonts
+from benchmarks.glyphs.glyphset import CHARACTERS, SPLIT_NAMES, TEST, TRAIN, VALIDATION, GlyphSet, write_glyphs
 from edgedistill_deploy.errors import DataError, UsageError
 
 Progress = Callable[[int, int], None]
@@ -47,8 +32,8 @@ MARGIN = 1  # pixels kept free on each side
 class RenderConfig:
     """How a set is drawn.
 
-    Lengths are in pixels of the finished image, `size` is the side of the square image; the em of the font is drawn between
-    `smallest_em` and `largest_em` sides high. At most `fonts_per_family` members of a family are used.
+    Lengths are in pixels of the finished image, `size` is the side of the square image; the em of the font is drawn
+    between `smallest_em` and `largest_em` sides high. At most `fonts_per_family` members of a family are used.
     """
 
     characters: str = CHARACTERS
@@ -63,9 +48,7 @@ class RenderConfig:
 
     def __post_init__(self) -> None:
         if len(set(self.characters)) != len(self.characters) or not self.characters:
-            raise UsageError(
-                f"The characters must be distinct and at least one, and were {self.characters!r}."
-            )
+            raise UsageError(f"The characters must be distinct and at least one, and were {self.characters!r}.")
         if self.size < 8 or self.fonts_per_family < 1:
             raise UsageError(
                 f"The image side must be at least 8 and the fonts per family at least 1, and were {self.size} and"
@@ -99,9 +82,7 @@ def draw_glyph(font: FontFile, character: str, config: RenderConfig) -> NDArray[
     return np.asarray(_place(ink, config.size, angle, shear, (float(shift[0]), float(shift[1]))))
 
 
-def _place(
-    ink: Image.Image, size: int, angle: float, shear: float, shift: tuple[float, float]
-) -> Image.Image:
+def _place(ink: Image.Image, size: int, angle: float, shear: float, shift: tuple[float, float]) -> Image.Image:
     """Turn and shear ink about its centre, shrink it if it would not fit, put it near the middle of a square."""
     cos, sin = math.cos(angle), math.sin(angle)
     forward = np.array([[cos, shear * cos - sin], [sin, shear * sin + cos]])
@@ -153,9 +134,7 @@ def render_glyphs(
         if progress:
             progress(number + 1, len(families))
     if not images:
-        raise DataError(
-            "No font draws any of the characters: install some, for instance apt-get install fonts-lato."
-        )
+        raise DataError("No font draws any of the characters: install some, for instance apt-get install fonts-lato.")
     return GlyphSet(
         images=np.stack(images),
         labels=np.array(labels, np.uint8),
@@ -169,9 +148,7 @@ def main() -> None:
     defaults = RenderConfig()
     parser = argparse.ArgumentParser(description="Render a glyph set from installed fonts.")
     parser.add_argument("out", type=Path, help="the .npz to write")
-    parser.add_argument(
-        "--fonts", type=Path, nargs="+", default=list(SYSTEM_FOLDERS), help="font folders to search"
-    )
+    parser.add_argument("--fonts", type=Path, nargs="+", default=list(SYSTEM_FOLDERS), help="font folders to search")
     parser.add_argument("--fonts-per-family", type=int, default=defaults.fonts_per_family)
     parser.add_argument("--size", type=int, default=defaults.size, help="side of the images, in pixels")
     parser.add_argument("--seed", type=int, default=defaults.seed)

@@ -29,8 +29,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """How the teacher is trained; `lr` is the peak of the one-cycle schedule, `shift` is in pixels, `images` of the training
-    images are used (all when None)."""
+    """How the teacher is trained; `lr` is the peak of the one-cycle schedule, `shift` is in pixels, `images` of the
+    training images are used (all when None)."""
 
     epochs: int = 12
     batch_size: int = 128
@@ -44,7 +44,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 2:
             raise UsageError(
-                f"Epochs must be at least 1 and the batch size at least 2, and were {self.epochs} and {self.batch_size}."
+                f"Epochs must be at least 1 and the batch size at least 2, and were {self.epochs} and "
+                f"{self.batch_size}."
             )
 
 
@@ -64,9 +65,7 @@ def _training_part(glyphs: GlyphSet, config: TrainConfig) -> tuple[NDArray[np.ui
     if config.images is not None:
         places = np.random.default_rng(config.seed).permutation(places)[: config.images]
     if len(places) < config.batch_size:
-        raise DataError(
-            f"There are {len(places)} training images, fewer than one batch of {config.batch_size}."
-        )
+        raise DataError(f"There are {len(places)} training images, fewer than one batch of {config.batch_size}.")
     return glyphs.images[places], glyphs.labels[places].astype(np.int64)
 
 
@@ -77,9 +76,7 @@ def _batch_places(count: int, size: int, random: np.random.Generator) -> Iterato
         yield order[start : start + size]
 
 
-def train_teacher(
-    glyphs: GlyphSet, config: TrainConfig | None = None, progress: Progress | None = None
-) -> nn.Module:
+def train_teacher(glyphs: GlyphSet, config: TrainConfig | None = None, progress: Progress | None = None) -> nn.Module:
     """Train a teacher on the training families; `progress` gets (epoch, mean loss, validation accuracy)."""
     config = config or TrainConfig()
     images, labels = _training_part(glyphs, config)
@@ -104,16 +101,12 @@ def fit(
 ) -> Iterator[tuple[int, float]]:
     """Train a classifier in place and yield (epoch, mean loss) after each epoch.
 
-    `prepared` turns positions among `labels` (N, ...), and a generator for the augmentation, into the model's input; `loss_of`
-    gets the logits and the labels of a batch.
+    `prepared` turns positions among `labels` (N, ...), and a generator for the augmentation, into the model's input;
+    `loss_of` gets the logits and the labels of a batch.
     """
     random = np.random.default_rng(config.seed)
     optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        nesterov=True,
+        model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, nesterov=True
     )
     steps = config.epochs * (len(labels) // config.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=config.lr, total_steps=steps)
@@ -153,19 +146,13 @@ def main() -> None:
     parser.add_argument("--half", action="store_true", help="write the weights in half precision")
     options = parser.parse_args()
     config = TrainConfig(
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        lr=options.lr,
-        images=options.images,
-        seed=options.seed,
+        epochs=options.epochs, batch_size=options.batch_size, lr=options.lr, images=options.images, seed=options.seed
     )
     glyphs = read_glyphs(options.glyphs)
     model = train_teacher(
         glyphs,
         config,
-        lambda epoch, loss, accuracy: print(
-            f"epoch {epoch}: loss {loss:.3f}, validation {accuracy:.2%}", flush=True
-        ),
+        lambda epoch, loss, accuracy: print(f"epoch {epoch}: loss {loss:.3f}, validation {accuracy:.2%}", flush=True),
     )
     write_teacher(options.out, model, glyphs.class_names, half=options.half)
     for name, accuracy in measure_test_families(model, glyphs).items():

@@ -14,10 +14,5 @@ if TYPE_CHECKING:
     from edgedistill_calibration.recovered import calibrate_recovered as calibrate_recovered
 else:
     __getattr__, __dir__, __all__ = build_face(
-        __name__,
-        {
-            "config": "CalibrationConfig",
-            "quantize": "calibrate",
-            "recovered": "calibrate_recovered",
-        },
+        __name__, {"config": "CalibrationConfig", "quantize": "calibrate", "recovered": "calibrate_recovered"}
     )

@@ -36,11 +36,12 @@ class CalibrationConfig:
     Attributes:
         images: training images that ranges are measured on, spread evenly over the classes.
         held_out: further training images, never calibrated on, that candidates are compared on.
-        method: how a range follows from the values seen: `minmax`, `moving-average` (of the extremes of 16 images at
-            a time), `percentile` (99.999 % of the values), `least-squares` (the clipping with the least squared error) or
+        method: how a range follows from the values seen: `minmax`, `moving-average` (of the extremes of 16 images at a
+            time), `percentile` (99.999 % of the values), `least-squares` (the clipping with the least squared error) or
             `auto` (the best of these and 99.99 % on held-out images).
-        profile: where `model.int8.onnx` is fast. `x86`: unsigned activations with zero points; `arm`: signed ones. Either
-            gives the same answers on every processor, with and without VNNI. The retired `x86-no-vnni` means `x86`.
+        profile: where `model.int8.onnx` is fast. `x86`: unsigned activations with zero points; `arm`: signed ones.
+            Either gives the same answers on every processor, with and without VNNI. The retired `x86-no-vnni` means
+            `x86`.
         max_drop: the accuracy, absolute, that an INT8 file may lose against the float model on the held-out images
             before nodes are left in float.
         fp16: also write `model.fp16.onnx` and `model.int8-fp16-tensorrt.onnx`.
@@ -71,9 +72,7 @@ class CalibrationConfig:
         for key, least in least_allowed.items():
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UsageError(
-                    f"{key} must be a whole number of at least {least}, and {value!r} was given."
-                )
+                raise UsageError(f"{key} must be a whole number of at least {least}, and {value!r} was given.")
         drop: object = self.max_drop
         if isinstance(drop, bool) or not isinstance(drop, (int, float)) or not 0 <= drop <= 1:
             raise UsageError(
@@ -85,9 +84,7 @@ class CalibrationConfig:
             value = getattr(self, key)
             if value not in allowed and value not in retired:
                 names = ", ".join(allowed)
-                raise UsageError(
-                    f"{key} must be one of {names}, and {value!r} was given.{_suggestion(value, allowed)}"
-                )
+                raise UsageError(f"{key} must be one of {names}, and {value!r} was given.{_suggestion(value, allowed)}")
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -96,8 +93,8 @@ class CalibrationConfig:
         if instead is None:
             return ()
         sentence = (
-            f"The profile {self.profile} is retired, and {instead} was taken: its weights have 8 bits, and the runtime is told to"
-            " compute them exactly on processors without VNNI."
+            f"The profile {self.profile} is retired, and {instead} was taken: its weights have 8 bits, and the runtime "
+            "is told to compute them exactly on processors without VNNI."
         )
         return (sentence,)
 

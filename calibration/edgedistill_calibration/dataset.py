@@ -66,16 +66,12 @@ def select_calibration(
     """
     _check_count(count, len(images.class_names))
     digests = [images.digest(index) for index in range(len(images))]
-    ranked = _rank(
-        digests, [int(label) for label in images.labels], len(images.class_names), seed, set(exclude)
-    )
+    ranked = _rank(digests, [int(label) for label in images.labels], len(images.class_names), seed, set(exclude))
     left_out = len(set(digests) & set(exclude))
     _check_classes(images.class_names, [len(each) for each in ranked], left_out)
     shares = fair_shares([len(each) - max(1, len(each) // 5) for each in ranked], count)
     rest = fair_shares([len(each) - share for each, share in zip(ranked, shares, strict=True)], held_out)
-    chosen = _mix_classes(
-        [index for each, a in zip(ranked, shares, strict=True) for index in each[:a]], digests, seed
-    )
+    chosen = _mix_classes([index for each, a in zip(ranked, shares, strict=True) for index in each[:a]], digests, seed)
     judged = [index for each, a, b in zip(ranked, shares, rest, strict=True) for index in each[a : a + b]]
     return CalibrationSet(
         images=images.select(chosen),
@@ -102,9 +98,7 @@ def _rank(
     """Return each class's images by falling priority, without excluded ones and the second of two equal ones."""
     ranked: list[list[int]] = [[] for _ in range(class_count)]
     seen = set(exclude)
-    for index in sorted(
-        range(len(digests)), key=lambda index: (_priority(digests[index], seed), labels[index])
-    ):
+    for index in sorted(range(len(digests)), key=lambda index: (_priority(digests[index], seed), labels[index])):
         if digests[index] not in seen:
             seen.add(digests[index])
             ranked[labels[index]].append(index)
@@ -130,9 +124,7 @@ def _check_count(count: int, class_count: int) -> None:
 
 
 def _check_classes(names: Sequence[str], counts: Sequence[int], left_out: int) -> None:
-    short = [
-        f"{name!r} has {count}" for name, count in zip(names, counts, strict=True) if count < NEEDED_PER_CLASS
-    ]
+    short = [f"{name!r} has {count}" for name, count in zip(names, counts, strict=True) if count < NEEDED_PER_CLASS]
     if short:
         why = f", without the {left_out} that the student is judged on" if left_out else ""
         raise DataError(
@@ -145,7 +137,8 @@ def _notes(chosen: int, wanted: int, left_out: int) -> tuple[str, ...]:
     notes = []
     if chosen < FEW_IMAGES:
         notes.append(
-            f"Ranges were measured on {chosen} images; with fewer than {FEW_IMAGES} they depend on which images these are."
+            f"Ranges were measured on {chosen} images; with fewer than {FEW_IMAGES} they depend on which images these "
+            "are."
         )
     if chosen > MANY_IMAGES:
         notes.append(

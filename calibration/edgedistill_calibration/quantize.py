@@ -31,18 +31,16 @@ LOW_AGREEMENT = 0.95
 
 
 def calibrate(
-    bundle: Bundle,
-    images: ImageSet,
-    config: CalibrationConfig | None = None,
-    progress: Progress = silent,
+    bundle: Bundle, images: ImageSet, config: CalibrationConfig | None = None, progress: Progress = silent
 ) -> Bundle:
     """Write the FP16 and INT8 files of `model.fp32.onnx`.
 
-    `model.int8.onnx` is for ONNX Runtime, `model.int8-tensorrt.onnx` for TensorRT; both come from ranges measured once, on
-    a seeded sample of the training images, spread evenly over the classes. All files are judged against the float model on
-    further training images. Where INT8 loses more accuracy than allowed, its worst nodes are left in float. `model.fp16.onnx`
-    and `model.int8-fp16-tensorrt.onnx` compute the rest in FP16. What was done and how it came out is the manifest's
-    `calibration`, and `ledger.json`. With the same images, model, settings and libraries as last time nothing is done.
+    `model.int8.onnx` is for ONNX Runtime, `model.int8-tensorrt.onnx` for TensorRT; both come from ranges measured once,
+    on a seeded sample of the training images, spread evenly over the classes. All files are judged against the float
+    model on further training images. Where INT8 loses more accuracy than allowed, its worst nodes are left in float.
+    `model.fp16.onnx` and `model.int8-fp16-tensorrt.onnx` compute the rest in FP16. What was done and how it came out is
+    the manifest's `calibration`, and `ledger.json`. With the same images, model, settings and libraries as last time
+    nothing is done.
 
     Args:
         bundle: has `model.fp32`.
@@ -52,7 +50,8 @@ def calibrate(
         progress: called with (done, total) images run; the total grows when nodes have to be left in float.
 
     Returns:
-        The bundle with roles `model.int8`, `model.int8-tensorrt`, `ranges`, `ledger`, and with `fp16` those of its files.
+        The bundle with roles `model.int8`, `model.int8-tensorrt`, `ranges`, `ledger`, and with `fp16` those of its
+        files.
 
     Raises:
         UsageError: `images` lacks a class of the bundle, or fewer images are asked for than the classes need.
@@ -86,9 +85,7 @@ def calibrate(
             )
         )
         files = {precision: mixture.path for precision, mixture in made.mixtures.items()}
-        sources = (
-            dict(zip(FP16_FILES, (judge.source, files["int8-tensorrt"]), strict=True)) if config.fp16 else {}
-        )
+        sources = dict(zip(FP16_FILES, (judge.source, files["int8-tensorrt"]), strict=True)) if config.fp16 else {}
         fp16 = write_float16_files(sources, judge.prepared, sample.images, folder)
         files |= fp16.files
         # From here until all is written, what the manifest says of the last calibration is not true.
@@ -165,9 +162,7 @@ def keep_files(bundle: Bundle, files: Mapping[str, Path]) -> Bundle:
     return bundle
 
 
-def _outcome(
-    sample: CalibrationSet, made: "Int8", fp16: "Float16Files", config: CalibrationConfig
-) -> dict[str, Any]:
+def _outcome(sample: CalibrationSet, made: "Int8", fp16: "Float16Files", config: CalibrationConfig) -> dict[str, Any]:
     low = [
         f"{model_role(name)}.onnx and the float model agree on {mixture.figures.agreement:.1%} of held-out images."
         for name, mixture in made.mixtures.items()

@@ -39,11 +39,11 @@ def calibrate_recovered(
 ) -> Bundle:
     """Quantise a student that was trained under quantisation, and keep its INT8 files where they are the better ones.
 
-    Its ranges are measured anew, or stay those it was trained within, whichever does better. Its worst nodes are left in
-    float where its accuracy needs that, and it is judged on the same held-out images. Of two INT8 files the better is the one whose
-    accuracy drop is allowed; then the more accurate; then the one that agrees more with the teacher, or without a teacher
-    with the float student. Either way `ledger.json` gets the steps `int8-recovered` and `int8-tensorrt-recovered`, which say
-    whether they were kept.
+    Its ranges are measured anew, or stay those it was trained within, whichever does better. Its worst nodes are left
+    in float where its accuracy needs that, and it is judged on the same held-out images. Of two INT8 files the better
+    is the one whose accuracy drop is allowed; then the more accurate; then the one that agrees more with the teacher,
+    or without a teacher with the float student. Either way `ledger.json` gets the steps `int8-recovered` and
+    `int8-tensorrt-recovered`, which say whether they were kept.
 
     Args:
         bundle: calibrated, see `calibrate`.
@@ -87,9 +87,7 @@ def calibrate_recovered(
         # From here until all is written, what the manifest says of the last calibration is not true.
         bundle = keep_files(bundle.with_fields(calibration={}), better)
         if "int8-tensorrt" in better and bundle.has(model_role(_MIXED)):
-            fp16 = write_float16_files(
-                {_MIXED: better["int8-tensorrt"]}, judge.prepared, sample.images, Path(name)
-            )
+            fp16 = write_float16_files({_MIXED: better["int8-tensorrt"]}, judge.prepared, sample.images, Path(name))
             bundle = keep_files(bundle, fp16.files)
             steps += [contest.step(name, path, fp16.details[name]) for name, path in fp16.files.items()]
     bundle = write_ledger_record(bundle, _with_steps(record, steps, better))
@@ -132,15 +130,11 @@ class _Contest:
         self.judge.answers({mixture.path: name for name, mixture in made.mixtures.items()})
         files = {name: mixture.path for name, mixture in made.mixtures.items()}
         better = {
-            name: path
-            for name, path in files.items()
-            if self.rank(name, path) > self.rank(name, self.current[name])
+            name: path for name, path in files.items() if self.rank(name, path) > self.rank(name, self.current[name])
         }
         details = int8_details(made)
         steps = [
-            replace(
-                self.step(name, path, {**details[name], "kept": name in better}), stage=f"{name}{RECOVERED}"
-            )
+            replace(self.step(name, path, {**details[name], "kept": name in better}), stage=f"{name}{RECOVERED}")
             for name, path in files.items()
         ]
         return steps, better
@@ -158,10 +152,9 @@ def _open_contest(bundle: Bundle, judge: Judge, config: CalibrationConfig) -> _C
     )
 
 
-def _with_steps(
-    record: Mapping[str, Any], new: Sequence[LedgerStep], better: Mapping[str, Path]
-) -> dict[str, Any]:
-    """Return the ledger with these steps in place of those of the same stage, each INT8 step saying whether it was kept."""
+def _with_steps(record: Mapping[str, Any], new: Sequence[LedgerStep], better: Mapping[str, Path]) -> dict[str, Any]:
+    """Return the ledger with these steps in place of those of the same stage, each INT8 step saying whether it was
+    kept."""
     added = {step.stage: step.to_json() for step in new}
     kept = [
         {**step, "kept": step["stage"] not in better} if step["stage"] in INT8_FILES else step
@@ -175,8 +168,8 @@ def _require_same_interface(recovered: Path, source: Path) -> None:
     found, wanted = (_interface(path) for path in (recovered, source))
     if found != wanted:
         raise EdgeDistillError(
-            f"{recovered} has the values {', '.join(found)}, and {source.name} of the bundle has {', '.join(wanted)}; export"
-            " the recovered student with the same settings."
+            f"{recovered} has the values {', '.join(found)}, and {source.name} of the bundle has {', '.join(wanted)}; "
+            "export the recovered student with the same settings."
         )
 
 

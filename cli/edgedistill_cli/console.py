@@ -21,7 +21,8 @@ PLAIN_INTERVAL_S = 10.0
 
 @dataclass(slots=True, kw_only=True)
 class Failures:
-    """How an expected failure is shown: by one sentence, or with `debug` by its traceback. Whoever calls the command reads it."""
+    """How an expected failure is shown: by one sentence, or with `debug` by its traceback. Whoever calls the command
+    reads it."""
 
     debug: bool = False
 
@@ -35,15 +36,15 @@ def _note_debug(context: typer.Context, wanted: bool) -> bool:
 class Console:
     """Where output goes. The fields are the flags that all commands share.
 
-    `as_json`: stdout carries one JSON document and nothing else; `quiet`: stderr only errors; `debug` is for `Failures`.
+    `as_json`: stdout carries one JSON document and nothing else; `quiet`: stderr only errors; `debug` is for
+    `Failures`.
     """
 
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No messages and no progress.")] = False
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More messages.")] = False
     debug: Annotated[
-        bool,
-        typer.Option("--debug", callback=_note_debug, help="Show the traceback of an expected failure."),
+        bool, typer.Option("--debug", callback=_note_debug, help="Show the traceback of an expected failure.")
     ] = False
 
     def say(self, text: str) -> None:
@@ -150,8 +151,6 @@ def _plain_lines(console: Console, description: str) -> Progress:
             return
         spoken = now
         left = (now - started) * (total - done) / done
-        console.say(
-            f"{description}: {100 * done // total} %, about {left:.0f} s left{f', {note}' if note else ''}"
-        )
+        console.say(f"{description}: {100 * done // total} %, about {left:.0f} s left{f', {note}' if note else ''}")
 
     return report

@@ -1,4 +1,5 @@
-"""From a command's parameters to values: flags that belong together are one dataclass, and each flag knows its setting."""
+"""From a command's parameters to values: flags that belong together are one dataclass, and each flag knows its
+setting."""
 
 import inspect
 from collections.abc import Callable
@@ -29,7 +30,8 @@ class Without:
 
 
 class CommandGroup(TyperGroup):
-    """A list of commands. Typer loads pydantic to read a flag whose default is None, and has such flags before any command."""
+    """A list of commands. Typer loads pydantic to read a flag whose default is None, and has such flags before any
+    command."""
 
     def get_params(self, *args: Any) -> Any:
         """Return the flags that stand before the command; what is not given is False."""

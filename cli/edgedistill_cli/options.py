@@ -8,35 +8,23 @@ import typer
 
 from edgedistill_cli.flags import Setting
 
-Duration = Annotated[
-    float | None, typer.Option("--duration", metavar="S", help="Seconds to measure; 10 by default.")
-]
-ProfileThreads = Annotated[
-    int, typer.Option("--threads", metavar="N", min=1, help="CPU threads of the runtime.")
-]
+Duration = Annotated[float | None, typer.Option("--duration", metavar="S", help="Seconds to measure; 10 by default.")]
+ProfileThreads = Annotated[int, typer.Option("--threads", metavar="N", min=1, help="CPU threads of the runtime.")]
 Warmup = Annotated[
     float | None,
-    typer.Option(
-        "--warmup", metavar="S", help="Seconds to warm up; 1 by default, longer until steady, 0 for none."
-    ),
+    typer.Option("--warmup", metavar="S", help="Seconds to warm up; 1 by default, longer until steady, 0 for none."),
 ]
-Percentile = Annotated[
-    float, typer.Option("--percentile", metavar="P", help="Which percentile keeps the budget.")
-]
+Percentile = Annotated[float, typer.Option("--percentile", metavar="P", help="Which percentile keeps the budget.")]
 
 
-BundlePath = Annotated[
-    Path, typer.Argument(metavar="BUNDLE", help="The run folder or bundle.", show_default=False)
-]
+BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The run folder or bundle.", show_default=False)]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.", show_default=False)]
 
 Config = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Settings in TOML; flags win over the file.")
 ]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The run folder; also the bundle.")]
-Restart = Annotated[
-    bool, typer.Option("--restart", help="Delete what the folder holds of an earlier run first.")
-]
+Restart = Annotated[bool, typer.Option("--restart", help="Delete what the folder holds of an earlier run first.")]
 
 Reject = Annotated[
     float | None,
@@ -53,15 +41,11 @@ MaxDrop = Annotated[
     Setting("validate.max_drop"),
 ]
 Confidence = Annotated[
-    float | None,
-    typer.Option("--confidence", metavar="X", help="Of the intervals."),
-    Setting("validate.confidence"),
+    float | None, typer.Option("--confidence", metavar="X", help="Of the intervals."), Setting("validate.confidence")
 ]
 Precision = Annotated[
     str | None,
-    typer.Option(
-        "--precision", metavar="P", help="fp32, fp16, int8 or teacher; all that the bundle has by default."
-    ),
+    typer.Option("--precision", metavar="P", help="fp32, fp16, int8 or teacher; all that the bundle has by default."),
 ]
 Runtime = Annotated[str, typer.Option("--runtime", metavar="NAME", help="What runs the model.")]
 Provider = Annotated[
@@ -81,14 +65,10 @@ Devices = Annotated[
         help="A device of devices.toml or ssh://user@host[:port] instead of this machine; may be given several times.",
     ),
 ]
-Keep = Annotated[
-    bool, typer.Option("--keep", help="With --device: leave what was sent there for the next time.")
-]
+Keep = Annotated[bool, typer.Option("--keep", help="With --device: leave what was sent there for the next time.")]
 Wait = Annotated[
     float | None,
-    typer.Option(
-        "--wait", metavar="S", min=0, help="With --device: seconds to wait while another measures there."
-    ),
+    typer.Option("--wait", metavar="S", min=0, help="With --device: seconds to wait while another measures there."),
 ]
 
 
@@ -119,15 +99,14 @@ class TaskFlags:
         typer.Option(
             "--data",
             metavar="SRC",
-            help="Image folder (class folders, or train/ val/ test/), npz:FILE, fashion-mnist[:DIR], cifar100:DIR, embedded:digits.",
+            help="Image folder (class folders, or train/ val/ test/), npz:FILE, fashion-mnist[:DIR], cifar100:DIR, "
+            "embedded:digits.",
         ),
         Setting("data.source"),
     ] = None
     teacher: Annotated[
         str | None,
-        typer.Option(
-            "--teacher", metavar="NAME", help="timm:NAME, a folder in timm's layout, or embedded:glyphs100."
-        ),
+        typer.Option("--teacher", metavar="NAME", help="timm:NAME, a folder in timm's layout, or embedded:glyphs100."),
         Setting("teacher.name"),
     ] = None
     teacher_weights: Annotated[
@@ -176,9 +155,7 @@ class FitFlags:
         Setting("distill.batch_size"),
     ] = None
     lr: Annotated[
-        float | None,
-        typer.Option("--lr", metavar="X", help="Peak learning rate."),
-        Setting("distill.learning_rate"),
+        float | None, typer.Option("--lr", metavar="X", help="Peak learning rate."), Setting("distill.learning_rate")
     ] = None
 
 
@@ -189,22 +166,17 @@ class MethodFlags:
     lambda_layer: Annotated[
         str | None,
         typer.Option(
-            "--lambda-layer",
-            metavar="X|auto",
-            help="Weight of the layer losses; auto chooses it by short runs.",
+            "--lambda-layer", metavar="X|auto", help="Weight of the layer losses; auto chooses it by short runs."
         ),
         Setting("distill.lambda_layer", number_or_text),
     ] = None
     preset: Annotated[
-        str | None,
-        typer.Option("--preset", metavar="NAME", help="Named training settings, under all others: paper."),
+        str | None, typer.Option("--preset", metavar="NAME", help="Named training settings, under all others: paper.")
     ] = None
     pairs: Annotated[
         str | None,
         typer.Option(
-            "--pairs",
-            metavar="T=S,...",
-            help="Layers to match, teacher=student; found automatically by default.",
+            "--pairs", metavar="T=S,...", help="Layers to match, teacher=student; found automatically by default."
         ),
         Setting("student.pairs", class_names),
     ] = None
@@ -229,9 +201,7 @@ class MethodFlags:
     ] = None
     early_stopping: Annotated[
         int | None,
-        typer.Option(
-            "--early-stopping", metavar="N", help="Stop after N epochs without a better validation."
-        ),
+        typer.Option("--early-stopping", metavar="N", help="Stop after N epochs without a better validation."),
         Setting("distill.early_stopping"),
     ] = None
 
@@ -242,9 +212,7 @@ class RunFlags:
 
     augment: Annotated[
         str | None,
-        typer.Option(
-            "--augment", metavar="NAME", help="none, crop, crop-flip, resized-crop or resized-crop-flip."
-        ),
+        typer.Option("--augment", metavar="NAME", help="none, crop, crop-flip, resized-crop or resized-crop-flip."),
         Setting("distill.augment"),
     ] = None
     seed: Annotated[int | None, typer.Option("--seed", metavar="N"), Setting("distill.seed")] = None

@@ -75,17 +75,13 @@ def settings_from_tables(tables: Mapping[str, Any], *, origin: str) -> RunSettin
             problems.extend(_find_problems(table, values, sections[table]))
     problems.extend(_find_missing(tables, sections))
     if problems:
-        raise UsageError(
-            f"The settings in {origin} cannot be used:\n" + "\n".join(f"  {each}" for each in problems)
-        )
+        raise UsageError(f"The settings in {origin} cannot be used:\n" + "\n".join(f"  {each}" for each in problems))
     made = {table: _build_section(sections[table], values) for table, values in tables.items()}
     return RunSettings(**made)
 
 
 def _build_section(section: Any, values: Mapping[str, Any]) -> Any:
-    return section(
-        **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    )
+    return section(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
 def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
@@ -125,9 +121,7 @@ def _find_missing(tables: Mapping[str, Any], sections: Mapping[str, Any]) -> lis
             required = each.default is MISSING and each.default_factory is MISSING
             if required and isinstance(given, dict) and each.name not in given:
                 name = f"{table}.{each.name}"
-                found.append(
-                    f"{name} is missing; give it with {flags.get(name, name)} or in a settings file."
-                )
+                found.append(f"{name} is missing; give it with {flags.get(name, name)} or in a settings file.")
     return found
 
 

@@ -1,8 +1,8 @@
 """The one clock of this package: every duration that is measured or recorded is the difference of two of its readings.
 
-Time limits are counted on it too. No other module reads a clock but `remote._keeper`, which a device gets as source and which
-therefore imports nothing of ours: it times how long it waits for its lock, and how old files are. Dates, such as that of a report,
-are no durations and are taken where they are written.
+Time limits are counted on it too. No other module reads a clock but `remote._keeper`, which a device gets as source and
+which therefore imports nothing of ours: it times how long it waits for its lock, and how old files are. Dates, such as
+that of a report, are no durations and are taken where they are written.
 """
 
 import time

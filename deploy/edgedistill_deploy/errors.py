@@ -1,7 +1,8 @@
 """The errors EdgeDistill raises on purpose.
 
-Every message says what is wrong, what was given, what is allowed and what to do next, in one sentence or two. The command
-line turns them into that sentence and the exit code of the class; anything else that is raised is a defect of ours.
+Every message says what is wrong, what was given, what is allowed and what to do next, in one sentence or two. The
+command line turns them into that sentence and the exit code of the class; anything else that is raised is a defect of
+ours.
 """
 
 import difflib
@@ -33,9 +34,7 @@ class MissingDependencyError(EdgeDistillError):
     """A library that is optional, and not installed, is needed."""
 
     def __init__(self, library: str, extra: str, purpose: str) -> None:
-        super().__init__(
-            library, extra, purpose
-        )  # as they are, so that the error can be made again in another process
+        super().__init__(library, extra, purpose)  # as they are, so that the error can be made again in another process
 
     def __str__(self) -> str:
         library, extra, purpose = self.args

@@ -1,4 +1,5 @@
-"""The face of a package: its promised names, each imported when first asked for, so that importing the package costs nothing."""
+"""The face of a package: its promised names, each imported when first asked for, so that importing the package costs
+nothing."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -12,8 +13,8 @@ def build_face(package: str, names_by_module: Mapping[str, str]) -> Face:
 
     Args:
         package: its name.
-        names_by_module: the promised names, separated by blanks, by the module that each is from. Type checkers do not see these:
-            the package imports them again under TYPE_CHECKING, each `as` itself.
+        names_by_module: the promised names, separated by blanks, by the module that each is from. Type checkers do not
+            see these: the package imports them again under TYPE_CHECKING, each `as` itself.
     """
     homes = {name: module for module, names in names_by_module.items() for name in names.split()}
 

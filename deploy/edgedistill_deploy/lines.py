@@ -1,7 +1,8 @@
 """How a process that measures answers the one that asked: JSON lines on its stdout.
 
-They are any number of {"progress": [done, total, note]}, then {"result": ...} or {"error": {"kind", "arguments"}}. An error arrives
-as the class of `errors` that was raised, with its text; of a class that `errors` does not have, the nearest one above it arrives.
+They are any number of {"progress": [done, total, note]}, then {"result": ...} or {"error": {"kind", "arguments"}}. An
+error arrives as the class of `errors` that was raised, with its text; of a class that `errors` does not have, the
+nearest one above it arrives.
 """
 
 import json
@@ -15,9 +16,7 @@ from edgedistill_deploy.clock import MACHINE_CLOCK
 from edgedistill_deploy.errors import EdgeDistillError
 
 _KINDS: dict[str, type[EdgeDistillError]] = {
-    name: kind
-    for name, kind in vars(errors).items()
-    if isinstance(kind, type) and issubclass(kind, EdgeDistillError)
+    name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, EdgeDistillError)
 }
 
 

@@ -110,12 +110,11 @@ def join_words(items: Sequence[str]) -> str:
 
 
 def screen(title: str, rows: Iterable[tuple[str, str]]) -> str:
-    """Write a title, and below it the rows that say something, each text after its name and folded to the width of a screen."""
+    """Write a title, and below it the rows that say something, each text after its name and folded to the width of a
+    screen."""
     indent = " " * 12
     folded = [
-        textwrap.fill(text, 100, initial_indent=f"{name:<12}", subsequent_indent=indent)
-        for name, text in rows
-        if text
+        textwrap.fill(text, 100, initial_indent=f"{name:<12}", subsequent_indent=indent) for name, text in rows if text
     ]
     return "\n".join([title, *folded])
 

@@ -4,13 +4,7 @@ from edgedistill.comparison.figure import write_figure
 from edgedistill.comparison.methods import METHODS, REFERENCE, named_methods
 from edgedistill.comparison.plan import LAMBDAS, ComparisonPlan, Task
 from edgedistill.comparison.record import comparison_record
-from edgedistill.comparison.run import (
-    Comparison,
-    ComparisonProgress,
-    open_comparison,
-    planned_runs,
-    run_comparison,
-)
+from edgedistill.comparison.run import Comparison, ComparisonProgress, open_comparison, planned_runs, run_comparison
 from edgedistill.comparison.statistics import Difference
 from edgedistill.comparison.summary import FinalRun, Row, summarise, teacher_accuracy
 

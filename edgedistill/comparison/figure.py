@@ -92,12 +92,7 @@ def _draw_differences(axes: "Axes", rows: Sequence[Record], record: Record) -> N
         low, high = difference["interval"] or (difference["mean"], difference["mean"])
         axes.plot([100 * low, 100 * high], [place, place], color=_MARKS[difference["verdict"]]["color"])
         axes.plot(
-            100 * difference["mean"],
-            place,
-            linestyle="none",
-            markersize=5.5,
-            zorder=3,
-            **_MARKS[difference["verdict"]],
+            100 * difference["mean"], place, linestyle="none", markersize=5.5, zorder=3, **_MARKS[difference["verdict"]]
         )
         _note(axes, place, difference["verdict"])
     axes.axvline(0, color=_INK, linewidth=0.8, zorder=1)
@@ -142,7 +137,7 @@ def _caption(record: Record) -> str:
     seeds, rivals = len(record["seeds"]), len(record["methods"]) - 1
     tasks = ", each the mean over the tasks" if record["over_tasks"] else ""
     return (
-        f"Left: mean ± standard deviation over {seeds} seed{'s' if seeds > 1 else ''}; dots are single seeds{tasks}; dashed is"
-        f" the teacher.\nRight: mean paired difference with its {100 * record['confidence']:g} % interval; verdicts after"
-        f" Holm's correction for {rivals} rival{'s' if rivals > 1 else ''}."
+        f"Left: mean ± standard deviation over {seeds} seed{'s' if seeds > 1 else ''}; dots are single seeds{tasks}; "
+        f"dashed is the teacher.\nRight: mean paired difference with its {100 * record['confidence']:g} % interval; "
+        f"verdicts after Holm's correction for {rivals} rival{'s' if rivals > 1 else ''}."
     )

@@ -9,8 +9,8 @@ from edgedistill.config import DistillConfig
 # Settings that change where and how fast a run is, not what comes of it.
 _EXECUTION = ("workers", "compute", "tensorboard")
 _KEY_SCHEMA = 1
-# Settings that were there when keys were first made. A later one is part of a key only where it is not at its default, which
-# keeps what was done before; whoever changes such a default raises the schema.
+# Settings that were there when keys were first made. A later one is part of a key only where it is not at its default,
+# which keeps what was done before; whoever changes such a default raises the schema.
 _FIRST_SETTINGS = frozenset(
     [
         "epochs",
@@ -45,7 +45,8 @@ _FIRST_SETTINGS = frozenset(
 class Job:
     """One piece of work: train a student, evaluate a trained one on the test images, or evaluate the teacher.
 
-    `key` identifies the content: equal keys give equal results. `trained` is the key of the training that an evaluation is of.
+    `key` identifies the content: equal keys give equal results. `trained` is the key of the training that an evaluation
+    is of.
     """
 
     kind: Literal["train", "evaluate", "teacher"]
@@ -68,7 +69,8 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """Which run of a method: its number of training images (None: all), its seed, and its layer term's weight, if tuned."""
+    """Which run of a method: its number of training images (None: all), its seed, and its layer term's weight, if
+    tuned."""
 
     size: int | None
     seed: int

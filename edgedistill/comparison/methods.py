@@ -54,9 +54,7 @@ def check_settings(owner: str, settings: Mapping[str, Any]) -> None:
     known = {each.name for each in fields(DistillConfig)}.difference(_OWN)
     for key in settings:
         if key in _OWN:
-            raise UsageError(
-                f"{owner} sets {key!r}, which a comparison sets itself; give it to the plan instead."
-            )
+            raise UsageError(f"{owner} sets {key!r}, which a comparison sets itself; give it to the plan instead.")
         if key not in known:
             raise UsageError(f"{owner} sets {key!r}, which is not known.{nearest_names(key, sorted(known))}")
 

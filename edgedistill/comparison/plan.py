@@ -22,8 +22,8 @@ from edgedistill_deploy.images.sets import ImageSet
 TUNE_SIZES = ("each", "first")
 LAMBDAS = (0.1, 1.0, 10.0, 100.0)
 _VALIDATION_IS_TEST = (
-    "The source has no test split: its validation images are the test images, and a part of the training images chooses epochs"
-    " and weights."
+    "The source has no test split: its validation images are the test images, and a part of the training images "
+    "chooses epochs and weights."
 )
 
 
@@ -63,7 +63,8 @@ class ComparisonPlan:
     Attributes:
         tasks: each is done by every method.
         methods: {name: settings}, laid over those of the task; a method that does not set `lambda_layer` is tuned.
-        reference: the method whose difference to every other is reported; SubDistill where it is among them, else the first.
+        reference: the method whose difference to every other is reported; SubDistill where it is among them, else the
+            first.
         seeds: each fixes initial weights, image order, augmentation and which training images are drawn.
         sizes: numbers of training images; None is all of them.
         lambdas: weights of the layer term that every tuned method tries, in as many full runs each.
@@ -106,7 +107,8 @@ class ComparisonPlan:
         check_choice("reference", self.reference, tuple(self.methods))
         if not 1 <= self.tune_seeds <= len(self.seeds):
             raise UsageError(
-                f"tune_seeds must be from 1 to the number of seeds ({len(self.seeds)}), and {self.tune_seeds} was given."
+                f"tune_seeds must be from 1 to the number of seeds ({len(self.seeds)}), and {self.tune_seeds} was "
+                "given."
             )
         if not 0 < self.confidence < 1:
             raise UsageError(f"confidence must be between 0 and 1, and {self.confidence} was given.")
@@ -152,8 +154,8 @@ def read_facts(plan: ComparisonPlan) -> dict[str, TaskFacts]:
 def task_images(task: Task, validation_images: int | None, opened: Any = open_source) -> SubtaskImages:
     """Split a task's images; at most so many validation images are kept, as equally over the classes as possible.
 
-    Of a source in ImageNet's layout, with a validation split and no test split, the validation images are the test images,
-    as in the papers, and a part of the training images is held out for validation.
+    Of a source in ImageNet's layout, with a validation split and no test split, the validation images are the test
+    images, as in the papers, and a part of the training images is held out for validation.
     """
     source = opened(task.source)
     if source.validation is not None and source.test is None:

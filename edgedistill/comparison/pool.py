@@ -144,7 +144,8 @@ class _Processes:
         code = member.process.exitcode
         if not self._begun:
             raise EdgeDistillError(
-                f"A process that should do the runs ended with code {code} before it began; in a script, call run_comparison"
+                f"A process that should do the runs ended with code {code} before it began; in a "
+                "script, call run_comparison"
                 ' below `if __name__ == "__main__":`, or use jobs=1.'
             )
         self._members[self._members.index(member)] = self._start()
@@ -159,9 +160,7 @@ class _Processes:
 
 def _work(connection: Connection, folder: Path, threads: int) -> None:
     """Be a member: do what comes until the other end is gone."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches every process; the first one ends the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one ends the others
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # Read when the libraries are loaded, which is below.
     os.environ["OMP_NUM_THREADS"] = str(threads)

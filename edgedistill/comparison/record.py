@@ -40,11 +40,7 @@ def _task(comparison: Comparison, position: int) -> dict[str, Any]:
     facts = comparison.facts[task.name]
     return {
         **asdict(task),
-        "images": {
-            "train": facts.train_count,
-            "validation": facts.validation_count,
-            "test": facts.test_count,
-        },
+        "images": {"train": facts.train_count, "validation": facts.validation_count, "test": facts.test_count},
         "notes": list(facts.notes),
         "teacher_accuracy": teacher_accuracy(comparison, task.name),
     }

@@ -73,7 +73,8 @@ def _read_lines(path: Path) -> list[Record]:
             continue
         if not isinstance(record, dict) or not {"key", "kind"} <= record.keys():
             raise DataError(
-                f"Line {number} of {path} is not the record of a run; name another folder with --out, or delete the line."
+                f"Line {number} of {path} is not the record of a run; name another folder with --out, or delete the "
+                "line."
             )
         records.append(record)
     return records

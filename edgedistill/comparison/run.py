@@ -65,17 +65,12 @@ def _with_results(plan: ComparisonPlan, facts: dict[str, TaskFacts], folder: Pat
 
 
 def run_comparison(
-    plan: ComparisonPlan,
-    folder: Path,
-    *,
-    jobs: int = 1,
-    threads: int = 1,
-    progress: Watcher = ignore,
+    plan: ComparisonPlan, folder: Path, *, jobs: int = 1, threads: int = 1, progress: Watcher = ignore
 ) -> Comparison:
     """Do every job of a plan that the folder's `results.jsonl` does not hold yet.
 
-    Every method gets the same data, initial weights, epochs and, where its layer term has a weight, as many weights to try.
-    A job that fails is recorded with its error and keeps no other from being done; the next run tries it again.
+    Every method gets the same data, initial weights, epochs and, where its layer term has a weight, as many weights to
+    try. A job that fails is recorded with its error and keeps no other from being done; the next run tries it again.
 
     Args:
         plan: what is compared. A plan that shares runs with an earlier one in the same folder does not do them again.
@@ -86,8 +81,8 @@ def run_comparison(
 
     Raises:
         UsageError, DataError: as `open_comparison`, before anything is run.
-        EdgeDistillError: a teacher or a student cannot be had, processes cannot start, or another comparison is at work in
-            the folder.
+        EdgeDistillError: a teacher or a student cannot be had, processes cannot start, or another comparison is at work
+            in the folder.
     """
     facts = read_facts(plan)
     with _alone_in(folder):

@@ -66,7 +66,8 @@ class Track:
         return len(self.plan.sizes) * len(self.plan.seeds) + tuned_sizes * trials
 
     def list_due_work(self, results: Results) -> list[int]:
-        """Return the work of every training still to do, in images; which weight will be chosen does not matter to it."""
+        """Return the work of every training still to do, in images; which weight will be chosen does not matter to
+        it."""
         work: dict[str, int] = {}
         for size in self.plan.ordered_sizes():
             final = self.final(size, results)

@@ -1,4 +1,5 @@
-"""Where the teacher's answers are kept between runs that ask it the same: those that try other weights of one method."""
+"""Where the teacher's answers are kept between runs that ask it the same: those that try other weights of one
+method."""
 
 import hashlib
 import json

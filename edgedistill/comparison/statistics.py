@@ -1,4 +1,5 @@
-"""Paired differences over seeds and tasks: intervals, p-values corrected for the number of rivals, a verdict in words."""
+"""Paired differences over seeds and tasks: intervals, p-values corrected for the number of rivals, a verdict in
+words."""
 
 import statistics
 from collections.abc import Sequence
@@ -8,14 +9,15 @@ AHEAD, BEHIND, NEITHER = "ahead", "behind", "not distinguishable"
 # Differences of accuracies that agree to this are equal: they are counts of images, divided.
 _EQUAL = 1e-12
 _OF_SEEDS = (
-    "Intervals are Student's t over the paired differences of the seeds: they cover what training anew with other seeds, and"
-    " with other draws of training images where fewer than all are used, does to the mean difference on these test images;"
-    " other test images are not covered."
+    "Intervals are Student's t over the paired differences of the seeds: they cover what training anew with other "
+    "seeds, and with other draws of training images where fewer than all are used, does to the mean difference on "
+    "these test images; other test images are not covered."
 )
 _OVER_TASKS = (
-    "Over all tasks the interval is that of the mean of the tasks' means, each task with its own spread over seeds (Welch and"
-    " Satterthwaite): it covers other seeds on these tasks. What other tasks would do is in a second interval, Student's t over"
-    " the tasks' means, which is wide where tasks are few; a verdict of its own goes with it."
+    "Over all tasks the interval is that of the mean of the tasks' means, each task with its own spread over seeds "
+    "(Welch and Satterthwaite): it covers other seeds on these tasks. What other tasks would do is in a second "
+    "interval, Student's t over the tasks' means, which is wide where tasks are few; a verdict of its own goes with "
+    "it."
 )
 _VERDICTS = (
     "Verdicts are those of p-values after Holm's correction for the number of rivals, so an interval, which is not"
@@ -30,7 +32,8 @@ class Difference:
     Attributes:
         mean: mean difference; over several tasks the mean of the tasks' means.
         pairs, wins, losses: pairs of runs with the same task and seed; those the reference won, and lost.
-        interval: of the mean, for other seeds on the same tasks; None where one pair, or pairs without spread, give none.
+        interval: of the mean, for other seeds on the same tasks; None where one pair, or pairs without spread, give
+            none.
         p: two-sided, of the same.
         p_adjusted: after Holm's correction.
         verdict: `ahead`, `behind` or `not distinguishable`.
@@ -95,8 +98,9 @@ def _without_spread(plain: Difference) -> Difference:
 def mean_t(groups: Sequence[Sequence[float]], confidence: float) -> tuple[tuple[float, float], float]:
     """Return the interval of the mean of the groups' means, and the two-sided p-value of its being 0.
 
-    Every group has its own variance, and the degrees of freedom are those of Welch and Satterthwaite; of one group this is
-    Student's t. A group of one value takes the variance of the others, pooled. At least one group must have values that differ.
+    Every group has its own variance, and the degrees of freedom are those of Welch and Satterthwaite; of one group this
+    is Student's t. A group of one value takes the variance of the others, pooled. At least one group must have values
+    that differ.
     """
     from scipy.stats import t
 
@@ -128,19 +132,14 @@ def _adjust(p_values: Sequence[float | None]) -> list[float | None]:
     return [None if p is None else next(adjusted) for p in p_values]
 
 
-def _with_verdicts(
-    difference: Difference, p: float | None, task_p: float | None, confidence: float
-) -> Difference:
+def _with_verdicts(difference: Difference, p: float | None, task_p: float | None, confidence: float) -> Difference:
     def verdict(adjusted: float | None) -> str:
         if adjusted is None or adjusted > 1 - confidence:
             return NEITHER
         return AHEAD if difference.mean > 0 else BEHIND
 
     return replace(
-        difference,
-        p_adjusted=p,
-        verdict=verdict(p),
-        task_verdict=None if task_p is None else verdict(task_p),
+        difference, p_adjusted=p, verdict=verdict(p), task_verdict=None if task_p is None else verdict(task_p)
     )
 
 

@@ -14,10 +14,7 @@ def balance_order(images: ImageSet, salt: str) -> list[int]:
     images' content, the class names and the salt alone. Returns all positions.
     """
     members = [
-        sorted(
-            np.flatnonzero(images.labels == label).tolist(),
-            key=lambda index: _rank(salt, images.digest(index)),
-        )
+        sorted(np.flatnonzero(images.labels == label).tolist(), key=lambda index: _rank(salt, images.digest(index)))
         for label in range(len(images.class_names))
     ]
     turns = ((turn, label, index) for label, rows in enumerate(members) for turn, index in enumerate(rows))
@@ -30,7 +27,8 @@ def balance_order(images: ImageSet, salt: str) -> list[int]:
 
 
 def draw_training_images(images: ImageSet, size: int | None, seed: int) -> ImageSet:
-    """Keep `size` images (None: all), drawn by the seed, balanced over the classes; smaller draws lie within larger ones."""
+    """Keep `size` images (None: all), drawn by the seed, balanced over the classes; smaller draws lie within larger
+    ones."""
     if size is None or size >= len(images):
         return images
     return images.select(sorted(balance_order(images, f"training|{seed}")[:size]))

@@ -70,9 +70,7 @@ def summarise(comparison: Comparison) -> tuple[Row, ...]:
         for task in groups
         for size in plan.ordered_sizes()
         for row in _with_differences(
-            [_row(comparison, task, size, method) for method in plan.methods],
-            plan.reference,
-            plan.confidence,
+            [_row(comparison, task, size, method) for method in plan.methods], plan.reference, plan.confidence
         )
     )
 
@@ -89,9 +87,7 @@ def teacher_accuracy(comparison: Comparison, task: str | None) -> float | None:
 
 
 def _row(comparison: Comparison, task: str | None, size: int | None, method: str) -> Row:
-    tracks = [
-        track for track in comparison.tracks if track.method == method and task in (None, track.task.name)
-    ]
+    tracks = [track for track in comparison.tracks if track.method == method and task in (None, track.task.name)]
     runs = tuple(run for track in tracks for run in _final_runs(comparison, track, size))
     means = _means_of_tasks(runs)
     return Row(
@@ -167,10 +163,6 @@ def _pair_runs(ours: Sequence[FinalRun], theirs: Sequence[FinalRun]) -> list[lis
     rival = {(run.task, run.seed): run.test_accuracy for run in theirs}
     tasks = dict.fromkeys(run.task for run in ours)
     return [
-        [
-            run.test_accuracy - rival[task, run.seed]
-            for run in ours
-            if run.task == task and (task, run.seed) in rival
-        ]
+        [run.test_accuracy - rival[task, run.seed] for run in ours if run.task == task and (task, run.seed) in rival]
         for task in tasks
     ]

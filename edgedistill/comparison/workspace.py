@@ -76,9 +76,7 @@ class Workspace:
         student = read_student(_student(job, teacher), self._students / f"{job.trained}.safetensors")
         return {"trained": job.trained, **_test(student, teacher, images, None)}
 
-    def _train(
-        self, job: Job, teacher: Teacher, images: SubtaskImages, share: Callable[[float], None]
-    ) -> Record:
+    def _train(self, job: Job, teacher: Teacher, images: SubtaskImages, share: Callable[[float], None]) -> Record:
         key = (job.task.name, job.size, job.seed)
         if key not in self._drawn:
             self._drawn[key] = draw_training_images(images.train, job.size, job.seed)

@@ -54,9 +54,7 @@ def open_accelerator(config: DistillConfig) -> Accelerator:
             # The others wait while the first process writes the teacher's cache, however long that takes.
             InitProcessGroupKwargs(timeout=LONGEST_WAIT),
             # With the layer terms alone nothing teaches the head.
-            DistributedDataParallelKwargs(
-                find_unused_parameters=not (config.lambda_kd or config.lambda_task)
-            ),
+            DistributedDataParallelKwargs(find_unused_parameters=not (config.lambda_kd or config.lambda_task)),
         ],
     )
     if config.batch_size % accelerator.num_processes:

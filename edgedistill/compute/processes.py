@@ -44,7 +44,8 @@ def _sum_over_processes(values: Tensor) -> Tensor:
 
 @torch.no_grad()
 def average_buffers(network: nn.Module) -> None:
-    """Give every process the mean of all processes' buffers: the statistics of batch norm, which each takes of its share."""
+    """Give every process the mean of all processes' buffers: the statistics of batch norm, which each takes of its
+    share."""
     if process_count() == 1:
         return
     for buffer in network.buffers():

@@ -11,8 +11,8 @@ Pixels = npt.NDArray[np.uint8]
 
 # Random crops shift the image by up to this part of its side: 4 of 32 pixels, as in the paper's CIFAR setting.
 SHIFT_FRACTION = 1 / 8
-# The area and aspect of a random resized crop, as timm and torchvision have it for ImageNet; a gentler least area, since
-# distillation wants the object in view.
+# The area and aspect of a random resized crop, as timm and torchvision have it for ImageNet; a gentler least area,
+# since distillation wants the object in view.
 AREA = (0.35, 1.0)
 ASPECT = (3 / 4, 4 / 3)
 

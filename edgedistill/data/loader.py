@@ -100,9 +100,7 @@ class _PreparedImages(Dataset[Example]):
 class _KeptViews(Dataset[Example]):
     """Views that were prepared and cut before, read a batch at a time: items as those of `_PreparedImages`."""
 
-    def __init__(
-        self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], augmentation: Augmentation
-    ) -> None:
+    def __init__(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], augmentation: Augmentation) -> None:
         self._pixels = pixels
         self._labels = labels
         self._augmentation = augmentation

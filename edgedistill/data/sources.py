@@ -14,8 +14,8 @@ EMBEDDED = "embedded:"
 def open_source(source: str) -> ImageSplits:
     """Open `embedded:digits` (ships with EdgeDistill), or any source that `edgedistill_deploy.open_images` opens.
 
-    That is an image folder, `npz:FILE`, `fashion-mnist`, `fashion-mnist:DIR` or `cifar100:DIR`. Class folders that are all
-    named by ImageNet's synset ids ("n02099601") get the labels that ImageNet's teachers have.
+    That is an image folder, `npz:FILE`, `fashion-mnist`, `fashion-mnist:DIR` or `cifar100:DIR`. Class folders that are
+    all named by ImageNet's synset ids ("n02099601") get the labels that ImageNet's teachers have.
 
     Raises:
         UsageError: no such source.

@@ -34,18 +34,14 @@ class SubtaskImages:
 
 
 def split_for_subtask(
-    source: ImageSplits,
-    class_names: Sequence[str],
-    *,
-    seed: int = 0,
-    progress: Progress = silent,
+    source: ImageSplits, class_names: Sequence[str], *, seed: int = 0, progress: Progress = silent
 ) -> SubtaskImages:
     """Keep the subtask's classes and make the splits that the source does not have.
 
     A source with one split is divided 64 / 16 / 20 into training, validation and test images; one with train and test
     gives 20 % of train to validation. Which image goes where depends on its content and the seed alone: neither file
-    names nor their order matter, and an image added later moves no other. An image whose content stands in a later split
-    (validation, test) is taken out of the earlier one.
+    names nor their order matter, and an image added later moves no other. An image whose content stands in a later
+    split (validation, test) is taken out of the earlier one.
 
     Raises:
         DataError: a class has too few images for the splits, or none.
@@ -134,8 +130,8 @@ def _without_leaks(train: ImageSet, validation: ImageSet, test: ImageSet | None)
         if absent:
             name = images.class_names[min(absent)]
             raise DataError(
-                f"After removing images that stand in another split too, no {split} image of class {name!r} is left; the"
-                " splits overlap."
+                f"After removing images that stand in another split too, no {split} image of class {name!r} is left; "
+                "the splits overlap."
             )
     return SubtaskImages(train=train, validation=validation, test=test, notes=tuple(notes))
 

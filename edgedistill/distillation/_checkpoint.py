@@ -32,12 +32,10 @@ def read_checkpoint(path: Path, fingerprint: str) -> dict[str, Any] | None:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # truncated zip, foreign pickle: torch raises many kinds
-        raise EdgeDistillError(
-            f"The checkpoint {path} cannot be read; delete it to train from the start."
-        ) from error
+        raise EdgeDistillError(f"The checkpoint {path} cannot be read; delete it to train from the start.") from error
     if state.get("fingerprint") != fingerprint:
         raise EdgeDistillError(
-            f"The checkpoint {path} belongs to a run with other settings or images; choose another folder, or delete it to"
-            " train from the start."
+            f"The checkpoint {path} belongs to a run with other settings or images; choose another folder, or delete "
+            "it to train from the start."
         )
     return state

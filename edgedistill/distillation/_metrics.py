@@ -41,7 +41,8 @@ class RunningMeans:
 
 @contextlib.contextmanager
 def metrics_writer(folder: Path | None) -> Iterator[Callable[[EpochRecord], None]]:
-    """Yield what takes an epoch's record to TensorBoard, below the run's folder; without a folder nothing is written."""
+    """Yield what takes an epoch's record to TensorBoard, below the run's folder; without a folder nothing is
+    written."""
     if folder is None:
         yield lambda _: None
         return

@@ -1,4 +1,5 @@
-"""The subspaces of a training task: found in one pass over this process's images, or read from the run that is resumed."""
+"""The subspaces of a training task: found in one pass over this process's images, or read from the run that is
+resumed."""
 
 import functools
 import math

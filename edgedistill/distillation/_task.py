@@ -53,9 +53,7 @@ class Task:
 
         def report(done: int, total: int, note: str = "") -> None:
             self.watch(
-                TrainingProgress(
-                    phase=phase, epoch=0, epochs=epochs, step=done, steps=total, cache_bytes=cache_bytes
-                )
+                TrainingProgress(phase=phase, epoch=0, epochs=epochs, step=done, steps=total, cache_bytes=cache_bytes)
             )
 
         return report
@@ -64,9 +62,7 @@ class Task:
         """Describe all that the teacher's answers depend on, besides the views."""
         subspaces = hashlib.sha256()
         for name, subspace in sorted(self.matching.subspaces.items()):
-            subspaces.update(
-                name.encode() + subspace.basis.numpy().tobytes() + subspace.mean.numpy().tobytes()
-            )
+            subspaces.update(name.encode() + subspace.basis.numpy().tobytes() + subspace.mean.numpy().tobytes())
         shapes = self.matching.student_shapes
         return {
             "teacher": self.lesson.teacher_identity,

@@ -246,7 +246,8 @@ def _worker_lock(folder: Path, worker: str) -> ProcessLock:
 
 
 def _study(journal: Path | None, fingerprint: str, epochs: int) -> "optuna.Study":
-    """Open the study of this fingerprint, making it when it is not there; other studies in the journal stay as they are."""
+    """Open the study of this fingerprint, making it when it is not there; other studies in the journal stay as they
+    are."""
     import optuna
 
     return optuna.create_study(
@@ -271,7 +272,8 @@ def _storage(journal: Path) -> "optuna.storages.JournalStorage":
         return JournalStorage(JournalFileBackend(str(journal), lock_obj=cast(Any, lock)))
     except (ValueError, KeyError) as error:
         raise EdgeDistillError(
-            f"The journal of the search for lambda_layer, {journal}, cannot be read; delete it to search from the start."
+            f"The journal of the search for lambda_layer, {journal}, cannot be read; delete it to search from the "
+            "start."
         ) from error
 
 

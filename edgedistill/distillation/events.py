@@ -22,8 +22,9 @@ class EpochRecord:
 class TrainingProgress:
     """Where a run is.
 
-    `phase` is subspaces, tuning, teacher-cache, training or validation; `terms` are the epoch's mean losses so far (`kd`,
-    `task`, `layer:NAME`); `last` is the last finished epoch; `cache_bytes` is what the teacher cache will take on disk.
+    `phase` is subspaces, tuning, teacher-cache, training or validation; `terms` are the epoch's mean losses so far
+    (`kd`, `task`, `layer:NAME`); `last` is the last finished epoch; `cache_bytes` is what the teacher cache will take
+    on disk.
     """
 
     phase: str

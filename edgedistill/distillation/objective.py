@@ -20,7 +20,8 @@ from edgedistill.subspaces.directions import Subspace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guidance:
-    """What the teacher says about a batch: subtask logits (N, C), and by teacher layer what `LayerLoss.target` returns."""
+    """What the teacher says about a batch: subtask logits (N, C), and by teacher layer what `LayerLoss.target`
+    returns."""
 
     logits: Tensor
     targets: Mapping[str, Tensor]
@@ -65,22 +66,19 @@ def match_layers(
 class Objective(nn.Module):
     """The student and everything else that learns, as one module, so that processes can share it.
 
-    Chormai et al. 2026: lambda_kd T^2 KL(teacher || student) + lambda_layer sum_l loss_l + lambda_task cross-entropy; or
-    with the layer loss of another method in the place of loss_l.
+    Chormai et al. 2026: lambda_kd T^2 KL(teacher || student) + lambda_layer sum_l loss_l + lambda_task cross-entropy;
+    or with the layer loss of another method in the place of loss_l.
 
     Args:
         student: its outputs at the paired layers are read from `outputs`.
         matching: the paired layers, their shapes and subspaces.
         config: settings.
-        outputs: what `edgedistill.networks.layers.capture` yields for the student's layers, open for as long as this is trained.
+        outputs: what `edgedistill.networks.layers.capture` yields for the student's layers, open for as long as this is
+            trained.
     """
 
     def __init__(
-        self,
-        student: nn.Module,
-        matching: Matching,
-        config: DistillConfig,
-        outputs: Mapping[str, Output],
+        self, student: nn.Module, matching: Matching, config: DistillConfig, outputs: Mapping[str, Output]
     ) -> None:
         super().__init__()
         self.student = student
@@ -118,9 +116,7 @@ class Objective(nn.Module):
         with torch.autocast(images.device.type, enabled=False):
             return self._terms(logits.float(), labels, guidance, layer_weight)
 
-    def _terms(
-        self, logits: Tensor, labels: Tensor, guidance: Guidance, layer_weight: float
-    ) -> dict[str, Tensor]:
+    def _terms(self, logits: Tensor, labels: Tensor, guidance: Guidance, layer_weight: float) -> dict[str, Tensor]:
         config = self._config
         terms: dict[str, Tensor] = {}
         if config.lambda_kd > 0:

@@ -62,18 +62,19 @@ def distill(
 
     Args:
         teacher: left as it was found.
-        student: trained in place; ends with the weights of the best epoch on the validation images (the earlier one of two
-            that are equal).
+        student: trained in place; ends with the weights of the best epoch on the validation images (the earlier one of
+            two that are equal).
         subtask: the teacher's classes that are kept; `images` carry labels in its order.
         images: training images feed the subspaces and the training, validation images choose the epoch. Test images are
             not looked at.
         config: settings.
         pairs: layers to match; found automatically when not given.
         subspaces: by teacher layer, of an earlier run of the same teacher and images; found in a pass when not given.
-        folder: where `subspaces.safetensors`, `metrics.jsonl` and the checkpoint go; a run that finds its own checkpoint
-            there goes on after the last finished epoch and ends with the same weights as one that was never stopped.
-        cache: where the teacher's answers are kept when `teacher_cache` is on; in `folder` unless given. Two runs may share it
-            where the teacher's answers are the same for both.
+        folder: where `subspaces.safetensors`, `metrics.jsonl` and the checkpoint go; a run that finds its own
+            checkpoint there goes on after the last finished epoch and ends with the same weights as one that was never
+            stopped.
+        cache: where the teacher's answers are kept when `teacher_cache` is on; in `folder` unless given. Two runs may
+            share it where the teacher's answers are the same for both.
         progress: called several times an epoch.
 
     Raises:

@@ -1,8 +1,9 @@
-"""What the teacher says about a fixed set of views of the training images, computed once and kept on disk with the views.
+"""What the teacher says about a fixed set of views of the training images, computed once and kept on disk with the
+views.
 
-A layer loss needs far less of the teacher than its maps: SubDistill the K projected channels, at the student's size. They are
-kept in half precision, the logits in single precision, the views as bytes, so that no epoch decodes an image again: plain .npy
-files that are mapped into memory, not read.
+A layer loss needs far less of the teacher than its maps: SubDistill the K projected channels, at the student's size.
+They are kept in half precision, the logits in single precision, the views as bytes, so that no epoch decodes an image
+again: plain .npy files that are mapped into memory, not read.
 """
 
 import json
@@ -65,8 +66,7 @@ class TeacherCache:
         return Guidance(
             logits=torch.from_numpy(self.logits[view, rows]).to(device),
             targets={
-                name: torch.from_numpy(values[view, rows]).to(device).float()
-                for name, values in self.targets.items()
+                name: torch.from_numpy(values[view, rows]).to(device).float() for name, values in self.targets.items()
             },
         )
 
@@ -112,8 +112,8 @@ def choose_views(teacher_cache: str, view_bytes: int, image_count: int, epochs: 
         return views if needed <= min(AUTO_BYTES, free // 2) else 0
     if needed > free:
         raise EdgeDistillError(
-            f"The teacher cache of {views} views would take {needed / 1e9:.2f} GB, and {max(free, 0) / 1e9:.2f} GB are free at"
-            f" {folder}; give fewer views with --teacher-cache, or --teacher-cache off."
+            f"The teacher cache of {views} views would take {needed / 1e9:.2f} GB, and {max(free, 0) / 1e9:.2f} GB are "
+            f"free at {folder}; give fewer views with --teacher-cache, or --teacher-cache off."
         )
     return views
 
@@ -171,9 +171,7 @@ def write_teacher_cache(
     partial.rename(folder)
 
 
-def _create_files(
-    folder: Path, shape: tuple[int, int], example: Answers, names: Mapping[str, str]
-) -> dict[str, Any]:
+def _create_files(folder: Path, shape: tuple[int, int], example: Answers, names: Mapping[str, str]) -> dict[str, Any]:
     def create(name: str, inner: Iterable[int], dtype: str) -> Any:
         return open_memmap(folder / name, mode="w+", dtype=np.dtype(dtype), shape=(*shape, *inner))
 
@@ -181,17 +179,15 @@ def _create_files(
         "pixels.npy": create("pixels.npy", example.pixels.shape[1:], "u1"),
         "logits.npy": create("logits.npy", example.guidance.logits.shape[1:], "f4"),
     }
-    return files | {
-        names[name]: create(names[name], t.shape[1:], "f2") for name, t in example.guidance.targets.items()
-    }
+    return files | {names[name]: create(names[name], t.shape[1:], "f2") for name, t in example.guidance.targets.items()}
 
 
 def _halve(target: Tensor, layer: str) -> NDArray[np.float16]:
     halved = target.cpu().half()
     if not bool(halved.isfinite().all()):
         raise EdgeDistillError(
-            f"The teacher's features at layer {layer!r} are too large for the half precision of the teacher cache, or not"
-            " finite; run with --teacher-cache off."
+            f"The teacher's features at layer {layer!r} are too large for the half precision of the teacher cache, or "
+            "not finite; run with --teacher-cache off."
         )
     return halved.numpy()
 

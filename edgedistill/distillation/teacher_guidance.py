@@ -60,7 +60,8 @@ class TeacherGuidance:
         return logits
 
     def of(self, images: Tensor, view: int, indices: Tensor) -> Guidance:
-        """Return the guidance for normalised images (N, 3, H, W), which are one view of the training images at `indices`."""
+        """Return the guidance for normalised images (N, 3, H, W), which are one view of the training images at
+        `indices`."""
         if self.cache is not None:
             return self.cache.guidance(view, indices, images.device)
         return self.ask(images)
@@ -127,9 +128,7 @@ def _example(guidance: TeacherGuidance, images: ImageSet) -> Guidance:
     return guidance.ask(guidance.normalise(pixels))
 
 
-def _answers(
-    guidance: TeacherGuidance, task: Task, augmentation: Augmentation, view: int
-) -> Iterator[Answers]:
+def _answers(guidance: TeacherGuidance, task: Task, augmentation: Augmentation, view: int) -> Iterator[Answers]:
     """Ask the teacher about one view of all training images, batch by batch."""
     loader = open_loader(
         task.lesson.images.train,
@@ -143,9 +142,7 @@ def _answers(
         yield Answers(indices=indices, pixels=pixels, guidance=asked)
 
 
-def _parameters(
-    guidance: TeacherGuidance, augmentation: Augmentation, view: int, count: int
-) -> NDArray[np.int16]:
+def _parameters(guidance: TeacherGuidance, augmentation: Augmentation, view: int, count: int) -> NDArray[np.int16]:
     size = guidance.preprocess.size
     rows = [augmentation.view(size, view, index).numbers() for index in range(count)]
     return np.array(rows, dtype=np.int16)

@@ -93,9 +93,7 @@ class Outcome:
         return self.best_accuracy
 
 
-def train(
-    run: Run, objective: Objective, average: AveragedModel | None, saved: Mapping[str, Any] | None
-) -> Outcome:
+def train(run: Run, objective: Objective, average: AveragedModel | None, saved: Mapping[str, Any] | None) -> Outcome:
     """Train from the start, or from a checkpoint's state; leave the best epoch's weights in the student."""
     config = run.config
     optimizer = torch.optim.AdamW(
@@ -165,24 +163,18 @@ def _train_epoch(run: Run, learner: Learner, epoch: int, outcome: Outcome) -> Ou
         loss=sum(means.values()),
         loss_kd=means.get("kd", 0.0),
         loss_task=means.get("task", 0.0),
-        loss_layers={
-            name.removeprefix("layer:"): each for name, each in means.items() if name.startswith("layer:")
-        },
+        loss_layers={name.removeprefix("layer:"): each for name, each in means.items() if name.startswith("layer:")},
         validation_accuracy=accuracy,
         learning_rate=rate,
         seconds=time.monotonic() - started,
     )
     outcome = replace(outcome, history=(*outcome.history, record))
     if accuracy > outcome.best_accuracy:
-        return replace(
-            outcome, best_epoch=epoch, best_accuracy=accuracy, best_weights=_copy_weights(learner.judged)
-        )
+        return replace(outcome, best_epoch=epoch, best_accuracy=accuracy, best_weights=_copy_weights(learner.judged))
     return outcome
 
 
-def _run_steps(
-    run: Run, learner: Learner, epoch: int, last: EpochRecord | None
-) -> tuple[dict[str, float], float]:
+def _run_steps(run: Run, learner: Learner, epoch: int, last: EpochRecord | None) -> tuple[dict[str, float], float]:
     """Take an epoch's steps; return the terms' means over the images of all processes, and the last learning rate."""
     config = run.config
     loader = open_loader(
@@ -197,7 +189,8 @@ def _run_steps(
     means = RunningMeans()
     rate = config.learning_rate
     learner.shared.train()
-    # Dropout and stochastic depth draw from torch's generator; seeding it anew each epoch makes a resumed run draw the same.
+    # Dropout and stochastic depth draw from torch's generator; seeding it anew each epoch makes a resumed run draw the
+    # same.
     with torch.random.fork_rng():
         torch.manual_seed(config.seed * 100_003 + epoch)
         for step, batch in enumerate(loader):
@@ -219,12 +212,7 @@ def _run_steps(
 
 
 def _step(
-    run: Run,
-    learner: Learner,
-    batch: tuple[Tensor, Tensor, Tensor],
-    epoch: int,
-    rate: float,
-    layer_weight: float,
+    run: Run, learner: Learner, batch: tuple[Tensor, Tensor, Tensor], epoch: int, rate: float, layer_weight: float
 ) -> dict[str, float]:
     """Take one optimiser step; return the weighted terms as numbers."""
     pixels, labels, indices = (each.to(run.accelerator.device, non_blocking=True) for each in batch)
@@ -248,13 +236,12 @@ def _step(
 
 
 def _check_finite(terms: Mapping[str, float], config: DistillConfig) -> None:
-    """Name the shallowest layer whose term is not finite, since what is wrong there spoils all that follows, the logits too."""
+    """Name the shallowest layer whose term is not finite, since what is wrong there spoils all that follows, the logits
+    too."""
     wrong = [name for name, value in terms.items() if not math.isfinite(value)]
     if wrong:
         layers = [name.removeprefix("layer:") for name in wrong if name.startswith("layer:")]
-        where = (
-            f"the student's or the teacher's features at layer {layers[0]!r}" if layers else repr(wrong[0])
-        )
+        where = f"the student's or the teacher's features at layer {layers[0]!r}" if layers else repr(wrong[0])
         raise EdgeDistillError(
             f"Training stopped: the loss of {where} is no longer a finite number. Lower learning_rate (now"
             f" {config.learning_rate}) or the term's weight, or set gradient_clip."
@@ -265,13 +252,7 @@ def _accuracy(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> float:
     """Return the share of validation images that `model` (images -> subtask logits) names as they are labelled."""
     images = run.images.validation
     device = run.accelerator.device
-    loader = open_loader(
-        images,
-        run.guidance.preprocess,
-        EVALUATION_BATCH,
-        workers=run.config.workers,
-        share=run.share,
-    )
+    loader = open_loader(images, run.guidance.preprocess, EVALUATION_BATCH, workers=run.config.workers, share=run.share)
     steps = len(loader)
     right = torch.zeros((), dtype=torch.int64, device=device)
     mode = evaluating(model) if isinstance(model, nn.Module) else contextlib.nullcontext()
@@ -279,9 +260,7 @@ def _accuracy(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> float:
         for step, (pixels, labels, _) in enumerate(loader):
             right += (model(run.prepare(pixels.to(device))).argmax(dim=1) == labels.to(device)).sum()
             run.watch(
-                TrainingProgress(
-                    phase="validation", epoch=epoch, epochs=run.config.epochs, step=step + 1, steps=steps
-                )
+                TrainingProgress(phase="validation", epoch=epoch, epochs=run.config.epochs, step=step + 1, steps=steps)
             )
     return int(run.accelerator.reduce(right, reduction="sum")) / len(images)
 

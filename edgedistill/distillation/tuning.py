@@ -61,14 +61,17 @@ class LambdaChoice:
             for trial in sorted(self.trials, key=lambda each: each.lambda_layer)
         )
         sentence = (
-            f"lambda_layer {self.lambda_layer:g} was chosen by short runs of up to {self.epochs} epochs; validation accuracy with"
-            f" {tried}."
+            f"lambda_layer {self.lambda_layer:g} was chosen by short runs of up to {self.epochs} epochs; validation "
+            f"accuracy with {tried}."
         )
         complete = [each for each in self.trials if each.state == "complete"]
         best = max((each.validation_accuracy or 0.0 for each in complete), default=0.0)
         equal = [each for each in complete if each.validation_accuracy == best]
         if len(equal) > 1:
-            sentence += f" {len(equal)} values are equally good, which leaves the choice open: of those the one nearest to 1 was taken."
+            sentence += (
+                f" {len(equal)} values are equally good, which leaves the choice open: of "
+                "those the one nearest to 1 was taken."
+            )
         return sentence
 
     def to_json(self) -> dict[str, Any]:
@@ -83,12 +86,7 @@ class LambdaChoice:
 
 
 def choose_lambda(
-    run: ShortRun,
-    config: DistillConfig,
-    *,
-    fingerprint: str,
-    folder: Path | None,
-    watch: Watcher = ignore,
+    run: ShortRun, config: DistillConfig, *, fingerprint: str, folder: Path | None, watch: Watcher = ignore
 ) -> LambdaChoice:
     """Choose `lambda_layer` among the powers of ten from 0.001 to 1000 by short runs, judged on validation images.
 
@@ -145,9 +143,7 @@ def _choose(trials: Sequence[LambdaTrial], epochs: int) -> LambdaChoice:
             f" {trials[0].reason}"
         )
     best = max(sound, key=_merit)
-    return LambdaChoice(
-        lambda_layer=best.lambda_layer, trials=tuple(trials), epochs=epochs, rungs=rungs_of(epochs)
-    )
+    return LambdaChoice(lambda_layer=best.lambda_layer, trials=tuple(trials), epochs=epochs, rungs=rungs_of(epochs))
 
 
 def _merit(trial: LambdaTrial) -> tuple[bool, float, int]:

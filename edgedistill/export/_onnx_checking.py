@@ -47,7 +47,8 @@ def check_against_torch(
         modules: the module that each value inside the file is of, as far as the exporter says.
 
     Raises:
-        EdgeDistillError: they differ by more than rounding; the worst output and the first layer that differs are named.
+        EdgeDistillError: they differ by more than rounding; the worst output and the first layer that differs are
+            named.
     """
     expected = logits_in_torch(model, samples)
     scale = max(_SMALLEST_SCALE, float(np.abs(expected).max()))
@@ -56,16 +57,16 @@ def check_against_torch(
             given = logits_of(session, samples[:size])
             if given.shape != expected[:size].shape:
                 raise EdgeDistillError(
-                    f"The exported {path.name} gives logits of shape {given.shape} for a batch of {size}, where the torch model"
-                    f" gives {expected[:size].shape}."
+                    f"The exported {path.name} gives logits of shape {given.shape} for a batch of {size}, where the "
+                    f"torch model gives {expected[:size].shape}."
                 )
             difference = np.abs(given - expected[:size])
             worst = np.unravel_index(int(difference.argmax()), difference.shape)
             if difference[worst] > TOLERANCE * scale:
                 raise EdgeDistillError(
-                    f"The exported {path.name} differs from the torch model: with a batch of {size}, logit {worst[1]} of image"
-                    f" {worst[0]} is {given[worst]:.5g} instead of {expected[worst]:.5g}."
-                    f" {find_first_layer(path, model, samples[worst[0] : worst[0] + 1], data=data, modules=modules)}"
+                    f"The exported {path.name} differs from the torch model: with a batch of {size}, logit {worst[1]} "
+                    f"of image {worst[0]} is {given[worst]:.5g} instead of {expected[worst]:.5g}. "
+                    f"{find_first_layer(path, model, samples[worst[0] : worst[0] + 1], data=data, modules=modules)}"
                 )
             _check_decisions(path, model, session, samples[:size])
 
@@ -95,29 +96,33 @@ def find_first_layer(
 ) -> str:
     """Say in a sentence at which layer an ONNX file and the model it was exported from part company.
 
-    What each layer returns in torch is looked for inside the ONNX file, computed as it is written: it ought to be the last
-    value of its shape that the layer's nodes make, or any value where the exporter left it no nodes of its own. A layer that
-    is found agrees, and so does all that it depends on, even where nodes were joined; a layer that is not found and that no
-    such layer depends on differs. The first of these is named.
+    What each layer returns in torch is looked for inside the ONNX file, computed as it is written: it ought to be the
+    last value of its shape that the layer's nodes make, or any value where the exporter left it no nodes of its own. A
+    layer that is found agrees, and so does all that it depends on, even where nodes were joined; a layer that is not
+    found and that no such layer depends on differs. The first of these is named.
     """
     layers = _trace(model, samples)
     _look_up(layers, _inner_values(path, {"image": samples}, data), modules or {})
     agreeing = _ancestors([layer.origin for layer in layers if layer.found])
     suspects = [layer for layer in layers if not layer.found and layer.origin not in agreeing]
     if not suspects:
-        return "Each of its layers agrees when ONNX Runtime computes the graph as it is written, so its optimisation is at fault."
+        return (
+            "Each of its layers agrees when ONNX Runtime computes the graph as it is written, so "
+            "its optimisation is at fault."
+        )
     first = suspects[0]
     before = [layer.name for layer in layers[: layers.index(first)] if layer.found]
     last = f"; the last layer before it that agrees is {before[-1]!r}" if before else ""
     return (
-        f"The first layer that differs is {first.name!r} ({first.kind}){last}. Replace what it computes by operations that export"
-        " faithfully, or try another --opset."
+        f"The first layer that differs is {first.name!r} ({first.kind}){last}. Replace what it computes by operations "
+        "that export faithfully, or try another --opset."
     )
 
 
 @dataclass(slots=True, kw_only=True)
 class _Layer:
-    """A layer's result in torch: the node of autograd's graph that made it, and whether the ONNX file has the same value.
+    """A layer's result in torch: the node of autograd's graph that made it, and whether the ONNX file has the same
+    value.
 
     `found_inside` is of the last value of this shape that the layer's own nodes make, None where it has none.
     """
@@ -208,10 +213,9 @@ def _agree(expected: npt.NDArray[np.float32], given: npt.NDArray[Any]) -> bool:
 
 
 def _inner_values(path: Path, feeds: Feeds, data: Path | None) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """Yield the name and content of every floating-point value that the nodes of an ONNX file make, computed without graph optimisation."""
-    names = [
-        name for node in onnx.load(path, load_external_data=False).graph.node for name in node.output if name
-    ]
+    """Yield the name and content of every floating-point value that the nodes of an ONNX file make, computed without
+    graph optimisation."""
+    names = [name for node in onnx.load(path, load_external_data=False).graph.node for name in node.output if name]
     for start in range(0, len(names), _BLOCK):
         block = names[start : start + _BLOCK]
         model = onnx.load(path, load_external_data=False)

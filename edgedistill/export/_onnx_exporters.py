@@ -1,4 +1,5 @@
-"""torch's two ONNX exporters, brought to one form: the same names, a free batch size, and nothing of this machine in the file."""
+"""torch's two ONNX exporters, brought to one form: the same names, a free batch size, and nothing of this machine in
+the file."""
 
 import ast
 import contextlib
@@ -57,13 +58,10 @@ def export_by_torchscript(model: Deployed, example: Tensor, opset: int) -> onnx.
         raise EdgeDistillError(f"it writes opset {_TORCHSCRIPT_NEWEST} and older")
     noise = torch.randint(256, example.shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     traced = [
-        _trace(model, each, opset)
-        for each in (noise, torch.zeros_like(example), example.new_full(example.shape, 255))
+        _trace(model, each, opset) for each in (noise, torch.zeros_like(example), example.new_full(example.shape, 255))
     ]
     if any(each.SerializeToString() != traced[0].SerializeToString() for each in traced):
-        raise EdgeDistillError(
-            "it records one path through the model, and which path is taken depends on the image"
-        )
+        raise EdgeDistillError("it records one path through the model, and which path is taken depends on the image")
     graph = traced[0]
     _give_each_its_own_weights(graph.graph)
     _name_folded_weights(graph.graph)
@@ -96,7 +94,8 @@ EXPORTERS: Mapping[str, Callable[[Deployed, Tensor, int], onnx.ModelProto]] = {
 
 
 def modules_of_values(graph: onnx.GraphProto) -> dict[str, str]:
-    """Return, for each value that the nodes of a freshly exported graph make, the dotted name of the module that it is of."""
+    """Return, for each value that the nodes of a freshly exported graph make, the dotted name of the module that it is
+    of."""
     return {value: _module_of_node(node) for node in graph.node for value in node.output}
 
 
@@ -152,7 +151,8 @@ def _give_each_its_own_weights(graph: onnx.GraphProto) -> None:
 
 
 def _name_folded_weights(graph: onnx.GraphProto) -> None:
-    """Call weights that were folded (onnx::Conv_12) after the module whose node reads them, as all others are called."""
+    """Call weights that were folded (onnx::Conv_12) after the module whose node reads them, as all others are
+    called."""
     names = {each.name for each in graph.initializer}
     readers: dict[str, list[tuple[onnx.NodeProto, int]]] = {}
     for node in graph.node:

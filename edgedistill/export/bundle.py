@@ -29,14 +29,7 @@ from edgedistill_deploy.images.sets import ImageSet, batches
 from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.version import __version__
 
-__all__ = [
-    "Deployed",
-    "OnnxRecord",
-    "begin_bundle",
-    "describe_model",
-    "export_onnx",
-    "write_onnx",
-]
+__all__ = ["Deployed", "OnnxRecord", "begin_bundle", "describe_model", "export_onnx", "write_onnx"]
 
 BATCH = 64
 GOLDEN_COUNT = 16
@@ -56,9 +49,9 @@ def export_onnx(
 ) -> Bundle:
     """Write everything a device needs to run the student and to judge it against its teacher.
 
-    The folder becomes a bundle with `model.fp32.onnx`, `teacher.fp32.onnx` (the teacher restricted to the subtask, with the
-    same interface), `golden.npz`, `golden-images.npz`, `reference.npz` and `manifest.json`, whose `export` says how the ONNX
-    files were made. A model too large for one file has its weights beside it, in `model.fp32.onnx.data`.
+    The folder becomes a bundle with `model.fp32.onnx`, `teacher.fp32.onnx` (the teacher restricted to the subtask, with
+    the same interface), `golden.npz`, `golden-images.npz`, `reference.npz` and `manifest.json`, whose `export` says how
+    the ONNX files were made. A model too large for one file has its weights beside it, in `model.fp32.onnx.data`.
 
     Args:
         student: trained; C outputs in the order of the subtask.
@@ -68,18 +61,21 @@ def export_onnx(
         folder: an existing bundle there is extended; other files in it stay.
         config: settings.
         student_name: recorded in the manifest.
-        rejection: of this student (`rejection.rejector.fit_rejection`); its `model.fp32.onnx` then has the output `in_domain` too.
+        rejection: of this student (`rejection.rejector.fit_rejection`); its `model.fp32.onnx` then has the output
+            `in_domain` too.
         progress: called with (done, total) images while the teacher answers.
 
     Raises:
         UsageError: the settings ask for a reject score and no rejection is given.
-        EdgeDistillError: neither of torch's exporters can export the model, or what they wrote computes something else than the
-            model; the worst output and the first layer that differs are named. Files of an earlier export stay then.
+        EdgeDistillError: neither of torch's exporters can export the model, or what they wrote computes something else
+            than the model; the worst output and the first layer that differs are named. Files of an earlier export stay
+            then.
     """
     config, folder = config or ExportConfig(), Path(folder)
     if config.reject and rejection is None:
         raise UsageError(
-            f"reject is {config.reject} and no rejection was given; make one with fit_rejection and hand it to export_onnx."
+            f"reject is {config.reject} and no rejection was given; make one with fit_rejection and hand it to "
+            "export_onnx."
         )
     student = student.cpu().eval()
     bundle = begin_bundle(student, teacher, subtask, folder, student_name)
@@ -99,9 +95,7 @@ def export_onnx(
     bundle = bundle.with_file("golden", folder / "golden.npz")
     write_golden_images(folder / "golden-images.npz", make_golden_images(teacher.preprocess))
     bundle = bundle.with_file(GOLDEN_IMAGES, folder / "golden-images.npz")
-    write_reference(
-        folder / "reference.npz", _ask_teacher(restricted, teacher.preprocess, images, config, progress)
-    )
+    write_reference(folder / "reference.npz", _ask_teacher(restricted, teacher.preprocess, images, config, progress))
     bundle = bundle.with_file("reference", folder / "reference.npz")
     return _with_reject_record(bundle, rejection)
 
@@ -148,9 +142,7 @@ def describe_model(name: str, model: nn.Module, image_size: tuple[int, int]) -> 
     return {"name": name, **count_cost(model, image_size).to_json()}
 
 
-def begin_bundle(
-    student: nn.Module, teacher: Teacher, subtask: Subtask, folder: Path, student_name: str
-) -> Bundle:
+def begin_bundle(student: nn.Module, teacher: Teacher, subtask: Subtask, folder: Path, student_name: str) -> Bundle:
     """Create a bundle's manifest from what is known before training, or bring that of an existing bundle up to date."""
     size = teacher.preprocess.size
     record = {**describe_model(teacher.name, teacher.model, size), "weights_sha256": teacher.weights_sha256}
@@ -191,11 +183,7 @@ def _pixel_range(normalise: Normalise) -> dict[str, list[float]]:
 
 
 def _ask_teacher(
-    restricted: Deployed,
-    preprocess: Preprocess,
-    images: ImageSet,
-    config: ExportConfig,
-    progress: Progress,
+    restricted: Deployed, preprocess: Preprocess, images: ImageSet, config: ExportConfig, progress: Progress
 ) -> Reference:
     """Record the teacher's subtask logits on the evaluation images, and the prepared images that fit the budget."""
     image_bytes = preprocess.size[0] * preprocess.size[1] * 3

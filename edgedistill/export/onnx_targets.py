@@ -1,7 +1,7 @@
 """What a model is exported for, and what that reads: the newest ONNX operator set and the newest format (IR) version.
 
-No torch and no onnx, so that settings can be refused before anything heavy is loaded. `docs/export.md` says where each figure
-is from.
+No torch and no onnx, so that settings can be refused before anything heavy is loaded. `docs/export.md` says where each
+figure is from.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from edgedistill_deploy.errors import UsageError, nearest_names
 
-# The IR version that came with each operator set (onnx.helper.VERSION_TABLE): whatever reads the set reads this version too.
+# The IR version that came with each operator set (onnx.helper.VERSION_TABLE): whatever reads the set reads this version
+# too.
 IR_VERSIONS: Mapping[int, int] = {
     13: 7,
     14: 7,
@@ -52,8 +53,8 @@ class Target:
         return min(USUAL_OPSET, self.newest_opset)
 
 
-# Newest operator set and IR version by ONNX Runtime release, each found by running models with that release; 1.15 knows opset
-# 19, but has no kernel for its Cast.
+# Newest operator set and IR version by ONNX Runtime release, each found by running models with that release; 1.15 knows
+# opset 19, but has no kernel for its Cast.
 _ONNX_RUNTIMES = {
     "1.15": (18, 9),
     "1.16": (19, 9),
@@ -78,12 +79,7 @@ TARGETS: Mapping[str, Target] = {
         ),
         Target(name="tensorrt-10", reader="TensorRT 10.0 and newer", newest_opset=20, newest_ir_version=9),
         Target(name="tensorrt-11", reader="TensorRT 11.0 and newer", newest_opset=24, newest_ir_version=12),
-        Target(
-            name="jetpack-6",
-            reader="JetPack 6.1 and 6.2 (TensorRT 10.3)",
-            newest_opset=20,
-            newest_ir_version=9,
-        ),
+        Target(name="jetpack-6", reader="JetPack 6.1 and 6.2 (TensorRT 10.3)", newest_opset=20, newest_ir_version=9),
         *(
             Target(
                 name=f"onnxruntime-{release}",
@@ -101,7 +97,8 @@ def choose_opset(target: str, opset: int | None) -> int:
     """Return the operator set to write: the one asked for, else the target's, else the usual one.
 
     Raises:
-        UsageError: unknown target (with the nearest), an operator set that is not written here or that the target cannot read.
+        UsageError: unknown target (with the nearest), an operator set that is not written here or that the target
+            cannot read.
     """
     if opset is not None and opset not in IR_VERSIONS:
         raise UsageError(

@@ -69,10 +69,12 @@ def write_onnx(
     samples: npt.NDArray[np.uint8] | None = None,
     single_file_bytes: int = SINGLE_FILE_BYTES,
 ) -> OnnxRecord:
-    """Export with input `image` uint8 (batch, H, W, 3), output `logits` float32 (batch, C), `in_domain` bool (batch,) if any.
+    """Export with input `image` uint8 (batch, H, W, 3), output `logits` float32 (batch, C), `in_domain` bool (batch,)
+    if any.
 
-    torch's dynamo exporter is asked first, and its TorchScript exporter when that fails. Source lines and paths that they note
-    in the graph are removed, so that the same weights give the same bytes. Where a check fails, an older file stays.
+    torch's dynamo exporter is asked first, and its TorchScript exporter when that fails. Source lines and paths that
+    they note in the graph are removed, so that the same weights give the same bytes. Where a check fails, an older file
+    stays.
 
     Args:
         model: what is exported.
@@ -84,7 +86,8 @@ def write_onnx(
         single_file_bytes: a larger model keeps its weights in a second file beside it, PATH.data.
 
     Raises:
-        EdgeDistillError: both exporters failed (their reasons are given), or the file computes something else than the model.
+        EdgeDistillError: both exporters failed (their reasons are given), or the file computes something else than the
+            model.
     """
     example = torch.zeros(2, *image_size, 3, dtype=torch.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -147,9 +150,7 @@ def _tidy(model: onnx.ModelProto, opset: int) -> None:
     nodes = [node for graph in _graphs(model.graph) for node in graph.node]
     foreign = [node for node in nodes if node.domain]
     if foreign:
-        raise EdgeDistillError(
-            f"it wrote the operator {foreign[0].domain}.{foreign[0].op_type}, which is not standard"
-        )
+        raise EdgeDistillError(f"it wrote the operator {foreign[0].domain}.{foreign[0].op_type}, which is not standard")
     del model.opset_import[:]
     model.opset_import.append(onnx.helper.make_opsetid("", opset))
     model.ir_version = IR_VERSIONS[opset]
@@ -208,21 +209,13 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
                 yield from _graphs(attribute.g)
 
 
-def _save(
-    model: onnx.ModelProto, path: Path, metadata: Mapping[str, str], single_file_bytes: int
-) -> Path | None:
+def _save(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str], single_file_bytes: int) -> Path | None:
     """Save, with the weights beside it where they are too large, and check; return the file of the weights, if any."""
     weight_bytes = sum(len(each.raw_data) for each in model.graph.initializer)
     data = None if weight_bytes <= single_file_bytes else path.with_name(path.name + DATA_SUFFIX)
     if data is not None:
         # Twice, since the first time tells the sha256 of the weights that the metadata of the second names.
-        onnx.save_model(
-            model,
-            path,
-            save_as_external_data=True,
-            location=data.name,
-            size_threshold=_KEPT_INSIDE_BYTES,
-        )
+        onnx.save_model(model, path, save_as_external_data=True, location=data.name, size_threshold=_KEPT_INSIDE_BYTES)
         model = onnx.load(path, load_external_data=False)
         metadata = {**metadata, DATA_SHA256: sha256_of_file(data)}
     onnx.helper.set_model_props(model, dict(metadata))

@@ -90,8 +90,8 @@ class Examination:
     ) -> dict[tuple[str, str], dict[int, Tally]]:
         """Return {(layer, method): {K: tally}}; gradients must be off.
 
-        The network up to a layer runs once a batch for all projections of that layer. `progress` is called with the number
-        of images that have gone through a projection so far, each counted once a projection.
+        The network up to a layer runs once a batch for all projections of that layer. `progress` is called with the
+        number of images that have gone through a projection so far, each counted once a projection.
         """
         totals = {key: dict.fromkeys(each, Tally()) for key, each in ranks.items()}
         done = 0

@@ -29,15 +29,16 @@ def choose_methods(
 ) -> dict[str, str]:
     """Choose each layer's subspace by what the teacher still knows inside it; {layer: method}.
 
-    The subspace of largest variance is taken where the teacher, with that layer alone projected on it, keeps 99 % of its
-    accuracy: it leaves the student the most to learn from. Where it does not, because the images hold much that the
-    subtask has no use for or because the student is narrow, the relevant subspace is taken, or whichever of the two keeps
-    more when neither keeps enough.
+    The subspace of largest variance is taken where the teacher, with that layer alone projected on it, keeps 99 % of
+    its accuracy: it leaves the student the most to learn from. Where it does not, because the images hold much that the
+    subtask has no use for or because the student is narrow, the relevant subspace is taken, or whichever of the two
+    keeps more when neither keeps enough.
 
     Args:
         model: the teacher, in evaluation mode.
         class_indices: the subtask's columns of its logits.
-        batches: called for a pass over normalised validation images (n, 3, H, W) and labels (n,), on the model's device.
+        batches: called for a pass over normalised validation images (n, 3, H, W) and labels (n,), on the model's
+            device.
         moments: of the layers, from training images.
         ranks: {layer: K}.
         progress: counts the images, each once a projection.

@@ -17,8 +17,8 @@ class InspectConfig:
     Attributes:
         layers: dotted names in the teacher; none: those that would be paired with a student.
         methods: of choosing directions, as `find_subspaces` names them; the first one gives the suggested student.
-        ks: ranks K to measure at; none: 1, 2, 4, ... and the layer's width, then bisection for the suggested widths. A K
-            above a layer's width D means all D directions.
+        ks: ranks K to measure at; none: 1, 2, 4, ... and the layer's width, then bisection for the suggested widths. A
+            K above a layer's width D means all D directions.
         target: the part of the teacher's accuracy that a suggested width must keep.
         images: validation images to measure on at most, a seeded sample with the classes in proportion.
         training_images: training images to find subspaces with at most, sampled in the same way.

@@ -64,7 +64,8 @@ def inspect_subspaces(
         progress: called with (images done, images known of, what is being done); what is known of grows on the way.
 
     Raises:
-        UsageError: an unknown layer, a K above every layer's width, a student that cannot be built, a device that is not there.
+        UsageError: an unknown layer, a K above every layer's width, a student that cannot be built, a device that is
+            not there.
         EdgeDistillError: a layer has no subspace; it is named.
     """
     config = config or InspectConfig()
@@ -83,9 +84,7 @@ def inspect_subspaces(
         examination = work.examination(validation, moments)
         own = examination.measure_teacher()
         tallies = work.tallies(examination, own)
-        found = tuple(
-            _layer_inspection(layer, shapes[layer], moments[layer], own, tallies, config) for layer in shapes
-        )
+        found = tuple(_layer_inspection(layer, shapes[layer], moments[layer], own, tallies, config) for layer in shapes)
         widths = {each.layer: each.suggested_width[config.methods[0]] for each in found}
         given = student_factor(student, built, pairs, widths, len(subtask), size) if built else None
         suggestion = _suggestion(config.methods[0], widths, examination, given)
@@ -108,9 +107,7 @@ def _device(compute: str) -> torch.device:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     present = [name for name, there in available.items() if there]
     if compute != "auto" and compute not in present:
-        raise UsageError(
-            f"compute = {compute!r} is not available on this machine; it has: {', '.join(present)}."
-        )
+        raise UsageError(f"compute = {compute!r} is not available on this machine; it has: {', '.join(present)}.")
     return torch.device(present[0] if compute == "auto" else compute)
 
 
@@ -175,9 +172,7 @@ class _Passes:
             class_indices=self.subtask.class_indices,
             batches=lambda: self._batches(loaded),
             subspaces={
-                (layer, method): subspace_from(
-                    each, len(each.mean), layer=layer, method=method, seed=self.config.seed
-                )
+                (layer, method): subspace_from(each, len(each.mean), layer=layer, method=method, seed=self.config.seed)
                 for layer, each in moments.items()
                 for method in self.config.methods
             },
@@ -196,9 +191,7 @@ class _Passes:
         return tallies
 
     def _load(self, images: ImageSet) -> Iterator[Batch]:
-        loader = open_loader(
-            images, self.teacher.preprocess, self.config.batch_size, workers=self.config.workers
-        )
+        loader = open_loader(images, self.teacher.preprocess, self.config.batch_size, workers=self.config.workers)
         yield from ((batch[0], batch[1]) for batch in loader)
 
     def _batches(self, loaded: Iterator[Batch] | Sequence[Batch]) -> Iterator[Batch]:
@@ -243,11 +236,7 @@ def _layer_inspection(
     layer: str, shape: Shape, moments: Moments, own: Tally, tallies: Tallies, config: InspectConfig
 ) -> LayerInspection:
     at = {method: tallies[layer, method] for method in config.methods}
-    spectra = {
-        method: _spectrum(moments, layer, method)
-        for method in config.methods
-        if method not in WITHOUT_SPECTRUM
-    }
+    spectra = {method: _spectrum(moments, layer, method) for method in config.methods if method not in WITHOUT_SPECTRUM}
     return LayerInspection(
         layer=layer,
         width=shape[0],
@@ -255,9 +244,7 @@ def _layer_inspection(
         effective_rank=effective_rank(_spectrum(moments, layer, "pca")),
         eigenvalues=spectra,
         accuracy_at_k={method: tuple(each[k].at(k) for k in sorted(each)) for method, each in at.items()},
-        suggested_width={
-            method: suggested_width(_find_met(each, own, config.target)) for method, each in at.items()
-        },
+        suggested_width={method: suggested_width(_find_met(each, own, config.target)) for method, each in at.items()},
     )
 
 
@@ -276,8 +263,6 @@ def _suggestion(
         widths=tuple(widths.values()),
         student=plain_student(tuple(widths.values())),
         together_accuracy=together.right / together.size if together else None,
-        together_drop_interval=drop_interval(together.lost, together.gained, together.size)
-        if together
-        else None,
+        together_drop_interval=drop_interval(together.lost, together.gained, together.size) if together else None,
         given=given,
     )

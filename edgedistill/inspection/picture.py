@@ -70,9 +70,7 @@ def draw_inspection(inspection: Inspection, path: Path) -> None:
 
     rows = len(inspection.layers)
     with rc_context(_SETTINGS):
-        figure = Figure(
-            figsize=(9.5, _ROW_INCHES * rows + 1.0), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)
-        )
+        figure = Figure(figsize=(9.5, _ROW_INCHES * rows + 1.0), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08))
         panels = figure.subplots(rows, 2, squeeze=False)
         for layer, (left, right) in zip(inspection.layers, panels, strict=True):
             _draw_spectra(left, layer)
@@ -95,9 +93,7 @@ def _draw_heading(figure: "Figure", inspection: Inspection, panel: "Axes") -> No
 
 
 def _draw_spectra(panel: "Axes", layer: LayerInspection) -> None:
-    for style, (method, values) in zip(
-        _styles_of(layer, layer.eigenvalues), layer.eigenvalues.items(), strict=True
-    ):
+    for style, (method, values) in zip(_styles_of(layer, layer.eigenvalues), layer.eigenvalues.items(), strict=True):
         total = sum(max(0.0, value) for value in values)
         shares = [value / total if value > _SMALLEST_SHARE * total else math.nan for value in values]
         panel.plot(range(1, len(shares) + 1), shares, label=method, linewidth=1.4, **(style | {"marker": ""}))
@@ -117,9 +113,7 @@ def _draw_accuracies(panel: "Axes", layer: LayerInspection, inspection: Inspecti
         _styles_of(layer, layer.accuracy_at_k), layer.accuracy_at_k.items(), strict=True
     ):
         ks = [point.k for point in points]
-        panel.plot(
-            ks, [100 * point.accuracy for point in points], label=method, linewidth=1.4, markersize=4, **style
-        )
+        panel.plot(ks, [100 * point.accuracy for point in points], label=method, linewidth=1.4, markersize=4, **style)
         low, high = ([100 * point.interval[side] for point in points] for side in (0, 1))
         panel.fill_between(ks, low, high, color=style["color"], alpha=0.12, linewidth=0)
     panel.axhline(100 * inspection.teacher_accuracy, color="black", linewidth=1, label="teacher")

@@ -21,8 +21,8 @@ def project(output: Output, subspace: Subspace, rank: int, model: nn.Module, nam
     """Replace every position a of a layer's output by mu + U_K U_K^T (a - mu), in the output's own format.
 
     Args:
-        output: as the layer returned it: maps (N, D, H, W), channels-last maps (N, H, W, D), tokens (N, T, D) or features
-            (N, D), or a tuple with one that `as_map` reads. Prefix tokens stay as they are.
+        output: as the layer returned it: maps (N, D, H, W), channels-last maps (N, H, W, D), tokens (N, T, D) or
+            features (N, D), or a tuple with one that `as_map` reads. Prefix tokens stay as they are.
         subspace: with all its D directions.
         rank: K of them are kept.
         model: the network.
@@ -41,10 +41,7 @@ def project(output: Output, subspace: Subspace, rank: int, model: nn.Module, nam
 
 def _is_read(element: object, mapped: Tensor) -> bool:
     """Tell whether an element of a tuple is the one that its map was read from: a map is a view of it."""
-    return (
-        isinstance(element, Tensor)
-        and element.untyped_storage().data_ptr() == mapped.untyped_storage().data_ptr()
-    )
+    return isinstance(element, Tensor) and element.untyped_storage().data_ptr() == mapped.untyped_storage().data_ptr()
 
 
 def _project_values(values: Tensor, mapped: Tensor, subspace: Subspace, rank: int) -> Tensor:
@@ -52,9 +49,7 @@ def _project_values(values: Tensor, mapped: Tensor, subspace: Subspace, rank: in
     axis = 1 if mapped is values else -1
     prefix = values.shape[1] - mapped.shape[2] * mapped.shape[3] if values.ndim == 3 else 0
     # In two steps, because Apple's GPUs have no float64 to be converted there.
-    mean, basis = (
-        each.to(values.dtype).to(values.device) for each in (subspace.mean, subspace.basis[:, :rank])
-    )
+    mean, basis = (each.to(values.dtype).to(values.device) for each in (subspace.mean, subspace.basis[:, :rank]))
     centred = values[:, prefix:].movedim(axis, -1) - mean if prefix else values.movedim(axis, -1) - mean
     kept = (mean + centred @ basis @ basis.T).movedim(-1, axis)
     return torch.cat([values[:, :prefix], kept], dim=1) if prefix else kept
@@ -78,9 +73,9 @@ class Midway:
 def run_midway(model: nn.Module, name: str, images: Tensor) -> Midway:
     """Run a network once such that what comes after a layer can be run again and again.
 
-    Running on repeats what the modules before the layer returned instead of running them. That is right where modules only
-    return values. It is wrong where one writes over an input that is used again. Running on from the layer's
-    own output shows this, and then the whole network runs each time.
+    Running on repeats what the modules before the layer returned instead of running them. That is right where modules
+    only return values. It is wrong where one writes over an input that is used again. Running on from the layer's own
+    output shows this, and then the whole network runs each time.
 
     Args:
         model: in evaluation mode, and without gradients; left as it was found.

@@ -16,7 +16,8 @@ class ProjectedAccuracy:
         accuracy: share of the validation images that are named as they are labelled.
         interval: Wilson's 95 % interval of that share.
         agreement: share on which it answers as the teacher does without projection.
-        drop_interval: Tango's 95 % interval of the accuracy lost; the images are the same, so it is the tighter of the two.
+        drop_interval: Tango's 95 % interval of the accuracy lost; the images are the same, so it is the tighter of the
+            two.
     """
 
     k: int
@@ -51,8 +52,8 @@ class LayerInspection:
         effective_rank: of the activations; no method changes it.
         eigenvalues: of the methods that have a matrix, falling (D,).
         accuracy_at_k: by rising K.
-        suggested_width: the least K from which on the target is met at every K that was measured, rounded up to a multiple
-            of 4; None when it is not met at the largest one.
+        suggested_width: the least K from which on the target is met at every K that was measured, rounded up to a
+            multiple of 4; None when it is not met at the largest one.
     """
 
     layer: str
@@ -72,8 +73,8 @@ class StudentFactor:
         name: as `build_student` takes it.
         layers: {teacher layer: student layer}.
         widths: {teacher layer: channels of the student layer as it was given}.
-        factor: the least `width` of `build_student`, in hundredths, at which every paired layer has the suggested width;
-            None when this family has no factor or 4 is not enough.
+        factor: the least `width` of `build_student`, in hundredths, at which every paired layer has the suggested
+            width; None when this family has no factor or 4 is not enough.
     """
 
     name: str
@@ -89,10 +90,10 @@ class Suggestion:
     Attributes:
         method: whose widths these are.
         widths: from the first layer to the last.
-        student: ready for `--student`: a plain network with a stage for each layer; None when a width is missing or there is
-            only one layer.
-        together_accuracy: the teacher's with all layers projected at once, each on so many directions as its width says; None
-            when a width is missing.
+        student: ready for `--student`: a plain network with a stage for each layer; None when a width is missing or
+            there is only one layer.
+        together_accuracy: the teacher's with all layers projected at once, each on so many directions as its width
+            says; None when a width is missing.
         together_drop_interval: Tango's 95 % interval of the accuracy that this loses.
         given: the same for the student that was named.
     """

@@ -34,7 +34,8 @@ def doubling_ranks(width: int) -> tuple[int, ...]:
 
 
 def stable_rank(met: Mapping[int, bool]) -> int | None:
-    """Return the least K from which on the target is met at every K measured; None when it is not met at the largest."""
+    """Return the least K from which on the target is met at every K measured; None when it is not met at the
+    largest."""
     stable = None
     for k in sorted(met, reverse=True):
         if not met[k]:
@@ -101,9 +102,7 @@ def student_factor(
     )
 
 
-def _least_factor(
-    name: str, least: Mapping[str, int], class_count: int, image_size: tuple[int, int]
-) -> float | None:
+def _least_factor(name: str, least: Mapping[str, int], class_count: int, image_size: tuple[int, int]) -> float | None:
     full = _widths_at(name, 1.0, tuple(least), class_count, image_size)
     # Widths are rounded to whole steps or heads, so the proportion is where the search starts, half a step below.
     start = max((width - CHANNEL_STEP / 2) / full[layer] for layer, width in least.items())

@@ -1,7 +1,7 @@
 """Layer losses of other methods, in the two parts of `LayerLoss`.
 
-All are made from (student_width, teacher_width), take maps (N, K, H', W') and (N, D, H, W), average the larger map down to
-the smaller where they compare positions, and leave the teacher without a gradient.
+All are made from (student_width, teacher_width), take maps (N, K, H', W') and (N, D, H, W), average the larger map down
+to the smaller where they compare positions, and leave the teacher without a gradient.
 """
 
 import math
@@ -18,7 +18,8 @@ SMALLEST_VARIANCE = 1e-5
 
 
 class AttentionTransferLoss(LayerLoss):
-    """Distance of attention maps: channels' mean square at each position, normalised per image (Zagoruyko & Komodakis 2017).
+    """Distance of attention maps: channels' mean square at each position, normalised per image (Zagoruyko & Komodakis
+    2017).
 
     Mean over images and positions of the squared difference; 0 where maps have a single position.
     """
@@ -63,10 +64,11 @@ class FitNetLoss(LayerLoss):
 
 
 class VIDLoss(LayerLoss):
-    """Negative log-likelihood of the teacher's features under a Gaussian around a regression from the student's (Ahn et al. 2019).
+    """Negative log-likelihood of the teacher's features under a Gaussian around a regression from the student's (Ahn et
+    al. 2019).
 
-    Three 1x1 convolutions with ReLU between give the mean; the variance is learned per channel and starts at 5. The constant
-    log(2 pi) / 2 is left out.
+    Three 1x1 convolutions with ReLU between give the mean; the variance is learned per channel and starts at 5. The
+    constant log(2 pi) / 2 is left out.
     """
 
     def __init__(self, student_width: int, teacher_width: int) -> None:
@@ -95,7 +97,8 @@ class VIDLoss(LayerLoss):
 
 
 class VkDLoss(LayerLoss):
-    """Smooth L1 between the orthogonally projected student and the layer-normalised teacher, both averaged over space (Miles et al. 2024)."""
+    """Smooth L1 between the orthogonally projected student and the layer-normalised teacher, both averaged over space
+    (Miles et al. 2024)."""
 
     def __init__(self, student_width: int, teacher_width: int) -> None:
         super().__init__()

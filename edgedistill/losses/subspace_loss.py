@@ -26,12 +26,14 @@ SMALLEST_VARIANCE = 1e-6
 class LayerLoss(nn.Module, abc.ABC):
     """How far a student's map is from a teacher's, in two parts: the teacher's can be kept for many epochs.
 
-    `target` is all that the loss needs of a teacher's map; `compare` sets the student's map against it. `forward` does both.
+    `target` is all that the loss needs of a teacher's map; `compare` sets the student's map against it. `forward` does
+    both.
     """
 
     @abc.abstractmethod
     def target(self, teacher_map: Tensor, student_size: tuple[int, int]) -> Tensor:
-        """Return what the student's map (N, K, H', W'), of size (H', W'), is compared with: images first, without gradient.
+        """Return what the student's map (N, K, H', W'), of size (H', W'), is compared with: images first, without
+        gradient.
 
         Args:
             teacher_map: (N, D, H, W).
@@ -51,22 +53,24 @@ class LayerLoss(nn.Module, abc.ABC):
 class SubspaceLoss(LayerLoss):
     """Squared distance of the rotated student to the teacher inside a subspace (Chormai et al. 2026, section 4).
 
-    The teacher's side is t = U^T (a - mu). The student's is r = R h', with h' the student's features less their mean per
-    channel and R orthogonal (K, K), or with orthonormal rows (D, K) where the student is wider than the teacher. The loss is
-    the mean over images and positions of |r - t|^2 / V: a student that says nothing (r = 0) costs 1 in expectation.
+    The teacher's side is t = U^T (a - mu). The student's is r = R h', with h' the student's features less their mean
+    per channel and R orthogonal (K, K), or with orthonormal rows (D, K) where the student is wider than the teacher.
+    The loss is the mean over images and positions of |r - t|^2 / V: a student that says nothing (r = 0) costs 1 in
+    expectation.
 
     Args:
         subspace: of the teacher's layer; its rank is the student's width, or the teacher's where that is smaller.
         student_width: K, channels of the student's layer.
-        student_normalisation: `center` subtracts the channels' means (of the batch in training, where a running mean is kept
-            with momentum 0.1; the running mean in evaluation), as the paper says. `standardize` also divides by the
-            batch's standard deviations in training, as the authors' published code does.
-        alignment: `learned` makes R a parameter that stays orthogonal. `procrustes` computes it: the polar factor of the
-            running cross-covariance of t and h', refreshed every few steps. For as many student channels as directions
-            this is the R of least loss.
+        student_normalisation: `center` subtracts the channels' means (of the batch in training, where a running mean is
+            kept with momentum 0.1; the running mean in evaluation), as the paper says. `standardize` also divides by
+            the batch's standard deviations in training, as the authors' published code does.
+        alignment: `learned` makes R a parameter that stays orthogonal. `procrustes` computes it: the polar factor of
+            the running cross-covariance of t and h', refreshed every few steps. For as many student channels as
+            directions this is the R of least loss.
         direction_weights: what share of V each direction's target has. `variance` takes t as it is, as the paper does.
-            `equal` and `relevance` (not in the paper) scale t_k so that its variance is 1, or K times the direction's share
-            of the eigenvalues: directions that matter little but vary much, or the reverse, then count for what they matter.
+            `equal` and `relevance` (not in the paper) scale t_k so that its variance is 1, or K times the direction's
+            share of the eigenvalues: directions that matter little but vary much, or the reverse, then count for what
+            they matter.
 
     Raises:
         UsageError: an unknown option, or a subspace whose rank does not fit the student's width.
@@ -92,8 +96,8 @@ class SubspaceLoss(LayerLoss):
         width, rank = subspace.basis.shape
         if rank != min(width, student_width):
             raise UsageError(
-                f"The subspace of layer {subspace.layer!r} has rank {rank}, and a student of {student_width} channels needs"
-                f" {min(width, student_width)}; find the subspaces with the student's widths as ranks."
+                f"The subspace of layer {subspace.layer!r} has rank {rank}, and a student of {student_width} channels "
+                f"needs {min(width, student_width)}; find the subspaces with the student's widths as ranks."
             )
         self._standardize = student_normalisation == "standardize"
         gains = direction_gains(subspace, direction_weights)
@@ -127,7 +131,8 @@ class SubspaceLoss(LayerLoss):
 def direction_gains(subspace: Subspace, direction_weights: str) -> Tensor:
     """Return what each direction's target is multiplied by (rank,); see `SubspaceLoss`.
 
-    A direction along which the teacher hardly varies is not blown up: its variance counts as a millionth of the largest at least.
+    A direction along which the teacher hardly varies is not blown up: its variance counts as a millionth of the largest
+    at least.
     """
     variance = subspace.variance
     if direction_weights == "variance" or subspace.scale == 0:
@@ -148,8 +153,8 @@ class LearnedRotation(nn.Module):
         # Made without drawing random numbers, so that adding a layer pair does not change how a student starts.
         linear = nn.Linear(student_width, rank, bias=False, device="meta").to_empty(device="cpu")
         nn.init.eye_(linear.weight)
-        # torch's own choices are matrix_exp, ten times slower (0.9 s a step at K = 512 on one core), and householder, which
-        # stops being orthogonal as soon as weight decay touches its parameters.
+        # torch's own choices are matrix_exp, ten times slower (0.9 s a step at K = 512 on one core), and householder,
+        # which stops being orthogonal as soon as weight decay touches its parameters.
         self.linear = orthogonal(linear, orthogonal_map="cayley")
 
     def forward(self, student: Tensor, target: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class Normalise(nn.Module):
     """uint8 images (N, H, W, 3) to float32 (N, 3, H, W): x / 255, minus mean, over standard deviation, per channel.
 
-    The same module stands before the teacher, the student in training, and inside every exported graph, so no device has
-    to know the numbers.
+    The same module stands before the teacher, the student in training, and inside every exported graph, so no device
+    has to know the numbers.
     """
 
     norm_scale: Tensor
@@ -26,6 +26,7 @@ class Normalise(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Normalise uint8 (N, H, W, 3) to float32 (N, 3, H, W).
 
-        The cast comes first, since TensorRT takes uint8 at a network's input alone; ONNX Runtime orders the two as it likes.
+        The cast comes first, since TensorRT takes uint8 at a network's input alone; ONNX Runtime orders the two as it
+        likes.
         """
         return image.float().permute(0, 3, 1, 2) * self.norm_scale + self.norm_shift

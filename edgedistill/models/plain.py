@@ -34,15 +34,13 @@ class PlainStage(nn.Module):
 class PlainNet(nn.Module):
     """Stages of the given widths, then a head: images (N, 3, H, W) -> logits (N, C).
 
-    The head is an average over space and one linear layer or, with `hidden` widths, an average over the quarters of the map
-    and a linear layer with ReLU for each of them before the last, as the published networks of the paper have it.
+    The head is an average over space and one linear layer or, with `hidden` widths, an average over the quarters of the
+    map and a linear layer with ReLU for each of them before the last, as the published networks of the paper have it.
     """
 
     def __init__(self, widths: tuple[int, ...], class_count: int, hidden: tuple[int, ...] = ()) -> None:
         super().__init__()
-        self.stages = nn.Sequential(
-            *(PlainStage(*each) for each in zip((3, *widths[:-1]), widths, strict=True))
-        )
+        self.stages = nn.Sequential(*(PlainStage(*each) for each in zip((3, *widths[:-1]), widths, strict=True)))
         side = HIDDEN_HEAD_SIDE if hidden else 1
         self.pool = nn.AdaptiveAvgPool2d(side)
         self.head = _head((widths[-1] * side * side, *hidden), class_count)
@@ -69,7 +67,8 @@ def _head(widths: tuple[int, ...], class_count: int) -> nn.Module:
 
 
 def plain_widths(name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Read the widths of the stages and of the head's hidden layers out of `plain:32-24-16-8` or `plain:16-12-8-8/96-96`.
+    """Read the widths of the stages and of the head's hidden layers out of `plain:32-24-16-8` or
+    `plain:16-12-8-8/96-96`.
 
     Raises:
         UsageError: they are not whole numbers above 0, or there are fewer than two stages.
@@ -80,7 +79,7 @@ def plain_widths(name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         part.isascii() and part.isdigit() and int(part) for part in (*widths, *head)
     ):
         raise UsageError(
-            "A plain student is named by the widths of its stages, such as plain:32-24-16-8, and after a slash by those of its"
-            f" head's hidden layers, such as plain:16-12-8-8/96-96, and {name!r} was given."
+            "A plain student is named by the widths of its stages, such as plain:32-24-16-8, and after a slash by "
+            f"those of its head's hidden layers, such as plain:16-12-8-8/96-96, and {name!r} was given."
         )
     return tuple(map(int, widths)), tuple(map(int, head))

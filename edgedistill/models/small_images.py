@@ -33,8 +33,8 @@ default_cfgs = generate_default_cfgs(
 class SmallImageResNet(ResNet):
     """A timm ResNet of basic blocks behind one 3x3 convolution of stride 1 and the first stage's width.
 
-    With `stem_pool` the usual 3x3 maximum of stride 2 follows, so that 32x32 images give maps of 16, 8, 4 and 2; without,
-    as CIFAR's ResNets have it, of 32, 16, 8 and 4. Weights are named as in timm and torchvision.
+    With `stem_pool` the usual 3x3 maximum of stride 2 follows, so that 32x32 images give maps of 16, 8, 4 and 2;
+    without, as CIFAR's ResNets have it, of 32, 16, 8 and 4. Weights are named as in timm and torchvision.
     """
 
     def __init__(
@@ -60,9 +60,7 @@ class SmallImageResNet(ResNet):
             self.add_module("maxpool", nn.Identity())
         shrink = 2 if stem_pool else 4
         entries: Any = self.feature_info
-        self.feature_info = [
-            {**entry, "reduction": max(1, entry["reduction"] // shrink)} for entry in entries
-        ]
+        self.feature_info = [{**entry, "reduction": max(1, entry["reduction"] // shrink)} for entry in entries]
 
 
 @register_model

@@ -35,18 +35,13 @@ def check_student_name(name: str) -> None:
 
 
 def build_student(
-    name: str,
-    class_count: int,
-    *,
-    width: float = 1.0,
-    image_size: tuple[int, int] | None = None,
-    seed: int = 0,
+    name: str, class_count: int, *, width: float = 1.0, image_size: tuple[int, int] | None = None, seed: int = 0
 ) -> nn.Module:
     """Create an untrained student.
 
     Args:
-        name: `timm:NAME`, or `plain:W-W-...` for a plain convolutional network with stages of these widths, `plain:W-W-.../H-H` with
-            hidden layers of these widths in its head.
+        name: `timm:NAME`, or `plain:W-W-...` for a plain convolutional network with stages of these widths,
+            `plain:W-W-.../H-H` with hidden layers of these widths in its head.
         class_count: C, the number of subtask classes.
         width: factor on every layer's channels; for the families that take their widths as arguments (ResNet, ConvNeXt,
             ViT, ...). The mobile families carry the width in their names (`mobilenetv4_conv_small_050`).
@@ -67,9 +62,7 @@ def build_student(
         timm_name = name.removeprefix("timm:")
         arguments = {} if width == 1.0 else _build_scaled_arguments(timm_name, width)
         torch.manual_seed(seed)
-        student: nn.Module = timm.create_model(
-            timm_name, pretrained=False, num_classes=class_count, **arguments
-        )
+        student: nn.Module = timm.create_model(timm_name, pretrained=False, num_classes=class_count, **arguments)
     if image_size is not None:
         set_image_size(student, image_size)
     return student
@@ -144,7 +137,5 @@ def read_student(student: nn.Module, path: Path) -> nn.Module:
     try:
         student.load_state_dict(load_file(path), strict=True)
     except (RuntimeError, SafetensorError) as error:
-        raise DataError(
-            f"The weights in {path} do not fit the student; distil again with --restart."
-        ) from error
+        raise DataError(f"The weights in {path} do not fit the student; distil again with --restart.") from error
     return student

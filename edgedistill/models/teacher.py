@@ -29,8 +29,8 @@ EMBEDDED = "embedded:"
 class Teacher:
     """A classifier in evaluation mode, and all that is needed to ask it about an image.
 
-    `mean` and `std` are per channel, of images in [0, 1]. `weights_sha256` identifies the file the weights came from; it
-    is empty for weights that timm downloaded.
+    `mean` and `std` are per channel, of images in [0, 1]. `weights_sha256` identifies the file the weights came from;
+    it is empty for weights that timm downloaded.
     """
 
     name: str
@@ -51,11 +51,7 @@ class Teacher:
 
 
 def load_teacher(
-    name: str,
-    *,
-    weights: Path | None = None,
-    classes: Path | None = None,
-    image_size: int | None = None,
+    name: str, *, weights: Path | None = None, classes: Path | None = None, image_size: int | None = None
 ) -> Teacher:
     """Load a teacher with its labels and preprocessing.
 
@@ -100,9 +96,7 @@ def _teacher_folder(name: str) -> Path:
         root = Path(str(resources.files("edgedistill").joinpath("embedded")))
         folder = root / name.removeprefix(EMBEDDED)
         if not (folder / "config.json").is_file():
-            raise UsageError(
-                f"There is no embedded teacher {name!r}; the one that ships is embedded:glyphs100."
-            )
+            raise UsageError(f"There is no embedded teacher {name!r}; the one that ships is embedded:glyphs100.")
         return folder
     folder = Path(name.removeprefix("local-dir:"))
     if not folder.is_dir():
@@ -112,9 +106,7 @@ def _teacher_folder(name: str) -> Path:
         )
     for part in ("config.json", "model.safetensors"):
         if not (folder / part).is_file():
-            raise DataError(
-                f"The teacher folder {folder} has no {part}; timm's save_for_hf writes both files."
-            )
+            raise DataError(f"The teacher folder {folder} has no {part}; timm's save_for_hf writes both files.")
     return folder
 
 
@@ -156,9 +148,7 @@ def _create_pretrained(name: str) -> nn.Module:
     hub_log.setLevel(logging.ERROR)
     try:
         model: nn.Module = timm.create_model(name, pretrained=True)
-    except (
-        Exception
-    ) as error:  # no network, no such file, no pretrained weights: timm and the hub raise many kinds
+    except Exception as error:  # no network, no such file, no pretrained weights: timm and the hub raise many kinds
         raise DataError(
             f"The pretrained weights of timm:{name} could not be fetched ({_first_line(error)}); give a file with"
             " --teacher-weights, or a teacher folder in timm's layout."
@@ -188,17 +178,13 @@ def _outputs_in(name: str, state: dict[str, Any]) -> int:
     head = classifier[0] if isinstance(classifier, (tuple, list)) else classifier
     weight = state.get(f"{head}.weight")
     if weight is None:
-        raise DataError(
-            f"The weights have no classifier {head!r} of timm:{name}; are they of another architecture?"
-        )
+        raise DataError(f"The weights have no classifier {head!r} of timm:{name}; are they of another architecture?")
     return int(weight.shape[0])
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:
     if not path.is_file():
-        raise UsageError(
-            f"There is no class file {path}; it holds one label a line, in the teacher's output order."
-        )
+        raise UsageError(f"There is no class file {path}; it holds one label a line, in the teacher's output order.")
     lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     return tuple(line for line in lines if line)
 
@@ -208,8 +194,8 @@ def _check_labels(name: str, model: nn.Module, labels: tuple[str, ...] | None) -
     labels = labels if labels is not None else _labels_of(model)
     if labels is None:
         raise UsageError(
-            f"The teacher {name} carries no labels for its {outputs} outputs; give them with --teacher-classes FILE, one"
-            " a line, in output order."
+            f"The teacher {name} carries no labels for its {outputs} outputs; give them with --teacher-classes FILE, "
+            "one a line, in output order."
         )
     if len(labels) != outputs:
         raise UsageError(f"The teacher {name} has {outputs} outputs, and {len(labels)} labels were given.")

@@ -9,24 +9,11 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from edgedistill.networks.maps import (
-    Output,
-    as_map,
-    copy_output,
-    tensor_of,
-    with_tensor,
-)
+from edgedistill.networks.maps import Output, as_map, copy_output, tensor_of, with_tensor
 from edgedistill.networks.modes import evaluating
 from edgedistill_deploy.errors import EdgeDistillError, UsageError, nearest_names
 
-__all__ = [
-    "LayerPair",
-    "as_map",
-    "capture",
-    "map_shapes",
-    "maps_and_contexts",
-    "resolve_layer",
-]
+__all__ = ["LayerPair", "as_map", "capture", "map_shapes", "maps_and_contexts", "resolve_layer"]
 
 Shape: TypeAlias = tuple[int, int, int]
 
@@ -118,8 +105,9 @@ def shape_of(output: Output, model: nn.Module, name: str, image_size: tuple[int,
     _check_batch(N, 1, name)
     if values.ndim == 3 and not _has_aspect(image_size, H, W):
         raise EdgeDistillError(
-            f"The tokens of layer {name!r} were folded to {H} x {W}, which images of {image_size[0]} x {image_size[1]} pixels"
-            " do not give: the model does not state the grid of images of this size. Use square images or other layers."
+            f"The tokens of layer {name!r} were folded to {H} x {W}, which images of {image_size[0]} x {image_size[1]} "
+            "pixels do not give: the model does not state the grid of images of this size. Use square images or other "
+            "layers."
         )
     return D, H, W
 
@@ -127,8 +115,8 @@ def shape_of(output: Output, model: nn.Module, name: str, image_size: tuple[int,
 def _check_batch(found: int, images: int, name: str) -> None:
     if found != images:
         raise EdgeDistillError(
-            f"The layer {name!r} returns {found} maps for {images} images (as inside attention over windows), so they are not"
-            " the images' own; choose a layer around it."
+            f"The layer {name!r} returns {found} maps for {images} images (as inside attention over windows), so they "
+            "are not the images' own; choose a layer around it."
         )
 
 
@@ -150,8 +138,8 @@ def maps_and_contexts(
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Return {layer: (map, gradient of a scalar with respect to it)}, both (N, D, H, W) and detached.
 
-    One forward and one backward pass serve all layers. The backward pass stops at the shallowest one; gradients, modes and
-    `requires_grad` of the model stay as they were. A map the scalar does not depend on has a gradient of 0.
+    One forward and one backward pass serve all layers. The backward pass stops at the shallowest one; gradients, modes
+    and `requires_grad` of the model stay as they were. A map the scalar does not depend on has a gradient of 0.
 
     Args:
         model: runs in evaluation mode.

@@ -16,9 +16,7 @@ def restrict_logits(outputs: object, class_indices: Sequence[int]) -> Tensor:
     """
     if not isinstance(outputs, Tensor) or outputs.ndim != 2:
         given = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise EdgeDistillError(
-            f"The teacher must return logits of shape (N, classes), and it returned {given}."
-        )
+        raise EdgeDistillError(f"The teacher must return logits of shape (N, classes), and it returned {given}.")
     indices = list(class_indices)
     count = outputs.shape[1]
     if not indices or len(set(indices)) != len(indices) or not all(0 <= each < count for each in indices):

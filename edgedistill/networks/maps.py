@@ -36,23 +36,24 @@ class DeclaredFeature:
 
 
 def find_declared_features(model: nn.Module) -> tuple[DeclaredFeature, ...]:
-    """Return what a network itself declares with `feature_info`, from shallow to deep; nothing where it declares nothing."""
+    """Return what a network itself declares with `feature_info`, from shallow to deep; nothing where it declares
+    nothing."""
     declared = getattr(model, "feature_info", None)
     infos = getattr(declared, "info", declared)  # a FeatureInfo in some models, a plain list in most
     if not isinstance(infos, Sequence):  # timm's inner blocks have a method of this name
         return ()
     return tuple(
-        DeclaredFeature(name=info["module"], channels=info["num_chs"], reduction=info["reduction"])
-        for info in infos
+        DeclaredFeature(name=info["module"], channels=info["num_chs"], reduction=info["reduction"]) for info in infos
     )
 
 
 def as_map(output: Output, model: nn.Module, name: str) -> Tensor:
     """Read a layer's output as a map (N, D, H, W).
 
-    Convolutional maps stay as they are; channels-last maps (Swin) are permuted; tokens (N, T, D) lose their prefix (class,
-    distillation and register tokens) and are folded to the model's grid; pooled features (N, D) are a map of one position.
-    Of a tuple the first tensor counts that has the channels the model declares for this layer, else the first element.
+    Convolutional maps stay as they are; channels-last maps (Swin) are permuted; tokens (N, T, D) lose their prefix
+    (class, distillation and register tokens) and are folded to the model's grid; pooled features (N, D) are a map of
+    one position. Of a tuple the first tensor counts that has the channels the model declares for this layer, else the
+    first element.
 
     Raises:
         EdgeDistillError: the output is none of these; the message names the layer and the shape.
@@ -67,8 +68,8 @@ def as_map(output: Output, model: nn.Module, name: str) -> Tensor:
             return chosen[:, :, None, None]
     given = f"shape {tuple(chosen.shape)}" if isinstance(chosen, Tensor) else f"a {type(chosen).__name__}"
     raise EdgeDistillError(
-        f"The output of layer {name!r} ({given}) cannot be read as a map; layers that return (N, D, H, W), (N, H, W, D) or"
-        " tokens (N, T, D) can."
+        f"The output of layer {name!r} ({given}) cannot be read as a map; layers that return (N, D, H, W), (N, H, W, "
+        "D) or tokens (N, T, D) can."
     )
 
 
@@ -102,7 +103,8 @@ def copy_output(output: Any) -> Any:
 
 
 def _owners(model: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the modules a layer lies in, from itself outwards to the model, each with the layer's name seen from there."""
+    """Yield the modules a layer lies in, from itself outwards to the model, each with the layer's name seen from
+    there."""
     chain: list[tuple[str, nn.Module]] = [(name, model)]
     while chain[-1][0]:
         step, _, rest = chain[-1][0].partition(".")
@@ -179,7 +181,8 @@ def _fold_tokens(tokens: Tensor, beside: Grid | None, model: nn.Module, name: st
                 if H * W == left > 0:
                     return tokens[:, dropped:].transpose(1, 2).reshape(N, D, H, W)
     raise EdgeDistillError(
-        f"The {T} tokens of layer {name!r}, {prefixes[0]} of them a prefix, do not fold to the grid {known or 'of a square'}."
+        f"The {T} tokens of layer {name!r}, {prefixes[0]} of them a prefix, do not fold to the grid "
+        f"{known or 'of a square'}."
     )
 
 

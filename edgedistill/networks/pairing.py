@@ -21,13 +21,14 @@ def pair_layers(teacher: nn.Module, student: nn.Module, image_size: tuple[int, i
     """Pair up to four layers of teacher and student, from shallow to deep.
 
     Candidates are the ends of the stages that timm declares (`feature_info`, that of a hybrid's convolutional stem
-    included), else the last layer at each map size. A map that the logits do not depend on is no candidate: after the last
-    attention of a vision transformer only the class token counts, so its last block's patches have no context and teach
-    nothing.
+    included), else the last layer at each map size. A map that the logits do not depend on is no candidate: after the
+    last attention of a vision transformer only the class token counts, so its last block's patches have no context and
+    teach nothing.
 
-    Where both networks shrink their maps, the teacher's deepest four map sizes are matched in order to student layers whose
-    sizes agree best. Of several layers with one map size (the blocks of a transformer) evenly spaced ones are taken that
-    end with the last. Where a network has one map size throughout, sizes say nothing, and both offer their depths.
+    Where both networks shrink their maps, the teacher's deepest four map sizes are matched in order to student layers
+    whose sizes agree best. Of several layers with one map size (the blocks of a transformer) evenly spaced ones are
+    taken that end with the last. Where a network has one map size throughout, sizes say nothing, and both offer their
+    depths.
 
     Args:
         teacher: a classifier of normalised images (N, 3, H, W).
@@ -39,17 +40,14 @@ def pair_layers(teacher: nn.Module, student: nn.Module, image_size: tuple[int, i
     """
     taught, learned = _levels(teacher, image_size), _levels(student, image_size)
     count = min(PAIR_COUNT, len(taught), len(learned))
-    pairs = (
-        _even(taught, learned, count)
-        if _is_flat(taught) or _is_flat(learned)
-        else _by_size(taught, learned, count)
-    )
+    pairs = _even(taught, learned, count) if _is_flat(taught) or _is_flat(learned) else _by_size(taught, learned, count)
     return tuple(LayerPair(teacher=left.name, student=right.name) for left, right in pairs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Level:
-    """A layer that may be paired: `depth` counts a network's candidates from the shallowest, `size` is its map's (H, W)."""
+    """A layer that may be paired: `depth` counts a network's candidates from the shallowest, `size` is its map's (H,
+    W)."""
 
     name: str
     depth: int
@@ -62,8 +60,8 @@ def _levels(model: nn.Module, image_size: tuple[int, int]) -> list[_Level]:
     names = _find_declared_names(model, traced, image_size) or _find_undeclared_names(model, traced)
     if not names:
         raise EdgeDistillError(
-            f"{type(model).__name__} has no layer whose output is a map, so its layers cannot be paired automatically; name"
-            " the pairs."
+            f"{type(model).__name__} has no layer whose output is a map, so its layers cannot be paired automatically; "
+            "name the pairs."
         )
     contexts = maps_and_contexts(model, names, _noise(model, image_size), _sum_weighted)
     heard = [name for name in names if bool(contexts[name][1].any())] or names
@@ -110,9 +108,7 @@ def _trace_all(model: nn.Module, image_size: tuple[int, int]) -> dict[str, _Trac
     return {name: each for name, each in traced.items() if each is not None}
 
 
-def _find_declared_names(
-    model: nn.Module, traced: Mapping[str, _Traced], image_size: tuple[int, int]
-) -> list[str]:
+def _find_declared_names(model: nn.Module, traced: Mapping[str, _Traced], image_size: tuple[int, int]) -> list[str]:
     """Return the layers that a network and the networks inside it declare, checked against what they returned."""
     declared = [
         replace(feature, name=f"{inside}.{feature.name}" if inside else feature.name)
@@ -132,9 +128,9 @@ def _layers_of(
 ) -> list[str]:
     """Return the layer that a declaration means, or nothing.
 
-    Some of timm's declarations name a module that does not exist (Twins, MViT), a container that never runs itself (CoaT)
-    or one that returns something else (HRNet). The last layer with the declared width and size is meant then: one inside
-    the declared module if there is one, and a block rather than the single operation that may follow it.
+    Some of timm's declarations name a module that does not exist (Twins, MViT), a container that never runs itself
+    (CoaT) or one that returns something else (HRNet). The last layer with the declared width and size is meant then:
+    one inside the declared module if there is one, and a block rather than the single operation that may follow it.
     """
     if feature.name in traced and traced[feature.name].shape[0] == feature.channels:
         return [feature.name]
@@ -146,13 +142,12 @@ def _layers_of(
 
 def _fits(feature: DeclaredFeature, shape: Shape, image_size: tuple[int, int]) -> bool:
     sides = zip(shape[1:], image_size, strict=True)
-    return shape[0] == feature.channels and all(
-        abs(cells - side / feature.reduction) < 1 for cells, side in sides
-    )
+    return shape[0] == feature.channels and all(abs(cells - side / feature.reduction) < 1 for cells, side in sides)
 
 
 def _find_undeclared_names(model: nn.Module, traced: Mapping[str, _Traced]) -> list[str]:
-    """Return the last layer at each map size of a network that declares nothing, or the longest stack of its token blocks."""
+    """Return the last layer at each map size of a network that declares nothing, or the longest stack of its token
+    blocks."""
     modules = dict(model.named_modules())
     maps = {
         name: each.shape[1:]
@@ -178,16 +173,10 @@ def _even(taught: Sequence[_Level], learned: Sequence[_Level], count: int) -> It
     return zip(left, right, strict=True)
 
 
-def _by_size(
-    taught: Sequence[_Level], learned: Sequence[_Level], count: int
-) -> Iterator[tuple[_Level, _Level]]:
+def _by_size(taught: Sequence[_Level], learned: Sequence[_Level], count: int) -> Iterator[tuple[_Level, _Level]]:
     """Pair the teacher's deepest map sizes with student layers whose sizes agree best, of equals the deepest."""
-    options = itertools.product(
-        _selections(_runs(taught)[-count:], count, least=1), _selections(_runs(learned), count)
-    )
-    left, right = min(
-        options, key=lambda both: (_size_disagreement(*both), -_depth(both[0]) - _depth(both[1]))
-    )
+    options = itertools.product(_selections(_runs(taught)[-count:], count, least=1), _selections(_runs(learned), count))
+    left, right = min(options, key=lambda both: (_size_disagreement(*both), -_depth(both[0]) - _depth(both[1])))
     return zip(left, right, strict=True)
 
 
@@ -197,7 +186,8 @@ def _runs(levels: Sequence[_Level]) -> list[list[_Level]]:
 
 
 def _selections(runs: Sequence[Sequence[_Level]], count: int, least: int = 0) -> Iterator[tuple[_Level, ...]]:
-    """Yield the ways to choose `count` levels, at least so many of each run; of a run evenly spaced ones, the last included."""
+    """Yield the ways to choose `count` levels, at least so many of each run; of a run evenly spaced ones, the last
+    included."""
     if not runs:
         if count == 0:
             yield ()

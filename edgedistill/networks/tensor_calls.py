@@ -1,4 +1,5 @@
-"""The tensor operations of a forward pass, as they are called: named, watched and changed without touching the network."""
+"""The tensor operations of a forward pass, as they are called: named, watched and changed without touching the
+network."""
 
 import functools
 from collections import Counter
@@ -66,8 +67,8 @@ class CallRecorder(TensorCalls):
     """Keeps what every call gave and which calls made its arguments.
 
     Attributes:
-        values: a copy of each call's result where that is a tensor of floats, in the order of the calls; first the network's
-            input.
+        values: a copy of each call's result where that is a tensor of floats, in the order of the calls; first the
+            network's input.
         sources: by call, those that made its arguments, in their order.
     """
 
@@ -82,9 +83,7 @@ class CallRecorder(TensorCalls):
     def after(self, key: CallKey, args: Sequence[Any], result: Any) -> Any:
         """Note a result."""
         if isinstance(result, Tensor) and result.is_floating_point():
-            self.sources[key] = tuple(
-                self._makers[id(each)] for each in _tensors(args) if id(each) in self._makers
-            )
+            self.sources[key] = tuple(self._makers[id(each)] for each in _tensors(args) if id(each) in self._makers)
             # A copy, because many networks write over what they computed.
             self.values[key] = result.detach().clone()
             self._makers[id(result)] = key

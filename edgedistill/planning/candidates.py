@@ -1,8 +1,9 @@
 """Students that a plan times before any is trained: which ones, and each as a bundle that can be measured.
 
 The weights are random, and time needs no others; but they must not be degenerate. timm's ResNets begin with the last
-normalisation of every block at zero, so that half of the network is zero and a runtime may leave it out. So such weights become one,
-and normalisations take the statistics of noise, after which activations are as large as a trained network's.
+normalisation of every block at zero, so that half of the network is zero and a runtime may leave it out. So such
+weights become one, and normalisations take the statistics of noise, after which activations are as large as a trained
+network's.
 """
 
 from collections.abc import Iterator, Sequence
@@ -63,8 +64,8 @@ class Candidate:
             factor = 0.0
         if not 0 < factor <= 4:
             raise UsageError(
-                f"A student's width is a factor above 0 and at most 4 after an @, such as timm:resnet10t@0.25, and {text!r} was"
-                " given."
+                "A student's width is a factor above 0 and at most 4 after an @, such as timm:resnet10t@0.25, and "
+                f"{text!r} was given."
             )
         return cls(name=name, width=factor)
 
@@ -90,9 +91,7 @@ def parse_candidates(texts: Sequence[str]) -> tuple[Candidate, ...]:
 
 def default_candidates(image_size: tuple[int, int]) -> tuple[Candidate, ...]:
     """Return the students that suit images of a size (H, W): those whose last map is more than a point."""
-    return tuple(
-        each for each in map(Candidate.parse, DEFAULTS) if _reduction(each) * LEAST_MAP <= min(image_size)
-    )
+    return tuple(each for each in map(Candidate.parse, DEFAULTS) if _reduction(each) * LEAST_MAP <= min(image_size))
 
 
 def add_candidate(candidates: Sequence[Candidate], name: str | None) -> tuple[Candidate, ...]:
@@ -130,9 +129,7 @@ def _norms(student: nn.Module) -> Iterator[_BatchNorm]:
     return (module for module in student.modules() if isinstance(module, _BatchNorm))
 
 
-def write_candidate(
-    candidate: Candidate, teacher: Teacher, subtask: Subtask, folder: Path
-) -> tuple[Bundle, ModelCost]:
+def write_candidate(candidate: Candidate, teacher: Teacher, subtask: Subtask, folder: Path) -> tuple[Bundle, ModelCost]:
     """Write a bundle of an untrained candidate that can be measured, and nothing else: `model.fp32` and `golden`.
 
     Args:
@@ -151,11 +148,7 @@ def write_candidate(
     deployed = Deployed(student, teacher.normalise())
     path = folder / "model.fp32.onnx"
     write_onnx(
-        deployed,
-        size,
-        path,
-        opset=ExportConfig().written_opset,
-        metadata={"edgedistill.untrained": str(candidate)},
+        deployed, size, path, opset=ExportConfig().written_opset, metadata={"edgedistill.untrained": str(candidate)}
     )
     pixels = np.random.default_rng(0).integers(0, 256, (_GOLDEN_COUNT, *size, 3), dtype=np.uint8)
     write_golden(folder / "golden.npz", pixels, logits_in_torch(deployed, pixels))

@@ -62,9 +62,7 @@ class CandidateTimes:
     kept: bool = False
 
 
-def measure_candidate(
-    task: PlanTask, candidate: Candidate, suggested: SuggestedWidths | None
-) -> CandidateTimes:
+def measure_candidate(task: PlanTask, candidate: Candidate, suggested: SuggestedWidths | None) -> CandidateTimes:
     """Time a candidate and hold it against the budget; one that cannot be timed is a row that says why."""
     try:
         bundle, profile, kept = _time(task, candidate)
@@ -82,7 +80,8 @@ def measure_candidate(
 
 
 def check_device(task: PlanTask, rows: Sequence[PlanRow]) -> None:
-    """Raise EdgeDistillError where nothing so far could be timed on a device: it, not the students, is most likely at fault."""
+    """Raise EdgeDistillError where nothing so far could be timed on a device: it, not the students, is most likely at
+    fault."""
     if task.device is not None and all(row.error is not None for row in rows):
         raise EdgeDistillError(f"{task.device.name}: {rows[0].error}")
 
@@ -140,7 +139,8 @@ def _profile(task: PlanTask, bundle: Bundle) -> Mapping[str, Any]:
 
 
 def plan_record(task: PlanTask, rows: Sequence[PlanRow], widths_from: str | None) -> dict[str, Any]:
-    """Return the plan's JSON document; `widths_from` says where the suggested widths are from, or why there are none."""
+    """Return the plan's JSON document; `widths_from` says where the suggested widths are from, or why there are
+    none."""
     return {
         "kind": "student-plan",
         "schema": 1,

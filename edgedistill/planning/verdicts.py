@@ -57,9 +57,7 @@ class PlanRow:
         return asdict(self)
 
 
-def plan_row(
-    candidate: Candidate, record: Mapping[str, Any], student: Mapping[str, Any], budget: Budget
-) -> PlanRow:
+def plan_row(candidate: Candidate, record: Mapping[str, Any], student: Mapping[str, Any], budget: Budget) -> PlanRow:
     """Judge one latency record of a candidate; `student` is the manifest's record of what it costs."""
     judged = check_budget(record, budget)
     return PlanRow(
@@ -86,14 +84,12 @@ def with_widths(row: PlanRow, widths: tuple[LayerWidth, ...] | None) -> PlanRow:
 def judge_rows(rows: Sequence[PlanRow]) -> tuple[PlanRow, ...]:
     """Mark what is dominated and what is proposed; the largest first, then what could not be measured.
 
-    Parameters and multiply-adds stand for what a student can learn. One row is dominated by another that has no fewer of either
-    and whose whole interval lies below this one's: times that cannot be told apart dominate nothing.
+    Parameters and multiply-adds stand for what a student can learn. One row is dominated by another that has no fewer
+    of either and whose whole interval lies below this one's: times that cannot be told apart dominate nothing.
     """
     judged = [_judge_row(row, rows) for row in rows]
     return tuple(
-        sorted(
-            judged, key=lambda row: (row.error is not None, -(row.multiply_adds or 0), row.value_ms or 0.0)
-        )
+        sorted(judged, key=lambda row: (row.error is not None, -(row.multiply_adds or 0), row.value_ms or 0.0))
     )
 
 
@@ -110,9 +106,7 @@ def _dominates(other: PlanRow, row: PlanRow) -> bool:
     high, low = other.interval[1], row.interval[0]
     surely_faster = high is not None and low is not None and high < low
     return (
-        surely_faster
-        and other.parameters >= (row.parameters or 0)
-        and other.multiply_adds >= (row.multiply_adds or 0)
+        surely_faster and other.parameters >= (row.parameters or 0) and other.multiply_adds >= (row.multiply_adds or 0)
     )
 
 
@@ -123,9 +117,7 @@ def plan_verdict(rows: Sequence[PlanRow]) -> Verdict:
     """
     found = {row.within_budget for row in rows if row.within_budget is not None}
     if not found:
-        raise EdgeDistillError(
-            f"None of the students could be measured; the first: {rows[0].label}: {rows[0].error}"
-        )
+        raise EdgeDistillError(f"None of the students could be measured; the first: {rows[0].label}: {rows[0].error}")
     if "pass" in found:
         return "pass"
     return "inconclusive" if "inconclusive" in found else "fail"

@@ -26,7 +26,8 @@ INSPECTED, INSPECTED_FOR = 200, 600  # validation and training images
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuggestedWidths:
-    """The widths that an inspection of the teacher suggests, {teacher layer: channels}, and the student that it names."""
+    """The widths that an inspection of the teacher suggests, {teacher layer: channels}, and the student that it
+    names."""
 
     widths: Mapping[str, int]
     student: str | None
@@ -47,7 +48,8 @@ class SuggestedWidths:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerWidth:
-    """A teacher's layer, the channels that the inspection suggests for it, the student's layer that it pairs with, and its own."""
+    """A teacher's layer, the channels that the inspection suggests for it, the student's layer that it pairs with, and
+    its own."""
 
     teacher: str
     suggested: int
@@ -58,12 +60,11 @@ class LayerWidth:
 def find_layer_widths(
     teacher: Teacher, student: nn.Module, suggested: SuggestedWidths
 ) -> tuple[LayerWidth, ...] | None:
-    """Put a student's widths beside the suggested ones; None where its layers do not pair with those that were inspected."""
+    """Put a student's widths beside the suggested ones; None where its layers do not pair with those that were
+    inspected."""
     size = teacher.preprocess.size
     try:
-        pairs = [
-            pair for pair in pair_layers(teacher.model, student, size) if pair.teacher in suggested.widths
-        ]
+        pairs = [pair for pair in pair_layers(teacher.model, student, size) if pair.teacher in suggested.widths]
         shapes = map_shapes(student, [pair.student for pair in pairs], size)
     except (EdgeDistillError, UsageError):
         return None
@@ -86,9 +87,7 @@ def read_suggested_widths(file: Path) -> SuggestedWidths:
     try:
         return SuggestedWidths.of(json.loads(file.read_text(encoding="utf-8")))
     except ValueError as error:
-        raise DataError(
-            f"{file} is no JSON; give the inspection.json that `edgedistill inspect` wrote."
-        ) from error
+        raise DataError(f"{file} is no JSON; give the inspection.json that `edgedistill inspect` wrote.") from error
 
 
 def find_suggested_widths(
@@ -98,8 +97,8 @@ def find_suggested_widths(
     each = count_cost(teacher.model, teacher.preprocess.size).multiply_adds
     if float(each) * (3 * INSPECTED_FOR + 50 * INSPECTED) > _CHEAP:
         return None, (
-            "No suggested widths: inspecting this teacher takes longer than the plan; run `edgedistill inspect --out DIR` and give"
-            " --inspection DIR/inspection.json."
+            "No suggested widths: inspecting this teacher takes longer than the plan; run `edgedistill inspect --out "
+            "DIR` and give --inspection DIR/inspection.json."
         )
     config = InspectConfig(methods=("prca",), images=INSPECTED, training_images=INSPECTED_FOR)
     try:
@@ -107,6 +106,6 @@ def find_suggested_widths(
     except EdgeDistillError as error:
         return None, f"No suggested widths: {error}"
     return SuggestedWidths.of(found.to_json()), (
-        f"The suggested widths are from {found.training_count} training and {found.validation_count} validation images; `edgedistill"
-        " inspect` takes more."
+        f"The suggested widths are from {found.training_count} training and {found.validation_count} validation "
+        "images; `edgedistill inspect` takes more."
     )

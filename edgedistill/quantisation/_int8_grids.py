@@ -50,8 +50,8 @@ class Rounding:
 def read_rounding(bundle: Bundle) -> Rounding:
     """Read what `model.int8` rounds, and the calibrated ranges it is rounded over from `ranges`.
 
-    Nodes that were left in float count as quantised: training under quantisation is to make such exceptions needless. So the
-    result is the same before and after a recovered student has taken the place of the calibrated one.
+    Nodes that were left in float count as quantised: training under quantisation is to make such exceptions needless.
+    So the result is the same before and after a recovered student has taken the place of the calibrated one.
 
     Raises:
         BundleError: the bundle lacks `model.int8`, `model.fp32` or `ranges`, or the INT8 file rounds nothing.
@@ -71,15 +71,11 @@ def read_rounding(bundle: Bundle) -> Rounding:
         for name in (value, written):
             if name in ranges:
                 grids.setdefault(name, example)
-    activations = {
-        name: _grid_of(ranges[name], grid) if name in ranges else grid for name, grid in grids.items()
-    }
+    activations = {name: _grid_of(ranges[name], grid) if name in ranges else grid for name, grid in grids.items()}
     return Rounding(activations=activations, weights=weights)
 
 
-def _activation_grids(
-    graph: onnx.GraphProto, tensors: Mapping[str, onnx.TensorProto]
-) -> Iterator[tuple[str, Grid]]:
+def _activation_grids(graph: onnx.GraphProto, tensors: Mapping[str, onnx.TensorProto]) -> Iterator[tuple[str, Grid]]:
     for node in graph.node:
         if node.op_type == "QuantizeLinear" and node.input[0] not in tensors:
             zero = numpy_helper.to_array(tensors[node.input[2]])
@@ -89,9 +85,7 @@ def _activation_grids(
             yield name, Grid(scale=scale, zero_point=int(zero), low=low, high=high)
 
 
-def _weight_levels(
-    graph: onnx.GraphProto, tensors: Mapping[str, onnx.TensorProto]
-) -> Iterator[tuple[str, int]]:
+def _weight_levels(graph: onnx.GraphProto, tensors: Mapping[str, onnx.TensorProto]) -> Iterator[tuple[str, int]]:
     codes = {
         node.output[0]: node.input[0]
         for node in graph.node
@@ -124,9 +118,7 @@ def _ranges(path: Path) -> Mapping[str, tuple[float, float]]:
         record = read_json(path)
         return {name: (float(low), float(high)) for name, (low, high) in record["ranges"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BundleError(
-            f"{path} does not hold the ranges of a calibration; calibrate the bundle again."
-        ) from error
+        raise BundleError(f"{path} does not hold the ranges of a calibration; calibrate the bundle again.") from error
 
 
 def _grid_of(bounds: tuple[float, float], example: Grid) -> Grid:

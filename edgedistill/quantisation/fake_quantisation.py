@@ -12,14 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgedistill.networks.modes import evaluating
-from edgedistill.networks.tensor_calls import (
-    NETWORK_INPUT,
-    WEIGHTED,
-    CallKey,
-    CallRecorder,
-    TensorCalls,
-    record_calls,
-)
+from edgedistill.networks.tensor_calls import NETWORK_INPUT, WEIGHTED, CallKey, CallRecorder, TensorCalls, record_calls
 from edgedistill.quantisation._int8_grids import Grid, Rounding
 from edgedistill_deploy.errors import EdgeDistillError
 
@@ -87,14 +80,15 @@ def find_calls(
             weights[key] = levels
     if not activations or not weights:
         raise EdgeDistillError(
-            "The student computes nothing that the bundle's INT8 model rounds, so that file is of another student; export and"
-            " calibrate again."
+            "The student computes nothing that the bundle's INT8 model rounds, so that file is of another student; "
+            "export and calibrate again."
         )
     return CallRounding(activations=activations, weights=weights, left_float=tuple(dict.fromkeys(unknown)))
 
 
 def _after_bias(graph: onnx.GraphProto) -> dict[str, str]:
-    """Map the output of each MatMul that only an Add of a constant reads to that Add's output: together a linear layer."""
+    """Map the output of each MatMul that only an Add of a constant reads to that Add's output: together a linear
+    layer."""
     constants = {each.name for each in graph.initializer}
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
@@ -110,9 +104,7 @@ def _after_bias(graph: onnx.GraphProto) -> dict[str, str]:
     }
 
 
-def _values(
-    model: onnx.ModelProto, names: Sequence[str], samples: NDArray[np.uint8]
-) -> dict[str, NDArray[np.float32]]:
+def _values(model: onnx.ModelProto, names: Sequence[str], samples: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
     """Run the float file and return those of the named values that it has."""
     opened = onnx.ModelProto()
     opened.CopyFrom(model)
@@ -125,9 +117,7 @@ def _values(
     )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        opened.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(opened.SerializeToString(), options, providers=["CPUExecutionProvider"])
     known = [name for name in names if name in made]
     return dict(zip(known, session.run(known, {session.get_inputs()[0].name: samples}), strict=True))
 
@@ -161,11 +151,12 @@ def _find_weighted(calls: CallRecorder, key: CallKey | None) -> CallKey | None:
 
 
 class FakeQuantised(nn.Module):
-    """A student whose activations and weights are rounded in passing, with the gradient of the identity inside the range.
+    """A student whose activations and weights are rounded in passing, with the gradient of the identity inside the
+    range.
 
-    Weights are rounded per output channel, symmetrically, with a scale that follows them; activations per tensor, to the
-    calibrated grids. Batch norms keep the statistics that were folded into the INT8 file: in training, too, the network
-    computes as it does on the device.
+    Weights are rounded per output channel, symmetrically, with a scale that follows them; activations per tensor, to
+    the calibrated grids. Batch norms keep the statistics that were folded into the INT8 file: in training, too, the
+    network computes as it does on the device.
     """
 
     def __init__(self, network: nn.Module, rounding: CallRounding) -> None:

@@ -1,4 +1,5 @@
-"""How fragile a float student is before INT8: the spread of its weights, outliers of its activations, the noise of 8 bits."""
+"""How fragile a float student is before INT8: the spread of its weights, outliers of its activations, the noise of 8
+bits."""
 
 import abc
 import math
@@ -41,8 +42,8 @@ class LayerReadiness:
         weight_spread: the largest channel's largest weight over that of the median channel; what one scale for all
             channels would cost.
         input_outliers: the largest input, absolute, over the 99.9th percentile.
-        input_channel_spread: the widest channel's range over that of the median channel; a channel with a hundredth of the
-            range has a hundredth of the levels.
+        input_channel_spread: the widest channel's range over that of the median channel; a channel with a hundredth of
+            the range has a hundredth of the levels.
         input_snr_db: signal over noise of the input in 8 bits, one scale for all channels.
         weight_snr_db: of the weights in 8 bits, one scale for each output channel.
         output_snr_db: of the layer's output when both are rounded and nothing else is.
@@ -100,8 +101,8 @@ class Readiness:
         layers = ", ".join(f"{each.name} ({each.output_snr_db:.1f} dB, {_cause(each)})" for each in named[:3])
         more = f" and {len(named) - 3} more" if len(named) > 3 else ""
         return (
-            f"INT8 readiness: fragile; {whole}, {layers}{more}. Expect calibrate to leave layers in float, or recover with"
-            " `calibrate --recover N`."
+            f"INT8 readiness: fragile; {whole}, {layers}{more}. Expect calibrate to leave layers in float, or recover "
+            "with `calibrate --recover N`."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -123,9 +124,7 @@ def _cause(layer: LayerReadiness) -> str:
     return f"largest input {layer.input_outliers:.0f} times the 99.9th percentile"
 
 
-def readiness(
-    student: nn.Module, teacher: Teacher, images: ImageSet, *, seed: int = 0, bits: int = 8
-) -> Readiness:
+def readiness(student: nn.Module, teacher: Teacher, images: ImageSet, *, seed: int = 0, bits: int = 8) -> Readiness:
     """Measure how well a float student will stand INT8, on a seeded sample of training images.
 
     Two passes over the sample: ranges, then the noise of rounding to them. Memory does not grow with the sample.
@@ -240,7 +239,8 @@ class _Watch(TensorCalls, abc.ABC):
 
     @abc.abstractmethod
     def see_norm(self, layer: _Layer, args: Sequence[Any], scale: Tensor, result: Tensor) -> None:
-        """Look again at a layer called with `args`, whose output channels are scaled by `scale` (O,) to give `result`."""
+        """Look again at a layer called with `args`, whose output channels are scaled by `scale` (O,) to give
+        `result`."""
 
     def after(self, key: CallKey, args: Sequence[Any], result: Any) -> Any:
         """Find the layers among the calls."""
@@ -307,7 +307,8 @@ def _energies(exact: Tensor, rounded: Tensor) -> tuple[float, float]:
 
 
 def _find_folded_scale(args: Sequence[Any], keywords: Mapping[str, Any]) -> Tensor:
-    """Return by what a batch norm multiplies its channels: gamma / sqrt(variance + eps), of functional.batch_norm's arguments."""
+    """Return by what a batch norm multiplies its channels: gamma / sqrt(variance + eps), of functional.batch_norm's
+    arguments."""
     given = {**dict(zip(_NORM_ARGUMENTS, args, strict=False)), **keywords}
     scale: Tensor = (given["running_var"] + given.get("eps", 1e-5)).rsqrt()
     return scale if given.get("weight") is None else scale * given["weight"]

@@ -55,9 +55,7 @@ class RecoverySettings:
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
-            raise UsageError(
-                f"recover must be a whole number of at least 1 epoch, and {self.epochs} was given."
-            )
+            raise UsageError(f"recover must be a whole number of at least 1 epoch, and {self.epochs} was given.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +66,8 @@ class Recovered:
         student: with float weights, to be quantised again; the architecture and the names are the student's own.
         path: of its weights.
         epochs: that were run.
-        best_epoch: the best of them on the validation images under quantisation, from 0; None where none was better than
-            the student it began with, which is then what is here.
+        best_epoch: the best of them on the validation images under quantisation, from 0; None where none was better
+            than the student it began with, which is then what is here.
         accuracy_before: of the student it began with, quantised, on the validation images.
         accuracy: of this one, quantised alike.
         left_float: values of the INT8 file that the torch network does not compute, and which stayed float in training.
@@ -87,17 +85,14 @@ class Recovered:
         """Say what it brought, and what stayed float in training."""
         kept = f"epoch {self.best_epoch + 1}" if self.best_epoch is not None else "the student as it was"
         brought = (
-            f"validation accuracy in INT8 {self.accuracy_before:.2%} before, {self.accuracy:.2%} after {self.epochs} epochs,"
-            f" {kept} kept"
+            f"validation accuracy in INT8 {self.accuracy_before:.2%} before, {self.accuracy:.2%} after {self.epochs} "
+            f"epochs, {kept} kept"
         )
         if not self.left_float:
             return [brought]
         names = ", ".join(self.left_float[:3])
         more = f" and {len(self.left_float) - 3} more" if len(self.left_float) > 3 else ""
-        return [
-            brought,
-            f"{names}{more} of the INT8 file have no counterpart in torch and stayed float in training",
-        ]
+        return [brought, f"{names}{more} of the INT8 file have no counterpart in torch and stayed float in training"]
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest's record."""
@@ -121,15 +116,16 @@ def recover(
 ) -> Recovered:
     """Go on distilling `student` while its weights and activations are rounded as in the bundle's INT8 model.
 
-    The objective, the subspaces, the images and their augmentation are the distillation's; activations are rounded to the
-    calibrated grids, weights to grids that follow them. The epoch that is kept is the best on the validation images under
-    this rounding, or the start where none is better. A run that was stopped goes on after its last finished epoch.
+    The objective, the subspaces, the images and their augmentation are the distillation's; activations are rounded to
+    the calibrated grids, weights to grids that follow them. The epoch that is kept is the best on the validation images
+    under this rounding, or the start where none is better. A run that was stopped goes on after its last finished
+    epoch.
 
     Args:
         bundle: exported and calibrated from `student`.
         student: trained; changed in place.
-        lesson: its teacher, its classes and their images; training images feed the training, validation images choose the
-            epoch.
+        lesson: its teacher, its classes and their images; training images feed the training, validation images choose
+            the epoch.
         settings: of the recovery.
         folder: `recovered.safetensors` goes here, and checkpoints under `recovery`.
         progress: called several times an epoch.
@@ -231,7 +227,8 @@ def _subspaces(bundle: Bundle, config: DistillConfig) -> Mapping[str, Subspace] 
         return None
     if not bundle.has("subspaces"):
         raise BundleError(
-            f"{bundle.path} has no subspaces, and the student was distilled with layer losses; distil again, then recover."
+            f"{bundle.path} has no subspaces, and the student was distilled with layer losses; distil again, then "
+            "recover."
         )
     return load_subspaces(bundle.file("subspaces"))
 

@@ -70,14 +70,13 @@ def _other_classes(
     return tuple(name for place, name in enumerate(present) if place in known - inside)
 
 
-def _draw(
-    images: ImageSet | None, names: Sequence[str], most: int, seed: int, taken: set[str]
-) -> ImageSet | None:
+def _draw(images: ImageSet | None, names: Sequence[str], most: int, seed: int, taken: set[str]) -> ImageSet | None:
     return None if not images else _leave_out_taken(_sample(images.with_classes(names), most, seed), taken)
 
 
 def _sample(images: ImageSet, most: int, seed: int) -> ImageSet:
-    """Keep up to `most` images: the first of every class in a random order, then the second of every class, and so on."""
+    """Keep up to `most` images: the first of every class in a random order, then the second of every class, and so
+    on."""
     order = np.random.default_rng(seed).permutation(len(images))
     turn = _turns(images.labels[order])
     return images.select(np.sort(order[np.argsort(turn, kind="stable")[:most]]))
@@ -99,8 +98,7 @@ def _leave_out_taken(images: ImageSet, taken: set[str]) -> ImageSet:
 def _split_in_two(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
     """Divide images by their content, so that copies of one image stay on one side."""
     salted = [
-        hashlib.sha256(f"outside|{seed}|{images.digest(index)}".encode()).digest()[0]
-        for index in range(len(images))
+        hashlib.sha256(f"outside|{seed}|{images.digest(index)}".encode()).digest()[0] for index in range(len(images))
     ]
     first = np.array(salted, dtype=np.uint8) < 128
     return images.select(np.flatnonzero(first)), images.select(np.flatnonzero(~first))

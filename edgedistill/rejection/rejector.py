@@ -1,8 +1,10 @@
-"""Whether the expert should answer at all: a score of its logits, and a threshold that keeps a chosen share of the subtask.
+"""Whether the expert should answer at all: a score of its logits, and a threshold that keeps a chosen share of the
+subtask.
 
 An expert knows only its own classes and gives one of them to every image. Two scores of the logits tell how much an
-image looks like any of them: the energy, log sum exp (Liu et al., NeurIPS 2020), and the largest logit (Hendrycks et al., ICML
-2022). The threshold is set on validation images of the subtask, the score chosen with images of the teacher's other classes.
+image looks like any of them: the energy, log sum exp (Liu et al., NeurIPS 2020), and the largest logit (Hendrycks et
+al., ICML 2022). The threshold is set on validation images of the subtask, the score chosen with images of the teacher's
+other classes.
 """
 
 import math
@@ -49,9 +51,9 @@ class Rejector:
 class RejectFigures:
     """How a model with a threshold does on images of the subtask (inside) and of other classes (outside).
 
-    `auroc` is the chance that an inside image scores above an outside one; `true_accept` and `false_accept` are the accepted
-    shares of inside and outside; `accuracy` is over all inside images, `accepted_accuracy` over the accepted ones. None where
-    there are no such images.
+    `auroc` is the chance that an inside image scores above an outside one; `true_accept` and `false_accept` are the
+    accepted shares of inside and outside; `accuracy` is over all inside images, `accepted_accuracy` over the accepted
+    ones. None where there are no such images.
     """
 
     auroc: float | None
@@ -67,8 +69,8 @@ class RejectFigures:
 class TeacherRejection:
     """The teacher judged alike: the same score of its subtask logits, with its own threshold from validation images.
 
-    `all_class_true_accept` and `all_class_false_accept` are the shares of inside and outside test images that the teacher,
-    choosing among all its classes, gives to a class of the subtask.
+    `all_class_true_accept` and `all_class_false_accept` are the shares of inside and outside test images that the
+    teacher, choosing among all its classes, gives to a class of the subtask.
     """
 
     threshold: float
@@ -101,13 +103,13 @@ class Rejection:
         """Say what was chosen and how it does, for people."""
         kept = self.validation
         yield (
-            f"in_domain is {self.rejector.score} >= {self.rejector.threshold:.4g}, which accepts {kept.true_accept:.1%} of"
-            f" {kept.inside_count} validation images of the subtask"
+            f"in_domain is {self.rejector.score} >= {self.rejector.threshold:.4g}, which accepts "
+            f"{kept.true_accept:.1%} of {kept.inside_count} validation images of the subtask"
         )
         if not kept.outside_count:
             yield (
-                "the data has no validation images of the teacher's other classes, so the threshold comes from the subtask alone"
-                " and the score, energy, was not compared"
+                "the data has no validation images of the teacher's other classes, so the threshold comes from the "
+                "subtask alone and the score, energy, was not compared"
             )
         if self.test is None:
             yield "the data has no test images, so the rejection was not measured on images it was not set on"
@@ -149,9 +151,7 @@ def fit_rejection(
     sets = (images.validation, outside.validation, images.test, outside.test)
     inside, others, test, other_test = asker.ask(sets)
     assert inside is not None
-    candidates = (
-        {} if others is None else {name: _auroc_of(name, inside.student, others.student) for name in SCORES}
-    )
+    candidates = {} if others is None else {name: _auroc_of(name, inside.student, others.student) for name in SCORES}
     score = max(candidates, key=candidates.__getitem__, default=SCORES[0])
     rejector, twin = (_fit(score, logits, true_accept) for logits in (inside.student, inside.teacher))
     return Rejection(
@@ -170,7 +170,8 @@ def reject_score(name: str, logits: Tensor) -> Tensor:
 
 
 def auroc(inside: Scores, outside: Scores) -> float:
-    """Return the area under the ROC curve of scores (n,) against (m,): the chance that an inside score is the higher one.
+    """Return the area under the ROC curve of scores (n,) against (m,): the chance that an inside score is the higher
+    one.
 
     Ties count one half: the rank sum of Mann and Whitney with midranks, over n * m.
     """
@@ -184,7 +185,8 @@ def auroc(inside: Scores, outside: Scores) -> float:
 def accept_threshold(inside: Scores, share: float) -> float:
     """Return the threshold at and above which at least `share` of the scores (n,) lie.
 
-    That is the highest score for which this holds, the (n - ceil(share * n) + 1)-th smallest, less `ROUNDING` of its size.
+    That is the highest score for which this holds, the (n - ceil(share * n) + 1)-th smallest, less `ROUNDING` of its
+    size.
     """
     ordered = np.sort(inside)
     needed = math.ceil(share * len(ordered) - 1e-9)
@@ -194,7 +196,8 @@ def accept_threshold(inside: Scores, share: float) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answers:
-    """Subtask logits (n, C) of student and teacher, whether the teacher's choice among all classes is in the subtask (n,)."""
+    """Subtask logits (n, C) of student and teacher, whether the teacher's choice among all classes is in the subtask
+    (n,)."""
 
     student: Tensor
     teacher: Tensor
@@ -233,9 +236,7 @@ class _Asker:
 
 def _join(parts: list[tuple[Tensor, Tensor, Tensor]], images: ImageSet) -> _Answers:
     student, teacher, chosen = (torch.cat(each) for each in zip(*parts, strict=True))
-    return _Answers(
-        student=student, teacher=teacher, chosen_inside=chosen, labels=torch.tensor(images.labels)
-    )
+    return _Answers(student=student, teacher=teacher, chosen_inside=chosen, labels=torch.tensor(images.labels))
 
 
 def _student(answers: _Answers | None) -> Tensor | None:
@@ -281,7 +282,9 @@ def _describe(figures: RejectFigures) -> str:
     if figures.accepted_accuracy is not None:
         told += f" ({figures.accepted_accuracy:.1%} of these right, {figures.accuracy:.1%} of all)"
     if figures.false_accept is not None:
-        told += f" and {figures.false_accept:.1%} of {figures.outside_count} of other classes (AUROC {figures.auroc:.3f})"
+        told += (
+            f" and {figures.false_accept:.1%} of {figures.outside_count} of other classes (AUROC {figures.auroc:.3f})"
+        )
     return told
 
 

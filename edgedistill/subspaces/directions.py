@@ -27,8 +27,8 @@ class Subspace:
         mean: mu (D,).
         basis: U (D, K), orthonormal columns by falling eigenvalue; K is at most D. The largest entry of every column is
             positive.
-        eigenvalues: of the method's matrix, all of them, falling (D,). `random` and `identity` have no matrix: theirs are
-            the variances along the directions, in the directions' order.
+        eigenvalues: of the method's matrix, all of them, falling (D,). `random` and `identity` have no matrix: theirs
+            are the variances along the directions, in the directions' order.
         variance: v_i = u_i^T A u_i along the basis columns (K,).
         sample_count: positions of images the moments were taken over.
         method: that found it; empty where that is not known.
@@ -48,15 +48,13 @@ class Subspace:
         return float(self.variance.sum())
 
 
-def subspace_from(
-    moments: Moments, rank: int, *, layer: str, method: str = "prca", seed: int = 0
-) -> Subspace:
+def subspace_from(moments: Moments, rank: int, *, layer: str, method: str = "prca", seed: int = 0) -> Subspace:
     """Turn a layer's moments into its subspace of rank min(K, D).
 
     Raises:
         UsageError: an unknown method, or a rank below 1.
-        EdgeDistillError: the moments are not finite, the context is 0 where the method needs it, or there is no variance
-            inside the subspace; the layer is named.
+        EdgeDistillError: the moments are not finite, the context is 0 where the method needs it, or there is no
+            variance inside the subspace; the layer is named.
     """
     check_choice("method", method, SUBSPACE_METHODS)
     check_rank(layer, rank)
@@ -98,8 +96,8 @@ def _check_variance(moments: Moments, variance: Tensor, layer: str) -> None:
     square = moments.activation_covariance.trace() + moments.mean.square().sum()
     if not float(variance.sum()) > max(SMALLEST_VARIANCE * float(square), SMALLEST_SQUARE):
         raise EdgeDistillError(
-            f"The layer {layer!r} has no variance inside its subspace of rank {len(variance)}: its outputs there are constant"
-            " over the images, or nearly 0. Pair another layer, or give more and more varied images."
+            f"The layer {layer!r} has no variance inside its subspace of rank {len(variance)}: its outputs there are "
+            "constant over the images, or nearly 0. Pair another layer, or give more and more varied images."
         )
 
 
@@ -107,8 +105,8 @@ def _check_finite(moments: Moments, layer: str) -> None:
     parts = (moments.mean, moments.activation_covariance, moments.context_moment, moments.cross_moment)
     if not all(bool(part.isfinite().all()) for part in parts):
         raise EdgeDistillError(
-            f"The activations or gradients of layer {layer!r} are not all finite numbers, so it has no subspace; check the"
-            " teacher's weights and its input normalisation."
+            f"The activations or gradients of layer {layer!r} are not all finite numbers, so it has no subspace; check "
+            "the teacher's weights and its input normalisation."
         )
 
 
@@ -145,9 +143,9 @@ _MATRICES: dict[str, Callable[[Moments, str], Tensor]] = {
 def _check_context(moments: Moments, layer: str) -> None:
     if not float(moments.context_moment.trace()) > 0:
         raise EdgeDistillError(
-            f"The context is 0 at layer {layer!r}, at every position drawn from every image: the logits do not depend on its map"
-            " (as after the last attention of a transformer, where only the class token counts), or at few positions alone."
-            " Pair another layer, draw more positions, or use method pca."
+            f"The context is 0 at layer {layer!r}, at every position drawn from every image: the logits do not depend "
+            "on its map (as after the last attention of a transformer, where only the class token counts), or at few "
+            "positions alone. Pair another layer, draw more positions, or use method pca."
         )
 
 

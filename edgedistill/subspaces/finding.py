@@ -21,7 +21,8 @@ from edgedistill_deploy.errors import DataError, UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """Which vectors of the layers' maps count: pooled to `map_sizes`, at `positions` of each image; see `find_subspaces`."""
+    """Which vectors of the layers' maps count: pooled to `map_sizes`, at `positions` of each image; see
+    `find_subspaces`."""
 
     map_sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     positions: int | None = 20
@@ -30,9 +31,7 @@ class Sampling:
     def __post_init__(self) -> None:
         check_at_least("seed", self.seed, 0)
         if self.positions is not None and self.positions < 1:
-            raise UsageError(
-                f"positions must be at least 1, or None for all, and {self.positions} was given."
-            )
+            raise UsageError(f"positions must be at least 1, or None for all, and {self.positions} was given.")
 
 
 def find_subspaces(
@@ -49,14 +48,14 @@ def find_subspaces(
 ) -> dict[str, Subspace]:
     """Find the subspaces of several layers of a teacher (Chormai et al. 2026, sections 2 and 3).
 
-    One forward pass and one backward pass per batch serve all layers. The backward pass stops at the shallowest layer and
-    computes no parameter gradient. The model is left as it was found: mode, `requires_grad`, gradients, hooks.
+    One forward pass and one backward pass per batch serve all layers. The backward pass stops at the shallowest layer
+    and computes no parameter gradient. The model is left as it was found: mode, `requires_grad`, gradients, hooks.
 
-    Contexts of pooled maps: a layer whose map is larger than `map_sizes` says is averaged down to that size, as the loss will do,
-    and its moments are those of the averages p. The context of p is then the derivative of the evidence when all positions
-    of p's cell move together, so that their average moves as much: the *sum* of the gradients in the cell. (A mean would
-    differ by the size of the cell, which the factor s in the matrix M cancels; the sum keeps a plain meaning, and pooling
-    to a single position gives the gradient with respect to a shift of the whole channel.)
+    Contexts of pooled maps: a layer whose map is larger than `map_sizes` says is averaged down to that size, as the
+    loss will do, and its moments are those of the averages p. The context of p is then the derivative of the evidence
+    when all positions of p's cell move together, so that their average moves as much: the *sum* of the gradients in the
+    cell. (A mean would differ by the size of the cell, which the factor s in the matrix M cancels; the sum keeps a
+    plain meaning, and pooling to a single position gives the gradient with respect to a shift of the whole channel.)
 
     Positions are drawn without replacement for each image, by a generator seeded with `seed`, the map's size and the
     image's own pixels: neither the order of images nor the batch size changes the result beyond rounding.
@@ -66,14 +65,16 @@ def find_subspaces(
         class_indices: the subtask's columns of those logits.
         batches: normalised float images (n, 3, H, W) on the model's device.
         ranks: {layer: K}. A K above the layer's width D means all D directions.
-        map_sizes: {layer: (H, W)} of the student's map that the layer is compared with; layers not named keep their map.
+        map_sizes: {layer: (H, W)} of the student's map that the layer is compared with; layers not named keep their
+            map.
         method: `prca` | `prca_indefinite` | `pca` | `gradient` | `random` | `identity`.
         positions: drawn from each image's map; None uses all.
         seed: fixes the positions, and the directions of `random`.
         progress: called after every batch with the number of images so far.
 
     Raises:
-        UsageError: an unknown layer or method, a rank or number of positions below 1, class indices outside the outputs.
+        UsageError: an unknown layer or method, a rank or number of positions below 1, class indices outside the
+            outputs.
         DataError: there were no images.
         EdgeDistillError: a layer without variance in its subspace, or whose moments are not finite; it is named.
     """
@@ -91,8 +92,7 @@ def find_subspaces(
         progress=progress,
     )
     return {
-        name: subspace_from(moments[name], rank, layer=name, method=method, seed=seed)
-        for name, rank in ranks.items()
+        name: subspace_from(moments[name], rank, layer=name, method=method, seed=seed) for name, rank in ranks.items()
     }
 
 
@@ -107,8 +107,8 @@ def gather_moments(
 ) -> dict[str, Moments]:
     """Gather the moments of several layers in one pass; `subspace_from` makes any method's subspace of them.
 
-    Arguments, pooling and drawn positions are those of `find_subspaces`. Where several processes train together, each gives
-    its share of the images and all return the moments of the whole.
+    Arguments, pooling and drawn positions are those of `find_subspaces`. Where several processes train together, each
+    gives its share of the images and all return the moments of the whole.
 
     Raises:
         UsageError: an unknown layer, class indices outside the outputs.
@@ -118,10 +118,7 @@ def gather_moments(
     count = 0
     for images in batches:
         maps = maps_and_contexts(
-            model,
-            layers,
-            images,
-            lambda outputs: evidence(restrict_logits(outputs, class_indices)).sum(),
+            model, layers, images, lambda outputs: evidence(restrict_logits(outputs, class_indices)).sum()
         )
         keys = [zlib.crc32(image.tobytes()) for image in images.detach().float().cpu().numpy()]
         for name, (activation, context) in maps.items():
@@ -164,14 +161,13 @@ def _cell_lengths(length: int, count: int) -> Tensor:
 
 
 def _sample(maps: tuple[Tensor, Tensor], keys: Sequence[int], sampling: Sampling) -> tuple[Tensor, Tensor]:
-    """Draw the same positions of two maps (N, D, H, W), for each image its own; return two sets of vectors (N * P, D)."""
+    """Draw the same positions of two maps (N, D, H, W), for each image its own; return two sets of vectors (N * P,
+    D)."""
     N, D, H, W = maps[0].shape
     first, second = (each.flatten(2).transpose(1, 2) for each in maps)
     positions = sampling.positions
     if positions is not None and positions < H * W:
-        drawn = [
-            np.random.default_rng((sampling.seed, key, H, W)).permutation(H * W)[:positions] for key in keys
-        ]
+        drawn = [np.random.default_rng((sampling.seed, key, H, W)).permutation(H * W)[:positions] for key in keys]
         index = torch.from_numpy(np.stack(drawn)).to(first.device)[:, :, None].expand(N, positions, D)
         first, second = first.gather(1, index), second.gather(1, index)
     return first.reshape(-1, D), second.reshape(-1, D)

@@ -18,8 +18,8 @@ def is_synset(name: str) -> bool:
 def imagenet_labels(subset: str = DEFAULT_SUBSET) -> tuple[str, ...]:
     """Return the labels in output order, as timm describes them, each once.
 
-    Two classes of ImageNet-1k are called "crane", the bird and the machine; such labels get the synset id as another synonym
-    ("crane, n02012849").
+    Two classes of ImageNet-1k are called "crane", the bird and the machine; such labels get the synset id as another
+    synonym ("crane, n02012849").
     """
     return tuple(labels_of_synsets(subset).values())
 
@@ -32,6 +32,4 @@ def labels_of_synsets(subset: str = DEFAULT_SUBSET) -> dict[str, str]:
     info: Any = ImageNetInfo(subset)
     described = {synset: str(info.label_name_to_description(synset)) for synset in info.label_names()}
     repeated = {label for label, count in Counter(described.values()).items() if count > 1}
-    return {
-        synset: f"{label}, {synset}" if label in repeated else label for synset, label in described.items()
-    }
+    return {synset: f"{label}, {synset}" if label in repeated else label for synset, label in described.items()}

@@ -26,19 +26,15 @@ class Subtask:
 
     def to_json(self) -> dict[str, object]:
         """Return the manifest's record of the subtask."""
-        return {
-            "name": self.name,
-            "class_names": list(self.class_names),
-            "class_indices": list(self.class_indices),
-        }
+        return {"name": self.name, "class_names": list(self.class_names), "class_indices": list(self.class_indices)}
 
 
 def find_subtask(teacher_classes: Sequence[str], names: Sequence[str], *, name: str = "subtask") -> Subtask:
     """Look the named classes up among the teacher's.
 
     A name counts as the teacher spells it, or, where the teacher's label lists synonyms ("tench, Tinca tinca"), as any
-    one of them that belongs to one class only. For a teacher of ImageNet's classes a synset id ("n01440764") counts as the
-    label of its class, and the expert's class gets that label. Numbers are names too, never positions.
+    one of them that belongs to one class only. For a teacher of ImageNet's classes a synset id ("n01440764") counts as
+    the label of its class, and the expert's class gets that label. Numbers are names too, never positions.
 
     Raises:
         UsageError: no class or only one is named, one is named twice, or one is not the teacher's.
@@ -51,9 +47,7 @@ def find_subtask(teacher_classes: Sequence[str], names: Sequence[str], *, name: 
         )
     repeated = [each for each, count in Counter(names).items() if count > 1]
     if repeated:
-        raise UsageError(
-            f"The subtask names {', '.join(map(repr, repeated))} more than once; name each class once."
-        )
+        raise UsageError(f"The subtask names {', '.join(map(repr, repeated))} more than once; name each class once.")
     known = _spellings(teacher_classes)
     unknown = [each for each in names if each not in known]
     if unknown:
@@ -63,9 +57,7 @@ def find_subtask(teacher_classes: Sequence[str], names: Sequence[str], *, name: 
         )
     indices = tuple(known[each] for each in names)
     if len(set(indices)) < len(indices):
-        raise UsageError(
-            "Two of the names given are synonyms of one class of the teacher; name each class once."
-        )
+        raise UsageError("Two of the names given are synonyms of one class of the teacher; name each class once.")
     return Subtask(name=name, class_indices=indices, class_names=tuple(names))
 
 
@@ -92,10 +84,10 @@ def _spellings(teacher_classes: Sequence[str]) -> dict[str, int]:
 def named_subtask_classes(name: str) -> tuple[str, ...]:
     """Return the class names of a superclass that ships with EdgeDistill, such as `cifar100/flowers`.
 
-    `cifar100/` holds the twenty superclasses of the data set's author (Krizhevsky 2009); `imagenet/` eight of ImageNet-1k: all
-    classes below one synset in WordNet 3.0 (wading bird n02000954, retriever n02099029, working dog n02103406, domestic cat
-    n02121808, bag n02773037, bottle n02876657, box n02883344, truck n04490091), spelled as timm's teachers spell them;
-    `glyphs100/` the groups of the embedded teacher's characters.
+    `cifar100/` holds the twenty superclasses of the data set's author (Krizhevsky 2009); `imagenet/` eight of
+    ImageNet-1k: all classes below one synset in WordNet 3.0 (wading bird n02000954, retriever n02099029, working dog
+    n02103406, domestic cat n02121808, bag n02773037, bottle n02876657, box n02883344, truck n04490091), spelled as
+    timm's teachers spell them; `glyphs100/` the groups of the embedded teacher's characters.
 
     Raises:
         UsageError: the table or the superclass is unknown; the message lists the nearest.

@@ -29,17 +29,12 @@ def write_cifar(folder: Path) -> tuple[str, ...]:
     """Write 8 training and 4 test images of each flower, and the names of all hundred classes."""
     names = tuple(
         sorted(
-            name
-            for each in named_subtasks()
-            if each.startswith("cifar100/")
-            for name in named_subtask_classes(each)
+            name for each in named_subtasks() if each.startswith("cifar100/") for name in named_subtask_classes(each)
         )
     )
     folder.mkdir()
     (folder / "fine_label_names.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
-    (folder / "coarse_label_names.txt").write_text(
-        "\n".join(f"group {i}" for i in range(20)), encoding="utf-8"
-    )
+    (folder / "coarse_label_names.txt").write_text("\n".join(f"group {i}" for i in range(20)), encoding="utf-8")
     generator = np.random.default_rng(0)
     for file, count in (("train.bin", 8), ("test.bin", 4)):
         rows = [
@@ -66,16 +61,13 @@ def write_teacher(folder: Path, names: tuple[str, ...]) -> None:
 
 def run_script(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "benchmarks.evidence", *words],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-m", "benchmarks.evidence", *words], cwd=ROOT, capture_output=True, text=True, check=False
     )
 
 
 def own_record(folder: Path, data: str, subtask: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Compare two methods for an epoch on somebody's own data, with the teacher in `folder`; return what is recorded."""
+    """Compare two methods for an epoch on somebody's own data, with the teacher in `folder`; return what is
+    recorded."""
     words = (
         "--data", data, "--teacher", str(folder / "teacher"), "--subtasks", subtask, "--methods", "subdistill,logits",
         "--student", "plain:4-4", "--epochs", "1", "--seeds", "1", "--lambdas", "1", "--compute", "cpu",
@@ -86,9 +78,7 @@ def own_record(folder: Path, data: str, subtask: str, monkeypatch: pytest.Monkey
     return json.loads((folder / "out" / "own" / "comparison.json").read_text(encoding="utf-8"))
 
 
-def test_the_papers_superclasses_run_on_cifars_own_format(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_papers_superclasses_run_on_cifars_own_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_teacher(tmp_path / "teacher", write_cifar(tmp_path / "cifar"))
     record = own_record(tmp_path, f"cifar100:{tmp_path / 'cifar'}", "cifar100/flowers", monkeypatch)
     assert record["tasks"][0]["images"]["test"] == 4 * len(FLOWERS)
@@ -143,12 +133,7 @@ def test_every_rival_trains_under_the_same_settings(make: object) -> None:
 
 def test_settings_are_read_as_python_writes_them_and_else_as_text() -> None:
     words = ["lambda_layer=1.", "epochs=5", "augment=crop", "channels_last=True"]
-    assert given_settings(words) == {
-        "lambda_layer": 1.0,
-        "epochs": 5,
-        "augment": "crop",
-        "channels_last": True,
-    }
+    assert given_settings(words) == {"lambda_layer": 1.0, "epochs": 5, "augment": "crop", "channels_last": True}
     with pytest.raises(UsageError, match="A setting is written key=value, and 'epochs' was given"):
         given_settings(["epochs"])
 

@@ -95,18 +95,7 @@ def test_mirroring_turns_about_half_of_the_images_and_nothing_else() -> None:
 
 
 def test_accuracy_within_a_subtask_counts_its_images_and_logits_alone() -> None:
-    names = (
-        "T-shirt/top",
-        "Trouser",
-        "Pullover",
-        "Dress",
-        "Coat",
-        "Sandal",
-        "Shirt",
-        "Sneaker",
-        "Bag",
-        "Ankle boot",
-    )
+    names = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
     logits = torch.zeros(4, 10)
     logits[0, 5] = 1.0  # a sandal, known
     logits[1, 8], logits[1, 7] = 2.0, 1.0  # a sneaker, taken for a bag, but a sneaker among footwear
@@ -119,12 +108,8 @@ def test_accuracy_within_a_subtask_counts_its_images_and_logits_alone() -> None:
 def test_the_command_trains_a_teacher_that_the_product_loads(
     bars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = (
-        f"train_teacher {tmp_path / 'teacher'} --data fashion-mnist:{bars} --npz {tmp_path / 'bars.npz'}"
-    )
-    monkeypatch.setattr(
-        sys, "argv", [*arguments.split(), "--epochs", "6", "--batch-size", "20", "--lr", "0.05"]
-    )
+    arguments = f"train_teacher {tmp_path / 'teacher'} --data fashion-mnist:{bars} --npz {tmp_path / 'bars.npz'}"
+    monkeypatch.setattr(sys, "argv", [*arguments.split(), "--epochs", "6", "--batch-size", "20", "--lr", "0.05"])
     train_teacher.main()
     printed = capsys.readouterr().out
     assert "epoch 6: training loss" in printed
@@ -139,9 +124,7 @@ def test_the_command_trains_a_teacher_that_the_product_loads(
     assert (loaded.mean, loaded.std) == ((0.2860,) * 3, (0.3530,) * 3)
     test = open_images(f"npz:{tmp_path / 'bars.npz'}").test
     assert test is not None
-    prepared = torch.from_numpy(
-        np.stack([loaded.preprocess.apply(test.read(row)) for row in range(len(test))])
-    )
+    prepared = torch.from_numpy(np.stack([loaded.preprocess.apply(test.read(row)) for row in range(len(test))]))
     with torch.inference_mode():
         predicted = loaded.model(loaded.normalise()(prepared)).argmax(1).numpy()
     assert 100 * float((predicted == test.labels).mean()) == pytest.approx(measured, abs=0.01)

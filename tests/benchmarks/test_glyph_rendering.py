@@ -89,8 +89,7 @@ def test_broken_and_picture_fonts_are_left_out(font_folder: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("name", "key"),
-    [("Lato Semibold Italic", "lato"), ("DejaVu Sans Condensed", "dejavu sans"), ("Black", "black")],
+    ("name", "key"), [("Lato Semibold Italic", "lato"), ("DejaVu Sans Condensed", "dejavu sans"), ("Black", "black")]
 )
 def test_members_of_a_family_share_a_key(name: str, key: str) -> None:
     assert fonts.family_key(name) == key

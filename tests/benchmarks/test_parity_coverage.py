@@ -2,9 +2,7 @@
 
 import pytest
 
-pytest.importorskip(
-    "benchmarks.parity_coverage", reason="the benchmarks are not part of the installed package"
-)
+pytest.importorskip("benchmarks.parity_coverage", reason="the benchmarks are not part of the installed package")
 
 from benchmarks.parity_coverage import shortcomings, simulate, summary
 
@@ -14,12 +12,7 @@ def cell(size: int, drop: float, gained_rate: float) -> dict[str, float]:
 
 
 def test_the_interval_covers_as_promised_and_the_limit_is_rarely_passed() -> None:
-    rows = [
-        cell(size, drop, gained)
-        for gained in (0.01, 0.05)
-        for drop in (0.0, 0.02, 0.05)
-        for size in (300, 1000)
-    ]
+    rows = [cell(size, drop, gained) for gained in (0.01, 0.05) for drop in (0.0, 0.02, 0.05) for size in (300, 1000)]
     assert all(row["expected_discordant"] >= 5 for row in rows)
     assert shortcomings(rows) == []
 
@@ -30,9 +23,7 @@ def test_few_discordant_images_make_the_interval_wide_and_never_narrow() -> None
     assert shortcomings([row]) == []
 
 
-@pytest.mark.parametrize(
-    "change", [{"coverage": 0.92}, {"coverage": 0.98}, {"drop": 0.02, "pass": 0.06}], ids=str
-)
+@pytest.mark.parametrize("change", [{"coverage": 0.92}, {"coverage": 0.98}, {"drop": 0.02, "pass": 0.06}], ids=str)
 def test_what_falls_short_is_found(change: dict[str, float]) -> None:
     row = {**cell(1000, 0.0, 0.05), **change}
     assert shortcomings([row]) == [row]

@@ -1,4 +1,5 @@
-"""Garments with a digit printed on: what is in the images, that both label sets fit, and that the teacher learns both."""
+"""Garments with a digit printed on: what is in the images, that both label sets fit, and that the teacher learns
+both."""
 
 import sys
 from pathlib import Path
@@ -18,18 +19,7 @@ from edgedistill.data.sources import open_source
 from edgedistill.data.splits import split_for_subtask
 from edgedistill.models.teacher import load_teacher
 
-NAMES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
+NAMES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +94,7 @@ def test_the_command_writes_a_teacher_and_images_for_all_four_tasks(
     assert "| digits |" in (out / "README.md").read_text(encoding="utf-8")
     teacher = load_teacher(str(out))
     for task in printed_tasks(f"npz:{npz}", f"npz:{tmp_path / 'printed-digits.npz'}", str(out)):
-        assert (
-            len(teacher.subtask(task.classes).class_indices) == len(task.classes) == len(PRINTED[task.name])
-        )
+        assert len(teacher.subtask(task.classes).class_indices) == len(task.classes) == len(PRINTED[task.name])
         images = split_for_subtask(open_source(task.source), task.classes, seed=0)
         assert images.test is not None
         assert len(images.train) > 0

@@ -48,13 +48,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory, digits: ImageSplits) -> B
 
 
 @pytest.mark.parametrize("precision", ["int8", "int8-tensorrt"])
-def test_it_agrees_with_the_float_model_on_test_images(
-    precision: str, exported: Bundle, digits: ImageSplits
-) -> None:
+def test_it_agrees_with_the_float_model_on_test_images(precision: str, exported: Bundle, digits: ImageSplits) -> None:
     assert digits.test is not None
-    images = np.concatenate(
-        list(batches(digits.test.select(range(0, len(digits.test), 5)), exported.preprocess, 64))
-    )
+    images = np.concatenate(list(batches(digits.test.select(range(0, len(digits.test), 5)), exported.preprocess, 64)))
     with open_session(exported) as fp32, open_session(exported, precision=precision) as int8:
         wanted, given = logits_of(fp32, images), logits_of(int8, images)
     assert np.mean(wanted.argmax(axis=1) == given.argmax(axis=1)) >= 0.97
@@ -65,10 +61,7 @@ def test_it_agrees_with_the_float_model_on_test_images(
 def test_the_graph_is_plain_onnx_with_int8_weights(precision: str, exported: Bundle) -> None:
     graph = QdqGraph(exported.file(f"model.{precision}"))
     assert [(each.domain, each.version) for each in graph.model.opset_import] == [("", 20)]
-    assert {each.key for each in graph.model.metadata_props} >= {
-        "edgedistill.subtask",
-        "edgedistill.calibration",
-    }
+    assert {each.key for each in graph.model.metadata_props} >= {"edgedistill.subtask", "edgedistill.calibration"}
     source = onnx.load(exported.file("model.fp32"))
     for node in graph.of("Conv", "Gemm"):
         weight = graph.dequantised(node.input[1])
@@ -76,27 +69,21 @@ def test_the_graph_is_plain_onnx_with_int8_weights(precision: str, exported: Bun
         assert weight.stored is not None
         assert weight.stored.dtype == np.int8
         assert weight.scale.size == weight.stored.shape[0]
-    assert sum(node.op_type in ("Conv", "Gemm") for node in source.graph.node) == len(
-        list(graph.of("Conv", "Gemm"))
-    )
+    assert sum(node.op_type in ("Conv", "Gemm") for node in source.graph.node) == len(list(graph.of("Conv", "Gemm")))
 
 
 def test_onnx_runtime_computes_every_convolution_in_int8(exported: Bundle, tmp_path: Path) -> None:
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     options.log_severity_level = 3
-    onnxruntime.InferenceSession(
-        str(exported.file("model.int8")), options, providers=["CPUExecutionProvider"]
-    )
+    onnxruntime.InferenceSession(str(exported.file("model.int8")), options, providers=["CPUExecutionProvider"])
     kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
     convolutions = sum(node.op_type == "Conv" for node in onnx.load(exported.file("model.fp32")).graph.node)
     assert kinds.count("QLinearConv") == convolutions
     assert "Conv" not in kinds
 
 
-def test_the_fp16_file_agrees_and_its_pixels_can_still_be_diagnosed(
-    exported: Bundle, digits: ImageSplits
-) -> None:
+def test_the_fp16_file_agrees_and_its_pixels_can_still_be_diagnosed(exported: Bundle, digits: ImageSplits) -> None:
     assert digits.test is not None
     images = next(batches(digits.test.select(range(64)), exported.preprocess, 64))
     with open_session(exported) as fp32, open_session(exported, precision="fp16") as fp16:

@@ -32,13 +32,13 @@ def test_every_listed_name_is_accepted(method: str, profile: str) -> None:
         ({"seed": -1}, "seed must be a whole number of at least 0, and -1 was given"),
         (
             {"method": "min-max"},
-            "method must be one of minmax, moving-average, percentile, least-squares, auto, and 'min-max' was given. Did you mean minmax",
+            (
+                "method must be one of minmax, moving-average, percentile, least-squares, auto, and 'min-max' was "
+                "given. Did you mean minmax"
+            ),
         ),
         ({"method": "entropy"}, "method must be one of .*, and 'entropy' was given.$"),
-        (
-            {"profile": "x68"},
-            "profile must be one of x86, arm, and 'x68' was given. Did you mean x86",
-        ),
+        ({"profile": "x68"}, "profile must be one of x86, arm, and 'x68' was given. Did you mean x86"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_is_allowed(wrong: dict[str, Any], message: str) -> None:

@@ -65,11 +65,7 @@ def test_classes_are_mixed_so_that_an_average_over_time_sees_them_all(seed: int)
 
 
 @settings(max_examples=15, deadline=None)
-@given(
-    st.lists(st.integers(NEEDED_PER_CLASS, 60), min_size=1, max_size=4),
-    st.integers(16, 200),
-    st.integers(0, 5),
-)
+@given(st.lists(st.integers(NEEDED_PER_CLASS, 60), min_size=1, max_size=4), st.integers(16, 200), st.integers(0, 5))
 def test_calibrated_and_held_out_images_are_disjoint_and_no_class_is_absent(
     counts: list[int], count: int, seed: int
 ) -> None:
@@ -179,9 +175,7 @@ def test_a_class_that_only_judges_is_refused_and_why() -> None:
 
 
 def test_fewer_images_than_the_classes_need_are_refused() -> None:
-    with pytest.raises(
-        UsageError, match="images is 15, and 4 classes need at least 16 calibration images, 4 each"
-    ):
+    with pytest.raises(UsageError, match="images is 15, and 4 classes need at least 16 calibration images, 4 each"):
         select_calibration(images_of([50, 50, 50, 50]), 15, 0)
 
 
@@ -190,6 +184,4 @@ def test_more_images_than_help_are_used_and_noted() -> None:
     assert select_calibration(images, 1024, 0).notes == ()
     chosen = select_calibration(images, 1026, 0)
     assert len(chosen.images) == 1026
-    assert chosen.notes == (
-        "Ranges were measured on 1026 images; beyond 1024 they hardly move, and it takes longer.",
-    )
+    assert chosen.notes == ("Ranges were measured on 1026 images; beyond 1024 they hardly move, and it takes longer.",)

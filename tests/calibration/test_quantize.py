@@ -19,13 +19,7 @@ from edgedistill_calibration.int8.files import Candidate
 from edgedistill_calibration.judging.ledger import Figures
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.bundle.reference import Reference, write_reference
-from edgedistill_deploy.errors import (
-    BundleError,
-    DataError,
-    EdgeDistillError,
-    MissingDependencyError,
-    UsageError,
-)
+from edgedistill_deploy.errors import BundleError, DataError, EdgeDistillError, MissingDependencyError, UsageError
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.images.sources import open_images
 from edgedistill_deploy.runtimes.logits import logits_of
@@ -106,9 +100,7 @@ def test_a_session_computes_what_the_file_means_on_this_processor(
 
 
 def test_the_profile_for_arm_agrees_too(
-    tmp_path: Path,
-    training: ImageSet,
-    unseen: tuple[NDArray[np.uint8], NDArray[np.int64]],
+    tmp_path: Path, training: ImageSet, unseen: tuple[NDArray[np.uint8], NDArray[np.int64]]
 ) -> None:
     images, _ = unseen
     bundle = calibrate(float_bundle(tmp_path / "bundle"), training, replace(SMALL, profile="arm"))
@@ -120,25 +112,18 @@ def test_the_profile_for_arm_agrees_too(
 def test_one_image_at_a_time_gives_what_a_batch_gives(role: str, calibrated: Bundle) -> None:
     images, _ = shape_images(3, seed=9)
     path = calibrated.file(role)
-    np.testing.assert_allclose(
-        logits_of_file(path, images, 1), logits_of_file(path, images, 12), rtol=1e-4, atol=1e-3
-    )
+    np.testing.assert_allclose(logits_of_file(path, images, 1), logits_of_file(path, images, 12), rtol=1e-4, atol=1e-3)
 
 
 def test_noise_calibrates_to_another_and_worse_model(
-    tmp_path: Path,
-    calibrated: Bundle,
-    training: ImageSet,
-    unseen: tuple[NDArray[np.uint8], NDArray[np.int64]],
+    tmp_path: Path, calibrated: Bundle, training: ImageSet, unseen: tuple[NDArray[np.uint8], NDArray[np.int64]]
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (600, SIZE, SIZE, 3), dtype=np.uint8)
     made_up = labelled(tmp_path / "noise.npz", noise, training.labels)
     bundle = calibrate(float_bundle(tmp_path / "bundle"), made_up, replace(SMALL, images=256))
     images, _ = unseen
     wanted = logits_of_file(bundle.file("model.fp32"), images)
-    worse, better = (
-        sqnr_db(wanted, logits_of_file(each.file("model.int8"), images)) for each in (bundle, calibrated)
-    )
+    worse, better = (sqnr_db(wanted, logits_of_file(each.file("model.int8"), images)) for each in (bundle, calibrated))
     assert worse < better - 3
 
 
@@ -165,9 +150,7 @@ def test_weights_use_all_eight_bits_and_a_retired_profile_gives_the_same_file(
     tmp_path: Path, training: ImageSet
 ) -> None:
     made = {
-        profile: calibrate(
-            float_bundle(tmp_path / profile), training, replace(SMALL, held_out=16, profile=profile)
-        )
+        profile: calibrate(float_bundle(tmp_path / profile), training, replace(SMALL, held_out=16, profile=profile))
         for profile in ("x86", "x86-no-vnni")
     }
     graph = QdqGraph(made["x86"].file("model.int8"))
@@ -294,9 +277,7 @@ def test_interface_metadata_and_versions_are_those_of_the_float_model(role: str,
 
 def test_weights_take_a_quarter_of_the_room(calibrated: Bundle) -> None:
     whole = calibrated.file("model.fp32").stat().st_size
-    weights = sum(
-        int(np.prod(each.dims)) for each in onnx.load(calibrated.file("model.fp32")).graph.initializer
-    )
+    weights = sum(int(np.prod(each.dims)) for each in onnx.load(calibrated.file("model.fp32")).graph.initializer)
     for role in WRITTEN:
         # A network of 20,000 weights: what Q/DQ nodes take counts.
         assert calibrated.file(role).stat().st_size < whole - 2 * weights
@@ -343,13 +324,7 @@ def test_auto_tries_everything_and_keeps_the_best(tmp_path: Path, training: Imag
     bundle = calibrate(float_bundle(tmp_path / "bundle"), training, config)
     record = bundle.manifest["calibration"]
     tried = {each["method"]: each for each in record["candidates"]}
-    assert list(tried) == [
-        "minmax",
-        "moving-average",
-        "percentile-99.999",
-        "percentile-99.99",
-        "least-squares",
-    ]
+    assert list(tried) == ["minmax", "moving-average", "percentile-99.999", "percentile-99.99", "least-squares"]
     assert len({each["int8"]["sqnr_db"] for each in tried.values()}) == 5
     worst = {
         method: min((each[name]["agreement"], each[name]["sqnr_db"]) for name in ("int8", "int8-tensorrt"))
@@ -371,9 +346,7 @@ def test_a_candidate_is_worth_what_its_worse_file_is() -> None:
     assert Candidate(method="minmax", files=files, figures=figures).rank == (0.9, 30.0)
 
 
-def test_a_model_that_suffers_is_noted(
-    tmp_path: Path, training: ImageSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_that_suffers_is_noted(tmp_path: Path, training: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgedistill_calibration.quantize.LOW_AGREEMENT", 1.1)
     bundle = calibrate(float_bundle(tmp_path / "bundle"), training, SMALL)
     notes = bundle.manifest["calibration"]["notes"]
@@ -449,9 +422,7 @@ def test_the_images_that_judge_the_student_are_never_read(tmp_path: Path, traini
     )
 
 
-def test_each_image_is_read_once_and_never_to_calibrate_and_to_judge(
-    tmp_path: Path, training: ImageSet
-) -> None:
+def test_each_image_is_read_once_and_never_to_calibrate_and_to_judge(tmp_path: Path, training: ImageSet) -> None:
     watched = Watched(training)
     calibrate(float_bundle(tmp_path / "bundle"), watched, SMALL)
     assert len(watched.read_digests) == len(set(watched.read_digests)) == 128
@@ -478,9 +449,7 @@ def test_classes_of_no_interest_are_ignored_and_order_does_not_matter(
 
 
 @pytest.mark.parametrize(("method", "total"), [("minmax", 64 + 64), ("percentile", 2 * 64 + 64)])
-def test_progress_counts_every_image_to_the_end(
-    method: str, total: int, tmp_path: Path, training: ImageSet
-) -> None:
+def test_progress_counts_every_image_to_the_end(method: str, total: int, tmp_path: Path, training: ImageSet) -> None:
     seen: list[tuple[int, int]] = []
     config = replace(SMALL, method=method)
     calibrate(float_bundle(tmp_path / "bundle"), training, config, lambda *counts: seen.append(counts))
@@ -561,10 +530,7 @@ def test_an_fp16_file_that_is_refused_is_left_out_with_the_reason(
     assert bundle.has("model.int8-tensorrt")
     left_out = json.loads(bundle.file("ledger").read_text())["left_out"]
     assert left_out["fp16"] == left_out["int8-fp16-tensorrt"] == "nothing in it can be FP16."
-    assert (
-        "There is no file of precision fp16: nothing in it can be FP16."
-        in bundle.manifest["calibration"]["notes"]
-    )
+    assert "There is no file of precision fp16: nothing in it can be FP16." in bundle.manifest["calibration"]["notes"]
 
 
 # What is refused
@@ -582,9 +548,7 @@ def test_images_without_a_class_of_the_bundle_are_refused(tmp_path: Path, traini
 
 def test_toy_data_is_refused(tmp_path: Path, training: ImageSet) -> None:
     few = training.select(range(16))
-    with pytest.raises(
-        DataError, match="at least 5 different training images of every class, and 'disc' has 4"
-    ):
+    with pytest.raises(DataError, match="at least 5 different training images of every class, and 'disc' has 4"):
         calibrate(float_bundle(tmp_path / "bundle"), few, SMALL)
 
 
@@ -604,7 +568,5 @@ def test_a_model_that_takes_floats_is_refused(tmp_path: Path, training: ImageSet
     model = onnx.load(path)
     model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
     onnx.save(model, path)
-    with pytest.raises(
-        BundleError, match=r"takes image \(float\); a bundle's model takes image \(uint8\) alone"
-    ):
+    with pytest.raises(BundleError, match=r"takes image \(float\); a bundle's model takes image \(uint8\) alone"):
         calibrate(bundle.with_file("model.fp32", path), training, SMALL)

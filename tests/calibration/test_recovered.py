@@ -45,9 +45,7 @@ def steps_of(bundle: Bundle) -> dict[str, dict[str, Any]]:
     return {step["stage"]: step for step in read_ledger(bundle)["steps"]}
 
 
-def test_a_recovered_student_replaces_files_that_lost_their_accuracy(
-    tmp_path: Path, training: ImageSet
-) -> None:
+def test_a_recovered_student_replaces_files_that_lost_their_accuracy(tmp_path: Path, training: ImageSet) -> None:
     bundle = calibrate(fragile_bundle(tmp_path / "bundle", "inner_1"), training, replace(CONFIG, fp16=True))
     broken = {name: bundle.model_sha256(f"model.{name}") for name in INT8}
     mixed = bundle.model_sha256("model.int8-fp16-tensorrt")
@@ -106,15 +104,11 @@ def test_a_bundle_that_was_not_calibrated_is_refused(tmp_path: Path, training: I
         calibrate_recovered(float_bundle(tmp_path / "bundle"), recovered, training, CONFIG)
 
 
-def test_a_student_with_other_outputs_is_refused(
-    tmp_path: Path, training: ImageSet, calibrated: Bundle
-) -> None:
+def test_a_student_with_other_outputs_is_refused(tmp_path: Path, training: ImageSet, calibrated: Bundle) -> None:
     bundle = calibrated
     path = write_network(tmp_path / "recovered.onnx")
     model = onnx.load(path)
     model.graph.node[-1].output[0] = model.graph.output[0].name = "scores"
     onnx.save(model, path)
-    with pytest.raises(
-        EdgeDistillError, match=r"has the values image, scores, and model\.fp32\.onnx .* image, logits"
-    ):
+    with pytest.raises(EdgeDistillError, match=r"has the values image, scores, and model\.fp32\.onnx .* image, logits"):
         calibrate_recovered(bundle, path, training, CONFIG)

@@ -38,7 +38,8 @@ NO_SETTINGS = {
 }
 
 
-# What a command imports when it runs would keep what a test puts in the place of a name, if it came to be imported then.
+# What a command imports when it runs would keep what a test puts in the place of a name, if it came to be imported
+# then.
 for module in (
     "edgedistill_cli.runs.building",
     "edgedistill_cli.studies.comparing",
@@ -63,9 +64,7 @@ def flags_of(command: str) -> Iterator[Flag]:
         options = [marker for marker in markers if isinstance(marker, typer.models.OptionInfo)]
         yield Flag(
             name=each.name,
-            declared=tuple(
-                name for option in options for name in (str(option.default), *(option.param_decls or ()))
-            ),
+            declared=tuple(name for option in options for name in (str(option.default), *(option.param_decls or ()))),
             kind=next(iter(typing.get_args(kind)), kind),
             setting=next((marker for marker in markers if isinstance(marker, Setting)), None),
         )

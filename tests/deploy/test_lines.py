@@ -75,9 +75,7 @@ def lines_of(code: str, request: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_every_kind_of_error_is_tried() -> None:
-    kinds = {
-        name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)
-    }
+    kinds = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
     assert kinds == set(RAISED)
 
 

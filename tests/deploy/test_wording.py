@@ -38,12 +38,7 @@ def test_sizes_are_decimal(count: int, told: str) -> None:
 
 
 def test_counts_have_a_suffix_or_are_written_in_full() -> None:
-    assert [w.quantity(count) for count in (12, 98_410, 1_272_036, 38_400_000)] == [
-        "12",
-        "98.4 k",
-        "1.27 M",
-        "38.4 M",
-    ]
+    assert [w.quantity(count) for count in (12, 98_410, 1_272_036, 38_400_000)] == ["12", "98.4 k", "1.27 M", "38.4 M"]
     assert w.whole(1_272_036) == "1,272,036"
 
 
@@ -63,14 +58,7 @@ def test_shares_and_differences() -> None:
 
 
 def test_what_was_not_measured_is_a_dash_and_an_open_interval_is_left_out() -> None:
-    told = [
-        w.percent(None),
-        w.points(None),
-        w.milliseconds(None),
-        w.seconds(None),
-        w.size(None),
-        w.quantity(None),
-    ]
+    told = [w.percent(None), w.points(None), w.milliseconds(None), w.seconds(None), w.size(None), w.quantity(None)]
     assert {*told, w.whole(None), w.significant(None)} == {w.MISSING}
     assert (w.percent_interval((None, 1.0)), w.points_interval((0.0, None))) == ("", "")
 

@@ -1,7 +1,7 @@
 """The families of timm, each at the smallest that its constructor takes, with random weights.
 
-What a row states was read off timm's model definitions by hand, not off the code under test: how many leading tokens are
-no patches, and which layers end the stages.
+What a row states was read off timm's model definitions by hand, not off the code under test: how many leading tokens
+are no patches, and which layers end the stages.
 """
 
 import functools
@@ -46,9 +46,7 @@ ARCHITECTURES = {
     for each in (
         Architecture(model="deit_tiny_patch16_224", options=SMALL_VIT, prefix=1, layers=VIT_BLOCKS),
         Architecture(model="deit_tiny_distilled_patch16_224", options=SMALL_VIT, prefix=2, layers=VIT_BLOCKS),
-        Architecture(
-            model="vit_little_patch16_reg4_gap_256", options=SMALL_VIT, prefix=4, layers=POOLED_BLOCKS
-        ),
+        Architecture(model="vit_little_patch16_reg4_gap_256", options=SMALL_VIT, prefix=4, layers=POOLED_BLOCKS),
         Architecture(
             model="vit_small_patch14_reg4_dinov2",
             options=SMALL_VIT | {"img_size": 56},
@@ -92,12 +90,8 @@ ARCHITECTURES = {
         Architecture(model="efficientformerv2_s0", options={"img_size": 64}, layers=FOUR),
         Architecture(model="fastvit_t8", layers=FOUR),
         Architecture(model="tiny_vit_5m_224", layers=FOUR),
-        Architecture(
-            model="maxvit_rmlp_pico_rw_256", options={"img_size": 64, "depths": (1, 1, 1, 1)}, layers=FOUR
-        ),
-        Architecture(
-            model="coatnet_pico_rw_224", options={"img_size": 64, "depths": (1, 1, 1, 1)}, layers=FOUR
-        ),
+        Architecture(model="maxvit_rmlp_pico_rw_256", options={"img_size": 64, "depths": (1, 1, 1, 1)}, layers=FOUR),
+        Architecture(model="coatnet_pico_rw_224", options={"img_size": 64, "depths": (1, 1, 1, 1)}, layers=FOUR),
         Architecture(model="mobilevit_xxs", layers=(*stages(1, 2, 3), "final_conv")),
         Architecture(model="levit_128s", options={"img_size": 64}, layers=stages(0, 1, 2)),
         Architecture(model="poolformer_s12", layers=FOUR),
@@ -117,9 +111,7 @@ ARCHITECTURES = {
         ),
         Architecture(model="pvt_v2_b0", layers=FOUR),
         Architecture(
-            model="samvit_base_patch16",
-            options=SMALL_VIT | {"global_attn_indexes": (2, 5)},
-            layers=POOLED_BLOCKS,
+            model="samvit_base_patch16", options=SMALL_VIT | {"global_attn_indexes": (2, 5)}, layers=POOLED_BLOCKS
         ),
         Architecture(
             model="tnt_s_legacy_patch16_224",
@@ -138,9 +130,7 @@ ARCHITECTURES = {
             prefix=1,
             layers=("serial_blocks1.1", "serial_blocks2.1", "serial_blocks3.1"),
         ),
-        Architecture(
-            model="pit_ti_224", options={"img_size": 64}, prefix=0, layers=stages(0, 1, of="transformers")
-        ),
+        Architecture(model="pit_ti_224", options={"img_size": 64}, prefix=0, layers=stages(0, 1, of="transformers")),
     )
 }
 
@@ -153,11 +143,7 @@ SLOW_ARCHITECTURES = {
         Architecture(model="hrnet_w18_small", layers=tuple(f"incre_modules.{stage}" for stage in range(4))),
         Architecture(model="tresnet_m", layers=tuple(f"body.layer{stage}" for stage in range(1, 5))),
         Architecture(
-            model="crossvit_9_240",
-            options={"img_size": 240},
-            size=240,
-            prefix=1,
-            layers=("blocks.0", "blocks.1"),
+            model="crossvit_9_240", options={"img_size": 240}, size=240, prefix=1, layers=("blocks.0", "blocks.1")
         ),
     )
 }

@@ -1,7 +1,8 @@
-"""A colour task whose classes a swap of red and blue ruins without permuting them, and a network that solves it by construction.
+"""A colour task whose classes a swap of red and blue ruins without permuting them, and a network that solves it by
+construction.
 
-The classes are red, green and yellow: seen as blue, red is none of them. The network normalises, convolves (1 x 1, the identity),
-averages, and finds the nearest of the three colours.
+The classes are red, green and yellow: seen as blue, red is none of them. The network normalises, convolves (1 x 1, the
+identity), averages, and finds the nearest of the three colours.
 """
 
 import json
@@ -69,7 +70,8 @@ def colour_model(path: Path, metadata: dict[str, str]) -> Path:
 
 
 def colour_bundle(folder: Path, count: int = 240, *, says_range: bool = True) -> Bundle:
-    """Make a bundle of the network, judged on its own answers; with `says_range` its metadata tell what the first layer reads."""
+    """Make a bundle of the network, judged on its own answers; with `says_range` its metadata tell what the first layer
+    reads."""
     labels = np.arange(count) % len(CLASS_NAMES)
     images = colour_images(labels)
     bundle = create_bundle(

@@ -1,7 +1,7 @@
 """Trainings that one process and several must agree on; as a script, every process takes its part in all of them.
 
-`accelerate launch --multi_gpu --num_processes 2 company_training.py SOURCE FOLDER` trains in FOLDER/NAME and leaves what the
-process of rank R ended with in FOLDER/NAME.R.json.
+`accelerate launch --multi_gpu --num_processes 2 company_training.py SOURCE FOLDER` trains in FOLDER/NAME and leaves
+what the process of rank R ended with in FOLDER/NAME.R.json.
 """
 
 import hashlib
@@ -30,13 +30,7 @@ CLASSES = ("0", "1")
 TRAIN_COUNT = 32
 # An odd number, so that one process has an image more to judge.
 VALIDATION_COUNT = 29
-COMMON: Mapping[str, Any] = {
-    "epochs": 2,
-    "batch_size": 8,
-    "learning_rate": 1e-2,
-    "augment": "crop",
-    "compute": "cpu",
-}
+COMMON: Mapping[str, Any] = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-2, "augment": "crop", "compute": "cpu"}
 # Whether the student normalises over the batch, and settings.
 CASES: Mapping[str, tuple[bool, Mapping[str, Any]]] = {
     "group-norm": (False, {}),

@@ -47,9 +47,7 @@ def divide_by_zero(source: Path, path: Path, value: str) -> Path:
     place, maker = next((i, each) for i, each in enumerate(model.graph.node) if value in each.output)
     maker.output[:] = [f"{value}_before" if name == value else name for name in maker.output]
     model.graph.initializer.append(numpy_helper.from_array(np.array(0, np.float32), "nothing"))
-    model.graph.node.insert(
-        place + 1, helper.make_node("Div", [f"{value}_before", "nothing"], [value], name="broken")
-    )
+    model.graph.node.insert(place + 1, helper.make_node("Div", [f"{value}_before", "nothing"], [value], name="broken"))
     onnx.save(model, path)
     return path
 
@@ -60,14 +58,10 @@ def hide_fault(source: Path, path: Path, node: str, factor: float) -> Path:
     faulty = _node(model, node)
     for name in faulty.input[1:]:
         _change(model, name, factor)
-    place, rectifier = next(
-        (i, each) for i, each in enumerate(model.graph.node) if faulty.output[0] in each.input
-    )
+    place, rectifier = next((i, each) for i, each in enumerate(model.graph.node) if faulty.output[0] in each.input)
     value = rectifier.output[0]
     rectifier.output[0] = f"{value}_large"
     model.graph.initializer.append(numpy_helper.from_array(np.array(factor, np.float32), "factor"))
-    model.graph.node.insert(
-        place + 1, helper.make_node("Div", [f"{value}_large", "factor"], [value], name="healer")
-    )
+    model.graph.node.insert(place + 1, helper.make_node("Div", [f"{value}_large", "factor"], [value], name="healer"))
     onnx.save(model, path)
     return path

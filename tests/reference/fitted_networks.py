@@ -19,10 +19,7 @@ from torch.nn import functional as F
 
 SIZE = 24
 CLASS_NAMES = ("disc", "square", "triangle", "cross")
-METADATA = {
-    "edgedistill.class_names": '["disc", "square", "triangle", "cross"]',
-    "edgedistill.version": "0.0.1",
-}
+METADATA = {"edgedistill.class_names": '["disc", "square", "triangle", "cross"]', "edgedistill.version": "0.0.1"}
 # name: (output channels, input channels, kernel side, stride)
 _CONVS = {
     "stem": (12, 3, 3, 1),
@@ -79,9 +76,7 @@ def fitted_weights(steps: int = 100) -> Weights:
         optimiser.zero_grad()
         torch.autograd.backward(F.cross_entropy(_forward(images[rows], parameters), targets[rows]))
         optimiser.step()
-    return {
-        name: (weight.detach().numpy(), bias.detach().numpy()) for name, (weight, bias) in parameters.items()
-    }
+    return {name: (weight.detach().numpy(), bias.detach().numpy()) for name, (weight, bias) in parameters.items()}
 
 
 def _fresh(shape: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -105,8 +100,8 @@ def _forward(images: Tensor, parameters: dict[str, tuple[Tensor, Tensor]]) -> Te
 def write_network(path: Path, *, activation: str = "Relu", weights: Weights | None = None) -> Path:
     """Write a classifier of the shapes: `image` uint8 (N, 24, 24, 3) to `logits` float32 (N, 4).
 
-    The normalisation is that of an exported student. One residual block keeps its width and the other changes it, so one
-    shortcut is the identity and one a convolution.
+    The normalisation is that of an exported student. One residual block keeps its width and the other changes it, so
+    one shortcut is the identity and one a convolution.
     """
     graph = _Graph(weights or fitted_weights(), activation)
     pixels = graph.add("Cast", graph.add("Transpose", "image", perm=[0, 3, 1, 2]), to=TensorProto.FLOAT)

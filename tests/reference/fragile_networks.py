@@ -13,8 +13,8 @@ _READERS = {"inner_1": ("inner_2",), "longer_1": ("longer_2",), "last": ("head",
 def fragile_weights(*layers: str, factor: float = 1000.0) -> Weights:
     """Return the fitted weights with channel 0 of these layers' outputs `factor` times as large.
 
-    The layer that reads it divides by as much, so the network computes what it did; one scale for all channels of the value
-    in between leaves the others no levels.
+    The layer that reads it divides by as much, so the network computes what it did; one scale for all channels of the
+    value in between leaves the others no levels.
     """
     weights = {name: (weight.copy(), bias.copy()) for name, (weight, bias) in fitted_weights().items()}
     for layer in layers:

@@ -68,9 +68,7 @@ def run(model: onnx.ModelProto | Path, images: Images = PIXELS) -> list[NDArray[
     return list(session.run(None, {"image": images}))
 
 
-def convert(
-    model: onnx.ModelProto, folder: Path, images: Images = PIXELS
-) -> tuple[onnx.ModelProto, Float16Record]:
+def convert(model: onnx.ModelProto, folder: Path, images: Images = PIXELS) -> tuple[onnx.ModelProto, Float16Record]:
     onnx.save(model, folder / "source.onnx")
     record = write_float16(folder / "source.onnx", folder / "half.onnx", groups_of(images))
     onnx.checker.check_model(str(folder / "half.onnx"), full_check=True)
@@ -84,9 +82,7 @@ def convert_blindly(model: onnx.ModelProto) -> onnx.ModelProto:
     lift_constants(blind)
     types, opsets = value_types(blind), opset_versions(blind)
     found = {place: movable(each, types, opsets) for place, each in enumerate(blind.graph.node)}
-    cast_graph(
-        blind, {place: how for place, how in found.items() if not isinstance(how, str) and how.outputs}
-    )
+    cast_graph(blind, {place: how for place, how in found.items() if not isinstance(how, str) and how.outputs})
     return blind
 
 

@@ -1,4 +1,5 @@
-"""A small real bundle with a file of every kind that is read, and everything that reads one, for feeding it damaged bytes."""
+"""A small real bundle with a file of every kind that is read, and everything that reads one, for feeding it damaged
+bytes."""
 
 import json
 import shutil
@@ -121,7 +122,8 @@ def register_anew(folder: Path) -> None:
 
 
 def examine(folder: Path) -> list[str]:
-    """Read everything that the product reads of a bundle and return what was refused; any other exception is passed on."""
+    """Read everything that the product reads of a bundle and return what was refused; any other exception is passed
+    on."""
     refused: list[str] = []
 
     def attempt(read: Callable[[], object]) -> None:

@@ -1,4 +1,5 @@
-"""The JUnit XML that its readers agree on, as rules: the Ant schema (one of each of the suite's parts, in this order)."""
+"""The JUnit XML that its readers agree on, as rules: the Ant schema (one of each of the suite's parts, in this
+order)."""
 
 from xml.etree.ElementTree import Element, fromstring
 

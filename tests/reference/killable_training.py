@@ -1,15 +1,16 @@
 """Trainings that are killed with SIGKILL at chosen moments, and taken up again in the same folder until one ends.
 
-As a script, `killable_training.py SOURCE FOLDER PLAN` loads everything once and then trains in forked children: a kill costs a
-fork, not another start of Python. PLAN is a JSON file {"settings": {...}, "runs": {NAME: [MOMENT, ...]}}; what each run ended
-with goes to FOLDER/NAME.json.
+As a script, `killable_training.py SOURCE FOLDER PLAN` loads everything once and then trains in forked children: a kill
+costs a fork, not another start of Python. PLAN is a JSON file {"settings": {...}, "runs": {NAME: [MOMENT, ...]}}; what
+each run ended with goes to FOLDER/NAME.json.
 
 A moment is one of
 
 - ["progress", PHASE, EPOCH, STEP]: the training loop reports this;
 - ["report", COUNT]: the training reports progress for the COUNT-th time, whatever it is at;
-- ["event", NAME, TEXT, COUNT]: the interpreter is about to do something to a file, for the COUNT-th time: NAME is that of an
-  audit event (https://docs.python.org/3/library/audit_events.html), TEXT the end of a path, or a part of one with a star;
+- ["event", NAME, TEXT, COUNT]: the interpreter is about to do something to a file, for the COUNT-th time: NAME is that
+  of an audit event (https://docs.python.org/3/library/audit_events.html), TEXT the end of a path, or a part of one with
+  a star;
 - ["after", SHARE]: that share has passed of the time that the run takes which nobody kills.
 """
 

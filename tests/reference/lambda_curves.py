@@ -2,7 +2,8 @@
 
 Their progress has the fields of the training loop's that tuning reads, so that nothing here waits for torch to load.
 
-`python lambda_curves.py FOLDER LOG SECONDS` appends `start LAMBDA` and `end LAMBDA` lines to LOG, sleeping so long an epoch.
+`python lambda_curves.py FOLDER LOG SECONDS` appends `start LAMBDA` and `end LAMBDA` lines to LOG, sleeping so long an
+epoch.
 """
 
 import math

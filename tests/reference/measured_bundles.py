@@ -37,7 +37,8 @@ def bundle_of(
 ) -> tuple[Bundle, ImageSet]:
     """Make a bundle whose model predicts `predicted` where the recorded teacher answers `teacher`.
 
-    `recorded` are the rows whose images the reference keeps (all by default; none when empty). Returns the evaluation images too.
+    `recorded` are the rows whose images the reference keeps (all by default; none when empty). Returns the evaluation
+    images too.
     """
     images = images_of(predicted)
     evaluation = image_set(folder / "evaluation.npz", images, [max(0, label) for label in labels])

@@ -1,7 +1,7 @@
 """Tiny classifiers as ONNX files whose answers are known in advance, sound ones and ones with a defect.
 
-A sound model answers with ten times the mean of each colour channel, so an image's class is its brightest channel: red 0,
-green 1, blue 2. `images_of` makes images of wanted classes.
+A sound model answers with ten times the mean of each colour channel, so an image's class is its brightest channel: red
+0, green 1, blue 2. `images_of` makes images of wanted classes.
 """
 
 from collections.abc import Sequence
@@ -85,7 +85,8 @@ _CONSTANTS = {
 
 
 def write_model(path: Path, defect: str = "none") -> Path:
-    """Write a model with input `image` uint8 (N, 4, 4, 3) and output `logits` float32 (N, 3), or what its defect makes of it."""
+    """Write a model with input `image` uint8 (N, 4, 4, 3) and output `logits` float32 (N, 3), or what its defect makes
+    of it."""
     nodes = [
         helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["pixels"], ["channels"], axes=[1, 2], keepdims=0),
@@ -100,11 +101,7 @@ def write_model(path: Path, defect: str = "none") -> Path:
         "tiny",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", SIZE, SIZE, 3])],
         [helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, ["M", None])],
-        [
-            numpy_helper.from_array(np.asarray(value), name)
-            for name, value in _CONSTANTS.items()
-            if name in used
-        ],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in _CONSTANTS.items() if name in used],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, path)

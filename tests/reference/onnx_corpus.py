@@ -84,14 +84,10 @@ def run_case(model: onnx.ModelProto, names: Sequence[str] | None, feeds: Mapping
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        opened.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(opened.SerializeToString(), options, providers=["CPUExecutionProvider"])
     # BatchNormalization in training mode writes its statistics into what it is given.
     computed = [name for name in names if name not in feeds]
-    values = dict(
-        zip(computed, session.run(computed, copy.deepcopy(dict(feeds))) if computed else [], strict=True)
-    )
+    values = dict(zip(computed, session.run(computed, copy.deepcopy(dict(feeds))) if computed else [], strict=True))
     return [feeds[name] if name in feeds else values[name] for name in names]
 
 

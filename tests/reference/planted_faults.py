@@ -38,9 +38,7 @@ def initializer(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
     return found
 
 
-def replace_weight(
-    model: onnx.ModelProto, name: str, change: Callable[[NDArray[np.float32]], object]
-) -> None:
+def replace_weight(model: onnx.ModelProto, name: str, change: Callable[[NDArray[np.float32]], object]) -> None:
     """Change a copy of a weight in place and put it back."""
     tensor = initializer(model, name)
     values = numpy_helper.to_array(tensor).copy()
@@ -63,9 +61,7 @@ def normalised_value(model: onnx.ModelProto) -> str:
 
 
 def normalise_twice(model: onnx.ModelProto) -> None:
-    scale, shift = (
-        numpy_helper.to_array(initializer(model, f"normalise.norm_{each}")) for each in ("scale", "shift")
-    )
+    scale, shift = (numpy_helper.to_array(initializer(model, f"normalise.norm_{each}")) for each in ("scale", "shift"))
     value = normalised_value(model)
     factor, added = constant(model, "again", scale * np.float32(255)), constant(model, "again_shift", shift)
     insert_after(
@@ -114,30 +110,20 @@ def permute_classes(order: list[int]) -> Plant:
 
     def plant(model: onnx.ModelProto) -> None:
         name = constant(model, "class_order", np.array(order))
-        insert_after(
-            model, "logits", [helper.make_node("Gather", ["logits_before", name], ["logits"], axis=1)]
-        )
+        insert_after(model, "logits", [helper.make_node("Gather", ["logits_before", name], ["logits"], axis=1)])
 
     return plant
 
 
 def confuse_equal_rows(model: onnx.ModelProto) -> None:
     """Lower the logits of every row that equals the one before it."""
-    names = {
-        "all_but_last": (np.array([0]), np.array([-1])),
-        "all_but_first": (np.array([1]), np.array([2**31])),
-    }
+    names = {"all_but_last": (np.array([0]), np.array([-1])), "all_but_first": (np.array([1]), np.array([2**31]))}
     axis, nodes = constant(model, "rows_axis", np.array([0])), []
     for name, (start, end) in names.items():
-        ends = [
-            constant(model, f"{name}_{which}", place) for which, place in (("start", start), ("end", end))
-        ]
+        ends = [constant(model, f"{name}_{which}", place) for which, place in (("start", start), ("end", end))]
         nodes.append(helper.make_node("Slice", ["logits_before", *ends, axis], [name]))
     wide = constant(model, "one_row_more", np.array([1, 0, 0, 0]))
-    zero, large = (
-        constant(model, "nil", np.array(0, np.float32)),
-        constant(model, "large", np.array(1e3, np.float32)),
-    )
+    zero, large = (constant(model, "nil", np.array(0, np.float32)), constant(model, "large", np.array(1e3, np.float32)))
     classes = constant(model, "classes_axis", np.array([1]))
     nodes += [
         helper.make_node("Sub", ["all_but_first", "all_but_last"], ["change"]),

@@ -1,4 +1,5 @@
-"""A real small expert, distilled in seconds, with one channel that computes the same in float and that INT8 cannot bear."""
+"""A real small expert, distilled in seconds, with one channel that computes the same in float and that INT8 cannot
+bear."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +28,7 @@ from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 
 CLASSES = ("0", "1", "2", "3")
 STUDENT = "plain:8-8-12-12"
-SETTINGS = DistillConfig(
-    epochs=14, batch_size=32, learning_rate=1e-2, augment="crop", compute="cpu", teacher_cache="2"
-)
+SETTINGS = DistillConfig(epochs=14, batch_size=32, learning_rate=1e-2, augment="crop", compute="cpu", teacher_cache="2")
 SOUND = "sound.safetensors"
 # How much larger the channel is than the function needs, the layer that makes it and the one that reads it.
 FACTOR, MAKER, FRAGILE = 200.0, "stages.1.bn2", "stages.2.conv1"
@@ -76,9 +75,7 @@ def make_planted(folder: Path, digits: Path) -> None:
         bundle = bundle.with_file(role, folder / "distill" / f"{role}.safetensors")
     pairs = [{"teacher": pair.teacher, "student": pair.student} for pair in result.pairs]
     bundle = bundle.with_fields(distillation={"lambda_layer": result.lambda_layer, "pairs": pairs})
-    config = CalibrationConfig(
-        images=100, method="minmax", profile="x86", fp16=False, ledger_nodes=0, max_drop=1.0
-    )
+    config = CalibrationConfig(images=100, method="minmax", profile="x86", fp16=False, ledger_nodes=0, max_drop=1.0)
     calibrate(bundle, images.train, config)
 
 

@@ -19,20 +19,25 @@ ROLES = {"teacher": "teacher.fp32", "fp32": "model.fp32", "int8": "model.int8"}
 SIZES = {"teacher": 5_120_000, "fp32": 412_000, "int8": 118_000}
 
 POWER = {
-    "reader": "ina3221", "scope": "whole module", "idle": {"mean_w": 4.0}, "load": {"mean_w": 9.5}, "runs": 100, "batch_size": 1,
-    "net_w": 5.5, "net_interval_w": [5.25, 5.75], "energy_per_image_mj": 11.0, "gross_energy_per_image_mj": 19.0, "reason": None,
-}  # fmt: skip
+    "reader": "ina3221",
+    "scope": "whole module",
+    "idle": {"mean_w": 4.0},
+    "load": {"mean_w": 9.5},
+    "runs": 100,
+    "batch_size": 1,
+    "net_w": 5.5,
+    "net_interval_w": [5.25, 5.75],
+    "energy_per_image_mj": 11.0,
+    "gross_energy_per_image_mj": 19.0,
+    "reason": None,
+}
 
 
 def models_only(folder: Path, class_names: Sequence[str] = DIGITS, name: str = "digits") -> Bundle:
     """Make a bundle that has models (of arbitrary bytes) and no record."""
     bundle = create_bundle(
         folder,
-        subtask={
-            "name": name,
-            "class_names": list(class_names),
-            "class_indices": list(range(len(class_names))),
-        },
+        subtask={"name": name, "class_names": list(class_names), "class_indices": list(range(len(class_names)))},
         preprocess=Preprocess(size=(64, 64)),
         teacher={
             "name": "embedded:glyphs100",
@@ -84,12 +89,7 @@ def parity_record(
         "agreement": 1 - (lost + gained) / count,
         "agreement_interval": wilson_interval(count - lost - gained, count, 0.95),
         "mean_kl": 0.021,
-        "confidence_calibration": {
-            "teacher": 0.012,
-            "candidate": 0.019,
-            "bins": 15,
-            "binning": "equal-width",
-        },
+        "confidence_calibration": {"teacher": 0.012, "candidate": 0.019, "bins": 15, "binning": "equal-width"},
         "class_statistics": {
             "tested_count": len(bundle.class_names),
             "correction": "holm",
@@ -105,9 +105,7 @@ def parity_record(
         "checks": [{"name": "golden_images", "passed": True, "detail": "6 files."}],
         "limits": {"max_drop": 0.02, "confidence": 0.95},
         "verdict": "pass",
-        "reasons": [
-            f"The accuracy drops by {100 * (lost - gained) / count:.2f} %, below the limit of 2.00 %."
-        ],
+        "reasons": [f"The accuracy drops by {100 * (lost - gained) / count:.2f} %, below the limit of 2.00 %."],
         "images_to_decide": None,
         "notes": [],
         "diagnosis": [],
@@ -133,13 +131,7 @@ def with_layers(bundle: Bundle, **changes: Any) -> dict[str, Any]:
         }
         for place in reversed(range(12))
     ]
-    run = {
-        "source": "ONNX Runtime's profiler",
-        "runs": 5,
-        "mean_ms": 1.0,
-        "outside_ms": 0.22,
-        "outside_share": 0.22,
-    }
+    run = {"source": "ONNX Runtime's profiler", "runs": 5, "mean_ms": 1.0, "outside_ms": 0.22, "outside_share": 0.22}
     return latency_record(bundle, "fp32", layers=nodes, layer_run=run, **changes)
 
 
@@ -168,9 +160,7 @@ def _classes(names: Sequence[str], count: int, lost: int, gained: int) -> list[d
     ]
 
 
-def latency_record(
-    bundle: Bundle, precision: str, *, median_ms: float = 0.2, **changes: Any
-) -> dict[str, Any]:
+def latency_record(bundle: Bundle, precision: str, *, median_ms: float = 0.2, **changes: Any) -> dict[str, Any]:
     """Return a latency record whose samples spread log-normally, with a few slow runs."""
     random = np.random.default_rng(round(median_ms * 1e6))
     samples = median_ms * np.exp(0.06 * random.standard_normal(3000))
@@ -233,10 +223,7 @@ def latency_record(
         "clean": {"runs": 2900, "p50_ms": p50, "p90_ms": p90, "p99_ms": 0.9 * p99, "mean_ms": p50},
         "peak_memory_bytes": 96_000_000,
         "model_bytes": SIZES[precision],
-        "conditions": {
-            "before": moment,
-            "after": {**moment, "load": {"1min": 1.02, "5min": 0.5, "15min": 0.3}},
-        },
+        "conditions": {"before": moment, "after": {**moment, "load": {"1min": 1.02, "5min": 0.5, "15min": 0.3}}},
         "flags": [],
         "warnings": [],
         "placement": None,
@@ -315,10 +302,25 @@ def write_subspaces(
 def add_ledger(bundle: Bundle) -> None:
     """Write a ledger of two steps."""
     steps = [
-        {"stage": "fp32", "model_sha256": "0" * 64, "sample_count": 256, "accuracy": 0.957, "agreement": 1.0, "sqnr_db": None, "nodes": []},
-        {"stage": "int8", "model_sha256": "1" * 64, "sample_count": 256, "accuracy": 0.953, "agreement": 0.988, "sqnr_db": 31.2,
-         "nodes": [{"name": "conv1", "sqnr_db": 24.25}]},
-    ]  # fmt: skip
+        {
+            "stage": "fp32",
+            "model_sha256": "0" * 64,
+            "sample_count": 256,
+            "accuracy": 0.957,
+            "agreement": 1.0,
+            "sqnr_db": None,
+            "nodes": [],
+        },
+        {
+            "stage": "int8",
+            "model_sha256": "1" * 64,
+            "sample_count": 256,
+            "accuracy": 0.953,
+            "agreement": 0.988,
+            "sqnr_db": 31.2,
+            "nodes": [{"name": "conv1", "sqnr_db": 24.25}],
+        },
+    ]
     write_json(bundle.path / "ledger.json", {"kind": "ledger", "schema": 1, "steps": steps})
 
 
@@ -326,8 +328,7 @@ def full_bundle(folder: Path, class_names: Sequence[str] = DIGITS, name: str = "
     """Make a bundle with every kind of record, whose experts pass."""
     bundle = add_training(models_only(folder, class_names, name))
     falling = {
-        f"layer{stage}": (8.0 * np.exp(-np.arange(32 * stage) / (4.0 * stage)), 8 * stage)
-        for stage in (1, 2, 3, 4)
+        f"layer{stage}": (8.0 * np.exp(-np.arange(32 * stage) / (4.0 * stage)), 8 * stage) for stage in (1, 2, 3, 4)
     }
     write_subspaces(folder / "distill" / "subspaces.safetensors", falling)
     bundle = bundle.with_file("subspaces", folder / "distill" / "subspaces.safetensors")

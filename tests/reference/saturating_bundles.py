@@ -1,7 +1,7 @@
 """Bright and dark images, and a classifier whose INT8 file answers "dark" to everything where kernels saturate.
 
-Its logit for "bright" adds 48 products of large values, whose pairs do not fit 16 bits; that for "dark" has smaller weights, whose
-pairs do. Computed exactly, the INT8 file answers as the float one.
+Its logit for "bright" adds 48 products of large values, whose pairs do not fit 16 bits; that for "dark" has smaller
+weights, whose pairs do. Computed exactly, the INT8 file answers as the float one.
 """
 
 from pathlib import Path

@@ -59,7 +59,8 @@ def average_cells(values: Array, size: tuple[int, int]) -> Array:
 def context_of_cell(
     evidence_with: Callable[[Array], float], output: Array, rows: range, columns: range, step: float = 1e-6
 ) -> Array:
-    """Central difference of the evidence when each channel of one cell of a map (1, D, H, W) is shifted as a whole: (D,)."""
+    """Central difference of the evidence when each channel of one cell of a map (1, D, H, W) is shifted as a whole:
+    (D,)."""
     slopes = np.zeros(output.shape[1])
     for channel in range(output.shape[1]):
         shift = np.zeros_like(output)
@@ -93,13 +94,7 @@ def relevance_matrix(activation: Array, context: Array) -> Array:
 
 
 def subspace_loss(
-    student: Array,
-    teacher: Array,
-    mean: Array,
-    basis: Array,
-    scale: float,
-    rotation: Array,
-    standardize: bool = False,
+    student: Array, teacher: Array, mean: Array, basis: Array, scale: float, rotation: Array, standardize: bool = False
 ) -> float:
     """The layer loss in training, of maps that have the same size."""
     N, K, H, W = student.shape

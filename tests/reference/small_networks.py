@@ -16,10 +16,7 @@ SMALL_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "efficientnet": ("efficientnet_b0", {}),
     "convnext": ("convnext_atto", {"dims": (8, 16, 24, 32), "depths": (1, 1, 1, 1)}),
     "lcnet": ("lcnet_035", {}),
-    "vit": (
-        "vit_tiny_patch16_224",
-        {"img_size": 64, "patch_size": 8, "embed_dim": 24, "depth": 6, "num_heads": 2},
-    ),
+    "vit": ("vit_tiny_patch16_224", {"img_size": 64, "patch_size": 8, "embed_dim": 24, "depth": 6, "num_heads": 2}),
     "vit-registers": (
         "vit_small_patch16_dinov3",
         {"img_size": 64, "patch_size": 8, "embed_dim": 32, "depth": 5, "num_heads": 2},

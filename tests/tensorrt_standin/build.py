@@ -1,7 +1,8 @@
-"""Makes a folder that has TensorRT's real bindings of one major version, over compiled libraries that stand in for its own.
+"""Makes a folder that has TensorRT's real bindings of one major version, over compiled libraries that stand in for its
+own.
 
-Put on PYTHONPATH, `import tensorrt` gives them. The folder is kept (.cache/tensorrt-standin in the repository) and made anew when
-a source here or the version changes. Needs g++ and, the first time, PyPI.
+Put on PYTHONPATH, `import tensorrt` gives them. The folder is kept (.cache/tensorrt-standin in the repository) and made
+anew when a source here or the version changes. Needs g++ and, the first time, PyPI.
 """
 
 import hashlib
@@ -18,16 +19,7 @@ _CACHE = _HERE.parent.parent / ".cache" / "tensorrt-standin"
 
 # JetPack 6.1 has TensorRT 10.3.
 BINDINGS = {10: ("tensorrt-cu12-bindings", "10.3.0"), 11: ("tensorrt-cu13-bindings", "11.4.0.106")}
-_SOURCES = (
-    "nvinfer.cpp",
-    "engine.h",
-    "values.h",
-    "objects.h",
-    "slots.h",
-    "cudart.c",
-    "module.py",
-    "build.py",
-)
+_SOURCES = ("nvinfer.cpp", "engine.h", "values.h", "objects.h", "slots.h", "cudart.c", "module.py", "build.py")
 _CUDART = {10: "libcudart.so.12", 11: "libcudart.so.13"}
 
 
@@ -36,14 +28,13 @@ class UnavailableError(Exception):
 
 
 def standin(major: int) -> Path:
-    """Return the folder for PYTHONPATH. Raises UnavailableError without g++, or when PyPI has no bindings for this Python."""
+    """Return the folder for PYTHONPATH. Raises UnavailableError without g++, or when PyPI has no bindings for this
+    Python."""
     folder = _CACHE / f"{major}-{_digest(major)}"
     if (folder / "complete").exists():
         return folder
     if platform.machine() != "x86_64" or sys.platform != "linux":
-        raise UnavailableError(
-            f"the stand-in is for Linux on x86-64, not {sys.platform} on {platform.machine()}"
-        )
+        raise UnavailableError(f"the stand-in is for Linux on x86-64, not {sys.platform} on {platform.machine()}")
     if not (shutil.which("g++") and shutil.which("gcc")):
         raise UnavailableError("the stand-in for TensorRT's libraries needs g++, which is not installed")
     _CACHE.mkdir(parents=True, exist_ok=True)
@@ -62,7 +53,8 @@ def standin(major: int) -> Path:
 
 
 def environment(major: int, **changes: str) -> dict[str, str]:
-    """Return the environment of a process in which `import tensorrt` gives the stand-in; `changes` are variables to set."""
+    """Return the environment of a process in which `import tensorrt` gives the stand-in; `changes` are variables to
+    set."""
     paths = os.pathsep.join([str(standin(major)), *(path for path in sys.path if path)])
     return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **changes}
 
@@ -85,20 +77,14 @@ def _install_bindings(major: int, folder: Path) -> None:
         check=False,
     )
     if done.returncode:
-        reason = (
-            done.stderr.strip().splitlines()[-1]
-            if done.stderr.strip()
-            else f"pip ended with {done.returncode}"
-        )
+        reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"pip ended with {done.returncode}"
         raise UnavailableError(f"{package} {version} cannot be had from PyPI: {reason}")
 
 
 def _compile(major: int, folder: Path) -> None:
     folder.mkdir(parents=True)
     nvinfer = f"libnvinfer.so.{major}"
-    _library(
-        folder, nvinfer, ["g++", "-std=c++17", "-O0", f"-DTENSORRT_MAJOR={major}", str(_HERE / "nvinfer.cpp")]
-    )
+    _library(folder, nvinfer, ["g++", "-std=c++17", "-O0", f"-DTENSORRT_MAJOR={major}", str(_HERE / "nvinfer.cpp")])
     _library(folder, _CUDART[major], ["gcc", "-O1", str(_HERE / "cudart.c")])
     # The other two offer their symbols by needing the first.
     for name in ("libnvinfer_plugin", "libnvonnxparser"):

@@ -51,7 +51,8 @@ def dotted(node: ast.AST) -> str:
 
 
 def resolved(chain: str) -> Any:
-    """Return what trt.a.b, or a method or attribute of an object of the adapter's, is in the bindings; None if none of theirs."""
+    """Return what trt.a.b, or a method or attribute of an object of the adapter's, is in the bindings; None if none of
+    theirs."""
     *owners, name = chain.split(".")
     if "trt" in owners:
         found: Any = trt
@@ -66,9 +67,7 @@ def resolved(chain: str) -> Any:
     return getattr(getattr(trt, CLASSES[owner]), name)
 
 
-USED = sorted(
-    {chain for node in nodes() if isinstance(node, ast.Attribute) and "." in (chain := dotted(node))}
-)
+USED = sorted({chain for node in nodes() if isinstance(node, ast.Attribute) and "." in (chain := dotted(node))})
 
 
 def test_the_search_finds_what_the_adapter_uses() -> None:
@@ -99,9 +98,7 @@ def accepted_counts(documentation: str, name: str) -> set[int]:
     for arguments in re.findall(rf"^(?:\d+\. )?{name}\((.*)\) ->", documentation, re.MULTILINE):
         if arguments == "*args, **kwargs":
             continue
-        plain = re.sub(
-            r"<[^<>]*>|\[[^\[\]]*\]", "", arguments
-        )  # default values of enumerations, and what lists hold
+        plain = re.sub(r"<[^<>]*>|\[[^\[\]]*\]", "", arguments)  # default values of enumerations, and what lists hold
         given = [part for part in plain.split(", ") if not part.startswith("self:")]
         needed = sum(" = " not in part for part in given)
         counts |= set(range(needed, len(given) + 1))

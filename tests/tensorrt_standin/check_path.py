@@ -1,7 +1,7 @@
 """The adapter's whole path: build, prove, keep, load, run, profile. Over the stand-in, and the same on a real GPU.
 
-`tests/deploy/runtimes/tensorrt/test_standin.py` runs these functions in processes where `import tensorrt` gives the stand-in of one major
-version; `tests/deploy/runtimes/tensorrt/test_gpu.py` runs them where TensorRT is real.
+`tests/deploy/runtimes/tensorrt/test_standin.py` runs these functions in processes where `import tensorrt` gives the
+stand-in of one major version; `tests/deploy/runtimes/tensorrt/test_gpu.py` runs them where TensorRT is real.
 """
 
 import json
@@ -24,16 +24,15 @@ from edgedistill_deploy.runtimes.session import Session, TensorSpec
 from edgedistill_deploy.runtimes.tensorrt.session import TensorRtSession
 from tensorrt_standin.models import WEIGHTED_NODES, images, write_network
 
-# Largest difference of the logits, which are about 1: on a GPU sums are added up in another order, and fp16 has 11 bits.
+# Largest difference of the logits, which are about 1: on a GPU sums are added up in another order, and fp16 has 11
+# bits.
 TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2, "int8": 5e-2}
 
 
 def opened(path: Path, precision: str = "fp32", **options: Any) -> TensorRtSession:
     progress = options.pop("progress", silent)
     engine = EngineOptions(cache=path.parent / "cache", **options)
-    session: Session = open_model(
-        path, precision=precision, runtime="tensorrt", engine=engine, progress=progress
-    )
+    session: Session = open_model(path, precision=precision, runtime="tensorrt", engine=engine, progress=progress)
     assert isinstance(session, TensorRtSession)
     return session
 
@@ -73,10 +72,7 @@ def test_the_inspector_proves_the_precision_of_every_weighted_layer(tmp_path: Pa
 
 def test_a_session_says_what_it_runs(session: TensorRtSession, network: Path) -> None:
     assert session.inputs == (TensorSpec("image", (None, 8, 8, 3), "uint8"),)
-    assert session.outputs == (
-        TensorSpec("logits", (None, 3), "float32"),
-        TensorSpec("in_domain", (None,), "bool"),
-    )
+    assert session.outputs == (TensorSpec("logits", (None, 3), "float32"), TensorSpec("in_domain", (None,), "bool"))
     assert (session.runtime, session.precision, session.threads) == ("tensorrt", "fp32", 1)
     assert session.model_sha256 == sha256_of_file(network)
     assert session.load_ms > 0
@@ -150,7 +146,10 @@ def test_batches_outside_the_range_are_refused(network: Path) -> None:
         for count in (1, 5):
             with pytest.raises(
                 EdgeDistillError,
-                match=rf"m\.onnx was built for 2 to 4 images a run and was given {count}; build it with another --min-batch",
+                match=(
+                    rf"m\.onnx was built for 2 to 4 images a run and was given {count}; build it "
+                    r"with another --min-batch"
+                ),
             ):
                 session.run({"image": images(count)})
 
@@ -170,8 +169,7 @@ def test_wrong_feeds_say_what_was_expected_and_given(
     session: TensorRtSession, feeds: dict[str, Any], given: str
 ) -> None:
     with pytest.raises(
-        EdgeDistillError,
-        match=rf"failed on TensorRT: it takes image uint8 \(any, 8, 8, 3\) and was given {given}\.$",
+        EdgeDistillError, match=rf"failed on TensorRT: it takes image uint8 \(any, 8, 8, 3\) and was given {given}\.$"
     ):
         session.run(feeds)
 

@@ -43,9 +43,7 @@ def edit_sidecar(engine: Path, edit: Callable[[dict[str, Any]], object]) -> None
 def test_a_stand_in_runs_but_refuses_to_be_timed(network: Path) -> None:
     with opened(network) as session:
         assert session.run({"image": images(1)})["logits"].shape == (1, 3)
-        with pytest.raises(
-            EdgeDistillError, match=r"stand in for TensorRT's in the tests and refuse to be timed"
-        ):
+        with pytest.raises(EdgeDistillError, match=r"stand in for TensorRT's in the tests and refuse to be timed"):
             measure_latency(session, images(1))
 
 
@@ -59,25 +57,24 @@ def test_an_engine_in_plain_fp32_is_refused_and_not_kept(
     monkeypatch.setenv("STANDIN_BUILDS", "float")
     with pytest.raises(
         EdgeDistillError,
-        match=rf"TensorRT built m\.onnx, whose layers are {precision}, entirely in fp32: conv_1, conv_2, head; nothing is measured",
+        match=(
+            rf"TensorRT built m\.onnx, whose layers are {precision}, entirely in fp32: conv_1, "
+            r"conv_2, head; nothing is measured"
+        ),
     ):
         opened(write_network(tmp_path / "m.onnx", precision), precision)
     assert not list(tmp_path.glob("cache/*.engine"))
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_a_file_of_another_precision_than_it_is_said_to_have_is_refused(
-    network: Path, precision: str
-) -> None:
+def test_a_file_of_another_precision_than_it_is_said_to_have_is_refused(network: Path, precision: str) -> None:
     with pytest.raises(
         EdgeDistillError, match=rf"m\.onnx is said to be {precision}, but none of its convolutions and matrix"
     ):
         opened(network, precision)
 
 
-def test_an_inspector_that_tells_nothing_proves_nothing(
-    network: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_inspector_that_tells_nothing_proves_nothing(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STANDIN_BUILDS", "silent")
     with opened(network, tf32=True) as session:
         proof = session.engine_record["proof"]
@@ -139,7 +136,10 @@ def test_a_plan_of_another_version_is_refused_before_it_is_loaded(network: Path)
     set_version(engine, OTHER)
     with pytest.raises(
         EdgeDistillError,
-        match=rf"was built by TensorRT {OTHER}, and this is TensorRT {MAJOR}\.[\d.]+: a plan runs on the version that built it",
+        match=(
+            rf"was built by TensorRT {OTHER}, and this is TensorRT {MAJOR}\.[\d.]+: a plan runs on "
+            r"the version that built it"
+        ),
     ):
         opened(network, file=engine)
     with opened(network) as session:
@@ -148,20 +148,13 @@ def test_a_plan_of_another_version_is_refused_before_it_is_loaded(network: Path)
 
 def test_a_version_compatible_plan_runs_on_later_versions_alone(network: Path) -> None:
     engine = built_engine(network, version_compatible=True)
-    for version, fits in (
-        (f"{MAJOR}.0.0", True),
-        (f"{MAJOR}.99.0", False),
-        ("10.3.0", True),
-        ("8.6.1", False),
-    ):
+    for version, fits in ((f"{MAJOR}.0.0", True), (f"{MAJOR}.99.0", False), ("10.3.0", True), ("8.6.1", False)):
         set_version(engine, version)
         if fits:
             with opened(network, file=engine, version_compatible=True) as session:
                 assert session.run({"image": images(1)})["logits"].shape == (1, 3)
         else:
-            with pytest.raises(
-                EdgeDistillError, match=r"version-compatible, and this is TensorRT .* runs on later"
-            ):
+            with pytest.raises(EdgeDistillError, match=r"version-compatible, and this is TensorRT .* runs on later"):
                 opened(network, file=engine, version_compatible=True)
 
 
@@ -169,8 +162,7 @@ def test_another_gpu_needs_another_engine(network: Path, monkeypatch: pytest.Mon
     engine = built_engine(network)
     monkeypatch.setenv("STANDIN_SM", "72")
     with pytest.raises(
-        EdgeDistillError,
-        match=r"was built for stand-in .* \(compute capability 8\.7\), and this is .* \(7\.2\); build",
+        EdgeDistillError, match=r"was built for stand-in .* \(compute capability 8\.7\), and this is .* \(7\.2\); build"
     ):
         opened(network, file=engine)
     with opened(network) as session:
@@ -178,17 +170,13 @@ def test_another_gpu_needs_another_engine(network: Path, monkeypatch: pytest.Mon
         assert session.engine_record["gpu"]["compute_capability"] == "7.2"
 
 
-def test_a_hardware_compatible_engine_runs_from_ampere_on(
-    network: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hardware_compatible_engine_runs_from_ampere_on(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = built_engine(network, hardware_compatible=True)
     monkeypatch.setenv("STANDIN_SM", "90")
     with opened(network, file=engine) as session:
         assert session.run({"image": images(1)})["logits"].shape == (1, 3)
     monkeypatch.setenv("STANDIN_SM", "75")
-    with pytest.raises(
-        EdgeDistillError, match=r"hardware-compatible, which begins with Ampere \(8\.0\), and this is"
-    ):
+    with pytest.raises(EdgeDistillError, match=r"hardware-compatible, which begins with Ampere \(8\.0\), and this is"):
         opened(network, file=engine)
 
 
@@ -206,7 +194,8 @@ def test_pixels_that_are_not_cast_first_are_pointed_out(tmp_path: Path) -> None:
     path = write_network(tmp_path / "m.onnx", first="Transpose")
     with pytest.raises(
         EdgeDistillError,
-        match=r"cannot parse m\.onnx: node to_planes \(Transpose\): .* a uint8 input must be cast to float first, and here Transpose"
+        match=r"cannot parse m\.onnx: node to_planes \(Transpose\): .* a uint8 input must be cast to "
+        r"float first, and here Transpose"
         r" reads it before; export the model again\.$",
     ):
         opened(path)
@@ -215,8 +204,7 @@ def test_pixels_that_are_not_cast_first_are_pointed_out(tmp_path: Path) -> None:
 def test_a_free_image_size_is_refused(tmp_path: Path) -> None:
     path = write_network(tmp_path / "m.onnx", width="width")
     with pytest.raises(
-        EdgeDistillError,
-        match=r"leaves more free than the batch size: its input image is \(-1, 8, -1, 3\); export it",
+        EdgeDistillError, match=r"leaves more free than the batch size: its input image is \(-1, 8, -1, 3\); export it"
     ):
         opened(path)
 
@@ -229,9 +217,7 @@ def test_an_output_whose_size_depends_on_the_values_is_refused(network: Path) ->
     onnx.save(model, network)
     with (
         opened(network) as session,
-        pytest.raises(
-            EdgeDistillError, match=r"The output spots of m\.onnx has a size that depends on the values"
-        ),
+        pytest.raises(EdgeDistillError, match=r"The output spots of m\.onnx has a size that depends on the values"),
     ):
         session.run({"image": images(1)})
 
@@ -248,9 +234,7 @@ def test_a_build_that_fails_gives_tensorrts_reason(network: Path, monkeypatch: p
 # The GPU
 
 
-def test_without_a_gpu_the_sentence_says_what_to_check(
-    network: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_gpu_the_sentence_says_what_to_check(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STANDIN_GPUS", "0")
     with pytest.raises(
         EdgeDistillError, match=r"needs an NVIDIA GPU, and CUDA finds none here \(cudaErrorNoDevice\); check"

@@ -32,9 +32,7 @@ def write_network(
     builder.convolve("conv_2", "conv_1_relu", CHANNELS, CHANNELS)
     builder.classify("conv_2_relu")
     if plugin:
-        builder.nodes.append(
-            helper.make_node("Sparkle", ["logits"], ["spark"], name="sparkle", domain="acme")
-        )
+        builder.nodes.append(helper.make_node("Sparkle", ["logits"], ["spark"], name="sparkle", domain="acme"))
     onnx.save(builder.model(plugin, batch, width), path)
     return path
 
@@ -83,9 +81,7 @@ class _Builder:
         if not wide:
             self.node("Cast", ["narrow_logits"], "logits", "to_wide", to=TensorProto.FLOAT)
         self.node("ReduceMax", ["logits"], "best", "best", keepdims=0, axes=[1])
-        self.node(
-            "Greater", ["best", self.constant("threshold", np.array(0.2, np.float32))], "in_domain", "judge"
-        )
+        self.node("Greater", ["best", self.constant("threshold", np.array(0.2, np.float32))], "in_domain", "judge")
 
     def activation(self, name: str, source: str, scale: float) -> str:
         return self._through_int8(f"{name}_input", source, scale) if self.quantised else source
@@ -97,9 +93,7 @@ class _Builder:
         stored = self.constant(f"{name}_weight", np.round(values / scale).astype(np.int8))
         self._scale(f"{name}_weight", scale)
         pair = [f"{name}_weight_scale", f"{name}_weight_zero"]
-        return self.node(
-            "DequantizeLinear", [stored, *pair], f"{name}_weight_float", f"{name}_weight_dequantize"
-        )
+        return self.node("DequantizeLinear", [stored, *pair], f"{name}_weight_float", f"{name}_weight_dequantize")
 
     def _through_int8(self, name: str, source: str, scale: float) -> str:
         self._scale(name, scale)

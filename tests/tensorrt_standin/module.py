@@ -1,10 +1,11 @@
 """Takes the place of the package `tensorrt`: TensorRT's real bindings, over the libraries that stand in for its own.
 
-Copied as `tensorrt/__init__.py` into a folder beside the bindings and the compiled libraries (see `build.py`). The libraries ask
-the functions here what an ONNX file holds, what it computes, and what the inspector would say of it.
+Copied as `tensorrt/__init__.py` into a folder beside the bindings and the compiled libraries (see `build.py`). The
+libraries ask the functions here what an ONNX file holds, what it computes, and what the inspector would say of it.
 
-The environment changes what is imitated: with STANDIN_BUILDS=float every layer is built in fp32, whatever the file says; with
-silent the inspector tells no formats; with nothing the build fails. STANDIN_STEP_MS makes each of a build's steps last.
+The environment changes what is imitated: with STANDIN_BUILDS=float every layer is built in fp32, whatever the file
+says; with silent the inspector tells no formats; with nothing the build fails. STANDIN_STEP_MS makes each of a build's
+steps last.
 
 A run that is timed is refused, so that no time of these libraries ever gets into a record.
 """
@@ -54,13 +55,7 @@ _RUN = ctypes.CFUNCTYPE(
     ctypes.POINTER(_Dims),
 )
 _INSPECT = ctypes.CFUNCTYPE(
-    ctypes.c_int,
-    ctypes.c_void_p,
-    ctypes.c_size_t,
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.c_void_p,
-    ctypes.c_size_t,
+    ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t
 )
 
 
@@ -100,9 +95,7 @@ def _refusals(model: onnx.ModelProto) -> Iterator[str]:
     for node in model.graph.node:
         if node.domain not in ("", "ai.onnx"):
             yield f"E {node.name} {node.op_type} No importer registered for op: {node.op_type}"
-    pixels = [
-        value.name for value in model.graph.input if value.type.tensor_type.elem_type == TensorProto.UINT8
-    ]
+    pixels = [value.name for value in model.graph.input if value.type.tensor_type.elem_type == TensorProto.UINT8]
     for node in model.graph.node:
         if node.op_type != "Cast" and set(pixels) & set(node.input):
             yield f"E {node.name} {node.op_type} A tensor of type UINT8 can only be cast to FLOAT or HALF"
@@ -120,9 +113,7 @@ def run(onnx_bytes: bytes, places: dict[str, tuple[int, tuple[int, ...]]]) -> No
         options.intra_op_num_threads = 1
         # The graph as it is written: a GPU's INT8 does not saturate, as some processors' kernels do.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        _sessions[onnx_bytes] = onnxruntime.InferenceSession(
-            onnx_bytes, options, providers=["CPUExecutionProvider"]
-        )
+        _sessions[onnx_bytes] = onnxruntime.InferenceSession(onnx_bytes, options, providers=["CPUExecutionProvider"])
     session = _sessions[onnx_bytes]
     names = {"tensor(float)": "float32", "tensor(float16)": "float16"}
     feeds = {}
@@ -134,9 +125,7 @@ def run(onnx_bytes: bytes, places: dict[str, tuple[int, tuple[int, ...]]]) -> No
     for each, value in zip(session.get_outputs(), session.run(None, feeds), strict=True):
         written = np.ascontiguousarray(value)
         if written.shape != places[each.name][1]:
-            raise ValueError(
-                f"{each.name} is {written.shape}, and the engine was told {places[each.name][1]}"
-            )
+            raise ValueError(f"{each.name} is {written.shape}, and the engine was told {places[each.name][1]}")
         ctypes.memmove(places[each.name][0], written.ctypes.data, written.nbytes)
 
 
@@ -144,7 +133,8 @@ def run(onnx_bytes: bytes, places: dict[str, tuple[int, tuple[int, ...]]]) -> No
 
 
 def inspect(onnx_bytes: bytes, detailed: bool, with_shapes: bool) -> str:
-    """Return the inspector's JSON: names alone unless detailed, and no formats before the shapes of a context are set."""
+    """Return the inspector's JSON: names alone unless detailed, and no formats before the shapes of a context are
+    set."""
     model = onnx.shape_inference.infer_shapes(onnx.load_from_string(onnx_bytes))
     bindings = [value.name for value in (*model.graph.input, *model.graph.output)]
     if not detailed:
@@ -184,12 +174,8 @@ def _layers(model: onnx.ModelProto, told: bool) -> Iterator[dict[str, Any]]:
     constants = {tensor.name for tensor in model.graph.initializer}
     for nodes in _fused(model):
         first = nodes[0]
-        quantised = [
-            name for name in first.input if name in makers and makers[name].op_type == "DequantizeLinear"
-        ]
-        read = [
-            name for name in first.input if name not in constants and _is_activation(name, makers, constants)
-        ]
+        quantised = [name for name in first.input if name in makers and makers[name].op_type == "DequantizeLinear"]
+        read = [name for name in first.input if name not in constants and _is_activation(name, makers, constants)]
         formats = ["Int8" if name in quantised else _word(types.get(name)) for name in read]
         layer: dict[str, Any] = {
             "Name": " + ".join(node.name for node in nodes),

@@ -1,7 +1,7 @@
 """Rewrites a graph so that chosen nodes compute in float16.
 
-A value keeps its name where it is float32 and gets a second one where it is float16, and there is one Cast between the two
-for all readers. Values that stay float32 on both sides never pass through float16, and graph outputs, subgraphs and
+A value keeps its name where it is float32 and gets a second one where it is float16, and there is one Cast between the
+two for all readers. Values that stay float32 on both sides never pass through float16, and graph outputs, subgraphs and
 functions find what they read under the name they know.
 """
 

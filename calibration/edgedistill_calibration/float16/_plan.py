@@ -10,13 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from edgedistill_calibration.float16._range import Extent, constant_fault, sum_fault, value_fault
-from edgedistill_calibration.float16._types import (
-    Movable,
-    movable,
-    opset_versions,
-    touches_float,
-    value_types,
-)
+from edgedistill_calibration.float16._types import Movable, movable, opset_versions, touches_float, value_types
 
 # They square their input and add the squares up, so that neither input nor output shows how large numbers get inside.
 SQUARING = frozenset(
@@ -101,17 +95,12 @@ def _by_type(model: onnx.ModelProto) -> Plan:
 
 
 def _find_fault(
-    node: onnx.NodeProto,
-    how: Movable,
-    extents: Mapping[str, Extent],
-    constants: Mapping[str, NDArray[np.float32]],
+    node: onnx.NodeProto, how: Movable, extents: Mapping[str, Extent], constants: Mapping[str, NDArray[np.float32]]
 ) -> Fault | None:
     names = [node.input[place] for place in sorted(how.inputs)]
     names += [node.output[place] for place in sorted(how.outputs)]
     for name in names:
-        fault = (
-            constant_fault(constants[name]) if name in constants else value_fault(extents.get(name, Extent()))
-        )
+        fault = constant_fault(constants[name]) if name in constants else value_fault(extents.get(name, Extent()))
         if fault is not None:
             return f"{name} {fault[0]}", fault[1]
     if node.op_type in _MEANS and how.outputs:
@@ -119,9 +108,7 @@ def _find_fault(
     return None
 
 
-def _squares(
-    graph: onnx.GraphProto, constants: Mapping[str, NDArray[np.float32]]
-) -> Iterator[tuple[int, str]]:
+def _squares(graph: onnx.GraphProto, constants: Mapping[str, NDArray[np.float32]]) -> Iterator[tuple[int, str]]:
     """Yield the nodes that add up squares, the squaring before and what follows up to the division."""
     readers = _readers(graph)
     for place, node in enumerate(graph.node):

@@ -1,4 +1,5 @@
-"""Whether float16 holds a value: how large and how small it gets, from constants and from what calibration images give."""
+"""Whether float16 holds a value: how large and how small it gets, from constants and from what calibration images
+give."""
 
 import math
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,5 @@
-"""Which values of a node may be float16, by ONNX's own schemas, so that a converted graph is well typed by construction."""
+"""Which values of a node may be float16, by ONNX's own schemas, so that a converted graph is well typed by
+construction."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,15 +48,11 @@ def has_subgraph(node: onnx.NodeProto) -> bool:
 def touches_float(node: onnx.NodeProto, types: Mapping[str, int | None]) -> bool:
     """Whether a node takes or gives float32, or values whose type nothing is known of."""
     return has_subgraph(node) or any(
-        types.get(name, TensorProto.FLOAT) in (TensorProto.FLOAT, None)
-        for name in (*node.input, *node.output)
-        if name
+        types.get(name, TensorProto.FLOAT) in (TensorProto.FLOAT, None) for name in (*node.input, *node.output) if name
     )
 
 
-def movable(
-    node: onnx.NodeProto, types: Mapping[str, int | None], opsets: Mapping[str, int]
-) -> Movable | str:
+def movable(node: onnx.NodeProto, types: Mapping[str, int | None], opsets: Mapping[str, int]) -> Movable | str:
     """Return which inputs and outputs of a node become float16, or why none can.
 
     A type variable of the schema moves as a whole, so inputs that must have one type keep having one.
@@ -94,9 +91,7 @@ def movable(
 
 def casts_to_float(node: onnx.NodeProto) -> bool:
     """Whether a node turns other types into float32: a Cast whose target can be float16 instead."""
-    return node.op_type == "Cast" and any(
-        each.name == "to" and each.i == TensorProto.FLOAT for each in node.attribute
-    )
+    return node.op_type == "Cast" and any(each.name == "to" and each.i == TensorProto.FLOAT for each in node.attribute)
 
 
 def _float_places(
@@ -121,5 +116,6 @@ def _scatters_with_arithmetic(node: onnx.NodeProto) -> bool:
 
 
 def _follows_scale(node: onnx.NodeProto) -> bool:
-    """Whether this is a DequantizeLinear of opset 23 on, whose output has its scale's type unless an attribute says otherwise."""
+    """Whether this is a DequantizeLinear of opset 23 on, whose output has its scale's type unless an attribute says
+    otherwise."""
     return node.op_type == "DequantizeLinear" and all(each.name != "output_dtype" for each in node.attribute)

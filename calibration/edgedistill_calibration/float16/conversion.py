@@ -56,9 +56,7 @@ class Float16Record:
     float16_count: int
 
 
-def write_float16(
-    source: Path, path: Path, groups: Callable[[int], Iterable[NDArray[np.uint8]]]
-) -> Float16Record:
+def write_float16(source: Path, path: Path, groups: Callable[[int], Iterable[NDArray[np.uint8]]]) -> Float16Record:
     """Write a bundle's model in FP16, or its TensorRT INT8 model in INT8 + FP16.
 
     Inputs and outputs keep their names and types, the file its metadata, opset and IR version.
@@ -187,10 +185,7 @@ def _places_around(graph: onnx.GraphProto, value: str, known: Collection[int]) -
 def _record(graph: onnx.GraphProto, plan: Plan) -> Float16Record:
     kept = [
         KeptNode(
-            node=node_name(graph.node[place], place),
-            op_type=graph.node[place].op_type,
-            reason=reason,
-            largest=largest,
+            node=node_name(graph.node[place], place), op_type=graph.node[place].op_type, reason=reason, largest=largest
         )
         for place, (reason, largest) in sorted(plan.kept.items())
     ]

@@ -64,9 +64,7 @@ def _require_pixels(source: Path, graph: onnx.GraphProto) -> None:
 
 def _require_weights(graph: onnx.GraphProto) -> None:
     if not any(node.op_type in WEIGHTED for node in graph.node):
-        raise EdgeDistillError(
-            f"The model has no {', '.join(WEIGHTED)} node, so there is nothing to bring to INT8."
-        )
+        raise EdgeDistillError(f"The model has no {', '.join(WEIGHTED)} node, so there is nothing to bring to INT8.")
 
 
 def _require_axes(model: onnx.ModelProto) -> None:
@@ -102,9 +100,7 @@ def activations(graph: onnx.GraphProto, operators: Sequence[str]) -> list[str]:
         if value.type.tensor_type.elem_type == TensorProto.FLOAT
     } - {initializer.name for initializer in graph.initializer}
     nodes = [node for node in graph.node if node.op_type in operators]
-    return list(
-        dict.fromkeys(name for node in nodes for name in (*node.input, *node.output) if name in floats)
-    )
+    return list(dict.fromkeys(name for node in nodes for name in (*node.input, *node.output) if name in floats))
 
 
 def finish_graph(model: onnx.ModelProto, source: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
@@ -116,11 +112,7 @@ def finish_graph(model: onnx.ModelProto, source: onnx.ModelProto, metadata: Mapp
         EdgeDistillError: the graph uses operators that are not ONNX's own, or is not valid.
     """
     foreign = sorted(
-        {
-            f"{node.domain}.{node.op_type}"
-            for node in _all_nodes(model.graph)
-            if node.domain not in OWN_DOMAINS
-        }
+        {f"{node.domain}.{node.op_type}" for node in _all_nodes(model.graph) if node.domain not in OWN_DOMAINS}
     )
     if foreign:
         raise EdgeDistillError(

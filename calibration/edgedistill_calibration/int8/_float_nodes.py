@@ -13,8 +13,9 @@ class MixedPrecision:
     """A quantised graph and the float graph it was made from.
 
     A node is left in float with everything that quantises its inputs: its weights, the values it reads, and, where the
-    quantiser joined a ReLU with the Conv before it, the Conv's output. A value that another quantised node reads too stays
-    quantised for that node alone. What no node needs in INT8 any more is float for every reader, residual Adds included.
+    quantiser joined a ReLU with the Conv before it, the Conv's output. A value that another quantised node reads too
+    stays quantised for that node alone. What no node needs in INT8 any more is float for every reader, residual Adds
+    included.
 
     Attributes:
         nodes: the names of the quantised nodes with weights, in the graph's order.
@@ -118,7 +119,8 @@ class _Rewriter:
             yield from made
 
     def _float_value(self, name: str, made: list[onnx.NodeProto]) -> str:
-        """Return the name that a value of the float graph has here; nodes that are missing for it are added to `made`."""
+        """Return the name that a value of the float graph has here; nodes that are missing for it are added to
+        `made`."""
         if name not in self._floats:
             self._floats[name] = self._find_float(name, made)
         return self._floats[name]

@@ -8,17 +8,11 @@ import onnx
 
 from edgedistill_calibration.graphs.preparation import WEIGHTED
 from edgedistill_calibration.int8._float_nodes import MixedPrecision
-from edgedistill_calibration.judging.judge import (
-    ImageCount,
-    Images,
-    Logits,
-    lowest_first,
-    run_logits,
-    run_values,
-)
+from edgedistill_calibration.judging.judge import ImageCount, Images, Logits, lowest_first, run_logits, run_values
 from edgedistill_calibration.judging.ledger import Figures, compare_logits, decibels
 
-# Images that nodes are measured on: as many as keep this many multiply-adds, about a minute of two cores, in these bounds.
+# Images that nodes are measured on: as many as keep this many multiply-adds, about a minute of two cores, in these
+# bounds.
 BUDGET = 4e12
 FEWEST_IMAGES = 16
 MOST_IMAGES = 256
@@ -41,8 +35,9 @@ class NodeCost:
 class Effect:
     """A model's answers with one node treated otherwise.
 
-    `accuracy_change` is against the float model where the node alone is INT8, and against the INT8 model where it alone is
-    float: what quantising the node loses, and what leaving it in float gains. `agreement` and `sqnr_db` are with the float model.
+    `accuracy_change` is against the float model where the node alone is INT8, and against the INT8 model where it alone
+    is float: what quantising the node loses, and what leaving it in float gains. `agreement` and `sqnr_db` are with the
+    float model.
     """
 
     accuracy_change: float
@@ -60,7 +55,8 @@ class NodeError:
         op_type: its kind.
         multiply_adds: for one image.
         weight_count: weights that INT8 stores in a byte each.
-        sqnr_db: signal to noise at its output in the INT8 model, noise from the nodes before it included; None without noise.
+        sqnr_db: signal to noise at its output in the INT8 model, noise from the nodes before it included; None without
+            noise.
         alone: the answers when it alone is quantised; None where too many nodes were noisier.
         left_in_float: the answers when it alone is left in float; None where that was not tried.
     """
@@ -134,8 +130,8 @@ def sample_count(costs: Mapping[str, NodeCost], node_limit: int, files: int = 2)
 def measure_nodes(mixed: MixedPrecision, trial: Trial, limit: int) -> tuple[NodeError, ...]:
     """Return a record of every quantised node, the costliest first.
 
-    Where there are more than `limit`, those whose outputs have the least noise of their own are not quantised alone, and
-    only the worst half are also tried as the one float node.
+    Where there are more than `limit`, those whose outputs have the least noise of their own are not quantised alone,
+    and only the worst half are also tried as the one float node.
     """
     known = {node.name: node for node in trial.prepared.graph.node}
     noise = _output_noise(mixed, trial)
@@ -185,11 +181,7 @@ def _measure_left(mixed: MixedPrecision, trial: Trial, name: str, base: Figures)
 
 
 def _effect(figures: Figures, accuracy: float) -> Effect:
-    return Effect(
-        accuracy_change=figures.accuracy - accuracy,
-        agreement=figures.agreement,
-        sqnr_db=figures.sqnr_db,
-    )
+    return Effect(accuracy_change=figures.accuracy - accuracy, agreement=figures.agreement, sqnr_db=figures.sqnr_db)
 
 
 def _output_noise(mixed: MixedPrecision, trial: Trial) -> dict[str, tuple[float, float]]:
@@ -198,8 +190,7 @@ def _output_noise(mixed: MixedPrecision, trial: Trial) -> dict[str, tuple[float,
     images = trial.images[: FEWEST_IMAGES * 2]
     energies = np.zeros((len(mixed.nodes), 2))
     wanted, given = (
-        run_values(model, _outputs(model, mixed.nodes), images, VALUES_BATCH)
-        for model in (trial.prepared, int8)
+        run_values(model, _outputs(model, mixed.nodes), images, VALUES_BATCH) for model in (trial.prepared, int8)
     )
     for one, other in zip(wanted, given, strict=True):
         for row, value, noisy in zip(energies, one, other, strict=True):

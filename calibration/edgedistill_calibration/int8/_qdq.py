@@ -170,9 +170,7 @@ def quantise_graph(
             },
         )
     except Exception as error:  # its errors have no common class
-        raise EdgeDistillError(
-            f"ONNX Runtime cannot quantise the model: {preparation.first_line(error)}."
-        ) from error
+        raise EdgeDistillError(f"ONNX Runtime cannot quantise the model: {preparation.first_line(error)}.") from error
     model = onnx.load(path)
     _require_measured(model.graph, ranges)
     if target.shortcuts:
@@ -184,9 +182,7 @@ def _require_measured(graph: onnx.GraphProto, ranges: Ranges) -> None:
     """Refuse a graph with a range that was measured on the blank image."""
     # The quantiser gives a graph's output this suffix before its Q/DQ, so that the output keeps its name after it.
     quantised = [
-        node.input[0].removesuffix("_QuantizeLinear_Input")
-        for node in graph.node
-        if node.op_type == "QuantizeLinear"
+        node.input[0].removesuffix("_QuantizeLinear_Input") for node in graph.node if node.op_type == "QuantizeLinear"
     ]
     unknown = [name for name in quantised if name not in ranges]
     if unknown:

@@ -30,9 +30,7 @@ def _makers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
     return {name: node for node in graph.node for name in node.output}
 
 
-def _branch_length(
-    node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], readers: Mapping[str, int]
-) -> int:
+def _branch_length(node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], readers: Mapping[str, int]) -> int:
     """Count the nodes from `node` back to where its branch left another one."""
     length = 1
     while readers[node.input[0]] == 1 and node.input[0] in makers:
@@ -57,16 +55,12 @@ def quantise_values(model: onnx.ModelProto, names: Sequence[str], ranges: Mappin
             graph.node.extend(_quantise_symmetric(graph, name, renamed[name], ranges[name]))
 
 
-def _quantise_symmetric(
-    graph: onnx.GraphProto, name: str, result: str, bounds: Range
-) -> Iterator[onnx.NodeProto]:
+def _quantise_symmetric(graph: onnx.GraphProto, name: str, result: str, bounds: Range) -> Iterator[onnx.NodeProto]:
     scale = np.float32(max(abs(bounds[0]), abs(bounds[1])) / 127 or 1)
     parameters = [f"{result}_scale", f"{result}_zero_point"]
     for parameter, value in zip(parameters, (scale, np.int8(0)), strict=True):
         graph.initializer.append(numpy_helper.from_array(np.array(value), parameter))
-    yield helper.make_node(
-        "QuantizeLinear", [name, *parameters], [f"{result}_int8"], name=f"{result}_QuantizeLinear"
-    )
+    yield helper.make_node("QuantizeLinear", [name, *parameters], [f"{result}_int8"], name=f"{result}_QuantizeLinear")
     yield helper.make_node(
         "DequantizeLinear", [f"{result}_int8", *parameters], [result], name=f"{result}_DequantizeLinear"
     )

@@ -72,12 +72,11 @@ class Mixture:
     exclusions: tuple[Exclusion, ...] = ()
 
     def sentence(self, name: str) -> str:
-        """Say of the file with this name what was left in float, and whether that was enough; empty where neither is."""
+        """Say of the file with this name what was left in float, and whether that was enough; empty where neither
+        is."""
         left = [each.node for each in self.exclusions if each.kept]
         floats = f" with {', '.join(left)} in float" if left else ""
-        change = (
-            f"{name}{floats} loses {100 * max(0.0, self.goal.drop):.1f} points of accuracy on held-out images"
-        )
+        change = f"{name}{floats} loses {100 * max(0.0, self.goal.drop):.1f} points of accuracy on held-out images"
         if not self.goal.met:
             return f"{change}, more than the {100 * self.goal.max_drop:.1f} allowed (--max-drop): {self.goal.reason}."
         return f"{change}; without them more than {100 * self.goal.max_drop:.1f}." if left else ""
@@ -141,8 +140,8 @@ class _State:
 def leave_in_float(search: Search, path: Path, figures: Figures) -> Mixture:
     """Return the INT8 model with as few nodes in float as the goal needs, or the best that is worth it.
 
-    In each step the nodes that cost most alone are tried as the next float one, and the one that lessens the noise in the
-    logits most is taken. A model of which more than half of the multiply-adds are float is not worth it.
+    In each step the nodes that cost most alone are tried as the next float one, and the one that lessens the noise in
+    the logits most is taken. A model of which more than half of the multiply-adds are float is not worth it.
 
     Args:
         search: what to work on.
@@ -169,9 +168,7 @@ def _next(search: Search, left: Sequence[str]) -> str | None:
         for name in lowest_first(alone)
         if name not in left and search.float_share([*left, name]) <= LARGEST_FLOAT_SHARE
     ]
-    tried = [
-        (name, search.trial.figures(search.mixed.leaving([*left, name])).sqnr_db) for name in worth[:TRIED]
-    ]
+    tried = [(name, search.trial.figures(search.mixed.leaving([*left, name])).sqnr_db) for name in worth[:TRIED]]
     return lowest_first(tried)[-1] if tried else None
 
 
@@ -217,8 +214,8 @@ def _reason(search: Search, state: _State) -> str:
     if len(state.left) == sum(each.alone is not None for each in search.nodes):
         return "every node that was measured is in float"
     return (
-        f"with another node more than {LARGEST_FLOAT_SHARE:.0%} of the multiply-adds would be float, which is not worth an"
-        " INT8 model"
+        f"with another node more than {LARGEST_FLOAT_SHARE:.0%} of the multiply-adds would be float, which is not "
+        "worth an INT8 model"
     )
 
 

@@ -11,13 +11,7 @@ from onnx import helper
 
 from edgedistill_calibration.graphs.preparation import metadata_of
 from edgedistill_calibration.int8._float_nodes import MixedPrecision
-from edgedistill_calibration.int8._node_errors import (
-    Trial,
-    count_runs,
-    measure_nodes,
-    node_costs,
-    sample_count,
-)
+from edgedistill_calibration.int8._node_errors import Trial, count_runs, measure_nodes, node_costs, sample_count
 from edgedistill_calibration.int8._qdq import Candidates, write_candidates
 from edgedistill_calibration.int8.exclusions import Mixture, Search, leave_in_float
 from edgedistill_calibration.int8.request import Int8Request
@@ -48,8 +42,8 @@ class Int8:
     """The two INT8 files of a float graph, and how they came about.
 
     Attributes:
-        method: how the ranges of the file for ONNX Runtime were chosen, and of the other one too, unless the student was
-            trained within given ranges.
+        method: how the ranges of the file for ONNX Runtime were chosen, and of the other one too, unless the student
+            was trained within given ranges.
         ranges: all that were measured, by method.
         candidates: every way that was tried.
         mixtures: by precision, the file that is kept.
@@ -62,7 +56,8 @@ class Int8:
 
 
 def make_int8(request: Int8Request) -> Int8:
-    """Quantise a float model: find the best ranges, then leave its worst nodes in float where its accuracy needs that."""
+    """Quantise a float model: find the best ranges, then leave its worst nodes in float where its accuracy needs
+    that."""
     judge = request.judge
     tried = write_candidates(request)
     candidates = _judge_candidates(judge, tried)
@@ -72,12 +67,9 @@ def make_int8(request: Int8Request) -> Int8:
         accuracy = judge.judge({judge.source: "fp32"})[judge.source].accuracy
     trial = _prepare_trial(judge, tried.prepared, request.config.ledger_nodes)
     mixtures = {
-        precision: _mix(precision, candidate, request, trial, accuracy)
-        for precision, candidate in chosen.items()
+        precision: _mix(precision, candidate, request, trial, accuracy) for precision, candidate in chosen.items()
     }
-    return Int8(
-        method=chosen["int8"].method, ranges=tried.ranges, candidates=tuple(candidates), mixtures=mixtures
-    )
+    return Int8(method=chosen["int8"].method, ranges=tried.ranges, candidates=tuple(candidates), mixtures=mixtures)
 
 
 def int8_details(made: Int8) -> dict[str, dict[str, object]]:
@@ -91,16 +83,14 @@ def int8_details(made: Int8) -> dict[str, dict[str, object]]:
 def _choose(candidates: Sequence[Candidate], *, trained: bool) -> dict[str, Candidate]:
     """Return by precision the candidate that is kept.
 
-    A student that was trained within its ranges computes in INT8 what it was trained for, and in float something else: there
-    each file takes the way with which it is most accurate, and not the one that is closest to float.
+    A student that was trained within its ranges computes in INT8 what it was trained for, and in float something else:
+    there each file takes the way with which it is most accurate, and not the one that is closest to float.
     """
     if not trained:
         best = max(candidates, key=lambda each: each.rank)
         return dict.fromkeys(best.files, best)
     return {
-        precision: max(
-            candidates, key=lambda each: (each.figures[precision].accuracy, each.figures[precision].rank)
-        )
+        precision: max(candidates, key=lambda each: (each.figures[precision].accuracy, each.figures[precision].rank))
         for precision in candidates[0].files
     }
 
@@ -109,9 +99,7 @@ def _judge_candidates(judge: Judge, tried: Candidates) -> list[Candidate]:
     models = {path: name for written in tried.files.values() for name, path in written.items()}
     figures = judge.judge(models)
     return [
-        Candidate(
-            method=method, files=written, figures={name: figures[path] for name, path in written.items()}
-        )
+        Candidate(method=method, files=written, figures={name: figures[path] for name, path in written.items()})
         for method, written in tried.files.items()
     ]
 

@@ -83,9 +83,7 @@ class Judge:
     def judge(self, models: Mapping[Path, str]) -> dict[Path, Figures]:
         """Return the figures of each {file: precision} against the float model; new files take one pass together."""
         answers = self.answers({self.source: "fp32", **models})
-        return {
-            path: compare_logits(answers[self.source], answers[path], self.images.labels) for path in models
-        }
+        return {path: compare_logits(answers[self.source], answers[path], self.images.labels) for path in models}
 
     def answers(self, models: Mapping[Path, str]) -> dict[Path, Logits]:
         """Return each model's logits (N, C): the first image alone, the rest in batches, since both must run."""
@@ -99,8 +97,7 @@ class Judge:
         parts: dict[Path, list[Logits]] = {path: [] for path in models}
         with contextlib.ExitStack() as stack:
             sessions = [
-                stack.enter_context(open_model(path, precision=precision))
-                for path, precision in models.items()
+                stack.enter_context(open_model(path, precision=precision)) for path, precision in models.items()
             ]
             pieces = (self.prepared.batches(first, 1), self.prepared.batches(rest, BATCH))
             for batch in itertools.chain(*pieces):
@@ -127,9 +124,7 @@ def run_values(
     opened.CopyFrom(model)
     present = {output.name for output in model.graph.output}
     opened.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-        for name in names
-        if name not in present
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names if name not in present
     )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -137,9 +132,7 @@ def run_values(
     # Dozens of sessions a second, each with threads of its own, must not spin on cores that others need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     set_exact_int8(onnxruntime, options)
-    session = onnxruntime.InferenceSession(
-        opened.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(opened.SerializeToString(), options, providers=["CPUExecutionProvider"])
     for start in range(0, len(images), batch_size):
         yield session.run(list(names), {"image": images[start : start + batch_size]})
 

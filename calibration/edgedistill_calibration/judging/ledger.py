@@ -94,9 +94,7 @@ def decibels(signal: float, noise: float) -> float | None:
     return 10 * float(np.log10(max(signal, np.finfo(np.float64).tiny) / noise)) if noise else None
 
 
-def write_ledger(
-    bundle: Bundle, steps: Sequence[LedgerStep], left_out: Mapping[str, str] | None = None
-) -> Bundle:
+def write_ledger(bundle: Bundle, steps: Sequence[LedgerStep], left_out: Mapping[str, str] | None = None) -> Bundle:
     """Write `ledger.json` and return the bundle that lists it.
 
     Args:
@@ -106,12 +104,7 @@ def write_ledger(
     """
     return write_ledger_record(
         bundle,
-        {
-            "kind": "ledger",
-            "schema": 1,
-            "steps": [step.to_json() for step in steps],
-            "left_out": dict(left_out or {}),
-        },
+        {"kind": "ledger", "schema": 1, "steps": [step.to_json() for step in steps], "left_out": dict(left_out or {})},
     )
 
 

@@ -33,9 +33,7 @@ def chain_steps(
     teacher = teacher_answers(bundle, judge, models)
     if teacher is not None:
         models["teacher"] = bundle.file(model_role("teacher"))
-    return [
-        step_of(name, models[name], judge, teacher, details.get(name, {})) for name in CHAIN if name in models
-    ]
+    return [step_of(name, models[name], judge, teacher, details.get(name, {})) for name in CHAIN if name in models]
 
 
 def teacher_answers(bundle: Bundle, judge: Judge, files: Mapping[str, Path] | None = None) -> Logits | None:
@@ -92,6 +90,6 @@ def student_note(bundle: Bundle, judge: Judge) -> str:
         found = compare_logits(outputs, logits_of(session, inputs), np.zeros(len(inputs), np.int64))
     noise = "without any difference" if found.sqnr_db is None else f"at {found.sqnr_db:.0f} dB"
     return (
-        f"the bundle carries the torch student's logits for {len(inputs)} golden images alone, not for the held-out ones;"
-        f" there the fp32 file gives {found.agreement:.0%} of its answers, {noise}"
+        f"the bundle carries the torch student's logits for {len(inputs)} golden images alone, not for the held-out "
+        f"ones; there the fp32 file gives {found.agreement:.0%} of its answers, {noise}"
     )

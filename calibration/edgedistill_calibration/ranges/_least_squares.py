@@ -14,9 +14,7 @@ TRIED = 65
 ROUNDS = 3
 
 
-def least_squares_range(
-    counts: Counts, low: float, high: float, *, symmetric: bool = False
-) -> tuple[float, float]:
+def least_squares_range(counts: Counts, low: float, high: float, *, symmetric: bool = False) -> tuple[float, float]:
     """Return the range, not wider than [low, high] with zero, of least squared error when quantised to 8 bits.
 
     A value outside the range is clipped to its end. One inside is rounded, which costs a twelfth of the squared step on

@@ -52,12 +52,7 @@ def measure_ranges(
             measured[name] = _inner_ranges(counts, extremes, percentile)
         measured["least-squares"] = _least_squares(counts, extremes, symmetric=False)
         measured[symmetric("least-squares")] = _least_squares(counts, extremes, symmetric=True)
-    names = [
-        name
-        for method in candidates
-        for name in dict.fromkeys((method, symmetric(method)))
-        if name in measured
-    ]
+    names = [name for method in candidates for name in dict.fromkeys((method, symmetric(method))) if name in measured]
     return {name: _by_value(reader.names, measured[name]) for name in names}
 
 
@@ -84,9 +79,7 @@ def read_ranges(path: Path) -> dict[str, Ranges]:
             for name, key in ((AS_TRAINED, "ranges"), (symmetric(AS_TRAINED), "symmetric_ranges"))
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BundleError(
-            f"{path} does not hold the ranges of a calibration; calibrate the bundle again."
-        ) from error
+        raise BundleError(f"{path} does not hold the ranges of a calibration; calibrate the bundle again.") from error
 
 
 def write_ranges(path: Path, measured: Mapping[str, Ranges], method: str, model_sha256: str) -> None:
@@ -111,10 +104,7 @@ def _measure_extremes(reader: ActivationReader, groups: Iterable[Images]) -> tup
 
 
 def _group_extremes(reader: ActivationReader, group: Images) -> Floats:
-    parts = [
-        np.array([(value.min(), value.max()) for value in values], np.float32)
-        for values in reader.read(group)
-    ]
+    parts = [np.array([(value.min(), value.max()) for value in values], np.float32) for values in reader.read(group)]
     bounds = np.stack([np.min(parts, axis=0)[:, 0], np.max(parts, axis=0)[:, 1]], axis=1)
     bad = np.flatnonzero(~np.isfinite(bounds).all(axis=1))
     if bad.size:

@@ -1,5 +1,5 @@
 """Work on a finished bundle, without training.
 
-Doors: `validating` checks parity, `decisions` shows single decisions, `profiling` measures latency, `devices` does both on devices,
-`bisecting` finds the first node that differs, `engines` builds TensorRT engines.
+Doors: `validating` checks parity, `decisions` shows single decisions, `profiling` measures latency, `devices` does both
+on devices, `bisecting` finds the first node that differs, `engines` builds TensorRT engines.
 """

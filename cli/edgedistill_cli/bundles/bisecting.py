@@ -93,8 +93,9 @@ def _elsewhere(candidate: "Side", against: str, runtime: str, bundle: Bundle) ->
     if path.is_file():
         return Side(path=path, precision=precision_of(path), runtime=runtime)
     raise UsageError(
-        f"There is nothing called {against} to compare with; name a precision of the bundle ({', '.join(bundle.precisions)}), an"
-        f" ONNX file, {AS_WRITTEN}, or a runtime with its provider such as onnxruntime:cpu."
+        f"There is nothing called {against} to compare with; name a precision of the bundle "
+        f"({', '.join(bundle.precisions)}), an ONNX file, {AS_WRITTEN}, or a runtime with its provider such as "
+        "onnxruntime:cpu."
     )
 
 
@@ -107,16 +108,13 @@ def show_bisect(report: "BisectReport", console: Console) -> None:
         console.table(
             "What it reads, and what it gives",
             ["value", "node", "relative error"],
-            [
-                [value, node, f"{error:.3g}"]
-                for value, node, error in [*rows, (first.value, first.node, first.error)]
-            ],
+            [[value, node, f"{error:.3g}"] for value, node, error in [*rows, (first.value, first.node, first.error)]],
         )
         if len(first.suspects) > 1:
             console.result(f"Between them lie {', '.join(first.suspects)}.")
     console.result(
-        f"The output is off by {report.output_error:.3g}. {report.compared_count} of {report.value_count} values that both have were"
-        f" compared in {report.run_count} runs, by {_method(report)}."
+        f"The output is off by {report.output_error:.3g}. {report.compared_count} of {report.value_count} values that "
+        f"both have were compared in {report.run_count} runs, by {_method(report)}."
     )
     for note in report.notes:
         console.result(note)

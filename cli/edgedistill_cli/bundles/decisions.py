@@ -47,8 +47,8 @@ def write_flips_of(bundle: Bundle, flips: "Sequence[FlipReport]", folder: Path, 
     for report in flips:
         write_flip_record(bundle, report)
         console.result(
-            f"{label_of(report.model.precision)}: {report.flip_count} of {report.sample_count} images are decided differently"
-            f"{_outcomes(report)}."
+            f"{label_of(report.model.precision)}: {report.flip_count} of {report.sample_count} images are decided "
+            f"differently{_outcomes(report)}."
         )
     console.say(f"Their pictures, the expert's surest answers first: {index.parent}")
 
@@ -59,10 +59,7 @@ def _outcomes(report: "FlipReport") -> str:
 
 
 def write_summaries(
-    records: "Sequence[ParityReport | UnreadableParity]",
-    junit: Path | None,
-    markdown: str | None,
-    console: Console,
+    records: "Sequence[ParityReport | UnreadableParity]", junit: Path | None, markdown: str | None, console: Console
 ) -> None:
     """Write JUnit XML and Markdown where they are asked for; "-" is stdout, and a job's summary is continued."""
     from edgedistill_deploy.report.junit import write_junit
@@ -75,15 +72,14 @@ def write_summaries(
     elif markdown is not None:
         path = Path(markdown)
         summary = os.environ.get(_JOB_SUMMARY)
-        write_markdown(
-            path, records, append=summary is not None and path.resolve() == Path(summary).resolve()
-        )
+        write_markdown(path, records, append=summary is not None and path.resolve() == Path(summary).resolve())
 
 
 def require_fitting(
     *, bisecting: bool, search: Sequence[str], check: Sequence[str], as_json: bool, markdown: str | None
 ) -> None:
-    """Refuse flags that mean nothing together; `search` and `check` name those given that belong to --bisect, or never to it.
+    """Refuse flags that mean nothing together; `search` and `check` name those given that belong to --bisect, or never
+    to it.
 
     Raises:
         UsageError: a flag of the search without --bisect, one of the check with it, or two documents for stdout.
@@ -95,6 +91,4 @@ def require_fitting(
     if not bisecting and search:
         raise UsageError(f"{search[0]} belongs to --bisect; give both.")
     if as_json and markdown == "-":
-        raise UsageError(
-            "--json and --markdown - both want the standard output; name a file for the Markdown."
-        )
+        raise UsageError("--json and --markdown - both want the standard output; name a file for the Markdown.")

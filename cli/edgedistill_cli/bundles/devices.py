@@ -56,9 +56,7 @@ def require_devices(names: Sequence[str] | None, flags: Mapping[str, object]) ->
     """Raise UsageError for flags that speak of devices where none is named."""
     given = [name for name, value in flags.items() if value]
     if not names and given:
-        raise UsageError(
-            f"{given[0]} belongs to --device; name one, such as --device ssh://pi@raspberrypi.local."
-        )
+        raise UsageError(f"{given[0]} belongs to --device; name one, such as --device ssh://pi@raspberrypi.local.")
 
 
 def require_local(names: Sequence[str] | None, flags: Mapping[str, object]) -> None:
@@ -69,11 +67,7 @@ def require_local(names: Sequence[str] | None, flags: Mapping[str, object]) -> N
 
 
 def profile_on_devices(
-    bundle: Bundle,
-    console: Console,
-    targets: Targets,
-    request: "ProfileRequest",
-    gates: "Gates",
+    bundle: Bundle, console: Console, targets: Targets, request: "ProfileRequest", gates: "Gates"
 ) -> Outcome:
     """Measure on every device, write the records into the bundle, show them, and return the verdict on all of them."""
     from edgedistill_cli.tables.latency import show_profile
@@ -82,9 +76,7 @@ def profile_on_devices(
     from edgedistill_deploy.remote.tasks import profile_job
 
     devices = _devices(targets)
-    job = profile_job(
-        bundle, request, devices, _build_choice(targets), keep=targets.keep, wait_s=targets.wait_s
-    )
+    job = profile_job(bundle, request, devices, _build_choice(targets), keep=targets.keep, wait_s=targets.wait_s)
     outcomes = _run_job(devices, job, console)
     judged = []
     for outcome in outcomes:
@@ -108,13 +100,10 @@ def _has_more(profile: Mapping[str, Any]) -> bool:
 
 
 def validate_on_devices(
-    bundle: Bundle,
-    console: Console,
-    targets: Targets,
-    request: "ValidationRequest",
-    images: "ImageSet | None",
+    bundle: Bundle, console: Console, targets: Targets, request: "ValidationRequest", images: "ImageSet | None"
 ) -> tuple[Outcome, list[dict[str, Any]]]:
-    """Judge the models on every device, write and show the records; return the verdict on all of them, and the records."""
+    """Judge the models on every device, write and show the records; return the verdict on all of them, and the
+    records."""
     from edgedistill_deploy.remote.tasks import validate_job, write_prepared
 
     devices = _devices(targets)
@@ -189,10 +178,7 @@ def _make_progress(device: "Device", console: Console) -> "Progress":
 
 
 def _emit(
-    task: str,
-    outcomes: "Sequence[DeviceOutcome]",
-    judge: Callable[[Mapping[str, Any]], Verdict],
-    console: Console,
+    task: str, outcomes: "Sequence[DeviceOutcome]", judge: Callable[[Mapping[str, Any]], Verdict], console: Console
 ) -> Outcome:
     """Write the one JSON document and return the verdict: "error" when a device failed, else the worst of `judge`."""
     entries, verdicts = [], []
@@ -201,9 +187,7 @@ def _emit(
         if outcome.result is not None:
             entry["verdict"] = judge(outcome.result)
             verdicts.append(entry["verdict"])
-            entry.update(
-                {key: outcome.result[key] for key in ("chain", "comparison") if outcome.result.get(key)}
-            )
+            entry.update({key: outcome.result[key] for key in ("chain", "comparison") if outcome.result.get(key)})
         entries.append(entry)
     verdict: Outcome = worst_verdict(verdicts) if len(verdicts) == len(outcomes) else "error"
     console.emit({"kind": "device-set", "schema": 1, "task": task, "devices": entries, "verdict": verdict})

@@ -21,7 +21,8 @@ def build_engine(
 ) -> dict[str, Any]:
     """Open the model with TensorRT, which builds what the cache has not, and return the engine's record.
 
-    Raises UsageError for an `out` that ends in .json, and InterruptedRunError on Ctrl-C, after TensorRT has stopped at its next step.
+    Raises UsageError for an `out` that ends in .json, and InterruptedRunError on Ctrl-C, after TensorRT has stopped at
+    its next step.
     """
     from edgedistill_deploy.runtimes.opening import open_session
 
@@ -30,9 +31,7 @@ def build_engine(
     try:
         with (
             console.progress(f"build {precision}") as report,
-            open_session(
-                bundle, runtime="tensorrt", precision=precision, engine=chosen, progress=report
-            ) as session,
+            open_session(bundle, runtime="tensorrt", precision=precision, engine=chosen, progress=report) as session,
         ):
             record = dict(session.engine_record or {})  # TensorRT always has one
     except KeyboardInterrupt as error:

@@ -95,9 +95,7 @@ class Gates:
     seed: int = 0
 
     @classmethod
-    def of(
-        cls, budget_ms: float | None, percentile: float, against: Path | None, margin: float, seed: int
-    ) -> "Gates":
+    def of(cls, budget_ms: float | None, percentile: float, against: Path | None, margin: float, seed: int) -> "Gates":
         """Read what the flags name, before anything is measured."""
         from edgedistill_deploy.latency.budget import Budget
         from edgedistill_deploy.latency.comparison import read_latencies
@@ -121,8 +119,8 @@ class Gates:
         records = [self._judge_record(record) for record in profile["records"]]
         if self.source is not None and not any("against" in record for record in records):
             raise UsageError(
-                f"{self.source} has no record of a precision and batch size that was measured now; measure the same again, with"
-                " --precision and --batch-size."
+                f"{self.source} has no record of a precision and batch size that was measured now; measure the same "
+                "again, with --precision and --batch-size."
             )
         return {**profile, "records": records}
 
@@ -146,9 +144,7 @@ class Gates:
         return worst_verdict(record["budget"]["verdict"] for record in records if "budget" in record)
 
 
-def _counterpart(
-    record: Mapping[str, Any], earlier: tuple[Mapping[str, Any], ...]
-) -> Mapping[str, Any] | None:
+def _counterpart(record: Mapping[str, Any], earlier: tuple[Mapping[str, Any], ...]) -> Mapping[str, Any] | None:
     """Return the earlier record to compare with: the only one, or the one of the same model, runtime and batch size."""
     same = [each for each in earlier if each["batch_size"] == record["batch_size"]]
     alike = [each for each in same if each.get("precision") == record["precision"]]

@@ -44,8 +44,8 @@ def open_own_images(source: Path | str, bundle: Bundle) -> "ImageSet":
     shared = [name for name in bundle.class_names if find_class(name, chosen.class_names) is not None]
     if not shared:
         raise UsageError(
-            f"{source} has none of the bundle's classes ({_some(bundle.class_names)}), only {_some(chosen.class_names)}; name its"
-            " folders as the bundle spells its classes."
+            f"{source} has none of the bundle's classes ({_some(bundle.class_names)}), only "
+            f"{_some(chosen.class_names)}; name its folders as the bundle spells its classes."
         )
     return chosen.with_classes(shared)
 

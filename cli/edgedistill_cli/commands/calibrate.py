@@ -21,9 +21,7 @@ class CalibrateFlags:
     ] = None
     held_out: Annotated[
         int | None,
-        typer.Option(
-            "--held-out", metavar="N", help="Further training images that the results are compared on."
-        ),
+        typer.Option("--held-out", metavar="N", help="Further training images that the results are compared on."),
         Setting("calibrate.held_out"),
     ] = None
     method: Annotated[

@@ -11,43 +11,30 @@ from edgedistill_cli.console import Console
 from edgedistill_cli.flags import Setting, Without, settings_of
 
 MethodNames = Annotated[
-    str | None,
-    typer.Option("--methods", metavar="A,B,C", help="Methods to compare; all that there are by default."),
+    str | None, typer.Option("--methods", metavar="A,B,C", help="Methods to compare; all that there are by default.")
 ]
 Seeds = Annotated[int, typer.Option("--seeds", metavar="N", min=1, help="Runs of each method; 3 by default.")]
 TrainSizes = Annotated[
-    str | None,
-    typer.Option("--train-sizes", metavar="N,N", help="Numbers of training images; all by default."),
+    str | None, typer.Option("--train-sizes", metavar="N,N", help="Numbers of training images; all by default.")
 ]
 Lambdas = Annotated[
     str | None,
     typer.Option(
-        "--lambdas",
-        metavar="X,X",
-        help="Weights of the layer term that each method tries; 0.1,1,10,100 by default.",
+        "--lambdas", metavar="X,X", help="Weights of the layer term that each method tries; 0.1,1,10,100 by default."
     ),
 ]
 TuneSizes = Annotated[
-    str,
-    typer.Option(
-        "--tune-sizes", metavar="each|first", help="Choose the weight at each size, or the smallest."
-    ),
+    str, typer.Option("--tune-sizes", metavar="each|first", help="Choose the weight at each size, or the smallest.")
 ]
 TuneSeeds = Annotated[
-    int,
-    typer.Option("--tune-seeds", metavar="N", min=1, help="Seeds that choose the weight; 1 by default."),
+    int, typer.Option("--tune-seeds", metavar="N", min=1, help="Seeds that choose the weight; 1 by default.")
 ]
 ValidationImages = Annotated[
-    int | None,
-    typer.Option("--validation-images", metavar="N", help="Validation images to use; all by default."),
+    int | None, typer.Option("--validation-images", metavar="N", help="Validation images to use; all by default.")
 ]
 Jobs = Annotated[int, typer.Option("--jobs", metavar="N", min=1, help="Runs at a time, a process each.")]
-TrainingThreads = Annotated[
-    int, typer.Option("--threads", metavar="N", min=1, help="CPU threads of each process.")
-]
-OutFolder = Annotated[
-    Path, typer.Option("--out", metavar="DIR", help="Where results go; a second run goes on there.")
-]
+TrainingThreads = Annotated[int, typer.Option("--threads", metavar="N", min=1, help="CPU threads of each process.")]
+OutFolder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where results go; a second run goes on there.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how many runs are due, and stop.")]
 
 
@@ -58,9 +45,7 @@ class WeightFlags:
     lambda_layer: Annotated[
         str | None,
         typer.Option(
-            "--lambda-layer",
-            metavar="X|auto",
-            help="One weight for all, as --lambdas X; auto chooses, the default.",
+            "--lambda-layer", metavar="X|auto", help="One weight for all, as --lambdas X; auto chooses, the default."
         ),
         Setting("distill.lambda_layer", options.number_or_text),
     ] = None

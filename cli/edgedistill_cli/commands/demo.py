@@ -20,9 +20,7 @@ A teacher of your own: --teacher FOLDER (timm's config.json and model.safetensor
 
 def demo(
     *,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The run folder.")] = Path(
-        "edgedistill-demo"
-    ),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The run folder.")] = Path("edgedistill-demo"),
     restart: options.Restart = False,
     console: Console,
 ) -> None:

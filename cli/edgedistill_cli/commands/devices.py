@@ -37,8 +37,7 @@ Environment = Annotated[
     list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="For the process that measures.")
 ]
 Power = Annotated[
-    str,
-    typer.Option("--power", metavar="READER", help="auto, none, tegrastats, ina3221, vcgencmd or rapl."),
+    str, typer.Option("--power", metavar="READER", help="auto, none, tegrastats, ina3221, vcgencmd or rapl.")
 ]
 KeepThere = Annotated[bool, typer.Option("--keep", help="Leave what was sent for the next time.")]
 Notes = Annotated[str, typer.Option("--notes", metavar="TEXT", help="For people.")]
@@ -46,8 +45,7 @@ Project = Annotated[bool, typer.Option("--project", help="Write ./devices.toml, 
 # These commands have nothing more to say.
 QuietConsole = Annotated[Console, Without("verbose")]
 Names = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[NAME|ssh://user@host]...", help="All devices when none is named."),
+    list[str] | None, typer.Argument(metavar="[NAME|ssh://user@host]...", help="All devices when none is named.")
 ]
 
 
@@ -88,9 +86,7 @@ def add(
         **not_none(port=port, user=user, key=key, known_hosts=known_hosts, work=work),
     )
     path = add_device(device, "project" if project else "user")
-    console.emit(
-        {"kind": "device", "schema": 1, "file": str(Path(path).absolute()), "device": device.to_json()}
-    )
+    console.emit({"kind": "device", "schema": 1, "file": str(Path(path).absolute()), "device": device.to_json()})
     console.result(f"{name} is in {path}; see whether it is ready: edgedistill devices check {name}")
 
 
@@ -111,14 +107,7 @@ def list_devices(console: QuietConsole) -> None:
         "Devices",
         ["", "address", "runtime", "python", "notes", "file"],
         [
-            [
-                name,
-                device.address,
-                f"{device.runtime} {device.provider}",
-                device.python,
-                device.notes,
-                str(path),
-            ]
+            [name, device.address, f"{device.runtime} {device.provider}", device.python, device.notes, str(path)]
             for name, (device, path) in known.items()
         ],
     )
@@ -137,11 +126,7 @@ def remove(name: Name, console: QuietConsole) -> None:
 
 @devices.command("check")
 @with_flags
-def check(
-    *,
-    names: Names = None,
-    console: QuietConsole,
-) -> None:
+def check(*, names: Names = None, console: QuietConsole) -> None:
     """Ask devices over SSH what they are and whether they can measure. Writes and installs nothing there.
 
     Exit code 0: all are ready; 1: one is not, or cannot be reached.
@@ -154,7 +139,8 @@ def check(
     chosen = [find_device(name) for name in names or read_inventory()]
     if not chosen:
         raise UsageError(
-            "There is no device to check; add one with `edgedistill devices add NAME --host HOST`, or give ssh://user@host."
+            "There is no device to check; add one with `edgedistill devices add NAME --host HOST`, or give "
+            "ssh://user@host."
         )
     console.say(f"asking {', '.join(device.name for device in chosen)}")
     records = check_devices(chosen)

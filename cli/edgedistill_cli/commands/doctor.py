@@ -35,13 +35,7 @@ def doctor(console: Console) -> None:
         rows.append({"library": library, "version": found, "purpose": purpose, "extra": extra})
     device, kernels = read_device(), _int8_kernels()
     console.emit(
-        {
-            "kind": "doctor",
-            "schema": 1,
-            "device": device.to_json(),
-            "libraries": rows,
-            "int8_kernels": kernels,
-        }
+        {"kind": "doctor", "schema": 1, "device": device.to_json(), "libraries": rows, "int8_kernels": kernels}
     )
     console.table(
         device.name,

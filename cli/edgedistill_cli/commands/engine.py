@@ -1,4 +1,5 @@
-"""`engine`: build the TensorRT engine of a model on this device, prove its precision, and keep it for validate and profile."""
+"""`engine`: build the TensorRT engine of a model on this device, prove its precision, and keep it for validate and
+profile."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,23 +10,16 @@ from edgedistill_cli import options
 from edgedistill_cli.console import Console
 
 EnginePrecision = Annotated[
-    str,
-    typer.Option("--precision", metavar="P", help="fp32, fp16, int8, int8-fp16-tensorrt or teacher."),
+    str, typer.Option("--precision", metavar="P", help="fp32, fp16, int8, int8-fp16-tensorrt or teacher.")
 ]
 MinBatch = Annotated[int, typer.Option("--min-batch", metavar="N", help="Fewest images a run.")]
 OptBatch = Annotated[int, typer.Option("--opt-batch", metavar="N", help="Images a run to tune for.")]
 MaxBatch = Annotated[int, typer.Option("--max-batch", metavar="N", help="Most images a run.")]
 HardwareCompatible = Annotated[
-    bool,
-    typer.Option(
-        "--hardware-compatible", help="For all GPUs from Ampere on, somewhat slower; not on a Jetson."
-    ),
+    bool, typer.Option("--hardware-compatible", help="For all GPUs from Ampere on, somewhat slower; not on a Jetson.")
 ]
 VersionCompatible = Annotated[
-    bool,
-    typer.Option(
-        "--version-compatible", help="For later versions of TensorRT too; the file then carries code."
-    ),
+    bool, typer.Option("--version-compatible", help="For later versions of TensorRT too; the file then carries code.")
 ]
 Tf32 = Annotated[bool, typer.Option("--tf32", help="Let fp32 products be computed in TF32.")]
 Workspace = Annotated[
@@ -35,20 +29,15 @@ Workspace = Annotated[
 EngineCache = Annotated[
     Path | None,
     typer.Option(
-        "--engine-cache",
-        metavar="DIR",
-        help="Where engines are kept; ~/.cache/edgedistill/tensorrt by default.",
+        "--engine-cache", metavar="DIR", help="Where engines are kept; ~/.cache/edgedistill/tensorrt by default."
     ),
 ]
 EngineFile = Annotated[
-    Path | None,
-    typer.Option("--out", metavar="FILE", help="Also write the engine, and FILE's JSON beside it, here."),
+    Path | None, typer.Option("--out", metavar="FILE", help="Also write the engine, and FILE's JSON beside it, here.")
 ]
 Load = Annotated[
     Path | None,
-    typer.Option(
-        "--load", metavar="FILE", help="Load this engine, from --out perhaps, instead of building one."
-    ),
+    typer.Option("--load", metavar="FILE", help="Load this engine, from --out perhaps, instead of building one."),
 ]
 
 
@@ -68,9 +57,11 @@ def engine(
     load: Load = None,
     console: Console,
 ) -> None:
-    """Build a TensorRT engine on this device, or take it from the cache, and show what precision its layers really have.
+    """Build a TensorRT engine on this device, or take it from the cache, and show what precision its layers really
+    have.
 
-    Exit code 0: as the file says, or some layers wider, which are named; 1: nowhere as the file says; 4: TensorRT does not tell.
+    Exit code 0: as the file says, or some layers wider, which are named; 1: nowhere as the file says; 4: TensorRT does
+    not tell.
     """
     from edgedistill_cli.bundles.engines import build_engine, show_engine
     from edgedistill_cli.exit_codes import gate_code

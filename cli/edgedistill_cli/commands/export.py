@@ -24,8 +24,8 @@ class ExportFlags:
         typer.Option(
             "--target",
             metavar="NAME",
-            help="What the files are for: onnxruntime, onnxruntime-1.15 to -1.23, tensorrt-10, tensorrt-11 or jetpack-6. It decides the"
-            " operator set and the IR version.",
+            help="What the files are for: onnxruntime, onnxruntime-1.15 to -1.23, tensorrt-10, tensorrt-11 or "
+            "jetpack-6. It decides the operator set and the IR version.",
         ),
         Setting("export.target"),
     ] = None

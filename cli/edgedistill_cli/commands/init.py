@@ -13,9 +13,7 @@ Force = Annotated[bool, typer.Option("--force", help="Replace an existing file."
 
 def init(
     *,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")] = Path(
-        "edgedistill.toml"
-    ),
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")] = Path("edgedistill.toml"),
     force: Force = False,
     console: Annotated[Console, Without("as_json", "quiet", "verbose")],
 ) -> None:

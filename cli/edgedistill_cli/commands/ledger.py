@@ -7,18 +7,12 @@ import typer
 from edgedistill_cli import options
 from edgedistill_cli.console import Console
 
-Nodes = Annotated[
-    int, typer.Option("--nodes", metavar="N", min=0, help="How many nodes of each model to show.")
-]
+Nodes = Annotated[int, typer.Option("--nodes", metavar="N", min=0, help="How many nodes of each model to show.")]
 
 
-def ledger(
-    bundle: options.BundlePath,
-    *,
-    nodes: Nodes = 8,
-    console: Console,
-) -> None:
-    """Show what each step from the teacher to INT8 cost, which nodes cost most, and what leaving some in float bought."""
+def ledger(bundle: options.BundlePath, *, nodes: Nodes = 8, console: Console) -> None:
+    """Show what each step from the teacher to INT8 cost, which nodes cost most, and what leaving some in float
+    bought."""
     from edgedistill_calibration.judging.ledger import read_ledger
     from edgedistill_cli.tables.ledger import show_ledger
     from edgedistill_deploy.bundle.folder import open_bundle
@@ -34,5 +28,6 @@ def ledger(
             console.result(str(forecast))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise BundleError(
-            f"{opened.path / 'ledger.json'} is damaged ({type(error).__name__}: {quote_value(str(error))}); run `edgedistill calibrate` again."
+            f"{opened.path / 'ledger.json'} is damaged ({type(error).__name__}: {quote_value(str(error))}); run "
+            "`edgedistill calibrate` again."
         ) from error

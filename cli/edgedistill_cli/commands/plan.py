@@ -23,9 +23,7 @@ OptionalRun = Annotated[
 OneDevice = Annotated[
     str | None,
     typer.Option(
-        "--device",
-        metavar="NAME",
-        help="A device of devices.toml or ssh://user@host[:port]; this machine by default.",
+        "--device", metavar="NAME", help="A device of devices.toml or ssh://user@host[:port]; this machine by default."
     ),
 ]
 NeededBudget = Annotated[
@@ -44,20 +42,15 @@ Precisions = Annotated[
 ]
 InspectionFile = Annotated[
     Path | None,
-    typer.Option(
-        "--inspection", metavar="FILE", help="The inspection.json to compare widths with; made if cheap."
-    ),
+    typer.Option("--inspection", metavar="FILE", help="The inspection.json to compare widths with; made if cheap."),
 ]
 NoInspect = Annotated[bool, typer.Option("--no-inspect", help="Do not ask which widths the teacher needs.")]
 PlanOut = Annotated[
     Path | None,
-    typer.Option(
-        "--out", metavar="DIR", help="Keep plan.json and the students; a plan broken off goes on from there."
-    ),
+    typer.Option("--out", metavar="DIR", help="Keep plan.json and the students; a plan broken off goes on from there."),
 ]
 Runtime = Annotated[
-    str | None,
-    typer.Option("--runtime", metavar="NAME", help="What runs the models; the device's own by default."),
+    str | None, typer.Option("--runtime", metavar="NAME", help="What runs the models; the device's own by default.")
 ]
 
 
@@ -81,7 +74,8 @@ def plan(
     out: PlanOut = None,
     console: Console,
 ) -> None:
-    """Time untrained students on a device, and name those worth distilling: within the budget, and no faster one as large."""
+    """Time untrained students on a device, and name those worth distilling: within the budget, and no faster one as
+    large."""
     from edgedistill_cli.bundles.profiling import latency_config, one_or_several
     from edgedistill_cli.exit_codes import gate_code
     from edgedistill_cli.runs.folder import read_run_or_file

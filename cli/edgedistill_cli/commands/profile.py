@@ -11,29 +11,22 @@ from edgedistill_cli.console import Console
 Precisions = Annotated[
     str | None,
     typer.Option(
-        "--precisions",
-        metavar="A,B",
-        help="Measure these and compare each with the first, by alternating blocks.",
+        "--precisions", metavar="A,B", help="Measure these and compare each with the first, by alternating blocks."
     ),
 ]
 Runtimes = Annotated[
     str | None,
-    typer.Option(
-        "--runtimes", metavar="A,B", help="Measure on these runtimes and compare them, as --precisions."
-    ),
+    typer.Option("--runtimes", metavar="A,B", help="Measure on these runtimes and compare them, as --precisions."),
 ]
 BatchSize = Annotated[
     str | None, typer.Option("--batch-size", metavar="N[,N...]", help="Images an inference; 1 by default.")
 ]
 Sweep = Annotated[
-    bool,
-    typer.Option("--sweep", help="Batches of 1, 2, 4, 8, 16 and 32 images: where throughput stops growing."),
+    bool, typer.Option("--sweep", help="Batches of 1, 2, 4, 8, 16 and 32 images: where throughput stops growing.")
 ]
 Rate = Annotated[
     float | None,
-    typer.Option(
-        "--rate", metavar="R", help="Let R images a second arrive, and time them from arrival to completion."
-    ),
+    typer.Option("--rate", metavar="R", help="Let R images a second arrive, and time them from arrival to completion."),
 ]
 Arrivals = Annotated[
     str, typer.Option("--arrivals", metavar="poisson|constant", help="How the images of --rate arrive.")
@@ -42,38 +35,29 @@ ColdStart = Annotated[
     bool, typer.Option("--cold-start", help="Time new processes from their start to the first answer.")
 ]
 EndToEnd = Annotated[
-    bool,
-    typer.Option("--end-to-end", help="Time from the bytes of a JPEG: decoding, resizing and inference."),
+    bool, typer.Option("--end-to-end", help="Time from the bytes of a JPEG: decoding, resizing and inference.")
 ]
 Layers = Annotated[
-    bool,
-    typer.Option("--layers", help="Time every node by the runtime's profiler, with the student's modules."),
+    bool, typer.Option("--layers", help="Time every node by the runtime's profiler, with the student's modules.")
 ]
 Power = Annotated[
-    bool,
-    typer.Option("--power", help="Read the board's power: energy of an image, power at rest subtracted."),
+    bool, typer.Option("--power", help="Read the board's power: energy of an image, power at rest subtracted.")
 ]
 Against = Annotated[
     Path | None,
-    typer.Option(
-        "--against", metavar="FILE", help="Compare with an earlier latency record, or what --json printed."
-    ),
+    typer.Option("--against", metavar="FILE", help="Compare with an earlier latency record, or what --json printed."),
 ]
 Margin = Annotated[
-    float,
-    typer.Option("--margin", metavar="X", help="Of comparisons: smaller differences are none; 0.03 is 3 %."),
+    float, typer.Option("--margin", metavar="X", help="Of comparisons: smaller differences are none; 0.03 is 3 %.")
 ]
 BudgetMs = Annotated[
     float | None,
     typer.Option(
-        "--budget-ms",
-        metavar="X",
-        help="A gate on the latency: exit code 3 when it is broken, 4 when undecided.",
+        "--budget-ms", metavar="X", help="A gate on the latency: exit code 3 when it is broken, 4 when undecided."
     ),
 ]
 Seed = Annotated[
-    int,
-    typer.Option("--seed", metavar="N", help="Of arrivals, of the order of blocks, and of the bootstrap."),
+    int, typer.Option("--seed", metavar="N", help="Of arrivals, of the order of blocks, and of the bootstrap.")
 ]
 
 

@@ -28,17 +28,12 @@ PreprocessDrift = Annotated[
 Flips = Annotated[
     Path | None,
     typer.Option(
-        "--flips",
-        metavar="DIR",
-        help="Write pictures of the images that teacher and expert decide differently.",
+        "--flips", metavar="DIR", help="Write pictures of the images that teacher and expert decide differently."
     ),
 ]
-JUnit = Annotated[
-    Path | None, typer.Option("--junit", metavar="FILE", help="Write what was judged as JUnit XML.")
-]
+JUnit = Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write what was judged as JUnit XML.")]
 Markdown = Annotated[
-    str | None,
-    typer.Option("--markdown", metavar="FILE", help='Write a summary as Markdown, "-" for the screen.'),
+    str | None, typer.Option("--markdown", metavar="FILE", help='Write a summary as Markdown, "-" for the screen.')
 ]
 Bisect = Annotated[
     bool, typer.Option("--bisect", help="Find the first node at which two models part company, instead.")
@@ -51,12 +46,9 @@ Against = Annotated[
         help="With --bisect: a precision, FILE.onnx, unoptimised, or RUNTIME:PROVIDER; fp32 by default.",
     ),
 ]
-Image = Annotated[
-    int | None, typer.Option("--image", metavar="N", help="With --bisect: which image, from 0.")
-]
+Image = Annotated[int | None, typer.Option("--image", metavar="N", help="With --bisect: which image, from 0.")]
 Tolerance = Annotated[
-    float | None,
-    typer.Option("--tolerance", metavar="X", help="With --bisect: largest relative error of a value."),
+    float | None, typer.Option("--tolerance", metavar="X", help="With --bisect: largest relative error of a value.")
 ]
 
 
@@ -90,12 +82,7 @@ def validate(
     """
     from edgedistill_cli.bundles.decisions import require_fitting
     from edgedistill_cli.bundles.devices import Targets, require_devices, require_local
-    from edgedistill_cli.bundles.validating import (
-        check_models,
-        check_on_devices,
-        find_difference,
-        open_own_images,
-    )
+    from edgedistill_cli.bundles.validating import check_models, check_on_devices, find_difference, open_own_images
     from edgedistill_cli.exit_codes import Outcome, gate_code
     from edgedistill_deploy.bundle.folder import open_bundle
     from edgedistill_deploy.parity.check import ParityLimits
@@ -139,9 +126,7 @@ def validate(
         targets = Targets.of(context, device, keep, wait)
         verdict = check_on_devices(opened, console, targets, request, images, junit, markdown)
     elif bisect:
-        verdict = find_difference(
-            opened, console, precision, against, runtime, image or 0, tolerance, images, threads
-        )
+        verdict = find_difference(opened, console, precision, against, runtime, image or 0, tolerance, images, threads)
     else:
         verdict = check_models(opened, console, request, images, flips=flips, junit=junit, markdown=markdown)
     raise typer.Exit(gate_code(verdict))

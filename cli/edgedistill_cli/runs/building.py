@@ -55,8 +55,8 @@ def _leaders_settings(folder: Path, settings: RunSettings) -> RunSettings:
                 return found
         time.sleep(0.1)
     raise EdgeDistillError(
-        f"The first process has not begun the run in {folder} within {LEADER_PATIENCE_S} s; its own message says why. All"
-        " processes need the same folder and settings."
+        f"The first process has not begun the run in {folder} within {LEADER_PATIENCE_S} s; its own message says why. "
+        "All processes need the same folder and settings."
     )
 
 
@@ -80,11 +80,7 @@ def build_record(run: Run, stages: tuple[str, ...] = STAGES) -> dict[str, Any]:
         "schema": 1,
         "run": str(run.folder),
         "stages": [
-            {
-                "name": stage,
-                "status": "done" if run.is_complete(stage) else "due",
-                "seconds": run.seconds(stage),
-            }
+            {"name": stage, "status": "done" if run.is_complete(stage) else "due", "seconds": run.seconds(stage)}
             for stage in stages
         ],
         **summarise_build(run.bundle),
@@ -95,11 +91,7 @@ def print_plan(folder: Path, settings: RunSettings, stages: tuple[str, ...], con
     """Say what would be done, stage by stage, without doing it."""
     run = Run(folder=folder, settings=settings, console=console)
     plan = [{"stage": stage, "status": "kept" if run.is_complete(stage) else "due"} for stage in stages]
-    console.emit(
-        {"kind": "plan", "schema": 1, "run": str(folder), "plan": plan, "settings": settings.to_tables()}
-    )
-    console.table(
-        f"Plan for {folder}", ("stage", "status"), [(each["stage"], each["status"]) for each in plan]
-    )
+    console.emit({"kind": "plan", "schema": 1, "run": str(folder), "plan": plan, "settings": settings.to_tables()})
+    console.table(f"Plan for {folder}", ("stage", "status"), [(each["stage"], each["status"]) for each in plan])
     for table, values in settings.to_tables().items():
         console.result(f"[{table}] " + ", ".join(f"{key} = {value!r}" for key, value in values.items()))

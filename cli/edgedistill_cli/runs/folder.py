@@ -42,10 +42,28 @@ _RESULTS = {
 }
 # What a run writes; `restart` deletes these and nothing else.
 _OWN = (
-    "manifest.json", "settings.toml", "distill", "model.fp32.onnx", "model.fp16.onnx", "model.int8.onnx",
-    "model.int8-tensorrt.onnx", "model.int8-fp16-tensorrt.onnx", "teacher.fp32.onnx", "golden.npz", "golden-images.npz", "reference.npz", "parity", "latency",
-    "ledger.json", "report.html", "inspect", "chain", "flips", "bisect", "calibration",
-)  # fmt: skip
+    "manifest.json",
+    "settings.toml",
+    "distill",
+    "model.fp32.onnx",
+    "model.fp16.onnx",
+    "model.int8.onnx",
+    "model.int8-tensorrt.onnx",
+    "model.int8-fp16-tensorrt.onnx",
+    "teacher.fp32.onnx",
+    "golden.npz",
+    "golden-images.npz",
+    "reference.npz",
+    "parity",
+    "latency",
+    "ledger.json",
+    "report.html",
+    "inspect",
+    "chain",
+    "flips",
+    "bisect",
+    "calibration",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,8 +141,8 @@ def resume_run(folder: Path, flags: Mapping[str, Any], console: Console) -> Run:
     settings_file = folder / "settings.toml"
     if not settings_file.is_file():
         raise UsageError(
-            f"{folder} is not a run folder (it has no settings.toml); `edgedistill build --out {folder}` or `edgedistill"
-            f" distill --out {folder}` makes one."
+            f"{folder} is not a run folder (it has no settings.toml); `edgedistill build --out {folder}` or "
+            f"`edgedistill distill --out {folder}` makes one."
         )
     return begin_run(folder, read_settings(settings_file, flags), console)
 
@@ -163,8 +181,8 @@ def _refuse_other_training(folder: Path, before: RunSettings, now: RunSettings) 
     ]
     if changed:
         raise UsageError(
-            f"The run in {folder} was started with other settings: {'; '.join(changed)}. Choose another folder with --out,"
-            " or start this one over with --restart."
+            f"The run in {folder} was started with other settings: {'; '.join(changed)}. Choose another folder with "
+            "--out, or start this one over with --restart."
         )
 
 

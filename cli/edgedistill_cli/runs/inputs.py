@@ -49,10 +49,7 @@ def load_inputs(run: Run) -> Inputs:
         subtask = teacher.subtask(names, name=subtask_settings.name or "subtask")
         source = open_source(run.settings.data.source)
         images = split_for_subtask(
-            source,
-            subtask.class_names,
-            seed=run.settings.distill.seed,
-            progress=noted(report, "images"),
+            source, subtask.class_names, seed=run.settings.distill.seed, progress=noted(report, "images")
         )
     test = len(images.test) if images.test is not None else 0
     run.console.say(

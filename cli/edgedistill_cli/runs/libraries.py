@@ -1,4 +1,5 @@
-"""What the stages import, and the extras that bring it: missed before any stage starts, not after an hour of training."""
+"""What the stages import, and the extras that bring it: missed before any stage starts, not after an hour of
+training."""
 
 import importlib.util
 from collections.abc import Iterable

@@ -23,8 +23,8 @@ def run_stage(folder: Path, stage: str, flags: dict[str, Any], console: Console)
     missing = [each for each in run.stages_before(stage) if not run.is_complete(each)]
     if missing:
         raise EdgeDistillError(
-            f"`{stage}` needs the stage {missing[0]!r}, which {folder} has not completed; run `edgedistill {missing[0]}`"
-            f" or `edgedistill build --config {folder / 'settings.toml'} --out {folder}` first."
+            f"`{stage}` needs the stage {missing[0]!r}, which {folder} has not completed; run `edgedistill "
+            f"{missing[0]}` or `edgedistill build --config {folder / 'settings.toml'} --out {folder}` first."
         )
     advance(run, (stage,), anew=True)
     console.emit(build_record(run, (stage,)))

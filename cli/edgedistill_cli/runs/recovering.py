@@ -60,11 +60,7 @@ def recover_run(run: Run, given: Inputs) -> None:
         path = Path(folder) / "recovered.fp32.onnx"
         export_recovered(outcome, given.teacher, bundle, path)
         bundle = calibrate_recovered(
-            bundle,
-            path,
-            given.images.train,
-            run.settings.calibrate,
-            progress=noted(report, "the recovered student"),
+            bundle, path, given.images.train, run.settings.calibrate, progress=noted(report, "the recovered student")
         )
     for precision, winner in _winners(bundle.manifest["calibration"]["recovery"]["kept"]):
         run.console.say(f"calibrate: model.{precision}.onnx: the INT8 of the {winner} student is kept")

@@ -145,7 +145,8 @@ def _say_export(run: Run, record: Mapping[str, Any]) -> None:
     for model, made in (("model.fp32.onnx", record), ("teacher.fp32.onnx", record["teacher"])):
         if made["fell_back_because"]:
             run.console.say(
-                f"note: {model} is of torch's {made['exporter']} exporter, because the other one says: {made['fell_back_because']}"
+                f"note: {model} is of torch's {made['exporter']} exporter, because the other one says: "
+                f"{made['fell_back_because']}"
             )
 
 
@@ -181,12 +182,7 @@ def _calibrate(run: Run, inputs: Callable[[], Inputs]) -> None:
     from edgedistill_cli.runs.recovering import recover_run
 
     with run.console.progress("calibrate") as report:
-        bundle = calibrate(
-            run.bundle,
-            inputs().images.train,
-            run.settings.calibrate,
-            progress=report,
-        )
+        bundle = calibrate(run.bundle, inputs().images.train, run.settings.calibrate, progress=report)
     record = bundle.manifest["calibration"]
     written = ", ".join(f"model.{precision}.onnx" for precision in record["written"])
     run.console.say(f"calibrate: {written} written, ranges by {record['method']}")

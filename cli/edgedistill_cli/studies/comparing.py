@@ -57,9 +57,7 @@ def _whole_numbers(flag: str, text: str) -> list[int]:
     try:
         return [int(each) for each in text.split(",")]
     except ValueError as error:
-        raise UsageError(
-            f"{flag} takes whole numbers with commas between them, and {text!r} was given."
-        ) from error
+        raise UsageError(f"{flag} takes whole numbers with commas between them, and {text!r} was given.") from error
 
 
 def _task(settings: RunSettings) -> "Task":
@@ -157,6 +155,6 @@ def _describe_failures(failures: Sequence[dict[str, Any]]) -> str:
     first = failures[0]
     plural = "runs" if len(failures) > 1 else "run"
     return (
-        f"{len(failures)} {plural} failed and are missing from the table; the first ({first['method']}, seed {first['seed']}):"
-        f" {first['error']} The same command tries them again."
+        f"{len(failures)} {plural} failed and are missing from the table; the first ({first['method']}, seed "
+        f"{first['seed']}): {first['error']} The same command tries them again."
     )

@@ -34,7 +34,8 @@ def show_comparison(record: dict[str, Any], console: Console) -> None:
         console.result(sentence)
     console.result(f"teacher: {words.percent(record['teacher_accuracy'])}")
     console.result(
-        f"diff.: {record['reference']} minus the method, in points, paired by seed; p: two-sided, after Holm's correction."
+        f"diff.: {record['reference']} minus the method, in points, paired by seed; p: two-sided, after Holm's "
+        "correction."
     )
     for sentence in record["covers"]:
         console.result(sentence)
@@ -50,8 +51,8 @@ def _at_the_edge(record: dict[str, Any]) -> list[str]:
         names = dict.fromkeys(row["method"] for row in record["rows"] if weight in row["lambdas"])
         if names:
             found.append(
-                f"lambda {weight:g} is at the edge of those tried ({', '.join(names)}): a better one may lie beyond; --lambdas"
-                " takes more."
+                f"lambda {weight:g} is at the edge of those tried ({', '.join(names)}): a better one may lie beyond; "
+                "--lambdas takes more."
             )
     return found
 
@@ -74,9 +75,7 @@ def _mean_columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
     return {
         "test accuracy, %": [_spread(row["mean"], row["deviation"]) for row in rows],
         "lambda": [", ".join(f"{each:g}" for each in row["lambdas"]) or words.MISSING for row in rows],
-        "runs": [
-            f"{row['trainings']}" + (f", {row['missing']} missing" if row["missing"] else "") for row in rows
-        ],
+        "runs": [f"{row['trainings']}" + (f", {row['missing']} missing" if row["missing"] else "") for row in rows],
         "stuck": [str(row["stuck"]) for row in rows],
     }
 

@@ -63,14 +63,7 @@ def _show_widths(found: "Inspection", console: Console) -> None:
     methods = list(found.layers[0].suggested_width)
     console.table(
         f"Widths that keep {100 * found.target:g} % of the teacher's accuracy",
-        [
-            "layer",
-            "width",
-            "rank",
-            "99 %",
-            *methods,
-            *(["student"] if given else []),
-        ],
+        ["layer", "width", "rank", "99 %", *methods, *(["student"] if given else [])],
         [
             [
                 layer.layer,
@@ -117,9 +110,7 @@ def _show_suggestion(found: "Inspection", console: Console) -> None:
             else "no student suggested: that takes two layers or more"
         )
     if given is not None and given.factor is not None:
-        console.result(
-            f"or: --student {given.name} --student-width {given.factor:g}, the least that is wide enough"
-        )
+        console.result(f"or: --student {given.name} --student-width {given.factor:g}, the least that is wide enough")
     elif given is not None:
         console.result(f"{given.name} has no --student-width up to 4 that gives these widths")
 

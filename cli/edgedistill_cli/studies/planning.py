@@ -95,10 +95,7 @@ def _find_widths(
 
 
 def _time_candidates(
-    task: "PlanTask",
-    candidates: "Sequence[Candidate]",
-    suggested: "SuggestedWidths | None",
-    console: Console,
+    task: "PlanTask", candidates: "Sequence[Candidate]", suggested: "SuggestedWidths | None", console: Console
 ) -> "tuple[PlanRow, ...]":
     from edgedistill.planning.measuring import check_device, measure_candidate
     from edgedistill.planning.verdicts import judge_rows
@@ -175,23 +172,19 @@ def _show_outcome(rows: "Sequence[PlanRow]", budget: "Budget", console: Console)
     if verdict == "fail":
         fastest = min((row for row in rows if row.value_ms is not None), key=lambda row: row.value_ms or 0.0)
         console.result(
-            f"None fits {budget.budget_ms:g} ms; the fastest is {fastest.label} with {fastest.value_ms:.3g} ms. Try narrower ones with"
-            " --students NAME@WIDTH, or smaller images with --image-size."
+            f"None fits {budget.budget_ms:g} ms; the fastest is {fastest.label} with {fastest.value_ms:.3g} ms. Try "
+            "narrower ones with --students NAME@WIDTH, or smaller images with --image-size."
         )
     elif verdict == "inconclusive":
         more = [row.runs_to_decide for row in rows if row.runs_to_decide is not None]
-        advice = (
-            f"; about {min(more)} more runs would decide one, so give a longer --duration" if more else ""
-        )
+        advice = f"; about {min(more)} more runs would decide one, so give a longer --duration" if more else ""
         console.result(f"Whether one fits {budget.budget_ms:g} ms is undecided{advice}.")
     else:
         names = [_flags(row) for row in proposed]
         console.result(f"Worth distilling, the largest first: {'; '.join(names)}.")
     doubtful = sorted({flag for row in rows for flag in row.flags})
     if doubtful:
-        console.result(
-            f"Times are doubtful ({', '.join(doubtful)}); see `edgedistill profile` for what that means."
-        )
+        console.result(f"Times are doubtful ({', '.join(doubtful)}); see `edgedistill profile` for what that means.")
 
 
 def _flags(row: "PlanRow") -> str:

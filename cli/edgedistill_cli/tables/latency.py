@@ -85,9 +85,7 @@ def _interval(ends: Sequence[float | None]) -> str:
     return f"{low} to {high}"
 
 
-def _show(
-    title: str, records: Sequence[Record], console: Console, rows: Mapping[str, Callable[[Record], str]]
-) -> None:
+def _show(title: str, records: Sequence[Record], console: Console, rows: Mapping[str, Callable[[Record], str]]) -> None:
     if records:
         console.table(
             title,
@@ -198,8 +196,8 @@ def _verdicts(record: Record) -> list[str]:
             against["verdict"], against["verdict"]
         )
         found.append(
-            f"{verdict}, against {against['file']}: it takes {against['ratio']:.3f} of the time, [{low:.3f}, {high:.3f}], at a margin"
-            f" of {against['margin']:.1%}."
+            f"{verdict}, against {against['file']}: it takes {against['ratio']:.3f} of the time, [{low:.3f}, "
+            f"{high:.3f}], at a margin of {against['margin']:.1%}."
         )
         found.extend(against["notes"])
     if "budget" in record:

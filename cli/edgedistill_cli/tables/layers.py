@@ -35,8 +35,8 @@ def show_layers(record: Record, name: str, console: Console) -> None:
     columns = ["node", "operator", "module", "time", "share", "provider"]
     console.table(f"Where the time goes: {name}", columns, rows)
     console.result(
-        f"{name}: {words.milliseconds(run['mean_ms'])} a run by {run['source']}, which costs time at every node; without it a run"
-        f" takes {words.milliseconds(record['p50_ms'])} (p50)."
+        f"{name}: {words.milliseconds(run['mean_ms'])} a run by {run['source']}, which costs time at every node; "
+        f"without it a run takes {words.milliseconds(record['p50_ms'])} (p50)."
     )
 
 
@@ -53,14 +53,8 @@ def show_power(records: Sequence[Record], names: Sequence[str], console: Console
                 ["under load", *(_watts(power["load"]["mean_w"]) for power, _ in told)],
                 ["difference", *(_watts(power["net_w"]) for power, _ in told)],
                 ["  interval", *(_between(power["net_interval_w"]) for power, _ in told)],
-                [
-                    "an image, less the rest",
-                    *(_millijoules(power["energy_per_image_mj"]) for power, _ in told),
-                ],
-                [
-                    "an image, in all",
-                    *(_millijoules(power["gross_energy_per_image_mj"]) for power, _ in told),
-                ],
+                ["an image, less the rest", *(_millijoules(power["energy_per_image_mj"]) for power, _ in told)],
+                ["an image, in all", *(_millijoules(power["gross_energy_per_image_mj"]) for power, _ in told)],
             ],
         )
     for power, name in measured:

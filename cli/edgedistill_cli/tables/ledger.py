@@ -52,16 +52,7 @@ def _show_nodes(step: Step, console: Console, worst: int) -> None:
     total = sum(node["multiply_adds"] for node in nodes)
     console.table(
         f"{step['stage']}: the nodes that cost most of {len(nodes)}, on {step['node_sample_count']} of these images",
-        [
-            "node",
-            "kind",
-            "multiply-adds",
-            "signal to noise there",
-            "INT8 alone",
-            "points",
-            "float alone",
-            "points",
-        ],
+        ["node", "kind", "multiply-adds", "signal to noise there", "INT8 alone", "points", "float alone", "points"],
         [
             [
                 node.get("module") or node["node"],
@@ -108,9 +99,7 @@ def goal_sentence(step: Step) -> str:
     """Say whether a step's accuracy holds, and if not, why it was left at that."""
     goal = step["goal"]
     drop, limit = words.bare_points(goal["drop"]), words.bare_points(goal["max_drop"])
-    share = (
-        f", {words.percent(goal['float_share'])} of the multiply-adds in float" if goal["float_share"] else ""
-    )
+    share = f", {words.percent(goal['float_share'])} of the multiply-adds in float" if goal["float_share"] else ""
     if goal["met"]:
         return f"{step['stage']}: the accuracy drop is {drop} points, within the {limit} allowed{share}."
     return f"{step['stage']}: the accuracy drop is {drop} points, beyond the {limit} allowed{share}: {goal['reason']}."

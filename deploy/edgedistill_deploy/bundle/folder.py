@@ -60,7 +60,8 @@ class Bundle:
         return tuple(precision for precision in PRECISIONS if self.has(model_role(precision)))
 
     def precisions_for(self, runtime: str) -> tuple[str, ...]:
-        """Return the usual precisions that a runtime finds a model for, in the order of the tables. Raises BundleError for none."""
+        """Return the usual precisions that a runtime finds a model for, in the order of the tables. Raises BundleError
+        for none."""
         found = offered_precisions(self.manifest["files"], runtime)
         if not found:
             raise BundleError(
@@ -73,7 +74,8 @@ class Bundle:
         role = find_role(self.manifest["files"], precision, runtime)
         if role is None:
             raise BundleError(
-                f"The bundle {self.path} has no model of precision {precision}; it has {', '.join(self.precisions) or 'none'}."
+                f"The bundle {self.path} has no model of precision {precision}; it has "
+                f"{', '.join(self.precisions) or 'none'}."
             )
         return role
 
@@ -84,8 +86,8 @@ class Bundle:
     def file(self, role: str) -> Path:
         """Return the path of a role's file after checking its content.
 
-        A file is hashed again only when its size, inode or times of change are others than before. Raises BundleError naming the
-        file when it is missing, leads out of the folder, or is not the one that was registered.
+        A file is hashed again only when its size, inode or times of change are others than before. Raises BundleError
+        naming the file when it is missing, leads out of the folder, or is not the one that was registered.
         """
         entry = self._entry(role)
         path = self.path / str(entry["path"])
@@ -99,7 +101,8 @@ class Bundle:
         require_inside(path, self.path)
         if path.stat().st_size != entry["bytes"]:
             raise BundleError(
-                f"{path} has {path.stat().st_size} bytes, but {entry['bytes']} were registered for {role}; restore or rebuild it."
+                f"{path} has {path.stat().st_size} bytes, but {entry['bytes']} were registered for {role}; restore or "
+                "rebuild it."
             )
         if _sha256(path) != entry["sha256"]:
             raise BundleError(
@@ -120,7 +123,8 @@ class Bundle:
             return self._rewritten({**record, "files": {**record["files"], role: entry}})
 
     def without_file(self, role: str) -> "Bundle":
-        """Let go of a role's file, which itself stays; rewrite the manifest. A role that is not registered changes nothing."""
+        """Let go of a role's file, which itself stays; rewrite the manifest. A role that is not registered changes
+        nothing."""
         with sole_writer(self.path):
             record = read_manifest(self.path)
             files = {name: entry for name, entry in record["files"].items() if name != role}

@@ -124,8 +124,8 @@ def _check_schema(schema: Any, path: Path) -> None:
         raise BundleError(f"{path} is damaged: schema is {quote_value(schema)}; it must be a whole number.")
     if schema > SCHEMA:
         raise BundleError(
-            f"{path} has schema {schema}, written by a newer EdgeDistill; this one reads up to schema {SCHEMA}. Upgrade it: "
-            "pip install --upgrade edgedistill."
+            f"{path} has schema {schema}, written by a newer EdgeDistill; this one reads up to schema {SCHEMA}. "
+            "Upgrade it: pip install --upgrade edgedistill."
         )
 
 
@@ -139,9 +139,7 @@ def _check_subtask(subtask: Mapping[str, Any], path: Path) -> None:
     if not all(map(_is_printable, names)):
         raise BundleError(f"{path} is damaged: subtask.class_names must not hold control characters.")
     if not _is_list_of(indices, int) or len(indices) != len(names) or min(indices) < 0:
-        raise BundleError(
-            f"{path} is damaged: subtask.class_indices must list one index for each class name."
-        )
+        raise BundleError(f"{path} is damaged: subtask.class_indices must list one index for each class name.")
 
 
 def _is_printable(value: Any) -> bool:
@@ -158,20 +156,15 @@ def _check_file(role: str, entry: Any, path: Path) -> None:
         raise BundleError(f"{path} is damaged: files.{role} must have path, sha256 and bytes.")
     relative, sha256, size = entry["path"], entry["sha256"], entry["bytes"]
     if not isinstance(relative, str) or not _stays_inside(relative):
-        raise BundleError(
-            f"{path}: the path {quote_value(relative)} of {role} leads out of the bundle; it is refused."
-        )
-    if len(relative) > _LONGEST_PATH or any(
-        len(part.encode()) > _LONGEST_NAME for part in relative.split("/")
-    ):
-        raise BundleError(
-            f"{path}: the path {quote_value(relative)} of {role} is longer than file systems take."
-        )
+        raise BundleError(f"{path}: the path {quote_value(relative)} of {role} leads out of the bundle; it is refused.")
+    if len(relative) > _LONGEST_PATH or any(len(part.encode()) > _LONGEST_NAME for part in relative.split("/")):
+        raise BundleError(f"{path}: the path {quote_value(relative)} of {role} is longer than file systems take.")
     if not isinstance(sha256, str) or len(sha256) != 64 or not set(sha256) <= _HEX:
         raise BundleError(f"{path} is damaged: files.{role}.sha256 must be 64 hexadecimal digits.")
     if type(size) is not int or not 0 <= size <= _LARGEST_FILE:
         raise BundleError(
-            f"{path} is damaged: files.{role}.bytes is {quote_value(size)}; it must be a whole number up to {_LARGEST_FILE}."
+            f"{path} is damaged: files.{role}.bytes is {quote_value(size)}; it must be a whole number up to "
+            f"{_LARGEST_FILE}."
         )
 
 
@@ -179,7 +172,8 @@ def _stays_inside(relative: str) -> bool:
     """Judge the text alone, by the rules of every platform: a bundle may have been packed on any."""
     parts = PurePosixPath(relative).parts
     windows = PureWindowsPath(relative)
-    # Windows drops dots and spaces at the end of a name, reads what follows a colon as a stream, and like macOS ignores case.
+    # Windows drops dots and spaces at the end of a name, reads what follows a colon as a stream, and like macOS ignores
+    # case.
     foreign = set(relative) & set("\\:") or not _is_printable(relative) or windows.drive or windows.root
     renamed = any(part[-1] in ". " for part in parts)
     is_manifest = tuple(part.casefold() for part in parts) == (MANIFEST,)

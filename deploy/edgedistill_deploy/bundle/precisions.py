@@ -17,10 +17,12 @@ PRECISIONS = tuple(_ROLES)
 EXPERT_FILES = tuple(name for name in PRECISIONS if name != "teacher")
 INT8_FILES = ("int8", "int8-tensorrt")
 FP16_FILES = ("fp16", "int8-fp16-tensorrt")
-# What is judged and measured when nothing is said, in the order of the tables. A runtime may take a file of its own for one.
+# What is judged and measured when nothing is said, in the order of the tables. A runtime may take a file of its own for
+# one.
 USUAL_PRECISIONS = ("teacher", "fp32", "fp16", "int8")
 
-# By runtime and precision, the files that the runtime takes instead of the one of that name, the best first; see the calibration.
+# By runtime and precision, the files that the runtime takes instead of the one of that name, the best first; see the
+# calibration.
 _TAKEN_INSTEAD = {("tensorrt", "int8"): ("int8-tensorrt", "int8-fp16-tensorrt")}
 
 
@@ -40,12 +42,14 @@ def find_role(roles: Container[str], precision: str, runtime: str = "onnxruntime
 
 
 def offered_precisions(roles: Container[str], runtime: str) -> tuple[str, ...]:
-    """Return the usual precisions that a runtime finds a file for among a bundle's roles, in the order of the tables."""
+    """Return the usual precisions that a runtime finds a file for among a bundle's roles, in the order of the
+    tables."""
     return tuple(name for name in USUAL_PRECISIONS if find_role(roles, name, runtime))
 
 
 def judged_precisions(precisions: Iterable[str]) -> frozenset[str]:
-    """Return which of these count for a gate: the experts'. The teacher's own file is the baseline unless it is alone."""
+    """Return which of these count for a gate: the experts'. The teacher's own file is the baseline unless it is
+    alone."""
     found = frozenset(precisions)
     return found - {"teacher"} or found
 

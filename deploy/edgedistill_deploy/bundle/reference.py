@@ -1,4 +1,5 @@
-"""The recorded answers that travel with a bundle: the teacher's, to judge accuracy, and the student's, to check numbers."""
+"""The recorded answers that travel with a bundle: the teacher's, to judge accuracy, and the student's, to check
+numbers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -56,12 +57,13 @@ class Reference:
         count, classes = self.logits.shape
         if not count or not classes or {count} != {len(self.labels), len(self.digests)}:
             raise DataError(
-                f"logits of shape {self.logits.shape} with {len(self.labels)} labels and {len(self.digests)} digests do not fit "
-                "each other; there must be one of each for every image."
+                f"logits of shape {self.logits.shape} with {len(self.labels)} labels and {len(self.digests)} digests "
+                "do not fit each other; there must be one of each for every image."
             )
         if self.labels.min() < -1 or self.labels.max() >= classes:
             raise DataError(
-                f"labels run from {self.labels.min()} to {self.labels.max()}; {classes} classes allow -1 to {classes - 1}."
+                f"labels run from {self.labels.min()} to {self.labels.max()}; {classes} classes allow -1 to "
+                f"{classes - 1}."
             )
         self._check_images()
 
@@ -69,17 +71,13 @@ class Reference:
         held = 0 if self.images is None else len(self.images)
         rows = self.image_index
         if len(rows) != held:
-            raise DataError(
-                f"image_index has {len(rows)} entries for {held} images; it must have one for each."
-            )
+            raise DataError(f"image_index has {len(rows)} entries for {held} images; it must have one for each.")
         if held and (rows.min() < 0 or rows.max() >= len(self.logits)):
             raise DataError(
                 f"image_index runs from {rows.min()} to {rows.max()}, outside the {len(self.logits)} rows of logits."
             )
         if self.images is not None and (self.images.shape[3] != 3 or not self.images.size):
-            raise DataError(
-                f"images has shape {self.images.shape}; it must be (M, H, W, 3), M at least 1, or None."
-            )
+            raise DataError(f"images has shape {self.images.shape}; it must be (M, H, W, 3), M at least 1, or None.")
 
 
 def write_reference(path: Path, reference: Reference) -> None:
@@ -124,16 +122,14 @@ def read_golden(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
 
 def _require_spec(name: str, array: NDArray[Any], spec: ArraySpec) -> None:
     if not spec.fits(array.dtype, array.shape):
-        raise DataError(
-            f"{name} has dtype {array.dtype} and shape {array.shape}; it must be {spec.description}."
-        )
+        raise DataError(f"{name} has dtype {array.dtype} and shape {array.shape}; it must be {spec.description}.")
 
 
 def _require_pairs(inputs: NDArray[np.uint8], outputs: NDArray[np.float32]) -> None:
     if len(inputs) != len(outputs) or not inputs.size or inputs.shape[3] != 3:
         raise DataError(
-            f"golden inputs of shape {inputs.shape} and outputs of shape {outputs.shape} do not fit each other; there must be "
-            "one row of outputs for each image (H, W, 3), at least one."
+            f"golden inputs of shape {inputs.shape} and outputs of shape {outputs.shape} do not fit each other; there "
+            "must be one row of outputs for each image (H, W, 3), at least one."
         )
 
 

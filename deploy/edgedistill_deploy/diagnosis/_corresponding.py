@@ -1,8 +1,8 @@
 """Which values of two models ought to be equal, and what a node is called in the student it was exported from.
 
-A quantiser keeps the names of values and puts a QuantizeLinear and a DequantizeLinear behind those that it brings to INT8. It may
-drop a Relu in front of them, whose work the range does, and give its name to the Conv before: then only the pair's result
-corresponds to what the float model calls by that name.
+A quantiser keeps the names of values and puts a QuantizeLinear and a DequantizeLinear behind those that it brings to
+INT8. It may drop a Relu in front of them, whose work the range does, and give its name to the Conv before: then only
+the pair's result corresponds to what the float model calls by that name.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,8 @@ _ROOT = "model."  # where an exported classifier keeps the student
 class Point:
     """A value of the candidate and the one of the reference that it should equal.
 
-    `node` made it; `suspects` are all nodes between it and the nearest values that are compared too, whose places are `parents`.
+    `node` made it; `suspects` are all nodes between it and the nearest values that are compared too, whose places are
+    `parents`.
     """
 
     value: str
@@ -32,7 +33,8 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class ModuleName:
-    """A module of the student by its dotted name; `relation` is "of" its own nodes, "after" for those that have no weights."""
+    """A module of the student by its dotted name; `relation` is "of" its own nodes, "after" for those that have no
+    weights."""
 
     name: str
     relation: str
@@ -46,7 +48,8 @@ def corresponding_values(reference: Graph, candidate: Graph) -> tuple[Point, ...
 
 
 def _pairs(reference: Graph, candidate: Graph) -> Iterator[tuple[str, str]]:
-    """Yield (candidate's value, reference's value). What a QuantizeLinear gives is left out: steps of different scales."""
+    """Yield (candidate's value, reference's value). What a QuantizeLinear gives is left out: steps of different
+    scales."""
     ours, theirs = _find_float_values(candidate), _find_float_values(reference)
     restored_there = {value: restored for restored, value in theirs.items()}
     quantised_here = set(ours.values())
@@ -101,7 +104,8 @@ def chief_suspect(point: Point) -> Node:
 
 
 def module_of(graph: Graph, node: Node) -> ModuleName | None:
-    """Return the student's module that a node belongs to, by the names of its weights; else the nearest one before it."""
+    """Return the student's module that a node belongs to, by the names of its weights; else the nearest one before
+    it."""
     relation, seen, layer = "of", {node.name}, [node]
     while layer:
         names = [name for each in layer for name in _module_names(graph, each)]

@@ -1,7 +1,8 @@
 """Search a graph of points for one that is bad while everything it depends on is good, looking at as few as can be.
 
-As `git bisect` does with commits: a point that is bad moves the search to what it depends on, a point that is good clears what it
-depends on. That holds while faults travel on; where one is healed on its way, the points are looked at one after the other.
+As `git bisect` does with commits: a point that is bad moves the search to what it depends on, a point that is good
+clears what it depends on. That holds while faults travel on; where one is healed on its way, the points are looked at
+one after the other.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,8 +34,8 @@ def find_first_bad(
         parents: of each point, the points it depends on directly, all before it.
         ends: the points that nothing depends on and that are looked at first.
         look: is asked for at most `block` points at a time.
-        is_sharp: of a point that was looked at with its parents, whether it is so much worse than they that the fault must be
-            its own; unless it is, the fault may lie before points that are good by a hair.
+        is_sharp: of a point that was looked at with its parents, whether it is so much worse than they that the fault
+            must be its own; unless it is, the fault may lie before points that are good by a hair.
         block: points that may be held in memory together.
     """
     bad_end = next((end for end in ends if not look([end])[0]), None)

@@ -1,4 +1,5 @@
-"""Faults of the images and labels that a check was given; looked for always, since a wrong label hides a wrong model."""
+"""Faults of the images and labels that a check was given; looked for always, since a wrong label hides a wrong
+model."""
 
 from collections.abc import Iterator
 
@@ -21,7 +22,8 @@ def find_image_faults(judged: JudgedModel) -> Iterator[Diagnosis]:
 
 
 def _find_swapped_labels(judged: JudgedModel) -> Iterator[Diagnosis]:
-    """The teacher recorded its answers long ago: where these fit another order of the labels, the labels are at fault."""
+    """The teacher recorded its answers long ago: where these fit another order of the labels, the labels are at
+    fault."""
     answers = judged.answers
     rows = answers.labelled
     found = find_relabelling(answers.labels[rows], answers.expected[rows], answers.teacher.shape[1])
@@ -29,8 +31,9 @@ def _find_swapped_labels(judged: JudgedModel) -> Iterator[Diagnosis]:
         before = float(np.mean(answers.expected[rows] == answers.labels[rows]))
         after = float(np.mean(found.undo(answers.expected[rows]) == answers.labels[rows]))
         detail = (
-            f"The labels do not fit the teacher's recorded answers: {found.describe(judged.bundle.class_names)}. With the labels in "
-            f"that order the teacher's accuracy is {after:.1%} in place of {before:.1%}; check the label file and the class names."
+            f"The labels do not fit the teacher's recorded answers: {found.describe(judged.bundle.class_names)}. With "
+            f"the labels in that order the teacher's accuracy is {after:.1%} in place of {before:.1%}; check the label "
+            "file and the class names."
         )
         evidence = {
             "teacher_accuracy": before,
@@ -40,7 +43,10 @@ def _find_swapped_labels(judged: JudgedModel) -> Iterator[Diagnosis]:
         yield Diagnosis(name=SWAPPED_LABELS, detail=detail, evidence=evidence)
     elif judged.evaluation.conflict_count > _MANY_CONFLICTS * len(answers):
         share = judged.evaluation.conflict_count / len(answers)
-        detail = f"{share:.1%} of the images carry another label than when the bundle was built; check the label file or the folders."
+        detail = (
+            f"{share:.1%} of the images carry another label than when the bundle was built; "
+            "check the label file or the folders."
+        )
         yield Diagnosis(name="changed_labels", detail=detail, evidence={"share": share})
 
 
@@ -63,7 +69,8 @@ def _unknown_images(judged: JudgedModel) -> Iterator[Diagnosis]:
     unknown, known = judged.evaluation.unknown_count, len(judged.answers)
     if unknown > _MANY_UNKNOWN * (unknown + known):
         detail = (
-            f"The teacher's answers are recorded for only {known} of the {unknown + known} images given; the others are none of "
-            "those the bundle was judged on. Give the split it was built with, or no images to use the recorded ones."
+            f"The teacher's answers are recorded for only {known} of the {unknown + known} images given; the others "
+            "are none of those the bundle was judged on. Give the split it was built with, or no images to use the "
+            "recorded ones."
         )
         yield Diagnosis(name="unknown_images", detail=detail, evidence={"known": known, "unknown": unknown})

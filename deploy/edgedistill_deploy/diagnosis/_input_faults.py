@@ -1,10 +1,10 @@
 """Pixels that reach the network in another range than it was trained on.
 
-Normalisation is inside the graph, so the surest look is at what the first layer reads for a black and for a white pixel. What it
-should read is in the file's metadata, or else in the teacher's file, which was exported with the same normalisation. Where
-neither is there, images are fed that undo the suspected fault, as far as eight bits can: a second normalisation can be undone
-that way, coarsely; a missing one only for the pixels whose normalised value lies between 0 and 1; a missing or repeated
-division by 255 not at all, which then shows as constant answers.
+Normalisation is inside the graph, so the surest look is at what the first layer reads for a black and for a white
+pixel. What it should read is in the file's metadata, or else in the teacher's file, which was exported with the same
+normalisation. Where neither is there, images are fed that undo the suspected fault, as far as eight bits can: a second
+normalisation can be undone that way, coarsely; a missing one only for the pixels whose normalised value lies between 0
+and 1; a missing or repeated division by 255 not at all, which then shows as constant answers.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,13 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle.precisions import model_role
-from edgedistill_deploy.diagnosis._judged_model import (
-    Images,
-    JudgedModel,
-    percentages,
-    read_values,
-    repair_by,
-)
+from edgedistill_deploy.diagnosis._judged_model import Images, JudgedModel, percentages, read_values, repair_by
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.json_text import parse_json
 from edgedistill_deploy.onnx_files.content import read_metadata
@@ -31,16 +25,12 @@ from edgedistill_deploy.records.parity import Diagnosis
 Change = Callable[[Images], Images]
 Values = NDArray[np.float64]
 
-PIXEL_RANGE = (
-    "edgedistill.pixel_range"  # metadata of a model: what the first layer should read for black and for white
-)
+PIXEL_RANGE = "edgedistill.pixel_range"  # metadata of a model: what the first layer should read for black and for white
 _QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 _FIRST_LAYERS = ("Conv", "Gemm", "MatMul", "ConvInteger", "MatMulInteger")
 _IMAGES = 16
 _LARGEST_TEACHER = 512 << 20  # bytes; a larger one takes a device longer to load than the diagnosis is worth
-_STRAIGHT = (
-    0.99  # share of the variance that a straight line explains when pixels are only scaled and shifted
-)
+_STRAIGHT = 0.99  # share of the variance that a straight line explains when pixels are only scaled and shifted
 _RANGE_TOLERANCE = 0.05  # of the teacher's range from black to white; INT8 rounds to less than 0.01
 _LEAST_RECOVERED = 0.5
 
@@ -71,8 +61,7 @@ class PixelRange:
         """Say whether both ends are those of another range, but for a few percent of that."""
         allowed = _RANGE_TOLERANCE * np.abs(other.white - other.black)
         return bool(
-            (np.abs(self.black - other.black) <= allowed).all()
-            and (np.abs(self.white - other.white) <= allowed).all()
+            (np.abs(self.black - other.black) <= allowed).all() and (np.abs(self.white - other.white) <= allowed).all()
         )
 
     def to_json(self) -> dict[str, list[float]]:
@@ -81,7 +70,8 @@ class PixelRange:
 
 
 def find_normalisation_fault(judged: JudgedModel) -> Iterator[Diagnosis]:
-    """Yield what is wrong with the range of the pixels as the first layer reads them; nothing where that cannot be seen."""
+    """Yield what is wrong with the range of the pixels as the first layer reads them; nothing where that cannot be
+    seen."""
     images = judged.evaluation.images(judged.evaluation.spread(_IMAGES))
     given = read_pixel_range(judged.session.model_path, images)
     wanted = _find_trained_range(judged, images)
@@ -90,14 +80,16 @@ def find_normalisation_fault(judged: JudgedModel) -> Iterator[Diagnosis]:
     name = _name_of(given, wanted)
     detail = (
         f"{_SENTENCES[name]}. For a black pixel the first layer reads {_numbers(given.black)} and for a white one "
-        f"{_numbers(given.white)}, where {_numbers(wanted.black)} and {_numbers(wanted.white)} were trained on; export the model again."
+        f"{_numbers(given.white)}, where {_numbers(wanted.black)} and {_numbers(wanted.white)} were trained on; export "
+        "the model again."
     )
     evidence = {"first_layer": given.to_json(), "trained_on": wanted.to_json()}
     yield Diagnosis(name=name, detail=detail, evidence=evidence)
 
 
 def find_undoable_normalisation_fault(judged: JudgedModel) -> Iterator[Diagnosis]:
-    """Yield the fault of normalisation that, undone in the images, brings back most; for models whose graph tells nothing."""
+    """Yield the fault of normalisation that, undone in the images, brings back most; for models whose graph tells
+    nothing."""
     repairs = {key: repair_by(judged, change) for key, change in _changes().items()}
     (name, usual), best = max(repairs.items(), key=lambda item: item[1].recovered)
     if best.convinces(judged.confidence, _LEAST_RECOVERED):
@@ -124,11 +116,7 @@ def _find_trained_range(judged: JudgedModel, images: Images) -> PixelRange | Non
         return _range_from(text)
     role = model_role("teacher")
     entry = judged.bundle.manifest["files"].get(role)
-    if (
-        entry is None
-        or entry["bytes"] > _LARGEST_TEACHER
-        or not (judged.bundle.path / entry["path"]).exists()
-    ):
+    if entry is None or entry["bytes"] > _LARGEST_TEACHER or not (judged.bundle.path / entry["path"]).exists():
         return None
     return read_pixel_range(judged.bundle.file(role), images)
 
@@ -145,7 +133,8 @@ def _range_from(text: str) -> PixelRange | None:
 
 
 def _first_layer_input(path: Path) -> str | None:
-    """Return the value that the first convolution or product reads of what was made from the image, before any quantisation."""
+    """Return the value that the first convolution or product reads of what was made from the image, before any
+    quantisation."""
     graph = read_graph(path)
     from_image = set(graph.inputs)
     for node in graph.nodes:
@@ -191,7 +180,8 @@ def _name_of(given: PixelRange, wanted: PixelRange) -> str:
 
 
 def _faulty_ranges(sound: PixelRange) -> Mapping[str, PixelRange]:
-    """What each known fault makes of the sound range, in which (x - mean) / std is -mean / std at black, (1 - mean) / std at white."""
+    """What each known fault makes of the sound range, in which (x - mean) / std is -mean / std at black, (1 - mean) /
+    std at white."""
     std = 1 / (sound.white - sound.black)
     mean = -sound.black * std
 

@@ -95,7 +95,8 @@ def repair_by(judged: JudgedModel, change: Callable[[Images], Images]) -> Repair
 
 
 def read_values(path: Path, values: Sequence[str], images: Images) -> dict[str, NDArray[Any]]:
-    """Return inner values of a model file. ONNX Runtime on the processor has them in a moment, whatever runtime is in use.
+    """Return inner values of a model file. ONNX Runtime on the processor has them in a moment, whatever runtime is in
+    use.
 
     Raises EdgeDistillError where it is not installed or cannot run the model.
     """

@@ -5,10 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy.diagnosis._input_faults import (
-    find_normalisation_fault,
-    find_undoable_normalisation_fault,
-)
+from edgedistill_deploy.diagnosis._input_faults import find_normalisation_fault, find_undoable_normalisation_fault
 from edgedistill_deploy.diagnosis._judged_model import Detector, JudgedModel, Repair, percentages, repair_by
 from edgedistill_deploy.diagnosis._quantisation_faults import find_quantisation_fault
 from edgedistill_deploy.diagnosis._relabelling import find_relabelling
@@ -23,7 +20,8 @@ _FEW = 8  # weights
 
 
 def find_model_faults(judged: JudgedModel) -> Iterator[Diagnosis]:
-    """Yield what is recognised by what it alone does; where nothing is, the first of the broader explanations that fits.
+    """Yield what is recognised by what it alone does; where nothing is, the first of the broader explanations that
+    fits.
 
     What is only recognised by the accuracy it brings back is not looked for where no accuracy was lost.
     """
@@ -48,9 +46,9 @@ def _find_permuted_classes(judged: JudgedModel) -> Iterator[Diagnosis]:
     )
     if repair.convinces(judged.confidence, _LEAST_RECOVERED):
         detail = (
-            f"The model answers in another order of the classes: {found.describe(names)}. With the order put right it agrees with "
-            f"the teacher on {repair.after.mean():.1%} of the images in place of {repair.before.mean():.1%}; check the order of "
-            "the class names."
+            f"The model answers in another order of the classes: {found.describe(names)}. With the order put right it "
+            f"agrees with the teacher on {repair.after.mean():.1%} of the images in place of "
+            f"{repair.before.mean():.1%}; check the order of the class names."
         )
         moved = np.flatnonzero(found.answer_for != np.arange(len(names)))
         evidence = {
@@ -65,8 +63,8 @@ def _find_swapped_channels(judged: JudgedModel) -> Iterator[Diagnosis]:
     repair = repair_by(judged, lambda images: np.ascontiguousarray(images[..., ::-1]))
     if repair.convinces(judged.confidence, _LEAST_RECOVERED):
         detail = (
-            f"Red and blue are swapped: fed blue before red, {percentages(repair)}; the model expects BGR, or something before it "
-            "swaps the channels."
+            f"Red and blue are swapped: fed blue before red, {percentages(repair)}; the model expects BGR, or "
+            "something before it swaps the channels."
         )
         yield Diagnosis(name="swapped_channels", detail=detail, evidence=repair.evidence)
 
@@ -79,8 +77,9 @@ def _find_constant_answers(judged: JudgedModel) -> Iterator[Diagnosis]:
     wanted = float(np.mean(answers.expected == most))
     if share >= _CONSTANT and wanted < share / 2:
         detail = (
-            f"The model answers {names[most]!r} for {share:.1%} of the images, the teacher for {wanted:.1%}: the image hardly "
-            "reaches the answer. Look for a damaged weight, or an input in another range than the model was trained on."
+            f"The model answers {names[most]!r} for {share:.1%} of the images, the teacher for {wanted:.1%}: the image "
+            "hardly reaches the answer. Look for a damaged weight, or an input in another range than the model was "
+            "trained on."
         )
         evidence = {"class": names[most], "share": float(share), "teacher_share": wanted}
         yield Diagnosis(name="constant_answers", detail=detail, evidence=evidence)
@@ -92,10 +91,10 @@ def _find_damaged_weights(judged: JudgedModel) -> Iterator[Diagnosis]:
             continue
         problem = _describe_damage(values)
         if problem:
-            detail = f"The weight {name} of {judged.session.model_path.name} is damaged: {problem}. Export the model again."
-            yield Diagnosis(
-                name="damaged_weight", detail=detail, evidence={"weight": name, "problem": problem}
+            detail = (
+                f"The weight {name} of {judged.session.model_path.name} is damaged: {problem}. Export the model again."
             )
+            yield Diagnosis(name="damaged_weight", detail=detail, evidence={"weight": name, "problem": problem})
 
 
 def _describe_damage(values: NDArray[np.floating]) -> str:
@@ -120,8 +119,4 @@ def _describe_damage(values: NDArray[np.floating]) -> str:
 
 _SEEN: tuple[Detector, ...] = (find_normalisation_fault, _find_damaged_weights, find_saturating_kernels)
 _SPECIFIC: tuple[Detector, ...] = (_find_permuted_classes, _find_swapped_channels)
-_BROADER: tuple[Detector, ...] = (
-    find_quantisation_fault,
-    find_undoable_normalisation_fault,
-    _find_constant_answers,
-)
+_BROADER: tuple[Detector, ...] = (find_quantisation_fault, find_undoable_normalisation_fault, _find_constant_answers)

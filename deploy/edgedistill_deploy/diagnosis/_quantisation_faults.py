@@ -9,14 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle.precisions import computes_in, model_role
-from edgedistill_deploy.diagnosis._judged_model import (
-    SAMPLE,
-    Images,
-    JudgedModel,
-    Repair,
-    percentages,
-    read_values,
-)
+from edgedistill_deploy.diagnosis._judged_model import SAMPLE, Images, JudgedModel, Repair, percentages, read_values
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.evaluation.figures import predicted_classes
 from edgedistill_deploy.onnx_files.content import read_weights
@@ -28,7 +21,8 @@ from edgedistill_deploy.runtimes.session import Session
 
 _LEAST_RECOVERED = 0.6
 _IMAGES = 16
-# Share of the values of one activation outside its range. Calibration on the right images leaves less than a thousandth.
+# Share of the values of one activation outside its range. Calibration on the right images leaves less than a
+# thousandth.
 _CUT_OFF = 0.02
 
 
@@ -100,11 +94,9 @@ def _build_diagnosis(repair: Repair, cut_off: tuple[CutOff, ...]) -> Diagnosis:
         detail = f"{start} The ranges hold the values; calibrate by another method, or leave the worst layers in float."
         return Diagnosis(name="quantisation_loss", detail=detail, evidence=repair.evidence)
     detail = (
-        f"{start} {len(worst)} of {len(cut_off)} ranges do not fit these images, worst at {worst[0].value}: {worst[0].share:.1%} of "
-        f"its values lie outside {worst[0].low:.3g} to {worst[0].high:.3g}. It was calibrated on images unlike these; calibrate "
-        "again on training images."
+        f"{start} {len(worst)} of {len(cut_off)} ranges do not fit these images, worst at {worst[0].value}: "
+        f"{worst[0].share:.1%} of its values lie outside {worst[0].low:.3g} to {worst[0].high:.3g}. It was calibrated "
+        "on images unlike these; calibrate again on training images."
     )
     shares = {each.value: each.share for each in worst[:10]}
-    return Diagnosis(
-        name="calibrated_on_other_images", detail=detail, evidence={**repair.evidence, "cut_off": shares}
-    )
+    return Diagnosis(name="calibrated_on_other_images", detail=detail, evidence={**repair.evidence, "cut_off": shares})

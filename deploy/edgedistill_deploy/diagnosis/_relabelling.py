@@ -12,7 +12,8 @@ Classes = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Relabelling:
-    """`answer_for` (C,): the class that is answered for each true class; `cycles` are the classes that change places."""
+    """`answer_for` (C,): the class that is answered for each true class; `cycles` are the classes that change
+    places."""
 
     answer_for: Classes
     cycles: tuple[tuple[int, ...], ...]
@@ -33,8 +34,8 @@ class Relabelling:
 def find_relabelling(truth: Classes, answers: Classes, class_count: int) -> Relabelling | None:
     """Return the one-to-one relabelling with the most agreement, None when the order as it is serves as well.
 
-    Only cycles count in which every class is answered as its successor for more than half of its images; a weak model that
-    happens to fit another order a little better is not taken for a permuted one.
+    Only cycles count in which every class is answered as its successor for more than half of its images; a weak model
+    that happens to fit another order a little better is not taken for a permuted one.
     """
     counts = np.zeros((class_count, class_count), dtype=np.int64)
     known = (truth >= 0) & (answers >= 0)

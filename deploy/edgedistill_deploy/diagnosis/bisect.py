@@ -1,7 +1,8 @@
-"""Where do two models part company, or one model on two runtimes? The first node whose result differs, on one real image.
+"""Where do two models part company, or one model on two runtimes? The first node whose result differs, on one real
+image.
 
-Values inside both models are read and compared, few at a time, so that a model larger than the memory left can be searched. See
-`_corresponding` for which values ought to be equal and `_first_bad` for the search.
+Values inside both models are read and compared, few at a time, so that a model larger than the memory left can be
+searched. See `_corresponding` for which values ought to be equal and `_first_bad` for the search.
 """
 
 import contextlib
@@ -28,9 +29,9 @@ from edgedistill_deploy.records.writing import SCHEMA, plain
 from edgedistill_deploy.runtimes.opening import open_model
 from edgedistill_deploy.runtimes.session import Session
 
-# Largest relative error, root mean square, of a value before two models are said to part company. Measured on sound models of
-# this project: two fp32 runs stay below 1e-6, INT8 against fp32 reached 0.23 (13 dB) inside a poorly trained student and 0.1 in
-# good ones, INT8 with and without graph optimisation 0.034.
+# Largest relative error, root mean square, of a value before two models are said to part company. Measured on sound
+# models of this project: two fp32 runs stay below 1e-6, INT8 against fp32 reached 0.23 (13 dB) inside a poorly trained
+# student and 0.1 in good ones, INT8 with and without graph optimisation 0.034.
 TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2, "int8": 10 ** (-10 / 20)}
 SAME_FILE_TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.1}
 _NOISE = 1e-6  # of a value whose reference is zero throughout
@@ -40,7 +41,8 @@ _LEAP = 5.0  # times the errors of what a node reads: then an error is the node'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """One of the two: a model file and what runs it. Unless `optimised`, the runtime computes the graph as it is written."""
+    """One of the two: a model file and what runs it. Unless `optimised`, the runtime computes the graph as it is
+    written."""
 
     path: Path
     precision: str
@@ -69,8 +71,8 @@ class MeasuredPoint:
 class Divergence:
     """The first value beyond the tolerance.
 
-    `node` computes it, `suspects` are all nodes between it and the `inputs` that were compared and agree. `module` is the
-    student's, `module_relation` "of" or "after" it. `snr_db` is 20 log10 of signal over difference.
+    `node` computes it, `suspects` are all nodes between it and the `inputs` that were compared and agree. `module` is
+    the student's, `module_relation` "of" or "after" it. `snr_db` is 20 log10 of signal over difference.
     """
 
     value: str
@@ -111,12 +113,14 @@ class BisectReport:
     def sentence(self) -> str:
         """The finding in one sentence."""
         if self.first is None:
-            return f"Nothing parts company: all {self.compared_count} values compared agree within {self.tolerance:.3g}."
+            return (
+                f"Nothing parts company: all {self.compared_count} values compared agree within {self.tolerance:.3g}."
+            )
         where = f"{self.first.operator} {self.first.node}"
         module = f", {self.first.module_relation} module {self.first.module}" if self.first.module else ""
         return (
-            f"They part company at {where}{module}: its result {self.first.value} is off by {self.first.error:.3g} of its size where "
-            f"{self.tolerance:.3g} is allowed, while what it reads agrees."
+            f"They part company at {where}{module}: its result {self.first.value} is off by {self.first.error:.3g} of "
+            f"its size where {self.tolerance:.3g} is allowed, while what it reads agrees."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -167,11 +171,7 @@ def find_divergence(
         parents = [point.parents for point in points]
         finding = find_first_bad(parents, ends, prober.look, prober.is_sharp, _BLOCK)
         prober.look(ends)
-    first = (
-        None
-        if finding.point is None
-        else _divergence(graphs[1], points, finding.point, prober.errors, allowed)
-    )
+    first = None if finding.point is None else _divergence(graphs[1], points, finding.point, prober.errors, allowed)
     return BisectReport(
         bundle=bundle.path.resolve().name,
         device=read_device().name,
@@ -190,8 +190,7 @@ def find_divergence(
         compared_count=len(prober.errors),
         value_count=len(points),
         measured=tuple(
-            _build_measured_point(points[each], prober.errors[each], allowed)
-            for each in sorted(prober.errors)
+            _build_measured_point(points[each], prober.errors[each], allowed) for each in sorted(prober.errors)
         ),
         notes=prober.notes,
     )
@@ -217,8 +216,8 @@ def precision_of(path: Path) -> str:
 def relative_error(expected: NDArray[Any], given: NDArray[Any]) -> float:
     """Return the root mean square of the difference over that of what was expected.
 
-    Infinite when the shapes differ, or where one has numbers that are not finite and the other has not. A decision, bool, on
-    the edge may fall either way, so it counts as equal: the numbers it is taken from are compared themselves.
+    Infinite when the shapes differ, or where one has numbers that are not finite and the other has not. A decision,
+    bool, on the edge may fall either way, so it counts as equal: the numbers it is taken from are compared themselves.
     """
     if expected.shape != given.shape:
         return math.inf
@@ -244,7 +243,8 @@ def _tolerance(reference: Side, candidate: Side) -> float:
 def _check_tolerance(tolerance: float) -> float:
     if not 0 < tolerance < math.inf:
         raise UsageError(
-            f"The tolerance is {tolerance}; it must be above 0, a relative error such as 0.001 for fp32 or 0.3 for int8."
+            f"The tolerance is {tolerance}; it must be above 0, a relative error such as 0.001 for fp32 or 0.3 for "
+            "int8."
         )
     return tolerance
 
@@ -253,8 +253,8 @@ def _points(reference: Side, candidate: Side, ours: Graph, theirs: Graph) -> tup
     points = corresponding_values(ours, theirs)
     if not any(point.value in theirs.outputs for point in points):
         raise BundleError(
-            f"{candidate.path.name} and {reference.path.name} have no output in common, so nothing can be compared; both must be "
-            "exported from one student."
+            f"{candidate.path.name} and {reference.path.name} have no output in common, so nothing can be compared; "
+            "both must be exported from one student."
         )
     return points
 
@@ -279,8 +279,8 @@ class Prober:
     def notes(self) -> tuple[str, ...]:
         """Sentences for the report."""
         sentence = (
-            f"Reading {', '.join(self.hiding[:3])} inside the model made its output agree: a runtime's optimisation that joins "
-            "the nodes there is at fault, and the node named may be its neighbour."
+            f"Reading {', '.join(self.hiding[:3])} inside the model made its output agree: a runtime's optimisation "
+            "that joins the nodes there is at fault, and the node named may be its neighbour."
         )
         return (sentence,) if self.hiding else ()
 
@@ -324,9 +324,7 @@ class Prober:
 
 
 @contextlib.contextmanager
-def _open_side(
-    side: Side, graph: Graph, values: Sequence[str], folder: Path, threads: int | None
-) -> Iterator[Session]:
+def _open_side(side: Side, graph: Graph, values: Sequence[str], folder: Path, threads: int | None) -> Iterator[Session]:
     inner = [value for value in dict.fromkeys(values) if value not in graph.outputs]
     path = side.path
     if inner:
@@ -361,8 +359,6 @@ def _divergence(
         module_relation=module.relation if module else None,
         error=error,
         snr_db=-20 * math.log10(error) if math.isfinite(error) else None,
-        inputs=tuple(
-            _build_measured_point(points[each], errors[each], tolerance) for each in sorted(point.parents)
-        ),
+        inputs=tuple(_build_measured_point(points[each], errors[each], tolerance) for each in sorted(point.parents)),
         suspects=tuple(each.name or each.outputs[0] for each in point.suspects),
     )

@@ -1,7 +1,8 @@
 """What a bad result looks like it comes from: each known fault has a detector that recognises it by what it alone does.
 
-A verdict says that a model is unfit; a diagnosis says by name what would make it fit, and on what evidence. Detectors are
-quiet where they are not sure: no diagnosis means that none of the known faults was recognised, not that there is none.
+A verdict says that a model is unfit; a diagnosis says by name what would make it fit, and on what evidence. Detectors
+are quiet where they are not sure: no diagnosis means that none of the known faults was recognised, not that there is
+none.
 """
 
 from edgedistill_deploy.diagnosis._image_faults import SWAPPED_LABELS, find_image_faults

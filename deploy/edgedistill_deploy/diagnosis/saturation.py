@@ -1,7 +1,7 @@
 """INT8 kernels that saturate on this processor: the same file computes something else here than it means.
 
-What a file means is what it computes node by node, as it is written: in float32, whatever the processor. The runtime's fused
-kernels are compared with that on the golden images.
+What a file means is what it computes node by node, as it is written: in float32, whatever the processor. The runtime's
+fused kernels are compared with that on the golden images.
 """
 
 import tempfile
@@ -17,19 +17,15 @@ from edgedistill_deploy.diagnosis._judged_model import SAMPLE, Images, JudgedMod
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.evaluation.figures import predicted_classes
 from edgedistill_deploy.records.parity import Diagnosis
-from edgedistill_deploy.runtimes.int8_kernels import (
-    is_probe_exact,
-    probe_feeds,
-    read_probe,
-    saturation_sentence,
-)
+from edgedistill_deploy.runtimes.int8_kernels import is_probe_exact, probe_feeds, read_probe, saturation_sentence
 from edgedistill_deploy.runtimes.logits import raw_logits
 from edgedistill_deploy.runtimes.opening import open_model
 from edgedistill_deploy.runtimes.session import Session
 
 _IMAGES = 16
 _LEAST_RECOVERED = 0.5
-# Of the logits, root mean square. Rounding alone, fused against as written, reached a hundredth in an untrained network.
+# Of the logits, root mean square. Rounding alone, fused against as written, reached a hundredth in an untrained
+# network.
 _TOLERANCE = 0.02
 
 
@@ -41,9 +37,7 @@ def find_saturating_kernels(judged: JudgedModel) -> Iterator[Diagnosis]:
     repair = _repair_as_written(judged)
     if repair.convinces(judged.confidence, _LEAST_RECOVERED):
         detail = f"{saturation_sentence()} Computed as it is written, {percentages(repair)}."
-        yield Diagnosis(
-            name="saturating_kernels", detail=detail, evidence={**repair.evidence, "relative_error": error}
-        )
+        yield Diagnosis(name="saturating_kernels", detail=detail, evidence={**repair.evidence, "relative_error": error})
 
 
 def saturation_notes(judged: JudgedModel) -> tuple[str, ...]:
@@ -55,7 +49,8 @@ def saturation_notes(judged: JudgedModel) -> tuple[str, ...]:
 
 
 def _saturation_error(judged: JudgedModel) -> float | None:
-    """Return the relative error of the fused logits; None where the kernels do not saturate or nothing can be compared."""
+    """Return the relative error of the fused logits; None where the kernels do not saturate or nothing can be
+    compared."""
     session = judged.session
     if computes_in(session.precision) != "int8" or not _saturates(session):
         return None
@@ -98,9 +93,7 @@ def _repair_as_written(judged: JudgedModel) -> Repair:
     rows = judged.evaluation.spread(SAMPLE)
     truth = judged.truth[rows]
     with open_model(judged.session.model_path, precision="int8", optimised=False) as written:
-        after = [
-            predicted_classes(raw_logits(written, batch)) for batch in judged.evaluation.prepared(rows, 64)
-        ]
+        after = [predicted_classes(raw_logits(written, batch)) for batch in judged.evaluation.prepared(rows, 64)]
     return Repair(
         before=judged.answers.predicted[rows] == truth,
         after=np.concatenate(after) == truth,

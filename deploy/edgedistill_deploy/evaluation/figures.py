@@ -99,10 +99,7 @@ def measure_classes(names: tuple[str, ...], answers: Answers, confidence: float)
         for index, name in enumerate(names)
     )
     statistics = ClassStatistics(
-        tested_count=len(tested),
-        correction="holm",
-        interval_correction="bonferroni",
-        interval_confidence=joint,
+        tested_count=len(tested), correction="holm", interval_correction="bonferroni", interval_confidence=joint
     )
     return ClassFigures(per_class=rows, class_statistics=statistics)
 
@@ -160,7 +157,8 @@ def calibration_error(logits: Logits, labels: Classes, bins: int = CALIBRATION_B
 
 
 def mean_divergence(teacher: Logits, candidate: Logits) -> float | None:
-    """Return the mean over images of KL(teacher || candidate) between the softmax outputs, in nats; None if not finite."""
+    """Return the mean over images of KL(teacher || candidate) between the softmax outputs, in nats; None if not
+    finite."""
     if not np.isfinite(candidate).all():
         return None
     p, q = log_softmax(teacher), log_softmax(candidate)

@@ -21,10 +21,10 @@ Prepared = NDArray[np.uint8]
 class Evaluation:
     """Images with the teacher's logits (n, C) and labels (n,), -1 where unknown.
 
-    `prepared` yields the uint8 (m, H, W, 3) batches of the given rows, in order; `name` says what to call a row's image in a
-    finding, `digest` is the sha256 of its source. `conflict_count` images carry another label than the one recorded.
-    `unknown_count` images were left out because the teacher's answers to them were not recorded; `notes` are sentences for the
-    report.
+    `prepared` yields the uint8 (m, H, W, 3) batches of the given rows, in order; `name` says what to call a row's image
+    in a finding, `digest` is the sha256 of its source. `conflict_count` images carry another label than the one
+    recorded. `unknown_count` images were left out because the teacher's answers to them were not recorded; `notes` are
+    sentences for the report.
     """
 
     teacher: NDArray[np.float32]
@@ -48,8 +48,8 @@ class Evaluation:
 def open_evaluation(bundle: Bundle, images: ImageSet | None) -> Evaluation:
     """Match images with the reference recorded in the bundle; without images take those recorded there.
 
-    Images are recognised by the digest of their source. Raises DataError when no image is known or none was recorded, and
-    BundleError when the reference does not fit the bundle's classes.
+    Images are recognised by the digest of their source. Raises DataError when no image is known or none was recorded,
+    and BundleError when the reference does not fit the bundle's classes.
     """
     reference = read_reference(bundle.file("reference"))
     classes = len(bundle.class_names)
@@ -58,26 +58,22 @@ def open_evaluation(bundle: Bundle, images: ImageSet | None) -> Evaluation:
             f"The reference of {bundle.path} holds logits of {reference.logits.shape[1]} classes, but the bundle names "
             f"{classes}; export it again."
         )
-    return (
-        _build_from_reference(reference) if images is None else _build_from_images(bundle, images, reference)
-    )
+    return _build_from_reference(reference) if images is None else _build_from_images(bundle, images, reference)
 
 
 def _build_from_reference(reference: Reference) -> Evaluation:
     images, rows = reference.images, reference.image_index
     if images is None or len(images) == 0:
         raise DataError(
-            "The bundle records no images (they were left out for size, or there were none); name the evaluation images, for "
-            "example with --data."
+            "The bundle records no images (they were left out for size, or there were none); name the evaluation "
+            "images, for example with --data."
         )
     sampled = len(rows) < len(reference.labels)
     note = f"Judged on the {len(rows)} recorded images of {len(reference.labels)} evaluation images."
     return Evaluation(
         teacher=reference.logits[rows],
         labels=reference.labels[rows],
-        prepared=lambda wanted, size: (
-            images[wanted[start : start + size]] for start in range(0, len(wanted), size)
-        ),
+        prepared=lambda wanted, size: (images[wanted[start : start + size]] for start in range(0, len(wanted), size)),
         digest=lambda row: str(reference.digests[rows[row]]),
         name=lambda row: f"recorded image {rows[row]} (sha256 {str(reference.digests[rows[row]])[:12]})",
         notes=(note,) if sampled else (),
@@ -91,8 +87,8 @@ def _build_from_images(bundle: Bundle, images: ImageSet, reference: Reference) -
     known = np.flatnonzero(np.asarray(found, dtype=np.int64) >= 0)
     if len(known) == 0:
         raise DataError(
-            f"None of the {len(subtask)} images is among the {len(row_of)} whose teacher answers the bundle records; give the "
-            "split it was built with, or no images to use the recorded ones."
+            f"None of the {len(subtask)} images is among the {len(row_of)} whose teacher answers the bundle records; "
+            "give the split it was built with, or no images to use the recorded ones."
         )
     rows = np.asarray(found, dtype=np.int64)[known]
     labels, conflicts = _merge_labels(subtask.labels[known], reference.labels[rows])

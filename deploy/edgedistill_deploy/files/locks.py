@@ -1,4 +1,5 @@
-"""Locks between processes that nobody has to clean up: the system drops them with the process, even one that is killed."""
+"""Locks between processes that nobody has to clean up: the system drops them with the process, even one that is
+killed."""
 
 import os
 import sys

@@ -16,10 +16,7 @@ from edgedistill_deploy.errors import EdgeDistillError, quote_value
 
 Arrays = dict[str, NDArray[Any]]
 
-_HEADER_READERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
+_HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 # What numpy writes, and bzip2, in which the embedded digits are packed.
@@ -49,8 +46,8 @@ def read_arrays(
 ) -> Arrays:
     """Read the named arrays; others in the file are left alone.
 
-    Raises `error`, naming the file, for a missing file, one that is no .npz, missing or ill-typed arrays, and arrays that
-    together exceed `limit_bytes`.
+    Raises `error`, naming the file, for a missing file, one that is no .npz, missing or ill-typed arrays, and arrays
+    that together exceed `limit_bytes`.
     """
     try:
         if path.stat().st_size > limit_bytes + _SLACK_BYTES:
@@ -114,9 +111,7 @@ def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
         raise ValueError(f"unsupported .npy version {version}")
     try:
         shape, _, dtype = _HEADER_READERS[version](stream)
-    except (
-        Exception
-    ) as cause:  # numpy reads the header as Python source, and passes on what its tokenizer raises
+    except Exception as cause:  # numpy reads the header as Python source, and passes on what its tokenizer raises
         raise ValueError(f"damaged .npy header, {cause}") from cause
     return shape, dtype
 

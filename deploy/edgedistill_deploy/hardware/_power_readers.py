@@ -1,7 +1,7 @@
 """What tells a board's power: its own sensors, read as anybody may. Nothing here needs root or changes anything.
 
-Every reader gives the joules used since some moment, so that two readings tell the energy between them. A counter of the
-processor gives them itself; a sensor gives watts, which are summed over the time since the last reading.
+Every reader gives the joules used since some moment, so that two readings tell the energy between them. A counter of
+the processor gives them itself; a sensor gives watts, which are summed over the time since the last reading.
 """
 
 import contextlib
@@ -93,7 +93,8 @@ class RailReader:
 
 
 class PmicReader:
-    """The power chip of a Raspberry Pi 5, asked through `vcgencmd`; rails that it does not measure are missing in the sum."""
+    """The power chip of a Raspberry Pi 5, asked through `vcgencmd`; rails that it does not measure are missing in the
+    sum."""
 
     name = "vcgencmd-pmic"
     scope = "sum of the rails that the power chip measures; the board takes more"
@@ -168,14 +169,15 @@ def find_power_reader(
 
 
 def parse_tegrastats(line: str) -> dict[str, float]:
-    """Return watts by rail from a line of `tegrastats`: `VDD_IN 4761mW/4777mW`, without a unit before JetPack 5; the first of
-    the two numbers is the present one, the second an average since the program was started."""
+    """Return watts by rail from a line of `tegrastats`: `VDD_IN 4761mW/4777mW`, without a unit before JetPack 5; the
+    first of the two numbers is the present one, the second an average since the program was started."""
     found = re.finditer(r"\b((?:VDD|VIN|POM|VDDQ)_\w+) (\d+)(?:mW)?/\d+(?:mW)?", line)
     return {match[1]: int(match[2]) / 1000 for match in found}
 
 
 def parse_pmic(text: str) -> float | None:
-    """Return the watts of all rails that `vcgencmd pmic_read_adc` gives a current and a voltage of; None without any."""
+    """Return the watts of all rails that `vcgencmd pmic_read_adc` gives a current and a voltage of; None without
+    any."""
     readings = {
         (match[1], match[2]): float(match[3])
         for match in re.finditer(r"(\w+)_([AV]) (?:current|volt)\(\d+\)=(\d+(?:\.\d+)?)[AV]", text)
@@ -197,10 +199,7 @@ def read_ina3221(folder: Path) -> dict[str, float]:
         if label and millivolts is not None and milliamperes is not None:
             rails[label] = millivolts * milliamperes / 1e6
     for channel in (0, 1, 2):
-        label, milliwatts = (
-            _text(folder / f"rail_name_{channel}"),
-            _number(folder / f"in_power{channel}_input"),
-        )
+        label, milliwatts = (_text(folder / f"rail_name_{channel}"), _number(folder / f"in_power{channel}_input"))
         if label and milliwatts is not None:
             rails[label] = milliwatts / 1000
     return rails
@@ -212,9 +211,7 @@ def _ina3221(root: Path) -> PowerReader | None:
     if not folders:
         return None
     return RailReader(
-        "ina3221",
-        0.05,
-        lambda: {name: watts for each in folders for name, watts in read_ina3221(each).items()},
+        "ina3221", 0.05, lambda: {name: watts for each in folders for name, watts in read_ina3221(each).items()}
     )
 
 

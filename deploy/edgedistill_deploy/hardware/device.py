@@ -1,7 +1,8 @@
 """What machine this is, and the state it is in while something is measured.
 
-Everything is read from files under /proc, /sys and /etc, so the readers take the root of that tree; tests hand them recorded
-trees of other boards. What a machine does not offer is None, never 0. Nothing here needs root or changes anything.
+Everything is read from files under /proc, /sys and /etc, so the readers take the root of that tree; tests hand them
+recorded trees of other boards. What a machine does not offer is None, never 0. Nothing here needs root or changes
+anything.
 """
 
 import importlib.metadata
@@ -50,8 +51,7 @@ _INT8_INSTRUCTIONS = {
 }
 
 _NOISE_IN_NAMES = re.compile(
-    r"\((R|TM|C)\)|@.*|\bCPU\b|\bProcessor\b|\d+-Core\b|\bEngineering Reference\b|\bDeveloper Kit\b",
-    re.IGNORECASE,
+    r"\((R|TM|C)\)|@.*|\bCPU\b|\bProcessor\b|\d+-Core\b|\bEngineering Reference\b|\bDeveloper Kit\b", re.IGNORECASE
 )
 
 _COLDEST_CELSIUS = -100.0  # Jetsons report -256 for a sensor whose part of the chip is switched off
@@ -118,9 +118,7 @@ def run_command(arguments: Sequence[str]) -> str | None:
     if program is None:
         return None
     try:
-        done = subprocess.run(
-            [program, *arguments[1:]], capture_output=True, text=True, timeout=5, check=False
-        )
+        done = subprocess.run([program, *arguments[1:]], capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout if done.returncode == 0 else None
@@ -129,9 +127,9 @@ def run_command(arguments: Sequence[str]) -> str | None:
 def read_conditions(root: Path = ROOT, command: Command | None = None) -> dict[str, object]:
     """Read the state of the machine now: clocks in MHz, temperatures in degrees Celsius, load, pressure in percent.
 
-    `stolen_s` is the CPU time another guest took from this virtual machine since boot. Absent readings are None. `command` asks
-    a board's own query tools (vcgencmd, nvpmodel) where no file answers; by default only for the real root, because the tools
-    speak of the machine that they run on.
+    `stolen_s` is the CPU time another guest took from this virtual machine since boot. Absent readings are None.
+    `command` asks a board's own query tools (vcgencmd, nvpmodel) where no file answers; by default only for the real
+    root, because the tools speak of the machine that they run on.
     """
     command = command or (run_command if root == ROOT else _no_command)
     return {
@@ -154,8 +152,9 @@ def _no_command(_arguments: Sequence[str]) -> None:
 def read_peak_memory_bytes(root: Path = ROOT) -> int | None:
     """Return the most memory this process ever held resident, with Python, runtime, model and images in it.
 
-    Linux's VmHWM is preferred: getrusage's ru_maxrss survives exec there, so a child would report its parent's peak. The value
-    never falls, so configurations can only be compared between fresh processes. None where neither exists (Windows).
+    Linux's VmHWM is preferred: getrusage's ru_maxrss survives exec there, so a child would report its parent's peak.
+    The value never falls, so configurations can only be compared between fresh processes. None where neither exists
+    (Windows).
     """
     kilobytes = _field(_text(root / "proc/self/status") or "", r"^VmHWM:\s*(\d+) kB")
     if kilobytes:

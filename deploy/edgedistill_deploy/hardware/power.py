@@ -141,8 +141,8 @@ def _energy(reader: PowerReader, idle: Window, load: Window, runs: int, batch_si
 def _watch(reader: PowerReader, seconds: float, work: Callable[[], None], clock: Clock) -> Window | None:
     """Work for some seconds and return the power meanwhile; None where the sensor falls silent.
 
-    The sensor is read between pieces of work when its period has passed, never in a thread that would take the processor
-    from the work.
+    The sensor is read between pieces of work when its period has passed, never in a thread that would take the
+    processor from the work.
     """
     work()  # a sensor still shows what was before
     times, values = [clock.now_ns() / 1e9], [reader.read()]
@@ -160,7 +160,8 @@ def _watch(reader: PowerReader, seconds: float, work: Callable[[], None], clock:
 
 
 def _window(times: np.ndarray, values: np.ndarray, *, counts: bool) -> Window:
-    """Cut readings (n,) at times (n,) into blocks; watts are integrated by the trapezoid rule, a counter's joules need none."""
+    """Cut readings (n,) at times (n,) into blocks; watts are integrated by the trapezoid rule, a counter's joules need
+    none."""
     joules = values - values[0] if counts else np.concatenate([[0.0], np.cumsum(_trapezoids(times, values))])
     edges = np.linspace(times[0], times[-1], BLOCKS + 1)
     at_edges = np.interp(edges, times, joules)

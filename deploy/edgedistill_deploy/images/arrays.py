@@ -30,9 +30,7 @@ _SPECS = {
     ),
     "labels": ArraySpec(kinds="iu", axes=(1,), description="whole numbers (N,), positions in class_names"),
     "class_names": ArraySpec(kinds="U", axes=(1,), description="strings (C,)"),
-    "split": ArraySpec(
-        kinds="iu", axes=(1,), description="0 train, 1 validation, 2 test (N,)", required=False
-    ),
+    "split": ArraySpec(kinds="iu", axes=(1,), description="0 train, 1 validation, 2 test (N,)", required=False),
 }
 
 
@@ -81,9 +79,7 @@ class ArrayImages:
         """Call the classes by these names, as many as there are classes."""
         return replace(self, class_names=tuple(class_names))
 
-    def _restrict_to(
-        self, class_names: tuple[str, ...], chosen: NDArray[np.int64], labels: Labels
-    ) -> "ArrayImages":
+    def _restrict_to(self, class_names: tuple[str, ...], chosen: NDArray[np.int64], labels: Labels) -> "ArrayImages":
         return ArrayImages(
             class_names=class_names,
             labels=frozen_labels(labels),
@@ -105,11 +101,7 @@ def open_arrays(path: Path) -> ImageSplits:
     labels = _check_labels(arrays, len(images), len(names), path)
     split = _check_split(arrays, len(images), path)
     everything = ArrayImages(
-        class_names=names,
-        labels=frozen_labels(labels),
-        images=images,
-        rows=np.arange(len(images)),
-        source=path.name,
+        class_names=names, labels=frozen_labels(labels), images=images, rows=np.arange(len(images)), source=path.name
     )
     return ImageSplits(
         class_names=names,
@@ -133,9 +125,7 @@ def _check_images(images: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
 def _check_names(arrays: Arrays, path: Path) -> tuple[str, ...]:
     names = tuple(compose_name(str(name)) for name in arrays["class_names"])
     if not names or len(set(names)) < len(names) or not all(name.strip() for name in names):
-        raise DataError(
-            f"{path}: class_names is {', '.join(names[:10])!r}; it must hold different names, none empty."
-        )
+        raise DataError(f"{path}: class_names is {', '.join(names[:10])!r}; it must hold different names, none empty.")
     return names
 
 
@@ -145,7 +135,8 @@ def _check_labels(arrays: Arrays, count: int, classes: int, path: Path) -> NDArr
         raise DataError(f"{path}: there are {len(labels)} labels for {count} images; each image needs one.")
     if labels.min() < 0 or labels.max() >= classes:
         raise DataError(
-            f"{path}: labels run from {labels.min()} to {labels.max()}, but {classes} class_names allow 0 to {classes - 1}."
+            f"{path}: labels run from {labels.min()} to {labels.max()}, but {classes} class_names allow 0 to "
+            f"{classes - 1}."
         )
     return labels
 

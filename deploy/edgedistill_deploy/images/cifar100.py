@@ -32,9 +32,7 @@ def open_cifar100(folder: Path) -> ImageSplits:
     _refuse_pickles(folder)
     names = _read_names(folder / "fine_label_names.txt")
     return ImageSplits(
-        class_names=names,
-        train=_read_split(folder / "train.bin", names),
-        test=_read_split(folder / "test.bin", names),
+        class_names=names, train=_read_split(folder / "train.bin", names), test=_read_split(folder / "test.bin", names)
     )
 
 
@@ -43,8 +41,8 @@ def _refuse_pickles(folder: Path) -> None:
         return
     if all((folder / name).is_file() for name in _PICKLES):
         raise DataError(
-            f"{folder} holds the python version of CIFAR-100, whose files are pickles: reading one runs whatever code is in"
-            f" it. Take the binary version, {_ARCHIVE}."
+            f"{folder} holds the python version of CIFAR-100, whose files are pickles: reading one runs whatever code "
+            f"is in it. Take the binary version, {_ARCHIVE}."
         )
 
 
@@ -60,15 +58,15 @@ def _read_split(path: Path, names: tuple[str, ...]) -> ArrayImages:
     content = _read_bytes(path, MAX_BYTES)
     if not content or len(content) % _RECORD_BYTES:
         raise DataError(
-            f"{path} has {len(content)} bytes; CIFAR-100's binary files hold whole records of {_RECORD_BYTES} bytes, so it is"
-            f" cut off or another file. Unpack {_ARCHIVE} again."
+            f"{path} has {len(content)} bytes; CIFAR-100's binary files hold whole records of {_RECORD_BYTES} bytes, "
+            f"so it is cut off or another file. Unpack {_ARCHIVE} again."
         )
     records = np.frombuffer(content, dtype=np.uint8).reshape(-1, _RECORD_BYTES)
     labels = records[:, _LABEL_BYTES - 1]
     if labels.max() >= len(names):
         raise DataError(
-            f"{path} holds the class {labels.max()}, and fine_label_names.txt names {len(names)} classes; is it the file of"
-            " CIFAR-100?"
+            f"{path} holds the class {labels.max()}, and fine_label_names.txt names {len(names)} classes; is it the "
+            "file of CIFAR-100?"
         )
     planes = records[:, _LABEL_BYTES:].reshape(-1, 3, _SIDE, _SIDE)
     return ArrayImages(

@@ -11,9 +11,9 @@ _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 def rgb_of(image: Image.Image) -> Image.Image:
     """Return the image in mode RGB.
 
-    Transparency (alpha, or a transparent palette entry or colour) is composited on white, 16-bit grey is scaled by 257 to
-    8 bits. Raises DataError for grey of 32 bits outside the 16-bit range and for floating point, which have no agreed
-    white, and ValueError for modes that Pillow cannot convert.
+    Transparency (alpha, or a transparent palette entry or colour) is composited on white, 16-bit grey is scaled by 257
+    to 8 bits. Raises DataError for grey of 32 bits outside the 16-bit range and for floating point, which have no
+    agreed white, and ValueError for modes that Pillow cannot convert.
     """
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
@@ -38,9 +38,7 @@ def _from_wide_grey(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     lowest, highest = int(values.min()), int(values.max())
     if lowest < 0 or highest > 0xFFFF:
-        raise DataError(
-            f"grey values from {lowest} to {highest} exceed 16 bits; save the image with 8 or 16 bits"
-        )
+        raise DataError(f"grey values from {lowest} to {highest} exceed 16 bits; save the image with 8 or 16 bits")
     grey = ((values.astype(np.int32) + 128) // 257).astype(np.uint8)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):

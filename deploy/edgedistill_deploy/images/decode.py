@@ -32,8 +32,8 @@ SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES_BY_FORMAT.values() for suf
 def read_image(source: Path | bytes) -> Image.Image:
     """Return an image as RGB, upright, at its own size.
 
-    EXIF orientation is applied; transparency is composited on white; 16-bit grey is scaled to 8 bits; of an animation the
-    first frame is taken; colour profiles are ignored, as torchvision and timm do.
+    EXIF orientation is applied; transparency is composited on white; 16-bit grey is scaled to 8 bits; of an animation
+    the first frame is taken; colour profiles are ignored, as torchvision and timm do.
 
     Raises DataError naming the file when it is missing, empty, broken, truncated, not an image, or larger than
     `MAX_PIXELS` pixels.
@@ -59,20 +59,14 @@ def _decode(stream: IO[bytes], name: str, byte_count: int) -> Image.Image:
             return rgb_of(_upright(image))
     except DataError as error:
         raise DataError(f"{name} cannot be used: {error}.") from error
-    except (
-        Exception
-    ) as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error and more on broken files
-        raise DataError(
-            f"{name} cannot be read as an image: {_reason(error)}; replace or remove it."
-        ) from error
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error and more on broken files
+        raise DataError(f"{name} cannot be read as an image: {_reason(error)}; replace or remove it.") from error
 
 
 def _check_size(image: Image.Image) -> None:
     """Look at the size in the header, before anything is decoded."""
     if image.width * image.height > MAX_PIXELS:
-        raise DataError(
-            f"{image.width} x {image.height} pixels are more than the {MAX_PIXELS} allowed; scale it down"
-        )
+        raise DataError(f"{image.width} x {image.height} pixels are more than the {MAX_PIXELS} allowed; scale it down")
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -11,18 +11,7 @@ from edgedistill_deploy.images.sets import ImageSplits, frozen_labels
 
 INSTALLED = Path("/usr/share/datasets/fashion-mnist")  # where Debian and Ubuntu put it
 # In label order, as the authors name them (Xiao, Rasul and Vollgraf 2017, table 2; "Ankle boot" has a space).
-CLASS_NAMES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
+CLASS_NAMES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 _HOW_TO_GET_IT = (
     "Install the Debian package with `apt install dataset-fashion-mnist`, or name a folder with its four IDX files"
     " (train-images-idx3-ubyte, train-labels-idx1-ubyte and the same of t10k, each plain or .gz) as fashion-mnist:DIR."
@@ -32,13 +21,12 @@ _HOW_TO_GET_IT = (
 def open_fashion_mnist(folder: Path) -> ImageSplits:
     """Read the 28x28 grey images of both splits, `train` (60,000) and `test` (10,000; files named t10k).
 
-    Raises UsageError when there is no such folder, DataError when a file is missing or damaged or does not fit the others.
+    Raises UsageError when there is no such folder, DataError when a file is missing or damaged or does not fit the
+    others.
     """
     if not folder.is_dir():
         raise UsageError(f"There is no folder {folder} with Fashion-MNIST. {_HOW_TO_GET_IT}")
-    return ImageSplits(
-        class_names=CLASS_NAMES, train=_read_split(folder, "train"), test=_read_split(folder, "t10k")
-    )
+    return ImageSplits(class_names=CLASS_NAMES, train=_read_split(folder, "train"), test=_read_split(folder, "t10k"))
 
 
 def _read_split(folder: Path, prefix: str) -> ArrayImages:
@@ -49,8 +37,8 @@ def _read_split(folder: Path, prefix: str) -> ArrayImages:
         raise DataError(f"{images_path} holds no images (its shape is {images.shape}).")
     if len(labels) != len(images):
         raise DataError(
-            f"{labels_path} holds {len(labels)} labels for the {len(images)} images of {images_path.name}; take both files"
-            " from one set."
+            f"{labels_path} holds {len(labels)} labels for the {len(images)} images of {images_path.name}; take both "
+            "files from one set."
         )
     if labels.max() >= len(CLASS_NAMES):
         raise DataError(

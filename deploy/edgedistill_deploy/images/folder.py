@@ -100,8 +100,8 @@ def open_folder(root: Path) -> ImageSplits:
     stray = [folder for folder in folders if folder not in split_folders and _images_below(folder)]
     if stray:
         raise DataError(
-            f"{root} holds split folders ({split_folders[0].name}) beside a folder of images ({stray[0].name}); move it into "
-            "one of the splits or out of the way."
+            f"{root} holds split folders ({split_folders[0].name}) beside a folder of images ({stray[0].name}); move "
+            "it into one of the splits or out of the way."
         )
     return _build_splits(_split_files(split_folders), root)
 
@@ -127,7 +127,8 @@ def _class_files(folder: Path) -> Files:
     classes = _subfolders(folder)
     if not classes:
         raise DataError(
-            f"{folder} holds no class folders; put the images of each class in a folder of its name.{_describe_passed_over(folder)}"
+            f"{folder} holds no class folders; put the images of each class in a folder of its "
+            f"name.{_describe_passed_over(folder)}"
         )
     files: dict[str, tuple[Path, ...]] = {}
     for each in classes:
@@ -151,9 +152,7 @@ def _build_splits(splits: Mapping[str, Files], root: Path) -> ImageSplits:
 def _build_set(files: Files, names: tuple[str, ...]) -> FolderImages:
     pairs = [(path, label) for label, name in enumerate(names) for path in files.get(name, ())]
     return FolderImages(
-        class_names=names,
-        labels=frozen_labels([label for _, label in pairs]),
-        paths=tuple(path for path, _ in pairs),
+        class_names=names, labels=frozen_labels([label for _, label in pairs]), paths=tuple(path for path, _ in pairs)
     )
 
 
@@ -164,7 +163,8 @@ def _require_images(splits: Mapping[str, Files], names: tuple[str, ...], root: P
         raise DataError(f"The class folders of {root} hold no images ({kinds}).{_describe_passed_over(root)}")
     if empty:
         raise DataError(
-            f"The class folder {empty[0]!r} of {root} holds no images; fill or remove it.{_describe_passed_over(root, empty[0])}"
+            f"The class folder {empty[0]!r} of {root} holds no images; fill or remove "
+            f"it.{_describe_passed_over(root, empty[0])}"
         )
 
 

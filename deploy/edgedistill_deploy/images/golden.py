@@ -1,8 +1,10 @@
-"""Image files that travel with a bundle, and what they must become before the model: is this device's decoding the same?
+"""Image files that travel with a bundle, and what they must become before the model: is this device's decoding the
+same?
 
-A device that decodes or scales otherwise than the machine that trained (another JPEG decoder, no antialiasing, blue before red)
-feeds the model other pixels, and no check that starts from prepared images can see it. The files are drawn by code, so that no
-picture of anybody has to travel; their sides are odd, and they are larger and smaller than the model's input.
+A device that decodes or scales otherwise than the machine that trained (another JPEG decoder, no antialiasing, blue
+before red) feeds the model other pixels, and no check that starts from prepared images can see it. The files are drawn
+by code, so that no picture of anybody has to travel; their sides are odd, and they are larger and smaller than the
+model's input.
 """
 
 import io
@@ -24,8 +26,9 @@ Prepare = Callable[[bytes], NDArray[np.uint8]]
 
 MAX_BYTES = 256 << 20
 LARGEST_SIDE = 767  # of a drawn file, whatever the model's input
-# Largest difference of a pixel value (0 to 255) that is rounding. Scaling in whole numbers is the same everywhere, vectorised
-# builds round a little otherwise; JPEG decoders may differ by a few steps. Another filter or decoder mode differs by tens.
+# Largest difference of a pixel value (0 to 255) that is rounding. Scaling in whole numbers is the same everywhere,
+# vectorised builds round a little otherwise; JPEG decoders may differ by a few steps. Another filter or decoder mode
+# differs by tens.
 TOLERANCES = {"PNG": 2, "JPEG": 10}
 
 _EXIF_ORIENTATION, _QUARTER_TURN = 0x0112, 6
@@ -49,14 +52,15 @@ class GoldenImages:
         counts = {len(self.names), len(self.files), len(self.prepared)}
         if len(counts) != 1 or not self.names or self.prepared.shape[3] != 3:
             raise DataError(
-                f"{len(self.names)} names, {len(self.files)} files and prepared images of shape {self.prepared.shape} do not fit "
-                "each other; there must be one prepared image (H, W, 3) for each file, at least one."
+                f"{len(self.names)} names, {len(self.files)} files and prepared images of shape {self.prepared.shape} "
+                "do not fit each other; there must be one prepared image (H, W, 3) for each file, at least one."
             )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldenDifference:
-    """How one file came out here: the largest difference of a value (0 to 255), and the share of values that differ at all.
+    """How one file came out here: the largest difference of a value (0 to 255), and the share of values that differ at
+    all.
 
     Both are None where the file could not be prepared; `problem` says why, or is empty.
     """
@@ -121,16 +125,19 @@ def device_preparation(preprocess: Preprocess) -> Prepare:
     return lambda content: preprocess.apply(read_image(content))
 
 
-def _compare_image(
-    name: str, content: bytes, expected: NDArray[np.uint8], prepare: Prepare
-) -> GoldenDifference:
+def _compare_image(name: str, content: bytes, expected: NDArray[np.uint8], prepare: Prepare) -> GoldenDifference:
     tolerance = TOLERANCES["JPEG" if name.endswith(".jpg") else "PNG"]
     try:
         given = np.asarray(prepare(content))
     except DataError as error:
         return GoldenDifference(
-            name=name, passed=False, max_abs_difference=None, differing_share=None, tolerance=tolerance, problem=str(error)
-        )  # fmt: skip
+            name=name,
+            passed=False,
+            max_abs_difference=None,
+            differing_share=None,
+            tolerance=tolerance,
+            problem=str(error),
+        )
     if given.shape != expected.shape or given.dtype != np.uint8:
         problem = f"it became {given.dtype} {given.shape} where uint8 {expected.shape} was recorded"
         return GoldenDifference(

@@ -24,8 +24,8 @@ class _Readable(Protocol):
 def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
     """Return the read-only array of `axes` axes in an IDX file of bytes, gzipped or not (the content says which).
 
-    The file is two zero bytes, the type (8, unsigned bytes), the number of axes, the length of each axis as a big-endian
-    32-bit number, and the elements in row order (LeCun, Cortes and Burges, "The MNIST database").
+    The file is two zero bytes, the type (8, unsigned bytes), the number of axes, the length of each axis as a
+    big-endian 32-bit number, and the elements in row order (LeCun, Cortes and Burges, "The MNIST database").
 
     Raises DataError naming the file when it cannot be read, is no such file, is cut off or goes on too long, or claims
     more than `MAX_BYTES`.
@@ -51,8 +51,8 @@ def _read_array(stream: _Readable, path: Path, axes: int) -> NDArray[np.uint8]:
     if len(content) != claimed:
         held = f"more than {claimed}" if len(content) > claimed else str(len(content))
         raise DataError(
-            f"{path} claims {claimed} bytes after its header, and holds {held}; it is cut off or another file is attached."
-            " Fetch it again."
+            f"{path} claims {claimed} bytes after its header, and holds {held}; it is cut off or another file is "
+            "attached. Fetch it again."
         )
     return np.frombuffer(content, dtype=np.uint8).reshape(shape)
 

@@ -17,9 +17,7 @@ from edgedistill_deploy.images.colour import rgb_of
 Resize = Callable[[Image.Image, tuple[int, int]], Image.Image]
 
 MAX_SIDE = 8192
-MAX_RESIZED_PIXELS = (
-    1 << 27
-)  # 400 MB of RGB; an ordinary photo resized for a model is a thousand times smaller
+MAX_RESIZED_PIXELS = 1 << 27  # 400 MB of RGB; an ordinary photo resized for a model is a thousand times smaller
 
 RESIZE_MODES = ("shortest", "squash")
 INTERPOLATIONS = {
@@ -36,9 +34,9 @@ class Preprocess:
 
     Args:
         size: (H, W) that the model sees, in pixels.
-        resize_mode: "shortest" scales with the aspect kept until the image covers size / crop_fraction; "squash" scales to
-            exactly size / crop_fraction. Both then cut the centre out. At equal H and W the sizes and offsets, rounding
-            included, are those of torchvision's Resize and CenterCrop as timm composes them.
+        resize_mode: "shortest" scales with the aspect kept until the image covers size / crop_fraction; "squash" scales
+            to exactly size / crop_fraction. Both then cut the centre out. At equal H and W the sizes and offsets,
+            rounding included, are those of torchvision's Resize and CenterCrop as timm composes them.
         crop_fraction: part of the resized side that the crop keeps, in (0, 1].
         interpolation: a Pillow filter, by the names of `INTERPOLATIONS`; all but nearest widen with the reduction.
         colour: channel order; "rgb".
@@ -97,7 +95,8 @@ class Preprocess:
         return self.apply_with(image, self.resize)
 
     def apply_with(self, image: Image.Image, resize: Resize) -> NDArray[np.uint8]:
-        """Do as `apply`, but scale with another function of (RGB image, (width, height)), to see what that would change."""
+        """Do as `apply`, but scale with another function of (RGB image, (width, height)), to see what that would
+        change."""
         resized = self._resize(rgb_of(image), resize)
         (height, width), (full_width, full_height) = self.size, resized.size
         if (height, width) == (full_height, full_width):
@@ -117,8 +116,8 @@ class Preprocess:
         height, width = self._scaled_size(image.height, image.width)
         if height * width > MAX_RESIZED_PIXELS:
             raise DataError(
-                f"An image of {image.width} x {image.height} pixels would have to grow to {width} x {height}; crop it to a "
-                "less elongated shape."
+                f"An image of {image.width} x {image.height} pixels would have to grow to {width} x {height}; crop it "
+                "to a less elongated shape."
             )
         return resize(image, (width, height))
 
@@ -135,17 +134,13 @@ class Preprocess:
 def _check_size(size: Any) -> tuple[int, int]:
     sides = tuple(size) if isinstance(size, (tuple, list)) else ()
     if len(sides) != 2 or not all(type(side) is int and 1 <= side <= MAX_SIDE for side in sides):
-        raise UsageError(
-            f"size is {size!r}; it must be (height, width), whole numbers from 1 to {MAX_SIDE} pixels."
-        )
+        raise UsageError(f"size is {size!r}; it must be (height, width), whole numbers from 1 to {MAX_SIDE} pixels.")
     return sides
 
 
 def _check_fraction(fraction: Any) -> float:
     if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0.05 <= fraction <= 1:
-        raise UsageError(
-            f"crop_fraction is {fraction!r}; it must lie between 0.05 and 1, where 1 keeps everything."
-        )
+        raise UsageError(f"crop_fraction is {fraction!r}; it must lie between 0.05 and 1, where 1 keeps everything.")
     return float(fraction)
 
 

@@ -97,15 +97,16 @@ def frozen_labels(labels: Sequence[int] | NDArray[np.integer]) -> Labels:
 
 
 def compose_name(name: str) -> str:
-    """Return a class name in Unicode's composed form, in which names are compared: macOS stores "é" as two characters."""
+    """Return a class name in Unicode's composed form, in which names are compared: macOS stores "é" as two
+    characters."""
     return unicodedata.normalize("NFC", name)
 
 
 def find_class(name: str, class_names: Sequence[str]) -> int | None:
     """Return the position of the class that a name means, or None when there is none or no single one.
 
-    That is the class of exactly this name. Where there is none, names are taken as lists of synonyms divided by commas, as
-    ImageNet's are ("tench, Tinca tinca"), and it is the only class that shares a synonym.
+    That is the class of exactly this name. Where there is none, names are taken as lists of synonyms divided by commas,
+    as ImageNet's are ("tench, Tinca tinca"), and it is the only class that shares a synonym.
     """
     if compose_name(name) in class_names:
         return class_names.index(compose_name(name))
@@ -125,12 +126,11 @@ def select_classes(
     for label, name in enumerate(_distinct(wanted)):
         place = find_class(name, class_names)
         if place is None:
-            raise UsageError(
-                f"There is no class {name!r} among the images.{nearest_names(name, class_names)}"
-            )
+            raise UsageError(f"There is no class {name!r} among the images.{nearest_names(name, class_names)}")
         if table[place] >= 0:
             raise UsageError(
-                f"{wanted[table[place]]!r} and {name!r} are one class of the images, {class_names[place]!r}; name it once."
+                f"{wanted[table[place]]!r} and {name!r} are one class of the images, {class_names[place]!r}; name it "
+                "once."
             )
         table[place] = label
     translated = table[labels]

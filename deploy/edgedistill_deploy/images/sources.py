@@ -23,10 +23,11 @@ ALLOWED = "a folder with a folder of images for each class, npz:FILE, fashion-mn
 def open_images(source: str | Path) -> ImageSplits:
     """Open an image folder, "npz:FILE", "fashion-mnist", "fashion-mnist:DIR" or "cifar100:DIR".
 
-    A folder holds class folders directly (everything becomes `train`), or below train/, val/ and test/. An .npz file holds
-    `images` uint8 (N, H, W) or (N, H, W, 3), `labels` (N,), `class_names` (C,) and optionally `split` (N,), 0 train,
-    1 validation, 2 test. Fashion-MNIST is read from its four IDX files, without a folder from those of the Debian package
-    dataset-fashion-mnist; CIFAR-100 from the unpacked binary archive. Only names and labels of a folder are read here.
+    A folder holds class folders directly (everything becomes `train`), or below train/, val/ and test/. An .npz file
+    holds `images` uint8 (N, H, W) or (N, H, W, 3), `labels` (N,), `class_names` (C,) and optionally `split` (N,), 0
+    train, 1 validation, 2 test. Fashion-MNIST is read from its four IDX files, without a folder from those of the
+    Debian package dataset-fashion-mnist; CIFAR-100 from the unpacked binary archive. Only names and labels of a folder
+    are read here.
 
     Raises UsageError when there is no such source, DataError when it holds no usable images.
     """
@@ -69,11 +70,7 @@ def _require_existing(path: Path) -> None:
         return
     scheme = re.match(r"[A-Za-z][\w-]+:", str(path))
     if scheme:
-        raise UsageError(
-            f"There is no image source {scheme[0]!r} here; name a folder, {ALLOWED.split(', ', 1)[1]}."
-        )
+        raise UsageError(f"There is no image source {scheme[0]!r} here; name a folder, {ALLOWED.split(', ', 1)[1]}.")
     parent = path.parent
-    siblings = (
-        sorted(each.name for each in parent.iterdir() if each.name[0] != ".") if parent.is_dir() else []
-    )
+    siblings = sorted(each.name for each in parent.iterdir() if each.name[0] != ".") if parent.is_dir() else []
     raise UsageError(f"There are no images at {path}: it does not exist.{nearest_names(path.name, siblings)}")

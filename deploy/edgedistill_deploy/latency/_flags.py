@@ -19,9 +19,7 @@ _MOST_STOLEN = 0.01
 _MOST_OVERHEAD = 0.01
 
 
-def warnings_of_samples(
-    samples: Samples, modes: Modes | None, warmed: WarmUp, overhead_ms: float
-) -> dict[str, str]:
+def warnings_of_samples(samples: Samples, modes: Modes | None, warmed: WarmUp, overhead_ms: float) -> dict[str, str]:
     """Return the flags of the times themselves, each with its sentence; "" where it does not apply."""
     moved, variation = drift(samples) or 0.0, block_variation(samples) or 0.0
     overhead = overhead_ms / float(np.median(samples)) if np.median(samples) > 0 else 0.0
@@ -32,11 +30,9 @@ def warnings_of_samples(
         "drift": f"The median moved by {moved:+.1%} from the first third of the runs to the last."
         if abs(moved) > _MOST_DRIFT
         else "",
-        "noisy": f"The medians of five blocks of runs vary by {variation:.1%}."
-        if variation > _MOST_VARIATION
-        else "",
-        "bimodal": f"There are two usual times: {modes.fast_ms:.3g} ms, and {modes.slow_ms:.3g} ms in {modes.slow_share:.0%} of the"
-        " runs; the median is a mixture of both."
+        "noisy": f"The medians of five blocks of runs vary by {variation:.1%}." if variation > _MOST_VARIATION else "",
+        "bimodal": f"There are two usual times: {modes.fast_ms:.3g} ms, and {modes.slow_ms:.3g} ms in "
+        f"{modes.slow_share:.0%} of the runs; the median is a mixture of both."
         if modes is not None
         else "",
         "overhead": f"Timing an empty call takes {overhead:.1%} of the median; it is not subtracted."
@@ -56,9 +52,7 @@ def warnings_of_machine(
         else "",
         "contended": _contention(conditions, float(samples.sum()) / 1000),
         "throttled": _throttling(conditions),
-        "emulated": "The processor is emulated: the times say nothing of the real device."
-        if device.emulated
-        else "",
+        "emulated": "The processor is emulated: the times say nothing of the real device." if device.emulated else "",
     }
 
 

@@ -13,22 +13,19 @@ _FEWEST_IN_QUARTER = 10
 _CHECK_AFTER = 1.1  # times the runs of the last check
 
 
-def warm_up(
-    run: Callable[[], object], clock: Clock, *, least_runs: int, least_s: float, most_s: float
-) -> WarmUp:
+def warm_up(run: Callable[[], object], clock: Clock, *, least_runs: int, least_s: float, most_s: float) -> WarmUp:
     """Run for the least time and number of runs, then until steady or until `most_s` after the start.
 
-    Steady: of the runs so far, the medians of the third and of the fourth quarter lie within 5 % of each other, each of ten runs
-    or more. The quarters grow with the warm-up, so a slow start leaves the second half in the end. The caller's first run counts.
+    Steady: of the runs so far, the medians of the third and of the fourth quarter lie within 5 % of each other, each of
+    ten runs or more. The quarters grow with the warm-up, so a slow start leaves the second half in the end. The
+    caller's first run counts.
     """
     began = clock.now_ns()
     times: list[int] = []
     unchecked = 0
     while len(times) + 1 < least_runs or clock.now_ns() < began + least_s * 1e9:
         times.append(_time_run(run, clock))
-    while (
-        steady := is_steady(np.asarray(times, np.float64))
-    ) is not True and clock.now_ns() < began + most_s * 1e9:
+    while (steady := is_steady(np.asarray(times, np.float64))) is not True and clock.now_ns() < began + most_s * 1e9:
         unchecked = int(len(times) * _CHECK_AFTER) + 1
         while len(times) < unchecked and clock.now_ns() < began + most_s * 1e9:
             times.append(_time_run(run, clock))
@@ -36,8 +33,8 @@ def warm_up(
         runs=len(times) + 1,
         seconds=(clock.now_ns() - began) / 1e9,
         steady=steady,
-        rule=f"at least {least_runs} runs and {least_s:g} s, then until the medians of the third and the fourth quarter lie within"
-        f" {STEADY_WITHIN:.0%} of each other, for {most_s:g} s at most",
+        rule=f"at least {least_runs} runs and {least_s:g} s, then until the medians of the third and the fourth "
+        f"quarter lie within {STEADY_WITHIN:.0%} of each other, for {most_s:g} s at most",
     )
 
 

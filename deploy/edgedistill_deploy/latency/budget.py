@@ -27,9 +27,7 @@ class Budget:
         if not 0 < self.budget_ms < math.inf:
             raise UsageError(f"The budget is {self.budget_ms} ms; it must be more than 0, and finite.")
         if not 0 < self.percentile < 100:
-            raise UsageError(
-                f"The percentile is {self.percentile}; it must lie between 0 and 100, such as 99."
-            )
+            raise UsageError(f"The percentile is {self.percentile}; it must lie between 0 and 100, such as 99.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +35,8 @@ class BudgetReport:
     """The percentile's value with its interval, held against the budget.
 
     `verdict` is "pass" when the whole interval keeps the budget, "fail" when none of it does, else "inconclusive"; then
-    `runs_to_decide` is about how many more runs would decide it, None where the percentile lies on the budget. `of` says of what.
+    `runs_to_decide` is about how many more runs would decide it, None where the percentile lies on the budget. `of`
+    says of what.
     """
 
     budget_ms: float
@@ -57,7 +56,8 @@ class BudgetReport:
 
 
 def check_budget(record: Mapping[str, Any], budget: Budget, confidence: float = 0.95) -> BudgetReport:
-    """Judge a latency record: what waits in the queue where a rate was asked for, else end to end where that was, else a run."""
+    """Judge a latency record: what waits in the queue where a rate was asked for, else end to end where that was, else
+    a run."""
     of, samples = _samples_of(record)
     interval = quantile_interval(samples, budget.percentile / 100, confidence)
     verdict = _verdict(interval, budget.budget_ms)
@@ -98,7 +98,8 @@ def _verdict(interval: OpenInterval, budget_ms: float) -> Verdict:
 
 
 def _runs_to_decide(samples: Samples, budget: Budget, confidence: float) -> int | None:
-    """Return how many more runs decide it if the share within the budget stays what it is; None where it is the percentile's."""
+    """Return how many more runs decide it if the share within the budget stays what it is; None where it is the
+    percentile's."""
     q, within = budget.percentile / 100, float(np.mean(samples <= budget.budget_ms))
     if abs(within - q) < 1e-9:
         return None
@@ -122,17 +123,12 @@ def _decides(count: int, within: float, q: float, tail: float) -> bool:
     return above <= math.floor(kept) or below > math.ceil(kept)
 
 
-def _sentence(
-    budget: Budget,
-    of: str,
-    value: float,
-    interval: OpenInterval,
-    verdict: Verdict,
-    more: int | None,
-) -> str:
+def _sentence(budget: Budget, of: str, value: float, interval: OpenInterval, verdict: Verdict, more: int | None) -> str:
     low, high = ("?" if end is None else f"{end:.3g}" for end in interval)
     said = {"pass": "keeps", "fail": "breaks", "inconclusive": "may or may not keep"}[verdict]
-    sentence = f"p{budget.percentile:g} of {of} {said} the budget of {budget.budget_ms:g} ms: {value:.3g} ms, [{low}, {high}]."
+    sentence = (
+        f"p{budget.percentile:g} of {of} {said} the budget of {budget.budget_ms:g} ms: {value:.3g} ms, [{low}, {high}]."
+    )
     if verdict != "inconclusive":
         return sentence
     if more is None:

@@ -23,10 +23,12 @@ _SHOULD_MATCH = ("threads", "provider", "runtime")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyComparison:
-    """The ratio of median latencies, candidate over baseline, with a bootstrap interval; below 1 the candidate is faster.
+    """The ratio of median latencies, candidate over baseline, with a bootstrap interval; below 1 the candidate is
+    faster.
 
-    `verdict` is "faster" or "slower" when the whole interval lies beyond `margin` of 1, "equal" when it lies within, otherwise
-    "inconclusive". `notes` name what differs between the two beside the candidate, and the flags that either carries.
+    `verdict` is "faster" or "slower" when the whole interval lies beyond `margin` of 1, "equal" when it lies within,
+    otherwise "inconclusive". `notes` name what differs between the two beside the candidate, and the flags that either
+    carries.
     """
 
     ratio: float
@@ -44,11 +46,7 @@ class LatencyComparison:
 def read_latencies(path: Path) -> tuple[dict[str, Any], ...]:
     """Read a latency record, or the set of them that `profile --json` prints; DataError for anything else."""
     record = _read(path)
-    if (
-        isinstance(record, dict)
-        and record.get("kind") == "latency-set"
-        and isinstance(record.get("records"), list)
-    ):
+    if isinstance(record, dict) and record.get("kind") == "latency-set" and isinstance(record.get("records"), list):
         return tuple(_check_record(each, path) for each in record["records"])
     return (_check_record(record, path),)
 
@@ -63,9 +61,7 @@ def _read(path: Path) -> Any:
 
 def _check_record(record: Any, path: Path) -> dict[str, Any]:
     if not isinstance(record, dict) or record.get("kind") != "latency" or record.get("schema") != SCHEMA:
-        raise DataError(
-            f"{path} is not a latency record of schema {SCHEMA}; `edgedistill profile` writes them."
-        )
+        raise DataError(f"{path} is not a latency record of schema {SCHEMA}; `edgedistill profile` writes them.")
     _samples(record)
     return record
 
@@ -80,16 +76,17 @@ def compare_latency(
 ) -> LatencyComparison:
     """Compare two records of `LatencyReport.to_json`.
 
-    The interval resamples blocks of consecutive runs, because neighbouring runs resemble each other. It knows nothing of how much
-    two processes differ; `margin` stands for that (medians of fresh processes vary by about 1 % on a quiet machine). Raises
-    UsageError when the batch sizes differ, or the settings make no sense.
+    The interval resamples blocks of consecutive runs, because neighbouring runs resemble each other. It knows nothing
+    of how much two processes differ; `margin` stands for that (medians of fresh processes vary by about 1 % on a quiet
+    machine). Raises UsageError when the batch sizes differ, or the settings make no sense.
     """
     if not 0 <= margin < 1 or not 0 < confidence < 1:
         raise UsageError(f"margin is {margin} and confidence {confidence}; both must lie between 0 and 1.")
     for name in _MUST_MATCH:
         if candidate[name] != baseline[name]:
             raise UsageError(
-                f"The two records cannot be compared: {name} is {candidate[name]} in one and {baseline[name]} in the other."
+                f"The two records cannot be compared: {name} is {candidate[name]} in one and {baseline[name]} in the "
+                "other."
             )
     random = np.random.default_rng(seed)
     ours, theirs = _samples(candidate), _samples(baseline)
@@ -113,9 +110,7 @@ def _samples(record: Mapping[str, Any]) -> Samples:
     except (TypeError, ValueError):
         samples = np.empty(0)
     if samples.ndim != 1 or len(samples) == 0 or not np.isfinite(samples).all() or (samples <= 0).any():
-        raise DataError(
-            "A latency record holds no usable samples_ms: positive numbers are needed, at least one."
-        )
+        raise DataError("A latency record holds no usable samples_ms: positive numbers are needed, at least one.")
     return samples
 
 

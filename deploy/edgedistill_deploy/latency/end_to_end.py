@@ -99,9 +99,7 @@ def measure_end_to_end(
 class _Turn:
     """One image after another, from bytes to logits; the moments between the parts are kept."""
 
-    def __init__(
-        self, session: Session, preprocess: Preprocess, jpegs: Sequence[bytes], clock: Clock
-    ) -> None:
+    def __init__(self, session: Session, preprocess: Preprocess, jpegs: Sequence[bytes], clock: Clock) -> None:
         self._session, self._preprocess, self._jpegs, self._clock = session, preprocess, jpegs, clock
         self.moments: list[tuple[int, int, int, int]] = []
 

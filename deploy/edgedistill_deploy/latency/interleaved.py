@@ -1,9 +1,11 @@
-"""Which of several models is faster, by blocks of runs that alternate: what slows the machine down slows all of them alike.
+"""Which of several models is faster, by blocks of runs that alternate: what slows the machine down slows all of them
+alike.
 
-Every model is alive in a process of its own, so that memory, threads and caches of one are not the other's, and an idle process
-disturbs nobody. A round has one block of each model, in an order drawn by a seeded generator. A process can be lucky for as long
-as it lives, in where its memory lies; so the rounds are spread over several sets of fresh processes, and the first model is
-compared with itself beforehand, in the same way (A/A): what differs there is this machine's error, and widens the margin.
+Every model is alive in a process of its own, so that memory, threads and caches of one are not the other's, and an idle
+process disturbs nobody. A round has one block of each model, in an order drawn by a seeded generator. A process can be
+lucky for as long as it lives, in where its memory lies; so the rounds are spread over several sets of fresh processes,
+and the first model is compared with itself beforehand, in the same way (A/A): what differs there is this machine's
+error, and widens the margin.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,8 +36,9 @@ _RESAMPLES = 2000
 class SelfComparison:
     """A model against itself (A/A), once for each set of processes.
 
-    `ratios` and `intervals` are those of the sets, `verdicts` what they would say at the margin asked for. `false_alarm_rate`
-    is the share of "faster" and "slower" among them. `deviation` is the furthest that a ratio lies from 1.
+    `ratios` and `intervals` are those of the sets, `verdicts` what they would say at the margin asked for.
+    `false_alarm_rate` is the share of "faster" and "slower" among them. `deviation` is the furthest that a ratio lies
+    from 1.
     """
 
     ratios: tuple[float, ...]
@@ -50,8 +53,9 @@ class SelfComparison:
 class BlockComparison:
     """The ratio of the median times of two models, candidate over baseline, by alternating blocks.
 
-    `margin` is the larger of the one asked for and the deviation of the A/A comparison. `verdict` is "faster" or "slower" when
-    the whole interval lies beyond it, "equal" (not distinguishable) when it lies within, else "inconclusive".
+    `margin` is the larger of the one asked for and the deviation of the A/A comparison. `verdict` is "faster" or
+    "slower" when the whole interval lies beyond it, "equal" (not distinguishable) when it lies within, else
+    "inconclusive".
     """
 
     candidate: str
@@ -98,8 +102,8 @@ def ratio_interval(
 ) -> tuple[float, tuple[float, float]]:
     """Return the ratio of the medians of block medians (rounds,), and its bootstrap interval.
 
-    Rounds are resampled, so that both models keep what they shared of the machine's state; runs of neighbouring rounds are drawn
-    together, because the state lasts longer than a round.
+    Rounds are resampled, so that both models keep what they shared of the machine's state; runs of neighbouring rounds
+    are drawn together, because the state lasts longer than a round.
     """
     rows = _resample_rounds(len(candidate), np.random.default_rng(seed))
     ratios = np.median(candidate[rows], axis=1) / np.median(baseline[rows], axis=1)
@@ -110,7 +114,8 @@ def ratio_interval(
 def compare_with_itself(
     sets: Sequence[Samples], margin: float = MARGIN, confidence: float = CONFIDENCE, seed: int = 0
 ) -> SelfComparison:
-    """Sum up what A/A found: block medians (rounds, 2) of the same model in two processes, for every set of processes."""
+    """Sum up what A/A found: block medians (rounds, 2) of the same model in two processes, for every set of
+    processes."""
     found = [ratio_interval(medians[:, 1], medians[:, 0], confidence, seed) for medians in sets]
     ratios = tuple(ratio for ratio, _ in found)
     verdicts = tuple(verdict_of(interval, margin) for _, interval in found)
@@ -184,8 +189,8 @@ def _sentence(
     }[verdict]
     widened = f", widened from {asked:.1%} by the A/A comparison" if margin > asked else ""
     return (
-        f"{names[0]} {said} {names[1]}: it takes {ratio:.3f} of the time, [{interval[0]:.3f}, {interval[1]:.3f}], at a margin of"
-        f" {margin:.1%}{widened}."
+        f"{names[0]} {said} {names[1]}: it takes {ratio:.3f} of the time, [{interval[0]:.3f}, {interval[1]:.3f}], at a "
+        f"margin of {margin:.1%}{widened}."
     )
 
 

@@ -11,7 +11,8 @@ from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.layers import LayerReport, NodeTime
 from edgedistill_deploy.runtimes.session import Feeds, NodeTrace, Session
 
-# Runs before those that count, and how many count: so many that the trace has about that number of events, within these ends.
+# Runs before those that count, and how many count: so many that the trace has about that number of events, within these
+# ends.
 _WARM_UP = 5
 _EVENTS = 20_000
 _FEWEST, _MOST = 10, 200

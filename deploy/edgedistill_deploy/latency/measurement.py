@@ -1,7 +1,7 @@
 """How long one batch takes here, with every sample kept and the state of the machine beside it.
 
-It times `Session.run` alone, on the one clock of this package (`clock`): the batch is prepared before, and what comes out is the
-time from numpy arrays in to numpy arrays out.
+It times `Session.run` alone, on the one clock of this package (`clock`): the batch is prepared before, and what comes
+out is the time from numpy arrays in to numpy arrays out.
 """
 
 from collections.abc import Callable
@@ -51,7 +51,8 @@ _SHORT_NS = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyConfig:
-    """How long to measure: warm up for `warmup_s` and `warmup_runs`, then for `duration_s` and `min_runs`, up to `max_runs`.
+    """How long to measure: warm up for `warmup_s` and `warmup_runs`, then for `duration_s` and `min_runs`, up to
+    `max_runs`.
 
     The warm-up goes on until the times are steady (`_warm_up`), up to `warmup_limit_s`; None is ten times `warmup_s`.
     """
@@ -108,7 +109,8 @@ def measure_latency(
 
 
 def write_latency(bundle: Bundle, report: LatencyReport) -> Path:
-    """Write the record to latency/DEVICE-RUNTIME-PRECISION.json in the bundle, with -bN for N images a run; return its path."""
+    """Write the record to latency/DEVICE-RUNTIME-PRECISION.json in the bundle, with -bN for N images a run; return its
+    path."""
     record = report.to_json()
     path = record_path(bundle.path, record)
     write_json(path, record)
@@ -149,10 +151,11 @@ def _nothing() -> None:
 def _collect(
     run: Callable[[], object], config: LatencyConfig, clock: Clock, progress: Progress
 ) -> tuple[list[int], list[bool] | None]:
-    """Time runs until the time and the number are reached; their ns, and which were preempted (None where nobody counts).
+    """Time runs until the time and the number are reached; their ns, and which were preempted (None where nobody
+    counts).
 
-    The system is asked for preemptions, and progress told, every 5 ms only: asking after each run slowed the next by 1 to 10 % on
-    a virtual machine, as caches fill again. A short run after a question is not counted for that reason.
+    The system is asked for preemptions, and progress told, every 5 ms only: asking after each run slowed the next by 1
+    to 10 % on a virtual machine, as caches fill again. A short run after a question is not counted for that reason.
     """
     samples: list[int] = []
     preempted: list[bool] = []
@@ -163,9 +166,7 @@ def _collect(
     while not ended:
         samples.append(_run_once(run, clock))
         now = clock.now_ns()
-        ended = (now - began >= planned_ns and len(samples) >= config.min_runs) or len(
-            samples
-        ) == config.max_runs
+        ended = (now - began >= planned_ns and len(samples) >= config.min_runs) or len(samples) == config.max_runs
         if not ended and now - asked < _ASK_EVERY_NS:
             continue
         before, switches = switches, read_involuntary_switches()
@@ -186,9 +187,7 @@ def _find_interrupted(block: list[int], count: int) -> list[bool]:
     return [index in longest for index in range(len(block))]
 
 
-def _report(
-    session: Session, config: LatencyConfig, timings: _Timings, conditions: Conditions
-) -> LatencyReport:
+def _report(session: Session, config: LatencyConfig, timings: _Timings, conditions: Conditions) -> LatencyReport:
     device, modes = read_device(), find_modes(timings.samples_ms)
     warnings = _warnings(session, timings, conditions, device, modes)
     return LatencyReport(

@@ -1,8 +1,8 @@
 """Images that arrive at a rate of their own, whether the model is ready or not: how long each waits and takes.
 
-A loop that starts a run when the last one ended never sees a queue. Here the arrivals are planned beforehand, and the latency
-of a batch counts from its planned arrival to its completion, so that a slow run is charged to those that wait behind it
-(its absence is Gil Tene's "coordinated omission").
+A loop that starts a run when the last one ended never sees a queue. Here the arrivals are planned beforehand, and the
+latency of a batch counts from its planned arrival to its completion, so that a slow run is charged to those that wait
+behind it (its absence is Gil Tene's "coordinated omission").
 """
 
 from collections.abc import Callable
@@ -31,10 +31,10 @@ _FULL = 0.95
 class SustainedReport:
     """A sustained run. Times are in ms; a batch of `batch_size` images arrives as one.
 
-    `latency_ms` is from arrival to completion, `p50_ms` and the others are its; `wait_ms` is the part before the run began.
-    `utilisation` is the share of the time in which the model ran. `offered_load` is the arrivals' demand: rate times mean run;
-    from 1 on, the queue grows without end. `backlog` batches had arrived and were not done when the time was over.
-    `keeps_up` is False when the load is above 0.95 or the wait grew throughout; `warning` then says so.
+    `latency_ms` is from arrival to completion, `p50_ms` and the others are its; `wait_ms` is the part before the run
+    began. `utilisation` is the share of the time in which the model ran. `offered_load` is the arrivals' demand: rate
+    times mean run; from 1 on, the queue grows without end. `backlog` batches had arrived and were not done when the
+    time was over. `keeps_up` is False when the load is above 0.95 or the wait grew throughout; `warning` then says so.
     """
 
     rate_per_s: float
@@ -66,7 +66,8 @@ class SustainedReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What arrives: `rate_per_s` images a second, in batches, for `duration_s`; gaps are exponential, or all the same."""
+    """What arrives: `rate_per_s` images a second, in batches, for `duration_s`; gaps are exponential, or all the
+    same."""
 
     rate_per_s: float
     batch_size: int = 1
@@ -76,18 +77,14 @@ class Load:
 
     def __post_init__(self) -> None:
         if not 0 < self.rate_per_s < float("inf"):
-            raise UsageError(
-                f"rate is {self.rate_per_s}; it must be more than 0 images a second, and finite."
-            )
+            raise UsageError(f"rate is {self.rate_per_s}; it must be more than 0 images a second, and finite.")
         if self.arrivals not in ARRIVALS:
-            raise UsageError(
-                f"There are no arrivals {self.arrivals!r}.{nearest_names(self.arrivals, ARRIVALS)}"
-            )
+            raise UsageError(f"There are no arrivals {self.arrivals!r}.{nearest_names(self.arrivals, ARRIVALS)}")
         expected = self.rate_per_s * self.duration_s / self.batch_size
         if expected < _FEWEST_EXPECTED:
             raise UsageError(
-                f"At {self.rate_per_s:g} images a second {expected:.2g} batches arrive in {self.duration_s:g} s; for a measurement give"
-                f" --duration {_FEWEST_EXPECTED * self.batch_size / self.rate_per_s:.3g} or more."
+                f"At {self.rate_per_s:g} images a second {expected:.2g} batches arrive in {self.duration_s:g} s; for a "
+                f"measurement give --duration {_FEWEST_EXPECTED * self.batch_size / self.rate_per_s:.3g} or more."
             )
 
     def planned_ns(self) -> Samples:
@@ -104,15 +101,12 @@ class Load:
 
 
 def measure_sustained(
-    run: Callable[[], object],
-    load: Load,
-    clock: Clock = MACHINE_CLOCK,
-    progress: Progress = silent,
+    run: Callable[[], object], load: Load, clock: Clock = MACHINE_CLOCK, progress: Progress = silent
 ) -> SustainedReport:
     """Run once for every arrival, one after another, until the arrivals are done or the time is over.
 
-    What has arrived by the end and is not done is the backlog; its latency is not among the samples, which are therefore too good
-    when the model does not keep up.
+    What has arrived by the end and is not done is the backlog; its latency is not among the samples, which are
+    therefore too good when the model does not keep up.
     """
     planned = load.planned_ns()
     began, limit_ns = clock.now_ns(), max(load.duration_s * _NS_PER_S, float(planned[0]) + 1)
@@ -167,11 +161,7 @@ def _grows(wait: Samples, runs: Samples) -> bool:
     if len(wait) < 30:
         return False
     first, second, third = (float(part.mean()) for part in np.array_split(wait, 3))
-    return (
-        first < second < third
-        and third > 10 * float(np.median(runs))
-        and float(wait[-len(wait) // 3 :].min()) > 0
-    )
+    return first < second < third and third > 10 * float(np.median(runs)) and float(wait[-len(wait) // 3 :].min()) > 0
 
 
 def _warning(load: Load, offered: float, grows: bool, backlog: int, run_ms: float) -> str:
@@ -180,6 +170,6 @@ def _warning(load: Load, offered: float, grows: bool, backlog: int, run_ms: floa
     most = load.batch_size * 1000 / run_ms if run_ms > 0 else float("inf")
     left = f" {backlog} batches were left over;" if backlog else ""
     return (
-        f"The model does not keep up with {load.rate_per_s:g} images a second:{left} it takes {most:.3g} at most, so the waiting"
-        " grows for as long as they come. The times below are too good; lower the rate."
+        f"The model does not keep up with {load.rate_per_s:g} images a second:{left} it takes {most:.3g} at most, so "
+        "the waiting grows for as long as they come. The times below are too good; lower the rate."
     )

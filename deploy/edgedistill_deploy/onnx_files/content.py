@@ -70,8 +70,4 @@ def _read_values(tensor: Message) -> NDArray[Any] | None:
         spelt = np.array([*tensor.numbers(field)], dtype=np.uint64)
         return spelt.astype(dtype) if spelt.size else None
     packed = raw or ([*tensor.contents(field)][-1:] if field else [])
-    return (
-        np.frombuffer(packed[0][: len(packed[0]) // dtype.itemsize * dtype.itemsize], dtype)
-        if packed
-        else None
-    )
+    return np.frombuffer(packed[0][: len(packed[0]) // dtype.itemsize * dtype.itemsize], dtype) if packed else None

@@ -1,7 +1,8 @@
 """The nodes of an ONNX file and the values between them, read and made readable without the onnx library.
 
-Protocol buffers join two messages that are written one after the other: fields that repeat are concatenated. So a value inside
-the graph becomes an output by appending a few bytes to the file, and a device needs nothing but its runtime to look inside.
+Protocol buffers join two messages that are written one after the other: fields that repeat are concatenated. So a value
+inside the graph becomes an output by appending a few bytes to the file, and a device needs nothing but its runtime to
+look inside.
 """
 
 from collections import defaultdict

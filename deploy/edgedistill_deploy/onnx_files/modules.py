@@ -1,8 +1,10 @@
-"""Which of the student's modules a runtime's node is of, from the names that the exported file gives its nodes and weights.
+"""Which of the student's modules a runtime's node is of, from the names that the exported file gives its nodes and
+weights.
 
-The export names every node MODULE/OPERATOR, and calibration keeps the names. A runtime changes the graph: it joins nodes, adds
-some, and calls what comes of it after a node or a value of the file with something appended (relu_5_nchwc, conv_token_12), or
-lists several (conv + relu). So the longest name of the file that a runtime's name begins with tells the node.
+The export names every node MODULE/OPERATOR, and calibration keeps the names. A runtime changes the graph: it joins
+nodes, adds some, and calls what comes of it after a node or a value of the file with something appended (relu_5_nchwc,
+conv_token_12), or lists several (conv + relu). So the longest name of the file that a runtime's name begins with tells
+the node.
 """
 
 import re
@@ -42,11 +44,7 @@ class ModulesOfNodes:
             name: as the runtime's profiler gives it.
             operator: what the runtime says it computes, where it does.
         """
-        if (
-            name not in self._nodes_by_name
-            and operator is not None
-            and re.fullmatch(rf"{operator}(_token_\d+)?", name)
-        ):
+        if name not in self._nodes_by_name and operator is not None and re.fullmatch(rf"{operator}(_token_\d+)?", name):
             return None, None
         found = [node for node in map(self._node, _BETWEEN_NAMES.split(name)) if node is not None]
         if not found:
@@ -60,9 +58,7 @@ class ModulesOfNodes:
         """The node of each name: its own, those of the values that it makes, and those of the weights that it reads."""
         named: dict[str, Node] = {}
         for node in self._graph.nodes:
-            named.update(
-                dict.fromkeys((value for value in node.inputs if value in self._graph.initializers), node)
-            )
+            named.update(dict.fromkeys((value for value in node.inputs if value in self._graph.initializers), node))
         for node in self._graph.nodes:
             named.update({value: node for value in node.outputs if value})
         named.update({node.name: node for node in self._graph.nodes if node.name})
@@ -74,12 +70,12 @@ class ModulesOfNodes:
             return self._nodes_by_name[name]
         ends = [place.start() for place in re.finditer(r"[_/.:]", name)]
         return next(
-            (self._nodes_by_name[name[:end]] for end in reversed(ends) if name[:end] in self._nodes_by_name),
-            None,
+            (self._nodes_by_name[name[:end]] for end in reversed(ends) if name[:end] in self._nodes_by_name), None
         )
 
     def _working(self, node: Node, operator: str | None) -> Node:
-        """Return the node that does the work where a runtime joined it with those after it and took the last one's name."""
+        """Return the node that does the work where a runtime joined it with those after it and took the last one's
+        name."""
         if operator is None or _same(operator, node.operator):
             return node
         reached = [node]
@@ -125,6 +121,4 @@ def _read_module(name: str) -> str | None:
 
 def _same(given: str, operator: str) -> bool:
     """Say whether a runtime's operator does the work of a file's: FusedConv and QLinearConv do that of Conv."""
-    return given == operator or (
-        given.endswith(operator) and given.startswith(("Fused", "QLinear", "Q", "N"))
-    )
+    return given == operator or (given.endswith(operator) and given.startswith(("Fused", "QLinear", "Q", "N")))

@@ -76,7 +76,8 @@ class Message:
     end: int
 
     def walk(self, place: Place = ()) -> Iterator[tuple[Place, "Message"]]:
-        """Yield this message and all inside it in the order of the file, each with the names of the fields that lead there."""
+        """Yield this message and all inside it in the order of the file, each with the names of the fields that lead
+        there."""
         yield place, self
         fields = FIELDS[self.kind]
         for number, wire, begin, end in _read_fields(self.data, self.begin, self.end):

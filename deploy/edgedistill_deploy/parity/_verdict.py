@@ -14,17 +14,13 @@ from edgedistill_deploy.records.parity import (
     RelationResult,
     Soundness,
 )
-from edgedistill_deploy.statistics.paired import (
-    images_to_bound,
-    images_to_decide,
-    non_inferiority,
-    wilson_interval,
-)
+from edgedistill_deploy.statistics.paired import images_to_bound, images_to_decide, non_inferiority, wilson_interval
 from edgedistill_deploy.statistics.verdicts import Verdict
 
 
 def judge(accuracy: Accuracy, answers: Answers, limits: ParityLimits) -> Judgement:
-    """Judge the accuracy: the verdict, the sentences behind it, and how many images would decide if it is inconclusive."""
+    """Judge the accuracy: the verdict, the sentences behind it, and how many images would decide if it is
+    inconclusive."""
     if answers.candidate.shape[1] == 1:
         reason = "A subtask of one class has no accuracy that could drop."
         return Judgement(limits=limits, verdict="inconclusive", reasons=(reason,))
@@ -70,9 +66,9 @@ def _drop_sentence(accuracy: Accuracy, max_drop: float, verdict: Verdict) -> str
     place = {"pass": "below", "fail": "above", "inconclusive": "on both sides of"}[verdict]
     drop, (low, high) = accuracy.drop or 0.0, accuracy.interval
     return (
-        f"The accuracy {'rises' if drop < 0 else 'drops'} by {100 * abs(drop):.2f} points on {accuracy.labelled_count} images; the "
-        f"{accuracy.confidence:.0%} interval of the drop, {100 * low:.2f} to {100 * high:.2f} points, lies {place} the limit of "
-        f"{100 * max_drop:.2f}."
+        f"The accuracy {'rises' if drop < 0 else 'drops'} by {100 * abs(drop):.2f} points on {accuracy.labelled_count} "
+        f"images; the {accuracy.confidence:.0%} interval of the drop, {100 * low:.2f} to {100 * high:.2f} points, lies "
+        f"{place} the limit of {100 * max_drop:.2f}."
     )
 
 
@@ -98,29 +94,29 @@ def defects_of(answers: Answers, soundness: Soundness) -> list[str]:
 def _numeric_defects(numeric: Numeric) -> list[str]:
     if numeric.image_count and numeric.max_abs_error is None:
         return ["The recorded inputs gave logits that are not finite, or of another shape than recorded."]
-    if (
-        numeric.max_abs_error is None
-        or numeric.tolerance is None
-        or numeric.max_abs_error <= numeric.tolerance
-    ):
+    if numeric.max_abs_error is None or numeric.tolerance is None or numeric.max_abs_error <= numeric.tolerance:
         return []
     excess = f"{numeric.max_abs_error:.3g}, more than {numeric.tolerance:.3g}"
     return [
-        f"The logits differ from the student's recorded outputs by up to {excess}: the runtime computes another function."
+        (
+            f"The logits differ from the student's recorded outputs by up to {excess}: the runtime computes another "
+            "function."
+        )
     ]
 
 
 def worse_classes_sentence(classes: ClassFigures) -> tuple[str, ...]:
     """Name the classes that lost significantly, worst first; no sentence when there is none."""
     worse = sorted(
-        (row for row in classes.per_class if row.significantly_worse),
-        key=lambda row: row.drop or 0.0,
-        reverse=True,
+        (row for row in classes.per_class if row.significantly_worse), key=lambda row: row.drop or 0.0, reverse=True
     )
     if not worse:
         return ()
     listed = ", ".join(f"{row.name!r} ({100 * (row.drop or 0.0):.1f} points)" for row in worse[:10])
     rest = f" and {len(worse) - 10} more" if len(worse) > 10 else ""
     return (
-        f"Significantly worse than the teacher, after Holm's correction for {classes.class_statistics.tested_count} classes: {listed}{rest}.",
+        (
+            "Significantly worse than the teacher, after Holm's correction for "
+            f"{classes.class_statistics.tested_count} classes: {listed}{rest}."
+        ),
     )

@@ -1,7 +1,8 @@
-"""Where did the accuracy go? From the teacher to the student to each of its files, what every step lost, on the same images.
+"""Where did the accuracy go? From the teacher to the student to each of its files, what every step lost, on the same
+images.
 
-Each step compares a model with the one it was made from: the float student with the teacher, the INT8 files with the float
-student. What a step loses is a paired difference, with the interval that the verdict uses too.
+Each step compares a model with the one it was made from: the float student with the teacher, the INT8 files with the
+float student. What a step loses is a paired difference, with the interval that the verdict uses too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,10 +46,7 @@ def chain_steps(
         _require_same_images(experts[0], first, name, answers[name])
     logits = {_TEACHER: first.teacher, **{name: answers[name].candidate for name in experts}}
     start = _step(
-        _TEACHER,
-        None,
-        Answers(teacher=first.teacher, candidate=first.teacher, labels=first.labels),
-        confidence,
+        _TEACHER, None, Answers(teacher=first.teacher, candidate=first.teacher, labels=first.labels), confidence
     )
     steps = [_expert_step(name, logits, first, confidence, (models or {}).get(name)) for name in experts]
     return (start, *steps)
@@ -82,9 +80,7 @@ def _expert_step(
     return _step(name, source, pair, confidence, sha256)
 
 
-def _step(
-    name: str, source: str | None, pair: Answers, confidence: float, sha256: str | None = None
-) -> ChainStep:
+def _step(name: str, source: str | None, pair: Answers, confidence: float, sha256: str | None = None) -> ChainStep:
     accuracy = measure_accuracy(pair, confidence)
     compared = source is not None
     judged = compared and accuracy.labelled_count > 0
@@ -109,6 +105,6 @@ def _step(
 def _require_same_images(one: str, first: Answers, other: str, second: Answers) -> None:
     if not np.array_equal(first.labels, second.labels) or not np.array_equal(first.teacher, second.teacher):
         raise DataError(
-            f"{one} and {other} answered other images ({len(first)} and {len(second)}), so their losses cannot be put in one chain; "
-            "validate them together."
+            f"{one} and {other} answered other images ({len(first)} and {len(second)}), so their losses cannot be put "
+            "in one chain; validate them together."
         )

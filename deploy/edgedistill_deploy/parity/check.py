@@ -1,8 +1,8 @@
 """Is the model that runs here as good on the subtask as the teacher it came from?
 
-The teacher's answers were recorded when the bundle was built, so neither the teacher nor torch is needed. The verdict is about
-the paired difference in accuracy, with its uncertainty; a runtime that breaks a metamorphic relation, returns numbers that are
-not finite, or does not compute the exported model fails whatever its accuracy.
+The teacher's answers were recorded when the bundle was built, so neither the teacher nor torch is needed. The verdict
+is about the paired difference in accuracy, with its uncertainty; a runtime that breaks a metamorphic relation, returns
+numbers that are not finite, or does not compute the exported model fails whatever its accuracy.
 """
 
 from collections.abc import Mapping
@@ -64,8 +64,8 @@ __all__ = [
 
 _RELATION_IMAGES = 8
 
-# Largest error against the recorded outputs of the fp32 student, relative to the largest of them, before the runtime is said to
-# compute another function. TF32 stays below 1e-2. INT8 differs by design: there the accuracy decides.
+# Largest error against the recorded outputs of the fp32 student, relative to the largest of them, before the runtime is
+# said to compute another function. TF32 stays below 1e-2. INT8 differs by design: there the accuracy decides.
 _GOLDEN_TOLERANCES = {"fp32": 2e-2, "fp16": 5e-2}
 
 
@@ -79,8 +79,9 @@ def check_parity(
 ) -> ParityReport:
     """Compare the model in `session` with the teacher's recorded answers, image by image.
 
-    `images` are the evaluation images, from which the subtask's are taken; without them those recorded in the bundle are used.
-    Images are read in batches and not kept. `progress` counts images. See `paired` for the meaning of the verdict.
+    `images` are the evaluation images, from which the subtask's are taken; without them those recorded in the bundle
+    are used. Images are read in batches and not kept. `progress` counts images. See `paired` for the meaning of the
+    verdict.
 
     Raises DataError when no image can be compared and BundleError when files do not fit each other.
     """
@@ -90,7 +91,8 @@ def check_parity(
 
 
 def write_parity(bundle: Bundle, report: ParityReport | Mapping[str, Any]) -> Path:
-    """Write a report, or the record that a device made of one, to parity/DEVICE-RUNTIME-PRECISION.json; return the path."""
+    """Write a report, or the record that a device made of one, to parity/DEVICE-RUNTIME-PRECISION.json; return the
+    path."""
     record = report.to_json() if isinstance(report, ParityReport) else report
     path = record_path(bundle.path, record)
     write_json(path, record)
@@ -114,8 +116,8 @@ def collect_answers(
         expected = (len(batch), evaluation.teacher.shape[1])
         if logits.shape != expected:
             raise BundleError(
-                f"{session.model_path.name} answers {len(batch)} images with logits of shape {logits.shape} where the subtask needs "
-                f"{expected}; the model does not belong to this bundle."
+                f"{session.model_path.name} answers {len(batch)} images with logits of shape {logits.shape} where the "
+                f"subtask needs {expected}; the model does not belong to this bundle."
             )
         answers.append(logits)
         if in_domain is not None:

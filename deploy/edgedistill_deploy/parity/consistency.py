@@ -1,4 +1,5 @@
-"""What must fit before any accuracy means something: the model file to the bundle, and this device's decoding to training's."""
+"""What must fit before any accuracy means something: the model file to the bundle, and this device's decoding to
+training's."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +22,8 @@ _PREPROCESS, _CLASS_NAMES = "edgedistill.preprocess", "edgedistill.class_names"
 def check_consistency(bundle: Bundle, model: Path, prepare: Prepare | None = None) -> tuple[Check, ...]:
     """Compare a model file's metadata with the manifest, and the golden images with what this device makes of them.
 
-    `prepare` is the device's function from the bytes of an image file to the model's input, uint8 (H, W, 3); Pillow and the
-    bundle's contract unless given. What a file does not carry cannot be checked and is left out.
+    `prepare` is the device's function from the bytes of an image file to the model's input, uint8 (H, W, 3); Pillow and
+    the bundle's contract unless given. What a file does not carry cannot be checked and is left out.
     """
     metadata = read_metadata(model)
     return (*_metadata_checks(bundle, model.name, metadata), *_golden_check(bundle, prepare))
@@ -35,7 +36,10 @@ def _metadata_checks(bundle: Bundle, name: str, metadata: dict[str, str]) -> Ite
         detail = (
             f"{name} and the manifest agree on the preprocessing, {wanted[:12]}."
             if fits
-            else f"{name} was made for the preprocessing {given[:12]}, but the manifest describes {wanted[:12]}; export it again."
+            else (
+                f"{name} was made for the preprocessing {given[:12]}, but the manifest describes {wanted[:12]}; "
+                "export it again."
+            )
         )
         yield Check(name="preprocess_digest", passed=fits, detail=detail)
     if _CLASS_NAMES in metadata:
@@ -76,7 +80,9 @@ def _golden_check(bundle: Bundle, prepare: Prepare | None) -> Iterator[Check]:
     if failed:
         detail = f"This device prepares image files otherwise than training did: {_join_results(failed)}."
     else:
-        detail = f"{len(results)} image files, decoded and scaled here, came out as in training: {_join_results(results)}."
+        detail = (
+            f"{len(results)} image files, decoded and scaled here, came out as in training: {_join_results(results)}."
+        )
     yield Check(name="golden_images", passed=not failed, detail=detail)
 
 

@@ -1,7 +1,8 @@
-"""The images that teacher and candidate decide differently, the candidate's surest answers first, with pictures of them.
+"""The images that teacher and candidate decide differently, the candidate's surest answers first, with pictures of
+them.
 
-Ranked by the candidate's softmax probability of its own answer: what a user would be told with the most confidence, against
-the teacher. Answers that are not finite have none and come first.
+Ranked by the candidate's softmax probability of its own answer: what a user would be told with the most confidence,
+against the teacher. Answers that are not finite have none and come first.
 """
 
 import base64
@@ -35,7 +36,8 @@ _NOT_FINITE = "not finite"
 def find_flips(
     report: ParityReport, evaluation: Evaluation, answers: Answers, class_names: Sequence[str]
 ) -> FlipReport:
-    """Rank the images of a parity check that both models answer differently; `MAX_PICTURES` images are read for pictures."""
+    """Rank the images of a parity check that both models answer differently; `MAX_PICTURES` images are read for
+    pictures."""
     rows = _rank_rows(answers)
     probabilities = _probabilities(answers)
     flips = [
@@ -57,7 +59,8 @@ def find_flips(
 def write_flips(folder: Path, reports: Sequence[FlipReport]) -> Path:
     """Write FOLDER/PRECISION/RANK_true-..._teacher-..._candidate-....png and FOLDER/flips.json; return the latter.
 
-    Pictures of an earlier run into the same folder are removed; nothing else is. Raises UsageError when the folder is a file.
+    Pictures of an earlier run into the same folder are removed; nothing else is. Raises UsageError when the folder is a
+    file.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; name a folder for the pictures of the flips.")
@@ -68,7 +71,8 @@ def write_flips(folder: Path, reports: Sequence[FlipReport]) -> Path:
 
 
 def write_flip_record(bundle: Bundle, report: FlipReport) -> Path:
-    """Write the record, its first pictures inlined, to flips/DEVICE-RUNTIME-PRECISION.json in the bundle for the report."""
+    """Write the record, its first pictures inlined, to flips/DEVICE-RUNTIME-PRECISION.json in the bundle for the
+    report."""
     inlined = [
         replace(flip, thumbnail=_base64(thumbnail(pixels, INLINED_SIDE)))
         for flip, pixels in zip(report.flips[:INLINED], report.pictures, strict=False)
@@ -80,7 +84,8 @@ def write_flip_record(bundle: Bundle, report: FlipReport) -> Path:
 
 
 def thumbnail(pixels: NDArray[np.uint8], side: int) -> Image.Image:
-    """Return an image uint8 (H, W, 3) at most `side` pixels long: small ones grown by a whole factor, large ones scaled down."""
+    """Return an image uint8 (H, W, 3) at most `side` pixels long: small ones grown by a whole factor, large ones scaled
+    down."""
     image = Image.fromarray(pixels)
     factor = side // max(image.size)
     if factor >= 1:
@@ -122,9 +127,7 @@ def _flip(
     probabilities: tuple[NDArray[np.float64], NDArray[np.float64]],
     names: Sequence[str],
 ) -> Flip:
-    label, expected, predicted = (
-        int(each[row]) for each in (answers.labels, answers.expected, answers.predicted)
-    )
+    label, expected, predicted = (int(each[row]) for each in (answers.labels, answers.expected, answers.predicted))
     return Flip(
         rank=rank,
         name=evaluation.name(row),

@@ -1,7 +1,8 @@
 """Relations that hold for every classifier, whatever its weights: an image's logits do not depend on its company.
 
-Runtimes have shipped wrong numbers for batches above one, or for equal rows, while their own checks passed on one input. Each
-relation runs the same images in other batches, or from two threads at once, and compares every row with the first run.
+Runtimes have shipped wrong numbers for batches above one, or for equal rows, while their own checks passed on one
+input. Each relation runs the same images in other batches, or from two threads at once, and compares every row with the
+first run.
 """
 
 from collections.abc import Sequence
@@ -22,8 +23,9 @@ Batches = list[NDArray[np.int64]]
 _THREADS = 2
 _ROUNDS = 4  # each thread runs all images so often while the other one runs too
 
-# Largest difference allowed, relative to the largest logit. Kernels chosen by batch size add in another order: float32 stays
-# near 1e-6, TF32 near 1e-3. In INT8 a value on the edge between two steps may round either way. Real defects are far larger.
+# Largest difference allowed, relative to the largest logit. Kernels chosen by batch size add in another order: float32
+# stays near 1e-6, TF32 near 1e-3. In INT8 a value on the edge between two steps may round either way. Real defects are
+# far larger.
 TOLERANCES = {"fp32": 2e-3, "fp16": 2e-2, "int8": 5e-2}
 
 
@@ -42,8 +44,10 @@ def check_relations(
 ) -> tuple[RelationResult, ...]:
     """Check all relations on `images`, uint8 (n, H, W, 3), best between 2 and 16 different ones.
 
-    `names` (n,) are what the images are called in the findings; without them they have their row numbers alone. The tolerance follows what the session computes in (`TOLERANCES`). Needs a model whose batch size is free. A runtime that refuses
-    one of the batches breaks that relation; a runtime that refuses the first, plain run raises its own error.
+    `names` (n,) are what the images are called in the findings; without them they have their row numbers alone. The
+    tolerance follows what the session computes in (`TOLERANCES`). Needs a model whose batch size is free. A runtime
+    that refuses one of the batches breaks that relation; a runtime that refuses the first, plain run raises its own
+    error.
     """
     if len(images) == 0:
         raise DataError("The metamorphic checks need at least one image and got none.")
@@ -110,10 +114,7 @@ def _result(name: str, broken: list[int], plain: _Plain, largest: float) -> Rela
     inputs = tuple(plain.names[row] for row in broken) if plain.names else ()
     shown = f" ({_join_items(inputs)})" if inputs else ""
     return RelationResult(
-        name=name,
-        passed=False,
-        detail=f"Broken for input rows {_join_items(broken)}{shown}: {size}.",
-        inputs=inputs,
+        name=name, passed=False, detail=f"Broken for input rows {_join_items(broken)}{shown}: {size}.", inputs=inputs
     )
 
 

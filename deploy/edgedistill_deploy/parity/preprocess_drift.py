@@ -1,7 +1,8 @@
 """What it would cost in accuracy if a device prepared its images otherwise than the contract says.
 
-Each variant is a way in which pipelines are known to differ: another library's filter, no antialiasing, a crop in place of
-squeezing, blue before red, a JPEG decoder that scales while it decodes. The model runs on the same images prepared both ways.
+Each variant is a way in which pipelines are known to differ: another library's filter, no antialiasing, a crop in place
+of squeezing, blue before red, a JPEG decoder that scales while it decodes. The model runs on the same images prepared
+both ways.
 """
 
 import importlib
@@ -45,15 +46,12 @@ class PreprocessDrift:
 
 
 def measure_preprocess_drift(
-    bundle: Bundle,
-    session: Session,
-    images: ImageSet,
-    confidence: float = 0.95,
-    progress: Progress = silent,
+    bundle: Bundle, session: Session, images: ImageSet, confidence: float = 0.95, progress: Progress = silent
 ) -> PreprocessDrift:
     """Run the model on up to `MAX_IMAGES` of the images, spread evenly, prepared in every variant.
 
-    The images are at their own size, not the recorded ones, and labelled. `progress` counts images. Raises DataError when there is no image of the bundle's classes.
+    The images are at their own size, not the recorded ones, and labelled. `progress` counts images. Raises DataError
+    when there is no image of the bundle's classes.
     """
     chosen = _choose_images(bundle, images)
     variants = _variants(bundle.preprocess, chosen)
@@ -64,9 +62,7 @@ def measure_preprocess_drift(
         progress(start + len(batch), len(chosen), "images, prepared in several ways")
     before = np.concatenate(tallies[BASELINE].right)
     return PreprocessDrift(
-        rows=tuple(
-            _row(name, what, before, tallies[name], confidence) for name, (what, _) in variants.items()
-        ),
+        rows=tuple(_row(name, what, before, tallies[name], confidence) for name, (what, _) in variants.items()),
         image_count=len(chosen),
         notes=tuple(_notes(bundle.preprocess, chosen, len(images))),
     )
@@ -82,10 +78,7 @@ class _Tally:
 
 
 def _tally(
-    session: Session,
-    batch: ImageSet,
-    variants: dict[str, tuple[str, Prepare]],
-    tallies: dict[str, _Tally],
+    session: Session, batch: ImageSet, variants: dict[str, tuple[str, Prepare]], tallies: dict[str, _Tally]
 ) -> None:
     """Run one batch in every variant; inputs that did not change are not run again."""
     plain = _prepare_images(batch, variants[BASELINE][1])
@@ -104,14 +97,12 @@ def _tally(
 def sample_bilinear(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Scale an RGB image to (width, height) by interpolating between the four nearest pixels, without antialiasing.
 
-    What OpenCV's INTER_LINEAR and torch's interpolate(antialias=False) do, up to rounding: pixel centres lie at half steps, and
-    pixels between the four are never looked at, however strong the reduction.
+    What OpenCV's INTER_LINEAR and torch's interpolate(antialias=False) do, up to rounding: pixel centres lie at half
+    steps, and pixels between the four are never looked at, however strong the reduction.
     """
     pixels = np.asarray(image, dtype=np.float64)
     for axis, wanted in ((0, size[1]), (1, size[0])):
-        places = np.clip(
-            (np.arange(wanted) + 0.5) * pixels.shape[axis] / wanted - 0.5, 0, pixels.shape[axis] - 1
-        )
+        places = np.clip((np.arange(wanted) + 0.5) * pixels.shape[axis] / wanted - 0.5, 0, pixels.shape[axis] - 1)
         below = np.floor(places).astype(np.int64)
         above = np.minimum(below + 1, pixels.shape[axis] - 1)
         share = (places - below).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
@@ -140,15 +131,9 @@ def _variants(preprocess: Preprocess, images: ImageSet) -> dict[str, tuple[str, 
             other = replace(preprocess, interpolation=name)
             found[name] = (f"{name} in place of {preprocess.interpolation}", _by(other.apply))
     found.update(_shape_variants(preprocess))
-    found["bgr"] = (
-        "blue before red",
-        _by(lambda image: np.ascontiguousarray(preprocess.apply(image)[..., ::-1])),
-    )
+    found["bgr"] = ("blue before red", _by(lambda image: np.ascontiguousarray(preprocess.apply(image)[..., ::-1])))
     if isinstance(images, FolderImages) and any(_is_jpeg(path) for path in images.paths):
-        found["reduced_decode"] = (
-            "JPEG decoded at reduced size, as fast loaders do",
-            _build_reduced(preprocess),
-        )
+        found["reduced_decode"] = ("JPEG decoded at reduced size, as fast loaders do", _build_reduced(preprocess))
     return found
 
 
@@ -226,8 +211,8 @@ def _notes(preprocess: Preprocess, images: ImageSet, given: int) -> Iterator[str
     unscaled = sum(preprocess.leaves_unscaled(images.read(index)) for index in range(len(images)))
     if unscaled == len(images):
         yield (
-            "The images have the model's size already: filters and antialiasing change nothing; measure on images of the size "
-            "that the camera gives."
+            "The images have the model's size already: filters and antialiasing change nothing; measure on images of "
+            "the size that the camera gives."
         )
     elif unscaled:
         yield f"{unscaled} of {len(images)} images have the model's size already: filters change nothing there."

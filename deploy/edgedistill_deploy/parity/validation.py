@@ -1,7 +1,7 @@
 """Are the models of a bundle as good as the teacher? One after another is opened and checked, on the same images.
 
-The same for a library user, for the command, and for a device over SSH. What is told image by image comes out of the same runs:
-which step lost the accuracy, and which images are decided otherwise.
+The same for a library user, for the command, and for a device over SSH. What is told image by image comes out of the
+same runs: which step lost the accuracy, and which images are decided otherwise.
 """
 
 from dataclasses import dataclass
@@ -59,7 +59,8 @@ class ValidationRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """What was found: a report of each model that is judged, what each step from the teacher lost, and the flips if asked for."""
+    """What was found: a report of each model that is judged, what each step from the teacher lost, and the flips if
+    asked for."""
 
     reports: tuple[ParityReport, ...]
     chain: tuple[ChainStep, ...]
@@ -86,7 +87,8 @@ def validate_bundle(
         bundle: has the models and the teacher's answers.
         request: which models, and how.
         images: the evaluation images; those that are recorded in the bundle unless given.
-        write: put each record into the bundle as soon as its model is checked, and the chain where all models were asked for.
+        write: put each record into the bundle as soon as its model is checked, and the chain where all models were
+            asked for.
         progress: its note is PRECISION: WHAT.
 
     Raises:
@@ -98,16 +100,12 @@ def validate_bundle(
     asked = request or ValidationRequest()
     if asked.preprocess_drift and images is None:
         raise UsageError(
-            "--preprocess-drift needs image files to prepare in other ways, and those in the bundle are prepared already; name a"
-            " folder of images with --data."
+            "--preprocess-drift needs image files to prepare in other ways, and those in the bundle are prepared "
+            "already; name a folder of images with --data."
         )
     precisions = asked.precisions or bundle.precisions_for(asked.runtime)
     checker = _Checker(
-        bundle=bundle,
-        asked=asked,
-        images=images,
-        evaluation=open_evaluation(bundle, images),
-        progress=progress,
+        bundle=bundle, asked=asked, images=images, evaluation=open_evaluation(bundle, images), progress=progress
     )
     answers: dict[str, Answers] = {}
     reports: list[ParityReport] = []
@@ -150,9 +148,7 @@ class _Checker:
             answers = collect_answers(session, self.evaluation, progress=tell)
             report = check_answers(self.bundle, session, self.evaluation, answers, limits)
             if self.asked.preprocess_drift and self.images is not None and precision != "teacher":
-                drift = measure_preprocess_drift(
-                    self.bundle, session, self.images, limits.confidence, progress=tell
-                )
+                drift = measure_preprocess_drift(self.bundle, session, self.images, limits.confidence, progress=tell)
                 report = report.with_drift(drift.rows, drift.notes)
         return report, answers
 

@@ -1,4 +1,5 @@
-"""The processes of a comparison by alternating blocks: who is asked for how long, and what the record says. See `interleaved`."""
+"""The processes of a comparison by alternating blocks: who is asked for how long, and what the record says. See
+`interleaved`."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -32,7 +33,8 @@ _FEWEST_ROUNDS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparing:
-    """How models are compared: each is measured for `config.duration_s` in all, over so many sets of fresh processes."""
+    """How models are compared: each is measured for `config.duration_s` in all, over so many sets of fresh
+    processes."""
 
     folder: Path
     config: LatencyConfig
@@ -54,12 +56,7 @@ def compare_models(models: Sequence[Model], settings: Comparing) -> dict[str, An
     columns, names = np.concatenate(sets).T, [name_of(model) for model in models]
     pairs = [
         compare_blocks(
-            columns[index],
-            columns[0],
-            a_a,
-            (names[index], names[0]),
-            margin=settings.margin,
-            seed=settings.seed,
+            columns[index], columns[0], a_a, (names[index], names[0]), margin=settings.margin, seed=settings.seed
         ).to_json()
         for index in range(1, len(models))
     ]
@@ -76,10 +73,7 @@ def compare_models(models: Sequence[Model], settings: Comparing) -> dict[str, An
         "sets": settings.sets,
         "a_a": plain(a_a),
         "pairs": pairs,
-        "block_medians_ms": {
-            "a_a": plain([part.tolist() for part in itself]),
-            "a_b": [part.tolist() for part in sets],
-        },
+        "block_medians_ms": {"a_a": plain([part.tolist() for part in itself]), "a_b": [part.tolist() for part in sets]},
         "conditions": {"before": before, "after": read_conditions()},
     }
 
@@ -89,9 +83,7 @@ def _block_medians(models: Sequence[Model], settings: Comparing, name: str, seed
     rounds, found = None, []
     for index in range(settings.sets):
         with ExitStack() as stack:
-            processes = [
-                _open_and_warm_up(stack.enter_context(FreshProcess()), model, settings) for model in models
-            ]
+            processes = [_open_and_warm_up(stack.enter_context(FreshProcess()), model, settings) for model in models]
             rounds = rounds or _affordable_rounds(processes, settings)
             blocks = [_block_of(process, settings) for process in processes]
             found.append(alternate(blocks, rounds, seed + index, _in_all_sets(settings, name, index)))
@@ -113,9 +105,7 @@ def _open_and_warm_up(process: FreshProcess, model: Model, settings: Comparing) 
 
 def _block_of(process: FreshProcess, settings: Comparing) -> Block:
     seconds = min(BLOCK_S, settings.config.duration_s / (settings.sets * _FEWEST_ROUNDS))
-    return lambda: [
-        float(ms) for ms in process.ask("block", seconds=seconds, batch_size=settings.config.batch_size)
-    ]
+    return lambda: [float(ms) for ms in process.ask("block", seconds=seconds, batch_size=settings.config.batch_size)]
 
 
 def _affordable_rounds(processes: Sequence[FreshProcess], settings: Comparing) -> int:

@@ -1,7 +1,8 @@
-"""A Python process of its own that measures: what another model, or a training before, left in this one is not measured with it.
+"""A Python process of its own that measures: what another model, or a training before, left in this one is not measured
+with it.
 
-The process (`_measuring_process`) takes one JSON request a line and answers each with JSON lines; see `lines`. It lives until its
-input closes, so that one opened model can be asked for several blocks of runs.
+The process (`_measuring_process`) takes one JSON request a line and answers each with JSON lines; see `lines`. It lives
+until its input closes, so that one opened model can be asked for several blocks of runs.
 """
 
 import contextlib
@@ -44,7 +45,8 @@ class FreshProcess:
     def ask(self, task: str, progress: Progress = silent, **arguments: Any) -> Any:
         """Have a task done and return its result.
 
-        Raises what the task raised, by its class and words, and EdgeDistillError when the process ended before it was done.
+        Raises what the task raised, by its class and words, and EdgeDistillError when the process ended before it was
+        done.
         """
         self._send({"task": task, **arguments})
         while line := _stream(self._process.stdout).readline():
@@ -55,15 +57,13 @@ class FreshProcess:
                 raise read_error(answer["error"])
             progress(*answer["progress"])
         raise EdgeDistillError(
-            "The process that measures ended before it was done, killed from outside or out of memory; free memory and run it"
-            " again."
+            "The process that measures ended before it was done, killed from outside or out of memory; free memory "
+            "and run it again."
         )
 
     def _send(self, request: Mapping[str, Any]) -> None:
         stream = _stream(self._process.stdin)
-        with contextlib.suppress(
-            BrokenPipeError
-        ):  # a process that is gone is noticed where its answer is read
+        with contextlib.suppress(BrokenPipeError):  # a process that is gone is noticed where its answer is read
             stream.write(json.dumps(request).encode() + b"\n")
             stream.flush()
 
@@ -71,10 +71,7 @@ class FreshProcess:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
             self._process.kill()

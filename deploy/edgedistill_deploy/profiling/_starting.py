@@ -30,9 +30,4 @@ def start_and_run(folder: str, model: Mapping[str, Any], batch_size: int) -> dic
         prepared = MACHINE_CLOCK.now_ns()
         session.run({"image": batch})
         ended = MACHINE_CLOCK.now_ns()
-    return {
-        "began": began,
-        "import": imported - began,
-        "load": loaded - imported,
-        "first_run": ended - prepared,
-    }
+    return {"began": began, "import": imported - began, "load": loaded - imported, "first_run": ended - prepared}

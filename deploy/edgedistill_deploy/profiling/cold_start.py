@@ -25,7 +25,8 @@ class ColdStartReport:
     load       the model's file, its sha256, the session; for TensorRT the engine, from its cache when it is there
     first_run  the first inference
 
-    The files are in the system's cache after the first process; after switching on, they are read from the disk besides.
+    The files are in the system's cache after the first process; after switching on, they are read from the disk
+    besides.
     """
 
     repeats: int
@@ -39,16 +40,12 @@ class ColdStartReport:
 
 
 def measure_cold_start(
-    folder: Path,
-    model: Mapping[str, Any],
-    batch_size: int = 1,
-    repeats: int = REPEATS,
-    progress: Progress = silent,
+    folder: Path, model: Mapping[str, Any], batch_size: int = 1, repeats: int = REPEATS, progress: Progress = silent
 ) -> ColdStartReport:
     """Start a process, have it import, load and run once, end it; so many times.
 
-    `model` is what `open_session` takes beside the bundle. Raises UsageError for less than one repeat, and what the process
-    raises.
+    `model` is what `open_session` takes beside the bundle. Raises UsageError for less than one repeat, and what the
+    process raises.
     """
     if repeats < 1:
         raise UsageError(f"repeats is {repeats}; it must be 1 or more.")
@@ -73,8 +70,6 @@ def summary_of(rows: list[dict[str, float]]) -> ColdStartReport:
 
 def _once(folder: Path, model: Mapping[str, Any], batch_size: int) -> dict[str, float]:
     with FreshProcess() as process:
-        told = process.ask(
-            "cold_start", folder=str(folder.resolve()), model=dict(model), batch_size=batch_size
-        )
+        told = process.ask("cold_start", folder=str(folder.resolve()), model=dict(model), batch_size=batch_size)
         start_ns = told.pop("began") - process.started_ns
     return {part: ns / 1e6 for part, ns in {"start": start_ns, **told}.items()}

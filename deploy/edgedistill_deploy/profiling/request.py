@@ -20,8 +20,8 @@ class ProfileRequest:
         runtimes: names of `runtimes.opening.RUNTIMES`.
         precisions: names of `bundle.precisions.PRECISIONS`; None for all that the bundle has and the runtime takes.
         provider: the runtime's back end.
-        threads: of one run. For small models two threads are a lottery: the same file took 126 or 283 us in processes started
-            one after another, as the threads fell on the processors, and 132 to 133 us on one thread in all.
+        threads: of one run. For small models two threads are a lottery: the same file took 126 or 283 us in processes
+            started one after another, as the threads fell on the processors, and 132 to 133 us on one thread in all.
         batch_sizes: images a run; its own `batch_size` of `latency` is ignored.
         latency: how long to measure.
         rate: images a second that arrive in a sustained run, whose latency from arrival to completion is measured too.
@@ -31,7 +31,8 @@ class ProfileRequest:
         layers: time every node.
         power: read the board's power at rest and under load.
         power_sensor: which of `remote.inventory.POWER_READERS` tells it.
-        compare: compare the choices of runtime and precision with the first, by alternating blocks; at the first batch size.
+        compare: compare the choices of runtime and precision with the first, by alternating blocks; at the first batch
+            size.
         margin: of the comparison: smaller differences are none.
         seed: of the arrivals, the order of the blocks and the bootstrap.
 

@@ -22,9 +22,8 @@ _IDLE_S = 3.0
 def run_profile(folder: Path, request: ProfileRequest, progress: Progress = silent) -> dict[str, Any]:
     """Measure the models of a bundle, each in a fresh process, and return {"kind": "latency-set", "records": [...]}.
 
-    A record has "sustained", "end_to_end" and "cold_start" beside the latency where these were asked for, and the set has
-    "comparison". The note of `progress` says what is being measured. Nothing is written;
-    `write_profile` does that.
+    A record has "sustained", "end_to_end" and "cold_start" beside the latency where these were asked for, and the set
+    has "comparison". The note of `progress` says what is being measured. Nothing is written; `write_profile` does that.
 
     Raises UsageError for a comparison of fewer than two models.
     """
@@ -32,9 +31,7 @@ def run_profile(folder: Path, request: ProfileRequest, progress: Progress = sile
     planned = list(_plan(bundle, request))
     alternatives = [each for each in planned if each.batch_size == request.batch_sizes[0]]
     if request.compare and len(alternatives) < 2:
-        raise UsageError(
-            "A comparison needs two models at least; name them with --precisions fp32,int8 or --runtimes."
-        )
+        raise UsageError("A comparison needs two models at least; name them with --precisions fp32,int8 or --runtimes.")
     profile: dict[str, Any] = {"kind": "latency-set", "schema": SCHEMA}
     profile["records"] = [_measure(bundle, each, request, progress) for each in planned]
     if request.compare:
@@ -84,9 +81,7 @@ def _model(chosen: _Measurement, request: ProfileRequest) -> dict[str, Any]:
     }
 
 
-def _measure(
-    bundle: Bundle, chosen: _Measurement, request: ProfileRequest, progress: Progress
-) -> dict[str, Any]:
+def _measure(bundle: Bundle, chosen: _Measurement, request: ProfileRequest, progress: Progress) -> dict[str, Any]:
     size = chosen.batch_size
     name = f"{chosen.precision} on {chosen.runtime}, batch {size}"
     folder, model = str(bundle.path.resolve()), _model(chosen, request)
@@ -118,8 +113,7 @@ def _with_hashes(comparison: dict[str, Any], records: Sequence[Mapping[str, Any]
     """Say of each alternative which file it is, as the records of its own measurement do."""
     hashes = {(record["runtime"], record["precision"]): record["model_sha256"] for record in records}
     alternatives = [
-        {**each, "model_sha256": hashes[each["runtime"], each["precision"]]}
-        for each in comparison["alternatives"]
+        {**each, "model_sha256": hashes[each["runtime"], each["precision"]]} for each in comparison["alternatives"]
     ]
     return {**comparison, "bundle": records[0]["bundle"], "alternatives": alternatives}
 

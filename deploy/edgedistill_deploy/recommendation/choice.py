@@ -1,8 +1,9 @@
 """Which model to deploy on each device that was measured: never a smaller number format for its own sake.
 
 A precision other than fp32 is recommended only where it was measured faster than fp32 on that very device, beyond what
-measurements vary by themselves, and where its parity verdict there holds. Only records of model files that the bundle still has
-count. The same function answers for the command, the report and the manifest, which keeps the choice with its figures.
+measurements vary by themselves, and where its parity verdict there holds. Only records of model files that the bundle
+still has count. The same function answers for the command, the report and the manifest, which keeps the choice with its
+figures.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,8 +45,9 @@ class Rejected:
 class Choice:
     """What to deploy on a device; `model` is None where nothing holds the limit.
 
-    `ratio` is the chosen model's median latency over that of fp32, with the interval of `confidence`; None for fp32 itself and
-    where it could not be compared. `drop` is teacher minus this model. `records` are the paths of those that decided.
+    `ratio` is the chosen model's median latency over that of fp32, with the interval of `confidence`; None for fp32
+    itself and where it could not be compared. `drop` is teacher minus this model. `records` are the paths of those that
+    decided.
     """
 
     device: str = field(metadata=HIDDEN)
@@ -108,7 +110,8 @@ def _experts(records: Records) -> list[MeasuredModel]:
 def record_choices(bundle: Bundle) -> Bundle:
     """Write the choices into the manifest for the devices that have records of both kinds, and return the bundle.
 
-    What was chosen from records that are gone, or about other model files, is dropped. Nothing is written without a change.
+    What was chosen from records that are gone, or about other model files, is dropped. Nothing is written without a
+    change.
     """
     choices = {device: _entry(bundle, choice) for device, choice in read_choices(bundle).items()}
     if choices == bundle.manifest.get("choices", {}):
@@ -131,8 +134,7 @@ def _entry(bundle: Bundle, choice: Choice) -> dict[str, Any]:
         **values,
         "rejected": [{**_identity_of(each.model, _RUN), **plain(each)} for each in choice.rejected],
         "records": {
-            kind: {"path": name, "sha256": sha256_of_file(bundle.path / name)}
-            for kind, name in choice.records.items()
+            kind: {"path": name, "sha256": sha256_of_file(bundle.path / name)} for kind, name in choice.records.items()
         },
     }
 
@@ -176,7 +178,9 @@ def _without_fp32(device: str, candidates: Sequence[_Candidate], passed: Sequenc
     if best is None:
         reason = f"Nothing is recommended: {'; '.join(_describe_rejected(rejected))}."
         return Choice(device=device, reason=reason, timing_reason="", rejected=rejected)
-    reason = f"{_capital(best.name)} is recommended because fp32 was not found to hold the limit, and nothing faster does."
+    reason = (
+        f"{_capital(best.name)} is recommended because fp32 was not found to hold the limit, and nothing faster does."
+    )
     return _build_choice(device, best, None, None, rejected, reason, reason)
 
 
@@ -189,16 +193,10 @@ def _build_choice(
     timing_reason: str,
     reason: str,
 ) -> Choice:
-    doubts = [
-        doubt for each in (best, safe) if each and each.timed for doubt in each.timed.disturbance.warnings[:1]
-    ]
+    doubts = [doubt for each in (best, safe) if each and each.timed for doubt in each.timed.disturbance.warnings[:1]]
     doubt = f" The times are doubtful: {doubts[0]}" if doubts else ""
     checked, timed = best.checked, best.timed
-    sources = {
-        "parity": best.parity,
-        "latency": best.latency,
-        "fp32_latency": safe.latency if safe else None,
-    }
+    sources = {"parity": best.parity, "latency": best.latency, "fp32_latency": safe.latency if safe else None}
     return Choice(
         device=device,
         reason=reason + doubt,
@@ -234,8 +232,8 @@ def _compare_with_fp32(candidate: _Candidate, safe: _Candidate) -> LatencyCompar
     return _build_rejection(
         candidate,
         "timing",
-        f"took {comparison.ratio:.2f} times as long as fp32 (interval {low:.2f} to {high:.2f}), which is not faster by more than "
-        f"the {comparison.margin:.0%} that measurements vary by",
+        f"took {comparison.ratio:.2f} times as long as fp32 (interval {low:.2f} to {high:.2f}), which is not faster by "
+        f"more than the {comparison.margin:.0%} that measurements vary by",
     )
 
 
@@ -271,9 +269,7 @@ def _thin_samples(report: LatencyReport) -> bytes:
 
 def _reject_for_parity(candidate: _Candidate) -> Rejected:
     checked = candidate.checked
-    words = (
-        "needs more images to be judged" if checked.verdict == "inconclusive" else "does not hold the limit"
-    )
+    words = "needs more images to be judged" if checked.verdict == "inconclusive" else "does not hold the limit"
     drop = "" if checked.accuracy.drop is None else f" (drop {_drop_and_limit(checked)})"
     return _build_rejection(candidate, "parity", f"{words}{drop}")
 
@@ -296,8 +292,8 @@ def _faster_reason(best: _Candidate, safe: _Candidate, found: LatencyComparison)
     low, high = found.interval
     drop = "" if best.checked.accuracy.drop is None else f": it drops by {_drop_and_limit(best.checked)}"
     return (
-        f"{_capital(best.name)} is recommended: it takes {found.ratio:.2f} times as long as {safe.name} ({found.confidence:.0%} "
-        f"interval {low:.2f} to {high:.2f}), and its parity holds{drop}."
+        f"{_capital(best.name)} is recommended: it takes {found.ratio:.2f} times as long as {safe.name} "
+        f"({found.confidence:.0%} interval {low:.2f} to {high:.2f}), and its parity holds{drop}."
     )
 
 

@@ -1,4 +1,5 @@
-"""The figures a user decides by, one row per model: printed by the command and drawn by the report from this one place."""
+"""The figures a user decides by, one row per model: printed by the command and drawn by the report from this one
+place."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,9 +29,9 @@ Place = tuple[str | None, str | None, str | None]  # device, runtime, provider
 class ArtefactSummary:
     """One model on one device; None where nothing was measured or recorded.
 
-    `accuracy`, `agreement` and `drop` (teacher minus this model) are shares of the subtask's evaluation images, p50 and p99
-    are of one batch of `batch_size`, and doubtful when there are `timing_warnings`. `device`, `runtime` and `provider` are None while the bundle has no measurement
-    at all.
+    `accuracy`, `agreement` and `drop` (teacher minus this model) are shares of the subtask's evaluation images, p50 and
+    p99 are of one batch of `batch_size`, and doubtful when there are `timing_warnings`. `device`, `runtime` and
+    `provider` are None while the bundle has no measurement at all.
     """
 
     precision: str
@@ -72,7 +73,8 @@ class ArtefactSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conclusion:
-    """The gate's verdict over all experts, sentences that say it, and the expert to deploy: on each device, and the fastest."""
+    """The gate's verdict over all experts, sentences that say it, and the expert to deploy: on each device, and the
+    fastest."""
 
     verdict: Verdict | None
     sentence: str
@@ -112,11 +114,7 @@ def _role(bundle: Bundle, precision: str, place: Place) -> str | None:
 
 
 def _row(
-    bundle: Bundle,
-    precision: str,
-    place: Place,
-    parity: Mapping[str, ParityReport],
-    latency: LatencyReport | None,
+    bundle: Bundle, precision: str, place: Place, parity: Mapping[str, ParityReport], latency: LatencyReport | None
 ) -> ArtefactSummary:
     model = bundle.manifest["teacher" if precision == "teacher" else "student"]
     checked = parity.get(precision)
@@ -161,8 +159,7 @@ def _file_bytes(bundle: Bundle, role: str | None, record: ParityReport | Latency
     files: Mapping[str, Mapping[str, Any]] = bundle.manifest["files"]
     if record:
         return next(
-            (int(each["bytes"]) for each in files.values() if each["sha256"] == record.model.model_sha256),
-            None,
+            (int(each["bytes"]) for each in files.values() if each["sha256"] == record.model.model_sha256), None
         )
     return int(files[role]["bytes"]) if role else None
 
@@ -174,8 +171,8 @@ def _whole(value: Any) -> int | None:
 def conclude(rows: Sequence[ArtefactSummary], choices: Mapping[str, Choice]) -> Conclusion:
     """Say whether the experts that were checked are good enough, and which of those that are to deploy.
 
-    One expert that fails fails the gate, as for `edgedistill validate`. `choices` are those of `choice.choose`; of several
-    devices the one that is fastest leads.
+    One expert that fails fails the gate, as for `edgedistill validate`. `choices` are those of `choice.choose`; of
+    several devices the one that is fastest leads.
     """
     checked = [row for row in rows if not row.is_teacher and row.verdict is not None]
     chosen = [row for row in checked if _is_chosen(row, choices)]
@@ -223,9 +220,7 @@ def _choice_sentence(choice: ArtefactSummary, rows: Sequence[ArtefactSummary], s
     teacher = baseline_of(choice, rows)
     clauses = [f"The {_name_row(choice, several)} is good enough"]
     if choice.accuracy is not None and teacher and teacher.accuracy is not None:
-        clauses[0] += (
-            f": {percent(choice.accuracy)} accurate where the teacher is {percent(teacher.accuracy)}"
-        )
+        clauses[0] += f": {percent(choice.accuracy)} accurate where the teacher is {percent(teacher.accuracy)}"
     if teacher and teacher.p50_ms and choice.p50_ms:
         factor = teacher.p50_ms / choice.p50_ms
         clauses.append(f"{factor:.1f} times as fast" if factor >= 1 else f"{1 / factor:.1f} times as slow")

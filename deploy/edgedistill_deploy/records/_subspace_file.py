@@ -1,4 +1,5 @@
-"""What a report shows of the subspaces, read with numpy alone: the safetensors format is a JSON header before raw arrays."""
+"""What a report shows of the subspaces, read with numpy alone: the safetensors format is a JSON header before raw
+arrays."""
 
 import math
 from collections.abc import Mapping
@@ -55,18 +56,8 @@ def read_subspace_rows(path: Path) -> tuple[SubspaceRow, ...]:
                 raise ValueError(f"{len(layers)} layers")
             start = 8 + length
             return tuple(_row(layer, header, lambda entry: _array(stream, start, entry)) for layer in layers)
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ) as error:
-        raise BundleError(
-            f"{path} cannot be read as subspaces ({error}); it is left out of the report."
-        ) from error
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+        raise BundleError(f"{path} cannot be read as subspaces ({error}); it is left out of the report.") from error
 
 
 def _row(layer: str, header: Mapping[str, Any], read: Any) -> SubspaceRow:

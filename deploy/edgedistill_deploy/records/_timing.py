@@ -8,14 +8,7 @@ from edgedistill_deploy import wording as words
 from edgedistill_deploy.records.layers import power_sentence
 from edgedistill_deploy.records.model import as_device_name
 from edgedistill_deploy.records.schema import Record
-from edgedistill_deploy.records.values import (
-    as_count,
-    as_list,
-    as_mapping,
-    as_share,
-    as_text,
-    as_time,
-)
+from edgedistill_deploy.records.values import as_count, as_list, as_mapping, as_share, as_text, as_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +52,10 @@ def extra_sentences(record: Mapping[str, Any]) -> tuple[str, ...]:
 def _describe_sustained(found: Mapping[str, Any]) -> str:
     kept = "It keeps up." if found["keeps_up"] is True else "It does not keep up."
     return (
-        f"At {as_time(found['rate_per_s']):g} images a second ({as_text(found['arrivals'])} arrivals) p50"
-        f" {words.milliseconds(as_time(found['p50_ms']))} and p99 {words.milliseconds(as_time(found['p99_ms']))} from arrival to"
-        f" completion, of which {words.milliseconds(as_time(found['wait_mean_ms']))} are waiting on average; busy"
-        f" {words.percent(as_share(found['utilisation']))} of the time. {kept}"
+        f"At {as_time(found['rate_per_s']):g} images a second ({as_text(found['arrivals'])} arrivals) p50 "
+        f"{words.milliseconds(as_time(found['p50_ms']))} and p99 {words.milliseconds(as_time(found['p99_ms']))} from "
+        f"arrival to completion, of which {words.milliseconds(as_time(found['wait_mean_ms']))} are waiting on average; "
+        f"busy {words.percent(as_share(found['utilisation']))} of the time. {kept}"
     )
 
 

@@ -11,7 +11,8 @@ from edgedistill_deploy.statistics.verdicts import worst_verdict
 
 
 def summarise_build(bundle: Bundle) -> dict[str, Any]:
-    """Return teacher, student, distillation, artefacts, the experts' verdicts and the worst of them; what was not measured yet is None."""
+    """Return teacher, student, distillation, artefacts, the experts' verdicts and the worst of them; what was not
+    measured yet is None."""
     manifest = bundle.manifest
     parity = {precision: _find_parity(bundle, precision) for precision in USUAL_PRECISIONS}
     verdicts = {
@@ -20,14 +21,8 @@ def summarise_build(bundle: Bundle) -> dict[str, Any]:
         if record is not None and precision != "teacher"
     }
     return {
-        "teacher": {
-            "parameters": manifest["teacher"]["parameters"],
-            "accuracy": _accuracy_of(parity["teacher"]),
-        },
-        "student": {
-            "parameters": manifest["student"]["parameters"],
-            "accuracy": _accuracy_of(parity["fp32"]),
-        },
+        "teacher": {"parameters": manifest["teacher"]["parameters"], "accuracy": _accuracy_of(parity["teacher"])},
+        "student": {"parameters": manifest["student"]["parameters"], "accuracy": _accuracy_of(parity["fp32"])},
         "distillation": manifest.get("distillation"),
         "artefacts": [
             {"role": role, **entry} for role, entry in manifest["files"].items() if role.startswith("model.")

@@ -38,8 +38,8 @@ def as_picture(value: Any) -> str:
 class Flip:
     """One image decided differently. Classes by name; `label` is None where unknown, probabilities are softmax outputs.
 
-    `outcome` is "lost" when only the teacher is right, "gained" when only the candidate is, "both_wrong", or "unlabelled".
-    `file` is its picture, `thumbnail` the same small, as base64 of a PNG; None where there is none.
+    `outcome` is "lost" when only the teacher is right, "gained" when only the candidate is, "both_wrong", or
+    "unlabelled". `file` is its picture, `thumbnail` the same small, as base64 of a PNG; None where there is none.
     """
 
     rank: int
@@ -80,9 +80,9 @@ class FlipReport(Record):
 class ChainStep:
     """One model and what it lost against its `source`; the teacher stands first and has none.
 
-    `accuracy` is the share of labelled images that are right, `loss` that of the source minus this, with the interval at
-    `confidence`; `lost_count` images only the source gets right, `gained_count` only this. `agreement` is the share of all images
-    that both answer alike. None without a source, or without labels.
+    `accuracy` is the share of labelled images that are right, `loss` that of the source minus this, with the interval
+    at `confidence`; `lost_count` images only the source gets right, `gained_count` only this. `agreement` is the share
+    of all images that both answer alike. None without a source, or without labels.
     """
 
     precision: str

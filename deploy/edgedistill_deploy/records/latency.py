@@ -1,4 +1,5 @@
-"""The latency record: how long one batch takes and in what state the machine was, in one definition for writing, reading and printing.
+"""The latency record: how long one batch takes and in what state the machine was, in one definition for writing,
+reading and printing.
 
 In JSON the groups of a report lie flat beside one another (`schema.FLAT`).
 """
@@ -37,7 +38,8 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """The times of the runs that count, each of one batch. `throughput_per_s` is images per second of these sequential runs."""
+    """The times of the runs that count, each of one batch. `throughput_per_s` is images per second of these sequential
+    runs."""
 
     warmup_runs: int
     runs: int
@@ -62,7 +64,8 @@ class Start:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanSamples:
-    """Statistics of the runs during which the scheduler took the CPU away from nobody in this process; p99 may err low."""
+    """Statistics of the runs during which the scheduler took the CPU away from nobody in this process; p99 may err
+    low."""
 
     runs: int
     p50_ms: Time
@@ -73,7 +76,8 @@ class CleanSamples:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmUp:
-    """How the warm-up went. `steady` is False where the limit ended it, and None where there were too few runs to say."""
+    """How the warm-up went. `steady` is False where the limit ended it, and None where there were too few runs to
+    say."""
 
     runs: int
     seconds: Time
@@ -85,10 +89,11 @@ class WarmUp:
 class Disturbance:
     """What came between the runs and their times, and how far it makes them doubtful.
 
-    `loop_overhead_ms` is what an empty call costs in the same loop, and is not subtracted. `preempted_share` is that of the runs in
-    which the scheduler took the CPU away, and `clean` leaves these out; both are None where the system does not count. It is asked
-    every 5 ms, and of the runs between, the longest are taken for the interrupted ones. `conditions` is the state of the machine
-    before and after. `flags` names what makes the figures doubtful, `warnings` says it in sentences:
+    `loop_overhead_ms` is what an empty call costs in the same loop, and is not subtracted. `preempted_share` is that of
+    the runs in which the scheduler took the CPU away, and `clean` leaves these out; both are None where the system does
+    not count. It is asked every 5 ms, and of the runs between, the longest are taken for the interrupted ones.
+    `conditions` is the state of the machine before and after. `flags` names what makes the figures doubtful, `warnings`
+    says it in sentences:
 
     unsteady   the warm-up reached its limit before the times had settled
     drift      the last third of the runs differs from the first by more than 5 %
@@ -100,7 +105,8 @@ class Disturbance:
     throttled  the firmware or the CPU reports throttling
     emulated   the processor is emulated: the times say nothing of the real device
     saturating the INT8 kernels saturate on this processor (`int8_kernels`): the answers are wrong, whatever the time
-    fallback   some nodes run on another provider than asked for; `placement` counts the nodes of each, where the runtime tells
+    fallback   some nodes run on another provider than asked for; `placement` counts the nodes of each, where the
+               runtime tells
     """
 
     loop_overhead_ms: Time
@@ -150,32 +156,19 @@ def _rows(report: LatencyReport) -> Iterator[tuple[str, str]]:
     yield "setting", f"batch {report.setting.batch_size}, threads {report.setting.threads}"
     for name in ("p50_ms", "p90_ms", "p99_ms"):
         low, high = map(words.milliseconds, times.intervals.get(name, (None, None)))
-        yield (
-            name.removesuffix("_ms"),
-            f"{words.milliseconds(getattr(times, name))}, interval {low} to {high}",
-        )
+        yield (name.removesuffix("_ms"), f"{words.milliseconds(getattr(times, name))}, interval {low} to {high}")
     yield "images", f"{words.quantity(times.throughput_per_s)} a second"
     yield "runs", f"{times.runs} after {times.warmup_runs} of warm-up, {_word_interruptions(disturbance)}"
     start = report.start
-    yield (
-        "start",
-        f"load {words.milliseconds(start.load_ms)}, first run {words.milliseconds(start.first_run_ms)}",
-    )
-    yield (
-        "memory",
-        f"{words.size(footprint.peak_memory_bytes)} at most, the file {words.size(footprint.model_bytes)}",
-    )
+    yield ("start", f"load {words.milliseconds(start.load_ms)}, first run {words.milliseconds(start.first_run_ms)}")
+    yield ("memory", f"{words.size(footprint.peak_memory_bytes)} at most, the file {words.size(footprint.model_bytes)}")
     yield "conditions", _word_conditions(disturbance.conditions)
     yield "flags", ", ".join(disturbance.flags) or "none"
     yield "warnings", " ".join(disturbance.warnings)
 
 
 def _word_interruptions(disturbance: Disturbance) -> str:
-    clean = (
-        ""
-        if disturbance.clean is None
-        else f"; p99 undisturbed {words.milliseconds(disturbance.clean.p99_ms)}"
-    )
+    clean = "" if disturbance.clean is None else f"; p99 undisturbed {words.milliseconds(disturbance.clean.p99_ms)}"
     return f"{words.percent(disturbance.preempted_share)} of them interrupted{clean}"
 
 

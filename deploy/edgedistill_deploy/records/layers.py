@@ -90,14 +90,14 @@ def power_sentence(record: Mapping[str, Any]) -> str:
     idle, load = (as_number(as_mapping(power[name])["mean_w"]) for name in ("idle", "load"))
     low, high = (words.significant(as_number(end)) for end in as_list(power["net_interval_w"]))
     said = (
-        f"{words.significant(load)} W under load less {words.significant(idle)} W at rest ({as_text(power['scope'])}, by"
-        f" {as_text(power['reader'])}): {words.significant(as_number(power['net_w']))} W, [{low}, {high}]"
+        f"{words.significant(load)} W under load less {words.significant(idle)} W at rest ({as_text(power['scope'])}, "
+        f"by {as_text(power['reader'])}): {words.significant(as_number(power['net_w']))} W, [{low}, {high}]"
     )
     energy = power["energy_per_image_mj"]
     if energy is None:
         return f"{said}; no energy is stated, as {reason}."
     gross = as_number(power["gross_energy_per_image_mj"])
     return (
-        f"{said}; an image takes {words.significant(as_number(energy))} mJ, {words.significant(gross)} mJ with what the board takes"
-        " at rest."
+        f"{said}; an image takes {words.significant(as_number(energy))} mJ, {words.significant(gross)} mJ with what "
+        "the board takes at rest."
     )

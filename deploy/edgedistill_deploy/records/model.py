@@ -20,7 +20,8 @@ def as_device_name(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredModel:
-    """The identity of a measured model: the device by name, the runtime and its provider, the precision, and the file's sha256."""
+    """The identity of a measured model: the device by name, the runtime and its provider, the precision, and the file's
+    sha256."""
 
     device: Annotated[str, as_device_name]
     runtime: str

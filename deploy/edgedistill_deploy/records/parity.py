@@ -1,7 +1,8 @@
-"""The parity record: what a check of a model against its teacher found, in one definition for writing, reading and printing.
+"""The parity record: what a check of a model against its teacher found, in one definition for writing, reading and
+printing.
 
-Shares lie between 0 and 1, a drop is the teacher's share less the model's. In JSON the groups of a report lie flat beside one
-another (`schema.FLAT`).
+Shares lie between 0 and 1, a drop is the teacher's share less the model's. In JSON the groups of a report lie flat
+beside one another (`schema.FLAT`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -41,9 +42,9 @@ class Accuracy:
 class ClassParity:
     """Accuracies (recalls) on the images of one class; None when it has no labelled image.
 
-    `interval` is that of the drop, at a confidence that holds for all classes at once (Bonferroni). `mcnemar_p` is exact and
-    two-sided, `adjusted_p` the same after Holm's correction for the number of classes; a class is `significantly_worse` when
-    it lost more images than it gained and `adjusted_p` lies below 1 - confidence.
+    `interval` is that of the drop, at a confidence that holds for all classes at once (Bonferroni). `mcnemar_p` is
+    exact and two-sided, `adjusted_p` the same after Holm's correction for the number of classes; a class is
+    `significantly_worse` when it lost more images than it gained and `adjusted_p` lies below 1 - confidence.
     """
 
     name: str
@@ -71,10 +72,12 @@ class ClassStatistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfidenceCalibration:
-    """Expected calibration error of the softmax confidences, in [0, 1]; None without labels or with logits that are not finite.
+    """Expected calibration error of the softmax confidences, in [0, 1]; None without labels or with logits that are not
+    finite.
 
-    Source: Naeini, Cooper and Hauskrecht, AAAI 2015, as used by Guo et al., ICML 2017: bins of equal width over the largest
-    softmax output, the gap between accuracy and mean confidence averaged over the bins by their share of the images.
+    Source: Naeini, Cooper and Hauskrecht, AAAI 2015, as used by Guo et al., ICML 2017: bins of equal width over the
+    largest softmax output, the gap between accuracy and mean confidence averaged over the bins by their share of the
+    images.
     """
 
     teacher: Share | None
@@ -85,7 +88,8 @@ class ConfidenceCalibration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InDomain:
-    """What a model's reject score does to the subtask's own images: the share accepted, and the share of these that is right."""
+    """What a model's reject score does to the subtask's own images: the share accepted, and the share of these that is
+    right."""
 
     accepted: Share
     accepted_accuracy: Share | None
@@ -131,9 +135,11 @@ class Diagnosis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftRow:
-    """One way of preparing images: the accuracy, the points it loses against the contract's way, and their interval in points.
+    """One way of preparing images: the accuracy, the points it loses against the contract's way, and their interval in
+    points.
 
-    `changed_share` of the images became another input, with values (0 to 255) that differ by `mean_abs_difference` on average.
+    `changed_share` of the images became another input, with values (0 to 255) that differ by `mean_abs_difference` on
+    average.
     """
 
     variant: str
@@ -147,7 +153,8 @@ class DriftRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParityLimits:
-    """The largest drop in accuracy allowed (absolute, 0.02 is two points), and the confidence of the two-sided intervals."""
+    """The largest drop in accuracy allowed (absolute, 0.02 is two points), and the confidence of the two-sided
+    intervals."""
 
     max_drop: float = 0.02
     confidence: float = 0.95
@@ -156,9 +163,7 @@ class ParityLimits:
         if not 0 <= self.max_drop < 1:
             raise UsageError(f"max_drop is {self.max_drop}; it must lie between 0 and 1: 0.02 is two points.")
         if not 0 < self.confidence < 1:
-            raise UsageError(
-                f"confidence is {self.confidence}; it must lie between 0 and 1, for example 0.95."
-            )
+            raise UsageError(f"confidence is {self.confidence}; it must lie between 0 and 1, for example 0.95.")
 
 
 DEFAULT_LIMITS = ParityLimits()
@@ -172,7 +177,8 @@ def as_limits(value: Any) -> ParityLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageCounts:
-    """How many images were compared, and how many were left out because the bundle has no answer of the teacher to them."""
+    """How many images were compared, and how many were left out because the bundle has no answer of the teacher to
+    them."""
 
     sample_count: int
     unknown_count: int
@@ -180,7 +186,8 @@ class ImageCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Likeness:
-    """How far the model answers as the teacher does, whoever is right; the divergence is in nats, None if not finite."""
+    """How far the model answers as the teacher does, whoever is right; the divergence is in nats, None if not
+    finite."""
 
     agreement: Share
     agreement_interval: Shares
@@ -237,7 +244,8 @@ class Findings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arithmetic:
-    """What computed: how many nodes ran on each provider, the processor's instructions for INT8, and what its kernels do."""
+    """What computed: how many nodes ran on each provider, the processor's instructions for INT8, and what its kernels
+    do."""
 
     placement: Mapping[str, int] | None = None
     int8_instructions: tuple[str, ...] | None = None

@@ -1,4 +1,5 @@
-"""The records of a bundle, read for a report: bounded, checked, and a faulty one left out with a sentence that says why."""
+"""The records of a bundle, read for a report: bounded, checked, and a faulty one left out with a sentence that says
+why."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,13 +16,7 @@ from edgedistill_deploy.records.latency import LatencyReport
 from edgedistill_deploy.records.layers import LayerReport
 from edgedistill_deploy.records.parity import ParityReport
 from edgedistill_deploy.records.schema import Record, Share
-from edgedistill_deploy.records.values import (
-    as_count,
-    as_mapping,
-    as_number,
-    as_share,
-    as_time,
-)
+from edgedistill_deploy.records.values import as_count, as_mapping, as_number, as_share, as_time
 
 MAX_RECORD_BYTES = 32 << 20
 MAX_RECORDS = 500  # of a kind
@@ -38,7 +33,8 @@ class ParityRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyRecord:
-    """A latency report, and the path of its file in the bundle; what else the file tells, in sentences; and the time by node."""
+    """A latency report, and the path of its file in the bundle; what else the file tells, in sentences; and the time by
+    node."""
 
     report: LatencyReport
     name: str = ""
@@ -99,15 +95,9 @@ def read_records(bundle: Bundle) -> Records:
     problems: list[str] = []
     parity = _current(bundle, "parity", _parity, lambda found: {found.report.model.model_sha256}, problems)
     latency = _current(bundle, "latency", _latency, lambda found: {found.report.model.model_sha256}, problems)
-    flips = _current(
-        bundle, "flips", FlipReport.from_json, lambda found: {found.model.model_sha256}, problems
-    )
+    flips = _current(bundle, "flips", FlipReport.from_json, lambda found: {found.model.model_sha256}, problems)
     chains = _current(
-        bundle,
-        "chain",
-        ChainRecord.from_json,
-        lambda found: {step.model_sha256 for step in found.steps},
-        problems,
+        bundle, "chain", ChainRecord.from_json, lambda found: {step.model_sha256 for step in found.steps}, problems
     )
     ledger = _read_one(bundle.path / "ledger.json", bundle, Ledger.from_json, problems)
     metrics = bundle.path / "distill" / "metrics.jsonl"
@@ -126,11 +116,7 @@ def read_records(bundle: Bundle) -> Records:
 
 
 def _current(
-    bundle: Bundle,
-    kind: str,
-    parse: Callable[[Any], T],
-    hashes_of: Callable[[T], set[str | None]],
-    problems: list[str],
+    bundle: Bundle, kind: str, parse: Callable[[Any], T], hashes_of: Callable[[T], set[str | None]], problems: list[str]
 ) -> list[tuple[str, T]]:
     """Return the records of a kind all of whose model files the bundle still has, each with the path of its file."""
     known, kept = {*_known_files(bundle), None}, []
@@ -153,25 +139,17 @@ def _current_comparisons(bundle: Bundle, problems: list[str]) -> tuple[Compariso
     return tuple(each for _, each in found if all(model.model_sha256 in known for model in each.alternatives))
 
 
-def _read_folder(
-    bundle: Bundle, kind: str, parse: Callable[[Any], T], problems: list[str]
-) -> list[tuple[str, T]]:
+def _read_folder(bundle: Bundle, kind: str, parse: Callable[[Any], T], problems: list[str]) -> list[tuple[str, T]]:
     paths = sorted((bundle.path / kind).glob("*.json"))
     if len(paths) > MAX_RECORDS:
-        problems.append(
-            f"{kind} holds {len(paths)} records; {len(paths) - MAX_RECORDS} of them are left out."
-        )
+        problems.append(f"{kind} holds {len(paths)} records; {len(paths) - MAX_RECORDS} of them are left out.")
         paths = paths[:MAX_RECORDS]
     found = [(f"{kind}/{path.name}", _read_one(path, bundle, parse, problems)) for path in paths]
     return [(name, record) for name, record in found if record is not None]
 
 
 def _read_one(
-    path: Path,
-    bundle: Bundle,
-    parse: Callable[[Any], T],
-    problems: list[str],
-    load: Callable[[str], Any] = parse_json,
+    path: Path, bundle: Bundle, parse: Callable[[Any], T], problems: list[str], load: Callable[[str], Any] = parse_json
 ) -> T | None:
     """Parse a file that may be absent; None, and a problem where it is there and unfit."""
     if not path.is_file():

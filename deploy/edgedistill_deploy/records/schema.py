@@ -1,8 +1,8 @@
 """A dataclass is the one definition of a record: what is written, what is read back, and what may stand in each place.
 
-An annotation says which values are accepted: `Share` and `Time` are numbers within bounds, a plain `int` is a count. A field that
-has a default may be missing. The fields of a `FLAT` field stand beside those around it, so that a document may be flat where its
-dataclass is grouped. `writing.plain` writes by the same rules.
+An annotation says which values are accepted: `Share` and `Time` are numbers within bounds, a plain `int` is a count. A
+field that has a default may be missing. The fields of a `FLAT` field stand beside those around it, so that a document
+may be flat where its dataclass is grouped. `writing.plain` writes by the same rules.
 """
 
 from collections.abc import Callable
@@ -80,7 +80,8 @@ class Record:
 
 
 def read_as(kind: type[T], document: Any) -> T:
-    """Read an object into its dataclass. Raises KeyError for a missing field, and TypeError or ValueError for one that is unfit."""
+    """Read an object into its dataclass. Raises KeyError for a missing field, and TypeError or ValueError for one that
+    is unfit."""
     found, values = as_mapping(document), {}
     for name, read, is_flat, is_needed in _fields_of(kind):  # type: ignore[arg-type]  # a class is hashable
         if is_flat:

@@ -1,4 +1,5 @@
-"""Values of a record that may come from anywhere: each function accepts one kind and raises TypeError or ValueError otherwise."""
+"""Values of a record that may come from anywhere: each function accepts one kind and raises TypeError or ValueError
+otherwise."""
 
 import math
 from collections.abc import Callable, Mapping

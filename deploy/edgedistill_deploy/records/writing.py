@@ -41,8 +41,9 @@ def _plain_fields(value: Any) -> dict[str, Any]:
 def record_path(bundle_path: Path, record: Mapping[str, Any]) -> Path:
     """Return BUNDLE/KIND/DEVICE-RUNTIME-PRECISION.json for the record of one model, by its own JSON values.
 
-    A provider other than the runtime's usual one is told after the runtime, and a batch of N images by -bN at the end, so that
-    measurements on several stand side by side. Each part is reduced to letters, digits, dots, dashes and underscores.
+    A provider other than the runtime's usual one is told after the runtime, and a batch of N images by -bN at the end,
+    so that measurements on several stand side by side. Each part is reduced to letters, digits, dots, dashes and
+    underscores.
     """
     device, runtime, provider = record["device"], record["runtime"], record["provider"]
     name = device["name"] if isinstance(device, Mapping) else device

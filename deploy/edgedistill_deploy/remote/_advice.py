@@ -7,11 +7,7 @@ from typing import Any
 from edgedistill_deploy.remote.inventory import Device
 
 _PACKAGES = {"numpy": "numpy", "PIL": "pillow", "onnxruntime": "onnxruntime"}
-_INSTALLERS = {
-    "apt-get": "sudo apt-get install -y {}",
-    "dnf": "sudo dnf install -y {}",
-    "apk": "sudo apk add {}",
-}
+_INSTALLERS = {"apt-get": "sudo apt-get install -y {}", "dnf": "sudo dnf install -y {}", "apk": "sudo apk add {}"}
 _PYTHON = {"apt-get": "python3 python3-venv", "dnf": "python3", "apk": "python3 py3-pip"}
 _PROVIDER_NAMES = {"tensorrt": "TensorrtExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _LITTLE_BYTES = 200 << 20
@@ -30,7 +26,10 @@ class Missing:
 def missing_on(device: Device, found: Mapping[str, Any]) -> Iterator[Missing]:
     """Say what keeps a device from measuring as it is set up, from what `remote_check` found."""
     if found["free_bytes"] is not None and found["free_bytes"] < _LITTLE_BYTES:
-        why = f"{found['free_bytes'] / 1e6:.0f} MB are free where {device.work} lies; {_LITTLE_BYTES / 1e6:.0f} are wanted."
+        why = (
+            f"{found['free_bytes'] / 1e6:.0f} MB are free where {device.work} lies; "
+            f"{_LITTLE_BYTES / 1e6:.0f} are wanted."
+        )
         yield Missing(what="disk", why=why, command="df -h")
     if not found["sftp"]:
         why = "Files are sent by SFTP, which its SSH server does not offer."
@@ -41,7 +40,10 @@ def missing_on(device: Device, found: Mapping[str, Any]) -> Iterator[Missing]:
         return
     if tuple(python["version"]) < (3, 10):
         version = ".".join(map(str, python["version"]))
-        why = f"{device.python} is Python {version}, and 3.10 is the oldest that will do. Name the new one with python in devices.toml."
+        why = (
+            f"{device.python} is Python {version}, and 3.10 is the oldest that will do. Name the "
+            "new one with python in devices.toml."
+        )
         yield Missing(
             what="python",
             why=why,
@@ -50,8 +52,8 @@ def missing_on(device: Device, found: Mapping[str, Any]) -> Iterator[Missing]:
         return
     if python["crashed"] is not None:
         why = (
-            f"Importing numpy, PIL, onnxruntime or tensorrt ends {device.python} with code {python['crashed']}; one of them is made for "
-            "another processor."
+            f"Importing numpy, PIL, onnxruntime or tensorrt ends {device.python} with code {python['crashed']}; one of "
+            "them is made for another processor."
         )
         command = f"{device.python} -m pip install --force-reinstall --no-cache-dir numpy pillow onnxruntime"
         yield Missing(what="python", why=why, command=command)
@@ -65,9 +67,7 @@ def _no_python(device: Device, found: Mapping[str, Any]) -> Missing:
     why = f"{device.python} does not start there."
     if others:
         return Missing(
-            what="python",
-            why=f"{why} It has {', '.join(others)}: name one with python in devices.toml.",
-            command=None,
+            what="python", why=f"{why} It has {', '.join(others)}: name one with python in devices.toml.", command=None
         )
     installer = found["installer"]
     command = _INSTALLERS[installer].format(_PYTHON[installer]) if installer in _INSTALLERS else None
@@ -80,7 +80,10 @@ def _modules(device: Device, found: Mapping[str, Any]) -> Iterator[Missing]:
     lacking = [name for name in wanted if modules[name].get("missing", False)]
     broken = [name for name in wanted if "version" not in modules[name] and name not in lacking]
     if lacking and found["architecture"] in ("armv7l", "armv6l", "i686"):
-        why = f"A 32-bit system ({found['architecture']}) has no wheel of onnxruntime; install the 64-bit system on the device."
+        why = (
+            f"A 32-bit system ({found['architecture']}) has no wheel of onnxruntime; install the "
+            "64-bit system on the device."
+        )
         yield Missing(what=", ".join(lacking), why=why, command=None)
     elif lacking:
         packages = [_gpu_package(device, found, _PACKAGES[name]) for name in lacking]
@@ -106,13 +109,12 @@ def _pip_install(device: Device, found: Mapping[str, Any], what: str, packages: 
     needed = " ".join(packages)
     if found["python"]["externally_managed"]:
         why = (
-            "Its Python belongs to the system, which lets pip install nothing there; an environment of your own will do. Then set "
+            "Its Python belongs to the system, which lets pip install nothing there; an environment "
+            "of your own will do. Then set "
             f'python = "{_VENV}/bin/python" in devices.toml.'
         )
         # The system's numpy and TensorRT stay visible.
-        command = (
-            f"{device.python} -m venv --system-site-packages {_VENV} && {_VENV}/bin/pip install {needed}"
-        )
+        command = f"{device.python} -m venv --system-site-packages {_VENV} && {_VENV}/bin/pip install {needed}"
         return Missing(what=what, why=why, command=command)
     command = f"{device.python} -m pip install {needed}"
     if not found["python"]["pip"]:

@@ -86,11 +86,13 @@ def _explain_failures(device: Device) -> Iterator[None]:
         yield
     except socket.gaierror as error:
         raise DeviceError(
-            f"The name of {where} cannot be resolved: {error.strerror}; correct host in devices.toml, or give an address."
+            f"The name of {where} cannot be resolved: {error.strerror}; correct host in devices.toml, or give an "
+            "address."
         ) from error
     except ConnectionRefusedError as error:
         raise DeviceError(
-            f"{where} refuses connections to port {port}; start its SSH server (sudo systemctl enable --now ssh), or correct the port."
+            f"{where} refuses connections to port {port}; start its SSH server (sudo systemctl enable --now ssh), or "
+            "correct the port."
         ) from error
     except (TimeoutError, asyncio.TimeoutError, asyncssh.TimeoutError) as error:
         raise DeviceError(
@@ -102,8 +104,8 @@ def _explain_failures(device: Device) -> Iterator[None]:
         raise DeviceError(_describe_bad_key(device, str(error))) from error
     except (asyncssh.ConnectionLost, ConnectionResetError) as error:
         raise DeviceError(
-            f"{where} closed the connection before it was set up ({error}); see whether it is an SSH server, and its log: sudo "
-            "journalctl -u ssh."
+            f"{where} closed the connection before it was set up ({error}); see whether it is an SSH server, and its "
+            "log: sudo journalctl -u ssh."
         ) from error
     except FileNotFoundError as error:
         raise DeviceError(
@@ -119,16 +121,16 @@ def _describe_denial(device: Device, where: str) -> str:
     login = f"{device.user}@{device.host}" if device.user else device.host
     offered = f"the key {device.key}" if device.key else "every key of the agent and of ~/.ssh"
     return (
-        f"{where} refuses {offered}; passwords are never used. Put the key there: ssh-copy-id -i {key}.pub {port}{login}, or name "
-        "another with key in devices.toml."
+        f"{where} refuses {offered}; passwords are never used. Put the key there: ssh-copy-id -i {key}.pub "
+        f"{port}{login}, or name another with key in devices.toml."
     )
 
 
 def _describe_bad_key(device: Device, reason: str) -> str:
     if "assphrase" in reason or "ncrypted" in reason:
         return (
-            f"The key {device.key} is locked with a passphrase; hand it to the agent, ssh-add {device.key}, and leave key out of "
-            "devices.toml."
+            f"The key {device.key} is locked with a passphrase; hand it to the agent, ssh-add {device.key}, and leave "
+            "key out of devices.toml."
         )
     return f"The key {device.key} cannot be read: {reason}."
 
@@ -148,15 +150,17 @@ async def _host_key_problem(asyncssh: Any, device: Device, error: Exception) -> 
     stored = f"[{device.host}]:{port}" if port != 22 else device.host
     if any(keys):
         return DeviceError(
-            f"THE HOST KEY OF {device.name} ({device.address}) HAS CHANGED: {shown} is not the one in {file}. Somebody may be "
-            "listening in, or the device was set up anew. Nothing was sent. Only if you know why, forget the old key: ssh-keygen "
+            f"THE HOST KEY OF {device.name} ({device.address}) HAS CHANGED: {shown} is not the one in "
+            f"{file}. Somebody may be "
+            "listening in, or the device was set up anew. Nothing was sent. Only if you know why, "
+            "forget the old key: ssh-keygen "
             f'-f {file} -R "{stored}".'
         )
     if not isinstance(error, asyncssh.HostKeyNotVerifiable):
         return DeviceError(f"{device.name} ({device.address}) cannot be reached: {error}.")
     return DeviceError(
-        f"The host key of {device.name} ({device.address}) is not known: {shown}. Compare it on the device (ssh-keygen -lf "
-        f"/etc/ssh/ssh_host_ed25519_key.pub), then accept it: ssh-keyscan -p {port} {device.host} >> {file}."
+        f"The host key of {device.name} ({device.address}) is not known: {shown}. Compare it on the device (ssh-keygen "
+        f"-lf /etc/ssh/ssh_host_ed25519_key.pub), then accept it: ssh-keyscan -p {port} {device.host} >> {file}."
     )
 
 

@@ -1,9 +1,11 @@
-"""What runs on a device while it is measured over SSH: it holds the lock, checks what arrives, starts the measuring, cleans up.
+"""What runs on a device while it is measured over SSH: it holds the lock, checks what arrives, starts the measuring,
+cleans up.
 
-Sent as source over the connection, so nothing is installed: the standard library alone, and nothing that Python 3.7 cannot read,
-so that an old Python can say that it is too old. Its lines are therefore its own and not those of `lines`: it takes one JSON command
-a line and answers with one {"event", ...}; what the measuring answers is passed on as it is. It ends when its input closes or is
-silent for `_SILENCE_S`: a client that is gone leaves neither a running process nor a lock behind.
+Sent as source over the connection, so nothing is installed: the standard library alone, and nothing that Python 3.7
+cannot read, so that an old Python can say that it is too old. Its lines are therefore its own and not those of `lines`:
+it takes one JSON command a line and answers with one {"event", ...}; what the measuring answers is passed on as it is.
+It ends when its input closes or is silent for `_SILENCE_S`: a client that is gone leaves neither a running process nor
+a lock behind.
 """
 
 from __future__ import annotations
@@ -28,12 +30,11 @@ from typing import IO, Any
 
 _SILENCE_S = 120.0
 _LOCK_WITHOUT_OWNER_S = 10.0  # a lock folder is older than that without saying whose it is: its maker died
-_STARTED_TICKS = (
-    500  # by which two readings of one process's start may differ; a number used again differs by far more
-)
+_STARTED_TICKS = 500  # by which two readings of one process's start may differ; a number used again differs by far more
 _UNUSED_S = 30 * 24 * 3600.0
 _TAIL_BYTES = 4000
-# From 1.29 on ONNX Runtime's Linux wheels report what is run to their maker, and leave files in the home, unless told not to.
+# From 1.29 on ONNX Runtime's Linux wheels report what is run to their maker, and leave files in the home, unless told
+# not to.
 _QUIET = {"ORT_DISABLE_TELEMETRY": "1"}
 _PRIVATE = 0o700
 _IMPORT_TEST = """
@@ -44,7 +45,8 @@ for name in sys.argv[1:]:
         module = importlib.import_module(name)
         found[name] = {"version": str(getattr(module, "__version__", "?"))}
     except BaseException as error:
-        found[name] = {"missing": isinstance(error, ModuleNotFoundError) and error.name == name, "error": str(error)[:300]}
+        missing = isinstance(error, ModuleNotFoundError) and error.name == name
+        found[name] = {"missing": missing, "error": str(error)[:300]}
 print(json.dumps({"python": list(sys.version_info[:3]), "modules": found}))
 """
 
@@ -139,12 +141,7 @@ class Keeper:
         self.say("settled", damaged=damaged)
 
     def run(
-        self,
-        python: str,
-        environment: dict[str, str],
-        wheel: str,
-        files: dict[str, str],
-        request: dict[str, Any],
+        self, python: str, environment: dict[str, str], wheel: str, files: dict[str, str], request: dict[str, Any]
     ) -> None:
         """Lay out the bundle from the store and start the measuring on it; its lines are passed on as they come."""
         folder = self._run_folder()
@@ -156,9 +153,7 @@ class Keeper:
         given["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
         given["TMPDIR"] = str(folder / "tmp")
         python = _program(python)
-        whole = dict(
-            request, folder=str(folder / "bundle"), result=str(folder / "result.json"), python=python
-        )
+        whole = dict(request, folder=str(folder / "bundle"), result=str(folder / "result.json"), python=python)
         with (folder / "stderr.txt").open("wb") as stderr:
             self.runner = subprocess.Popen(
                 [python, "-m", "edgedistill_deploy.remote.device_part"],
@@ -197,7 +192,8 @@ class Keeper:
         self.say("closed")
 
     def leave(self, keep: bool = False, with_store: bool = False) -> None:
-        """Kill what runs, delete this run's folder and free the lock. Without a word from the client the store stays."""
+        """Kill what runs, delete this run's folder and free the lock. Without a word from the client the store
+        stays."""
         if self.runner is not None:
             with contextlib.suppress(OSError):
                 os.killpg(self.runner.pid, signal.SIGKILL)
@@ -258,15 +254,14 @@ def _make_private(work: Path, *names: str) -> None:
             path.mkdir(_PRIVATE)
         state = path.lstat()
         if state.st_uid != os.getuid() or state.st_mode & 0o170022 != 0o040000:
-            raise OSError(
-                1, f"{path} belongs to somebody else, or others may write to it; choose another work folder"
-            )
+            raise OSError(1, f"{path} belongs to somebody else, or others may write to it; choose another work folder")
 
 
 def _take_lock(work: Path, token: str, owner: dict[str, Any]) -> dict[str, Any] | None:
     """Make the lock folder, which only one can; return the holder when somebody else has it.
 
-    A lock whose process is gone from this machine is stale and taken over. The guard keeps two clients from doing so at once.
+    A lock whose process is gone from this machine is stale and taken over. The guard keeps two clients from doing so at
+    once.
     """
     import fcntl
 
@@ -282,9 +277,7 @@ def _take_lock(work: Path, token: str, owner: dict[str, Any]) -> dict[str, Any] 
             shutil.rmtree(lock, ignore_errors=True)
             lock.mkdir(_PRIVATE)
         here = {"pid": os.getpid(), "started": _start_time_of(os.getpid()), "boot": _boot(), "token": token}
-        (lock / "owner.json").write_text(
-            json.dumps(dict(owner, time=time.time(), device=socket.gethostname(), **here))
-        )
+        (lock / "owner.json").write_text(json.dumps(dict(owner, time=time.time(), device=socket.gethostname(), **here)))
     return None
 
 

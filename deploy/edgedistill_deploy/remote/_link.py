@@ -1,4 +1,5 @@
-"""The talk with the keeper on a device (`_keeper`): JSON commands there, JSON events back, and a beat so that it stays."""
+"""The talk with the keeper on a device (`_keeper`): JSON commands there, JSON events back, and a beat so that it
+stays."""
 
 import asyncio
 import contextlib
@@ -65,8 +66,8 @@ class Link:
         except asyncio.TimeoutError as error:
             self.is_gone = True
             raise DeviceError(
-                f"{self._device.name} did not answer for {patience_s:.0f} s; the link is down or the device hangs. It frees itself "
-                "within two minutes; what had arrived is not sent again."
+                f"{self._device.name} did not answer for {patience_s:.0f} s; the link is down or the device hangs. It "
+                "frees itself within two minutes; what had arrived is not sent again."
             ) from error
         except (asyncssh.Error, OSError) as error:
             raise build_lost_error(self._device) from error
@@ -116,8 +117,8 @@ def require_python(device: Device, version: list[int]) -> None:
     """Raise DeviceError when the device's Python is older than the device part needs."""
     if tuple(version) < _OLDEST_PYTHON:
         raise DeviceError(
-            f"{device.name} has Python {'.'.join(map(str, version))} as {device.python}; the device part needs 3.10 or newer. Install "
-            "one beside it and name it with python in devices.toml."
+            f"{device.name} has Python {'.'.join(map(str, version))} as {device.python}; the device part needs 3.10 or "
+            "newer. Install one beside it and name it with python in devices.toml."
         )
 
 
@@ -129,8 +130,9 @@ def quote(path: str) -> str:
 def build_lost_error(device: Device) -> DeviceError:
     """Return the error for a connection that broke."""
     return DeviceError(
-        f"The connection to {device.name} was lost. The device stops what it was doing and frees its lock by itself, at the latest "
-        "after two minutes; nothing unfinished was taken for a result. Run the command again: what had arrived is not sent again."
+        f"The connection to {device.name} was lost. The device stops what it was doing and frees its lock by itself, "
+        "at the latest after two minutes; nothing unfinished was taken for a result. Run the command again: what had "
+        "arrived is not sent again."
     )
 
 
@@ -145,8 +147,8 @@ def full_disk(device: Device, free_bytes: int | None) -> str:
     """Say that there is no room."""
     left = "" if free_bytes is None else f" ({free_bytes / 1e6:.1f} MB are free)"
     return (
-        f"The disk of {device.name} is full where {device.work} lies{left}; make room there, or choose another folder with work in "
-        "devices.toml."
+        f"The disk of {device.name} is full where {device.work} lies{left}; make room there, or choose another folder "
+        "with work in devices.toml."
     )
 
 
@@ -154,18 +156,18 @@ def _describe_end(device: Device, code: int | None, ended_by: Any, stderr: str) 
     last = stderr.strip().splitlines()[-1][:300] if stderr.strip() else ""
     if "Exec format error" in stderr or "cannot execute" in stderr:
         return (
-            f"{device.python} on {device.name} is built for another kind of processor ({last}); name its own Python with python in "
-            "devices.toml."
+            f"{device.python} on {device.name} is built for another kind of processor ({last}); name its own Python "
+            "with python in devices.toml."
         )
     if code in (126, 127) or "not found" in last:
         return (
-            f"{device.name} has no Python at {device.python} ({last or f'code {code}'}); install one, for example sudo apt-get install "
-            "python3, or name it with python in devices.toml."
+            f"{device.name} has no Python at {device.python} ({last or f'code {code}'}); install one, for example sudo "
+            "apt-get install python3, or name it with python in devices.toml."
         )
     how = f"by signal {ended_by[0]}" if ended_by else f"with code {code}"
     return (
-        f"EdgeDistill's process on {device.name} ended {how} before it was done, killed or out of memory{f': {last}' if last else ''}. "
-        "Nothing unfinished was taken for a result."
+        f"EdgeDistill's process on {device.name} ended {how} before it was done, killed or out of "
+        f"memory{f': {last}' if last else ''}. Nothing unfinished was taken for a result."
     )
 
 

@@ -1,4 +1,5 @@
-"""What a device says of itself, asked in its own Python: sent as source, the standard library alone, nothing written there."""
+"""What a device says of itself, asked in its own Python: sent as source, the standard library alone, nothing written
+there."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from typing import Any
 
 
 def probe(given: dict[str, Any]) -> dict[str, Any]:
-    """Import the modules, and describe the machine by the source of `hardware/device.py` where this Python can read it."""
+    """Import the modules, and describe the machine by the source of `hardware/device.py` where this Python can read
+    it."""
     found: dict[str, Any] = {
         "python": list(sys.version_info[:3]),
         "executable": sys.executable,
@@ -44,7 +46,8 @@ def _module(name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Start a Python in the environment of the request, which a running one cannot take on, and pass on what it says."""
+    """Start a Python in the environment of the request, which a running one cannot take on, and pass on what it
+    says."""
     request = json.loads(sys.stdin.readline())
     if "source" not in request:
         print(json.dumps(probe(request)))

@@ -1,4 +1,5 @@
-"""Files to a device by content: named by their sha256, sent once, continued where a broken link left them, checked on arrival."""
+"""Files to a device by content: named by their sha256, sent once, continued where a broken link left them, checked on
+arrival."""
 
 import asyncio
 import hashlib
@@ -83,17 +84,11 @@ async def push(store: Store, items: Iterable[Item], pushed: Pushed, progress: Pr
     damaged = await _send_all(store, missing, starts, pushed, count)
     # A part from an earlier try was not what it seemed; once more, from the start.
     if damaged and await _send_all(store, damaged, {}, pushed, count):
-        raise DeviceError(
-            f"A file arrived damaged on {store.device.name} twice; its disk or memory is faulty."
-        )
+        raise DeviceError(f"A file arrived damaged on {store.device.name} twice; its disk or memory is faulty.")
 
 
 async def _send_all(
-    store: Store,
-    items: Sequence[Item],
-    starts: Mapping[str, int],
-    pushed: Pushed,
-    count: Callable[[int], None],
+    store: Store, items: Sequence[Item], starts: Mapping[str, int], pushed: Pushed, count: Callable[[int], None]
 ) -> list[Item]:
     """Send the items, each from its start or from 0, and return those that arrived damaged."""
     for item in items:
@@ -123,7 +118,8 @@ async def _send(store: Store, item: Item, start: int, count: Callable[[int], Non
     except asyncio.TimeoutError as error:
         store.link.is_gone = True
         raise DeviceError(
-            f"The link to {device.name} took nothing for {STALL_S:.0f} s; what had arrived stays there and is not sent again."
+            f"The link to {device.name} took nothing for {STALL_S:.0f} s; what had arrived stays there and is not sent "
+            "again."
         ) from error
     except (asyncssh.ConnectionLost, asyncssh.SFTPConnectionLost, OSError) as error:
         raise build_lost_error(device) from error

@@ -20,7 +20,9 @@ PACKAGE = "edgedistill_deploy"
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # equal files make equal wheels, and a wheel is sent once
 _READABLE = 0o644 << 16
-_METADATA = f"Metadata-Version: 2.1\nName: {PACKAGE.replace('_', '-')}\nVersion: {__version__}\nRequires-Python: >=3.10\n"
+_METADATA = (
+    f"Metadata-Version: 2.1\nName: {PACKAGE.replace('_', '-')}\nVersion: {__version__}\nRequires-Python: >=3.10\n"
+)
 _WHEEL = "Wheel-Version: 1.0\nGenerator: edgedistill\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 

@@ -50,8 +50,8 @@ true
 def check_devices(devices: Sequence[Device]) -> tuple[dict[str, Any], ...]:
     """Check all devices at once and return a record each: kind "device-check", schema 1.
 
-    `verdict` is "ready", "not-ready" with what is missing and the command for it, or "unreachable" with the sentence why.
-    Raises MissingDependencyError without asyncssh.
+    `verdict` is "ready", "not-ready" with what is missing and the command for it, or "unreachable" with the sentence
+    why. Raises MissingDependencyError without asyncssh.
     """
     import_asyncssh()
     return tuple(asyncio.run(_all(devices)))
@@ -62,12 +62,7 @@ async def _all(devices: Sequence[Device]) -> list[dict[str, Any]]:
 
 
 async def _record(device: Device) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "kind": "device-check",
-        "schema": SCHEMA,
-        "name": device.name,
-        "address": device.address,
-    }
+    record: dict[str, Any] = {"kind": "device-check", "schema": SCHEMA, "name": device.name, "address": device.address}
     try:
         async with connect(device) as connection:
             found = await _read_state(connection, device)

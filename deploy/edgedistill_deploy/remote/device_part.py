@@ -2,9 +2,9 @@
 
     python -m edgedistill_deploy.remote.device_part
 
-The request is {"task": "profile" | "validate", "folder": BUNDLE, "device": NAME, ...}. The lines are those of `lines`, with
-{"done": true} in place of the result when the request names a file for it. With "watch" the process ends, and with it those it
-started, when its input closes: closing an SSH connection kills nothing.
+The request is {"task": "profile" | "validate", "folder": BUNDLE, "device": NAME, ...}. The lines are those of `lines`,
+with {"done": true} in place of the result when the request names a file for it. With "watch" the process ends, and with
+it those it started, when its input closes: closing an SSH connection kills nothing.
 """
 
 import json
@@ -127,7 +127,8 @@ def _validate(folder: Path, request: Request, progress: Progress) -> dict[str, A
 
 
 def _machine(request: Request) -> dict[str, Any]:
-    """Describe this machine under the name that the one who asked gave it; an emulated one never passes for the real."""
+    """Describe this machine under the name that the one who asked gave it; an emulated one never passes for the
+    real."""
     from edgedistill_deploy.hardware.device import read_device
 
     info = read_device()
@@ -137,10 +138,7 @@ def _machine(request: Request) -> dict[str, Any]:
     return {**info.to_json(), "name": name}
 
 
-_TASKS: dict[str, Callable[[Path, Request, Progress], dict[str, Any]]] = {
-    "profile": _profile,
-    "validate": _validate,
-}
+_TASKS: dict[str, Callable[[Path, Request, Progress], dict[str, Any]]] = {"profile": _profile, "validate": _validate}
 
 if __name__ == "__main__":
     main()

@@ -1,7 +1,7 @@
 """The devices that are measured over SSH: `devices.toml`, for the user and for the project, and ssh:// addresses.
 
-A file holds one table a device, [devices.NAME], with the fields of `Device`. The project's, ./devices.toml, wins by name over the
-user's. There is no place for a password: keys and the agent open the door, or nothing does.
+A file holds one table a device, [devices.NAME], with the fields of `Device`. The project's, ./devices.toml, wins by
+name over the user's. There is no place for a password: keys and the agent open the door, or nothing does.
 """
 
 import os
@@ -100,21 +100,22 @@ def find_device(target: str) -> Device:
     known = read_inventory()
     if target not in known:
         raise UsageError(
-            f"There is no device {target!r} in {FILE_NAME}.{nearest_names(target, known)} Add it with `edgedistill devices add "
-            f"{target} --host HOST`, or give ssh://user@host[:port]."
+            f"There is no device {target!r} in {FILE_NAME}.{nearest_names(target, known)} Add it with `edgedistill "
+            f"devices add {target} --host HOST`, or give ssh://user@host[:port]."
         )
     return known[target][0]
 
 
 def add_device(device: Device, level: str = "user") -> Path:
-    """Write a device at the end of a level's file and return the file. Raises UsageError when the name is taken there."""
+    """Write a device at the end of a level's file and return the file. Raises UsageError when the name is taken
+    there."""
     import tomli_w
 
     path = inventory_paths()[level]
     if device.name in _read(path):
         raise UsageError(
-            f"{path} has a device {device.name} already; remove it with `edgedistill devices remove {device.name}`, or choose "
-            "another name."
+            f"{path} has a device {device.name} already; remove it with `edgedistill devices remove {device.name}`, or "
+            "choose another name."
         )
     plain = {each.name: each.default for each in fields(Device)}
     values = {
@@ -162,7 +163,8 @@ def _device(name: str, table: Mapping[str, Any], path: Path) -> Device:
     for key in table:
         if key in _SECRETS:
             raise UsageError(
-                f"{path}: devices.{name}.{key} is refused: secrets are not kept in files; use a key, and ssh-agent for its passphrase."
+                f"{path}: devices.{name}.{key} is refused: secrets are not kept in files; use a key, and ssh-agent for "
+                "its passphrase."
             )
         if key not in known:
             raise UsageError(f"{path}: devices.{name}.{key} is not known.{nearest_names(key, known)}")

@@ -1,7 +1,8 @@
 """Profile and validate on devices over SSH: the same measuring as here, run by the device's own Python.
 
-A lock on the device, the needed files sent by content, the device part as a wheel that is imported and never installed, progress
-as it comes, the result pulled and checked, everything cleaned away. Several devices at once; one that fails spoils no other.
+A lock on the device, the needed files sent by content, the device part as a wheel that is imported and never installed,
+progress as it comes, the result pulled and checked, everything cleaned away. Several devices at once; one that fails
+spoils no other.
 """
 
 import asyncio
@@ -98,10 +99,11 @@ class DeviceOutcome:
 def run_on_devices(
     devices: Sequence[Device], job: RemoteJob, progress_of: ProgressOf = lambda device: silent
 ) -> tuple[DeviceOutcome, ...]:
-    """Do the job on all devices at once and return how each went, in their order; `progress_of` gives the progress of each.
+    """Do the job on all devices at once and return how each went, in their order; `progress_of` gives the progress of
+    each.
 
-    Raises UsageError when a device is named twice, MissingDependencyError without asyncssh, BundleError when a file that is
-    needed was changed. What goes wrong on a device is in its outcome.
+    Raises UsageError when a device is named twice, MissingDependencyError without asyncssh, BundleError when a file
+    that is needed was changed. What goes wrong on a device is in its outcome.
     """
     names = [device.name for device in devices]
     for name in names:
@@ -168,9 +170,7 @@ async def _run(
 ) -> dict[str, Any]:
     progress(0, 1, "connecting")
     async with connect(device) as connection, keeper_of(connection, device) as link:
-        opened = await link.ask(
-            "open", job.wait_s + _GRACE_S, work=device.work, owner=_owner(), wait_s=job.wait_s
-        )
+        opened = await link.ask("open", job.wait_s + _GRACE_S, work=device.work, owner=_owner(), wait_s=job.wait_s)
         if opened["event"] == "locked":
             raise DeviceError(_describe_lock(device, opened["holder"]))
         try:
@@ -194,14 +194,10 @@ def _owner() -> dict[str, str]:
 def _describe_lock(device: Device, holder: Mapping[str, Any]) -> str:
     who = f"{holder.get('owner', 'somebody')} on {holder.get('host', 'another machine')}"
     since = holder.get("time")
-    moment = (
-        f" since {time.strftime('%H:%M:%S', time.localtime(since))}"
-        if isinstance(since, (int, float))
-        else ""
-    )
+    moment = f" since {time.strftime('%H:%M:%S', time.localtime(since))}" if isinstance(since, (int, float)) else ""
     return (
-        f"{device.name} is being measured by {who}{moment} (process {holder.get('pid', '?')} there); two at once would spoil both. "
-        "Wait for it with --wait SECONDS."
+        f"{device.name} is being measured by {who}{moment} (process {holder.get('pid', '?')} there); two at once would "
+        "spoil both. Wait for it with --wait SECONDS."
     )
 
 
@@ -221,11 +217,13 @@ async def _require_modules(link: Link, device: Device, job: RemoteJob) -> None:
         return
     if all(found["missing"] for found in broken.values()):
         raise DeviceError(
-            f"{device.name} has no {', '.join(_PACKAGES.get(name, name) for name in broken)} in {device.python}. {_advice(device)}"
+            f"{device.name} has no {', '.join(_PACKAGES.get(name, name) for name in broken)} in {device.python}. "
+            f"{_advice(device)}"
         )
     name, found = next((name, found) for name, found in broken.items() if not found["missing"])
     raise DeviceError(
-        f"{name} on {device.name} cannot be imported: {found['error']}. It may be made for another processor or system. {_advice(device)}"
+        f"{name} on {device.name} cannot be imported: {found['error']}. It may be made for another processor or "
+        f"system. {_advice(device)}"
     )
 
 
@@ -240,13 +238,12 @@ async def _sftp(connection: Any, device: Device) -> Any:
         return await connection.start_sftp_client()
     except (asyncssh.ChannelOpenError, asyncssh.SFTPError) as error:
         raise DeviceError(
-            f"The SSH server of {device.name} offers no SFTP, which carries the files; install openssh-sftp-server there."
+            f"The SSH server of {device.name} offers no SFTP, which carries the files; install openssh-sftp-server "
+            "there."
         ) from error
 
 
-async def _measure(
-    link: Link, device: Device, job: RemoteJob, contents: _Contents, progress: Progress
-) -> Event:
+async def _measure(link: Link, device: Device, job: RemoteJob, contents: _Contents, progress: Progress) -> Event:
     """Start the device part, pass on its progress, and return how it ended."""
     request = {
         **job.request(device),
@@ -285,12 +282,13 @@ def _require_done(device: Device, ended: Event, refused: Mapping[str, Any] | Non
         raise DeviceError(f"{device.name}: {cause}") from cause
     if ended["code"] < 0:
         raise DeviceError(
-            f"The measurement on {device.name} was killed by signal {-ended['code']}, from outside or because memory ran out; nothing "
-            "unfinished was taken for a result. Free memory there and run it again."
+            f"The measurement on {device.name} was killed by signal {-ended['code']}, from outside or because memory "
+            "ran out; nothing unfinished was taken for a result. Free memory there and run it again."
         )
     if ended["code"] != 0 or not ended["result"]:
         raise DeviceError(
-            f"The measurement on {device.name} ended with code {ended['code']} and without a result{_last_line(ended['stderr'])}."
+            f"The measurement on {device.name} ended with code {ended['code']} and without a "
+            f"result{_last_line(ended['stderr'])}."
         )
 
 
@@ -303,9 +301,7 @@ async def _pull(sftp: Any, device: Device, ended: Event) -> bytes:
     """Fetch the result and check that it is the one that was written."""
     described = ended["result"]
     if described["bytes"] > _MOST_RESULT_BYTES:
-        raise DeviceError(
-            f"{device.name} offers a result of {described['bytes']} bytes; that is none of ours."
-        )
+        raise DeviceError(f"{device.name} offers a result of {described['bytes']} bytes; that is none of ours.")
     async with sftp.open(described["path"], "rb") as stream:
         data: bytes = await asyncio.wait_for(stream.read(described["bytes"] + 1, 0), _PULL_S)
     if hashlib.sha256(data).hexdigest() != described["sha256"]:

@@ -117,9 +117,7 @@ def write_prepared(bundle: Bundle, images: ImageSet, path: Path) -> None:
     write_reference(path, reference)
 
 
-def _model_roles(
-    bundle: Bundle, precisions: Sequence[str] | None, runtimes: Iterable[str]
-) -> tuple[str, ...]:
+def _model_roles(bundle: Bundle, precisions: Sequence[str] | None, runtimes: Iterable[str]) -> tuple[str, ...]:
     """Return the roles of the models that the runtimes take."""
     files = bundle.manifest["files"]
     taken = [

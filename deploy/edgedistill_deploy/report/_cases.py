@@ -6,13 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgedistill_deploy import wording as words
-from edgedistill_deploy.records.parity import (
-    Accuracy,
-    Numeric,
-    ParityReport,
-    RelationResult,
-    UnreadableParity,
-)
+from edgedistill_deploy.records.parity import Accuracy, Numeric, ParityReport, RelationResult, UnreadableParity
 from edgedistill_deploy.statistics.paired import non_inferiority
 
 Status = Literal["pass", "fail", "inconclusive", "skipped", "error"]
@@ -23,7 +17,8 @@ _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One thing that was judged: its `group` in the record, its name, how it came out, and a sentence or two about it."""
+    """One thing that was judged: its `group` in the record, its name, how it came out, and a sentence or two about
+    it."""
 
     group: str
     name: str
@@ -64,8 +59,8 @@ def _drop_case(accuracy: Accuracy, limit: float) -> Case:
         message = "No label is known, so the drop in accuracy cannot be measured."
         return _case("accuracy_drop", "skipped", message)
     message = (
-        f"The drop is {words.points(accuracy.drop)}, its interval {words.points_interval(accuracy.interval)}, the limit "
-        f"{words.points(limit)}: {words.percent(accuracy.candidate)} right where the teacher is "
+        f"The drop is {words.points(accuracy.drop)}, its interval {words.points_interval(accuracy.interval)}, the "
+        f"limit {words.points(limit)}: {words.percent(accuracy.candidate)} right where the teacher is "
         f"{words.percent(accuracy.teacher)}, on {accuracy.labelled_count} images."
     )
     return _case("accuracy_drop", non_inferiority(accuracy.interval, limit), message)

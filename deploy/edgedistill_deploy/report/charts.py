@@ -1,4 +1,5 @@
-"""Charts as inline SVG text, from numbers alone: pure functions, no scripts, colours by CSS class so that the page decides.
+"""Charts as inline SVG text, from numbers alone: pure functions, no scripts, colours by CSS class so that the page
+decides.
 
 All text is escaped here. A chart is drawn 440 units wide, so that its 11-unit text stays readable on a phone.
 """
@@ -111,9 +112,7 @@ def line_chart(
     body = [*_grid(frame)]
     for value, label in levels:
         down = frame.down(value)
-        body.append(
-            f'<line class="level" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{_n(down)}" y2="{_n(down)}"/>'
-        )
+        body.append(f'<line class="level" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{_n(down)}" y2="{_n(down)}"/>')
         body.append(_label(_LEFT + 4, down - 5 if down > _TOP + 14 else down + 13, label, "start", "strong"))
     for each in series:
         body.append(_polyline(frame, each))
@@ -122,13 +121,10 @@ def line_chart(
 
 
 def interval_chart(
-    title: str,
-    rows: Sequence[tuple[str, float, float, float, str]],
-    limit: float,
-    write: Format,
-    axis_title: str,
+    title: str, rows: Sequence[tuple[str, float, float, float, str]], limit: float, write: Format, axis_title: str
 ) -> str:
-    """Draw one row per (label, estimate, low, high, CSS class): a bar from low to high with its estimate, against a limit.
+    """Draw one row per (label, estimate, low, high, CSS class): a bar from low to high with its estimate, against a
+    limit.
 
     The side above the limit is shaded; zero and the limit are marked.
     """
@@ -138,7 +134,10 @@ def interval_chart(
     frame = _Frame(x, Axis(title="", low=0, high=1, ticks=()), height)
     at_limit, bottom = frame.right(limit), height - _BOTTOM
     body = [
-        f'<rect class="beyond" x="{_n(at_limit)}" y="{_TOP}" width="{_n(WIDTH - _RIGHT - at_limit)}" height="{bottom - _TOP}"/>',
+        (
+            f'<rect class="beyond" x="{_n(at_limit)}" y="{_TOP}" width="{_n(WIDTH - _RIGHT - at_limit)}" '
+            f'height="{bottom - _TOP}"/>'
+        ),
         *_grid(frame),
         f'<line class="zero" x1="{_n(frame.right(0))}" x2="{_n(frame.right(0))}" y1="{_TOP}" y2="{bottom}"/>',
         f'<line class="limit" x1="{_n(at_limit)}" x2="{_n(at_limit)}" y1="{_TOP}" y2="{bottom}"/>',
@@ -149,15 +148,16 @@ def interval_chart(
     return _svg(title, height, body)
 
 
-def _interval(
-    frame: _Frame, down: float, label: str, values: tuple[float, float, float], css: str
-) -> list[str]:
+def _interval(frame: _Frame, down: float, label: str, values: tuple[float, float, float], css: str) -> list[str]:
     low, estimate, high = (frame.right(value) for value in values)
     return [
         _label(_LEFT + 4, down - 8, label, "start", "strong"),
         f'<line class="interval {escape(css)}" x1="{_n(low)}" x2="{_n(high)}" y1="{_n(down)}" y2="{_n(down)}"/>',
         *(
-            f'<line class="interval {escape(css)}" x1="{_n(end)}" x2="{_n(end)}" y1="{_n(down - 5)}" y2="{_n(down + 5)}"/>'
+            (
+                f'<line class="interval {escape(css)}" x1="{_n(end)}" x2="{_n(end)}" y1="{_n(down - 5)}" '
+                f'y2="{_n(down + 5)}"/>'
+            )
             for end in (low, high)
         ),
         f'<circle class="estimate {escape(css)}" cx="{_n(estimate)}" cy="{_n(down)}" r="4.5"/>',
@@ -167,7 +167,8 @@ def _interval(
 def histogram(
     title: str, samples: NDArray[np.float64], marks: Sequence[tuple[float, str]], write: Format, colour: int
 ) -> str:
-    """Draw how positive samples spread, logarithmically, from their minimum to just beyond the last mark; the rest is counted.
+    """Draw how positive samples spread, logarithmically, from their minimum to just beyond the last mark; the rest is
+    counted.
 
     Bars are as high as the share of samples in them, of the highest; the marks are vertical lines.
     """
@@ -178,16 +179,12 @@ def histogram(
     x = Axis(title="", low=low, high=high, ticks=[(low, write(low)), (high, write(high))], log=True)
     # Counts reach up to 85 % of the height; the labels of the marks lie above.
     frame = _Frame(x, Axis(title="", low=0, high=float(max(1, counts.max())) / 0.85, ticks=()), height)
-    bars = [
-        _bar(frame, edges[i], edges[i + 1], float(count), colour) for i, count in enumerate(counts) if count
-    ]
+    bars = [_bar(frame, edges[i], edges[i + 1], float(count), colour) for i, count in enumerate(counts) if count]
     drawn = [part for value, label in marks for part in _mark(frame, value, label)]
     beyond = int((samples > high).sum())
     note = f"{beyond:,} of {len(samples):,} runs were slower still" if beyond else f"{len(samples):,} runs"
     return _svg(
-        title,
-        height,
-        [*bars, *_grid(frame, ends=True), *drawn, _label(WIDTH / 2, height - 8, note, "middle", "")],
+        title, height, [*bars, *_grid(frame, ends=True), *drawn, _label(WIDTH / 2, height - 8, note, "middle", "")]
     )
 
 
@@ -218,7 +215,8 @@ def spectrum(title: str, values: NDArray[np.float64], kept: int) -> str:
 
 
 def cumulative_points(samples: NDArray[np.float64], count: int = 160) -> list[Point]:
-    """Return points (value, share of samples at most that) of the empirical distribution, at most `count` + 1 of them."""
+    """Return points (value, share of samples at most that) of the empirical distribution, at most `count` + 1 of
+    them."""
     ordered = np.sort(samples)
     ranks = np.unique(np.linspace(0, len(ordered) - 1, min(len(ordered), count)).round().astype(int))
     return [(float(ordered[rank]), (int(rank) + 1) / len(ordered)) for rank in ranks]
@@ -229,23 +227,22 @@ def _grid(frame: _Frame, *, ends: bool = False) -> list[str]:
     lines = [f'<line class="axis" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{bottom}" y2="{bottom}"/>']
     for value, label in frame.y.ticks:
         down = frame.down(value)
-        lines.append(
-            f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{_n(down)}" y2="{_n(down)}"/>'
-        )
+        lines.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{_n(down)}" y2="{_n(down)}"/>')
         lines.append(_label(_LEFT - 6, down + 4, label, "end", ""))
     for index, (value, label) in enumerate(frame.x.ticks):
         anchor = ("start", "end")[index] if ends else "middle"
         lines.append(_label(frame.right(value), bottom + 16, label, anchor, ""))
-    lines.append(
-        _label((_LEFT + WIDTH - _RIGHT) / 2, frame.height - 6, frame.x.title, "middle", "axis-title")
-    )
+    lines.append(_label((_LEFT + WIDTH - _RIGHT) / 2, frame.height - 6, frame.x.title, "middle", "axis-title"))
     lines.append(_label(_LEFT + 4, _TOP + 2, frame.y.title, "start", "axis-title"))
     return lines
 
 
 def _polyline(frame: _Frame, series: Series) -> str:
     points = " ".join(f"{_n(frame.right(x))},{_n(frame.down(y))}" for x, y in series.points)
-    return f'<polyline class="line s{series.colour % COLOURS + 1}" points="{points}"><title>{escape(series.name)}</title></polyline>'
+    return (
+        f'<polyline class="line s{series.colour % COLOURS + 1}" '
+        f'points="{points}"><title>{escape(series.name)}</title></polyline>'
+    )
 
 
 def _dot(frame: _Frame, point: Point, series: Series) -> str:
@@ -256,8 +253,8 @@ def _dot(frame: _Frame, point: Point, series: Series) -> str:
 def _bar(frame: _Frame, left: float, right: float, value: float, colour: int) -> str:
     start, end, top = frame.right(left), frame.right(right), frame.down(value)
     return (
-        f'<rect class="bar s{colour % COLOURS + 1}" x="{_n(start)}" y="{_n(top)}" width="{_n(max(0.5, end - start - 0.6))}" '
-        f'height="{_n(frame.height - _BOTTOM - top)}"/>'
+        f'<rect class="bar s{colour % COLOURS + 1}" x="{_n(start)}" y="{_n(top)}" '
+        f'width="{_n(max(0.5, end - start - 0.6))}" height="{_n(frame.height - _BOTTOM - top)}"/>'
     )
 
 

@@ -1,7 +1,8 @@
 """Parity records as JUnit XML, which build servers read: a suite for each model, a case for each thing that was judged.
 
-What does not hold is a failure, also what too few images could decide (of type "inconclusive"); what cannot be read is an error;
-what was not measured, or is only the baseline, is skipped. So a suite is red exactly when the gate is not met.
+What does not hold is a failure, also what too few images could decide (of type "inconclusive"); what cannot be read is
+an error; what was not measured, or is only the baseline, is skipped. So a suite is red exactly when the gate is not
+met.
 """
 
 from collections.abc import Sequence
@@ -59,9 +60,7 @@ def _suite(number: int, record: Record, judged: bool, moment: str) -> ElementTre
         ElementTree.SubElement(properties, "property", name=key, value=without_controls(str(value)))
     suite.extend(_case(case, name) for case in cases)
     notes = record.findings.notes if isinstance(record, ParityReport) else ()
-    ElementTree.SubElement(suite, "system-out").text = without_controls(
-        "\n".join([*map(_line, cases), *notes])
-    )
+    ElementTree.SubElement(suite, "system-out").text = without_controls("\n".join([*map(_line, cases), *notes]))
     ElementTree.SubElement(suite, "system-err").text = ""
     return suite
 

@@ -24,10 +24,10 @@ def icicle(title: str, layers: LayerReport) -> str:
     """Draw the run as a bar, below it its parts by module, below each its own: as wide as the time they take."""
     whole = _tree(layers)
     height = (min(_DEEPEST, _depth(whole)) + 1) * _ROW
-    bars = _draw_part(
-        whole, _Place(label=f"a run, {words.milliseconds(whole.ms)}", whole_ms=max(whole.ms, 1e-12))
+    bars = _draw_part(whole, _Place(label=f"a run, {words.milliseconds(whole.ms)}", whole_ms=max(whole.ms, 1e-12)))
+    return (
+        f'<div class="icicle" role="img" aria-label="{escape(title)}" style="height: {height}px">{"".join(bars)}</div>'
     )
-    return f'<div class="icicle" role="img" aria-label="{escape(title)}" style="height: {height}px">{"".join(bars)}</div>'
 
 
 def _tree(layers: LayerReport) -> _Part:
@@ -52,7 +52,8 @@ def _depth(part: _Part) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
-    """Where a part is drawn: so many ms from the left of so many, in which row, under which name and in which colour."""
+    """Where a part is drawn: so many ms from the left of so many, in which row, under which name and in which
+    colour."""
 
     label: str
     whole_ms: float
@@ -88,4 +89,7 @@ def _bar(part: _Part, place: _Place) -> str:
     share = part.ms / place.whole_ms
     told = f"{place.path or 'a run'}: {words.milliseconds(part.ms)}, {words.percent(share)}"
     where = f"left: {100 * place.left_ms / place.whole_ms:.3f}%; width: {100 * share:.3f}%; top: {place.row * _ROW}px"
-    return f'<div class="part p{place.colour}" style="{where}" title="{escape(told)}"><span>{escape(place.label)}</span></div>'
+    return (
+        f'<div class="part p{place.colour}" style="{where}" '
+        f'title="{escape(told)}"><span>{escape(place.label)}</span></div>'
+    )

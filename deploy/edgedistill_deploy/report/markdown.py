@@ -1,4 +1,5 @@
-"""Parity records as Markdown, for the summary of a build job or a comment: what passed, what it cost, what does not hold."""
+"""Parity records as Markdown, for the summary of a build job or a comment: what passed, what it cost, what does not
+hold."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -43,9 +44,7 @@ def _lines(records: Sequence[Record]) -> Iterator[str]:
 
 
 def _gate(records: Sequence[Record]) -> str:
-    statuses = {
-        case.status for record in records if is_judged(record, records) for case in cases_of(record)[:1]
-    }
+    statuses = {case.status for record in records if is_judged(record, records) for case in cases_of(record)[:1]}
     return next((each for each in ("error", "fail", "inconclusive") if each in statuses), "pass")
 
 

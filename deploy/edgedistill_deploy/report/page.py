@@ -16,8 +16,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 def write_report(bundle: Bundle) -> Path:
     """Write report.html into the bundle and return its path.
 
-    Only records are read, no model and no image. A section whose records are missing says so, and a record that is damaged or
-    about another model file is left out and named.
+    Only records are read, no model and no image. A section whose records are missing says so, and a record that is
+    damaged or about another model file is left out and named.
 
     Raises:
         MissingDependencyError: jinja2 is not installed.

@@ -1,4 +1,5 @@
-"""From records to what the template places on the page: groups by device, charts, and the functions that word numbers."""
+"""From records to what the template places on the page: groups by device, charts, and the functions that word
+numbers."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,7 +45,8 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A device, a runtime and its provider, and what was measured there; the first model of `parity` and `latency` is the teacher's."""
+    """A device, a runtime and its provider, and what was measured there; the first model of `parity` and `latency` is
+    the teacher's."""
 
     name: str
     rows: tuple[ArtefactSummary, ...]
@@ -121,7 +123,7 @@ def colour_of(precision: str) -> int:
     return USUAL_PRECISIONS.index(precision) if precision in USUAL_PRECISIONS else len(USUAL_PRECISIONS)
 
 
-# ---------------------------------------------------------------------------------------------------------------- training
+# --- training
 
 
 def _training_figures(epochs: Sequence[EpochRow], manifest: Mapping[str, Any]) -> list[Figure]:
@@ -148,7 +150,8 @@ def _accuracy_figure(epochs: Sequence[EpochRow], manifest: Mapping[str, Any], x:
     series = charts.Series(name="student", points=points, colour=1, marks=[best])
     return Figure(
         svg=charts.line_chart("Validation accuracy by epoch", [series], x, y, levels=levels),
-        caption=f"Validation accuracy. Best: {wording.percent(best[1])} after epoch {best[0]:g}, which is the one exported.",
+        caption=f"Validation accuracy. Best: {wording.percent(best[1])} after epoch {best[0]:g}, which is the one "
+        "exported.",
         legend=(("student", 2),),
     )
 
@@ -209,7 +212,7 @@ def spectrum_svg(layer: str, eigenvalues: Any, rank: int) -> str:
     return charts.spectrum(f"eigenvalues of {layer}, {rank} of {len(eigenvalues)} kept", eigenvalues, rank)
 
 
-# ------------------------------------------------------------------------------------------------------------------ parity
+# --- parity
 
 
 def drop_figure(parity: Iterable[ParityReport]) -> Figure | None:
@@ -232,8 +235,9 @@ def drop_figure(parity: Iterable[ParityReport]) -> Figure | None:
             _in_points,
             "accuracy lost against the teacher, points",
         ),
-        caption="Dot and bar: accuracy lost and its interval, from the images that teacher and expert answer differently. Left of"
-        " zero the expert is better than its teacher; the shaded side is beyond what is allowed.",
+        caption="Dot and bar: accuracy lost and its interval, from the images that teacher and expert answer "
+        "differently. Left of zero the expert is better than its teacher; the shaded side is beyond what is "
+        "allowed.",
     )
 
 
@@ -243,7 +247,8 @@ def _in_points(value: float) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassTable:
-    """Accuracy per class: (name, colour) of the experts; for each class its row and each expert's; the worst classes again."""
+    """Accuracy per class: (name, colour) of the experts; for each class its row and each expert's; the worst classes
+    again."""
 
     experts: tuple[tuple[str, int], ...]
     rows: tuple[tuple[ClassParity, tuple[ClassParity | None, ...]], ...]
@@ -258,9 +263,7 @@ def class_table(parity: Sequence[ParityReport]) -> ClassTable | None:
     by_name = [{row.name: row for row in record.classes.per_class} for record in experts]
     rows = tuple((row, tuple(each.get(row.name) for each in by_name)) for row in experts[0].classes.per_class)
     return ClassTable(
-        experts=tuple(
-            (label_of(record.model.precision), colour_of(record.model.precision) + 1) for record in experts
-        ),
+        experts=tuple((label_of(record.model.precision), colour_of(record.model.precision) + 1) for record in experts),
         rows=rows,
         worst=tuple(sorted(rows, key=_largest_drop, reverse=True)[:10]),
     )
@@ -270,7 +273,7 @@ def _largest_drop(row: tuple[ClassParity, tuple[ClassParity | None, ...]]) -> fl
     return max((each.drop for each in row[1] if each and each.drop is not None), default=-1.0)
 
 
-# ----------------------------------------------------------------------------------------------------------------- latency
+# --- latency
 
 
 def ecdf_figure(latency: Sequence[LatencyRecord]) -> Figure:
@@ -297,7 +300,8 @@ def ecdf_figure(latency: Sequence[LatencyRecord]) -> Figure:
     )
     return Figure(
         svg=charts.line_chart("Share of runs by time", series, x, y),
-        caption="Share of the runs that took at most so long. Further left is faster, steeper is steadier; dots: p50 and p99.",
+        caption="Share of the runs that took at most so long. Further left is faster, steeper is steadier; dots: p50 "
+        "and p99.",
         legend=tuple((each.name, each.colour % charts.COLOURS + 1) for each in series),
     )
 
@@ -312,11 +316,7 @@ def histogram_figure(record: LatencyRecord) -> Figure:
     label = _label_time(record)
     samples = np.maximum(_samples(record), SHORTEST_MS)
     svg = charts.histogram(
-        f"Runs of {label} by time",
-        samples,
-        marks,
-        wording.milliseconds,
-        colour_of(record.report.model.precision),
+        f"Runs of {label} by time", samples, marks, wording.milliseconds, colour_of(record.report.model.precision)
     )
     return Figure(svg=svg, caption=f"{label}; logarithmic")
 
@@ -328,8 +328,8 @@ def icicle_figure(record: LatencyRecord) -> Figure | None:
     label = _label_time(record)
     return Figure(
         svg=icicle(f"Time of {label} by module", record.layers),
-        caption=f"{label}: a run, its parts by the student’s modules from the outermost to the innermost; as wide as the time they"
-        " take. Grey: of no module.",
+        caption=f"{label}: a run, its parts by the student’s modules from the outermost to the innermost; as wide as "
+        "the time they take. Grey: of no module.",
     )
 
 
@@ -343,16 +343,14 @@ def _samples(record: LatencyRecord) -> Samples:
     return np.asarray(record.report.times.samples_ms, np.float64)
 
 
-# -------------------------------------------------------------------------------------------------------------- conditions
+# --- conditions
 
 
 def condition_rows(
     latency: Sequence[LatencyRecord],
 ) -> tuple[tuple[str, ...], list[tuple[str, list[str]]], tuple[str, ...]]:
     """Return the readings that some record has, for each model its "before → after", and the readings nobody has."""
-    known = tuple(
-        name for name in _READINGS if any(_moments(record, name) != (None, None) for record in latency)
-    )
+    known = tuple(name for name in _READINGS if any(_moments(record, name) != (None, None) for record in latency))
     rows = [
         (label_of(record.report.model.precision), [_change(*_moments(record, name)) for name in known])
         for record in latency
@@ -372,7 +370,8 @@ def _change(before: Any, after: Any) -> str:
 
 
 def plainly(value: Any, depth: int = 3) -> str:
-    """Write a JSON value in a few words; a mapping shows its first four entries, and at most `depth` levels are shown."""
+    """Write a JSON value in a few words; a mapping shows its first four entries, and at most `depth` levels are
+    shown."""
     if value is None:
         return wording.MISSING
     if isinstance(value, bool):

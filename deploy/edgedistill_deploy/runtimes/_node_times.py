@@ -62,9 +62,7 @@ def _kernels(events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(found, key=lambda each: (each["ts"], -each["dur"]))
 
 
-def _within(
-    kernels: Iterable[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]]
-) -> Iterable[Mapping[str, Any]]:
+def _within(kernels: Iterable[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
     """Keep what lies in one of the runs; both are in the order of their beginning."""
     begins = [_began(run) for run in runs]
     for each in kernels:

@@ -1,7 +1,8 @@
 """ONNX Runtime behind the session protocol; it never falls back from the provider it was asked for.
 
-Two things are checked once a session is made, because the list of providers that ONNX Runtime gives says little: a provider
-whose library is missing is dropped from it without an error, and one that took no node at all still stands at its head.
+Two things are checked once a session is made, because the list of providers that ONNX Runtime gives says little: a
+provider whose library is missing is dropped from it without an error, and one that took no node at all still stands at
+its head.
 """
 
 import json
@@ -72,19 +73,16 @@ class OnnxRuntimeSession:
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
         """Compute all outputs. Nothing is checked before, since this is what gets timed."""
         if self._native is None:
-            raise EdgeDistillError(
-                f"The session of {self.model_path.name} is closed; open it again to run it."
-            )
+            raise EdgeDistillError(f"The session of {self.model_path.name} is closed; open it again to run it.")
         try:
-            values = (
-                self._rows(feeds) if self._one_by_one else self._native.run(self._output_names, dict(feeds))
-            )
+            values = self._rows(feeds) if self._one_by_one else self._native.run(self._output_names, dict(feeds))
         except Exception as error:
             raise EdgeDistillError(self._failure(feeds, error)) from error
         return dict(zip(self._output_names, values, strict=True))
 
     def trace(self, feeds: Feeds, runs: int, progress: Progress) -> list[dict[str, Any]]:
-        """Run so many times in a session of its own with ONNX Runtime's profiling on; the events of its trace, in microseconds."""
+        """Run so many times in a session of its own with ONNX Runtime's profiling on; the events of its trace, in
+        microseconds."""
         with tempfile.TemporaryDirectory(prefix="edgedistill-trace-") as folder:
             request = replace(self._request, trace=Path(folder) / "trace")
             with open_onnx(request) as traced:
@@ -103,9 +101,7 @@ class OnnxRuntimeSession:
         """Run a batch image by image, where the provider takes graphs of fixed shape only."""
         count = len(next(iter(feeds.values())))
         answers = [
-            self._native.run(
-                self._output_names, {name: value[row : row + 1] for name, value in feeds.items()}
-            )
+            self._native.run(self._output_names, {name: value[row : row + 1] for name, value in feeds.items()})
             for row in range(count)
         ]
         return [np.concatenate(rows) for rows in zip(*answers, strict=True)]
@@ -114,10 +110,7 @@ class OnnxRuntimeSession:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._native = None
 
@@ -126,7 +119,10 @@ class OnnxRuntimeSession:
             TensorSpec(name=name, shape=np.shape(value), dtype=str(np.asarray(value).dtype))
             for name, value in feeds.items()
         ]
-        sentence = f"{self.model_path.name} failed on ONNX Runtime: it takes {_describe_specs(self.inputs)} and was given {_describe_specs(given)}."
+        sentence = (
+            f"{self.model_path.name} failed on ONNX Runtime: it takes "
+            f"{_describe_specs(self.inputs)} and was given {_describe_specs(given)}."
+        )
         return sentence if _differ(self.inputs, given) else f"{sentence} {_reason(error)}"
 
 
@@ -169,9 +165,7 @@ def _fuses_int8(request: SessionRequest) -> bool:
     return computes_in(request.precision) == "int8" and request.optimised
 
 
-def _load(
-    ort: ModuleType, request: SessionRequest, provider: Provider, devices: list[Any], options: Any
-) -> Any:
+def _load(ort: ModuleType, request: SessionRequest, provider: Provider, devices: list[Any], options: Any) -> Any:
     asked = [(name, provider.options(name, request.threads, request.precision)) for name in provider.natives]
     if devices:
         options.add_provider_for_devices(devices, asked[0][1])
@@ -209,8 +203,8 @@ def _plugin_devices(ort: ModuleType, provider: Provider) -> list[Any]:
     if plugin is None:
         usable = ", ".join(usable_providers(ort.get_available_providers()))
         raise UsageError(
-            f"The installed ONNX Runtime {ort.__version__} has no provider {provider.name}; it has {usable}. Choose one of these, "
-            f"or install {provider.package}."
+            f"The installed ONNX Runtime {ort.__version__} has no provider {provider.name}; it has {usable}. Choose "
+            f"one of these, or install {provider.package}."
         )
     if provider.name not in _registered:
         ort.register_execution_provider_library(provider.natives[0], plugin.get_library_path())
@@ -218,7 +212,8 @@ def _plugin_devices(ort: ModuleType, provider: Provider) -> list[Any]:
     devices = [each for each in ort.get_ep_devices() if each.ep_name == provider.natives[0]]
     if not devices:
         raise EdgeDistillError(
-            f"{plugin.__name__} finds no device on this machine for the provider {provider.name}; choose another provider."
+            f"{plugin.__name__} finds no device on this machine for the provider {provider.name}; choose another "
+            "provider."
         )
     wanted = (provider.device or "").upper()
     return [each for each in devices if each.device.type.name == wanted][:1] or devices[:1]
@@ -278,20 +273,19 @@ def _require_provider(native: Any, provider: Provider, request: SessionRequest) 
     got = native.get_providers()
     if got[:1] != [provider.natives[0]]:
         raise EdgeDistillError(
-            f"ONNX Runtime loaded {request.path.name} on {', '.join(got)} where {request.provider} ({provider.natives[0]}) was "
-            "asked for; its libraries or the device are probably missing. Nothing is measured on another provider than asked for."
+            f"ONNX Runtime loaded {request.path.name} on {', '.join(got)} where {request.provider} "
+            f"({provider.natives[0]}) was asked for; its libraries or the device are probably missing. Nothing is "
+            "measured on another provider than asked for."
         )
 
 
-def _require_placement(
-    placement: Mapping[str, int] | None, provider: Provider, request: SessionRequest
-) -> None:
+def _require_placement(placement: Mapping[str, int] | None, provider: Provider, request: SessionRequest) -> None:
     if not placement or any(plain_name(native) in placement for native in provider.natives):
         return
     told = " and ".join(f"{count} nodes on {name}" for name, count in placement.items())
     raise EdgeDistillError(
-        f"{provider.name} took no node of {request.path.name}: ONNX Runtime runs {told}. Nothing is measured on another provider "
-        "than asked for; choose the other one by name."
+        f"{provider.name} took no node of {request.path.name}: ONNX Runtime runs {told}. Nothing is measured on "
+        "another provider than asked for; choose the other one by name."
     )
 
 
@@ -299,8 +293,8 @@ def _load_failure(ort: ModuleType, request: SessionRequest, error: Exception) ->
     path, reason = request.path, _reason(error)
     if request.provider != "cpu":
         return (
-            f"ONNX Runtime {ort.__version__} cannot load {path} on {request.provider}: {reason} Provider cpu tells whether the file "
-            "or the provider is at fault."
+            f"ONNX Runtime {ort.__version__} cannot load {path} on {request.provider}: {reason} Provider cpu tells "
+            "whether the file or the provider is at fault."
         )
     newer = re.search(r"opset|ir.?version|no op registered", reason, re.IGNORECASE) is not None
     advice = "upgrade onnxruntime, or export the model again" if newer else "rebuild or restore the file"
@@ -335,9 +329,9 @@ def _describe_specs(specs: Sequence[TensorSpec]) -> str:
 def _differ(wanted: Sequence[TensorSpec], given: Sequence[TensorSpec]) -> bool:
     """Say whether the feeds themselves explain a failed run."""
     by_name = {spec.name: spec for spec in given}
-    return any(spec.name not in by_name or not _fits(spec, by_name[spec.name]) for spec in wanted) or len(
-        given
-    ) != len(wanted)
+    return any(spec.name not in by_name or not _fits(spec, by_name[spec.name]) for spec in wanted) or len(given) != len(
+        wanted
+    )
 
 
 def _fits(wanted: TensorSpec, given: TensorSpec) -> bool:

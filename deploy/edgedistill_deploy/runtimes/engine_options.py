@@ -13,10 +13,13 @@ class EngineOptions:
     """What makes one engine differ from another, besides the model, TensorRT's version and the GPU.
 
     Args:
-        min_batch, opt_batch, max_batch: the engine runs batches from the first to the last and is tuned for the middle one.
-        hardware_compatible: runs on every GPU of the Ampere generation or later, at some cost in speed; not on a Jetson.
+        min_batch, opt_batch, max_batch: the engine runs batches from the first to the last and is tuned for the middle
+            one.
+        hardware_compatible: runs on every GPU of the Ampere generation or later, at some cost in speed; not on a
+            Jetson.
         version_compatible: runs on later TensorRTs too; what is loaded then executes code that the file carries.
-        tf32: let TensorRT round the factors of float32 products to 10 bits of mantissa, as it does unless told otherwise.
+        tf32: let TensorRT round the factors of float32 products to 10 bits of mantissa, as it does unless told
+            otherwise.
         workspace_bytes: device memory that TensorRT may use while it computes; None for half of what is free.
         cache: folder of engines and timing caches; None for `default_cache()`.
         file: an engine to load instead, with its sidecar; nothing is built, and what does not fit is an error.
@@ -37,8 +40,8 @@ class EngineOptions:
     def __post_init__(self) -> None:
         if not 1 <= self.min_batch <= self.opt_batch <= self.max_batch:
             raise UsageError(
-                f"The engine's batch sizes are {self.min_batch}, {self.opt_batch} and {self.max_batch} (smallest, tuned for, largest);"
-                " they must be 1 or more and in rising order."
+                f"The engine's batch sizes are {self.min_batch}, {self.opt_batch} and {self.max_batch} (smallest, "
+                "tuned for, largest); they must be 1 or more and in rising order."
             )
         if self.workspace_bytes is not None and self.workspace_bytes < 1:
             raise UsageError(f"workspace_bytes is {self.workspace_bytes}; it must be 1 or more.")
@@ -75,7 +78,8 @@ DEFAULT_ENGINE = EngineOptions()
 
 
 def default_cache() -> Path:
-    """Return $XDG_CACHE_HOME/edgedistill/tensorrt, or the same under ~/.cache; relative values are ignored, as XDG demands."""
+    """Return $XDG_CACHE_HOME/edgedistill/tensorrt, or the same under ~/.cache; relative values are ignored, as XDG
+    demands."""
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     base = given if given.is_absolute() else Path.home() / ".cache"
     return base / "edgedistill" / "tensorrt"

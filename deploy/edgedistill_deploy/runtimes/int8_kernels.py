@@ -1,10 +1,11 @@
 """Whether ONNX Runtime's INT8 kernels are exact on this processor, and the option that makes them exact.
 
-x86 processors without VNNI add two products of 8 bits in 16 bits, and such a sum saturates: a file then answers something else
-than it means. From 1.13 on ONNX Runtime has the option `session.x64quantprecision`: the weights become unsigned, and the kernels
-for these are exact. Where the kernels are exact without it, the option changes no number but takes the slower kernels
-(2.4 and 1.9 times the time for ResNet-10t and MobileNetV4-small with AVX512-VNNI and ONNX Runtime 1.32), so it is set only
-where it is needed. That is measured and not read off the processor's flags: a tiny model of the largest products is run.
+x86 processors without VNNI add two products of 8 bits in 16 bits, and such a sum saturates: a file then answers
+something else than it means. From 1.13 on ONNX Runtime has the option `session.x64quantprecision`: the weights become
+unsigned, and the kernels for these are exact. Where the kernels are exact without it, the option changes no number but
+takes the slower kernels (2.4 and 1.9 times the time for ResNet-10t and MobileNetV4-small with AVX512-VNNI and ONNX
+Runtime 1.32), so it is set only where it is needed. That is measured and not read off the processor's flags: a tiny
+model of the largest products is run.
 """
 
 import functools
@@ -22,11 +23,7 @@ _PROBE = "int8_probe.onnx"  # written by scripts/make_int8_probe.py
 _CPU = "CPUExecutionProvider"
 _FATAL = 4
 _PROBE_IMAGE = {"image": (1, 32, 4, 4)}
-_PROBE_ANSWERS = {
-    "wide": 288.0,
-    "pointwise": 32.0,
-    "product": 32.0,
-}  # how many products of 1 each output adds
+_PROBE_ANSWERS = {"wide": 288.0, "pointwise": 32.0, "product": 32.0}  # how many products of 1 each output adds
 _ROUNDING = 0.01  # a saturated sum is off by half
 
 
@@ -68,17 +65,16 @@ def probe_feeds() -> dict[str, np.ndarray]:
 def is_probe_exact(answers: dict[str, np.ndarray]) -> bool:
     """Say whether the probe's outputs, by name, are the sums of all products."""
     return all(
-        bool(np.all(np.abs(answers[name] - wanted) <= _ROUNDING * wanted))
-        for name, wanted in _PROBE_ANSWERS.items()
+        bool(np.all(np.abs(answers[name] - wanted) <= _ROUNDING * wanted)) for name, wanted in _PROBE_ANSWERS.items()
     )
 
 
 def saturation_sentence() -> str:
     """Say what saturating kernels mean for the reader, and what to do."""
     return (
-        "The INT8 kernels saturate on this processor: sums of two products do not fit 16 bits, so the file computes something"
-        f" else here than it means. This ONNX Runtime does not honour {EXACT_OPTION[0]} for this file; install {FIRST_VERSION}"
-        " or newer and calibrate again, or deploy fp32 on this device."
+        "The INT8 kernels saturate on this processor: sums of two products do not fit 16 bits, so the file computes "
+        f"something else here than it means. This ONNX Runtime does not honour {EXACT_OPTION[0]} for this file; "
+        f"install {FIRST_VERSION} or newer and calibrate again, or deploy fp32 on this device."
     )
 
 
@@ -89,6 +85,4 @@ def _is_exact(ort: Any, *, exact_option: bool) -> bool:
     if exact_option:
         options.add_session_config_entry(*EXACT_OPTION)
     session = ort.InferenceSession(read_probe(), sess_options=options, providers=[_CPU])
-    return is_probe_exact(
-        dict(zip(_PROBE_ANSWERS, session.run(list(_PROBE_ANSWERS), probe_feeds()), strict=True))
-    )
+    return is_probe_exact(dict(zip(_PROBE_ANSWERS, session.run(list(_PROBE_ANSWERS), probe_feeds()), strict=True)))

@@ -40,16 +40,18 @@ def open_session(
     Args:
         bundle: or its folder.
         runtime: one of `RUNTIMES`.
-        precision: one of `bundle.precisions.PRECISIONS`; "teacher" is the teacher restricted to the subtask, same interface.
-        provider: the runtime's back end: "cpu", "cuda", "openvino:GPU", ... (see `providers`). Another is never taken instead.
+        precision: one of `bundle.precisions.PRECISIONS`; "teacher" is the teacher restricted to the subtask, same
+            interface.
+        provider: the runtime's back end: "cpu", "cuda", "openvino:GPU", ... (see `providers`). Another is never taken
+            instead.
         threads: for one run; the cores this process may use unless given.
         engine: how TensorRT builds its engine, and where it is kept.
         progress: called while an engine is built, which can take minutes.
 
     Raises:
         UsageError: unknown runtime, precision or provider, or a provider that this machine's runtime lacks.
-        BundleError: the bundle has no such model, or its file was changed or keeps weights in a file that is not registered
-            as its own (role + ".data"), or holds loops or tensors that claim more than they hold.
+        BundleError: the bundle has no such model, or its file was changed or keeps weights in a file that is not
+            registered as its own (role + ".data"), or holds loops or tensors that claim more than they hold.
         MissingDependencyError: the runtime is not installed.
         EdgeDistillError: the runtime cannot load the model.
     """
@@ -84,8 +86,9 @@ def open_model(
 ) -> Session:
     """Load a bare ONNX file; `precision` is what it is said to compute in. See `open_session`.
 
-    Unless `optimised`, the runtime is to leave the graph as it is written: for finding faults, never for measuring. `data` is
-    the one file beside it that may hold its weights; unless given, one that the bundle lists, if the model lies in one.
+    Unless `optimised`, the runtime is to leave the graph as it is written: for finding faults, never for measuring.
+    `data` is the one file beside it that may hold its weights; unless given, one that the bundle lists, if the model
+    lies in one.
     """
     model_role(precision)
     if not path.is_file():

@@ -1,10 +1,10 @@
 """ONNX Runtime's execution providers by the names users type, with the options each needs to do what it is asked to.
 
-A provider is written NAME, or NAME:DEVICE, or NAME:ITEM,ITEM,... where an item is the device, an option of ONNX Runtime's own as
-KEY=VALUE, or "strict": "openvino:GPU", "cuda:1", "qnn:htp,soc_model=60", "openvino:strict".
+A provider is written NAME, or NAME:DEVICE, or NAME:ITEM,ITEM,... where an item is the device, an option of ONNX
+Runtime's own as KEY=VALUE, or "strict": "openvino:GPU", "cuda:1", "qnn:htp,soc_model=60", "openvino:strict".
 
-Options are those of https://onnxruntime.ai/docs/execution-providers/. Run so far: cpu, openvino and qnn (Qualcomm's simulator on
-x86). cuda, tensorrt, xnnpack and coreml follow the documentation and were not run.
+Options are those of https://onnxruntime.ai/docs/execution-providers/. Run so far: cpu, openvino and qnn (Qualcomm's
+simulator on x86). cuda, tensorrt, xnnpack and coreml follow the documentation and were not run.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,8 +22,8 @@ _STRICT = "strict"
 class _Kind:
     """What is known of a provider.
 
-    `natives` are ONNX Runtime's names in order of preference, `plugin` the package that brings it as a library of its own,
-    `fixed_batch` whether it takes graphs with fixed shapes only.
+    `natives` are ONNX Runtime's names in order of preference, `plugin` the package that brings it as a library of its
+    own, `fixed_batch` whether it takes graphs with fixed shapes only.
     """
 
     natives: tuple[str, ...]
@@ -151,9 +151,7 @@ _KINDS = {
     "cpu": _Kind(natives=(CPU,), package="onnxruntime", options=_cpu, has_devices=False),
     "cuda": _Kind(natives=("CUDAExecutionProvider",), package="onnxruntime-gpu", options=_cuda),
     "tensorrt": _Kind(
-        natives=("TensorrtExecutionProvider", "CUDAExecutionProvider"),
-        package="onnxruntime-gpu",
-        options=_tensorrt,
+        natives=("TensorrtExecutionProvider", "CUDAExecutionProvider"), package="onnxruntime-gpu", options=_tensorrt
     ),
     "openvino": _Kind(
         natives=("OpenVINOExecutionProvider",),
@@ -175,10 +173,7 @@ _KINDS = {
         fixed_batch=True,
     ),
     "coreml": _Kind(
-        natives=("CoreMLExecutionProvider",),
-        package="onnxruntime on a Mac",
-        options=_coreml,
-        fixed_batch=True,
+        natives=("CoreMLExecutionProvider",), package="onnxruntime on a Mac", options=_coreml, fixed_batch=True
     ),
 }
 PROVIDERS = tuple(_KINDS)

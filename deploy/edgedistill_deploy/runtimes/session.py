@@ -33,10 +33,10 @@ class TensorSpec:
 class SessionRequest:
     """What an adapter is asked to open.
 
-    `optimised` is False where the runtime must compute the graph as it is written, node by node. `engine` and `progress` are for
-    a runtime that builds an engine first: how, and whom to tell how far it is; an exception out of `progress` ends the build and
-    reaches the caller. `clock` times the loading and the build. `trace` begins the name of a file in which the
-    runtime is to note what each node takes.
+    `optimised` is False where the runtime must compute the graph as it is written, node by node. `engine` and
+    `progress` are for a runtime that builds an engine first: how, and whom to tell how far it is; an exception out of
+    `progress` ends the build and reaches the caller. `clock` times the loading and the build. `trace` begins the name
+    of a file in which the runtime is to note what each node takes.
     """
 
     path: Path
@@ -53,8 +53,8 @@ class SessionRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeRun:
-    """A node of the graph that the runtime runs: its name there, what it computes or None where the runtime does not say, ms of a
-    run, and where it ran.
+    """A node of the graph that the runtime runs: its name there, what it computes or None where the runtime does not
+    say, ms of a run, and where it ran.
     """
 
     name: str
@@ -126,15 +126,14 @@ class Session(Protocol):
 
     @property
     def int8_kernels(self) -> Int8Kernels | None:
-        """What the kernels of an INT8 model do on this processor; None for other models, and where the runtime is not known to."""
+        """What the kernels of an INT8 model do on this processor; None for other models, and where the runtime is not
+        known to."""
 
     @property
     def engine_record(self) -> Mapping[str, Any] | None:
         """What is recorded of the engine that the runtime built; None where it runs the model file itself."""
 
-    def trace_nodes(
-        self, feeds: Feeds, *, warm_up: int, runs: int, progress: Progress = silent
-    ) -> NodeTrace | None:
+    def trace_nodes(self, feeds: Feeds, *, warm_up: int, runs: int, progress: Progress = silent) -> NodeTrace | None:
         """Run with the runtime's profiler on, apart from the runs that are timed; None where the runtime has none.
 
         `runs` count, after `warm_up` that do not; `progress` counts the runs.
@@ -146,10 +145,7 @@ class Session(Protocol):
     def __enter__(self) -> "Self": ...
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
 

@@ -8,8 +8,8 @@ from edgedistill_deploy.statistics.quantiles import Samples
 
 _MOST_TESTED = 500
 _FEWEST_TESTED = 100
-# sqrt(n) times the dip of n uniform samples, the unimodal distribution nearest to having two modes, exceeds this about once in
-# 1000 times: in 3000 simulations each, 0.62 was the quantile 0.999 at n = 100, and 0.56 at n = 200.
+# sqrt(n) times the dip of n uniform samples, the unimodal distribution nearest to having two modes, exceeds this about
+# once in 1000 times: in 3000 simulations each, 0.62 was the quantile 0.999 at n = 100, and 0.56 at n = 200.
 _CRITICAL = 0.6
 # A smaller second mode belongs to the tail, which p90 and p99 describe; a nearer one makes no difference to a user.
 _SMALLEST_SHARE = 0.10
@@ -29,9 +29,10 @@ class Modes:
 def find_modes(samples: Samples) -> Modes | None:
     """Return the two modes of samples in ms that have two; None for one mode, or for fewer than 100 samples.
 
-    Both must hold. Hartigan's dip test (Hartigan and Hartigan 1985) refuses a single mode with about 1 false alarm in 1000, on
-    at most 500 runs evenly spaced, because neighbouring runs resemble each other. And where the logarithms of the times are best
-    cut in two (least variance within), the smaller part holds 10 % of the runs, and the medians of the parts lie 10 % apart.
+    Both must hold. Hartigan's dip test (Hartigan and Hartigan 1985) refuses a single mode with about 1 false alarm in
+    1000, on at most 500 runs evenly spaced, because neighbouring runs resemble each other. And where the logarithms of
+    the times are best cut in two (least variance within), the smaller part holds 10 % of the runs, and the medians of
+    the parts lie 10 % apart.
     """
     if len(samples) < _FEWEST_TESTED or samples.min() <= 0:
         return None
@@ -58,7 +59,8 @@ def _split(ordered: Samples) -> Modes:
 
 
 def _dither(samples: Samples) -> Samples:
-    """Spread the samples evenly over the ticks of a clock, whose steps would look like modes; at most 5 % of the median."""
+    """Spread the samples evenly over the ticks of a clock, whose steps would look like modes; at most 5 % of the
+    median."""
     steps = np.diff(np.unique(samples))
     tick = min(float(steps.min()), _WIDEST_TICK * float(np.median(samples)))
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, len(samples))
@@ -68,9 +70,9 @@ def _dither(samples: Samples) -> Samples:
 def dip(samples: Samples) -> float:
     """Return the largest distance between the samples' distribution function and the nearest unimodal one.
 
-    A distribution function is unimodal when it is convex up to some point and concave after it. The distance of the best convex
-    function up to a sample grows from sample to sample, and that of the best concave one after it falls, so that the point where
-    they meet is found by bisection.
+    A distribution function is unimodal when it is convex up to some point and concave after it. The distance of the
+    best convex function up to a sample grows from sample to sample, and that of the best concave one after it falls, so
+    that the point where they meet is found by bisection.
     """
     ordered = np.sort(samples)
     low, high = 0, len(ordered) - 1
@@ -82,8 +84,7 @@ def dip(samples: Samples) -> float:
             high = middle
     around = [mode for mode in (low - 1, low) if mode >= 0]
     return min(
-        max(_convex_distance(ordered[: mode + 1], len(ordered)), _concave_distance(ordered, mode))
-        for mode in around
+        max(_convex_distance(ordered[: mode + 1], len(ordered)), _concave_distance(ordered, mode)) for mode in around
     )
 
 
@@ -99,11 +100,7 @@ def _convex_distance(ordered: Samples, total: int) -> float:
         while len(hull) > 1 and _is_above(ordered, hull[-2], hull[-1], index):
             hull.pop()
         hull.append(index)
-    below = (
-        np.interp(np.arange(len(ordered)), hull, hull)
-        if len(hull) < 2
-        else np.interp(ordered, ordered[hull], hull)
-    )
+    below = np.interp(np.arange(len(ordered)), hull, hull) if len(hull) < 2 else np.interp(ordered, ordered[hull], hull)
     return float((np.arange(1, len(ordered) + 1) - below).max()) / (2 * total)
 
 

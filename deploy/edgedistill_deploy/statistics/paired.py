@@ -1,10 +1,11 @@
 """Statistics of two classifiers judged on the same images.
 
-Everywhere: `lost` images are those that only the teacher gets right, `gained` those that only the candidate gets right, `size`
-all images compared. The drop in accuracy is (lost - gained) / size; it is positive when the candidate is worse.
+Everywhere: `lost` images are those that only the teacher gets right, `gained` those that only the candidate gets right,
+`size` all images compared. The drop in accuracy is (lost - gained) / size; it is positive when the candidate is worse.
 
-Convention: `confidence` belongs to two-sided intervals. A verdict looks at one end of the interval, so at confidence 0.95 a
-candidate whose true drop equals the limit passes with probability 2.5 % (the usual convention of non-inferiority trials).
+Convention: `confidence` belongs to two-sided intervals. A verdict looks at one end of the interval, so at confidence
+0.95 a candidate whose true drop equals the limit passes with probability 2.5 % (the usual convention of non-inferiority
+trials).
 """
 
 import math
@@ -22,9 +23,9 @@ _BISECTIONS = 100  # more than the 53 bits of a float need
 def drop_interval(lost: float, gained: float, size: float, confidence: float = 0.95) -> Interval:
     """Return the score interval for the difference of two paired proportions, (lost - gained) / size.
 
-    Source: Tango, Statistics in Medicine 17 (1998) 891-908: all differences that the score test does not reject. It stays inside
-    [-1, 1] and keeps its width when no image, or every image, is judged differently. The ends are found by bisection, which
-    needs no starting point and cannot diverge. Without any image the interval is (-1, 1).
+    Source: Tango, Statistics in Medicine 17 (1998) 891-908: all differences that the score test does not reject. It
+    stays inside [-1, 1] and keeps its width when no image, or every image, is judged differently. The ends are found by
+    bisection, which needs no starting point and cannot diverge. Without any image the interval is (-1, 1).
     """
     _check_counts(lost, gained, size)
     z = _two_sided_z(confidence)
@@ -37,7 +38,8 @@ def drop_interval(lost: float, gained: float, size: float, confidence: float = 0
 
 
 def mcnemar_p(lost: int, gained: int) -> float:
-    """Return the two-sided exact p-value of McNemar's test: are `lost` and `gained` two halves of a fair coin's throws?"""
+    """Return the two-sided exact p-value of McNemar's test: are `lost` and `gained` two halves of a fair coin's
+    throws?"""
     _check_counts(lost, gained, lost + gained)
     throws = lost + gained
     log_half = throws * math.log(2.0)
@@ -46,10 +48,11 @@ def mcnemar_p(lost: int, gained: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p-values adjusted by Holm's step-down method (Scandinavian Journal of Statistics 6, 1979), in the order given.
+    """Return the p-values adjusted by Holm's step-down method (Scandinavian Journal of Statistics 6, 1979), in the
+    order given.
 
-    Rejecting where the adjusted value lies below a level keeps the chance of any false rejection at that level, whatever the
-    tests' dependence.
+    Rejecting where the adjusted value lies below a level keeps the chance of any false rejection at that level,
+    whatever the tests' dependence.
     """
     adjusted = [1.0] * len(p_values)
     largest = 0.0
@@ -77,8 +80,8 @@ def wilson_interval(successes: float, size: float, confidence: float = 0.95) -> 
 def non_inferiority(interval: Interval, max_drop: float) -> Verdict:
     """Judge an interval of the drop against the largest drop allowed.
 
-    "pass" when the whole interval lies below the limit, "fail" when the whole interval lies above it, "inconclusive" when the
-    limit lies inside: the images cannot tell. See the module's docstring for the error rate.
+    "pass" when the whole interval lies below the limit, "fail" when the whole interval lies above it, "inconclusive"
+    when the limit lies inside: the images cannot tell. See the module's docstring for the error rate.
     """
     low, high = interval
     if high < max_drop:
@@ -86,13 +89,12 @@ def non_inferiority(interval: Interval, max_drop: float) -> Verdict:
     return "fail" if low > max_drop else "inconclusive"
 
 
-def images_to_decide(
-    lost: float, gained: float, size: float, max_drop: float, confidence: float = 0.95
-) -> int | None:
-    """Return how many images would make the verdict conclusive if the rates of lost and gained images stayed as observed.
+def images_to_decide(lost: float, gained: float, size: float, max_drop: float, confidence: float = 0.95) -> int | None:
+    """Return how many images would make the verdict conclusive if the rates of lost and gained images stayed as
+    observed.
 
-    The rates will move, so collect more rather than exactly this many: at this number the chance of a verdict is about a half.
-    None when no number would do: nothing was observed, or the observed drop is exactly the limit.
+    The rates will move, so collect more rather than exactly this many: at this number the chance of a verdict is about
+    a half. None when no number would do: nothing was observed, or the observed drop is exactly the limit.
     """
     _check_counts(lost, gained, size)
     z = _two_sided_z(confidence)
@@ -106,10 +108,11 @@ def images_to_decide(
 
 
 def images_to_bound(disagreeing: int, size: int, max_drop: float, confidence: float = 0.95) -> int | None:
-    """Return how many images would push the upper Wilson bound of the disagreement below `max_drop`, at the observed rate.
+    """Return how many images would push the upper Wilson bound of the disagreement below `max_drop`, at the observed
+    rate.
 
-    Two models that agree on an image are both right or both wrong, so the drop cannot exceed the disagreement: this decides
-    without labels, in one direction. None when the observed disagreement is not below the limit.
+    Two models that agree on an image are both right or both wrong, so the drop cannot exceed the disagreement: this
+    decides without labels, in one direction. None when the observed disagreement is not below the limit.
     """
     _check_counts(disagreeing, 0, size)
     z = _two_sided_z(confidence)
@@ -118,9 +121,7 @@ def images_to_bound(disagreeing: int, size: int, max_drop: float, confidence: fl
     return math.floor(z * z * max_drop * (1 - max_drop) / (max_drop - disagreeing / size) ** 2) + 1
 
 
-def _end_of_interval(
-    lost: float, gained: float, size: float, z: float, *, inside: float, outside: float
-) -> float:
+def _end_of_interval(lost: float, gained: float, size: float, z: float, *, inside: float, outside: float) -> float:
     """Bisect between a difference that the score test accepts and one that it rejects."""
     for _ in range(_BISECTIONS):
         middle = (inside + outside) / 2
@@ -133,8 +134,8 @@ def _end_of_interval(
 def _variance_of_one(lost_rate: float, gained_rate: float, difference: float) -> float:
     """Return one image's variance of (lost - gained) at the rates most likely under the given true difference.
 
-    Tango's constrained estimate of the gained rate is the larger root of A q^2 + B q + C; the form used depends on the sign of
-    B so that no two nearly equal numbers are subtracted.
+    Tango's constrained estimate of the gained rate is the larger root of A q^2 + B q + C; the form used depends on the
+    sign of B so that no two nearly equal numbers are subtracted.
     """
     a = 2.0
     b = (2.0 - lost_rate + gained_rate) * difference - lost_rate - gained_rate

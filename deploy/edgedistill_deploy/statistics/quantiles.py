@@ -28,9 +28,10 @@ def quantile_intervals(samples: Samples, confidence: float = 0.95) -> dict[str, 
 def quantile_interval(samples: Samples, q: float, confidence: float = 0.95) -> OpenInterval:
     """Return a distribution-free interval for a quantile, its ends being order statistics.
 
-    The number of samples below a quantile q is binomial (n, q); the ranks cut off at most (1 - confidence) / 2 on each side. An
-    end is None when there are too few samples for one (the upper end of p99 needs 368 at confidence 0.95). The samples are
-    taken as independent, which consecutive runs on a busy machine are not: the intervals are then too narrow.
+    The number of samples below a quantile q is binomial (n, q); the ranks cut off at most (1 - confidence) / 2 on each
+    side. An end is None when there are too few samples for one (the upper end of p99 needs 368 at confidence 0.95). The
+    samples are taken as independent, which consecutive runs on a busy machine are not: the intervals are then too
+    narrow.
     """
     return _order_interval(np.sort(samples), q, (1 - confidence) / 2)
 
@@ -53,9 +54,7 @@ def _binomial_cdf(n: int, q: float) -> Samples:
     """P(X <= k) for k = 0..n, from logarithms so that large n neither overflow nor underflow."""
     log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
     k = np.arange(n + 1)
-    log_mass = (
-        log_factorial[n] - log_factorial[k] - log_factorial[n - k] + k * np.log(q) + (n - k) * np.log1p(-q)
-    )
+    log_mass = log_factorial[n] - log_factorial[k] - log_factorial[n - k] + k * np.log(q) + (n - k) * np.log1p(-q)
     cumulative: Samples = np.minimum(np.cumsum(np.exp(log_mass)), 1.0)
     return cumulative
 
@@ -87,7 +86,5 @@ def drift(samples: Samples) -> float | None:
 def _median_error(samples: Samples) -> float:
     """Standard error of a median, from the ranks that hold it with probability 0.68."""
     half = NormalDist().inv_cdf(0.84) * np.sqrt(len(samples)) / 2
-    low, high = np.quantile(
-        samples, [max(0.0, 0.5 - half / len(samples)), min(1.0, 0.5 + half / len(samples))]
-    )
+    low, high = np.quantile(samples, [max(0.0, 0.5 - half / len(samples)), min(1.0, 0.5 + half / len(samples))])
     return float(high - low) / 2

@@ -112,8 +112,7 @@ def test_a_constant_that_float16_cannot_hold_keeps_its_node(tmp_path: Path) -> N
 
 def test_a_weight_beyond_float16_keeps_its_node(tmp_path: Path) -> None:
     model = model_of(
-        [node("Div", ["pixels", "huge"], "small"), node("Mul", ["small", "more"], "logits")],
-        {"huge": 1e5, "more": 1e3},
+        [node("Div", ["pixels", "huge"], "small"), node("Mul", ["small", "more"], "logits")], {"huge": 1e5, "more": 1e3}
     )
     _, record = convert(model, tmp_path)
     assert [(each.node, each.reason) for each in record.kept] == [
@@ -249,13 +248,7 @@ def test_subgraphs_find_what_they_read(tmp_path: Path) -> None:
             node("Mul", ["pixels", "factor"], "x"),
             node("ReduceMax", ["x"], "top", keepdims=0),
             node("Greater", ["top", "limit"], "bright"),
-            node(
-                "If",
-                ["bright"],
-                "chosen",
-                then_branch=branch("then", "Mul"),
-                else_branch=branch("else", "Add"),
-            ),
+            node("If", ["bright"], "chosen", then_branch=branch("then", "Mul"), else_branch=branch("else", "Add")),
             node("Relu", ["chosen"], "logits"),
         ],
         {"factor": 0.25, "limit": 10.0},
@@ -266,9 +259,7 @@ def test_subgraphs_find_what_they_read(tmp_path: Path) -> None:
 
 
 def test_names_that_are_taken_are_avoided(tmp_path: Path) -> None:
-    model = model_of(
-        [node("Relu", ["pixels"], "pixels_float16"), node("Relu", ["pixels_float16"], "logits")], {}
-    )
+    model = model_of([node("Relu", ["pixels"], "pixels_float16"), node("Relu", ["pixels_float16"], "logits")], {})
     half, _ = convert(model, tmp_path)
     np.testing.assert_array_equal(run(half)[0], run(model)[0])
 
@@ -280,9 +271,7 @@ def test_without_images_nothing_is_written(tmp_path: Path) -> None:
 
 
 def test_a_model_that_the_runtime_does_not_run_is_refused(tmp_path: Path) -> None:
-    onnx.save(
-        model_of([node("Conv", ["pixels", "weight"], "logits")], {"weight": 1.0}), tmp_path / "source.onnx"
-    )
+    onnx.save(model_of([node("Conv", ["pixels", "weight"], "logits")], {"weight": 1.0}), tmp_path / "source.onnx")
     with pytest.raises(EdgeDistillError, match="ONNX Runtime cannot run the model"):
         write_float16(tmp_path / "source.onnx", tmp_path / "half.onnx", groups_of(PIXELS))
 
@@ -346,8 +335,6 @@ def test_any_graph_of_positive_values_keeps_its_answers(
     half, record = convert(model, tmp_path_factory.mktemp("graph"))
     types = value_types(half)
     assert None not in types.values()
-    assert record.float16_count + len(record.kept) == sum(
-        each.op_type != "Transpose" for each in model.graph.node
-    )
+    assert record.float16_count + len(record.kept) == sum(each.op_type != "Transpose" for each in model.graph.node)
     assert decibels(run(model)[0], run(half)[0]) > 50
     assert decibels(run(model)[0], run_strictly(half)) > 50

@@ -1,4 +1,5 @@
-"""Networks of timm, exported and brought to FP16 and INT8 + FP16: they answer as before, and compute what they claim in."""
+"""Networks of timm, exported and brought to FP16 and INT8 + FP16: they answer as before, and compute what they claim
+in."""
 
 import functools
 import tempfile
@@ -67,12 +68,9 @@ def work_types(path: Path) -> list[int | None]:
 
 
 @pytest.mark.parametrize(
-    "family",
-    [each if each in FAST else pytest.param(each, marks=pytest.mark.slow) for each in SMALL_NETWORKS],
+    "family", [each if each in FAST else pytest.param(each, marks=pytest.mark.slow) for each in SMALL_NETWORKS]
 )
-def test_the_work_is_float16_unless_measured_otherwise_and_the_answers_stay(
-    family: str, tmp_path: Path
-) -> None:
+def test_the_work_is_float16_unless_measured_otherwise_and_the_answers_stay(family: str, tmp_path: Path) -> None:
     source, half = tmp_path / "source.onnx", tmp_path / "half.onnx"
     source.write_bytes(exported(family))
     record = write_float16(source, half, groups)

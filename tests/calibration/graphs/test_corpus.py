@@ -1,4 +1,5 @@
-"""Somebody else's graphs: every model of the onnx package's tests survives what we do to graphs, or is refused by a sentence."""
+"""Somebody else's graphs: every model of the onnx package's tests survives what we do to graphs, or is refused by a
+sentence."""
 
 import re
 import tempfile
@@ -16,13 +17,7 @@ from onnx import TensorProto
 
 from edgedistill_calibration.float16.conversion import to_float16
 from edgedistill_calibration.graphs.preparation import WEIGHTED, activations, finish_graph, fold_graph
-from edgedistill_calibration.int8._qdq import (
-    MEASURED_OPERATORS,
-    ORT_TARGETS,
-    TENSORRT_TARGET,
-    Target,
-    quantise_graph,
-)
+from edgedistill_calibration.int8._qdq import MEASURED_OPERATORS, ORT_TARGETS, TENSORRT_TARGET, Target, quantise_graph
 from edgedistill_calibration.ranges.measurement import Range
 from edgedistill_deploy.errors import EdgeDistillError
 from reference.onnx_corpus import Case, file_cases, node_cases, run_case, sample
@@ -53,9 +48,7 @@ def _quantised(target: Target) -> Callable[[Case, Path], onnx.ModelProto]:
         onnx.save(case.model, folder / "source.onnx")
         graph = fold_graph(folder / "source.onnx", folder / "prepared.onnx")
         ranges = _measure(graph, case)
-        model = quantise_graph(
-            folder / "prepared.onnx", folder / "int8.onnx", target, ranges, dict(case.feeds)
-        )
+        model = quantise_graph(folder / "prepared.onnx", folder / "int8.onnx", target, ranges, dict(case.feeds))
         finish_graph(model, case.model, {})
         _require_loadable(model, case)
         return model
@@ -146,9 +139,7 @@ def _arrays(values: Any) -> Iterator[NDArray[Any]]:
             yield np.asarray(value)
 
 
-def _first_difference(
-    before: Sequence[NDArray[Any]], after: Sequence[NDArray[Any]], tolerance: float
-) -> str | None:
+def _first_difference(before: Sequence[NDArray[Any]], after: Sequence[NDArray[Any]], tolerance: float) -> str | None:
     for one, other in zip(before, after, strict=True):
         if (one.dtype, one.shape) != (other.dtype, other.shape):
             return f"{one.dtype} {one.shape} became {other.dtype} {other.shape}"
@@ -231,9 +222,7 @@ def test_operators_of_other_domains_are_found_inside_branches() -> None:
 def test_int8_needs_an_opset_with_scales_by_channel(tmp_path: Path) -> None:
     case = next(each for each in file_cases() if each.name == "pytorch-converted/test_Conv2d")
     onnx.save(case.model, tmp_path / "source.onnx")
-    with pytest.raises(
-        EdgeDistillError, match=r"has opset 6, and INT8 weights .* need 13; export the student"
-    ):
+    with pytest.raises(EdgeDistillError, match=r"has opset 6, and INT8 weights .* need 13; export the student"):
         fold_graph(tmp_path / "source.onnx", tmp_path / "prepared.onnx")
 
 

@@ -110,18 +110,14 @@ def test_every_node_gets_a_name(tmp_path: Path) -> None:
 
 def test_a_model_without_weights_has_nothing_to_quantise(tmp_path: Path) -> None:
     onnx.save(model_of([relu("pixels", "logits")]), tmp_path / "model.onnx")
-    with pytest.raises(
-        EdgeDistillError, match="no Conv, Gemm, MatMul node, so there is nothing to bring to INT8"
-    ):
+    with pytest.raises(EdgeDistillError, match="no Conv, Gemm, MatMul node, so there is nothing to bring to INT8"):
         prepare_graph(tmp_path / "model.onnx", tmp_path / "prepared.onnx")
 
 
 def test_operators_that_are_not_onnx_are_named() -> None:
     foreign = helper.make_node("QuickGelu", ["a"], ["logits"], domain="com.microsoft")
     model = model_of([conv("pixels", "a"), foreign], ("", "com.microsoft"))
-    with pytest.raises(
-        EdgeDistillError, match=r"uses com\.microsoft\.QuickGelu, which not every runtime has"
-    ):
+    with pytest.raises(EdgeDistillError, match=r"uses com\.microsoft\.QuickGelu, which not every runtime has"):
         finish_graph(model, model, {})
 
 

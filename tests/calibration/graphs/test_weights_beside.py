@@ -17,9 +17,7 @@ def test_weights_that_lie_beside_a_model_are_folded_in(tmp_path: Path) -> None:
         [numpy_helper.from_array(weight, "w")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    onnx.save(
-        model, tmp_path / "m.onnx", save_as_external_data=True, location="m.onnx.data", size_threshold=0
-    )
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.onnx.data", size_threshold=0)
     folded = fold_graph(tmp_path / "m.onnx", tmp_path / "folded.onnx")
     written = onnx.load(tmp_path / "folded.onnx", load_external_data=False)
     for each in (folded, written):

@@ -1,4 +1,5 @@
-"""Planted faults of quantisation: the ledger names the node, leaving it in float brings the accuracy back, or says why not."""
+"""Planted faults of quantisation: the ledger names the node, leaving it in float brings the accuracy back, or says why
+not."""
 
 import json
 from dataclasses import replace
@@ -35,9 +36,7 @@ def training(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
 @pytest.fixture(scope="module")
 def fragile(tmp_path_factory: pytest.TempPathFactory, training: ImageSet) -> Bundle:
     """A student with one channel between inner_1 and inner_2 a thousand times as large as the others, calibrated."""
-    return calibrate(
-        fragile_bundle(tmp_path_factory.mktemp("fragile") / "bundle", "inner_1"), training, CONFIG
-    )
+    return calibrate(fragile_bundle(tmp_path_factory.mktemp("fragile") / "bundle", "inner_1"), training, CONFIG)
 
 
 def steps_of(bundle: Bundle) -> dict[str, dict[str, Any]]:
@@ -72,9 +71,7 @@ def test_the_fragile_node_is_named_worst(stage: str, fragile: Bundle) -> None:
 
 
 @pytest.mark.parametrize("stage", INT8)
-def test_it_is_left_in_float_first_and_the_accuracy_holds(
-    stage: str, fragile: Bundle, training: ImageSet
-) -> None:
+def test_it_is_left_in_float_first_and_the_accuracy_holds(stage: str, fragile: Bundle, training: ImageSet) -> None:
     step = steps_of(fragile)[stage]
     assert [each["node"] for each in step["exclusions"]] == ["inner_2"]
     assert step["goal"] == {
@@ -133,9 +130,7 @@ def test_a_goal_out_of_reach_is_said_with_the_reason_and_the_best_is_kept(
     tmp_path: Path, training: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exclusions, "LARGEST_FLOAT_SHARE", 0.2)
-    bundle = calibrate(
-        fragile_bundle(tmp_path / "bundle", "inner_1"), training, replace(CONFIG, ledger_nodes=3)
-    )
+    bundle = calibrate(fragile_bundle(tmp_path / "bundle", "inner_1"), training, replace(CONFIG, ledger_nodes=3))
     for stage in INT8:
         step = steps_of(bundle)[stage]
         assert not step["goal"]["met"]
@@ -151,18 +146,14 @@ def test_a_goal_out_of_reach_is_said_with_the_reason_and_the_best_is_kept(
 
 
 def test_without_measured_nodes_none_is_left_in_float(tmp_path: Path, training: ImageSet) -> None:
-    bundle = calibrate(
-        fragile_bundle(tmp_path / "bundle", "inner_1"), training, replace(CONFIG, ledger_nodes=0)
-    )
+    bundle = calibrate(fragile_bundle(tmp_path / "bundle", "inner_1"), training, replace(CONFIG, ledger_nodes=0))
     step = steps_of(bundle)["int8"]
     assert (step["nodes"], step["exclusions"], step["goal"]["met"]) == ([], [], False)
     assert step["goal"]["reason"].startswith("ledger_nodes is 0")
 
 
 def test_of_many_nodes_the_noisiest_are_measured(tmp_path: Path, training: ImageSet) -> None:
-    bundle = calibrate(
-        fragile_bundle(tmp_path / "bundle", "inner_1"), training, replace(CONFIG, ledger_nodes=2)
-    )
+    bundle = calibrate(fragile_bundle(tmp_path / "bundle", "inner_1"), training, replace(CONFIG, ledger_nodes=2))
     nodes = steps_of(bundle)["int8"]["nodes"]
     measured = [node["node"] for node in nodes if node["alone"] is not None]
     assert len(measured) == 2

@@ -66,15 +66,11 @@ def test_without_any_float_node_the_graph_is_as_it_was(mixed: MixedPrecision, tm
     assert sqnr_db(logits_of(mixed.leaving([])), logits_of(mixed.leaving(()))) == float("inf")
 
 
-def test_all_nodes_in_float_are_the_float_graph(
-    mixed: MixedPrecision, float_graph: Path, tmp_path: Path
-) -> None:
+def test_all_nodes_in_float_are_the_float_graph(mixed: MixedPrecision, float_graph: Path, tmp_path: Path) -> None:
     graph = graph_of(mixed.leaving(NODES), tmp_path / "float.onnx")
     assert not list(graph.of("QuantizeLinear", "DequantizeLinear"))
     prepared = onnx.load(float_graph)
-    assert sorted(node.op_type for node in graph.nodes) == sorted(
-        node.op_type for node in prepared.graph.node
-    )
+    assert sorted(node.op_type for node in graph.nodes) == sorted(node.op_type for node in prepared.graph.node)
     np.testing.assert_array_equal(logits_of(graph.model), logits_of(prepared))
 
 
@@ -112,9 +108,7 @@ def test_one_node_in_int8_alone_is_nearer_to_float_than_all_are(
     assert whole < alone < float("inf")
 
 
-def test_an_add_reads_float_once_no_node_needs_its_input_in_int8(
-    mixed: MixedPrecision, tmp_path: Path
-) -> None:
+def test_an_add_reads_float_once_no_node_needs_its_input_in_int8(mixed: MixedPrecision, tmp_path: Path) -> None:
     # The first residual Add reads inner_2 and, past a ReLU, the stem, which inner_1 reads too.
     graph = graph_of(mixed.leaving(["inner_1", "inner_2", "stem"]), tmp_path / "mixed.onnx")
     add = next(node for node in graph.of("Add") if "Conv" in graph.upstream(node.output[0]))

@@ -9,13 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgedistill_calibration.judging.ledger import (
-    Figures,
-    LedgerStep,
-    compare_logits,
-    read_ledger,
-    write_ledger,
-)
+from edgedistill_calibration.judging.ledger import Figures, LedgerStep, compare_logits, read_ledger, write_ledger
 from edgedistill_deploy.bundle.folder import open_bundle
 from edgedistill_deploy.errors import BundleError
 from reference.shape_bundles import empty_bundle

@@ -58,9 +58,7 @@ def shares(lowest: float) -> Floats:
 def test_no_asymmetric_range_is_much_better(shape: str, seed: int, scale: float) -> None:
     values = scale * values_of(shape, seed)
     low, high = min(values.min(), 0.0), max(values.max(), 0.0)
-    given = asymmetric_error(
-        values, *least_squares_range(histogram(values), float(values.min()), float(values.max()))
-    )
+    given = asymmetric_error(values, *least_squares_range(histogram(values), float(values.min()), float(values.max())))
     bottoms = low * shares(0.05) if low else [0.0]
     tops = high * shares(0.05) if high else [0.0]
     best = min(asymmetric_error(values, a, b) for a, b in itertools.product(bottoms, tops))

@@ -53,9 +53,7 @@ def values_of(path: Path, names: tuple[str, ...], images: Images) -> dict[str, N
     model.graph.output.extend(known[name] for name in names)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     rows = [session.run(list(names), {"image": image[None]}) for image in images]
     return {name: np.concatenate([row[place] for row in rows]) for place, name in enumerate(names)}
 
@@ -82,9 +80,7 @@ def test_minmax_is_what_onnx_runtime_measures_itself(network: Path, tmp_path: Pa
     ours = measure_ranges(reader_of(network), groups_of(images), ["minmax"])["minmax"]
     assert set(ours) == set(expected)
     for name, bounds in ours.items():
-        assert bounds == pytest.approx(
-            [float(np.squeeze(each)) for each in expected[name]], rel=1e-5, abs=1e-6
-        )
+        assert bounds == pytest.approx([float(np.squeeze(each)) for each in expected[name]], rel=1e-5, abs=1e-6)
 
 
 def test_every_method_is_its_definition_worked_out_slowly(network: Path) -> None:
@@ -112,16 +108,12 @@ def _slow_average(values: NDArray[np.float32]) -> list[float]:
     for start in range(0, len(values), 16):
         extremes = [float(values[start : start + 16].min()), float(values[start : start + 16].max())]
         averages = (
-            [0.9 * old + 0.1 * new for old, new in zip(averages, extremes, strict=True)]
-            if averages
-            else extremes
+            [0.9 * old + 0.1 * new for old, new in zip(averages, extremes, strict=True)] if averages else extremes
         )
     return averages
 
 
-def test_ranges_do_not_depend_on_how_many_images_run_at_a_time(
-    network: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ranges_do_not_depend_on_how_many_images_run_at_a_time(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images, _ = shape_images(9, seed=7)
     whole = measure_ranges(reader_of(network), groups_of(images), ALL)
     monkeypatch.setattr(reading, "CHUNK_BYTES", 1)
@@ -131,9 +123,7 @@ def test_ranges_do_not_depend_on_how_many_images_run_at_a_time(
             assert single[method][name] == pytest.approx(bounds, rel=1e-4, abs=1e-4)
 
 
-def test_activations_are_read_in_pieces_of_the_size_allowed(
-    network: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_activations_are_read_in_pieces_of_the_size_allowed(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images, _ = shape_images(8, seed=0)
     reader = reader_of(network)
     image_bytes = sum(value.nbytes for value in next(reader.read(images[:1])))
@@ -209,9 +199,7 @@ def test_a_constant_value_keeps_its_one_value(tmp_path: Path) -> None:
 def test_a_value_that_is_not_finite_is_named(tmp_path: Path) -> None:
     prepare_graph(one_conv(tmp_path / "huge.onnx", 3e38, 0.0), tmp_path / "prepared.onnx")
     images = np.full((2, 4, 4, 3), 255, np.uint8)
-    with pytest.raises(
-        EdgeDistillError, match=r"value 'found' is not finite on calibration images, .* train"
-    ):
+    with pytest.raises(EdgeDistillError, match=r"value 'found' is not finite on calibration images, .* train"):
         measure_ranges(reader_of(tmp_path / "prepared.onnx"), groups_of(images), ["minmax"])
 
 

@@ -72,14 +72,7 @@ def test_flips_are_pictured_in_the_folder_and_in_the_report(copied_run: Path, tm
 
 def test_flips_of_own_images_carry_their_names(copied_run: Path, tiny_digits: Path, tmp_path: Path) -> None:
     run_command(
-        "validate",
-        copied_run,
-        "--precision",
-        "fp32",
-        "--data",
-        f"npz:{tiny_digits}",
-        "--flips",
-        tmp_path / "f",
+        "validate", copied_run, "--precision", "fp32", "--data", f"npz:{tiny_digits}", "--flips", tmp_path / "f"
     )
     (record,) = json.loads((tmp_path / "f" / "flips.json").read_text(encoding="utf-8"))["records"]
     assert record["flips"]
@@ -128,9 +121,7 @@ def test_bisection_of_a_sound_run_finds_nothing(copied_run: Path) -> None:
     (path,) = (copied_run / "bisect").glob("*.json")
     assert json.loads(path.read_text(encoding="utf-8"))["candidate"]["precision"] == "int8"
     for against in ("unoptimised", "onnxruntime:cpu", "int8-tensorrt"):
-        found = run_command(
-            "validate", copied_run, "--bisect", "--against", against, "--image", "5", "--json"
-        )
+        found = run_command("validate", copied_run, "--bisect", "--against", against, "--image", "5", "--json")
         assert (found.code, record_of(found)["verdict"]) == (0, "agree")
     fp32 = record_of(run_command("validate", copied_run, "--bisect", "--precision", "fp32", "--json"))
     assert fp32["reference"]["optimised"] is False
@@ -147,9 +138,7 @@ def test_bisection_names_the_node_and_the_module(copied_run: Path, tmp_path: Pat
     assert record["first"]["node"] == convolutions[4].name
     assert convolutions[4].inputs[1].removeprefix("model.").startswith(record["first"]["module"])
     shown = run_command("validate", copied_run, *words).stdout
-    assert (
-        f"They part company at Conv {convolutions[4].name}, of module {record['first']['module']}:" in shown
-    )
+    assert f"They part company at Conv {convolutions[4].name}, of module {record['first']['module']}:" in shown
     assert "runs, by bisection." in shown
 
 
@@ -164,10 +153,7 @@ def test_bisection_names_the_node_and_the_module(copied_run: Path, tmp_path: Pat
         (("--json", "--markdown", "-"), "--json and --markdown - both want the standard output"),
         (("--bisect", "--image", "80"), "There is no image 80; the 80 images are numbered from 0 to 79."),
         (("--bisect", "--image", "-1"), "There is no image -1;"),
-        (
-            ("--bisect", "--against", "nothing"),
-            "There is nothing called nothing to compare with; name a precision",
-        ),
+        (("--bisect", "--against", "nothing"), "There is nothing called nothing to compare with; name a precision"),
         (("--bisect", "--tolerance", "0"), "The tolerance is 0.0; it must be above 0"),
     ],
 )

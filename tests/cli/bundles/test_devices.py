@@ -41,8 +41,5 @@ def test_the_records_of_two_providers_of_a_device_stay_side_by_side(
         done = run_command("validate", bundle.path, "--device", "ssh://me@board", "--provider", provider)
         assert done.code == 0, done.stderr
     found = sorted((bundle.path / "parity").iterdir())
-    assert [path.name for path in found] == [
-        "board-onnxruntime-fp32.json",
-        "board-onnxruntime_cuda-fp32.json",
-    ]
+    assert [path.name for path in found] == ["board-onnxruntime-fp32.json", "board-onnxruntime_cuda-fp32.json"]
     assert [json.loads(path.read_text(encoding="utf-8"))["provider"] for path in found] == ["cpu", "cuda"]

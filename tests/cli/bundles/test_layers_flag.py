@@ -44,24 +44,17 @@ def test_the_commands_tables_say_the_same(
 
 
 def test_the_command_says_what_is_not_available(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
-    nothing = {
-        **dict.fromkeys(POWER, None),
-        "reason": "not available: this machine shows no power sensor to this user",
-    }
+    nothing = {**dict.fromkeys(POWER, None), "reason": "not available: this machine shows no power sensor to this user"}
     text = shown(capsys, [latency_record(bundle, "fp32", power=nothing)])
     assert text == "expert fp32: energy not available: this machine shows no power sensor to this user.\n"
 
 
 def test_a_real_runs_nodes_are_of_the_students_modules(copied_run: Path) -> None:
-    outcome = run_command(
-        "profile", copied_run, "--precisions", "fp32,int8", "--layers", "--power", *QUICK, "--json"
-    )
+    outcome = run_command("profile", copied_run, "--precisions", "fp32,int8", "--layers", "--power", *QUICK, "--json")
     assert outcome.code == 0, outcome.stderr
     student = dict(build_student("timm:resnet10t", 4, width=0.125).named_modules())
     for record in json.loads(outcome.stdout)["records"]:
-        weighted = [
-            node for node in record["layers"] if "Conv" in node["op_type"] or "Gemm" in node["op_type"]
-        ]
+        weighted = [node for node in record["layers"] if "Conv" in node["op_type"] or "Gemm" in node["op_type"]]
         kinds = {type(student[node["module"]]).__name__ for node in weighted}
         assert kinds == {"Conv2d", "Linear"}, record["precision"]
         own = {name for name, module in student.items() if type(module).__name__ in ("Conv2d", "Linear")}

@@ -7,9 +7,7 @@ import jsonschema
 
 from command import run_command
 
-SCHEMA = json.loads(
-    (Path(__file__).parents[2] / "deploy" / "schemas" / "parity.json").read_text(encoding="utf-8")
-)
+SCHEMA = json.loads((Path(__file__).parents[2] / "deploy" / "schemas" / "parity.json").read_text(encoding="utf-8"))
 
 
 def test_the_drift_is_a_table_and_part_of_each_experts_record(copied_run: Path, tiny_digits: Path) -> None:
@@ -23,9 +21,7 @@ def test_the_drift_is_a_table_and_part_of_each_experts_record(copied_run: Path, 
             assert rows is None
             continue
         variants = {row["variant"]: row for row in rows}
-        assert {"as_trained", "no_antialias", "nearest", "bicubic", "lanczos", "squash", "bgr"} <= set(
-            variants
-        )
+        assert {"as_trained", "no_antialias", "nearest", "bicubic", "lanczos", "squash", "bgr"} <= set(variants)
         assert variants["as_trained"]["accuracy"] == record["accuracy"]["candidate"]
         assert variants["nearest"]["changed_share"] == 1.0
         # The digits are grey.

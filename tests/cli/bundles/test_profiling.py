@@ -57,16 +57,7 @@ def test_an_earlier_record_of_something_else_is_refused(run: Path, tmp_path: Pat
 @pytest.mark.parametrize(("budget_ms", "code", "verdict"), [("10000", 0, "pass"), ("0.000001", 3, "fail")])
 def test_a_budget_is_a_gate(run: Path, budget_ms: str, code: int, verdict: str) -> None:
     outcome = run_command(
-        "profile",
-        run,
-        "--precision",
-        "fp32",
-        "--budget-ms",
-        budget_ms,
-        "--percentile",
-        "50",
-        "--json",
-        *QUICK,
+        "profile", run, "--precision", "fp32", "--budget-ms", budget_ms, "--percentile", "50", "--json", *QUICK
     )
     assert outcome.code == code
     assert json.loads(outcome.stdout)["budget"]["verdict"] == verdict
@@ -97,9 +88,7 @@ def test_the_teacher_does_not_break_the_budget_of_the_experts() -> None:
 def test_the_counterpart_is_the_same_model_or_the_only_one(tmp_path: Path) -> None:
     def compared(earlier: list[dict[str, Any]], *now: dict[str, Any]) -> list[float | None]:
         file = tmp_path / "set.json"
-        file.write_text(
-            json.dumps({"kind": "latency-set", "schema": 1, "records": earlier}), encoding="utf-8"
-        )
+        file.write_text(json.dumps({"kind": "latency-set", "schema": 1, "records": earlier}), encoding="utf-8")
         judged = Gates.of(None, 99.0, file, 0.03, 0).judge({"records": list(now)})
         return [each["against"]["ratio"] if "against" in each else None for each in judged["records"]]
 

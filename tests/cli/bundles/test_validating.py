@@ -21,7 +21,6 @@ def test_a_library_that_is_missing_stops_a_build_before_it_starts(
     outcome = run_command("build", "--config", settings, "--out", tmp_path / "run")
     assert outcome.code == 1
     assert (
-        "The stage 'report' needs jinja2, which is not installed: pip install 'edgedistill[report]'."
-        in outcome.stderr
+        "The stage 'report' needs jinja2, which is not installed: pip install 'edgedistill[report]'." in outcome.stderr
     )
     assert not (tmp_path / "run" / "distill").exists()

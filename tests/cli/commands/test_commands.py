@@ -11,18 +11,7 @@ import pytest
 from command import Outcome, run_command, write_quick_settings
 from edgedistill_cli import STAGES
 
-COMMANDS = (
-    "demo",
-    "init",
-    "build",
-    "distill",
-    "export",
-    "calibrate",
-    "validate",
-    "profile",
-    "report",
-    "doctor",
-)
+COMMANDS = ("demo", "init", "build", "distill", "export", "calibrate", "validate", "profile", "report", "doctor")
 
 
 def last_json(outcome: Outcome) -> dict[str, object]:
@@ -46,13 +35,7 @@ def test_version_is_printed() -> None:
 def test_a_build_leaves_what_the_contract_names(built_run: Path) -> None:
     manifest = json.loads((built_run / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["schema"] == 1
-    assert set(manifest["files"]) >= {
-        "student",
-        "subspaces",
-        "model.fp32",
-        "model.int8",
-        "model.int8-tensorrt",
-    }
+    assert set(manifest["files"]) >= {"student", "subspaces", "model.fp32", "model.int8", "model.int8-tensorrt"}
     assert set(manifest["files"]) >= {"teacher.fp32", "golden", "reference"}
     for entry in manifest["files"].values():
         assert (built_run / entry["path"]).stat().st_size == entry["bytes"]
@@ -133,9 +116,7 @@ def test_validate_is_a_gate(built_run: Path) -> None:
 
 
 def test_validate_takes_ones_own_images(built_run: Path, tiny_digits: Path) -> None:
-    outcome = run_command(
-        "validate", built_run, "--data", f"npz:{tiny_digits}", "--precision", "fp32", "--json"
-    )
+    outcome = run_command("validate", built_run, "--data", f"npz:{tiny_digits}", "--precision", "fp32", "--json")
     assert last_json(outcome)["sample_count"] == 80
 
 
@@ -195,8 +176,7 @@ def test_a_damaged_expert_fails_and_a_changed_file_is_refused(copied_run: Path) 
     path = copied_run / "model.fp32.onnx"
     model = onnx.load(path)
     head = max(
-        (each for each in model.graph.initializer if list(each.dims)[:1] == [4]),
-        key=lambda each: len(each.dims),
+        (each for each in model.graph.initializer if list(each.dims)[:1] == [4]), key=lambda each: len(each.dims)
     )
     weights = numpy_helper.to_array(head)
     head.CopyFrom(numpy_helper.from_array(-weights, head.name))
@@ -241,7 +221,7 @@ WRONG: dict[str, tuple[Wrong, int, str]] = {
         "at least two classes",
     ),
     "no such student": (
-        lambda run, tmp: ["build", "--config", run / "settings.toml", "--out", tmp / "x", "--student", "timm:resnet10tt"],
+        lambda run, tmp: ["build", "--config", run / "settings.toml", "--out", tmp, "--student", "timm:resnet10tt"],
         2,
         "Did you mean resnet10t",
     ),
@@ -293,9 +273,7 @@ def test_settings_are_checked_key_by_key(tmp_path: Path, tiny_digits: Path) -> N
     assert "[distil] is not a table of the settings. Did you mean distill" in outcome.stderr
 
 
-def test_a_mistake_before_training_can_be_corrected_in_the_same_folder(
-    tmp_path: Path, tiny_digits: Path
-) -> None:
+def test_a_mistake_before_training_can_be_corrected_in_the_same_folder(tmp_path: Path, tiny_digits: Path) -> None:
     settings = write_quick_settings(tmp_path / "s.toml", tiny_digits, epochs=1)
     argv = ("distill", "--config", settings, "--out", tmp_path / "run")
     assert run_command(*argv, "--data", tmp_path / "nowhere").code == 2

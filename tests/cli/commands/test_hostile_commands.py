@@ -42,25 +42,14 @@ _STEP = {
             "kept": True,
         }
     ],
-    "goal": {
-        "drop": 0.02,
-        "max_drop": 0.01,
-        "met": False,
-        "float_share": 0.1,
-        "reason": "nothing reached it",
-    },
+    "goal": {"drop": 0.02, "max_drop": 0.01, "met": False, "float_share": 0.1, "reason": "nothing reached it"},
 }
 
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_full_bundle(tmp_path_factory.mktemp("sound"))
-    ledger = {
-        "kind": "ledger",
-        "schema": 1,
-        "steps": [{**_STEP, "stage": "fp32"}, _STEP],
-        "left_out": {"fp16": "no"},
-    }
+    ledger = {"kind": "ledger", "schema": 1, "steps": [{**_STEP, "stage": "fp32"}, _STEP], "left_out": {"fp16": "no"}}
     (folder / "ledger.json").write_text(json.dumps(ledger))
     record = json.loads((folder / "manifest.json").read_text())
     record["files"]["ledger"] = {"path": "ledger.json", "sha256": "0" * 64, "bytes": 0}
@@ -96,9 +85,7 @@ def test_a_damaged_ledger_is_shown_or_refused(sound: Path, tmp_path: Path, data:
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_damaged_manifests_and_records_end_commands_well(
-    sound: Path, tmp_path: Path, data: st.DataObject
-) -> None:
+def test_damaged_manifests_and_records_end_commands_well(sound: Path, tmp_path: Path, data: st.DataObject) -> None:
     folder = copy_of(sound, tmp_path / "fuzzed")
     path = data.draw(st.sampled_from(sorted(folder.rglob("*.json"))))
     path.write_text(json.dumps(changed_json(json.loads(path.read_text()), data.draw)))

@@ -18,9 +18,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A student one of whose nodes must be left in float."""
     folder = tmp_path_factory.mktemp("ledger")
     training = labelled(folder / "shapes.npz", *shape_images(50, seed=1))
-    config = CalibrationConfig(
-        images=32, held_out=64, method="minmax", profile="x86", max_drop=0.1, fp16=False
-    )
+    config = CalibrationConfig(images=32, held_out=64, method="minmax", profile="x86", max_drop=0.1, fp16=False)
     return calibrate(fragile_bundle(folder / "bundle", "inner_1"), training, config)
 
 
@@ -55,9 +53,7 @@ def test_json_is_the_record(bundle: Bundle) -> None:
 
 def test_a_missed_goal_is_said_with_its_reason(tmp_path: Path) -> None:
     training = labelled(tmp_path / "shapes.npz", *shape_images(30, seed=1))
-    config = CalibrationConfig(
-        images=32, held_out=32, method="minmax", profile="x86", fp16=False, ledger_nodes=0
-    )
+    config = CalibrationConfig(images=32, held_out=32, method="minmax", profile="x86", fp16=False, ledger_nodes=0)
     made = calibrate(fragile_bundle(tmp_path / "bundle", "inner_1"), training, config)
     out = run_command("ledger", made.path).stdout
     assert "points, beyond the 1.00 allowed: ledger_nodes is 0, so no node was measured" in out

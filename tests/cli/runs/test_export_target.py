@@ -22,10 +22,7 @@ def test_what_cannot_be_read_is_refused_before_anything_is_loaded(copied_run: Pa
     before = (copied_run / "manifest.json").read_bytes()
     for flags, said in (
         (("--target", "jetpak-6"), "no export target 'jetpak-6'. Did you mean jetpack-6?"),
-        (
-            ("--target", "jetpack-6", "--opset", "21"),
-            "reads ONNX opset 20 at most, and opset 21 was asked for",
-        ),
+        (("--target", "jetpack-6", "--opset", "21"), "reads ONNX opset 20 at most, and opset 21 was asked for"),
     ):
         outcome = run_command("export", copied_run, *flags)
         assert outcome.code == 2

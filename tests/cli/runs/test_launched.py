@@ -23,9 +23,23 @@ def launched(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def distilled(tiny_digits: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
     return launched(
-        "distill", "--data", f"npz:{tiny_digits}", "--teacher", "embedded:glyphs100", "--classes", "0,1,2,3", "--student",
-        "plain:8-8", "--compute", "cpu", "--augment", "crop", "--out", out, *more,
-    )  # fmt: skip
+        "distill",
+        "--data",
+        f"npz:{tiny_digits}",
+        "--teacher",
+        "embedded:glyphs100",
+        "--classes",
+        "0,1,2,3",
+        "--student",
+        "plain:8-8",
+        "--compute",
+        "cpu",
+        "--augment",
+        "crop",
+        "--out",
+        out,
+        *more,
+    )
 
 
 def test_two_processes_leave_one_run(tiny_digits: Path, tmp_path: Path) -> None:
@@ -41,7 +55,5 @@ def test_two_processes_leave_one_run(tiny_digits: Path, tmp_path: Path) -> None:
 def test_a_batch_that_does_not_divide_is_one_sentence(tiny_digits: Path, tmp_path: Path) -> None:
     outcome = distilled(tiny_digits, tmp_path / "run", "--batch-size", "33")
     assert outcome.returncode != 0
-    assert "2 processes share equally, and 33 was given; give a multiple of 2" in " ".join(
-        outcome.stderr.split()
-    )
+    assert "2 processes share equally, and 33 was given; give a multiple of 2" in " ".join(outcome.stderr.split())
     assert "ValueError" not in outcome.stderr

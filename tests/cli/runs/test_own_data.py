@@ -24,7 +24,8 @@ def shape_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build(data: Path, teacher: Path, out: Path, *more: str) -> Outcome:
     settings = out.parent / "profile.toml"
     settings.write_text(
-        f"[profile]\nwarmup_s = 0.02\nduration_s = 0.1\n[export]\nopset = 17\n[calibrate]\nimages = 60\n{QUICK_CALIBRATION}",
+        "[profile]\nwarmup_s = 0.02\nduration_s = 0.1\n[export]\nopset = 17\n[calibrate]\nimages = "
+        f"60\n{QUICK_CALIBRATION}",
         encoding="utf-8",
     )
     return run_command(

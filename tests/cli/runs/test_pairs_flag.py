@@ -10,9 +10,25 @@ from edgedistill_deploy.bundle.folder import open_bundle
 
 def distill(tiny_digits: Path, out: Path, *more: str | Path) -> Outcome:
     return run_command(
-        "distill", "--data", f"npz:{tiny_digits}", "--teacher", "embedded:glyphs100", "--classes", "0,1,2,3", "--student",
-        "plain:8-8", "--epochs", "1", "--augment", "none", "--compute", "cpu", "--out", out, *more,
-    )  # fmt: skip
+        "distill",
+        "--data",
+        f"npz:{tiny_digits}",
+        "--teacher",
+        "embedded:glyphs100",
+        "--classes",
+        "0,1,2,3",
+        "--student",
+        "plain:8-8",
+        "--epochs",
+        "1",
+        "--augment",
+        "none",
+        "--compute",
+        "cpu",
+        "--out",
+        out,
+        *more,
+    )
 
 
 @pytest.mark.parametrize("way", ["flag", "file"])
@@ -36,10 +52,7 @@ def test_pairs_are_matched_as_given(tiny_digits: Path, tmp_path: Path, way: str)
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        (
-            "layer2",
-            "A pair of layers is written TEACHER=STUDENT, such as layer3=stages.2, and 'layer2' was given",
-        ),
+        ("layer2", "A pair of layers is written TEACHER=STUDENT, such as layer3=stages.2, and 'layer2' was given"),
         ("layer2=stages.0=x", "A pair of layers is written TEACHER=STUDENT"),
         ("=stages.0", "A pair of layers is written TEACHER=STUDENT"),
         ("layer2=stages.0,layer2=stages.1", "The teacher's layer 'layer2' stands in 2 pairs"),

@@ -20,9 +20,7 @@ def test_export_says_how_fragile_the_student_is(built_run: Path) -> None:
 
 
 def test_calibrate_recovers_and_records_both(copied_run: Path) -> None:
-    outcome = run_command(
-        "calibrate", copied_run, "--recover", "1", "--ledger-nodes", "0", "--no-fp16", "--json"
-    )
+    outcome = run_command("calibrate", copied_run, "--recover", "1", "--ledger-nodes", "0", "--no-fp16", "--json")
     assert outcome.code == 0, outcome.stderr
     assert json.loads(outcome.stdout)["kind"]
     bundle = open_bundle(copied_run)
@@ -37,9 +35,7 @@ def test_calibrate_recovers_and_records_both(copied_run: Path) -> None:
     assert {"int8", "int8-recovered"} <= steps.keys()
     assert {steps["int8"]["kept"], steps["int8-recovered"]["kept"]} == {True, False}
     kept = "int8-recovered" if steps["int8-recovered"]["kept"] else "int8"
-    assert (
-        f"the INT8 of the {'recovered' if kept != 'int8' else 'calibrated'} student is kept" in outcome.stderr
-    )
+    assert f"the INT8 of the {'recovered' if kept != 'int8' else 'calibrated'} student is kept" in outcome.stderr
     assert bundle.model_sha256("model.int8") == steps[kept]["model_sha256"]
 
 

@@ -10,9 +10,7 @@ from command import Outcome, run_command
 
 
 def planned(run: Path, *more: str) -> dict[str, str]:
-    outcome = run_command(
-        "build", "--config", run / "settings.toml", "--out", run, "--dry-run", "--json", *more
-    )
+    outcome = run_command("build", "--config", run / "settings.toml", "--out", run, "--dry-run", "--json", *more)
     return {each["stage"]: each["status"] for each in json.loads(outcome.stdout)["plan"]}
 
 

@@ -137,9 +137,7 @@ def test_one_weight_for_all_is_taken_without_tuning(whole: Path, tiny_digits: Pa
     assert json.loads(run_command(*without).stdout)["runs"] == 4
 
 
-def test_several_seeds_choose_the_weight_when_asked_to(
-    whole: Path, tiny_digits: Path, tmp_path: Path
-) -> None:
+def test_several_seeds_choose_the_weight_when_asked_to(whole: Path, tiny_digits: Path, tmp_path: Path) -> None:
     """One weight more is tried with the second seed, and the better mean of both is taken."""
     copy = shutil.copytree(whole, tmp_path / "copy")
     outcome = run_command(*argv(tiny_digits, copy, "--tune-seeds", "2", "--json"))

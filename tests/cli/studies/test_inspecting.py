@@ -24,10 +24,7 @@ def test_a_person_sees_accuracies_widths_and_a_student(tiny_digits: Path, tmp_pa
     assert "Widths that keep 99 % of the teacher's accuracy" in outcome.stdout
     record = json.loads((tmp_path / "out" / "inspection.json").read_text(encoding="utf-8"))
     assert f"suggested: --student {record['suggestion']['student']}" in outcome.stdout
-    assert (
-        f"all at once leave the teacher {100 * record['suggestion']['together_accuracy']:.1f} %"
-        in outcome.stdout
-    )
+    assert f"all at once leave the teacher {100 * record['suggestion']['together_accuracy']:.1f} %" in outcome.stdout
     assert (tmp_path / "out" / "inspection.svg").stat().st_size > 5000
     # More relevant directions do better than as many random ones.
     at = {
@@ -118,9 +115,7 @@ def test_a_missing_matplotlib_is_found_before_the_work(
     tiny_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find(name)
-    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find(name))
     outcome = inspect_digits(tiny_digits, "--out", tmp_path / "out")
     assert outcome.code == 1
     assert "needs matplotlib, which is not installed: pip install 'edgedistill[compare]'." in outcome.stderr

@@ -14,9 +14,25 @@ TWO = "plain:4-8,resnet10t@0.125"
 
 def planned(data: Path, *argv: str | Path, budget: str = "1000", students: str = TWO) -> Outcome:
     return run_command(
-        "plan", "--budget-ms", budget, "--data", f"npz:{data}", "--teacher", "embedded:glyphs100", "--classes", "0,1,2,3",
-        "--students", students, "--duration", "0.1", "--warmup", "0", "--percentile", "50", *argv,
-    )  # fmt: skip
+        "plan",
+        "--budget-ms",
+        budget,
+        "--data",
+        f"npz:{data}",
+        "--teacher",
+        "embedded:glyphs100",
+        "--classes",
+        "0,1,2,3",
+        "--students",
+        students,
+        "--duration",
+        "0.1",
+        "--warmup",
+        "0",
+        "--percentile",
+        "50",
+        *argv,
+    )
 
 
 def document(outcome: Outcome) -> dict[str, Any]:
@@ -62,8 +78,7 @@ def test_the_table_says_which_are_wide_enough_for_the_teacher(
     assert "wide enough" in outcome.stdout
     assert "The suggested widths are from" in outcome.stdout
     assert (
-        "Worth distilling, the largest first: --student timm:resnet10t --student-width 0.125 (fp32)"
-        in outcome.stdout
+        "Worth distilling, the largest first: --student timm:resnet10t --student-width 0.125 (fp32)" in outcome.stdout
     )
 
 
@@ -86,12 +101,7 @@ def test_a_budget_on_the_time_itself_is_undecided(tiny_digits: Path, measured: P
     out = shutil.copytree(measured, tmp_path / "plan")
     first = document(planned(tiny_digits, "--no-inspect", "--out", out, "--json", students="plain:4-8"))
     outcome = planned(
-        tiny_digits,
-        "--no-inspect",
-        "--out",
-        out,
-        budget=str(first["rows"][0]["value_ms"]),
-        students="plain:4-8",
+        tiny_digits, "--no-inspect", "--out", out, budget=str(first["rows"][0]["value_ms"]), students="plain:4-8"
     )
     assert outcome.code == 4, outcome.stdout
     assert "ms is undecided" in outcome.stdout
@@ -100,10 +110,7 @@ def test_a_budget_on_the_time_itself_is_undecided(tiny_digits: Path, measured: P
 def test_a_student_that_cannot_be_built_does_not_spoil_the_others(tiny_digits: Path) -> None:
     outcome = planned(tiny_digits, "--no-inspect", students="plain:4-8,timm:lcnet_050@0.5")
     assert outcome.code == 0
-    assert (
-        "timm:lcnet_050@0.5 fp32 failed: The width of lcnet_050 cannot be scaled by a factor"
-        in outcome.stdout
-    )
+    assert "timm:lcnet_050@0.5 fp32 failed: The width of lcnet_050 cannot be scaled by a factor" in outcome.stdout
 
 
 def test_an_inspection_of_a_run_is_taken_and_a_broken_one_refused(tiny_digits: Path, tmp_path: Path) -> None:
@@ -114,9 +121,7 @@ def test_an_inspection_of_a_run_is_taken_and_a_broken_one_refused(tiny_digits: P
     )
     record = document(planned(tiny_digits, "--inspection", file, "--json", students="resnet10t@0.125"))
     assert record["rows"][0]["wide_enough"] is False
-    assert record["rows"][0]["widths"] == [
-        {"teacher": "layer1", "suggested": 400, "student": "layer1", "width": 8}
-    ]
+    assert record["rows"][0]["widths"] == [{"teacher": "layer1", "suggested": 400, "student": "layer1", "width": 8}]
     file.write_text("no json", encoding="utf-8")
     outcome = planned(tiny_digits, "--inspection", file)
     assert outcome.code == 1
@@ -148,9 +153,7 @@ def test_wrong_flags_are_refused(tiny_digits: Path, argv: tuple[str, ...], sente
     assert sentence in outcome.stderr
 
 
-def test_a_run_and_a_settings_file_exclude_each_other_and_a_folder_that_is_no_run_is_said(
-    tmp_path: Path,
-) -> None:
+def test_a_run_and_a_settings_file_exclude_each_other_and_a_folder_that_is_no_run_is_said(tmp_path: Path) -> None:
     both = run_command("plan", tmp_path, "--config", tmp_path / "x.toml", "--budget-ms", "5")
     assert both.code == 2
     assert "Both a run folder and --config were given" in both.stderr

@@ -60,9 +60,7 @@ def test_what_was_created_is_what_opens(tmp_path: Path) -> None:
 def test_a_file_is_registered_with_its_hash_and_size(tmp_path: Path) -> None:
     bundle = _bundle(tmp_path)
     sha256 = hashlib.sha256(b"weights").hexdigest()
-    assert bundle.manifest["files"] == {
-        "model.fp32": {"path": "model.fp32.onnx", "sha256": sha256, "bytes": 7}
-    }
+    assert bundle.manifest["files"] == {"model.fp32": {"path": "model.fp32.onnx", "sha256": sha256, "bytes": 7}}
     assert bundle.file("model.fp32").read_bytes() == b"weights"
     assert bundle.model_sha256("model.fp32") == sha256
     assert bundle.has("model.fp32")
@@ -187,9 +185,7 @@ def test_files_outside_the_folder_are_not_registered(tmp_path: Path) -> None:
 def test_only_finished_files_are_registered(tmp_path: Path) -> None:
     bundle = _bundle(tmp_path)
     for name in ("golden.npz", ".", "manifest.json"):
-        with pytest.raises(
-            BundleError, match="cannot be registered for golden: it is not a file of the bundle"
-        ):
+        with pytest.raises(BundleError, match="cannot be registered for golden: it is not a file of the bundle"):
             bundle.with_file("golden", tmp_path / name)
 
 
@@ -199,9 +195,7 @@ def test_only_finished_files_are_registered(tmp_path: Path) -> None:
 def test_a_changed_file_is_refused_by_name(tmp_path: Path) -> None:
     _bundle(tmp_path)
     (tmp_path / "model.fp32.onnx").write_bytes(b"weighty")
-    with pytest.raises(
-        BundleError, match=r"model\.fp32\.onnx was changed after it was registered for model\.fp32"
-    ):
+    with pytest.raises(BundleError, match=r"model\.fp32\.onnx was changed after it was registered for model\.fp32"):
         open_bundle(tmp_path)
     unchecked = open_bundle(tmp_path, verify=False)
     with pytest.raises(BundleError, match=r"its sha256 differs; restore or rebuild it"):
@@ -212,9 +206,7 @@ def test_a_file_of_another_size_is_refused_unread(tmp_path: Path, monkeypatch: p
     _bundle(tmp_path)
     (tmp_path / "model.fp32.onnx").write_bytes(b"a" * 50)
     monkeypatch.delattr(bundle_module, "sha256_of_file")
-    with pytest.raises(
-        BundleError, match=r"model\.fp32\.onnx has 50 bytes, but 7 were registered for model\.fp32"
-    ):
+    with pytest.raises(BundleError, match=r"model\.fp32\.onnx has 50 bytes, but 7 were registered for model\.fp32"):
         open_bundle(tmp_path)
 
 
@@ -305,9 +297,7 @@ def test_links_in_a_circle_are_refused(tmp_path: Path) -> None:
 )
 def test_paths_that_lead_out_are_refused(tmp_path: Path, path: str) -> None:
     _edited(tmp_path / "run", lambda r: r["files"]["model.fp32"].update(path=path))
-    with pytest.raises(
-        BundleError, match=r"the path .* of model\.fp32 leads out of the bundle; it is refused"
-    ):
+    with pytest.raises(BundleError, match=r"the path .* of model\.fp32 leads out of the bundle; it is refused"):
         open_bundle(tmp_path / "run")
 
 
@@ -346,10 +336,7 @@ def test_a_path_that_is_let_through_stays_inside(parts: list[str]) -> None:
         (lambda r: r["preprocess"].update(size=[0, 1]), r"preprocess record does not hold: size is"),
         (lambda r: r["preprocess"].update(crop_fraction=0.5), r"its digest is not that of its fields"),
         (lambda r: r["files"].update(golden="golden.npz"), r"files\.golden must have path, sha256 and bytes"),
-        (
-            lambda r: r["files"]["model.fp32"].pop("sha256"),
-            r"files\.model\.fp32 must have path, sha256 and bytes",
-        ),
+        (lambda r: r["files"]["model.fp32"].pop("sha256"), r"files\.model\.fp32 must have path, sha256 and bytes"),
         (lambda r: r["files"]["model.fp32"].update(sha256="abc"), r"sha256 must be 64 hexadecimal digits"),
         (lambda r: r["files"]["model.fp32"].update(sha256="G" * 64), r"sha256 must be 64 hexadecimal digits"),
         (lambda r: r["files"]["model.fp32"].update(bytes=-1), r"bytes is -1; it must be a whole number"),
@@ -357,9 +344,7 @@ def test_a_path_that_is_let_through_stays_inside(parts: list[str]) -> None:
         (lambda r: r["files"]["model.fp32"].update(path=3), r"the path 3 of model\.fp32 leads out"),
     ],
 )
-def test_damaged_manifests_are_refused(
-    tmp_path: Path, edit: Callable[[dict[str, Any]], Any], message: str
-) -> None:
+def test_damaged_manifests_are_refused(tmp_path: Path, edit: Callable[[dict[str, Any]], Any], message: str) -> None:
     with pytest.raises(BundleError, match=message):
         open_bundle(_edited(tmp_path / "run", edit))
 
@@ -493,9 +478,7 @@ def test_processes_that_register_files_lose_none(tmp_path: Path) -> None:
     assert _registered(tmp_path) == {f"role-{number}" for number in range(20)}
 
 
-def test_without_file_locks_threads_are_still_held_off(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_file_locks_threads_are_still_held_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_manifest, "fcntl", None)
     _bundle(tmp_path)
     _register_many(tmp_path, 0)

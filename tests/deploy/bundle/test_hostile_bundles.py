@@ -1,4 +1,5 @@
-"""Bundles made to harm: each is refused in a sentence, without a traceback, a read outside, or memory and time without bounds."""
+"""Bundles made to harm: each is refused in a sentence, without a traceback, a read outside, or memory and time without
+bounds."""
 
 import json
 import os
@@ -62,9 +63,7 @@ def test_a_sound_bundle_is_read_whole(folder: Path) -> None:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_damaged_bytes_are_refused_or_read_never_crash(
-    sound: Path, tmp_path: Path, data: st.DataObject
-) -> None:
+def test_damaged_bytes_are_refused_or_read_never_crash(sound: Path, tmp_path: Path, data: st.DataObject) -> None:
     folder = copy_of(sound, tmp_path / "fuzzed")
     path = data.draw(st.sampled_from(sorted(each for each in folder.rglob("*") if each.is_file())))
     path.write_bytes(changed_bytes(path.read_bytes(), data.draw))
@@ -74,9 +73,7 @@ def test_damaged_bytes_are_refused_or_read_never_crash(
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_wrong_values_of_json_are_refused_or_read_never_crash(
-    sound: Path, tmp_path: Path, data: st.DataObject
-) -> None:
+def test_wrong_values_of_json_are_refused_or_read_never_crash(sound: Path, tmp_path: Path, data: st.DataObject) -> None:
     folder = copy_of(sound, tmp_path / "fuzzed")
     path = data.draw(st.sampled_from(sorted(folder.rglob("*.json"))))
     path.write_text(json.dumps(changed_json(json.loads(path.read_text()), data.draw)))
@@ -86,9 +83,7 @@ def test_wrong_values_of_json_are_refused_or_read_never_crash(
 # The manifest
 
 
-@pytest.mark.parametrize(
-    "name", ["subtask", "preprocess", "teacher", "student", "provenance", "files", "stages"]
-)
+@pytest.mark.parametrize("name", ["subtask", "preprocess", "teacher", "student", "provenance", "files", "stages"])
 @pytest.mark.parametrize("value", [None, 3, "text", [], True])
 def test_every_field_of_the_manifest_has_its_kind(folder: Path, name: str, value: object) -> None:
     edit_manifest(folder, lambda record: record.update({name: value}))
@@ -159,9 +154,7 @@ def test_sizes_beyond_any_model_are_refused_before_anything_is_hashed(folder: Pa
     with (folder / "golden.npz").open("r+b") as stream:
         stream.truncate(1 << 35)  # takes no room on the disk
     edit_manifest(folder, lambda record: record["files"]["golden"].update(bytes=1 << 35))
-    with pytest.raises(
-        BundleError, match=r"files\.golden\.bytes is 34359738368; it must be a whole number up to"
-    ):
+    with pytest.raises(BundleError, match=r"files\.golden\.bytes is 34359738368; it must be a whole number up to"):
         open_bundle(folder)
 
 
@@ -188,16 +181,13 @@ def test_a_hash_that_does_not_match_is_refused(folder: Path) -> None:
     content = bytearray((folder / "reference.npz").read_bytes())
     content[-1] ^= 1
     (folder / "reference.npz").write_bytes(content)
-    with pytest.raises(
-        BundleError, match=r"reference\.npz was changed after it was registered for reference"
-    ):
+    with pytest.raises(BundleError, match=r"reference\.npz was changed after it was registered for reference"):
         open_bundle(folder)
 
 
 def test_messages_quote_little_of_what_they_are_given() -> None:
     assert all(
-        len(quote_value(value)) <= 60
-        for value in (*HOSTILE_VALUES, "x" * 10**6, list(range(10**5)), {1: "y" * 99})
+        len(quote_value(value)) <= 60 for value in (*HOSTILE_VALUES, "x" * 10**6, list(range(10**5)), {1: "y" * 99})
     )
 
 
@@ -233,9 +223,7 @@ def test_json_that_later_steps_cannot_bear_is_refused(text: str | bytes, message
         | st.integers(-(2**63), 2**63)
         | st.floats(allow_nan=False, allow_infinity=False)
         | st.text(st.characters(exclude_categories=["Cs"])),
-        lambda inner: (
-            st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner)
-        ),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner),
     )
 )
 def test_other_json_is_parsed_as_usual(value: Any) -> None:
@@ -286,18 +274,14 @@ def test_an_archive_that_unpacks_to_more_than_is_read_is_refused(
     bomb = npy(f"({10**6}, 1, 1, 3)", content=bytes(3 * 10**6))
     path = write_npz(tmp_path / "golden.npz", inputs=bomb, outputs=npy("(1, 3)", "<f4", bytes(12)))
     assert path.stat().st_size < 10**4
-    with pytest.raises(
-        BundleError, match=r"The arrays of .*golden\.npz take 3000012 bytes, more than the 1000000"
-    ):
+    with pytest.raises(BundleError, match=r"The arrays of .*golden\.npz take 3000012 bytes, more than the 1000000"):
         read_golden(path)
 
 
 def test_an_archive_larger_than_what_is_read_is_not_opened(tmp_path: Path) -> None:
     with (tmp_path / "golden.npz").open("wb") as stream:
         stream.truncate(1 << 30)
-    with pytest.raises(
-        BundleError, match=r"golden\.npz has 1073741824 bytes, more than the 268435456 that are read"
-    ):
+    with pytest.raises(BundleError, match=r"golden\.npz has 1073741824 bytes, more than the 268435456 that are read"):
         read_golden(tmp_path / "golden.npz")
 
 
@@ -325,9 +309,7 @@ def test_pickles_are_never_loaded(tmp_path: Path) -> None:
 # ONNX
 
 
-def write_graph(
-    path: Path, nodes: list[onnx.NodeProto], initializers: tuple[onnx.TensorProto, ...] = ()
-) -> Path:
+def write_graph(path: Path, nodes: list[onnx.NodeProto], initializers: tuple[onnx.TensorProto, ...] = ()) -> Path:
     graph = helper.make_graph(
         nodes,
         "hostile",
@@ -379,11 +361,7 @@ _ADD = helper.make_node("Add", ["mean", "weight"], ["logits"])
     ("nodes", "initializers", "message"),
     [
         ([loop()], (_FOR_EVER,), r"holds a Loop, which may run for ever; it is refused"),
-        (
-            [_ADD],
-            (tensor([10**6, 10**6], bytes(8)),),
-            r"holds a tensor that claims 1000000000000 values in \d+ bytes",
-        ),
+        ([_ADD], (tensor([10**6, 10**6], bytes(8)),), r"holds a tensor that claims 1000000000000 values in \d+ bytes"),
         ([_ADD], (tensor([2**62] * 40),), r"holds a tensor of 33 axes"),
         (
             [helper.make_node("Constant", [], ["weight"], value=tensor([10**9])), _ADD],
@@ -393,10 +371,7 @@ _ADD = helper.make_node("Add", ["mean", "weight"], ["logits"])
     ],
 )
 def test_graphs_without_bounds_are_refused(
-    folder: Path,
-    nodes: list[onnx.NodeProto],
-    initializers: tuple[onnx.TensorProto, ...],
-    message: str,
+    folder: Path, nodes: list[onnx.NodeProto], initializers: tuple[onnx.TensorProto, ...], message: str
 ) -> None:
     write_graph(folder / "model.fp32.onnx", answer(*nodes), initializers)
     register_anew(folder)
@@ -408,9 +383,7 @@ def test_a_graph_in_a_circle_is_refused(folder: Path) -> None:
     circle = [helper.make_node("Add", ["a", "mean"], ["b"]), helper.make_node("Add", ["b", "mean"], ["a"])]
     write_graph(folder / "model.fp32.onnx", answer(*circle, helper.make_node("Identity", ["a"], ["logits"])))
     register_anew(folder)
-    with pytest.raises(
-        EdgeDistillError, match=r"cannot load .*model\.fp32\.onnx: .*not acyclic.* restore the file"
-    ):
+    with pytest.raises(EdgeDistillError, match=r"cannot load .*model\.fp32\.onnx: .*not acyclic.* restore the file"):
         open_session(folder, threads=1)
 
 
@@ -443,17 +416,13 @@ def test_weights_in_other_files_are_refused(folder: Path, location: str) -> None
 
 
 @pytest.mark.parametrize("read", [read_graph, read_claims, lambda path: list(read_weights(path))])
-@pytest.mark.parametrize(
-    "content", [b"", b"\xff" * 40, b"\x3a\x05\x0a\xff\xff\xff\x7f", b"\x3a\x04\x0a\x02\x22\x05"]
-)
+@pytest.mark.parametrize("content", [b"", b"\xff" * 40, b"\x3a\x05\x0a\xff\xff\xff\x7f", b"\x3a\x04\x0a\x02\x22\x05"])
 def test_bytes_that_are_no_model_are_refused_by_every_reader(
     tmp_path: Path, read: Callable[[Path], object], content: bytes
 ) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(content)
-    with pytest.raises(
-        EdgeDistillError, match=r"m\.onnx cannot be read as an ONNX model: .*; rebuild or restore"
-    ):
+    with pytest.raises(EdgeDistillError, match=r"m\.onnx cannot be read as an ONNX model: .*; rebuild or restore"):
         read(path)
 
 
@@ -494,18 +463,13 @@ def safetensors(header: object) -> bytes:
             }
         ),
         safetensors(
-            {
-                "a/basis": {"shape": [2, 1]},
-                "a/eigenvalues": {"dtype": "F64", "shape": [2], "data_offsets": [-99, 8]},
-            }
+            {"a/basis": {"shape": [2, 1]}, "a/eigenvalues": {"dtype": "F64", "shape": [2], "data_offsets": [-99, 8]}}
         ),
     ],
 )
 def test_subspaces_that_claim_too_much_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "s").write_bytes(content)
-    with pytest.raises(
-        BundleError, match=r"s cannot be read as subspaces \(.*\); it is left out of the report"
-    ):
+    with pytest.raises(BundleError, match=r"s cannot be read as subspaces \(.*\); it is left out of the report"):
         read_subspace_rows(tmp_path / "s")
 
 

@@ -54,10 +54,7 @@ def test_every_file_is_opened_under_its_own_name_too(roles: Collection[str]) -> 
 def test_tensorrt_takes_int8_files_of_its_own() -> None:
     assert having("model.fp32", "model.int8").precisions_for("tensorrt") == ("fp32",)
     assert having("model.fp32", "model.int8").precisions_for("onnxruntime") == ("fp32", "int8")
-    mixed, plain = (
-        having("model.int8-fp16-tensorrt"),
-        having("model.int8-fp16-tensorrt", "model.int8-tensorrt"),
-    )
+    mixed, plain = (having("model.int8-fp16-tensorrt"), having("model.int8-fp16-tensorrt", "model.int8-tensorrt"))
     assert mixed.precisions_for("tensorrt") == ("int8",)
     assert mixed.role_for("int8", "tensorrt") == "model.int8-fp16-tensorrt"
     assert plain.role_for("int8", "tensorrt") == "model.int8-tensorrt"

@@ -5,13 +5,7 @@ import numpy as np
 import pytest
 
 from edgedistill_deploy.bundle import reference as reference_module
-from edgedistill_deploy.bundle.reference import (
-    Reference,
-    read_golden,
-    read_reference,
-    write_golden,
-    write_reference,
-)
+from edgedistill_deploy.bundle.reference import Reference, read_golden, read_reference, write_golden, write_reference
 from edgedistill_deploy.errors import BundleError, DataError
 
 
@@ -50,15 +44,9 @@ def test_equal_references_make_equal_files(tmp_path: Path) -> None:
 
 
 _WRONG: list[tuple[dict[str, Any], str]] = [
-    (
-        {"logits": np.zeros((5, 3))},
-        r"logits has dtype float64 and shape \(5, 3\); it must be float32 \(N, C\)",
-    ),
+    ({"logits": np.zeros((5, 3))}, r"logits has dtype float64 and shape \(5, 3\); it must be float32 \(N, C\)"),
     ({"logits": np.zeros(5, np.float32)}, r"logits has dtype float32 and shape \(5,\)"),
-    (
-        {"logits": np.zeros((4, 3), np.float32)},
-        r"logits of shape \(4, 3\) with 5 labels and 5 digests do not fit",
-    ),
+    ({"logits": np.zeros((4, 3), np.float32)}, r"logits of shape \(4, 3\) with 5 labels and 5 digests do not fit"),
     ({"logits": np.zeros((5, 0), np.float32)}, r"logits of shape \(5, 0\)"),
     ({"labels": np.zeros(5, np.int32)}, r"labels has dtype int32"),
     ({"labels": np.array([0, 1, 2, 3, 0])}, r"labels run from 0 to 3; 3 classes allow -1 to 2"),
@@ -66,10 +54,7 @@ _WRONG: list[tuple[dict[str, Any], str]] = [
     ({"digests": np.array(["abc"] * 5)}, r"digests has dtype <U3"),
     ({"digests": np.array(["a" * 64] * 4)}, r"5 labels and 4 digests"),
     ({"images": np.zeros((2, 4, 6, 3), np.float32)}, r"images has dtype float32"),
-    (
-        {"images": np.zeros((2, 3, 4, 6), np.uint8)},
-        r"images has shape \(2, 3, 4, 6\); it must be \(M, H, W, 3\)",
-    ),
+    ({"images": np.zeros((2, 3, 4, 6), np.uint8)}, r"images has shape \(2, 3, 4, 6\); it must be \(M, H, W, 3\)"),
     ({"images": np.zeros((3, 4, 6, 3), np.uint8)}, r"image_index has 2 entries for 3 images"),
     ({"images": None}, r"image_index has 2 entries for 0 images"),
     ({"image_index": np.array([0, 5])}, r"image_index runs from 0 to 5, outside the 5 rows"),
@@ -80,11 +65,7 @@ _WRONG: list[tuple[dict[str, Any], str]] = [
         r"images has shape \(0, 4, 6, 3\); it must be .* or None",
     ),
     (
-        {
-            "logits": np.zeros((0, 3), np.float32),
-            "labels": np.zeros(0, np.int64),
-            "digests": np.zeros(0, "<U64"),
-        },
+        {"logits": np.zeros((0, 3), np.float32), "labels": np.zeros(0, np.int64), "digests": np.zeros(0, "<U64")},
         r"logits of shape \(0, 3\)",
     ),
 ]
@@ -108,9 +89,7 @@ def test_missing_files_and_arrays_are_named(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"reference\.npz does not exist"):
         read_reference(tmp_path / "reference.npz")
     np.savez(tmp_path / "reference.npz", logits=_fields()["logits"])
-    with pytest.raises(
-        BundleError, match=r"reference\.npz lacks the array labels \(int64 \(N,\)\); it holds logits\."
-    ):
+    with pytest.raises(BundleError, match=r"reference\.npz lacks the array labels \(int64 \(N,\)\); it holds logits\."):
         read_reference(tmp_path / "reference.npz")
     np.savez(tmp_path / "reference.npz")
     with pytest.raises(BundleError, match=r"it holds nothing"):
@@ -137,17 +116,11 @@ def test_golden_reads_back_as_written(tmp_path: Path) -> None:
         (np.zeros((2, 4, 6, 3)), np.zeros((2, 3), np.float32), r"inputs has dtype float64"),
         (np.zeros((2, 4, 6, 3), np.uint8), np.zeros((2, 3)), r"outputs has dtype float64"),
         (np.zeros((2, 4, 6, 3), np.uint8), np.zeros((3, 3), np.float32), r"do not fit each other"),
-        (
-            np.zeros((0, 4, 6, 3), np.uint8),
-            np.zeros((0, 3), np.float32),
-            r"do not fit each other; .* at least one",
-        ),
+        (np.zeros((0, 4, 6, 3), np.uint8), np.zeros((0, 3), np.float32), r"do not fit each other; .* at least one"),
         (np.zeros((2, 3, 4, 6), np.uint8), np.zeros((2, 3), np.float32), r"do not fit each other"),
     ],
 )
-def test_golden_arrays_that_do_not_fit_are_refused(
-    tmp_path: Path, inputs: Any, outputs: Any, message: str
-) -> None:
+def test_golden_arrays_that_do_not_fit_are_refused(tmp_path: Path, inputs: Any, outputs: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         write_golden(tmp_path / "golden.npz", inputs, outputs)
     assert not list(tmp_path.iterdir())

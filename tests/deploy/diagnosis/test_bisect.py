@@ -53,9 +53,7 @@ def side(bundle: Bundle, precision: str, path: Path | None = None, *, optimised:
     return Side(path=path or bundle.file(f"model.{precision}"), precision=precision, optimised=optimised)
 
 
-@pytest.mark.parametrize(
-    "node", ["stem", "inner_1", "inner_2", "longer_1", "longer_2", "shortcut", "last", "head"]
-)
+@pytest.mark.parametrize("node", ["stem", "inner_1", "inner_2", "longer_1", "longer_2", "shortcut", "last", "head"])
 def test_a_scaled_weight_is_found_wherever_it_is(
     node: str, bundle: Bundle, pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
@@ -92,9 +90,7 @@ def test_a_shifted_zero_point_is_found_between_sound_nodes(
     pairs = [node.name for node in read_graph(source).nodes if node.operator == "DequantizeLinear"]
     for name in [each for each in pairs if each.startswith(("add_", "globalaveragepool"))]:
         faulty = shift_zero_point(source, tmp_path / "faulty.onnx", name, 100)
-        report = find_divergence(
-            bundle, side(bundle, "fp32"), side(bundle, "int8", faulty), pixels, threads=1
-        )
+        report = find_divergence(bundle, side(bundle, "fp32"), side(bundle, "int8", faulty), pixels, threads=1)
         assert report.first is not None
         assert name in report.first.suspects
         assert report.first.value.startswith(name.removesuffix("DequantizeLinear"))
@@ -124,9 +120,7 @@ def test_sound_models_agree_whichever_is_searched(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int8-tensorrt"])
-def test_graph_optimisation_changes_nothing(
-    precision: str, bundle: Bundle, pixels: NDArray[np.uint8]
-) -> None:
+def test_graph_optimisation_changes_nothing(precision: str, bundle: Bundle, pixels: NDArray[np.uint8]) -> None:
     written = side(bundle, precision, optimised=False)
     report = find_divergence(bundle, written, side(bundle, precision), pixels, threads=1)
     assert report.verdict == "agree"
@@ -202,9 +196,7 @@ def test_the_record_is_plain_json_in_the_bundle(bundle: Bundle, pixels: NDArray[
     assert runs == list(range(1, report.run_count + 1))
 
 
-def test_models_of_other_students_are_refused(
-    bundle: Bundle, pixels: NDArray[np.uint8], tmp_path: Path
-) -> None:
+def test_models_of_other_students_are_refused(bundle: Bundle, pixels: NDArray[np.uint8], tmp_path: Path) -> None:
     other = write_model(tmp_path / "other.onnx", "no_logits")
     with pytest.raises(BundleError, match=r"other.onnx and model.fp32.onnx have no output in common"):
         find_divergence(bundle, side(bundle, "fp32"), side(bundle, "fp32", other), pixels)

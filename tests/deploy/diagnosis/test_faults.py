@@ -37,7 +37,7 @@ def found_in(bundle: Bundle) -> dict[str, Diagnosis]:
     return {each.name: each for each in checked(bundle).findings.diagnosis}
 
 
-# ------------------------------------------------------------------------------------------------------------- assignment
+# --- assignment
 
 
 @given(
@@ -60,7 +60,7 @@ def test_the_assignment_of_counts_with_ties_is_exact(counts: NDArray[np.int64]) 
     assert counts[np.arange(len(counts)), best_assignment(counts)].sum() == counts[rows, columns].sum()
 
 
-# ------------------------------------------------------------------------------------------------------------ permutations
+# --- permutations
 
 
 @given(st.permutations(range(7)), st.integers(0, 2**32 - 1))
@@ -112,7 +112,7 @@ def test_chance_is_no_permutation() -> None:
         assert find_relabelling(truth, answers, 5) is None
 
 
-# ------------------------------------------------------------------------------------------------------- images and labels
+# --- images and labels
 
 
 def test_swapped_labels_fail_though_teacher_and_model_agree(tmp_path: Path) -> None:
@@ -151,9 +151,7 @@ def test_a_few_unknown_images_are_no_fault(tmp_path: Path) -> None:
     answers = [0, 1, 2] * 10
     bundle, _ = bundle_of(tmp_path, answers, answers, answers)
     images = np.concatenate([images_of(answers), images_of([0] * 5, seed=9)])
-    assert (
-        checked(bundle, image_set(tmp_path / "o.npz", images, [*answers, *[0] * 5])).findings.diagnosis == ()
-    )
+    assert checked(bundle, image_set(tmp_path / "o.npz", images, [*answers, *[0] * 5])).findings.diagnosis == ()
 
 
 def test_without_labels_a_permuted_model_is_still_found(tmp_path: Path) -> None:
@@ -162,7 +160,7 @@ def test_without_labels_a_permuted_model_is_still_found(tmp_path: Path) -> None:
     assert set(found_in(bundle)) == {"permuted_classes"}
 
 
-# ------------------------------------------------------------------------------------------------------------------ inputs
+# --- inputs
 
 
 def test_the_colour_task_is_sound(tmp_path: Path) -> None:
@@ -233,7 +231,7 @@ def test_a_first_layer_that_reads_something_else_is_no_evidence(tmp_path: Path) 
     assert not set(RANGES) & set(found_in(faults.planted(colour_bundle(tmp_path / "b"), square)))
 
 
-# ------------------------------------------------------------------------------------------------------------------ models
+# --- models
 
 
 @pytest.mark.parametrize(
@@ -241,17 +239,12 @@ def test_a_first_layer_that_reads_something_else_is_no_evidence(tmp_path: Path) 
     [
         (lambda values: values.__setitem__((0, 0), np.nan), "1 of its 9 values is not finite"),
         (lambda values: values[:2].fill(np.inf), "6 of its 9 values are not finite"),
-        (
-            lambda values: values.__setitem__((0, 0), -3e9),
-            r"one value, -3e\+09, is .* times the next largest",
-        ),
+        (lambda values: values.__setitem__((0, 0), -3e9), r"one value, -3e\+09, is .* times the next largest"),
         (lambda values: values.fill(0), "all its 9 values are zero"),
         (lambda values: values.ravel()[1:].fill(0), "all but one of its 9 values are zero"),
     ],
 )
-def test_a_damaged_weight_is_named(
-    tmp_path: Path, change: Callable[[NDArray[np.float32]], None], problem: str
-) -> None:
+def test_a_damaged_weight_is_named(tmp_path: Path, change: Callable[[NDArray[np.float32]], None], problem: str) -> None:
     bundle = faults.planted(
         colour_bundle(tmp_path / "b"), lambda model: faults.replace_weight(model, "towards", change)
     )

@@ -63,9 +63,7 @@ def test_a_fault_that_travels_on_is_found_where_it_arose(parents: Parents, data:
 
 @settings(max_examples=80, deadline=None)
 @given(graphs(), st.data())
-def test_whatever_is_bad_something_bad_with_good_parents_is_found(
-    parents: Parents, data: st.DataObject
-) -> None:
+def test_whatever_is_bad_something_bad_with_good_parents_is_found(parents: Parents, data: st.DataObject) -> None:
     bad = data.draw(st.sets(st.integers(0, len(parents) - 1)))
     finding = find_first_bad(parents, _ends(parents), _Looker(bad), always, 4)
     if bad:
@@ -96,9 +94,5 @@ def test_a_difference_that_heals_on_its_way_is_scanned_for() -> None:
 def test_a_point_hardly_worse_than_its_parents_is_scanned_for() -> None:
     chain: Parents = [frozenset(), frozenset({0}), frozenset({1}), frozenset({2}), frozenset({3})]
     finding = find_first_bad(chain, [4], _Looker({1, 4}), lambda point: False, 3)
-    assert (finding.point, finding.method, finding.why) == (
-        1,
-        "scan",
-        "the difference grows little by little",
-    )
+    assert (finding.point, finding.method, finding.why) == (1, "scan", "the difference grows little by little")
     assert find_first_bad(chain, [4], _Looker({1, 4}), always, 3).point == 4

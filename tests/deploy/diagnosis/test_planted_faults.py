@@ -1,7 +1,7 @@
 """Known faults, planted into a real exported model, each caught by its own name; and the sound model, caught by none.
 
-The expert is the embedded teacher restricted to the ten digits, exported and calibrated by the product: it loses nothing, so that
-whatever is found was planted. Colours matter to no digit; their faults are planted into a colour task.
+The expert is the embedded teacher restricted to the ten digits, exported and calibrated by the product: it loses
+nothing, so that whatever is found was planted. Colours matter to no digit; their faults are planted into a colour task.
 """
 
 import copy
@@ -104,11 +104,7 @@ def test_the_sound_model_passes_in_every_precision(bundle: Bundle, precision: st
     report = checked(bundle, precision, images)
     assert report.verdict == "pass", report.judgement.reasons
     assert names_in(report) == set()
-    assert {check.name for check in report.soundness.checks} == {
-        "preprocess_digest",
-        "class_names",
-        "golden_images",
-    }
+    assert {check.name for check in report.soundness.checks} == {"preprocess_digest", "class_names", "golden_images"}
     assert report.images.sample_count == len(images) > 400
 
 
@@ -124,11 +120,7 @@ NORMALISATION = {
 @pytest.mark.parametrize(
     ("name", "precision"),
     # Of these digits INT8's ranges cut a second normalisation off, and little is lost.
-    [
-        *((name, "fp32") for name in NORMALISATION),
-        ("missing_normalisation", "int8"),
-        ("pixels_not_scaled", "int8"),
-    ],
+    [*((name, "fp32") for name in NORMALISATION), ("missing_normalisation", "int8"), ("pixels_not_scaled", "int8")],
 )
 def test_a_wrong_normalisation(bundle: Bundle, name: str, precision: str) -> None:
     report = checked(faults.planted(bundle, NORMALISATION[name], precision), precision)
@@ -194,9 +186,7 @@ def test_equal_rows_that_get_other_answers(bundle: Bundle, precision: str) -> No
 )
 def test_a_node_or_opset_that_the_runtime_refuses(bundle: Bundle, plant: faults.Plant, reason: str) -> None:
     broken = faults.planted(bundle, plant)
-    with pytest.raises(
-        EdgeDistillError, match=rf"changed-model\.fp32\.onnx: .*({reason}).*export the model again"
-    ):
+    with pytest.raises(EdgeDistillError, match=rf"changed-model\.fp32\.onnx: .*({reason}).*export the model again"):
         checked(broken)
 
 

@@ -21,7 +21,8 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def slow_holm(p_values: list[float], level: float) -> set[int]:
-    """Which hypotheses Holm's step-down procedure rejects, by its own words: smallest first, stop at the first failure."""
+    """Which hypotheses Holm's step-down procedure rejects, by its own words: smallest first, stop at the first
+    failure."""
     rejected: set[int] = set()
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda each: p_values[each])):
         if p_values[index] * (len(p_values) - rank) >= level:
@@ -43,9 +44,7 @@ def test_holm_of_a_worked_example() -> None:
 
 @given(seeds, st.integers(1, 60), st.integers(2, 5), st.floats(0.2, 2))
 @settings(max_examples=40, deadline=None)
-def test_the_calibration_error_is_that_of_torchmetrics(
-    seed: int, count: int, classes: int, spread: float
-) -> None:
+def test_the_calibration_error_is_that_of_torchmetrics(seed: int, count: int, classes: int, spread: float) -> None:
     random = np.random.default_rng(seed)
     logits = (spread * random.standard_normal((count, classes))).astype(np.float32)
     labels = random.integers(0, classes, count)
@@ -54,11 +53,7 @@ def test_the_calibration_error_is_that_of_torchmetrics(
     places = probabilities.max(axis=1) * 15
     assume(np.abs(places - np.round(places)).min() > 1e-4)
     expected = multiclass_calibration_error(
-        torch.from_numpy(probabilities),
-        torch.from_numpy(labels),
-        num_classes=classes,
-        n_bins=15,
-        norm="l1",
+        torch.from_numpy(probabilities), torch.from_numpy(labels), num_classes=classes, n_bins=15, norm="l1"
     )
     assert calibration_error(logits, labels) == pytest.approx(float(expected), abs=1e-6)
 
@@ -80,18 +75,14 @@ def test_the_calibration_error_needs_labels_and_finite_logits() -> None:
 def test_unlabelled_images_do_not_count_for_the_calibration_error() -> None:
     logits = np.array([[2, 0], [0, 2], [5, 0]], dtype=np.float32)
     with_unknown = Answers(teacher=logits, candidate=logits, labels=np.array([0, 1, -1]))
-    assert measure_confidence_calibration(with_unknown).candidate == calibration_error(
-        logits[:2], np.array([0, 1])
-    )
+    assert measure_confidence_calibration(with_unknown).candidate == calibration_error(logits[:2], np.array([0, 1]))
 
 
 def test_the_divergence_is_scipys_relative_entropy() -> None:
     random = np.random.default_rng(3)
     teacher, candidate = (random.standard_normal((20, 4)).astype(np.float32) * 3 for _ in range(2))
     p, q = special.softmax(teacher, axis=1), special.softmax(candidate, axis=1)
-    assert mean_divergence(teacher, candidate) == pytest.approx(
-        special.rel_entr(p, q).sum(axis=1).mean(), rel=1e-5
-    )
+    assert mean_divergence(teacher, candidate) == pytest.approx(special.rel_entr(p, q).sum(axis=1).mean(), rel=1e-5)
     assert mean_divergence(teacher, teacher) == pytest.approx(0, abs=1e-12)
 
 
@@ -108,7 +99,10 @@ def test_a_class_that_is_lost_is_flagged_and_the_others_are_not() -> None:
     assert found.class_statistics.tested_count == 3
     assert found.class_statistics.interval_confidence == pytest.approx(1 - 0.05 / 3)
     assert found.per_class[0].interval == drop_interval(12, 0, 40, found.class_statistics.interval_confidence)
-    raw = [stats.binomtest(lost, lost + gained).pvalue if lost + gained else 1.0 for lost, gained in [(12, 0), (1, 0), (0, 0)]]  # fmt: skip
+    raw = [
+        stats.binomtest(lost, lost + gained).pvalue if lost + gained else 1.0
+        for lost, gained in [(12, 0), (1, 0), (0, 0)]
+    ]
     assert [row.mcnemar_p for row in found.per_class] == pytest.approx(raw)
     assert [row.adjusted_p for row in found.per_class] == pytest.approx(holm(raw))
 
@@ -123,11 +117,7 @@ def test_a_class_that_is_gained_is_significant_but_not_worse() -> None:
 def test_classes_without_images_are_not_tested() -> None:
     found = measure_classes(("a", "b"), answers_of([0] * 9, [0] * 9, [0] * 9, 2), 0.95)
     assert found.class_statistics.tested_count == 1
-    assert (found.per_class[1].support, found.per_class[1].drop, found.per_class[1].interval) == (
-        0,
-        None,
-        (-1.0, 1.0),
-    )
+    assert (found.per_class[1].support, found.per_class[1].drop, found.per_class[1].interval) == (0, None, (-1.0, 1.0))
 
 
 def test_no_class_of_two_equal_models_is_flagged_more_often_than_the_level_says() -> None:

@@ -48,8 +48,8 @@ JETSON_ORIN_NANO = {
     "proc/device-tree/model": "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super\0",
     "proc/device-tree/compatible": "nvidia,p3768-0000+p3767-0005-super\0nvidia,p3767-0005\0nvidia,tegra234\0",
     "etc/nv_tegra_release": (
-        "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: Wed Jan  8 01:49:37 UTC 2025\n"
-        "# KERNEL_VARIANT: oot\n"
+        "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: Wed Jan  8 01:49:37 UTC "
+        "2025\n# KERNEL_VARIANT: oot\n"
     ),
     "var/lib/nvpmodel/status": "pmode:0002\n",
     "etc/nvpmodel.conf": "< POWER_MODEL ID=0 NAME=15W >\nCPU_ONLINE CORE_0 1\n< POWER_MODEL ID=2 NAME=MAXN_SUPER >\n",
@@ -125,10 +125,7 @@ def test_conditions_of_a_raspberry_pi(tmp_path: Path) -> None:
         "clock": {"mean_mhz": 1200.0, "lowest_mhz": 600.0, "highest_mhz": 1800.0, "limit_mhz": 1800.0},
         "governor": "ondemand",
         "temperature": {"cpu-thermal": 48.686},
-        "throttling": {
-            "active": ["under-voltage", "throttled"],
-            "since_boot": ["under-voltage", "throttled"],
-        },
+        "throttling": {"active": ["under-voltage", "throttled"], "since_boot": ["under-voltage", "throttled"]},
         "power_mode": None,
         "load": {"avg_1min": 0.52, "avg_5min": 0.41, "avg_15min": 0.30},
         "pressure": {"some_avg10": 12.34, "some_avg60": 3.21},
@@ -140,9 +137,7 @@ def test_conditions_of_a_raspberry_pi(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "active"), [("throttled=0x50000\n", []), ("throttled=0x8\n", ["soft temperature limit"])]
 )
-def test_throttling_is_asked_of_vcgencmd_when_no_file_tells(
-    tmp_path: Path, answer: str, active: list[str]
-) -> None:
+def test_throttling_is_asked_of_vcgencmd_when_no_file_tells(tmp_path: Path, answer: str, active: list[str]) -> None:
     def command(arguments: Sequence[str]) -> str | None:
         return answer if list(arguments) == ["vcgencmd", "get_throttled"] else None
 
@@ -162,10 +157,7 @@ def test_a_jetson_names_itself_its_release_and_its_gpu(tmp_path: Path) -> None:
 def test_conditions_of_a_jetson(tmp_path: Path) -> None:
     conditions = read_conditions(tree(tmp_path, JETSON_ORIN_NANO))
     assert conditions["power_mode"] == "MAXN_SUPER"
-    assert conditions["temperature"] == {
-        "cpu-thermal": 47.312,
-        "cpu-thermal (thermal_zone3)": 46.0,
-    }
+    assert conditions["temperature"] == {"cpu-thermal": 47.312, "cpu-thermal (thermal_zone3)": 46.0}
 
 
 def test_the_power_mode_is_asked_of_nvpmodel_when_no_file_tells(tmp_path: Path) -> None:
@@ -212,13 +204,7 @@ def test_unreadable_and_absurd_files_count_as_absent(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "model",
-    [
-        "Ünïcode Bôard",
-        "../../etc/passwd",
-        "a/b\\c:d*e?f",
-        "x" * 200,
-        "The Quite Long Name Of A Board That Never Ends",
-    ],
+    ["Ünïcode Bôard", "../../etc/passwd", "a/b\\c:d*e?f", "x" * 200, "The Quite Long Name Of A Board That Never Ends"],
 )
 def test_the_name_is_safe_in_a_file_name(tmp_path: Path, model: str) -> None:
     name = read_device(tree(tmp_path, {"proc/device-tree/model": model})).name
@@ -229,9 +215,7 @@ def test_a_board_without_letters_is_still_named(tmp_path: Path) -> None:
     assert read_device(tree(tmp_path, {"proc/device-tree/model": "中文"})).name == "device"
 
 
-def test_a_system_without_proc_is_named_by_its_architecture(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_system_without_proc_is_named_by_its_architecture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "system", lambda: "Windows")
     monkeypatch.setattr(platform, "machine", lambda: "AMD64")
     monkeypatch.setattr(platform, "processor", lambda: "")

@@ -10,29 +10,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgedistill_deploy.hardware._power_readers import (
-    RaplReader,
-    find_power_reader,
-    parse_pmic,
-    parse_tegrastats,
-)
+from edgedistill_deploy.hardware._power_readers import RaplReader, find_power_reader, parse_pmic, parse_tegrastats
 from edgedistill_deploy.hardware.power import EnergyReport, measure_energy
 from played_clock import PlayedClock
 
-# Lines that people published of their boards: an Orin Nano (JetPack 6), an AGX Orin (JetPack 5), a Nano and a TX1 (JetPack 4).
+# Lines that people published of their boards: an Orin Nano (JetPack 6), an AGX Orin (JetPack 5), a Nano and a TX1
+# (JetPack 4).
 ORIN_NANO = (
     "07-14-2025 10:29:36 RAM 2147/7620MB (lfb 2x4MB) SWAP 1476/3810MB (cached 1MB) CPU [0%@729,0%@729,0%@729,0%@729,"
     "0%@729,0%@729] GR3D_FREQ 0% cpu@47.687C soc2@46.718C soc0@47.468C gpu@48.625C tj@48.625C soc1@48.25C "
     "VDD_IN 4556mW/4600mW VDD_CPU_GPU_CV 483mW/483mW VDD_SOC 1451mW/1451mW"
 )
 AGX_ORIN = (
-    "EMC_FREQ 1%@2133 GR3D_FREQ 14%@[407,407] VIC_FREQ 115 NVDLA0_FREQ @1600 APE 174 CV0@73.625C CPU@77.281C Tboard@62C "
-    "SOC2@70C Tdiode@62.25C SOC0@69.531C CV1@72.5C GPU@69.125C tj@77.281C SOC1@68.968C CV2@67.25C VDD_GPU_SOC "
-    "3150mW/2971mW VDD_CPU_CV 14312mW/12415mW VIN_SYS_5V0 4968mW/5048mW VDDQ_VDD2_1V8AO 1091mW/1091mW"
+    "EMC_FREQ 1%@2133 GR3D_FREQ 14%@[407,407] VIC_FREQ 115 NVDLA0_FREQ @1600 APE 174 CV0@73.625C CPU@77.281C "
+    "Tboard@62C SOC2@70C Tdiode@62.25C SOC0@69.531C CV1@72.5C GPU@69.125C tj@77.281C SOC1@68.968C CV2@67.25C "
+    "VDD_GPU_SOC 3150mW/2971mW VDD_CPU_CV 14312mW/12415mW VIN_SYS_5V0 4968mW/5048mW VDDQ_VDD2_1V8AO 1091mW/1091mW"
 )
 NANO = (
-    "RAM 613/3964MB (lfb 634x4MB) SWAP 0/1982MB (cached 0MB) CPU [2%@102,1%@102,0%@102,0%@102] EMC_FREQ 0% GR3D_FREQ 0% "
-    "PLL@39C CPU@40.5C PMIC@100C GPU@41C AO@46C thermal@41C POM_5V_IN 900/943 POM_5V_GPU 0/0 POM_5V_CPU 123/123"
+    "RAM 613/3964MB (lfb 634x4MB) SWAP 0/1982MB (cached 0MB) CPU [2%@102,1%@102,0%@102,0%@102] EMC_FREQ 0% GR3D_FREQ "
+    "0% PLL@39C CPU@40.5C PMIC@100C GPU@41C AO@46C thermal@41C POM_5V_IN 900/943 POM_5V_GPU 0/0 POM_5V_CPU 123/123"
 )
 # A Raspberry Pi 5 at work.
 PI_5 = """ 3V7_WL_SW_A current(0)=0.00000000A
@@ -79,7 +75,7 @@ def ina3221(root: Path, address: str, rails: Sequence[tuple[str, int, int] | Non
     files: dict[str, object] = {}
     for channel, rail in enumerate(rails, 1):
         if rail is not None:
-            files |= {f"in{channel}_label": rail[0], f"in{channel}_input": rail[1], f"curr{channel}_input": rail[2]}  # fmt: skip
+            files |= {f"in{channel}_label": rail[0], f"in{channel}_input": rail[1], f"curr{channel}_input": rail[2]}
     write(root / "sys/bus/i2c/drivers/ina3221" / address / "hwmon/hwmon3", files)
 
 
@@ -100,11 +96,7 @@ def test_an_orin_nano_tells_its_modules_input(tmp_path: Path) -> None:
 
 
 def test_an_agx_orin_has_no_input_rail_and_the_rails_of_its_first_chip_are_summed(tmp_path: Path) -> None:
-    ina3221(
-        tmp_path,
-        "1-0040",
-        [("VDD_GPU_SOC", 843, 6170), ("VDD_CPU_CV", 780, 3437), ("VIN_SYS_5V0", 4968, 953)],
-    )
+    ina3221(tmp_path, "1-0040", [("VDD_GPU_SOC", 843, 6170), ("VDD_CPU_CV", 780, 3437), ("VIN_SYS_5V0", 4968, 953)])
     ina3221(tmp_path, "1-0041", [None, ("VDDQ_VDD2_1V8AO", 1800, 341), None])
     name, scope, watts = watts_of(tmp_path)
     assert (name, scope) == ("ina3221", "VDD_GPU_SOC + VDD_CPU_CV + VIN_SYS_5V0")
@@ -114,12 +106,7 @@ def test_an_agx_orin_has_no_input_rail_and_the_rails_of_its_first_chip_are_summe
 def test_the_driver_of_jetpack_4_gives_milliwatts(tmp_path: Path) -> None:
     write(
         tmp_path / "sys/bus/i2c/drivers/ina3221x/6-0040/iio:device0",
-        {
-            "rail_name_0": "POM_5V_IN",
-            "in_power0_input": 2532,
-            "rail_name_1": "POM_5V_GPU",
-            "in_power1_input": 41,
-        },
+        {"rail_name_0": "POM_5V_IN", "in_power0_input": 2532, "rail_name_1": "POM_5V_GPU", "in_power1_input": 41},
     )
     assert watts_of(tmp_path) == ("ina3221", "POM_5V_IN", 2.532)
 
@@ -202,13 +189,9 @@ def test_a_counter_kept_for_root_is_not_zero_but_absent(tmp_path: Path) -> None:
     assert report.to_json()["energy_per_image_mj"] is None
 
 
-def test_tegrastats_runs_while_it_is_read_and_no_longer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tegrastats_runs_while_it_is_read_and_no_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "tegrastats"
-    program.write_text(
-        f'#!/bin/sh\necho $$ > {tmp_path}/pid\nwhile true; do echo "{ORIN_NANO}"; sleep 0.02; done\n'
-    )
+    program.write_text(f'#!/bin/sh\necho $$ > {tmp_path}/pid\nwhile true; do echo "{ORIN_NANO}"; sleep 0.02; done\n')
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with contextlib.ExitStack() as stack:
@@ -217,10 +200,7 @@ def test_tegrastats_runs_while_it_is_read_and_no_longer(
         if reader.name != "tegrastats":
             pytest.skip(f"this machine has a power sensor of its own ({reader.name})")
         assert (reader.scope, reader.read()) == ("VDD_IN", 4.556)
-        assert (
-            not Path("/proc/self").exists()
-            or Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
-        )
+        assert not Path("/proc/self").exists() or Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
 
 
@@ -254,9 +234,7 @@ class Board(PlayedClock):
 
 @given(st.integers(1, 40), st.integers(1, 60), st.integers(1, 16))
 @settings(max_examples=6, deadline=None)
-def test_the_energy_is_the_power_above_rest_times_the_time_of_a_run(
-    idle: int, extra: int, batch: int
-) -> None:
+def test_the_energy_is_the_power_above_rest_times_the_time_of_a_run(idle: int, extra: int, batch: int) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as root:

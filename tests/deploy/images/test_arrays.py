@@ -78,9 +78,7 @@ def test_digest_does_not_depend_on_the_memory_layout(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(fortran.read(1)), _arrays()["images"][1])
 
 
-def test_digests_are_computed_once_for_all_selections(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_digests_are_computed_once_for_all_selections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = _train(_write(tmp_path))
     before = images.digest(4)
     monkeypatch.delattr(hashlib, "sha256")
@@ -110,10 +108,7 @@ _FLOAT = np.zeros((_COUNT, 5, 4, 3), dtype=np.float32)
         ({"images": None}, r"lacks the array images \(uint8 .*\); it holds class_names, labels\."),
         ({"labels": None}, r"lacks the array labels"),
         ({"class_names": None}, r"lacks the array class_names"),
-        (
-            {"images": _FLOAT},
-            r"images has dtype float32 and shape \(6, 5, 4, 3\); it must be uint8 \(N, H, W\)",
-        ),
+        ({"images": _FLOAT}, r"images has dtype float32 and shape \(6, 5, 4, 3\); it must be uint8 \(N, H, W\)"),
         ({"images": _FLOAT.astype(np.uint16)}, r"images has dtype uint16"),
         ({"images": _FLOAT.astype(np.uint8)[0, 0]}, r"images has dtype uint8 and shape \(4, 3\)"),
         (
@@ -127,10 +122,7 @@ _FLOAT = np.zeros((_COUNT, 5, 4, 3), dtype=np.float32)
         ({"labels": np.zeros((6, 1), int)}, r"labels has dtype int64 and shape \(6, 1\)"),
         ({"labels": np.full(6, 3)}, r"labels run from 3 to 3, but 3 class_names allow 0 to 2"),
         ({"labels": np.full(6, -1)}, r"labels run from -1 to -1"),
-        (
-            {"class_names": np.array(["a", "b", "a"])},
-            r"class_names is 'a, b, a'; it must hold different names",
-        ),
+        ({"class_names": np.array(["a", "b", "a"])}, r"class_names is 'a, b, a'; it must hold different names"),
         ({"class_names": np.array(["a", "b", " "])}, r"class_names is .* none empty"),
         ({"class_names": np.array([], dtype="U1")}, r"class_names is ''"),
         ({"class_names": np.array([1, 2, 3])}, r"class_names has dtype int64"),
@@ -194,13 +186,9 @@ def test_headers_that_lie_are_refused(tmp_path: Path, member: bytes, message: st
         open_images(f"npz:{path}")
 
 
-def test_absurd_sizes_are_refused_before_they_are_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_absurd_sizes_are_refused_before_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrays, "MAX_BYTES", 300)
-    with pytest.raises(
-        DataError, match=r"arrays of .*data\.npz take \d+ bytes, more than the 300 that are read"
-    ):
+    with pytest.raises(DataError, match=r"arrays of .*data\.npz take \d+ bytes, more than the 300 that are read"):
         open_images(f"npz:{_write(tmp_path)}")
 
 
@@ -225,9 +213,7 @@ def test_a_flipped_byte_in_the_pixels_is_noticed(tmp_path: Path) -> None:
 
 def test_a_missing_file_names_its_nearest_siblings(tmp_path: Path) -> None:
     _write(tmp_path)
-    with pytest.raises(
-        UsageError, match=r"no images at .*dta\.npz: it does not exist. Did you mean data\.npz\?"
-    ):
+    with pytest.raises(UsageError, match=r"no images at .*dta\.npz: it does not exist. Did you mean data\.npz\?"):
         open_images(f"npz:{tmp_path / 'dta.npz'}")
 
 

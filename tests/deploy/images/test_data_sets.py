@@ -60,26 +60,20 @@ def test_fashion_mnist_has_two_splits_and_its_authors_names(tmp_path: Path, suff
     assert splits.validation is None
     assert splits.test is not None
     assert splits.train.labels.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
-    np.testing.assert_array_equal(
-        np.asarray(splits.train.read(3)), np.stack([_pixels(_SHAPE)[3]] * 3, axis=-1)
-    )
+    np.testing.assert_array_equal(np.asarray(splits.train.read(3)), np.stack([_pixels(_SHAPE)[3]] * 3, axis=-1))
     footwear = splits.test.with_classes(["Sandal", "Sneaker", "Ankle boot"])
     assert footwear.labels.tolist() == [2, 0, 1]
     assert footwear.name(1) == "fashion-mnist t10k image 1"
 
 
-def test_without_a_folder_fashion_mnist_is_the_systems(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_folder_fashion_mnist_is_the_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from edgedistill_deploy.images import sources
 
     monkeypatch.setattr(sources, "INSTALLED", write_fashion(tmp_path, ".gz"))
     assert len(open_images("fashion-mnist").train) == 12
 
 
-@pytest.mark.skipif(
-    not fashion_mnist.INSTALLED.is_dir(), reason="the package dataset-fashion-mnist is not installed"
-)
+@pytest.mark.skipif(not fashion_mnist.INSTALLED.is_dir(), reason="the package dataset-fashion-mnist is not installed")
 def test_the_debian_package_is_the_whole_set() -> None:
     splits = open_images("fashion-mnist")
     assert splits.test is not None
@@ -109,10 +103,7 @@ def test_missing_fashion_mnist_is_told_how_to_get(tmp_path: Path, monkeypatch: p
             {"train_labels_idx1": np.zeros(11, np.uint8)},
             r"train-labels-idx1-ubyte holds 11 labels for the 12 images of train-images-idx3-ubyte",
         ),
-        (
-            {"t10k_labels_idx1": np.full(5, 10, np.uint8)},
-            r"t10k-labels-idx1-ubyte holds the label 10; .* 0 to 9",
-        ),
+        ({"t10k_labels_idx1": np.full(5, 10, np.uint8)}, r"t10k-labels-idx1-ubyte holds the label 10; .* 0 to 9"),
         (
             {"t10k_images_idx3": np.zeros((0, 28, 28), np.uint8), "t10k_labels_idx1": np.zeros(0, np.uint8)},
             r"t10k-images-idx3-ubyte holds no images \(its shape is \(0, 28, 28\)\)",
@@ -120,9 +111,7 @@ def test_missing_fashion_mnist_is_told_how_to_get(tmp_path: Path, monkeypatch: p
         ({"train_images_idx3": np.zeros(12, np.uint8)}, r"train-images-idx3-ubyte starts with 00 00 08 01"),
     ],
 )
-def test_fashion_files_that_do_not_fit_are_refused(
-    tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
+def test_fashion_files_that_do_not_fit_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         open_images(f"fashion-mnist:{write_fashion(tmp_path, **changes)}")
 
@@ -131,7 +120,8 @@ _NAMES = ("apple", "aquarium_fish", "baby")
 
 
 def write_cifar(folder: Path, train: int = 7, test: int = 4) -> Path:
-    """Write records as the archive's own page describes them: superclass, class, then 1024 red, green and blue bytes."""
+    """Write records as the archive's own page describes them: superclass, class, then 1024 red, green and blue
+    bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, count in (("train.bin", train), ("test.bin", test)):
         planes = _pixels((count, 3, 32, 32), seed=count)
@@ -200,10 +190,7 @@ def _same_name(folder: Path) -> None:
         (_empty, r"train\.bin has 0 bytes"),
         (_without_names, r"lacks fine_label_names\.txt; unpack cifar-100-binary\.tar\.gz"),
         (_two_names, r"train\.bin holds the class 2, and fine_label_names\.txt names 2 classes"),
-        (
-            _same_name,
-            r"fine_label_names\.txt must name each class once, one a line; it has 3 lines with text",
-        ),
+        (_same_name, r"fine_label_names\.txt must name each class once, one a line; it has 3 lines with text"),
     ],
 )
 def test_cifar_files_that_cannot_be_used_are_refused(
@@ -236,9 +223,7 @@ def test_a_source_means_the_same_from_every_folder(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/someone")
     here = str(tmp_path)
-    assert {
-        name: absolute_source(name) for name in ("images", "npz:a.npz", "cifar100:c", "fashion-mnist:f")
-    } == {
+    assert {name: absolute_source(name) for name in ("images", "npz:a.npz", "cifar100:c", "fashion-mnist:f")} == {
         "images": f"{here}/images",
         "npz:a.npz": f"npz:{here}/a.npz",
         "cifar100:c": f"cifar100:{here}/c",
@@ -269,8 +254,7 @@ def test_a_synonym_of_several_classes_or_two_of_one_are_refused(tmp_path: Path) 
     with pytest.raises(UsageError, match="There is no class 'crane' among the images"):
         train.with_classes(["crane", "lynx"])
     with pytest.raises(
-        UsageError,
-        match="'tench' and 'Tinca tinca' are one class of the images, 'tench, Tinca tinca'; name it once",
+        UsageError, match="'tench' and 'Tinca tinca' are one class of the images, 'tench, Tinca tinca'; name it once"
     ):
         train.with_classes(["tench", "Tinca tinca"])
 

@@ -81,9 +81,7 @@ def test_grey_is_repeated_over_the_channels() -> None:
 def test_one_bit_is_black_and_white() -> None:
     bits = np.indices((8, 16)).sum(axis=0) % 2 == 0
     for kind in ("PNG", "TIFF", "PPM"):
-        np.testing.assert_array_equal(
-            _read(encoded(Image.fromarray(bits), kind))[..., 0], np.where(bits, 255, 0)
-        )
+        np.testing.assert_array_equal(_read(encoded(Image.fromarray(bits), kind))[..., 0], np.where(bits, 255, 0))
 
 
 def _over_white(rgb: Any, alpha: Any) -> Any:
@@ -187,15 +185,11 @@ def test_a_transparent_value_of_sixteen_bit_grey_is_white() -> None:
 
 def test_grey_beyond_sixteen_bits_and_floating_point_are_refused(tmp_path: Path) -> None:
     deep = Image.fromarray(np.array([[0, 70000]], dtype=np.int32))
-    with pytest.raises(
-        DataError, match=r"2 bytes|grey values from 0 to 70000 exceed 16 bits; save the image with 8"
-    ):
+    with pytest.raises(DataError, match=r"2 bytes|grey values from 0 to 70000 exceed 16 bits; save the image with 8"):
         read_image(encoded(deep, "TIFF"))
     path = tmp_path / "depth.tif"
     Image.fromarray(np.zeros((2, 2), dtype=np.float32)).save(path)
-    with pytest.raises(
-        DataError, match=r"depth.tif cannot be used: floating point pixels have no agreed white"
-    ):
+    with pytest.raises(DataError, match=r"depth.tif cannot be used: floating point pixels have no agreed white"):
         read_image(path)
 
 
@@ -240,9 +234,7 @@ def test_a_truncated_file_is_refused_by_name(kind: str, tmp_path: Path) -> None:
     data = encoded(Image.fromarray(random), kind)
     path = tmp_path / f"cut.{kind.lower()}"
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(
-        DataError, match=rf"cut.{kind.lower()} cannot be read as an image: .*; replace or remove it\."
-    ):
+    with pytest.raises(DataError, match=rf"cut.{kind.lower()} cannot be read as an image: .*; replace or remove it\."):
         read_image(path)
 
 
@@ -254,9 +246,7 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_text_is_refused_with_the_formats_that_are_read() -> None:
-    with pytest.raises(
-        DataError, match=r"The image of 5 bytes cannot be read as an image: it is none of JPEG, PNG"
-    ):
+    with pytest.raises(DataError, match=r"The image of 5 bytes cannot be read as an image: it is none of JPEG, PNG"):
         read_image(b"hello")
 
 
@@ -310,9 +300,7 @@ def test_a_large_photo_gives_no_warning() -> None:
     cut=st.floats(0, 1),
     flips=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=4),
 )
-def test_damage_anywhere_gives_an_image_or_a_data_error(
-    kind: str, cut: float, flips: list[tuple[float, int]]
-) -> None:
+def test_damage_anywhere_gives_an_image_or_a_data_error(kind: str, cut: float, flips: list[tuple[float, int]]) -> None:
     data = bytearray(encoded(Image.fromarray(quadrants()), kind))
     for place, value in flips:
         data[int(place * (len(data) - 1))] = value

@@ -199,8 +199,7 @@ def test_a_class_without_images_is_named(tmp_path: Path) -> None:
     write_folder(tmp_path, {"a": 1, "b": 0})
     (tmp_path / "b" / "notes.txt").write_text("x")
     with pytest.raises(
-        DataError,
-        match=r"The class folder 'b' of .* holds no images; fill or remove it\. Files there: notes\.txt\.",
+        DataError, match=r"The class folder 'b' of .* holds no images; fill or remove it\. Files there: notes\.txt\."
     ):
         open_images(tmp_path)
 
@@ -218,9 +217,7 @@ def test_a_split_without_any_images_does_not_count(tmp_path: Path) -> None:
 def test_a_folder_without_classes_says_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "loose.png").touch()
     (tmp_path / ".hidden").mkdir()
-    with pytest.raises(
-        DataError, match=r"holds no class folders; put .* of its name\. Files there: loose\.png\."
-    ):
+    with pytest.raises(DataError, match=r"holds no class folders; put .* of its name\. Files there: loose\.png\."):
         open_images(tmp_path)
 
 
@@ -228,9 +225,7 @@ def test_class_folders_with_nothing_readable_say_what_they_hold(tmp_path: Path) 
     (tmp_path / "a").mkdir()
     for number in range(7):
         (tmp_path / "a" / f"{number}.heic").touch()
-    message = (
-        r"hold no images \(avif, .*\)\. Files there: 0\.heic, 1\.heic, 2\.heic, 3\.heic, 4\.heic, \.\.\.\."
-    )
+    message = r"hold no images \(avif, .*\)\. Files there: 0\.heic, 1\.heic, 2\.heic, 3\.heic, 4\.heic, \.\.\.\."
     with pytest.raises(DataError, match=message):
         open_images(tmp_path)
 
@@ -243,9 +238,7 @@ def test_empty_class_folders_hold_no_images(tmp_path: Path) -> None:
 
 def test_splits_beside_classes_are_ambiguous(tmp_path: Path) -> None:
     write_folder(tmp_path, {"train/a": 1, "b": 1})
-    with pytest.raises(
-        DataError, match=r"holds split folders \(train\) beside a folder of images \(b\); move it"
-    ):
+    with pytest.raises(DataError, match=r"holds split folders \(train\) beside a folder of images \(b\); move it"):
         open_images(tmp_path)
 
 
@@ -274,9 +267,7 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").touch()
     with pytest.raises(UsageError, match=r"data\.npz is a file; name npz:.*data\.npz\."):
         open_images(tmp_path / "data.npz")
-    with pytest.raises(
-        UsageError, match=r"photo\.jpg is a file; name a folder with a folder of images for each"
-    ):
+    with pytest.raises(UsageError, match=r"photo\.jpg is a file; name a folder with a folder of images for each"):
         open_images(tmp_path / "photo.jpg")
 
 
@@ -295,9 +286,7 @@ def test_a_home_folder_may_be_abbreviated(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_path_too_long_for_the_system_is_refused(tmp_path: Path) -> None:
     for source in (f"npz:{tmp_path}/{'x' * 5000}", str(tmp_path / ("x" * 5000))):
-        with pytest.raises(
-            (DataError, UsageError), match=r"cannot be read: File name too long|does not exist"
-        ):
+        with pytest.raises((DataError, UsageError), match=r"cannot be read: File name too long|does not exist"):
             open_images(source)
 
 

@@ -67,9 +67,7 @@ def test_another_channel_order_fails_on_every_coloured_file() -> None:
 
 
 def test_a_decoder_that_forgets_the_orientation_fails_where_there_is_one() -> None:
-    assert failed(lambda content: CONTRACT.apply(Image.open(io.BytesIO(content)).convert("RGBA"))) == {
-        "turned.jpg"
-    }
+    assert failed(lambda content: CONTRACT.apply(Image.open(io.BytesIO(content)).convert("RGBA"))) == {"turned.jpg"}
 
 
 def test_a_rounding_step_in_every_value_passes() -> None:
@@ -98,9 +96,7 @@ def test_a_file_that_the_device_cannot_decode_fails_and_says_so() -> None:
 
 
 def test_files_and_images_that_do_not_fit_each_other_are_refused() -> None:
-    with pytest.raises(
-        DataError, match=r"6 names, 5 files and prepared images of shape \(6, 32, 48, 3\) do not fit"
-    ):
+    with pytest.raises(DataError, match=r"6 names, 5 files and prepared images of shape \(6, 32, 48, 3\) do not fit"):
         GoldenImages(names=GOLDEN.names, files=GOLDEN.files[:5], prepared=GOLDEN.prepared)
 
 

@@ -55,9 +55,7 @@ def test_a_file_cut_off_anywhere_is_refused(
 
 @settings(max_examples=60, deadline=None)
 @given(content=st.binary(max_size=60), axes=st.integers(1, 4))
-def test_any_bytes_are_an_array_or_refused(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes, axes: int
-) -> None:
+def test_any_bytes_are_an_array_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes, axes: int) -> None:
     path = tmp_path_factory.getbasetemp() / "any-idx"
     path.write_bytes(content)
     refused = ""
@@ -84,10 +82,7 @@ _PACKED = gzip.compress(_GOOD, mtime=0)
         (_GOOD[:10], r"ends within its header, after 10 bytes"),
         (_GOOD[:-1], r"claims 24 bytes after its header, and holds 23; it is cut off"),
         (_GOOD + b"x", r"claims 24 bytes after its header, and holds more than 24"),
-        (
-            b"\x00\x00\x08\x03" + b"\xff" * 12,
-            rf"claims {(2**32 - 1) ** 3} bytes, more than the {1 << 30} that",
-        ),
+        (b"\x00\x00\x08\x03" + b"\xff" * 12, rf"claims {(2**32 - 1) ** 3} bytes, more than the {1 << 30} that"),
         (_PACKED[:-9], r"is a damaged gzip file: "),
         (_PACKED[:12] + b"\xff\xff\xff\xff", r"is a damaged gzip file: "),
         (_PACKED[:-8] + bytes(8), r"is a damaged gzip file: CRC"),

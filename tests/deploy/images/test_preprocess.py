@@ -40,10 +40,7 @@ def test_square_inputs_equal_those_of_torchvision(
     image = _noise(height, width)
     preprocess = Preprocess(size=(size, size), crop_fraction=crop_fraction, interpolation=interpolation)
     oracle = v2.Compose(
-        [
-            v2.Resize(int(size / crop_fraction), interpolation=_TORCHVISION[interpolation]),
-            v2.CenterCrop(size),
-        ]
+        [v2.Resize(int(size / crop_fraction), interpolation=_TORCHVISION[interpolation]), v2.CenterCrop(size)]
     )
     np.testing.assert_array_equal(preprocess.apply(image), np.asarray(oracle(image)))
 
@@ -83,9 +80,7 @@ def test_shortest_keeps_the_aspect_and_squash_does_not() -> None:
     circle_box[10:30, 30:50] = 255  # a square of half the height
     image = Image.fromarray(circle_box)
     kept = Preprocess(size=(20, 20), interpolation="nearest").apply(image)[..., 0] > 0
-    squashed = (
-        Preprocess(size=(20, 20), interpolation="nearest", resize_mode="squash").apply(image)[..., 0] > 0
-    )
+    squashed = Preprocess(size=(20, 20), interpolation="nearest", resize_mode="squash").apply(image)[..., 0] > 0
     assert (kept.any(axis=1).sum(), kept.any(axis=0).sum()) == (10, 10)
     assert (squashed.any(axis=1).sum(), squashed.any(axis=0).sum()) == (10, 5)
 
@@ -116,19 +111,11 @@ def test_digest_is_the_sha256_of_the_fields_in_key_order() -> None:
 
 
 def test_whole_numbers_given_as_int_or_float_are_the_same_contract() -> None:
-    assert (
-        Preprocess(size=(8, 8), crop_fraction=1).digest == Preprocess(size=(8, 8), crop_fraction=1.0).digest
-    )
+    assert Preprocess(size=(8, 8), crop_fraction=1).digest == Preprocess(size=(8, 8), crop_fraction=1.0).digest
 
 
 @pytest.mark.parametrize(
-    "change",
-    [
-        {"size": (9, 8)},
-        {"resize_mode": "squash"},
-        {"crop_fraction": 0.9},
-        {"interpolation": "bicubic"},
-    ],
+    "change", [{"size": (9, 8)}, {"resize_mode": "squash"}, {"crop_fraction": 0.9}, {"interpolation": "bicubic"}]
 )
 def test_any_change_changes_the_digest(change: dict[str, Any]) -> None:
     plain = Preprocess(size=(8, 8))
@@ -155,14 +142,8 @@ def test_json_round_trip() -> None:
         ({"crop_fraction": float("nan")}, r"crop_fraction is nan"),
         ({"crop_fraction": True}, r"crop_fraction is True"),
         ({"crop_fraction": "0.9"}, r"crop_fraction is '0.9'"),
-        (
-            {"interpolation": "bilinaer"},
-            r"interpolation is 'bilinaer', which is unknown. Did you mean bilinear\?",
-        ),
-        (
-            {"resize_mode": "longest"},
-            r"resize_mode is 'longest', which is unknown. Known: shortest, squash\.",
-        ),
+        ({"interpolation": "bilinaer"}, r"interpolation is 'bilinaer', which is unknown. Did you mean bilinear\?"),
+        ({"resize_mode": "longest"}, r"resize_mode is 'longest', which is unknown. Known: shortest, squash\."),
         ({"colour": "bgr"}, r"colour is 'bgr', which is unknown. Known: rgb\."),
         ({"input_dtype": "float32"}, r"input_dtype is 'float32', which is unknown. Known: uint8."),
         ({"interpolation": ["bilinear"]}, r"interpolation is \['bilinear'\]"),

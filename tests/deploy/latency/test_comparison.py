@@ -11,13 +11,7 @@ from edgedistill_deploy.latency.comparison import compare_latency, read_latencie
 
 def record(samples_ms: Any, **changes: Any) -> dict[str, Any]:
     values = samples_ms.tolist() if isinstance(samples_ms, np.ndarray) else samples_ms
-    fields = {
-        "batch_size": 1,
-        "threads": 1,
-        "provider": "cpu",
-        "runtime": "onnxruntime",
-        "device": {"name": "board"},
-    }
+    fields = {"batch_size": 1, "threads": 1, "provider": "cpu", "runtime": "onnxruntime", "device": {"name": "board"}}
     return {"kind": "latency", "schema": 1, "samples_ms": values, "flags": [], **fields, **changes}
 
 
@@ -83,9 +77,7 @@ def test_other_batch_sizes_are_not_compared() -> None:
         compare_latency(record([1.0], batch_size=8), record([1.0]))
 
 
-@pytest.mark.parametrize(
-    "settings", [{"margin": -0.1}, {"margin": 1.0}, {"confidence": 0.0}, {"confidence": 95.0}]
-)
+@pytest.mark.parametrize("settings", [{"margin": -0.1}, {"margin": 1.0}, {"confidence": 0.0}, {"confidence": 95.0}])
 def test_impossible_settings_are_refused(settings: Any) -> None:
     with pytest.raises(UsageError, match="both must lie between 0 and 1"):
         compare_latency(record([1.0]), record([1.0]), **settings)
@@ -103,9 +95,7 @@ def test_a_written_record_is_read_back(tmp_path: Path) -> None:
     assert [each["samples_ms"] for each in read_latencies(path)] == [[1.0, 2.0]]
 
 
-@pytest.mark.parametrize(
-    "text", ["[]", "{}", '{"kind": "parity", "schema": 1}', '{"kind": "latency", "schema": 2}']
-)
+@pytest.mark.parametrize("text", ["[]", "{}", '{"kind": "parity", "schema": 1}', '{"kind": "latency", "schema": 2}'])
 def test_other_json_is_not_taken_for_a_latency_record(tmp_path: Path, text: str) -> None:
     path = tmp_path / "other.json"
     path.write_text(text, encoding="utf-8")

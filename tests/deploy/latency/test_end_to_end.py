@@ -33,10 +33,7 @@ def test_each_part_is_timed_and_the_parts_add_up(tmp_path: Path) -> None:
         turn = end_to_end._Turn(session, bundle.preprocess, jpegs_of(images_of([0])), clock)
         turn()
         turn()
-    assert turn.moments == [
-        (0, 5_000_000, 7_000_000, 8_000_000),
-        (8_000_000, 13_000_000, 15_000_000, 16_000_000),
-    ]
+    assert turn.moments == [(0, 5_000_000, 7_000_000, 8_000_000), (8_000_000, 13_000_000, 15_000_000, 16_000_000)]
     summed = end_to_end._report(np.diff(np.array(turn.moments, np.float64)) / 1e6, "two pictures", 10)
     assert [(part.name, part.p50_ms, part.share) for part in summed.parts] == [
         ("decode", 5.0, 5 / 8), ("resize", 2.0, 2 / 8), ("inference", 1.0, 1 / 8)

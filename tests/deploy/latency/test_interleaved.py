@@ -94,10 +94,7 @@ def test_a_a_counts_what_it_would_have_called_different() -> None:
     assert itself.ratios == (1.0, 1.0, 1.0, 1.25)
     assert itself.verdicts == ("equal", "equal", "equal", "slower")
     assert (itself.false_alarm_rate, itself.deviation) == (0.25, 0.25)
-    assert (
-        "4 times: the ratios ran from 1.000 to 1.250, and 1 of 4 were taken for a difference"
-        in itself.sentence
-    )
+    assert "4 times: the ratios ran from 1.000 to 1.250, and 1 of 4 were taken for a difference" in itself.sentence
     faster = compare_blocks(np.full(12, 0.85), np.ones(12), itself, NAMES)
     assert (faster.verdict, faster.margin, faster.asked_margin) == ("equal", 0.25, 0.03)
     assert "int8 is not distinguishable from fp32" in faster.sentence

@@ -33,12 +33,11 @@ def weight(name: str, *shape: int) -> onnx.TensorProto:
 
 
 def network(path: Path, *, named: bool = True, slow: str = "stages.1.conv") -> Path:
-    """Write three convolutions with activations and a head; one has a kernel that costs ten times what the others' do."""
+    """Write three convolutions with activations and a head; one has a kernel that costs ten times what the others'
+    do."""
     nodes = [
         helper.make_node("Cast", ["image"], ["_to_copy"], name="normalise/Cast", to=TensorProto.FLOAT),
-        helper.make_node(
-            "Transpose", ["_to_copy"], ["permute"], name="normalise/Transpose", perm=[0, 3, 1, 2]
-        ),
+        helper.make_node("Transpose", ["_to_copy"], ["permute"], name="normalise/Transpose", perm=[0, 3, 1, 2]),
     ]
     weights, value, channels = [], "permute", 3
     for place, module in enumerate(("stages.0.conv", "stages.1.conv", "stages.2.conv")):
@@ -48,9 +47,7 @@ def network(path: Path, *, named: bool = True, slow: str = "stages.1.conv") -> P
         pads = [size // 2] * 4
         conv, act = f"conv_{place}", f"relu_{place}"
         nodes += [
-            helper.make_node(
-                "Conv", [value, weights[-1].name], [conv], name=f"model.{module}/Conv", pads=pads
-            ),
+            helper.make_node("Conv", [value, weights[-1].name], [conv], name=f"model.{module}/Conv", pads=pads),
             helper.make_node("Relu", [conv], [act], name=f"model.{module.replace('conv', 'act')}/Relu"),
         ]
         value, channels = act, 64
@@ -101,9 +98,7 @@ def test_the_nodes_and_what_is_in_none_make_up_the_run(tmp_path: Path) -> None:
     assert run["source"] == "ONNX Runtime's profiler"
 
 
-def test_the_trace_is_gone_and_the_timed_session_has_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_trace_is_gone_and_the_timed_session_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
@@ -133,11 +128,7 @@ def test_a_file_without_module_names_is_told_by_its_weights(tmp_path: Path) -> N
         ("InsertedPrecisionFreeCast_relu_1_float16_nchwc", "Conv", "stages.1.conv"),
         ("relu_1_QuantizeLinear", "QuantizeLinear", "stages.1.act"),
         ("model.head.weight_DequantizeLinear/duplicated", "DequantizeLinear", "head"),
-        (
-            "model.stages.0.conv/Conv + model.stages.0.act/Relu",
-            None,
-            "stages.0.conv",
-        ),  # TensorRT's joined layers
+        ("model.stages.0.conv/Conv + model.stages.0.act/Relu", None, "stages.0.conv"),  # TensorRT's joined layers
         ("PWN(model.stages.1.act/Relu)", None, "stages.1.act"),
         ("Reformatting CopyNode for Input Tensor 0 to model.head/MatMul", None, "head"),
         ("{ForeignNode[normalise/Cast...model.stages.0.conv/Conv]}", None, "stages.0.conv"),
@@ -159,9 +150,7 @@ def event(name: str, ts: int, dur: int, **args: Any) -> dict[str, Any]:
 
 
 def node(name: str, ts: int, dur: int, operator: str = "Conv") -> dict[str, Any]:
-    return event(
-        f"{name}_kernel_time", ts, dur, op_name=operator, provider="CPUExecutionProvider", node_index=name
-    )
+    return event(f"{name}_kernel_time", ts, dur, op_name=operator, provider="CPUExecutionProvider", node_index=name)
 
 
 def test_only_the_faster_half_of_the_runs_after_the_warm_up_counts(tmp_path: Path) -> None:
@@ -179,12 +168,7 @@ def test_only_the_faster_half_of_the_runs_after_the_warm_up_counts(tmp_path: Pat
 
 def test_nodes_inside_a_branch_are_not_counted_twice(tmp_path: Path) -> None:
     modules = ModulesOfNodes(network(tmp_path / "model.onnx"))
-    events = [
-        node("inner", 11, 20),
-        node("branch", 10, 50, "If"),
-        node("after", 60, 10),
-        event("model_run", 5, 80),
-    ]
+    events = [node("inner", 11, 20), node("branch", 10, 50, "If"), node("after", 60, 10), event("model_run", 5, 80)]
     report = layer_times._of_trace(sum_events(events, 0, 1), modules)
     assert {each.node: round(1000 * each.mean_ms) for each in report.layers} == {"branch": 50, "after": 10}
 
@@ -201,10 +185,7 @@ def test_a_run_image_by_image_is_the_sum_of_its_parts(tmp_path: Path) -> None:
 
 def test_tensorrts_layers_are_shares_of_their_sum(tmp_path: Path) -> None:
     modules = ModulesOfNodes(network(tmp_path / "model.onnx"))
-    times = [
-        ("model.stages.0.conv/Conv + model.stages.0.act/Relu", (1.0, 3.0)),
-        ("model.head/MatMul", (6.0, 6.0)),
-    ]
+    times = [("model.stages.0.conv/Conv + model.stages.0.act/Relu", (1.0, 3.0)), ("model.head/MatMul", (6.0, 6.0))]
     report = layer_times._of_trace(sum_layers(times, "cuda"), modules)
     assert [(each.module, each.mean_ms, each.share) for each in report.layers] == [
         ("head", 6.0, 0.75),

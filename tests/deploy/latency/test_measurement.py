@@ -15,11 +15,7 @@ from numpy.typing import NDArray
 from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.hardware.device import DeviceInfo, read_device
 from edgedistill_deploy.latency import measurement
-from edgedistill_deploy.latency.measurement import (
-    LatencyConfig,
-    measure_latency,
-    write_latency,
-)
+from edgedistill_deploy.latency.measurement import LatencyConfig, measure_latency, write_latency
 from edgedistill_deploy.records.latency import LatencyReport
 from edgedistill_deploy.records.model import Int8Kernels
 from edgedistill_deploy.runtimes.opening import open_session
@@ -77,10 +73,7 @@ class FakeSession:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         return None
 
@@ -170,9 +163,7 @@ def test_warm_up_of_a_few_slow_runs_claims_nothing(measure: Measure) -> None:
 
 def test_two_usual_times_are_told_apart(measure: Measure) -> None:
     random = np.random.default_rng(0)
-    runs = (
-        float(value) for value in np.where(random.random(2000) < 0.3, 1.5, 1.0) * random.normal(1, 0.02, 2000)
-    )
+    runs = (float(value) for value in np.where(random.random(2000) < 0.3, 1.5, 1.0) * random.normal(1, 0.02, 2000))
     _, report = measure(runs, min_runs=1000)
     assert report.disturbance.modes is not None
     assert report.disturbance.flags == ("bimodal",)
@@ -243,11 +234,11 @@ def test_preempted_runs_are_counted_and_left_out_of_the_clean_figures(
     _, report = measure(chain([1.0], slow_when_preempted), min_runs=100)
     assert report.disturbance.preempted_share == pytest.approx(0.1)
     assert report.disturbance.clean is not None
-    assert (
-        report.disturbance.clean.runs,
-        report.disturbance.clean.p99_ms,
-        report.disturbance.clean.mean_ms,
-    ) == (90, 10.0, 10.0)
+    assert (report.disturbance.clean.runs, report.disturbance.clean.p99_ms, report.disturbance.clean.mean_ms) == (
+        90,
+        10.0,
+        10.0,
+    )
     assert report.times.p99_ms == 90.0
     assert report.disturbance.flags == ("preempted",)
 
@@ -279,18 +270,14 @@ def test_the_system_is_asked_for_preemptions_once_in_5_ms_and_the_next_short_run
     assert report.disturbance.clean.runs == 196
 
 
-def test_without_clean_runs_there_are_no_clean_figures(
-    measure: Measure, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_clean_runs_there_are_no_clean_figures(measure: Measure, monkeypatch: pytest.MonkeyPatch) -> None:
     readings = count(step=10)
     monkeypatch.setattr(measurement, "read_involuntary_switches", lambda: next(readings))
     _, report = measure(repeat(1.0))
     assert (report.disturbance.preempted_share, report.disturbance.clean) == (1.0, None)
 
 
-def test_a_system_that_does_not_count_preemptions_says_so(
-    measure: Measure, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_system_that_does_not_count_preemptions_says_so(measure: Measure, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measurement, "read_involuntary_switches", lambda: None)
     _, report = measure(repeat(1.0))
     assert (report.disturbance.preempted_share, report.disturbance.clean) == (None, None)
@@ -302,12 +289,7 @@ def test_a_system_that_does_not_count_preemptions_says_so(
         ({"pressure": {"some_avg10": 35.0}}, {}, "contended", "waited for a CPU 35 %"),
         ({"stolen_s": 1.0}, {"stolen_s": 1.5}, "contended", "Another guest took 0.50 s"),
         ({}, {"throttling": {"active": ["under-voltage"]}}, "throttled", "reports under-voltage"),
-        (
-            {"throttling": {"core_events": 2}},
-            {"throttling": {"core_events": 5}},
-            "throttled",
-            "throttled itself",
-        ),
+        ({"throttling": {"core_events": 2}}, {"throttling": {"core_events": 5}}, "throttled", "throttled itself"),
     ],
 )
 def test_the_state_of_the_machine_is_flagged(
@@ -337,19 +319,14 @@ def test_the_state_of_the_machine_is_flagged(
     ],
 )
 def test_a_machine_in_order_is_not_flagged(
-    measure: Measure,
-    monkeypatch: pytest.MonkeyPatch,
-    before: dict[str, object],
-    after: dict[str, object],
+    measure: Measure, monkeypatch: pytest.MonkeyPatch, before: dict[str, object], after: dict[str, object]
 ) -> None:
     states = iter([{**QUIET, **before}, {**QUIET, **after}])
     monkeypatch.setattr(measurement, "read_conditions", lambda: next(states))
     assert measure(repeat(1.0))[1].disturbance.flags == ()
 
 
-def test_times_of_an_emulated_processor_are_flagged(
-    measure: Measure, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_times_of_an_emulated_processor_are_flagged(measure: Measure, monkeypatch: pytest.MonkeyPatch) -> None:
     device: DeviceInfo = replace(read_device(), emulated=True)
     monkeypatch.setattr(measurement, "read_device", lambda: device)
     assert measure(repeat(1.0))[1].disturbance.flags == ("emulated",)
@@ -361,9 +338,7 @@ def test_progress_is_reported_ten_times_a_second_between_runs(tmp_path: Path) ->
     session = FakeSession(model, repeat(10.0))
     seen: list[tuple[int, int]] = []
     config = LatencyConfig(warmup_s=0, warmup_runs=1, duration_s=1.0, min_runs=1)
-    measure_latency(
-        session, IMAGES, config, session.clock, lambda done, total, note="": seen.append((done, total))
-    )
+    measure_latency(session, IMAGES, config, session.clock, lambda done, total, note="": seen.append((done, total)))
     assert seen == [(100 * step, 1000) for step in range(1, 11)]
 
 

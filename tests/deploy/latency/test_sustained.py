@@ -30,10 +30,10 @@ def test_images_that_come_more_slowly_than_the_model_runs_do_not_wait() -> None:
 
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
 def test_waiting_follows_the_theory_of_queues(load: float) -> None:
-    """Poisson arrivals and runs of equal length, M/D/1: the mean wait is load / (2 (1 - load)) runs (Pollaczek-Khinchine)."""
+    """Poisson arrivals and runs of equal length, M/D/1: the mean wait is load / (2 (1 - load)) runs
+    (Pollaczek-Khinchine)."""
     waits = [
-        sustain(repeat(2.0), Load(rate_per_s=500 * load, duration_s=60, seed=seed)).wait_mean_ms
-        for seed in range(4)
+        sustain(repeat(2.0), Load(rate_per_s=500 * load, duration_s=60, seed=seed)).wait_mean_ms for seed in range(4)
     ]
     assert np.mean(waits) == pytest.approx(2.0 * load / (2 * (1 - load)), rel=0.12)
 
@@ -53,9 +53,7 @@ def test_too_many_images_are_reported_as_too_many() -> None:
     assert (report.keeps_up, report.arrived, report.completed, report.backlog) == (False, 200, 100, 100)
     assert report.utilisation == pytest.approx(1.0)
     assert report.offered_load == pytest.approx(2.0)
-    assert report.warning.startswith(
-        "The model does not keep up with 100 images a second: 100 batches were left over;"
-    )
+    assert report.warning.startswith("The model does not keep up with 100 images a second: 100 batches were left over;")
     assert "it takes 50 at most" in report.warning
 
 
@@ -106,7 +104,5 @@ def test_impossible_rates_are_refused(rate: float) -> None:
 
 
 def test_a_rate_of_which_nothing_arrives_is_refused() -> None:
-    with pytest.raises(
-        UsageError, match=r"At 0.2 images a second 2 batches arrive in 10 s; .* --duration 25 or more"
-    ):
+    with pytest.raises(UsageError, match=r"At 0.2 images a second 2 batches arrive in 10 s; .* --duration 25 or more"):
         Load(rate_per_s=0.2)

@@ -57,9 +57,7 @@ def test_weights_in_fields_of_their_type_are_read_too(tmp_path: Path, kind: int,
         (TensorProto.INT32, np.int32, [-(2**31), 5, 2**31 - 1]),
     ],
 )
-def test_whole_numbers_that_are_spelt_out_are_read(
-    tmp_path: Path, kind: int, dtype: type, values: list[int]
-) -> None:
+def test_whole_numbers_that_are_spelt_out_are_read(tmp_path: Path, kind: int, dtype: type, values: list[int]) -> None:
     tensor = helper.make_tensor("zero_point", kind, [3], values)
     assert tensor.int32_data
     [(_, read)] = read_weights(saved(tmp_path / "m.onnx", [tensor]))
@@ -78,9 +76,7 @@ def test_kinds_that_numpy_lacks_are_passed_over(tmp_path: Path) -> None:
 def test_a_weight_shorter_than_its_shape_is_named(tmp_path: Path) -> None:
     tensor = numpy_helper.from_array(np.ones(4, np.float32), "short")
     tensor.dims[0] = 5
-    with pytest.raises(
-        EdgeDistillError, match=r"the weight short holds 4 numbers, but its shape \(5,\) needs 5"
-    ):
+    with pytest.raises(EdgeDistillError, match=r"the weight short holds 4 numbers, but its shape \(5,\) needs 5"):
         list(read_weights(saved(tmp_path / "m.onnx", [tensor])))
 
 

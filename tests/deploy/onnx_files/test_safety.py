@@ -66,9 +66,7 @@ def test_weights_in_another_file_are_found_wherever_they_are_named(
     model = onnx.load(path)
     place(model.graph, tensor)
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(
-        BundleError, match=r"m\.onnx keeps weights in another file, .* export the model as a single"
-    ):
+    with pytest.raises(BundleError, match=r"m\.onnx keeps weights in another file, .* export the model as a single"):
         refuse_unlisted(path)
 
 
@@ -81,9 +79,7 @@ def test_a_listed_file_may_hold_weights_and_every_other_is_refused_by_name(tmp_p
         model.graph.initializer.append(tensor)
     path.write_bytes(model.SerializeToString())
     refuse_unlisted(path, "m.onnx.data", "second.data")
-    with pytest.raises(
-        BundleError, match=r"another file, 'second\.data', which .* no bundle lists beside it"
-    ):
+    with pytest.raises(BundleError, match=r"another file, 'second\.data', which .* no bundle lists beside it"):
         refuse_unlisted(path, "m.onnx.data")
 
 
@@ -158,10 +154,7 @@ def test_every_model_that_ships_with_onnx_is_let_through() -> None:
     ("data", "message"),
     [
         (b"", r"cannot be read as an ONNX model"),
-        (
-            b"not a model",
-            r"cannot be read as an ONNX model: wire type 6 at byte 0; rebuild or restore the file",
-        ),
+        (b"not a model", r"cannot be read as an ONNX model: wire type 6 at byte 0; rebuild or restore the file"),
         (b"\x3a\x7f", r"a value at byte 2 runs beyond its message"),
         (b"\x3a" + b"\xff" * 12, r"a number of more than ten bytes"),
         (b"\x3a\xff", r"cannot be read as an ONNX model"),

@@ -47,9 +47,7 @@ def test_the_losses_add_up_along_the_way() -> None:
     random = np.random.default_rng(0)
     labels = random.integers(0, 3, 400)
     teacher = one_hot(labels.tolist())
-    logits = {
-        name: random.normal(0, 2, (400, 3)).astype(np.float32) + teacher for name in ("fp32", "int8-tensorrt")
-    }
+    logits = {name: random.normal(0, 2, (400, 3)).astype(np.float32) + teacher for name in ("fp32", "int8-tensorrt")}
     steps = chain_steps(
         {name: Answers(teacher=teacher, candidate=each, labels=labels) for name, each in logits.items()}
     )
@@ -81,9 +79,7 @@ def test_answers_to_other_images_are_refused() -> None:
 
 def test_the_record_comes_from_one_run_over_the_files(tmp_path: Path) -> None:
     bundle, _ = bundle_of(tmp_path, [0, 1, 2, 0], [0, 1, 2, 0], [0, 1, 2, 1])
-    bundle = bundle.with_file(
-        "model.int8", write_model(bundle.path / "model.int8.onnx", "classes_interchanged")
-    )
+    bundle = bundle.with_file("model.int8", write_model(bundle.path / "model.int8.onnx", "classes_interchanged"))
     found = validate_bundle(bundle, ValidationRequest(threads=1))
     path = write_chain(bundle, chain_record(found.reports, found.chain))
     record = json.loads(path.read_text(encoding="utf-8"))

@@ -14,13 +14,7 @@ from scipy import special, stats
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.reference import Reference, read_reference, write_golden, write_reference
 from edgedistill_deploy.errors import BundleError, DataError, UsageError
-from edgedistill_deploy.parity.check import (
-    DEFAULT_LIMITS,
-    ParityLimits,
-    ParityReport,
-    check_parity,
-    write_parity,
-)
+from edgedistill_deploy.parity.check import DEFAULT_LIMITS, ParityLimits, ParityReport, check_parity, write_parity
 from edgedistill_deploy.runtimes.opening import open_session
 from edgedistill_deploy.statistics.paired import drop_interval, images_to_decide
 from reference.measured_bundles import bundle_of, image_set, one_hot
@@ -60,9 +54,7 @@ def mixed(count: int, lost: int, gained: int) -> tuple[list[int], list[int], lis
 
 
 def with_reference(bundle: Bundle, reference: Reference, **changes: Any) -> Bundle:
-    fields = {
-        name: getattr(reference, name) for name in ("logits", "labels", "digests", "images", "image_index")
-    }
+    fields = {name: getattr(reference, name) for name in ("logits", "labels", "digests", "images", "image_index")}
     write_reference(bundle.path / "reference.npz", Reference(**{**fields, **changes}))
     return bundle.with_file("reference", bundle.path / "reference.npz")
 
@@ -73,11 +65,7 @@ def test_a_flawless_candidate_passes_with_enough_images(tmp_path: Path, given_im
     report = check(tmp_path, answers, answers, answers, given_images=given_images)
     assert report.verdict == "pass"
     assert (report.accuracy.teacher, report.accuracy.candidate, report.accuracy.drop) == (1.0, 1.0, 0.0)
-    assert (report.likeness.agreement, report.images.sample_count, report.images.unknown_count) == (
-        1.0,
-        200,
-        0,
-    )
+    assert (report.likeness.agreement, report.images.sample_count, report.images.unknown_count) == (1.0, 200, 0)
     assert report.judgement.images_to_decide is None
     assert "lies below the limit of 2.00." in report.judgement.reasons[0]
 
@@ -113,10 +101,7 @@ def test_at_the_limit_itself_no_number_of_images_decides(tmp_path: Path) -> None
     assert report.judgement.reasons[-1] == "At the rates observed no number of images would decide."
 
 
-@given(
-    st.lists(st.tuples(*[st.integers(0, 2)] * 2, st.integers(-1, 2)), min_size=1, max_size=40),
-    st.integers(1, 50),
-)
+@given(st.lists(st.tuples(*[st.integers(0, 2)] * 2, st.integers(-1, 2)), min_size=1, max_size=40), st.integers(1, 50))
 @settings(max_examples=15, deadline=None)
 def test_every_figure_is_the_one_counted_by_hand(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, int, int]], batch_size: int
@@ -129,9 +114,7 @@ def test_every_figure_is_the_one_counted_by_hand(
     accuracy = report.accuracy
     assert (accuracy.labelled_count, accuracy.lost_count, accuracy.gained_count) == (len(known), lost, gained)
     assert accuracy.interval == drop_interval(lost, gained, len(known))
-    assert accuracy.mcnemar_p == pytest.approx(
-        stats.binomtest(lost, lost + gained).pvalue if lost + gained else 1.0
-    )
+    assert accuracy.mcnemar_p == pytest.approx(stats.binomtest(lost, lost + gained).pvalue if lost + gained else 1.0)
     assert report.likeness.agreement == pytest.approx(sum(p == t for p, t, _ in rows) / len(rows))
     if known:
         assert accuracy.teacher == pytest.approx(sum(t == label for _, t, label in known) / len(known))
@@ -147,16 +130,17 @@ def test_every_figure_is_the_one_counted_by_hand(
             assert (entry.teacher, entry.candidate, entry.drop) == (None, None, None)
 
 
-def test_classes_that_lost_significantly_are_named_worst_first_and_do_not_fail_by_themselves(
-    tmp_path: Path,
-) -> None:
+def test_classes_that_lost_significantly_are_named_worst_first_and_do_not_fail_by_themselves(tmp_path: Path) -> None:
     labels = [0] * 100 + [1] * 100 + [2] * 800
     predicted = [1] * 12 + [0] * 88 + [0] * 8 + [1] * 92 + [2] * 800
     limits = ParityLimits(max_drop=0.05)
     report = check(tmp_path, predicted, labels, labels, limits=limits)
     assert report.verdict == "pass"
     assert report.findings.notes == (
-        "Significantly worse than the teacher, after Holm's correction for 3 classes: 'red' (12.0 points), 'green' (8.0 points).",
+        (
+            "Significantly worse than the teacher, after Holm's correction for 3 classes: 'red' (12.0 points), 'green' "
+            "(8.0 points)."
+        ),
     )
 
 
@@ -167,11 +151,7 @@ def test_images_of_unknown_digest_are_counted_and_left_out(tmp_path: Path) -> No
     more = image_set(tmp_path / "more.npz", images, [0, 1, *answers])
     with open_session(bundle) as session:
         report = check_parity(bundle, session, more)
-    assert (report.images.sample_count, report.images.unknown_count, report.likeness.agreement) == (
-        30,
-        2,
-        1.0,
-    )
+    assert (report.images.sample_count, report.images.unknown_count, report.likeness.agreement) == (30, 2, 1.0)
     assert report.findings.notes[0].startswith("2 images were left out")
 
 
@@ -198,10 +178,7 @@ def test_images_the_bundle_does_not_know_are_refused(tmp_path: Path) -> None:
     answers = classes(5)
     bundle, _ = bundle_of(tmp_path, answers, answers, answers)
     strangers = image_set(tmp_path / "strangers.npz", images_of([0, 1, 2], seed=5), [0, 1, 2])
-    with (
-        open_session(bundle) as session,
-        pytest.raises(DataError, match="None of the 3 images is among the 5 whose"),
-    ):
+    with open_session(bundle) as session, pytest.raises(DataError, match="None of the 3 images is among the 5 whose"):
         check_parity(bundle, session, strangers)
 
 
@@ -223,18 +200,12 @@ def test_without_labels_agreement_alone_can_let_a_candidate_pass(tmp_path: Path)
     answers = classes(200)
     report = check(tmp_path, answers, answers, [-1] * 200)
     assert report.verdict == "pass"
-    assert (report.accuracy.teacher, report.accuracy.drop, report.accuracy.interval) == (
-        None,
-        None,
-        (-1.0, 1.0),
-    )
+    assert (report.accuracy.teacher, report.accuracy.drop, report.accuracy.interval) == (None, None, (-1.0, 1.0))
     assert "only the disagreement" in report.judgement.reasons[0]
 
 
 @pytest.mark.parametrize(("disagreeing", "needed"), [(0, True), (30, False)])
-def test_without_labels_disagreement_never_fails_a_candidate(
-    tmp_path: Path, disagreeing: int, needed: bool
-) -> None:
+def test_without_labels_disagreement_never_fails_a_candidate(tmp_path: Path, disagreeing: int, needed: bool) -> None:
     predicted, teacher, _ = mixed(100, lost=disagreeing, gained=0)
     report = check(tmp_path, predicted, teacher, [-1] * 100)
     assert report.verdict == "inconclusive"
@@ -267,15 +238,11 @@ def test_a_broken_relation_fails_whatever_the_accuracy(tmp_path: Path) -> None:
         reason.startswith("Relation odd_batch does not hold. Broken for input rows")
         for reason in report.judgement.reasons
     )
-    assert {item.name for item in report.soundness.metamorphic if not item.passed} == {
-        "batch_of_one",
-        "odd_batch",
-    }
+    assert {item.name for item in report.soundness.metamorphic if not item.passed} == {"batch_of_one", "odd_batch"}
 
 
 @pytest.mark.parametrize(
-    ("given_images", "name"),
-    [(True, "evaluation.npz image 0"), (False, r"recorded image 0 \(sha256 [0-9a-f]{12}\)")],
+    ("given_images", "name"), [(True, "evaluation.npz image 0"), (False, r"recorded image 0 \(sha256 [0-9a-f]{12}\)")]
 )
 def test_a_broken_relation_names_its_images(tmp_path: Path, given_images: bool, name: str) -> None:
     report = check(tmp_path, *[classes(20)] * 3, defect="wrong_for_odd_batches", given_images=given_images)
@@ -317,13 +284,8 @@ def test_numeric_error_is_zero_against_the_same_function(tmp_path: Path) -> None
 def test_mean_kl_is_the_divergence_of_the_softmax_outputs(tmp_path: Path) -> None:
     predicted, teacher, labels = mixed(30, lost=4, gained=4)
     report = check(tmp_path, predicted, teacher, labels)
-    p, q = (
-        special.softmax(logits, axis=1)
-        for logits in (one_hot(teacher), logits_of_images(images_of(predicted)))
-    )
-    assert report.likeness.mean_kl == pytest.approx(
-        float(special.rel_entr(p, q).sum(axis=1).mean()), rel=1e-4
-    )
+    p, q = (special.softmax(logits, axis=1) for logits in (one_hot(teacher), logits_of_images(images_of(predicted))))
+    assert report.likeness.mean_kl == pytest.approx(float(special.rel_entr(p, q).sum(axis=1).mean()), rel=1e-4)
 
 
 def test_the_teacher_itself_is_judged_against_its_own_record(tmp_path: Path) -> None:
@@ -381,9 +343,7 @@ def test_progress_counts_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("given_images", [False, True])
-def test_the_record_is_written_under_its_name_and_meets_its_schema(
-    tmp_path: Path, given_images: bool
-) -> None:
+def test_the_record_is_written_under_its_name_and_meets_its_schema(tmp_path: Path, given_images: bool) -> None:
     predicted, teacher, labels = mixed(50, lost=3, gained=2)
     bundle, images = bundle_of(tmp_path, predicted, teacher, labels)
     with open_session(bundle) as session:

@@ -59,9 +59,7 @@ def test_a_model_made_for_another_preprocessing_fails_by_name(bundle: Bundle) ->
     with open_session(altered) as session:
         report = check_parity(altered, session)
     assert report.verdict == "fail"
-    assert report.judgement.reasons[0].startswith(
-        "Check preprocess_digest does not hold. model.fp32.onnx was made for"
-    )
+    assert report.judgement.reasons[0].startswith("Check preprocess_digest does not hold. model.fp32.onnx was made for")
     assert report.accuracy.drop == 0.0
 
 
@@ -73,9 +71,7 @@ def test_a_model_made_for_another_preprocessing_fails_by_name(bundle: Bundle) ->
         (["red", "green"], "names 2 classes, but the manifest 3"),
     ],
 )
-def test_class_names_that_differ_from_the_models_fail_by_name(
-    bundle: Bundle, names: list[str], detail: str
-) -> None:
+def test_class_names_that_differ_from_the_models_fail_by_name(bundle: Bundle, names: list[str], detail: str) -> None:
     check = checks_of(with_metadata(bundle, class_names=json.dumps(names)))["class_names"]
     assert not check.passed
     assert re.search(detail, check.detail)
@@ -108,9 +104,7 @@ def test_golden_images_of_another_contract_fail_the_verdict(bundle: Bundle) -> N
     with open_session(altered) as session:
         report = check_parity(altered, session)
     assert report.verdict == "fail"
-    assert report.judgement.reasons[0].startswith(
-        "Check golden_images does not hold. This device prepares image files"
-    )
+    assert report.judgement.reasons[0].startswith("Check golden_images does not hold. This device prepares image files")
 
 
 def test_a_shape_that_does_not_fit_is_told(bundle: Bundle) -> None:

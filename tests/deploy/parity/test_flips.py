@@ -20,13 +20,7 @@ from edgedistill_deploy.evaluation.images import open_evaluation
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.parity import flips as flips_module
 from edgedistill_deploy.parity.check import DEFAULT_LIMITS, check_answers, collect_answers
-from edgedistill_deploy.parity.flips import (
-    find_flips,
-    picture_name,
-    thumbnail,
-    write_flip_record,
-    write_flips,
-)
+from edgedistill_deploy.parity.flips import find_flips, picture_name, thumbnail, write_flip_record, write_flips
 from edgedistill_deploy.records.decisions import Flip, FlipReport
 from edgedistill_deploy.runtimes.opening import open_session
 from reference.measured_bundles import bundle_of
@@ -94,9 +88,7 @@ def test_answers_that_are_not_finite_come_first(tmp_path: Path) -> None:
     assert json.loads(json.dumps(report.to_json(), allow_nan=False))["flips"][0]["outcome"] == "both_wrong"
 
 
-def test_the_folder_holds_a_picture_of_each_flip_and_an_index(
-    made: tuple[Bundle, ImageSet], tmp_path: Path
-) -> None:
+def test_the_folder_holds_a_picture_of_each_flip_and_an_index(made: tuple[Bundle, ImageSet], tmp_path: Path) -> None:
     bundle, _ = made
     report = flips_of(bundle)
     index = write_flips(tmp_path / "flips", [report])
@@ -107,18 +99,14 @@ def test_the_folder_holds_a_picture_of_each_flip_and_an_index(
     stored = images_of(PREDICTED)
     for flip in written["flips"]:
         path = tmp_path / "flips" / flip["file"]
-        assert path.name.startswith(
-            f"{flip['rank']:04d}_true-{flip['label'] or 'unknown'}_teacher-{flip['teacher']}_"
-        )
+        assert path.name.startswith(f"{flip['rank']:04d}_true-{flip['label'] or 'unknown'}_teacher-{flip['teacher']}_")
         row = int(re.findall(r"recorded image (\d+)", flip["name"])[0])
         with Image.open(path) as picture:
             assert picture.size == (192, 192)
             assert np.array_equal(np.asarray(picture)[::48, ::48], stored[row])
 
 
-def test_a_second_run_replaces_the_first_and_spares_the_rest(
-    made: tuple[Bundle, ImageSet], tmp_path: Path
-) -> None:
+def test_a_second_run_replaces_the_first_and_spares_the_rest(made: tuple[Bundle, ImageSet], tmp_path: Path) -> None:
     report = flips_of(made[0])
     folder = tmp_path / "flips"
     write_flips(folder, [report])
@@ -130,9 +118,7 @@ def test_a_second_run_replaces_the_first_and_spares_the_rest(
         write_flips(folder / "fp32" / "mine.png", [report])
 
 
-def test_the_record_inlines_the_first_pictures(
-    made: tuple[Bundle, ImageSet], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_record_inlines_the_first_pictures(made: tuple[Bundle, ImageSet], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flips_module, "INLINED", 2)
     path = write_flip_record(made[0], flips_of(made[0]))
     record = json.loads(path.read_text(encoding="utf-8"))
@@ -163,9 +149,7 @@ def test_a_model_that_agrees_has_none(tmp_path: Path) -> None:
     assert json.loads(write_flips(tmp_path / "flips", [report]).read_text())["records"][0]["flips"] == []
 
 
-@pytest.mark.parametrize(
-    ("shape", "size"), [((4, 4), (96, 96)), ((40, 90), (90, 40)), ((500, 250), (48, 96))]
-)
+@pytest.mark.parametrize(("shape", "size"), [((4, 4), (96, 96)), ((40, 90), (90, 40)), ((500, 250), (48, 96))])
 def test_pictures_keep_their_proportions(shape: tuple[int, int], size: tuple[int, int]) -> None:
     assert thumbnail(np.zeros((*shape, 3), np.uint8), 96).size == size
 

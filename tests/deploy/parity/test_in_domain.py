@@ -48,9 +48,7 @@ def record(bundle: Bundle, images: ImageSet | None = None, batch_size: int = 64)
         return check_parity(bundle, session, images, batch_size=batch_size).to_json()
 
 
-def test_the_record_counts_what_is_accepted_and_how_much_of_it_is_right(
-    made: tuple[Bundle, ImageSet],
-) -> None:
+def test_the_record_counts_what_is_accepted_and_how_much_of_it_is_right(made: tuple[Bundle, ImageSet]) -> None:
     largest = logits_of_images(images_of(PREDICTED)).max(axis=1)
     threshold = float(np.median(largest))
     accepted = largest >= threshold

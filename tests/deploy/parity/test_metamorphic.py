@@ -88,9 +88,7 @@ def test_the_broken_inputs_are_called_by_their_names(tmp_path: Path) -> None:
 def test_the_broken_rows_are_named(tmp_path: Path) -> None:
     detail = results_for(tmp_path, "depends_on_position")["batch_of_one"].detail
     # The first row stands first in both batches, so only its successors change.
-    assert re.match(
-        r"Broken for input rows 1, 2, 3, 4, 5: largest difference [\d.]+, tolerance 0\.\d+", detail
-    )
+    assert re.match(r"Broken for input rows 1, 2, 3, 4, 5: largest difference [\d.]+, tolerance 0\.\d+", detail)
 
 
 def test_a_long_list_of_broken_rows_is_cut(tmp_path: Path) -> None:

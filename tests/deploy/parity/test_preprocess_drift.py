@@ -11,11 +11,7 @@ from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.images.sources import open_images
-from edgedistill_deploy.parity.preprocess_drift import (
-    PreprocessDrift,
-    measure_preprocess_drift,
-    sample_bilinear,
-)
+from edgedistill_deploy.parity.preprocess_drift import PreprocessDrift, measure_preprocess_drift, sample_bilinear
 from edgedistill_deploy.records.parity import DriftRow
 from edgedistill_deploy.runtimes.opening import open_session
 from reference.measured_bundles import bundle_of, image_set
@@ -39,7 +35,8 @@ def bundle(tmp_path: Path) -> Bundle:
 
 
 def photos(folder: Path, kind: str = "png") -> ImageSet:
-    """Write pictures of 40 x 56 whose every eighth pixel shows the class, and the others another, and open them as the product does."""
+    """Write pictures of 40 x 56 whose every eighth pixel shows the class, and the others another, and open them as the
+    product does."""
     for index, channel in enumerate(CLASSES):
         pixels = np.full((40, 56, 3), 20, dtype=np.uint8)
         pixels[..., (channel + 1) % 3] = 200
@@ -52,9 +49,7 @@ def photos(folder: Path, kind: str = "png") -> ImageSet:
     return open_images(folder).train
 
 
-def test_at_the_models_size_filters_change_nothing_and_the_channel_order_does(
-    tmp_path: Path, bundle: Bundle
-) -> None:
+def test_at_the_models_size_filters_change_nothing_and_the_channel_order_does(tmp_path: Path, bundle: Bundle) -> None:
     images = image_set(tmp_path / "i.npz", images_of(CLASSES, seed=4), CLASSES)
     drift = measured(bundle, images)
     rows = by_name(drift)

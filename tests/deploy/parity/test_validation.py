@@ -65,9 +65,7 @@ def test_records_are_written_where_asked_and_the_chain_of_all_models(made: tuple
     assert written(bundle, "parity") == [f"{device}-onnxruntime-fp32.json"]
     assert not (bundle.path / "chain").exists()
     found = validate_bundle(bundle, write=True)
-    assert written(bundle, "parity") == [
-        f"{device}-onnxruntime-{name}.json" for name in ("fp32", "int8", "teacher")
-    ]
+    assert written(bundle, "parity") == [f"{device}-onnxruntime-{name}.json" for name in ("fp32", "int8", "teacher")]
     (path,) = (bundle.path / "chain").glob("*.json")
     steps = json.loads(path.read_text(encoding="utf-8"))["steps"]
     assert [step["accuracy"] for step in steps] == [step.accuracy for step in found.chain]
@@ -76,18 +74,13 @@ def test_records_are_written_where_asked_and_the_chain_of_all_models(made: tuple
 def test_flips_are_those_of_the_experts(made: tuple[Bundle, ImageSet]) -> None:
     bundle, _ = made
     found = validate_bundle(bundle, ValidationRequest(flips=True))
-    assert [(each.model.precision, each.flip_count > 0) for each in found.flips] == [
-        ("fp32", False),
-        ("int8", True),
-    ]
+    assert [(each.model.precision, each.flip_count > 0) for each in found.flips] == [("fp32", False), ("int8", True)]
     assert len(found.flips[1].pictures) == found.flips[1].flip_count
     assert write_flip_record(bundle, found.flips[1]).is_file()
 
 
 def test_the_teachers_file_counts_only_where_it_is_alone(tmp_path: Path) -> None:
-    bundle, _ = bundle_of(
-        tmp_path, CLASSES, CLASSES, CLASSES, defect="classes_interchanged", precision="teacher"
-    )
+    bundle, _ = bundle_of(tmp_path, CLASSES, CLASSES, CLASSES, defect="classes_interchanged", precision="teacher")
     assert validate_bundle(bundle).verdict == "fail"
     bundle = bundle.with_file("model.fp32", write_model(bundle.path / "model.fp32.onnx"))
     found = validate_bundle(bundle, ValidationRequest(limits=LENIENT))

@@ -40,10 +40,7 @@ def test_every_choice_is_measured_and_written_under_its_name(tmp_path: Path) -> 
     assert (profile["kind"], profile["schema"]) == ("latency-set", 1)
     device = profile["records"][0]["device"]["name"]
     paths = write_profile(bundle, profile)
-    assert [path.name for path in paths] == [
-        f"{device}-onnxruntime-fp32.json",
-        f"{device}-onnxruntime-fp32-b3.json",
-    ]
+    assert [path.name for path in paths] == [f"{device}-onnxruntime-fp32.json", f"{device}-onnxruntime-fp32-b3.json"]
     assert all(path.parent == bundle.path / "latency" and path.is_file() for path in paths)
 
 
@@ -136,9 +133,7 @@ def test_models_are_compared_in_processes_of_their_own(tmp_path: Path) -> None:
     assert 0.1 < pair["ratio"] < 10
     assert pair["margin"] >= max(0.03, comparison["a_a"]["deviation"])
     total = 2 * pair["rounds"]
-    assert [step for step in told if step[2] == "A/B"] == [
-        (done, total, "A/B") for done in range(1, total + 1)
-    ]
+    assert [step for step in told if step[2] == "A/B"] == [(done, total, "A/B") for done in range(1, total + 1)]
 
 
 @pytest.mark.slow
@@ -146,9 +141,7 @@ def test_a_profile_compares_its_choices_and_writes_the_comparison(tmp_path: Path
     bundle, _ = bundle_of(tmp_path, [0, 1], [0, 1], [0, 1])
     bundle = bundle.with_file("teacher.fp32", bundle.file("model.fp32"))
     config = LatencyConfig(warmup_s=0.0, warmup_runs=1, duration_s=0.1, min_runs=10)
-    profile = run_profile(
-        bundle.path, ProfileRequest(latency=config, precisions=("teacher", "fp32"), compare=True)
-    )
+    profile = run_profile(bundle.path, ProfileRequest(latency=config, precisions=("teacher", "fp32"), compare=True))
     comparison = profile["comparison"]
     assert [pair["candidate"] for pair in comparison["pairs"]] == ["fp32 on onnxruntime"]
     assert len(comparison["a_a"]["ratios"]) == 4

@@ -1,4 +1,5 @@
-"""The guard: what is recommended was measured faster on that device and holds there, and the manifest says by how much."""
+"""The guard: what is recommended was measured faster on that device and holds there, and the manifest says by how
+much."""
 
 import json
 import re
@@ -25,9 +26,7 @@ def add(bundle: Bundle, precision: str, median_ms: float | None = None, **change
     """Write a parity record, and a latency record where there is a median; changes of both are shared by name."""
     place = {name: changes.pop(name) for name in ("runtime", "provider", "model_sha256") if name in changes}
     device = changes.pop("device", "workbench")
-    timing = {
-        name: changes.pop(name) for name in ("threads", "batch_size", "flags", "warnings") if name in changes
-    }
+    timing = {name: changes.pop(name) for name in ("threads", "batch_size", "flags", "warnings") if name in changes}
     stem = f"{device}-{place.get('runtime', 'ort')}-{place.get('provider', 'cpu')}-{precision}.json"
     parity = parity_record(bundle, precision, device=device, **place, **changes)
     write_json(bundle.path / "parity" / stem, parity)
@@ -58,8 +57,7 @@ def test_int8_that_is_faster_and_holds_is_recommended_with_its_figures(bundle: B
     )
     assert (choice.model, choice.verdict) == (model, "pass")
     medians = [
-        np.median(latency_record(bundle, p, median_ms=ms)["samples_ms"])
-        for p, ms in (("int8", 0.1), ("fp32", 0.2))
+        np.median(latency_record(bundle, p, median_ms=ms)["samples_ms"]) for p, ms in (("int8", 0.1), ("fp32", 0.2))
     ]
     assert choice.ratio == pytest.approx(medians[0] / medians[1], rel=0.02)
     low, high = choice.ratio_interval
@@ -89,15 +87,10 @@ def test_int8_that_is_faster_and_holds_is_recommended_with_its_figures(bundle: B
         ({"median_ms": 0.1, "verdict": "inconclusive"}, r"int8 needs more images to be judged \(drop 0\.40"),
         ({"median_ms": 0.1, "threads": 2}, r"int8 was timed on 2 threads and fp32 on 1\."),
         ({"median_ms": 0.1, "batch_size": 8}, r"int8 was timed with 8 images a run and fp32 with 1\."),
-        (
-            {"median_ms": 0.1, "flags": ["emulated"]},
-            r"int8 was timed on an emulated processor, which says nothing",
-        ),
+        ({"median_ms": 0.1, "flags": ["emulated"]}, r"int8 was timed on an emulated processor, which says nothing"),
     ],
 )
-def test_otherwise_fp32_stays_and_the_reason_is_told(
-    bundle: Bundle, int8: dict[str, Any], reason: str
-) -> None:
+def test_otherwise_fp32_stays_and_the_reason_is_told(bundle: Bundle, int8: dict[str, Any], reason: str) -> None:
     add(bundle, "fp32", 0.2)
     add(bundle, "int8", **int8)
     choice = choice_of(bundle)
@@ -116,9 +109,7 @@ def test_fp32_that_was_not_timed_leaves_nothing_to_compare_with(bundle: Bundle) 
 
 def test_an_only_model_needs_no_rival(bundle: Bundle) -> None:
     add(bundle, "fp32", 0.2)
-    assert choice_of(bundle).reason == (
-        "Fp32 is recommended: nothing else that was checked could take its place."
-    )
+    assert choice_of(bundle).reason == ("Fp32 is recommended: nothing else that was checked could take its place.")
 
 
 def test_where_fp32_fails_the_fastest_that_holds_is_taken(bundle: Bundle) -> None:
@@ -244,6 +235,4 @@ def test_choosing_twice_writes_once(bundle: Bundle) -> None:
     stamp = (bundle.path / "manifest.json").stat().st_mtime_ns
     assert record_choices(open_bundle(bundle.path)).manifest == bundle.manifest
     assert (bundle.path / "manifest.json").stat().st_mtime_ns == stamp
-    assert (
-        json.loads((bundle.path / "manifest.json").read_text())["choices"]["workbench"]["precision"] == "fp32"
-    )
+    assert json.loads((bundle.path / "manifest.json").read_text())["choices"]["workbench"]["precision"] == "fp32"

@@ -50,10 +50,7 @@ def test_rows_are_the_teacher_and_the_experts_with_the_records_own_numbers(tmp_p
     assert row.file_bytes == (bundle.path / "model.int8.onnx").stat().st_size
     assert row.accuracy == parity["accuracy"]["candidate"]
     assert row.accuracy_interval == tuple(parity["accuracy"]["candidate_interval"])
-    assert (row.drop, row.drop_interval) == (
-        parity["accuracy"]["drop"],
-        tuple(parity["accuracy"]["interval"]),
-    )
+    assert (row.drop, row.drop_interval) == (parity["accuracy"]["drop"], tuple(parity["accuracy"]["interval"]))
     assert (row.agreement, row.sample_count, row.max_drop) == (parity["agreement"], 2000, 0.02)
     assert (row.p50_ms, row.p99_ms, row.batch_size) == (latency["p50_ms"], latency["p99_ms"], 1)
     assert (row.verdict, row.reasons) == ("pass", tuple(parity["reasons"]))
@@ -91,9 +88,7 @@ def test_the_file_of_the_measured_model_counts(bundle: Bundle) -> None:
     path = bundle.path / "model.int8-tensorrt.onnx"
     path.write_bytes(b"x" * 77)
     bundle = bundle.with_file("model.int8-tensorrt", path)
-    record = parity_record(
-        bundle, "int8", runtime="tensorrt", model_sha256=bundle.model_sha256("model.int8-tensorrt")
-    )
+    record = parity_record(bundle, "int8", runtime="tensorrt", model_sha256=bundle.model_sha256("model.int8-tensorrt"))
     add_record(bundle, record)
     assert row_of(bundle, "int8").file_bytes == 77
 
@@ -124,9 +119,7 @@ def test_costs_that_are_no_counts_are_unknown(bundle: Bundle, wrong: object) -> 
         ("inconclusive", "inconclusive", "inconclusive", None),
     ],
 )
-def test_the_conclusion_is_the_gates(
-    bundle: Bundle, fp32: str, int8: str, verdict: str, choice: str | None
-) -> None:
+def test_the_conclusion_is_the_gates(bundle: Bundle, fp32: str, int8: str, verdict: str, choice: str | None) -> None:
     for precision, given, median_ms in (("fp32", fp32, 0.2), ("int8", int8, 0.1)):
         add(bundle, precision, verdict=given)
         add_record(bundle, latency_record(bundle, precision, median_ms=median_ms))
@@ -141,9 +134,7 @@ def test_the_faster_expert_is_chosen_even_where_it_is_the_larger_file(bundle: Bu
         add_record(bundle, latency_record(bundle, precision, median_ms=median_ms))
     conclusion = concluded(bundle)
     assert conclusion.choice == row_of(bundle, "fp32")
-    assert (
-        "The fp32 expert is good enough: 94.9 % accurate where the teacher is 94.9 %" in conclusion.sentence
-    )
+    assert "The fp32 expert is good enough: 94.9 % accurate where the teacher is 94.9 %" in conclusion.sentence
     assert "10.0 times as fast" in conclusion.sentence
     assert "its file 1/12.4 of the size" in conclusion.sentence
 

@@ -15,14 +15,9 @@ def test_experts_have_verdicts_and_the_teacher_an_accuracy(tmp_path: Path) -> No
         "parameters": 1_272_036,
         "accuracy": parity_record(bundle, "teacher", lost=0, gained=0)["accuracy"]["candidate"],
     }
-    assert (
-        found["student"]["accuracy"]
-        == parity_record(bundle, "fp32", lost=24, gained=15)["accuracy"]["candidate"]
-    )
+    assert found["student"]["accuracy"] == parity_record(bundle, "fp32", lost=24, gained=15)["accuracy"]["candidate"]
     assert {each["role"] for each in found["artefacts"]} >= {"model.fp32", "model.int8"}
-    assert all(
-        each["sha256"] == bundle.manifest["files"][each["role"]]["sha256"] for each in found["artefacts"]
-    )
+    assert all(each["sha256"] == bundle.manifest["files"][each["role"]]["sha256"] for each in found["artefacts"])
     assert found["distillation"] == bundle.manifest["distillation"]
 
 

@@ -32,9 +32,7 @@ def bundle(tmp_path: Path) -> Bundle:
 
 
 @pytest.mark.parametrize(("kind", "make"), [("parity", parity_record), ("latency", latency_record)])
-def test_the_records_of_these_tests_are_such_as_the_product_writes(
-    bundle: Bundle, kind: str, make: Any
-) -> None:
+def test_the_records_of_these_tests_are_such_as_the_product_writes(bundle: Bundle, kind: str, make: Any) -> None:
     schema = json.loads((SCHEMAS / f"{kind}.json").read_text(encoding="utf-8"))
     written = json.loads(json.dumps(make(bundle, "fp32")))
     jsonschema.validate(written, schema)
@@ -78,7 +76,10 @@ def test_a_record_of_another_model_file_is_left_out(bundle: Bundle) -> None:
     records = read_records(bundle)
     assert records.parity == ()
     assert records.problems == (
-        "parity/workbench-onnxruntime-fp32.json was measured on a model file that the bundle no longer has; it is left out.",
+        (
+            "parity/workbench-onnxruntime-fp32.json was measured on a model file that the bundle no longer has; it is "
+            "left out."
+        ),
     )
 
 
@@ -98,9 +99,7 @@ def test_a_record_of_another_model_file_is_left_out(bundle: Bundle) -> None:
         ("reasons", [3], "3 stands where a text belongs"),
     ],
 )
-def test_a_parity_record_with_a_wrong_field_is_named(
-    bundle: Bundle, field: str, value: Any, said: str
-) -> None:
+def test_a_parity_record_with_a_wrong_field_is_named(bundle: Bundle, field: str, value: Any, said: str) -> None:
     path = add_record(bundle, parity_record(bundle, "fp32"))
     path.write_text(json.dumps({**parity_record(bundle, "fp32"), field: value}))
     records = read_records(bundle)
@@ -187,9 +186,7 @@ def test_subspaces_are_read_as_safetensors_writes_them(tmp_path: Path) -> None:
         "layer1/variance": np.ones(2),
         "layer1/sample_count": np.array(1234),
     }
-    numpy_writer.save_file(
-        tensors, tmp_path / "s.safetensors", metadata={"format": "edgedistill-subspaces-1"}
-    )
+    numpy_writer.save_file(tensors, tmp_path / "s.safetensors", metadata={"format": "edgedistill-subspaces-1"})
     (row,) = read_subspace_rows(tmp_path / "s.safetensors")
     assert (row.layer, row.width, row.rank, row.sample_count) == ("layer1", 5, 2, 1234)
     np.testing.assert_array_equal(row.eigenvalues, eigenvalues)
@@ -251,14 +248,8 @@ _json_values = st.recursive(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), value=_json_values, kind=st.sampled_from(["parity", "latency"]))
-def test_any_value_in_any_field_is_read_or_named(
-    tmp_path: Path, data: st.DataObject, value: Any, kind: str
-) -> None:
-    bundle = (
-        models_only(tmp_path / "bundle")
-        if not (tmp_path / "bundle").exists()
-        else _reopened(tmp_path / "bundle")
-    )
+def test_any_value_in_any_field_is_read_or_named(tmp_path: Path, data: st.DataObject, value: Any, kind: str) -> None:
+    bundle = models_only(tmp_path / "bundle") if not (tmp_path / "bundle").exists() else _reopened(tmp_path / "bundle")
     record = (parity_record if kind == "parity" else latency_record)(bundle, "fp32")
     field = data.draw(st.sampled_from(sorted(record)))
     path = bundle.path / kind / "any.json"

@@ -80,7 +80,15 @@ def test_parity_and_latency_of_a_model_share_their_identity(measured: dict[str, 
 
 def record_of(bundle: Bundle, kind: str) -> dict[str, Any]:
     if kind == "parity":
-        drift = {"variant": "bgr", "what": "Blue first.", "accuracy": 0.5, "drop_points": 45.0, "interval": [40.0, 50.0], "changed_share": 1.0, "mean_abs_difference": 9.5}  # fmt: skip
+        drift = {
+            "variant": "bgr",
+            "what": "Blue first.",
+            "accuracy": 0.5,
+            "drop_points": 45.0,
+            "interval": [40.0, 50.0],
+            "changed_share": 1.0,
+            "mean_abs_difference": 9.5,
+        }
         return from_text(  # type: ignore[no-any-return]
             parity_record(
                 bundle,
@@ -96,14 +104,13 @@ def record_of(bundle: Bundle, kind: str) -> dict[str, Any]:
 
 
 def places_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield the path of everything in a document, of a list the first item alone; a machine words its state as it likes."""
+    """Yield the path of everything in a document, of a list the first item alone; a machine words its state as it
+    likes."""
     if path:
         yield path
     if path[:1] == ("conditions",) and len(path) == 2:
         return
-    items = (
-        value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
-    )
+    items = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
     for key, item in items:
         yield from places_of(item, (*path, key))
 
@@ -118,9 +125,7 @@ def changed(record: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[s
 
 
 @pytest.mark.parametrize("kind", ["parity", "latency"])
-def test_the_reader_accepts_what_the_schema_allows_and_refuses_values_of_other_types(
-    bundle: Bundle, kind: str
-) -> None:
+def test_the_reader_accepts_what_the_schema_allows_and_refuses_values_of_other_types(bundle: Bundle, kind: str) -> None:
     record, validator = record_of(bundle, kind), validator_of(kind)
     validator.validate(record)
     REPORTS[kind].from_json(record)
@@ -154,9 +159,7 @@ def test_a_missing_key_is_named_or_is_one_that_was_added_later(bundle: Bundle, k
 
 def test_impossible_limits_are_named(bundle: Bundle) -> None:
     record = record_of(bundle, "parity")
-    with pytest.raises(
-        DataError, match=r"^max_drop is -0\.5; it must lie between 0 and 1: 0\.02 is two points$"
-    ):
+    with pytest.raises(DataError, match=r"^max_drop is -0\.5; it must lie between 0 and 1: 0\.02 is two points$"):
         ParityReport.from_json({**record, "limits": {"max_drop": -0.5, "confidence": 0.95}})
 
 
@@ -205,7 +208,15 @@ def test_a_latency_report_prints_one_screen(bundle: Bundle) -> None:
 
 def test_drift_is_added_to_what_was_found(bundle: Bundle) -> None:
     report = ParityReport.from_json(record_of(bundle, "parity") | {"preprocess_drift": None, "notes": ["a"]})
-    row = DriftRow(variant="bgr", what="", accuracy=0.5, drop_points=4.0, interval=(3.0, 5.0), changed_share=1.0, mean_abs_difference=9.0)  # fmt: skip
+    row = DriftRow(
+        variant="bgr",
+        what="",
+        accuracy=0.5,
+        drop_points=4.0,
+        interval=(3.0, 5.0),
+        changed_share=1.0,
+        mean_abs_difference=9.0,
+    )
     found = report.with_drift((row,), ("b",))
     assert (found.findings.preprocess_drift, found.findings.notes) == ((row,), ("a", "b"))
     assert found.judgement == report.judgement

@@ -66,9 +66,7 @@ def bundle(built_run: Path) -> Bundle:
 def profiling(bundle: Bundle) -> Callable[..., RemoteJob]:
     """Make the job of timing the fp32 expert, briefly unless told."""
 
-    def make(
-        *devices: Device, latency: LatencyConfig = BRIEF, keep: bool = False, wait_s: float = 0
-    ) -> RemoteJob:
+    def make(*devices: Device, latency: LatencyConfig = BRIEF, keep: bool = False, wait_s: float = 0) -> RemoteJob:
         request = ProfileRequest(precisions=("fp32",), latency=latency)
         return profile_job(bundle, request, devices, RuntimeChoice(), keep=keep, wait_s=wait_s)
 
@@ -79,12 +77,8 @@ def profiling(bundle: Bundle) -> Callable[..., RemoteJob]:
 def validating(bundle: Bundle) -> Callable[..., RemoteJob]:
     """Make the job of judging experts."""
 
-    def make(
-        *devices: Device, precisions: tuple[str, ...] = ("fp32", "int8"), keep: bool = False
-    ) -> RemoteJob:
+    def make(*devices: Device, precisions: tuple[str, ...] = ("fp32", "int8"), keep: bool = False) -> RemoteJob:
         limits = ParityLimits(max_drop=0.5)
-        return validate_job(
-            bundle, limits, devices, RuntimeChoice(), precisions=precisions, threads=1, keep=keep
-        )
+        return validate_job(bundle, limits, devices, RuntimeChoice(), precisions=precisions, threads=1, keep=keep)
 
     return make

@@ -1,4 +1,5 @@
-"""The device part, numpy and ONNX Runtime for 64-bit ARM, emulated: pushed and run over SSH, with the accuracy found here."""
+"""The device part, numpy and ONNX Runtime for 64-bit ARM, emulated: pushed and run over SSH, with the accuracy found
+here."""
 
 import os
 import shutil
@@ -49,9 +50,7 @@ def test_it_says_what_it_is(board: Device) -> None:
     assert record["emulated"] is True
 
 
-def test_the_accuracy_is_the_one_found_here(
-    board: Device, validating: Make, bundle: Bundle, work: Path
-) -> None:
+def test_the_accuracy_is_the_one_found_here(board: Device, validating: Make, bundle: Bundle, work: Path) -> None:
     (outcome,) = run_on_devices([board], validating(board))
     assert outcome.result is not None, outcome.error
     assert outcome.result["machine"]["architecture"] == "aarch64"

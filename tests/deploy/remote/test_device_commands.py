@@ -27,9 +27,7 @@ def loop(device: Make) -> Device:
 
 
 def test_add_list_and_remove() -> None:
-    added = run_command(
-        "devices", "add", "pi", "--host", "pi.local", "--user", "me", "--env", "A=b=c", "--json"
-    )
+    added = run_command("devices", "add", "pi", "--host", "pi.local", "--user", "me", "--env", "A=b=c", "--json")
     assert json.loads(added.stdout)["device"]["environment"] == {"A": "b=c"}
     assert run_command("devices", "add", "here", "--host", "h", "--project", "--notes", "desk").code == 0
     assert Path("devices.toml").exists()
@@ -199,17 +197,13 @@ def test_validate_on_a_device_is_the_same_gate(
 ) -> None:
     flags = ("--max-drop", "0.9", "--precision", "int8", "--threads", "1")
     local = json.loads(run_command("validate", copied_run, *flags, "--json").stdout)
-    remote = run_command(
-        "validate", copied_run, *flags, "--device", "loop", "--json", "--junit", tmp_path / "j.xml"
-    )
+    remote = run_command("validate", copied_run, *flags, "--device", "loop", "--json", "--junit", tmp_path / "j.xml")
     assert remote.code == 0, remote.stderr
     (record,) = json.loads(remote.stdout)["devices"][0]["records"]
     assert (record["accuracy"], record["verdict"]) == (local["accuracy"], "pass")
     assert (copied_run / "parity" / "loop-onnxruntime-int8.json").exists()
     assert "<testsuite" in (tmp_path / "j.xml").read_text(encoding="utf-8")
-    strict = run_command(
-        "validate", copied_run, "--max-drop", "0", "--device", "loop", "--data", f"npz:{tiny_digits}"
-    )
+    strict = run_command("validate", copied_run, "--max-drop", "0", "--device", "loop", "--data", f"npz:{tiny_digits}")
     assert strict.code in (3, 4)
     assert "Parity with the teacher on the devices" in strict.stdout
     assert (copied_run / "chain" / "loop-onnxruntime-cpu.json").exists()

@@ -1,4 +1,5 @@
-"""What goes wrong on a device or on the way there: a clear sentence, the lock freed, nothing running, no half result."""
+"""What goes wrong on a device or on the way there: a clear sentence, the lock freed, nothing running, no half
+result."""
 
 import contextlib
 import json
@@ -53,9 +54,7 @@ def when_measuring(act: Callable[[], object]) -> Progress:
     return report
 
 
-def test_a_connection_cut_while_measuring(
-    device: Make, profiling: Make, server: SshServer, work: Path
-) -> None:
+def test_a_connection_cut_while_measuring(device: Make, profiling: Make, server: SshServer, work: Path) -> None:
     with Proxy(target=server.port) as proxy:
         server.trust(proxy.port)
         target = device(port=proxy.port)
@@ -108,9 +107,7 @@ def test_the_keeper_killed_on_the_device_takes_the_measurement_with_it(
     assert not work.exists()
 
 
-def test_a_measurement_that_takes_too_long_is_stopped_there(
-    device: Make, profiling: Make, work: Path
-) -> None:
+def test_a_measurement_that_takes_too_long_is_stopped_there(device: Make, profiling: Make, work: Path) -> None:
     target = device(time_limit_s=2.0)
     message = error_of(profiling(target, latency=LONG), target)
     assert "was not done within 2 s and was stopped" in message
@@ -122,9 +119,7 @@ def test_a_measurement_that_takes_too_long_is_stopped_there(
 def lock_held(work: Path) -> Iterator["subprocess.Popen[str]"]:
     """Somebody else's keeper on the same device."""
     source = Path(_keeper.__file__).read_text(encoding="utf-8")
-    keeper = subprocess.Popen(
-        [sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    keeper = subprocess.Popen([sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert keeper.stdin is not None
     assert keeper.stdout is not None
     command = {"do": "open", "work": str(work), "owner": {"owner": "ada", "host": "desk"}, "wait_s": 0}
@@ -190,9 +185,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_is_noticed_before_anything_is_sent(
-    device: Make, validating: Make, small_disk: Path
-) -> None:
+def test_a_full_disk_is_noticed_before_anything_is_sent(device: Make, validating: Make, small_disk: Path) -> None:
     target = device(work=str(small_disk / "work"))
     message = error_of(validating(target), target)
     assert message.startswith(f"The disk of loop is full where {target.work} lies (")
@@ -255,9 +248,7 @@ def test_a_work_folder_that_others_may_write_to(device: Make, profiling: Make, w
     assert "belongs to somebody else, or others may write to it" in message
 
 
-def test_a_link_that_stalls(
-    device: Make, validating: Make, server: SshServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_link_that_stalls(device: Make, validating: Make, server: SshServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_push, "STALL_S", 1.0)
     with Proxy(target=server.port) as proxy:
         server.trust(proxy.port)

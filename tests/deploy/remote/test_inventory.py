@@ -53,9 +53,7 @@ def test_the_project_wins_over_the_user() -> None:
 
 def test_a_name_is_taken_once_a_file() -> None:
     add_device(Device(name="pi", host="a"))
-    with pytest.raises(
-        UsageError, match="has a device pi already; remove it with `edgedistill devices remove pi`"
-    ):
+    with pytest.raises(UsageError, match="has a device pi already; remove it with `edgedistill devices remove pi`"):
         add_device(Device(name="pi", host="b"))
 
 
@@ -63,8 +61,7 @@ def test_removing_leaves_the_rest_as_it_is_written(user_file: Path) -> None:
     user_file.parent.mkdir(parents=True)
     rest = '# mine\n[devices.one]\nhost = "a"  # the first\n\n'
     user_file.write_text(
-        rest
-        + '[devices.two]\nhost = "b"\n[devices.two.environment]\nX = "1"\n\n[devices.three]\nhost = "c"\n',
+        rest + '[devices.two]\nhost = "b"\n[devices.two.environment]\nX = "1"\n\n[devices.three]\nhost = "c"\n',
         encoding="utf-8",
     )
     remove_device("two")

@@ -51,9 +51,7 @@ def error_of(outcome: DeviceOutcome) -> str:
     return outcome.error
 
 
-def test_profile_measures_there_and_leaves_nothing(
-    device: Make, profiling: Make, work: Path, tmp_path: Path
-) -> None:
+def test_profile_measures_there_and_leaves_nothing(device: Make, profiling: Make, work: Path, tmp_path: Path) -> None:
     seen = set()
     home = tmp_path / "home there"
     home.mkdir()
@@ -69,9 +67,7 @@ def test_profile_measures_there_and_leaves_nothing(
     assert {"connecting", "sending"} <= seen
 
 
-def test_validate_over_ssh_finds_what_is_found_here(
-    device: Make, validating: Make, bundle: Bundle, work: Path
-) -> None:
+def test_validate_over_ssh_finds_what_is_found_here(device: Make, validating: Make, bundle: Bundle, work: Path) -> None:
     target = device()
     result = result_of(outcome_of(validating(target), target))
     assert [record["precision"] for record in result["records"]] == ["fp32", "int8"]
@@ -86,17 +82,13 @@ def test_validate_over_ssh_finds_what_is_found_here(
     assert not work.exists()
 
 
-def test_what_is_kept_there_is_not_sent_again(
-    device: Make, profiling: Make, server: SshServer, work: Path
-) -> None:
+def test_what_is_kept_there_is_not_sent_again(device: Make, profiling: Make, server: SshServer, work: Path) -> None:
     with Proxy(target=server.port) as proxy:
         server.trust(proxy.port)
         target = device(port=proxy.port)
         first = outcome_of(profiling(target, keep=True), target)
         assert result_of(first)
-        assert (
-            first.sent_files == 5
-        )  # the device part, the manifest, the model, the golden outputs and images
+        assert first.sent_files == 5  # the device part, the manifest, the model, the golden outputs and images
         before = proxy.sent_bytes
         second = outcome_of(profiling(target, keep=True), target)
         assert result_of(second)
@@ -151,11 +143,7 @@ def test_damage_in_the_store_is_found_and_mended(device: Make, profiling: Make, 
 
 
 def test_one_failing_device_does_not_spoil_the_others(device: Make, profiling: Make, tmp_path: Path) -> None:
-    devices = [
-        device("one"),
-        device("gone", port=free_port()),
-        device("two", work=str(tmp_path / "device" / "second")),
-    ]
+    devices = [device("one"), device("gone", port=free_port()), device("two", work=str(tmp_path / "device" / "second"))]
     outcomes = run_on_devices(devices, profiling(*devices))
     assert [outcome.device.name for outcome in outcomes] == ["one", "gone", "two"]
     assert "refuses connections to port" in error_of(outcomes[1])
@@ -168,9 +156,7 @@ def test_a_device_named_twice_is_refused(device: Make, profiling: Make) -> None:
         run_on_devices([device(), device()], profiling(device()))
 
 
-def test_what_the_device_part_refuses_is_said_with_the_devices_name(
-    device: Make, validating: Make, work: Path
-) -> None:
+def test_what_the_device_part_refuses_is_said_with_the_devices_name(device: Make, validating: Make, work: Path) -> None:
     target = device()
     message = error_of(outcome_of(validating(target, precisions=("fp16",)), target))
     assert message.startswith("loop: The bundle")
@@ -187,9 +173,7 @@ def test_each_device_measures_with_its_own_provider(device: Make, bundle: Bundle
     assert result_of(outcome_of(job, target))["records"][0]["provider"] == "cpu"
 
 
-def test_a_key_that_the_device_does_not_know_is_refused(
-    device: Make, profiling: Make, tmp_path: Path
-) -> None:
+def test_a_key_that_the_device_does_not_know_is_refused(device: Make, profiling: Make, tmp_path: Path) -> None:
     target = device(key=str(make_key(tmp_path / "other")))
     message = error_of(outcome_of(profiling(target), target))
     assert "refuses the key" in message

@@ -34,9 +34,7 @@ def test_a_server_without_sftp(device: Make, profiling: Make, server: SshServer,
     assert [missing["what"] for missing in record["missing"]] == ["sftp"]
 
 
-def test_a_server_that_lets_no_command_run(
-    device: Make, profiling: Make, server: SshServer, tmp_path: Path
-) -> None:
+def test_a_server_that_lets_no_command_run(device: Make, profiling: Make, server: SshServer, tmp_path: Path) -> None:
     with ssh_server(tmp_path / "closed", "MaxSessions 0") as closed:
         target = device(**closed.settings())
         assert "loop lets no command be run" in error_of(profiling(target), target)
@@ -45,18 +43,17 @@ def test_a_server_that_lets_no_command_run(
     assert "loop runs no shell command" in record["error"]
 
 
-def test_a_shell_that_greets_and_ends(
-    device: Make, profiling: Make, server: SshServer, tmp_path: Path
-) -> None:
+def test_a_shell_that_greets_and_ends(device: Make, profiling: Make, server: SshServer, tmp_path: Path) -> None:
     with ssh_server(tmp_path / "rude", "ForceCommand echo welcome; exit 5") as rude:
         target = device(**rude.settings())
         assert "ended with code 5 before it was done" in error_of(profiling(target), target)
 
 
-def test_a_shell_that_greets_and_goes_on(
-    device: Make, profiling: Make, server: SshServer, tmp_path: Path
-) -> None:
-    greeting = 'ForceCommand case "$SSH_ORIGINAL_COMMAND" in *python*) echo "{welcome"; eval "$SSH_ORIGINAL_COMMAND";; *) exec /usr/lib/openssh/sftp-server;; esac'
+def test_a_shell_that_greets_and_goes_on(device: Make, profiling: Make, server: SshServer, tmp_path: Path) -> None:
+    greeting = (
+        'ForceCommand case "$SSH_ORIGINAL_COMMAND" in *python*) echo "{welcome"; eval '
+        '"$SSH_ORIGINAL_COMMAND";; *) exec /usr/lib/openssh/sftp-server;; esac'
+    )
     if not Path("/usr/lib/openssh/sftp-server").exists():
         pytest.skip("needs OpenSSH's sftp-server where Debian puts it")
     with ssh_server(tmp_path / "polite", greeting) as polite:
@@ -77,9 +74,7 @@ def breaking_python(tmp_path: Path) -> Path:
     return script
 
 
-def test_a_device_part_that_does_not_start(
-    device: Make, profiling: Make, breaking_python: Path, work: Path
-) -> None:
+def test_a_device_part_that_does_not_start(device: Make, profiling: Make, breaking_python: Path, work: Path) -> None:
     target = device(python=str(breaking_python))
     message = error_of(profiling(target), target)
     assert "ended with code 3 and without a result (a library is broken)" in message
@@ -91,9 +86,7 @@ def test_files_that_always_arrive_damaged(
 ) -> None:
     monkeypatch.setattr(Item, "chunks", lambda item, start: iter([b"x" * (item.size - start)]))
     target = device()
-    assert "arrived damaged on loop twice; its disk or memory is faulty" in error_of(
-        profiling(target), target
-    )
+    assert "arrived damaged on loop twice; its disk or memory is faulty" in error_of(profiling(target), target)
     assert not work.exists()
 
 
@@ -141,9 +134,7 @@ def test_a_device_that_falls_silent(device: Make) -> None:
         async with held(device()) as (_, link):
             await link.hear(0.2)
 
-    with pytest.raises(
-        DeviceError, match="loop did not answer for 0 s; the link is down or the device hangs"
-    ):
+    with pytest.raises(DeviceError, match="loop did not answer for 0 s; the link is down or the device hangs"):
         asyncio.run(listen())
 
 

@@ -13,9 +13,25 @@ BRIEF = ("--duration", "0.05", "--warmup", "0")
 
 def plan(tiny_digits: Path, name: str) -> tuple[str, ...]:
     return (
-        "plan", "--device", name, "--budget-ms", "1000", "--percentile", "50", "--data", f"npz:{tiny_digits}",
-        "--teacher", "embedded:glyphs100", "--classes", "0,1", "--students", "plain:4-8", "--no-inspect", "--json", *BRIEF,
-    )  # fmt: skip
+        "plan",
+        "--device",
+        name,
+        "--budget-ms",
+        "1000",
+        "--percentile",
+        "50",
+        "--data",
+        f"npz:{tiny_digits}",
+        "--teacher",
+        "embedded:glyphs100",
+        "--classes",
+        "0,1",
+        "--students",
+        "plain:4-8",
+        "--no-inspect",
+        "--json",
+        *BRIEF,
+    )
 
 
 def test_students_are_timed_on_the_device(device: Callable[..., Device], tiny_digits: Path) -> None:

@@ -7,14 +7,7 @@ from edgedistill_deploy.profiling.request import ProfileRequest
 from edgedistill_deploy.remote.inventory import Device
 from edgedistill_deploy.remote.tasks import RuntimeChoice, profile_job
 
-FILES = (
-    "model.fp32",
-    "model.fp32.data",
-    "model.int8",
-    "model.int8-tensorrt",
-    "model.int8-fp16-tensorrt",
-    "golden",
-)
+FILES = ("model.fp32", "model.fp32.data", "model.int8", "model.int8-tensorrt", "model.int8-fp16-tensorrt", "golden")
 
 
 def test_a_device_is_sent_the_files_that_its_runtime_takes() -> None:

@@ -55,11 +55,7 @@ def test_a_record_that_holds_is_green(bundle: Bundle) -> None:
         "parity.accuracy_drop": ("passed", ""),
         "parity.agreement": ("passed", ""),
         "parity.golden_outputs": ("passed", ""),
-        **{
-            f"{group}.{item['name']}": ("passed", "")
-            for group in ("metamorphic", "checks")
-            for item in record[group]
-        },
+        **{f"{group}.{item['name']}": ("passed", "") for group in ("metamorphic", "checks") for item in record[group]},
     }
     assert {each.attrib["name"]: each.attrib["value"] for each in suite.find("properties") or ()} == {
         "bundle": "bundle",

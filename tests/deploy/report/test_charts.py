@@ -63,9 +63,7 @@ def test_a_line_runs_through_its_points_and_a_level_lies_at_its_value() -> None:
     y = charts.Axis(title="", low=0, high=1, ticks=[(0, "0"), (1, "1")])
     line = charts.Series(name="a", points=[(0, 0), (5, 0.5), (10, 1)], colour=2, marks=[(5, 0.5)])
     svg = charts.line_chart("t", [line], x, y, levels=[(0.5, "half")])
-    points = [
-        tuple(map(float, pair.split(","))) for pair in shapes(svg, "polyline", "s3")[0]["points"].split()
-    ]
+    points = [tuple(map(float, pair.split(","))) for pair in shapes(svg, "polyline", "s3")[0]["points"].split()]
     (left, bottom), (middle, half), (right, top) = points
     assert left < middle < right
     assert bottom > half > top

@@ -17,9 +17,7 @@ HOSTILE = "</div><script>alert('x')</script>\"&"
 
 
 def row(name: str, module: str, ms: float) -> NodeTime:
-    return NodeTime(
-        node=name, op_type="Conv", module=module or None, mean_ms=ms, share=ms / 10, provider="cpu"
-    )
+    return NodeTime(node=name, op_type="Conv", module=module or None, mean_ms=ms, share=ms / 10, provider="cpu")
 
 
 def layers_of(*nodes: NodeTime, outside_ms: float | None = 1.0) -> LayerReport:
@@ -39,10 +37,7 @@ def test_parts_are_as_wide_as_their_time_and_lie_below_what_holds_them() -> None
         icicle(
             "title",
             layers_of(
-                row("a", "layer1.0.conv1", 4.0),
-                row("b", "layer1.1", 2.0),
-                row("c", "fc", 2.0),
-                row("d", "", 1.0),
+                row("a", "layer1.0.conv1", 4.0), row("b", "layer1.1", 2.0), row("c", "fc", 2.0), row("d", "", 1.0)
             ),
         )
     )
@@ -61,9 +56,7 @@ def test_parts_are_as_wide_as_their_time_and_lie_below_what_holds_them() -> None
 
 
 def test_names_cannot_break_out_of_the_chart_or_make_it_deep_without_end() -> None:
-    html = icicle(
-        HOSTILE, layers_of(row(HOSTILE, f"{HOSTILE}.a", 5.0), row("deep", ".".join("x" * 500), 4.0))
-    )
+    html = icicle(HOSTILE, layers_of(row(HOSTILE, f"{HOSTILE}.a", 5.0), row("deep", ".".join("x" * 500), 4.0)))
     assert "<script" not in html
     assert html.count("<div") == html.count("</div>")
     assert max(place[2] for place in bars(html).values()) <= 12 * 24
@@ -82,10 +75,7 @@ def test_the_page_has_the_ten_slowest_the_rest_and_what_is_in_no_node(bundle: Bu
     add_record(bundle, with_layers(bundle))
     page = Page(render_report(bundle))
     table = page.rows("latency", 1)
-    assert [cells[0] for cells in table[1:]] == [f"n{i}" for i in range(11, 1, -1)] + [
-        "2 other nodes",
-        "in no node",
-    ]
+    assert [cells[0] for cells in table[1:]] == [f"n{i}" for i in range(11, 1, -1)] + ["2 other nodes", "in no node"]
     assert table[1][2:5] == ["layer11", "120 µs", "12.0 %"]
     assert table[-2][3:5] == ["30.0 µs", "3.0 %"]
     assert table[-1][3:5] == ["220 µs", "22.0 %"]
@@ -116,19 +106,15 @@ def test_damaged_node_times_leave_the_record_out_with_a_reason(bundle: Bundle, f
 def test_energy_is_said_with_what_was_subtracted(bundle: Bundle) -> None:
     add_record(bundle, latency_record(bundle, "fp32", power=POWER))
     assert (
-        "9.5 W under load less 4 W at rest (whole module, by ina3221): 5.5 W, [5.25, 5.75]; an image takes 11 mJ, 19 mJ with"
-        " what the board takes at rest." in render_report(bundle)
+        "9.5 W under load less 4 W at rest (whole module, by ina3221): 5.5 W, [5.25, 5.75]; an image takes 11 mJ, 19 "
+        "mJ with what the board takes at rest." in render_report(bundle)
     )
 
 
 def test_absent_sensors_are_not_zero() -> None:
-    nothing = {
-        **dict.fromkeys(POWER, None),
-        "reason": "not available: this machine shows no power sensor to this user",
-    }
+    nothing = {**dict.fromkeys(POWER, None), "reason": "not available: this machine shows no power sensor to this user"}
     assert (
-        power_sentence({"power": nothing})
-        == "Energy not available: this machine shows no power sensor to this user."
+        power_sentence({"power": nothing}) == "Energy not available: this machine shows no power sensor to this user."
     )
     unclear = {
         **POWER,

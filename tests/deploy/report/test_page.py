@@ -43,24 +43,13 @@ def test_the_page_has_every_section_and_only_well_formed_tags(page: Page) -> Non
 
 
 def test_the_page_asks_for_nothing_and_runs_nothing(bundle: Bundle, page: Page) -> None:
-    assert not {tag for tag, _ in page.tags} & {
-        "script",
-        "link",
-        "img",
-        "iframe",
-        "object",
-        "embed",
-        "form",
-        "base",
-    }
+    assert not {tag for tag, _ in page.tags} & {"script", "link", "img", "iframe", "object", "embed", "form", "base"}
     for _, attrs in page.tags:
         assert not set(attrs) & {"src", "srcset", "onload", "onclick", "onerror", "action", "data"}
         assert (attrs.get("href") or "#").startswith("#")
     html = (bundle.path / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"https?:|//[a-z]|@import|url\(", html)
-    policies = [
-        attrs["content"] for _, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy"
-    ]
+    policies = [attrs["content"] for _, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy"]
     assert policies == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
 
 
@@ -163,12 +152,10 @@ def test_failing_and_undecided_experts_are_shown_with_their_reasons(tmp_path: Pa
     bundle = models_only(tmp_path / "bundle")
     broken = [{"name": "row-permutation", "passed": False, "detail": "Row 3 differs by 4.1."}]
     add_record(
-        bundle,
-        parity_record(bundle, "fp32", lost=120, verdict="fail", metamorphic=broken, reasons=["Too much."]),
+        bundle, parity_record(bundle, "fp32", lost=120, verdict="fail", metamorphic=broken, reasons=["Too much."])
     )
     add_record(
-        bundle,
-        parity_record(bundle, "int8", verdict="inconclusive", reasons=["About 4100 images would decide."]),
+        bundle, parity_record(bundle, "int8", verdict="inconclusive", reasons=["About 4100 images would decide."])
     )
     html = render_report(bundle)
     page = Page(html)
@@ -285,16 +272,7 @@ def test_no_text_of_a_record_becomes_markup(tmp_path: Path) -> None:
 @given(
     value=st.dictionaries(
         st.sampled_from(
-            [
-                "images",
-                "notes",
-                "pairs",
-                "best_epoch",
-                "name",
-                "seconds",
-                "distill",
-                "teacher_validation_accuracy",
-            ]
+            ["images", "notes", "pairs", "best_epoch", "name", "seconds", "distill", "teacher_validation_accuracy"]
         ),
         st.recursive(
             st.none()
@@ -302,9 +280,7 @@ def test_no_text_of_a_record_becomes_markup(tmp_path: Path) -> None:
             | st.integers()
             | st.floats(allow_nan=False, allow_infinity=False)
             | st.text(max_size=8),
-            lambda inner: (
-                st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=5)
-            ),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=5),
             max_leaves=6,
         ),
         max_size=4,
@@ -316,13 +292,8 @@ def test_any_manifest_is_rendered(bundle: Bundle, field: str, value: dict[str, A
 
 
 def test_what_training_took_is_told(bundle: Bundle) -> None:
-    assert training_notes(bundle.manifest, ()) == [
-        "0 epochs in 0.0 s.",
-        "Images: train 8620, validation 2930.",
-    ]
-    assert "30 epochs in 1 min 12 s." in " ".join(
-        Page(render_report(bundle)).sections["training"].text.split()
-    )
+    assert training_notes(bundle.manifest, ()) == ["0 epochs in 0.0 s.", "Images: train 8620, validation 2930."]
+    assert "30 epochs in 1 min 12 s." in " ".join(Page(render_report(bundle)).sections["training"].text.split())
 
 
 def test_values_of_any_kind_are_told_plainly() -> None:
@@ -340,9 +311,7 @@ def test_no_conditions_leave_no_columns() -> None:
     )
 
 
-def test_without_jinja2_the_command_that_installs_it_is_named(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_jinja2_the_command_that_installs_it_is_named(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     import_module = builtins.__import__
 
     def refuse(name: str, *arguments: Any) -> Any:

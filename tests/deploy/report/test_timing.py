@@ -14,9 +14,15 @@ SUSTAINED = {
     "keeps_up": True,
 }  # fmt: skip
 END_TO_END = {
-    "p50_ms": 8.0, "p99_ms": 12.0, "source": "pictures of a camera",
-    "parts": [{"name": "decode", "p50_ms": 5.0}, {"name": "resize", "p50_ms": 2.0}, {"name": "inference", "p50_ms": 1.0}],
-}  # fmt: skip
+    "p50_ms": 8.0,
+    "p99_ms": 12.0,
+    "source": "pictures of a camera",
+    "parts": [
+        {"name": "decode", "p50_ms": 5.0},
+        {"name": "resize", "p50_ms": 2.0},
+        {"name": "inference", "p50_ms": 1.0},
+    ],
+}
 COLD_START = {
     "repeats": 5,
     "median_ms": {"start": 50.0, "import": 400.0, "load": 40.0, "first_run": 2.0, "total": 492.0},
@@ -33,9 +39,7 @@ def comparison(bundle: Bundle, **changes: Any) -> dict[str, Any]:
         "kind": "latency-comparison",
         "schema": 1,
         "device": {"name": "workbench"},
-        "alternatives": [
-            {"model_sha256": bundle.model_sha256(role)} for role in ("model.fp32", "model.int8")
-        ],
+        "alternatives": [{"model_sha256": bundle.model_sha256(role)} for role in ("model.fp32", "model.int8")],
         "pairs": [{"sentence": "int8 is faster than fp32."}],
         "a_a": {"sentence": "A/A found nothing."},
         **changes,
@@ -46,17 +50,11 @@ def test_arrivals_jpegs_and_cold_starts_are_told_in_sentences(bundle: Bundle) ->
     record = latency_record(bundle, "fp32", sustained=SUSTAINED, end_to_end=END_TO_END, cold_start=COLD_START)
     add_record(bundle, record)
     page = render_report(bundle)
-    assert (
-        "expert fp32, batch 1: At 30 images a second (poisson arrivals) p50 2.50 ms and p99 9.00 ms" in page
-    )
+    assert "expert fp32, batch 1: At 30 images a second (poisson arrivals) p50 2.50 ms and p99 9.00 ms" in page
     assert "of which 700 µs are waiting on average; busy 25.0 % of the time. It keeps up." in page
+    assert "From JPEG to logits p50 8.00 ms and p99 12.0 ms: decode 5.00 ms, resize 2.00 ms, inference 1.00 ms" in page
     assert (
-        "From JPEG to logits p50 8.00 ms and p99 12.0 ms: decode 5.00 ms, resize 2.00 ms, inference 1.00 ms"
-        in page
-    )
-    assert (
-        "Cold start 492 ms, the median of 5 processes: start 50.0 ms, imports 400 ms, load 40.0 ms, first run"
-        in page
+        "Cold start 492 ms, the median of 5 processes: start 50.0 ms, imports 400 ms, load 40.0 ms, first run" in page
     )
 
 

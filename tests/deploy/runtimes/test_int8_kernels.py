@@ -96,11 +96,7 @@ def test_float_models_and_graphs_as_they_are_written_have_no_int8_kernels(bundle
 
 @pytest.mark.parametrize(
     ("without", "with_option", "kernels", "is_set"),
-    [
-        (True, True, "exact", False),
-        (False, True, "made_exact", True),
-        (False, False, "saturating", False),
-    ],
+    [(True, True, "exact", False), (False, True, "made_exact", True), (False, False, "saturating", False)],
 )
 def test_the_option_is_set_where_it_is_needed_and_helps(
     without: bool, with_option: bool, kernels: str, is_set: bool, monkeypatch: pytest.MonkeyPatch
@@ -147,13 +143,7 @@ def test_a_model_that_cannot_be_loaded_with_the_option_is_loaded_without(
 
     monkeypatch.setattr(_onnxruntime, "set_exact_int8", lambda ort, options: "made_exact")
     monkeypatch.setattr(_onnxruntime, "_load", refuses_first)
-    request = SessionRequest(
-        path=bundle.file("model.int8"),
-        sha256="",
-        precision="int8",
-        provider="cpu",
-        threads=1,
-    )
+    request = SessionRequest(path=bundle.file("model.int8"), sha256="", precision="int8", provider="cpu", threads=1)
     with _onnxruntime.open_onnx(request) as session:
         assert session.int8_kernels == "saturating"
 

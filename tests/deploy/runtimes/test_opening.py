@@ -113,13 +113,8 @@ def test_load_time_is_the_clocks_difference_in_milliseconds(tmp_path: Path) -> N
         assert session.load_ms == 2.5
 
 
-def test_opening_and_running_writes_nothing_to_the_terminal(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    with (
-        open_model(write_model(tmp_path / "m.onnx"), precision="fp32") as session,
-        pytest.raises(EdgeDistillError),
-    ):
+def test_opening_and_running_writes_nothing_to_the_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with open_model(write_model(tmp_path / "m.onnx"), precision="fp32") as session, pytest.raises(EdgeDistillError):
         session.run({"image": _IMAGES[:, :2]})
     (tmp_path / "m.onnx").write_bytes(b"damaged")
     with pytest.raises(EdgeDistillError):
@@ -162,9 +157,7 @@ def test_threads_reach_the_runtime_and_nothing_runs_side_by_side(
 
 @pytest.mark.parametrize("threads", [0, -1, 5000])
 def test_impossible_thread_counts_are_refused(tmp_path: Path, threads: int) -> None:
-    with pytest.raises(
-        UsageError, match=rf"threads is {threads}; it must lie between 1 and 1024, or be left out"
-    ):
+    with pytest.raises(UsageError, match=rf"threads is {threads}; it must lie between 1 and 1024, or be left out"):
         open_model(write_model(tmp_path / "m.onnx"), precision="fp32", threads=threads)
 
 
@@ -206,13 +199,10 @@ def test_a_missing_model_file_is_named(tmp_path: Path) -> None:
 # Files that cannot be opened
 
 
-def test_without_the_runtime_its_install_command_is_given(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_runtime_its_install_command_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(
-        MissingDependencyError,
-        match=r"needs onnxruntime, which is not installed: pip install 'edgedistill\[ort\]'",
+        MissingDependencyError, match=r"needs onnxruntime, which is not installed: pip install 'edgedistill\[ort\]'"
     ):
         open_model(write_model(tmp_path / "m.onnx"), precision="fp32")
 
@@ -237,9 +227,7 @@ def test_a_model_that_cannot_be_loaded_says_why(
     tmp_path: Path, edit: Callable[[onnx.ModelProto], object], message: str
 ) -> None:
     path = _edited(tmp_path / "m.onnx", edit)
-    with pytest.raises(
-        EdgeDistillError, match=rf"ONNX Runtime [\d.]+ cannot load .*m\.onnx: .*{message}"
-    ) as caught:
+    with pytest.raises(EdgeDistillError, match=rf"ONNX Runtime [\d.]+ cannot load .*m\.onnx: .*{message}") as caught:
         open_model(path, precision="fp32")
     assert "\n" not in str(caught.value)
     assert "[ONNXRuntimeError]" not in str(caught.value)
@@ -248,9 +236,7 @@ def test_a_model_that_cannot_be_loaded_says_why(
 @pytest.mark.parametrize("data", [b"\x08\x08", b"\x08\x08" * 50])
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "m.onnx").write_bytes(data)
-    with pytest.raises(
-        EdgeDistillError, match=r"cannot load .*m\.onnx: .* To go on, rebuild or restore the file"
-    ):
+    with pytest.raises(EdgeDistillError, match=r"cannot load .*m\.onnx: .* To go on, rebuild or restore the file"):
         open_model(tmp_path / "m.onnx", precision="fp32")
 
 
@@ -269,9 +255,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path, data: bytes) -> None
         ({"image": "photo.jpg"}, r"image <U9 \(\)"),
     ],
 )
-def test_wrong_feeds_say_what_was_expected_and_given(
-    tmp_path: Path, feeds: dict[str, Any], given: str
-) -> None:
+def test_wrong_feeds_say_what_was_expected_and_given(tmp_path: Path, feeds: dict[str, Any], given: str) -> None:
     with (
         open_model(write_model(tmp_path / "m.onnx"), precision="fp32") as session,
         pytest.raises(
@@ -328,16 +312,11 @@ def _write_identity(path: Path, input_name: str, output_name: str, axes: int) ->
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (
-            ("input", "logits"),
-            r"m\.onnx takes input and gives logits; a bundle's model takes image and gives logits",
-        ),
+        (("input", "logits"), r"m\.onnx takes input and gives logits; a bundle's model takes image and gives logits"),
         (("image", "output"), r"m\.onnx takes image and gives output; a bundle's model"),
     ],
 )
-def test_a_model_of_another_interface_is_refused(
-    tmp_path: Path, names: tuple[str, str], message: str
-) -> None:
+def test_a_model_of_another_interface_is_refused(tmp_path: Path, names: tuple[str, str], message: str) -> None:
     path = _write_identity(tmp_path / "m.onnx", *names, 4)
     with open_model(path, precision="fp32") as session, pytest.raises(BundleError, match=message):
         logits_of(session, _IMAGES)
@@ -348,9 +327,7 @@ def test_logits_of_another_shape_are_refused(tmp_path: Path, axes: int, shape: s
     path = _write_identity(tmp_path / "m.onnx", "image", "logits", axes)
     with (
         open_model(path, precision="fp32") as session,
-        pytest.raises(
-            EdgeDistillError, match=rf"gave logits of shape {shape} for 4 images on onnxruntime; it must"
-        ),
+        pytest.raises(EdgeDistillError, match=rf"gave logits of shape {shape} for 4 images on onnxruntime; it must"),
     ):
         logits_of(session, _IMAGES)
 
@@ -361,8 +338,7 @@ def test_logits_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     with (
         open_model(path, precision="fp16") as session,
         pytest.raises(
-            EdgeDistillError,
-            match=r"not finite for 1 of 3 images on onnxruntime \(fp16\); try precision fp32",
+            EdgeDistillError, match=r"not finite for 1 of 3 images on onnxruntime \(fp16\); try precision fp32"
         ),
     ):
         logits_of(session, images)
@@ -373,10 +349,9 @@ def test_logits_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 
 def test_importing_the_package_and_every_module_loads_no_runtime() -> None:
     code = (
-        "import sys, edgedistill_deploy\n"
-        "light = not {'numpy', 'PIL', 'onnxruntime'} & set(sys.modules)\n"
-        "import edgedistill_deploy.runtimes.opening, edgedistill_deploy.runtimes._onnxruntime, edgedistill_deploy.images.sources\n"
-        "print(light, {'onnxruntime', 'onnx', 'torch'} & set(sys.modules))"
+        "import sys, edgedistill_deploy\nlight = not {'numpy', 'PIL', 'onnxruntime'} & set(sys.modules)\nimport "
+        "edgedistill_deploy.runtimes.opening, edgedistill_deploy.runtimes._onnxruntime, "
+        "edgedistill_deploy.images.sources\nprint(light, {'onnxruntime', 'onnx', 'torch'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[0] == "True set()"

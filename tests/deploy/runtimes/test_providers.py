@@ -45,14 +45,8 @@ def test_a_provider_may_name_its_device_and_options() -> None:
     [
         ("cdua", r"ONNX Runtime has no provider 'cdua' here\. Did you mean cuda\?"),
         ("", r"ONNX Runtime has no provider '' here\. Known: cpu, cuda"),
-        (
-            "openvino:GPU,NPU",
-            r"The provider 'openvino:GPU,NPU' names GPU, NPU; openvino takes one device, options as",
-        ),
-        (
-            "cpu:0",
-            r"The provider 'cpu:0' names 0; cpu takes options as KEY=VALUE, or strict\.",
-        ),
+        ("openvino:GPU,NPU", r"The provider 'openvino:GPU,NPU' names GPU, NPU; openvino takes one device, options as"),
+        ("cpu:0", r"The provider 'cpu:0' names 0; cpu takes options as KEY=VALUE, or strict\."),
     ],
 )
 def test_other_spellings_are_refused(text: str, message: str) -> None:
@@ -68,18 +62,11 @@ def test_other_spellings_are_refused(text: str, message: str) -> None:
         ("cuda:1", "int8", [{"device_id": "1", "use_tf32": "0"}]),
         ("cuda:use_tf32=1", "fp32", [{"device_id": "0", "use_tf32": "1"}]),
         ("tensorrt", "fp32", [{"device_id": "0"}, {"device_id": "0", "use_tf32": "0"}]),
-        (
-            "tensorrt:1",
-            "int8",
-            [{"device_id": "1", "trt_int8_enable": "1"}, {"device_id": "1", "use_tf32": "0"}],
-        ),
+        ("tensorrt:1", "int8", [{"device_id": "1", "trt_int8_enable": "1"}, {"device_id": "1", "use_tf32": "0"}]),
         (
             "tensorrt",
             "int8-fp16-tensorrt",
-            [
-                {"device_id": "0", "trt_fp16_enable": "1", "trt_int8_enable": "1"},
-                {"device_id": "0", "use_tf32": "0"},
-            ],
+            [{"device_id": "0", "trt_fp16_enable": "1", "trt_int8_enable": "1"}, {"device_id": "0", "use_tf32": "0"}],
         ),
         ("openvino", "fp32", [{"device_type": "CPU", "precision": "ACCURACY", "num_of_threads": "3"}]),
         ("openvino:GPU", "fp32", [{"device_type": "GPU", "precision": "ACCURACY"}]),
@@ -90,17 +77,13 @@ def test_other_spellings_are_refused(text: str, message: str) -> None:
         ("coreml:CPUAndGPU", "fp16", [{"ModelFormat": "MLProgram", "MLComputeUnits": "CPUAndGPU"}]),
     ],
 )
-def test_each_provider_gets_its_documented_options(
-    text: str, precision: str, expected: list[dict[str, str]]
-) -> None:
+def test_each_provider_gets_its_documented_options(text: str, precision: str, expected: list[dict[str, str]]) -> None:
     provider = parse_provider(text)
     assert [provider.options(native, 3, precision) for native in provider.natives] == expected
 
 
 def test_every_name_is_one_of_onnx_runtimes_own() -> None:
-    assert {native for natives in _NATIVES.values() for native in natives} <= set(
-        onnxruntime.get_all_providers()
-    )
+    assert {native for natives in _NATIVES.values() for native in natives} <= set(onnxruntime.get_all_providers())
 
 
 def test_nodes_elsewhere_are_told_and_only_those() -> None:
@@ -130,16 +113,13 @@ def test_a_provider_that_is_not_installed_says_what_would_install_it(tmp_path: P
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has CUDA")
     with pytest.raises(
-        UsageError,
-        match=r"has no provider cuda; it has cpu\. Choose one of these, or install onnxruntime-gpu\.",
+        UsageError, match=r"has no provider cuda; it has cpu\. Choose one of these, or install onnxruntime-gpu\."
     ):
         open_model(write_model(tmp_path / "m.onnx"), precision="fp32", provider="cuda")
 
 
 @pytest.mark.parametrize("name", ["openvino", "qnn"])
-def test_a_plug_in_that_is_not_installed_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_a_plug_in_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     for module in ("onnxruntime_ep_openvino", "onnxruntime_qnn"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UsageError, match=rf"has no provider {name}; it has cpu\. .* onnxruntime-{name}\."):
@@ -172,9 +152,7 @@ def test_strict_reaches_the_runtime_where_it_means_something(tmp_path: Path) -> 
         return seen
 
     refusal = ("session.disable_cpu_ep_fallback", "1")
-    given = {
-        provider: refusal in entries(provider) for provider in ("openvino:strict", "openvino", "cpu:strict")
-    }
+    given = {provider: refusal in entries(provider) for provider in ("openvino:strict", "openvino", "cpu:strict")}
     assert given == {"openvino:strict": True, "openvino": False, "cpu:strict": False}
     assert ("session.intra_op.allow_spinning", "0") in entries("xnnpack")
 
@@ -221,9 +199,7 @@ class _FakeRuntime(ModuleType):
 
 
 @pytest.mark.parametrize("name", [name for name in PROVIDERS if name != "cpu"])
-def test_each_provider_is_asked_for_by_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_each_provider_is_asked_for_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     wanted = list(_NATIVES[name])
     runtime = _FakeRuntime([*wanted, "CPUExecutionProvider"])
     monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
@@ -235,9 +211,7 @@ def test_each_provider_is_asked_for_by_its_name(
     assert runtime.asked["sess_options"].intra_op_num_threads == (1 if name == "xnnpack" else 4)
 
 
-def test_a_provider_of_fixed_shapes_runs_image_by_image(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_provider_of_fixed_shapes_runs_image_by_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The model adds up to another answer for odd batches: one by one every image gets the odd one.
     monkeypatch.setitem(sys.modules, "onnxruntime", _FakeRuntime([*_NATIVES["qnn"], "CPUExecutionProvider"]))
     path = write_model(tmp_path / "m.onnx", "wrong_for_odd_batches")
@@ -263,7 +237,10 @@ def test_a_silent_fallback_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "onnxruntime", _FakeRuntime(["CPUExecutionProvider"]))
     with pytest.raises(
         EdgeDistillError,
-        match=r"loaded m\.onnx on CPUExecutionProvider where cuda \(CUDAExecutionProvider\) was asked for; its libraries",
+        match=(
+            r"loaded m\.onnx on CPUExecutionProvider where cuda \(CUDAExecutionProvider\) was asked "
+            r"for; its libraries"
+        ),
     ):
         open_model(write_model(tmp_path / "m.onnx"), precision="fp32", provider="cuda")
 
@@ -298,9 +275,7 @@ class _PluginRuntime(_FakeRuntime):
 
     def get_ep_devices(self) -> list[Any]:
         return [
-            SimpleNamespace(
-                ep_name="QNNExecutionProvider", device=SimpleNamespace(type=SimpleNamespace(name=kind))
-            )
+            SimpleNamespace(ep_name="QNNExecutionProvider", device=SimpleNamespace(type=SimpleNamespace(name=kind)))
             for kind in self.device_types
         ]
 
@@ -338,7 +313,6 @@ def test_a_plug_in_without_a_device_is_refused(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", _PluginRuntime([]))
     with pytest.raises(
-        EdgeDistillError,
-        match=r"onnxruntime_qnn finds no device on this machine for the provider qnn; choose",
+        EdgeDistillError, match=r"onnxruntime_qnn finds no device on this machine for the provider qnn; choose"
     ):
         open_model(write_model(tmp_path / "m.onnx"), precision="fp32", provider="qnn")

@@ -1,4 +1,5 @@
-"""The providers that this machine can install, each with its own ONNX Runtime in an environment of its own, on a real model."""
+"""The providers that this machine can install, each with its own ONNX Runtime in an environment of its own, on a real
+model."""
 
 import json
 import subprocess
@@ -55,9 +56,7 @@ def _answers(python: Path, folder: Path, provider: str) -> Mapping[str, Any]:
         env={"PYTHONPATH": str(_DEPLOY), "OMP_NUM_THREADS": "1"},
         check=True,
     )
-    answer: Mapping[str, Any] = json.loads(
-        next(line for line in done.stdout.splitlines() if line.startswith("{"))
-    )
+    answer: Mapping[str, Any] = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
     return answer
 
 
@@ -75,14 +74,13 @@ def test_openvino_takes_every_node_and_a_device_that_is_not_there_is_refused(mod
     assert set(answer["placement"]) == {"openvino"}
     assert answer["error"] < 1e-4
     assert (
-        "loaded m.onnx on CPUExecutionProvider where openvino:GPU"
-        in _answers(python, model, "openvino:GPU")["refused"]
+        "loaded m.onnx on CPUExecutionProvider where openvino:GPU" in _answers(python, model, "openvino:GPU")["refused"]
     )
 
 
 def test_qnn_comes_as_a_plug_in_and_takes_what_has_a_fixed_shape(model: Path) -> None:
-    # Off Qualcomm's chips its compiler and a simulator run. What the simulator answers is not what the model computes; that the
-    # nodes are placed and a batch goes through image by image is what can be seen here.
+    # Off Qualcomm's chips its compiler and a simulator run. What the simulator answers is not what the model computes;
+    # that the nodes are placed and a batch goes through image by image is what can be seen here.
     python = _environment(model / "venv", "onnxruntime", "onnxruntime-qnn")
     answer = _answers(python, model, "qnn:soc_model=60")
     assert answer["placement"]["qnn"] > 0

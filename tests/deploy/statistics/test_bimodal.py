@@ -13,7 +13,8 @@ Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
 
 
 def least_distance_with_mode(x: NDArray[np.float64], mode: int) -> float:
-    """Distance to the nearest function convex up to a sample and concave from it on, with a step there: a linear programme.
+    """Distance to the nearest function convex up to a sample and concave from it on, with a step there: a linear
+    programme.
 
     The variables are the distance, then a convex function at the samples up to the mode, then a concave one from it on.
     """

@@ -34,17 +34,7 @@ def test_tango_interval_of_the_airway_example() -> None:
 
 @pytest.mark.parametrize(
     ("lost", "gained", "size"),
-    [
-        (0, 0, 1),
-        (1, 0, 1),
-        (0, 1, 1),
-        (0, 0, 20),
-        (20, 0, 20),
-        (0, 20, 20),
-        (10, 10, 20),
-        (7, 2, 40),
-        (3, 0, 100),
-    ],
+    [(0, 0, 1), (1, 0, 1), (0, 1, 1), (0, 0, 20), (20, 0, 20), (0, 20, 20), (10, 10, 20), (7, 2, 40), (3, 0, 100)],
 )
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
 def test_tango_interval_is_the_set_of_differences_the_score_test_accepts(
@@ -59,9 +49,7 @@ def test_tango_interval_is_the_set_of_differences_the_score_test_accepts(
 
 @given(paired_counts(400), confidences)
 @settings(max_examples=60, deadline=None)
-def test_the_score_test_is_at_its_threshold_at_both_ends(
-    counts: tuple[int, int, int], confidence: float
-) -> None:
+def test_the_score_test_is_at_its_threshold_at_both_ends(counts: tuple[int, int, int], confidence: float) -> None:
     threshold = stats.norm.ppf((1 + confidence) / 2)
     for end in drop_interval(*counts, confidence):
         if abs(end) < 1 - 1e-6:
@@ -87,9 +75,7 @@ def test_the_interval_contains_the_estimate_and_stays_within_minus_one_and_one(
 
 @given(paired_counts(), confidences)
 @settings(max_examples=150, deadline=None)
-def test_swapping_the_two_models_mirrors_the_interval(
-    counts: tuple[int, int, int], confidence: float
-) -> None:
+def test_swapping_the_two_models_mirrors_the_interval(counts: tuple[int, int, int], confidence: float) -> None:
     lost, gained, size = counts
     low, high = drop_interval(lost, gained, size, confidence)
     assert drop_interval(gained, lost, size, confidence) == pytest.approx((-high, -low), abs=1e-9)
@@ -150,9 +136,7 @@ def test_wilson_is_the_one_of_scipy(size: int, data: st.DataObject, confidence: 
         ((0.02, 0.03), "inconclusive"),
     ],
 )
-def test_the_verdict_needs_the_whole_interval_on_one_side(
-    interval: tuple[float, float], verdict: str
-) -> None:
+def test_the_verdict_needs_the_whole_interval_on_one_side(interval: tuple[float, float], verdict: str) -> None:
     assert non_inferiority(interval, 0.02) == verdict
 
 

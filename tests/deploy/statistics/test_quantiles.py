@@ -9,9 +9,7 @@ from edgedistill_deploy.statistics.quantiles import block_variation, drift, quan
 
 @given(st.lists(st.floats(0.001, 1e4), min_size=1, max_size=300), st.sampled_from([0.8, 0.95]))
 @settings(max_examples=80, deadline=None)
-def test_interval_ends_are_the_order_statistics_of_the_binomial(
-    values: list[float], confidence: float
-) -> None:
+def test_interval_ends_are_the_order_statistics_of_the_binomial(values: list[float], confidence: float) -> None:
     samples, ordered = np.array(values), sorted(values)
     tail, n = (1 - confidence) / 2, len(values)
     for name, q in {"p50_ms": 0.5, "p90_ms": 0.9, "p99_ms": 0.99}.items():

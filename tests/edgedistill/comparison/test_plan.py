@@ -1,4 +1,5 @@
-"""Which runs a comparison makes, from which images, and how weights are chosen, on figures that are written, not trained."""
+"""Which runs a comparison makes, from which images, and how weights are chosen, on figures that are written, not
+trained."""
 
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -67,9 +68,7 @@ def by_weight(best: float) -> Any:
 
 def trained(comparison: Comparison, method: str) -> list[dict[str, Any]]:
     return [
-        record
-        for record in comparison.results.all()
-        if (record["kind"], record.get("method")) == ("train", method)
+        record for record in comparison.results.all() if (record["kind"], record.get("method")) == ("train", method)
     ]
 
 
@@ -83,9 +82,7 @@ def noise_images(path: Path, counts: list[int]) -> ImageSet:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(counts=st.lists(st.integers(1, 12), min_size=2, max_size=5), salt=st.text(max_size=3))
-def test_every_beginning_of_the_order_is_as_balanced_as_can_be(
-    tmp_path: Path, counts: list[int], salt: str
-) -> None:
+def test_every_beginning_of_the_order_is_as_balanced_as_can_be(tmp_path: Path, counts: list[int], salt: str) -> None:
     images = noise_images(tmp_path / "noise.npz", counts)
     order = balance_order(images, salt)
     assert sorted(order) == list(range(sum(counts)))
@@ -110,17 +107,12 @@ def test_draws_are_nested_differ_by_seed_and_hang_on_content_alone(tmp_path: Pat
     assert draw_training_images(images, None, 0) is images
 
 
-def test_every_tuned_method_gets_the_same_number_of_runs_and_epochs(
-    tiny_digits: Path, tmp_path: Path
-) -> None:
+def test_every_tuned_method_gets_the_same_number_of_runs_and_epochs(tiny_digits: Path, tmp_path: Path) -> None:
     plan = plan_of(tiny_digits, " ".join(METHODS))
     comparison = written_results(plan, tmp_path, same, same)
     counts = {method: len(trained(comparison, method)) for method in METHODS}
     # 2 sizes, each with 3 weights at the first seed and the chosen one at the second.
-    assert {method for method, count in counts.items() if count == 2 * (3 + 1)} == set(METHODS) - {
-        "labels",
-        "logits",
-    }
+    assert {method for method, count in counts.items() if count == 2 * (3 + 1)} == set(METHODS) - {"labels", "logits"}
     assert counts["labels"] == counts["logits"] == 2 * 2
     assert {record["epochs"] for record in comparison.results.all() if record["kind"] == "train"} == {2}
     assert planned_runs(comparison) == (sum(counts.values()), sum(counts.values()))
@@ -152,15 +144,11 @@ def test_the_weight_is_chosen_on_validation_and_only_its_runs_see_test_images(
     assert row.mean == pytest.approx(0.5)
     evaluated = [record for record in comparison.results.all() if record["kind"] == "evaluate"]
     assert len(evaluated) == 2
-    weights = Counter(
-        (record["seed"], record["lambda_layer"]) for record in trained(comparison, "subdistill")
-    )
+    weights = Counter((record["seed"], record["lambda_layer"]) for record in trained(comparison, "subdistill"))
     assert weights == {(0, 0.1): 1, (0, 1.0): 1, (0, 10.0): 1, (1, 10.0): 1}
 
 
-@pytest.mark.parametrize(
-    ("lambdas", "chosen"), [((0.01, 0.1, 10.0), 0.1), ((100.0, 5.0, 0.5), 0.5), ((1.0, 0.1), 1.0)]
-)
+@pytest.mark.parametrize(("lambdas", "chosen"), [((0.01, 0.1, 10.0), 0.1), ((100.0, 5.0, 0.5), 0.5), ((1.0, 0.1), 1.0)])
 def test_equal_weights_the_one_nearest_to_one_then_the_smaller(
     tiny_digits: Path, tmp_path: Path, lambdas: tuple[float, ...], chosen: float
 ) -> None:
@@ -169,9 +157,7 @@ def test_equal_weights_the_one_nearest_to_one_then_the_smaller(
     assert row.lambdas == (chosen,)
 
 
-def test_tuning_at_the_first_size_alone_uses_its_weight_at_every_size(
-    tiny_digits: Path, tmp_path: Path
-) -> None:
+def test_tuning_at_the_first_size_alone_uses_its_weight_at_every_size(tiny_digits: Path, tmp_path: Path) -> None:
     plan = plan_of(tiny_digits, "subdistill", sizes=(None, 40), tune_sizes="first")
 
     def validation(job: Job) -> float:
@@ -179,10 +165,7 @@ def test_tuning_at_the_first_size_alone_uses_its_weight_at_every_size(
         return 0.9 if job.config.lambda_layer == best else 0.5
 
     comparison = written_results(plan, tmp_path, same, validation)
-    assert [(row.train_size, row.lambdas) for row in summarise(comparison)] == [
-        (40, (10.0,)),
-        (None, (10.0,)),
-    ]
+    assert [(row.train_size, row.lambdas) for row in summarise(comparison)] == [(40, (10.0,)), (None, (10.0,))]
     assert len(trained(comparison, "subdistill")) == 3 + 1 + 2
     assert planned_runs(comparison) == (6, 6)
 
@@ -280,10 +263,7 @@ def test_a_setting_that_comes_later_leaves_old_keys_alone_until_it_is_used() -> 
     now = DistillConfig(epochs=3)
     later = LaterConfig(epochs=3)
     assert deciding_settings(later) == deciding_settings(now)
-    assert deciding_settings(LaterConfig(epochs=3, tomorrow="on")) == {
-        **deciding_settings(now),
-        "tomorrow": "on",
-    }
+    assert deciding_settings(LaterConfig(epochs=3, tomorrow="on")) == {**deciding_settings(now), "tomorrow": "on"}
     assert {"workers", "compute", "tensorboard"}.isdisjoint(deciding_settings(now))
     # What decides a result is never left out, at its default or not.
     assert {"epochs", "method", "lambda_layer", "seed", "teacher_cache"} <= deciding_settings(now).keys()
@@ -296,9 +276,7 @@ def test_a_plan_that_grows_keeps_what_is_done(tiny_digits: Path, tmp_path: Path)
     assert {(job.method, job.seed) for job in due} == {("subdistill", 2), ("labels", 2), ("fitnet", 2)}
 
 
-def test_a_student_that_is_gone_is_trained_again_only_where_it_is_needed(
-    tiny_digits: Path, tmp_path: Path
-) -> None:
+def test_a_student_that_is_gone_is_trained_again_only_where_it_is_needed(tiny_digits: Path, tmp_path: Path) -> None:
     plan = plan_of(tiny_digits, "labels", sizes=(40,))
     comparison = open_comparison(plan, tmp_path)
     jobs = [job for job in due_jobs(comparison.tracks, comparison.results) if job.kind == "train"]
@@ -326,10 +304,7 @@ def test_rows_over_tasks_by_hand(tiny_digits: Path, tmp_path: Path) -> None:
     }
     plan = plan_of(tiny_digits, "subdistill labels", tasks=tasks, sizes=(None,))
     comparison = written_results(
-        plan,
-        tmp_path,
-        lambda job: accuracies.get((job.method, job.task.name, job.seed), 0.99),
-        same,
+        plan, tmp_path, lambda job: accuracies.get((job.method, job.task.name, job.seed), 0.99), same
     )
     rows = {(row.task, row.method): row for row in summarise(comparison)}
     assert len(rows) == 6
@@ -350,9 +325,7 @@ def test_rows_over_tasks_by_hand(tiny_digits: Path, tmp_path: Path) -> None:
     assert seed_means(shown[0]) == pytest.approx([0.85, 0.8])
 
 
-def test_the_picture_is_the_same_for_the_same_record_and_names_every_verdict(
-    tiny_digits: Path, tmp_path: Path
-) -> None:
+def test_the_picture_is_the_same_for_the_same_record_and_names_every_verdict(tiny_digits: Path, tmp_path: Path) -> None:
     spread = {("subdistill", 0): 0.9, ("subdistill", 1): 0.8, ("fitnet", 0): 0.4, ("fitnet", 1): 0.7}
     plan = plan_of(tiny_digits)
     comparison = written_results(plan, tmp_path, lambda job: spread.get((job.method, job.seed), 0.6), same)
@@ -429,9 +402,7 @@ def test_without_a_test_split_the_validation_images_test_and_training_images_val
     }
 
 
-def test_a_line_cut_short_is_passed_over_and_the_next_one_begins_anew(
-    tiny_digits: Path, tmp_path: Path
-) -> None:
+def test_a_line_cut_short_is_passed_over_and_the_next_one_begins_anew(tiny_digits: Path, tmp_path: Path) -> None:
     plan = plan_of(tiny_digits, "labels", sizes=(40,))
     written_results(plan, tmp_path, same, same)
     file = tmp_path / "results.jsonl"

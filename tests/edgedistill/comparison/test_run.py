@@ -77,8 +77,7 @@ def test_the_recorded_figures_are_those_of_the_stored_student(finished: Comparis
     assert images.test is not None
     tested = next(record for record in lines(finished.results.folder) if record["kind"] == "evaluate")
     student = read_student(
-        build_student(task.student, 4, seed=tested["seed"]),
-        finished.results.student_path(tested["trained"]),
+        build_student(task.student, 4, seed=tested["seed"]), finished.results.student_path(tested["trained"])
     ).eval()
     (pixels,) = batches(images.test, teacher.preprocess, 100)
     import torch
@@ -119,7 +118,8 @@ def test_a_process_that_is_killed_costs_its_run_alone_and_the_next_run_mends_it(
         if at.record is not None:
             done.add(at.record["kind"])
         victim = next(iter(multiprocessing.active_children()), None)
-        # Between two jobs, a training is under way in one process at least; without its teacher a task is given up as a whole.
+        # Between two jobs, a training is under way in one process at least; without its teacher a task is given up as a
+        # whole.
         last = at.record is not None and at.record["kind"] == "train"
         if not killed and last and "teacher" in done and victim is not None:
             assert victim.pid is not None

@@ -168,6 +168,4 @@ def test_no_pair_no_difference() -> None:
 def test_what_is_covered_speaks_of_tasks_only_where_there_are_several() -> None:
     assert not any("all tasks" in sentence for sentence in coverage(False))
     assert any("all tasks" in sentence for sentence in coverage(True))
-    assert all(
-        any("test images are not covered" in each for each in coverage(flag)) for flag in (True, False)
-    )
+    assert all(any("test images are not covered" in each for each in coverage(flag)) for flag in (True, False))

@@ -21,9 +21,7 @@ def epoch_of(
         PREPROCESS,
         7,
         Pass(
-            augmentation=Augmentation(name=augment, seed=seed, views=views),
-            epoch=epoch or 0,
-            shuffle=epoch is not None,
+            augmentation=Augmentation(name=augment, seed=seed, views=views), epoch=epoch or 0, shuffle=epoch is not None
         ),
         workers=workers,
     )
@@ -138,9 +136,7 @@ def test_processes_share_every_batch_equally_and_show_no_image_twice(
     images = open_images(f"npz:{tiny_digits}").train.select(range(count))
 
     def batches(process: int, of: int) -> list[list[int]]:
-        loader = open_loader(
-            images, PREPROCESS, batch_size, Pass(shuffle=True), share=Share(index=process, count=of)
-        )
+        loader = open_loader(images, PREPROCESS, batch_size, Pass(shuffle=True), share=Share(index=process, count=of))
         found = [indices.tolist() for *_, indices in loader]
         assert len(found) == len(loader)
         return found

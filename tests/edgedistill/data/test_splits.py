@@ -28,12 +28,7 @@ def digests(images: ImageSet) -> set[str]:
 def shuffled_copy(source: Path, target: Path, seed: int) -> str:
     with np.load(source) as data:
         order = np.random.default_rng(seed).permutation(len(data["labels"]))
-        np.savez(
-            target,
-            images=data["images"][order],
-            labels=data["labels"][order],
-            class_names=data["class_names"],
-        )
+        np.savez(target, images=data["images"][order], labels=data["labels"][order], class_names=data["class_names"])
     return f"npz:{target}"
 
 
@@ -55,14 +50,10 @@ def test_one_split_becomes_three_without_overlap_stratified(tmp_path: Path) -> N
 
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 1000))
-def test_the_order_of_the_images_changes_no_split(
-    tmp_path_factory: pytest.TempPathFactory, seed: int
-) -> None:
+def test_the_order_of_the_images_changes_no_split(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     folder = tmp_path_factory.mktemp("order")
     plain = split_for_subtask(open_images(write_npz(folder / "a.npz", [30, 20])), list("ab"))
-    mixed = split_for_subtask(
-        open_images(shuffled_copy(folder / "a.npz", folder / "b.npz", seed)), list("ab")
-    )
+    mixed = split_for_subtask(open_images(shuffled_copy(folder / "a.npz", folder / "b.npz", seed)), list("ab"))
     assert [digests(part) for part in all_of(plain)] == [digests(part) for part in all_of(mixed)]
 
 
@@ -109,8 +100,6 @@ def test_labels_follow_the_subtasks_order(tmp_path: Path) -> None:
         ([10, 0, 3], "ab", "hold none of class 'b'"),
     ],
 )
-def test_data_that_cannot_be_split_is_refused(
-    tmp_path: Path, per_class: list[int], names: str, message: str
-) -> None:
+def test_data_that_cannot_be_split_is_refused(tmp_path: Path, per_class: list[int], names: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         split_for_subtask(open_images(write_npz(tmp_path / "a.npz", per_class)), list(names))

@@ -70,13 +70,12 @@ def carry_out(
         check=False,
     )
     assert outcome.returncode == 0, outcome.stderr
-    return {
-        name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ["whole", *runs]
-    }
+    return {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ["whole", *runs]}
 
 
 def assert_same(records: dict[str, Any]) -> None:
-    """Compare every run with the whole one: student, metrics, state of the optimiser and the average, to the last bit."""
+    """Compare every run with the whole one: student, metrics, state of the optimiser and the average, to the last
+    bit."""
     whole = records.pop("whole")
     assert whole.pop("codes") == [0]
     assert records

@@ -61,9 +61,7 @@ def run(
     width = 0.125 if "resnet" in student_name else 1.0
     student = build_student(student_name, len(CLASSES), width=width)
     config = DistillConfig(**{**QUICK, **settings})  # type: ignore[arg-type]
-    return distill(
-        teacher, student, teacher.subtask(CLASSES), images, config, folder=folder, progress=progress
-    )
+    return distill(teacher, student, teacher.subtask(CLASSES), images, config, folder=folder, progress=progress)
 
 
 def weights(result: DistillResult) -> dict[str, torch.Tensor]:
@@ -75,9 +73,7 @@ def same(left: DistillResult, right: DistillResult) -> bool:
     return all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
-def test_a_student_learns_and_keeps_its_best_epoch(
-    trained_teacher: Teacher, all_images: SubtaskImages
-) -> None:
+def test_a_student_learns_and_keeps_its_best_epoch(trained_teacher: Teacher, all_images: SubtaskImages) -> None:
     teacher, images = trained_teacher, all_images
     result = run(teacher, images, epochs=12, batch_size=32)
     accuracies = [record.validation_accuracy for record in result.history]
@@ -114,17 +110,9 @@ def whole(teacher: Teacher, images: SubtaskImages) -> DistillResult:
     return run(teacher, images)
 
 
-@pytest.mark.parametrize(
-    ("phase", "epoch", "step"), [("training", 1, 2), ("validation", 1, 1), ("training", 2, 4)]
-)
+@pytest.mark.parametrize(("phase", "epoch", "step"), [("training", 1, 2), ("validation", 1, 1), ("training", 2, 4)])
 def test_a_run_that_dies_goes_on_to_the_same_weights(
-    teacher: Teacher,
-    images: SubtaskImages,
-    whole: DistillResult,
-    tmp_path: Path,
-    phase: str,
-    epoch: int,
-    step: int,
+    teacher: Teacher, images: SubtaskImages, whole: DistillResult, tmp_path: Path, phase: str, epoch: int, step: int
 ) -> None:
     def die(at: TrainingProgress) -> None:
         if (at.phase, at.epoch, at.step) == (phase, epoch, step):
@@ -134,10 +122,7 @@ def test_a_run_that_dies_goes_on_to_the_same_weights(
         run(teacher, images, folder=tmp_path, progress=die)
     seen: list[int] = []
     resumed = run(
-        teacher,
-        images,
-        folder=tmp_path,
-        progress=lambda at: seen.append(at.epoch) if at.phase == "training" else None,
+        teacher, images, folder=tmp_path, progress=lambda at: seen.append(at.epoch) if at.phase == "training" else None
     )
     assert min(seen) == epoch
     assert same(whole, resumed)
@@ -146,9 +131,7 @@ def test_a_run_that_dies_goes_on_to_the_same_weights(
 
 def test_metrics_are_one_json_line_an_epoch(teacher: Teacher, images: SubtaskImages, tmp_path: Path) -> None:
     result = run(teacher, images, folder=tmp_path)
-    lines = [
-        json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["epoch"] for line in lines] == [0, 1, 2]
     assert set(lines[0]["loss_layers"]) == {pair.teacher for pair in result.pairs}
     total = lines[0]["loss_kd"] + lines[0]["loss_task"] + sum(lines[0]["loss_layers"].values())
@@ -171,8 +154,7 @@ def test_a_damaged_checkpoint_is_named(teacher: Teacher, images: SubtaskImages, 
 
 def test_a_diverging_run_stops_with_what_to_do(teacher: Teacher, images: SubtaskImages) -> None:
     with pytest.raises(
-        EdgeDistillError,
-        match=r"layer 'layer1' is no longer a finite number\. Lower learning_rate \(now 1e\+30\)",
+        EdgeDistillError, match=r"layer 'layer1' is no longer a finite number\. Lower learning_rate \(now 1e\+30\)"
     ):
         run(teacher, images, learning_rate=1e30, gradient_clip=0.0, schedule="constant")
 
@@ -211,13 +193,9 @@ def test_the_first_logit_loss_is_that_of_the_formula(trained_teacher: Teacher, i
     """One step without momentum of anything: the mean loss of the only batch is the loss of the untrained student."""
     teacher = trained_teacher
     count = len(images.train)
-    result = run(
-        teacher, images, epochs=1, batch_size=count, lambda_layer=0.0, augment="none", learning_rate=1e-9
-    )
+    result = run(teacher, images, epochs=1, batch_size=count, lambda_layer=0.0, augment="none", learning_rate=1e-9)
     student = build_student("timm:resnet10t", len(CLASSES), width=0.125).train()
-    pixels = torch.stack(
-        [torch.tensor(teacher.preprocess.apply(images.train.read(index))) for index in range(count)]
-    )
+    pixels = torch.stack([torch.tensor(teacher.preprocess.apply(images.train.read(index))) for index in range(count)])
     with torch.no_grad():
         floats = teacher.normalise()(pixels)
         y, z = student(floats).double(), teacher.model(floats)[:, :4].double()
@@ -226,9 +204,7 @@ def test_the_first_logit_loss_is_that_of_the_formula(trained_teacher: Teacher, i
     assert result.history[0].loss_kd == pytest.approx(float(expected), rel=1e-4)
 
 
-def test_a_mobile_student_learns_from_a_residual_teacher(
-    trained_teacher: Teacher, images: SubtaskImages
-) -> None:
+def test_a_mobile_student_learns_from_a_residual_teacher(trained_teacher: Teacher, images: SubtaskImages) -> None:
     result = run(trained_teacher, images, epochs=1, student_name="timm:lcnet_035")
     assert len(result.pairs) >= 3
     assert all(0 < value < 1e3 for value in result.history[0].loss_layers.values())
@@ -241,9 +217,7 @@ def test_a_student_wider_than_its_teacher_trains(teacher: Teacher, images: Subta
     assert result.subspaces[result.pairs[0].teacher].basis.shape == (8, 8)
 
 
-def test_pairs_given_by_hand_are_the_ones_that_are_matched(
-    trained_teacher: Teacher, images: SubtaskImages
-) -> None:
+def test_pairs_given_by_hand_are_the_ones_that_are_matched(trained_teacher: Teacher, images: SubtaskImages) -> None:
     teacher = trained_teacher
     student = build_student("timm:resnet10t", len(CLASSES), width=0.125)
     pairs = [LayerPair(teacher="layer3", student="layer2"), LayerPair(teacher="layer4.0", student="layer4")]
@@ -258,10 +232,7 @@ def test_pairs_given_by_hand_are_the_ones_that_are_matched(
     assert list(result.pairs) == pairs
     assert set(result.history[0].loss_layers) == {"layer3", "layer4.0"}
     # Ranks are the student's widths.
-    assert {name: found.basis.shape[1] for name, found in result.subspaces.items()} == {
-        "layer3": 16,
-        "layer4.0": 64,
-    }
+    assert {name: found.basis.shape[1] for name, found in result.subspaces.items()} == {"layer3": 16, "layer4.0": 64}
 
 
 def test_a_layer_paired_twice_is_refused(teacher: Teacher, images: SubtaskImages) -> None:

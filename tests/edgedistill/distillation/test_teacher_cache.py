@@ -49,9 +49,7 @@ def images(tiny_digits: Path) -> SubtaskImages:
     )
 
 
-def run(
-    teacher: Teacher, images: SubtaskImages, folder: Path | None = None, **settings: object
-) -> DistillResult:
+def run(teacher: Teacher, images: SubtaskImages, folder: Path | None = None, **settings: object) -> DistillResult:
     chosen = {"epochs": 2, "batch_size": 32, "augment": "crop", "compute": "cpu", **settings}
     cache = chosen.pop("cache", None)
     student = build_student("plain:8-8", len(CLASSES))
@@ -72,9 +70,7 @@ def losses(result: DistillResult) -> list[float]:
 
 
 @pytest.mark.parametrize("layer_loss", ["subspace", "attention-transfer", "fitnet", "vkd", "similarity"])
-def test_with_a_view_for_each_epoch_training_is_that_of_a_live_teacher(
-    images: SubtaskImages, layer_loss: str
-) -> None:
+def test_with_a_view_for_each_epoch_training_is_that_of_a_live_teacher(images: SubtaskImages, layer_loss: str) -> None:
     teacher = load_teacher("embedded:glyphs100")
     live = run(teacher, images, layer_loss=layer_loss)
     cached = run(teacher, images, layer_loss=layer_loss, teacher_cache="2")
@@ -93,10 +89,7 @@ def test_what_is_kept_is_the_projection_of_the_teachers_map(
     views = np.load(tmp_path / "kept" / "views.npy")
     subspace = load_subspaces(tmp_path / "subspaces.safetensors")[layer]
     loader = open_loader(
-        images.train,
-        teacher.preprocess,
-        5,
-        Pass(augmentation=Augmentation(name="crop-flip", views=2), epoch=1),
+        images.train, teacher.preprocess, 5, Pass(augmentation=Augmentation(name="crop-flip", views=2), epoch=1)
     )
     pixels, _, indices = next(iter(loader))
     with torch.no_grad(), capture(teacher.model, [layer]) as outputs:
@@ -105,13 +98,9 @@ def test_what_is_kept_is_the_projection_of_the_teachers_map(
     N, D, H, W = values.shape
     h, w = kept.shape[2:4]
     pooled = values.reshape(N, D, h, H // h, w, W // w).mean((3, 5))
-    expected = np.einsum(
-        "ndhw,dk->nhwk", pooled - subspace.mean.numpy()[:, None, None], subspace.basis.numpy()
-    )
+    expected = np.einsum("ndhw,dk->nhwk", pooled - subspace.mean.numpy()[:, None, None], subspace.basis.numpy())
     np.testing.assert_allclose(kept[1, indices], expected, rtol=2e-3, atol=2e-3)
-    np.testing.assert_allclose(
-        np.load(tmp_path / "kept" / "logits.npy")[1, indices], logits, rtol=1e-4, atol=1e-4
-    )
+    np.testing.assert_allclose(np.load(tmp_path / "kept" / "logits.npy")[1, indices], logits, rtol=1e-4, atol=1e-4)
     assert kept.dtype == np.float16
     assert views.shape == (2, len(images.train), 5)
     drawn = Augmentation(name="crop-flip", views=2).view(teacher.preprocess.size, 1, 3)
@@ -149,9 +138,7 @@ def test_a_damaged_cache_is_named(teacher: Teacher, images: SubtaskImages, tmp_p
         run(teacher, images, cache=cache, teacher_cache="1", epochs=1)
 
 
-def test_a_finished_run_leaves_no_cache_in_its_folder(
-    teacher: Teacher, images: SubtaskImages, tmp_path: Path
-) -> None:
+def test_a_finished_run_leaves_no_cache_in_its_folder(teacher: Teacher, images: SubtaskImages, tmp_path: Path) -> None:
     run(teacher, images, tmp_path, teacher_cache="1", epochs=1)
     assert not (tmp_path / "teacher-cache").exists()
 
@@ -242,9 +229,7 @@ def test_views_are_chosen_by_what_fits(tmp_path: Path) -> None:
         choose_views("4", VIEW_BYTES, 10**10, 30, tmp_path / "not" / "there" / "yet")
 
 
-def test_room_that_a_whole_cache_takes_is_not_asked_for_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_room_that_a_whole_cache_takes_is_not_asked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     views = [(each, [answers(1)]) for each in range(4)]
     parameters = {each: np.zeros((1, 5), np.int16) for each in range(4)}
     write_teacher_cache(tmp_path / "kept", {"views": 4}, 1, views, parameters)

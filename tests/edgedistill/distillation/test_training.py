@@ -37,9 +37,7 @@ def images(tiny_digits: Path) -> SubtaskImages:
     )
 
 
-def run(
-    teacher: Teacher, images: SubtaskImages, folder: Path | None = None, **settings: object
-) -> DistillResult:
+def run(teacher: Teacher, images: SubtaskImages, folder: Path | None = None, **settings: object) -> DistillResult:
     config = DistillConfig(**{**QUICK, **settings})  # type: ignore[arg-type]
     student = build_student("plain:8-8", len(CLASSES))
     return distill(teacher, student, teacher.subtask(CLASSES), images, config, folder=folder)
@@ -65,9 +63,7 @@ def test_the_average_is_what_is_kept(teacher: Teacher, images: SubtaskImages) ->
     plain, smoothed = run(teacher, images), run(teacher, images, ema=0.9)
     # Training itself is the same; other weights come out.
     assert [each.loss for each in plain.history] == [each.loss for each in smoothed.history]
-    assert not torch.equal(
-        plain.student.state_dict()["head.weight"], smoothed.student.state_dict()["head.weight"]
-    )
+    assert not torch.equal(plain.student.state_dict()["head.weight"], smoothed.student.state_dict()["head.weight"])
 
 
 def test_early_stopping_waits_as_long_as_it_says(teacher: Teacher, images: SubtaskImages) -> None:
@@ -127,9 +123,7 @@ def test_the_preset_is_the_papers() -> None:
 )
 def test_the_layer_term_follows_its_schedule(schedule: str, expected: list[float]) -> None:
     config = DistillConfig(lambda_schedule=schedule)
-    assert [layer_weight_at(step, 100, config) for step in (0, 10, 20, 90)] == pytest.approx(
-        expected, abs=1e-4
-    )
+    assert [layer_weight_at(step, 100, config) for step in (0, 10, 20, 90)] == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("method", ["attention-transfer", "fitnet", "vid", "vkd", "similarity"])

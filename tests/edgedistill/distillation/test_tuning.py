@@ -113,17 +113,8 @@ def test_a_short_run_is_the_whole_one_at_a_faster_pace() -> None:
     short = short_config(config, 10.0)
     assert (short.epochs, short.lambda_layer, short.early_stopping) == (25, 10.0, 0)
     assert short.ema**25 == pytest.approx(0.999**100)
-    assert replace(short, epochs=100, lambda_layer="auto", ema=0.999, early_stopping=5, tensorboard=True) == (
-        config
-    )
-    assert [short_config(DistillConfig(epochs=n), 1.0).epochs for n in (1, 2, 3, 8, 12, 13)] == [
-        1,
-        2,
-        3,
-        3,
-        3,
-        4,
-    ]
+    assert replace(short, epochs=100, lambda_layer="auto", ema=0.999, early_stopping=5, tensorboard=True) == (config)
+    assert [short_config(DistillConfig(epochs=n), 1.0).epochs for n in (1, 2, 3, 8, 12, 13)] == [1, 2, 3, 3, 3, 4]
     assert [rungs_of(n) for n in (1, 2, 3, 4, 8, 25)] == [(), (1,), (1, 2), (1, 2), (2, 4), (7, 14)]
 
 
@@ -133,15 +124,7 @@ def test_the_evidence_is_recorded_and_read_back_without_training(tmp_path: Path)
     record = json.loads((tmp_path / "tuning.json").read_text(encoding="utf-8"))
     assert record == choice.to_json() == json.loads(json.dumps(choice.to_json()))
     assert record["lambda_layer"] == 100.0
-    assert [trial["lambda_layer"] for trial in record["trials"]] == [
-        1.0,
-        10.0,
-        0.1,
-        100.0,
-        0.01,
-        1000.0,
-        0.001,
-    ]
+    assert [trial["lambda_layer"] for trial in record["trials"]] == [1.0, 10.0, 0.1, 100.0, 0.01, 1000.0, 0.001]
     assert {trial["state"] for trial in record["trials"]} == {"complete", "pruned"}
     trained = len(log)
     assert choose(peaked(100.0), log, tmp_path) == choice
@@ -193,9 +176,7 @@ def test_a_value_that_diverges_is_out_and_the_others_go_on() -> None:
 
 
 @pytest.mark.parametrize("error", [DataError("a broken image"), KeyboardInterrupt()])
-def test_what_would_stop_every_value_stops_the_search_which_goes_on_later(
-    error: BaseException, tmp_path: Path
-) -> None:
+def test_what_would_stop_every_value_stops_the_search_which_goes_on_later(error: BaseException, tmp_path: Path) -> None:
     inner = curve_run(peaked(0.1), [])
 
     def run(config: DistillConfig, progress: Any) -> Any:
@@ -220,9 +201,7 @@ def test_optuna_is_quiet_and_left_as_it_was(capfd: pytest.CaptureFixture[str], t
 
 
 def test_importing_the_module_loads_neither_optuna_nor_torch() -> None:
-    code = (
-        "import sys, edgedistill.distillation.tuning; sys.exit(bool({'optuna', 'torch'} & set(sys.modules)))"
-    )
+    code = "import sys, edgedistill.distillation.tuning; sys.exit(bool({'optuna', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -307,9 +286,7 @@ def test_a_real_training_is_cut_short(teacher: Teacher, images: SubtaskImages, t
 def start(folder: Path, log: Path, seconds: float) -> subprocess.Popen[bytes]:
     script = Path(lambda_curves.__file__)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, str(script), str(folder), str(log), str(seconds)], env=environment
-    )
+    return subprocess.Popen([sys.executable, str(script), str(folder), str(log), str(seconds)], env=environment)
 
 
 def lines(log: Path) -> list[str]:

@@ -1,7 +1,8 @@
 """Two processes, really launched and talking over gloo, train what one process trains.
 
-What differs: batch norm takes its statistics of each process's half of a batch (as everywhere without synchronised batch norm,
-which needs GPUs), so there the losses agree to some hundredths. Without it they agree to rounding, which grows with the steps.
+What differs: batch norm takes its statistics of each process's half of a batch (as everywhere without synchronised
+batch norm, which needs GPUs), so there the losses agree to some hundredths. Without it they agree to rounding, which
+grows with the steps.
 """
 
 import json
@@ -86,9 +87,7 @@ def test_the_loss_curve_is_that_of_one_process(name: str, together: Path, alone:
     assert record(together, name)["processes"] == 2
     tolerance = BATCH_STATISTICS if name.startswith("batch-norm") else ROUNDING
     assert losses(together, name) == pytest.approx(losses(alone, name), rel=tolerance)
-    rates = [
-        [epoch["learning_rate"] for epoch in record(each, name)["history"]] for each in (together, alone)
-    ]
+    rates = [[epoch["learning_rate"] for epoch in record(each, name)["history"]] for each in (together, alone)]
     assert rates[0] == rates[1]
 
 
@@ -117,9 +116,7 @@ def test_one_process_takes_over_what_two_have_finished(together: Path, tiny_digi
     assert digest(result.student) == record(together, "batch-norm-cached")["student"]
 
 
-def test_processes_that_train_together_tune_as_the_first_of_them_sees_it(
-    together: Path, tmp_path: Path
-) -> None:
+def test_processes_that_train_together_tune_as_the_first_of_them_sees_it(together: Path, tmp_path: Path) -> None:
     choices = [record(together, "tuning", rank) for rank in (0, 1)]
     assert choices[0] == choices[1] == tune(tmp_path, rank=0).to_json()
     assert choices[0]["lambda_layer"] == 0.1

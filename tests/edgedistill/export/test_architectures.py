@@ -37,8 +37,8 @@ def rows(fast: tuple[str, ...]) -> list[object]:
 
 
 def deployed(name: str) -> Deployed:
-    """One of the table as if trained a little: no branch at or near zero, where many families start, and the batch norms' own
-    statistics, without which a deep one is deaf to its input."""
+    """One of the table as if trained a little: no branch at or near zero, where many families start, and the batch
+    norms' own statistics, without which a deep one is deaf to its input."""
     model = shallow(name) if name in SHALLOW else copy.deepcopy(architecture(name))
     normalise = Normalise((0.5,) * 3, (0.5,) * 3)
     generator = torch.Generator().manual_seed(0)

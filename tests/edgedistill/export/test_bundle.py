@@ -30,9 +30,7 @@ def exported(tiny_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     student = build_student("timm:resnet10t", 3, width=0.125)
     folder = tmp_path_factory.mktemp("exported")
     config = ExportConfig(reference_megabytes=0.2)
-    return export_onnx(
-        student, teacher, subtask, images.evaluation, folder, config, student_name="s"
-    ), student
+    return export_onnx(student, teacher, subtask, images.evaluation, folder, config, student_name="s"), student
 
 
 def test_the_graph_is_the_contracts(exported: tuple[Bundle, torch.nn.Module]) -> None:
@@ -42,39 +40,26 @@ def test_the_graph_is_the_contracts(exported: tuple[Bundle, torch.nn.Module]) ->
         onnx.checker.check_model(model, full_check=True)
         image, logits = model.graph.input[0], model.graph.output[0]
         assert (image.name, image.type.tensor_type.elem_type) == ("image", onnx.TensorProto.UINT8)
-        assert [dim.dim_param or dim.dim_value for dim in image.type.tensor_type.shape.dim] == [
-            "batch",
-            64,
-            64,
-            3,
-        ]
+        assert [dim.dim_param or dim.dim_value for dim in image.type.tensor_type.shape.dim] == ["batch", 64, 64, 3]
         assert [dim.dim_param or dim.dim_value for dim in logits.type.tensor_type.shape.dim] == ["batch", 3]
-        assert [(entry.domain, entry.version) for entry in model.opset_import if entry.domain == ""] == [
-            ("", 20)
-        ]
+        assert [(entry.domain, entry.version) for entry in model.opset_import if entry.domain == ""] == [("", 20)]
         metadata = {entry.key: entry.value for entry in model.metadata_props}
         assert metadata["edgedistill.class_names"] == '["3", "0", "2"]'
         assert metadata["edgedistill.preprocess"] == bundle.preprocess.digest
 
 
-def test_no_path_or_source_line_of_this_machine_is_in_the_file(
-    exported: tuple[Bundle, torch.nn.Module],
-) -> None:
+def test_no_path_or_source_line_of_this_machine_is_in_the_file(exported: tuple[Bundle, torch.nn.Module]) -> None:
     content = exported[0].file("model.fp32").read_bytes()
     assert b"site-packages" not in content
     assert b".py" not in content
     assert str(Path(__file__).parents[1]).encode() not in content
 
 
-def test_the_same_weights_give_the_same_bytes(
-    exported: tuple[Bundle, torch.nn.Module], tmp_path: Path
-) -> None:
+def test_the_same_weights_give_the_same_bytes(exported: tuple[Bundle, torch.nn.Module], tmp_path: Path) -> None:
     bundle, student = exported
     teacher = load_teacher("embedded:glyphs100")
     metadata = {entry.key: entry.value for entry in onnx.load(bundle.file("model.fp32")).metadata_props}
-    write_onnx(
-        Deployed(student, teacher.normalise()), (64, 64), tmp_path / "again.onnx", opset=20, metadata=metadata
-    )
+    write_onnx(Deployed(student, teacher.normalise()), (64, 64), tmp_path / "again.onnx", opset=20, metadata=metadata)
     assert (tmp_path / "again.onnx").read_bytes() == bundle.file("model.fp32").read_bytes()
 
 

@@ -104,10 +104,7 @@ def test_a_layer_that_exports_as_something_else_is_named(
     setattr(model.get_submodule(parent), leaf, Unfaithful(model.get_submodule(place)))
     message = error_of(deployed(model), samples, tmp_path, opset=17)
     assert message.startswith("The exported m.onnx differs from the torch model: with a batch of 1, logit ")
-    assert (
-        f"The first layer that differs is '{place}' (Unfaithful); the last layer before it that agrees is"
-        in message
-    )
+    assert f"The first layer that differs is '{place}' (Unfaithful); the last layer before it that agrees is" in message
     assert f"'{place}.inner'" in message
 
 
@@ -155,9 +152,7 @@ def test_a_sound_file_has_no_layer_that_differs(samples: npt.NDArray[np.uint8], 
 def test_a_file_of_other_classes_is_told_by_its_shape(samples: npt.NDArray[np.uint8], tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     write_onnx(deployed(Network(C=4)), (SIZE, SIZE), path, opset=17, metadata={})
-    with pytest.raises(
-        EdgeDistillError, match=r"gives logits of shape \(1, 4\) for a batch of 1, where .* \(1, 3\)"
-    ):
+    with pytest.raises(EdgeDistillError, match=r"gives logits of shape \(1, 4\) for a batch of 1, where .* \(1, 3\)"):
         check_against_torch(path, deployed(Network()), samples)
 
 

@@ -52,12 +52,18 @@ def test_the_opset_asked_for_wins_over_the_targets(target: str, opset: int | Non
         (
             "jetpack-6",
             21,
-            "JetPack 6.1 and 6.2 (TensorRT 10.3) reads ONNX opset 20 at most, and opset 21 was asked for; ask for --opset 20,",
+            (
+                "JetPack 6.1 and 6.2 (TensorRT 10.3) reads ONNX opset 20 at most, and opset 21 was asked for; ask for "
+                "--opset 20,"
+            ),
         ),
         (
             "tensorrt-10",
             22,
-            "or choose a target that reads it, such as tensorrt-11, onnxruntime-1.21, onnxruntime-1.22, onnxruntime-1.23.",
+            (
+                "or choose a target that reads it, such as tensorrt-11, onnxruntime-1.21, onnxruntime-1.22, "
+                "onnxruntime-1.23."
+            ),
         ),
         (
             "tensorrt-11",
@@ -77,9 +83,7 @@ def test_a_file_cannot_be_larger_than_its_format_allows() -> None:
 
 
 def test_the_documented_table_is_the_one_in_use() -> None:
-    rows = re.findall(
-        r"^\| (`.*?) \|.*?\| (\d+) \| (\d+) \| (\d+), (\d+) \|$", DOCS.read_text(), re.MULTILINE
-    )
+    rows = re.findall(r"^\| (`.*?) \|.*?\| (\d+) \| (\d+) \| (\d+), (\d+) \|$", DOCS.read_text(), re.MULTILINE)
     documented = {}
     for names, *figures in rows:
         first, *others = re.findall(r"`(.*?)`", names)

@@ -74,9 +74,7 @@ class OfTwoImages(nn.Module):
         return x.mean((2, 3)).reshape(int(x.shape[0]), 3)
 
 
-def test_the_other_exporter_takes_over_and_the_record_says_why(
-    samples: npt.NDArray[np.uint8], tmp_path: Path
-) -> None:
+def test_the_other_exporter_takes_over_and_the_record_says_why(samples: npt.NDArray[np.uint8], tmp_path: Path) -> None:
     older: Any = torch.onnx
     older.register_custom_op_symbolic("edgedistill_tests::doubled", lambda g, x: g.op("Add", x, x), 13)
     model = deployed(WithKernelOfItsOwn())
@@ -117,8 +115,7 @@ def test_an_operator_too_new_for_the_opset_is_a_sentence_and_nothing_is_printed(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(
-        EdgeDistillError,
-        match=r"'aten::col2im' to ONNX opset version 17 is not supported.* Try another --opset",
+        EdgeDistillError, match=r"'aten::col2im' to ONNX opset version 17 is not supported.* Try another --opset"
     ):
         write_onnx(deployed(WithNewOperator()), SIZE, tmp_path / "m.onnx", opset=17, metadata={})
     assert capfd.readouterr() == ("", "")
@@ -141,12 +138,7 @@ def test_opsets_below_what_dynamo_writes_come_from_the_other_exporter(
 ) -> None:
     # Asked for opset 17, the dynamo exporter writes 18 and does not say so.
     record = write_onnx(
-        deployed(build_student("plain:16-8", 3)),
-        SIZE,
-        tmp_path / "m.onnx",
-        opset=opset,
-        metadata={},
-        samples=samples,
+        deployed(build_student("plain:16-8", 3)), SIZE, tmp_path / "m.onnx", opset=opset, metadata={}, samples=samples
     )
     assert (record.exporter, record.fell_back_because) == ("torchscript", "it writes opset 18 and newer")
     written = onnx.load(tmp_path / "m.onnx")
@@ -169,13 +161,8 @@ def test_the_traced_file_is_as_clean_as_the_other(samples: npt.NDArray[np.uint8]
     assert all(set(node.input[1:]) <= weights for node in convolutions)
     assert {"model.conv1.0.weight", "model.layer1.0.conv1.weight", "model.layer1.0.conv1.bias"} <= weights
     assert [
-        dim.dim_param
-        for value in (graph.input[0], graph.output[0])
-        for dim in value.type.tensor_type.shape.dim[:1]
-    ] == [
-        "batch",
-        "batch",
-    ]
+        dim.dim_param for value in (graph.input[0], graph.output[0]) for dim in value.type.tensor_type.shape.dim[:1]
+    ] == ["batch", "batch"]
     assert {entry.key: entry.value for entry in onnx.load(path).metadata_props} == {"class": "ü"}
 
 
@@ -189,28 +176,20 @@ def test_a_file_that_fails_its_check_does_not_replace_an_older_one(
     assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("m.onnx", b"older")]
 
 
-def test_weights_beside_the_file_are_named_by_their_content(
-    samples: npt.NDArray[np.uint8], tmp_path: Path
-) -> None:
+def test_weights_beside_the_file_are_named_by_their_content(samples: npt.NDArray[np.uint8], tmp_path: Path) -> None:
     path, data = tmp_path / "m.onnx", tmp_path / "m.onnx.data"
     hashes = []
     model = deployed(build_student("plain:16-8", 3))
     for seed in (0, 1, 0):
         model = deployed(build_student("plain:16-8", 3, seed=seed))
-        record = write_onnx(
-            model, SIZE, path, opset=17, metadata={"a": "b"}, samples=samples, single_file_bytes=2000
-        )
+        record = write_onnx(model, SIZE, path, opset=17, metadata={"a": "b"}, samples=samples, single_file_bytes=2000)
         assert record.data == data
-        metadata = {
-            entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props
-        }
+        metadata = {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
         assert metadata == {"a": "b", "edgedistill.data_sha256": sha256_of_file(data)}
         hashes.append(sha256_of_file(path))
         assert sorted(each.name for each in tmp_path.iterdir()) == ["m.onnx", "m.onnx.data"]
     assert hashes[0] == hashes[2] != hashes[1]
-    with pytest.raises(
-        BundleError, match=r"keeps weights in another file, 'm\.onnx\.data', which its sha256 does not"
-    ):
+    with pytest.raises(BundleError, match=r"keeps weights in another file, 'm\.onnx\.data', which its sha256 does not"):
         open_model(path, precision="fp32")
     with open_model(path, precision="fp32", data=data) as session:
         given = logits_of(session, samples)

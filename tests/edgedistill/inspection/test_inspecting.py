@@ -91,9 +91,7 @@ def projected_slowly(values: np.ndarray, subspace: Subspace, rank: int, axis: in
         ("resnet", "fc", -1, 0),
     ],
 )
-def test_every_format_is_projected_along_its_channels(
-    family: str, layer: str, axis: int, prefix: int
-) -> None:
+def test_every_format_is_projected_along_its_channels(family: str, layer: str, axis: int, prefix: int) -> None:
     model = small_network(family).eval()
     with torch.no_grad(), capture(model, [layer]) as outputs:
         model(torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
@@ -250,9 +248,7 @@ def test_ranks_double_up_to_the_width(width: int, ranks: tuple[int, ...]) -> Non
         ({}, None, None),
     ],
 )
-def test_a_width_counts_only_if_all_larger_ones_do(
-    met: dict[int, bool], stable: int | None, width: int | None
-) -> None:
+def test_a_width_counts_only_if_all_larger_ones_do(met: dict[int, bool], stable: int | None, width: int | None) -> None:
     assert stable_rank(met) == stable
     assert suggested_width(met) == width
 
@@ -277,8 +273,7 @@ def test_nothing_is_bisected_where_the_target_is_missed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("widths", "name"),
-    [((12, 16, 8), "plain:12-16-8"), ((12, None, 8), None), ((12,), None), ((), None)],
+    ("widths", "name"), [((12, 16, 8), "plain:12-16-8"), ((12, None, 8), None), ((12,), None), ((), None)]
 )
 def test_a_plain_student_has_a_stage_a_layer(widths: tuple[int | None, ...], name: str | None) -> None:
     assert plain_student(widths) == name
@@ -364,14 +359,10 @@ def images(teacher: Teacher) -> SubtaskImages:
     """Labels are the teacher's own answers on five images of six, so that it is right often, and not always."""
     validation = random_images(60, seed=2)
     labels = np.where(np.arange(60) % 6 == 0, validation.labels, answers(teacher, validation))
-    return SubtaskImages(
-        train=random_images(40, seed=1), validation=replace(validation, labels=labels), test=None
-    )
+    return SubtaskImages(train=random_images(40, seed=1), validation=replace(validation, labels=labels), test=None)
 
 
-def inspected(
-    teacher: Teacher, images: SubtaskImages, student: str = "", **given_settings: object
-) -> Inspection:
+def inspected(teacher: Teacher, images: SubtaskImages, student: str = "", **given_settings: object) -> Inspection:
     config = InspectConfig(compute="cpu", **{"positions": 0, **given_settings})  # type: ignore[arg-type]
     return inspect_subspaces(teacher, teacher.subtask(KEPT, name="kept"), images, config, student=student)
 
@@ -409,9 +400,7 @@ def test_spectra_are_numpys(found: Inspection, teacher: Teacher, images: Subtask
         expected = np.linalg.eigvalsh(np.cov(samples.T, bias=True))[::-1]
         np.testing.assert_allclose(layer.eigenvalues["pca"], expected, rtol=1e-5, atol=1e-9)
         shares = expected / expected.sum()
-        assert layer.effective_rank.entropy == pytest.approx(
-            np.exp(-(shares * np.log(shares)).sum()), rel=1e-5
-        )
+        assert layer.effective_rank.entropy == pytest.approx(np.exp(-(shares * np.log(shares)).sum()), rel=1e-5)
         assert set(layer.eigenvalues) == {"prca", "pca", "gradient"}
 
 
@@ -429,9 +418,7 @@ def test_accuracy_at_k_is_that_of_a_projection_by_hand(
             kept = directions[:, : point.k] @ directions[:, : point.k].T
             right = 0
             for image, label in zip(normalised(images.validation), images.validation.labels, strict=True):
-                output, logits_with = split_model(
-                    teacher.model, teacher.model.get_submodule(layer.layer), image
-                )
+                output, logits_with = split_model(teacher.model, teacher.model.get_submodule(layer.layer), image)
                 moved = np.einsum("de,nehw->ndhw", kept, output - mean[:, None, None]) + mean[:, None, None]
                 right += int(logits_with(moved.astype(np.float32))[columns].argmax() == label)
             assert point.accuracy == pytest.approx(right / 60), (layer.layer, point.k)
@@ -446,9 +433,7 @@ def test_all_directions_give_the_teachers_own_answers(found: Inspection) -> None
             assert points[-1].drop_interval[0] < 0 < points[-1].drop_interval[1]
 
 
-def test_the_result_does_not_hang_on_the_batch_size(
-    found: Inspection, teacher: Teacher, images: SubtaskImages
-) -> None:
+def test_the_result_does_not_hang_on_the_batch_size(found: Inspection, teacher: Teacher, images: SubtaskImages) -> None:
     again = inspected(teacher, images, batch_size=60)
     for one, other in zip(found.layers, again.layers, strict=True):
         assert one.suggested_width == other.suggested_width
@@ -479,10 +464,7 @@ def test_any_family_can_be_inspected(family: str, teacher: Teacher, images: Subt
 def test_widths_asked_for_are_those_measured(teacher: Teacher, images: SubtaskImages) -> None:
     measured = inspected(teacher, images, ks=(1, 7), methods=("random", "identity", "prca_indefinite"))
     # Seven directions of a layer of six are all of them.
-    assert [[point.k for point in each.accuracy_at_k["random"]] for each in measured.layers] == [
-        [1, 6],
-        [1, 7],
-    ]
+    assert [[point.k for point in each.accuracy_at_k["random"]] for each in measured.layers] == [[1, 6], [1, 7]]
     assert set(measured.layers[0].eigenvalues) == {"prca_indefinite"}
 
 
@@ -495,9 +477,7 @@ def test_the_suggestion_follows_from_the_first_method(found: Inspection) -> None
         assert layer.suggested_width["prca"] == suggested_width(met)
 
 
-def test_all_layers_at_once_are_measured_too(
-    found: Inspection, teacher: Teacher, images: SubtaskImages
-) -> None:
+def test_all_layers_at_once_are_measured_too(found: Inspection, teacher: Teacher, images: SubtaskImages) -> None:
     assert isinstance(images.train, ArrayImages)
     assert isinstance(images.validation, ArrayImages)
     wide = inspected(teacher, images, target=0.01, methods=("pca",), ks=(2,))
@@ -508,18 +488,13 @@ def test_all_layers_at_once_are_measured_too(
     def project_four(layer: str) -> Callable[[object, object, Tensor], Tensor]:
         samples = positions_of(teacher, training, layer)
         directions = np.linalg.eigh(np.cov(samples.T, bias=True))[1][:, -4:]
-        kept, mean = (
-            torch.from_numpy(directions @ directions.T).float(),
-            torch.from_numpy(samples.mean(0)).float(),
-        )
+        kept, mean = (torch.from_numpy(directions @ directions.T).float(), torch.from_numpy(samples.mean(0)).float())
         return lambda _, __, output: (
             torch.einsum("de,nehw->ndhw", kept, output - mean[:, None, None]) + mean[:, None, None]
         )
 
     by_hand = {layer: project_four(layer) for layer in ("stages.0", "stages.1")}
-    hooks = [
-        teacher.model.get_submodule(layer).register_forward_hook(hook) for layer, hook in by_hand.items()
-    ]
+    hooks = [teacher.model.get_submodule(layer).register_forward_hook(hook) for layer, hook in by_hand.items()]
     right = (answers(teacher, images.validation) == images.validation.labels).mean()
     for hook in hooks:
         hook.remove()
@@ -540,8 +515,7 @@ def test_a_plain_student_is_told_its_factor(teacher: Teacher, images: SubtaskIma
     assert given_student is not None
     assert given_student.widths == {"stages.0": 32, "stages.1": 16}
     wanted = [
-        each.suggested_width["prca"]
-        for each in inspected(teacher, images, "plain:32-16", methods=("prca",)).layers
+        each.suggested_width["prca"] for each in inspected(teacher, images, "plain:32-16", methods=("prca",)).layers
     ]
     assert given_student.factor is not None
     assert None not in wanted
@@ -612,12 +586,7 @@ def test_a_sample_keeps_the_classes_in_proportion_whatever_the_order() -> None:
 def test_the_files_say_what_the_values_say(found: Inspection, tmp_path: Path) -> None:
     record, picture = write_inspection(found, tmp_path / "inspect")
     read = json.loads(record.read_text(encoding="utf-8"))
-    assert (read["kind"], read["schema"], read["teacher"], read["subtask"]) == (
-        "inspection",
-        1,
-        "small",
-        "kept",
-    )
+    assert (read["kind"], read["schema"], read["teacher"], read["subtask"]) == ("inspection", 1, "small", "kept")
     assert read == json.loads(json.dumps(found.to_json()))
     assert ElementTree.fromstring(picture.read_bytes()).tag == "{http://www.w3.org/2000/svg}svg"
     first = picture.read_bytes()
@@ -630,11 +599,7 @@ def test_a_picture_without_matplotlib_is_refused(
     found: Inspection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find(name)
-    )
-    with pytest.raises(
-        MissingDependencyError, match=r"picture of an inspection.*pip install 'edgedistill\[compare\]'"
-    ):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find(name))
+    with pytest.raises(MissingDependencyError, match=r"picture of an inspection.*pip install 'edgedistill\[compare\]'"):
         write_inspection(found, tmp_path)
     assert not list(tmp_path.iterdir())

@@ -71,9 +71,7 @@ def maps(width: int, size: tuple[int, int], seed: int, count: int = 5) -> Tensor
 
 
 def rotation(width: int, seed: int) -> Tensor:
-    return torch.from_numpy(
-        np.linalg.qr(np.random.default_rng(seed).standard_normal((width, width)))[0].copy()
-    ).float()
+    return torch.from_numpy(np.linalg.qr(np.random.default_rng(seed).standard_normal((width, width)))[0].copy()).float()
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -81,12 +79,8 @@ def rotation(width: int, seed: int) -> Tensor:
 def test_the_loss_matches_the_golden_one(case: str, student_normalisation: str) -> None:
     loss = golden_loss(student_normalisation)
     value = loss(golden(f"{case}.student"), golden(f"{case}.teacher"))
-    assert value.item() == pytest.approx(
-        golden(f"{case}.loss_{student_normalisation}_training").item(), rel=1e-5
-    )
-    torch.testing.assert_close(
-        loss.running_mean, golden(f"{case}.running_mean_after_one_step"), rtol=1e-5, atol=1e-6
-    )
+    assert value.item() == pytest.approx(golden(f"{case}.loss_{student_normalisation}_training").item(), rel=1e-5)
+    torch.testing.assert_close(loss.running_mean, golden(f"{case}.running_mean_after_one_step"), rtol=1e-5, atol=1e-6)
     evaluated = loss.eval()(golden(f"{case}.student"), golden(f"{case}.teacher"))
     assert evaluated.item() == pytest.approx(golden(f"{case}.loss_evaluation").item(), rel=1e-5)
 
@@ -95,18 +89,14 @@ def test_the_loss_matches_the_golden_one(case: str, student_normalisation: str) 
 def test_the_gradient_matches_the_golden_one(case: str) -> None:
     student = golden(f"{case}.student").requires_grad_()
     golden_loss("standardize")(student, golden(f"{case}.teacher")).backward()
-    torch.testing.assert_close(
-        student.grad, golden(f"{case}.gradient_standardize_training"), rtol=1e-4, atol=1e-8
-    )
+    torch.testing.assert_close(student.grad, golden(f"{case}.gradient_standardize_training"), rtol=1e-4, atol=1e-8)
 
 
 def test_tokens_without_their_class_token_match_the_golden_loss() -> None:
     tokens = golden("vit_teacher_cnn_student.teacher")
     grid = tokens[:, :, 1:].reshape(*tokens.shape[:2], 4, 4)
     value = golden_loss("standardize")(golden("vit_teacher_cnn_student.student"), grid)
-    assert value.item() == pytest.approx(
-        golden("vit_teacher_cnn_student.loss_standardize_training").item(), rel=1e-5
-    )
+    assert value.item() == pytest.approx(golden("vit_teacher_cnn_student.loss_standardize_training").item(), rel=1e-5)
 
 
 def test_a_column_of_tokens_is_a_map_like_any_other() -> None:
@@ -177,9 +167,7 @@ def test_a_student_that_is_not_finite_costs_a_number_that_is_not(alignment: str)
 
 @given(st.tuples(st.integers(1, 9), st.integers(1, 9)), st.tuples(st.integers(1, 9), st.integers(1, 9)))
 @settings(max_examples=25, deadline=None)
-def test_maps_are_averaged_to_the_smaller_height_and_width(
-    left: tuple[int, int], right: tuple[int, int]
-) -> None:
+def test_maps_are_averaged_to_the_smaller_height_and_width(left: tuple[int, int], right: tuple[int, int]) -> None:
     first, second = maps(2, left, 0, 2), maps(3, right, 1, 2)
     size = (min(left[0], right[0]), min(left[1], right[1]))
     assert smaller_size(first.shape[2:], second.shape[2:]) == size
@@ -242,9 +230,7 @@ def test_a_direction_that_does_not_vary_is_not_blown_up() -> None:
 @pytest.mark.parametrize("shift", [0.0, 100.0])
 def test_centring_ignores_a_constant_per_channel_but_not_the_scale(shift: float) -> None:
     student, teacher = maps(6, (4, 4), 0), maps(16, (4, 4), 1)
-    losses = [
-        SubspaceLoss(subspace(), 6)(each, teacher).item() for each in (student, student + shift, student * 3)
-    ]
+    losses = [SubspaceLoss(subspace(), 6)(each, teacher).item() for each in (student, student + shift, student * 3)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     assert losses[2] > 2 * losses[0]
 
@@ -252,10 +238,7 @@ def test_centring_ignores_a_constant_per_channel_but_not_the_scale(shift: float)
 def test_standardising_ignores_the_scale_of_every_channel() -> None:
     student, teacher = maps(6, (4, 4), 0), maps(16, (4, 4), 1)
     scales = torch.tensor([0.5, 1.0, 2.0, 3.0, 5.0, 8.0]).view(1, -1, 1, 1)
-    losses = [
-        SubspaceLoss(subspace(), 6, "standardize")(each, teacher).item()
-        for each in (student, student * scales)
-    ]
+    losses = [SubspaceLoss(subspace(), 6, "standardize")(each, teacher).item() for each in (student, student * scales)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
@@ -265,18 +248,14 @@ def test_with_the_best_rotation_the_students_own_rotation_is_free(seed: int, ran
     made = subspace(8, rank, seed)
     student, teacher = maps(rank, (3, 3), seed), maps(8, (3, 3), seed + 1)
     turned = torch.einsum("ij,njhw->nihw", rotation(rank, seed + 2), student)
-    losses = [
-        SubspaceLoss(made, rank, alignment="procrustes")(each, teacher).item() for each in (student, turned)
-    ]
+    losses = [SubspaceLoss(made, rank, alignment="procrustes")(each, teacher).item() for each in (student, turned)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
 @given(st.integers(0, 100), st.integers(1, 8))
 @settings(max_examples=15, deadline=None)
 def test_the_closed_form_rotation_is_scipys_and_beats_any_other(seed: int, rank: int) -> None:
-    student, target = (
-        torch.randn(40, rank, generator=torch.Generator().manual_seed(seed + k)) for k in (0, 1)
-    )
+    student, target = (torch.randn(40, rank, generator=torch.Generator().manual_seed(seed + k)) for k in (0, 1))
     alignment = ProcrustesRotation(rank, rank)
     rotated = student @ alignment(student, target).T
     best, _ = orthogonal_procrustes(student.double().numpy(), target.double().numpy())
@@ -397,12 +376,7 @@ def test_everything_is_in_the_state(alignment: str) -> None:
         (6, 7, {}, r"layer 'teacher.layer' has rank 6, and a student of 7 channels needs 7"),
         (6, 5, {}, r"has rank 6, and a student of 5 channels needs 5"),
         (6, 20, {}, r"has rank 6, and a student of 20 channels needs 16"),
-        (
-            6,
-            6,
-            {"student_normalisation": "centre"},
-            "student_normalisation cannot be 'centre'. Did you mean center",
-        ),
+        (6, 6, {"student_normalisation": "centre"}, "student_normalisation cannot be 'centre'. Did you mean center"),
         (6, 6, {"alignment": "fixed"}, "alignment cannot be 'fixed'. Known: learned, procrustes"),
     ],
 )

@@ -45,9 +45,7 @@ def test_weights_of_a_cifar_resnet_fill_it(tmp_path: Path) -> None:
     usual.maxpool = torch.nn.Identity()
     torch.save(usual.state_dict(), tmp_path / "weights.pth")
     (tmp_path / "labels.txt").write_text("a\nb\nc\nd\n")
-    teacher = load_teacher(
-        "timm:resnet18_cifar", weights=tmp_path / "weights.pth", classes=tmp_path / "labels.txt"
-    )
+    teacher = load_teacher("timm:resnet18_cifar", weights=tmp_path / "weights.pth", classes=tmp_path / "labels.txt")
     images = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
         torch.testing.assert_close(teacher.model(images), usual.eval()(images))
@@ -59,9 +57,7 @@ def test_it_is_a_student_too_and_pairs_by_stage() -> None:
     assert student(torch.zeros(2, 3, 32, 32)).shape == (2, 5)
     teacher = timm.create_model("resnet18_cifar", num_classes=10, **SMALL)
     pairs = pair_layers(teacher, student, (32, 32))
-    assert [(each.teacher, each.student) for each in pairs] == [
-        (f"layer{k}", f"layer{k}") for k in (1, 2, 3, 4)
-    ]
+    assert [(each.teacher, each.student) for each in pairs] == [(f"layer{k}", f"layer{k}") for k in (1, 2, 3, 4)]
 
 
 def test_an_odd_first_width_is_refused() -> None:

@@ -1,4 +1,5 @@
-"""A table of timm's families: what pairs, how each layer's output is read, and that a student learns from all of them."""
+"""A table of timm's families: what pairs, how each layer's output is read, and that a student learns from all of
+them."""
 
 import contextlib
 import copy
@@ -22,14 +23,7 @@ ROWS = ARCHITECTURES | SLOW_ARCHITECTURES
 
 
 # timm's declarations for these name modules that do not exist, do not run or return something else.
-UNTRUE = {
-    "twins_svt_small",
-    "coat_lite_tiny",
-    "mvitv2_tiny",
-    "hrnet_w18_small",
-    "tresnet_m",
-    "crossvit_9_240",
-}
+UNTRUE = {"twins_svt_small", "coat_lite_tiny", "mvitv2_tiny", "hrnet_w18_small", "tresnet_m", "crossvit_9_240"}
 
 
 def rows_but(left_out: set[str]) -> list[Any]:
@@ -151,7 +145,8 @@ def test_prefix_tokens_are_dropped_and_patches_fold_row_by_row(name: str) -> Non
 # HRNet mixes coarse maps into the fine one before its first tapped layer.
 @pytest.mark.parametrize("name", rows_but({"hrnet_w18_small"}))
 def test_a_change_of_one_patch_shows_in_its_own_cell(name: str) -> None:
-    # An untrained block adds little to what it is given, so the patch that changed changes most, whatever attends to it.
+    # An untrained block adds little to what it is given, so the patch that changed changes most, whatever attends to
+    # it.
     row, model = ROWS[name], architecture(name)
     layer = row.layers[0]
     H, W = map_shapes(model, [layer], (row.size, row.size))[layer][1:]
@@ -208,9 +203,7 @@ def built(row: Architecture, *, fused: bool) -> nn.Module:
 def test_fused_attention_gives_the_maps_and_gradients_of_plain_attention(name: str) -> None:
     row = ROWS[name]
     one, other = (
-        maps_and_contexts(
-            built(row, fused=fused), row.layers, images(row), lambda logits: logits.square().sum()
-        )
+        maps_and_contexts(built(row, fused=fused), row.layers, images(row), lambda logits: logits.square().sum())
         for fused in (True, False)
     )
     for layer in row.layers:

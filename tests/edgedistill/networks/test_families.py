@@ -1,4 +1,5 @@
-"""Every family of networks, as teacher and as student: paired, tapped, its subspaces found, one layer loss run backward."""
+"""Every family of networks, as teacher and as student: paired, tapped, its subspaces found, one layer loss run
+backward."""
 
 import pytest
 import torch
@@ -91,9 +92,7 @@ def test_fused_attention_gives_the_gradients_of_plain_attention() -> None:
         block.attn.fused_attn = False
     assert all(block.attn.fused_attn for block in fused.blocks)  # type: ignore[union-attr]
     one, other = (
-        find_subspaces(model, [0, 1], [images()], {"blocks.2": 5}, method="gradient", positions=None)[
-            "blocks.2"
-        ]
+        find_subspaces(model, [0, 1], [images()], {"blocks.2": 5}, method="gradient", positions=None)["blocks.2"]
         for model in (fused, plain)
     )
     torch.testing.assert_close(one.eigenvalues, other.eigenvalues, rtol=1e-3, atol=1e-9)

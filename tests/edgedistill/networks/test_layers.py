@@ -82,9 +82,7 @@ def test_layers_are_found_by_dotted_name() -> None:
 
 @pytest.mark.parametrize("name", ["stages.1.9", "stage.1", ""])
 def test_an_unknown_layer_is_answered_with_the_nearest(name: str) -> None:
-    with pytest.raises(
-        UsageError, match=rf"Plain has no layer '{name}'\. (Did you mean stages\.|Known: stages)"
-    ):
+    with pytest.raises(UsageError, match=rf"Plain has no layer '{name}'\. (Did you mean stages\.|Known: stages)"):
         resolve_layer(Plain(), name)
 
 
@@ -93,9 +91,7 @@ def test_a_captured_output_is_what_the_layer_returned_whatever_happens_to_it_lat
     torch.manual_seed(0)
     model = Overwriting()
     seen: list[Tensor] = []
-    handle = resolve_layer(model, name).register_forward_hook(
-        lambda _, __, out: seen.append(out.detach().clone())
-    )
+    handle = resolve_layer(model, name).register_forward_hook(lambda _, __, out: seen.append(out.detach().clone()))
     plain = model(images())
     handle.remove()
     with capture(model, [name]) as outputs:
@@ -114,9 +110,7 @@ def test_a_captured_output_is_what_the_layer_returned_whatever_happens_to_it_lat
 def test_gradients_at_a_layer_that_is_written_over_are_those_at_the_layer() -> None:
     torch.manual_seed(0)
     model = Overwriting()
-    (found, context) = maps_and_contexts(model, ["conv"], images(), lambda logits: logits.square().sum())[
-        "conv"
-    ]
+    (found, context) = maps_and_contexts(model, ["conv"], images(), lambda logits: logits.square().sum())["conv"]
     value = model.conv(images()).detach().requires_grad_()
     features = value.relu()
     logits = model.cleared(model.added(features) + features).mean((2, 3))
@@ -190,9 +184,7 @@ def test_channels_last_maps_are_permuted_but_not_those_of_convolutions_inside() 
 
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 5), st.booleans())
 @settings(max_examples=30, deadline=None)
-def test_tokens_lose_their_prefix_and_fold_row_by_row(
-    height: int, width: int, prefix: int, known: bool
-) -> None:
+def test_tokens_lose_their_prefix_and_fold_row_by_row(height: int, width: int, prefix: int, known: bool) -> None:
     model = nn.Module()
     model.num_prefix_tokens = prefix  # type: ignore[assignment]
     if known or height != width:
@@ -264,8 +256,7 @@ class Flattened(nn.Module):
 def test_tokens_without_a_stated_grid_are_no_square_of_a_rectangular_image() -> None:
     assert map_shapes(Flattened(), ["blocks.1"], (16, 16)) == {"blocks.1": (4, 4, 4)}
     with pytest.raises(
-        EdgeDistillError,
-        match=r"'blocks\.1' were folded to 4 x 4, which images of 8 x 32 pixels do not give",
+        EdgeDistillError, match=r"'blocks\.1' were folded to 4 x 4, which images of 8 x 32 pixels do not give"
     ):
         map_shapes(Flattened(), ["blocks.1"], (8, 32))
 
@@ -348,9 +339,7 @@ def test_tokens_that_do_not_fold_are_named() -> None:
     ],
 )
 def test_an_output_that_is_no_map_is_named(output: object, described: str) -> None:
-    with pytest.raises(
-        EdgeDistillError, match=rf"output of layer 'conv' \({described}\) cannot be read as a map"
-    ):
+    with pytest.raises(EdgeDistillError, match=rf"output of layer 'conv' \({described}\) cannot be read as a map"):
         as_map(output, Recurrent(), "conv")  # type: ignore[arg-type]
 
 
@@ -396,8 +385,7 @@ class Declared(nn.Module):
         self.echo = nn.Sequential(nn.Identity())
         self.norm = nn.Identity()
         self.feature_info = [
-            {"module": name, "num_chs": channels, "reduction": reduction}
-            for name, channels, reduction in declared
+            {"module": name, "num_chs": channels, "reduction": reduction} for name, channels, reduction in declared
         ]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -433,19 +421,12 @@ def test_a_network_inside_another_declares_its_own_stages() -> None:
     assert [pair.student for pair in pairs] == ["stages.1", "stages.2", "stages.3", "stages.4"]
 
 
-def test_a_hybrid_pairs_its_convolutional_stages_with_a_network_of_stages_and_its_blocks_with_a_transformer() -> (
-    None
-):
+def test_a_hybrid_pairs_its_convolutional_stages_with_a_network_of_stages_and_its_blocks_with_a_transformer() -> None:
     hybrid = Hybrid()
     by_size = pair_layers(hybrid, Plain((4, 4, 4, 4)), (64, 64))
     assert [pair.teacher for pair in by_size] == ["net.stages.0", "net.stages.1", "net.stages.2", "blocks.7"]
     as_student = pair_layers(Plain((4, 4, 4, 4)), hybrid, (64, 64))
-    assert [pair.student for pair in as_student] == [
-        "net.stages.0",
-        "net.stages.1",
-        "net.stages.2",
-        "blocks.7",
-    ]
+    assert [pair.student for pair in as_student] == ["net.stages.0", "net.stages.1", "net.stages.2", "blocks.7"]
     by_depth = pair_layers(hybrid, small_network("vit"), (64, 64))
     assert [pair.teacher for pair in by_depth] == ["blocks.1", "blocks.3", "blocks.5", "blocks.7"]
 
@@ -468,10 +449,7 @@ class Hybrid(Declared):
 
 def test_a_shallow_student_is_taught_by_the_teachers_deepest_stages() -> None:
     pairs = pair_layers(Plain((4,) * 5), Plain((4, 4)), (64, 64))
-    assert [(pair.teacher, pair.student) for pair in pairs] == [
-        ("stages.3", "stages.0"),
-        ("stages.4", "stages.1"),
-    ]
+    assert [(pair.teacher, pair.student) for pair in pairs] == [("stages.3", "stages.0"), ("stages.4", "stages.1")]
 
 
 def test_a_network_without_maps_cannot_be_paired() -> None:

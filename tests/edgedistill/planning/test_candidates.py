@@ -86,9 +86,7 @@ def test_a_candidate_is_a_bundle_whose_model_runs(tmp_path: Path) -> None:
         np.testing.assert_allclose(logits_of(session, golden["inputs"]), golden["outputs"], atol=1e-3)
     assert bundle.manifest["student"] == {"name": "timm:resnet10t@0.125", **cost.to_json()}
     weights = [
-        values
-        for name, values in read_weights(bundle.file("model.fp32"))
-        if values.ndim == 4 and "model." in name
+        values for name, values in read_weights(bundle.file("model.fp32")) if values.ndim == 4 and "model." in name
     ]
     assert len(weights) > 8
     assert all(np.abs(values).reshape(len(values), -1).max(1).min() > 0 for values in weights)
@@ -108,19 +106,9 @@ def row(name: str, low: float, high: float | None, size: int, **changes: Any) ->
 
 def test_what_is_surely_slower_and_no_larger_is_not_proposed() -> None:
     rows = judge_rows(
-        [
-            row("small-fast", 1, 2, 10),
-            row("big", 5, 6, 100),
-            row("small-slow", 3, 4, 10),
-            row("late", 11, 12, 200),
-        ]
+        [row("small-fast", 1, 2, 10), row("big", 5, 6, 100), row("small-slow", 3, 4, 10), row("late", 11, 12, 200)]
     )
-    assert [each.student for each in rows] == [
-        "plain:late",
-        "plain:big",
-        "plain:small-fast",
-        "plain:small-slow",
-    ]
+    assert [each.student for each in rows] == ["plain:late", "plain:big", "plain:small-fast", "plain:small-slow"]
     assert {each.student: each.proposed for each in rows} == {
         "plain:late": False,
         "plain:big": True,
@@ -158,8 +146,7 @@ def test_the_verdict_is_the_best_that_any_has() -> None:
     assert plan_verdict([broken, late]) == "fail"
     assert judge_rows([broken, good])[1] == broken
     with pytest.raises(
-        EdgeDistillError,
-        match="None of the students could be measured; the first: plain:d fp32: cannot be built",
+        EdgeDistillError, match="None of the students could be measured; the first: plain:d fp32: cannot be built"
     ):
         plan_verdict([broken])
 

@@ -55,9 +55,7 @@ def test_a_candidate_is_timed_once_for_each_way_to_ask(
     again = measure_candidate(task, candidate, None)
     assert (first.kept, again.kept, first.rows) == (False, True, again.rows)
     assert (first.rows[0].within_budget, first.rows[0].label) == ("pass", "plain:4-8 fp32")
-    other = measure_candidate(
-        plan_task(teacher, tmp_path, request=ProfileRequest(threads=2)), candidate, None
-    )
+    other = measure_candidate(plan_task(teacher, tmp_path, request=ProfileRequest(threads=2)), candidate, None)
     assert (other.kept, asked) == (False, [1, 2])
 
 

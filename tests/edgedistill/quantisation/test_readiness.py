@@ -28,9 +28,7 @@ def test_a_planted_channel_makes_its_reader_the_fragile_layer(planted: PlantedEx
     before, after = layer_of(sound, FRAGILE), layer_of(broken, FRAGILE)
     assert after.input_channel_spread > 20 * before.input_channel_spread
     for name in ("stages.0.conv1", "stages.2.conv2", "head"):
-        assert layer_of(broken, name).output_snr_db == pytest.approx(
-            layer_of(sound, name).output_snr_db, abs=0.2
-        )
+        assert layer_of(broken, name).output_snr_db == pytest.approx(layer_of(sound, name).output_snr_db, abs=0.2)
     assert FRAGILE in broken.sentence()
     assert "input channels' ranges differ" in broken.sentence()
     assert sound.sentence().startswith("INT8 readiness: ready")

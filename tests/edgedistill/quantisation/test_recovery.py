@@ -14,13 +14,7 @@ from edgedistill.distillation.events import TrainingProgress, Watcher, ignore
 from edgedistill.networks.tensor_calls import NETWORK_INPUT
 from edgedistill.quantisation._int8_grids import read_rounding
 from edgedistill.quantisation.fake_quantisation import FakeQuantised, find_calls
-from edgedistill.quantisation.recovery import (
-    Recovered,
-    RecoverySettings,
-    export_recovered,
-    measure_accuracy,
-    recover,
-)
+from edgedistill.quantisation.recovery import Recovered, RecoverySettings, export_recovered, measure_accuracy, recover
 from edgedistill_calibration import CalibrationConfig, calibrate_recovered
 from edgedistill_calibration.judging.ledger import read_ledger
 from edgedistill_calibration.ranges.measurement import AS_TRAINED, read_ranges
@@ -39,13 +33,9 @@ def bundle(planted: PlantedExpert, tmp_path: Path) -> Bundle:
     return open_bundle(shutil.copytree(planted.bundle.path, tmp_path / "bundle"))
 
 
-def recovered_of(
-    planted: PlantedExpert, bundle: Bundle, epochs: int, progress: Watcher = ignore
-) -> Recovered:
+def recovered_of(planted: PlantedExpert, bundle: Bundle, epochs: int, progress: Watcher = ignore) -> Recovered:
     settings = RecoverySettings(distilled=SETTINGS, epochs=epochs, learning_rate=RATE)
-    return recover(
-        bundle, planted.student(), planted.lesson, settings, bundle.path / "distill", progress=progress
-    )
+    return recover(bundle, planted.student(), planted.lesson, settings, bundle.path / "distill", progress=progress)
 
 
 def samples_of(planted: PlantedExpert) -> np.ndarray:
@@ -64,9 +54,7 @@ def fake_quantised(planted: PlantedExpert, bundle: Bundle) -> FakeQuantised:
     return FakeQuantised(planted.student(), calls).eval()
 
 
-def test_torch_under_quantisation_computes_what_the_int8_file_computes(
-    planted: PlantedExpert, bundle: Bundle
-) -> None:
+def test_torch_under_quantisation_computes_what_the_int8_file_computes(planted: PlantedExpert, bundle: Bundle) -> None:
     samples = samples_of(planted)
     images = planted.teacher.normalise()(torch.from_numpy(samples))
     with torch.no_grad():
@@ -86,9 +74,7 @@ def test_torch_under_quantisation_computes_what_the_int8_file_computes(
 def test_what_is_rounded_is_what_the_file_rounds(planted: PlantedExpert, bundle: Bundle) -> None:
     graph = onnx.load(bundle.file("model.int8")).graph
     stored = {each.name for each in graph.initializer}
-    rounded = [
-        node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] not in stored
-    ]
+    rounded = [node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] not in stored]
     rounding = read_rounding(bundle)
     assert len(rounding.activations) == len(rounded)
     values = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
@@ -104,9 +90,7 @@ def test_what_is_rounded_is_what_the_file_rounds(planted: PlantedExpert, bundle:
     assert len(network._rounding.weights) == 9
 
 
-def test_the_gradient_is_the_identitys_inside_the_range_and_0_outside(
-    planted: PlantedExpert, bundle: Bundle
-) -> None:
+def test_the_gradient_is_the_identitys_inside_the_range_and_0_outside(planted: PlantedExpert, bundle: Bundle) -> None:
     network = fake_quantised(planted, bundle)
     images = torch.zeros(1, 3, 64, 64, requires_grad=True)
     far = torch.full((1, 3, 64, 64), 100.0, requires_grad=True)
@@ -140,9 +124,7 @@ def test_recovery_brings_back_what_int8_lost(planted: PlantedExpert, bundle: Bun
     rounding = read_rounding(bundle)
     # Quantised by calibration, it does better than what it came from, and is what the bundle keeps.
     before = bundle.model_sha256("model.int8")
-    config = CalibrationConfig(
-        images=100, method="minmax", profile="x86", fp16=False, ledger_nodes=0, max_drop=1.0
-    )
+    config = CalibrationConfig(images=100, method="minmax", profile="x86", fp16=False, ledger_nodes=0, max_drop=1.0)
     bundle = calibrate_recovered(bundle, path, planted.images.train, config)
     steps = {step["stage"]: step for step in read_ledger(bundle)["steps"]}
     assert steps["int8-recovered"]["accuracy"] > steps["int8"]["accuracy"] + 0.05
@@ -197,15 +179,11 @@ def test_nodes_left_in_float_are_trained_as_quantised(planted: PlantedExpert, bu
     bundle = bundle.with_file("model.int8", path)
     rounding = read_rounding(bundle)
     assert rounding.activations.keys() == whole.activations.keys()
-    calls = find_calls(
-        planted.student(), planted.teacher.normalise(), source, rounding, samples_of(planted)[:2]
-    )
+    calls = find_calls(planted.student(), planted.teacher.normalise(), source, rounding, samples_of(planted)[:2])
     assert len(calls.weights) == 9
 
 
-def test_a_value_without_a_counterpart_is_named_and_stays_float(
-    planted: PlantedExpert, bundle: Bundle
-) -> None:
+def test_a_value_without_a_counterpart_is_named_and_stays_float(planted: PlantedExpert, bundle: Bundle) -> None:
     rounding = read_rounding(bundle)
     grid = next(iter(rounding.activations.values()))
     more = replace(rounding, activations={**rounding.activations, "nowhere": grid})

@@ -34,8 +34,7 @@ def drawn(source: ImageSplits, teacher: str = "abcde", **options: int) -> Outsid
 
 
 @pytest.mark.parametrize(
-    ("kind", "counts"),
-    [("three", (30, 30)), ("no validation", (60, 30)), ("no test", (30, 0)), ("one", None)],
+    ("kind", "counts"), [("three", (30, 30)), ("no validation", (60, 30)), ("no test", (30, 0)), ("one", None)]
 )
 def test_other_classes_come_from_the_splits_the_expert_is_judged_on(
     tmp_path: Path, kind: str, counts: tuple[int, int] | None

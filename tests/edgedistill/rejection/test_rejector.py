@@ -43,12 +43,9 @@ def test_auroc_is_the_u_statistic_of_mann_and_whitney(inside: list[float], outsi
 
 
 @given(
-    scores=st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=200, unique=True),
-    share=st.floats(0.5, 0.999),
+    scores=st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=200, unique=True), share=st.floats(0.5, 0.999)
 )
-def test_the_threshold_accepts_the_asked_share_and_is_the_highest_that_does(
-    scores: list[float], share: float
-) -> None:
+def test_the_threshold_accepts_the_asked_share_and_is_the_highest_that_does(scores: list[float], share: float) -> None:
     values = np.array(scores, dtype=np.float32)
     threshold = accept_threshold(values, share)
     needed = int(np.sum(np.arange(1, len(values) + 1) < share * len(values) - 1e-9)) + 1
@@ -144,10 +141,7 @@ def test_every_file_decides_by_its_own_logits(made: Made, precision: str) -> Non
     pixels = made.of(made.images.test, made.outside.test)
     with open_session(made.bundle, precision=precision) as session:
         given = session.run({"image": pixels})
-        assert [(each.name, each.dtype) for each in session.outputs] == [
-            ("logits", "float32"),
-            ("in_domain", "bool"),
-        ]
+        assert [(each.name, each.dtype) for each in session.outputs] == [("logits", "float32"), ("in_domain", "bool")]
         relations = check_relations(session, pixels[:3])
     logits, rejector = given["logits"].astype(np.float64), made.rejection.rejector
     scores = logsumexp(logits, axis=1) if rejector.score == "energy" else logits.max(axis=1)
@@ -162,10 +156,7 @@ def test_the_files_tell_a_device_their_rule(made: Made) -> None:
     for role in ("model.fp32", "model.int8"):
         properties = onnx.load(made.bundle.file(role)).metadata_props
         rule = json.loads({each.key: each.value for each in properties}["edgedistill.reject"])
-        assert rule == {
-            "score": made.rejection.rejector.score,
-            "threshold": made.rejection.rejector.threshold,
-        }
+        assert rule == {"score": made.rejection.rejector.score, "threshold": made.rejection.rejector.threshold}
     with open_session(made.bundle, precision="teacher") as session:
         assert [each.name for each in session.outputs] == ["logits"]
 
@@ -191,7 +182,8 @@ def test_the_figures_are_those_of_the_exported_file(made: Made) -> None:
 
 
 def test_the_teacher_is_judged_alike(made: Made) -> None:
-    """This expert is the teacher's own outputs, so both must come out the same; the teacher's free choice is asked anew."""
+    """This expert is the teacher's own outputs, so both must come out the same; the teacher's free choice is asked
+    anew."""
     teacher = made.rejection.teacher
     assert teacher is not None
     assert teacher.threshold == pytest.approx(made.rejection.rejector.threshold, rel=1e-5)
@@ -228,11 +220,7 @@ def test_without_other_classes_the_subtask_alone_sets_the_threshold(made: Made) 
     alone = fit_rejection(made.student, made.teacher, made.subtask, made.images, nothing, 0.9)
     assert alone.rejector.score == "energy"
     assert alone.validation.true_accept >= 0.9
-    assert (alone.validation.auroc, alone.validation.false_accept, alone.validation.outside_count) == (
-        None,
-        None,
-        0,
-    )
+    assert (alone.validation.auroc, alone.validation.false_accept, alone.validation.outside_count) == (None, None, 0)
     assert any("the threshold comes from the subtask alone" in each for each in alone.sentences())
     json.dumps(alone.to_json(), allow_nan=False)
 

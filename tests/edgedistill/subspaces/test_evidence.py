@@ -11,13 +11,7 @@ from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from reference import slow_subdistill
 
 
-@given(
-    arrays.arrays(
-        np.float64,
-        st.tuples(st.integers(1, 5), st.integers(1, 6)),
-        elements=st.floats(-100, 100),
-    )
-)
+@given(arrays.arrays(np.float64, st.tuples(st.integers(1, 5), st.integers(1, 6)), elements=st.floats(-100, 100)))
 @settings(max_examples=30, deadline=None)
 def test_evidence_is_the_gap_between_the_two_largest_logits(logits: np.ndarray) -> None:
     found = evidence(torch.from_numpy(logits))
@@ -35,12 +29,7 @@ def test_indices_that_are_no_subtask_are_refused(indices: list[int]) -> None:
         restrict_logits(torch.zeros(2, 5), indices)
 
 
-@pytest.mark.parametrize(
-    ("outputs", "described"),
-    [(torch.zeros(2, 3, 4, 4), r"\(2, 3, 4, 4\)"), ([1, 2], "list")],
-)
+@pytest.mark.parametrize(("outputs", "described"), [(torch.zeros(2, 3, 4, 4), r"\(2, 3, 4, 4\)"), ([1, 2], "list")])
 def test_a_teacher_that_returns_no_logits_is_refused(outputs: object, described: str) -> None:
-    with pytest.raises(
-        EdgeDistillError, match=rf"logits of shape \(N, classes\), and it returned {described}"
-    ):
+    with pytest.raises(EdgeDistillError, match=rf"logits of shape \(N, classes\), and it returned {described}"):
         restrict_logits(outputs, [0])

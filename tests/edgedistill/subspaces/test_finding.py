@@ -73,9 +73,7 @@ def golden_moments() -> Moments:
 
 @pytest.mark.parametrize("field", ["mean", "activation_covariance", "context_moment", "cross_moment"])
 def test_moments_match_the_golden_ones(field: str) -> None:
-    np.testing.assert_allclose(
-        getattr(golden_moments(), field), np.load(GOLDEN)[field], rtol=1e-9, atol=1e-12
-    )
+    np.testing.assert_allclose(getattr(golden_moments(), field), np.load(GOLDEN)[field], rtol=1e-9, atol=1e-12)
 
 
 def test_the_relevance_matrix_matches_the_golden_one() -> None:
@@ -138,9 +136,7 @@ def cell_samples(
 
 @pytest.mark.parametrize("layer", ["first", "second", "norm"])
 @pytest.mark.parametrize("size", [(4, 4), (3, 3), (2, 1), (1, 1)])
-def test_moments_are_those_of_cell_averages_and_of_shifts_of_whole_cells(
-    layer: str, size: tuple[int, int]
-) -> None:
+def test_moments_are_those_of_cell_averages_and_of_shifts_of_whole_cells(layer: str, size: tuple[int, int]) -> None:
     model, batch, classes = small_teacher().eval(), images(3), [0, 2, 4]
     activation, context = cell_samples(model, layer, batch, classes, size)
     expected = slow_subdistill.moments(activation, context)
@@ -149,9 +145,7 @@ def test_moments_are_those_of_cell_averages_and_of_shifts_of_whole_cells(
     )[layer]
     np.testing.assert_allclose(subspace.mean, expected["mean"], rtol=1e-9, atol=1e-12)
     found = (subspace.basis * subspace.eigenvalues) @ subspace.basis.T
-    np.testing.assert_allclose(
-        found, expected["context_moment"], atol=1e-6 * expected["context_moment"].trace()
-    )
+    np.testing.assert_allclose(found, expected["context_moment"], atol=1e-6 * expected["context_moment"].trace())
     assert subspace.sample_count == 3 * size[0] * size[1]
 
 
@@ -173,9 +167,7 @@ def test_a_map_size_above_the_layers_own_changes_nothing() -> None:
 
 @pytest.mark.parametrize("size", [(4, 4), (3, 3), (2, 4), (1, 1)])
 @pytest.mark.parametrize("width", [3, 8, 20])
-def test_a_silent_student_costs_one_over_the_images_of_the_subspace(
-    size: tuple[int, int], width: int
-) -> None:
+def test_a_silent_student_costs_one_over_the_images_of_the_subspace(size: tuple[int, int], width: int) -> None:
     model, batch = small_teacher().eval(), images(8)
     subspace = find_subspaces(
         model, [0, 1, 2], blocks(batch, 3), {"norm": width}, map_sizes={"norm": size}, positions=None
@@ -207,8 +199,7 @@ def test_neither_order_nor_batch_size_matters(
 def test_every_image_gets_its_own_positions_from_the_seed() -> None:
     model, batch = small_teacher(), images()
     first, again, other = (
-        find_subspaces(model, [0, 1], [batch], {"first": 3}, positions=2, seed=seed)["first"]
-        for seed in (0, 0, 1)
+        find_subspaces(model, [0, 1], [batch], {"first": 3}, positions=2, seed=seed)["first"] for seed in (0, 0, 1)
     )
     assert torch.equal(first.basis, again.basis)
     assert first.sample_count == 12
@@ -292,8 +283,7 @@ def test_float32_activations_far_from_zero_still_give_the_right_subspace() -> No
 
     batch = (images(64, size=4) * 4).round().div(4).float()
     near, far = (
-        find_subspaces(teacher(offset), [0], [batch], {"0": 3}, positions=None)["0"]
-        for offset in (0.0, 4096.0)
+        find_subspaces(teacher(offset), [0], [batch], {"0": 3}, positions=None)["0"] for offset in (0.0, 4096.0)
     )
     np.testing.assert_allclose(projector(near.basis), projector(far.basis), atol=1e-6)
     assert near.scale == pytest.approx(far.scale, rel=1e-6)
@@ -316,9 +306,7 @@ def test_the_model_is_left_as_it_was_found(training: bool, frozen: bool, grad_en
         find_subspaces(model, [0, 1], [images()], {"first": 3, "second": 3})
     assert [module.training for module in model.modules()] == modes
     assert [parameter.requires_grad for parameter in model.parameters()] == asked
-    assert all(
-        parameter.grad is None for name, parameter in model.named_parameters() if name != "second.weight"
-    )
+    assert all(parameter.grad is None for name, parameter in model.named_parameters() if name != "second.weight")
     assert torch.equal(gradient, torch.ones_like(gradient))
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
@@ -374,43 +362,13 @@ def broken_teacher() -> nn.Module:
 @pytest.mark.parametrize(
     ("make", "ranks", "options", "error", "message"),
     [
-        (
-            constant_teacher,
-            {"norm": 3},
-            {},
-            EdgeDistillError,
-            "'norm' has no variance inside its subspace of rank 8",
-        ),
+        (constant_teacher, {"norm": 3}, {}, EdgeDistillError, "'norm' has no variance inside its subspace of rank 8"),
         (broken_teacher, {"norm": 3}, {}, EdgeDistillError, "layer 'norm' are not all finite"),
-        (
-            small_teacher,
-            {"unused": 3},
-            {},
-            EdgeDistillError,
-            "context is 0 at layer 'unused', at every position",
-        ),
-        (
-            small_teacher,
-            {"unused": 3},
-            {"method": "gradient"},
-            EdgeDistillError,
-            "context is 0 at layer 'unused'",
-        ),
+        (small_teacher, {"unused": 3}, {}, EdgeDistillError, "context is 0 at layer 'unused', at every position"),
+        (small_teacher, {"unused": 3}, {"method": "gradient"}, EdgeDistillError, "context is 0 at layer 'unused'"),
         (small_teacher, {"frist": 3}, {}, UsageError, "no layer 'frist'. Did you mean first"),
-        (
-            small_teacher,
-            {"first": 0},
-            {},
-            UsageError,
-            "rank of layer 'first' must be at least 1, and 0 was given",
-        ),
-        (
-            small_teacher,
-            {"first": 3},
-            {"positions": 0},
-            UsageError,
-            "positions must be at least 1, or None for all",
-        ),
+        (small_teacher, {"first": 0}, {}, UsageError, "rank of layer 'first' must be at least 1, and 0 was given"),
+        (small_teacher, {"first": 3}, {"positions": 0}, UsageError, "positions must be at least 1, or None for all"),
         (
             small_teacher,
             {"first": 3},
@@ -422,11 +380,7 @@ def broken_teacher() -> nn.Module:
     ],
 )
 def test_what_cannot_have_a_subspace_is_named(
-    make: Callable[[], nn.Module],
-    ranks: dict[str, int],
-    options: dict[str, Any],
-    error: type[Exception],
-    message: str,
+    make: Callable[[], nn.Module], ranks: dict[str, int], options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         find_subspaces(make(), [0, 1], [images()], ranks, **options)

@@ -18,9 +18,7 @@ FIELDS = ("mean", "activation_covariance", "context_moment", "cross_moment")
 def samples(count: int, width: int, seed: int, mean: float = 3.0) -> tuple[Tensor, Tensor]:
     rng = np.random.default_rng(seed)
     context = rng.standard_normal((count, width)) + 0.5
-    activation = (
-        mean + rng.standard_normal((count, width)) @ rng.standard_normal((width, width)) + 0.3 * context
-    )
+    activation = mean + rng.standard_normal((count, width)) @ rng.standard_normal((width, width)) + 0.3 * context
     return torch.from_numpy(activation), torch.from_numpy(context)
 
 

@@ -36,9 +36,7 @@ def test_every_label_is_there_once_and_in_timms_order(subset: str) -> None:
     assert len(labels) == len(set(labels)) == info.num_classes()
     for index in range(0, len(labels), 97):
         assert labels[index].startswith(info.index_to_description(index))
-    assert list(labels_of_synsets(subset)) == [
-        info.index_to_label_name(index) for index in range(len(labels))
-    ]
+    assert list(labels_of_synsets(subset)) == [info.index_to_label_name(index) for index in range(len(labels))]
 
 
 def test_the_two_cranes_are_told_apart_by_their_synsets() -> None:
@@ -111,18 +109,12 @@ def _write_images(root: Path, names: list[str], count: int = 6) -> None:
 def test_folders_named_by_synsets_are_found_by_label_and_by_synonym(tmp_path: Path) -> None:
     _write_images(tmp_path, ["n02123045", "n02099601", "n02012849", "n03126707"])
     source = open_source(str(tmp_path))
-    assert source.class_names == (
-        "crane, n02012849",
-        "golden retriever",
-        "tabby, tabby cat",
-        "crane, n03126707",
-    )
+    assert source.class_names == ("crane, n02012849", "golden retriever", "tabby, tabby cat", "crane, n03126707")
     subtask = find_subtask(imagenet_labels(), ["tabby cat", "n02012849", "golden retriever"])
     parts = split_for_subtask(source, subtask.class_names)
     assert parts.train.class_names == subtask.class_names
     folders = {
-        (label, Path(parts.train.name(row)).parent.name)
-        for row, label in enumerate(parts.train.labels.tolist())
+        (label, Path(parts.train.name(row)).parent.name) for row, label in enumerate(parts.train.labels.tolist())
     }
     assert folders == {(0, "n02123045"), (1, "n02012849"), (2, "n02099601")}
 

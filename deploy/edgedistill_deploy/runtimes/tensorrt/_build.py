@@ -1,7 +1,7 @@
 """From an ONNX file to a TensorRT plan: parse, one optimisation profile for the batch range, build.
 
-The network is strongly typed, so every precision is the one the ONNX file says; no flag of the builder changes it. Only calls
-that TensorRT 10 and 11 share are made.
+The network is strongly typed, so every precision is the one the ONNX file says; no flag of the builder changes it. Only
+calls that TensorRT 10 and 11 share are made.
 """
 
 import threading
@@ -46,12 +46,11 @@ def make_logger(trt: Any) -> Any:
     return Logger()
 
 
-def build_plan(
-    trt: Any, logger: Any, request: SessionRequest, free_bytes: int, timing_cache: Path
-) -> BuiltPlan:
+def build_plan(trt: Any, logger: Any, request: SessionRequest, free_bytes: int, timing_cache: Path) -> BuiltPlan:
     """Build an engine for the current GPU.
 
-    Ctrl-C, or an exception out of the request's `progress`, makes TensorRT stop at its next step, and is raised when it has.
+    Ctrl-C, or an exception out of the request's `progress`, makes TensorRT stop at its next step, and is raised when it
+    has.
 
     Raises EdgeDistillError, naming the node where TensorRT does, when the model cannot be parsed or built.
     """
@@ -81,9 +80,7 @@ def build_plan(
     return BuiltPlan(plan=plan, workspace_bytes=workspace, build_s=(clock.now_ns() - began_ns) / 1e9)
 
 
-def _build_config(
-    trt: Any, builder: Any, network: Any, options: EngineOptions, workspace: int, path: Path
-) -> Any:
+def _build_config(trt: Any, builder: Any, network: Any, options: EngineOptions, workspace: int, path: Path) -> Any:
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else the inspector knows names alone
@@ -109,7 +106,8 @@ def _profile(builder: Any, network: Any, options: EngineOptions, path: Path) -> 
     for name, shape in shapes.items():
         if any(size < 0 for size in shape[1:]):
             raise EdgeDistillError(
-                f"{path.name} leaves more free than the batch size: its input {name} is {shape}; export it with one image size."
+                f"{path.name} leaves more free than the batch size: its input {name} is {shape}; export it with one "
+                "image size."
             )
         sizes = [
             (size, *shape[1:]) if shape[0] < 0 else shape
@@ -197,9 +195,7 @@ def _parser_error(error: Any) -> str:
 
 
 def _build_failure(trt: Any, logger: Any, path: Path) -> str:
-    return (
-        f"TensorRT {trt.__version__} cannot build an engine from {path.name}: {_last(logger)}.{_hint(path)}"
-    )
+    return f"TensorRT {trt.__version__} cannot build an engine from {path.name}: {_last(logger)}.{_hint(path)}"
 
 
 def _last(logger: Any) -> str:
@@ -212,12 +208,10 @@ def _short(reason: str) -> str:
 
 def _hint(path: Path) -> str:
     """Say what often is behind a refusal: TensorRT takes uint8 as an input alone, to be cast before anything else."""
-    readers = {
-        node.operator for node in read_graph(path).nodes if "image" in node.inputs and node.operator != "Cast"
-    }
+    readers = {node.operator for node in read_graph(path).nodes if "image" in node.inputs and node.operator != "Cast"}
     if not readers:
         return ""
     return (
-        f" TensorRT documents that a uint8 input must be cast to float first, and here {', '.join(sorted(readers))} reads it before;"
-        " export the model again."
+        f" TensorRT documents that a uint8 input must be cast to float first, and here {', '.join(sorted(readers))} "
+        "reads it before; export the model again."
     )

@@ -1,7 +1,7 @@
 """Engines on disk: the plain plan, which trtexec loads too, and a JSON sidecar that says what it is and where it runs.
 
-A plan is tied to the TensorRT and the GPU it was built with. TensorRT says so in terms of magic tags, or crashes; so the sidecar
-is asked first, and the plan's hash compared, before TensorRT sees a byte of it.
+A plan is tied to the TensorRT and the GPU it was built with. TensorRT says so in terms of magic tags, or crashes; so
+the sidecar is asked first, and the plan's hash compared, before TensorRT sees a byte of it.
 """
 
 import hashlib
@@ -62,7 +62,8 @@ def sidecar_path(engine: Path) -> Path:
 
 
 def write_engine(path: Path, plan: bytes, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the plan, then its sidecar, each whole; an engine without its sidecar is none. Returns the sidecar's content."""
+    """Write the plan, then its sidecar, each whole; an engine without its sidecar is none. Returns the sidecar's
+    content."""
     with write_whole(path) as temporary:
         temporary.write_bytes(plan)
     full = {
@@ -82,9 +83,7 @@ def read_engine(path: Path, onnx_sha256: str, place: Place) -> tuple[bytes, dict
     """
     record = _read_sidecar(path)
     if record["onnx"]["sha256"] != onnx_sha256:
-        raise UnfitEngineError(
-            f"{path} was built from another model, {record['onnx']['name']}; build it anew."
-        )
+        raise UnfitEngineError(f"{path} was built from another model, {record['onnx']['name']}; build it anew.")
     require_same_tensorrt(path, record, place)
     require_same_gpu(path, record, place)
     if not path.is_file() or sha256_of_file(path) != record["engine"]["sha256"]:
@@ -95,8 +94,8 @@ def read_engine(path: Path, onnx_sha256: str, place: Place) -> tuple[bytes, dict
 def require_same_tensorrt(path: Path, record: Mapping[str, Any], place: Place) -> None:
     """Raise UnfitEngineError when this TensorRT cannot load a plan of the one that built it.
 
-    NVIDIA's rule: the same version to the last number, or with version compatibility a later one, of the same major version or
-    TensorRT 11 for a plan of TensorRT 10.
+    NVIDIA's rule: the same version to the last number, or with version compatibility a later one, of the same major
+    version or TensorRT 11 for a plan of TensorRT 10.
     """
     built = str(record["tensorrt"])
     if built == place.version:
@@ -104,13 +103,13 @@ def require_same_tensorrt(path: Path, record: Mapping[str, Any], place: Place) -
     then, now = _numbers(built), _numbers(place.version)
     if not record["options"]["version_compatible"]:
         raise UnfitEngineError(
-            f"{path} was built by TensorRT {built}, and this is TensorRT {place.version}: a plan runs on the version that built it;"
-            " build it anew here, or with --version-compatible for later versions."
+            f"{path} was built by TensorRT {built}, and this is TensorRT {place.version}: a plan runs on the version "
+            "that built it; build it anew here, or with --version-compatible for later versions."
         )
     if then > now or (then[:1] != now[:1] and (then[0], now[0]) != (10, 11)):
         raise UnfitEngineError(
-            f"{path} was built by TensorRT {built}, version-compatible, and this is TensorRT {place.version}: such a plan runs on"
-            " later TensorRTs of its major version, and one of 10 on 11; build it anew here."
+            f"{path} was built by TensorRT {built}, version-compatible, and this is TensorRT {place.version}: such a "
+            "plan runs on later TensorRTs of its major version, and one of 10 on 11; build it anew here."
         )
 
 
@@ -123,13 +122,13 @@ def require_same_gpu(path: Path, record: Mapping[str, Any], place: Place) -> Non
     given = f"{path} was built for {record['gpu']['name']} (compute capability {record['gpu']['compute_capability']})"
     if not record["options"]["hardware_compatible"]:
         raise UnfitEngineError(
-            f"{given}, and this is {place.gpu.name} ({place.gpu.capability}); build it anew here, or with --hardware-compatible for"
-            " several GPUs."
+            f"{given}, and this is {place.gpu.name} ({place.gpu.capability}); build it anew here, or with "
+            "--hardware-compatible for several GPUs."
         )
     if here < _AMPERE:
         raise UnfitEngineError(
-            f"{given}, hardware-compatible, which begins with Ampere (8.0), and this is {place.gpu.name} ({place.gpu.capability});"
-            " build it anew here."
+            f"{given}, hardware-compatible, which begins with Ampere (8.0), and this is {place.gpu.name} "
+            f"({place.gpu.capability}); build it anew here."
         )
 
 
@@ -155,9 +154,7 @@ def _require_described(record: Any) -> None:
     """Raise KeyError or another of the kind when something is missing that loading asks for."""
     if record["kind"] != "engine" or record["schema"] != SCHEMA:
         raise ValueError("another kind of record")
-    str(
-        record["onnx"]["sha256"] + record["onnx"]["name"] + record["engine"]["sha256"] + record["gpu"]["name"]
-    )
+    str(record["onnx"]["sha256"] + record["onnx"]["name"] + record["engine"]["sha256"] + record["gpu"]["name"])
     _numbers(record["tensorrt"])
     _numbers(record["gpu"]["compute_capability"])
     bool(record["options"]["version_compatible"] or record["options"]["hardware_compatible"])

@@ -1,7 +1,7 @@
 """The few calls of the CUDA runtime that an engine needs: memory, one stream, and what GPU this is.
 
-They go through cuda-python where it is installed, else to the runtime library itself, which every Jetson has. Both are asked
-through the same small interface, and every error that CUDA returns is raised with its name.
+They go through cuda-python where it is installed, else to the runtime library itself, which every Jetson has. Both are
+asked through the same small interface, and every error that CUDA returns is raised with its name.
 """
 
 import ctypes
@@ -71,8 +71,9 @@ class Cuda:
         if code or count < 1:
             said = f" ({self._calls.error_name(code)})" if code else ""
             raise EdgeDistillError(
-                f"TensorRT needs an NVIDIA GPU, and CUDA finds none here{said}; check with nvidia-smi that the driver is loaded, on a"
-                " Jetson that this user may use the GPU, in a container that it was started with --gpus or --runtime nvidia."
+                f"TensorRT needs an NVIDIA GPU, and CUDA finds none here{said}; check with nvidia-smi that the driver "
+                "is loaded, on a Jetson that this user may use the GPU, in a container that it was started with "
+                "--gpus or --runtime nvidia."
             )
         device = self._check("naming the current GPU", self._calls.current())
         capability = [
@@ -141,11 +142,7 @@ def open_cuda() -> Cuda:
 
 def _advice(code: int) -> str:
     out_of_memory = 2
-    return (
-        " Free device memory, or build for smaller batches and a smaller workspace."
-        if code == out_of_memory
-        else ""
-    )
+    return " Free device memory, or build for smaller batches and a smaller workspace." if code == out_of_memory else ""
 
 
 def _load_library() -> ctypes.CDLL:
@@ -159,8 +156,8 @@ def _load_library() -> ctypes.CDLL:
         except OSError:
             continue
     raise EdgeDistillError(
-        "TensorRT needs the CUDA runtime, and neither cuda-python nor libcudart.so was found; install CUDA (on a Jetson: JetPack) or"
-        " pip install cuda-python."
+        "TensorRT needs the CUDA runtime, and neither cuda-python nor libcudart.so was found; install CUDA (on a "
+        "Jetson: JetPack) or pip install cuda-python."
     )
 
 

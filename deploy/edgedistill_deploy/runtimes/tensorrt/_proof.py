@@ -1,7 +1,7 @@
 """What precision TensorRT really computes in: read back from the engine's inspector and held against the ONNX file.
 
-A builder that finds no fast kernel, or was given the wrong flags, makes an fp32 engine of an fp16 model without a word. Here
-every convolution and matrix product of the file is looked up among the engine's layers.
+A builder that finds no fast kernel, or was given the wrong flags, makes an fp32 engine of an fp16 model without a word.
+Here every convolution and matrix product of the file is looked up among the engine's layers.
 """
 
 import json
@@ -37,7 +37,8 @@ _TACTICS = ((r"i8i32|imma", "int8"), (r"f16f16|f16f32|hmma", "fp16"), (r"f32f32"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineLayer:
-    """One layer of an engine: its name and kind, the ONNX nodes fused in it, its precision, and what that was read from.
+    """One layer of an engine: its name and kind, the ONNX nodes fused in it, its precision, and what that was read
+    from.
 
     `evidence` is "weights", "kernel" or "inputs"; `precision` and `evidence` are None where the inspector tells none.
     """
@@ -53,8 +54,8 @@ class EngineLayer:
 class PrecisionProof:
     """How the engine's layers compare with what the file says of its weighted nodes.
 
-    `verdict`: "proven" when every node found runs as the file says, "mixed" when some run wider, "refuted" when none runs as
-    said, "unproven" when the inspector does not tell. `as_said`, `otherwise` and `unknown` name the nodes.
+    `verdict`: "proven" when every node found runs as the file says, "mixed" when some run wider, "refuted" when none
+    runs as said, "unproven" when the inspector does not tell. `as_said`, `otherwise` and `unknown` name the nodes.
     """
 
     wanted: str
@@ -80,7 +81,8 @@ def read_layers(information: str) -> tuple[EngineLayer, ...]:
 
 
 def prove_precision(path: Path, precision: str, layers: Sequence[EngineLayer]) -> PrecisionProof:
-    """Compare an engine's layers with the ONNX file it was built from; `precision` is one of `bundle.precisions.PRECISIONS`."""
+    """Compare an engine's layers with the ONNX file it was built from; `precision` is one of
+    `bundle.precisions.PRECISIONS`."""
     wanted = computes_in(precision)
     said = [name for name, each in read_precisions(path).items() if each == wanted]
     found = _precision_by_node(layers)
@@ -89,9 +91,7 @@ def prove_precision(path: Path, precision: str, layers: Sequence[EngineLayer]) -
     otherwise = {name: each for name, each in known.items() if each != wanted}
     unknown = tuple(name for name in said if name not in known)
     verdict = _verdict(bool(said), wanted, len(as_said), len(otherwise))
-    return PrecisionProof(
-        wanted=wanted, verdict=verdict, as_said=as_said, otherwise=otherwise, unknown=unknown
-    )
+    return PrecisionProof(wanted=wanted, verdict=verdict, as_said=as_said, otherwise=otherwise, unknown=unknown)
 
 
 def require_precision(path: Path, proof: PrecisionProof) -> None:
@@ -100,13 +100,14 @@ def require_precision(path: Path, proof: PrecisionProof) -> None:
         return
     if not proof.otherwise:
         raise EdgeDistillError(
-            f"{path.name} is said to be {proof.wanted}, but none of its convolutions and matrix products is; make it again with"
-            " edgedistill calibrate."
+            f"{path.name} is said to be {proof.wanted}, but none of its convolutions and matrix products is; make it "
+            "again with edgedistill calibrate."
         )
     got = ", ".join(sorted(set(proof.otherwise.values())))
     raise EdgeDistillError(
-        f"TensorRT built {path.name}, whose layers are {proof.wanted}, entirely in {got}: {_join_names(tuple(proof.otherwise))}; nothing"
-        f" is measured as {proof.wanted} on it. This GPU may lack {proof.wanted} kernels for these shapes."
+        f"TensorRT built {path.name}, whose layers are {proof.wanted}, entirely in {got}: "
+        f"{_join_names(tuple(proof.otherwise))}; nothing is measured as {proof.wanted} on it. This GPU may lack "
+        f"{proof.wanted} kernels for these shapes."
     )
 
 
@@ -115,7 +116,10 @@ def describe_proof(proof: PrecisionProof) -> str:
     total = len(proof.as_said) + len(proof.otherwise) + len(proof.unknown)
     if proof.verdict == "proven":
         tail = f"; the inspector does not name {_join_names(proof.unknown)}" if proof.unknown else ""
-        return f"The inspector shows {len(proof.as_said)} of {total} weighted layers, in {proof.wanted} as the file says{tail}."
+        return (
+            f"The inspector shows {len(proof.as_said)} of {total} weighted layers, in "
+            f"{proof.wanted} as the file says{tail}."
+        )
     if proof.verdict == "mixed":
         return (
             f"{len(proof.as_said)} of {total} weighted layers run in {proof.wanted}; TensorRT runs wider"
@@ -127,8 +131,8 @@ def describe_proof(proof: PrecisionProof) -> str:
 def read_precisions(path: Path) -> dict[str, str]:
     """Return the precision that an ONNX file says each of its named convolutions and matrix products has.
 
-    It is int8 where both factors come out of a DequantizeLinear, else the type of the weights; a product of two activations in
-    float has none.
+    It is int8 where both factors come out of a DequantizeLinear, else the type of the weights; a product of two
+    activations in float has none.
     """
     graph = read_graph(path)
     dtypes = {name: values.dtype.name for name, values in read_weights(path)}
@@ -190,7 +194,8 @@ def _names_in(layer_name: str) -> tuple[str, ...]:
 
 
 def _precision_of(layer: Mapping[str, Any]) -> tuple[str, str] | tuple[None, None]:
-    """Return what a layer multiplies in: the type of its weights, else what its kernel's name tells, else its narrowest input."""
+    """Return what a layer multiplies in: the type of its weights, else what its kernel's name tells, else its narrowest
+    input."""
     weights = layer.get("Weights")
     if isinstance(weights, Mapping) and (precision := _spelt(str(weights.get("Type", "")))):
         return precision, "weights"

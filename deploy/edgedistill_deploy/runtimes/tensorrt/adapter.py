@@ -1,6 +1,8 @@
-"""TensorRT 10 and 11 behind the session protocol: build the engine of a model or take it from the cache, prove it, run it.
+"""TensorRT 10 and 11 behind the session protocol: build the engine of a model or take it from the cache, prove it, run
+it.
 
-The bundle travels with ONNX files alone; an engine is made on the device that runs it, and kept in a cache folder there.
+The bundle travels with ONNX files alone; an engine is made on the device that runs it, and kept in a cache folder
+there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -81,8 +83,8 @@ def _open_file(asked: _Asked, path: Path) -> _Opened:
     plan, record = read_engine(path, asked.request.sha256, asked.place)
     if record["options"]["version_compatible"] and not asked.request.engine.version_compatible:
         raise UnfitEngineError(
-            f"{path} is version-compatible and so carries code that would run here; if you trust where it comes from, load it with"
-            " --version-compatible."
+            f"{path} is version-compatible and so carries code that would run here; if you trust where it comes from, "
+            "load it with --version-compatible."
         )
     loaded, load_ms = _load(asked, plan, path)
     told = {**record, "path": str(path), "cached": True, "rebuilt_because": None}
@@ -131,9 +133,7 @@ def _inspect(loaded: Loaded, batch_size: int) -> str:
     return information
 
 
-def _record(
-    asked: _Asked, built: BuiltPlan, proof: PrecisionProof, layers: Sequence[EngineLayer]
-) -> dict[str, Any]:
+def _record(asked: _Asked, built: BuiltPlan, proof: PrecisionProof, layers: Sequence[EngineLayer]) -> dict[str, Any]:
     request, place = asked.request, asked.place
     return {
         "onnx": {"name": request.path.name, "sha256": request.sha256},
@@ -173,8 +173,8 @@ def _unloadable(error: Exception) -> str:
 def _require_known_major(version: str) -> None:
     if not version.startswith(tuple(f"{major}." for major in _MAJORS)):
         raise EdgeDistillError(
-            f"TensorRT {version} is installed, and edgedistill runs with TensorRT 10 and 11; install one of these (JetPack 6.1 and later"
-            " have TensorRT 10)."
+            f"TensorRT {version} is installed, and edgedistill runs with TensorRT 10 and 11; install one of these "
+            "(JetPack 6.1 and later have TensorRT 10)."
         )
 
 

@@ -51,7 +51,8 @@ class LayerTimes:
 
 
 class TensorRtSession:
-    """A model in TensorRT; see `edgedistill_deploy.runtimes.session.Session`. Runs from several threads are taken one by one."""
+    """A model in TensorRT; see `edgedistill_deploy.runtimes.session.Session`. Runs from several threads are taken one
+    by one."""
 
     runtime = provider = "tensorrt"
     threads = 1
@@ -59,12 +60,7 @@ class TensorRtSession:
     int8_kernels = None  # those of GPUs add in 32 bits
 
     def __init__(
-        self,
-        loaded: Loaded,
-        cuda: Cuda,
-        request: SessionRequest,
-        record: Mapping[str, Any],
-        load_ms: float,
+        self, loaded: Loaded, cuda: Cuda, request: SessionRequest, record: Mapping[str, Any], load_ms: float
     ) -> None:
         self.inputs, self.outputs = tensors_of(loaded)
         self.precision = request.precision
@@ -85,7 +81,8 @@ class TensorRtSession:
             return self._run(self._open(), self._open().context, feeds)
 
     def layer_times(self, feeds: Feeds, runs: int) -> tuple[LayerTimes, ...]:
-        """Run `runs` times with TensorRT's profiler on, in an execution context of its own, and return each layer's times.
+        """Run `runs` times with TensorRT's profiler on, in an execution context of its own, and return each layer's
+        times.
 
         The profiler waits for every layer, so the sum is more than a run takes without it.
         """
@@ -103,7 +100,8 @@ class TensorRtSession:
         return _layer_times(profiler.rows)
 
     def trace_nodes(self, feeds: Feeds, *, warm_up: int, runs: int, progress: Progress = silent) -> NodeTrace:
-        """Sum up the layers' times in an execution context of its own, without telling progress; see `Session.trace_nodes`."""
+        """Sum up the layers' times in an execution context of its own, without telling progress; see
+        `Session.trace_nodes`."""
         times = self.layer_times(feeds, warm_up + runs)
         return sum_layers([(each.name, each.samples_ms[warm_up:]) for each in times], self.provider)
 
@@ -111,10 +109,7 @@ class TensorRtSession:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._lock:
             if self._loaded is None:
@@ -126,9 +121,7 @@ class TensorRtSession:
 
     def _open(self) -> Loaded:
         if self._loaded is None:
-            raise EdgeDistillError(
-                f"The session of {self.model_path.name} is closed; open it again to run it."
-            )
+            raise EdgeDistillError(f"The session of {self.model_path.name} is closed; open it again to run it.")
         return self._loaded
 
     def _run(self, loaded: Loaded, context: Any, feeds: Feeds) -> dict[str, NDArray[Any]]:
@@ -152,8 +145,8 @@ class TensorRtSession:
         shape = tuple(context.get_tensor_shape(spec.name))
         if any(size < 0 for size in shape):
             raise EdgeDistillError(
-                f"The output {spec.name} of {self.model_path.name} has a size that depends on the values, {shape}; a bundle's model has"
-                " outputs of a fixed size."
+                f"The output {spec.name} of {self.model_path.name} has a size that depends on the values, {shape}; a "
+                "bundle's model has outputs of a fixed size."
             )
         values = np.empty(shape, dtype=spec.dtype)
         context.set_tensor_address(spec.name, self._buffer(spec.name, values.nbytes))
@@ -183,20 +176,20 @@ class TensorRtSession:
             size = len(given[self.inputs[0].name])
             if not low <= size <= high:
                 raise EdgeDistillError(
-                    f"The engine of {self.model_path.name} was built for {low} to {high} images a run and was given {size}; build it with"
-                    " another --min-batch and --max-batch, or give it another number."
+                    f"The engine of {self.model_path.name} was built for {low} to {high} images a run and was given "
+                    f"{size}; build it with another --min-batch and --max-batch, or give it another number."
                 )
         return given
 
     def _mismatch(self, given: Mapping[str, NDArray[Any]]) -> str:
         takes = " and ".join(_describe_tensor(spec.name, spec.dtype, spec.shape) for spec in self.inputs)
-        got = " and ".join(
-            _describe_tensor(name, str(value.dtype), value.shape) for name, value in given.items()
-        )
+        got = " and ".join(_describe_tensor(name, str(value.dtype), value.shape) for name, value in given.items())
         return f"{self.model_path.name} failed on TensorRT: it takes {takes} and was given {got or 'nothing'}"
 
     def _refusal(self, loaded: Loaded, given: Mapping[str, NDArray[Any]]) -> str:
-        return f"{self._mismatch(given)}. TensorRT says: {loaded.logger.errors[-1] if loaded.logger.errors else 'nothing'}"
+        return (
+            f"{self._mismatch(given)}. TensorRT says: {loaded.logger.errors[-1] if loaded.logger.errors else 'nothing'}"
+        )
 
 
 def tensors_of(loaded: Loaded) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
@@ -216,7 +209,8 @@ def tensors_of(loaded: Loaded) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec
 def _dtype(native: Any, name: str) -> str:
     if native.name not in _DTYPES:
         raise EdgeDistillError(
-            f"The tensor {name} is of TensorRT's type {native.name}, which numpy lacks; a bundle's model takes uint8 and gives float32."
+            f"The tensor {name} is of TensorRT's type {native.name}, which numpy lacks; a bundle's model takes uint8 "
+            "and gives float32."
         )
     return _DTYPES[native.name]
 
@@ -247,8 +241,7 @@ def _layer_times(rows: list[list[tuple[str, float]]]) -> tuple[LayerTimes, ...]:
     if not names[0] or any(each != names[0] for each in names):
         raise EdgeDistillError("TensorRT's profiler told no times, or those of other layers from run to run.")
     return tuple(
-        LayerTimes(name=name, samples_ms=tuple(row[place][1] for row in rows))
-        for place, name in enumerate(names[0])
+        LayerTimes(name=name, samples_ms=tuple(row[place][1] for row in rows)) for place, name in enumerate(names[0])
     )
 
 

@@ -1,4 +1,5 @@
-"""Both ways to the CUDA runtime, as far as they go without a GPU: each function is really called, and its error comes back."""
+"""Both ways to the CUDA runtime, as far as they go without a GPU: each function is really called, and its error comes
+back."""
 
 from typing import Any
 
@@ -39,9 +40,7 @@ def calls(request: pytest.FixtureRequest) -> Any:
         ("wait", (0,)),
     ],
 )
-def test_every_function_is_called_and_its_error_returned(
-    calls: Any, function: str, arguments: tuple[int, ...]
-) -> None:
+def test_every_function_is_called_and_its_error_returned(calls: Any, function: str, arguments: tuple[int, ...]) -> None:
     code, _ = getattr(calls, function)(*arguments)
     assert code > 0
     assert calls.error_name(code).startswith("cudaError")
@@ -55,11 +54,7 @@ def test_the_last_error_and_names_of_errors_are_cudas(calls: Any) -> None:
 
 
 def test_an_error_says_what_was_being_done(calls: Any) -> None:
-    with pytest.raises(
-        EdgeDistillError, match=r"CUDA failed while making a stream: cudaError\w+ \(error \d+\)\.$"
-    ):
+    with pytest.raises(EdgeDistillError, match=r"CUDA failed while making a stream: cudaError\w+ \(error \d+\)\.$"):
         _cudart.Cuda(calls).make_stream()
-    with pytest.raises(
-        EdgeDistillError, match=r"CUDA finds none here \(cudaError\w+\); check with nvidia-smi"
-    ):
+    with pytest.raises(EdgeDistillError, match=r"CUDA finds none here \(cudaError\w+\); check with nvidia-smi"):
         _cudart.Cuda(calls).gpu()

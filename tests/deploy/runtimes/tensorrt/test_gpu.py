@@ -1,6 +1,7 @@
 """The adapter on a real GPU with a real TensorRT: the same path as over the stand-in, and what only a GPU can show.
 
-Not run yet: nobody of the project has had such a machine. `pytest -m tensorrt tests/deploy/runtimes/tensorrt/test_gpu.py` runs it on one.
+Not run yet: nobody of the project has had such a machine. `pytest -m tensorrt
+tests/deploy/runtimes/tensorrt/test_gpu.py` runs it on one.
 """
 
 import importlib
@@ -55,10 +56,6 @@ def test_latency_is_measured_and_layers_add_up_to_it(tmp_path: Path, precision: 
         assert session.provider == "tensorrt"
         report = measure_latency(session, images(4), LatencyConfig(duration_s=0.5, warmup_s=0.2))
         layers = session.layer_times({"image": images(1)}, 20)
-    assert (report.model.runtime, report.model.provider, report.model.precision) == (
-        "tensorrt",
-        "tensorrt",
-        precision,
-    )
+    assert (report.model.runtime, report.model.provider, report.model.precision) == ("tensorrt", "tensorrt", precision)
     assert 0 < report.times.p50_ms < 1000
     assert sum(sorted(layer.samples_ms)[10] for layer in layers) > 0

@@ -40,8 +40,7 @@ from tensorrt_standin.models import write_network
 def test_batch_sizes_out_of_order_are_refused(batches: tuple[int, int, int]) -> None:
     low, opt, high = batches
     with pytest.raises(
-        UsageError,
-        match=rf"batch sizes are {low}, {opt} and {high} \(smallest, tuned for, largest\); they must be",
+        UsageError, match=rf"batch sizes are {low}, {opt} and {high} \(smallest, tuned for, largest\); they must be"
     ):
         EngineOptions(min_batch=low, opt_batch=opt, max_batch=high)
 
@@ -155,9 +154,7 @@ def layer(name: str, reads: str, **more: Any) -> dict[str, Any]:
         ("c", None, None),
     ],
 )
-def test_each_spelling_of_a_precision_is_read(
-    described: Any, precision: str | None, evidence: str | None
-) -> None:
+def test_each_spelling_of_a_precision_is_read(described: Any, precision: str | None, evidence: str | None) -> None:
     (read,) = read_layers(inspected(described))
     assert (read.name, read.precision, read.evidence) == ("c", precision, evidence)
 
@@ -185,9 +182,7 @@ def int8_network(tmp_path: Path) -> Path:
 
 
 def test_a_layer_that_runs_wider_makes_the_proof_mixed(int8_network: Path) -> None:
-    layers = read_layers(
-        inspected(layer("conv_1 + relu", "Int8"), layer("conv_2", "Float"), layer("quantize", "Int8"))
-    )
+    layers = read_layers(inspected(layer("conv_1 + relu", "Int8"), layer("conv_2", "Float"), layer("quantize", "Int8")))
     proof = prove_precision(int8_network, "int8-tensorrt", layers)
     assert (proof.verdict, proof.as_said, proof.otherwise, proof.unknown) == (
         "mixed", ("conv_1",), {"conv_2": "fp32"}, ("head",),
@@ -217,8 +212,7 @@ def test_an_engine_nowhere_as_the_file_says_is_refuted(int8_network: Path) -> No
     proof = prove_precision(int8_network, "int8", layers)
     assert proof.verdict == "refuted"
     with pytest.raises(
-        EdgeDistillError,
-        match=r"whose layers are int8, entirely in fp16, fp32: conv_1, conv_2, head; nothing is",
+        EdgeDistillError, match=r"whose layers are int8, entirely in fp16, fp32: conv_1, conv_2, head; nothing is"
     ):
         require_precision(int8_network, proof)
 
@@ -282,13 +276,9 @@ def test_a_sidecar_of_absurd_size_is_not_read(tmp_path: Path) -> None:
 # What TensorRT tells
 
 
-@pytest.mark.parametrize(
-    "rows", [[[]], [[("a", 1.0)], []], [[("a", 1.0), ("b", 2.0)], [("b", 1.0), ("a", 2.0)]]]
-)
+@pytest.mark.parametrize("rows", [[[]], [[("a", 1.0)], []], [[("a", 1.0), ("b", 2.0)], [("b", 1.0), ("a", 2.0)]]])
 def test_times_that_do_not_line_up_are_refused(rows: list[list[tuple[str, float]]]) -> None:
-    with pytest.raises(
-        EdgeDistillError, match=r"profiler told no times, or those of other layers from run to run"
-    ):
+    with pytest.raises(EdgeDistillError, match=r"profiler told no times, or those of other layers from run to run"):
         _layer_times(rows)
 
 
@@ -300,22 +290,21 @@ def test_layers_of_one_name_stay_apart() -> None:
 
 
 def test_a_type_that_numpy_lacks_is_named() -> None:
-    with pytest.raises(
-        EdgeDistillError, match=r"The tensor logits is of TensorRT's type BF16, which numpy lacks"
-    ):
+    with pytest.raises(EdgeDistillError, match=r"The tensor logits is of TensorRT's type BF16, which numpy lacks"):
         _dtype(types.SimpleNamespace(name="BF16"), "logits")
 
 
 # What is not installed
 
 
-def test_without_tensorrt_its_install_command_is_given(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_tensorrt_its_install_command_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(
         MissingDependencyError,
-        match=r"Running a model with TensorRT needs tensorrt, which is not installed: pip install 'edgedistill\[tensorrt\]'",
+        match=(
+            r"Running a model with TensorRT needs tensorrt, which is not installed: pip install "
+            r"'edgedistill\[tensorrt\]'"
+        ),
     ):
         open_model(write_network(tmp_path / "m.onnx"), precision="fp32", runtime="tensorrt")
 
@@ -350,8 +339,12 @@ def test_a_tensorrt_without_its_libraries_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("hidden", ["", "sys.modules['cuda'] = None;"])
 def test_a_machine_without_a_driver_is_told_so_by_cuda_itself(hidden: str, tmp_path: Path) -> None:
-    """The real runtime, by cuda-python and by ctypes, as far as a machine has either: that is all that runs without a GPU."""
-    code = f"import sys; {hidden} from edgedistill_deploy.runtimes.tensorrt._cudart import open_cuda; cuda = open_cuda(); print(cuda.library, cuda.gpu())"
+    """The real runtime, by cuda-python and by ctypes, as far as a machine has either: that is all that runs without a
+    GPU."""
+    code = (
+        f"import sys; {hidden} from edgedistill_deploy.runtimes.tensorrt._cudart import open_cuda; "
+        "cuda = open_cuda(); print(cuda.library, cuda.gpu())"
+    )
     said = run_python(code, tmp_path)
     assert "Gpu(name=" in said or "CUDA finds none here" in said or "nor libcudart.so was found" in said
 

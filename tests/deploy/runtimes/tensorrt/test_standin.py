@@ -77,9 +77,7 @@ def command(request: pytest.FixtureRequest, tmp_path: Path) -> Command:
     return run
 
 
-def test_engine_validate_and_profile_share_one_engine(
-    command: Command, copied_run: Path, tmp_path: Path
-) -> None:
+def test_engine_validate_and_profile_share_one_engine(command: Command, copied_run: Path, tmp_path: Path) -> None:
     built = command("engine", copied_run, "--precision", "int8", "--json", "--out", tmp_path / "mine.engine")
     assert built.returncode == 0, built.stderr
     record = json.loads(built.stdout)
@@ -93,9 +91,7 @@ def test_engine_validate_and_profile_share_one_engine(
     assert judged.returncode in (0, 3, 4), judged.stderr
     parity = json.loads(judged.stdout)
     assert (parity["runtime"], parity["provider"]) == ("tensorrt", "tensorrt")
-    by_onnx_runtime = json.loads(
-        command("validate", copied_run, "--precision", "int8-tensorrt", "--json").stdout
-    )
+    by_onnx_runtime = json.loads(command("validate", copied_run, "--precision", "int8-tensorrt", "--json").stdout)
     assert parity["accuracy"]["candidate"] == by_onnx_runtime["accuracy"]["candidate"]
     assert len(list((tmp_path / "caches").rglob("model.int8-tensorrt-*.engine"))) == 1
     before = sorted(copied_run.rglob("*.json"))
@@ -149,17 +145,9 @@ def test_no_task_of_the_measuring_process_times_a_stand_in(built_run: Path, tmp_
 def test_the_command_tells_what_was_built(command: Command, copied_run: Path, tmp_path: Path) -> None:
     built = command("engine", copied_run, "--precision", "int8")
     assert built.returncode == 0, built.stderr
-    assert re.search(
-        r"The inspector shows (\d+) of \1 weighted layers, in int8 as the file says\.", built.stdout
-    )
+    assert re.search(r"The inspector shows (\d+) of \1 weighted layers, in int8 as the file says\.", built.stdout)
     unproven = command(
-        "engine",
-        copied_run,
-        "--engine-cache",
-        tmp_path / "other",
-        "--precision",
-        "fp32",
-        STANDIN_BUILDS="silent",
+        "engine", copied_run, "--engine-cache", tmp_path / "other", "--precision", "fp32", STANDIN_BUILDS="silent"
     )
     assert unproven.returncode == 4, unproven.stderr
     assert "unproven: The inspector does not tell" in unproven.stdout

@@ -154,8 +154,8 @@ def _file_bytes(bundle: Bundle, role: str | None, record: ParityReport | Latency
     """Return the size of the measured file: INT8 has one file for ONNX Runtime and one for TensorRT."""
     files: Mapping[str, Mapping[str, Any]] = bundle.manifest["files"]
     if record:
-        sizes = {each["sha256"]: int(each["bytes"]) for each in files.values()}
-        return sizes.get(record.model.model_sha256)
+        sizes = (int(each["bytes"]) for each in files.values() if each["sha256"] == record.model.model_sha256)
+        return next(sizes, None)
     return int(files[role]["bytes"]) if role else None
 
 

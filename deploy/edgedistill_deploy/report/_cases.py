@@ -67,19 +67,15 @@ def _drop_case(accuracy: Accuracy, limit: float) -> Case:
 
 
 def _golden_case(numeric: Numeric) -> Case:
-    error, tolerance = numeric.max_abs_error, numeric.tolerance
+    name, error, tolerance = "golden_outputs", numeric.max_abs_error, numeric.tolerance
     if not numeric.image_count:
-        return _case("golden_outputs", "skipped", "No outputs were recorded to compare with.")
+        return _case(name, "skipped", "No outputs were recorded to compare with.")
     if error is None:
-        return _case(
-            "golden_outputs", "fail", "The recorded inputs gave logits that are not finite, or of another shape."
-        )
+        return _case(name, "fail", "The recorded inputs gave logits that are not finite, or of another shape.")
     if tolerance is None:
-        return _case(
-            "golden_outputs", "skipped", f"The largest error is {error:.3g}; this precision differs by design."
-        )
+        return _case(name, "skipped", f"The largest error is {error:.3g}; this precision differs by design.")
     message = f"The largest error against the recorded outputs is {error:.3g}, the tolerance {tolerance:.3g}."
-    return _case("golden_outputs", "pass" if error <= tolerance else "fail", message)
+    return _case(name, "pass" if error <= tolerance else "fail", message)
 
 
 def without_controls(text: str) -> str:

@@ -12,7 +12,7 @@ _MANY_CONFLICTS = 0.1
 
 
 def find_image_faults(judged: JudgedModel) -> Iterator[Diagnosis]:
-    """Yield what is wrong with the images or their labels."""
+    """Yield the faults of the images and of their labels."""
     yield from _find_swapped_labels(judged)
     yield from _unknown_images(judged)
 

@@ -106,7 +106,7 @@ def _build_from_images(bundle: Bundle, images: ImageSet, reference: Reference) -
 
 
 def _merge_labels(given: Rows, recorded: Rows) -> tuple[Rows, int]:
-    """Prefer the labels given; count those that contradict the recorded ones."""
+    """Return the given labels, completed by the recorded ones, and the number of contradictions."""
     both = (given != UNKNOWN_LABEL) & (recorded != UNKNOWN_LABEL)
     return np.where(given == UNKNOWN_LABEL, recorded, given), int(np.sum(both & (given != recorded)))
 

@@ -125,8 +125,9 @@ def _accuracy_figure(epochs: Sequence[EpochRow], manifest: Mapping[str, Any], x:
     points = [(row.epoch + 1.0, row.validation_accuracy) for row in epochs]
     noted = _mapping(manifest.get("distillation"))
     teacher = noted.get("teacher_validation_accuracy")
-    is_known = isinstance(teacher, float) and 0 <= teacher <= 1
-    levels = [(float(teacher), f"teacher {wording.percent(teacher)}")] if is_known else []
+    levels: list[tuple[float, str]] = []
+    if isinstance(teacher, float) and 0 <= teacher <= 1:
+        levels.append((teacher, f"teacher {wording.percent(teacher)}"))
     highest = max(points, key=lambda point: point[1])
     best = next((point for point in points if point[0] - 1 == noted.get("best_epoch")), highest)
     values = [value for _, value in points] + [value for value, _ in levels]

@@ -237,7 +237,7 @@ class Findings:
 class Arithmetic:
     """The nodes on each provider, the processor's INT8 instructions, and what the INT8 kernels do.
 
-    Records of earlier versions have none of these keys.
+    Records of earlier versions have no INT8 keys.
     """
 
     placement: Mapping[str, int] | None = None

@@ -1,5 +1,5 @@
 """Why a model is wrong.
 
-Doors: `faults` names the known faults that are recognised, `saturation` whether INT8 kernels saturate here, `bisect`
-finds the first node at which two models part.
+Doors: `faults` recognises known faults by name, `saturation` recognises saturating INT8 kernels, `bisect` finds the
+first node at which two models differ.
 """

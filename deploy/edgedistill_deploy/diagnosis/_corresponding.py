@@ -1,8 +1,8 @@
-"""Which values of two models ought to be equal, and what a node is called in the student it was exported from.
+"""The values of two models that should be equal, and the student's module that a node was exported from.
 
-A quantiser keeps the names of values and puts a QuantizeLinear and a DequantizeLinear behind those that it brings to
-INT8. It may drop a Relu in front of them, whose work the range does, and give its name to the Conv before: then only
-the pair's result corresponds to what the float model calls by that name.
+A quantiser keeps the names of values and puts a QuantizeLinear and a DequantizeLinear behind each value that it turns
+into INT8. It may drop a Relu in front of the pair, because the range does its work, and give the Relu's name to the
+Conv before. Then only the pair's result corresponds to the float model's value of that name.
 """
 
 from collections.abc import Iterator
@@ -11,17 +11,16 @@ from dataclasses import dataclass
 from edgedistill_deploy.onnx_files.graph import Graph, Node
 
 _PAIR = ("QuantizeLinear", "DequantizeLinear")
-# ONNX Runtime's quantiser calls a graph's output so in front of the pair, to give the pair's result its name.
+# ONNX Runtime's quantiser adds this to a graph's output before the pair; the pair's result takes the output's name.
 _OUTPUT_SUFFIX = "_QuantizeLinear_Input"
 _ROOT = "model."  # where an exported classifier keeps the student
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """A value of the candidate and the one of the reference that it should equal.
+    """A value of the candidate and the reference's value that it should equal.
 
-    `node` made it; `suspects` are all nodes between it and the nearest values that are compared too, whose places are
-    `parents`.
+    `node` made it. `parents` are the places of the nearest compared values before it, `suspects` all nodes between.
     """
 
     value: str
@@ -33,8 +32,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class ModuleName:
-    """A module of the student by its dotted name; `relation` is "of" its own nodes, "after" for those that have no
-    weights."""
+    """The student's module by its dotted name; `relation` is "of" for its own nodes, "after" for those behind it."""
 
     name: str
     relation: str
@@ -48,8 +46,7 @@ def corresponding_values(reference: Graph, candidate: Graph) -> tuple[Point, ...
 
 
 def _pairs(reference: Graph, candidate: Graph) -> Iterator[tuple[str, str]]:
-    """Yield (candidate's value, reference's value). What a QuantizeLinear gives is left out: steps of different
-    scales."""
+    """Yield (candidate's value, reference's value). Results of a QuantizeLinear are left out: their scales differ."""
     ours, theirs = _find_float_values(candidate), _find_float_values(reference)
     restored_there = {value: restored for restored, value in theirs.items()}
     quantised_here = set(ours.values())
@@ -67,7 +64,7 @@ def _pairs(reference: Graph, candidate: Graph) -> Iterator[tuple[str, str]]:
 
 
 def _find_float_values(graph: Graph) -> dict[str, str]:
-    """Return, for each value that a QuantizeLinear and DequantizeLinear give, the value they were given."""
+    """Return the input of each QuantizeLinear and DequantizeLinear pair, by the pair's result."""
     found = {}
     for node in graph.nodes:
         quantised = graph.makers.get(node.inputs[0]) if node.operator == _PAIR[1] else None
@@ -98,14 +95,13 @@ def _point(candidate: Graph, value: str, other: str, place: dict[str, int]) -> P
 
 
 def chief_suspect(point: Point) -> Node:
-    """Return the node that computes among the suspects, the quantisation where nothing else stands between."""
+    """Return the last suspect that computes, or the quantisation if there is none."""
     computing = [node for node in point.suspects if node.operator not in _PAIR]
     return computing[-1] if computing else point.node
 
 
 def module_of(graph: Graph, node: Node) -> ModuleName | None:
-    """Return the student's module that a node belongs to, by the names of its weights; else the nearest one before
-    it."""
+    """Return the student's module that a node belongs to, by the names of its weights; else the nearest one before."""
     relation, seen, layer = "of", {node.name}, [node]
     while layer:
         names = [name for each in layer for name in _module_names(graph, each)]

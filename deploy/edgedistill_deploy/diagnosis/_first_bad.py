@@ -1,8 +1,8 @@
-"""Search a graph of points for one that is bad while everything it depends on is good, looking at as few as can be.
+"""Search a graph for a bad point whose parents are all good, and look at as few points as possible.
 
-As `git bisect` does with commits: a point that is bad moves the search to what it depends on, a point that is good
-clears what it depends on. That holds while faults travel on; where one is healed on its way, the points are looked at
-one after the other.
+The search works as `git bisect` does with commits: a bad point moves the search to the points that it depends on, a
+good point clears them. This is valid while a fault spreads to all later points. If a later point hides the fault, all
+points are looked at in order.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,14 +11,12 @@ from typing import Literal
 
 Method = Literal["bisection", "scan"]
 Parents = Sequence[frozenset[int]]
-Look = Callable[
-    [Sequence[int]], Sequence[bool]
-]  # whether each of these points is good; asked again, it answers the same
+Look = Callable[[Sequence[int]], Sequence[bool]]  # says if each of these points is good; the answer never changes
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The point found, None where all are good; by bisection, or by a scan, to which `why` led."""
+    """The point found, None if all are good; `why` is the reason for a scan."""
 
     point: int | None
     method: Method
@@ -31,12 +29,12 @@ def find_first_bad(
     """Return a point that is bad while its parents are good.
 
     Args:
-        parents: of each point, the points it depends on directly, all before it.
-        ends: the points that nothing depends on and that are looked at first.
-        look: is asked for at most `block` points at a time.
-        is_sharp: of a point that was looked at with its parents, whether it is so much worse than they that the fault
-            must be its own; unless it is, the fault may lie before points that are good by a hair.
-        block: points that may be held in memory together.
+        parents: for each point, the earlier points that it depends on directly.
+        ends: the points that nothing depends on; they are looked at first.
+        look: takes at most `block` points at a time.
+        is_sharp: says if a point is so much worse than its parents that the fault must be its own. If not, the fault
+            may lie before points that are only just good.
+        block: the number of points that fit in memory together.
     """
     bad_end = next((end for end in ends if not look([end])[0]), None)
     if bad_end is None:
@@ -73,12 +71,9 @@ def _ancestors(parents: Parents, point: int) -> set[int]:
 
 
 def _scan(count: int, look: Look, block: int) -> int | None:
-    """Return the first point that is bad: all before it, its parents among them, are good."""
-    for part in _blocks(range(count), block):
-        for point, good in zip(part, look(part), strict=True):
-            if not good:
-                return point
-    return None
+    """Return the first bad point."""
+    looked = ((p, good) for part in _blocks(range(count), block) for p, good in zip(part, look(part), strict=True))
+    return next((point for point, good in looked if not good), None)
 
 
 def _blocks(points: Sequence[int], block: int) -> list[Sequence[int]]:

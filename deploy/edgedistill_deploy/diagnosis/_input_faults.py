@@ -1,13 +1,13 @@
 """Pixels that reach the network in another range than it was trained on.
 
-Normalisation is inside the graph, so the surest look is at what the first layer reads for a black and for a white
-pixel. What it should read is in the file's metadata, or else in the teacher's file, which was exported with the same
-normalisation. Where neither is there, images are fed that undo the suspected fault, as far as eight bits can: a second
-normalisation can be undone that way, coarsely; a missing one only for the pixels whose normalised value lies between 0
-and 1; a missing or repeated division by 255 not at all, which then shows as constant answers.
+Normalisation is inside the graph, so the best evidence is what the first layer reads for a black and for a white pixel.
+The right values are in the file's metadata, or else in the teacher's file, which has the same normalisation. Without
+both, the model gets images that undo the suspected fault, as far as eight bits can. That undoes a second normalisation
+coarsely, and a missing one only for pixels whose normalised value lies between 0 and 1. It cannot undo a missing or
+repeated division by 255, which shows as constant answers.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,26 +15,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle.precisions import model_role
-from edgedistill_deploy.diagnosis._judged_model import Images, JudgedModel, percentages, read_values, repair_by
+from edgedistill_deploy.diagnosis._judged_model import Change, Images, JudgedModel, percentages, read_values, repair_by
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.json_text import parse_json
 from edgedistill_deploy.onnx_files.content import read_metadata
 from edgedistill_deploy.onnx_files.graph import Graph, read_graph
 from edgedistill_deploy.records.parity import Diagnosis
 
-Change = Callable[[Images], Images]
 Values = NDArray[np.float64]
 
-PIXEL_RANGE = "edgedistill.pixel_range"  # metadata of a model: what the first layer should read for black and for white
+PIXEL_RANGE = "edgedistill.pixel_range"  # metadata of a model: the first layer's right input for black and for white
 _QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 _FIRST_LAYERS = ("Conv", "Gemm", "MatMul", "ConvInteger", "MatMulInteger")
 _IMAGES = 16
-_LARGEST_TEACHER = 512 << 20  # bytes; a larger one takes a device longer to load than the diagnosis is worth
+_LARGEST_TEACHER = 512 << 20  # bytes; a larger file takes a device too long to load
 _STRAIGHT = 0.99  # share of the variance that a straight line explains when pixels are only scaled and shifted
-_RANGE_TOLERANCE = 0.05  # of the teacher's range from black to white; INT8 rounds to less than 0.01
+_RANGE_TOLERANCE = 0.05  # share of the teacher's range from black to white; the error of INT8 is below 0.01
 _LEAST_RECOVERED = 0.5
 
-# Means and standard deviations in use, for pixels from 0 to 1: those of ImageNet, of CIFAR-10, and the plain half.
+# Usual means and standard deviations of pixels from 0 to 1.
 _CUSTOMARY: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "CIFAR-10": ((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)),
@@ -52,13 +51,13 @@ _SENTENCES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PixelRange:
-    """What the first layer reads for a black and for a white pixel, by channel (3,)."""
+    """The first layer's input for a black and for a white pixel, by channel (3,)."""
 
     black: Values
     white: Values
 
     def is_near(self, other: "PixelRange") -> bool:
-        """Say whether both ends are those of another range, but for a few percent of that."""
+        """Say whether both ends equal those of another range, up to a few percent of it."""
         allowed = _RANGE_TOLERANCE * np.abs(other.white - other.black)
         return bool(
             (np.abs(self.black - other.black) <= allowed).all() and (np.abs(self.white - other.white) <= allowed).all()
@@ -70,8 +69,7 @@ class PixelRange:
 
 
 def find_normalisation_fault(judged: JudgedModel) -> Iterator[Diagnosis]:
-    """Yield what is wrong with the range of the pixels as the first layer reads them; nothing where that cannot be
-    seen."""
+    """Yield a fault of the range in which the first layer reads the pixels; nothing if the range cannot be read."""
     images = judged.evaluation.images(judged.evaluation.spread(_IMAGES))
     given = read_pixel_range(judged.session.model_path, images)
     wanted = _find_trained_range(judged, images)
@@ -88,9 +86,8 @@ def find_normalisation_fault(judged: JudgedModel) -> Iterator[Diagnosis]:
 
 
 def find_undoable_normalisation_fault(judged: JudgedModel) -> Iterator[Diagnosis]:
-    """Yield the fault of normalisation that, undone in the images, brings back most; for models whose graph tells
-    nothing."""
-    repairs = {key: repair_by(judged, change) for key, change in _changes().items()}
+    """Yield the normalisation fault whose undoing in the images recovers most; for models with an unreadable graph."""
+    repairs = {key: repair_by(judged, judged.session, change) for key, change in _changes().items()}
     (name, usual), best = max(repairs.items(), key=lambda item: item[1].recovered)
     if best.convinces(judged.confidence, _LEAST_RECOVERED):
         with_usual = f" (with the figures of {usual})" if usual else ""
@@ -102,7 +99,7 @@ def find_undoable_normalisation_fault(judged: JudgedModel) -> Iterator[Diagnosis
 
 
 def read_pixel_range(path: Path, images: Images) -> PixelRange | None:
-    """Return what the first layer of a model file reads; None where it reads something else than scaled pixels."""
+    """Return the range that the first layer of a model file reads; None if it does not read scaled pixels."""
     try:
         value = _first_layer_input(path)
         return None if value is None else _fit_pixel_range(images, read_values(path, [value], images)[value])
@@ -122,7 +119,7 @@ def _find_trained_range(judged: JudgedModel, images: Images) -> PixelRange | Non
 
 
 def _range_from(text: str) -> PixelRange | None:
-    """Read {"black": [r, g, b], "white": [r, g, b]}; None for anything else, since a device must not trip over it."""
+    """Read {"black": [r, g, b], "white": [r, g, b]}; None for anything else."""
     try:
         record = parse_json(text)
         black, white = (np.array(record[end], dtype=np.float64) for end in ("black", "white"))
@@ -133,8 +130,7 @@ def _range_from(text: str) -> PixelRange | None:
 
 
 def _first_layer_input(path: Path) -> str | None:
-    """Return the value that the first convolution or product reads of what was made from the image, before any
-    quantisation."""
+    """Return the value made from the image that the first convolution or product reads, before any quantisation."""
     graph = read_graph(path)
     from_image = set(graph.inputs)
     for node in graph.nodes:
@@ -146,7 +142,7 @@ def _first_layer_input(path: Path) -> str | None:
 
 
 def _before_quantisers(graph: Graph, value: str) -> str:
-    """Go back through Q/DQ nodes; a damaged graph may lead in a circle, which is left after one round."""
+    """Go back through Q/DQ nodes, at most as many as the graph has: a damaged graph may have a cycle."""
     for _ in graph.nodes:
         maker = graph.makers.get(value)
         if maker is None or maker.operator not in _QUANTISERS or not maker.inputs:
@@ -156,7 +152,7 @@ def _before_quantisers(graph: Graph, value: str) -> str:
 
 
 def _fit_pixel_range(images: Images, values: NDArray[np.float32] | NDArray[np.float16]) -> PixelRange | None:
-    """Fit a straight line through pixel and value for each channel; None where it does not lie on one."""
+    """Fit a straight line through pixel and value for each channel; None if one channel does not fit."""
     if values.shape == (len(images), 3, *images.shape[1:3]):
         values = values.transpose(0, 2, 3, 1)
     if values.shape != images.shape or not np.isfinite(values).all():
@@ -173,15 +169,12 @@ def _fit_pixel_range(images: Images, values: NDArray[np.float32] | NDArray[np.fl
 
 
 def _name_of(given: PixelRange, wanted: PixelRange) -> str:
-    for name, faulty in _faulty_ranges(wanted).items():
-        if given.is_near(faulty):
-            return name
-    return "wrong_normalisation"
+    faulty_ranges = _faulty_ranges(wanted).items()
+    return next((name for name, faulty in faulty_ranges if given.is_near(faulty)), "wrong_normalisation")
 
 
 def _faulty_ranges(sound: PixelRange) -> Mapping[str, PixelRange]:
-    """What each known fault makes of the sound range, in which (x - mean) / std is -mean / std at black, (1 - mean) /
-    std at white."""
+    """Return the range of each known fault; the sound one is -mean / std at black, (1 - mean) / std at white."""
     std = 1 / (sound.white - sound.black)
     mean = -sound.black * std
 
@@ -199,7 +192,7 @@ def _faulty_ranges(sound: PixelRange) -> Mapping[str, PixelRange]:
 
 
 def _changes() -> dict[tuple[str, str], Change]:
-    """Each fault that images can undo, with the figures it was done with, and the change that undoes it."""
+    """Return the changes that undo a fault in the images, by the fault's name and its usual mean and std."""
     changes: dict[tuple[str, str], Change] = {("inverted_pixels", ""): lambda images: 255 - images}
     for usual, (mean, std) in _CUSTOMARY.items():
         centre, spread = 255 * np.asarray(mean), np.asarray(std)

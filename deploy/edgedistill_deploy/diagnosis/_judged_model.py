@@ -1,4 +1,4 @@
-"""What the detectors of faults share: the patient they look at, the repairs they try, the diagnosis they give."""
+"""Common to all fault detectors: the model that they look at, and the repairs that they try."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.evaluation.figures import Answers, predicted_classes
+from edgedistill_deploy.evaluation.figures import Answers, Right, count_lost_and_gained, predicted_classes
 from edgedistill_deploy.evaluation.images import Evaluation
 from edgedistill_deploy.onnx_files.graph import write_with_outputs
 from edgedistill_deploy.records.parity import Diagnosis
@@ -19,16 +19,16 @@ from edgedistill_deploy.runtimes.opening import open_model
 from edgedistill_deploy.runtimes.session import Session
 from edgedistill_deploy.statistics.paired import drop_interval
 
-Right = NDArray[np.bool_]
 Images = NDArray[np.uint8]
+Change = Callable[[Images], Images]
 
-SAMPLE = 512  # images that a detector runs again
+_SAMPLE = 512  # images that a detector runs again
 _BATCH = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class JudgedModel:
-    """What the detectors may look at. `confidence` is that of the intervals."""
+    """All that the detectors may look at. `confidence` is that of the intervals."""
 
     bundle: Bundle
     session: Session
@@ -38,24 +38,19 @@ class JudgedModel:
 
     @property
     def truth(self) -> NDArray[np.int64]:
-        """The labels (n,), and where one is unknown what the teacher answers."""
+        """The labels (n,), with the teacher's answer in place of an unknown label."""
         return np.where(self.answers.labels >= 0, self.answers.labels, self.answers.expected)
 
     @property
     def has_lost(self) -> bool:
-        """Say whether the model is right less often than the teacher, so that there is something to bring back."""
+        """Say whether the model is right less often than the teacher."""
         truth = self.truth
         return int(np.sum(self.answers.predicted == truth)) < int(np.sum(self.answers.expected == truth))
-
-    def run(self, rows: NDArray[np.int64], change: Callable[[Images], Images]) -> NDArray[np.int64]:
-        """Return the classes (m,) that the model gives for changed images of these rows."""
-        batches = self.evaluation.prepared(rows, _BATCH)
-        return np.concatenate([predicted_classes(raw_logits(self.session, change(each))) for each in batches])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Repair:
-    """Who is right (m,) before and after undoing a suspected fault, and who could be at best: the teacher."""
+    """The right answers (m,) before and after a suspected fault is undone; `target` are the best possible ones."""
 
     before: Right
     after: Right
@@ -63,14 +58,13 @@ class Repair:
 
     @property
     def recovered(self) -> float:
-        """The part of what is missing that comes back; 0 where nothing is missing."""
+        """The share of the missing accuracy that comes back; 0 if none is missing."""
         missing = float(self.target.mean() - self.before.mean())
         return float(self.after.mean() - self.before.mean()) / missing if missing > 0 else 0.0
 
     def convinces(self, confidence: float, least: float) -> bool:
-        """Say whether at least this part comes back, and more than chance would bring."""
-        lost, gained = int(np.sum(self.after & ~self.before)), int(np.sum(~self.after & self.before))
-        low, _ = drop_interval(lost, gained, len(self.before), confidence)
+        """Say whether at least this share comes back, and more than by chance."""
+        low, _ = drop_interval(*count_lost_and_gained(self.after, self.before), len(self.before), confidence)
         return low > 0 and self.recovered >= least
 
     @property
@@ -83,22 +77,22 @@ class Repair:
         }
 
 
-def repair_by(judged: JudgedModel, change: Callable[[Images], Images]) -> Repair:
-    """Feed a sample of the images changed, and see who is right."""
-    rows = judged.evaluation.spread(SAMPLE)
+def repair_by(judged: JudgedModel, session: Session, change: Change = lambda images: images) -> Repair:
+    """Compare the recorded answers with those of `session` to a sample of changed images."""
+    rows = judged.evaluation.spread(_SAMPLE)
     truth = judged.truth[rows]
+    batches = judged.evaluation.prepared(rows, _BATCH)
     return Repair(
         before=judged.answers.predicted[rows] == truth,
-        after=judged.run(rows, change) == truth,
+        after=np.concatenate([predicted_classes(raw_logits(session, change(each))) for each in batches]) == truth,
         target=judged.answers.expected[rows] == truth,
     )
 
 
 def read_values(path: Path, values: Sequence[str], images: Images) -> dict[str, NDArray[Any]]:
-    """Return inner values of a model file. ONNX Runtime on the processor has them in a moment, whatever runtime is in
-    use.
+    """Return inner values of a model file, computed by ONNX Runtime on the processor.
 
-    Raises EdgeDistillError where it is not installed or cannot run the model.
+    Raises EdgeDistillError if it is not installed or cannot run the model.
     """
     with tempfile.TemporaryDirectory(prefix="edgedistill-") as folder:
         copy = Path(folder) / path.name
@@ -108,7 +102,7 @@ def read_values(path: Path, values: Sequence[str], images: Images) -> dict[str, 
 
 
 def percentages(repair: Repair) -> str:
-    """Say in words what a repair does to the accuracy."""
+    """Describe the effect of a repair on the accuracy."""
     return f"the accuracy rises from {repair.before.mean():.1%} to {repair.after.mean():.1%}"
 
 

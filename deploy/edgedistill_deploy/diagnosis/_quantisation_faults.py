@@ -1,4 +1,4 @@
-"""A loss that came with quantisation: the float model in the same bundle is good on the same images."""
+"""A loss caused by quantisation: the float model in the same bundle is good on the same images."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,26 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle.precisions import computes_in, model_role
-from edgedistill_deploy.diagnosis._judged_model import SAMPLE, Images, JudgedModel, Repair, percentages, read_values
+from edgedistill_deploy.diagnosis._judged_model import Images, JudgedModel, Repair, percentages, read_values, repair_by
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.evaluation.figures import predicted_classes
 from edgedistill_deploy.onnx_files.content import read_weights
 from edgedistill_deploy.onnx_files.graph import Node, read_graph
 from edgedistill_deploy.records.parity import Diagnosis
-from edgedistill_deploy.runtimes.logits import raw_logits
 from edgedistill_deploy.runtimes.opening import open_session
-from edgedistill_deploy.runtimes.session import Session
 
 _LEAST_RECOVERED = 0.6
 _IMAGES = 16
-# Share of the values of one activation outside its range. Calibration on the right images leaves less than a
-# thousandth.
-_CUT_OFF = 0.02
+_CUT_OFF = 0.02  # share of an activation's values outside its range; calibration on the right images leaves < 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CutOff:
-    """The share of an activation's values that its INT8 range, from `low` to `high`, does not hold."""
+    """The share of an activation's values outside its INT8 range, `low` to `high`."""
 
     value: str
     share: float
@@ -37,7 +32,7 @@ class CutOff:
 
 
 def find_quantisation_fault(judged: JudgedModel) -> Iterator[Diagnosis]:
-    """Yield whether INT8 lost what fp32 has, and whether its ranges fit the images."""
+    """Yield a fault if INT8 lost accuracy that fp32 has; its name says whether the ranges fit the images."""
     if computes_in(judged.session.precision) != "int8" or not judged.bundle.has(model_role("fp32")):
         return
     session = judged.session
@@ -45,18 +40,18 @@ def find_quantisation_fault(judged: JudgedModel) -> Iterator[Diagnosis]:
         with open_session(
             judged.bundle, runtime=session.runtime, provider=session.provider, threads=session.threads
         ) as exact:
-            repair = _repair_by_fp32(judged, exact)
+            repair = repair_by(judged, exact)
         if repair.convinces(judged.confidence, _LEAST_RECOVERED):
             images = judged.evaluation.images(judged.evaluation.spread(_IMAGES))
             yield _build_diagnosis(repair, measure_cut_off(session.model_path, images))
     except EdgeDistillError:
-        return  # where the fp32 model or the inner values cannot be had, there is nothing to compare with
+        return  # without the fp32 model or the inner values there is nothing to compare
 
 
 def measure_cut_off(path: Path, images: Images) -> tuple[CutOff, ...]:
-    """Return for each quantised activation how much of it its range cuts off, the worst first.
+    """Return for each quantised activation the share of values outside its range, the largest first.
 
-    Where a range begins at 0, what lies below is cut off on purpose: the quantiser stands for the rectifier too.
+    A range that begins at 0 cuts off negative values on purpose: the quantiser also does the rectifier's work.
     """
     weights = dict(read_weights(path))
     quantisers = [node for node in read_graph(path).nodes if node.operator == "QuantizeLinear"]
@@ -74,17 +69,6 @@ def _cut_off(node: Node, weights: Mapping[str, NDArray[Any]], values: NDArray[np
     high = float((limits.max - int(zero_point.min())) * step)
     above, below = values > high + step, (values < low - step) & (low < 0)
     return CutOff(value=node.inputs[0], share=float(np.mean(above | below)), low=low, high=high)
-
-
-def _repair_by_fp32(judged: JudgedModel, exact: Session) -> Repair:
-    rows = judged.evaluation.spread(SAMPLE)
-    truth = judged.truth[rows]
-    batches = judged.evaluation.prepared(rows, 64)
-    return Repair(
-        before=judged.answers.predicted[rows] == truth,
-        after=np.concatenate([predicted_classes(raw_logits(exact, batch)) for batch in batches]) == truth,
-        target=judged.answers.expected[rows] == truth,
-    )
 
 
 def _build_diagnosis(repair: Repair, cut_off: tuple[CutOff, ...]) -> Diagnosis:

@@ -1,10 +1,11 @@
-"""Whether another order of the classes would make answers right, and which."""
+"""Finds another order of the classes that would make answers right."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill_deploy.diagnosis._judged_model import Repair
 from edgedistill_deploy.statistics.assignment import best_assignment
 
 Classes = NDArray[np.int64]
@@ -12,35 +13,42 @@ Classes = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Relabelling:
-    """`answer_for` (C,): the class that is answered for each true class; `cycles` are the classes that change
-    places."""
+    """The class answered for each true class, `answer_for` (C,), and the `cycles` of classes that change places."""
 
     answer_for: Classes
     cycles: tuple[tuple[int, ...], ...]
 
     def undo(self, answers: Classes) -> Classes:
-        """Return the answers as they would be with the classes in place; those that are no class stay."""
+        """Return the answers with the classes put back in place; answers that are no class stay."""
         true_for = np.empty_like(self.answer_for)
         true_for[self.answer_for] = np.arange(len(self.answer_for))
         return np.where(answers >= 0, true_for[answers], answers)
 
+    def repair(self, truth: Classes, answers: Classes) -> Repair:
+        """Compare the answers with the truth, as they are and with the classes put back in place."""
+        right = np.ones(len(truth), dtype=np.bool_)
+        return Repair(before=answers == truth, after=self.undo(answers) == truth, target=right)
+
     def describe(self, names: tuple[str, ...]) -> str:
         """Name the classes that change places: pairs are interchanged, longer cycles go round."""
-        return "; ".join(_cycle(cycle, names) for cycle in self.cycles[:10]) + (
-            f"; and {len(self.cycles) - 10} more groups" if len(self.cycles) > 10 else ""
-        )
+        more = [f"and {len(self.cycles) - 10} more groups"] if len(self.cycles) > 10 else []
+        return "; ".join([*(_cycle(cycle, names) for cycle in self.cycles[:10]), *more])
+
+    def answered(self, names: tuple[str, ...]) -> dict[str, str]:
+        """Return the answer for each class that is not answered as itself, by name."""
+        return {names[true]: names[given] for true, given in enumerate(self.answer_for) if true != given}
 
 
 def find_relabelling(truth: Classes, answers: Classes, class_count: int) -> Relabelling | None:
-    """Return the one-to-one relabelling with the most agreement, None when the order as it is serves as well.
+    """Return the one-to-one relabelling with the most agreement, None if the present order agrees as often.
 
-    Only cycles count in which every class is answered as its successor for more than half of its images; a weak model
-    that happens to fit another order a little better is not taken for a permuted one.
+    A cycle counts only if every class is answered as its successor for more than half of its images. So a weak model
+    that fits another order a little better by chance is not called permuted.
     """
     counts = np.zeros((class_count, class_count), dtype=np.int64)
     known = (truth >= 0) & (answers >= 0)
     np.add.at(counts, (truth[known], answers[known]), 1)
-    # A bonus smaller than one image in all keeps every class in place that no image moves.
+    # The bonuses sum to less than one image. They keep every class in place that no image moves.
     chosen = best_assignment(counts * (class_count + 1) + np.eye(class_count, dtype=np.int64))
     support = np.bincount(truth[truth >= 0], minlength=class_count)
     majority = 2 * counts[np.arange(class_count), chosen] > support
@@ -71,10 +79,6 @@ def _cycles(permutation: Classes) -> list[tuple[int, ...]]:
 def _cycle(cycle: tuple[int, ...], names: tuple[str, ...]) -> str:
     if len(cycle) == 2:
         return f"{names[cycle[0]]!r} and {names[cycle[1]]!r} are interchanged"
-    shown = cycle[:8]
-    arrows = " -> ".join(repr(names[place]) for place in (*shown, cycle[0]))
-    return (
-        f"{len(cycle)} classes go round, {arrows}"
-        if len(shown) == len(cycle)
-        else (f"{len(cycle)} classes go round, {' -> '.join(repr(names[place]) for place in shown)} -> ...")
-    )
+    last = repr(names[cycle[0]]) if len(cycle) <= 8 else "..."
+    arrows = " -> ".join([*(repr(names[place]) for place in cycle[:8]), last])
+    return f"{len(cycle)} classes go round, {arrows}"

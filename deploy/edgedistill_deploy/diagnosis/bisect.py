@@ -1,8 +1,7 @@
-"""Where do two models part company, or one model on two runtimes? The first node whose result differs, on one real
-image.
+"""Finds the first node whose result differs between two models, or one model on two runtimes, on one real image.
 
-Values inside both models are read and compared, few at a time, so that a model larger than the memory left can be
-searched. See `_corresponding` for which values ought to be equal and `_first_bad` for the search.
+Only a few values inside both models are read at a time, so that a model larger than the free memory can be searched.
+`_corresponding` pairs the values that should be equal, `_first_bad` searches.
 """
 
 import contextlib
@@ -29,20 +28,19 @@ from edgedistill_deploy.records.writing import SCHEMA, plain
 from edgedistill_deploy.runtimes.opening import open_model
 from edgedistill_deploy.runtimes.session import Session
 
-# Largest relative error, root mean square, of a value before two models are said to part company. Measured on sound
-# models of this project: two fp32 runs stay below 1e-6, INT8 against fp32 reached 0.23 (13 dB) inside a poorly trained
-# student and 0.1 in good ones, INT8 with and without graph optimisation 0.034.
+# Largest relative error, root mean square, of values that agree. Measured on sound models of this project: two fp32
+# runs stay below 1e-6, INT8 against fp32 reached 0.23 (13 dB) inside a poorly trained student and 0.1 in good ones,
+# INT8 with and without graph optimisation 0.034.
 TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2, "int8": 10 ** (-10 / 20)}
 SAME_FILE_TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.1}
-_NOISE = 1e-6  # of a value whose reference is zero throughout
+_NOISE = 1e-6  # root mean square taken for a reference that is all zero
 _BLOCK = 8
-_LEAP = 5.0  # times the errors of what a node reads: then an error is the node's own beyond doubt
+_LEAP = 5.0  # an error this many times those of the node's inputs is certainly the node's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """One of the two: a model file and what runs it. Unless `optimised`, the runtime computes the graph as it is
-    written."""
+    """A model file and its runtime. If not `optimised`, the runtime computes the graph as it is written."""
 
     path: Path
     precision: str
@@ -52,14 +50,14 @@ class Side:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name in messages."""
         how = "" if self.optimised else ", without graph optimisation"
         return f"{self.path.name} on {self.runtime} {self.provider}{how}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredPoint:
-    """One value that was compared; `error` is relative, infinite where shapes or finiteness differ."""
+    """One compared value; `error` is relative, infinite if shapes or finiteness differ."""
 
     value: str
     node: str
@@ -71,8 +69,8 @@ class MeasuredPoint:
 class Divergence:
     """The first value beyond the tolerance.
 
-    `node` computes it, `suspects` are all nodes between it and the `inputs` that were compared and agree. `module` is
-    the student's, `module_relation` "of" or "after" it. `snr_db` is 20 log10 of signal over difference.
+    `node` computes it. `suspects` are all nodes between it and the compared `inputs`, which agree. `module` is the
+    student's, `module_relation` is "of" or "after". `snr_db` is 20 log10 of signal over difference.
     """
 
     value: str
@@ -88,7 +86,7 @@ class Divergence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BisectReport:
-    """What the search found and how; `to_json` is the record."""
+    """The result of the search, and how it was found; `to_json` is the record."""
 
     bundle: str
     device: str
@@ -107,7 +105,7 @@ class BisectReport:
     compared_count: int
     value_count: int
     measured: tuple[MeasuredPoint, ...]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:
@@ -143,15 +141,15 @@ def find_divergence(
 
     Args:
         bundle: names the record.
-        reference: what is held to be right.
-        candidate: what is searched.
-        pixels: the image both run on.
-        image: its number, for the record.
-        tolerance: largest relative error; by what the two compute in unless given, see `TOLERANCES`.
-        threads: of one run.
-        progress: counts the runs; how many there will be is known only at the end.
+        reference: the side that is taken as right.
+        candidate: the side that is searched.
+        pixels: the image for both sides.
+        image: the image's number, for the record.
+        tolerance: largest relative error; by default it depends on the precisions, see `TOLERANCES`.
+        threads: threads of one run.
+        progress: counts the runs; their total is not known before the end.
 
-    Raises BundleError when the two have no value in common, and UsageError for a tolerance that is none.
+    Raises BundleError if the two have no output in common, and UsageError for an invalid tolerance.
     """
     allowed = _tolerance(reference, candidate) if tolerance is None else _check_tolerance(tolerance)
     graphs = read_graph(reference.path), read_graph(candidate.path)
@@ -208,16 +206,16 @@ def write_bisect(bundle: Bundle, report: BisectReport) -> Path:
 
 
 def precision_of(path: Path) -> str:
-    """Return "int8" for a model that quantises values, else "fp32": what a bare file is compared as."""
+    """Return the precision that a file without a bundle is compared as: "int8" if it quantises values, else "fp32"."""
     quantises = any(node.operator == "QuantizeLinear" for node in read_graph(path).nodes)
     return "int8" if quantises else "fp32"
 
 
 def relative_error(expected: NDArray[Any], given: NDArray[Any]) -> float:
-    """Return the root mean square of the difference over that of what was expected.
+    """Return the root mean square of the difference, relative to that of the expected values.
 
-    Infinite when the shapes differ, or where one has numbers that are not finite and the other has not. A decision,
-    bool, on the edge may fall either way, so it counts as equal: the numbers it is taken from are compared themselves.
+    It is infinite if the shapes differ, or if only one of two numbers is finite. Booleans count as equal, because a
+    decision on the edge may differ; the numbers that it depends on are compared themselves.
     """
     if expected.shape != given.shape:
         return math.inf
@@ -261,7 +259,7 @@ def _points(reference: Side, candidate: Side, ours: Graph, theirs: Graph) -> tup
 
 @dataclass(slots=True, kw_only=True)
 class Prober:
-    """Runs both models with some of their inner values as outputs, and remembers how far each was off."""
+    """Runs both models with some of their inner values as outputs, and keeps the error of each value."""
 
     sides: tuple[Side, Side]
     graphs: tuple[Graph, Graph]
@@ -292,15 +290,13 @@ class Prober:
         return [self.errors[number] <= self.tolerance for number in numbers]
 
     def is_sharp(self, number: int) -> bool:
-        """Say whether the error of a point is far above those of its parents, which were measured."""
+        """Say whether the error of a point is far above those of its parents; all were measured before."""
         before = max((self.errors[each] for each in self.points[number].parents), default=0.0)
         return self.errors[number] >= _LEAP * before
 
     def _measure(self, numbers: Sequence[int]) -> None:
-        wanted = [
-            [self.points[each].reference_value for each in numbers],
-            [self.points[each].value for each in numbers],
-        ]
+        asked = [self.points[number] for number in numbers]
+        wanted = [[each.reference_value for each in asked], [each.value for each in asked]]
         expected, given = (self._run(*each) for each in zip(self.sides, self.graphs, wanted, strict=True))
         for number, theirs, ours in zip(numbers, *wanted, strict=True):
             self.errors[number] = relative_error(expected[theirs], given[ours])
@@ -315,7 +311,7 @@ class Prober:
     def _notice_vanished(
         self, numbers: Sequence[int], expected: Mapping[str, NDArray[Any]], given: Mapping[str, NDArray[Any]]
     ) -> None:
-        """Note a difference of the outputs that is gone once something inside the model is read."""
+        """Note a difference of the outputs that disappears when a value inside the model is read."""
         for number, point in enumerate(self.points):
             if point.value in self.graphs[1].outputs and self.errors.get(number, 0.0) > self.tolerance:
                 error = relative_error(expected[point.reference_value], given[point.value])

@@ -1,8 +1,7 @@
-"""What a bad result looks like it comes from: each known fault has a detector that recognises it by what it alone does.
+"""The likely causes of a bad result. Each known fault has a detector that recognises it by a sign of its own.
 
-A verdict says that a model is unfit; a diagnosis says by name what would make it fit, and on what evidence. Detectors
-are quiet where they are not sure: no diagnosis means that none of the known faults was recognised, not that there is
-none.
+A verdict says that a model is unfit. A diagnosis names the fault to repair, with evidence. Detectors report nothing if
+they are not sure: no diagnosis means that no known fault was recognised, not that there is no fault.
 """
 
 from edgedistill_deploy.diagnosis._image_faults import SWAPPED_LABELS, find_image_faults
@@ -14,8 +13,5 @@ __all__ = ["SWAPPED_LABELS", "JudgedModel", "diagnose"]
 
 
 def diagnose(judged: JudgedModel, *, failed: bool) -> tuple[Diagnosis, ...]:
-    """Return what is recognised: of the images and labels always, of the model when it failed."""
-    found = list(find_image_faults(judged))
-    if failed:
-        found += find_model_faults(judged)
-    return tuple(found)
+    """Return the recognised faults of the images and labels, and those of the model if it failed."""
+    return (*find_image_faults(judged), *(find_model_faults(judged) if failed else ()))

@@ -1,7 +1,7 @@
-"""INT8 kernels that saturate on this processor: the same file computes something else here than it means.
+"""INT8 kernels that saturate on this processor: the file gives other results here than it should.
 
-What a file means is what it computes node by node, as it is written: in float32, whatever the processor. The runtime's
-fused kernels are compared with that on the golden images.
+The right results are those of the graph as it is written, computed node by node in float32. The runtime's fused kernels
+are compared with them on the golden images.
 """
 
 import tempfile
@@ -9,13 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle.precisions import computes_in
 from edgedistill_deploy.bundle.reference import read_golden
-from edgedistill_deploy.diagnosis._judged_model import SAMPLE, Images, JudgedModel, Repair, percentages
+from edgedistill_deploy.diagnosis._judged_model import Images, JudgedModel, percentages, repair_by
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.evaluation.figures import predicted_classes
 from edgedistill_deploy.records.parity import Diagnosis
 from edgedistill_deploy.runtimes.int8_kernels import is_probe_exact, probe_feeds, read_probe, saturation_sentence
 from edgedistill_deploy.runtimes.logits import raw_logits
@@ -24,24 +22,24 @@ from edgedistill_deploy.runtimes.session import Session
 
 _IMAGES = 16
 _LEAST_RECOVERED = 0.5
-# Of the logits, root mean square. Rounding alone, fused against as written, reached a hundredth in an untrained
-# network.
+# Relative error of the logits, root mean square. Rounding alone reached 0.01 in an untrained network.
 _TOLERANCE = 0.02
 
 
 def find_saturating_kernels(judged: JudgedModel) -> Iterator[Diagnosis]:
-    """Yield whether the kernels saturate and the accuracy comes back when the file is computed as it is written."""
+    """Yield a fault if the kernels saturate and the graph as written brings the accuracy back."""
     error = _saturation_error(judged)
     if error is None or error <= _TOLERANCE:
         return
-    repair = _repair_as_written(judged)
+    with _open_as_written(judged.session) as written:
+        repair = repair_by(judged, written)
     if repair.convinces(judged.confidence, _LEAST_RECOVERED):
         detail = f"{saturation_sentence()} Computed as it is written, {percentages(repair)}."
         yield Diagnosis(name="saturating_kernels", detail=detail, evidence={**repair.evidence, "relative_error": error})
 
 
 def saturation_notes(judged: JudgedModel) -> tuple[str, ...]:
-    """Return the sentence that says how much saturation changes the answers; none where the kernels are exact."""
+    """Return a sentence on how much saturation changes the answers; none if the kernels are exact."""
     error = _saturation_error(judged)
     if error is None:
         return ()
@@ -49,14 +47,14 @@ def saturation_notes(judged: JudgedModel) -> tuple[str, ...]:
 
 
 def _saturation_error(judged: JudgedModel) -> float | None:
-    """Return the relative error of the fused logits; None where the kernels do not saturate or nothing can be
-    compared."""
+    """Return the relative error of the fused logits; None if the kernels are exact or nothing can be compared."""
     session = judged.session
     if computes_in(session.precision) != "int8" or not _saturates(session):
         return None
     images = _images_of(judged)
     try:
-        meant = _as_written(session, images)
+        with _open_as_written(session) as written:
+            meant = raw_logits(written, images)
     except EdgeDistillError:
         return None
     given = raw_logits(session, images)
@@ -65,7 +63,7 @@ def _saturation_error(judged: JudgedModel) -> float | None:
 
 
 def _saturates(session: Session) -> bool:
-    """Say what the kernels do: ONNX Runtime's own are known, those of its other providers run the probe."""
+    """Say whether the kernels saturate; ONNX Runtime's other providers must run a probe to find out."""
     if session.runtime != "onnxruntime" or session.int8_kernels is not None:
         return session.int8_kernels == "saturating"
     with tempfile.TemporaryDirectory(prefix="edgedistill-") as folder:
@@ -74,7 +72,7 @@ def _saturates(session: Session) -> bool:
         try:
             with open_model(path, precision="int8", provider=session.provider, threads=1) as probe:
                 return not is_probe_exact(probe.run(probe_feeds()))
-        except EdgeDistillError:  # a provider that cannot run the probe tells nothing
+        except EdgeDistillError:  # the provider cannot run the probe
             return False
 
 
@@ -84,18 +82,5 @@ def _images_of(judged: JudgedModel) -> Images:
     return judged.evaluation.images(judged.evaluation.spread(_IMAGES))
 
 
-def _as_written(session: Session, images: Images) -> NDArray[np.float32]:
-    with open_model(session.model_path, precision=session.precision, optimised=False) as written:
-        return raw_logits(written, images)
-
-
-def _repair_as_written(judged: JudgedModel) -> Repair:
-    rows = judged.evaluation.spread(SAMPLE)
-    truth = judged.truth[rows]
-    with open_model(judged.session.model_path, precision="int8", optimised=False) as written:
-        after = [predicted_classes(raw_logits(written, batch)) for batch in judged.evaluation.prepared(rows, 64)]
-    return Repair(
-        before=judged.answers.predicted[rows] == truth,
-        after=np.concatenate(after) == truth,
-        target=judged.answers.expected[rows] == truth,
-    )
+def _open_as_written(session: Session) -> Session:
+    return open_model(session.model_path, precision=session.precision, optimised=False)

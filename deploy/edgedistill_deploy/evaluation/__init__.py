@@ -1,4 +1,4 @@
-"""Judged images with both models' answers, and the figures on them.
+"""Images with both models' answers, and the figures on them.
 
-Doors: `images` judges the images one by one, `figures` counts.
+Doors: `images` joins images with the teacher's answers, `figures` counts and averages.
 """

@@ -1,4 +1,4 @@
-"""The figures of a parity record: what is counted and averaged over the images that both models answered."""
+"""The figures of a parity record: counts and averages over the images that both models answered."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,7 +29,7 @@ CALIBRATION_BINS = 15
 class Answers:
     """Logits (n, C) of the teacher and of the candidate on the same images, and the labels (n,), -1 where unknown.
 
-    `in_domain` (n,) is what the candidate's output of that name says, None where it has none.
+    `in_domain` (n,) is the candidate's output of that name, None if it has none.
     """
 
     teacher: Logits = field(repr=False)
@@ -47,17 +47,17 @@ class Answers:
 
     @cached_property
     def predicted(self) -> Classes:
-        """The candidate's classes (n,); `NOT_FINITE` where a logit is not finite."""
+        """The candidate's classes (n,); `NOT_FINITE` for an image with a logit that is not finite."""
         return predicted_classes(self.candidate)
 
     @property
     def labelled(self) -> Right:
-        """Where a label is known (n,)."""
+        """True (n,) for each image with a known label."""
         return self.labels >= 0
 
     @property
     def agreeing_count(self) -> int:
-        """On how many images both give the same class."""
+        """The number of images that get the same class from both."""
         return int(np.sum(self.predicted == self.expected))
 
 
@@ -68,9 +68,9 @@ def predicted_classes(logits: Logits) -> Classes:
 
 
 def measure_accuracy(answers: Answers, confidence: float) -> Accuracy:
-    """Count who is right on the labelled images, and how often only one is."""
+    """Count the right answers on the labelled images, and those that only one model gives."""
     teacher_right, right = _right(answers, answers.labelled)
-    lost, gained = _count_lost_and_gained(teacher_right, right)
+    lost, gained = count_lost_and_gained(teacher_right, right)
     count = len(right)
     return Accuracy(
         labelled_count=count,
@@ -90,7 +90,7 @@ def measure_accuracy(answers: Answers, confidence: float) -> Accuracy:
 def measure_classes(names: tuple[str, ...], answers: Answers, confidence: float) -> ClassFigures:
     """Compare the models class by class; classes without labelled images are not tested."""
     outcomes = [_right(answers, answers.labels == index) for index in range(len(names))]
-    counts = [_count_lost_and_gained(*outcome) for outcome in outcomes]
+    counts = [count_lost_and_gained(*outcome) for outcome in outcomes]
     tested = [index for index, (_, right) in enumerate(outcomes) if len(right)]
     adjusted = dict(zip(tested, holm([mcnemar_p(*counts[index]) for index in tested]), strict=True))
     joint = 1 - (1 - confidence) / max(1, len(tested))
@@ -108,7 +108,7 @@ def _class_parity(
     name: str, outcome: tuple[Right, Right], adjusted_p: float, joint: float, level: float
 ) -> ClassParity:
     teacher_right, right = outcome
-    lost, gained = _count_lost_and_gained(teacher_right, right)
+    lost, gained = count_lost_and_gained(teacher_right, right)
     count = len(right)
     return ClassParity(
         name=name,
@@ -126,7 +126,7 @@ def _class_parity(
 
 
 def measure_confidence_calibration(answers: Answers) -> ConfidenceCalibration:
-    """Ask of both models how far their confidences are from their accuracies."""
+    """Measure for both models how far their confidences are from their accuracies."""
     rows = answers.labelled
     return ConfidenceCalibration(
         teacher=calibration_error(answers.teacher[rows], answers.labels[rows]),
@@ -137,7 +137,7 @@ def measure_confidence_calibration(answers: Answers) -> ConfidenceCalibration:
 
 
 def measure_in_domain(answers: Answers) -> InDomain | None:
-    """Count the images that the candidate takes for the subtask's; None where it has no such output."""
+    """Count the images that the candidate accepts as the subtask's; None if it has no such output."""
     if answers.in_domain is None:
         return None
     _, right = _right(answers, answers.labelled & answers.in_domain)
@@ -157,8 +157,7 @@ def calibration_error(logits: Logits, labels: Classes, bins: int = CALIBRATION_B
 
 
 def mean_divergence(teacher: Logits, candidate: Logits) -> float | None:
-    """Return the mean over images of KL(teacher || candidate) between the softmax outputs, in nats; None if not
-    finite."""
+    """Return the mean KL(teacher || candidate) of the softmax outputs in nats; None if a logit is not finite."""
     if not np.isfinite(candidate).all():
         return None
     p, q = log_softmax(teacher), log_softmax(candidate)
@@ -166,7 +165,7 @@ def mean_divergence(teacher: Logits, candidate: Logits) -> float | None:
 
 
 def numeric_error(given: Logits, expected: Logits, relative: float | None) -> Numeric:
-    """Compare logits with the recorded ones; the tolerance is `relative` to the largest of these."""
+    """Compare logits with the recorded ones; the tolerance is `relative` to the largest recorded logit."""
     tolerance = None if relative is None else relative * float(np.abs(expected).max(initial=0.0)) + 1e-6
     if given.shape != expected.shape or not np.isfinite(given).all():
         return Numeric(max_abs_error=None, cosine=None, tolerance=tolerance, image_count=len(expected))
@@ -192,7 +191,8 @@ def _right(answers: Answers, rows: Right) -> tuple[Right, Right]:
     return answers.expected[rows] == labels, answers.predicted[rows] == labels
 
 
-def _count_lost_and_gained(teacher_right: Right, right: Right) -> tuple[int, int]:
+def count_lost_and_gained(teacher_right: Right, right: Right) -> tuple[int, int]:
+    """Return the number of images that only the teacher gets right, and that only the candidate does."""
     return int(np.sum(teacher_right & ~right)), int(np.sum(~teacher_right & right))
 
 

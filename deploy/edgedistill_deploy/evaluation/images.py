@@ -1,4 +1,4 @@
-"""The images on which parity is judged, brought together with the teacher's recorded answers."""
+"""The images of a parity check, joined with the teacher's recorded answers."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ Prepared = NDArray[np.uint8]
 class Evaluation:
     """Images with the teacher's logits (n, C) and labels (n,), -1 where unknown.
 
-    `prepared` yields the uint8 (m, H, W, 3) batches of the given rows, in order; `name` says what to call a row's image
-    in a finding, `digest` is the sha256 of its source. `conflict_count` images carry another label than the one
-    recorded. `unknown_count` images were left out because the teacher's answers to them were not recorded; `notes` are
-    sentences for the report.
+    `prepared` yields the uint8 (m, H, W, 3) batches of the given rows, in order. `name` is a row's name in messages,
+    `digest` the sha256 of its source. `conflict_count` images have another label than the recorded one.
+    `unknown_count` images were left out, because no teacher's answer to them was recorded. `notes` are sentences for
+    the report.
     """
 
     teacher: NDArray[np.float32]
@@ -46,10 +46,10 @@ class Evaluation:
 
 
 def open_evaluation(bundle: Bundle, images: ImageSet | None) -> Evaluation:
-    """Match images with the reference recorded in the bundle; without images take those recorded there.
+    """Match images with the reference recorded in the bundle; by default take the images recorded there.
 
-    Images are recognised by the digest of their source. Raises DataError when no image is known or none was recorded,
-    and BundleError when the reference does not fit the bundle's classes.
+    Images are recognised by the digest of their source. Raises DataError if no image is known or recorded, and
+    BundleError if the reference does not fit the bundle's classes.
     """
     reference = read_reference(bundle.file("reference"))
     classes = len(bundle.class_names)
@@ -83,14 +83,14 @@ def _build_from_reference(reference: Reference) -> Evaluation:
 def _build_from_images(bundle: Bundle, images: ImageSet, reference: Reference) -> Evaluation:
     subtask = images if images.class_names == bundle.class_names else images.with_classes(bundle.class_names)
     row_of = {str(digest): row for row, digest in enumerate(reference.digests)}
-    found = [row_of.get(subtask.digest(index), -1) for index in range(len(subtask))]
-    known = np.flatnonzero(np.asarray(found, dtype=np.int64) >= 0)
+    found = np.array([row_of.get(subtask.digest(index), -1) for index in range(len(subtask))], dtype=np.int64)
+    known = np.flatnonzero(found >= 0)
     if len(known) == 0:
         raise DataError(
             f"None of the {len(subtask)} images is among the {len(row_of)} whose teacher answers the bundle records; "
             "give the split it was built with, or no images to use the recorded ones."
         )
-    rows = np.asarray(found, dtype=np.int64)[known]
+    rows = found[known]
     labels, conflicts = _merge_labels(subtask.labels[known], reference.labels[rows])
     unknown = len(subtask) - len(known)
     return Evaluation(
@@ -106,7 +106,7 @@ def _build_from_images(bundle: Bundle, images: ImageSet, reference: Reference) -
 
 
 def _merge_labels(given: Rows, recorded: Rows) -> tuple[Rows, int]:
-    """Prefer the labels given; count those that contradict the recorded ones."""
+    """Return the given labels, completed by the recorded ones, and the number of contradictions."""
     both = (given != UNKNOWN_LABEL) & (recorded != UNKNOWN_LABEL)
     return np.where(given == UNKNOWN_LABEL, recorded, given), int(np.sum(both & (given != recorded)))
 
@@ -115,6 +115,4 @@ def _notes(unknown: int, conflicts: int) -> Iterator[str]:
     if unknown:
         yield f"{unknown} images were left out: the bundle does not record the teacher's answers to them."
     if conflicts:
-        yield (
-            f"{conflicts} images carry another label than when the bundle was built; the labels given now were used."
-        )
+        yield f"{conflicts} images carry another label than when the bundle was built; the labels given now were used."

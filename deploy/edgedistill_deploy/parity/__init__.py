@@ -1,6 +1,6 @@
 """Is the student as good as the teacher?
 
-Doors: `check` compares the two and gives the verdict, `consistency` holds a model against its bundle, `metamorphic`
-checks what must hold whatever the weights, `chain` says which step lost the accuracy, `flips` which images are decided
-otherwise, `preprocess_drift` what another resize would cost, `validation` does all of it for the models of a bundle.
+Doors: `check` compares the two and gives the verdict. `consistency` compares a model with its bundle. `metamorphic`
+checks relations that hold for any weights. `chain` finds the step that lost the accuracy, `flips` the images that are
+decided differently, `preprocess_drift` the cost of another resize. `validation` does all of this for a bundle.
 """

@@ -1,4 +1,4 @@
-"""From the figures of a parity check to a verdict, and to the sentences that give its reasons."""
+"""Turns the figures of a parity check into a verdict and the sentences that give its reasons."""
 
 from dataclasses import replace
 
@@ -19,36 +19,36 @@ from edgedistill_deploy.statistics.verdicts import Verdict
 
 
 def judge(accuracy: Accuracy, answers: Answers, limits: ParityLimits) -> Judgement:
-    """Judge the accuracy: the verdict, the sentences behind it, and how many images would decide if it is
-    inconclusive."""
+    """Judge the accuracy; an inconclusive verdict comes with the number of images that would decide."""
     if answers.candidate.shape[1] == 1:
         reason = "A subtask of one class has no accuracy that could drop."
         return Judgement(limits=limits, verdict="inconclusive", reasons=(reason,))
     if accuracy.labelled_count == 0:
         return _judge_without_labels(len(answers) - answers.agreeing_count, len(answers), limits)
     verdict = non_inferiority(accuracy.interval, limits.max_drop)
-    lost, gained, size = accuracy.lost_count, accuracy.gained_count, accuracy.labelled_count
     reason = _drop_sentence(accuracy, limits.max_drop, verdict)
     if verdict != "inconclusive":
         return Judgement(limits=limits, verdict=verdict, reasons=(reason,))
+    lost, gained, size = accuracy.lost_count, accuracy.gained_count, accuracy.labelled_count
     needed = images_to_decide(lost, gained, size, limits.max_drop, limits.confidence)
     return _judge_undecided(limits, reason, needed, "labelled images")
 
 
 def with_defects(judgement: Judgement, defects: list[str]) -> Judgement:
-    """Fail what has a defect, whatever its accuracy."""
+    """Return a failed verdict if there are defects."""
     if not defects:
         return judgement
     return replace(judgement, verdict="fail", reasons=(*defects, *judgement.reasons), images_to_decide=None)
 
 
 def _judge_undecided(limits: ParityLimits, reason: str, needed: int | None, what: str) -> Judgement:
-    reasons = (reason, _describe_needed(needed, what))
+    known = f"about {needed} {what} would decide" if needed is not None else "no number of images would decide"
+    reasons = (reason, f"At the rates observed {known}.")
     return Judgement(limits=limits, verdict="inconclusive", reasons=reasons, images_to_decide=needed)
 
 
 def _judge_without_labels(disagreeing: int, count: int, limits: ParityLimits) -> Judgement:
-    """Without labels the disagreement bounds the drop from above: it can let a candidate pass, but not fail it."""
+    """Judge by the disagreement, which bounds the drop from above: a candidate can pass by it, but not fail."""
     bound = wilson_interval(disagreeing, count, limits.confidence)[1]
     passed = bound < limits.max_drop
     comparison = "below" if passed else "not below"
@@ -72,14 +72,8 @@ def _drop_sentence(accuracy: Accuracy, max_drop: float, verdict: Verdict) -> str
     )
 
 
-def _describe_needed(needed: int | None, what: str) -> str:
-    if needed is None:
-        return "At the rates observed no number of images would decide."
-    return f"At the rates observed about {needed} {what} would decide."
-
-
 def defects_of(answers: Answers, soundness: Soundness) -> list[str]:
-    """Say what makes the model unfit whatever its accuracy: bad numbers, and checks and relations that do not hold."""
+    """Say what makes the model unfit at any accuracy: bad numbers, and checks and relations that do not hold."""
     broken = int(np.sum(answers.predicted == NOT_FINITE))
     defects = [f"{broken} of {len(answers)} images gave logits that are not finite."] if broken else []
     defects += _numeric_defects(soundness.numeric)
@@ -97,26 +91,17 @@ def _numeric_defects(numeric: Numeric) -> list[str]:
     if numeric.max_abs_error is None or numeric.tolerance is None or numeric.max_abs_error <= numeric.tolerance:
         return []
     excess = f"{numeric.max_abs_error:.3g}, more than {numeric.tolerance:.3g}"
-    return [
-        (
-            f"The logits differ from the student's recorded outputs by up to {excess}: the runtime computes another "
-            "function."
-        )
-    ]
+    start = f"The logits differ from the student's recorded outputs by up to {excess}"
+    return [f"{start}: the runtime computes another function."]
 
 
 def worse_classes_sentence(classes: ClassFigures) -> tuple[str, ...]:
-    """Name the classes that lost significantly, worst first; no sentence when there is none."""
-    worse = sorted(
-        (row for row in classes.per_class if row.significantly_worse), key=lambda row: row.drop or 0.0, reverse=True
-    )
+    """Name the classes that lost significantly, the worst first; no sentence if there is none."""
+    worse = [(row.drop or 0.0, row.name) for row in classes.per_class if row.significantly_worse]
+    worse.sort(key=lambda each: each[0], reverse=True)
     if not worse:
         return ()
-    listed = ", ".join(f"{row.name!r} ({100 * (row.drop or 0.0):.1f} points)" for row in worse[:10])
+    listed = ", ".join(f"{name!r} ({100 * drop:.1f} points)" for drop, name in worse[:10])
     rest = f" and {len(worse) - 10} more" if len(worse) > 10 else ""
-    return (
-        (
-            "Significantly worse than the teacher, after Holm's correction for "
-            f"{classes.class_statistics.tested_count} classes: {listed}{rest}."
-        ),
-    )
+    count = classes.class_statistics.tested_count
+    return (f"Significantly worse than the teacher, after Holm's correction for {count} classes: {listed}{rest}.",)

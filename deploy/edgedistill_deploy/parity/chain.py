@@ -1,8 +1,7 @@
-"""Where did the accuracy go? From the teacher to the student to each of its files, what every step lost, on the same
-images.
+"""The loss of accuracy of each step from the teacher to the student and to each of its files, on the same images.
 
-Each step compares a model with the one it was made from: the float student with the teacher, the INT8 files with the
-float student. What a step loses is a paired difference, with the interval that the verdict uses too.
+Each step compares a model with its source: the float student with the teacher, the INT8 files with the float student.
+The loss of a step is a paired difference, with the interval that the verdict uses too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,8 +21,7 @@ from edgedistill_deploy.records.writing import file_part
 from edgedistill_deploy.statistics.paired import wilson_interval
 
 _TEACHER = "teacher"
-# What each other file is made from; a step whose source was not checked starts at the teacher.
-_STUDENT = "fp32"
+_STUDENT = "fp32"  # the source of all other files; if it was not checked, their source is the teacher
 
 
 def chain_steps(
@@ -32,11 +30,11 @@ def chain_steps(
     """Return the steps from the teacher's recorded answers to those of each expert.
 
     Args:
-        answers: by precision, on the same images in the same order; "teacher", its exported file, is left out.
-        confidence: of the two-sided intervals.
+        answers: by precision, on the same images in the same order; those of "teacher", the exported file, are ignored.
+        confidence: confidence of the two-sided intervals.
         models: the sha256 of each file, for the record.
 
-    Raises DataError when the answers are not to the same images.
+    Raises DataError if the answers are not to the same images.
     """
     experts = [name for name in EXPERT_FILES if name in answers]
     if not experts:
@@ -45,22 +43,17 @@ def chain_steps(
     for name in experts:
         _require_same_images(experts[0], first, name, answers[name])
     logits = {_TEACHER: first.teacher, **{name: answers[name].candidate for name in experts}}
-    start = _step(
-        _TEACHER, None, Answers(teacher=first.teacher, candidate=first.teacher, labels=first.labels), confidence
-    )
+    same = Answers(teacher=first.teacher, candidate=first.teacher, labels=first.labels)
+    start = _step(_TEACHER, None, same, confidence)
     steps = [_expert_step(name, logits, first, confidence, (models or {}).get(name)) for name in experts]
     return (start, *steps)
 
 
 def chain_record(reports: Sequence[ParityReport], steps: Sequence[ChainStep]) -> dict[str, Any]:
-    """Return the record: kind "chain", schema 1, plain JSON values; `reports` say where it was measured."""
-    model = reports[0].model
+    """Return the record: kind "chain", schema 1, plain JSON values; the first report gives bundle and place."""
+    device, runtime, provider = reports[0].model.place
     return ChainRecord(
-        bundle=reports[0].bundle,
-        device=model.device,
-        runtime=model.runtime,
-        provider=model.provider,
-        steps=tuple(steps),
+        bundle=reports[0].bundle, device=device, runtime=runtime, provider=provider, steps=tuple(steps)
     ).to_json()
 
 

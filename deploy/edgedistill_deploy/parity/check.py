@@ -1,8 +1,8 @@
-"""Is the model that runs here as good on the subtask as the teacher it came from?
+"""Checks whether the model that runs here is as good on the subtask as its teacher.
 
 The teacher's answers were recorded when the bundle was built, so neither the teacher nor torch is needed. The verdict
-is about the paired difference in accuracy, with its uncertainty; a runtime that breaks a metamorphic relation, returns
-numbers that are not finite, or does not compute the exported model fails whatever its accuracy.
+depends on the paired difference in accuracy and its uncertainty. A model fails at any accuracy if the runtime breaks a
+metamorphic relation, returns numbers that are not finite, or does not compute the exported model.
 """
 
 from collections.abc import Mapping
@@ -16,17 +16,8 @@ from edgedistill_deploy.bundle.reference import read_golden
 from edgedistill_deploy.diagnosis.faults import SWAPPED_LABELS, JudgedModel, diagnose
 from edgedistill_deploy.diagnosis.saturation import saturation_notes
 from edgedistill_deploy.errors import BundleError, UsageError
-from edgedistill_deploy.evaluation.figures import (
-    Answers,
-    Logits,
-    Right,
-    mean_divergence,
-    measure_accuracy,
-    measure_classes,
-    measure_confidence_calibration,
-    measure_in_domain,
-    numeric_error,
-)
+from edgedistill_deploy.evaluation import figures
+from edgedistill_deploy.evaluation.figures import Answers, Logits, Right, numeric_error
 from edgedistill_deploy.evaluation.images import Evaluation, open_evaluation
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.hardware.device import read_device
@@ -64,8 +55,8 @@ __all__ = [
 
 _RELATION_IMAGES = 8
 
-# Largest error against the recorded outputs of the fp32 student, relative to the largest of them, before the runtime is
-# said to compute another function. TF32 stays below 1e-2. INT8 differs by design: there the accuracy decides.
+# Largest allowed error against the recorded outputs of the fp32 student, relative to the largest of them. TF32 stays
+# below 1e-2. INT8 differs by design: there the accuracy decides.
 _GOLDEN_TOLERANCES = {"fp32": 2e-2, "fp16": 5e-2}
 
 
@@ -79,11 +70,10 @@ def check_parity(
 ) -> ParityReport:
     """Compare the model in `session` with the teacher's recorded answers, image by image.
 
-    `images` are the evaluation images, from which the subtask's are taken; without them those recorded in the bundle
-    are used. Images are read in batches and not kept. `progress` counts images. See `paired` for the meaning of the
-    verdict.
+    The subtask's images are taken from `images`, by default from those recorded in the bundle. Images are read in
+    batches and not kept. `progress` counts images. See `paired` for the meaning of the verdict.
 
-    Raises DataError when no image can be compared and BundleError when files do not fit each other.
+    Raises DataError if no image can be compared, and BundleError if files do not fit each other.
     """
     evaluation = open_evaluation(bundle, images)
     answers = collect_answers(session, evaluation, batch_size, progress)
@@ -91,8 +81,7 @@ def check_parity(
 
 
 def write_parity(bundle: Bundle, report: ParityReport | Mapping[str, Any]) -> Path:
-    """Write a report, or the record that a device made of one, to parity/DEVICE-RUNTIME-PRECISION.json; return the
-    path."""
+    """Write a report, or a device's record of one, to parity/DEVICE-RUNTIME-PRECISION.json; return the path."""
     record = report.to_json() if isinstance(report, ParityReport) else report
     path = record_path(bundle.path, record)
     write_json(path, record)
@@ -102,9 +91,9 @@ def write_parity(bundle: Bundle, report: ParityReport | Mapping[str, Any]) -> Pa
 def collect_answers(
     session: Session, evaluation: Evaluation, batch_size: int = 64, progress: Progress = silent
 ) -> Answers:
-    """Return both models' answers to all images, which stream by in batches; `progress` counts them.
+    """Return both models' answers to all images, which are read in batches; `progress` counts them.
 
-    Raises BundleError when the model answers in another shape than the subtask needs.
+    Raises UsageError for a batch size below 1, and BundleError if the model's logits have the wrong shape.
     """
     if batch_size < 1:
         raise UsageError(f"batch_size is {batch_size}; it must be 1 or more.")
@@ -137,8 +126,8 @@ def check_answers(
 ) -> ParityReport:
     """Compare the answers of the model in `session`, and check the model itself, as `check_parity` does."""
     device = read_device()
-    accuracy = measure_accuracy(answers, limits.confidence)
-    classes = measure_classes(bundle.class_names, answers, limits.confidence)
+    accuracy = figures.measure_accuracy(answers, limits.confidence)
+    classes = figures.measure_classes(bundle.class_names, answers, limits.confidence)
     soundness = _check_soundness(bundle, session, evaluation, answers)
     judged = JudgedModel(
         bundle=bundle, session=session, evaluation=evaluation, answers=answers, confidence=limits.confidence
@@ -165,7 +154,7 @@ def check_answers(
                 *saturation_notes(judged),
             ),
             diagnosis=diagnosis,
-            in_domain=measure_in_domain(answers),
+            in_domain=figures.measure_in_domain(answers),
         ),
         arithmetic=Arithmetic(
             placement=None if session.placement is None else dict(session.placement),
@@ -180,8 +169,8 @@ def _measure_likeness(answers: Answers, confidence: float) -> Likeness:
     return Likeness(
         agreement=agreeing / count,
         agreement_interval=wilson_interval(agreeing, count, confidence),
-        mean_kl=mean_divergence(answers.teacher, answers.candidate),
-        confidence_calibration=measure_confidence_calibration(answers),
+        mean_kl=figures.mean_divergence(answers.teacher, answers.candidate),
+        confidence_calibration=figures.measure_confidence_calibration(answers),
     )
 
 

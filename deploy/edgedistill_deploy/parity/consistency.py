@@ -1,18 +1,12 @@
-"""What must fit before any accuracy means something: the model file to the bundle, and this device's decoding to
-training's."""
+"""Checks before any accuracy: the model file must fit the bundle, and images must be decoded here as in training."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from edgedistill_deploy.bundle.folder import GOLDEN_IMAGES, Bundle
 from edgedistill_deploy.files.json_text import parse_json
-from edgedistill_deploy.images.golden import (
-    GoldenDifference,
-    Prepare,
-    compare_golden_images,
-    device_preparation,
-    read_golden_images,
-)
+from edgedistill_deploy.images import golden
+from edgedistill_deploy.images.golden import GoldenDifference, Prepare
 from edgedistill_deploy.onnx_files.content import read_metadata
 from edgedistill_deploy.records.parity import Check
 
@@ -20,10 +14,10 @@ _PREPROCESS, _CLASS_NAMES = "edgedistill.preprocess", "edgedistill.class_names"
 
 
 def check_consistency(bundle: Bundle, model: Path, prepare: Prepare | None = None) -> tuple[Check, ...]:
-    """Compare a model file's metadata with the manifest, and the golden images with what this device makes of them.
+    """Compare a model file's metadata with the manifest, and the golden images with this device's results for them.
 
-    `prepare` is the device's function from the bytes of an image file to the model's input, uint8 (H, W, 3); Pillow and
-    the bundle's contract unless given. What a file does not carry cannot be checked and is left out.
+    `prepare` turns the bytes of an image file into the model's input, uint8 (H, W, 3); by default Pillow does it by the
+    bundle's contract. Metadata and golden images that are missing are not checked.
     """
     metadata = read_metadata(model)
     return (*_metadata_checks(bundle, model.name, metadata), *_golden_check(bundle, prepare))
@@ -33,14 +27,10 @@ def _metadata_checks(bundle: Bundle, name: str, metadata: dict[str, str]) -> Ite
     if _PREPROCESS in metadata:
         given, wanted = metadata[_PREPROCESS], bundle.preprocess.digest
         fits = given == wanted
-        detail = (
-            f"{name} and the manifest agree on the preprocessing, {wanted[:12]}."
-            if fits
-            else (
-                f"{name} was made for the preprocessing {given[:12]}, but the manifest describes {wanted[:12]}; "
-                "export it again."
-            )
-        )
+        detail = f"{name} and the manifest agree on the preprocessing, {wanted[:12]}."
+        if not fits:
+            start = f"{name} was made for the preprocessing {given[:12]}"
+            detail = f"{start}, but the manifest describes {wanted[:12]}; export it again."
         yield Check(name="preprocess_digest", passed=fits, detail=detail)
     if _CLASS_NAMES in metadata:
         yield _class_names_check(bundle, name, metadata[_CLASS_NAMES])
@@ -71,26 +61,20 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _golden_check(bundle: Bundle, prepare: Prepare | None) -> Iterator[Check]:
     entry = bundle.manifest["files"].get(GOLDEN_IMAGES)
-    # A device may have been given the model without them.
+    # The device may have the model without them.
     if entry is None or not (bundle.path / str(entry["path"])).exists():
         return
-    golden = read_golden_images(bundle.file(GOLDEN_IMAGES))
-    results = compare_golden_images(golden, prepare or device_preparation(bundle.preprocess))
+    images = golden.read_golden_images(bundle.file(GOLDEN_IMAGES))
+    results = golden.compare_golden_images(images, prepare or golden.device_preparation(bundle.preprocess))
     failed = [result for result in results if not result.passed]
+    start = f"{len(results)} image files, decoded and scaled here, came out as in training"
     if failed:
-        detail = f"This device prepares image files otherwise than training did: {_join_results(failed)}."
-    else:
-        detail = (
-            f"{len(results)} image files, decoded and scaled here, came out as in training: {_join_results(results)}."
-        )
-    yield Check(name="golden_images", passed=not failed, detail=detail)
+        start = "This device prepares image files otherwise than training did"
+    shown = "; ".join(map(_describe_difference, failed or results))
+    yield Check(name="golden_images", passed=not failed, detail=f"{start}: {shown}.")
 
 
-def _join_results(results: list[GoldenDifference] | tuple[GoldenDifference, ...]) -> str:
-    return "; ".join(_one(result) for result in results)
-
-
-def _one(result: GoldenDifference) -> str:
+def _describe_difference(result: GoldenDifference) -> str:
     if result.problem:
         return f"{result.name}: {result.problem.rstrip('.')}"
     return (

@@ -1,14 +1,13 @@
-"""The images that teacher and candidate decide differently, the candidate's surest answers first, with pictures of
-them.
+"""The images that teacher and candidate decide differently, with pictures.
 
-Ranked by the candidate's softmax probability of its own answer: what a user would be told with the most confidence,
-against the teacher. Answers that are not finite have none and come first.
+The rank depends on the candidate's softmax probability of its own answer; the surest answers come first. Answers that
+are not finite have no probability and come before them.
 """
 
 import base64
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,8 +35,7 @@ _NOT_FINITE = "not finite"
 def find_flips(
     report: ParityReport, evaluation: Evaluation, answers: Answers, class_names: Sequence[str]
 ) -> FlipReport:
-    """Rank the images of a parity check that both models answer differently; `MAX_PICTURES` images are read for
-    pictures."""
+    """Rank the images that both models answer differently; at most `MAX_PICTURES` images are read for pictures."""
     rows = _rank_rows(answers)
     probabilities = _probabilities(answers)
     flips = [
@@ -52,15 +50,14 @@ def find_flips(
         flip_count=len(rows),
         outcomes={name: outcomes.count(name) for name in ("lost", "gained", "both_wrong", "unlabelled")},
         flips=tuple(flips),
-        pictures=tuple(_pictures(evaluation, rows[:MAX_PICTURES])),
+        pictures=tuple(evaluation.images(np.asarray([row]))[0] for row in rows[:MAX_PICTURES]),
     )
 
 
 def write_flips(folder: Path, reports: Sequence[FlipReport]) -> Path:
     """Write FOLDER/PRECISION/RANK_true-..._teacher-..._candidate-....png and FOLDER/flips.json; return the latter.
 
-    Pictures of an earlier run into the same folder are removed; nothing else is. Raises UsageError when the folder is a
-    file.
+    Only pictures of an earlier run are removed from the folder. Raises UsageError if the folder is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; name a folder for the pictures of the flips.")
@@ -71,8 +68,7 @@ def write_flips(folder: Path, reports: Sequence[FlipReport]) -> Path:
 
 
 def write_flip_record(bundle: Bundle, report: FlipReport) -> Path:
-    """Write the record, its first pictures inlined, to flips/DEVICE-RUNTIME-PRECISION.json in the bundle for the
-    report."""
+    """Write the record with its first pictures to BUNDLE/flips/DEVICE-RUNTIME-PRECISION.json; return the path."""
     inlined = [
         replace(flip, thumbnail=_base64(thumbnail(pixels, INLINED_SIDE)))
         for flip, pixels in zip(report.flips[:INLINED], report.pictures, strict=False)
@@ -84,8 +80,7 @@ def write_flip_record(bundle: Bundle, report: FlipReport) -> Path:
 
 
 def thumbnail(pixels: NDArray[np.uint8], side: int) -> Image.Image:
-    """Return an image uint8 (H, W, 3) at most `side` pixels long: small ones grown by a whole factor, large ones scaled
-    down."""
+    """Scale an image uint8 (H, W, 3) to at most `side` pixels: small ones grow by a whole factor, large ones shrink."""
     image = Image.fromarray(pixels)
     factor = side // max(image.size)
     if factor >= 1:
@@ -112,7 +107,7 @@ def _rank_rows(answers: Answers) -> NDArray[np.int64]:
 
 
 def _probabilities(answers: Answers) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the largest softmax outputs (n,) of teacher and candidate; NaN where a logit is not finite."""
+    """Return the largest softmax outputs (n,) of teacher and candidate; NaN if a logit is not finite."""
     finite = answers.predicted >= 0
     candidate = np.full(len(answers), np.nan)
     candidate[finite] = np.exp(log_softmax(answers.candidate[finite])).max(axis=1, initial=0.0)
@@ -148,11 +143,6 @@ def _outcome(answers: Answers, row: int) -> str:
     if answers.expected[row] == label:
         return "lost"
     return "gained" if answers.predicted[row] == label else "both_wrong"
-
-
-def _pictures(evaluation: Evaluation, rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
-    for row in rows:
-        yield evaluation.images(np.asarray([row]))[0]
 
 
 def _with_files(folder: Path, report: FlipReport) -> FlipReport:

@@ -1,6 +1,6 @@
-"""Relations that hold for every classifier, whatever its weights: an image's logits do not depend on its company.
+"""Relations that hold for every classifier with any weights: an image's logits do not depend on the rest of its batch.
 
-Runtimes have shipped wrong numbers for batches above one, or for equal rows, while their own checks passed on one
+Released runtimes gave wrong numbers for batches above one, or for equal rows, although their own checks passed on one
 input. Each relation runs the same images in other batches, or from two threads at once, and compares every row with the
 first run.
 """
@@ -21,17 +21,17 @@ from edgedistill_deploy.runtimes.session import Session
 Batches = list[NDArray[np.int64]]
 
 _THREADS = 2
-_ROUNDS = 4  # each thread runs all images so often while the other one runs too
+_ROUNDS = 4  # the times that each thread runs all images, while the other one runs too
 
-# Largest difference allowed, relative to the largest logit. Kernels chosen by batch size add in another order: float32
-# stays near 1e-6, TF32 near 1e-3. In INT8 a value on the edge between two steps may round either way. Real defects are
-# far larger.
+# Largest difference allowed, relative to the largest logit. The kernel depends on the batch size and adds in another
+# order: float32 stays near 1e-6, TF32 near 1e-3. In INT8 a value on the edge between two steps may round up or down.
+# Real defects are far larger.
 TOLERANCES = {"fp32": 2e-3, "fp16": 2e-2, "int8": 5e-2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Plain:
-    """The first run, that all others are compared with: images, their names, logits and the tolerance."""
+    """The first run, with which all others are compared."""
 
     images: NDArray[np.uint8]
     names: tuple[str, ...]
@@ -44,10 +44,9 @@ def check_relations(
 ) -> tuple[RelationResult, ...]:
     """Check all relations on `images`, uint8 (n, H, W, 3), best between 2 and 16 different ones.
 
-    `names` (n,) are what the images are called in the findings; without them they have their row numbers alone. The
-    tolerance follows what the session computes in (`TOLERANCES`). Needs a model whose batch size is free. A runtime
-    that refuses one of the batches breaks that relation; a runtime that refuses the first, plain run raises its own
-    error.
+    `names` (n,) are the images' names in the findings, which otherwise have row numbers only. The tolerance depends on
+    the session's precision (`TOLERANCES`). The model's batch size must be free. A runtime that refuses a batch breaks
+    that relation. A runtime that refuses the first run raises its own error.
     """
     if len(images) == 0:
         raise DataError("The metamorphic checks need at least one image and got none.")
@@ -60,7 +59,7 @@ def check_relations(
 
 
 def _relations(n: int) -> dict[str, Batches]:
-    """For each relation, the batches to run, as row numbers into the images."""
+    """Return the batches of each relation, as row numbers into the images."""
     rows = np.arange(n)
     padding = np.zeros(1 + n % 2, dtype=np.int64)
     return {
@@ -73,7 +72,7 @@ def _relations(n: int) -> dict[str, Batches]:
 
 
 def _turns(n: int) -> Batches:
-    """What the threads run side by side: the images forwards and backwards, so that mixed-up rows are seen."""
+    """Return the batches for the threads: the images forwards and backwards, so that mixed-up rows are found."""
     return [np.arange(n), np.arange(n)[::-1]] * (_ROUNDS * _THREADS // 2)
 
 
@@ -100,7 +99,7 @@ def _run_all(session: Session, batches: list[NDArray[np.uint8]], threads: int) -
 
 
 def _row_distance(given: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Largest absolute difference of each row, (n,); infinite where a logit is not finite."""
+    """Return the largest absolute difference of each row, (n,); infinite if a logit is not finite."""
     with np.errstate(invalid="ignore"):
         distance = np.abs(given.astype(np.float64) - expected)
     largest: NDArray[np.float64] = np.where(np.isfinite(distance), distance, np.inf).max(axis=1)

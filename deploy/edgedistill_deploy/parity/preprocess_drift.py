@@ -1,8 +1,8 @@
-"""What it would cost in accuracy if a device prepared its images otherwise than the contract says.
+"""Measures the accuracy lost if a device prepares its images in another way than the contract.
 
-Each variant is a way in which pipelines are known to differ: another library's filter, no antialiasing, a crop in place
-of squeezing, blue before red, a JPEG decoder that scales while it decodes. The model runs on the same images prepared
-both ways.
+Each variant is a known difference between pipelines: another library's filter, no antialiasing, a crop in place of
+squeezing, blue before red, a JPEG decoder that scales while it decodes. The model runs on the same images prepared both
+ways.
 """
 
 import importlib
@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import DataError
-from edgedistill_deploy.evaluation.figures import predicted_classes
+from edgedistill_deploy.evaluation.figures import count_lost_and_gained, predicted_classes
 from edgedistill_deploy.images.colour import rgb_of
 from edgedistill_deploy.images.folder import FolderImages
 from edgedistill_deploy.images.preprocess import INTERPOLATIONS, Preprocess, Resize
@@ -38,7 +38,7 @@ Prepare = Callable[[ImageSet, int], Pixels]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreprocessDrift:
-    """The variants that were measured, the contract's own way first, on how many images; `notes` are sentences."""
+    """The measured variants, the contract's own way first, and the number of images; `notes` are sentences."""
 
     rows: tuple[DriftRow, ...]
     image_count: int
@@ -50,8 +50,8 @@ def measure_preprocess_drift(
 ) -> PreprocessDrift:
     """Run the model on up to `MAX_IMAGES` of the images, spread evenly, prepared in every variant.
 
-    The images are at their own size, not the recorded ones, and labelled. `progress` counts images. Raises DataError
-    when there is no image of the bundle's classes.
+    The images have labels and their original sizes. `progress` counts images. Raises DataError if there is no labelled
+    image of the bundle's classes.
     """
     chosen = _choose_images(bundle, images)
     variants = _variants(bundle.preprocess, chosen)
@@ -70,7 +70,7 @@ def measure_preprocess_drift(
 
 @dataclass(slots=True, kw_only=True)
 class _Tally:
-    """What is known so far of one variant: who was right, which inputs changed, and by how much on average."""
+    """The images of one variant so far: which were right, which inputs changed, and by how much on average."""
 
     right: list[NDArray[np.bool_]] = field(default_factory=list)
     changed: list[NDArray[np.bool_]] = field(default_factory=list)
@@ -97,8 +97,8 @@ def _tally(
 def sample_bilinear(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Scale an RGB image to (width, height) by interpolating between the four nearest pixels, without antialiasing.
 
-    What OpenCV's INTER_LINEAR and torch's interpolate(antialias=False) do, up to rounding: pixel centres lie at half
-    steps, and pixels between the four are never looked at, however strong the reduction.
+    OpenCV's INTER_LINEAR and torch's interpolate(antialias=False) do the same, up to rounding. Pixel centres lie at
+    half steps. A strong reduction skips pixels between them.
     """
     pixels = np.asarray(image, dtype=np.float64)
     for axis, wanted in ((0, size[1]), (1, size[0])):
@@ -119,12 +119,10 @@ def _choose_images(bundle: Bundle, images: ImageSet) -> ImageSet:
 
 
 def _variants(preprocess: Preprocess, images: ImageSet) -> dict[str, tuple[str, Prepare]]:
-    """Name each variant, say what it is, and how it prepares image i of a set; the contract's own way comes first."""
+    """Return each variant's name, description and preparation of image i of a set; the contract's own way is first."""
     found = {BASELINE: ("as the contract says", _by(preprocess.apply))}
-    found["no_antialias"] = (
-        "bilinear from the four nearest pixels, without antialiasing",
-        _with(preprocess, sample_bilinear),
-    )
+    unfiltered = "bilinear from the four nearest pixels, without antialiasing"
+    found["no_antialias"] = (unfiltered, _with(preprocess, sample_bilinear))
     found.update(_opencv_variants(preprocess))
     for name in INTERPOLATIONS:
         if name != preprocess.interpolation:
@@ -152,7 +150,7 @@ def _shape_variants(preprocess: Preprocess) -> Iterator[tuple[str, tuple[str, Pr
 
 
 def _opencv_variants(preprocess: Preprocess) -> Iterator[tuple[str, tuple[str, Prepare]]]:
-    """Yield OpenCV's own filters where it is installed; without it, `no_antialias` stands for its default."""
+    """Yield OpenCV's own filters if it is installed; `no_antialias` is equal to its default."""
     if importlib.util.find_spec("cv2") is None:
         return
     cv2 = importlib.import_module("cv2")
@@ -176,7 +174,7 @@ def _is_jpeg(path: Path) -> bool:
 def _build_reduced(preprocess: Preprocess) -> Prepare:
     def prepare(images: ImageSet, index: int) -> Pixels:
         assert isinstance(images, FolderImages)
-        images.read(index)  # refuses what the contract's way refuses
+        images.read(index)  # raises the same errors as the contract's way
         with Image.open(images.paths[index]) as image:
             image.draft("RGB", (preprocess.size[1], preprocess.size[0]))
             return preprocess.apply(rgb_of(ImageOps.exif_transpose(image)))
@@ -194,7 +192,7 @@ def _right(session: Session, prepared: Pixels, labels: NDArray[np.int64]) -> NDA
 
 def _row(name: str, what: str, before: NDArray[np.bool_], tally: _Tally, confidence: float) -> DriftRow:
     after = np.concatenate(tally.right)
-    lost, gained = int(np.sum(before & ~after)), int(np.sum(~before & after))
+    lost, gained = count_lost_and_gained(before, after)
     low, high = drop_interval(lost, gained, len(after), confidence)
     return DriftRow(
         variant=name,

@@ -1,7 +1,7 @@
-"""Are the models of a bundle as good as the teacher? One after another is opened and checked, on the same images.
+"""Checks the models of a bundle against the teacher, one after another, on the same images.
 
-The same for a library user, for the command, and for a device over SSH. What is told image by image comes out of the
-same runs: which step lost the accuracy, and which images are decided otherwise.
+A library user, the command and a device over SSH use the same function. The same runs show which step lost the
+accuracy, and which images are decided differently.
 """
 
 from dataclasses import dataclass
@@ -13,18 +13,12 @@ from edgedistill_deploy.evaluation.figures import Answers
 from edgedistill_deploy.evaluation.images import Evaluation, open_evaluation
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.parity.chain import chain_record, chain_steps, write_chain
-from edgedistill_deploy.parity.check import (
-    DEFAULT_LIMITS,
-    ParityLimits,
-    ParityReport,
-    check_answers,
-    collect_answers,
-    write_parity,
-)
+from edgedistill_deploy.parity.check import ParityReport, check_answers, collect_answers, write_parity
 from edgedistill_deploy.parity.flips import find_flips
 from edgedistill_deploy.parity.preprocess_drift import measure_preprocess_drift
 from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.decisions import ChainStep, FlipReport
+from edgedistill_deploy.records.parity import DEFAULT_LIMITS, ParityLimits
 from edgedistill_deploy.runtimes.opening import open_session
 from edgedistill_deploy.runtimes.session import Session
 from edgedistill_deploy.statistics.verdicts import Verdict, worst_verdict
@@ -32,15 +26,15 @@ from edgedistill_deploy.statistics.verdicts import Verdict, worst_verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidationRequest:
-    """Which models to check, and how.
+    """The models to check, and how to check them.
 
     Args:
-        limits: the drop in accuracy that is allowed, and the confidence.
-        precisions: names of `bundle.precisions.PRECISIONS`; None for all that the bundle has and the runtime takes.
-        runtime, provider, threads: as for `open_session`; one runtime for all.
-        preprocess_drift: measure for each expert what other ways of preparing the images would cost.
+        limits: the allowed drop in accuracy, and the confidence.
+        precisions: names of `bundle.precisions.PRECISIONS`; None for all in the bundle that the runtime accepts.
+        runtime, provider, threads: as for `open_session`; the same for all models.
+        preprocess_drift: measure for each expert the cost of other ways of preparing the images.
         flips: find the images that teacher and expert decide differently, with their pictures.
-        all_files: ask the files that are made for another runtime, too. They belong in the chain, and are not judged.
+        all_files: also run the files made for another runtime. They are steps of the chain, and are not judged.
     """
 
     limits: ParityLimits = DEFAULT_LIMITS
@@ -59,8 +53,7 @@ class ValidationRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """What was found: a report of each model that is judged, what each step from the teacher lost, and the flips if
-    asked for."""
+    """A report of each judged model, the loss of each step from the teacher, and the flips if requested."""
 
     reports: tuple[ParityReport, ...]
     chain: tuple[ChainStep, ...]
@@ -85,14 +78,13 @@ def validate_bundle(
 
     Args:
         bundle: has the models and the teacher's answers.
-        request: which models, and how.
-        images: the evaluation images; those that are recorded in the bundle unless given.
-        write: put each record into the bundle as soon as its model is checked, and the chain where all models were
-            asked for.
+        request: the models and the checks.
+        images: the evaluation images; by default those recorded in the bundle.
+        write: write each record into the bundle as soon as its model is checked, and the chain if all models are.
         progress: its note is PRECISION: WHAT.
 
     Raises:
-        UsageError: the drift is asked for without images.
+        UsageError: the drift is requested without images.
         DataError: no image can be compared.
         BundleError: a model is missing, or files do not fit each other.
         EdgeDistillError: a model cannot be opened.
@@ -127,13 +119,13 @@ def validate_bundle(
 
 
 def _others(bundle: Bundle) -> tuple[str, ...]:
-    """Return the expert's files that are made for one runtime, whose arithmetic others can show all the same."""
+    """Return the expert's files made for one runtime; other runtimes can run them too."""
     return tuple(each for each in bundle.precisions if each not in USUAL_PRECISIONS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Checker:
-    """Opens one model after another and asks it about the same images."""
+    """Opens one model after another and runs it on the same images."""
 
     bundle: Bundle
     asked: ValidationRequest
@@ -142,7 +134,7 @@ class _Checker:
     progress: Progress
 
     def check(self, precision: str) -> tuple[ParityReport, Answers]:
-        """Return all that is found of a model, and both models' answers."""
+        """Return the report on a model, and both models' answers."""
         tell, limits = self._tell(precision), self.asked.limits
         with self._open(precision, tell) as session:
             answers = collect_answers(session, self.evaluation, progress=tell)

@@ -1,5 +1,4 @@
 """Which model to deploy.
 
-Doors: `choice` chooses for each device that was measured and says why, `summary` is the table of what is known of each
-model.
+Doors: `choice` chooses a model for each measured device, with a reason; `summary` is the table of all models.
 """

@@ -1,9 +1,8 @@
-"""Which model to deploy on each device that was measured: never a smaller number format for its own sake.
+"""Chooses the model to deploy on each measured device. A smaller number format alone is no reason.
 
-A precision other than fp32 is recommended only where it was measured faster than fp32 on that very device, beyond what
-measurements vary by themselves, and where its parity verdict there holds. Only records of model files that the bundle
-still has count. The same function answers for the command, the report and the manifest, which keeps the choice with its
-figures.
+A precision other than fp32 is recommended only if its parity verdict on that device holds, and if it was measured there
+faster than fp32 by more than measurements vary. Only records of model files that the bundle still has count. The
+command, the report and the manifest use the same function; the manifest keeps the choice with its figures.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,8 +23,7 @@ from edgedistill_deploy.records.writing import HIDDEN, plain
 from edgedistill_deploy.statistics.quantiles import OpenInterval
 from edgedistill_deploy.wording import bare_points, points
 
-# Samples that the interval is computed from; more change it by less than they cost.
-_MOST_SAMPLES = 1000
+_MOST_SAMPLES = 1000  # for the interval; more take time and hardly change it
 _EMULATED = "emulated"
 _RUN = ("precision", "runtime", "provider")
 
@@ -34,7 +32,7 @@ Ground = Literal["parity", "timing"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """A model that is not recommended: on what ground, and why, without its name."""
+    """A model that is not recommended; `reason` is a part of a sentence, without the model's name."""
 
     model: MeasuredModel = field(metadata=HIDDEN)
     ground: Ground
@@ -43,11 +41,11 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What to deploy on a device; `model` is None where nothing holds the limit.
+    """The model to deploy on a device; `model` is None if no model holds the limit.
 
-    `ratio` is the chosen model's median latency over that of fp32, with the interval of `confidence`; None for fp32
-    itself and where it could not be compared. `drop` is teacher minus this model. `records` are the paths of those that
-    decided.
+    `ratio` is the chosen model's median latency divided by that of fp32, with the interval of `confidence`. It is None
+    for fp32 itself, and if there was no comparison. `drop` is teacher minus this model. `records` are the paths of the
+    records that decided.
     """
 
     device: str = field(metadata=HIDDEN)
@@ -70,7 +68,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Candidate:
-    """A model in one place: what was found of its accuracy, and how long one run takes."""
+    """A model in one place, with its parity record and its latency record."""
 
     parity: ParityRecord
     latency: LatencyRecord | None
@@ -93,34 +91,28 @@ class _Candidate:
 
     @property
     def p50_ms(self) -> float:
-        """The median, infinite where it is not known."""
+        """The median, infinite if it is unknown."""
         return float("inf") if self.timed is None else self.timed.times.p50_ms
 
 
 def choose(records: Records) -> dict[str, Choice]:
     """Return a choice for each device on which an expert was compared with the teacher, in the order of their names."""
-    devices = sorted({model.device for model in _experts(records)})
+    models = [each.report.model for each in records.parity]
+    devices = sorted({model.device for model in models if not model.is_teacher})
     return {device: _choice(device, _candidates(device, records)) for device in devices}
-
-
-def _experts(records: Records) -> list[MeasuredModel]:
-    return [each.report.model for each in records.parity if not each.report.model.is_teacher]
 
 
 def record_choices(bundle: Bundle) -> Bundle:
     """Write the choices into the manifest for the devices that have records of both kinds, and return the bundle.
 
-    What was chosen from records that are gone, or about other model files, is dropped. Nothing is written without a
-    change.
+    Choices from records that are gone, or about other model files, are dropped. Nothing is written without a change.
     """
     choices = {device: _entry(bundle, choice) for device, choice in read_choices(bundle).items()}
-    if choices == bundle.manifest.get("choices", {}):
-        return bundle
-    return bundle.with_fields(choices=choices)
+    return bundle if choices == bundle.manifest.get("choices", {}) else bundle.with_fields(choices=choices)
 
 
 def read_choices(bundle: Bundle) -> dict[str, Choice]:
-    """Return the choices for the devices that have records of both kinds, made from the records as they are now."""
+    """Return the choices from the present records, for the devices that have records of both kinds."""
     records = read_records(bundle)
     timed = {each.report.model.device for each in records.latency}
     return {device: choice for device, choice in choose(records).items() if device in timed}
@@ -156,31 +148,28 @@ def _candidates(device: str, records: Records) -> list[_Candidate]:
 
 def _choice(device: str, candidates: Sequence[_Candidate]) -> Choice:
     passed = [each for each in candidates if each.passed]
-    safe = min((each for each in passed if each.checked.model.precision == "fp32"), key=_speed, default=None)
+    safe = _fastest(each for each in passed if each.checked.model.precision == "fp32")
     if safe is None:
         return _without_fp32(device, candidates, passed)
     compared = {each: _compare_with_fp32(each, safe) for each in candidates if each is not safe}
     faster = {each: found for each, found in compared.items() if isinstance(found, LatencyComparison)}
     rejected = tuple(found for found in compared.values() if isinstance(found, Rejected))
-    if not faster:
-        told = _describe_rejected(each for each in rejected if each.ground == "timing")
-        return _build_choice(
-            device, safe, safe, None, rejected, _fp32_reason(told), _fp32_reason(_describe_rejected(rejected))
-        )
-    best = min(faster, key=_speed)
+    best = _fastest(faster)
+    if best is None:
+        by_time = _fp32_reason(each for each in rejected if each.ground == "timing")
+        return _build_choice(device, safe, safe, None, rejected, by_time, _fp32_reason(rejected))
     reason = _faster_reason(best, safe, faster[best])
     return _build_choice(device, best, safe, faster[best], rejected, reason, reason)
 
 
 def _without_fp32(device: str, candidates: Sequence[_Candidate], passed: Sequence[_Candidate]) -> Choice:
-    best = min(passed, key=_speed, default=None)
+    best = _fastest(passed)
     rejected = tuple(_reject_for_parity(each) for each in candidates if not each.passed)
     if best is None:
-        reason = f"Nothing is recommended: {'; '.join(_describe_rejected(rejected))}."
+        reason = f"Nothing is recommended: {_describe_rejected(rejected)}."
         return Choice(device=device, reason=reason, timing_reason="", rejected=rejected)
-    reason = (
-        f"{_capital(best.name)} is recommended because fp32 was not found to hold the limit, and nothing faster does."
-    )
+    name = _capital(best.name)
+    reason = f"{name} is recommended because fp32 was not found to hold the limit, and nothing faster does."
     return _build_choice(device, best, None, None, rejected, reason, reason)
 
 
@@ -218,7 +207,7 @@ def _build_choice(
 
 
 def _compare_with_fp32(candidate: _Candidate, safe: _Candidate) -> LatencyComparison | Rejected:
-    """Return the comparison of a model that may be recommended instead of fp32, or why it may not."""
+    """Compare a model with fp32; return a rejection if it cannot be recommended instead of fp32."""
     if not candidate.passed:
         return _reject_for_parity(candidate)
     ours, theirs = candidate.timed, safe.timed
@@ -229,16 +218,15 @@ def _compare_with_fp32(candidate: _Candidate, safe: _Candidate) -> LatencyCompar
     if comparison.verdict == "faster":
         return comparison
     low, high = comparison.interval
-    return _build_rejection(
-        candidate,
-        "timing",
+    reason = (
         f"took {comparison.ratio:.2f} times as long as fp32 (interval {low:.2f} to {high:.2f}), which is not faster by "
-        f"more than the {comparison.margin:.0%} that measurements vary by",
+        f"more than the {comparison.margin:.0%} that measurements vary by"
     )
+    return _build_rejection(candidate, "timing", reason)
 
 
 def _obstacle(ours: LatencyReport | None, theirs: LatencyReport | None) -> str:
-    """Say why two timings cannot be compared; "" where they can."""
+    """Say why two timings cannot be compared; "" if they can."""
     if ours is None:
         return "was not timed here"
     if theirs is None:
@@ -253,15 +241,15 @@ def _obstacle(ours: LatencyReport | None, theirs: LatencyReport | None) -> str:
     return ""
 
 
-@lru_cache(maxsize=256)  # a command asks for the same comparison several times, and it takes a while
+@lru_cache(maxsize=256)  # a command needs the same slow comparison several times
 def _ratio(ours: bytes, theirs: bytes) -> LatencyComparison:
-    """Compare the samples of two records that may be compared."""
+    """Compare the samples of two comparable records, float64 as bytes."""
     records = [{"samples_ms": np.frombuffer(each), "batch_size": 1} for each in (ours, theirs)]
     return compare_latency(*records)
 
 
 def _thin_samples(report: LatencyReport) -> bytes:
-    """Return every k-th sample; none is 0."""
+    """Return every k-th sample as float64 bytes; a sample of 0 becomes the smallest number above 0."""
     samples = report.times.samples_ms
     step = -(-len(samples) // _MOST_SAMPLES)
     return np.maximum(samples[::step], np.finfo(np.float64).tiny).tobytes()
@@ -282,10 +270,9 @@ def _drop_and_limit(checked: ParityReport) -> str:
     return f"{points(checked.accuracy.drop)}, limit {bare_points(checked.judgement.limits.max_drop)}"
 
 
-def _fp32_reason(told: Sequence[str]) -> str:
-    if not told:
-        return "Fp32 is recommended: nothing else that was checked could take its place."
-    return f"Fp32 is recommended: {'; '.join(told)}."
+def _fp32_reason(rejected: Iterable[Rejected]) -> str:
+    others = _describe_rejected(rejected) or "nothing else that was checked could take its place"
+    return f"Fp32 is recommended: {others}."
 
 
 def _faster_reason(best: _Candidate, safe: _Candidate, found: LatencyComparison) -> str:
@@ -297,13 +284,13 @@ def _faster_reason(best: _Candidate, safe: _Candidate, found: LatencyComparison)
     )
 
 
-def _describe_rejected(rejected: Iterable[Rejected]) -> list[str]:
-    return [f"{each.model.short_name} {each.reason}" for each in rejected]
+def _describe_rejected(rejected: Iterable[Rejected]) -> str:
+    return "; ".join(f"{each.model.short_name} {each.reason}" for each in rejected)
 
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _speed(candidate: _Candidate) -> float:
-    return candidate.p50_ms
+def _fastest(candidates: Iterable[_Candidate]) -> _Candidate | None:
+    return min(candidates, key=lambda each: each.p50_ms, default=None)

@@ -1,5 +1,4 @@
-"""The figures a user decides by, one row per model: printed by the command and drawn by the report from this one
-place."""
+"""The figures for a user's decision, one row for each model; the command prints them, and the report draws them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,11 +26,11 @@ Place = tuple[str | None, str | None, str | None]  # device, runtime, provider
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArtefactSummary:
-    """One model on one device; None where nothing was measured or recorded.
+    """One model on one device; None for what was not measured or recorded.
 
-    `accuracy`, `agreement` and `drop` (teacher minus this model) are shares of the subtask's evaluation images, p50 and
-    p99 are of one batch of `batch_size`, and doubtful when there are `timing_warnings`. `device`, `runtime` and
-    `provider` are None while the bundle has no measurement at all.
+    `accuracy`, `agreement` and `drop` (teacher minus this model) are shares of the subtask's evaluation images. p50 and
+    p99 are of one batch of `batch_size`; `timing_warnings` say why they are doubtful. `device`, `runtime` and
+    `provider` are None if the bundle has no measurement.
     """
 
     precision: str
@@ -57,24 +56,23 @@ class ArtefactSummary:
 
     @property
     def label(self) -> str:
-        """What the model is called in tables."""
+        """The model's name in tables."""
         return label_of(self.precision)
 
     @property
     def place(self) -> Place:
-        """Where it was measured."""
+        """The place of the measurement."""
         return self.device, self.runtime, self.provider
 
     @property
     def is_teacher(self) -> bool:
-        """Whether this is the baseline of the other rows."""
+        """True for the baseline of the other rows."""
         return self.precision == "teacher"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conclusion:
-    """The gate's verdict over all experts, sentences that say it, and the expert to deploy: on each device, and the
-    fastest."""
+    """The verdict over all experts, a summary, the fastest expert to deploy, and the choice on each device."""
 
     verdict: Verdict | None
     sentence: str
@@ -83,14 +81,14 @@ class Conclusion:
 
 
 def summarise(bundle: Bundle) -> tuple[ArtefactSummary, ...]:
-    """Return a row for each model of each device and runtime that was measured: first the teacher, then the experts."""
+    """Return a row for each model of each measured device and runtime: first the teacher, then the experts."""
     return summarise_records(bundle, read_records(bundle))
 
 
 def summarise_records(bundle: Bundle, records: Records) -> tuple[ArtefactSummary, ...]:
-    """As `summarise`, from records that were read already."""
+    """Return the rows of `summarise` from records that were read before."""
     checked = [each.report for each in records.parity]
-    # Of several batch sizes the smallest counts, which is read last.
+    # The smallest of several batch sizes counts. It is the last one here.
     timed = sorted((each.report for each in records.latency), key=lambda each: -each.setting.batch_size)
     models = [each.model for each in checked] + [each.model for each in timed]
     places: list[Place] = sorted({model.place for model in models}, key=str)
@@ -104,7 +102,7 @@ def summarise_records(bundle: Bundle, records: Records) -> tuple[ArtefactSummary
 
 
 def _precisions(bundle: Bundle, place: Place, measured: set[str]) -> list[str]:
-    """Order the usual models that the bundle has for the place, then any other that was measured there."""
+    """Return the usual models that the bundle has for the place, then the others that were measured there."""
     usual = [each for each in USUAL_PRECISIONS if each in measured or _role(bundle, each, place)]
     return [*usual, *sorted(measured - set(usual))]
 
@@ -144,23 +142,20 @@ def _row(
 
 
 def _accuracy(precision: str, parity: Mapping[str, ParityReport]) -> tuple[float | None, OpenInterval]:
-    """Return a model's own accuracy; the teacher's stands in every expert's record too."""
-    checked = parity.get(precision)
-    if checked:
-        return checked.accuracy.candidate, checked.accuracy.candidate_interval
-    if precision == "teacher":
-        for other in parity.values():
-            return other.accuracy.teacher, other.accuracy.teacher_interval
-    return None, _UNKNOWN
+    """Return a model's own accuracy; the teacher's is in every expert's record too."""
+    if precision in parity:
+        checked = parity[precision].accuracy
+        return checked.candidate, checked.candidate_interval
+    others = (each.accuracy for each in parity.values() if precision == "teacher")
+    return next(((each.teacher, each.teacher_interval) for each in others), (None, _UNKNOWN))
 
 
 def _file_bytes(bundle: Bundle, role: str | None, record: ParityReport | LatencyReport | None) -> int | None:
-    """Return the size of the very file that was measured: INT8 has one file for ONNX Runtime and one for TensorRT."""
+    """Return the size of the measured file: INT8 has one file for ONNX Runtime and one for TensorRT."""
     files: Mapping[str, Mapping[str, Any]] = bundle.manifest["files"]
     if record:
-        return next(
-            (int(each["bytes"]) for each in files.values() if each["sha256"] == record.model.model_sha256), None
-        )
+        sizes = (int(each["bytes"]) for each in files.values() if each["sha256"] == record.model.model_sha256)
+        return next(sizes, None)
     return int(files[role]["bytes"]) if role else None
 
 
@@ -169,17 +164,18 @@ def _whole(value: Any) -> int | None:
 
 
 def conclude(rows: Sequence[ArtefactSummary], choices: Mapping[str, Choice]) -> Conclusion:
-    """Say whether the experts that were checked are good enough, and which of those that are to deploy.
+    """Say whether the checked experts are good enough, and which one to deploy.
 
-    One expert that fails fails the gate, as for `edgedistill validate`. `choices` are those of `choice.choose`; of
-    several devices the one that is fastest leads.
+    One failed expert fails the gate, as for `edgedistill validate`. `choices` are those of `choice.choose`; the
+    fastest of several devices is named first.
     """
     checked = [row for row in rows if not row.is_teacher and row.verdict is not None]
     chosen = [row for row in checked if _is_chosen(row, choices)]
     choice = min(chosen, key=_cost, default=None)
     several = len({row.place for row in rows}) > 1
     sentences = [_choice_sentence(choice, rows, several)] if choice else []
-    sentences += [_reason(each, len(choices) > 1) for each in choices.values() if each.model]
+    reasons = {each.device: each.timing_reason for each in choices.values() if each.model}
+    sentences += [f"{device}: {each}" if len(choices) > 1 else each for device, each in reasons.items()]
     sentences += _shortfalls(checked, several)
     return Conclusion(
         verdict=worst_verdict(row.verdict for row in checked if row.verdict) if checked else None,
@@ -195,12 +191,8 @@ def _is_chosen(row: ArtefactSummary, choices: Mapping[str, Choice]) -> bool:
     return model is not None and (model.precision, model.place) == (row.precision, row.place)
 
 
-def _reason(choice: Choice, several: bool) -> str:
-    return f"{choice.device}: {choice.timing_reason}" if several else choice.timing_reason
-
-
 def label_of(precision: str) -> str:
-    """Return what tables and sentences call the model of a precision."""
+    """Return a model's name in tables and sentences, by its precision."""
     return _LABELS.get(precision, f"expert {precision}")
 
 
@@ -210,10 +202,8 @@ def baseline_of(row: ArtefactSummary, rows: Iterable[ArtefactSummary]) -> Artefa
 
 
 def _cost(row: ArtefactSummary) -> tuple[float, float]:
-    return (
-        float("inf") if row.p50_ms is None else row.p50_ms,
-        float("inf") if row.file_bytes is None else row.file_bytes,
-    )
+    time, size = (float("inf") if cost is None else cost for cost in (row.p50_ms, row.file_bytes))
+    return time, size
 
 
 def _choice_sentence(choice: ArtefactSummary, rows: Sequence[ArtefactSummary], several: bool) -> str:
@@ -230,29 +220,26 @@ def _choice_sentence(choice: ArtefactSummary, rows: Sequence[ArtefactSummary], s
 
 
 def _name_row(row: ArtefactSummary, several: bool) -> str:
-    """Name an expert, and where it ran when there are several places."""
-    return f"{row.precision} expert" + (f" on {row.device} with {_with(row)}" if several else "")
-
-
-def _with(row: ArtefactSummary) -> str:
-    return str(row.runtime) if row.provider in ("cpu", row.runtime) else f"{row.runtime} {row.provider}"
+    """Name an expert, and its place if there are several."""
+    runtime = row.runtime if row.provider in ("cpu", row.runtime) else f"{row.runtime} {row.provider}"
+    return f"{row.precision} expert" + (f" on {row.device} with {runtime}" if several else "")
 
 
 def _shortfalls(checked: Sequence[ArtefactSummary], several: bool) -> list[str]:
-    """Name the experts that did not pass; where none was checked, say so."""
+    """Name the experts that did not pass, or say that none was checked."""
     if not checked:
         return ["No expert was compared with the teacher yet: run edgedistill validate on this bundle."]
     sentences = []
     for verdict, (singular, plural) in _SHORTFALLS.items():
         names = [f"the {_describe_row(row, several)}" for row in checked if row.verdict == verdict]
         if names:
-            told = join_words(names)
-            sentences.append(f"{told[0].upper()}{told[1:]} {plural if len(names) > 1 else singular}.")
+            subject = join_words(names)
+            sentences.append(f"{subject[0].upper()}{subject[1:]} {plural if len(names) > 1 else singular}.")
     return sentences
 
 
 def _describe_row(row: ArtefactSummary, several: bool) -> str:
-    """Name an expert with its drop, the interval of that, and what is allowed, as far as known."""
+    """Name an expert with its drop, the drop's interval and the limit, as far as they are known."""
     if row.drop is None or row.max_drop is None:
         return _name_row(row, several)
     interval = points_interval(row.drop_interval)

@@ -1,5 +1,4 @@
-"""What a report shows of the subspaces, read with numpy alone: the safetensors format is a JSON header before raw
-arrays."""
+"""Reads what a report shows of the subspaces. A safetensors file is a JSON header before raw arrays."""
 
 import math
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ _DTYPES = {"F64": "<f8", "F32": "<f4", "I64": "<i8"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubspaceRow:
-    """One teacher layer: width D, rank K, positions it was found on, and the falling eigenvalues (D,)."""
+    """One teacher layer: width D, rank K, the number of positions used, and the falling eigenvalues (D,)."""
 
     layer: str
     width: int
@@ -31,7 +30,7 @@ class SubspaceRow:
 
     @property
     def captured(self) -> float | None:
-        """Share of the positive eigenvalues' sum that lies in the K kept directions; None where there is none."""
+        """The K kept directions' share of the sum of positive eigenvalues; None if no eigenvalue is positive."""
         positive = np.clip(self.eigenvalues, 0, None)
         total = float(positive.sum())
         return float(positive[: self.rank].sum()) / total if total > 0 else None
@@ -41,7 +40,7 @@ def read_subspace_rows(path: Path) -> tuple[SubspaceRow, ...]:
     """Read the layers of a subspaces file, in the file's order of names.
 
     Raises:
-        BundleError: the file is damaged, or holds something else.
+        BundleError: the file is damaged or is not a subspaces file.
     """
     try:
         with path.open("rb") as stream:
@@ -54,8 +53,7 @@ def read_subspace_rows(path: Path) -> tuple[SubspaceRow, ...]:
             layers = [name.removesuffix("/basis") for name in header if name.endswith("/basis")]
             if len(layers) > MAX_LAYERS:
                 raise ValueError(f"{len(layers)} layers")
-            start = 8 + length
-            return tuple(_row(layer, header, lambda entry: _array(stream, start, entry)) for layer in layers)
+            return tuple(_row(layer, header, lambda entry: _array(stream, 8 + length, entry)) for layer in layers)
     except (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
         raise BundleError(f"{path} cannot be read as subspaces ({error}); it is left out of the report.") from error
 

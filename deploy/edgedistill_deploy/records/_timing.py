@@ -1,4 +1,4 @@
-"""What else a latency record can hold, and the comparisons by alternating blocks, as sentences for the page."""
+"""The optional parts of a latency record, and comparisons by alternating blocks, as sentences for the page."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ from edgedistill_deploy.records.values import as_count, as_list, as_mapping, as_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """What a comparison says in a sentence."""
+    """A part of a comparison that has a sentence."""
 
     sentence: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alternative:
-    """A model that was compared, by the sha256 of its file."""
+    """A compared model, known by the sha256 of its file."""
 
     model_sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonRecord(Record):
-    """What a page shows of models compared on a device by alternating blocks."""
+    """What a page shows of a comparison on one device by alternating blocks."""
 
     KIND = "latency-comparison"
 
@@ -38,12 +38,12 @@ class ComparisonRecord(Record):
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """What is said of each pair, then of the first model against itself."""
+        """The sentence of each pair, then that of the first model against itself."""
         return tuple(each.sentence for each in (*self.pairs, self.a_a))
 
 
 def extra_sentences(record: Mapping[str, Any]) -> tuple[str, ...]:
-    """Say what a latency record tells of arrivals, JPEGs, cold starts and power; of each that it has."""
+    """Describe arrivals, JPEGs, cold starts and power, as far as a latency record has them."""
     parts = {"sustained": _describe_sustained, "end_to_end": _end_to_end, "cold_start": _cold_start}
     said = [say(as_mapping(record[name])) for name, say in parts.items() if record.get(name)]
     return tuple(sentence for sentence in (*said, power_sentence(record)) if sentence)

@@ -1,4 +1,4 @@
-"""What a build came to: the models that its bundle holds, and how good they were found."""
+"""The result of a build: the models in its bundle, and how good they are."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,15 +11,10 @@ from edgedistill_deploy.statistics.verdicts import worst_verdict
 
 
 def summarise_build(bundle: Bundle) -> dict[str, Any]:
-    """Return teacher, student, distillation, artefacts, the experts' verdicts and the worst of them; what was not
-    measured yet is None."""
+    """Return teacher, student, distillation, artefacts and the experts' verdicts; what was not measured is None."""
     manifest = bundle.manifest
     parity = {precision: _find_parity(bundle, precision) for precision in USUAL_PRECISIONS}
-    verdicts = {
-        precision: record["verdict"]
-        for precision, record in parity.items()
-        if record is not None and precision != "teacher"
-    }
+    verdicts = {name: record["verdict"] for name, record in parity.items() if record and name != "teacher"}
     return {
         "teacher": {"parameters": manifest["teacher"]["parameters"], "accuracy": _accuracy_of(parity["teacher"])},
         "student": {"parameters": manifest["student"]["parameters"], "accuracy": _accuracy_of(parity["fp32"])},
@@ -33,12 +28,12 @@ def summarise_build(bundle: Bundle) -> dict[str, Any]:
 
 
 def _find_parity(bundle: Bundle, precision: str) -> Mapping[str, Any] | None:
-    """Read the newest parity record of a precision that is about the model in the bundle now."""
+    """Read the parity record of a precision that is about the model in the bundle now."""
     role = find_role(bundle.manifest["files"], precision)
     if role is None:
         return None
     sha256 = bundle.model_sha256(role)
-    for parity in read_records(bundle).parity:  # those that are sound
+    for parity in read_records(bundle).parity:
         model = parity.report.model
         if (model.precision, model.model_sha256) == (precision, sha256):
             record: Mapping[str, Any] = read_json(bundle.path / parity.name)

@@ -1,4 +1,4 @@
-"""Records of single decisions: which images are decided otherwise, and which step lost the accuracy."""
+"""Records of single decisions: the images that two models decide differently, and the step that lost the accuracy."""
 
 import base64
 import binascii
@@ -21,7 +21,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def as_picture(value: Any) -> str:
-    """Accept a PNG of bounded size as base64 and nothing else: it is placed in the page as it is."""
+    """Accept only a PNG of bounded size as base64, because the page takes it unchanged."""
     text = as_text(value)
     if len(text) > MAX_PICTURE_BYTES:
         raise ValueError(f"a picture has more than {MAX_PICTURE_BYTES} characters")
@@ -36,10 +36,10 @@ def as_picture(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flip:
-    """One image decided differently. Classes by name; `label` is None where unknown, probabilities are softmax outputs.
+    """One image that the two models decide differently. Classes are names, probabilities are softmax outputs.
 
     `outcome` is "lost" when only the teacher is right, "gained" when only the candidate is, "both_wrong", or
-    "unlabelled". `file` is its picture, `thumbnail` the same small, as base64 of a PNG; None where there is none.
+    "unlabelled". `file` is the picture's path, `thumbnail` a small PNG as base64.
     """
 
     rank: int
@@ -57,7 +57,7 @@ class Flip:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlipReport(Record):
-    """All flips of one model, the first thousand in full; `to_json` is the record, without the pictures."""
+    """The flips of one model, at most the first thousand. The record leaves `pictures` out."""
 
     KIND = "flips"
 
@@ -72,17 +72,17 @@ class FlipReport(Record):
 
     @property
     def pictured(self) -> tuple[Flip, ...]:
-        """The first that have a picture for the page."""
+        """The first flips that have a picture for the page."""
         return tuple(each for each in self.flips if each.thumbnail is not None)[:INLINED]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainStep:
-    """One model and what it lost against its `source`; the teacher stands first and has none.
+    """One model and what it lost against its `source`. The teacher is the first step and has no source.
 
-    `accuracy` is the share of labelled images that are right, `loss` that of the source minus this, with the interval
-    at `confidence`; `lost_count` images only the source gets right, `gained_count` only this. `agreement` is the share
-    of all images that both answer alike. None without a source, or without labels.
+    `accuracy` is the share of labelled images that are right. `loss` is the source's accuracy minus this one, and
+    `interval` is that of the loss. Only the source is right on `lost_count` images, only this model on `gained_count`.
+    `agreement` is the share of all images that both answer alike. Fields are None without a source, or without labels.
     """
 
     precision: str
@@ -102,7 +102,7 @@ class ChainStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainRecord(Record):
-    """What each step from the teacher to each of its files lost, on one device."""
+    """The loss of each step from the teacher to each of its files, on one device."""
 
     KIND = "chain"
 

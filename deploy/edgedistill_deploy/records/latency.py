@@ -1,7 +1,6 @@
-"""The latency record: how long one batch takes and in what state the machine was, in one definition for writing,
-reading and printing.
+"""The latency record: how long one batch takes, and the state of the machine.
 
-In JSON the groups of a report lie flat beside one another (`schema.FLAT`).
+One definition serves for writing, reading and printing. In JSON the groups of a report are flat (`schema.FLAT`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,7 +20,7 @@ _SHOWN_CONDITIONS = ("governor", "power_mode", "clock", "temperature", "load", "
 
 
 def as_samples(value: Any) -> tuple[float, ...]:
-    """Accept a list of times, at least one."""
+    """Accept a list of one or more times."""
     samples = tuple(map(as_time, as_list(value)))
     if not samples:
         raise ValueError("samples_ms must hold times, at least one")
@@ -30,7 +29,7 @@ def as_samples(value: Any) -> tuple[float, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What one run is: so many images on so many threads."""
+    """The number of images and of threads of one run."""
 
     batch_size: int
     threads: int
@@ -38,8 +37,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """The times of the runs that count, each of one batch. `throughput_per_s` is images per second of these sequential
-    runs."""
+    """Times of the counted runs, each of one batch. `throughput_per_s` is images per second in these runs."""
 
     warmup_runs: int
     runs: int
@@ -56,7 +54,7 @@ class Times:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What it takes until the first answer, without importing the runtime."""
+    """The time until the first answer, without the import of the runtime."""
 
     load_ms: Time
     first_run_ms: Time
@@ -64,8 +62,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanSamples:
-    """Statistics of the runs during which the scheduler took the CPU away from nobody in this process; p99 may err
-    low."""
+    """Statistics of the runs in which the scheduler did not take the CPU from this process; p99 may be too low."""
 
     runs: int
     p50_ms: Time
@@ -76,8 +73,7 @@ class CleanSamples:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmUp:
-    """How the warm-up went. `steady` is False where the limit ended it, and None where there were too few runs to
-    say."""
+    """The warm-up. `steady` is False if the time limit ended it, and None if there were too few runs to decide."""
 
     runs: int
     seconds: Time
@@ -87,26 +83,25 @@ class WarmUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disturbance:
-    """What came between the runs and their times, and how far it makes them doubtful.
+    """What disturbed the runs, and how doubtful it makes their times.
 
-    `loop_overhead_ms` is what an empty call costs in the same loop, and is not subtracted. `preempted_share` is that of
-    the runs in which the scheduler took the CPU away, and `clean` leaves these out; both are None where the system does
-    not count. It is asked every 5 ms, and of the runs between, the longest are taken for the interrupted ones.
-    `conditions` is the state of the machine before and after. `flags` names what makes the figures doubtful, `warnings`
-    says it in sentences:
+    `loop_overhead_ms` is the time of an empty call in the same loop; it is not subtracted. `preempted_share` is the
+    share of runs in which the scheduler took the CPU away, and `clean` leaves these runs out. Both are None if the
+    system does not count them. The counter is read every 5 ms, and the longest runs between two readings are taken as
+    the interrupted ones. `conditions` is the state of the machine before and after. `flags` names the doubts,
+    `warnings` explains them in sentences:
 
     unsteady   the warm-up reached its limit before the times had settled
     drift      the last third of the runs differs from the first by more than 5 %
     noisy      the medians of five consecutive blocks vary by more than 3 %
     bimodal    the runs have two usual times (`statistics.bimodal`)
     overhead   timing an empty call takes more than 1 % of the median
-    preempted  more than 5 % of the runs were interrupted by other work
+    preempted  other work interrupted more than 5 % of the runs
     contended  tasks waited for a CPU more than 10 % of the time, or another guest took more than 1 % of it
     throttled  the firmware or the CPU reports throttling
-    emulated   the processor is emulated: the times say nothing of the real device
-    saturating the INT8 kernels saturate on this processor (`int8_kernels`): the answers are wrong, whatever the time
-    fallback   some nodes run on another provider than asked for; `placement` counts the nodes of each, where the
-               runtime tells
+    emulated   the processor is emulated: the times say nothing about the real device
+    saturating the INT8 kernels saturate on this processor (`int8_kernels`), so the answers are wrong
+    fallback   some nodes run on another provider than requested; `placement` counts the nodes of each provider
     """
 
     loop_overhead_ms: Time
@@ -121,7 +116,7 @@ class Disturbance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
-    """What the model takes. `peak_memory_bytes` is the whole process's (`hardware.device.read_peak_memory_bytes`)."""
+    """Sizes. `peak_memory_bytes` is that of the whole process (`hardware.device.read_peak_memory_bytes`)."""
 
     peak_memory_bytes: int | None
     model_bytes: int
@@ -130,13 +125,13 @@ class Footprint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyReport(Record):
-    """A measurement; `to_json` is the record, and printing it shows one screen."""
+    """A measurement. Printed, it fills one screen."""
 
     KIND = "latency"
 
     bundle: str
     model: MeasuredModel = field(metadata=FLAT)
-    device: DeviceInfo  # in the document it takes the place of the device's name
+    device: DeviceInfo  # in the document it replaces the device's name
     setting: Setting = field(metadata=FLAT)
     times: Times = field(metadata=FLAT)
     start: Start = field(metadata=FLAT)
@@ -156,12 +151,12 @@ def _rows(report: LatencyReport) -> Iterator[tuple[str, str]]:
     yield "setting", f"batch {report.setting.batch_size}, threads {report.setting.threads}"
     for name in ("p50_ms", "p90_ms", "p99_ms"):
         low, high = map(words.milliseconds, times.intervals.get(name, (None, None)))
-        yield (name.removesuffix("_ms"), f"{words.milliseconds(getattr(times, name))}, interval {low} to {high}")
+        yield name.removesuffix("_ms"), f"{words.milliseconds(getattr(times, name))}, interval {low} to {high}"
     yield "images", f"{words.quantity(times.throughput_per_s)} a second"
     yield "runs", f"{times.runs} after {times.warmup_runs} of warm-up, {_word_interruptions(disturbance)}"
-    start = report.start
-    yield ("start", f"load {words.milliseconds(start.load_ms)}, first run {words.milliseconds(start.first_run_ms)}")
-    yield ("memory", f"{words.size(footprint.peak_memory_bytes)} at most, the file {words.size(footprint.model_bytes)}")
+    load, first = words.milliseconds(report.start.load_ms), words.milliseconds(report.start.first_run_ms)
+    yield "start", f"load {load}, first run {first}"
+    yield "memory", f"{words.size(footprint.peak_memory_bytes)} at most, the file {words.size(footprint.model_bytes)}"
     yield "conditions", _word_conditions(disturbance.conditions)
     yield "flags", ", ".join(disturbance.flags) or "none"
     yield "warnings", " ".join(disturbance.warnings)
@@ -173,7 +168,7 @@ def _word_interruptions(disturbance: Disturbance) -> str:
 
 
 def _word_conditions(conditions: Mapping[str, Mapping[str, object]]) -> str:
-    """Say the first value of each reading after the runs."""
+    """Write the first value of each reading after the runs."""
     told = []
     for name in _SHOWN_CONDITIONS:
         value = conditions.get("after", {}).get(name)

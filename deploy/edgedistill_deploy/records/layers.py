@@ -1,4 +1,4 @@
-"""What a latency record says of the time of single nodes and of the energy of an image."""
+"""The parts of a latency record about the time of single nodes and the energy of an image."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,15 +14,10 @@ TOP = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeTime:
-    """One node of the graph that the runtime runs.
+    """One node of the graph that the runtime runs; `share` is of the run's time.
 
-    Attributes:
-        node: its name there.
-        op_type: what it computes; None where the runtime does not say.
-        module: of the student, as torch's named_modules has it; None for what the runtime added.
-        mean_ms: of a run.
-        share: of the run's time.
-        provider: where it ran.
+    `op_type` is None if the runtime does not report it. `module` is the student's module, by its name in torch's
+    named_modules; None for a node that the runtime added.
     """
 
     node: str
@@ -35,13 +30,10 @@ class NodeTime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerReport:
-    """The nodes, those that take most first, and what is in none of them.
+    """The nodes, slowest first, and the time in none of them.
 
-    Attributes:
-        source: whose profiler.
-        runs: how many counted: of ONNX Runtime's, the faster half.
-        mean_ms: of a whole run with the profiler on.
-        outside_ms: of it in no node; None where the profiler tells of nodes only.
+    `source` names the profiler. `runs` are the counted ones: ONNX Runtime's faster half. `mean_ms` is of a whole run
+    with the profiler on, `outside_ms` its part in no node; None if the profiler reports only nodes.
     """
 
     layers: tuple[NodeTime, ...]
@@ -52,12 +44,12 @@ class LayerReport:
 
     @property
     def top(self) -> tuple[NodeTime, ...]:
-        """The ten that take most."""
+        """The ten slowest nodes."""
         return self.layers[:TOP]
 
     @property
     def rest(self) -> tuple[int, float, float]:
-        """How many others there are, their ms, and their share."""
+        """The number of the other nodes, their ms, and their share."""
         others = self.layers[TOP:]
         return len(others), sum(each.mean_ms for each in others), sum(each.share for each in others)
 
@@ -67,20 +59,20 @@ class LayerReport:
         return None if self.outside_ms is None or self.mean_ms <= 0 else self.outside_ms / self.mean_ms
 
     def to_json(self) -> dict[str, Any]:
-        """Return {"layers": [...], "layer_run": {...}}, which a latency record takes in."""
+        """Return {"layers": [...], "layer_run": {...}}, two keys of a latency record."""
         run = plain(self)
         return {"layers": run.pop("layers"), "layer_run": {**run, "outside_share": self.outside_share}}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "LayerReport | None":
-        """Read a latency record's "layers" and "layer_run"; None where it has none. Raises as `read_as`."""
+        """Read a latency record's "layers" and "layer_run"; None if it has no layers. Raises as `read_as`."""
         if not record.get("layers"):
             return None
         return read_as(cls, {**as_mapping(record["layer_run"]), "layers": record["layers"]})
 
 
 def power_sentence(record: Mapping[str, Any]) -> str:
-    """Say what the board told of its power; empty where it was not asked."""
+    """Describe the board's power readings; empty if there are none."""
     if not record.get("power"):
         return ""
     power = as_mapping(record["power"])

@@ -1,11 +1,11 @@
-"""What a record is about: a model file, the precision it computes in, and where it was measured."""
+"""The subject of a record: a model file, the precision it computes in, and where it was measured."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from edgedistill_deploy.records.values import as_text
 
-# What the kernels of an INT8 model do: "exact" as they are, "made_exact" by an option, or "saturating" in spite of it.
+# The kernels of an INT8 model: "exact" by default, "made_exact" by an option, or "saturating" in spite of the option.
 Int8Kernels = Literal["exact", "made_exact", "saturating"]
 
 TEACHER = "teacher"  # the precision of the teacher's own file, the baseline of the others
@@ -14,14 +14,13 @@ Place = tuple[str, str, str]  # device, runtime, provider
 
 
 def as_device_name(value: Any) -> str:
-    """Accept a device by its name, or an object that describes it and has the name."""
+    """Accept a device's name, or an object with the key "name"."""
     return as_text(value["name"] if isinstance(value, dict) else value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredModel:
-    """The identity of a measured model: the device by name, the runtime and its provider, the precision, and the file's
-    sha256."""
+    """The identity of a measured model; `device` is the device's name."""
 
     device: Annotated[str, as_device_name]
     runtime: str
@@ -34,16 +33,16 @@ class MeasuredModel:
 
     @property
     def place(self) -> Place:
-        """Where it was measured."""
+        """The place of the measurement."""
         return self.device, self.runtime, self.provider
 
     @property
     def is_teacher(self) -> bool:
-        """Whether this is the baseline."""
+        """True for the baseline."""
         return self.precision == TEACHER
 
     @property
     def short_name(self) -> str:
-        """What sentences about one device call it: the precision, and where it ran unless that is the usual place."""
+        """Its name in sentences about one device: the precision, and the runtime or provider if it is unusual."""
         where = self.runtime if self.provider == "cpu" else self.provider
         return self.precision if where == "onnxruntime" else f"{self.precision} on {where}"

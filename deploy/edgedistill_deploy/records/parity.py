@@ -1,8 +1,7 @@
-"""The parity record: what a check of a model against its teacher found, in one definition for writing, reading and
-printing.
+"""The parity record: the result of a check of a model against its teacher.
 
-Shares lie between 0 and 1, a drop is the teacher's share less the model's. In JSON the groups of a report lie flat
-beside one another (`schema.FLAT`).
+One definition serves for writing, reading and printing. Shares lie between 0 and 1. A drop is the teacher's share minus
+the model's. In JSON the groups of a report are flat (`schema.FLAT`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,7 +22,7 @@ _SENTENCES_SHOWN = 4  # reasons, diagnoses and notes of each when a report print
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accuracy:
-    """Shares of the labelled images that are right, and the paired drop. Shares are None when no label is known."""
+    """Shares of the labelled images that are right, and the paired drop. Shares are None if no label is known."""
 
     labelled_count: int
     teacher: Share | None
@@ -40,11 +39,11 @@ class Accuracy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassParity:
-    """Accuracies (recalls) on the images of one class; None when it has no labelled image.
+    """Accuracies (recalls) on the images of one class; None if it has no labelled image.
 
     `interval` is that of the drop, at a confidence that holds for all classes at once (Bonferroni). `mcnemar_p` is
-    exact and two-sided, `adjusted_p` the same after Holm's correction for the number of classes; a class is
-    `significantly_worse` when it lost more images than it gained and `adjusted_p` lies below 1 - confidence.
+    exact and two-sided. `adjusted_p` is the same after Holm's correction for the number of classes. A class is
+    `significantly_worse` if it lost more images than it gained and `adjusted_p` lies below 1 - confidence.
     """
 
     name: str
@@ -62,7 +61,7 @@ class ClassParity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassStatistics:
-    """How the statistics of the classes allow for their number."""
+    """The corrections of the class statistics for the number of classes."""
 
     tested_count: int
     correction: str
@@ -72,12 +71,10 @@ class ClassStatistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfidenceCalibration:
-    """Expected calibration error of the softmax confidences, in [0, 1]; None without labels or with logits that are not
-    finite.
+    """Expected calibration error in [0, 1]; None without labels or with logits that are not finite.
 
-    Source: Naeini, Cooper and Hauskrecht, AAAI 2015, as used by Guo et al., ICML 2017: bins of equal width over the
-    largest softmax output, the gap between accuracy and mean confidence averaged over the bins by their share of the
-    images.
+    Source: Naeini, Cooper and Hauskrecht, AAAI 2015, as used by Guo et al., ICML 2017. Bins of equal width divide the
+    largest softmax output. The gap between accuracy and mean confidence is averaged over the bins, weighted by images.
     """
 
     teacher: Share | None
@@ -88,8 +85,7 @@ class ConfidenceCalibration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InDomain:
-    """What a model's reject score does to the subtask's own images: the share accepted, and the share of these that is
-    right."""
+    """The share of the subtask's own images that the reject score accepts, and the accuracy on the accepted ones."""
 
     accepted: Share
     accepted_accuracy: Share | None
@@ -97,9 +93,9 @@ class InDomain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numeric:
-    """Logits against those recorded: the student's golden outputs, or for precision "teacher" the teacher's own.
+    """Logits against the recorded ones: the student's golden outputs, or the teacher's own for precision "teacher".
 
-    `cosine` is over all logits at once. None where nothing was recorded, or where a logit is not finite.
+    `cosine` is over all logits at once. Fields are None if nothing was recorded or a logit is not finite.
     """
 
     max_abs_error: float | None
@@ -110,7 +106,7 @@ class Numeric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing that must fit, by name; `detail` says in a sentence what was compared and how it came out."""
+    """One condition and its result; `detail` is a sentence about what was compared."""
 
     name: str
     passed: bool
@@ -119,14 +115,14 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelationResult(Check):
-    """One metamorphic relation; `inputs` are those, by name, that broke it."""
+    """One metamorphic relation; `inputs` are the names of the images that broke it."""
 
     inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """A fault by name, a sentence about it, and the figures behind it as plain JSON values."""
+    """A fault: its name, a sentence about it, and the figures behind it as plain JSON values."""
 
     name: str
     detail: str
@@ -135,11 +131,9 @@ class Diagnosis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftRow:
-    """One way of preparing images: the accuracy, the points it loses against the contract's way, and their interval in
-    points.
+    """One way of preparing images. The drop against the contract's way and its `interval` are in points.
 
-    `changed_share` of the images became another input, with values (0 to 255) that differ by `mean_abs_difference` on
-    average.
+    `changed_share` of the images gave another input. The values (0 to 255) differ by `mean_abs_difference` on average.
     """
 
     variant: str
@@ -153,8 +147,7 @@ class DriftRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParityLimits:
-    """The largest drop in accuracy allowed (absolute, 0.02 is two points), and the confidence of the two-sided
-    intervals."""
+    """The largest allowed drop in accuracy (0.02 is two points), and the confidence of the two-sided intervals."""
 
     max_drop: float = 0.02
     confidence: float = 0.95
@@ -170,15 +163,14 @@ DEFAULT_LIMITS = ParityLimits()
 
 
 def as_limits(value: Any) -> ParityLimits:
-    """Accept limits that are stated: a record has no defaults for what it was judged by."""
+    """Accept limits only if both are stated: a record has no default limits."""
     limits = as_mapping(value)
     return ParityLimits(max_drop=as_share(limits["max_drop"]), confidence=as_share(limits["confidence"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageCounts:
-    """How many images were compared, and how many were left out because the bundle has no answer of the teacher to
-    them."""
+    """The number of compared images, and of those left out because the bundle has no teacher's answer to them."""
 
     sample_count: int
     unknown_count: int
@@ -186,8 +178,7 @@ class ImageCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Likeness:
-    """How far the model answers as the teacher does, whoever is right; the divergence is in nats, None if not
-    finite."""
+    """How similar the model's answers are to the teacher's. `mean_kl` is in nats, None if it is not finite."""
 
     agreement: Share
     agreement_interval: Shares
@@ -197,20 +188,20 @@ class Likeness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassFigures:
-    """The classes one by one, and how their statistics allow for their number."""
+    """The figures of each class, and their corrections for the number of classes."""
 
     per_class: tuple[ClassParity, ...]
     class_statistics: ClassStatistics
 
     @property
     def worse_count(self) -> int:
-        """How many lost significantly."""
+        """The number of classes that lost significantly."""
         return sum(row.significantly_worse for row in self.per_class)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Soundness:
-    """What must hold whatever the accuracy: the recorded outputs, the relations, the checks."""
+    """What must hold at any accuracy: the recorded outputs, the relations, the checks."""
 
     numeric: Numeric
     metamorphic: tuple[RelationResult, ...]
@@ -224,7 +215,7 @@ class Soundness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """The verdict, what it was measured by, the sentences behind it, and how many images would decide an open one."""
+    """The verdict, its limits and reasons, and the number of images that would decide an inconclusive one."""
 
     limits: Annotated[ParityLimits, as_limits]
     verdict: Verdict
@@ -234,7 +225,7 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What was noticed beside the verdict; None where it was not asked, or the model has no such output."""
+    """Findings beside the verdict; None if not requested, or if the model has no such output."""
 
     notes: tuple[str, ...] = ()
     diagnosis: tuple[Diagnosis, ...] = ()
@@ -244,8 +235,10 @@ class Findings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arithmetic:
-    """What computed: how many nodes ran on each provider, the processor's instructions for INT8, and what its kernels
-    do."""
+    """The nodes on each provider, the processor's INT8 instructions, and what the INT8 kernels do.
+
+    Records of earlier versions have no INT8 keys.
+    """
 
     placement: Mapping[str, int] | None = None
     int8_instructions: tuple[str, ...] | None = None
@@ -254,7 +247,7 @@ class Arithmetic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParityReport(Record):
-    """Everything a parity check found; `to_json` is the record, and printing it shows one screen."""
+    """All results of a parity check. Printed, it fills one screen."""
 
     KIND = "parity"
 
@@ -271,11 +264,11 @@ class ParityReport(Record):
 
     @property
     def verdict(self) -> Verdict:
-        """What the gate decides by."""
+        """The verdict that the gate uses."""
         return self.judgement.verdict
 
     def with_drift(self, rows: tuple[DriftRow, ...], notes: tuple[str, ...]) -> "ParityReport":
-        """Return the report with what other ways of preparing the images cost."""
+        """Return the report with the cost of other ways of preparing the images."""
         findings = replace(self.findings, preprocess_drift=rows, notes=(*self.findings.notes, *notes))
         return replace(self, findings=findings)
 
@@ -285,7 +278,7 @@ class ParityReport(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnreadableParity:
-    """A parity record that cannot be read: what it says of itself, and the problem."""
+    """A parity record that cannot be read: its own statements about itself, and the problem."""
 
     bundle: str
     model: MeasuredModel
@@ -293,7 +286,7 @@ class UnreadableParity:
 
 
 def read_parity(document: Mapping[str, Any]) -> ParityReport | UnreadableParity:
-    """Read a record for a summary, which names what it cannot show."""
+    """Read a record for a summary, which also names the records that it cannot show."""
     try:
         return ParityReport.from_json(document)
     except DataError as error:
@@ -305,10 +298,8 @@ def read_parity(document: Mapping[str, Any]) -> ParityReport | UnreadableParity:
 def _rows(report: ParityReport) -> Iterator[tuple[str, str]]:
     accuracy, likeness, classes = report.accuracy, report.likeness, report.classes
     yield "bundle", f"{report.bundle}, {words.whole(report.images.sample_count)} images"
-    yield (
-        "verdict",
-        f"{report.verdict}: {_word_drop(accuracy)}, limit {words.points(report.judgement.limits.max_drop)}",
-    )
+    limit = words.points(report.judgement.limits.max_drop)
+    yield "verdict", f"{report.verdict}: {_word_drop(accuracy)}, limit {limit}"
     yield "accuracy", words.with_interval(accuracy.candidate, accuracy.candidate_interval)
     yield "teacher", words.with_interval(accuracy.teacher, accuracy.teacher_interval)
     yield "agreement", words.with_interval(likeness.agreement, likeness.agreement_interval)
@@ -316,9 +307,9 @@ def _rows(report: ParityReport) -> Iterator[tuple[str, str]]:
     yield "outputs", _word_outputs(report.soundness.numeric)
     tests = report.soundness.tests
     yield "checks", f"{sum(each.passed for each in tests)} of {len(tests)} hold"
-    found = (f"{each.name}: {each.detail}" for each in report.findings.diagnosis)
     yield "reasons", " ".join(report.judgement.reasons[:_SENTENCES_SHOWN])
-    yield "diagnosis", " ".join(list(found)[:_SENTENCES_SHOWN])
+    diagnosis = report.findings.diagnosis[:_SENTENCES_SHOWN]
+    yield "diagnosis", " ".join(f"{each.name}: {each.detail}" for each in diagnosis)
     yield "notes", " ".join(report.findings.notes[:_SENTENCES_SHOWN])
 
 

@@ -1,8 +1,7 @@
-"""The records of a bundle, read for a report: bounded, checked, and a faulty one left out with a sentence that says
-why."""
+"""Reads the records of a bundle for a report. Sizes are bounded; a faulty record is left out with a sentence why."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,8 +32,7 @@ class ParityRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyRecord:
-    """A latency report, and the path of its file in the bundle; what else the file tells, in sentences; and the time by
-    node."""
+    """A latency report, the path of its file in the bundle, sentences on its other parts, and the time by node."""
 
     report: LatencyReport
     name: str = ""
@@ -68,7 +66,7 @@ class LedgerRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger(Record):
-    """What a page shows of ledger.json."""
+    """The part of ledger.json that a page shows."""
 
     KIND = "ledger"
 
@@ -77,7 +75,7 @@ class Ledger(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Records:
-    """Everything that was measured, in a fixed order. `problems` says which records were left out, and why."""
+    """All records in a fixed order. `problems` are sentences about the records that were left out."""
 
     parity: tuple[ParityRecord, ...] = ()
     latency: tuple[LatencyRecord, ...] = ()
@@ -87,7 +85,7 @@ class Records:
     subspaces: tuple[SubspaceRow, ...] = ()
     flips: tuple[FlipReport, ...] = ()
     chains: tuple[ChainRecord, ...] = ()
-    problems: tuple[str, ...] = field(default=())
+    problems: tuple[str, ...] = ()
 
 
 def read_records(bundle: Bundle) -> Records:
@@ -118,7 +116,7 @@ def read_records(bundle: Bundle) -> Records:
 def _current(
     bundle: Bundle, kind: str, parse: Callable[[Any], T], hashes_of: Callable[[T], set[str | None]], problems: list[str]
 ) -> list[tuple[str, T]]:
-    """Return the records of a kind all of whose model files the bundle still has, each with the path of its file."""
+    """Return the records of a kind with the paths of their files; the bundle must still have all their models."""
     known, kept = {*_known_files(bundle), None}, []
     for name, record in _read_folder(bundle, kind, parse, problems):
         if hashes_of(record) <= known:
@@ -151,7 +149,7 @@ def _read_folder(bundle: Bundle, kind: str, parse: Callable[[Any], T], problems:
 def _read_one(
     path: Path, bundle: Bundle, parse: Callable[[Any], T], problems: list[str], load: Callable[[str], Any] = parse_json
 ) -> T | None:
-    """Parse a file that may be absent; None, and a problem where it is there and unfit."""
+    """Parse a file. Return None if it is absent or unfit; an unfit one adds a problem."""
     if not path.is_file():
         return None
     name = path.relative_to(bundle.path).as_posix()
@@ -185,11 +183,8 @@ def _parity(document: Any) -> ParityRecord:
 
 
 def _latency(document: Any) -> LatencyRecord:
-    return LatencyRecord(
-        report=LatencyReport.from_json(document),
-        extras=extra_sentences(document),
-        layers=LayerReport.from_record(document),
-    )
+    report, layers = LatencyReport.from_json(document), LayerReport.from_record(document)
+    return LatencyRecord(report=report, extras=extra_sentences(document), layers=layers)
 
 
 def _epochs(lines: list[str]) -> tuple[EpochRow, ...]:

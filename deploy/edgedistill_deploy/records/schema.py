@@ -1,39 +1,19 @@
-"""A dataclass is the one definition of a record: what is written, what is read back, and what may stand in each place.
+"""A dataclass is the only definition of a record: it says how to write it, how to read it, and which values are valid.
 
 An annotation says which values are accepted: `Share` and `Time` are numbers within bounds, a plain `int` is a count. A
-field that has a default may be missing. The fields of a `FLAT` field stand beside those around it, so that a document
-may be flat where its dataclass is grouped. `writing.plain` writes by the same rules.
+field with a default may be missing. The fields of a `FLAT` field are placed beside its neighbours: the document is flat
+and the dataclass is grouped. `writing.plain` writes by the same rules.
 """
 
+import typing
 from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache, partial
 from types import NoneType, UnionType
-from typing import (
-    TYPE_CHECKING,
-    Annotated,
-    Any,
-    ClassVar,
-    Literal,
-    TypeVar,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, Union
 
 from edgedistill_deploy.errors import DataError, UsageError, quote_value
-from edgedistill_deploy.records.values import (
-    as_bool,
-    as_count,
-    as_list,
-    as_mapping,
-    as_number,
-    as_share,
-    as_text,
-    as_time,
-    maybe,
-)
+from edgedistill_deploy.records import values as accept
 from edgedistill_deploy.records.writing import FLAT, HIDDEN, SCHEMA, plain
 from edgedistill_deploy.statistics.paired import Interval
 
@@ -46,17 +26,17 @@ Read = Callable[[Any], Any]
 
 def as_shares(value: Any) -> Interval:
     """Accept an interval of shares, or of differences of two."""
-    low, high = as_list(value)
-    return as_share(low), as_share(high)
+    low, high = accept.as_list(value)
+    return accept.as_share(low), accept.as_share(high)
 
 
-Share = Annotated[float, as_share]
+Share = Annotated[float, accept.as_share]
 Shares = Annotated[Interval, as_shares]
-Time = Annotated[float, as_time]
+Time = Annotated[float, accept.as_time]
 
 
 class Record:
-    """A dataclass that is written as a document of its `KIND`, and read back with suspicion."""
+    """A dataclass that is written as a document of its `KIND`, and checked when it is read back."""
 
     __slots__ = ()
     KIND: ClassVar[str]
@@ -67,9 +47,9 @@ class Record:
 
     @classmethod
     def from_json(cls, document: Any) -> "Self":
-        """Read a record that may come from anywhere. Raises DataError that says what is wrong with it."""
+        """Read a record from any source. Raises DataError that says what is wrong with it."""
         try:
-            record = as_mapping(document)
+            record = accept.as_mapping(document)
             if record.get("kind") != cls.KIND or record.get("schema") != SCHEMA:
                 raise ValueError(f"it is not a {cls.KIND} record of schema {SCHEMA}")
             return read_as(cls, record)
@@ -80,9 +60,8 @@ class Record:
 
 
 def read_as(kind: type[T], document: Any) -> T:
-    """Read an object into its dataclass. Raises KeyError for a missing field, and TypeError or ValueError for one that
-    is unfit."""
-    found, values = as_mapping(document), {}
+    """Read an object into its dataclass. Raises KeyError for a missing field, else TypeError or ValueError."""
+    found, values = accept.as_mapping(document), {}
     for name, read, is_flat, is_needed in _fields_of(kind):  # type: ignore[arg-type]  # a class is hashable
         if is_flat:
             values[name] = read(found)
@@ -94,7 +73,7 @@ def read_as(kind: type[T], document: Any) -> T:
 @cache
 def _fields_of(kind: type[Any]) -> tuple[tuple[str, Read, bool, bool], ...]:
     """Return each field's name, its reader, whether it is flat, and whether it is needed."""
-    hints = get_type_hints(kind, include_extras=True)
+    hints = typing.get_type_hints(kind, include_extras=True)
     return tuple(
         (
             each.name,
@@ -113,35 +92,31 @@ def _reader_of(hint: Any, name: str) -> Read:
         return _SIMPLE[hint]
     if isinstance(hint, type) and is_dataclass(hint):
         return partial(read_as, hint)
-    origin, arguments = get_origin(hint), get_args(hint)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         return arguments[1]  # type: ignore[no-any-return]  # the reader stands beside the type
     if origin is Literal:
         return partial(_read_choice, arguments, name)
     if origin in (Union, UnionType):
         (inner,) = (each for each in arguments if each is not NoneType)
-        return partial(maybe, read=_reader_of(inner, name))
-    if origin is tuple:
-        return _tuple_reader(arguments, name)
-    return partial(_read_mapping, _reader_of(arguments[1], name))
-
-
-def _tuple_reader(arguments: tuple[Any, ...], name: str) -> Read:
+        return partial(accept.maybe, read=_reader_of(inner, name))
+    if origin is not tuple:
+        return partial(_read_mapping, _reader_of(arguments[1], name))
     if arguments[1] is Ellipsis:
         return partial(_read_items, _reader_of(arguments[0], name))
     return partial(_read_exactly, tuple(_reader_of(each, name) for each in arguments))
 
 
 def _read_items(read: Read, value: Any) -> tuple[Any, ...]:
-    return tuple(map(read, as_list(value)))
+    return tuple(map(read, accept.as_list(value)))
 
 
 def _read_exactly(readers: tuple[Read, ...], value: Any) -> tuple[Any, ...]:
-    return tuple(read(item) for read, item in zip(readers, as_list(value), strict=True))
+    return tuple(read(item) for read, item in zip(readers, accept.as_list(value), strict=True))
 
 
 def _read_mapping(read: Read, value: Any) -> dict[str, Any]:
-    return {key: read(item) for key, item in as_mapping(value).items()}
+    return {key: read(item) for key, item in accept.as_mapping(value).items()}
 
 
 def _read_choice(known: tuple[str, ...], name: str, value: Any) -> str:
@@ -155,10 +130,10 @@ def _read_anything(value: Any) -> Any:
 
 
 _SIMPLE: dict[Any, Read] = {
-    str: as_text,
-    int: as_count,
-    float: as_number,
-    bool: as_bool,
+    str: accept.as_text,
+    int: accept.as_count,
+    float: accept.as_number,
+    bool: accept.as_bool,
     Any: _read_anything,
     object: _read_anything,
 }

@@ -1,5 +1,4 @@
-"""Values of a record that may come from anywhere: each function accepts one kind and raises TypeError or ValueError
-otherwise."""
+"""Values of a record from any source. Each function accepts one kind and raises TypeError or ValueError otherwise."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -7,41 +6,28 @@ from typing import Any, TypeVar
 
 from edgedistill_deploy.errors import quote_value
 
-MAX_TIME = 1e12  # in ms or s: beyond any measurement, within any arithmetic
+MAX_TIME = 1e12  # in ms or s: larger than any measurement, small enough for any arithmetic
 T = TypeVar("T")
 
 
 def as_mapping(value: Any) -> Mapping[str, Any]:
     """Accept an object."""
-    if not isinstance(value, dict):
-        raise TypeError(f"{quote_value(value)} stands where an object belongs")
-    return value
+    return _accept(value, dict, "an object")
 
 
 def as_list(value: Any) -> list[Any]:
     """Accept a list."""
-    if not isinstance(value, list):
-        raise TypeError(f"{quote_value(value)} stands where a list belongs")
-    return value
+    return _accept(value, list, "a list")
 
 
 def as_text(value: Any) -> str:
     """Accept a text."""
-    if not isinstance(value, str):
-        raise TypeError(f"{quote_value(value)} stands where a text belongs")
-    return value
-
-
-def as_texts(value: Any) -> tuple[str, ...]:
-    """Accept a list of texts, or nothing."""
-    return tuple(as_text(item) for item in as_list(value or []))
+    return _accept(value, str, "a text")
 
 
 def as_bool(value: Any) -> bool:
     """Accept true or false."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{quote_value(value)} stands where true or false belongs")
-    return value
+    return _accept(value, bool, "true or false")
 
 
 def as_number(value: Any) -> float:
@@ -52,7 +38,7 @@ def as_number(value: Any) -> float:
 
 
 def as_share(value: Any) -> float:
-    """Accept a share, or a difference of two."""
+    """Accept a share, or a difference of two shares."""
     if abs(as_number(value)) > 1:
         raise ValueError(f"{quote_value(value)} stands where a share belongs")
     return float(value)
@@ -74,4 +60,10 @@ def as_count(value: Any) -> int:
     """Accept a whole number from 0 to 2^63."""
     if type(value) is not int or not 0 <= value < 1 << 63:
         raise TypeError(f"{quote_value(value)} stands where a count belongs")
+    return value
+
+
+def _accept(value: Any, kind: type[T], what: str) -> T:
+    if not isinstance(value, kind):
+        raise TypeError(f"{quote_value(value)} stands where {what} belongs")
     return value

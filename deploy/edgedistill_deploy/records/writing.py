@@ -1,4 +1,4 @@
-"""What the measured records share: plain JSON values, and where a record lies in the bundle."""
+"""Common to all measured records: plain JSON values, and the path of a record in the bundle."""
 
 import math
 import re
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 SCHEMA = 1
-FLAT = {"flat": True}  # metadata of a field whose own fields stand beside those around it in JSON
-HIDDEN = {"hidden": True}  # metadata of a field that is no part of the JSON document
+FLAT = {"flat": True}  # metadata of a field whose own fields are placed beside its neighbours in JSON
+HIDDEN = {"hidden": True}  # metadata of a field that JSON leaves out
 
 
 def plain(value: Any) -> Any:
@@ -41,9 +41,8 @@ def _plain_fields(value: Any) -> dict[str, Any]:
 def record_path(bundle_path: Path, record: Mapping[str, Any]) -> Path:
     """Return BUNDLE/KIND/DEVICE-RUNTIME-PRECISION.json for the record of one model, by its own JSON values.
 
-    A provider other than the runtime's usual one is told after the runtime, and a batch of N images by -bN at the end,
-    so that measurements on several stand side by side. Each part is reduced to letters, digits, dots, dashes and
-    underscores.
+    An unusual provider follows the runtime's name, and -bN at the end means a batch of N images. So measurements on
+    several providers and batch sizes have different paths. `file_part` reduces each part.
     """
     device, runtime, provider = record["device"], record["runtime"], record["provider"]
     name = device["name"] if isinstance(device, Mapping) else device

@@ -1,4 +1,4 @@
-"""A parity record as a list of cases that hold or do not, for reports made for machines and their maintainers."""
+"""A parity record as a list of cases that hold or do not hold, for reports to build servers."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -11,14 +11,13 @@ from edgedistill_deploy.statistics.paired import non_inferiority
 
 Status = Literal["pass", "fail", "inconclusive", "skipped", "error"]
 Record = ParityReport | UnreadableParity
-# What XML 1.0 has no way to write, escaped or not; UTF-8 has none for half a surrogate pair either.
+# Characters that XML 1.0 cannot write, even escaped. UTF-8 cannot write half a surrogate pair either.
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One thing that was judged: its `group` in the record, its name, how it came out, and a sentence or two about
-    it."""
+    """One judged thing: its `group` in the record, its name, its result, and one or two sentences about it."""
 
     group: str
     name: str
@@ -27,12 +26,12 @@ class Case:
 
 
 def is_judged(record: Record, records: Sequence[Record]) -> bool:
-    """Say whether a record counts for the gate: the teacher's own file is the baseline unless it is alone."""
+    """Say whether a record counts for the gate. The teacher's own file counts only if it is alone."""
     return len(records) == 1 or not record.model.is_teacher
 
 
 def cases_of(record: Record) -> tuple[Case, ...]:
-    """Return the cases of a parity record; a single one of status "error" when it cannot be read."""
+    """Return the cases of a parity record; one case of status "error" if it cannot be read."""
     if isinstance(record, UnreadableParity):
         return (_case("record", "error", f"The record cannot be read: {record.problem}."),)
     return tuple(_cases(record))
@@ -42,7 +41,9 @@ def _cases(report: ParityReport) -> Iterator[Case]:
     reasons = " ".join(report.judgement.reasons)
     yield _case("verdict", report.verdict, reasons or f"The verdict is {report.verdict}.")
     yield _drop_case(report.accuracy, report.judgement.limits.max_drop)
-    yield _agreement_case(report)
+    share = words.percent(report.likeness.agreement)
+    message = f"{share} of {report.images.sample_count} images are answered as the teacher does."
+    yield _case("agreement", "pass", message)  # it has no limit of its own
     yield _golden_case(report.soundness.numeric)
     for item in report.soundness.tests:
         group = "metamorphic" if isinstance(item, RelationResult) else "checks"
@@ -56,8 +57,7 @@ def _case(name: str, status: Status, message: str) -> Case:
 
 def _drop_case(accuracy: Accuracy, limit: float) -> Case:
     if not accuracy.labelled_count:
-        message = "No label is known, so the drop in accuracy cannot be measured."
-        return _case("accuracy_drop", "skipped", message)
+        return _case("accuracy_drop", "skipped", "No label is known, so the drop in accuracy cannot be measured.")
     message = (
         f"The drop is {words.points(accuracy.drop)}, its interval {words.points_interval(accuracy.interval)}, the "
         f"limit {words.points(limit)}: {words.percent(accuracy.candidate)} right where the teacher is "
@@ -66,25 +66,16 @@ def _drop_case(accuracy: Accuracy, limit: float) -> Case:
     return _case("accuracy_drop", non_inferiority(accuracy.interval, limit), message)
 
 
-def _agreement_case(report: ParityReport) -> Case:
-    """Report the agreement, which has no limit of its own."""
-    share = words.percent(report.likeness.agreement)
-    message = f"{share} of {report.images.sample_count} images are answered as the teacher does."
-    return _case("agreement", "pass", message)
-
-
 def _golden_case(numeric: Numeric) -> Case:
-    error, tolerance = numeric.max_abs_error, numeric.tolerance
+    name, error, tolerance = "golden_outputs", numeric.max_abs_error, numeric.tolerance
     if not numeric.image_count:
-        return _case("golden_outputs", "skipped", "No outputs were recorded to compare with.")
+        return _case(name, "skipped", "No outputs were recorded to compare with.")
     if error is None:
-        message = "The recorded inputs gave logits that are not finite, or of another shape."
-        return _case("golden_outputs", "fail", message)
+        return _case(name, "fail", "The recorded inputs gave logits that are not finite, or of another shape.")
     if tolerance is None:
-        message = f"The largest error is {error:.3g}; this precision differs by design."
-        return _case("golden_outputs", "skipped", message)
+        return _case(name, "skipped", f"The largest error is {error:.3g}; this precision differs by design.")
     message = f"The largest error against the recorded outputs is {error:.3g}, the tolerance {tolerance:.3g}."
-    return _case("golden_outputs", "pass" if error <= tolerance else "fail", message)
+    return _case(name, "pass" if error <= tolerance else "fail", message)
 
 
 def without_controls(text: str) -> str:

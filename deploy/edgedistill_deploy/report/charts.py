@@ -1,7 +1,6 @@
-"""Charts as inline SVG text, from numbers alone: pure functions, no scripts, colours by CSS class so that the page
-decides.
+"""Charts as inline SVG text. Colours are CSS classes, so the page chooses them.
 
-All text is escaped here. A chart is drawn 440 units wide, so that its 11-unit text stays readable on a phone.
+All text is escaped here. A chart is 440 units wide, so that its 11-unit text stays readable on a phone.
 """
 
 import math
@@ -32,7 +31,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
-    """What an axis shows: its title, its end values, its ticks with their labels, and whether it is logarithmic."""
+    """An axis: its title, its end values, its ticks with their labels, and whether it is logarithmic."""
 
     title: str
     low: float
@@ -41,17 +40,16 @@ class Axis:
     log: bool = False
 
     def place(self, value: float) -> float:
-        """Return where a value lies: 0 at `low`, 1 at `high`, clipped to that range."""
+        """Return the place of a value: 0 at `low`, 1 at `high`, clipped to that range."""
+        low, high = self.low, self.high
         if self.log:
-            low, high, value = math.log(self.low), math.log(self.high), math.log(max(value, self.low))
-        else:
-            low, high = self.low, self.high
+            low, high, value = math.log(low), math.log(high), math.log(max(value, low))
         return min(1.0, max(0.0, (value - low) / (high - low)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """The rectangle inside the axes, and where values fall in it."""
+    """The rectangle inside the axes, and the places of values in it."""
 
     x: Axis
     y: Axis
@@ -65,7 +63,7 @@ class _Frame:
 
 
 def linear_axis(title: str, values: Sequence[float], write: Format, *, count: int = 5) -> Axis:
-    """Return an axis that spans some values, with ticks at 1, 2 or 5 times a power of ten."""
+    """Return an axis that spans the values, with ticks at 1, 2 or 5 times a power of ten."""
     low, high = _spread(min(values), max(values))
     step = _nice_step((high - low) / count)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
@@ -74,7 +72,7 @@ def linear_axis(title: str, values: Sequence[float], write: Format, *, count: in
 
 
 def log_axis(title: str, values: Sequence[float], write: Format) -> Axis:
-    """Return a logarithmic axis that spans some positive values, with ticks at 1, 2 and 5 times powers of ten."""
+    """Return a logarithmic axis that spans the positive values, with ticks at 1, 2 and 5 times powers of ten."""
     low, high = min(values) / 1.05, max(values) * 1.05
     exponents = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
     all_ticks = [factor * 10.0**exponent for exponent in exponents for factor in (1, 2, 5)]
@@ -112,7 +110,7 @@ def line_chart(
     body = [*_grid(frame)]
     for value, label in levels:
         down = frame.down(value)
-        body.append(f'<line class="level" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{_n(down)}" y2="{_n(down)}"/>')
+        body.append(_across("level", down))
         body.append(_label(_LEFT + 4, down - 5 if down > _TOP + 14 else down + 13, label, "start", "strong"))
     for each in series:
         body.append(_polyline(frame, each))
@@ -123,8 +121,7 @@ def line_chart(
 def interval_chart(
     title: str, rows: Sequence[tuple[str, float, float, float, str]], limit: float, write: Format, axis_title: str
 ) -> str:
-    """Draw one row per (label, estimate, low, high, CSS class): a bar from low to high with its estimate, against a
-    limit.
+    """Draw one row for each (label, estimate, low, high, CSS class): a bar from low to high with its estimate.
 
     The side above the limit is shaded; zero and the limit are marked.
     """
@@ -134,13 +131,10 @@ def interval_chart(
     frame = _Frame(x, Axis(title="", low=0, high=1, ticks=()), height)
     at_limit, bottom = frame.right(limit), height - _BOTTOM
     body = [
-        (
-            f'<rect class="beyond" x="{_n(at_limit)}" y="{_TOP}" width="{_n(WIDTH - _RIGHT - at_limit)}" '
-            f'height="{bottom - _TOP}"/>'
-        ),
+        _rectangle("beyond", at_limit, _TOP, WIDTH - _RIGHT - at_limit, bottom - _TOP),
         *_grid(frame),
-        f'<line class="zero" x1="{_n(frame.right(0))}" x2="{_n(frame.right(0))}" y1="{_TOP}" y2="{bottom}"/>',
-        f'<line class="limit" x1="{_n(at_limit)}" x2="{_n(at_limit)}" y1="{_TOP}" y2="{bottom}"/>',
+        _line("zero", (frame.right(0), frame.right(0)), (_TOP, bottom)),
+        _line("limit", (at_limit, at_limit), (_TOP, bottom)),
         _label(at_limit + 5, bottom - 6, f"limit {write(limit)}", "start", ""),
     ]
     for index, (label, estimate, low, high, css) in enumerate(rows):
@@ -152,14 +146,8 @@ def _interval(frame: _Frame, down: float, label: str, values: tuple[float, float
     low, estimate, high = (frame.right(value) for value in values)
     return [
         _label(_LEFT + 4, down - 8, label, "start", "strong"),
-        f'<line class="interval {escape(css)}" x1="{_n(low)}" x2="{_n(high)}" y1="{_n(down)}" y2="{_n(down)}"/>',
-        *(
-            (
-                f'<line class="interval {escape(css)}" x1="{_n(end)}" x2="{_n(end)}" y1="{_n(down - 5)}" '
-                f'y2="{_n(down + 5)}"/>'
-            )
-            for end in (low, high)
-        ),
+        _line(f"interval {css}", (low, high), (down, down)),
+        *(_line(f"interval {css}", (end, end), (down - 5, down + 5)) for end in (low, high)),
         f'<circle class="estimate {escape(css)}" cx="{_n(estimate)}" cy="{_n(down)}" r="4.5"/>',
     ]
 
@@ -167,17 +155,17 @@ def _interval(frame: _Frame, down: float, label: str, values: tuple[float, float
 def histogram(
     title: str, samples: NDArray[np.float64], marks: Sequence[tuple[float, str]], write: Format, colour: int
 ) -> str:
-    """Draw how positive samples spread, logarithmically, from their minimum to just beyond the last mark; the rest is
-    counted.
+    """Draw positive samples on a logarithmic axis, from their minimum to just beyond the last mark.
 
-    Bars are as high as the share of samples in them, of the highest; the marks are vertical lines.
+    The height of a bar is its count of samples, relative to the highest bar. Marks are vertical lines. A note counts
+    the samples beyond the axis.
     """
     height, bins = 150, 48
     low = float(samples.min()) / 1.02
     high = 1.02 * max(float(samples.min()), *(value for value, _ in marks))
     counts, edges = np.histogram(samples, bins=np.geomspace(low, high, bins + 1))
     x = Axis(title="", low=low, high=high, ticks=[(low, write(low)), (high, write(high))], log=True)
-    # Counts reach up to 85 % of the height; the labels of the marks lie above.
+    # Bars use 85 % of the height, because the labels of the marks lie above.
     frame = _Frame(x, Axis(title="", low=0, high=float(max(1, counts.max())) / 0.85, ticks=()), height)
     bars = [_bar(frame, edges[i], edges[i + 1], float(count), colour) for i, count in enumerate(counts) if count]
     drawn = [part for value, label in marks for part in _mark(frame, value, label)]
@@ -192,31 +180,31 @@ def _mark(frame: _Frame, value: float, label: str) -> list[str]:
     """Draw a vertical dashed line with its label above, which turns inwards near the right end."""
     right, anchor = frame.right(value), "end" if frame.x.place(value) > 0.8 else "start"
     return [
-        f'<line class="level" x1="{_n(right)}" x2="{_n(right)}" y1="{_TOP + 4}" y2="{frame.height - _BOTTOM}"/>',
+        _line("level", (right, right), (_TOP + 4, frame.height - _BOTTOM)),
         _label(right, _TOP, label, anchor, "strong"),
     ]
 
 
 def spectrum(title: str, values: NDArray[np.float64], kept: int) -> str:
     """Draw falling eigenvalues as a small bar chart, the kept ones in colour."""
-    width, height = 120, 28
-    shown = np.clip(values[:: max(1, len(values) // 60)], 0, None)
-    step, top = max(1, len(values) // 60), float(max(shown.max(initial=0.0), 1e-300))
-    bar = width / max(1, len(shown))
+    width, height, step = 120, 28, max(1, len(values) // 60)
+    shown = np.clip(values[::step], 0, None)
+    top, bar = float(max(shown.max(initial=0.0), 1e-300)), width / max(1, len(shown))
     body = [
-        f'<rect class="{"s1" if index * step < kept else "rest"}" x="{_n(index * bar)}" '
-        f'y="{_n(height * (1 - value / top))}" width="{_n(0.8 * bar)}" height="{_n(height * value / top)}"/>'
+        _rectangle(
+            "s1" if index * step < kept else "rest",
+            index * bar,
+            height * (1 - value / top),
+            0.8 * bar,
+            height * value / top,
+        )
         for index, value in enumerate(shown)
     ]
-    return (
-        f'<svg class="spark" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">'
-        f"<title>{escape(title)}</title>{''.join(body)}</svg>"
-    )
+    return _svg(title, height, body, width, "spark")
 
 
 def cumulative_points(samples: NDArray[np.float64], count: int = 160) -> list[Point]:
-    """Return points (value, share of samples at most that) of the empirical distribution, at most `count` + 1 of
-    them."""
+    """Return at most `count` + 1 points (value, share of samples up to it) of the empirical distribution."""
     ordered = np.sort(samples)
     ranks = np.unique(np.linspace(0, len(ordered) - 1, min(len(ordered), count)).round().astype(int))
     return [(float(ordered[rank]), (int(rank) + 1) / len(ordered)) for rank in ranks]
@@ -224,11 +212,10 @@ def cumulative_points(samples: NDArray[np.float64], count: int = 160) -> list[Po
 
 def _grid(frame: _Frame, *, ends: bool = False) -> list[str]:
     bottom = frame.height - _BOTTOM
-    lines = [f'<line class="axis" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{bottom}" y2="{bottom}"/>']
+    lines = [_across("axis", bottom)]
     for value, label in frame.y.ticks:
         down = frame.down(value)
-        lines.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{_n(down)}" y2="{_n(down)}"/>')
-        lines.append(_label(_LEFT - 6, down + 4, label, "end", ""))
+        lines += [_across("grid", down), _label(_LEFT - 6, down + 4, label, "end", "")]
     for index, (value, label) in enumerate(frame.x.ticks):
         anchor = ("start", "end")[index] if ends else "middle"
         lines.append(_label(frame.right(value), bottom + 16, label, anchor, ""))
@@ -252,10 +239,20 @@ def _dot(frame: _Frame, point: Point, series: Series) -> str:
 
 def _bar(frame: _Frame, left: float, right: float, value: float, colour: int) -> str:
     start, end, top = frame.right(left), frame.right(right), frame.down(value)
-    return (
-        f'<rect class="bar s{colour % COLOURS + 1}" x="{_n(start)}" y="{_n(top)}" '
-        f'width="{_n(max(0.5, end - start - 0.6))}" height="{_n(frame.height - _BOTTOM - top)}"/>'
-    )
+    width = max(0.5, end - start - 0.6)
+    return _rectangle(f"bar s{colour % COLOURS + 1}", start, top, width, frame.height - _BOTTOM - top)
+
+
+def _rectangle(css: str, left: float, top: float, width: float, height: float) -> str:
+    return f'<rect class="{css}" x="{_n(left)}" y="{_n(top)}" width="{_n(width)}" height="{_n(height)}"/>'
+
+
+def _line(css: str, x: Point, y: Point) -> str:
+    return f'<line class="{escape(css)}" x1="{_n(x[0])}" x2="{_n(x[1])}" y1="{_n(y[0])}" y2="{_n(y[1])}"/>'
+
+
+def _across(css: str, down: float) -> str:
+    return _line(css, (_LEFT, WIDTH - _RIGHT), (down, down))
 
 
 def _label(right: float, down: float, text: str, anchor: str, css: str) -> str:
@@ -264,9 +261,9 @@ def _label(right: float, down: float, text: str, anchor: str, css: str) -> str:
     return f'<text class="{css}" x="{_n(right)}" y="{_n(down)}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _svg(title: str, height: int, body: Sequence[str]) -> str:
+def _svg(title: str, height: int, body: Sequence[str], width: int = WIDTH, css: str = "chart") -> str:
     return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
+        f'<svg class="{css}" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">'
         f"<title>{escape(title)}</title>{''.join(body)}</svg>"
     )
 

@@ -1,11 +1,12 @@
-"""Parity records as JUnit XML, which build servers read: a suite for each model, a case for each thing that was judged.
+"""Parity records as JUnit XML for build servers: a suite for each model, a case for each judged thing.
 
-What does not hold is a failure, also what too few images could decide (of type "inconclusive"); what cannot be read is
-an error; what was not measured, or is only the baseline, is skipped. So a suite is red exactly when the gate is not
-met.
+A case that does not hold is a failure. A case that needs more images is a failure of type "inconclusive". A record that
+cannot be read is an error. What was not measured, or is only the baseline, is skipped. So a suite is red exactly if the
+gate is not met.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from xml.etree import ElementTree
@@ -23,9 +24,9 @@ def write_junit(path: Path, records: Sequence[Record], now: datetime | None = No
 
 
 def junit_text(records: Sequence[Record], now: datetime | None = None) -> str:
-    """Return JUnit XML of the shape that Jenkins, GitLab, GitHub's reporters and the Ant schema agree on.
+    """Return JUnit XML of the shape that Jenkins, GitLab, GitHub's reporters and the Ant schema all accept.
 
-    `now` is the suites' time stamp; records carry no times of their own, so durations are 0.
+    `now` is the suites' time stamp. Records have no times, so durations are 0.
     """
     moment = (now or datetime.now(timezone.utc)).astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
     root = ElementTree.Element("testsuites")
@@ -78,19 +79,17 @@ def _case(case: Case, suite: str) -> ElementTree.Element:
     element = ElementTree.Element("testcase", name=without_controls(case.name), classname=place, time="0")
     kind = _ELEMENTS.get(case.status)
     if kind:
-        told = ElementTree.SubElement(element, kind, message=without_controls(case.message))
+        outcome = ElementTree.SubElement(element, kind, message=without_controls(case.message))
         if kind != "skipped":
-            told.set("type", case.status)
-            told.text = without_controls(case.message)
+            outcome.set("type", case.status)
+            outcome.text = without_controls(case.message)
     return element
 
 
 def _skip_case(case: Case) -> Case:
-    """Keep what was found about the baseline without letting it decide."""
-    if case.status == "pass":
-        return case
+    """Return a case of the baseline, which does not count for the gate: one that does not pass is skipped."""
     message = f"The baseline is not judged ({case.status}). {case.message}"
-    return Case(group=case.group, name=case.name, status="skipped", message=message)
+    return case if case.status == "pass" else replace(case, status="skipped", message=message)
 
 
 def _line(case: Case) -> str:

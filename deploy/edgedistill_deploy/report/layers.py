@@ -1,4 +1,4 @@
-"""Where a model's time goes, by node and by the student's modules, and what an image takes in energy, for the page."""
+"""Draws for the page how the student's modules share the time of a run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -21,13 +21,12 @@ class _Part:
 
 
 def icicle(title: str, layers: LayerReport) -> str:
-    """Draw the run as a bar, below it its parts by module, below each its own: as wide as the time they take."""
+    """Draw the run as a bar and its modules as bars below, level by level; the width of a bar is its time."""
     whole = _tree(layers)
     height = (min(_DEEPEST, _depth(whole)) + 1) * _ROW
     bars = _draw_part(whole, _Place(label=f"a run, {words.milliseconds(whole.ms)}", whole_ms=max(whole.ms, 1e-12)))
-    return (
-        f'<div class="icicle" role="img" aria-label="{escape(title)}" style="height: {height}px">{"".join(bars)}</div>'
-    )
+    start = f'<div class="icicle" role="img" aria-label="{escape(title)}" style="height: {height}px">'
+    return f"{start}{''.join(bars)}</div>"
 
 
 def _tree(layers: LayerReport) -> _Part:
@@ -52,8 +51,7 @@ def _depth(part: _Part) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
-    """Where a part is drawn: so many ms from the left of so many, in which row, under which name and in which
-    colour."""
+    """The place of a part: its label and path, its ms from the left of the whole run's, its row and its colour."""
 
     label: str
     whole_ms: float
@@ -64,32 +62,24 @@ class _Place:
 
 
 def _draw_part(part: _Part, place: _Place) -> list[str]:
-    """Draw a part and those below it, in the order they were met."""
+    """Draw a part and the parts below it, in their order in the record."""
     drawn, left = [_bar(part, place)], place.left_ms
     for index, (name, below) in enumerate(part.parts.items()):
         path = f"{place.path}.{name}" if place.path else name
         colour = place.colour if place.row else index % (COLOURS - 1) + 1
         if below.ms >= _NARROWEST * place.whole_ms:
-            drawn += _draw_part(
-                below,
-                replace(
-                    place,
-                    label=name,
-                    path=path,
-                    left_ms=left,
-                    row=place.row + 1,
-                    colour=0 if path in (ADDED, OUTSIDE) else colour,
-                ),
-            )
+            colour = 0 if path in (ADDED, OUTSIDE) else colour
+            there = replace(place, label=name, path=path, left_ms=left, row=place.row + 1, colour=colour)
+            drawn += _draw_part(below, there)
         left += below.ms
     return drawn
 
 
 def _bar(part: _Part, place: _Place) -> str:
     share = part.ms / place.whole_ms
-    told = f"{place.path or 'a run'}: {words.milliseconds(part.ms)}, {words.percent(share)}"
+    tip = f"{place.path or 'a run'}: {words.milliseconds(part.ms)}, {words.percent(share)}"
     where = f"left: {100 * place.left_ms / place.whole_ms:.3f}%; width: {100 * share:.3f}%; top: {place.row * _ROW}px"
     return (
         f'<div class="part p{place.colour}" style="{where}" '
-        f'title="{escape(told)}"><span>{escape(place.label)}</span></div>'
+        f'title="{escape(tip)}"><span>{escape(place.label)}</span></div>'
     )

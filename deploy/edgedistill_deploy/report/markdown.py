@@ -1,5 +1,4 @@
-"""Parity records as Markdown, for the summary of a build job or a comment: what passed, what it cost, what does not
-hold."""
+"""Parity records as Markdown, for the summary of a build job or a comment."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -13,13 +12,13 @@ from edgedistill_deploy.report._cases import Case, Record, cases_of, is_judged, 
 
 _MARKS = {"pass": "✅", "fail": "❌", "inconclusive": "⚠️", "error": "❌"}
 _WORST_CLASSES = 5
-_LONGEST = 500  # characters of a sentence, which may quote class names of any length
-# What Markdown, or the HTML that it lets through, gives a meaning to; "@" and "#" call people and issues.
+_LONGEST = 500  # characters of a sentence; class names in it may have any length
+# Characters with a meaning in Markdown or in HTML. "@" and "#" refer to people and issues.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~@#&!$])")
 
 
 def write_markdown(path: Path, records: Sequence[Record], *, append: bool = False) -> None:
-    """Write the summary whole or not at all; with `append` after what the file holds, as a job's summary wants it."""
+    """Write the summary whole or not at all; `append` keeps the file's present text before it."""
     before = path.read_text(encoding="utf-8") if append and path.is_file() else ""
     gap = "\n" if before and not before.endswith("\n\n") else ""
     write_text(path, f"{before}{gap}{markdown_text(records)}")
@@ -90,9 +89,7 @@ def _reasons(records: Sequence[Record]) -> Iterator[str]:
     for record in records:
         if not is_judged(record, records):
             continue
-        yield ""
-        yield f"**{_name(record)}**"
-        yield ""
+        yield from ("", f"**{_name(record)}**", "")
         for case in cases_of(record):
             if case.name == "verdict" or case.status in ("fail", "inconclusive", "error"):
                 yield f"- {_describe_case(case)}"
@@ -100,7 +97,7 @@ def _reasons(records: Sequence[Record]) -> Iterator[str]:
 
 
 def _further(record: Record) -> Iterator[str]:
-    """Yield what was found out about a model beyond what holds or not: the diagnosis, and the notes."""
+    """Yield the findings about a model beside its cases: the diagnosis and the notes."""
     if isinstance(record, ParityReport):
         yield from (f"diagnosis {found.name}: {found.detail}" for found in record.findings.diagnosis)
         yield from record.findings.notes
@@ -119,20 +116,17 @@ def _classes(records: Sequence[Record]) -> Iterator[str]:
     ]
     if not rows:
         return
-    yield ""
-    yield "<details><summary>Classes that lose most</summary>"
-    yield ""
+    yield from ("", "<details><summary>Classes that lose most</summary>", "")
     yield "| model | class | images | teacher | accuracy | drop, points |"
     yield "|---|---|--:|--:|--:|--:|"
     for record, row, drop in rows:
         shares = words.percent(row.teacher), words.percent(row.candidate), words.bare_points(drop)
         yield f"| {_name(record)} | {_escape(row.name)} | {row.support} | {' | '.join(shares)} |"
-    yield ""
-    yield "</details>"
+    yield from ("", "</details>")
 
 
 def _escape(text: str) -> str:
-    """Return text as Markdown that shows it on one line, whatever it holds."""
+    """Return any text as one line of Markdown that shows it unchanged."""
     line = " ".join(without_controls(text).split())
     cut = line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
     return _SPECIAL.sub(r"\\\1", cut)

@@ -1,4 +1,4 @@
-"""The report: a run's records as one HTML file that needs nothing beside it, no network and no script."""
+"""The report: a run's records as one HTML file that needs no other file, no network and no script."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -16,8 +16,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 def write_report(bundle: Bundle) -> Path:
     """Write report.html into the bundle and return its path.
 
-    Only records are read, no model and no image. A section whose records are missing says so, and a record that is
-    damaged or about another model file is left out and named.
+    Only records are read, no model and no image. A section without records says so. A record that is damaged or about
+    another model file is left out and named.
 
     Raises:
         MissingDependencyError: jinja2 is not installed.
@@ -34,7 +34,7 @@ def render_report(bundle: Bundle) -> str:
 
 @lru_cache(maxsize=1)
 def _template() -> Any:
-    """Compile the template once a process; that takes longer than a page."""
+    """Compile the template once in a process, because it takes longer than to fill a page."""
     try:
         import jinja2
     except ImportError as error:

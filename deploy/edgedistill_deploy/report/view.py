@@ -1,5 +1,4 @@
-"""From records to what the template places on the page: groups by device, charts, and the functions that word
-numbers."""
+"""Turns records into the template's values: groups by device, charts, and functions that write numbers."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +10,9 @@ import numpy as np
 from edgedistill_deploy import wording
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS
+from edgedistill_deploy.recommendation import summary
 from edgedistill_deploy.recommendation.choice import choose
-from edgedistill_deploy.recommendation.summary import (
-    ArtefactSummary,
-    baseline_of,
-    conclude,
-    label_of,
-    summarise_records,
-)
+from edgedistill_deploy.recommendation.summary import ArtefactSummary, baseline_of, label_of
 from edgedistill_deploy.records.parity import ClassParity, ParityReport
 from edgedistill_deploy.records.reading import EpochRow, LatencyRecord, ParityRecord, Records
 from edgedistill_deploy.records.values import MAX_TIME
@@ -30,13 +24,13 @@ from edgedistill_deploy.version import __version__
 Placed = TypeVar("Placed", ParityRecord, LatencyRecord)
 
 MANY_CLASSES = 24
-SHORTEST_MS = 1e-6  # no clock tells less, and a logarithm needs more than 0
+SHORTEST_MS = 1e-6  # finer than any clock; a logarithm needs more than 0
 _READINGS = ("clock", "governor", "temperature", "power_mode", "throttling", "load", "pressure")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A chart as SVG text that is safe to place, a caption, and the names of its series with their colours from 1."""
+    """A chart as escaped SVG text, a caption, and the names of its series with their colours from 1."""
 
     svg: str
     caption: str
@@ -45,8 +39,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A device, a runtime and its provider, and what was measured there; the first model of `parity` and `latency` is
-    the teacher's."""
+    """A device, a runtime and its provider, and the records from there; the teacher's are the first."""
 
     name: str
     rows: tuple[ArtefactSummary, ...]
@@ -55,9 +48,9 @@ class Place:
 
 
 def page_values(bundle: Bundle, records: Records) -> dict[str, Any]:
-    """Return everything that the template asks for by name."""
-    rows = summarise_records(bundle, records)
-    conclusion = conclude(rows, choose(records))
+    """Return all values of the template by name."""
+    rows = summary.summarise_records(bundle, records)
+    conclusion = summary.conclude(rows, choose(records))
     choice = conclusion.choice
     return {
         "bundle": bundle,
@@ -88,7 +81,7 @@ def page_values(bundle: Bundle, records: Records) -> dict[str, Any]:
 
 
 def _title(bundle: Bundle) -> str:
-    """Name the subtask; a nameless one by the number of its classes."""
+    """Return the subtask's name, or the number of its classes if it has no name."""
     name = str(bundle.manifest["subtask"]["name"])
     count = len(bundle.class_names)
     return name if name not in ("", "subtask") else f"{count} classes" if count > 1 else bundle.class_names[0]
@@ -109,17 +102,12 @@ def _places(rows: Sequence[ArtefactSummary], records: Records) -> list[Place]:
 
 def _records_at(place: tuple[str | None, ...], records: Iterable[Placed]) -> list[Placed]:
     """Return the records of a place, the teacher's first."""
-    found = [each for each in records if each.report.model.place == place]
-    return sorted(found, key=_model_order)
-
-
-def _model_order(record: ParityRecord | LatencyRecord) -> tuple[int, str]:
-    precision = record.report.model.precision
-    return colour_of(precision), precision
+    found = [(each.report.model.precision, each) for each in records if each.report.model.place == place]
+    return [each for _, each in sorted(found, key=lambda pair: (colour_of(pair[0]), pair[0]))]
 
 
 def colour_of(precision: str) -> int:
-    """Return the colour a model has in every chart."""
+    """Return a model's colour, which is the same in every chart."""
     return USUAL_PRECISIONS.index(precision) if precision in USUAL_PRECISIONS else len(USUAL_PRECISIONS)
 
 
@@ -137,14 +125,11 @@ def _accuracy_figure(epochs: Sequence[EpochRow], manifest: Mapping[str, Any], x:
     points = [(row.epoch + 1.0, row.validation_accuracy) for row in epochs]
     noted = _mapping(manifest.get("distillation"))
     teacher = noted.get("teacher_validation_accuracy")
-    levels = (
-        [(float(teacher), f"teacher {wording.percent(teacher)}")]
-        if isinstance(teacher, float) and 0 <= teacher <= 1
-        else []
-    )
-    best = next((point for point in points if point[0] - 1 == noted.get("best_epoch")), None) or max(
-        points, key=_height
-    )
+    levels: list[tuple[float, str]] = []
+    if isinstance(teacher, float) and 0 <= teacher <= 1:
+        levels.append((teacher, f"teacher {wording.percent(teacher)}"))
+    highest = max(points, key=lambda point: point[1])
+    best = next((point for point in points if point[0] - 1 == noted.get("best_epoch")), highest)
     values = [value for _, value in points] + [value for value, _ in levels]
     y = charts.linear_axis("", values, lambda value: f"{100 * value:.4g} %")
     series = charts.Series(name="student", points=points, colour=1, marks=[best])
@@ -156,10 +141,6 @@ def _accuracy_figure(epochs: Sequence[EpochRow], manifest: Mapping[str, Any], x:
     )
 
 
-def _height(point: charts.Point) -> float:
-    return point[1]
-
-
 def _loss_figure(epochs: Sequence[EpochRow], x: charts.Axis) -> Figure:
     names = dict.fromkeys(name for row in epochs for name in row.terms)
     lines = {
@@ -167,17 +148,19 @@ def _loss_figure(epochs: Sequence[EpochRow], x: charts.Axis) -> Figure:
         for name in names
     }
     lines = {"total": [(row.epoch + 1.0, row.loss) for row in epochs if _loggable(row.loss)], **lines}
-    series = [
-        charts.Series(name=name, points=points, colour=index)
-        for index, (name, points) in enumerate((name, points) for name, points in lines.items() if points)
-    ]
+    shown = [(name, points) for name, points in lines.items() if points]
+    series = [charts.Series(name=name, points=points, colour=index) for index, (name, points) in enumerate(shown)]
     values = [value for each in series for _, value in each.points] or [1.0]
     y = charts.log_axis("", values, lambda value: f"{value:g}")
     return Figure(
         svg=charts.line_chart("Loss terms by epoch", series, x, y),
         caption="Loss on the training images, as weighted in the objective; logarithmic.",
-        legend=tuple((each.name, each.colour % charts.COLOURS + 1) for each in series),
+        legend=_legend(series),
     )
+
+
+def _legend(series: Sequence[charts.Series]) -> tuple[tuple[str, int], ...]:
+    return tuple((each.name, each.colour % charts.COLOURS + 1) for each in series)
 
 
 def _loggable(value: float) -> bool:
@@ -185,14 +168,12 @@ def _loggable(value: float) -> bool:
 
 
 def training_notes(manifest: Mapping[str, Any], epochs: Sequence[EpochRow]) -> list[str]:
-    """Say in sentences how long training took, on how much, and what the stage noted."""
+    """Return sentences on the duration of the training and its images, and the notes of the stage."""
     noted = _mapping(manifest.get("distillation"))
-    images = _mapping(noted.get("images"))
-    sentences = [f"{len(epochs)} epochs in {wording.seconds(sum(row.seconds for row in epochs))}."]
-    if images:
-        sentences.append(f"Images: {plainly(images)}.")
-    notes = noted.get("notes")
-    return [*sentences, *(plainly(note) for note in (notes if isinstance(notes, list) else []))]
+    images, notes = _mapping(noted.get("images")), noted.get("notes")
+    duration = f"{len(epochs)} epochs in {wording.seconds(sum(row.seconds for row in epochs))}."
+    told = [f"Images: {plainly(images)}."] if images else []
+    return [duration, *told, *(plainly(note) for note in (notes if isinstance(notes, list) else []))]
 
 
 def _stage(stage: Any) -> str:
@@ -216,7 +197,7 @@ def spectrum_svg(layer: str, eigenvalues: Any, rank: int) -> str:
 
 
 def drop_figure(parity: Iterable[ParityReport]) -> Figure | None:
-    """Draw the experts' drops with their intervals against the limit; None where no drop is known."""
+    """Draw the experts' drops with their intervals against the limit; None if no drop is known."""
     rows, limits = [], []
     for record in parity:
         accuracy = record.accuracy
@@ -227,14 +208,9 @@ def drop_figure(parity: Iterable[ParityReport]) -> Figure | None:
         limits.append(record.judgement.limits.max_drop)
     if not rows:
         return None
+    axis_title = "accuracy lost against the teacher, points"
     return Figure(
-        svg=charts.interval_chart(
-            "Accuracy drop against the limit",
-            rows,
-            min(limits),
-            _in_points,
-            "accuracy lost against the teacher, points",
-        ),
+        svg=charts.interval_chart("Accuracy drop against the limit", rows, min(limits), _in_points, axis_title),
         caption="Dot and bar: accuracy lost and its interval, from the images that teacher and expert answer "
         "differently. Left of zero the expert is better than its teacher; the shaded side is beyond what is "
         "allowed.",
@@ -247,8 +223,7 @@ def _in_points(value: float) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassTable:
-    """Accuracy per class: (name, colour) of the experts; for each class its row and each expert's; the worst classes
-    again."""
+    """Accuracy by class: (name, colour) of the experts; for each class its first row and each expert's."""
 
     experts: tuple[tuple[str, int], ...]
     rows: tuple[tuple[ClassParity, tuple[ClassParity | None, ...]], ...]
@@ -256,7 +231,7 @@ class ClassTable:
 
 
 def class_table(parity: Sequence[ParityReport]) -> ClassTable | None:
-    """Put the experts' classes beside one another; None where no expert was checked."""
+    """Put the experts' classes beside one another; None if no expert was checked."""
     experts = [record for record in parity if not record.model.is_teacher]
     if not experts:
         return None
@@ -277,7 +252,7 @@ def _largest_drop(row: tuple[ClassParity, tuple[ClassParity | None, ...]]) -> fl
 
 
 def ecdf_figure(latency: Sequence[LatencyRecord]) -> Figure:
-    """Draw each model's share of runs that took at most so long, with p50 and p99 as dots."""
+    """Draw each model's share of runs up to each time, with p50 and p99 as dots."""
     series = [
         charts.Series(
             name=_label_time(record),
@@ -289,40 +264,29 @@ def ecdf_figure(latency: Sequence[LatencyRecord]) -> Figure:
     ]
     values = [value for each in series for value, _ in each.points] or [1.0]
     top = max(1.5 * max(record.report.times.p99_ms for record in latency), min(values))
-    x = charts.log_axis(
-        "time of one batch, ms; logarithmic", [*(v for v in values if v <= top), top], lambda v: f"{v:g}"
-    )
-    y = charts.Axis(
-        title="",
-        low=0,
-        high=1,
-        ticks=[(0.0, "0"), (0.25, "25 %"), (0.5, "p50"), (0.75, "75 %"), (0.9, "p90"), (0.99, "p99")],
-    )
+    values = [*(value for value in values if value <= top), top]
+    x = charts.log_axis("time of one batch, ms; logarithmic", values, lambda value: f"{value:g}")
+    ticks = [(0.0, "0"), (0.25, "25 %"), (0.5, "p50"), (0.75, "75 %"), (0.9, "p90"), (0.99, "p99")]
+    y = charts.Axis(title="", low=0, high=1, ticks=ticks)
     return Figure(
         svg=charts.line_chart("Share of runs by time", series, x, y),
         caption="Share of the runs that took at most so long. Further left is faster, steeper is steadier; dots: p50 "
         "and p99.",
-        legend=tuple((each.name, each.colour % charts.COLOURS + 1) for each in series),
+        legend=_legend(series),
     )
 
 
 def histogram_figure(record: LatencyRecord) -> Figure:
-    """Draw how one model's runs spread."""
-    times = record.report.times
-    marks = [
-        (times.p50_ms, f"p50 {wording.milliseconds(times.p50_ms)}"),
-        (times.p99_ms, f"p99 {wording.milliseconds(times.p99_ms)}"),
-    ]
-    label = _label_time(record)
-    samples = np.maximum(_samples(record), SHORTEST_MS)
-    svg = charts.histogram(
-        f"Runs of {label} by time", samples, marks, wording.milliseconds, colour_of(record.report.model.precision)
-    )
+    """Draw the distribution of one model's runs."""
+    times, label = record.report.times, _label_time(record)
+    marks = [(ms, f"{name} {wording.milliseconds(ms)}") for name, ms in (("p50", times.p50_ms), ("p99", times.p99_ms))]
+    samples, colour = np.maximum(_samples(record), SHORTEST_MS), colour_of(record.report.model.precision)
+    svg = charts.histogram(f"Runs of {label} by time", samples, marks, wording.milliseconds, colour)
     return Figure(svg=svg, caption=f"{label}; logarithmic")
 
 
 def icicle_figure(record: LatencyRecord) -> Figure | None:
-    """Draw what the student's modules take of a run; None where no node was timed."""
+    """Draw the share of each of the student's modules in a run; None if no node was timed."""
     if record.layers is None:
         return None
     label = _label_time(record)
@@ -349,7 +313,7 @@ def _samples(record: LatencyRecord) -> Samples:
 def condition_rows(
     latency: Sequence[LatencyRecord],
 ) -> tuple[tuple[str, ...], list[tuple[str, list[str]]], tuple[str, ...]]:
-    """Return the readings that some record has, for each model its "before → after", and the readings nobody has."""
+    """Return the known readings, each model's "before → after" of them, and the readings that no record has."""
     known = tuple(name for name in _READINGS if any(_moments(record, name) != (None, None) for record in latency))
     rows = [
         (label_of(record.report.model.precision), [_change(*_moments(record, name)) for name in known])
@@ -370,8 +334,7 @@ def _change(before: Any, after: Any) -> str:
 
 
 def plainly(value: Any, depth: int = 3) -> str:
-    """Write a JSON value in a few words; a mapping shows its first four entries, and at most `depth` levels are
-    shown."""
+    """Write a JSON value in a few words: the first four entries of a mapping, and at most `depth` levels."""
     if value is None:
         return wording.MISSING
     if isinstance(value, bool):

@@ -66,6 +66,21 @@ def test_a_record_of_before_there_were_checks_is_read(bundle: Bundle) -> None:
     assert (len(read.report.soundness.tests), read.report.findings.diagnosis) == (4, ())
 
 
+def test_records_of_earlier_versions_without_the_int8_keys_are_read(bundle: Bundle) -> None:
+    for make in (parity_record, latency_record):
+        record = make(bundle, "int8")
+        device = record["device"]
+        holders = [record, device] if isinstance(device, dict) else [record]
+        removed = [holder.pop(key, None) for holder in holders for key in ("int8_instructions", "int8_kernels")]
+        assert any(removed)
+        add_record(bundle, record)
+    records = read_records(bundle)
+    (parity,), (latency,) = records.parity, records.latency
+    assert records.problems == ()
+    assert (parity.report.arithmetic.int8_instructions, parity.report.arithmetic.int8_kernels) == (None, None)
+    assert (latency.report.device.int8_instructions, latency.report.int8_kernels) == (None, None)
+
+
 def test_an_empty_bundle_has_no_records_and_no_problems(bundle: Bundle) -> None:
     records = read_records(bundle)
     assert records == Records()

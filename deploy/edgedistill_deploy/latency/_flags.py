@@ -1,4 +1,4 @@
-"""What makes the figures of a measurement doubtful, by a short name and in a sentence."""
+"""Flags of a measurement: what makes its figures doubtful, each with a short name and a sentence."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from edgedistill_deploy.statistics.quantiles import Samples, block_variation, dr
 
 Conditions = dict[str, dict[str, object]]
 
-# Above these a figure is flagged; measured on a quiet and on a loaded machine, see the documentation of the flags.
+# A figure above its limit is flagged. The limits were measured on a quiet and on a loaded machine.
 _MOST_DRIFT = 0.05
 _MOST_VARIATION = 0.03
 _MOST_PREEMPTED = 0.05
@@ -20,7 +20,7 @@ _MOST_OVERHEAD = 0.01
 
 
 def warnings_of_samples(samples: Samples, modes: Modes | None, warmed: WarmUp, overhead_ms: float) -> dict[str, str]:
-    """Return the flags of the times themselves, each with its sentence; "" where it does not apply."""
+    """Return the flags of the times, each with its sentence; the sentence is "" where the flag does not apply."""
     moved, variation = drift(samples) or 0.0, block_variation(samples) or 0.0
     overhead = overhead_ms / float(np.median(samples)) if np.median(samples) > 0 else 0.0
     return {
@@ -44,7 +44,7 @@ def warnings_of_samples(samples: Samples, modes: Modes | None, warmed: WarmUp, o
 def warnings_of_machine(
     samples: Samples, preempted_share: float | None, conditions: Conditions, device: DeviceInfo
 ) -> dict[str, str]:
-    """Return the flags of the machine's state while measuring, each with its sentence; "" where it does not apply."""
+    """Return the flags of the machine's state, each with its sentence; "" where the flag does not apply."""
     share = preempted_share or 0.0
     return {
         "preempted": f"{share:.1%} of the runs were interrupted by other work; see the clean figures."

@@ -1,6 +1,6 @@
-"""The device part as a wheel, made from the package that is installed here, whether from a wheel or a checkout.
+"""The device part as a wheel, made from the package that is installed here, from a wheel or a checkout.
 
-Python imports from it as it is, since a wheel is a zip: on PYTHONPATH it needs no installation.
+A wheel is a zip, so Python imports from it on PYTHONPATH without installation.
 """
 
 import base64

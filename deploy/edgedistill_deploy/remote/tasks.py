@@ -1,4 +1,4 @@
-"""What a device is asked to do over SSH, and which of a bundle's files it needs for it."""
+"""The jobs for a device over SSH, with the files of a bundle that each needs."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +22,7 @@ _BATCH = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeChoice:
-    """What the user chose for all devices; None leaves it to each device of the inventory."""
+    """The user's choice for all devices; None takes the choice of each device in the inventory."""
 
     runtime: str | None = None
     provider: str | None = None
@@ -41,7 +41,7 @@ def profile_job(
     keep: bool = False,
     wait_s: float = 0.0,
 ) -> RemoteJob:
-    """Have the request measured; where the runtime or provider is not chosen, with the device's own."""
+    """Return the job that measures a request; each device's own runtime and provider fill what is not chosen."""
 
     def runtimes(device: Device) -> tuple[str, ...]:
         return request.runtimes if chosen.runtime is not None else (device.runtime,)
@@ -75,7 +75,7 @@ def validate_job(
     keep: bool = False,
     wait_s: float = 0.0,
 ) -> RemoteJob:
-    """Have the models judged on the device; `reference` is sent in place of the bundle's, see `write_prepared`."""
+    """Return the job that judges models; `reference` replaces the bundle's file, see `write_prepared`."""
 
     def build_request(device: Device) -> dict[str, Any]:
         (runtime,) = chosen.runtimes(device)
@@ -101,9 +101,9 @@ def validate_job(
 
 
 def write_prepared(bundle: Bundle, images: ImageSet, path: Path) -> None:
-    """Write images of this machine as a device takes them: prepared, with the teacher's recorded answers to them.
+    """Write images as a device needs them: prepared, with the teacher's recorded answers.
 
-    Raises DataError when the bundle records no answers to any of them.
+    Raises DataError when the bundle has no answer to any of them.
     """
     evaluation = open_evaluation(bundle, images)
     rows = np.arange(len(evaluation.labels))

@@ -19,7 +19,6 @@ Interval = tuple[float, float]
 _RESAMPLES = 1000
 _LONGEST_BLOCK = 50
 _MOST_BYTES = 64 << 20
-_MUST_MATCH = ("batch_size",)
 _SHOULD_MATCH = ("threads", "provider", "runtime")
 
 
@@ -42,17 +41,13 @@ class LatencyComparison(PlainRecord):
 
 def read_latencies(path: Path) -> tuple[dict[str, Any], ...]:
     """Read a latency record, or the set that `profile --json` prints. Raises DataError for anything else."""
-    record = _read(path)
+    try:
+        record = None if path.stat().st_size > _MOST_BYTES else parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as a latency record: {error}.") from error
     if isinstance(record, dict) and record.get("kind") == "latency-set" and isinstance(record.get("records"), list):
         return tuple(_check_record(each, path) for each in record["records"])
     return (_check_record(record, path),)
-
-
-def _read(path: Path) -> Any:
-    try:
-        return None if path.stat().st_size > _MOST_BYTES else parse_json(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as a latency record: {error}.") from error
 
 
 def _check_record(record: Any, path: Path) -> dict[str, Any]:
@@ -77,12 +72,9 @@ def compare_latency(
     on a quiet machine). Raises UsageError when the batch sizes differ, or a setting is out of range.
     """
     require_settings(margin, confidence)
-    for name in _MUST_MATCH:
-        if candidate[name] != baseline[name]:
-            raise UsageError(
-                f"The two records cannot be compared: {name} is {candidate[name]} in one and {baseline[name]} in the "
-                "other."
-            )
+    one, other = candidate["batch_size"], baseline["batch_size"]
+    if one != other:
+        raise UsageError(f"The two records cannot be compared: batch_size is {one} in one and {other} in the other.")
     random = np.random.default_rng(seed)
     ours, theirs = _samples(candidate), _samples(baseline)
     ratios = _resample_medians(ours, random) / _resample_medians(theirs, random)

@@ -124,9 +124,9 @@ def _report(load: Load, planned: Samples, starts: Samples, ends: Samples) -> Sus
     arrived = planned[: len(starts)]
     latency, wait = (ends - arrived) / _NS_PER_MS, np.maximum(starts - arrived, 0.0) / _NS_PER_MS
     runs = (ends - starts) / _NS_PER_MS
-    seconds = float(ends[-1]) / _NS_PER_S
-    offered = load.rate_per_s / load.batch_size * float(runs.mean()) / 1000
-    grows, backlog = _grows(wait, runs), len(planned) - len(starts)
+    seconds, run_ms = float(ends[-1]) / _NS_PER_S, float(runs.mean())
+    offered, backlog = load.rate_per_s / load.batch_size * run_ms / 1000, len(planned) - len(starts)
+    keeps_up = offered <= _FULL and not _grows(wait, runs)
     return SustainedReport(
         rate_per_s=load.rate_per_s,
         arrivals=load.arrivals,
@@ -145,8 +145,8 @@ def _report(load: Load, planned: Samples, starts: Samples, ends: Samples) -> Sus
         wait_mean_ms=float(wait.mean()),
         utilisation=min(1.0, float(runs.sum()) / 1000 / seconds) if seconds > 0 else 0.0,
         offered_load=offered,
-        keeps_up=offered <= _FULL and not grows,
-        warning=_warning(load, offered, grows, backlog, float(runs.mean())),
+        keeps_up=keeps_up,
+        warning="" if keeps_up else _warning(load, backlog, run_ms),
     )
 
 
@@ -158,9 +158,7 @@ def _grows(wait: Samples, runs: Samples) -> bool:
     return first < second < third and third > 10 * float(np.median(runs)) and float(wait[-len(wait) // 3 :].min()) > 0
 
 
-def _warning(load: Load, offered: float, grows: bool, backlog: int, run_ms: float) -> str:
-    if offered <= _FULL and not grows:
-        return ""
+def _warning(load: Load, backlog: int, run_ms: float) -> str:
     most = load.batch_size * 1000 / run_ms if run_ms > 0 else float("inf")
     left = f" {backlog} batches were left over;" if backlog else ""
     return (

@@ -26,24 +26,19 @@ def main() -> None:
     lines = LineWriter()
     worker = _Worker()
     for line in sys.stdin:
-        _answer(worker, json.loads(line), lines)
-
-
-def _answer(worker: "_Worker", request: dict[str, Any], lines: LineWriter) -> None:
-    task = _TASKS[request.pop("task")]
-    try:
-        lines.send(result=task(worker, lines.progress, **request))
-    except EdgeDistillError as error:
-        lines.send_error(error)
+        request = json.loads(line)
+        task = _TASKS[request.pop("task")]
+        try:
+            lines.send(result=task(worker, lines.progress, **request))
+        except EdgeDistillError as error:
+            lines.send_error(error)
 
 
 class _Worker:
     """One opened model; every public method is a task. Nothing heavy is imported before a task needs it."""
 
     def __init__(self) -> None:
-        self._session: Session | None = None
-        self._images: NDArray[np.uint8] | None = None
-        self._bundle: Bundle | None = None
+        self._opened: tuple[Session, NDArray[np.uint8], Bundle] | None = None
 
     def identify(self, progress: Progress) -> int:
         """Return the number of this process."""
@@ -56,9 +51,9 @@ class _Worker:
         from edgedistill_deploy.runtimes.engine_options import DEFAULT_ENGINE
         from edgedistill_deploy.runtimes.opening import open_session
 
-        self._bundle = open_bundle(Path(folder), verify=False)
-        self._images, _ = read_golden(self._bundle.file("golden"))
-        self._session = open_session(self._bundle, **model, engine=DEFAULT_ENGINE.tuned_for(batch_size))
+        bundle = open_bundle(Path(folder), verify=False)
+        images, _ = read_golden(bundle.file("golden"))
+        self._opened = open_session(bundle, **model, engine=DEFAULT_ENGINE.tuned_for(batch_size)), images, bundle
 
     def measure(self, progress: Progress, *, config: Mapping[str, Any]) -> dict[str, Any]:
         """Measure the opened model and return the latency record."""
@@ -121,8 +116,8 @@ class _Worker:
         return lambda: session.run(feeds)
 
     def _require_opened(self) -> "tuple[Session, NDArray[np.uint8], Bundle]":
-        assert self._session is not None and self._images is not None and self._bundle is not None  # noqa: PT018
-        return self._session, self._images, self._bundle
+        assert self._opened is not None
+        return self._opened
 
 
 _TASKS: Mapping[str, Callable[..., Any]] = {

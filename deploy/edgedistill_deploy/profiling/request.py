@@ -63,14 +63,13 @@ class ProfileRequest:
             model_role(name)
         for size in self.batch_sizes:
             replace(self.latency, batch_size=size)
+            self.load(size)
         if not self.runtimes or not self.batch_sizes or self.precisions == ():
             raise UsageError("A profile needs at least one runtime, one precision and one batch size.")
         if self.threads < 1:
             raise UsageError(f"threads is {self.threads}; it must be 1 or more.")
         if not 0 <= self.margin < 1:
             raise UsageError(f"margin is {self.margin}; it must be 0 or more and less than 1, such as 0.03.")
-        for size in self.batch_sizes:
-            self.load(size)
 
     def load(self, batch_size: int) -> Load | None:
         """Return what arrives in the sustained run of a batch size; None without such a run."""
@@ -92,9 +91,7 @@ class ProfileRequest:
     def from_json(cls, record: Mapping[str, Any]) -> "ProfileRequest":
         """Read the values of `to_json`; absent keys keep their defaults. Raises UsageError for unknown keys."""
         _require_known(record, cls)
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in record.items()
-        }
+        values: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in record.items()}
         if "latency" in values:
             _require_known(values["latency"], LatencyConfig)
             values["latency"] = LatencyConfig(**values["latency"])

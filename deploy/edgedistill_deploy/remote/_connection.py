@@ -47,15 +47,9 @@ def import_asyncssh() -> Any:
     return asyncssh
 
 
-def find_known_hosts(device: Device) -> list[str]:
-    """Return the files that may hold the device's host key."""
-    candidates = [_own_known_hosts(device), *([] if device.known_hosts else [_SYSTEM_KNOWN_HOSTS])]
-    return [str(path) for path in candidates if path.is_file()]
-
-
 async def _connect(asyncssh: Any, device: Device) -> Any:
     options = {
-        "known_hosts": find_known_hosts(device) or asyncssh.import_known_hosts(""),
+        "known_hosts": _find_known_hosts(asyncssh, device),
         "preferred_auth": "publickey",
         "password_auth": False,
         "kbdint_auth": False,
@@ -138,8 +132,7 @@ def _describe_bad_key(device: Device, reason: str) -> str:
 
 async def _host_key_problem(asyncssh: Any, device: Device, error: Exception) -> EdgeDistillError:
     """Return the error for an unknown or a changed host key, with its fingerprint and what to do."""
-    port, file = device.port or 22, _own_known_hosts(device)
-    known = find_known_hosts(device) or asyncssh.import_known_hosts("")
+    port, file, known = device.port or 22, _own_known_hosts(device), _find_known_hosts(asyncssh, device)
     try:
         key = await asyncio.wait_for(asyncssh.get_server_host_key(device.host, port), CONNECT_S)
         shown = f"{key.get_algorithm()} {key.get_fingerprint()}" if key else "unknown"
@@ -158,6 +151,12 @@ async def _host_key_problem(asyncssh: Any, device: Device, error: Exception) -> 
         f"The host key of {device.name} ({device.address}) is not known: {shown}. Compare it on the device (ssh-keygen "
         f"-lf /etc/ssh/ssh_host_ed25519_key.pub), then accept it: ssh-keyscan -p {port} {device.host} >> {file}."
     )
+
+
+def _find_known_hosts(asyncssh: Any, device: Device) -> Any:
+    """Return the files that may hold the device's host key, as asyncssh takes them."""
+    candidates = [_own_known_hosts(device), *([] if device.known_hosts else [_SYSTEM_KNOWN_HOSTS])]
+    return [str(path) for path in candidates if path.is_file()] or asyncssh.import_known_hosts("")
 
 
 def _own_known_hosts(device: Device) -> Path:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,11 +36,7 @@ class Item:
 
     def chunks(self, start: int) -> Iterator[bytes]:
         """Yield the content from a position."""
-        if isinstance(self.source, bytes):
-            for place in range(start, self.size, CHUNK_BYTES):
-                yield self.source[place : place + CHUNK_BYTES]
-            return
-        with self.source.open("rb") as stream:
+        with io.BytesIO(self.source) if isinstance(self.source, bytes) else self.source.open("rb") as stream:
             stream.seek(start)
             while chunk := stream.read(CHUNK_BYTES):
                 yield chunk

@@ -116,7 +116,7 @@ def add_device(device: Device, level: str = "user") -> Path:
             f"{path} has a device {device.name} already; remove it with `edgedistill devices remove {device.name}`, or "
             "choose another name."
         )
-    default = {"name": device.name, **{each.name: each.default for each in fields(Device) if each.name != "name"}}
+    default = {each.name: each.default for each in fields(Device)} | {"name": device.name}
     values = {key: value for key, value in device.to_json().items() if value not in (None, {}, default[key])}
     before = path.read_text(encoding="utf-8").rstrip() + "\n\n" if path.exists() else ""
     write_text(path, before + tomli_w.dumps({"devices": {device.name: values}}))

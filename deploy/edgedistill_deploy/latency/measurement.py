@@ -212,7 +212,7 @@ def _warnings(
     """Return each flag that applies, with its sentence."""
     samples = timings.samples_ms
     found = {
-        **warnings_of_samples(samples, modes, timings.warmed, timings.overhead_ms),
+        **dict(warnings_of_samples(samples, modes, timings.warmed, timings.overhead_ms)),
         **warnings_of_machine(samples, _share(timings.preempted), conditions, device),
         "fallback": nodes_elsewhere(session.provider, session.placement),
         "saturating": saturation_sentence() if session.int8_kernels == "saturating" else "",

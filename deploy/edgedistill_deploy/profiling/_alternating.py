@@ -11,7 +11,6 @@ import numpy as np
 from edgedistill_deploy.hardware.device import read_conditions, read_device
 from edgedistill_deploy.latency.interleaved import (
     BLOCK_S,
-    CONFIDENCE,
     Block,
     alternate,
     compare_blocks,
@@ -54,7 +53,7 @@ def compare_models(models: Sequence[Model], settings: Comparing) -> dict[str, An
     """
     before = read_conditions()
     itself = _block_medians([models[0], models[0]], settings, "A/A", settings.seed)
-    a_a = compare_with_itself(itself, settings.margin, CONFIDENCE, settings.seed)
+    a_a = compare_with_itself(itself, settings.margin, seed=settings.seed)
     sets = _block_medians(models, settings, "A/B", settings.seed + 1)
     columns, names = np.concatenate(sets).T, [name_of(model) for model in models]
     pairs = [

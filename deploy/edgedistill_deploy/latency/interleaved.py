@@ -88,8 +88,7 @@ def alternate(blocks: Sequence[Block], rounds: int, seed: int, progress: Progres
     """Run each block once a round, in random order; return each block's median time in ms, (rounds, len(blocks))."""
     random = np.random.default_rng(seed)
     medians = np.empty((rounds, len(blocks)))
-    orders = [random.permutation(len(blocks)) for _ in range(rounds)]
-    places = [(row, column) for row, order in enumerate(orders) for column in order]
+    places = [(row, column) for row in range(rounds) for column in random.permutation(len(blocks))]
     for done, (row, column) in enumerate(places, 1):
         medians[row, column] = np.median(blocks[column]())
         progress(done, len(places))

@@ -125,8 +125,7 @@ def fill_batch(images: NDArray[np.uint8], batch_size: int) -> NDArray[np.uint8]:
 
 def _time(run: Callable[[], object], config: LatencyConfig, clock: Clock, progress: Progress) -> _Timings:
     first_ns = time_run(run, clock)
-    least_runs, least_s = config.warmup_runs, config.warmup_s
-    warmed = warm_up(run, clock, least_runs=least_runs, least_s=least_s, most_s=config.warmup_limit_s)
+    warmed = warm_up(run, clock, least_runs=config.warmup_runs, least_s=config.warmup_s, most_s=config.warmup_limit_s)
     samples, preempted = _collect(run, config, clock, progress)
     return _Timings(
         first_ms=first_ns / _NS_PER_MS,

@@ -23,7 +23,6 @@ class ProfileRequest:
         threads: of one run. With two threads the times of small models depend on which processors the threads get: one
             file took 126 or 283 us in different processes, and 132 to 133 us in all of them with one thread.
         batch_sizes: images a run; the `batch_size` of `latency` is ignored.
-        latency: how long to measure.
         rate: images a second that arrive in a sustained run; None for no such run.
         arrivals: "poisson", or "constant" gaps.
         cold_start: time new processes from their start to the first answer.

@@ -82,7 +82,7 @@ async def _read_state(connection: Any, device: Device) -> dict[str, Any]:
         "cpu": described.get("cpu") or shell.get("cpu"),
         "cpu_count": described.get("cpu_count") or _number(shell.get("cpu_count")),
         "architecture": described.get("architecture") or shell.get("architecture"),
-        "memory_bytes": described.get("memory_bytes") or _kilobytes(shell.get("memory_kb")),
+        "memory_bytes": described.get("memory_bytes") or _number(shell.get("memory_kb"), 1024),
         **{key: described.get(key) for key in ("accelerator", "emulated")},
         "system": described.get("system") or shell.get("system"),
         "kernel": shell.get("kernel"),
@@ -90,7 +90,7 @@ async def _read_state(connection: Any, device: Device) -> dict[str, Any]:
         **{key: shell.get(key) for key in ("jetpack", "cuda", "tensorrt")},
         "power_mode": conditions.get("power_mode") or shell.get("power_mode"),
         **{key: conditions.get(key) for key in ("governor", "temperature", "throttling", "load")},
-        "free_bytes": _kilobytes(shell.get("free_kb")),
+        "free_bytes": _number(shell.get("free_kb"), 1024),
         "sftp": await _has_sftp(connection),
         "lock": _lock(shell.get("lock")),
         "python": _python(device, python),
@@ -170,10 +170,5 @@ def _lock(text: str | None) -> dict[str, Any] | None:
     return None
 
 
-def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isdigit() else None
-
-
-def _kilobytes(text: str | None) -> int | None:
-    number = _number(text)
-    return None if number is None else number * 1024
+def _number(text: str | None, unit: int = 1) -> int | None:
+    return int(text) * unit if text and text.isdigit() else None

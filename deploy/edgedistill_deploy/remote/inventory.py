@@ -6,6 +6,7 @@ A file holds one table for each device, [devices.NAME], with the fields of `Devi
 
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -39,7 +40,6 @@ class Device:
         power: one of `POWER_READERS`.
         keep: leave the files there for the next time.
         time_limit_s: the device stops a measurement after so many seconds.
-        notes: for people.
 
     Raises UsageError for values outside these.
     """
@@ -227,8 +227,6 @@ def _at_address(target: str) -> Device:
 
 
 def _parse(path: Path | str, text: str) -> dict[str, Any]:
-    import sys
-
     if sys.version_info >= (3, 11):
         import tomllib
     else:  # Python 3.10 has no TOML reader of its own

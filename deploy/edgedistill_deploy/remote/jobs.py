@@ -52,7 +52,6 @@ class RemoteJob:
     """What a device is to do.
 
     Args:
-        bundle: whose models are measured.
         task: "profile" or "validate".
         roles: the files of the bundle that the task needs; those that the bundle lacks are left out.
         request: returns the task's own part of the request, which depends on the device.

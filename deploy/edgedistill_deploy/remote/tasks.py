@@ -51,11 +51,10 @@ def profile_job(
         own = replace(request, runtimes=runtimes(device), provider=provider, power_sensor=device.power)
         return {"profile": own.to_json()}
 
-    used = {runtime for device in devices for runtime in runtimes(device)}
     return RemoteJob(
         bundle=bundle,
         task="profile",
-        roles=(*_model_roles(bundle, request.precisions, used), "golden", "golden-images"),
+        roles=_needed_roles(bundle, request.precisions, map(runtimes, devices)),
         request=build_request,
         runtimes=runtimes,
         keep=keep,
@@ -87,11 +86,10 @@ def validate_job(
             "threads": threads,
         }
 
-    used = {runtime for device in devices for runtime in chosen.runtimes(device)}
     return RemoteJob(
         bundle=bundle,
         task="validate",
-        roles=(*_model_roles(bundle, precisions, used), "golden", "golden-images", "reference"),
+        roles=(*_needed_roles(bundle, precisions, map(chosen.runtimes, devices)), "reference"),
         request=build_request,
         runtimes=chosen.runtimes,
         replaced={} if reference is None else {"reference": reference},
@@ -117,14 +115,16 @@ def write_prepared(bundle: Bundle, images: ImageSet, path: Path) -> None:
     write_reference(path, reference)
 
 
-def _model_roles(bundle: Bundle, precisions: Sequence[str] | None, runtimes: Iterable[str]) -> tuple[str, ...]:
-    """Return the roles of the models that the runtimes take."""
+def _needed_roles(
+    bundle: Bundle, precisions: Sequence[str] | None, runtimes: Iterable[Iterable[str]]
+) -> tuple[str, ...]:
+    """Return the roles of the models that the devices' runtimes take, and of the golden files."""
     files = bundle.manifest["files"]
     taken = [
         find_role(files, precision, runtime)
-        for runtime in sorted(runtimes)
+        for runtime in sorted({name for of_device in runtimes for name in of_device})
         for precision in precisions or bundle.precisions_for(runtime)
     ]
     roles = dict.fromkeys(role for role in taken if role)
     beside = (f"{role}.data" for role in roles)  # the weights of a model too large for one file
-    return tuple(role for role in (*roles, *beside) if bundle.has(role))
+    return *(role for role in (*roles, *beside) if bundle.has(role)), "golden", "golden-images"

@@ -27,7 +27,7 @@ def missing_on(device: Device, found: Mapping[str, Any]) -> Iterator[Missing]:
     """Yield what a device lacks to measure as it is set up, from what `check` found."""
     if found["free_bytes"] is not None and found["free_bytes"] < _LITTLE_BYTES:
         free, wanted = found["free_bytes"] / 1e6, _LITTLE_BYTES / 1e6
-        why = f"{free:.0f} MB are free where {device.work} lies; {wanted:.0f} are wanted."
+        why = f"{free:.0f} MB are free where {device.work} lies; {wanted:.0f} are needed."
         yield Missing(what="disk", why=why, command="df -h")
     if not found["sftp"]:
         why = "Files are sent by SFTP, which its SSH server does not offer."
@@ -38,7 +38,7 @@ def missing_on(device: Device, found: Mapping[str, Any]) -> Iterator[Missing]:
         return
     if tuple(python["version"]) < (3, 10):
         version = ".".join(map(str, python["version"]))
-        why = f"{device.python} is Python {version}, and 3.10 is the oldest that will do. "
+        why = f"{device.python} is Python {version}, and 3.10 or newer is needed. "
         why += "Name the new one with python in devices.toml."
         command = "curl -LsSf https://astral.sh/uv/install.sh | sh && ~/.local/bin/uv python install 3.12"
         yield Missing(what="python", why=why, command=command)
@@ -77,13 +77,13 @@ def _modules(device: Device, found: Mapping[str, Any]) -> Iterator[Missing]:
         packages = [_gpu_package(device, found, _PACKAGES[name]) for name in lacking]
         yield _pip_install(device, found, ", ".join(lacking), packages)
     for name in broken:
-        why = f"{name} is there and cannot be imported: {modules[name]['error']}."
+        why = f"{name} is installed but cannot be imported: {modules[name]['error']}."
         yield Missing(what=name, why=why, command=_pip_anew(device, _PACKAGES[name]))
     if device.runtime == "tensorrt" and "version" not in modules["tensorrt"]:
         jetson = found["jetson"] is not None
         from_jetpack = _INSTALLERS["apt-get"].format("nvidia-jetpack python3-libnvinfer")
         command = from_jetpack if jetson else f"{device.python} -m pip install tensorrt"
-        why = "The device is to run engines of TensorRT."
+        why = "The device must run TensorRT engines."
         if jetson and found["python"]["venv"]:
             why += " A venv sees JetPack's TensorRT only when made with --system-site-packages."
         yield Missing(what="tensorrt", why=why, command=command)

@@ -91,7 +91,7 @@ def _explain_failures(device: Device) -> Iterator[None]:
         ) from error
     except (TimeoutError, asyncio.TimeoutError, asyncssh.TimeoutError) as error:
         raise DeviceError(
-            f"{where} did not answer within {CONNECT_S:.0f} s; see that it is on and reachable: ping {device.host}."
+            f"{where} did not answer within {CONNECT_S:.0f} s; check that it is on and reachable: ping {device.host}."
         ) from error
     except asyncssh.PermissionDenied as error:
         raise DeviceError(_describe_denial(device, where)) from error
@@ -99,8 +99,8 @@ def _explain_failures(device: Device) -> Iterator[None]:
         raise DeviceError(_describe_bad_key(device, str(error))) from error
     except (asyncssh.ConnectionLost, ConnectionResetError) as error:
         raise DeviceError(
-            f"{where} closed the connection before it was set up ({error}); see whether it is an SSH server, and its "
-            "log: sudo journalctl -u ssh."
+            f"{where} closed the connection before it was set up ({error}); check that it is an SSH server, and "
+            "read its log: sudo journalctl -u ssh."
         ) from error
     except FileNotFoundError as error:
         raise DeviceError(

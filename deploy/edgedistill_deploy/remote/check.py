@@ -132,7 +132,7 @@ async def _ask_python(connection: Any, device: Device) -> dict[str, Any]:
     try:
         done = await asyncio.wait_for(process.wait(), _PYTHON_S)
     except asyncio.TimeoutError as error:
-        raise DeviceError(f"The Python of {device.name} said nothing for {_PYTHON_S:.0f} s.") from error
+        raise DeviceError(f"The Python of {device.name} did not answer for {_PYTHON_S:.0f} s.") from error
     for line in reversed(str(done.stdout).splitlines()):
         with contextlib.suppress(ValueError):
             answer: dict[str, Any] = json.loads(line)

@@ -291,7 +291,7 @@ async def _pull(sftp: Any, device: Device, ended: Event) -> bytes:
     """Fetch the result and check its size and sha256."""
     described = ended["result"]
     if described["bytes"] > _MOST_RESULT_BYTES:
-        raise DeviceError(f"{device.name} offers a result of {described['bytes']} bytes; that is none of ours.")
+        raise DeviceError(f"{device.name} offers a result of {described['bytes']} bytes; that is too large.")
     async with sftp.open(described["path"], "rb") as stream:
         data: bytes = await asyncio.wait_for(stream.read(described["bytes"] + 1, 0), _PULL_S)
     if hashlib.sha256(data).hexdigest() != described["sha256"]:
@@ -307,7 +307,7 @@ def _read_result(data: bytes, device: Device, task: str) -> dict[str, Any]:
         names = {result["machine"]["name"], *map(name_in, result["records"])}
         if result["kind"] == kind and names <= {device.name, f"{device.name}-emulated"}:
             return result
-    raise DeviceError(f"What {device.name} sent is no result of {task}; see whose device it is.")
+    raise DeviceError(f"What {device.name} sent is no result of {task}; check whose device it is.")
 
 
 async def _close(link: Link, keep: bool) -> None:

@@ -1,4 +1,6 @@
-"""What makes the figures of a measurement doubtful, by a short name and in a sentence."""
+"""Flags of a measurement: what makes its figures doubtful, each with a short name and a sentence."""
+
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -10,7 +12,7 @@ from edgedistill_deploy.statistics.quantiles import Samples, block_variation, dr
 
 Conditions = dict[str, dict[str, object]]
 
-# Above these a figure is flagged; measured on a quiet and on a loaded machine, see the documentation of the flags.
+# A figure above its limit is flagged. The limits were measured on a quiet and on a loaded machine.
 _MOST_DRIFT = 0.05
 _MOST_VARIATION = 0.03
 _MOST_PREEMPTED = 0.05
@@ -19,32 +21,29 @@ _MOST_STOLEN = 0.01
 _MOST_OVERHEAD = 0.01
 
 
-def warnings_of_samples(samples: Samples, modes: Modes | None, warmed: WarmUp, overhead_ms: float) -> dict[str, str]:
-    """Return the flags of the times themselves, each with its sentence; "" where it does not apply."""
+def warnings_of_samples(
+    samples: Samples, modes: Modes | None, warmed: WarmUp, overhead_ms: float
+) -> Iterator[tuple[str, str]]:
+    """Yield the flags of the times that apply, each with its sentence."""
     moved, variation = drift(samples) or 0.0, block_variation(samples) or 0.0
     overhead = overhead_ms / float(np.median(samples)) if np.median(samples) > 0 else 0.0
-    return {
-        "unsteady": f"After {warmed.runs} runs of warm-up the times still moved by more than {STEADY_WITHIN:.0%}."
-        if warmed.steady is False
-        else "",
-        "drift": f"The median moved by {moved:+.1%} from the first third of the runs to the last."
-        if abs(moved) > _MOST_DRIFT
-        else "",
-        "noisy": f"The medians of five blocks of runs vary by {variation:.1%}." if variation > _MOST_VARIATION else "",
-        "bimodal": f"There are two usual times: {modes.fast_ms:.3g} ms, and {modes.slow_ms:.3g} ms in "
-        f"{modes.slow_share:.0%} of the runs; the median is a mixture of both."
-        if modes is not None
-        else "",
-        "overhead": f"Timing an empty call takes {overhead:.1%} of the median; it is not subtracted."
-        if overhead > _MOST_OVERHEAD
-        else "",
-    }
+    if warmed.steady is False:
+        yield "unsteady", f"After {warmed.runs} runs of warm-up the times still moved by more than {STEADY_WITHIN:.0%}."
+    if abs(moved) > _MOST_DRIFT:
+        yield "drift", f"The median moved by {moved:+.1%} from the first third of the runs to the last."
+    if variation > _MOST_VARIATION:
+        yield "noisy", f"The medians of five blocks of runs vary by {variation:.1%}."
+    if modes is not None:
+        slow = f"{modes.slow_ms:.3g} ms in {modes.slow_share:.0%} of the runs; the median is a mixture of both."
+        yield "bimodal", f"There are two usual times: {modes.fast_ms:.3g} ms, and {slow}"
+    if overhead > _MOST_OVERHEAD:
+        yield "overhead", f"Timing an empty call takes {overhead:.1%} of the median; it is not subtracted."
 
 
 def warnings_of_machine(
     samples: Samples, preempted_share: float | None, conditions: Conditions, device: DeviceInfo
 ) -> dict[str, str]:
-    """Return the flags of the machine's state while measuring, each with its sentence; "" where it does not apply."""
+    """Return the flags of the machine's state, each with its sentence; "" where the flag does not apply."""
     share = preempted_share or 0.0
     return {
         "preempted": f"{share:.1%} of the runs were interrupted by other work; see the clean figures."

@@ -1,4 +1,4 @@
-"""Run until the times have settled, by a rule that the record states."""
+"""The warm-up: runs until the times are steady, by a rule that the record states."""
 
 from collections.abc import Callable
 
@@ -10,25 +10,27 @@ from edgedistill_deploy.statistics.quantiles import Samples
 
 STEADY_WITHIN = 0.05
 _FEWEST_IN_QUARTER = 10
-_CHECK_AFTER = 1.1  # times the runs of the last check
+_CHECK_AFTER = 1.1  # the next check comes after this many times the runs of the last one
 
 
-def warm_up(run: Callable[[], object], clock: Clock, *, least_runs: int, least_s: float, most_s: float) -> WarmUp:
-    """Run for the least time and number of runs, then until steady or until `most_s` after the start.
+def warm_up(
+    run: Callable[[], object], clock: Clock, *, least_runs: int, least_s: float, most_s: float | None
+) -> WarmUp:
+    """Run for the least time and number of runs, then until steady, but no longer than `most_s` after the start.
 
-    Steady: of the runs so far, the medians of the third and of the fourth quarter lie within 5 % of each other, each of
-    ten runs or more. The quarters grow with the warm-up, so a slow start leaves the second half in the end. The
-    caller's first run counts.
+    Steady means: the medians of the third and of the fourth quarter of the runs so far lie within 5 % of each other,
+    and a quarter has ten runs or more. The quarters grow with the warm-up, so a slow start soon lies in the first half.
+    `most_s` None is ten times `least_s`. The first run of the caller counts as one of the runs.
     """
+    most_s = 10 * least_s if most_s is None else most_s
     began = clock.now_ns()
     times: list[int] = []
-    unchecked = 0
     while len(times) + 1 < least_runs or clock.now_ns() < began + least_s * 1e9:
-        times.append(_time_run(run, clock))
+        times.append(time_run(run, clock))
     while (steady := is_steady(np.asarray(times, np.float64))) is not True and clock.now_ns() < began + most_s * 1e9:
         unchecked = int(len(times) * _CHECK_AFTER) + 1
         while len(times) < unchecked and clock.now_ns() < began + most_s * 1e9:
-            times.append(_time_run(run, clock))
+            times.append(time_run(run, clock))
     return WarmUp(
         runs=len(times) + 1,
         seconds=(clock.now_ns() - began) / 1e9,
@@ -39,7 +41,7 @@ def warm_up(run: Callable[[], object], clock: Clock, *, least_runs: int, least_s
 
 
 def is_steady(times: Samples) -> bool | None:
-    """Apply the rule to the times so far; None for fewer than 40."""
+    """Say whether the times so far are steady; None for fewer than 40."""
     quarter = len(times) // 4
     if quarter < _FEWEST_IN_QUARTER:
         return None
@@ -47,7 +49,8 @@ def is_steady(times: Samples) -> bool | None:
     return bool(abs(fourth - third) <= STEADY_WITHIN * third)
 
 
-def _time_run(run: Callable[[], object], clock: Clock) -> int:
+def time_run(run: Callable[[], object], clock: Clock) -> int:
+    """Run once and return the time in ns."""
     began = clock.now_ns()
     run()
     return clock.now_ns() - began

@@ -1,15 +1,15 @@
-"""Does a percentile of the latency keep a budget, does it break it, or are there too few runs to say?"""
+"""Whether a percentile of the latency keeps a budget, breaks it, or has too few runs to say."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 from edgedistill_deploy.errors import UsageError
-from edgedistill_deploy.records.writing import plain
+from edgedistill_deploy.records.writing import PlainRecord
 from edgedistill_deploy.statistics.quantiles import OpenInterval, Samples, interval_ranks, quantile_interval
 from edgedistill_deploy.statistics.verdicts import Verdict
 
@@ -18,7 +18,7 @@ _MOST_COUNTED = 50_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """At most `budget_ms` at the `percentile`, such as 99. Raises UsageError for values that make no sense."""
+    """At most `budget_ms` at the `percentile`, such as 99. Raises UsageError for values outside their range."""
 
     budget_ms: float
     percentile: float = 99.0
@@ -31,12 +31,12 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BudgetReport:
-    """The percentile's value with its interval, held against the budget.
+class BudgetReport(PlainRecord):
+    """The percentile's value with its interval, compared with the budget.
 
-    `verdict` is "pass" when the whole interval keeps the budget, "fail" when none of it does, else "inconclusive"; then
-    `runs_to_decide` is about how many more runs would decide it, None where the percentile lies on the budget. `of`
-    says of what.
+    `of` says what was timed. `verdict` is "pass" when the whole interval keeps the budget, "fail" when none of it does,
+    else "inconclusive". Then `runs_to_decide` is about how many more runs are needed; it is None where the percentile
+    lies on the budget.
     """
 
     budget_ms: float
@@ -50,22 +50,16 @@ class BudgetReport:
     runs_to_decide: int | None
     sentence: str
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values."""
-        return dict(plain(self))
-
 
 def check_budget(record: Mapping[str, Any], budget: Budget, confidence: float = 0.95) -> BudgetReport:
-    """Judge a latency record: what waits in the queue where a rate was asked for, else end to end where that was, else
-    a run."""
+    """Judge the sustained run of a latency record if it has one, else its run end to end, else its single runs."""
     of, samples = _samples_of(record)
     interval = quantile_interval(samples, budget.percentile / 100, confidence)
     verdict = _verdict(interval, budget.budget_ms)
     value = float(np.quantile(samples, budget.percentile / 100))
     more = _runs_to_decide(samples, budget, confidence) if verdict == "inconclusive" else None
     return BudgetReport(
-        budget_ms=budget.budget_ms,
-        percentile=budget.percentile,
+        **asdict(budget),
         of=of,
         value_ms=value,
         interval=interval,
@@ -78,16 +72,13 @@ def check_budget(record: Mapping[str, Any], budget: Budget, confidence: float = 
 
 
 def _samples_of(record: Mapping[str, Any]) -> tuple[str, Samples]:
-    if record.get("sustained"):
-        rate = record["sustained"]["rate_per_s"]
-        return f"arrival to completion at {rate:g} images a second", _array(record["sustained"]["latency_ms"])
-    if record.get("end_to_end"):
-        return "JPEG to logits", _array(record["end_to_end"]["samples_ms"])
-    return "one run", _array(record["samples_ms"])
-
-
-def _array(values: Any) -> Samples:
-    return np.asarray(values, dtype=np.float64)
+    if found := record.get("sustained"):
+        of, values = f"arrival to completion at {found['rate_per_s']:g} images a second", found["latency_ms"]
+    elif found := record.get("end_to_end"):
+        of, values = "JPEG to logits", found["samples_ms"]
+    else:
+        of, values = "one run", record["samples_ms"]
+    return of, np.asarray(values, dtype=np.float64)
 
 
 def _verdict(interval: OpenInterval, budget_ms: float) -> Verdict:
@@ -98,8 +89,7 @@ def _verdict(interval: OpenInterval, budget_ms: float) -> Verdict:
 
 
 def _runs_to_decide(samples: Samples, budget: Budget, confidence: float) -> int | None:
-    """Return how many more runs decide it if the share within the budget stays what it is; None where it is the
-    percentile's."""
+    """Return how many more runs decide it if the share within the budget stays; None if it equals the percentile."""
     q, within = budget.percentile / 100, float(np.mean(samples <= budget.budget_ms))
     if abs(within - q) < 1e-9:
         return None
@@ -117,7 +107,7 @@ def _runs_to_decide(samples: Samples, budget: Budget, confidence: float) -> int 
 
 
 def _decides(count: int, within: float, q: float, tail: float) -> bool:
-    """Say whether the interval of so many runs, such a share of which keeps the budget, lies on one side of it."""
+    """Say whether the interval of `count` runs, a share `within` of which keeps the budget, lies on one side of it."""
     below, above = interval_ranks(count, q, tail)
     kept = within * count
     return above <= math.floor(kept) or below > math.ceil(kept)

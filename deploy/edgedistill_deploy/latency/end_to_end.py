@@ -1,9 +1,8 @@
-"""From the bytes of a JPEG to the logits: what a camera's picture costs, decoding and resizing included."""
+"""The time from the bytes of a JPEG to the logits, with decoding and resizing."""
 
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from edgedistill_deploy.images.decode import read_image
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.latency._warm_up import warm_up
 from edgedistill_deploy.latency.measurement import LatencyConfig
-from edgedistill_deploy.records.writing import plain
+from edgedistill_deploy.records.writing import PlainRecord
 from edgedistill_deploy.runtimes.session import Session
 from edgedistill_deploy.statistics.quantiles import OpenInterval, quantile_intervals, quantiles
 
@@ -28,7 +27,7 @@ _NS_PER_MS = 1e6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartTimes:
-    """One part's times in ms; `share` is its mean's share of the whole."""
+    """The times of one part; `share` is the part's share of the mean time."""
 
     name: str
     p50_ms: float
@@ -38,7 +37,7 @@ class PartTimes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EndToEndReport:
+class EndToEndReport(PlainRecord):
     """Times from the JPEG's bytes to the logits, one image at a time; `source` says what the JPEGs were."""
 
     source: str
@@ -51,20 +50,16 @@ class EndToEndReport:
     intervals: dict[str, OpenInterval]
     parts: tuple[PartTimes, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values."""
-        return dict(plain(self))
-
 
 def jpegs_of(images: NDArray[np.uint8], size: tuple[int, int] = JPEG_SIZE) -> tuple[bytes, ...]:
-    """Return prepared images, uint8 (n, H, W, 3), enlarged to (width, height) pixels as JPEG files of quality 90."""
+    """Enlarge images, uint8 (n, H, W, 3), to `size`, (width, height) in pixels; return JPEG files of quality 90."""
     return tuple(_jpeg(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)) for image in images)
 
 
 def measure_bundle_end_to_end(
     session: Session, bundle: Bundle, images: NDArray[np.uint8], config: LatencyConfig
 ) -> EndToEndReport:
-    """Measure on the bundle's own images, enlarged to a camera's picture."""
+    """Measure on the images of the bundle, enlarged to the size of a camera's picture."""
     source = f"images of the bundle enlarged to {JPEG_SIZE[0]} x {JPEG_SIZE[1]} pixels, JPEG quality {_JPEG_QUALITY}"
     return measure_end_to_end(session, bundle.preprocess, jpegs_of(images), config, source)
 
@@ -77,15 +72,14 @@ def measure_end_to_end(
     source: str,
     clock: Clock = MACHINE_CLOCK,
 ) -> EndToEndReport:
-    """Decode, prepare and run one JPEG after another, for the time and the number of runs that `config` says.
+    """Decode, prepare and run one JPEG after another, for the time and the number of runs in `config`.
 
-    Raises DataError when there is no JPEG, or one cannot be read.
+    Raises DataError when there is no JPEG, or when one cannot be read.
     """
     if not jpegs:
         raise DataError("Measuring end to end needs at least one JPEG and got none.")
     turn = _Turn(session, preprocess, jpegs, clock)
-    limit_s = 10 * config.warmup_s if config.warmup_limit_s is None else config.warmup_limit_s
-    warm_up(turn, clock, least_runs=config.warmup_runs, least_s=config.warmup_s, most_s=limit_s)
+    warm_up(turn, clock, least_runs=config.warmup_runs, least_s=config.warmup_s, most_s=config.warmup_limit_s)
     turn.moments.clear()
     began = clock.now_ns()
     while len(turn.moments) < config.max_runs:
@@ -97,7 +91,7 @@ def measure_end_to_end(
 
 
 class _Turn:
-    """One image after another, from bytes to logits; the moments between the parts are kept."""
+    """Run the next image at each call, and keep the moments between the parts."""
 
     def __init__(self, session: Session, preprocess: Preprocess, jpegs: Sequence[bytes], clock: Clock) -> None:
         self._session, self._preprocess, self._jpegs, self._clock = session, preprocess, jpegs, clock

@@ -1,11 +1,10 @@
-"""Which of several models is faster, by blocks of runs that alternate: what slows the machine down slows all of them
-alike.
+"""The comparison of several models by alternating blocks of runs: what slows the machine slows all models equally.
 
-Every model is alive in a process of its own, so that memory, threads and caches of one are not the other's, and an idle
-process disturbs nobody. A round has one block of each model, in an order drawn by a seeded generator. A process can be
-lucky for as long as it lives, in where its memory lies; so the rounds are spread over several sets of fresh processes,
-and the first model is compared with itself beforehand, in the same way (A/A): what differs there is this machine's
-error, and widens the margin.
+Every model runs in its own process, so memory, threads and caches are not shared, and an idle process disturbs nobody.
+A round has one block of each model, in an order drawn by a seeded generator. A process can be lucky all its life in
+where its memory lies, so the rounds are spread over several sets of fresh processes. Before that, the first model is
+compared with itself in the same way (A/A). The difference found there is the error of this machine; it widens the
+margin.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,13 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgedistill_deploy.clock import MACHINE_CLOCK, Clock
-from edgedistill_deploy.errors import UsageError
-from edgedistill_deploy.latency.comparison import ComparisonVerdict, verdict_of
+from edgedistill_deploy.latency._warm_up import time_run
+from edgedistill_deploy.latency.comparison import (
+    ComparisonVerdict,
+    Interval,
+    circular_blocks,
+    middle_of,
+    require_settings,
+    verdict_of,
+)
 from edgedistill_deploy.progress import Progress, silent
-from edgedistill_deploy.records.writing import plain
+from edgedistill_deploy.records.writing import PlainRecord
 from edgedistill_deploy.statistics.quantiles import Samples
 
 Block = Callable[[], Sequence[float]]
@@ -27,7 +32,7 @@ Block = Callable[[], Sequence[float]]
 MARGIN = 0.03
 CONFIDENCE = 0.95
 BLOCK_S = 0.05
-_SETTLING_SHARE = 0.2  # of a block's runs: the caches are cold after another model ran
+_SETTLING_SHARE = 0.2  # of a block's runs is dropped: the caches are cold after another model ran
 _FEWEST_RUNS = 5
 _RESAMPLES = 2000
 
@@ -36,13 +41,13 @@ _RESAMPLES = 2000
 class SelfComparison:
     """A model against itself (A/A), once for each set of processes.
 
-    `ratios` and `intervals` are those of the sets, `verdicts` what they would say at the margin asked for.
-    `false_alarm_rate` is the share of "faster" and "slower" among them. `deviation` is the furthest that a ratio lies
+    There is one ratio, interval and verdict for each set; the verdicts are at the margin that the user asked for.
+    `false_alarm_rate` is the share of "faster" and "slower" among them. `deviation` is the largest distance of a ratio
     from 1.
     """
 
     ratios: tuple[float, ...]
-    intervals: tuple[tuple[float, float], ...]
+    intervals: tuple[Interval, ...]
     verdicts: tuple[ComparisonVerdict, ...]
     false_alarm_rate: float
     deviation: float
@@ -50,18 +55,18 @@ class SelfComparison:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BlockComparison:
+class BlockComparison(PlainRecord):
     """The ratio of the median times of two models, candidate over baseline, by alternating blocks.
 
-    `margin` is the larger of the one asked for and the deviation of the A/A comparison. `verdict` is "faster" or
-    "slower" when the whole interval lies beyond it, "equal" (not distinguishable) when it lies within, else
-    "inconclusive".
+    `margin` is the larger of `asked_margin` and the deviation of the A/A comparison. `verdict` is "faster" or "slower"
+    when the whole interval lies more than `margin` from 1, "equal" (not distinguishable) when it lies within `margin`,
+    else "inconclusive".
     """
 
     candidate: str
     baseline: str
     ratio: float
-    interval: tuple[float, float]
+    interval: Interval
     confidence: float
     margin: float
     asked_margin: float
@@ -69,28 +74,21 @@ class BlockComparison:
     rounds: int
     sentence: str
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values."""
-        return dict(plain(self))
-
 
 def run_block(run: Callable[[], object], seconds: float, clock: Clock = MACHINE_CLOCK) -> list[float]:
-    """Run for a while, five times at least, and return the times in ms of the last four fifths of the runs."""
+    """Run for so many seconds, at least five times, and return the times in ms of the last four fifths of the runs."""
     times: list[float] = []
     began = clock.now_ns()
     while len(times) < _FEWEST_RUNS or clock.now_ns() - began < seconds * 1e9:
-        started = clock.now_ns()
-        run()
-        times.append((clock.now_ns() - started) / 1e6)
+        times.append(time_run(run, clock) / 1e6)
     return times[int(np.ceil(_SETTLING_SHARE * len(times))) :]
 
 
 def alternate(blocks: Sequence[Block], rounds: int, seed: int, progress: Progress = silent) -> Samples:
-    """Run rounds of one block each, in random order; the median time of every block in ms, (rounds, len(blocks))."""
+    """Run each block once a round, in random order; return each block's median time in ms, (rounds, len(blocks))."""
     random = np.random.default_rng(seed)
     medians = np.empty((rounds, len(blocks)))
-    orders = [random.permutation(len(blocks)) for _ in range(rounds)]
-    places = [(row, column) for row, order in enumerate(orders) for column in order]
+    places = [(row, column) for row in range(rounds) for column in random.permutation(len(blocks))]
     for done, (row, column) in enumerate(places, 1):
         medians[row, column] = np.median(blocks[column]())
         progress(done, len(places))
@@ -99,23 +97,24 @@ def alternate(blocks: Sequence[Block], rounds: int, seed: int, progress: Progres
 
 def ratio_interval(
     candidate: Samples, baseline: Samples, confidence: float = CONFIDENCE, seed: int = 0
-) -> tuple[float, tuple[float, float]]:
+) -> tuple[float, Interval]:
     """Return the ratio of the medians of block medians (rounds,), and its bootstrap interval.
 
-    Rounds are resampled, so that both models keep what they shared of the machine's state; runs of neighbouring rounds
-    are drawn together, because the state lasts longer than a round.
+    A circular block bootstrap resamples whole rounds, so both models keep the machine's state that they shared.
+    Neighbouring rounds are drawn together, because the state lasts longer than a round.
     """
-    rows = _resample_rounds(len(candidate), np.random.default_rng(seed))
+    count = len(candidate)
+    length = max(1, round(count ** (1 / 3)))
+    starts = np.random.default_rng(seed).integers(0, count, (_RESAMPLES, -(-count // length)))
+    rows = circular_blocks(starts, length, count)
     ratios = np.median(candidate[rows], axis=1) / np.median(baseline[rows], axis=1)
-    low, high = np.quantile(ratios, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(np.median(candidate) / np.median(baseline)), (float(low), float(high))
+    return float(np.median(candidate) / np.median(baseline)), middle_of(ratios, confidence)
 
 
 def compare_with_itself(
     sets: Sequence[Samples], margin: float = MARGIN, confidence: float = CONFIDENCE, seed: int = 0
 ) -> SelfComparison:
-    """Sum up what A/A found: block medians (rounds, 2) of the same model in two processes, for every set of
-    processes."""
+    """Sum up the block medians (rounds, 2) of one model in two processes, for every set of processes."""
     found = [ratio_interval(medians[:, 1], medians[:, 0], confidence, seed) for medians in sets]
     ratios = tuple(ratio for ratio, _ in found)
     verdicts = tuple(verdict_of(interval, margin) for _, interval in found)
@@ -142,12 +141,11 @@ def compare_blocks(
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> BlockComparison:
-    """Compare the block medians (rounds,) of two models, by name, whose rounds belong together.
+    """Compare the block medians (rounds,) of two models, measured in the same rounds.
 
     Raises UsageError for a margin or a confidence outside 0 to 1.
     """
-    if not 0 <= margin < 1 or not 0 < confidence < 1:
-        raise UsageError(f"margin is {margin} and confidence {confidence}; both must lie between 0 and 1.")
+    require_settings(margin, confidence)
     ratio, interval = ratio_interval(candidate, baseline, confidence, seed)
     widened = max(margin, itself.deviation)
     verdict = verdict_of(interval, widened)
@@ -165,21 +163,8 @@ def compare_blocks(
     )
 
 
-def _resample_rounds(count: int, random: np.random.Generator) -> NDArray[np.int64]:
-    """Rows of a circular block bootstrap, (2000, count)."""
-    length = max(1, round(count ** (1 / 3)))
-    starts = random.integers(0, count, (_RESAMPLES, -(-count // length)))
-    rows = (starts[:, :, None] + np.arange(length)).reshape(_RESAMPLES, -1)[:, :count] % count
-    return np.asarray(rows, dtype=np.int64)
-
-
 def _sentence(
-    names: tuple[str, str],
-    ratio: float,
-    interval: tuple[float, float],
-    verdict: ComparisonVerdict,
-    margin: float,
-    asked: float,
+    names: tuple[str, str], ratio: float, interval: Interval, verdict: ComparisonVerdict, margin: float, asked: float
 ) -> str:
     said = {
         "faster": "is faster than",
@@ -195,5 +180,5 @@ def _sentence(
 
 
 def name_of(alternative: Mapping[str, Any]) -> str:
-    """Return how an alternative is called: "int8 on onnxruntime"."""
+    """Return the name of an alternative, such as "int8 on onnxruntime"."""
     return f"{alternative['precision']} on {alternative['runtime']}"

@@ -1,9 +1,9 @@
-"""How long each node of a model takes, by the runtime's own profiler, and which of the student's modules it is of.
+"""The time of each node of a model, from the runtime's own profiler, and the student's module that it belongs to.
 
-The runs are not those that are timed: a profiler costs time at each node, which these times contain.
+These runs are not the timed ones: the profiler needs time at each node, and these times contain it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.onnx_files.modules import ModulesOfNodes
@@ -11,22 +11,15 @@ from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.layers import LayerReport, NodeTime
 from edgedistill_deploy.runtimes.session import Feeds, NodeTrace, Session
 
-# Runs before those that count, and how many count: so many that the trace has about that number of events, within these
-# ends.
-_WARM_UP = 5
-_EVENTS = 20_000
+_WARM_UP = 5  # runs
+_EVENTS = 20_000  # of the trace: the number of runs is chosen to give about so many, within the next two limits
 _FEWEST, _MOST = 10, 200
 
 
 def measure_layers(session: Session, feeds: Feeds, progress: Progress = silent) -> LayerReport:
-    """Run the session's model with the profiler of its runtime on, in a session or context of its own.
+    """Run the session's model on one batch with the runtime's profiler, in a session or context of its own.
 
-    Args:
-        session: of a runtime with a profiler.
-        feeds: of one batch.
-        progress: counts the runs.
-
-    Raises UsageError for a runtime without a profiler.
+    `progress` counts the runs. Raises UsageError for a runtime without a profiler.
     """
     modules = ModulesOfNodes(session.model_path)
     runs = min(_MOST, max(_FEWEST, _EVENTS // max(1, len(modules))))
@@ -37,22 +30,8 @@ def measure_layers(session: Session, feeds: Feeds, progress: Progress = silent) 
 
 
 def _of_trace(trace: NodeTrace, modules: ModulesOfNodes) -> LayerReport:
-    """Find the module of each node; those that take most come first."""
-    layers = []
-    for node in trace.nodes:
-        module, operator = modules.find(node.name, node.op_type)
-        layers.append(
-            NodeTime(
-                node=node.name,
-                op_type=node.op_type or operator,
-                module=module,
-                mean_ms=node.mean_ms,
-                share=node.mean_ms / trace.mean_ms if trace.mean_ms > 0 else 0.0,
-                provider=node.provider,
-            )
-        )
     return LayerReport(
-        layers=_slowest_first(layers),
+        layers=tuple(sorted(_layers_of(trace, modules), key=lambda each: -each.mean_ms)),
         source=trace.source,
         runs=trace.runs,
         mean_ms=trace.mean_ms,
@@ -60,5 +39,14 @@ def _of_trace(trace: NodeTrace, modules: ModulesOfNodes) -> LayerReport:
     )
 
 
-def _slowest_first(layers: Sequence[NodeTime]) -> tuple[NodeTime, ...]:
-    return tuple(sorted(layers, key=lambda each: -each.mean_ms))
+def _layers_of(trace: NodeTrace, modules: ModulesOfNodes) -> Iterator[NodeTime]:
+    for node in trace.nodes:
+        module, operator = modules.find(node.name, node.op_type)
+        yield NodeTime(
+            node=node.name,
+            op_type=node.op_type or operator,
+            module=module,
+            mean_ms=node.mean_ms,
+            share=node.mean_ms / trace.mean_ms if trace.mean_ms > 0 else 0.0,
+            provider=node.provider,
+        )

@@ -1,7 +1,7 @@
-"""How long one batch takes here, with every sample kept and the state of the machine beside it.
+"""The time of one batch on this machine, with every sample and the state of the machine.
 
-It times `Session.run` alone, on the one clock of this package (`clock`): the batch is prepared before, and what comes
-out is the time from numpy arrays in to numpy arrays out.
+Only `Session.run` is timed, on the package's one clock (`clock`): from numpy arrays in to numpy arrays out. The batch
+is prepared before that.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from edgedistill_deploy.hardware.device import (
     read_peak_memory_bytes,
 )
 from edgedistill_deploy.latency._flags import Conditions, warnings_of_machine, warnings_of_samples
-from edgedistill_deploy.latency._warm_up import warm_up
+from edgedistill_deploy.latency._warm_up import time_run, warm_up
 from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.latency import (
     CleanSamples,
@@ -51,10 +51,11 @@ _SHORT_NS = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyConfig:
-    """How long to measure: warm up for `warmup_s` and `warmup_runs`, then for `duration_s` and `min_runs`, up to
-    `max_runs`.
+    """How long to measure.
 
-    The warm-up goes on until the times are steady (`_warm_up`), up to `warmup_limit_s`; None is ten times `warmup_s`.
+    The warm-up takes `warmup_s` and `warmup_runs` at least, and goes on until the times are steady (`_warm_up`), up to
+    `warmup_limit_s`; None is ten times `warmup_s`. The measurement takes `duration_s` and `min_runs` at least, and
+    `max_runs` at most.
     """
 
     batch_size: int = 1
@@ -98,19 +99,17 @@ def measure_latency(
 ) -> LatencyReport:
     """Time the session on batches tiled from `images`, uint8 (n, H, W, 3).
 
-    `progress` is called between runs, at most ten times a second, with milliseconds done and
-    planned. For figures that can be compared start a fresh process for every configuration.
+    `progress` is called between runs, at most ten times a second, with milliseconds done and planned. Figures can be
+    compared only if each configuration was measured in a fresh process.
     """
     feeds = {"image": fill_batch(images, config.batch_size)}
     before = read_conditions()
     timings = _time(lambda: session.run(feeds), config, clock, progress)
-    conditions = {"before": before, "after": read_conditions()}
-    return _report(session, config, timings, conditions)
+    return _report(session, config, timings, {"before": before, "after": read_conditions()})
 
 
 def write_latency(bundle: Bundle, report: LatencyReport) -> Path:
-    """Write the record to latency/DEVICE-RUNTIME-PRECISION.json in the bundle, with -bN for N images a run; return its
-    path."""
+    """Write the record to latency/DEVICE-RUNTIME-PRECISION.json in the bundle, with -bN for N images a run."""
     record = report.to_json()
     path = record_path(bundle.path, record)
     write_json(path, record)
@@ -118,44 +117,33 @@ def write_latency(bundle: Bundle, report: LatencyReport) -> Path:
 
 
 def fill_batch(images: NDArray[np.uint8], batch_size: int) -> NDArray[np.uint8]:
-    """Return a batch of so many images, uint8 (N, H, W, 3), taken in turn. Raises DataError when there is none."""
+    """Return a batch (N, H, W, 3) of the images, repeated in order. Raises DataError when there is none."""
     if len(images) == 0:
         raise DataError("Measuring latency needs at least one image and got none.")
     return np.ascontiguousarray(images[np.arange(batch_size) % len(images)])
 
 
 def _time(run: Callable[[], object], config: LatencyConfig, clock: Clock, progress: Progress) -> _Timings:
-    first_ns = _run_once(run, clock)
-    limit_s = 10 * config.warmup_s if config.warmup_limit_s is None else config.warmup_limit_s
-    warmed = warm_up(run, clock, least_runs=config.warmup_runs, least_s=config.warmup_s, most_s=limit_s)
+    first_ns = time_run(run, clock)
+    warmed = warm_up(run, clock, least_runs=config.warmup_runs, least_s=config.warmup_s, most_s=config.warmup_limit_s)
     samples, preempted = _collect(run, config, clock, progress)
     return _Timings(
         first_ms=first_ns / _NS_PER_MS,
         warmed=warmed,
         samples_ms=np.asarray(samples, dtype=np.float64) / _NS_PER_MS,
         preempted=None if preempted is None else np.asarray(preempted, dtype=np.bool_),
-        overhead_ms=float(np.median([_run_once(_nothing, clock) for _ in range(_EMPTY_CALLS)])) / _NS_PER_MS,
+        overhead_ms=float(np.median([time_run(lambda: None, clock) for _ in range(_EMPTY_CALLS)])) / _NS_PER_MS,
     )
-
-
-def _run_once(run: Callable[[], object], clock: Clock) -> int:
-    began = clock.now_ns()
-    run()
-    return clock.now_ns() - began
-
-
-def _nothing() -> None:
-    return None
 
 
 def _collect(
     run: Callable[[], object], config: LatencyConfig, clock: Clock, progress: Progress
 ) -> tuple[list[int], list[bool] | None]:
-    """Time runs until the time and the number are reached; their ns, and which were preempted (None where nobody
-    counts).
+    """Time runs until the time and the number of runs are reached; return their ns, and which were preempted.
 
-    The system is asked for preemptions, and progress told, every 5 ms only: asking after each run slowed the next by 1
-    to 10 % on a virtual machine, as caches fill again. A short run after a question is not counted for that reason.
+    The second is None where the system does not count preemptions. The system is asked, and progress is reported, only
+    every 5 ms: asking after each run slowed the next one by 1 to 10 % on a virtual machine, because the caches had to
+    fill again. For the same reason a short run after a question is followed by one that is not counted.
     """
     samples: list[int] = []
     preempted: list[bool] = []
@@ -164,7 +152,7 @@ def _collect(
     switches = read_involuntary_switches()
     ended = False
     while not ended:
-        samples.append(_run_once(run, clock))
+        samples.append(time_run(run, clock))
         now = clock.now_ns()
         ended = (now - began >= planned_ns and len(samples) >= config.min_runs) or len(samples) == config.max_runs
         if not ended and now - asked < _ASK_EVERY_NS:
@@ -182,7 +170,7 @@ def _collect(
 
 
 def _find_interrupted(block: list[int], count: int) -> list[bool]:
-    """Take the longest runs of a block for those that were interrupted, as many as there were interruptions."""
+    """Mark the `count` longest runs of a block as interrupted."""
     longest = set(np.argsort(block)[::-1][:count].tolist())
     return [index in longest for index in range(len(block))]
 
@@ -220,10 +208,10 @@ def _report(session: Session, config: LatencyConfig, timings: _Timings, conditio
 def _warnings(
     session: Session, timings: _Timings, conditions: Conditions, device: DeviceInfo, modes: Modes | None
 ) -> dict[str, str]:
-    """Return what makes the times doubtful: each flag with its sentence."""
+    """Return each flag that applies, with its sentence."""
     samples = timings.samples_ms
     found = {
-        **warnings_of_samples(samples, modes, timings.warmed, timings.overhead_ms),
+        **dict(warnings_of_samples(samples, modes, timings.warmed, timings.overhead_ms)),
         **warnings_of_machine(samples, _share(timings.preempted), conditions, device),
         "fallback": nodes_elsewhere(session.provider, session.placement),
         "saturating": saturation_sentence() if session.int8_kernels == "saturating" else "",
@@ -260,7 +248,6 @@ def _clean(timings: _Timings) -> CleanSamples | None:
 
 def _engine_bytes(session: Session) -> int | None:
     """Return the size of the engine that the runtime built; None where it runs the model file itself."""
-    record = session.engine_record
-    engine = record.get("engine") if record is not None else None
+    engine = (session.engine_record or {}).get("engine")
     size = engine.get("bytes") if isinstance(engine, dict) else None
     return size if isinstance(size, int) else None

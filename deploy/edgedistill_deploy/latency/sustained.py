@@ -1,24 +1,24 @@
-"""Images that arrive at a rate of their own, whether the model is ready or not: how long each waits and takes.
+"""The latency of images that arrive at a given rate, whether the model is ready or not.
 
-A loop that starts a run when the last one ended never sees a queue. Here the arrivals are planned beforehand, and the
-latency of a batch counts from its planned arrival to its completion, so that a slow run is charged to those that wait
-behind it (its absence is Gil Tene's "coordinated omission").
+A loop that starts a run when the last one ended never has a queue. Here the arrivals are planned first, and the latency
+of a batch is the time from its planned arrival to its completion. So a slow run also counts for the batches that wait
+behind it (without that, Gil Tene calls it "coordinated omission").
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from edgedistill_deploy.clock import MACHINE_CLOCK, Clock
 from edgedistill_deploy.errors import UsageError, nearest_names
 from edgedistill_deploy.progress import Progress, silent
-from edgedistill_deploy.records.writing import plain
+from edgedistill_deploy.records.writing import PlainRecord
 from edgedistill_deploy.statistics.quantiles import OpenInterval, Samples, quantile_intervals, quantiles
 
 Arrivals = Literal["poisson", "constant"]
-ARRIVALS = ("poisson", "constant")
+ARRIVALS: tuple[Arrivals, ...] = get_args(Arrivals)
 
 _NS_PER_S = 1e9
 _NS_PER_MS = 1e6
@@ -28,13 +28,13 @@ _FULL = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SustainedReport:
-    """A sustained run. Times are in ms; a batch of `batch_size` images arrives as one.
+class SustainedReport(PlainRecord):
+    """A sustained run; the images of a batch arrive together.
 
-    `latency_ms` is from arrival to completion, `p50_ms` and the others are its; `wait_ms` is the part before the run
-    began. `utilisation` is the share of the time in which the model ran. `offered_load` is the arrivals' demand: rate
-    times mean run; from 1 on, the queue grows without end. `backlog` batches had arrived and were not done when the
-    time was over. `keeps_up` is False when the load is above 0.95 or the wait grew throughout; `warning` then says so.
+    `latency_ms` is from arrival to completion, and `p50_ms`, `p90_ms`, `p99_ms` and `intervals` are of it. `wait_...`
+    is the part before the run began. `utilisation` is the share of the time in which the model ran. `offered_load` is
+    the rate times the mean run; from 1 on, the queue grows without end. `backlog` batches had arrived and were not done
+    at the end. `keeps_up` is False when the load is above 0.95 or the wait grew all the time; `warning` then says so.
     """
 
     rate_per_s: float
@@ -59,15 +59,10 @@ class SustainedReport:
     keeps_up: bool
     warning: str
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values."""
-        return dict(plain(self))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What arrives: `rate_per_s` images a second, in batches, for `duration_s`; gaps are exponential, or all the
-    same."""
+    """What arrives: images in batches, with exponential gaps ("poisson") or equal ones ("constant")."""
 
     rate_per_s: float
     batch_size: int = 1
@@ -91,9 +86,9 @@ class Load:
         """Return the moments of arrival in ns from the start, at least one and at most 200 000."""
         gap_ns = self.batch_size / self.rate_per_s * _NS_PER_S
         count = min(int(2 * self.duration_s * _NS_PER_S / gap_ns) + 100, _MOST_ARRIVALS)
+        moments: Samples
         if self.arrivals == "poisson":
-            gaps = np.random.default_rng(self.seed).exponential(gap_ns, count)
-            moments: Samples = np.cumsum(gaps, dtype=np.float64)
+            moments = np.cumsum(np.random.default_rng(self.seed).exponential(gap_ns, count), dtype=np.float64)
         else:
             moments = gap_ns * np.arange(count, dtype=np.float64)
         within = moments[moments < self.duration_s * _NS_PER_S]
@@ -105,8 +100,7 @@ def measure_sustained(
 ) -> SustainedReport:
     """Run once for every arrival, one after another, until the arrivals are done or the time is over.
 
-    What has arrived by the end and is not done is the backlog; its latency is not among the samples, which are
-    therefore too good when the model does not keep up.
+    The backlog at the end has no latency among the samples, so they are too good when the model does not keep up.
     """
     planned = load.planned_ns()
     began, limit_ns = clock.now_ns(), max(load.duration_s * _NS_PER_S, float(planned[0]) + 1)
@@ -130,9 +124,9 @@ def _report(load: Load, planned: Samples, starts: Samples, ends: Samples) -> Sus
     arrived = planned[: len(starts)]
     latency, wait = (ends - arrived) / _NS_PER_MS, np.maximum(starts - arrived, 0.0) / _NS_PER_MS
     runs = (ends - starts) / _NS_PER_MS
-    seconds = float(ends[-1]) / _NS_PER_S
-    offered = load.rate_per_s / load.batch_size * float(runs.mean()) / 1000
-    grows, backlog = _grows(wait, runs), len(planned) - len(starts)
+    seconds, run_ms = float(ends[-1]) / _NS_PER_S, float(runs.mean())
+    offered, backlog = load.rate_per_s / load.batch_size * run_ms / 1000, len(planned) - len(starts)
+    keeps_up = offered <= _FULL and not _grows(wait, runs)
     return SustainedReport(
         rate_per_s=load.rate_per_s,
         arrivals=load.arrivals,
@@ -151,22 +145,20 @@ def _report(load: Load, planned: Samples, starts: Samples, ends: Samples) -> Sus
         wait_mean_ms=float(wait.mean()),
         utilisation=min(1.0, float(runs.sum()) / 1000 / seconds) if seconds > 0 else 0.0,
         offered_load=offered,
-        keeps_up=offered <= _FULL and not grows,
-        warning=_warning(load, offered, grows, backlog, float(runs.mean())),
+        keeps_up=keeps_up,
+        warning="" if keeps_up else _warning(load, backlog, run_ms),
     )
 
 
 def _grows(wait: Samples, runs: Samples) -> bool:
-    """Say whether the wait grew from third to third of the batches, to many runs' length: the queue was not emptied."""
+    """Say whether the wait grew in each third of the batches, to more than ten runs: the queue was never empty."""
     if len(wait) < 30:
         return False
     first, second, third = (float(part.mean()) for part in np.array_split(wait, 3))
     return first < second < third and third > 10 * float(np.median(runs)) and float(wait[-len(wait) // 3 :].min()) > 0
 
 
-def _warning(load: Load, offered: float, grows: bool, backlog: int, run_ms: float) -> str:
-    if offered <= _FULL and not grows:
-        return ""
+def _warning(load: Load, backlog: int, run_ms: float) -> str:
     most = load.batch_size * 1000 / run_ms if run_ms > 0 else float("inf")
     left = f" {backlog} batches were left over;" if backlog else ""
     return (

@@ -1,4 +1,4 @@
-"""What is asked of a profile, each part in a fresh process.
+"""Profiles of a bundle's models, each measured in a fresh process.
 
-Doors: `request` says what is wanted, `run` measures it here, `cold_start` times new processes.
+Doors: `request` holds what to measure, `run` measures it on this machine, `cold_start` times new processes.
 """

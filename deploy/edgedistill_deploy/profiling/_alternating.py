@@ -1,5 +1,4 @@
-"""The processes of a comparison by alternating blocks: who is asked for how long, and what the record says. See
-`interleaved`."""
+"""The processes of a comparison by alternating blocks (see `interleaved`), and the record of the comparison."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -12,7 +11,6 @@ import numpy as np
 from edgedistill_deploy.hardware.device import read_conditions, read_device
 from edgedistill_deploy.latency.interleaved import (
     BLOCK_S,
-    CONFIDENCE,
     Block,
     alternate,
     compare_blocks,
@@ -33,8 +31,7 @@ _FEWEST_ROUNDS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparing:
-    """How models are compared: each is measured for `config.duration_s` in all, over so many sets of fresh
-    processes."""
+    """How to compare models: each runs `config.duration_s` in all, spread over `sets` sets of fresh processes."""
 
     folder: Path
     config: LatencyConfig
@@ -43,22 +40,25 @@ class Comparing:
     sets: int = SETS
     progress: Progress = silent
 
+    @property
+    def block_s(self) -> float:
+        """The planned length of a block; it is shortened where a set could not hold five rounds of them."""
+        return min(BLOCK_S, self.config.duration_s / (self.sets * _FEWEST_ROUNDS))
+
 
 def compare_models(models: Sequence[Model], settings: Comparing) -> dict[str, Any]:
-    """Compare every model with the first, after the first with itself; the record, kind "latency-comparison".
+    """Compare the first model with itself, then every other with it; return the record, kind "latency-comparison".
 
-    A model is what `open_session` takes beside the bundle.
+    A model holds the arguments of `open_session` except the bundle.
     """
     before = read_conditions()
     itself = _block_medians([models[0], models[0]], settings, "A/A", settings.seed)
-    a_a = compare_with_itself(itself, settings.margin, CONFIDENCE, settings.seed)
+    a_a = compare_with_itself(itself, settings.margin, seed=settings.seed)
     sets = _block_medians(models, settings, "A/B", settings.seed + 1)
     columns, names = np.concatenate(sets).T, [name_of(model) for model in models]
     pairs = [
-        compare_blocks(
-            columns[index], columns[0], a_a, (names[index], names[0]), margin=settings.margin, seed=settings.seed
-        ).to_json()
-        for index in range(1, len(models))
+        compare_blocks(column, columns[0], a_a, (name, names[0]), margin=settings.margin, seed=settings.seed).to_json()
+        for name, column in zip(names[1:], columns[1:], strict=True)
     ]
     return {
         "kind": "latency-comparison",
@@ -83,38 +83,28 @@ def _block_medians(models: Sequence[Model], settings: Comparing, name: str, seed
     rounds, found = None, []
     for index in range(settings.sets):
         with ExitStack() as stack:
-            processes = [_open_and_warm_up(stack.enter_context(FreshProcess()), model, settings) for model in models]
-            rounds = rounds or _affordable_rounds(processes, settings)
-            blocks = [_block_of(process, settings) for process in processes]
+            blocks = [_open_and_warm_up(stack.enter_context(FreshProcess()), model, settings) for model in models]
+            rounds = rounds or _affordable_rounds(blocks, settings)
             found.append(alternate(blocks, rounds, seed + index, _in_all_sets(settings, name, index)))
     return found
 
 
 def _in_all_sets(settings: Comparing, name: str, index: int) -> Progress:
-    """Return the progress of one set, told as that of all sets together."""
+    """Return a progress that reports the steps of one set as steps of all sets together."""
     return lambda done, total, note="": settings.progress(index * total + done, settings.sets * total, name)
 
 
-def _open_and_warm_up(process: FreshProcess, model: Model, settings: Comparing) -> FreshProcess:
-    """Load and warm up; an equal part of the warm-up in each set."""
+def _open_and_warm_up(process: FreshProcess, model: Model, settings: Comparing) -> Block:
+    """Load the model, warm it up for this set's part of the warm-up, and return what runs a block of it."""
     size = settings.config.batch_size
     process.ask("open", folder=str(settings.folder.resolve()), model=dict(model), batch_size=size)
     process.ask("block", seconds=settings.config.warmup_s / settings.sets, batch_size=size)
-    return process
+    return lambda: [float(ms) for ms in process.ask("block", seconds=settings.block_s, batch_size=size)]
 
 
-def _block_of(process: FreshProcess, settings: Comparing) -> Block:
-    seconds = min(BLOCK_S, settings.config.duration_s / (settings.sets * _FEWEST_ROUNDS))
-    return lambda: [float(ms) for ms in process.ask("block", seconds=seconds, batch_size=settings.config.batch_size)]
-
-
-def _affordable_rounds(processes: Sequence[FreshProcess], settings: Comparing) -> int:
-    """Return how many blocks fit the time of one set, five at least; a slow model's block is longer than planned."""
-    block_s = min(BLOCK_S, settings.config.duration_s / (settings.sets * _FEWEST_ROUNDS))
-    slowest_ms = max(float(np.median(_block_of(process, settings)())) for process in processes)
-    needed_s = max(block_s, 5 * slowest_ms / 1000)
-    return (
-        max(_FEWEST_ROUNDS, round(settings.config.duration_s / settings.sets / needed_s))
-        if needed_s > 0
-        else _FEWEST_ROUNDS
-    )
+def _affordable_rounds(blocks: Sequence[Block], settings: Comparing) -> int:
+    """Return how many rounds fit in one set, at least five; the block of a slow model is longer than planned."""
+    slowest_ms = max(float(np.median(block())) for block in blocks)
+    needed_s = max(settings.block_s, 5 * slowest_ms / 1000)
+    set_s = settings.config.duration_s / settings.sets
+    return max(_FEWEST_ROUNDS, round(set_s / needed_s)) if needed_s > 0 else _FEWEST_ROUNDS

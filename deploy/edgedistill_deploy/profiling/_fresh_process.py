@@ -1,8 +1,7 @@
-"""A Python process of its own that measures: what another model, or a training before, left in this one is not measured
-with it.
+"""A fresh Python process that measures, so that nothing left by another model or a training is measured with it.
 
-The process (`_measuring_process`) takes one JSON request a line and answers each with JSON lines; see `lines`. It lives
-until its input closes, so that one opened model can be asked for several blocks of runs.
+The process (`_measuring_process`) reads one JSON request a line and answers each with JSON lines; see `lines`. It lives
+until its input closes, so one opened model can run several blocks.
 """
 
 import contextlib
@@ -10,8 +9,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
-from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from edgedistill_deploy.clock import MACHINE_CLOCK
@@ -26,7 +23,7 @@ _SECONDS_TO_END = 5.0
 
 
 class FreshProcess:
-    """A context manager around the process; `started_ns` is what the clock showed just before it was started."""
+    """A context manager around the process; `started_ns` is the clock's time just before its start."""
 
     def __init__(self) -> None:
         self.started_ns = MACHINE_CLOCK.now_ns()
@@ -39,16 +36,18 @@ class FreshProcess:
 
     @property
     def identity(self) -> int:
-        """The process's number."""
+        """The number of the process."""
         return self._process.pid
 
     def ask(self, task: str, progress: Progress = silent, **arguments: Any) -> Any:
-        """Have a task done and return its result.
+        """Send a task and return its result.
 
-        Raises what the task raised, by its class and words, and EdgeDistillError when the process ended before it was
-        done.
+        Raises the task's own error, and EdgeDistillError when the process ended before the task was done.
         """
-        self._send({"task": task, **arguments})
+        stdin = _stream(self._process.stdin)
+        with contextlib.suppress(BrokenPipeError):  # a process that is gone is noticed where its answer is read
+            stdin.write(json.dumps({"task": task, **arguments}).encode() + b"\n")
+            stdin.flush()
         while line := _stream(self._process.stdout).readline():
             answer = json.loads(line)
             if "result" in answer:
@@ -61,18 +60,10 @@ class FreshProcess:
             "and run it again."
         )
 
-    def _send(self, request: Mapping[str, Any]) -> None:
-        stream = _stream(self._process.stdin)
-        with contextlib.suppress(BrokenPipeError):  # a process that is gone is noticed where its answer is read
-            stream.write(json.dumps(request).encode() + b"\n")
-            stream.flush()
-
     def __enter__(self) -> "Self":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         if error is not None:
             self._process.kill()
         with contextlib.suppress(BrokenPipeError):
@@ -86,11 +77,11 @@ class FreshProcess:
 
 
 def _environment() -> dict[str, str]:
-    """Let the process import what this one can, from where this one does, and nothing from the current folder."""
+    """Return an environment to import from the same places as this process, and not from the current folder."""
     paths = os.pathsep.join(path for path in sys.path if path)
     return {**os.environ, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}
 
 
 def _stream(stream: IO[bytes] | None) -> IO[bytes]:
-    assert stream is not None  # both were asked for as pipes
+    assert stream is not None  # both are pipes
     return stream

@@ -22,57 +22,51 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Answer requests until the input closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends this process
     lines = LineWriter()
     worker = _Worker()
     for line in sys.stdin:
-        _answer(worker, json.loads(line), lines)
-
-
-def _answer(worker: "_Worker", request: dict[str, Any], lines: LineWriter) -> None:
-    task = _TASKS[request.pop("task")]
-    try:
-        lines.send(result=task(worker, lines.progress, **request))
-    except EdgeDistillError as error:
-        lines.send_error(error)
+        request = json.loads(line)
+        task = _TASKS[request.pop("task")]
+        try:
+            lines.send(result=task(worker, lines.progress, **request))
+        except EdgeDistillError as error:
+            lines.send_error(error)
 
 
 class _Worker:
-    """One opened model, and what it can be asked for. Nothing heavy is imported before a task needs it."""
+    """One opened model; every public method is a task. Nothing heavy is imported before a task needs it."""
 
     def __init__(self) -> None:
-        self._session: Session | None = None
-        self._images: NDArray[np.uint8] | None = None
-        self._bundle: Bundle | None = None
+        self._opened: tuple[Session, NDArray[np.uint8], Bundle] | None = None
 
     def identify(self, progress: Progress) -> int:
-        """Return this process's number: it is there and listens."""
+        """Return the number of this process."""
         return os.getpid()
 
     def open(self, progress: Progress, *, folder: str, model: Mapping[str, Any], batch_size: int) -> None:
-        """Load a model of a bundle, and the images that the bundle carries."""
+        """Load a model of a bundle, and the images in the bundle."""
         from edgedistill_deploy.bundle.folder import open_bundle
         from edgedistill_deploy.bundle.reference import read_golden
         from edgedistill_deploy.runtimes.engine_options import DEFAULT_ENGINE
         from edgedistill_deploy.runtimes.opening import open_session
 
-        self._bundle = open_bundle(Path(folder), verify=False)
-        self._images, _ = read_golden(self._bundle.file("golden"))
-        self._session = open_session(self._bundle, **model, engine=DEFAULT_ENGINE.tuned_for(batch_size))
+        bundle = open_bundle(Path(folder), verify=False)
+        images, _ = read_golden(bundle.file("golden"))
+        self._opened = open_session(bundle, **model, engine=DEFAULT_ENGINE.tuned_for(batch_size)), images, bundle
 
     def measure(self, progress: Progress, *, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Measure the opened model; the latency record."""
+        """Measure the opened model and return the latency record."""
         from edgedistill_deploy.latency.measurement import LatencyConfig, measure_latency
 
         session, images, _ = self._require_opened()
         return measure_latency(session, images, LatencyConfig(**config), progress=progress).to_json()
 
     def sustain(self, progress: Progress, *, load: Mapping[str, Any]) -> dict[str, Any]:
-        """Run the opened model for images that arrive at a rate of their own."""
+        """Run the opened model for images that arrive at a given rate."""
         from edgedistill_deploy.latency.sustained import Load, measure_sustained
 
-        run = self._run_of(load["batch_size"])
-        return measure_sustained(run, Load(**load), progress=progress).to_json()
+        return measure_sustained(self._run_of(load["batch_size"]), Load(**load), progress=progress).to_json()
 
     def end_to_end(self, progress: Progress, *, config: Mapping[str, Any]) -> dict[str, Any]:
         """Measure the opened model from the bytes of JPEGs."""
@@ -83,7 +77,7 @@ class _Worker:
         return measure_bundle_end_to_end(session, bundle, images, LatencyConfig(**config)).to_json()
 
     def layers(self, progress: Progress, *, batch_size: int) -> dict[str, Any]:
-        """Time every node of the opened model; the record's "layers" and "layer_run"."""
+        """Time every node of the opened model; return "layers" and "layer_run" of the record."""
         from edgedistill_deploy.latency.layer_times import measure_layers
         from edgedistill_deploy.latency.measurement import fill_batch
 
@@ -100,7 +94,7 @@ class _Worker:
         return measure_energy(run, batch_size, idle_s=idle_s, load_s=load_s, sensor=sensor).to_json()
 
     def block(self, progress: Progress, *, seconds: float, batch_size: int) -> list[float]:
-        """Run the opened model for a short while; the runs' times in ms."""
+        """Run the opened model for a short time and return the times of the runs in ms."""
         from edgedistill_deploy.latency.interleaved import run_block
 
         return run_block(self._run_of(batch_size), seconds)
@@ -108,13 +102,13 @@ class _Worker:
     def cold_start(
         self, progress: Progress, *, folder: str, model: Mapping[str, Any], batch_size: int
     ) -> dict[str, int]:
-        """Import, load and run once, timed; see `cold_start`."""
+        """Time importing, loading and one run; see `cold_start`."""
         from edgedistill_deploy.profiling._starting import start_and_run
 
         return start_and_run(folder, model, batch_size)
 
     def _run_of(self, batch_size: int) -> Callable[[], object]:
-        """Return what runs the opened model once, on a batch of the bundle's images."""
+        """Return a function that runs the opened model once, on a batch of the bundle's images."""
         from edgedistill_deploy.latency.measurement import fill_batch
 
         session, images, _ = self._require_opened()
@@ -122,20 +116,12 @@ class _Worker:
         return lambda: session.run(feeds)
 
     def _require_opened(self) -> "tuple[Session, NDArray[np.uint8], Bundle]":
-        assert self._session is not None and self._images is not None and self._bundle is not None  # noqa: PT018
-        return self._session, self._images, self._bundle
+        assert self._opened is not None
+        return self._opened
 
 
 _TASKS: Mapping[str, Callable[..., Any]] = {
-    "identify": _Worker.identify,
-    "open": _Worker.open,
-    "measure": _Worker.measure,
-    "sustain": _Worker.sustain,
-    "end_to_end": _Worker.end_to_end,
-    "layers": _Worker.layers,
-    "power": _Worker.power,
-    "block": _Worker.block,
-    "cold_start": _Worker.cold_start,
+    name: method for name, method in vars(_Worker).items() if not name.startswith("_")
 }
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A cold start seen from inside the new process; nothing heavy is imported before it is timed. See `cold_start`."""
+"""A cold start inside the new process (see `cold_start`); nothing heavy is imported before the timing begins."""
 
 import contextlib
 import importlib
@@ -10,7 +10,7 @@ from edgedistill_deploy.clock import MACHINE_CLOCK
 
 
 def start_and_run(folder: str, model: Mapping[str, Any], batch_size: int) -> dict[str, int]:
-    """Import, load and run once; return when it began on the clock, and what each part took, in ns."""
+    """Import, load and run once; return the clock's time at the beginning and the time of each part, in ns."""
     began = MACHINE_CLOCK.now_ns()
     import numpy as np
 
@@ -19,7 +19,7 @@ def start_and_run(folder: str, model: Mapping[str, Any], batch_size: int) -> dic
     from edgedistill_deploy.runtimes.engine_options import DEFAULT_ENGINE
     from edgedistill_deploy.runtimes.opening import open_session
 
-    with contextlib.suppress(ImportError):  # a runtime that is missing is a sentence of open_session
+    with contextlib.suppress(ImportError):  # open_session explains that a runtime is missing
         importlib.import_module(model["runtime"])
     imported = MACHINE_CLOCK.now_ns()
     bundle = open_bundle(Path(folder), verify=False)

@@ -1,4 +1,4 @@
-"""A model's first answer in a process that did not exist before: what a device waits for after it is switched on."""
+"""The time from the start of a process to a model's first answer, as after a device is switched on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,23 +10,22 @@ import numpy as np
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.profiling._fresh_process import FreshProcess
 from edgedistill_deploy.progress import Progress, silent
-from edgedistill_deploy.records.writing import plain
+from edgedistill_deploy.records.writing import PlainRecord
 
 PARTS = ("start", "import", "load", "first_run")
 REPEATS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ColdStartReport:
-    """The parts of a cold start in ms, a value a process, and the median of each; `total` is their sum.
+class ColdStartReport(PlainRecord):
+    """The parts of a cold start, one value for each process, and their medians; `total` is the sum of the parts.
 
     start      the process, until Python runs the first line of ours
     import     numpy, Pillow and the runtime
     load       the model's file, its sha256, the session; for TensorRT the engine, from its cache when it is there
     first_run  the first inference
 
-    The files are in the system's cache after the first process; after switching on, they are read from the disk
-    besides.
+    After the first process the files are in the system's cache; after switching on, they are also read from the disk.
     """
 
     repeats: int
@@ -34,18 +33,14 @@ class ColdStartReport:
     median_ms: Mapping[str, float]
     slowest_ms: float
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values."""
-        return dict(plain(self))
-
 
 def measure_cold_start(
     folder: Path, model: Mapping[str, Any], batch_size: int = 1, repeats: int = REPEATS, progress: Progress = silent
 ) -> ColdStartReport:
-    """Start a process, have it import, load and run once, end it; so many times.
+    """Start a process that imports, loads and runs once, then end it; repeat that.
 
-    `model` is what `open_session` takes beside the bundle. Raises UsageError for less than one repeat, and what the
-    process raises.
+    `model` holds the arguments of `open_session` except the bundle. Raises UsageError for less than one repeat, and the
+    errors of the process.
     """
     if repeats < 1:
         raise UsageError(f"repeats is {repeats}; it must be 1 or more.")

@@ -1,4 +1,4 @@
-"""What is asked of a profile, checked before anything is measured."""
+"""What to measure in a profile, checked before anything is measured."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -20,20 +20,18 @@ class ProfileRequest:
         runtimes: names of `runtimes.opening.RUNTIMES`.
         precisions: names of `bundle.precisions.PRECISIONS`; None for all that the bundle has and the runtime takes.
         provider: the runtime's back end.
-        threads: of one run. For small models two threads are a lottery: the same file took 126 or 283 us in processes
-            started one after another, as the threads fell on the processors, and 132 to 133 us on one thread in all.
-        batch_sizes: images a run; its own `batch_size` of `latency` is ignored.
-        latency: how long to measure.
-        rate: images a second that arrive in a sustained run, whose latency from arrival to completion is measured too.
+        threads: of one run. With two threads the times of small models depend on which processors the threads get: one
+            file took 126 or 283 us in different processes, and 132 to 133 us in all of them with one thread.
+        batch_sizes: images a run; the `batch_size` of `latency` is ignored.
+        rate: images a second that arrive in a sustained run; None for no such run.
         arrivals: "poisson", or "constant" gaps.
         cold_start: time new processes from their start to the first answer.
-        end_to_end: time from the bytes of a JPEG to the logits as well.
+        end_to_end: also time from the bytes of a JPEG to the logits.
         layers: time every node.
         power: read the board's power at rest and under load.
-        power_sensor: which of `remote.inventory.POWER_READERS` tells it.
-        compare: compare the choices of runtime and precision with the first, by alternating blocks; at the first batch
-            size.
-        margin: of the comparison: smaller differences are none.
+        power_sensor: one of `remote.inventory.POWER_READERS`.
+        compare: compare each runtime and precision with the first, by alternating blocks of the first batch size.
+        margin: of the comparison; smaller differences do not count.
         seed: of the arrivals, the order of the blocks and the bootstrap.
 
     Raises UsageError for values outside these.
@@ -64,17 +62,16 @@ class ProfileRequest:
             model_role(name)
         for size in self.batch_sizes:
             replace(self.latency, batch_size=size)
+            self.load(size)
         if not self.runtimes or not self.batch_sizes or self.precisions == ():
             raise UsageError("A profile needs at least one runtime, one precision and one batch size.")
         if self.threads < 1:
             raise UsageError(f"threads is {self.threads}; it must be 1 or more.")
         if not 0 <= self.margin < 1:
             raise UsageError(f"margin is {self.margin}; it must be 0 or more and less than 1, such as 0.03.")
-        for size in self.batch_sizes:
-            self.load(size)
 
     def load(self, batch_size: int) -> Load | None:
-        """Return what arrives in the sustained run of a batch size; None without one."""
+        """Return what arrives in the sustained run of a batch size; None without such a run."""
         if self.rate is None:
             return None
         return Load(
@@ -87,16 +84,13 @@ class ProfileRequest:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
-        values = asdict(self)
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "ProfileRequest":
-        """Read what `to_json` wrote; absent keys keep their defaults. Raises UsageError for unknown keys."""
+        """Read the values of `to_json`; absent keys keep their defaults. Raises UsageError for unknown keys."""
         _require_known(record, cls)
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in record.items()
-        }
+        values: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in record.items()}
         if "latency" in values:
             _require_known(values["latency"], LatencyConfig)
             values["latency"] = LatencyConfig(**values["latency"])

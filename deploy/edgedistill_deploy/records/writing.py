@@ -38,6 +38,16 @@ def _plain_fields(value: Any) -> dict[str, Any]:
     return found
 
 
+class PlainRecord:
+    """Base of a dataclass that is a record: its fields are the JSON document."""
+
+    __slots__ = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return dict(plain(self))
+
+
 def record_path(bundle_path: Path, record: Mapping[str, Any]) -> Path:
     """Return BUNDLE/KIND/DEVICE-RUNTIME-PRECISION.json for the record of one model, by its own JSON values.
 

@@ -1,5 +1,5 @@
 """The same measuring on a device over SSH.
 
-Doors: `inventory` says which devices there are, `jobs` does work on one, `tasks` are what is asked of it, `check` tells
-whether it is ready, `device_part` is what runs there.
+Doors: `inventory` lists the devices, `jobs` runs a job on them, `tasks` builds the jobs, `check` says whether a device
+is ready, `device_part` runs on the device.
 """

@@ -1,4 +1,4 @@
-"""What to type on a device for what it lacks. Nothing here is ever run by EdgeDistill."""
+"""The commands to type on a device for what it lacks. EdgeDistill never runs them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _VENV = "~/edgedistill-venv"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
-    """Something a device lacks: why it matters, and the command for it, None where no single one will do."""
+    """Something a device lacks, why it matters, and the command for it; None where no single command is enough."""
 
     what: str
     why: str
@@ -24,12 +24,10 @@ class Missing:
 
 
 def missing_on(device: Device, found: Mapping[str, Any]) -> Iterator[Missing]:
-    """Say what keeps a device from measuring as it is set up, from what `remote_check` found."""
+    """Yield what a device lacks to measure as it is set up, from what `check` found."""
     if found["free_bytes"] is not None and found["free_bytes"] < _LITTLE_BYTES:
-        why = (
-            f"{found['free_bytes'] / 1e6:.0f} MB are free where {device.work} lies; "
-            f"{_LITTLE_BYTES / 1e6:.0f} are wanted."
-        )
+        free, wanted = found["free_bytes"] / 1e6, _LITTLE_BYTES / 1e6
+        why = f"{free:.0f} MB are free where {device.work} lies; {wanted:.0f} are needed."
         yield Missing(what="disk", why=why, command="df -h")
     if not found["sftp"]:
         why = "Files are sent by SFTP, which its SSH server does not offer."
@@ -40,35 +38,27 @@ def missing_on(device: Device, found: Mapping[str, Any]) -> Iterator[Missing]:
         return
     if tuple(python["version"]) < (3, 10):
         version = ".".join(map(str, python["version"]))
-        why = (
-            f"{device.python} is Python {version}, and 3.10 is the oldest that will do. Name the "
-            "new one with python in devices.toml."
-        )
-        yield Missing(
-            what="python",
-            why=why,
-            command="curl -LsSf https://astral.sh/uv/install.sh | sh && ~/.local/bin/uv python install 3.12",
-        )
+        why = f"{device.python} is Python {version}, and 3.10 or newer is needed. "
+        why += "Name the new one with python in devices.toml."
+        command = "curl -LsSf https://astral.sh/uv/install.sh | sh && ~/.local/bin/uv python install 3.12"
+        yield Missing(what="python", why=why, command=command)
         return
     if python["crashed"] is not None:
         why = (
             f"Importing numpy, PIL, onnxruntime or tensorrt ends {device.python} with code {python['crashed']}; one of "
             "them is made for another processor."
         )
-        command = f"{device.python} -m pip install --force-reinstall --no-cache-dir numpy pillow onnxruntime"
-        yield Missing(what="python", why=why, command=command)
+        yield Missing(what="python", why=why, command=_pip_anew(device, "numpy pillow onnxruntime"))
         return
     yield from _modules(device, found)
     yield from _providers(device, found)
 
 
 def _no_python(device: Device, found: Mapping[str, Any]) -> Missing:
-    others = found["other_pythons"]
     why = f"{device.python} does not start there."
-    if others:
-        return Missing(
-            what="python", why=f"{why} It has {', '.join(others)}: name one with python in devices.toml.", command=None
-        )
+    if others := found["other_pythons"]:
+        why += f" It has {', '.join(others)}: name one with python in devices.toml."
+        return Missing(what="python", why=why, command=None)
     installer = found["installer"]
     command = _INSTALLERS[installer].format(_PYTHON[installer]) if installer in _INSTALLERS else None
     return Missing(what="python", why=why, command=command)
@@ -80,26 +70,20 @@ def _modules(device: Device, found: Mapping[str, Any]) -> Iterator[Missing]:
     lacking = [name for name in wanted if modules[name].get("missing", False)]
     broken = [name for name in wanted if "version" not in modules[name] and name not in lacking]
     if lacking and found["architecture"] in ("armv7l", "armv6l", "i686"):
-        why = (
-            f"A 32-bit system ({found['architecture']}) has no wheel of onnxruntime; install the "
-            "64-bit system on the device."
-        )
+        system = f"A 32-bit system ({found['architecture']})"
+        why = f"{system} has no wheel of onnxruntime; install the 64-bit system on the device."
         yield Missing(what=", ".join(lacking), why=why, command=None)
     elif lacking:
         packages = [_gpu_package(device, found, _PACKAGES[name]) for name in lacking]
         yield _pip_install(device, found, ", ".join(lacking), packages)
     for name in broken:
-        why = f"{name} is there and cannot be imported: {modules[name]['error']}."
-        command = f"{device.python} -m pip install --force-reinstall --no-cache-dir {_PACKAGES[name]}"
-        yield Missing(what=name, why=why, command=command)
+        why = f"{name} is installed but cannot be imported: {modules[name]['error']}."
+        yield Missing(what=name, why=why, command=_pip_anew(device, _PACKAGES[name]))
     if device.runtime == "tensorrt" and "version" not in modules["tensorrt"]:
         jetson = found["jetson"] is not None
-        command = (
-            _INSTALLERS["apt-get"].format("nvidia-jetpack python3-libnvinfer")
-            if jetson
-            else f"{device.python} -m pip install tensorrt"
-        )
-        why = "The device is to run engines of TensorRT."
+        from_jetpack = _INSTALLERS["apt-get"].format("nvidia-jetpack python3-libnvinfer")
+        command = from_jetpack if jetson else f"{device.python} -m pip install tensorrt"
+        why = "The device must run TensorRT engines."
         if jetson and found["python"]["venv"]:
             why += " A venv sees JetPack's TensorRT only when made with --system-site-packages."
         yield Missing(what="tensorrt", why=why, command=command)
@@ -109,9 +93,8 @@ def _pip_install(device: Device, found: Mapping[str, Any], what: str, packages: 
     needed = " ".join(packages)
     if found["python"]["externally_managed"]:
         why = (
-            "Its Python belongs to the system, which lets pip install nothing there; an environment "
-            "of your own will do. Then set "
-            f'python = "{_VENV}/bin/python" in devices.toml.'
+            "Its Python belongs to the system, which lets pip install nothing there; an environment of your own will "
+            f'do. Then set python = "{_VENV}/bin/python" in devices.toml.'
         )
         # The system's numpy and TensorRT stay visible.
         command = f"{device.python} -m venv --system-site-packages {_VENV} && {_VENV}/bin/pip install {needed}"
@@ -122,15 +105,16 @@ def _pip_install(device: Device, found: Mapping[str, Any], what: str, packages: 
     return Missing(what=what, why="The device part needs it.", command=command)
 
 
+def _pip_anew(device: Device, packages: str) -> str:
+    return f"{device.python} -m pip install --force-reinstall --no-cache-dir {packages}"
+
+
 def _gpu_package(device: Device, found: Mapping[str, Any], package: str) -> str:
     if package != "onnxruntime" or device.provider not in _PROVIDER_NAMES:
         return package
     # NVIDIA's own index for JetPack 6; PyPI's onnxruntime-gpu is for x86.
-    return (
-        "onnxruntime-gpu --extra-index-url https://pypi.jetson-ai-lab.io/jp6/cu126"
-        if found["jetson"]
-        else "onnxruntime-gpu"
-    )
+    index = " --extra-index-url https://pypi.jetson-ai-lab.io/jp6/cu126" if found["jetson"] else ""
+    return f"onnxruntime-gpu{index}"
 
 
 def _providers(device: Device, found: Mapping[str, Any]) -> Iterator[Missing]:
@@ -140,10 +124,8 @@ def _providers(device: Device, found: Mapping[str, Any]) -> Iterator[Missing]:
     if wanted.lower() in (name.lower() for name in found["providers"]):
         return
     why = f"ONNX Runtime there has {', '.join(found['providers'])}, and {device.provider} is asked for."
-    package = _gpu_package(device, found, "onnxruntime")
+    pip, package = f"{device.python} -m pip", _gpu_package(device, found, "onnxruntime")
     command = (
-        f"{device.python} -m pip uninstall -y onnxruntime && {device.python} -m pip install {package}"
-        if device.provider in _PROVIDER_NAMES
-        else None
+        f"{pip} uninstall -y onnxruntime && {pip} install {package}" if device.provider in _PROVIDER_NAMES else None
     )
     yield Missing(what=f"provider {device.provider}", why=why, command=command)

@@ -1,4 +1,4 @@
-"""An SSH connection to a device: keys and the agent, known hosts enforced, and every refusal said in a sentence."""
+"""An SSH connection to a device: by keys and the agent, to known hosts only, with a sentence for every refusal."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError
 from edgedistill_deploy.remote.inventory import Device
 
 CONNECT_S = 15.0
-KEEPALIVE_S, KEEPALIVE_COUNT = 15, 4  # a link that is silent for a minute is given up
+KEEPALIVE_S, KEEPALIVE_COUNT = 15, 4  # a link that is silent for a minute is closed
 
 _SYSTEM_KNOWN_HOSTS = Path("/etc/ssh/ssh_known_hosts")
 
@@ -22,9 +22,9 @@ class DeviceError(EdgeDistillError):
 
 @contextlib.asynccontextmanager
 async def connect(device: Device) -> AsyncIterator[Any]:
-    """Yield an asyncssh connection, and cut it at the end. Raises DeviceError saying what to do when there is none.
+    """Yield an asyncssh connection, and close it at the end. Raises DeviceError, which says what to do.
 
-    ~/.ssh/config is heeded, but for what would weaken the check of the host key.
+    ~/.ssh/config applies, except what would weaken the check of the host key.
     """
     asyncssh = import_asyncssh()
     with _explain_failures(device):
@@ -47,16 +47,9 @@ def import_asyncssh() -> Any:
     return asyncssh
 
 
-def find_known_hosts(device: Device) -> list[str]:
-    """Return the files in which the device's host key is looked up."""
-    chosen = Path(device.known_hosts).expanduser() if device.known_hosts else _own_known_hosts()
-    candidates = [chosen] if device.known_hosts else [chosen, _SYSTEM_KNOWN_HOSTS]
-    return [str(path) for path in candidates if path.is_file()]
-
-
 async def _connect(asyncssh: Any, device: Device) -> Any:
     options = {
-        "known_hosts": find_known_hosts(device) or asyncssh.import_known_hosts(""),
+        "known_hosts": _find_known_hosts(asyncssh, device),
         "preferred_auth": "publickey",
         "password_auth": False,
         "kbdint_auth": False,
@@ -67,9 +60,11 @@ async def _connect(asyncssh: Any, device: Device) -> Any:
     }
     if device.key:
         options["client_keys"] = [str(Path(device.key).expanduser())]
-        options["agent_path"] = None  # the key that is named, and no other
-    given = {"port": device.port, "username": device.user}
-    options.update({name: value for name, value in given.items() if value is not None})
+        options["agent_path"] = None  # only the key that is named
+    if device.port is not None:
+        options["port"] = device.port
+    if device.user is not None:
+        options["username"] = device.user
     try:
         return await asyncssh.connect(device.host, **options)
     except (asyncssh.HostKeyNotVerifiable, asyncssh.KeyExchangeFailed) as error:
@@ -78,7 +73,7 @@ async def _connect(asyncssh: Any, device: Device) -> Any:
 
 @contextlib.contextmanager
 def _explain_failures(device: Device) -> Iterator[None]:
-    """Turn what goes wrong before there is a connection into a sentence."""
+    """Turn an error before there is a connection into a DeviceError with a sentence."""
     asyncssh = import_asyncssh()
     where = f"{device.name} ({device.address})"
     port = device.port or 22
@@ -96,7 +91,7 @@ def _explain_failures(device: Device) -> Iterator[None]:
         ) from error
     except (TimeoutError, asyncio.TimeoutError, asyncssh.TimeoutError) as error:
         raise DeviceError(
-            f"{where} did not answer within {CONNECT_S:.0f} s; see that it is on and reachable: ping {device.host}."
+            f"{where} did not answer within {CONNECT_S:.0f} s; check that it is on and reachable: ping {device.host}."
         ) from error
     except asyncssh.PermissionDenied as error:
         raise DeviceError(_describe_denial(device, where)) from error
@@ -104,8 +99,8 @@ def _explain_failures(device: Device) -> Iterator[None]:
         raise DeviceError(_describe_bad_key(device, str(error))) from error
     except (asyncssh.ConnectionLost, ConnectionResetError) as error:
         raise DeviceError(
-            f"{where} closed the connection before it was set up ({error}); see whether it is an SSH server, and its "
-            "log: sudo journalctl -u ssh."
+            f"{where} closed the connection before it was set up ({error}); check that it is an SSH server, and "
+            "read its log: sudo journalctl -u ssh."
         ) from error
     except FileNotFoundError as error:
         raise DeviceError(
@@ -136,25 +131,19 @@ def _describe_bad_key(device: Device, reason: str) -> str:
 
 
 async def _host_key_problem(asyncssh: Any, device: Device, error: Exception) -> EdgeDistillError:
-    """Say whether the key is unknown or another than known, its fingerprint, and how a person goes on."""
-    port = device.port or 22
-    file = Path(device.known_hosts).expanduser() if device.known_hosts else _own_known_hosts()
-    keys = asyncssh.match_known_hosts(
-        find_known_hosts(device) or asyncssh.import_known_hosts(""), device.host, "", port
-    )
+    """Return the error for an unknown or a changed host key, with its fingerprint and what to do."""
+    port, file, known = device.port or 22, _own_known_hosts(device), _find_known_hosts(asyncssh, device)
     try:
         key = await asyncio.wait_for(asyncssh.get_server_host_key(device.host, port), CONNECT_S)
         shown = f"{key.get_algorithm()} {key.get_fingerprint()}" if key else "unknown"
     except (OSError, asyncssh.Error, asyncio.TimeoutError):
         shown = "unknown"
-    stored = f"[{device.host}]:{port}" if port != 22 else device.host
-    if any(keys):
+    if any(asyncssh.match_known_hosts(known, device.host, "", port)):
+        stored = f"[{device.host}]:{port}" if port != 22 else device.host
         return DeviceError(
-            f"THE HOST KEY OF {device.name} ({device.address}) HAS CHANGED: {shown} is not the one in "
-            f"{file}. Somebody may be "
-            "listening in, or the device was set up anew. Nothing was sent. Only if you know why, "
-            "forget the old key: ssh-keygen "
-            f'-f {file} -R "{stored}".'
+            f"THE HOST KEY OF {device.name} ({device.address}) HAS CHANGED: {shown} is not the one in {file}. Somebody "
+            "may be listening in, or the device was set up anew. Nothing was sent. Only if you know why, forget the "
+            f'old key: ssh-keygen -f {file} -R "{stored}".'
         )
     if not isinstance(error, asyncssh.HostKeyNotVerifiable):
         return DeviceError(f"{device.name} ({device.address}) cannot be reached: {error}.")
@@ -164,5 +153,12 @@ async def _host_key_problem(asyncssh: Any, device: Device, error: Exception) -> 
     )
 
 
-def _own_known_hosts() -> Path:
-    return Path.home() / ".ssh" / "known_hosts"
+def _find_known_hosts(asyncssh: Any, device: Device) -> Any:
+    """Return the files that may hold the device's host key, as asyncssh takes them."""
+    candidates = [_own_known_hosts(device), *([] if device.known_hosts else [_SYSTEM_KNOWN_HOSTS])]
+    return [str(path) for path in candidates if path.is_file()] or asyncssh.import_known_hosts("")
+
+
+def _own_known_hosts(device: Device) -> Path:
+    """Return the file that is the device's own in the inventory, or else the user's."""
+    return Path(device.known_hosts or "~/.ssh/known_hosts").expanduser()

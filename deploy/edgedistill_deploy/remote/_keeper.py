@@ -1,11 +1,9 @@
-"""What runs on a device while it is measured over SSH: it holds the lock, checks what arrives, starts the measuring,
-cleans up.
+"""Runs on a device while it is measured over SSH: holds the lock, checks the files, starts the measuring, cleans up.
 
-Sent as source over the connection, so nothing is installed: the standard library alone, and nothing that Python 3.7
-cannot read, so that an old Python can say that it is too old. Its lines are therefore its own and not those of `lines`:
-it takes one JSON command a line and answers with one {"event", ...}; what the measuring answers is passed on as it is.
-It ends when its input closes or is silent for `_SILENCE_S`: a client that is gone leaves neither a running process nor
-a lock behind.
+It is sent as source over the connection, so nothing is installed and only the standard library is used. Python 3.7 must
+be able to read it, so that an old Python can say that it is too old. Therefore it does not use `lines`: it takes one
+JSON command a line and answers with one {"event", ...}. The lines of the measuring are passed on unchanged. It ends
+when its input closes or is silent for `_SILENCE_S`, so a client that is gone leaves no running process and no lock.
 """
 
 from __future__ import annotations
@@ -29,12 +27,11 @@ from pathlib import Path
 from typing import IO, Any
 
 _SILENCE_S = 120.0
-_LOCK_WITHOUT_OWNER_S = 10.0  # a lock folder is older than that without saying whose it is: its maker died
-_STARTED_TICKS = 500  # by which two readings of one process's start may differ; a number used again differs by far more
+_LOCK_WITHOUT_OWNER_S = 10.0  # after that time without an owner's file, the maker of the lock folder is dead
+_STARTED_TICKS = 500  # two readings of one process's start may differ by so much; a reused number differs by far more
 _UNUSED_S = 30 * 24 * 3600.0
 _TAIL_BYTES = 4000
-# From 1.29 on ONNX Runtime's Linux wheels report what is run to their maker, and leave files in the home, unless told
-# not to.
+# From 1.29 on ONNX Runtime's Linux wheels send telemetry and leave files in the home, unless this is set.
 _QUIET = {"ORT_DISABLE_TELEMETRY": "1"}
 _PRIVATE = 0o700
 _IMPORT_TEST = """
@@ -52,7 +49,7 @@ print(json.dumps({"python": list(sys.version_info[:3]), "modules": found}))
 
 
 class Keeper:
-    """One client's hold on the device."""
+    """The work for one client."""
 
     def __init__(self) -> None:
         self.work = Path()
@@ -62,13 +59,13 @@ class Keeper:
         self._speaking = threading.Lock()
 
     def say(self, event: str, **values: Any) -> None:
-        """Write one line; a client that is gone is noticed by the end of the input."""
+        """Write one line; the end of the input shows that the client is gone."""
         with self._speaking, contextlib.suppress(OSError, ValueError):
             sys.stdout.write(json.dumps(dict(values, event=event)) + "\n")
             sys.stdout.flush()
 
     def obey(self, command: dict[str, Any]) -> bool:
-        """Do what a line asks for and answer it; False when it was the last."""
+        """Do a command and answer it; return False when it was the last."""
         do = command.pop("do")
         if do == "beat":
             return True
@@ -79,7 +76,7 @@ class Keeper:
         return bool(do != "close")
 
     def open(self, work: str, owner: dict[str, Any], wait_s: float) -> None:
-        """Make the private folders and take the lock, waiting for it up to `wait_s`."""
+        """Make the private folders and take the lock; wait for it up to `wait_s`."""
         self.work = Path(work).expanduser().resolve()
         self.work.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
         _make_private(self.work, "store", "runs")
@@ -102,11 +99,9 @@ class Keeper:
         )
 
     def try_imports(self, python: str, environment: dict[str, str], modules: list[str]) -> None:
-        """Import the modules in the Python that is to measure, and say their versions or what went wrong."""
+        """Import the modules in the Python that will measure, and say their versions or what went wrong."""
         command = [_program(python), "-c", _IMPORT_TEST, *modules]
-        done = subprocess.run(
-            command, env=dict(os.environ, **dict(_QUIET, **environment)), capture_output=True, check=False
-        )
+        done = subprocess.run(command, env=_variables(environment), capture_output=True, check=False)
         answer = done.stdout.decode("utf-8", "replace").strip().splitlines()[-1:]
         if done.returncode != 0 or not answer:
             self.say("tried", code=done.returncode, stderr=_printable(done.stderr[-_TAIL_BYTES:]))
@@ -114,10 +109,10 @@ class Keeper:
         self.say("tried", **json.loads(answer[0]))
 
     def look(self, files: list[str]) -> None:
-        """Say which files, named by their sha256, are there and whole, and how much there is of the others."""
+        """Say which files, named by their sha256, are there and whole, and how many bytes of the others are there."""
         kept, parts = [], {}
         for sha256 in files:
-            whole, part = self._stored_path(sha256), self._part(sha256)
+            whole, part = self._stored_path(sha256), self._stored_path(f"{sha256}.part")
             if whole.is_file() and _sha256(whole) == sha256:
                 whole.touch()
                 kept.append(sha256)
@@ -129,10 +124,10 @@ class Keeper:
         self.say("found", kept=kept, parts=parts, free_bytes=_free_bytes(self.work))
 
     def settle(self, files: list[str]) -> None:
-        """Give the parts that are whole their names; delete those that arrived damaged and name them."""
+        """Rename the parts that are whole; delete those that arrived damaged and say which."""
         damaged = []
         for sha256 in files:
-            part = self._part(sha256)
+            part = self._stored_path(f"{sha256}.part")
             if _sha256(part) == sha256:
                 part.replace(self._stored_path(sha256))
             else:
@@ -143,12 +138,12 @@ class Keeper:
     def run(
         self, python: str, environment: dict[str, str], wheel: str, files: dict[str, str], request: dict[str, Any]
     ) -> None:
-        """Lay out the bundle from the store and start the measuring on it; its lines are passed on as they come."""
+        """Place the bundle's files from the store and start the measuring; pass on its lines as they come."""
         folder = self._run_folder()
         for path, sha256 in files.items():
             _place(self._stored_path(sha256), folder / "bundle" / path)
         (folder / "tmp").mkdir(_PRIVATE)
-        given = dict(os.environ, **dict(_QUIET, **environment))
+        given = _variables(environment)
         paths = [str(self._stored_path(wheel)), given.get("PYTHONPATH", "")]
         given["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
         given["TMPDIR"] = str(folder / "tmp")
@@ -164,8 +159,8 @@ class Keeper:
                 stderr=stderr,
                 start_new_session=True,
             )
+        stdin = _pipe(self.runner.stdin)
         with contextlib.suppress(BrokenPipeError):
-            stdin = _pipe(self.runner.stdin)
             stdin.write(json.dumps(whole).encode() + b"\n")
             stdin.flush()
         self.say("started", pid=self.runner.pid, folder=str(folder))
@@ -179,21 +174,20 @@ class Keeper:
         result, values = folder / "result.json", {}
         if result.is_file():
             values = {"path": str(result), "bytes": result.stat().st_size, "sha256": _sha256(result)}
-        tail = _printable((folder / "stderr.txt").read_bytes()[-_TAIL_BYTES:])
-        self.say("ended", code=code, result=values, stderr=tail)
+        stderr = (folder / "stderr.txt").read_bytes()
+        self.say("ended", code=code, result=values, stderr=_printable(stderr[-_TAIL_BYTES:]))
 
     def free(self) -> None:
         """Say how many bytes are free."""
         self.say("free", free_bytes=_free_bytes(self.work))
 
     def close(self, keep: bool) -> None:
-        """End the measuring and clean up: everything, or with `keep` nothing but the lock."""
+        """End the measuring and clean up: everything, or with `keep` only the lock."""
         self.leave(keep=keep, with_store=not keep)
         self.say("closed")
 
     def leave(self, keep: bool = False, with_store: bool = False) -> None:
-        """Kill what runs, delete this run's folder and free the lock. Without a word from the client the store
-        stays."""
+        """Kill what runs, delete the run's folder and free the lock; delete the store only at the client's request."""
         if self.runner is not None:
             with contextlib.suppress(OSError):
                 os.killpg(self.runner.pid, signal.SIGKILL)
@@ -203,10 +197,10 @@ class Keeper:
         self.locked = False
         if not keep:
             shutil.rmtree(self.work / "runs", ignore_errors=True)
-        if not with_store:
-            _forget(self.work / "store")
         if with_store:
             shutil.rmtree(self.work / "store", ignore_errors=True)
+        else:
+            _forget(self.work / "store")
         shutil.rmtree(self.work / "lock", ignore_errors=True)
         if with_store:
             with contextlib.suppress(OSError):
@@ -214,14 +208,11 @@ class Keeper:
             with contextlib.suppress(OSError):  # others' files in it keep the folder
                 self.work.rmdir()
 
-    def _stored_path(self, sha256: str) -> Path:
-        return self.work / "store" / sha256
-
-    def _part(self, sha256: str) -> Path:
-        return self.work / "store" / f"{sha256}.part"
+    def _stored_path(self, name: str) -> Path:
+        return self.work / "store" / name
 
     def _run_folder(self) -> Path:
-        """Make the one run folder; what a killed run, or one that was kept, left is deleted."""
+        """Make the one run folder; delete those that a killed run or a kept one left."""
         runs = self.work / "runs"
         for left in runs.iterdir():
             shutil.rmtree(left, ignore_errors=True)
@@ -242,12 +233,12 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
-    assert stream is not None  # both were asked for as pipes
+    assert stream is not None  # both are pipes
     return stream
 
 
 def _make_private(work: Path, *names: str) -> None:
-    """Make folders for this user alone; one that somebody else owns or may write to is refused."""
+    """Make folders for this user only. Raises OSError for one that somebody else owns or may write to."""
     for name in names:
         path = work / name
         with contextlib.suppress(FileExistsError):
@@ -258,10 +249,9 @@ def _make_private(work: Path, *names: str) -> None:
 
 
 def _take_lock(work: Path, token: str, owner: dict[str, Any]) -> dict[str, Any] | None:
-    """Make the lock folder, which only one can; return the holder when somebody else has it.
+    """Make the lock folder, which only one process can; return the holder when somebody else has it.
 
-    A lock whose process is gone from this machine is stale and taken over. The guard keeps two clients from doing so at
-    once.
+    A lock whose process is gone from this machine is taken over. The guard stops two clients from doing so at once.
     """
     import fcntl
 
@@ -282,7 +272,7 @@ def _take_lock(work: Path, token: str, owner: dict[str, Any]) -> dict[str, Any] 
 
 
 def _holder(lock: Path) -> dict[str, Any] | None:
-    """Read whose lock it is; None while that is being written, a dead process (pid 0) when it never was."""
+    """Return the owner of the lock; None while it is being written, a dead process (pid 0) when it never was."""
     with contextlib.suppress(OSError, ValueError):
         found: dict[str, Any] = json.loads((lock / "owner.json").read_text())
         return found
@@ -309,13 +299,13 @@ def _is_alive(holder: dict[str, Any]) -> bool:
 
 
 def _start_time_of(pid: int) -> int | None:
-    """Return when a process began, in ticks since boot: its number alone may have been given to another."""
+    """Return the start of a process in ticks since boot; its number alone may belong to another process now."""
     state = _state(pid)
     return int(state[19]) if len(state) > 19 and state[19].isdigit() else None
 
 
 def _state(pid: int) -> list[str]:
-    """Return the fields of a process after its name; the first is Z when it is dead and its parent has not looked."""
+    """Return the fields of a process after its name; the first is Z when it is dead and its parent did not wait."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -330,7 +320,7 @@ def _boot() -> str | None:
 
 
 def _forget(store: Path) -> None:
-    """Delete what has not been used for long, so that a store that is kept does not grow for ever."""
+    """Delete files that were not used for a long time, so that a kept store does not grow without end."""
     with contextlib.suppress(OSError):
         for path in store.iterdir():
             if time.time() - path.stat().st_mtime > _UNUSED_S:
@@ -361,6 +351,10 @@ def _free_bytes(folder: Path) -> int | None:
     return state.f_bavail * state.f_frsize
 
 
+def _variables(environment: dict[str, str]) -> dict[str, str]:
+    return dict(os.environ, **dict(_QUIET, **environment))
+
+
 def _program(python: str) -> str:
     """Return the path of a program as the login shell would find it."""
     path = os.path.expanduser(python)  # noqa: PTH111, a Path would lose the ./ of ./python
@@ -379,19 +373,17 @@ def _read(commands: queue.Queue[dict[str, Any] | None]) -> None:
 
 
 def main() -> None:
-    """Obey until the last command, the end of the input, or silence."""
+    """Do commands until the last one, the end of the input, or silence."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     commands: queue.Queue[dict[str, Any] | None] = queue.Queue()
     threading.Thread(target=_read, args=(commands,), daemon=True).start()
     keeper = Keeper()
     try:
         keeper.say("ready", python=list(sys.version_info[:3]))
-        while True:
+        with contextlib.suppress(queue.Empty):
             command = commands.get(timeout=_SILENCE_S)
-            if command is None or not keeper.obey(command):
-                break
-    except queue.Empty:
-        pass
+            while command is not None and keeper.obey(command):
+                command = commands.get(timeout=_SILENCE_S)
     finally:
         keeper.leave()
     os._exit(0)  # the thread that reads may still wait for a line

@@ -1,5 +1,4 @@
-"""The talk with the keeper on a device (`_keeper`): JSON commands there, JSON events back, and a beat so that it
-stays."""
+"""The line to the keeper on a device (`_keeper`): it takes JSON commands and a beat, and answers JSON events."""
 
 import asyncio
 import contextlib
@@ -12,7 +11,7 @@ from typing import Any
 from edgedistill_deploy.remote._connection import DeviceError, import_asyncssh
 from edgedistill_deploy.remote.inventory import Device
 
-# Safe in every login shell: the source itself follows on the standard input.
+# This text is safe in every login shell; the source itself follows on the standard input.
 _BOOTSTRAP = "import sys,json;sys.path[:]=[p for p in sys.path if p];exec(json.loads(sys.stdin.readline()))"
 _BEAT_S = 20.0
 _PATIENCE_S = 60.0
@@ -23,19 +22,19 @@ Event = dict[str, Any]
 
 
 class Link:
-    """The line to one device's keeper; `is_gone` once it is known to carry nothing."""
+    """The line to the keeper of one device; `is_gone` is True once the line is known to be dead."""
 
     def __init__(self, process: Any, device: Device) -> None:
         self._process, self._device = process, device
         self.is_gone = False
 
     def send(self, do: str, **values: Any) -> None:
-        """Send a command; a line that is gone is noticed where the answer is read."""
+        """Send a command; reading the answer shows that a line is gone."""
         with contextlib.suppress(OSError):
             self._process.stdin.write(json.dumps({**values, "do": do}) + "\n")
 
     async def hear(self, patience_s: float) -> Event:
-        """Return the next event. Raises DeviceError when none comes, or the keeper or the connection is gone."""
+        """Return the next event. Raises DeviceError when none comes, or when the keeper or the connection is gone."""
         while True:
             line = await self._line(patience_s)
             if not line:
@@ -49,12 +48,14 @@ class Link:
         """Send a command and return its answer. Raises DeviceError for a failure that the device reports."""
         self.send(do, **values)
         event = await self.hear(patience_s)
+        if event["event"] == "failed" and event.get("errno") in _NO_SPACE:
+            raise DeviceError(full_disk(self._device, event.get("free_bytes")))
         if event["event"] == "failed":
-            raise DeviceError(failure_of(self._device, event))
+            raise DeviceError(f"{self._device.name} could not do it: {event['text']}.")
         return event
 
     async def beat(self) -> None:
-        """Tell the keeper now and then that somebody is there."""
+        """Tell the keeper every 20 s that this side is there."""
         while True:
             await asyncio.sleep(_BEAT_S)
             self.send("beat")
@@ -73,7 +74,7 @@ class Link:
             raise build_lost_error(self._device) from error
 
     async def _explain_end(self) -> None:
-        """Raise what the end of the keeper's output means."""
+        """Raise the error that explains the end of the keeper's output."""
         with contextlib.suppress(Exception):
             await asyncio.wait_for(self._process.wait_closed(), 5)
         code, ended_by = self._process.exit_status, self._process.exit_signal
@@ -88,7 +89,7 @@ class Link:
 @contextlib.asynccontextmanager
 async def keeper_of(connection: Any, device: Device) -> AsyncIterator[Link]:
     """Start the keeper in the device's Python and yield the line to it. Raises DeviceError when it does not start."""
-    process = await start_python(connection, device, _source("_keeper.py"))
+    process = await start_python(connection, device, read_source("remote", "_keeper.py"))
     link = Link(process, device)
     beats = asyncio.get_running_loop().create_task(link.beat())
     try:
@@ -102,7 +103,7 @@ async def keeper_of(connection: Any, device: Device) -> AsyncIterator[Link]:
 
 
 async def start_python(connection: Any, device: Device, source: str) -> Any:
-    """Run source in the device's Python; what is written to the process afterwards is its standard input."""
+    """Run source in the device's Python; later writes to the process are its standard input."""
     command = f'{quote(device.python)} -c "{_BOOTSTRAP}"'
     asyncssh = import_asyncssh()
     try:
@@ -123,7 +124,7 @@ def require_python(device: Device, version: list[int]) -> None:
 
 
 def quote(path: str) -> str:
-    """Quote a program's path for the device's shell; ~/ stays the home there."""
+    """Quote a path for the device's shell; ~/ still means the home there."""
     return f"~/{shlex.quote(path[2:])}" if path.startswith("~/") else shlex.quote(path)
 
 
@@ -136,15 +137,8 @@ def build_lost_error(device: Device) -> DeviceError:
     )
 
 
-def failure_of(device: Device, event: Event) -> str:
-    """Say what a failure that the keeper reports means."""
-    if event.get("errno") in _NO_SPACE:
-        return full_disk(device, event.get("free_bytes"))
-    return f"{device.name} could not do it: {event['text']}."
-
-
 def full_disk(device: Device, free_bytes: int | None) -> str:
-    """Say that there is no room."""
+    """Return the sentence for a full disk."""
     left = "" if free_bytes is None else f" ({free_bytes / 1e6:.1f} MB are free)"
     return (
         f"The disk of {device.name} is full where {device.work} lies{left}; make room there, or choose another folder "
@@ -171,5 +165,6 @@ def _describe_end(device: Device, code: int | None, ended_by: Any, stderr: str) 
     )
 
 
-def _source(name: str) -> str:
-    return files("edgedistill_deploy.remote").joinpath(name).read_text(encoding="utf-8")
+def read_source(*path: str) -> str:
+    """Return the source of a module of the package, by its path in it."""
+    return files("edgedistill_deploy").joinpath(*path).read_text(encoding="utf-8")

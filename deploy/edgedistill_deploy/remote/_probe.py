@@ -1,5 +1,4 @@
-"""What a device says of itself, asked in its own Python: sent as source, the standard library alone, nothing written
-there."""
+"""Runs in a device's own Python and describes it: sent as source, standard library only, nothing is written there."""
 
 from __future__ import annotations
 
@@ -15,8 +14,7 @@ from typing import Any
 
 
 def probe(given: dict[str, Any]) -> dict[str, Any]:
-    """Import the modules, and describe the machine by the source of `hardware/device.py` where this Python can read
-    it."""
+    """Import the modules, and describe the machine with `hardware/device.py` where this Python can read it."""
     found: dict[str, Any] = {
         "python": list(sys.version_info[:3]),
         "executable": sys.executable,
@@ -28,9 +26,9 @@ def probe(given: dict[str, Any]) -> dict[str, Any]:
     }
     if "version" in found["modules"].get("onnxruntime", {}):
         found["providers"] = list(importlib.import_module("onnxruntime").get_available_providers())
-    if tuple(sys.version_info) >= (3, 10):  # what device.py is written for
+    if tuple(sys.version_info) >= (3, 10):  # device.py needs it
         described = types.ModuleType("described")
-        sys.modules["described"] = described  # dataclasses look their module up
+        sys.modules["described"] = described  # dataclasses look up their module
         exec(compile(given["device_source"], "device.py", "exec"), described.__dict__)  # noqa: S102, our own
         found["device"] = described.read_device().to_json()
         found["conditions"] = described.read_conditions()
@@ -46,8 +44,7 @@ def _module(name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Start a Python in the environment of the request, which a running one cannot take on, and pass on what it
-    says."""
+    """Start a Python in the environment of the request, which a running one cannot enter, and print its answer."""
     request = json.loads(sys.stdin.readline())
     if "source" not in request:
         print(json.dumps(probe(request)))

@@ -1,8 +1,8 @@
-"""Files to a device by content: named by their sha256, sent once, continued where a broken link left them, checked on
-arrival."""
+"""Files are sent to a device once, named by their sha256, continued after a broken link, and checked on arrival."""
 
 import asyncio
 import hashlib
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,14 +14,14 @@ from edgedistill_deploy.remote._connection import DeviceError, import_asyncssh
 from edgedistill_deploy.remote._link import Link, build_lost_error, full_disk
 from edgedistill_deploy.remote.inventory import Device
 
-CHUNK_BYTES = 1 << 17  # acknowledged one by one, so that what is there is there without holes
-RESERVE_BYTES = 16 << 20  # for the result and what the runtime writes
+CHUNK_BYTES = 1 << 17  # each is acknowledged before the next, so a part has no holes
+RESERVE_BYTES = 16 << 20  # for the result and the files of the runtime
 STALL_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """Content to be sent: a file here, or bytes."""
+    """Content to send: a file of this machine, or bytes."""
 
     sha256: str
     size: int
@@ -36,11 +36,7 @@ class Item:
 
     def chunks(self, start: int) -> Iterator[bytes]:
         """Yield the content from a position."""
-        if isinstance(self.source, bytes):
-            for place in range(start, self.size, CHUNK_BYTES):
-                yield self.source[place : place + CHUNK_BYTES]
-            return
-        with self.source.open("rb") as stream:
+        with io.BytesIO(self.source) if isinstance(self.source, bytes) else self.source.open("rb") as stream:
             stream.seek(start)
             while chunk := stream.read(CHUNK_BYTES):
                 yield chunk
@@ -56,7 +52,7 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """The folder of a device in which files lie by their sha256, and the lines to it."""
+    """The folder of a device that holds files named by their sha256, and the connections to it."""
 
     link: Link
     sftp: Any
@@ -65,7 +61,7 @@ class Store:
 
 
 async def push(store: Store, items: Iterable[Item], pushed: Pushed, progress: Progress) -> None:
-    """Bring the items to the device's store, counting in `pushed` what is sent.
+    """Send to the device's store the items that it lacks, and count them in `pushed`.
 
     Raises DeviceError for a full disk, a stalled link, or damage on the way.
     """
@@ -82,7 +78,7 @@ async def push(store: Store, items: Iterable[Item], pushed: Pushed, progress: Pr
         progress(pushed.bytes, max(total, pushed.bytes), "sending")
 
     damaged = await _send_all(store, missing, starts, pushed, count)
-    # A part from an earlier try was not what it seemed; once more, from the start.
+    # The part from an earlier try was wrong; send once more, from the start.
     if damaged and await _send_all(store, damaged, {}, pushed, count):
         raise DeviceError(f"A file arrived damaged on {store.device.name} twice; its disk or memory is faulty.")
 
@@ -99,16 +95,16 @@ async def _send_all(
 
 
 def _start(item: Item, there: int) -> int:
-    """Where to go on: the last chunk of a part is sent again, since it may have been cut."""
+    """Return where to continue: the last chunk of a part is sent again, since it may have been cut."""
     return max(0, (min(there, item.size) - 1) // CHUNK_BYTES * CHUNK_BYTES)
 
 
 async def _send(store: Store, item: Item, start: int, count: Callable[[int], None]) -> None:
-    """Send an item from a position, counting the bytes of each chunk that arrived."""
+    """Send an item from a position, and count the bytes of each chunk that arrived."""
     asyncssh, device = import_asyncssh(), store.device
     path, place = f"{store.folder}/{item.sha256}.part", start
     try:
-        # No context manager: closing would wait for a link that takes nothing.
+        # No context manager: closing would wait for a dead link.
         stream = await asyncio.wait_for(store.sftp.open(path, "r+b" if start else "wb"), STALL_S)
         for chunk in item.chunks(start):
             await asyncio.wait_for(stream.write(chunk, place), STALL_S)

@@ -1,6 +1,6 @@
-"""The device part as a wheel, made from the package that is installed here, whether from a wheel or a checkout.
+"""The device part as a wheel, made from the package that is installed here, from a wheel or a checkout.
 
-Python imports from it as it is, since a wheel is a zip: on PYTHONPATH it needs no installation.
+A wheel is a zip, so Python imports from it on PYTHONPATH without installation.
 """
 
 import base64
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PACKAGE = "edgedistill_deploy"
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # equal files make equal wheels, and a wheel is sent once
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed time, so that equal files give equal wheels
 _READABLE = 0o644 << 16
 _METADATA = (
     f"Metadata-Version: 2.1\nName: {PACKAGE.replace('_', '-')}\nVersion: {__version__}\nRequires-Python: >=3.10\n"

@@ -1,18 +1,17 @@
-"""Is a device ready to measure? Asked over SSH without writing, installing or starting anything that stays."""
+"""The check whether a device is ready to measure, over SSH, without writing, installing or leaving anything there."""
 
 import asyncio
 import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.resources import files
 from typing import Any
 
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.records.writing import SCHEMA
 from edgedistill_deploy.remote._advice import missing_on
 from edgedistill_deploy.remote._connection import DeviceError, connect, import_asyncssh
-from edgedistill_deploy.remote._link import quote, start_python
+from edgedistill_deploy.remote._link import quote, read_source, start_python
 from edgedistill_deploy.remote.inventory import Device
 
 _MODULES = ("numpy", "PIL", "onnxruntime", "tensorrt")
@@ -48,10 +47,10 @@ true
 
 
 def check_devices(devices: Sequence[Device]) -> tuple[dict[str, Any], ...]:
-    """Check all devices at once and return a record each: kind "device-check", schema 1.
+    """Check all devices at once and return a record for each: kind "device-check", schema 1.
 
-    `verdict` is "ready", "not-ready" with what is missing and the command for it, or "unreachable" with the sentence
-    why. Raises MissingDependencyError without asyncssh.
+    `verdict` is "ready", "not-ready" with what is missing and the commands for it, or "unreachable" with the reason.
+    Raises MissingDependencyError without asyncssh.
     """
     import_asyncssh()
     return tuple(asyncio.run(_all(devices)))
@@ -83,21 +82,15 @@ async def _read_state(connection: Any, device: Device) -> dict[str, Any]:
         "cpu": described.get("cpu") or shell.get("cpu"),
         "cpu_count": described.get("cpu_count") or _number(shell.get("cpu_count")),
         "architecture": described.get("architecture") or shell.get("architecture"),
-        "memory_bytes": described.get("memory_bytes") or _kilobytes(shell.get("memory_kb")),
-        "accelerator": described.get("accelerator"),
-        "emulated": described.get("emulated"),
+        "memory_bytes": described.get("memory_bytes") or _number(shell.get("memory_kb"), 1024),
+        **{key: described.get(key) for key in ("accelerator", "emulated")},
         "system": described.get("system") or shell.get("system"),
         "kernel": shell.get("kernel"),
         "jetson": described.get("board_release") or shell.get("jetson"),
-        "jetpack": shell.get("jetpack"),
-        "cuda": shell.get("cuda"),
-        "tensorrt": shell.get("tensorrt"),
+        **{key: shell.get(key) for key in ("jetpack", "cuda", "tensorrt")},
         "power_mode": conditions.get("power_mode") or shell.get("power_mode"),
-        "governor": conditions.get("governor"),
-        "temperature": conditions.get("temperature"),
-        "throttling": conditions.get("throttling"),
-        "load": conditions.get("load"),
-        "free_bytes": _kilobytes(shell.get("free_kb")),
+        **{key: conditions.get(key) for key in ("governor", "temperature", "throttling", "load")},
+        "free_bytes": _number(shell.get("free_kb"), 1024),
         "sftp": await _has_sftp(connection),
         "lock": _lock(shell.get("lock")),
         "python": _python(device, python),
@@ -109,7 +102,7 @@ async def _read_state(connection: Any, device: Device) -> dict[str, Any]:
 
 
 async def _ask_shell(connection: Any, device: Device) -> dict[str, str]:
-    """Return what the shell says, by key; what it does not know is absent."""
+    """Return the values that the shell prints, by key; unknown ones are absent."""
     asyncssh = import_asyncssh()
     command = f"sh -s {quote(device.work)} {quote(device.python)}"
     try:
@@ -125,14 +118,13 @@ async def _ask_shell(connection: Any, device: Device) -> dict[str, str]:
 
 
 async def _ask_python(connection: Any, device: Device) -> dict[str, Any]:
-    package = files("edgedistill_deploy")
-    source = package.joinpath("remote", "_probe.py").read_text(encoding="utf-8")
+    source = read_source("remote", "_probe.py")
     request = {
         "source": source,
         "python": device.python,
         "environment": dict(device.environment),
         "modules": list(_MODULES),
-        "device_source": package.joinpath("hardware", "device.py").read_text(encoding="utf-8"),
+        "device_source": read_source("hardware", "device.py"),
     }
     process = await start_python(connection, device, source)
     process.stdin.write(json.dumps(request) + "\n")
@@ -140,7 +132,7 @@ async def _ask_python(connection: Any, device: Device) -> dict[str, Any]:
     try:
         done = await asyncio.wait_for(process.wait(), _PYTHON_S)
     except asyncio.TimeoutError as error:
-        raise DeviceError(f"The Python of {device.name} said nothing for {_PYTHON_S:.0f} s.") from error
+        raise DeviceError(f"The Python of {device.name} did not answer for {_PYTHON_S:.0f} s.") from error
     for line in reversed(str(done.stdout).splitlines()):
         with contextlib.suppress(ValueError):
             answer: dict[str, Any] = json.loads(line)
@@ -171,17 +163,12 @@ async def _has_sftp(connection: Any) -> bool:
 
 
 def _lock(text: str | None) -> dict[str, Any] | None:
-    """Return who measures there now, or who last did and was killed."""
+    """Return who measures there now, or who was killed while measuring there last."""
     with contextlib.suppress(ValueError):
         holder: dict[str, Any] | None = json.loads(text) if text else None
         return holder
     return None
 
 
-def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isdigit() else None
-
-
-def _kilobytes(text: str | None) -> int | None:
-    number = _number(text)
-    return None if number is None else number * 1024
+def _number(text: str | None, unit: int = 1) -> int | None:
+    return int(text) * unit if text and text.isdigit() else None

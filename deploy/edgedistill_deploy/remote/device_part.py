@@ -1,10 +1,10 @@
-"""What a device runs: one JSON request on stdin, JSON lines on stdout; the same measuring as on the machine that asked.
+"""The program of a device: it reads one JSON request on stdin, measures as here, and answers JSON lines on stdout.
 
     python -m edgedistill_deploy.remote.device_part
 
 The request is {"task": "profile" | "validate", "folder": BUNDLE, "device": NAME, ...}. The lines are those of `lines`,
-with {"done": true} in place of the result when the request names a file for it. With "watch" the process ends, and with
-it those it started, when its input closes: closing an SSH connection kills nothing.
+with {"done": true} instead of the result when the request names a file for it. With "watch" the process and those it
+started end when its input closes, because closing an SSH connection kills nothing.
 """
 
 import json
@@ -22,7 +22,7 @@ from edgedistill_deploy.progress import Progress
 
 Request = Mapping[str, Any]
 
-_PROGRESS_EVERY_S = 2.0  # every line takes the processor from what is measured
+_PROGRESS_EVERY_S = 2.0  # writing a line disturbs the measurement
 _FAILED, _OUT_OF_TIME = 1, 124
 
 
@@ -31,28 +31,24 @@ def main() -> None:
     lines = LineWriter(_PROGRESS_EVERY_S)
     request = json.loads(sys.stdin.readline())
     if request.get("python"):
-        sys.executable = request["python"]  # a wrapper script, where the interpreter alone would not start
+        sys.executable = request["python"]  # may be a wrapper script, without which the interpreter does not start
     if request.get("watch"):
         threading.Thread(target=_watch_input, daemon=True).start()
     if request.get("limit_s"):
         _limit(float(request["limit_s"]), lines)
     try:
         _deliver(answer(request, lines.progress), request.get("result"), lines)
-    except EdgeDistillError as error:
-        lines.send_error(error)
-        sys.exit(_FAILED)
-    except OSError as error:
-        lines.send_error(EdgeDistillError(str(error)))
+    except (EdgeDistillError, OSError) as error:
+        lines.send_error(error if isinstance(error, EdgeDistillError) else EdgeDistillError(str(error)))
         sys.exit(_FAILED)
 
 
 def answer(request: Request, progress: Progress) -> dict[str, Any]:
-    """Do the task and return its result. Raises UsageError for an unknown task, and what the task raises."""
-    if request["task"] not in _TASKS:
-        raise UsageError(
-            f"The device part has no task {request['task']!r}.{nearest_names(str(request['task']), _TASKS)}"
-        )
-    return _TASKS[request["task"]](Path(request["folder"]), request, progress)
+    """Do the task and return its result. Raises UsageError for an unknown task, and the errors of the task."""
+    task = request["task"]
+    if task not in _TASKS:
+        raise UsageError(f"The device part has no task {task!r}.{nearest_names(str(task), _TASKS)}")
+    return _TASKS[task](Path(request["folder"]), request, progress)
 
 
 def _deliver(result: Request, path: str | None, lines: LineWriter) -> None:
@@ -83,7 +79,7 @@ def _limit(seconds: float, lines: LineWriter) -> None:
 
 
 def _end_all(code: int) -> None:
-    """End this process and, when it leads a group of its own, those it started; what had to be said was said."""
+    """End this process at once, and those it started when it leads its own group."""
     if os.getpgrp() == os.getpid():
         os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(code)
@@ -102,7 +98,7 @@ def _profile(folder: Path, request: Request, progress: Progress) -> dict[str, An
 
 
 def _validate(folder: Path, request: Request, progress: Progress) -> dict[str, Any]:
-    """Judge the models of the request, one after another, on the images recorded in the bundle."""
+    """Judge the models of the request on the images recorded in the bundle."""
     from edgedistill_deploy.bundle.folder import open_bundle
     from edgedistill_deploy.parity.chain import chain_record
     from edgedistill_deploy.parity.check import ParityLimits
@@ -127,8 +123,7 @@ def _validate(folder: Path, request: Request, progress: Progress) -> dict[str, A
 
 
 def _machine(request: Request) -> dict[str, Any]:
-    """Describe this machine under the name that the one who asked gave it; an emulated one never passes for the
-    real."""
+    """Describe this machine under the name in the request; an emulated one gets the ending "-emulated"."""
     from edgedistill_deploy.hardware.device import read_device
 
     info = read_device()

@@ -1,11 +1,12 @@
 """The devices that are measured over SSH: `devices.toml`, for the user and for the project, and ssh:// addresses.
 
-A file holds one table a device, [devices.NAME], with the fields of `Device`. The project's, ./devices.toml, wins by
-name over the user's. There is no place for a password: keys and the agent open the door, or nothing does.
+A file holds one table for each device, [devices.NAME], with the fields of `Device`. A device of the project's file,
+./devices.toml, replaces the user's device of the same name. Passwords are never used, only keys and the agent.
 """
 
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -30,16 +31,15 @@ class Device:
     """Where a device is and how it measures.
 
     Args:
-        name: in tables, records and file names.
+        name: used in tables, records and file names.
         host, port, user, key, known_hosts: as for ssh; None leaves them to ~/.ssh/config and its defaults.
-        runtime, provider: what measures when the command does not say.
-        python: its Python with numpy, Pillow and the runtime; may be a script that starts one.
-        work: a folder of this user's for what is sent; ~ is the home there.
+        runtime, provider: used when the command names none.
+        python: a Python with numpy, Pillow and the runtime, or a script that starts one.
+        work: the folder for the files that are sent; ~ is the home there.
         environment: variables for the process that measures.
-        power: which of `POWER_READERS` tells its power.
-        keep: leave what was sent for the next time.
-        time_limit_s: seconds after which the device stops a measurement by itself.
-        notes: for people.
+        power: one of `POWER_READERS`.
+        keep: leave the files there for the next time.
+        time_limit_s: the device stops a measurement after so many seconds.
 
     Raises UsageError for values outside these.
     """
@@ -80,13 +80,13 @@ class Device:
 
 
 def inventory_paths() -> dict[str, Path]:
-    """Return the files by level; "project" is ./devices.toml."""
+    """Return the inventory's file for each level, "user" and "project"."""
     home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return {"user": Path(home) / "edgedistill" / FILE_NAME, "project": Path(FILE_NAME)}
 
 
 def read_inventory() -> dict[str, tuple[Device, Path]]:
-    """Return every device by name, each with the file it stands in. Raises UsageError naming file, device and key."""
+    """Return every device by name, with its file. Raises UsageError that names the file, the device and the key."""
     found: dict[str, tuple[Device, Path]] = {}
     for path in inventory_paths().values():
         found.update({name: (device, path) for name, device in _read(path).items()})
@@ -94,7 +94,7 @@ def read_inventory() -> dict[str, tuple[Device, Path]]:
 
 
 def find_device(target: str) -> Device:
-    """Return the device of a name, or the one at ssh://user@host[:port]. Raises UsageError for what is neither."""
+    """Return the device of a name, or the one at ssh://user@host[:port]. Raises UsageError for anything else."""
     if "://" in target:
         return _at_address(target)
     known = read_inventory()
@@ -107,8 +107,7 @@ def find_device(target: str) -> Device:
 
 
 def add_device(device: Device, level: str = "user") -> Path:
-    """Write a device at the end of a level's file and return the file. Raises UsageError when the name is taken
-    there."""
+    """Write a device at the end of a level's file; return the file. Raises UsageError if the name is used there."""
     import tomli_w
 
     path = inventory_paths()[level]
@@ -117,19 +116,15 @@ def add_device(device: Device, level: str = "user") -> Path:
             f"{path} has a device {device.name} already; remove it with `edgedistill devices remove {device.name}`, or "
             "choose another name."
         )
-    plain = {each.name: each.default for each in fields(Device)}
-    values = {
-        key: value
-        for key, value in device.to_json().items()
-        if key != "name" and value is not None and value != plain[key] and value != {}
-    }
+    default = {each.name: each.default for each in fields(Device)} | {"name": device.name}
+    values = {key: value for key, value in device.to_json().items() if value not in (None, {}, default[key])}
     before = path.read_text(encoding="utf-8").rstrip() + "\n\n" if path.exists() else ""
     write_text(path, before + tomli_w.dumps({"devices": {device.name: values}}))
     return path
 
 
 def remove_device(name: str) -> Path:
-    """Take a device out of the file it stands in, leaving the rest as it is written; return the file."""
+    """Remove a device from its file without changing the rest; return the file."""
     import tomli_w
 
     known = read_inventory()
@@ -140,7 +135,7 @@ def remove_device(name: str) -> Path:
     tables = _parse(path, text)
     del tables["devices"][name]
     shorter = _without_table(text, name)
-    # Unusual ways of writing it are parsed and written anew, which loses comments and nothing else.
+    # A table in an unusual form is parsed and the file written anew, which only loses comments.
     write_text(path, shorter if _same_tables(shorter, tables) else tomli_w.dumps(tables))
     return path
 
@@ -232,8 +227,6 @@ def _at_address(target: str) -> Device:
 
 
 def _parse(path: Path | str, text: str) -> dict[str, Any]:
-    import sys
-
     if sys.version_info >= (3, 11):
         import tomllib
     else:  # Python 3.10 has no TOML reader of its own
@@ -245,7 +238,7 @@ def _parse(path: Path | str, text: str) -> dict[str, Any]:
 
 
 def _without_table(text: str, name: str) -> str:
-    """Cut the lines from [devices.NAME], or a table in it, to the next header."""
+    """Cut the lines from [devices.NAME], or from a table in it, to the next header."""
     kept, cutting = [], False
     header = re.compile(rf'\[devices\.(?:{re.escape(name)}|"{re.escape(name)}")(?:\..*)?\]\s*(#.*)?')
     for line in text.splitlines(keepends=True):

@@ -1,8 +1,8 @@
 """Profile and validate on devices over SSH: the same measuring as here, run by the device's own Python.
 
-A lock on the device, the needed files sent by content, the device part as a wheel that is imported and never installed,
-progress as it comes, the result pulled and checked, everything cleaned away. Several devices at once; one that fails
-spoils no other.
+A job locks the device, sends the files that it lacks and the device part as a wheel that is imported but not installed,
+passes on the progress, fetches and checks the result, and deletes everything there. Several devices run at once; one
+that fails does not affect the others.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ _GRACE_S = 60.0  # beyond the device's own limit
 _IMPORT_S = 300.0  # importing a runtime from a slow card
 _PULL_S = 60.0
 _MOST_RESULT_BYTES = 256 << 20
-# The kind of each task's result, and where a record names its device.
+# For each task the kind of its result, and the device's name in a record.
 _KINDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "profile": ("latency-set", lambda record: record["device"]["name"]),
     "validate": ("parity-set", lambda record: record["device"]),
@@ -52,13 +52,12 @@ class RemoteJob:
     """What a device is to do.
 
     Args:
-        bundle: whose models are measured.
         task: "profile" or "validate".
-        roles: the files of the bundle that it needs; those the bundle lacks are left out.
-        request: gives the task's own part of the request, for a device may choose the runtime and provider.
-        runtimes: gives the runtimes it will use there.
-        replaced: files to send in place of the bundle's, by role.
-        keep: leave what was sent on the device.
+        roles: the files of the bundle that the task needs; those that the bundle lacks are left out.
+        request: returns the task's own part of the request, which depends on the device.
+        runtimes: returns the runtimes that the task uses on a device.
+        replaced: files to send instead of the bundle's, by role.
+        keep: leave the files on the device.
         wait_s: how long to wait for the lock when somebody else has it.
     """
 
@@ -74,7 +73,7 @@ class RemoteJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceOutcome:
-    """How it went on one device: the result, or the sentence that says why there is none."""
+    """The outcome of a job on one device: the result, or the sentence that says why there is none."""
 
     device: Device
     result: dict[str, Any] | None = None
@@ -99,36 +98,31 @@ class DeviceOutcome:
 def run_on_devices(
     devices: Sequence[Device], job: RemoteJob, progress_of: ProgressOf = lambda device: silent
 ) -> tuple[DeviceOutcome, ...]:
-    """Do the job on all devices at once and return how each went, in their order; `progress_of` gives the progress of
-    each.
+    """Do the job on all devices at once and return their outcomes in the same order.
 
-    Raises UsageError when a device is named twice, MissingDependencyError without asyncssh, BundleError when a file
-    that is needed was changed. What goes wrong on a device is in its outcome.
+    Raises UsageError when a device is named twice, MissingDependencyError without asyncssh, BundleError when a needed
+    file was changed. An error on a device is in its outcome.
     """
     names = [device.name for device in devices]
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"The device {name} is named {names.count(name)} times; name each once.")
     import_asyncssh()
-    items = _Contents(job)
-    return asyncio.run(_all(devices, job, items, progress_of))
+    return asyncio.run(_all(devices, job, _Contents(job), progress_of))
 
 
 class _Contents:
-    """What is sent: the wheel, and the bundle cut down to what the job needs."""
+    """What is sent: the wheel, and the part of the bundle that the job needs."""
 
     def __init__(self, job: RemoteJob) -> None:
         bundle = job.bundle
         self.wheel = Item.of(build_wheel())
-        entries: dict[str, Any] = {}
         self.files: dict[str, Item] = {}
-        for role in job.roles:
-            if not bundle.has(role):
-                continue
-            item = Item.of(job.replaced.get(role) or bundle.file(role))
-            path = bundle.manifest["files"][role]["path"]
-            self.files[path] = item
-            entries[role] = {**bundle.manifest["files"][role], "sha256": item.sha256, "bytes": item.size}
+        entries: dict[str, Any] = {}
+        for role in filter(bundle.has, job.roles):
+            entry, item = bundle.manifest["files"][role], Item.of(job.replaced.get(role) or bundle.file(role))
+            self.files[entry["path"]] = item
+            entries[role] = {**entry, "sha256": item.sha256, "bytes": item.size}
         manifest = {**bundle.manifest, "files": entries}
         self.files[MANIFEST] = Item.of(json.dumps(manifest, ensure_ascii=False).encode())
 
@@ -140,10 +134,9 @@ class _Contents:
 async def _all(
     devices: Sequence[Device], job: RemoteJob, contents: _Contents, progress_of: ProgressOf
 ) -> tuple[DeviceOutcome, ...]:
-    # What the library's own tasks meet when a connection breaks would be printed; its meaning is in the outcome.
+    # When a connection breaks, asyncssh's own tasks would print errors that the outcome already tells.
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
-    outcomes = (_outcome(device, job, contents, progress_of(device)) for device in devices)
-    return tuple(await asyncio.gather(*outcomes))
+    return tuple(await asyncio.gather(*(_outcome(each, job, contents, progress_of(each)) for each in devices)))
 
 
 async def _outcome(device: Device, job: RemoteJob, contents: _Contents, progress: Progress) -> DeviceOutcome:
@@ -202,7 +195,7 @@ def _describe_lock(device: Device, holder: Mapping[str, Any]) -> str:
 
 
 async def _require_modules(link: Link, device: Device, job: RemoteJob) -> None:
-    """Import what will be needed before anything is sent."""
+    """Import the needed modules there before anything is sent. Raises DeviceError when one is missing or broken."""
     modules = list(dict.fromkeys(name for each in job.runtimes(device) for name in _MODULES[each]))
     tried = await link.ask(
         "try", _IMPORT_S, python=device.python, environment=dict(device.environment), modules=modules
@@ -212,19 +205,16 @@ async def _require_modules(link: Link, device: Device, job: RemoteJob) -> None:
             f"Importing {', '.join(modules)} ended Python on {device.name} with code {tried['code']}"
             f"{_last_line(tried['stderr'])}; a wheel there is made for another processor. {_advice(device)}"
         )
-    broken = {name: found for name, found in tried["modules"].items() if "version" not in found}
-    if not broken:
-        return
-    if all(found["missing"] for found in broken.values()):
-        raise DeviceError(
-            f"{device.name} has no {', '.join(_PACKAGES.get(name, name) for name in broken)} in {device.python}. "
-            f"{_advice(device)}"
-        )
-    name, found = next((name, found) for name, found in broken.items() if not found["missing"])
-    raise DeviceError(
-        f"{name} on {device.name} cannot be imported: {found['error']}. It may be made for another processor or "
-        f"system. {_advice(device)}"
-    )
+    unusable = {name: found for name, found in tried["modules"].items() if "version" not in found}
+    for name, found in unusable.items():
+        if not found["missing"]:
+            raise DeviceError(
+                f"{name} on {device.name} cannot be imported: {found['error']}. It may be made for another processor "
+                f"or system. {_advice(device)}"
+            )
+    if unusable:
+        lacking = ", ".join(_PACKAGES.get(name, name) for name in unusable)
+        raise DeviceError(f"{device.name} has no {lacking} in {device.python}. {_advice(device)}")
 
 
 def _advice(device: Device) -> str:
@@ -276,7 +266,7 @@ async def _measure(link: Link, device: Device, job: RemoteJob, contents: _Conten
 
 
 def _require_done(device: Device, ended: Event, refused: Mapping[str, Any] | None) -> None:
-    """Raise what the device part said, or what its end means; a result counts only after an end without fault."""
+    """Raise the error that the device part sent, or one that explains its end, unless it ended with a result."""
     if refused is not None:
         cause = read_error(refused)
         raise DeviceError(f"{device.name}: {cause}") from cause
@@ -298,10 +288,10 @@ def _last_line(text: str) -> str:
 
 
 async def _pull(sftp: Any, device: Device, ended: Event) -> bytes:
-    """Fetch the result and check that it is the one that was written."""
+    """Fetch the result and check its size and sha256."""
     described = ended["result"]
     if described["bytes"] > _MOST_RESULT_BYTES:
-        raise DeviceError(f"{device.name} offers a result of {described['bytes']} bytes; that is none of ours.")
+        raise DeviceError(f"{device.name} offers a result of {described['bytes']} bytes; that is too large.")
     async with sftp.open(described["path"], "rb") as stream:
         data: bytes = await asyncio.wait_for(stream.read(described["bytes"] + 1, 0), _PULL_S)
     if hashlib.sha256(data).hexdigest() != described["sha256"]:
@@ -310,22 +300,18 @@ async def _pull(sftp: Any, device: Device, ended: Event) -> bytes:
 
 
 def _read_result(data: bytes, device: Device, task: str) -> dict[str, Any]:
-    """Return the result of the task. A device may be anybody's: its records must at least be its own."""
-    result: Any = None
-    try:
-        result = json.loads(data)
-        names = {_KINDS[task][1](record) for record in result["records"]} | {result["machine"]["name"]}
-        fits = result["kind"] == _KINDS[task][0] and names <= {device.name, f"{device.name}-emulated"}
-    except (ValueError, KeyError, TypeError, RecursionError):
-        fits = False
-    if not fits:
-        raise DeviceError(f"What {device.name} sent is no result of {task}; see whose device it is.")
-    found: dict[str, Any] = result
-    return found
+    """Return the result of the task. Raises DeviceError unless all its records name this device."""
+    kind, name_in = _KINDS[task]
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+        result: dict[str, Any] = json.loads(data)
+        names = {result["machine"]["name"], *map(name_in, result["records"])}
+        if result["kind"] == kind and names <= {device.name, f"{device.name}-emulated"}:
+            return result
+    raise DeviceError(f"What {device.name} sent is no result of {task}; check whose device it is.")
 
 
 async def _close(link: Link, keep: bool) -> None:
-    """Have everything cleaned; a device that is gone does so by itself."""
+    """Let the keeper clean up; on a device that is gone it does so by itself."""
     if link.is_gone:
         return
     with contextlib.suppress(EdgeDistillError, OSError):

@@ -1,4 +1,4 @@
-"""What a device is asked to do over SSH, and which of a bundle's files it needs for it."""
+"""The jobs for a device over SSH, with the files of a bundle that each needs."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +22,7 @@ _BATCH = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeChoice:
-    """What the user chose for all devices; None leaves it to each device of the inventory."""
+    """The user's choice for all devices; None takes the choice of each device in the inventory."""
 
     runtime: str | None = None
     provider: str | None = None
@@ -41,7 +41,7 @@ def profile_job(
     keep: bool = False,
     wait_s: float = 0.0,
 ) -> RemoteJob:
-    """Have the request measured; where the runtime or provider is not chosen, with the device's own."""
+    """Return the job that measures a request; each device's own runtime and provider fill what is not chosen."""
 
     def runtimes(device: Device) -> tuple[str, ...]:
         return request.runtimes if chosen.runtime is not None else (device.runtime,)
@@ -51,11 +51,10 @@ def profile_job(
         own = replace(request, runtimes=runtimes(device), provider=provider, power_sensor=device.power)
         return {"profile": own.to_json()}
 
-    used = {runtime for device in devices for runtime in runtimes(device)}
     return RemoteJob(
         bundle=bundle,
         task="profile",
-        roles=(*_model_roles(bundle, request.precisions, used), "golden", "golden-images"),
+        roles=_needed_roles(bundle, request.precisions, map(runtimes, devices)),
         request=build_request,
         runtimes=runtimes,
         keep=keep,
@@ -75,7 +74,7 @@ def validate_job(
     keep: bool = False,
     wait_s: float = 0.0,
 ) -> RemoteJob:
-    """Have the models judged on the device; `reference` is sent in place of the bundle's, see `write_prepared`."""
+    """Return the job that judges models; `reference` replaces the bundle's file, see `write_prepared`."""
 
     def build_request(device: Device) -> dict[str, Any]:
         (runtime,) = chosen.runtimes(device)
@@ -87,11 +86,10 @@ def validate_job(
             "threads": threads,
         }
 
-    used = {runtime for device in devices for runtime in chosen.runtimes(device)}
     return RemoteJob(
         bundle=bundle,
         task="validate",
-        roles=(*_model_roles(bundle, precisions, used), "golden", "golden-images", "reference"),
+        roles=(*_needed_roles(bundle, precisions, map(chosen.runtimes, devices)), "reference"),
         request=build_request,
         runtimes=chosen.runtimes,
         replaced={} if reference is None else {"reference": reference},
@@ -101,9 +99,9 @@ def validate_job(
 
 
 def write_prepared(bundle: Bundle, images: ImageSet, path: Path) -> None:
-    """Write images of this machine as a device takes them: prepared, with the teacher's recorded answers to them.
+    """Write images as a device needs them: prepared, with the teacher's recorded answers.
 
-    Raises DataError when the bundle records no answers to any of them.
+    Raises DataError when the bundle has no answer to any of them.
     """
     evaluation = open_evaluation(bundle, images)
     rows = np.arange(len(evaluation.labels))
@@ -117,14 +115,16 @@ def write_prepared(bundle: Bundle, images: ImageSet, path: Path) -> None:
     write_reference(path, reference)
 
 
-def _model_roles(bundle: Bundle, precisions: Sequence[str] | None, runtimes: Iterable[str]) -> tuple[str, ...]:
-    """Return the roles of the models that the runtimes take."""
+def _needed_roles(
+    bundle: Bundle, precisions: Sequence[str] | None, runtimes: Iterable[Iterable[str]]
+) -> tuple[str, ...]:
+    """Return the roles of the models that the devices' runtimes take, and of the golden files."""
     files = bundle.manifest["files"]
     taken = [
         find_role(files, precision, runtime)
-        for runtime in sorted(runtimes)
+        for runtime in sorted({name for of_device in runtimes for name in of_device})
         for precision in precisions or bundle.precisions_for(runtime)
     ]
     roles = dict.fromkeys(role for role in taken if role)
     beside = (f"{role}.data" for role in roles)  # the weights of a model too large for one file
-    return tuple(role for role in (*roles, *beside) if bundle.has(role))
+    return *(role for role in (*roles, *beside) if bundle.has(role)), "golden", "golden-images"

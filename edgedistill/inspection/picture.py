@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 RECORD = "inspection.json"
 PICTURE = "inspection.svg"
-# Okabe and Ito's colours, which colour-blind readers tell apart; marker and dash say the same again.
+# Okabe and Ito's colours, which colour-blind readers can tell apart; marker and dash say the same again.
 _STYLES = (
     {"color": "#0072B2", "marker": "o", "linestyle": "-"},
     {"color": "#D55E00", "marker": "s", "linestyle": "--"},
@@ -26,7 +26,7 @@ _STYLES = (
 )
 _INK = "#444444"
 _ROW_INCHES = 2.8
-_SETTINGS: Any = {  # matplotlib types each key, and its releases differ in which there are
+_SETTINGS: Any = {  # matplotlib's types list the keys, which differ between its releases
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.spines.top": False,
@@ -34,12 +34,12 @@ _SETTINGS: Any = {  # matplotlib types each key, and its releases differ in whic
     "axes.edgecolor": _INK,
     "svg.hashsalt": "edgedistill",  # the same inspection makes the same file
 }
-# Below this part of the whole, an eigenvalue is what rounding leaves of nothing.
+# A smaller share of the sum is a rounding error of 0.
 _SMALLEST_SHARE = 1e-9
 
 
 def check_drawing() -> None:
-    """Fail before any work when the picture could not be drawn after it.
+    """Fail before the work when its picture cannot be drawn.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.

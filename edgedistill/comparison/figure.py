@@ -63,16 +63,9 @@ def _draw_accuracies(axes: "Axes", rows: Sequence[Record], record: Record) -> No
         below = [place + _SEEDS_BELOW] * len(seeds)
         axes.plot([100 * each for each in seeds], below, ".", color=color, alpha=0.6, markersize=4)
         if row["mean"] is not None:
-            axes.errorbar(
-                100 * row["mean"],
-                place,
-                xerr=None if row["deviation"] is None else 100 * row["deviation"],
-                fmt="D" if reference else "o",
-                color=color,
-                markersize=5,
-                capsize=2.5,
-                zorder=3,
-            )
+            spread = None if row["deviation"] is None else 100 * row["deviation"]
+            mark: Any = {"color": color, "fmt": "D" if reference else "o", "markersize": 5, "capsize": 2.5, "zorder": 3}
+            axes.errorbar(100 * row["mean"], place, xerr=spread, **mark)
         if row["stuck"]:
             _note(axes, place, f"{row['stuck']} stuck")
     if record["teacher_accuracy"] is not None:
@@ -107,16 +100,8 @@ def seed_means(row: Record) -> list[float]:
 
 def _note(axes: "Axes", place: int, text: str) -> None:
     """Write beside a row, to the right of the panel, where there is no data."""
-    axes.annotate(
-        text,
-        (1.0, place),
-        xycoords=("axes fraction", "data"),
-        xytext=(4, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=7.5,
-        color=_INK,
-    )
+    beside: Any = {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "textcoords": "offset points"}
+    axes.annotate(text, (1.0, place), va="center", fontsize=7.5, color=_INK, **beside)
 
 
 def _name_rows(axes: "Axes", names: Sequence[str]) -> None:

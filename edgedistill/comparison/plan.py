@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -19,6 +19,7 @@ from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images.sets import ImageSet
 
+Hash = Callable[[Path], str]
 TUNE_SIZES = ("each", "first")
 LAMBDAS = (0.1, 1.0, 10.0, 100.0)
 _VALIDATION_IS_TEST = (
@@ -85,13 +86,8 @@ class ComparisonPlan:
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
-        for label, values in (
-            ("tasks", [task.name for task in self.tasks]),
-            ("methods", list(self.methods)),
-            ("seeds", list(self.seeds)),
-            ("sizes", list(self.sizes)),
-            ("lambdas", list(self.lambdas)),
-        ):
+        for label in ("tasks", "methods", "seeds", "sizes", "lambdas"):
+            values = [each.name if isinstance(each, Task) else each for each in getattr(self, label)]
             if not values or len(set(values)) < len(values):
                 raise UsageError(f"A comparison needs {label}, each once, and {values} was given.")
         for value in self.lambdas:
@@ -144,9 +140,8 @@ def read_facts(plan: ComparisonPlan) -> dict[str, TaskFacts]:
         UsageError: the data has fewer training or validation images than the plan asks for.
         DataError: the data cannot be used.
     """
-    opened = functools.cache(open_source)
-    digests: dict[str, str] = {}
-    return {task.name: _facts(plan, task, task_images(task, None, opened), digests) for task in plan.tasks}
+    opened, hashed = functools.cache(open_source), functools.cache(sha256_of_file)
+    return {task.name: _facts(plan, task, task_images(task, None, opened), hashed) for task in plan.tasks}
 
 
 def task_images(task: Task, validation_images: int | None, opened: Any = open_source) -> SubtaskImages:
@@ -168,11 +163,11 @@ def task_images(task: Task, validation_images: int | None, opened: Any = open_so
     return replace(images, validation=images.validation.select(sorted(order)))
 
 
-def _facts(plan: ComparisonPlan, task: Task, images: SubtaskImages, digests: dict[str, str]) -> TaskFacts:
+def _facts(plan: ComparisonPlan, task: Task, images: SubtaskImages, hashed: Hash) -> TaskFacts:
     _check_counts(task, "training", plan.sizes, images.train)
     _check_counts(task, "validation", (plan.validation_images,), images.validation)
     content = {
-        "teacher": _teacher_identity(task, digests),
+        "teacher": _teacher_identity(task, hashed),
         "images": [images_key(each) for each in (images.train, images.validation, images.evaluation)],
         "validation_images": plan.validation_images,
         "split_seed": task.split_seed if plan.validation_images is not None else 0,
@@ -195,14 +190,10 @@ def _check_counts(task: Task, split: str, wanted: Sequence[int | None], images: 
             )
 
 
-def _teacher_identity(task: Task, digests: dict[str, str]) -> tuple[str, str, str]:
+def _teacher_identity(task: Task, hashed: Hash) -> tuple[str, str, str]:
     """Return the teacher's name and the hashes of its files; weights that timm fetches have a name only."""
-    hashes = []
-    for path in (_teacher_file(task), Path(task.teacher_classes) if task.teacher_classes else None):
-        known = path is not None and path.is_file()
-        if known and str(path) not in digests:
-            digests[str(path)] = sha256_of_file(Path(str(path)))
-        hashes.append(digests[str(path)] if known else "")
+    paths = (_teacher_file(task), Path(task.teacher_classes) if task.teacher_classes else None)
+    hashes = [hashed(path) if path is not None and path.is_file() else "" for path in paths]
     # A folder's path does not matter: the same files are the same teacher.
     return ("" if hashes[0] and not task.teacher.startswith("timm:") else task.teacher, hashes[0], hashes[1])
 

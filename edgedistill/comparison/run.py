@@ -73,7 +73,6 @@ def run_comparison(
     that fails is recorded with its error, and the other jobs go on; the next run tries it again.
 
     Args:
-        plan: what is compared.
         folder: for the results and the trained students.
         jobs: processes that work at the same time; with 1 this process works alone.
         threads: threads of torch in each of them.

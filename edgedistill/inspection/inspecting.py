@@ -56,8 +56,6 @@ def inspect_subspaces(
     Args:
         teacher: is the same afterwards.
         subtask: the classes that are kept; `images` carry labels in its order.
-        images: training and validation images.
-        config: settings.
         student: for `build_student`; the layers of its pairs are inspected, unless `config.layers` names others.
         student_width: its factor.
         progress: called with (images done, all images, current work); the number of all images grows during the work.

@@ -116,14 +116,10 @@ def _draw_accuracies(panel: "Axes", layer: LayerInspection, inspection: Inspecti
         panel.plot(ks, [100 * point.accuracy for point in points], label=method, linewidth=1.4, markersize=4, **style)
         low, high = ([100 * point.interval[side] for point in points] for side in (0, 1))
         panel.fill_between(ks, low, high, color=style["color"], alpha=0.12, linewidth=0)
-    panel.axhline(100 * inspection.teacher_accuracy, color="black", linewidth=1, label="teacher")
-    panel.axhline(
-        100 * inspection.target * inspection.teacher_accuracy,
-        color="black",
-        linewidth=1,
-        linestyle=(0, (2, 2)),
-        label=f"target, {100 * inspection.target:g} % of it",
-    )
+    line: Any = {"color": "black", "linewidth": 1}
+    panel.axhline(100 * inspection.teacher_accuracy, label="teacher", **line)
+    target = f"target, {100 * inspection.target:g} % of it"
+    panel.axhline(100 * inspection.target * inspection.teacher_accuracy, label=target, linestyle=(0, (2, 2)), **line)
     _draw_suggestion(panel, layer, inspection.suggestion.method)
     panel.set_xscale("log", base=2)
     ticks = [2**power for power in range(layer.width.bit_length())]

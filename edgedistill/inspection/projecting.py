@@ -156,8 +156,7 @@ def _run_replaying(model: nn.Module, outputs: Mapping[nn.Module, Output], images
 
 
 def _replay(output: Output, *inputs: object, **options: object) -> Output:
-    copy: Output = copy_output(output)
-    return copy
+    return copy_output(output)
 
 
 def _run_replacing(model: nn.Module, layer: nn.Module, output: Output, images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a model costs on any machine: parameters and multiply-adds."""
+"""The cost of a model, which does not depend on the machine: parameters and multiply-adds."""
 
 from dataclasses import asdict, dataclass
 
@@ -22,10 +22,10 @@ class ModelCost:
 
 
 def count_cost(model: nn.Module, image_size: tuple[int, int]) -> ModelCost:
-    """Count by running one zero image (1, 3, H, W) through the model.
+    """Count the cost of one image (1, 3, H, W) of zeros.
 
-    Multiply-adds are those of convolutions, matrix products and attention, as torch's own counter sees them; half of
-    what it calls floating-point operations.
+    Multiply-adds are those of convolutions, matrix products and attention: half of the operations that torch's own
+    counter reports.
     """
     device = next(model.parameters()).device
     with evaluating(model), torch.no_grad(), FlopCounterMode(display=False) as counter:

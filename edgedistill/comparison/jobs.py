@@ -6,7 +6,7 @@ from typing import Any, Literal
 from edgedistill.comparison.plan import ComparisonPlan, Task, TaskFacts, key_of
 from edgedistill.config import DistillConfig
 
-# Settings that change where and how fast a run is, not what comes of it.
+# Settings that change where and how fast a run is, but not its result.
 _EXECUTION = ("workers", "compute", "tensorboard")
 _KEY_SCHEMA = 1
 # Settings that existed when keys were first made. A later one is part of a key only where it is not at its default, so

@@ -56,9 +56,5 @@ def _failure(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _versions(comparison: Comparison) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for record in comparison.results.all():
-        versions = record.get("versions")
-        if versions is not None and versions not in found:
-            found.append(versions)
-    return found
+    every = [record["versions"] for record in comparison.results.all() if record.get("versions") is not None]
+    return [versions for place, versions in enumerate(every) if versions not in every[:place]]

@@ -67,7 +67,7 @@ def _with_results(plan: ComparisonPlan, facts: dict[str, TaskFacts], folder: Pat
 def run_comparison(
     plan: ComparisonPlan, folder: Path, *, jobs: int = 1, threads: int = 1, progress: Watcher = ignore
 ) -> Comparison:
-    """Do every job of a plan that the folder's `results.jsonl` does not hold yet, whichever plan put it there.
+    """Do every job of a plan that the folder's `results.jsonl` does not hold yet, from this or another plan.
 
     Every method gets the same data, initial weights and epochs, and every tuned method tries the same weights. A job
     that fails is recorded with its error, and the other jobs go on; the next run tries it again.
@@ -87,9 +87,8 @@ def run_comparison(
     with _alone_in(folder):
         comparison = _with_results(plan, facts, folder)
         if due_jobs(comparison.tracks, comparison.results):
-            report = _Reporter(comparison, progress)
             with open_crew(folder, jobs=jobs, threads=threads) as crew:
-                _work_through(comparison, crew, report)
+                _work_through(comparison, crew, _Reporter(comparison, progress))
     return comparison
 
 

@@ -14,8 +14,8 @@ _OF_SEEDS = (
 )
 _OVER_TASKS = (
     "Over all tasks the interval is that of the mean of the tasks' means, each task with its own spread over seeds "
-    "(Welch and Satterthwaite): it covers other seeds on these tasks. What other tasks would do is in a second interval, "
-    "Student's t over the tasks' means, which is wide where tasks are few; a verdict of its own goes with it."
+    "(Welch and Satterthwaite): it covers other seeds on these tasks. What other tasks would do is in a second "
+    "interval, Student's t over the tasks' means, which is wide where tasks are few; a verdict of its own goes with it."
 )
 _VERDICTS = (
     "Verdicts are those of p-values after Holm's correction for the number of rivals, so an interval, which is not"

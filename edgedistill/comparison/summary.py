@@ -55,10 +55,7 @@ class Row:
 
 
 def summarise(comparison: Comparison) -> tuple[Row, ...]:
-    """Return the rows of every task and size; several tasks are followed by rows of all tasks together.
-
-    Runs that are not done yet count as missing, and no mean contains them.
-    """
+    """Return the rows of every task and size; after several tasks, those of all tasks together."""
     plan = comparison.plan
     names = [task.name for task in plan.tasks]
     return tuple(

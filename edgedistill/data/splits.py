@@ -39,8 +39,8 @@ def split_for_subtask(
     """Keep the subtask's classes and make the splits that the source does not have.
 
     A source with one split is divided 64 / 16 / 20 into training, validation and test images. A source with train and
-    test gives 20 % of train to validation. The split of an image depends on the content of its class's images and
-    the seed alone, not on file names or their order. An image that is also in a later split (validation, test) is removed from
+    test gives 20 % of train to validation. The split of an image depends on the content of its class's images and the
+    seed alone, not on file names or order. An image that is also in a later split (validation, test) is removed from
     the earlier one.
 
     Raises:

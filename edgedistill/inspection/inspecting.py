@@ -207,11 +207,7 @@ class _Steps:
         """Add `images` to the total; the returned function takes the number of them that are done."""
         before = self._total
         self._total += images
-
-        def report(done: int) -> None:
-            self._progress(before + done, self._total, what)
-
-        return report
+        return lambda done: self._progress(before + done, self._total, what)
 
 
 def _ranks(ks: Sequence[int], width: int) -> tuple[int, ...]:

@@ -75,8 +75,8 @@ def student_factor(
 ) -> StudentFactor:
     """Find the width factor at which a student's paired layers have the wanted widths.
 
-    `student` is the one that the user asked for. `wanted` is {teacher layer: channels}; pairs of other layers, and those
-    without a width, do not count. `image_size` is (H, W).
+    `student` is the one that the user asked for. `wanted` is {teacher layer: channels}; layers without a width do not
+    count. `image_size` is (H, W).
     """
     least = {pair.student: width for pair in pairs if (width := wanted.get(pair.teacher)) is not None}
     shapes = map_shapes(student, [pair.student for pair in pairs], image_size)

@@ -19,19 +19,16 @@ from edgedistill_deploy.errors import UsageError
 MOMENTUM = 0.1
 EPSILON = 1e-5
 REFRESH_STEPS = 8
-# Least variance of a direction, relative to the largest, that is scaled to unit variance.
+# The least variance of a direction, relative to the largest, for its gain; so no gain is too large.
 SMALLEST_VARIANCE = 1e-6
 
 
 class LayerLoss(nn.Module, abc.ABC):
-    """The distance of a student's map from a teacher's, in two parts; the teacher's part can be stored.
-
-    `target` returns all that the loss needs of a teacher's map; `compare` compares the student's map with it.
-    """
+    """The distance of a student's map from a teacher's, in two parts; the teacher's, `target`, can be stored."""
 
     @abc.abstractmethod
     def target(self, teacher_map: Tensor, student_size: tuple[int, int]) -> Tensor:
-        """Return the target of student maps of size (H', W') from the teacher's (N, D, H, W): images first, no gradient."""
+        """Return the target of student maps (N, K, H', W') for a teacher's (N, D, H, W): N first, without gradient."""
 
     @abc.abstractmethod
     def compare(self, student_map: Tensor, target: Tensor) -> Tensor:
@@ -120,10 +117,7 @@ class SubspaceLoss(LayerLoss):
 
 
 def direction_gains(subspace: Subspace, direction_weights: str) -> Tensor:
-    """Return the factors (rank,) of the directions' targets; see `SubspaceLoss`.
-
-    A variance below a millionth of the largest counts as this millionth, so that no factor is too large.
-    """
+    """Return the factors (rank,) of the directions' targets; a tiny variance counts as `SMALLEST_VARIANCE`."""
     variance = subspace.variance
     if direction_weights == "variance" or subspace.scale == 0:
         return torch.ones_like(variance)
@@ -143,8 +137,8 @@ class LearnedRotation(nn.Module):
         # Made without random numbers, so that another layer pair does not change the student's initial weights.
         linear = nn.Linear(student_width, rank, bias=False, device="meta").to_empty(device="cpu")
         nn.init.eye_(linear.weight)
-        # torch's defaults are matrix_exp, ten times slower (0.9 s a step at K = 512 on one core), and householder, which
-        # does not stay orthogonal under weight decay.
+        # torch's defaults are matrix_exp, ten times slower (0.9 s a step at K = 512 on one core), and householder,
+        # which does not stay orthogonal under weight decay.
         self.linear = orthogonal(linear, orthogonal_map="cayley")
 
     def forward(self, student: Tensor, target: Tensor) -> Tensor:
@@ -218,10 +212,7 @@ class _NormalisedChannels(torch.autograd.Function):
 
 
 def mean_squared_distance(student: Tensor, rotation: Tensor, target: Tensor) -> Tensor:
-    """Return the mean over vectors of |R h' - t|^2 as a scalar, for h' (n, K), R (rank, K) and t (n, rank).
-
-    The target gets no gradient.
-    """
+    """Return the mean of |R h' - t|^2 over n vectors h' (n, K) and t (n, rank), R (rank, K); t gets no gradient."""
     distance: Tensor = _MeanSquaredDistance.apply(student, rotation, target)
     return distance
 

@@ -22,11 +22,7 @@ class ModelCost:
 
 
 def count_cost(model: nn.Module, image_size: tuple[int, int]) -> ModelCost:
-    """Count the cost of one image (1, 3, H, W) of zeros.
-
-    Multiply-adds are those of convolutions, matrix products and attention: half of the operations that torch's own
-    counter reports.
-    """
+    """Count the cost of one image (1, 3, H, W); multiply-adds are half of the operations that torch's counter finds."""
     device = next(model.parameters()).device
     with evaluating(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, 3, *image_size, device=device))

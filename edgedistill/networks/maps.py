@@ -202,10 +202,7 @@ def _coarser(grid: Grid | None) -> list[Grid]:
 
 
 def _reroll(tokens: Tensor, model: nn.Module, name: str) -> Tensor | None:
-    """Undo the order in which Hiera keeps its tokens, window by window; None for other networks.
-
-    The model carries the inverse, `reroll`, with a schedule of grids: {block: (windows, (H, W))}.
-    """
+    """Undo the order of Hiera's tokens by its `reroll`, with {block: (windows, (H, W))}; None for other networks."""
     reroll = _find_stated(model, name, "reroll")
     for block, (_, grid) in getattr(reroll, "schedule", {}).items():
         if math.prod(grid) == tokens.shape[1]:

@@ -140,9 +140,7 @@ def _accumulator_for(activation: Tensor) -> MomentAccumulator:
 def _pool(activation: Tensor, context: Tensor, size: tuple[int, int] | None) -> tuple[Tensor, Tensor]:
     """Average a map down to at most `size`, and sum its context over the same cells."""
     H, W = activation.shape[2:]
-    if size is None:
-        return activation, context
-    h, w = min(H, size[0]), min(W, size[1])
+    h, w = (H, W) if size is None else (min(H, size[0]), min(W, size[1]))
     if (h, w) == (H, W):
         return activation, context
     cells = torch.outer(_cell_lengths(H, h), _cell_lengths(W, w)).to(context)

@@ -1,4 +1,4 @@
-"""Smaller sets of the same images, each within the next larger one."""
+"""Smaller sets of the same images; each is a part of the next larger one."""
 
 import hashlib
 

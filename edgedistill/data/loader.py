@@ -51,8 +51,8 @@ class Pass:
     Attributes:
         augmentation: which views; the whole images by default.
         epoch: chooses the views; with the augmentation's seed it also fixes the order.
-        shuffle: False keeps the images in their own order. True makes batches for training: a batch with a single image
-            for a process is left out, and a last batch loses the images that do not divide among the processes.
+        shuffle: False keeps the images in their own order. True makes batches for training: a last batch that gives
+            a process one image is left out, and a last batch loses the images that do not divide among the processes.
         kept: all prepared and augmented images (views, images, H, W, 3). Images are then read from there, in this
             process, because that takes less time than fetching them from another.
     """
@@ -165,7 +165,7 @@ class _SharedBatches(Sampler[list[tuple[int, int]]]):
         self._share = share
         self._training = training
         rest = image_count % batches.batch_size
-        # Batch normalisation cannot train on one image, so a last batch with one image for a process is left out.
+        # Batch normalisation cannot train on one image, so a last batch that gives a process one image is left out.
         self._skips_last = training and 0 < rest < min(2 * share.count, image_count)
 
     def __len__(self) -> int:

@@ -105,7 +105,7 @@ class Examination:
         return totals
 
     def together(self, method: str, ranks: Mapping[str, int]) -> Tally:
-        """Return the tally with several layers projected at once: {layer: K}."""
+        """Return the tally with several layers projected at the same time: {layer: K}."""
         total = Tally()
         subspaces = {layer: (self.subspaces[layer, method], k) for layer, k in ranks.items()}
         for images, labels in self.batches():

@@ -162,7 +162,7 @@ class _Passes:
 
     def examination(self, images: ImageSet, moments: Mapping[str, Moments]) -> Examination:
         """Prepare to measure on validation images."""
-        loaded = list(self._load(images))  # uint8; kept, so that each round need not read them again
+        loaded = list(self._load(images))  # uint8, kept for all rounds
         return Examination(
             model=self.teacher.model,
             class_indices=self.subtask.class_indices,

@@ -14,7 +14,7 @@ from edgedistill.networks.layers import as_map, resolve_layer
 from edgedistill.networks.maps import Output, copy_output
 from edgedistill.subspaces.directions import Subspace
 
-# Largest relative difference of the logits when a network continues from its middle; above it, the method is wrong.
+# Largest relative difference of the logits of a network that continues from a layer; else the whole network runs.
 LARGEST_DIFFERENCE = 1e-5
 
 
@@ -44,7 +44,7 @@ def _is_read(element: object, mapped: Tensor) -> bool:
 
 
 def _project_values(values: Tensor, mapped: Tensor, subspace: Subspace, rank: int) -> Tensor:
-    # A map (N, D, H, W) is its own reading; every other format has its channels last.
+    # `as_map` returns a map (N, D, H, W) itself; every other format has its channels last.
     axis = 1 if mapped is values else -1
     prefix = values.shape[1] - mapped.shape[2] * mapped.shape[3] if values.ndim == 3 else 0
     # In two steps, because Apple's GPUs have no float64.
@@ -64,7 +64,7 @@ class Midway:
 
 
 def run_midway(model: nn.Module, name: str, images: Tensor) -> Midway:
-    """Run a network once, so that the part after a layer can run again with other outputs of the layer.
+    """Run a network once, so that the part after a layer can run again with other outputs of that layer.
 
     `resume` repeats what the modules before the layer returned instead of running them. That is right where modules
     only return values, and wrong where one writes over an input that is used again. A trial with the layer's own output

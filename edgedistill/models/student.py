@@ -97,7 +97,7 @@ def _resnet_arguments(reference: nn.Module, width: float) -> Mapping[str, Any]:
 
 
 def _build_staged_arguments(reference: nn.Module, width: float) -> Mapping[str, Any]:
-    """Families with one `dims` tuple for their stages: ConvNeXt and its relatives."""
+    """Return the arguments of families with one `dims` tuple for their stages: ConvNeXt and its relatives."""
     if not isinstance(reference, timm.models.ConvNeXt):
         return {}
     stages: Any = reference.feature_info
@@ -105,7 +105,7 @@ def _build_staged_arguments(reference: nn.Module, width: float) -> Mapping[str, 
 
 
 def _token_arguments(reference: nn.Module, width: float) -> Mapping[str, Any]:
-    """Plain vision transformers: fewer heads of the same size."""
+    """Return the arguments of plain vision transformers: fewer heads of the same size."""
     if not isinstance(reference, timm.models.VisionTransformer):
         return {}
     first: Any = reference.blocks[0]

@@ -1,4 +1,4 @@
-"""Layers of a network: found by name, and tapped without a trace."""
+"""Layers of a network: found by name, and their outputs captured; the network does not change."""
 
 import contextlib
 import math

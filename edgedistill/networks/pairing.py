@@ -1,4 +1,4 @@
-"""Which of the student's layers is matched with which of the teacher's."""
+"""Pairs of a teacher's layer and the student's layer that learns from it."""
 
 import contextlib
 import itertools
@@ -199,6 +199,6 @@ def _depth(chosen: Sequence[_Level]) -> int:
 
 
 def _size_disagreement(left: Sequence[_Level], right: Sequence[_Level]) -> float:
-    """Sum over pairs of how many halvings their map sizes are apart."""
+    """Return the sum over pairs of the number of halvings between their map sizes."""
     pairs = zip(left, right, strict=True)
     return round(sum(abs(math.log2(math.prod(a.size) / math.prod(b.size))) / 2 for a, b in pairs), 6)

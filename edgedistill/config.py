@@ -65,9 +65,8 @@ class DistillConfig:
         method: which subspace: prca (default), prca_indefinite, pca, gradient, random, identity. `auto` (not in the
             paper) takes pca in layers where the teacher keeps 99 % of its accuracy on validation images, else prca.
         positions: positions drawn from each image's map for the subspaces; 0 uses all.
-        student_normalisation: of the student's features: standardize (as in the authors' code) or center (as in the
-            paper).
-        alignment: of the rotation: procrustes (in closed form) or learned.
+        student_normalisation: standardize (as in the authors' code) or center (as in the paper) the student's features.
+        alignment: how the rotation is found: procrustes (in closed form) or learned.
         direction_weights: weight of each direction in the layer term: its `variance`, as in the paper; `equal` for all;
             or its `relevance`, its eigenvalue under `method`.
         augment: none, crop, crop-flip, resized-crop or resized-crop-flip. Flips suit photographs, not characters.

@@ -50,7 +50,7 @@ def test_accumulators_of_any_two_processes_merge_to_the_whole(part: int, cuts: l
     left = gathered(activation[:part], context[:part], [cut for cut in cuts if cut <= part])
     right = gathered(activation[part:], context[part:], [cut for cut in cuts if cut <= 60 - part])
     both = torch.stack([left._vector(), right._vector()])
-    with patch("edgedistill.subspaces.moments.gathered", lambda _: both):
+    with patch("edgedistill.subspaces.moments.gather", lambda _: both):
         left.merge_processes()
     assert_close(left.moments(), slow_subdistill.moments(activation.numpy(), context.numpy()))
 

@@ -1,7 +1,7 @@
 """EdgeDistill: from a large image classifier and a few of its classes to a compact expert on a device.
 
-The names below are what other programs may rely on; they are imported when first asked for, so that importing the
-package costs nothing.
+Other programs may rely on the names below. A name's module is loaded at its first use, so that `import edgedistill` is
+fast.
 """
 
 from typing import TYPE_CHECKING

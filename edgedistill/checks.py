@@ -1,4 +1,4 @@
-"""Checks of what people set, with a sentence that says what is wrong: numbers, names, layer pairs. No torch."""
+"""Checks of settings, with sentences that say what is wrong: numbers, names, layer pairs. No torch."""
 
 from collections.abc import Sequence
 
@@ -24,12 +24,7 @@ def check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def check_pairs(pairs: Sequence[tuple[str, str]]) -> None:
-    """Refuse (teacher, student) layer pairs that name a layer twice, because a teacher's layer has one subspace, of one
-    width.
-
-    Raises:
-        UsageError: a teacher's or a student's layer stands in two pairs.
-    """
+    """Refuse (teacher, student) layer pairs that name a layer twice: a layer has one subspace, of one width."""
     for side, names in zip(("teacher", "student"), zip(*pairs, strict=True), strict=False):
         repeated = [name for name in names if names.count(name) > 1]
         if repeated:

@@ -1,6 +1,4 @@
-"""Settings of the training, a frozen value that is checked when it is made. No torch: settings can be read and refused
-before anything heavy is loaded.
-"""
+"""Settings of the training, checked when they are made. No torch, so that refusing them takes no time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ NORMALISATIONS = ("center", "standardize")
 ALIGNMENTS = ("learned", "procrustes")
 DIRECTION_WEIGHTS = ("variance", "equal", "relevance")
 SUBSPACE_METHODS = ("prca", "prca_indefinite", "pca", "gradient", "random", "identity")
-# Beside those: whichever of `pca` and `prca` suffices, layer by layer (`inspection/choosing.py`).
+# Beside those: `pca` or `prca`, chosen for each layer (`inspection/choosing.py`).
 CHOSEN = "auto"
 AUGMENTATION_NAMES = ("none", "crop", "crop-flip", "resized-crop", "resized-crop-flip")
 COMPUTES = ("auto", "cpu", "cuda", "mps")
@@ -48,8 +46,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 class DistillConfig:
     """How a student is trained (Chormai et al. 2026, section 3; `docs/method.md`).
 
-    The defaults are for a student trained from scratch in tens of epochs; the paper's own settings are 100 epochs,
-    batch size 32, learning rate 1e-3 halved every 25 epochs.
+    The defaults are for a student trained from scratch in tens of epochs; `PRESETS["paper"]` has the paper's settings.
 
     Attributes:
         epochs: passes over the training images.
@@ -58,34 +55,30 @@ class DistillConfig:
         weight_decay: AdamW's.
         schedule: `cosine` (with a linear warm-up over the first tenth of the steps), `step` (halved every quarter of
             the epochs) or `constant`.
-        gradient_clip: largest norm of the gradient; 0 leaves it alone.
+        gradient_clip: largest norm of the gradient; 0: no limit.
         lambda_kd, lambda_layer, lambda_task: weights of the subtask-logit, layer and label terms. `lambda_layer =
-            "auto"` chooses among the powers of ten from 0.001 to 1000 by short runs, judged on validation images.
+            "auto"` chooses a power of ten from 0.001 to 1000 by short runs, judged on validation images.
         lambda_schedule: the layer term's weight over the run: `constant`; `rise`, from 0 over the first fifth of the
             steps; `fall`, to 0 at the last step along half a cosine.
         temperature: T of the logit term.
-        layer_loss: what is matched at the layers: subspace (SubDistill), or a rival: attention-transfer, fitnet, vid,
-            vkd, similarity.
-        method: which subspace: prca (default), prca_indefinite, pca, gradient, random, identity; or auto: in each layer
-            pca where the teacher keeps 99 % of its accuracy in it on validation images, prca elsewhere (not in the
-            paper).
+        layer_loss: subspace (SubDistill), or a rival: attention-transfer, fitnet, vid, vkd, similarity.
+        method: which subspace: prca (default), prca_indefinite, pca, gradient, random, identity. `auto` (not in the
+            paper) takes pca in layers where the teacher keeps 99 % of its accuracy on validation images, else prca.
         positions: positions drawn from each image's map for the subspaces; 0 uses all.
-        student_normalisation: how student features are brought to the subspace's scale: standardize (as the authors'
-            code does) or center (as the paper says).
+        student_normalisation: standardize (as in the authors' code) or center (as in the paper) the student's features.
         alignment: how the rotation is found: procrustes (in closed form) or learned.
-        direction_weights: how much each direction of a subspace counts in the layer term: its `variance`, as in the
-            paper; `equal` for all; or its `relevance`, its eigenvalue under `method`.
+        direction_weights: weight of each direction in the layer term: its `variance`, as in the paper; `equal` for all;
+            or its `relevance`, its eigenvalue under `method`.
         augment: none, crop, crop-flip, resized-crop or resized-crop-flip. Flips suit photographs, not characters.
         seed: fixes initialisation, image order, augmentation and drawn positions.
         workers: processes that decode images.
         compute: where training runs: auto, cpu, cuda or mps.
-        teacher_cache: `off` runs the teacher at every step; a number keeps its targets for so many augmented views of
-            each image on disk; `auto` keeps 4 views when they fit (`docs/method.md`).
+        teacher_cache: `off` runs the teacher at every step; a number stores its targets for so many augmented views of
+            each image on disk; `auto` stores 4 views when they fit (`docs/method.md`).
         mixed_precision: no, bf16 or fp16 (CUDA alone) for the networks; losses stay in single precision.
         channels_last: keep images and convolutions in channels-last order, which is faster on recent GPUs.
         compile_student: compile the student's training step with torch.compile.
-        ema: decay per step of a moving average of the student's weights, which is then what is validated and kept; 0 is
-            off.
+        ema: decay per step of a moving average of the student's weights, which is validated and kept; 0 is off.
         early_stopping: stop after so many epochs without a better validation accuracy; 0 never does.
         tensorboard: also write the metrics as TensorBoard events.
     """
@@ -160,7 +153,7 @@ def read_view_count(teacher_cache: str) -> int | None:
     """Return how many views an explicit setting asks for (0 for `off`); None for `auto`.
 
     Raises:
-        UsageError: the text is none of `off`, `auto` and a whole number above 0.
+        UsageError: the text is not `off`, `auto` or a whole number above 0.
     """
     if teacher_cache == "auto":
         return None

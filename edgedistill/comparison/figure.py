@@ -1,4 +1,4 @@
-"""The picture of a comparison: accuracies with every seed, and differences to the reference with their intervals."""
+"""The picture of a comparison: accuracies of every seed, and differences to the reference with their intervals."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from edgedistill_deploy.files.writing import write_whole
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's palette, which stays apart for colour-blind eyes; shapes say the same once more.
+# Okabe and Ito's colours, which colour-blind readers can tell apart; shapes say the same again.
 _BLUE, _VERMILLION, _GREY, _INK = "#0072B2", "#D55E00", "#8C8C8C", "#222222"
 _MARKS: dict[str, dict[str, Any]] = {
     AHEAD: {"color": _BLUE, "marker": "o", "markerfacecolor": _BLUE},
@@ -18,16 +18,13 @@ _MARKS: dict[str, dict[str, Any]] = {
     NEITHER: {"color": _GREY, "marker": "D", "markerfacecolor": "white"},
 }
 _WIDTH, _ROW, _FRAME, _CAPTION = 10.0, 0.3, 0.9, 0.5  # inches
-_SEEDS_BELOW = 0.27  # rows; on the line of the mean they would hide behind it
+_SEEDS_BELOW = 0.27  # in rows; on the line of the mean, the mean would hide the dots
 
 Record = dict[str, Any]
 
 
 def write_figure(record: Record, path: Path) -> None:
-    """Draw a comparison's record as SVG, one line of two panels for each size; of several tasks, their means.
-
-    The same record gives the same file.
-    """
+    """Draw a comparison's record as SVG: two panels for each size, means over tasks. Equal records give equal files."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -47,7 +44,7 @@ def write_figure(record: Record, path: Path) -> None:
 
 
 def choose_rows(record: Record, size: int | None) -> list[Record]:
-    """Return the rows of one size, over all tasks where there are several."""
+    """Return the rows of one size; those over all tasks where there are several."""
     task = None if record["over_tasks"] else record["tasks"][0]["name"]
     return [row for row in record["rows"] if (row["task"], row["train_size"]) == (task, size)]
 
@@ -66,16 +63,9 @@ def _draw_accuracies(axes: "Axes", rows: Sequence[Record], record: Record) -> No
         below = [place + _SEEDS_BELOW] * len(seeds)
         axes.plot([100 * each for each in seeds], below, ".", color=color, alpha=0.6, markersize=4)
         if row["mean"] is not None:
-            axes.errorbar(
-                100 * row["mean"],
-                place,
-                xerr=None if row["deviation"] is None else 100 * row["deviation"],
-                fmt="D" if reference else "o",
-                color=color,
-                markersize=5,
-                capsize=2.5,
-                zorder=3,
-            )
+            spread = None if row["deviation"] is None else 100 * row["deviation"]
+            mark: Any = {"color": color, "fmt": "D" if reference else "o", "markersize": 5, "capsize": 2.5, "zorder": 3}
+            axes.errorbar(100 * row["mean"], place, xerr=spread, **mark)
         if row["stuck"]:
             _note(axes, place, f"{row['stuck']} stuck")
     if record["teacher_accuracy"] is not None:
@@ -90,10 +80,9 @@ def _draw_differences(axes: "Axes", rows: Sequence[Record], record: Record) -> N
         if difference is None:
             continue
         low, high = difference["interval"] or (difference["mean"], difference["mean"])
-        axes.plot([100 * low, 100 * high], [place, place], color=_MARKS[difference["verdict"]]["color"])
-        axes.plot(
-            100 * difference["mean"], place, linestyle="none", markersize=5.5, zorder=3, **_MARKS[difference["verdict"]]
-        )
+        mark = _MARKS[difference["verdict"]]
+        axes.plot([100 * low, 100 * high], [place, place], color=mark["color"])
+        axes.plot(100 * difference["mean"], place, linestyle="none", markersize=5.5, zorder=3, **mark)
         _note(axes, place, difference["verdict"])
     axes.axvline(0, color=_INK, linewidth=0.8, zorder=1)
     _name_rows(axes, ["" for _ in rows])
@@ -102,7 +91,7 @@ def _draw_differences(axes: "Axes", rows: Sequence[Record], record: Record) -> N
 
 
 def seed_means(row: Record) -> list[float]:
-    """Return the accuracy of every seed that all of the row's tasks have, as a mean over the tasks."""
+    """Return each seed's mean accuracy over the row's tasks, for the seeds that all these tasks have."""
     tasks = {run["task"] for run in row["runs"]}
     seeds = sorted({run["seed"] for run in row["runs"]})
     grouped = [[run["test_accuracy"] for run in row["runs"] if run["seed"] == seed] for seed in seeds]
@@ -110,17 +99,9 @@ def seed_means(row: Record) -> list[float]:
 
 
 def _note(axes: "Axes", place: int, text: str) -> None:
-    """Write beside a row, outside the panel, where no data can be."""
-    axes.annotate(
-        text,
-        (1.0, place),
-        xycoords=("axes fraction", "data"),
-        xytext=(4, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=7.5,
-        color=_INK,
-    )
+    """Write beside a row, to the right of the panel, where there is no data."""
+    beside: Any = {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "textcoords": "offset points"}
+    axes.annotate(text, (1.0, place), va="center", fontsize=7.5, color=_INK, **beside)
 
 
 def _name_rows(axes: "Axes", names: Sequence[str]) -> None:

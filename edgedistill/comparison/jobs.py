@@ -6,11 +6,11 @@ from typing import Any, Literal
 from edgedistill.comparison.plan import ComparisonPlan, Task, TaskFacts, key_of
 from edgedistill.config import DistillConfig
 
-# Settings that change where and how fast a run is, not what comes of it.
+# Settings that change where and how fast a run is, but not its result.
 _EXECUTION = ("workers", "compute", "tensorboard")
 _KEY_SCHEMA = 1
-# Settings that were there when keys were first made. A later one is part of a key only where it is not at its default,
-# which keeps what was done before; whoever changes such a default raises the schema.
+# Settings that existed when keys were first made. A later one is part of a key only where it is not at its default, so
+# that earlier keys stay valid. When such a default changes, the schema must be raised.
 _FIRST_SETTINGS = frozenset(
     [
         "epochs",
@@ -45,8 +45,7 @@ _FIRST_SETTINGS = frozenset(
 class Job:
     """One piece of work: train a student, evaluate a trained one on the test images, or evaluate the teacher.
 
-    `key` identifies the content: equal keys give equal results. `trained` is the key of the training that an evaluation
-    is of.
+    Equal keys give equal results. `trained` is the key of the training whose student an evaluation judges.
     """
 
     kind: Literal["train", "evaluate", "teacher"]
@@ -69,8 +68,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """Which run of a method: its number of training images (None: all), its seed, and its layer term's weight, if
-    tuned."""
+    """A run of a method: number of training images (None: all), seed, and the layer term's weight (None: not tuned)."""
 
     size: int | None
     seed: int
@@ -78,7 +76,7 @@ class Variant:
 
 
 def training_job(plan: ComparisonPlan, task: Task, facts: TaskFacts, method: str, variant: Variant) -> Job:
-    """Make the job that trains one student. Its `work` is the number of images it passes through the student."""
+    """Make the job that trains one student. Its `work` is the number of images that pass through the student."""
     config = plan.config(task, method, variant.seed, variant.weight)
     count = variant.size or facts.train_count
     described = {
@@ -104,7 +102,7 @@ def training_job(plan: ComparisonPlan, task: Task, facts: TaskFacts, method: str
 
 
 def deciding_settings(config: DistillConfig) -> dict[str, Any]:
-    """Return the settings that decide what comes of a run, for its key."""
+    """Return the settings that the result of a run depends on, for its key."""
     given, plain = asdict(config), asdict(type(config)())
     return {
         key: value
@@ -114,9 +112,8 @@ def deciding_settings(config: DistillConfig) -> dict[str, Any]:
 
 
 def evaluation_job(trained: Job) -> Job:
-    """Make the job that evaluates what `trained` left."""
-    key = key_of({"evaluate": trained.key})
-    return replace(trained, kind="evaluate", key=key, trained=trained.key, work=0)
+    """Make the job that evaluates the student that `trained` trains."""
+    return replace(trained, kind="evaluate", key=key_of({"evaluate": trained.key}), trained=trained.key, work=0)
 
 
 def teacher_job(task: Task, facts: TaskFacts) -> Job:

@@ -1,4 +1,4 @@
-"""The methods that are compared, by name: each is some settings laid over those that all methods share."""
+"""The methods that are compared, by name: each sets some settings; all methods share the others."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ Methods = Mapping[str, Mapping[str, Any]]
 REFERENCE = "subdistill"
 LABELS = "labels"
 LOGITS = "logits"
-# A method that does not say its own `lambda_layer` has a layer term whose weight is tuned.
+# A method without a `lambda_layer` of its own has a layer term whose weight is tuned.
 METHODS: Methods = {
     REFERENCE: {"layer_loss": "subspace", "method": "prca"},
     LABELS: {"lambda_kd": 0.0, "lambda_layer": 0.0, "lambda_task": 1.0},
@@ -26,7 +26,7 @@ METHODS: Methods = {
     "subdistill-pca": {"layer_loss": "subspace", "method": "pca"},
     "subdistill-random": {"layer_loss": "subspace", "method": "random"},
 }
-# What a comparison sets itself, so that it is the same, or drawn in the same way, for every method.
+# Settings that a comparison sets itself, so that they are the same for every method.
 _OWN = ("seed",)
 
 
@@ -60,5 +60,5 @@ def check_settings(owner: str, settings: Mapping[str, Any]) -> None:
 
 
 def nearest_to_one(value: float) -> tuple[float, float]:
-    """Order weights by how many powers of ten they are from 1; of two equally far the smaller comes first."""
+    """Return a sort key: the distance from 1 in powers of ten, then the value, so that the smaller comes first."""
     return (round(abs(math.log10(value)), 9), value)

@@ -1,9 +1,9 @@
-"""What a comparison is of: tasks, methods, seeds, sizes, and the facts about the tasks' data. No torch."""
+"""What is compared: tasks, methods, seeds, sizes, and the facts about the tasks' data. No torch."""
 
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -19,6 +19,7 @@ from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images.sets import ImageSet
 
+Hash = Callable[[Path], str]
 TUNE_SIZES = ("each", "first")
 LAMBDAS = (0.1, 1.0, 10.0, 100.0)
 _VALIDATION_IS_TEST = (
@@ -32,11 +33,11 @@ class Task:
     """One thing to learn: a teacher's classes, from a source, by a student.
 
     Attributes:
-        name: what the tables call it.
+        name: as the tables show it.
         teacher, source, student: as for `load_teacher`, `open_source` and `build_student`.
         classes: the subtask, as the teacher spells it.
-        settings: laid over the defaults of `DistillConfig`, below what a method sets.
-        student_width, teacher_weights, teacher_classes, image_size: as the flags of the same names; empty or 0: none.
+        settings: replace the defaults of `DistillConfig`; a method's settings replace these.
+        student_width, teacher_weights, teacher_classes, image_size: as the flags of these names; empty or 0: none.
         split_seed: fixes which images are held out, for all seeds.
     """
 
@@ -58,17 +59,16 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonPlan:
-    """Which methods are compared on which tasks, and how fairly.
+    """Which methods are compared on which tasks, and with which budget.
 
     Attributes:
-        tasks: each is done by every method.
-        methods: {name: settings}, laid over those of the task; a method that does not set `lambda_layer` is tuned.
-        reference: the method whose difference to every other is reported; SubDistill where it is among them, else the
-            first.
+        tasks: every method does each of them.
+        methods: {name: settings}, which replace the task's; a method that does not set `lambda_layer` is tuned.
+        reference: every other method is compared with this one; by default SubDistill, or the first without it.
         seeds: each fixes initial weights, image order, augmentation and which training images are drawn.
         sizes: numbers of training images; None is all of them.
-        lambdas: weights of the layer term that every tuned method tries, in as many full runs each.
-        tune_seeds: how many of the seeds, from the first, each weight is tried with.
+        lambdas: weights of the layer term that every tuned method tries, each in a full run.
+        tune_seeds: each weight is tried with so many of the first seeds.
         tune_sizes: `each` tunes at every size, `first` at the smallest alone.
         validation_images: how many validation images choose epochs and weights; None is all of them.
         confidence: of the intervals.
@@ -86,13 +86,8 @@ class ComparisonPlan:
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
-        for label, values in (
-            ("tasks", [task.name for task in self.tasks]),
-            ("methods", list(self.methods)),
-            ("seeds", list(self.seeds)),
-            ("sizes", list(self.sizes)),
-            ("lambdas", list(self.lambdas)),
-        ):
+        for label in ("tasks", "methods", "seeds", "sizes", "lambdas"):
+            values = [each.name if isinstance(each, Task) else each for each in getattr(self, label)]
             if not values or len(set(values)) < len(values):
                 raise UsageError(f"A comparison needs {label}, each once, and {values} was given.")
         for value in self.lambdas:
@@ -101,9 +96,8 @@ class ComparisonPlan:
             if size is not None:
                 check_at_least("A number of images", size, 1)
         check_choice("tune_sizes", self.tune_sizes, TUNE_SIZES)
-        if not self.reference:
-            first = REFERENCE if REFERENCE in self.methods else next(iter(self.methods))
-            object.__setattr__(self, "reference", first)
+        first = REFERENCE if REFERENCE in self.methods else next(iter(self.methods))
+        object.__setattr__(self, "reference", self.reference or first)
         check_choice("reference", self.reference, tuple(self.methods))
         if not 1 <= self.tune_seeds <= len(self.seeds):
             raise UsageError(
@@ -118,7 +112,7 @@ class ComparisonPlan:
                 self.config(task, name, self.seeds[0], self.lambdas[0])
 
     def config(self, task: Task, method: str, seed: int, weight: float | None) -> DistillConfig:
-        """Return the settings of one run; `weight` is the layer term's where the method is tuned."""
+        """Return the settings of one run; a tuned method's layer term has this `weight`."""
         own = self.methods[method]
         tuned = {"lambda_layer": weight} if is_tuned(own) else {}
         return DistillConfig(**{**task.settings, **own, **tuned, "seed": seed})
@@ -130,7 +124,7 @@ class ComparisonPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFacts:
-    """What a task's data and teacher are: a hash of their content, and how many images there are."""
+    """A hash of the content of a task's data and teacher, and the numbers of images."""
 
     fingerprint: str
     train_count: int
@@ -140,47 +134,41 @@ class TaskFacts:
 
 
 def read_facts(plan: ComparisonPlan) -> dict[str, TaskFacts]:
-    """Look at every task's data before anything starts; {task name: facts}.
+    """Read every task's data before anything starts; {task name: facts}.
 
     Raises:
-        UsageError: there are fewer training or validation images than asked for.
+        UsageError: the data has fewer training or validation images than the plan asks for.
         DataError: the data cannot be used.
     """
-    opened = functools.cache(open_source)
-    digests: dict[str, str] = {}
-    return {task.name: _facts(plan, task, task_images(task, None, opened), digests) for task in plan.tasks}
+    opened, hashed = functools.cache(open_source), functools.cache(sha256_of_file)
+    return {task.name: _facts(plan, task, task_images(task, None, opened), hashed) for task in plan.tasks}
 
 
 def task_images(task: Task, validation_images: int | None, opened: Any = open_source) -> SubtaskImages:
-    """Split a task's images; at most so many validation images are kept, as equally over the classes as possible.
+    """Split a task's images; at most `validation_images` of that split are kept, balanced over the classes.
 
-    Of a source in ImageNet's layout, with a validation split and no test split, the validation images are the test
-    images, as in the papers, and a part of the training images is held out for validation.
+    Where a source has a validation split and no test split, as ImageNet's layout has, the validation images are the
+    test images, as in the papers. A part of the training images is then held out for validation.
     """
     source = opened(task.source)
-    if source.validation is not None and source.test is None:
-        images = split_for_subtask(
-            replace(source, validation=None, test=source.validation), task.classes, seed=task.split_seed
-        )
+    swapped = source.validation is not None and source.test is None
+    if swapped:
+        source = replace(source, validation=None, test=source.validation)
+    images = split_for_subtask(source, task.classes, seed=task.split_seed)
+    if swapped:
         images = replace(images, notes=(*images.notes, _VALIDATION_IS_TEST))
-    else:
-        images = split_for_subtask(source, task.classes, seed=task.split_seed)
     if validation_images is None:
         return images
     order = balance_order(images.validation, f"validation|{task.split_seed}")[:validation_images]
     return replace(images, validation=images.validation.select(sorted(order)))
 
 
-def _facts(plan: ComparisonPlan, task: Task, images: SubtaskImages, digests: dict[str, str]) -> TaskFacts:
-    for name, wanted, least in (
-        ("training", plan.sizes, images.train),
-        ("validation", (plan.validation_images,), images.validation),
-    ):
-        _check_counts(task, name, [each for each in wanted if each is not None], least)
-    shown = (images.train, images.validation, images.evaluation)
+def _facts(plan: ComparisonPlan, task: Task, images: SubtaskImages, hashed: Hash) -> TaskFacts:
+    _check_counts(task, "training", plan.sizes, images.train)
+    _check_counts(task, "validation", (plan.validation_images,), images.validation)
     content = {
-        "teacher": _teacher_identity(task, digests),
-        "images": [images_key(each) for each in shown],
+        "teacher": _teacher_identity(task, hashed),
+        "images": [images_key(each) for each in (images.train, images.validation, images.evaluation)],
         "validation_images": plan.validation_images,
         "split_seed": task.split_seed if plan.validation_images is not None else 0,
     }
@@ -193,24 +181,20 @@ def _facts(plan: ComparisonPlan, task: Task, images: SubtaskImages, digests: dic
     )
 
 
-def _check_counts(task: Task, split: str, wanted: list[int], images: ImageSet) -> None:
+def _check_counts(task: Task, split: str, wanted: Sequence[int | None], images: ImageSet) -> None:
     for count in wanted:
-        if not len(task.classes) <= count <= len(images):
+        if count is not None and not len(task.classes) <= count <= len(images):
             raise UsageError(
                 f"{count} {split} images were asked for; {task.name!r} has {len(images)}, and each of its"
                 f" {len(task.classes)} classes needs one: name a number from {len(task.classes)} to {len(images)}."
             )
 
 
-def _teacher_identity(task: Task, digests: dict[str, str]) -> tuple[str, str, str]:
-    """Name the teacher and hash the files it is read from; weights that timm fetches are known by name alone."""
-    hashes = []
-    for path in (_teacher_file(task), Path(task.teacher_classes) if task.teacher_classes else None):
-        known = path is not None and path.is_file()
-        if known and str(path) not in digests:
-            digests[str(path)] = sha256_of_file(Path(str(path)))
-        hashes.append(digests[str(path)] if known else "")
-    # A folder is the same teacher wherever it lies.
+def _teacher_identity(task: Task, hashed: Hash) -> tuple[str, str, str]:
+    """Return the teacher's name and the hashes of its files; weights that timm fetches have a name only."""
+    paths = (_teacher_file(task), Path(task.teacher_classes) if task.teacher_classes else None)
+    hashes = [hashed(path) if path is not None and path.is_file() else "" for path in paths]
+    # A folder's path does not matter: the same files are the same teacher.
     return ("" if hashes[0] and not task.teacher.startswith("timm:") else task.teacher, hashes[0], hashes[1])
 
 
@@ -220,8 +204,8 @@ def _teacher_file(task: Task) -> Path | None:
     if task.teacher.startswith("timm:"):
         return None
     if task.teacher.startswith("embedded:"):
-        name = task.teacher.removeprefix("embedded:")
-        return Path(str(resources.files("edgedistill").joinpath("embedded", name, "model.safetensors")))
+        folder = resources.files("edgedistill").joinpath("embedded", task.teacher.removeprefix("embedded:"))
+        return Path(str(folder)) / "model.safetensors"
     return Path(task.teacher.removeprefix("local-dir:")) / "model.safetensors"
 
 

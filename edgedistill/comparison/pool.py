@@ -1,4 +1,4 @@
-"""Doing jobs in this process or in several. What a process needs is loaded in it once and used for all its jobs."""
+"""Doing jobs in this process or in several. Each process loads what it needs once, for all its jobs."""
 
 import contextlib
 import multiprocessing
@@ -16,13 +16,13 @@ from edgedistill.comparison.jobs import Job
 from edgedistill.comparison.results import Record
 from edgedistill_deploy.errors import EdgeDistillError
 
-# A run says how far it is at most this often.
+# The shortest time between two reports of how far a job is.
 REPORT_INTERVAL_S = 1.0
 Shares = Callable[[str, float], None]
 
 
 class Crew(Protocol):
-    """Whoever does the jobs."""
+    """One process or several that do the jobs."""
 
     def free(self) -> int:
         """Return how many more jobs can be given out now."""
@@ -31,21 +31,20 @@ class Crew(Protocol):
         """Start a job."""
 
     def results(self, shares: Shares) -> list[Record]:
-        """Wait until at least one job is done; `shares` hears (key, share done) of jobs that are not."""
+        """Wait until at least one job is done; `shares` is called with (key, share done) of jobs that are not."""
 
 
 @contextlib.contextmanager
 def open_crew(folder: Path, *, jobs: int, threads: int) -> Iterator[Crew]:
     """Open a crew of `jobs` processes with `threads` threads each; one process is this one."""
     if jobs == 1:
-        with _alone(folder, threads) as crew:
-            yield crew
+        from edgedistill.comparison.workspace import open_workspace
+
+        with open_workspace(folder, threads) as workspace:
+            yield _Alone(workspace)
     else:
-        processes = _Processes(folder, jobs, threads)
-        try:
+        with contextlib.closing(_Processes(folder, jobs, threads)) as processes:
             yield processes
-        finally:
-            processes.close()
 
 
 class _Alone:
@@ -61,17 +60,7 @@ class _Alone:
 
     def results(self, shares: Shares) -> list[Record]:
         job, self._job = self._job, None
-        if job is None:
-            return []
-        return [self._workspace.do(job, lambda share: shares(job.key, share))]
-
-
-@contextlib.contextmanager
-def _alone(folder: Path, threads: int) -> Iterator[Crew]:
-    from edgedistill.comparison.workspace import open_workspace
-
-    with open_workspace(folder, threads) as workspace:
-        yield _Alone(workspace)
+        return [] if job is None else [self._workspace.do(job, lambda share: shares(job.key, share))]
 
 
 @dataclass(slots=True)
@@ -95,7 +84,7 @@ class _Processes:
     def give(self, job: Job) -> None:
         idle = next(member for member in self._members if member.job is None)
         idle.job = job
-        # Of a member that has died meanwhile, `results` will hear.
+        # When the member has died, `results` finds it out.
         with contextlib.suppress(OSError):
             idle.connection.send(job)
 
@@ -139,14 +128,13 @@ class _Processes:
         return record
 
     def _replace(self, member: _Member, job: Job) -> Record:
-        """Start another process for one that died, as the system does to the largest when memory runs out."""
+        """Start another process in place of one that died; the system kills the largest when memory runs out."""
         member.process.join()
         code = member.process.exitcode
         if not self._begun:
             raise EdgeDistillError(
-                f"A process that should do the runs ended with code {code} before it began; in a "
-                "script, call run_comparison"
-                ' below `if __name__ == "__main__":`, or use jobs=1.'
+                f"A process that should do the runs ended with code {code} before it began; in a script, call "
+                'run_comparison below `if __name__ == "__main__":`, or use jobs=1.'
             )
         self._members[self._members.index(member)] = self._start()
         return {
@@ -159,10 +147,10 @@ class _Processes:
 
 
 def _work(connection: Connection, folder: Path, threads: int) -> None:
-    """Be a member: do what comes until the other end is gone."""
+    """Do each job that arrives until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one ends the others
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Read when the libraries are loaded, which is below.
+    # Libraries read this when they are loaded, which the next import does.
     os.environ["OMP_NUM_THREADS"] = str(threads)
     from edgedistill.comparison.workspace import open_workspace
 
@@ -178,8 +166,7 @@ def _work(connection: Connection, folder: Path, threads: int) -> None:
 
 def _end_with_parent() -> None:
     """End this process when its parent is gone, even in the middle of a job."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
+    if (parent := multiprocessing.parent_process()) is not None:
         parent.join()
         os._exit(1)
 

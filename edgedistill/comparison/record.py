@@ -3,13 +3,14 @@
 from dataclasses import asdict
 from typing import Any
 
+from edgedistill.comparison.plan import Task
 from edgedistill.comparison.run import Comparison
 from edgedistill.comparison.statistics import coverage
 from edgedistill.comparison.summary import Row, summarise, teacher_accuracy
 
 
 def comparison_record(comparison: Comparison) -> dict[str, Any]:
-    """Return what was compared, how, and what came of it; `docs/compare.md` names the fields."""
+    """Return what was compared, how, and the results; `docs/compare.md` names the fields."""
     plan = comparison.plan
     several = len(plan.tasks) > 1
     return {
@@ -17,7 +18,7 @@ def comparison_record(comparison: Comparison) -> dict[str, Any]:
         "schema": 1,
         "reference": plan.reference,
         "methods": {name: dict(settings) for name, settings in plan.methods.items()},
-        "tasks": [_task(comparison, position) for position in range(len(plan.tasks))],
+        "tasks": [_task(comparison, task) for task in plan.tasks],
         "seeds": list(plan.seeds),
         "train_sizes": list(plan.ordered_sizes()),
         "lambdas": list(plan.lambdas),
@@ -35,8 +36,7 @@ def comparison_record(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _task(comparison: Comparison, position: int) -> dict[str, Any]:
-    task = comparison.plan.tasks[position]
+def _task(comparison: Comparison, task: Task) -> dict[str, Any]:
     facts = comparison.facts[task.name]
     return {
         **asdict(task),
@@ -47,30 +47,14 @@ def _task(comparison: Comparison, position: int) -> dict[str, Any]:
 
 
 def _row(row: Row) -> dict[str, Any]:
-    return {
-        "task": row.task,
-        "train_size": row.train_size,
-        "method": row.method,
-        "mean": row.mean,
-        "deviation": row.deviation,
-        "lambdas": list(row.lambdas),
-        "trainings": row.trainings,
-        "missing": row.missing,
-        "stuck": row.stuck,
-        "difference": None if row.difference is None else asdict(row.difference),
-        "runs": [asdict(run) for run in row.runs],
-    }
+    described = asdict(row)
+    return {**described, "lambdas": list(row.lambdas), "runs": list(described["runs"])}
 
 
 def _failure(record: dict[str, Any]) -> dict[str, Any]:
-    named = ("task", "method", "train_size", "seed", "lambda_layer", "error")
-    return {key: record.get(key) for key in named}
+    return {key: record.get(key) for key in ("task", "method", "train_size", "seed", "lambda_layer", "error")}
 
 
 def _versions(comparison: Comparison) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for record in comparison.results.all():
-        versions = record.get("versions")
-        if versions is not None and versions not in found:
-            found.append(versions)
-    return found
+    every = [record["versions"] for record in comparison.results.all() if record.get("versions") is not None]
+    return [versions for place, versions in enumerate(every) if versions not in every[:place]]

@@ -12,23 +12,21 @@ Record = dict[str, Any]
 
 
 class Results:
-    """What is known of every job, by its key. One process alone writes; a line cut short by a kill is passed over."""
+    """The record of every job, by its key. Only one process writes; a line that a kill cut short is skipped."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._path = folder / "results.jsonl"
         self._records: dict[str, Record] = {}
-        for record in _read_lines(self._path):
-            # A job that failed is tried again by the next run.
-            if "error" not in record:
-                self._records[record["key"]] = record
+        # A job that failed is tried again by the next run.
+        self._records.update({each["key"]: each for each in _read_lines(self._path) if "error" not in each})
 
     def get(self, key: str) -> Record | None:
-        """Return the record of a job that was done or tried; None when it is still due."""
+        """Return the record of a job that was done or tried; None for one that is still due."""
         return self._records.get(key)
 
     def find_finished(self, key: str) -> Record | None:
-        """Return the record of a job that was done well."""
+        """Return the record of a job that did not fail; else None."""
         record = self._records.get(key)
         return None if record is None or "error" in record else record
 
@@ -41,7 +39,7 @@ class Results:
         return [record for record in self._records.values() if "error" in record]
 
     def add(self, record: Record) -> None:
-        """Write a finished job down; it is on the disk when this returns."""
+        """Append the record of a finished job; it is on the disk when this returns."""
         self.folder.mkdir(parents=True, exist_ok=True)
         line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
         with self._path.open("ab") as stream:
@@ -52,7 +50,7 @@ class Results:
         self._records[record["key"]] = record
 
     def student_path(self, key: str) -> Path:
-        """Return where the student of a training lies."""
+        """Return the file of the student that a training made."""
         return self.folder / STUDENTS / f"{key}.safetensors"
 
 

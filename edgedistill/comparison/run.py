@@ -1,4 +1,4 @@
-"""Running a comparison: job by job, in several processes, going on where an earlier run stopped."""
+"""Running a comparison: job by job, in several processes; a run continues where an earlier one stopped."""
 
 import contextlib
 import shutil
@@ -20,7 +20,7 @@ from edgedistill_deploy.files.locks import ProcessLock
 class ComparisonProgress:
     """How far a comparison is: images passed through students, and trainings, of those that were due when it began.
 
-    `job` is the one that is just done, and `record` what came of it; both are None between two.
+    `job` is the job that has just ended, and `record` its result; both are None in all other reports.
     """
 
     work: int
@@ -45,7 +45,7 @@ class Comparison:
 
 
 def open_comparison(plan: ComparisonPlan, folder: Path) -> Comparison:
-    """Look at the data and at what the folder already holds; nothing is run.
+    """Read the data and the results that the folder already holds; nothing is run.
 
     Raises:
         UsageError: sizes do not fit the data.
@@ -55,7 +55,7 @@ def open_comparison(plan: ComparisonPlan, folder: Path) -> Comparison:
 
 
 def planned_runs(comparison: Comparison) -> tuple[int, int]:
-    """Return how many trainings the plan needs, and how many of them are done."""
+    """Return the number of trainings that the plan needs, and the number of those that are done."""
     total = sum(track.run_count for track in comparison.tracks)
     return total, total - len(list_due_work(comparison.tracks, comparison.results))
 
@@ -67,30 +67,28 @@ def _with_results(plan: ComparisonPlan, facts: dict[str, TaskFacts], folder: Pat
 def run_comparison(
     plan: ComparisonPlan, folder: Path, *, jobs: int = 1, threads: int = 1, progress: Watcher = ignore
 ) -> Comparison:
-    """Do every job of a plan that the folder's `results.jsonl` does not hold yet.
+    """Do every job of a plan that the folder's `results.jsonl` does not hold yet, from this or another plan.
 
-    Every method gets the same data, initial weights, epochs and, where its layer term has a weight, as many weights to
-    try. A job that fails is recorded with its error and keeps no other from being done; the next run tries it again.
+    Every method gets the same data, initial weights and epochs, and every tuned method tries the same weights. A job
+    that fails is recorded with its error, and the other jobs go on; the next run tries it again.
 
     Args:
-        plan: what is compared. A plan that shares runs with an earlier one in the same folder does not do them again.
-        folder: where results and trained students go.
-        jobs: processes that work at the same time; with 1 this one works alone.
+        folder: for the results and the trained students.
+        jobs: processes that work at the same time; with 1 this process works alone.
         threads: threads of torch in each of them.
-        progress: called whenever a job is done, and during long ones.
+        progress: called when a job is done, and during long jobs.
 
     Raises:
         UsageError, DataError: as `open_comparison`, before anything is run.
-        EdgeDistillError: a teacher or a student cannot be had, processes cannot start, or another comparison is at work
+        EdgeDistillError: a teacher or a student is not available, processes cannot start, or another comparison works
             in the folder.
     """
     facts = read_facts(plan)
     with _alone_in(folder):
         comparison = _with_results(plan, facts, folder)
         if due_jobs(comparison.tracks, comparison.results):
-            report = _Reporter(comparison, progress)
             with open_crew(folder, jobs=jobs, threads=threads) as crew:
-                _work_through(comparison, crew, report)
+                _work_through(comparison, crew, _Reporter(comparison, progress))
     return comparison
 
 
@@ -104,7 +102,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
             f"Another comparison is at work in {folder}; wait for it to end, or name another folder with --out."
         )
     try:
-        # Left by a run that was killed.
+        # A run that was killed leaves its caches.
         shutil.rmtree(folder / CACHES, ignore_errors=True)
         yield
     finally:
@@ -126,27 +124,23 @@ def _work_through(comparison: Comparison, crew: Crew, report: "_Reporter") -> No
                 _refuse_task(record)
                 comparison.results.add(record)
                 report.done(known[record["key"]], record)
-                opened = [job for job in _list_opened_by(comparison, record) if job.key not in known]
+                tracks = [track for track in comparison.tracks if track.task.name == record["task"]]
+                opened = [job for job in due_jobs(tracks, comparison.results) if job.key not in known]
                 known.update({job.key: job for job in opened})
-                # Evaluations are short, and with them the table of a stopped run is more complete.
+                # Evaluations are short, and they make the table of a stopped run more complete.
                 waiting[:0] = [job for job in opened if job.kind != "train"]
                 waiting.extend(job for job in opened if job.kind == "train")
 
 
 def _refuse_task(record: Record) -> None:
-    """Stop when a task's teacher or student cannot be had: nothing of the task can be done then."""
+    """Stop when a task's teacher or student is not available: no job of the task can be done then."""
     if record["kind"] == "teacher" and "error" in record:
         kind = UsageError if record.get("wrong_usage") else EdgeDistillError
         raise kind(record["error"])
 
 
-def _list_opened_by(comparison: Comparison, record: Record) -> list[Job]:
-    tracks = [track for track in comparison.tracks if track.task.name == record["task"]]
-    return due_jobs(tracks, comparison.results)
-
-
 class _Reporter:
-    """Adds up what is done, in images passed through students."""
+    """Adds up the work that is done, in images passed through students."""
 
     def __init__(self, comparison: Comparison, progress: Watcher) -> None:
         self._progress = progress
@@ -158,12 +152,12 @@ class _Reporter:
         self._shares: dict[str, float] = {}
 
     def share(self, job: Job, share: float) -> None:
-        """Note how far a job is that is not done."""
+        """Note which share of an unfinished job is done."""
         self._shares[job.key] = share * job.work
         self._report(None, None)
 
     def done(self, job: Job, record: Record) -> None:
-        """Count a job."""
+        """Count a finished job."""
         self._shares.pop(job.key, None)
         self._runs += job.kind == "train"
         self._work += job.work
@@ -171,7 +165,7 @@ class _Reporter:
 
     def _report(self, job: Job | None, record: Record | None) -> None:
         work = self._work + round(sum(self._shares.values()))
-        # Which weight will be chosen, and so what is due, is known only on the way.
+        # The work that is due depends on the chosen weights, so it can grow during the run.
         self._planned = max(self._planned, work)
         self._planned_runs = max(self._planned_runs, self._runs)
         self._progress(

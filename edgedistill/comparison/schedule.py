@@ -1,4 +1,4 @@
-"""Which jobs can be done now: weights are tried first, then the chosen one is trained with every seed and evaluated."""
+"""Which jobs can be done now: first those that try weights, then all seeds of the chosen one and their evaluation."""
 
 import statistics
 from collections.abc import Iterator, Sequence
@@ -26,20 +26,25 @@ class Track:
         return is_tuned(self.plan.methods[self.method])
 
     def due(self, results: Results) -> list[Job]:
-        """Return the jobs that can be done now and were not."""
+        """Return the jobs that can be done now and have no record."""
         tried = [job for job in self._training_jobs(results) if results.get(job.key) is None]
         return [*tried, *self._closing_jobs(results)]
 
     def trials(self, size: int | None) -> dict[float, list[Job]]:
-        """Return the runs that the weight for this size is chosen from: {weight: a run for each tuning seed}."""
+        """Return the runs that decide the weight for this size: {weight: a run for each tuning seed}."""
         tuned_at = self._find_tuning_size(size)
         seeds = self.plan.seeds[: self.plan.tune_seeds]
         return {weight: [self._job(tuned_at, seed, weight) for seed in seeds] for weight in self.plan.lambdas}
 
+    def tuning_jobs(self, size: int | None) -> list[Job]:
+        """Return the runs that decide the weight for this size; none where the method has no weight to choose."""
+        # All weights of a seed follow one another, because they share the teacher's answers.
+        return [job for jobs in zip(*self.trials(size).values(), strict=True) for job in jobs] if self.tuned else []
+
     def choice(self, size: int | None, results: Results) -> float | None:
         """Return the weight with the best mean validation accuracy; of equal ones the nearest to 1, then the smaller.
 
-        None while runs are missing, or when every weight failed. A weight that failed with some seed is not chosen.
+        None while runs are missing. A weight that failed with some seed is not chosen; None when all weights failed.
         """
         scores: dict[float, float] = {}
         for weight, jobs in self.trials(size).items():
@@ -52,7 +57,7 @@ class Track:
         return min(scores, key=lambda weight: (-scores[weight], *nearest_to_one(weight)), default=None)
 
     def final(self, size: int | None, results: Results) -> list[Job]:
-        """Return the runs that count at this size, a run a seed; none while the weight is not chosen."""
+        """Return the runs that count at this size, one for each seed; none until the weight is chosen."""
         weight = self.choice(size, results) if self.tuned else None
         if self.tuned and weight is None:
             return []
@@ -66,14 +71,11 @@ class Track:
         return len(self.plan.sizes) * len(self.plan.seeds) + tuned_sizes * trials
 
     def list_due_work(self, results: Results) -> list[int]:
-        """Return the work of every training still to do, in images; which weight will be chosen does not matter to
-        it."""
+        """Return the work of every training still to do, in images; it does not depend on the weight to be chosen."""
         work: dict[str, int] = {}
         for size in self.plan.ordered_sizes():
             final = self.final(size, results)
-            runs = list(final)
-            if self.tuned:
-                runs.extend(job for jobs in self.trials(size).values() for job in jobs)
+            runs = [*final, *self.tuning_jobs(size)]
             work.update({job.key: job.work for job in runs if results.get(job.key) is None})
             if self.tuned and not final:
                 tried = self.plan.tune_seeds if size == self._find_tuning_size(size) else 0
@@ -93,13 +95,10 @@ class Track:
     def _training_jobs(self, results: Results) -> Iterator[Job]:
         for size in self.plan.ordered_sizes():
             yield from self.final(size, results)
-            if self.tuned:
-                # All weights of a seed follow one another, since they ask the teacher the same and share its answers.
-                for jobs in zip(*self.trials(size).values(), strict=True):
-                    yield from jobs
+            yield from self.tuning_jobs(size)
 
     def _closing_jobs(self, results: Results) -> Iterator[Job]:
-        """Give what trained runs still need: an evaluation, or, where the student is gone, their training again."""
+        """Yield what trained runs still need: an evaluation, or a second training where the student's file is gone."""
         for size in self.plan.ordered_sizes():
             for job in self.final(size, results):
                 evaluation = evaluation_job(job)
@@ -121,8 +120,7 @@ def due_jobs(tracks: Sequence[Track], results: Results) -> list[Job]:
     teachers = {track.task.name: teacher_job(track.task, track.facts) for track in tracks}
     jobs = [job for job in teachers.values() if results.get(job.key) is None]
     jobs.extend(job for track in tracks for job in track.due(results))
-    once = {job.key: job for job in jobs}
-    return sorted(once.values(), key=lambda job: job.kind == "train")
+    return sorted({job.key: job for job in jobs}.values(), key=lambda job: job.kind == "train")
 
 
 def list_due_work(tracks: Sequence[Track], results: Results) -> list[int]:

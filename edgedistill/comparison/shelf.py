@@ -1,5 +1,4 @@
-"""Where the teacher's answers are kept between runs that ask it the same: those that try other weights of one
-method."""
+"""Where the teacher's answers are kept for other runs that need the same ones: those that try other weights."""
 
 import hashlib
 import json
@@ -10,9 +9,9 @@ from pathlib import Path
 
 from edgedistill.comparison.jobs import Job
 
-# A cache can take gigabytes, and jobs come cell by cell.
+# A cache can take gigabytes, and jobs that share one follow one another.
 KEPT = 2
-# What a run may change without asking the teacher anything else.
+# Settings that the teacher's answers do not depend on.
 _FREE = (
     "lambda_kd",
     "lambda_layer",
@@ -29,7 +28,7 @@ _FREE = (
 
 
 class Shelf:
-    """Folders for teacher caches, the last few; they are this process's own and are deleted when it is closed."""
+    """The last few folders for teacher caches, of this process alone; `close` deletes them."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -37,7 +36,7 @@ class Shelf:
         self._kept: list[Path] = []
 
     def place_for(self, job: Job) -> Path | None:
-        """Return the folder for a training's cache; None where its settings keep none."""
+        """Return the folder for a training's cache; None where its settings ask for no cache."""
         if job.config.teacher_cache == "off":
             return None
         place = self._folder / _question(job)
@@ -52,7 +51,7 @@ class Shelf:
 
 
 def _question(job: Job) -> str:
-    """Return a hash of all that the teacher's answers depend on, and of what is not known to leave them alone."""
+    """Return a hash of all settings that the teacher's answers depend on, or may depend on."""
     settings = {key: value for key, value in asdict(job.config).items() if key not in _FREE}
     described = [job.task.name, job.size, settings, bool(job.config.lambda_layer)]
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]

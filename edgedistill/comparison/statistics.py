@@ -1,12 +1,11 @@
-"""Paired differences over seeds and tasks: intervals, p-values corrected for the number of rivals, a verdict in
-words."""
+"""Paired differences over seeds and tasks: intervals, corrected p-values, and a verdict in words."""
 
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 AHEAD, BEHIND, NEITHER = "ahead", "behind", "not distinguishable"
-# Differences of accuracies that agree to this are equal: they are counts of images, divided.
+# Two differences closer than this are equal: accuracies are counts of images, divided.
 _EQUAL = 1e-12
 _OF_SEEDS = (
     "Intervals are Student's t over the paired differences of the seeds: they cover what training anew with other "
@@ -16,8 +15,7 @@ _OF_SEEDS = (
 _OVER_TASKS = (
     "Over all tasks the interval is that of the mean of the tasks' means, each task with its own spread over seeds "
     "(Welch and Satterthwaite): it covers other seeds on these tasks. What other tasks would do is in a second "
-    "interval, Student's t over the tasks' means, which is wide where tasks are few; a verdict of its own goes with "
-    "it."
+    "interval, Student's t over the tasks' means, which is wide where tasks are few; a verdict of its own goes with it."
 )
 _VERDICTS = (
     "Verdicts are those of p-values after Holm's correction for the number of rivals, so an interval, which is not"
@@ -31,11 +29,9 @@ class Difference:
 
     Attributes:
         mean: mean difference; over several tasks the mean of the tasks' means.
-        pairs, wins, losses: pairs of runs with the same task and seed; those the reference won, and lost.
-        interval: of the mean, for other seeds on the same tasks; None where one pair, or pairs without spread, give
-            none.
-        p: two-sided, of the same.
-        p_adjusted: after Holm's correction.
+        pairs, wins, losses: pairs of runs with the same task and seed; those that the reference won, and lost.
+        interval: of the mean, for other seeds on the same tasks; None for one pair or for pairs without spread.
+        p: two-sided p-value of the mean; `p_adjusted` is after Holm's correction.
         verdict: `ahead`, `behind` or `not distinguishable`.
         task_interval, task_p, task_verdict: the same for other tasks like these; None where there is one task.
         reason: why there is no interval, else empty.
@@ -61,10 +57,7 @@ def coverage(over_tasks: bool) -> list[str]:
 
 
 def compare_pairs(tasks: Sequence[Sequence[float]], confidence: float) -> Difference | None:
-    """Summarise paired differences, (reference - rival) of every seed, a sequence for each task; None without any pair.
-
-    The verdicts wait for `add_verdicts`.
-    """
+    """Summarise each task's differences, (reference - rival) of every seed, without verdicts; None without any pair."""
     tasks = [list(each) for each in tasks if each]
     pairs = [difference for each in tasks for difference in each]
     if not pairs:
@@ -77,7 +70,9 @@ def compare_pairs(tasks: Sequence[Sequence[float]], confidence: float) -> Differ
         losses=sum(each < -_EQUAL for each in pairs),
     )
     if len(pairs) > 1 and max(pairs) - min(pairs) < _EQUAL:
-        return _without_spread(plain)
+        if abs(plain.mean) < _EQUAL:
+            return replace(plain, mean=0.0, p=1.0, reason="equal in every run")
+        return replace(plain, reason="the same difference in every run: no spread to judge it by")
     if len(means) > 1 and max(means) - min(means) >= _EQUAL:
         interval, p = mean_t([means], confidence)
         plain = replace(plain, task_interval=interval, task_p=p)
@@ -89,18 +84,11 @@ def compare_pairs(tasks: Sequence[Sequence[float]], confidence: float) -> Differ
     return replace(plain, interval=interval, p=p)
 
 
-def _without_spread(plain: Difference) -> Difference:
-    if abs(plain.mean) < _EQUAL:
-        return replace(plain, mean=0.0, p=1.0, reason="equal in every run")
-    return replace(plain, reason="the same difference in every run: no spread to judge it by")
-
-
 def mean_t(groups: Sequence[Sequence[float]], confidence: float) -> tuple[tuple[float, float], float]:
-    """Return the interval of the mean of the groups' means, and the two-sided p-value of its being 0.
+    """Return the interval of the mean of the groups' means, and the two-sided p-value that this mean is 0.
 
-    Every group has its own variance, and the degrees of freedom are those of Welch and Satterthwaite; of one group this
-    is Student's t. A group of one value takes the variance of the others, pooled. At least one group must have values
-    that differ.
+    Every group has its own variance; the degrees of freedom are those of Welch and Satterthwaite. With one group this
+    is Student's t. A group of one value takes the pooled variance of the others. At least one group must have spread.
     """
     from scipy.stats import t
 
@@ -118,7 +106,7 @@ def mean_t(groups: Sequence[Sequence[float]], confidence: float) -> tuple[tuple[
 
 
 def add_verdicts(differences: Sequence[Difference | None], confidence: float) -> list[Difference | None]:
-    """Correct the p-values of one set of rivals for their number, and say which are ahead or behind."""
+    """Correct the p-values of one set of rivals for their number, and add each rival's verdict."""
     adjusted = _adjust([None if each is None else each.p for each in differences])
     over_tasks = _adjust([None if each is None else each.task_p for each in differences])
     return [
@@ -145,10 +133,9 @@ def _with_verdicts(difference: Difference, p: float | None, task_p: float | None
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return Holm's (1979) step-down adjusted p-values, in the order given."""
-    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     adjusted = [0.0] * len(p_values)
     largest = 0.0
-    for rank, index in enumerate(order):
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = largest
     return adjusted

@@ -1,4 +1,4 @@
-"""Smaller sets of the same images, each within the next larger one."""
+"""Smaller sets of the same images; each is a part of the next larger one."""
 
 import hashlib
 
@@ -8,10 +8,10 @@ from edgedistill_deploy.images.sets import ImageSet
 
 
 def balance_order(images: ImageSet, salt: str) -> list[int]:
-    """Order images so that the first n, for every n, are spread over the classes as equally as the classes allow.
+    """Return all positions so that the first n, for every n, are spread over the classes as equally as possible.
 
-    Every class gives one image in turn while it has any; which image, and which class comes first, follows from the
-    images' content, the class names and the salt alone. Returns all positions.
+    Every class gives one image in turn while it has any. The order depends on the images' content, the class names and
+    the salt alone.
     """
     members = [
         sorted(np.flatnonzero(images.labels == label).tolist(), key=lambda index: _rank(salt, images.digest(index)))
@@ -27,8 +27,7 @@ def balance_order(images: ImageSet, salt: str) -> list[int]:
 
 
 def draw_training_images(images: ImageSet, size: int | None, seed: int) -> ImageSet:
-    """Keep `size` images (None: all), drawn by the seed, balanced over the classes; smaller draws lie within larger
-    ones."""
+    """Draw `size` images (None: all), balanced over the classes; a smaller draw is a part of a larger one."""
     if size is None or size >= len(images):
         return images
     return images.select(sorted(balance_order(images, f"training|{seed}")[:size]))

@@ -12,7 +12,7 @@ from edgedistill.comparison.statistics import Difference, add_verdicts, compare_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinalRun:
-    """One run that counts: its test accuracy, and how it was found."""
+    """One run that counts: its test accuracy, and how its student was trained."""
 
     task: str
     seed: int
@@ -31,43 +31,36 @@ class Row:
 
     Attributes:
         train_size: number of training images; None is all.
-        runs: those that count.
         mean: of the test accuracies; over several tasks the mean of the tasks' means. None without runs.
         deviation: sample standard deviation over seeds; over several tasks that of the seeds' means. None for one seed.
-        trainings: runs trained in all, those that chose the weight included.
+        lambdas: the weights that were chosen, each once.
+        trainings: all trained runs, also those that chose the weight.
         missing: runs that failed or were not done yet.
         stuck: runs that never predict at least one class on validation images; they are part of the mean.
-        difference: of the reference to this method; None for the reference itself.
+        difference: reference minus this method; None for the reference itself.
+        runs: those that count.
     """
 
     task: str | None
     train_size: int | None
     method: str
-    runs: tuple[FinalRun, ...]
     mean: float | None
     deviation: float | None
+    lambdas: tuple[float, ...]
     trainings: int
     missing: int
     stuck: int
     difference: Difference | None = None
-
-    @property
-    def lambdas(self) -> tuple[float, ...]:
-        """The weights that were chosen, each once."""
-        return tuple(sorted({run.lambda_layer for run in self.runs if run.lambda_layer is not None}))
+    runs: tuple[FinalRun, ...]
 
 
 def summarise(comparison: Comparison) -> tuple[Row, ...]:
-    """Return the rows of every task and size, then, where there are several tasks, those of all tasks together.
-
-    What is not done yet is left out of the means and counted as missing.
-    """
+    """Return the rows of every task and size; after several tasks, those of all tasks together."""
     plan = comparison.plan
-    tasks: list[str | None] = [task.name for task in plan.tasks]
-    groups = tasks if len(tasks) == 1 else [*tasks, None]
+    names = [task.name for task in plan.tasks]
     return tuple(
         row
-        for task in groups
+        for task in (names if len(names) == 1 else [*names, None])
         for size in plan.ordered_sizes()
         for row in _with_differences(
             [_row(comparison, task, size, method) for method in plan.methods], plan.reference, plan.confidence
@@ -94,12 +87,13 @@ def _row(comparison: Comparison, task: str | None, size: int | None, method: str
         task=task,
         train_size=size,
         method=method,
-        runs=runs,
         mean=statistics.fmean(means) if means else None,
         deviation=_deviation(runs),
+        lambdas=tuple(sorted({run.lambda_layer for run in runs if run.lambda_layer is not None})),
         trainings=sum(_trainings(comparison, track, size) for track in tracks),
         missing=len(tracks) * len(comparison.plan.seeds) - len(runs),
         stuck=sum(run.stuck > 0 for run in runs),
+        runs=runs,
     )
 
 
@@ -126,10 +120,8 @@ def _final_runs(comparison: Comparison, track: Track, size: int | None) -> list[
 
 
 def _trainings(comparison: Comparison, track: Track, size: int | None) -> int:
-    """Count the runs that this method was given at this size, each once."""
-    runs = list(track.final(size, comparison.results))
-    if track.tuned:
-        runs.extend(job for jobs in track.trials(size).values() for job in jobs)
+    """Count the runs of this method at this size that were done or tried, each once."""
+    runs = [*track.final(size, comparison.results), *track.tuning_jobs(size)]
     return len({job.key for job in runs if comparison.results.get(job.key) is not None})
 
 
@@ -139,7 +131,7 @@ def _means_of_tasks(runs: Sequence[FinalRun]) -> list[float]:
 
 
 def _deviation(runs: Sequence[FinalRun]) -> float | None:
-    """Return the spread over seeds; only seeds that every task has count, so that tasks do not add to it."""
+    """Return the spread over seeds. Only seeds that every task has count, so that tasks do not add to the spread."""
     tasks = {run.task for run in runs}
     seeds = {run.seed for run in runs}
     by_seed = {seed: [run.test_accuracy for run in runs if run.seed == seed] for seed in seeds}

@@ -1,14 +1,11 @@
-"""Doing one job: train a student, or ask one, or the teacher, about the test images.
-
-A workspace loads a teacher and a task's images once for all its jobs.
-"""
+"""Doing jobs: train a student, or test one or the teacher; teacher and images are loaded once for all jobs."""
 
 import functools
 import platform
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -35,7 +32,7 @@ from edgedistill_deploy.images.sets import ImageSet
 
 
 class Workspace:
-    """Does jobs one after another; trained students go to `folder`/students/KEY.safetensors."""
+    """Does jobs one after another and writes trained students to `folder`/students/KEY.safetensors."""
 
     def __init__(self, folder: Path) -> None:
         self._students = folder / STUDENTS
@@ -47,20 +44,20 @@ class Workspace:
         self._drawn: dict[tuple[str, int | None, int], ImageSet] = {}
 
     def close(self) -> None:
-        """Delete what no later run needs."""
+        """Delete the caches, which no later run needs."""
         self._shelf.close()
 
     def do(self, job: Job, share: Callable[[float], None]) -> Record:
-        """Do a job and return its record; a failure of any kind is recorded as `error`, it concerns this job alone.
+        """Do a job and return its record, which has a failure of any kind as `error`.
 
-        `share` hears from time to time how much of the job is done, from 0 to 1.
+        `share` is called from time to time with the share of the job that is done, from 0 to 1.
         """
         started = time.monotonic()
         try:
             outcome = self._do(job, share)
         except EdgeDistillError as error:
             outcome = {"error": str(error), "wrong_usage": isinstance(error, UsageError)}
-        except Exception as error:  # noqa: BLE001  # whatever a library raises, the other runs go on
+        except Exception as error:  # noqa: BLE001  # a library may raise anything, and the other runs go on
             outcome = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
         return {**_identify(job), **outcome, "seconds": round(time.monotonic() - started, 3), **self._where}
 
@@ -71,7 +68,7 @@ class Workspace:
             return self._train(job, teacher, images, share)
         classes = list(teacher.subtask(job.task.classes).class_indices)
         if job.kind == "teacher":
-            _student(job, teacher)  # a misspelt name is better found before the first training than in each
+            _student(job, teacher)  # finds a misspelt name before the first training
             return _test(teacher.model, teacher, images, classes)
         student = read_student(_student(job, teacher), self._students / f"{job.trained}.safetensors")
         return {"trained": job.trained, **_test(student, teacher, images, None)}
@@ -80,7 +77,7 @@ class Workspace:
         key = (job.task.name, job.size, job.seed)
         if key not in self._drawn:
             self._drawn[key] = draw_training_images(images.train, job.size, job.seed)
-        # Training cannot see test images by mistake: it does not get them.
+        # Training gets no test images, so it cannot use them by mistake.
         drawn = SubtaskImages(train=self._drawn[key], validation=images.validation, test=None)
         result = distill(
             teacher,
@@ -106,22 +103,12 @@ class Workspace:
 
 @contextmanager
 def open_workspace(folder: Path, threads: int) -> Iterator[Workspace]:
-    """Open a workspace whose torch computes with so many threads; afterwards it has as many as before."""
-    with limit_threads(threads):
-        workspace = Workspace(folder)
-        try:
-            yield workspace
-        finally:
-            workspace.close()
-
-
-@contextmanager
-def limit_threads(threads: int) -> Iterator[None]:
-    """Let torch compute with so many threads, then with as many as before."""
+    """Open a workspace; torch computes with `threads` threads inside the block, then with as many as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        yield
+        with closing(Workspace(folder)) as workspace:
+            yield workspace
     finally:
         torch.set_num_threads(before)
 
@@ -164,7 +151,7 @@ def _describe_training(result: DistillResult, teacher: Teacher, images: SubtaskI
 
 
 def _test(model: nn.Module, teacher: Teacher, images: SubtaskImages, classes: list[int] | None) -> Record:
-    """Ask about the test images; `classes` are the outputs that count, None when all do."""
+    """Test a model on the test images; `classes` are the outputs that count, None for all."""
     tested = images.evaluation
     correct = predict_classes(model, teacher, tested, classes) == tested.labels
     shares = [correct[tested.labels == label].mean() for label in range(len(tested.class_names))]
@@ -180,13 +167,8 @@ def _identify(job: Job) -> Record:
     record: Record = {"key": job.key, "kind": job.kind, "task": job.task.name}
     if job.kind == "teacher":
         return record
-    return {
-        **record,
-        "method": job.method,
-        "train_size": job.size,
-        "seed": job.seed,
-        "lambda_layer": job.config.lambda_layer,
-    }
+    trained: Record = {"method": job.method, "train_size": job.size, "seed": job.seed}
+    return {**record, **trained, "lambda_layer": job.config.lambda_layer}
 
 
 def _versions() -> dict[str, Any]:

@@ -20,7 +20,7 @@ LONGEST_WAIT = datetime.timedelta(days=2)
 def on_device(
     teacher: nn.Module, student: nn.Module, config: DistillConfig, accelerator: Accelerator
 ) -> Iterator[None]:
-    """Bring both networks to where training runs; the teacher's memory layout is put back afterwards."""
+    """Move both networks to the training device; the teacher gets its memory layout back afterwards."""
     wanted = memory_format(config)
     student.to(accelerator.device, memory_format=wanted)  # type: ignore[call-overload]  # its stub knows no memory_format here
     teacher.to(accelerator.device, memory_format=wanted)  # type: ignore[call-overload]
@@ -31,11 +31,10 @@ def on_device(
 
 
 def open_accelerator(config: DistillConfig) -> Accelerator:
-    """Open what Accelerate knows of the device, the number format and the processes of a run.
+    """Open Accelerate for the device, the number format and the processes of a run.
 
     Raises:
-        UsageError: this machine has no such device, its device lacks the number format, or the processes cannot
-            share a batch equally.
+        UsageError: this machine lacks the device or the number format, or the processes cannot share a batch equally.
     """
     compute = config.compute
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -45,15 +44,15 @@ def open_accelerator(config: DistillConfig) -> Accelerator:
     on_cuda = available["cuda"] and compute in ("auto", "cuda")
     if config.mixed_precision == "fp16" and not on_cuda:
         raise UsageError("mixed_precision = 'fp16' needs a CUDA GPU; on this machine take 'bf16' or 'no'.")
-    # Accelerate keeps the number format of the process's first run; this is a run of its own.
+    # Accelerate keeps the number format of the process's first run, which may differ.
     AcceleratorState._reset_state()
     accelerator = Accelerator(
         cpu=compute == "cpu",
         mixed_precision=config.mixed_precision,
         kwargs_handlers=[
-            # The others wait while the first process writes the teacher's cache, however long that takes.
+            # The others wait while the first process writes the teacher's cache, which can take hours.
             InitProcessGroupKwargs(timeout=LONGEST_WAIT),
-            # With the layer terms alone nothing teaches the head.
+            # With the layer terms alone the head gets no gradient.
             DistributedDataParallelKwargs(find_unused_parameters=not (config.lambda_kd or config.lambda_task)),
         ],
     )

@@ -1,4 +1,4 @@
-"""What several training processes must agree on: averages over all of them."""
+"""Averages over all training processes, so that they agree."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def process_count() -> int:
 def mean_over_processes(values: Tensor) -> Tensor:
     """Average a tensor over the processes, with its gradient.
 
-    Every process must call this, with a tensor of the same shape; each counts the same, as their shares of a batch do.
+    Every process must call this with a tensor of the same shape; all count equally, as their shares of a batch do.
     """
     count = process_count()
     if count == 1:
@@ -25,7 +25,7 @@ def mean_over_processes(values: Tensor) -> Tensor:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes; what changes one process's term changes it for all of them."""
+    """The sum over all processes, which depends on the term of each process."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
@@ -44,8 +44,7 @@ def _sum_over_processes(values: Tensor) -> Tensor:
 
 @torch.no_grad()
 def average_buffers(network: nn.Module) -> None:
-    """Give every process the mean of all processes' buffers: the statistics of batch norm, which each takes of its
-    share."""
+    """Replace the buffers, which are statistics of batch norm, by their means over all processes."""
     if process_count() == 1:
         return
     for buffer in network.buffers():
@@ -54,8 +53,7 @@ def average_buffers(network: nn.Module) -> None:
 
 
 def gather(values: Tensor) -> Tensor:
-    """Return the tensors (...) of all processes as (processes, ...), without a gradient; a process alone
-    gets its own."""
+    """Return the tensors (...) of all processes as (processes, ...), without a gradient."""
     count = process_count()
     if count == 1:
         return values[None]
@@ -65,7 +63,7 @@ def gather(values: Tensor) -> Tensor:
 
 
 def disband() -> None:
-    """Leave the group of training processes together; else one that ends first may abort the others."""
+    """End the group of training processes together; a process that ends earlier may abort the others."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.barrier()
         distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Random views of a prepared training image: first drawn, then cut, so that a view can be named and cut again."""
+"""Random views of a prepared training image: drawn first, then cut, so that a view can be stored and cut again."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,17 +11,17 @@ Pixels = npt.NDArray[np.uint8]
 
 # Random crops shift the image by up to this part of its side: 4 of 32 pixels, as in the paper's CIFAR setting.
 SHIFT_FRACTION = 1 / 8
-# The area and aspect of a random resized crop, as timm and torchvision have it for ImageNet; a gentler least area,
-# since distillation wants the object in view.
+# Area and aspect of a random resized crop, as in timm and torchvision for ImageNet. The least area is larger here, so
+# that the object stays in view.
 AREA = (0.35, 1.0)
 ASPECT = (3 / 4, 4 / 3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """A rectangle of an image, in pixels, that is stretched to the image's size, and mirrored or not.
+    """A rectangle of an image, in pixels, to be stretched to the image's size and perhaps mirrored.
 
-    The rectangle may reach over the border; what lies outside repeats the edge.
+    The rectangle may cross the border; pixels outside repeat the edge.
     """
 
     top: int
@@ -37,10 +37,8 @@ class View:
 
 def _shift(view: View, generator: np.random.Generator) -> View:
     """Move by a random offset."""
-    top, left = (
-        int(generator.integers(-reach, reach + 1))
-        for reach in (round(view.height * SHIFT_FRACTION), round(view.width * SHIFT_FRACTION))
-    )
+    reaches = (round(view.height * SHIFT_FRACTION), round(view.width * SHIFT_FRACTION))
+    top, left = (int(generator.integers(-reach, reach + 1)) for reach in reaches)
     return replace(view, top=top, left=left)
 
 
@@ -60,7 +58,7 @@ def _flip(view: View, generator: np.random.Generator) -> View:
     return replace(view, flipped=bool(generator.random() < 0.5))
 
 
-# What `augment = "..."` may name; each is the list of draws in order.
+# The values of `augment`: each is the list of its draws, in order.
 AUGMENTATIONS: dict[str, tuple[Callable[[View, np.random.Generator], View], ...]] = {
     "none": (),
     "crop": (_shift,),
@@ -85,8 +83,7 @@ def cut_view(pixels: Pixels, view: View) -> Pixels:
         cut = _move(pixels, view.top, view.left)
     else:
         box = (view.left, view.top, view.left + view.width, view.top + view.height)
-        resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR, box=box)
-        cut = np.asarray(resized)
+        cut = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR, box=box))
     return cut[:, ::-1] if view.flipped else cut
 
 

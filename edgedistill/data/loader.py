@@ -1,9 +1,8 @@
-"""Batches for training and evaluation, the same with any number of workers and after any interruption."""
+"""Batches for training and evaluation; they depend neither on the number of workers nor on interruptions."""
 
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,8 +24,8 @@ class Augmentation:
     Attributes:
         name: of `edgedistill.data.augment.AUGMENTATIONS`.
         seed: fixes all draws, together with the image's index and the number of the view.
-        views: how many different views of each image there are; epoch e shows view e modulo this number. 0: every epoch
-            has views of its own.
+        views: number of different views of each image; epoch e shows view e modulo this number. 0: every epoch has
+            views of its own.
     """
 
     name: str = "none"
@@ -47,17 +46,15 @@ class Augmentation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pass:
-    """One pass over a split's images: what is shown of them, and in which order.
+    """One pass over a split's images: their views and their order.
 
     Attributes:
         augmentation: which views; the whole images by default.
-        epoch: chooses the views, and the order together with the augmentation's seed.
-        shuffle: False leaves the images in their own order. True makes batches for training: a batch that
-            leaves a process a single image is left out, and a last batch that does not divide among the
-            processes loses the few images that are too many.
-        kept: all that the preprocessing and `augmentation` make of the images, as (views, images, H, W, 3).
-            Images are then read from there, in this process, because that takes less time than fetching them
-            from another.
+        epoch: chooses the views; with the augmentation's seed it also fixes the order.
+        shuffle: False keeps the images in their own order. True makes batches for training: a last batch that gives
+            a process one image is left out, and a last batch loses the images that do not divide among the processes.
+        kept: all prepared and augmented images (views, images, H, W, 3). Images are then read from there, in this
+            process, because that takes less time than fetching them from another.
     """
 
     augmentation: Augmentation = Augmentation()
@@ -68,7 +65,7 @@ class Pass:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """Which part of every batch a process loads: that of process `index` of `count`."""
+    """The part of every batch that process `index` of `count` loads."""
 
     index: int = 0
     count: int = 1
@@ -79,7 +76,7 @@ WHOLE = Share()
 
 
 class _PreparedImages(Dataset[Example]):
-    """Prepared, augmented images: item (epoch, index) is a pure function of the two, the augmentation and the image."""
+    """Prepared, augmented images: item (epoch, index) depends on these two, the augmentation and the image alone."""
 
     def __init__(self, images: ImageSet, preprocess: Preprocess, augmentation: Augmentation) -> None:
         self._images = images
@@ -98,7 +95,7 @@ class _PreparedImages(Dataset[Example]):
 
 
 class _KeptViews(Dataset[Example]):
-    """Views that were prepared and cut before, read a batch at a time: items as those of `_PreparedImages`."""
+    """Stored views, read a batch at a time; the items are those of `_PreparedImages`."""
 
     def __init__(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], augmentation: Augmentation) -> None:
         self._pixels = pixels
@@ -116,7 +113,7 @@ class _KeptViews(Dataset[Example]):
 
 
 class _EpochSampler(Sampler[tuple[int, int]]):
-    """Every image once an epoch, in an order that follows from seed and epoch."""
+    """Every image once an epoch, in an order that depends on seed and epoch."""
 
     def __init__(self, count: int, shown: Pass) -> None:
         self._count = count
@@ -144,36 +141,31 @@ def open_loader(
     """Load batches of (uint8 images (N, H, W, 3), labels (N,), indices (N,) in `images`).
 
     Args:
-        images: the split; read anew each epoch, never held.
-        preprocess: the contract that every image goes through first.
+        images: the split; read again in each epoch.
+        preprocess: is applied to every image first.
         batch_size: N; the last batch may be smaller.
-        shown: what is shown of the images; each whole and in their own order by default.
+        shown: views and order; whole images in their own order by default.
         workers: processes that decode; 0 decodes in this one.
-        share: which part of every batch this process loads.
     """
     sampler = _EpochSampler(len(images), shown)
     batches = BatchSampler(sampler, batch_size, drop_last=False)  # type: ignore[arg-type]  # its stub wants int items
     shares = _SharedBatches(batches, len(images), share, training=shown.shuffle)
     if shown.kept is not None:
         views = _KeptViews(shown.kept, images.labels, shown.augmentation)
-        return DataLoader(views, batch_sampler=shares, collate_fn=_as_it_is)
+        return DataLoader(views, batch_sampler=shares, collate_fn=lambda batch: batch)
     dataset = _PreparedImages(images, preprocess, shown.augmentation)
     return DataLoader(dataset, batch_sampler=shares, num_workers=workers)
 
 
-def _as_it_is(batch: Any) -> Any:
-    return batch
-
-
 class _SharedBatches(Sampler[list[tuple[int, int]]]):
-    """One process's share of every batch; no image is shown twice, and in training all shares are equal."""
+    """One process's share of every batch; no image comes twice, and in training all shares are equal."""
 
     def __init__(self, batches: BatchSampler, image_count: int, share: Share, training: bool) -> None:
         self._batches = batches
         self._share = share
         self._training = training
         rest = image_count % batches.batch_size
-        # Batch normalisation cannot train on one image, so those of such a last batch wait for another epoch's order.
+        # Batch normalisation cannot train on one image, so a last batch that gives a process one image is left out.
         self._skips_last = training and 0 < rest < min(2 * share.count, image_count)
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""A part of a set of images that stands for the whole."""
+"""A sample of a set of images that represents the whole set."""
 
 import hashlib
 
@@ -8,17 +8,14 @@ from edgedistill_deploy.images.sets import ImageSet
 
 
 def sample_images(images: ImageSet, count: int, seed: int) -> ImageSet:
-    """Return at most `count` images with the classes in proportion.
-
-    The seed and their content decide which ones, not their order or file names.
-    """
+    """Return at most `count` images, classes in proportion; the choice depends on their content and the seed alone."""
     if len(images) <= count:
         return images
     place: dict[int, tuple[float, str]] = {}
     for label in np.unique(images.labels):
         members = np.flatnonzero(images.labels == label).tolist()
         drawn = sorted((_draw(images.digest(index), seed), index) for index in members)
-        # The first members of every class have low places, so a cut at any place takes the same part of each.
+        # The first images of every class have low places, so a cut takes the same part of every class.
         for rank, (key, index) in enumerate(drawn):
             place[index] = ((rank + 0.5) / len(members), key)
     return images.select(sorted(sorted(place, key=place.__getitem__)[:count]))

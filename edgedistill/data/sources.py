@@ -1,4 +1,4 @@
-"""Where images come from, by the name a user types."""
+"""Sources of images, by the name that a user types."""
 
 from importlib import resources
 from pathlib import Path
@@ -14,8 +14,8 @@ EMBEDDED = "embedded:"
 def open_source(source: str) -> ImageSplits:
     """Open `embedded:digits` (ships with EdgeDistill), or any source that `edgedistill_deploy.open_images` opens.
 
-    That is an image folder, `npz:FILE`, `fashion-mnist`, `fashion-mnist:DIR` or `cifar100:DIR`. Class folders that are
-    all named by ImageNet's synset ids ("n02099601") get the labels that ImageNet's teachers have.
+    These are an image folder, `npz:FILE`, `fashion-mnist`, `fashion-mnist:DIR` and `cifar100:DIR`. When all class
+    folders are named by ImageNet's synset ids ("n02099601"), they get the labels of ImageNet's teachers.
 
     Raises:
         UsageError: no such source.
@@ -34,5 +34,4 @@ def _with_imagenet_labels(splits: ImageSplits) -> ImageSplits:
     if not all(is_synset(name) for name in splits.class_names):
         return splits
     labels = labels_of_synsets()
-    names = tuple(labels.get(name, name) for name in splits.class_names)
-    return splits.rename_classes(names)
+    return splits.rename_classes(tuple(labels.get(name, name) for name in splits.class_names))

@@ -1,4 +1,4 @@
-"""Training, validation and test images of a subtask, with nothing of one in another."""
+"""Training, validation and test images of a subtask; no image is in two of them."""
 
 import hashlib
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ TEST_FRACTION = 0.2  # of all images, where the source has no test split
 class SubtaskImages:
     """The subtask's images; labels are positions in the subtask.
 
-    `test` is None where the source gives its own validation split but no test split; `notes` say in words what was left
-    out or moved.
+    `test` is None where the source has a validation split but no test split. `notes` say in words which images were
+    left out or moved.
     """
 
     train: ImageSet
@@ -29,7 +29,7 @@ class SubtaskImages:
 
     @property
     def evaluation(self) -> ImageSet:
-        """The images that judge the finished expert: test, or validation where there is no test split."""
+        """The images that judge the finished expert: test images, or validation images where there are none."""
         return self.test if self.test is not None else self.validation
 
 
@@ -38,10 +38,10 @@ def split_for_subtask(
 ) -> SubtaskImages:
     """Keep the subtask's classes and make the splits that the source does not have.
 
-    A source with one split is divided 64 / 16 / 20 into training, validation and test images; one with train and test
-    gives 20 % of train to validation. Which image goes where depends on its content and the seed alone: neither file
-    names nor their order matter, and an image added later moves no other. An image whose content stands in a later
-    split (validation, test) is taken out of the earlier one.
+    A source with one split is divided 64 / 16 / 20 into training, validation and test images. A source with train and
+    test gives 20 % of train to validation. The split of an image depends on the content of its class's images and the
+    seed alone, not on file names or order. An image that is also in a later split (validation, test) is removed from
+    the earlier one.
 
     Raises:
         DataError: a class has too few images for the splits, or none.
@@ -70,15 +70,13 @@ def _digests(images: ImageSet) -> list[str]:
 
 
 def _read_digests(sets: Sequence[ImageSet], progress: Progress) -> None:
-    """Compute every digest once, saying how far it is; the sets remember them."""
+    """Compute every digest once, with progress; the sets keep the digests."""
     total = sum(map(len, sets))
-    done = 0
-    for images in sets:
-        for index in range(len(images)):
-            images.digest(index)
-            done += 1
-            if done % 100 == 0 or done == total:
-                progress(done, total)
+    places = ((images, index) for images in sets for index in range(len(images)))
+    for done, (images, index) in enumerate(places, start=1):
+        images.digest(index)
+        if done % 100 == 0 or done == total:
+            progress(done, total)
 
 
 def _restrict(images: ImageSet, class_names: Sequence[str], split: str) -> ImageSet:
@@ -119,12 +117,9 @@ def _hold_out(images: ImageSet, fraction: float, salt: str) -> tuple[ImageSet, I
 
 
 def _without_leaks(train: ImageSet, validation: ImageSet, test: ImageSet | None) -> SubtaskImages:
-    notes: list[str] = []
-    later: set[str] = set(_digests(test)) if test is not None else set()
-    validation, removed = _excluding(validation, later)
-    _note(notes, removed, "validation", "test")
-    train, removed = _excluding(train, later | set(_digests(validation)))
-    _note(notes, removed, "training", "validation or test")
+    tested: set[str] = set(_digests(test)) if test is not None else set()
+    validation, of_validation = _excluding(validation, tested, "validation", "test")
+    train, of_train = _excluding(train, tested | set(_digests(validation)), "training", "validation or test")
     for split, images in (("training", train), ("validation", validation)):
         absent = set(range(len(images.class_names))) - set(images.labels.tolist())
         if absent:
@@ -133,16 +128,14 @@ def _without_leaks(train: ImageSet, validation: ImageSet, test: ImageSet | None)
                 f"After removing images that stand in another split too, no {split} image of class {name!r} is left; "
                 "the splits overlap."
             )
-    return SubtaskImages(train=train, validation=validation, test=test, notes=tuple(notes))
+    return SubtaskImages(train=train, validation=validation, test=test, notes=(*of_validation, *of_train))
 
 
-def _excluding(images: ImageSet, forbidden: set[str]) -> tuple[ImageSet, int]:
+def _excluding(images: ImageSet, forbidden: set[str], split: str, other: str) -> tuple[ImageSet, list[str]]:
+    """Remove the images with forbidden digests, and say so in a note."""
     kept = [index for index, digest in enumerate(_digests(images)) if digest not in forbidden]
     removed = len(images) - len(kept)
-    return (images if removed == 0 else images.select(kept)), removed
-
-
-def _note(notes: list[str], removed: int, split: str, other: str) -> None:
-    if removed:
-        plural = "images" if removed > 1 else "image"
-        notes.append(f"{removed} {split} {plural} left out: the same content stands in {other}.")
+    if not removed:
+        return images, []
+    plural = "images" if removed > 1 else "image"
+    return images.select(kept), [f"{removed} {split} {plural} left out: the same content stands in {other}."]

@@ -1,7 +1,7 @@
 """The teacher's accuracy with one layer projected, at several ranks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from torch import Tensor, nn
 
@@ -17,7 +17,7 @@ Ranks = Mapping[tuple[str, str], Sequence[int]]  # {(layer, method): K, ...}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """Of `size` images: named as labelled, answered as the teacher does, and lost or gained against it."""
+    """Counts of `size` images: right, answered as the teacher does, and lost or gained against the teacher."""
 
     size: int = 0
     right: int = 0
@@ -26,16 +26,10 @@ class Tally:
     gained: int = 0
 
     def __add__(self, other: "Tally") -> "Tally":
-        return Tally(
-            size=self.size + other.size,
-            right=self.right + other.right,
-            agreeing=self.agreeing + other.agreeing,
-            lost=self.lost + other.lost,
-            gained=self.gained + other.gained,
-        )
+        return Tally(**{key: count + getattr(other, key) for key, count in asdict(self).items()})
 
     def at(self, k: int) -> ProjectedAccuracy:
-        """Return the shares and what is uncertain about them."""
+        """Return the shares at K = `k` with their intervals."""
         return ProjectedAccuracy(
             k=k,
             accuracy=self.right / self.size,
@@ -45,7 +39,7 @@ class Tally:
         )
 
     def meets(self, target: float, teacher: "Tally") -> bool:
-        """Tell whether this is at least the target's part of the teacher's accuracy on the same images."""
+        """Tell whether the accuracy is at least `target` times the teacher's on the same images."""
         return self.right >= target * teacher.right - 1e-9
 
 
@@ -63,7 +57,7 @@ def tally(predicted: Tensor, unprojected: Tensor, labels: Tensor) -> Tally:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examination:
-    """A teacher, the images it answers, and the subspaces its layers are projected on.
+    """A teacher, the images it answers, and the subspaces of its layers.
 
     Attributes:
         model: in evaluation mode.
@@ -91,7 +85,7 @@ class Examination:
         """Return {(layer, method): {K: tally}}; gradients must be off.
 
         The network up to a layer runs once a batch for all projections of that layer. `progress` is called with the
-        number of images that have gone through a projection so far, each counted once a projection.
+        number of images so far; an image counts once for each projection.
         """
         totals = {key: dict.fromkeys(each, Tally()) for key, each in ranks.items()}
         done = 0
@@ -102,7 +96,7 @@ class Examination:
                 for method, k in [(m, k) for (of, m), each in ranks.items() if of == layer for k in each]:
                     subspace = self.subspaces[layer, method]
                     predicted = unprojected
-                    if k < len(subspace.mean):  # all D directions are the identity, and rounding would not be
+                    if k < len(subspace.mean):  # all D directions change nothing, except by rounding
                         output = project(midway.output, subspace, k, self.model, layer)
                         predicted = self._answers(midway.resume(output))
                     totals[layer, method][k] += tally(predicted, unprojected, labels)
@@ -111,7 +105,7 @@ class Examination:
         return totals
 
     def together(self, method: str, ranks: Mapping[str, int]) -> Tally:
-        """Return the tally with several layers projected at once: {layer: K}."""
+        """Return the tally with several layers projected at the same time: {layer: K}."""
         total = Tally()
         subspaces = {layer: (self.subspaces[layer, method], k) for layer, k in ranks.items()}
         for images, labels in self.batches():

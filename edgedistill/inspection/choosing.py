@@ -1,4 +1,4 @@
-"""Which subspace each layer is matched in, where the settings leave that open (`method = "auto"`; not in the paper)."""
+"""The choice of each layer's subspace where the setting is `method = "auto"` (not in the paper)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -10,11 +10,11 @@ from edgedistill.subspaces.directions import subspace_from
 from edgedistill.subspaces.moments import Moments
 from edgedistill_deploy.progress import Progress, silent
 
-# In the order in which they are taken: the first holds the most variance that as many directions can.
+# The first that suffices is taken. No K directions hold more variance than those of pca.
 CANDIDATES = ("pca", "prca")
-# The part of the teacher's accuracy that has to be left when a layer is projected.
+# The part of its accuracy that the teacher must keep when a layer is projected.
 TARGET = 0.99
-# Validation images that the choice is made on, at most.
+# The largest number of validation images for the choice.
 IMAGES = 1000
 
 
@@ -27,12 +27,12 @@ def choose_methods(
     ranks: Mapping[str, int],
     progress: Progress = silent,
 ) -> dict[str, str]:
-    """Choose each layer's subspace by what the teacher still knows inside it; {layer: method}.
+    """Choose each layer's subspace by the accuracy that the teacher keeps inside it; {layer: method}.
 
-    The subspace of largest variance is taken where the teacher, with that layer alone projected on it, keeps 99 % of
-    its accuracy: it leaves the student the most to learn from. Where it does not, because the images hold much that the
-    subtask has no use for or because the student is narrow, the relevant subspace is taken, or whichever of the two
-    keeps more when neither keeps enough.
+    The choice is the subspace of largest variance where the teacher keeps 99 % of its accuracy with only that layer
+    projected on it: this subspace gives the student the most to learn from. Where the teacher keeps less (the images
+    hold much that the subtask does not use, or the student is narrow), the choice is the relevant subspace. When
+    neither is enough, it is the one that keeps more.
 
     Args:
         model: the teacher, in evaluation mode.
@@ -41,7 +41,7 @@ def choose_methods(
             device.
         moments: of the layers, from training images.
         ranks: {layer: K}.
-        progress: counts the images, each once a projection.
+        progress: counts the images, each once for each projection.
 
     Raises:
         EdgeDistillError: a layer has no subspace; it is named.
@@ -55,9 +55,8 @@ def choose_methods(
     }
     examination = Examination(model=model, class_indices=class_indices, batches=batches, subspaces=subspaces)
     own = examination.measure_teacher()
-    total = own.size * len(subspaces)
     tallies = examination.measure_projected(
-        {key: (kept[key[0]],) for key in subspaces}, lambda done: progress(done, total)
+        {key: (kept[key[0]],) for key in subspaces}, lambda done: progress(done, own.size * len(subspaces))
     )
     return {
         layer: _sufficient({method: tallies[layer, method][k] for method in CANDIDATES}, own)

@@ -6,22 +6,22 @@ from edgedistill.checks import check_at_least, check_choice
 from edgedistill.config import COMPUTES, SUBSPACE_METHODS
 from edgedistill_deploy.errors import UsageError
 
-# What has no matrix of its own has no spectrum of its own.
+# Methods without a matrix, so without eigenvalues.
 WITHOUT_SPECTRUM = ("random", "identity")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InspectConfig:
-    """What is inspected, and how closely.
+    """Settings of an inspection.
 
     Attributes:
-        layers: dotted names in the teacher; none: those that would be paired with a student.
-        methods: of choosing directions, as `find_subspaces` names them; the first one gives the suggested student.
-        ks: ranks K to measure at; none: 1, 2, 4, ... and the layer's width, then bisection for the suggested widths. A
-            K above a layer's width D means all D directions.
+        layers: dotted names in the teacher; by default those that would be paired with a student.
+        methods: as `find_subspaces` names them; the first one gives the suggested student.
+        ks: ranks K to measure; by default 1, 2, 4, ... and the layer's width, then bisection for the suggested widths.
+            A K above a layer's width D means all D directions.
         target: the part of the teacher's accuracy that a suggested width must keep.
-        images: validation images to measure on at most, a seeded sample with the classes in proportion.
-        training_images: training images to find subspaces with at most, sampled in the same way.
+        images: largest number of validation images, a seeded sample with the classes in proportion.
+        training_images: largest number of training images for the subspaces, sampled in the same way.
         positions: drawn from each image's map for the subspaces; 0 uses all.
         batch_size: images at a time; memory grows with it.
         seed: fixes both samples, the positions, and the directions of `random`.

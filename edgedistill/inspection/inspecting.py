@@ -1,11 +1,11 @@
-"""The inspection: spectra, the teacher's accuracy on its leading directions, and the student that follows."""
+"""The inspection: spectra, the teacher's accuracy on its leading directions, and the suggested student."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from edgedistill.data.loader import open_loader
 from edgedistill.data.sampling import sample_images
@@ -50,23 +50,20 @@ def inspect_subspaces(
 ) -> Inspection:
     """Find the subspaces of a teacher's layers and how many directions its answers need (Chormai et al. 2026).
 
-    Each layer alone is projected on its K leading directions, at its own resolution and at every position, and the rest
-    of the teacher answers the validation images. Subspaces come from training images; test images are not looked at.
+    One layer at a time is projected on its K leading directions, at its own resolution and at every position, and the
+    rest of the teacher answers the validation images. Subspaces come from training images; no test image is used.
 
     Args:
-        teacher: left as it was found.
+        teacher: is the same afterwards.
         subtask: the classes that are kept; `images` carry labels in its order.
-        images: training and validation images.
-        config: settings.
-        student: a name as `build_student` takes it; its pairs decide which layers are inspected, unless `config.layers`
-            names them.
+        student: for `build_student`; the layers of its pairs are inspected, unless `config.layers` names others.
         student_width: its factor.
-        progress: called with (images done, images known of, what is being done); what is known of grows on the way.
+        progress: called with (images done, all images, current work); the number of all images grows during the work.
 
     Raises:
-        UsageError: an unknown layer, a K above every layer's width, a student that cannot be built, a device that is
-            not there.
-        EdgeDistillError: a layer has no subspace; it is named.
+        UsageError: an unknown layer, a K above every layer's width, a student that cannot be built, or a device that
+            this machine lacks.
+        EdgeDistillError: a layer has no subspace; the message names it.
     """
     config = config or InspectConfig()
     size = teacher.preprocess.size
@@ -113,7 +110,7 @@ def _device(compute: str) -> torch.device:
 
 @contextlib.contextmanager
 def _on_device(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Have a model on a device inside the block, then where it was."""
+    """Move a model to a device for the block, then back."""
     before = next(model.parameters()).device
     model.to(device)
     try:
@@ -125,7 +122,7 @@ def _on_device(model: nn.Module, device: torch.device) -> Iterator[None]:
 def _pairs(
     teacher: nn.Module, student: nn.Module | None, size: tuple[int, int], layers: Sequence[str]
 ) -> tuple[LayerPair, ...]:
-    """Pair the teacher with the student, or with itself, as with any student of its own shape."""
+    """Pair the teacher with the student; without one, pair it with itself."""
     for layer in layers:
         resolve_layer(teacher, layer)
     if student is None:
@@ -144,7 +141,7 @@ def _check_ranks(ks: Sequence[int], shapes: Mapping[str, Shape]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Passes:
-    """What all passes over images share."""
+    """The passes over images, and what they share."""
 
     teacher: Teacher
     subtask: Subtask
@@ -153,20 +150,19 @@ class _Passes:
     steps: "_Steps"
 
     def moments(self, images: ImageSet, layers: Sequence[str]) -> dict[str, Moments]:
-        """Pass once over training images."""
-        count = self.steps.count(len(images), "subspaces")
+        """Gather the layers' moments in one pass over training images."""
         return gather_moments(
             self.teacher.model,
             self.subtask.class_indices,
             (pixels for pixels, _ in self._batches(self._load(images))),
             layers,
             Sampling(positions=self.config.positions or None, seed=self.config.seed),
-            progress=count,
+            progress=self.steps.count(len(images), "subspaces"),
         )
 
     def examination(self, images: ImageSet, moments: Mapping[str, Moments]) -> Examination:
         """Prepare to measure on validation images."""
-        loaded = list(self._load(images))  # small integers, and read once instead of once a round
+        loaded = list(self._load(images))  # uint8, kept for all rounds
         return Examination(
             model=self.teacher.model,
             class_indices=self.subtask.class_indices,
@@ -179,7 +175,7 @@ class _Passes:
         )
 
     def tallies(self, examination: Examination, own: Tally) -> Tallies:
-        """Measure every layer and method at the ranks asked for, or at those that decide the suggested widths."""
+        """Measure every layer and method at `config.ks`, or at the ranks that decide the suggested widths."""
         ks, subspaces = self.config.ks, examination.subspaces
         tallies: Tallies = {key: {} for key in subspaces}
         due = {key: _ranks(ks, len(subspace.mean)) for key, subspace in subspaces.items()}
@@ -201,21 +197,17 @@ class _Passes:
 
 
 class _Steps:
-    """Counts images over all passes, so that one bar and one remaining time cover the whole inspection."""
+    """Counts images over all passes, for one progress bar and one remaining time."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._total = 0
 
     def count(self, images: int, what: str) -> Callable[[int], None]:
-        """Announce so many more images; the callback takes how many of them are done."""
+        """Add `images` to the total; the returned function takes the number of them that are done."""
         before = self._total
         self._total += images
-
-        def report(done: int) -> None:
-            self._progress(before + done, self._total, what)
-
-        return report
+        return lambda done: self._progress(before + done, self._total, what)
 
 
 def _ranks(ks: Sequence[int], width: int) -> tuple[int, ...]:
@@ -223,7 +215,7 @@ def _ranks(ks: Sequence[int], width: int) -> tuple[int, ...]:
 
 
 def _find_undecided(tallies: Tallies, own: Tally, target: float) -> dict[tuple[str, str], tuple[int, ...]]:
-    """Return the ranks that narrow down the suggested widths further."""
+    """Return the ranks to measure next, for the suggested widths that are not certain yet."""
     found = {key: next_rank(_find_met(each, own, target)) for key, each in tallies.items()}
     return {key: (k,) for key, k in found.items() if k is not None}
 
@@ -249,8 +241,7 @@ def _layer_inspection(
 
 
 def _spectrum(moments: Moments, layer: str, method: str) -> tuple[float, ...]:
-    eigenvalues: Tensor = subspace_from(moments, 1, layer=layer, method=method).eigenvalues
-    return tuple(eigenvalues.tolist())
+    return tuple(subspace_from(moments, 1, layer=layer, method=method).eigenvalues.tolist())
 
 
 def _suggestion(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 RECORD = "inspection.json"
 PICTURE = "inspection.svg"
-# Okabe and Ito's colours, which colour-blind readers tell apart; marker and dash say the same again.
+# Okabe and Ito's colours, which colour-blind readers can tell apart; marker and dash say the same again.
 _STYLES = (
     {"color": "#0072B2", "marker": "o", "linestyle": "-"},
     {"color": "#D55E00", "marker": "s", "linestyle": "--"},
@@ -26,7 +26,7 @@ _STYLES = (
 )
 _INK = "#444444"
 _ROW_INCHES = 2.8
-_SETTINGS: Any = {  # matplotlib types each key, and its releases differ in which there are
+_SETTINGS: Any = {  # matplotlib's types list the keys, which differ between its releases
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.spines.top": False,
@@ -34,12 +34,12 @@ _SETTINGS: Any = {  # matplotlib types each key, and its releases differ in whic
     "axes.edgecolor": _INK,
     "svg.hashsalt": "edgedistill",  # the same inspection makes the same file
 }
-# Below this part of the whole, an eigenvalue is what rounding leaves of nothing.
+# A smaller share of the sum is a rounding error of 0.
 _SMALLEST_SHARE = 1e-9
 
 
 def check_drawing() -> None:
-    """Fail before any work when the picture could not be drawn after it.
+    """Fail before the work when its picture cannot be drawn.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -116,14 +116,10 @@ def _draw_accuracies(panel: "Axes", layer: LayerInspection, inspection: Inspecti
         panel.plot(ks, [100 * point.accuracy for point in points], label=method, linewidth=1.4, markersize=4, **style)
         low, high = ([100 * point.interval[side] for point in points] for side in (0, 1))
         panel.fill_between(ks, low, high, color=style["color"], alpha=0.12, linewidth=0)
-    panel.axhline(100 * inspection.teacher_accuracy, color="black", linewidth=1, label="teacher")
-    panel.axhline(
-        100 * inspection.target * inspection.teacher_accuracy,
-        color="black",
-        linewidth=1,
-        linestyle=(0, (2, 2)),
-        label=f"target, {100 * inspection.target:g} % of it",
-    )
+    line: Any = {"color": "black", "linewidth": 1}
+    panel.axhline(100 * inspection.teacher_accuracy, label="teacher", **line)
+    target = f"target, {100 * inspection.target:g} % of it"
+    panel.axhline(100 * inspection.target * inspection.teacher_accuracy, label=target, linestyle=(0, (2, 2)), **line)
     _draw_suggestion(panel, layer, inspection.suggestion.method)
     panel.set_xscale("log", base=2)
     ticks = [2**power for power in range(layer.width.bit_length())]

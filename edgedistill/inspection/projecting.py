@@ -1,10 +1,11 @@
-"""A layer's output put in a subspace, and the rest of the network run on it."""
+"""A layer's output projected on a subspace, and the rest of the network run on the result."""
 
 import contextlib
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from edgedistill.networks.layers import as_map, resolve_layer
 from edgedistill.networks.maps import Output, copy_output
 from edgedistill.subspaces.directions import Subspace
 
-# Of a network that is run on from the middle; beyond it the middle was not all there was.
+# Largest relative difference of the logits of a network that continues from a layer; else the whole network runs.
 LARGEST_DIFFERENCE = 1e-5
 
 
@@ -21,12 +22,10 @@ def project(output: Output, subspace: Subspace, rank: int, model: nn.Module, nam
     """Replace every position a of a layer's output by mu + U_K U_K^T (a - mu), in the output's own format.
 
     Args:
-        output: as the layer returned it: maps (N, D, H, W), channels-last maps (N, H, W, D), tokens (N, T, D) or
+        output: what the layer returned: maps (N, D, H, W), channels-last maps (N, H, W, D), tokens (N, T, D) or
             features (N, D), or a tuple with one that `as_map` reads. Prefix tokens stay as they are.
-        subspace: with all its D directions.
-        rank: K of them are kept.
-        model: the network.
-        name: the layer.
+        subspace: with all its D directions; the first `rank` of them are kept.
+        model: the network; `name` is the layer in it.
 
     Raises:
         EdgeDistillError: the output is none of these.
@@ -40,15 +39,15 @@ def project(output: Output, subspace: Subspace, rank: int, model: nn.Module, nam
 
 
 def _is_read(element: object, mapped: Tensor) -> bool:
-    """Tell whether an element of a tuple is the one that its map was read from: a map is a view of it."""
+    """Tell whether `mapped` is a view of this element of a tuple."""
     return isinstance(element, Tensor) and element.untyped_storage().data_ptr() == mapped.untyped_storage().data_ptr()
 
 
 def _project_values(values: Tensor, mapped: Tensor, subspace: Subspace, rank: int) -> Tensor:
-    # Maps are read as they are; every other format has its channels last.
+    # `as_map` returns a map (N, D, H, W) itself; every other format has its channels last.
     axis = 1 if mapped is values else -1
     prefix = values.shape[1] - mapped.shape[2] * mapped.shape[3] if values.ndim == 3 else 0
-    # In two steps, because Apple's GPUs have no float64 to be converted there.
+    # In two steps, because Apple's GPUs have no float64.
     mean, basis = (each.to(values.dtype).to(values.device) for each in (subspace.mean, subspace.basis[:, :rank]))
     centred = values[:, prefix:].movedim(axis, -1) - mean if prefix else values.movedim(axis, -1) - mean
     kept = (mean + centred @ basis @ basis.T).movedim(-1, axis)
@@ -57,13 +56,7 @@ def _project_values(values: Tensor, mapped: Tensor, subspace: Subspace, rank: in
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Midway:
-    """A forward pass that can be run on from a layer.
-
-    Attributes:
-        output: what the layer returned.
-        logits: what the network returned.
-        resume: runs the network on from another output of that layer, and returns its logits.
-    """
+    """A forward pass that can continue from a layer: `resume` takes another output of it and returns the logits."""
 
     output: Output
     logits: Tensor
@@ -71,11 +64,11 @@ class Midway:
 
 
 def run_midway(model: nn.Module, name: str, images: Tensor) -> Midway:
-    """Run a network once such that what comes after a layer can be run again and again.
+    """Run a network once, so that the part after a layer can run again with other outputs of that layer.
 
-    Running on repeats what the modules before the layer returned instead of running them. That is right where modules
-    only return values. It is wrong where one writes over an input that is used again. Running on from the layer's own
-    output shows this, and then the whole network runs each time.
+    `resume` repeats what the modules before the layer returned instead of running them. That is right where modules
+    only return values, and wrong where one writes over an input that is used again. A trial with the layer's own output
+    shows this, and then the whole network runs each time.
 
     Args:
         model: in evaluation mode, and without gradients; left as it was found.
@@ -93,7 +86,7 @@ def run_midway(model: nn.Module, name: str, images: Tensor) -> Midway:
         return _run_replacing(model, layer, output, images)
 
     same = torch.allclose(
-        resume(outputs[layer]), logits, rtol=LARGEST_DIFFERENCE, atol=LARGEST_DIFFERENCE * _size(logits)
+        resume(outputs[layer]), logits, rtol=LARGEST_DIFFERENCE, atol=LARGEST_DIFFERENCE * float(logits.abs().max())
     )
     return Midway(output=outputs[layer], logits=logits, resume=resume if same else restart)
 
@@ -103,43 +96,29 @@ def projecting(model: nn.Module, subspaces: Mapping[str, tuple[Subspace, int]]) 
     """Project several layers at once in every forward pass of the block: {layer: (all its directions, K)}."""
     with contextlib.ExitStack() as hooks:
         for name, (subspace, rank) in subspaces.items():
-            layer = resolve_layer(model, name)
-            hook = layer.register_forward_hook(_Projector(model, name, subspace, rank))
-            hooks.callback(hook.remove)
+            hook = functools.partial(_project_output, subspace=subspace, rank=rank, model=model, name=name)
+            hooks.enter_context(resolve_layer(model, name).register_forward_hook(hook))
         yield
 
 
-@dataclass(frozen=True, slots=True)
-class _Projector:
-    """A forward hook that projects a layer's output."""
-
-    model: nn.Module
-    name: str
-    subspace: Subspace
-    rank: int
-
-    def __call__(self, module: nn.Module, inputs: object, output: Output) -> Output:
-        return project(output, self.subspace, self.rank, self.model, self.name)
-
-
-def _size(logits: Tensor) -> float:
-    return float(logits.abs().max())
+def _project_output(module: nn.Module, inputs: object, output: Output, **how: Any) -> Output:
+    return project(output, **how)
 
 
 def _record_run(model: nn.Module, layer: nn.Module, images: Tensor) -> tuple[Tensor, dict[nn.Module, Output]]:
-    """Return the logits, and what the outermost modules that ran before the layer, or are it, returned."""
+    """Return the logits, and the outputs of the layer and of the outermost modules that ran before it."""
     recorder = _Recorder(layer)
     with contextlib.ExitStack() as hooks:
         for module in model.modules():
             if module is layer or layer not in set(module.modules()):
-                hooks.callback(module.register_forward_pre_hook(recorder.enter).remove)
-                hooks.callback(module.register_forward_hook(recorder.leave).remove)
+                hooks.enter_context(module.register_forward_pre_hook(recorder.enter))
+                hooks.enter_context(module.register_forward_hook(recorder.leave))
         logits: Tensor = model(images)
     return logits, recorder.once()
 
 
 class _Recorder:
-    """Notes the outputs of outermost modules until the layer has returned."""
+    """Keeps the outputs of the outermost modules until the layer has returned."""
 
     def __init__(self, layer: nn.Module) -> None:
         self._layer = layer
@@ -157,7 +136,7 @@ class _Recorder:
             self._outputs[module] = copy_output(output)
 
     def once(self) -> dict[nn.Module, Output]:
-        # A module that runs again later must run then, so it cannot be made to repeat what it returned.
+        # A module that runs more than once cannot repeat a single output.
         return {module: output for module, output in self._outputs.items() if self._calls[module] == 1}
 
 
@@ -177,14 +156,10 @@ def _run_replaying(model: nn.Module, outputs: Mapping[nn.Module, Output], images
 
 
 def _replay(output: Output, *inputs: object, **options: object) -> Output:
-    copy: Output = copy_output(output)
-    return copy
+    return copy_output(output)
 
 
 def _run_replacing(model: nn.Module, layer: nn.Module, output: Output, images: Tensor) -> Tensor:
-    hook = layer.register_forward_hook(lambda *_: copy_output(output))
-    try:
+    with layer.register_forward_hook(lambda *_: copy_output(output)):
         logits: Tensor = model(images)
-    finally:
-        hook.remove()
     return logits

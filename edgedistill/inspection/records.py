@@ -1,4 +1,4 @@
-"""What an inspection finds, as values and as JSON."""
+"""The results of an inspection, as values and as JSON."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -9,15 +9,12 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectedAccuracy:
-    """How the teacher answers when one layer keeps its K leading directions.
+    """How the teacher answers the validation images when one layer keeps its K leading directions.
 
     Attributes:
-        k: K.
-        accuracy: share of the validation images that are named as they are labelled.
-        interval: Wilson's 95 % interval of that share.
-        agreement: share on which it answers as the teacher does without projection.
-        drop_interval: Tango's 95 % interval of the accuracy lost; the images are the same, so it is the tighter of the
-            two.
+        accuracy: share of right answers, with Wilson's 95 % `interval`.
+        agreement: share of images with the same answer as without projection.
+        drop_interval: Tango's 95 % interval of the lost accuracy; it is narrower, because it compares the same images.
     """
 
     k: int
@@ -32,8 +29,8 @@ class EffectiveRank:
     """How many directions the activations of a layer fill.
 
     Attributes:
-        entropy: exp of the entropy of the variance spectrum (eigenvalues of A, as shares of their sum): D when all
-            directions vary alike, 1 when only one does.
+        entropy: exp of the entropy of the eigenvalues of A as shares of their sum; from 1 (a single direction varies)
+            to D (all directions vary equally).
         directions_99: the least number of directions that hold 99 % of the variance.
     """
 
@@ -46,14 +43,12 @@ class LayerInspection:
     """One layer of the teacher; mappings are by method.
 
     Attributes:
-        layer: dotted name.
-        width: D.
-        map_size: (H, W).
-        effective_rank: of the activations; no method changes it.
+        width: D; `map_size` is (H, W).
+        effective_rank: of the activations; it does not depend on the method.
         eigenvalues: of the methods that have a matrix, falling (D,).
         accuracy_at_k: by rising K.
-        suggested_width: the least K from which on the target is met at every K that was measured, rounded up to a
-            multiple of 4; None when it is not met at the largest one.
+        suggested_width: the least K such that it and all larger measured K meet the target, rounded up to a multiple
+            of 4; None when the largest K does not meet it.
     """
 
     layer: str
@@ -67,13 +62,12 @@ class LayerInspection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudentFactor:
-    """How wide the student that was named must be.
+    """How wide the named student must be.
 
     Attributes:
-        name: as `build_student` takes it.
         layers: {teacher layer: student layer}.
-        widths: {teacher layer: channels of the student layer as it was given}.
-        factor: the least `width` of `build_student`, in hundredths, at which every paired layer has the suggested
+        widths: {teacher layer: channels of the student layer as the user asked for it}.
+        factor: the least `width` of `build_student`, in steps of 0.01, that gives every paired layer the suggested
             width; None when this family has no factor or 4 is not enough.
     """
 
@@ -88,14 +82,14 @@ class Suggestion:
     """A student of the suggested widths.
 
     Attributes:
-        method: whose widths these are.
+        method: the one that gave the widths.
         widths: from the first layer to the last.
-        student: ready for `--student`: a plain network with a stage for each layer; None when a width is missing or
-            there is only one layer.
-        together_accuracy: the teacher's with all layers projected at once, each on so many directions as its width
-            says; None when a width is missing.
+        student: for `--student`: a plain network with a stage for each layer; None when a width is missing or there is
+            only one layer.
+        together_accuracy: the teacher's when all layers are projected at once, each on as many directions as its
+            width; None when a width is missing.
         together_drop_interval: Tango's 95 % interval of the accuracy that this loses.
-        given: the same for the student that was named.
+        given: the same for the named student.
     """
 
     method: str
@@ -111,17 +105,12 @@ class Inspection:
     """The subspaces of some layers of a teacher, for a subtask.
 
     Attributes:
-        teacher: name.
-        subtask: name.
-        class_names: of the subtask.
         seed: of the samples and of `random`.
-        training_count: images the subspaces come from.
-        validation_count: images the accuracies come from; never test images.
-        teacher_accuracy: without projection, on those.
-        teacher_interval: Wilson's 95 % interval.
-        target: the part of it that a suggested width keeps.
+        training_count: images that the subspaces come from.
+        validation_count: images that the accuracies come from; never test images.
+        teacher_accuracy: without projection, on the validation images, with Wilson's 95 % `teacher_interval`.
+        target: the part of this accuracy that a suggested width keeps.
         layers: from shallow to deep.
-        suggestion: a student.
     """
 
     teacher: str

@@ -1,5 +1,6 @@
-"""From what was measured to widths: pure functions of numbers, and the student that has these widths."""
+"""From measurements to widths: pure functions of numbers, and the student that has these widths."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -12,20 +13,17 @@ from edgedistill.networks.layers import LayerPair, map_shapes
 from edgedistill_deploy.errors import UsageError
 
 ENOUGH_VARIANCE = 0.99
-LARGEST_FACTOR = 4.0
+LARGEST_FACTOR = 4
 
 
 def effective_rank(variances: Sequence[float]) -> EffectiveRank:
-    """Describe a spectrum of variances (D,), falling; what rounding left below 0 counts as 0."""
+    """Describe falling variances (D,); values that rounding put below 0 count as 0."""
     kept = [max(0.0, each) for each in variances]
     total = math.fsum(kept)
     shares = [each / total for each in kept]
     entropy = -math.fsum(share * math.log(share) for share in shares if share > 0)
-    reached, count = 0.0, 0
-    while count < len(shares) and reached < ENOUGH_VARIANCE:
-        reached += shares[count]
-        count += 1
-    return EffectiveRank(entropy=math.exp(entropy), directions_99=count)
+    too_few = sum(held < ENOUGH_VARIANCE for held in itertools.accumulate(shares))
+    return EffectiveRank(entropy=math.exp(entropy), directions_99=min(too_few + 1, len(shares)))
 
 
 def doubling_ranks(width: int) -> tuple[int, ...]:
@@ -34,14 +32,8 @@ def doubling_ranks(width: int) -> tuple[int, ...]:
 
 
 def stable_rank(met: Mapping[int, bool]) -> int | None:
-    """Return the least K from which on the target is met at every K measured; None when it is not met at the
-    largest."""
-    stable = None
-    for k in sorted(met, reverse=True):
-        if not met[k]:
-            break
-        stable = k
-    return stable
+    """Return the least K such that it and all larger measured K meet the target; None when the largest does not."""
+    return min(itertools.takewhile(met.__getitem__, sorted(met, reverse=True)), default=None)
 
 
 def round_up(k: int) -> int:
@@ -50,7 +42,7 @@ def round_up(k: int) -> int:
 
 
 def next_rank(met: Mapping[int, bool]) -> int | None:
-    """Return the K whose measurement halves what is unknown about the suggested width; None when nothing is left."""
+    """Return the K in the middle of the possible suggested widths; None when these are down to one."""
     stable = stable_rank(met)
     if stable is None:
         return None
@@ -60,7 +52,7 @@ def next_rank(met: Mapping[int, bool]) -> int | None:
 
 
 def suggested_width(met: Mapping[int, bool]) -> int | None:
-    """Return the stable rank, rounded up to whole channel steps."""
+    """Return the stable rank, rounded up to a multiple of the channel step."""
     stable = stable_rank(met)
     return None if stable is None else round_up(stable)
 
@@ -81,18 +73,12 @@ def student_factor(
     class_count: int,
     image_size: tuple[int, int],
 ) -> StudentFactor:
-    """Find how wide a student must be built so that its paired layers have the wanted widths.
+    """Find the width factor at which a student's paired layers have the wanted widths.
 
-    Args:
-        name: of the student, for `build_student`.
-        student: as it was asked for.
-        pairs: of teacher and student.
-        wanted: {teacher layer: channels}; pairs of other layers, or without a width, ask for nothing.
-        class_count: C.
-        image_size: (H, W).
+    `student` is the one that the user asked for. `wanted` is {teacher layer: channels}; layers without a width do not
+    count. `image_size` is (H, W).
     """
-    needed = {pair.student: wanted[pair.teacher] for pair in pairs if wanted.get(pair.teacher) is not None}
-    least = {layer: int(width) for layer, width in needed.items() if width is not None}
+    least = {pair.student: width for pair in pairs if (width := wanted.get(pair.teacher)) is not None}
     shapes = map_shapes(student, [pair.student for pair in pairs], image_size)
     return StudentFactor(
         name=name,
@@ -104,19 +90,16 @@ def student_factor(
 
 def _least_factor(name: str, least: Mapping[str, int], class_count: int, image_size: tuple[int, int]) -> float | None:
     full = _widths_at(name, 1.0, tuple(least), class_count, image_size)
-    # Widths are rounded to whole steps or heads, so the proportion is where the search starts, half a step below.
+    # Widths are rounded to whole steps or heads, so the search starts half a step below the proportion.
     start = max((width - CHANNEL_STEP / 2) / full[layer] for layer, width in least.items())
-    hundredths = max(1, math.ceil(100 * start - 1e-9))
-    while hundredths <= 100 * LARGEST_FACTOR:
+    for hundredths in range(max(1, math.ceil(100 * start - 1e-9)), 100 * LARGEST_FACTOR + 1):
         factor = hundredths / 100
         try:
             widths = _widths_at(name, factor, tuple(least), class_count, image_size)
         except UsageError:  # a family without a factor
             return None
-        short = [layer for layer, width in least.items() if widths[layer] < width]
-        if not short:
+        if all(widths[layer] >= width for layer, width in least.items()):
             return factor
-        hundredths += 1
     return None
 
 

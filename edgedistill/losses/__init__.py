@@ -1,4 +1,4 @@
-"""What a student is trained by.
+"""The losses that train a student.
 
 Doors: `subspace_loss` has the layer and logit losses, `baselines` those of the rivals.
 """

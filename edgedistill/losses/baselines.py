@@ -1,7 +1,7 @@
 """Layer losses of other methods, in the two parts of `LayerLoss`.
 
-All are made from (student_width, teacher_width), take maps (N, K, H', W') and (N, D, H, W), average the larger map down
-to the smaller where they compare positions, and leave the teacher without a gradient.
+They take (student_width, teacher_width) and maps (N, K, H', W') and (N, D, H, W). Those that compare positions average
+the larger map down to the smaller one. The teacher gets no gradient.
 """
 
 import math
@@ -18,10 +18,10 @@ SMALLEST_VARIANCE = 1e-5
 
 
 class AttentionTransferLoss(LayerLoss):
-    """Distance of attention maps: channels' mean square at each position, normalised per image (Zagoruyko & Komodakis
-    2017).
+    """Squared difference of attention maps, mean over images and positions (Zagoruyko & Komodakis 2017).
 
-    Mean over images and positions of the squared difference; 0 where maps have a single position.
+    An attention map is the channels' mean square at each position, normalised per image. The loss of maps with a single
+    position is 0.
     """
 
     def __init__(self, student_width: int, teacher_width: int) -> None:
@@ -43,7 +43,7 @@ def _attention(values: Tensor) -> Tensor:
 
 
 class FitNetLoss(LayerLoss):
-    """Squared error of the teacher's features regressed from the student's by a 1x1 convolution (Romero et al. 2015).
+    """Squared error of a 1x1 convolution from the student's features to the teacher's (Romero et al. 2015).
 
     Summed over channels, mean over images and positions.
     """
@@ -64,11 +64,10 @@ class FitNetLoss(LayerLoss):
 
 
 class VIDLoss(LayerLoss):
-    """Negative log-likelihood of the teacher's features under a Gaussian around a regression from the student's (Ahn et
-    al. 2019).
+    """Negative log-likelihood of the teacher's features under a Gaussian (Ahn et al. 2019).
 
-    Three 1x1 convolutions with ReLU between give the mean; the variance is learned per channel and starts at 5. The
-    constant log(2 pi) / 2 is left out.
+    Its mean comes from the student's features by three 1x1 convolutions with ReLU between; its variance is learned per
+    channel and starts at 5. The constant log(2 pi) / 2 is left out.
     """
 
     def __init__(self, student_width: int, teacher_width: int) -> None:
@@ -80,7 +79,7 @@ class VIDLoss(LayerLoss):
             nn.ReLU(),
             nn.Conv2d(teacher_width, teacher_width, 1, bias=False),
         )
-        # The inverse of softplus, so that the first variance is VARIANCE_START.
+        # The inverse of softplus, so that the variance starts at VARIANCE_START.
         start = math.log(math.expm1(VARIANCE_START - SMALLEST_VARIANCE))
         self.log_scale = nn.Parameter(torch.full((teacher_width,), start))
 
@@ -97,8 +96,7 @@ class VIDLoss(LayerLoss):
 
 
 class VkDLoss(LayerLoss):
-    """Smooth L1 between the orthogonally projected student and the layer-normalised teacher, both averaged over space
-    (Miles et al. 2024)."""
+    """Smooth L1 of orthogonally projected student and layer-normalised teacher, space means (Miles et al. 2024)."""
 
     def __init__(self, student_width: int, teacher_width: int) -> None:
         super().__init__()
@@ -124,7 +122,7 @@ class SimilarityPreservingLoss(LayerLoss):
 
     @torch.no_grad()
     def target(self, teacher_map: Tensor, student_size: tuple[int, int]) -> Tensor:
-        """Return the whole map (N, D, H, W): which images share a batch is not known yet."""
+        """Return the whole map (N, D, H, W), because the batch of an image is not known yet."""
         return teacher_map
 
     def compare(self, student_map: Tensor, target: Tensor) -> Tensor:

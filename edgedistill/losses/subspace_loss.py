@@ -19,26 +19,16 @@ from edgedistill_deploy.errors import UsageError
 MOMENTUM = 0.1
 EPSILON = 1e-5
 REFRESH_STEPS = 8
-# Of a direction, relative to the largest, below which it is not brought to unit variance.
+# The least variance of a direction, relative to the largest, for its gain; so no gain is too large.
 SMALLEST_VARIANCE = 1e-6
 
 
 class LayerLoss(nn.Module, abc.ABC):
-    """How far a student's map is from a teacher's, in two parts: the teacher's can be kept for many epochs.
-
-    `target` is all that the loss needs of a teacher's map; `compare` sets the student's map against it. `forward` does
-    both.
-    """
+    """The distance of a student's map from a teacher's, in two parts; the teacher's, `target`, can be stored."""
 
     @abc.abstractmethod
     def target(self, teacher_map: Tensor, student_size: tuple[int, int]) -> Tensor:
-        """Return what the student's map (N, K, H', W'), of size (H', W'), is compared with: images first, without
-        gradient.
-
-        Args:
-            teacher_map: (N, D, H, W).
-            student_size: (H', W').
-        """
+        """Return the target of student maps (N, K, H', W') for a teacher's (N, D, H, W): N first, without gradient."""
 
     @abc.abstractmethod
     def compare(self, student_map: Tensor, target: Tensor) -> Tensor:
@@ -55,22 +45,20 @@ class SubspaceLoss(LayerLoss):
 
     The teacher's side is t = U^T (a - mu). The student's is r = R h', with h' the student's features less their mean
     per channel and R orthogonal (K, K), or with orthonormal rows (D, K) where the student is wider than the teacher.
-    The loss is the mean over images and positions of |r - t|^2 / V: a student that says nothing (r = 0) costs 1 in
-    expectation.
+    The loss is the mean over images and positions of |r - t|^2 / V; r = 0 gives 1 in expectation.
 
     Args:
         subspace: of the teacher's layer; its rank is the student's width, or the teacher's where that is smaller.
         student_width: K, channels of the student's layer.
-        student_normalisation: `center` subtracts the channels' means (of the batch in training, where a running mean is
-            kept with momentum 0.1; the running mean in evaluation), as the paper says. `standardize` also divides by
-            the batch's standard deviations in training, as the authors' published code does.
+        student_normalisation: `center` subtracts the channels' means, as in the paper: the batch's in training, and in
+            evaluation a running mean with momentum 0.1. `standardize` also divides by the batch's standard deviations
+            in training, as the authors' published code does.
         alignment: `learned` makes R a parameter that stays orthogonal. `procrustes` computes it: the polar factor of
-            the running cross-covariance of t and h', refreshed every few steps. For as many student channels as
-            directions this is the R of least loss.
-        direction_weights: what share of V each direction's target has. `variance` takes t as it is, as the paper does.
-            `equal` and `relevance` (not in the paper) scale t_k so that its variance is 1, or K times the direction's
-            share of the eigenvalues: directions that matter little but vary much, or the reverse, then count for what
-            they matter.
+            the running cross-covariance of t and h', refreshed every few steps. With as many student channels as
+            directions, no other R has a smaller loss.
+        direction_weights: each direction's share of V. `variance` takes t as it is, as the paper does. `equal` and
+            `relevance` (not in the paper) scale t_k so that its variance is 1, or K times the direction's share of the
+            eigenvalues: the weight of a direction then does not depend on its variance.
 
     Raises:
         UsageError: an unknown option, or a subspace whose rank does not fit the student's width.
@@ -129,11 +117,7 @@ class SubspaceLoss(LayerLoss):
 
 
 def direction_gains(subspace: Subspace, direction_weights: str) -> Tensor:
-    """Return what each direction's target is multiplied by (rank,); see `SubspaceLoss`.
-
-    A direction along which the teacher hardly varies is not blown up: its variance counts as a millionth of the largest
-    at least.
-    """
+    """Return the factors (rank,) of the directions' targets; a tiny variance counts as `SMALLEST_VARIANCE`."""
     variance = subspace.variance
     if direction_weights == "variance" or subspace.scale == 0:
         return torch.ones_like(variance)
@@ -150,15 +134,15 @@ class LearnedRotation(nn.Module):
 
     def __init__(self, student_width: int, rank: int) -> None:
         super().__init__()
-        # Made without drawing random numbers, so that adding a layer pair does not change how a student starts.
+        # Made without random numbers, so that another layer pair does not change the student's initial weights.
         linear = nn.Linear(student_width, rank, bias=False, device="meta").to_empty(device="cpu")
         nn.init.eye_(linear.weight)
-        # torch's own choices are matrix_exp, ten times slower (0.9 s a step at K = 512 on one core), and householder,
-        # which stops being orthogonal as soon as weight decay touches its parameters.
+        # torch's defaults are matrix_exp, ten times slower (0.9 s a step at K = 512 on one core), and householder,
+        # which does not stay orthogonal under weight decay.
         self.linear = orthogonal(linear, orthogonal_map="cayley")
 
     def forward(self, student: Tensor, target: Tensor) -> Tensor:
-        """Return R; neither the student's vectors (n, K) nor the target's (n, rank) are looked at."""
+        """Return R, which does not depend on the student's vectors (n, K) and the target's (n, rank)."""
         assert isinstance(self.linear.weight, Tensor)
         return self.linear.weight
 
@@ -177,7 +161,7 @@ class ProcrustesRotation(nn.Module):
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def forward(self, student: Tensor, target: Tensor) -> Tensor:
-        """Return R; in training, learn it first from the student's vectors (n, K) and the target's (n, rank)."""
+        """Return R; in training, update it first with the student's vectors (n, K) and the target's (n, rank)."""
         if self.training:
             self._observe(student.detach(), target)
         return self.weight
@@ -185,23 +169,19 @@ class ProcrustesRotation(nn.Module):
     @torch.no_grad()
     def _observe(self, student: Tensor, target: Tensor) -> None:
         self.cross_covariance.lerp_(mean_over_processes(target.T @ student / len(student)), MOMENTUM)
-        # Of numbers that are not finite there is no rotation; training stops at the loss itself, which names the layer.
+        # Numbers that are not finite give no rotation; training then stops at the loss, which names the layer.
         if self.step.item() % REFRESH_STEPS == 0 and bool(self.cross_covariance.isfinite().all()):
             left, _, right = torch.linalg.svd(self.cross_covariance, full_matrices=False)
-            # A new tensor: the old one is still needed by graphs that have not run backward.
+            # A new tensor, because graphs that have not run backward still need the old one.
             self.weight = left @ right
         self.step += 1
 
 
 def normalise_channels(values: Tensor, standardize: bool) -> tuple[Tensor, Tensor]:
-    """Subtract every channel's mean over the vectors (n, K) of all processes; with `standardize`, also divide by
-    the standard deviation.
+    """Centre (and `standardize`) the channels of vectors (n, K) over all processes; return them and the means (K,).
 
-    This is batch norm without weights, in fewer passes over memory than autograd takes. These passes are most
-    of what a small student's layer terms cost.
-
-    Returns:
-        The normalised vectors (n, K) and, without a gradient, the means (K,).
+    The means have no gradient. This is batch norm without weights, in fewer passes over memory than autograd takes.
+    These passes are most of the cost of a small student's layer terms.
     """
     normalised, mean = _NormalisedChannels.apply(values, standardize)
     return normalised, mean
@@ -222,7 +202,7 @@ class _NormalisedChannels(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, None]:
-        """Every vector moves the mean and the deviation of all others, on all processes."""
+        """The mean and the deviation depend on every vector of all processes."""
         centred = gradient - mean_over_processes(gradient.mean(0))
         if not ctx.saved_tensors:
             return centred, None
@@ -232,10 +212,7 @@ class _NormalisedChannels(torch.autograd.Function):
 
 
 def mean_squared_distance(student: Tensor, rotation: Tensor, target: Tensor) -> Tensor:
-    """Return the mean over vectors of |R h' - t|^2 as a scalar, for h' (n, K), R (rank, K) and t (n, rank).
-
-    The target gets no gradient.
-    """
+    """Return the mean of |R h' - t|^2 over n vectors h' (n, K) and t (n, rank), R (rank, K); t gets no gradient."""
     distance: Tensor = _MeanSquaredDistance.apply(student, rotation, target)
     return distance
 
@@ -278,7 +255,7 @@ def positions_of(values: Tensor) -> Tensor:
 def distillation_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 4.0) -> Tensor:
     """Return T^2 KL(softmax(z / T) || softmax(y / T)), mean over the batch, of logits (N, C) (Hinton et al. 2015).
 
-    A single class has a softmax that is constant, so its logit is set against a constant 0: the sigmoid's KL.
+    The softmax of a single class is constant, so a constant logit 0 is added: the sigmoid's KL.
     """
     if student_logits.shape[1] == 1:
         student_logits, teacher_logits = F.pad(student_logits, (0, 1)), F.pad(teacher_logits, (0, 1))

@@ -1,4 +1,4 @@
-"""From the uint8 images of the preprocessing contract to the floats a network was trained on."""
+"""From the uint8 images of the preprocessing contract to the floats that a network was trained on."""
 
 from collections.abc import Sequence
 
@@ -9,8 +9,7 @@ from torch import Tensor, nn
 class Normalise(nn.Module):
     """uint8 images (N, H, W, 3) to float32 (N, 3, H, W): x / 255, minus mean, over standard deviation, per channel.
 
-    The same module stands before the teacher, the student in training, and inside every exported graph, so no device
-    has to know the numbers.
+    The teacher, the student in training and every exported graph contain it, so no device has to know the numbers.
     """
 
     norm_scale: Tensor
@@ -26,7 +25,6 @@ class Normalise(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Normalise uint8 (N, H, W, 3) to float32 (N, 3, H, W).
 
-        The cast comes first, since TensorRT takes uint8 at a network's input alone; ONNX Runtime orders the two as it
-        likes.
+        The cast comes first, because TensorRT takes uint8 only at a network's input; ONNX Runtime may reorder them.
         """
         return image.float().permute(0, 3, 1, 2) * self.norm_scale + self.norm_shift

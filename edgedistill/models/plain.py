@@ -1,4 +1,4 @@
-"""A plain convolutional student, as small as the ones in the paper, for tasks where a timm model is too large."""
+"""A plain convolutional student, as small as those in the paper, for tasks where timm's models are too large."""
 
 import itertools
 
@@ -8,7 +8,7 @@ from edgedistill_deploy.errors import UsageError
 
 PREFIX = "plain:"
 FEWEST_STAGES = 2
-# Side of the map that a head with hidden layers reads: it may tell where something is, a single layer may not.
+# Side of the map that a head with hidden layers reads, so that it sees positions; a single layer does not.
 HIDDEN_HEAD_SIDE = 2
 
 
@@ -26,16 +26,15 @@ class PlainStage(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Return the stage's map."""
-        values = self.act1(self.bn1(self.conv1(values)))
-        out: Tensor = self.act2(self.bn2(self.conv2(values)))
+        out: Tensor = self.act2(self.bn2(self.conv2(self.act1(self.bn1(self.conv1(values))))))
         return out
 
 
 class PlainNet(nn.Module):
     """Stages of the given widths, then a head: images (N, 3, H, W) -> logits (N, C).
 
-    The head is an average over space and one linear layer or, with `hidden` widths, an average over the quarters of the
-    map and a linear layer with ReLU for each of them before the last, as the published networks of the paper have it.
+    The head is an average over space and one linear layer. With `hidden` widths it averages over the quarters of the
+    map and has a linear layer with ReLU for each width before the last layer, as the paper's published networks.
     """
 
     def __init__(self, widths: tuple[int, ...], class_count: int, hidden: tuple[int, ...] = ()) -> None:
@@ -44,7 +43,7 @@ class PlainNet(nn.Module):
         side = HIDDEN_HEAD_SIDE if hidden else 1
         self.pool = nn.AdaptiveAvgPool2d(side)
         self.head = _head((widths[-1] * side * side, *hidden), class_count)
-        # As timm's models say it, so that layers pair by stage.
+        # In timm's format, so that layers pair by stage.
         self.feature_info = [
             {"num_chs": width, "reduction": 2 ** (depth + 1), "module": f"stages.{depth}"}
             for depth, width in enumerate(widths)
@@ -58,26 +57,20 @@ class PlainNet(nn.Module):
 
 def _head(widths: tuple[int, ...], class_count: int) -> nn.Module:
     last = nn.Linear(widths[-1], class_count)
-    if len(widths) == 1:
-        return last
-    layers: list[nn.Module] = []
-    for inputs, outputs in itertools.pairwise(widths):
-        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-    return nn.Sequential(*layers, last)
+    layers = [layer for sizes in itertools.pairwise(widths) for layer in (nn.Linear(*sizes), nn.ReLU())]
+    return nn.Sequential(*layers, last) if layers else last
 
 
 def plain_widths(name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Read the widths of the stages and of the head's hidden layers out of `plain:32-24-16-8` or
-    `plain:16-12-8-8/96-96`.
+    """Read the widths of the stages and of the head's hidden layers, as in `plain:16-12-8-8/96-96`.
 
     Raises:
         UsageError: they are not whole numbers above 0, or there are fewer than two stages.
     """
     stages, slash, hidden = name.removeprefix(PREFIX).partition("/")
     widths, head = stages.split("-"), hidden.split("-") if slash else []
-    if len(widths) < FEWEST_STAGES or not all(
-        part.isascii() and part.isdigit() and int(part) for part in (*widths, *head)
-    ):
+    whole = all(part.isascii() and part.isdigit() and int(part) for part in (*widths, *head))
+    if len(widths) < FEWEST_STAGES or not whole:
         raise UsageError(
             "A plain student is named by the widths of its stages, such as plain:32-24-16-8, and after a slash by "
             f"those of its head's hidden layers, such as plain:16-12-8-8/96-96, and {name!r} was given."

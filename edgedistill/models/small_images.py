@@ -1,7 +1,6 @@
-"""A ResNet for images of 28 to 64 pixels, whose stem keeps the resolution: timm has none.
+"""A ResNet for images of 28 to 64 pixels, whose stem keeps the resolution; timm has none.
 
-Importing this module enters `resnet18_cifar` into timm's registry, so that a folder in timm's layout, `timm:NAME` and a
-student may name it like any other model.
+The import enters `resnet18_cifar` into timm's registry, so that teachers and students can name it like other models.
 """
 
 from collections.abc import Sequence
@@ -33,8 +32,8 @@ default_cfgs = generate_default_cfgs(
 class SmallImageResNet(ResNet):
     """A timm ResNet of basic blocks behind one 3x3 convolution of stride 1 and the first stage's width.
 
-    With `stem_pool` the usual 3x3 maximum of stride 2 follows, so that 32x32 images give maps of 16, 8, 4 and 2;
-    without, as CIFAR's ResNets have it, of 32, 16, 8 and 4. Weights are named as in timm and torchvision.
+    With `stem_pool` the usual 3x3 maximum of stride 2 follows: 32x32 images give maps of 16, 8, 4 and 2. Without it, as
+    in CIFAR's ResNets, they give 32, 16, 8 and 4. Weights are named as in timm and torchvision.
     """
 
     def __init__(
@@ -49,7 +48,7 @@ class SmallImageResNet(ResNet):
         """Build the untrained network. Raises UsageError for an odd first width."""
         if channels[0] % 2:
             raise UsageError(f"The first of the widths {tuple(channels)} must be even.")
-        # timm's deep stem is the one whose output width can be chosen, as twice `stem_width`.
+        # Only timm's deep stem has a free output width: twice `stem_width`.
         stem: dict[str, Any] = {"stem_type": "deep", "stem_width": channels[0] // 2, **rest}
         block: Any = BasicBlock
         super().__init__(block, tuple(layers), channels=tuple(channels), in_chans=in_chans, **stem)

@@ -15,15 +15,15 @@ from edgedistill.models.teacher import check_timm_name, set_image_size
 from edgedistill_deploy.errors import DataError, UsageError, nearest_names
 from edgedistill_deploy.files.writing import write_whole
 
-# What is distilled and exported; so called by those who name no torch.
+# The model that is distilled and exported, under a name for modules without torch.
 Student: TypeAlias = nn.Module
 
-# A width is rounded to a multiple of this, which keeps SIMD lanes and group counts whole.
+# Widths are rounded to multiples of this, for full SIMD lanes and whole groups.
 CHANNEL_STEP = 4
 
 
 def check_student_name(name: str) -> None:
-    """Refuse a name that `build_student` could not build, without building anything.
+    """Refuse a name that `build_student` cannot build; nothing is built.
 
     Raises:
         UsageError: no such timm model, or no widths after `plain:`.
@@ -40,13 +40,13 @@ def build_student(
     """Create an untrained student.
 
     Args:
-        name: `timm:NAME`, or `plain:W-W-...` for a plain convolutional network with stages of these widths,
+        name: `timm:NAME`, `plain:W-W-...` for a plain convolutional network with stages of these widths, or
             `plain:W-W-.../H-H` with hidden layers of these widths in its head.
         class_count: C, the number of subtask classes.
-        width: factor on every layer's channels; for the families that take their widths as arguments (ResNet, ConvNeXt,
-            ViT, ...). The mobile families carry the width in their names (`mobilenetv4_conv_small_050`).
+        width: factor on every layer's channels, for families whose widths are arguments (ResNet, ConvNeXt, ViT, ...).
+            The mobile families have the width in their names (`mobilenetv4_conv_small_050`).
         image_size: (H, W), for models whose weights depend on it.
-        seed: fixes the initial weights; torch's own generator is left as it was.
+        seed: fixes the initial weights; torch's own generator does not change.
 
     Raises:
         UsageError: no such model, or a width that this family cannot take.
@@ -72,12 +72,12 @@ def _build_scaled_arguments(timm_name: str, width: float) -> Mapping[str, Any]:
     """Return the constructor arguments that make this model `width` times as wide."""
     reference = timm.create_model(timm_name, pretrained=False, num_classes=2)
     for family in (_resnet_arguments, _build_staged_arguments, _token_arguments):
-        arguments = family(reference, width)
-        if arguments:
+        if arguments := family(reference, width):
             return arguments
+    stem = timm_name.rsplit("_", 1)[0]
     raise UsageError(
         f"The width of {timm_name} cannot be scaled by a factor; choose a narrower model by name instead."
-        + _narrower_names(timm_name)
+        + nearest_names(timm_name, [each for each in timm.list_models(f"{stem}*") if each != timm_name])
     )
 
 
@@ -88,9 +88,8 @@ def _scale(channels: int, width: float, step: int = CHANNEL_STEP) -> int:
 def _resnet_arguments(reference: nn.Module, width: float) -> Mapping[str, Any]:
     if not isinstance(reference, timm.models.ResNet):
         return {}
-    # ResNet's own default; a bottleneck's output is four times its entry here.
-    channels = (64, 128, 256, 512)
-    arguments: dict[str, Any] = {"channels": tuple(_scale(each, width) for each in channels)}
+    # ResNet's own default widths; a bottleneck's output is four times as wide.
+    arguments: dict[str, Any] = {"channels": tuple(_scale(each, width) for each in (64, 128, 256, 512))}
     if isinstance(reference.conv1, nn.Sequential):  # a deep stem; the plain one has no width of its own
         first: Any = reference.conv1[0]
         arguments["stem_width"] = _scale(first.out_channels, width)
@@ -98,7 +97,7 @@ def _resnet_arguments(reference: nn.Module, width: float) -> Mapping[str, Any]:
 
 
 def _build_staged_arguments(reference: nn.Module, width: float) -> Mapping[str, Any]:
-    """Families with one `dims` tuple for their stages: ConvNeXt and its relatives."""
+    """Return the arguments of families with one `dims` tuple for their stages: ConvNeXt and its relatives."""
     if not isinstance(reference, timm.models.ConvNeXt):
         return {}
     stages: Any = reference.feature_info
@@ -106,19 +105,13 @@ def _build_staged_arguments(reference: nn.Module, width: float) -> Mapping[str, 
 
 
 def _token_arguments(reference: nn.Module, width: float) -> Mapping[str, Any]:
-    """Plain vision transformers: fewer heads of the same size."""
+    """Return the arguments of plain vision transformers: fewer heads of the same size."""
     if not isinstance(reference, timm.models.VisionTransformer):
         return {}
     first: Any = reference.blocks[0]
     heads: int = first.attn.num_heads
     kept = max(1, round(heads * width))
     return {"embed_dim": reference.embed_dim // heads * kept, "num_heads": kept}
-
-
-def _narrower_names(timm_name: str) -> str:
-    stem = timm_name.rsplit("_", 1)[0]
-    family = [each for each in timm.list_models(f"{stem}*") if each != timm_name]
-    return nearest_names(timm_name, family)
 
 
 def write_student(student: nn.Module, path: Path) -> None:

@@ -27,10 +27,10 @@ EMBEDDED = "embedded:"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Teacher:
-    """A classifier in evaluation mode, and all that is needed to ask it about an image.
+    """A classifier in evaluation mode, with its labels and preprocessing.
 
-    `mean` and `std` are per channel, of images in [0, 1]. `weights_sha256` identifies the file the weights came from;
-    it is empty for weights that timm downloaded.
+    `mean` and `std` are per channel, of images in [0, 1]. `weights_sha256` is the hash of the weights' file, empty for
+    weights that timm downloaded.
     """
 
     name: str
@@ -57,13 +57,13 @@ def load_teacher(
 
     Args:
         name: `timm:NAME`, a folder in timm's layout (`config.json` and `model.safetensors`), or `embedded:glyphs100`.
-        weights: a safetensors file or a state dict, read without unpickling code; with `timm:NAME` it replaces the
-            pretrained weights that timm would download.
-        classes: a text file with one label a line, in output order; needed where the weights do not carry labels.
-        image_size: the side of the square images to use instead of the model's own.
+        weights: a safetensors file or a state dict, read without unpickling code; for `timm:NAME` it replaces the
+            pretrained weights that timm downloads.
+        classes: a text file with one label a line, in output order; needed where the model has no labels.
+        image_size: the side of the square images that replaces the model's own.
 
     Raises:
-        UsageError: no such model, or labels and outputs do not agree.
+        UsageError: no such model, or different numbers of labels and outputs.
         DataError: the weights cannot be read, do not fit or cannot be fetched.
     """
     labels = _read_labels(classes) if classes is not None else None
@@ -93,8 +93,7 @@ def load_teacher(
 
 def _teacher_folder(name: str) -> Path:
     if name.startswith(EMBEDDED):
-        root = Path(str(resources.files("edgedistill").joinpath("embedded")))
-        folder = root / name.removeprefix(EMBEDDED)
+        folder = Path(str(resources.files("edgedistill").joinpath("embedded"))) / name.removeprefix(EMBEDDED)
         if not (folder / "config.json").is_file():
             raise UsageError(f"There is no embedded teacher {name!r}; the one that ships is embedded:glyphs100.")
         return folder
@@ -136,13 +135,13 @@ def _create_from_timm(name: str, weights: Path | None, class_count: int | None) 
 
 
 def check_timm_name(name: str) -> None:
-    """Refuse a name that timm does not know, with the nearest that it does."""
+    """Refuse a name that timm does not know; the message lists the nearest."""
     if not timm.is_model(name):
         raise UsageError(f"timm has no model {name!r}.{nearest_names(name, timm.list_models())}")
 
 
 def _create_pretrained(name: str) -> nn.Module:
-    # The hub client logs each retry; the one sentence below says it all.
+    # The hub client logs each retry; the one error below replaces these lines.
     hub_log = logging.getLogger("huggingface_hub")
     level = hub_log.level
     hub_log.setLevel(logging.ERROR)
@@ -172,7 +171,7 @@ def _read_weights(path: Path) -> dict[str, Any]:
 
 
 def _outputs_in(name: str, state: dict[str, Any]) -> int:
-    """Read the number of classes off the classifier's weight, as timm names it for this architecture."""
+    """Read the number of classes from the classifier's weight; timm knows its name for each architecture."""
     config: Any = timm.get_pretrained_cfg(name)
     classifier = config.classifier
     head = classifier[0] if isinstance(classifier, (tuple, list)) else classifier
@@ -185,8 +184,7 @@ def _outputs_in(name: str, state: dict[str, Any]) -> int:
 def _read_labels(path: Path) -> tuple[str, ...]:
     if not path.is_file():
         raise UsageError(f"There is no class file {path}; it holds one label a line, in the teacher's output order.")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    return tuple(line for line in lines if line)
+    return tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
 
 
 def _check_labels(name: str, model: nn.Module, labels: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -232,9 +230,8 @@ def _preprocess_of(
 
 
 def set_image_size(model: nn.Module, image_size: tuple[int, int]) -> None:
-    """Tell a model with a fixed input size (ViT, Swin) the size (H, W); models that take any size are left alone."""
-    resize = getattr(model, "set_input_size", None)
-    if resize is not None:
+    """Set the input size (H, W) of a model that has a fixed one (ViT, Swin); other models do not change."""
+    if (resize := getattr(model, "set_input_size", None)) is not None:
         resize(img_size=image_size)
 
 
@@ -245,11 +242,10 @@ def _three(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip(".")[:300]
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:300]
 
 
 def _mismatch(error: RuntimeError) -> str:
-    """Shorten torch's list of wrong keys to its first line of substance."""
+    """Return the first line of torch's message that names a wrong key."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[1] if len(lines) > 1 else lines[0]).rstrip(".")[:300]

@@ -1,4 +1,4 @@
-"""What a model costs on any machine: parameters and multiply-adds."""
+"""The cost of a model, which does not depend on the machine: parameters and multiply-adds."""
 
 from dataclasses import asdict, dataclass
 
@@ -22,11 +22,7 @@ class ModelCost:
 
 
 def count_cost(model: nn.Module, image_size: tuple[int, int]) -> ModelCost:
-    """Count by running one zero image (1, 3, H, W) through the model.
-
-    Multiply-adds are those of convolutions, matrix products and attention, as torch's own counter sees them; half of
-    what it calls floating-point operations.
-    """
+    """Count the cost of one image (1, 3, H, W); multiply-adds are half of the operations that torch's counter finds."""
     device = next(model.parameters()).device
     with evaluating(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, 3, *image_size, device=device))

@@ -1,4 +1,4 @@
-"""Layers of a network: found by name, and tapped without a trace."""
+"""Layers of a network: found by name, and their outputs captured; the network does not change."""
 
 import contextlib
 import math
@@ -42,9 +42,9 @@ def resolve_layer(model: nn.Module, name: str) -> nn.Module:
 def capture(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Output]]:
     """Yield a dictionary that every forward pass of `model` fills with the outputs of the named layers.
 
-    A captured output is what the layer returned, still part of the graph. The rest of the network gets a copy, because
-    many networks write over a layer's output (`ReLU(inplace=True)`, `x += shortcut`), which would change value and
-    gradient of what was captured. The hooks are removed when the block ends, however it ends; blocks may be nested.
+    A captured output is still part of the graph. The rest of the network gets a copy, because many networks write over
+    a layer's output (`ReLU(inplace=True)`, `x += shortcut`), which would change the captured value and its gradient.
+    The hooks are always removed at the end of the block; blocks may be nested.
 
     Raises:
         UsageError: a name is unknown.
@@ -53,16 +53,16 @@ def capture(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Output
     outputs: dict[str, Output] = {}
     layers = {name: resolve_layer(model, name) for name in names}
     with contextlib.ExitStack() as hooks:
-        hooks.callback(model.register_forward_pre_hook(lambda *_: outputs.clear()).remove)
+        hooks.enter_context(model.register_forward_pre_hook(lambda *_: outputs.clear()))
         for name, layer in layers.items():
-            hooks.callback(layer.register_forward_hook(_Tap(name, outputs)).remove)
-        hooks.callback(model.register_forward_hook(lambda *_: _check_all_ran(names, outputs)).remove)
+            hooks.enter_context(layer.register_forward_hook(_Tap(name, outputs)))
+        hooks.enter_context(model.register_forward_hook(lambda *_: _check_all_ran(names, outputs)))
         yield outputs
 
 
 @dataclass(frozen=True, slots=True)
 class _Tap:
-    """A forward hook that stores a layer's output and passes a copy on."""
+    """A forward hook that stores a layer's output and gives the network a copy."""
 
     name: str
     outputs: dict[str, Output]
@@ -74,8 +74,7 @@ class _Tap:
                 " layer that contains it."
             )
         self.outputs[self.name] = output
-        copy: Output = copy_output(output)
-        return copy
+        return copy_output(output)
 
 
 def _check_all_ran(names: Sequence[str], outputs: Mapping[str, Output]) -> None:
@@ -87,11 +86,11 @@ def _check_all_ran(names: Sequence[str], outputs: Mapping[str, Output]) -> None:
 
 
 def map_shapes(model: nn.Module, names: Sequence[str], image_size: tuple[int, int]) -> dict[str, Shape]:
-    """Return {name: (D, H, W)} of layers read as maps, found by a forward pass of one grey image (H, W).
+    """Return {name: (D, H, W)} of layers read as maps, from a forward pass of one image of zeros (H, W).
 
     Raises:
         UsageError: a name is unknown.
-        EdgeDistillError: a layer does not run just once, or what it returns cannot be read as a map.
+        EdgeDistillError: a layer does not run exactly once, or its output cannot be read as a map.
     """
     with capture(model, names) as outputs:
         trace_once(model, image_size)
@@ -121,7 +120,7 @@ def _check_batch(found: int, images: int, name: str) -> None:
 
 
 def _has_aspect(image_size: tuple[int, int], H: int, W: int) -> bool:
-    """Tell whether square patches of such images can make a grid (H, W), rounded up or down."""
+    """Tell whether square patches of images of this size can make a grid (H, W), rounded up or down."""
     patch = math.sqrt(math.prod(image_size) / (H * W))
     return all(abs(cells - side / patch) < 1 for cells, side in zip((H, W), image_size, strict=True))
 
@@ -139,16 +138,15 @@ def maps_and_contexts(
     """Return {layer: (map, gradient of a scalar with respect to it)}, both (N, D, H, W) and detached.
 
     One forward and one backward pass serve all layers. The backward pass stops at the shallowest one; gradients, modes
-    and `requires_grad` of the model stay as they were. A map the scalar does not depend on has a gradient of 0.
+    and `requires_grad` of the model stay as they were. A map that the scalar does not depend on has a gradient of 0.
 
     Args:
         model: runs in evaluation mode.
-        names: layers.
         images: normalised (N, 3, H, W).
-        scalar: turns what the model returns into a scalar tensor.
+        scalar: turns the model's output into a scalar tensor.
     """
     with _frozen(model), evaluating(model), torch.enable_grad(), capture(model, names) as outputs:
-        # With all parameters frozen, it is the input that makes the graph.
+        # All parameters are frozen, so the input must ask for a gradient.
         total = scalar(model(images.detach().clone().requires_grad_(True)))
         maps = [as_map(outputs[name], model, name) for name in names]
         tensors = [tensor_of(outputs[name], model, name) for name in names]
@@ -164,7 +162,7 @@ def maps_and_contexts(
 
 @contextlib.contextmanager
 def _frozen(model: nn.Module) -> Iterator[None]:
-    """Let no parameter ask for a gradient inside the block."""
+    """Freeze all parameters inside the block."""
     asked = {parameter: parameter.requires_grad for parameter in model.parameters()}
     model.requires_grad_(False)
     try:

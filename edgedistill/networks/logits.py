@@ -12,7 +12,7 @@ def restrict_logits(outputs: object, class_indices: Sequence[int]) -> Tensor:
 
     Raises:
         EdgeDistillError: the output is not one row of logits per image.
-        UsageError: an index is outside the outputs, repeated, or there is none.
+        UsageError: an index is outside the outputs or repeated, or there is no index.
     """
     if not isinstance(outputs, Tensor) or outputs.ndim != 2:
         given = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__

@@ -1,6 +1,6 @@
-"""What a layer returns, read as a map (N, D, H, W): channels first or last, tokens with a prefix, tuples.
+"""A layer's output, read as a map (N, D, H, W): channels first or last, tokens with a prefix, tuples.
 
-Nothing here knows a model by its name. What timm states about a network is asked first (`feature_info`, `output_fmt`,
+No model is known by its name. timm's statements about a network come first (`feature_info`, `output_fmt`,
 `num_prefix_tokens`, the patch embedding's `grid_size`), then the shapes of the layer's own weights.
 """
 
@@ -16,7 +16,7 @@ from edgedistill_deploy.errors import EdgeDistillError
 Output: TypeAlias = Tensor | tuple[Any, ...] | list[Any]
 Grid: TypeAlias = tuple[int, int]
 
-# How many leading tokens to try where a network does not state them: a class token, and a distillation token.
+# Numbers of leading tokens to try where a network states none: a class token, and a distillation token.
 UNSTATED_PREFIXES = (0, 1, 2)
 
 
@@ -25,9 +25,9 @@ class DeclaredFeature:
     """One entry of timm's `feature_info`: the end of a stage.
 
     Attributes:
-        name: dotted module name; not every network's declarations are true.
+        name: dotted module name; some networks declare wrong names.
         channels: D.
-        reduction: pixels of the network's input along a side of a position.
+        reduction: side of a position in pixels of the network's input.
     """
 
     name: str
@@ -36,8 +36,7 @@ class DeclaredFeature:
 
 
 def find_declared_features(model: nn.Module) -> tuple[DeclaredFeature, ...]:
-    """Return what a network itself declares with `feature_info`, from shallow to deep; nothing where it declares
-    nothing."""
+    """Return the features that a network itself declares with `feature_info`, from shallow to deep, or none."""
     declared = getattr(model, "feature_info", None)
     infos = getattr(declared, "info", declared)  # a FeatureInfo in some models, a plain list in most
     if not isinstance(infos, Sequence):  # timm's inner blocks have a method of this name
@@ -52,8 +51,8 @@ def as_map(output: Output, model: nn.Module, name: str) -> Tensor:
 
     Convolutional maps stay as they are; channels-last maps (Swin) are permuted; tokens (N, T, D) lose their prefix
     (class, distillation and register tokens) and are folded to the model's grid; pooled features (N, D) are a map of
-    one position. Of a tuple the first tensor counts that has the channels the model declares for this layer, else the
-    first element.
+    one position. Of a tuple, the first tensor with the channels that the model declares for this layer is read, else
+    the first element.
 
     Raises:
         EdgeDistillError: the output is none of these; the message names the layer and the shape.
@@ -74,27 +73,23 @@ def as_map(output: Output, model: nn.Module, name: str) -> Tensor:
 
 
 def tensor_of(output: Any, model: nn.Module, name: str) -> Any:
-    """Return the tensor that `as_map` reads: the graph runs through it, not through its map."""
+    """Return the tensor that `as_map` reads; it is the one in the graph, and its map is not."""
     if not isinstance(output, (tuple, list)) or not output:
         return output
     channels = _find_declared_channels(model, name)
-    fitting = (
-        each
-        for each in output
-        if isinstance(each, Tensor) and each.ndim >= 2 and channels & {each.shape[1], each.shape[-1]}
-    )
-    return next(fitting, output[0])
+    tensors = (each for each in output if isinstance(each, Tensor) and each.ndim >= 2)
+    return next((each for each in tensors if channels & {each.shape[1], each.shape[-1]}), output[0])
 
 
 def with_tensor(output: Output, old: Tensor, new: Tensor) -> Output:
-    """Return the output with one of its tensors replaced, such as by its gradient, so that both are read alike."""
+    """Return the output with one of its tensors replaced, for example by its gradient, to be read in the same way."""
     if isinstance(output, Tensor):
         return new
     return tuple(new if each is old else each for each in output)
 
 
-def copy_output(output: Any) -> Any:
-    """Return a layer's output with its tensors copied, because networks write over what a layer returned."""
+def copy_output(output: Output) -> Output:
+    """Return a layer's output with its tensors copied, because networks write over outputs."""
     if isinstance(output, Tensor):
         return output.clone()
     if type(output) in (tuple, list):
@@ -103,8 +98,7 @@ def copy_output(output: Any) -> Any:
 
 
 def _owners(model: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the modules a layer lies in, from itself outwards to the model, each with the layer's name seen from
-    there."""
+    """Yield a layer and the modules around it, up to the model, each with the layer's name relative to it."""
     chain: list[tuple[str, nn.Module]] = [(name, model)]
     while chain[-1][0]:
         step, _, rest = chain[-1][0].partition(".")
@@ -159,7 +153,7 @@ def _widths(layer: nn.Module) -> Iterator[tuple[int, bool]]:
 
 
 def _grid_beside(output: Output) -> Grid | None:
-    """Return the (H, W) that some networks pass on together with their tokens."""
+    """Return the (H, W) that some networks return beside their tokens."""
     if isinstance(output, (tuple, list)) and len(output) > 1:
         beside = output[1]
         if isinstance(beside, (tuple, list)) and [type(each) for each in beside] == [int, int]:
@@ -169,15 +163,15 @@ def _grid_beside(output: Output) -> Grid | None:
 
 def _fold_tokens(tokens: Tensor, beside: Grid | None, model: nn.Module, name: str) -> Tensor:
     N, T, D = tokens.shape
-    unrolled = _reroll(tokens, model, name)
-    if unrolled is not None:
+    if (unrolled := _reroll(tokens, model, name)) is not None:
         return unrolled
     known = beside or _find_grid(model, name)
     prefixes = _prefixes(model, name)
     for grids in ([known] if known else [], _coarser(known), None):
         for dropped in prefixes:
             left = T - dropped
-            for H, W in _squares(left) if grids is None else grids:
+            side = math.isqrt(max(left, 0))
+            for H, W in [(side, side)] if grids is None else grids:
                 if H * W == left > 0:
                     return tokens[:, dropped:].transpose(1, 2).reshape(N, D, H, W)
     raise EdgeDistillError(
@@ -193,30 +187,22 @@ def _find_grid(model: nn.Module, name: str) -> Grid | None:
 
 
 def _prefixes(model: nn.Module, name: str) -> tuple[int, ...]:
-    """Return how many leading tokens may be no patches, the likeliest first; before they are added there are none."""
+    """Return the possible numbers of leading tokens that are no patches, the likeliest first."""
     stated = _find_stated(model, name, "num_prefix_tokens")
     if stated is not None:
-        return (int(stated), 0)
+        return (int(stated), 0)  # 0: before the network adds them
     return UNSTATED_PREFIXES if _find_stated(model, name, "class_token") is None else (1, 0)
 
 
 def _coarser(grid: Grid | None) -> list[Grid]:
-    """Return the grids that whole strides make of one (LeViT and other networks that shrink their tokens)."""
+    """Return the grids that whole strides make of a grid (LeViT and other networks shrink their tokens)."""
     if grid is None:
         return []
     return [(-(-grid[0] // stride), -(-grid[1] // stride)) for stride in range(2, max(grid) + 1)]
 
 
-def _squares(count: int) -> list[Grid]:
-    side = math.isqrt(max(count, 0))
-    return [(side, side)]
-
-
 def _reroll(tokens: Tensor, model: nn.Module, name: str) -> Tensor | None:
-    """Undo the order in which Hiera keeps its tokens, window by window; None for other networks.
-
-    The model carries the inverse, `reroll`, with a schedule of grids: {block: (windows, (H, W))}.
-    """
+    """Undo the order of Hiera's tokens by its `reroll`, with {block: (windows, (H, W))}; None for other networks."""
     reroll = _find_stated(model, name, "reroll")
     for block, (_, grid) in getattr(reroll, "schedule", {}).items():
         if math.prod(grid) == tokens.shape[1]:

@@ -1,4 +1,4 @@
-"""Which of the student's layers is matched with which of the teacher's."""
+"""Pairs of a teacher's layer and the student's layer that learns from it."""
 
 import contextlib
 import itertools
@@ -20,15 +20,13 @@ PAIR_COUNT = 4
 def pair_layers(teacher: nn.Module, student: nn.Module, image_size: tuple[int, int]) -> tuple[LayerPair, ...]:
     """Pair up to four layers of teacher and student, from shallow to deep.
 
-    Candidates are the ends of the stages that timm declares (`feature_info`, that of a hybrid's convolutional stem
-    included), else the last layer at each map size. A map that the logits do not depend on is no candidate: after the
-    last attention of a vision transformer only the class token counts, so its last block's patches have no context and
-    teach nothing.
+    Candidates are the ends of the stages that timm declares (`feature_info`, also that of a hybrid's convolutional
+    stem), else the last layer at each map size. A map that the logits do not depend on is no candidate: after the last
+    attention of a vision transformer only the class token counts, so the patches of its last block teach nothing.
 
-    Where both networks shrink their maps, the teacher's deepest four map sizes are matched in order to student layers
-    whose sizes agree best. Of several layers with one map size (the blocks of a transformer) evenly spaced ones are
-    taken that end with the last. Where a network has one map size throughout, sizes say nothing, and both offer their
-    depths.
+    Where both networks shrink their maps, the teacher's deepest four map sizes are matched in order to the student
+    layers with the nearest sizes. Of several layers with one map size (the blocks of a transformer) evenly spaced ones
+    are taken, the last included. Where all maps of a network have one size, layers are paired by depth.
 
     Args:
         teacher: a classifier of normalised images (N, 3, H, W).
@@ -46,8 +44,7 @@ def pair_layers(teacher: nn.Module, student: nn.Module, image_size: tuple[int, i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Level:
-    """A layer that may be paired: `depth` counts a network's candidates from the shallowest, `size` is its map's (H,
-    W)."""
+    """A layer that may be paired: its position among the candidates, from the shallowest, and its map's (H, W)."""
 
     name: str
     depth: int
@@ -69,26 +66,26 @@ def _levels(model: nn.Module, image_size: tuple[int, int]) -> list[_Level]:
 
 
 def _noise(model: nn.Module, image_size: tuple[int, int]) -> Tensor:
-    """Return two images of noise, always the same; on grey ones many a ReLU would pass nothing."""
+    """Return two images of noise, always the same; on grey images many ReLUs would return only 0."""
     draws = torch.randn(2, 3, *image_size, generator=torch.Generator().manual_seed(0))
     return draws.to(next(model.parameters()))
 
 
 def _sum_weighted(logits: Tensor) -> Tensor:
-    # Uneven weights: the plain sum of logits may be constant by construction.
+    # Uneven weights: the plain sum of logits is constant in some networks.
     return (logits * torch.arange(1, logits.shape[-1] + 1).to(logits)).sum()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Traced:
-    """What a layer returned for one image, read as a map; `tokens` if it was folded from them."""
+    """The map that a layer returned for one image; `tokens` tells whether it was folded from tokens."""
 
     shape: Shape
     tokens: bool
 
 
 def _trace_all(model: nn.Module, image_size: tuple[int, int]) -> dict[str, _Traced]:
-    """Return all layers that run just once and return a map or tokens, in the order in which they finish."""
+    """Return all layers that run exactly once and return a map or tokens, in the order in which they finish."""
     traced: dict[str, _Traced | None] = {}
 
     def note(name: str, output: Any) -> None:
@@ -103,13 +100,13 @@ def _trace_all(model: nn.Module, image_size: tuple[int, int]) -> dict[str, _Trac
         for name, module in model.named_modules():
             if name:
                 hook = module.register_forward_hook(lambda _, __, output, name=name: note(name, output))
-                hooks.callback(hook.remove)
+                hooks.enter_context(hook)
         trace_once(model, image_size)
     return {name: each for name, each in traced.items() if each is not None}
 
 
 def _find_declared_names(model: nn.Module, traced: Mapping[str, _Traced], image_size: tuple[int, int]) -> list[str]:
-    """Return the layers that a network and the networks inside it declare, checked against what they returned."""
+    """Return the layers that a network and the networks inside it declare, checked against their outputs."""
     declared = [
         replace(feature, name=f"{inside}.{feature.name}" if inside else feature.name)
         for inside, module in model.named_modules()
@@ -128,9 +125,9 @@ def _layers_of(
 ) -> list[str]:
     """Return the layer that a declaration means, or nothing.
 
-    Some of timm's declarations name a module that does not exist (Twins, MViT), a container that never runs itself
-    (CoaT) or one that returns something else (HRNet). The last layer with the declared width and size is meant then:
-    one inside the declared module if there is one, and a block rather than the single operation that may follow it.
+    Some of timm's declarations name a module that does not exist (Twins, MViT), a container that never runs (CoaT) or a
+    module that returns something else (HRNet). Then the last layer with the declared width and size is returned: one
+    inside the declared module if there is one, and a block rather than the single operation that may follow it.
     """
     if feature.name in traced and traced[feature.name].shape[0] == feature.channels:
         return [feature.name]
@@ -146,8 +143,7 @@ def _fits(feature: DeclaredFeature, shape: Shape, image_size: tuple[int, int]) -
 
 
 def _find_undeclared_names(model: nn.Module, traced: Mapping[str, _Traced]) -> list[str]:
-    """Return the last layer at each map size of a network that declares nothing, or the longest stack of its token
-    blocks."""
+    """Return the last layer at each map size, or the longest stack of token blocks, where nothing is declared."""
     modules = dict(model.named_modules())
     maps = {
         name: each.shape[1:]
@@ -174,7 +170,7 @@ def _even(taught: Sequence[_Level], learned: Sequence[_Level], count: int) -> It
 
 
 def _by_size(taught: Sequence[_Level], learned: Sequence[_Level], count: int) -> Iterator[tuple[_Level, _Level]]:
-    """Pair the teacher's deepest map sizes with student layers whose sizes agree best, of equals the deepest."""
+    """Pair the teacher's deepest map sizes with the student layers of nearest sizes; of equals with the deepest."""
     options = itertools.product(_selections(_runs(taught)[-count:], count, least=1), _selections(_runs(learned), count))
     left, right = min(options, key=lambda both: (_size_disagreement(*both), -_depth(both[0]) - _depth(both[1])))
     return zip(left, right, strict=True)
@@ -186,8 +182,7 @@ def _runs(levels: Sequence[_Level]) -> list[list[_Level]]:
 
 
 def _selections(runs: Sequence[Sequence[_Level]], count: int, least: int = 0) -> Iterator[tuple[_Level, ...]]:
-    """Yield the ways to choose `count` levels, at least so many of each run; of a run evenly spaced ones, the last
-    included."""
+    """Yield the ways to choose `count` levels, at least `least` of each run, evenly spaced with the last included."""
     if not runs:
         if count == 0:
             yield ()
@@ -204,6 +199,6 @@ def _depth(chosen: Sequence[_Level]) -> int:
 
 
 def _size_disagreement(left: Sequence[_Level], right: Sequence[_Level]) -> float:
-    """Sum over pairs of how many halvings their map sizes are apart."""
+    """Return the sum over pairs of the number of halvings between their map sizes."""
     pairs = zip(left, right, strict=True)
     return round(sum(abs(math.log2(math.prod(a.size) / math.prod(b.size))) / 2 for a, b in pairs), 6)

@@ -1,5 +1,4 @@
-"""The tensor operations of a forward pass, as they are called: named, watched and changed without touching the
-network."""
+"""The tensor operations of a forward pass: named, watched and changed; the network itself does not change."""
 
 import functools
 from collections import Counter
@@ -28,11 +27,11 @@ NETWORK_INPUT = CallKey("input", 0)
 class TensorCalls(TorchFunctionMode):
     """Sees every torch function called inside the `with` block, one forward pass.
 
-    A network without branches on its data makes the same calls at every pass, with any hooks on its modules, so a
-    `CallKey` means the same operation every time. Functions called by torch functions are not seen.
+    A network without branches on its data makes the same calls in every pass, also with hooks on its modules, so a
+    `CallKey` always means the same operation. Calls that torch functions make themselves are not seen.
     """
 
-    # In `after`: the function of this call, to be called with other arguments; that is not seen.
+    # The function of this call, for `after` to call with other arguments; such calls are not seen.
     again: functools.partial[Any]
 
     def __init__(self) -> None:
@@ -40,11 +39,11 @@ class TensorCalls(TorchFunctionMode):
         self._counts: Counter[str] = Counter()
 
     def before(self, key: CallKey, args: Sequence[Any]) -> Sequence[Any]:
-        """Return what the function is called with."""
+        """Return the arguments for the function."""
         return args
 
     def after(self, key: CallKey, args: Sequence[Any], result: Any) -> Any:
-        """Return what the call gives."""
+        """Return the result of the call."""
         return result
 
     def __torch_function__(
@@ -54,7 +53,7 @@ class TensorCalls(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Pass the call on, seen from both sides."""
+        """Call the function between `before` and `after`."""
         name = str(getattr(func, "__name__", func))
         key = CallKey(name, self._counts[name])
         self._counts[name] += 1
@@ -64,12 +63,11 @@ class TensorCalls(TorchFunctionMode):
 
 
 class CallRecorder(TensorCalls):
-    """Keeps what every call gave and which calls made its arguments.
+    """Keeps the result of every call, and the calls that made its arguments.
 
     Attributes:
-        values: a copy of each call's result where that is a tensor of floats, in the order of the calls; first the
-            network's input.
-        sources: by call, those that made its arguments, in their order.
+        values: copies of the results that are tensors of floats, in the order of the calls; first the network's input.
+        sources: by call, the calls that made its arguments, in their order.
     """
 
     def __init__(self, images: Tensor) -> None:
@@ -77,14 +75,14 @@ class CallRecorder(TensorCalls):
         self.values = {NETWORK_INPUT: images.detach().clone()}
         self.sources: dict[CallKey, tuple[CallKey, ...]] = {NETWORK_INPUT: ()}
         self._makers = {id(images): NETWORK_INPUT}
-        # While a tensor lives, no other has its id.
+        # No other tensor gets the id of one that is alive.
         self._alive: list[Tensor] = [images]
 
     def after(self, key: CallKey, args: Sequence[Any], result: Any) -> Any:
-        """Note a result."""
+        """Keep a copy of the result."""
         if isinstance(result, Tensor) and result.is_floating_point():
             self.sources[key] = tuple(self._makers[id(each)] for each in _tensors(args) if id(each) in self._makers)
-            # A copy, because many networks write over what they computed.
+            # A copy, because many networks write over their results.
             self.values[key] = result.detach().clone()
             self._makers[id(result)] = key
             self._alive.append(result)
@@ -100,7 +98,7 @@ def _tensors(args: Sequence[Any]) -> Iterator[Tensor]:
 
 
 def record_calls(network: torch.nn.Module, images: Tensor) -> CallRecorder:
-    """Run a network in evaluation mode on normalised images (N, 3, H, W) and return what it called."""
+    """Run a network in evaluation mode on normalised images (N, 3, H, W) and return its calls."""
     calls = CallRecorder(images)
     with torch.no_grad(), calls:
         network(images)

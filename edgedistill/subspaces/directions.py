@@ -1,4 +1,4 @@
-"""A layer's subspace, made of its moments: the matrix of each method, and its leading directions."""
+"""A layer's subspace, made from its moments: the matrix of each method, and its leading directions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from edgedistill.config import SUBSPACE_METHODS
 from edgedistill.subspaces.moments import Moments
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 
-# Below this part of the activations' mean square, variance is what single precision's rounding leaves of a constant.
+# A variance below this part of the activations' mean square is a rounding error of single precision.
 SMALLEST_VARIANCE = 1e-13
-# The losses compute in single precision, which holds nothing much smaller.
+# The losses compute in single precision, which has no much smaller numbers.
 SMALLEST_SQUARE = 1e-30
 
 
@@ -27,11 +27,11 @@ class Subspace:
         mean: mu (D,).
         basis: U (D, K), orthonormal columns by falling eigenvalue; K is at most D. The largest entry of every column is
             positive.
-        eigenvalues: of the method's matrix, all of them, falling (D,). `random` and `identity` have no matrix: theirs
-            are the variances along the directions, in the directions' order.
+        eigenvalues: all of the method's matrix, falling (D,). `random` and `identity` have no matrix: these are the
+            variances along the directions, in the directions' order.
         variance: v_i = u_i^T A u_i along the basis columns (K,).
-        sample_count: positions of images the moments were taken over.
-        method: that found it; empty where that is not known.
+        sample_count: number of positions of images in the moments.
+        method: the one that found it; empty where it is unknown.
     """
 
     layer: str
@@ -54,7 +54,7 @@ def subspace_from(moments: Moments, rank: int, *, layer: str, method: str = "prc
     Raises:
         UsageError: an unknown method, or a rank below 1.
         EdgeDistillError: the moments are not finite, the context is 0 where the method needs it, or there is no
-            variance inside the subspace; the layer is named.
+            variance inside the subspace; the message names the layer.
     """
     check_choice("method", method, SUBSPACE_METHODS)
     check_rank(layer, rank)
@@ -115,8 +115,7 @@ def relevance_matrix(moments: Moments, layer: str) -> Tensor:
 
     M = E[(sqrt(s) a' + c / sqrt(s))(...)^T] + s A + G / s, so it is positive semi-definite.
     """
-    A, G = moments.activation_covariance, moments.context_moment
-    cross = _cross(moments, layer)
+    A, G, cross = moments.activation_covariance, moments.context_moment, _cross(moments, layer)
     s = torch.sqrt(G.trace() / A.trace())
     return cross + 2 * s * A + (2 / s) * G
 
@@ -160,6 +159,6 @@ def _variance_along(directions: Tensor, covariance: Tensor) -> Tensor:
 
 
 def _with_fixed_signs(basis: Tensor) -> Tensor:
-    """Make the largest entry of every column positive: an eigenvector's sign is free, a reproducible file's is not."""
+    """Make the largest entry of every column positive: an eigenvector has no sign, and files must be reproducible."""
     largest = basis.gather(0, basis.abs().argmax(0, keepdim=True))
     return (basis * torch.where(largest < 0, -1.0, 1.0)).contiguous()

@@ -4,10 +4,9 @@ from torch import Tensor
 
 
 def evidence(logits: Tensor) -> Tensor:
-    """Return how clearly each image's decision was taken, from subtask logits (N, C), as (N,).
+    """Return the largest minus the second largest of subtask logits (N, C), as (N,) (Chormai et al. 2026).
 
-    Chormai et al. 2026: the largest minus the second largest logit. With a single class it is that class's logit
-    itself.
+    With a single class it is that class's logit itself.
     """
     if logits.shape[1] == 1:
         return logits[:, 0]

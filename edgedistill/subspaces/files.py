@@ -32,7 +32,7 @@ def load_subspaces(path: Path) -> dict[str, Subspace]:
     """Read the file that `save_subspaces` writes.
 
     Raises:
-        BundleError: the file is missing, damaged or something else.
+        BundleError: the file is missing or damaged, or it is another kind of file.
     """
     try:
         with safe_open(path, framework="pt") as stream:
@@ -47,12 +47,5 @@ def load_subspaces(path: Path) -> dict[str, Subspace]:
 
 
 def _read_subspace(read: Callable[[str], Tensor], layer: str, method: str) -> Subspace:
-    return Subspace(
-        layer=layer,
-        mean=read(f"{layer}/mean"),
-        basis=read(f"{layer}/basis"),
-        eigenvalues=read(f"{layer}/eigenvalues"),
-        variance=read(f"{layer}/variance"),
-        sample_count=int(read(f"{layer}/sample_count")),
-        method=method,
-    )
+    tensors = {field: read(f"{layer}/{field}") for field in _FIELDS}
+    return Subspace(layer=layer, **tensors, sample_count=int(read(f"{layer}/sample_count")), method=method)

@@ -21,8 +21,7 @@ from edgedistill_deploy.errors import DataError, UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """Which vectors of the layers' maps count: pooled to `map_sizes`, at `positions` of each image; see
-    `find_subspaces`."""
+    """Which vectors of the layers' maps count: pooled to `map_sizes`, at `positions` of each image."""
 
     map_sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     positions: int | None = 20
@@ -49,34 +48,31 @@ def find_subspaces(
     """Find the subspaces of several layers of a teacher (Chormai et al. 2026, sections 2 and 3).
 
     One forward pass and one backward pass per batch serve all layers. The backward pass stops at the shallowest layer
-    and computes no parameter gradient. The model is left as it was found: mode, `requires_grad`, gradients, hooks.
+    and computes no parameter gradient. The model's mode, `requires_grad`, gradients and hooks stay as they were.
 
-    Contexts of pooled maps: a layer whose map is larger than `map_sizes` says is averaged down to that size, as the
-    loss will do, and its moments are those of the averages p. The context of p is then the derivative of the evidence
-    when all positions of p's cell move together, so that their average moves as much: the *sum* of the gradients in the
-    cell. (A mean would differ by the size of the cell, which the factor s in the matrix M cancels; the sum keeps a
-    plain meaning, and pooling to a single position gives the gradient with respect to a shift of the whole channel.)
+    Contexts of pooled maps: a map larger than its `map_sizes` is averaged down to that size, as in the loss, and the
+    moments are those of the averages p. The context of p is the derivative of the evidence when all positions of p's
+    cell move together: the *sum* of the gradients in the cell. (A mean would differ by the size of the cell, which the
+    factor s in the matrix M cancels.) Pooling to one position gives the gradient of a shift of the whole channel.
 
     Positions are drawn without replacement for each image, by a generator seeded with `seed`, the map's size and the
-    image's own pixels: neither the order of images nor the batch size changes the result beyond rounding.
+    image's own pixels: the order of images and the batch size change the result by rounding alone.
 
     Args:
         model: the teacher; takes normalised images and returns logits (N, classes).
         class_indices: the subtask's columns of those logits.
         batches: normalised float images (n, 3, H, W) on the model's device.
         ranks: {layer: K}. A K above the layer's width D means all D directions.
-        map_sizes: {layer: (H, W)} of the student's map that the layer is compared with; layers not named keep their
-            map.
+        map_sizes: {layer: (H, W)} of the student's map that the layer is compared with; other layers keep their map.
         method: `prca` | `prca_indefinite` | `pca` | `gradient` | `random` | `identity`.
         positions: drawn from each image's map; None uses all.
         seed: fixes the positions, and the directions of `random`.
         progress: called after every batch with the number of images so far.
 
     Raises:
-        UsageError: an unknown layer or method, a rank or number of positions below 1, class indices outside the
-            outputs.
+        UsageError: an unknown layer or method, a rank or positions below 1, or class indices outside the outputs.
         DataError: there were no images.
-        EdgeDistillError: a layer without variance in its subspace, or whose moments are not finite; it is named.
+        EdgeDistillError: a layer's moments are not finite, or its subspace has no variance; the message names it.
     """
     check_choice("method", method, SUBSPACE_METHODS)
     for name, rank in ranks.items():
@@ -105,10 +101,10 @@ def gather_moments(
     *,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Moments]:
-    """Gather the moments of several layers in one pass; `subspace_from` makes any method's subspace of them.
+    """Gather the moments of several layers in one pass; `subspace_from` makes any method's subspace from them.
 
-    Arguments, pooling and drawn positions are those of `find_subspaces`. Where several processes train together, each
-    gives its share of the images and all return the moments of the whole.
+    Arguments, pooling and drawn positions are those of `find_subspaces`. When several processes train together, each
+    passes over its share of the images, and all return the moments of all images.
 
     Raises:
         UsageError: an unknown layer, class indices outside the outputs.
@@ -144,9 +140,7 @@ def _accumulator_for(activation: Tensor) -> MomentAccumulator:
 def _pool(activation: Tensor, context: Tensor, size: tuple[int, int] | None) -> tuple[Tensor, Tensor]:
     """Average a map down to at most `size`, and sum its context over the same cells."""
     H, W = activation.shape[2:]
-    if size is None:
-        return activation, context
-    h, w = min(H, size[0]), min(W, size[1])
+    h, w = (H, W) if size is None else (min(H, size[0]), min(W, size[1]))
     if (h, w) == (H, W):
         return activation, context
     cells = torch.outer(_cell_lengths(H, h), _cell_lengths(W, w)).to(context)
@@ -161,8 +155,7 @@ def _cell_lengths(length: int, count: int) -> Tensor:
 
 
 def _sample(maps: tuple[Tensor, Tensor], keys: Sequence[int], sampling: Sampling) -> tuple[Tensor, Tensor]:
-    """Draw the same positions of two maps (N, D, H, W), for each image its own; return two sets of vectors (N * P,
-    D)."""
+    """Draw P positions for each image, the same in two maps (N, D, H, W), as two sets of vectors (N * P, D)."""
     N, D, H, W = maps[0].shape
     first, second = (each.flatten(2).transpose(1, 2) for each in maps)
     positions = sampling.positions

@@ -14,7 +14,7 @@ class Moments:
     """Moments of activations a and contexts c over `count` samples (Chormai et al. 2026, section 2), all float64.
 
     Attributes:
-        count: samples, that is positions of images.
+        count: number of samples, which are positions of images.
         mean: mu = E[a], (D,).
         activation_covariance: A = E[(a - mu)(a - mu)^T], (D, D).
         context_moment: G = E[c c^T], (D, D); contexts are not centred.
@@ -31,9 +31,8 @@ class Moments:
 class MomentAccumulator:
     """Gathers moments block by block; memory is O(D^2) for any number of samples.
 
-    Every block is centred on its own mean, and blocks are merged as in Chan, Golub & LeVeque 1983, so a mean that is
-    large beside the spread costs no digits. Accumulators merge in any order and split up to rounding, which is what a
-    reduction over processes needs.
+    Every block is centred on its own mean, and blocks are merged as in Chan, Golub & LeVeque 1983, so that a mean much
+    larger than the spread costs no digits. The order and division of the samples change the result by rounding alone.
     """
 
     def __init__(self, width: int, device: torch.device | str = "cpu") -> None:
@@ -60,7 +59,7 @@ class MomentAccumulator:
         self._add(len(a), (mean, context_mean), (a.T @ a, c.T @ c, a.T @ (c - context_mean)))
 
     def merge_processes(self) -> None:
-        """Add what the same accumulator of every other training process has gathered, in the processes' order."""
+        """Merge the same accumulator of all training processes, in the processes' order."""
         parts = gather(self._vector())
         if len(parts) == 1:
             return
@@ -76,9 +75,8 @@ class MomentAccumulator:
         return torch.cat([count, self._mean, self._context_mean, *(each.flatten() for each in scatters)])
 
     def _add(self, count: int, means: Iterable[Tensor], scatters: Iterable[Tensor]) -> None:
-        """Add the means of activations and contexts over `count` samples, and their scatters: of each, and across."""
-        mean, context_mean = means
-        activation_scatter, context_scatter, cross_scatter = scatters
+        """Add the means of activations and contexts over `count` samples, the two scatters and the cross scatter."""
+        (mean, context_mean), (activation_scatter, context_scatter, cross_scatter) = means, scatters
         total = self.count + count
         if not total:
             return

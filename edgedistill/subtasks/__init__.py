@@ -1,4 +1,4 @@
-"""Which of a teacher's classes the expert keeps.
+"""The classes of a teacher that the expert keeps.
 
-Doors: `subtask` finds named classes and superclasses, `imagenet` knows ImageNet's labels and synset ids.
+Doors: `subtask` finds named classes and superclasses, `imagenet` has ImageNet's labels and synset ids.
 """

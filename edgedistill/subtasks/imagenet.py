@@ -1,4 +1,4 @@
-"""ImageNet's classes: the labels that timm's models carry, and the synset ids that its folders are named by."""
+"""ImageNet's classes: the labels of timm's models, and the synset ids that are the names of its folders."""
 
 import functools
 import re
@@ -10,17 +10,13 @@ _SYNSET = re.compile(r"n\d{8}")  # "n" for noun, and the place in WordNet 3.0's 
 
 
 def is_synset(name: str) -> bool:
-    """Say whether a name has the form of a synset id, such as n02099601."""
+    """Tell whether a name has the form of a synset id, such as n02099601."""
     return _SYNSET.fullmatch(name) is not None
 
 
 @functools.cache
 def imagenet_labels(subset: str = DEFAULT_SUBSET) -> tuple[str, ...]:
-    """Return the labels in output order, as timm describes them, each once.
-
-    Two classes of ImageNet-1k are called "crane", the bird and the machine; such labels get the synset id as another
-    synonym ("crane, n02012849").
-    """
+    """Return timm's labels in output order; a label of two classes gets its synset id too ("crane, n02012849")."""
     return tuple(labels_of_synsets(subset).values())
 
 

@@ -12,10 +12,7 @@ from edgedistill_deploy.errors import UsageError, nearest_names
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subtask:
-    """Some classes of a teacher. Position i of the expert's logits is `class_names[i]`.
-
-    `class_indices[i]` is that class's position in the teacher's own logits.
-    """
+    """Some classes of a teacher: class i is logit i of the expert, and logit `class_indices[i]` of the teacher."""
 
     name: str
     class_indices: tuple[int, ...]
@@ -32,12 +29,12 @@ class Subtask:
 def find_subtask(teacher_classes: Sequence[str], names: Sequence[str], *, name: str = "subtask") -> Subtask:
     """Look the named classes up among the teacher's.
 
-    A name counts as the teacher spells it, or, where the teacher's label lists synonyms ("tench, Tinca tinca"), as any
-    one of them that belongs to one class only. For a teacher of ImageNet's classes a synset id ("n01440764") counts as
-    the label of its class, and the expert's class gets that label. Numbers are names too, never positions.
+    A name is a label of the teacher or, where a label lists synonyms ("tench, Tinca tinca"), one synonym of
+    this class alone. With a teacher of ImageNet's classes, a synset id ("n01440764") stands for the label of its class.
+    Numbers are names too, never positions.
 
     Raises:
-        UsageError: no class or only one is named, one is named twice, or one is not the teacher's.
+        UsageError: fewer than two classes are named, one is named twice, or the teacher does not have one.
     """
     names = [_label_of(each, teacher_classes) for each in names]
     if len(names) < 2:
@@ -62,7 +59,7 @@ def find_subtask(teacher_classes: Sequence[str], names: Sequence[str], *, name: 
 
 
 def _label_of(name: str, teacher_classes: Sequence[str]) -> str:
-    """Translate a synset id where that gives one of the teacher's labels; leave every other name as it is."""
+    """Return the teacher's label of a synset id; any other name stays as it is."""
     if name in teacher_classes or not is_synset(name):
         return name
     label = labels_of_synsets().get(name)
@@ -70,7 +67,7 @@ def _label_of(name: str, teacher_classes: Sequence[str]) -> str:
 
 
 def _spellings(teacher_classes: Sequence[str]) -> dict[str, int]:
-    """Map every spelling that points to exactly one class to that class's position."""
+    """Return the class's position for every spelling that belongs to one class alone."""
     counts = Counter(teacher_classes)
     exact = {label: index for index, label in enumerate(teacher_classes) if counts[label] == 1}
     synonyms: dict[str, list[int]] = {}
@@ -84,10 +81,10 @@ def _spellings(teacher_classes: Sequence[str]) -> dict[str, int]:
 def named_subtask_classes(name: str) -> tuple[str, ...]:
     """Return the class names of a superclass that ships with EdgeDistill, such as `cifar100/flowers`.
 
-    `cifar100/` holds the twenty superclasses of the data set's author (Krizhevsky 2009); `imagenet/` eight of
-    ImageNet-1k: all classes below one synset in WordNet 3.0 (wading bird n02000954, retriever n02099029, working dog
+    `cifar100/` has the twenty superclasses of the data set's author (Krizhevsky 2009). `imagenet/` has eight, each with
+    all ImageNet-1k classes below one synset in WordNet 3.0 (wading bird n02000954, retriever n02099029, working dog
     n02103406, domestic cat n02121808, bag n02773037, bottle n02876657, box n02883344, truck n04490091), spelled as
-    timm's teachers spell them; `glyphs100/` the groups of the embedded teacher's characters.
+    timm's teachers spell them. `glyphs100/` has the groups of the embedded teacher's characters.
 
     Raises:
         UsageError: the table or the superclass is unknown; the message lists the nearest.
@@ -104,9 +101,8 @@ def named_subtasks() -> tuple[str, ...]:
 
 
 def _read_subtasks() -> dict[str, list[str]]:
-    tables = json.loads(
-        resources.files("edgedistill.subtasks").joinpath("superclasses.json").read_text(encoding="utf-8")
-    )
+    table_file = resources.files("edgedistill.subtasks").joinpath("superclasses.json")
+    tables = json.loads(table_file.read_text(encoding="utf-8"))
     return {
         f"{table}/{superclass}": classes
         for table, superclasses in tables.items()

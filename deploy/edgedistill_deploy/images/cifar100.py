@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgedistill_deploy.errors import DataError, UsageError
-from edgedistill_deploy.images.arrays import ArrayImages
-from edgedistill_deploy.images.sets import ImageSplits, compose_name, frozen_labels
+from edgedistill_deploy.errors import DataError, UsageError, reading
+from edgedistill_deploy.images.arrays import ArrayImages, build_array_images
+from edgedistill_deploy.images.sets import ImageSplits, compose_name
 
 MAX_BYTES = 1 << 30  # seven times the training file
 _SIDE = 32
@@ -22,8 +22,8 @@ def open_cifar100(folder: Path) -> ImageSplits:
 
     Classes are the hundred fine ones, as fine_label_names.txt spells them ("aquarium_fish"); images are 32x32 RGB.
 
-    Raises UsageError when there is no such folder; DataError for the python version, whose files are pickles, and for a
-    file that is missing, cut off or holds a label without a name.
+    Raises UsageError when there is no such folder. Raises DataError for the python version, whose files are pickles,
+    and for a file that is missing, cut off or holds a label without a name.
     """
     if not folder.is_dir():
         raise UsageError(f"There is no folder {folder} with CIFAR-100; unpack {_ARCHIVE}.")
@@ -69,21 +69,13 @@ def _read_split(path: Path, names: tuple[str, ...]) -> ArrayImages:
             "file of CIFAR-100?"
         )
     planes = records[:, _LABEL_BYTES:].reshape(-1, 3, _SIDE, _SIDE)
-    return ArrayImages(
-        class_names=names,
-        labels=frozen_labels(labels),
-        images=planes.transpose(0, 2, 3, 1),
-        rows=np.arange(len(records)),
-        source=f"cifar100 {path.name}",
-    )
+    return build_array_images(names, labels, planes.transpose(0, 2, 3, 1), f"cifar100 {path.name}")
 
 
 def _read_bytes(path: Path, limit: int) -> bytes:
     if not path.is_file():
         raise DataError(f"{path.parent} lacks {path.name}; unpack {_ARCHIVE}.")
-    try:
+    with reading(path):
         if path.stat().st_size > limit:
             raise DataError(f"{path} has {path.stat().st_size} bytes, more than the {limit} that are read.")
         return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error

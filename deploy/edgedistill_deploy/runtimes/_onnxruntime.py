@@ -89,7 +89,7 @@ class OnnxRuntimeSession:
         return dict(zip(self._output_names, values, strict=True))
 
     def trace(self, feeds: Feeds, runs: int, progress: Progress) -> list[dict[str, Any]]:
-        """Run `runs` times in another session with profiling on, and return the events of its trace, in us."""
+        """Run `runs` times in another session with profiling on; return its trace's events, in microseconds."""
         with tempfile.TemporaryDirectory(prefix="edgedistill-trace-") as folder:
             request = replace(self._request, trace=Path(folder) / "trace")
             with open_onnx(request) as traced:

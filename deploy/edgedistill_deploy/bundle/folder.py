@@ -124,8 +124,8 @@ class Bundle:
         """Remove a role from the manifest, if it is there. The file stays on disk."""
         with sole_writer(self.path):
             record = read_manifest(self.path)
-            files = {name: entry for name, entry in record["files"].items() if name != role}
-            return self._rewritten({**record, "files": files})
+            record["files"].pop(role, None)
+            return self._rewritten(record)
 
     def _describe_file(self, role: str, path: Path) -> dict[str, Any]:
         if not path.is_file() or path.name == MANIFEST:
@@ -212,10 +212,9 @@ def _require_folder(path: Path) -> None:
 def _json_values(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return a deep copy of plain JSON values."""
     try:
-        values: dict[str, Any] = json.loads(json.dumps(fields, allow_nan=False, default=_plain_mapping))
+        return dict(json.loads(json.dumps(fields, allow_nan=False, default=_plain_mapping)))
     except (TypeError, ValueError) as error:
         raise UsageError(f"The manifest takes JSON values only: {error}.") from error
-    return values
 
 
 def _plain_mapping(value: Any) -> dict[str, Any]:

@@ -40,11 +40,10 @@ class ProcessLock:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             _lock(descriptor)
-        except (BlockingIOError, PermissionError):  # Windows calls a held lock a permission
+        except BaseException as error:
             os.close(descriptor)
-            return False
-        except BaseException:
-            os.close(descriptor)
+            if isinstance(error, (BlockingIOError, PermissionError)):  # Windows raises PermissionError for a held lock
+                return False
             raise
         self._descriptor = descriptor
         return True

@@ -297,8 +297,8 @@ def _throttling(root: Path, command: Command) -> dict[str, object] | None:
         since_boot = [name for bit, name in enumerate(_PI_THROTTLING) if word >> (bit + 16) & 1]
         return {"active": active, "since_boot": since_boot}
     pattern = "cpu[0-9]*/thermal_throttle/core_throttle_count"
-    counts = [read_number(path) for path in (root / "sys/devices/system/cpu").glob(pattern)]
-    known = [count for count in counts if count is not None]
+    paths = (root / "sys/devices/system/cpu").glob(pattern)
+    known = [count for path in paths if (count := read_number(path)) is not None]
     return {"core_events": int(sum(known))} if known else None
 
 

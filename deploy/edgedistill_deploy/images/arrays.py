@@ -76,7 +76,7 @@ class ArrayImages:
         return replace(self, class_names=tuple(class_names), labels=labels, rows=self.rows[chosen])
 
     def rename_classes(self, class_names: Sequence[str]) -> "ArrayImages":
-        """Call the classes by these names, as many as there are classes."""
+        """Give the classes these names, one for each class."""
         return replace(self, class_names=tuple(class_names))
 
 

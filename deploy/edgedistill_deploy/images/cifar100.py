@@ -37,9 +37,7 @@ def open_cifar100(folder: Path) -> ImageSplits:
 
 
 def _refuse_pickles(folder: Path) -> None:
-    if (folder / "train.bin").is_file():
-        return
-    if all((folder / name).is_file() for name in _PICKLES):
+    if not (folder / "train.bin").is_file() and all((folder / name).is_file() for name in _PICKLES):
         raise DataError(
             f"{folder} holds the python version of CIFAR-100, whose files are pickles: reading one runs whatever code "
             f"is in it. Take the binary version, {_ARCHIVE}."

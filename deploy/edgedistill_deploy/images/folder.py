@@ -72,7 +72,7 @@ class FolderImages:
         return self._restrict_to(class_names, *select_classes(self.labels, self.class_names, class_names))
 
     def rename_classes(self, class_names: Sequence[str]) -> "FolderImages":
-        """Call the classes by these names, as many as there are classes."""
+        """Give the classes these names, one for each class."""
         return replace(self, class_names=tuple(class_names))
 
     def _restrict_to(self, class_names: Sequence[str], rows: NDArray[np.int64], labels: Labels) -> "FolderImages":

@@ -61,7 +61,7 @@ class ImageSplits:
     test: ImageSet | None = None
 
     def rename_classes(self, class_names: Sequence[str]) -> "ImageSplits":
-        """Call the classes by these names, as many as there are classes."""
+        """Give the classes these names, one for each class."""
         return ImageSplits(
             class_names=tuple(class_names),
             train=self.train.rename_classes(class_names),
@@ -140,7 +140,6 @@ def select_classes(
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
     if isinstance(names, str) or not names:
         raise UsageError(f"The classes are {names!r}; give a list of at least one class name.")
-    repeated = sorted({name for name in names if list(names).count(name) > 1})
-    if repeated:
+    if repeated := sorted({name for name in names if list(names).count(name) > 1}):
         raise UsageError(f"The class {repeated[0]!r} is named twice; name each class once.")
     return tuple(names)

@@ -62,10 +62,8 @@ class ModulesOfNodes:
         name = _MOVED.sub("", name)
         if name in self._nodes_by_name:
             return self._nodes_by_name[name]
-        ends = [place.start() for place in re.finditer(r"[_/.:]", name)]
-        return next(
-            (self._nodes_by_name[name[:end]] for end in reversed(ends) if name[:end] in self._nodes_by_name), None
-        )
+        starts = [name[: place.start()] for place in re.finditer(r"[_/.:]", name)]
+        return next((self._nodes_by_name[start] for start in reversed(starts) if start in self._nodes_by_name), None)
 
     def _working(self, node: Node, operator: str | None) -> Node:
         """Return the node that does the work: a runtime names a joined group after its last node."""
@@ -74,9 +72,8 @@ class ModulesOfNodes:
         reached = [node]
         for _ in range(_FARTHEST):
             reached = [maker for each in reached for maker in self._makers(each)]
-            for maker in reached:
-                if _same(operator, maker.operator):
-                    return maker
+            if found := next((maker for maker in reached if _same(operator, maker.operator)), None):
+                return found
         return node
 
     def _makers(self, node: Node) -> Iterator[Node]:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
@@ -96,9 +97,7 @@ class OnnxRuntimeSession:
                 for done in range(runs):
                     traced.run(feeds)
                     progress(done + 1, runs)
-                path = Path(traced._native.end_profiling())
-                events: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        return events
+                return list(json.loads(Path(traced._native.end_profiling()).read_text(encoding="utf-8")))
 
     def trace_nodes(self, feeds: Feeds, *, warm_up: int, runs: int, progress: Progress = silent) -> NodeTrace:
         """Sum up the trace of another session; see `Session.trace_nodes`."""
@@ -127,7 +126,9 @@ def open_onnx(request: SessionRequest) -> OnnxRuntimeSession:
     # ONNX Runtime silently ignores the name of a plug-in's provider; its devices must be given.
     devices = _plugin_devices(ort, provider)
     options = _options(ort, request, provider)
-    kernels = set_exact_int8(ort, options) if _fuses_int8(request) else None
+    # Only an optimised graph has INT8 kernels; as it is written, Q/DQ are computed in float32.
+    fuses_int8 = request.optimised and computes_in(request.precision) == "int8"
+    kernels = set_exact_int8(ort, options) if fuses_int8 else None
     start = request.clock.now_ns()
     try:
         native = _load(ort, request, provider, devices, options)
@@ -138,13 +139,8 @@ def open_onnx(request: SessionRequest) -> OnnxRuntimeSession:
     load_ms = (request.clock.now_ns() - start) / 1e6
     native.disable_fallback()
     _require_provider(native, provider, request)
-    session = OnnxRuntimeSession(
-        native,
-        request,
-        load_ms,
-        one_by_one=provider.kind.fixed_batch,
-        int8_kernels=kernels if provider.natives == (CPU,) else None,
-    )
+    kernels = kernels if provider.natives == (CPU,) else None
+    session = OnnxRuntimeSession(native, request, load_ms, one_by_one=provider.kind.fixed_batch, int8_kernels=kernels)
     _require_placement(session.placement, provider, request)
     return session
 
@@ -152,11 +148,6 @@ def open_onnx(request: SessionRequest) -> OnnxRuntimeSession:
 def probe_kernels() -> Int8Kernels | None:
     """Return what the INT8 kernels do on this processor; None where the probe does not run."""
     return find_int8_kernels(_import_onnxruntime())
-
-
-def _fuses_int8(request: SessionRequest) -> bool:
-    """Return whether Q/DQ become INT8 kernels; without optimisation the graph is computed in float32."""
-    return computes_in(request.precision) == "int8" and request.optimised
 
 
 def _load(ort: ModuleType, request: SessionRequest, provider: Provider, devices: list[Any], options: Any) -> Any:
@@ -256,11 +247,10 @@ def _placement(native: Any) -> Mapping[str, int] | None:
     """Count the nodes of each provider, after ONNX Runtime's basic optimisations; None before ONNX Runtime 1.24."""
     if not hasattr(native, "get_provider_graph_assignment_info"):
         return None
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for part in native.get_provider_graph_assignment_info():
-        name = plain_name(part.ep_name)
-        counts[name] = counts.get(name, 0) + len(part.get_nodes())
-    return counts
+        counts[plain_name(part.ep_name)] += len(part.get_nodes())
+    return dict(counts)
 
 
 def _require_provider(native: Any, provider: Provider, request: SessionRequest) -> None:
@@ -307,6 +297,4 @@ def _reason(error: Exception) -> str:
 def _spec(value: Any, free_batch: bool) -> TensorSpec:
     kind = re.sub(r"^tensor\((.*)\)$", r"\1", value.type)
     shape = tuple(size if isinstance(size, int) else None for size in value.shape)
-    if free_batch:
-        shape = (None, *shape[1:])
-    return TensorSpec(name=value.name, shape=shape, dtype=_DTYPES.get(kind, kind))
+    return TensorSpec(name=value.name, shape=(None, *shape[1:]) if free_batch else shape, dtype=_DTYPES.get(kind, kind))

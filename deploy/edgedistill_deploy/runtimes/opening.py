@@ -135,12 +135,10 @@ def _find_listed_data(claims: Claims) -> Path | None:
     if not claims.data_files or not (folder / MANIFEST).is_file():
         return None
     bundle = open_bundle(folder, verify=False)
-    roles = [
-        role
-        for role, entry in bundle.manifest["files"].items()
-        if role.endswith(_DATA_ROLE) and entry["path"] == claims.data_files[0]
-    ]
-    return bundle.file(roles[0]) if roles else None
+    for role, entry in bundle.manifest["files"].items():
+        if role.endswith(_DATA_ROLE) and entry["path"] == claims.data_files[0]:
+            return bundle.file(role)
+    return None
 
 
 def _thread_count(threads: int | None) -> int:

@@ -138,6 +138,7 @@ def _read_sidecar(path: Path) -> dict[str, Any]:
             raise UnfitEngineError(f"{sidecar} is far too large for what describes an engine; build it anew.")
         record = json.loads(sidecar.read_bytes())
         _require_described(record)
+        return dict(record)
     except OSError as error:
         raise UnfitEngineError(
             f"{path} has no readable {sidecar.name} beside it, which says what it was built from and for"
@@ -145,8 +146,6 @@ def _read_sidecar(path: Path) -> dict[str, Any]:
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnfitEngineError(f"{sidecar} does not describe an engine; build it anew.") from error
-    described: dict[str, Any] = record
-    return described
 
 
 def _require_described(record: Any) -> None:

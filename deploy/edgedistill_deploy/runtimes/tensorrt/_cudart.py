@@ -222,8 +222,7 @@ class _Library:
         return int(self._native.cudaGetLastError())
 
     def error_name(self, code: int) -> str:
-        name: bytes = self._native.cudaGetErrorName(ctypes.c_int(code))
-        return name.decode()
+        return str(self._native.cudaGetErrorName(ctypes.c_int(code)).decode())
 
     def _number(self, function: str, *arguments: Any) -> tuple[int, int]:
         value = ctypes.c_int()
@@ -282,8 +281,7 @@ class _Bindings:
         return int(self._runtime.cudaGetLastError()[0])
 
     def error_name(self, code: int) -> str:
-        answer = self._runtime.cudaGetErrorName(self._runtime.cudaError_t(code))
-        return str(answer[1].decode())
+        return str(self._runtime.cudaGetErrorName(self._runtime.cudaError_t(code))[1].decode())
 
 
 def _plain(answer: tuple[Any, Any]) -> tuple[int, int]:

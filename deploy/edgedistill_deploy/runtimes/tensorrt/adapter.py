@@ -78,9 +78,8 @@ def _open_file(asked: _Asked, path: Path) -> TensorRtSession:
 def _build(asked: _Asked, path: Path, reason: str) -> TensorRtSession:
     """Build, load, prove and then keep an engine; `reason` says why a cached one was not used."""
     request = asked.request
-    free_bytes, _ = asked.cuda.memory()
     timing_cache = timing_cache_path(asked.place, request.engine)
-    built = build_plan(asked.trt, asked.logger, request, free_bytes, timing_cache)
+    built = build_plan(asked.trt, asked.logger, request, asked.cuda.memory()[0], timing_cache)
     loaded, load_ms = _load(asked, built.plan, path)
     layers = read_layers(_inspect(loaded, request.engine.opt_batch))
     proof = prove_precision(request.path, request.precision, layers)
@@ -113,8 +112,7 @@ def _inspect(loaded: Loaded, batch_size: int) -> str:
         loaded.context.set_input_shape(spec.name, shape)
     inspector = loaded.engine.create_engine_inspector()
     inspector.execution_context = loaded.context
-    information: str = inspector.get_engine_information(loaded.trt.LayerInformationFormat.JSON)
-    return information
+    return str(inspector.get_engine_information(loaded.trt.LayerInformationFormat.JSON))
 
 
 def _record(asked: _Asked, built: BuiltPlan, proof: PrecisionProof, layers: Sequence[EngineLayer]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class UsageError(EdgeDistillError):
 
 
 class DataError(EdgeDistillError):
-    """Images, labels or weights cannot be read or do not fit what was asked."""
+    """Images, labels or weights cannot be read, or do not fit the request."""
 
 
 class BundleError(EdgeDistillError):
@@ -57,14 +57,13 @@ def quote_value(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def nearest_names(given: str, known: Iterable[str], count: int = 3) -> str:
+def nearest_names(given: str, known: Iterable[str]) -> str:
     """Return the end of an error message about a misspelt name: " Did you mean a, b?" with the closest known names.
 
     When nothing is close, it is " Known: a, b, c, ..." with at most ten names.
     """
     names = [str(name) for name in known]
-    close = difflib.get_close_matches(given, names, n=count, cutoff=0.6)
-    if close:
+    if close := difflib.get_close_matches(given, names):
         return f" Did you mean {', '.join(close)}?"
     listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
     return f" Known: {listed}." if names else ""

@@ -17,7 +17,7 @@ class Progress(Protocol):
 
 
 def silent(done: int, total: int, note: str = "") -> None:
-    """Tell nobody."""
+    """Do nothing."""
 
 
 def noted(progress: Progress, note: str) -> Progress:

@@ -78,7 +78,7 @@ class Bundle:
         return role
 
     def has(self, role: str) -> bool:
-        """Say whether a file is registered under the role."""
+        """Return whether a file is registered under the role."""
         return role in self.manifest["files"]
 
     def file(self, role: str) -> Path:

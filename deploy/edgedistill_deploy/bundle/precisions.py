@@ -32,7 +32,7 @@ def model_role(precision: str) -> str:
 
 
 def find_role(roles: Container[str], precision: str, runtime: str = "onnxruntime") -> str | None:
-    """Return the role, of these of a bundle, that a runtime takes for a precision; None where it takes none."""
+    """Return the role, among a bundle's, that a runtime takes for a precision; None where there is no model."""
     own = model_role(precision)
     files = _TAKEN_INSTEAD.get((runtime, precision))
     taken = (own,) if files is None else map(model_role, files)

@@ -21,7 +21,7 @@ _HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.f
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
 _UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, OverflowError, zipfile.BadZipFile, zlib.error, struct.error)
 _LONGEST_AXIS = 1 << 40  # an array without values can claim any shape
-_SLACK_BYTES = 16 << 20  # for the archive's own tables, and arrays that are not asked for
+_SLACK_BYTES = 16 << 20  # for the archive's own tables, and for other arrays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

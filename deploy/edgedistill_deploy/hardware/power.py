@@ -37,7 +37,7 @@ class EnergyReport:
     Attributes:
         reader, scope: the sensor, and the parts of the board that it measures.
         idle, load: the power at rest just before the runs, and during them.
-        net_w: load less idle.
+        net_w: the load's power minus the idle power, in watts.
         net_interval_w: its 95 % interval, from the spread of the blocks' means.
         energy_per_image_mj: net millijoules an image.
         gross_energy_per_image_mj: the same with the idle power.

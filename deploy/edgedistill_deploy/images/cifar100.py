@@ -45,7 +45,7 @@ def _refuse_pickles(folder: Path) -> None:
 
 
 def _read_names(path: Path) -> tuple[str, ...]:
-    text = _read_bytes(path, MAX_BYTES).decode("utf-8", errors="replace")
+    text = _read_bytes(path).decode("utf-8", errors="replace")
     names = tuple(compose_name(line.strip()) for line in text.splitlines() if line.strip())
     if not names or len(set(names)) < len(names):
         raise DataError(f"{path} must name each class once, one a line; it has {len(names)} lines with text.")
@@ -53,7 +53,7 @@ def _read_names(path: Path) -> tuple[str, ...]:
 
 
 def _read_split(path: Path, names: tuple[str, ...]) -> ArrayImages:
-    content = _read_bytes(path, MAX_BYTES)
+    content = _read_bytes(path)
     if not content or len(content) % _RECORD_BYTES:
         raise DataError(
             f"{path} has {len(content)} bytes; CIFAR-100's binary files hold whole records of {_RECORD_BYTES} bytes, "
@@ -70,10 +70,10 @@ def _read_split(path: Path, names: tuple[str, ...]) -> ArrayImages:
     return build_array_images(names, labels, planes.transpose(0, 2, 3, 1), f"cifar100 {path.name}")
 
 
-def _read_bytes(path: Path, limit: int) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     if not path.is_file():
         raise DataError(f"{path.parent} lacks {path.name}; unpack {_ARCHIVE}.")
     with reading(path):
-        if path.stat().st_size > limit:
-            raise DataError(f"{path} has {path.stat().st_size} bytes, more than the {limit} that are read.")
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(f"{path} has {path.stat().st_size} bytes, more than the {MAX_BYTES} that are read.")
         return path.read_bytes()

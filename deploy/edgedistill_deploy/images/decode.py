@@ -1,9 +1,7 @@
 """One image from a file or from bytes, of every usual format, with clear errors for what is wrong with it."""
 
-import contextlib
 import io
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -51,9 +49,11 @@ def _decode(stream: IO[bytes], name: str, byte_count: int) -> Image.Image:
     if byte_count == 0:
         raise DataError(f"{name} is empty (0 bytes); replace or remove it.")
     try:
-        with _quiet(), Image.open(stream, formats=_available_formats()) as image:
-            _check_size(image)
-            return rgb_of(_upright(image))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns about odd metadata, and about sizes that are checked here
+            with Image.open(stream, formats=_available_formats()) as image:
+                _check_size(image)
+                return rgb_of(_upright(image))
     except DataError as error:
         raise DataError(f"{name} cannot be used: {error}.") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error and more on broken files
@@ -79,14 +79,6 @@ def _upright(image: Image.Image) -> Image.Image:
 def _available_formats() -> tuple[str, ...]:
     Image.init()
     return tuple(name for name in _SUFFIXES_BY_FORMAT if name in Image.OPEN)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Pillow's warnings about odd metadata and large images, whose size is checked here."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _reason(error: Exception) -> str:

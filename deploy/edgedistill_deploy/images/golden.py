@@ -23,7 +23,7 @@ from edgedistill_deploy.images.preprocess import Preprocess
 Prepare = Callable[[bytes], NDArray[np.uint8]]
 
 MAX_BYTES = 256 << 20
-LARGEST_SIDE = 767  # of a drawn file, whatever the model's input
+LARGEST_SIDE = 767  # of a drawn file, for every size of the model's input
 # Largest difference of a pixel value (0 to 255) that counts as rounding. Scaling in whole numbers is the same
 # everywhere, but vectorised builds round a little differently. JPEG decoders differ by a few steps. Another filter or
 # decoder mode differs by tens.
@@ -118,7 +118,7 @@ def compare_golden_images(golden: GoldenImages, prepare: Prepare) -> tuple[Golde
 
 
 def device_preparation(preprocess: Preprocess) -> Prepare:
-    """Return this device's own way from the bytes of a file to the model's input."""
+    """Return this device's own function from the bytes of a file to the model's input."""
     return lambda content: preprocess.apply(read_image(content))
 
 

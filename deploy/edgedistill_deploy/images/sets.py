@@ -90,7 +90,7 @@ def positions(indices: Indices) -> NDArray[np.int64]:
 
 
 def frozen_labels(labels: Sequence[int] | NDArray[np.integer]) -> Labels:
-    """Return a copy as int64 that nobody can write to."""
+    """Return a read-only copy as int64."""
     copy = np.array(labels, dtype=np.int64)
     copy.setflags(write=False)
     return copy

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from edgedistill_deploy.files.writing import write_whole
+from edgedistill_deploy.files.writing import write_bytes
 from edgedistill_deploy.onnx_files.wire import Message, encode_field, open_message
 
 
@@ -58,8 +58,7 @@ def write_with_outputs(source: Path, path: Path, values: Sequence[str]) -> None:
     """Write a copy of a model that also gives these inner values, after its own outputs."""
     names = (encode_field("ValueInfoProto", "name", value.encode()) for value in values)
     added = b"".join(encode_field("GraphProto", "output", name) for name in names)
-    with write_whole(path) as temporary:
-        temporary.write_bytes(source.read_bytes() + encode_field("ModelProto", "graph", added))
+    write_bytes(path, source.read_bytes() + encode_field("ModelProto", "graph", added))
 
 
 def _read_names(messages: Iterable[Message]) -> tuple[str, ...]:

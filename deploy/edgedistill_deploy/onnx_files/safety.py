@@ -84,8 +84,7 @@ def _find_unbounded(message: Message, has_data_elsewhere: bool) -> str | None:
 
 def _find_excess(tensor: Message, has_data_elsewhere: bool) -> str | None:
     """Return what a tensor claims beyond its bytes. A file of data elsewhere is refused, or has a registered size."""
-    axes = list(islice(tensor.numbers("dims"), MOST_AXES + 1))
-    size = tensor.end - tensor.begin
+    axes, size = list(islice(tensor.numbers("dims"), MOST_AXES + 1)), tensor.end - tensor.begin
     if len(axes) > MOST_AXES:
         return f"holds a tensor of {len(axes)} axes"
     if math.prod(axes) > _VALUES_PER_BYTE * size and not has_data_elsewhere:

@@ -1,7 +1,7 @@
 """ONNX Runtime behind the session protocol. It never uses another provider than the one asked for.
 
-A new session is checked for two things. ONNX Runtime drops a provider whose library is missing without an error, and
-lists a provider first that took no node.
+Two faults are looked for in a new session: ONNX Runtime silently drops a provider whose library is missing, and it
+lists a provider first even where that took no node.
 """
 
 import json
@@ -89,19 +89,16 @@ class OnnxRuntimeSession:
             raise EdgeDistillError(sentence + reason) from error
         return dict(zip(self._output_names, values, strict=True))
 
-    def trace(self, feeds: Feeds, runs: int, progress: Progress) -> list[dict[str, Any]]:
-        """Run `runs` times in another session with profiling on; return its trace's events, in microseconds."""
+    def trace_nodes(self, feeds: Feeds, *, warm_up: int, runs: int, progress: Progress = silent) -> NodeTrace:
+        """Sum up the trace of another session, with ONNX Runtime's profiling on; see `Session.trace_nodes`."""
         with tempfile.TemporaryDirectory(prefix="edgedistill-trace-") as folder:
             request = replace(self._request, trace=Path(folder) / "trace")
             with open_onnx(request) as traced:
-                for done in range(runs):
+                for done in range(warm_up + runs):
                     traced.run(feeds)
-                    progress(done + 1, runs)
-                return list(json.loads(Path(traced._native.end_profiling()).read_text(encoding="utf-8")))
-
-    def trace_nodes(self, feeds: Feeds, *, warm_up: int, runs: int, progress: Progress = silent) -> NodeTrace:
-        """Sum up the trace of another session; see `Session.trace_nodes`."""
-        return sum_events(self.trace(feeds, warm_up + runs, progress), warm_up, runs)
+                    progress(done + 1, warm_up + runs)
+                events = json.loads(Path(traced._native.end_profiling()).read_text(encoding="utf-8"))
+        return sum_events(events, warm_up, runs)
 
     def _rows(self, feeds: Feeds) -> list[NDArray[Any]]:
         """Run a batch image by image, for a provider that takes only graphs of fixed shape."""

@@ -67,7 +67,8 @@ def open_session(
         engine=engine,
         progress=progress,
     )
-    return _open(request, runtime, claims, _data_of(bundle, role))
+    data_role = f"{role}{_DATA_ROLE}"
+    return _open(request, runtime, claims, bundle.file(data_role) if bundle.has(data_role) else None)
 
 
 def open_model(
@@ -121,12 +122,6 @@ def _open(request: SessionRequest, runtime: str, claims: Claims, data: Path | No
     require_listed_data(claims, (data.name,) if data is not None and beside else ())
     session: Session = import_module(_ADAPTERS[runtime]).open_onnx(request)
     return session
-
-
-def _data_of(bundle: Bundle, role: str) -> Path | None:
-    """Return the checked file that holds the weights of a model too large for one file."""
-    data_role = f"{role}{_DATA_ROLE}"
-    return bundle.file(data_role) if bundle.has(data_role) else None
 
 
 def _find_listed_data(claims: Claims) -> Path | None:

@@ -56,7 +56,7 @@ def describe_failure(model: Path, runtime: str, inputs: Sequence[TensorSpec], fe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRequest:
-    """What an adapter is asked to open.
+    """What an adapter must open.
 
     `optimised` is False where the runtime must compute the graph as it is written, node by node. `engine` and
     `progress` are for a runtime that builds an engine first. An exception from `progress` ends the build and reaches

@@ -99,5 +99,5 @@ def _convex_distance(ordered: Samples, total: int) -> float:
 
 
 def _is_above(x: Samples, first: int, middle: int, last: int) -> bool:
-    """Say whether the point (x, index) in the middle lies on or above the line through the other two."""
+    """Return whether the middle point (x, index) lies on or above the line through the other two."""
     return bool((middle - first) * (x[last] - x[first]) >= (last - first) * (x[middle] - x[first]))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.files.writing import write_whole
+from edgedistill_deploy.files.writing import write_bytes
 from edgedistill_deploy.onnx_files.graph import read_graph
 from edgedistill_deploy.runtimes.engine_options import EngineOptions
 from edgedistill_deploy.runtimes.session import SessionRequest
@@ -71,7 +71,7 @@ def build_plan(trt: Any, logger: Any, request: SessionRequest, free_bytes: int, 
         if plan is None:
             steps.raise_if_stopped()
             raise EdgeDistillError(_build_failure(trt, logger, path))
-        _keep_timing_cache(cache, timing_cache)
+        write_bytes(timing_cache, bytes(cache.serialize()))
         return bytes(plan)
 
     plan = _interruptible(build, steps)
@@ -172,11 +172,6 @@ def _use_timing_cache(config: Any, path: Path) -> Any:
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, False)
     return cache
-
-
-def _keep_timing_cache(cache: Any, path: Path) -> None:
-    with write_whole(path) as temporary:
-        temporary.write_bytes(bytes(cache.serialize()))
 
 
 def _parse_failure(trt: Any, parser: Any, logger: Any, path: Path) -> str:

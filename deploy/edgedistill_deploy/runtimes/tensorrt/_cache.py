@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.files.writing import sha256_of_file, write_json, write_whole
+from edgedistill_deploy.files.writing import sha256_of_file, write_bytes, write_json
 from edgedistill_deploy.runtimes.engine_options import EngineOptions
 from edgedistill_deploy.runtimes.tensorrt._cudart import Gpu
 
@@ -63,8 +63,7 @@ def sidecar_path(engine: Path) -> Path:
 
 def write_engine(path: Path, plan: bytes, record: Mapping[str, Any]) -> dict[str, Any]:
     """Write the plan and then its sidecar, each whole, and return the sidecar's content."""
-    with write_whole(path) as temporary:
-        temporary.write_bytes(plan)
+    write_bytes(path, plan)
     full = {
         "kind": "engine",
         "schema": SCHEMA,

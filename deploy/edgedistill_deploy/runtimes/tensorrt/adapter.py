@@ -142,16 +142,13 @@ def _import_tensorrt() -> ModuleType:
             "see docs/tensorrt.md."
         ) from error
     module: ModuleType = tensorrt
-    _require_known_major(str(module.__version__))
-    return module
-
-
-def _require_known_major(version: str) -> None:
+    version = str(module.__version__)
     if not version.startswith(tuple(f"{major}." for major in _MAJORS)):
         raise EdgeDistillError(
             f"TensorRT {version} is installed, and edgedistill runs with TensorRT 10 and 11; install one of these "
             "(JetPack 6.1 and later have TensorRT 10)."
         )
+    return module
 
 
 def _require_plain_request(request: SessionRequest) -> None:

@@ -220,7 +220,7 @@ def _json_values(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _plain_mapping(value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"{type(value).__name__} is none")
+    raise TypeError(f"{type(value).__name__} is no JSON value")
 
 
 def _make_folder(path: Path) -> None:

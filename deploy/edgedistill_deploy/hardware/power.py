@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from edgedistill_deploy.clock import MACHINE_CLOCK, Clock
-from edgedistill_deploy.hardware._power_readers import ROOT, PowerReader, RaplReader, find_power_reader
-from edgedistill_deploy.hardware.device import Command, run_command
+from edgedistill_deploy.hardware._power_readers import PowerReader, RaplReader, find_power_reader
+from edgedistill_deploy.hardware.device import ROOT, Command, run_command
 
 BLOCKS = 5  # of equal time in a window; their spread gives the uncertainty of the window's mean
 _T_95 = 2.306  # two-sided 95 % quantile of Student's t with 2 * (BLOCKS - 1) degrees of freedom

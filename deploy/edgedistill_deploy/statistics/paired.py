@@ -147,5 +147,5 @@ def _check_counts(lost: float, gained: float, size: float) -> None:
     if min(lost, gained, size) < 0 or lost + gained > size * (1 + 1e-12):
         raise DataError(
             f"Counts of compared images do not fit: {lost} lost and {gained} gained of {size}; "
-            "none may be negative and the first two may not exceed the last together."
+            "no count may be negative, and lost and gained together may not exceed all images."
         )

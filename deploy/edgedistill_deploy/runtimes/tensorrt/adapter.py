@@ -157,5 +157,5 @@ def _require_plain_request(request: SessionRequest) -> None:
         raise UsageError(f"TensorRT runs on the GPU, not on {request.provider}; leave the provider out.")
     if not request.optimised:
         raise UsageError(
-            "TensorRT cannot run a graph as it is written, it fuses nodes always; use the runtime onnxruntime for that."
+            "TensorRT cannot run a graph as it is written, because it always fuses nodes; use the runtime onnxruntime."
         )

@@ -1,7 +1,7 @@
 """The device side of EdgeDistill: bundles, sessions, parity and latency. numpy and Pillow only.
 
-The names below are promised; modules whose names begin with an underscore are not. Each is imported when first used, so
-that importing the package costs nothing.
+The names below are promised; modules whose names begin with an underscore are not. Each name is imported at its first
+use.
 """
 
 from typing import TYPE_CHECKING

@@ -1,8 +1,7 @@
-"""The one clock of this package: every duration that is measured or recorded is the difference of two of its readings.
+"""The one clock of this package: every measured or recorded duration is the difference of two of its readings.
 
-Time limits are counted on it too. No other module reads a clock but `remote._keeper`, which a device gets as source and
-which therefore imports nothing of ours: it times how long it waits for its lock, and how old files are. Dates, such as
-that of a report, are no durations and are taken where they are written.
+Time limits use it too. Only `remote._keeper` reads another clock: a device gets it as source, so it imports nothing of
+ours. It times its wait for a lock and the age of files. Dates, such as that of a report, are not durations.
 """
 
 import time
@@ -12,20 +11,20 @@ _SPIN_NS = 500_000
 
 
 class Clock(Protocol):
-    """Tells the time and lets it pass. Tests play one; everything else uses `MACHINE_CLOCK`."""
+    """Tells the time and waits. Tests bring their own; everything else uses `MACHINE_CLOCK`."""
 
     def now_ns(self) -> int:
-        """Return nanoseconds since some moment, which is the same for all processes of a machine."""
+        """Return nanoseconds since a moment that is the same for all processes of a machine."""
 
     def sleep(self, seconds: float) -> None:
-        """Leave the processor to others for so long, or a little longer."""
+        """Leave the processor to others for this time or a little longer."""
 
     def wait_until(self, moment_ns: int) -> None:
-        """Return when `now_ns` has reached the moment, and no later than that where the machine can."""
+        """Return when `now_ns` has reached the moment, with as little delay as the machine can."""
 
 
 class _MachineClock:
-    # The functions themselves: a method of ours around them would be measured too.
+    # The functions themselves, because the time of a method around them would be measured too.
     now_ns = staticmethod(time.perf_counter_ns)
     sleep = staticmethod(time.sleep)
 

@@ -1,17 +1,18 @@
 """The errors EdgeDistill raises on purpose.
 
-Every message says what is wrong, what was given, what is allowed and what to do next, in one sentence or two. The
-command line turns them into that sentence and the exit code of the class; anything else that is raised is a defect of
-ours.
+Every message says in one or two sentences what is wrong, what was given, what is allowed and what to do next. The
+command line prints the message and ends with the exit code of the class. Any other exception is a defect of ours.
 """
 
+import contextlib
 import difflib
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 
 class EdgeDistillError(Exception):
-    """An expected failure: the input or the machine, not the code, is at fault."""
+    """An expected failure: the input or the machine is at fault, not the code."""
 
     exit_code = 1
 
@@ -23,7 +24,7 @@ class UsageError(EdgeDistillError):
 
 
 class DataError(EdgeDistillError):
-    """Images, labels or weights cannot be read or do not fit what was asked."""
+    """Images, labels or weights cannot be read, or do not fit the request."""
 
 
 class BundleError(EdgeDistillError):
@@ -31,30 +32,38 @@ class BundleError(EdgeDistillError):
 
 
 class MissingDependencyError(EdgeDistillError):
-    """A library that is optional, and not installed, is needed."""
+    """An optional library is needed and is not installed."""
 
     def __init__(self, library: str, extra: str, purpose: str) -> None:
-        super().__init__(library, extra, purpose)  # as they are, so that the error can be made again in another process
+        super().__init__(library, extra, purpose)  # unchanged, so that another process can build the error again
 
     def __str__(self) -> str:
         library, extra, purpose = self.args
         return f"{purpose} needs {library}, which is not installed: pip install 'edgedistill[{extra}]'."
 
 
+@contextlib.contextmanager
+def reading(path: Path, kind: type[EdgeDistillError] = DataError) -> Iterator[None]:
+    """Turn an OSError of the block into `kind` with a message that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
 def quote_value(value: object) -> str:
-    """Return a value as a message quotes it: at most 60 characters, however much was given."""
+    """Return a value as a message quotes it, in at most 60 characters."""
     text = reprlib.repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def nearest_names(given: str, known: Iterable[str], count: int = 3) -> str:
-    """Say which known names are closest to a misspelt one, for the end of an error message.
+def nearest_names(given: str, known: Iterable[str]) -> str:
+    """Return the end of an error message about a misspelt name: " Did you mean a, b?" with the closest known names.
 
-    Returns " Did you mean a, b?" or, when nothing is close, " Known: a, b, c, ..." (at most ten names).
+    When nothing is close, it is " Known: a, b, c, ..." with at most ten names.
     """
     names = [str(name) for name in known]
-    close = difflib.get_close_matches(given, names, n=count, cutoff=0.6)
-    if close:
+    if close := difflib.get_close_matches(given, names):
         return f" Did you mean {', '.join(close)}?"
     listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
     return f" Known: {listed}." if names else ""

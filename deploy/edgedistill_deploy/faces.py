@@ -1,5 +1,4 @@
-"""The face of a package: its promised names, each imported when first asked for, so that importing the package costs
-nothing."""
+"""The face of a package: its promised names. Each is imported at its first use, so importing the package is fast."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -11,10 +10,8 @@ Face = tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]
 def build_face(package: str, names_by_module: Mapping[str, str]) -> Face:
     """Return the `__getattr__`, `__dir__` and `__all__` of a package.
 
-    Args:
-        package: its name.
-        names_by_module: the promised names, separated by blanks, by the module that each is from. Type checkers do not
-            see these: the package imports them again under TYPE_CHECKING, each `as` itself.
+    `names_by_module` gives each module's promised names, separated by blanks. Type checkers do not see them, so the
+    package imports them again under TYPE_CHECKING, each `as` itself.
     """
     homes = {name: module for module, names in names_by_module.items() for name in names.split()}
 

@@ -1,8 +1,7 @@
-"""How a process that measures answers the one that asked: JSON lines on its stdout.
+"""How a measuring process answers the process that asked: JSON lines on its stdout.
 
 They are any number of {"progress": [done, total, note]}, then {"result": ...} or {"error": {"kind", "arguments"}}. An
-error arrives as the class of `errors` that was raised, with its text; of a class that `errors` does not have, the
-nearest one above it arrives.
+error arrives with its text, as the class of `errors` that was raised or the nearest base class there.
 """
 
 import json
@@ -21,9 +20,9 @@ _KINDS: dict[str, type[EdgeDistillError]] = {
 
 
 class LineWriter:
-    """The stdout that this process was started with, for its answers alone: what a library prints there goes to stderr.
+    """The original stdout of this process, for its answers alone: what a library prints goes to stderr.
 
-    Progress within one step of the work is told every `progress_every_s` at most; each new step is told at once.
+    Progress within one step is sent at most every `progress_every_s` seconds; each new step is sent at once.
     """
 
     def __init__(self, progress_every_s: float = 0.0) -> None:
@@ -41,12 +40,12 @@ class LineWriter:
             self._out.flush()
 
     def send_error(self, error: EdgeDistillError) -> None:
-        """Write the line of an error; `read_error` makes the error of it again."""
+        """Write the line of an error, from which `read_error` builds the error again."""
         kind = next(each.__name__ for each in type(error).__mro__ if each.__name__ in _KINDS)
         self.send(error={"kind": kind, "arguments": list(error.args)})
 
     def progress(self, done: int, total: int, note: str = "") -> None:
-        """Write a line of progress, where it is due; see `progress.Progress`."""
+        """Write a line of progress when it is due; see `progress.Progress`."""
         now = MACHINE_CLOCK.now_ns()
         if note != self._step or self._told_ns is None or now - self._told_ns >= self._every_ns:
             self._step, self._told_ns = note, now
@@ -54,5 +53,5 @@ class LineWriter:
 
 
 def read_error(told: Mapping[str, Any]) -> EdgeDistillError:
-    """Return the error that a line tells."""
+    """Return the error in a line."""
     return _KINDS.get(told["kind"], EdgeDistillError)(*told["arguments"])

@@ -1,27 +1,27 @@
-"""How far a piece of work is: the one callback that everything long calls, and the one that tells nobody."""
+"""The one callback for progress, which all long work calls."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called now and then while work goes on, and once when it is done."""
+    """Called from time to time during the work, and once at its end."""
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
         """Take how much of the work is done.
 
         Args:
             done: the amount, from 0 to `total`.
-            total: the whole amount, in the same unit; 0 where it is not known yet.
-            note: which part of the work this is, or what the amounts count; empty where there is nothing to tell apart.
+            total: the whole amount in the same unit, or 0 while it is not known.
+            note: which part of the work this is, or what the amounts count; it can be empty.
         """
 
 
 def silent(done: int, total: int, note: str = "") -> None:
-    """Tell nobody."""
+    """Do nothing."""
 
 
 def noted(progress: Progress, note: str) -> Progress:
-    """Return a progress that passes amounts on to `progress`, with this note where they come without one."""
+    """Return a progress that passes amounts on to `progress`, with this note where they have none."""
 
     def report(done: int, total: int, note: str = note) -> None:
         progress(done, total, note)

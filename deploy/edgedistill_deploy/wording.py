@@ -1,12 +1,13 @@
-"""Numbers as a reader wants them: a unit, about three digits, and a dash where nothing was measured."""
+"""Numbers for readers: with a unit, about three digits, and a dash where nothing was measured."""
 
 import textwrap
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from edgedistill_deploy.statistics.quantiles import OpenInterval
 
 MISSING = "–"
-_LARGEST = 10**18  # a whole number of any size may stand in a manifest; a float may not hold it
+_LARGEST = 10**18  # a manifest can hold a whole number that is too large for a float
 
 
 def percent(share: float | None) -> str:
@@ -21,7 +22,7 @@ def percent_interval(interval: OpenInterval) -> str:
 
 
 def with_interval(share: float | None, interval: OpenInterval) -> str:
-    """Write a share as a percentage, its interval after it."""
+    """Write a share as a percentage and its interval."""
     return MISSING if share is None else f"{percent(share)}, interval {percent_interval(interval)}"
 
 
@@ -36,12 +37,12 @@ def bare_points(difference: float) -> str:
 
 
 def signed_points(difference: float) -> str:
-    """Write a gain or a loss in percentage points with its sign, the unit left to the heading."""
+    """Write a gain or a loss in percentage points with its sign, without the unit."""
     return _minus(f"{100 * difference:+.1f}")
 
 
 def decibel(value: float | None) -> str:
-    """Write a ratio of energies; no noise at all is an exact copy."""
+    """Write a ratio of energies in dB; None, for no noise at all, is an exact copy."""
     return "exact" if value is None else f"{_minus(f'{value:.1f}')} dB"
 
 
@@ -73,7 +74,7 @@ def seconds(value: float | None) -> str:
 
 def size(count: float | None) -> str:
     """Write a number of bytes in decimal units."""
-    return MISSING if count is None else f"{_scale(count, ('B', 'kB', 'MB', 'GB', 'TB'))}"
+    return MISSING if count is None else _scale(count, ("B", "kB", "MB", "GB", "TB"))
 
 
 def quantity(count: float | None) -> str:
@@ -82,22 +83,22 @@ def quantity(count: float | None) -> str:
 
 
 def whole(count: int | None) -> str:
-    """Write a count in full, its thousands parted."""
+    """Write a count in full, with commas between the thousands."""
     return MISSING if count is None else f"{count:,}"
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """Write a number with so many significant digits."""
+    """Write a number with this many significant digits."""
     return MISSING if value is None else _minus(f"{value:.{digits}g}")
 
 
 def decimals(value: float | None, count: int) -> str:
-    """Write a number with so many decimals."""
+    """Write a number with this many decimals."""
     return MISSING if value is None else _minus(f"{value:.{count}f}")
 
 
 def ratio(value: float | None, baseline: float | None, less: str, more: str) -> str:
-    """Say how many times less or more than the baseline a quantity is; empty where either is unknown or zero."""
+    """Write how many times less or more than the baseline a quantity is; "" where either is unknown or zero."""
     if not value or not baseline:
         return ""
     factor = baseline / value
@@ -110,13 +111,9 @@ def join_words(items: Sequence[str]) -> str:
 
 
 def screen(title: str, rows: Iterable[tuple[str, str]]) -> str:
-    """Write a title, and below it the rows that say something, each text after its name and folded to the width of a
-    screen."""
-    indent = " " * 12
-    folded = [
-        textwrap.fill(text, 100, initial_indent=f"{name:<12}", subsequent_indent=indent) for name, text in rows if text
-    ]
-    return "\n".join([title, *folded])
+    """Write a title and below it each row that has a text, name first, folded to the width of a screen."""
+    fold = partial(textwrap.fill, width=100, subsequent_indent=" " * 12)
+    return "\n".join([title, *(fold(text, initial_indent=f"{name:<12}") for name, text in rows if text)])
 
 
 def _factor(value: float) -> str:

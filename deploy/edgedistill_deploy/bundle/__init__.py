@@ -1,5 +1,5 @@
 """The verified folder that travels to the device.
 
-Doors: `folder` creates and opens it, `manifest` is the file that lists and vouches for the others, `precisions` says
-which file a runtime takes for a precision, `reference` is the teacher's recorded answers.
+Doors: `folder` creates and opens it. `manifest` is the file that lists the others with their hashes. `precisions` says
+which file a runtime takes for a precision. `reference` is the teacher's recorded answers.
 """

@@ -1,13 +1,13 @@
 """The bundle: a folder with everything a device needs, described and secured by its manifest.json.
 
-Nothing in a bundle is code or pickle. Every file is registered under a role with its sha256, and is refused when it no
-longer matches.
+Nothing in a bundle is code or pickle. Every file is registered under a role with its sha256. A file that no longer
+matches is refused.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,13 +16,12 @@ from edgedistill_deploy.bundle.manifest import (
     MANIFEST,
     SCHEMA,
     read_manifest,
-    reading,
     require_inside,
     sole_writer,
     write_manifest,
 )
 from edgedistill_deploy.bundle.precisions import PRECISIONS, find_role, model_role, offered_precisions
-from edgedistill_deploy.errors import BundleError, UsageError, nearest_names
+from edgedistill_deploy.errors import BundleError, UsageError, nearest_names, reading
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images.preprocess import Preprocess
 
@@ -33,7 +32,7 @@ _KEPT_BY_THE_BUNDLE = ("schema", "kind", "files")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """A bundle as it was when read: its folder, and the manifest as read-only JSON values."""
+    """A bundle as it was read: its folder, and the manifest as read-only JSON values."""
 
     path: Path
     manifest: Mapping[str, Any]
@@ -42,7 +41,7 @@ class Bundle:
         object.__setattr__(self, "manifest", MappingProxyType(dict(self.manifest)))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild_bundle, (self.path, dict(self.manifest))
+        return partial(Bundle, path=self.path, manifest=dict(self.manifest)), ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -60,8 +59,7 @@ class Bundle:
         return tuple(precision for precision in PRECISIONS if self.has(model_role(precision)))
 
     def precisions_for(self, runtime: str) -> tuple[str, ...]:
-        """Return the usual precisions that a runtime finds a model for, in the order of the tables. Raises BundleError
-        for none."""
+        """Return the usual precisions that a runtime finds a model for, in order. Raises BundleError for none."""
         found = offered_precisions(self.manifest["files"], runtime)
         if not found:
             raise BundleError(
@@ -80,18 +78,18 @@ class Bundle:
         return role
 
     def has(self, role: str) -> bool:
-        """Say whether a file is registered under the role."""
+        """Return whether a file is registered under the role."""
         return role in self.manifest["files"]
 
     def file(self, role: str) -> Path:
         """Return the path of a role's file after checking its content.
 
-        A file is hashed again only when its size, inode or times of change are others than before. Raises BundleError
-        naming the file when it is missing, leads out of the folder, or is not the one that was registered.
+        A file is hashed again only when its size, inode or times of change differ from before. Raises BundleError
+        naming the file when it is missing, leads out of the folder, or is not the registered one.
         """
         entry = self._entry(role)
         path = self.path / str(entry["path"])
-        with reading(path):
+        with reading(path, BundleError):
             self._check(role, path, entry)
         return path
 
@@ -114,21 +112,20 @@ class Bundle:
         return str(self._entry(role)["sha256"])
 
     def with_file(self, role: str, path: Path) -> "Bundle":
-        """Register a finished file that lies inside the folder, in place of what the role had; rewrite the manifest."""
+        """Register a finished file inside the folder, in place of the role's old one, and rewrite the manifest."""
         require_inside(path, self.path)
-        with reading(path):
+        with reading(path, BundleError):
             entry = self._describe_file(role, path)
         with sole_writer(self.path):
             record = read_manifest(self.path)
             return self._rewritten({**record, "files": {**record["files"], role: entry}})
 
     def without_file(self, role: str) -> "Bundle":
-        """Let go of a role's file, which itself stays; rewrite the manifest. A role that is not registered changes
-        nothing."""
+        """Remove a role from the manifest, if it is there. The file stays on disk."""
         with sole_writer(self.path):
             record = read_manifest(self.path)
-            files = {name: entry for name, entry in record["files"].items() if name != role}
-            return self._rewritten({**record, "files": files})
+            record["files"].pop(role, None)
+            return self._rewritten(record)
 
     def _describe_file(self, role: str, path: Path) -> dict[str, Any]:
         if not path.is_file() or path.name == MANIFEST:
@@ -140,7 +137,7 @@ class Bundle:
         }
 
     def with_fields(self, **fields: Any) -> "Bundle":
-        """Replace top-level fields of the manifest by JSON values and rewrite it. `files` is the bundle's own."""
+        """Replace top-level fields of the manifest by JSON values. Raises UsageError for `_KEPT_BY_THE_BUNDLE`."""
         for name in _KEPT_BY_THE_BUNDLE:
             if name in fields:
                 raise UsageError(f"The manifest's {name} cannot be set; with_file registers files.")
@@ -151,8 +148,7 @@ class Bundle:
     def _entry(self, role: str) -> Mapping[str, Any]:
         files: Mapping[str, Mapping[str, Any]] = self.manifest["files"]
         if role not in files:
-            listed = ", ".join(sorted(files)) or "no files"
-            raise BundleError(f"The bundle {self.path} has no {role}; it has {listed}.")
+            raise BundleError(f"The bundle {self.path} has no {role}; it has {', '.join(sorted(files)) or 'no files'}.")
         return files[role]
 
     def _rewritten(self, record: Mapping[str, Any]) -> "Bundle":
@@ -169,7 +165,7 @@ def create_bundle(
     student: Mapping[str, Any],
     provenance: Mapping[str, Any],
 ) -> Bundle:
-    """Make the folder a bundle that has no files yet; other files in it stay.
+    """Make the folder a bundle without files. Other files in the folder stay.
 
     `subtask` has name, class_names and class_indices. Raises BundleError when the folder is a bundle already.
     """
@@ -191,13 +187,13 @@ def create_bundle(
 
 
 def open_bundle(path: Path, *, verify: bool = True) -> Bundle:
-    """Open a bundle that may come from anywhere.
+    """Open a bundle from any source.
 
     Paths that lead out of the folder are refused, and nothing is read before its size is known. With `verify` every
-    registered file is hashed; without, each file is when it is asked for. Raises BundleError naming what is wrong.
+    registered file is hashed now, else at its first use. Raises BundleError naming what is wrong.
     """
     path = Path(path)
-    with reading(path):
+    with reading(path, BundleError):
         _require_folder(path)
         bundle = Bundle(path=path, manifest=read_manifest(path))
     if verify:
@@ -213,23 +209,18 @@ def _require_folder(path: Path) -> None:
         raise BundleError(f"The bundle {path} {problem}.{advice}")
 
 
-def _rebuild_bundle(path: Path, manifest: Mapping[str, Any]) -> Bundle:
-    return Bundle(path=path, manifest=manifest)
-
-
 def _json_values(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return a deep copy of plain JSON values."""
     try:
-        values: dict[str, Any] = json.loads(json.dumps(fields, allow_nan=False, default=_plain_mapping))
+        return dict(json.loads(json.dumps(fields, allow_nan=False, default=_plain_mapping)))
     except (TypeError, ValueError) as error:
         raise UsageError(f"The manifest takes JSON values only: {error}.") from error
-    return values
 
 
 def _plain_mapping(value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"{type(value).__name__} is none")
+    raise TypeError(f"{type(value).__name__} is no JSON value")
 
 
 def _make_folder(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The manifest of a bundle: read with suspicion, checked in full, written whole and one writer at a time."""
+"""The manifest of a bundle: checked in full after reading, and written whole by one writer at a time."""
 
 import contextlib
 import os
@@ -9,14 +9,14 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import ModuleType
 from typing import Any
 
-from edgedistill_deploy.errors import BundleError, quote_value
+from edgedistill_deploy.errors import BundleError, quote_value, reading
 from edgedistill_deploy.files.json_text import parse_json
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.images.preprocess import Preprocess
 
 try:
     import fcntl as _fcntl
-except ImportError:  # Windows: writers in other processes are not held off there
+except ImportError:  # Windows: there, writers in other processes do not wait
     fcntl: ModuleType | None = None
 else:
     fcntl = _fcntl
@@ -25,19 +25,18 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 16 << 20
 
-_OBJECTS = ("subtask", "preprocess", "teacher", "student", "provenance", "files", "stages")
-_OPTIONAL_OBJECTS = ("choices",)
+_OBJECTS = ("subtask", "preprocess", "teacher", "student", "provenance", "files", "stages", "choices")
 _MOST_FILES = 1000
-_LARGEST_FILE = 16 << 30  # bytes; no model for an edge device has more, and all are hashed
+_LARGEST_FILE = 16 << 30  # bytes; all are hashed, and no model for an edge device has more
 _LONGEST_PATH, _LONGEST_NAME = 1000, 255
 _HEX = frozenset("0123456789abcdef")
 _one_writer = threading.Lock()
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return the checked manifest of the bundle in `folder`. Raises BundleError saying what is wrong with it."""
+    """Return the checked manifest of the bundle in `folder`. Raises BundleError saying what is wrong."""
     path = folder / MANIFEST
-    with reading(path):
+    with reading(path, BundleError):
         text = _read_bounded(path)
     try:
         record = parse_json(text)
@@ -48,7 +47,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def write_manifest(folder: Path, record: Mapping[str, Any]) -> None:
-    """Check the manifest and replace the file by it."""
+    """Check the manifest and write it in place of the file."""
     check_manifest(record, folder / MANIFEST)
     try:
         write_json(folder / MANIFEST, record)
@@ -58,25 +57,16 @@ def write_manifest(folder: Path, record: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Hold off other threads and, by a lock on the folder itself, other processes that change the manifest."""
+    """Keep other threads, and by a lock on the folder other processes, from changing the manifest."""
     with _one_writer, contextlib.ExitStack() as stack:
         if fcntl is not None:
-            with reading(folder):
+            with reading(folder, BundleError):
                 descriptor = os.open(folder, os.O_RDONLY)
             stack.callback(os.close, descriptor)
-            # Some network file systems know no locks; there the file is still replaced whole.
+            # Some network file systems have no locks; there the file is still replaced whole.
             with contextlib.suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-
-
-@contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn what the operating system refuses into a BundleError that names the path."""
-    try:
-        yield
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def check_manifest(record: Any, path: Path) -> None:
@@ -84,11 +74,9 @@ def check_manifest(record: Any, path: Path) -> None:
     if not isinstance(record, Mapping) or record.get("kind") != "bundle":
         raise BundleError(f'{path} is not the manifest of a bundle: it has no kind "bundle".')
     _check_schema(record.get("schema"), path)
+    complete = {"choices": {}, **record}  # older bundles have no choices
     for name in _OBJECTS:
-        if not isinstance(record.get(name), Mapping):
-            raise BundleError(f"{path} is damaged: {name} must be a JSON object.")
-    for name in _OPTIONAL_OBJECTS:
-        if not isinstance(record.get(name, {}), Mapping):
+        if not isinstance(complete.get(name), Mapping):
             raise BundleError(f"{path} is damaged: {name} must be a JSON object.")
     _check_subtask(record["subtask"], path)
     if len(record["files"]) > _MOST_FILES:
@@ -143,7 +131,7 @@ def _check_subtask(subtask: Mapping[str, Any], path: Path) -> None:
 
 
 def _is_printable(value: Any) -> bool:
-    """Names are printed on terminals, which obey what control characters say."""
+    """Return whether a value is text without control characters, which terminals would obey."""
     return isinstance(value, str) and not any(unicodedata.category(letter) == "Cc" for letter in value)
 
 
@@ -169,10 +157,10 @@ def _check_file(role: str, entry: Any, path: Path) -> None:
 
 
 def _stays_inside(relative: str) -> bool:
-    """Judge the text alone, by the rules of every platform: a bundle may have been packed on any."""
+    """Judge the text alone, by the rules of every platform, because any platform can pack a bundle."""
     parts = PurePosixPath(relative).parts
     windows = PureWindowsPath(relative)
-    # Windows drops dots and spaces at the end of a name, reads what follows a colon as a stream, and like macOS ignores
+    # Windows drops dots and spaces at the end of a name and reads text after a colon as a stream. It and macOS ignore
     # case.
     foreign = set(relative) & set("\\:") or not _is_printable(relative) or windows.drive or windows.root
     renamed = any(part[-1] in ". " for part in parts)

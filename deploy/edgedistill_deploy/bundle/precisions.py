@@ -1,4 +1,4 @@
-"""The precisions of a bundle's models: which there are, which file each is, and which file a runtime takes for one."""
+"""The precisions of a bundle's models, the file of each, and the file that a runtime takes for one."""
 
 from collections.abc import Container, Iterable
 
@@ -13,16 +13,14 @@ _ROLES = {
     "teacher": "teacher.fp32",
 }
 PRECISIONS = tuple(_ROLES)
-# The expert's files, in the order in which they are made, and those among them that calibration writes.
+# The expert's files in the order in which they are made, and those of them that calibration writes.
 EXPERT_FILES = tuple(name for name in PRECISIONS if name != "teacher")
 INT8_FILES = ("int8", "int8-tensorrt")
 FP16_FILES = ("fp16", "int8-fp16-tensorrt")
-# What is judged and measured when nothing is said, in the order of the tables. A runtime may take a file of its own for
-# one.
+# What is judged and measured by default, in the order of the tables. A runtime can have its own file for one.
 USUAL_PRECISIONS = ("teacher", "fp32", "fp16", "int8")
 
-# By runtime and precision, the files that the runtime takes instead of the one of that name, the best first; see the
-# calibration.
+# By runtime and precision: the files that the runtime takes instead of the one of that name, the best first.
 _TAKEN_INSTEAD = {("tensorrt", "int8"): ("int8-tensorrt", "int8-fp16-tensorrt")}
 
 
@@ -34,7 +32,7 @@ def model_role(precision: str) -> str:
 
 
 def find_role(roles: Container[str], precision: str, runtime: str = "onnxruntime") -> str | None:
-    """Return which of a bundle's roles a runtime takes for a precision; None where it takes none of them."""
+    """Return the role, among a bundle's, that a runtime takes for a precision; None where there is no model."""
     own = model_role(precision)
     files = _TAKEN_INSTEAD.get((runtime, precision))
     taken = (own,) if files is None else map(model_role, files)
@@ -42,14 +40,12 @@ def find_role(roles: Container[str], precision: str, runtime: str = "onnxruntime
 
 
 def offered_precisions(roles: Container[str], runtime: str) -> tuple[str, ...]:
-    """Return the usual precisions that a runtime finds a file for among a bundle's roles, in the order of the
-    tables."""
+    """Return the usual precisions that a runtime finds a file for among a bundle's roles, in their usual order."""
     return tuple(name for name in USUAL_PRECISIONS if find_role(roles, name, runtime))
 
 
 def judged_precisions(precisions: Iterable[str]) -> frozenset[str]:
-    """Return which of these count for a gate: the experts'. The teacher's own file is the baseline unless it is
-    alone."""
+    """Return the precisions that a gate judges: all but the teacher's, which is judged only when it is alone."""
     found = frozenset(precisions)
     return found - {"teacher"} or found
 

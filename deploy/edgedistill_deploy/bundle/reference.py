@@ -1,5 +1,4 @@
-"""The recorded answers that travel with a bundle: the teacher's, to judge accuracy, and the student's, to check
-numbers."""
+"""The recorded answers in a bundle: the teacher's to judge accuracy, and the student's to check numbers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,8 +36,8 @@ class Reference:
         logits: float32 (N, C), the teacher's logits of the subtask's classes.
         labels: int64 (N,), positions in the subtask; -1 where unknown.
         digests: strings (N,) of 64 characters, the sha256 of each image's source.
-        images: uint8 (M, H, W, 3), prepared images; None where they were left out for size.
-        image_index: int64 (M,), the rows of `logits` that the images belong to.
+        images: uint8 (M, H, W, 3), prepared images; None where they would be too large.
+        image_index: int64 (M,), the row of `logits` for each image.
 
     Raises DataError when the arrays do not fit each other.
     """
@@ -82,21 +81,15 @@ class Reference:
 
 def write_reference(path: Path, reference: Reference) -> None:
     """Write the arrays as compressed .npz, whole or not at all. Equal arrays make equal files."""
-    arrays: dict[str, Any] = {name: getattr(reference, name) for name in _REFERENCE}
-    _write(path, {name: array for name, array in arrays.items() if array is not None})
+    _write(path, {name: array for name in _REFERENCE if (array := getattr(reference, name)) is not None})
 
 
 def read_reference(path: Path) -> Reference:
     """Read what `write_reference` wrote. Raises BundleError naming the file for anything else."""
     arrays = read_arrays(path, _REFERENCE, BundleError, limit_bytes=MAX_BYTES)
+    images = arrays.pop("images", None)
     try:
-        return Reference(
-            logits=arrays["logits"],
-            labels=arrays["labels"],
-            digests=arrays["digests"],
-            images=arrays.get("images"),
-            image_index=arrays["image_index"],
-        )
+        return Reference(images=images, **arrays)
     except DataError as error:
         raise BundleError(f"{path} is damaged: {error}") from error
 

@@ -1,4 +1,4 @@
-"""JSON that may come from anywhere, held to what every later step can bear."""
+"""JSON from any source, limited to what every later step can handle."""
 
 import json
 from pathlib import Path
@@ -12,9 +12,9 @@ _LARGEST = 1 << 64
 def parse_json(content: bytes | str) -> Any:
     """Parse a JSON document.
 
-    Raises ValueError for text that is not UTF-8 or not JSON, for the constants that Python adds to it, for numbers
-    beyond 64 bits or the range of a float, for halves of surrogate pairs, which cannot be written again, and for more
-    than `MAX_DEPTH` levels.
+    Raises ValueError for text that is not UTF-8 or not JSON, for constants that Python adds to JSON, for numbers beyond
+    64 bits or the range of a float, for half surrogate pairs, which cannot be written, and for more than `MAX_DEPTH`
+    levels.
     """
     text = content.decode("utf-8") if isinstance(content, bytes) else content
     try:

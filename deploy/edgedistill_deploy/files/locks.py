@@ -1,11 +1,9 @@
-"""Locks between processes that nobody has to clean up: the system drops them with the process, even one that is
-killed."""
+"""Locks between processes that nobody has to clean up: the system drops them when a process ends or is killed."""
 
 import os
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
 
 POLL_SECONDS = 0.01
 
@@ -22,9 +20,9 @@ else:
 
 
 class ProcessLock:
-    """An exclusive lock on the file `path`, which is made when it is not there and stays when the lock is released.
+    """An exclusive lock on the file `path`. The file is made when it is missing, and stays after the release.
 
-    Not reentrant, also within one process. A forked child keeps its parent's lock until both are gone.
+    Not reentrant, also within one process. A forked child keeps its parent's lock until both have ended.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,27 +30,26 @@ class ProcessLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> bool:
-        """Wait for the lock; always True, which is what Optuna's journal expects of a lock."""
+        """Wait for the lock and return True; Optuna's journal expects this of a lock."""
         while not self.try_acquire():
             time.sleep(POLL_SECONDS)
         return True
 
     def try_acquire(self) -> bool:
-        """Take the lock if nobody holds it; say whether it was taken."""
+        """Take the lock if nobody holds it; return whether it was taken."""
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             _lock(descriptor)
-        except (BlockingIOError, PermissionError):  # Windows calls a held lock a permission
+        except BaseException as error:
             os.close(descriptor)
-            return False
-        except BaseException:
-            os.close(descriptor)
+            if isinstance(error, (BlockingIOError, PermissionError)):  # Windows raises PermissionError for a held lock
+                return False
             raise
         self._descriptor = descriptor
         return True
 
     def release(self) -> None:
-        """Let the next one in; closing the file drops its lock."""
+        """Drop the lock, by closing the file."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -60,7 +57,5 @@ class ProcessLock:
     def __enter__(self) -> None:
         self.acquire()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self.release()

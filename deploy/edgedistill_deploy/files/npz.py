@@ -1,4 +1,4 @@
-"""Arrays out of .npz files that may come from anywhere: no pickle, and every size checked before it is read."""
+"""Arrays from .npz files of any source: without pickle, and every size is checked before it is read."""
 
 import math
 import struct
@@ -17,12 +17,11 @@ from edgedistill_deploy.errors import EdgeDistillError, quote_value
 Arrays = dict[str, NDArray[Any]]
 
 _HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-
-
-# What numpy writes, and bzip2, in which the embedded digits are packed.
+# What numpy writes, and bzip2, which packs the embedded digits.
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
-_LONGEST_AXIS = 1 << 40  # an array without values may claim any shape
-_SLACK_BYTES = 16 << 20  # for the archive's own tables, and arrays that are not asked for
+_UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, OverflowError, zipfile.BadZipFile, zlib.error, struct.error)
+_LONGEST_AXIS = 1 << 40  # an array without values can claim any shape
+_SLACK_BYTES = 16 << 20  # for the archive's own tables, and for other arrays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +35,7 @@ class ArraySpec:
     required: bool = True
 
     def fits(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
-        """Say whether an array of this dtype and shape will do."""
+        """Return whether an array may have this dtype and shape."""
         kind_fits = dtype.kind in self.kinds and self.item_bytes in (None, dtype.itemsize)
         return kind_fits and len(shape) in self.axes
 
@@ -44,38 +43,29 @@ class ArraySpec:
 def read_arrays(
     path: Path, specs: Mapping[str, ArraySpec], error: type[EdgeDistillError], *, limit_bytes: int
 ) -> Arrays:
-    """Read the named arrays; others in the file are left alone.
+    """Read the named arrays, and no others.
 
-    Raises `error`, naming the file, for a missing file, one that is no .npz, missing or ill-typed arrays, and arrays
-    that together exceed `limit_bytes`.
+    Raises `error` naming the file when it is missing or no .npz, when an array is missing or has another type, and when
+    the arrays together exceed `limit_bytes`.
     """
     try:
         if path.stat().st_size > limit_bytes + _SLACK_BYTES:
             raise error(f"{path} has {path.stat().st_size} bytes, more than the {limit_bytes} that are read.")
         with zipfile.ZipFile(path) as archive:
-            headers = _headers(archive, path, specs, error)
-            _check_total(path, headers, limit_bytes, error)
-            return {name: _array(archive, name) for name in headers}
+            sizes = _check_headers(archive, path, specs, error)
+            if (total := sum(sizes.values())) > limit_bytes:
+                raise error(f"The arrays of {path} take {total} bytes, more than the {limit_bytes} that are read.")
+            return {name: _read_array(archive, name) for name in sizes}
     except FileNotFoundError as cause:
         raise error(f"{path} does not exist.") from cause
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        zipfile.BadZipFile,
-        zlib.error,
-        NotImplementedError,
-        RuntimeError,
-        OverflowError,
-        struct.error,
-    ) as cause:
+    except _UNREADABLE as cause:
         raise error(f"{path} cannot be read as .npz: {' '.join(str(cause).split())}.") from cause
 
 
-def _headers(
+def _check_headers(
     archive: zipfile.ZipFile, path: Path, specs: Mapping[str, ArraySpec], error: type[EdgeDistillError]
 ) -> dict[str, int]:
-    """Return the size in bytes of each array that is wanted and there."""
+    """Return the size in bytes of each wanted array that the file has."""
     members = {info.filename: info for info in archive.infolist()}
     sizes = {}
     for name, spec in specs.items():
@@ -111,18 +101,12 @@ def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
         raise ValueError(f"unsupported .npy version {version}")
     try:
         shape, _, dtype = _HEADER_READERS[version](stream)
-    except Exception as cause:  # numpy reads the header as Python source, and passes on what its tokenizer raises
+    except Exception as cause:  # numpy reads the header as Python source, and its tokenizer raises anything
         raise ValueError(f"damaged .npy header, {cause}") from cause
     return shape, dtype
 
 
-def _check_total(path: Path, sizes: Mapping[str, int], limit: int, error: type[EdgeDistillError]) -> None:
-    total = sum(sizes.values())
-    if total > limit:
-        raise error(f"The arrays of {path} take {total} bytes, more than the {limit} that are read.")
-
-
-def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
     with archive.open(f"{name}.npy") as stream:
         array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
     return array

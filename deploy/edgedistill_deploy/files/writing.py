@@ -12,9 +12,9 @@ from typing import Any
 
 @contextlib.contextmanager
 def write_whole(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` when the block ends well, delete it when it does not.
+    """Yield a temporary path beside `path`; rename it to `path` after the block, or delete it when the block raises.
 
-    The data reaches the disk before the name changes, so a crash leaves the old file or the new one, never half of one.
+    The data reaches the disk before the name changes, so a crash leaves the whole old file or the whole new one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
@@ -30,6 +30,12 @@ def write_whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes whole or not at all."""
+    with write_whole(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text whole or not at all."""
     with write_whole(path) as temporary:
@@ -37,12 +43,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, record: Any) -> None:
-    """Write a JSON document whole or not at all; NaN and infinities are refused, because JSON has none."""
+    """Write a JSON document whole or not at all. Raises ValueError for NaN and infinities, which JSON lacks."""
     write_text(path, json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def sha256_of_file(path: Path) -> str:
-    """Return the sha256 of a file's content in hexadecimal, reading it in blocks of 1 MiB."""
+    """Return the sha256 of a file's content in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):

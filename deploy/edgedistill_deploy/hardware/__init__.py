@@ -1,4 +1,4 @@
-"""What this machine is, how it feels, what it draws.
+"""What this machine is, its state, and its power.
 
-Doors: `device` describes the machine and reads its state, `power` measures the energy of what runs.
+Doors: `device` describes the machine and reads its state. `power` measures the energy of inferences.
 """

@@ -1,7 +1,6 @@
-"""What tells a board's power: its own sensors, read as anybody may. Nothing here needs root or changes anything.
+"""A board's own power sensors, as far as every user can read them. Nothing here needs root or changes anything.
 
-Every reader gives the joules used since some moment, so that two readings tell the energy between them. A counter of
-the processor gives them itself; a sensor gives watts, which are summed over the time since the last reading.
+A counter of the processor gives the joules since it was made; a sensor gives the watts of the moment.
 """
 
 import contextlib
@@ -13,11 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from edgedistill_deploy.hardware.device import Command, run_command
+from edgedistill_deploy.hardware.device import ROOT, Command, read_number, read_text, run_command
 
-ROOT = Path("/")
-
-# What the whole module takes, the first that a board has; else the rails that together are all that it takes.
+# The rail of the whole module is the first of these that a board has; else these rails are added up.
 _INPUT_RAILS = ("VDD_IN", "POM_5V_IN")
 _SUMMED_RAILS = ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0")
 _TEGRASTATS_PERIOD_MS = 100
@@ -28,9 +25,9 @@ class PowerReader(Protocol):
     """A board's power meter.
 
     Attributes:
-        name: of the sensor, as records have it.
-        scope: what its watts are of, in words.
-        period_s: how often it is worth reading.
+        name: of the sensor, as in records.
+        scope: the parts of the board that it measures, in words.
+        period_s: the shortest useful time between two readings.
     """
 
     name: str
@@ -38,7 +35,7 @@ class PowerReader(Protocol):
     period_s: float
 
     def read(self) -> float | None:
-        """Return watts now, or for a counter joules since it was made; None where it does not answer."""
+        """Return watts now, or for a counter joules since it was made; None where the sensor does not answer."""
 
 
 class RaplReader:
@@ -50,18 +47,18 @@ class RaplReader:
     def __init__(self, zones: tuple[Path, ...]) -> None:
         self._zones = zones
         self.scope = "processor package" + ("s" if len(zones) > 1 else "")
-        self._last = {zone: self._counter(zone) for zone in zones}
+        self._last = {zone: read_number(zone / "energy_uj") for zone in zones}
         self._joules = 0.0
 
     def read(self) -> float | None:
         """Return joules since the reader was made."""
         for zone in self._zones:
-            now, last = self._counter(zone), self._last[zone]
+            now, last = read_number(zone / "energy_uj"), self._last[zone]
             if now is None or last is None:
                 return None
             grown = now - last
             if grown < 0:
-                limit = _number(zone / "max_energy_range_uj")
+                limit = read_number(zone / "max_energy_range_uj")
                 if limit is None:
                     return None
                 grown += limit
@@ -69,20 +66,15 @@ class RaplReader:
             self._last[zone] = now
         return self._joules
 
-    @staticmethod
-    def _counter(zone: Path) -> float | None:
-        return _number(zone / "energy_uj")
-
 
 class RailReader:
-    """Sensors of a board's supply rails; the watts of the rails that together are what the module takes."""
+    """Sensors of a board's supply rails. The watts of the chosen rails add up to what the module takes."""
 
     def __init__(self, name: str, period_s: float, rails: Callable[[], Mapping[str, float] | None]) -> None:
         self.name, self.period_s = name, period_s
         self._rails = rails
-        chosen = _choose_rails(rails() or {})
-        self.scope = " + ".join(chosen)
-        self._chosen = chosen
+        self._chosen = _choose_rails(rails() or {})
+        self.scope = " + ".join(self._chosen)
 
     def read(self) -> float | None:
         """Return watts now."""
@@ -93,13 +85,11 @@ class RailReader:
 
 
 class PmicReader:
-    """The power chip of a Raspberry Pi 5, asked through `vcgencmd`; rails that it does not measure are missing in the
-    sum."""
+    """The power chip of a Raspberry Pi 5, read through `vcgencmd`. The sum lacks the rails that it does not measure."""
 
     name = "vcgencmd-pmic"
     scope = "sum of the rails that the power chip measures; the board takes more"
-    # Every answer is a process of its own.
-    period_s = 0.5
+    period_s = 0.5  # every answer takes a process of its own
 
     def __init__(self, command: Command) -> None:
         self._command = command
@@ -110,7 +100,7 @@ class PmicReader:
 
 
 class TegrastatsRails:
-    """The rails in the last line of a running `tegrastats`; a context manager, because it runs until it is stopped."""
+    """The rails in the last line of a running `tegrastats`, which runs until `close`."""
 
     def __init__(self, program: str) -> None:
         self._process = subprocess.Popen(
@@ -133,12 +123,12 @@ class TegrastatsRails:
         self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=5)
-        assert self._process.stdout is not None  # it was asked for as a pipe
+        assert self._process.stdout is not None  # it is a pipe
         self._process.stdout.close()
 
     def _follow(self) -> None:
         assert self._process.stdout is not None
-        with contextlib.suppress(ValueError):  # closed while it was waited for
+        with contextlib.suppress(ValueError):  # closed while this thread waits
             for line in self._process.stdout:
                 self._rails = parse_tegrastats(line) or self._rails
                 self._seen.set()
@@ -147,13 +137,13 @@ class TegrastatsRails:
 def find_power_reader(
     stack: contextlib.ExitStack, root: Path = ROOT, command: Command = run_command, wanted: str = "auto"
 ) -> PowerReader | None:
-    """Return what tells this board's power; None where nothing does, or only to root.
+    """Return the reader of this board's power; None where there is no sensor, or only one for root.
 
     Args:
         stack: closes what the reader keeps open.
-        root: the tree with /sys, /proc.
-        command: asks a board's query tool.
-        wanted: one of `remote.inventory.POWER_READERS`: the only one that is tried, unless auto.
+        root: the tree with /sys and /proc.
+        command: runs a board's query tool.
+        wanted: one of `remote.inventory.POWER_READERS`. Only this one is tried, but "auto" tries all.
     """
     finders: dict[str, Callable[[], PowerReader | None]] = {
         "ina3221": lambda: _ina3221(root),
@@ -169,15 +159,16 @@ def find_power_reader(
 
 
 def parse_tegrastats(line: str) -> dict[str, float]:
-    """Return watts by rail from a line of `tegrastats`: `VDD_IN 4761mW/4777mW`, without a unit before JetPack 5; the
-    first of the two numbers is the present one, the second an average since the program was started."""
+    """Return watts by rail from a line of `tegrastats`, such as `VDD_IN 4761mW/4777mW`.
+
+    The first number is the present one, the second an average. Before JetPack 5 they have no unit.
+    """
     found = re.finditer(r"\b((?:VDD|VIN|POM|VDDQ)_\w+) (\d+)(?:mW)?/\d+(?:mW)?", line)
     return {match[1]: int(match[2]) / 1000 for match in found}
 
 
 def parse_pmic(text: str) -> float | None:
-    """Return the watts of all rails that `vcgencmd pmic_read_adc` gives a current and a voltage of; None without
-    any."""
+    """Return the watts of all rails with a current and a voltage in `vcgencmd pmic_read_adc`; None for no rail."""
     readings = {
         (match[1], match[2]): float(match[3])
         for match in re.finditer(r"(\w+)_([AV]) (?:current|volt)\(\d+\)=(\d+(?:\.\d+)?)[AV]", text)
@@ -191,15 +182,15 @@ def parse_pmic(text: str) -> float | None:
 
 
 def read_ina3221(folder: Path) -> dict[str, float]:
-    """Return watts by rail from the files of one INA3221, as the kernel's driver or NVIDIA's older one names them."""
+    """Return watts by rail from the files of one INA3221, as the kernel's or NVIDIA's older driver names them."""
     rails: dict[str, float] = {}
     for channel in (1, 2, 3):
-        label = _text(folder / f"in{channel}_label")
-        millivolts, milliamperes = (_number(folder / f"{kind}{channel}_input") for kind in ("in", "curr"))
+        label = read_text(folder / f"in{channel}_label")
+        millivolts, milliamperes = (read_number(folder / f"{kind}{channel}_input") for kind in ("in", "curr"))
         if label and millivolts is not None and milliamperes is not None:
             rails[label] = millivolts * milliamperes / 1e6
     for channel in (0, 1, 2):
-        label, milliwatts = (_text(folder / f"rail_name_{channel}"), _number(folder / f"in_power{channel}_input"))
+        label, milliwatts = read_text(folder / f"rail_name_{channel}"), read_number(folder / f"in_power{channel}_input")
         if label and milliwatts is not None:
             rails[label] = milliwatts / 1000
     return rails
@@ -217,7 +208,7 @@ def _ina3221(root: Path) -> PowerReader | None:
 
 def _rapl(root: Path) -> PowerReader | None:
     zones = sorted((root / "sys/class/powercap").glob("intel-rapl:*"))
-    packages = tuple(zone for zone in zones if (_text(zone / "name") or "").startswith("package"))
+    packages = tuple(zone for zone in zones if (read_text(zone / "name") or "").startswith("package"))
     return RaplReader(packages) if packages else None
 
 
@@ -227,8 +218,7 @@ def _tegrastats(stack: contextlib.ExitStack) -> PowerReader | None:
         return None
     rails = TegrastatsRails(program)
     stack.callback(rails.close)
-    reader = RailReader("tegrastats", _TEGRASTATS_PERIOD_MS / 1000, rails)
-    return reader if reader.read() is not None else None
+    return RailReader("tegrastats", _TEGRASTATS_PERIOD_MS / 1000, rails)
 
 
 def _choose_rails(rails: Mapping[str, float]) -> tuple[str, ...]:
@@ -236,15 +226,3 @@ def _choose_rails(rails: Mapping[str, float]) -> tuple[str, ...]:
         if name in rails:
             return (name,)
     return tuple(name for name in _SUMMED_RAILS if name in rails)
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip() or None
-    except OSError:
-        return None
-
-
-def _number(path: Path) -> float | None:
-    text = _text(path)
-    return float(text) if text and re.fullmatch(r"-?\d+(\.\d+)?", text) else None

@@ -1,10 +1,11 @@
-"""What machine this is, and the state it is in while something is measured.
+"""What machine this is, and its state during a measurement.
 
-Everything is read from files under /proc, /sys and /etc, so the readers take the root of that tree; tests hand them
+Everything is read from files under /proc, /sys and /etc. The readers take the root of that tree, and tests give them
 recorded trees of other boards. What a machine does not offer is None, never 0. Nothing here needs root or changes
 anything.
 """
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -21,6 +22,7 @@ Command = Callable[[Sequence[str]], "str | None"]
 
 _LONGEST_NAME = 40
 _MOST_BYTES = 1 << 20
+_LOADS = ("avg_1min", "avg_5min", "avg_15min")
 _LIBRARIES = ("numpy", "Pillow", "onnxruntime", "onnxruntime-gpu", "tensorrt")
 
 # Linux names an ARM core by number only (MIDR implementer and part).
@@ -64,7 +66,7 @@ _PI_THROTTLING = ("under-voltage", "frequency capped", "throttled", "soft temper
 class DeviceInfo:
     """The machine and its software. `name` is short and safe in a file name; None means that the machine does not say.
 
-    `int8_instructions` are the processor's own for products of 8 bits, for example "AVX512-VNNI" or "dot product".
+    `int8_instructions` are the processor's instructions for products of 8 bits, such as "AVX512-VNNI" or "dot product".
     """
 
     name: str
@@ -91,17 +93,17 @@ class DeviceInfo:
 
 def read_device(root: Path = ROOT) -> DeviceInfo:
     """Describe this machine, or the one whose /proc, /sys and /etc lie under `root`."""
-    cpuinfo = _text(root / "proc/cpuinfo") or ""
+    cpuinfo = read_text(root / "proc/cpuinfo") or ""
     board, cpu, emulated = _board(root, cpuinfo), _cpu(cpuinfo), _is_emulated(root)
     return DeviceInfo(
         name=_short_name(board, cpu, emulated),
-        board=board or _text(root / "sys/class/dmi/id/product_name"),
+        board=board or read_text(root / "sys/class/dmi/id/product_name"),
         cpu=cpu,
         architecture=platform.machine(),
         cpu_count=len(re.findall(r"^processor\s*:", cpuinfo, re.MULTILINE)) or os.cpu_count(),
         memory_bytes=_memory_bytes(root, "MemTotal"),
         accelerator=_accelerator(root),
-        system=_field(_text(root / "etc/os-release") or "", r'PRETTY_NAME="?([^"\n]+)') or platform.system(),
+        system=_field(read_text(root / "etc/os-release") or "", r'PRETTY_NAME="?([^"\n]+)') or platform.system(),
         kernel=platform.release(),
         board_release=_jetson_release(root),
         virtual=bool(re.search(r"^flags\s*:.*\bhypervisor\b", cpuinfo, re.MULTILINE)) if cpuinfo else None,
@@ -127,11 +129,11 @@ def run_command(arguments: Sequence[str]) -> str | None:
 def read_conditions(root: Path = ROOT, command: Command | None = None) -> dict[str, object]:
     """Read the state of the machine now: clocks in MHz, temperatures in degrees Celsius, load, pressure in percent.
 
-    `stolen_s` is the CPU time another guest took from this virtual machine since boot. Absent readings are None.
-    `command` asks a board's own query tools (vcgencmd, nvpmodel) where no file answers; by default only for the real
-    root, because the tools speak of the machine that they run on.
+    `stolen_s` is the CPU time that other guests took from this virtual machine since boot. Missing readings are None.
+    `command` runs a board's own query tools (vcgencmd, nvpmodel) where no file answers. By default it runs only for the
+    real root, because the tools describe the machine that they run on.
     """
-    command = command or (run_command if root == ROOT else _no_command)
+    command = command or (run_command if root == ROOT else lambda _arguments: None)
     return {
         "clock": _clock(root),
         "governor": _governor(root),
@@ -145,18 +147,13 @@ def read_conditions(root: Path = ROOT, command: Command | None = None) -> dict[s
     }
 
 
-def _no_command(_arguments: Sequence[str]) -> None:
-    return None
-
-
 def read_peak_memory_bytes(root: Path = ROOT) -> int | None:
-    """Return the most memory this process ever held resident, with Python, runtime, model and images in it.
+    """Return the most memory this process ever held resident, including Python, runtime, model and images.
 
     Linux's VmHWM is preferred: getrusage's ru_maxrss survives exec there, so a child would report its parent's peak.
-    The value never falls, so configurations can only be compared between fresh processes. None where neither exists
-    (Windows).
+    The value never falls, so only fresh processes can compare configurations. None on Windows, which has neither.
     """
-    kilobytes = _field(_text(root / "proc/self/status") or "", r"^VmHWM:\s*(\d+) kB")
+    kilobytes = _field(read_text(root / "proc/self/status") or "", r"^VmHWM:\s*(\d+) kB")
     if kilobytes:
         return int(kilobytes) * 1024
     try:
@@ -168,7 +165,7 @@ def read_peak_memory_bytes(root: Path = ROOT) -> int | None:
 
 
 def read_involuntary_switches() -> int | None:
-    """Return how often the scheduler took the CPU away from this process so far; None where nobody counts (Windows)."""
+    """Return how often the scheduler has taken the CPU from this process; None on Windows, which does not count."""
     try:
         import resource
     except ImportError:
@@ -176,10 +173,10 @@ def read_involuntary_switches() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
-def _text(path: Path) -> str | None:
+def read_text(path: Path) -> str | None:
     """Return a small file's text without padding; None when it is missing, empty or unreadable.
 
-    Device-tree strings end in NUL, and a sensor may exist but refuse to be read.
+    Device-tree strings end in NUL, and a sensor can exist but refuse a read.
     """
     try:
         with path.open("rb") as stream:
@@ -189,8 +186,9 @@ def _text(path: Path) -> str | None:
     return text.strip("\0 \n\t") or None
 
 
-def _number(path: Path) -> float | None:
-    text = _text(path)
+def read_number(path: Path) -> float | None:
+    """Return the decimal number in a small file; None where there is none."""
+    text = read_text(path)
     return float(text) if text and re.fullmatch(r"-?\d+(\.\d+)?", text) else None
 
 
@@ -201,7 +199,7 @@ def _field(text: str, pattern: str) -> str | None:
 
 def _board(root: Path, cpuinfo: str) -> str | None:
     for tree in ("proc/device-tree", "sys/firmware/devicetree/base"):
-        if model := _text(root / tree / "model"):
+        if model := read_text(root / tree / "model"):
             return model
     return _field(cpuinfo, r"^Model\s*:\s*(.+)$")
 
@@ -222,21 +220,21 @@ def _int8_instructions(cpuinfo: str) -> tuple[str, ...] | None:
 def _accelerator(root: Path) -> str | None:
     """Name the NVIDIA GPU: a card by its driver's file, the one inside a Jetson by its chip."""
     for information in sorted((root / "proc/driver/nvidia/gpus").glob("*/information")):
-        if model := _field(_text(information) or "", r"^Model:\s*(.+)$"):
+        if model := _field(read_text(information) or "", r"^Model:\s*(.+)$"):
             return model
-    chip = _field(_text(root / "proc/device-tree/compatible") or "", r"nvidia,(tegra\d+)")
+    chip = _field(read_text(root / "proc/device-tree/compatible") or "", r"nvidia,(tegra\d+)")
     return f"NVIDIA {chip} integrated GPU" if chip else None
 
 
 def _jetson_release(root: Path) -> str | None:
-    release = _text(root / "etc/nv_tegra_release") or ""
+    release = read_text(root / "etc/nv_tegra_release") or ""
     found = re.search(r"# R(\d+) \(release\), REVISION: ([\d.]+)", release)
     return f"L4T {found.group(1)}.{found.group(2)}" if found else None
 
 
 def _is_emulated(root: Path) -> bool | None:
-    """User-mode QEMU imitates /proc/cpuinfo, but the process still carries the emulator's name."""
-    status = _text(root / "proc/self/status")
+    """Return whether QEMU runs this process: it imitates /proc/cpuinfo, but the process has the emulator's name."""
+    status = read_text(root / "proc/self/status")
     return None if status is None else bool(re.search(r"^Name:\s*qemu-", status, re.MULTILINE))
 
 
@@ -252,15 +250,13 @@ def _short_name(board: str | None, cpu: str | None, emulated: bool | None) -> st
 def _library_versions() -> dict[str, str]:
     versions = {}
     for name in _LIBRARIES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return versions
 
 
 def _memory_bytes(root: Path, entry: str) -> int | None:
-    kilobytes = _field(_text(root / "proc/meminfo") or "", rf"^{entry}:\s*(\d+) kB")
+    kilobytes = _field(read_text(root / "proc/meminfo") or "", rf"^{entry}:\s*(\d+) kB")
     return int(kilobytes) * 1024 if kilobytes else None
 
 
@@ -269,10 +265,10 @@ def _cpufreq_files(root: Path, name: str) -> list[Path]:
 
 
 def _clock(root: Path) -> dict[str, float] | None:
-    current = [khz for path in _cpufreq_files(root, "scaling_cur_freq") if (khz := _number(path))]
+    current = [khz for path in _cpufreq_files(root, "scaling_cur_freq") if (khz := read_number(path))]
     if not current:
         return None
-    limits = [khz for path in _cpufreq_files(root, "scaling_max_freq") if (khz := _number(path))]
+    limits = [khz for path in _cpufreq_files(root, "scaling_max_freq") if (khz := read_number(path))]
     clock = {"mean_mhz": sum(current) / len(current), "lowest_mhz": min(current), "highest_mhz": max(current)}
     if limits:
         clock["limit_mhz"] = max(limits)
@@ -280,16 +276,16 @@ def _clock(root: Path) -> dict[str, float] | None:
 
 
 def _governor(root: Path) -> str | None:
-    names = {name for path in _cpufreq_files(root, "scaling_governor") if (name := _text(path))}
+    names = {name for path in _cpufreq_files(root, "scaling_governor") if (name := read_text(path))}
     return ", ".join(sorted(names)) or None
 
 
 def _temperatures(root: Path) -> dict[str, float] | None:
     readings: dict[str, float] = {}
     for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
-        millidegrees = _number(zone / "temp")
+        millidegrees = read_number(zone / "temp")
         if millidegrees is not None and millidegrees / 1000 > _COLDEST_CELSIUS:
-            kind = _text(zone / "type") or zone.name
+            kind = read_text(zone / "type") or zone.name
             readings[kind if kind not in readings else f"{kind} ({zone.name})"] = millidegrees / 1000
     return readings or None
 
@@ -301,40 +297,40 @@ def _throttling(root: Path, command: Command) -> dict[str, object] | None:
         since_boot = [name for bit, name in enumerate(_PI_THROTTLING) if word >> (bit + 16) & 1]
         return {"active": active, "since_boot": since_boot}
     pattern = "cpu[0-9]*/thermal_throttle/core_throttle_count"
-    counts = [_number(path) for path in (root / "sys/devices/system/cpu").glob(pattern)]
-    known = [count for count in counts if count is not None]
+    paths = (root / "sys/devices/system/cpu").glob(pattern)
+    known = [count for path in paths if (count := read_number(path)) is not None]
     return {"core_events": int(sum(known))} if known else None
 
 
 def _pi_throttle_word(root: Path, command: Command) -> int | None:
-    file = _text(root / "sys/devices/platform/soc/soc:firmware/get_throttled")
+    file = read_text(root / "sys/devices/platform/soc/soc:firmware/get_throttled")
     answer = file or _field(command(["vcgencmd", "get_throttled"]) or "", r"throttled=(0x[0-9a-fA-F]+)")
     return int(answer, 16) if answer and re.fullmatch(r"(0x)?[0-9a-fA-F]+", answer) else None
 
 
 def _power_mode(root: Path, command: Command) -> str | None:
     """Return the Jetson's power mode by name, from nvpmodel's own files or, failing these, from the tool."""
-    number = _field(_text(root / "var/lib/nvpmodel/status") or "", r"pmode:\s*0*(\d+)")
-    modes = _text(root / "etc/nvpmodel.conf") or ""
+    number = _field(read_text(root / "var/lib/nvpmodel/status") or "", r"pmode:\s*0*(\d+)")
+    modes = read_text(root / "etc/nvpmodel.conf") or ""
     named = _field(modes, rf"^<\s*POWER_MODEL\s+ID={number}\s+NAME=([^\s>]+)") if number else None
     return named or _field(command(["nvpmodel", "-q"]) or "", r"NV Power Mode:\s*(\S+)")
 
 
 def _load(root: Path) -> dict[str, float] | None:
-    values = re.match(r"([\d.]+) ([\d.]+) ([\d.]+)", _text(root / "proc/loadavg") or "")
+    values = re.match(r"([\d.]+) ([\d.]+) ([\d.]+)", read_text(root / "proc/loadavg") or "")
     if values:
-        return dict(zip(("avg_1min", "avg_5min", "avg_15min"), map(float, values.groups()), strict=True))
+        return dict(zip(_LOADS, map(float, values.groups()), strict=True))
     if root == ROOT and hasattr(os, "getloadavg"):
-        return dict(zip(("avg_1min", "avg_5min", "avg_15min"), os.getloadavg(), strict=True))
+        return dict(zip(_LOADS, os.getloadavg(), strict=True))
     return None
 
 
 def _pressure(root: Path) -> dict[str, float] | None:
-    """Share of the time, in percent, in which some task waited for a CPU (Linux pressure stall information)."""
-    found = re.search(r"^some avg10=([\d.]+) avg60=([\d.]+)", _text(root / "proc/pressure/cpu") or "")
+    """Return the share of time, in percent, in which a task waited for a CPU (Linux pressure stall information)."""
+    found = re.search(r"^some avg10=([\d.]+) avg60=([\d.]+)", read_text(root / "proc/pressure/cpu") or "")
     return {"some_avg10": float(found.group(1)), "some_avg60": float(found.group(2))} if found else None
 
 
 def _stolen_s(root: Path) -> float | None:
-    ticks = _field(_text(root / "proc/stat") or "", r"^cpu +(?:\d+ +){7}(\d+)")
+    ticks = _field(read_text(root / "proc/stat") or "", r"^cpu +(?:\d+ +){7}(\d+)")
     return int(ticks) / os.sysconf("SC_CLK_TCK") if ticks and hasattr(os, "sysconf") else None

@@ -1,6 +1,6 @@
-"""How much energy an inference takes, where the board can tell: power under load less power at rest, both kept.
+"""The energy of an inference, where the board can measure it: power under load less power at rest.
 
-The runs are not those that are timed: reading a sensor now and then would be measured with them.
+These runs are not the timed ones, because reading a sensor takes time.
 """
 
 import contextlib
@@ -12,26 +12,17 @@ from typing import Any
 import numpy as np
 
 from edgedistill_deploy.clock import MACHINE_CLOCK, Clock
-from edgedistill_deploy.hardware._power_readers import ROOT, PowerReader, RaplReader, find_power_reader
-from edgedistill_deploy.hardware.device import Command, run_command
+from edgedistill_deploy.hardware._power_readers import PowerReader, RaplReader, find_power_reader
+from edgedistill_deploy.hardware.device import ROOT, Command, run_command
 
-# Blocks of equal time into which a window is cut, whose means tell how sure the window's mean is.
-BLOCKS = 5
-# Two-sided 95 % quantile of Student's t with 2 * (BLOCKS - 1) degrees of freedom.
-_T_95 = 2.306
+BLOCKS = 5  # of equal time in a window; their spread gives the uncertainty of the window's mean
+_T_95 = 2.306  # two-sided 95 % quantile of Student's t with 2 * (BLOCKS - 1) degrees of freedom
 _FEWEST_READINGS = 2 * BLOCKS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """The power over a stretch of time.
-
-    Attributes:
-        mean_w: watts.
-        block_w: the means of `BLOCKS` stretches of equal length.
-        seconds: how long it was.
-        reading_count: how often the sensor was read.
-    """
+    """The power over some seconds, in watts; `block_w` are the means of `BLOCKS` parts of equal time."""
 
     mean_w: float
     block_w: tuple[float, ...]
@@ -41,18 +32,15 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyReport:
-    """What an inference takes. A field that the board cannot tell is None, never 0, and `reason` says why.
+    """The energy of an inference. A field that the board cannot measure is None, never 0, and `reason` says why.
 
     Attributes:
-        reader, scope: which sensor, and what its watts are of.
-        idle, load: the power at rest just before, and while one run followed another.
-        runs: how many.
-        batch_size: images a run.
-        net_w: load less idle.
-        net_interval_w: 95 % interval of it, from the spread of the blocks' means.
+        reader, scope: the sensor, and the parts of the board that it measures.
+        idle, load: the power at rest just before the runs, and during them.
+        net_w: the load's power minus the idle power, in watts.
+        net_interval_w: its 95 % interval, from the spread of the blocks' means.
         energy_per_image_mj: net millijoules an image.
-        gross_energy_per_image_mj: the same without the idle power subtracted.
-        reason: why there is no energy.
+        gross_energy_per_image_mj: the same with the idle power.
     """
 
     reader: str | None = None
@@ -87,9 +75,7 @@ def measure_energy(
 
     Args:
         run: one inference of `batch_size` images.
-        batch_size: images a run.
-        idle_s, load_s: seconds of either window.
-        sensor: one of `remote.inventory.POWER_READERS`; "auto" is whichever the board has.
+        sensor: one of `remote.inventory.POWER_READERS`; "auto" is the first that the board has.
         root, command: where the board's sensors are.
         clock: times the windows, and waits in the one at rest.
     """
@@ -139,12 +125,12 @@ def _energy(reader: PowerReader, idle: Window, load: Window, runs: int, batch_si
 
 
 def _watch(reader: PowerReader, seconds: float, work: Callable[[], None], clock: Clock) -> Window | None:
-    """Work for some seconds and return the power meanwhile; None where the sensor falls silent.
+    """Work for some seconds and return the power during them; None where the sensor stops answering.
 
-    The sensor is read between pieces of work when its period has passed, never in a thread that would take the
-    processor from the work.
+    The sensor is read between pieces of work when its period has passed. A thread would take the processor from the
+    work.
     """
-    work()  # a sensor still shows what was before
+    work()  # the sensor still shows the time before
     times, values = [clock.now_ns() / 1e9], [reader.read()]
     end = times[0] + seconds
     while times[-1] < end:
@@ -160,9 +146,9 @@ def _watch(reader: PowerReader, seconds: float, work: Callable[[], None], clock:
 
 
 def _window(times: np.ndarray, values: np.ndarray, *, counts: bool) -> Window:
-    """Cut readings (n,) at times (n,) into blocks; watts are integrated by the trapezoid rule, a counter's joules need
-    none."""
-    joules = values - values[0] if counts else np.concatenate([[0.0], np.cumsum(_trapezoids(times, values))])
+    """Cut readings (n,) at times (n,) into blocks. Watts, unlike joules, are integrated by the trapezoid rule."""
+    areas = np.diff(times) * (values[1:] + values[:-1]) / 2
+    joules = values - values[0] if counts else np.concatenate([[0.0], np.cumsum(areas)])
     edges = np.linspace(times[0], times[-1], BLOCKS + 1)
     at_edges = np.interp(edges, times, joules)
     seconds = float(times[-1] - times[0])
@@ -172,8 +158,3 @@ def _window(times: np.ndarray, values: np.ndarray, *, counts: bool) -> Window:
         seconds=seconds,
         reading_count=len(values),
     )
-
-
-def _trapezoids(times: np.ndarray, watts: np.ndarray) -> np.ndarray:
-    areas: np.ndarray = np.diff(times) * (watts[1:] + watts[:-1]) / 2
-    return areas

@@ -36,7 +36,7 @@ _SPECS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ArrayImages:
-    """Rows of one uint8 array (M, H, W) or (M, H, W, 3), never copied; image i of the set is row `rows[i]`."""
+    """Rows of one uint8 array (M, H, W) or (M, H, W, 3), not copied; image i of the set is row `rows[i]`."""
 
     class_names: tuple[str, ...]
     labels: Labels = field(repr=False)
@@ -68,41 +68,37 @@ class ArrayImages:
     def select(self, indices: Indices) -> "ArrayImages":
         """Return the images at these positions; the pixels are shared."""
         chosen = positions(indices)
-        return self._restrict_to(self.class_names, chosen, self.labels[chosen])
+        return replace(self, labels=frozen_labels(self.labels[chosen]), rows=self.rows[chosen])
 
     def with_classes(self, class_names: Sequence[str]) -> "ArrayImages":
         """Keep only these classes, relabelled in this order."""
         chosen, labels = select_classes(self.labels, self.class_names, class_names)
-        return self._restrict_to(tuple(class_names), chosen, labels)
+        return replace(self, class_names=tuple(class_names), labels=labels, rows=self.rows[chosen])
 
     def rename_classes(self, class_names: Sequence[str]) -> "ArrayImages":
-        """Call the classes by these names, as many as there are classes."""
+        """Give the classes these names, one for each class."""
         return replace(self, class_names=tuple(class_names))
 
-    def _restrict_to(self, class_names: tuple[str, ...], chosen: NDArray[np.int64], labels: Labels) -> "ArrayImages":
-        return ArrayImages(
-            class_names=class_names,
-            labels=frozen_labels(labels),
-            images=self.images,
-            rows=self.rows[chosen],
-            source=self.source,
-            _digests=self._digests,
-        )
+
+def build_array_images(
+    class_names: tuple[str, ...], labels: NDArray[np.integer], images: NDArray[np.uint8], source: str
+) -> ArrayImages:
+    """Return all rows of an array as a set of images."""
+    rows = np.arange(len(images))
+    return ArrayImages(class_names=class_names, labels=frozen_labels(labels), images=images, rows=rows, source=source)
 
 
 def open_arrays(path: Path) -> ImageSplits:
-    """Open the arrays `images`, `labels`, `class_names` and, if there, `split` of an .npz file.
+    """Open the arrays `images`, `labels`, `class_names` and the optional `split` of an .npz file.
 
-    Raises DataError naming the file and the array that is missing, ill-typed or does not fit the others.
+    Raises DataError naming the file and the array that is missing, has another type or does not fit the others.
     """
     arrays = read_arrays(path, _SPECS, DataError, limit_bytes=MAX_BYTES)
     images = _check_images(arrays["images"], path)
     names = _check_names(arrays, path)
     labels = _check_labels(arrays, len(images), len(names), path)
     split = _check_split(arrays, len(images), path)
-    everything = ArrayImages(
-        class_names=names, labels=frozen_labels(labels), images=images, rows=np.arange(len(images)), source=path.name
-    )
+    everything = build_array_images(names, labels, images, path.name)
     return ImageSplits(
         class_names=names,
         train=everything.select(split == _TRAIN),

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgedistill_deploy.errors import DataError, UsageError
-from edgedistill_deploy.images.arrays import ArrayImages
-from edgedistill_deploy.images.sets import ImageSplits, compose_name, frozen_labels
+from edgedistill_deploy.errors import DataError, UsageError, reading
+from edgedistill_deploy.images.arrays import ArrayImages, build_array_images
+from edgedistill_deploy.images.sets import ImageSplits, compose_name
 
 MAX_BYTES = 1 << 30  # seven times the training file
 _SIDE = 32
@@ -22,8 +22,8 @@ def open_cifar100(folder: Path) -> ImageSplits:
 
     Classes are the hundred fine ones, as fine_label_names.txt spells them ("aquarium_fish"); images are 32x32 RGB.
 
-    Raises UsageError when there is no such folder; DataError for the python version, whose files are pickles, and for a
-    file that is missing, cut off or holds a label without a name.
+    Raises UsageError when there is no such folder. Raises DataError for the python version, whose files are pickles,
+    and for a file that is missing, cut off or holds a label without a name.
     """
     if not folder.is_dir():
         raise UsageError(f"There is no folder {folder} with CIFAR-100; unpack {_ARCHIVE}.")
@@ -37,9 +37,7 @@ def open_cifar100(folder: Path) -> ImageSplits:
 
 
 def _refuse_pickles(folder: Path) -> None:
-    if (folder / "train.bin").is_file():
-        return
-    if all((folder / name).is_file() for name in _PICKLES):
+    if not (folder / "train.bin").is_file() and all((folder / name).is_file() for name in _PICKLES):
         raise DataError(
             f"{folder} holds the python version of CIFAR-100, whose files are pickles: reading one runs whatever code "
             f"is in it. Take the binary version, {_ARCHIVE}."
@@ -47,7 +45,7 @@ def _refuse_pickles(folder: Path) -> None:
 
 
 def _read_names(path: Path) -> tuple[str, ...]:
-    text = _read_bytes(path, MAX_BYTES).decode("utf-8", errors="replace")
+    text = _read_bytes(path).decode("utf-8", errors="replace")
     names = tuple(compose_name(line.strip()) for line in text.splitlines() if line.strip())
     if not names or len(set(names)) < len(names):
         raise DataError(f"{path} must name each class once, one a line; it has {len(names)} lines with text.")
@@ -55,7 +53,7 @@ def _read_names(path: Path) -> tuple[str, ...]:
 
 
 def _read_split(path: Path, names: tuple[str, ...]) -> ArrayImages:
-    content = _read_bytes(path, MAX_BYTES)
+    content = _read_bytes(path)
     if not content or len(content) % _RECORD_BYTES:
         raise DataError(
             f"{path} has {len(content)} bytes; CIFAR-100's binary files hold whole records of {_RECORD_BYTES} bytes, "
@@ -69,21 +67,13 @@ def _read_split(path: Path, names: tuple[str, ...]) -> ArrayImages:
             "file of CIFAR-100?"
         )
     planes = records[:, _LABEL_BYTES:].reshape(-1, 3, _SIDE, _SIDE)
-    return ArrayImages(
-        class_names=names,
-        labels=frozen_labels(labels),
-        images=planes.transpose(0, 2, 3, 1),
-        rows=np.arange(len(records)),
-        source=f"cifar100 {path.name}",
-    )
+    return build_array_images(names, labels, planes.transpose(0, 2, 3, 1), f"cifar100 {path.name}")
 
 
-def _read_bytes(path: Path, limit: int) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     if not path.is_file():
         raise DataError(f"{path.parent} lacks {path.name}; unpack {_ARCHIVE}.")
-    try:
-        if path.stat().st_size > limit:
-            raise DataError(f"{path} has {path.stat().st_size} bytes, more than the {limit} that are read.")
+    with reading(path):
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(f"{path} has {path.stat().st_size} bytes, more than the {MAX_BYTES} that are read.")
         return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error

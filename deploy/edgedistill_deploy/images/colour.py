@@ -1,4 +1,4 @@
-"""Every kind of picture as plain RGB, the way a person sees it on white paper."""
+"""Every kind of picture as plain RGB, as a person sees it on white paper."""
 
 import numpy as np
 from PIL import Image
@@ -11,9 +11,9 @@ _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 def rgb_of(image: Image.Image) -> Image.Image:
     """Return the image in mode RGB.
 
-    Transparency (alpha, or a transparent palette entry or colour) is composited on white, 16-bit grey is scaled by 257
-    to 8 bits. Raises DataError for grey of 32 bits outside the 16-bit range and for floating point, which have no
-    agreed white, and ValueError for modes that Pillow cannot convert.
+    Transparency (alpha, or a transparent palette entry or colour) is composited on white. 16-bit grey is divided by 257
+    to 8 bits. Raises DataError for 32-bit grey outside the 16-bit range and for floating point, which have no agreed
+    white. Raises ValueError for modes that Pillow cannot convert.
     """
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
@@ -29,12 +29,11 @@ def rgb_of(image: Image.Image) -> Image.Image:
 def _on_white(image: Image.Image) -> Image.Image:
     straight = {"RGBa": "RGBA", "La": "LA"}.get(image.mode)
     layer = (image.convert(straight) if straight else image).convert("RGBA")
-    white = Image.new("RGBA", layer.size, "white")
-    return Image.alpha_composite(white, layer).convert("RGB")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
 
 
 def _from_wide_grey(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey, which Pillow itself would clip at 255, and which it holds as 32-bit in some formats."""
+    """Scale 16-bit grey. Pillow would clip it at 255, and holds it as 32-bit in some formats."""
     values = np.asarray(image)
     lowest, highest = int(values.min()), int(values.max())
     if lowest < 0 or highest > 0xFFFF:

@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from edgedistill_deploy.errors import DataError, UsageError
-from edgedistill_deploy.images.arrays import ArrayImages
+from edgedistill_deploy.images.arrays import ArrayImages, build_array_images
 from edgedistill_deploy.images.idx import read_idx
-from edgedistill_deploy.images.sets import ImageSplits, frozen_labels
+from edgedistill_deploy.images.sets import ImageSplits
 
 INSTALLED = Path("/usr/share/datasets/fashion-mnist")  # where Debian and Ubuntu put it
 # In label order, as the authors name them (Xiao, Rasul and Vollgraf 2017, table 2; "Ankle boot" has a space).
@@ -21,8 +19,7 @@ _HOW_TO_GET_IT = (
 def open_fashion_mnist(folder: Path) -> ImageSplits:
     """Read the 28x28 grey images of both splits, `train` (60,000) and `test` (10,000; files named t10k).
 
-    Raises UsageError when there is no such folder, DataError when a file is missing or damaged or does not fit the
-    others.
+    Raises UsageError when there is no such folder, DataError when a file is missing, damaged or does not fit.
     """
     if not folder.is_dir():
         raise UsageError(f"There is no folder {folder} with Fashion-MNIST. {_HOW_TO_GET_IT}")
@@ -44,13 +41,7 @@ def _read_split(folder: Path, prefix: str) -> ArrayImages:
         raise DataError(
             f"{labels_path} holds the label {labels.max()}; Fashion-MNIST's run from 0 to {len(CLASS_NAMES) - 1}."
         )
-    return ArrayImages(
-        class_names=CLASS_NAMES,
-        labels=frozen_labels(labels),
-        images=images,
-        rows=np.arange(len(images)),
-        source=f"fashion-mnist {prefix}",
-    )
+    return build_array_images(CLASS_NAMES, labels, images, f"fashion-mnist {prefix}")
 
 
 def _find_file(folder: Path, name: str) -> Path:

@@ -5,9 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from edgedistill_deploy.errors import DataError
+from edgedistill_deploy.errors import DataError, reading
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images.decode import SUFFIXES, read_image
 from edgedistill_deploy.images.sets import (
@@ -34,7 +36,7 @@ Files = Mapping[str, tuple[Path, ...]]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FolderImages:
-    """Image files with a label each; nothing is read before it is asked for."""
+    """Image files with a label each; each file is read at its first use."""
 
     class_names: tuple[str, ...]
     labels: Labels = field(repr=False)
@@ -52,10 +54,8 @@ class FolderImages:
         """Return the sha256 of the file's bytes; DataError when it cannot be read."""
         path = self.paths[index]
         if path not in self._digests:
-            try:
+            with reading(path):
                 self._digests[path] = sha256_of_file(path)
-            except OSError as error:
-                raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
         return self._digests[path]
 
     def name(self, index: int) -> str:
@@ -65,32 +65,25 @@ class FolderImages:
     def select(self, indices: Indices) -> "FolderImages":
         """Return the files at these positions."""
         rows = positions(indices)
-        return FolderImages(
-            class_names=self.class_names,
-            labels=frozen_labels(self.labels[rows]),
-            paths=tuple(self.paths[row] for row in rows),
-            _digests=self._digests,
-        )
+        return self._restrict_to(self.class_names, rows, frozen_labels(self.labels[rows]))
 
     def with_classes(self, class_names: Sequence[str]) -> "FolderImages":
         """Keep only these classes, relabelled in this order."""
-        rows, labels = select_classes(self.labels, self.class_names, class_names)
-        return FolderImages(
-            class_names=tuple(class_names),
-            labels=frozen_labels(labels),
-            paths=tuple(self.paths[row] for row in rows),
-            _digests=self._digests,
-        )
+        return self._restrict_to(class_names, *select_classes(self.labels, self.class_names, class_names))
 
     def rename_classes(self, class_names: Sequence[str]) -> "FolderImages":
-        """Call the classes by these names, as many as there are classes."""
+        """Give the classes these names, one for each class."""
         return replace(self, class_names=tuple(class_names))
+
+    def _restrict_to(self, class_names: Sequence[str], rows: NDArray[np.int64], labels: Labels) -> "FolderImages":
+        paths = tuple(self.paths[row] for row in rows)
+        return replace(self, class_names=tuple(class_names), labels=labels, paths=paths)
 
 
 def open_folder(root: Path) -> ImageSplits:
     """List the images below a folder, sorted by name, and label them by their class folders.
 
-    Hidden files and files that are no images by their suffix are passed over. Raises DataError where there are no class
+    Hidden files and files without the suffix of an image are ignored. Raises DataError where there are no class
     folders, no images, or a class without images.
     """
     folders = _subfolders(root)
@@ -107,7 +100,7 @@ def open_folder(root: Path) -> ImageSplits:
 
 
 def _is_split(folder: Path) -> bool:
-    """A class may be called "train" too: a split holds class folders, a class holds images."""
+    """Return whether a folder is a split, which holds class folders; a class named "train" holds images."""
     return folder.name.lower() in SPLIT_OF_FOLDER and bool(_subfolders(folder)) and not _images_in(folder)
 
 
@@ -181,7 +174,7 @@ def _images_below(folder: Path) -> list[Path]:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    """Walk through links to folders too, but never twice into the same folder, for a link may lead back up."""
+    """Walk through links to folders too, but only once into each folder, because a link can lead back up."""
     visited: set[str] = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
@@ -199,7 +192,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _describe_passed_over(root: Path, below: str = "") -> str:
-    """Say for an error message which files were passed over."""
+    """Return the end of an error message that names the files that are no images."""
     folders = (each for each in (root, *_subfolders(root)) if not below or each.name == below)
     names = sorted({path.name for each in folders for path in _files_below(each)})
     listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

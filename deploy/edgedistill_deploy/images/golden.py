@@ -1,10 +1,8 @@
-"""Image files that travel with a bundle, and what they must become before the model: is this device's decoding the
-same?
+"""Image files in a bundle, with the prepared images that a device must make of them.
 
-A device that decodes or scales otherwise than the machine that trained (another JPEG decoder, no antialiasing, blue
-before red) feeds the model other pixels, and no check that starts from prepared images can see it. The files are drawn
-by code, so that no picture of anybody has to travel; their sides are odd, and they are larger and smaller than the
-model's input.
+Another JPEG decoder, no antialiasing, or blue before red give the model other pixels than training had. A check that
+starts from prepared images cannot see this. Code draws the files, so no picture of a person has to travel. Their sides
+are odd, and they are larger and smaller than the model's input.
 """
 
 import io
@@ -25,10 +23,10 @@ from edgedistill_deploy.images.preprocess import Preprocess
 Prepare = Callable[[bytes], NDArray[np.uint8]]
 
 MAX_BYTES = 256 << 20
-LARGEST_SIDE = 767  # of a drawn file, whatever the model's input
-# Largest difference of a pixel value (0 to 255) that is rounding. Scaling in whole numbers is the same everywhere,
-# vectorised builds round a little otherwise; JPEG decoders may differ by a few steps. Another filter or decoder mode
-# differs by tens.
+LARGEST_SIDE = 767  # of a drawn file, for every size of the model's input
+# Largest difference of a pixel value (0 to 255) that counts as rounding. Scaling in whole numbers is the same
+# everywhere, but vectorised builds round a little differently. JPEG decoders differ by a few steps. Another filter or
+# decoder mode differs by tens.
 TOLERANCES = {"PNG": 2, "JPEG": 10}
 
 _EXIF_ORIENTATION, _QUARTER_TURN = 0x0112, 6
@@ -59,16 +57,15 @@ class GoldenImages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldenDifference:
-    """How one file came out here: the largest difference of a value (0 to 255), and the share of values that differ at
-    all.
+    """How one file came out here: the largest difference of a value (0 to 255), and the share of differing values.
 
-    Both are None where the file could not be prepared; `problem` says why, or is empty.
+    Both are None where the file could not be prepared; then `problem` says why.
     """
 
     name: str
     passed: bool
-    max_abs_difference: int | None
-    differing_share: float | None
+    max_abs_difference: int | None = None
+    differing_share: float | None = None
     tolerance: int
     problem: str = ""
 
@@ -121,7 +118,7 @@ def compare_golden_images(golden: GoldenImages, prepare: Prepare) -> tuple[Golde
 
 
 def device_preparation(preprocess: Preprocess) -> Prepare:
-    """Return this device's own way from the bytes of a file to the model's input."""
+    """Return this device's own function from the bytes of a file to the model's input."""
     return lambda content: preprocess.apply(read_image(content))
 
 
@@ -130,19 +127,10 @@ def _compare_image(name: str, content: bytes, expected: NDArray[np.uint8], prepa
     try:
         given = np.asarray(prepare(content))
     except DataError as error:
-        return GoldenDifference(
-            name=name,
-            passed=False,
-            max_abs_difference=None,
-            differing_share=None,
-            tolerance=tolerance,
-            problem=str(error),
-        )
+        return GoldenDifference(name=name, passed=False, tolerance=tolerance, problem=str(error))
     if given.shape != expected.shape or given.dtype != np.uint8:
         problem = f"it became {given.dtype} {given.shape} where uint8 {expected.shape} was recorded"
-        return GoldenDifference(
-            name=name, passed=False, max_abs_difference=None, differing_share=None, tolerance=tolerance, problem=problem
-        )  # fmt: skip
+        return GoldenDifference(name=name, passed=False, tolerance=tolerance, problem=problem)
     difference = np.abs(given.astype(np.int16) - expected)
     largest = int(difference.max())
     return GoldenDifference(
@@ -155,7 +143,7 @@ def _compare_image(name: str, content: bytes, expected: NDArray[np.uint8], prepa
 
 
 def _draw_images(height: int, width: int) -> dict[str, bytes]:
-    """Draw the files: landscape, portrait, grey, transparent, lying on its side by EXIF, and smaller than the input."""
+    """Draw the files: landscape, portrait, turned by EXIF, grey, transparent, and smaller than the input."""
     turned = Image.Exif()
     turned[_EXIF_ORIENTATION] = _QUARTER_TURN
     large, tall = _sides(1.6 * height, 2.3 * width), _sides(1.9 * height, 1.4 * width)
@@ -173,13 +161,13 @@ def _draw_images(height: int, width: int) -> dict[str, bytes]:
 
 
 def _sides(height: float, width: float) -> tuple[int, int]:
-    """Make both sides odd, and neither too long."""
+    """Return both sides made odd, and at most `LARGEST_SIDE`."""
     tall, wide = (min(LARGEST_SIDE, int(side)) | 1 for side in (height, width))
     return tall, wide
 
 
 def _picture(height: int, width: int, seed: int) -> Image.Image:
-    """Draw coloured waves, from slow ones to ones near the grid of pixels, so that every filter leaves its trace."""
+    """Draw coloured waves, from slow ones to some near the grid of pixels, so that every filter changes them."""
     random = np.random.default_rng(seed)
     rows, columns = np.mgrid[0:height, 0:width]
     pixels = np.empty((height, width, 3))
@@ -188,7 +176,7 @@ def _picture(height: int, width: int, seed: int) -> Image.Image:
         wave = np.sin(slow[0] * rows + slow[1] * columns + channel)
         stripes = np.sign(np.sin(fast[0] * rows + fast[1] * columns))
         pixels[..., channel] = 128 + (60 + 30 * channel / 2) * wave + 35 * stripes * (wave > 0)
-    # Few levels, because the files travel: PNG packs them to a third.
+    # Few levels, because PNG then packs the files to a third.
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8) & 0xE0)
 
 

@@ -1,4 +1,4 @@
-"""Arrays out of IDX files, the format of MNIST and of the sets that took its place."""
+"""Arrays from IDX files, the format of MNIST and of its successors."""
 
 import gzip
 import math
@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy.errors import DataError
+from edgedistill_deploy.errors import DataError, reading
 
 MAX_BYTES = 1 << 30  # 28 times the pixels of MNIST's 60,000 training images
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -27,19 +27,17 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
     The file is two zero bytes, the type (8, unsigned bytes), the number of axes, the length of each axis as a
     big-endian 32-bit number, and the elements in row order (LeCun, Cortes and Burges, "The MNIST database").
 
-    Raises DataError naming the file when it cannot be read, is no such file, is cut off or goes on too long, or claims
-    more than `MAX_BYTES`.
+    Raises DataError naming the file when it cannot be read, is no such file, is too short or too long, or claims more
+    than `MAX_BYTES`.
     """
-    try:
-        with path.open("rb") as stream:
-            if stream.peek(2)[:2] != _GZIP_MAGIC:
-                return _read_array(stream, path, axes)
+    with reading(path), path.open("rb") as stream:
+        if stream.peek(2)[:2] != _GZIP_MAGIC:
+            return _read_array(stream, path, axes)
+        try:
             with gzip.open(stream) as unpacked:
                 return _read_array(unpacked, path, axes)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path} is a damaged gzip file: {error}. Fetch it again.") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DataError(f"{path} is a damaged gzip file: {error}. Fetch it again.") from error
 
 
 def _read_array(stream: _Readable, path: Path, axes: int) -> NDArray[np.uint8]:
@@ -71,7 +69,7 @@ def _read_shape(stream: _Readable, path: Path, axes: int) -> tuple[int, ...]:
 
 
 def _read_at_most(stream: _Readable, limit: int) -> bytes:
-    """Read in blocks: one large `read` would reserve what the header claims before anything is known to be there."""
+    """Read in blocks, because one large `read` would reserve all that the header claims."""
     blocks = []
     while limit > 0 and (block := stream.read(min(limit, _BLOCK))):
         blocks.append(block)

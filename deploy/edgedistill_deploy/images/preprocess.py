@@ -1,4 +1,4 @@
-"""How an image becomes a model's input: the one contract that training, export and every device keep."""
+"""How an image becomes a model's input: one contract for training, export and every device."""
 
 import hashlib
 import json
@@ -34,11 +34,11 @@ class Preprocess:
 
     Args:
         size: (H, W) that the model sees, in pixels.
-        resize_mode: "shortest" scales with the aspect kept until the image covers size / crop_fraction; "squash" scales
-            to exactly size / crop_fraction. Both then cut the centre out. At equal H and W the sizes and offsets,
-            rounding included, are those of torchvision's Resize and CenterCrop as timm composes them.
-        crop_fraction: part of the resized side that the crop keeps, in (0, 1].
-        interpolation: a Pillow filter, by the names of `INTERPOLATIONS`; all but nearest widen with the reduction.
+        resize_mode: "shortest" keeps the aspect and scales until the image covers size / crop_fraction; "squash" scales
+            to exactly size / crop_fraction. Both then cut out the centre. At equal H and W, all sizes, offsets and
+            rounding are those of torchvision's Resize and CenterCrop as timm composes them.
+        crop_fraction: part of the resized side that the crop keeps, in [0.05, 1].
+        interpolation: a Pillow filter, a name of `INTERPOLATIONS`; all but nearest widen with the reduction.
         colour: channel order; "rgb".
         input_dtype: "uint8".
 
@@ -62,19 +62,19 @@ class Preprocess:
 
     @property
     def digest(self) -> str:
-        """The sha256 in hexadecimal of the fields' canonical JSON: two models with equal digests take equal inputs."""
+        """The sha256 in hexadecimal of the fields' canonical JSON. Models with equal digests take equal inputs."""
         canonical = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def to_json(self) -> dict[str, object]:
-        """Return the fields as JSON values; the digest is not among them."""
+        """Return the fields as JSON values, without the digest."""
         return {**asdict(self), "size": list(self.size)}
 
     @classmethod
     def from_json(cls, record: object) -> "Preprocess":
         """Read what `to_json` wrote, with or without the digest beside it.
 
-        Raises BundleError for missing, unknown or ill-typed keys, and for a digest that is not that of the fields.
+        Raises BundleError for missing or unknown keys, for wrong values, and for a digest of other fields.
         """
         if not isinstance(record, Mapping):
             raise BundleError(f"The preprocess record is {type(record).__name__}; it must be a JSON object.")
@@ -95,8 +95,7 @@ class Preprocess:
         return self.apply_with(image, self.resize)
 
     def apply_with(self, image: Image.Image, resize: Resize) -> NDArray[np.uint8]:
-        """Do as `apply`, but scale with another function of (RGB image, (width, height)), to see what that would
-        change."""
+        """Do the same as `apply`, but scale with another function of (RGB image, (width, height))."""
         resized = self._resize(rgb_of(image), resize)
         (height, width), (full_width, full_height) = self.size, resized.size
         if (height, width) == (full_height, full_width):
@@ -105,11 +104,11 @@ class Preprocess:
         return np.asarray(resized.crop((left, top, left + width, top + height)))
 
     def resize(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
-        """Scale an RGB image to (width, height) pixels as the contract says."""
+        """Scale an RGB image to (width, height) pixels with the filter."""
         return image.resize(size, INTERPOLATIONS[self.interpolation])
 
     def leaves_unscaled(self, image: Image.Image) -> bool:
-        """Say whether an image has the size already to which it would be scaled before the crop."""
+        """Return whether an image already has the size to which it would be scaled before the crop."""
         return self._scaled_size(image.height, image.width) == (image.height, image.width)
 
     def _resize(self, image: Image.Image, resize: Resize) -> Image.Image:
@@ -122,7 +121,7 @@ class Preprocess:
         return resize(image, (width, height))
 
     def _scaled_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return (H, W) before the crop; whole-number arithmetic, so that no machine rounds differently."""
+        """Return (H, W) before the crop, in whole-number arithmetic, so that all machines round equally."""
         least_height, least_width = (math.floor(side / self.crop_fraction) for side in self.size)
         if self.resize_mode == "squash":
             return least_height, least_width

@@ -1,4 +1,4 @@
-"""What a set of labelled images is, for everything that reads one."""
+"""What a set of labelled images is."""
 
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ Indices = Sequence[int] | NDArray[np.integer] | NDArray[np.bool_]
 
 
 class ImageSet(Protocol):
-    """Labelled images, read one at a time. Values: selecting makes another set, over the same files or arrays."""
+    """Labelled images, read one at a time. Selecting makes another set over the same files or arrays."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -33,27 +33,27 @@ class ImageSet(Protocol):
         """Return an image as RGB at its own size; DataError names the file that cannot be read."""
 
     def digest(self, index: int) -> str:
-        """Return the sha256 of the source in hexadecimal, remembered once computed.
+        """Return the sha256 of the source in hexadecimal, computed once.
 
-        Of a file, its bytes; of an array, its shape as "HxW|" or "HxWx3|" followed by its pixels in row order.
+        The source is a file's bytes, or an array's shape as "HxW|" or "HxWx3|" and its pixels in row order.
         """
 
     def name(self, index: int) -> str:
-        """Return what to call an image in a message: its path, or the file and the row it has there."""
+        """Return an image's name for messages: its path, or its file and row."""
 
     def select(self, indices: Indices) -> "ImageSet":
-        """Return the images at these positions, in this order; or those where a mask (N,) is true."""
+        """Return the images at these positions in this order, or those where a mask (N,) is true."""
 
     def with_classes(self, class_names: Sequence[str]) -> "ImageSet":
         """Keep only the images of these classes, labelled in the order given. UsageError for unknown names."""
 
     def rename_classes(self, class_names: Sequence[str]) -> "ImageSet":
-        """Keep all images and labels, and call the classes by these names, as many as there are classes."""
+        """Keep all images and labels, and give the classes these names, one for each class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSplits:
-    """A source of images: one class list, and up to three sets. A source without splits is all `train`."""
+    """A source of images: one class list and up to three sets. A source without splits is all `train`."""
 
     class_names: tuple[str, ...]
     train: ImageSet
@@ -61,7 +61,7 @@ class ImageSplits:
     test: ImageSet | None = None
 
     def rename_classes(self, class_names: Sequence[str]) -> "ImageSplits":
-        """Call the classes by these names, as many as there are classes."""
+        """Give the classes these names, one for each class."""
         return ImageSplits(
             class_names=tuple(class_names),
             train=self.train.rename_classes(class_names),
@@ -90,23 +90,22 @@ def positions(indices: Indices) -> NDArray[np.int64]:
 
 
 def frozen_labels(labels: Sequence[int] | NDArray[np.integer]) -> Labels:
-    """Return a copy as int64 that nobody can write to."""
+    """Return a read-only copy as int64."""
     copy = np.array(labels, dtype=np.int64)
     copy.setflags(write=False)
     return copy
 
 
 def compose_name(name: str) -> str:
-    """Return a class name in Unicode's composed form, in which names are compared: macOS stores "é" as two
-    characters."""
+    """Return a class name in Unicode's composed form, to compare it. macOS stores "é" as two characters."""
     return unicodedata.normalize("NFC", name)
 
 
 def find_class(name: str, class_names: Sequence[str]) -> int | None:
     """Return the position of the class that a name means, or None when there is none or no single one.
 
-    That is the class of exactly this name. Where there is none, names are taken as lists of synonyms divided by commas,
-    as ImageNet's are ("tench, Tinca tinca"), and it is the only class that shares a synonym.
+    It is the class of exactly this name. Where there is none, names count as lists of synonyms divided by commas, as in
+    ImageNet ("tench, Tinca tinca"). Then it is the only class that shares a synonym.
     """
     if compose_name(name) in class_names:
         return class_names.index(compose_name(name))
@@ -135,13 +134,12 @@ def select_classes(
         table[place] = label
     translated = table[labels]
     rows = np.flatnonzero(translated >= 0)
-    return rows, translated[rows]
+    return rows, frozen_labels(translated[rows])
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
     if isinstance(names, str) or not names:
         raise UsageError(f"The classes are {names!r}; give a list of at least one class name.")
-    repeated = sorted({name for name in names if list(names).count(name) > 1})
-    if repeated:
+    if repeated := sorted({name for name in names if list(names).count(name) > 1}):
         raise UsageError(f"The class {repeated[0]!r} is named twice; name each class once.")
     return tuple(names)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from edgedistill_deploy.errors import DataError, UsageError, nearest_names
+from edgedistill_deploy.errors import UsageError, nearest_names, reading
 from edgedistill_deploy.images.arrays import open_arrays
 from edgedistill_deploy.images.cifar100 import open_cifar100
 from edgedistill_deploy.images.fashion_mnist import INSTALLED, open_fashion_mnist
@@ -23,24 +23,21 @@ ALLOWED = "a folder with a folder of images for each class, npz:FILE, fashion-mn
 def open_images(source: str | Path) -> ImageSplits:
     """Open an image folder, "npz:FILE", "fashion-mnist", "fashion-mnist:DIR" or "cifar100:DIR".
 
-    A folder holds class folders directly (everything becomes `train`), or below train/, val/ and test/. An .npz file
-    holds `images` uint8 (N, H, W) or (N, H, W, 3), `labels` (N,), `class_names` (C,) and optionally `split` (N,), 0
-    train, 1 validation, 2 test. Fashion-MNIST is read from its four IDX files, without a folder from those of the
-    Debian package dataset-fashion-mnist; CIFAR-100 from the unpacked binary archive. Only names and labels of a folder
-    are read here.
+    A folder holds class folders directly (everything becomes `train`), or below train/, val/ and test/. Only its names
+    and labels are read here. An .npz file holds `images` uint8 (N, H, W) or (N, H, W, 3), `labels` (N,), `class_names`
+    (C,) and optionally `split` (N,), 0 train, 1 validation, 2 test. Fashion-MNIST is four IDX files, by default those
+    of the Debian package dataset-fashion-mnist. CIFAR-100 is the unpacked binary archive.
 
     Raises UsageError when there is no such source, DataError when it holds no usable images.
     """
     scheme, path = _parse_source(str(source))
-    try:
-        if scheme not in (_FASHION_MNIST, "cifar100"):  # these two say themselves how to get the files
+    with reading(path):
+        if scheme not in (_FASHION_MNIST, "cifar100"):  # the errors of these two say how to get the files
             _require_existing(path)
         if scheme is not None:
             return _OPENERS[scheme](path)
         if path.is_dir():
             return open_folder(path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
     hint = f"npz:{path}" if path.suffix == ".npz" else ALLOWED
     raise UsageError(f"{path} is a file; name {hint}.")
 

@@ -1,4 +1,4 @@
-"""What an ONNX file carries besides its graph, read without the onnx library: its metadata and its weights."""
+"""The metadata and weights of an ONNX file, read without the onnx library."""
 
 import math
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.onnx_files.wire import MOST_AXES, Message, open_message
 
-# TensorProto.DataType to what numpy calls it, and the field that holds the values where they are not raw.
-_SPELT_OUT = "int32_data"  # each number on its own, a negative one by its complement to 2^64
+# TensorProto.DataType to numpy's name, and the field of the values where they are not raw.
+_SPELT_OUT = "int32_data"  # one field for each number, a negative one as its complement to 2^64
 _DTYPES: dict[int, tuple[str, str | None]] = {
     1: ("<f4", "float_data"),
     2: ("u1", _SPELT_OUT),
@@ -59,7 +59,7 @@ def _read_shape(tensor: Message, name: str) -> tuple[int, ...]:
 
 
 def _read_values(tensor: Message) -> NDArray[Any] | None:
-    """Return a tensor's values in one row; None for kinds that are not read here and for values in another file."""
+    """Return a tensor's values in one row; None for kinds outside `_DTYPES` and for values in another file."""
     kind = ([0, *tensor.numbers("data_type")])[-1]
     if kind not in _DTYPES:
         return None

@@ -1,8 +1,7 @@
-"""The nodes of an ONNX file and the values between them, read and made readable without the onnx library.
+"""The nodes of an ONNX file and the values between them, read and extended without the onnx library.
 
-Protocol buffers join two messages that are written one after the other: fields that repeat are concatenated. So a value
-inside the graph becomes an output by appending a few bytes to the file, and a device needs nothing but its runtime to
-look inside.
+Protocol buffers join two messages that follow each other: repeated fields are concatenated. So a few bytes appended to
+the file make an inner value an output, and a device needs only its runtime to see that value.
 """
 
 from collections import defaultdict
@@ -11,13 +10,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from edgedistill_deploy.files.writing import write_whole
+from edgedistill_deploy.files.writing import write_bytes
 from edgedistill_deploy.onnx_files.wire import Message, encode_field, open_message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """One node: the values it reads, those of the graphs inside it among them, and the values it makes."""
+    """One node, with the values that it and its inner graphs read, and the values that it makes."""
 
     name: str
     operator: str
@@ -27,7 +26,7 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """The nodes of a model in the order they are stored, which ONNX demands to be one they can run in."""
+    """The nodes of a model in stored order; ONNX demands that they can run in this order."""
 
     nodes: tuple[Node, ...]
     inputs: tuple[str, ...]
@@ -41,10 +40,7 @@ class Graph:
 
 
 def read_graph(path: Path) -> Graph:
-    """Read the graph of an ONNX file.
-
-    Raises EdgeDistillError when it is no ONNX model.
-    """
+    """Read the graph of an ONNX file. Raises EdgeDistillError when it is no ONNX model."""
     found: defaultdict[str, list[Message]] = defaultdict(list)
     with open_message(path) as model:
         for place, message in model.walk():
@@ -59,11 +55,10 @@ def read_graph(path: Path) -> Graph:
 
 
 def write_with_outputs(source: Path, path: Path, values: Sequence[str]) -> None:
-    """Write a copy of a model that gives these inner values too, after its own outputs."""
+    """Write a copy of a model that also gives these inner values, after its own outputs."""
     names = (encode_field("ValueInfoProto", "name", value.encode()) for value in values)
     added = b"".join(encode_field("GraphProto", "output", name) for name in names)
-    with write_whole(path) as temporary:
-        temporary.write_bytes(source.read_bytes() + encode_field("ModelProto", "graph", added))
+    write_bytes(path, source.read_bytes() + encode_field("ModelProto", "graph", added))
 
 
 def _read_names(messages: Iterable[Message]) -> tuple[str, ...]:
@@ -71,7 +66,7 @@ def _read_names(messages: Iterable[Message]) -> tuple[str, ...]:
 
 
 def _read_node(node: Message) -> Node:
-    """Read a node; those in its branches and loops may read values from outside, which count as its inputs."""
+    """Read a node; its inputs include what the nodes in its branches and loops read."""
     nodes = (message for _, message in node.walk() if message.kind == node.kind)
     return Node(
         name="".join(node.texts("name")),

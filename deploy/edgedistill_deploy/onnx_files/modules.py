@@ -1,10 +1,8 @@
-"""Which of the student's modules a runtime's node is of, from the names that the exported file gives its nodes and
-weights.
+"""The student's module of a runtime's node, from the names of nodes and weights in the exported file.
 
-The export names every node MODULE/OPERATOR, and calibration keeps the names. A runtime changes the graph: it joins
-nodes, adds some, and calls what comes of it after a node or a value of the file with something appended (relu_5_nchwc,
-conv_token_12), or lists several (conv + relu). So the longest name of the file that a runtime's name begins with tells
-the node.
+The export names every node MODULE/OPERATOR, and calibration keeps the names. A runtime changes the graph: it joins and
+adds nodes. It names a result after a node or value of the file, with something appended (relu_5_nchwc, conv_token_12),
+or lists several names (conv + relu). So the longest name of the file that starts a runtime's name gives the node.
 """
 
 import re
@@ -14,19 +12,18 @@ from pathlib import Path
 
 from edgedistill_deploy.onnx_files.graph import Graph, Node, read_graph
 
-# What holds the student inside the exported file; the rest is of the file around it.
-_STUDENT = "model."
+_STUDENT = "model."  # the student inside the exported file
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _CONVERTERS = ("DequantizeLinear", "QuantizeLinear", "Cast")
-# Where the names of several nodes end in a name that a runtime made of them; none of these is in a name of the file.
+# What a runtime writes between the names of several nodes; no name in the file has one of these.
 _BETWEEN_NAMES = re.compile(r"\s*\+\s*|\.\.\.|[\s\[\](){},]+")
-# What ONNX Runtime puts before the name of a value whose casts to float16 it moved.
+# ONNX Runtime's prefix for the name of a value whose casts to float16 it moved.
 _MOVED = re.compile(r"^(InsertedPrecisionFreeCast_)+")
-_FARTHEST = 6  # nodes back from the last of a joined group to that which does the work
+_FARTHEST = 6  # nodes from the last one of a joined group back to the one that does the work
 
 
 class ModulesOfNodes:
-    """Look-up from a runtime's names to the modules of an ONNX file's student."""
+    """Finds the student's module for a runtime's name of a node."""
 
     def __init__(self, path: Path) -> None:
         """Read the file's graph. Raises EdgeDistillError when it is no ONNX model."""
@@ -38,11 +35,8 @@ class ModulesOfNodes:
     def find(self, name: str, operator: str | None = None) -> tuple[str | None, str | None]:
         """Return the module, dotted as in torch's named_modules, and the operator of the file's node.
 
-        The module is None where the runtime made the node itself, such as a change of layout.
-
-        Args:
-            name: as the runtime's profiler gives it.
-            operator: what the runtime says it computes, where it does.
+        The module is None where the runtime made the node itself, such as a change of layout. `name` is from the
+        runtime's profiler, and so is `operator`, None where the profiler gives none.
         """
         if name not in self._nodes_by_name and operator is not None and re.fullmatch(rf"{operator}(_token_\d+)?", name):
             return None, None
@@ -55,7 +49,7 @@ class ModulesOfNodes:
 
     @cached_property
     def _nodes_by_name(self) -> dict[str, Node]:
-        """The node of each name: its own, those of the values that it makes, and those of the weights that it reads."""
+        """Each node by its own name, and by the names of the values that it makes and of the weights that it reads."""
         named: dict[str, Node] = {}
         for node in self._graph.nodes:
             named.update(dict.fromkeys((value for value in node.inputs if value in self._graph.initializers), node))
@@ -68,29 +62,25 @@ class ModulesOfNodes:
         name = _MOVED.sub("", name)
         if name in self._nodes_by_name:
             return self._nodes_by_name[name]
-        ends = [place.start() for place in re.finditer(r"[_/.:]", name)]
-        return next(
-            (self._nodes_by_name[name[:end]] for end in reversed(ends) if name[:end] in self._nodes_by_name), None
-        )
+        starts = [name[: place.start()] for place in re.finditer(r"[_/.:]", name)]
+        return next((self._nodes_by_name[start] for start in reversed(starts) if start in self._nodes_by_name), None)
 
     def _working(self, node: Node, operator: str | None) -> Node:
-        """Return the node that does the work where a runtime joined it with those after it and took the last one's
-        name."""
+        """Return the node that does the work: a runtime names a joined group after its last node."""
         if operator is None or _same(operator, node.operator):
             return node
         reached = [node]
         for _ in range(_FARTHEST):
             reached = [maker for each in reached for maker in self._makers(each)]
-            for maker in reached:
-                if _same(operator, maker.operator):
-                    return maker
+            if found := next((maker for maker in reached if _same(operator, maker.operator)), None):
+                return found
         return node
 
     def _makers(self, node: Node) -> Iterator[Node]:
         return (self._graph.makers[value] for value in node.inputs if value in self._graph.makers)
 
     def _module(self, node: Node) -> str | None:
-        """Return the module by the node's name, else by its weights', else that of the nearest node before it."""
+        """Return the module by the node's name, else by its weights, else the module of the nearest node before it."""
         for _ in range(len(self)):
             path = _read_module(node.name) or self._module_of_weights(node)
             if path is not None:
@@ -104,7 +94,7 @@ class ModulesOfNodes:
     def _module_of_weights(self, node: Node) -> str | None:
         for value in node.inputs:
             maker = self._graph.makers.get(value)
-            # A weight may come out of its dequantisation.
+            # A weight can come from a dequantisation.
             sources = maker.inputs[:1] if maker is not None and maker.operator in _CONVERTERS else (value,)
             for source in sources:
                 module = source.rpartition(".")[0]
@@ -114,11 +104,11 @@ class ModulesOfNodes:
 
 
 def _read_module(name: str) -> str | None:
-    """Read the module out of MODULE/OPERATOR; None where nodes are named otherwise."""
+    """Read the module from MODULE/OPERATOR; None for other names."""
     module, slash, _ = name.partition("/")
     return module if slash and module else None
 
 
 def _same(given: str, operator: str) -> bool:
-    """Say whether a runtime's operator does the work of a file's: FusedConv and QLinearConv do that of Conv."""
+    """Return whether a runtime's operator does the work of a file's, as FusedConv and QLinearConv do for Conv."""
     return given == operator or (given.endswith(operator) and given.startswith(("Fused", "QLinear", "Q", "N")))

@@ -1,8 +1,8 @@
-"""ONNX files that reach outside their folder, or claim more than they hold, are refused before anything runs them.
+"""Refuses ONNX files that reach outside their folder, or claim more than they hold, before anything runs them.
 
-An ONNX tensor may name another file for its data, by any path; some ONNX Runtimes follow it out of the folder. What a
-bundle promises by a model's sha256 would then depend on a file that is not covered, or read one that is none of its
-business. Only a file that a bundle lists beside its model may hold weights.
+An ONNX tensor can name another file for its data, by any path. Some ONNX Runtimes follow the path out of the folder.
+The model's sha256 does not cover that file, and the file can be private. Only a file that a bundle lists beside its
+model may hold weights.
 """
 
 import math
@@ -16,15 +16,15 @@ from edgedistill_deploy.onnx_files.wire import MOST_AXES, Message, open_message
 
 _LOOPS = ("Loop", "Scan", "SequenceMap")
 _VALUES_PER_BYTE = 4  # the smallest type has two bits
-_MOST_DATA_FILES = 10_000  # beyond these no name can be among those that a bundle lists
+_MOST_DATA_FILES = 10_000  # a bundle cannot list more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
-    """What an ONNX file says that must be judged before a runtime sees it.
+    """What must be judged in an ONNX file before a runtime loads it.
 
-    `data_files` are the other files that tensors name for their data, unjudged and unopened, "" where one names none.
-    `unbounded` is the first loop or tensor without bounds, as the end of a sentence about the file, or None.
+    `data_files` are the other files that tensors name for their data, not yet judged or opened; "" where one names
+    none. `unbounded` is the first loop or tensor without bounds, as the end of a sentence about the file, or None.
     """
 
     path: Path
@@ -33,7 +33,7 @@ class Claims:
 
 
 def read_claims(path: Path) -> Claims:
-    """Walk once through an ONNX file. Raises EdgeDistillError when it is no ONNX model."""
+    """Read all claims of an ONNX file. Raises EdgeDistillError when it is no ONNX model."""
     data_files: dict[str, None] = {}
     unbounded = None
     with open_message(path) as model:
@@ -48,8 +48,7 @@ def read_claims(path: Path) -> Claims:
 def require_listed_data(claims: Claims, listed: Collection[str]) -> None:
     """Raise BundleError when a tensor's data lies in a file that is not listed.
 
-    `listed` are names of files beside the model, as its tensors must spell them; a path that leads elsewhere is never
-    equal to one.
+    `listed` are names of files beside the model, as its tensors must spell them. A path elsewhere never equals one.
     """
     unlisted = next((each for each in claims.data_files if each not in listed), None)
     if unlisted is not None:
@@ -60,18 +59,16 @@ def require_listed_data(claims: Claims, listed: Collection[str]) -> None:
 
 
 def require_bounded(claims: Claims) -> None:
-    """Raise BundleError for loops, whose time nobody can tell before, and for tensors that claim more values than they
-    hold.
+    """Raise BundleError for loops, whose time has no bound, and for tensors that claim more values than they hold.
 
-    A classifier of images needs no loop. Values that are made while the model runs are not looked at.
+    A classifier of images needs no loop. Values that the model makes while it runs are not checked.
     """
     if claims.unbounded is not None:
         raise BundleError(f"{claims.path} {claims.unbounded}; it is refused.")
 
 
 def _find_data_files(tensor: Message) -> list[str]:
-    """Return the names of other files that a tensor gives for its data, [""] where it gives none but its data lies
-    elsewhere."""
+    """Return the files that a tensor names for its data, or [""] where its data lies elsewhere without a name."""
     entries = list(tensor.entries("external_data"))
     names = [value for key, value in entries if key == "location"]
     is_external = bool(entries) or any(tensor.numbers("data_location"))
@@ -86,10 +83,8 @@ def _find_unbounded(message: Message, has_data_elsewhere: bool) -> str | None:
 
 
 def _find_excess(tensor: Message, has_data_elsewhere: bool) -> str | None:
-    """Return what a tensor claims beyond its bytes; data elsewhere lies in a file that is refused, or whose size is
-    registered."""
-    axes = list(islice(tensor.numbers("dims"), MOST_AXES + 1))
-    size = tensor.end - tensor.begin
+    """Return what a tensor claims beyond its bytes. A file of data elsewhere is refused, or has a registered size."""
+    axes, size = list(islice(tensor.numbers("dims"), MOST_AXES + 1)), tensor.end - tensor.begin
     if len(axes) > MOST_AXES:
         return f"holds a tensor of {len(axes)} axes"
     if math.prod(axes) > _VALUES_PER_BYTE * size and not has_data_elsewhere:

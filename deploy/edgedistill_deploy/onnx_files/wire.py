@@ -1,6 +1,6 @@
-"""A look into an ONNX file, by the wire format of protocol buffers alone, before any runtime is let loose on it.
+"""Reads an ONNX file by the wire format of protocol buffers, before any runtime loads it.
 
-Only this module knows the numbers of the fields; others ask a `Message` by the names of onnx.proto.
+Only this module knows the numbers of the fields; other modules use the names of onnx.proto.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgedistill_deploy.errors import EdgeDistillError
 
-# The messages of onnx.proto with the fields that are read: name, and the message inside, if it is one.
+# The messages of onnx.proto, with the name of each field that is read and the kind of message in it, if any.
 FIELDS: dict[str, dict[int, tuple[str, str | None]]] = {
     "ModelProto": {
         7: ("graph", "GraphProto"),
@@ -58,7 +58,7 @@ FIELDS: dict[str, dict[int, tuple[str, str | None]]] = {
     "StringStringEntryProto": {1: ("key", None), 2: ("value", None)},
     "ValueInfoProto": {1: ("name", None)},
 }
-MOST_AXES = 32  # of a tensor: what every numpy can hold
+MOST_AXES = 32  # of a tensor; every numpy can hold this many
 _VARINT, _EIGHT_BYTES, _DELIMITED, _FOUR_BYTES = 0, 1, 2, 5  # groups, 3 and 4, are in no ONNX file
 _FIXED_BYTES = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
 
@@ -76,8 +76,7 @@ class Message:
     end: int
 
     def walk(self, place: Place = ()) -> Iterator[tuple[Place, "Message"]]:
-        """Yield this message and all inside it in the order of the file, each with the names of the fields that lead
-        there."""
+        """Yield this message and all inside it in file order, each with the names of the fields that lead to it."""
         yield place, self
         fields = FIELDS[self.kind]
         for number, wire, begin, end in _read_fields(self.data, self.begin, self.end):
@@ -102,7 +101,7 @@ class Message:
                 yield value
 
     def entries(self, name: str) -> Iterator[tuple[str, str]]:
-        """Yield the key and the value of each field of this name; what is no text in them is replaced."""
+        """Yield the key and the value of each field of this name; bytes that are no text are replaced."""
         for wire, begin, end in self._find(name):
             entry = Message("StringStringEntryProto", self.data, begin, end if wire == _DELIMITED else begin)
             yield entry._read_last("key"), entry._read_last("value")
@@ -119,7 +118,7 @@ class Message:
 
 @contextlib.contextmanager
 def open_message(path: Path) -> Iterator[Message]:
-    """Yield the model in an ONNX file, of whose bytes only those that are looked at are read.
+    """Yield the model in an ONNX file. Only the bytes that are used are read.
 
     Raises EdgeDistillError naming the file when it cannot be opened, or when the block finds that it is no ONNX model.
     """
@@ -133,7 +132,7 @@ def open_message(path: Path) -> Iterator[Message]:
 
 
 def encode_field(kind: str, name: str, content: bytes) -> bytes:
-    """Return a field of a message, whose value is text or a message, as it stands in a file."""
+    """Return the bytes of a field whose value is text or a message."""
     return _encode_varint(_find_number(kind, name) << 3 | _DELIMITED) + _encode_varint(len(content)) + content
 
 
@@ -162,7 +161,7 @@ def _read_fields(data: mmap.mmap, start: int, end: int) -> Iterator[_Field]:
 
 
 def _read_varint(data: mmap.mmap, place: int) -> tuple[int, int]:
-    """Return the number at a place, seven bits a byte, and the place after it."""
+    """Return the number at a place, stored in seven bits a byte, and the place after it."""
     value = 0
     for shift in range(0, 70, 7):
         byte = data[place]
@@ -174,7 +173,7 @@ def _read_varint(data: mmap.mmap, place: int) -> tuple[int, int]:
 
 
 def _encode_varint(value: int) -> bytes:
-    """Return a number seven bits a byte, the lowest first."""
+    """Return a number in seven bits a byte, the lowest bits first."""
     written = bytearray()
     while value > 0x7F:
         written.append(value & 0x7F | 0x80)

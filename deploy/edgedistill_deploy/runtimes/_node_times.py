@@ -1,4 +1,4 @@
-"""The times of a model's nodes, summed up from what the runtimes' profilers tell."""
+"""The times of a model's nodes, summed up from the runtimes' profilers."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,9 +12,9 @@ _US_PER_MS = 1000.0
 
 
 def sum_events(events: Sequence[Mapping[str, Any]], warm_up: int, runs: int) -> NodeTrace:
-    """Sum up ONNX Runtime's trace, whose times are in microseconds; a run may come in several parts, image by image.
+    """Sum up ONNX Runtime's trace, whose times are in microseconds. A run can have several parts, one for each image.
 
-    Only the faster half of the parts counts: what else the machine does makes the others, and none of the nodes, slow.
+    Only the faster half of the parts counts, because other work on the machine makes the rest slow.
     """
     whole = sorted((each for each in events if each["name"] == "model_run"), key=_began)
     parts = len(whole) // (warm_up + runs)
@@ -40,17 +40,12 @@ def sum_events(events: Sequence[Mapping[str, Any]], warm_up: int, runs: int) -> 
 
 def sum_layers(times: Sequence[tuple[str, tuple[float, ...]]], provider: str) -> NodeTrace:
     """Sum up the times in milliseconds, run by run, of TensorRT's layers."""
+    runs = len(times[0][1])
     nodes = tuple(
-        NodeRun(name=name, op_type=None, mean_ms=sum(samples) / len(samples), provider=provider)
-        for name, samples in times
+        NodeRun(name=name, op_type=None, mean_ms=sum(samples) / runs, provider=provider) for name, samples in times
     )
-    return NodeTrace(
-        nodes=nodes,
-        source="TensorRT's profiler",
-        runs=len(times[0][1]),
-        mean_ms=sum(each.mean_ms for each in nodes),
-        outside_ms=None,
-    )
+    whole_ms = sum(each.mean_ms for each in nodes)
+    return NodeTrace(nodes=nodes, source="TensorRT's profiler", runs=runs, mean_ms=whole_ms, outside_ms=None)
 
 
 def _began(event: Mapping[str, Any]) -> int:
@@ -63,7 +58,7 @@ def _kernels(events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _within(kernels: Iterable[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
-    """Keep what lies in one of the runs; both are in the order of their beginning."""
+    """Keep the kernels inside one of the runs; both are in the order of their start."""
     begins = [_began(run) for run in runs]
     for each in kernels:
         place = bisect_right(begins, _began(each)) - 1
@@ -72,7 +67,7 @@ def _within(kernels: Iterable[Mapping[str, Any]], runs: Sequence[Mapping[str, An
 
 
 def _outermost(kernels: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
-    """Leave out the nodes of branches and loops, whose time is that of the node around them too."""
+    """Leave out the nodes of branches and loops, whose time also counts for the node around them."""
     end = 0
     for each in kernels:
         if each["ts"] >= end:

@@ -1,19 +1,19 @@
-"""ONNX Runtime behind the session protocol; it never falls back from the provider it was asked for.
+"""ONNX Runtime behind the session protocol. It never uses another provider than the one asked for.
 
-Two things are checked once a session is made, because the list of providers that ONNX Runtime gives says little: a
-provider whose library is missing is dropped from it without an error, and one that took no node at all still stands at
-its head.
+Two faults are looked for in a new session: ONNX Runtime silently drops a provider whose library is missing, and it
+lists a provider first even where that took no node.
 """
 
 import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,18 +26,25 @@ from edgedistill_deploy.records.model import Int8Kernels
 from edgedistill_deploy.runtimes._node_times import sum_events
 from edgedistill_deploy.runtimes.int8_kernels import find_int8_kernels, set_exact_int8
 from edgedistill_deploy.runtimes.providers import CPU, Provider, parse_provider, plain_name, usable_providers
-from edgedistill_deploy.runtimes.session import Feeds, NodeTrace, SessionRequest, TensorSpec
+from edgedistill_deploy.runtimes.session import (
+    Feeds,
+    NodeTrace,
+    SessionRequest,
+    TensorSpec,
+    describe_failure,
+    feeds_fit,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# The names that differ from numpy's, in tensor(...) of an input's or output's type.
+# The names in tensor(...), the type of an input or output, that differ from numpy's.
 _DTYPES = {"float": "float32", "double": "float64", "string": "object"}
 
-_registered: set[str] = set()  # plug-ins are registered with ONNX Runtime once a process
+_registered: set[str] = set()  # plug-ins are registered with ONNX Runtime once in a process
 
-_FATAL = 4  # what goes wrong is raised; the native log would write to stderr besides
-_REASON_LENGTH = 600  # characters of ONNX Runtime's own message, which can quote whole functions
+_FATAL = 4  # errors are raised; the native log would also write to stderr
+_REASON_LENGTH = 600  # characters of ONNX Runtime's message, which can quote whole functions
 
 
 class OnnxRuntimeSession:
@@ -71,34 +78,30 @@ class OnnxRuntimeSession:
         self._output_names = [spec.name for spec in self.outputs]
 
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
-        """Compute all outputs. Nothing is checked before, since this is what gets timed."""
+        """Compute all outputs. Nothing is checked before, because this call is timed."""
         if self._native is None:
             raise EdgeDistillError(f"The session of {self.model_path.name} is closed; open it again to run it.")
         try:
             values = self._rows(feeds) if self._one_by_one else self._native.run(self._output_names, dict(feeds))
         except Exception as error:
-            raise EdgeDistillError(self._failure(feeds, error)) from error
+            sentence = describe_failure(self.model_path, "ONNX Runtime", self.inputs, feeds)
+            reason = f" {_reason(error)}" if feeds_fit(self.inputs, feeds) else ""
+            raise EdgeDistillError(sentence + reason) from error
         return dict(zip(self._output_names, values, strict=True))
 
-    def trace(self, feeds: Feeds, runs: int, progress: Progress) -> list[dict[str, Any]]:
-        """Run so many times in a session of its own with ONNX Runtime's profiling on; the events of its trace, in
-        microseconds."""
+    def trace_nodes(self, feeds: Feeds, *, warm_up: int, runs: int, progress: Progress = silent) -> NodeTrace:
+        """Sum up the trace of another session, with ONNX Runtime's profiling on; see `Session.trace_nodes`."""
         with tempfile.TemporaryDirectory(prefix="edgedistill-trace-") as folder:
             request = replace(self._request, trace=Path(folder) / "trace")
             with open_onnx(request) as traced:
-                for done in range(runs):
+                for done in range(warm_up + runs):
                     traced.run(feeds)
-                    progress(done + 1, runs)
-                path = Path(traced._native.end_profiling())
-                events: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        return events
-
-    def trace_nodes(self, feeds: Feeds, *, warm_up: int, runs: int, progress: Progress = silent) -> NodeTrace:
-        """Sum up the trace of a session of its own; see `Session.trace_nodes`."""
-        return sum_events(self.trace(feeds, warm_up + runs, progress), warm_up, runs)
+                    progress(done + 1, warm_up + runs)
+                events = json.loads(Path(traced._native.end_profiling()).read_text(encoding="utf-8"))
+        return sum_events(events, warm_up, runs)
 
     def _rows(self, feeds: Feeds) -> list[NDArray[Any]]:
-        """Run a batch image by image, where the provider takes graphs of fixed shape only."""
+        """Run a batch image by image, for a provider that takes only graphs of fixed shape."""
         count = len(next(iter(feeds.values())))
         answers = [
             self._native.run(self._output_names, {name: value[row : row + 1] for name, value in feeds.items()})
@@ -109,31 +112,20 @@ class OnnxRuntimeSession:
     def __enter__(self) -> "Self":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self._native = None
-
-    def _failure(self, feeds: Feeds, error: Exception) -> str:
-        given = [
-            TensorSpec(name=name, shape=np.shape(value), dtype=str(np.asarray(value).dtype))
-            for name, value in feeds.items()
-        ]
-        sentence = (
-            f"{self.model_path.name} failed on ONNX Runtime: it takes "
-            f"{_describe_specs(self.inputs)} and was given {_describe_specs(given)}."
-        )
-        return sentence if _differ(self.inputs, given) else f"{sentence} {_reason(error)}"
 
 
 def open_onnx(request: SessionRequest) -> OnnxRuntimeSession:
     """Load the requested ONNX file on the requested provider, or raise."""
     ort = _import_onnxruntime()
     provider = parse_provider(request.provider)
-    # Asked for by name, a provider out of a plug-in is passed over in silence; it must be asked for by its devices.
+    # ONNX Runtime silently ignores the name of a plug-in's provider; its devices must be given.
     devices = _plugin_devices(ort, provider)
     options = _options(ort, request, provider)
-    kernels = set_exact_int8(ort, options) if _fuses_int8(request) else None
+    # Only an optimised graph has INT8 kernels; as it is written, Q/DQ are computed in float32.
+    fuses_int8 = request.optimised and computes_in(request.precision) == "int8"
+    kernels = set_exact_int8(ort, options) if fuses_int8 else None
     start = request.clock.now_ns()
     try:
         native = _load(ort, request, provider, devices, options)
@@ -144,25 +136,15 @@ def open_onnx(request: SessionRequest) -> OnnxRuntimeSession:
     load_ms = (request.clock.now_ns() - start) / 1e6
     native.disable_fallback()
     _require_provider(native, provider, request)
-    session = OnnxRuntimeSession(
-        native,
-        request,
-        load_ms,
-        one_by_one=provider.fixed_batch,
-        int8_kernels=kernels if provider.natives == (CPU,) else None,
-    )
+    kernels = kernels if provider.natives == (CPU,) else None
+    session = OnnxRuntimeSession(native, request, load_ms, one_by_one=provider.kind.fixed_batch, int8_kernels=kernels)
     _require_placement(session.placement, provider, request)
     return session
 
 
 def probe_kernels() -> Int8Kernels | None:
-    """Return what the INT8 kernels do on this processor; None where that cannot be found out."""
+    """Return what the INT8 kernels do on this processor; None where the probe does not run."""
     return find_int8_kernels(_import_onnxruntime())
-
-
-def _fuses_int8(request: SessionRequest) -> bool:
-    """Say whether Q/DQ become INT8 kernels; as it is written, the graph is computed in float32."""
-    return computes_in(request.precision) == "int8" and request.optimised
 
 
 def _load(ort: ModuleType, request: SessionRequest, provider: Provider, devices: list[Any], options: Any) -> Any:
@@ -175,7 +157,7 @@ def _load(ort: ModuleType, request: SessionRequest, provider: Provider, devices:
 
 
 def _load_inexact(ort: ModuleType, request: SessionRequest, provider: Provider, devices: list[Any]) -> Any:
-    """Load without the option for exact kernels: ONNX Runtime 1.32 fails with it where weights share a zero point."""
+    """Load without the option for exact kernels; ONNX Runtime 1.32 fails with it for a shared zero point."""
     try:
         return _load(ort, request, provider, devices, _options(ort, request, provider))
     except Exception as error:
@@ -183,7 +165,7 @@ def _load_inexact(ort: ModuleType, request: SessionRequest, provider: Provider, 
 
 
 def _import_onnxruntime() -> ModuleType:
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # its Linux wheels report to their maker by default
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # by default, its Linux wheels send reports to their maker
     try:
         import onnxruntime
     except ImportError as error:
@@ -193,7 +175,7 @@ def _import_onnxruntime() -> ModuleType:
 
 
 def _plugin_devices(ort: ModuleType, provider: Provider) -> list[Any]:
-    """Return the devices of a provider that a package adds to ONNX Runtime; none where it is built in.
+    """Return the devices of a provider that a plug-in package adds; none where it is built in.
 
     Raises UsageError where the provider is neither.
     """
@@ -204,7 +186,7 @@ def _plugin_devices(ort: ModuleType, provider: Provider) -> list[Any]:
         usable = ", ".join(usable_providers(ort.get_available_providers()))
         raise UsageError(
             f"The installed ONNX Runtime {ort.__version__} has no provider {provider.name}; it has {usable}. Choose "
-            f"one of these, or install {provider.package}."
+            f"one of these, or install {provider.kind.package}."
         )
     if provider.name not in _registered:
         ort.register_execution_provider_library(provider.natives[0], plugin.get_library_path())
@@ -220,17 +202,17 @@ def _plugin_devices(ort: ModuleType, provider: Provider) -> list[Any]:
 
 
 def _plugin(provider: Provider) -> ModuleType | None:
-    if provider.plugin is None:
+    if provider.kind.plugin is None:
         return None
     try:
-        return import_module(provider.plugin)
+        return import_module(provider.kind.plugin)
     except ImportError:
         return None
 
 
 def _options(ort: ModuleType, request: SessionRequest, provider: Provider) -> Any:
     options = ort.SessionOptions()
-    # XNNPACK has a thread pool of its own; two pools would fight for the same cores.
+    # XNNPACK has its own thread pool; two pools would compete for the same cores.
     options.intra_op_num_threads = 1 if provider.name == "xnnpack" else request.threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
@@ -238,9 +220,9 @@ def _options(ort: ModuleType, request: SessionRequest, provider: Provider) -> An
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if provider.name == "xnnpack":
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if provider.strict and provider.natives != (CPU,):  # ONNX Runtime refuses it beside the CPU provider
+    if provider.strict and provider.natives != (CPU,):  # ONNX Runtime refuses it with the CPU provider
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    if provider.fixed_batch:
+    if provider.kind.fixed_batch:
         for name in _batch_names(request):
             options.add_free_dimension_override_by_name(name, 1)
     if request.trace is not None:
@@ -252,7 +234,7 @@ def _options(ort: ModuleType, request: SessionRequest, provider: Provider) -> An
 
 
 def _batch_names(request: SessionRequest) -> list[str]:
-    """Return the names of the inputs' free first sizes, which only a loaded model tells."""
+    """Return the names of the inputs' free first sizes, which only a loaded model has."""
     with open_onnx(replace(request, provider="cpu", optimised=False)) as session:
         firsts = [value.shape[0] for value in session._native.get_inputs() if value.shape]
     return sorted({size for size in firsts if isinstance(size, str)})
@@ -262,11 +244,10 @@ def _placement(native: Any) -> Mapping[str, int] | None:
     """Count the nodes of each provider, after ONNX Runtime's basic optimisations; None before ONNX Runtime 1.24."""
     if not hasattr(native, "get_provider_graph_assignment_info"):
         return None
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for part in native.get_provider_graph_assignment_info():
-        name = plain_name(part.ep_name)
-        counts[name] = counts.get(name, 0) + len(part.get_nodes())
-    return counts
+        counts[plain_name(part.ep_name)] += len(part.get_nodes())
+    return dict(counts)
 
 
 def _require_provider(native: Any, provider: Provider, request: SessionRequest) -> None:
@@ -302,7 +283,7 @@ def _load_failure(ort: ModuleType, request: SessionRequest, error: Exception) ->
 
 
 def _reason(error: Exception) -> str:
-    """Return ONNX Runtime's message as one line, without its error code and the C++ function it arose in."""
+    """Return ONNX Runtime's message as one line, without its error code and C++ function."""
     line = " ".join(str(error).split())
     line = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", line)
     line = re.sub(r"^Load model from .*? failed: ?", "", line)
@@ -313,28 +294,4 @@ def _reason(error: Exception) -> str:
 def _spec(value: Any, free_batch: bool) -> TensorSpec:
     kind = re.sub(r"^tensor\((.*)\)$", r"\1", value.type)
     shape = tuple(size if isinstance(size, int) else None for size in value.shape)
-    if free_batch:
-        shape = (None, *shape[1:])
-    return TensorSpec(name=value.name, shape=shape, dtype=_DTYPES.get(kind, kind))
-
-
-def _describe_specs(specs: Sequence[TensorSpec]) -> str:
-    shapes = (", ".join("any" if size is None else str(size) for size in spec.shape) for spec in specs)
-    return (
-        " and ".join(f"{spec.name} {spec.dtype} ({shape})" for spec, shape in zip(specs, shapes, strict=True))
-        or "nothing"
-    )
-
-
-def _differ(wanted: Sequence[TensorSpec], given: Sequence[TensorSpec]) -> bool:
-    """Say whether the feeds themselves explain a failed run."""
-    by_name = {spec.name: spec for spec in given}
-    return any(spec.name not in by_name or not _fits(spec, by_name[spec.name]) for spec in wanted) or len(given) != len(
-        wanted
-    )
-
-
-def _fits(wanted: TensorSpec, given: TensorSpec) -> bool:
-    same_axes = len(wanted.shape) == len(given.shape)
-    pairs = zip(wanted.shape, given.shape, strict=False)
-    return wanted.dtype == given.dtype and same_axes and all(size in (None, got) for size, got in pairs)
+    return TensorSpec(name=value.name, shape=(None, *shape[1:]) if free_batch else shape, dtype=_DTYPES.get(kind, kind))

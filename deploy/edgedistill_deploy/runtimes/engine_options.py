@@ -1,7 +1,7 @@
-"""How a TensorRT engine is to be built, and where it is kept."""
+"""How TensorRT builds an engine, and where the engine is kept."""
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,13 @@ class EngineOptions:
     """What makes one engine differ from another, besides the model, TensorRT's version and the GPU.
 
     Args:
-        min_batch, opt_batch, max_batch: the engine runs batches from the first to the last and is tuned for the middle
-            one.
-        hardware_compatible: runs on every GPU of the Ampere generation or later, at some cost in speed; not on a
-            Jetson.
-        version_compatible: runs on later TensorRTs too; what is loaded then executes code that the file carries.
-        tf32: let TensorRT round the factors of float32 products to 10 bits of mantissa, as it does unless told
-            otherwise.
-        workspace_bytes: device memory that TensorRT may use while it computes; None for half of what is free.
+        min_batch, opt_batch, max_batch: smallest batch, batch to tune for, largest batch.
+        hardware_compatible: runs on every GPU from Ampere on, at some cost in speed; not on a Jetson.
+        version_compatible: also runs on later TensorRTs. Such a file carries code that loading executes.
+        tf32: TensorRT rounds the factors of float32 products to 10 bits of mantissa, which is its own default.
+        workspace_bytes: device memory that TensorRT may use while it computes; None for half of the free memory.
         cache: folder of engines and timing caches; None for `default_cache()`.
-        file: an engine to load instead, with its sidecar; nothing is built, and what does not fit is an error.
+        file: an engine with its sidecar to load, so that nothing is built; one that does not fit is an error.
 
     Raises UsageError for values outside these.
     """
@@ -52,34 +49,20 @@ class EngineOptions:
         return self.cache or default_cache()
 
     def tuned_for(self, batch_size: int) -> "EngineOptions":
-        """Return the options for measuring one batch size: tuned for it, and taking it."""
-        return replace(
-            self,
-            min_batch=min(self.min_batch, batch_size),
-            opt_batch=batch_size,
-            max_batch=max(self.max_batch, batch_size),
-        )
+        """Return the options for measuring one batch size: tuned for it, with a range that includes it."""
+        low, high = min(self.min_batch, batch_size), max(self.max_batch, batch_size)
+        return replace(self, min_batch=low, opt_batch=batch_size, max_batch=high)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what decides over the engine, not where it is kept."""
-        names = (
-            "min_batch",
-            "opt_batch",
-            "max_batch",
-            "hardware_compatible",
-            "version_compatible",
-            "tf32",
-            "workspace_bytes",
-        )
-        return {name: getattr(self, name) for name in names}
+        """Return the options that change the engine, without where it is kept."""
+        return {name: value for name, value in asdict(self).items() if name not in ("cache", "file")}
 
 
 DEFAULT_ENGINE = EngineOptions()
 
 
 def default_cache() -> Path:
-    """Return $XDG_CACHE_HOME/edgedistill/tensorrt, or the same under ~/.cache; relative values are ignored, as XDG
-    demands."""
+    """Return $XDG_CACHE_HOME/edgedistill/tensorrt, or ~/.cache/edgedistill/tensorrt for none or a relative path."""
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     base = given if given.is_absolute() else Path.home() / ".cache"
     return base / "edgedistill" / "tensorrt"

@@ -1,11 +1,10 @@
 """Whether ONNX Runtime's INT8 kernels are exact on this processor, and the option that makes them exact.
 
-x86 processors without VNNI add two products of 8 bits in 16 bits, and such a sum saturates: a file then answers
-something else than it means. From 1.13 on ONNX Runtime has the option `session.x64quantprecision`: the weights become
-unsigned, and the kernels for these are exact. Where the kernels are exact without it, the option changes no number but
-takes the slower kernels (2.4 and 1.9 times the time for ResNet-10t and MobileNetV4-small with AVX512-VNNI and ONNX
-Runtime 1.32), so it is set only where it is needed. That is measured and not read off the processor's flags: a tiny
-model of the largest products is run.
+x86 processors without VNNI add two products of 8 bits in 16 bits. Such a sum can saturate, and the file's answers are
+then wrong. ONNX Runtime from 1.13 on has the option `session.x64quantprecision`: it makes the weights unsigned, whose
+kernels are exact. Where the kernels are exact without it, the option only takes slower ones: 2.4 and 1.9 times the time
+for ResNet-10t and MobileNetV4-small with AVX512-VNNI and ONNX Runtime 1.32. So it is set only where a tiny model of the
+largest products shows the need; the processor's flags are not used.
 """
 
 import functools
@@ -29,12 +28,9 @@ _ROUNDING = 0.01  # a saturated sum is off by half
 
 @functools.cache
 def find_int8_kernels(ort: Any) -> Int8Kernels | None:
-    """Return what ONNX Runtime's own INT8 kernels do on this processor; measured once a process, in about 5 ms.
+    """Return what the INT8 kernels of the imported onnxruntime do on this processor, measured once in about 5 ms.
 
     None where the probe does not run, for example in a build with few operators.
-
-    Args:
-        ort: the imported onnxruntime.
     """
     try:
         if _is_exact(ort, exact_option=False):
@@ -45,7 +41,7 @@ def find_int8_kernels(ort: Any) -> Int8Kernels | None:
 
 
 def set_exact_int8(ort: Any, options: Any) -> Int8Kernels | None:
-    """Set the option on an onnxruntime.SessionOptions where the kernels need it; return what they then do."""
+    """Set the option on an onnxruntime.SessionOptions where the kernels need it; return what they do then."""
     kernels = find_int8_kernels(ort)
     if kernels == "made_exact":
         options.add_session_config_entry(*EXACT_OPTION)
@@ -53,24 +49,24 @@ def set_exact_int8(ort: Any, options: Any) -> Int8Kernels | None:
 
 
 def read_probe() -> bytes:
-    """Return the probe's ONNX file; on a device the package is run from a zip, so it may not lie in a folder."""
+    """Return the probe's ONNX file, which lies in a zip where a device runs the package from one."""
     return files(__package__).joinpath(_PROBE).read_bytes()
 
 
 def probe_feeds() -> dict[str, np.ndarray]:
-    """Return the input of the probe, float32 (1, 32, 4, 4): the largest value that it quantises, throughout."""
+    """Return the input of the probe, float32 (1, 32, 4, 4), filled with the largest value that it quantises."""
     return {name: np.ones(shape, np.float32) for name, shape in _PROBE_IMAGE.items()}
 
 
 def is_probe_exact(answers: dict[str, np.ndarray]) -> bool:
-    """Say whether the probe's outputs, by name, are the sums of all products."""
+    """Return whether the probe's outputs, by name, are the sums of all products."""
     return all(
         bool(np.all(np.abs(answers[name] - wanted) <= _ROUNDING * wanted)) for name, wanted in _PROBE_ANSWERS.items()
     )
 
 
 def saturation_sentence() -> str:
-    """Say what saturating kernels mean for the reader, and what to do."""
+    """Return what saturating kernels mean for the reader, and what to do."""
     return (
         "The INT8 kernels saturate on this processor: sums of two products do not fit 16 bits, so the file computes "
         f"something else here than it means. This ONNX Runtime does not honour {EXACT_OPTION[0]} for this file; "

@@ -10,8 +10,8 @@ from edgedistill_deploy.runtimes.session import Session
 def logits_of(session: Session, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the logits (n, C) of prepared images, uint8 (n, H, W, 3).
 
-    Raises BundleError when the model has not the interface of a bundle's models, and EdgeDistillError when the runtime
-    gives another number of rows or numbers that are not finite.
+    Raises BundleError when the model lacks the interface of a bundle's models. Raises EdgeDistillError when the runtime
+    gives another number of rows, or numbers that are not finite.
     """
     _require_interface(session)
     logits = np.asarray(session.run({"image": images})["logits"], dtype=np.float32)
@@ -40,15 +40,14 @@ def _require_interface(session: Session) -> None:
 
 
 def raw_logits(session: Session, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the logits (n, C) as the runtime gives them, also when they are not finite; BundleError when it gives
-    none."""
+    """Return the logits (n, C) as the runtime gives them, finite or not. Raises BundleError when it gives none."""
     return raw_answers(session, images)[0]
 
 
 def raw_answers(session: Session, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-    """Return the logits as `raw_logits` does, and `in_domain` (n,), None where the model has no such output.
+    """Return the logits as `raw_logits` does, and `in_domain` (n,) or None where the model has no such output.
 
-    Raises BundleError when it gives no logits, or another number of decisions than of images.
+    Raises BundleError when the model gives no logits, or another number of decisions than of images.
     """
     outputs = session.run({"image": images})
     if "logits" not in outputs:

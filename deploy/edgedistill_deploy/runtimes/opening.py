@@ -1,4 +1,4 @@
-"""Open a model of a bundle, or a bare file, with the runtime that is asked for."""
+"""Open a model of a bundle, or a bare file, with a chosen runtime."""
 
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +14,7 @@ from edgedistill_deploy.records.model import Int8Kernels
 from edgedistill_deploy.runtimes.engine_options import DEFAULT_ENGINE, EngineOptions
 from edgedistill_deploy.runtimes.session import Session, SessionRequest, usable_cores
 
-# Each module has open_onnx(request) -> Session; it is imported when its runtime is asked for.
+# Each module has open_onnx(request) -> Session, and is imported when its runtime is used.
 _ADAPTERS = {
     "onnxruntime": "edgedistill_deploy.runtimes._onnxruntime",
     "tensorrt": "edgedistill_deploy.runtimes.tensorrt.adapter",
@@ -22,7 +22,7 @@ _ADAPTERS = {
 RUNTIMES = tuple(_ADAPTERS)
 
 _MAX_THREADS = 1024
-_DATA_ROLE = ".data"  # after the role of a model, the file that holds its weights
+_DATA_ROLE = ".data"  # appended to the role of a model: the role of the file that holds its weights
 
 
 def open_session(
@@ -38,20 +38,18 @@ def open_session(
     """Load a model of a bundle, after checking its file.
 
     Args:
-        bundle: or its folder.
+        bundle: a bundle or its folder.
         runtime: one of `RUNTIMES`.
-        precision: one of `bundle.precisions.PRECISIONS`; "teacher" is the teacher restricted to the subtask, same
-            interface.
-        provider: the runtime's back end: "cpu", "cuda", "openvino:GPU", ... (see `providers`). Another is never taken
-            instead.
-        threads: for one run; the cores this process may use unless given.
+        precision: one of `bundle.precisions.PRECISIONS`; "teacher" is the teacher restricted to the subtask.
+        provider: the runtime's back end, such as "cpu" or "openvino:GPU" (see `providers`). No other is ever used.
+        threads: for one run; by default the number of cores that this process may use.
         engine: how TensorRT builds its engine, and where it is kept.
         progress: called while an engine is built, which can take minutes.
 
     Raises:
         UsageError: unknown runtime, precision or provider, or a provider that this machine's runtime lacks.
-        BundleError: the bundle has no such model, or its file was changed or keeps weights in a file that is not
-            registered as its own (role + ".data"), or holds loops or tensors that claim more than they hold.
+        BundleError: the bundle has no such model, or the model's file was changed, keeps weights in a file other than
+            the registered one (role + ".data"), or holds loops or tensors that claim more than they hold.
         MissingDependencyError: the runtime is not installed.
         EdgeDistillError: the runtime cannot load the model.
     """
@@ -69,7 +67,8 @@ def open_session(
         engine=engine,
         progress=progress,
     )
-    return _open(request, runtime, claims, _data_of(bundle, role))
+    data_role = f"{role}{_DATA_ROLE}"
+    return _open(request, runtime, claims, bundle.file(data_role) if bundle.has(data_role) else None)
 
 
 def open_model(
@@ -84,11 +83,10 @@ def open_model(
     engine: EngineOptions = DEFAULT_ENGINE,
     progress: Progress = silent,
 ) -> Session:
-    """Load a bare ONNX file; `precision` is what it is said to compute in. See `open_session`.
+    """Load a bare ONNX file; `precision` is what it is meant to compute in. See `open_session`.
 
-    Unless `optimised`, the runtime is to leave the graph as it is written: for finding faults, never for measuring.
-    `data` is the one file beside it that may hold its weights; unless given, one that the bundle lists, if the model
-    lies in one.
+    Without `optimised`, the runtime keeps the graph as it is written, to find faults and not to measure. `data` is the
+    one file beside the model that may hold its weights; by default the file that a bundle around the model lists.
     """
     model_role(precision)
     if not path.is_file():
@@ -108,7 +106,7 @@ def open_model(
 
 
 def probe_int8_kernels() -> Int8Kernels | None:
-    """Return what ONNX Runtime's own INT8 kernels do on this processor, None where the probe does not run.
+    """Return what ONNX Runtime's INT8 kernels do on this processor; None where the probe does not run.
 
     Raises MissingDependencyError when ONNX Runtime is not installed.
     """
@@ -117,7 +115,7 @@ def probe_int8_kernels() -> Int8Kernels | None:
 
 
 def _open(request: SessionRequest, runtime: str, claims: Claims, data: Path | None) -> Session:
-    """Open with the runtime of that name; `data` may hold the weights where it lies beside the model."""
+    """Open with the runtime of this name; `data` may hold the weights if it lies beside the model."""
     if runtime not in _ADAPTERS:
         raise UsageError(f"There is no runtime {runtime!r}.{nearest_names(runtime, RUNTIMES)}")
     beside = data is not None and data.resolve().parent == request.path.resolve().parent
@@ -126,24 +124,16 @@ def _open(request: SessionRequest, runtime: str, claims: Claims, data: Path | No
     return session
 
 
-def _data_of(bundle: Bundle, role: str) -> Path | None:
-    """Return the checked file that holds the weights of a model too large for one file."""
-    data_role = f"{role}{_DATA_ROLE}"
-    return bundle.file(data_role) if bundle.has(data_role) else None
-
-
 def _find_listed_data(claims: Claims) -> Path | None:
-    """Return the checked file of weights that a model names and the bundle around it lists as such, if both do."""
+    """Return the checked file of weights that a model names, if the bundle around the model lists it."""
     folder = claims.path.parent
     if not claims.data_files or not (folder / MANIFEST).is_file():
         return None
     bundle = open_bundle(folder, verify=False)
-    roles = [
-        role
-        for role, entry in bundle.manifest["files"].items()
-        if role.endswith(_DATA_ROLE) and entry["path"] == claims.data_files[0]
-    ]
-    return bundle.file(roles[0]) if roles else None
+    for role, entry in bundle.manifest["files"].items():
+        if role.endswith(_DATA_ROLE) and entry["path"] == claims.data_files[0]:
+            return bundle.file(role)
+    return None
 
 
 def _thread_count(threads: int | None) -> int:

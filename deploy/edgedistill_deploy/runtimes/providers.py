@@ -1,7 +1,7 @@
-"""ONNX Runtime's execution providers by the names users type, with the options each needs to do what it is asked to.
+"""ONNX Runtime's execution providers by the names that users type, with the options that each needs.
 
-A provider is written NAME, or NAME:DEVICE, or NAME:ITEM,ITEM,... where an item is the device, an option of ONNX
-Runtime's own as KEY=VALUE, or "strict": "openvino:GPU", "cuda:1", "qnn:htp,soc_model=60", "openvino:strict".
+A provider is written NAME, NAME:DEVICE, or NAME:ITEM,ITEM,... An item is the device, an option of ONNX Runtime as
+KEY=VALUE, or "strict": "openvino:GPU", "cuda:1", "qnn:htp,soc_model=60", "openvino:strict".
 
 Options are those of https://onnxruntime.ai/docs/execution-providers/. Run so far: cpu, openvino and qnn (Qualcomm's
 simulator on x86). cuda, tensorrt, xnnpack and coreml follow the documentation and were not run.
@@ -22,8 +22,9 @@ _STRICT = "strict"
 class _Kind:
     """What is known of a provider.
 
-    `natives` are ONNX Runtime's names in order of preference, `plugin` the package that brings it as a library of its
-    own, `fixed_batch` whether it takes graphs with fixed shapes only.
+    `natives` are ONNX Runtime's names, the wanted one first; TensorRT passes what it does not take to CUDA. `package`
+    is what to install. `plugin` is the module of a package that adds the provider to any ONNX Runtime. `fixed_batch`:
+    it takes only graphs with fixed shapes, so images run one by one.
     """
 
     natives: tuple[str, ...]
@@ -36,9 +37,9 @@ class _Kind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
-    """A provider as it was asked for: `device` in its own words, `given` options that go before ours.
+    """A provider as the user asked for it: `device` is the provider's own name, and `given` options override ours.
 
-    `strict` refuses a model any node of which would run on the CPU provider.
+    `strict` refuses a model if any of its nodes would run on the CPU provider.
     """
 
     name: str
@@ -48,33 +49,23 @@ class Provider:
 
     @property
     def natives(self) -> tuple[str, ...]:
-        """ONNX Runtime's names, the wanted one first; TensorRT hands what it does not take to CUDA, as documented."""
-        return _KINDS[self.name].natives
+        """ONNX Runtime's names for it, the wanted one first."""
+        return self.kind.natives
 
     @property
-    def package(self) -> str:
-        """What to install for it."""
-        return _KINDS[self.name].package
-
-    @property
-    def plugin(self) -> str | None:
-        """The module of a package that adds the provider to any ONNX Runtime."""
-        return _KINDS[self.name].plugin
-
-    @property
-    def fixed_batch(self) -> bool:
-        """Whether the graph must have fixed shapes; images then run one by one."""
-        return _KINDS[self.name].fixed_batch
+    def kind(self) -> _Kind:
+        """What is known of this provider."""
+        return _KINDS[self.name]
 
     def options(self, native: str, threads: int, precision: str) -> Options:
-        """Return the options for one of `natives`; those given by the user are for the first."""
+        """Return the options for one of `natives`. Those that the user gave are for the first."""
         if native == self.natives[0]:
-            return {**_KINDS[self.name].options(self, threads, precision), **self.given}
+            return {**self.kind.options(self, threads, precision), **self.given}
         return _cuda(self, threads, precision)
 
 
 def parse_provider(text: str) -> Provider:
-    """Read what a user typed. Raises UsageError for a name or a device that there is not."""
+    """Read what a user typed. Raises UsageError for an unknown name or an extra device."""
     name, _, rest = text.partition(":")
     if name not in _KINDS:
         raise UsageError(f"ONNX Runtime has no provider {name!r} here.{nearest_names(name, _KINDS)}")
@@ -90,7 +81,7 @@ def parse_provider(text: str) -> Provider:
 
 
 def usable_providers(available: list[str]) -> list[str]:
-    """Return the names all of whose providers ONNX Runtime has."""
+    """Return the names for which ONNX Runtime has all providers."""
     return [name for name, kind in _KINDS.items() if set(kind.natives) <= set(available)]
 
 
@@ -100,12 +91,12 @@ def plain_name(native: str) -> str:
 
 
 def nodes_elsewhere(provider: str, placement: Mapping[str, int] | None) -> str:
-    """Say in a sentence how many nodes do not run on the provider asked for; "" where all do, or nobody knows."""
-    wanted = provider.partition(":")[0]
-    others = {name: count for name, count in (placement or {}).items() if name != wanted and count}
+    """Return a sentence on the nodes that do not run on the wanted provider; "" for none, or where it is unknown."""
+    wanted, placed = provider.partition(":")[0], placement or {}
+    others = {name: count for name, count in placed.items() if name != wanted and count}
     if not others:
         return ""
-    total = sum((placement or {}).values())
+    total = sum(placed.values())
     told = " and ".join(f"{count} of {total} nodes on {name}" for name, count in sorted(others.items()))
     return f"A part runs elsewhere than on {wanted}: {told}."
 
@@ -115,12 +106,12 @@ def _cpu(provider: Provider, threads: int, precision: str) -> Options:
 
 
 def _cuda(provider: Provider, threads: int, precision: str) -> Options:
-    # The ONNX file says what is computed in; TF32 would round fp32 to ten bits behind its back.
+    # The ONNX file says the precision; TF32 would silently round fp32 to ten bits.
     return {"device_id": provider.device or "0", "use_tf32": "0"}
 
 
 def _tensorrt(provider: Provider, threads: int, precision: str) -> Options:
-    # TensorRT takes the types and the Q/DQ nodes of the file only where it is allowed to use them.
+    # TensorRT uses the types and the Q/DQ nodes of the file only with these flags.
     wanted = {"trt_fp16_enable": "fp16" in precision, "trt_int8_enable": "int8" in precision}
     flags = {name: "1" for name, needed in wanted.items() if needed}
     return {"device_id": provider.device or "0", **flags}
@@ -128,7 +119,7 @@ def _tensorrt(provider: Provider, threads: int, precision: str) -> Options:
 
 def _openvino(provider: Provider, threads: int, precision: str) -> Options:
     device = provider.device or "CPU"
-    # A GPU computes in fp16 unless told to keep the model's own precision.
+    # Without ACCURACY, a GPU computes in fp16 instead of the model's precision.
     own = {"device_type": device, "precision": "ACCURACY"}
     return {**own, "num_of_threads": str(threads)} if device == "CPU" else own
 
@@ -143,7 +134,7 @@ def _qnn(provider: Provider, threads: int, precision: str) -> Options:
 
 
 def _coreml(provider: Provider, threads: int, precision: str) -> Options:
-    # The older format, the default, knows no fp16 and leaves such nodes to the CPU.
+    # The older format, the default, has no fp16 and leaves such nodes to the CPU.
     return {"ModelFormat": "MLProgram", "MLComputeUnits": provider.device or "ALL"}
 
 

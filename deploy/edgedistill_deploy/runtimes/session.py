@@ -1,12 +1,13 @@
-"""A loaded model, whatever runs it: open one, run it, know exactly what ran."""
+"""A loaded model of any runtime, and what exactly ran."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy.clock import MACHINE_CLOCK, Clock
@@ -28,15 +29,38 @@ class TensorSpec:
     shape: tuple[int | None, ...]
     dtype: str
 
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype} ({', '.join('any' if size is None else str(size) for size in self.shape)})"
+
+    def takes(self, given: NDArray[Any]) -> bool:
+        """Return whether an array has this dtype and shape."""
+        same_axes = len(self.shape) == given.ndim
+        sizes = zip(self.shape, given.shape, strict=False)
+        return self.dtype == str(given.dtype) and same_axes and all(size in (None, got) for size, got in sizes)
+
+
+def feeds_fit(inputs: Sequence[TensorSpec], feeds: Feeds) -> bool:
+    """Return whether the feeds are exactly a model's inputs."""
+    return len(feeds) == len(inputs) and all(
+        spec.name in feeds and spec.takes(np.asarray(feeds[spec.name])) for spec in inputs
+    )
+
+
+def describe_failure(model: Path, runtime: str, inputs: Sequence[TensorSpec], feeds: Feeds) -> str:
+    """Return the sentence that a model failed, with what it takes and what it was given."""
+    arrays = {name: np.asarray(value) for name, value in feeds.items()}
+    given = [TensorSpec(name=name, shape=each.shape, dtype=str(each.dtype)) for name, each in arrays.items()]
+    takes, got = (" and ".join(map(str, specs)) or "nothing" for specs in (inputs, given))
+    return f"{model.name} failed on {runtime}: it takes {takes} and was given {got}."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRequest:
-    """What an adapter is asked to open.
+    """What an adapter must open.
 
     `optimised` is False where the runtime must compute the graph as it is written, node by node. `engine` and
-    `progress` are for a runtime that builds an engine first: how, and whom to tell how far it is; an exception out of
-    `progress` ends the build and reaches the caller. `clock` times the loading and the build. `trace` begins the name
-    of a file in which the runtime is to note what each node takes.
+    `progress` are for a runtime that builds an engine first. An exception from `progress` ends the build and reaches
+    the caller. `clock` times the loading and the build. `trace` is the start of the name of a file for node times.
     """
 
     path: Path
@@ -53,9 +77,7 @@ class SessionRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeRun:
-    """A node of the graph that the runtime runs: its name there, what it computes or None where the runtime does not
-    say, ms of a run, and where it ran.
-    """
+    """A node of the runtime's graph, with its mean time in a run; `op_type` is None where the runtime has none."""
 
     name: str
     op_type: str | None
@@ -65,13 +87,13 @@ class NodeRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeTrace:
-    """What a runtime's profiler tells of a model's nodes.
+    """The times of a model's nodes from a runtime's profiler.
 
     Attributes:
         source: whose profiler.
-        runs: how many counted: of ONNX Runtime's, the faster half.
-        mean_ms: of a whole run with the profiler on.
-        outside_ms: of it in no node; None where the profiler tells of nodes only.
+        runs: how many runs counted; of ONNX Runtime's runs, the faster half.
+        mean_ms: the time of a whole run with the profiler on.
+        outside_ms: the part of it in no node; None where the profiler gives only nodes.
     """
 
     nodes: tuple[NodeRun, ...]
@@ -82,7 +104,7 @@ class NodeTrace:
 
 
 class Session(Protocol):
-    """A model loaded by a runtime. A context manager: left, it has freed the model and runs no more."""
+    """A model loaded by a runtime. At its end, this context manager frees the model, which then cannot run."""
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -102,7 +124,7 @@ class Session(Protocol):
 
     @property
     def provider(self) -> str:
-        """The runtime's back end, as the user names it; the one that was asked for, or there is no session."""
+        """The runtime's back end, as the user names it. It is always the one that was asked for."""
 
     @property
     def threads(self) -> int:
@@ -118,29 +140,28 @@ class Session(Protocol):
 
     @property
     def load_ms(self) -> float:
-        """How long it took to load the model, without importing the runtime."""
+        """The time to load the model, without the import of the runtime."""
 
     @property
     def placement(self) -> Mapping[str, int] | None:
-        """How many nodes run on which back end, by the names users type; None where the runtime does not tell."""
+        """The number of nodes on each back end, by the names users type; None where the runtime does not say."""
 
     @property
     def int8_kernels(self) -> Int8Kernels | None:
-        """What the kernels of an INT8 model do on this processor; None for other models, and where the runtime is not
-        known to."""
+        """What the kernels of an INT8 model do on this processor; None for other models, and where it is unknown."""
 
     @property
     def engine_record(self) -> Mapping[str, Any] | None:
-        """What is recorded of the engine that the runtime built; None where it runs the model file itself."""
+        """The record of the engine that the runtime built; None where it runs the model file itself."""
 
     def trace_nodes(self, feeds: Feeds, *, warm_up: int, runs: int, progress: Progress = silent) -> NodeTrace | None:
-        """Run with the runtime's profiler on, apart from the runs that are timed; None where the runtime has none.
+        """Run with the runtime's profiler on, apart from the timed runs; None where the runtime has no profiler.
 
-        `runs` count, after `warm_up` that do not; `progress` counts the runs.
+        The first `warm_up` runs do not count, the next `runs` do. `progress` counts the runs.
         """
 
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
-        """Compute all outputs. Raises EdgeDistillError saying what the model expects and what it was given."""
+        """Compute all outputs. Raises EdgeDistillError saying what the model takes and what it was given."""
 
     def __enter__(self) -> "Self": ...
 
@@ -150,7 +171,7 @@ class Session(Protocol):
 
 
 def identify_model(session: Session, device: str) -> MeasuredModel:
-    """Return what a session runs, on a device by name."""
+    """Return what a session runs on the device of this name."""
     return MeasuredModel(
         device=device,
         runtime=session.runtime,
@@ -161,7 +182,7 @@ def identify_model(session: Session, device: str) -> MeasuredModel:
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use, which a container or taskset can make fewer than there are."""
+    """Return how many cores this process may use; a container or taskset can limit them."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -5,11 +5,10 @@ from numpy.typing import NDArray
 
 
 def best_assignment(scores: NDArray[np.floating | np.integer]) -> NDArray[np.int64]:
-    """Return for each row of `scores` (n, n) its column, each column once, so that the scores taken sum to the most.
+    """Return the column of each row of `scores` (n, n). Each column is used once, and the sum of scores is largest.
 
-    Source: the Hungarian method by shortest augmenting paths (Jonker and Volgenant, Computing 38, 1987). One row after
-    another is added; a path of least reduced cost frees a column for it. O(n^3); close to O(n^2) where the diagonal is
-    nearly right.
+    Source: the Hungarian method by shortest augmenting paths (Jonker and Volgenant, Computing 38, 1987). It adds one
+    row after another; a path of least reduced cost frees a column for it. O(n^3), near O(n^2) for a good diagonal.
     """
     cost = scores.max(initial=0) - np.asarray(scores, dtype=np.float64)
     count = len(cost)
@@ -29,8 +28,7 @@ def _add_row(
     column_price: NDArray[np.float64],
     row_of: NDArray[np.int64],
 ) -> None:
-    """Match one more row: `row_of` (n,) holds each column's row, or -1; prices keep every cost no smaller than their
-    sum."""
+    """Match one more row. `row_of` (n,) holds each column's row or -1; no cost is below the sum of its prices."""
     distance = np.full(len(cost), np.inf)
     came_from = np.full(len(cost), -1)
     done = np.zeros(len(cost), dtype=bool)

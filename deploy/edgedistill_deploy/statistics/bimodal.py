@@ -1,4 +1,4 @@
-"""Do the runs have one usual time or two? A median between two modes is a time that no run takes."""
+"""Find out whether runs have one usual time or two. A median between two modes is a time that no run takes."""
 
 from dataclasses import dataclass
 
@@ -8,8 +8,8 @@ from edgedistill_deploy.statistics.quantiles import Samples
 
 _MOST_TESTED = 500
 _FEWEST_TESTED = 100
-# sqrt(n) times the dip of n uniform samples, the unimodal distribution nearest to having two modes, exceeds this about
-# once in 1000 times: in 3000 simulations each, 0.62 was the quantile 0.999 at n = 100, and 0.56 at n = 200.
+# sqrt(n) times the dip of n uniform samples exceeds this about once in 1000 times. The uniform distribution is the
+# unimodal one nearest to two modes. In 3000 simulations each, quantile 0.999 was 0.62 at n = 100 and 0.56 at n = 200.
 _CRITICAL = 0.6
 # A smaller second mode belongs to the tail, which p90 and p99 describe; a nearer one makes no difference to a user.
 _SMALLEST_SHARE = 0.10
@@ -27,12 +27,12 @@ class Modes:
 
 
 def find_modes(samples: Samples) -> Modes | None:
-    """Return the two modes of samples in ms that have two; None for one mode, or for fewer than 100 samples.
+    """Return the two modes of samples in ms; None where they have one mode, or for fewer than 100 samples.
 
-    Both must hold. Hartigan's dip test (Hartigan and Hartigan 1985) refuses a single mode with about 1 false alarm in
-    1000, on at most 500 runs evenly spaced, because neighbouring runs resemble each other. And where the logarithms of
-    the times are best cut in two (least variance within), the smaller part holds 10 % of the runs, and the medians of
-    the parts lie 10 % apart.
+    Two conditions must hold. First, Hartigan's dip test (Hartigan and Hartigan 1985) refuses a single mode, with about
+    1 false alarm in 1000. It tests at most 500 evenly spaced runs, because neighbouring runs resemble each other.
+    Second, the logarithms of the times are cut in two with the least variance within the parts. The smaller part must
+    hold 10 % of the runs, and the medians of the parts must lie 10 % apart.
     """
     if len(samples) < _FEWEST_TESTED or samples.min() <= 0:
         return None
@@ -59,8 +59,7 @@ def _split(ordered: Samples) -> Modes:
 
 
 def _dither(samples: Samples) -> Samples:
-    """Spread the samples evenly over the ticks of a clock, whose steps would look like modes; at most 5 % of the
-    median."""
+    """Spread the samples by at most 5 % of the median, because the steps of a coarse clock would look like modes."""
     steps = np.diff(np.unique(samples))
     tick = min(float(steps.min()), _WIDEST_TICK * float(np.median(samples)))
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, len(samples))
@@ -71,26 +70,21 @@ def dip(samples: Samples) -> float:
     """Return the largest distance between the samples' distribution function and the nearest unimodal one.
 
     A distribution function is unimodal when it is convex up to some point and concave after it. The distance of the
-    best convex function up to a sample grows from sample to sample, and that of the best concave one after it falls, so
-    that the point where they meet is found by bisection.
+    best convex function grows from sample to sample, and that of the best concave one falls. Bisection finds where they
+    meet.
     """
     ordered = np.sort(samples)
     low, high = 0, len(ordered) - 1
     while low < high:
         middle = (low + high) // 2
-        if _convex_distance(ordered[: middle + 1], len(ordered)) < _concave_distance(ordered, middle):
-            low = middle + 1
-        else:
-            high = middle
-    around = [mode for mode in (low - 1, low) if mode >= 0]
-    return min(
-        max(_convex_distance(ordered[: mode + 1], len(ordered)), _concave_distance(ordered, mode)) for mode in around
-    )
+        convex, concave = _distances(ordered, middle)
+        low, high = (middle + 1, high) if convex < concave else (low, middle)
+    return min(max(_distances(ordered, mode)) for mode in (low - 1, low) if mode >= 0)
 
 
-def _concave_distance(ordered: Samples, mode: int) -> float:
-    """Do as `_convex_distance` for the samples from the mode on; turning the axis round makes concave convex."""
-    return _convex_distance(-ordered[mode:][::-1], len(ordered))
+def _distances(ordered: Samples, mode: int) -> tuple[float, float]:
+    """Return the distances of a convex function up to the mode and of a concave one from it: convex on -x."""
+    return _convex_distance(ordered[: mode + 1], len(ordered)), _convex_distance(-ordered[mode:][::-1], len(ordered))
 
 
 def _convex_distance(ordered: Samples, total: int) -> float:
@@ -105,5 +99,5 @@ def _convex_distance(ordered: Samples, total: int) -> float:
 
 
 def _is_above(x: Samples, first: int, middle: int, last: int) -> bool:
-    """Say whether the point (x, index) in the middle lies on or above the line through the other two."""
+    """Return whether the middle point (x, index) lies on or above the line through the other two."""
     return bool((middle - first) * (x[last] - x[first]) >= (last - first) * (x[middle] - x[first]))

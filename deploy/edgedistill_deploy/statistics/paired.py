@@ -3,9 +3,8 @@
 Everywhere: `lost` images are those that only the teacher gets right, `gained` those that only the candidate gets right,
 `size` all images compared. The drop in accuracy is (lost - gained) / size; it is positive when the candidate is worse.
 
-Convention: `confidence` belongs to two-sided intervals. A verdict looks at one end of the interval, so at confidence
-0.95 a candidate whose true drop equals the limit passes with probability 2.5 % (the usual convention of non-inferiority
-trials).
+Convention: `confidence` belongs to two-sided intervals. A verdict looks at one end of the interval. At confidence 0.95,
+a candidate whose true drop equals the limit passes with probability 2.5 %, as is usual in non-inferiority trials.
 """
 
 import math
@@ -24,38 +23,33 @@ def drop_interval(lost: float, gained: float, size: float, confidence: float = 0
     """Return the score interval for the difference of two paired proportions, (lost - gained) / size.
 
     Source: Tango, Statistics in Medicine 17 (1998) 891-908: all differences that the score test does not reject. It
-    stays inside [-1, 1] and keeps its width when no image, or every image, is judged differently. The ends are found by
-    bisection, which needs no starting point and cannot diverge. Without any image the interval is (-1, 1).
+    stays inside [-1, 1] and keeps its width when no image, or every image, is judged differently. Bisection finds the
+    ends; it cannot diverge. Without any image the interval is (-1, 1).
     """
     _check_counts(lost, gained, size)
     z = _two_sided_z(confidence)
     if size == 0:
         return -1.0, 1.0
     estimate = (lost - gained) / size
-    low = _end_of_interval(lost, gained, size, z, inside=estimate, outside=-1.0)
-    high = _end_of_interval(lost, gained, size, z, inside=estimate, outside=1.0)
-    return low, high
+    return _find_end(lost, gained, size, z, estimate, -1.0), _find_end(lost, gained, size, z, estimate, 1.0)
 
 
 def mcnemar_p(lost: int, gained: int) -> float:
-    """Return the two-sided exact p-value of McNemar's test: are `lost` and `gained` two halves of a fair coin's
-    throws?"""
-    _check_counts(lost, gained, lost + gained)
+    """Return the two-sided exact p-value of McNemar's test that an image is lost or gained with equal chance."""
     throws = lost + gained
+    _check_counts(lost, gained, throws)
     log_half = throws * math.log(2.0)
     tail = math.fsum(math.exp(_log_choose(throws, k) - log_half) for k in range(min(lost, gained) + 1))
     return min(1.0, 2.0 * tail)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p-values adjusted by Holm's step-down method (Scandinavian Journal of Statistics 6, 1979), in the
-    order given.
+    """Return the adjusted p-values in the order given.
 
-    Rejecting where the adjusted value lies below a level keeps the chance of any false rejection at that level,
-    whatever the tests' dependence.
+    Source: Holm's step-down method (Scandinavian Journal of Statistics 6, 1979). Who rejects adjusted values below a
+    level makes any false rejection with at most that chance, also when the tests depend on each other.
     """
-    adjusted = [1.0] * len(p_values)
-    largest = 0.0
+    adjusted, largest = [1.0] * len(p_values), 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = largest
@@ -73,28 +67,24 @@ def wilson_interval(successes: float, size: float, confidence: float = 0.95) -> 
     centre = (share + z * z / (2 * size)) / shrink
     half_width = z / shrink * math.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
     low = 0.0 if successes == 0 else max(0.0, centre - half_width)
-    high = 1.0 if successes == size else min(1.0, centre + half_width)
-    return low, high
+    return low, 1.0 if successes == size else min(1.0, centre + half_width)
 
 
 def non_inferiority(interval: Interval, max_drop: float) -> Verdict:
     """Judge an interval of the drop against the largest drop allowed.
 
-    "pass" when the whole interval lies below the limit, "fail" when the whole interval lies above it, "inconclusive"
-    when the limit lies inside: the images cannot tell. See the module's docstring for the error rate.
+    "pass": the whole interval lies below the limit. "fail": the whole interval lies above it. "inconclusive": the limit
+    lies inside. The module's docstring gives the error rate.
     """
     low, high = interval
-    if high < max_drop:
-        return "pass"
-    return "fail" if low > max_drop else "inconclusive"
+    return "pass" if high < max_drop else "fail" if low > max_drop else "inconclusive"
 
 
 def images_to_decide(lost: float, gained: float, size: float, max_drop: float, confidence: float = 0.95) -> int | None:
-    """Return how many images would make the verdict conclusive if the rates of lost and gained images stayed as
-    observed.
+    """Return how many images would make the verdict conclusive at the observed rates of lost and gained images.
 
-    The rates will move, so collect more rather than exactly this many: at this number the chance of a verdict is about
-    a half. None when no number would do: nothing was observed, or the observed drop is exactly the limit.
+    The rates will move, so collect more: at this number the chance of a verdict is about a half. None when no number
+    is enough: nothing was observed, or the observed drop is exactly the limit.
     """
     _check_counts(lost, gained, size)
     z = _two_sided_z(confidence)
@@ -108,11 +98,10 @@ def images_to_decide(lost: float, gained: float, size: float, max_drop: float, c
 
 
 def images_to_bound(disagreeing: int, size: int, max_drop: float, confidence: float = 0.95) -> int | None:
-    """Return how many images would push the upper Wilson bound of the disagreement below `max_drop`, at the observed
-    rate.
+    """Return how many images would push the upper Wilson bound of the observed disagreement below `max_drop`.
 
-    Two models that agree on an image are both right or both wrong, so the drop cannot exceed the disagreement: this
-    decides without labels, in one direction. None when the observed disagreement is not below the limit.
+    Two models that agree on an image are both right or both wrong, so the drop cannot exceed the disagreement. This
+    proves a pass without labels. None when the observed disagreement is not below the limit.
     """
     _check_counts(disagreeing, 0, size)
     z = _two_sided_z(confidence)
@@ -121,8 +110,8 @@ def images_to_bound(disagreeing: int, size: int, max_drop: float, confidence: fl
     return math.floor(z * z * max_drop * (1 - max_drop) / (max_drop - disagreeing / size) ** 2) + 1
 
 
-def _end_of_interval(lost: float, gained: float, size: float, z: float, *, inside: float, outside: float) -> float:
-    """Bisect between a difference that the score test accepts and one that it rejects."""
+def _find_end(lost: float, gained: float, size: float, z: float, inside: float, outside: float) -> float:
+    """Bisect between a difference `inside` that the score test accepts and one `outside` that it rejects."""
     for _ in range(_BISECTIONS):
         middle = (inside + outside) / 2
         excess = ((lost - gained) / size - middle) ** 2
@@ -134,11 +123,10 @@ def _end_of_interval(lost: float, gained: float, size: float, z: float, *, insid
 def _variance_of_one(lost_rate: float, gained_rate: float, difference: float) -> float:
     """Return one image's variance of (lost - gained) at the rates most likely under the given true difference.
 
-    Tango's constrained estimate of the gained rate is the larger root of A q^2 + B q + C; the form used depends on the
-    sign of B so that no two nearly equal numbers are subtracted.
+    Tango's constrained estimate of the gained rate is the larger root of A q^2 + B q + C. The form used depends on the
+    sign of B, so that no two nearly equal numbers are subtracted.
     """
-    a = 2.0
-    b = (2.0 - lost_rate + gained_rate) * difference - lost_rate - gained_rate
+    a, b = 2.0, (2.0 - lost_rate + gained_rate) * difference - lost_rate - gained_rate
     c = -gained_rate * difference * (1 - difference)
     root = math.sqrt(max(0.0, b * b - 4 * a * c))
     gained_constrained = (root - b) / (2 * a) if b <= 0 else -2 * c / (b + root)
@@ -159,5 +147,5 @@ def _check_counts(lost: float, gained: float, size: float) -> None:
     if min(lost, gained, size) < 0 or lost + gained > size * (1 + 1e-12):
         raise DataError(
             f"Counts of compared images do not fit: {lost} lost and {gained} gained of {size}; "
-            "none may be negative and the first two may not exceed the last together."
+            "no count may be negative, and lost and gained together may not exceed all images."
         )

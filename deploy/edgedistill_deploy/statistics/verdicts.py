@@ -10,6 +10,4 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 def worst_verdict(verdicts: Iterable[str]) -> Verdict:
     """Return "fail" when one failed, "inconclusive" when one is, else "pass"."""
     found = set(verdicts)
-    if "fail" in found:
-        return "fail"
-    return "inconclusive" if "inconclusive" in found else "pass"
+    return "fail" if "fail" in found else "inconclusive" if "inconclusive" in found else "pass"

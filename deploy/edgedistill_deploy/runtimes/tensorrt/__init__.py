@@ -1,4 +1,4 @@
-"""TensorRT 10 and 11: an engine is built, proved and kept on the device that runs it.
+"""TensorRT 10 and 11: the device that runs an engine builds, proves and keeps it.
 
 Doors, for `runtimes` alone: `adapter` opens a model, `session` runs it.
 """

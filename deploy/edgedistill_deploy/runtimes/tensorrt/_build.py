@@ -1,7 +1,7 @@
 """From an ONNX file to a TensorRT plan: parse, one optimisation profile for the batch range, build.
 
-The network is strongly typed, so every precision is the one the ONNX file says; no flag of the builder changes it. Only
-calls that TensorRT 10 and 11 share are made.
+The network is strongly typed, so the ONNX file sets every precision and no flag of the builder changes it. Only calls
+that TensorRT 10 and 11 share are used.
 """
 
 import threading
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.files.writing import write_whole
+from edgedistill_deploy.files.writing import write_bytes
 from edgedistill_deploy.onnx_files.graph import read_graph
 from edgedistill_deploy.runtimes.engine_options import EngineOptions
 from edgedistill_deploy.runtimes.session import SessionRequest
 from edgedistill_deploy.runtimes.tensorrt._steps import BuildSteps
 
-_WORKSPACE_SHARE = 2  # the workspace may take one part in so many of the free memory
+_WORKSPACE_SHARE = 2  # the workspace may take the free memory divided by this
 _LONGEST_REASON = 600  # characters of TensorRT's own message
 
 
@@ -49,10 +49,8 @@ def make_logger(trt: Any) -> Any:
 def build_plan(trt: Any, logger: Any, request: SessionRequest, free_bytes: int, timing_cache: Path) -> BuiltPlan:
     """Build an engine for the current GPU.
 
-    Ctrl-C, or an exception out of the request's `progress`, makes TensorRT stop at its next step, and is raised when it
-    has.
-
-    Raises EdgeDistillError, naming the node where TensorRT does, when the model cannot be parsed or built.
+    Ctrl-C, or an exception from the request's `progress`, stops TensorRT at its next step and is then raised. Raises
+    EdgeDistillError when the model cannot be parsed or built, naming the node where TensorRT does.
     """
     path, options, clock = request.path, request.engine, request.clock
     began_ns = clock.now_ns()
@@ -73,7 +71,7 @@ def build_plan(trt: Any, logger: Any, request: SessionRequest, free_bytes: int, 
         if plan is None:
             steps.raise_if_stopped()
             raise EdgeDistillError(_build_failure(trt, logger, path))
-        _keep_timing_cache(cache, timing_cache)
+        write_bytes(timing_cache, bytes(cache.serialize()))
         return bytes(plan)
 
     plan = _interruptible(build, steps)
@@ -83,7 +81,7 @@ def build_plan(trt: Any, logger: Any, request: SessionRequest, free_bytes: int, 
 def _build_config(trt: Any, builder: Any, network: Any, options: EngineOptions, workspace: int, path: Path) -> Any:
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else the inspector knows names alone
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else the inspector knows only names
     if not options.tf32:
         config.clear_flag(trt.BuilderFlag.TF32)
     if options.version_compatible:
@@ -135,10 +133,10 @@ def _make_monitor(trt: Any, steps: BuildSteps) -> Any:
 
 
 def _interruptible(build: Callable[[], bytes], steps: BuildSteps) -> bytes:
-    """Build in another thread: there TensorRT calls back while this one is free to receive Ctrl-C."""
+    """Build in another thread, so that this one is free to receive Ctrl-C."""
     built: list[bytes] = []
     failed: list[BaseException] = []
-    # Not Thread.join, which takes a thread for ended once Ctrl-C has interrupted it.
+    # Not Thread.join: after an interrupt by Ctrl-C, it takes the thread for ended.
     ended = threading.Event()
 
     def work() -> None:
@@ -162,9 +160,9 @@ def _interruptible(build: Callable[[], bytes], steps: BuildSteps) -> bytes:
 
 
 def _use_timing_cache(config: Any, path: Path) -> Any:
-    """Hand TensorRT the kernel times of earlier builds, and return the cache, which must live as long as the build.
+    """Give TensorRT the kernel times of earlier builds. Return the cache, which must live as long as the build.
 
-    Times that TensorRT does not take, those of another version say, it measures anew.
+    TensorRT measures again what it cannot use, such as the times of another version.
     """
     known = b""
     with suppress(OSError):
@@ -174,11 +172,6 @@ def _use_timing_cache(config: Any, path: Path) -> Any:
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, False)
     return cache
-
-
-def _keep_timing_cache(cache: Any, path: Path) -> None:
-    with write_whole(path) as temporary:
-        temporary.write_bytes(bytes(cache.serialize()))
 
 
 def _parse_failure(trt: Any, parser: Any, logger: Any, path: Path) -> str:
@@ -207,7 +200,7 @@ def _short(reason: str) -> str:
 
 
 def _hint(path: Path) -> str:
-    """Say what often is behind a refusal: TensorRT takes uint8 as an input alone, to be cast before anything else."""
+    """Return a usual cause of a refusal: TensorRT takes uint8 only as an input that is cast first."""
     readers = {node.operator for node in read_graph(path).nodes if "image" in node.inputs and node.operator != "Cast"}
     if not readers:
         return ""

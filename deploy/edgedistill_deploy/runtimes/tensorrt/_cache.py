@@ -1,7 +1,7 @@
-"""Engines on disk: the plain plan, which trtexec loads too, and a JSON sidecar that says what it is and where it runs.
+"""Engines on disk: the plain plan, which trtexec also loads, and a JSON sidecar that says what it is and where it runs.
 
-A plan is tied to the TensorRT and the GPU it was built with. TensorRT says so in terms of magic tags, or crashes; so
-the sidecar is asked first, and the plan's hash compared, before TensorRT sees a byte of it.
+A plan runs only on the TensorRT and GPU that it was built for. TensorRT's own errors name magic tags, or it crashes. So
+the sidecar and the plan's hash are checked before TensorRT gets the plan.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.files.writing import sha256_of_file, write_json, write_whole
+from edgedistill_deploy.files.writing import sha256_of_file, write_bytes, write_json
 from edgedistill_deploy.runtimes.engine_options import EngineOptions
 from edgedistill_deploy.runtimes.tensorrt._cudart import Gpu
 
@@ -30,14 +30,14 @@ class UnfitEngineError(EdgeDistillError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where engines are to run: TensorRT's version, and the GPU."""
+    """Where engines run: TensorRT's version and the GPU."""
 
     version: str
     gpu: Gpu
 
 
 def engine_path(model: Path, sha256: str, place: Place, options: EngineOptions) -> Path:
-    """Return where the engine of a model is kept: the name holds a hash of all that decides over its content."""
+    """Return where a model's engine is kept. The name has a hash of all that the engine depends on."""
     identity = {
         "onnx": sha256,
         "tensorrt": place.version,
@@ -51,7 +51,7 @@ def engine_path(model: Path, sha256: str, place: Place, options: EngineOptions) 
 
 
 def timing_cache_path(place: Place, options: EngineOptions) -> Path:
-    """Return where the kernel times of a TensorRT on a GPU are kept."""
+    """Return the path of the kernel times of a TensorRT version on a GPU."""
     gpu = re.sub(r"[^a-z0-9]+", "-", place.gpu.name.lower()).strip("-")
     return options.folder / f"timing-{place.version}-{gpu}-sm{place.gpu.capability}.cache"
 
@@ -62,10 +62,8 @@ def sidecar_path(engine: Path) -> Path:
 
 
 def write_engine(path: Path, plan: bytes, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the plan, then its sidecar, each whole; an engine without its sidecar is none. Returns the sidecar's
-    content."""
-    with write_whole(path) as temporary:
-        temporary.write_bytes(plan)
+    """Write the plan and then its sidecar, each whole, and return the sidecar's content."""
+    write_bytes(path, plan)
     full = {
         "kind": "engine",
         "schema": SCHEMA,
@@ -77,9 +75,9 @@ def write_engine(path: Path, plan: bytes, record: Mapping[str, Any]) -> dict[str
 
 
 def read_engine(path: Path, onnx_sha256: str, place: Place) -> tuple[bytes, dict[str, Any]]:
-    """Return the plan and its sidecar's content.
+    """Return the plan and its sidecar's content. TensorRT does not see the plan yet.
 
-    Raises UnfitEngineError, in a sentence on what does not fit, before the plan is given to TensorRT.
+    Raises UnfitEngineError saying what does not fit.
     """
     record = _read_sidecar(path)
     if record["onnx"]["sha256"] != onnx_sha256:
@@ -94,8 +92,8 @@ def read_engine(path: Path, onnx_sha256: str, place: Place) -> tuple[bytes, dict
 def require_same_tensorrt(path: Path, record: Mapping[str, Any], place: Place) -> None:
     """Raise UnfitEngineError when this TensorRT cannot load a plan of the one that built it.
 
-    NVIDIA's rule: the same version to the last number, or with version compatibility a later one, of the same major
-    version or TensorRT 11 for a plan of TensorRT 10.
+    NVIDIA's rule is exactly the same version. With version compatibility, a later version of the same major version
+    also loads it, and TensorRT 11 loads a plan of TensorRT 10.
     """
     built = str(record["tensorrt"])
     if built == place.version:
@@ -139,6 +137,7 @@ def _read_sidecar(path: Path) -> dict[str, Any]:
             raise UnfitEngineError(f"{sidecar} is far too large for what describes an engine; build it anew.")
         record = json.loads(sidecar.read_bytes())
         _require_described(record)
+        return dict(record)
     except OSError as error:
         raise UnfitEngineError(
             f"{path} has no readable {sidecar.name} beside it, which says what it was built from and for"
@@ -146,12 +145,10 @@ def _read_sidecar(path: Path) -> dict[str, Any]:
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnfitEngineError(f"{sidecar} does not describe an engine; build it anew.") from error
-    described: dict[str, Any] = record
-    return described
 
 
 def _require_described(record: Any) -> None:
-    """Raise KeyError or another of the kind when something is missing that loading asks for."""
+    """Raise KeyError, ValueError, TypeError or AttributeError when something that loading needs is missing."""
     if record["kind"] != "engine" or record["schema"] != SCHEMA:
         raise ValueError("another kind of record")
     str(record["onnx"]["sha256"] + record["onnx"]["name"] + record["engine"]["sha256"] + record["gpu"]["name"])

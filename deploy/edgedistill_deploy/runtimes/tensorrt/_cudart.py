@@ -1,13 +1,14 @@
-"""The few calls of the CUDA runtime that an engine needs: memory, one stream, and what GPU this is.
+"""The few calls of the CUDA runtime that an engine needs: memory, one stream, and the GPU's name.
 
-They go through cuda-python where it is installed, else to the runtime library itself, which every Jetson has. Both are
-asked through the same small interface, and every error that CUDA returns is raised with its name.
+They use cuda-python where it is installed, else the runtime library, which every Jetson has. Both have the same small
+interface. Every error that CUDA returns is raised with its name.
 """
 
 import ctypes
 import importlib.util
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +22,7 @@ _UPLOAD, _DOWNLOAD = 1, 2  # cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost
 _MAJOR, _MINOR = 75, 76  # cudaDevAttrComputeCapabilityMajor, ...Minor
 _LIBRARIES = ("libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0", "libcudart.so")
 _CUDA_FOLDER = Path("/usr/local/cuda/lib64/libcudart.so")
-# The name is the first field of cudaDeviceProp in every version; the rest has grown to about 1 kB over the years.
+# The name is the first field of cudaDeviceProp in every version; the whole has grown to about 1 kB.
 _NAME_BYTES, _PROPERTIES_BYTES = 256, 16384
 
 
@@ -39,7 +40,7 @@ class Gpu:
 
 
 class _Calls(Protocol):
-    """The runtime's functions: each returns its error code and, where there is one, its result."""
+    """The runtime's functions; each returns its error code and its result, if any."""
 
     library: str
 
@@ -59,7 +60,7 @@ class _Calls(Protocol):
 
 
 class Cuda:
-    """The CUDA runtime with its errors raised: EdgeDistillError with CUDA's name for them and what was being done."""
+    """The CUDA runtime; its errors are raised as EdgeDistillError with CUDA's name and the failed step."""
 
     def __init__(self, calls: _Calls) -> None:
         self._calls = calls
@@ -84,7 +85,7 @@ class Cuda:
         return Gpu(name=name, compute_capability=(capability[0], capability[1]))
 
     def memory(self) -> tuple[int, int]:
-        """Return the device memory that is free and that there is, in bytes; a Jetson shares it with the CPU."""
+        """Return the free and the total device memory in bytes; a Jetson shares it with the CPU."""
         found: tuple[int, int] = self._check("asking for the free memory", self._calls.memory())
         return found
 
@@ -93,7 +94,7 @@ class Cuda:
         return int(self._check(f"allocating {size} bytes on the GPU", self._calls.allocate(max(size, 1))))
 
     def free(self, address: int) -> None:
-        """Give device memory back."""
+        """Free device memory."""
         self._check("freeing memory", self._calls.free(address))
 
     def make_stream(self) -> int:
@@ -101,13 +102,12 @@ class Cuda:
         return int(self._check("making a stream", self._calls.make_stream()))
 
     def end_stream(self, stream: int) -> None:
-        """Give a stream back."""
+        """Free a stream."""
         self._check("ending a stream", self._calls.end_stream(stream))
 
     def upload(self, address: int, values: NDArray[Any], stream: int) -> None:
         """Copy a contiguous array to the device, in the stream's order."""
-        done = self._calls.copy(address, values.ctypes.data, values.nbytes, _UPLOAD, stream)
-        self._check("copying to the GPU", done)
+        self._check("copying to the GPU", self._calls.copy(address, values.ctypes.data, values.nbytes, _UPLOAD, stream))
 
     def download(self, values: NDArray[Any], address: int, stream: int) -> None:
         """Copy from the device into a contiguous array, in the stream's order."""
@@ -115,11 +115,11 @@ class Cuda:
         self._check("copying from the GPU", done)
 
     def wait(self, stream: int) -> None:
-        """Wait for all that was put into the stream; errors of the kernels in it appear here."""
+        """Wait for all work in the stream; errors of its kernels appear here."""
         self._check("computing", self._calls.wait(stream))
 
     def require_launched(self, doing: str) -> None:
-        """Raise the error that a launch left behind, which CUDA does not return from the launch itself."""
+        """Raise the error of the last launch, which the launch itself does not return."""
         self._check(doing, (self._calls.last_error(), None))
 
     def _check(self, doing: str, answer: tuple[int, Any]) -> Any:
@@ -146,15 +146,13 @@ def _advice(code: int) -> str:
 
 
 def _load_library() -> ctypes.CDLL:
-    """Return the runtime that TensorRT brought into this process if there is one, else the first that can be loaded."""
+    """Return the runtime that this process has already loaded, else the first that can be loaded."""
     for name, mode in (
         *((name, os.RTLD_NOLOAD) for name in _LIBRARIES),
         *((name, ctypes.DEFAULT_MODE) for name in (*_LIBRARIES, *_find_libraries())),
     ):
-        try:
+        with suppress(OSError):
             return ctypes.CDLL(name, mode=mode)
-        except OSError:
-            continue
     raise EdgeDistillError(
         "TensorRT needs the CUDA runtime, and neither cuda-python nor libcudart.so was found; install CUDA (on a "
         "Jetson: JetPack) or pip install cuda-python."
@@ -162,7 +160,7 @@ def _load_library() -> ctypes.CDLL:
 
 
 def _find_libraries() -> Iterator[str]:
-    """Yield the paths of runtime libraries where the loader does not look: CUDA's own folder and NVIDIA's wheels."""
+    """Yield the paths of runtime libraries in CUDA's folder and NVIDIA's wheels, which the loader does not search."""
     if _CUDA_FOLDER.exists():
         yield str(_CUDA_FOLDER)
     found = importlib.util.find_spec("nvidia")
@@ -224,8 +222,7 @@ class _Library:
         return int(self._native.cudaGetLastError())
 
     def error_name(self, code: int) -> str:
-        name: bytes = self._native.cudaGetErrorName(ctypes.c_int(code))
-        return name.decode()
+        return str(self._native.cudaGetErrorName(ctypes.c_int(code)).decode())
 
     def _number(self, function: str, *arguments: Any) -> tuple[int, int]:
         value = ctypes.c_int()
@@ -284,8 +281,7 @@ class _Bindings:
         return int(self._runtime.cudaGetLastError()[0])
 
     def error_name(self, code: int) -> str:
-        answer = self._runtime.cudaGetErrorName(self._runtime.cudaError_t(code))
-        return str(answer[1].decode())
+        return str(self._runtime.cudaGetErrorName(self._runtime.cudaError_t(code))[1].decode())
 
 
 def _plain(answer: tuple[Any, Any]) -> tuple[int, int]:

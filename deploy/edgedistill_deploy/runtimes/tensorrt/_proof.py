@@ -1,13 +1,13 @@
-"""What precision TensorRT really computes in: read back from the engine's inspector and held against the ONNX file.
+"""The precision in which TensorRT really computes, read from the engine's inspector and compared with the ONNX file.
 
-A builder that finds no fast kernel, or was given the wrong flags, makes an fp32 engine of an fp16 model without a word.
-Here every convolution and matrix product of the file is looked up among the engine's layers.
+A builder without a fast kernel, or with wrong flags, silently makes an fp32 engine of an fp16 model. Here every
+convolution and matrix product of the file is looked up among the engine's layers.
 """
 
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ _PASSING_ON = ("Transpose", "Reshape", "Identity", "Unsqueeze", "Squeeze")
 _MOVING = ("Reformat", "NoOp", "Constant", "Shuffle", "Cast", "Identity")  # kinds of layers
 _NAMED = 5  # nodes named in a sentence
 
-# How TensorRT's versions spell a type in "Format/Datatype" and in "Weights": the first that is found counts.
+# How TensorRT's versions spell a type in "Format/Datatype" and in "Weights"; the first match counts.
 _SPELLINGS = (
     (r"uint8|int32|int64|bool|int4", None),
     (r"int8", "int8"),
@@ -31,16 +31,16 @@ _SPELLINGS = (
     (r"float|fp32", "fp32"),
 )
 _NARROWEST_FIRST = ("int8", "fp8", "bf16", "fp16", "fp32")
-# A kernel's name ends in what it multiplies and adds up in, such as f16f16_f16f32_f32 or i8f32_i8i32_f32.
+# A kernel's name ends in the types it multiplies and adds in, such as f16f16_f16f32_f32 or i8f32_i8i32_f32.
 _TACTICS = ((r"i8i32|imma", "int8"), (r"f16f16|f16f32|hmma", "fp16"), (r"f32f32", "fp32"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineLayer:
-    """One layer of an engine: its name and kind, the ONNX nodes fused in it, its precision, and what that was read
-    from.
+    """One layer of an engine; `nodes` are the ONNX nodes fused in it.
 
-    `evidence` is "weights", "kernel" or "inputs"; `precision` and `evidence` are None where the inspector tells none.
+    `evidence` says what the precision was read from: "weights", "kernel" or "inputs". `precision` and `evidence` are
+    None where the inspector gives none.
     """
 
     name: str
@@ -52,10 +52,10 @@ class EngineLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrecisionProof:
-    """How the engine's layers compare with what the file says of its weighted nodes.
+    """How the engine's layers compare with the precision that the file gives its weighted nodes.
 
     `verdict`: "proven" when every node found runs as the file says, "mixed" when some run wider, "refuted" when none
-    runs as said, "unproven" when the inspector does not tell. `as_said`, `otherwise` and `unknown` name the nodes.
+    runs as said, "unproven" when the inspector gives no precision. `as_said`, `otherwise` and `unknown` name the nodes.
     """
 
     wanted: str
@@ -66,23 +66,16 @@ class PrecisionProof:
 
     def to_json(self) -> dict[str, Any]:
         """Return the proof as JSON values."""
-        return {
-            "wanted": self.wanted,
-            "verdict": self.verdict,
-            "as_said": list(self.as_said),
-            "otherwise": dict(self.otherwise),
-            "unknown": list(self.unknown),
-        }
+        return {**asdict(self), "as_said": list(self.as_said), "unknown": list(self.unknown)}
 
 
 def read_layers(information: str) -> tuple[EngineLayer, ...]:
-    """Read the inspector's JSON. Layers of an engine without detailed verbosity are names alone."""
-    return tuple(_layer(each) for each in json.loads(information)["Layers"])
+    """Read the inspector's JSON. Without detailed verbosity, the engine's layers are only names."""
+    return tuple(map(_read_layer, json.loads(information)["Layers"]))
 
 
 def prove_precision(path: Path, precision: str, layers: Sequence[EngineLayer]) -> PrecisionProof:
-    """Compare an engine's layers with the ONNX file it was built from; `precision` is one of
-    `bundle.precisions.PRECISIONS`."""
+    """Compare an engine's layers with its ONNX file; `precision` is one of `bundle.precisions.PRECISIONS`."""
     wanted = computes_in(precision)
     said = [name for name, each in read_precisions(path).items() if each == wanted]
     found = _precision_by_node(layers)
@@ -95,7 +88,7 @@ def prove_precision(path: Path, precision: str, layers: Sequence[EngineLayer]) -
 
 
 def require_precision(path: Path, proof: PrecisionProof) -> None:
-    """Raise EdgeDistillError naming the layers when the engine does not compute in what the file says."""
+    """Raise EdgeDistillError naming the layers when the proof is refuted."""
     if proof.verdict != "refuted":
         return
     if not proof.otherwise:
@@ -131,25 +124,20 @@ def describe_proof(proof: PrecisionProof) -> str:
 def read_precisions(path: Path) -> dict[str, str]:
     """Return the precision that an ONNX file says each of its named convolutions and matrix products has.
 
-    It is int8 where both factors come out of a DequantizeLinear, else the type of the weights; a product of two
+    It is int8 where both factors come from a DequantizeLinear, else the type of the weights. A product of two
     activations in float has none.
     """
     graph = read_graph(path)
     dtypes = {name: values.dtype.name for name, values in read_weights(path)}
-    found = {
-        node.name: _read_precision(node, graph, dtypes)
-        for node in graph.nodes
-        if node.operator in _WEIGHTED and node.name
-    }
-    return {name: precision for name, precision in found.items() if precision is not None}
+    weighted = (node for node in graph.nodes if node.operator in _WEIGHTED and node.name)
+    return {node.name: precision for node in weighted if (precision := _read_precision(node, graph, dtypes))}
 
 
 def _read_precision(node: Node, graph: Graph, dtypes: Mapping[str, str]) -> str | None:
     makers = [graph.makers.get(value) for value in node.inputs[:2]]
     if all(_source(maker, graph) == "DequantizeLinear" for maker in makers):
         return "int8"
-    dtype = _dtype_of(node.inputs[1], graph, dtypes)
-    return {"float16": "fp16", "float32": "fp32"}.get(dtype or "")
+    return {"float16": "fp16", "float32": "fp32"}.get(_dtype_of(node.inputs[1], graph, dtypes) or "")
 
 
 def _source(node: Node | None, graph: Graph) -> str | None:
@@ -172,30 +160,23 @@ def _dtype_of(value: str, graph: Graph, dtypes: Mapping[str, str]) -> str | None
     return dtypes[value]
 
 
-def _layer(described: Any) -> EngineLayer:
-    if isinstance(described, str):
-        nodes = _names_in(described)
-        return EngineLayer(name=described, kind="", nodes=nodes, precision=None, evidence=None)
-    name = str(described.get("Name", ""))
-    precision, evidence = _precision_of(described)
-    marked = re.findall(r"\[ONNX Layer: ([^\x1e\x1f\]]+)\]", str(described.get("Metadata", "")))
+def _read_layer(described: Any) -> EngineLayer:
+    told = {"Name": described} if isinstance(described, str) else described
+    name = str(told.get("Name", ""))
+    precision, evidence = _precision_of(told)
+    marked = re.findall(r"\[ONNX Layer: ([^\x1e\x1f\]]+)\]", str(told.get("Metadata", "")))
+    joined = (part.strip() for part in name.split(" + ") if part.strip())  # the name of a fused layer
     return EngineLayer(
         name=name,
-        kind=str(described.get("LayerType", "")),
-        nodes=tuple(marked) or _names_in(name),
+        kind=str(told.get("LayerType", "")),
+        nodes=tuple(marked or joined),
         precision=precision,
         evidence=evidence,
     )
 
 
-def _names_in(layer_name: str) -> tuple[str, ...]:
-    """Split the name of a fused layer, which is that of its nodes joined."""
-    return tuple(part.strip() for part in layer_name.split(" + ") if part.strip())
-
-
 def _precision_of(layer: Mapping[str, Any]) -> tuple[str, str] | tuple[None, None]:
-    """Return what a layer multiplies in: the type of its weights, else what its kernel's name tells, else its narrowest
-    input."""
+    """Return the type a layer multiplies in: that of its weights, of its kernel's name, or of its narrowest input."""
     weights = layer.get("Weights")
     if isinstance(weights, Mapping) and (precision := _spelt(str(weights.get("Type", "")))):
         return precision, "weights"
@@ -209,16 +190,13 @@ def _precision_of(layer: Mapping[str, Any]) -> tuple[str, str] | tuple[None, Non
 
 
 def _spelt(text: str) -> str | None:
-    for pattern, precision in _SPELLINGS:
-        if re.search(pattern, text.lower()):
-            return precision
-    return None
+    return next((precision for pattern, precision in _SPELLINGS if re.search(pattern, text.lower())), None)
 
 
 def _precision_by_node(layers: Sequence[EngineLayer]) -> dict[str, str]:
-    """Return each node's precision: the widest of the layers that make it up, those judged by their inputs coming last.
+    """Return each node's precision: the widest of its layers. Layers judged by their inputs count only alone.
 
-    A layer that only moves data names the node it moves it for, and says nothing of how that computes.
+    A layer that only moves data has the name of a node, but does not show how that node computes.
     """
     told: dict[str, list[EngineLayer]] = {}
     for layer in layers:
@@ -236,10 +214,8 @@ def _widest(layers: Sequence[EngineLayer]) -> str:
 def _verdict(said: bool, wanted: str, as_said: int, otherwise: int) -> str:
     if not said:
         return "unproven" if wanted == "fp32" else "refuted"
-    if not as_said and not otherwise:
-        return "unproven"
     if not as_said:
-        return "refuted"
+        return "refuted" if otherwise else "unproven"
     return "mixed" if otherwise else "proven"
 
 

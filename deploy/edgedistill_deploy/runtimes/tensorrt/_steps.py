@@ -1,11 +1,11 @@
-"""What TensorRT reports of a build, phases within phases, as one progress; and the wish to stop it."""
+"""TensorRT's reports on a build, phases within phases, as one progress, and the request to stop it."""
 
 import threading
 from dataclasses import dataclass
 
 from edgedistill_deploy.progress import Progress
 
-_PARTS = 1000  # progress is told in thousandths of the outermost phase
+_PARTS = 1000  # progress counts in thousandths of the outermost phase
 
 
 @dataclass(slots=True)
@@ -16,9 +16,9 @@ class _Phase:
 
 
 class BuildSteps:
-    """Receives TensorRT's phases and steps, from any thread, and tells the caller's progress how far the build is.
+    """Receives TensorRT's phases and steps, from any thread, and calls the caller's progress.
 
-    An exception out of the progress is kept, TensorRT told to stop, and the exception raised by `raise_if_stopped`.
+    An exception from the progress stops TensorRT, and `raise_if_stopped` raises it again.
     """
 
     def __init__(self, progress: Progress) -> None:
@@ -29,13 +29,13 @@ class BuildSteps:
         self._error: BaseException | None = None
 
     def start(self, name: str, parent: str | None, step_count: int) -> None:
-        """Note that a phase began, inside the phase `parent` if there is one."""
+        """Note that a phase began, inside the phase `parent` if it is given."""
         with self._lock:
             self._phases[name] = _Phase(parent=parent or None, step_count=max(step_count, 1))
             self._tell(name)
 
     def complete(self, name: str, step: int) -> bool:
-        """Note that a phase's step, counted from 0, is done. Returns False when the build is to stop."""
+        """Note that a phase's step, counted from 0, is done. Returns False when the build must stop."""
         with self._lock:
             phase = self._phases.get(name)
             if phase is not None:
@@ -53,7 +53,7 @@ class BuildSteps:
         self._stopped = True
 
     def raise_if_stopped(self) -> None:
-        """Raise what stopped the build, if it was stopped: the progress's own exception, or KeyboardInterrupt."""
+        """Raise what stopped the build, if anything: the progress's own exception, or KeyboardInterrupt."""
         if self._error is not None:
             raise self._error
         if self._stopped:
@@ -64,12 +64,12 @@ class BuildSteps:
             return
         try:
             self._progress(int(_PARTS * self._share()), _PARTS, name)
-        except BaseException as error:  # noqa: BLE001  # must not cross TensorRT's own frames
+        except BaseException as error:  # noqa: BLE001  # it must not pass through TensorRT's frames
             self._error = error
             self._stopped = True
 
     def _share(self) -> float:
-        """Return the share that is done, the outermost phase being all."""
+        """Return the share of the outermost phase that is done."""
         roots = [name for name, phase in self._phases.items() if phase.parent not in self._phases]
         return self._share_of(roots[0]) if roots else 0.0
 

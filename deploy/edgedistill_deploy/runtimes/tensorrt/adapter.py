@@ -1,11 +1,9 @@
-"""TensorRT 10 and 11 behind the session protocol: build the engine of a model or take it from the cache, prove it, run
-it.
+"""TensorRT 10 and 11 behind the session protocol: build a model's engine or take it from the cache, prove it, run it.
 
-The bundle travels with ONNX files alone; an engine is made on the device that runs it, and kept in a cache folder
-there.
+A bundle has only ONNX files. The device that runs an engine makes it and keeps it in a cache folder.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
@@ -38,7 +36,7 @@ _MAJORS = (10, 11)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    """What is to be opened, with what, and where."""
+    """What to open, with what, and where."""
 
     trt: Any
     logger: Any
@@ -47,30 +45,16 @@ class _Asked:
     place: Place
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Opened:
-    """An engine in TensorRT, what is recorded of it, and how long the loading took."""
-
-    loaded: Loaded
-    record: Mapping[str, Any]
-    load_ms: float
-
-
 def open_onnx(request: SessionRequest) -> TensorRtSession:
-    """Load the engine of the requested ONNX file, building it where the cache has none that fits."""
+    """Load the engine of the requested ONNX file. Build it where the cache has none that fits."""
     trt = _import_tensorrt()
     _require_plain_request(request)
     cuda = open_cuda()
     place = Place(version=trt.__version__, gpu=cuda.gpu())
-    opened = _open(_Asked(trt=trt, logger=make_logger(trt), request=request, cuda=cuda, place=place))
-    return TensorRtSession(opened.loaded, cuda, request, opened.record, opened.load_ms)
-
-
-def _open(asked: _Asked) -> _Opened:
-    request = asked.request
+    asked = _Asked(trt=trt, logger=make_logger(trt), request=request, cuda=cuda, place=place)
     if request.engine.file is not None:
         return _open_file(asked, request.engine.file)
-    path, reason = engine_path(request.path, request.sha256, asked.place, request.engine), ""
+    path, reason = engine_path(request.path, request.sha256, place, request.engine), ""
     if path.exists():
         try:
             return _open_file(asked, path)
@@ -79,7 +63,7 @@ def _open(asked: _Asked) -> _Opened:
     return _build(asked, path, reason)
 
 
-def _open_file(asked: _Asked, path: Path) -> _Opened:
+def _open_file(asked: _Asked, path: Path) -> TensorRtSession:
     plan, record = read_engine(path, asked.request.sha256, asked.place)
     if record["options"]["version_compatible"] and not asked.request.engine.version_compatible:
         raise UnfitEngineError(
@@ -88,29 +72,28 @@ def _open_file(asked: _Asked, path: Path) -> _Opened:
         )
     loaded, load_ms = _load(asked, plan, path)
     told = {**record, "path": str(path), "cached": True, "rebuilt_because": None}
-    return _Opened(loaded=loaded, record=told, load_ms=load_ms)
+    return TensorRtSession(loaded, asked.cuda, asked.request, told, load_ms)
 
 
-def _build(asked: _Asked, path: Path, reason: str) -> _Opened:
-    """Build, load, prove and only then keep an engine; `reason` is why a cached one was not taken."""
+def _build(asked: _Asked, path: Path, reason: str) -> TensorRtSession:
+    """Build, load, prove and then keep an engine; `reason` says why a cached one was not used."""
     request = asked.request
-    free_bytes, _ = asked.cuda.memory()
     timing_cache = timing_cache_path(asked.place, request.engine)
-    built = build_plan(asked.trt, asked.logger, request, free_bytes, timing_cache)
+    built = build_plan(asked.trt, asked.logger, request, asked.cuda.memory()[0], timing_cache)
     loaded, load_ms = _load(asked, built.plan, path)
     layers = read_layers(_inspect(loaded, request.engine.opt_batch))
     proof = prove_precision(request.path, request.precision, layers)
     require_precision(request.path, proof)
     full = write_engine(path, built.plan, _record(asked, built, proof, layers))
     told = {**full, "path": str(path), "cached": False, "rebuilt_because": reason or None}
-    return _Opened(loaded=loaded, record=told, load_ms=load_ms)
+    return TensorRtSession(loaded, asked.cuda, request, told, load_ms)
 
 
 def _load(asked: _Asked, plan: bytes, path: Path) -> tuple[Loaded, float]:
     trt, logger, request = asked.trt, asked.logger, asked.request
     start_ns = request.clock.now_ns()
     runtime = trt.Runtime(logger)
-    # Without it TensorRT refuses version-compatible plans, which carry code of their own.
+    # Without it TensorRT refuses version-compatible plans, which carry their own code.
     runtime.engine_host_code_allowed = request.engine.version_compatible
     engine = runtime.deserialize_cuda_engine(plan)
     context = None if engine is None else engine.create_execution_context()
@@ -122,15 +105,14 @@ def _load(asked: _Asked, plan: bytes, path: Path) -> tuple[Loaded, float]:
 
 
 def _inspect(loaded: Loaded, batch_size: int) -> str:
-    """Return the inspector's JSON; formats are told only for a context whose shapes are set."""
+    """Return the inspector's JSON, which has formats only for a context whose shapes are set."""
     inputs, _ = tensors_of(loaded)
     for spec in inputs:
         shape = tuple(batch_size if size is None else size for size in spec.shape)
         loaded.context.set_input_shape(spec.name, shape)
     inspector = loaded.engine.create_engine_inspector()
     inspector.execution_context = loaded.context
-    information: str = inspector.get_engine_information(loaded.trt.LayerInformationFormat.JSON)
-    return information
+    return str(inspector.get_engine_information(loaded.trt.LayerInformationFormat.JSON))
 
 
 def _record(asked: _Asked, built: BuiltPlan, proof: PrecisionProof, layers: Sequence[EngineLayer]) -> dict[str, Any]:
@@ -152,37 +134,28 @@ def _record(asked: _Asked, built: BuiltPlan, proof: PrecisionProof, layers: Sequ
 def _import_tensorrt() -> ModuleType:
     try:
         import tensorrt
-    except ModuleNotFoundError as error:
-        if error.name != "tensorrt":
-            raise EdgeDistillError(_unloadable(error)) from error
-        raise MissingDependencyError("tensorrt", "tensorrt", "Running a model with TensorRT") from error
     except (ImportError, OSError) as error:
-        raise EdgeDistillError(_unloadable(error)) from error
+        if isinstance(error, ModuleNotFoundError) and error.name == "tensorrt":
+            raise MissingDependencyError("tensorrt", "tensorrt", "Running a model with TensorRT") from error
+        raise EdgeDistillError(
+            f"TensorRT is installed but cannot be loaded: {error}; its libraries must match it and the installed CUDA, "
+            "see docs/tensorrt.md."
+        ) from error
     module: ModuleType = tensorrt
-    _require_known_major(str(module.__version__))
-    return module
-
-
-def _unloadable(error: Exception) -> str:
-    return (
-        f"TensorRT is installed but cannot be loaded: {error}; its libraries must match it and the installed CUDA, see"
-        " docs/tensorrt.md."
-    )
-
-
-def _require_known_major(version: str) -> None:
+    version = str(module.__version__)
     if not version.startswith(tuple(f"{major}." for major in _MAJORS)):
         raise EdgeDistillError(
             f"TensorRT {version} is installed, and edgedistill runs with TensorRT 10 and 11; install one of these "
             "(JetPack 6.1 and later have TensorRT 10)."
         )
+    return module
 
 
 def _require_plain_request(request: SessionRequest) -> None:
-    # "cpu" is what callers hand on when nobody asked for a provider.
+    # Callers pass "cpu" when the user asked for no provider.
     if request.provider not in ("tensorrt", "cuda", "cpu"):
         raise UsageError(f"TensorRT runs on the GPU, not on {request.provider}; leave the provider out.")
     if not request.optimised:
         raise UsageError(
-            "TensorRT cannot run a graph as it is written, it fuses nodes always; use the runtime onnxruntime for that."
+            "TensorRT cannot run a graph as it is written, because it always fuses nodes; use the runtime onnxruntime."
         )

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +12,20 @@ from numpy.typing import NDArray
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.runtimes._node_times import sum_layers
-from edgedistill_deploy.runtimes.session import Feeds, NodeTrace, SessionRequest, TensorSpec
+from edgedistill_deploy.runtimes.session import (
+    Feeds,
+    NodeTrace,
+    SessionRequest,
+    TensorSpec,
+    describe_failure,
+    feeds_fit,
+)
 from edgedistill_deploy.runtimes.tensorrt._cudart import Cuda
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# TensorRT's types that numpy has, by the names both majors share.
+# TensorRT's types that numpy has, by the names that both major versions share.
 _DTYPES = {
     "FLOAT": "float32",
     "HALF": "float16",
@@ -33,7 +39,7 @@ _DTYPES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A deserialised engine and what belongs to it, in the order in which they are made."""
+    """A deserialised engine and its parts, in the order in which they are made."""
 
     trt: Any
     logger: Any
@@ -44,15 +50,14 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerTimes:
-    """The times in milliseconds that one layer of the engine took, run by run, in the order the layers run."""
+    """The times of one layer of the engine in milliseconds, run by run."""
 
     name: str
     samples_ms: tuple[float, ...]
 
 
 class TensorRtSession:
-    """A model in TensorRT; see `edgedistill_deploy.runtimes.session.Session`. Runs from several threads are taken one
-    by one."""
+    """A model in TensorRT; see `edgedistill_deploy.runtimes.session.Session`. Runs of several threads wait in turn."""
 
     runtime = provider = "tensorrt"
     threads = 1
@@ -76,13 +81,12 @@ class TensorRtSession:
         self._stream = cuda.make_stream()
 
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
-        """Compute all outputs: copy in, compute, copy out, all in one stream, and wait for it."""
+        """Compute all outputs: copy in, compute and copy out in one stream, and wait for it."""
         with self._lock:
             return self._run(self._open(), self._open().context, feeds)
 
     def layer_times(self, feeds: Feeds, runs: int) -> tuple[LayerTimes, ...]:
-        """Run `runs` times with TensorRT's profiler on, in an execution context of its own, and return each layer's
-        times.
+        """Run `runs` times in another execution context with TensorRT's profiler; return each layer's times.
 
         The profiler waits for every layer, so the sum is more than a run takes without it.
         """
@@ -100,17 +104,14 @@ class TensorRtSession:
         return _layer_times(profiler.rows)
 
     def trace_nodes(self, feeds: Feeds, *, warm_up: int, runs: int, progress: Progress = silent) -> NodeTrace:
-        """Sum up the layers' times in an execution context of its own, without telling progress; see
-        `Session.trace_nodes`."""
+        """Sum up the layers' times; see `Session.trace_nodes`. Progress is not called."""
         times = self.layer_times(feeds, warm_up + runs)
         return sum_layers([(each.name, each.samples_ms[warm_up:]) for each in times], self.provider)
 
     def __enter__(self) -> "Self":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         with self._lock:
             if self._loaded is None:
                 return
@@ -141,7 +142,7 @@ class TensorRtSession:
         return results
 
     def _result(self, loaded: Loaded, context: Any, spec: TensorSpec) -> NDArray[Any]:
-        """Make the array of an output and give the context device memory to write it to."""
+        """Make the array of an output, and give the context its device memory."""
         shape = tuple(context.get_tensor_shape(spec.name))
         if any(size < 0 for size in shape):
             raise EdgeDistillError(
@@ -153,7 +154,7 @@ class TensorRtSession:
         return values
 
     def _buffer(self, name: str, size: int) -> int:
-        """Return device memory of at least `size` bytes for a tensor, kept for the runs to come."""
+        """Return device memory of at least `size` bytes for a tensor, kept for later runs."""
         address, held = self._buffers.get(name, (0, -1))
         if held < size:
             if held >= 0:
@@ -164,13 +165,10 @@ class TensorRtSession:
         return address
 
     def _check_feeds(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
-        """Return the feeds as contiguous arrays, since what is copied to the device is bytes without type or shape."""
+        """Return the feeds as contiguous arrays, because the copy to the device has no type or shape."""
         given = {name: np.ascontiguousarray(value) for name, value in feeds.items()}
-        fits = len(given) == len(self.inputs) and all(
-            spec.name in given and _fits(spec, given[spec.name]) for spec in self.inputs
-        )
-        if not fits:
-            raise EdgeDistillError(f"{self._mismatch(given)}.")
+        if not feeds_fit(self.inputs, given):
+            raise EdgeDistillError(describe_failure(self.model_path, "TensorRT", self.inputs, given))
         if self._batches is not None:
             low, high = self._batches
             size = len(given[self.inputs[0].name])
@@ -181,15 +179,9 @@ class TensorRtSession:
                 )
         return given
 
-    def _mismatch(self, given: Mapping[str, NDArray[Any]]) -> str:
-        takes = " and ".join(_describe_tensor(spec.name, spec.dtype, spec.shape) for spec in self.inputs)
-        got = " and ".join(_describe_tensor(name, str(value.dtype), value.shape) for name, value in given.items())
-        return f"{self.model_path.name} failed on TensorRT: it takes {takes} and was given {got or 'nothing'}"
-
     def _refusal(self, loaded: Loaded, given: Mapping[str, NDArray[Any]]) -> str:
-        return (
-            f"{self._mismatch(given)}. TensorRT says: {loaded.logger.errors[-1] if loaded.logger.errors else 'nothing'}"
-        )
+        sentence = describe_failure(self.model_path, "TensorRT", self.inputs, given)
+        return f"{sentence} TensorRT says: {loaded.logger.errors[-1] if loaded.logger.errors else 'nothing'}"
 
 
 def tensors_of(loaded: Loaded) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
@@ -236,20 +228,10 @@ def _make_profiler(trt: Any) -> Any:
 
 
 def _layer_times(rows: list[list[tuple[str, float]]]) -> tuple[LayerTimes, ...]:
-    """Turn runs of layers into layers of runs; two layers may share a name, so their place tells them apart."""
+    """Turn runs of layers into layers of runs. Two layers can share a name, so their place counts."""
     names = [[name for name, _ in row] for row in rows]
     if not names[0] or any(each != names[0] for each in names):
         raise EdgeDistillError("TensorRT's profiler told no times, or those of other layers from run to run.")
     return tuple(
         LayerTimes(name=name, samples_ms=tuple(row[place][1] for row in rows)) for place, name in enumerate(names[0])
     )
-
-
-def _fits(wanted: TensorSpec, given: NDArray[Any]) -> bool:
-    same_axes = len(wanted.shape) == given.ndim
-    sizes = zip(wanted.shape, given.shape, strict=False)
-    return wanted.dtype == str(given.dtype) and same_axes and all(size in (None, got) for size, got in sizes)
-
-
-def _describe_tensor(name: str, dtype: str, shape: tuple[int | None, ...]) -> str:
-    return f"{name} {dtype} ({', '.join('any' if size is None else str(size) for size in shape)})"

@@ -1,4 +1,4 @@
-"""Flags that several commands share, declared once."""
+"""Flags that several commands share."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,13 +86,13 @@ def number_or_text(text: str) -> float | str:
 
 
 def not_none(**values: Any) -> dict[str, Any]:
-    """Return the values that were given, for what has defaults of its own for the others."""
+    """Return the values that are not None; the callee has defaults for the others."""
     return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFlags:
-    """What is learnt: on which images, from which teacher, for which classes, by which student."""
+    """The images, the teacher, the classes and the student."""
 
     data: Annotated[
         str | None,
@@ -146,7 +146,7 @@ class TaskFlags:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitFlags:
-    """How many steps the training takes, and of which size."""
+    """The number of training steps, and their size."""
 
     epochs: Annotated[int | None, typer.Option("--epochs", metavar="N"), Setting("distill.epochs")] = None
     batch_size: Annotated[
@@ -161,7 +161,7 @@ class FitFlags:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MethodFlags:
-    """How SubDistill trains. `preset` is no setting: it names several, which all others win over."""
+    """How SubDistill trains. `preset` names several settings at once; every other source overrides them."""
 
     lambda_layer: Annotated[
         str | None,
@@ -208,7 +208,7 @@ class MethodFlags:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFlags:
-    """Where and from which seed it runs, and what is asked of the expert."""
+    """The machine, the seed, and the requirements on the expert."""
 
     augment: Annotated[
         str | None,

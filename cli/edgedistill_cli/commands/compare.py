@@ -1,4 +1,4 @@
-"""`compare`: SubDistill beside labels, logits and the layer-wise rivals, with the same budget and several seeds."""
+"""`compare`: SubDistill and other training methods, with the same budget and several seeds."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how many runs are d
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightFlags:
-    """The one weight of the layer term, in the place of several."""
+    """One weight of the layer term instead of several."""
 
     lambda_layer: Annotated[
         str | None,

@@ -1,4 +1,4 @@
-"""`devices`: the machines that are measured over SSH, and whether they are ready for it."""
+"""`devices`: list, change and check the machines that are measured over SSH."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,5 +1,4 @@
-"""`engine`: build the TensorRT engine of a model on this device, prove its precision, and keep it for validate and
-profile."""
+"""`engine`: build the TensorRT engine of a model on this device, and check its precision."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`inspect`: how many directions of each layer the teacher's answers need, and the student widths that follow."""
+"""`inspect`: how many directions of each layer the teacher needs, and the student widths that follow."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`plan`: which students are worth distilling for a device, timed before any is trained."""
+"""`plan`: time untrained students on a device, and choose those worth distilling."""
 
 import tempfile
 from contextlib import ExitStack

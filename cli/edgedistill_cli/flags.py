@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from inspect import Parameter
 from typing import Any, get_args
 
+import typer
 from typer.core import TyperGroup
 
 
@@ -36,6 +37,11 @@ class CommandGroup(TyperGroup):
         return flags
 
 
+def flag(name: str, metavar: str, text: str, **extra: Any) -> Any:
+    """Return the marker, for the type of a parameter, of a flag that takes a value."""
+    return typer.Option(name, metavar=metavar, help=text, **extra)
+
+
 def settings_of(*groups: Any) -> dict[str, Any]:
     """Return {"table.key": value} of the given flags that have a setting."""
     return {
@@ -59,14 +65,14 @@ def with_flags(command: Callable[..., None]) -> Callable[..., None]:
         group, *markers = get_args(each.annotation) or (each.annotation,)
         if hasattr(group, "__dataclass_fields__"):
             flags = _flags_of(group, markers)
-            groups[each.name] = group, [flag.name for flag in flags]
+            groups[each.name] = group, [taken.name for taken in flags]
             parameters.extend(flags)
         else:
             parameters.append(each.replace(kind=Parameter.KEYWORD_ONLY))
 
     def call(**given: Any) -> None:
         for name, (group, flags) in groups.items():
-            given[name] = group(**{flag: given.pop(flag) for flag in flags})
+            given[name] = group(**{taken: given.pop(taken) for taken in flags})
         command(**given)
 
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -7,13 +7,14 @@ import typer
 
 from edgedistill_cli import options
 from edgedistill_cli.console import Console
+from edgedistill_cli.flags import flag
 
 OwnData = Annotated[
     str | None,
-    typer.Option(
+    flag(
         "--data",
-        metavar="SRC",
-        help="Image folder, npz:FILE, fashion-mnist[:DIR], cifar100:DIR; the bundle's recorded images by default.",
+        "SRC",
+        "Image folder, npz:FILE, fashion-mnist[:DIR], cifar100:DIR; the bundle's recorded images by default.",
     ),
 ]
 
@@ -26,30 +27,21 @@ PreprocessDrift = Annotated[
 ]
 
 Flips = Annotated[
-    Path | None,
-    typer.Option(
-        "--flips", metavar="DIR", help="Write pictures of the images that teacher and expert decide differently."
-    ),
+    Path | None, flag("--flips", "DIR", "Write pictures of the images that teacher and expert decide differently.")
 ]
-JUnit = Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write what was judged as JUnit XML.")]
-Markdown = Annotated[
-    str | None, typer.Option("--markdown", metavar="FILE", help='Write a summary as Markdown, "-" for the screen.')
-]
+JUnit = Annotated[Path | None, flag("--junit", "FILE", "Write what was judged as JUnit XML.")]
+Markdown = Annotated[str | None, flag("--markdown", "FILE", 'Write a summary as Markdown, "-" for the screen.')]
 Bisect = Annotated[
     bool, typer.Option("--bisect", help="Find the first node at which two models part company, instead.")
 ]
 Against = Annotated[
     str | None,
-    typer.Option(
-        "--against",
-        metavar="WHAT",
-        help="With --bisect: a precision, FILE.onnx, unoptimised, or RUNTIME:PROVIDER; fp32 by default.",
+    flag(
+        "--against", "WHAT", "With --bisect: a precision, FILE.onnx, unoptimised, or RUNTIME:PROVIDER; fp32 by default."
     ),
 ]
-Image = Annotated[int | None, typer.Option("--image", metavar="N", help="With --bisect: which image, from 0.")]
-Tolerance = Annotated[
-    float | None, typer.Option("--tolerance", metavar="X", help="With --bisect: largest relative error of a value.")
-]
+Image = Annotated[int | None, flag("--image", "N", "With --bisect: which image, from 0.")]
+Tolerance = Annotated[float | None, flag("--tolerance", "X", "With --bisect: largest relative error of a value.")]
 
 
 def validate(

@@ -67,7 +67,7 @@ def class_names(text: str) -> list[str]:
 
 
 def number_or_text(text: str) -> float | str:
-    """Return the number that the text is; the text where it is none."""
+    """Return the text as a number if it is one, else the text itself."""
     try:
         return float(text)
     except ValueError:

@@ -68,7 +68,7 @@ def _choose_sides(bundle: Bundle, precision: str | None, against: str | None, ru
     `against` is a precision of the bundle, an ONNX file, "unoptimised" (the same file, computed as it is written), or
     RUNTIME[:PROVIDER] for the same file elsewhere. The default is fp32, and "unoptimised" for fp32 itself.
     """
-    # By default the file that changed most on its way from the student.
+    # By default the last precision: its file differs most from the student.
     candidate = _side(bundle, precision or bundle.precisions_for(runtime)[-1], runtime)
     if against is None:
         against = AS_WRITTEN if candidate.precision in ("fp32", "teacher") else "fp32"

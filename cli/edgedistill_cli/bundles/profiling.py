@@ -54,7 +54,7 @@ def batch_sizes(text: str | None, *, sweep: bool) -> tuple[int, ...]:
 
 
 def latency_config(duration: float | None, warmup: float | None) -> "LatencyConfig":
-    """Return the duration of measuring, in s; None keeps a default."""
+    """Return the times for measuring and warming up, given in s; None takes the default."""
     from edgedistill_deploy.latency.measurement import LatencyConfig
 
     return LatencyConfig(**not_none(duration_s=duration, warmup_s=warmup))

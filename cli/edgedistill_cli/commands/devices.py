@@ -32,7 +32,7 @@ Power = Annotated[str, flag("--power", "READER", "auto, none, tegrastats, ina322
 KeepThere = Annotated[bool, typer.Option("--keep", help="Leave what was sent for the next time.")]
 Notes = Annotated[str, flag("--notes", "TEXT", "For people.")]
 Project = Annotated[bool, typer.Option("--project", help="Write ./devices.toml, not the user's file.")]
-# These commands have nothing more to say.
+# These commands have no further messages, so they take no --verbose.
 QuietConsole = Annotated[Console, Without("verbose")]
 Names = Annotated[
     list[str] | None, typer.Argument(metavar="[NAME|ssh://user@host]...", help="All devices when none is named.")

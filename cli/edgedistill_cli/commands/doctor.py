@@ -7,7 +7,7 @@ from edgedistill_cli.console import Console
 if TYPE_CHECKING:
     from edgedistill_deploy.records.model import Int8Kernels
 
-# library: (extra, what it is for)
+# library: (extra, purpose)
 LIBRARIES = {
     "torch": ("distill", "distillation and export"),
     "timm": ("distill", "teachers and students"),

@@ -97,7 +97,7 @@ def _show_exclusions(step: Step, console: Console) -> None:
 
 
 def _goal_sentence(step: Step) -> str:
-    """Return whether a step's accuracy is good enough, and if not, the reason why it stayed so."""
+    """Say whether a step's accuracy drop is within the limit, and the reason if it is not."""
     goal = step["goal"]
     drop, limit = words.bare_points(goal["drop"]), words.bare_points(goal["max_drop"])
     share = f", {words.percent(goal['float_share'])} of the multiply-adds in float" if goal["float_share"] else ""

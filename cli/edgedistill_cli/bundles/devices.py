@@ -219,7 +219,7 @@ def _show_table(
     console: Console,
 ) -> None:
     """Print a row for each record, and one for each device that failed."""
-    rows = []
+    rows: list[list[str]] = []
     for outcome in outcomes:
         rows.extend(row_of(record) for record in _records(outcome))
         if outcome.result is None:

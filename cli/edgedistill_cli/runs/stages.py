@@ -76,7 +76,7 @@ def _train(run: Run, given: Inputs, student: "Student", report: Progress) -> "Di
         given.subtask,
         given.images,
         run.settings.distill,
-        pairs=[LayerPair(teacher=teacher, student=student) for teacher, student in pairs] or None,
+        pairs=[LayerPair(teacher=theirs, student=own) for theirs, own in pairs] or None,
         folder=run.folder / "distill",
         progress=functools.partial(show_training, report),
     )

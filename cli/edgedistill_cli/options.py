@@ -15,7 +15,6 @@ Warmup = Annotated[
 ]
 Percentile = Annotated[float, flag("--percentile", "P", "Which percentile keeps the budget.")]
 
-
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The run folder or bundle.", show_default=False)]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.", show_default=False)]
 
@@ -61,8 +60,8 @@ Wait = Annotated[
 ]
 
 
-def class_names(text: str) -> list[str]:
-    """Split A,B,C."""
+def split_names(text: str) -> list[str]:
+    """Return the names in A,B,C."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
@@ -107,7 +106,7 @@ class TaskFlags:
     classes: Annotated[
         str | None,
         flag("--classes", "A,B,C", "The subtask: names as the teacher spells them."),
-        Setting("subtask.classes", class_names),
+        Setting("subtask.classes", split_names),
     ] = None
     subtask: Annotated[
         str | None, flag("--subtask", "NAME", "A named superclass, such as cifar100/flowers."), Setting("subtask.name")
@@ -145,7 +144,7 @@ class MethodFlags:
     pairs: Annotated[
         str | None,
         flag("--pairs", "T=S,...", "Layers to match, teacher=student; found automatically by default."),
-        Setting("student.pairs", class_names),
+        Setting("student.pairs", split_names),
     ] = None
     teacher_cache: Annotated[
         str | None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgedistill_cli.bundles._steps import Steps
 from edgedistill_cli.console import Console
-from edgedistill_cli.options import class_names, not_none
+from edgedistill_cli.options import not_none, split_names
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import judged_precisions
 from edgedistill_deploy.errors import UsageError, nearest_names
@@ -30,7 +30,7 @@ def one_or_several(one: str | None, several: str | None, flag: str) -> tuple[str
     """
     if several is None:
         return None if one is None else (one,)
-    names = tuple(class_names(several))
+    names = tuple(split_names(several))
     if not names or len(set(names)) < len(names):
         raise UsageError(f"{flag} takes different names with commas between them, and {several!r} was given.")
     return names

@@ -63,7 +63,7 @@ def compare(
     settings = read_settings(config, settings_of(task, fit, weight, run))
     plan = make_plan(
         settings,
-        methods=None if methods is None else options.class_names(methods),
+        methods=None if methods is None else options.split_names(methods),
         seeds=seeds,
         sizes=train_sizes,
         lambdas=lambdas if weight.lambda_layer in (None, "auto") else weight.lambda_layer,

@@ -79,7 +79,7 @@ def inspect(
 
 
 def _words(text: str | None) -> tuple[str, ...] | None:
-    return None if text is None else tuple(dict.fromkeys(options.class_names(text)))
+    return None if text is None else tuple(dict.fromkeys(options.split_names(text)))
 
 
 def _numbers(text: str | None) -> tuple[int, ...] | None:

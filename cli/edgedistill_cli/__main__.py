@@ -1,4 +1,4 @@
-"""`python -m edgedistill_cli`, which is what `accelerate launch -m edgedistill_cli` starts."""
+"""`python -m edgedistill_cli`, which `accelerate launch -m edgedistill_cli` starts too."""
 
 from edgedistill_cli.app import main
 

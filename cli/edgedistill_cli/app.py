@@ -1,5 +1,4 @@
-"""The `edgedistill` command: its sub-commands, and the one place where an expected failure becomes a sentence and a
-code."""
+"""The `edgedistill` command: its sub-commands, and how an expected failure ends it."""
 
 import importlib
 import os
@@ -14,7 +13,7 @@ from edgedistill_cli.flags import CommandGroup, with_flags
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.version import __version__
 
-# As `--help` lists them, with what each is for, so that none is imported to say it.
+# The commands as `--help` lists them, with their purpose, so that `--help` imports none of them.
 COMMANDS = {
     "demo": (
         "Distil ten digits out of a 100-character teacher, export, quantise, check, profile and report: no network."
@@ -52,7 +51,7 @@ COMMANDS = {
     "doctor": "Say what this machine can run, what is missing, and the command that installs it. Installs nothing.",
     "devices": "The devices of devices.toml: add, list, check and remove them.",
 }
-# The commands that do not stand in a file of their own name.
+# The commands whose file has another name.
 MODULES = {"build": "training", "distill": "training"}
 
 app = typer.Typer(
@@ -67,15 +66,15 @@ app = typer.Typer(
 
 
 class _CommandOnDemand(TyperCommand):
-    """An entry of the list of commands; the command itself is imported when it is called."""
+    """An entry of the list of commands; it imports its command when it is called."""
 
     def make_context(self, *args: Any, **extra: Any) -> Any:
-        """Hand the words after the command's name to the command itself."""
+        """Pass the words after the command's name to the command."""
         return load_command(str(self.name)).make_context(*args, **extra)
 
 
 def load_command(name: str) -> Any:
-    """Import a command and return it as typer runs it."""
+    """Import a command and return it in the form that typer runs."""
     module = importlib.import_module(f"edgedistill_cli.commands.{MODULES.get(name, name)}")
     found = getattr(module, name)
     if isinstance(found, typer.Typer):
@@ -86,7 +85,7 @@ def load_command(name: str) -> Any:
 
 
 def _entry() -> None:
-    """Stand for a command whose parameters are not known before it is imported."""
+    """Stand for a command before it is imported."""
 
 
 for _name, _text in COMMANDS.items():
@@ -105,14 +104,12 @@ def _top(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Take the flags that stand before the command."""
+    """Read the flags that stand before the command."""
 
 
 def main() -> None:
-    """Run the command; an expected failure is one sentence on stderr and its exit code, `--debug` shows the
-    traceback."""
-    # From 1.29 on ONNX Runtime's Linux wheels report what is run to their maker unless told not to; who set it has the
-    # say.
+    """Run the command; an expected failure gives one sentence on stderr (a traceback with `--debug`) and its code."""
+    # ONNX Runtime's Linux wheels from 1.29 on report usage to their maker by default; a value that is set stays.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     failures = Failures()
     try:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -15,14 +15,13 @@ from edgedistill_deploy.progress import Progress, silent
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
 
-# Away from a terminal, a step says where it is at most this often.
+# Outside a terminal, a progress line is printed at most this often.
 PLAIN_INTERVAL_S = 10.0
 
 
 @dataclass(slots=True, kw_only=True)
 class Failures:
-    """How an expected failure is shown: by one sentence, or with `debug` by its traceback. Whoever calls the command
-    reads it."""
+    """How the caller of the command shows an expected failure: as one sentence, or with `debug` as a traceback."""
 
     debug: bool = False
 
@@ -34,11 +33,7 @@ def _note_debug(context: typer.Context, wanted: bool) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Console:
-    """Where output goes. The fields are the flags that all commands share.
-
-    `as_json`: stdout carries one JSON document and nothing else; `quiet`: stderr only errors; `debug` is for
-    `Failures`.
-    """
+    """Where output goes. The fields are the flags that all commands share; `Failures` reads `debug`."""
 
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No messages and no progress.")] = False
@@ -50,7 +45,7 @@ class Console:
     def say(self, text: str) -> None:
         """Write a message to stderr."""
         if not self.quiet:
-            _print_plain(_stderr(), text)
+            _print_plain(sys.stderr, text)
 
     def detail(self, text: str) -> None:
         """Write a message to stderr that only `--verbose` shows."""
@@ -60,10 +55,10 @@ class Console:
     def result(self, text: str) -> None:
         """Write a line of the result to stdout."""
         if not self.as_json:
-            _print_plain(_stdout(), text)
+            _print_plain(sys.stdout, text)
 
     def emit(self, record: Any) -> None:
-        """Write the JSON document to stdout, where it was asked for."""
+        """Write the JSON document to stdout, if --json asks for it."""
         if self.as_json:
             sys.stdout.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
 
@@ -79,43 +74,34 @@ class Console:
             table.add_column(column, justify="left" if position == 0 else "right", no_wrap=True)
         for row in rows:
             table.add_row(*(escape(cell) for cell in row))
-        out = _stdout()
-        # A pipe has no width to fit; cutting figures to 80 columns there would lose them.
+        out = _open_rich(sys.stdout)
+        # A pipe has no width; figures would be lost if they were cut to 80 columns there.
         if not out.is_terminal:
             out.width = 240
         out.print(table)
 
     @contextlib.contextmanager
     def progress(self, description: str) -> Iterator[Progress]:
-        """Show one step of work.
-
-        On a terminal a bar with the remaining time; elsewhere a plain line at most every ten seconds.
-        """
+        """Show one step of work: a bar on a terminal, elsewhere a plain line at most every ten seconds."""
         if self.quiet:
             yield silent
-        elif _stderr().is_terminal:
+        elif _open_rich(sys.stderr).is_terminal:
             with _bar(description) as report:
                 yield report
         else:
             yield _plain_lines(self, description)
 
 
-def _stdout() -> "RichConsole":
+def _open_rich(file: TextIO) -> "RichConsole":
     from rich.console import Console as RichConsole
 
-    return RichConsole(file=sys.stdout)
+    return RichConsole(file=file)
 
 
-def _stderr() -> "RichConsole":
-    from rich.console import Console as RichConsole
-
-    return RichConsole(file=sys.stderr)
-
-
-def _print_plain(out: "RichConsole", text: str) -> None:
+def _print_plain(file: TextIO, text: str) -> None:
     from rich.markup import escape
 
-    out.print(escape(text), highlight=False, soft_wrap=True)
+    _open_rich(file).print(escape(text), highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -132,7 +118,7 @@ def _bar(description: str) -> Iterator[Progress]:
         bars.TimeRemainingColumn(),
         bars.TextColumn("{task.fields[note]}"),
     )
-    with bars.Progress(*columns, console=_stderr()) as shown:
+    with bars.Progress(*columns, console=_open_rich(sys.stderr)) as shown:
         task = shown.add_task(escape(description), total=None, note="")
 
         def report(done: int, total: int, note: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Ends of a command that are no success: a gate that fails, a run that was interrupted."""
+"""The exit codes of a gate and of an interrupted run."""
 
 from typing import Literal
 
@@ -11,11 +11,11 @@ _CODES: dict[Outcome, int] = {"pass": 0, "fail": 3, "inconclusive": 4, "error": 
 
 
 class InterruptedRunError(EdgeDistillError):
-    """The user pressed Ctrl-C; what was finished stays."""
+    """The user pressed Ctrl-C; finished results are kept."""
 
     exit_code = 130
 
 
 def gate_code(outcome: Outcome) -> int:
-    """Return the exit code of a gate's verdict; "error" where the gate could not judge everything."""
+    """Return the exit code of a gate's verdict; "error" means that the gate could not judge everything."""
     return _CODES[outcome]

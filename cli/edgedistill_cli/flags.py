@@ -1,5 +1,4 @@
-"""From a command's parameters to values: flags that belong together are one dataclass, and each flag knows its
-setting."""
+"""Flags that belong together as one dataclass, each with the setting that it gives."""
 
 import inspect
 from collections.abc import Callable
@@ -7,34 +6,30 @@ from dataclasses import dataclass, fields
 from inspect import Parameter
 from typing import Any, get_args
 
+import typer
 from typer.core import TyperGroup
-
-
-def _as_given(value: Any) -> Any:
-    return value
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """In the type of a flag: the key of the settings that it gives, as table.key, and how its value is read."""
+    """In the type of a flag: the setting that it gives, as table.key, and the function that reads its value."""
 
     key: str
-    read: Callable[[Any], Any] = _as_given
+    read: Callable[[Any], Any] = lambda value: value
 
 
 class Without:
-    """In the type of a command's parameter: the flags of the group that this command has not."""
+    """In the type of a command's parameter: the flags of the group that this command does not take."""
 
     def __init__(self, *names: str) -> None:
         self.names = names
 
 
 class CommandGroup(TyperGroup):
-    """A list of commands. Typer loads pydantic to read a flag whose default is None, and has such flags before any
-    command."""
+    """A list of commands. Typer would load pydantic for its flags before a command, since their default is None."""
 
     def get_params(self, *args: Any) -> Any:
-        """Return the flags that stand before the command; what is not given is False."""
+        """Return the flags that stand before the command, with False as their default."""
         flags = super().get_params(*args)
         for each in flags:
             if each.default is None and getattr(each, "is_flag", False):
@@ -42,8 +37,13 @@ class CommandGroup(TyperGroup):
         return flags
 
 
+def flag(name: str, metavar: str, text: str, **extra: Any) -> Any:
+    """Return the marker, for the type of a parameter, of a flag that takes a value."""
+    return typer.Option(name, metavar=metavar, help=text, **extra)
+
+
 def settings_of(*groups: Any) -> dict[str, Any]:
-    """Return {"table.key": value} of the flags that were given and give a setting."""
+    """Return {"table.key": value} of the given flags that have a setting."""
     return {
         setting.key: setting.read(value)
         for group in groups
@@ -54,10 +54,10 @@ def settings_of(*groups: Any) -> dict[str, Any]:
 
 
 def with_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Return the command as typer reads it: a parameter whose type is a dataclass stands for the flags of its fields.
+    """Return the command for typer, with a flag for each field of a parameter whose type is a dataclass.
 
     Raises:
-        TypeError: `Without` names a flag that the group has not.
+        TypeError: `Without` names a flag that the group does not have.
     """
     parameters: list[Parameter] = []
     groups: dict[str, tuple[type, list[str]]] = {}
@@ -65,14 +65,14 @@ def with_flags(command: Callable[..., None]) -> Callable[..., None]:
         group, *markers = get_args(each.annotation) or (each.annotation,)
         if hasattr(group, "__dataclass_fields__"):
             flags = _flags_of(group, markers)
-            groups[each.name] = group, [flag.name for flag in flags]
+            groups[each.name] = group, [taken.name for taken in flags]
             parameters.extend(flags)
         else:
             parameters.append(each.replace(kind=Parameter.KEYWORD_ONLY))
 
     def call(**given: Any) -> None:
         for name, (group, flags) in groups.items():
-            given[name] = group(**{flag: given.pop(flag) for flag in flags})
+            given[name] = group(**{taken: given.pop(taken) for taken in flags})
         command(**given)
 
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

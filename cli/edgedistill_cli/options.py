@@ -1,4 +1,4 @@
-"""Flags that several commands share, declared once."""
+"""Flags that several commands share."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,79 +6,67 @@ from typing import Annotated, Any
 
 import typer
 
-from edgedistill_cli.flags import Setting
+from edgedistill_cli.flags import Setting, flag
 
-Duration = Annotated[float | None, typer.Option("--duration", metavar="S", help="Seconds to measure; 10 by default.")]
-ProfileThreads = Annotated[int, typer.Option("--threads", metavar="N", min=1, help="CPU threads of the runtime.")]
+Duration = Annotated[float | None, flag("--duration", "S", "Seconds to measure; 10 by default.")]
+ProfileThreads = Annotated[int, flag("--threads", "N", "CPU threads of the runtime.", min=1)]
 Warmup = Annotated[
-    float | None,
-    typer.Option("--warmup", metavar="S", help="Seconds to warm up; 1 by default, longer until steady, 0 for none."),
+    float | None, flag("--warmup", "S", "Seconds to warm up; 1 by default, longer until steady, 0 for none.")
 ]
-Percentile = Annotated[float, typer.Option("--percentile", metavar="P", help="Which percentile keeps the budget.")]
-
+Percentile = Annotated[float, flag("--percentile", "P", "Which percentile keeps the budget.")]
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The run folder or bundle.", show_default=False)]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.", show_default=False)]
 
-Config = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="Settings in TOML; flags win over the file.")
-]
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The run folder; also the bundle.")]
+Config = Annotated[Path | None, flag("--config", "FILE", "Settings in TOML; flags win over the file.")]
+Out = Annotated[Path, flag("--out", "DIR", "The run folder; also the bundle.")]
 Restart = Annotated[bool, typer.Option("--restart", help="Delete what the folder holds of an earlier run first.")]
 
 Reject = Annotated[
     float | None,
-    typer.Option(
+    flag(
         "--reject",
-        metavar="X",
-        help="Give the expert an output in_domain that accepts this share of its images, such as 0.95; 0 is off.",
+        "X",
+        "Give the expert an output in_domain that accepts this share of its images, such as 0.95; 0 is off.",
     ),
     Setting("export.reject"),
 ]
 MaxDrop = Annotated[
-    float | None,
-    typer.Option("--max-drop", metavar="X", help="Largest accuracy drop that passes, absolute."),
-    Setting("validate.max_drop"),
+    float | None, flag("--max-drop", "X", "Largest accuracy drop that passes, absolute."), Setting("validate.max_drop")
 ]
-Confidence = Annotated[
-    float | None, typer.Option("--confidence", metavar="X", help="Of the intervals."), Setting("validate.confidence")
-]
+Confidence = Annotated[float | None, flag("--confidence", "X", "Of the intervals."), Setting("validate.confidence")]
 Precision = Annotated[
-    str | None,
-    typer.Option("--precision", metavar="P", help="fp32, fp16, int8 or teacher; all that the bundle has by default."),
+    str | None, flag("--precision", "P", "fp32, fp16, int8 or teacher; all that the bundle has by default.")
 ]
-Runtime = Annotated[str, typer.Option("--runtime", metavar="NAME", help="What runs the model.")]
+Runtime = Annotated[str, flag("--runtime", "NAME", "What runs the model.")]
 Provider = Annotated[
     str,
-    typer.Option(
-        "--provider",
-        metavar="NAME[:DEVICE]",
-        help="ONNX Runtime's back end: cpu, cuda, tensorrt, openvino, xnnpack, qnn or coreml.",
+    flag(
+        "--provider", "NAME[:DEVICE]", "ONNX Runtime's back end: cpu, cuda, tensorrt, openvino, xnnpack, qnn or coreml."
     ),
 ]
-Threads = Annotated[int | None, typer.Option("--threads", metavar="N", help="CPU threads; all by default.")]
+Threads = Annotated[int | None, flag("--threads", "N", "CPU threads; all by default.")]
 Devices = Annotated[
     list[str] | None,
-    typer.Option(
+    flag(
         "--device",
-        metavar="NAME",
-        help="A device of devices.toml or ssh://user@host[:port] instead of this machine; may be given several times.",
+        "NAME",
+        "A device of devices.toml or ssh://user@host[:port] instead of this machine; may be given several times.",
     ),
 ]
 Keep = Annotated[bool, typer.Option("--keep", help="With --device: leave what was sent there for the next time.")]
 Wait = Annotated[
-    float | None,
-    typer.Option("--wait", metavar="S", min=0, help="With --device: seconds to wait while another measures there."),
+    float | None, flag("--wait", "S", "With --device: seconds to wait while another measures there.", min=0)
 ]
 
 
-def class_names(text: str) -> list[str]:
-    """Split A,B,C."""
+def split_names(text: str) -> list[str]:
+    """Return the names in A,B,C."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def number_or_text(text: str) -> float | str:
-    """Return the number that the text is; the text where it is none."""
+    """Return the text as a number if it is one, else the text itself."""
     try:
         return float(text)
     except ValueError:
@@ -86,145 +74,113 @@ def number_or_text(text: str) -> float | str:
 
 
 def not_none(**values: Any) -> dict[str, Any]:
-    """Return the values that were given, for what has defaults of its own for the others."""
+    """Return the values that are not None; the callee has defaults for the others."""
     return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFlags:
-    """What is learnt: on which images, from which teacher, for which classes, by which student."""
+    """The images, the teacher, the classes and the student."""
 
     data: Annotated[
         str | None,
-        typer.Option(
+        flag(
             "--data",
-            metavar="SRC",
-            help="Image folder (class folders, or train/ val/ test/), npz:FILE, fashion-mnist[:DIR], cifar100:DIR, "
+            "SRC",
+            "Image folder (class folders, or train/ val/ test/), npz:FILE, fashion-mnist[:DIR], cifar100:DIR, "
             "embedded:digits.",
         ),
         Setting("data.source"),
     ] = None
     teacher: Annotated[
         str | None,
-        typer.Option("--teacher", metavar="NAME", help="timm:NAME, a folder in timm's layout, or embedded:glyphs100."),
+        flag("--teacher", "NAME", "timm:NAME, a folder in timm's layout, or embedded:glyphs100."),
         Setting("teacher.name"),
     ] = None
     teacher_weights: Annotated[
-        str | None,
-        typer.Option("--teacher-weights", metavar="FILE", help="safetensors or a plain state dict."),
-        Setting("teacher.weights"),
+        str | None, flag("--teacher-weights", "FILE", "safetensors or a plain state dict."), Setting("teacher.weights")
     ] = None
     teacher_classes: Annotated[
-        str | None,
-        typer.Option("--teacher-classes", metavar="FILE", help="One label a line, in output order."),
-        Setting("teacher.classes"),
+        str | None, flag("--teacher-classes", "FILE", "One label a line, in output order."), Setting("teacher.classes")
     ] = None
     classes: Annotated[
         str | None,
-        typer.Option("--classes", metavar="A,B,C", help="The subtask: names as the teacher spells them."),
-        Setting("subtask.classes", class_names),
+        flag("--classes", "A,B,C", "The subtask: names as the teacher spells them."),
+        Setting("subtask.classes", split_names),
     ] = None
     subtask: Annotated[
-        str | None,
-        typer.Option("--subtask", metavar="NAME", help="A named superclass, such as cifar100/flowers."),
-        Setting("subtask.name"),
+        str | None, flag("--subtask", "NAME", "A named superclass, such as cifar100/flowers."), Setting("subtask.name")
     ] = None
-    student: Annotated[
-        str | None, typer.Option("--student", metavar="NAME", help="timm:NAME."), Setting("student.name")
-    ] = None
+    student: Annotated[str | None, flag("--student", "NAME", "timm:NAME."), Setting("student.name")] = None
     student_width: Annotated[
-        float | None,
-        typer.Option("--student-width", metavar="X", help="Factor on its channels."),
-        Setting("student.width"),
+        float | None, flag("--student-width", "X", "Factor on its channels."), Setting("student.width")
     ] = None
     image_size: Annotated[
-        int | None,
-        typer.Option("--image-size", metavar="N", help="Side of the images, in pixels."),
-        Setting("data.image_size"),
+        int | None, flag("--image-size", "N", "Side of the images, in pixels."), Setting("data.image_size")
     ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitFlags:
-    """How many steps the training takes, and of which size."""
+    """The number of training steps, and their size."""
 
     epochs: Annotated[int | None, typer.Option("--epochs", metavar="N"), Setting("distill.epochs")] = None
     batch_size: Annotated[
-        int | None,
-        typer.Option("--batch-size", metavar="N", help="Images a training step."),
-        Setting("distill.batch_size"),
+        int | None, flag("--batch-size", "N", "Images a training step."), Setting("distill.batch_size")
     ] = None
-    lr: Annotated[
-        float | None, typer.Option("--lr", metavar="X", help="Peak learning rate."), Setting("distill.learning_rate")
-    ] = None
+    lr: Annotated[float | None, flag("--lr", "X", "Peak learning rate."), Setting("distill.learning_rate")] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MethodFlags:
-    """How SubDistill trains. `preset` is no setting: it names several, which all others win over."""
+    """How SubDistill trains. `preset` names several settings at once; every other source overrides them."""
 
     lambda_layer: Annotated[
         str | None,
-        typer.Option(
-            "--lambda-layer", metavar="X|auto", help="Weight of the layer losses; auto chooses it by short runs."
-        ),
+        flag("--lambda-layer", "X|auto", "Weight of the layer losses; auto chooses it by short runs."),
         Setting("distill.lambda_layer", number_or_text),
     ] = None
-    preset: Annotated[
-        str | None, typer.Option("--preset", metavar="NAME", help="Named training settings, under all others: paper.")
-    ] = None
+    preset: Annotated[str | None, flag("--preset", "NAME", "Named training settings, under all others: paper.")] = None
     pairs: Annotated[
         str | None,
-        typer.Option(
-            "--pairs", metavar="T=S,...", help="Layers to match, teacher=student; found automatically by default."
-        ),
-        Setting("student.pairs", class_names),
+        flag("--pairs", "T=S,...", "Layers to match, teacher=student; found automatically by default."),
+        Setting("student.pairs", split_names),
     ] = None
     teacher_cache: Annotated[
         str | None,
-        typer.Option(
-            "--teacher-cache",
-            metavar="off|auto|N",
-            help="Keep the teacher's answers for N views of each image on disk.",
-        ),
+        flag("--teacher-cache", "off|auto|N", "Keep the teacher's answers for N views of each image on disk."),
         Setting("distill.teacher_cache"),
     ] = None
     mixed_precision: Annotated[
         str | None,
-        typer.Option("--mixed-precision", metavar="no|bf16|fp16", help="Of the networks in training."),
+        flag("--mixed-precision", "no|bf16|fp16", "Of the networks in training."),
         Setting("distill.mixed_precision"),
     ] = None
     ema: Annotated[
-        float | None,
-        typer.Option("--ema", metavar="X", help="Decay of the student's moving average, such as 0.99."),
-        Setting("distill.ema"),
+        float | None, flag("--ema", "X", "Decay of the student's moving average, such as 0.99."), Setting("distill.ema")
     ] = None
     early_stopping: Annotated[
         int | None,
-        typer.Option("--early-stopping", metavar="N", help="Stop after N epochs without a better validation."),
+        flag("--early-stopping", "N", "Stop after N epochs without a better validation."),
         Setting("distill.early_stopping"),
     ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFlags:
-    """Where and from which seed it runs, and what is asked of the expert."""
+    """The machine, the seed, and the requirements on the expert."""
 
     augment: Annotated[
         str | None,
-        typer.Option("--augment", metavar="NAME", help="none, crop, crop-flip, resized-crop or resized-crop-flip."),
+        flag("--augment", "NAME", "none, crop, crop-flip, resized-crop or resized-crop-flip."),
         Setting("distill.augment"),
     ] = None
     seed: Annotated[int | None, typer.Option("--seed", metavar="N"), Setting("distill.seed")] = None
     workers: Annotated[
-        int | None,
-        typer.Option("--workers", metavar="N", help="Processes that decode images."),
-        Setting("distill.workers"),
+        int | None, flag("--workers", "N", "Processes that decode images."), Setting("distill.workers")
     ] = None
     compute: Annotated[
-        str | None,
-        typer.Option("--compute", metavar="auto|cpu|cuda|mps", help="Where training runs."),
-        Setting("distill.compute"),
+        str | None, flag("--compute", "auto|cpu|cuda|mps", "Where training runs."), Setting("distill.compute")
     ] = None
     reject: Reject = None
     max_drop: MaxDrop = None

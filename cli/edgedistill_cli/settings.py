@@ -1,8 +1,8 @@
-"""The settings of a run: the stages' own frozen values, a table each."""
+"""The settings of a run, with a table for each stage and each input."""
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from edgedistill.checks import check_pairs
@@ -16,7 +16,7 @@ from edgedistill_deploy.parity.check import ParityLimits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSettings:
-    """Where the images are, and the side they are brought to (0: as the teacher wants them)."""
+    """The source of the images, and their side in pixels; 0 takes the teacher's own size."""
 
     source: str
     image_size: int = 0
@@ -24,7 +24,7 @@ class DataSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherSettings:
-    """Which teacher: see `edgedistill.load_teacher`."""
+    """The teacher; see `edgedistill.load_teacher`."""
 
     name: str
     weights: str = ""
@@ -33,7 +33,7 @@ class TeacherSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubtaskSettings:
-    """Which classes: their names, or the name of a superclass that ships with EdgeDistill."""
+    """The names of the classes, or the name of a superclass that ships with EdgeDistill."""
 
     classes: tuple[str, ...] = ()
     name: str = ""
@@ -47,16 +47,15 @@ class SubtaskSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudentSettings:
-    """Which student: see `edgedistill.build_student`; `pairs` are layers to match, each as TEACHER=STUDENT."""
+    """The student; see `edgedistill.build_student`. `pairs` are layers to match, each as TEACHER=STUDENT."""
 
     name: str
     width: float = 1.0
     pairs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for pair in self.pairs:
-            teacher, equals, student = (part.strip() for part in pair.partition("="))
-            if not (teacher and equals and student) or "=" in student:
+        for pair, (teacher, student) in zip(self.pairs, self.layer_pairs, strict=True):
+            if not (teacher and student) or "=" in student:
                 raise UsageError(
                     f"A pair of layers is written TEACHER=STUDENT, such as layer3=stages.2, and {pair!r} was given."
                 )
@@ -71,7 +70,7 @@ class StudentSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """Everything that decides a run. The stages before a changed table keep their results."""
+    """Everything that decides a run. When a table changes, the stages before it keep their results."""
 
     data: DataSettings
     teacher: TeacherSettings
@@ -84,19 +83,18 @@ class RunSettings:
     profile: LatencyConfig = field(default_factory=LatencyConfig)
 
     def to_tables(self) -> dict[str, dict[str, Any]]:
-        """Return plain tables, ready for TOML; optional keys without a value are left out."""
-        tables = {each.name: asdict(getattr(self, each.name)) for each in fields(self)}
+        """Return plain tables for TOML; a key whose value is None is left out."""
         return {
             table: {
                 key: list(value) if isinstance(value, tuple) else value
                 for key, value in values.items()
                 if value is not None
             }
-            for table, values in tables.items()
+            for table, values in asdict(self).items()
         }
 
     def key(self, *tables: str) -> str:
-        """Return a hash of the named tables: equal settings, equal key."""
+        """Return a hash of the named tables; equal settings give equal keys."""
         every = self.to_tables()
         chosen = {table: every[table] for table in tables}
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]

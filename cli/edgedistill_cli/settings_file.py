@@ -1,4 +1,4 @@
-"""Settings from a TOML file and from flags; anything unknown or ill-typed is refused.
+"""Settings from a TOML file and from flags; an unknown key or a value of the wrong type is refused.
 
 Every table of the file has the name of a field of `RunSettings` and the keys of that field's dataclass.
 """
@@ -32,11 +32,11 @@ def read_settings(
     Args:
         file: TOML; None for flags alone.
         flags: {"table.key": value} of the flags that were given.
-        defaults: {"table.key": value} of keys that neither has, for a command that can do without them.
+        defaults: {"table.key": value} for keys that neither the file nor a flag gives.
 
     Raises:
         UsageError: no such file, not TOML, an unknown table or key (with the nearest known one), a value of the wrong
-            type, or one that the stage refuses. All problems of types and names are listed at once.
+            type, or one that the stage refuses. One message lists all problems of types and names.
     """
     tables = _read_tables(file) if file is not None else {}
     for name, value in flags.items():
@@ -50,7 +50,7 @@ def read_settings(
 
 
 def preset_settings(name: str | None) -> dict[str, Any]:
-    """Return the settings {"distill.KEY": value} of a preset, for the keys that neither file nor flags give."""
+    """Return the settings {"distill.KEY": value} of a preset; {} for None."""
     if name is None:
         return {}
     check_choice("--preset", name, tuple(PRESETS))
@@ -63,7 +63,7 @@ def write_settings(path: Path, settings: RunSettings) -> None:
 
 
 def settings_from_tables(tables: Mapping[str, Any], *, origin: str) -> RunSettings:
-    """Check every table and key, then make the stages' values."""
+    """Check every table and key, then build the settings; `origin` is what a message calls their source."""
     sections = typing.get_type_hints(RunSettings)
     problems = [
         f"[{table}] is not a table of the settings.{nearest_names(table, sections)}"
@@ -76,22 +76,21 @@ def settings_from_tables(tables: Mapping[str, Any], *, origin: str) -> RunSettin
     problems.extend(_find_missing(tables, sections))
     if problems:
         raise UsageError(f"The settings in {origin} cannot be used:\n" + "\n".join(f"  {each}" for each in problems))
-    made = {table: _build_section(sections[table], values) for table, values in tables.items()}
-    return RunSettings(**made)
-
-
-def _build_section(section: Any, values: Mapping[str, Any]) -> Any:
-    return section(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    return RunSettings(
+        **{
+            table: sections[table](**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+            for table, values in tables.items()
+        }
+    )
 
 
 def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
     if not file.is_file():
         raise UsageError(f"There is no settings file {file}; `edgedistill init` writes one to start from.")
     try:
-        tables: dict[str, dict[str, Any]] = tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"The settings file {file} is not valid TOML: {error}.") from error
-    return tables
 
 
 def _find_problems(table: str, values: object, section: Any) -> list[str]:
@@ -108,7 +107,7 @@ def _find_problems(table: str, values: object, section: Any) -> list[str]:
 
 
 def _find_missing(tables: Mapping[str, Any], sections: Mapping[str, Any]) -> list[str]:
-    """Name what has no default and was not given, with the flag that gives it."""
+    """Describe each missing key that has no default, with the flag that gives it."""
     flags = {"data.source": "--data", "teacher.name": "--teacher", "student.name": "--student"}
     found = []
     for table, section in sections.items():
@@ -126,28 +125,24 @@ def _find_missing(tables: Mapping[str, Any], sections: Mapping[str, Any]) -> lis
 
 
 def _fits(value: object, wanted: Any) -> bool:
-    """Tell whether a TOML value is of the wanted type; whole numbers count as floats, nothing else is converted."""
-    options = typing.get_args(wanted)
-    if typing.get_origin(wanted) is typing.Literal:
+    """Tell whether a TOML value has the wanted type; whole numbers count as floats, nothing else is converted."""
+    origin, options = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin is typing.Literal:
         return value in options
-    if options and typing.get_origin(wanted) is not tuple:
-        return any(_fits(value, option) for option in options)
-    if typing.get_origin(wanted) is tuple:
+    if origin is tuple:
         return isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value)
-    if wanted is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if wanted is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+    if options:
+        return any(_fits(value, option) for option in options)
+    if wanted in (int, float):
+        return isinstance(value, (int, wanted)) and not isinstance(value, bool)
     return wanted is not type(None) and isinstance(value, wanted)
 
 
 def _type_in_words(wanted: Any) -> str:
     words = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
-    options = [option for option in typing.get_args(wanted) if option is not type(None)]
-    if typing.get_origin(wanted) is tuple:
+    origin = typing.get_origin(wanted)
+    if origin is tuple:
         return "a list of texts"
-    if typing.get_origin(wanted) is typing.Literal:
-        return " or ".join(map(repr, options))
-    if options:
-        return " or ".join(_type_in_words(option) for option in options)
-    return words.get(wanted, str(wanted))
+    options = [option for option in typing.get_args(wanted) if option is not type(None)]
+    to_words = repr if origin is typing.Literal else _type_in_words
+    return " or ".join(map(to_words, options)) or words.get(wanted, str(wanted))

@@ -1,4 +1,4 @@
-"""Progress of work in several steps: a bar for one after another, as their names come in."""
+"""Progress of work in several steps, a bar for each."""
 
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Steps:
-    """Shows progress whose notes are STEP or STEP: WHAT; `verb` stands before the step's name."""
+    """Shows progress with notes such as STEP or STEP: WHAT; `verb` stands before the step's name."""
 
     def __init__(self, console: Console, verb: str) -> None:
         self._console = console
@@ -21,7 +21,7 @@ class Steps:
         self._report: Progress = silent
 
     def tell(self, done: int, total: int, note: str = "") -> None:
-        """Show how much of the step that the note names is done."""
+        """Show the progress of the step that the note names."""
         step, _, what = note.partition(": ")
         if step != self._step:
             self._stack.close()

@@ -1,4 +1,4 @@
-"""`validate --bisect`: choose the two sides, search, and say where they part company."""
+"""`validate --bisect`: choose the two models, search, and say where they first differ."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from edgedistill_deploy.errors import UsageError
 if TYPE_CHECKING:
     from edgedistill_deploy.diagnosis.bisect import BisectReport, Side
     from edgedistill_deploy.images.sets import ImageSet
+    from edgedistill_deploy.statistics.verdicts import Verdict
 
 AS_WRITTEN = "unoptimised"
 
@@ -21,15 +22,15 @@ def bisect_bundle(
     bundle: Bundle,
     console: Console,
     *,
-    precision: str | None = None,
-    against: str | None = None,
-    runtime: str = "onnxruntime",
-    image: int = 0,
-    tolerance: float | None = None,
-    images: "ImageSet | None" = None,
-    threads: int | None = None,
-) -> "BisectReport":
-    """Search for the first node at which a model and another part company, on one evaluation image; write the record.
+    precision: str | None,
+    against: str | None,
+    runtime: str,
+    image: int,
+    tolerance: float | None,
+    images: "ImageSet | None",
+    threads: int | None,
+) -> "Verdict":
+    """Find, record and show the first node at which two models differ on one image; "fail" if they differ.
 
     Raises:
         UsageError: there is no such image, or `against` names nothing to compare with.
@@ -37,7 +38,7 @@ def bisect_bundle(
     from edgedistill_deploy.diagnosis.bisect import find_divergence, write_bisect
     from edgedistill_deploy.evaluation.images import open_evaluation
 
-    reference, candidate = sides_of(bundle, precision, against, runtime)
+    reference, candidate = _choose_sides(bundle, precision, against, runtime)
     evaluation = open_evaluation(bundle, images)
     count = len(evaluation.labels)
     if not 0 <= image < count:
@@ -52,20 +53,22 @@ def bisect_bundle(
             image=image,
             tolerance=tolerance,
             threads=threads,
-            # How many runs there will be is known only at the end.
+            # The number of runs is known only at the end.
             progress=lambda done, total, note="": report(done, done + 1, note),
         )
     write_bisect(bundle, found)
-    return found
+    console.emit(found.to_json())
+    _show_bisect(found, console)
+    return "pass" if found.verdict == "agree" else "fail"
 
 
-def sides_of(bundle: Bundle, precision: str | None, against: str | None, runtime: str) -> "tuple[Side, Side]":
-    """Return what is held to be right and what is searched.
+def _choose_sides(bundle: Bundle, precision: str | None, against: str | None, runtime: str) -> "tuple[Side, Side]":
+    """Return the reference and the model to search.
 
     `against` is a precision of the bundle, an ONNX file, "unoptimised" (the same file, computed as it is written), or
-    RUNTIME[:PROVIDER] for the same file elsewhere. Unless given it is fp32, for fp32 itself "unoptimised".
+    RUNTIME[:PROVIDER] for the same file elsewhere. The default is fp32, and "unoptimised" for fp32 itself.
     """
-    # Unless one is chosen, the file that changed most on its way from the student.
+    # By default the last precision: its file differs most from the student.
     candidate = _side(bundle, precision or bundle.precisions_for(runtime)[-1], runtime)
     if against is None:
         against = AS_WRITTEN if candidate.precision in ("fp32", "teacher") else "fp32"
@@ -99,26 +102,23 @@ def _elsewhere(candidate: "Side", against: str, runtime: str, bundle: Bundle) ->
     )
 
 
-def show_bisect(report: "BisectReport", console: Console) -> None:
-    """Print the finding, the values around it, and how it was found."""
+def _show_bisect(report: "BisectReport", console: Console) -> None:
+    """Print the finding, the values around it, and the method."""
     console.result(report.sentence)
     first = report.first
     if first is not None:
-        rows = [(each.value, each.node, each.error) for each in first.inputs]
+        rows = [*((each.value, each.node, each.error) for each in first.inputs), (first.value, first.node, first.error)]
         console.table(
             "What it reads, and what it gives",
             ["value", "node", "relative error"],
-            [[value, node, f"{error:.3g}"] for value, node, error in [*rows, (first.value, first.node, first.error)]],
+            [[value, node, f"{error:.3g}"] for value, node, error in rows],
         )
         if len(first.suspects) > 1:
             console.result(f"Between them lie {', '.join(first.suspects)}.")
+    reason = f", since {report.method_reason}" if report.method_reason else ""
     console.result(
         f"The output is off by {report.output_error:.3g}. {report.compared_count} of {report.value_count} values that "
-        f"both have were compared in {report.run_count} runs, by {_method(report)}."
+        f"both have were compared in {report.run_count} runs, by {report.method}{reason}."
     )
     for note in report.notes:
         console.result(note)
-
-
-def _method(report: "BisectReport") -> str:
-    return f"{report.method}, since {report.method_reason}" if report.method_reason else report.method

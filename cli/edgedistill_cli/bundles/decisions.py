@@ -1,7 +1,7 @@
-"""What a validation tells image by image: the chain of losses, the flips, and the summaries for build servers."""
+"""Show and write the chain of losses, the images decided differently, and the summaries for build servers."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ _JOB_SUMMARY = "GITHUB_STEP_SUMMARY"
 
 
 def show_chain(steps: "Sequence[ChainStep]", console: Console) -> None:
-    """Print a row for each step: what it is made from, what it lost, and how far both agree."""
+    """Print a row for each step: its source, the accuracy it lost, and the agreement of the two."""
     if not steps:
         return
     console.table(
@@ -46,22 +46,18 @@ def write_flips_of(bundle: Bundle, flips: "Sequence[FlipReport]", folder: Path, 
     index = write_flips(folder, flips)
     for report in flips:
         write_flip_record(bundle, report)
+        counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in report.outcomes.items() if count)
         console.result(
             f"{label_of(report.model.precision)}: {report.flip_count} of {report.sample_count} images are decided "
-            f"differently{_outcomes(report)}."
+            f"differently{counts and ': '}{counts}."
         )
     console.say(f"Their pictures, the expert's surest answers first: {index.parent}")
-
-
-def _outcomes(report: "FlipReport") -> str:
-    told = [f"{count} {name.replace('_', ' ')}" for name, count in report.outcomes.items() if count]
-    return f": {', '.join(told)}" if told else ""
 
 
 def write_summaries(
     records: "Sequence[ParityReport | UnreadableParity]", junit: Path | None, markdown: str | None, console: Console
 ) -> None:
-    """Write JUnit XML and Markdown where they are asked for; "-" is stdout, and a job's summary is continued."""
+    """Write JUnit XML and Markdown if they are asked for; "-" is stdout. A job's summary is continued."""
     from edgedistill_deploy.report.junit import write_junit
     from edgedistill_deploy.report.markdown import markdown_text, write_markdown
 
@@ -76,19 +72,19 @@ def write_summaries(
 
 
 def require_fitting(
-    *, bisecting: bool, search: Sequence[str], check: Sequence[str], as_json: bool, markdown: str | None
+    *, bisecting: bool, search: Mapping[str, object], check: Mapping[str, object], as_json: bool, markdown: str | None
 ) -> None:
-    """Refuse flags that mean nothing together; `search` and `check` name those given that belong to --bisect, or never
-    to it.
+    """Refuse flags that exclude each other; a flag whose value is None was not given.
 
     Raises:
         UsageError: a flag of the search without --bisect, one of the check with it, or two documents for stdout.
     """
-    if bisecting and check:
+    wrong = [name for name, value in (check if bisecting else search).items() if value is not None]
+    if wrong and bisecting:
         raise UsageError(
-            f"--bisect searches and checks no accuracy, so {check[0]} has nothing to tell; leave one of them out."
+            f"--bisect searches and checks no accuracy, so {wrong[0]} has nothing to tell; leave one of them out."
         )
-    if not bisecting and search:
-        raise UsageError(f"{search[0]} belongs to --bisect; give both.")
+    if wrong:
+        raise UsageError(f"{wrong[0]} belongs to --bisect; give both.")
     if as_json and markdown == "-":
         raise UsageError("--json and --markdown - both want the standard output; name a file for the Markdown.")

@@ -1,4 +1,4 @@
-"""Profile and validate on other machines: progress line by line, one table, one JSON document, one exit code."""
+"""Profile and validate on other machines, with one table, one JSON document and one exit code for all."""
 
 import tempfile
 import time
@@ -26,41 +26,45 @@ if TYPE_CHECKING:
     from edgedistill_deploy.progress import Progress
     from edgedistill_deploy.remote.inventory import Device
     from edgedistill_deploy.remote.jobs import DeviceOutcome, RemoteJob
+    from edgedistill_deploy.remote.tasks import RuntimeChoice
 
 _SPEAK_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Targets:
-    """The devices that were named, and how to treat them; `runtime` and `provider` are None where no flag gave them."""
+    """The named devices and the flags for them."""
 
     names: tuple[str, ...]
-    runtime: str | None = None
-    provider: str | None = None
-    keep: bool = False
-    wait_s: float = 0.0
+    choice: "RuntimeChoice"
+    keep: bool
+    wait_s: float
 
     @classmethod
     def of(cls, context: typer.Context, names: Sequence[str], keep: bool, wait_s: float | None) -> "Targets":
-        """Take the flags of a command; a default that nobody typed leaves the choice to each device."""
-        return cls(
-            names=tuple(names),
-            runtime=_find_typed(context, "runtime") or _find_typed(context, "runtimes"),
-            provider=_find_typed(context, "provider"),
-            keep=keep,
-            wait_s=wait_s or 0.0,
-        )
+        """Take the flags of a command; each device chooses the runtime and provider that nobody typed."""
+        from edgedistill_deploy.remote.tasks import RuntimeChoice
+
+        runtime = _find_typed(context, "runtime") or _find_typed(context, "runtimes")
+        choice = RuntimeChoice(runtime=runtime, provider=_find_typed(context, "provider"))
+        return cls(names=tuple(names), choice=choice, keep=keep, wait_s=wait_s or 0.0)
+
+    def find_devices(self) -> "list[Device]":
+        """Return the devices by their names."""
+        from edgedistill_deploy.remote.inventory import find_device
+
+        return [find_device(name) for name in self.names]
 
 
 def require_devices(names: Sequence[str] | None, flags: Mapping[str, object]) -> None:
-    """Raise UsageError for flags that speak of devices where none is named."""
+    """Raise UsageError for a flag that needs a device when none is named."""
     given = [name for name, value in flags.items() if value]
     if not names and given:
         raise UsageError(f"{given[0]} belongs to --device; name one, such as --device ssh://pi@raspberrypi.local.")
 
 
 def require_local(names: Sequence[str] | None, flags: Mapping[str, object]) -> None:
-    """Raise UsageError for flags that need the models on this machine, where a device is named."""
+    """Raise UsageError for a flag that needs the models on this machine when a device is named."""
     given = [name for name, value in flags.items() if value]
     if names and given:
         raise UsageError(f"{given[0]} works on this machine alone; leave it out, or leave out --device.")
@@ -75,18 +79,18 @@ def profile_on_devices(
     from edgedistill_deploy.recommendation.choice import record_choices
     from edgedistill_deploy.remote.tasks import profile_job
 
-    devices = _devices(targets)
-    job = profile_job(bundle, request, devices, _build_choice(targets), keep=targets.keep, wait_s=targets.wait_s)
-    outcomes = _run_job(devices, job, console)
+    devices = targets.find_devices()
+    job = profile_job(bundle, request, devices, targets.choice, keep=targets.keep, wait_s=targets.wait_s)
     judged = []
-    for outcome in outcomes:
+    for outcome in _run_job(devices, job, console):
         if outcome.result is not None:
             write_profile(bundle, outcome.result)
             outcome = replace(outcome, result=gates.judge(outcome.result))
         judged.append(outcome)
     record_choices(bundle)
     verdict = _emit("profile", judged, gates.verdict, console)
-    _show_latencies(judged, console)
+    columns = ["batch, threads", "p50", "p90", "p99", "images a second", "peak memory", "doubts"]
+    _show_table("Latency on the devices", columns, judged, _latency_row, console)
     for each in judged:
         if each.result is not None and _has_more(each.result):
             show_profile(each.result, console)
@@ -94,7 +98,7 @@ def profile_on_devices(
 
 
 def _has_more(profile: Mapping[str, Any]) -> bool:
-    """Say whether more was asked for than the table of all devices shows."""
+    """Tell whether the profile holds more than the table of all devices shows."""
     more = {"sustained", "end_to_end", "cold_start", "layers", "power", "budget", "against"}
     return "comparison" in profile or any(more & set(record) for record in profile["records"])
 
@@ -102,11 +106,10 @@ def _has_more(profile: Mapping[str, Any]) -> bool:
 def validate_on_devices(
     bundle: Bundle, console: Console, targets: Targets, request: "ValidationRequest", images: "ImageSet | None"
 ) -> tuple[Outcome, list[dict[str, Any]]]:
-    """Judge the models on every device, write and show the records; return the verdict on all of them, and the
-    records."""
+    """Judge the models on every device, write and show the records; return the verdict on all, and the records."""
     from edgedistill_deploy.remote.tasks import validate_job, write_prepared
 
-    devices = _devices(targets)
+    devices = targets.find_devices()
     with tempfile.TemporaryDirectory() as scratch:
         prepared = None if images is None else Path(scratch) / "reference.npz"
         if images is not None and prepared is not None:
@@ -115,7 +118,7 @@ def validate_on_devices(
             bundle,
             request.limits,
             devices,
-            _build_choice(targets),
+            targets.choice,
             precisions=request.precisions,
             threads=request.threads,
             reference=prepared,
@@ -126,26 +129,19 @@ def validate_on_devices(
     for outcome in outcomes:
         _write_parities(bundle, outcome.result)
     verdict = _emit("validate", outcomes, _parity_verdict, console)
-    _show_parities(outcomes, console)
-    return verdict, [record for outcome in outcomes for record in _records(outcome)]
+    records = [record for outcome in outcomes for record in _records(outcome)]
+    columns = ["images", "teacher", "accuracy", "drop, points", "interval", "agreement", "verdict"]
+    _show_table("Parity with the teacher on the devices", columns, outcomes, _parity_row, console)
+    for record in records:
+        for reason in record["reasons"]:
+            console.result(f"{record['device']}, {label_of(record['precision'])}: {reason}")
+    return verdict, records
 
 
 def _find_typed(context: typer.Context, name: str) -> str | None:
     source = context.get_parameter_source(name)
     typed = source is not None and source.name != "DEFAULT"
     return str(context.params[name]) if typed else None
-
-
-def _devices(targets: Targets) -> "list[Device]":
-    from edgedistill_deploy.remote.inventory import find_device
-
-    return [find_device(name) for name in targets.names]
-
-
-def _build_choice(targets: Targets) -> Any:
-    from edgedistill_deploy.remote.tasks import RuntimeChoice
-
-    return RuntimeChoice(runtime=targets.runtime, provider=targets.provider)
 
 
 def _run_job(devices: "Sequence[Device]", job: "RemoteJob", console: Console) -> "tuple[DeviceOutcome, ...]":
@@ -162,7 +158,7 @@ def _run_job(devices: "Sequence[Device]", job: "RemoteJob", console: Console) ->
 
 
 def _make_progress(device: "Device", console: Console) -> "Progress":
-    """Return what says how far a device is: each new step at once, its progress every few seconds."""
+    """Return a progress that prints each new step of a device at once, and its share every few seconds."""
     step, spoken = "", 0.0
 
     def report(done: int, total: int, note: str = "") -> None:
@@ -215,55 +211,47 @@ def _parity_verdict(result: Mapping[str, Any]) -> Verdict:
     return worst_verdict(each["verdict"] for each in result["records"] if each["precision"] in counted)
 
 
-def _show_latencies(outcomes: "Sequence[DeviceOutcome]", console: Console) -> None:
-    rows = []
+def _show_table(
+    title: str,
+    columns: Sequence[str],
+    outcomes: "Sequence[DeviceOutcome]",
+    row_of: Callable[[Mapping[str, Any]], list[str]],
+    console: Console,
+) -> None:
+    """Print a row for each record, and one for each device that failed."""
+    rows: list[list[str]] = []
     for outcome in outcomes:
-        for record in _records(outcome):
-            rows.append(
-                [
-                    record["device"]["name"],
-                    label_of(record["precision"]),
-                    f"{record['runtime']} {record['provider']}",
-                    f"{record['batch_size']}, {record['threads']}",
-                    words.milliseconds(record["p50_ms"]),
-                    words.milliseconds(record["p90_ms"]),
-                    words.milliseconds(record["p99_ms"]),
-                    words.quantity(record["throughput_per_s"]),
-                    words.size(record["peak_memory_bytes"]),
-                    ", ".join(record["flags"]) or "none",
-                ]
-            )
+        rows.extend(row_of(record) for record in _records(outcome))
         if outcome.result is None:
-            rows.append([outcome.device.name, "failed", *[words.MISSING] * 8])
-    columns = ["device", "model", "runtime", "batch, threads", "p50", "p90", "p99", "images a second"]
-    console.table("Latency on the devices", [*columns, "peak memory", "doubts"], rows)
+            rows.append([outcome.device.name, "failed", *[words.MISSING] * (len(columns) + 1)])
+    console.table(title, ["device", "model", "runtime", *columns], rows)
 
 
-def _show_parities(outcomes: "Sequence[DeviceOutcome]", console: Console) -> None:
-    rows = []
-    for outcome in outcomes:
-        for record in _records(outcome):
-            accuracy = record["accuracy"]
-            drop = accuracy["drop"]
-            rows.append(
-                [
-                    record["device"],
-                    label_of(record["precision"]),
-                    f"{record['runtime']} {record['provider']}",
-                    str(record["sample_count"]),
-                    words.percent(accuracy["teacher"]),
-                    words.percent(accuracy["candidate"]),
-                    words.MISSING if drop is None else words.bare_points(drop),
-                    words.points_interval(tuple(accuracy["interval"])) if drop is not None else words.MISSING,
-                    words.percent(record["agreement"]),
-                    record["verdict"],
-                ]
-            )
-        if outcome.result is None:
-            rows.append([outcome.device.name, "failed", *[words.MISSING] * 8])
-    columns = ["device", "model", "runtime", "images", "teacher", "accuracy", "drop, points", "interval"]
-    console.table("Parity with the teacher on the devices", [*columns, "agreement", "verdict"], rows)
-    for outcome in outcomes:
-        for record in _records(outcome):
-            for reason in record["reasons"]:
-                console.result(f"{record['device']}, {label_of(record['precision'])}: {reason}")
+def _latency_row(record: Mapping[str, Any]) -> list[str]:
+    return [
+        record["device"]["name"],
+        label_of(record["precision"]),
+        f"{record['runtime']} {record['provider']}",
+        f"{record['batch_size']}, {record['threads']}",
+        *(words.milliseconds(record[f"{name}_ms"]) for name in ("p50", "p90", "p99")),
+        words.quantity(record["throughput_per_s"]),
+        words.size(record["peak_memory_bytes"]),
+        ", ".join(record["flags"]) or "none",
+    ]
+
+
+def _parity_row(record: Mapping[str, Any]) -> list[str]:
+    accuracy = record["accuracy"]
+    drop = accuracy["drop"]
+    return [
+        record["device"],
+        label_of(record["precision"]),
+        f"{record['runtime']} {record['provider']}",
+        str(record["sample_count"]),
+        words.percent(accuracy["teacher"]),
+        words.percent(accuracy["candidate"]),
+        words.MISSING if drop is None else words.bare_points(drop),
+        words.MISSING if drop is None else words.points_interval(tuple(accuracy["interval"])),
+        words.percent(record["agreement"]),
+        record["verdict"],
+    ]

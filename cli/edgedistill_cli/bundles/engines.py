@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 def build_engine(
     bundle: "Bundle", precision: str, chosen: "EngineOptions", console: Console, out: Path | None
 ) -> dict[str, Any]:
-    """Open the model with TensorRT, which builds what the cache has not, and return the engine's record.
+    """Open the model with TensorRT, which builds the engine if the cache lacks it, and return the engine's record.
 
-    Raises UsageError for an `out` that ends in .json, and InterruptedRunError on Ctrl-C, after TensorRT has stopped at
-    its next step.
+    Raises:
+        UsageError: `out` ends in .json.
+        InterruptedRunError: Ctrl-C; TensorRT first stops at its next step.
     """
     from edgedistill_deploy.runtimes.opening import open_session
 
@@ -39,12 +40,15 @@ def build_engine(
             "Interrupted; TensorRT stopped, and no engine was written. Run the same command to build it."
         ) from error
     if out is not None:
-        _copy(Path(record["path"]), out)
+        engine = Path(record["path"])
+        for source, target in ((engine, out), (engine.with_suffix(".json"), out.with_suffix(".json"))):
+            with write_whole(target) as temporary:
+                shutil.copyfile(source, temporary)
     return record
 
 
 def show_engine(record: Mapping[str, Any], console: Console) -> None:
-    """Print what was built, for what, and what the inspector says of it."""
+    """Print the engine, its target, its options, and the precision that the inspector reports."""
     if record["rebuilt_because"]:
         console.say(f"The engine in the cache was not taken: {record['rebuilt_because']}")
     options, gpu = record["options"], record["gpu"]
@@ -61,9 +65,3 @@ def show_engine(record: Mapping[str, Any], console: Console) -> None:
     }
     for name, value in rows.items():
         console.result(f"{name + ':':<14}{value}")
-
-
-def _copy(engine: Path, out: Path) -> None:
-    for source, target in ((engine, out), (engine.with_suffix(".json"), out.with_suffix(".json"))):
-        with write_whole(target) as temporary:
-            shutil.copyfile(source, temporary)

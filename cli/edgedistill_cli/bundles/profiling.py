@@ -1,4 +1,4 @@
-"""Profile the models of a bundle: the flags' values, the measuring, and what is judged of it."""
+"""Profile the models of a bundle: read the flags, measure, and judge the records."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgedistill_cli.bundles._steps import Steps
 from edgedistill_cli.console import Console
+from edgedistill_cli.options import not_none, split_names
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import judged_precisions
 from edgedistill_deploy.errors import UsageError, nearest_names
@@ -22,21 +23,21 @@ SWEEP = (1, 2, 4, 8, 16, 32)
 
 
 def one_or_several(one: str | None, several: str | None, flag: str) -> tuple[str, ...] | None:
-    """Return the names of --NAMEs A,B where it was given, else the one of --NAME; None for neither.
+    """Return the names of --NAMEs A,B if it was given, else the one of --NAME, or None.
 
     Raises:
         UsageError: a name twice, or none.
     """
     if several is None:
         return None if one is None else (one,)
-    names = tuple(name.strip() for name in several.split(",") if name.strip())
+    names = tuple(split_names(several))
     if not names or len(set(names)) < len(names):
         raise UsageError(f"{flag} takes different names with commas between them, and {several!r} was given.")
     return names
 
 
 def batch_sizes(text: str | None, *, sweep: bool) -> tuple[int, ...]:
-    """Read N or N,N,...; 1 unless given.
+    """Read N or N,N,...; the default is 1.
 
     Raises:
         UsageError: not whole numbers from 1 on, one twice, or both flags.
@@ -53,18 +54,14 @@ def batch_sizes(text: str | None, *, sweep: bool) -> tuple[int, ...]:
 
 
 def latency_config(duration: float | None, warmup: float | None) -> "LatencyConfig":
-    """Return how long to measure; what is not given keeps its default."""
+    """Return the times for measuring and warming up, given in s; None takes the default."""
     from edgedistill_deploy.latency.measurement import LatencyConfig
 
-    plain = LatencyConfig()
-    return LatencyConfig(
-        duration_s=plain.duration_s if duration is None else duration,
-        warmup_s=plain.warmup_s if warmup is None else warmup,
-    )
+    return LatencyConfig(**not_none(duration_s=duration, warmup_s=warmup))
 
 
 def arrivals_named(name: str) -> "Arrivals":
-    """Return the arrivals by their name. Raises UsageError for an unknown one."""
+    """Return the arrivals with this name. Raises UsageError for an unknown one."""
     if name == "poisson":
         return "poisson"
     if name == "constant":
@@ -73,7 +70,7 @@ def arrivals_named(name: str) -> "Arrivals":
 
 
 def profile_bundle(bundle: Bundle, console: Console, request: "ProfileRequest") -> dict[str, Any]:
-    """Measure as asked, write the records into the bundle, and return them."""
+    """Measure, write the records into the bundle, and return them."""
     from edgedistill_deploy.profiling.run import run_profile, write_profile
     from edgedistill_deploy.recommendation.choice import record_choices
 
@@ -86,7 +83,7 @@ def profile_bundle(bundle: Bundle, console: Console, request: "ProfileRequest") 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gates:
-    """What measured records are held against: a budget, an earlier record, both or neither."""
+    """The limits for measured records: a budget, earlier records, both or neither."""
 
     budget: "Budget | None" = None
     against: tuple[Mapping[str, Any], ...] = ()
@@ -96,7 +93,7 @@ class Gates:
 
     @classmethod
     def of(cls, budget_ms: float | None, percentile: float, against: Path | None, margin: float, seed: int) -> "Gates":
-        """Read what the flags name, before anything is measured."""
+        """Read the flags and the file that they name, before anything is measured."""
         from edgedistill_deploy.latency.budget import Budget
         from edgedistill_deploy.latency.comparison import read_latencies
 
@@ -109,9 +106,7 @@ class Gates:
         )
 
     def judge(self, profile: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the profile with "budget" and "against" in its records, and the worst "verdict" of the budgets.
-
-        The teacher's budget counts only where the teacher alone was measured; its times are those of the fp32 original.
+        """Return the profile with "budget" and "against" in its records.
 
         Raises:
             UsageError: no record can be compared with an earlier one.
@@ -138,14 +133,14 @@ class Gates:
         return judged
 
     def verdict(self, profile: Mapping[str, Any]) -> Verdict:
-        """Return whether the models keep the budget: "pass" too where there is none."""
+        """Return whether the experts (the teacher, if it is alone) keep the budget; "pass" without a budget."""
         counted = judged_precisions(record["precision"] for record in profile["records"])
         records = [record for record in profile["records"] if record["precision"] in counted]
         return worst_verdict(record["budget"]["verdict"] for record in records if "budget" in record)
 
 
 def _counterpart(record: Mapping[str, Any], earlier: tuple[Mapping[str, Any], ...]) -> Mapping[str, Any] | None:
-    """Return the earlier record to compare with: the only one, or the one of the same model, runtime and batch size."""
+    """Return the earlier record of the same model, runtime and batch size, or the only one."""
     same = [each for each in earlier if each["batch_size"] == record["batch_size"]]
     alike = [each for each in same if each.get("precision") == record["precision"]]
     alike = [each for each in alike if each.get("runtime") == record["runtime"]] or alike

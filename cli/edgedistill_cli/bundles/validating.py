@@ -1,4 +1,4 @@
-"""Validate the models of a bundle: the same for the pipeline's stages and for the commands."""
+"""Validate the models of a bundle, for the stages of a run and for the commands."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +10,6 @@ from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgedistill_cli.bundles.devices import Targets
-    from edgedistill_cli.exit_codes import Outcome
     from edgedistill_deploy.images.sets import ImageSet
     from edgedistill_deploy.parity.validation import Validation, ValidationRequest
     from edgedistill_deploy.statistics.verdicts import Verdict
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 def validate_models(
     bundle: Bundle, console: Console, request: "ValidationRequest", images: "ImageSet | None" = None
 ) -> "Validation":
-    """Check the models as asked, and write the records and what follows from them into the bundle."""
+    """Check the models, and write the records and the choices that follow from them into the bundle."""
     from edgedistill_deploy.parity.validation import validate_bundle
     from edgedistill_deploy.recommendation.choice import record_choices
 
@@ -31,10 +29,10 @@ def validate_models(
 
 
 def open_own_images(source: Path | str, bundle: Bundle) -> "ImageSet":
-    """Open images to validate on: the test split of the source, else the only one, restricted to the bundle's classes.
+    """Open the test split of the source (or another split if it has none), with the bundle's classes only.
 
     Raises:
-        UsageError: the source has none of them.
+        UsageError: the source has none of these classes.
     """
     from edgedistill_deploy.images.sets import find_class
     from edgedistill_deploy.images.sources import open_images
@@ -54,57 +52,8 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
-def check_on_devices(
-    bundle: "Bundle",
-    console: Console,
-    targets: "Targets",
-    request: "ValidationRequest",
-    images: "ImageSet | None",
-    junit: Path | None,
-    markdown: str | None,
-) -> "Outcome":
-    """Check the models on devices and return the verdict on all of them together."""
-    from edgedistill_cli.bundles.decisions import write_summaries
-    from edgedistill_cli.bundles.devices import validate_on_devices
-    from edgedistill_deploy.records.parity import read_parity
-
-    verdict, records = validate_on_devices(bundle, console, targets, request, images)
-    write_summaries([read_parity(record) for record in records], junit, markdown, console)
-    return verdict
-
-
-def find_difference(
-    bundle: "Bundle",
-    console: Console,
-    precision: str | None,
-    against: str | None,
-    runtime: str,
-    image: int,
-    tolerance: float | None,
-    images: "ImageSet | None",
-    threads: int | None,
-) -> "Verdict":
-    """Find where two models part company: "fail" when they do."""
-    from edgedistill_cli.bundles.bisecting import bisect_bundle, show_bisect
-
-    found = bisect_bundle(
-        bundle,
-        console,
-        precision=precision,
-        against=against,
-        runtime=runtime,
-        image=image,
-        tolerance=tolerance,
-        images=images,
-        threads=threads,
-    )
-    console.emit(found.to_json())
-    show_bisect(found, console)
-    return "pass" if found.verdict == "agree" else "fail"
-
-
 def check_models(
-    bundle: "Bundle",
+    bundle: Bundle,
     console: Console,
     request: "ValidationRequest",
     images: "ImageSet | None",
@@ -113,7 +62,7 @@ def check_models(
     junit: Path | None,
     markdown: str | None,
 ) -> "Verdict":
-    """Check the models, write and show what was found, and return the verdict."""
+    """Check the models, write and show the records, and return the verdict."""
     from edgedistill_cli.bundles.decisions import show_chain, write_flips_of, write_summaries
     from edgedistill_cli.tables.parity import show_choices, show_parity
     from edgedistill_deploy.records.writing import plain
@@ -122,11 +71,11 @@ def check_models(
     records = [report.to_json() for report in found.reports]
     if request.precisions is not None:
         console.emit(records[0])
-        show_parity(found.reports, console)
     else:
         whole = {"kind": "parity-set", "schema": 1, "records": records, "verdict": found.verdict}
         console.emit({**whole, "chain": plain(found.chain)})
-        show_parity(found.reports, console)
+    show_parity(found.reports, console)
+    if request.precisions is None:
         show_chain(found.chain, console)
     if flips is not None:
         write_flips_of(bundle, found.flips, flips, console)

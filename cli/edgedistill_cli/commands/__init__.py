@@ -1,1 +1,1 @@
-"""One command a file. Each imports what it needs when it runs, and is imported when it is asked for."""
+"""One command a file. A command is imported when it is called, and imports what it needs when it runs."""

@@ -7,7 +7,7 @@ import typer
 
 from edgedistill_cli import options
 from edgedistill_cli.console import Console
-from edgedistill_cli.flags import Setting, settings_of
+from edgedistill_cli.flags import Setting, flag, settings_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,39 +15,37 @@ class CalibrateFlags:
     """How the student is quantised."""
 
     images: Annotated[
-        int | None,
-        typer.Option("--images", metavar="N", help="Training images that ranges are measured on."),
-        Setting("calibrate.images"),
+        int | None, flag("--images", "N", "Training images that ranges are measured on."), Setting("calibrate.images")
     ] = None
     held_out: Annotated[
         int | None,
-        typer.Option("--held-out", metavar="N", help="Further training images that the results are compared on."),
+        flag("--held-out", "N", "Further training images that the results are compared on."),
         Setting("calibrate.held_out"),
     ] = None
     method: Annotated[
         str | None,
-        typer.Option(
+        flag(
             "--calibration",
-            metavar="NAME",
-            help="minmax, moving-average, percentile, least-squares, or auto: all, and the best is kept.",
+            "NAME",
+            "minmax, moving-average, percentile, least-squares, or auto: all, and the best is kept.",
         ),
         Setting("calibrate.method"),
     ] = None
     profile: Annotated[
         str | None,
-        typer.Option(
+        flag(
             "--profile",
-            metavar="NAME",
-            help="Where model.int8.onnx is fast: x86 or arm; this machine's kind by default. Both are right on either.",
+            "NAME",
+            "Where model.int8.onnx is fast: x86 or arm; this machine's kind by default. Both are right on either.",
         ),
         Setting("calibrate.profile"),
     ] = None
     max_drop: Annotated[
         float | None,
-        typer.Option(
+        flag(
             "--max-drop",
-            metavar="X",
-            help="Largest loss of accuracy from float to INT8, absolute; beyond it the worst nodes stay in float.",
+            "X",
+            "Largest loss of accuracy from float to INT8, absolute; beyond it the worst nodes stay in float.",
         ),
         Setting("calibrate.max_drop"),
     ] = None
@@ -58,12 +56,12 @@ class CalibrateFlags:
     ] = None
     recover: Annotated[
         int | None,
-        typer.Option("--recover", metavar="N", help="Epochs of quantisation-aware distillation afterwards."),
+        flag("--recover", "N", "Epochs of quantisation-aware distillation afterwards."),
         Setting("calibrate.recover"),
     ] = None
     ledger_nodes: Annotated[
         int | None,
-        typer.Option("--ledger-nodes", metavar="N", help="Nodes quantised one by one at most; 0 for none."),
+        flag("--ledger-nodes", "N", "Nodes quantised one by one at most; 0 for none."),
         Setting("calibrate.ledger_nodes"),
     ] = None
     seed: Annotated[int | None, typer.Option("--seed", metavar="N"), Setting("calibrate.seed")] = None

@@ -1,4 +1,4 @@
-"""`compare`: SubDistill beside labels, logits and the layer-wise rivals, with the same budget and several seeds."""
+"""`compare`: SubDistill and other training methods, with the same budget and several seeds."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,45 +8,30 @@ import typer
 
 from edgedistill_cli import options
 from edgedistill_cli.console import Console
-from edgedistill_cli.flags import Setting, Without, settings_of
+from edgedistill_cli.flags import Setting, Without, flag, settings_of
 
-MethodNames = Annotated[
-    str | None, typer.Option("--methods", metavar="A,B,C", help="Methods to compare; all that there are by default.")
-]
-Seeds = Annotated[int, typer.Option("--seeds", metavar="N", min=1, help="Runs of each method; 3 by default.")]
-TrainSizes = Annotated[
-    str | None, typer.Option("--train-sizes", metavar="N,N", help="Numbers of training images; all by default.")
-]
+MethodNames = Annotated[str | None, flag("--methods", "A,B,C", "Methods to compare; all that there are by default.")]
+Seeds = Annotated[int, flag("--seeds", "N", "Runs of each method; 3 by default.", min=1)]
+TrainSizes = Annotated[str | None, flag("--train-sizes", "N,N", "Numbers of training images; all by default.")]
 Lambdas = Annotated[
-    str | None,
-    typer.Option(
-        "--lambdas", metavar="X,X", help="Weights of the layer term that each method tries; 0.1,1,10,100 by default."
-    ),
+    str | None, flag("--lambdas", "X,X", "Weights of the layer term that each method tries; 0.1,1,10,100 by default.")
 ]
-TuneSizes = Annotated[
-    str, typer.Option("--tune-sizes", metavar="each|first", help="Choose the weight at each size, or the smallest.")
-]
-TuneSeeds = Annotated[
-    int, typer.Option("--tune-seeds", metavar="N", min=1, help="Seeds that choose the weight; 1 by default.")
-]
-ValidationImages = Annotated[
-    int | None, typer.Option("--validation-images", metavar="N", help="Validation images to use; all by default.")
-]
-Jobs = Annotated[int, typer.Option("--jobs", metavar="N", min=1, help="Runs at a time, a process each.")]
-TrainingThreads = Annotated[int, typer.Option("--threads", metavar="N", min=1, help="CPU threads of each process.")]
-OutFolder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where results go; a second run goes on there.")]
+TuneSizes = Annotated[str, flag("--tune-sizes", "each|first", "Choose the weight at each size, or the smallest.")]
+TuneSeeds = Annotated[int, flag("--tune-seeds", "N", "Seeds that choose the weight; 1 by default.", min=1)]
+ValidationImages = Annotated[int | None, flag("--validation-images", "N", "Validation images to use; all by default.")]
+Jobs = Annotated[int, flag("--jobs", "N", "Runs at a time, a process each.", min=1)]
+TrainingThreads = Annotated[int, flag("--threads", "N", "CPU threads of each process.", min=1)]
+OutFolder = Annotated[Path, flag("--out", "DIR", "Where results go; a second run goes on there.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how many runs are due, and stop.")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightFlags:
-    """The one weight of the layer term, in the place of several."""
+    """One weight of the layer term instead of several."""
 
     lambda_layer: Annotated[
         str | None,
-        typer.Option(
-            "--lambda-layer", metavar="X|auto", help="One weight for all, as --lambdas X; auto chooses, the default."
-        ),
+        flag("--lambda-layer", "X|auto", "One weight for all, as --lambdas X; auto chooses, the default."),
         Setting("distill.lambda_layer", options.number_or_text),
     ] = None
 
@@ -78,7 +63,7 @@ def compare(
     settings = read_settings(config, settings_of(task, fit, weight, run))
     plan = make_plan(
         settings,
-        methods=None if methods is None else options.class_names(methods),
+        methods=None if methods is None else options.split_names(methods),
         seeds=seeds,
         sizes=train_sizes,
         lambdas=lambdas if weight.lambda_layer in (None, "auto") else weight.lambda_layer,

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from edgedistill_cli import options
 from edgedistill_cli.console import Console
+from edgedistill_cli.flags import flag
 
 NEXT_STEPS = """
 On your own data, with one folder of images a class (or train/ val/ test/ with such folders):
@@ -20,7 +19,7 @@ A teacher of your own: --teacher FOLDER (timm's config.json and model.safetensor
 
 def demo(
     *,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The run folder.")] = Path("edgedistill-demo"),
+    out: Annotated[Path, flag("--out", "DIR", "The run folder.")] = Path("edgedistill-demo"),
     restart: options.Restart = False,
     console: Console,
 ) -> None:

@@ -1,4 +1,4 @@
-"""`devices`: the machines that are measured over SSH, and whether they are ready for it."""
+"""`devices`: list, change and check the machines that are measured over SSH."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from edgedistill_cli.console import Console
-from edgedistill_cli.flags import CommandGroup, Without, with_flags
+from edgedistill_cli.flags import CommandGroup, Without, flag, with_flags
 from edgedistill_cli.options import not_none
 
 devices = typer.Typer(
@@ -18,31 +18,21 @@ devices = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What to call it.", show_default=False)]
-Host = Annotated[str, typer.Option("--host", metavar="HOST", help="Its name or address.")]
-Port = Annotated[int | None, typer.Option("--port", metavar="N", help="Of its SSH server.")]
-User = Annotated[str | None, typer.Option("--user", metavar="NAME", help="Who logs in.")]
-Key = Annotated[str | None, typer.Option("--key", metavar="FILE", help="The private key, by path.")]
-KnownHosts = Annotated[
-    str | None, typer.Option("--known-hosts", metavar="FILE", help="Where its host key is written down.")
-]
-RuntimeOf = Annotated[str, typer.Option("--runtime", metavar="NAME", help="What runs models there.")]
-ProviderOf = Annotated[str, typer.Option("--provider", metavar="NAME", help="The runtime's back end.")]
-PythonOf = Annotated[
-    str, typer.Option("--python", metavar="PATH", help="Its Python with numpy, Pillow and the runtime.")
-]
-Work = Annotated[
-    str | None, typer.Option("--work", metavar="DIR", help="Its folder for what is sent, while it measures.")
-]
-Environment = Annotated[
-    list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="For the process that measures.")
-]
-Power = Annotated[
-    str, typer.Option("--power", metavar="READER", help="auto, none, tegrastats, ina3221, vcgencmd or rapl.")
-]
+Host = Annotated[str, flag("--host", "HOST", "Its name or address.")]
+Port = Annotated[int | None, flag("--port", "N", "Of its SSH server.")]
+User = Annotated[str | None, flag("--user", "NAME", "Who logs in.")]
+Key = Annotated[str | None, flag("--key", "FILE", "The private key, by path.")]
+KnownHosts = Annotated[str | None, flag("--known-hosts", "FILE", "Where its host key is written down.")]
+RuntimeOf = Annotated[str, flag("--runtime", "NAME", "What runs models there.")]
+ProviderOf = Annotated[str, flag("--provider", "NAME", "The runtime's back end.")]
+PythonOf = Annotated[str, flag("--python", "PATH", "Its Python with numpy, Pillow and the runtime.")]
+Work = Annotated[str | None, flag("--work", "DIR", "Its folder for what is sent, while it measures.")]
+Environment = Annotated[list[str] | None, flag("--env", "NAME=VALUE", "For the process that measures.")]
+Power = Annotated[str, flag("--power", "READER", "auto, none, tegrastats, ina3221, vcgencmd or rapl.")]
 KeepThere = Annotated[bool, typer.Option("--keep", help="Leave what was sent for the next time.")]
-Notes = Annotated[str, typer.Option("--notes", metavar="TEXT", help="For people.")]
+Notes = Annotated[str, flag("--notes", "TEXT", "For people.")]
 Project = Annotated[bool, typer.Option("--project", help="Write ./devices.toml, not the user's file.")]
-# These commands have nothing more to say.
+# These commands have no further messages, so they take no --verbose.
 QuietConsole = Annotated[Console, Without("verbose")]
 Names = Annotated[
     list[str] | None, typer.Argument(metavar="[NAME|ssh://user@host]...", help="All devices when none is named.")

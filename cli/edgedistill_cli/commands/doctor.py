@@ -1,4 +1,4 @@
-"""`doctor`: what this machine can run, and what would install the rest."""
+"""`doctor`: what this machine can run, and how to install the rest."""
 
 from typing import TYPE_CHECKING
 
@@ -7,7 +7,7 @@ from edgedistill_cli.console import Console
 if TYPE_CHECKING:
     from edgedistill_deploy.records.model import Int8Kernels
 
-# library: (extra, what it is for)
+# library: (extra, purpose)
 LIBRARIES = {
     "torch": ("distill", "distillation and export"),
     "timm": ("distill", "teachers and students"),
@@ -49,7 +49,7 @@ def doctor(console: Console) -> None:
 
 
 def _int8_kernels() -> "Int8Kernels | None":
-    """Return what ONNX Runtime's INT8 kernels do here; None where it is not installed or cannot be asked."""
+    """Return how ONNX Runtime's INT8 kernels compute here; None if it is not installed or the probe fails."""
     from edgedistill_deploy.errors import EdgeDistillError
     from edgedistill_deploy.runtimes.opening import probe_int8_kernels
 

@@ -1,5 +1,4 @@
-"""`engine`: build the TensorRT engine of a model on this device, prove its precision, and keep it for validate and
-profile."""
+"""`engine`: build the TensorRT engine of a model on this device, and check its precision."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,13 +7,12 @@ import typer
 
 from edgedistill_cli import options
 from edgedistill_cli.console import Console
+from edgedistill_cli.flags import flag
 
-EnginePrecision = Annotated[
-    str, typer.Option("--precision", metavar="P", help="fp32, fp16, int8, int8-fp16-tensorrt or teacher.")
-]
-MinBatch = Annotated[int, typer.Option("--min-batch", metavar="N", help="Fewest images a run.")]
-OptBatch = Annotated[int, typer.Option("--opt-batch", metavar="N", help="Images a run to tune for.")]
-MaxBatch = Annotated[int, typer.Option("--max-batch", metavar="N", help="Most images a run.")]
+EnginePrecision = Annotated[str, flag("--precision", "P", "fp32, fp16, int8, int8-fp16-tensorrt or teacher.")]
+MinBatch = Annotated[int, flag("--min-batch", "N", "Fewest images a run.")]
+OptBatch = Annotated[int, flag("--opt-batch", "N", "Images a run to tune for.")]
+MaxBatch = Annotated[int, flag("--max-batch", "N", "Most images a run.")]
 HardwareCompatible = Annotated[
     bool, typer.Option("--hardware-compatible", help="For all GPUs from Ampere on, somewhat slower; not on a Jetson.")
 ]
@@ -22,23 +20,12 @@ VersionCompatible = Annotated[
     bool, typer.Option("--version-compatible", help="For later versions of TensorRT too; the file then carries code.")
 ]
 Tf32 = Annotated[bool, typer.Option("--tf32", help="Let fp32 products be computed in TF32.")]
-Workspace = Annotated[
-    int | None,
-    typer.Option("--workspace", metavar="MIB", help="Memory for computing; half of what is free by default."),
-]
+Workspace = Annotated[int | None, flag("--workspace", "MIB", "Memory for computing; half of what is free by default.")]
 EngineCache = Annotated[
-    Path | None,
-    typer.Option(
-        "--engine-cache", metavar="DIR", help="Where engines are kept; ~/.cache/edgedistill/tensorrt by default."
-    ),
+    Path | None, flag("--engine-cache", "DIR", "Where engines are kept; ~/.cache/edgedistill/tensorrt by default.")
 ]
-EngineFile = Annotated[
-    Path | None, typer.Option("--out", metavar="FILE", help="Also write the engine, and FILE's JSON beside it, here.")
-]
-Load = Annotated[
-    Path | None,
-    typer.Option("--load", metavar="FILE", help="Load this engine, from --out perhaps, instead of building one."),
-]
+EngineFile = Annotated[Path | None, flag("--out", "FILE", "Also write the engine, and FILE's JSON beside it, here.")]
+Load = Annotated[Path | None, flag("--load", "FILE", "Load this engine, from --out perhaps, instead of building one.")]
 
 
 def engine(

@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-import typer
-
 from edgedistill_cli import options
 from edgedistill_cli.console import Console
-from edgedistill_cli.flags import Setting, settings_of
+from edgedistill_cli.flags import Setting, flag, settings_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,16 +13,14 @@ class ExportFlags:
     """How the ONNX files are written."""
 
     opset: Annotated[
-        int | None,
-        typer.Option("--opset", metavar="N", help="ONNX operator set, unless the target's own."),
-        Setting("export.opset"),
+        int | None, flag("--opset", "N", "ONNX operator set, unless the target's own."), Setting("export.opset")
     ] = None
     target: Annotated[
         str | None,
-        typer.Option(
+        flag(
             "--target",
-            metavar="NAME",
-            help="What the files are for: onnxruntime, onnxruntime-1.15 to -1.23, tensorrt-10, tensorrt-11 or "
+            "NAME",
+            "What the files are for: onnxruntime, onnxruntime-1.15 to -1.23, tensorrt-10, tensorrt-11 or "
             "jetpack-6. It decides the operator set and the IR version.",
         ),
         Setting("export.target"),

@@ -1,4 +1,4 @@
-"""`inspect`: how many directions of each layer the teacher's answers need, and the student widths that follow."""
+"""`inspect`: how many directions of each layer the teacher needs, and the student widths that follow."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,34 +7,24 @@ import typer
 
 from edgedistill_cli import options
 from edgedistill_cli.console import Console
-from edgedistill_cli.flags import Without, settings_of
+from edgedistill_cli.flags import Without, flag, settings_of
 
 OptionalRun = Annotated[
     Path | None, typer.Argument(metavar="[RUN]", help="A run folder, whose settings are taken.", show_default=False)
 ]
 Layers = Annotated[
-    str | None,
-    typer.Option("--layers", metavar="L1,L2", help="Layers of the teacher; those that would be paired by default."),
+    str | None, flag("--layers", "L1,L2", "Layers of the teacher; those that would be paired by default.")
 ]
 Methods = Annotated[
-    str | None,
-    typer.Option("--methods", metavar="A,B", help="prca, pca, gradient, random, ...; the first gives the widths."),
+    str | None, flag("--methods", "A,B", "prca, pca, gradient, random, ...; the first gives the widths.")
 ]
-Ks = Annotated[
-    str | None, typer.Option("--ks", metavar="1,2,4", help="Directions to keep; doubling, then as needed, by default.")
-]
-Target = Annotated[
-    float | None, typer.Option("--target", metavar="X", help="Part of the teacher's accuracy to keep; 0.99.")
-]
-Images = Annotated[
-    int | None, typer.Option("--images", metavar="N", help="Validation images to measure on; 1000 at most.")
-]
+Ks = Annotated[str | None, flag("--ks", "1,2,4", "Directions to keep; doubling, then as needed, by default.")]
+Target = Annotated[float | None, flag("--target", "X", "Part of the teacher's accuracy to keep; 0.99.")]
+Images = Annotated[int | None, flag("--images", "N", "Validation images to measure on; 1000 at most.")]
 TrainingImages = Annotated[
-    int | None, typer.Option("--training-images", metavar="N", help="Training images for the subspaces; 4000 at most.")
+    int | None, flag("--training-images", "N", "Training images for the subspaces; 4000 at most.")
 ]
-OutFolder = Annotated[
-    Path | None, typer.Option("--out", metavar="DIR", help="Where inspection.json and .svg go; RUN/inspect with a RUN.")
-]
+OutFolder = Annotated[Path | None, flag("--out", "DIR", "Where inspection.json and .svg go; RUN/inspect with a RUN.")]
 
 
 def inspect(
@@ -89,7 +79,7 @@ def inspect(
 
 
 def _words(text: str | None) -> tuple[str, ...] | None:
-    return None if text is None else tuple(dict.fromkeys(options.class_names(text)))
+    return None if text is None else tuple(dict.fromkeys(options.split_names(text)))
 
 
 def _numbers(text: str | None) -> tuple[int, ...] | None:

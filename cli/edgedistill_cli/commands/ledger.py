@@ -2,12 +2,11 @@
 
 from typing import Annotated
 
-import typer
-
 from edgedistill_cli import options
 from edgedistill_cli.console import Console
+from edgedistill_cli.flags import flag
 
-Nodes = Annotated[int, typer.Option("--nodes", metavar="N", min=0, help="How many nodes of each model to show.")]
+Nodes = Annotated[int, flag("--nodes", "N", "How many nodes of each model to show.", min=0)]
 
 
 def ledger(bundle: options.BundlePath, *, nodes: Nodes = 8, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""`plan`: which students are worth distilling for a device, timed before any is trained."""
+"""`plan`: time untrained students on a device, and choose those worth distilling."""
 
 import tempfile
 from contextlib import ExitStack
@@ -9,7 +9,7 @@ import typer
 
 from edgedistill_cli import options
 from edgedistill_cli.console import Console
-from edgedistill_cli.flags import Without, settings_of
+from edgedistill_cli.flags import Without, flag, settings_of
 
 if TYPE_CHECKING:
     from edgedistill_deploy.remote.inventory import Device
@@ -21,37 +21,26 @@ OptionalRun = Annotated[
     ),
 ]
 OneDevice = Annotated[
-    str | None,
-    typer.Option(
-        "--device", metavar="NAME", help="A device of devices.toml or ssh://user@host[:port]; this machine by default."
-    ),
+    str | None, flag("--device", "NAME", "A device of devices.toml or ssh://user@host[:port]; this machine by default.")
 ]
-NeededBudget = Annotated[
-    float, typer.Option("--budget-ms", metavar="X", help="What an inference may take.", show_default=False)
-]
+NeededBudget = Annotated[float, flag("--budget-ms", "X", "What an inference may take.", show_default=False)]
 Students = Annotated[
     str | None,
-    typer.Option(
+    flag(
         "--students",
-        metavar="A,B@WIDTH",
-        help="Students to try, such as timm:resnet10t@0.25,plain:16-32-64-128; a list for the image size by default.",
+        "A,B@WIDTH",
+        "Students to try, such as timm:resnet10t@0.25,plain:16-32-64-128; a list for the image size by default.",
     ),
 ]
-Precisions = Annotated[
-    str, typer.Option("--precision", metavar="fp32,int8", help="What to time; int8 takes a few images.")
-]
+Precisions = Annotated[str, flag("--precision", "fp32,int8", "What to time; int8 takes a few images.")]
 InspectionFile = Annotated[
-    Path | None,
-    typer.Option("--inspection", metavar="FILE", help="The inspection.json to compare widths with; made if cheap."),
+    Path | None, flag("--inspection", "FILE", "The inspection.json to compare widths with; made if cheap.")
 ]
 NoInspect = Annotated[bool, typer.Option("--no-inspect", help="Do not ask which widths the teacher needs.")]
 PlanOut = Annotated[
-    Path | None,
-    typer.Option("--out", metavar="DIR", help="Keep plan.json and the students; a plan broken off goes on from there."),
+    Path | None, flag("--out", "DIR", "Keep plan.json and the students; a plan broken off goes on from there.")
 ]
-Runtime = Annotated[
-    str | None, typer.Option("--runtime", metavar="NAME", help="What runs the models; the device's own by default.")
-]
+Runtime = Annotated[str | None, flag("--runtime", "NAME", "What runs the models; the device's own by default.")]
 
 
 def plan(

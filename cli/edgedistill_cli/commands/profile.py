@@ -7,30 +7,22 @@ import typer
 
 from edgedistill_cli import options
 from edgedistill_cli.console import Console
+from edgedistill_cli.flags import flag
 
 Precisions = Annotated[
-    str | None,
-    typer.Option(
-        "--precisions", metavar="A,B", help="Measure these and compare each with the first, by alternating blocks."
-    ),
+    str | None, flag("--precisions", "A,B", "Measure these and compare each with the first, by alternating blocks.")
 ]
 Runtimes = Annotated[
-    str | None,
-    typer.Option("--runtimes", metavar="A,B", help="Measure on these runtimes and compare them, as --precisions."),
+    str | None, flag("--runtimes", "A,B", "Measure on these runtimes and compare them, as --precisions.")
 ]
-BatchSize = Annotated[
-    str | None, typer.Option("--batch-size", metavar="N[,N...]", help="Images an inference; 1 by default.")
-]
+BatchSize = Annotated[str | None, flag("--batch-size", "N[,N...]", "Images an inference; 1 by default.")]
 Sweep = Annotated[
     bool, typer.Option("--sweep", help="Batches of 1, 2, 4, 8, 16 and 32 images: where throughput stops growing.")
 ]
 Rate = Annotated[
-    float | None,
-    typer.Option("--rate", metavar="R", help="Let R images a second arrive, and time them from arrival to completion."),
+    float | None, flag("--rate", "R", "Let R images a second arrive, and time them from arrival to completion.")
 ]
-Arrivals = Annotated[
-    str, typer.Option("--arrivals", metavar="poisson|constant", help="How the images of --rate arrive.")
-]
+Arrivals = Annotated[str, flag("--arrivals", "poisson|constant", "How the images of --rate arrive.")]
 ColdStart = Annotated[
     bool, typer.Option("--cold-start", help="Time new processes from their start to the first answer.")
 ]
@@ -44,21 +36,13 @@ Power = Annotated[
     bool, typer.Option("--power", help="Read the board's power: energy of an image, power at rest subtracted.")
 ]
 Against = Annotated[
-    Path | None,
-    typer.Option("--against", metavar="FILE", help="Compare with an earlier latency record, or what --json printed."),
+    Path | None, flag("--against", "FILE", "Compare with an earlier latency record, or what --json printed.")
 ]
-Margin = Annotated[
-    float, typer.Option("--margin", metavar="X", help="Of comparisons: smaller differences are none; 0.03 is 3 %.")
-]
+Margin = Annotated[float, flag("--margin", "X", "Of comparisons: smaller differences are none; 0.03 is 3 %.")]
 BudgetMs = Annotated[
-    float | None,
-    typer.Option(
-        "--budget-ms", metavar="X", help="A gate on the latency: exit code 3 when it is broken, 4 when undecided."
-    ),
+    float | None, flag("--budget-ms", "X", "A gate on the latency: exit code 3 when it is broken, 4 when undecided.")
 ]
-Seed = Annotated[
-    int, typer.Option("--seed", metavar="N", help="Of arrivals, of the order of blocks, and of the bootstrap.")
-]
+Seed = Annotated[int, flag("--seed", "N", "Of arrivals, of the order of blocks, and of the bootstrap.")]
 
 
 def profile(

@@ -1,4 +1,4 @@
-"""`validate`: is the exported expert still as good as its teacher? A gate, by exit code."""
+"""`validate`: a gate whose exit code says whether the expert is as good as its teacher."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,13 +7,14 @@ import typer
 
 from edgedistill_cli import options
 from edgedistill_cli.console import Console
+from edgedistill_cli.flags import flag
 
 OwnData = Annotated[
     str | None,
-    typer.Option(
+    flag(
         "--data",
-        metavar="SRC",
-        help="Image folder, npz:FILE, fashion-mnist[:DIR], cifar100:DIR; the bundle's recorded images by default.",
+        "SRC",
+        "Image folder, npz:FILE, fashion-mnist[:DIR], cifar100:DIR; the bundle's recorded images by default.",
     ),
 ]
 
@@ -26,30 +27,21 @@ PreprocessDrift = Annotated[
 ]
 
 Flips = Annotated[
-    Path | None,
-    typer.Option(
-        "--flips", metavar="DIR", help="Write pictures of the images that teacher and expert decide differently."
-    ),
+    Path | None, flag("--flips", "DIR", "Write pictures of the images that teacher and expert decide differently.")
 ]
-JUnit = Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write what was judged as JUnit XML.")]
-Markdown = Annotated[
-    str | None, typer.Option("--markdown", metavar="FILE", help='Write a summary as Markdown, "-" for the screen.')
-]
+JUnit = Annotated[Path | None, flag("--junit", "FILE", "Write what was judged as JUnit XML.")]
+Markdown = Annotated[str | None, flag("--markdown", "FILE", 'Write a summary as Markdown, "-" for the screen.')]
 Bisect = Annotated[
     bool, typer.Option("--bisect", help="Find the first node at which two models part company, instead.")
 ]
 Against = Annotated[
     str | None,
-    typer.Option(
-        "--against",
-        metavar="WHAT",
-        help="With --bisect: a precision, FILE.onnx, unoptimised, or RUNTIME:PROVIDER; fp32 by default.",
+    flag(
+        "--against", "WHAT", "With --bisect: a precision, FILE.onnx, unoptimised, or RUNTIME:PROVIDER; fp32 by default."
     ),
 ]
-Image = Annotated[int | None, typer.Option("--image", metavar="N", help="With --bisect: which image, from 0.")]
-Tolerance = Annotated[
-    float | None, typer.Option("--tolerance", metavar="X", help="With --bisect: largest relative error of a value.")
-]
+Image = Annotated[int | None, flag("--image", "N", "With --bisect: which image, from 0.")]
+Tolerance = Annotated[float | None, flag("--tolerance", "X", "With --bisect: largest relative error of a value.")]
 
 
 def validate(
@@ -80,35 +72,34 @@ def validate(
 
     Exit code 0: every expert passes; 3: one fails; 4: too few images to decide.
     """
-    from edgedistill_cli.bundles.decisions import require_fitting
-    from edgedistill_cli.bundles.devices import Targets, require_devices, require_local
-    from edgedistill_cli.bundles.validating import check_models, check_on_devices, find_difference, open_own_images
+    from edgedistill_cli.bundles.bisecting import bisect_bundle
+    from edgedistill_cli.bundles.decisions import require_fitting, write_summaries
+    from edgedistill_cli.bundles.devices import Targets, require_devices, require_local, validate_on_devices
+    from edgedistill_cli.bundles.validating import check_models, open_own_images
     from edgedistill_cli.exit_codes import Outcome, gate_code
     from edgedistill_deploy.bundle.folder import open_bundle
     from edgedistill_deploy.parity.check import ParityLimits
     from edgedistill_deploy.parity.validation import ValidationRequest
+    from edgedistill_deploy.records.parity import read_parity
 
     require_fitting(
         bisecting=bisect,
-        search=_list_given({"--against": against, "--image": image, "--tolerance": tolerance}),
-        check=_list_given(
-            {
-                "--provider": None if provider == "cpu" else provider,
-                "--flips": flips,
-                "--junit": junit,
-                "--markdown": markdown,
-                "--preprocess-drift": preprocess_drift or None,
-                "--max-drop": max_drop,
-                "--confidence": confidence,
-            }
-        ),
+        search={"--against": against, "--image": image, "--tolerance": tolerance},
+        check={
+            "--provider": None if provider == "cpu" else provider,
+            "--flips": flips,
+            "--junit": junit,
+            "--markdown": markdown,
+            "--preprocess-drift": preprocess_drift or None,
+            "--max-drop": max_drop,
+            "--confidence": confidence,
+        },
         as_json=console.as_json,
         markdown=markdown,
     )
     require_devices(device, {"--keep": keep, "--wait": wait})
     require_local(device, {"--bisect": bisect, "--flips": flips, "--preprocess-drift": preprocess_drift})
-    given = {"max_drop": max_drop, "confidence": confidence}
-    limits = ParityLimits(**{name: value for name, value in given.items() if value is not None})
+    limits = ParityLimits(**options.not_none(max_drop=max_drop, confidence=confidence))
     opened = open_bundle(bundle)
     images = open_own_images(data, opened) if data is not None else None
     request = ValidationRequest(
@@ -124,13 +115,20 @@ def validate(
     verdict: Outcome
     if device:
         targets = Targets.of(context, device, keep, wait)
-        verdict = check_on_devices(opened, console, targets, request, images, junit, markdown)
+        verdict, records = validate_on_devices(opened, console, targets, request, images)
+        write_summaries([read_parity(record) for record in records], junit, markdown, console)
     elif bisect:
-        verdict = find_difference(opened, console, precision, against, runtime, image or 0, tolerance, images, threads)
+        verdict = bisect_bundle(
+            opened,
+            console,
+            precision=precision,
+            against=against,
+            runtime=runtime,
+            image=image or 0,
+            tolerance=tolerance,
+            images=images,
+            threads=threads,
+        )
     else:
         verdict = check_models(opened, console, request, images, flips=flips, junit=junit, markdown=markdown)
     raise typer.Exit(gate_code(verdict))
-
-
-def _list_given(flags: dict[str, object]) -> list[str]:
-    return [name for name, value in flags.items() if value is not None]

@@ -1,5 +1,6 @@
 """Work on a run folder.
 
-Doors: `folder` knows which stages are due, `inputs` loads what they share, `stages` are the six, `building` runs those
-that are due, `one_stage` a single one, `libraries` what they need, `recovering` trains under quantisation.
+Doors: `folder` knows which stages are due, `inputs` loads what they share, `stages` holds the six stages, `building`
+runs those that are due, `one_stage` runs one, `libraries` finds missing libraries, `recovering` trains under
+quantisation.
 """

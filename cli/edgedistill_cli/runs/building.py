@@ -1,4 +1,4 @@
-"""Run stages on a folder, then say what came of it: the table, the JSON record, the exit code."""
+"""Run stages on a folder, then give the table, the JSON record and the exit code."""
 
 import os
 import time
@@ -18,19 +18,19 @@ from edgedistill_cli.tables.parity import show_summary
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.records.build import summarise_build
 
-# How long a helping process waits for the first one to write the run's settings.
+# How long another training process waits until the first one has written the run's settings.
 LEADER_PATIENCE_S = 60
 
 
 def build(
     folder: Path, settings: RunSettings, stages: tuple[str, ...], console: Console, *, restart: bool = False
 ) -> None:
-    """Run the stages that are due and print the outcome; exits with the gate's code when the gate was among them.
+    """Run the stages that are due and print the outcome; with `validate` among them, exit with the gate's code.
 
     Under `accelerate launch` or `torchrun` the first process does this, and the others help it with the training.
     """
     if int(os.environ.get("RANK", "0")) > 0:
-        help_training(folder, _leaders_settings(folder, settings))
+        help_training(folder, _wait_for_settings(folder, settings))
         return
     run = begin_run(folder, settings, console, restart=restart)
     advance(run, stages)
@@ -43,16 +43,13 @@ def build(
     console.result(f"{', '.join(stages)}: done, in {folder}")
 
 
-def _leaders_settings(folder: Path, settings: RunSettings) -> RunSettings:
-    """Wait until the first process has begun the run, so that all read the same settings."""
-    file = folder / "settings.toml"
-    wanted = settings.key("teacher", "subtask", "student", "distill")
+def _wait_for_settings(folder: Path, settings: RunSettings) -> RunSettings:
+    """Wait until the first process has begun the run, and return the settings that it wrote."""
+    file, tables = folder / "settings.toml", ("teacher", "subtask", "student", "distill")
     deadline = time.monotonic() + LEADER_PATIENCE_S
     while time.monotonic() < deadline:
-        if file.is_file():
-            found = read_settings(file, {})
-            if found.key("teacher", "subtask", "student", "distill") == wanted:
-                return found
+        if file.is_file() and (found := read_settings(file, {})).key(*tables) == settings.key(*tables):
+            return found
         time.sleep(0.1)
     raise EdgeDistillError(
         f"The first process has not begun the run in {folder} within {LEADER_PATIENCE_S} s; its own message says why. "
@@ -61,11 +58,10 @@ def _leaders_settings(folder: Path, settings: RunSettings) -> RunSettings:
 
 
 def advance(run: Run, stages: tuple[str, ...], *, anew: bool = False) -> None:
-    """Run stages; on Ctrl-C say how to go on."""
+    """Run stages; on Ctrl-C raise InterruptedRunError, which says how to go on."""
     try:
         run_stages(run, stages, anew=anew)
     except KeyboardInterrupt as error:
-        # Who asked for the training alone gets it alone.
         command = "distill" if stages == ("distill",) else "build"
         raise InterruptedRunError(
             f"Interrupted; finished stages and epochs are kept. Go on with: edgedistill {command} --config"
@@ -74,7 +70,7 @@ def advance(run: Run, stages: tuple[str, ...], *, anew: bool = False) -> None:
 
 
 def build_record(run: Run, stages: tuple[str, ...] = STAGES) -> dict[str, Any]:
-    """Return the contract's build record; what no stage has measured yet is None."""
+    """Return the build record; a value that no stage has measured yet is None."""
     return {
         "kind": "build",
         "schema": 1,
@@ -88,7 +84,7 @@ def build_record(run: Run, stages: tuple[str, ...] = STAGES) -> dict[str, Any]:
 
 
 def print_plan(folder: Path, settings: RunSettings, stages: tuple[str, ...], console: Console) -> None:
-    """Say what would be done, stage by stage, without doing it."""
+    """Print which stages are due, and run none."""
     run = Run(folder=folder, settings=settings, console=console)
     plan = [{"stage": stage, "status": "kept" if run.is_complete(stage) else "due"} for stage in stages]
     console.emit({"kind": "plan", "schema": 1, "run": str(folder), "plan": plan, "settings": settings.to_tables()})

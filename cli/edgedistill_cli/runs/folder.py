@@ -1,5 +1,6 @@
 """The run folder: its settings, which stages it has completed, and which are due."""
 
+import itertools
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.sources import absolute_source
 
-# The tables of the settings that decide each stage; a stage also hangs on all before it.
+# The tables of the settings that decide each stage; a stage also depends on the stages before it.
 _TABLES = {
     "distill": ("data", "teacher", "subtask", "student", "distill"),
     "export": ("export",),
@@ -22,7 +23,7 @@ _TABLES = {
     "profile": ("profile",),
     "report": (),
 }
-# Validation and profiling both look at the calibrated files, and not at each other.
+# Validation and profiling both use the calibrated files, but not each other's results.
 _BEFORE = {
     "distill": (),
     "export": ("distill",),
@@ -31,7 +32,7 @@ _BEFORE = {
     "profile": ("distill", "export", "calibrate"),
     "report": ("distill", "export", "calibrate", "validate", "profile"),
 }
-# What each stage leaves; a stage whose result was deleted is due again.
+# What each stage writes; a stage whose result was deleted is due again.
 _RESULTS = {
     "distill": ("distill/student.safetensors",),
     "export": ("model.fp32.onnx", "teacher.fp32.onnx", "golden.npz", "golden-images.npz", "reference.npz"),
@@ -40,24 +41,15 @@ _RESULTS = {
     "profile": ("latency",),
     "report": ("report.html",),
 }
-# What a run writes; `restart` deletes these and nothing else.
+# What a run writes besides; `restart` deletes the results and these, and nothing else.
 _OWN = (
     "manifest.json",
     "settings.toml",
     "distill",
-    "model.fp32.onnx",
     "model.fp16.onnx",
-    "model.int8.onnx",
     "model.int8-tensorrt.onnx",
     "model.int8-fp16-tensorrt.onnx",
-    "teacher.fp32.onnx",
-    "golden.npz",
-    "golden-images.npz",
-    "reference.npz",
-    "parity",
-    "latency",
     "ledger.json",
-    "report.html",
     "inspect",
     "chain",
     "flips",
@@ -68,7 +60,7 @@ _OWN = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A folder, the settings that fill it, and the console that says how it goes."""
+    """A folder, the settings that fill it, and the console for messages."""
 
     folder: Path
     settings: RunSettings
@@ -76,52 +68,50 @@ class Run:
 
     @property
     def bundle(self) -> Bundle:
-        """The bundle as it stands in the folder now; each file is verified when it is asked for."""
+        """The bundle in the folder as it is now; each file is verified when it is read."""
         return open_bundle(self.folder, verify=False)
 
     def key(self, stage: str) -> str:
-        """Identify what a stage's result hangs on."""
+        """Return a hash of the settings that a stage's result depends on."""
         tables = [table for each in (*_BEFORE[stage], stage) for table in _TABLES[each]]
         return self.settings.key(*tables)
 
     def stages_before(self, stage: str) -> tuple[str, ...]:
-        """Name the stages whose results this one needs."""
+        """Return the stages whose results this one needs."""
         return _BEFORE[stage]
 
     def is_complete(self, stage: str) -> bool:
         """Tell whether the folder holds this stage's result for these settings."""
         record = self._records().get(stage, {})
-        made_for_these = record.get("status") == "done" and record.get("key") == self.key(stage)
-        return bool(made_for_these) and all((self.folder / name).exists() for name in _RESULTS[stage])
+        made_for_these = bool(record.get("status") == "done" and record.get("key") == self.key(stage))
+        return made_for_these and all((self.folder / name).exists() for name in _RESULTS[stage])
 
     def seconds(self, stage: str) -> float:
-        """Return how long the completed stage took."""
+        """Return how long the stage took, in s; 0 if it is not complete."""
         return float(self._records().get(stage, {}).get("seconds", 0.0))
 
     def record(self, stage: str, seconds: float) -> None:
-        """Note that a stage is complete; the stages after it are due again."""
+        """Write into the manifest that a stage is complete and that the stages after it are due."""
         kept = {name: entry for name, entry in self._records().items() if stage not in _BEFORE[name]}
         entry = {"status": "done", "seconds": round(seconds, 2), "key": self.key(stage)}
         self.bundle.with_fields(stages={**kept, stage: entry})
 
     def _records(self) -> dict[str, Any]:
-        if not (self.folder / "manifest.json").is_file():
-            return {}
-        return dict(self.bundle.manifest.get("stages", {}))
+        return dict(self.bundle.manifest.get("stages", {})) if (self.folder / "manifest.json").is_file() else {}
 
 
 def begin_run(folder: Path, settings: RunSettings, console: Console, *, restart: bool = False) -> Run:
-    """Open the run folder for these settings, making it when it is not there.
+    """Open the run folder for these settings; make it if it does not exist.
 
     Raises:
-        UsageError: the folder holds a run trained with other settings, or things that are no run at all.
+        UsageError: the folder holds a run trained with other settings, or files that belong to no run.
     """
     settings = replace(settings, data=replace(settings.data, source=absolute_source(settings.data.source)))
     settings_file = folder / "settings.toml"
     if settings_file.is_file():
         if restart:
             _clear(folder)
-        elif _has_training(folder):  # nothing is lost by other settings before anything was made
+        elif any(path.is_file() for path in (folder / "distill").rglob("*")):  # else other settings lose nothing
             _refuse_other_training(folder, read_settings(settings_file, {}), settings)
     elif folder.is_dir() and any(folder.iterdir()):
         raise UsageError(f"The folder {folder} is not empty and holds no run; choose another with --out.")
@@ -148,7 +138,7 @@ def resume_run(folder: Path, flags: Mapping[str, Any], console: Console) -> Run:
 
 
 def read_run_or_file(run: Path | None, config: Path | None, flags: Mapping[str, Any]) -> RunSettings:
-    """Read the settings of a run folder or of a file, with flags laid over them; no student need be named.
+    """Read the settings of a run folder or of a file, with flags laid over them; the student is optional.
 
     Raises:
         UsageError: both were given, the folder holds no run, or the settings cannot be used.
@@ -164,11 +154,6 @@ def read_run_or_file(run: Path | None, config: Path | None, flags: Mapping[str, 
         )
     file = run / "settings.toml" if run is not None else config
     return read_settings(file, flags, defaults={"student.name": ""})
-
-
-def _has_training(folder: Path) -> bool:
-    results = folder / "distill"
-    return results.is_dir() and any(path.is_file() for path in results.rglob("*"))
 
 
 def _refuse_other_training(folder: Path, before: RunSettings, now: RunSettings) -> None:
@@ -187,7 +172,7 @@ def _refuse_other_training(folder: Path, before: RunSettings, now: RunSettings) 
 
 
 def _clear(folder: Path) -> None:
-    for name in _OWN:
+    for name in (*_OWN, *itertools.chain.from_iterable(_RESULTS.values())):
         path = folder / name
         if path.is_dir():
             shutil.rmtree(path)

@@ -1,5 +1,4 @@
-"""What the stages import, and the extras that bring it: missed before any stage starts, not after an hour of
-training."""
+"""The libraries that the stages import, and their extras; a missing one is found before any stage starts."""
 
 import importlib.util
 from collections.abc import Iterable
@@ -19,14 +18,14 @@ _STAGES = {
 
 
 def require_libraries(user: str, libraries: Iterable[str], extra: str) -> None:
-    """Raise MissingDependencyError, with the command that installs it, for the first library that is not there."""
+    """Raise MissingDependencyError, with the command that installs it, for the first missing library."""
     for library in libraries:
         if importlib.util.find_spec(library) is None:
             raise MissingDependencyError(library, extra, user)
 
 
 def require_stage(stage: str, settings: RunSettings) -> None:
-    """Raise MissingDependencyError for what a stage needs and this machine lacks."""
+    """Raise MissingDependencyError for the first library that a stage needs and this machine lacks."""
     require_libraries(f"The stage {stage!r}", *_STAGES[stage])
     if stage == "distill" and settings.distill.lambda_layer == "auto":
         require_libraries('lambda_layer = "auto"', ("optuna",), "tune")
@@ -35,6 +34,6 @@ def require_stage(stage: str, settings: RunSettings) -> None:
 
 
 def require_comparison() -> None:
-    """Raise MissingDependencyError for what comparing methods needs and this machine lacks."""
+    """Raise MissingDependencyError for the first library that `compare` needs and this machine lacks."""
     require_libraries("Comparing methods", ("matplotlib", "scipy"), "compare")
     require_libraries("Comparing methods", *_STAGES["distill"])

@@ -1,4 +1,4 @@
-"""One stage again, on an existing run folder: what `export` and `calibrate` share."""
+"""Run one stage again on an existing run folder, for `export` and `calibrate`."""
 
 from pathlib import Path
 from typing import Any
@@ -7,13 +7,10 @@ from edgedistill_cli.console import Console
 
 
 def run_stage(folder: Path, stage: str, flags: dict[str, Any], console: Console) -> None:
-    """Run the stage anew with the settings that the flags change; the stages before it must be complete.
+    """Run the stage anew, with `flags` ({"table.key": value}) laid over the run's settings.
 
-    Args:
-        folder: the run folder.
-        stage: its name.
-        flags: {"table.key": value} of the flags that were given.
-        console: where to say what happens.
+    Raises:
+        EdgeDistillError: a stage before it is not complete.
     """
     from edgedistill_cli.runs.building import advance, build_record
     from edgedistill_cli.runs.folder import resume_run

@@ -1,9 +1,8 @@
-"""Before INT8, how fragile the student is; after it, `--recover N`: distil on while it computes as in INT8."""
+"""Measure how INT8 will affect the student, and, with `--recover N`, distil it further as it computes in INT8."""
 
 import functools
 import os
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def say_readiness(run: Run, given: Inputs, student: "Student") -> None:
-    """Measure how well the student will stand INT8; say it in a sentence, and in the manifest in full."""
+    """Measure how INT8 will affect the student; print a sentence, and write the record into the manifest."""
     from edgedistill.quantisation.readiness import readiness
 
     found = readiness(student, given.teacher, given.images.train, seed=run.settings.calibrate.seed)
@@ -27,7 +26,7 @@ def say_readiness(run: Run, given: Inputs, student: "Student") -> None:
 
 
 def recover_run(run: Run, given: Inputs) -> None:
-    """Train under quantisation for as many epochs as the settings say, quantise anew, and keep the better INT8 files.
+    """Train under quantisation for the epochs in the settings, quantise anew, and keep the better INT8 files.
 
     Raises:
         EdgeDistillError: this is one of several training processes.
@@ -52,8 +51,7 @@ def recover_run(run: Run, given: Inputs) -> None:
             run.folder / "distill",
             progress=functools.partial(show_training, report),
         )
-    bundle = run.bundle.with_file("recovered", outcome.path)
-    bundle = bundle.with_fields(recovery=outcome.to_json())
+    bundle = run.bundle.with_file("recovered", outcome.path).with_fields(recovery=outcome.to_json())
     for sentence in outcome.sentences():
         run.console.say(f"recover: {sentence}")
     with run.console.progress("calibrate") as report, tempfile.TemporaryDirectory() as folder:
@@ -62,9 +60,7 @@ def recover_run(run: Run, given: Inputs) -> None:
         bundle = calibrate_recovered(
             bundle, path, given.images.train, run.settings.calibrate, progress=noted(report, "the recovered student")
         )
-    for precision, winner in _winners(bundle.manifest["calibration"]["recovery"]["kept"]):
+    for precision in INT8_FILES:
+        kept = bundle.manifest["calibration"]["recovery"]["kept"]
+        winner = "recovered" if precision in kept else "calibrated"
         run.console.say(f"calibrate: model.{precision}.onnx: the INT8 of the {winner} student is kept")
-
-
-def _winners(kept: Sequence[str]) -> list[tuple[str, str]]:
-    return [(name, "recovered" if name in kept else "calibrated") for name in INT8_FILES]

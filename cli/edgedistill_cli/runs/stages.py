@@ -1,4 +1,4 @@
-"""The six stages, each working on a run folder. Heavy libraries are imported when a stage starts."""
+"""The six stages, which work on a run folder. Each imports its heavy libraries when it starts."""
 
 import functools
 import time
@@ -13,19 +13,19 @@ from edgedistill_cli.runs.inputs import Inputs, build_run_student, load_inputs, 
 from edgedistill_cli.runs.libraries import require_stage
 from edgedistill_cli.settings import RunSettings
 from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.progress import noted
+from edgedistill_deploy.progress import Progress, noted, silent
 
 if TYPE_CHECKING:
+    from edgedistill.distillation.subdistill import DistillResult
     from edgedistill.models.student import Student
-    from edgedistill.networks.layers import LayerPair
     from edgedistill.rejection.rejector import Rejection
 
 
 def run_stages(run: Run, stages: tuple[str, ...] = STAGES, *, anew: bool = False) -> None:
-    """Run the stages that are due, in order. A completed stage is skipped, unless `anew`."""
-    due = [stage for stage in stages if anew or not run.is_complete(stage)]
-    for stage in due:
-        require_stage(stage, run.settings)
+    """Run the stages that are due, in order; `anew` runs completed ones too."""
+    for stage in stages:
+        if anew or not run.is_complete(stage):
+            require_stage(stage, run.settings)
     inputs = functools.cache(functools.partial(load_inputs, run))
     for stage in stages:
         if not anew and run.is_complete(stage):
@@ -33,14 +33,13 @@ def run_stages(run: Run, stages: tuple[str, ...] = STAGES, *, anew: bool = False
             continue
         started = time.monotonic()
         _WORK[stage](run, inputs)
-        run.record(stage, time.monotonic() - started)
-        run.console.detail(f"{stage}: {time.monotonic() - started:.1f} s")
+        seconds = time.monotonic() - started
+        run.record(stage, seconds)
+        run.console.detail(f"{stage}: {seconds:.1f} s")
 
 
 def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
-    from edgedistill.compute.processes import disband
     from edgedistill.distillation.record import distillation_record
-    from edgedistill.distillation.subdistill import distill
     from edgedistill.export.bundle import begin_bundle
     from edgedistill.models.student import write_student
 
@@ -48,23 +47,13 @@ def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
     student = build_run_student(run, given)
     bundle = begin_bundle(student, given.teacher, given.subtask, run.folder, run.settings.student.name)
     _say_cost(run, bundle)
-    folder = run.folder / "distill"
     with run.console.progress("distill") as report:
-        result = distill(
-            given.teacher,
-            student,
-            given.subtask,
-            given.images,
-            run.settings.distill,
-            pairs=_read_pairs(run),
-            folder=folder,
-            progress=functools.partial(show_training, report),
-        )
-    disband()
-    write_student(result.student, folder / "student.safetensors")
-    bundle = bundle.with_file("student", folder / "student.safetensors")
-    if (folder / "subspaces.safetensors").is_file():
-        bundle = bundle.with_file("subspaces", folder / "subspaces.safetensors")
+        result = _train(run, given, student, report)
+    weights, subspaces = (run.folder / "distill" / f"{name}.safetensors" for name in ("student", "subspaces"))
+    write_student(result.student, weights)
+    bundle = bundle.with_file("student", weights)
+    if subspaces.is_file():
+        bundle = bundle.with_file("subspaces", subspaces)
     if result.lambda_choice is not None:
         run.console.say(f"distill: {result.lambda_choice.describe()}")
     bundle.with_fields(distillation=distillation_record(result, given.images))
@@ -74,33 +63,33 @@ def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
     )
 
 
-def _read_pairs(run: Run) -> "list[LayerPair] | None":
-    """Return the layer pairs that the settings name; None leaves the pairing to EdgeDistill."""
+def _train(run: Run, given: Inputs, student: "Student", report: Progress) -> "DistillResult":
+    """Train the student with the layer pairs of the settings; without any, EdgeDistill pairs the layers."""
+    from edgedistill.compute.processes import disband
+    from edgedistill.distillation.subdistill import distill
     from edgedistill.networks.layers import LayerPair
 
     pairs = run.settings.student.layer_pairs
-    return [LayerPair(teacher=teacher, student=student) for teacher, student in pairs] or None
+    result = distill(
+        given.teacher,
+        student,
+        given.subtask,
+        given.images,
+        run.settings.distill,
+        pairs=[LayerPair(teacher=theirs, student=own) for theirs, own in pairs] or None,
+        folder=run.folder / "distill",
+        progress=functools.partial(show_training, report),
+    )
+    disband()
+    return result
 
 
 def help_training(folder: Path, settings: RunSettings) -> None:
-    """Take this process's share of the training of the run in `folder`, which the first process leads and records."""
-    from edgedistill.compute.processes import disband
-    from edgedistill.distillation.subdistill import distill
-
+    """Do this process's share of the training in `folder`; the first process leads and records it."""
     run = Run(folder=folder, settings=settings, console=Console(quiet=True))
-    if run.is_complete("distill"):
-        return
-    given = load_inputs(run)
-    distill(
-        given.teacher,
-        build_run_student(run, given),
-        given.subtask,
-        given.images,
-        settings.distill,
-        pairs=_read_pairs(run),
-        folder=folder / "distill",
-    )
-    disband()
+    if not run.is_complete("distill"):
+        given = load_inputs(run)
+        _train(run, given, build_run_student(run, given), silent)
 
 
 def _say_cost(run: Run, bundle: Bundle) -> None:
@@ -151,7 +140,7 @@ def _say_export(run: Run, record: Mapping[str, Any]) -> None:
 
 
 def _fit_rejection(run: Run, given: Inputs, student: "Student") -> "Rejection":
-    """Set the expert's reject score, and say how it does."""
+    """Set the expert's reject score, and print how well it works."""
     from edgedistill.rejection.outside import find_outside
     from edgedistill.rejection.rejector import fit_rejection
 

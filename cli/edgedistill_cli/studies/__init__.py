@@ -1,5 +1,4 @@
-"""What is asked before training.
+"""Studies of teachers, students and methods.
 
-Doors: `planning`, `comparing` and `inspecting`, for the commands of these names; `comparison_table` shows what methods
-came to.
+Doors: `planning`, `comparing` and `inspecting`, for the commands of these names; `comparison_table` shows a comparison.
 """

@@ -1,12 +1,13 @@
-"""From flags to a comparison: its plan, the runs that are due, and what they came to."""
+"""From flags to a comparison: its plan, the runs that are due, and their results."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgedistill_cli.console import Console
 from edgedistill_cli.exit_codes import InterruptedRunError
+from edgedistill_cli.runs.inputs import find_classes, load_run_teacher
 from edgedistill_cli.runs.libraries import require_comparison
 from edgedistill_cli.settings import RunSettings
 from edgedistill_cli.studies.comparison_table import show_comparison
@@ -16,6 +17,8 @@ from edgedistill_deploy.progress import Progress
 
 if TYPE_CHECKING:
     from edgedistill.comparison import ComparisonPlan, ComparisonProgress, Task
+
+Number = TypeVar("Number", int, float)
 
 
 def make_plan(
@@ -34,11 +37,11 @@ def make_plan(
 
     first = settings.distill.seed
     return ComparisonPlan(
-        tasks=(_task(settings),),
+        tasks=(_build_task(settings),),
         methods=named_methods(methods if methods is not None else list(METHODS)),
         seeds=tuple(range(first, first + seeds)),
-        sizes=tuple(_whole_numbers("--train-sizes", sizes)) if sizes is not None else (None,),
-        lambdas=tuple(_numbers("--lambdas", lambdas)) if lambdas is not None else LAMBDAS,
+        sizes=_read_numbers("--train-sizes", sizes, int, "whole numbers") if sizes is not None else (None,),
+        lambdas=_read_numbers("--lambdas", lambdas, float, "numbers") if lambdas is not None else LAMBDAS,
         tune_sizes=tune_sizes,
         tune_seeds=tune_seeds,
         validation_images=validation_images,
@@ -46,30 +49,22 @@ def make_plan(
     )
 
 
-def _numbers(flag: str, text: str) -> list[float]:
+def _read_numbers(flag: str, text: str, kind: Callable[[str], Number], kinds: str) -> tuple[Number, ...]:
     try:
-        return [float(each) for each in text.split(",")]
+        return tuple(kind(each) for each in text.split(","))
     except ValueError as error:
-        raise UsageError(f"{flag} takes numbers with commas between them, and {text!r} was given.") from error
+        raise UsageError(f"{flag} takes {kinds} with commas between them, and {text!r} was given.") from error
 
 
-def _whole_numbers(flag: str, text: str) -> list[int]:
-    try:
-        return [int(each) for each in text.split(",")]
-    except ValueError as error:
-        raise UsageError(f"{flag} takes whole numbers with commas between them, and {text!r} was given.") from error
-
-
-def _task(settings: RunSettings) -> "Task":
+def _build_task(settings: RunSettings) -> "Task":
     from edgedistill.comparison import Task
-    from edgedistill.subtasks.subtask import named_subtask_classes
 
     distill = asdict(settings.distill)
     return Task(
         name=settings.subtask.name or "subtask",
         teacher=settings.teacher.name,
         source=settings.data.source,
-        classes=settings.subtask.classes or named_subtask_classes(settings.subtask.name),
+        classes=find_classes(settings.subtask),
         student=settings.student.name,
         settings={key: value for key, value in distill.items() if key not in ("seed", "lambda_layer")},
         student_width=settings.student.width,
@@ -81,25 +76,16 @@ def _task(settings: RunSettings) -> "Task":
 
 
 def check_classes(settings: RunSettings) -> None:
-    """Ask the teacher whether it has the classes, before images are looked for under names that it may not have.
+    """Check that the teacher has the classes, before any image is read.
 
     Raises:
-        UsageError: it has not; the nearest are named.
+        UsageError: it lacks one; the message names the nearest classes.
     """
-    from edgedistill.models.teacher import load_teacher
-    from edgedistill.subtasks.subtask import named_subtask_classes
-
-    given = settings.teacher
-    teacher = load_teacher(
-        given.name,
-        weights=Path(given.weights) if given.weights else None,
-        classes=Path(given.classes) if given.classes else None,
-    )
-    teacher.subtask(settings.subtask.classes or named_subtask_classes(settings.subtask.name))
+    load_run_teacher(settings.teacher).subtask(find_classes(settings.subtask))
 
 
 def show_due(plan: "ComparisonPlan", folder: Path, console: Console) -> None:
-    """Say how much there is to do, without doing it."""
+    """Print how many runs there are and how many are done; run none."""
     from edgedistill.comparison import open_comparison, planned_runs
 
     total, done = planned_runs(open_comparison(plan, folder))
@@ -111,7 +97,7 @@ def run_and_show(plan: "ComparisonPlan", folder: Path, console: Console, *, jobs
     """Run what is due, write `comparison.json` and `comparison.svg`, print the table.
 
     Raises:
-        EdgeDistillError: some runs failed; what there is was shown.
+        EdgeDistillError: some runs failed; the table shows the others.
         InterruptedRunError: Ctrl-C.
     """
     require_comparison()
@@ -139,11 +125,11 @@ def run_and_show(plan: "ComparisonPlan", folder: Path, console: Console, *, jobs
 def _show_progress(report: Progress, at: "ComparisonProgress") -> None:
     note = f"{at.runs} of {at.planned_runs} runs"
     if at.job is not None and at.record is not None:
-        note += f"; {at.job.describe()}: {_came_of(at.record)}"
+        note += f"; {at.job.describe()}: {_describe_result(at.record)}"
     report(at.work, at.planned_work, note)
 
 
-def _came_of(record: dict[str, Any]) -> str:
+def _describe_result(record: dict[str, Any]) -> str:
     for key, label in (("error", "failed"), ("test_accuracy", "test"), ("validation_accuracy", "validation")):
         if key in record:
             value = record[key]

@@ -1,4 +1,4 @@
-"""From a comparison's record to what a reader wants to see."""
+"""The tables and sentences of a comparison's record."""
 
 import shutil
 import sys
@@ -13,10 +13,7 @@ _WIDTH = 125
 
 
 def show_comparison(record: dict[str, Any], console: Console) -> None:
-    """Print a table for each size: accuracies, differences to the reference, verdicts; then what the intervals cover.
-
-    A narrow terminal gets the same figures as two tables.
-    """
+    """Print accuracies, differences and verdicts, a table for each size (two on a narrow terminal), then notes."""
     seeds = len(record["seeds"])
     for size in record["train_sizes"]:
         rows = [row for row in record["rows"] if row["train_size"] == size]
@@ -42,7 +39,7 @@ def show_comparison(record: dict[str, Any], console: Console) -> None:
 
 
 def _at_the_edge(record: dict[str, Any]) -> list[str]:
-    """Name the methods whose weight is the smallest or largest that was tried: a better one may lie beyond."""
+    """Return a sentence for the smallest and for the largest weight, if it is the best one of any method."""
     tried = record["lambdas"]
     if len(tried) < 2:
         return []
@@ -58,12 +55,11 @@ def _at_the_edge(record: dict[str, Any]) -> list[str]:
 
 
 def _reasons(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Say why rows have no interval, the methods with the same reason together."""
-    methods: dict[str, list[str]] = {}
+    """Return (methods, reason) for the rows without an interval, a pair for each reason."""
+    methods: dict[str, dict[str, None]] = {}
     for row in rows:
         if row["difference"] and row["difference"]["reason"]:
-            named = methods.setdefault(row["difference"]["reason"], [])
-            named.extend([row["method"]] if row["method"] not in named else [])
+            methods.setdefault(row["difference"]["reason"], {})[row["method"]] = None
     return [(", ".join(named), reason) for reason, named in methods.items()]
 
 

@@ -1,9 +1,12 @@
-"""Inspect a teacher for the command, and show what was found."""
+"""Inspect a teacher and show the result."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedistill_cli.console import Console
+from edgedistill_cli.runs.folder import Run
+from edgedistill_cli.runs.inputs import load_inputs
+from edgedistill_deploy import wording as words
 
 if TYPE_CHECKING:
     from edgedistill.inspection.config import InspectConfig
@@ -12,10 +15,8 @@ if TYPE_CHECKING:
 
 
 def inspect_teacher(settings: "RunSettings", config: "InspectConfig", console: Console) -> "Inspection":
-    """Inspect the teacher's layers as the settings say."""
+    """Inspect the layers of the teacher that the settings name."""
     from edgedistill.inspection.inspecting import inspect_subspaces
-    from edgedistill_cli.runs.folder import Run
-    from edgedistill_cli.runs.inputs import load_inputs
 
     inputs = load_inputs(Run(folder=Path(), settings=settings, console=console))
     with console.progress("inspect") as report:
@@ -31,9 +32,7 @@ def inspect_teacher(settings: "RunSettings", config: "InspectConfig", console: C
 
 
 def show_inspection(found: "Inspection", console: Console) -> None:
-    """Print what was found: accuracies, widths, and the student they suggest."""
-    from edgedistill_deploy import wording as words
-
+    """Print the accuracies, the widths, and the student that they suggest."""
     console.result(
         f"teacher {found.teacher}: {words.percent(found.teacher_accuracy)}"
         f" ({words.percent_interval(found.teacher_interval)} with 95 % confidence) of {found.validation_count}"
@@ -76,22 +75,17 @@ def _show_widths(found: "Inspection", console: Console) -> None:
             for layer in found.layers
         ],
     )
-
     console.result(
-        "rank: exp of the entropy of the variances; 99 %: directions that hold so much of the variance;"
-        " student: channels of the one that was named"
-        if given
-        else "rank: exp of the entropy of the variances; 99 %: directions that hold so much of the variance"
+        "rank: exp of the entropy of the variances; 99 %: directions that hold so much of the variance"
+        f"{'; student: channels of the one that was named' if given else ''}"
     )
 
 
 def _width(width: int | None) -> str:
-    return "–" if width is None else str(width)
+    return words.MISSING if width is None else str(width)
 
 
 def _show_suggestion(found: "Inspection", console: Console) -> None:
-    from edgedistill_deploy import wording as words
-
     suggestion, given = found.suggestion, found.suggestion.given
     if suggestion.student is not None:
         console.result(f"suggested: --student {suggestion.student}")
@@ -116,9 +110,7 @@ def _show_suggestion(found: "Inspection", console: Console) -> None:
 
 
 def _drop(layer: "LayerInspection", method: str) -> str:
-    """Say what the last measured K within the suggested width costs."""
-    from edgedistill_deploy import wording as words
-
+    """Return the accuracy drop, in points, at the largest measured K within the suggested width."""
     width = layer.suggested_width[method] or 0
     points = [point for point in layer.accuracy_at_k[method] if point.k <= width]
     return words.points_interval(points[-1].drop_interval)

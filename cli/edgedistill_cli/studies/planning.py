@@ -1,4 +1,4 @@
-"""Time the candidates of a plan, saying how far it is, and print what comes of it."""
+"""Time the candidates of a plan and print the result."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgedistill_cli.console import Console
 from edgedistill_cli.runs.folder import Run
 from edgedistill_cli.runs.inputs import Inputs, load_inputs
+from edgedistill_deploy import wording as words
 
 if TYPE_CHECKING:
     from edgedistill.planning.candidates import Candidate
@@ -22,14 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanQuestion:
-    """What is asked of a plan.
+    """The question that a plan answers.
 
     Attributes:
         device: None for this machine.
-        budget: what an inference may take.
-        request: how it is measured.
         students: A,B@WIDTH; None for those that suit the image size.
-        inspection: the record whose widths the students are compared with.
+        inspection: the file of the record whose widths the students are compared with.
         may_inspect: without that record the teacher may be inspected, if that is cheap.
     """
 
@@ -43,7 +42,7 @@ class PlanQuestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a plan found; `widths_from` says where the suggested widths are from, or why there are none."""
+    """The result of a plan; `widths_from` says where the suggested widths are from, or why there are none."""
 
     task: "PlanTask"
     rows: "tuple[PlanRow, ...]"
@@ -52,7 +51,7 @@ class Plan:
 
 
 def plan_students(question: PlanQuestion, settings: "RunSettings", folder: Path, console: Console) -> Plan:
-    """Time the students in question for the teacher and classes of the settings; their bundles go into the folder."""
+    """Time the students for the teacher and classes of the settings; their bundles go into the folder."""
     from edgedistill.planning.candidates import add_candidate, default_candidates, parse_candidates
     from edgedistill.planning.measuring import PlanTask, plan_record
     from edgedistill_calibration import CalibrationConfig, calibrate
@@ -76,8 +75,7 @@ def plan_students(question: PlanQuestion, settings: "RunSettings", folder: Path,
     if suggested is not None and question.students is None:
         candidates = add_candidate(candidates, suggested.student)
     rows = _time_candidates(task, candidates, suggested, console)
-    record = plan_record(task, rows, widths_from)
-    return Plan(task=task, rows=rows, widths_from=widths_from, record=record)
+    return Plan(task=task, rows=rows, widths_from=widths_from, record=plan_record(task, rows, widths_from))
 
 
 def _find_widths(
@@ -85,9 +83,9 @@ def _find_widths(
 ) -> "tuple[SuggestedWidths | None, str | None]":
     from edgedistill.planning.widths import find_suggested_widths, read_suggested_widths
 
-    file = question.inspection
-    if file is not None:
-        return read_suggested_widths(file), f"The suggested widths are those of {file}."
+    if question.inspection is not None:
+        widths = read_suggested_widths(question.inspection)
+        return widths, f"The suggested widths are those of {question.inspection}."
     if not question.may_inspect:
         return None, None
     with console.progress("inspect") as report:
@@ -114,9 +112,7 @@ def _time_candidates(
 
 
 def show_plan(plan: Plan, console: Console) -> None:
-    """Print the table, largest student first, and what it comes to."""
-    from edgedistill_deploy import wording as words
-
+    """Print the table, the largest student first, and the conclusion."""
     rows, budget = plan.rows, plan.task.budget
     said = {"pass": "yes", "fail": "no", "inconclusive": "undecided", None: words.MISSING}
     columns: dict[str, Callable[[PlanRow], str]] = {
@@ -146,7 +142,7 @@ def show_plan(plan: Plan, console: Console) -> None:
 
 def _width_cell(row: "PlanRow") -> str:
     if row.widths is None:
-        return "–"
+        return words.MISSING
     short = [each for each in row.widths if each.width < each.suggested]
     if not short:
         return "yes"
@@ -165,7 +161,7 @@ def _worth_cell(row: "PlanRow") -> str:
 def _show_outcome(rows: "Sequence[PlanRow]", budget: "Budget", console: Console) -> None:
     from edgedistill.planning.verdicts import plan_verdict
 
-    verdict, proposed = plan_verdict(rows), [row for row in rows if row.proposed]
+    verdict = plan_verdict(rows)
     for row in rows:
         if row.error is not None:
             console.result(f"{row.label} failed: {row.error}")
@@ -180,8 +176,8 @@ def _show_outcome(rows: "Sequence[PlanRow]", budget: "Budget", console: Console)
         advice = f"; about {min(more)} more runs would decide one, so give a longer --duration" if more else ""
         console.result(f"Whether one fits {budget.budget_ms:g} ms is undecided{advice}.")
     else:
-        names = [_flags(row) for row in proposed]
-        console.result(f"Worth distilling, the largest first: {'; '.join(names)}.")
+        names = "; ".join(_flags(row) for row in rows if row.proposed)
+        console.result(f"Worth distilling, the largest first: {names}.")
     doubtful = sorted({flag for row in rows for flag in row.flags})
     if doubtful:
         console.result(f"Times are doubtful ({', '.join(doubtful)}); see `edgedistill profile` for what that means.")

@@ -1,4 +1,4 @@
-"""What a check found on a device, for people."""
+"""The table of what a check found on a device."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from edgedistill_deploy import wording as words
 
 
 def show_check(record: Mapping[str, Any], console: Console) -> None:
-    """Print what a device is, what it lacks and how to get it."""
+    """Print what a device is, what it lacks, and the commands that install it."""
     if record["verdict"] == "unreachable":
         console.result(f"{record['name']}: {record['error']}")
         return

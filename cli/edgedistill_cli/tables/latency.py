@@ -9,29 +9,30 @@ from edgedistill_deploy import wording as words
 from edgedistill_deploy.recommendation.summary import label_of
 
 Record = Mapping[str, Any]
+_VERDICTS = {"equal": "not distinguishable", "inconclusive": "undecided"}
 
 
 def show_profile(profile: Mapping[str, Any], console: Console) -> None:
-    """Print the latencies, then what else was asked for, then the verdicts and what makes the figures doubtful."""
+    """Print the latencies, then the other measurements, then the verdicts."""
     records = profile["records"]
-    show_latency(records, console)
-    _show_sustained([record for record in records if record.get("sustained")], console)
-    _show_end_to_end([record for record in records if record.get("end_to_end")], console)
-    _show_cold_start([record for record in records if record.get("cold_start")], console)
+    _show_latency(records, console)
+    for part, title, rows in _PARTS:
+        _show_part([record for record in records if record.get(part)], part, title, rows, console)
     for record in records:
         if record.get("layers"):
-            show_layers(record, column_name(record, records), console)
+            show_layers(record, _column_name(record, records), console)
     powered = [record for record in records if record.get("power")]
-    show_power(powered, [column_name(record, records) for record in powered], console)
+    show_power(powered, [_column_name(record, records) for record in powered], console)
     if profile.get("comparison"):
         _show_comparison(profile["comparison"], console)
     for record in records:
-        for sentence in _verdicts(record):
-            console.result(f"{column_name(record, records)}: {sentence}")
+        for sentence in _describe_verdicts(record):
+            console.result(f"{_column_name(record, records)}: {sentence}")
 
 
-def show_latency(records: Sequence[Record], console: Console) -> None:
-    """Print percentiles, throughput and memory, a column per record, then what makes the figures doubtful."""
+def _show_latency(records: Sequence[Record], console: Console) -> None:
+    """Print percentiles, throughput and memory, a column for each record, then the doubts about them."""
+    engine_sizes = [record.get("engine_bytes") for record in records]
     console.table(
         f"Latency on {records[0]['device']['name']}",
         ["", *(label_of(record["precision"]) for record in records)],
@@ -54,26 +55,21 @@ def show_latency(records: Sequence[Record], console: Console) -> None:
             ["first run", *(words.milliseconds(record["first_run_ms"]) for record in records)],
             ["peak memory", *(words.size(record["peak_memory_bytes"]) for record in records)],
             ["model file", *(words.size(record["model_bytes"]) for record in records)],
-            *_engine_row(records),
+            *([["engine", *map(words.size, engine_sizes)]] if any(engine_sizes) else []),
             ["flags", *(", ".join(record["flags"]) or "none" for record in records)],
         ],
     )
     for record in records:
         for warning in record["warnings"]:
-            console.result(f"{column_name(record, records)}: {warning}")
+            console.result(f"{_column_name(record, records)}: {warning}")
 
 
-def column_name(record: Record, records: Sequence[Record]) -> str:
-    """Return a record's name in a sentence: the model, and what sets it apart from the others."""
+def _column_name(record: Record, records: Sequence[Record]) -> str:
+    """Return the model's name, with the runtime and the batch size if they differ between the records."""
     name = label_of(record["precision"])
     if len({each["runtime"] for each in records}) > 1:
         name += f" on {record['runtime']}"
     return f"{name}, batch {record['batch_size']}" if len({r["batch_size"] for r in records}) > 1 else name
-
-
-def _engine_row(records: Sequence[Record]) -> list[list[str]]:
-    sizes = [record.get("engine_bytes") for record in records]
-    return [["engine", *map(words.size, sizes)]] if any(sizes) else []
 
 
 def _clean_p99(record: Record) -> float | None:
@@ -81,93 +77,74 @@ def _clean_p99(record: Record) -> float | None:
 
 
 def _interval(ends: Sequence[float | None]) -> str:
-    low, high = (words.milliseconds(end) for end in ends)
-    return f"{low} to {high}"
+    return " to ".join(map(words.milliseconds, ends))
 
 
-def _show(title: str, records: Sequence[Record], console: Console, rows: Mapping[str, Callable[[Record], str]]) -> None:
+def _show_part(
+    records: Sequence[Record], part: str, title: str, rows: Mapping[str, Callable[[Record], str]], console: Console
+) -> None:
+    """Print a table of one part of the records; the title takes its values from the first record's part."""
     if records:
         console.table(
-            title,
-            ["", *(column_name(record, records) for record in records)],
-            [[name, *(cell(record) for record in records)] for name, cell in rows.items()],
+            title.format(**records[0][part]),
+            ["", *(_column_name(record, records) for record in records)],
+            [[name, *(cell(record[part]) for record in records)] for name, cell in rows.items()],
         )
 
 
-def _show_sustained(records: Sequence[Record], console: Console) -> None:
-    def of(key: str, shown: Callable[[Any], str]) -> Callable[[Record], str]:
-        return lambda record: shown(record["sustained"][key])
+def _milliseconds(key: str) -> Callable[[Record], str]:
+    return lambda found: words.milliseconds(found[key])
 
-    if not records:
-        return
-    first = records[0]["sustained"]
-    _show(
-        f"From arrival to completion at {first['rate_per_s']:g} images a second, {first['arrivals']} arrivals",
-        records,
-        console,
+
+def _median(phase: str) -> Callable[[Record], str]:
+    return lambda found: words.milliseconds(found["median_ms"][phase])
+
+
+def _stage(index: int) -> Callable[[Record], str]:
+    def cell(found: Record) -> str:
+        part = found["parts"][index]
+        return f"{words.milliseconds(part['p50_ms'])} ({words.percent(part['share'])})"
+
+    return cell
+
+
+_PERCENTILES = {name: _milliseconds(f"{name}_ms") for name in ("p50", "p90", "p99")}
+# A part of a record, and the title and the rows of its table.
+_PARTS: tuple[tuple[str, str, Mapping[str, Callable[[Record], str]]], ...] = (
+    (
+        "sustained",
+        "From arrival to completion at {rate_per_s:g} images a second, {arrivals} arrivals",
         {
-            "p50": of("p50_ms", words.milliseconds),
-            "p90": of("p90_ms", words.milliseconds),
-            "p99": of("p99_ms", words.milliseconds),
-            "  waiting, mean": of("wait_mean_ms", words.milliseconds),
-            "  waiting, p99": of("wait_p99_ms", words.milliseconds),
-            "utilisation": of("utilisation", words.percent),
-            "completed": of("completed", str),
-            "left over": of("backlog", str),
-            "keeps up": of("keeps_up", lambda kept: "yes" if kept else "no"),
+            **_PERCENTILES,
+            "  waiting, mean": _milliseconds("wait_mean_ms"),
+            "  waiting, p99": _milliseconds("wait_p99_ms"),
+            "utilisation": lambda found: words.percent(found["utilisation"]),
+            "completed": lambda found: str(found["completed"]),
+            "left over": lambda found: str(found["backlog"]),
+            "keeps up": lambda found: "yes" if found["keeps_up"] else "no",
         },
-    )
-
-
-def _show_end_to_end(records: Sequence[Record], console: Console) -> None:
-    def whole(key: str) -> Callable[[Record], str]:
-        return lambda record: words.milliseconds(record["end_to_end"][key])
-
-    def part(index: int) -> Callable[[Record], str]:
-        def cell(record: Record) -> str:
-            found = record["end_to_end"]["parts"][index]
-            return f"{words.milliseconds(found['p50_ms'])} ({words.percent(found['share'])})"
-
-        return cell
-
-    if records:
-        _show(
-            f"From JPEG to logits ({records[0]['end_to_end']['source']})",
-            records,
-            console,
-            {
-                "p50": whole("p50_ms"),
-                "p90": whole("p90_ms"),
-                "p99": whole("p99_ms"),
-                "  decode, p50": part(0),
-                "  resize, p50": part(1),
-                "  inference, p50": part(2),
-            },
-        )
-
-
-def _show_cold_start(records: Sequence[Record], console: Console) -> None:
-    def median(part: str) -> Callable[[Record], str]:
-        return lambda record: words.milliseconds(record["cold_start"]["median_ms"][part])
-
-    if records:
-        _show(
-            f"Cold start: medians of {records[0]['cold_start']['repeats']} new processes",
-            records,
-            console,
-            {
-                "process start": median("start"),
-                "imports": median("import"),
-                "load": median("load"),
-                "first run": median("first_run"),
-                "in all": median("total"),
-                "slowest": lambda record: words.milliseconds(record["cold_start"]["slowest_ms"]),
-            },
-        )
+    ),
+    (
+        "end_to_end",
+        "From JPEG to logits ({source})",
+        {**_PERCENTILES, "  decode, p50": _stage(0), "  resize, p50": _stage(1), "  inference, p50": _stage(2)},
+    ),
+    (
+        "cold_start",
+        "Cold start: medians of {repeats} new processes",
+        {
+            "process start": _median("start"),
+            "imports": _median("import"),
+            "load": _median("load"),
+            "first run": _median("first_run"),
+            "in all": _median("total"),
+            "slowest": _milliseconds("slowest_ms"),
+        },
+    ),
+)
 
 
 def _show_comparison(comparison: Mapping[str, Any], console: Console) -> None:
-    said = {"equal": "not distinguishable", "inconclusive": "undecided"}
     console.table(
         "By alternating blocks",
         ["", "time", "interval", "margin", "verdict"],
@@ -177,7 +154,7 @@ def _show_comparison(comparison: Mapping[str, Any], console: Console) -> None:
                 f"{pair['ratio']:.3f}",
                 f"{pair['interval'][0]:.3f} to {pair['interval'][1]:.3f}",
                 f"{pair['margin']:.1%}",
-                said.get(pair["verdict"], pair["verdict"]),
+                _VERDICTS.get(pair["verdict"], pair["verdict"]),
             ]
             for pair in comparison["pairs"]
         ],
@@ -187,14 +164,12 @@ def _show_comparison(comparison: Mapping[str, Any], console: Console) -> None:
         console.result(pair["sentence"])
 
 
-def _verdicts(record: Record) -> list[str]:
+def _describe_verdicts(record: Record) -> list[str]:
     found = [record["sustained"]["warning"]] if record.get("sustained") else []
     if "against" in record:
         against = record["against"]
         low, high = against["interval"]
-        verdict = {"equal": "not distinguishable", "inconclusive": "undecided"}.get(
-            against["verdict"], against["verdict"]
-        )
+        verdict = _VERDICTS.get(against["verdict"], against["verdict"])
         found.append(
             f"{verdict}, against {against['file']}: it takes {against['ratio']:.3f} of the time, [{low:.3f}, "
             f"{high:.3f}], at a margin of {against['margin']:.1%}."

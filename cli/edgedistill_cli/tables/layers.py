@@ -12,7 +12,7 @@ TOP = 10
 
 
 def show_layers(record: Record, name: str, console: Console) -> None:
-    """Print the ten nodes that take most, with the student's modules, then what the rest and no node take."""
+    """Print the ten slowest nodes with the student's modules, then the time of the other nodes and outside all."""
     run, nodes = record["layer_run"], record["layers"]
     rest = nodes[TOP:]
     rows = [
@@ -27,11 +27,11 @@ def show_layers(record: Record, name: str, console: Console) -> None:
         for node in nodes[:TOP]
     ]
     if rest:
-        taken = [sum(node[key] for node in rest) for key in ("mean_ms", "share")]
-        rows.append(_row(f"{len(rest)} other nodes", words.milliseconds(taken[0]), words.percent(taken[1])))
+        rows.append(
+            _row(f"{len(rest)} other nodes", *(sum(node[key] for node in rest) for key in ("mean_ms", "share")))
+        )
     if run["outside_ms"] is not None:
-        outside = words.milliseconds(run["outside_ms"]), words.percent(run["outside_share"])
-        rows.append(_row("in no node", *outside))
+        rows.append(_row("in no node", run["outside_ms"], run["outside_share"]))
     columns = ["node", "operator", "module", "time", "share", "provider"]
     console.table(f"Where the time goes: {name}", columns, rows)
     console.result(
@@ -41,7 +41,7 @@ def show_layers(record: Record, name: str, console: Console) -> None:
 
 
 def show_power(records: Sequence[Record], names: Sequence[str], console: Console) -> None:
-    """Print the power at rest and under load, and the energy of an image; what the board cannot tell is said so."""
+    """Print the power at rest and under load and the energy of an image, or why the board cannot give them."""
     measured = [(record["power"], name) for record, name in zip(records, names, strict=True)]
     told = [(power, name) for power, name in measured if power["load"] is not None]
     if told:
@@ -52,7 +52,7 @@ def show_power(records: Sequence[Record], names: Sequence[str], console: Console
                 ["at rest", *(_watts(power["idle"]["mean_w"]) for power, _ in told)],
                 ["under load", *(_watts(power["load"]["mean_w"]) for power, _ in told)],
                 ["difference", *(_watts(power["net_w"]) for power, _ in told)],
-                ["  interval", *(_between(power["net_interval_w"]) for power, _ in told)],
+                ["  interval", *(" to ".join(map(_watts, power["net_interval_w"])) for power, _ in told)],
                 ["an image, less the rest", *(_millijoules(power["energy_per_image_mj"]) for power, _ in told)],
                 ["an image, in all", *(_millijoules(power["gross_energy_per_image_mj"]) for power, _ in told)],
             ],
@@ -64,17 +64,12 @@ def show_power(records: Sequence[Record], names: Sequence[str], console: Console
             )
 
 
-def _row(name: str, time: str, share: str) -> list[str]:
-    return [name, words.MISSING, words.MISSING, time, share, words.MISSING]
+def _row(name: str, time_ms: float, share: float) -> list[str]:
+    return [name, words.MISSING, words.MISSING, words.milliseconds(time_ms), words.percent(share), words.MISSING]
 
 
 def _watts(value: float) -> str:
     return f"{words.significant(value)} W"
-
-
-def _between(ends: Sequence[float]) -> str:
-    low, high = (_watts(end) for end in ends)
-    return f"{low} to {high}"
 
 
 def _millijoules(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""What `ledger` shows: the chain from the teacher to INT8, the nodes that cost most, and those left in float."""
+"""The tables of `ledger`: the chain from the teacher to INT8, the nodes that cost most, and those left in float."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,12 +7,12 @@ from edgedistill_cli.console import Console
 from edgedistill_deploy import wording as words
 
 Step = Mapping[str, Any]
-# Nodes shown of each model; the record has all.
-WORST = 8
+# At most so many fp32 nodes of a model are named in a sentence; the record has all.
+NAMED = 8
 
 
-def show_ledger(record: Mapping[str, Any], console: Console, worst: int = WORST) -> None:
-    """Print every part of a ledger (see docs/calibrate.md) on stdout."""
+def show_ledger(record: Mapping[str, Any], console: Console, worst: int) -> None:
+    """Print every part of a ledger (see docs/calibrate.md); `worst` is how many nodes of each model are shown."""
     steps: Sequence[Step] = record["steps"]
     _show_chain(steps, console)
     for stage, reason in record.get("left_out", {}).items():
@@ -23,8 +23,9 @@ def show_ledger(record: Mapping[str, Any], console: Console, worst: int = WORST)
         if step.get("exclusions"):
             _show_exclusions(step, console)
         if step.get("goal"):
-            console.result(goal_sentence(step))
-        _show_float16(step, console)
+            console.result(_goal_sentence(step))
+        if step.get("float16"):
+            _show_float16(step, console)
 
 
 def _show_chain(steps: Sequence[Step], console: Console) -> None:
@@ -95,22 +96,18 @@ def _show_exclusions(step: Step, console: Console) -> None:
     )
 
 
-def goal_sentence(step: Step) -> str:
-    """Say whether a step's accuracy holds, and if not, why it was left at that."""
+def _goal_sentence(step: Step) -> str:
+    """Say whether a step's accuracy drop is within the limit, and the reason if it is not."""
     goal = step["goal"]
     drop, limit = words.bare_points(goal["drop"]), words.bare_points(goal["max_drop"])
     share = f", {words.percent(goal['float_share'])} of the multiply-adds in float" if goal["float_share"] else ""
-    if goal["met"]:
-        return f"{step['stage']}: the accuracy drop is {drop} points, within the {limit} allowed{share}."
-    return f"{step['stage']}: the accuracy drop is {drop} points, beyond the {limit} allowed{share}: {goal['reason']}."
+    side, reason = ("within", "") if goal["met"] else ("beyond", f": {goal['reason']}")
+    return f"{step['stage']}: the accuracy drop is {drop} points, {side} the {limit} allowed{share}{reason}."
 
 
 def _show_float16(step: Step, console: Console) -> None:
-    found = step.get("float16")
-    if found:
-        kept = found.get("kept", ())
-        names = ", ".join(each["node"] for each in kept[:WORST]) + (", ..." if len(kept) > WORST else "")
-        tail = f"; in fp32: {names}" if kept else ""
-        console.result(
-            f"{step['stage']}: {found['float16_count']} of {found['node_count']} nodes compute in fp16{tail}."
-        )
+    found = step["float16"]
+    kept = found.get("kept", ())
+    names = ", ".join(each["node"] for each in kept[:NAMED]) + (", ..." if len(kept) > NAMED else "")
+    tail = f"; in fp32: {names}" if kept else ""
+    console.result(f"{step['stage']}: {found['float16_count']} of {found['node_count']} nodes compute in fp16{tail}.")

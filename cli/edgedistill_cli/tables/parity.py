@@ -1,4 +1,4 @@
-"""The tables a user reads at the end of a command."""
+"""The tables of parity, and the summary at the end of `build`."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def show_summary(bundle: Bundle, console: Console) -> None:
-    """Print a column per model: cost, size, accuracy, agreement, latency, verdict; then the conclusion in words."""
+    """Print cost, size, accuracy, agreement, latency and verdict, a column for each model, then the conclusion."""
     records = read_records(bundle)
     rows = summarise_records(bundle, records)
     several = len({row.place for row in rows if row.device}) > 1
@@ -44,7 +44,7 @@ def show_summary(bundle: Bundle, console: Console) -> None:
 
 
 def show_choices(bundle: Bundle, console: Console) -> None:
-    """Say for each device that was both timed and checked what to deploy there, and why; the manifest keeps it."""
+    """Print for each device in the manifest which model to deploy there, and why."""
     for device, choice in read_choices(bundle).items():
         console.result(f"{device}: {choice.reason}")
 
@@ -54,7 +54,7 @@ def _points(drop: float | None) -> str:
 
 
 def show_parity(reports: "Sequence[ParityReport]", console: Console) -> None:
-    """Print accuracy, drop and verdict, a column per model, then the reasons."""
+    """Print accuracy, drop and verdict, a column for each model, then the reasons."""
     console.table(
         "Parity with the teacher on the subtask",
         ["", *(label_of(report.model.precision) for report in reports)],
@@ -68,8 +68,8 @@ def show_parity(reports: "Sequence[ParityReport]", console: Console) -> None:
             ["  p, McNemar", *(_probability(report.accuracy.mcnemar_p) for report in reports)],
             ["agreement", *(words.percent(report.likeness.agreement) for report in reports)],
             ["  interval", *(words.percent_interval(report.likeness.agreement_interval) for report in reports)],
-            ["KL divergence, nats", *(_nats(report.likeness.mean_kl) for report in reports)],
-            ["ECE of confidence", *(_confidence_error(report) for report in reports)],
+            ["KL divergence, nats", *(words.significant(report.likeness.mean_kl) for report in reports)],
+            ["ECE of confidence", *(words.percent(each.likeness.confidence_calibration.candidate) for each in reports)],
             ["classes worse", *(_worse_count(report) for report in reports)],
             ["verdict", *(report.verdict for report in reports)],
         ],
@@ -87,21 +87,12 @@ def _probability(p: float) -> str:
     return "< 0.0001" if p < 1e-4 else f"{p:.4f}"
 
 
-def _nats(divergence: float | None) -> str:
-    return words.MISSING if divergence is None else words.significant(divergence)
-
-
-def _confidence_error(report: "ParityReport") -> str:
-    found = report.likeness.confidence_calibration
-    return words.MISSING if found.candidate is None else words.percent(found.candidate)
-
-
 def _worse_count(report: "ParityReport") -> str:
     return f"{report.classes.worse_count} of {report.classes.class_statistics.tested_count}"
 
 
 def _show_drift(rows: "Sequence[DriftRow]", label: str, console: Console) -> None:
-    """Print what each way of preparing the images costs."""
+    """Print the accuracy that each other preparation of the images costs."""
     console.table(
         f"What other preparations of the images would cost: {label}",
         ["prepared", "accuracy", "drop, points", "interval", "changed"],

@@ -191,7 +191,7 @@ def open_teacher_cache(folder: Path, key: Mapping[str, Any]) -> TeacherCache | N
     header_path = folder / "cache.json"
     if not header_path.is_file():
         return None
-    remedy = "delete that folder to have it made anew"
+    remedy = "delete that folder to make it again"
     try:
         header = json.loads(header_path.read_text(encoding="utf-8"))
         if header.get("format") != FORMAT or header.get("key") != json.loads(json.dumps(dict(key))):

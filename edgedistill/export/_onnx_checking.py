@@ -80,7 +80,7 @@ def _check_decisions(path: Path, model: Deployed, session: Session, samples: npt
     # The threshold lies at the score of one image, and its decision may differ.
     if len(wrong) > 1:
         raise EdgeDistillError(
-            f"The exported {path.name} decides otherwise than the torch model whether an image is in the domain, for"
+            f"The exported {path.name} and the torch model decide differently whether an image is in the domain, for"
             f" {len(wrong)} of {len(samples)} images."
         )
 

@@ -37,7 +37,7 @@ class ExportConfig:
         check_at_least("single_file_megabytes", self.single_file_megabytes, 0)
         if self.single_file_megabytes > MOST_MEGABYTES:
             raise UsageError(
-                f"single_file_megabytes can be {MOST_MEGABYTES} at most, what an ONNX file holds, and"
+                f"single_file_megabytes can be {MOST_MEGABYTES} at most, because an ONNX file holds no more, and"
                 f" {self.single_file_megabytes:g} was given."
             )
         check_at_least("reference_megabytes", self.reference_megabytes, 0)

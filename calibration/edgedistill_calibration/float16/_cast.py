@@ -76,7 +76,8 @@ def _constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
         return None
     (attribute,) = node.attribute
     if attribute.name == "value" and attribute.t.data_type == TensorProto.FLOAT:
-        return copy.deepcopy(attribute.t)
+        lifted: onnx.TensorProto = copy.deepcopy(attribute.t)
+        return lifted
     if attribute.name == "value_float":
         return numpy_helper.from_array(np.array(attribute.f, np.float32))
     if attribute.name == "value_floats":

@@ -1,4 +1,4 @@
-"""The training images that INT8 ranges are measured on: evenly over the classes, in any order of files."""
+"""The training images that INT8 ranges are measured on, evenly over the classes; the files' order has no effect."""
 
 import hashlib
 from collections.abc import Collection, Sequence

@@ -1,4 +1,4 @@
-"""The figures of an epoch: its mean losses, and their way to TensorBoard."""
+"""The figures of an epoch: computes its mean losses, and writes its record to TensorBoard."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping

@@ -27,8 +27,7 @@ from edgedistill_deploy.progress import Progress, silent
 FORMAT = "edgedistill-teacher-cache-2"
 AUTO_VIEWS = 4
 AUTO_BYTES = 4 << 30
-# A disk filled to the last byte breaks more than this run.
-SPARE_BYTES = 256 << 20
+SPARE_BYTES = 256 << 20  # a full disk would stop other programs too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

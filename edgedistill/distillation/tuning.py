@@ -24,8 +24,8 @@ from edgedistill.distillation.events import TrainingProgress, Watcher, ignore
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import write_json
 
-SHARE_OF_EPOCHS = 4  # a short run has a quarter of the epochs ...
-FEWEST_EPOCHS = 3  # ... but enough that there is something to halve
+SHARE_OF_EPOCHS = 4  # a short run has a quarter of the epochs
+FEWEST_EPOCHS = 3  # with fewer, halving has no effect
 
 Value = TypeVar("Value")
 

@@ -1,4 +1,4 @@
-"""Whether float16 holds a value: how large and small constants are, and values on calibration images."""
+"""Whether float16 holds a value, by the sizes of constants and of values on calibration images."""
 
 import math
 from collections.abc import Iterable, Sequence

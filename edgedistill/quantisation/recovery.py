@@ -42,7 +42,7 @@ SAMPLES = 2  # images on which calls are found; more would only take memory
 class RecoverySettings:
     """The settings of the distillation, and how many more epochs to train under quantisation, at least 1.
 
-    Without a `learning_rate` it is a tenth of the distillation's.
+    The learning rate is a tenth of the distillation's where it is None.
     """
 
     distilled: DistillConfig

@@ -35,9 +35,9 @@ def find_outside(
 ) -> OutsideImages:
     """Draw up to `most` images a split of the teacher's other classes, as evenly as possible over the classes.
 
-    They come from the source's own splits. Without a validation split they come from its training images of these
-    classes, and without a test split too, from two halves of them. Images with the content of a subtask's image are
-    left out, and so are validation images that are in the test split too. The seed decides the sample.
+    They come from the source's own splits. Without a validation split, validation images come from the training images
+    of these classes, which train no expert. With neither split, both are halves of these training images. Copies of the
+    subtask's images are left out, and validation images that are also test images. The seed decides the sample.
     """
     names = _other_classes(source.class_names, teacher_classes, subtask_classes)
     if not names:

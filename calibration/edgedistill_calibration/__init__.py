@@ -1,7 +1,6 @@
 """INT8 calibration of a bundle: onnx and onnxruntime, no torch.
 
-The names are loaded when they are first asked for, so that importing the package costs nothing and reading
-settings needs neither onnx nor onnxruntime.
+A name is loaded at its first use, so that an import of the package loads neither onnx nor onnxruntime.
 """
 
 from typing import TYPE_CHECKING

@@ -1,7 +1,4 @@
-"""Settings of calibration, checked when made.
-
-No onnx here, so that settings can be read and refused before anything heavy is loaded.
-"""
+"""Settings of calibration, checked when made, without onnx."""
 
 import platform
 from dataclasses import dataclass, field
@@ -10,7 +7,7 @@ from edgedistill_deploy.errors import UsageError, nearest_names
 
 # The share of values, in percent, that a range holds.
 PERCENTILES = {"percentile-99.999": 99.999, "percentile-99.99": 99.99}
-# What a method tries, in order of preference where the held-out images do not tell them apart.
+# What a method tries; an earlier one is preferred where they are equal on the held-out images.
 CANDIDATES = {
     "minmax": ("minmax",),
     "moving-average": ("moving-average",),
@@ -20,12 +17,12 @@ CANDIDATES = {
 }
 METHODS = tuple(CANDIDATES)
 PROFILES = ("x86", "arm")
-# Profiles of earlier versions that settings may still name, and what is written in their place.
+# Profiles of earlier versions that settings may still name, and what replaces them.
 RETIRED_PROFILES = {"x86-no-vnni": "x86"}
 
 
 def machine_profile() -> str:
-    """Return the profile that is fast on this kind of machine; both are right on every kind."""
+    """Return the profile that is fast on this kind of machine; both are correct on every kind."""
     return "x86" if platform.machine().lower() in ("x86_64", "amd64", "i386", "i686", "x86") else "arm"
 
 
@@ -34,21 +31,20 @@ class CalibrationConfig:
     """How a student is brought to INT8.
 
     Attributes:
-        images: training images that ranges are measured on, spread evenly over the classes.
-        held_out: further training images, never calibrated on, that candidates are compared on.
+        images: number of training images to measure ranges on, spread evenly over the classes.
+        held_out: number of further training images, not calibrated on, to compare candidates on.
         method: how a range follows from the values seen: `minmax`, `moving-average` (of the extremes of 16 images at a
             time), `percentile` (99.999 % of the values), `least-squares` (the clipping with the least squared error) or
             `auto` (the best of these and 99.99 % on held-out images).
         profile: where `model.int8.onnx` is fast. `x86`: unsigned activations with zero points; `arm`: signed ones.
-            Either gives the same answers on every processor, with and without VNNI. The retired `x86-no-vnni` means
-            `x86`.
+            Either gives the same answers on every processor. The retired `x86-no-vnni` means `x86`.
         max_drop: the accuracy, absolute, that an INT8 file may lose against the float model on the held-out images
             before nodes are left in float.
         fp16: also write `model.fp16.onnx` and `model.int8-fp16-tensorrt.onnx`.
         recover: epochs of quantisation-aware distillation after calibration; 0 for none.
-        ledger_nodes: how many nodes at most are quantised one by one to see what each costs; 0 for none, and then none
-            can be left in float.
-        seed: fixes which images are taken.
+        ledger_nodes: the most nodes that are quantised one by one to measure their cost; with 0 no node can be left in
+            float.
+        seed: decides which images are taken.
     """
 
     images: int = 512
@@ -63,7 +59,7 @@ class CalibrationConfig:
 
     @classmethod
     def for_timing(cls, class_count: int) -> "CalibrationConfig":
-        """Return settings for few images: a model's time depends on its graph alone, and its answers mean nothing."""
+        """Return settings for few images, because a model's time depends only on its graph."""
         few = 4 * class_count
         return cls(images=few, held_out=few, method="minmax", max_drop=1.0, fp16=False, ledger_nodes=0)
 
@@ -88,7 +84,7 @@ class CalibrationConfig:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences about settings that mean something else now than they did."""
+        """Sentences about settings whose meaning has changed."""
         instead = RETIRED_PROFILES.get(self.profile)
         if instead is None:
             return ()

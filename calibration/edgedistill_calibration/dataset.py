@@ -1,4 +1,4 @@
-"""The training images that INT8 ranges are measured on: evenly over the classes, in no order of files."""
+"""The training images that INT8 ranges are measured on, evenly over the classes; the files' order has no effect."""
 
 import hashlib
 from collections.abc import Collection, Sequence
@@ -8,33 +8,26 @@ from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import ImageSet
 
-# Fewer say nothing about a class: four to measure on, and one to judge with.
 MEASURED_PER_CLASS = 4
-NEEDED_PER_CLASS = MEASURED_PER_CLASS + 1
-# Below this, ranges still move when another image is added.
-FEW_IMAGES = 100
-# Beyond this they do not.
-MANY_IMAGES = 1024
+NEEDED_PER_CLASS = MEASURED_PER_CLASS + 1  # one more to judge with
+FEW_IMAGES = 100  # with fewer, another image still changes the ranges
+MANY_IMAGES = 1024  # with more, it does not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationSet:
-    """The images ranges are measured on, and others to judge the result with; no image is in both.
+    """Images to measure ranges on, and held-out images to judge the result with; no image is in both.
 
-    Attributes:
-        images: in an order that mixes the classes and depends on seed and content alone.
-        held_out: training images that are not calibrated on.
-        per_class: class name to its number of images in `images`.
-        notes: what a reader of the result should know, one sentence each.
+    The order of the images mixes the classes and depends only on seed and content.
     """
 
     images: ImageSet
     held_out: ImageSet
-    per_class: dict[str, int]
-    notes: tuple[str, ...]
+    per_class: dict[str, int]  # {class name: number of images to measure on}
+    notes: tuple[str, ...]  # sentences for a reader of the result
 
     def key(self, preprocess: Preprocess) -> str:
-        """Return a sha256 that changes with any image and with how they are prepared, not with their order."""
+        """Return a sha256 that depends on the images and their preprocessing, but not on their order."""
         return content_key(self.images, preprocess)
 
 
@@ -49,16 +42,15 @@ def select_calibration(
 ) -> CalibrationSet:
     """Draw `count` images to calibrate on and up to `held_out` others, evenly over the classes.
 
-    A class's images are ranked by a hash of seed and content, so neither file names nor their order matter, and an
-    image that is there twice counts once. A class that has too few gives what it has, less a fifth (one at least) that
-    stays held out.
+    A class's images are ranked by a hash of seed and content, so file names and their order have no effect, and copies
+    count once. A class with too few images gives all but a fifth (at least one), which stays held out.
 
     Args:
         images: training images.
-        count: images to calibrate on.
+        count: number of images to calibrate on.
         seed: another seed ranks the images differently.
-        held_out: images to judge on.
-        exclude: digests of images that must not be used, such as those the student is judged on in the end.
+        held_out: number of images to judge on.
+        exclude: digests of images that must not be used, such as those that judge the student in the end.
 
     Raises:
         DataError: a class has fewer than `NEEDED_PER_CLASS` different images.
@@ -82,7 +74,7 @@ def select_calibration(
 
 
 def fair_shares(available: Sequence[int], total: int) -> list[int]:
-    """Split `total` over classes as evenly as what each has available allows."""
+    """Split `total` over classes as evenly as the available numbers allow."""
     shares = [0] * len(available)
     remaining = min(total, sum(available))
     by_size = sorted(range(len(available)), key=lambda index: available[index])
@@ -95,7 +87,7 @@ def fair_shares(available: Sequence[int], total: int) -> list[int]:
 def _rank(
     digests: Sequence[str], labels: Sequence[int], class_count: int, seed: int, exclude: set[str]
 ) -> list[list[int]]:
-    """Return each class's images by falling priority, without excluded ones and the second of two equal ones."""
+    """Return each class's images by falling priority, without excluded images and copies."""
     ranked: list[list[int]] = [[] for _ in range(class_count)]
     seen = set(exclude)
     for index in sorted(range(len(digests)), key=lambda index: (_priority(digests[index], seed), labels[index])):
@@ -110,7 +102,7 @@ def _priority(digest: str, seed: int, purpose: str = "choice") -> str:
 
 
 def _mix_classes(indices: Sequence[int], digests: Sequence[str], seed: int) -> list[int]:
-    """Return the images in an order of its own: by the rank they were chosen by, the last would be of few classes."""
+    """Return the images in a new order, because the last ones by rank are of few classes."""
     return sorted(indices, key=lambda index: _priority(digests[index], seed, "order"))
 
 

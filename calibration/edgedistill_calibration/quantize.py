@@ -1,4 +1,4 @@
-"""From the float student of a bundle to its FP16 and INT8 files: ranges measured once, written for two runtimes."""
+"""From the float student of a bundle to its FP16 and INT8 files for two runtimes, with ranges measured once."""
 
 import importlib
 import importlib.util
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from edgedistill_calibration.float16.files import Float16Files
     from edgedistill_calibration.int8.files import Int8
 
-# Below this the INT8 model differs so often that the record says so.
-LOW_AGREEMENT = 0.95
+LOW_AGREEMENT = 0.95  # below this the record notes how often the INT8 model differs
 
 
 def calibrate(
@@ -35,23 +34,20 @@ def calibrate(
 ) -> Bundle:
     """Write the FP16 and INT8 files of `model.fp32.onnx`.
 
-    `model.int8.onnx` is for ONNX Runtime, `model.int8-tensorrt.onnx` for TensorRT; both come from ranges measured once,
-    on a seeded sample of the training images, spread evenly over the classes. All files are judged against the float
-    model on further training images. Where INT8 loses more accuracy than allowed, its worst nodes are left in float.
-    `model.fp16.onnx` and `model.int8-fp16-tensorrt.onnx` compute the rest in FP16. What was done and how it came out is
-    the manifest's `calibration`, and `ledger.json`. With the same images, model, settings and libraries as last time
-    nothing is done.
+    `model.int8.onnx` is for ONNX Runtime, `model.int8-tensorrt.onnx` for TensorRT. Both use ranges measured once, on a
+    sample of the training images, spread evenly over the classes. All files are judged against the float model on
+    further training images. Where INT8 loses more accuracy than allowed, its worst nodes are left in float.
+    `model.fp16.onnx` and `model.int8-fp16-tensorrt.onnx` compute the rest in FP16. The manifest's `calibration` and
+    `ledger.json` have the results. With the same images, model, settings and libraries as last time nothing is done.
 
     Args:
         bundle: has `model.fp32`.
-        images: the TRAINING images; those of other classes than the bundle's are ignored, as are images that the
-            bundle's reference judges the student on.
-        config: settings.
+        images: the TRAINING images; images of other classes are ignored, and so are images that the bundle's reference
+            judges the student on.
         progress: called with (done, total) images run; the total grows when nodes have to be left in float.
 
     Returns:
-        The bundle with roles `model.int8`, `model.int8-tensorrt`, `ranges`, `ledger`, and with `fp16` those of its
-        files.
+        The bundle with roles `model.int8`, `model.int8-tensorrt`, `ranges`, `ledger`, and with `fp16` its roles.
 
     Raises:
         UsageError: `images` lacks a class of the bundle, or fewer images are asked for than the classes need.
@@ -74,23 +70,17 @@ def calibrate(
         return bundle
     judge = open_judge(bundle, bundle.file(model_role("fp32")), sample, config, progress)
     with tempfile.TemporaryDirectory(prefix="edgedistill-") as name:
-        folder = Path(name)
+        folder, metadata = Path(name), {"edgedistill.calibration": plan["key"]}
         made = make_int8(
-            Int8Request(
-                judge=judge,
-                images=sample.images,
-                folder=folder,
-                config=config,
-                metadata={"edgedistill.calibration": plan["key"]},
-            )
+            Int8Request(judge=judge, images=sample.images, folder=folder, config=config, metadata=metadata)
         )
         files = {precision: mixture.path for precision, mixture in made.mixtures.items()}
         sources = dict(zip(FP16_FILES, (judge.source, files["int8-tensorrt"]), strict=True)) if config.fp16 else {}
         fp16 = write_float16_files(sources, judge.prepared, sample.images, folder)
         files |= fp16.files
-        # From here until all is written, what the manifest says of the last calibration is not true.
+        # The manifest's record of the last calibration is wrong from here until all is written.
         bundle = keep_files(bundle.with_fields(calibration={}), files)
-        for precision in {*FP16_FILES} - {*files}:  # made of another float model, or of other INT8
+        for precision in {*FP16_FILES} - {*files}:  # they are of an earlier model
             bundle = bundle.without_file(model_role(precision))
         ranges_file = bundle.path / "calibration" / "ranges.json"
         write_ranges(ranges_file, made.ranges, made.method, plan["model_sha256"])
@@ -102,14 +92,14 @@ def calibrate(
 
 
 def require_libraries() -> None:
-    """Raise MissingDependencyError naming what calibration lacks."""
+    """Raise MissingDependencyError with the first library that calibration lacks."""
     for library in ("onnx", "onnxruntime"):
         if importlib.util.find_spec(library) is None:
             raise MissingDependencyError(library, "quantize", "Calibration")
 
 
 def select_sample(bundle: Bundle, images: ImageSet, config: CalibrationConfig) -> CalibrationSet:
-    """Draw the images to calibrate on and to judge with, without those that the bundle's reference judges with."""
+    """Draw the images to calibrate on and to judge with, without the images of the bundle's reference."""
     if images.class_names != bundle.class_names:
         images = images.with_classes(bundle.class_names)
     judged = read_reference(bundle.file("reference")).digests.tolist() if bundle.has("reference") else ()
@@ -142,7 +132,7 @@ def _is_done(bundle: Bundle, plan: Mapping[str, Any]) -> bool:
 def open_judge(
     bundle: Bundle, source: Path, sample: CalibrationSet, config: CalibrationConfig, progress: Progress
 ) -> Judge:
-    """Return what compares models with `source` on the held-out images, and counts all images run from now on."""
+    """Return a judge that compares models with `source` on the held-out images, and counts all images run."""
     from edgedistill_calibration.ranges.measurement import needs_histograms
 
     passes = 1 + needs_histograms(CANDIDATES[config.method])

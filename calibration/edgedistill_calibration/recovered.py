@@ -1,4 +1,4 @@
-"""INT8 of a student that was trained under quantisation, beside that of the student as it was."""
+"""INT8 of a student that was trained under quantisation, compared with that of the student before."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ from edgedistill_calibration.graphs.preparation import metadata_of
 from edgedistill_calibration.int8.exclusions import ROUNDING
 from edgedistill_calibration.int8.files import Int8, int8_details, make_int8
 from edgedistill_calibration.int8.request import Int8Request
-from edgedistill_calibration.judging.judge import Judge, Logits
-from edgedistill_calibration.judging.ledger import LedgerStep, read_ledger, write_ledger_record
+from edgedistill_calibration.judging.judge import Judge
+from edgedistill_calibration.judging.ledger import LedgerStep, Logits, read_ledger, write_ledger_record
 from edgedistill_calibration.judging.steps import step_of, teacher_answers
 from edgedistill_calibration.quantize import keep_files, open_judge, require_libraries, select_sample
 from edgedistill_calibration.ranges.measurement import read_ranges
@@ -39,17 +39,17 @@ def calibrate_recovered(
 ) -> Bundle:
     """Quantise a student that was trained under quantisation, and keep its INT8 files where they are the better ones.
 
-    Its ranges are measured anew, or stay those it was trained within, whichever does better. Its worst nodes are left
-    in float where its accuracy needs that, and it is judged on the same held-out images. Of two INT8 files the better
-    is the one whose accuracy drop is allowed; then the more accurate; then the one that agrees more with the teacher,
-    or without a teacher with the float student. Either way `ledger.json` gets the steps `int8-recovered` and
-    `int8-tensorrt-recovered`, which say whether they were kept.
+    The better of two kinds of ranges is taken: new ones, or those of its training. Its worst nodes are left in float
+    where its accuracy needs that, and it is judged on the same held-out images. Of two INT8 files the better is the one
+    whose accuracy drop is allowed, then the more accurate one, then the one that agrees more with the teacher, or
+    without a teacher with the float student. The steps `int8-recovered` and `int8-tensorrt-recovered` of `ledger.json`
+    say whether they were kept.
 
     Args:
         bundle: calibrated, see `calibrate`.
-        recovered: the float model of the student trained on, with the interface of `model.fp32`.
+        recovered: the float model of the recovered student, with the interface of `model.fp32`.
         images: the TRAINING images.
-        config: settings, those of the calibration.
+        config: the settings of the calibration.
         progress: called with (done, total) images run.
 
     Raises:
@@ -67,24 +67,22 @@ def calibrate_recovered(
     judge.prepared.work.expect(len(sample.held_out))
     before = Judge(source=source, images=sample.held_out, prepared=judge.prepared)
     contest = _open_contest(bundle, before, config)
+    recovered_sha256 = sha256_of_file(recovered)
+    metadata = {**metadata_of(onnx.load(source, load_external_data=False)), "edgedistill.recovered": recovered_sha256}
     with tempfile.TemporaryDirectory(prefix="edgedistill-") as name:
-        made = make_int8(
-            Int8Request(
-                judge=judge,
-                images=sample.images,
-                folder=Path(name),
-                config=config,
-                metadata={
-                    **metadata_of(onnx.load(source, load_external_data=False)),
-                    "edgedistill.recovered": sha256_of_file(recovered),
-                },
-                accuracy=contest.accuracy,
-                trained_ranges=read_ranges(bundle.file("ranges")),
-            )
+        request = Int8Request(
+            judge=judge,
+            images=sample.images,
+            folder=Path(name),
+            config=config,
+            metadata=metadata,
+            accuracy=contest.accuracy,
+            trained_ranges=read_ranges(bundle.file("ranges")),
         )
+        made = make_int8(request)
         steps, better = contest.decide(made)
         calibration = dict(bundle.manifest["calibration"])
-        # From here until all is written, what the manifest says of the last calibration is not true.
+        # The manifest's record of the last calibration is wrong from here until all is written.
         bundle = keep_files(bundle.with_fields(calibration={}), better)
         if "int8-tensorrt" in better and bundle.has(model_role(_MIXED)):
             fp16 = write_float16_files({_MIXED: better["int8-tensorrt"]}, judge.prepared, sample.images, Path(name))
@@ -92,26 +90,18 @@ def calibrate_recovered(
             steps += [contest.step(name, path, fp16.details[name]) for name, path in fp16.files.items()]
     bundle = write_ledger_record(bundle, _with_steps(record, steps, better))
     judge.prepared.work.finish()
-    recovery = {"recovered_sha256": sha256_of_file(recovered), "method": made.method, "kept": list(better)}
+    recovery = {"recovered_sha256": recovered_sha256, "method": made.method, "kept": list(better)}
     return bundle.with_fields(calibration={**calibration, "recovery": recovery})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Contest:
-    """Decides between INT8 files on the held-out images.
-
-    Attributes:
-        judge: compares with the float student of the bundle.
-        teacher: the teacher's logits, if there is one.
-        current: the bundle's INT8 files by precision.
-        accuracy: of the float student.
-        max_drop: allowed against it.
-    """
+    """Decides between INT8 files on the held-out images, against the float student of the bundle."""
 
     judge: Judge
     teacher: Logits | None
-    current: Mapping[str, Path]
-    accuracy: float
+    current: Mapping[str, Path]  # the bundle's INT8 files by precision
+    accuracy: float  # of the float student
     max_drop: float
 
     def rank(self, precision: str, path: Path) -> tuple[bool, float, float]:
@@ -126,9 +116,9 @@ class _Contest:
         return step_of(precision, path, self.judge, self.teacher, details)
 
     def decide(self, made: Int8) -> tuple[list[LedgerStep], dict[str, Path]]:
-        """Return the steps of new files, and those of the files that beat the bundle's."""
-        self.judge.answers({mixture.path: name for name, mixture in made.mixtures.items()})
+        """Return the steps of new files, and the files that are better than the bundle's."""
         files = {name: mixture.path for name, mixture in made.mixtures.items()}
+        self.judge.answers({path: name for name, path in files.items()})
         better = {
             name: path for name, path in files.items() if self.rank(name, path) > self.rank(name, self.current[name])
         }
@@ -153,8 +143,7 @@ def _open_contest(bundle: Bundle, judge: Judge, config: CalibrationConfig) -> _C
 
 
 def _with_steps(record: Mapping[str, Any], new: Sequence[LedgerStep], better: Mapping[str, Path]) -> dict[str, Any]:
-    """Return the ledger with these steps in place of those of the same stage, each INT8 step saying whether it was
-    kept."""
+    """Return the ledger with these steps in place of old ones; each INT8 step says whether it was kept."""
     added = {step.stage: step.to_json() for step in new}
     kept = [
         {**step, "kept": step["stage"] not in better} if step["stage"] in INT8_FILES else step

@@ -1,4 +1,4 @@
-"""The full state of a training run after an epoch, so that a killed run goes on as if nothing had happened."""
+"""The full state of a training run after an epoch, so that a killed run can continue."""
 
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,9 @@ from edgedistill_deploy.files.writing import write_whole
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values whole or not at all.
+    """Write tensors and plain values whole or not at all, and remove what a killed process left.
 
-    Files that a process left when it was killed while writing are removed. Only one process writes a run's
-    checkpoint.
+    Only one process writes a run's checkpoint.
     """
     for left in path.parent.glob(f".{path.name}.*"):
         left.unlink(missing_ok=True)
@@ -25,7 +24,7 @@ def read_checkpoint(path: Path, fingerprint: str) -> dict[str, Any] | None:
     """Read a checkpoint without running code from it; None where there is none.
 
     Raises:
-        EdgeDistillError: it is unreadable, or was made by a run with other settings or other images.
+        EdgeDistillError: the file is unreadable, or is of a run with other settings or images.
     """
     if not path.is_file():
         return None

@@ -1,4 +1,4 @@
-"""The figures of an epoch: its mean losses, and what shows them in TensorBoard."""
+"""The figures of an epoch: computes its mean losses, and writes its record to TensorBoard."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +14,7 @@ from edgedistill_deploy.errors import MissingDependencyError
 
 
 class RunningMeans:
-    """Means of named terms, weighted by the images they are of."""
+    """Means of named terms, weighted by the number of images."""
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
@@ -41,8 +41,7 @@ class RunningMeans:
 
 @contextlib.contextmanager
 def metrics_writer(folder: Path | None) -> Iterator[Callable[[EpochRecord], None]]:
-    """Yield what takes an epoch's record to TensorBoard, below the run's folder; without a folder nothing is
-    written."""
+    """Yield a function that writes an epoch's record to TensorBoard, or does nothing without a folder."""
     if folder is None:
         yield lambda _: None
         return

@@ -1,4 +1,4 @@
-"""What changes from step to step by plan: the learning rate, and the weight of the layer term."""
+"""What changes from step to step: the learning rate, and the weight of the layer term."""
 
 import math
 

@@ -1,5 +1,4 @@
-"""The subspaces of a training task: found in one pass over this process's images, or read from the run that is
-resumed."""
+"""The subspaces of a training task: found in one pass over this process's images, or read from a resumed run."""
 
 import functools
 import math
@@ -24,7 +23,7 @@ from edgedistill_deploy.images.sets import ImageSet
 
 
 def find_task_subspaces(task: Task, *, resumed: bool) -> dict[str, Subspace]:
-    """Find the subspaces of all teacher layers in one pass, or read those of the run that is resumed."""
+    """Find the subspaces of all teacher layers in one pass, or read them from the run that is resumed."""
     if not task.matching.pairs:
         return {}
     path = task.folder / "subspaces.safetensors" if task.folder else None
@@ -55,7 +54,7 @@ def find_task_subspaces(task: Task, *, resumed: bool) -> dict[str, Subspace]:
 
 
 def _choose_methods(task: Task, moments: Mapping[str, Moments], ranks: Mapping[str, int]) -> dict[str, str]:
-    """Return how each layer's subspace is found: as the settings say, or as the validation images do."""
+    """Return the method for each layer's subspace: from the settings, or chosen on validation images."""
     if task.config.method != CHOSEN:
         return dict.fromkeys(ranks, task.config.method)
     teacher = task.lesson.teacher.model
@@ -69,14 +68,14 @@ def _choose_methods(task: Task, moments: Mapping[str, Moments], ranks: Mapping[s
             ranks,
             task.reporter("subspaces"),
         )
-    # Rounding may differ from device to device, and all processes must compare in the same subspaces.
+    # Rounding may differ between devices, but all processes need the same subspaces.
     return dict(broadcast_object_list([chosen])[0])
 
 
 def _own_share(task: Task) -> Iterator[Tensor]:
     """Yield this process's share of the training images, in batches of normalised images (n, 3, H, W)."""
     images, batch_size = task.lesson.images.train, task.config.batch_size
-    # A plain division, because a sampler that evens the shares out would count some images twice.
+    # A sampler would make the shares equal and count some images twice.
     share = images.select(range(task.accelerator.process_index, len(images), task.accelerator.num_processes))
     report, steps = task.reporter("subspaces"), math.ceil(len(share) / batch_size)
     for step, (batch, _) in enumerate(_batches(task, share, batch_size)):

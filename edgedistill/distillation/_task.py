@@ -1,4 +1,4 @@
-"""A training task: everything that a run needs besides a student, and what tells one task from another."""
+"""A training task: everything that a run needs besides a student, and the fingerprint of a task."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ from edgedistill_deploy.progress import Progress
 class Task:
     """Everything that a training run needs besides a student; tuning makes several runs of one task.
 
-    `epochs` are those of the whole run; `config` may be a short run's.
+    `epochs` belongs to the whole run; `config` may belong to a short run.
     """
 
     lesson: Lesson
@@ -38,17 +38,17 @@ class Task:
     watch: Watcher
 
     def read_checkpoint(self) -> dict[str, Any] | None:
-        """Return the state of this run after its last finished epoch; None where it starts anew."""
+        """Return the state of this run after its last finished epoch; None where it starts new."""
         if self.folder is None:
             return None
         return read_checkpoint(self.folder / "checkpoint" / "state.pt", self.fingerprint)
 
     def with_subspaces(self, subspaces: Mapping[str, Subspace]) -> "Task":
-        """Return the task with the subspaces that its layers are matched in."""
+        """Return the task with subspaces for its layers."""
         return replace(self, matching=replace(self.matching, subspaces=subspaces))
 
     def reporter(self, phase: str, cache_bytes: int = 0) -> Progress:
-        """Return what turns counts into the training progress of a phase before the first epoch."""
+        """Return a function that reports counts as the progress of a phase before the first epoch."""
         epochs = self.config.epochs
 
         def report(done: int, total: int, note: str = "") -> None:
@@ -59,7 +59,7 @@ class Task:
         return report
 
     def cache_key(self) -> dict[str, Any]:
-        """Describe all that the teacher's answers depend on, besides the views."""
+        """Return everything that the teacher's answers depend on, besides the views."""
         subspaces = hashlib.sha256()
         for name, subspace in sorted(self.matching.subspaces.items()):
             subspaces.update(name.encode() + subspace.basis.numpy().tobytes() + subspace.mean.numpy().tobytes())

@@ -1,7 +1,7 @@
-"""The study behind `lambda_layer = "auto"`: which value is tried next and by whom, kept by Optuna in a journal.
+"""The study behind `lambda_layer = "auto"`: which value is tried next and by which process, in a journal of Optuna.
 
-The journal survives a kill, and several processes may work on it at once. The system drops the lock of a
-process that dies, so the others see who is alive.
+The journal survives a kill, and several processes may use it at once. The system drops the lock of a process that dies,
+so the others see which processes are alive.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from edgedistill_deploy.files.locks import ProcessLock
 if TYPE_CHECKING:
     import optuna
 
-# From the middle outwards, the larger of two equally far first: also the order in which ties are decided.
+# From the middle outwards, the larger of two equally far values first. An earlier value also wins a tie.
 TRIED_IN_ORDER = tuple(sorted(LAMBDA_GRID, key=lambda value: (abs(round(math.log10(value))), -value)))
 REDUCTION = 2
 POLL_SECONDS = 0.2
@@ -31,10 +31,9 @@ REASON = "reason"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LambdaTrial:
-    """One short run.
+    """One short run of `epochs` finished epochs, with the best validation accuracy among them (None for no epoch).
 
-    `validation_accuracy` is that of its best epoch among the `epochs` it trained (None where it finished none); a
-    `diverged` run met an error of training, such as a loss that is no longer finite, which `reason` quotes.
+    A `diverged` run stopped with an error, such as a loss that is no longer finite. `reason` quotes the error.
     """
 
     lambda_layer: float
@@ -52,7 +51,7 @@ class LambdaTrial:
 
 
 def rungs_of(epochs: int) -> tuple[int, ...]:
-    """Return after how many epochs a short run of `epochs` must be in the better half: a quarter and half of them."""
+    """Return when a short run of `epochs` must be in the better half: after a quarter and half of its epochs."""
     quarter = math.ceil(epochs / REDUCTION**2)
     return tuple(rung for rung in (quarter, quarter * REDUCTION) if rung < epochs)
 
@@ -61,15 +60,14 @@ def rungs_of(epochs: int) -> tuple[int, ...]:
 class Halving:
     """Asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning").
 
-    The rule of `optuna.pruners.SuccessiveHalvingPruner` with one difference: runs that a kill or an error cut
-    off do not compete. Otherwise they would count twice, and a search that was killed could end differently
-    from one that was not.
+    The rule of `optuna.pruners.SuccessiveHalvingPruner` with one difference: runs that ended with a kill or an error
+    do not compete. They would count twice, and a search that was killed could give another result.
     """
 
     rungs: tuple[int, ...]
 
     def prune(self, study: "optuna.Study", trial: "optuna.trial.FrozenTrial") -> bool:
-        """Say whether a trial that has just reached a rung is outside the better half of those that were there."""
+        """Say whether a trial that has just reached a rung is outside the better half of those that reached it."""
         rung = trial.last_step
         if rung not in self.rungs:
             return False
@@ -98,9 +96,9 @@ class Search:
     mutex: contextlib.AbstractContextManager[None] = field(default_factory=contextlib.nullcontext)
 
     def claim(self) -> float | None:
-        """Return the next value to try, or None once all are tried, waiting for those that other processes try.
+        """Return the next value to try, or None once all are tried; wait while other processes try the last ones.
 
-        What a dead process was trying is tried again, at its place in the order.
+        The value of a dead process is tried again, at its place in the order.
         """
         while True:
             with self.mutex:
@@ -114,7 +112,7 @@ class Search:
     def _living_trials(self) -> "list[optuna.trial.FrozenTrial]":
         """Give up the trials of dead processes; return those that are finished, running or waiting."""
         for trial in self.study.get_trials(deepcopy=False):
-            # A process tells its name while it holds the mutex, so a running trial without one is a dead process's.
+            # A process writes its name while it holds the mutex, so a running trial without a name is dead.
             if trial.state.name == "RUNNING" and not self._is_alive(trial.user_attrs.get(WORKER)):
                 self.study.tell(trial.number, state=_state("FAIL"))
         return [each for each in self.study.get_trials(deepcopy=False) if each.state.name != "FAIL"]
@@ -132,19 +130,18 @@ class Search:
         return False
 
     def _next_value(self, trials: "list[optuna.trial.FrozenTrial]") -> float | None:
-        waiting = [trial for trial in trials if trial.state.name == "WAITING"]
-        taken = {_value_of(trial) for trial in trials}
-        missing = [value for value in TRIED_IN_ORDER if value not in taken]
-        if not waiting and not missing:
-            return None
-        if not waiting:
-            self.study.enqueue_trial({PARAMETER: missing[0]})
+        if not any(trial.state.name == "WAITING" for trial in trials):
+            taken = {_value_of(trial) for trial in trials}
+            missing = next((value for value in TRIED_IN_ORDER if value not in taken), None)
+            if missing is None:
+                return None
+            self.study.enqueue_trial({PARAMETER: missing})
         self.trial = self.study.ask()
         self.trial.set_user_attr(WORKER, self.worker)
         return self.trial.suggest_float(PARAMETER, min(LAMBDA_GRID), max(LAMBDA_GRID), log=True)
 
     def report(self, epochs: int, accuracy: float) -> bool:
-        """Note the best accuracy after so many epochs; say whether the run is to be stopped here."""
+        """Note the best accuracy after so many epochs; say whether the run must stop."""
         assert self.trial is not None
         self.trial.report(accuracy, epochs)
         return self.trial.should_prune()
@@ -157,7 +154,7 @@ class Search:
         self._tell("COMPLETE", accuracy)
 
     def stop(self, reason: str = "") -> None:
-        """Note that a run was pruned, or with a reason, that it failed and stays out of the comparison."""
+        """Note that a run was pruned, or, with a reason, that it failed and does not compete."""
         assert self.trial is not None
         if reason:
             self.trial.set_user_attr(REASON, reason)
@@ -174,18 +171,18 @@ class Search:
         self.trial = None
 
     def count_started(self) -> int:
-        """Return how many values have been taken up before the present one."""
+        """Return how many values were started before the present one."""
         trials = self.study.get_trials(deepcopy=False)
         return max(0, len({_value_of(trial) for trial in trials}) - 1)
 
     def trials(self) -> tuple[LambdaTrial, ...]:
-        """Return what was tried, in the order in which it was started, without what was cut off and tried again."""
+        """Return the trials in the order of their start, without those of dead processes."""
         tried = self.study.get_trials(deepcopy=False)
         return tuple(_lambda_trial(each) for each in tried if each.state.name != "FAIL")
 
 
 def _value_of(trial: "optuna.trial.FrozenTrial") -> float:
-    """Return a trial's lambda, also before it has asked for it."""
+    """Return a trial's lambda, also before the trial has started."""
     return float(trial.params.get(PARAMETER) or trial.system_attrs["fixed_params"][PARAMETER])
 
 
@@ -221,7 +218,7 @@ def quiet_optuna() -> Iterator[None]:
 
 @contextlib.contextmanager
 def open_search(folder: Path | None, fingerprint: str, epochs: int) -> Iterator[Search]:
-    """Open the search, marked as at work by a lock that dies with this process."""
+    """Open the search, with a lock that shows that this process is alive."""
     worker = uuid.uuid4().hex
     if folder is None:
         yield Search(study=_study(None, fingerprint, epochs), folder=None, epochs=epochs, worker=worker)
@@ -246,8 +243,7 @@ def _worker_lock(folder: Path, worker: str) -> ProcessLock:
 
 
 def _study(journal: Path | None, fingerprint: str, epochs: int) -> "optuna.Study":
-    """Open the study of this fingerprint, making it when it is not there; other studies in the journal stay as they
-    are."""
+    """Open or create the study of this fingerprint; other studies in the journal do not change."""
     import optuna
 
     return optuna.create_study(
@@ -264,7 +260,7 @@ def _storage(journal: Path) -> "optuna.storages.JournalStorage":
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    # Optuna's own lock file outlives a killed process and then holds up everybody for half a minute.
+    # Optuna's own lock file remains after a kill, and then all processes wait for half a minute.
     lock = ProcessLock(journal.with_name(f".{journal.name}.lock"))
     with lock:
         _drop_half_a_line(journal)
@@ -278,7 +274,7 @@ def _storage(journal: Path) -> "optuna.storages.JournalStorage":
 
 
 def _drop_half_a_line(journal: Path) -> None:
-    """Cut off the half line of a process that died while it wrote, because it would spoil the next line."""
+    """Cut off the half line of a process that died while it wrote: it would spoil the next line."""
     if not journal.is_file():
         return
     with journal.open("r+b") as stream:

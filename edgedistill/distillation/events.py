@@ -1,4 +1,4 @@
-"""What a training run tells while it goes on: where it is, and what each finished epoch came to. No torch."""
+"""What a training run reports: where it is, and the results of each finished epoch. No torch."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,11 +20,9 @@ class EpochRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingProgress:
-    """Where a run is.
+    """Where a run is; `phase` is subspaces, tuning, teacher-cache, training or validation.
 
-    `phase` is subspaces, tuning, teacher-cache, training or validation; `terms` are the epoch's mean losses so far
-    (`kd`, `task`, `layer:NAME`); `last` is the last finished epoch; `cache_bytes` is what the teacher cache will take
-    on disk.
+    `terms` are the epoch's mean losses so far (`kd`, `task`, `layer:NAME`); `last` is the last finished epoch.
     """
 
     phase: str

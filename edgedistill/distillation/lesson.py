@@ -9,7 +9,7 @@ from edgedistill.subtasks.subtask import Subtask
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
-    """The teacher, the classes of it that are kept, and their images, whose labels are in the subtask's order."""
+    """The teacher, the subtask of its classes, and images whose labels are in the subtask's order."""
 
     teacher: Teacher
     subtask: Subtask
@@ -17,5 +17,5 @@ class Lesson:
 
     @property
     def teacher_identity(self) -> list[str]:
-        """What tells one teacher's answers from another's: its name, its weights and how it sees an image."""
+        """What the teacher's answers depend on: its name, its weights and its preprocessing."""
         return [self.teacher.name, self.teacher.weights_sha256, self.teacher.preprocess.digest]

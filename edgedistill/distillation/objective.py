@@ -1,4 +1,4 @@
-"""What the student is trained for: the teacher's subtask logits, and the teacher's features at the paired layers."""
+"""The aim of the training: the teacher's subtask logits, and the teacher's features at the paired layers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,8 +20,7 @@ from edgedistill.subspaces.directions import Subspace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guidance:
-    """What the teacher says about a batch: subtask logits (N, C), and by teacher layer what `LayerLoss.target`
-    returns."""
+    """The teacher's answers to a batch: subtask logits (N, C), and by teacher layer the target of `LayerLoss`."""
 
     logits: Tensor
     targets: Mapping[str, Tensor]
@@ -31,10 +30,8 @@ class Guidance:
 class Matching:
     """The layers that a student is matched at.
 
-    Attributes:
-        pairs: of a teacher layer and a student layer.
-        teacher_shapes, student_shapes: (D, H, W) of their maps, by layer name.
-        subspaces: by teacher layer; empty for other layer losses than `subspace`.
+    The shapes are the (D, H, W) of the maps, by layer name. The subspaces, by teacher layer, are empty for all layer
+    losses but `subspace`.
     """
 
     pairs: tuple[LayerPair, ...]
@@ -46,15 +43,15 @@ class Matching:
 def match_layers(
     teacher: Teacher, student: nn.Module, config: DistillConfig, pairs: Sequence[LayerPair] | None
 ) -> Matching:
-    """Pair the layers, unless pairs are given, and measure their maps; subspaces come later.
+    """Pair the layers, unless pairs are given, and measure their maps.
 
     Raises:
-        UsageError: a layer is unknown, or stands in two pairs.
+        UsageError: a layer is unknown, or is in two pairs.
     """
     size = teacher.preprocess.size
     chosen = tuple(pairs) if pairs is not None else pair_layers(teacher.model, student, size)
     check_pairs([(pair.teacher, pair.student) for pair in chosen])
-    # Without a weight the layers cost time and change nothing, so they are not tapped at all.
+    # Without a weight the layers would cost time and change nothing.
     chosen = chosen if config.lambda_layer else ()
     return Matching(
         pairs=chosen,
@@ -66,15 +63,9 @@ def match_layers(
 class Objective(nn.Module):
     """The student and everything else that learns, as one module, so that processes can share it.
 
-    Chormai et al. 2026: lambda_kd T^2 KL(teacher || student) + lambda_layer sum_l loss_l + lambda_task cross-entropy;
-    or with the layer loss of another method in the place of loss_l.
-
-    Args:
-        student: its outputs at the paired layers are read from `outputs`.
-        matching: the paired layers, their shapes and subspaces.
-        config: settings.
-        outputs: what `edgedistill.networks.layers.capture` yields for the student's layers, open for as long as this is
-            trained.
+    Chormai et al. 2026: lambda_kd T^2 KL(teacher || student) + lambda_layer sum_l loss_l + lambda_task cross-entropy.
+    Another method may give loss_l. `outputs` is what `edgedistill.networks.layers.capture` yields for the student's
+    layers; it must stay open during the training.
     """
 
     def __init__(
@@ -85,7 +76,7 @@ class Objective(nn.Module):
         self._config = config
         self._matching = matching
         self._outputs = outputs
-        # Seeded by itself, so that a regressor's first weights neither depend on earlier draws nor change later ones.
+        # With a seed of its own, so that a regressor's first weights do not depend on other draws, or change them.
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             self.layer_losses = nn.ModuleList(_layer_loss(config, matching, pair) for pair in matching.pairs)
@@ -108,8 +99,8 @@ class Objective(nn.Module):
         Args:
             images: normalised (N, 3, H, W).
             labels: positions in the subtask (N,).
-            guidance: the teacher's, for the same images.
-            layer_weight: factor on the layer terms beside lambda_layer.
+            guidance: of the teacher, for the same images.
+            layer_weight: factor on the layer terms, besides lambda_layer.
         """
         logits = self.student(images)
         # The networks may run in half precision; sums of squares may not.

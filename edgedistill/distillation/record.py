@@ -1,4 +1,4 @@
-"""What a bundle says of its distillation: the manifest's `distillation`."""
+"""The record of the distillation in a bundle's manifest: `distillation`."""
 
 from dataclasses import asdict
 from typing import Any
@@ -8,7 +8,7 @@ from edgedistill.distillation.subdistill import DistillResult
 
 
 def distillation_record(result: DistillResult, images: SubtaskImages) -> dict[str, Any]:
-    """Return how the student was trained, on how many images, and how well it does on those for validation."""
+    """Return how the student was trained, on how many images, and its accuracy on validation images."""
     choice = result.lambda_choice
     return {
         "lambda_layer": result.lambda_layer,

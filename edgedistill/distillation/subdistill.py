@@ -61,24 +61,22 @@ def distill(
     """Train `student` with SubDistill (Chormai et al. 2026; `docs/method.md`).
 
     Args:
-        teacher: left as it was found.
-        student: trained in place; ends with the weights of the best epoch on the validation images (the earlier one of
-            two that are equal).
-        subtask: the teacher's classes that are kept; `images` carry labels in its order.
+        teacher: does not change.
+        student: is trained in place. It ends with the weights of the best epoch on the validation images, or of the
+            earlier one when two epochs are equal.
+        subtask: the teacher's classes that are kept; the labels of `images` are in its order.
         images: training images feed the subspaces and the training, validation images choose the epoch. Test images are
-            not looked at.
-        config: settings.
-        pairs: layers to match; found automatically when not given.
-        subspaces: by teacher layer, of an earlier run of the same teacher and images; found in a pass when not given.
-        folder: where `subspaces.safetensors`, `metrics.jsonl` and the checkpoint go; a run that finds its own
-            checkpoint there goes on after the last finished epoch and ends with the same weights as one that was never
-            stopped.
-        cache: where the teacher's answers are kept when `teacher_cache` is on; in `folder` unless given. Two runs may
+            not used.
+        pairs: layers to match; None finds them automatically.
+        subspaces: by teacher layer, of an earlier run of the same teacher and images; None finds them in a pass.
+        folder: for `subspaces.safetensors`, `metrics.jsonl` and the checkpoint. A run that finds its own checkpoint
+            there continues after the last finished epoch, and gives the same weights as a run without a stop.
+        cache: folder for the teacher's answers when `teacher_cache` is on; None puts them in `folder`. Two runs may
             share it where the teacher's answers are the same for both.
         progress: called several times an epoch.
 
     Raises:
-        EdgeDistillError: the loss is no longer finite (the message names the term), or the checkpoint is another run's.
+        EdgeDistillError: the loss is not finite (the message names the term), or the checkpoint is of another run.
     """
     config = config or DistillConfig()
     accelerator = open_accelerator(config)
@@ -98,7 +96,7 @@ def distill(
         )
         task, choice, state = _train_as_set(task, student, subspaces)
     if folder is not None and cache is None and accelerator.is_main_process:
-        # Large, and of use to this run alone, which is done.
+        # The cache is large, and only this run could use it.
         shutil.rmtree(folder / "teacher-cache", ignore_errors=True)
     return DistillResult(
         student=student.cpu().eval(),
@@ -117,10 +115,7 @@ def distill(
 def _train_as_set(
     task: Task, student: nn.Module, subspaces: Mapping[str, Subspace] | None
 ) -> tuple[Task, LambdaChoice | None, Outcome]:
-    """Find the subspaces and the weight of the layer term that the settings leave open, then train.
-
-    Return the task with both, how the weight was chosen, and what came of the training.
-    """
+    """Find the subspaces and the weight that the settings leave open, train, and return the completed task too."""
     saved = task.read_checkpoint()
     if task.config.layer_loss == "subspace":
         given = find_task_subspaces(task, resumed=saved is not None) if subspaces is None else subspaces
@@ -148,7 +143,7 @@ def _train(task: Task, student: nn.Module, saved: Mapping[str, Any] | None) -> O
     layers = [pair.student for pair in matching.pairs]
     with capture(student, layers) as outputs, evaluating(teacher.model), _cache_folder(task) as cache:
         if config.compile_student:
-            # The hooks of `capture` stand before compilation, which would not see later ones.
+            # Compilation sees the hooks of `capture`, but no hooks that are set later.
             student.compile()
         objective = Objective(student, matching, config, outputs).to(device)
         guidance = TeacherGuidance(
@@ -175,12 +170,9 @@ def _train(task: Task, student: nn.Module, saved: Mapping[str, Any] | None) -> O
 
 @contextlib.contextmanager
 def _cache_folder(task: Task) -> Iterator[Path]:
-    """Yield where the teacher's answers go: the folder that was named, the run's, or one that is gone afterwards."""
-    if task.config.teacher_cache == "off":
-        yield Path()
-        return
-    if task.cache is not None:
-        yield task.cache
+    """Yield the folder for the teacher's answers: the given one, or a temporary one."""
+    if task.cache is not None or task.config.teacher_cache == "off":
+        yield task.cache or Path()
         return
     with tempfile.TemporaryDirectory(prefix="edgedistill-") as temporary:
         yield Path(temporary) / "teacher-cache"

@@ -1,9 +1,8 @@
-"""What the teacher says about a fixed set of views of the training images, computed once and kept on disk with the
-views.
+"""What the teacher says about a fixed set of views of the training images, computed once and kept on disk.
 
-A layer loss needs far less of the teacher than its maps: SubDistill the K projected channels, at the student's size.
-They are kept in half precision, the logits in single precision, the views as bytes, so that no epoch decodes an image
-again: plain .npy files that are mapped into memory, not read.
+SubDistill does not need the teacher's maps, but only the K projected channels at the student's size.
+They are kept in half precision, the logits in single precision and the views as bytes, so that no epoch decodes an
+image again. All are .npy files that are mapped into memory.
 """
 
 import json
@@ -28,13 +27,12 @@ from edgedistill_deploy.progress import Progress, silent
 FORMAT = "edgedistill-teacher-cache-2"
 AUTO_VIEWS = 4
 AUTO_BYTES = 4 << 30
-# A disk filled to the last byte breaks more than this run.
-SPARE_BYTES = 256 << 20
+SPARE_BYTES = 256 << 20  # a full disk would stop other programs too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """The teacher's `guidance` for one view, uint8 `pixels` (N, H, W, 3), of the images at `indices` (N,)."""
+    """The teacher's guidance for one view, uint8 pixels (N, H, W, 3), of the images at `indices` (N,)."""
 
     indices: Tensor
     pixels: Tensor
@@ -43,17 +41,11 @@ class Answers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherCache:
-    """Guidance by (view, image index); arrays are mapped from disk.
+    """Guidance by (view, image index); arrays are mapped from disk."""
 
-    Attributes:
-        pixels: (views, images, H, W, 3) uint8, what the teacher was shown.
-        logits: (views, images, C) float32.
-        targets: {teacher layer: (views, images, ...) float16}.
-    """
-
-    pixels: NDArray[np.uint8]
-    logits: NDArray[np.float32]
-    targets: Mapping[str, NDArray[np.float16]]
+    pixels: NDArray[np.uint8]  # (views, images, H, W, 3), what the teacher was shown
+    logits: NDArray[np.float32]  # (views, images, C)
+    targets: Mapping[str, NDArray[np.float16]]  # {teacher layer: (views, images, ...)}
 
     @property
     def views(self) -> int:
@@ -72,16 +64,13 @@ class TeacherCache:
 
 
 def bytes_per_view(example: Guidance, size: tuple[int, int]) -> int:
-    """Return what one view of one image of `size` (H, W) takes, from the guidance of any images."""
+    """Return how many bytes one view of one image of `size` (H, W) takes; `example` is guidance for any images."""
     numbers = sum(target[0].numel() for target in example.targets.values())
     return 2 * numbers + 4 * example.logits.shape[1] + 3 * size[0] * size[1]
 
 
 def views_present(folder: Path) -> int | None:
-    """Return the number of views of a finished cache in the folder; None where there is no such cache.
-
-    What the cache was made for does not matter here.
-    """
+    """Return the number of views of any finished cache in the folder; None where there is no such cache."""
     try:
         views = json.loads((folder / "cache.json").read_text(encoding="utf-8"))["key"]["views"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -94,10 +83,10 @@ def choose_views(teacher_cache: str, view_bytes: int, image_count: int, epochs: 
 
     Args:
         teacher_cache: `off`, `auto` or a number.
-        view_bytes: what one view of one image takes.
-        image_count: training images.
-        epochs: there is no use in more views than epochs.
-        folder: where the cache will be, or is.
+        view_bytes: size of one view of one image.
+        image_count: number of training images.
+        epochs: more views than epochs have no use.
+        folder: of the cache; it need not exist.
 
     Raises:
         EdgeDistillError: the number asked for does not fit on the disk.
@@ -105,7 +94,7 @@ def choose_views(teacher_cache: str, view_bytes: int, image_count: int, epochs: 
     asked = read_view_count(teacher_cache)
     views = min(AUTO_VIEWS if asked is None else asked, epochs)
     if views_present(folder) == views:
-        return views  # what they take is taken already
+        return views  # they are on the disk already
     needed = views * image_count * view_bytes
     free = shutil.disk_usage(_existing(folder)).free - SPARE_BYTES
     if asked is None:
@@ -133,15 +122,15 @@ def write_teacher_cache(
     """Compute and write a cache, whole or not at all.
 
     Args:
-        folder: the cache's own; an unfinished one beside it is replaced.
-        key: what the content depends on, as plain values; `open_teacher_cache` asks for the same.
-        image_count: training images.
+        folder: of the cache; an unfinished cache beside it is replaced.
+        key: what the content depends on, as plain values; `open_teacher_cache` needs the same key.
+        image_count: number of training images.
         views: for each view its number and the answers, batch by batch.
         parameters: each view's rectangles and flips (images, 5), as `View.numbers` gives them.
         progress: counts the views of images.
 
     Raises:
-        EdgeDistillError: a target does not fit half precision; its layer is named.
+        EdgeDistillError: a target does not fit half precision; the error names its layer.
     """
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -196,12 +185,12 @@ def open_teacher_cache(folder: Path, key: Mapping[str, Any]) -> TeacherCache | N
     """Open a cache, mapped from disk; None where there is none.
 
     Raises:
-        EdgeDistillError: it is damaged, or was made for other settings, images or weights.
+        EdgeDistillError: the cache is damaged, or was made for other settings, images or weights.
     """
     header_path = folder / "cache.json"
     if not header_path.is_file():
         return None
-    remedy = "delete that folder to have it made anew"
+    remedy = "delete that folder to make it again"
     try:
         header = json.loads(header_path.read_text(encoding="utf-8"))
         if header.get("format") != FORMAT or header.get("key") != json.loads(json.dumps(dict(key))):

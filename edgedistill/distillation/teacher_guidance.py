@@ -1,4 +1,4 @@
-"""The teacher in training: asked at every step, or once for a fixed set of views whose answers are kept on disk."""
+"""The teacher in training: asked at every step, or once for a fixed set of views, with the answers kept on disk."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -31,9 +31,9 @@ from edgedistill_deploy.images.sets import ImageSet
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherGuidance:
-    """Answers what the objective needs of the teacher, from the teacher itself or from its cache.
+    """Gives what the objective needs of the teacher, from the teacher itself or from its cache.
 
-    `layers` are the teacher layers that the objective compares; `class_indices` its outputs that make the subtask.
+    `layers` are the teacher layers that the objective compares; `class_indices` are the outputs of the subtask.
     """
 
     teacher: Teacher
@@ -46,12 +46,12 @@ class TeacherGuidance:
 
     @property
     def preprocess(self) -> Preprocess:
-        """The contract that every image goes through first."""
+        """The preprocessing of every image."""
         return self.teacher.preprocess
 
     @property
     def kept_views(self) -> NDArray[np.uint8] | None:
-        """The prepared views that the cache answers for (views, images, H, W, 3); None without a cache."""
+        """The prepared views of the cache (views, images, H, W, 3); None without a cache."""
         return None if self.cache is None else self.cache.pixels
 
     def logits(self, images: Tensor) -> Tensor:
@@ -60,8 +60,7 @@ class TeacherGuidance:
         return logits
 
     def of(self, images: Tensor, view: int, indices: Tensor) -> Guidance:
-        """Return the guidance for normalised images (N, 3, H, W), which are one view of the training images at
-        `indices`."""
+        """Return the guidance for normalised images (N, 3, H, W): one view of the training images at `indices`."""
         if self.cache is not None:
             return self.cache.guidance(view, indices, images.device)
         return self.ask(images)
@@ -81,17 +80,12 @@ def with_cache(
 ) -> tuple[TeacherGuidance, Augmentation]:
     """Keep the teacher's answers on disk, where the settings ask for it and there is room.
 
-    Args:
-        guidance: asks the teacher.
-        task: says how many views; a short run that chooses a weight shows the same views as the whole run.
-        folder: where the cache is, or will be.
-        views: the number that an interrupted run had chosen; None chooses now.
-
-    Returns:
-        The guidance, with its cache, and the augmentation, limited to the cached views; both unchanged without a cache.
+    The guidance gets the cache, and the augmentation is limited to the cached views. Both stay unchanged without a
+    cache. A short run that chooses a weight shows the same views as the whole run. `views` is the number that an
+    interrupted run had chosen; None chooses now.
 
     Raises:
-        EdgeDistillError: there is no room for the views asked for, or the folder holds a cache of something else.
+        EdgeDistillError: there is no room for the requested views, or the folder holds another cache.
     """
     config, images = task.config, task.lesson.images.train
     augmentation = Augmentation(name=config.augment, seed=config.seed)
@@ -100,7 +94,7 @@ def with_cache(
     view_bytes = bytes_per_view(_example(guidance, images), guidance.preprocess.size)
     if views is None:
         chosen = choose_views(config.teacher_cache, view_bytes, len(images), task.epochs, folder)
-        # Processes may find different room on the disk.
+        # Processes may find different free space on the disk.
         views = int(broadcast_object_list([chosen])[0])
     if views == 0:
         return guidance, augmentation
@@ -111,7 +105,7 @@ def with_cache(
         report = task.reporter("teacher-cache", cache_bytes=views * len(images) * view_bytes)
         report(0, views * len(images))
         answers = ((view, _answers(guidance, task, limited, view)) for view in range(views))
-        parameters = {view: _parameters(guidance, limited, view, len(images)) for view in range(views)}
+        parameters = {view: _parameters(guidance.preprocess.size, limited, view, len(images)) for view in range(views)}
         write_teacher_cache(folder, key, len(images), answers, parameters, report)
     guidance.accelerator.wait_for_everyone()
     cache = open_teacher_cache(folder, key)
@@ -123,9 +117,8 @@ def with_cache(
 
 
 def _example(guidance: TeacherGuidance, images: ImageSet) -> Guidance:
-    loader = open_loader(images.select([0]), guidance.preprocess, 1)
-    pixels = next(iter(loader))[0].to(guidance.accelerator.device)
-    return guidance.ask(guidance.normalise(pixels))
+    pixels, *_ = next(iter(open_loader(images.select([0]), guidance.preprocess, 1)))
+    return guidance.ask(guidance.normalise(pixels.to(guidance.accelerator.device)))
 
 
 def _answers(guidance: TeacherGuidance, task: Task, augmentation: Augmentation, view: int) -> Iterator[Answers]:
@@ -142,7 +135,5 @@ def _answers(guidance: TeacherGuidance, task: Task, augmentation: Augmentation, 
         yield Answers(indices=indices, pixels=pixels, guidance=asked)
 
 
-def _parameters(guidance: TeacherGuidance, augmentation: Augmentation, view: int, count: int) -> NDArray[np.int16]:
-    size = guidance.preprocess.size
-    rows = [augmentation.view(size, view, index).numbers() for index in range(count)]
-    return np.array(rows, dtype=np.int16)
+def _parameters(size: tuple[int, int], augmentation: Augmentation, view: int, count: int) -> NDArray[np.int16]:
+    return np.array([augmentation.view(size, view, index).numbers() for index in range(count)], dtype=np.int16)

@@ -64,7 +64,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learner:
-    """What a step changes: the objective, as it is and as the processes share it, its optimiser and the average."""
+    """What a step changes: the objective (`shared` by the processes), its optimiser and the average."""
 
     objective: Objective
     shared: nn.Module
@@ -89,7 +89,7 @@ class Outcome:
 
     @property
     def validation_accuracy(self) -> float:
-        """Of the best epoch."""
+        """The validation accuracy of the best epoch."""
         return self.best_accuracy
 
 
@@ -99,7 +99,7 @@ def train(run: Run, objective: Objective, average: AveragedModel | None, saved: 
     optimizer = torch.optim.AdamW(
         _parameter_groups(objective, config.weight_decay),
         lr=config.learning_rate,
-        # One kernel for all parameters, where there is one: a small student's step is a tenth shorter.
+        # One kernel for all parameters makes a small student's step a tenth shorter.
         fused=run.accelerator.device.type in FUSED_ADAMW,
     )
     if saved is None:
@@ -115,9 +115,8 @@ def train(run: Run, objective: Objective, average: AveragedModel | None, saved: 
     if saved is not None and run.accelerator.scaler is not None:
         run.accelerator.scaler.load_state_dict(saved["scaler"])
     learner = Learner(objective=objective, shared=shared, optimizer=optimizer, average=average)
-    with metrics_writer(
-        run.folder if run.config.tensorboard and run.accelerator.is_main_process else None
-    ) as write_metrics:
+    metrics_folder = run.folder if config.tensorboard and run.accelerator.is_main_process else None
+    with metrics_writer(metrics_folder) as write_metrics:
         for epoch in range(len(outcome.history), config.epochs):
             if _is_stuck(outcome, config):
                 break
@@ -145,7 +144,7 @@ def _is_stuck(outcome: Outcome, config: DistillConfig) -> bool:
 
 
 def _parameter_groups(objective: Objective, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay the student's matrices and kernels alone: not its biases and norms, not the rotations and regressors."""
+    """Decay only the student's matrices and kernels: no biases, norms, rotations or regressors."""
     decayed = [each for each in objective.student.parameters() if each.ndim > 1]
     plain = [each for each in objective.student.parameters() if each.ndim <= 1]
     plain.extend(objective.layer_losses.parameters())
@@ -189,8 +188,7 @@ def _run_steps(run: Run, learner: Learner, epoch: int, last: EpochRecord | None)
     means = RunningMeans()
     rate = config.learning_rate
     learner.shared.train()
-    # Dropout and stochastic depth draw from torch's generator; seeding it anew each epoch makes a resumed run draw the
-    # same.
+    # Dropout and stochastic depth use torch's generator. A new seed each epoch lets a resumed run draw the same.
     with torch.random.fork_rng():
         torch.manual_seed(config.seed * 100_003 + epoch)
         for step, batch in enumerate(loader):
@@ -236,8 +234,7 @@ def _step(
 
 
 def _check_finite(terms: Mapping[str, float], config: DistillConfig) -> None:
-    """Name the shallowest layer whose term is not finite, since what is wrong there spoils all that follows, the logits
-    too."""
+    """Name the first layer whose term is not finite: it spoils the terms of all later layers and of the logits."""
     wrong = [name for name, value in terms.items() if not math.isfinite(value)]
     if wrong:
         layers = [name.removeprefix("layer:") for name in wrong if name.startswith("layer:")]
@@ -249,7 +246,7 @@ def _check_finite(terms: Mapping[str, float], config: DistillConfig) -> None:
 
 
 def _accuracy(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> float:
-    """Return the share of validation images that `model` (images -> subtask logits) names as they are labelled."""
+    """Return the share of validation images that `model` (images -> subtask logits) classifies correctly."""
     images = run.images.validation
     device = run.accelerator.device
     loader = open_loader(images, run.guidance.preprocess, EVALUATION_BATCH, workers=run.config.workers, share=run.share)

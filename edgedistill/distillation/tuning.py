@@ -1,7 +1,6 @@
 """`lambda_layer = "auto"`: the weight of the layer term, chosen on validation images by short runs.
 
-Successive halving over powers of ten, kept by Optuna in a journal that survives a kill and that several processes may
-work on at once (`docs/method.md`, "Choosing lambda").
+This is successive halving over powers of ten (`docs/method.md`, "Choosing lambda").
 """
 
 import math
@@ -25,18 +24,18 @@ from edgedistill.distillation.events import TrainingProgress, Watcher, ignore
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import write_json
 
-SHARE_OF_EPOCHS = 4  # a short run has a quarter of the epochs ...
-FEWEST_EPOCHS = 3  # ... but enough that there is something to halve
+SHARE_OF_EPOCHS = 4  # a short run has a quarter of the epochs
+FEWEST_EPOCHS = 3  # with fewer, halving has no effect
 
 Value = TypeVar("Value")
 
 
 class Trained(Protocol):
-    """What a short run leaves behind, of which the accuracy of its best epoch on the validation images counts."""
+    """The result of a short run."""
 
     @property
     def validation_accuracy(self) -> float:
-        """A share, from 0 to 1."""
+        """The share, from 0 to 1, of validation images that its best epoch classifies correctly."""
 
 
 ShortRun = Callable[[DistillConfig, Watcher], Trained]
@@ -44,9 +43,9 @@ ShortRun = Callable[[DistillConfig, Watcher], Trained]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LambdaChoice:
-    """The chosen weight and its evidence: the trials in the order they were started.
+    """The chosen weight, and the trials in the order of their start.
 
-    `epochs` is the length of a short run, `rungs` the epochs after which the worse half is stopped.
+    `epochs` is the length of a short run; after each of the `rungs` epochs the worse half stops.
     """
 
     lambda_layer: float
@@ -55,7 +54,7 @@ class LambdaChoice:
     rungs: tuple[int, ...]
 
     def describe(self) -> str:
-        """Say in a sentence or two which weight was chosen and why, and whether the trials told it from others."""
+        """Say which weight was chosen and why, and whether other weights were equally good."""
         tried = ", ".join(
             f"{trial.lambda_layer:g} {trial.describe()}"
             for trial in sorted(self.trials, key=lambda each: each.lambda_layer)
@@ -69,8 +68,8 @@ class LambdaChoice:
         equal = [each for each in complete if each.validation_accuracy == best]
         if len(equal) > 1:
             sentence += (
-                f" {len(equal)} values are equally good, which leaves the choice open: of "
-                "those the one nearest to 1 was taken."
+                f" {len(equal)} values are equally good, which leaves the choice open: of those the one nearest to 1 "
+                "was taken."
             )
         return sentence
 
@@ -91,12 +90,12 @@ def choose_lambda(
     """Choose `lambda_layer` among the powers of ten from 0.001 to 1000 by short runs, judged on validation images.
 
     Args:
-        run: trains a fresh copy of the student with the given settings. It calls the callback during training and lets
-            the callback's exceptions through, because they cut a run short.
-        config: the whole run's settings; `short_config` says what a short run changes.
-        fingerprint: of everything else that decides the result (student, images, teacher, settings). A search with
-            another fingerprint in the same folder is kept beside, never mixed in.
-        folder: where `tuning.journal` and `tuning.json` go; a search that was stopped goes on there, and processes that
+        run: trains a new copy of the student with the given settings. It calls the callback during training, and does
+            not catch the callback's exceptions, because they stop the run.
+        config: settings of the whole run; `short_config` says what a short run changes.
+        fingerprint: of everything else that decides the result (student, images, teacher, settings). Searches with
+            different fingerprints in one folder do not mix.
+        folder: for `tuning.journal` and `tuning.json`. A search that was stopped continues there, and processes that
             search there at the same time share the values. None keeps nothing.
         watch: sees the search as one training of `len(LAMBDA_GRID)` short runs, in the phase `tuning`.
 
@@ -119,9 +118,9 @@ def choose_lambda(
 
 
 def short_config(config: DistillConfig, lambda_layer: float) -> DistillConfig:
-    """Return the settings of a short run: a quarter of the epochs, at least 3.
+    """Return the settings of a short run: a quarter of the epochs, at least 3, with a faster moving average.
 
-    The moving average is sped up to match. Early stopping is off, because halving stops runs early.
+    Early stopping is off, because halving stops runs early.
     """
     epochs = min(config.epochs, max(FEWEST_EPOCHS, math.ceil(config.epochs / SHARE_OF_EPOCHS)))
     return replace(
@@ -152,7 +151,7 @@ def _merit(trial: LambdaTrial) -> tuple[bool, float, int]:
 
 
 class _PrunedError(Exception):
-    """Carries the decision to stop through the training loop."""
+    """Ends the training loop of a run that must stop."""
 
 
 def _try_value(search: Search, run: ShortRun, config: DistillConfig, watch: Watcher) -> None:
@@ -176,7 +175,7 @@ def _try_value(search: Search, run: ShortRun, config: DistillConfig, watch: Watc
     except _PrunedError:
         _agree(search.stop)
     except EdgeDistillError as error:
-        # The narrower kinds (settings, data, libraries) would stop every other value too.
+        # A subclass (settings, data, libraries) would stop every other value too.
         if type(error) is not EdgeDistillError:
             raise
         reason = str(error)
@@ -199,7 +198,7 @@ def _is_main() -> bool:
 
 
 def _agree(decide: Callable[[], Value]) -> Value:
-    """Let the main process decide and all training processes go by it; alone, simply decide."""
+    """Let the main process decide for all training processes."""
     if _training_processes() == 1:
         return decide()
     shared = [decide() if _is_main() else None]

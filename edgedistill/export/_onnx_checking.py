@@ -1,4 +1,4 @@
-"""Is an exported ONNX file the model that it was exported from? And where they differ: at which layer first?"""
+"""Compares an exported ONNX file with its torch model, and finds the first layer that differs."""
 
 import contextlib
 import math
@@ -23,9 +23,9 @@ from edgedistill_deploy.runtimes.session import Feeds, Session
 
 # Largest difference between ONNX Runtime and torch that is rounding, relative to the largest logit.
 TOLERANCE = 1e-3
-# Inside the model less is allowed, so that the layer is found where a difference begins, not where it has grown.
+# Inside the model less is allowed, so that the layer is found where a difference begins.
 INNER_TOLERANCE = 1e-4
-_SMALLEST_SCALE = 1e-3  # of logits; where all are closer to zero, rounding is all there is
+_SMALLEST_SCALE = 1e-3  # of logits: smaller ones may be rounding alone
 _BLOCK = 16  # inner values held at a time
 
 
@@ -41,14 +41,13 @@ def check_against_torch(
 
     Args:
         path: the ONNX file.
-        model: what it was exported from.
+        model: the source of the file.
         samples: prepared images, uint8 (N, H, W, 3).
         data: the file beside it that holds its weights, if any.
-        modules: the module that each value inside the file is of, as far as the exporter says.
+        modules: the module of each value inside the file, as far as the exporter says.
 
     Raises:
-        EdgeDistillError: they differ by more than rounding; the worst output and the first layer that differs are
-            named.
+        EdgeDistillError: they differ by more than rounding; it names the worst output and the first layer that differs.
     """
     expected = logits_in_torch(model, samples)
     scale = max(_SMALLEST_SCALE, float(np.abs(expected).max()))
@@ -72,16 +71,16 @@ def check_against_torch(
 
 
 def _check_decisions(path: Path, model: Deployed, session: Session, samples: npt.NDArray[np.uint8]) -> None:
-    """Compare the second output, whether an image is in the domain, with what the rejector says of the same logits."""
+    """Compare the second output, whether an image is in the domain, with the rejector's answer to the same logits."""
     if model.rejector is None:
         return
     given = session.run({"image": samples})
     expected = model.rejector.accepts(torch.from_numpy(given["logits"])).numpy()
     wrong = np.flatnonzero(given["in_domain"] != expected)
-    # The threshold lies at a score that some image has, whose decision may fall either way.
+    # The threshold lies at the score of one image, and its decision may differ.
     if len(wrong) > 1:
         raise EdgeDistillError(
-            f"The exported {path.name} decides otherwise than the torch model whether an image is in the domain, for"
+            f"The exported {path.name} and the torch model decide differently whether an image is in the domain, for"
             f" {len(wrong)} of {len(samples)} images."
         )
 
@@ -94,12 +93,11 @@ def find_first_layer(
     data: Path | None = None,
     modules: Mapping[str, str] | None = None,
 ) -> str:
-    """Say in a sentence at which layer an ONNX file and the model it was exported from part company.
+    """Say in a sentence at which layer an ONNX file and its torch model begin to differ.
 
-    What each layer returns in torch is looked for inside the ONNX file, computed as it is written: it ought to be the
-    last value of its shape that the layer's nodes make, or any value where the exporter left it no nodes of its own. A
-    layer that is found agrees, and so does all that it depends on, even where nodes were joined; a layer that is not
-    found and that no such layer depends on differs. The first of these is named.
+    The result of each torch layer is searched inside the ONNX file, which runs without optimisation. It should be the
+    last value of its shape that the layer's nodes make, or any value where the layer has no nodes. A layer that is
+    found agrees, and all that it depends on agrees too. Any other layer differs. The sentence names the first one.
     """
     layers = _trace(model, samples)
     _look_up(layers, _inner_values(path, {"image": samples}, data), modules or {})
@@ -121,10 +119,9 @@ def find_first_layer(
 
 @dataclass(slots=True, kw_only=True)
 class _Layer:
-    """A layer's result in torch: the node of autograd's graph that made it, and whether the ONNX file has the same
-    value.
+    """A layer's result in torch, the node of autograd's graph that made it, and whether the ONNX file has it too.
 
-    `found_inside` is of the last value of this shape that the layer's own nodes make, None where it has none.
+    `found_inside` is about the last value of this shape that the layer's own nodes make; None where it has none.
     """
 
     module: str
@@ -136,7 +133,7 @@ class _Layer:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The layer's name in messages."""
         return {"normalise": "the normalisation", "model": "the model itself"}.get(
             self.module, self.module.removeprefix("model.")
         )
@@ -151,7 +148,7 @@ def _trace(model: Deployed, samples: npt.NDArray[np.uint8]) -> list[_Layer]:
     """Run the model and return its layers' results in the order in which they finish, constant ones left out."""
     layers: list[_Layer] = []
     with evaluating(model), torch.enable_grad(), contextlib.ExitStack() as hooks:
-        # What depends on what is read off autograd's graph, which begins at a leaf that asks for a gradient.
+        # Autograd's graph shows the dependencies. It begins at a leaf that requires a gradient.
         image = model.normalise(torch.from_numpy(samples)).requires_grad_(True).clone()
         for name, module in model.model.named_modules():
             hook = module.register_forward_hook(_recorder(f"model.{name}" if name else "model", layers))
@@ -180,7 +177,7 @@ def _values(tensor: Tensor) -> npt.NDArray[np.float32]:
 
 
 def _ancestors(origins: Sequence[Any]) -> set[Any]:
-    """Return these nodes of autograd's graph and all that they depend on."""
+    """Return these nodes of autograd's graph and all nodes that they depend on."""
     found: set[Any] = set()
     pending = [each for each in origins if each is not None]
     while pending:
@@ -194,7 +191,7 @@ def _ancestors(origins: Sequence[Any]) -> set[Any]:
 def _look_up(
     layers: Sequence[_Layer], values: Iterator[tuple[str, npt.NDArray[Any]]], modules: Mapping[str, str]
 ) -> None:
-    """Mark the layers whose results are among the values inside the ONNX file, which come in the order of the graph."""
+    """Mark the layers whose results are among the values inside the ONNX file, in the order of its graph."""
     by_shape: dict[tuple[int, ...], list[_Layer]] = {}
     for layer in layers:
         by_shape.setdefault(layer.value.shape, []).append(layer)
@@ -213,15 +210,14 @@ def _agree(expected: npt.NDArray[np.float32], given: npt.NDArray[Any]) -> bool:
 
 
 def _inner_values(path: Path, feeds: Feeds, data: Path | None) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """Yield the name and content of every floating-point value that the nodes of an ONNX file make, computed without
-    graph optimisation."""
+    """Yield the name and content of every float value inside an ONNX file, computed without optimisation."""
     names = [name for node in onnx.load(path, load_external_data=False).graph.node for name in node.output if name]
     for start in range(0, len(names), _BLOCK):
         block = names[start : start + _BLOCK]
         model = onnx.load(path, load_external_data=False)
         given = {each.name for each in model.graph.output}
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in block if name not in given)
-        # Beside the file, where its weights lie if they are not inside.
+        # The copy lies beside the file, because the weights may lie there.
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".onnx") as copy:
             Path(copy.name).write_bytes(model.SerializeToString())
             with open_model(Path(copy.name), precision="fp32", optimised=False, data=data) as session:

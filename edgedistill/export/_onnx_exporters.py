@@ -1,5 +1,4 @@
-"""torch's two ONNX exporters, brought to one form: the same names, a free batch size, and nothing of this machine in
-the file."""
+"""torch's two ONNX exporters in one form: the same names, any batch size, and nothing of this machine in the file."""
 
 import ast
 import contextlib
@@ -23,8 +22,7 @@ from edgedistill_deploy.errors import EdgeDistillError
 _TORCHSCRIPT_NEWEST = 20
 _SCOPES = "pkg.torch.onnx.name_scopes"  # the dynamo exporter's note on each node, a list in Python's notation
 _STDOUT = 1  # the descriptor
-# Below it the dynamo exporter writes this set, whatever it is asked for.
-_DYNAMO_OLDEST = 18
+_DYNAMO_OLDEST = 18  # the dynamo exporter never writes an older set
 
 
 def export_by_dynamo(model: Deployed, example: Tensor, opset: int) -> onnx.ModelProto:
@@ -50,9 +48,9 @@ def export_by_dynamo(model: Deployed, example: Tensor, opset: int) -> onnx.Model
 
 
 def export_by_torchscript(model: Deployed, example: Tensor, opset: int) -> onnx.ModelProto:
-    """Export by tracing, which records what an example runs through; example is uint8 (2, H, W, 3).
+    """Export by tracing, which records the operations on an example; example is uint8 (2, H, W, 3).
 
-    Other images may run through something else, so black, white and noise are traced and must leave the same record.
+    Other images may need other operations, so black, white and noise are traced and must give the same record.
     """
     if opset > _TORCHSCRIPT_NEWEST:
         raise EdgeDistillError(f"it writes opset {_TORCHSCRIPT_NEWEST} and older")
@@ -94,8 +92,7 @@ EXPORTERS: Mapping[str, Callable[[Deployed, Tensor, int], onnx.ModelProto]] = {
 
 
 def modules_of_values(graph: onnx.GraphProto) -> dict[str, str]:
-    """Return, for each value that the nodes of a freshly exported graph make, the dotted name of the module that it is
-    of."""
+    """Return the dotted module name of each value that the nodes of a newly exported graph make."""
     return {value: _module_of_node(node) for node in graph.node for value in node.output}
 
 
@@ -103,7 +100,7 @@ def _module_of_node(node: onnx.NodeProto) -> str:
     noted = {entry.key: entry.value for entry in node.metadata_props}.get(_SCOPES)
     if noted is None:
         return _module_of_scope(node.name)
-    # From the outermost module to the innermost, then the operation.
+    # The list has the modules from the outermost to the innermost, then the operation.
     scopes: list[str] = ast.literal_eval(noted)
     return scopes[-2] if len(scopes) > 1 else ""
 
@@ -123,11 +120,11 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _nothing_on_stdout() -> Iterator[None]:
-    """Keep off stdout, which a program may be reading, the graph that this exporter prints when it fails."""
+    """Keep the graph that this exporter prints when it fails off stdout, because a program may read stdout."""
     sys.stdout.flush()
     try:
         kept = os.dup(_STDOUT)
-    except OSError:  # closed, so there is nothing to keep clean
+    except OSError:  # stdout is closed
         yield
         return
     try:
@@ -140,7 +137,7 @@ def _nothing_on_stdout() -> Iterator[None]:
 
 
 def _give_each_its_own_weights(graph: onnx.GraphProto) -> None:
-    """Undo the sharing of equal weights through Identity nodes, which no quantiser takes for weights."""
+    """Undo the sharing of equal weights through Identity nodes: quantisers do not see weights in them."""
     weights = {each.name: each for each in graph.initializer}
     shared = [node for node in graph.node if node.op_type == "Identity" and node.input[0] in weights]
     for node in shared:
@@ -151,8 +148,7 @@ def _give_each_its_own_weights(graph: onnx.GraphProto) -> None:
 
 
 def _name_folded_weights(graph: onnx.GraphProto) -> None:
-    """Call weights that were folded (onnx::Conv_12) after the module whose node reads them, as all others are
-    called."""
+    """Name folded weights (onnx::Conv_12) after the module whose node reads them, like all other weights."""
     names = {each.name for each in graph.initializer}
     readers: dict[str, list[tuple[onnx.NodeProto, int]]] = {}
     for node in graph.node:
@@ -170,7 +166,7 @@ def _name_folded_weights(graph: onnx.GraphProto) -> None:
 
 
 def _module_of_scope(node_name: str) -> str:
-    """Return the dotted module of a node: "/model/layer1/layer1.0/conv1/Conv" is of model.layer1.0.conv1."""
+    """Return the dotted module of a node: model.layer1.0.conv1 for "/model/layer1/layer1.0/conv1/Conv"."""
     parts: list[str] = []
     for part in node_name.strip("/").split("/")[:-1]:
         if parts and part.startswith(f"{parts[-1]}."):

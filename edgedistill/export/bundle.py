@@ -59,17 +59,14 @@ def export_onnx(
         subtask: the classes.
         images: evaluation images (test, or validation where there is no test split), labelled in the subtask's order.
         folder: an existing bundle there is extended; other files in it stay.
-        config: settings.
-        student_name: recorded in the manifest.
-        rejection: of this student (`rejection.rejector.fit_rejection`); its `model.fp32.onnx` then has the output
-            `in_domain` too.
+        rejection: of this student (`rejection.rejector.fit_rejection`); it gives `model.fp32.onnx` the output
+            `in_domain`.
         progress: called with (done, total) images while the teacher answers.
 
     Raises:
         UsageError: the settings ask for a reject score and no rejection is given.
-        EdgeDistillError: neither of torch's exporters can export the model, or what they wrote computes something else
-            than the model; the worst output and the first layer that differs are named. Files of an earlier export stay
-            then.
+        EdgeDistillError: both of torch's exporters fail, or file and model do not agree; it names the worst output and
+            the first layer that differs. Files of an earlier export stay then.
     """
     config, folder = config or ExportConfig(), Path(folder)
     if config.reject and rejection is None:
@@ -82,8 +79,7 @@ def export_onnx(
     samples = np.concatenate(
         list(batches(images.select(_spread(len(images), GOLDEN_COUNT)), teacher.preprocess, BATCH))
     )
-    rejector = rejection.rejector if rejection is not None else None
-    expert = Deployed(student, teacher.normalise(), rejector=rejector)
+    expert = Deployed(student, teacher.normalise(), rejector=rejection.rejector if rejection is not None else None)
     restricted = Deployed(teacher.model.cpu(), teacher.normalise(), subtask.class_indices)
     records = {}
     for role, model in ((model_role("fp32"), expert), (model_role("teacher"), restricted)):
@@ -108,9 +104,9 @@ def _write_model(
     metadata: dict[str, str],
     config: ExportConfig,
 ) -> tuple[Bundle, OnnxRecord]:
-    """Write a model's ONNX file, and register it with the file of its weights, if they do not fit in."""
+    """Write a model's ONNX file, and register it with the file of its weights, if there is one."""
     path, data_role = bundle.path / f"{role}.onnx", f"{role}.data"
-    height, width = samples.shape[1:3]
+    _, height, width, _ = samples.shape
     record = write_onnx(
         model,
         (height, width),
@@ -143,7 +139,7 @@ def describe_model(name: str, model: nn.Module, image_size: tuple[int, int]) -> 
 
 
 def begin_bundle(student: nn.Module, teacher: Teacher, subtask: Subtask, folder: Path, student_name: str) -> Bundle:
-    """Create a bundle's manifest from what is known before training, or bring that of an existing bundle up to date."""
+    """Create a bundle's manifest from what is known before training, or update that of an existing bundle."""
     size = teacher.preprocess.size
     record = {**describe_model(teacher.name, teacher.model, size), "weights_sha256": teacher.weights_sha256}
     fields: dict[str, Any] = {
@@ -176,7 +172,7 @@ def _metadata(subtask: Subtask, teacher: Teacher, rejector: Rejector | None) -> 
 
 
 def _pixel_range(normalise: Normalise) -> dict[str, list[float]]:
-    """Return what black and white pixels become, by channel, so that a device can tell a wrong normalisation."""
+    """Return black and white after normalisation, by channel, so that a device can find a wrong normalisation."""
     ends = torch.tensor([[[[0, 0, 0]]], [[[255, 255, 255]]]], dtype=torch.uint8)
     black, white = normalise(ends)[..., 0, 0].tolist()
     return {"black": black, "white": white}

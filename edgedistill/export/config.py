@@ -14,14 +14,13 @@ class ExportConfig:
     """How a student becomes a bundle.
 
     Attributes:
-        opset: ONNX operator set, from 13 to 25; unless given the target's, or 20, which ONNX Runtime 1.17 and newer and
-            TensorRT 10 and 11 read.
-        target: what the file is for, one of `onnx_targets.TARGETS` (`docs/export.md`); empty for no target in
-            particular.
+        opset: ONNX operator set, from 13 to 25. None takes the target's, or 20 without a target: ONNX Runtime 1.17 and
+            newer and TensorRT 10 and 11 read it.
+        target: the reader of the file, one of `onnx_targets.TARGETS` (`docs/export.md`); empty for any reader.
         single_file_megabytes: a model with more weights than this keeps them in a second file beside it.
-        reference_megabytes: budget for the evaluation images stored in the bundle; a seeded sample is stored when they
-            do not fit, none at 0.
-        seed: fixes that sample.
+        reference_megabytes: budget for the evaluation images in the bundle. A sample is stored when they do not all
+            fit, and none at 0.
+        seed: decides that sample.
         reject: share of the subtask's validation images that the expert's output `in_domain` must accept, from 0.5 to
             below 1 (`docs/reject.md`); 0 gives the expert no such output.
     """
@@ -38,7 +37,7 @@ class ExportConfig:
         check_at_least("single_file_megabytes", self.single_file_megabytes, 0)
         if self.single_file_megabytes > MOST_MEGABYTES:
             raise UsageError(
-                f"single_file_megabytes can be {MOST_MEGABYTES} at most, what an ONNX file holds, and"
+                f"single_file_megabytes can be {MOST_MEGABYTES} at most, because an ONNX file holds no more, and"
                 f" {self.single_file_megabytes:g} was given."
             )
         check_at_least("reference_megabytes", self.reference_megabytes, 0)

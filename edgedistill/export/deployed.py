@@ -1,4 +1,4 @@
-"""A classifier in the form in which it runs on a device."""
+"""A classifier as it runs on a device."""
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from edgedistill.rejection.rejector import Rejector
 class Deployed(nn.Module):
     """A classifier as it runs on a device: uint8 images (N, H, W, 3) in, logits (N, C) of the subtask out.
 
-    With a rejector there is a second output: whether each image is one of the subtask's at all, bool (N,).
+    With a rejector there is a second output: whether each image belongs to the subtask, bool (N,).
     """
 
     chosen: Tensor | None
@@ -34,11 +34,11 @@ class Deployed(nn.Module):
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """What the outputs are called in the ONNX file."""
+        """The names of the outputs in the ONNX file."""
         return ("logits",) if self.rejector is None else ("logits", "in_domain")
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Classify; with `class_indices`, only those logits are given, in that order."""
+        """Classify; with `class_indices`, return only those logits, in that order."""
         logits: Tensor = self.model(self.normalise(image))
         if self.chosen is not None:
             logits = logits.index_select(1, self.chosen)

@@ -1,7 +1,6 @@
-"""What a model is exported for, and what that reads: the newest ONNX operator set and the newest format (IR) version.
+"""Export targets, and the newest ONNX operator set and format (IR) version that each one reads.
 
-No torch and no onnx, so that settings can be refused before anything heavy is loaded. `docs/export.md` says where each
-figure is from.
+No torch and no onnx, so that settings can be refused early. `docs/export.md` gives the source of each figure.
 """
 
 from collections.abc import Mapping
@@ -9,8 +8,7 @@ from dataclasses import dataclass
 
 from edgedistill_deploy.errors import UsageError, nearest_names
 
-# The IR version that came with each operator set (onnx.helper.VERSION_TABLE): whatever reads the set reads this version
-# too.
+# The IR version of each operator set (onnx.helper.VERSION_TABLE): a program that reads the set reads this version too.
 IR_VERSIONS: Mapping[int, int] = {
     13: 7,
     14: 7,
@@ -26,21 +24,14 @@ IR_VERSIONS: Mapping[int, int] = {
     24: 12,
     25: 13,
 }
-# 19 is the first with FP16 scales in QuantizeLinear, 20 the newest that TensorRT 10.0 to 10.5 read.
+# 19 is the first with FP16 scales in QuantizeLinear. 20 is the newest that TensorRT 10.0 to 10.5 read.
 USUAL_OPSET = 20
 ANY = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What reads the exported file.
-
-    Attributes:
-        name: what the user types.
-        reader: what messages call it.
-        newest_opset: the newest ONNX operator set that it reads.
-        newest_ir_version: the newest ONNX IR version that it reads.
-    """
+    """A program that reads the exported file: the user types its `name`, and messages call it `reader`."""
 
     name: str
     reader: str
@@ -49,12 +40,12 @@ class Target:
 
     @property
     def opset(self) -> int:
-        """What is written unless the user asks for another."""
+        """The ONNX operator set that is written unless the user asks for another."""
         return min(USUAL_OPSET, self.newest_opset)
 
 
-# Newest operator set and IR version by ONNX Runtime release, each found by running models with that release; 1.15 knows
-# opset 19, but has no kernel for its Cast.
+# Newest operator set and IR version by ONNX Runtime release, each found by running models with that release.
+# 1.15 knows opset 19, but has no kernel for its Cast.
 _ONNX_RUNTIMES = {
     "1.15": (18, 9),
     "1.16": (19, 9),
@@ -97,8 +88,7 @@ def choose_opset(target: str, opset: int | None) -> int:
     """Return the operator set to write: the one asked for, else the target's, else the usual one.
 
     Raises:
-        UsageError: unknown target (with the nearest), an operator set that is not written here or that the target
-            cannot read.
+        UsageError: the target is unknown, or the operator set cannot be written here or read by the target.
     """
     if opset is not None and opset not in IR_VERSIONS:
         raise UsageError(
@@ -106,7 +96,9 @@ def choose_opset(target: str, opset: int | None) -> int:
         )
     if target == ANY:
         return USUAL_OPSET if opset is None else opset
-    known = _target(target)
+    if target not in TARGETS:
+        raise UsageError(f"There is no export target {target!r}.{nearest_names(target, TARGETS)}")
+    known = TARGETS[target]
     if opset is None:
         return known.opset
     if opset > known.newest_opset:
@@ -117,9 +109,3 @@ def choose_opset(target: str, opset: int | None) -> int:
             f"--opset {known.opset}{others}."
         )
     return opset
-
-
-def _target(name: str) -> Target:
-    if name not in TARGETS:
-        raise UsageError(f"There is no export target {name!r}.{nearest_names(name, TARGETS)}")
-    return TARGETS[name]

@@ -1,4 +1,4 @@
-"""From a torch classifier to an ONNX file that is checked before it takes the place of an older one."""
+"""From a torch classifier to an ONNX file that is checked before it replaces an older one."""
 
 import re
 import tempfile
@@ -23,12 +23,12 @@ from edgedistill_deploy.files.writing import sha256_of_file, write_whole
 # A message of protocol buffers, and so an ONNX file with its weights inside, cannot be larger than 2 GiB.
 SINGLE_FILE_BYTES = 2_000_000_000
 DATA_SUFFIX = ".data"
-# In the ONNX file's metadata: what its weights beside it are, so that its own sha256 depends on them.
+# The ONNX file's metadata has the sha256 of the weights beside it, so that its own sha256 depends on them.
 DATA_SHA256 = "edgedistill.data_sha256"
-# Where weights lie beside the file, smaller tensors stay inside, so that shapes can be inferred from it alone.
+# Smaller tensors stay inside the file, so that shapes can be inferred without the weights beside it.
 _KEPT_INSIDE_BYTES = 1024
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_REASON_LENGTH = 300  # characters of an exporter's own message, which can quote whole graphs
+_REASON_LENGTH = 300  # characters: an exporter's own message can quote whole graphs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +36,9 @@ class OnnxRecord:
     """How an ONNX file was made.
 
     Attributes:
-        opset: its ONNX operator set.
-        ir_version: of its format.
-        exporter: of torch's two, the one that made it: dynamo or torchscript.
-        fell_back_because: what the exporter that is tried first said.
-        data: the file beside it that holds its weights, where it is too large to hold them.
+        exporter: torch's exporter that made it, dynamo or torchscript.
+        fell_back_because: the message of the exporter that was tried before, if any.
+        data: the file beside it with its weights; None where they are inside.
     """
 
     opset: int
@@ -69,25 +67,23 @@ def write_onnx(
     samples: npt.NDArray[np.uint8] | None = None,
     single_file_bytes: int = SINGLE_FILE_BYTES,
 ) -> OnnxRecord:
-    """Export with input `image` uint8 (batch, H, W, 3), output `logits` float32 (batch, C), `in_domain` bool (batch,)
-    if any.
+    """Export with torch's dynamo exporter, or with its TorchScript exporter when that fails.
 
-    torch's dynamo exporter is asked first, and its TorchScript exporter when that fails. Source lines and paths that
-    they note in the graph are removed, so that the same weights give the same bytes. Where a check fails, an older file
-    stays.
+    The input is `image` uint8 (batch, H, W, 3). The outputs are `logits` float32 (batch, C) and, with a rejector,
+    `in_domain` bool (batch,). Source lines and paths are removed from the graph, so that the same weights give the same
+    bytes. When a check fails, an older file stays.
 
     Args:
-        model: what is exported.
+        model: the network to export.
         image_size: (H, W).
         path: of the ONNX file.
         opset: the ONNX operator set, which also decides the IR version.
         metadata: of the file.
-        samples: prepared images, uint8 (N, H, W, 3), on which the file must give what the model gives.
+        samples: prepared images, uint8 (N, H, W, 3); the file and the model must agree on them.
         single_file_bytes: a larger model keeps its weights in a second file beside it, PATH.data.
 
     Raises:
-        EdgeDistillError: both exporters failed (their reasons are given), or the file computes something else than the
-            model.
+        EdgeDistillError: both exporters failed (the message gives their reasons), or file and model do not agree.
     """
     example = torch.zeros(2, *image_size, 3, dtype=torch.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +116,7 @@ def write_onnx(
 def _export_graph(
     exporter: str, model: Deployed, example: torch.Tensor, opset: int
 ) -> tuple[onnx.ModelProto, Mapping[str, str]]:
-    """Export with one of the exporters; return the graph and the module that each value of it is of."""
+    """Export with one of the exporters; return the graph and the module of each value in it."""
     with evaluating(model):
         graph = EXPORTERS[exporter](model, example, opset)
     modules = modules_of_values(graph.graph)
@@ -130,7 +126,7 @@ def _export_graph(
 
 
 def _reason(error: Exception) -> str:
-    """Return the first line of the innermost error, without colours; outer errors only say in which step it was."""
+    """Return the first line of the innermost error, without colours; outer errors only name a step."""
     bottom: BaseException = error
     while bottom.__cause__ is not None:
         bottom = bottom.__cause__
@@ -142,13 +138,12 @@ def _reason(error: Exception) -> str:
 def _tidy(model: onnx.ModelProto, opset: int) -> None:
     """Set the IR version that belongs to the operator set, and drop what is no part of the computation.
 
-    Raises EdgeDistillError for another operator set than asked for and for operators outside the standard.
+    Raises EdgeDistillError for a wrong operator set and for operators outside the standard.
     """
     written = {entry.domain: entry.version for entry in model.opset_import}.get("", 0)
     if written != opset:
         raise EdgeDistillError(f"it wrote opset {written} where {opset} was asked for")
-    nodes = [node for graph in _graphs(model.graph) for node in graph.node]
-    foreign = [node for node in nodes if node.domain]
+    foreign = [node for graph in _graphs(model.graph) for node in graph.node if node.domain]
     if foreign:
         raise EdgeDistillError(f"it wrote the operator {foreign[0].domain}.{foreign[0].op_type}, which is not standard")
     del model.opset_import[:]
@@ -167,7 +162,7 @@ def _tidy(model: onnx.ModelProto, opset: int) -> None:
 def _name_nodes(graph: onnx.GraphProto, modules: Mapping[str, str]) -> None:
     """Call every node MODULE/OPERATOR, so that a tool that times or quantises nodes can tell each one's module.
 
-    A convolution that a normalisation was folded into stays that of the module whose weights it has.
+    A convolution with a folded normalisation gets the module of its weights.
     """
     weights = {each.name for each in graph.initializer if each.name.endswith(".weight")}
     taken: set[str] = set()
@@ -175,7 +170,7 @@ def _name_nodes(graph: onnx.GraphProto, modules: Mapping[str, str]) -> None:
         own = next((value for value in node.input if value in weights), None)
         made = next((value for value in node.output if value), "")
         module = modules.get(made, "") if own is None else own.removesuffix(".weight")
-        # The exporter's own note on what it added itself.
+        # A name with an underscore in front is the exporter's own.
         stem = node.op_type if not module or module.startswith("_") else f"{module}/{node.op_type}"
         name, count = stem, 1
         while name in taken:
@@ -186,7 +181,7 @@ def _name_nodes(graph: onnx.GraphProto, modules: Mapping[str, str]) -> None:
 
 
 def _let_only_the_cast_read_pixels(graph: onnx.GraphProto) -> None:
-    """Let nodes that read the images' shape read it from the cast images: TensorRT can only cast uint8."""
+    """Let nodes that read the images' shape read it from the cast images: TensorRT can do nothing else with uint8."""
     casts = [node for node in graph.node if node.op_type == "Cast" and list(node.input) == ["image"]]
     if not casts:
         return
@@ -195,9 +190,8 @@ def _let_only_the_cast_read_pixels(graph: onnx.GraphProto) -> None:
         for place, name in enumerate(node.input):
             if name == "image" and node.op_type == "Shape":
                 node.input[place] = casts[0].output[0]
-    ordered = [casts[0], *others]
     del graph.node[:]
-    graph.node.extend(ordered)
+    graph.node.extend([casts[0], *others])
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -210,11 +204,11 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 
 def _save(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str], single_file_bytes: int) -> Path | None:
-    """Save, with the weights beside it where they are too large, and check; return the file of the weights, if any."""
+    """Save and check the model; weights that are too large go to a file beside it, which is returned."""
     weight_bytes = sum(len(each.raw_data) for each in model.graph.initializer)
     data = None if weight_bytes <= single_file_bytes else path.with_name(path.name + DATA_SUFFIX)
     if data is not None:
-        # Twice, since the first time tells the sha256 of the weights that the metadata of the second names.
+        # The file is written twice: the second time its metadata has the sha256 of the weights.
         onnx.save_model(model, path, save_as_external_data=True, location=data.name, size_threshold=_KEPT_INSIDE_BYTES)
         model = onnx.load(path, load_external_data=False)
         metadata = {**metadata, DATA_SHA256: sha256_of_file(data)}
@@ -226,11 +220,9 @@ def _save(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str], singl
 
 
 def _put_in_place(staged: Path, data: Path | None, path: Path) -> Path | None:
-    """Move the files to where they belong, the weights first; return the path of the weights, if any."""
-    placed = None if data is None else path.with_name(data.name)
-    if data is not None and placed is not None:
-        with write_whole(placed) as temporary:
-            data.replace(temporary)
-    with write_whole(path) as temporary:
-        staged.replace(temporary)
-    return placed
+    """Move the files to their places, the weights first; return the path of the weights, if any."""
+    for source in (data, staged):
+        if source is not None:
+            with write_whole(path.with_name(source.name)) as temporary:
+                source.replace(temporary)
+    return None if data is None else path.with_name(data.name)

@@ -1,5 +1,5 @@
 """Students that are not trained yet.
 
-Doors: `candidates` builds some that can be timed, `measuring` times them, `widths` puts their widths beside those that
-the teacher needs, `verdicts` says which are worth distilling.
+Doors: `candidates` builds students that can be timed, `measuring` times them, `widths` compares their widths with those
+that the teacher needs, `verdicts` says which are worth distilling.
 """

@@ -1,12 +1,11 @@
 """Students that a plan times before any is trained: which ones, and each as a bundle that can be measured.
 
-The weights are random, and time needs no others; but they must not be degenerate. timm's ResNets begin with the last
-normalisation of every block at zero, so that half of the network is zero and a runtime may leave it out. So such
-weights become one, and normalisations take the statistics of noise, after which activations are as large as a trained
-network's.
+The weights are random, because the time does not depend on them. But in timm's ResNets the last normalisation of every
+block is zero at first, so half of the network is zero and a runtime may leave it out. So such weights become one, and
+normalisations take the statistics of noise. Then activations are as large as in a trained network.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.reference import write_golden
 from edgedistill_deploy.errors import UsageError
 
-# Small to large. Only what leaves a map of LEAST_MAP positions a side at the end is tried on images of a size.
+# Small to large. Images must be large enough that the last map has at least LEAST_MAP positions a side.
 DEFAULTS = (
     "plain:8-16-32-64", "plain:16-32-64-128", "plain:32-64-128-256",
     "timm:resnet10t@0.125", "timm:resnet10t@0.25", "timm:resnet10t@0.5", "timm:resnet10t",
@@ -73,14 +72,14 @@ class Candidate:
         return self.name if self.width == 1 else f"{self.name}@{self.width:g}"
 
     def build(self, class_count: int, image_size: tuple[int, int]) -> nn.Module:
-        """Create it, untrained, with weights that leave no part of it idle."""
+        """Create the untrained student, with weights that use every part of it."""
         student = build_student(self.name, class_count, width=self.width, image_size=image_size)
         _enliven(student, image_size)
         return student
 
 
 def parse_candidates(texts: Sequence[str]) -> tuple[Candidate, ...]:
-    """Read names, each once however often it is given. Raises UsageError for none, or one that is wrong."""
+    """Read names without repeats. Raises UsageError for no name, or for a wrong one."""
     found = tuple(dict.fromkeys(Candidate.parse(text) for text in texts if text.strip()))
     if not found:
         raise UsageError(
@@ -90,18 +89,18 @@ def parse_candidates(texts: Sequence[str]) -> tuple[Candidate, ...]:
 
 
 def default_candidates(image_size: tuple[int, int]) -> tuple[Candidate, ...]:
-    """Return the students that suit images of a size (H, W): those whose last map is more than a point."""
+    """Return the students for images of a size (H, W): those whose last map is more than a point."""
     return tuple(each for each in map(Candidate.parse, DEFAULTS) if _reduction(each) * LEAST_MAP <= min(image_size))
 
 
 def add_candidate(candidates: Sequence[Candidate], name: str | None) -> tuple[Candidate, ...]:
-    """Return the candidates, and the one of that name unless it is there or None."""
-    extra = [] if name is None else [Candidate.parse(name)]
-    return tuple(dict.fromkeys([*candidates, *extra]))
+    """Return the candidates and, if there is a name, the candidate of that name, without repeats."""
+    extra = () if name is None else (Candidate.parse(name),)
+    return tuple(dict.fromkeys((*candidates, *extra)))
 
 
 def _reduction(candidate: Candidate) -> int:
-    """Return how many pixels a side one position of the last map stands for."""
+    """Return how many pixels a side one position of the last map covers."""
     if candidate.name.startswith(PREFIX):
         return int(2 ** len(candidate.name.removeprefix(PREFIX).split("/")[0].split("-")))
     return 32  # all of timm's above
@@ -110,7 +109,7 @@ def _reduction(candidate: Candidate) -> int:
 def _enliven(student: nn.Module, image_size: tuple[int, int]) -> None:
     """Set normalisation weights that are 0 to 1, and give every normalisation the statistics of noise."""
     noise = torch.randn(_NOISE_COUNT, 3, *image_size, generator=torch.Generator().manual_seed(0))
-    norms = list(_norms(student))
+    norms = [module for module in student.modules() if isinstance(module, _BatchNorm)]
     with torch.no_grad():
         for norm in norms:
             if norm.affine and not norm.weight.any():
@@ -125,31 +124,19 @@ def _enliven(student: nn.Module, image_size: tuple[int, int]) -> None:
             norm.momentum = momentum
 
 
-def _norms(student: nn.Module) -> Iterator[_BatchNorm]:
-    return (module for module in student.modules() if isinstance(module, _BatchNorm))
-
-
 def write_candidate(candidate: Candidate, teacher: Teacher, subtask: Subtask, folder: Path) -> tuple[Bundle, ModelCost]:
-    """Write a bundle of an untrained candidate that can be measured, and nothing else: `model.fp32` and `golden`.
-
-    Args:
-        candidate: the student.
-        teacher: gives the image size and the normalisation.
-        subtask: gives the number of classes.
-        folder: of the bundle.
+    """Write a bundle of an untrained candidate with only what a measurement needs: `model.fp32` and `golden`.
 
     Raises:
         UsageError: a width that the family cannot take.
-        EdgeDistillError: it cannot be exported.
+        EdgeDistillError: the candidate cannot be exported.
     """
     size = teacher.preprocess.size
     student = candidate.build(len(subtask), size)
     bundle = begin_bundle(student, teacher, subtask, folder, str(candidate))
     deployed = Deployed(student, teacher.normalise())
-    path = folder / "model.fp32.onnx"
-    write_onnx(
-        deployed, size, path, opset=ExportConfig().written_opset, metadata={"edgedistill.untrained": str(candidate)}
-    )
+    path, metadata = folder / "model.fp32.onnx", {"edgedistill.untrained": str(candidate)}
+    write_onnx(deployed, size, path, opset=ExportConfig().written_opset, metadata=metadata)
     pixels = np.random.default_rng(0).integers(0, 256, (_GOLDEN_COUNT, *size, 3), dtype=np.uint8)
     write_golden(folder / "golden.npz", pixels, logits_in_torch(deployed, pixels))
     bundle = bundle.with_file("model.fp32", path).with_file("golden", folder / "golden.npz")

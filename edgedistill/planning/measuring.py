@@ -1,4 +1,4 @@
-"""Candidates exported, timed here or on a device, and held against a budget; what was timed once is not timed again."""
+"""Exports candidates, times each once, here or on a device, and compares the times with a budget."""
 
 import hashlib
 import json
@@ -29,28 +29,19 @@ _MEASURED = "measured.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanTask:
-    """What is planned: for which teacher and classes, on which device, against which budget, timed how.
-
-    Attributes:
-        teacher, subtask: what the students would be distilled from, and for.
-        device: None for this machine.
-        budget: what an inference may take.
-        request: runtime, precisions and how long to measure.
-        folder: where the candidates' bundles go, with what was measured.
-        quantise: writes the INT8 files of a bundle, where they are asked for.
-    """
+    """A plan: for which teacher and classes, on which device, with which budget, and how to measure."""
 
     teacher: Teacher
     subtask: Subtask
-    device: Device | None
+    device: Device | None  # None is this machine
     budget: Budget
     request: ProfileRequest
-    folder: Path
-    quantise: Callable[[Bundle], Bundle]
+    folder: Path  # for the candidates' bundles, with what was measured
+    quantise: Callable[[Bundle], Bundle]  # writes the INT8 files of a bundle, if INT8 is requested
 
     @property
     def device_name(self) -> str:
-        """The device as a reader knows it."""
+        """The device's name for readers."""
         return "this machine" if self.device is None else self.device.name
 
 
@@ -63,7 +54,7 @@ class CandidateTimes:
 
 
 def measure_candidate(task: PlanTask, candidate: Candidate, suggested: SuggestedWidths | None) -> CandidateTimes:
-    """Time a candidate and hold it against the budget; one that cannot be timed is a row that says why."""
+    """Time a candidate and compare it with the budget; one that cannot be timed gives a row with the reason."""
     try:
         bundle, profile, kept = _time(task, candidate)
         cost = bundle.manifest["student"]
@@ -80,8 +71,7 @@ def measure_candidate(task: PlanTask, candidate: Candidate, suggested: Suggested
 
 
 def check_device(task: PlanTask, rows: Sequence[PlanRow]) -> None:
-    """Raise EdgeDistillError where nothing so far could be timed on a device: it, not the students, is most likely at
-    fault."""
+    """Raise EdgeDistillError where no row was timed on a device: most likely the device has a fault."""
     if task.device is not None and all(row.error is not None for row in rows):
         raise EdgeDistillError(f"{task.device.name}: {rows[0].error}")
 
@@ -103,7 +93,7 @@ def _time(task: PlanTask, candidate: Candidate) -> tuple[Bundle, Mapping[str, An
 
 
 def _key(task: PlanTask, candidate: Candidate) -> str:
-    """Return what a measurement depends on: with the same key it need not be made again."""
+    """Return a hash of all that a measurement depends on."""
     parts = [
         str(candidate),
         __version__,
@@ -129,7 +119,7 @@ def _profile(task: PlanTask, bundle: Bundle) -> Mapping[str, Any]:
     request, device = task.request, task.device
     if device is None:
         return run_profile(bundle.path, request)
-    # The request has the runtime; the provider is the device's own, unless another was asked for.
+    # The request names the runtime; the provider is the device's own, unless another was requested.
     provider = None if request.provider == "cpu" else request.provider
     chosen = RuntimeChoice(runtime=request.runtimes[0], provider=provider)
     (outcome,) = run_on_devices([device], profile_job(bundle, request, [device], chosen, keep=True))
@@ -139,8 +129,7 @@ def _profile(task: PlanTask, bundle: Bundle) -> Mapping[str, Any]:
 
 
 def plan_record(task: PlanTask, rows: Sequence[PlanRow], widths_from: str | None) -> dict[str, Any]:
-    """Return the plan's JSON document; `widths_from` says where the suggested widths are from, or why there are
-    none."""
+    """Return the plan's JSON document; `widths_from` is the source of the suggested widths, or why there are none."""
     return {
         "kind": "student-plan",
         "schema": 1,

@@ -1,4 +1,4 @@
-"""Which candidates are worth distilling: those within the budget that no other beats in both time and size."""
+"""Which candidates are worth distilling: those within the budget that no other candidate dominates."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,16 +17,14 @@ class PlanRow:
     """One candidate in one precision.
 
     Attributes:
-        student: as `--student` takes it, and `width` as `--student-width` does.
-        precision: of the file that was timed.
+        student: a name as in `--student`; `width` is as in `--student-width`.
         parameters, multiply_adds: of the fp32 network.
         value_ms: the percentile of the budget, and `interval` around it.
-        within_budget: "pass", "fail" or "inconclusive".
         widths: beside the suggested ones; None where nothing was inspected or no layers pair.
         wide_enough: whether every paired layer has the suggested width; None where that is not known.
-        dominated_by: one that is surely faster and has no fewer parameters and multiply-adds.
+        dominated_by: a row that is surely faster and has no fewer parameters and multiply-adds.
         proposed: worth distilling: within the budget and not dominated.
-        flags: what makes the time doubtful.
+        flags: reasons to doubt the time.
         error: why there is no time.
     """
 
@@ -58,7 +56,7 @@ class PlanRow:
 
 
 def plan_row(candidate: Candidate, record: Mapping[str, Any], student: Mapping[str, Any], budget: Budget) -> PlanRow:
-    """Judge one latency record of a candidate; `student` is the manifest's record of what it costs."""
+    """Judge one latency record of a candidate; `student` is the manifest's record of its cost."""
     judged = check_budget(record, budget)
     return PlanRow(
         student=candidate.name,
@@ -82,15 +80,14 @@ def with_widths(row: PlanRow, widths: tuple[LayerWidth, ...] | None) -> PlanRow:
 
 
 def judge_rows(rows: Sequence[PlanRow]) -> tuple[PlanRow, ...]:
-    """Mark what is dominated and what is proposed; the largest first, then what could not be measured.
+    """Mark which rows are dominated and which are proposed; the largest first, then those that were not measured.
 
-    Parameters and multiply-adds stand for what a student can learn. One row is dominated by another that has no fewer
-    of either and whose whole interval lies below this one's: times that cannot be told apart dominate nothing.
+    Parameters and multiply-adds stand for what a student can learn. A row is dominated by another row that has no fewer
+    of either and whose whole interval lies below. Rows whose intervals overlap do not dominate each other.
     """
-    judged = [_judge_row(row, rows) for row in rows]
-    return tuple(
-        sorted(judged, key=lambda row: (row.error is not None, -(row.multiply_adds or 0), row.value_ms or 0.0))
-    )
+    judged = (_judge_row(row, rows) for row in rows)
+    order = sorted(judged, key=lambda row: (row.error is not None, -(row.multiply_adds or 0), row.value_ms or 0.0))
+    return tuple(order)
 
 
 def _judge_row(row: PlanRow, rows: Sequence[PlanRow]) -> PlanRow:
@@ -105,13 +102,12 @@ def _dominates(other: PlanRow, row: PlanRow) -> bool:
         return False
     high, low = other.interval[1], row.interval[0]
     surely_faster = high is not None and low is not None and high < low
-    return (
-        surely_faster and other.parameters >= (row.parameters or 0) and other.multiply_adds >= (row.multiply_adds or 0)
-    )
+    as_large = other.parameters >= (row.parameters or 0) and other.multiply_adds >= (row.multiply_adds or 0)
+    return surely_faster and as_large
 
 
 def plan_verdict(rows: Sequence[PlanRow]) -> Verdict:
-    """Return "pass" when one fits the budget, "inconclusive" when one may, else "fail".
+    """Return "pass" when one row fits the budget, "inconclusive" when one may fit, else "fail".
 
     Raises EdgeDistillError when nothing could be measured.
     """

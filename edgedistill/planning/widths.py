@@ -19,22 +19,21 @@ from edgedistill.subtasks.subtask import Subtask
 from edgedistill_deploy.errors import DataError, EdgeDistillError, UsageError
 from edgedistill_deploy.progress import Progress, silent
 
-# What an inspection may cost to be made on the way: multiply-adds in all, about a minute of a processor.
+# A plan makes an inspection of at most so many multiply-adds, about a minute of a processor.
 _CHEAP = 1e12
 INSPECTED, INSPECTED_FOR = 200, 600  # validation and training images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuggestedWidths:
-    """The widths that an inspection of the teacher suggests, {teacher layer: channels}, and the student that it
-    names."""
+    """What an inspection of the teacher suggests: widths {teacher layer: channels}, and a student."""
 
     widths: Mapping[str, int]
     student: str | None
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "SuggestedWidths":
-        """Read an inspection's record. Raises DataError when it is none."""
+        """Read an inspection's record. Raises DataError for another record."""
         try:
             suggestion, layers = record["suggestion"], record["layers"]
             widths = [(each["layer"], each["suggested_width"][suggestion["method"]]) for each in layers]
@@ -48,8 +47,7 @@ class SuggestedWidths:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerWidth:
-    """A teacher's layer, the channels that the inspection suggests for it, the student's layer that it pairs with, and
-    its own."""
+    """A teacher's layer, the channels that the inspection suggests for it, the student's layer and its channels."""
 
     teacher: str
     suggested: int
@@ -60,30 +58,19 @@ class LayerWidth:
 def find_layer_widths(
     teacher: Teacher, student: nn.Module, suggested: SuggestedWidths
 ) -> tuple[LayerWidth, ...] | None:
-    """Put a student's widths beside the suggested ones; None where its layers do not pair with those that were
-    inspected."""
+    """Return a student's widths beside the suggested ones; None where no layer pairs with an inspected one."""
     size = teacher.preprocess.size
     try:
         pairs = [pair for pair in pair_layers(teacher.model, student, size) if pair.teacher in suggested.widths]
         shapes = map_shapes(student, [pair.student for pair in pairs], size)
     except (EdgeDistillError, UsageError):
         return None
-    return (
-        tuple(
-            LayerWidth(
-                teacher=pair.teacher,
-                suggested=suggested.widths[pair.teacher],
-                student=pair.student,
-                width=shapes[pair.student][0],
-            )
-            for pair in pairs
-        )
-        or None
-    )
+    found = [(pair.teacher, suggested.widths[pair.teacher], pair.student, shapes[pair.student][0]) for pair in pairs]
+    return tuple(LayerWidth(teacher=t, suggested=s, student=name, width=w) for t, s, name, w in found) or None
 
 
 def read_suggested_widths(file: Path) -> SuggestedWidths:
-    """Read the record of an inspection. Raises DataError when the file is none."""
+    """Read the record of an inspection. Raises DataError for another file."""
     try:
         return SuggestedWidths.of(json.loads(file.read_text(encoding="utf-8")))
     except ValueError as error:
@@ -93,7 +80,7 @@ def read_suggested_widths(file: Path) -> SuggestedWidths:
 def find_suggested_widths(
     teacher: Teacher, subtask: Subtask, images: SubtaskImages, progress: Progress = silent
 ) -> tuple[SuggestedWidths | None, str]:
-    """Inspect the teacher where that is cheap; return what this suggests, and on what it rests or why there is none."""
+    """Inspect the teacher where that is cheap; return the suggested widths, and their source or why there are none."""
     each = count_cost(teacher.model, teacher.preprocess.size).multiply_adds
     if float(each) * (3 * INSPECTED_FOR + 50 * INSPECTED) > _CHEAP:
         return None, (

@@ -1,5 +1,5 @@
 """INT8 as seen from torch.
 
-Doors: `readiness` tells how fragile a student is before INT8, `recovery` distils on under quantisation,
-`fake_quantisation` computes as the INT8 file does.
+Doors: `readiness` tells how fragile a student is before INT8, `recovery` continues the training under quantisation,
+`fake_quantisation` computes in torch what the INT8 file computes.
 """

@@ -1,6 +1,7 @@
-"""What an INT8 file of a bundle rounds: which values to which grid, and which weights, in full and per node."""
+"""What an INT8 file of a bundle rounds: the values with their grids, and the weights of each node."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,10 @@ from edgedistill_deploy.errors import BundleError
 from edgedistill_deploy.files.json_text import read_json
 
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
-# ONNX Runtime's quantiser computes these inside the Conv before them, and quantises what they give.
+# ONNX Runtime's quantiser computes these inside the Conv before them, and quantises their result.
 _FUSED = ("Relu", "Clip")
 _LIMITS = {"uint8": (0, 255), "int8": (-128, 127)}
-# The metadata in which calibration names the nodes it left in float.
+# The metadata entry with the nodes that calibration left in float.
 _FLOAT_NODES = "edgedistill.float_nodes"
 # ONNX Runtime's quantiser gives a graph's output this name before its Q/DQ, so that the output keeps its own after it.
 _OUTPUT_SUFFIX = "_QuantizeLinear_Input"
@@ -26,7 +27,7 @@ _OUTPUT_SUFFIX = "_QuantizeLinear_Input"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """The numbers an activation is rounded to: scale * (q - zero_point) for q from low to high."""
+    """The values of a rounded activation: scale * (q - zero_point) for q from low to high."""
 
     scale: float
     zero_point: int
@@ -36,22 +37,17 @@ class Grid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rounding:
-    """All that an INT8 file rounds, by the names of the float graph's values.
-
-    Attributes:
-        activations: value to its grid.
-        weights: output of a node with weights to the largest integer its weights take, 127 or 64.
-    """
+    """All that an INT8 file rounds, by the names of the float graph's values."""
 
     activations: Mapping[str, Grid]
-    weights: Mapping[str, int]
+    weights: Mapping[str, int]  # {output of a node with weights: the largest integer of its weights, 127 or 64}
 
 
 def read_rounding(bundle: Bundle) -> Rounding:
-    """Read what `model.int8` rounds, and the calibrated ranges it is rounded over from `ranges`.
+    """Read what `model.int8` rounds, and the calibrated ranges from `ranges`.
 
-    Nodes that were left in float count as quantised: training under quantisation is to make such exceptions needless.
-    So the result is the same before and after a recovered student has taken the place of the calibrated one.
+    Nodes that were left in float count as quantised, because training under quantisation should make such exceptions
+    unnecessary. So the result does not change when a recovered student replaces the calibrated one.
 
     Raises:
         BundleError: the bundle lacks `model.int8`, `model.fp32` or `ranges`, or the INT8 file rounds nothing.
@@ -98,15 +94,21 @@ def _weight_levels(graph: onnx.GraphProto, tensors: Mapping[str, onnx.TensorProt
             yield node.output[0].removesuffix(_OUTPUT_SUFFIX), 64 if reduced else 127
 
 
-def _find_node_values(graph: onnx.GraphProto, names: set[str]) -> Iterator[tuple[str, str, str]]:
-    """For each named node with weights, yield its input, its output, and the output that was quantised."""
-    readers: dict[str, list[onnx.NodeProto]] = {}
+def find_readers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
+    """Return the nodes that read each value, by its name."""
+    readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for node in graph.node:
         for name in node.input:
-            readers.setdefault(name, []).append(node)
+            readers[name].append(node)
+    return readers
+
+
+def _find_node_values(graph: onnx.GraphProto, names: set[str]) -> Iterator[tuple[str, str, str]]:
+    """For each named node with weights, yield its input, its output, and the output that was quantised."""
+    readers = find_readers(graph)
     for node in graph.node:
         if node.name in names and node.op_type in _WEIGHTED:
-            after = readers.get(node.output[0], [])
+            after = readers[node.output[0]]
             fused = len(after) == 1 and after[0].op_type in _FUSED
             written = after[0].output[0] if fused else node.output[0]
             # A Gemm or MatMul gives float.
@@ -122,7 +124,7 @@ def _ranges(path: Path) -> Mapping[str, tuple[float, float]]:
 
 
 def _grid_of(bounds: tuple[float, float], example: Grid) -> Grid:
-    """Return the grid that ONNX Runtime's quantiser makes of a range, of the kind of another grid."""
+    """Return the grid that ONNX Runtime's quantiser makes of a range, with the limits of another grid."""
     low, high = min(bounds[0], 0.0), max(bounds[1], 0.0)
     scale = (high - low) / (example.high - example.low) or 1.0
     zero = round(example.low - low / scale)

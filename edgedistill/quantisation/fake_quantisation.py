@@ -1,5 +1,6 @@
-"""A student that computes in torch what its INT8 file computes on a device, and can be trained so."""
+"""A student that computes in torch what its INT8 file computes on a device, and that can be trained."""
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,28 +14,22 @@ from torch import Tensor, nn
 
 from edgedistill.networks.modes import evaluating
 from edgedistill.networks.tensor_calls import NETWORK_INPUT, WEIGHTED, CallKey, CallRecorder, TensorCalls, record_calls
-from edgedistill.quantisation._int8_grids import Grid, Rounding
+from edgedistill.quantisation._int8_grids import Grid, Rounding, find_readers
 from edgedistill_deploy.errors import EdgeDistillError
 
 # Largest difference between one value in torch and in ONNX Runtime, relative to the value's largest entry.
 SAME = 1e-3
-# Batch normalisation, an activation, a reshape: what may stand between a weight and the value its ONNX node gives.
+# Calls from a value back to its weight: batch normalisation, an activation and a reshape may lie between.
 LONGEST_WAY = 4
 _SMALLEST_SCALE = 1e-12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRounding:
-    """What a forward pass rounds.
-
-    Attributes:
-        activations: call to the grid of its result.
-        weights: call to the largest integer of its weights.
-        left_float: values and nodes of the ONNX file that no call of the network computes.
-    """
+    """What a forward pass rounds, by call, and what of the ONNX file no call of the network computes."""
 
     activations: Mapping[CallKey, Grid]
-    weights: Mapping[CallKey, int]
+    weights: Mapping[CallKey, int]  # the largest integer of the call's weights
     left_float: tuple[str, ...]
 
 
@@ -47,18 +42,18 @@ def find_calls(
 ) -> CallRounding:
     """Find the calls of a network that compute what an INT8 file rounds, by running both on the same images.
 
-    The file has the batch norms folded and its own names; but a value is the same number in both. Rounding weights per
-    output channel and folding a batch norm, which scales output channels, change places without changing anything.
+    The file has folded batch norms and its own names, but its values are the same numbers. Rounding weights per output
+    channel and folding a batch norm give the same result in either order.
 
     Args:
         network: the float student.
         normalise: turns `samples` into its input.
         float_model: the ONNX file of the same student.
         rounding: by that file's values.
-        samples: prepared images, uint8 (N, H, W, 3); two suffice.
+        samples: prepared images, uint8 (N, H, W, 3); two are enough.
 
     Raises:
-        EdgeDistillError: the network has no value that the file rounds, so it is another network.
+        EdgeDistillError: the network has none of the values that the file rounds, so it is another network.
     """
     with evaluating(network):
         calls = record_calls(network, normalise(torch.from_numpy(samples)))
@@ -87,27 +82,19 @@ def find_calls(
 
 
 def _after_bias(graph: onnx.GraphProto) -> dict[str, str]:
-    """Map the output of each MatMul that only an Add of a constant reads to that Add's output: together a linear
-    layer."""
-    constants = {each.name for each in graph.initializer}
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    made = (node.output[0] for node in graph.node if node.op_type == "MatMul")
+    """Map the output of each MatMul that only an Add of a constant reads to the Add's output: both are one layer."""
+    constants, readers = {each.name for each in graph.initializer}, find_readers(graph)
+    after = {node.output[0]: readers[node.output[0]] for node in graph.node if node.op_type == "MatMul"}
     return {
-        name: readers[name][0].output[0]
-        for name in made
-        if len(readers.get(name, [])) == 1
-        and readers[name][0].op_type == "Add"
-        and constants & set(readers[name][0].input)
+        name: adds[0].output[0]
+        for name, adds in after.items()
+        if len(adds) == 1 and adds[0].op_type == "Add" and constants & set(adds[0].input)
     }
 
 
 def _values(model: onnx.ModelProto, names: Sequence[str], samples: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
     """Run the float file and return those of the named values that it has."""
-    opened = onnx.ModelProto()
-    opened.CopyFrom(model)
+    opened = copy.deepcopy(model)
     made = {name for node in model.graph.node for name in node.output}
     present = {each.name for each in model.graph.output}
     opened.graph.output.extend(
@@ -123,7 +110,7 @@ def _values(model: onnx.ModelProto, names: Sequence[str], samples: NDArray[np.ui
 
 
 def _matches(calls: CallRecorder, values: Mapping[str, NDArray[np.float32]]) -> Iterator[tuple[str, CallKey]]:
-    """Yield for each value the call that gives it; the first one, where several do."""
+    """Yield for each value the first call that gives it."""
     for name, value in values.items():
         wanted = torch.from_numpy(value)
         scale = float(wanted.abs().max()) or 1.0
@@ -133,7 +120,7 @@ def _matches(calls: CallRecorder, values: Mapping[str, NDArray[np.float32]]) -> 
             if given.shape == wanted.shape
         }
         if distances:
-            # Copies of one value differ by nothing; other values by much more than rounding.
+            # Copies of one value do not differ; other values differ by much more than rounding.
             nearest = min(distances.values())
             first = next(key for key, each in distances.items() if each <= nearest + 1e-7)
             if distances[first] <= SAME:
@@ -141,7 +128,7 @@ def _matches(calls: CallRecorder, values: Mapping[str, NDArray[np.float32]]) -> 
 
 
 def _find_weighted(calls: CallRecorder, key: CallKey | None) -> CallKey | None:
-    """Walk back from a value to the call with weights that it is of."""
+    """Walk back from a value to the call with its weights."""
     for _ in range(LONGEST_WAY):
         if key is None or key.function in WEIGHTED:
             return key
@@ -151,12 +138,11 @@ def _find_weighted(calls: CallRecorder, key: CallKey | None) -> CallKey | None:
 
 
 class FakeQuantised(nn.Module):
-    """A student whose activations and weights are rounded in passing, with the gradient of the identity inside the
-    range.
+    """A student with rounded activations and weights; inside the range the gradient is that of the identity.
 
-    Weights are rounded per output channel, symmetrically, with a scale that follows them; activations per tensor, to
-    the calibrated grids. Batch norms keep the statistics that were folded into the INT8 file: in training, too, the
-    network computes as it does on the device.
+    Weights are rounded per output channel, symmetrically, with a scale that follows them. Activations are rounded per
+    tensor, to the calibrated grids. Batch norms keep the statistics that were folded into the INT8 file, also in
+    training.
     """
 
     def __init__(self, network: nn.Module, rounding: CallRounding) -> None:
@@ -166,7 +152,7 @@ class FakeQuantised(nn.Module):
 
     @property
     def left_float(self) -> tuple[str, ...]:
-        """What the INT8 file rounds and this does not."""
+        """What the INT8 file rounds and this network does not."""
         return self._rounding.left_float
 
     def train(self, mode: bool = True) -> "FakeQuantised":

@@ -1,5 +1,4 @@
-"""How fragile a float student is before INT8: the spread of its weights, outliers of its activations, the noise of 8
-bits."""
+"""How fragile a float student is before INT8: its weights' spread, its activations' outliers, the noise of 8 bits."""
 
 import abc
 import math
@@ -17,16 +16,14 @@ from edgedistill.networks.tensor_calls import WEIGHTED, CallKey, TensorCalls
 from edgedistill.quantisation.fake_quantisation import round_weight
 from edgedistill_deploy.images.sets import ImageSet
 
-# Images looked at, twice; ranges and noise of a layer move little with more.
-SAMPLES = 128
+SAMPLES = 128  # images; ranges and noise of a layer change little with more
 BATCH = 32
-# Signal to noise of one layer's output, in dB: below it, students lost a point of accuracy and more, above it less
+# Signal to noise of one layer's output, in dB. Below it students lost a point of accuracy or more, above it less
 # (benchmarks/readiness.py, docs/artefacts.md).
 LAYER_THRESHOLD_DB = 20.0
-# The same for all layers together, as if their noises added up.
-NETWORK_THRESHOLD_DB = 10.0
+NETWORK_THRESHOLD_DB = 10.0  # the same for the sum of all layers' noises
 PERCENTILE = 0.999
-# Bins of |x|, a sixteenth of an octave each, from 2^-40 to 2^40: a percentile to within 4.5 %.
+# Bins of |x|, a sixteenth of an octave each, from 2^-40 to 2^40: they give a percentile to within 4.5 %.
 _OCTAVES, _PER_OCTAVE = 40, 16
 _TINY = 1e-30
 _NORM_ARGUMENTS = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
@@ -39,14 +36,12 @@ class LayerReadiness:
     Attributes:
         name: of the module, or of the call where its weight is computed.
         kind: `conv2d`, `depthwise conv2d`, `linear`, ...
-        weight_spread: the largest channel's largest weight over that of the median channel; what one scale for all
-            channels would cost.
+        weight_spread: the largest channel's largest weight over that of the median channel.
         input_outliers: the largest input, absolute, over the 99.9th percentile.
-        input_channel_spread: the widest channel's range over that of the median channel; a channel with a hundredth of
-            the range has a hundredth of the levels.
-        input_snr_db: signal over noise of the input in 8 bits, one scale for all channels.
-        weight_snr_db: of the weights in 8 bits, one scale for each output channel.
-        output_snr_db: of the layer's output when both are rounded and nothing else is.
+        input_channel_spread: the widest channel's range over that of the median channel.
+        input_snr_db: signal over noise of the input in 8 bits, with one scale for all channels.
+        weight_snr_db: the same for the weights, with one scale for each output channel.
+        output_snr_db: the same for the layer's output when only its input and weights are rounded.
     """
 
     name: str
@@ -61,14 +56,9 @@ class LayerReadiness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readiness:
-    """A student's layers and what they say about its INT8.
+    """A student's layers in the order they run, and the signal over the sum of their noises.
 
-    Attributes:
-        image_count: images looked at.
-        layers: in the order they run.
-        network_snr_db: what is left when the noises of all layers add up.
-        threshold_db: below which a layer is fragile.
-        network_threshold_db: below which the whole is.
+    A layer is fragile below `threshold_db`, and the network is fragile below `network_threshold_db`.
     """
 
     image_count: int
@@ -79,7 +69,7 @@ class Readiness:
 
     @property
     def fragile_layers(self) -> tuple[LayerReadiness, ...]:
-        """Those below the threshold, the worst first."""
+        """The layers below the threshold, the worst first."""
         below = [each for each in self.layers if each.output_snr_db < self.threshold_db]
         return tuple(sorted(below, key=lambda each: each.output_snr_db))
 
@@ -90,7 +80,7 @@ class Readiness:
         return "fragile" if fragile else "ready"
 
     def sentence(self) -> str:
-        """Say the verdict, and of which layers it is."""
+        """Say the verdict, and name the worst layers."""
         if not self.layers:
             return "INT8 readiness: the student has no convolution or linear layer."
         worst = min(self.layers, key=lambda each: each.output_snr_db)
@@ -125,16 +115,10 @@ def _cause(layer: LayerReadiness) -> str:
 
 
 def readiness(student: nn.Module, teacher: Teacher, images: ImageSet, *, seed: int = 0, bits: int = 8) -> Readiness:
-    """Measure how well a float student will stand INT8, on a seeded sample of training images.
+    """Measure how much INT8 will harm a float student, on a sample of training images that the seed decides.
 
-    Two passes over the sample: ranges, then the noise of rounding to them. Memory does not grow with the sample.
-
-    Args:
-        student: trained; left as it was.
-        teacher: its preprocessing and normalisation are the student's.
-        images: training images.
-        seed: fixes the sample.
-        bits: of activations and weights.
+    There are two passes over the sample: ranges, then the noise of rounding to them. Memory does not grow with the
+    sample. The student does not change; the teacher's preprocessing and normalisation are used.
     """
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(images), generator=generator)[:SAMPLES].sort().values.tolist()
@@ -157,7 +141,7 @@ def _batches(teacher: Teacher, images: ImageSet) -> Iterator[Tensor]:
 
 
 def _decibels(signal: float, noise: float) -> float:
-    """Return 10 log10(signal / noise), at most 120, which is no noise to float32."""
+    """Return 10 log10(signal / noise), at most 120: float32 cannot show less noise."""
     return min(120.0, 10 * math.log10(max(signal, _TINY) / max(noise, _TINY)))
 
 
@@ -186,7 +170,7 @@ class _Layer:
         self.histogram += torch.histc(exponents, len(self.histogram), 0, len(self.histogram) - 1)
 
     def round_input(self, values: Tensor, levels: int) -> Tensor:
-        """Round over the range seen, as ONNX Runtime's unsigned activations are."""
+        """Round over the range seen, as ONNX Runtime rounds unsigned activations."""
         low, high = min(0.0, float(self.low.min())), max(0.0, float(self.high.max()))
         scale = (high - low) / levels or 1.0
         zero = max(0, min(levels, round(-low / scale)))
@@ -219,7 +203,7 @@ def _spread(maxima: Tensor) -> float:
 
 
 def _by_channel(values: Tensor, kind: str) -> Tensor:
-    """Return (C, n): a linear layer's channels come last, a convolution's second."""
+    """Return (C, n): a linear layer has its channels last, a convolution second."""
     return values.flatten(0, -2).T if kind == "linear" else values.transpose(0, 1).flatten(1)
 
 
@@ -230,7 +214,7 @@ class _Watch(TensorCalls, abc.ABC):
         super().__init__()
         self._layers, self._names = layers, names
         self.levels = levels
-        # By the id of a layer's output, which lives as long as this does.
+        # By the id of a layer's output, which this dict keeps alive.
         self._made: dict[int, tuple[_Layer, Tensor, Sequence[Any]]] = {}
 
     @abc.abstractmethod
@@ -239,8 +223,7 @@ class _Watch(TensorCalls, abc.ABC):
 
     @abc.abstractmethod
     def see_norm(self, layer: _Layer, args: Sequence[Any], scale: Tensor, result: Tensor) -> None:
-        """Look again at a layer called with `args`, whose output channels are scaled by `scale` (O,) to give
-        `result`."""
+        """Look again at a layer called with `args`; `result` is its output scaled by `scale` (O,)."""
 
     def after(self, key: CallKey, args: Sequence[Any], result: Any) -> Any:
         """Find the layers among the calls."""
@@ -258,7 +241,7 @@ class _Watch(TensorCalls, abc.ABC):
 
 
 class _Ranges(_Watch):
-    """The first pass: ranges of the inputs, and what the weights alone say."""
+    """The first pass: ranges of the inputs, and the figures of the weights."""
 
     def see(self, layer: _Layer, args: Sequence[Any], result: Tensor) -> None:
         """Note the input's range and the weights' own figures."""
@@ -267,12 +250,12 @@ class _Ranges(_Watch):
         layer.weight_snr_db = _decibels(*_energies(args[1], round_weight(args[1], self.levels // 2)))
 
     def see_norm(self, layer: _Layer, args: Sequence[Any], scale: Tensor, result: Tensor) -> None:
-        """Spread the weights as folding does; rounded per channel, their own noise stays what it is."""
+        """Scale the weights' spread as folding does; their noise, rounded per channel, does not change."""
         layer.weight_spread = _spread(_largest_weights(args[1]) * scale.abs())
 
 
 class _Noise(_Watch):
-    """The second pass: each layer's output with its input and weights rounded, against that without."""
+    """The second pass: compares each layer's output with and without rounded input and weights."""
 
     _added: tuple[float, float, Tensor]
 
@@ -286,7 +269,7 @@ class _Noise(_Watch):
         layer.output_energy += torch.tensor(self._added[:2])
 
     def see_norm(self, layer: _Layer, args: Sequence[Any], scale: Tensor, result: Tensor) -> None:
-        """Weigh the channels as the batch norm does: small ones may count as much as large ones after it."""
+        """Weigh the channels as the batch norm does: after it, small ones may count as much as large ones."""
         signal, noise, difference = self._added
         scaled = float((difference * scale.square()).sum())
         layer.output_energy += torch.tensor([float(result.square().sum()) - signal, scaled - noise])
@@ -302,13 +285,12 @@ def _largest_weights(weight: Tensor) -> Tensor:
 
 
 def _energies(exact: Tensor, rounded: Tensor) -> tuple[float, float]:
-    """Return the energy of a tensor and that of its rounding's error."""
+    """Return the energy of a tensor and the energy of its rounding error."""
     return float(exact.square().sum()), float((exact - rounded).square().sum())
 
 
 def _find_folded_scale(args: Sequence[Any], keywords: Mapping[str, Any]) -> Tensor:
-    """Return by what a batch norm multiplies its channels: gamma / sqrt(variance + eps), of functional.batch_norm's
-    arguments."""
+    """Return the factors of a batch norm, gamma / sqrt(variance + eps), from functional.batch_norm's arguments."""
     given = {**dict(zip(_NORM_ARGUMENTS, args, strict=False)), **keywords}
     scale: Tensor = (given["running_var"] + given.get("eps", 1e-5)).rsqrt()
     return scale if given.get("weight") is None else scale * given["weight"]

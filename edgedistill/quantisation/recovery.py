@@ -1,4 +1,4 @@
-"""Recovery: more epochs of SubDistill for a student that loses accuracy in INT8, now computing as INT8 does."""
+"""Recovery: more epochs of SubDistill under INT8 rounding, for a student that loses accuracy in INT8."""
 
 import copy
 import hashlib
@@ -33,20 +33,16 @@ from edgedistill_deploy.bundle.reference import read_golden
 from edgedistill_deploy.errors import BundleError, UsageError
 from edgedistill_deploy.images.sets import ImageSet
 
-# Of the distillation's own: the student has converged and its ranges are fixed.
+# A share of the distillation's learning rate: the student has converged and its ranges are fixed.
 LEARNING_RATE_SHARE = 0.1
-# Images on which calls are found; more would only take memory.
-SAMPLES = 2
+SAMPLES = 2  # images on which calls are found; more would only take memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoverySettings:
-    """How a student is trained under quantisation.
+    """The settings of the distillation, and how many more epochs to train under quantisation, at least 1.
 
-    Attributes:
-        distilled: what the student was distilled with.
-        epochs: how many more; at least 1.
-        learning_rate: a tenth of the distillation's where it is None.
+    The learning rate is a tenth of the distillation's where it is None.
     """
 
     distilled: DistillConfig
@@ -63,14 +59,14 @@ class Recovered:
     """A student trained under quantisation.
 
     Attributes:
-        student: with float weights, to be quantised again; the architecture and the names are the student's own.
-        path: of its weights.
-        epochs: that were run.
-        best_epoch: the best of them on the validation images under quantisation, from 0; None where none was better
-            than the student it began with, which is then what is here.
-        accuracy_before: of the student it began with, quantised, on the validation images.
-        accuracy: of this one, quantised alike.
-        left_float: values of the INT8 file that the torch network does not compute, and which stayed float in training.
+        student: with float weights, to be quantised again; architecture and names did not change.
+        path: file of its weights.
+        epochs: number of epochs that were run.
+        best_epoch: the best epoch on the validation images under quantisation, from 0. None means that no epoch was
+            better than the first student, which was kept.
+        accuracy_before: accuracy of the first student, quantised, on the validation images.
+        accuracy: the same for this student.
+        left_float: values of the INT8 file that torch does not compute; they stayed float in training.
     """
 
     student: nn.Module
@@ -82,7 +78,7 @@ class Recovered:
     left_float: tuple[str, ...]
 
     def sentences(self) -> list[str]:
-        """Say what it brought, and what stayed float in training."""
+        """Say how the accuracy changed, and which values stayed float in training."""
         kept = f"epoch {self.best_epoch + 1}" if self.best_epoch is not None else "the student as it was"
         brought = (
             f"validation accuracy in INT8 {self.accuracy_before:.2%} before, {self.accuracy:.2%} after {self.epochs} "
@@ -114,20 +110,19 @@ def recover(
     *,
     progress: Watcher = ignore,
 ) -> Recovered:
-    """Go on distilling `student` while its weights and activations are rounded as in the bundle's INT8 model.
+    """Continue the training of `student` with weights and activations rounded as in the bundle's INT8 model.
 
-    The objective, the subspaces, the images and their augmentation are the distillation's; activations are rounded to
-    the calibrated grids, weights to grids that follow them. The epoch that is kept is the best on the validation images
-    under this rounding, or the start where none is better. A run that was stopped goes on after its last finished
-    epoch.
+    The objective, the subspaces, the images and their augmentation are those of the distillation. Activations are
+    rounded to the calibrated grids, and weights to grids that change with them. The best epoch on the validation images
+    under this rounding is kept, or the start where no epoch is better. A run that was stopped continues after its last
+    finished epoch.
 
     Args:
         bundle: exported and calibrated from `student`.
-        student: trained; changed in place.
-        lesson: its teacher, its classes and their images; training images feed the training, validation images choose
-            the epoch.
+        student: trained; it changes in place.
+        lesson: training images feed the training, validation images choose the epoch.
         settings: of the recovery.
-        folder: `recovered.safetensors` goes here, and checkpoints under `recovery`.
+        folder: for `recovered.safetensors`, and for checkpoints under `recovery`.
         progress: called several times an epoch.
 
     Raises:
@@ -137,7 +132,10 @@ def recover(
     teacher, images = lesson.teacher, lesson.images
     rounding = read_rounding(bundle)
     config = _recovery_config(bundle, settings)
-    network = _round(student.cpu().eval(), bundle, teacher, rounding)
+    golden, _ = read_golden(bundle.file("golden"))
+    floats = onnx.load(bundle.file(model_role("fp32")))
+    calls = find_calls(student.cpu().eval(), teacher.normalise(), floats, rounding, golden[:SAMPLES])
+    network = FakeQuantised(student, calls).eval()
     before = measure_accuracy(network, teacher, images.validation)
     start = copy.deepcopy(network.state_dict())
     result = distill(
@@ -167,23 +165,16 @@ def recover(
     )
 
 
-def _round(student: nn.Module, bundle: Bundle, teacher: Teacher, rounding: Rounding) -> FakeQuantised:
-    golden, _ = read_golden(bundle.file("golden"))
-    floats = onnx.load(bundle.file(model_role("fp32")))
-    calls = find_calls(student, teacher.normalise(), floats, rounding, golden[:SAMPLES])
-    return FakeQuantised(student, calls).eval()
-
-
 def measure_accuracy(network: nn.Module, teacher: Teacher, images: ImageSet) -> float:
-    """Return the share of images that a network names as they are labelled."""
+    """Return the share of images that a network classifies correctly."""
     return float((predict_classes(network, teacher, images) == images.labels).mean())
 
 
 def export_recovered(recovered: Recovered, teacher: Teacher, bundle: Bundle, path: Path) -> None:
-    """Write the float ONNX file of a recovered student: operator set and metadata are those of the bundle's own.
+    """Write the float ONNX file of a recovered student, with the operator set and metadata of the bundle's own.
 
     Raises:
-        EdgeDistillError: the file computes something else than the student.
+        EdgeDistillError: file and student do not agree.
     """
     own = onnx.load(bundle.file(model_role("fp32")), load_external_data=False)
     metadata = {each.key: each.value for each in own.metadata_props}
@@ -196,7 +187,7 @@ def export_recovered(recovered: Recovered, teacher: Teacher, bundle: Bundle, pat
 
 
 def _recovery_config(bundle: Bundle, settings: RecoverySettings) -> DistillConfig:
-    """Return the distillation's settings, with what belongs to a start from scratch taken back."""
+    """Return the distillation's settings without what is only for an untrained student."""
     config = settings.distilled
     record = bundle.manifest.get("distillation", {})
     return replace(
@@ -216,7 +207,7 @@ def _recovery_config(bundle: Bundle, settings: RecoverySettings) -> DistillConfi
 
 
 def _pairs(bundle: Bundle) -> list[LayerPair]:
-    """Return the distillation's layer pairs, the student's named as they are inside `FakeQuantised`."""
+    """Return the distillation's layer pairs, with the student's names inside `FakeQuantised`."""
     pairs = bundle.manifest.get("distillation", {}).get("pairs", [])
     return [LayerPair(teacher=each["teacher"], student=f"network.{each['student']}") for each in pairs]
 
@@ -234,7 +225,7 @@ def _subspaces(bundle: Bundle, config: DistillConfig) -> Mapping[str, Subspace] 
 
 
 def _key(bundle: Bundle, rounding: Rounding, config: DistillConfig) -> str:
-    """Identify a recovery by all that decides its result beside the images and the teacher, which `distill` checks."""
+    """Identify a recovery by what decides its result; `distill` checks the images and the teacher."""
     described: Mapping[str, Any] = {
         "student": bundle.model_sha256(model_role("fp32")),
         "rounding": asdict(rounding),
@@ -244,7 +235,7 @@ def _key(bundle: Bundle, rounding: Rounding, config: DistillConfig) -> str:
 
 
 def _own_folder(folder: Path, key: str) -> Path:
-    """Return the folder of this recovery, and delete those of others: each holds a whole training state."""
+    """Return the folder of this recovery, and delete other ones: each holds a whole training state."""
     for other in folder.glob("*") if folder.is_dir() else ():
         if other.name != key:
             shutil.rmtree(other, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Images of the teacher's other classes: what an expert is shown on a device though it was never meant to see it."""
+"""Images of the teacher's other classes, for which an expert is not made."""
 
 import hashlib
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ MOST_IMAGES = 2000  # of other classes, in each split
 class OutsideImages:
     """Validation and test images of classes outside the subtask; None where the source has none.
 
-    Their labels are positions among the other classes, and say nothing about the subtask.
+    Their labels are positions among the other classes.
     """
 
     validation: ImageSet | None
@@ -33,11 +33,11 @@ def find_outside(
     seed: int = 0,
     most: int = MOST_IMAGES,
 ) -> OutsideImages:
-    """Draw up to `most` images a split of the teacher's other classes, as evenly over the classes as can be.
+    """Draw up to `most` images a split of the teacher's other classes, as evenly as possible over the classes.
 
-    They come from the source's own splits; where it has no validation split, from its training images, on which no
-    expert of this subtask is trained, and where it has neither from two halves of these. An image whose content stands
-    among the subtask's, or in the test split too, is left out. The seed fixes the sample.
+    They come from the source's own splits. Without a validation split, validation images come from the training images
+    of these classes, which train no expert. With neither split, both are halves of these training images. Copies of the
+    subtask's images are left out, and validation images that are also test images. The seed decides the sample.
     """
     names = _other_classes(source.class_names, teacher_classes, subtask_classes)
     if not names:
@@ -64,7 +64,7 @@ def find_outside(
 def _other_classes(
     present: Sequence[str], teacher_classes: Sequence[str], subtask_classes: Sequence[str]
 ) -> tuple[str, ...]:
-    """Name the source's classes that the teacher has and the subtask has not."""
+    """Return the source's classes that the teacher has and the subtask does not have."""
     inside = {find_class(name, present) for name in subtask_classes}
     known = {find_class(name, present) for name in teacher_classes}
     return tuple(name for place, name in enumerate(present) if place in known - inside)
@@ -75,15 +75,14 @@ def _draw(images: ImageSet | None, names: Sequence[str], most: int, seed: int, t
 
 
 def _sample(images: ImageSet, most: int, seed: int) -> ImageSet:
-    """Keep up to `most` images: the first of every class in a random order, then the second of every class, and so
-    on."""
+    """Keep up to `most` images: in a random order the first of every class, then the second, and so on."""
     order = np.random.default_rng(seed).permutation(len(images))
     turn = _turns(images.labels[order])
     return images.select(np.sort(order[np.argsort(turn, kind="stable")[:most]]))
 
 
 def _turns(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return for each label (N,) how often it stood before."""
+    """Return for each label (N,) how often it came before."""
     by_class = np.argsort(labels, kind="stable")
     starts = np.searchsorted(labels[by_class], labels[by_class])
     turns = np.empty(len(labels), dtype=np.int64)

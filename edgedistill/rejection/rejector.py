@@ -1,10 +1,9 @@
-"""Whether the expert should answer at all: a score of its logits, and a threshold that keeps a chosen share of the
-subtask.
+"""Whether the expert should answer: a score of its logits, and a threshold that accepts a share of the subtask.
 
 An expert knows only its own classes and gives one of them to every image. Two scores of the logits tell how much an
 image looks like any of them: the energy, log sum exp (Liu et al., NeurIPS 2020), and the largest logit (Hendrycks et
-al., ICML 2022). The threshold is set on validation images of the subtask, the score chosen with images of the teacher's
-other classes.
+al., ICML 2022). Validation images of the subtask decide the threshold. Images of the teacher's other classes decide the
+score.
 """
 
 import math
@@ -29,7 +28,7 @@ from edgedistill_deploy.progress import Progress, silent
 
 SCORES = ("energy", "max_logit")
 BATCH = 64
-# A runtime adds in another order than torch; the image at the threshold must not fall below it for that.
+# A runtime adds in another order than torch; this must not bring the image at the threshold below it.
 ROUNDING = 1e-4
 
 Scores = NDArray[np.floating]
@@ -37,23 +36,23 @@ Scores = NDArray[np.floating]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejector:
-    """Which score of the logits is compared with which threshold."""
+    """A score of the logits, and the threshold for it."""
 
     score: str
     threshold: float
 
     def accepts(self, logits: Tensor) -> Tensor:
-        """Tell for each row of logits (N, C) whether the image is taken for one of the subtask: bool (N,)."""
+        """Tell for each row of logits (N, C) whether the image is accepted as one of the subtask: bool (N,)."""
         return reject_score(self.score, logits) >= self.threshold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectFigures:
-    """How a model with a threshold does on images of the subtask (inside) and of other classes (outside).
+    """Results of a model with a threshold on images of the subtask (inside) and of other classes (outside).
 
-    `auroc` is the chance that an inside image scores above an outside one; `true_accept` and `false_accept` are the
-    accepted shares of inside and outside; `accuracy` is over all inside images, `accepted_accuracy` over the accepted
-    ones. None where there are no such images.
+    `auroc` is the chance that an inside image scores above an outside one. `true_accept` and `false_accept` are the
+    accepted shares of inside and outside. `accuracy` is over all inside images, `accepted_accuracy` over the accepted
+    ones. A figure is None where there are no such images.
     """
 
     auroc: float | None
@@ -67,10 +66,10 @@ class RejectFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherRejection:
-    """The teacher judged alike: the same score of its subtask logits, with its own threshold from validation images.
+    """The same figures for the teacher: the same score of its subtask logits, with a threshold of its own.
 
     `all_class_true_accept` and `all_class_false_accept` are the shares of inside and outside test images that the
-    teacher, choosing among all its classes, gives to a class of the subtask.
+    teacher puts into a class of the subtask when it chooses among all its classes.
     """
 
     threshold: float
@@ -81,10 +80,10 @@ class TeacherRejection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """A rejector, how it was chosen and how it does; `to_json` is the manifest's record.
+    """A rejector, how it was chosen, and its results.
 
-    `candidates` are the scores' AUROCs on validation images, empty where there are none of other classes. `test` and
-    `teacher` are None where the source has no test images.
+    `candidates` are the scores' AUROCs on validation images, empty where there are no images of other classes. `test`
+    and `teacher` are None where the source has no test images.
     """
 
     rejector: Rejector
@@ -95,12 +94,12 @@ class Rejection:
     teacher: TeacherRejection | None
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values."""
+        """Return the manifest's record."""
         record = asdict(self)
         return {**record.pop("rejector"), **record}
 
     def sentences(self) -> Iterator[str]:
-        """Say what was chosen and how it does, for people."""
+        """Say what was chosen, with its results."""
         kept = self.validation
         yield (
             f"in_domain is {self.rejector.score} >= {self.rejector.threshold:.4g}, which accepts "
@@ -132,10 +131,10 @@ def fit_rejection(
     """Choose score and threshold on validation images and measure them on test images, for the student and its teacher.
 
     Args:
-        student: trained; C outputs in the order of the subtask. Left on the CPU.
-        teacher: gives preprocessing and normalisation, and is measured beside the student. Left on the CPU.
+        student: trained; C outputs in the order of the subtask. It stays on the CPU.
+        teacher: gives preprocessing and normalisation, and is measured too. It stays on the CPU.
         subtask: the classes.
-        images: the subtask's; its validation images set the threshold.
+        images: of the subtask; its validation images decide the threshold.
         outside: images of other classes, see `rejection.outside.find_outside`.
         true_accept: the share of the subtask's validation images that must be accepted, from 0.5 to below 1.
         progress: counts the images.
@@ -147,9 +146,8 @@ def fit_rejection(
         raise UsageError(
             f"The share of images to accept must be from 0.5 to below 1, such as 0.95, and {true_accept} was given."
         )
-    asker = _Asker(student.cpu(), teacher, subtask, progress)
     sets = (images.validation, outside.validation, images.test, outside.test)
-    inside, others, test, other_test = asker.ask(sets)
+    inside, others, test, other_test = _Asker(student.cpu(), teacher, subtask, progress).ask(sets)
     assert inside is not None
     candidates = {} if others is None else {name: _auroc_of(name, inside.student, others.student) for name in SCORES}
     score = max(candidates, key=candidates.__getitem__, default=SCORES[0])
@@ -170,10 +168,9 @@ def reject_score(name: str, logits: Tensor) -> Tensor:
 
 
 def auroc(inside: Scores, outside: Scores) -> float:
-    """Return the area under the ROC curve of scores (n,) against (m,): the chance that an inside score is the higher
-    one.
+    """Return the area under the ROC curve, the chance that an inside score (n,) is above an outside one (m,).
 
-    Ties count one half: the rank sum of Mann and Whitney with midranks, over n * m.
+    A tie counts one half. This is the rank sum of Mann and Whitney with midranks, over n * m.
     """
     n, m = len(inside), len(outside)
     _, places, counts = np.unique(np.concatenate([inside, outside]), return_inverse=True, return_counts=True)
@@ -185,8 +182,7 @@ def auroc(inside: Scores, outside: Scores) -> float:
 def accept_threshold(inside: Scores, share: float) -> float:
     """Return the threshold at and above which at least `share` of the scores (n,) lie.
 
-    That is the highest score for which this holds, the (n - ceil(share * n) + 1)-th smallest, less `ROUNDING` of its
-    size.
+    It is the highest such score, the (n - ceil(share * n) + 1)-th smallest, less `ROUNDING` of its size.
     """
     ordered = np.sort(inside)
     needed = math.ceil(share * len(ordered) - 1e-9)
@@ -196,8 +192,7 @@ def accept_threshold(inside: Scores, share: float) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answers:
-    """Subtask logits (n, C) of student and teacher, whether the teacher's choice among all classes is in the subtask
-    (n,)."""
+    """Subtask logits (n, C) of student and teacher, and whether the teacher's class is in the subtask (n,)."""
 
     student: Tensor
     teacher: Tensor
@@ -282,9 +277,8 @@ def _describe(figures: RejectFigures) -> str:
     if figures.accepted_accuracy is not None:
         told += f" ({figures.accepted_accuracy:.1%} of these right, {figures.accuracy:.1%} of all)"
     if figures.false_accept is not None:
-        told += (
-            f" and {figures.false_accept:.1%} of {figures.outside_count} of other classes (AUROC {figures.auroc:.3f})"
-        )
+        told += f" and {figures.false_accept:.1%} of {figures.outside_count} of other classes"
+        told += f" (AUROC {figures.auroc:.3f})"
     return told
 
 

@@ -1,4 +1,4 @@
 """The FP16 files.
 
-Doors: `files` makes those of a bundle, `conversion` brings a graph to float16 where float16 holds it.
+Doors: `files` makes those of a bundle, `conversion` brings a graph to float16 where float16 holds its values.
 """

@@ -1,10 +1,11 @@
 """Rewrites a graph so that chosen nodes compute in float16.
 
-A value keeps its name where it is float32 and gets a second one where it is float16, and there is one Cast between the
-two for all readers. Values that stay float32 on both sides never pass through float16, and graph outputs, subgraphs and
-functions find what they read under the name they know.
+A value keeps its name where it is float32 and gets a second name where it is float16, with one Cast between the two for
+all readers. Values that are float32 on both sides never pass through float16. Graph outputs, subgraphs and functions
+read the same names as before.
 """
 
+import copy
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -15,7 +16,7 @@ from edgedistill_calibration.float16._types import Movable, casts_to_float
 
 
 def float_constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
-    """Return the float32 initializers that no caller can replace."""
+    """Return the float32 initializers that are no graph inputs, which a caller could replace."""
     replaceable = {each.name for each in graph.input}
     return {
         each.name: each
@@ -54,8 +55,7 @@ def cast_graph(model: onnx.ModelProto, moved: Mapping[int, Movable]) -> dict[str
     _convert_constants(graph, half_read, float_read, half)
     constants = set(float_constants(graph))
     del graph.node[:]
-    # Shapes and types of the values as they were.
-    del graph.value_info[:]
+    del graph.value_info[:]  # the old types
     sources = dict.fromkeys(each.name for each in (*graph.input, *graph.initializer))
     graph.node.extend(_cast(name, half[name], True) for name in sources if name in half_read - constants)
     for place, node in enumerate(nodes):
@@ -76,8 +76,7 @@ def _constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
         return None
     (attribute,) = node.attribute
     if attribute.name == "value" and attribute.t.data_type == TensorProto.FLOAT:
-        lifted = onnx.TensorProto()
-        lifted.CopyFrom(attribute.t)
+        lifted: onnx.TensorProto = copy.deepcopy(attribute.t)
         return lifted
     if attribute.name == "value_float":
         return numpy_helper.from_array(np.array(attribute.f, np.float32))
@@ -96,7 +95,7 @@ def _names_read_in_float(graph: onnx.GraphProto, moved: Mapping[int, Movable]) -
 
 
 def names_in_subgraphs(node: onnx.NodeProto) -> Iterator[str]:
-    """Yield every name that the graphs a node runs use, their own and those of the graph around."""
+    """Yield every name in the graphs inside a node, also names of the graph around them."""
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):
             yield from (each.name for each in (*graph.input, *graph.output, *graph.initializer))
@@ -121,7 +120,7 @@ def _new_names(graph: onnx.GraphProto, names: set[str]) -> dict[str, str]:
 def _convert_constants(
     graph: onnx.GraphProto, half_read: set[str], float_read: set[str], half: Mapping[str, str]
 ) -> None:
-    """Give float16 readers of a constant a copy of their own, and drop it where it had no other readers."""
+    """Give float16 readers of a constant a copy of their own, and drop constants without other readers."""
     constants = float_constants(graph)
     copies = [
         numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), half[name])

@@ -1,4 +1,4 @@
-"""Decides which nodes compute in float16, from measured values, and says why the others do not."""
+"""Decides from measured values which nodes compute in float16, and says why the others do not."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -12,24 +12,14 @@ from onnx import TensorProto, numpy_helper
 from edgedistill_calibration.float16._range import Extent, constant_fault, sum_fault, value_fault
 from edgedistill_calibration.float16._types import Movable, movable, opset_versions, touches_float, value_types
 
-# They square their input and add the squares up, so that neither input nor output shows how large numbers get inside.
-SQUARING = frozenset(
-    [
-        "ReduceL2",
-        "ReduceSumSquare",
-        "ReduceLogSumExp",
-        "LpNormalization",
-        "LpPool",
-        "GlobalLpPool",
-        "LRN",
-        "InstanceNormalization",
-        "MeanVarianceNormalization",
-        "GroupNormalization",
-    ]
+# They square their input and add the squares up, so neither input nor output shows how large the numbers inside are.
+_NORMALISATIONS = frozenset(
+    ("LRN", "LpNormalization", "InstanceNormalization", "MeanVarianceNormalization", "GroupNormalization")
 )
+SQUARING = _NORMALISATIONS | {"ReduceL2", "ReduceSumSquare", "ReduceLogSumExp", "LpPool", "GlobalLpPool"}
 _MEANS = frozenset(("ReduceMean", "GlobalAveragePool", "AveragePool"))
 _SUMS = frozenset(("ReduceMean", "ReduceSum"))
-# What follows a sum of squares in a norm or a variance, up to the division.
+# These follow a sum of squares in a norm or a variance, before the division.
 _AFTER_SQUARES = frozenset(("Add", "Sqrt", "Reciprocal", "Pow", "Clip", "Max"))
 Fault = tuple[str, float | None]
 
@@ -53,16 +43,14 @@ def make_plan(model: onnx.ModelProto, extents: Mapping[str, Extent], distrusted:
     """Return which nodes compute in float16.
 
     Args:
-        model: float32, constants lifted.
-        extents: measured, of float32 values.
+        model: float32, with constants lifted.
+        extents: of the float32 values.
         distrusted: further nodes to leave in float32, and why.
     """
-    plan = _by_type(model)
-    constants = {each.name: numpy_helper.to_array(each) for each in _float_initializers(model.graph)}
-    nodes = list(model.graph.node)
-    for place, reason in distrusted.items():
-        plan.keep(place, reason)
-    for place, reason in (*_squares(model.graph, constants), *_after_outputs(model.graph)):
+    plan, graph, nodes = _by_type(model), model.graph, list(model.graph.node)
+    floats = (each for each in graph.initializer if each.data_type == TensorProto.FLOAT)
+    constants = {each.name: numpy_helper.to_array(each) for each in floats}
+    for place, reason in (*distrusted.items(), *_squares(graph, constants), *_after_outputs(graph)):
         plan.keep(place, reason)
     for place, how in list(plan.moved.items()):
         fault = _find_fault(nodes[place], how, extents, constants)
@@ -75,10 +63,6 @@ def make_plan(model: onnx.ModelProto, extents: Mapping[str, Extent], distrusted:
 def node_name(node: onnx.NodeProto, place: int) -> str:
     """Return a node's name, or its kind and place."""
     return node.name or f"{node.op_type}_{place}"
-
-
-def _float_initializers(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
-    return [each for each in graph.initializer if each.data_type == TensorProto.FLOAT]
 
 
 def _by_type(model: onnx.ModelProto) -> Plan:
@@ -109,7 +93,7 @@ def _find_fault(
 
 
 def _squares(graph: onnx.GraphProto, constants: Mapping[str, NDArray[np.float32]]) -> Iterator[tuple[int, str]]:
-    """Yield the nodes that add up squares, the squaring before and what follows up to the division."""
+    """Yield the nodes that add up squares, the nodes that square, and those that follow before the division."""
     readers = _readers(graph)
     for place, node in enumerate(graph.node):
         if node.op_type in SQUARING:
@@ -139,7 +123,7 @@ def _is_square(node: onnx.NodeProto, constants: Mapping[str, NDArray[np.float32]
 
 
 def _after_outputs(graph: onnx.GraphProto) -> Iterator[tuple[int, str]]:
-    """Yield the nodes that compute with an output, which is float32: decisions must follow from given outputs."""
+    """Yield the nodes that compute with an output, which is float32: a decision must agree with the output."""
     after = {each.name: each.name for each in graph.output}
     for place, node in enumerate(graph.node):
         origin = next((after[name] for name in node.input if name in after), None)
@@ -149,7 +133,7 @@ def _after_outputs(graph: onnx.GraphProto) -> Iterator[tuple[int, str]]:
 
 
 def _keep_pairs_whole(nodes: list[onnx.NodeProto], plan: Plan) -> None:
-    """Keep the readers of a DequantizeLinear in its precision, and it in theirs: runtimes fuse them only then."""
+    """Keep a DequantizeLinear and its readers in one precision: runtimes fuse them only then."""
     partners: dict[int, set[int]] = defaultdict(set)
     makers = {name: place for place, node in enumerate(nodes) for name in node.output}
     for place, node in enumerate(nodes):

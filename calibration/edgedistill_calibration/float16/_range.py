@@ -1,5 +1,4 @@
-"""Whether float16 holds a value: how large and how small it gets, from constants and from what calibration images
-give."""
+"""Whether float16 holds a value, by the sizes of constants and of values on calibration images."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -13,8 +12,7 @@ from edgedistill_deploy.errors import EdgeDistillError
 Floats = NDArray[np.floating]
 
 LARGEST = float(np.finfo(np.float16).max)
-# Images that were not measured may give larger values than those that were.
-SAFE = LARGEST / 4
+SAFE = LARGEST / 4  # images that were not measured may give larger values
 # Below it float16 has fewer than 11 bits: steps stay 6e-8 wide until values become zero.
 SMALLEST_NORMAL = float(np.finfo(np.float16).smallest_normal)
 # The relative error that a constant may get. Rounding to 11 bits costs 0.03 % at most.
@@ -23,19 +21,12 @@ WORST_ERROR = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extent:
-    """What was seen of a value.
+    """The measured size of a value's elements."""
 
-    Attributes:
-        largest: magnitude, of all finite elements.
-        root_mean_square: over the finite elements that are not zero.
-        size: elements in one run.
-        not_finite: how many elements were infinite or no numbers, in all runs.
-    """
-
-    largest: float = 0.0
-    root_mean_square: float = 0.0
-    size: int = 0
-    not_finite: int = 0
+    largest: float = 0.0  # magnitude of the finite elements
+    root_mean_square: float = 0.0  # of the finite elements that are not zero
+    size: int = 0  # elements in one run
+    not_finite: int = 0  # elements in all runs that were infinite or no numbers
 
 
 @dataclass(slots=True)
@@ -62,14 +53,14 @@ class _Sums:
 
 
 def _sum_of_squares(value: Floats, largest: float) -> float:
-    """Return the sum; squares of float32 vanish below 1e-19 and overflow above 1e19, so there it is scaled."""
+    """Return the sum; values are scaled where float32 squares could become 0 or infinite."""
     scale = 1.0 if value.dtype == np.float32 and 1e-10 < largest < 1e10 else largest
     scaled = value if scale == 1.0 else (value / scale).astype(np.float32)
     return float(np.vdot(scaled, scaled)) * scale**2
 
 
 def measure_extents(names: Sequence[str], runs: Iterable[Sequence[Floats]]) -> dict[str, Extent]:
-    """Return each value's extent over runs, of which one is held at a time.
+    """Return each value's extent over runs, with one run in memory at a time.
 
     Raises:
         EdgeDistillError: there are no runs.
@@ -98,10 +89,8 @@ def value_fault(extent: Extent) -> tuple[str, float] | None:
     if extent.largest > SAFE:
         return f"reaches {extent.largest:.3g}, and float16 ends at {LARGEST:.0f}", extent.largest
     if 0 < extent.root_mean_square < SMALLEST_NORMAL:
-        return (
-            f"is {extent.root_mean_square:.1g} on average, and float16 loses digits below {SMALLEST_NORMAL:.0e}",
-            extent.largest,
-        )
+        average = f"is {extent.root_mean_square:.1g} on average"
+        return f"{average}, and float16 loses digits below {SMALLEST_NORMAL:.0e}", extent.largest
     return None
 
 
@@ -119,9 +108,6 @@ def constant_fault(array: Floats) -> tuple[str, float] | None:
 
 
 def sum_fault(taken: Extent, given: Extent) -> tuple[str, float] | None:
-    """Return why the sum behind a mean cannot be float16, with its size, or None.
-
-    A runtime may add up in float16 before it divides.
-    """
+    """Return why the sum of a mean, which a runtime may compute in float16, cannot be float16, with its size."""
     total = given.largest * taken.size / max(given.size, 1)
     return (f"adds up to {total:.3g} before it divides", total) if total > SAFE else None

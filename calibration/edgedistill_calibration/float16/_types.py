@@ -1,5 +1,4 @@
-"""Which values of a node may be float16, by ONNX's own schemas, so that a converted graph is well typed by
-construction."""
+"""Which values of a node may be float16, by ONNX's own schemas, so that a converted graph has valid types."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ class Movable:
 
 
 def value_types(model: onnx.ModelProto) -> dict[str, int | None]:
-    """Return the element type of every value of the main graph that is known; None for what is no tensor."""
+    """Return the known element type of every value of the main graph; None for a value that is no tensor."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     types: dict[str, int | None] = {
         each.name: each.type.tensor_type.elem_type if each.type.HasField("tensor_type") else None
@@ -46,7 +45,7 @@ def has_subgraph(node: onnx.NodeProto) -> bool:
 
 
 def touches_float(node: onnx.NodeProto, types: Mapping[str, int | None]) -> bool:
-    """Whether a node takes or gives float32, or values whose type nothing is known of."""
+    """Whether a node reads or makes float32, or values of unknown type."""
     return has_subgraph(node) or any(
         types.get(name, TensorProto.FLOAT) in (TensorProto.FLOAT, None) for name in (*node.input, *node.output) if name
     )
@@ -55,7 +54,7 @@ def touches_float(node: onnx.NodeProto, types: Mapping[str, int | None]) -> bool
 def movable(node: onnx.NodeProto, types: Mapping[str, int | None], opsets: Mapping[str, int]) -> Movable | str:
     """Return which inputs and outputs of a node become float16, or why none can.
 
-    A type variable of the schema moves as a whole, so inputs that must have one type keep having one.
+    A type variable of the schema moves as a whole, so inputs that must have one type still have one.
     """
     named = [name for name in (*node.input, *node.output) if name]
     if has_subgraph(node):
@@ -97,7 +96,7 @@ def casts_to_float(node: onnx.NodeProto) -> bool:
 def _float_places(
     names: Sequence[str], formals: Sequence[defs.OpSchema.FormalParameter], types: Mapping[str, int | None]
 ) -> dict[int, defs.OpSchema.FormalParameter]:
-    # The last formal parameter of a schema is the one that may repeat.
+    # The last formal parameter of a schema may repeat.
     return {
         place: formals[min(place, len(formals) - 1)]
         for place, name in enumerate(names)
@@ -116,6 +115,5 @@ def _scatters_with_arithmetic(node: onnx.NodeProto) -> bool:
 
 
 def _follows_scale(node: onnx.NodeProto) -> bool:
-    """Whether this is a DequantizeLinear of opset 23 on, whose output has its scale's type unless an attribute says
-    otherwise."""
+    """Whether this is a DequantizeLinear of opset 23 or later with no output type, which takes its scale's type."""
     return node.op_type == "DequantizeLinear" and all(each.name != "output_dtype" for each in node.attribute)

@@ -1,9 +1,10 @@
-"""FP16 by typed casts in the graph: values that are measured to be beyond float16 stay in float32.
+"""FP16 by typed casts in the graph: values that float16 cannot hold, by measurement, stay in float32.
 
-No builder flag and no runtime decides anything: strongly typed TensorRT networks and ONNX Runtime compute what the file
-says. onnxconverter-common does this too, but by lists of operators, and it clips weights beyond 1e4.
+No flag or runtime decides the types: strongly typed TensorRT networks and ONNX Runtime compute what the file says.
+onnxconverter-common does this too, but by lists of operators, and it clips weights above 1e4.
 """
 
+import copy
 import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,29 +23,20 @@ from edgedistill_calibration.graphs.reading import GROUP, ActivationReader
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import write_whole
 
-# From here on QuantizeLinear and DequantizeLinear take float16 scales.
-QUANTISED_OPSET = 19
-# How often further nodes are left in float32 because the outputs are not finite.
-ATTEMPTS = 8
-# Runs a graph on every calibration input and gives the named values, its float inputs among them, run by run.
+QUANTISED_OPSET = 19  # the first in which QuantizeLinear and DequantizeLinear take float16 scales
+ATTEMPTS = 8  # how often further nodes are left in float32 because the outputs are not finite
+# Runs a graph on every calibration input and gives the named values, also float inputs, run by run.
 Read = Callable[[onnx.ModelProto, Sequence[str]], Iterable[Sequence[Floats]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptNode:
-    """A node that still computes in float32.
+    """A node that still computes in float32, and why."""
 
-    Attributes:
-        node: its name, or its kind and place.
-        op_type: its kind.
-        reason: why.
-        largest: the magnitude that decided it, None when it was no magnitude.
-    """
-
-    node: str
+    node: str  # its name, or its kind and place
     op_type: str
     reason: str
-    largest: float | None
+    largest: float | None  # the magnitude that decided it, if any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +55,9 @@ def write_float16(source: Path, path: Path, groups: Callable[[int], Iterable[NDA
 
     Args:
         source: the fp32 or the int8-tensorrt file.
-        path: where to write.
-        groups: called with a number of images; gives prepared calibration images uint8 (n, H, W, 3), that many at a
-            time. They are run twice, in float32 and to check the result; one group is held at a time.
-
-    Returns:
-        What stayed in float32, and why.
+        path: of the new file.
+        groups: called with a number; gives groups of so many prepared calibration images uint8 (n, H, W, 3). They run
+            twice, in float32 and to check the result, with one group in memory at a time.
 
     Raises:
         EdgeDistillError: there are no images, the model gives values that are not finite, its opset has no float16
@@ -88,31 +77,25 @@ def write_float16(source: Path, path: Path, groups: Callable[[int], Iterable[NDA
 
 
 def to_float16(model: onnx.ModelProto, read: Read) -> tuple[onnx.ModelProto, Float16Record]:
-    """Return a graph that computes in float16 where its values allow, and what does not; see `write_float16`.
-
-    Args:
-        model: any float32 graph.
-        read: runs a graph.
+    """Return a float32 graph in float16 where its values allow, and what stays float32.
 
     Raises:
         EdgeDistillError: as `write_float16`.
     """
-    original = onnx.ModelProto()
-    original.CopyFrom(model)
+    original = copy.deepcopy(model)
     lift_constants(original)
     inferred = onnx.shape_inference.infer_shapes(original)
     extents = _measure(inferred, read)
     distrusted: dict[int, str] = {}
     for _ in range(ATTEMPTS):
         plan = make_plan(inferred, extents, distrusted)
-        converted = onnx.ModelProto()
-        converted.CopyFrom(original)
+        converted = copy.deepcopy(original)
         half = cast_graph(converted, plan.moved)
         require_valid(converted)
         outputs = _find_broken_outputs(converted, extents, read)
         if not outputs:
             return converted, _record(original.graph, plan)
-        # With its inner values given out, a runtime may fuse less, and then all is well.
+        # A runtime may fuse less when it returns inner values, and then none may be broken.
         broken = _first_broken(converted, half, extents, read) or outputs[0]
         distrusted |= dict.fromkeys(
             _places_around(original.graph, broken, distrusted.keys()),
@@ -134,7 +117,7 @@ def _require_half_scales(source: Path, model: onnx.ModelProto) -> None:
 
 
 def _measure(model: onnx.ModelProto, read: Read) -> dict[str, Extent]:
-    """Return the extent of every float value of the main graph, once its outputs are known to be finite."""
+    """Return the extent of every float value of the main graph."""
     constants = {each.name for each in model.graph.initializer}
     names = list(
         dict.fromkeys(
@@ -153,9 +136,8 @@ def _measure(model: onnx.ModelProto, read: Read) -> dict[str, Extent]:
 
 
 def _find_broken_outputs(converted: onnx.ModelProto, before: Mapping[str, Extent], read: Read) -> list[str]:
-    """Return the outputs that are not finite and were."""
-    outputs = onnx.ModelProto()
-    outputs.CopyFrom(converted)
+    """Return the outputs that are no longer finite."""
+    outputs = copy.deepcopy(converted)
     del outputs.graph.value_info[:]
     seen = _measure(outputs, read)
     return [name for name, extent in seen.items() if extent.not_finite > before[name].not_finite]
@@ -164,7 +146,7 @@ def _find_broken_outputs(converted: onnx.ModelProto, before: Mapping[str, Extent
 def _first_broken(
     converted: onnx.ModelProto, half: Mapping[str, str], before: Mapping[str, Extent], read: Read
 ) -> str | None:
-    """Return the float32 name of the first value that is not finite and was."""
+    """Return the float32 name of the first value that is no longer finite."""
     seen = _measure(onnx.shape_inference.infer_shapes(converted), read)
     for name in (name for node in converted.graph.node for name in node.output):
         known = before.get(half.get(name, name), Extent())
@@ -174,7 +156,7 @@ def _first_broken(
 
 
 def _places_around(graph: onnx.GraphProto, value: str, known: Collection[int]) -> set[int]:
-    """Return the nodes that make and read a value; when they are known already, those before all that are known."""
+    """Return the nodes that make and read a value; when all are known, the nodes before all known ones."""
     around = {place for place, node in enumerate(graph.node) if value in (*node.input, *node.output)}
     if not around <= set(known):
         return around
@@ -183,10 +165,9 @@ def _places_around(graph: onnx.GraphProto, value: str, known: Collection[int]) -
 
 
 def _record(graph: onnx.GraphProto, plan: Plan) -> Float16Record:
+    faults = [(place, graph.node[place], *fault) for place, fault in sorted(plan.kept.items())]
     kept = [
-        KeptNode(
-            node=node_name(graph.node[place], place), op_type=graph.node[place].op_type, reason=reason, largest=largest
-        )
-        for place, (reason, largest) in sorted(plan.kept.items())
+        KeptNode(node=node_name(node, place), op_type=node.op_type, reason=reason, largest=largest)
+        for place, node, reason, largest in faults
     ]
     return Float16Record(kept=tuple(kept), node_count=len(graph.node), float16_count=len(plan.moved))

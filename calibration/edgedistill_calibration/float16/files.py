@@ -1,4 +1,4 @@
-"""The files that compute in FP16: of the float model, and of the INT8 file for TensorRT what is not INT8."""
+"""The files in FP16: the float model, and the INT8 file for TensorRT where it is not INT8."""
 
 import functools
 from collections.abc import Mapping
@@ -13,34 +13,25 @@ from edgedistill_deploy.images.sets import ImageSet
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Float16Files:
-    """The FP16 files that could be made.
-
-    Attributes:
-        files: by precision.
-        details: by precision, what the ledger has of it beside its figures.
-        left_out: {precision: why there is no file of it}.
-    """
+    """The FP16 files that could be made, by precision, and why others could not."""
 
     files: dict[str, Path] = field(default_factory=dict)
-    details: dict[str, dict[str, object]] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)
+    details: dict[str, dict[str, object]] = field(default_factory=dict)  # for the ledger
+    left_out: dict[str, str] = field(default_factory=dict)  # {precision: why there is no file of it}
 
     @property
     def notes(self) -> list[str]:
-        """Return a sentence for each file that could not be made, though it was asked for."""
+        """A sentence for each file that could not be made."""
         return [f"There is no file of precision {name}: {reason}" for name, reason in self.left_out.items()]
 
 
 def write_float16_files(
     sources: Mapping[str, Path], prepared: Preparation, images: ImageSet, folder: Path
 ) -> Float16Files:
-    """Write FP16 files; one that is refused is left out with the reason.
+    """Write FP16 files to the folder; a file that is refused is left out with the reason.
 
-    Args:
-        sources: {precision to write: the float model, or the INT8 file for TensorRT, to write it from}.
-        prepared: prepares the images.
-        images: calibration images, on which what must stay in FP32 is found by its range.
-        folder: where the files go.
+    `sources` is {precision to write: the float model, or the INT8 file for TensorRT, as its source}. The calibration
+    images show which values must stay in FP32.
     """
     groups = functools.partial(prepared.batches, images)
     made = Float16Files()

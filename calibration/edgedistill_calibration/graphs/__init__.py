@@ -1,4 +1,4 @@
-"""An ONNX graph prepared for quantisation, and read.
+"""Prepares an ONNX graph for quantisation, and reads its values.
 
 Doors: `preparation` loads, prepares and finishes a graph, `reading` runs it for the values of its tensors.
 """

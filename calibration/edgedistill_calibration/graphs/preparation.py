@@ -10,12 +10,9 @@ from onnx import TensorProto, helper
 from edgedistill_deploy.errors import BundleError, EdgeDistillError
 from edgedistill_deploy.version import __version__
 
-# The operators that have weights: where the work is, and all that gains from INT8.
-WEIGHTED = ("Conv", "Gemm", "MatMul")
-# The two spellings of ONNX's own domain of operators.
-OWN_DOMAINS = ("", "ai.onnx")
-# From here on QuantizeLinear and DequantizeLinear have an axis.
-CHANNEL_OPSET = 13
+WEIGHTED = ("Conv", "Gemm", "MatMul")  # the operators with weights: only they become faster in INT8
+OWN_DOMAINS = ("", "ai.onnx")  # the two spellings of ONNX's own domain of operators
+CHANNEL_OPSET = 13  # the first in which QuantizeLinear and DequantizeLinear have an axis
 
 
 def prepare_graph(source: Path, path: Path) -> onnx.ModelProto:
@@ -23,28 +20,30 @@ def prepare_graph(source: Path, path: Path) -> onnx.ModelProto:
 
     Raises:
         BundleError: the model does not take uint8 images.
-        EdgeDistillError: it has no weights.
+        EdgeDistillError: as `fold_graph`.
     """
-    _require_pixels(source, onnx.load(source).graph)
+    kinds = [(each.name, each.type.tensor_type.elem_type) for each in onnx.load(source).graph.input]
+    if kinds != [("image", TensorProto.UINT8)]:
+        given = ", ".join(f"{name} ({TensorProto.DataType.Name(kind).lower()})" for name, kind in kinds)
+        raise BundleError(f"{source} takes {given}; a bundle's model takes image (uint8) alone.")
     return fold_graph(source, path)
 
 
 def fold_graph(source: Path, path: Path) -> onnx.ModelProto:
     """Write any graph ready for Q/DQ to `path` and return it.
 
-    Batch normalisation is folded, types are inferred, every node has a name. ONNX Runtime folds; its symbolic shape
-    inference is left out because exported graphs carry their shapes.
+    Batch normalisation is folded, types are inferred, every node has a name. ONNX Runtime's symbolic shape inference is
+    left out because exported graphs have their shapes.
 
     Raises:
-        EdgeDistillError: the graph has no weights, or its opset no scales by channel.
+        EdgeDistillError: the graph has no weights, or its opset has no scales by channel.
     """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     model = onnx.load(source)
-    _require_weights(model.graph)
-    _require_axes(model)
+    _require_weights_and_axes(model)
     with tempfile.TemporaryDirectory(prefix="edgedistill-calibration-") as folder:
-        # ONNX Runtime copies the file to where weights that lie beside it are not.
+        # ONNX Runtime copies the file, but not weights that lie beside it.
         whole = Path(folder) / source.name
         onnx.save(model, whole)
         quant_pre_process(str(whole), str(path), skip_symbolic_shape=True)
@@ -55,19 +54,9 @@ def fold_graph(source: Path, path: Path) -> onnx.ModelProto:
     return model
 
 
-def _require_pixels(source: Path, graph: onnx.GraphProto) -> None:
-    kinds = [(each.name, each.type.tensor_type.elem_type) for each in graph.input]
-    if kinds != [("image", TensorProto.UINT8)]:
-        given = ", ".join(f"{name} ({TensorProto.DataType.Name(kind).lower()})" for name, kind in kinds)
-        raise BundleError(f"{source} takes {given}; a bundle's model takes image (uint8) alone.")
-
-
-def _require_weights(graph: onnx.GraphProto) -> None:
-    if not any(node.op_type in WEIGHTED for node in graph.node):
+def _require_weights_and_axes(model: onnx.ModelProto) -> None:
+    if not any(node.op_type in WEIGHTED for node in model.graph.node):
         raise EdgeDistillError(f"The model has no {', '.join(WEIGHTED)} node, so there is nothing to bring to INT8.")
-
-
-def _require_axes(model: onnx.ModelProto) -> None:
     opset = opset_of(model)
     if opset < CHANNEL_OPSET:
         raise EdgeDistillError(
@@ -77,7 +66,7 @@ def _require_axes(model: onnx.ModelProto) -> None:
 
 
 def opset_of(model: onnx.ModelProto) -> int:
-    """Return the version of ONNX's own operator set; 0 where a graph names none."""
+    """Return the version of ONNX's own operator set; 0 where a graph has none."""
     return next((each.version for each in model.opset_import if each.domain in OWN_DOMAINS), 0)
 
 
@@ -87,13 +76,13 @@ def metadata_of(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error of onnx or ONNX Runtime, or its kind where it says nothing."""
+    """Return the first line of an error of onnx or ONNX Runtime, or its type where it is empty."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
 def activations(graph: onnx.GraphProto, operators: Sequence[str]) -> list[str]:
-    """Return the float32 values that nodes of these kinds take and give, weights left out, in the graph's order."""
+    """Return the float32 values that nodes of these kinds read and make, without weights, in the graph's order."""
     floats = {
         value.name
         for value in (*graph.value_info, *graph.output)
@@ -106,23 +95,21 @@ def activations(graph: onnx.GraphProto, operators: Sequence[str]) -> list[str]:
 def finish_graph(model: onnx.ModelProto, source: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
     """Make a quantised graph one that any runtime reads.
 
-    It keeps only ONNX's own operator set, and gets the float model's metadata and IR version back.
+    It keeps only ONNX's own operator set, and gets the float model's metadata and IR version.
 
     Raises:
         EdgeDistillError: the graph uses operators that are not ONNX's own, or is not valid.
     """
-    foreign = sorted(
-        {f"{node.domain}.{node.op_type}" for node in _all_nodes(model.graph) if node.domain not in OWN_DOMAINS}
-    )
+    foreign = {f"{node.domain}.{node.op_type}" for node in _all_nodes(model.graph) if node.domain not in OWN_DOMAINS}
     if foreign:
         raise EdgeDistillError(
-            f"The quantised model uses {', '.join(foreign)}, which not every runtime has; export the student with"
-            " ONNX's own operators."
+            f"The quantised model uses {', '.join(sorted(foreign))}, which not every runtime has; export the student "
+            "with ONNX's own operators."
         )
     own = [entry for entry in model.opset_import if entry.domain in OWN_DOMAINS]
     del model.opset_import[:]
     model.opset_import.extend(own)
-    # Inferred for the float graph; every reader infers its own.
+    # These types are of the float graph; every reader infers its own.
     del model.graph.value_info[:]
     model.ir_version = source.ir_version
     model.producer_name, model.producer_version = "edgedistill", __version__
@@ -131,7 +118,7 @@ def finish_graph(model: onnx.ModelProto, source: onnx.ModelProto, metadata: Mapp
 
 
 def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Yield the nodes of a graph and of the graphs they run."""
+    """Yield the nodes of a graph and of the graphs inside its nodes."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
@@ -140,7 +127,7 @@ def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 
 def require_valid(model: onnx.ModelProto) -> None:
-    """Raise EdgeDistillError when a graph that was written is not valid ONNX, types included."""
+    """Raise EdgeDistillError when a graph is not valid ONNX, types included."""
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

@@ -1,5 +1,6 @@
 """The values of a graph's tensors on images, read in chunks that fit into memory."""
 
+import copy
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -9,15 +10,12 @@ from numpy.typing import NDArray
 Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
-# Images whose extremes make one step of the moving average, and the weight of a step.
-GROUP = 16
-
-# Activations held at a time.
-CHUNK_BYTES = 64 << 20
+GROUP = 16  # images whose extremes make one step of the moving average
+CHUNK_BYTES = 64 << 20  # of activations at a time
 
 
 class ActivationReader:
-    """Runs a float graph and gives its inner values, at most about `CHUNK_BYTES` of them at a time."""
+    """Runs a float graph and gives its inner values, about `CHUNK_BYTES` of them at a time."""
 
     def __init__(self, model: onnx.ModelProto, names: Sequence[str]) -> None:
         import onnxruntime
@@ -32,7 +30,7 @@ class ActivationReader:
         self._input = self._session.get_inputs()[0].name
 
     def read(self, images: Images) -> Iterator[list[Floats]]:
-        """Yield every value for some of the images, until all were run."""
+        """Yield every value for some of the images at a time."""
         start = 0
         while start < len(images):
             part = images[start : start + self._chunk]
@@ -44,8 +42,7 @@ class ActivationReader:
 
 
 def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    opened = onnx.ModelProto()
-    opened.CopyFrom(model)
+    opened = copy.deepcopy(model)
     present = {output.name for output in model.graph.output}
     known = {value.name: value for value in model.graph.value_info}
     opened.graph.output.extend(known[name] for name in names if name not in present)

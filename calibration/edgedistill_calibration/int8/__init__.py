@@ -1,4 +1,4 @@
 """The two INT8 files.
 
-Doors: `request` says what is asked for, `files` makes them, `exclusions` decides which nodes are left in float.
+Doors: `request` is the input, `files` makes the files, `exclusions` decides which nodes are left in float.
 """

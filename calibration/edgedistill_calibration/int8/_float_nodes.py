@@ -1,5 +1,6 @@
-"""Puts single nodes of a Q/DQ graph back to float, as if ONNX Runtime's quantiser had passed them over."""
+"""Puts single nodes of a Q/DQ graph back to float, as if ONNX Runtime's quantiser had left them out."""
 
+import copy
 from collections.abc import Collection, Iterator
 
 import onnx
@@ -12,10 +13,9 @@ _PAIR = ("QuantizeLinear", "DequantizeLinear")
 class MixedPrecision:
     """A quantised graph and the float graph it was made from.
 
-    A node is left in float with everything that quantises its inputs: its weights, the values it reads, and, where the
-    quantiser joined a ReLU with the Conv before it, the Conv's output. A value that another quantised node reads too
-    stays quantised for that node alone. What no node needs in INT8 any more is float for every reader, residual Adds
-    included.
+    A node is left in float together with its weights and the values it reads, and, where the quantiser joined a ReLU
+    with the Conv before it, with the Conv's output. A value that another quantised node reads too stays quantised for
+    that node alone. A value that no node needs in INT8 is float for every reader, also for residual Adds.
 
     Attributes:
         nodes: the names of the quantised nodes with weights, in the graph's order.
@@ -33,8 +33,7 @@ class MixedPrecision:
 
     def leaving(self, names: Collection[str]) -> onnx.ModelProto:
         """Return the graph with these nodes in float."""
-        model = onnx.ModelProto()
-        model.CopyFrom(self._quantised)
+        model = copy.deepcopy(self._quantised)
         if names:
             quantised = set(self.nodes) - set(names)
             nodes = list(_Rewriter(model.graph, self._float, quantised, set(names)).rewritten())
@@ -42,7 +41,7 @@ class MixedPrecision:
         return model
 
     def float_nodes(self, model: onnx.ModelProto) -> list[str]:
-        """Return which nodes are in float in a graph that `leaving` gave."""
+        """Return the nodes that are in float in a graph from `leaving`."""
         index = _Index(model.graph)
         return [name for name in self.nodes if not index.is_quantised(index.nodes[name])]
 
@@ -58,18 +57,18 @@ class _Index:
         self.outputs = {each.name for each in graph.output}
 
     def pair(self, value: str) -> onnx.NodeProto | None:
-        """Return the Q node where `value` is what a Q and a DQ give, else None."""
+        """Return the Q node where `value` comes from a Q and a DQ, else None."""
         maker = self.makers.get(value)
         before = self.makers.get(maker.input[0]) if maker and maker.op_type == "DequantizeLinear" else None
         return before if before is not None and before.op_type == "QuantizeLinear" else None
 
     def is_quantised(self, node: onnx.NodeProto) -> bool:
-        """Say whether all values a node computes with, its bias aside, come out of DequantizeLinear."""
+        """Say whether all inputs of a node but its bias come from DequantizeLinear."""
         makers = [self.makers.get(name) for name in node.input[:2]]
         return all(maker is not None and maker.op_type == "DequantizeLinear" for maker in makers)
 
     def sole_input(self, node: onnx.NodeProto) -> str | None:
-        """Return the one value, not a constant, that a node reads; None when it reads several, or gives several."""
+        """Return the one value, not a constant, that a node reads; None for several inputs or outputs."""
         constant = {
             name
             for name in node.input
@@ -80,15 +79,14 @@ class _Index:
 
 
 class _Rewriter:
-    """Gives the nodes of a graph anew, reading float values where they should."""
+    """Gives the nodes of a graph again, with float inputs where they should be float."""
 
     def __init__(self, graph: onnx.GraphProto, source: _Index, quantised: set[str], left: set[str]) -> None:
         self._graph, self._source, self._index = graph, source, _Index(graph)
         self._quantised, self._left = quantised, left
         self._floats: dict[str, str] = {}
-        self._needed = {
-            name for node in graph.node if node.name in quantised for name in node.input
-        } | self._index.outputs
+        needed = {name for node in graph.node if node.name in quantised for name in node.input}
+        self._needed = needed | self._index.outputs
 
     def rewritten(self) -> Iterator[onnx.NodeProto]:
         """Yield every node, and before it the nodes that make the float values it reads."""
@@ -101,7 +99,7 @@ class _Rewriter:
             yield node
 
     def _is_unwanted(self, value: str) -> bool:
-        """Say whether no node that is still quantised needs a value in INT8."""
+        """Say whether no quantised node needs a value in INT8."""
         pair = self._index.pair(value)
         if pair is None or value in self._needed:
             return False
@@ -109,7 +107,7 @@ class _Rewriter:
         return maker is None or maker.name not in self._quantised
 
     def _read_floats(self, node: onnx.NodeProto, places: Collection[int]) -> Iterator[onnx.NodeProto]:
-        """Let a node read what its twin in the float graph does; yield the nodes that this needs."""
+        """Let a node read what its twin in the float graph reads; yield the nodes that this needs."""
         twin = self._source.nodes.get(node.name)
         if twin is None:
             return
@@ -119,8 +117,7 @@ class _Rewriter:
             yield from made
 
     def _float_value(self, name: str, made: list[onnx.NodeProto]) -> str:
-        """Return the name that a value of the float graph has here; nodes that are missing for it are added to
-        `made`."""
+        """Return the name that a value of the float graph has here, and add nodes that it needs to `made`."""
         if name not in self._floats:
             self._floats[name] = self._find_float(name, made)
         return self._floats[name]
@@ -141,26 +138,24 @@ class _Rewriter:
         return self._add_copy(maker, before, source, made)
 
     def _add_copy(self, node: onnx.NodeProto, before: str, source: str, made: list[onnx.NodeProto]) -> str:
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
-        copy.name, copy.output[0] = f"{node.name}_float", f"{node.output[0]}_float"
+        added = copy.deepcopy(node)
+        added.name, added.output[0] = f"{node.name}_float", f"{node.output[0]}_float"
         for place, name in enumerate(node.input):
             if name:
-                copy.input[place] = source if name == before else self._float_value(name, made)
-        made.append(copy)
-        return str(copy.output[0])
+                added.input[place] = source if name == before else self._float_value(name, made)
+        made.append(added)
+        return str(added.output[0])
 
     def _constant(self, name: str) -> str:
-        """Return a constant of the float graph under a name of its own: quantised graphs give a DQ the bias's name."""
-        made = onnx.TensorProto()
-        made.CopyFrom(self._source.constants[name])
+        """Copy a constant of the float graph under a new name: in quantised graphs a DQ has the bias's name."""
+        made = copy.deepcopy(self._source.constants[name])
         made.name = f"{name}_float"
         self._graph.initializer.append(made)
         return str(made.name)
 
 
 def _keep_used(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
-    """Make these the graph's nodes, without those and the constants that no output depends on."""
+    """Make these the graph's nodes, and drop nodes and constants that no output depends on."""
     used = {each.name for each in graph.output}
     kept = []
     for node in reversed(nodes):

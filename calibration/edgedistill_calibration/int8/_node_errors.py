@@ -1,4 +1,4 @@
-"""What quantising each node costs: the noise at its output, and the model's answers when it alone is INT8, or float."""
+"""The cost of quantising each node: the noise at its output, and the answers when only it is INT8, or float."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,24 +8,21 @@ import onnx
 
 from edgedistill_calibration.graphs.preparation import WEIGHTED
 from edgedistill_calibration.int8._float_nodes import MixedPrecision
-from edgedistill_calibration.judging.judge import ImageCount, Images, Logits, lowest_first, run_logits, run_values
-from edgedistill_calibration.judging.ledger import Figures, compare_logits, decibels
+from edgedistill_calibration.judging.judge import ImageCount, Images, lowest_first, run_logits, run_values
+from edgedistill_calibration.judging.ledger import Figures, Logits, compare_logits, decibels
 
-# Images that nodes are measured on: as many as keep this many multiply-adds, about a minute of two cores, in these
-# bounds.
-BUDGET = 4e12
+BUDGET = 4e12  # multiply-adds, about a minute of two cores; it decides the number of images within these bounds
 FEWEST_IMAGES = 16
 MOST_IMAGES = 256
-# Whole activations of a graph are held for so many images at a time.
-VALUES_BATCH = 8
-# Nodes that are also measured as the only float one: the worst by what they cost alone.
+VALUES_BATCH = 8  # images whose activations are in memory at a time
+# The nodes that cost most alone are also measured as the only float node.
 LEFT_SHARE = 0.5
 LEFT_LEAST = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeCost:
-    """What a node with weights computes for one image, and how many weights it has."""
+    """The multiply-adds of a node for one image, and the number of its weights."""
 
     multiply_adds: int
     weight_count: int
@@ -33,11 +30,10 @@ class NodeCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """A model's answers with one node treated otherwise.
+    """A model's answers with one node changed.
 
-    `accuracy_change` is against the float model where the node alone is INT8, and against the INT8 model where it alone
-    is float: what quantising the node loses, and what leaving it in float gains. `agreement` and `sqnr_db` are with the
-    float model.
+    `accuracy_change` is against the float model where only this node is INT8, and against the INT8 model where only
+    this node is float. `agreement` and `sqnr_db` are with the float model.
     """
 
     accuracy_change: float
@@ -49,26 +45,18 @@ class Effect:
 class NodeError:
     """One node's record.
 
-    Attributes:
-        node: its name in the float graph.
-        module: where the student keeps its weights, as the exporter names them; None where the graph does not say.
-        op_type: its kind.
-        multiply_adds: for one image.
-        weight_count: weights that INT8 stores in a byte each.
-        sqnr_db: signal to noise at its output in the INT8 model, noise from the nodes before it included; None without
-            noise.
-        alone: the answers when it alone is quantised; None where too many nodes were noisier.
-        left_in_float: the answers when it alone is left in float; None where that was not tried.
+    `sqnr_db` is the signal to noise at its output in the INT8 model, with the noise of the nodes before; None without
+    noise.
     """
 
-    node: str
-    module: str | None
+    node: str  # its name in the float graph
+    module: str | None  # the student's module with its weights, where the graph names it
     op_type: str
-    multiply_adds: int
+    multiply_adds: int  # for one image
     weight_count: int
     sqnr_db: float | None
-    alone: Effect | None
-    left_in_float: Effect | None
+    alone: Effect | None  # the answers when only it is quantised; None where too many nodes were noisier
+    left_in_float: Effect | None  # the answers when only it is float; None where that was not tried
 
     def to_json(self) -> dict[str, object]:
         """Return the record as `ledger.json` has it."""
@@ -77,22 +65,13 @@ class NodeError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """The images nodes are judged on, and the float model's answers to them.
+    """The images nodes are judged on, and the float model's answers to them."""
 
-    Attributes:
-        prepared: the float graph.
-        images: uint8 (n, H, W, 3).
-        labels: of the images.
-        reference: the float model's logits (n, C).
-        costs: of the nodes with weights, by name; empty where no node is measured.
-        work: counts the images run.
-    """
-
-    prepared: onnx.ModelProto
-    images: Images
+    prepared: onnx.ModelProto  # the float graph
+    images: Images  # uint8 (n, H, W, 3)
     labels: np.ndarray
-    reference: Logits
-    costs: Mapping[str, NodeCost]
+    reference: Logits  # of the float model (n, C)
+    costs: Mapping[str, NodeCost]  # of the nodes with weights, by name; empty where no node is measured
     work: ImageCount
 
     def figures(self, model: onnx.ModelProto) -> Figures:
@@ -111,7 +90,7 @@ def node_costs(prepared: onnx.ModelProto, image: Images) -> dict[str, NodeCost]:
 
 
 def _cost(node: onnx.NodeProto, shape: tuple[int, ...], weights: Mapping[str, tuple[int, ...]]) -> NodeCost:
-    """Every output value of a Conv takes a weight's kernel, of a Gemm or MatMul a weight's column."""
+    """Each output value of a Conv needs one kernel of the weight, and that of a Gemm or MatMul one column."""
     found = next((weights[name] for name in node.input[1:2] if name in weights), None)
     if found is None:
         return NodeCost(multiply_adds=0, weight_count=0)
@@ -122,7 +101,7 @@ def _cost(node: onnx.NodeProto, shape: tuple[int, ...], weights: Mapping[str, tu
 
 def sample_count(costs: Mapping[str, NodeCost], node_limit: int, files: int = 2) -> int:
     """Return on how many images nodes are measured, so that it takes about a minute for a model of any size."""
-    runs = files * (min(len(costs), node_limit) + _count_left(min(len(costs), node_limit)) + 2)
+    runs = files * (count_runs(len(costs), node_limit) + 1)
     work = sum(cost.multiply_adds for cost in costs.values()) * runs
     return int(np.clip(BUDGET / max(1, work), FEWEST_IMAGES, MOST_IMAGES))
 
@@ -130,17 +109,19 @@ def sample_count(costs: Mapping[str, NodeCost], node_limit: int, files: int = 2)
 def measure_nodes(mixed: MixedPrecision, trial: Trial, limit: int) -> tuple[NodeError, ...]:
     """Return a record of every quantised node, the costliest first.
 
-    Where there are more than `limit`, those whose outputs have the least noise of their own are not quantised alone,
-    and only the worst half are also tried as the one float node.
+    Where there are more than `limit`, the nodes that add the least noise are not quantised alone. Only the worst half
+    is also tried as the one float node.
     """
     known = {node.name: node for node in trial.prepared.graph.node}
     noise = _output_noise(mixed, trial)
     chosen = _noisiest(trial.prepared.graph, noise, mixed.nodes, limit)
     base = trial.figures(mixed.leaving(()))
     whole = float(np.mean(trial.reference.argmax(axis=1) == trial.labels))
-    alone = {name: _measure_alone(mixed, trial, name, whole) for name in chosen}
+    others = {name: [node for node in mixed.nodes if node != name] for name in chosen}
+    alone = {name: _measure_effect(mixed, trial, others[name], whole) for name in chosen}
     order = lowest_first((name, effect.sqnr_db) for name, effect in alone.items())
-    left = {name: _measure_left(mixed, trial, name, base) for name in order[: _count_left(len(order))]}
+    worst = order[: _count_left(len(order))]
+    left = {name: _measure_effect(mixed, trial, [name], base.accuracy) for name in worst}
     return tuple(
         NodeError(
             node=name,
@@ -171,16 +152,9 @@ def _count_left(measured: int) -> int:
     return min(measured, max(LEFT_LEAST, int(measured * LEFT_SHARE)))
 
 
-def _measure_alone(mixed: MixedPrecision, trial: Trial, name: str, whole: float) -> Effect:
-    others = [node for node in mixed.nodes if node != name]
-    return _effect(trial.figures(mixed.leaving(others)), whole)
-
-
-def _measure_left(mixed: MixedPrecision, trial: Trial, name: str, base: Figures) -> Effect:
-    return _effect(trial.figures(mixed.leaving([name])), base.accuracy)
-
-
-def _effect(figures: Figures, accuracy: float) -> Effect:
+def _measure_effect(mixed: MixedPrecision, trial: Trial, left: Sequence[str], accuracy: float) -> Effect:
+    """Return the answers with these nodes left in float, and the change from an accuracy."""
+    figures = trial.figures(mixed.leaving(left))
     return Effect(accuracy_change=figures.accuracy - accuracy, agreement=figures.agreement, sqnr_db=figures.sqnr_db)
 
 
@@ -209,7 +183,7 @@ def _outputs(model: onnx.ModelProto, nodes: Sequence[str]) -> list[str]:
 def _noisiest(
     graph: onnx.GraphProto, noise: Mapping[str, tuple[float, float]], nodes: Sequence[str], limit: int
 ) -> list[str]:
-    """Return the `limit` nodes that add most noise to what comes in, relative to their signal."""
+    """Return the `limit` nodes that add most noise to that of their inputs, relative to their signal."""
     if len(nodes) <= limit:
         return list(nodes)
     ratios = {name: b / max(a, np.finfo(np.float64).tiny) for name, (a, b) in noise.items()}
@@ -221,7 +195,7 @@ def _noisiest(
 
 
 def _before(graph: onnx.GraphProto, names: set[str]) -> Iterator[tuple[str, set[str]]]:
-    """Yield each of these nodes with those of them that its inputs come from, others in between passed over."""
+    """Yield each of these nodes with those of them that its inputs come from, directly or through other nodes."""
     reaching: dict[str, set[str]] = {}
     for node in graph.node:
         sources = set().union(*(reaching.get(name, set()) for name in node.input))

@@ -18,21 +18,13 @@ from edgedistill_deploy.errors import EdgeDistillError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """How the INT8 file of one runtime is written.
+    """How the INT8 file of one runtime is written."""
 
-    Attributes:
-        activation: type of quantised activations, `QUInt8` or `QInt8`.
-        operators: the kinds of node that are quantised.
-        float_outputs: kinds whose outputs stay float.
-        options: further options of ONNX Runtime's quantiser.
-        shortcuts: also quantise residual branches that change shape, see `_shortcuts.shortcuts`.
-    """
-
-    activation: str
+    activation: str  # type of quantised activations, `QUInt8` or `QInt8`
     operators: tuple[str, ...]
-    float_outputs: tuple[str, ...]
-    options: Mapping[str, object] = field(default_factory=dict)
-    shortcuts: bool = False
+    float_outputs: tuple[str, ...]  # operators whose outputs stay float
+    options: Mapping[str, object] = field(default_factory=dict)  # of ONNX Runtime's quantiser
+    shortcuts: bool = False  # also quantise residual branches that change shape, see `_shortcuts.shortcuts`
 
     @property
     def symmetric(self) -> bool:
@@ -42,21 +34,15 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
-    """Every way that was tried to bring one float graph to INT8.
+    """Every way that was tried to bring one float graph to INT8."""
 
-    Attributes:
-        prepared: the float graph that was quantised: batch norms folded, every node named.
-        ranges: of every value, by the name `measure_ranges` gives them.
-        files: {method: {"int8" or "int8-tensorrt": path}}.
-    """
-
-    prepared: onnx.ModelProto
-    ranges: Mapping[str, Ranges]
-    files: Mapping[str, Mapping[str, Path]]
+    prepared: onnx.ModelProto  # the float graph, with folded batch norms and a name for every node
+    ranges: Mapping[str, Ranges]  # by the names of `measure_ranges`
+    files: Mapping[str, Mapping[str, Path]]  # {method: {"int8" or "int8-tensorrt": path}}
 
 
-# ONNX Runtime computes Relu and Clip inside the Conv before them, and a Gemm or MatMul with float output at no cost.
-# Add, Mul, LayerNormalization and pooling in INT8 made no model measured faster by more than 3 %, and cost a ViT 15 dB.
+# ONNX Runtime computes Relu and Clip inside the Conv before them, and a float output of Gemm or MatMul costs nothing.
+# Add, Mul, LayerNormalization and pooling in INT8 made no model more than 3 % faster, and cost a ViT 15 dB.
 _OPERATORS = (*preparation.WEIGHTED, "Relu", "Clip")
 _FLOAT_OUTPUTS = ("Gemm", "MatMul")
 # By profile, for ONNX Runtime.
@@ -64,7 +50,7 @@ ORT_TARGETS = {
     "x86": Target(activation="QUInt8", operators=_OPERATORS, float_outputs=_FLOAT_OUTPUTS),
     "arm": Target(activation="QInt8", operators=_OPERATORS, float_outputs=_FLOAT_OUTPUTS),
 }
-# TensorRT's parser takes zero point 0 alone and no INT32 biases; Conv + ReLU fuse when no Q/DQ stands between them.
+# TensorRT's parser takes only zero point 0 and no INT32 biases; Conv + ReLU fuse when no Q/DQ is between them.
 TENSORRT_TARGET = Target(
     activation="QInt8",
     operators=preparation.WEIGHTED,
@@ -77,14 +63,14 @@ MEASURED_OPERATORS = _OPERATORS
 
 
 def targets(profile: str) -> dict[str, Target]:
-    """Return what is written from one calibration: for ONNX Runtime by the profile, and for TensorRT."""
+    """Return the targets of one calibration: ONNX Runtime, by the profile, and TensorRT."""
     return {"int8": ORT_TARGETS[RETIRED_PROFILES.get(profile, profile)], "int8-tensorrt": TENSORRT_TARGET}
 
 
 def write_candidates(request: Int8Request) -> Candidates:
     """Measure ranges once and write an ONNX Runtime and a TensorRT file for every way the settings try.
 
-    Ranges that the student was trained within are tried too, unless they are of another graph.
+    Ranges of the student's training are tried too, unless they are of another graph.
     """
     config, source, prepared = request.config, request.judge.source, request.folder / "prepared.onnx"
     image_size = request.judge.prepared.preprocess.size
@@ -112,21 +98,7 @@ def write_candidates(request: Int8Request) -> Candidates:
 def quantise(
     prepared: Path, path: Path, target: Target, ranges: Ranges, image_size: tuple[int, int]
 ) -> onnx.ModelProto:
-    """Write the prepared graph in INT8 to `path` and return it; weights have one scale for each output channel.
-
-    The ranges go in as overrides of what ONNX Runtime measures on one blank image. Its calibration cache could carry
-    them too, but only since 1.32, and it is used for other models than it was made from.
-
-    Args:
-        prepared: what `graphs.preparation.prepare_graph` returned, as a file.
-        path: where to write.
-        target: for which runtime.
-        ranges: of every value `target` quantises.
-        image_size: (H, W) of the graph's input.
-
-    Raises:
-        EdgeDistillError: a value was quantised that has no range.
-    """
+    """Quantise the file of `graphs.preparation.prepare_graph`, with images of this size (H, W), as `quantise_graph`."""
     blank = {"image": np.zeros((1, *image_size, 3), np.uint8)}
     return quantise_graph(prepared, path, target, ranges, blank)
 
@@ -134,17 +106,20 @@ def quantise(
 def quantise_graph(
     prepared: Path, path: Path, target: Target, ranges: Ranges, feeds: Mapping[str, np.ndarray]
 ) -> onnx.ModelProto:
-    """Quantise a graph with any inputs, see `quantise`.
+    """Write a prepared graph in INT8 to `path` and return it; weights have one scale for each output channel.
+
+    The ranges replace what ONNX Runtime measures on `feeds`. Its calibration cache could hold them too, but only since
+    1.32, and it is used for other models too.
 
     Args:
-        prepared: what `graphs.preparation.fold_graph` returned, as a file.
-        path: where to write.
-        target: for which runtime.
+        prepared: the file of `graphs.preparation.fold_graph`.
+        path: of the new file.
+        target: of the new file.
         ranges: of every value `target` quantises.
         feeds: any values of the graph's inputs.
 
     Raises:
-        EdgeDistillError: as `quantise`, or ONNX Runtime's quantiser does not know a construction of the graph.
+        EdgeDistillError: a quantised value has no range, or ONNX Runtime's quantiser cannot quantise the graph.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
@@ -180,11 +155,10 @@ def quantise_graph(
 
 def _require_measured(graph: onnx.GraphProto, ranges: Ranges) -> None:
     """Refuse a graph with a range that was measured on the blank image."""
+    quantised = (node.input[0] for node in graph.node if node.op_type == "QuantizeLinear")
     # The quantiser gives a graph's output this suffix before its Q/DQ, so that the output keeps its name after it.
-    quantised = [
-        node.input[0].removesuffix("_QuantizeLinear_Input") for node in graph.node if node.op_type == "QuantizeLinear"
-    ]
-    unknown = [name for name in quantised if name not in ranges]
+    names = (value.removesuffix("_QuantizeLinear_Input") for value in quantised)
+    unknown = [name for name in names if name not in ranges]
     if unknown:
         raise EdgeDistillError(
             f"No range was measured for {', '.join(unknown[:3])} of the student; its type cannot be inferred, so export"
@@ -193,7 +167,7 @@ def _require_measured(graph: onnx.GraphProto, ranges: Ranges) -> None:
 
 
 class _Once:
-    """The least input that ONNX Runtime's quantiser runs on; what it measures there is overridden."""
+    """One input for ONNX Runtime's quantiser; what it measures there is not used."""
 
     def __init__(self, feeds: Mapping[str, np.ndarray]) -> None:
         self._left = [dict(feeds)]

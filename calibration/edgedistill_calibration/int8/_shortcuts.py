@@ -11,12 +11,13 @@ from edgedistill_calibration.ranges.measurement import Range
 
 
 def shortcuts(graph: onnx.GraphProto) -> list[str]:
-    """Return the shorter branch's output of every Add that joins two Convs: of residual blocks that change shape.
+    """Return the shorter branch's output of every Add that joins two Convs, in residual blocks that change shape.
 
-    TensorRT fuses Conv + Add + ReLU when the other input of the Add is quantised, and ONNX Runtime's quantiser
-    leaves such a branch in float.
+    TensorRT fuses Conv + Add + ReLU when the other input of the Add is quantised, but ONNX Runtime's quantiser leaves
+    such a branch in float.
     """
-    makers, readers = _makers(graph), Counter(name for node in graph.node for name in node.input)
+    makers = {name: node for node in graph.node for name in node.output}
+    readers = Counter(name for node in graph.node for name in node.input)
     found = []
     for node in graph.node:
         joined = [makers[name] for name in node.input if name in makers] if node.op_type == "Add" else []
@@ -26,12 +27,8 @@ def shortcuts(graph: onnx.GraphProto) -> list[str]:
     return found
 
 
-def _makers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
-    return {name: node for node in graph.node for name in node.output}
-
-
 def _branch_length(node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], readers: Mapping[str, int]) -> int:
-    """Count the nodes from `node` back to where its branch left another one."""
+    """Count the nodes from `node` back to the start of its branch."""
     length = 1
     while readers[node.input[0]] == 1 and node.input[0] in makers:
         node = makers[node.input[0]]
@@ -40,7 +37,7 @@ def _branch_length(node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], r
 
 
 def quantise_values(model: onnx.ModelProto, names: Sequence[str], ranges: Mapping[str, Range]) -> None:
-    """Put symmetric INT8 Q/DQ between each of these values and the Adds that still read it in float."""
+    """Put symmetric INT8 Q/DQ between each of these values and the Adds that read it in float."""
     graph = model.graph
     nodes = list(graph.node)
     read = {name for node in nodes if node.op_type == "Add" for name in node.input}
@@ -60,7 +57,6 @@ def _quantise_symmetric(graph: onnx.GraphProto, name: str, result: str, bounds: 
     parameters = [f"{result}_scale", f"{result}_zero_point"]
     for parameter, value in zip(parameters, (scale, np.int8(0)), strict=True):
         graph.initializer.append(numpy_helper.from_array(np.array(value), parameter))
-    yield helper.make_node("QuantizeLinear", [name, *parameters], [f"{result}_int8"], name=f"{result}_QuantizeLinear")
-    yield helper.make_node(
-        "DequantizeLinear", [f"{result}_int8", *parameters], [result], name=f"{result}_DequantizeLinear"
-    )
+    pair = (("QuantizeLinear", name, f"{result}_int8"), ("DequantizeLinear", f"{result}_int8", result))
+    for kind, given, made in pair:
+        yield helper.make_node(kind, [given, *parameters], [made], name=f"{result}_{kind}")

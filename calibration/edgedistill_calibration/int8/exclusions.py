@@ -1,8 +1,9 @@
-"""Leaves an INT8 model's worst nodes in float, one by one, until its accuracy holds or it is no longer worth it."""
+"""Leaves an INT8 model's worst nodes in float, one by one, until its accuracy holds or too much is float."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -11,53 +12,34 @@ from edgedistill_calibration.int8._node_errors import NodeError, Trial
 from edgedistill_calibration.judging.judge import lowest_first
 from edgedistill_calibration.judging.ledger import Figures
 
-# How many of the nodes that promise most are tried at a time, in the company of those left in float already.
-TRIED = 6
-# An INT8 model of which less is INT8 saves neither time nor room that a float model would not.
-LARGEST_FLOAT_SHARE = 0.5
-# Rounding: 0.01 is met by 0.98 where the float model has 0.99.
-ROUNDING = 1e-9
+TRIED = 6  # the most promising nodes, each tried together with those that are in float already
+LARGEST_FLOAT_SHARE = 0.5  # with more in float, an INT8 model saves no time or space
+ROUNDING = 1e-9  # 0.98 must meet a drop of 0.01 where the float model has 0.99
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exclusion:
-    """A node left in float, and what that bought: the model's figures with it, less those without.
+    """A node left in float, and the figures of the model with this and the earlier nodes in float."""
 
-    Attributes:
-        node: its name in the float graph.
-        op_type: its kind.
-        accuracy, agreement, sqnr_db, bytes: of the model with this and the earlier nodes in float.
-        bought: what this node alone changed of these, `accuracy` to `bytes`.
-        kept: False where the model in the bundle does without it.
-    """
-
-    node: str
+    node: str  # its name in the float graph
     op_type: str
     accuracy: float
     agreement: float
     sqnr_db: float | None
     bytes: int
-    bought: Mapping[str, float | None]
-    kept: bool = True
+    bought: Mapping[str, float | None]  # the change of the figures by this node alone, `accuracy` to `bytes`
+    kept: bool = True  # False where the node is in INT8 in the bundle's model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """Whether the accuracy holds.
-
-    Attributes:
-        max_drop: the largest loss of accuracy allowed, against the float model on the held-out images.
-        drop: the loss of the model that is kept.
-        met: whether it is allowed.
-        float_share: share of the multiply-adds of nodes with weights that are computed in float.
-        reason: why no more was done where it is not met; empty where it is.
-    """
+    """Whether the accuracy holds against the float model on the held-out images."""
 
     max_drop: float
-    drop: float
+    drop: float  # the loss of the model that is kept
     met: bool
-    float_share: float
-    reason: str
+    float_share: float  # of the multiply-adds of nodes with weights
+    reason: str  # why the goal is not met; empty where it is met
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +54,7 @@ class Mixture:
     exclusions: tuple[Exclusion, ...] = ()
 
     def sentence(self, name: str) -> str:
-        """Say of the file with this name what was left in float, and whether that was enough; empty where neither
-        is."""
+        """Say what was left in float and whether that was enough; empty where the goal is met without it."""
         left = [each.node for each in self.exclusions if each.kept]
         floats = f" with {', '.join(left)} in float" if left else ""
         change = f"{name}{floats} loses {100 * max(0.0, self.goal.drop):.1f} points of accuracy on held-out images"
@@ -92,25 +73,15 @@ class Mixture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """What a search for nodes to leave in float works on.
-
-    Attributes:
-        mixed: the INT8 graph.
-        trial: the images that single nodes are compared on.
-        nodes: what quantising each costs.
-        accuracy: of the float model on the held-out images.
-        max_drop: the goal.
-        judge: figures of a file on the held-out images.
-        save: writes a graph to a file of its own.
-    """
+    """What a search for nodes to leave in float works on."""
 
     mixed: MixedPrecision
     trial: Trial
     nodes: tuple[NodeError, ...]
-    accuracy: float
+    accuracy: float  # of the float model on the held-out images
     max_drop: float
-    judge: Callable[[Path], Figures]
-    save: Callable[[onnx.ModelProto], Path]
+    judge: Callable[[Path], Figures]  # figures of a file on the held-out images
+    save: Callable[[onnx.ModelProto], Path]  # writes a graph to a new file
 
     def drop(self, figures: Figures) -> float:
         """Return the accuracy lost."""
@@ -138,15 +109,11 @@ class _State:
 
 
 def leave_in_float(search: Search, path: Path, figures: Figures) -> Mixture:
-    """Return the INT8 model with as few nodes in float as the goal needs, or the best that is worth it.
+    """Return the INT8 model with as few nodes in float as the goal needs, or else the best one.
 
-    In each step the nodes that cost most alone are tried as the next float one, and the one that lessens the noise in
-    the logits most is taken. A model of which more than half of the multiply-adds are float is not worth it.
-
-    Args:
-        search: what to work on.
-        path: the INT8 file without float nodes.
-        figures: its figures on the held-out images.
+    In each step the nodes that cost most alone are tried as the next float node, and the one that reduces the noise in
+    the logits most is taken. At most half of the multiply-adds may be float. `path` and `figures` are those of the INT8
+    file without float nodes.
     """
     states = [_State(path, figures)]
     reason = ""
@@ -161,7 +128,7 @@ def leave_in_float(search: Search, path: Path, figures: Figures) -> Mixture:
 
 
 def _next(search: Search, left: Sequence[str]) -> str | None:
-    """Return the node whose leaving in float helps most and is still worth it."""
+    """Return the node that helps most in float; None where no further node may be float."""
     alone = [(each.node, each.alone.sqnr_db) for each in search.nodes if each.alone is not None]
     worth = [
         name
@@ -178,25 +145,14 @@ def _extend(search: Search, state: _State, node: str) -> _State:
     figures = search.judge(path)
     kind = next(each.op_type for each in search.nodes if each.node == node)
     after, before = _gains(path, figures), _gains(state.path, state.figures)
-    step = Exclusion(
-        node=node,
-        op_type=kind,
-        accuracy=figures.accuracy,
-        agreement=figures.agreement,
-        sqnr_db=figures.sqnr_db,
-        bytes=path.stat().st_size,
-        bought={name: _difference(after[name], before[name]) for name in after},
-    )
-    return _State(path, figures, left, [*state.steps, step])
+    bought = {name: _difference(after[name], before[name]) for name in after}
+    return _State(path, figures, left, [*state.steps, Exclusion(node=node, op_type=kind, **after, bought=bought)])
 
 
-def _gains(path: Path, figures: Figures) -> dict[str, float | None]:
-    return {
-        "accuracy": figures.accuracy,
-        "agreement": figures.agreement,
-        "sqnr_db": figures.sqnr_db,
-        "bytes": path.stat().st_size,
-    }
+def _gains(path: Path, figures: Figures) -> dict[str, Any]:
+    """Return the figures that an exclusion has, `accuracy` to `bytes`."""
+    gains = {name: value for name, value in asdict(figures).items() if name != "sample_count"}
+    return {**gains, "bytes": path.stat().st_size}
 
 
 def _difference(after: float | None, before: float | None) -> float | None:
@@ -204,14 +160,15 @@ def _difference(after: float | None, before: float | None) -> float | None:
 
 
 def _best(states: Sequence[_State]) -> _State:
-    """Return the state that answers best; of equally good ones that with the fewest nodes in float."""
+    """Return the state with the best answers; of equal states the one with the fewest nodes in float."""
     return max(states, key=lambda state: (state.figures.accuracy, state.figures.agreement, -len(state.left)))
 
 
 def _reason(search: Search, state: _State) -> str:
-    if not any(each.alone is not None for each in search.nodes):
+    measured = sum(each.alone is not None for each in search.nodes)
+    if not measured:
         return "ledger_nodes is 0, so no node was measured and none was left in float"
-    if len(state.left) == sum(each.alone is not None for each in search.nodes):
+    if len(state.left) == measured:
         return "every node that was measured is in float"
     return (
         f"with another node more than {LARGEST_FLOAT_SHARE:.0%} of the multiply-adds would be float, which is not "
@@ -220,7 +177,6 @@ def _reason(search: Search, state: _State) -> str:
 
 
 def _mixture(search: Search, last: _State, best: _State, reason: str) -> Mixture:
-    count = len(best.steps)
     goal = Goal(
         max_drop=search.max_drop,
         drop=search.drop(best.figures),
@@ -228,7 +184,7 @@ def _mixture(search: Search, last: _State, best: _State, reason: str) -> Mixture
         float_share=search.float_share(best.left),
         reason=reason,
     )
-    steps = [replace(step, kept=place < count) for place, step in enumerate(last.steps)]
+    steps = [replace(step, kept=place < len(best.steps)) for place, step in enumerate(last.steps)]
     return Mixture(
         path=best.path,
         figures=best.figures,

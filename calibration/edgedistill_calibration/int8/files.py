@@ -1,4 +1,4 @@
-"""From one float graph to its two INT8 files: the best ranges, what each node costs, and which are left in float."""
+"""From one float graph to its two INT8 files: the best ranges, each node's cost, and the nodes left in float."""
 
 import itertools
 import json
@@ -33,31 +33,26 @@ class Candidate:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """That of the worse of its files, so that neither runtime pays for the other."""
+        """The rank of the worse of its files, so that both runtimes count."""
         return min(self.figures[precision].rank for precision in self.files)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Int8:
-    """The two INT8 files of a float graph, and how they came about.
+    """The two INT8 files of a float graph, and how they were chosen.
 
-    Attributes:
-        method: how the ranges of the file for ONNX Runtime were chosen, and of the other one too, unless the student
-            was trained within given ranges.
-        ranges: all that were measured, by method.
-        candidates: every way that was tried.
-        mixtures: by precision, the file that is kept.
+    `method` chose the ranges of the file for ONNX Runtime. It is the other file's method too, unless the student was
+    trained within given ranges.
     """
 
     method: str
-    ranges: Mapping[str, Ranges]
+    ranges: Mapping[str, Ranges]  # all that were measured, by method
     candidates: tuple[Candidate, ...]
-    mixtures: Mapping[str, Mixture]
+    mixtures: Mapping[str, Mixture]  # the files that are kept, by precision
 
 
 def make_int8(request: Int8Request) -> Int8:
-    """Quantise a float model: find the best ranges, then leave its worst nodes in float where its accuracy needs
-    that."""
+    """Quantise a float model: find the best ranges, then leave its worst nodes in float where it must."""
     judge = request.judge
     tried = write_candidates(request)
     candidates = _judge_candidates(judge, tried)
@@ -73,7 +68,7 @@ def make_int8(request: Int8Request) -> Int8:
 
 
 def int8_details(made: Int8) -> dict[str, dict[str, object]]:
-    """Return what the ledger has of each INT8 file beside its figures; `nodes` among it."""
+    """Return the ledger's details of each INT8 file, with its `nodes`."""
     return {
         precision: {"nodes": [node.to_json() for node in mixture.nodes], **mixture.to_json()}
         for precision, mixture in made.mixtures.items()
@@ -83,8 +78,8 @@ def int8_details(made: Int8) -> dict[str, dict[str, object]]:
 def _choose(candidates: Sequence[Candidate], *, trained: bool) -> dict[str, Candidate]:
     """Return by precision the candidate that is kept.
 
-    A student that was trained within its ranges computes in INT8 what it was trained for, and in float something else:
-    there each file takes the way with which it is most accurate, and not the one that is closest to float.
+    A student that was trained within its ranges was trained for INT8 and not for float. There each file takes the most
+    accurate candidate, and not the one that is closest to float.
     """
     if not trained:
         best = max(candidates, key=lambda each: each.rank)
@@ -96,8 +91,7 @@ def _choose(candidates: Sequence[Candidate], *, trained: bool) -> dict[str, Cand
 
 
 def _judge_candidates(judge: Judge, tried: Candidates) -> list[Candidate]:
-    models = {path: name for written in tried.files.values() for name, path in written.items()}
-    figures = judge.judge(models)
+    figures = judge.judge({path: name for written in tried.files.values() for name, path in written.items()})
     return [
         Candidate(method=method, files=written, figures={name: figures[path] for name, path in written.items()})
         for method, written in tried.files.items()
@@ -105,24 +99,23 @@ def _judge_candidates(judge: Judge, tried: Candidates) -> list[Candidate]:
 
 
 def _prepare_trial(judge: Judge, prepared: onnx.ModelProto, limit: int) -> Trial:
-    """Prepare the images that single nodes are measured on; none where no node is to be."""
+    """Prepare the images that single nodes are measured on; none where the limit is 0."""
     costs = node_costs(prepared, judge.sample(1)) if limit else {}
     images = judge.sample(sample_count(costs, limit) if limit else 0)
     if limit:
         judge.prepared.work.expect(2 * count_runs(len(costs), limit) * len(images))
-    reference = judge.answers({judge.source: "fp32"})[judge.source][: len(images)]
     return Trial(
         prepared=prepared,
         images=images,
         labels=judge.images.labels[: len(images)],
-        reference=reference,
+        reference=judge.answers({judge.source: "fp32"})[judge.source][: len(images)],
         costs=costs,
         work=judge.prepared.work,
     )
 
 
 def _mix(precision: str, chosen: Candidate, request: Int8Request, trial: Trial, accuracy: float) -> Mixture:
-    """Return the file of one precision, with those of its nodes in float that its accuracy needs there."""
+    """Return the file of one precision, with the nodes in float that its accuracy needs."""
     path, limit = chosen.files[precision], request.config.ledger_nodes
     mixed = MixedPrecision(trial.prepared, onnx.load(path))
     names = (path.with_suffix(f".{count}.onnx") for count in itertools.count(1))

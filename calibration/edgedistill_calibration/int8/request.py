@@ -1,4 +1,4 @@
-"""What is asked for when a float model is brought to INT8."""
+"""The input of a quantisation to INT8."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,26 +12,15 @@ from edgedistill_deploy.images.sets import ImageSet
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Int8Request:
-    """The float model that `judge` compares with, and how its INT8 files are made.
-
-    Attributes:
-        judge: has the float model and the held-out images.
-        images: to measure ranges on.
-        folder: where the files go.
-        config: settings.
-        metadata: for the files, beside the float model's.
-        accuracy: that the goal is measured from; None takes the float model's.
-        trained_ranges: to try beside those that are measured, see `read_ranges`; None where the student was not trained
-            within ranges.
-    """
+    """The float model of `judge`, and how its INT8 files are made."""
 
     judge: Judge
-    images: ImageSet
+    images: ImageSet  # to measure ranges on
     folder: Path
     config: CalibrationConfig
-    metadata: Mapping[str, str]
-    accuracy: float | None = None
-    trained_ranges: Mapping[str, Ranges] | None = None
+    metadata: Mapping[str, str]  # for the files, besides the float model's
+    accuracy: float | None = None  # the start of the goal's drop; None takes the float model's accuracy
+    trained_ranges: Mapping[str, Ranges] | None = None  # also tried, see `read_ranges`
 
     def batches(self, batch_size: int) -> Iterator[Images]:
         """Yield the images that ranges are measured on, prepared (n, H, W, 3)."""

@@ -1,4 +1,4 @@
 """How good a quantised file is, and the record of it.
 
-Doors: `judge` compares files on held-out images, `ledger` is the record, `steps` says what is done and how far it is.
+Doors: `judge` compares files on held-out images, `ledger` is the record, `steps` makes the steps of the ledger.
 """

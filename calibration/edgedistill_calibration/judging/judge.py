@@ -1,6 +1,7 @@
 """Runs models on the held-out images and compares their answers with those of the float student."""
 
 import contextlib
+import copy
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_calibration.judging.ledger import Figures, compare_logits
+from edgedistill_calibration.judging.ledger import Figures, Logits, compare_logits
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import ImageSet, batches
 from edgedistill_deploy.progress import Progress
@@ -23,13 +24,12 @@ if TYPE_CHECKING:
     import onnx
 
 Images = NDArray[np.uint8]
-Logits = NDArray[np.float32]
 BATCH = 32
 
 
 @dataclass(slots=True, kw_only=True)
 class ImageCount:
-    """Counts images run, of those expected; the expectation grows where work turns up."""
+    """Counts images run, and images expected; more may be expected later."""
 
     progress: Progress
     expected: int = 0
@@ -46,7 +46,7 @@ class ImageCount:
         self.progress(self.done, self.expected)
 
     def finish(self) -> None:
-        """Report all as done, although not all that was expected was needed."""
+        """Report all as done, although fewer images were run than expected."""
         if self.done < self.expected:
             self.progress(self.expected, self.expected)
 
@@ -67,12 +67,9 @@ class Preparation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judge:
-    """Compares models on the held-out images, and remembers the logits of each file that was asked for.
+    """Compares models with the float model `source` on the held-out images, and remembers the logits of each file.
 
-    Attributes:
-        source: the float model that others are compared with.
-        images: held-out training images, prepared anew for every pass, so that memory does not depend on their number.
-        prepared: prepares them.
+    Every pass prepares the images again, so that memory does not depend on their number.
     """
 
     source: Path
@@ -86,7 +83,7 @@ class Judge:
         return {path: compare_logits(answers[self.source], answers[path], self.images.labels) for path in models}
 
     def answers(self, models: Mapping[Path, str]) -> dict[Path, Logits]:
-        """Return each model's logits (N, C): the first image alone, the rest in batches, since both must run."""
+        """Return each model's logits (N, C); a new file runs the first image alone and the rest in batches."""
         new = {path: precision for path, precision in models.items() if path not in self._answers}
         if new:
             self._answers.update(self._run(new))
@@ -106,7 +103,7 @@ class Judge:
         return {path: np.concatenate(part) for path, part in parts.items()}
 
     def sample(self, count: int) -> Images:
-        """Return the first `count` images, prepared: a mix of all classes, because held-out images come in one."""
+        """Return the first `count` images, prepared; held-out images come in a mix of all classes."""
         if not count:
             return np.zeros((0, *self.prepared.preprocess.size, 3), np.uint8)
         chosen = self.images.select(range(min(count, len(self.images))))
@@ -120,8 +117,7 @@ def run_values(
     import onnx
     import onnxruntime
 
-    opened = onnx.ModelProto()
-    opened.CopyFrom(model)
+    opened = copy.deepcopy(model)
     present = {output.name for output in model.graph.output}
     opened.graph.output.extend(
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names if name not in present
@@ -129,7 +125,7 @@ def run_values(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = usable_cores()
-    # Dozens of sessions a second, each with threads of its own, must not spin on cores that others need.
+    # There are dozens of sessions a second, and their threads must not spin on the cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     set_exact_int8(onnxruntime, options)
     session = onnxruntime.InferenceSession(opened.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -143,5 +139,5 @@ def run_logits(model: "onnx.ModelProto", images: Images) -> Logits:
 
 
 def lowest_first(values: Iterable[tuple[str, float | None]]) -> list[str]:
-    """Return names by rising decibels; None, no noise at all, comes last."""
+    """Return names by rising decibels; None means no noise and comes last."""
     return [name for name, _ in sorted(values, key=lambda each: np.inf if each[1] is None else each[1])]

@@ -1,4 +1,4 @@
-"""The precision ledger: what each step from float to INT8 cost, on training images nothing was calibrated on."""
+"""The precision ledger: the cost of each step from float to INT8, on training images outside the calibration."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,7 +22,7 @@ class Figures:
     Attributes:
         sample_count: N, images.
         accuracy: share of images whose label has the largest logit.
-        agreement: share of images where both models' largest logit is of the same class.
+        agreement: share of images where both models' largest logits are of one class.
         sqnr_db: 10 log10 of the reference logits' energy over that of the difference; None when they are equal.
     """
 
@@ -39,17 +39,16 @@ class Figures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerStep:
-    """One model of the bundle and what it keeps of the float student.
+    """One model of the bundle, compared with the float student.
 
     Attributes:
         stage: `teacher`, or the model's precision as its role spells it: `fp32`, `fp16`, `int8`, `int8-tensorrt`,
-            `int8-fp16-tensorrt`; with `-recovered` behind it, INT8 of the student trained under quantisation.
-        model_sha256: of the file measured.
+            `int8-fp16-tensorrt`. The end `-recovered` is for INT8 of the student trained under quantisation.
         figures: against `fp32`.
-        teacher_agreement: share of images that the teacher decides alike; None where the bundle has no teacher.
-        bytes: of the file.
+        teacher_agreement: share of images with the teacher's class; None where the bundle has no teacher.
+        bytes: size of the file.
         nodes: records of single nodes, empty where none were measured.
-        details: what else there is to say of this kind of step.
+        details: further entries for this kind of step.
     """
 
     stage: str
@@ -87,29 +86,18 @@ def compare_logits(reference: Logits, candidate: Logits, labels: NDArray[np.int6
 
 
 def decibels(signal: float, noise: float) -> float | None:
-    """Return 10 log10 of signal over noise energy, None without noise.
-
-    A reference of zeros has no signal; any noise then drowns it, by as much as float64 can say.
-    """
+    """Return 10 log10 of signal over noise energy, None without noise; a signal of 0 counts as float64's smallest."""
     return 10 * float(np.log10(max(signal, np.finfo(np.float64).tiny) / noise)) if noise else None
 
 
 def write_ledger(bundle: Bundle, steps: Sequence[LedgerStep], left_out: Mapping[str, str] | None = None) -> Bundle:
-    """Write `ledger.json` and return the bundle that lists it.
-
-    Args:
-        bundle: whose models these are.
-        steps: in the order of the chain.
-        left_out: {stage: why there is no step of it}.
-    """
-    return write_ledger_record(
-        bundle,
-        {"kind": "ledger", "schema": 1, "steps": [step.to_json() for step in steps], "left_out": dict(left_out or {})},
-    )
+    """Write `ledger.json` and return the bundle that lists it; `left_out` is {stage: why there is no step of it}."""
+    record = {"kind": "ledger", "schema": 1, "steps": [step.to_json() for step in steps]}
+    return write_ledger_record(bundle, {**record, "left_out": dict(left_out or {})})
 
 
 def write_ledger_record(bundle: Bundle, record: Mapping[str, Any]) -> Bundle:
-    """Write a record that `read_ledger` gave, changed, in place of the old one."""
+    """Write a record in the form of `read_ledger` in place of the old one."""
     path = bundle.path / "ledger.json"
     write_json(path, record)
     return bundle.with_file("ledger", path)
@@ -119,7 +107,7 @@ def read_ledger(bundle: Bundle) -> dict[str, Any]:
     """Return the content of `ledger.json`.
 
     Raises:
-        BundleError: the bundle has none, or one that is damaged.
+        BundleError: the bundle has no ledger, or a damaged one.
     """
     path = bundle.file("ledger")
     try:

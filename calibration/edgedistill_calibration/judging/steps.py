@@ -1,4 +1,4 @@
-"""The steps of the ledger: the teacher, the float student, and what was made of it."""
+"""The steps of the ledger: the teacher, the float student, and the files made from it."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgedistill_calibration.judging.judge import Judge, Logits
-from edgedistill_calibration.judging.ledger import LedgerStep, compare_logits
+from edgedistill_calibration.judging.judge import Judge
+from edgedistill_calibration.judging.ledger import LedgerStep, Logits, compare_logits
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import EXPERT_FILES, model_role
 from edgedistill_deploy.bundle.reference import read_golden
@@ -23,11 +23,7 @@ def chain_steps(
 ) -> list[LedgerStep]:
     """Return a step for the teacher, where the bundle has one, the float student and each of the files.
 
-    Args:
-        bundle: whose they are.
-        judge: compares with the float student on the held-out images.
-        files: by precision, those that `judge` was asked about, or is asked now.
-        details: by precision, the nodes and what else the ledger has of a step.
+    `files` and `details` are by precision; the details are the nodes and further entries of a step.
     """
     models = {"fp32": judge.source, **files}
     teacher = teacher_answers(bundle, judge, models)
@@ -39,7 +35,7 @@ def chain_steps(
 def teacher_answers(bundle: Bundle, judge: Judge, files: Mapping[str, Path] | None = None) -> Logits | None:
     """Return the teacher's logits on the held-out images; None where the bundle has none.
 
-    Files {precision: path} that were not judged yet are run in the same pass over the images.
+    Files {precision: path} that were not judged yet run in the same pass over the images.
     """
     models = {path: name for name, path in (files or {}).items()}
     role = model_role("teacher")
@@ -52,37 +48,28 @@ def teacher_answers(bundle: Bundle, judge: Judge, files: Mapping[str, Path] | No
 def step_of(
     precision: str, path: Path, judge: Judge, teacher: Logits | None, details: Mapping[str, object]
 ) -> LedgerStep:
-    """Return the step of one file, compared with the float student and the teacher.
+    """Return the step of one file, compared with the float student and the teacher's logits.
 
-    Args:
-        precision: the stage.
-        path: the file, which is in the bundle or will be.
-        judge: compares with the float student.
-        teacher: the teacher's logits.
-        details: the nodes, and what else the ledger has of such a step.
+    `details` are the nodes and further entries of the step.
     """
-    answers = judge.answers({judge.source: "fp32", path: precision})
-    figures = compare_logits(answers[judge.source], answers[path], judge.images.labels)
-    if precision == "teacher":  # its logits need not be near the student's to decide alike
+    answers, labels = judge.answers({judge.source: "fp32", path: precision}), judge.images.labels
+    figures = compare_logits(answers[judge.source], answers[path], labels)
+    if precision == "teacher":  # its logits may differ much although its classes are the same
         figures = replace(figures, sqnr_db=None)
     nodes = details.get("nodes", ())
     return LedgerStep(
         stage=precision,
         model_sha256=sha256_of_file(path),
         figures=figures,
-        teacher_agreement=_agreement(teacher, answers[path]),
+        teacher_agreement=None if teacher is None else compare_logits(teacher, answers[path], labels).agreement,
         bytes=path.stat().st_size,
         nodes=tuple(nodes) if isinstance(nodes, list) else (),
         details={key: value for key, value in details.items() if key != "nodes"},
     )
 
 
-def _agreement(teacher: Logits | None, answers: Logits) -> float | None:
-    return None if teacher is None else float(np.mean(teacher.argmax(axis=1) == answers.argmax(axis=1)))
-
-
 def student_note(bundle: Bundle, judge: Judge) -> str:
-    """Say why the torch student has no step, and what the bundle knows of it instead."""
+    """Say why the torch student has no step, and what the bundle knows of it."""
     if not bundle.has("golden"):
         return "the bundle carries no answers of the torch student"
     inputs, outputs = read_golden(bundle.file("golden"))

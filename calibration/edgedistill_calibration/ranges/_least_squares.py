@@ -9,7 +9,7 @@ Counts = NDArray[np.int64]
 # Steps from the lowest level of 8 bits to the highest; a symmetric type leaves out its lowest.
 ASYMMETRIC_STEPS = 255
 SYMMETRIC_STEPS = 254
-# Ends tried at a time, and how often: first over the whole range, then between the neighbours of the best.
+# The number of ends tried, and the rounds: first over the whole range, then between the neighbours of the best.
 TRIED = 65
 ROUNDS = 3
 
@@ -17,8 +17,8 @@ ROUNDS = 3
 def least_squares_range(counts: Counts, low: float, high: float, *, symmetric: bool = False) -> tuple[float, float]:
     """Return the range, not wider than [low, high] with zero, of least squared error when quantised to 8 bits.
 
-    A value outside the range is clipped to its end. One inside is rounded, which costs a twelfth of the squared step on
-    average; within half a step of zero, which is always a level, it becomes zero and costs its own square.
+    A value outside the range is clipped to its end. A value inside is rounded, with an average error of a twelfth of
+    the squared step. Zero is always a level, and a value within half a step of it becomes zero.
 
     Args:
         counts: values in each of B bins of equal width from `low` to `high`.
@@ -54,12 +54,12 @@ def _asymmetric_ends(error: "_QuantisationError", bottom: float, top: float) -> 
 
 
 def _ends(end: float) -> Floats:
-    """Return ends to try from near zero to `end`; zero alone where the range has nothing on that side."""
+    """Return ends to try from near zero to `end`; only zero where the range has no values on that side."""
     return np.linspace(end / TRIED, end, TRIED) if end else np.zeros(1)
 
 
 def _closer(ends: Floats, best: int) -> Floats:
-    """Return as many ends between the neighbours of the best, itself among them."""
+    """Return as many ends between the neighbours of the best end, and this end too."""
     if len(ends) == 1:
         return ends
     before, after = ends[max(best - 1, 0)], ends[min(best + 1, len(ends) - 1)]

@@ -1,4 +1,4 @@
-"""The range of every activation, measured a few images at a time: memory does not grow with their number."""
+"""The range of every activation, measured on a few images at a time: memory does not grow with their number."""
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,10 +19,8 @@ Ranges = Mapping[str, Range]
 
 AVERAGING = 0.1
 BINS = 8192
-# A value that moves less is constant; bins of such width overflow float32.
-SMALLEST_SPAN = np.float32(1e-30)
-# Ranges that a student was trained within, not measured on it.
-AS_TRAINED = "as-trained"
+SMALLEST_SPAN = np.float32(1e-30)  # a value with a smaller span is constant: its bins would overflow float32
+AS_TRAINED = "as-trained"  # ranges of the student's training, not measured
 
 
 def measure_ranges(
@@ -31,15 +29,11 @@ def measure_ranges(
     """Return each candidate's range of every value.
 
     `minmax` is the smallest and largest value seen. `moving-average` averages the extremes of `GROUP` images at a
-    time exponentially. `percentile-P` leaves (100 - P) / 2 percent of the values outside on either side, read off a
-    histogram of `BINS` bins over the extremes, which takes a second pass. `least-squares` is the clipping of least
-    squared error in the same histogram; it differs for types with zero point 0, whose ranges come as
-    `least-squares-symmetric` beside it.
+    time exponentially. `percentile-P` leaves (100 - P) / 2 percent of the values outside on either side, by a histogram
+    of `BINS` bins over the extremes, which takes a second pass. `least-squares` is the clipping of least squared error
+    in the same histogram; the ranges for types with zero point 0 differ and are `least-squares-symmetric`.
 
-    Args:
-        reader: gives the values.
-        groups: called with `GROUP` for each pass; gives prepared images (n, H, W, 3), that many at a time.
-        candidates: which to return.
+    For each pass `groups` is called with `GROUP`; it gives so many prepared images (n, H, W, 3) at a time.
 
     Raises:
         EdgeDistillError: a value is not finite.
@@ -62,12 +56,12 @@ def needs_histograms(candidates: Sequence[str]) -> bool:
 
 
 def symmetric(method: str) -> str:
-    """Return under which name `measure_ranges` gives a method's ranges for types with zero point 0."""
+    """Return the name in `measure_ranges` of a method's ranges for types with zero point 0."""
     return f"{method}-symmetric" if method in ("least-squares", AS_TRAINED) else method
 
 
 def read_ranges(path: Path) -> dict[str, Ranges]:
-    """Return what `write_ranges` wrote, as ranges that a student was trained within.
+    """Return what `write_ranges` wrote, as ranges of a student's training.
 
     Raises:
         BundleError: the file holds something else.
@@ -83,9 +77,9 @@ def read_ranges(path: Path) -> dict[str, Ranges]:
 
 
 def write_ranges(path: Path, measured: Mapping[str, Ranges], method: str, model_sha256: str) -> None:
-    """Write the ranges of every value of the prepared float graph, by whose names they go.
+    """Write the ranges of every value of the prepared float graph, by its name.
 
-    `ranges` is for types with a zero point, `symmetric_ranges` for those without.
+    `ranges` is for types with a zero point, `symmetric_ranges` for types without.
     """
     record = {"kind": "ranges", "schema": 1, "method": method, "model_sha256": model_sha256}
     write_json(path, {**record, "ranges": measured[method], "symmetric_ranges": measured[symmetric(method)]})

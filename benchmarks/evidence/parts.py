@@ -119,7 +119,7 @@ def _main(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
 
 def _seeds(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
     """Five seeds of SubDistill, its two ablations, whose differences are the smallest, and, in the comparison itself,
-    the rivals whose verdict hangs on the number of seeds; starts from the main part.
+    the rivals whose verdict depends on the number of seeds; starts from the main part.
     """
     main = _main(places)
 

@@ -251,7 +251,7 @@ def test_keys_hold_what_decides_the_result_and_no_names(tiny_digits: Path, tmp_p
     trainings = keys(plan)
     for change in changes:
         other = keys(replace(plan, tasks=(replace(plan.tasks[0], **change),)))
-        assert len(other & trainings) <= 1, change  # the teacher's evaluation does not hang on the student
+        assert len(other & trainings) <= 1, change  # the teacher's evaluation does not depend on the student
     assert not keys(replace(plan, validation_images=20)) & keys(plan)
 
 

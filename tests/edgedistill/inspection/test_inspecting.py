@@ -131,7 +131,7 @@ def test_what_is_no_map_is_refused() -> None:
 
 
 class Writing(nn.Module):
-    """Writes over a layer's input, which it then uses again: what comes after `second` hangs on what it did inside."""
+    """Writes over a layer's input, which it uses again: what comes after `second` depends on what it did inside."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -183,7 +183,7 @@ def test_a_hardware_compatible_engine_runs_from_ampere_on(network: Path, monkeyp
 def test_the_engine_of_another_model_is_refused(network: Path, tmp_path: Path) -> None:
     engine = built_engine(network)
     other = write_network(tmp_path / "other.onnx", batch=3)
-    with pytest.raises(EdgeDistillError, match=r"was built from another model, m\.onnx; build it anew"):
+    with pytest.raises(EdgeDistillError, match=r"was built from another model, m\.onnx; build it again"):
         opened(other, file=engine)
 
 

@@ -31,9 +31,7 @@ Flips = Annotated[
 ]
 JUnit = Annotated[Path | None, flag("--junit", "FILE", "Write what was judged as JUnit XML.")]
 Markdown = Annotated[str | None, flag("--markdown", "FILE", 'Write a summary as Markdown, "-" for the screen.')]
-Bisect = Annotated[
-    bool, typer.Option("--bisect", help="Find the first node at which two models part company, instead.")
-]
+Bisect = Annotated[bool, typer.Option("--bisect", help="Find the first node at which two models differ, instead.")]
 Against = Annotated[
     str | None,
     flag(

@@ -112,12 +112,12 @@ class BisectReport:
         """The finding in one sentence."""
         if self.first is None:
             return (
-                f"Nothing parts company: all {self.compared_count} values compared agree within {self.tolerance:.3g}."
+                f"No difference was found: all {self.compared_count} values compared agree within {self.tolerance:.3g}."
             )
         where = f"{self.first.operator} {self.first.node}"
         module = f", {self.first.module_relation} module {self.first.module}" if self.first.module else ""
         return (
-            f"They part company at {where}{module}: its result {self.first.value} is off by {self.first.error:.3g} of "
+            f"They differ first at {where}{module}: its result {self.first.value} is off by {self.first.error:.3g} of "
             f"its size where {self.tolerance:.3g} is allowed, while what it reads agrees."
         )
 

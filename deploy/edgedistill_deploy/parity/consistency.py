@@ -69,7 +69,7 @@ def _golden_check(bundle: Bundle, prepare: Prepare | None) -> Iterator[Check]:
     failed = [result for result in results if not result.passed]
     start = f"{len(results)} image files, decoded and scaled here, came out as in training"
     if failed:
-        start = "This device prepares image files otherwise than training did"
+        start = "This device does not prepare image files as training did"
     shown = "; ".join(map(_describe_difference, failed or results))
     yield Check(name="golden_images", passed=not failed, detail=f"{start}: {shown}.")
 

@@ -142,7 +142,7 @@ async def _host_key_problem(asyncssh: Any, device: Device, error: Exception) -> 
         stored = f"[{device.host}]:{port}" if port != 22 else device.host
         return DeviceError(
             f"THE HOST KEY OF {device.name} ({device.address}) HAS CHANGED: {shown} is not the one in {file}. Somebody "
-            "may be listening in, or the device was set up anew. Nothing was sent. Only if you know why, forget the "
+            "may be listening in, or the device was set up again. Nothing was sent. Only if you know why, forget the "
             f'old key: ssh-keygen -f {file} -R "{stored}".'
         )
     if not isinstance(error, asyncssh.HostKeyNotVerifiable):

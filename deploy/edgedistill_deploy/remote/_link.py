@@ -109,7 +109,7 @@ async def start_python(connection: Any, device: Device, source: str) -> Any:
     try:
         process = await connection.create_process(command, encoding="utf-8", errors="replace")
     except (asyncssh.Error, OSError) as error:
-        raise DeviceError(f"{device.name} lets no command be run: {error}.") from error
+        raise DeviceError(f"{device.name} does not let us run a command: {error}.") from error
     process.stdin.write(json.dumps(source) + "\n")
     return process
 

@@ -117,7 +117,7 @@ def test_an_unmet_gate_is_red_in_the_summaries_too(built_run: Path, tmp_path: Pa
 def test_bisection_of_a_sound_run_finds_nothing(copied_run: Path) -> None:
     outcome = run_command("validate", copied_run, "--bisect")
     assert outcome.code == 0, outcome.stderr
-    assert outcome.stdout.startswith("Nothing parts company: all ")
+    assert outcome.stdout.startswith("No difference was found: all ")
     (path,) = (copied_run / "bisect").glob("*.json")
     assert json.loads(path.read_text(encoding="utf-8"))["candidate"]["precision"] == "int8"
     for against in ("unoptimised", "onnxruntime:cpu", "int8-tensorrt"):
@@ -138,7 +138,7 @@ def test_bisection_names_the_node_and_the_module(copied_run: Path, tmp_path: Pat
     assert record["first"]["node"] == convolutions[4].name
     assert convolutions[4].inputs[1].removeprefix("model.").startswith(record["first"]["module"])
     shown = run_command("validate", copied_run, *words).stdout
-    assert f"They part company at Conv {convolutions[4].name}, of module {record['first']['module']}:" in shown
+    assert f"They differ first at Conv {convolutions[4].name}, of module {record['first']['module']}:" in shown
     assert "runs, by bisection." in shown
 
 

@@ -67,7 +67,7 @@ def test_a_scaled_weight_is_found_wherever_it_is(
     assert report.run_count <= 8
     assert report.output_error > 1e-3
     assert report.first.error == pytest.approx(0.05, abs=0.03)  # the bias is not scaled
-    assert f"They part company at {report.first.operator} {node}: its result" in report.sentence
+    assert f"They differ first at {report.first.operator} {node}: its result" in report.sentence
 
 
 @pytest.mark.parametrize("precision", ["int8", "int8-tensorrt"])
@@ -105,7 +105,7 @@ def test_sound_quantised_models_agree_everywhere(precision: str, bundle: Bundle)
         assert report.verdict == "agree"
         assert report.first is None
         assert report.compared_count == report.value_count > 20
-        assert report.sentence.startswith("Nothing parts company")
+        assert report.sentence.startswith("No difference was found")
         assert 0 < max(each.error for each in report.measured) < report.tolerance
 
 

@@ -37,7 +37,7 @@ def test_a_server_without_sftp(device: Make, profiling: Make, server: SshServer,
 def test_a_server_that_lets_no_command_run(device: Make, profiling: Make, server: SshServer, tmp_path: Path) -> None:
     with ssh_server(tmp_path / "closed", "MaxSessions 0") as closed:
         target = device(**closed.settings())
-        assert "loop lets no command be run" in error_of(profiling(target), target)
+        assert "loop does not let us run a command" in error_of(profiling(target), target)
         (record,) = check_devices([target])
     assert record["verdict"] == "unreachable"
     assert "loop runs no shell command" in record["error"]

@@ -81,11 +81,11 @@ def read_engine(path: Path, onnx_sha256: str, place: Place) -> tuple[bytes, dict
     """
     record = _read_sidecar(path)
     if record["onnx"]["sha256"] != onnx_sha256:
-        raise UnfitEngineError(f"{path} was built from another model, {record['onnx']['name']}; build it anew.")
+        raise UnfitEngineError(f"{path} was built from another model, {record['onnx']['name']}; build it again.")
     require_same_tensorrt(path, record, place)
     require_same_gpu(path, record, place)
     if not path.is_file() or sha256_of_file(path) != record["engine"]["sha256"]:
-        raise UnfitEngineError(f"{path} is missing or was changed after it was built; build it anew.")
+        raise UnfitEngineError(f"{path} is missing or was changed after it was built; build it again.")
     return path.read_bytes(), record
 
 
@@ -102,12 +102,12 @@ def require_same_tensorrt(path: Path, record: Mapping[str, Any], place: Place) -
     if not record["options"]["version_compatible"]:
         raise UnfitEngineError(
             f"{path} was built by TensorRT {built}, and this is TensorRT {place.version}: a plan runs on the version "
-            "that built it; build it anew here, or with --version-compatible for later versions."
+            "that built it; build it again here, or with --version-compatible for later versions."
         )
     if then > now or (then[:1] != now[:1] and (then[0], now[0]) != (10, 11)):
         raise UnfitEngineError(
             f"{path} was built by TensorRT {built}, version-compatible, and this is TensorRT {place.version}: such a "
-            "plan runs on later TensorRTs of its major version, and one of 10 on 11; build it anew here."
+            "plan runs on later TensorRTs of its major version, and one of 10 on 11; build it again here."
         )
 
 
@@ -120,13 +120,13 @@ def require_same_gpu(path: Path, record: Mapping[str, Any], place: Place) -> Non
     given = f"{path} was built for {record['gpu']['name']} (compute capability {record['gpu']['compute_capability']})"
     if not record["options"]["hardware_compatible"]:
         raise UnfitEngineError(
-            f"{given}, and this is {place.gpu.name} ({place.gpu.capability}); build it anew here, or with "
+            f"{given}, and this is {place.gpu.name} ({place.gpu.capability}); build it again here, or with "
             "--hardware-compatible for several GPUs."
         )
     if here < _AMPERE:
         raise UnfitEngineError(
             f"{given}, hardware-compatible, which begins with Ampere (8.0), and this is {place.gpu.name} "
-            f"({place.gpu.capability}); build it anew here."
+            f"({place.gpu.capability}); build it again here."
         )
 
 
@@ -134,17 +134,17 @@ def _read_sidecar(path: Path) -> dict[str, Any]:
     sidecar = sidecar_path(path)
     try:
         if sidecar.stat().st_size > _MOST_SIDECAR_BYTES:
-            raise UnfitEngineError(f"{sidecar} is far too large for what describes an engine; build it anew.")
+            raise UnfitEngineError(f"{sidecar} is far too large for what describes an engine; build it again.")
         record = json.loads(sidecar.read_bytes())
         _require_described(record)
         return dict(record)
     except OSError as error:
         raise UnfitEngineError(
             f"{path} has no readable {sidecar.name} beside it, which says what it was built from and for"
-            f" ({error.strerror or error}); build it anew."
+            f" ({error.strerror or error}); build it again."
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UnfitEngineError(f"{sidecar} does not describe an engine; build it anew.") from error
+        raise UnfitEngineError(f"{sidecar} does not describe an engine; build it again.") from error
 
 
 def _require_described(record: Any) -> None:

@@ -104,7 +104,9 @@ def test_golden_images_of_another_contract_fail_the_verdict(bundle: Bundle) -> N
     with open_session(altered) as session:
         report = check_parity(altered, session)
     assert report.verdict == "fail"
-    assert report.judgement.reasons[0].startswith("Check golden_images does not hold. This device prepares image files")
+    assert report.judgement.reasons[0].startswith(
+        "Check golden_images does not hold. This device does not prepare image files"
+    )
 
 
 def test_a_shape_that_does_not_fit_is_told(bundle: Bundle) -> None:

@@ -1,9 +1,8 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Each makes .venv with plain pip when it is missing.
 PYTHON ?= python3
 VENV := .venv
-# Tests run in so many processes, each with one thread and about 2 GB of memory. Three keep two cores busy, because
-# tests wait for the processes that they start.
-WORKERS ?= 3
+# Tests run in so many processes, each with one thread and about 2 GB of memory.
+WORKERS ?= 2
 BIN := $(VENV)/bin
 
 .PHONY: demo test check clean

@@ -9,6 +9,7 @@ from edgedistill.inspection.projecting import project, projecting, run_midway
 from edgedistill.inspection.records import ProjectedAccuracy
 from edgedistill.networks.logits import restrict_logits
 from edgedistill.subspaces.directions import Subspace
+from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.statistics.paired import drop_interval, wilson_interval
 
 Batch = tuple[Tensor, Tensor]
@@ -79,9 +80,7 @@ class Examination:
             total += tally(predicted, predicted, labels)
         return total
 
-    def measure_projected(
-        self, ranks: Ranks, progress: Callable[[int], None]
-    ) -> dict[tuple[str, str], dict[int, Tally]]:
+    def measure_projected(self, ranks: Ranks, progress: Progress = silent) -> dict[tuple[str, str], dict[int, Tally]]:
         """Return {(layer, method): {K: tally}}; gradients must be off.
 
         The network up to a layer runs once a batch for all projections of that layer. `progress` is called with the
@@ -101,7 +100,7 @@ class Examination:
                         predicted = self._answers(midway.resume(output))
                     totals[layer, method][k] += tally(predicted, unprojected, labels)
                     done += len(labels)
-                    progress(done)
+                    progress(done, 0)
         return totals
 
     def together(self, method: str, ranks: Mapping[str, int]) -> Tally:

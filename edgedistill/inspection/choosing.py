@@ -56,7 +56,8 @@ def choose_methods(
     examination = Examination(model=model, class_indices=class_indices, batches=batches, subspaces=subspaces)
     own = examination.measure_teacher()
     tallies = examination.measure_projected(
-        {key: (kept[key[0]],) for key in subspaces}, lambda done: progress(done, own.size * len(subspaces))
+        {key: (kept[key[0]],) for key in subspaces},
+        lambda done, total, note="": progress(done, own.size * len(subspaces)),
     )
     return {
         layer: _sufficient({method: tallies[layer, method][k] for method in CANDIDATES}, own)

@@ -1,7 +1,7 @@
 """The inspection: spectra, the teacher's accuracy on its leading directions, and the suggested student."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -203,11 +203,11 @@ class _Steps:
         self._progress = progress
         self._total = 0
 
-    def count(self, images: int, what: str) -> Callable[[int], None]:
+    def count(self, images: int, what: str) -> Progress:
         """Add `images` to the total; the returned function takes the number of them that are done."""
         before = self._total
         self._total += images
-        return lambda done: self._progress(before + done, self._total, what)
+        return lambda done, total, note="": self._progress(before + done, self._total, what)
 
 
 def _ranks(ks: Sequence[int], width: int) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """The subspaces of several layers of a teacher, for a subtask, found in one pass over its images."""
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,7 @@ from edgedistill.subspaces.directions import Subspace, check_rank, subspace_from
 from edgedistill.subspaces.evidence import evidence
 from edgedistill.subspaces.moments import MomentAccumulator, Moments
 from edgedistill_deploy.errors import DataError, UsageError
+from edgedistill_deploy.progress import Progress, silent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,7 @@ def find_subspaces(
     method: str = "prca",
     positions: int | None = 20,
     seed: int = 0,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress = silent,
 ) -> dict[str, Subspace]:
     """Find the subspaces of several layers of a teacher (Chormai et al. 2026, sections 2 and 3).
 
@@ -67,7 +68,7 @@ def find_subspaces(
         method: `prca` | `prca_indefinite` | `pca` | `gradient` | `random` | `identity`.
         positions: drawn from each image's map; None uses all.
         seed: fixes the positions, and the directions of `random`.
-        progress: called after every batch with the number of images so far.
+        progress: called after every batch with the number of images so far; how many there are is not known.
 
     Raises:
         UsageError: an unknown layer or method, a rank or positions below 1, or class indices outside the outputs.
@@ -99,7 +100,7 @@ def gather_moments(
     layers: Sequence[str],
     sampling: Sampling,
     *,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress = silent,
 ) -> dict[str, Moments]:
     """Gather the moments of several layers in one pass; `subspace_from` makes any method's subspace from them.
 
@@ -122,8 +123,7 @@ def gather_moments(
             accumulator = accumulators.setdefault(name, _accumulator_for(activation))
             accumulator.update(*_sample(pooled, keys, sampling))
         count += len(images)
-        if progress is not None:
-            progress(count)
+        progress(count, 0)
     if not count:
         raise DataError("There are no images to find subspaces with; give at least one batch.")
     for name in layers:

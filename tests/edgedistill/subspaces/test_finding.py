@@ -324,7 +324,13 @@ def test_a_failure_leaves_the_model_as_it_was_found() -> None:
 
 def test_progress_counts_images() -> None:
     counts: list[int] = []
-    find_subspaces(small_teacher(), [0, 1], blocks(images(), 4), {"first": 3}, progress=counts.append)
+    find_subspaces(
+        small_teacher(),
+        [0, 1],
+        blocks(images(), 4),
+        {"first": 3},
+        progress=lambda done, total, note="": counts.append(done),
+    )
     assert counts == [4, 6]
 
 

@@ -1,11 +1,15 @@
 """Small, randomly initialised timm networks of many families, all for images of 64 x 64."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from torch import nn
 
+from edgedistill.data.sources import open_source
+from edgedistill.data.splits import SubtaskImages, split_for_subtask
 from edgedistill.models.teacher import Teacher
 from edgedistill_deploy.images.preprocess import Preprocess
 
@@ -60,4 +64,14 @@ def small_teacher() -> Teacher:
         preprocess=Preprocess(size=(64, 64)),
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
+    )
+
+
+def few_images(digits: Path, classes: Sequence[str]) -> SubtaskImages:
+    """Take every second training image and every third validation image of these classes from an npz of digits."""
+    whole = split_for_subtask(open_source(f"npz:{digits}"), classes)
+    return SubtaskImages(
+        train=whole.train.select(range(0, len(whole.train), 2)),
+        validation=whole.validation.select(range(0, len(whole.validation), 3)),
+        test=whole.test,
     )

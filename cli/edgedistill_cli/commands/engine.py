@@ -47,8 +47,7 @@ def engine(
     """Build a TensorRT engine on this device, or take it from the cache, and show what precision its layers really
     have.
 
-    Exit code 0: as the file says, or some layers wider, which are named; 1: nowhere as the file says; 4: TensorRT does
-    not tell.
+    Exit code 0: as the file says, or some layers wider, which are named; 1: nowhere so; 4: TensorRT does not tell.
     """
     from edgedistill_cli.bundles.engines import build_engine, show_engine
     from edgedistill_cli.exit_codes import gate_code

@@ -12,8 +12,7 @@ from PIL import Image
 
 from edgedistill.config import DistillConfig
 from edgedistill.data.loader import Augmentation, Pass, Share, open_loader
-from edgedistill.data.sources import open_source
-from edgedistill.data.splits import SubtaskImages, split_for_subtask
+from edgedistill.data.splits import SubtaskImages
 from edgedistill.distillation.objective import Guidance
 from edgedistill.distillation.subdistill import DistillResult, distill
 from edgedistill.distillation.teacher_cache import (
@@ -29,7 +28,7 @@ from edgedistill.networks.layers import as_map, capture
 from edgedistill.subspaces.files import load_subspaces
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.images.sets import ImageSet
-from reference.small_networks import small_teacher
+from reference.small_networks import few_images, small_teacher
 
 CLASSES = list("0123")
 
@@ -41,12 +40,7 @@ def teacher() -> Teacher:
 
 @pytest.fixture(scope="module")
 def images(tiny_digits: Path) -> SubtaskImages:
-    whole = split_for_subtask(open_source(f"npz:{tiny_digits}"), CLASSES)
-    return SubtaskImages(
-        train=whole.train.select(range(0, len(whole.train), 2)),
-        validation=whole.validation.select(range(0, len(whole.validation), 3)),
-        test=whole.test,
-    )
+    return few_images(tiny_digits, CLASSES)
 
 
 def run(teacher: Teacher, images: SubtaskImages, folder: Path | None = None, **settings: object) -> DistillResult:

@@ -8,15 +8,14 @@ import torch
 from torch import nn
 
 from edgedistill.config import PRESETS, DistillConfig
-from edgedistill.data.sources import open_source
-from edgedistill.data.splits import SubtaskImages, split_for_subtask
+from edgedistill.data.splits import SubtaskImages
 from edgedistill.distillation._schedules import layer_weight_at, learning_rate_at
 from edgedistill.distillation.subdistill import DistillResult, distill
 from edgedistill.distillation.training import build_average
 from edgedistill.models.student import build_student
 from edgedistill.models.teacher import Teacher
 from edgedistill_deploy.errors import UsageError
-from reference.small_networks import small_teacher
+from reference.small_networks import few_images, small_teacher
 
 CLASSES = list("0123")
 QUICK = {"epochs": 2, "batch_size": 32, "augment": "none", "compute": "cpu"}
@@ -29,12 +28,7 @@ def teacher() -> Teacher:
 
 @pytest.fixture(scope="module")
 def images(tiny_digits: Path) -> SubtaskImages:
-    whole = split_for_subtask(open_source(f"npz:{tiny_digits}"), CLASSES)
-    return SubtaskImages(
-        train=whole.train.select(range(0, len(whole.train), 2)),
-        validation=whole.validation.select(range(0, len(whole.validation), 3)),
-        test=whole.test,
-    )
+    return few_images(tiny_digits, CLASSES)
 
 
 def run(teacher: Teacher, images: SubtaskImages, folder: Path | None = None, **settings: object) -> DistillResult:

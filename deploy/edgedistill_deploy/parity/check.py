@@ -29,9 +29,11 @@ from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.parity import (
     DEFAULT_LIMITS,
     Arithmetic,
+    Check,
     Findings,
     ImageCounts,
     Likeness,
+    NotChecked,
     Numeric,
     ParityLimits,
     ParityReport,
@@ -177,10 +179,12 @@ def _measure_likeness(answers: Answers, confidence: float) -> Likeness:
 def _check_soundness(bundle: Bundle, session: Session, evaluation: Evaluation, answers: Answers) -> Soundness:
     rows = evaluation.spread(_RELATION_IMAGES)
     names = [evaluation.name(int(row)) for row in rows]
+    found = check_consistency(bundle, session.model_path)
     return Soundness(
         metamorphic=check_relations(session, evaluation.images(rows), names),
         numeric=_numeric(bundle, session, answers),
-        checks=check_consistency(bundle, session.model_path),
+        checks=tuple(each for each in found if isinstance(each, Check)),
+        not_checked=tuple(each for each in found if isinstance(each, NotChecked)),
     )
 
 

@@ -8,35 +8,42 @@ from edgedistill_deploy.files.json_text import parse_json
 from edgedistill_deploy.images import golden
 from edgedistill_deploy.images.golden import GoldenDifference, Prepare
 from edgedistill_deploy.onnx_files.content import read_metadata
-from edgedistill_deploy.records.parity import Check
+from edgedistill_deploy.records.parity import Check, NotChecked
 
 _PREPROCESS, _CLASS_NAMES = "edgedistill.preprocess", "edgedistill.class_names"
 
 
-def check_consistency(bundle: Bundle, model: Path, prepare: Prepare | None = None) -> tuple[Check, ...]:
+def check_consistency(bundle: Bundle, model: Path, prepare: Prepare | None = None) -> tuple[Check | NotChecked, ...]:
     """Compare a model file's metadata with the manifest, and the golden images with this device's results for them.
 
     `prepare` turns the bytes of an image file into the model's input, uint8 (H, W, 3); by default Pillow does it by the
-    bundle's contract. Metadata and golden images that are missing are not checked.
+    bundle's contract. What metadata or golden images that are missing leave open is named as not checked.
     """
     metadata = read_metadata(model)
-    return (*_metadata_checks(bundle, model.name, metadata), *_golden_check(bundle, prepare))
+    return (*_metadata_checks(bundle, model.name, metadata), _golden_check(bundle, prepare))
 
 
-def _metadata_checks(bundle: Bundle, name: str, metadata: dict[str, str]) -> Iterator[Check]:
-    if _PREPROCESS in metadata:
-        given, wanted = metadata[_PREPROCESS], bundle.preprocess.digest
-        fits = given == wanted
-        detail = f"{name} and the manifest agree on the preprocessing, {wanted[:12]}."
-        if not fits:
-            start = f"{name} was made for the preprocessing {given[:12]}"
-            detail = f"{start}, but the manifest describes {wanted[:12]}; export it again."
-        yield Check(name="preprocess_digest", passed=fits, detail=detail)
-    if _CLASS_NAMES in metadata:
-        yield _class_names_check(bundle, name, metadata[_CLASS_NAMES])
+def _metadata_checks(bundle: Bundle, name: str, metadata: dict[str, str]) -> Iterator[Check | NotChecked]:
+    yield _preprocess_check(bundle, name, metadata.get(_PREPROCESS))
+    yield _class_names_check(bundle, name, metadata.get(_CLASS_NAMES))
 
 
-def _class_names_check(bundle: Bundle, name: str, text: str) -> Check:
+def _preprocess_check(bundle: Bundle, name: str, given: str | None) -> Check | NotChecked:
+    if given is None:
+        detail = f"Not checked, because {name} does not say for which preprocessing it was made."
+        return NotChecked(name="preprocess_digest", detail=detail)
+    wanted = bundle.preprocess.digest
+    fits = given == wanted
+    detail = f"{name} and the manifest agree on the preprocessing, {wanted[:12]}."
+    if not fits:
+        start = f"{name} was made for the preprocessing {given[:12]}"
+        detail = f"{start}, but the manifest describes {wanted[:12]}; export it again."
+    return Check(name="preprocess_digest", passed=fits, detail=detail)
+
+
+def _class_names_check(bundle: Bundle, name: str, text: str | None) -> Check | NotChecked:
+    if text is None:
+        return NotChecked(name="class_names", detail=f"Not checked, because {name} does not name its classes.")
     given, wanted = _names(text), bundle.class_names
     if given == wanted:
         detail = f"{name} and the manifest name the same {len(wanted)} classes in the same order."
@@ -59,11 +66,12 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(str(name) for name in names) if isinstance(names, list) else ()
 
 
-def _golden_check(bundle: Bundle, prepare: Prepare | None) -> Iterator[Check]:
+def _golden_check(bundle: Bundle, prepare: Prepare | None) -> Check | NotChecked:
     entry = bundle.manifest["files"].get(GOLDEN_IMAGES)
     # The device may have the model without them.
     if entry is None or not (bundle.path / str(entry["path"])).exists():
-        return
+        detail = "Not checked, because the bundle has no golden images to decode and scale; export it again."
+        return NotChecked(name="golden_images", detail=detail)
     images = golden.read_golden_images(bundle.file(GOLDEN_IMAGES))
     results = golden.compare_golden_images(images, prepare or golden.device_preparation(bundle.preprocess))
     failed = [result for result in results if not result.passed]
@@ -71,7 +79,7 @@ def _golden_check(bundle: Bundle, prepare: Prepare | None) -> Iterator[Check]:
     if failed:
         start = "This device does not prepare image files as training did"
     shown = "; ".join(map(_describe_difference, failed or results))
-    yield Check(name="golden_images", passed=not failed, detail=f"{start}: {shown}.")
+    return Check(name="golden_images", passed=not failed, detail=f"{start}: {shown}.")
 
 
 def _describe_difference(result: GoldenDifference) -> str:

@@ -12,7 +12,7 @@ from edgedistill_deploy import wording as words
 from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.records.model import Int8Kernels, MeasuredModel
 from edgedistill_deploy.records.schema import Record, Share, Shares
-from edgedistill_deploy.records.values import as_mapping, as_share
+from edgedistill_deploy.records.values import as_bool, as_list, as_mapping, as_share, as_text, maybe
 from edgedistill_deploy.records.writing import FLAT
 from edgedistill_deploy.statistics.paired import Interval
 from edgedistill_deploy.statistics.verdicts import Verdict
@@ -114,6 +114,14 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NotChecked:
+    """A check that could not be made; `detail` is a sentence that begins with "Not checked, because"."""
+
+    name: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RelationResult(Check):
     """One metamorphic relation; `inputs` are the names of the images that broke it."""
 
@@ -147,25 +155,49 @@ class DriftRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParityLimits:
-    """The largest allowed drop in accuracy (0.02 is two points), and the confidence of the two-sided intervals."""
+    """What a model must keep, as shares.
+
+    Args:
+        max_drop: the largest allowed drop in accuracy (0.02 is two points).
+        confidence: that of the two-sided intervals.
+        max_class_drop: the largest allowed drop in accuracy on each class; None to fail for dead classes alone.
+        min_agreement: the least agreement with the teacher, held by the lower end of its interval; None for no limit.
+        allowed_classes: names of the classes that may be dead or worse.
+        strict: a check that could not be made fails the model.
+    """
 
     max_drop: float = 0.02
     confidence: float = 0.95
+    max_class_drop: float | None = None
+    min_agreement: float | None = None
+    allowed_classes: tuple[str, ...] = ()
+    strict: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_drop < 1:
             raise UsageError(f"max_drop is {self.max_drop}; it must lie between 0 and 1: 0.02 is two points.")
         if not 0 < self.confidence < 1:
             raise UsageError(f"confidence is {self.confidence}; it must lie between 0 and 1, for example 0.95.")
+        for name in ("max_class_drop", "min_agreement"):
+            share = getattr(self, name)
+            if share is not None and not 0 <= share < 1:
+                raise UsageError(f"{name} is {share}; it must be at least 0 and below 1, for example 0.1.")
 
 
 DEFAULT_LIMITS = ParityLimits()
 
 
 def as_limits(value: Any) -> ParityLimits:
-    """Accept limits only if both are stated: a record has no default limits."""
+    """Accept limits only if drop and confidence are stated: a record has no defaults for these."""
     limits = as_mapping(value)
-    return ParityLimits(max_drop=as_share(limits["max_drop"]), confidence=as_share(limits["confidence"]))
+    return ParityLimits(
+        max_drop=as_share(limits["max_drop"]),
+        confidence=as_share(limits["confidence"]),
+        max_class_drop=maybe(limits.get("max_class_drop"), as_share),
+        min_agreement=maybe(limits.get("min_agreement"), as_share),
+        allowed_classes=tuple(map(as_text, as_list(limits.get("allowed_classes", [])))),
+        strict=as_bool(limits.get("strict", False)),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,11 +233,15 @@ class ClassFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Soundness:
-    """What must hold at any accuracy: the recorded outputs, the relations, the checks."""
+    """What must hold at any accuracy: the recorded outputs, the relations, the checks.
+
+    Records of earlier versions do not name what was not checked.
+    """
 
     numeric: Numeric
     metamorphic: tuple[RelationResult, ...]
     checks: tuple[Check, ...] = ()
+    not_checked: tuple[NotChecked, ...] = ()
 
     @property
     def tests(self) -> tuple[Check, ...]:
@@ -307,6 +343,7 @@ def _rows(report: ParityReport) -> Iterator[tuple[str, str]]:
     yield "outputs", _word_outputs(report.soundness.numeric)
     tests = report.soundness.tests
     yield "checks", f"{sum(each.passed for each in tests)} of {len(tests)} hold"
+    yield "not checked", " ".join(f"{each.name}: {each.detail}" for each in report.soundness.not_checked)
     yield "reasons", " ".join(report.judgement.reasons[:_SENTENCES_SHOWN])
     diagnosis = report.findings.diagnosis[:_SENTENCES_SHOWN]
     yield "diagnosis", " ".join(f"{each.name}: {each.detail}" for each in diagnosis)

@@ -101,12 +101,12 @@ def _validate(folder: Path, request: Request, progress: Progress) -> dict[str, A
     """Judge the models of the request on the images recorded in the bundle."""
     from edgedistill_deploy.bundle.folder import open_bundle
     from edgedistill_deploy.parity.chain import chain_record
-    from edgedistill_deploy.parity.check import ParityLimits
     from edgedistill_deploy.parity.validation import ValidationRequest, validate_bundle
+    from edgedistill_deploy.records.parity import as_limits
 
     bundle = open_bundle(folder)
     asked = ValidationRequest(
-        limits=ParityLimits(**request["limits"]),
+        limits=as_limits(request["limits"]),
         precisions=tuple(request["precisions"]),
         **{key: request[key] for key in ("runtime", "provider", "threads")},
     )

@@ -354,7 +354,14 @@ def test_the_record_is_written_under_its_name_and_meets_its_schema(tmp_path: Pat
         jsonschema.validate(record, SCHEMA)
         assert record["model_sha256"] == bundle.model_sha256("model.fp32")
     assert record["bundle"] == "bundle"
-    assert record["limits"] == {"max_drop": 0.02, "confidence": 0.95}
+    assert record["limits"] == {
+        "max_drop": 0.02,
+        "confidence": 0.95,
+        "max_class_drop": None,
+        "min_agreement": None,
+        "allowed_classes": [],
+        "strict": False,
+    }
 
 
 @pytest.mark.parametrize("max_drop", [-0.01, 1.0, 2.0, float("nan")])

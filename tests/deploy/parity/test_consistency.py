@@ -13,7 +13,7 @@ from edgedistill_deploy.images.golden import device_preparation, make_golden_ima
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.parity.check import check_parity
 from edgedistill_deploy.parity.consistency import check_consistency
-from edgedistill_deploy.records.parity import Check
+from edgedistill_deploy.records.parity import NotChecked
 from edgedistill_deploy.runtimes.opening import open_session
 from reference.measured_bundles import bundle_of
 from reference.measured_models import CLASS_NAMES
@@ -38,7 +38,7 @@ def with_metadata(bundle: Bundle, **values: str) -> Bundle:
     return bundle.with_file("model.fp32", path)
 
 
-def checks_of(bundle: Bundle, **options: Any) -> dict[str, Check]:
+def checks_of(bundle: Bundle, **options: Any) -> dict[str, Any]:
     found = check_consistency(bundle, bundle.file("model.fp32"), **options)
     return {check.name: check for check in found}
 
@@ -114,9 +114,14 @@ def test_a_shape_that_does_not_fit_is_told(bundle: Bundle) -> None:
     assert "landscape.jpg: it became uint8 (1, 1, 3) where" in check.detail
 
 
-def test_what_a_file_does_not_carry_is_not_checked(tmp_path: Path, bundle: Bundle) -> None:
+def test_what_a_file_does_not_carry_is_named_as_not_checked(tmp_path: Path, bundle: Bundle) -> None:
     (tmp_path / "plain").mkdir()
     plain, _ = bundle_of(tmp_path / "plain", CLASSES, CLASSES, CLASSES)
-    assert checks_of(plain) == {}
+    open_questions = {name: found.detail for name, found in checks_of(plain).items() if isinstance(found, NotChecked)}
+    assert open_questions == {
+        "preprocess_digest": "Not checked, because model.fp32.onnx does not say for which preprocessing it was made.",
+        "class_names": "Not checked, because model.fp32.onnx does not name its classes.",
+        "golden_images": "Not checked, because the bundle has no golden images to decode and scale; export it again.",
+    }
     (bundle.path / "golden-images.npz").unlink()
     assert set(checks_of(bundle)) == {"preprocess_digest", "class_names"}

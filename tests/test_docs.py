@@ -50,6 +50,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "cat,dog,fox": "circle,square,cross",
         "timm:resnet50": str(teacher),
         "timm:mobilenetv4_conv_small_050": "timm:lcnet_035",
+        "timm:resnet10t@0.125,plain:8-16-32": "plain:4-8,plain:8-16",
     }
 
 

@@ -1,7 +1,5 @@
 """The simulation of how often the interval of the drop holds, with fewer repetitions than the benchmark takes."""
 
-import functools
-
 import pytest
 
 pytest.importorskip("benchmarks.parity_coverage", reason="the benchmarks are not part of the installed package")
@@ -9,7 +7,6 @@ pytest.importorskip("benchmarks.parity_coverage", reason="the benchmarks are not
 from benchmarks.parity_coverage import shortcomings, simulate, summary
 
 
-@functools.cache
 def cell(size: int, drop: float, gained_rate: float) -> dict[str, float]:
     return simulate(size, drop, gained_rate, limit=0.02, confidence=0.95, reps=3000, seed=1)
 

@@ -4,6 +4,7 @@ For tests about what a process does or how it ends. What is about its start begi
 """
 
 import functools
+import importlib.util
 import multiprocessing
 import os
 import signal
@@ -31,6 +32,8 @@ LOADED = [
 def _server() -> ForkServerContext | SpawnContext:
     if not hasattr(os, "fork"):
         return multiprocessing.get_context("spawn")
+    # The server goes on without a module that it does not find.
+    assert all(importlib.util.find_spec(name) for name in LOADED)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(LOADED)
     return context

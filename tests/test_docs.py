@@ -158,8 +158,8 @@ def test_the_quickstart_is_short_and_runs(tmp_path: Path, monkeypatch: pytest.Mo
     script, output = tmp_path / "script.py", tmp_path / "output.txt"
     script.write_text(source, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    code = finish(fork(runpy.run_path, str(script), None, "__main__", output=output), within_s=600)
+    ended = finish(fork(runpy.run_path, str(script), None, "__main__", output=output), within_s=600)
     said = output.read_text(encoding="utf-8")
-    assert code == 0, said
+    assert ended == 0, said
     assert (tmp_path / "quickstart" / "report.html").is_file()
     assert said.strip().endswith("report.html")

@@ -3,6 +3,7 @@
 import copy
 import functools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,7 +67,8 @@ def shallow(name: str) -> nn.Module:
 
 
 def shortened(model: nn.Module, left: tuple[int, ...]) -> nn.Module:
-    for stage, count in zip(model.get_submodule("blocks") if left else (), left, strict=True):  # type: ignore[arg-type]
+    for place, count in enumerate(left):
+        stage: Any = model.get_submodule(f"blocks.{place}")
         del stage[count:]
     return model
 

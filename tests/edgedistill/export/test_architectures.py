@@ -3,7 +3,6 @@
 import copy
 import functools
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +30,6 @@ SHALLOW: dict[str, dict[str, object]] = {
     "vit_little_patch16_reg4_gap_256": {"depth": 2},
     "swin_tiny_patch4_window7_224": {"depths": (1, 2), "num_heads": (1, 2)},
 }
-# Where timm takes no depths: how many blocks are left of each stage.
-LEFT = {"mobilenetv3_small_050": (1, 2, 2, 1, 1, 1)}
 
 
 def rows(fast: tuple[str, ...]) -> list[object]:
@@ -42,7 +39,7 @@ def rows(fast: tuple[str, ...]) -> list[object]:
 def deployed(name: str) -> Deployed:
     """One of the table as if trained a little: no branch at or near zero, where many families start, and the batch
     norms' own statistics, without which a deep one is deaf to its input."""
-    model = shallow(name) if name in SHALLOW else shortened(copy.deepcopy(architecture(name)), LEFT.get(name, ()))
+    model = shallow(name) if name in SHALLOW else copy.deepcopy(architecture(name))
     normalise = Normalise((0.5,) * 3, (0.5,) * 3)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad(), torch.random.fork_rng():
@@ -63,13 +60,6 @@ def shallow(name: str) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model: nn.Module = timm.create_model(row.model, num_classes=10, **{**row.options, **SHALLOW[name]})
-    return model
-
-
-def shortened(model: nn.Module, left: tuple[int, ...]) -> nn.Module:
-    for place, count in enumerate(left):
-        stage: Any = model.get_submodule(f"blocks.{place}")
-        del stage[count:]
     return model
 
 

@@ -14,6 +14,7 @@ from edgedistill_deploy.errors import BundleError
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.parity.check import ParityLimits, ParityReport
 from edgedistill_deploy.parity.validation import ValidationRequest, validate_bundle
+from edgedistill_deploy.records.parity import Check, NotChecked
 from reference.measured_bundles import bundle_of, image_set, one_hot, with_reference, with_teacher
 from reference.measured_models import CLASS_NAMES, images_of, logits_of_images, write_model
 
@@ -34,7 +35,8 @@ def report_of(bundle: Bundle, images: ImageSet | None = None, max_drop: float = 
 
 
 def checks_of(report: ParityReport) -> dict[str, Any]:
-    return {each.name: each for each in (*report.soundness.checks, *report.soundness.not_checked)}
+    found: list[Check | NotChecked] = [*report.soundness.checks, *report.soundness.not_checked]
+    return {each.name: each for each in found}
 
 
 def test_a_sound_reference_passes_all_of_it(bundle: Bundle) -> None:
@@ -45,7 +47,8 @@ def test_a_sound_reference_passes_all_of_it(bundle: Bundle) -> None:
     assert checks["teacher_reference"].passed
     assert "on 4 golden images and 64 of 200 recorded images" in checks["teacher_reference"].detail
     assert "reference_at_chance" not in checks
-    assert report.findings.diagnosis == report.findings.notes == ()
+    assert report.findings.diagnosis == ()
+    assert report.findings.notes == ()
 
 
 def test_the_answers_of_another_teacher_fail_the_bundle(bundle: Bundle) -> None:
@@ -69,6 +72,12 @@ def test_another_teachers_file_fails_the_bundle(bundle: Bundle, defect: str) -> 
     report = report_of(changed)
     assert report.verdict == "fail"
     assert not checks_of(report)["teacher_reference"].passed
+
+
+def test_a_small_difference_fails_too_where_the_runtime_rounds_as_the_recording_did(bundle: Bundle) -> None:
+    logits = read_reference(bundle.file("reference")).logits.copy()
+    logits[:, 0] += 0.02 * np.abs(logits).max()
+    assert not checks_of(report_of(with_reference(bundle, logits=logits)))["teacher_reference"].passed
 
 
 def test_one_enormous_answer_does_not_excuse_the_others(bundle: Bundle) -> None:

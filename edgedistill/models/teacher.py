@@ -1,36 +1,38 @@
 """The teacher: a trained classifier with its labels, its preprocessing and its normalisation."""
 
 import json
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
-import timm
-from timm.data.config import resolve_data_config
-from timm.data.imagenet_info import infer_imagenet_subset
-from timm.models import load_state_dict
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from edgedistill.models import small_images  # noqa: F401  # enters its model into timm's registry
+from edgedistill.models._found import Found
+from edgedistill.models._inputs import FlippedInput, GreyInput
+from edgedistill.models._python import call_function
+from edgedistill.models._timm import describe_timm_model, load_from_timm, load_from_timm_folder
+from edgedistill.models._torchvision import load_from_torchvision
+from edgedistill.models._transformers import load_from_transformers
+from edgedistill.models._wording import first_line
+from edgedistill.models.names import split_teacher_name
 from edgedistill.models.normalise import Normalise
-from edgedistill.subtasks.imagenet import imagenet_labels
+from edgedistill.models.pixels import find_pixels
+from edgedistill.networks.modes import evaluating
 from edgedistill.subtasks.subtask import Subtask, find_subtask
-from edgedistill_deploy.errors import DataError, UsageError, nearest_names
+from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images.preprocess import Preprocess
-
-EMBEDDED = "embedded:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Teacher:
     """A classifier in evaluation mode, with its labels and preprocessing.
 
-    `mean` and `std` are per channel, of images in [0, 1]. `weights_sha256` is the hash of the weights' file, empty for
-    weights that timm downloaded.
+    `model` takes normalised RGB images (N, 3, H, W) and returns logits (N, classes). `mean` and `std` are per channel,
+    of images in [0, 1]. `weights_sha256` is the hash of the weights' file, empty for weights that a library fetched.
+    `notes` are sentences for the user about how the weights were read.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Teacher:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     weights_sha256: str = ""
+    notes: tuple[str, ...] = ()
 
     def subtask(self, class_names: Sequence[str], name: str = "subtask") -> Subtask:
         """Look up some of this teacher's classes by name."""
@@ -51,134 +54,162 @@ class Teacher:
 
 
 def load_teacher(
-    name: str, *, weights: Path | None = None, classes: Path | None = None, image_size: int | None = None
+    name: str,
+    *,
+    weights: Path | None = None,
+    classes: Path | None = None,
+    image_size: int | None = None,
+    pixels: str = "",
+    allow_code: bool = False,
 ) -> Teacher:
-    """Load a teacher with its labels and preprocessing.
+    """Load a teacher with its labels and preprocessing, and try it on one image of zeros.
 
     Args:
-        name: `timm:NAME`, a folder in timm's layout (`config.json` and `model.safetensors`), or `embedded:glyphs100`.
-        weights: a safetensors file or a state dict, read without unpickling code; for `timm:NAME` it replaces the
-            pretrained weights that timm downloads.
+        name: `timm:NAME`, `timm:hf-hub:OWNER/NAME`, `torchvision:NAME[:WEIGHTS]`, `transformers:OWNER/NAME`, a folder
+            in the layout of timm or of transformers, `embedded:glyphs100`, or `python:MODULE:FUNCTION`, a function that
+            returns a `Teacher` or a module.
+        weights: a safetensors file or a state dict, read without unpickling code; for `timm:NAME` and
+            `torchvision:NAME` it replaces the pretrained weights that the library fetches.
         classes: a text file with one label a line, in output order; needed where the model has no labels.
         image_size: the side of the square images that replaces the model's own.
+        pixels: one of `pixels.PIXELS`, which replaces the model's own normalisation; empty for its own.
+        allow_code: the function of `python:MODULE:FUNCTION` may be run.
 
     Raises:
-        UsageError: no such model, or different numbers of labels and outputs.
-        DataError: the weights cannot be read, do not fit or cannot be fetched.
+        UsageError: no such model, different numbers of labels and outputs, code that is not allowed to run.
+        DataError: the weights cannot be read, do not fit or cannot be fetched, or the model cannot take such images.
+        MissingDependencyError: transformers is not installed.
     """
+    kind, rest = split_teacher_name(name)
+    if weights is not None and kind not in ("timm", "torchvision"):
+        raise UsageError(
+            f"--teacher-weights goes with --teacher timm:NAME or torchvision:NAME; {name} carries its own weights."
+        )
     labels = _read_labels(classes) if classes is not None else None
-    if name.startswith("timm:"):
-        model = _create_from_timm(name.removeprefix("timm:"), weights, len(labels) if labels else None)
-        origin = weights
+    if kind == "python":
+        made = _make_from_code(name, rest, image_size, allow_code)
+        if isinstance(made, Teacher):
+            return _finish_made(made, name, labels)
+        found = made
     else:
-        folder = _teacher_folder(name)
-        if weights is not None:
+        found = _load(kind, rest, weights, image_size)
+    if pixels:
+        chosen = find_pixels(pixels)
+        found = replace(found, mean=chosen.mean, std=chosen.std, flips_colours=chosen.flips_colours)
+    return _finish(name, found, labels)
+
+
+def _load(kind: str, rest: str, weights: Path | None, image_size: int | None) -> Found:
+    if kind == "timm":
+        return load_from_timm(rest, weights, image_size)
+    if kind == "torchvision":
+        return load_from_torchvision(rest, weights, image_size)
+    if kind == "transformers":
+        return load_from_transformers(rest, image_size)
+    folder = _teacher_folder(kind, rest)
+    if _is_of_transformers(folder):
+        return load_from_transformers(str(folder), image_size)
+    return load_from_timm_folder(folder, image_size)
+
+
+def _teacher_folder(kind: str, rest: str) -> Path:
+    if kind == "embedded":
+        folder = Path(str(resources.files("edgedistill").joinpath("embedded"))) / rest
+        if not (folder / "config.json").is_file():
             raise UsageError(
-                f"--teacher-weights goes with --teacher timm:NAME; the folder {name} carries its own weights."
+                f"There is no embedded teacher {f'embedded:{rest}'!r}; the one that ships is embedded:glyphs100."
             )
-        model = _create_from_folder(folder)
-        origin = folder / "model.safetensors"
-    model = model.float().eval()
-    preprocess, mean, std = _preprocess_of(model, image_size)
+        return folder
+    if not Path(rest).is_dir():
+        raise UsageError(
+            f"The teacher {rest!r} is neither timm:NAME, torchvision:NAME, transformers:OWNER/NAME nor an existing "
+            "folder with config.json and model.safetensors. Give one of them with --teacher."
+        )
+    return Path(rest)
+
+
+def _is_of_transformers(folder: Path) -> bool:
+    """Tell whether a folder's config.json is one of transformers; timm's names an architecture instead."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and "model_type" in config and "architecture" not in config
+
+
+def _make_from_code(name: str, target: str, image_size: int | None, allowed: bool) -> "Teacher | Found":
+    if not allowed:
+        raise UsageError(
+            f"The teacher {name} runs Python code of yours, or of whoever wrote the settings; if you trust it, give "
+            "--allow-code on the command line."
+        )
+    made = call_function(target)
+    if isinstance(made, Teacher):
+        return made
+    if not isinstance(made, nn.Module):
+        raise DataError(
+            f"{name} returned {type(made).__name__}; it must return an edgedistill.Teacher or a torch module."
+        )
+    if not hasattr(made, "pretrained_cfg"):
+        raise UsageError(
+            f"The module that {name} returned does not say how images are prepared for it; return an "
+            "edgedistill.Teacher, or give the module timm's pretrained_cfg."
+        )
+    return describe_timm_model(made, image_size)
+
+
+def _finish(name: str, found: Found, labels: tuple[str, ...] | None) -> Teacher:
+    """Adapt the model to RGB images, and check it and its labels by one image of zeros."""
+    mean, std = _three(found.mean), _three(found.std)
+    if found.channels == 1:
+        mean, std = _three([sum(mean) / 3]), _three([sum(std) / 3])
+    model = _on_rgb(name, found).float().eval()
     return Teacher(
         name=name,
         model=model,
-        class_names=_check_labels(name, model, labels),
-        preprocess=preprocess,
+        class_names=_check_labels(name, _count_outputs(name, model, found.preprocess), labels or found.labels),
+        preprocess=found.preprocess,
         mean=mean,
         std=std,
-        weights_sha256=sha256_of_file(origin) if origin is not None else "",
+        weights_sha256=sha256_of_file(found.origin) if found.origin is not None else "",
+        notes=found.notes,
     )
 
 
-def _teacher_folder(name: str) -> Path:
-    if name.startswith(EMBEDDED):
-        folder = Path(str(resources.files("edgedistill").joinpath("embedded"))) / name.removeprefix(EMBEDDED)
-        if not (folder / "config.json").is_file():
-            raise UsageError(f"There is no embedded teacher {name!r}; the one that ships is embedded:glyphs100.")
-        return folder
-    folder = Path(name.removeprefix("local-dir:"))
-    if not folder.is_dir():
+def _finish_made(made: Teacher, name: str, labels: tuple[str, ...] | None) -> Teacher:
+    model = made.model.float().eval()
+    outputs = _count_outputs(name, model, made.preprocess)
+    return replace(made, name=name, model=model, class_names=_check_labels(name, outputs, labels or made.class_names))
+
+
+def _on_rgb(name: str, found: Found) -> nn.Module:
+    if found.channels == 1:
+        return GreyInput(found.model)
+    if found.channels != 3:
         raise UsageError(
-            f"The teacher {name!r} is neither timm:NAME nor an existing folder with config.json and model.safetensors."
-            " Give one of the two with --teacher."
+            f"The teacher {name} takes images of {found.channels} channels; EdgeDistill has colour images, of 3, and "
+            "can make them grey, of 1."
         )
-    for part in ("config.json", "model.safetensors"):
-        if not (folder / part).is_file():
-            raise DataError(f"The teacher folder {folder} has no {part}; timm's save_for_hf writes both files.")
-    return folder
+    return FlippedInput(found.model) if found.flips_colours else found.model
 
 
-def _create_from_folder(folder: Path) -> nn.Module:
+def _count_outputs(name: str, model: nn.Module, preprocess: Preprocess) -> int:
+    """Run the model on one image of zeros and return its number of outputs."""
+    height, width = preprocess.size
     try:
-        json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        model: nn.Module = timm.create_model(f"local-dir:{folder.resolve()}", pretrained=True)
-    except Exception as error:  # timm, safetensors and json raise many kinds for a bad folder
-        raise DataError(f"The teacher in {folder} cannot be loaded: {_first_line(error)}.") from error
-    return model
-
-
-def _create_from_timm(name: str, weights: Path | None, class_count: int | None) -> nn.Module:
-    check_timm_name(name)
-    if weights is None:
-        return _create_pretrained(name)
-    state = _read_weights(weights)
-    try:
-        model: nn.Module = timm.create_model(name, num_classes=class_count or _outputs_in(name, state))
-        model.load_state_dict(state, strict=True)
-    except RuntimeError as error:
+        with evaluating(model), torch.no_grad():
+            output = model(torch.zeros(1, 3, height, width))
+    except Exception as error:  # whatever a network raises for images that it cannot take
         raise DataError(
-            f"The weights {weights} do not fit timm:{name}"
-            f"{f' with {class_count} classes, the number of labels given' if class_count else ''}: {_mismatch(error)}."
+            f"The teacher {name} cannot take images of {height} x {width} pixels ({first_line(error)}); choose another "
+            "--image-size."
         ) from error
-    return model
-
-
-def check_timm_name(name: str) -> None:
-    """Refuse a name that timm does not know; the message lists the nearest."""
-    if not timm.is_model(name):
-        raise UsageError(f"timm has no model {name!r}.{nearest_names(name, timm.list_models())}")
-
-
-def _create_pretrained(name: str) -> nn.Module:
-    # The hub client logs each retry; the one error below replaces these lines.
-    hub_log = logging.getLogger("huggingface_hub")
-    level = hub_log.level
-    hub_log.setLevel(logging.ERROR)
-    try:
-        model: nn.Module = timm.create_model(name, pretrained=True)
-    except Exception as error:  # no network, no such file, no pretrained weights: timm and the hub raise many kinds
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        given = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
         raise DataError(
-            f"The pretrained weights of timm:{name} could not be fetched ({_first_line(error)}); give a file with"
-            " --teacher-weights, or a teacher folder in timm's layout."
-        ) from error
-    finally:
-        hub_log.setLevel(level)
-    return model
-
-
-def _read_weights(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise DataError(f"There is no weights file {path}; give a .safetensors file or a PyTorch state dict.")
-    try:
-        state: dict[str, Any] = load_state_dict(str(path), device="cpu", weights_only=True)
-    except Exception as error:  # truncated, pickled code, not a state dict
-        raise DataError(
-            f"The weights {path} cannot be read without running code from them ({_first_line(error)}); save them as"
-            " safetensors or as a plain state dict."
-        ) from error
-    return state
-
-
-def _outputs_in(name: str, state: dict[str, Any]) -> int:
-    """Read the number of classes from the classifier's weight; timm knows its name for each architecture."""
-    config: Any = timm.get_pretrained_cfg(name)
-    classifier = config.classifier
-    head = classifier[0] if isinstance(classifier, (tuple, list)) else classifier
-    weight = state.get(f"{head}.weight")
-    if weight is None:
-        raise DataError(f"The weights have no classifier {head!r} of timm:{name}; are they of another architecture?")
-    return int(weight.shape[0])
+            f"The teacher {name} must return logits of shape (images, classes), and for one image it returned {given}."
+        )
+    return int(output.shape[1])
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:
@@ -187,9 +218,7 @@ def _read_labels(path: Path) -> tuple[str, ...]:
     return tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
 
 
-def _check_labels(name: str, model: nn.Module, labels: tuple[str, ...] | None) -> tuple[str, ...]:
-    outputs = int(model.num_classes)  # type: ignore[arg-type]  # timm models carry an int
-    labels = labels if labels is not None else _labels_of(model)
+def _check_labels(name: str, outputs: int, labels: tuple[str, ...] | None) -> tuple[str, ...]:
     if labels is None:
         raise UsageError(
             f"The teacher {name} carries no labels for its {outputs} outputs; give them with --teacher-classes FILE, "
@@ -203,52 +232,7 @@ def _check_labels(name: str, model: nn.Module, labels: tuple[str, ...] | None) -
     return labels
 
 
-def _labels_of(model: nn.Module) -> tuple[str, ...] | None:
-    config: dict[str, Any] = dict(model.pretrained_cfg)  # type: ignore[arg-type]  # timm sets a mapping
-    names = config.get("label_names")
-    if isinstance(names, dict):  # timm allows {position: name}
-        names = [names[position] for position in sorted(names, key=int)]
-    if names:
-        return tuple(str(name) for name in names)
-    subset = infer_imagenet_subset(model)
-    labels = imagenet_labels(subset) if subset is not None else ()
-    return labels if len(labels) == model.num_classes else None
-
-
-def _preprocess_of(
-    model: nn.Module, image_size: int | None
-) -> tuple[Preprocess, tuple[float, float, float], tuple[float, float, float]]:
-    config: dict[str, Any] = resolve_data_config({}, model=model)  # type: ignore[no-untyped-call]
-    height, width = (image_size, image_size) if image_size else config["input_size"][1:]
-    if image_size:
-        set_image_size(model, (height, width))
-    squash = config["crop_mode"] == "squash"
-    preprocess = Preprocess(
-        size=(height, width),
-        resize_mode="squash" if squash else "shortest",
-        crop_fraction=1.0 if squash else float(config["crop_pct"]),
-        interpolation=str(config["interpolation"]),
-    )
-    return preprocess, _three(config["mean"]), _three(config["std"])
-
-
-def set_image_size(model: nn.Module, image_size: tuple[int, int]) -> None:
-    """Set the input size (H, W) of a model that has a fixed one (ViT, Swin); other models do not change."""
-    if (resize := getattr(model, "set_input_size", None)) is not None:
-        resize(img_size=image_size)
-
-
 def _three(values: Sequence[float]) -> tuple[float, float, float]:
     numbers = [float(value) for value in values]
     red, green, blue = numbers * 3 if len(numbers) == 1 else numbers
     return red, green, blue
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:300]
-
-
-def _mismatch(error: RuntimeError) -> str:
-    """Return the first line of torch's message that names a wrong key."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[1] if len(lines) > 1 else lines[0]).rstrip(".")[:300]

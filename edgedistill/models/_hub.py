@@ -1,0 +1,112 @@
+"""Weights from the network: what is on this machine is used first, and a machine without network is told at once."""
+
+import contextlib
+import logging
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlparse
+
+import torch
+
+from edgedistill.models._wording import first_line
+from edgedistill_deploy.errors import DataError, EdgeDistillError
+
+# The hub's client tries for a minute before it gives up, and a name server that is not there is asked for long.
+REACH_S = 8.0
+
+T = TypeVar("T")
+
+
+def from_hub(build: Callable[[], T], what: str, otherwise: str) -> T:
+    """Build something from the hub: with the files that are on this machine if they suffice, else with fetched ones.
+
+    Args:
+        build: called with the hub's client kept off the network, and once more with it.
+        what: the subject of the error message, in the plural.
+        otherwise: what the user can do if the files cannot be fetched, as the end of a sentence.
+
+    Raises:
+        DataError: the files are not here, and the hub cannot be reached or must not be asked.
+    """
+    from huggingface_hub import constants
+
+    forbidden = bool(constants.HF_HUB_OFFLINE)
+    with quiet_hub():
+        try:
+            with _offline(constants):
+                return build()
+        except EdgeDistillError:
+            raise
+        except Exception as error:  # not all files are here, or one is damaged: both libraries raise many kinds
+            if forbidden:
+                raise DataError(
+                    f"{what} are not on this machine, and HF_HUB_OFFLINE forbids to fetch them ({first_line(error)});"
+                    f" {otherwise}."
+                ) from error
+        require_reachable(str(constants.ENDPOINT), what, otherwise)
+        try:
+            return build()
+        except EdgeDistillError:
+            raise
+        except Exception as error:  # no such file, no pretrained weights, a broken download
+            raise DataError(f"{what} could not be fetched ({first_line(error)}); {otherwise}.") from error
+
+
+def require_file_of(url: str, what: str, otherwise: str) -> None:
+    """Raise DataError if torch's cache lacks the file of a URL and its server cannot be reached."""
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+    if not cached.is_file():
+        require_reachable(url, what, otherwise)
+
+
+def require_reachable(url: str, what: str, otherwise: str) -> None:
+    """Raise DataError if no server answers at the URL within `REACH_S` seconds; any answer will do."""
+    reasons: list[str] = ["no answer"]
+    asked = threading.Thread(target=_ask, args=(url, reasons), daemon=True)  # looking a name up knows no time limit
+    asked.start()
+    asked.join(REACH_S)
+    if reasons:
+        raise DataError(
+            f"{what} are not on this machine, and {urlparse(url).hostname} could not be reached ({reasons[-1]});"
+            f" {otherwise}."
+        )
+
+
+def _ask(url: str, reasons: list[str]) -> None:
+    """Empty the list if a server answers, else append the reason."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=REACH_S):
+            reasons.clear()
+    except urllib.error.HTTPError as answer:
+        answer.close()
+        reasons.clear()
+    except (OSError, ValueError) as error:
+        cause = getattr(error, "reason", error)
+        reasons.append(str(getattr(cause, "strerror", None) or cause))
+
+
+@contextlib.contextmanager
+def _offline(constants: Any) -> Iterator[None]:
+    """Keep the hub's client off the network inside the block; it asks this constant before each request."""
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+@contextlib.contextmanager
+def quiet_hub() -> Iterator[None]:
+    """Silence the hub's client inside the block: it logs each retry, and one error replaces these lines."""
+    log = logging.getLogger("huggingface_hub")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)

@@ -1,0 +1,142 @@
+"""torchvision's classifiers, with the labels and the preprocessing of one of its sets of weights."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from edgedistill.models._found import Found, crop_fraction
+from edgedistill.models._hub import require_file_of
+from edgedistill.models._weights import (
+    State,
+    choose_candidate,
+    describe_mismatch,
+    describe_shapes,
+    find_tensor,
+    read_checkpoint,
+)
+from edgedistill.models._wording import first_line
+from edgedistill_deploy.errors import DataError, UsageError, nearest_names
+from edgedistill_deploy.images.preprocess import Preprocess
+
+
+def load_from_torchvision(name: str, weights: Path | None, image_size: int | None) -> Found:
+    """Load NAME or NAME:WEIGHTS, with these weights of torchvision (its best ones by default) or those of a file."""
+    architecture, _, wanted = name.partition(":")
+    entry = _find_weights(architecture, wanted)
+    notes: tuple[str, ...] = ()
+    if weights is None:
+        state: State = _fetch(f"torchvision:{name}", entry)
+        outputs = len(entry.meta["categories"])
+    else:
+        checkpoint = read_checkpoint(weights)
+        outputs = _outputs_in(architecture, checkpoint)
+        state, notes = _choose(name, weights, checkpoint, _build(architecture, outputs))
+    model = _filled(name, outputs, state, image_size)
+    labels = tuple(str(each) for each in entry.meta["categories"])
+    return _describe(
+        model, entry, image_size, labels=labels if len(labels) == outputs else None, notes=notes, origin=weights
+    )
+
+
+def _find_weights(architecture: str, wanted: str) -> Any:
+    """Return torchvision's entry of weights, with their labels and transforms."""
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if architecture not in known:
+        raise UsageError(f"torchvision has no classifier {architecture!r}.{nearest_names(architecture, known)}")
+    entries: Any = models.get_model_weights(architecture)
+    if not wanted:
+        return entries.DEFAULT
+    names = [each.name for each in entries]
+    if wanted not in entries.__members__:
+        raise UsageError(
+            f"torchvision has no weights {wanted!r} of {architecture}.{nearest_names(wanted, [*names, 'DEFAULT'])}"
+        )
+    return entries[wanted]
+
+
+def _build(architecture: str, outputs: int, **shape: Any) -> nn.Module:
+    from torchvision import models
+
+    with warnings.catch_warnings():  # two of the oldest warn that their initial weights, replaced here, are slow
+        warnings.simplefilter("ignore", FutureWarning)
+        model: nn.Module = models.get_model(architecture, weights=None, num_classes=outputs, **shape)
+    return model
+
+
+def _fetch(what: str, entry: Any) -> State:
+    subject = f"The pretrained weights of {what}"
+    instead = "give a file with --teacher-weights"
+    require_file_of(entry.url, subject, instead)
+    try:
+        state: State = entry.get_state_dict(progress=False, check_hash=True)
+    except Exception as error:  # a broken download
+        raise DataError(f"{subject} could not be fetched ({first_line(error)}); {instead}.") from error
+    return state
+
+
+def _outputs_in(architecture: str, checkpoint: Mapping[str, Any]) -> int:
+    """Read the number of classes from the last tensor of the architecture: the classifier's bias or weight."""
+    model = _build(architecture, 1000)
+    last = list(model.state_dict())[-1]
+    tensor = find_tensor(checkpoint, last)
+    return int(tensor.shape[0]) if tensor is not None and tensor.ndim else 1000
+
+
+def _choose(name: str, weights: Path, checkpoint: Mapping[str, Any], model: nn.Module) -> tuple[State, tuple[str, ...]]:
+    wanted = model.state_dict()
+    chosen = choose_candidate(checkpoint, wanted)
+    if chosen is None:
+        raise DataError(
+            f"The weights {weights} do not fit torchvision:{name}: {describe_mismatch(checkpoint, wanted)}."
+        )
+    note = chosen.note(weights)
+    return chosen.state, (note,) if note else ()
+
+
+def _filled(name: str, outputs: int, state: State, image_size: int | None) -> nn.Module:
+    """Build the model for the size of images asked for, and fill it."""
+    architecture = name.partition(":")[0]
+    model = _build(architecture, outputs)
+    own_size = getattr(model, "image_size", None)  # its vision transformers: the number of positions depends on it
+    if image_size and own_size and image_size != own_size:
+        model, state = _resized(architecture, outputs, state, image_size)
+    if shapes := describe_shapes(state, model.state_dict()):
+        raise DataError(f"The weights do not fit torchvision:{name}: {shapes}.")
+    model.load_state_dict(dict(state), strict=False)  # the names were compared; counters may lack
+    return model
+
+
+def _resized(architecture: str, outputs: int, state: State, image_size: int) -> tuple[nn.Module, State]:
+    from torchvision.models.vision_transformer import interpolate_embeddings
+
+    try:
+        model = _build(architecture, outputs, image_size=image_size)
+    except Exception as error:  # torchvision checks with torch's assertions
+        raise UsageError(
+            f"torchvision:{architecture} cannot take images of {image_size} x {image_size}: {first_line(error)}."
+        ) from error
+    patch: Any = model.patch_size
+    fitting: State = interpolate_embeddings(image_size, patch, dict(state))
+    return model, fitting
+
+
+def _describe(model: nn.Module, entry: Any, image_size: int | None, **rest: Any) -> Found:
+    """Read the preprocessing from the transforms that torchvision keeps beside the weights."""
+    transforms: Any = entry.transforms()
+    crop, resized = transforms.crop_size[0], transforms.resize_size[0]
+    return Found(
+        model=model,
+        preprocess=Preprocess(
+            size=(image_size or crop, image_size or crop),
+            crop_fraction=crop_fraction(crop, resized),
+            interpolation=str(transforms.interpolation.value),
+        ),
+        mean=transforms.mean,
+        std=transforms.std,
+        **rest,
+    )

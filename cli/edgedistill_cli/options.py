@@ -31,6 +31,11 @@ Reject = Annotated[
     ),
     Setting("export.reject"),
 ]
+AllowCode = Annotated[
+    bool | None,
+    typer.Option("--allow-code", help="Run the function of a teacher python:MODULE:FUNCTION.", show_default=False),
+    Setting("teacher.allow_code"),
+]
 MaxDrop = Annotated[
     float | None, flag("--max-drop", "X", "Largest accuracy drop that passes, absolute."), Setting("validate.max_drop")
 ]
@@ -94,7 +99,12 @@ class TaskFlags:
     ] = None
     teacher: Annotated[
         str | None,
-        flag("--teacher", "NAME", "timm:NAME, a folder in timm's layout, or embedded:glyphs100."),
+        flag(
+            "--teacher",
+            "NAME",
+            "timm:NAME, torchvision:NAME[:WEIGHTS], transformers:OWNER/NAME, a folder of timm or transformers, "
+            "python:MODULE:FUNCTION with --allow-code, or embedded:glyphs100.",
+        ),
         Setting("teacher.name"),
     ] = None
     teacher_weights: Annotated[
@@ -103,6 +113,12 @@ class TaskFlags:
     teacher_classes: Annotated[
         str | None, flag("--teacher-classes", "FILE", "One label a line, in output order."), Setting("teacher.classes")
     ] = None
+    teacher_pixels: Annotated[
+        str | None,
+        flag("--teacher-pixels", "P", "imagenet, -1..1, 0..1, 0..255 or caffe, or bgr: and one of them."),
+        Setting("teacher.pixels"),
+    ] = None
+    allow_code: AllowCode = None
     classes: Annotated[
         str | None,
         flag("--classes", "A,B,C", "The subtask: names as the teacher spells them."),

@@ -13,6 +13,9 @@ from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.latency.measurement import LatencyConfig
 from edgedistill_deploy.parity.check import ParityLimits
 
+# What no settings file can give.
+COMMAND_LINE_ONLY = {"teacher.allow_code": "--allow-code"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSettings:
@@ -24,11 +27,17 @@ class DataSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherSettings:
-    """The teacher; see `edgedistill.load_teacher`."""
+    """The teacher; see `edgedistill.load_teacher`.
+
+    `allow_code` comes from the command line alone: it is neither read from a file nor written to one, so that settings
+    from elsewhere run no code.
+    """
 
     name: str
     weights: str = ""
     classes: str = ""
+    pixels: str | None = None
+    allow_code: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +92,12 @@ class RunSettings:
     profile: LatencyConfig = field(default_factory=LatencyConfig)
 
     def to_tables(self) -> dict[str, dict[str, Any]]:
-        """Return plain tables for TOML; a key whose value is None is left out."""
+        """Return plain tables for TOML; a key whose value is None, or that no file may give, is left out."""
         return {
             table: {
                 key: list(value) if isinstance(value, tuple) else value
                 for key, value in values.items()
-                if value is not None
+                if value is not None and f"{table}.{key}" not in COMMAND_LINE_ONLY
             }
             for table, values in asdict(self).items()
         }

@@ -14,7 +14,7 @@ import tomli_w
 
 from edgedistill.checks import check_choice
 from edgedistill.config import PRESETS
-from edgedistill_cli.settings import RunSettings
+from edgedistill_cli.settings import COMMAND_LINE_ONLY, RunSettings
 from edgedistill_deploy.errors import UsageError, nearest_names
 from edgedistill_deploy.files.writing import write_text
 
@@ -39,6 +39,7 @@ def read_settings(
             type, or one that the stage refuses. One message lists all problems of types and names.
     """
     tables = _read_tables(file) if file is not None else {}
+    _refuse_permissions(tables, str(file))
     for name, value in flags.items():
         table, key = name.split(".")
         tables.setdefault(table, {})[key] = value
@@ -91,6 +92,18 @@ def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"The settings file {file} is not valid TOML: {error}.") from error
+
+
+def _refuse_permissions(tables: Mapping[str, Any], origin: str) -> None:
+    """Refuse a file that gives what the command line alone may give."""
+    for name, flag in COMMAND_LINE_ONLY.items():
+        table, key = name.split(".")
+        values = tables.get(table)
+        if isinstance(values, dict) and key in values:
+            raise UsageError(
+                f"The settings in {origin} give {name}; a file cannot allow code to run. Take it out, and give {flag} "
+                "on the command line if you trust the code."
+            )
 
 
 def _find_problems(table: str, values: object, section: Any) -> list[str]:

@@ -15,6 +15,7 @@ from edgedistill.comparison.subsets import balance_order
 from edgedistill.config import DistillConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, images_key, split_for_subtask
+from edgedistill.models.names import FOLDER, split_teacher_name
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images.sets import ImageSet
@@ -37,7 +38,9 @@ class Task:
         teacher, source, student: as for `load_teacher`, `open_source` and `build_student`.
         classes: the subtask, as the teacher spells it.
         settings: replace the defaults of `DistillConfig`; a method's settings replace these.
-        student_width, teacher_weights, teacher_classes, image_size: as the flags of these names; empty or 0: none.
+        student_width, teacher_weights, teacher_classes, teacher_pixels, image_size: as the flags of these names; empty
+            or 0: none.
+        allow_code: the function of a teacher `python:MODULE:FUNCTION` may be run.
         split_seed: fixes which images are held out, for all seeds.
     """
 
@@ -50,6 +53,8 @@ class Task:
     student_width: float = 1.0
     teacher_weights: str = ""
     teacher_classes: str = ""
+    teacher_pixels: str = ""
+    allow_code: bool = False
     image_size: int = 0
     split_seed: int = 0
 
@@ -190,23 +195,23 @@ def _check_counts(task: Task, split: str, wanted: Sequence[int | None], images: 
             )
 
 
-def _teacher_identity(task: Task, hashed: Hash) -> tuple[str, str, str]:
-    """Return the teacher's name and the hashes of its files; weights that timm fetches have a name only."""
+def _teacher_identity(task: Task, hashed: Hash) -> tuple[str, ...]:
+    """Return the teacher's name, the hashes of its files and its pixels; weights that are fetched have a name only."""
     paths = (_teacher_file(task), Path(task.teacher_classes) if task.teacher_classes else None)
     hashes = [hashed(path) if path is not None and path.is_file() else "" for path in paths]
     # A folder's path does not matter: the same files are the same teacher.
-    return ("" if hashes[0] and not task.teacher.startswith("timm:") else task.teacher, hashes[0], hashes[1])
+    is_place = split_teacher_name(task.teacher)[0] in (FOLDER, "embedded")
+    pixels = (task.teacher_pixels,) if task.teacher_pixels else ()
+    return ("" if hashes[0] and is_place else task.teacher, *hashes, *pixels)
 
 
 def _teacher_file(task: Task) -> Path | None:
     if task.teacher_weights:
         return Path(task.teacher_weights)
-    if task.teacher.startswith("timm:"):
-        return None
-    if task.teacher.startswith("embedded:"):
-        folder = resources.files("edgedistill").joinpath("embedded", task.teacher.removeprefix("embedded:"))
-        return Path(str(folder)) / "model.safetensors"
-    return Path(task.teacher.removeprefix("local-dir:")) / "model.safetensors"
+    kind, rest = split_teacher_name(task.teacher)
+    if kind == "embedded":
+        return Path(str(resources.files("edgedistill").joinpath("embedded", rest))) / "model.safetensors"
+    return Path(rest) / "model.safetensors" if kind in (FOLDER, "transformers") else None
 
 
 def key_of(described: Mapping[str, Any]) -> str:

@@ -92,7 +92,8 @@ class Workspace:
         return {"train_images": len(drawn.train), **_describe_training(result, teacher, drawn)}
 
     def _teacher_of(self, task: Task) -> Teacher:
-        return self._teacher(task.teacher, task.teacher_weights, task.teacher_classes, task.image_size)
+        files = (task.teacher_weights, task.teacher_classes)
+        return self._teacher(task.teacher, *files, task.image_size, task.teacher_pixels, task.allow_code)
 
     def _images_of(self, job: Job) -> SubtaskImages:
         key = (job.task.name, job.validation_images)
@@ -113,12 +114,14 @@ def open_workspace(folder: Path, threads: int) -> Iterator[Workspace]:
         torch.set_num_threads(before)
 
 
-def _load_teacher(name: str, weights: str, classes: str, image_size: int) -> Teacher:
+def _load_teacher(name: str, weights: str, classes: str, image_size: int, pixels: str, allow_code: bool) -> Teacher:
     return load_teacher(
         name,
         weights=Path(weights) if weights else None,
         classes=Path(classes) if classes else None,
         image_size=image_size or None,
+        pixels=pixels,
+        allow_code=allow_code,
     )
 
 

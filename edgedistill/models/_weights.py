@@ -1,6 +1,6 @@
 """State dicts as they are found: inside a checkpoint, under a prefix, or of another architecture."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,18 +125,17 @@ def describe_mismatch(checkpoint: Mapping[str, Any], wanted: State) -> str:
     """Say from both sides why no candidate fits, without the full stop."""
     nearest = max(find_candidates(checkpoint), key=lambda each: len(_used(each.state) & _used(wanted)))
     found, needed = _used(nearest.state), _used(wanted)
-    if found != needed:
-        matching = f"{len(found & needed)} of {len(needed)} names match"
-        sides = [
-            f"{whose} {_beginnings(name for name in names if name not in others)}"
-            for whose, names, others in (
-                ("yours begin" if not found & needed else "only the file has", nearest.state, needed),
-                ("the model's begin" if not found & needed else "only the model has", wanted, found),
-            )
-            if any(name not in others for name in _used(names))
-        ]
-        return "; ".join([matching, *sides])
-    return describe_shapes(nearest.state, wanted)
+    if found == needed:
+        return describe_shapes(nearest.state, wanted)
+    if not found & needed:
+        sides = f"yours begin {_listed(_beginnings(nearest.state))}; the model's begin {_listed(_beginnings(wanted))}"
+        return f"0 of {len(needed)} names match; {sides}"
+    only = [
+        f"only the {side} has {_listed([name for name in names if name in _used(names) - others])}"
+        for side, names, others in (("file", nearest.state, needed), ("model", wanted, found))
+        if _used(names) - others
+    ]
+    return "; ".join([f"{len(found & needed)} of {len(needed)} names match", *only])
 
 
 def describe_shapes(found: State, wanted: State) -> str:
@@ -147,12 +146,16 @@ def describe_shapes(found: State, wanted: State) -> str:
     return "; ".join(shown[:_SHOWN]) + more
 
 
-def _beginnings(names: Iterable[str]) -> str:
-    """Return the first parts of names, with the number that follows some of them: `conv_stem`, `blocks.0`."""
+def _beginnings(names: Iterable[str]) -> list[str]:
+    """Return the first parts of names, with the number that follows some of them: conv_stem, blocks.0."""
     parts: dict[str, None] = {}
     for name in names:
         if not name.endswith(_UNUSED):
             first, *rest = name.split(".")
             parts[f"{first}.{rest[0]}" if rest and rest[0].isdigit() else first] = None
-    listed = [f"`{each}`" for each in parts]
-    return ", ".join(listed[:_SHOWN]) + (f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else "")
+    return list(parts)
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(f"`{each}`" for each in names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

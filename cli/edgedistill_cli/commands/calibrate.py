@@ -65,6 +65,7 @@ class CalibrateFlags:
         Setting("calibrate.ledger_nodes"),
     ] = None
     seed: Annotated[int | None, typer.Option("--seed", metavar="N"), Setting("calibrate.seed")] = None
+    allow_code: options.AllowCode = None
 
 
 def calibrate(run: options.RunPath, flags: CalibrateFlags, console: Console) -> None:

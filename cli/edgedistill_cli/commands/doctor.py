@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 LIBRARIES = {
     "torch": ("distill", "distillation and export"),
     "timm": ("distill", "teachers and students"),
+    "transformers": ("transformers", "teachers of Hugging Face's transformers"),
     "accelerate": ("distill", "distillation on any device"),
     "onnx": ("quantize", "export and calibration"),
     "onnxruntime": ("ort", "validate and profile"),

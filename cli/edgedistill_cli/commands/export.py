@@ -26,6 +26,7 @@ class ExportFlags:
         Setting("export.target"),
     ] = None
     reject: options.Reject = None
+    allow_code: options.AllowCode = None
 
 
 def export(run: options.RunPath, flags: ExportFlags, console: Console) -> None:

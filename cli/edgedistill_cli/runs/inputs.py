@@ -43,6 +43,8 @@ def load_run_teacher(teacher: TeacherSettings, image_size: int | None = None) ->
         weights=Path(teacher.weights) if teacher.weights else None,
         classes=Path(teacher.classes) if teacher.classes else None,
         image_size=image_size,
+        pixels=teacher.pixels or "",
+        allow_code=teacher.allow_code,
     )
 
 
@@ -67,7 +69,7 @@ def load_inputs(run: Run) -> Inputs:
     run.console.say(
         f"{len(subtask)} classes; {len(images.train)} training, {len(images.validation)} validation, {test} test images"
     )
-    for note in images.notes:
+    for note in (*teacher.notes, *images.notes):
         run.console.say(f"note: {note}")
     return Inputs(teacher=teacher, subtask=subtask, source=source, images=images)
 

@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Iterable
 
+from edgedistill.models.names import split_teacher_name
 from edgedistill_cli.settings import RunSettings
 from edgedistill_deploy.errors import MissingDependencyError
 
@@ -27,6 +28,8 @@ def require_libraries(user: str, libraries: Iterable[str], extra: str) -> None:
 def require_stage(stage: str, settings: RunSettings) -> None:
     """Raise MissingDependencyError for the first library that a stage needs and this machine lacks."""
     require_libraries(f"The stage {stage!r}", *_STAGES[stage])
+    if stage in ("distill", "export") and split_teacher_name(settings.teacher.name)[0] == "transformers":
+        require_libraries(f"The teacher {settings.teacher.name}", ("transformers",), "transformers")
     if stage == "distill" and settings.distill.lambda_layer == "auto":
         require_libraries('lambda_layer = "auto"', ("optuna",), "tune")
     if stage == "distill" and settings.distill.tensorboard:

@@ -70,6 +70,8 @@ def _build_task(settings: RunSettings) -> "Task":
         student_width=settings.student.width,
         teacher_weights=settings.teacher.weights,
         teacher_classes=settings.teacher.classes,
+        teacher_pixels=settings.teacher.pixels or "",
+        allow_code=settings.teacher.allow_code,
         image_size=settings.data.image_size,
         split_seed=settings.distill.seed,
     )

@@ -1,0 +1,85 @@
+"""Weights of the hub: the cache is used first, and a machine without network is told at once."""
+
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+from safetensors.torch import save_file
+
+from edgedistill.models import _hub
+from edgedistill.models.teacher import load_teacher
+from edgedistill_deploy.errors import DataError
+from reference.foreign_teachers import small_timm
+
+NAME = "test_resnet.r160_in1k"
+
+
+@pytest.fixture
+def unreachable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty cache, and a hub at a port of this machine on which nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
+    return tmp_path / "hub"
+
+
+def cache_weights(cache: Path, model: torch.nn.Module) -> None:
+    """Put weights where the hub's client keeps what it has fetched."""
+    repository = cache / f"models--timm--{NAME}"
+    (repository / "snapshots" / "a1b2c3").mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a1b2c3")
+    save_file(model.state_dict(), repository / "snapshots" / "a1b2c3" / "model.safetensors")
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(unreachable: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(DataError) as refused:
+        load_teacher(f"timm:{NAME}")
+    assert str(refused.value) == (
+        f"The pretrained weights of timm:{NAME} are not on this machine, and 127.0.0.1 could not be reached "
+        "(Connection refused); give a file with --teacher-weights, or a teacher folder in timm's layout."
+    )
+    assert "Retrying" not in caplog.text
+
+
+def test_a_name_server_that_hangs_is_not_waited_for(unreachable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_hub, "REACH_S", 0.2)
+    with socket.socket() as silent:  # takes connections and never answers
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(DataError, match=r"127\.0\.0\.1 could not be reached \((no answer|timed out)\)"):
+            load_teacher(f"timm:{NAME}")
+
+
+def test_the_time_to_wait_is_below_ten_seconds() -> None:
+    assert _hub.REACH_S <= 8
+
+
+def test_weights_in_the_cache_need_no_hub(unreachable: Path) -> None:
+    model = small_timm("test_resnet", classes=1000)
+    cache_weights(unreachable, model)
+    teacher = load_teacher(f"timm:{NAME}")
+    images = torch.randn(1, 3, 160, 160, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(teacher.model(images), model(images))
+    assert len(teacher.class_names) == 1000
+    assert constants.HF_HUB_OFFLINE is False
+
+
+def test_the_hub_is_not_asked_where_its_variable_forbids_it(unreachable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(DataError, match=r"not on this machine, and HF_HUB_OFFLINE forbids to fetch them"):
+        load_teacher(f"timm:{NAME}")
+
+
+def test_torchvisions_server_is_asked_once_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(_hub, "REACH_S", 0.01)
+    with pytest.raises(DataError, match=r"are not on this machine, and download\.pytorch\.org could not be reached"):
+        load_teacher("torchvision:squeezenet1_1")

@@ -88,15 +88,23 @@ def load_teacher(
     labels = _read_labels(classes) if classes is not None else None
     if kind == "python":
         made = _make_from_code(name, rest, image_size, allow_code)
-        if isinstance(made, Teacher):
-            return _finish_made(made, name, labels)
-        found = made
     else:
-        found = _load(kind, rest, weights, image_size)
-    if pixels:
-        chosen = find_pixels(pixels)
-        found = replace(found, mean=chosen.mean, std=chosen.std, flips_colours=chosen.flips_colours)
-    return _finish(name, found, labels)
+        made = _load(kind, rest, weights, image_size)
+    teacher = _finish_made(made, name, labels) if isinstance(made, Teacher) else _finish(name, made, labels)
+    return with_pixels(teacher, pixels) if pixels else teacher
+
+
+def with_pixels(teacher: Teacher, pixels: str) -> Teacher:
+    """Return the same teacher with other pixel values, one of `pixels.PIXELS`; its network is shared."""
+    chosen = find_pixels(pixels)
+    model = teacher.model
+    if isinstance(model, GreyInput):
+        mean, std = _even(chosen.mean), _even(chosen.std)
+    else:
+        network = model.network if isinstance(model, FlippedInput) else model
+        model = FlippedInput(network).eval() if chosen.flips_colours else network
+        mean, std = _three(chosen.mean), _three(chosen.std)
+    return replace(teacher, model=model, mean=mean, std=std)
 
 
 def _load(kind: str, rest: str, weights: Path | None, image_size: int | None) -> Found:
@@ -162,7 +170,7 @@ def _finish(name: str, found: Found, labels: tuple[str, ...] | None) -> Teacher:
     """Adapt the model to RGB images, and check it and its labels by one image of zeros."""
     mean, std = _three(found.mean), _three(found.std)
     if found.channels == 1:
-        mean, std = _three([sum(mean) / 3]), _three([sum(std) / 3])
+        mean, std = _even(mean), _even(std)
     model = _on_rgb(name, found).float().eval()
     return Teacher(
         name=name,
@@ -230,6 +238,11 @@ def _check_labels(name: str, outputs: int, labels: tuple[str, ...] | None) -> tu
             f"{f', the first of them {labels[0]!r}' if labels else ''}; give one for each output, in output order."
         )
     return labels
+
+
+def _even(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the mean of three numbers, three times: the grey of normalised colours needs the same for each."""
+    return _three([sum(values) / len(values)])
 
 
 def _three(values: Sequence[float]) -> tuple[float, float, float]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgedistill_cli.console import Console
 from edgedistill_cli.runs.folder import Run
 from edgedistill_cli.settings import SubtaskSettings, TeacherSettings
 from edgedistill_deploy.progress import Progress, noted
@@ -72,6 +73,22 @@ def load_inputs(run: Run) -> Inputs:
     for note in (*teacher.notes, *images.notes):
         run.console.say(f"note: {note}")
     return Inputs(teacher=teacher, subtask=subtask, source=source, images=images)
+
+
+def check_teacher(inputs: Inputs, console: Console) -> None:
+    """Ask the teacher about a few images, and say how well it answers.
+
+    Raises:
+        UsageError: its labels do not stand in the order of its outputs.
+        DataError: it is at chance, so there is nothing to learn from it.
+    """
+    from edgedistill.inspection.teacher_labels import check_teacher_labels
+    from edgedistill.inspection.teacher_pixels import check_teacher_pixels
+
+    for note in check_teacher_labels(inputs.teacher, inputs.subtask, inputs.images.validation):
+        console.say(f"note: {note}")
+    for sentence in check_teacher_pixels(inputs.teacher, inputs.subtask, inputs.images.validation):
+        console.say(f"teacher: {sentence}")
 
 
 def build_run_student(run: Run, inputs: Inputs) -> "Student":

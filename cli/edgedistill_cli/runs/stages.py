@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgedistill_cli import STAGES
 from edgedistill_cli.console import Console
 from edgedistill_cli.runs.folder import Run
-from edgedistill_cli.runs.inputs import Inputs, build_run_student, load_inputs, show_training
+from edgedistill_cli.runs.inputs import Inputs, build_run_student, check_teacher, load_inputs, show_training
 from edgedistill_cli.runs.libraries import require_stage
 from edgedistill_cli.settings import RunSettings
 from edgedistill_deploy.bundle.folder import Bundle
@@ -41,12 +41,10 @@ def run_stages(run: Run, stages: tuple[str, ...] = STAGES, *, anew: bool = False
 def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
     from edgedistill.distillation.record import distillation_record
     from edgedistill.export.bundle import begin_bundle
-    from edgedistill.inspection.teacher_labels import check_teacher_labels
     from edgedistill.models.student import write_student
 
     given = inputs()
-    for note in check_teacher_labels(given.teacher, given.subtask, given.images.validation):
-        run.console.say(f"note: {note}")
+    check_teacher(given, run.console)
     student = build_run_student(run, given)
     bundle = begin_bundle(student, given.teacher, given.subtask, run.folder, run.settings.student.name)
     _say_cost(run, bundle)

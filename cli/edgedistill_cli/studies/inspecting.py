@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from edgedistill_cli.console import Console
 from edgedistill_cli.runs.folder import Run
-from edgedistill_cli.runs.inputs import load_inputs
+from edgedistill_cli.runs.inputs import check_teacher, load_inputs
 from edgedistill_deploy import wording as words
 
 if TYPE_CHECKING:
@@ -17,11 +17,9 @@ if TYPE_CHECKING:
 def inspect_teacher(settings: "RunSettings", config: "InspectConfig", console: Console) -> "Inspection":
     """Inspect the layers of the teacher that the settings name."""
     from edgedistill.inspection.inspecting import inspect_subspaces
-    from edgedistill.inspection.teacher_labels import check_teacher_labels
 
     inputs = load_inputs(Run(folder=Path(), settings=settings, console=console))
-    for note in check_teacher_labels(inputs.teacher, inputs.subtask, inputs.images.validation):
-        console.say(f"note: {note}")
+    check_teacher(inputs, console)
     with console.progress("inspect") as report:
         return inspect_subspaces(
             inputs.teacher,

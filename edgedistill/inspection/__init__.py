@@ -2,5 +2,5 @@
 
 Doors: `inspecting` measures, `choosing` chooses the subspace of each layer, `records` keeps what was found, `config`
 has the settings, `picture` draws; `accuracy`, `projecting` and `suggesting` are its parts. `teacher_labels` asks
-whether the teacher's labels fit its answers.
+whether the teacher's labels fit its answers, `teacher_pixels` whether images are prepared as it was trained.
 """

@@ -107,7 +107,7 @@ def _answers(teacher: Teacher, subtask: Subtask, prepared: NDArray[np.uint8]) ->
     with evaluating(teacher.model), torch.no_grad():
         found = [
             teacher.model(normalise(each.to(device)))[:, kept].argmax(dim=1).cpu()
-            for each in torch.from_numpy(prepared).split(_BATCH)
+            for each in torch.split(torch.from_numpy(prepared), _BATCH)
         ]
     return np.asarray(torch.cat(found).numpy(), dtype=np.int64)
 

@@ -118,7 +118,8 @@ def _fill(name: str, weights: Path, image_size: int | None) -> Found:
     config = _config_of(name)
     outputs = _size_in(checkpoint, config["classifier"], 0, config["num_classes"])
     is_grey = _size_in(checkpoint, config["first_conv"], 1, 3) == 1
-    model: nn.Module = timm.create_model(name, num_classes=outputs, **({"in_chans": 1} if is_grey else {}))
+    shape: dict[str, Any] = {"num_classes": outputs} | ({"in_chans": 1} if is_grey else {})
+    model: nn.Module = timm.create_model(name, **shape)
     if image_size:
         _set_size_or_refuse(model, image_size)
     chosen = choose_candidate(checkpoint, model.state_dict())

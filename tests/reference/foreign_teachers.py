@@ -22,7 +22,8 @@ def seeded(build: Callable[[], nn.Module]) -> nn.Module:
 
 def small_timm(name: str = "test_resnet", classes: int = len(LABELS), **options: Any) -> nn.Module:
     """One of timm's networks for tests: a tenth of a million weights, images of 160 x 160."""
-    return seeded(lambda: timm.create_model(name, num_classes=classes, **options))
+    build: Any = timm.create_model
+    return seeded(lambda: build(name, num_classes=classes, **options))
 
 
 def shufflenet(classes: int = len(LABELS)) -> nn.Module:
@@ -50,6 +51,7 @@ def write_transformers_folder(folder: Path, family: str = "vit", processor: Any 
 
 
 def _transformers_model(library: Any, family: str, config: dict[str, Any]) -> Any:
+    sizes: dict[str, Any]
     if family == "vit":
         sizes = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 64}
         return library.ViTForImageClassification(library.ViTConfig(image_size=64, patch_size=16, **{**sizes, **config}))

@@ -53,7 +53,7 @@ def test_a_torchvision_teacher_answers_as_torchvision_does(tmp_path: Path) -> No
     from torchvision.models import get_model_weights
 
     teacher = torchvision_teacher(tmp_path)
-    transform: Any = get_model_weights(SHUFFLENET).DEFAULT.transforms()  # type: ignore[attr-defined]
+    transform: Any = get_model_weights(SHUFFLENET).DEFAULT.transforms()
     with torch.no_grad():
         expected = shufflenet()(transform(photograph())[None])
     assert torch.allclose(answer(teacher, photograph()), expected, atol=0.02 * float(expected.abs().max()))
@@ -134,7 +134,7 @@ def test_a_network_without_a_trained_classifier_is_refused(tmp_path: Path) -> No
 
 
 def test_labels_that_transformers_made_up_are_asked_for(tmp_path: Path) -> None:
-    made_up = {"id2label": {0: "LABEL_0", 1: "LABEL_1"}, "label2id": {"LABEL_0": 0, "LABEL_1": 1}}
+    made_up: dict[str, Any] = {"id2label": {0: "LABEL_0", 1: "LABEL_1"}, "label2id": {"LABEL_0": 0, "LABEL_1": 1}}
     folder = write_transformers_folder(tmp_path / "mine", **made_up)
     with pytest.raises(UsageError, match=r"no labels for its 2 outputs.*--teacher-classes"):
         load_teacher(str(folder))

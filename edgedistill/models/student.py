@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from edgedistill.models._timm import check_timm_name, set_image_size
+from edgedistill.models.libraries.timm_models import check_timm_name, set_image_size
 from edgedistill.models.plain import PREFIX, PlainNet, plain_widths
 from edgedistill_deploy.errors import DataError, UsageError, nearest_names
 from edgedistill_deploy.files.writing import write_whole

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from edgedistill.models._found import Found
-from edgedistill.models._inputs import FlippedInput, GreyInput
-from edgedistill.models._python import call_function
-from edgedistill.models._timm import describe_timm_model, load_from_timm, load_from_timm_folder
-from edgedistill.models._torchvision import load_from_torchvision
-from edgedistill.models._transformers import load_from_transformers
-from edgedistill.models._wording import first_line
+from edgedistill.models.libraries.found import Found
+from edgedistill.models.libraries.inputs import FlippedInput, GreyInput
+from edgedistill.models.libraries.messages import first_line
+from edgedistill.models.libraries.own_code import call_function
+from edgedistill.models.libraries.timm_models import describe_timm_model, load_from_timm, load_from_timm_folder
+from edgedistill.models.libraries.torchvision_models import load_from_torchvision
+from edgedistill.models.libraries.transformers_models import load_from_transformers
 from edgedistill.models.names import split_teacher_name
 from edgedistill.models.normalise import Normalise
 from edgedistill.models.pixels import find_pixels

@@ -7,9 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from edgedistill.models._found import Found, crop_fraction
-from edgedistill.models._hub import require_file_of
-from edgedistill.models._weights import (
+from edgedistill.models.libraries._hub import require_file_of
+from edgedistill.models.libraries._weights import (
     State,
     choose_candidate,
     describe_mismatch,
@@ -17,7 +16,8 @@ from edgedistill.models._weights import (
     find_tensor,
     read_checkpoint,
 )
-from edgedistill.models._wording import first_line
+from edgedistill.models.libraries.found import Found, crop_fraction
+from edgedistill.models.libraries.messages import first_line
 from edgedistill_deploy.errors import DataError, UsageError, nearest_names
 from edgedistill_deploy.images.preprocess import Preprocess
 

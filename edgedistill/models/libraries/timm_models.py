@@ -12,9 +12,8 @@ from timm.data.imagenet_info import infer_imagenet_subset
 from torch import Tensor, nn
 
 from edgedistill.models import small_images  # noqa: F401  # enters its model into timm's registry
-from edgedistill.models._found import Found
-from edgedistill.models._hub import from_hub, require_file_of
-from edgedistill.models._weights import (
+from edgedistill.models.libraries._hub import from_hub, require_file_of
+from edgedistill.models.libraries._weights import (
     choose_candidate,
     describe_mismatch,
     describe_shapes,
@@ -22,7 +21,8 @@ from edgedistill.models._weights import (
     find_tensor,
     read_checkpoint,
 )
-from edgedistill.models._wording import first_line
+from edgedistill.models.libraries.found import Found
+from edgedistill.models.libraries.messages import first_line
 from edgedistill.subtasks.imagenet import imagenet_labels
 from edgedistill_deploy.errors import DataError, UsageError, nearest_names
 from edgedistill_deploy.images.preprocess import Preprocess

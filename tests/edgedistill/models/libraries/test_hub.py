@@ -8,7 +8,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from edgedistill.models import _hub
+from edgedistill.models.libraries import _hub
 from edgedistill.models.teacher import load_teacher
 from edgedistill_deploy.errors import DataError
 from reference.foreign_teachers import small_timm

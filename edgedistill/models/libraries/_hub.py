@@ -12,7 +12,7 @@ from urllib.parse import urlparse
 
 import torch
 
-from edgedistill.models._wording import first_line
+from edgedistill.models.libraries.messages import first_line
 from edgedistill_deploy.errors import DataError, EdgeDistillError
 
 # The hub's client tries for a minute before it gives up, and a name server that is not there is asked for long.

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from edgedistill.models._found import crop_fraction
-from edgedistill.models._wording import first_line
+from edgedistill.models.libraries.found import crop_fraction
+from edgedistill.models.libraries.messages import first_line
 from edgedistill.models.normalise import Normalise
 from edgedistill.models.pixels import Pixels
 from edgedistill_deploy.errors import DataError, EdgeDistillError

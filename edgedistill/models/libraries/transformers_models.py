@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from edgedistill.models._found import Found
-from edgedistill.models._hub import from_hub
-from edgedistill.models._image_processor import read_image_processor
-from edgedistill.models._inputs import LogitsOutput
-from edgedistill.models._wording import first_line
+from edgedistill.models.libraries._hub import from_hub
+from edgedistill.models.libraries._image_processor import read_image_processor
+from edgedistill.models.libraries.found import Found
+from edgedistill.models.libraries.inputs import LogitsOutput
+from edgedistill.models.libraries.messages import first_line
 from edgedistill_deploy.errors import DataError, EdgeDistillError, MissingDependencyError, UsageError
 
 

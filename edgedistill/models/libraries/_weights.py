@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from edgedistill.models._wording import first_line
+from edgedistill.models.libraries.messages import first_line
 from edgedistill_deploy.errors import DataError
 
 State = Mapping[str, Tensor]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
-from edgedistill.models._weights import choose_candidate, describe_mismatch, read_checkpoint
+from edgedistill.models.libraries._weights import choose_candidate, describe_mismatch, read_checkpoint
 from edgedistill.models.teacher import Teacher, load_teacher
 from edgedistill_deploy.errors import DataError
 from reference.foreign_teachers import LABELS, small_timm, write_labels

@@ -15,7 +15,7 @@ from edgedistill_deploy.errors import BundleError, EdgeDistillError
 from edgedistill_deploy.evaluation.figures import Answers, Logits, log_softmax, predicted_classes
 from edgedistill_deploy.evaluation.images import Evaluation
 from edgedistill_deploy.parity.consistency import compare_names, named_classes
-from edgedistill_deploy.records.parity import Check, NotChecked
+from edgedistill_deploy.records.parity import Accuracy, Check, NotChecked
 from edgedistill_deploy.runtimes.logits import raw_logits
 from edgedistill_deploy.runtimes.session import Session
 from edgedistill_deploy.statistics.chance import compare_with_chance
@@ -34,6 +34,7 @@ _ON_PROCESSOR, _ELSEWHERE = 1e-3, 2e-2
 _SHIFTS = (1, -1, 2, -2)  # rows that images and answers may have slipped
 
 _SURE = 0.99  # the teacher's softmax output from which its answer counts as sure
+_FAR_BETTER = 0.1  # by so much, a student may not be the student of this teacher
 _FEW_CONTRADICTED = 0.05  # of the sure answers; overconfident teachers are wrong as often as this
 
 
@@ -178,7 +179,7 @@ def _row_errors(given: Logits, wanted: Logits) -> NDArray[np.float64]:
 
 def _describe_shift(shift: int) -> str:
     if not shift:
-        return "The reference holds the answers of another teacher, or to other images; export again."
+        return "The reference holds answers of another teacher, to other images, or changed ones; export again."
     way = "later" if shift > 0 else "earlier"
     rows = f"{abs(shift)} row{'s' if abs(shift) > 1 else ''}"
     return f"Most are recorded {rows} {way}: images and answers were shifted against each other; export again."
@@ -209,7 +210,28 @@ def _reason_for_open_chance(answers: Answers, confidence: float) -> str:
     )
 
 
-def contradicted_labels_note(evaluation: Evaluation, answers: Answers, confidence: float) -> tuple[str, ...]:
+def reference_notes(evaluation: Evaluation, answers: Answers, accuracy: Accuracy) -> tuple[str, ...]:
+    """Say what speaks against the recorded answers or the labels and proves nothing."""
+    return (
+        *_contradicted_labels_note(evaluation, answers, accuracy.confidence),
+        *_better_than_teacher_note(evaluation, accuracy),
+    )
+
+
+def _better_than_teacher_note(evaluation: Evaluation, accuracy: Accuracy) -> tuple[str, ...]:
+    """Doubt a teacher that is far worse than its student, unless the teacher's file gave the recorded answers."""
+    proved = any(each.name == TEACHER_REFERENCE and isinstance(each, Check) for each in evaluation.checks)
+    if proved or accuracy.interval[1] > -_FAR_BETTER:
+        return ()
+    sentence = (
+        f"The model is right on {percent(accuracy.candidate)} of the images and its teacher on "
+        f"{percent(accuracy.teacher)}: a student is seldom so much better, so look whether the recorded answers are "
+        "its teacher's."
+    )
+    return (sentence,)
+
+
+def _contradicted_labels_note(evaluation: Evaluation, answers: Answers, confidence: float) -> tuple[str, ...]:
     """Say that many labels contradict a teacher that is sure of its answer; no sentence if few do."""
     top = np.exp(log_softmax(answers.teacher).max(axis=1))
     sure = answers.labelled & (top >= _SURE)

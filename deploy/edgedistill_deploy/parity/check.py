@@ -22,11 +22,7 @@ from edgedistill_deploy.evaluation.images import Evaluation, open_evaluation
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.images.sets import ImageSet
-from edgedistill_deploy.parity._reference_checks import (
-    chance_left_open,
-    contradicted_labels_note,
-    with_reference_checks,
-)
+from edgedistill_deploy.parity._reference_checks import chance_left_open, reference_notes, with_reference_checks
 from edgedistill_deploy.parity._verdict import defects_of, judge, with_defects, worse_classes_sentence
 from edgedistill_deploy.parity.consistency import check_consistency
 from edgedistill_deploy.parity.metamorphic import check_relations
@@ -163,7 +159,7 @@ def check_answers(
         findings=Findings(
             notes=(
                 *evaluation.notes,
-                *contradicted_labels_note(evaluation, answers, limits.confidence),
+                *reference_notes(evaluation, answers, accuracy),
                 *worse_classes_sentence(classes),
                 *filter(None, [nodes_elsewhere(session.provider, session.placement)]),
                 *saturation_notes(judged),

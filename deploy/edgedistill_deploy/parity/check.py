@@ -13,7 +13,7 @@ import numpy as np
 
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.reference import read_golden
-from edgedistill_deploy.diagnosis.faults import SWAPPED_LABELS, JudgedModel, diagnose
+from edgedistill_deploy.diagnosis.faults import WORTHLESS_REFERENCE, JudgedModel, diagnose
 from edgedistill_deploy.diagnosis.saturation import saturation_notes
 from edgedistill_deploy.errors import BundleError, UsageError
 from edgedistill_deploy.evaluation import figures
@@ -22,6 +22,7 @@ from edgedistill_deploy.evaluation.images import Evaluation, open_evaluation
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.parity._reference_checks import chance_left_open, reference_notes, with_reference_checks
 from edgedistill_deploy.parity._verdict import defects_of, judge, with_defects, worse_classes_sentence
 from edgedistill_deploy.parity.consistency import check_consistency
 from edgedistill_deploy.parity.metamorphic import check_relations
@@ -41,6 +42,7 @@ from edgedistill_deploy.records.parity import (
 )
 from edgedistill_deploy.records.writing import record_path
 from edgedistill_deploy.runtimes.logits import raw_answers, raw_logits
+from edgedistill_deploy.runtimes.opening import open_session
 from edgedistill_deploy.runtimes.providers import nodes_elsewhere
 from edgedistill_deploy.runtimes.session import Session, identify_model
 from edgedistill_deploy.statistics.paired import wilson_interval
@@ -77,7 +79,13 @@ def check_parity(
 
     Raises DataError if no image can be compared, and BundleError if files do not fit each other.
     """
-    evaluation = open_evaluation(bundle, images)
+    evaluation = with_reference_checks(
+        bundle,
+        open_evaluation(bundle, images),
+        lambda: open_session(
+            bundle, runtime=session.runtime, precision="teacher", provider=session.provider, threads=session.threads
+        ),
+    )
     answers = collect_answers(session, evaluation, batch_size, progress)
     return check_answers(bundle, session, evaluation, answers, limits)
 
@@ -130,7 +138,7 @@ def check_answers(
     device = read_device()
     accuracy = figures.measure_accuracy(answers, limits.confidence)
     classes = figures.measure_classes(bundle.class_names, answers, limits.confidence)
-    soundness = _check_soundness(bundle, session, evaluation, answers)
+    soundness = _check_soundness(bundle, session, evaluation, answers, limits.confidence)
     judged = JudgedModel(
         bundle=bundle, session=session, evaluation=evaluation, answers=answers, confidence=limits.confidence
     )
@@ -138,7 +146,7 @@ def check_answers(
     judgement = judge(accuracy, answers, limits)
     is_bad = bool(defects) or judgement.verdict == "fail" or (accuracy.drop or 0.0) > limits.max_drop
     diagnosis = diagnose(judged, failed=is_bad)
-    defects += [found.detail for found in diagnosis if found.name == SWAPPED_LABELS]
+    defects += [found.detail for found in diagnosis if found.name in WORTHLESS_REFERENCE]
     return ParityReport(
         bundle=bundle.path.resolve().name,
         model=identify_model(session, device.name),
@@ -151,6 +159,7 @@ def check_answers(
         findings=Findings(
             notes=(
                 *evaluation.notes,
+                *reference_notes(evaluation, answers, accuracy),
                 *worse_classes_sentence(classes),
                 *filter(None, [nodes_elsewhere(session.provider, session.placement)]),
                 *saturation_notes(judged),
@@ -176,10 +185,12 @@ def _measure_likeness(answers: Answers, confidence: float) -> Likeness:
     )
 
 
-def _check_soundness(bundle: Bundle, session: Session, evaluation: Evaluation, answers: Answers) -> Soundness:
+def _check_soundness(
+    bundle: Bundle, session: Session, evaluation: Evaluation, answers: Answers, confidence: float
+) -> Soundness:
     rows = evaluation.spread(_RELATION_IMAGES)
     names = [evaluation.name(int(row)) for row in rows]
-    found = check_consistency(bundle, session.model_path)
+    found = (*check_consistency(bundle, session.model_path), *evaluation.checks, *chance_left_open(answers, confidence))
     return Soundness(
         metamorphic=check_relations(session, evaluation.images(rows), names),
         numeric=_numeric(bundle, session, answers),

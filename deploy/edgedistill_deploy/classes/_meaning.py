@@ -10,8 +10,9 @@ from edgedistill_deploy.classes.imagenet import (
     labels_of_synsets,
     synset_in,
     usual_class,
+    words_of_class,
 )
-from edgedistill_deploy.classes.spelling import fold_name, synonyms_in
+from edgedistill_deploy.classes.spelling import fold_name, synonyms_in, words_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,16 +56,20 @@ def read_meaning(name: str) -> Meaning:
 def read_meanings(names: Sequence[str]) -> tuple[Meaning, ...]:
     """Read the names of a list of classes, each with the synonyms of what it states.
 
-    A list of a thousand names that share a synonym with ImageNet's classes in the same places, at least half of them,
-    is ImageNet's: then the place too states which class a name means ("crane" in place 134 is the bird).
+    A list of a thousand names of which at least half can be ImageNet's class in the same place is ImageNet's. Then the
+    place too states which class a name means: "crane" in place 134 is the bird.
     """
-    meanings = tuple(read_meaning(name) for name in names)
-    known = tuple(labels_of_synsets())
+    meanings = [read_meaning(name) for name in names]
+    known = list(labels_of_synsets())
     if len(names) == len(known):
-        shared = [bool(each.names & folded_words(synset)) for each, synset in zip(meanings, known, strict=True)]
-        if 2 * sum(shared) >= len(known):
-            meanings = tuple(
-                replace(each, synset=synset, stated=True) if is_there else each
-                for each, synset, is_there in zip(meanings, known, shared, strict=True)
-            )
+        in_place = [place for place, synset in enumerate(known) if _can_be(names[place], meanings[place], synset)]
+        for place in in_place if 2 * len(in_place) >= len(known) else ():
+            meanings[place] = replace(meanings[place], synset=known[place], stated=True)
     return tuple(each.with_synonyms() for each in meanings)
+
+
+def _can_be(name: str, meaning: Meaning, synset: str) -> bool:
+    """Tell whether a name is a synonym of a class, or one with another word ("crane bird" in torchvision's list)."""
+    if meaning.names & folded_words(synset):
+        return True
+    return not classes_called(name) and any(words_of(word) <= words_of(name) for word in words_of_class(synset))

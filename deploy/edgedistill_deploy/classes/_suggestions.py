@@ -14,7 +14,7 @@ Finder = Callable[[str], int | None]
 
 
 def suggest(name: str, spellings: dict[str, int], find: Finder, *, subtasks: bool) -> str:
-    """Return the end of a message about an unknown name.
+    """Return the end of a message about an unknown name: " Did you mean a, b?"; empty when nothing is close.
 
     Args:
         name: what was given.
@@ -23,13 +23,11 @@ def suggest(name: str, spellings: dict[str, int], find: Finder, *, subtasks: boo
         subtasks: suggest also the nouns of WordNet that have all their classes in the list.
     """
     close = names_with_words(name, spellings) or _alike(name, spellings)
-    nouns = [noun for noun in nouns_with_words(name) if _has_all(noun, find)] if subtasks else []
+    noun_given = name.rpartition("/")[2]  # "imagenet/bird" was meant for --subtask
+    nouns = [noun for noun in nouns_with_words(noun_given) if _has_all(noun, find)] if subtasks else []
     described = [f"imagenet/{noun.name} ({len(noun.classes)} classes)" for noun in nouns[:_MOST_NOUNS]]
-    parts = [
-        f" Did you mean {_some(close, _MOST_NAMES)}?" if close else "",
-        f" Named with --subtask: {', '.join(described)}." if described else "",
-    ]
-    return "".join(parts) or _known(spellings)
+    meant = f" Did you mean {_some(close, _MOST_NAMES)}?" if close else ""
+    return meant + (f" Named with --subtask: {', '.join(described)}." if described else "")
 
 
 def names_with_words(name: str, spellings: dict[str, int]) -> list[str]:
@@ -51,7 +49,8 @@ def _has_all(noun: Noun, find: Finder) -> bool:
     return all(find(synset) is not None for synset in noun.classes)
 
 
-def _known(spellings: dict[str, int]) -> str:
+def known_names(spellings: dict[str, int]) -> str:
+    """Return the end of a message about a name with nothing close: " Known: a, b, c, ..."."""
     first = {place: spelling for spelling, place in reversed(spellings.items())}
     return f" Known: {_some([first[place] for place in sorted(first)], _MOST_KNOWN)}." if first else ""
 

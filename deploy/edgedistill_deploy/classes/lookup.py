@@ -4,12 +4,12 @@ import functools
 from collections.abc import Iterable, Sequence
 
 from edgedistill_deploy.classes._meaning import read_meaning, read_meanings
-from edgedistill_deploy.classes._suggestions import suggest
+from edgedistill_deploy.classes._suggestions import known_names, suggest
 from edgedistill_deploy.classes.imagenet import readings, words_of_class
 from edgedistill_deploy.classes.spelling import compose_name, fold_name, synonyms_in
 from edgedistill_deploy.errors import UsageError
 
-_MOST_PROBLEMS = 20  # written out in one message
+_MOST_PROBLEMS = 50  # written out in one message
 
 
 class ClassList:
@@ -65,24 +65,28 @@ class ClassList:
         return tuple(self.places(name)[0] for name in names)
 
     def problems(self, names: Sequence[str], owner: str, *, subtasks: bool = False) -> tuple[str, ...]:
-        """Return one sentence for each name that is unknown, ambiguous or names a class again."""
+        """Return a sentence for each name that is unknown, ambiguous or names a class again.
+
+        Unknown names with nothing close to them share one sentence, which lists some of the known names.
+        """
         found: list[str] = []
+        strange: list[str] = []
         first: dict[int, str] = {}
         for name in names:
             places = self.places(name)
-            if not places:
-                found.append(f"{owner} no class {name!r}.{self.suggestion(name, subtasks=subtasks)}")
-            elif len(places) > 1:
+            if len(places) > 1:
                 found.append(self._describe_ambiguous(name, places))
-            elif places[0] in first:
+            elif places and places[0] in first:
                 found.append(self._describe_repeated(first[places[0]], name, places[0]))
-            else:
+            elif places:
                 first[places[0]] = name
+            elif meant := suggest(name, self._spellings, self.find, subtasks=subtasks):
+                found.append(f"{owner} no class {name!r}.{meant}")
+            else:
+                strange.append(name)
+        if strange:
+            found.append(f"{owner} no class {', '.join(map(repr, strange))}.{known_names(self._spellings)}")
         return tuple(found)
-
-    def suggestion(self, name: str, *, subtasks: bool = False) -> str:
-        """Return the end of a message about an unknown name: " Did you mean a, b?", or some of the known names."""
-        return suggest(name, self._spellings, self.find, subtasks=subtasks)
 
     @functools.cached_property
     def _spellings(self) -> dict[str, int]:
@@ -106,6 +110,10 @@ class ClassList:
 
     def _describe_ambiguous(self, name: str, places: tuple[int, ...]) -> str:
         described = [self._describe(place) for place in places]
+        if len(set(described)) < len(places):
+            return (
+                f"{name!r} is the name of {len(places)} classes, and nothing tells them apart; give each its own label."
+            )
         return f"{name!r} can mean {len(places)} classes: {'; '.join(described)}. Name one of these instead."
 
     def _describe(self, place: int) -> str:
@@ -124,7 +132,7 @@ def in_one_message(problems: Sequence[str]) -> str:
         return problems[0]
     lines = [f"  {each}" for each in problems[:_MOST_PROBLEMS]]
     more = [f"  ... and {len(problems) - _MOST_PROBLEMS} more."] if len(problems) > _MOST_PROBLEMS else []
-    return "\n".join([f"{len(problems)} names of classes cannot be used:", *lines, *more])
+    return "\n".join(["These names of classes cannot be used:", *lines, *more])
 
 
 def _places(keys: Iterable[Iterable[str]]) -> dict[str, tuple[int, ...]]:

@@ -127,6 +127,15 @@ def test_labels_that_are_only_partly_imagenets_in_their_places_are_read_one_by_o
     assert ClassList(turned).find("crane (bird)") is None, "two labels 'crane', and nothing tells which is the bird"
 
 
+def test_torchvisions_labels_of_two_words_are_known_by_their_places() -> None:
+    labels = list(FORMS["short"])
+    labels[CRANE_BIRD], labels[639] = "crane bird", "maillot tank suit"
+    teacher = ClassList(labels)
+    assert teacher.find("n02012849") == teacher.find("crane (bird)") == CRANE_BIRD
+    assert teacher.find("crane") == CRANE_MACHINE, "the exact label"
+    assert teacher.find("tank suit") == 639
+
+
 def test_two_folders_of_one_class_are_ambiguous() -> None:
     folders = ClassList(["Golden Retriever", "golden_retriever", "tench"])
     assert folders.places("golden-retriever") == (0, 1)
@@ -139,7 +148,7 @@ def test_every_wrong_name_is_told_with_what_it_may_mean() -> None:
     with pytest.raises(UsageError) as caught:
         TEACHERS["told apart"].find_all(names, "The teacher has", subtasks=True)
     first, cat, dog, crane, tensh, repeated, twice = str(caught.value).splitlines()
-    assert first == "6 names of classes cannot be used:"
+    assert first == "These names of classes cannot be used:"
     assert cat.startswith(
         "  The teacher has no class 'cat'. Did you mean tabby cat, tiger cat, Persian cat, Siamese cat,"
     )
@@ -151,15 +160,24 @@ def test_every_wrong_name_is_told_with_what_it_may_mean() -> None:
     assert "The class 'tench' is named twice" in twice
 
 
+def test_names_with_nothing_close_share_a_sentence() -> None:
+    problems = ClassList(["tabby", "tiger cat", "tench"]).problems(["zebra", "cat", "ox"], "The images have")
+    assert problems == (
+        "The images have no class 'cat'. Did you mean tiger cat?",
+        "The images have no class 'zebra', 'ox'. Known: tabby, tiger cat, tench.",
+    )
+
+
 def test_a_subtask_is_suggested_only_where_all_its_classes_are() -> None:
-    some = ClassList(["tabby", "tiger cat", "tench"])
-    assert some.suggestion("cat", subtasks=True) == " Did you mean tiger cat?"
-    assert "--subtask" not in TEACHERS["ids"].suggestion("cat")
-    assert some.suggestion("zebra") == " Known: tabby, tiger cat, tench."
+    some, every = ClassList(["tabby", "tiger cat", "tench"]), TEACHERS["ids"]
+    assert some.problems(["cat"], "x has", subtasks=True) == ("x has no class 'cat'. Did you mean tiger cat?",)
+    assert "--subtask" not in every.problems(["cat"], "x has")[0]
+    assert "imagenet/bird (59 classes)" in every.problems(["imagenet/bird"], "x has", subtasks=True)[0]
 
 
 def test_what_is_suggested_can_be_used() -> None:
     for teacher in TEACHERS.values():
-        told = teacher.suggestion("fox").removeprefix(" Did you mean ").removesuffix("?").split(", ")
+        (problem,) = teacher.problems(["fox"], "x has")
+        told = problem.removeprefix("x has no class 'fox'. Did you mean ").removesuffix("?").split(", ")
         assert told[:4] == ["red fox", "kit fox", "Arctic fox", "grey fox"]
         assert all(teacher.find(name) is not None for name in told)

@@ -1,6 +1,8 @@
 """The tables of `wordnet.json`, against timm's own, known counts, and WordNet's files by a slow walk."""
 
 import json
+import subprocess
+import sys
 from importlib import resources, util
 from pathlib import Path
 
@@ -133,3 +135,11 @@ def test_the_tables_are_wordnets_by_a_walk_over_its_lines() -> None:
     expected = {noun: classes for noun, classes in below.items() if len(classes) > 1}
     assert {noun.synset: set(noun.classes) for noun in all_nouns()} == expected
     assert all(words[noun.synset] == list(noun.words) for noun in all_nouns())
+
+
+@pytest.mark.skipif(not (WORDNET / "data.noun").is_file(), reason="needs Debian's wordnet-base")
+def test_the_script_makes_the_file_that_ships(tmp_path: Path) -> None:
+    script = Path(__file__).resolve().parents[3] / "scripts" / "make_class_tables.py"
+    subprocess.run([sys.executable, str(script), str(WORDNET), str(tmp_path / "made.json")], check=True)
+    file = resources.files("edgedistill_deploy.classes").joinpath("wordnet.json")
+    assert (tmp_path / "made.json").read_bytes() == file.read_bytes()

@@ -82,8 +82,8 @@ def test_a_synset_id_names_its_class_by_the_teachers_label() -> None:
         find_subtask(imagenet_labels(), ["n99999999", "tabby"])
 
 
-def test_a_label_that_a_teacher_carries_twice_is_ambiguous() -> None:
-    with pytest.raises(UsageError, match="'crane' can mean 2 classes: crane; crane"):
+def test_a_label_that_a_teacher_carries_twice_names_neither_class() -> None:
+    with pytest.raises(UsageError, match="'crane' is the name of 2 classes, and nothing tells them apart"):
         find_subtask(["crane", "crane", "ape", "bat"], ["crane", "ape"])
 
 

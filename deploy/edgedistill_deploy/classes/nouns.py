@@ -57,11 +57,23 @@ def find_nouns(name: str) -> tuple[Noun, ...]:
     synset = synset_in(name)
     if synset:
         return tuple(noun for noun in all_nouns() if noun.synset == synset)
-    wanted = fold_name(name)
-    if named := [noun for noun in all_nouns() if fold_name(noun.name) == wanted]:
-        return tuple(named)
-    found = [noun for noun in all_nouns() if wanted in map(fold_name, noun.words)]
+    folded = fold_name(name)
+    found = _nouns_named().get(folded) or _nouns_with_synonym().get(folded, ())
     return tuple({noun.classes: noun for noun in found}.values())
+
+
+@functools.cache
+def _nouns_named() -> dict[str, tuple[Noun, ...]]:
+    return {fold_name(name): (noun,) for noun in all_nouns() for name in (noun.name, *noun.other_names)}
+
+
+@functools.cache
+def _nouns_with_synonym() -> dict[str, tuple[Noun, ...]]:
+    found: dict[str, tuple[Noun, ...]] = {}
+    for noun in all_nouns():
+        for word in {fold_name(word) for word in noun.words}:
+            found[word] = (*found.get(word, ()), noun)
+    return found
 
 
 def nouns_with_words(name: str) -> tuple[Noun, ...]:

@@ -37,6 +37,7 @@ COMMANDS = {
         "Build a TensorRT engine on this device, or take it from the cache, and show what precision its layers "
         "really have."
     ),
+    "subtasks": "List and search the subtasks that have a name, such as imagenet/bird, with their classes.",
     "inspect": (
         "Show the subspaces of the teacher's layers: spectra, its accuracy on K directions, the widths a student needs."
     ),

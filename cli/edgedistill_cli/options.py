@@ -105,11 +105,13 @@ class TaskFlags:
     ] = None
     classes: Annotated[
         str | None,
-        flag("--classes", "A,B,C", "The subtask: names as the teacher spells them."),
+        flag("--classes", "A,B,C", "The subtask: names of the teacher's classes."),
         Setting("subtask.classes", split_names),
     ] = None
     subtask: Annotated[
-        str | None, flag("--subtask", "NAME", "A named superclass, such as cifar100/flowers."), Setting("subtask.name")
+        str | None,
+        flag("--subtask", "NAME", "A named subtask, such as imagenet/bird; `edgedistill subtasks` lists them."),
+        Setting("subtask.name"),
     ] = None
     student: Annotated[str | None, flag("--student", "NAME", "timm:NAME."), Setting("student.name")] = None
     student_width: Annotated[

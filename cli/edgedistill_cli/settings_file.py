@@ -24,6 +24,9 @@ else:  # Python 3.10 has no TOML reader of its own
     import tomli as tomllib
 
 
+_SUBTASK = {"subtask.classes", "subtask.name"}
+
+
 def read_settings(
     file: Path | None, flags: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
 ) -> RunSettings:
@@ -39,6 +42,9 @@ def read_settings(
             type, or one that the stage refuses. One message lists all problems of types and names.
     """
     tables = _read_tables(file) if file is not None else {}
+    if _SUBTASK.intersection(flags):
+        # Names of classes and the name of a subtask are two ways to say one thing: a flag replaces both.
+        tables.pop("subtask", None)
     for name, value in flags.items():
         table, key = name.split(".")
         tables.setdefault(table, {})[key] = value
@@ -113,7 +119,7 @@ def _find_missing(tables: Mapping[str, Any], sections: Mapping[str, Any]) -> lis
     for table, section in sections.items():
         if table == "subtask" and table not in tables:
             found.append(
-                "the subtask is missing; name its classes with --classes A,B,C, or a superclass with --subtask."
+                "the subtask is missing; name its classes with --classes A,B,C, or a named subtask with --subtask."
             )
         given = tables.get(table, {})
         for each in fields(section):

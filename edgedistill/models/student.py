@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from edgedistill.models.plain import PREFIX, PlainNet, plain_widths
-from edgedistill.models.teacher import check_timm_name, set_image_size
+from edgedistill.models.teacher import set_image_size
+from edgedistill.models.teacher_files import check_timm_name
 from edgedistill_deploy.errors import DataError, UsageError, nearest_names
 from edgedistill_deploy.files.writing import write_whole
 

@@ -4,25 +4,21 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import timm
 from timm.data.config import resolve_data_config
-from timm.data.imagenet_info import infer_imagenet_subset
 from timm.models import load_state_dict
 from torch import nn
 
 from edgedistill.models import small_images  # noqa: F401  # enters its model into timm's registry
 from edgedistill.models.normalise import Normalise
-from edgedistill.subtasks.imagenet import imagenet_labels
+from edgedistill.models.teacher_files import TIMM, check_timm_name, labels_in, read_labels, teacher_folder
 from edgedistill.subtasks.subtask import Subtask, find_subtask
-from edgedistill_deploy.errors import DataError, UsageError, nearest_names
+from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images.preprocess import Preprocess
-
-EMBEDDED = "embedded:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +62,12 @@ def load_teacher(
         UsageError: no such model, or different numbers of labels and outputs.
         DataError: the weights cannot be read, do not fit or cannot be fetched.
     """
-    labels = _read_labels(classes) if classes is not None else None
-    if name.startswith("timm:"):
-        model = _create_from_timm(name.removeprefix("timm:"), weights, len(labels) if labels else None)
+    labels = read_labels(classes) if classes is not None else None
+    if name.startswith(TIMM):
+        model = _create_from_timm(name.removeprefix(TIMM), weights, len(labels) if labels else None)
         origin = weights
     else:
-        folder = _teacher_folder(name)
+        folder = teacher_folder(name)
         if weights is not None:
             raise UsageError(
                 f"--teacher-weights goes with --teacher timm:NAME; the folder {name} carries its own weights."
@@ -89,24 +85,6 @@ def load_teacher(
         std=std,
         weights_sha256=sha256_of_file(origin) if origin is not None else "",
     )
-
-
-def _teacher_folder(name: str) -> Path:
-    if name.startswith(EMBEDDED):
-        folder = Path(str(resources.files("edgedistill").joinpath("embedded"))) / name.removeprefix(EMBEDDED)
-        if not (folder / "config.json").is_file():
-            raise UsageError(f"There is no embedded teacher {name!r}; the one that ships is embedded:glyphs100.")
-        return folder
-    folder = Path(name.removeprefix("local-dir:"))
-    if not folder.is_dir():
-        raise UsageError(
-            f"The teacher {name!r} is neither timm:NAME nor an existing folder with config.json and model.safetensors."
-            " Give one of the two with --teacher."
-        )
-    for part in ("config.json", "model.safetensors"):
-        if not (folder / part).is_file():
-            raise DataError(f"The teacher folder {folder} has no {part}; timm's save_for_hf writes both files.")
-    return folder
 
 
 def _create_from_folder(folder: Path) -> nn.Module:
@@ -132,12 +110,6 @@ def _create_from_timm(name: str, weights: Path | None, class_count: int | None) 
             f"{f' with {class_count} classes, the number of labels given' if class_count else ''}: {_mismatch(error)}."
         ) from error
     return model
-
-
-def check_timm_name(name: str) -> None:
-    """Refuse a name that timm does not know; the message lists the nearest."""
-    if not timm.is_model(name):
-        raise UsageError(f"timm has no model {name!r}.{nearest_names(name, timm.list_models())}")
 
 
 def _create_pretrained(name: str) -> nn.Module:
@@ -181,38 +153,17 @@ def _outputs_in(name: str, state: dict[str, Any]) -> int:
     return int(weight.shape[0])
 
 
-def _read_labels(path: Path) -> tuple[str, ...]:
-    if not path.is_file():
-        raise UsageError(f"There is no class file {path}; it holds one label a line, in the teacher's output order.")
-    return tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
-
-
 def _check_labels(name: str, model: nn.Module, labels: tuple[str, ...] | None) -> tuple[str, ...]:
     outputs = int(model.num_classes)  # type: ignore[arg-type]  # timm models carry an int
-    labels = labels if labels is not None else _labels_of(model)
     if labels is None:
-        raise UsageError(
-            f"The teacher {name} carries no labels for its {outputs} outputs; give them with --teacher-classes FILE, "
-            "one a line, in output order."
-        )
+        # timm sets a mapping
+        labels = labels_in({**dict(model.pretrained_cfg), "num_classes": outputs}, name)  # type: ignore[arg-type]
     if len(labels) != outputs:
         raise UsageError(
             f"The teacher {name} has {outputs} outputs, and {len(labels)} labels were given"
             f"{f', the first of them {labels[0]!r}' if labels else ''}; give one for each output, in output order."
         )
     return labels
-
-
-def _labels_of(model: nn.Module) -> tuple[str, ...] | None:
-    config: dict[str, Any] = dict(model.pretrained_cfg)  # type: ignore[arg-type]  # timm sets a mapping
-    names = config.get("label_names")
-    if isinstance(names, dict):  # timm allows {position: name}
-        names = [names[position] for position in sorted(names, key=int)]
-    if names:
-        return tuple(str(name) for name in names)
-    subset = infer_imagenet_subset(model)
-    labels = imagenet_labels(subset) if subset is not None else ()
-    return labels if len(labels) == model.num_classes else None
 
 
 def _preprocess_of(

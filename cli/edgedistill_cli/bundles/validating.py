@@ -32,20 +32,19 @@ def open_own_images(source: Path | str, bundle: Bundle) -> "ImageSet":
     """Open the test split of the source (or another split if it has none), with the bundle's classes only.
 
     Raises:
-        UsageError: the source has none of these classes.
+        UsageError: the source lacks some of these classes; the message names them all.
     """
-    from edgedistill_deploy.images.sets import find_class
+    from edgedistill_deploy.classes.lookup import ClassList
     from edgedistill_deploy.images.sources import open_images
 
     splits = open_images(source)
     chosen = splits.test or splits.validation or splits.train
-    shared = [name for name in bundle.class_names if find_class(name, chosen.class_names) is not None]
-    if not shared:
+    if not any(map(ClassList(chosen.class_names).places, bundle.class_names)):
         raise UsageError(
             f"{source} has none of the bundle's classes ({_some(bundle.class_names)}), only "
             f"{_some(chosen.class_names)}; name its folders as the bundle spells its classes."
         )
-    return chosen.with_classes(shared)
+    return chosen.with_classes(bundle.class_names)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -14,9 +14,26 @@ from edgedistill_deploy.evaluation.figures import Answers
 from edgedistill_deploy.images.preprocess import Preprocess
 
 ANIMALS = ("antelope", "buffalo", "cheetah", "elephant", "giraffe", "hippo", "lion", "zebra")
+LION, ZEBRA = ANIMALS.index("lion"), ANIMALS.index("zebra")
 SIZE = 4
 
 Rows = Sequence[tuple[int, int, int]]  # what the model answers, what the teacher answers, the label or -1
+
+
+def animals(lions: Rows, others: int = 40) -> list[tuple[int, int, int]]:
+    """Seven animals that the model always knows and the teacher at 87.5 %, then the lions."""
+    rows = [
+        (animal, animal if place % 8 else (animal + 1) % 6, animal)
+        for animal in range(len(ANIMALS))
+        if animal != LION
+        for place in range(others)
+    ]
+    return [*rows, *lions]
+
+
+def dead_lions(count: int = 40, teacher_right: int = 15) -> list[tuple[int, int, int]]:
+    """Lions of which the model takes every one for a zebra, and the teacher some for a cheetah."""
+    return [(ZEBRA, LION if place < teacher_right else 2, LION) for place in range(count)]
 
 
 def answers_of(rows: Rows, count: int) -> Answers:

@@ -20,27 +20,9 @@ from edgedistill_deploy.parity.validation import ValidationRequest, validate_bun
 from edgedistill_deploy.records.parity import DEFAULT_LIMITS, ClassFinding, Judgement
 from edgedistill_deploy.runtimes.opening import open_session
 from edgedistill_deploy.statistics.paired import images_to_show_loss, mcnemar_p
-from reference.class_bundles import ANIMALS, Rows, answers_of, class_bundle
+from reference.class_bundles import ANIMALS, LION, ZEBRA, Rows, animals, answers_of, class_bundle, dead_lions
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "schemas" / "parity.json").read_text(encoding="utf-8"))
-LION = ANIMALS.index("lion")
-ZEBRA = ANIMALS.index("zebra")
-
-
-def animals(lions: Rows, others: int = 40) -> list[tuple[int, int, int]]:
-    """Seven animals that the model always knows and the teacher at 87.5 %, then the lions."""
-    rows = [
-        (animal, animal if place % 8 else (animal + 1) % 6, animal)
-        for animal in range(len(ANIMALS))
-        if animal != LION
-        for place in range(others)
-    ]
-    return [*rows, *lions]
-
-
-def dead_lions(count: int = 40, teacher_right: int = 15) -> list[tuple[int, int, int]]:
-    """Lions of which the model takes every one for a zebra, and the teacher some for a cheetah."""
-    return [(ZEBRA, LION if place < teacher_right else 2, LION) for place in range(count)]
 
 
 def report_of(folder: Path, rows: Rows, limits: ParityLimits = DEFAULT_LIMITS) -> ParityReport:

@@ -10,7 +10,7 @@ import pytest
 from command import run_command
 from edgedistill_deploy.bundle.folder import open_bundle
 from edgedistill_deploy.records.build import summarise_build
-from reference.class_bundles import LION, class_bundle
+from reference.class_bundles import LION, animals, class_bundle, dead_lions
 from reference.html_page import Page
 
 DEAD = "The class 'lion' is dead: none of 40 images right, teacher 37.5 %; never answered."
@@ -19,11 +19,7 @@ DEAD = "The class 'lion' is dead: none of 40 images right, teacher 37.5 %; never
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Eight animals, forty images each: the expert gets no lion right and all others, the teacher 15 of 40 lions."""
-    rows = [
-        (animal, animal if place % 8 else 0, animal) for animal in range(8) if animal != LION for place in range(40)
-    ]
-    lions = [(ZEBRA, LION if place < 15 else 2, LION) for place in range(40)]
-    return class_bundle(tmp_path / "bundle", [*rows, *lions]).path
+    return class_bundle(tmp_path / "bundle", animals(dead_lions())).path
 
 
 def first_line_of(text: str, start: str) -> str:

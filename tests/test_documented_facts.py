@@ -142,7 +142,7 @@ FACTS: tuple[tuple[str, str, object], ...] = (
     ("docs/validate.md", r"`--max-drop`, (\w+) points by default", WORDS[round(100 * ParityLimits().max_drop)]),
     ("docs/validate.md", r"with (\d+) % confidence", percent(ParityLimits().confidence)),
     ("docs/validate.md", r"expert needs (\d+) images", images_to_decide(0, 0, 20, ParityLimits().max_drop)),
-    ("docs/validate.md", r"needs (\d+) images of each of eight", images_to_decide(0, 0, 20, 0.1, 1 - 0.05 / 8)),
+    ("docs/validate.md", r"takes (\d+) images of each of eight", images_to_decide(0, 0, 20, 0.1, 1 - 0.05 / 8)),
     ("docs/validate.md", r"The limit is ([\d.]+) then", UNLABELLED_AGREEMENT),
     ("docs/validate.md", r"averaged over (\d+) bins", CALIBRATION_BINS),
     ("docs/validate.md", r"PNG may differ by (\d+) of 255", TOLERANCES["PNG"]),

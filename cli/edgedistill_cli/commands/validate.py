@@ -54,6 +54,9 @@ def validate(
     precision: options.Precision = None,
     provider: options.Provider = "cpu",
     max_drop: options.MaxDrop = None,
+    max_class_drop: options.MaxClassDrop = None,
+    min_agreement: options.MinAgreement = None,
+    allow_class: options.AllowClass = None,
     confidence: options.Confidence = None,
     threads: options.Threads = None,
     preprocess_drift: PreprocessDrift = False,
@@ -90,6 +93,9 @@ def validate(
             "--markdown": markdown,
             "--preprocess-drift": preprocess_drift or None,
             "--max-drop": max_drop,
+            "--max-class-drop": max_class_drop,
+            "--min-agreement": min_agreement,
+            "--allow-class": allow_class or None,
             "--confidence": confidence,
         },
         as_json=console.as_json,
@@ -97,7 +103,15 @@ def validate(
     )
     require_devices(device, {"--keep": keep, "--wait": wait})
     require_local(device, {"--bisect": bisect, "--flips": flips, "--preprocess-drift": preprocess_drift})
-    limits = ParityLimits(**options.not_none(max_drop=max_drop, confidence=confidence))
+    limits = ParityLimits(
+        **options.not_none(
+            max_drop=max_drop,
+            max_class_drop=max_class_drop,
+            min_agreement=min_agreement,
+            allowed_classes=tuple(allow_class) if allow_class else None,
+            confidence=confidence,
+        )
+    )
     opened = open_bundle(bundle)
     images = open_own_images(data, opened) if data is not None else None
     request = ValidationRequest(

@@ -7,7 +7,8 @@ from pathlib import Path
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.recommendation.summary import label_of
-from edgedistill_deploy.records.parity import ClassParity, ParityReport, UnreadableParity
+from edgedistill_deploy.records.classes import ClassParity
+from edgedistill_deploy.records.parity import ParityReport, UnreadableParity
 from edgedistill_deploy.report._cases import Case, Record, cases_of, is_judged, without_controls
 
 _MARKS = {"pass": "✅", "fail": "❌", "inconclusive": "⚠️", "error": "❌"}
@@ -51,7 +52,7 @@ def _row(record: Record, judged: bool) -> str:
     if isinstance(record, UnreadableParity):
         return f"| {_name(record)} | {_MARKS['error']} error | | | | | | | |"
     cases, accuracy, verdict = cases_of(record), record.accuracy, record.verdict
-    checks = [case for case in cases if case.group != "parity" or case.name == "golden_outputs"]
+    checks = [case for case in cases if case.group not in ("parity", "classes") or case.name == "golden_outputs"]
     ran = [case for case in checks if case.status != "skipped"]
     held = sum(case.status == "pass" for case in ran)
     cells = (

@@ -6,7 +6,7 @@ the model's. In JSON the groups of a report are flat (`schema.FLAT`).
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.errors import DataError, UsageError
@@ -93,15 +93,18 @@ class InDomain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numeric:
-    """Logits against the recorded ones: the student's golden outputs, or the teacher's own for precision "teacher".
+    """Logits against the recorded ones, those of `recorded_of`.
 
-    `cosine` is over all logits at once. Fields are None if nothing was recorded or a logit is not finite.
+    They are the outputs of the "student", those of this "file" when it was made, or the "teacher"'s answers. `cosine`
+    is over all logits at once. Fields are None if nothing was recorded or a logit is not finite. Without a `tolerance`
+    nothing is judged by them.
     """
 
     max_abs_error: float | None
     cosine: float | None
     tolerance: float | None
     image_count: int
+    recorded_of: Literal["student", "file", "teacher"] = "student"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgedistill_deploy.bundle.expectation import expectation_role
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import find_role
 from edgedistill_deploy.bundle.reference import Reference, write_reference
@@ -127,4 +128,5 @@ def _needed_roles(
     ]
     roles = dict.fromkeys(role for role in taken if role)
     beside = (f"{role}.data" for role in roles)  # the weights of a model too large for one file
-    return *(role for role in (*roles, *beside) if bundle.has(role)), "golden", "golden-images"
+    expected = map(expectation_role, roles)  # that of fp32 is golden
+    return *(role for role in (*roles, *beside, *expected) if bundle.has(role)), "golden", "golden-images"

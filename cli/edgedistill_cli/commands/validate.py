@@ -31,6 +31,9 @@ Flips = Annotated[
 ]
 JUnit = Annotated[Path | None, flag("--junit", "FILE", "Write what was judged as JUnit XML.")]
 Markdown = Annotated[str | None, flag("--markdown", "FILE", 'Write a summary as Markdown, "-" for the screen.')]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="A check that cannot be made, for example without golden outputs, fails.")
+]
 Bisect = Annotated[bool, typer.Option("--bisect", help="Find the first node at which two models differ, instead.")]
 Against = Annotated[
     str | None,
@@ -55,6 +58,7 @@ def validate(
     provider: options.Provider = "cpu",
     max_drop: options.MaxDrop = None,
     confidence: options.Confidence = None,
+    strict: Strict = False,
     threads: options.Threads = None,
     preprocess_drift: PreprocessDrift = False,
     flips: Flips = None,
@@ -91,13 +95,14 @@ def validate(
             "--preprocess-drift": preprocess_drift or None,
             "--max-drop": max_drop,
             "--confidence": confidence,
+            "--strict": strict or None,
         },
         as_json=console.as_json,
         markdown=markdown,
     )
     require_devices(device, {"--keep": keep, "--wait": wait})
     require_local(device, {"--bisect": bisect, "--flips": flips, "--preprocess-drift": preprocess_drift})
-    limits = ParityLimits(**options.not_none(max_drop=max_drop, confidence=confidence))
+    limits = ParityLimits(**options.not_none(max_drop=max_drop, confidence=confidence, strict=strict))
     opened = open_bundle(bundle)
     images = open_own_images(data, opened) if data is not None else None
     request = ValidationRequest(

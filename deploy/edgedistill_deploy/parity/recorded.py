@@ -15,14 +15,12 @@ from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.evaluation.figures import Answers, Logits, numeric_error
 from edgedistill_deploy.images.limits import LIMIT_NAMES, limit_images
 from edgedistill_deploy.records.model import TEACHER
-from edgedistill_deploy.records.parity import Check, NotChecked, Numeric
+from edgedistill_deploy.records.parity import GOLDEN_OUTPUTS, Check, NotChecked, Numeric
 from edgedistill_deploy.runtimes.logits import raw_logits
 from edgedistill_deploy.runtimes.opening import open_as_written
 from edgedistill_deploy.runtimes.session import Session
 
-OUTPUTS, LIMITS = "golden_outputs", "limits_of_the_input"
-
-_GOLDEN = "golden"
+_LIMITS, _GOLDEN = "limits_of_the_input", "golden"
 # Largest allowed error against the recorded outputs of the fp32 student, relative to the largest of them. TF32 stays
 # below 1e-2. INT8 differs by design, so without outputs of its own it is not judged by them.
 _STUDENT_TOLERANCES = {"fp32": 2e-2, "fp16": 5e-2}
@@ -57,11 +55,11 @@ def check_limits(session: Session, size: tuple[int, int], class_count: int) -> C
     try:
         logits = raw_logits(session, limit_images(size))
     except EdgeDistillError as error:
-        return Check(name=LIMITS, passed=False, detail=f"The runtime refused images at the limits: {error}")
+        return Check(name=_LIMITS, passed=False, detail=f"The runtime refused images at the limits: {error}")
     wanted = (len(LIMIT_NAMES), class_count)
     if logits.shape != wanted:
         detail = f"{len(LIMIT_NAMES)} images gave logits of shape {logits.shape} instead of {wanted}."
-        return Check(name=LIMITS, passed=False, detail=detail)
+        return Check(name=_LIMITS, passed=False, detail=detail)
     finite = np.isfinite(logits).all(axis=1)
     broken = [name for name, good in zip(LIMIT_NAMES, finite, strict=True) if not good]
     detail = f"The logits are finite for {', '.join(LIMIT_NAMES)}."
@@ -69,7 +67,7 @@ def check_limits(session: Session, size: tuple[int, int], class_count: int) -> C
         detail = (
             f"{session.model_path.name} gives logits that are not finite for an image of {' and of '.join(broken)}."
         )
-    return Check(name=LIMITS, passed=not broken, detail=detail)
+    return Check(name=_LIMITS, passed=not broken, detail=detail)
 
 
 def _compare_with_student(session: Session, given: Logits, outputs: Logits) -> tuple[Numeric, tuple[NotChecked, ...]]:
@@ -93,4 +91,4 @@ def _compute_as_meant(session: Session, images: np.ndarray) -> Logits:
 
 
 def _not_checked(reason: str) -> tuple[NotChecked, ...]:
-    return (NotChecked(name=OUTPUTS, detail=f"Not checked, because {reason}."),)
+    return (NotChecked(name=GOLDEN_OUTPUTS, detail=f"Not checked, because {reason}."),)

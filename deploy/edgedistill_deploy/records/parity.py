@@ -91,6 +91,9 @@ class InDomain:
     accepted_accuracy: Share | None
 
 
+GOLDEN_OUTPUTS = "golden_outputs"  # the name of the check that `Numeric` is the figures of
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numeric:
     """Logits against the recorded ones, those of `recorded_of`.

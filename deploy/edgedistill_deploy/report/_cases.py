@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgedistill_deploy import wording as words
-from edgedistill_deploy.records.parity import Accuracy, Numeric, ParityReport, RelationResult, UnreadableParity
+from edgedistill_deploy.records.parity import (
+    GOLDEN_OUTPUTS,
+    Accuracy,
+    Numeric,
+    ParityReport,
+    RelationResult,
+    UnreadableParity,
+)
 from edgedistill_deploy.statistics.paired import non_inferiority
 
 Status = Literal["pass", "fail", "inconclusive", "skipped", "error"]
@@ -44,11 +51,14 @@ def _cases(report: ParityReport) -> Iterator[Case]:
     share = words.percent(report.likeness.agreement)
     message = f"{share} of {report.images.sample_count} images are answered as the teacher does."
     yield _case("agreement", "pass", message)  # it has no limit of its own
-    yield _golden_case(report.soundness.numeric)
+    unchecked = {each.name: each.detail for each in report.soundness.not_checked}
+    yield _golden_case(report.soundness.numeric, unchecked.pop(GOLDEN_OUTPUTS, ""))
     for item in report.soundness.tests:
         group = "metamorphic" if isinstance(item, RelationResult) else "checks"
         status: Status = "pass" if item.passed else "fail"
         yield Case(group=group, name=item.name, status=status, message=item.detail)
+    for name, detail in unchecked.items():
+        yield Case(group="checks", name=name, status="skipped", message=detail)
 
 
 def _case(name: str, status: Status, message: str) -> Case:
@@ -66,8 +76,11 @@ def _drop_case(accuracy: Accuracy, limit: float) -> Case:
     return _case("accuracy_drop", non_inferiority(accuracy.interval, limit), message)
 
 
-def _golden_case(numeric: Numeric) -> Case:
-    name, error, tolerance = "golden_outputs", numeric.max_abs_error, numeric.tolerance
+def _golden_case(numeric: Numeric, not_checked: str) -> Case:
+    """Return the case of the recorded outputs; records of earlier versions do not say why they were not compared."""
+    name, error, tolerance = GOLDEN_OUTPUTS, numeric.max_abs_error, numeric.tolerance
+    if not_checked:
+        return _case(name, "skipped", not_checked)
     if not numeric.image_count:
         return _case(name, "skipped", "No outputs were recorded to compare with.")
     if error is None:

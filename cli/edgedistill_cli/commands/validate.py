@@ -57,6 +57,9 @@ def validate(
     precision: options.Precision = None,
     provider: options.Provider = "cpu",
     max_drop: options.MaxDrop = None,
+    max_class_drop: options.MaxClassDrop = None,
+    min_agreement: options.MinAgreement = None,
+    allow_class: options.AllowClass = None,
     confidence: options.Confidence = None,
     strict: Strict = False,
     threads: options.Threads = None,
@@ -94,6 +97,9 @@ def validate(
             "--markdown": markdown,
             "--preprocess-drift": preprocess_drift or None,
             "--max-drop": max_drop,
+            "--max-class-drop": max_class_drop,
+            "--min-agreement": min_agreement,
+            "--allow-class": allow_class or None,
             "--confidence": confidence,
             "--strict": strict or None,
         },
@@ -102,7 +108,16 @@ def validate(
     )
     require_devices(device, {"--keep": keep, "--wait": wait})
     require_local(device, {"--bisect": bisect, "--flips": flips, "--preprocess-drift": preprocess_drift})
-    limits = ParityLimits(**options.not_none(max_drop=max_drop, confidence=confidence, strict=strict))
+    limits = ParityLimits(
+        **options.not_none(
+            max_drop=max_drop,
+            max_class_drop=max_class_drop,
+            min_agreement=min_agreement,
+            allowed_classes=tuple(allow_class) if allow_class else None,
+            confidence=confidence,
+            strict=strict,
+        )
+    )
     opened = open_bundle(bundle)
     images = open_own_images(data, opened) if data is not None else None
     request = ValidationRequest(

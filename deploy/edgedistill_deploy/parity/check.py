@@ -1,11 +1,13 @@
 """Checks whether the model that runs here is as good on the subtask as its teacher.
 
 The teacher's answers were recorded when the bundle was built, so neither the teacher nor torch is needed. The verdict
-depends on the paired difference in accuracy and its uncertainty. A model fails at any accuracy if the runtime breaks a
-metamorphic relation, returns numbers that are not finite, or does not compute the exported model.
+depends on the paired difference in accuracy and its uncertainty. A model fails at any accuracy if a class of it is
+dead, or if the runtime breaks a metamorphic relation, returns numbers that are not finite, or does not compute the
+exported model.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,8 @@ from edgedistill_deploy.evaluation.images import Evaluation, open_evaluation
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.images.sets import ImageSet
-from edgedistill_deploy.parity._verdict import (
-    defects_of,
-    judge,
-    unchecked_defects,
-    with_defects,
-    worse_classes_sentence,
-)
+from edgedistill_deploy.parity._classes import class_notes, judge_classes, unseen_classes
+from edgedistill_deploy.parity._verdict import defects_of, judge, unchecked_defects, with_defects, worst_judgement
 from edgedistill_deploy.parity.consistency import check_consistency
 from edgedistill_deploy.parity.metamorphic import check_relations
 from edgedistill_deploy.parity.recorded import check_limits, compare_recorded
@@ -77,8 +74,10 @@ def check_parity(
     The subtask's images are taken from `images`, by default from those recorded in the bundle. Images are read in
     batches and not kept. `progress` counts images. See `paired` for the meaning of the verdict.
 
-    Raises DataError if no image can be compared, and BundleError if files do not fit each other.
+    Raises DataError if no image can be compared, BundleError if files do not fit each other, and UsageError if a class
+    that the limits allow is none of the bundle's.
     """
+    limits.allowed_among(bundle.class_names)
     evaluation = open_evaluation(bundle, images)
     answers = collect_answers(session, evaluation, batch_size, progress)
     return check_answers(bundle, session, evaluation, answers, limits)
@@ -132,15 +131,19 @@ def check_answers(
     device = read_device()
     accuracy = figures.measure_accuracy(answers, limits.confidence)
     classes = figures.measure_classes(bundle.class_names, answers, limits.confidence)
+    class_judgement = judge_classes(classes, answers, limits)
     soundness = _check_soundness(bundle, session, evaluation, answers)
+    soundness = replace(soundness, not_checked=(*soundness.not_checked, *unseen_classes(classes, limits)))
     judged = JudgedModel(
         bundle=bundle, session=session, evaluation=evaluation, answers=answers, confidence=limits.confidence
     )
-    defects = [*defects_of(answers, soundness), *unchecked_defects(soundness, limits)]
+    defects = defects_of(answers, soundness)
     judgement = judge(accuracy, answers, limits)
-    is_bad = bool(defects) or judgement.verdict == "fail" or (accuracy.drop or 0.0) > limits.max_drop
+    is_bad = bool(defects) or "fail" in (judgement.verdict, class_judgement.verdict)
+    is_bad = is_bad or (accuracy.drop or 0.0) > limits.max_drop
     diagnosis = diagnose(judged, failed=is_bad)
     defects += [found.detail for found in diagnosis if found.name == SWAPPED_LABELS]
+    defects += unchecked_defects(soundness, limits)  # these are no faults to diagnose
     return ParityReport(
         bundle=bundle.path.resolve().name,
         model=identify_model(session, device.name),
@@ -149,11 +152,11 @@ def check_answers(
         likeness=_measure_likeness(answers, limits.confidence),
         classes=classes,
         soundness=soundness,
-        judgement=with_defects(judgement, defects),
+        judgement=worst_judgement(class_judgement, with_defects(judgement, defects)),
         findings=Findings(
             notes=(
                 *evaluation.notes,
-                *worse_classes_sentence(classes),
+                *class_notes(classes, class_judgement.class_findings or ()),
                 *filter(None, [nodes_elsewhere(session.provider, session.placement)]),
                 *saturation_notes(judged),
                 *filter(None, [_unfused_note(session)]),

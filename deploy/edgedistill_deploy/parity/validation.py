@@ -29,7 +29,7 @@ class ValidationRequest:
     """The models to check, and how to check them.
 
     Args:
-        limits: the allowed drop in accuracy, and the confidence.
+        limits: the allowed drops, the least agreement, the allowed classes, and the confidence.
         precisions: names of `bundle.precisions.PRECISIONS`; None for all in the bundle that the runtime accepts.
         runtime, provider, threads: as for `open_session`; the same for all models.
         preprocess_drift: measure for each expert the cost of other ways of preparing the images.
@@ -84,12 +84,13 @@ def validate_bundle(
         progress: its note is PRECISION: WHAT.
 
     Raises:
-        UsageError: the drift is requested without images.
+        UsageError: the drift is requested without images, or a class that the limits allow is none of the bundle's.
         DataError: no image can be compared.
         BundleError: a model is missing, or files do not fit each other.
         EdgeDistillError: a model cannot be opened.
     """
     asked = request or ValidationRequest()
+    asked.limits.allowed_among(bundle.class_names)
     if asked.preprocess_drift and images is None:
         raise UsageError(
             "--preprocess-drift needs image files to prepare in other ways, and those in the bundle are prepared "

@@ -75,7 +75,11 @@ def validate_job(
     keep: bool = False,
     wait_s: float = 0.0,
 ) -> RemoteJob:
-    """Return the job that judges models; `reference` replaces the bundle's file, see `write_prepared`."""
+    """Return the job that judges models; `reference` replaces the bundle's file, see `write_prepared`.
+
+    Raises UsageError if a class that the limits allow is none of the bundle's.
+    """
+    limits.allowed_among(bundle.class_names)
 
     def build_request(device: Device) -> dict[str, Any]:
         (runtime,) = chosen.runtimes(device)

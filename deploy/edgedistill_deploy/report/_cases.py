@@ -14,7 +14,8 @@ from edgedistill_deploy.records.parity import (
     RelationResult,
     UnreadableParity,
 )
-from edgedistill_deploy.statistics.paired import non_inferiority
+from edgedistill_deploy.statistics.paired import hold_share, non_inferiority
+from edgedistill_deploy.statistics.verdicts import worst_verdict
 
 Status = Literal["pass", "fail", "inconclusive", "skipped", "error"]
 Record = ParityReport | UnreadableParity
@@ -48,9 +49,10 @@ def _cases(report: ParityReport) -> Iterator[Case]:
     reasons = " ".join(report.judgement.reasons)
     yield _case("verdict", report.verdict, reasons or f"The verdict is {report.verdict}.")
     yield _drop_case(report.accuracy, report.judgement.limits.max_drop)
-    share = words.percent(report.likeness.agreement)
-    message = f"{share} of {report.images.sample_count} images are answered as the teacher does."
-    yield _case("agreement", "pass", message)  # it has no limit of its own
+    yield _agreement_case(report)
+    yield _classes_case(report)
+    for found in report.judgement.class_findings or ():
+        yield Case(group="classes", name=found.name, status=found.verdict, message=found.detail)
     unchecked = {each.name: each.detail for each in report.soundness.not_checked}
     yield _golden_case(report.soundness.numeric, unchecked.pop(GOLDEN_OUTPUTS, ""))
     for item in report.soundness.tests:
@@ -74,6 +76,34 @@ def _drop_case(accuracy: Accuracy, limit: float) -> Case:
         f"{words.percent(accuracy.teacher)}, on {accuracy.labelled_count} images."
     )
     return _case("accuracy_drop", non_inferiority(accuracy.interval, limit), message)
+
+
+def _agreement_case(report: ParityReport) -> Case:
+    likeness = report.likeness
+    least = report.judgement.limits.agreement_limit(report.accuracy.labelled_count)
+    share = words.percent(likeness.agreement)
+    message = f"{share} of {report.images.sample_count} images are answered as the teacher does"
+    if least is None:
+        return _case("agreement", "pass", f"{message}.")
+    interval = words.percent_interval(likeness.agreement_interval)
+    message = f"{message}, interval {interval}, where at least {words.percent(least)} are wanted."
+    return _case("agreement", hold_share(likeness.agreement_interval, least), message)
+
+
+def _classes_case(report: ParityReport) -> Case:
+    """Return the case of all classes together; each that is dead or beyond the limit has one of its own too."""
+    findings, shortfall = report.judgement.class_findings, report.class_shortfall
+    if findings is None and not shortfall:
+        return _case("classes", "skipped", "Not checked, because the record is of a version that judged no class.")
+    if not findings:
+        tested = report.classes.class_statistics.tested_count
+        return _case("classes", report.verdict, f"The model {shortfall}.") if shortfall else _sound_classes(tested)
+    status = worst_verdict(each.verdict for each in findings)
+    return _case("classes", status, " ".join(each.detail for each in findings))
+
+
+def _sound_classes(tested_count: int) -> Case:
+    return _case("classes", "pass", f"None of the {tested_count} classes that were tested is dead.")
 
 
 def _golden_case(numeric: Numeric, not_checked: str) -> Case:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.diagnosis.faults import SWAPPED_LABELS, JudgedModel, diagnose
+from edgedistill_deploy.diagnosis.faults import WORTHLESS_REFERENCE, JudgedModel, diagnose
 from edgedistill_deploy.diagnosis.saturation import saturation_notes
 from edgedistill_deploy.errors import BundleError, UsageError
 from edgedistill_deploy.evaluation import figures
@@ -24,6 +24,11 @@ from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.parity._classes import class_notes, judge_classes, unseen_classes
+from edgedistill_deploy.parity._reference_checks import (
+    chance_left_open,
+    contradicted_labels_note,
+    with_reference_checks,
+)
 from edgedistill_deploy.parity._verdict import defects_of, judge, unchecked_defects, with_defects, worst_judgement
 from edgedistill_deploy.parity.consistency import check_consistency
 from edgedistill_deploy.parity.metamorphic import check_relations
@@ -44,6 +49,7 @@ from edgedistill_deploy.records.parity import (
 from edgedistill_deploy.records.writing import record_path
 from edgedistill_deploy.runtimes.int8_kernels import unfused_sentence
 from edgedistill_deploy.runtimes.logits import raw_answers
+from edgedistill_deploy.runtimes.opening import open_session
 from edgedistill_deploy.runtimes.providers import nodes_elsewhere
 from edgedistill_deploy.runtimes.session import Session, identify_model
 from edgedistill_deploy.statistics.paired import wilson_interval
@@ -78,7 +84,13 @@ def check_parity(
     that the limits allow is none of the bundle's.
     """
     limits.allowed_among(bundle.class_names)
-    evaluation = open_evaluation(bundle, images)
+    evaluation = with_reference_checks(
+        bundle,
+        open_evaluation(bundle, images),
+        lambda: open_session(
+            bundle, runtime=session.runtime, precision="teacher", provider=session.provider, threads=session.threads
+        ),
+    )
     answers = collect_answers(session, evaluation, batch_size, progress)
     return check_answers(bundle, session, evaluation, answers, limits)
 
@@ -132,7 +144,7 @@ def check_answers(
     accuracy = figures.measure_accuracy(answers, limits.confidence)
     classes = figures.measure_classes(bundle.class_names, answers, limits.confidence)
     class_judgement = judge_classes(classes, answers, limits)
-    soundness = _check_soundness(bundle, session, evaluation, answers)
+    soundness = _check_soundness(bundle, session, evaluation, answers, limits.confidence)
     soundness = replace(soundness, not_checked=(*soundness.not_checked, *unseen_classes(classes, limits)))
     judged = JudgedModel(
         bundle=bundle, session=session, evaluation=evaluation, answers=answers, confidence=limits.confidence
@@ -142,7 +154,7 @@ def check_answers(
     is_bad = bool(defects) or "fail" in (judgement.verdict, class_judgement.verdict)
     is_bad = is_bad or (accuracy.drop or 0.0) > limits.max_drop
     diagnosis = diagnose(judged, failed=is_bad)
-    defects += [found.detail for found in diagnosis if found.name == SWAPPED_LABELS]
+    defects += [found.detail for found in diagnosis if found.name in WORTHLESS_REFERENCE]
     defects += unchecked_defects(soundness, limits)  # these are no faults to diagnose
     return ParityReport(
         bundle=bundle.path.resolve().name,
@@ -156,6 +168,7 @@ def check_answers(
         findings=Findings(
             notes=(
                 *evaluation.notes,
+                *contradicted_labels_note(evaluation, answers, limits.confidence),
                 *class_notes(classes, class_judgement.class_findings or ()),
                 *filter(None, [nodes_elsewhere(session.provider, session.placement)]),
                 *saturation_notes(judged),
@@ -186,7 +199,9 @@ def _measure_likeness(answers: Answers, confidence: float) -> Likeness:
     )
 
 
-def _check_soundness(bundle: Bundle, session: Session, evaluation: Evaluation, answers: Answers) -> Soundness:
+def _check_soundness(
+    bundle: Bundle, session: Session, evaluation: Evaluation, answers: Answers, confidence: float
+) -> Soundness:
     rows = evaluation.spread(_RELATION_IMAGES)
     names = [evaluation.name(int(row)) for row in rows]
     numeric, not_compared = compare_recorded(bundle, session, answers)
@@ -194,6 +209,8 @@ def _check_soundness(bundle: Bundle, session: Session, evaluation: Evaluation, a
         *check_consistency(bundle, session.model_path, session.precision),
         check_limits(session, bundle.preprocess.size, len(bundle.class_names)),
         *not_compared,
+        *evaluation.checks,
+        *chance_left_open(answers, confidence),
     )
     return Soundness(
         metamorphic=check_relations(session, evaluation.images(rows), names),

@@ -55,18 +55,28 @@ def _class_names_check(bundle: Bundle, name: str, text: str | None) -> Check | N
         return NotChecked(
             name="class_names", detail=f"Not checked, because {name} does not name its classes; export it again."
         )
-    given, wanted = _names(text), bundle.class_names
+    return compare_names("class_names", name, _names(text), bundle.class_names)
+
+
+def named_classes(model: Path) -> tuple[str, ...] | None:
+    """Return the classes that a model file names in its metadata; None if it names none."""
+    text = read_metadata(model).get(_CLASS_NAMES)
+    return None if text is None else _names(text)
+
+
+def compare_names(check: str, owner: str, given: tuple[str, ...], wanted: tuple[str, ...]) -> Check:
+    """Compare the class names that `owner` holds with the manifest's, order included; `check` names the result."""
     if given == wanted:
-        detail = f"{name} and the manifest name the same {len(wanted)} classes in the same order."
-        return Check(name="class_names", passed=True, detail=detail)
+        detail = f"{owner} and the manifest name the same {len(wanted)} classes in the same order."
+        return Check(name=check, passed=True, detail=detail)
     if len(given) != len(wanted):
-        detail = f"{name} names {len(given)} classes, but the manifest {len(wanted)}; export it again."
-        return Check(name="class_names", passed=False, detail=detail)
+        detail = f"{owner} names {len(given)} classes, but the manifest {len(wanted)}; export it again."
+        return Check(name=check, passed=False, detail=detail)
     pairs = [(theirs, ours) for theirs, ours in zip(given, wanted, strict=True) if theirs != ours]
     shown = ", ".join(f"{theirs!r} where the manifest says {ours!r}" for theirs, ours in pairs[:5])
     more = f" and {len(pairs) - 5} more" if len(pairs) > 5 else ""
     order = " The names are the same, in another order." if set(given) == set(wanted) else ""
-    return Check(name="class_names", passed=False, detail=f"{name} says {shown}{more}.{order}")
+    return Check(name=check, passed=False, detail=f"{owner} says {shown}{more}.{order}")
 
 
 def _names(text: str) -> tuple[str, ...]:

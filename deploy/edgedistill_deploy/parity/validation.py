@@ -4,7 +4,7 @@ A library user, the command and a device over SSH use the same function. The sam
 accuracy, and which images are decided differently.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS, judged_precisions, model_role
@@ -12,6 +12,7 @@ from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.evaluation.figures import Answers
 from edgedistill_deploy.evaluation.images import Evaluation, open_evaluation
 from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.parity._reference_checks import with_reference_checks
 from edgedistill_deploy.parity.chain import chain_record, chain_steps, write_chain
 from edgedistill_deploy.parity.check import ParityReport, check_answers, collect_answers, write_parity
 from edgedistill_deploy.parity.flips import find_flips
@@ -99,7 +100,7 @@ def validate_bundle(
     precisions = asked.precisions or bundle.precisions_for(asked.runtime)
     checker = _Checker(
         bundle=bundle, asked=asked, images=images, evaluation=open_evaluation(bundle, images), progress=progress
-    )
+    ).with_reference_checks()
     answers: dict[str, Answers] = {}
     reports: list[ParityReport] = []
     flips: list[FlipReport] = []
@@ -133,6 +134,12 @@ class _Checker:
     images: ImageSet | None
     evaluation: Evaluation
     progress: Progress
+
+    def with_reference_checks(self) -> "_Checker":
+        """Return the checker with the checks of the recorded answers, which all reports share."""
+        tell = self._tell("teacher")
+        checked = with_reference_checks(self.bundle, self.evaluation, lambda: self._open("teacher", tell))
+        return replace(self, evaluation=checked)
 
     def check(self, precision: str) -> tuple[ParityReport, Answers]:
         """Return the report on a model, and both models' answers."""

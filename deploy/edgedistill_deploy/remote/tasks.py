@@ -116,6 +116,7 @@ def write_prepared(bundle: Bundle, images: ImageSet, path: Path) -> None:
         digests=np.array([evaluation.digest(int(row)) for row in rows]),
         images=np.concatenate(list(evaluation.prepared(rows, _BATCH))),
         image_index=rows,
+        class_names=evaluation.recorded.class_names,
     )
     write_reference(path, reference)
 

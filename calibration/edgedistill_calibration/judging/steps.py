@@ -85,8 +85,8 @@ def far_below_neighbours(steps: Sequence[LedgerStep]) -> list[str]:
     return [
         f"{model_role(name)}.onnx lies far below {model_role(other)}.onnx: {_decibels(found[name])} and "
         f"{found[name].agreement:.1%} agreement with the float model, against {_decibels(found[other])} and "
-        f"{found[other].agreement:.1%}. Before you deploy it, see where they part: edgedistill validate BUNDLE --bisect "
-        f"--precision {name}."
+        f"{found[other].agreement:.1%}. Before you deploy it, see where they part: edgedistill validate BUNDLE "
+        f"--bisect --precision {name}."
         for name, other in pairs
         if _is_far_below(found[name], found[other])
     ]

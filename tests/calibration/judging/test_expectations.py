@@ -115,8 +115,8 @@ def test_a_file_far_below_its_neighbour_is_named_with_both_figures() -> None:
     (sentence,) = far_below_neighbours(steps)
     assert sentence == (
         "model.int8-fp16-tensorrt.onnx lies far below model.int8-tensorrt.onnx: 0.8 dB and 7.0% agreement with the "
-        "float model, against 15.0 dB and 91.0%. Before you deploy it, see where they part: edgedistill validate BUNDLE "
-        "--bisect --precision int8-fp16-tensorrt."
+        "float model, against 15.0 dB and 91.0%. Before you deploy it, see where they part: edgedistill validate "
+        "BUNDLE --bisect --precision int8-fp16-tensorrt."
     )
 
 

@@ -31,6 +31,9 @@ Flips = Annotated[
 ]
 JUnit = Annotated[Path | None, flag("--junit", "FILE", "Write what was judged as JUnit XML.")]
 Markdown = Annotated[str | None, flag("--markdown", "FILE", 'Write a summary as Markdown, "-" for the screen.')]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="A check that cannot be made, for example without golden outputs, fails.")
+]
 Bisect = Annotated[bool, typer.Option("--bisect", help="Find the first node at which two models differ, instead.")]
 Against = Annotated[
     str | None,
@@ -58,6 +61,7 @@ def validate(
     min_agreement: options.MinAgreement = None,
     allow_class: options.AllowClass = None,
     confidence: options.Confidence = None,
+    strict: Strict = False,
     threads: options.Threads = None,
     preprocess_drift: PreprocessDrift = False,
     flips: Flips = None,
@@ -97,6 +101,7 @@ def validate(
             "--min-agreement": min_agreement,
             "--allow-class": allow_class or None,
             "--confidence": confidence,
+            "--strict": strict or None,
         },
         as_json=console.as_json,
         markdown=markdown,
@@ -110,6 +115,7 @@ def validate(
             min_agreement=min_agreement,
             allowed_classes=tuple(allow_class) if allow_class else None,
             confidence=confidence,
+            strict=strict,
         )
     )
     opened = open_bundle(bundle)

@@ -80,7 +80,8 @@ def show_parity(reports: "Sequence[ParityReport]", console: Console) -> None:
             _show_drift(report.findings.preprocess_drift, label_of(report.model.precision), console)
     for report in reports:
         found = (f"Diagnosis {each.name}: {each.detail}" for each in report.findings.diagnosis)
-        for sentence in (*report.judgement.reasons, *found, *report.findings.notes):
+        open_questions = (f"{each.name}: {each.detail}" for each in report.soundness.not_checked)
+        for sentence in (*report.judgement.reasons, *found, *open_questions, *report.findings.notes):
             console.result(f"{label_of(report.model.precision)}: {sentence}")
 
 

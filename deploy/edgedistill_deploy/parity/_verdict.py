@@ -15,6 +15,8 @@ from edgedistill_deploy.statistics.paired import (
 )
 from edgedistill_deploy.statistics.verdicts import Verdict, worst_verdict
 
+_CHANGED = "it was changed, or the runtime computes another function"
+
 
 def judge(accuracy: Accuracy, answers: Answers, limits: ParityLimits) -> Judgement:
     """Judge the accuracy and the agreement; an inconclusive verdict says how many images would decide."""
@@ -114,5 +116,16 @@ def _numeric_defects(numeric: Numeric) -> list[str]:
     if numeric.max_abs_error is None or numeric.tolerance is None or numeric.max_abs_error <= numeric.tolerance:
         return []
     excess = f"{numeric.max_abs_error:.3g}, more than {numeric.tolerance:.3g}"
+    if numeric.recorded_of == "file":
+        return [f"The logits differ by up to {excess} from those of this file when it was made: {_CHANGED}."]
     start = f"The logits differ from the student's recorded outputs by up to {excess}"
     return [f"{start}: the runtime computes another function."]
+
+
+def unchecked_defects(soundness: Soundness, limits: ParityLimits) -> list[str]:
+    """Say which checks were not made, where the limits are strict."""
+    if not limits.strict:
+        return []
+    return [
+        f"Check {each.name} was not made, and --strict asks for it. {each.detail}" for each in soundness.not_checked
+    ]

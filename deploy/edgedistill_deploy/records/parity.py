@@ -63,17 +63,23 @@ class InDomain:
     accepted_accuracy: Share | None
 
 
+GOLDEN_OUTPUTS = "golden_outputs"  # the name of the check that `Numeric` is the figures of
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numeric:
-    """Logits against the recorded ones: the student's golden outputs, or the teacher's own for precision "teacher".
+    """Logits against the recorded ones, those of `recorded_of`.
 
-    `cosine` is over all logits at once. Fields are None if nothing was recorded or a logit is not finite.
+    They are the outputs of the "student", those of this "file" when it was made, or the "teacher"'s answers. `cosine`
+    is over all logits at once. Fields are None if nothing was recorded or a logit is not finite. Without a `tolerance`
+    nothing is judged by them.
     """
 
     max_abs_error: float | None
     cosine: float | None
     tolerance: float | None
     image_count: int
+    recorded_of: Literal["student", "file", "teacher"] = "student"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

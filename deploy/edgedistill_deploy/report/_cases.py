@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgedistill_deploy import wording as words
-from edgedistill_deploy.records.parity import Accuracy, Numeric, ParityReport, RelationResult, UnreadableParity
+from edgedistill_deploy.records.parity import (
+    GOLDEN_OUTPUTS,
+    Accuracy,
+    Numeric,
+    ParityReport,
+    RelationResult,
+    UnreadableParity,
+)
 from edgedistill_deploy.statistics.paired import hold_share, non_inferiority
 from edgedistill_deploy.statistics.verdicts import worst_verdict
 
@@ -46,11 +53,14 @@ def _cases(report: ParityReport) -> Iterator[Case]:
     yield _classes_case(report)
     for found in report.judgement.class_findings or ():
         yield Case(group="classes", name=found.name, status=found.verdict, message=found.detail)
-    yield _golden_case(report.soundness.numeric)
+    unchecked = {each.name: each.detail for each in report.soundness.not_checked}
+    yield _golden_case(report.soundness.numeric, unchecked.pop(GOLDEN_OUTPUTS, ""))
     for item in report.soundness.tests:
         group = "metamorphic" if isinstance(item, RelationResult) else "checks"
         status: Status = "pass" if item.passed else "fail"
         yield Case(group=group, name=item.name, status=status, message=item.detail)
+    for name, detail in unchecked.items():
+        yield Case(group="checks", name=name, status="skipped", message=detail)
 
 
 def _case(name: str, status: Status, message: str) -> Case:
@@ -96,8 +106,11 @@ def _sound_classes(tested_count: int) -> Case:
     return _case("classes", "pass", f"None of the {tested_count} classes that were tested is dead.")
 
 
-def _golden_case(numeric: Numeric) -> Case:
-    name, error, tolerance = "golden_outputs", numeric.max_abs_error, numeric.tolerance
+def _golden_case(numeric: Numeric, not_checked: str) -> Case:
+    """Return the case of the recorded outputs; records of earlier versions do not say why they were not compared."""
+    name, error, tolerance = GOLDEN_OUTPUTS, numeric.max_abs_error, numeric.tolerance
+    if not_checked:
+        return _case(name, "skipped", not_checked)
     if not numeric.image_count:
         return _case(name, "skipped", "No outputs were recorded to compare with.")
     if error is None:

@@ -98,8 +98,9 @@ def _reasons(records: Sequence[Record]) -> Iterator[str]:
 
 
 def _further(record: Record) -> Iterator[str]:
-    """Yield the findings about a model beside its cases: the diagnosis and the notes."""
+    """Yield the findings about a model beside its cases: what was not checked, the diagnosis and the notes."""
     if isinstance(record, ParityReport):
+        yield from (f"{each.name}: {each.detail}" for each in record.soundness.not_checked)
         yield from (f"diagnosis {found.name}: {found.detail}" for found in record.findings.diagnosis)
         yield from record.findings.notes
 

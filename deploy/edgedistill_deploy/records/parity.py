@@ -6,7 +6,7 @@ the model's. In JSON the groups of a report are flat (`schema.FLAT`).
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.classes.lookup import ClassList

@@ -11,6 +11,7 @@ from typer.core import TyperCommand
 from edgedistill_cli.console import Failures
 from edgedistill_cli.flags import CommandGroup, with_flags
 from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.version import __version__
 
 # The commands as `--help` lists them, with their purpose, so that `--help` imports none of them.
@@ -117,11 +118,12 @@ def main() -> None:
     except EdgeDistillError as error:
         if failures.debug:
             raise
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(printable(f"error: {error}", keep="\n\t"), err=True)
         sys.exit(error.exit_code)
     except OSError as error:
         if failures.debug:
             raise
         where = f" at {error.filename}" if error.filename else ""
-        typer.echo(f"error: The system refused{where}: {error.strerror or error}. What was finished is kept.", err=True)
+        text = f"error: The system refused{where}: {error.strerror or error}. What was finished is kept."
+        typer.echo(printable(text), err=True)
         sys.exit(EdgeDistillError.exit_code)

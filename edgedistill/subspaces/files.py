@@ -24,7 +24,7 @@ def save_subspaces(path: Path, subspaces: Mapping[str, Subspace]) -> None:
         tensors |= {f"{name}/{field}": getattr(subspace, field) for field in _FIELDS}
         tensors[f"{name}/sample_count"] = torch.tensor(subspace.sample_count)
     methods = json.dumps({name: subspace.method for name, subspace in subspaces.items()})
-    with write_whole(path) as temporary:
+    with write_whole(path, inside=path.parent) as temporary:
         save_file(tensors, temporary, metadata={"format": FORMAT, "methods": methods})
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgedistill_deploy.errors import DataError
+from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.npz import Arrays, ArraySpec, read_arrays
 from edgedistill_deploy.images.sets import (
     ImageSplits,
@@ -63,7 +64,7 @@ class ArrayImages:
 
     def name(self, index: int) -> str:
         """Return the file's name and the row, for example "digits.npz image 17"."""
-        return f"{self.source} image {self.rows[index]}"
+        return printable(f"{self.source} image {self.rows[index]}")
 
     def select(self, indices: Indices) -> "ArrayImages":
         """Return the images at these positions; the pixels are shared."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgedistill_deploy.errors import UsageError, nearest_names
+from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.images.preprocess import Preprocess
 
 Labels = NDArray[np.int64]
@@ -39,7 +40,7 @@ class ImageSet(Protocol):
         """
 
     def name(self, index: int) -> str:
-        """Return an image's name for messages: its path, or its file and row."""
+        """Return an image's name for messages, as `printable` text: its path, or its file and row."""
 
     def select(self, indices: Indices) -> "ImageSet":
         """Return the images at these positions in this order, or those where a mask (N,) is true."""
@@ -97,8 +98,11 @@ def frozen_labels(labels: Sequence[int] | NDArray[np.integer]) -> Labels:
 
 
 def compose_name(name: str) -> str:
-    """Return a class name in Unicode's composed form, to compare it. macOS stores "é" as two characters."""
-    return unicodedata.normalize("NFC", name)
+    """Return a class name in Unicode's composed form, to compare it. macOS stores "é" as two characters.
+
+    What no output can show becomes an escape, as in `printable`.
+    """
+    return printable(unicodedata.normalize("NFC", name))
 
 
 def find_class(name: str, class_names: Sequence[str]) -> int | None:

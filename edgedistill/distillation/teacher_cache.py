@@ -163,8 +163,9 @@ def write_teacher_cache(
 
 def _create_files(folder: Path, shape: tuple[int, int], example: Answers, names: Mapping[str, str]) -> dict[str, Any]:
     def create(name: str, inner: Iterable[int], dtype: str) -> Any:
-        array = open_memmap(folder / name, mode="w+", dtype=np.dtype(dtype), shape=(*shape, *inner))
-        _reserve(folder / name)
+        with naming_no_room(folder / name):
+            array = open_memmap(folder / name, mode="w+", dtype=np.dtype(dtype), shape=(*shape, *inner))
+            _reserve(folder / name)
         return array
 
     files = {
@@ -177,7 +178,7 @@ def _create_files(folder: Path, shape: tuple[int, int], example: Answers, names:
 def _reserve(path: Path) -> None:
     """Take all the room of a file now: a write to a mapped file on a full disk would end the process by a signal."""
     if hasattr(os, "posix_fallocate"):
-        with naming_no_room(path.parent, path.stat().st_size), path.open("r+b") as stream:
+        with path.open("r+b") as stream:
             os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
 
 

@@ -91,7 +91,8 @@ def write_onnx(
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
             staged = Path(folder) / path.name
             try:
-                graph, modules = _export_graph(exporter, model, example, opset)
+                with naming_no_room(Path(tempfile.gettempdir(), path.name)):  # torch's exporters write there
+                    graph, modules = _export_graph(exporter, model, example, opset)
                 with naming_no_room(path, _weight_bytes(graph)):
                     data = _save(graph, staged, metadata, single_file_bytes)
             except NotWrittenError:

@@ -17,7 +17,7 @@ from typing import Any
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, NotWrittenError
 from edgedistill_deploy.files.names import replace_surrogates
 
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # codes of an OSError
 _PROBE = bytes(1 << 16)
 
 
@@ -59,7 +59,7 @@ def naming_no_room(path: Path, size: int = 0) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in NO_ROOM:
             raise
         least = _present_size(path)
         needed = f"It needs {_size(size)}. " if size else f"It needs at least {_size(least)}. " if least else ""
@@ -155,7 +155,7 @@ def _refusing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if error.errno in NO_ROOM:
             raise
         raise NotWrittenError(f"{path} cannot be written: {error.strerror or error}.") from error
 
@@ -168,14 +168,26 @@ def _probing(temporary: Path) -> Iterator[None]:
     except (OSError, EdgeDistillError):
         raise
     except Exception as error:
-        try:
-            with temporary.open("ab") as stream:
-                stream.write(_PROBE)
-                stream.flush()
-                os.fsync(stream.fileno())
-        except OSError as full:
-            raise full from error
+        if (code := _code_in(str(error)) or _try_more(temporary)) in NO_ROOM:
+            raise OSError(code, os.strerror(code)) from error
         raise
+
+
+def _code_in(message: str) -> int:
+    """Return the system's code for "no room" whose text a library's message quotes; 0 for none."""
+    return next((code for code in NO_ROOM if os.strerror(code) in message), 0)
+
+
+def _try_more(path: Path) -> int:
+    """Append some bytes; return 0, or the system's code of what it refuses."""
+    try:
+        with path.open("ab") as stream:
+            stream.write(_PROBE)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        return error.errno or 0
+    return 0
 
 
 def _present_size(path: Path) -> int:

@@ -157,6 +157,8 @@ def _refusing(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in NO_ROOM:
             raise
+        if error.errno == errno.ENOENT:
+            require_folder(path.parent)
         raise NotWrittenError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
@@ -168,6 +170,7 @@ def _probing(temporary: Path) -> Iterator[None]:
     except (OSError, EdgeDistillError):
         raise
     except Exception as error:
+        require_folder(temporary.parent)
         if (code := _code_in(str(error)) or _try_more(temporary)) in NO_ROOM:
             raise OSError(code, os.strerror(code)) from error
         raise

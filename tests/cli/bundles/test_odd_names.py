@@ -58,7 +58,7 @@ def measured(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_every_output_of_a_validation_shows_names_alike(measured: tuple[Path, Path], tmp_path: Path) -> None:
     bundle, images = measured
-    words = ["validate", bundle, "--data", images, "--flips", tmp_path / "flips"]
+    words: list[str | Path] = ["validate", bundle, "--data", images, "--flips", tmp_path / "flips"]
     told = run_command(*words, "--junit", tmp_path / "j.xml", "--markdown", tmp_path / "m.md", "--json")
     assert told.code == 3, told.stderr
     index = (tmp_path / "flips" / "flips.json").read_text(encoding="utf-8")

@@ -66,7 +66,7 @@ def test_every_place_of_a_record_is_refused_as_a_link_out(bundle: Bundle, tmp_pa
 def test_a_record_that_is_a_link_out_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     assert measure("validate", bundle.path).code == 4
     (record,) = (bundle.path / "parity").iterdir()
-    theirs = shutil.move(record, tmp_path / "theirs")
+    theirs = record.rename(tmp_path / "theirs")
     record.symlink_to(theirs)
     before = theirs.read_bytes()
     assert measure("validate", bundle.path).code == 1
@@ -138,7 +138,8 @@ def test_a_read_only_bundle_is_measured_all_the_same(bundle: Bundle, tmp_path: P
         ("elsewhere", "report", "--out", str(tmp_path / "report.html")),
         ("kept", "validate", "--record", str(tmp_path / "records")),
     ]
-    argv = [*mounted, sys.executable, "-c", COMMANDS, bundle.path, json.dumps(commands), tmp_path / "found.json"]
+    words = (bundle.path, json.dumps(commands), tmp_path / "found.json")
+    argv = [*mounted, sys.executable, "-c", COMMANDS, *map(str, words)]
     before = files_in(bundle.path)
     subprocess.run(argv, check=True, env={**_environment(), "NO_COLOR": "1"})
     found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))

@@ -85,6 +85,23 @@ def test_a_folder_that_is_gone_is_not_made_anew(tmp_path: Path) -> None:
     assert not run.exists()
 
 
+def test_a_folder_that_goes_while_a_file_is_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+
+    def write(fails: bool) -> None:
+        with write_whole(tmp_path / "run" / "a") as temporary:
+            temporary.write_bytes(b"half")
+            shutil.rmtree(tmp_path / "run")
+            if fails:
+                raise RuntimeError("Parent directory does not exist.")  # as torch says it
+
+    for fails in (False, True):
+        (tmp_path / "run").mkdir(exist_ok=True)
+        with pytest.raises(NotWrittenError, match=r"The folder .*run is gone"):
+            write(fails)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("link", "target"),
     [

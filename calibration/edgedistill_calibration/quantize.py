@@ -84,8 +84,7 @@ def calibrate(
         bundle = keep_files(bundle.with_fields(calibration={}), files)
         for precision in {*FP16_FILES} - {*files}:  # they are of an earlier model
             bundle = bundle.without_file(model_role(precision))
-        ranges_file = bundle.path / "calibration" / "ranges.json"
-        write_ranges(ranges_file, made.ranges, made.method, plan["model_sha256"])
+        ranges_file = write_ranges(bundle.path, made.ranges, made.method, plan["model_sha256"])
         bundle = bundle.with_file("ranges", ranges_file)
         steps = chain_steps(bundle, judge, files, {**fp16.details, **int8_details(made)})
     bundle = record_expectations(bundle)
@@ -157,7 +156,7 @@ def keep_files(bundle: Bundle, files: Mapping[str, Path]) -> Bundle:
     for precision, made in files.items():
         role = model_role(precision)
         path = bundle.path / f"{role}.onnx"
-        with write_whole(path) as temporary:
+        with write_whole(path, inside=bundle.path) as temporary:
             shutil.copyfile(made, temporary)
         bundle = bundle.with_file(role, path)
     return bundle

@@ -73,6 +73,9 @@ Keep = Annotated[bool, typer.Option("--keep", help="With --device: leave what wa
 Wait = Annotated[
     float | None, flag("--wait", "S", "With --device: seconds to wait while another measures there.", min=0)
 ]
+Record = Annotated[
+    Path | None, flag("--record", "DIR", "Where the records go instead of the bundle, which then is only read.")
+]
 
 
 # The flags of `RunFlags` about an expert in a bundle; a command that makes none goes without.

@@ -16,6 +16,7 @@ from edgedistill.checks import check_choice
 from edgedistill.config import PRESETS
 from edgedistill_cli.settings import RunSettings
 from edgedistill_deploy.errors import UsageError, nearest_names
+from edgedistill_deploy.files.names import printable, replace_surrogates
 from edgedistill_deploy.files.writing import write_text
 
 if sys.version_info >= (3, 11):
@@ -64,8 +65,16 @@ def preset_settings(name: str | None) -> dict[str, Any]:
 
 
 def write_settings(path: Path, settings: RunSettings) -> None:
-    """Write settings as TOML, whole or not at all."""
-    write_text(path, tomli_w.dumps(settings.to_tables()))
+    """Write settings as TOML, whole or not at all.
+
+    Raises:
+        UsageError: a path in them is not UTF-8, so that TOML cannot hold it.
+    """
+    text = tomli_w.dumps(settings.to_tables())
+    if text != replace_surrogates(text):
+        name = next(line for line in text.splitlines() if line != replace_surrogates(line))
+        raise UsageError(f"{printable(name)} has bytes that are not UTF-8, which settings cannot hold; rename it.")
+    write_text(path, text, inside=path.parent)
 
 
 def settings_from_tables(tables: Mapping[str, Any], *, origin: str) -> RunSettings:

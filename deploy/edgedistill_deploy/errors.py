@@ -31,6 +31,10 @@ class BundleError(EdgeDistillError):
     """A bundle is damaged, incomplete, or not a bundle."""
 
 
+class NotWrittenError(EdgeDistillError):
+    """A file cannot be written: there is no room, no right to do it, or its folder is gone."""
+
+
 class MissingDependencyError(EdgeDistillError):
     """An optional library is needed and is not installed."""
 

@@ -1,6 +1,7 @@
 """Batches for training and evaluation; they depend neither on the number of workers nor on interruptions."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
+from edgedistill.data._shared_memory import naming_shared_memory, require_shared_memory
 from edgedistill.data.augment import AUGMENTATIONS, View, cut_view, draw_view
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import ImageSet
@@ -154,7 +156,23 @@ def open_loader(
         views = _KeptViews(shown.kept, images.labels, shown.augmentation)
         return DataLoader(views, batch_sampler=shares, collate_fn=lambda batch: batch)
     dataset = _PreparedImages(images, preprocess, shown.augmentation)
-    return DataLoader(dataset, batch_sampler=shares, num_workers=workers)
+    batch_bytes = -(-batch_size // share.count) * math.prod(preprocess.size) * 3
+    return _Loader(dataset, shares, workers, batch_bytes)
+
+
+class _Loader(DataLoader[Example]):
+    """Loads in other processes if asked, and says in one sentence where shared memory is too small for that."""
+
+    def __init__(
+        self, dataset: Dataset[Example], batches: Sampler[list[tuple[int, int]]], workers: int, batch_bytes: int
+    ) -> None:
+        super().__init__(dataset, batch_sampler=batches, num_workers=workers)
+        self._batch_bytes = batch_bytes
+
+    def __iter__(self) -> Iterator[Example]:  # type: ignore[override]  # torch promises a class of its own
+        require_shared_memory(self.num_workers, self._batch_bytes, len(self))
+        with naming_shared_memory(self.num_workers, self._batch_bytes):
+            yield from super().__iter__()
 
 
 class _SharedBatches(Sampler[list[tuple[int, int]]]):

@@ -79,6 +79,8 @@ def distill(
         EdgeDistillError: the loss is not finite (the message names the term), or the checkpoint is of another run.
     """
     config = config or DistillConfig()
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)  # once: a folder that is unmounted later is not made anew
     accelerator = open_accelerator(config)
     with on_device(teacher.model, student, config, accelerator):
         lesson = Lesson(teacher=teacher, subtask=subtask, images=images)

@@ -115,10 +115,11 @@ def _token_arguments(reference: nn.Module, width: float) -> Mapping[str, Any]:
     return {"embed_dim": reference.embed_dim // heads * kept, "num_heads": kept}
 
 
-def write_student(student: nn.Module, path: Path) -> None:
-    """Write the student's weights as safetensors, whole or not at all."""
+def write_student(student: nn.Module, path: Path, inside: Path | None = None) -> None:
+    """Write the student's weights as safetensors, whole or not at all; `inside` is as for `write_whole`."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
-    with write_whole(path) as temporary:
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    with write_whole(path, inside=inside, size=size) as temporary:
         save_file(tensors, temporary)
 
 

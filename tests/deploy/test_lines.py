@@ -20,6 +20,7 @@ RAISED: dict[str, tuple[str, ...]] = {
     "UsageError": ("The flag is wrong.",),
     "DataError": ("The image is damaged.",),
     "BundleError": ("It is no bundle.",),
+    "NotWrittenError": ("The disk is full.",),
     "MissingDependencyError": ("tensorrt", "tensorrt", "Running a model with TensorRT"),
 }
 SENTENCES = {name: str(getattr(errors, name)(*arguments)) for name, arguments in RAISED.items()}

@@ -71,6 +71,7 @@ def validate(
     against: Against = None,
     image: Image = None,
     tolerance: Tolerance = None,
+    record: options.Record = None,
     console: Console,
 ) -> None:
     """Compare the exported models with their teacher on the subtask, on this machine or on devices over SSH.
@@ -80,6 +81,7 @@ def validate(
     from edgedistill_cli.bundles.bisecting import bisect_bundle
     from edgedistill_cli.bundles.decisions import require_fitting, write_summaries
     from edgedistill_cli.bundles.devices import Targets, require_devices, require_local, validate_on_devices
+    from edgedistill_cli.bundles.recording import recording
     from edgedistill_cli.bundles.validating import check_models, open_own_images
     from edgedistill_cli.exit_codes import Outcome, gate_code
     from edgedistill_deploy.bundle.folder import open_bundle
@@ -131,22 +133,23 @@ def validate(
         all_files=precision is None,
     )
     verdict: Outcome
-    if device:
-        targets = Targets.of(context, device, keep, wait)
-        verdict, records = validate_on_devices(opened, console, targets, request, images)
-        write_summaries([read_parity(record) for record in records], junit, markdown, console)
-    elif bisect:
-        verdict = bisect_bundle(
-            opened,
-            console,
-            precision=precision,
-            against=against,
-            runtime=runtime,
-            image=image or 0,
-            tolerance=tolerance,
-            images=images,
-            threads=threads,
-        )
-    else:
-        verdict = check_models(opened, console, request, images, flips=flips, junit=junit, markdown=markdown)
+    with recording(opened, "validate", console, record) as recorder:
+        if device:
+            targets = Targets.of(context, device, keep, wait)
+            verdict, records = validate_on_devices(opened, recorder, targets, request, images)
+            write_summaries([read_parity(record) for record in records], junit, markdown, console)
+        elif bisect:
+            verdict = bisect_bundle(
+                opened,
+                recorder,
+                precision=precision,
+                against=against,
+                runtime=runtime,
+                image=image or 0,
+                tolerance=tolerance,
+                images=images,
+                threads=threads,
+            )
+        else:
+            verdict = check_models(opened, recorder, request, images, flips=flips, junit=junit, markdown=markdown)
     raise typer.Exit(gate_code(verdict))

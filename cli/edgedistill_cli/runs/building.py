@@ -10,7 +10,7 @@ import typer
 from edgedistill_cli import STAGES
 from edgedistill_cli.console import Console
 from edgedistill_cli.exit_codes import InterruptedRunError, gate_code
-from edgedistill_cli.runs.folder import Run, begin_run
+from edgedistill_cli.runs.folder import Run, at_work, begin_run
 from edgedistill_cli.runs.inputs import find_classes
 from edgedistill_cli.runs.stages import help_training, run_stages
 from edgedistill_cli.settings import RunSettings
@@ -34,9 +34,10 @@ def build(
         help_training(folder, _wait_for_settings(folder, settings))
         return
     _require_allowed_classes(settings)
-    run = begin_run(folder, settings, console, restart=restart)
-    advance(run, stages)
-    record = build_record(run, stages)
+    with at_work(folder, _name_of(stages), console):
+        run = begin_run(folder, settings, console, restart=restart)
+        advance(run, stages)
+        record = build_record(run, stages)
     console.emit(record)
     if "validate" in stages:
         show_summary(run.bundle, console)
@@ -69,11 +70,15 @@ def advance(run: Run, stages: tuple[str, ...], *, anew: bool = False) -> None:
     try:
         run_stages(run, stages, anew=anew)
     except KeyboardInterrupt as error:
-        command = "distill" if stages == ("distill",) else "build"
         raise InterruptedRunError(
-            f"Interrupted; finished stages and epochs are kept. Go on with: edgedistill {command} --config"
+            f"Interrupted; finished stages and epochs are kept. Go on with: edgedistill {_name_of(stages)} --config"
             f" {run.folder / 'settings.toml'} --out {run.folder}"
         ) from error
+
+
+def _name_of(stages: tuple[str, ...]) -> str:
+    """Return the command that runs these stages."""
+    return "distill" if stages == ("distill",) else "build"
 
 
 def build_record(run: Run, stages: tuple[str, ...] = STAGES) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgedistill_deploy.errors import BundleError, quote_value, reading
 from edgedistill_deploy.files.json_text import parse_json
-from edgedistill_deploy.files.writing import write_json
+from edgedistill_deploy.files.writing import require_inside, write_json
 from edgedistill_deploy.images.preprocess import Preprocess
 
 try:
@@ -49,10 +49,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def write_manifest(folder: Path, record: Mapping[str, Any]) -> None:
     """Check the manifest and write it in place of the file."""
     check_manifest(record, folder / MANIFEST)
-    try:
-        write_json(folder / MANIFEST, record)
-    except OSError as error:
-        raise BundleError(f"{folder / MANIFEST} cannot be written: {error.strerror or error}.") from error
+    write_json(folder / MANIFEST, record, inside=folder)
 
 
 @contextlib.contextmanager
@@ -95,16 +92,6 @@ def _read_bounded(path: Path) -> bytes:
     if len(text) > MAX_MANIFEST_BYTES:
         raise BundleError(f"{path} is larger than the {MAX_MANIFEST_BYTES} bytes a manifest may have.")
     return text
-
-
-def require_inside(path: Path, folder: Path) -> None:
-    """Raise BundleError when following links leads out of the folder."""
-    try:
-        inside = path.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # links in a circle
-        inside = False
-    if not inside:
-        raise BundleError(f"{path} leads out of the bundle; it is refused.")
 
 
 def _check_schema(schema: Any, path: Path) -> None:

@@ -4,6 +4,8 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+from edgedistill_deploy.files.names import printable
+
 # Dashes, apostrophes and quotes in their many forms, and what a file system or a habit puts between words.
 _SEPARATORS = r"[\s_\-\u2010-\u2015\u2212'`´\u02bc\u2018\u2019\u201c\u201d\".()/\\]+"
 _BETWEEN_DIGITS = re.compile(rf"(?<=\d){_SEPARATORS}(?=\d)")
@@ -11,8 +13,11 @@ _SEPARATOR = re.compile(_SEPARATORS)
 
 
 def compose_name(name: str) -> str:
-    """Return a name in Unicode's composed form, to compare it. macOS stores "é" as two characters."""
-    return unicodedata.normalize("NFC", name)
+    """Return a class name in Unicode's composed form, to compare it. macOS stores "é" as two characters.
+
+    What no output can show becomes an escape, as in `printable`.
+    """
+    return printable(unicodedata.normalize("NFC", name))
 
 
 def fold_name(name: str) -> str:

@@ -39,7 +39,7 @@ class ImageSet(Protocol):
         """
 
     def name(self, index: int) -> str:
-        """Return an image's name for messages: its path, or its file and row."""
+        """Return an image's name for messages, as `printable` text: its path, or its file and row."""
 
     def select(self, indices: Indices) -> "ImageSet":
         """Return the images at these positions in this order, or those where a mask (N,) is true."""

@@ -91,11 +91,15 @@ def check_parity(
     return check_answers(bundle, session, evaluation, answers, limits)
 
 
-def write_parity(bundle: Bundle, report: ParityReport | Mapping[str, Any]) -> Path:
-    """Write a report, or a device's record of one, to parity/DEVICE-RUNTIME-PRECISION.json; return the path."""
+def write_parity(bundle: Bundle, report: ParityReport | Mapping[str, Any], folder: Path | None = None) -> Path:
+    """Write a report, or a device's record of one, to parity/DEVICE-RUNTIME-PRECISION.json; return the path.
+
+    It is written in the bundle, or in another folder for records.
+    """
     record = report.to_json() if isinstance(report, ParityReport) else report
-    path = record_path(bundle.path, record)
-    write_json(path, record)
+    root = folder or bundle.path
+    path = record_path(root, record)
+    write_json(path, record, inside=root)
     return path
 
 
@@ -153,7 +157,7 @@ def check_answers(
     defects += [found.detail for found in diagnosis if found.name in WORTHLESS_REFERENCE]
     defects += unchecked_defects(soundness, limits)  # these are no faults to diagnose
     return ParityReport(
-        bundle=bundle.path.resolve().name,
+        bundle=bundle.name,
         model=identify_model(session, device.name),
         images=ImageCounts(sample_count=len(answers), unknown_count=evaluation.unknown_count),
         accuracy=accuracy,

@@ -43,17 +43,18 @@ def run_profile(folder: Path, request: ProfileRequest, progress: Progress = sile
     return profile
 
 
-def write_profile(bundle: Bundle, profile: Mapping[str, Any]) -> tuple[Path, ...]:
+def write_profile(bundle: Bundle, profile: Mapping[str, Any], folder: Path | None = None) -> tuple[Path, ...]:
     """Write every record to latency/DEVICE-RUNTIME-PRECISION.json in the bundle, with -bN for N images a run.
 
-    A comparison goes to latency-comparison/DEVICE.json.
+    A comparison goes to latency-comparison/DEVICE.json. All are written in `folder` instead, if one is given.
     """
-    written = [(record_path(bundle.path, record), record) for record in profile["records"]]
+    root = folder or bundle.path
+    written = [(record_path(root, record), record) for record in profile["records"]]
     if profile.get("comparison"):
         name = profile["records"][0]["device"]["name"]
-        written.append((bundle.path / "latency-comparison" / f"{file_part(name)}.json", profile["comparison"]))
+        written.append((root / "latency-comparison" / f"{file_part(name)}.json", profile["comparison"]))
     for path, record in written:
-        write_json(path, record)
+        write_json(path, record, inside=root)
     return tuple(path for path, _ in written)
 
 

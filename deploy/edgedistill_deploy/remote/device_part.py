@@ -112,7 +112,7 @@ def _validate(folder: Path, request: Request, progress: Progress) -> dict[str, A
     )
     found = validate_bundle(bundle, asked, progress=progress)
     machine = _machine(request)
-    place = {"bundle": request.get("bundle", bundle.path.name), "device": machine["name"]}
+    place = {"bundle": request.get("bundle", bundle.name), "device": machine["name"]}
     return {
         "kind": "parity-set",
         "schema": 1,

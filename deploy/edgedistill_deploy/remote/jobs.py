@@ -239,7 +239,7 @@ async def _measure(link: Link, device: Device, job: RemoteJob, contents: _Conten
         **job.request(device),
         "task": job.task,
         "device": device.name,
-        "bundle": job.bundle.path.resolve().name,
+        "bundle": job.bundle.name,
         "limit_s": device.time_limit_s,
         "watch": True,
     }

@@ -1,6 +1,5 @@
 """A parity record as a list of cases that hold or do not hold, for reports to build servers."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -19,8 +18,6 @@ from edgedistill_deploy.statistics.verdicts import worst_verdict
 
 Status = Literal["pass", "fail", "inconclusive", "skipped", "error"]
 Record = ParityReport | UnreadableParity
-# Characters that XML 1.0 cannot write, even escaped. UTF-8 cannot write half a surrogate pair either.
-_FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,8 +116,3 @@ def _golden_case(numeric: Numeric, not_checked: str) -> Case:
         return _case(name, "skipped", f"The largest error is {error:.3g}; this precision differs by design.")
     message = f"The largest error against the recorded outputs is {error:.3g}, the tolerance {tolerance:.3g}."
     return _case(name, "pass" if error <= tolerance else "fail", message)
-
-
-def without_controls(text: str) -> str:
-    """Drop the characters that XML and UTF-8 cannot carry."""
-    return _FORBIDDEN.sub("", text)

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgedistill_deploy import wording as words
+from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.recommendation.summary import label_of
 from edgedistill_deploy.records.classes import ClassParity
 from edgedistill_deploy.records.parity import ParityReport, UnreadableParity
-from edgedistill_deploy.report._cases import Case, Record, cases_of, is_judged, without_controls
+from edgedistill_deploy.report._cases import Case, Record, cases_of, is_judged
 
 _MARKS = {"pass": "✅", "fail": "❌", "inconclusive": "⚠️", "error": "❌"}
 _WORST_CLASSES = 5
@@ -129,6 +130,6 @@ def _classes(records: Sequence[Record]) -> Iterator[str]:
 
 def _escape(text: str) -> str:
     """Return any text as one line of Markdown that shows it unchanged."""
-    line = " ".join(without_controls(text).split())
+    line = " ".join(printable(text, keep="\n\t").split())
     cut = line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
     return _SPECIAL.sub(r"\\\1", cut)

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle.precisions import computes_in
-from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError
+from edgedistill_deploy.errors import BundleError, EdgeDistillError, MissingDependencyError, UsageError
+from edgedistill_deploy.files.names import replace_surrogates
 from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.model import Int8Kernels
 from edgedistill_deploy.runtimes._node_times import sum_events
@@ -119,6 +120,7 @@ class OnnxRuntimeSession:
 def open_onnx(request: SessionRequest) -> OnnxRuntimeSession:
     """Load the requested ONNX file on the requested provider, or raise."""
     ort = _import_onnxruntime()
+    _require_readable(request.path)
     provider = parse_provider(request.provider)
     # ONNX Runtime silently ignores the name of a plug-in's provider; its devices must be given.
     devices = _plugin_devices(ort, provider)
@@ -154,6 +156,11 @@ def _load(ort: ModuleType, request: SessionRequest, provider: Provider, devices:
     return ort.InferenceSession(
         str(request.path), sess_options=options, providers=None if devices else asked, enable_fallback=0
     )
+
+
+def _require_readable(path: Path) -> None:
+    if str(path) != replace_surrogates(str(path)):
+        raise BundleError(f"{path} has bytes that are not UTF-8, which ONNX Runtime cannot open; rename the folder.")
 
 
 def _load_inexact(ort: ModuleType, request: SessionRequest, provider: Provider, devices: list[Any]) -> Any:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from command import run_command
-from reference.hostile_bundles import changed_json, copy_of, register_anew, write_full_bundle
+from reference.hostile_bundles import copy_of, register_anew, write_full_bundle
+from reference.mutations import changed_json
 
 _STEP = {
     "stage": "int8",
@@ -74,21 +76,21 @@ def test_the_sound_bundle_passes_every_command(sound: Path, tmp_path: Path) -> N
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_a_damaged_ledger_is_shown_or_refused(sound: Path, tmp_path: Path, data: st.DataObject) -> None:
+@given(random=st.randoms())
+def test_a_damaged_ledger_is_shown_or_refused(sound: Path, tmp_path: Path, random: Random) -> None:
     folder = copy_of(sound, tmp_path / "fuzzed")
     path = folder / "ledger.json"
-    path.write_text(json.dumps(changed_json(json.loads(path.read_text()), data.draw)))
+    path.write_text(json.dumps(changed_json(json.loads(path.read_text()), random)))
     register_anew(folder)
     _ends_well("ledger", folder)
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_damaged_manifests_and_records_end_commands_well(sound: Path, tmp_path: Path, data: st.DataObject) -> None:
+@given(random=st.randoms())
+def test_damaged_manifests_and_records_end_commands_well(sound: Path, tmp_path: Path, random: Random) -> None:
     folder = copy_of(sound, tmp_path / "fuzzed")
-    path = data.draw(st.sampled_from(sorted(folder.rglob("*.json"))))
-    path.write_text(json.dumps(changed_json(json.loads(path.read_text()), data.draw)))
+    path = random.choice(sorted(folder.rglob("*.json")))
+    path.write_text(json.dumps(changed_json(json.loads(path.read_text()), random)))
     _ends_well("report", folder)
     _ends_well("validate", folder, "--quiet")
 

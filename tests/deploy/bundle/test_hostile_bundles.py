@@ -7,6 +7,7 @@ import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -26,15 +27,8 @@ from edgedistill_deploy.onnx_files.safety import read_claims
 from edgedistill_deploy.records._subspace_file import read_subspace_rows
 from edgedistill_deploy.records.reading import read_records
 from edgedistill_deploy.runtimes.opening import open_session
-from reference.hostile_bundles import (
-    HOSTILE_VALUES,
-    changed_bytes,
-    changed_json,
-    copy_of,
-    examine,
-    register_anew,
-    write_full_bundle,
-)
+from reference.hostile_bundles import copy_of, examine, register_anew, write_full_bundle
+from reference.mutations import HOSTILE_VALUES, changed_bytes, changed_json
 
 
 @pytest.fixture(scope="module")
@@ -58,25 +52,25 @@ def test_a_sound_bundle_is_read_whole(folder: Path) -> None:
     assert read_records(open_bundle(folder)).problems == ()
 
 
-# Fuzzing: a short run for every change; tests/fuzz_bundles.py goes on for as long as one likes
+# Fuzzing: a short run for every change; scripts/fuzz.py goes on for as long as one likes
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_damaged_bytes_are_refused_or_read_never_crash(sound: Path, tmp_path: Path, data: st.DataObject) -> None:
+@given(random=st.randoms())
+def test_damaged_bytes_are_refused_or_read_never_crash(sound: Path, tmp_path: Path, random: Random) -> None:
     folder = copy_of(sound, tmp_path / "fuzzed")
-    path = data.draw(st.sampled_from(sorted(each for each in folder.rglob("*") if each.is_file())))
-    path.write_bytes(changed_bytes(path.read_bytes(), data.draw))
+    path = random.choice(sorted(each for each in folder.rglob("*") if each.is_file()))
+    path.write_bytes(changed_bytes(path.read_bytes(), random))
     register_anew(folder)
     examine(folder)
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_wrong_values_of_json_are_refused_or_read_never_crash(sound: Path, tmp_path: Path, data: st.DataObject) -> None:
+@given(random=st.randoms())
+def test_wrong_values_of_json_are_refused_or_read_never_crash(sound: Path, tmp_path: Path, random: Random) -> None:
     folder = copy_of(sound, tmp_path / "fuzzed")
-    path = data.draw(st.sampled_from(sorted(folder.rglob("*.json"))))
-    path.write_text(json.dumps(changed_json(json.loads(path.read_text()), data.draw)))
+    path = random.choice(sorted(folder.rglob("*.json")))
+    path.write_text(json.dumps(changed_json(json.loads(path.read_text()), random)))
     examine(folder)
 
 

@@ -18,7 +18,8 @@ from edgedistill.models import small_images  # noqa: F401  # enters its model in
 from edgedistill.models.normalise import Normalise
 from edgedistill.subtasks.imagenet import imagenet_labels
 from edgedistill.subtasks.subtask import Subtask, find_subtask
-from edgedistill_deploy.errors import DataError, UsageError, nearest_names
+from edgedistill_deploy.errors import DataError, UsageError, nearest_names, quote_value
+from edgedistill_deploy.files.text import is_printable, read_text
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images.preprocess import Preprocess
 
@@ -184,7 +185,13 @@ def _outputs_in(name: str, state: dict[str, Any]) -> int:
 def _read_labels(path: Path) -> tuple[str, ...]:
     if not path.is_file():
         raise UsageError(f"There is no class file {path}; it holds one label a line, in the teacher's output order.")
-    return tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
+    labels = tuple(line.strip() for line in read_text(path, "class file").split("\n") if line.strip())
+    for label in labels:
+        if not is_printable(label):
+            raise UsageError(
+                f"The class file {path} has the label {quote_value(label)}, with a control character; remove it."
+            )
+    return labels
 
 
 def _check_labels(name: str, model: nn.Module, labels: tuple[str, ...] | None) -> tuple[str, ...]:

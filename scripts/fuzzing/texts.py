@@ -12,6 +12,7 @@ import tomli_w
 
 from edgedistill_cli.settings_file import read_settings, write_settings
 from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.files.text import is_printable
 from edgedistill_deploy.remote.inventory import add_device, find_device, read_inventory, remove_device
 from fuzzing.kind import Kind, Left, command
 from reference.mutations import changed_json, changed_text
@@ -122,7 +123,7 @@ def _examine_labels(random: Random, folder: Path) -> None:
         json.dumps(names, ensure_ascii=False).encode()
         with contextlib.suppress(EdgeDistillError):
             teacher.subtask(names)
-        if any(not name.isprintable() for name in teacher.class_names):
+        if not all(map(is_printable, teacher.class_names)):
             raise Left("a label that steers a terminal is taken")
 
 

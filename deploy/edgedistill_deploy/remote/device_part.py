@@ -108,6 +108,7 @@ def _validate(folder: Path, request: Request, progress: Progress) -> dict[str, A
     asked = ValidationRequest(
         limits=as_limits(request["limits"]),
         precisions=tuple(request["precisions"]),
+        limit_s=request["run_limit_s"],
         **{key: request[key] for key in ("runtime", "provider", "threads")},
     )
     found = validate_bundle(bundle, asked, progress=progress)

@@ -382,8 +382,11 @@ def test_a_graph_in_a_circle_is_refused(folder: Path) -> None:
 
 
 def test_a_graph_that_makes_more_than_any_memory_fails_in_a_sentence(folder: Path) -> None:
-    shape = numpy_helper.from_array(np.array([10**5, 10**5, 10**4], np.int64), "shape")
+    shape = numpy_helper.from_array(np.array([1e5, 1e5, 1e4], np.float32), "sizes")
     nodes = answer(
+        helper.make_node("Sqrt", ["sizes"], ["roots"]),  # a size that only a run tells
+        helper.make_node("Mul", ["roots", "roots"], ["squares"]),
+        helper.make_node("Cast", ["squares"], ["shape"], to=TensorProto.INT64),
         helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
         helper.make_node("ReduceSum", ["zeros"], ["sum"], keepdims=0),
         helper.make_node("Add", ["mean", "sum"], ["logits"]),
@@ -395,6 +398,19 @@ def test_a_graph_that_makes_more_than_any_memory_fails_in_a_sentence(folder: Pat
         pytest.raises(EdgeDistillError, match=r"Failed to allocate memory"),
     ):
         session.run({"image": np.zeros((1, 4, 4, 3), np.uint8)})
+
+
+def test_a_graph_that_plainly_needs_too_much_memory_is_not_loaded(folder: Path) -> None:
+    shape = numpy_helper.from_array(np.array([10**5, 10**5, 10**4], np.int64), "shape")
+    nodes = answer(
+        helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
+        helper.make_node("ReduceSum", ["zeros"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["mean", "sum"], ["logits"]),
+    )
+    write_graph(folder / "model.fp32.onnx", nodes, (shape,))
+    register_anew(folder)
+    with pytest.raises(BundleError, match=r"makes a value of 1e\+14 numbers out of one image"):
+        open_session(folder, threads=1)
 
 
 @pytest.mark.parametrize("location", ["../../secret", "/etc/passwd", "other.bin", ""])

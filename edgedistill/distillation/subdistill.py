@@ -16,6 +16,7 @@ from edgedistill.config import TUNED, DistillConfig
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.distillation._subspaces import find_task_subspaces
 from edgedistill.distillation._task import Task, fingerprint_of
+from edgedistill.distillation._trial import try_batches
 from edgedistill.distillation.events import EpochRecord, Watcher, ignore
 from edgedistill.distillation.lesson import Lesson
 from edgedistill.distillation.objective import Objective, match_layers
@@ -76,12 +77,15 @@ def distill(
         progress: called several times an epoch.
 
     Raises:
-        EdgeDistillError: the loss is not finite (the message names the term), or the checkpoint is of another run.
+        UsageError: a network cannot take the images, or train on such a batch, which is tried before anything else.
+        EdgeDistillError: the memory is too small for a batch, the checkpoint is of another run, or the loss is
+            not finite (the message names the term).
     """
     config = config or DistillConfig()
     accelerator = open_accelerator(config)
     with on_device(teacher.model, student, config, accelerator):
         lesson = Lesson(teacher=teacher, subtask=subtask, images=images)
+        try_batches(lesson, student, config, accelerator)
         matching = match_layers(teacher, student, config, pairs)
         task = Task(
             lesson=lesson,

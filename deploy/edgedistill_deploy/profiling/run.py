@@ -78,7 +78,9 @@ def _measure(
     config, load = asdict(replace(request.latency, batch_size=size)), request.load(size)
 
     def named(part: str) -> Progress:
-        return lambda done, total, note="": progress(done, total, f"{name_of(model)}, batch {size}{part}")
+        what = f"{name_of(model)}, batch {size}{part}"
+        # A note without an amount is a message, and not the name of a part.
+        return lambda done, total, note="": progress(done, total, f"{what}: {note}" if note and not total else what)
 
     with FreshProcess() as process:
         process.ask(

@@ -92,6 +92,7 @@ async def _read_state(connection: Any, device: Device) -> dict[str, Any]:
         **{key: conditions.get(key) for key in ("governor", "temperature", "throttling", "load")},
         "free_bytes": _number(shell.get("free_kb"), 1024),
         "sftp": await _has_sftp(connection),
+        "open_folder": python.get("open_folder"),
         "lock": _lock(shell.get("lock")),
         "python": _python(device, python),
         "modules": python.get("modules") or {},
@@ -125,6 +126,8 @@ async def _ask_python(connection: Any, device: Device) -> dict[str, Any]:
         "environment": dict(device.environment),
         "modules": list(_MODULES),
         "device_source": read_source("hardware", "device.py"),
+        "keeper_source": read_source("remote", "_keeper.py"),
+        "work": device.work,
     }
     process = await start_python(connection, device, source)
     process.stdin.write(json.dumps(request) + "\n")

@@ -22,7 +22,7 @@ from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.manifest import MANIFEST
 from edgedistill_deploy.clock import MACHINE_CLOCK
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
-from edgedistill_deploy.lines import read_error
+from edgedistill_deploy.lines import QUIET_S, Silence, describe_silence, read_error
 from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.remote._connection import DeviceError, connect, import_asyncssh
 from edgedistill_deploy.remote._link import Event, Link, build_lost_error, keeper_of
@@ -243,7 +243,7 @@ async def _measure(link: Link, device: Device, job: RemoteJob, contents: _Conten
         "limit_s": device.time_limit_s,
         "watch": True,
     }
-    await link.ask(
+    started = await link.ask(
         "run",
         python=device.python,
         environment=dict(device.environment),
@@ -253,16 +253,29 @@ async def _measure(link: Link, device: Device, job: RemoteJob, contents: _Conten
     )
     refused: dict[str, Any] | None = None
     deadline_ns = MACHINE_CLOCK.now_ns() + (device.time_limit_s + _GRACE_S) * 1e9
-    while True:
-        event = await link.hear(max(1.0, (deadline_ns - MACHINE_CLOCK.now_ns()) / 1e9))
-        line = event.get("line", {})
-        if event["event"] == "ended":
-            break
-        if "progress" in line:
-            progress(*line["progress"])
-        refused = line.get("error", refused)
+    where = f" on {device.name}"
+    silence = Silence(lambda silent_s: progress(0, 0, describe_silence(silent_s, started["pid"], where)))
+    listening = asyncio.get_running_loop().create_task(_listen(silence))
+    try:
+        while True:
+            event = await link.hear(max(1.0, (deadline_ns - MACHINE_CLOCK.now_ns()) / 1e9))
+            silence.heard()
+            line = event.get("line", {})
+            if event["event"] == "ended":
+                break
+            if "progress" in line:
+                progress(*line["progress"])
+            refused = line.get("error", refused)
+    finally:
+        listening.cancel()
     _require_done(device, event, refused)
     return event
+
+
+async def _listen(silence: Silence) -> None:
+    while True:
+        await asyncio.sleep(QUIET_S / 4)
+        silence.look()
 
 
 def _require_done(device: Device, ended: Event, refused: Mapping[str, Any] | None) -> None:

@@ -84,5 +84,12 @@ def describe_silence(silent_s: float, pid: int, where: str = "") -> str:
 
 
 def read_error(told: Mapping[str, Any]) -> EdgeDistillError:
-    """Return the error in a line."""
-    return _KINDS.get(told["kind"], EdgeDistillError)(*told["arguments"])
+    """Return the error in a line; one of a strange shape becomes an EdgeDistillError with what it tells."""
+    arguments = told.get("arguments")
+    values = arguments if isinstance(arguments, list) else [arguments]
+    try:
+        error = _KINDS.get(str(told.get("kind")), EdgeDistillError)(*values)
+        str(error)
+    except (TypeError, ValueError):
+        return EdgeDistillError(", ".join(map(str, values)))
+    return error

@@ -11,7 +11,7 @@ from reference.measured_models import write_model
 
 
 def description(kind: str) -> Any:
-    return functools.reduce(getattr, kind.split("."), onnx).DESCRIPTOR  # type: ignore[attr-defined]
+    return functools.reduce(getattr, kind.split("."), onnx).DESCRIPTOR
 
 
 def kind_inside(field: Any) -> str | None:

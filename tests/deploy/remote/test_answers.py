@@ -92,7 +92,7 @@ def test_greetings_are_no_events(line: str) -> None:
     assert read_event(line) is None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(event=st.sampled_from(EVENTS), random=st.randoms())
 def test_events_of_another_shape_are_refused_and_never_crash(event: dict[str, Any], random: Random) -> None:
     changed = changed_json(copy.deepcopy(event), random)
@@ -133,7 +133,7 @@ def test_sound_results_are_taken_as_they_are(latencies: dict[str, Any], parities
         assert read_result(json.dumps(result).encode(), result["kind"]) == plain
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(random=st.randoms())
 def test_damaged_results_are_refused_and_never_crash(
     latencies: dict[str, Any], parities: dict[str, Any], random: Random

@@ -12,10 +12,9 @@ from edgedistill.config import DistillConfig
 from edgedistill.data.loader import Pass, Share, batch_shares, open_loader
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, split_for_subtask
-from edgedistill.distillation._trial import try_batches
 from edgedistill.distillation.events import TrainingProgress
 from edgedistill.distillation.lesson import Lesson
-from edgedistill.distillation.subdistill import distill
+from edgedistill.distillation.subdistill import _try_batches, distill
 from edgedistill.models.teacher import Teacher
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from reference.small_networks import small_teacher
@@ -118,11 +117,11 @@ def test_the_trial_changes_neither_student_nor_random_numbers(teacher: Teacher, 
     student, config = network(nn.BatchNorm2d(8), nn.Dropout()), DistillConfig(epochs=1, batch_size=16, compute="cpu")
     lesson = Lesson(teacher=teacher, subtask=teacher.subtask(CLASSES), images=images)
     before, random = copy.deepcopy(student.state_dict()), torch.get_rng_state()
-    try_batches(lesson, student, config, open_accelerator(config))
+    _try_batches(lesson, student, config, open_accelerator(config))
     assert torch.equal(random, torch.get_rng_state())
     for name, value in student.state_dict().items():
         assert torch.equal(value, before[name]), name
-    assert not student[0]._forward_pre_hooks
+    assert not next(student.children())._forward_pre_hooks
 
 
 @pytest.mark.parametrize("process_count", [1, 2, 3])

@@ -85,6 +85,8 @@ def register_anew(folder: Path) -> None:
         record = json.loads(path.read_bytes())
         for entry in record["files"].values():
             file = folder / entry["path"]
+            if file.exists() and not file.is_file():
+                continue  # a pipe or a device, which has no end
             entry["sha256"], entry["bytes"] = sha256_of_file(file), file.stat().st_size
     except (ValueError, TypeError, KeyError, AttributeError, OSError):
         return  # the manifest itself is damaged

@@ -50,11 +50,6 @@ def _as_file(value: Any) -> "Described | None":
     return read_as(Described, value) if as_mapping(value) else None
 
 
-def _as_probed(value: Any) -> str | None:
-    """Accept a state of the machine: most are texts, and some kernels have several."""
-    return None if value is None else str(value)
-
-
 Whole = Annotated[int, _as_whole]
 Amount = Annotated[float, _as_amount]
 
@@ -195,8 +190,8 @@ _EVENTS: Mapping[str, type[Any]] = {
 class _Conditions:
     """The part of a machine's state that a table shows."""
 
-    power_mode: Annotated[str | None, _as_probed] = None
-    governor: Annotated[str | None, _as_probed] = None
+    power_mode: str | None = None
+    governor: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -166,7 +166,12 @@ def test_what_is_wrong_with_a_result_is_said(content: bytes, reason: str) -> Non
 
 def test_probes_of_another_shape_are_refused() -> None:
     assert read_probe("hello") is None
-    strange = ({"modules": []}, {"device": {"name": 1}}, {"conditions": {"governor": 1e308}}, {"providers": "cpu"})
+    strange: tuple[dict[str, object], ...] = (
+        {"modules": []},
+        {"device": {"name": 1}},
+        {"conditions": {"governor": 1e308}},
+        {"providers": "cpu"},
+    )
     for answer in ({"python": 3}, {}, *({"python": [3], **each} for each in strange)):
         with pytest.raises(DataError):
             read_probe(json.dumps(answer))

@@ -48,7 +48,7 @@ def _make(random: Random, samples: Path, folder: Path) -> None:
         if part in script:
             script[part] = changed_json(script[part], random)
         else:
-            script["noise"] = changed_bytes(b'{"event": "line", "line": {"progress": [1, 2, "x"]}}', random).decode(
+            script["noise"] = changed_bytes(b'{"event": "said", "line": {"progress": [1, 2, "x"]}}', random).decode(
                 "latin-1"
             )
     (folder / "result.json").write_text(json.dumps(result))
@@ -75,8 +75,8 @@ def _events() -> dict[str, Any]:
         "free": {"event": "free", "free_bytes": 10**10},
         "close": {"event": "closed"},
         "lines": [
-            {"event": "line", "line": {"progress": [1, 3, "fp32, batch 1"]}},
-            {"event": "line", "line": {"done": True}},
+            {"event": "said", "line": {"progress": [1, 3, "fp32, batch 1"]}},
+            {"event": "said", "line": {"done": True}},
             {"event": "ended", "code": 0, "stderr": "", "result": {"path": "/work/result.json"}},
         ],
     }

@@ -63,6 +63,7 @@ def validate(
     confidence: options.Confidence = None,
     strict: Strict = False,
     threads: options.Threads = None,
+    limit_s: options.LimitS = None,
     preprocess_drift: PreprocessDrift = False,
     flips: Flips = None,
     junit: JUnit = None,
@@ -131,6 +132,7 @@ def validate(
         preprocess_drift=preprocess_drift,
         flips=flips is not None,
         all_files=precision is None,
+        **options.not_none(limit_s=limit_s),
     )
     verdict: Outcome
     with recording(opened, "validate", console, record) as recorder:

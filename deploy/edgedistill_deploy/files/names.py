@@ -6,6 +6,7 @@ encode. Terminals obey control characters, and marks of direction change the ord
 
 import re
 import unicodedata
+from typing import Any
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -19,6 +20,11 @@ def printable(text: str, keep: str = "") -> str:
     become escapes. The characters in `keep` stay.
     """
     return text if text.isascii() and text.isprintable() else "".join(_shown(letter, keep) for letter in text)
+
+
+def is_plain_text(value: Any) -> bool:
+    """Return whether a value is text without control characters, which terminals would obey."""
+    return isinstance(value, str) and not any(unicodedata.category(letter) == "Cc" for letter in value)
 
 
 def replace_surrogates(text: str, mark: str = "\\") -> str:

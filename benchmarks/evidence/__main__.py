@@ -26,7 +26,7 @@ from edgedistill.comparison import (
     run_comparison,
     write_figure,
 )
-from edgedistill.subtasks.subtask import named_subtasks
+from edgedistill.subtasks.named import named_subtasks
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import write_json, write_text
 
@@ -37,7 +37,7 @@ RECORDS = "results.jsonl"
 def own_plan(arguments: argparse.Namespace) -> ComparisonPlan:
     """Plan the paper's superclasses on CIFAR-100 or an ImageNet folder."""
     kind = "cifar100" if arguments.data.startswith("cifar100:") else "imagenet"
-    known = [name for name in named_subtasks() if name.startswith(f"{kind}/")]
+    known = [each.name for each in named_subtasks() if each.name.startswith(f"{kind}/")]
     if kind == "imagenet":
         known = [f"imagenet/{name}" for name in IMAGENET]
     chosen = tuple(arguments.subtasks.split(",")) if arguments.subtasks else tuple(known)

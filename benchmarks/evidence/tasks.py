@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.comparison import Task
-from edgedistill.subtasks.subtask import named_subtask_classes
+from edgedistill.subtasks.named import named_subtask_classes
 
 # Glyphs-100: five characters each, two Latin groups where the teacher errs most, one each of the others' kinds.
 GLYPHS = {"lower-f": tuple("fgijq"), "lower-n": tuple("nmrty"), "upper-t": tuple("TUVYZ"), "cyrillic-i": tuple("ийлпф")}

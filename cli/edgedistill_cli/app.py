@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+import tempfile
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +12,8 @@ from typer.core import TyperCommand
 from edgedistill_cli.console import Failures
 from edgedistill_cli.flags import CommandGroup, with_flags
 from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.files.names import printable
+from edgedistill_deploy.files.writing import NO_ROOM
 from edgedistill_deploy.version import __version__
 
 # The commands as `--help` lists them, with their purpose, so that `--help` imports none of them.
@@ -37,6 +40,7 @@ COMMANDS = {
         "Build a TensorRT engine on this device, or take it from the cache, and show what precision its layers "
         "really have."
     ),
+    "subtasks": "List and search the subtasks that have a name, such as imagenet/bird, with their classes.",
     "inspect": (
         "Show the subspaces of the teacher's layers: spectra, its accuracy on K directions, the widths a student needs."
     ),
@@ -117,11 +121,13 @@ def main() -> None:
     except EdgeDistillError as error:
         if failures.debug:
             raise
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(printable(f"error: {error}", keep="\n\t"), err=True)
         sys.exit(error.exit_code)
     except OSError as error:
         if failures.debug:
             raise
         where = f" at {error.filename}" if error.filename else ""
-        typer.echo(f"error: The system refused{where}: {error.strerror or error}. What was finished is kept.", err=True)
+        advice = f" Make room there and in {tempfile.gettempdir()}; run it again." if error.errno in NO_ROOM else ""
+        text = f"error: The system refused{where}: {error.strerror or error}.{advice} What was finished is kept."
+        typer.echo(printable(text), err=True)
         sys.exit(EdgeDistillError.exit_code)

@@ -1,7 +1,6 @@
 """What the user sees: messages and progress on stderr, results on stdout."""
 
 import contextlib
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
+from edgedistill_deploy.files.names import printable
+from edgedistill_deploy.files.writing import json_line
 from edgedistill_deploy.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ class Console:
         if not self.quiet:
             _print_plain(sys.stderr, text)
 
+    def warn(self, text: str) -> None:
+        """Write a message to stderr that also `--quiet` shows: something was lost."""
+        _print_plain(sys.stderr, text)
+
     def detail(self, text: str) -> None:
         """Write a message to stderr that only `--verbose` shows."""
         if self.verbose:
@@ -60,7 +65,7 @@ class Console:
     def emit(self, record: Any) -> None:
         """Write the JSON document to stdout, if --json asks for it."""
         if self.as_json:
-            sys.stdout.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+            sys.stdout.write(json_line(record))
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Write a table to stdout; the first column is left-aligned, the others right."""
@@ -73,7 +78,7 @@ class Console:
         for position, column in enumerate(columns):
             table.add_column(column, justify="left" if position == 0 else "right", no_wrap=True)
         for row in rows:
-            table.add_row(*(escape(cell) for cell in row))
+            table.add_row(*(escape(printable(cell)) for cell in row))
         out = _open_rich(sys.stdout)
         # A pipe has no width; figures would be lost if they were cut to 80 columns there.
         if not out.is_terminal:
@@ -101,7 +106,7 @@ def _open_rich(file: TextIO) -> "RichConsole":
 def _print_plain(file: TextIO, text: str) -> None:
     from rich.markup import escape
 
-    _open_rich(file).print(escape(text), highlight=False, soft_wrap=True)
+    _open_rich(file).print(escape(printable(text, keep="\n\t")), highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -122,7 +127,7 @@ def _bar(description: str) -> Iterator[Progress]:
         task = shown.add_task(escape(description), total=None, note="")
 
         def report(done: int, total: int, note: str = "") -> None:
-            shown.update(task, completed=done, total=total or None, note=escape(note))
+            shown.update(task, completed=done, total=total or None, note=escape(printable(note)))
 
         yield report
 
@@ -133,9 +138,13 @@ def _plain_lines(console: Console, description: str) -> Progress:
     def report(done: int, total: int, note: str = "") -> None:
         nonlocal spoken
         now = time.monotonic()
-        if now - spoken < PLAIN_INTERVAL_S or done == 0 or total == 0:
+        is_message = bool(note) and total == 0
+        if now - spoken < PLAIN_INTERVAL_S or (not is_message and (done == 0 or total == 0)):
             return
         spoken = now
+        if is_message:
+            console.say(f"{description}: {note}")
+            return
         left = (now - started) * (total - done) / done
         console.say(f"{description}: {100 * done // total} %, about {left:.0f} s left{f', {note}' if note else ''}")
 

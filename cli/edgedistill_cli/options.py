@@ -39,6 +39,21 @@ AllowCode = Annotated[
 MaxDrop = Annotated[
     float | None, flag("--max-drop", "X", "Largest accuracy drop that passes, absolute."), Setting("validate.max_drop")
 ]
+MaxClassDrop = Annotated[
+    float | None,
+    flag("--max-class-drop", "X", "Largest accuracy drop of a class; by default only dead classes fail."),
+    Setting("validate.max_class_drop"),
+]
+MinAgreement = Annotated[
+    float | None,
+    flag("--min-agreement", "X", "Least agreement with the teacher, such as 0.9; 0.95 where no image has a label."),
+    Setting("validate.min_agreement"),
+]
+AllowClass = Annotated[
+    list[str] | None,
+    flag("--allow-class", "NAME", "A class that may be dead or drop too far; may be given several times."),
+    Setting("validate.allowed_classes"),
+]
 Confidence = Annotated[float | None, flag("--confidence", "X", "Of the intervals."), Setting("validate.confidence")]
 Precision = Annotated[
     str | None, flag("--precision", "P", "fp32, fp16, int8 or teacher; all that the bundle has by default.")
@@ -51,6 +66,9 @@ Provider = Annotated[
     ),
 ]
 Threads = Annotated[int | None, flag("--threads", "N", "CPU threads; all by default.")]
+LimitS = Annotated[
+    float | None, flag("--limit-s", "S", "Longest time for one inference, a batch of images; 600 by default.")
+]
 Devices = Annotated[
     list[str] | None,
     flag(
@@ -63,6 +81,13 @@ Keep = Annotated[bool, typer.Option("--keep", help="With --device: leave what wa
 Wait = Annotated[
     float | None, flag("--wait", "S", "With --device: seconds to wait while another measures there.", min=0)
 ]
+Record = Annotated[
+    Path | None, flag("--record", "DIR", "Where the records go instead of the bundle, which then is only read.")
+]
+
+
+# The flags of `RunFlags` about an expert in a bundle; a command that makes none goes without.
+GATE_FLAGS = ("reject", "max_drop", "max_class_drop", "min_agreement", "allow_class")
 
 
 def split_names(text: str) -> list[str]:
@@ -121,11 +146,13 @@ class TaskFlags:
     allow_code: AllowCode = None
     classes: Annotated[
         str | None,
-        flag("--classes", "A,B,C", "The subtask: names as the teacher spells them."),
+        flag("--classes", "A,B,C", "The subtask: names of the teacher's classes."),
         Setting("subtask.classes", split_names),
     ] = None
     subtask: Annotated[
-        str | None, flag("--subtask", "NAME", "A named superclass, such as cifar100/flowers."), Setting("subtask.name")
+        str | None,
+        flag("--subtask", "NAME", "A named subtask, such as imagenet/bird; `edgedistill subtasks` lists them."),
+        Setting("subtask.name"),
     ] = None
     student: Annotated[str | None, flag("--student", "NAME", "timm:NAME."), Setting("student.name")] = None
     student_width: Annotated[
@@ -200,4 +227,7 @@ class RunFlags:
     ] = None
     reject: Reject = None
     max_drop: MaxDrop = None
+    max_class_drop: MaxClassDrop = None
+    min_agreement: MinAgreement = None
+    allow_class: AllowClass = None
     confidence: Confidence = None

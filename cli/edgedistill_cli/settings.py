@@ -42,7 +42,7 @@ class TeacherSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubtaskSettings:
-    """The names of the classes, or the name of a superclass that ships with EdgeDistill."""
+    """The names of the classes, or the name of a subtask that `edgedistill subtasks` lists."""
 
     classes: tuple[str, ...] = ()
     name: str = ""
@@ -50,7 +50,7 @@ class SubtaskSettings:
     def __post_init__(self) -> None:
         if not self.classes and not self.name:
             raise UsageError(
-                "No subtask was given; name its classes with --classes A,B,C, or a superclass with --subtask."
+                "No subtask was given; name its classes with --classes A,B,C, or a named subtask with --subtask."
             )
 
 

@@ -3,7 +3,6 @@
 Every table of the file has the name of a field of `RunSettings` and the keys of that field's dataclass.
 """
 
-import sys
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
@@ -16,12 +15,11 @@ from edgedistill.checks import check_choice
 from edgedistill.config import PRESETS
 from edgedistill_cli.settings import COMMAND_LINE_ONLY, RunSettings
 from edgedistill_deploy.errors import UsageError, nearest_names
+from edgedistill_deploy.files.names import printable, replace_surrogates
+from edgedistill_deploy.files.text import read_toml
 from edgedistill_deploy.files.writing import write_text
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # Python 3.10 has no TOML reader of its own
-    import tomli as tomllib
+_SUBTASK = {"subtask.classes", "subtask.name"}
 
 
 def read_settings(
@@ -40,6 +38,9 @@ def read_settings(
     """
     tables = _read_tables(file) if file is not None else {}
     _refuse_permissions(tables, str(file))
+    if _SUBTASK.intersection(flags):
+        # Names of classes and the name of a subtask are two ways to say one thing: a flag replaces both.
+        tables.pop("subtask", None)
     for name, value in flags.items():
         table, key = name.split(".")
         tables.setdefault(table, {})[key] = value
@@ -59,8 +60,16 @@ def preset_settings(name: str | None) -> dict[str, Any]:
 
 
 def write_settings(path: Path, settings: RunSettings) -> None:
-    """Write settings as TOML, whole or not at all."""
-    write_text(path, tomli_w.dumps(settings.to_tables()))
+    """Write settings as TOML, whole or not at all.
+
+    Raises:
+        UsageError: a path in them is not UTF-8, so that TOML cannot hold it.
+    """
+    text = tomli_w.dumps(settings.to_tables())
+    if text != replace_surrogates(text):
+        name = next(line for line in text.splitlines() if line != replace_surrogates(line))
+        raise UsageError(f"{printable(name)} has bytes that are not UTF-8, which settings cannot hold; rename it.")
+    write_text(path, text, inside=path.parent)
 
 
 def settings_from_tables(tables: Mapping[str, Any], *, origin: str) -> RunSettings:
@@ -88,10 +97,7 @@ def settings_from_tables(tables: Mapping[str, Any], *, origin: str) -> RunSettin
 def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
     if not file.is_file():
         raise UsageError(f"There is no settings file {file}; `edgedistill init` writes one to start from.")
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"The settings file {file} is not valid TOML: {error}.") from error
+    return read_toml(file, "settings file")
 
 
 def _refuse_permissions(tables: Mapping[str, Any], origin: str) -> None:
@@ -126,7 +132,7 @@ def _find_missing(tables: Mapping[str, Any], sections: Mapping[str, Any]) -> lis
     for table, section in sections.items():
         if table == "subtask" and table not in tables:
             found.append(
-                "the subtask is missing; name its classes with --classes A,B,C, or a superclass with --subtask."
+                "the subtask is missing; name its classes with --classes A,B,C, or a named subtask with --subtask."
             )
         given = tables.get(table, {})
         for each in fields(section):

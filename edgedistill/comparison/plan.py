@@ -36,7 +36,7 @@ class Task:
     Attributes:
         name: as the tables show it.
         teacher, source, student: as for `load_teacher`, `open_source` and `build_student`.
-        classes: the subtask, as the teacher spells it.
+        classes: the subtask, by names of classes of the teacher.
         settings: replace the defaults of `DistillConfig`; a method's settings replace these.
         student_width, teacher_weights, teacher_classes, teacher_pixels, image_size: as the flags of these names; empty
             or 0: none.

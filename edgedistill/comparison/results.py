@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill_deploy.errors import DataError
+from edgedistill_deploy.files.writing import json_line, naming_no_room, require_folder
 
-STUDENTS, CACHES = "students", "teacher-caches"
+RESULTS, STUDENTS, CACHES = "results.jsonl", "students", "teacher-caches"
 Record = dict[str, Any]
 
 
@@ -16,7 +17,7 @@ class Results:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._path = folder / "results.jsonl"
+        self._path = folder / RESULTS
         self._records: dict[str, Record] = {}
         # A job that failed is tried again by the next run.
         self._records.update({each["key"]: each for each in _read_lines(self._path) if "error" not in each})
@@ -40,9 +41,9 @@ class Results:
 
     def add(self, record: Record) -> None:
         """Append the record of a finished job; it is on the disk when this returns."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
-        with self._path.open("ab") as stream:
+        require_folder(self.folder)
+        line = json_line(record)
+        with naming_no_room(self._path, len(line)), self._path.open("ab") as stream:
             whole = stream.tell() == 0 or _ends_a_line(self._path)
             stream.write(("" if whole else "\n").encode() + line.encode())
             stream.flush()

@@ -9,11 +9,12 @@ from pathlib import Path
 from edgedistill.comparison.jobs import Job
 from edgedistill.comparison.plan import ComparisonPlan, TaskFacts, read_facts
 from edgedistill.comparison.pool import Crew, open_crew
-from edgedistill.comparison.results import CACHES, Record, Results
+from edgedistill.comparison.results import CACHES, RESULTS, STUDENTS, Record, Results
 from edgedistill.comparison.schedule import Track, all_tracks, due_jobs, list_due_work
 from edgedistill.distillation.events import ignore
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
-from edgedistill_deploy.files.locks import ProcessLock
+from edgedistill_deploy.files.locks import hold_folder
+from edgedistill_deploy.files.writing import refuse_links_out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,18 +97,14 @@ def run_comparison(
 def _alone_in(folder: Path) -> Iterator[None]:
     """Keep a second run from writing to the same results."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = ProcessLock(folder / ".lock")
-    if not lock.try_acquire():
-        raise EdgeDistillError(
-            f"Another comparison is at work in {folder}; wait for it to end, or name another folder with --out."
-        )
-    try:
+    refuse_links_out(folder, (RESULTS, STUDENTS, CACHES))
+    with hold_folder(folder, "edgedistill compare"):
         # A run that was killed leaves its caches.
         shutil.rmtree(folder / CACHES, ignore_errors=True)
-        yield
-    finally:
-        shutil.rmtree(folder / CACHES, ignore_errors=True)
-        lock.release()
+        try:
+            yield
+        finally:
+            shutil.rmtree(folder / CACHES, ignore_errors=True)
 
 
 def _work_through(comparison: Comparison, crew: Crew, report: "_Reporter") -> None:

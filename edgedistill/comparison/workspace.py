@@ -35,6 +35,7 @@ class Workspace:
     """Does jobs one after another and writes trained students to `folder`/students/KEY.safetensors."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._students = folder / STUDENTS
         self._shelf = Shelf(folder / CACHES)
         self._where = {"machine": read_device().name, "versions": _versions()}
@@ -88,7 +89,7 @@ class Workspace:
             cache=self._shelf.place_for(job),
             progress=lambda at: share(_share_done(at)),
         )
-        write_student(result.student, self._students / f"{job.key}.safetensors")
+        write_student(result.student, self._students / f"{job.key}.safetensors", self._folder)
         return {"train_images": len(drawn.train), **_describe_training(result, teacher, drawn)}
 
     def _teacher_of(self, task: Task) -> Teacher:

@@ -1,6 +1,7 @@
 """Batches for training and evaluation; they depend neither on the number of workers nor on interruptions."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
+from edgedistill.data._shared_memory import naming_shared_memory, require_shared_memory
 from edgedistill.data.augment import AUGMENTATIONS, View, cut_view, draw_view
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import ImageSet
@@ -154,7 +156,37 @@ def open_loader(
         views = _KeptViews(shown.kept, images.labels, shown.augmentation)
         return DataLoader(views, batch_sampler=shares, collate_fn=lambda batch: batch)
     dataset = _PreparedImages(images, preprocess, shown.augmentation)
-    return DataLoader(dataset, batch_sampler=shares, num_workers=workers)
+    batch_bytes = -(-batch_size // share.count) * math.prod(preprocess.size) * 3
+    return _Loader(dataset, shares, workers, batch_bytes)
+
+
+class _Loader(DataLoader[Example]):
+    """Loads in other processes if asked, and says in one sentence where shared memory is too small for that."""
+
+    def __init__(
+        self, dataset: Dataset[Example], batches: Sampler[list[tuple[int, int]]], workers: int, batch_bytes: int
+    ) -> None:
+        super().__init__(dataset, batch_sampler=batches, num_workers=workers)
+        self._batch_bytes = batch_bytes
+
+    def __iter__(self) -> Iterator[Example]:  # type: ignore[override]  # torch promises a class of its own
+        require_shared_memory(self.num_workers, self._batch_bytes, len(self))
+        with naming_shared_memory(self.num_workers, self._batch_bytes):
+            yield from super().__iter__()
+
+
+def batch_shares(image_count: int, batch_size: int, process_count: int) -> tuple[int, ...]:
+    """Return the different sizes of one process's batches in training, the largest first."""
+    sizes = [min(batch_size, image_count)]
+    rest = image_count % batch_size
+    if rest and not _leaves_out_last(image_count, batch_size, process_count):
+        sizes.append(rest)
+    return tuple(dict.fromkeys(size // process_count for size in sizes if size >= process_count))
+
+
+def _leaves_out_last(image_count: int, batch_size: int, process_count: int) -> bool:
+    """Return whether the last batch is left out in training: batch normalisation cannot train on one image."""
+    return 0 < image_count % batch_size < min(2 * process_count, image_count)
 
 
 class _SharedBatches(Sampler[list[tuple[int, int]]]):
@@ -164,9 +196,7 @@ class _SharedBatches(Sampler[list[tuple[int, int]]]):
         self._batches = batches
         self._share = share
         self._training = training
-        rest = image_count % batches.batch_size
-        # Batch normalisation cannot train on one image, so a last batch that gives a process one image is left out.
-        self._skips_last = training and 0 < rest < min(2 * share.count, image_count)
+        self._skips_last = training and _leaves_out_last(image_count, batches.batch_size, share.count)
 
     def __len__(self) -> int:
         return len(self._batches) - self._skips_last

@@ -3,7 +3,7 @@
 from importlib import resources
 from pathlib import Path
 
-from edgedistill.subtasks.imagenet import is_synset, labels_of_synsets
+from edgedistill_deploy.classes.imagenet import is_synset, labels_of_synsets
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.sets import ImageSplits
 from edgedistill_deploy.images.sources import open_images

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgedistill_deploy.classes.lookup import ClassList, in_one_message
 from edgedistill_deploy.errors import DataError
-from edgedistill_deploy.images.sets import ImageSet, ImageSplits, find_class
+from edgedistill_deploy.images.sets import ImageSet, ImageSplits
 from edgedistill_deploy.progress import Progress, silent
 
 VALIDATION_FRACTION = 0.2  # of the training images, as in the paper
@@ -80,13 +81,8 @@ def _read_digests(sets: Sequence[ImageSet], progress: Progress) -> None:
 
 
 def _restrict(images: ImageSet, class_names: Sequence[str], split: str) -> ImageSet:
-    missing = [name for name in class_names if find_class(name, images.class_names) is None]
-    if missing:
-        have = ", ".join(images.class_names[:10]) + (", ..." if len(images.class_names) > 10 else "")
-        raise DataError(
-            f"The {split} images have no class {', '.join(map(repr, missing))} of the subtask; they have: {have}. Name"
-            " the class folders as the teacher spells its classes."
-        )
+    if problems := ClassList(images.class_names).problems(class_names, f"The {split} images have"):
+        raise DataError(in_one_message(problems))
     kept = images.with_classes(class_names)
     counts = np.bincount(kept.labels, minlength=len(class_names))
     empty = [name for name, count in zip(class_names, counts, strict=True) if count == 0]

@@ -9,14 +9,16 @@ from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import write_whole
 
 
-def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+def write_checkpoint(path: Path, state: dict[str, Any], inside: Path) -> None:
     """Write tensors and plain values whole or not at all, and remove what a killed process left.
+
+    `inside` is the run's folder; it is not made anew where it is gone.
 
     Only one process writes a run's checkpoint.
     """
     for left in path.parent.glob(f".{path.name}.*"):
         left.unlink(missing_ok=True)
-    with write_whole(path) as temporary:
+    with write_whole(path, inside=inside) as temporary:
         torch.save(state, temporary)
 
 

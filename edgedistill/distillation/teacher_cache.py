@@ -6,6 +6,7 @@ image again. All are .npy files that are mapped into memory.
 """
 
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from torch import Tensor
 from edgedistill.config import read_view_count
 from edgedistill.distillation.objective import Guidance
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.files.writing import write_text
+from edgedistill_deploy.files.writing import naming_no_room, write_text
 from edgedistill_deploy.progress import Progress, silent
 
 FORMAT = "edgedistill-teacher-cache-2"
@@ -162,13 +163,23 @@ def write_teacher_cache(
 
 def _create_files(folder: Path, shape: tuple[int, int], example: Answers, names: Mapping[str, str]) -> dict[str, Any]:
     def create(name: str, inner: Iterable[int], dtype: str) -> Any:
-        return open_memmap(folder / name, mode="w+", dtype=np.dtype(dtype), shape=(*shape, *inner))
+        with naming_no_room(folder / name):
+            array = open_memmap(folder / name, mode="w+", dtype=np.dtype(dtype), shape=(*shape, *inner))
+            _reserve(folder / name)
+        return array
 
     files = {
         "pixels.npy": create("pixels.npy", example.pixels.shape[1:], "u1"),
         "logits.npy": create("logits.npy", example.guidance.logits.shape[1:], "f4"),
     }
     return files | {names[name]: create(names[name], t.shape[1:], "f2") for name, t in example.guidance.targets.items()}
+
+
+def _reserve(path: Path) -> None:
+    """Take all the room of a file now: a write to a mapped file on a full disk would end the process by a signal."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
 
 
 def _halve(target: Tensor, layer: str) -> NDArray[np.float16]:

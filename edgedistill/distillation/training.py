@@ -284,7 +284,7 @@ def _save(run: Run, learner: Learner, outcome: Outcome) -> None:
     if run.folder is None:
         return
     lines = [json.dumps(asdict(record)) for record in outcome.history]
-    write_text(run.folder / "metrics.jsonl", "\n".join(lines) + "\n")
+    write_text(run.folder / "metrics.jsonl", "\n".join(lines) + "\n", inside=run.folder)
     scaler = run.accelerator.scaler
     state = {
         "fingerprint": run.fingerprint,
@@ -299,7 +299,7 @@ def _save(run: Run, learner: Learner, outcome: Outcome) -> None:
         "best_accuracy": outcome.best_accuracy,
         "best_weights": dict(outcome.best_weights),
     }
-    write_checkpoint(run.folder / "checkpoint" / "state.pt", state)
+    write_checkpoint(run.folder / "checkpoint" / "state.pt", state, run.folder)
 
 
 def _outcome_from(saved: Mapping[str, Any]) -> Outcome:

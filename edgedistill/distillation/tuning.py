@@ -113,7 +113,7 @@ def choose_lambda(
                 raise
         choice = _choose(_agree(search.trials), epochs)
     if folder is not None and _is_main():
-        write_json(folder / "tuning.json", choice.to_json())
+        write_json(folder / "tuning.json", choice.to_json(), inside=folder)
     return choice
 
 

@@ -24,6 +24,7 @@ from edgedistill_deploy.bundle.precisions import model_role
 from edgedistill_deploy.bundle.reference import Reference, write_golden, write_reference
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.golden import make_golden_images, write_golden_images
+from edgedistill_deploy.images.limits import limit_images
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import ImageSet, batches
 from edgedistill_deploy.progress import Progress, silent
@@ -86,7 +87,8 @@ def export_onnx(
         bundle, records[role] = _write_model(bundle, role, model, samples, metadata, config)
     expert_record, teacher_record = (each.to_json() for each in records.values())
     bundle = bundle.with_fields(export={"target": config.target, **expert_record, "teacher": teacher_record})
-    write_golden(folder / "golden.npz", samples, logits_in_torch(expert, samples))
+    inputs = np.concatenate([samples, limit_images(teacher.preprocess.size)])
+    write_golden(folder / "golden.npz", inputs, logits_in_torch(expert, inputs))
     bundle = bundle.with_file("golden", folder / "golden.npz")
     write_golden_images(folder / "golden-images.npz", make_golden_images(teacher.preprocess))
     bundle = bundle.with_file(GOLDEN_IMAGES, folder / "golden-images.npz")

@@ -17,8 +17,8 @@ from edgedistill.export._onnx_exporters import EXPORTERS, modules_of_values
 from edgedistill.export.deployed import Deployed
 from edgedistill.export.onnx_targets import IR_VERSIONS
 from edgedistill.networks.modes import evaluating
-from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.files.writing import sha256_of_file, write_whole
+from edgedistill_deploy.errors import EdgeDistillError, NotWrittenError
+from edgedistill_deploy.files.writing import naming_no_room, sha256_of_file, write_whole
 
 # A message of protocol buffers, and so an ONNX file with its weights inside, cannot be larger than 2 GiB.
 SINGLE_FILE_BYTES = 2_000_000_000
@@ -86,14 +86,17 @@ def write_onnx(
         EdgeDistillError: both exporters failed (the message gives their reasons), or file and model do not agree.
     """
     example = torch.zeros(2, *image_size, 3, dtype=torch.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
     reasons: dict[str, str] = {}
     for exporter in EXPORTERS:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
             staged = Path(folder) / path.name
             try:
-                graph, modules = _export_graph(exporter, model, example, opset)
-                data = _save(graph, staged, metadata, single_file_bytes)
+                with naming_no_room(Path(tempfile.gettempdir(), path.name)):  # torch's exporters write there
+                    graph, modules = _export_graph(exporter, model, example, opset)
+                with naming_no_room(path, _weight_bytes(graph)):
+                    data = _save(graph, staged, metadata, single_file_bytes)
+            except NotWrittenError:
+                raise
             except Exception as error:  # noqa: BLE001  # the exporters' own errors have no common class
                 reasons[exporter] = _reason(error)
                 continue
@@ -205,8 +208,7 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 def _save(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str], single_file_bytes: int) -> Path | None:
     """Save and check the model; weights that are too large go to a file beside it, which is returned."""
-    weight_bytes = sum(len(each.raw_data) for each in model.graph.initializer)
-    data = None if weight_bytes <= single_file_bytes else path.with_name(path.name + DATA_SUFFIX)
+    data = None if _weight_bytes(model) <= single_file_bytes else path.with_name(path.name + DATA_SUFFIX)
     if data is not None:
         # The file is written twice: the second time its metadata has the sha256 of the weights.
         onnx.save_model(model, path, save_as_external_data=True, location=data.name, size_threshold=_KEPT_INSIDE_BYTES)
@@ -219,10 +221,14 @@ def _save(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str], singl
     return data
 
 
+def _weight_bytes(model: onnx.ModelProto) -> int:
+    return sum(len(each.raw_data) for each in model.graph.initializer)
+
+
 def _put_in_place(staged: Path, data: Path | None, path: Path) -> Path | None:
     """Move the files to their places, the weights first; return the path of the weights, if any."""
     for source in (data, staged):
         if source is not None:
-            with write_whole(path.with_name(source.name)) as temporary:
+            with write_whole(path.with_name(source.name), inside=path.parent) as temporary:
                 source.replace(temporary)
     return None if data is None else path.with_name(data.name)

@@ -48,16 +48,18 @@ def check_drawing() -> None:
         raise MissingDependencyError("matplotlib", "compare", "The picture of an inspection")
 
 
-def write_inspection(inspection: Inspection, folder: Path) -> tuple[Path, Path]:
+def write_inspection(inspection: Inspection, folder: Path, inside: Path | None = None) -> tuple[Path, Path]:
     """Write `inspection.json` and `inspection.svg`, each whole or not at all; returns both paths.
+
+    `inside` is the run folder that `folder` is a part of, as for `write_whole`.
 
     Raises:
         MissingDependencyError: matplotlib is not installed; nothing is written.
     """
     check_drawing()
     record, picture = folder / RECORD, folder / PICTURE
-    write_json(record, inspection.to_json())
-    with write_whole(picture) as temporary:
+    write_json(record, inspection.to_json(), inside=inside)
+    with write_whole(picture, inside=inside) as temporary:
         draw_inspection(inspection, temporary)
     return record, picture
 

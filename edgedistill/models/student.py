@@ -10,7 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from edgedistill.models.libraries.timm_models import check_timm_name, set_image_size
+from edgedistill.models.libraries.timm_models import set_image_size
+from edgedistill.models.libraries.timm_names import check_timm_name
 from edgedistill.models.plain import PREFIX, PlainNet, plain_widths
 from edgedistill_deploy.errors import DataError, UsageError, nearest_names
 from edgedistill_deploy.files.writing import write_whole
@@ -114,10 +115,11 @@ def _token_arguments(reference: nn.Module, width: float) -> Mapping[str, Any]:
     return {"embed_dim": reference.embed_dim // heads * kept, "num_heads": kept}
 
 
-def write_student(student: nn.Module, path: Path) -> None:
-    """Write the student's weights as safetensors, whole or not at all."""
+def write_student(student: nn.Module, path: Path, inside: Path | None = None) -> None:
+    """Write the student's weights as safetensors, whole or not at all; `inside` is as for `write_whole`."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
-    with write_whole(path) as temporary:
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    with write_whole(path, inside=inside, size=size) as temporary:
         save_file(tensors, temporary)
 
 

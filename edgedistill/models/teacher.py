@@ -1,9 +1,7 @@
 """The teacher: a trained classifier with its labels, its preprocessing and its normalisation."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 
 import torch
@@ -19,6 +17,7 @@ from edgedistill.models.libraries.transformers_models import load_from_transform
 from edgedistill.models.names import split_teacher_name
 from edgedistill.models.normalise import Normalise
 from edgedistill.models.pixels import find_pixels
+from edgedistill.models.teacher_files import is_of_transformers, read_labels, require_labels, teacher_folder
 from edgedistill.networks.modes import evaluating
 from edgedistill.subtasks.subtask import Subtask, find_subtask
 from edgedistill_deploy.errors import DataError, UsageError
@@ -85,7 +84,7 @@ def load_teacher(
         raise UsageError(
             f"--teacher-weights goes with --teacher timm:NAME or torchvision:NAME; {name} carries its own weights."
         )
-    labels = _read_labels(classes) if classes is not None else None
+    labels = read_labels(classes) if classes is not None else None
     if kind == "python":
         made = _make_from_code(name, rest, image_size, allow_code)
     else:
@@ -114,35 +113,10 @@ def _load(kind: str, rest: str, weights: Path | None, image_size: int | None) ->
         return load_from_torchvision(rest, weights, image_size)
     if kind == "transformers":
         return load_from_transformers(rest, image_size)
-    folder = _teacher_folder(kind, rest)
-    if _is_of_transformers(folder):
+    folder = teacher_folder(kind, rest)
+    if is_of_transformers(folder):
         return load_from_transformers(str(folder), image_size)
     return load_from_timm_folder(folder, image_size)
-
-
-def _teacher_folder(kind: str, rest: str) -> Path:
-    if kind == "embedded":
-        folder = Path(str(resources.files("edgedistill").joinpath("embedded"))) / rest
-        if not (folder / "config.json").is_file():
-            raise UsageError(
-                f"There is no embedded teacher {f'embedded:{rest}'!r}; the one that ships is embedded:glyphs100."
-            )
-        return folder
-    if not Path(rest).is_dir():
-        raise UsageError(
-            f"The teacher {rest!r} is neither timm:NAME, torchvision:NAME, transformers:OWNER/NAME nor an existing "
-            "folder with config.json and model.safetensors. Give one of them with --teacher."
-        )
-    return Path(rest)
-
-
-def _is_of_transformers(folder: Path) -> bool:
-    """Tell whether a folder's config.json is one of transformers; timm's names an architecture instead."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(config, dict) and "model_type" in config and "architecture" not in config
 
 
 def _make_from_code(name: str, target: str, image_size: int | None, allowed: bool) -> "Teacher | Found":
@@ -175,7 +149,7 @@ def _finish(name: str, found: Found, labels: tuple[str, ...] | None) -> Teacher:
     return Teacher(
         name=name,
         model=model,
-        class_names=_check_labels(name, _count_outputs(name, model, found.preprocess), labels or found.labels),
+        class_names=require_labels(name, _count_outputs(name, model, found.preprocess), labels or found.labels),
         preprocess=found.preprocess,
         mean=mean,
         std=std,
@@ -187,7 +161,7 @@ def _finish(name: str, found: Found, labels: tuple[str, ...] | None) -> Teacher:
 def _finish_made(made: Teacher, name: str, labels: tuple[str, ...] | None) -> Teacher:
     model = made.model.float().eval()
     outputs = _count_outputs(name, model, made.preprocess)
-    return replace(made, name=name, model=model, class_names=_check_labels(name, outputs, labels or made.class_names))
+    return replace(made, name=name, model=model, class_names=require_labels(name, outputs, labels or made.class_names))
 
 
 def _on_rgb(name: str, found: Found) -> nn.Module:
@@ -218,26 +192,6 @@ def _count_outputs(name: str, model: nn.Module, preprocess: Preprocess) -> int:
             f"The teacher {name} must return logits of shape (images, classes), and for one image it returned {given}."
         )
     return int(output.shape[1])
-
-
-def _read_labels(path: Path) -> tuple[str, ...]:
-    if not path.is_file():
-        raise UsageError(f"There is no class file {path}; it holds one label a line, in the teacher's output order.")
-    return tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
-
-
-def _check_labels(name: str, outputs: int, labels: tuple[str, ...] | None) -> tuple[str, ...]:
-    if labels is None:
-        raise UsageError(
-            f"The teacher {name} carries no labels for its {outputs} outputs; give them with --teacher-classes FILE, "
-            "one a line, in output order."
-        )
-    if len(labels) != outputs:
-        raise UsageError(
-            f"The teacher {name} has {outputs} outputs, and {len(labels)} labels were given"
-            f"{f', the first of them {labels[0]!r}' if labels else ''}; give one for each output, in output order."
-        )
-    return labels
 
 
 def _even(values: Sequence[float]) -> tuple[float, float, float]:

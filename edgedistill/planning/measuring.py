@@ -88,7 +88,7 @@ def _time(task: PlanTask, candidate: Candidate) -> tuple[Bundle, Mapping[str, An
     if "int8" in (task.request.precisions or ()):
         bundle = task.quantise(bundle)
     profile = _profile(task, bundle)
-    write_json(folder / _MEASURED, {"key": key, "profile": profile})
+    write_json(folder / _MEASURED, {"key": key, "profile": profile}, inside=task.folder)
     return bundle, profile, False
 
 

@@ -153,7 +153,7 @@ def recover(
     if not better:
         network.load_state_dict(start)
     path = folder / "recovered.safetensors"
-    write_student(network.network, path)
+    write_student(network.network, path, folder)
     return Recovered(
         student=network.network,
         path=path,

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.data.splits import SubtaskImages
-from edgedistill_deploy.images.sets import ImageSet, ImageSplits, find_class
+from edgedistill_deploy.classes.lookup import ClassList
+from edgedistill_deploy.images.sets import ImageSet, ImageSplits
 
 MOST_IMAGES = 2000  # of other classes, in each split
 
@@ -65,8 +66,9 @@ def _other_classes(
     present: Sequence[str], teacher_classes: Sequence[str], subtask_classes: Sequence[str]
 ) -> tuple[str, ...]:
     """Return the source's classes that the teacher has and the subtask does not have."""
-    inside = {find_class(name, present) for name in subtask_classes}
-    known = {find_class(name, present) for name in teacher_classes}
+    images = ClassList(present)
+    inside = set(map(images.find, subtask_classes))
+    known = set(map(images.find, teacher_classes))
     return tuple(name for place, name in enumerate(present) if place in known - inside)
 
 

@@ -24,7 +24,8 @@ def save_subspaces(path: Path, subspaces: Mapping[str, Subspace]) -> None:
         tensors |= {f"{name}/{field}": getattr(subspace, field) for field in _FIELDS}
         tensors[f"{name}/sample_count"] = torch.tensor(subspace.sample_count)
     methods = json.dumps({name: subspace.method for name, subspace in subspaces.items()})
-    with write_whole(path) as temporary:
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    with write_whole(path, inside=path.parent, size=size) as temporary:
         save_file(tensors, temporary, metadata={"format": FORMAT, "methods": methods})
 
 

@@ -1,4 +1,5 @@
 """The classes of a teacher that the expert keeps.
 
-Doors: `subtask` finds named classes and superclasses, `imagenet` has ImageNet's labels and synset ids.
+Doors: `subtask` finds classes among a teacher's, `named` has the subtasks that have a name, `imagenet` the labels of
+the larger ImageNets.
 """

@@ -17,8 +17,9 @@ from benchmarks.evidence import __main__ as evidence
 from benchmarks.evidence.settings import given_settings
 from benchmarks.evidence.tasks import FASHION_TEACHER, IMAGENET, fashion_tasks, glyph_tasks, named_tasks
 from edgedistill import load_teacher
-from edgedistill.subtasks.imagenet import imagenet_labels, labels_of_synsets
-from edgedistill.subtasks.subtask import named_subtask_classes, named_subtasks
+from edgedistill.subtasks.imagenet import imagenet_labels
+from edgedistill.subtasks.named import named_subtask_classes, named_subtasks
+from edgedistill_deploy.classes.imagenet import labels_of_synsets
 from edgedistill_deploy.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,9 +29,7 @@ FLOWERS = named_subtask_classes("cifar100/flowers")
 def write_cifar(folder: Path) -> tuple[str, ...]:
     """Write 8 training and 4 test images of each flower, and the names of all hundred classes."""
     names = tuple(
-        sorted(
-            name for each in named_subtasks() if each.startswith("cifar100/") for name in named_subtask_classes(each)
-        )
+        sorted(name for each in named_subtasks() if each.name.startswith("cifar100/") for name in each.classes)
     )
     folder.mkdir()
     (folder / "fine_label_names.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
@@ -121,7 +120,7 @@ def test_the_papers_superclasses_are_all_there() -> None:
     tasks = named_tasks("photos", "timm:resnet50", names, "timm:resnet18", {"epochs": 100})
     assert [task.name for task in tasks] == list(names)
     assert all(len(task.classes) >= 5 for task in tasks)
-    assert sum(name.startswith("cifar100/") for name in named_subtasks()) == 20
+    assert sum(each.name.startswith("cifar100/") for each in named_subtasks()) == 20
 
 
 @pytest.mark.parametrize("make", [glyph_tasks, fashion_tasks])

@@ -28,9 +28,10 @@ def small_timm(name: str = "test_resnet", classes: int = len(LABELS), **options:
 
 def shufflenet(classes: int = len(LABELS)) -> nn.Module:
     """The smallest network of torchvision."""
-    from torchvision.models import get_model
+    from torchvision import models
 
-    return seeded(lambda: get_model(SHUFFLENET, weights=None, num_classes=classes))
+    build: Any = models.get_model
+    return seeded(lambda: build(SHUFFLENET, weights=None, num_classes=classes))
 
 
 def write_labels(path: Path, labels: tuple[str, ...] = LABELS) -> Path:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle.folder import Bundle, create_bundle
+from edgedistill_deploy.bundle.precisions import computes_in
 from edgedistill_deploy.bundle.reference import Reference, read_reference, write_golden, write_reference
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import ImageSet
@@ -63,7 +64,7 @@ def bundle_of(
     write_reference(bundle.path / "reference.npz", reference)
     write_golden(bundle.path / "golden.npz", images[:4], logits_of_images(images[:4]))
     role = "teacher.fp32" if precision == "teacher" else f"model.{precision}"
-    model = write_model(bundle.path / f"{role}.onnx", defect)
+    model = write_model(bundle.path / f"{role}.onnx", defect, computes_in(precision))
     for name, path in {
         "reference": bundle.path / "reference.npz",
         "golden": bundle.path / "golden.npz",

@@ -99,7 +99,7 @@ def write_ledger(bundle: Bundle, steps: Sequence[LedgerStep], left_out: Mapping[
 def write_ledger_record(bundle: Bundle, record: Mapping[str, Any]) -> Bundle:
     """Write a record in the form of `read_ledger` in place of the old one."""
     path = bundle.path / "ledger.json"
-    write_json(path, record)
+    write_json(path, record, inside=bundle.path)
     return bundle.with_file("ledger", path)
 
 

@@ -1,5 +1,6 @@
 """Work on a finished bundle, without training.
 
 Doors: `validating` checks parity, `decisions` shows single decisions, `profiling` measures latency, `devices` does both
-on devices, `bisecting` finds the first node that differs, `engines` builds TensorRT engines.
+on devices, `bisecting` finds the first node that differs, `engines` builds TensorRT engines, `recording` says where
+records go.
 """

@@ -11,6 +11,7 @@ from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import UsageError
 
 if TYPE_CHECKING:
+    from edgedistill_cli.bundles.recording import Recorder
     from edgedistill_deploy.diagnosis.bisect import BisectReport, Side
     from edgedistill_deploy.images.sets import ImageSet
     from edgedistill_deploy.statistics.verdicts import Verdict
@@ -20,7 +21,7 @@ AS_WRITTEN = "unoptimised"
 
 def bisect_bundle(
     bundle: Bundle,
-    console: Console,
+    recorder: "Recorder",
     *,
     precision: str | None,
     against: str | None,
@@ -38,6 +39,7 @@ def bisect_bundle(
     from edgedistill_deploy.diagnosis.bisect import find_divergence, write_bisect
     from edgedistill_deploy.evaluation.images import open_evaluation
 
+    console = recorder.console
     reference, candidate = _choose_sides(bundle, precision, against, runtime)
     evaluation = open_evaluation(bundle, images)
     count = len(evaluation.labels)
@@ -56,7 +58,7 @@ def bisect_bundle(
             # The number of runs is known only at the end.
             progress=lambda done, total, note="": report(done, done + 1, note),
         )
-    write_bisect(bundle, found)
+    recorder.keep(lambda: write_bisect(bundle, found, recorder.folder))
     console.emit(found.to_json())
     _show_bisect(found, console)
     return "pass" if found.verdict == "agree" else "fail"

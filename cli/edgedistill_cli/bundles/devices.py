@@ -1,5 +1,6 @@
 """Profile and validate on other machines, with one table, one JSON document and one exit code for all."""
 
+import functools
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +16,13 @@ from edgedistill_deploy import wording as words
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import judged_precisions
 from edgedistill_deploy.errors import UsageError
+from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.recommendation.summary import label_of
 from edgedistill_deploy.statistics.verdicts import Verdict, worst_verdict
 
 if TYPE_CHECKING:
     from edgedistill_cli.bundles.profiling import Gates
+    from edgedistill_cli.bundles.recording import Recorder
     from edgedistill_deploy.images.sets import ImageSet
     from edgedistill_deploy.parity.validation import ValidationRequest
     from edgedistill_deploy.profiling.request import ProfileRequest
@@ -71,23 +74,23 @@ def require_local(names: Sequence[str] | None, flags: Mapping[str, object]) -> N
 
 
 def profile_on_devices(
-    bundle: Bundle, console: Console, targets: Targets, request: "ProfileRequest", gates: "Gates"
+    bundle: Bundle, recorder: "Recorder", targets: Targets, request: "ProfileRequest", gates: "Gates"
 ) -> Outcome:
-    """Measure on every device, write the records into the bundle, show them, and return the verdict on all of them."""
+    """Measure on every device, write the records, show them, and return the verdict on all of them."""
     from edgedistill_cli.tables.latency import show_profile
     from edgedistill_deploy.profiling.run import write_profile
-    from edgedistill_deploy.recommendation.choice import record_choices
     from edgedistill_deploy.remote.tasks import profile_job
 
+    console = recorder.console
     devices = targets.find_devices()
     job = profile_job(bundle, request, devices, targets.choice, keep=targets.keep, wait_s=targets.wait_s)
     judged = []
     for outcome in _run_job(devices, job, console):
         if outcome.result is not None:
-            write_profile(bundle, outcome.result)
+            recorder.keep(functools.partial(write_profile, bundle, outcome.result, recorder.folder))
             outcome = replace(outcome, result=gates.judge(outcome.result))
         judged.append(outcome)
-    record_choices(bundle)
+    recorder.keep_choices(bundle)
     verdict = _emit("profile", judged, gates.verdict, console)
     columns = ["batch, threads", "p50", "p90", "p99", "images a second", "peak memory", "doubts"]
     _show_table("Latency on the devices", columns, judged, _latency_row, console)
@@ -104,11 +107,12 @@ def _has_more(profile: Mapping[str, Any]) -> bool:
 
 
 def validate_on_devices(
-    bundle: Bundle, console: Console, targets: Targets, request: "ValidationRequest", images: "ImageSet | None"
+    bundle: Bundle, recorder: "Recorder", targets: Targets, request: "ValidationRequest", images: "ImageSet | None"
 ) -> tuple[Outcome, list[dict[str, Any]]]:
     """Judge the models on every device, write and show the records; return the verdict on all, and the records."""
     from edgedistill_deploy.remote.tasks import validate_job, write_prepared
 
+    console = recorder.console
     devices = targets.find_devices()
     with tempfile.TemporaryDirectory() as scratch:
         prepared = None if images is None else Path(scratch) / "reference.npz"
@@ -121,13 +125,14 @@ def validate_on_devices(
             targets.choice,
             precisions=request.precisions,
             threads=request.threads,
+            limit_s=request.limit_s,
             reference=prepared,
             keep=targets.keep,
             wait_s=targets.wait_s,
         )
         outcomes = _run_job(devices, job, console)
     for outcome in outcomes:
-        _write_parities(bundle, outcome.result)
+        recorder.keep(functools.partial(_write_parities, bundle, outcome.result, recorder.folder))
     verdict = _emit("validate", outcomes, _parity_verdict, console)
     records = [record for outcome in outcomes for record in _records(outcome)]
     columns = ["images", "teacher", "accuracy", "drop, points", "interval", "agreement", "verdict"]
@@ -150,7 +155,7 @@ def _run_job(devices: "Sequence[Device]", job: "RemoteJob", console: Console) ->
     outcomes = run_on_devices(devices, job, lambda device: _make_progress(device, console))
     for outcome in outcomes:
         if outcome.error is not None:
-            typer.echo(f"error: {outcome.error}", err=True)
+            typer.echo(printable(f"error: {outcome.error}", keep="\n\t"), err=True)
         else:
             sent = f"{outcome.sent_bytes / 1e6:.1f} MB sent in {outcome.sent_files} files"
             console.say(f"{outcome.device.name}: done in {outcome.seconds:.0f} s, {sent}")
@@ -194,16 +199,16 @@ def _records(outcome: "DeviceOutcome") -> list[dict[str, Any]]:
     return [] if outcome.result is None else list(outcome.result["records"])
 
 
-def _write_parities(bundle: Bundle, result: Mapping[str, Any] | None) -> None:
+def _write_parities(bundle: Bundle, result: Mapping[str, Any] | None, folder: Path) -> None:
     from edgedistill_deploy.parity.chain import write_chain
     from edgedistill_deploy.parity.check import write_parity
 
     if result is None:
         return
     for record in result["records"]:
-        write_parity(bundle, record)
+        write_parity(bundle, record, folder)
     if result["chain"] is not None and len(result["records"]) > 1:
-        write_chain(bundle, result["chain"])
+        write_chain(bundle, result["chain"], folder)
 
 
 def _parity_verdict(result: Mapping[str, Any]) -> Verdict:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgedistill_cli.console import Console
 from edgedistill_cli.exit_codes import InterruptedRunError
 from edgedistill_deploy.errors import UsageError
-from edgedistill_deploy.files.writing import write_whole
+from edgedistill_deploy.files.writing import require_inside, write_whole
 
 if TYPE_CHECKING:
     from edgedistill_deploy.bundle.folder import Bundle
@@ -23,12 +23,16 @@ def build_engine(
 
     Raises:
         UsageError: `out` ends in .json.
+        BundleError: `out` or the cache lies in the bundle, and a symbolic link leads out of it from there.
         InterruptedRunError: Ctrl-C; TensorRT first stops at its next step.
     """
     from edgedistill_deploy.runtimes.opening import open_session
 
     if out is not None and out.suffix == ".json":
         raise UsageError(f"--out is {out}, but .json is for what describes the engine; call it FILE.engine.")
+    for place in (chosen.cache, out):
+        if place is not None and place.absolute().is_relative_to(bundle.path.absolute()):
+            require_inside(place, bundle.path)
     try:
         with (
             console.progress(f"build {precision}") as report,

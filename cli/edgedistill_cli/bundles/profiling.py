@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedistill_cli.bundles._steps import Steps
-from edgedistill_cli.console import Console
 from edgedistill_cli.options import not_none, split_names
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import judged_precisions
@@ -14,6 +13,7 @@ from edgedistill_deploy.errors import UsageError, nearest_names
 from edgedistill_deploy.statistics.verdicts import Verdict, worst_verdict
 
 if TYPE_CHECKING:
+    from edgedistill_cli.bundles.recording import Recorder
     from edgedistill_deploy.latency.budget import Budget
     from edgedistill_deploy.latency.measurement import LatencyConfig
     from edgedistill_deploy.latency.sustained import Arrivals
@@ -69,15 +69,14 @@ def arrivals_named(name: str) -> "Arrivals":
     raise UsageError(f"There are no arrivals {name!r}.{nearest_names(name, ('poisson', 'constant'))}")
 
 
-def profile_bundle(bundle: Bundle, console: Console, request: "ProfileRequest") -> dict[str, Any]:
-    """Measure, write the records into the bundle, and return them."""
+def profile_bundle(bundle: Bundle, recorder: "Recorder", request: "ProfileRequest") -> dict[str, Any]:
+    """Measure, write the records, and return them."""
     from edgedistill_deploy.profiling.run import run_profile, write_profile
-    from edgedistill_deploy.recommendation.choice import record_choices
 
-    with Steps(console, "profile") as steps:
+    with Steps(recorder.console, "profile") as steps:
         profile = run_profile(bundle.path, request, steps.tell)
-    write_profile(bundle, profile)
-    record_choices(bundle)
+    recorder.keep(lambda: write_profile(bundle, profile, recorder.folder))
+    recorder.keep_choices(bundle)
     return profile
 
 

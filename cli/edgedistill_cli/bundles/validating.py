@@ -5,26 +5,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedistill_cli.bundles._steps import Steps
-from edgedistill_cli.console import Console
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import UsageError
 
 if TYPE_CHECKING:
+    from edgedistill_cli.bundles.recording import Recorder
     from edgedistill_deploy.images.sets import ImageSet
     from edgedistill_deploy.parity.validation import Validation, ValidationRequest
     from edgedistill_deploy.statistics.verdicts import Verdict
 
 
 def validate_models(
-    bundle: Bundle, console: Console, request: "ValidationRequest", images: "ImageSet | None" = None
+    bundle: Bundle, recorder: "Recorder", request: "ValidationRequest", images: "ImageSet | None" = None
 ) -> "Validation":
-    """Check the models, and write the records and the choices that follow from them into the bundle."""
+    """Check the models, and write the records, and the choices that follow from those of the bundle."""
     from edgedistill_deploy.parity.validation import validate_bundle
-    from edgedistill_deploy.recommendation.choice import record_choices
 
-    with Steps(console, "validate") as steps:
-        found = validate_bundle(bundle, request, images, write=True, progress=steps.tell)
-    record_choices(bundle)
+    with Steps(recorder.console, "validate") as steps:
+        found = validate_bundle(bundle, request, images, write=True, folder=recorder.folder, progress=steps.tell)
+    recorder.note(found.unkept)
+    recorder.keep_choices(bundle)
     return found
 
 
@@ -32,20 +32,19 @@ def open_own_images(source: Path | str, bundle: Bundle) -> "ImageSet":
     """Open the test split of the source (or another split if it has none), with the bundle's classes only.
 
     Raises:
-        UsageError: the source has none of these classes.
+        UsageError: the source lacks some of these classes; the message names them all.
     """
-    from edgedistill_deploy.images.sets import find_class
+    from edgedistill_deploy.classes.lookup import ClassList
     from edgedistill_deploy.images.sources import open_images
 
     splits = open_images(source)
     chosen = splits.test or splits.validation or splits.train
-    shared = [name for name in bundle.class_names if find_class(name, chosen.class_names) is not None]
-    if not shared:
+    if not any(map(ClassList(chosen.class_names).places, bundle.class_names)):
         raise UsageError(
             f"{source} has none of the bundle's classes ({_some(bundle.class_names)}), only "
             f"{_some(chosen.class_names)}; name its folders as the bundle spells its classes."
         )
-    return chosen.with_classes(shared)
+    return chosen.with_classes(bundle.class_names)
 
 
 def _some(names: Sequence[str]) -> str:
@@ -54,7 +53,7 @@ def _some(names: Sequence[str]) -> str:
 
 def check_models(
     bundle: Bundle,
-    console: Console,
+    recorder: "Recorder",
     request: "ValidationRequest",
     images: "ImageSet | None",
     *,
@@ -67,7 +66,8 @@ def check_models(
     from edgedistill_cli.tables.parity import show_choices, show_parity
     from edgedistill_deploy.records.writing import plain
 
-    found = validate_models(bundle, console, request, images)
+    console = recorder.console
+    found = validate_models(bundle, recorder, request, images)
     records = [report.to_json() for report in found.reports]
     if request.precisions is not None:
         console.emit(records[0])
@@ -78,7 +78,7 @@ def check_models(
     if request.precisions is None:
         show_chain(found.chain, console)
     if flips is not None:
-        write_flips_of(bundle, found.flips, flips, console)
+        write_flips_of(bundle, found.flips, flips, recorder)
     show_choices(bundle, console)
     write_summaries(found.reports, junit, markdown, console)
     return found.verdict

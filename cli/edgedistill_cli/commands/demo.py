@@ -10,7 +10,7 @@ from edgedistill_cli.flags import flag
 NEXT_STEPS = """
 On your own data, with one folder of images a class (or train/ val/ test/ with such folders):
 
-  edgedistill build --data FOLDER --classes cat,dog,fox \\
+  edgedistill build --data FOLDER --classes "tabby,golden retriever,red fox" \\
       --teacher timm:resnet50 --student timm:mobilenetv4_conv_small_050 --out my-expert
 
 A teacher of your own: --teacher FOLDER (timm's config.json and model.safetensors), or

@@ -39,7 +39,7 @@ def inspect(
     target: Target = None,
     images: Images = None,
     training_images: TrainingImages = None,
-    machine: Annotated[options.RunFlags, Without("augment", "reject", "max_drop", "confidence")],
+    machine: Annotated[options.RunFlags, Without("augment", "confidence", *options.GATE_FLAGS)],
     console: Console,
 ) -> None:
     """Show the subspaces of the teacher's layers: spectra, its accuracy on K directions, the widths a student needs.
@@ -47,9 +47,9 @@ def inspect(
     Measured on validation images, never on test images.
     """
     from edgedistill.inspection.config import InspectConfig
-    from edgedistill.inspection.picture import check_drawing, write_inspection
+    from edgedistill.inspection.picture import check_drawing
     from edgedistill_cli.runs.folder import read_run_or_file
-    from edgedistill_cli.studies.inspecting import inspect_teacher, show_inspection
+    from edgedistill_cli.studies.inspecting import inspect_teacher, keeping, show_inspection
 
     settings = read_run_or_file(run, config, settings_of(task, machine))
     given = options.not_none(
@@ -67,15 +67,13 @@ def inspect(
         compute=settings.distill.compute,
         **given,
     )
-    folder = out if out is not None or run is None else run / "inspect"
-    if folder is not None:
+    if out is not None or run is not None:
         check_drawing()
-    found = inspect_teacher(settings, chosen, console)
-    console.emit(found.to_json())
-    show_inspection(found, console)
-    if folder is not None:
-        for path in write_inspection(found, folder):
-            console.say(f"inspect: {path}")
+    with keeping(run, out, console) as keep:
+        found = inspect_teacher(settings, chosen, console)
+        console.emit(found.to_json())
+        show_inspection(found, console)
+        keep(found)
 
 
 def _words(text: str | None) -> tuple[str, ...] | None:

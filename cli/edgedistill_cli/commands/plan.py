@@ -69,7 +69,8 @@ def plan(
     from edgedistill_cli.exit_codes import gate_code
     from edgedistill_cli.runs.folder import read_run_or_file
     from edgedistill_cli.studies.planning import PlanQuestion, plan_students, show_plan
-    from edgedistill_deploy.files.writing import write_json
+    from edgedistill_deploy.files.locks import hold_folder
+    from edgedistill_deploy.files.writing import make_folder, write_json
     from edgedistill_deploy.latency.budget import Budget
     from edgedistill_deploy.profiling.request import ProfileRequest
 
@@ -92,12 +93,15 @@ def plan(
     )
     settings = read_run_or_file(run, config, settings_of(flags))
     with ExitStack() as stack:
+        if out is not None:
+            make_folder(out)
+            stack.enter_context(hold_folder(out, "edgedistill plan", note=console.say))
         folder = out if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         found = plan_students(question, settings, folder, console)
+        console.emit(found.record)
+        show_plan(found, console)
         if out is not None:
-            write_json(out / "plan.json", found.record)
-    console.emit(found.record)
-    show_plan(found, console)
+            write_json(out / "plan.json", found.record, inside=out)
     raise typer.Exit(gate_code(found.record["verdict"]))
 
 

@@ -62,6 +62,7 @@ def profile(
     threads: options.ProfileThreads = 1,
     duration: options.Duration = None,
     warmup: options.Warmup = None,
+    limit_s: options.LimitS = None,
     rate: Rate = None,
     arrivals: Arrivals = "poisson",
     cold_start: ColdStart = False,
@@ -72,12 +73,14 @@ def profile(
     margin: Margin = 0.03,
     budget_ms: BudgetMs = None,
     percentile: options.Percentile = 99.0,
+    record: options.Record = None,
     seed: Seed = 0,
     console: Console,
 ) -> None:
     """Measure latency, throughput and memory of the bundle's models on this machine, or on devices over SSH."""
     from edgedistill_cli.bundles import profiling
     from edgedistill_cli.bundles.devices import Targets, profile_on_devices, require_devices
+    from edgedistill_cli.bundles.recording import recording
     from edgedistill_cli.exit_codes import gate_code
     from edgedistill_cli.tables.latency import show_profile
     from edgedistill_cli.tables.parity import show_choices
@@ -100,14 +103,16 @@ def profile(
         compare=precisions is not None or runtimes is not None,
         margin=margin,
         seed=seed,
+        **options.not_none(limit_s=limit_s),
     )
     gates = profiling.Gates.of(budget_ms, percentile, against, margin, seed)
     require_devices(device, {"--keep": keep, "--wait": wait})
     opened = open_bundle(bundle)
-    if device:
-        targets = Targets.of(context, device, keep, wait)
-        raise typer.Exit(gate_code(profile_on_devices(opened, console, targets, request, gates)))
-    measured = gates.judge(profiling.profile_bundle(opened, console, request))
+    with recording(opened, "profile", console, record) as recorder:
+        if device:
+            targets = Targets.of(context, device, keep, wait)
+            raise typer.Exit(gate_code(profile_on_devices(opened, recorder, targets, request, gates)))
+        measured = gates.judge(profiling.profile_bundle(opened, recorder, request))
     only = precision is not None and len(measured["records"]) == 1
     console.emit(measured["records"][0] if only else measured)
     show_profile(measured, console)

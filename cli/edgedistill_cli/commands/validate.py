@@ -31,6 +31,9 @@ Flips = Annotated[
 ]
 JUnit = Annotated[Path | None, flag("--junit", "FILE", "Write what was judged as JUnit XML.")]
 Markdown = Annotated[str | None, flag("--markdown", "FILE", 'Write a summary as Markdown, "-" for the screen.')]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="A check that cannot be made, for example without golden outputs, fails.")
+]
 Bisect = Annotated[bool, typer.Option("--bisect", help="Find the first node at which two models differ, instead.")]
 Against = Annotated[
     str | None,
@@ -54,8 +57,13 @@ def validate(
     precision: options.Precision = None,
     provider: options.Provider = "cpu",
     max_drop: options.MaxDrop = None,
+    max_class_drop: options.MaxClassDrop = None,
+    min_agreement: options.MinAgreement = None,
+    allow_class: options.AllowClass = None,
     confidence: options.Confidence = None,
+    strict: Strict = False,
     threads: options.Threads = None,
+    limit_s: options.LimitS = None,
     preprocess_drift: PreprocessDrift = False,
     flips: Flips = None,
     junit: JUnit = None,
@@ -64,6 +72,7 @@ def validate(
     against: Against = None,
     image: Image = None,
     tolerance: Tolerance = None,
+    record: options.Record = None,
     console: Console,
 ) -> None:
     """Compare the exported models with their teacher on the subtask, on this machine or on devices over SSH.
@@ -73,6 +82,7 @@ def validate(
     from edgedistill_cli.bundles.bisecting import bisect_bundle
     from edgedistill_cli.bundles.decisions import require_fitting, write_summaries
     from edgedistill_cli.bundles.devices import Targets, require_devices, require_local, validate_on_devices
+    from edgedistill_cli.bundles.recording import recording
     from edgedistill_cli.bundles.validating import check_models, open_own_images
     from edgedistill_cli.exit_codes import Outcome, gate_code
     from edgedistill_deploy.bundle.folder import open_bundle
@@ -90,14 +100,27 @@ def validate(
             "--markdown": markdown,
             "--preprocess-drift": preprocess_drift or None,
             "--max-drop": max_drop,
+            "--max-class-drop": max_class_drop,
+            "--min-agreement": min_agreement,
+            "--allow-class": allow_class or None,
             "--confidence": confidence,
+            "--strict": strict or None,
         },
         as_json=console.as_json,
         markdown=markdown,
     )
     require_devices(device, {"--keep": keep, "--wait": wait})
     require_local(device, {"--bisect": bisect, "--flips": flips, "--preprocess-drift": preprocess_drift})
-    limits = ParityLimits(**options.not_none(max_drop=max_drop, confidence=confidence))
+    limits = ParityLimits(
+        **options.not_none(
+            max_drop=max_drop,
+            max_class_drop=max_class_drop,
+            min_agreement=min_agreement,
+            allowed_classes=tuple(allow_class) if allow_class else None,
+            confidence=confidence,
+            strict=strict,
+        )
+    )
     opened = open_bundle(bundle)
     images = open_own_images(data, opened) if data is not None else None
     request = ValidationRequest(
@@ -109,24 +132,26 @@ def validate(
         preprocess_drift=preprocess_drift,
         flips=flips is not None,
         all_files=precision is None,
+        **options.not_none(limit_s=limit_s),
     )
     verdict: Outcome
-    if device:
-        targets = Targets.of(context, device, keep, wait)
-        verdict, records = validate_on_devices(opened, console, targets, request, images)
-        write_summaries([read_parity(record) for record in records], junit, markdown, console)
-    elif bisect:
-        verdict = bisect_bundle(
-            opened,
-            console,
-            precision=precision,
-            against=against,
-            runtime=runtime,
-            image=image or 0,
-            tolerance=tolerance,
-            images=images,
-            threads=threads,
-        )
-    else:
-        verdict = check_models(opened, console, request, images, flips=flips, junit=junit, markdown=markdown)
+    with recording(opened, "validate", console, record) as recorder:
+        if device:
+            targets = Targets.of(context, device, keep, wait)
+            verdict, records = validate_on_devices(opened, recorder, targets, request, images)
+            write_summaries([read_parity(record) for record in records], junit, markdown, console)
+        elif bisect:
+            verdict = bisect_bundle(
+                opened,
+                recorder,
+                precision=precision,
+                against=against,
+                runtime=runtime,
+                image=image or 0,
+                tolerance=tolerance,
+                images=images,
+                threads=threads,
+            )
+        else:
+            verdict = check_models(opened, recorder, request, images, flips=flips, junit=junit, markdown=markdown)
     raise typer.Exit(gate_code(verdict))

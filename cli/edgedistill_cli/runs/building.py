@@ -10,7 +10,8 @@ import typer
 from edgedistill_cli import STAGES
 from edgedistill_cli.console import Console
 from edgedistill_cli.exit_codes import InterruptedRunError, gate_code
-from edgedistill_cli.runs.folder import Run, begin_run
+from edgedistill_cli.runs.folder import Run, at_work, begin_run
+from edgedistill_cli.runs.inputs import find_classes
 from edgedistill_cli.runs.stages import help_training, run_stages
 from edgedistill_cli.settings import RunSettings
 from edgedistill_cli.settings_file import read_settings
@@ -32,9 +33,11 @@ def build(
     if int(os.environ.get("RANK", "0")) > 0:
         help_training(folder, _wait_for_settings(folder, settings))
         return
-    run = begin_run(folder, settings, console, restart=restart)
-    advance(run, stages)
-    record = build_record(run, stages)
+    _require_allowed_classes(settings)
+    with at_work(folder, _name_of(stages), console):
+        run = begin_run(folder, settings, console, restart=restart)
+        advance(run, stages)
+        record = build_record(run, stages)
     console.emit(record)
     if "validate" in stages:
         show_summary(run.bundle, console)
@@ -57,16 +60,25 @@ def _wait_for_settings(folder: Path, settings: RunSettings) -> RunSettings:
     )
 
 
+def _require_allowed_classes(settings: RunSettings) -> None:
+    """Raise UsageError now, and not after the training, for a class to allow that the subtask does not have."""
+    settings.validate.allowed_among(find_classes(settings.subtask))
+
+
 def advance(run: Run, stages: tuple[str, ...], *, anew: bool = False) -> None:
     """Run stages; on Ctrl-C raise InterruptedRunError, which says how to go on."""
     try:
         run_stages(run, stages, anew=anew)
     except KeyboardInterrupt as error:
-        command = "distill" if stages == ("distill",) else "build"
         raise InterruptedRunError(
-            f"Interrupted; finished stages and epochs are kept. Go on with: edgedistill {command} --config"
+            f"Interrupted; finished stages and epochs are kept. Go on with: edgedistill {_name_of(stages)} --config"
             f" {run.folder / 'settings.toml'} --out {run.folder}"
         ) from error
+
+
+def _name_of(stages: tuple[str, ...]) -> str:
+    """Return the command that runs these stages."""
+    return "distill" if stages == ("distill",) else "build"
 
 
 def build_record(run: Run, stages: tuple[str, ...] = STAGES) -> dict[str, Any]:
@@ -85,6 +97,7 @@ def build_record(run: Run, stages: tuple[str, ...] = STAGES) -> dict[str, Any]:
 
 def print_plan(folder: Path, settings: RunSettings, stages: tuple[str, ...], console: Console) -> None:
     """Print which stages are due, and run none."""
+    _require_allowed_classes(settings)
     run = Run(folder=folder, settings=settings, console=console)
     plan = [{"stage": stage, "status": "kept" if run.is_complete(stage) else "due"} for stage in stages]
     console.emit({"kind": "plan", "schema": 1, "run": str(folder), "plan": plan, "settings": settings.to_tables()})

@@ -1,8 +1,9 @@
 """The run folder: its settings, which stages it has completed, and which are due."""
 
+import contextlib
 import itertools
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from edgedistill_cli.settings import RunSettings
 from edgedistill_cli.settings_file import read_settings, write_settings
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.errors import UsageError
+from edgedistill_deploy.files.locks import LOCK_FILE, hold_folder
+from edgedistill_deploy.files.writing import make_folder, refuse_links_out
 from edgedistill_deploy.images.sources import absolute_source
 
 # The tables of the settings that decide each stage; a stage also depends on the stages before it.
@@ -100,24 +103,37 @@ class Run:
         return dict(self.bundle.manifest.get("stages", {})) if (self.folder / "manifest.json").is_file() else {}
 
 
+@contextlib.contextmanager
+def at_work(folder: Path, command: str, console: Console) -> Iterator[None]:
+    """Keep other commands out of the run folder during the block; make it if it does not exist.
+
+    Raises:
+        UsageError: the folder holds files that belong to no run.
+        EdgeDistillError: another command is at work there.
+    """
+    _require_place(folder)
+    make_folder(folder)
+    with hold_folder(folder, f"edgedistill {command}", note=console.say):
+        yield
+
+
 def begin_run(folder: Path, settings: RunSettings, console: Console, *, restart: bool = False) -> Run:
     """Open the run folder for these settings; make it if it does not exist.
 
     Raises:
         UsageError: the folder holds a run trained with other settings, or files that belong to no run.
+        BundleError: a symbolic link leads out of the folder from a place where a run writes.
     """
     settings = replace(settings, data=replace(settings.data, source=absolute_source(settings.data.source)))
     settings_file = folder / "settings.toml"
+    refuse_links_out(folder, _written())
     if settings_file.is_file():
         if restart:
             _clear(folder)
         elif any(path.is_file() for path in (folder / "distill").rglob("*")):  # else other settings lose nothing
             _refuse_other_training(folder, read_settings(settings_file, {}), settings)
-    elif folder.is_dir() and any(folder.iterdir()):
-        raise UsageError(f"The folder {folder} is not empty and holds no run; choose another with --out.")
-    elif folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; choose a folder with --out.")
-    folder.mkdir(parents=True, exist_ok=True)
+    _require_place(folder)
+    make_folder(folder)
     write_settings(settings_file, settings)
     return Run(folder=folder, settings=settings, console=console)
 
@@ -128,13 +144,17 @@ def resume_run(folder: Path, flags: Mapping[str, Any], console: Console) -> Run:
     Raises:
         UsageError: the folder holds no run.
     """
-    settings_file = folder / "settings.toml"
-    if not settings_file.is_file():
+    require_run(folder)
+    return begin_run(folder, read_settings(folder / "settings.toml", flags), console)
+
+
+def require_run(folder: Path) -> None:
+    """Raise UsageError where the folder holds no run."""
+    if not (folder / "settings.toml").is_file():
         raise UsageError(
             f"{folder} is not a run folder (it has no settings.toml); `edgedistill build --out {folder}` or "
             f"`edgedistill distill --out {folder}` makes one."
         )
-    return begin_run(folder, read_settings(settings_file, flags), console)
 
 
 def read_run_or_file(run: Path | None, config: Path | None, flags: Mapping[str, Any]) -> RunSettings:
@@ -171,10 +191,23 @@ def _refuse_other_training(folder: Path, before: RunSettings, now: RunSettings) 
         )
 
 
+def _require_place(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; choose a folder with --out.")
+    empty = not folder.exists() or all(path.name == LOCK_FILE for path in folder.iterdir())
+    if not empty and not (folder / "settings.toml").is_file():
+        raise UsageError(f"The folder {folder} is not empty and holds no run; choose another with --out.")
+
+
+def _written() -> tuple[str, ...]:
+    """Return what a run writes into its folder."""
+    return (*_OWN, *itertools.chain.from_iterable(_RESULTS.values()))
+
+
 def _clear(folder: Path) -> None:
-    for name in (*_OWN, *itertools.chain.from_iterable(_RESULTS.values())):
+    for name in _written():
         path = folder / name
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)

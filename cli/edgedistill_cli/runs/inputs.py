@@ -30,7 +30,7 @@ class Inputs:
 
 def find_classes(subtask: SubtaskSettings) -> tuple[str, ...]:
     """Return the names of the subtask's classes."""
-    from edgedistill.subtasks.subtask import named_subtask_classes
+    from edgedistill.subtasks.named import named_subtask_classes
 
     return subtask.classes or named_subtask_classes(subtask.name)
 

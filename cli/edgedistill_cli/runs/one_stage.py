@@ -4,6 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill_cli.console import Console
+from edgedistill_cli.runs.building import advance, build_record
+from edgedistill_cli.runs.folder import Run, at_work, require_run, resume_run
+from edgedistill_deploy.errors import EdgeDistillError
 
 
 def run_stage(folder: Path, stage: str, flags: dict[str, Any], console: Console) -> None:
@@ -12,17 +15,18 @@ def run_stage(folder: Path, stage: str, flags: dict[str, Any], console: Console)
     Raises:
         EdgeDistillError: a stage before it is not complete.
     """
-    from edgedistill_cli.runs.building import advance, build_record
-    from edgedistill_cli.runs.folder import resume_run
-    from edgedistill_deploy.errors import EdgeDistillError
+    require_run(folder)
+    with at_work(folder, stage, console):
+        _run_alone(resume_run(folder, flags, console), stage)
+    console.result(f"{stage}: done, in {folder}")
 
-    run = resume_run(folder, flags, console)
+
+def _run_alone(run: Run, stage: str) -> None:
     missing = [each for each in run.stages_before(stage) if not run.is_complete(each)]
     if missing:
         raise EdgeDistillError(
-            f"`{stage}` needs the stage {missing[0]!r}, which {folder} has not completed; run `edgedistill "
-            f"{missing[0]}` or `edgedistill build --config {folder / 'settings.toml'} --out {folder}` first."
+            f"`{stage}` needs the stage {missing[0]!r}, which {run.folder} has not completed; run `edgedistill "
+            f"{missing[0]}` or `edgedistill build --config {run.folder / 'settings.toml'} --out {run.folder}` first."
         )
     advance(run, (stage,), anew=True)
-    console.emit(build_record(run, (stage,)))
-    console.result(f"{stage}: done, in {folder}")
+    run.console.emit(build_record(run, (stage,)))

@@ -51,7 +51,7 @@ def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
     with run.console.progress("distill") as report:
         result = _train(run, given, student, report)
     weights, subspaces = (run.folder / "distill" / f"{name}.safetensors" for name in ("student", "subspaces"))
-    write_student(result.student, weights)
+    write_student(result.student, weights, run.folder)
     bundle = bundle.with_file("student", weights)
     if subspaces.is_file():
         bundle = bundle.with_file("subspaces", subspaces)
@@ -183,18 +183,23 @@ def _calibrate(run: Run, inputs: Callable[[], Inputs]) -> None:
 
 
 def _validate(run: Run, inputs: Callable[[], Inputs]) -> None:
+    from edgedistill_cli.bundles.recording import Recorder
     from edgedistill_cli.bundles.validating import validate_models
     from edgedistill_deploy.parity.validation import ValidationRequest
 
-    validate_models(run.bundle, run.console, ValidationRequest(limits=run.settings.validate))
+    validate_models(
+        run.bundle, Recorder(folder=run.folder, console=run.console), ValidationRequest(limits=run.settings.validate)
+    )
 
 
 def _profile(run: Run, inputs: Callable[[], Inputs]) -> None:
     from edgedistill_cli.bundles.profiling import profile_bundle
+    from edgedistill_cli.bundles.recording import Recorder
     from edgedistill_deploy.profiling.request import ProfileRequest
 
     config = run.settings.profile
-    profile_bundle(run.bundle, run.console, ProfileRequest(latency=config, batch_sizes=(config.batch_size,)))
+    recorder = Recorder(folder=run.folder, console=run.console)
+    profile_bundle(run.bundle, recorder, ProfileRequest(latency=config, batch_sizes=(config.batch_size,)))
 
 
 def _report(run: Run, inputs: Callable[[], Inputs]) -> None:

@@ -115,7 +115,7 @@ def run_and_show(plan: "ComparisonPlan", folder: Path, console: Console, *, jobs
             f"Interrupted; finished runs are kept in {folder}. The same command goes on after them."
         ) from error
     record = comparison_record(comparison)
-    write_json(folder / "comparison.json", record)
+    write_json(folder / "comparison.json", record, inside=folder)
     write_figure(record, folder / "comparison.svg")
     console.emit(record)
     show_comparison(record, console)

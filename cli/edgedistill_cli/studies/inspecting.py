@@ -1,5 +1,7 @@
 """Inspect a teacher and show the result."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,6 +9,9 @@ from edgedistill_cli.console import Console
 from edgedistill_cli.runs.folder import Run
 from edgedistill_cli.runs.inputs import check_teacher, load_inputs
 from edgedistill_deploy import wording as words
+from edgedistill_deploy.errors import NotWrittenError
+from edgedistill_deploy.files.locks import hold_folder
+from edgedistill_deploy.files.writing import make_folder, refuse_links_out
 
 if TYPE_CHECKING:
     from edgedistill.inspection.config import InspectConfig
@@ -30,6 +35,42 @@ def inspect_teacher(settings: "RunSettings", config: "InspectConfig", console: C
             student_width=settings.student.width,
             progress=report,
         )
+
+
+@contextmanager
+def keeping(run: Path | None, out: Path | None, console: Console) -> "Iterator[Callable[[Inspection], None]]":
+    """Yield a function that writes an inspection to `out`, else to RUN/inspect, where no other command is at work.
+
+    A run folder that is only read gives a note.
+
+    Raises:
+        EdgeDistillError: another command is at work there.
+        NotWrittenError: `out` cannot be made.
+    """
+    if out is not None:
+        make_folder(out)
+        with hold_folder(out, "edgedistill inspect", note=console.say):
+            yield lambda found: _write(found, out, out, console)
+    elif run is not None:
+        refuse_links_out(run, ("inspect",))
+        with hold_folder(run, "edgedistill inspect", sharing=True, note=console.say):
+            yield lambda found: _write_if_possible(found, run, console)
+    else:
+        yield lambda found: None
+
+
+def _write(found: "Inspection", folder: Path, inside: Path, console: Console) -> None:
+    from edgedistill.inspection.picture import write_inspection
+
+    for path in write_inspection(found, folder, inside):
+        console.say(f"inspect: {path}")
+
+
+def _write_if_possible(found: "Inspection", run: Path, console: Console) -> None:
+    try:
+        _write(found, run / "inspect", run, console)
+    except NotWrittenError as error:
+        console.warn(f"note: The result is not recorded: {error} To keep it in another folder, give --out DIR.")
 
 
 def show_inspection(found: "Inspection", console: Console) -> None:

@@ -12,17 +12,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from edgedistill_deploy.bundle.manifest import (
-    MANIFEST,
-    SCHEMA,
-    read_manifest,
-    require_inside,
-    sole_writer,
-    write_manifest,
-)
+from edgedistill_deploy.bundle.manifest import MANIFEST, SCHEMA, read_manifest, sole_writer, write_manifest
 from edgedistill_deploy.bundle.precisions import PRECISIONS, find_role, model_role, offered_precisions
 from edgedistill_deploy.errors import BundleError, UsageError, nearest_names, reading
-from edgedistill_deploy.files.writing import sha256_of_file
+from edgedistill_deploy.files.names import printable
+from edgedistill_deploy.files.writing import require_inside, sha256_of_file
 from edgedistill_deploy.images.preprocess import Preprocess
 
 GOLDEN_IMAGES = "golden-images"  # the role of the file in a bundle
@@ -42,6 +36,11 @@ class Bundle:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(Bundle, path=self.path, manifest=dict(self.manifest)), ()
+
+    @property
+    def name(self) -> str:
+        """The name of the folder, as `printable` text."""
+        return printable(self.path.resolve().name)
 
     @property
     def class_names(self) -> tuple[str, ...]:

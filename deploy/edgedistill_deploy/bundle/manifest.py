@@ -3,7 +3,6 @@
 import contextlib
 import os
 import threading
-import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import ModuleType
@@ -11,7 +10,8 @@ from typing import Any
 
 from edgedistill_deploy.errors import BundleError, quote_value, reading
 from edgedistill_deploy.files.json_text import parse_json
-from edgedistill_deploy.files.writing import write_json
+from edgedistill_deploy.files.names import is_plain_text
+from edgedistill_deploy.files.writing import require_inside, write_json
 from edgedistill_deploy.images.preprocess import Preprocess
 
 try:
@@ -49,10 +49,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def write_manifest(folder: Path, record: Mapping[str, Any]) -> None:
     """Check the manifest and write it in place of the file."""
     check_manifest(record, folder / MANIFEST)
-    try:
-        write_json(folder / MANIFEST, record)
-    except OSError as error:
-        raise BundleError(f"{folder / MANIFEST} cannot be written: {error.strerror or error}.") from error
+    write_json(folder / MANIFEST, record, inside=folder)
 
 
 @contextlib.contextmanager
@@ -97,16 +94,6 @@ def _read_bounded(path: Path) -> bytes:
     return text
 
 
-def require_inside(path: Path, folder: Path) -> None:
-    """Raise BundleError when following links leads out of the folder."""
-    try:
-        inside = path.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # links in a circle
-        inside = False
-    if not inside:
-        raise BundleError(f"{path} leads out of the bundle; it is refused.")
-
-
 def _check_schema(schema: Any, path: Path) -> None:
     if type(schema) is not int or schema < 1:
         raise BundleError(f"{path} is damaged: schema is {quote_value(schema)}; it must be a whole number.")
@@ -120,19 +107,14 @@ def _check_schema(schema: Any, path: Path) -> None:
 def _check_subtask(subtask: Mapping[str, Any], path: Path) -> None:
     names: Any = subtask.get("class_names")
     indices: Any = subtask.get("class_indices")
-    if not _is_printable(subtask.get("name")):
+    if not is_plain_text(subtask.get("name")):
         raise BundleError(f"{path} is damaged: subtask.name must be a string without control characters.")
     if not _is_list_of(names, str) or not names or len(set(names)) < len(names):
         raise BundleError(f"{path} is damaged: subtask.class_names must list different names, at least one.")
-    if not all(map(_is_printable, names)):
+    if not all(map(is_plain_text, names)):
         raise BundleError(f"{path} is damaged: subtask.class_names must not hold control characters.")
     if not _is_list_of(indices, int) or len(indices) != len(names) or min(indices) < 0:
         raise BundleError(f"{path} is damaged: subtask.class_indices must list one index for each class name.")
-
-
-def _is_printable(value: Any) -> bool:
-    """Return whether a value is text without control characters, which terminals would obey."""
-    return isinstance(value, str) and not any(unicodedata.category(letter) == "Cc" for letter in value)
 
 
 def _is_list_of(value: Any, kind: type) -> bool:
@@ -162,7 +144,7 @@ def _stays_inside(relative: str) -> bool:
     windows = PureWindowsPath(relative)
     # Windows drops dots and spaces at the end of a name and reads text after a colon as a stream. It and macOS ignore
     # case.
-    foreign = set(relative) & set("\\:") or not _is_printable(relative) or windows.drive or windows.root
+    foreign = set(relative) & set("\\:") or not is_plain_text(relative) or windows.drive or windows.root
     renamed = any(part[-1] in ". " for part in parts)
     is_manifest = tuple(part.casefold() for part in parts) == (MANIFEST,)
     return bool(parts) and not foreign and not renamed and not is_manifest

@@ -152,5 +152,5 @@ def _require_pairs(inputs: NDArray[np.uint8], outputs: NDArray[np.float32]) -> N
 
 
 def _write(path: Path, arrays: Mapping[str, Any]) -> None:
-    with write_whole(path) as temporary:
+    with write_whole(path, inside=path.parent) as temporary:
         np.savez_compressed(temporary, **arrays)

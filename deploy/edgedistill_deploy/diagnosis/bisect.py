@@ -171,7 +171,7 @@ def find_divergence(
         prober.look(ends)
     first = None if finding.point is None else _divergence(graphs[1], points, finding.point, prober.errors, allowed)
     return BisectReport(
-        bundle=bundle.path.resolve().name,
+        bundle=bundle.name,
         device=read_device().name,
         reference=reference,
         reference_sha256=sha256_of_file(reference.path),
@@ -194,14 +194,15 @@ def find_divergence(
     )
 
 
-def write_bisect(bundle: Bundle, report: BisectReport) -> Path:
-    """Write the record to bisect/REFERENCE-CANDIDATE.json in the bundle and return its path."""
+def write_bisect(bundle: Bundle, report: BisectReport, folder: Path | None = None) -> Path:
+    """Write the record to bisect/REFERENCE-CANDIDATE.json in the bundle, or in another folder; return its path."""
     names = [
         f"{side.path.stem}-{side.runtime}-{side.provider}{'' if side.optimised else '-unoptimised'}"
         for side in (report.reference, report.candidate)
     ]
-    path = bundle.path / "bisect" / f"{names[0]}-against-{names[1]}.json"
-    write_json(path, report.to_json())
+    root = folder or bundle.path
+    path = root / "bisect" / f"{names[0]}-against-{names[1]}.json"
+    write_json(path, report.to_json(), inside=root)
     return path
 
 

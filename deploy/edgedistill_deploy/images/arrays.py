@@ -9,17 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from edgedistill_deploy.classes.spelling import compose_name
 from edgedistill_deploy.errors import DataError
+from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.npz import Arrays, ArraySpec, read_arrays
-from edgedistill_deploy.images.sets import (
-    ImageSplits,
-    Indices,
-    Labels,
-    compose_name,
-    frozen_labels,
-    positions,
-    select_classes,
-)
+from edgedistill_deploy.images.sets import ImageSplits, Indices, Labels, frozen_labels, positions, select_classes
 
 MAX_BYTES = 8 << 30
 _TRAIN, _VALIDATION, _TEST = 0, 1, 2
@@ -63,7 +57,7 @@ class ArrayImages:
 
     def name(self, index: int) -> str:
         """Return the file's name and the row, for example "digits.npz image 17"."""
-        return f"{self.source} image {self.rows[index]}"
+        return printable(f"{self.source} image {self.rows[index]}")
 
     def select(self, indices: Indices) -> "ArrayImages":
         """Return the images at these positions; the pixels are shared."""

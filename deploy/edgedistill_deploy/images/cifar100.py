@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from edgedistill_deploy.classes.spelling import compose_name
 from edgedistill_deploy.errors import DataError, UsageError, reading
 from edgedistill_deploy.images.arrays import ArrayImages, build_array_images
-from edgedistill_deploy.images.sets import ImageSplits, compose_name
+from edgedistill_deploy.images.sets import ImageSplits
 
 MAX_BYTES = 1 << 30  # seven times the training file
 _SIDE = 32

@@ -9,18 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from edgedistill_deploy.classes.spelling import compose_name
 from edgedistill_deploy.errors import DataError, reading
+from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images.decode import SUFFIXES, read_image
-from edgedistill_deploy.images.sets import (
-    ImageSplits,
-    Indices,
-    Labels,
-    compose_name,
-    frozen_labels,
-    positions,
-    select_classes,
-)
+from edgedistill_deploy.images.sets import ImageSplits, Indices, Labels, frozen_labels, positions, select_classes
 
 SPLIT_OF_FOLDER = {
     "train": "train",
@@ -59,8 +53,8 @@ class FolderImages:
         return self._digests[path]
 
     def name(self, index: int) -> str:
-        """Return the path."""
-        return str(self.paths[index])
+        """Return the path as `printable` text."""
+        return printable(str(self.paths[index]))
 
     def select(self, indices: Indices) -> "FolderImages":
         """Return the files at these positions."""

@@ -82,7 +82,7 @@ def make_golden_images(preprocess: Preprocess) -> GoldenImages:
 
 def write_golden_images(path: Path, golden: GoldenImages) -> None:
     """Write the files and prepared images as compressed .npz, whole or not at all, without pickle."""
-    with write_whole(path) as temporary:
+    with write_whole(path, inside=path.parent) as temporary:
         np.savez_compressed(
             temporary,
             names=np.array(golden.names),

@@ -1,6 +1,5 @@
 """What a set of labelled images is."""
 
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgedistill_deploy.errors import UsageError, nearest_names
+from edgedistill_deploy.classes.lookup import ClassList
+from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.preprocess import Preprocess
 
 Labels = NDArray[np.int64]
@@ -39,7 +39,7 @@ class ImageSet(Protocol):
         """
 
     def name(self, index: int) -> str:
-        """Return an image's name for messages: its path, or its file and row."""
+        """Return an image's name for messages, as `printable` text: its path, or its file and row."""
 
     def select(self, indices: Indices) -> "ImageSet":
         """Return the images at these positions in this order, or those where a mask (N,) is true."""
@@ -96,50 +96,14 @@ def frozen_labels(labels: Sequence[int] | NDArray[np.integer]) -> Labels:
     return copy
 
 
-def compose_name(name: str) -> str:
-    """Return a class name in Unicode's composed form, to compare it. macOS stores "é" as two characters."""
-    return unicodedata.normalize("NFC", name)
-
-
-def find_class(name: str, class_names: Sequence[str]) -> int | None:
-    """Return the position of the class that a name means, or None when there is none or no single one.
-
-    It is the class of exactly this name. Where there is none, names count as lists of synonyms divided by commas, as in
-    ImageNet ("tench, Tinca tinca"). Then it is the only class that shares a synonym.
-    """
-    if compose_name(name) in class_names:
-        return class_names.index(compose_name(name))
-    sharing = [place for place, each in enumerate(class_names) if _synonyms(name) & _synonyms(each)]
-    return sharing[0] if len(sharing) == 1 else None
-
-
-def _synonyms(name: str) -> set[str]:
-    return {part.strip() for part in compose_name(name).split(",") if part.strip()}
-
-
 def select_classes(
     labels: Labels, class_names: tuple[str, ...], wanted: Sequence[str]
 ) -> tuple[NDArray[np.int64], Labels]:
     """Return the positions of the images of the wanted classes, and their labels in the wanted order."""
+    if isinstance(wanted, str) or not wanted:
+        raise UsageError(f"The classes are {wanted!r}; give a list of at least one class name.")
     table = np.full(len(class_names), -1, dtype=np.int64)
-    for label, name in enumerate(_distinct(wanted)):
-        place = find_class(name, class_names)
-        if place is None:
-            raise UsageError(f"There is no class {name!r} among the images.{nearest_names(name, class_names)}")
-        if table[place] >= 0:
-            raise UsageError(
-                f"{wanted[table[place]]!r} and {name!r} are one class of the images, {class_names[place]!r}; name it "
-                "once."
-            )
-        table[place] = label
+    table[list(ClassList(class_names).find_all(wanted, "The images have"))] = np.arange(len(wanted))
     translated = table[labels]
     rows = np.flatnonzero(translated >= 0)
     return rows, frozen_labels(translated[rows])
-
-
-def _distinct(names: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(names, str) or not names:
-        raise UsageError(f"The classes are {names!r}; give a list of at least one class name.")
-    if repeated := sorted({name for name in names if list(names).count(name) > 1}):
-        raise UsageError(f"The class {repeated[0]!r} is named twice; name each class once.")
-    return tuple(names)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.clock import MACHINE_CLOCK, Clock
 from edgedistill_deploy.errors import DataError, UsageError
+from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.hardware.device import (
     DeviceInfo,
@@ -36,7 +37,7 @@ from edgedistill_deploy.records.latency import (
     WarmUp,
 )
 from edgedistill_deploy.records.writing import record_path
-from edgedistill_deploy.runtimes.int8_kernels import saturation_sentence
+from edgedistill_deploy.runtimes.int8_kernels import saturation_sentence, unfused_sentence
 from edgedistill_deploy.runtimes.providers import nodes_elsewhere
 from edgedistill_deploy.runtimes.session import Session, identify_model
 from edgedistill_deploy.statistics.bimodal import Modes, find_modes
@@ -112,7 +113,7 @@ def write_latency(bundle: Bundle, report: LatencyReport) -> Path:
     """Write the record to latency/DEVICE-RUNTIME-PRECISION.json in the bundle, with -bN for N images a run."""
     record = report.to_json()
     path = record_path(bundle.path, record)
-    write_json(path, record)
+    write_json(path, record, inside=bundle.path)
     return path
 
 
@@ -179,7 +180,7 @@ def _report(session: Session, config: LatencyConfig, timings: _Timings, conditio
     device, modes = read_device(), find_modes(timings.samples_ms)
     warnings = _warnings(session, timings, conditions, device, modes)
     return LatencyReport(
-        bundle=session.model_path.resolve().parent.name,
+        bundle=printable(session.model_path.resolve().parent.name),
         model=identify_model(session, device.name),
         device=device,
         setting=Setting(batch_size=config.batch_size, threads=session.threads),
@@ -215,6 +216,7 @@ def _warnings(
         **warnings_of_machine(samples, _share(timings.preempted), conditions, device),
         "fallback": nodes_elsewhere(session.provider, session.placement),
         "saturating": saturation_sentence() if session.int8_kernels == "saturating" else "",
+        "unfused": unfused_sentence(session.model_path.name) if session.int8_kernels == "unfused" else "",
     }
     return {flag: sentence for flag, sentence in found.items() if sentence}
 

@@ -57,11 +57,12 @@ def chain_record(reports: Sequence[ParityReport], steps: Sequence[ChainStep]) ->
     ).to_json()
 
 
-def write_chain(bundle: Bundle, record: Mapping[str, Any]) -> Path:
-    """Write the record to chain/DEVICE-RUNTIME-PROVIDER.json in the bundle and return its path."""
+def write_chain(bundle: Bundle, record: Mapping[str, Any], folder: Path | None = None) -> Path:
+    """Write the record to chain/DEVICE-RUNTIME-PROVIDER.json in the bundle, or in another folder; return its path."""
     stem = "-".join(file_part(record[name]) for name in ("device", "runtime", "provider"))
-    path = bundle.path / "chain" / f"{stem}.json"
-    write_json(path, record)
+    root = folder or bundle.path
+    path = root / "chain" / f"{stem}.json"
+    write_json(path, record, inside=root)
     return path
 
 

@@ -67,15 +67,19 @@ def write_flips(folder: Path, reports: Sequence[FlipReport]) -> Path:
     return path
 
 
-def write_flip_record(bundle: Bundle, report: FlipReport) -> Path:
-    """Write the record with its first pictures to BUNDLE/flips/DEVICE-RUNTIME-PRECISION.json; return the path."""
+def write_flip_record(bundle: Bundle, report: FlipReport, folder: Path | None = None) -> Path:
+    """Write the record with its first pictures to flips/DEVICE-RUNTIME-PRECISION.json; return the path.
+
+    It is written in the bundle, or in another folder for records.
+    """
     inlined = [
         replace(flip, thumbnail=_base64(thumbnail(pixels, INLINED_SIDE)))
         for flip, pixels in zip(report.flips[:INLINED], report.pictures, strict=False)
     ]
     record = replace(report, flips=(*inlined, *report.flips[len(inlined) :])).to_json()
-    path = record_path(bundle.path, record)
-    write_json(path, record)
+    root = folder or bundle.path
+    path = record_path(root, record)
+    write_json(path, record, inside=root)
     return path
 
 

@@ -4,11 +4,14 @@ A library user, the command and a device over SSH use the same function. The sam
 accuracy, and which images are decided differently.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
 
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS, judged_precisions, model_role
-from edgedistill_deploy.errors import UsageError
+from edgedistill_deploy.errors import NotWrittenError, UsageError
 from edgedistill_deploy.evaluation.figures import Answers
 from edgedistill_deploy.evaluation.images import Evaluation, open_evaluation
 from edgedistill_deploy.images.sets import ImageSet
@@ -21,8 +24,10 @@ from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.decisions import ChainStep, FlipReport
 from edgedistill_deploy.records.parity import DEFAULT_LIMITS, ParityLimits
 from edgedistill_deploy.runtimes.opening import open_session
-from edgedistill_deploy.runtimes.session import Session
+from edgedistill_deploy.runtimes.session import LIMIT_S, Session, require_limit
 from edgedistill_deploy.statistics.verdicts import Verdict, worst_verdict
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +35,12 @@ class ValidationRequest:
     """The models to check, and how to check them.
 
     Args:
-        limits: the allowed drop in accuracy, and the confidence.
+        limits: the allowed drops, the least agreement, the allowed classes, and the confidence.
         precisions: names of `bundle.precisions.PRECISIONS`; None for all in the bundle that the runtime accepts.
         runtime, provider, threads: as for `open_session`; the same for all models.
         preprocess_drift: measure for each expert the cost of other ways of preparing the images.
         flips: find the images that teacher and expert decide differently, with their pictures.
+        limit_s: how long one inference may take, a batch of images.
         all_files: also run the files made for another runtime. They are steps of the chain, and are not judged.
     """
 
@@ -46,19 +52,25 @@ class ValidationRequest:
     preprocess_drift: bool = False
     flips: bool = False
     all_files: bool = False
+    limit_s: float = LIMIT_S
 
     def __post_init__(self) -> None:
+        require_limit(self.limit_s)
         for name in self.precisions or ():
             model_role(name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """A report of each judged model, the loss of each step from the teacher, and the flips if requested."""
+    """A report of each judged model, the loss of each step from the teacher, and the flips if requested.
+
+    `unkept` says why records could not be written.
+    """
 
     reports: tuple[ParityReport, ...]
     chain: tuple[ChainStep, ...]
     flips: tuple[FlipReport, ...] = ()
+    unkept: str | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -73,6 +85,7 @@ def validate_bundle(
     images: ImageSet | None = None,
     *,
     write: bool = False,
+    folder: Path | None = None,
     progress: Progress = silent,
 ) -> Validation:
     """Check the models of a bundle against the teacher's recorded answers.
@@ -81,16 +94,19 @@ def validate_bundle(
         bundle: has the models and the teacher's answers.
         request: the models and the checks.
         images: the evaluation images; by default those recorded in the bundle.
-        write: write each record into the bundle as soon as its model is checked, and the chain if all models are.
+        write: write each record as soon as its model is checked, and the chain if all models are. A record that cannot
+            be written does not stop the check.
+        folder: where the records go; by default the bundle.
         progress: its note is PRECISION: WHAT.
 
     Raises:
-        UsageError: the drift is requested without images.
+        UsageError: the drift is requested without images, or a class that the limits allow is none of the bundle's.
         DataError: no image can be compared.
         BundleError: a model is missing, or files do not fit each other.
         EdgeDistillError: a model cannot be opened.
     """
     asked = request or ValidationRequest()
+    asked.limits.allowed_among(bundle.class_names)
     if asked.preprocess_drift and images is None:
         raise UsageError(
             "--preprocess-drift needs image files to prepare in other ways, and those in the bundle are prepared "
@@ -103,11 +119,12 @@ def validate_bundle(
     answers: dict[str, Answers] = {}
     reports: list[ParityReport] = []
     flips: list[FlipReport] = []
+    unkept: list[str] = []
     for precision in precisions:
         report, answers[precision] = checker.check(precision)
         reports.append(report)
         if write:
-            write_parity(bundle, report)
+            unkept.append(_keep(write_parity, bundle, report, folder))
         if asked.flips and precision != "teacher":
             flips.append(find_flips(report, checker.evaluation, answers[precision], bundle.class_names))
     models = {report.model.precision: report.model.model_sha256 for report in reports}
@@ -115,8 +132,17 @@ def validate_bundle(
         models[precision], answers[precision] = checker.ask(precision)
     chain = chain_steps(answers, asked.limits.confidence, models)
     if write and chain and asked.precisions is None:
-        write_chain(bundle, chain_record(reports, chain))
-    return Validation(reports=tuple(reports), chain=chain, flips=tuple(flips))
+        unkept.append(_keep(write_chain, bundle, chain_record(reports, chain), folder))
+    return Validation(reports=tuple(reports), chain=chain, flips=tuple(flips), unkept=next(filter(None, unkept), None))
+
+
+def _keep(write: Callable[[Bundle, T, Path | None], Path], bundle: Bundle, record: T, folder: Path | None) -> str:
+    """Write a record; return "", or why it cannot be written."""
+    try:
+        write(bundle, record, folder)
+    except NotWrittenError as error:
+        return str(error)
+    return ""
 
 
 def _others(bundle: Bundle) -> tuple[str, ...]:
@@ -165,6 +191,7 @@ class _Checker:
             provider=self.asked.provider,
             threads=self.asked.threads,
             progress=progress,
+            limit_s=self.asked.limit_s,
         )
 
     def _tell(self, precision: str) -> Progress:

@@ -37,23 +37,29 @@ def run_profile(folder: Path, request: ProfileRequest, progress: Progress = sile
     if request.compare:
         config = replace(request.latency, batch_size=request.batch_sizes[0])
         settings = Comparing(
-            folder=bundle.path, config=config, margin=request.margin, seed=request.seed, progress=progress
+            folder=bundle.path,
+            config=config,
+            margin=request.margin,
+            seed=request.seed,
+            limit_s=request.limit_s,
+            progress=progress,
         )
         profile["comparison"] = _with_hashes(compare_models(alternatives, settings), profile["records"])
     return profile
 
 
-def write_profile(bundle: Bundle, profile: Mapping[str, Any]) -> tuple[Path, ...]:
+def write_profile(bundle: Bundle, profile: Mapping[str, Any], folder: Path | None = None) -> tuple[Path, ...]:
     """Write every record to latency/DEVICE-RUNTIME-PRECISION.json in the bundle, with -bN for N images a run.
 
-    A comparison goes to latency-comparison/DEVICE.json.
+    A comparison goes to latency-comparison/DEVICE.json. All are written in `folder` instead, if one is given.
     """
-    written = [(record_path(bundle.path, record), record) for record in profile["records"]]
+    root = folder or bundle.path
+    written = [(record_path(root, record), record) for record in profile["records"]]
     if profile.get("comparison"):
         name = profile["records"][0]["device"]["name"]
-        written.append((bundle.path / "latency-comparison" / f"{file_part(name)}.json", profile["comparison"]))
+        written.append((root / "latency-comparison" / f"{file_part(name)}.json", profile["comparison"]))
     for path, record in written:
-        write_json(path, record)
+        write_json(path, record, inside=root)
     return tuple(path for path, _ in written)
 
 
@@ -73,10 +79,14 @@ def _measure(
     config, load = asdict(replace(request.latency, batch_size=size)), request.load(size)
 
     def named(part: str) -> Progress:
-        return lambda done, total, note="": progress(done, total, f"{name_of(model)}, batch {size}{part}")
+        what = f"{name_of(model)}, batch {size}{part}"
+        # A note without an amount is a message, and not the name of a part.
+        return lambda done, total, note="": progress(done, total, f"{what}: {note}" if note and not total else what)
 
     with FreshProcess() as process:
-        process.ask("open", folder=str(bundle.path.resolve()), model=model, batch_size=size)
+        process.ask(
+            "open", folder=str(bundle.path.resolve()), model={**model, "limit_s": request.limit_s}, batch_size=size
+        )
         record: dict[str, Any] = process.ask("measure", named(""), config=config)
         if load is not None:
             record["sustained"] = process.ask("sustain", named(", arriving"), load=asdict(load))

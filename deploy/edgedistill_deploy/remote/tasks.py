@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from edgedistill_deploy.bundle.expectation import expectation_role
 from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.bundle.precisions import find_role
+from edgedistill_deploy.bundle.precisions import find_role, model_role
 from edgedistill_deploy.bundle.reference import Reference, write_reference
 from edgedistill_deploy.evaluation.images import open_evaluation
 from edgedistill_deploy.images.sets import ImageSet
@@ -16,6 +17,7 @@ from edgedistill_deploy.parity.check import ParityLimits
 from edgedistill_deploy.profiling.request import ProfileRequest
 from edgedistill_deploy.remote.inventory import Device
 from edgedistill_deploy.remote.jobs import RemoteJob
+from edgedistill_deploy.runtimes.session import LIMIT_S
 
 _BATCH = 64
 
@@ -70,11 +72,19 @@ def validate_job(
     *,
     precisions: Sequence[str] | None = None,
     threads: int | None = None,
+    limit_s: float = LIMIT_S,
     reference: Path | None = None,
     keep: bool = False,
     wait_s: float = 0.0,
 ) -> RemoteJob:
-    """Return the job that judges models; `reference` replaces the bundle's file, see `write_prepared`."""
+    """Return the job that judges models; `reference` replaces the bundle's file, see `write_prepared`.
+
+    `limit_s` is how long one inference may take. Raises UsageError if a class that the limits allow is none of the
+    bundle's.
+    """
+    limits.allowed_among(bundle.class_names)
+    # The answers of the teacher's file are checked where it is there, and strict limits want that checked.
+    teacher = (model_role("teacher"),) if limits.strict else ()
 
     def build_request(device: Device) -> dict[str, Any]:
         (runtime,) = chosen.runtimes(device)
@@ -84,12 +94,13 @@ def validate_job(
             "runtime": runtime,
             "provider": chosen.provider or device.provider,
             "threads": threads,
+            "run_limit_s": limit_s,
         }
 
     return RemoteJob(
         bundle=bundle,
         task="validate",
-        roles=(*_needed_roles(bundle, precisions, map(chosen.runtimes, devices)), "reference"),
+        roles=(*_needed_roles(bundle, precisions, map(chosen.runtimes, devices)), "reference", *teacher),
         request=build_request,
         runtimes=chosen.runtimes,
         replaced={} if reference is None else {"reference": reference},
@@ -128,4 +139,5 @@ def _needed_roles(
     ]
     roles = dict.fromkeys(role for role in taken if role)
     beside = (f"{role}.data" for role in roles)  # the weights of a model too large for one file
-    return *(role for role in (*roles, *beside) if bundle.has(role)), "golden", "golden-images"
+    expected = map(expectation_role, roles)  # that of fp32 is golden
+    return *(role for role in (*roles, *beside, *expected) if bundle.has(role)), "golden", "golden-images"

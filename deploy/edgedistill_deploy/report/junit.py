@@ -11,9 +11,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from xml.etree import ElementTree
 
+from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.records.parity import ParityReport, UnreadableParity
-from edgedistill_deploy.report._cases import Case, Record, cases_of, is_judged, without_controls
+from edgedistill_deploy.report._cases import Case, Record, cases_of, is_judged
 
 _ELEMENTS = {"fail": "failure", "inconclusive": "failure", "error": "error", "skipped": "skipped"}
 
@@ -44,11 +45,11 @@ def _suite(number: int, record: Record, judged: bool, moment: str) -> ElementTre
     suite = ElementTree.Element(
         "testsuite",
         {
-            "name": without_controls(name),
+            "name": _text(name),
             "package": "edgedistill.validate",
             "id": str(number),
             "timestamp": moment,
-            "hostname": without_controls(model.device),
+            "hostname": _text(model.device),
             "tests": str(len(cases)),
             "failures": str(kinds.count("failure")),
             "errors": str(kinds.count("error")),
@@ -58,10 +59,10 @@ def _suite(number: int, record: Record, judged: bool, moment: str) -> ElementTre
     )
     properties = ElementTree.SubElement(suite, "properties")
     for key, value in _properties(record).items():
-        ElementTree.SubElement(properties, "property", name=key, value=without_controls(str(value)))
+        ElementTree.SubElement(properties, "property", name=key, value=_text(str(value)))
     suite.extend(_case(case, name) for case in cases)
     notes = record.findings.notes if isinstance(record, ParityReport) else ()
-    ElementTree.SubElement(suite, "system-out").text = without_controls("\n".join([*map(_line, cases), *notes]))
+    ElementTree.SubElement(suite, "system-out").text = _text("\n".join([*map(_line, cases), *notes]))
     ElementTree.SubElement(suite, "system-err").text = ""
     return suite
 
@@ -75,14 +76,14 @@ def _properties(record: Record) -> dict[str, object]:
 
 
 def _case(case: Case, suite: str) -> ElementTree.Element:
-    place = without_controls(f"edgedistill.validate.{suite.replace('.', '_')}.{case.group}")
-    element = ElementTree.Element("testcase", name=without_controls(case.name), classname=place, time="0")
+    place = _text(f"edgedistill.validate.{suite.replace('.', '_')}.{case.group}")
+    element = ElementTree.Element("testcase", name=_text(case.name), classname=place, time="0")
     kind = _ELEMENTS.get(case.status)
     if kind:
-        outcome = ElementTree.SubElement(element, kind, message=without_controls(case.message))
+        outcome = ElementTree.SubElement(element, kind, message=_text(case.message))
         if kind != "skipped":
             outcome.set("type", case.status)
-            outcome.text = without_controls(case.message)
+            outcome.text = _text(case.message)
     return element
 
 
@@ -94,3 +95,8 @@ def _skip_case(case: Case) -> Case:
 
 def _line(case: Case) -> str:
     return f"{case.group}.{case.name}: {case.status}. {case.message}"
+
+
+def _text(text: str) -> str:
+    """Return text that XML 1.0 can carry, on several lines if need be."""
+    return printable(text, keep="\n\t")

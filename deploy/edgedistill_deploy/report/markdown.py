@@ -5,10 +5,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgedistill_deploy import wording as words
+from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.recommendation.summary import label_of
-from edgedistill_deploy.records.parity import ClassParity, ParityReport, UnreadableParity
-from edgedistill_deploy.report._cases import Case, Record, cases_of, is_judged, without_controls
+from edgedistill_deploy.records.classes import ClassParity
+from edgedistill_deploy.records.parity import ParityReport, UnreadableParity
+from edgedistill_deploy.report._cases import Case, Record, cases_of, is_judged
 
 _MARKS = {"pass": "✅", "fail": "❌", "inconclusive": "⚠️", "error": "❌"}
 _WORST_CLASSES = 5
@@ -51,7 +53,7 @@ def _row(record: Record, judged: bool) -> str:
     if isinstance(record, UnreadableParity):
         return f"| {_name(record)} | {_MARKS['error']} error | | | | | | | |"
     cases, accuracy, verdict = cases_of(record), record.accuracy, record.verdict
-    checks = [case for case in cases if case.group != "parity" or case.name == "golden_outputs"]
+    checks = [case for case in cases if case.group not in ("parity", "classes") or case.name == "golden_outputs"]
     ran = [case for case in checks if case.status != "skipped"]
     held = sum(case.status == "pass" for case in ran)
     cells = (
@@ -97,8 +99,9 @@ def _reasons(records: Sequence[Record]) -> Iterator[str]:
 
 
 def _further(record: Record) -> Iterator[str]:
-    """Yield the findings about a model beside its cases: the diagnosis and the notes."""
+    """Yield the findings about a model beside its cases: what was not checked, the diagnosis and the notes."""
     if isinstance(record, ParityReport):
+        yield from (f"{each.name}: {each.detail}" for each in record.soundness.not_checked)
         yield from (f"diagnosis {found.name}: {found.detail}" for found in record.findings.diagnosis)
         yield from record.findings.notes
 
@@ -127,6 +130,6 @@ def _classes(records: Sequence[Record]) -> Iterator[str]:
 
 def _escape(text: str) -> str:
     """Return any text as one line of Markdown that shows it unchanged."""
-    line = " ".join(without_controls(text).split())
+    line = " ".join(printable(text, keep="\n\t").split())
     cut = line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
     return _SPECIAL.sub(r"\\\1", cut)

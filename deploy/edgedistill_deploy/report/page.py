@@ -6,6 +6,7 @@ from typing import Any
 
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import MissingDependencyError
+from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.records.reading import read_records
 from edgedistill_deploy.report.view import page_values
@@ -13,8 +14,8 @@ from edgedistill_deploy.report.view import page_values
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_report(bundle: Bundle) -> Path:
-    """Write report.html into the bundle and return its path.
+def write_report(bundle: Bundle, file: Path | None = None) -> Path:
+    """Write report.html into the bundle, or to another file, and return its path.
 
     Only records are read, no model and no image. A section without records says so. A record that is damaged or about
     another model file is left out and named.
@@ -22,14 +23,19 @@ def write_report(bundle: Bundle) -> Path:
     Raises:
         MissingDependencyError: jinja2 is not installed.
     """
-    path = bundle.path / "report.html"
-    write_text(path, render_report(bundle))
+    path = file or bundle.path / "report.html"
+    write_text(path, render_report(bundle), inside=None if file else bundle.path)
     return path
 
 
 def render_report(bundle: Bundle) -> str:
     """Return the report as HTML text."""
     return str(_template().render(page_values(bundle, read_records(bundle))))
+
+
+def _shown(value: Any) -> Any:
+    """Return a value as the page shows it; markup (a subclass of str) stays."""
+    return printable(value, keep="\n\t") if type(value) is str else value
 
 
 @lru_cache(maxsize=1)
@@ -45,5 +51,6 @@ def _template() -> Any:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_shown,
     )
     return environment.get_template("report.html.j2")

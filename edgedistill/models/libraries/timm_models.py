@@ -8,7 +8,6 @@ from typing import Any
 
 import timm
 from timm.data.config import resolve_data_config
-from timm.data.imagenet_info import infer_imagenet_subset
 from torch import Tensor, nn
 
 from edgedistill.models import small_images  # noqa: F401  # enters its model into timm's registry
@@ -23,11 +22,10 @@ from edgedistill.models.libraries._weights import (
 )
 from edgedistill.models.libraries.found import Found
 from edgedistill.models.libraries.messages import first_line
-from edgedistill.subtasks.imagenet import imagenet_labels
-from edgedistill_deploy.errors import DataError, UsageError, nearest_names
+from edgedistill.models.libraries.timm_names import HUB, check_timm_name, find_timm_labels, timm_config
+from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.images.preprocess import Preprocess
 
-HUB = "hf-hub:"
 _INSTEAD = "give a file with --teacher-weights, or a teacher folder in timm's layout"
 
 
@@ -41,24 +39,12 @@ def load_from_timm(name: str, weights: Path | None, image_size: int | None) -> F
 
 def load_from_timm_folder(folder: Path, image_size: int | None) -> Found:
     """Load a folder in timm's layout: `config.json` and `model.safetensors`."""
-    for part in ("config.json", "model.safetensors"):
-        if not (folder / part).is_file():
-            raise DataError(f"The teacher folder {folder} has no {part}; timm's save_for_hf writes both files.")
     try:
         json.loads((folder / "config.json").read_text(encoding="utf-8"))
         model: nn.Module = timm.create_model(f"local-dir:{folder.resolve()}", pretrained=True)
     except Exception as error:  # timm, safetensors and json raise many kinds for a bad folder
         raise DataError(f"The teacher in {folder} cannot be loaded: {first_line(error)}.") from error
     return describe_timm_model(model, image_size, origin=folder / "model.safetensors")
-
-
-def check_timm_name(name: str) -> None:
-    """Refuse a name that timm does not know; the message lists the nearest. Names of the hub are not asked for."""
-    if name.startswith(HUB):
-        if name.removeprefix(HUB).count("/") != 1:
-            raise UsageError(f"A model of the hub is named timm:hf-hub:OWNER/NAME, and timm:{name} was given.")
-    elif not timm.is_model(name):
-        raise UsageError(f"timm has no model {name!r}.{nearest_names(name, timm.list_models())}")
 
 
 def set_image_size(model: nn.Module, image_size: tuple[int, int]) -> None:
@@ -72,6 +58,8 @@ def describe_timm_model(
 ) -> Found:
     """Read labels, preprocessing and channels from what timm keeps beside a model; `image_size` replaces its own."""
     config: dict[str, Any] = resolve_data_config({}, model=model)  # type: ignore[no-untyped-call]
+    kept: dict[str, Any] = dict(model.pretrained_cfg)  # type: ignore[arg-type]  # timm sets a mapping
+    kept["num_classes"] = getattr(model, "num_classes", kept.get("num_classes", 0))
     own_size = config["input_size"][1:]
     height, width = (image_size, image_size) if image_size else own_size
     if image_size:
@@ -79,7 +67,7 @@ def describe_timm_model(
     squash = config["crop_mode"] == "squash"
     return Found(
         model=model,
-        labels=_labels_of(model),
+        labels=find_timm_labels(kept),
         preprocess=Preprocess(
             size=(height, width),
             resize_mode="squash" if squash else "shortest",
@@ -169,8 +157,7 @@ def _notes(*notes: str) -> tuple[str, ...]:
 
 def _config_of(name: str) -> dict[str, Any]:
     if not name.startswith(HUB):
-        config: Any = timm.get_pretrained_cfg(name)
-        return dict(config.to_dict())
+        return timm_config(name)
     model: Any = from_hub(functools.partial(timm.create_model, name), f"The settings of timm:{name}", _INSTEAD)
     return dict(model.pretrained_cfg)
 
@@ -195,15 +182,3 @@ def _forget_weights(model: nn.Module) -> None:
     """Drop the state dict that timm keeps beside a model that was built from it."""
     config: Any = model.pretrained_cfg
     model.pretrained_cfg = {key: value for key, value in config.items() if key != "state_dict"}  # type: ignore[assignment]
-
-
-def _labels_of(model: nn.Module) -> tuple[str, ...] | None:
-    config: dict[str, Any] = dict(model.pretrained_cfg)  # type: ignore[arg-type]  # timm sets a mapping
-    names = config.get("label_names")
-    if isinstance(names, dict):  # timm allows {position: name}
-        names = [names[position] for position in sorted(names, key=int)]
-    if names:
-        return tuple(str(name) for name in names)
-    subset = infer_imagenet_subset(model)
-    labels = imagenet_labels(subset) if subset is not None else ()
-    return labels if len(labels) == model.num_classes else None

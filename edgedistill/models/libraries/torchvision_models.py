@@ -35,10 +35,16 @@ def load_from_torchvision(name: str, weights: Path | None, image_size: int | Non
         outputs = _outputs_in(architecture, checkpoint)
         state, notes = _choose(name, weights, checkpoint, _build(architecture, outputs))
     model = _filled(name, outputs, state, image_size)
-    labels = tuple(str(each) for each in entry.meta["categories"])
+    labels = torchvision_labels(name)
     return _describe(
         model, entry, image_size, labels=labels if len(labels) == outputs else None, notes=notes, origin=weights
     )
+
+
+def torchvision_labels(name: str) -> tuple[str, ...]:
+    """Return the labels of NAME or NAME:WEIGHTS, in output order; nothing is loaded or fetched."""
+    architecture, _, wanted = name.partition(":")
+    return tuple(str(each) for each in _find_weights(architecture, wanted).meta["categories"])
 
 
 def _find_weights(architecture: str, wanted: str) -> Any:

@@ -5,11 +5,13 @@ import multiprocessing
 import os
 import pickle
 import shutil
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,8 +20,10 @@ from edgedistill_deploy.bundle import folder as bundle_module
 from edgedistill_deploy.bundle import manifest as _manifest
 from edgedistill_deploy.bundle.folder import Bundle, create_bundle, open_bundle
 from edgedistill_deploy.bundle.precisions import model_role
-from edgedistill_deploy.errors import BundleError, UsageError
+from edgedistill_deploy.bundle.reference import write_golden
+from edgedistill_deploy.errors import BundleError, NotWrittenError, UsageError
 from edgedistill_deploy.images.preprocess import Preprocess
+from reference.small_disks import largest_file
 
 _SUBTASK = {"name": "pets", "class_names": ["cat", "dog"], "class_indices": [281, 207]}
 
@@ -161,15 +165,26 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         _bundle(tmp_path / "file" / "run")
 
 
-def test_a_manifest_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
+def test_a_manifest_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     bundle = _bundle(tmp_path)
+    with largest_file(100), pytest.raises(NotWrittenError, match=r"manifest\.json cannot be written: File too large"):
+        bundle.with_fields(stages={"distill": "done"})
+    assert open_bundle(tmp_path).manifest["stages"] == {}
 
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(_manifest, "write_json", full)
-    with pytest.raises(BundleError, match=r"manifest\.json cannot be written: No space left on device"):
-        bundle.with_fields(stages={})
+@pytest.mark.parametrize("link", ["manifest.json", "golden.npz"])
+def test_a_link_is_not_written_through(tmp_path: Path, link: str) -> None:
+    bundle = _bundle(tmp_path / "run")
+    theirs = tmp_path / "theirs"
+    theirs.write_bytes((tmp_path / "run" / "manifest.json").read_bytes())
+    (tmp_path / "run" / link).unlink(missing_ok=True)
+    (tmp_path / "run" / link).symlink_to(theirs)
+    before = theirs.read_bytes()
+    golden = np.zeros((1, 2, 2, 3), np.uint8), np.zeros((1, 2), np.float32)
+    with pytest.raises(BundleError, match="leads out of the bundle; it is refused"):
+        write_golden(bundle.path / "golden.npz", *golden) if link == "golden.npz" else bundle.with_fields(stages={})
+    assert theirs.read_bytes() == before
 
 
 def test_files_outside_the_folder_are_not_registered(tmp_path: Path) -> None:

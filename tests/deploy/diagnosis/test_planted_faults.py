@@ -108,6 +108,8 @@ def test_the_sound_model_passes_in_every_precision(bundle: Bundle, precision: st
         "preprocess_digest",
         "class_names",
         "golden_images",
+        "precision_of_the_file",
+        "limits_of_the_input",
         "reference_names",
         "teacher_reference",
     }

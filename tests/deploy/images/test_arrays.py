@@ -95,7 +95,7 @@ def test_selecting_copies_no_pixels(tmp_path: Path) -> None:
 
 
 def test_unknown_classes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no class 'dgo' among the images. Did you mean dog\?"):
+    with pytest.raises(UsageError, match=r"The images have no class 'dgo'. Did you mean dog\?"):
         _train(_write(tmp_path)).with_classes(["dgo"])
 
 

@@ -30,7 +30,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle whose float expert was checked, image by image."""
     made, _ = bundle_of(tmp_path_factory.mktemp("decisions"), PREDICTED, TEACHER, LABELS)
     found = validate_bundle(made, ValidationRequest(flips=True, threads=1))
-    write_flip_record(made, *found.flips)
+    write_flip_record(made, found.flips[0])
     write_chain(made, chain_record(found.reports, found.chain))
     return made
 

@@ -26,7 +26,7 @@ from edgedistill.comparison import (
 from edgedistill.comparison.results import Record
 from edgedistill.models.student import read_student
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
-from edgedistill_deploy.files.locks import ProcessLock
+from edgedistill_deploy.files.locks import hold_folder
 from edgedistill_deploy.images.sets import batches
 
 FAST = {"epochs": 1, "augment": "none", "batch_size": 16, "compute": "cpu", "learning_rate": 1e-2}
@@ -181,11 +181,9 @@ def test_a_student_or_teacher_that_cannot_be_had_stops_everything(
 
 
 def test_two_comparisons_do_not_share_a_folder(finished: Comparison, tmp_path: Path) -> None:
-    lock = ProcessLock(tmp_path / ".lock")
-    assert lock.try_acquire()
-    with pytest.raises(EdgeDistillError, match="Another comparison is at work in"):
+    told = "is in use by edgedistill compare, process"
+    with hold_folder(tmp_path, "edgedistill compare"), pytest.raises(EdgeDistillError, match=told):
         run_comparison(finished.plan, tmp_path)
-    lock.release()
 
 
 def test_a_script_without_a_main_guard_is_told_so(finished: Comparison, tmp_path: Path) -> None:

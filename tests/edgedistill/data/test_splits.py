@@ -95,7 +95,7 @@ def test_labels_follow_the_subtasks_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("per_class", "names", "message"),
     [
-        ([10, 10], "ax", "have no class 'x' of the subtask; they have: a, b"),
+        ([10, 10], "ax", "The training images have no class 'x'. Known: a, b."),
         ([10, 1], "ab", "Class 'b' has 1 image, too few to hold any out for test"),
         ([10, 0, 3], "ab", "hold none of class 'b'"),
     ],

@@ -1,6 +1,7 @@
 import pytest
 
-from edgedistill.subtasks.subtask import find_subtask, named_subtask_classes
+from edgedistill.subtasks.named import named_subtask_classes
+from edgedistill.subtasks.subtask import find_subtask
 from edgedistill_deploy.errors import UsageError
 
 TEACHER = ("tench, Tinca tinca", "crane", "crane, construction", "0", "7")
@@ -31,8 +32,8 @@ def test_a_number_is_a_name_and_never_a_position() -> None:
     [
         (["7"], "at least two classes, and 1 was given"),
         ([], "at least two classes, and 0 was given"),
-        (["7", "7"], "names '7' more than once"),
-        (["tench, Tinca tinca", "tench"], "synonyms of one class"),
+        (["7", "7"], "The class '7' is named twice; name each class once"),
+        (["tench, Tinca tinca", "tench"], "'tench, Tinca tinca' and 'tench' are one class"),
         (["7", "tensh"], r"no class 'tensh'.*Did you mean tench"),
     ],
 )

@@ -1,0 +1,55 @@
+"""A teacher's labels without its weights are those with them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgedistill.models.teacher import load_teacher
+from edgedistill.models.teacher_files import teacher_labels
+from edgedistill.subtasks.imagenet import imagenet_labels
+from edgedistill_deploy.classes.imagenet import labels_of_synsets
+from edgedistill_deploy.errors import DataError, UsageError
+
+
+def write_config(folder: Path, **config: object) -> str:
+    """Write a folder of which only the record of the model is read."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "model.safetensors").write_bytes(b"")
+    return str(folder)
+
+
+def test_the_embedded_teacher_has_the_labels_it_is_loaded_with() -> None:
+    assert teacher_labels("embedded:glyphs100") == load_teacher("embedded:glyphs100").class_names
+
+
+def test_a_thousand_outputs_without_labels_are_imagenets(tmp_path: Path) -> None:
+    folder = write_config(tmp_path / "a", architecture="resnet50", pretrained_cfg={"num_classes": 1000})
+    assert teacher_labels(folder) == imagenet_labels()
+
+
+def test_synset_ids_as_labels_become_words(tmp_path: Path) -> None:
+    few = list(labels_of_synsets())[:2]
+    folder = write_config(tmp_path / "a", architecture="x", num_classes=2, label_names=few, pretrained_cfg={})
+    assert teacher_labels(folder) == ("tench, Tinca tinca", "goldfish, Carassius auratus")
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "message"),
+    [
+        ({"num_classes": 7, "pretrained_cfg": {}}, UsageError, "carries no labels for its 7 outputs"),
+        ({"pretrained_cfg": {}}, DataError, "not the JSON that timm's save_for_hf writes"),
+        ({"num_classes": "many"}, DataError, "not the JSON that timm's save_for_hf writes"),
+    ],
+)
+def test_a_record_without_labels_is_a_sentence(
+    tmp_path: Path, config: dict[str, object], kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        teacher_labels(write_config(tmp_path / "a", **config))
+
+
+def test_a_class_file_wins_and_needs_no_teacher(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("a\nb\n", encoding="utf-8")
+    assert teacher_labels("timm:unknown", tmp_path / "labels.txt") == ("a", "b")

@@ -45,7 +45,7 @@ def write_transformers_folder(folder: Path, family: str = "vit", processor: Any 
     library = pytest.importorskip("transformers", reason="transformers is not installed")
     labels = {"id2label": dict(enumerate(LABELS)), "label2id": {name: place for place, name in enumerate(LABELS)}}
     library.utils.logging.disable_progress_bar()
-    model = seeded(lambda: _transformers_model(library, family, {**labels, **config}))
+    model: Any = seeded(lambda: _transformers_model(library, family, {**labels, **config}))
     model.save_pretrained(folder)
     (processor or library.ViTImageProcessor(size={"height": 64, "width": 64})).save_pretrained(folder)
     return folder

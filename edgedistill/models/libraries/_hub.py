@@ -16,16 +16,18 @@ from edgedistill.models.libraries.messages import first_line
 from edgedistill_deploy.errors import DataError, EdgeDistillError
 
 # The hub's client tries for a minute before it gives up, and a name server that is not there is asked for long.
-REACH_S = 8.0
+REACH_S = 5.0
 
 T = TypeVar("T")
 
 
-def from_hub(build: Callable[[], T], what: str, otherwise: str) -> T:
+def from_hub(build: Callable[[], T], repository: str, what: str, otherwise: str) -> T:
     """Build something from the hub: with the files that are on this machine if they suffice, else with fetched ones.
 
     Args:
-        build: called with the hub's client kept off the network, and once more with it.
+        build: called with the hub's client kept off the network if the cache has files of the repository, and once more
+            with it if they do not suffice.
+        repository: OWNER/NAME on the hub; empty for files of another server.
         what: the subject of the error message, in the plural.
         otherwise: what the user can do if the files cannot be fetched, as the end of a sentence.
 
@@ -34,20 +36,14 @@ def from_hub(build: Callable[[], T], what: str, otherwise: str) -> T:
     """
     from huggingface_hub import constants
 
-    forbidden = bool(constants.HF_HUB_OFFLINE)
     with quiet_hub():
-        try:
-            with _offline(constants):
-                return build()
-        except EdgeDistillError:
-            raise
-        except Exception as error:  # not all files are here, or one is damaged: both libraries raise many kinds
-            if forbidden:
-                raise DataError(
-                    f"{what} are not on this machine, and HF_HUB_OFFLINE forbids to fetch them ({first_line(error)});"
-                    f" {otherwise}."
-                ) from error
-        require_reachable(str(constants.ENDPOINT), what, otherwise)
+        is_known = (Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}").is_dir()
+        if is_known and (built := _build_offline(build, constants)) is not None:
+            return built
+        if repository and constants.HF_HUB_OFFLINE:
+            raise DataError(f"{what} are not on this machine, and HF_HUB_OFFLINE forbids to fetch them; {otherwise}.")
+        if repository:
+            require_reachable(str(constants.ENDPOINT), what, otherwise)
         try:
             return build()
         except EdgeDistillError:
@@ -87,6 +83,17 @@ def _ask(url: str, reasons: list[str]) -> None:
     except (OSError, ValueError) as error:
         cause = getattr(error, "reason", error)
         reasons.append(str(getattr(cause, "strerror", None) or cause))
+
+
+def _build_offline(build: Callable[[], T], constants: Any) -> T | None:
+    """Build from the cache; None if it lacks a file or one is damaged, for which both libraries raise many kinds."""
+    with _offline(constants):
+        try:
+            return build()
+        except EdgeDistillError:
+            raise
+        except Exception:  # noqa: BLE001  # the same is tried with the network, and that error is told
+            return None
 
 
 @contextlib.contextmanager

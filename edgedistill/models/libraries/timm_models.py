@@ -92,12 +92,17 @@ def _set_size_or_refuse(model: nn.Module, side: int) -> None:
 def _create_pretrained(name: str) -> nn.Module:
     build = functools.partial(timm.create_model, name, pretrained=True)
     what = f"The pretrained weights of timm:{name}"
-    if not name.startswith(HUB):
-        config: Any = timm.get_pretrained_cfg(name)
-        if config.url and not config.hf_hub_id:
-            require_file_of(config.url, what, _INSTEAD)
-    model: nn.Module = from_hub(build, what, _INSTEAD)
+    repository = _repository_of(name)
+    if not repository and (url := timm_config(name).get("url")):
+        require_file_of(url, what, _INSTEAD)
+    model: nn.Module = from_hub(build, repository, what, _INSTEAD)
     return model
+
+
+def _repository_of(name: str) -> str:
+    """Return OWNER/NAME of the hub's files of a model; empty where they lie on another server."""
+    given = name.removeprefix(HUB) if name.startswith(HUB) else timm_config(name).get("hf_hub_id") or ""
+    return str(given).partition("@")[0]
 
 
 def _fill(name: str, weights: Path, image_size: int | None) -> Found:
@@ -158,7 +163,8 @@ def _notes(*notes: str) -> tuple[str, ...]:
 def _config_of(name: str) -> dict[str, Any]:
     if not name.startswith(HUB):
         return timm_config(name)
-    model: Any = from_hub(functools.partial(timm.create_model, name), f"The settings of timm:{name}", _INSTEAD)
+    build = functools.partial(timm.create_model, name)
+    model: Any = from_hub(build, _repository_of(name), f"The settings of timm:{name}", _INSTEAD)
     return dict(model.pretrained_cfg)
 
 

@@ -28,9 +28,8 @@ def load_from_transformers(name: str, image_size: int | None) -> Found:
         if folder.is_dir():
             model, processor = _load_folder(build, folder)
         else:
-            model, processor = from_hub(
-                build, f"The files of transformers:{name}", "give the folder of an image classifier"
-            )
+            what = f"The files of transformers:{name}"
+            model, processor = from_hub(build, name, what, "give the folder of an image classifier")
     preprocess, pixels = read_image_processor(f"transformers:{name}", processor)
     if image_size:
         preprocess = replace(preprocess, size=(image_size, image_size))

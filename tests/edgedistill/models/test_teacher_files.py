@@ -53,3 +53,20 @@ def test_a_record_without_labels_is_a_sentence(
 def test_a_class_file_wins_and_needs_no_teacher(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("a\nb\n", encoding="utf-8")
     assert teacher_labels("timm:unknown", tmp_path / "labels.txt") == ("a", "b")
+
+
+def test_torchvisions_weights_tell_their_labels() -> None:
+    assert teacher_labels("torchvision:resnet50:IMAGENET1K_V1")[:2] == ("tench", "goldfish")
+
+
+def test_a_folder_of_transformers_tells_its_labels_without_the_library(tmp_path: Path) -> None:
+    names = {str(place): name for place, name in enumerate("abcdefghijkl")}
+    folder = write_config(tmp_path / "a", model_type="vit", architectures=["ViTForImageClassification"], id2label=names)
+    assert teacher_labels(folder) == tuple("abcdefghijkl")
+    assert teacher_labels(f"transformers:{folder}") == tuple("abcdefghijkl")
+
+
+@pytest.mark.parametrize("name", ["python:json:loads", "transformers:owner/name", "timm:hf-hub:owner/name"])
+def test_labels_that_only_loading_shows_are_asked_for(name: str) -> None:
+    with pytest.raises(UsageError, match=r"known only once it is loaded; give them with --teacher-classes FILE"):
+        teacher_labels(name)

@@ -17,5 +17,7 @@ class Lesson:
 
     @property
     def teacher_identity(self) -> list[str]:
-        """What the teacher's answers depend on: its name, its weights and its preprocessing."""
-        return [self.teacher.name, self.teacher.weights_sha256, self.teacher.preprocess.digest]
+        """What the teacher's answers depend on: its name, its weights, its preprocessing, and other pixel values."""
+        teacher = self.teacher
+        pixels = [teacher.pixels] if teacher.pixels else []
+        return [teacher.name, teacher.weights_sha256, teacher.preprocess.digest, *pixels]

@@ -1,5 +1,6 @@
 """The teacher: a trained classifier with its labels, its preprocessing and its normalisation."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,8 +31,9 @@ class Teacher:
     """A classifier in evaluation mode, with its labels and preprocessing.
 
     `model` takes normalised RGB images (N, 3, H, W) and returns logits (N, classes). `mean` and `std` are per channel,
-    of images in [0, 1]. `weights_sha256` is the hash of the weights' file, empty for weights that a library fetched.
-    `notes` are sentences for the user about how the weights were read.
+    of images in [0, 1]. `weights_sha256` is the hash of the weights' file, or of the weights themselves where code made
+    them; it is empty for weights that a library fetched. `notes` are sentences for the user about how the weights were
+    read. `pixels` is one of `pixels.PIXELS`, or empty for the model's own values.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Teacher:
     std: tuple[float, float, float]
     weights_sha256: str = ""
     notes: tuple[str, ...] = ()
+    pixels: str = ""
 
     def subtask(self, class_names: Sequence[str], name: str = "subtask") -> Subtask:
         """Look up some of this teacher's classes by name."""
@@ -90,6 +93,8 @@ def load_teacher(
     else:
         made = _load(kind, rest, weights, image_size)
     teacher = _finish_made(made, name, labels) if isinstance(made, Teacher) else _finish(name, made, labels)
+    if kind == "python":
+        teacher = replace(teacher, weights_sha256=_hash_weights(teacher.model))
     return with_pixels(teacher, pixels) if pixels else teacher
 
 
@@ -103,7 +108,7 @@ def with_pixels(teacher: Teacher, pixels: str) -> Teacher:
         network = model.network if isinstance(model, FlippedInput) else model
         model = FlippedInput(network).eval() if chosen.flips_colours else network
         mean, std = _three(chosen.mean), _three(chosen.std)
-    return replace(teacher, model=model, mean=mean, std=std)
+    return replace(teacher, model=model, mean=mean, std=std, pixels=pixels)
 
 
 def _load(kind: str, rest: str, weights: Path | None, image_size: int | None) -> Found:
@@ -162,6 +167,14 @@ def _finish_made(made: Teacher, name: str, labels: tuple[str, ...] | None) -> Te
     model = made.model.float().eval()
     outputs = _count_outputs(name, model, made.preprocess)
     return replace(made, name=name, model=model, class_names=require_labels(name, outputs, labels or made.class_names))
+
+
+def _hash_weights(model: nn.Module) -> str:
+    """Return the sha256 of a model's names and tensors, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _on_rgb(name: str, found: Found) -> nn.Module:

@@ -184,6 +184,11 @@ def test_code_runs_only_where_it_is_allowed(tmp_path: Path, monkeypatch: pytest.
     teacher = load_teacher(name, allow_code=True)
     assert (teacher.name, teacher.class_names, teacher.preprocess.size) == (name, LABELS, (96, 96))
     assert str(tmp_path) not in sys.path
+    assert len(teacher.weights_sha256) == 64
+    with torch.no_grad():
+        next(teacher.model.parameters()).add_(1)
+    again = load_teacher(name, allow_code=True)
+    assert again.weights_sha256 == teacher.weights_sha256  # of the weights as they were made
 
 
 @pytest.mark.parametrize(

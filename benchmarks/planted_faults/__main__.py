@@ -61,20 +61,17 @@ class Row:
 
 
 def names_in(report: ParityReport) -> tuple[str, ...]:
-    """Return everything that a record holds against a model, by name."""
+    """Return the causes that a record names: what was diagnosed, and the checks that do not hold."""
     held = [
         *(each.name for each in report.findings.diagnosis),
         *(each.name for each in report.soundness.checks if not each.passed),
-        *(each.name for each in report.soundness.metamorphic if not each.passed),
     ]
     return tuple(dict.fromkeys(held))
 
 
 def judge(case: Case, sound: Sound, number: int) -> Row:
     """Plant one case and validate it as the command does."""
-    request = ValidationRequest(
-        limits=ParityLimits(max_drop=LIMIT), precisions=(case.precision,), threads=case.threads
-    )
+    request = ValidationRequest(limits=ParityLimits(max_drop=LIMIT), precisions=(case.precision,), threads=case.threads)
     changed = case.make(sound, sound.copy(number))
     try:
         validation = validate_bundle(changed, request)
@@ -82,9 +79,7 @@ def judge(case: Case, sound: Sound, number: int) -> Row:
         return Row(task=sound.task.name, case=case, cost=None, code=1, names=(type(error).__name__,))
     [report] = validation.reports
     cost = _cost(report)
-    return Row(
-        task=sound.task.name, case=case, cost=cost, code=_EXIT_CODES[validation.verdict], names=names_in(report)
-    )
+    return Row(task=sound.task.name, case=case, cost=cost, code=_EXIT_CODES[validation.verdict], names=names_in(report))
 
 
 def _cost(report: ParityReport) -> float | None:

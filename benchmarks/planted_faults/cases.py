@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.planted_faults import experts, plants
 from edgedistill.models.teacher import Teacher
-from edgedistill_calibration import CalibrationConfig, calibrate
+from edgedistill_calibration import calibrate
 from edgedistill_deploy.bundle.folder import GOLDEN_IMAGES, Bundle, open_bundle
 from edgedistill_deploy.bundle.precisions import model_role
 from edgedistill_deploy.bundle.reference import Reference, read_golden, read_reference, write_golden, write_reference
@@ -308,7 +308,9 @@ def _recalibrated(**settings: object) -> Make:
 def _retrained(seed: int, opset: int = 17) -> Make:
     def make(sound: Sound, bundle: Bundle) -> Bundle:
         student = experts.train_network(experts.STUDENT, sound.task, seed=seed, teacher=sound.teacher)
-        return experts.export_expert(sound.task, sound.teacher, student, bundle.path.with_name(f"{bundle.path.name}-new"), opset)
+        return experts.export_expert(
+            sound.task, sound.teacher, student, bundle.path.with_name(f"{bundle.path.name}-new"), opset
+        )
 
     return make
 
@@ -375,11 +377,12 @@ def healthy() -> Iterator[Case]:
         "without ranges": (_without("ranges", "ledger"), "int8"),
         "without the teacher's file": (_without("teacher.fp32"), "fp32"),
         "without metadata in the file": (_without_metadata, "fp32"),
-        "3 added to all classes": (lambda _, bundle: planted(bundle, plants.chain_behind(plants.LOGITS, ("Add", 0.0))), "fp32"),
+        "a node that changes nothing": (
+            lambda _, bundle: planted(bundle, plants.chain_behind(plants.LOGITS, ("Add", 0.0))),
+            "fp32",
+        ),
     }
     for what, (make, precision) in cases.items():
         yield Case(what=what, make=make, precision=precision, healthy=True)
     yield Case(what="two threads", make=_same, threads=2, healthy=True)
 
-
-CONFIG = CalibrationConfig

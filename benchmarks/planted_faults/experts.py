@@ -30,7 +30,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CALIBRATION = CalibrationConfig(images=160, held_out=160, method="minmax", ledger_nodes=0, max_drop=1.0)
 TEACHER, STUDENT = "plain:16-24-32", "plain:12-16-24"
 _EPOCHS, _BATCH = 7, 64
-_TRAIN, _TEST = 2400, 1200
+_TRAIN, _TEST = 2400, 2400
 
 # Signs without a symmetry: a mirrored or turned one is none of the four.
 _SIGNS = {

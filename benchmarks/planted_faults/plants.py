@@ -129,7 +129,10 @@ INPUT_FAULTS: dict[str, tuple[Plant, str]] = {
     "blue before red": (gathered(PIXELS, _CHANNELS, [2, 1, 0]), "swapped_channels"),
     "channels go round": (gathered(PIXELS, _CHANNELS, [1, 2, 0]), "swapped_channels"),
     "shifted by 4 pixels": (rolled(_ACROSS, 4), "moved_pixels"),
-    "shifted down by 3, edge repeated": (gathered(PIXELS, _DOWN, np.clip(np.arange(SIDE) - 3, 0, None)), "moved_pixels"),
+    "shifted down by 3, edge repeated": (
+        gathered(PIXELS, _DOWN, np.clip(np.arange(SIDE) - 3, 0, None)),
+        "moved_pixels",
+    ),
     "mirrored": (gathered(PIXELS, _ACROSS, np.arange(SIDE)[::-1].copy()), "moved_pixels"),
     "upside down": (gathered(PIXELS, _DOWN, np.arange(SIDE)[::-1].copy()), "moved_pixels"),
     "turned by a quarter": (turned, "moved_pixels"),
@@ -230,10 +233,19 @@ INT8_FAULTS: dict[str, tuple[Plant, str]] = {
     "weight scales shuffled": (_whole(_mix, f"{INNER}_scale"), "damaged_weight"),
     "weight scales zero": (_whole(np.zeros_like, f"{INNER}_scale"), "damaged_weight"),
     "scales of the last layer shuffled": (_whole(lambda values: values[::-1] ** 2, f"{HEAD}_scale"), "damaged_weight"),
-    "a layer's sign is flipped": (_whole(lambda values: -np.clip(values, -127, 127), f"{HEAD}_quantized"), "damaged_weight"),
-    "a layer is drawn again": (_whole(lambda values: _mix(values.ravel()).reshape(values.shape), f"{INNER}_quantized"), "damaged_weight"),
+    "a layer's sign is flipped": (
+        _whole(lambda values: -np.clip(values, -127, 127), f"{HEAD}_quantized"),
+        "damaged_weight",
+    ),
+    "a layer is drawn again": (
+        _whole(lambda values: _mix(values.ravel()).reshape(values.shape), f"{INNER}_quantized"),
+        "damaged_weight",
+    ),
     "a layer is zero": (_whole(np.zeros_like, f"{INNER}_quantized"), "damaged_weight"),
-    "a bias is drawn again": (_whole(lambda values: _mix(values) * 3, "model.stages.2.conv2.bias_quantized"), "damaged_weight"),
+    "a bias is drawn again": (
+        _whole(lambda values: _mix(values) * 3, "model.stages.2.conv2.bias_quantized"),
+        "damaged_weight",
+    ),
     "a zero point moved by 40": (_whole(_moved, f"{ACTIVATION}_zero_point"), "damaged_scale"),
     "all zero points moved by 40": (
         lambda model: [

@@ -1,0 +1,187 @@
+"""Faults that show in the logits of the golden inputs, against the logits that were recorded for them.
+
+The file should give the recorded numbers. How the numbers differ tells what happened: the same numbers in another order
+of the classes, one class raised for every image, a Softmax, or a record of another model.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill_deploy.bundle.precisions import computes_in, model_role
+from edgedistill_deploy.bundle.reference import read_golden
+from edgedistill_deploy.diagnosis._judged_model import JudgedModel
+from edgedistill_deploy.diagnosis._relabelling import Relabelling, relabelling_of
+from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.evaluation.figures import Logits, log_softmax
+from edgedistill_deploy.records.parity import Diagnosis
+from edgedistill_deploy.runtimes.logits import raw_logits
+from edgedistill_deploy.runtimes.opening import open_model
+from edgedistill_deploy.runtimes.session import Session
+from edgedistill_deploy.statistics.assignment import best_assignment
+
+# Error of sound files against the recorded logits, relative to their spread: fp32 below 1e-3, INT8 up to 0.1.
+_SAME = {"fp32": 0.02, "fp16": 0.05, "int8": 0.15}
+_EXPLAINED = 0.35  # share of the error that may remain once a fault is undone
+_ALSO_MOVED = 0.15  # of the largest shift: a bias of an earlier layer shifts every class
+_SHARE = 1e-3  # by which probabilities may miss a sum of 1
+_KEPT = 0.02  # accuracy that a model with stale recorded outputs may lack against its teacher
+
+
+def find_output_fault(judged: JudgedModel) -> Iterator[Diagnosis]:
+    """Yield a fault behind the last layer: a Softmax, another order of the classes, or one class raised or lowered."""
+    pair = _recorded_pair(judged)
+    if pair is None:
+        return
+    given, wanted = pair
+    same = _SAME[computes_in(judged.session.precision)]
+    if relative_difference(given, wanted) <= same:
+        return
+    if _is_softmax(given) and not _is_softmax(wanted):
+        yield _describe_softmax(given, wanted)
+        return
+    found = _find_order(given, wanted, same)
+    yield from _describe_permutation(judged, found) if found else _find_shift(judged, given, wanted, same)
+
+
+def find_stale_outputs(judged: JudgedModel) -> Iterator[Diagnosis]:
+    """Yield the reason why a file without another fault does not give the recorded logits.
+
+    If the file computed node by node gives them, the runtime is at fault. If the file is as accurate as it should be,
+    the record is not of this file. Otherwise nothing is known.
+    """
+    pair = _recorded_pair(judged)
+    if pair is None:
+        return
+    given, wanted = pair
+    same, error = _SAME[computes_in(judged.session.precision)], relative_difference(given, wanted)
+    if error <= same:
+        return
+    evidence = {"relative_error": error}
+    if _as_written_agrees(judged, wanted, same):
+        detail = (
+            f"Computed node by node, {judged.session.model_path.name} gives the recorded outputs, and optimised by "
+            f"{judged.session.runtime} it does not: the runtime computes another function. Try another version of it, "
+            "or another provider."
+        )
+        yield Diagnosis(name="other_function", detail=detail, evidence=evidence)
+    elif _is_as_good(judged):
+        detail = (
+            f"The recorded outputs are not of {judged.session.model_path.name}: they differ by {error:.0%} of their "
+            "size, and the file answers the evaluation images as well as it should. Export the bundle again, so that "
+            "file and record belong together."
+        )
+        yield Diagnosis(name="stale_outputs", detail=detail, evidence=evidence)
+
+
+def reproduces_recorded(judged: JudgedModel, precision: str) -> bool | None:
+    """Say whether the bundle's file of another precision gives the recorded logits; None if that cannot be told."""
+    if not judged.bundle.has("golden"):
+        return None
+    inputs, wanted = read_golden(judged.bundle.file("golden"))
+    try:
+        with open_model(judged.bundle.file(model_role(precision)), precision=precision, threads=1) as session:
+            return relative_difference(raw_logits(session, inputs), wanted) <= _SAME[computes_in(precision)]
+    except EdgeDistillError:
+        return None
+
+
+def relative_difference(given: Logits, wanted: Logits) -> float:
+    """Return the root mean square of the difference of logits (n, C), relative to the spread of the wanted ones.
+
+    A constant added to all classes of an image changes nothing and is left out. It is infinite for other shapes and
+    for numbers that are not finite.
+    """
+    if given.shape != wanted.shape or not np.isfinite(given).all():
+        return float("inf")
+    ours, theirs = _centred(given), _centred(wanted)
+    return float(np.linalg.norm(ours - theirs) / max(np.linalg.norm(theirs), 1e-12))
+
+
+def _recorded_pair(judged: JudgedModel) -> tuple[Logits, Logits] | None:
+    """Return the logits of the golden inputs, given and recorded; None without a record or in another shape."""
+    if judged.session.precision == "teacher" or not judged.bundle.has("golden"):
+        return None
+    inputs, wanted = read_golden(judged.bundle.file("golden"))
+    given = raw_logits(judged.session, inputs)
+    return (given, wanted) if given.shape == wanted.shape and wanted.shape[1] > 1 else None
+
+
+def _centred(logits: Logits) -> NDArray[np.float64]:
+    wide = logits.astype(np.float64)
+    return wide - wide.mean(axis=1, keepdims=True)
+
+
+def _is_softmax(logits: Logits) -> bool:
+    return bool((logits >= 0).all() and (np.abs(logits.sum(axis=1) - 1) <= _SHARE).all())
+
+
+def _describe_softmax(given: Logits, wanted: Logits) -> Diagnosis:
+    error = float(np.abs(given - np.exp(log_softmax(wanted))).max())
+    detail = (
+        "The file gives probabilities in place of logits: the outputs of every image sum to 1. Remove the Softmax "
+        "behind the last layer; whoever reads logits computes it again."
+    )
+    return Diagnosis(name="softmax_behind_logits", detail=detail, evidence={"largest_difference": error})
+
+
+def _find_order(given: Logits, wanted: Logits, same: float) -> Relabelling | None:
+    """Return the order of the classes in which the logits are the recorded ones."""
+    if not np.isfinite(given).all():
+        return None
+    ours, theirs = _centred(given), _centred(wanted)
+    distances = np.square(theirs[:, :, None] - ours[:, None, :]).sum(axis=0)
+    answer_for = best_assignment(-distances)
+    remains = relative_difference(given[:, answer_for], wanted)
+    return relabelling_of(answer_for) if remains <= same else None
+
+
+def _describe_permutation(judged: JudgedModel, found: Relabelling) -> Iterator[Diagnosis]:
+    names = judged.bundle.class_names
+    if _is_as_good(judged):
+        return  # the file answers the images in the right order: the record is in another one
+    detail = (
+        f"The model answers in another order of the classes: {found.describe(names)}. In that order its logits are the "
+        "recorded ones; check the order of the class names."
+    )
+    yield Diagnosis(name="permuted_classes", detail=detail, evidence={"answered": found.answered(names)})
+
+
+def _find_shift(judged: JudgedModel, given: Logits, wanted: Logits, same: float) -> Iterator[Diagnosis]:
+    """Find the same difference for every image: a bias that was changed."""
+    difference = given.astype(np.float64) - wanted
+    if not np.isfinite(difference).all():
+        return
+    shift = np.median(difference, axis=0)
+    shift = shift - np.median(shift)
+    remains = relative_difference((given - shift).astype(np.float32), wanted)
+    moved = np.flatnonzero(np.abs(shift) > _ALSO_MOVED * np.abs(shift).max())
+    names = judged.bundle.class_names
+    if remains <= min(same, _EXPLAINED * relative_difference(given, wanted)) and 2 * len(moved) <= len(names):
+        listed = ", ".join(f"{names[place]!r} by {shift[place]:+.3g}" for place in moved[:5])
+        detail = (
+            f"The logits are the recorded ones, but for every image the same is added to some classes: {listed}. A "
+            "bias was changed; export the model again."
+        )
+        evidence = {"added": {names[place]: float(shift[place]) for place in moved}}
+        yield Diagnosis(name="shifted_logits", detail=detail, evidence=evidence)
+
+
+def _as_written_agrees(judged: JudgedModel, wanted: Logits, same: float) -> bool:
+    inputs, _ = read_golden(judged.bundle.file("golden"))
+    try:
+        with _open_as_written(judged.session) as written:
+            return relative_difference(raw_logits(written, inputs), wanted) <= same
+    except EdgeDistillError:
+        return False
+
+
+def _open_as_written(session: Session) -> Session:
+    return open_model(session.model_path, precision=session.precision, optimised=False)
+
+
+def _is_as_good(judged: JudgedModel) -> bool:
+    """Say whether the model is right about as often as its teacher."""
+    truth, answers = judged.truth, judged.answers
+    return float(np.mean(answers.predicted == truth)) >= float(np.mean(answers.expected == truth)) - _KEPT

@@ -22,6 +22,7 @@ from edgedistill_deploy.runtimes.logits import raw_logits
 _IMAGES = 64
 _LEAST_RECOVERED = 0.6
 _RUNNER_UP = 0.7  # share of the winner's gain that the best change of another fault may bring at most
+_REMAINS = 1 / 3  # share of what the runner-up leaves that the winner may leave
 _SHIFTS = (1, 2, 3, 4)
 
 # Usual means and standard deviations of pixels from 0 to 1.
@@ -70,10 +71,11 @@ def find_undoable_fault(judged: JudgedModel) -> Iterator[Diagnosis]:
 
 
 def _find_winner(likeness: Mapping[Attempt, float], before: float) -> Attempt | None:
+    """Return the best attempt if it beats every other fault's: by what it brings back, or by what then still lacks."""
     winner = max(likeness, key=lambda each: likeness[each])
-    rivals = [value for each, value in likeness.items() if each.name != winner.name]
-    gain = likeness[winner] - before
-    return winner if gain > 0 and max(rivals) - before <= _RUNNER_UP * gain else None
+    best, rival = likeness[winner], max(value for each, value in likeness.items() if each.name != winner.name)
+    is_clear = rival - before <= _RUNNER_UP * (best - before) or 1 - best <= _REMAINS * (1 - rival)
+    return winner if best > before and is_clear else None
 
 
 def _likeness(given: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:

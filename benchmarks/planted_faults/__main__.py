@@ -22,6 +22,7 @@ from edgedistill_deploy.parity.validation import ValidationRequest, validate_bun
 from edgedistill_deploy.records.parity import ParityLimits, ParityReport
 
 LIMIT = 0.03
+_SYMPTOMS = ("limits_of_the_input",)  # what follows from a fault, and does not say which one
 _EXIT_CODES = {"pass": 0, "fail": 3, "inconclusive": 4}
 
 
@@ -64,7 +65,7 @@ def names_in(report: ParityReport) -> tuple[str, ...]:
     """Return the causes that a record names: what was diagnosed, and the checks that do not hold."""
     held = [
         *(each.name for each in report.findings.diagnosis),
-        *(each.name for each in report.soundness.checks if not each.passed),
+        *(each.name for each in report.soundness.checks if not each.passed and each.name not in _SYMPTOMS),
     ]
     return tuple(dict.fromkeys(held))
 

@@ -159,10 +159,14 @@ _OTHER_FILES = (
         what="float file registered as int8",
         make=_own_as("model.fp32", "int8"),
         precision="int8",
-        causes="precision not_quantised not_this_model",
+        causes="precision_of_the_file not_this_model",
     ),
     Case(what="the teacher's file registered as fp32", make=_own_as("teacher.fp32", "fp32"), causes="not_this_model"),
-    Case(what="names of two classes interchanged", make=_names_reversed, causes="class_names swapped_labels names"),
+    Case(
+        what="names of two classes interchanged",
+        make=_names_reversed,
+        causes="class_names reference_names swapped_labels",
+    ),
 )
 
 # --- reference
@@ -227,38 +231,38 @@ _REFERENCES = (
         make=_with_reference(
             lambda each: replace(each, logits=np.ascontiguousarray(each.logits[:, _order(each.logits.shape[1])]))
         ),
-        causes="permuted_reference teacher_file",
+        causes="permuted_reference teacher_reference",
     ),
     Case(
         what="the teacher's answers one class further",
         make=_with_reference(lambda each: replace(each, logits=np.roll(each.logits, 1, axis=1))),
-        causes="permuted_reference teacher_file reference_at_chance",
+        causes="permuted_reference teacher_reference reference_at_chance",
     ),
     Case(
         what="answers of another teacher",
         make=_with_reference(_of_another_teacher),
-        causes="reference_at_chance teacher_file",
+        causes="reference_at_chance teacher_reference",
     ),
     Case(
         what="random labels on half of the images",
         make=_with_reference(_other_labels(0.5)),
         causes="random_labels labels",
     ),
-    Case(what="images recorded with gamma 2.2", make=_with_images(_gamma), causes="other_gamma teacher_file"),
+    Case(what="images recorded with gamma 2.2", make=_with_images(_gamma), causes="other_gamma teacher_reference"),
     Case(
         what="images recorded mirrored",
         make=_with_images(lambda images: images[:, :, ::-1]),
-        causes="moved_pixels teacher_file",
+        causes="moved_pixels teacher_reference",
     ),
     Case(
         what="images recorded shifted by 4",
         make=_with_images(lambda images: np.roll(images, 4, axis=2)),
-        causes="moved_pixels teacher_file",
+        causes="moved_pixels teacher_reference",
     ),
     Case(
         what="images recorded blue before red",
         make=_with_images(lambda images: images[..., ::-1]),
-        causes="swapped_channels teacher_file",
+        causes="swapped_channels teacher_reference",
     ),
 )
 
@@ -385,4 +389,3 @@ def healthy() -> Iterator[Case]:
     for what, (make, precision) in cases.items():
         yield Case(what=what, make=make, precision=precision, healthy=True)
     yield Case(what="two threads", make=_same, threads=2, healthy=True)
-

@@ -47,7 +47,8 @@ def calibrate(
         progress: called with (done, total) images run; the total grows when nodes have to be left in float.
 
     Returns:
-        The bundle with roles `model.int8`, `model.int8-tensorrt`, `ranges`, `ledger`, and with `fp16` its roles.
+        The bundle with roles `model.int8`, `model.int8-tensorrt`, `ranges`, `ledger`, and with `fp16` its roles. Where
+        it has golden inputs, each file has its expectation, see `bundle.expectation`.
 
     Raises:
         UsageError: `images` lacks a class of the bundle, or fewer images are asked for than the classes need.
@@ -60,7 +61,8 @@ def calibrate(
     from edgedistill_calibration.float16.files import write_float16_files
     from edgedistill_calibration.int8.files import int8_details, make_int8
     from edgedistill_calibration.int8.request import Int8Request
-    from edgedistill_calibration.judging.steps import chain_steps, student_note
+    from edgedistill_calibration.judging.expectations import expected_roles, record_expectations
+    from edgedistill_calibration.judging.steps import chain_steps, far_below_neighbours, student_note
     from edgedistill_calibration.ranges.measurement import write_ranges
 
     config = config or CalibrationConfig()
@@ -86,9 +88,12 @@ def calibrate(
         write_ranges(ranges_file, made.ranges, made.method, plan["model_sha256"])
         bundle = bundle.with_file("ranges", ranges_file)
         steps = chain_steps(bundle, judge, files, {**fp16.details, **int8_details(made)})
+    bundle = record_expectations(bundle)
     bundle = write_ledger(bundle, steps, {**fp16.left_out, "student": student_note(bundle, judge)})
     judge.prepared.work.finish()
-    return bundle.with_fields(calibration={**plan, **_outcome(sample, made, fp16, config)})
+    outcome = _outcome(sample, made, fp16, config)
+    outcome["notes"] += far_below_neighbours(steps)
+    return bundle.with_fields(calibration={**plan, **outcome, "expectations": expected_roles(bundle)})
 
 
 def require_libraries() -> None:
@@ -113,6 +118,7 @@ def _plan(bundle: Bundle, sample: CalibrationSet, config: CalibrationConfig) -> 
         "key": sample.key(bundle.preprocess),
         "held_out_key": content_key(sample.held_out, bundle.preprocess),
         "model_sha256": bundle.model_sha256(model_role("fp32")),
+        "golden_sha256": bundle.model_sha256("golden") if bundle.has("golden") else None,
         "settings": asdict(config),
         "versions": {"edgedistill": __version__, **libraries},
     }
@@ -122,7 +128,12 @@ def _is_done(bundle: Bundle, plan: Mapping[str, Any]) -> bool:
     recorded = bundle.manifest.get("calibration", {})
     if any(recorded.get(name) != value for name, value in plan.items()):
         return False
-    roles = (*map(model_role, recorded.get("written", INT8_FILES)), "ledger", "ranges")
+    roles = (
+        *map(model_role, recorded.get("written", INT8_FILES)),
+        "ledger",
+        "ranges",
+        *recorded.get("expectations", ()),
+    )
     try:
         return all(bundle.file(role).is_file() for role in roles)
     except BundleError:

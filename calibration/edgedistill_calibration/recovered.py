@@ -14,9 +14,10 @@ from edgedistill_calibration.graphs.preparation import metadata_of
 from edgedistill_calibration.int8.exclusions import ROUNDING
 from edgedistill_calibration.int8.files import Int8, int8_details, make_int8
 from edgedistill_calibration.int8.request import Int8Request
+from edgedistill_calibration.judging.expectations import record_expectations
 from edgedistill_calibration.judging.judge import Judge
 from edgedistill_calibration.judging.ledger import LedgerStep, Logits, read_ledger, write_ledger_record
-from edgedistill_calibration.judging.steps import step_of, teacher_answers
+from edgedistill_calibration.judging.steps import RECOVERED, far_below_neighbours, step_of, teacher_answers
 from edgedistill_calibration.quantize import keep_files, open_judge, require_libraries, select_sample
 from edgedistill_calibration.ranges.measurement import read_ranges
 from edgedistill_deploy.bundle.folder import Bundle
@@ -26,7 +27,6 @@ from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.progress import Progress, silent
 
-RECOVERED = "-recovered"
 _MIXED = "int8-fp16-tensorrt"
 
 
@@ -88,10 +88,12 @@ def calibrate_recovered(
             fp16 = write_float16_files({_MIXED: better["int8-tensorrt"]}, judge.prepared, sample.images, Path(name))
             bundle = keep_files(bundle, fp16.files)
             steps += [contest.step(name, path, fp16.details[name]) for name, path in fp16.files.items()]
+    bundle = record_expectations(bundle)
     bundle = write_ledger_record(bundle, _with_steps(record, steps, better))
     judge.prepared.work.finish()
     recovery = {"recovered_sha256": recovered_sha256, "method": made.method, "kept": list(better)}
-    return bundle.with_fields(calibration={**calibration, "recovery": recovery})
+    notes = [*calibration.get("notes", []), *far_below_neighbours(steps)]
+    return bundle.with_fields(calibration={**calibration, "notes": notes, "recovery": recovery})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

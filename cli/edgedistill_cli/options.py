@@ -34,6 +34,21 @@ Reject = Annotated[
 MaxDrop = Annotated[
     float | None, flag("--max-drop", "X", "Largest accuracy drop that passes, absolute."), Setting("validate.max_drop")
 ]
+MaxClassDrop = Annotated[
+    float | None,
+    flag("--max-class-drop", "X", "Largest accuracy drop of a class; by default only dead classes fail."),
+    Setting("validate.max_class_drop"),
+]
+MinAgreement = Annotated[
+    float | None,
+    flag("--min-agreement", "X", "Least agreement with the teacher, such as 0.9; 0.95 where no image has a label."),
+    Setting("validate.min_agreement"),
+]
+AllowClass = Annotated[
+    list[str] | None,
+    flag("--allow-class", "NAME", "A class that may be dead or drop too far; may be given several times."),
+    Setting("validate.allowed_classes"),
+]
 Confidence = Annotated[float | None, flag("--confidence", "X", "Of the intervals."), Setting("validate.confidence")]
 Precision = Annotated[
     str | None, flag("--precision", "P", "fp32, fp16, int8 or teacher; all that the bundle has by default.")
@@ -58,6 +73,10 @@ Keep = Annotated[bool, typer.Option("--keep", help="With --device: leave what wa
 Wait = Annotated[
     float | None, flag("--wait", "S", "With --device: seconds to wait while another measures there.", min=0)
 ]
+
+
+# The flags of `RunFlags` about an expert in a bundle; a command that makes none goes without.
+GATE_FLAGS = ("reject", "max_drop", "max_class_drop", "min_agreement", "allow_class")
 
 
 def split_names(text: str) -> list[str]:
@@ -184,4 +203,7 @@ class RunFlags:
     ] = None
     reject: Reject = None
     max_drop: MaxDrop = None
+    max_class_drop: MaxClassDrop = None
+    min_agreement: MinAgreement = None
+    allow_class: AllowClass = None
     confidence: Confidence = None

@@ -60,10 +60,11 @@ def quote_value(value: object) -> str:
 def nearest_names(given: str, known: Iterable[str]) -> str:
     """Return the end of an error message about a misspelt name: " Did you mean a, b?" with the closest known names.
 
-    When nothing is close, it is " Known: a, b, c, ..." with at most ten names.
+    Case does not count. When nothing is close, it is " Known: a, b, c, ..." with at most ten names.
     """
     names = [str(name) for name in known]
-    if close := difflib.get_close_matches(given, names):
-        return f" Did you mean {', '.join(close)}?"
+    spelt = {name.casefold(): name for name in reversed(names)}
+    if close := difflib.get_close_matches(given.casefold(), spelt):
+        return f" Did you mean {', '.join(map(spelt.__getitem__, close))}?"
     listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
     return f" Known: {listed}." if names else ""

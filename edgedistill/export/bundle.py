@@ -1,7 +1,7 @@
 """From a trained student to a bundle: the ONNX files of student and teacher, golden outputs, the teacher's answers."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from edgedistill_deploy.bundle.precisions import model_role
 from edgedistill_deploy.bundle.reference import Reference, write_golden, write_reference
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.golden import make_golden_images, write_golden_images
+from edgedistill_deploy.images.limits import limit_images
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import ImageSet, batches
 from edgedistill_deploy.progress import Progress, silent
@@ -76,9 +77,8 @@ def export_onnx(
         )
     student = student.cpu().eval()
     bundle = begin_bundle(student, teacher, subtask, folder, student_name)
-    samples = np.concatenate(
-        list(batches(images.select(_spread(len(images), GOLDEN_COUNT)), teacher.preprocess, BATCH))
-    )
+    golden = _spread(len(images), GOLDEN_COUNT)
+    samples = np.concatenate(list(batches(images.select(golden), teacher.preprocess, BATCH)))
     expert = Deployed(student, teacher.normalise(), rejector=rejection.rejector if rejection is not None else None)
     restricted = Deployed(teacher.model.cpu(), teacher.normalise(), subtask.class_indices)
     records = {}
@@ -87,11 +87,14 @@ def export_onnx(
         bundle, records[role] = _write_model(bundle, role, model, samples, metadata, config)
     expert_record, teacher_record = (each.to_json() for each in records.values())
     bundle = bundle.with_fields(export={"target": config.target, **expert_record, "teacher": teacher_record})
-    write_golden(folder / "golden.npz", samples, logits_in_torch(expert, samples))
+    inputs = np.concatenate([samples, limit_images(teacher.preprocess.size)])
+    write_golden(folder / "golden.npz", inputs, logits_in_torch(expert, inputs))
     bundle = bundle.with_file("golden", folder / "golden.npz")
     write_golden_images(folder / "golden-images.npz", make_golden_images(teacher.preprocess))
     bundle = bundle.with_file(GOLDEN_IMAGES, folder / "golden-images.npz")
-    write_reference(folder / "reference.npz", _ask_teacher(restricted, teacher.preprocess, images, config, progress))
+    answered = _ask_teacher(restricted, teacher.preprocess, images, config, progress)
+    named = replace(answered, class_names=np.array(subtask.class_names), golden_index=golden)
+    write_reference(folder / "reference.npz", named)
     bundle = bundle.with_file("reference", folder / "reference.npz")
     return _with_reject_record(bundle, rejection)
 

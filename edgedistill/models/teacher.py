@@ -129,7 +129,7 @@ def _create_from_timm(name: str, weights: Path | None, class_count: int | None) 
     except RuntimeError as error:
         raise DataError(
             f"The weights {weights} do not fit timm:{name}"
-            f"{f' with {class_count} classes' if class_count else ''}: {_mismatch(error)}."
+            f"{f' with {class_count} classes, the number of labels given' if class_count else ''}: {_mismatch(error)}."
         ) from error
     return model
 
@@ -196,7 +196,10 @@ def _check_labels(name: str, model: nn.Module, labels: tuple[str, ...] | None) -
             "one a line, in output order."
         )
     if len(labels) != outputs:
-        raise UsageError(f"The teacher {name} has {outputs} outputs, and {len(labels)} labels were given.")
+        raise UsageError(
+            f"The teacher {name} has {outputs} outputs, and {len(labels)} labels were given"
+            f"{f', the first of them {labels[0]!r}' if labels else ''}; give one for each output, in output order."
+        )
     return labels
 
 

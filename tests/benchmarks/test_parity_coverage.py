@@ -1,10 +1,15 @@
 """The simulation of how often the interval of the drop holds, with fewer repetitions than the benchmark takes."""
 
+import numpy as np
 import pytest
 
 pytest.importorskip("benchmarks.parity_coverage", reason="the benchmarks are not part of the installed package")
 
-from benchmarks.parity_coverage import shortcomings, simulate, summary
+from benchmarks.parity_coverage import class_summary, class_verdict, shortcomings, simulate, simulate_classes, summary
+from edgedistill_deploy.evaluation.figures import measure_classes
+from edgedistill_deploy.parity._classes import judge_classes
+from edgedistill_deploy.records.parity import DEFAULT_LIMITS
+from reference.class_bundles import answers_of
 
 
 def cell(size: int, drop: float, gained_rate: float) -> dict[str, float]:
@@ -35,3 +40,32 @@ def test_the_summary_keeps_sparse_cells_apart() -> None:
     assert lines[0].startswith("1 cells with at least 5 discordant images expected: coverage 9")
     assert "errs on the safe side" in lines[1]
     assert lines[2].startswith("1 cells at the limit: passed wrongly in at most ")
+
+
+@pytest.mark.parametrize(("class_count", "rate"), [(2, 0.2), (10, 0.05), (100, 0.375)])
+def test_a_sound_expert_is_rarely_failed_for_a_dead_class_and_a_dead_class_is_found(
+    class_count: int, rate: float
+) -> None:
+    sound = simulate_classes(class_count, 40, rate, 0, 0.95, reps=400, seed=1)
+    assert sound["fail"] <= 0.05
+    dead = simulate_classes(class_count, 40, 0.6, 1, 0.95, reps=400, seed=1)
+    assert dead["fail"] > 0.95
+    assert class_summary([sound, dead]).startswith("1 cells: a sound expert fails by a dead class in at most ")
+
+
+def test_the_simulated_rule_is_the_rule_of_the_product() -> None:
+    random, names = np.random.default_rng(0), tuple("abcd")
+    seen = set()
+    for _ in range(60):
+        counts = random.multinomial(20, random.dirichlet([0.2, 1, 0.2, 0.5]), 4)
+        rows = [
+            (right, teacher_right, index)
+            for index, drawn in enumerate(counts.tolist())
+            for count, teacher_right, right in zip(drawn, (1, 1, 0, 0), (1, 0, 1, 0), strict=True)
+            for _ in range(count)
+        ]
+        answers = answers_of([(i if p else (i + 1) % 4, i if t else (i + 1) % 4, i) for p, t, i in rows], 4)
+        judged = judge_classes(measure_classes(names, answers, 0.95), answers, DEFAULT_LIMITS).verdict
+        assert class_verdict(counts[:, :3].tolist(), 1 - 0.95) == judged
+        seen.add(judged)
+    assert seen == {"pass", "inconclusive", "fail"}

@@ -100,8 +100,10 @@ def test_every_setting_that_is_given_arrives(name: str, monkeypatch: pytest.Monk
         if flag.setting is None:
             continue
         # A value of its own for each, so that two that changed places are seen.
-        value: Any = {int: place + 1, float: place + 0.5, str: f"text{place}", bool: True}[flag.kind]
-        argv += [flag.declared[0].split("/")[0], *([] if flag.kind is bool else [str(value)])]
+        text = f"text{place}"
+        value: Any = {int: place + 1, float: place + 0.5, str: text, list[str]: [text], bool: True}[flag.kind]
+        typed = text if flag.kind == list[str] else str(value)
+        argv += [flag.declared[0].split("/")[0], *([] if flag.kind is bool else [typed])]
         expected[flag.setting.key] = flag.setting.read(value)
     taken: list[dict[str, Any]] = []
 
@@ -123,6 +125,11 @@ def test_limits_of_a_validation_arrive(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr("edgedistill_deploy.parity.check.ParityLimits", take)
     outcome = run_command("validate", tmp_path, "--max-drop", "0.5", "--confidence", "0.75")
     assert outcome.stderr == "error: taken {'max_drop': 0.5, 'confidence': 0.75}\n"
+    of_classes = ("--max-class-drop", "0.1", "--min-agreement", "0.9", "--allow-class", "a b", "--allow-class", "c")
+    outcome = run_command("validate", tmp_path, *of_classes)
+    assert outcome.stderr == (
+        "error: taken {'max_class_drop': 0.1, 'min_agreement': 0.9, 'allowed_classes': ('a b', 'c')}\n"
+    )
 
 
 @pytest.mark.parametrize("name", ["validate", "profile"])

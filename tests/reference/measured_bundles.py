@@ -1,13 +1,16 @@
 """Bundles around the tiny classifiers, with reference answers made to order."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle.folder import Bundle, create_bundle
-from edgedistill_deploy.bundle.reference import Reference, write_golden, write_reference
+from edgedistill_deploy.bundle.precisions import computes_in
+from edgedistill_deploy.bundle.reference import Reference, read_reference, write_golden, write_reference
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.images.sources import open_images
@@ -61,7 +64,7 @@ def bundle_of(
     write_reference(bundle.path / "reference.npz", reference)
     write_golden(bundle.path / "golden.npz", images[:4], logits_of_images(images[:4]))
     role = "teacher.fp32" if precision == "teacher" else f"model.{precision}"
-    model = write_model(bundle.path / f"{role}.onnx", defect)
+    model = write_model(bundle.path / f"{role}.onnx", defect, computes_in(precision))
     for name, path in {
         "reference": bundle.path / "reference.npz",
         "golden": bundle.path / "golden.npz",
@@ -69,3 +72,18 @@ def bundle_of(
     }.items():
         bundle = bundle.with_file(name, path)
     return bundle, evaluation
+
+
+def with_reference(bundle: Bundle, **changes: Any) -> Bundle:
+    """Change arrays of the bundle's reference and register it again."""
+    path = bundle.path / "reference.npz"
+    write_reference(path, replace(read_reference(path), **changes))
+    return bundle.with_file("reference", path)
+
+
+def with_teacher(bundle: Bundle, defect: str = "none") -> Bundle:
+    """Add a teacher's file, and record the answers of a sound teacher to the recorded images, which must be all."""
+    images = read_reference(bundle.path / "reference.npz").images
+    assert images is not None
+    bundle = bundle.with_file("teacher.fp32", write_model(bundle.path / "teacher.fp32.onnx", defect))
+    return with_reference(bundle, logits=logits_of_images(images))

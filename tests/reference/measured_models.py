@@ -70,6 +70,8 @@ DEFECTS: dict[str, _Nodes] = {
 
 _CONSTANTS = {
     "scale": np.float32(10 / 255),
+    "one": np.float32(1),
+    "zero_point": np.uint8(0),
     "axis_0": np.int64(0),
     "two": np.int64(2),
     "tenth": np.float32(0.1),
@@ -84,11 +86,26 @@ _CONSTANTS = {
 }
 
 
-def write_model(path: Path, defect: str = "none") -> Path:
+# Each precision turns the pixels as they were read into "pixels", without rounding any.
+_PRECISIONS: dict[str, _Nodes] = {
+    "fp32": [helper.make_node("Identity", ["read"], ["pixels"])],
+    "fp16": [
+        helper.make_node("Cast", ["read"], ["half"], to=TensorProto.FLOAT16),
+        helper.make_node("Cast", ["half"], ["pixels"], to=TensorProto.FLOAT),
+    ],
+    "int8": [
+        helper.make_node("QuantizeLinear", ["read", "one", "zero_point"], ["quantised"]),
+        helper.make_node("DequantizeLinear", ["quantised", "one", "zero_point"], ["pixels"]),
+    ],
+}
+
+
+def write_model(path: Path, defect: str = "none", precision: str = "fp32") -> Path:
     """Write a model with input `image` uint8 (N, 4, 4, 3) and output `logits` float32 (N, 3), or what its defect makes
     of it."""
     nodes = [
-        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["image"], ["read"], to=TensorProto.FLOAT),
+        *_PRECISIONS[precision],
         helper.make_node("ReduceMean", ["pixels"], ["channels"], axes=[1, 2], keepdims=0),
         helper.make_node("Mul", ["channels", "scale"], ["sound"]),
         helper.make_node("ReduceMean", ["sound"], ["ten_brightness"], axes=[1], keepdims=1),

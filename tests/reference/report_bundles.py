@@ -103,10 +103,19 @@ def parity_record(
             for name in ("row-permutation", "batch-size", "identical-rows", "determinism")
         ],
         "checks": [{"name": "golden_images", "passed": True, "detail": "6 files."}],
-        "limits": {"max_drop": 0.02, "confidence": 0.95},
+        "not_checked": [],
+        "limits": {
+            "max_drop": 0.02,
+            "confidence": 0.95,
+            "max_class_drop": None,
+            "min_agreement": None,
+            "allowed_classes": [],
+            "strict": False,
+        },
         "verdict": "pass",
         "reasons": [f"The accuracy drops by {100 * (lost - gained) / count:.2f} %, below the limit of 2.00 %."],
         "images_to_decide": None,
+        "class_findings": [],
         "notes": [],
         "diagnosis": [],
         "preprocess_drift": None,
@@ -155,6 +164,8 @@ def _classes(names: Sequence[str], count: int, lost: int, gained: int) -> list[d
             "mcnemar_p": mcnemar_p(int(minus), int(plus)),
             "adjusted_p": 1.0,
             "significantly_worse": False,
+            "answer_count": support,
+            "unlabelled": None,
         }
         for name, minus, plus in zip(names, *changes, strict=True)
     ]

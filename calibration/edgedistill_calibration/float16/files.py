@@ -1,13 +1,13 @@
 """The files in FP16: the float model, and the INT8 file for TensorRT where it is not INT8."""
 
-import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from edgedistill_calibration.float16.conversion import write_float16
-from edgedistill_calibration.judging.judge import Preparation
+from edgedistill_calibration.judging.judge import Images, Preparation
 from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.images.limits import limit_images
 from edgedistill_deploy.images.sets import ImageSet
 
 
@@ -31,9 +31,13 @@ def write_float16_files(
     """Write FP16 files to the folder; a file that is refused is left out with the reason.
 
     `sources` is {precision to write: the float model, or the INT8 file for TensorRT, as its source}. The calibration
-    images show which values must stay in FP32.
+    images, and those at the limits of the input, show which values must stay in FP32.
     """
-    groups = functools.partial(prepared.batches, images)
+
+    def groups(count: int) -> Iterator[Images]:
+        yield from prepared.batches(images, count)
+        yield limit_images(prepared.preprocess.size)
+
     made = Float16Files()
     for precision, source in sources.items():
         path = folder / f"{precision}.onnx"

@@ -7,6 +7,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from edgedistill_deploy.runtimes.int8_kernels import leave_unfused
+
 Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
@@ -22,6 +24,7 @@ class ActivationReader:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        leave_unfused(options)  # inner values are those of the graph as it is written
         self.names = tuple(names)
         self._chunk = 1
         self._session = onnxruntime.InferenceSession(

@@ -1,21 +1,29 @@
 """The steps of the ledger: the teacher, the float student, and the files made from it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from edgedistill_calibration.judging.judge import Judge
-from edgedistill_calibration.judging.ledger import LedgerStep, Logits, compare_logits
+from edgedistill_calibration.judging.ledger import Figures, LedgerStep, Logits, compare_logits
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import EXPERT_FILES, model_role
 from edgedistill_deploy.bundle.reference import read_golden
 from edgedistill_deploy.files.writing import sha256_of_file
+from edgedistill_deploy.onnx_files.content import read_arithmetic
+from edgedistill_deploy.runtimes.int8_kernels import unfused_sentence
 from edgedistill_deploy.runtimes.logits import logits_of
 from edgedistill_deploy.runtimes.opening import open_model
 
+RECOVERED = "-recovered"  # ends the stage of a file of the student trained under quantisation
 CHAIN = ("teacher", *EXPERT_FILES)
+
+# {precision: the file that it should not lie far below}. An INT8 file for one runtime rounds about as much as that for
+# the other, and FP16 rounds far less.
+_NEIGHBOURS = {"fp16": "int8", "int8": "int8-tensorrt", "int8-tensorrt": "int8", "int8-fp16-tensorrt": "int8-tensorrt"}
+_FAR_DB, _ENOUGH_DB, _FAR_SHARE = 6.0, 20.0, 0.05
 
 
 def chain_steps(
@@ -57,6 +65,8 @@ def step_of(
     if precision == "teacher":  # its logits may differ much although its classes are the same
         figures = replace(figures, sqnr_db=None)
     nodes = details.get("nodes", ())
+    if read_arithmetic(path).mixes_half:
+        details = {**details, "judged": unfused_sentence(f"{model_role(precision)}.onnx")}
     return LedgerStep(
         stage=precision,
         model_sha256=sha256_of_file(path),
@@ -66,6 +76,29 @@ def step_of(
         nodes=tuple(nodes) if isinstance(nodes, list) else (),
         details={key: value for key, value in details.items() if key != "nodes"},
     )
+
+
+def far_below_neighbours(steps: Sequence[LedgerStep]) -> list[str]:
+    """Return a sentence for each file that lies far below its neighbour in signal to noise or in agreement."""
+    found = {step.stage.removesuffix(RECOVERED): step.figures for step in steps}
+    pairs = [(name, other) for name, other in _NEIGHBOURS.items() if name in found and other in found]
+    return [
+        f"{model_role(name)}.onnx lies far below {model_role(other)}.onnx: {_word_figures(found[name])}, against "
+        f"{_word_figures(found[other])}. Something is wrong with that file; do not deploy it before you know what."
+        for name, other in pairs
+        if _is_far_below(found[name], found[other])
+    ]
+
+
+def _is_far_below(figures: Figures, other: Figures) -> bool:
+    decibels, wanted = (np.inf if each.sqnr_db is None else each.sqnr_db for each in (figures, other))
+    noisy = decibels < _ENOUGH_DB and wanted - decibels >= _FAR_DB
+    return noisy or other.agreement - figures.agreement >= _FAR_SHARE
+
+
+def _word_figures(figures: Figures) -> str:
+    noise = "no noise" if figures.sqnr_db is None else f"{figures.sqnr_db:.1f} dB"
+    return f"{noise} and {figures.agreement:.1%} agreement with the float model"
 
 
 def student_note(bundle: Bundle, judge: Judge) -> str:

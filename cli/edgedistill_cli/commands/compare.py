@@ -43,7 +43,7 @@ def compare(
     task: options.TaskFlags,
     fit: options.FitFlags,
     weight: WeightFlags,
-    run: Annotated[options.RunFlags, Without("reject", "max_drop")],
+    run: Annotated[options.RunFlags, Without(*options.GATE_FLAGS)],
     methods: MethodNames = None,
     seeds: Seeds = 3,
     train_sizes: TrainSizes = None,

@@ -39,7 +39,7 @@ def inspect(
     target: Target = None,
     images: Images = None,
     training_images: TrainingImages = None,
-    machine: Annotated[options.RunFlags, Without("augment", "reject", "max_drop", "confidence")],
+    machine: Annotated[options.RunFlags, Without("augment", "confidence", *options.GATE_FLAGS)],
     console: Console,
 ) -> None:
     """Show the subspaces of the teacher's layers: spectra, its accuracy on K directions, the widths a student needs.

@@ -31,6 +31,9 @@ Flips = Annotated[
 ]
 JUnit = Annotated[Path | None, flag("--junit", "FILE", "Write what was judged as JUnit XML.")]
 Markdown = Annotated[str | None, flag("--markdown", "FILE", 'Write a summary as Markdown, "-" for the screen.')]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="A check that cannot be made, for example without golden outputs, fails.")
+]
 Bisect = Annotated[bool, typer.Option("--bisect", help="Find the first node at which two models differ, instead.")]
 Against = Annotated[
     str | None,
@@ -54,7 +57,11 @@ def validate(
     precision: options.Precision = None,
     provider: options.Provider = "cpu",
     max_drop: options.MaxDrop = None,
+    max_class_drop: options.MaxClassDrop = None,
+    min_agreement: options.MinAgreement = None,
+    allow_class: options.AllowClass = None,
     confidence: options.Confidence = None,
+    strict: Strict = False,
     threads: options.Threads = None,
     preprocess_drift: PreprocessDrift = False,
     flips: Flips = None,
@@ -90,14 +97,27 @@ def validate(
             "--markdown": markdown,
             "--preprocess-drift": preprocess_drift or None,
             "--max-drop": max_drop,
+            "--max-class-drop": max_class_drop,
+            "--min-agreement": min_agreement,
+            "--allow-class": allow_class or None,
             "--confidence": confidence,
+            "--strict": strict or None,
         },
         as_json=console.as_json,
         markdown=markdown,
     )
     require_devices(device, {"--keep": keep, "--wait": wait})
     require_local(device, {"--bisect": bisect, "--flips": flips, "--preprocess-drift": preprocess_drift})
-    limits = ParityLimits(**options.not_none(max_drop=max_drop, confidence=confidence))
+    limits = ParityLimits(
+        **options.not_none(
+            max_drop=max_drop,
+            max_class_drop=max_class_drop,
+            min_agreement=min_agreement,
+            allowed_classes=tuple(allow_class) if allow_class else None,
+            confidence=confidence,
+            strict=strict,
+        )
+    )
     opened = open_bundle(bundle)
     images = open_own_images(data, opened) if data is not None else None
     request = ValidationRequest(

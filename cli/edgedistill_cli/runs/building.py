@@ -11,6 +11,7 @@ from edgedistill_cli import STAGES
 from edgedistill_cli.console import Console
 from edgedistill_cli.exit_codes import InterruptedRunError, gate_code
 from edgedistill_cli.runs.folder import Run, begin_run
+from edgedistill_cli.runs.inputs import find_classes
 from edgedistill_cli.runs.stages import help_training, run_stages
 from edgedistill_cli.settings import RunSettings
 from edgedistill_cli.settings_file import read_settings
@@ -32,6 +33,7 @@ def build(
     if int(os.environ.get("RANK", "0")) > 0:
         help_training(folder, _wait_for_settings(folder, settings))
         return
+    _require_allowed_classes(settings)
     run = begin_run(folder, settings, console, restart=restart)
     advance(run, stages)
     record = build_record(run, stages)
@@ -55,6 +57,11 @@ def _wait_for_settings(folder: Path, settings: RunSettings) -> RunSettings:
         f"The first process has not begun the run in {folder} within {LEADER_PATIENCE_S} s; its own message says why. "
         "All processes need the same folder and settings."
     )
+
+
+def _require_allowed_classes(settings: RunSettings) -> None:
+    """Raise UsageError now, and not after the training, for a class to allow that the subtask does not have."""
+    settings.validate.allowed_among(find_classes(settings.subtask))
 
 
 def advance(run: Run, stages: tuple[str, ...], *, anew: bool = False) -> None:
@@ -85,6 +92,7 @@ def build_record(run: Run, stages: tuple[str, ...] = STAGES) -> dict[str, Any]:
 
 def print_plan(folder: Path, settings: RunSettings, stages: tuple[str, ...], console: Console) -> None:
     """Print which stages are due, and run none."""
+    _require_allowed_classes(settings)
     run = Run(folder=folder, settings=settings, console=console)
     plan = [{"stage": stage, "status": "kept" if run.is_complete(stage) else "due"} for stage in stages]
     console.emit({"kind": "plan", "schema": 1, "run": str(folder), "plan": plan, "settings": settings.to_tables()})

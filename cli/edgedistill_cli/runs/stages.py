@@ -40,10 +40,13 @@ def run_stages(run: Run, stages: tuple[str, ...] = STAGES, *, anew: bool = False
 
 def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
     from edgedistill.distillation.record import distillation_record
+    from edgedistill.distillation.teacher_labels import check_teacher_labels
     from edgedistill.export.bundle import begin_bundle
     from edgedistill.models.student import write_student
 
     given = inputs()
+    for note in check_teacher_labels(given.teacher, given.subtask, given.images.validation):
+        run.console.say(f"note: {note}")
     student = build_run_student(run, given)
     bundle = begin_bundle(student, given.teacher, given.subtask, run.folder, run.settings.student.name)
     _say_cost(run, bundle)

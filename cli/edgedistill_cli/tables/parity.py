@@ -71,6 +71,7 @@ def show_parity(reports: "Sequence[ParityReport]", console: Console) -> None:
             ["KL divergence, nats", *(words.significant(report.likeness.mean_kl) for report in reports)],
             ["ECE of confidence", *(words.percent(each.likeness.confidence_calibration.candidate) for each in reports)],
             ["classes worse", *(_worse_count(report) for report in reports)],
+            ["classes dead", *(_dead_count(report) for report in reports)],
             ["verdict", *(report.verdict for report in reports)],
         ],
     )
@@ -79,7 +80,8 @@ def show_parity(reports: "Sequence[ParityReport]", console: Console) -> None:
             _show_drift(report.findings.preprocess_drift, label_of(report.model.precision), console)
     for report in reports:
         found = (f"Diagnosis {each.name}: {each.detail}" for each in report.findings.diagnosis)
-        for sentence in (*report.judgement.reasons, *found, *report.findings.notes):
+        open_questions = (f"{each.name}: {each.detail}" for each in report.soundness.not_checked)
+        for sentence in (*report.judgement.reasons, *found, *open_questions, *report.findings.notes):
             console.result(f"{label_of(report.model.precision)}: {sentence}")
 
 
@@ -89,6 +91,12 @@ def _probability(p: float) -> str:
 
 def _worse_count(report: "ParityReport") -> str:
     return f"{report.classes.worse_count} of {report.classes.class_statistics.tested_count}"
+
+
+def _dead_count(report: "ParityReport") -> str:
+    findings = report.judgement.class_findings
+    dead = sum(each.fault == "dead" for each in findings or ())
+    return words.MISSING if findings is None else f"{dead} of {report.classes.class_statistics.tested_count}"
 
 
 def _show_drift(rows: "Sequence[DriftRow]", label: str, console: Console) -> None:

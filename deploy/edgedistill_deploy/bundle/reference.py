@@ -21,6 +21,8 @@ _REFERENCE = {
     "digests": ArraySpec(kinds="U", item_bytes=256, axes=(1,), description="strings of 64 characters (N,)"),
     "images": ArraySpec(kinds="u", item_bytes=1, axes=(4,), description="uint8 (M, H, W, 3)", required=False),
     "image_index": ArraySpec(kinds="i", item_bytes=8, axes=(1,), description="int64 (M,)"),
+    "class_names": ArraySpec(kinds="U", axes=(1,), description="strings (C,)", required=False),
+    "golden_index": ArraySpec(kinds="i", item_bytes=8, axes=(1,), description="int64 (n,)", required=False),
 }
 _GOLDEN = {
     "inputs": ArraySpec(kinds="u", item_bytes=1, axes=(4,), description="uint8 (n, H, W, 3)"),
@@ -33,13 +35,16 @@ class Reference:
     """The teacher's answers on the evaluation images.
 
     Args:
-        logits: float32 (N, C), the teacher's logits of the subtask's classes.
+        logits: float32 (N, C), the teacher's logits of the subtask's classes; all finite.
         labels: int64 (N,), positions in the subtask; -1 where unknown.
         digests: strings (N,) of 64 characters, the sha256 of each image's source.
         images: uint8 (M, H, W, 3), prepared images; None where they would be too large.
         image_index: int64 (M,), the row of `logits` for each image.
+        class_names: strings (C,), the subtask's classes in the order of the logits.
+        golden_index: int64 (n,), the row of `logits` for each input of the bundle's golden file.
 
-    Raises DataError when the arrays do not fit each other.
+    References of earlier versions have neither class_names nor golden_index. Raises DataError when the arrays do not
+    fit each other, or a logit is not finite.
     """
 
     logits: NDArray[np.float32] = field(repr=False)
@@ -47,6 +52,8 @@ class Reference:
     digests: NDArray[np.str_] = field(repr=False)
     images: NDArray[np.uint8] | None = field(repr=False)
     image_index: NDArray[np.int64] = field(repr=False)
+    class_names: NDArray[np.str_] | None = field(repr=False, default=None)
+    golden_index: NDArray[np.int64] | None = field(repr=False, default=None)
 
     def __post_init__(self) -> None:
         for name, spec in _REFERENCE.items():
@@ -64,19 +71,27 @@ class Reference:
                 f"labels run from {self.labels.min()} to {self.labels.max()}; {classes} classes allow -1 to "
                 f"{classes - 1}."
             )
+        _require_finite("logits", self.logits)
         self._check_images()
+        if self.class_names is not None and len(self.class_names) != classes:
+            raise DataError(f"class_names lists {len(self.class_names)} names for {classes} classes.")
+        if self.golden_index is not None:
+            self._check_rows("golden_index", self.golden_index)
 
     def _check_images(self) -> None:
         held = 0 if self.images is None else len(self.images)
         rows = self.image_index
         if len(rows) != held:
             raise DataError(f"image_index has {len(rows)} entries for {held} images; it must have one for each.")
-        if held and (rows.min() < 0 or rows.max() >= len(self.logits)):
-            raise DataError(
-                f"image_index runs from {rows.min()} to {rows.max()}, outside the {len(self.logits)} rows of logits."
-            )
+        self._check_rows("image_index", rows)
         if self.images is not None and (self.images.shape[3] != 3 or not self.images.size):
             raise DataError(f"images has shape {self.images.shape}; it must be (M, H, W, 3), M at least 1, or None.")
+
+    def _check_rows(self, name: str, rows: NDArray[np.int64]) -> None:
+        if len(rows) and (rows.min() < 0 or rows.max() >= len(self.logits)):
+            raise DataError(
+                f"{name} runs from {rows.min()} to {rows.max()}, outside the {len(self.logits)} rows of logits."
+            )
 
 
 def write_reference(path: Path, reference: Reference) -> None:
@@ -87,9 +102,8 @@ def write_reference(path: Path, reference: Reference) -> None:
 def read_reference(path: Path) -> Reference:
     """Read what `write_reference` wrote. Raises BundleError naming the file for anything else."""
     arrays = read_arrays(path, _REFERENCE, BundleError, limit_bytes=MAX_BYTES)
-    images = arrays.pop("images", None)
     try:
-        return Reference(images=images, **arrays)
+        return Reference(**{"images": None, **arrays})
     except DataError as error:
         raise BundleError(f"{path} is damaged: {error}") from error
 
@@ -118,12 +132,22 @@ def _require_spec(name: str, array: NDArray[Any], spec: ArraySpec) -> None:
         raise DataError(f"{name} has dtype {array.dtype} and shape {array.shape}; it must be {spec.description}.")
 
 
+def _require_finite(name: str, logits: NDArray[np.float32]) -> None:
+    broken = int(np.sum(~np.isfinite(logits).all(axis=1)))
+    if broken:
+        raise DataError(
+            f"{broken} of {len(logits)} rows of {name} hold a value that is not finite (NaN or infinite), and nothing "
+            "can be judged by such an answer; export again."
+        )
+
+
 def _require_pairs(inputs: NDArray[np.uint8], outputs: NDArray[np.float32]) -> None:
     if len(inputs) != len(outputs) or not inputs.size or inputs.shape[3] != 3:
         raise DataError(
             f"golden inputs of shape {inputs.shape} and outputs of shape {outputs.shape} do not fit each other; there "
             "must be one row of outputs for each image (H, W, 3), at least one."
         )
+    _require_finite("outputs", outputs)
 
 
 def _write(path: Path, arrays: Mapping[str, Any]) -> None:

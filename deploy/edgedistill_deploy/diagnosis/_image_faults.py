@@ -7,15 +7,24 @@ import numpy as np
 from edgedistill_deploy.diagnosis._judged_model import JudgedModel, Repair
 from edgedistill_deploy.diagnosis._relabelling import Relabelling, find_relabelling
 from edgedistill_deploy.records.parity import Diagnosis
+from edgedistill_deploy.statistics.chance import compare_with_chance
+from edgedistill_deploy.wording import percent, percent_interval
 
 SWAPPED_LABELS, PERMUTED_REFERENCE = "swapped_labels", "permuted_reference"
+SHIFTED_ROWS, REFERENCE_AT_CHANCE = "shifted_rows", "reference_at_chance"
+# With one of these nothing can be judged, at any accuracy of the model.
+WORTHLESS_REFERENCE = frozenset({SWAPPED_LABELS, PERMUTED_REFERENCE, SHIFTED_ROWS, REFERENCE_AT_CHANCE})
+_SHIFTS = (1, -1, 2, -2)
 _MANY_UNKNOWN = 0.5
 _MANY_CONFLICTS = 0.1
 
 
 def find_image_faults(judged: JudgedModel) -> Iterator[Diagnosis]:
     """Yield the faults of the images and of their labels."""
-    yield from _find_swapped_labels(judged)
+    found = [*_find_swapped_labels(judged), *_find_shifted_rows(judged)]
+    yield from found
+    if WORTHLESS_REFERENCE.isdisjoint(each.name for each in found):
+        yield from _find_chance(judged)
     yield from _unknown_images(judged)
 
 
@@ -63,6 +72,55 @@ def _describe_order(found: Relabelling, repair: Repair, name: str, names: tuple[
         )
     evidence = {"teacher_accuracy": before, "teacher_accuracy_repaired": after, "answered": found.answered(names)}
     return Diagnosis(name=name, detail=detail, evidence=evidence)
+
+
+def _find_shifted_rows(judged: JudgedModel) -> Iterator[Diagnosis]:
+    """Compare images and labels with the recorded answers to the images some rows further on."""
+    answers, expected = judged.answers, judged.answers.expected
+    for what, given in (("images", answers.predicted), ("labels", answers.labels)):
+        known = given >= 0
+        if find_relabelling(expected[known], given[known], answers.teacher.shape[1]):
+            continue  # another order of the classes explains it too
+        for shift in _SHIFTS:
+            moved = np.roll(expected, shift)
+            repair = Repair(
+                before=given[known] == expected[known],
+                after=given[known] == moved[known],
+                target=np.ones(int(known.sum()), dtype=np.bool_),
+            )
+            if known.any() and repair.convinces(1 - (1 - judged.confidence) / len(_SHIFTS), 0.5):
+                yield _describe_shift(what, shift, repair)
+                return
+
+
+def _describe_shift(what: str, shift: int, repair: Repair) -> Diagnosis:
+    before, after = float(repair.before.mean()), float(repair.after.mean())
+    rows = f"{abs(shift)} row{'s' if abs(shift) > 1 else ''}"
+    whose = "The model's answers to the recorded images" if what == "images" else "The labels"
+    detail = (
+        f"{whose} agree with the teacher's recorded answers on {before:.1%} of the images, but on {after:.1%} with the "
+        f"answers {rows} {'earlier' if shift > 0 else 'later'}: the {what} of the reference were shifted against the "
+        "answers; export again."
+    )
+    evidence = {"shifted": what, "rows": shift, "agreement": before, "agreement_repaired": after}
+    return Diagnosis(name=SHIFTED_ROWS, detail=detail, evidence=evidence)
+
+
+def _find_chance(judged: JudgedModel) -> Iterator[Diagnosis]:
+    """Compare the teacher's accuracy with what its answers would reach on labels in random order."""
+    answers = judged.answers
+    if not answers.labelled.any():
+        return
+    labels, expected = answers.labels[answers.labelled], answers.expected[answers.labelled]
+    found = compare_with_chance(labels, expected, judged.confidence)
+    if found.standing == "at_chance":
+        detail = (
+            f"The teacher is right on {percent(found.accuracy)} of the {found.size} labelled images (interval "
+            f"{percent_interval(found.interval)}), which is not better than chance, {percent(found.chance)}. Are the "
+            "labels in the order of the teacher's outputs, and does the teacher know these classes?"
+        )
+        evidence = {"teacher_accuracy": found.accuracy, "interval": list(found.interval), "chance": found.chance}
+        yield Diagnosis(name=REFERENCE_AT_CHANCE, detail=detail, evidence=evidence)
 
 
 def _unknown_images(judged: JudgedModel) -> Iterator[Diagnosis]:

@@ -125,9 +125,4 @@ _SEEN: tuple[Detector, ...] = (
     find_foreign_weights,
     find_damaged_scales,
 )
-_LOST: tuple[Detector, ...] = (
-    _find_recovered,
-    _find_equal_logits,
-    find_quantisation_fault,
-    _find_constant_answers,
-)
+_LOST: tuple[Detector, ...] = (_find_recovered, _find_equal_logits, find_quantisation_fault, _find_constant_answers)

@@ -5,44 +5,57 @@ of the classes, one class raised for every image, a Softmax, or a record of anot
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill_deploy.bundle.expectation import expectation_role, inputs_digest, read_expectation
 from edgedistill_deploy.bundle.precisions import computes_in, model_role
 from edgedistill_deploy.bundle.reference import read_golden
-from edgedistill_deploy.diagnosis._judged_model import JudgedModel
+from edgedistill_deploy.diagnosis._judged_model import Images, JudgedModel
 from edgedistill_deploy.diagnosis._relabelling import Relabelling, relabelling_of
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.evaluation.figures import Logits, log_softmax
 from edgedistill_deploy.records.parity import Diagnosis
 from edgedistill_deploy.runtimes.logits import raw_logits
-from edgedistill_deploy.runtimes.opening import open_model
-from edgedistill_deploy.runtimes.session import Session
+from edgedistill_deploy.runtimes.opening import open_as_written, open_model
 from edgedistill_deploy.statistics.assignment import best_assignment
 
 # Error of sound files against the recorded logits, relative to their spread: fp32 below 1e-3, INT8 up to 0.1.
 _SAME = {"fp32": 0.02, "fp16": 0.05, "int8": 0.15}
+_SAME_FILE = 0.05  # against the file's own record
 _EXPLAINED = 0.35  # share of the error that may remain once a fault is undone
 _ALSO_MOVED = 0.15  # of the largest shift: a bias of an earlier layer shifts every class
 _SHARE = 1e-3  # by which probabilities may miss a sum of 1
 _KEPT = 0.02  # accuracy that a model with stale recorded outputs may lack against its teacher
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Record:
+    """The golden inputs with the logits of the file, given here and recorded; `same` is the error of a sound file."""
+
+    inputs: Images
+    given: Logits
+    wanted: Logits
+    same: float
+
+    @property
+    def error(self) -> float:
+        return relative_difference(self.given, self.wanted)
+
+
 def find_output_fault(judged: JudgedModel) -> Iterator[Diagnosis]:
     """Yield a fault behind the last layer: a Softmax, another order of the classes, or one class raised or lowered."""
-    pair = _recorded_pair(judged)
-    if pair is None:
+    record = _read_record(judged)
+    if record is None or record.error <= record.same:
         return
-    given, wanted = pair
-    same = _SAME[computes_in(judged.session.precision)]
-    if relative_difference(given, wanted) <= same:
-        return
-    if _is_softmax(given) and not _is_softmax(wanted):
-        yield _describe_softmax(given, wanted)
-        return
-    found = _find_order(given, wanted, same)
-    yield from _describe_permutation(judged, found) if found else _find_shift(judged, given, wanted, same)
+    if _is_softmax(record.given) and not _is_softmax(record.wanted):
+        yield _describe_softmax(record)
+    elif found := _find_order(record):
+        yield from _describe_permutation(judged, found)
+    else:
+        yield from _find_shift(judged, record)
 
 
 def find_stale_outputs(judged: JudgedModel) -> Iterator[Diagnosis]:
@@ -51,26 +64,21 @@ def find_stale_outputs(judged: JudgedModel) -> Iterator[Diagnosis]:
     If the file computed node by node gives them, the runtime is at fault. If the file is as accurate as it should be,
     the record is not of this file. Otherwise nothing is known.
     """
-    pair = _recorded_pair(judged)
-    if pair is None:
+    record = _read_record(judged)
+    if record is None or record.error <= record.same:
         return
-    given, wanted = pair
-    same, error = _SAME[computes_in(judged.session.precision)], relative_difference(given, wanted)
-    if error <= same:
-        return
-    evidence = {"relative_error": error}
-    if _as_written_agrees(judged, wanted, same):
+    file, evidence = judged.session.model_path.name, {"relative_error": record.error}
+    if _as_written_agrees(judged, record):
         detail = (
-            f"Computed node by node, {judged.session.model_path.name} gives the recorded outputs, and optimised by "
-            f"{judged.session.runtime} it does not: the runtime computes another function. Try another version of it, "
-            "or another provider."
+            f"Computed node by node, {file} gives the recorded outputs, and optimised by {judged.session.runtime} it "
+            "does not: the runtime computes another function. Try another version of it, or another provider."
         )
         yield Diagnosis(name="other_function", detail=detail, evidence=evidence)
     elif _is_as_good(judged):
         detail = (
-            f"The recorded outputs are not of {judged.session.model_path.name}: they differ by {error:.0%} of their "
-            "size, and the file answers the evaluation images as well as it should. Export the bundle again, so that "
-            "file and record belong together."
+            f"The recorded outputs are not of {file}: they differ by {record.error:.0%} of their size, and the file "
+            "answers the evaluation images as well as it should. Export the bundle again, so that file and record "
+            "belong together."
         )
         yield Diagnosis(name="stale_outputs", detail=detail, evidence=evidence)
 
@@ -99,13 +107,23 @@ def relative_difference(given: Logits, wanted: Logits) -> float:
     return float(np.linalg.norm(ours - theirs) / max(np.linalg.norm(theirs), 1e-12))
 
 
-def _recorded_pair(judged: JudgedModel) -> tuple[Logits, Logits] | None:
-    """Return the logits of the golden inputs, given and recorded; None without a record or in another shape."""
-    if judged.session.precision == "teacher" or not judged.bundle.has("golden"):
+def _read_record(judged: JudgedModel) -> _Record | None:
+    """Return the record of the file's logits, its own or else the student's; None without one, or in another shape."""
+    session, bundle = judged.session, judged.bundle
+    if session.precision == "teacher" or not bundle.has("golden"):
         return None
-    inputs, wanted = read_golden(judged.bundle.file("golden"))
-    given = raw_logits(judged.session, inputs)
-    return (given, wanted) if given.shape == wanted.shape and wanted.shape[1] > 1 else None
+    inputs, wanted = read_golden(bundle.file("golden"))
+    same, role = (
+        _SAME[computes_in(session.precision)],
+        expectation_role(bundle.role_for(session.precision, session.runtime)),
+    )
+    if role != "golden" and bundle.has(role):
+        expected = read_expectation(bundle.file(role))
+        if expected.inputs_sha256 == inputs_digest(inputs):
+            wanted, same = expected.outputs, _SAME_FILE
+    given = raw_logits(session, inputs)
+    fits = given.shape == wanted.shape and wanted.shape[1] > 1
+    return _Record(inputs=inputs, given=given, wanted=wanted, same=same) if fits else None
 
 
 def _centred(logits: Logits) -> NDArray[np.float64]:
@@ -117,8 +135,8 @@ def _is_softmax(logits: Logits) -> bool:
     return bool((logits >= 0).all() and (np.abs(logits.sum(axis=1) - 1) <= _SHARE).all())
 
 
-def _describe_softmax(given: Logits, wanted: Logits) -> Diagnosis:
-    error = float(np.abs(given - np.exp(log_softmax(wanted))).max())
+def _describe_softmax(record: _Record) -> Diagnosis:
+    error = float(np.abs(record.given - np.exp(log_softmax(record.wanted))).max())
     detail = (
         "The file gives probabilities in place of logits: the outputs of every image sum to 1. Remove the Softmax "
         "behind the last layer; whoever reads logits computes it again."
@@ -126,15 +144,16 @@ def _describe_softmax(given: Logits, wanted: Logits) -> Diagnosis:
     return Diagnosis(name="softmax_behind_logits", detail=detail, evidence={"largest_difference": error})
 
 
-def _find_order(given: Logits, wanted: Logits, same: float) -> Relabelling | None:
+def _find_order(record: _Record) -> Relabelling | None:
     """Return the order of the classes in which the logits are the recorded ones."""
+    given, wanted = record.given, record.wanted
     if not np.isfinite(given).all():
         return None
     ours, theirs = _centred(given), _centred(wanted)
     distances = np.square(theirs[:, :, None] - ours[:, None, :]).sum(axis=0)
     answer_for = best_assignment(-distances)
     remains = relative_difference(given[:, answer_for], wanted)
-    return relabelling_of(answer_for) if remains <= same else None
+    return relabelling_of(answer_for) if remains <= record.same else None
 
 
 def _describe_permutation(judged: JudgedModel, found: Relabelling) -> Iterator[Diagnosis]:
@@ -148,8 +167,9 @@ def _describe_permutation(judged: JudgedModel, found: Relabelling) -> Iterator[D
     yield Diagnosis(name="permuted_classes", detail=detail, evidence={"answered": found.answered(names)})
 
 
-def _find_shift(judged: JudgedModel, given: Logits, wanted: Logits, same: float) -> Iterator[Diagnosis]:
+def _find_shift(judged: JudgedModel, record: _Record) -> Iterator[Diagnosis]:
     """Find the same difference for every image: a bias that was changed."""
+    given, wanted = record.given, record.wanted
     difference = given.astype(np.float64) - wanted
     if not np.isfinite(difference).all():
         return
@@ -158,7 +178,7 @@ def _find_shift(judged: JudgedModel, given: Logits, wanted: Logits, same: float)
     remains = relative_difference((given - shift).astype(np.float32), wanted)
     moved = np.flatnonzero(np.abs(shift) > _ALSO_MOVED * np.abs(shift).max())
     names = judged.bundle.class_names
-    if remains <= min(same, _EXPLAINED * relative_difference(given, wanted)) and 2 * len(moved) <= len(names):
+    if remains <= min(record.same, _EXPLAINED * record.error) and 2 * len(moved) <= len(names):
         listed = ", ".join(f"{names[place]!r} by {shift[place]:+.3g}" for place in moved[:5])
         detail = (
             f"The logits are the recorded ones, but for every image the same is added to some classes: {listed}. A "
@@ -168,17 +188,12 @@ def _find_shift(judged: JudgedModel, given: Logits, wanted: Logits, same: float)
         yield Diagnosis(name="shifted_logits", detail=detail, evidence=evidence)
 
 
-def _as_written_agrees(judged: JudgedModel, wanted: Logits, same: float) -> bool:
-    inputs, _ = read_golden(judged.bundle.file("golden"))
+def _as_written_agrees(judged: JudgedModel, record: _Record) -> bool:
     try:
-        with _open_as_written(judged.session) as written:
-            return relative_difference(raw_logits(written, inputs), wanted) <= same
+        with open_as_written(judged.session) as written:
+            return relative_difference(raw_logits(written, record.inputs), record.wanted) <= record.same
     except EdgeDistillError:
         return False
-
-
-def _open_as_written(session: Session) -> Session:
-    return open_model(session.model_path, precision=session.precision, optimised=False)
 
 
 def _is_as_good(judged: JudgedModel) -> bool:

@@ -4,12 +4,12 @@ A verdict says that a model is unfit. A diagnosis names the fault to repair, wit
 they are not sure: no diagnosis means that no known fault was recognised, not that there is no fault.
 """
 
-from edgedistill_deploy.diagnosis._image_faults import SWAPPED_LABELS, find_image_faults
+from edgedistill_deploy.diagnosis._image_faults import REFERENCE_AT_CHANCE, WORTHLESS_REFERENCE, find_image_faults
 from edgedistill_deploy.diagnosis._judged_model import JudgedModel
 from edgedistill_deploy.diagnosis._model_faults import find_model_faults
 from edgedistill_deploy.records.parity import Diagnosis
 
-__all__ = ["SWAPPED_LABELS", "JudgedModel", "diagnose"]
+__all__ = ["REFERENCE_AT_CHANCE", "WORTHLESS_REFERENCE", "JudgedModel", "diagnose"]
 
 
 def diagnose(judged: JudgedModel, *, failed: bool) -> tuple[Diagnosis, ...]:

@@ -17,7 +17,7 @@ from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.records.parity import Diagnosis
 from edgedistill_deploy.runtimes.int8_kernels import is_probe_exact, probe_feeds, read_probe, saturation_sentence
 from edgedistill_deploy.runtimes.logits import raw_logits
-from edgedistill_deploy.runtimes.opening import open_model
+from edgedistill_deploy.runtimes.opening import open_as_written, open_model
 from edgedistill_deploy.runtimes.session import Session
 
 _IMAGES = 16
@@ -31,7 +31,7 @@ def find_saturating_kernels(judged: JudgedModel) -> Iterator[Diagnosis]:
     error = _saturation_error(judged)
     if error is None or error <= _TOLERANCE:
         return
-    with _open_as_written(judged.session) as written:
+    with open_as_written(judged.session) as written:
         repair = repair_by(judged, written)
     if repair.convinces(judged.confidence, _LEAST_RECOVERED):
         detail = f"{saturation_sentence()} Computed as it is written, {percentages(repair)}."
@@ -53,7 +53,7 @@ def _saturation_error(judged: JudgedModel) -> float | None:
         return None
     images = _images_of(judged)
     try:
-        with _open_as_written(session) as written:
+        with open_as_written(session) as written:
             meant = raw_logits(written, images)
     except EdgeDistillError:
         return None
@@ -80,7 +80,3 @@ def _images_of(judged: JudgedModel) -> Images:
     if judged.bundle.has("golden"):
         return read_golden(judged.bundle.file("golden"))[0][:_IMAGES]
     return judged.evaluation.images(judged.evaluation.spread(_IMAGES))
-
-
-def _open_as_written(session: Session) -> Session:
-    return open_model(session.model_path, precision=session.precision, optimised=False)

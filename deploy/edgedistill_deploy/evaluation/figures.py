@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from edgedistill_deploy.records.parity import (
     Accuracy,
+    ClassAnswers,
     ClassFigures,
     ClassParity,
     ClassStatistics,
@@ -88,15 +89,18 @@ def measure_accuracy(answers: Answers, confidence: float) -> Accuracy:
 
 
 def measure_classes(names: tuple[str, ...], answers: Answers, confidence: float) -> ClassFigures:
-    """Compare the models class by class; classes without labelled images are not tested."""
-    outcomes = [_right(answers, answers.labels == index) for index in range(len(names))]
-    counts = [count_lost_and_gained(*outcome) for outcome in outcomes]
-    tested = [index for index, (_, right) in enumerate(outcomes) if len(right)]
-    adjusted = dict(zip(tested, holm([mcnemar_p(*counts[index]) for index in tested]), strict=True))
-    joint = 1 - (1 - confidence) / max(1, len(tested))
+    """Compare the models class by class, on the images with its label.
+
+    A class of which no image has a label is tested by how often both models answer with it on the images without one.
+    A class without any such image is not tested.
+    """
+    outcomes = [_class_outcome(answers, index) for index in range(len(names))]
+    tested = [index for index, outcome in enumerate(outcomes) if outcome.size]
+    adjusted = dict(zip(tested, holm([mcnemar_p(*outcomes[index].counts) for index in tested]), strict=True))
+    joint, level = 1 - (1 - confidence) / max(1, len(tested)), 1 - confidence
     rows = tuple(
-        _class_parity(name, outcomes[index], adjusted.get(index, 1.0), joint, 1 - confidence)
-        for index, name in enumerate(names)
+        _class_parity(name, outcome, adjusted.get(index, 1.0), joint, level)
+        for index, (name, outcome) in enumerate(zip(names, outcomes, strict=True))
     )
     statistics = ClassStatistics(
         tested_count=len(tested), correction="holm", interval_correction="bonferroni", interval_confidence=joint
@@ -104,24 +108,85 @@ def measure_classes(names: tuple[str, ...], answers: Answers, confidence: float)
     return ClassFigures(per_class=rows, class_statistics=statistics)
 
 
-def _class_parity(
-    name: str, outcome: tuple[Right, Right], adjusted_p: float, joint: float, level: float
-) -> ClassParity:
-    teacher_right, right = outcome
-    lost, gained = count_lost_and_gained(teacher_right, right)
-    count = len(right)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ClassOutcome:
+    """On the images of a class, whether each model is right (n,); without labels, whether it answers with the class."""
+
+    has_labels: bool
+    teacher: Right
+    candidate: Right
+    answer_count: int
+
+    @property
+    def size(self) -> int:
+        """The number of images that tell about the class."""
+        return len(self.teacher)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        return count_lost_and_gained(self.teacher, self.candidate)
+
+
+def _class_outcome(answers: Answers, index: int) -> _ClassOutcome:
+    expected, predicted = answers.expected == index, answers.predicted == index
+    rows = answers.labels == index
+    has_labels = bool(rows.any())
+    if not has_labels:
+        rows = ~answers.labelled & (expected | predicted)
+    return _ClassOutcome(
+        has_labels=has_labels, teacher=expected[rows], candidate=predicted[rows], answer_count=int(predicted.sum())
+    )
+
+
+def _class_parity(name: str, outcome: _ClassOutcome, adjusted_p: float, joint: float, level: float) -> ClassParity:
+    lost, gained = outcome.counts
+    p, significant = mcnemar_p(lost, gained), lost > gained and adjusted_p < level
+    if not outcome.has_labels:
+        return _unlabelled_class(name, outcome, p, adjusted_p, significant)
+    count = outcome.size
     return ClassParity(
         name=name,
         support=count,
-        teacher=_share(teacher_right),
-        candidate=_share(right),
-        drop=(lost - gained) / count if count else None,
+        teacher=_share(outcome.teacher),
+        candidate=_share(outcome.candidate),
+        drop=(lost - gained) / count,
         interval=drop_interval(lost, gained, count, joint),
         lost_count=lost,
         gained_count=gained,
-        mcnemar_p=mcnemar_p(lost, gained),
+        mcnemar_p=p,
         adjusted_p=adjusted_p,
-        significantly_worse=lost > gained and adjusted_p < level,
+        significantly_worse=significant,
+        answer_count=outcome.answer_count,
+    )
+
+
+def _unlabelled_class(
+    name: str, outcome: _ClassOutcome, p: float, adjusted_p: float, significantly_rarer: bool
+) -> ClassParity:
+    lost, gained = outcome.counts
+    answers = ClassAnswers(
+        teacher_count=int(outcome.teacher.sum()),
+        candidate_count=int(outcome.candidate.sum()),
+        lost_count=lost,
+        gained_count=gained,
+        mcnemar_p=p,
+        adjusted_p=adjusted_p,
+        significantly_rarer=significantly_rarer,
+    )
+    return ClassParity(
+        name=name,
+        support=0,
+        teacher=None,
+        candidate=None,
+        drop=None,
+        interval=drop_interval(0, 0, 0),
+        lost_count=0,
+        gained_count=0,
+        mcnemar_p=1.0,
+        adjusted_p=1.0,
+        significantly_worse=False,
+        answer_count=outcome.answer_count,
+        unlabelled=answers if outcome.size else None,
     )
 
 

@@ -10,6 +10,7 @@ from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.reference import Reference, read_reference
 from edgedistill_deploy.errors import BundleError, DataError
 from edgedistill_deploy.images.sets import ImageSet, batches
+from edgedistill_deploy.records.parity import Check, NotChecked
 
 UNKNOWN_LABEL = -1
 
@@ -22,9 +23,9 @@ class Evaluation:
     """Images with the teacher's logits (n, C) and labels (n,), -1 where unknown.
 
     `prepared` yields the uint8 (m, H, W, 3) batches of the given rows, in order. `name` is a row's name in messages,
-    `digest` the sha256 of its source. `conflict_count` images have another label than the recorded one.
-    `unknown_count` images were left out, because no teacher's answer to them was recorded. `notes` are sentences for
-    the report.
+    `digest` the sha256 of its source. `recorded` is the reference that the answers come from, and `checks` are the
+    results of its checks. `conflict_count` images have another label than the recorded one. `unknown_count` images were
+    left out, because no teacher's answer to them was recorded. `notes` are sentences for the report.
     """
 
     teacher: NDArray[np.float32]
@@ -32,6 +33,8 @@ class Evaluation:
     prepared: Callable[[Rows, int], Iterator[Prepared]]
     name: Callable[[int], str]
     digest: Callable[[int], str]
+    recorded: Reference
+    checks: tuple[Check | NotChecked, ...] = ()
     conflict_count: int = 0
     unknown_count: int = 0
     notes: tuple[str, ...] = ()
@@ -71,6 +74,7 @@ def _build_from_reference(reference: Reference) -> Evaluation:
     sampled = len(rows) < len(reference.labels)
     note = f"Judged on the {len(rows)} recorded images of {len(reference.labels)} evaluation images."
     return Evaluation(
+        recorded=reference,
         teacher=reference.logits[rows],
         labels=reference.labels[rows],
         prepared=lambda wanted, size: (images[wanted[start : start + size]] for start in range(0, len(wanted), size)),
@@ -94,6 +98,7 @@ def _build_from_images(bundle: Bundle, images: ImageSet, reference: Reference) -
     labels, conflicts = _merge_labels(subtask.labels[known], reference.labels[rows])
     unknown = len(subtask) - len(known)
     return Evaluation(
+        recorded=reference,
         teacher=reference.logits[rows],
         labels=labels,
         prepared=lambda wanted, size: batches(subtask.select(known[wanted]), bundle.preprocess, size),

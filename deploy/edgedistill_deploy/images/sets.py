@@ -1,5 +1,6 @@
 """What a set of labelled images is."""
 
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -111,6 +112,19 @@ def find_class(name: str, class_names: Sequence[str]) -> int | None:
         return class_names.index(compose_name(name))
     sharing = [place for place, each in enumerate(class_names) if _synonyms(name) & _synonyms(each)]
     return sharing[0] if len(sharing) == 1 else None
+
+
+def find_typed_class(name: str, class_names: Sequence[str]) -> int | None:
+    """Return the position of the class that a user types: as `find_class`, then without case, spaces, "_" and "-"."""
+    place = find_class(name, class_names)
+    if place is not None:
+        return place
+    alike = [place for place, each in enumerate(class_names) if _bare_synonyms(name) & _bare_synonyms(each)]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _bare_synonyms(name: str) -> set[str]:
+    return {re.sub(r"[\s_-]", "", part).casefold() for part in _synonyms(name)} - {""}
 
 
 def _synonyms(name: str) -> set[str]:

@@ -1,7 +1,9 @@
-"""The metadata and weights of an ONNX file, read without the onnx library."""
+"""The metadata and weights of an ONNX file, and what it computes in, read without the onnx library."""
 
 import math
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,42 @@ _DTYPES: dict[int, tuple[str, str | None]] = {
     10: ("<f2", None),
     11: ("<f8", "double_data"),
 }
+
+
+_FLOAT16 = 10
+_QUANTISED = re.compile(r"QuantizeLinear|DequantizeLinear|DynamicQuantizeLinear|QLinear\w+|QGemm|\w+Integer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arithmetic:
+    """What a file computes in, by its own nodes: how many are quantised, and how many tensors and casts are float16."""
+
+    quantised_count: int
+    float16_count: int
+
+    @property
+    def mixes_half(self) -> bool:
+        """Whether the file holds both quantised nodes and float16."""
+        return self.quantised_count > 0 and self.float16_count > 0
+
+
+def read_arithmetic(path: Path) -> Arithmetic:
+    """Count what tells a precision, in inner graphs too. Raises EdgeDistillError when the file is no ONNX model."""
+    quantised = halves = 0
+    with open_message(path) as model:
+        for _, message in model.walk():
+            quantised += message.kind == "NodeProto" and _is_quantised(message)
+            halves += message.kind == "TensorProto" and _FLOAT16 in message.numbers("data_type")
+            halves += message.kind == "AttributeProto" and _casts_to_half(message)
+    return Arithmetic(quantised_count=quantised, float16_count=halves)
+
+
+def _is_quantised(node: Message) -> bool:
+    return _QUANTISED.fullmatch("".join(node.texts("op_type"))) is not None
+
+
+def _casts_to_half(attribute: Message) -> bool:
+    return [*attribute.texts("name")] == ["to"] and _FLOAT16 in attribute.numbers("i")
 
 
 def read_metadata(path: Path) -> dict[str, str]:

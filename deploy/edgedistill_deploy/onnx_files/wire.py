@@ -36,6 +36,8 @@ FIELDS: dict[str, dict[int, tuple[str, str | None]]] = {
         5: ("attribute", "AttributeProto"),
     },
     "AttributeProto": {
+        1: ("name", None),
+        3: ("i", None),
         5: ("t", "TensorProto"),
         6: ("g", "GraphProto"),
         10: ("tensors", "TensorProto"),

@@ -5,26 +5,49 @@ from dataclasses import replace
 import numpy as np
 
 from edgedistill_deploy.evaluation.figures import NOT_FINITE, Answers
-from edgedistill_deploy.records.parity import (
-    Accuracy,
-    ClassFigures,
-    Judgement,
-    Numeric,
-    ParityLimits,
-    RelationResult,
-    Soundness,
+from edgedistill_deploy.records.parity import Accuracy, Judgement, Numeric, ParityLimits, RelationResult, Soundness
+from edgedistill_deploy.statistics.paired import (
+    hold_share,
+    images_to_bound,
+    images_to_decide,
+    non_inferiority,
+    wilson_interval,
 )
-from edgedistill_deploy.statistics.paired import images_to_bound, images_to_decide, non_inferiority, wilson_interval
-from edgedistill_deploy.statistics.verdicts import Verdict
+from edgedistill_deploy.statistics.verdicts import Verdict, worst_verdict
+
+_CHANGED = "the file or the record was changed, or the runtime computes another function"
 
 
 def judge(accuracy: Accuracy, answers: Answers, limits: ParityLimits) -> Judgement:
-    """Judge the accuracy; an inconclusive verdict comes with the number of images that would decide."""
+    """Judge the accuracy and the agreement; an inconclusive verdict says how many images would decide."""
     if answers.candidate.shape[1] == 1:
         reason = "A subtask of one class has no accuracy that could drop."
         return Judgement(limits=limits, verdict="inconclusive", reasons=(reason,))
-    if accuracy.labelled_count == 0:
-        return _judge_without_labels(len(answers) - answers.agreeing_count, len(answers), limits)
+    least = limits.agreement_limit(accuracy.labelled_count)
+    parts = [_judge_drop(accuracy, limits)] if accuracy.labelled_count else []
+    parts += [] if least is None else [_judge_agreement(answers, limits, least)]
+    return worst_judgement(*parts)
+
+
+def worst_judgement(*judgements: Judgement) -> Judgement:
+    """Return the worst verdict with all reasons, those of the worst first; of equal verdicts the first given is first.
+
+    What `Judgement.class_findings` says is kept.
+    """
+    verdict = worst_verdict(each.verdict for each in judgements)
+    ordered = sorted(judgements, key=lambda each: ("fail", "inconclusive", "pass").index(each.verdict))
+    needed = [each.images_to_decide for each in judgements if each.verdict == "inconclusive"]
+    known = [each for each in needed if each is not None]
+    return Judgement(
+        limits=judgements[0].limits,
+        verdict=verdict,
+        reasons=tuple(reason for each in ordered for reason in each.reasons),
+        images_to_decide=max(known) if verdict == "inconclusive" and len(known) == len(needed) else None,
+        class_findings=next((each.class_findings for each in judgements if each.class_findings is not None), None),
+    )
+
+
+def _judge_drop(accuracy: Accuracy, limits: ParityLimits) -> Judgement:
     verdict = non_inferiority(accuracy.interval, limits.max_drop)
     reason = _drop_sentence(accuracy, limits.max_drop, verdict)
     if verdict != "inconclusive":
@@ -47,19 +70,21 @@ def _judge_undecided(limits: ParityLimits, reason: str, needed: int | None, what
     return Judgement(limits=limits, verdict="inconclusive", reasons=reasons, images_to_decide=needed)
 
 
-def _judge_without_labels(disagreeing: int, count: int, limits: ParityLimits) -> Judgement:
-    """Judge by the disagreement, which bounds the drop from above: a candidate can pass by it, but not fail."""
-    bound = wilson_interval(disagreeing, count, limits.confidence)[1]
-    passed = bound < limits.max_drop
-    comparison = "below" if passed else "not below"
+def _judge_agreement(answers: Answers, limits: ParityLimits, least: float) -> Judgement:
+    """Hold the agreement against the least one; without any label nothing else can be judged."""
+    agreeing, count = answers.agreeing_count, len(answers)
+    interval = wilson_interval(agreeing, count, limits.confidence)
+    verdict = hold_share(interval, least)
+    place = {"pass": "above", "fail": "below", "inconclusive": "on both sides of"}[verdict]
+    why = "" if answers.labelled.any() else "No label is known, so only the agreement with the teacher is judged. "
     reason = (
-        f"No label is known, so only the disagreement with the teacher was bounded: at most {bound:.2%} of the images, "
-        f"{comparison} the {limits.max_drop:.2%} allowed for the drop."
+        f"{why}{100 * agreeing / count:.2f} % of {count} images are answered as the teacher does; the "
+        f"{limits.confidence:.0%} interval, {100 * interval[0]:.2f} to {100 * interval[1]:.2f} %, lies {place} the "
+        f"least agreement of {100 * least:.2f} %."
     )
-    if passed:
-        return Judgement(limits=limits, verdict="pass", reasons=(reason,))
-    needed = images_to_bound(disagreeing, count, limits.max_drop, limits.confidence)
-    return _judge_undecided(limits, reason, needed, "images")
+    if verdict != "inconclusive":
+        return Judgement(limits=limits, verdict=verdict, reasons=(reason,))
+    return _judge_undecided(limits, reason, images_to_bound(agreeing, count, least, limits.confidence), "images")
 
 
 def _drop_sentence(accuracy: Accuracy, max_drop: float, verdict: Verdict) -> str:
@@ -91,17 +116,15 @@ def _numeric_defects(numeric: Numeric) -> list[str]:
     if numeric.max_abs_error is None or numeric.tolerance is None or numeric.max_abs_error <= numeric.tolerance:
         return []
     excess = f"{numeric.max_abs_error:.3g}, more than {numeric.tolerance:.3g}"
-    start = f"The logits differ from the student's recorded outputs by up to {excess}"
-    return [f"{start}: the runtime computes another function."]
+    if numeric.recorded_of == "file":
+        return [f"The logits differ by up to {excess} from those of this file when it was made: {_CHANGED}."]
+    return [f"The logits differ from the student's recorded outputs by up to {excess}: {_CHANGED}."]
 
 
-def worse_classes_sentence(classes: ClassFigures) -> tuple[str, ...]:
-    """Name the classes that lost significantly, the worst first; no sentence if there is none."""
-    worse = [(row.drop or 0.0, row.name) for row in classes.per_class if row.significantly_worse]
-    worse.sort(key=lambda each: each[0], reverse=True)
-    if not worse:
-        return ()
-    listed = ", ".join(f"{name!r} ({100 * drop:.1f} points)" for drop, name in worse[:10])
-    rest = f" and {len(worse) - 10} more" if len(worse) > 10 else ""
-    count = classes.class_statistics.tested_count
-    return (f"Significantly worse than the teacher, after Holm's correction for {count} classes: {listed}{rest}.",)
+def unchecked_defects(soundness: Soundness, limits: ParityLimits) -> list[str]:
+    """Say which checks were not made, where the limits are strict."""
+    if not limits.strict:
+        return []
+    return [
+        f"Check {each.name} was not made, and --strict asks for it. {each.detail}" for each in soundness.not_checked
+    ]

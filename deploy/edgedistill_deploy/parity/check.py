@@ -1,30 +1,38 @@
 """Checks whether the model that runs here is as good on the subtask as its teacher.
 
 The teacher's answers were recorded when the bundle was built, so neither the teacher nor torch is needed. The verdict
-depends on the paired difference in accuracy and its uncertainty. A model fails at any accuracy if the runtime breaks a
-metamorphic relation, returns numbers that are not finite, or does not compute the exported model.
+depends on the paired difference in accuracy and its uncertainty. A model fails at any accuracy if a class of it is
+dead, or if the runtime breaks a metamorphic relation, returns numbers that are not finite, or does not compute the
+exported model.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.bundle.reference import read_golden
-from edgedistill_deploy.diagnosis.faults import SWAPPED_LABELS, JudgedModel, diagnose
+from edgedistill_deploy.diagnosis.faults import WORTHLESS_REFERENCE, JudgedModel, diagnose
 from edgedistill_deploy.diagnosis.saturation import saturation_notes
 from edgedistill_deploy.errors import BundleError, UsageError
 from edgedistill_deploy.evaluation import figures
-from edgedistill_deploy.evaluation.figures import Answers, Logits, Right, numeric_error
+from edgedistill_deploy.evaluation.figures import Answers, Logits, Right
 from edgedistill_deploy.evaluation.images import Evaluation, open_evaluation
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.images.sets import ImageSet
-from edgedistill_deploy.parity._verdict import defects_of, judge, with_defects, worse_classes_sentence
+from edgedistill_deploy.parity._classes import class_notes, judge_classes, unseen_classes
+from edgedistill_deploy.parity._reference_checks import (
+    chance_left_open,
+    contradicted_labels_note,
+    with_reference_checks,
+)
+from edgedistill_deploy.parity._verdict import defects_of, judge, unchecked_defects, with_defects, worst_judgement
 from edgedistill_deploy.parity.consistency import check_consistency
 from edgedistill_deploy.parity.metamorphic import check_relations
+from edgedistill_deploy.parity.recorded import check_limits, compare_recorded
 from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.parity import (
     DEFAULT_LIMITS,
@@ -34,13 +42,14 @@ from edgedistill_deploy.records.parity import (
     ImageCounts,
     Likeness,
     NotChecked,
-    Numeric,
     ParityLimits,
     ParityReport,
     Soundness,
 )
 from edgedistill_deploy.records.writing import record_path
-from edgedistill_deploy.runtimes.logits import raw_answers, raw_logits
+from edgedistill_deploy.runtimes.int8_kernels import unfused_sentence
+from edgedistill_deploy.runtimes.logits import raw_answers
+from edgedistill_deploy.runtimes.opening import open_session
 from edgedistill_deploy.runtimes.providers import nodes_elsewhere
 from edgedistill_deploy.runtimes.session import Session, identify_model
 from edgedistill_deploy.statistics.paired import wilson_interval
@@ -57,10 +66,6 @@ __all__ = [
 
 _RELATION_IMAGES = 8
 
-# Largest allowed error against the recorded outputs of the fp32 student, relative to the largest of them. TF32 stays
-# below 1e-2. INT8 differs by design: there the accuracy decides.
-_GOLDEN_TOLERANCES = {"fp32": 2e-2, "fp16": 5e-2}
-
 
 def check_parity(
     bundle: Bundle,
@@ -75,9 +80,17 @@ def check_parity(
     The subtask's images are taken from `images`, by default from those recorded in the bundle. Images are read in
     batches and not kept. `progress` counts images. See `paired` for the meaning of the verdict.
 
-    Raises DataError if no image can be compared, and BundleError if files do not fit each other.
+    Raises DataError if no image can be compared, BundleError if files do not fit each other, and UsageError if a class
+    that the limits allow is none of the bundle's.
     """
-    evaluation = open_evaluation(bundle, images)
+    limits.allowed_among(bundle.class_names)
+    evaluation = with_reference_checks(
+        bundle,
+        open_evaluation(bundle, images),
+        lambda: open_session(
+            bundle, runtime=session.runtime, precision="teacher", provider=session.provider, threads=session.threads
+        ),
+    )
     answers = collect_answers(session, evaluation, batch_size, progress)
     return check_answers(bundle, session, evaluation, answers, limits)
 
@@ -130,15 +143,19 @@ def check_answers(
     device = read_device()
     accuracy = figures.measure_accuracy(answers, limits.confidence)
     classes = figures.measure_classes(bundle.class_names, answers, limits.confidence)
-    soundness = _check_soundness(bundle, session, evaluation, answers)
+    class_judgement = judge_classes(classes, answers, limits)
+    soundness = _check_soundness(bundle, session, evaluation, answers, limits.confidence)
+    soundness = replace(soundness, not_checked=(*soundness.not_checked, *unseen_classes(classes, limits)))
     judged = JudgedModel(
         bundle=bundle, session=session, evaluation=evaluation, answers=answers, confidence=limits.confidence
     )
     defects = defects_of(answers, soundness)
     judgement = judge(accuracy, answers, limits)
-    is_bad = bool(defects) or judgement.verdict == "fail" or (accuracy.drop or 0.0) > limits.max_drop
+    is_bad = bool(defects) or "fail" in (judgement.verdict, class_judgement.verdict)
+    is_bad = is_bad or (accuracy.drop or 0.0) > limits.max_drop
     diagnosis = diagnose(judged, failed=is_bad)
-    defects += [found.detail for found in diagnosis if found.name == SWAPPED_LABELS]
+    defects += [found.detail for found in diagnosis if found.name in WORTHLESS_REFERENCE]
+    defects += unchecked_defects(soundness, limits)  # these are no faults to diagnose
     return ParityReport(
         bundle=bundle.path.resolve().name,
         model=identify_model(session, device.name),
@@ -147,13 +164,15 @@ def check_answers(
         likeness=_measure_likeness(answers, limits.confidence),
         classes=classes,
         soundness=soundness,
-        judgement=with_defects(judgement, defects),
+        judgement=worst_judgement(class_judgement, with_defects(judgement, defects)),
         findings=Findings(
             notes=(
                 *evaluation.notes,
-                *worse_classes_sentence(classes),
+                *contradicted_labels_note(evaluation, answers, limits.confidence),
+                *class_notes(classes, class_judgement.class_findings or ()),
                 *filter(None, [nodes_elsewhere(session.provider, session.placement)]),
                 *saturation_notes(judged),
+                *filter(None, [_unfused_note(session)]),
             ),
             diagnosis=diagnosis,
             in_domain=figures.measure_in_domain(answers),
@@ -166,6 +185,10 @@ def check_answers(
     )
 
 
+def _unfused_note(session: Session) -> str:
+    return unfused_sentence(session.model_path.name) if session.int8_kernels == "unfused" else ""
+
+
 def _measure_likeness(answers: Answers, confidence: float) -> Likeness:
     agreeing, count = answers.agreeing_count, len(answers)
     return Likeness(
@@ -176,22 +199,22 @@ def _measure_likeness(answers: Answers, confidence: float) -> Likeness:
     )
 
 
-def _check_soundness(bundle: Bundle, session: Session, evaluation: Evaluation, answers: Answers) -> Soundness:
+def _check_soundness(
+    bundle: Bundle, session: Session, evaluation: Evaluation, answers: Answers, confidence: float
+) -> Soundness:
     rows = evaluation.spread(_RELATION_IMAGES)
     names = [evaluation.name(int(row)) for row in rows]
-    found = check_consistency(bundle, session.model_path)
+    numeric, not_compared = compare_recorded(bundle, session, answers)
+    found = (
+        *check_consistency(bundle, session.model_path, session.precision),
+        check_limits(session, bundle.preprocess.size, len(bundle.class_names)),
+        *not_compared,
+        *evaluation.checks,
+        *chance_left_open(answers, confidence),
+    )
     return Soundness(
         metamorphic=check_relations(session, evaluation.images(rows), names),
-        numeric=_numeric(bundle, session, answers),
+        numeric=numeric,
         checks=tuple(each for each in found if isinstance(each, Check)),
         not_checked=tuple(each for each in found if isinstance(each, NotChecked)),
     )
-
-
-def _numeric(bundle: Bundle, session: Session, answers: Answers) -> Numeric:
-    if session.precision == "teacher":
-        return numeric_error(answers.candidate, answers.teacher, None)
-    if not bundle.has("golden"):
-        return Numeric(max_abs_error=None, cosine=None, tolerance=None, image_count=0)
-    inputs, outputs = read_golden(bundle.file("golden"))
-    return numeric_error(raw_logits(session, inputs), outputs, _GOLDEN_TOLERANCES.get(session.precision))

@@ -4,23 +4,32 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgedistill_deploy.bundle.folder import GOLDEN_IMAGES, Bundle
+from edgedistill_deploy.bundle.precisions import computes_in
 from edgedistill_deploy.files.json_text import parse_json
 from edgedistill_deploy.images import golden
 from edgedistill_deploy.images.golden import GoldenDifference, Prepare
-from edgedistill_deploy.onnx_files.content import read_metadata
+from edgedistill_deploy.onnx_files.content import Arithmetic, read_arithmetic, read_metadata
 from edgedistill_deploy.records.parity import Check, NotChecked
 
-_PREPROCESS, _CLASS_NAMES = "edgedistill.preprocess", "edgedistill.class_names"
+_PREPROCESS, _CLASS_NAMES = "edgedistill.preprocess", "edgedistill.class_names"  # metadata
+_PRECISION = "precision_of_the_file"
 
 
-def check_consistency(bundle: Bundle, model: Path, prepare: Prepare | None = None) -> tuple[Check | NotChecked, ...]:
+def check_consistency(
+    bundle: Bundle, model: Path, precision: str, prepare: Prepare | None = None
+) -> tuple[Check | NotChecked, ...]:
     """Compare a model file's metadata with the manifest, and the golden images with this device's results for them.
 
-    `prepare` turns the bytes of an image file into the model's input, uint8 (H, W, 3); by default Pillow does it by the
-    bundle's contract. What metadata or golden images that are missing leave open is named as not checked.
+    The file must also compute in the `precision` that it is registered for. `prepare` turns the bytes of an image file
+    into the model's input, uint8 (H, W, 3); by default Pillow does it by the bundle's contract. What metadata or golden
+    images that are missing leave open is named as not checked.
     """
     metadata = read_metadata(model)
-    return (*_metadata_checks(bundle, model.name, metadata), _golden_check(bundle, prepare))
+    return (
+        *_metadata_checks(bundle, model.name, metadata),
+        _precision_check(model, precision),
+        _golden_check(bundle, prepare),
+    )
 
 
 def _metadata_checks(bundle: Bundle, name: str, metadata: dict[str, str]) -> Iterator[Check | NotChecked]:
@@ -30,7 +39,7 @@ def _metadata_checks(bundle: Bundle, name: str, metadata: dict[str, str]) -> Ite
 
 def _preprocess_check(bundle: Bundle, name: str, given: str | None) -> Check | NotChecked:
     if given is None:
-        detail = f"Not checked, because {name} does not say for which preprocessing it was made."
+        detail = f"Not checked, because {name} does not say for which preprocessing it was made; export it again."
         return NotChecked(name="preprocess_digest", detail=detail)
     wanted = bundle.preprocess.digest
     fits = given == wanted
@@ -43,19 +52,31 @@ def _preprocess_check(bundle: Bundle, name: str, given: str | None) -> Check | N
 
 def _class_names_check(bundle: Bundle, name: str, text: str | None) -> Check | NotChecked:
     if text is None:
-        return NotChecked(name="class_names", detail=f"Not checked, because {name} does not name its classes.")
-    given, wanted = _names(text), bundle.class_names
+        return NotChecked(
+            name="class_names", detail=f"Not checked, because {name} does not name its classes; export it again."
+        )
+    return compare_names("class_names", name, _names(text), bundle.class_names)
+
+
+def named_classes(model: Path) -> tuple[str, ...] | None:
+    """Return the classes that a model file names in its metadata; None if it names none."""
+    text = read_metadata(model).get(_CLASS_NAMES)
+    return None if text is None else _names(text)
+
+
+def compare_names(check: str, owner: str, given: tuple[str, ...], wanted: tuple[str, ...]) -> Check:
+    """Compare the class names that `owner` holds with the manifest's, order included; `check` names the result."""
     if given == wanted:
-        detail = f"{name} and the manifest name the same {len(wanted)} classes in the same order."
-        return Check(name="class_names", passed=True, detail=detail)
+        detail = f"{owner} and the manifest name the same {len(wanted)} classes in the same order."
+        return Check(name=check, passed=True, detail=detail)
     if len(given) != len(wanted):
-        detail = f"{name} names {len(given)} classes, but the manifest {len(wanted)}; export it again."
-        return Check(name="class_names", passed=False, detail=detail)
+        detail = f"{owner} names {len(given)} classes, but the manifest {len(wanted)}; export it again."
+        return Check(name=check, passed=False, detail=detail)
     pairs = [(theirs, ours) for theirs, ours in zip(given, wanted, strict=True) if theirs != ours]
     shown = ", ".join(f"{theirs!r} where the manifest says {ours!r}" for theirs, ours in pairs[:5])
     more = f" and {len(pairs) - 5} more" if len(pairs) > 5 else ""
     order = " The names are the same, in another order." if set(given) == set(wanted) else ""
-    return Check(name="class_names", passed=False, detail=f"{name} says {shown}{more}.{order}")
+    return Check(name=check, passed=False, detail=f"{owner} says {shown}{more}.{order}")
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -64,6 +85,30 @@ def _names(text: str) -> tuple[str, ...]:
     except ValueError:
         return ()
     return tuple(str(name) for name in names) if isinstance(names, list) else ()
+
+
+def _precision_check(model: Path, precision: str) -> Check:
+    found = read_arithmetic(model)
+    problem = _misfit(found, precision)
+    if problem:
+        detail = f"{model.name} is registered as {precision}, but it has {problem}; calibrate or export it again."
+        return Check(name=_PRECISION, passed=False, detail=detail)
+    holds = f"{found.quantised_count} quantised nodes and {found.float16_count} tensors or casts in float16"
+    return Check(name=_PRECISION, passed=True, detail=f"{model.name} has {holds}, as {precision} must.")
+
+
+def _misfit(found: Arithmetic, precision: str) -> str:
+    """Return what a file lacks or has too much for its precision."""
+    quantised, half = computes_in(precision) == "int8", "fp16" in precision
+    if quantised and not found.quantised_count:
+        return "no quantised node"
+    if half and not found.float16_count:
+        return "no tensor in float16"
+    if found.quantised_count and not quantised:
+        return f"{found.quantised_count} quantised nodes"
+    if found.float16_count and not (half or quantised):  # a runtime may take the mixed file for INT8
+        return f"{found.float16_count} tensors or casts in float16"
+    return ""
 
 
 def _golden_check(bundle: Bundle, prepare: Prepare | None) -> Check | NotChecked:

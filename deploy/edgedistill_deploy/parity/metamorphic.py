@@ -27,6 +27,10 @@ _ROUNDS = 4  # the times that each thread runs all images, while the other one r
 # order: float32 stays near 1e-6, TF32 near 1e-3. In INT8 a value on the edge between two steps may round up or down.
 # Real defects are far larger.
 TOLERANCES = {"fp32": 2e-3, "fp16": 2e-2, "int8": 5e-2}
+# Rounding the other way is rare and hits single rows: INT8 files of six networks gave every row again to 1e-6 in every
+# batch. So where more than `_MANY` of the rows differ by more than this, the rows depend on each other.
+USUAL_TOLERANCES = {"fp32": 2e-3, "fp16": 4e-3, "int8": 2e-3}
+_MANY = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,7 +40,8 @@ class _Plain:
     images: NDArray[np.uint8]
     names: tuple[str, ...]
     logits: NDArray[np.float32]
-    tolerance: float
+    tolerance: float  # for each row
+    usual: float  # for most rows
 
 
 def check_relations(
@@ -45,15 +50,15 @@ def check_relations(
     """Check all relations on `images`, uint8 (n, H, W, 3), best between 2 and 16 different ones.
 
     `names` (n,) are the images' names in the findings, which otherwise have row numbers only. The tolerance depends on
-    the session's precision (`TOLERANCES`). The model's batch size must be free. A runtime that refuses a batch breaks
-    that relation. A runtime that refuses the first run raises its own error.
+    the session's precision (`TOLERANCES`, and `USUAL_TOLERANCES` for most rows). The model's batch size must be free. A
+    runtime that refuses a batch breaks that relation. A runtime that refuses the first run raises its own error.
     """
     if len(images) == 0:
         raise DataError("The metamorphic checks need at least one image and got none.")
     together = raw_logits(session, images)
     scale = float(np.max(np.abs(together), initial=0.0, where=np.isfinite(together)))
-    tolerance = TOLERANCES[computes_in(session.precision)] * scale + 1e-6
-    plain = _Plain(images=images, names=tuple(names), logits=together, tolerance=tolerance)
+    tolerance, usual = (each[computes_in(session.precision)] * scale + 1e-6 for each in (TOLERANCES, USUAL_TOLERANCES))
+    plain = _Plain(images=images, names=tuple(names), logits=together, tolerance=tolerance, usual=usual)
     found = [_check(session, plain, name, batches) for name, batches in _relations(len(images)).items()]
     return (*found, _check(session, plain, "two_threads", _turns(len(images)), threads=_THREADS))
 
@@ -86,7 +91,11 @@ def _check(session: Session, plain: _Plain, name: str, batches: Batches, threads
         detail = f"{len(rows)} images gave logits of shape {again.shape}."
         return RelationResult(name=name, passed=False, detail=detail)
     distance = _row_distance(again, plain.logits[rows])
-    broken = sorted(set(rows[distance > plain.tolerance].tolist()))
+    beyond = distance > plain.tolerance
+    if beyond.any():
+        return _result(name, sorted(set(rows[beyond].tolist())), plain, float(distance.max()))
+    shifted = distance > plain.usual
+    broken = sorted(set(rows[shifted].tolist())) if shifted.mean() > _MANY else []
     return _result(name, broken, plain, float(distance.max()))
 
 
@@ -108,6 +117,8 @@ def _row_distance(given: NDArray[np.float32], expected: NDArray[np.float32]) -> 
 
 def _result(name: str, broken: list[int], plain: _Plain, largest: float) -> RelationResult:
     size = f"largest difference {largest:.3g}, tolerance {plain.tolerance:.3g}"
+    if broken and largest <= plain.tolerance:
+        size = f"largest difference {largest:.3g}, and so many rows may differ by {plain.usual:.3g} only"
     if not broken:
         return RelationResult(name=name, passed=True, detail=f"{size[0].upper()}{size[1:]}.")
     inputs = tuple(plain.names[row] for row in broken) if plain.names else ()

@@ -4,7 +4,7 @@ A library user, the command and a device over SSH use the same function. The sam
 accuracy, and which images are decided differently.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS, judged_precisions, model_role
@@ -12,6 +12,7 @@ from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.evaluation.figures import Answers
 from edgedistill_deploy.evaluation.images import Evaluation, open_evaluation
 from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.parity._reference_checks import with_reference_checks
 from edgedistill_deploy.parity.chain import chain_record, chain_steps, write_chain
 from edgedistill_deploy.parity.check import ParityReport, check_answers, collect_answers, write_parity
 from edgedistill_deploy.parity.flips import find_flips
@@ -29,7 +30,7 @@ class ValidationRequest:
     """The models to check, and how to check them.
 
     Args:
-        limits: the allowed drop in accuracy, and the confidence.
+        limits: the allowed drops, the least agreement, the allowed classes, and the confidence.
         precisions: names of `bundle.precisions.PRECISIONS`; None for all in the bundle that the runtime accepts.
         runtime, provider, threads: as for `open_session`; the same for all models.
         preprocess_drift: measure for each expert the cost of other ways of preparing the images.
@@ -84,12 +85,13 @@ def validate_bundle(
         progress: its note is PRECISION: WHAT.
 
     Raises:
-        UsageError: the drift is requested without images.
+        UsageError: the drift is requested without images, or a class that the limits allow is none of the bundle's.
         DataError: no image can be compared.
         BundleError: a model is missing, or files do not fit each other.
         EdgeDistillError: a model cannot be opened.
     """
     asked = request or ValidationRequest()
+    asked.limits.allowed_among(bundle.class_names)
     if asked.preprocess_drift and images is None:
         raise UsageError(
             "--preprocess-drift needs image files to prepare in other ways, and those in the bundle are prepared "
@@ -98,7 +100,7 @@ def validate_bundle(
     precisions = asked.precisions or bundle.precisions_for(asked.runtime)
     checker = _Checker(
         bundle=bundle, asked=asked, images=images, evaluation=open_evaluation(bundle, images), progress=progress
-    )
+    ).with_reference_checks()
     answers: dict[str, Answers] = {}
     reports: list[ParityReport] = []
     flips: list[FlipReport] = []
@@ -132,6 +134,12 @@ class _Checker:
     images: ImageSet | None
     evaluation: Evaluation
     progress: Progress
+
+    def with_reference_checks(self) -> "_Checker":
+        """Return the checker with the checks of the recorded answers, which all reports share."""
+        tell = self._tell("teacher")
+        checked = with_reference_checks(self.bundle, self.evaluation, lambda: self._open("teacher", tell))
+        return replace(self, evaluation=checked)
 
     def check(self, precision: str) -> tuple[ParityReport, Answers]:
         """Return the report on a model, and both models' answers."""

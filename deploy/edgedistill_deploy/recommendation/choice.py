@@ -257,6 +257,8 @@ def _thin_samples(report: LatencyReport) -> bytes:
 
 def _reject_for_parity(candidate: _Candidate) -> Rejected:
     checked = candidate.checked
+    if checked.class_shortfall:
+        return _build_rejection(candidate, "parity", checked.class_shortfall)
     words = "needs more images to be judged" if checked.verdict == "inconclusive" else "does not hold the limit"
     drop = "" if checked.accuracy.drop is None else f" (drop {_drop_and_limit(checked)})"
     return _build_rejection(candidate, "parity", f"{words}{drop}")

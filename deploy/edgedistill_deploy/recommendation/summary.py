@@ -29,8 +29,8 @@ class ArtefactSummary:
     """One model on one device; None for what was not measured or recorded.
 
     `accuracy`, `agreement` and `drop` (teacher minus this model) are shares of the subtask's evaluation images. p50 and
-    p99 are of one batch of `batch_size`; `timing_warnings` say why they are doubtful. `device`, `runtime` and
-    `provider` are None if the bundle has no measurement.
+    p99 are of one batch of `batch_size`; `timing_warnings` say why they are doubtful. `class_shortfall` says what its
+    classes do to the verdict. `device`, `runtime` and `provider` are None if the bundle has no measurement.
     """
 
     precision: str
@@ -51,6 +51,7 @@ class ArtefactSummary:
     p50_ms: float | None
     p99_ms: float | None
     verdict: str | None
+    class_shortfall: str
     reasons: tuple[str, ...]
     timing_warnings: tuple[str, ...]
 
@@ -136,6 +137,7 @@ def _row(
         p50_ms=latency.times.p50_ms if latency else None,
         p99_ms=latency.times.p99_ms if latency else None,
         verdict=checked.verdict if checked else None,
+        class_shortfall=checked.class_shortfall if checked else "",
         reasons=checked.judgement.reasons if checked else (),
         timing_warnings=latency.disturbance.warnings if latency else (),
     )
@@ -164,7 +166,7 @@ def _whole(value: Any) -> int | None:
 
 
 def conclude(rows: Sequence[ArtefactSummary], choices: Mapping[str, Choice]) -> Conclusion:
-    """Say whether the checked experts are good enough, and which one to deploy.
+    """Say whether the checked experts are good enough, and which one to deploy; first of all, which classes are not.
 
     One failed expert fails the gate, as for `edgedistill validate`. `choices` are those of `choice.choose`; the
     fastest of several devices is named first.
@@ -173,7 +175,8 @@ def conclude(rows: Sequence[ArtefactSummary], choices: Mapping[str, Choice]) -> 
     chosen = [row for row in checked if _is_chosen(row, choices)]
     choice = min(chosen, key=_cost, default=None)
     several = len({row.place for row in rows}) > 1
-    sentences = [_choice_sentence(choice, rows, several)] if choice else []
+    sentences = _class_shortfalls(checked, several)
+    sentences += [_choice_sentence(choice, rows, several)] if choice else []
     reasons = {each.device: each.timing_reason for each in choices.values() if each.model}
     sentences += [f"{device}: {each}" if len(choices) > 1 else each for device, each in reasons.items()]
     sentences += _shortfalls(checked, several)
@@ -225,17 +228,27 @@ def _name_row(row: ArtefactSummary, several: bool) -> str:
     return f"{row.precision} expert" + (f" on {row.device} with {runtime}" if several else "")
 
 
+def _class_shortfalls(checked: Sequence[ArtefactSummary], several: bool) -> list[str]:
+    """Name the experts that did not pass because of a class, the failed ones first."""
+    rows = sorted((row for row in checked if row.class_shortfall), key=lambda row: row.verdict != "fail")
+    return [f"The {_name_row(row, several)} {row.class_shortfall}." for row in rows]
+
+
 def _shortfalls(checked: Sequence[ArtefactSummary], several: bool) -> list[str]:
-    """Name the experts that did not pass, or say that none was checked."""
+    """Name the other experts that did not pass, or say that none was checked."""
     if not checked:
         return ["No expert was compared with the teacher yet: run edgedistill validate on this bundle."]
     sentences = []
     for verdict, (singular, plural) in _SHORTFALLS.items():
-        names = [f"the {_describe_row(row, several)}" for row in checked if row.verdict == verdict]
+        names = [f"the {_describe_row(row, several)}" for row in _by_verdict(checked, verdict)]
         if names:
             subject = join_words(names)
             sentences.append(f"{subject[0].upper()}{subject[1:]} {plural if len(names) > 1 else singular}.")
     return sentences
+
+
+def _by_verdict(checked: Sequence[ArtefactSummary], verdict: str) -> list[ArtefactSummary]:
+    return [row for row in checked if row.verdict == verdict and not row.class_shortfall]
 
 
 def _describe_row(row: ArtefactSummary, several: bool) -> str:

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 from edgedistill_deploy.records.values import as_text
 
 # The kernels of an INT8 model: "exact" by default, "made_exact" by an option, or "saturating" in spite of the option.
-Int8Kernels = Literal["exact", "made_exact", "saturating"]
+# "unfused": the model mixes INT8 and FP16 and is computed as it is written.
+Int8Kernels = Literal["exact", "made_exact", "saturating", "unfused"]
 
 TEACHER = "teacher"  # the precision of the teacher's own file, the baseline of the others
 

@@ -4,12 +4,13 @@ One definition serves for writing, reading and printing. Shares lie between 0 an
 the model's. In JSON the groups of a report are flat (`schema.FLAT`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from edgedistill_deploy import wording as words
-from edgedistill_deploy.errors import DataError, UsageError
+from edgedistill_deploy.errors import DataError, UsageError, nearest_names
+from edgedistill_deploy.images.sets import find_typed_class
 from edgedistill_deploy.records.model import Int8Kernels, MeasuredModel
 from edgedistill_deploy.records.schema import Record, Share, Shares
 from edgedistill_deploy.records.values import as_bool, as_list, as_mapping, as_share, as_text, maybe
@@ -17,6 +18,8 @@ from edgedistill_deploy.records.writing import FLAT
 from edgedistill_deploy.statistics.paired import Interval
 from edgedistill_deploy.statistics.verdicts import Verdict
 
+UNLABELLED_AGREEMENT = 0.95  # the least agreement where no image has a label, by default
+_NAMES_SHOWN = 3  # classes in a part of a sentence
 _SENTENCES_SHOWN = 4  # reasons, diagnoses and notes of each when a report prints itself
 
 
@@ -38,12 +41,31 @@ class Accuracy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClassAnswers:
+    """How often teacher and model answer with a class, on the images without a label.
+
+    It stands for the accuracies of a class of which no image has a label. `lost_count` images are answered so by the
+    teacher alone, `gained_count` by the model alone. The p-values are as in `ClassParity`: of McNemar's test that the
+    model answers with the class as often as the teacher does.
+    """
+
+    teacher_count: int
+    candidate_count: int
+    lost_count: int
+    gained_count: int
+    mcnemar_p: Share
+    adjusted_p: Share
+    significantly_rarer: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClassParity:
     """Accuracies (recalls) on the images of one class; None if it has no labelled image.
 
     `interval` is that of the drop, at a confidence that holds for all classes at once (Bonferroni). `mcnemar_p` is
     exact and two-sided. `adjusted_p` is the same after Holm's correction for the number of classes. A class is
-    `significantly_worse` if it lost more images than it gained and `adjusted_p` lies below 1 - confidence.
+    `significantly_worse` if it lost more images than it gained and `adjusted_p` lies below 1 - confidence. The model
+    answers `answer_count` of all images with this class. Records of earlier versions lack it and `unlabelled`.
     """
 
     name: str
@@ -57,6 +79,15 @@ class ClassParity:
     mcnemar_p: Share
     adjusted_p: Share
     significantly_worse: bool
+    answer_count: int | None = None
+    unlabelled: ClassAnswers | None = None
+
+    @property
+    def is_lost(self) -> bool:
+        """True if all that the teacher can do with this class is lost, significantly or not."""
+        if self.unlabelled is not None:
+            return self.unlabelled.candidate_count == 0 < self.unlabelled.teacher_count
+        return self.candidate == 0 and self.lost_count > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,17 +122,23 @@ class InDomain:
     accepted_accuracy: Share | None
 
 
+GOLDEN_OUTPUTS = "golden_outputs"  # the name of the check that `Numeric` is the figures of
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numeric:
-    """Logits against the recorded ones: the student's golden outputs, or the teacher's own for precision "teacher".
+    """Logits against the recorded ones, those of `recorded_of`.
 
-    `cosine` is over all logits at once. Fields are None if nothing was recorded or a logit is not finite.
+    They are the outputs of the "student", those of this "file" when it was made, or the "teacher"'s answers. `cosine`
+    is over all logits at once. Fields are None if nothing was recorded or a logit is not finite. Without a `tolerance`
+    nothing is judged by them.
     """
 
     max_abs_error: float | None
     cosine: float | None
     tolerance: float | None
     image_count: int
+    recorded_of: Literal["student", "file", "teacher"] = "student"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +198,8 @@ class ParityLimits:
         max_drop: the largest allowed drop in accuracy (0.02 is two points).
         confidence: that of the two-sided intervals.
         max_class_drop: the largest allowed drop in accuracy on each class; None to fail for dead classes alone.
-        min_agreement: the least agreement with the teacher, held by the lower end of its interval; None for no limit.
+        min_agreement: the least agreement with the teacher, held by the lower end of its interval; None for no limit,
+            and for 0.95 where no image has a label: there the agreement is all that can be judged.
         allowed_classes: names of the classes that may be dead or worse.
         strict: a check that could not be made fails the model.
     """
@@ -182,6 +220,21 @@ class ParityLimits:
             share = getattr(self, name)
             if share is not None and not 0 <= share < 1:
                 raise UsageError(f"{name} is {share}; it must be at least 0 and below 1, for example 0.1.")
+
+    def agreement_limit(self, labelled_count: int) -> float | None:
+        """Return the least agreement; where no image has a label, `min_agreement` has a default."""
+        unset = None if labelled_count else UNLABELLED_AGREEMENT
+        return unset if self.min_agreement is None else self.min_agreement
+
+    def allowed_among(self, class_names: Sequence[str]) -> frozenset[str]:
+        """Return the allowed classes as the bundle spells them. Raises UsageError for a name that is none of these."""
+        return frozenset(class_names[self._find_allowed(name, class_names)] for name in self.allowed_classes)
+
+    def _find_allowed(self, name: str, class_names: Sequence[str]) -> int:
+        place = find_typed_class(name, class_names)
+        if place is None:
+            raise UsageError(f"There is no class {name!r} to allow.{nearest_names(name, class_names)}")
+        return place
 
 
 DEFAULT_LIMITS = ParityLimits()
@@ -250,13 +303,37 @@ class Soundness:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClassFinding:
+    """A class that is dead, or that drops by more than `max_class_drop`.
+
+    The verdict is "inconclusive" if too few images tell, and "pass" if the class is an allowed one. `detail` is a
+    sentence. `images_to_decide` counts images of this class.
+    """
+
+    name: str
+    fault: Literal["dead", "beyond_limit"]
+    verdict: Verdict
+    detail: str
+    images_to_decide: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """The verdict, its limits and reasons, and the number of images that would decide an inconclusive one."""
+    """The verdict, its limits and reasons, and the number of images that would decide an inconclusive one.
+
+    `class_findings` is None in records of earlier versions, which judged no class.
+    """
 
     limits: Annotated[ParityLimits, as_limits]
     verdict: Verdict
     reasons: tuple[str, ...] = ()
     images_to_decide: int | None = None
+    class_findings: tuple[ClassFinding, ...] | None = None
+
+    def classes_with(self, verdict: Verdict, fault: str) -> tuple[str, ...]:
+        """Return the names of the classes with this finding."""
+        found = self.class_findings or ()
+        return tuple(each.name for each in found if (each.verdict, each.fault) == (verdict, fault))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,8 +377,27 @@ class ParityReport(Record):
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict that the gate uses."""
-        return self.judgement.verdict
+        """The verdict that the gate uses. An earlier version's record, which judged no class, fails by a dead one."""
+        return "fail" if self._unjudged_dead else self.judgement.verdict
+
+    @property
+    def class_shortfall(self) -> str:
+        """What its classes do to the verdict, as the end of a sentence on the model; "" if they do not decide it."""
+        judged = self.judgement
+        if dead := self._unjudged_dead or judged.classes_with("fail", "dead"):
+            return f"has {'a dead class' if len(dead) == 1 else 'dead classes'}: {_word_names(dead)}"
+        if beyond := judged.classes_with("fail", "beyond_limit"):
+            return f"loses more than is allowed for a class: {_word_names(beyond)}"
+        unknown = judged.classes_with("inconclusive", "dead") + judged.classes_with("inconclusive", "beyond_limit")
+        if unknown and judged.verdict == "inconclusive":
+            return f"needs more images of a class to be judged: {_word_names(unknown)}"
+        return ""
+
+    @property
+    def _unjudged_dead(self) -> tuple[str, ...]:
+        if self.judgement.class_findings is not None:
+            return ()
+        return tuple(row.name for row in self.classes.per_class if row.is_lost and row.significantly_worse)
 
     def with_drift(self, rows: tuple[DriftRow, ...], notes: tuple[str, ...]) -> "ParityReport":
         """Return the report with the cost of other ways of preparing the images."""
@@ -335,7 +431,9 @@ def _rows(report: ParityReport) -> Iterator[tuple[str, str]]:
     accuracy, likeness, classes = report.accuracy, report.likeness, report.classes
     yield "bundle", f"{report.bundle}, {words.whole(report.images.sample_count)} images"
     limit = words.points(report.judgement.limits.max_drop)
-    yield "verdict", f"{report.verdict}: {_word_drop(accuracy)}, limit {limit}"
+    shortfall = report.class_shortfall
+    why = f"it {shortfall}; {_word_drop(accuracy)}" if shortfall else _word_drop(accuracy)
+    yield "verdict", f"{report.verdict}: {why}, limit {limit}"
     yield "accuracy", words.with_interval(accuracy.candidate, accuracy.candidate_interval)
     yield "teacher", words.with_interval(accuracy.teacher, accuracy.teacher_interval)
     yield "agreement", words.with_interval(likeness.agreement, likeness.agreement_interval)
@@ -348,6 +446,12 @@ def _rows(report: ParityReport) -> Iterator[tuple[str, str]]:
     diagnosis = report.findings.diagnosis[:_SENTENCES_SHOWN]
     yield "diagnosis", " ".join(f"{each.name}: {each.detail}" for each in diagnosis)
     yield "notes", " ".join(report.findings.notes[:_SENTENCES_SHOWN])
+
+
+def _word_names(names: Sequence[str]) -> str:
+    rest = len(names) - _NAMES_SHOWN
+    more = [f"{rest} more"] if rest > 0 else []
+    return words.join_words([*map(repr, names[:_NAMES_SHOWN]), *more])
 
 
 def _word_drop(accuracy: Accuracy) -> str:

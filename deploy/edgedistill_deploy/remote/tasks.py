@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgedistill_deploy.bundle.expectation import expectation_role
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import find_role
 from edgedistill_deploy.bundle.reference import Reference, write_reference
@@ -74,7 +75,11 @@ def validate_job(
     keep: bool = False,
     wait_s: float = 0.0,
 ) -> RemoteJob:
-    """Return the job that judges models; `reference` replaces the bundle's file, see `write_prepared`."""
+    """Return the job that judges models; `reference` replaces the bundle's file, see `write_prepared`.
+
+    Raises UsageError if a class that the limits allow is none of the bundle's.
+    """
+    limits.allowed_among(bundle.class_names)
 
     def build_request(device: Device) -> dict[str, Any]:
         (runtime,) = chosen.runtimes(device)
@@ -111,6 +116,7 @@ def write_prepared(bundle: Bundle, images: ImageSet, path: Path) -> None:
         digests=np.array([evaluation.digest(int(row)) for row in rows]),
         images=np.concatenate(list(evaluation.prepared(rows, _BATCH))),
         image_index=rows,
+        class_names=evaluation.recorded.class_names,
     )
     write_reference(path, reference)
 
@@ -127,4 +133,5 @@ def _needed_roles(
     ]
     roles = dict.fromkeys(role for role in taken if role)
     beside = (f"{role}.data" for role in roles)  # the weights of a model too large for one file
-    return *(role for role in (*roles, *beside) if bundle.has(role)), "golden", "golden-images"
+    expected = map(expectation_role, roles)  # that of fp32 is golden
+    return *(role for role in (*roles, *beside, *expected) if bundle.has(role)), "golden", "golden-images"

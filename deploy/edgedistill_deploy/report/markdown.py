@@ -51,7 +51,7 @@ def _row(record: Record, judged: bool) -> str:
     if isinstance(record, UnreadableParity):
         return f"| {_name(record)} | {_MARKS['error']} error | | | | | | | |"
     cases, accuracy, verdict = cases_of(record), record.accuracy, record.verdict
-    checks = [case for case in cases if case.group != "parity" or case.name == "golden_outputs"]
+    checks = [case for case in cases if case.group not in ("parity", "classes") or case.name == "golden_outputs"]
     ran = [case for case in checks if case.status != "skipped"]
     held = sum(case.status == "pass" for case in ran)
     cells = (
@@ -97,8 +97,9 @@ def _reasons(records: Sequence[Record]) -> Iterator[str]:
 
 
 def _further(record: Record) -> Iterator[str]:
-    """Yield the findings about a model beside its cases: the diagnosis and the notes."""
+    """Yield the findings about a model beside its cases: what was not checked, the diagnosis and the notes."""
     if isinstance(record, ParityReport):
+        yield from (f"{each.name}: {each.detail}" for each in record.soundness.not_checked)
         yield from (f"diagnosis {found.name}: {found.detail}" for found in record.findings.diagnosis)
         yield from record.findings.notes
 

@@ -13,7 +13,7 @@ from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS
 from edgedistill_deploy.recommendation import summary
 from edgedistill_deploy.recommendation.choice import choose
 from edgedistill_deploy.recommendation.summary import ArtefactSummary, baseline_of, label_of
-from edgedistill_deploy.records.parity import ClassParity, ParityReport
+from edgedistill_deploy.records.parity import ClassFinding, ClassParity, ParityReport
 from edgedistill_deploy.records.reading import EpochRow, LatencyRecord, ParityRecord, Records
 from edgedistill_deploy.records.values import MAX_TIME
 from edgedistill_deploy.report import charts
@@ -72,6 +72,7 @@ def page_values(bundle: Bundle, records: Records) -> dict[str, Any]:
         "icicle_figure": icicle_figure,
         "spectrum_svg": spectrum_svg,
         "class_table": class_table,
+        "class_findings": class_findings,
         "condition_rows": condition_rows,
         "label_of": label_of,
         "many_classes": MANY_CLASSES,
@@ -242,6 +243,16 @@ def class_table(parity: Sequence[ParityReport]) -> ClassTable | None:
         rows=rows,
         worst=tuple(sorted(rows, key=_largest_drop, reverse=True)[:10]),
     )
+
+
+def class_findings(parity: Iterable[ParityReport]) -> list[tuple[str, ClassFinding]]:
+    """Return what is wrong with single classes, each with the name of its expert."""
+    return [
+        (label_of(record.model.precision), found)
+        for record in parity
+        if not record.model.is_teacher
+        for found in record.judgement.class_findings or ()
+    ]
 
 
 def _largest_drop(row: tuple[ClassParity, tuple[ClassParity | None, ...]]) -> float:

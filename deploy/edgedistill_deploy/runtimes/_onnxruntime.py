@@ -24,7 +24,7 @@ from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, 
 from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.model import Int8Kernels
 from edgedistill_deploy.runtimes._node_times import sum_events
-from edgedistill_deploy.runtimes.int8_kernels import find_int8_kernels, set_exact_int8
+from edgedistill_deploy.runtimes.int8_kernels import find_int8_kernels, set_int8_options
 from edgedistill_deploy.runtimes.providers import CPU, Provider, parse_provider, plain_name, usable_providers
 from edgedistill_deploy.runtimes.session import (
     Feeds,
@@ -125,7 +125,7 @@ def open_onnx(request: SessionRequest) -> OnnxRuntimeSession:
     options = _options(ort, request, provider)
     # Only an optimised graph has INT8 kernels; as it is written, Q/DQ are computed in float32.
     fuses_int8 = request.optimised and computes_in(request.precision) == "int8"
-    kernels = set_exact_int8(ort, options) if fuses_int8 else None
+    kernels = set_int8_options(ort, options, request.path) if fuses_int8 else None
     start = request.clock.now_ns()
     try:
         native = _load(ort, request, provider, devices, options)

@@ -5,17 +5,25 @@ then wrong. ONNX Runtime from 1.13 on has the option `session.x64quantprecision`
 kernels are exact. Where the kernels are exact without it, the option only takes slower ones: 2.4 and 1.9 times the time
 for ResNet-10t and MobileNetV4-small with AVX512-VNNI and ONNX Runtime 1.32. So it is set only where a tiny model of the
 largest products shows the need; the processor's flags are not used.
+
+A file that mixes INT8 and FP16 is another matter. ONNX Runtime moves its Q/DQ pairs together, and in half precision it
+then computes something else than the file means: the logits of a small network were off by 13 % of the largest one.
+With `session.disable_quant_qdq` they are those of the graph as it is written, bit by bit. Such files are for TensorRT;
+here they are only judged, so they are always opened like that.
 """
 
 import functools
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgedistill_deploy.onnx_files.content import read_arithmetic
 from edgedistill_deploy.records.model import Int8Kernels
 
 EXACT_OPTION = ("session.x64quantprecision", "1")
+UNFUSED_OPTION = ("session.disable_quant_qdq", "1")
 FIRST_VERSION = "1.13"  # of ONNX Runtime that knows the option
 
 _PROBE = "int8_probe.onnx"  # written by scripts/make_int8_probe.py
@@ -46,6 +54,30 @@ def set_exact_int8(ort: Any, options: Any) -> Int8Kernels | None:
     if kernels == "made_exact":
         options.add_session_config_entry(*EXACT_OPTION)
     return kernels
+
+
+def set_int8_options(ort: Any, options: Any, path: Path) -> Int8Kernels | None:
+    """Set on an onnxruntime.SessionOptions what an INT8 file needs to be computed right; return what its kernels do.
+
+    "unfused" is a file that mixes INT8 and FP16: it is computed as it is written, see above.
+    """
+    if read_arithmetic(path).mixes_half:
+        leave_unfused(options)
+        return "unfused"
+    return set_exact_int8(ort, options)
+
+
+def leave_unfused(options: Any) -> None:
+    """Let a session compute each Q/DQ pair where the file has it."""
+    options.add_session_config_entry(*UNFUSED_OPTION)
+
+
+def unfused_sentence(name: str) -> str:
+    """Return how a file of INT8 and FP16 is judged."""
+    return (
+        f"{name} mixes INT8 and FP16 for TensorRT. ONNX Runtime computes it without fusing Q/DQ pairs "
+        f"({UNFUSED_OPTION[0]}={UNFUSED_OPTION[1]}), because its fusion gives other results in half precision."
+    )
 
 
 def read_probe() -> bytes:

@@ -105,6 +105,11 @@ def open_model(
     return _open(request, runtime, claims, data or _find_listed_data(claims))
 
 
+def open_as_written(session: Session) -> Session:
+    """Load the file of a session with ONNX Runtime, which then computes its graph node by node, in float32."""
+    return open_model(session.model_path, precision=session.precision, optimised=False)
+
+
 def probe_int8_kernels() -> Int8Kernels | None:
     """Return what ONNX Runtime's INT8 kernels do on this processor; None where the probe does not run.
 

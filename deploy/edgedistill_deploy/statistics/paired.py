@@ -97,17 +97,38 @@ def images_to_decide(lost: float, gained: float, size: float, max_drop: float, c
     return math.floor(z * z * variance / distance**2) + 1
 
 
-def images_to_bound(disagreeing: int, size: int, max_drop: float, confidence: float = 0.95) -> int | None:
-    """Return how many images would push the upper Wilson bound of the observed disagreement below `max_drop`.
+def hold_share(interval: Interval, least: float) -> Verdict:
+    """Judge the interval of a share against the least share allowed: its lower end must hold it.
 
-    Two models that agree on an image are both right or both wrong, so the drop cannot exceed the disagreement. This
-    proves a pass without labels. None when the observed disagreement is not below the limit.
+    "pass": no part of the interval lies below. "fail": the whole interval lies below. Else "inconclusive".
     """
-    _check_counts(disagreeing, 0, size)
+    low, high = interval
+    return "pass" if low >= least else "fail" if high < least else "inconclusive"
+
+
+def images_to_bound(successes: int, size: int, least: float, confidence: float = 0.95) -> int | None:
+    """Return how many images would take Wilson's interval of the observed share off `least`, to either side.
+
+    None when no number is enough: nothing was observed, or the observed share is exactly `least`.
+    """
+    _check_counts(successes, 0, size)
     z = _two_sided_z(confidence)
-    if size == 0 or disagreeing / size >= max_drop:
+    if size == 0 or abs(successes / size - least) < 1e-12:
         return None
-    return math.floor(z * z * max_drop * (1 - max_drop) / (max_drop - disagreeing / size) ** 2) + 1
+    return math.floor(z * z * least * (1 - least) / (successes / size - least) ** 2) + 1
+
+
+def images_to_show_loss(lost: int, size: int, test_count: int, confidence: float = 0.95) -> int | None:
+    """Return how many images of a class would make a loss without any gain significant, at the observed rate.
+
+    McNemar's exact p-value is then 2^(1 - lost). It counts as one of `test_count` (Bonferroni, never below Holm). None
+    when nothing was lost.
+    """
+    _check_counts(lost, 0, size)
+    if lost == 0:
+        return None
+    needed = math.floor(1 + math.log2(test_count / (1 - confidence))) + 1
+    return math.ceil(needed * size / lost)
 
 
 def _find_end(lost: float, gained: float, size: float, z: float, inside: float, outside: float) -> float:

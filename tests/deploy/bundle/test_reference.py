@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle import reference as reference_module
 from edgedistill_deploy.bundle.reference import Reference, read_golden, read_reference, write_golden, write_reference
@@ -21,11 +22,20 @@ def _fields(**changes: Any) -> dict[str, Any]:
     return {**plain, **changes}
 
 
+def _with_a_logit(value: float) -> NDArray[np.float32]:
+    logits: NDArray[np.float32] = _fields()["logits"]
+    logits[3, 1] = value
+    return logits
+
+
 def _without_images() -> dict[str, Any]:
     return _fields(images=None, image_index=np.zeros(0, dtype=np.int64))
 
 
-@pytest.mark.parametrize("fields", [_fields(), _without_images()])
+_NEWER = {"class_names": np.array(["cat", "dog", "ox"]), "golden_index": np.array([0, 2, 4])}
+
+
+@pytest.mark.parametrize("fields", [_fields(), _without_images(), _fields(**_NEWER)])
 def test_a_reference_reads_back_as_written(tmp_path: Path, fields: dict[str, Any]) -> None:
     write_reference(tmp_path / "reference.npz", Reference(**fields))
     read = read_reference(tmp_path / "reference.npz")
@@ -68,6 +78,13 @@ _WRONG: list[tuple[dict[str, Any], str]] = [
         {"logits": np.zeros((0, 3), np.float32), "labels": np.zeros(0, np.int64), "digests": np.zeros(0, "<U64")},
         r"logits of shape \(0, 3\)",
     ),
+    *(
+        ({"logits": _with_a_logit(value)}, r"1 of 5 rows of logits hold a value that is not finite")
+        for value in (np.nan, np.inf, -np.inf)
+    ),
+    ({"class_names": np.array(["cat", "dog"])}, r"class_names lists 2 names for 3 classes"),
+    ({"class_names": np.array([1, 2, 3])}, r"class_names has dtype int64 and shape \(3,\)"),
+    ({"golden_index": np.array([0, 5])}, r"golden_index runs from 0 to 5, outside the 5 rows"),
 ]
 
 
@@ -118,6 +135,7 @@ def test_golden_reads_back_as_written(tmp_path: Path) -> None:
         (np.zeros((2, 4, 6, 3), np.uint8), np.zeros((3, 3), np.float32), r"do not fit each other"),
         (np.zeros((0, 4, 6, 3), np.uint8), np.zeros((0, 3), np.float32), r"do not fit each other; .* at least one"),
         (np.zeros((2, 3, 4, 6), np.uint8), np.zeros((2, 3), np.float32), r"do not fit each other"),
+        (np.zeros((5, 4, 6, 3), np.uint8), _with_a_logit(np.nan), r"1 of 5 rows of outputs hold a value that is not"),
     ],
 )
 def test_golden_arrays_that_do_not_fit_are_refused(tmp_path: Path, inputs: Any, outputs: Any, message: str) -> None:

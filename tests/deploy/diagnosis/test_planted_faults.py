@@ -104,7 +104,14 @@ def test_the_sound_model_passes_in_every_precision(bundle: Bundle, precision: st
     report = checked(bundle, precision, images)
     assert report.verdict == "pass", report.judgement.reasons
     assert names_in(report) == set()
-    assert {check.name for check in report.soundness.checks} == {"preprocess_digest", "class_names", "golden_images"}
+    assert {check.name for check in report.soundness.checks} == {
+        "preprocess_digest",
+        "class_names",
+        "golden_images",
+        "reference_names",
+        "teacher_reference",
+    }
+    assert report.soundness.not_checked == ()
     assert report.images.sample_count == len(images) > 400
 
 
@@ -196,7 +203,7 @@ def test_a_swapped_label_file(bundle: Bundle, images: ImageSet) -> None:
     subtask = {**bundle.manifest["subtask"], "class_names": order}
     report = checked(bundle.with_fields(subtask=subtask), images=images)
     assert report.verdict == "fail"
-    assert names_in(report) == {"class_names", "swapped_labels"}
+    assert names_in(report) == {"class_names", "reference_names", "swapped_labels"}
     assert "The names are the same, in another order" in report.judgement.reasons[0]
 
 

@@ -201,15 +201,45 @@ def test_without_labels_agreement_alone_can_let_a_candidate_pass(tmp_path: Path)
     report = check(tmp_path, answers, answers, [-1] * 200)
     assert report.verdict == "pass"
     assert (report.accuracy.teacher, report.accuracy.drop, report.accuracy.interval) == (None, None, (-1.0, 1.0))
-    assert "only the disagreement" in report.judgement.reasons[0]
+    assert "only the agreement with the teacher is judged" in report.judgement.reasons[0]
 
 
-@pytest.mark.parametrize(("disagreeing", "needed"), [(0, True), (30, False)])
-def test_without_labels_disagreement_never_fails_a_candidate(tmp_path: Path, disagreeing: int, needed: bool) -> None:
+@pytest.mark.parametrize(
+    ("disagreeing", "least", "verdict", "needed"),
+    [
+        (0, None, "pass", None),
+        (30, None, "fail", None),
+        (2, None, "inconclusive", 203),  # 1.96^2 x 0.95 x 0.05 / 0.03^2
+        (5, None, "inconclusive", None),  # at the limit itself
+        (10, 0.8, "pass", None),
+        (10, 0.85, "inconclusive", 196),
+        (10, 0.97, "fail", None),
+    ],
+)
+def test_without_labels_the_ends_of_the_agreement_decide(
+    tmp_path: Path, disagreeing: int, least: float | None, verdict: str, needed: int | None
+) -> None:
     predicted, teacher, _ = mixed(100, lost=disagreeing, gained=0)
-    report = check(tmp_path, predicted, teacher, [-1] * 100)
-    assert report.verdict == "inconclusive"
-    assert (report.judgement.images_to_decide is not None) == needed
+    report = check(tmp_path, predicted, teacher, [-1] * 100, limits=ParityLimits(min_agreement=least))
+    assert (report.verdict, report.judgement.images_to_decide) == (verdict, needed)
+
+
+@pytest.mark.parametrize(
+    ("least", "verdict", "place"),
+    [(0.7, "pass", "above"), (0.84, "inconclusive", "on both sides of"), (0.9, "fail", "below")],
+)
+def test_the_lower_end_of_the_agreement_holds_its_limit(tmp_path: Path, least: float, verdict: str, place: str) -> None:
+    labels = classes(200)
+    wrong = [(label + 1) % 3 for label in labels]
+    predicted = wrong[:20] + labels[20:]  # as accurate as the teacher, on other images
+    teacher = labels[:20] + wrong[20:40] + labels[40:]
+    limits = ParityLimits(max_drop=0.2, min_agreement=least)
+    report = check(tmp_path, predicted, teacher, labels, limits=limits)
+    assert report.verdict == verdict
+    low, high = stats.binomtest(160, 200).proportion_ci(method="wilson")
+    reason = report.judgement.reasons[1 if verdict == "pass" else 0]
+    assert f"80.00 % of 200 images are answered as the teacher does; the 95% interval, {100 * low:.2f} to " in reason
+    assert f"{100 * high:.2f} %, lies {place} the least agreement of {100 * least:.2f} %." in reason
 
 
 def test_logits_that_are_not_finite_fail_whatever_the_accuracy(tmp_path: Path) -> None:

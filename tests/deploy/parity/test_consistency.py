@@ -39,13 +39,13 @@ def with_metadata(bundle: Bundle, **values: str) -> Bundle:
 
 
 def checks_of(bundle: Bundle, **options: Any) -> dict[str, Any]:
-    found = check_consistency(bundle, bundle.file("model.fp32"), **options)
+    found = check_consistency(bundle, bundle.file("model.fp32"), "fp32", **options)
     return {check.name: check for check in found}
 
 
 def test_a_consistent_bundle_passes_every_check(bundle: Bundle) -> None:
     checks = checks_of(bundle)
-    assert set(checks) == {"preprocess_digest", "class_names", "golden_images"}
+    assert set(checks) == {"preprocess_digest", "class_names", "precision_of_the_file", "golden_images"}
     assert all(check.passed for check in checks.values())
     assert "6 image files, decoded and scaled here" in checks["golden_images"].detail
 
@@ -119,9 +119,10 @@ def test_what_a_file_does_not_carry_is_named_as_not_checked(tmp_path: Path, bund
     plain, _ = bundle_of(tmp_path / "plain", CLASSES, CLASSES, CLASSES)
     open_questions = {name: found.detail for name, found in checks_of(plain).items() if isinstance(found, NotChecked)}
     assert open_questions == {
-        "preprocess_digest": "Not checked, because model.fp32.onnx does not say for which preprocessing it was made.",
-        "class_names": "Not checked, because model.fp32.onnx does not name its classes.",
+        "preprocess_digest": "Not checked, because model.fp32.onnx does not say for which preprocessing it was made; "
+        "export it again.",
+        "class_names": "Not checked, because model.fp32.onnx does not name its classes; export it again.",
         "golden_images": "Not checked, because the bundle has no golden images to decode and scale; export it again.",
     }
     (bundle.path / "golden-images.npz").unlink()
-    assert set(checks_of(bundle)) == {"preprocess_digest", "class_names"}
+    assert isinstance(checks_of(bundle)["golden_images"], NotChecked)

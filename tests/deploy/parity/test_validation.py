@@ -2,17 +2,20 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import onnx
 import pytest
 
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import BundleError, UsageError
 from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.parity import validation
 from edgedistill_deploy.parity.check import ParityLimits, check_parity
 from edgedistill_deploy.parity.flips import write_flip_record
 from edgedistill_deploy.parity.validation import ValidationRequest, validate_bundle
 from edgedistill_deploy.runtimes.opening import open_session
-from reference.measured_bundles import bundle_of
+from reference.measured_bundles import bundle_of, with_teacher
 from reference.measured_models import write_model
 
 CLASSES = [0, 1, 2] * 20
@@ -26,8 +29,7 @@ def made(tmp_path: Path) -> tuple[Bundle, ImageSet]:
     for role in ("model.int8", "model.int8-tensorrt"):
         path = write_model(bundle.path / f"{role}.onnx", "classes_interchanged")
         bundle = bundle.with_file(role, path)
-    teacher = write_model(bundle.path / "teacher.fp32.onnx")
-    return bundle.with_file("teacher.fp32", teacher), images
+    return with_teacher(bundle), images
 
 
 def written(bundle: Bundle, kind: str) -> list[str]:
@@ -58,6 +60,27 @@ def test_the_chain_has_every_file_where_all_are_asked(made: tuple[Bundle, ImageS
     assert found.chain[3].accuracy == own.candidate
 
 
+def test_the_teachers_file_is_held_against_its_record_once_for_all_reports(
+    made: tuple[Bundle, ImageSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, images = made
+    opened: list[str] = []
+
+    def counting(*arguments: Any, **named: Any) -> Any:
+        opened.append(named["precision"])
+        return open_session(*arguments, **named)
+
+    monkeypatch.setattr(validation, "open_session", counting)
+    found = validate_bundle(bundle, ValidationRequest(limits=LENIENT, precisions=("fp32", "int8")), images)
+    assert opened == ["teacher", "fp32", "int8"]
+    first, second = (
+        next(check for check in report.soundness.checks if check.name == "teacher_reference")
+        for report in found.reports
+    )
+    assert first == second
+    assert first.detail.startswith("teacher.fp32.onnx on 60 of 60 recorded images gives the recorded answers")
+
+
 def test_records_are_written_where_asked_and_the_chain_of_all_models(made: tuple[Bundle, ImageSet]) -> None:
     bundle, _ = made
     one = validate_bundle(bundle, ValidationRequest(precisions=("fp32",)), write=True)
@@ -80,9 +103,15 @@ def test_flips_are_those_of_the_experts(made: tuple[Bundle, ImageSet]) -> None:
 
 
 def test_the_teachers_file_counts_only_where_it_is_alone(tmp_path: Path) -> None:
-    bundle, _ = bundle_of(tmp_path, CLASSES, CLASSES, CLASSES, defect="classes_interchanged", precision="teacher")
-    assert validate_bundle(bundle).verdict == "fail"
-    bundle = bundle.with_file("model.fp32", write_model(bundle.path / "model.fp32.onnx"))
+    bundle, _ = bundle_of(tmp_path, CLASSES, CLASSES, CLASSES)
+    bundle = with_teacher(bundle)
+    path = bundle.path / "teacher.fp32.onnx"
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {"edgedistill.preprocess": "0" * 64})
+    onnx.save(model, path)
+    bundle = bundle.with_file("teacher.fp32", path)
+    alone = validate_bundle(bundle, ValidationRequest(limits=LENIENT, precisions=("teacher",)))
+    assert alone.verdict == "fail"
     found = validate_bundle(bundle, ValidationRequest(limits=LENIENT))
     assert [report.verdict for report in found.reports] == ["fail", "pass"]
     assert found.verdict == "pass"

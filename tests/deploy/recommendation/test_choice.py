@@ -134,6 +134,29 @@ def test_where_nothing_holds_nothing_is_recommended(bundle: Bundle) -> None:
     )
 
 
+def test_an_expert_with_a_dead_class_is_not_recommended_however_fast_and_accurate(bundle: Bundle) -> None:
+    dead = {"name": "7", "fault": "dead", "verdict": "fail", "detail": "The class '7' is dead."}
+    add(bundle, "fp32", 0.2)
+    add(bundle, "int8", 0.1, verdict="fail", class_findings=[dead])
+    choice = choice_of(bundle)
+    assert precision_of(choice) == "fp32"
+    assert choice.reason.startswith("Fp32 is recommended: int8 has a dead class: '7'.")
+    add(bundle, "fp32", 0.2, verdict="fail", class_findings=[dead, {**dead, "name": "8"}])
+    assert choice_of(bundle).reason == (
+        "Nothing is recommended: fp32 has dead classes: '7' and '8'; int8 has a dead class: '7'."
+    )
+
+
+def test_a_dead_class_in_a_record_that_judged_no_class_is_seen_too(bundle: Bundle) -> None:
+    record = parity_record(bundle, "fp32")
+    dead = {**record["per_class"][3], "candidate": 0.0, "lost_count": 180, "significantly_worse": True}
+    rows = [*record["per_class"][:3], dead, *record["per_class"][4:]]
+    add(bundle, "fp32", 0.2, per_class=rows, class_findings=None)
+    choice = choice_of(bundle)
+    assert precision_of(choice) is None
+    assert choice.reason == "Nothing is recommended: fp32 has a dead class: '3'."
+
+
 def test_each_device_chooses_by_its_own_measurements(bundle: Bundle) -> None:
     for device, ms in (("board", 0.4), ("workbench", 0.1)):
         add(bundle, "fp32", 0.2, device=device)

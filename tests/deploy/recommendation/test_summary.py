@@ -173,6 +173,31 @@ def test_shortfalls_name_the_drop_its_interval_and_the_limit(bundle: Bundle) -> 
     assert sentence.endswith("needs more images to be judged.")
 
 
+@pytest.mark.parametrize(
+    ("fault", "verdict", "words"),
+    [
+        ("dead", "fail", "has a dead class: '7'"),
+        ("beyond_limit", "fail", "loses more than is allowed for a class: '7'"),
+        ("dead", "inconclusive", "needs more images of a class to be judged: '7'"),
+    ],
+)
+def test_what_a_class_decides_is_said_before_anything_else(
+    bundle: Bundle, fault: str, verdict: str, words: str
+) -> None:
+    finding = {"name": "7", "fault": fault, "verdict": verdict, "detail": "."}
+    add(bundle, "fp32")
+    add(bundle, "int8", verdict=verdict, class_findings=[finding])
+    conclusion = concluded(bundle)
+    assert conclusion.verdict == verdict
+    assert conclusion.sentence.startswith(f"The int8 expert {words}. The fp32 expert is good enough")
+    assert "hold the limit" not in conclusion.sentence
+
+
+def test_a_dead_class_that_is_allowed_takes_nothing_from_the_expert(bundle: Bundle) -> None:
+    add(bundle, "fp32", class_findings=[{"name": "7", "fault": "dead", "verdict": "pass", "detail": "."}])
+    assert concluded(bundle).sentence.startswith("The fp32 expert is good enough")
+
+
 def test_several_failing_experts_share_a_sentence(bundle: Bundle) -> None:
     nothing = {"labelled_count": 0, "teacher": None, "candidate": None, "drop": None, "interval": [-1.0, 1.0]}
     unlabelled = {**parity_record(bundle, "fp32")["accuracy"], **nothing}

@@ -26,8 +26,9 @@ from edgedistill_deploy.remote._push import Item
 from edgedistill_deploy.remote._wheel import build_wheel
 from edgedistill_deploy.remote.inventory import Device
 from edgedistill_deploy.remote.jobs import DeviceOutcome, RemoteJob, run_on_devices
-from edgedistill_deploy.remote.tasks import RuntimeChoice, profile_job
+from edgedistill_deploy.remote.tasks import RuntimeChoice, profile_job, validate_job
 from edgedistill_deploy.runtimes.opening import open_session
+from reference.class_bundles import class_bundle
 from reference.device_timing import BRIEF
 from ssh_server import Proxy, SshServer, free_port, make_key
 
@@ -80,6 +81,24 @@ def test_validate_over_ssh_finds_what_is_found_here(device: Make, validating: Ma
         assert record["machine"]["architecture"] == result["machine"]["architecture"]
     assert [step["precision"] for step in result["chain"]["steps"]] == ["teacher", "fp32", "int8"]
     assert not work.exists()
+
+
+def test_a_class_is_judged_over_ssh_by_the_limits_given_here(device: Make, tmp_path: Path) -> None:
+    rows = [(animal % 7, animal, animal) for animal in range(8) for _ in range(40)]  # the last animal is dead
+    dead = class_bundle(tmp_path / "dead", rows)
+    target = device()
+    found = []
+    for allowed in ((), ("Zebra",)):
+        limits = ParityLimits(max_drop=0.5, max_class_drop=0.9, min_agreement=0.5, allowed_classes=allowed)
+        job = validate_job(dead, limits, [target], RuntimeChoice(), precisions=("fp32",), threads=1)
+        (record,) = result_of(outcome_of(job, target))["records"]
+        found.append((record["verdict"], record["reasons"][0].partition(":")[0], record["limits"]["allowed_classes"]))
+    assert found == [
+        ("fail", "The class 'zebra' is dead", []),
+        ("pass", "The class 'zebra' is dead, which is allowed", ["Zebra"]),
+    ]
+    with pytest.raises(UsageError, match="no class 'Gnu' to allow"):
+        validate_job(dead, ParityLimits(allowed_classes=("Gnu",)), [target], RuntimeChoice())
 
 
 def test_what_is_kept_there_is_not_sent_again(device: Make, profiling: Make, server: SshServer, work: Path) -> None:

@@ -54,6 +54,7 @@ def test_a_record_that_holds_is_green(bundle: Bundle) -> None:
         "parity.verdict": ("passed", ""),
         "parity.accuracy_drop": ("passed", ""),
         "parity.agreement": ("passed", ""),
+        "parity.classes": ("passed", ""),
         "parity.golden_outputs": ("passed", ""),
         **{f"{group}.{item['name']}": ("passed", "") for group in ("metamorphic", "checks") for item in record[group]},
     }
@@ -166,7 +167,7 @@ def test_no_text_leaves_its_place(bundle: Bundle, text: str) -> None:
     record["checks"] = []
     record["per_class"] = [{**record["per_class"][0], "name": text, "drop": 0.5}]
     (suite,) = checked_suites(junit_of([record]))
-    assert len(suite.findall("testcase")) == 5
+    assert len(suite.findall("testcase")) == 6
     assert markdown_of([record]).encode("utf-8").find(0) == -1
     tables = [line for line in markdown_of([record]).split("\n") if line.startswith("|")]
     bars = [len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in tables]

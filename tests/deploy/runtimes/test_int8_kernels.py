@@ -149,7 +149,7 @@ def test_a_model_that_cannot_be_loaded_with_the_option_is_loaded_without(
             raise RuntimeError("Attempt to replace the existing tensor")
         return load(*arguments)
 
-    monkeypatch.setattr(_onnxruntime, "set_exact_int8", lambda ort, options: "made_exact")
+    monkeypatch.setattr(_onnxruntime, "set_int8_options", lambda ort, options, path: "made_exact")
     monkeypatch.setattr(_onnxruntime, "_load", refuses_first)
     request = SessionRequest(path=bundle.file("model.int8"), sha256="", precision="int8", provider="cpu", threads=1)
     with _onnxruntime.open_onnx(request) as session:

@@ -8,6 +8,7 @@ from scipy import stats
 from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.statistics.paired import (
     drop_interval,
+    hold_share,
     images_to_bound,
     images_to_decide,
     mcnemar_p,
@@ -171,20 +172,22 @@ def test_a_flawless_candidate_needs_189_images_at_the_default_limit() -> None:
     assert non_inferiority(drop_interval(0, 0, 189), 0.02) == "pass"
 
 
-@pytest.mark.parametrize(("disagreeing", "size"), [(0, 50), (1, 100), (3, 1000)])
-def test_images_to_bound_is_the_smallest_size_whose_wilson_bound_is_below_the_limit(
-    disagreeing: int, size: int
+@pytest.mark.parametrize(
+    ("agreeing", "size", "least"), [(50, 50, 0.98), (99, 100, 0.98), (997, 1000, 0.98), (90, 100, 0.98), (7, 10, 0.6)]
+)
+def test_images_to_bound_is_the_smallest_size_whose_wilson_interval_leaves_the_limit(
+    agreeing: int, size: int, least: float
 ) -> None:
-    needed = images_to_bound(disagreeing, size, 0.02)
+    needed = images_to_bound(agreeing, size, least)
     assert needed is not None
-    rate = disagreeing / size
-    assert wilson_interval(rate * needed, needed)[1] < 0.02
-    assert wilson_interval(rate * (needed - 1), needed - 1)[1] >= 0.02
+    share, wanted = agreeing / size, "pass" if agreeing / size > least else "fail"
+    assert hold_share(wilson_interval(share * needed, needed), least) == wanted
+    assert hold_share(wilson_interval(share * (needed - 1), needed - 1), least) == "inconclusive"
 
 
-def test_disagreement_at_or_above_the_limit_cannot_be_bounded() -> None:
-    assert images_to_bound(2, 100, 0.02) is None
-    assert images_to_bound(0, 0, 0.02) is None
+def test_a_share_at_the_limit_itself_cannot_be_told_from_it() -> None:
+    assert images_to_bound(98, 100, 0.98) is None
+    assert images_to_bound(0, 0, 0.98) is None
 
 
 @pytest.mark.parametrize("counts", [(-1, 0, 5), (0, -1, 5), (3, 3, 5), (0, 0, -1)])

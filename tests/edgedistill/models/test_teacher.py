@@ -117,7 +117,7 @@ def test_labels_must_match_the_outputs(tmp_path: Path) -> None:
         load_teacher(f"timm:{SMALL}", weights=weights)
     with pytest.raises(UsageError, match="no class file"):
         load_teacher(f"timm:{SMALL}", weights=weights, classes=tmp_path / "none.txt")
-    with pytest.raises(UsageError, match="has 100 outputs, and 3 labels were given"):
+    with pytest.raises(UsageError, match="has 100 outputs, and 3 labels were given, the first of them 'cat'"):
         load_teacher("embedded:glyphs100", classes=label_file(tmp_path / "l.txt"))
 
 

@@ -1,0 +1,83 @@
+"""Records what each file gives for the golden inputs, so that every device can tell whether it still gives that."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill_calibration.judging.judge import Images
+from edgedistill_calibration.judging.ledger import Logits
+from edgedistill_deploy.bundle.expectation import Expectation, expectation_role, inputs_digest, write_expectation
+from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.bundle.precisions import FP16_FILES, INT8_FILES, model_role
+from edgedistill_deploy.bundle.reference import read_golden
+from edgedistill_deploy.runtimes.logits import raw_logits
+from edgedistill_deploy.runtimes.opening import open_model
+from edgedistill_deploy.runtimes.session import Session
+
+# The tolerance is this many times the largest spread: another runtime fuses other nodes, so other values at the edge
+# between two steps round the other way.
+SPREAD_FACTOR = 4.0
+# The least tolerance, relative to the largest output. In FP16 a runtime may add in half precision, which ONNX Runtime
+# on a CPU does not; in INT8 the nodes left in float may be computed in TF32.
+LEAST_TOLERANCES = {"fp16": 5e-2, "int8": 2e-2}
+
+_WRITTEN = (*INT8_FILES, *FP16_FILES)  # the precisions whose files are written here
+_SEVERAL_THREADS = 2
+
+
+def record_expectations(bundle: Bundle) -> Bundle:
+    """Write the expectation of each file that calibration made, and drop those of files that are gone.
+
+    A bundle without golden inputs gets none, and neither does a file whose outputs are not finite, which no expectation
+    can hold.
+    """
+    inputs = read_golden(bundle.file("golden"))[0] if bundle.has("golden") else None
+    for precision in _WRITTEN:
+        model = model_role(precision)
+        role = expectation_role(model)
+        made = None if inputs is None or not bundle.has(model) else _measure(bundle.file(model), precision, inputs)
+        bundle = bundle.without_file(role) if made is None else _with_expectation(bundle, role, made)
+    return bundle
+
+
+def _with_expectation(bundle: Bundle, role: str, made: Expectation) -> Bundle:
+    path = bundle.path / f"{role}.npz"
+    write_expectation(path, made)
+    return bundle.with_file(role, path)
+
+
+def expected_roles(bundle: Bundle) -> list[str]:
+    """Return the roles of the expectations that a bundle has."""
+    return [role for role in map(expectation_role, map(model_role, _WRITTEN)) if bundle.has(role)]
+
+
+def _measure(path: Path, precision: str, inputs: Images) -> Expectation | None:
+    with open_model(path, precision=precision, threads=1, optimised=False) as session:
+        outputs = raw_logits(session, inputs)
+    if not np.isfinite(outputs).all():
+        return None
+    spread = {way: float(np.abs(given - outputs).max()) for way, given in _run_otherwise(path, precision, inputs)}
+    least = LEAST_TOLERANCES["fp16" if "fp16" in precision else "int8"] * float(np.abs(outputs).max())
+    return Expectation(
+        outputs=outputs,
+        inputs_sha256=inputs_digest(inputs),
+        spread=spread,
+        tolerance=max(SPREAD_FACTOR * max(spread.values()), least),
+    )
+
+
+def _run_otherwise(path: Path, precision: str, inputs: Images) -> Iterator[tuple[str, Logits]]:
+    """Yield the outputs of other ways to run a file that all mean the same; kernels that saturate do not."""
+    for optimised, threads in ((False, _SEVERAL_THREADS), (True, 1), (True, _SEVERAL_THREADS)):
+        with open_model(path, precision=precision, threads=threads, optimised=optimised) as session:
+            if session.int8_kernels == "saturating":
+                continue
+            way = f"{'fused' if optimised else 'as written'}, {threads} threads"
+            yield way, raw_logits(session, inputs)
+            yield f"{way}, one by one", _one_by_one(session, inputs)
+
+
+def _one_by_one(session: Session, inputs: Images) -> NDArray[np.float32]:
+    return np.concatenate([raw_logits(session, inputs[row : row + 1]) for row in range(len(inputs))])

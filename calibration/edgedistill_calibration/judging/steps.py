@@ -83,8 +83,10 @@ def far_below_neighbours(steps: Sequence[LedgerStep]) -> list[str]:
     found = {step.stage.removesuffix(RECOVERED): step.figures for step in steps}
     pairs = [(name, other) for name, other in _NEIGHBOURS.items() if name in found and other in found]
     return [
-        f"{model_role(name)}.onnx lies far below {model_role(other)}.onnx: {_word_figures(found[name])}, against "
-        f"{_word_figures(found[other])}. Something is wrong with that file; do not deploy it before you know what."
+        f"{model_role(name)}.onnx lies far below {model_role(other)}.onnx: {_decibels(found[name])} and "
+        f"{found[name].agreement:.1%} agreement with the float model, against {_decibels(found[other])} and "
+        f"{found[other].agreement:.1%}. Before you deploy it, see where they part: edgedistill validate BUNDLE "
+        f"--bisect --precision {name}."
         for name, other in pairs
         if _is_far_below(found[name], found[other])
     ]
@@ -96,9 +98,8 @@ def _is_far_below(figures: Figures, other: Figures) -> bool:
     return noisy or other.agreement - figures.agreement >= _FAR_SHARE
 
 
-def _word_figures(figures: Figures) -> str:
-    noise = "no noise" if figures.sqnr_db is None else f"{figures.sqnr_db:.1f} dB"
-    return f"{noise} and {figures.agreement:.1%} agreement with the float model"
+def _decibels(figures: Figures) -> str:
+    return "no noise" if figures.sqnr_db is None else f"{figures.sqnr_db:.1f} dB"
 
 
 def student_note(bundle: Bundle, judge: Judge) -> str:

@@ -24,6 +24,8 @@ def show_ledger(record: Mapping[str, Any], console: Console, worst: int) -> None
             _show_exclusions(step, console)
         if step.get("goal"):
             console.result(_goal_sentence(step))
+        if step.get("judged"):
+            console.result(str(step["judged"]))
         if step.get("float16"):
             _show_float16(step, console)
 

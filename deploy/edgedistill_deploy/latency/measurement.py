@@ -36,7 +36,7 @@ from edgedistill_deploy.records.latency import (
     WarmUp,
 )
 from edgedistill_deploy.records.writing import record_path
-from edgedistill_deploy.runtimes.int8_kernels import saturation_sentence
+from edgedistill_deploy.runtimes.int8_kernels import saturation_sentence, unfused_sentence
 from edgedistill_deploy.runtimes.providers import nodes_elsewhere
 from edgedistill_deploy.runtimes.session import Session, identify_model
 from edgedistill_deploy.statistics.bimodal import Modes, find_modes
@@ -215,6 +215,7 @@ def _warnings(
         **warnings_of_machine(samples, _share(timings.preempted), conditions, device),
         "fallback": nodes_elsewhere(session.provider, session.placement),
         "saturating": saturation_sentence() if session.int8_kernels == "saturating" else "",
+        "unfused": unfused_sentence(session.model_path.name) if session.int8_kernels == "unfused" else "",
     }
     return {flag: sentence for flag, sentence in found.items() if sentence}
 

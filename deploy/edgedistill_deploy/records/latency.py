@@ -100,6 +100,7 @@ class Disturbance:
     contended  tasks waited for a CPU more than 10 % of the time, or another guest took more than 1 % of it
     throttled  the firmware or the CPU reports throttling
     emulated   the processor is emulated: the times say nothing about the real device
+    unfused    the file mixes INT8 and FP16 and is computed as it is written, so the times say nothing about TensorRT
     saturating the INT8 kernels saturate on this processor (`int8_kernels`), so the answers are wrong
     fallback   some nodes run on another provider than requested; `placement` counts the nodes of each provider
     """

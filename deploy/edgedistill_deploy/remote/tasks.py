@@ -9,7 +9,7 @@ import numpy as np
 
 from edgedistill_deploy.bundle.expectation import expectation_role
 from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.bundle.precisions import find_role
+from edgedistill_deploy.bundle.precisions import find_role, model_role
 from edgedistill_deploy.bundle.reference import Reference, write_reference
 from edgedistill_deploy.evaluation.images import open_evaluation
 from edgedistill_deploy.images.sets import ImageSet
@@ -80,6 +80,8 @@ def validate_job(
     Raises UsageError if a class that the limits allow is none of the bundle's.
     """
     limits.allowed_among(bundle.class_names)
+    # The answers of the teacher's file are checked where it is there, and strict limits want that checked.
+    teacher = (model_role("teacher"),) if limits.strict else ()
 
     def build_request(device: Device) -> dict[str, Any]:
         (runtime,) = chosen.runtimes(device)
@@ -94,7 +96,7 @@ def validate_job(
     return RemoteJob(
         bundle=bundle,
         task="validate",
-        roles=(*_needed_roles(bundle, precisions, map(chosen.runtimes, devices)), "reference"),
+        roles=(*_needed_roles(bundle, precisions, map(chosen.runtimes, devices)), "reference", *teacher),
         request=build_request,
         runtimes=chosen.runtimes,
         replaced={} if reference is None else {"reference": reference},

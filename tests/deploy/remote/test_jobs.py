@@ -75,10 +75,11 @@ def test_validate_over_ssh_finds_what_is_found_here(device: Make, validating: Ma
     for record in result["records"]:
         with open_session(bundle, precision=record["precision"], threads=1) as session:
             local = check_parity(bundle, session, None, ParityLimits(max_drop=0.5)).to_json()
-        for key in ("accuracy", "agreement", "per_class", "verdict", "sample_count", "model_sha256"):
+        for key in ("accuracy", "agreement", "per_class", "verdict", "sample_count", "model_sha256", "numeric"):
             assert record[key] == local[key]
         assert record["device"] == "loop"
         assert record["machine"]["architecture"] == result["machine"]["architecture"]
+    assert [record["numeric"]["recorded_of"] for record in result["records"]] == ["student", "file"]
     assert [step["precision"] for step in result["chain"]["steps"]] == ["teacher", "fp32", "int8"]
     assert not work.exists()
 
@@ -99,6 +100,15 @@ def test_a_class_is_judged_over_ssh_by_the_limits_given_here(device: Make, tmp_p
     ]
     with pytest.raises(UsageError, match="no class 'Gnu' to allow"):
         validate_job(dead, ParityLimits(allowed_classes=("Gnu",)), [target], RuntimeChoice())
+
+
+def test_strict_limits_are_strict_over_ssh(device: Make, tmp_path: Path) -> None:
+    unnamed = class_bundle(tmp_path / "unnamed", [(animal, animal, animal) for animal in range(8) for _ in range(40)])
+    target = device()
+    job = validate_job(unnamed, ParityLimits(strict=True), [target], RuntimeChoice(), precisions=("fp32",), threads=1)
+    (record,) = result_of(outcome_of(job, target))["records"]
+    assert record["verdict"] == "fail"
+    assert any("class_names was not made, and --strict asks for it" in reason for reason in record["reasons"])
 
 
 def test_what_is_kept_there_is_not_sent_again(device: Make, profiling: Make, server: SshServer, work: Path) -> None:

@@ -4,10 +4,25 @@ from pathlib import Path
 
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.profiling.request import ProfileRequest
+from edgedistill_deploy.records.parity import ParityLimits
 from edgedistill_deploy.remote.inventory import Device
-from edgedistill_deploy.remote.tasks import RuntimeChoice, profile_job
+from edgedistill_deploy.remote.tasks import RuntimeChoice, profile_job, validate_job
 
 FILES = ("model.fp32", "model.fp32.data", "model.int8", "model.int8-tensorrt", "model.int8-fp16-tensorrt", "golden")
+
+
+def test_a_device_is_sent_what_its_models_are_expected_to_give() -> None:
+    roles = (*FILES, "golden.int8", "golden.int8-tensorrt", "golden.int8-fp16-tensorrt")
+    manifest = {"files": {role: {} for role in roles}, "subtask": {"class_names": ["cat"]}}
+    bundle = Bundle(path=Path("run"), manifest=manifest)
+
+    def expectations(device: Device) -> list[str]:
+        job = validate_job(bundle, ParityLimits(), [device], RuntimeChoice(), precisions=("int8",))
+        return [role for role in job.roles if role.startswith("golden")]
+
+    assert expectations(Device(name="a", host="a")) == ["golden.int8", "golden", "golden-images"]
+    there = Device(name="b", host="b", runtime="tensorrt")
+    assert expectations(there) == ["golden.int8-tensorrt", "golden", "golden-images"]
 
 
 def test_a_device_is_sent_the_files_that_its_runtime_takes() -> None:

@@ -72,7 +72,11 @@ def names_in(report: ParityReport) -> tuple[str, ...]:
 
 def judge(case: Case, sound: Sound, number: int) -> Row:
     """Plant one case and validate it as the command does."""
-    request = ValidationRequest(limits=ParityLimits(max_drop=LIMIT), precisions=(case.precision,), threads=case.threads)
+    request = ValidationRequest(
+        limits=ParityLimits(max_drop=LIMIT, min_agreement=case.least_agreement),
+        precisions=(case.precision,),
+        threads=case.threads,
+    )
     changed = case.make(sound, sound.copy(number))
     try:
         validation = validate_bundle(changed, request)
@@ -89,7 +93,7 @@ def _cost(report: ParityReport) -> float | None:
 
 def rows_of(sound: Sound, only: str) -> Iterator[Row]:
     """Yield the row of each case, in the order of the table."""
-    cases = [*faults(len(sound.task.class_names)), *healthy()]
+    cases = [*faults(len(sound.task.class_names), in_colour=sound.task.name == "colour"), *healthy()]
     for number, case in enumerate(cases):
         if only in f"{case.precision} {case.what}":
             yield judge(case, sound, number)
@@ -110,10 +114,7 @@ def summary_of(rows: Sequence[Row]) -> str:
     )
 
 
-def table_of(rows: Sequence[Row]) -> str:
-    """Return the table and the summary, as Markdown."""
-    head = ["| task | file | planted | drop, points | exit code | named | |", "|---|---|---|---|---|---|---|"]
-    return "\n".join([*head, *(row.to_markdown() for row in rows), "", summary_of(rows)])
+HEAD = "| task | file | planted | drop, points | exit code | named | |\n|---|---|---|---|---|---|---|"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -122,15 +123,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--task", default="", help="colour or grey; both by default")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
+    print(HEAD)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="edgedistill-") as name:
         for make in (experts.colour_task, experts.grey_task):
+            if arguments.task not in make.__name__:
+                continue
             folder = Path(name) / make.__name__
             folder.mkdir()
-            sound = Sound(task=make(folder), folder=folder)
-            if arguments.task in sound.task.name:
-                rows += rows_of(sound, arguments.only)
-    print(table_of(rows))
+            for row in rows_of(Sound(task=make(folder), folder=folder), arguments.only):
+                print(row.to_markdown(), flush=True)
+                rows.append(row)
+    print(f"\n{summary_of(rows)}")
     return 1 if any(row.is_accused for row in rows) else 0
 
 

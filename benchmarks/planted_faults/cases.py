@@ -22,6 +22,7 @@ from reference.planted_faults import planted
 
 Make = Callable[["Sound", Bundle], Bundle]
 NONE = ""
+_COLOUR_NAMES = {"swapped_channels", "grey_input"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +34,8 @@ class Case:
     precision: str = "fp32"
     causes: str = NONE
     healthy: bool = False
-    optimised: bool = True
     threads: int = 1
+    least_agreement: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +69,12 @@ class Sound:
         return open_bundle(path, verify=False)
 
 
-def faults(class_count: int) -> Iterator[Case]:
-    """Yield every fault for a task of so many classes."""
+def faults(class_count: int, *, in_colour: bool) -> Iterator[Case]:
+    """Yield every fault for a task of so many classes; those of colours only where images have any."""
+    return (case for case in _faults(class_count) if in_colour or not _COLOUR_NAMES & {*case.causes.split()})
+
+
+def _faults(class_count: int) -> Iterator[Case]:
     for precision in ("fp32", "int8"):
         groups = {**plants.INPUT_FAULTS, **plants.output_faults(class_count)}
         for what, (plant, causes) in groups.items():
@@ -376,7 +381,6 @@ def healthy() -> Iterator[Case]:
         "optimised by ONNX Runtime": (_optimised_file, "fp32"),
         "half of the images recorded": (_with_reference(_fewer), "fp32"),
         "one image in five unlabelled": (_with_reference(_unlabelled(0.2)), "int8"),
-        "nothing labelled": (_with_reference(_unlabelled(1.0)), "fp32"),
         "without golden files": (_without("golden", GOLDEN_IMAGES), "fp32"),
         "without ranges": (_without("ranges", "ledger"), "int8"),
         "without the teacher's file": (_without("teacher.fp32"), "fp32"),
@@ -389,3 +393,6 @@ def healthy() -> Iterator[Case]:
     for what, (make, precision) in cases.items():
         yield Case(what=what, make=make, precision=precision, healthy=True)
     yield Case(what="two threads", make=_same, threads=2, healthy=True)
+    # Two noisy classifiers agree less often than the limit that holds by default where nothing is labelled.
+    make = _with_reference(_unlabelled(1.0))
+    yield Case(what="nothing labelled", make=make, least_agreement=0.8, healthy=True)

@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -266,20 +266,14 @@ def predict_classes(
     model: nn.Module, teacher: Teacher, images: ImageSet, classes: Sequence[int] | None = None
 ) -> NDArray[np.int64]:
     """Return the position, among `classes` or all outputs, of the largest logit of every image (N,)."""
-    found = [
-        (logits if classes is None else logits[:, list(classes)]).argmax(dim=1).cpu()
-        for logits in answer_batches(model, teacher, images)
-    ]
-    return np.asarray(torch.cat(found).numpy(), dtype=np.int64)
-
-
-def answer_batches(model: nn.Module, teacher: Teacher, images: ImageSet) -> Iterator[Tensor]:
-    """Yield the logits (n, outputs) of one batch of images after another, prepared as the teacher wants them."""
     device = next(model.parameters()).device
     normalise = teacher.normalise().to(device)
+    found: list[Tensor] = []
     with evaluating(model), torch.no_grad():
         for pixels, *_ in open_loader(images, teacher.preprocess, EVALUATION_BATCH):
-            yield model(normalise(pixels.to(device)))
+            logits = model(normalise(pixels.to(device)))
+            found.append((logits if classes is None else logits[:, list(classes)]).argmax(dim=1).cpu())
+    return np.asarray(torch.cat(found).numpy(), dtype=np.int64)
 
 
 def _copy_weights(student: nn.Module) -> dict[str, Tensor]:

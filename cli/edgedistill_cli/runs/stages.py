@@ -40,8 +40,8 @@ def run_stages(run: Run, stages: tuple[str, ...] = STAGES, *, anew: bool = False
 
 def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
     from edgedistill.distillation.record import distillation_record
-    from edgedistill.distillation.teacher_labels import check_teacher_labels
     from edgedistill.export.bundle import begin_bundle
+    from edgedistill.inspection.teacher_labels import check_teacher_labels
     from edgedistill.models.student import write_student
 
     given = inputs()

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def inspect_teacher(settings: "RunSettings", config: "InspectConfig", console: Console) -> "Inspection":
     """Inspect the layers of the teacher that the settings name."""
-    from edgedistill.distillation.teacher_labels import check_teacher_labels
     from edgedistill.inspection.inspecting import inspect_subspaces
+    from edgedistill.inspection.teacher_labels import check_teacher_labels
 
     inputs = load_inputs(Run(folder=Path(), settings=settings, console=console))
     for note in check_teacher_labels(inputs.teacher, inputs.subtask, inputs.images.validation):

@@ -102,8 +102,9 @@ def write_reference(path: Path, reference: Reference) -> None:
 def read_reference(path: Path) -> Reference:
     """Read what `write_reference` wrote. Raises BundleError naming the file for anything else."""
     arrays = read_arrays(path, _REFERENCE, BundleError, limit_bytes=MAX_BYTES)
+    images = arrays.pop("images", None)
     try:
-        return Reference(**{"images": None, **arrays})
+        return Reference(images=images, **arrays)
     except DataError as error:
         raise BundleError(f"{path} is damaged: {error}") from error
 

@@ -6,6 +6,10 @@ import numpy as np
 
 from edgedistill_deploy.diagnosis._judged_model import JudgedModel, Repair
 from edgedistill_deploy.diagnosis._relabelling import Relabelling, find_relabelling
+<<<<<<< HEAD
+=======
+from edgedistill_deploy.evaluation.figures import Answers, Logits, predicted_classes
+>>>>>>> h-a
 from edgedistill_deploy.records.parity import Diagnosis
 from edgedistill_deploy.statistics.chance import compare_with_chance
 from edgedistill_deploy.wording import percent, percent_interval
@@ -15,6 +19,7 @@ SHIFTED_ROWS, REFERENCE_AT_CHANCE = "shifted_rows", "reference_at_chance"
 # With one of these nothing can be judged, at any accuracy of the model.
 WORTHLESS_REFERENCE = frozenset({SWAPPED_LABELS, PERMUTED_REFERENCE, SHIFTED_ROWS, REFERENCE_AT_CHANCE})
 _SHIFTS = (1, -1, 2, -2)
+_ALIKE = 0.2  # correlation; unrelated logits stay far below it
 _MANY_UNKNOWN = 0.5
 _MANY_CONFLICTS = 0.1
 
@@ -76,21 +81,44 @@ def _describe_order(found: Relabelling, repair: Repair, name: str, names: tuple[
 
 def _find_shifted_rows(judged: JudgedModel) -> Iterator[Diagnosis]:
     """Compare images and labels with the recorded answers to the images some rows further on."""
-    answers, expected = judged.answers, judged.answers.expected
+    answers = judged.answers
     for what, given in (("images", answers.predicted), ("labels", answers.labels)):
         known = given >= 0
-        if find_relabelling(expected[known], given[known], answers.teacher.shape[1]):
-            continue  # another order of the classes explains it too
-        for shift in _SHIFTS:
-            moved = np.roll(expected, shift)
+        for shift in _SHIFTS if known.any() else ():
             repair = Repair(
-                before=given[known] == expected[known],
-                after=given[known] == moved[known],
+                before=given[known] == answers.expected[known],
+                after=given[known] == np.roll(answers.expected, shift)[known],
                 target=np.ones(int(known.sum()), dtype=np.bool_),
             )
-            if known.any() and repair.convinces(1 - (1 - judged.confidence) / len(_SHIFTS), 0.5):
+            if not repair.convinces(1 - (1 - judged.confidence) / len(_SHIFTS), 0.5):
+                continue
+            order = find_relabelling(answers.expected[known], given[known], answers.teacher.shape[1])
+            if order is None or (what == "images" and _follows_rows(answers, shift, order)):
                 yield _describe_shift(what, shift, repair)
                 return
+
+
+def _follows_rows(answers: Answers, shift: int, order: Relabelling) -> bool:
+    """Tell a shift from another order of the classes, which look alike where the classes take turns.
+
+    Within a class, the model's logits go up and down with the teacher's to the same image.
+    """
+    known = answers.predicted >= 0
+    moved = np.roll(answers.teacher, shift, axis=0)[known]
+    shifted = _likeness_within_classes(answers.candidate[known], moved)
+    ordered = _likeness_within_classes(answers.candidate[known][:, order.answer_for], answers.teacher[known])
+    return shifted > max(ordered, _ALIKE)
+
+
+def _likeness_within_classes(given: Logits, teacher: Logits) -> float:
+    """Correlate logits (n, C) with the teacher's after taking away their means in each of the teacher's classes."""
+    classes = predicted_classes(teacher)
+    rest = np.concatenate([given, teacher], axis=1).astype(np.float64)
+    for each in np.unique(classes):
+        rest[classes == each] -= rest[classes == each].mean(axis=0)
+    one, other = np.split(rest, 2, axis=1)
+    size = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float(np.sum(one * other)) / size if size > 0 else 0.0
 
 
 def _describe_shift(what: str, shift: int, repair: Repair) -> Diagnosis:

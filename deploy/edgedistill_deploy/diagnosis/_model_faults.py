@@ -9,7 +9,7 @@ from edgedistill_deploy.diagnosis._input_faults import find_input_fault
 from edgedistill_deploy.diagnosis._judged_model import Detector, JudgedModel
 from edgedistill_deploy.diagnosis._quantisation_faults import find_quantisation_fault
 from edgedistill_deploy.diagnosis._recorded_outputs import find_output_fault, find_stale_outputs
-from edgedistill_deploy.diagnosis._relabelling import find_sure_relabelling
+from edgedistill_deploy.diagnosis._relabelling import find_permutation
 from edgedistill_deploy.diagnosis._sibling_files import find_damaged_scales, find_foreign_weights
 from edgedistill_deploy.diagnosis._undoing import find_undoable_fault
 from edgedistill_deploy.diagnosis.saturation import find_saturating_kernels
@@ -43,20 +43,18 @@ def _find_recovered(judged: JudgedModel) -> Iterator[Diagnosis]:
 def _find_permuted_classes(judged: JudgedModel) -> Iterator[Diagnosis]:
     """Take the teacher's answers as the truth, so that wrong labels do not look like a wrong model."""
     answers, names = judged.answers, judged.bundle.class_names
-    found = find_sure_relabelling(answers.expected, answers.predicted, len(names), judged.confidence)
-    if found is None:
-        return
-    repair = found.repair(answers.expected, answers.predicted)
-    if repair.convinces(judged.confidence, 0.0) and found.fits(repair, answers.expected):
+    found = find_permutation(answers.expected, answers.predicted, len(names), judged.confidence)
+    if found is not None:
+        order, repair = found
         detail = (
-            f"The model answers in another order of the classes: {found.describe(names)}. With the order put right it "
+            f"The model answers in another order of the classes: {order.describe(names)}. With the order put right it "
             f"agrees with the teacher on {repair.after.mean():.1%} of the images in place of "
             f"{repair.before.mean():.1%}; check the order of the class names."
         )
         evidence = {
             "agreement": float(repair.before.mean()),
             "agreement_repaired": float(repair.after.mean()),
-            "answered": found.answered(names),
+            "answered": order.answered(names),
             "recovered": repair.recovered,
         }
         yield Diagnosis(name="permuted_classes", detail=detail, evidence=evidence)

@@ -17,6 +17,7 @@ _LIVELY = 8.0  # standard deviation over the images of a pixel that can be told 
 _GAMMAS = (0.3, 4.0)
 _SAME_CURVE = 3.0  # of 255, on average
 _LUMINANCE = 0.05  # largest difference between the three rows of a mixture that makes grey
+_VISIBLE = 0.5  # the least share of the brightness that a grey image keeps
 _COLOURS = 0.5  # of 255: the least standard deviation of a mixture of the channels
 _JUMP = 64.0  # of 255: a fall of a curve that a wrap around makes
 
@@ -56,8 +57,9 @@ def _mixed_colours(images: Images, seen: Seen) -> Iterator[Alteration]:
             names = ", ".join(("red", "green", "blue")[place] for place in order)
             clause = f"for red, green and blue it reads {names}; feed RGB, or export again without the change"
             yield Alteration(name="swapped_channels", clause=clause, figures={"order": [float(each) for each in order]})
-    elif np.ptp(mixture, axis=1).max() < _LUMINANCE:
-        weights = mixture.mean(axis=1)
+        return
+    weights = mixture.mean(axis=1)
+    if np.ptp(mixture, axis=1).max() < _LUMINANCE and weights.sum() > _VISIBLE:
         clause = "it reads the same grey in all three channels; feed the images in colour"
         yield Alteration(name="grey_input", clause=clause, figures={"weights": weights.tolist()})
 

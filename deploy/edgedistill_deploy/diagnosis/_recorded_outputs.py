@@ -16,11 +16,12 @@ from edgedistill_deploy.bundle.reference import read_golden
 from edgedistill_deploy.diagnosis._judged_model import Images, JudgedModel
 from edgedistill_deploy.diagnosis._relabelling import Relabelling, relabelling_of
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.evaluation.figures import Logits, log_softmax
+from edgedistill_deploy.evaluation.figures import Logits, count_lost_and_gained, log_softmax
 from edgedistill_deploy.records.parity import Diagnosis
 from edgedistill_deploy.runtimes.logits import raw_logits
 from edgedistill_deploy.runtimes.opening import open_as_written, open_model
 from edgedistill_deploy.statistics.assignment import best_assignment
+from edgedistill_deploy.statistics.paired import drop_interval
 
 # Error of sound files against the recorded logits, relative to their spread: fp32 below 1e-3, INT8 up to 0.1.
 _SAME = {"fp32": 0.02, "fp16": 0.05, "int8": 0.15}
@@ -28,17 +29,23 @@ _SAME_FILE = 0.05  # against the file's own record
 _EXPLAINED = 0.35  # share of the error that may remain once a fault is undone
 _ALSO_MOVED = 0.15  # of the largest shift: a bias of an earlier layer shifts every class
 _SHARE = 1e-3  # by which probabilities may miss a sum of 1
-_KEPT = 0.02  # accuracy that a model with stale recorded outputs may lack against its teacher
+# Accuracy that a model with stale recorded outputs may lack against its teacher: surely, and at most.
+_KEPT, _MOST_LOST = 0.02, 0.05
+_IMAGES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Record:
-    """The golden inputs with the logits of the file, given here and recorded; `same` is the error of a sound file."""
+    """Inputs with the logits of the file, given here and wanted; `same` is the error of a sound file.
+
+    Without a record the wanted ones are those of the float file in the same bundle.
+    """
 
     inputs: Images
     given: Logits
     wanted: Logits
     same: float
+    is_recorded: bool
 
     @property
     def error(self) -> float:
@@ -65,7 +72,7 @@ def find_stale_outputs(judged: JudgedModel) -> Iterator[Diagnosis]:
     the record is not of this file. Otherwise nothing is known.
     """
     record = _read_record(judged)
-    if record is None or record.error <= record.same:
+    if record is None or not record.is_recorded or record.error <= record.same:
         return
     file, evidence = judged.session.model_path.name, {"relative_error": record.error}
     if _as_written_agrees(judged, record):
@@ -108,22 +115,45 @@ def relative_difference(given: Logits, wanted: Logits) -> float:
 
 
 def _read_record(judged: JudgedModel) -> _Record | None:
-    """Return the record of the file's logits, its own or else the student's; None without one, or in another shape."""
-    session, bundle = judged.session, judged.bundle
-    if session.precision == "teacher" or not bundle.has("golden"):
+    """Return what the file should give: its own recorded logits, the student's, or those of the float file here.
+
+    None for the teacher's file, without any of these, or in another shape.
+    """
+    found = None if judged.session.precision == "teacher" else _find_wanted(judged)
+    if found is None:
         return None
-    inputs, wanted = read_golden(bundle.file("golden"))
-    same, role = (
-        _SAME[computes_in(session.precision)],
-        expectation_role(bundle.role_for(session.precision, session.runtime)),
-    )
+    inputs, wanted, same = found
+    given = raw_logits(judged.session, inputs)
+    if given.shape != wanted.shape or wanted.shape[1] < 2:
+        return None
+    return _Record(inputs=inputs, given=given, wanted=wanted, same=same, is_recorded=judged.bundle.has("golden"))
+
+
+def _find_wanted(judged: JudgedModel) -> tuple[Images, Logits, float] | None:
+    """Return inputs, the logits that are wanted for them, and the relative error of a sound file."""
+    session, bundle = judged.session, judged.bundle
+    same = _SAME[computes_in(session.precision)]
+    if not bundle.has("golden"):
+        return _ask_float_file(judged, same)
+    inputs, outputs = read_golden(bundle.file("golden"))
+    role = expectation_role(bundle.role_for(session.precision, session.runtime))
     if role != "golden" and bundle.has(role):
         expected = read_expectation(bundle.file(role))
         if expected.inputs_sha256 == inputs_digest(inputs):
-            wanted, same = expected.outputs, _SAME_FILE
-    given = raw_logits(session, inputs)
-    fits = given.shape == wanted.shape and wanted.shape[1] > 1
-    return _Record(inputs=inputs, given=given, wanted=wanted, same=same) if fits else None
+            return inputs, expected.outputs, _SAME_FILE
+    return inputs, outputs, same
+
+
+def _ask_float_file(judged: JudgedModel, same: float) -> tuple[Images, Logits, float] | None:
+    role = model_role("fp32")
+    if judged.session.precision == "fp32" or not judged.bundle.has(role):
+        return None
+    images = judged.evaluation.images(judged.evaluation.spread(_IMAGES))
+    try:
+        with open_model(judged.bundle.file(role), precision="fp32", threads=1) as exact:
+            return images, raw_logits(exact, images), same
+    except EdgeDistillError:
+        return None
 
 
 def _centred(logits: Logits) -> NDArray[np.float64]:
@@ -157,12 +187,14 @@ def _find_order(record: _Record) -> Relabelling | None:
 
 
 def _describe_permutation(judged: JudgedModel, found: Relabelling) -> Iterator[Diagnosis]:
-    names = judged.bundle.class_names
-    if _is_as_good(judged):
-        return  # the file answers the images in the right order: the record is in another one
+    """Say that the file answers in another order, unless the images show that the record does."""
+    names, answers = judged.bundle.class_names, judged.answers
+    put_right = found.repair(answers.expected, answers.predicted)
+    if put_right.after.sum() <= put_right.before.sum():
+        return
     detail = (
-        f"The model answers in another order of the classes: {found.describe(names)}. In that order its logits are the "
-        "recorded ones; check the order of the class names."
+        f"The model answers in another order of the classes: {found.describe(names)}. In that order its logits are "
+        "what they should be; check the order of the class names."
     )
     yield Diagnosis(name="permuted_classes", detail=detail, evidence={"answered": found.answered(names)})
 
@@ -181,7 +213,7 @@ def _find_shift(judged: JudgedModel, record: _Record) -> Iterator[Diagnosis]:
     if remains <= min(record.same, _EXPLAINED * record.error) and 2 * len(moved) <= len(names):
         listed = ", ".join(f"{names[place]!r} by {shift[place]:+.3g}" for place in moved[:5])
         detail = (
-            f"The logits are the recorded ones, but for every image the same is added to some classes: {listed}. A "
+            f"The logits are what they should be, but for every image the same is added to some classes: {listed}. A "
             "bias was changed; export the model again."
         )
         evidence = {"added": {names[place]: float(shift[place]) for place in moved}}
@@ -199,4 +231,6 @@ def _as_written_agrees(judged: JudgedModel, record: _Record) -> bool:
 def _is_as_good(judged: JudgedModel) -> bool:
     """Say whether the model is right about as often as its teacher."""
     truth, answers = judged.truth, judged.answers
-    return float(np.mean(answers.predicted == truth)) >= float(np.mean(answers.expected == truth)) - _KEPT
+    lost, gained = count_lost_and_gained(answers.expected == truth, answers.predicted == truth)
+    low, _ = drop_interval(lost, gained, len(truth), judged.confidence)
+    return low <= _KEPT and (lost - gained) <= _MOST_LOST * len(truth)

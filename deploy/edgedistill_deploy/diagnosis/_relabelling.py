@@ -30,15 +30,6 @@ class Relabelling:
         right = np.ones(len(truth), dtype=np.bool_)
         return Repair(before=answers == truth, after=self.undo(answers) == truth, target=right)
 
-    def fits(self, repair: Repair, truth: Classes) -> bool:
-        """Say whether the order put right makes a working model: the classes that stay are answered too.
-
-        A damaged last layer answers some classes as each other by accident, and the others wrongly.
-        """
-        moved = np.isin(truth, [each for cycle in self.cycles for each in cycle])
-        stays, after = repair.before[~moved], repair.after[moved]
-        return bool(after.any()) and (not len(stays) or 2 * float(stays.mean()) >= float(after.mean()))
-
     def describe(self, names: tuple[str, ...]) -> str:
         """Name the classes that change places: pairs are interchanged, longer cycles go round."""
         more = [f"and {len(self.cycles) - 10} more groups"] if len(self.cycles) > 10 else []
@@ -67,12 +58,38 @@ def find_relabelling(truth: Classes, answers: Classes, class_count: int) -> Rela
     return _relabelling(chosen, kept)
 
 
-def find_sure_relabelling(truth: Classes, answers: Classes, class_count: int, confidence: float) -> Relabelling | None:
+def find_permutation(
+    truth: Classes, answers: Classes, class_count: int, confidence: float
+) -> tuple[Relabelling, Repair] | None:
+    """Return the order in which a model answers, and what putting it right brings; None for a model in order.
+
+    Recovery is measured against what this model reaches: the classes that stay in place are answered about as often as
+    the moved ones are once they are put back. How often that is does not matter.
+    """
+    found = _find_sure_relabelling(truth, answers, class_count, confidence)
+    if found is None:
+        return None
+    repair = found.repair(truth, answers)
+    fits = repair.convinces(confidence, 0.0) and _stays_fit(found, repair, truth)
+    return (found, repair) if fits else None
+
+
+def _stays_fit(found: Relabelling, repair: Repair, truth: Classes) -> bool:
+    """Say whether the classes that stay are answered too.
+
+    A damaged last layer answers some classes as each other by accident, and the others wrongly.
+    """
+    moved = np.isin(truth, [each for cycle in found.cycles for each in cycle])
+    stays, after = repair.before[~moved], repair.after[moved]
+    return not len(stays) or 2 * float(stays.mean()) >= float(after.mean())
+
+
+def _find_sure_relabelling(truth: Classes, answers: Classes, class_count: int, confidence: float) -> Relabelling | None:
     """Return the relabelling of `find_relabelling` with only those cycles that are no chance; None if there is none.
 
-    In an expert whose order is right, two classes that look alike can by chance be answered as each other more often
-    than as themselves. A sign test of the cycle's images tells this apart, with Bonferroni's correction for the number
-    of classes.
+    In a model whose order is right, two classes that look alike can by chance be answered as each other more often than
+    as themselves. A sign test of the cycle's images tells this apart, with Bonferroni's correction for the number of
+    classes.
     """
     found = find_relabelling(truth, answers, class_count)
     if found is None:

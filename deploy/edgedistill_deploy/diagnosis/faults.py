@@ -4,7 +4,12 @@ A verdict says that a model is unfit. A diagnosis names the fault to repair, wit
 they are not sure: no diagnosis means that no known fault was recognised, not that there is no fault.
 """
 
-from edgedistill_deploy.diagnosis._image_faults import REFERENCE_AT_CHANCE, WORTHLESS_REFERENCE, find_image_faults
+from edgedistill_deploy.diagnosis._image_faults import (
+    REFERENCE_AT_CHANCE,
+    SHIFTED_ROWS,
+    WORTHLESS_REFERENCE,
+    find_image_faults,
+)
 from edgedistill_deploy.diagnosis._judged_model import JudgedModel
 from edgedistill_deploy.diagnosis._model_faults import find_model_faults
 from edgedistill_deploy.records.parity import Diagnosis
@@ -14,4 +19,7 @@ __all__ = ["REFERENCE_AT_CHANCE", "WORTHLESS_REFERENCE", "JudgedModel", "diagnos
 
 def diagnose(judged: JudgedModel, *, failed: bool) -> tuple[Diagnosis, ...]:
     """Return the recognised faults of the images and labels, and those of the model if it failed."""
-    return (*find_image_faults(judged), *(find_model_faults(judged) if failed else ()))
+    found = tuple(find_image_faults(judged))
+    # Answers to other images say nothing about the model.
+    shifted = any(each.name == SHIFTED_ROWS for each in found)
+    return (*found, *(find_model_faults(judged) if failed and not shifted else ()))

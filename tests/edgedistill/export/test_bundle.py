@@ -16,8 +16,9 @@ from edgedistill.models.teacher import load_teacher
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.bundle.reference import read_golden, read_reference
 from edgedistill_deploy.errors import DataError, EdgeDistillError
+from edgedistill_deploy.parity.check import check_parity
 from edgedistill_deploy.runtimes.logits import logits_of
-from edgedistill_deploy.runtimes.opening import open_model
+from edgedistill_deploy.runtimes.opening import open_model, open_session
 
 CLASSES = ["3", "0", "2"]
 
@@ -82,6 +83,25 @@ def test_the_reference_is_the_teachers_answer_to_each_image(
     assert len(reference.images) == 200_000 // (64 * 64 * 3) == len(reference.image_index)
     for pixels, row in zip(reference.images[:3], reference.image_index[:3], strict=True):
         assert np.array_equal(pixels, teacher.preprocess.apply(images.read(int(row))))
+
+
+def test_the_reference_names_its_classes_and_knows_the_golden_images(
+    exported: tuple[Bundle, torch.nn.Module], tiny_digits: Path
+) -> None:
+    bundle, _ = exported
+    reference = read_reference(bundle.file("reference"))
+    images = split_for_subtask(open_source(f"npz:{tiny_digits}"), CLASSES).evaluation
+    assert reference.class_names is not None
+    assert reference.class_names.tolist() == CLASSES
+    inputs, _ = read_golden(bundle.file("golden"))
+    assert reference.golden_index is not None
+    for pixels, row in zip(inputs, reference.golden_index, strict=True):
+        assert np.array_equal(pixels, bundle.preprocess.apply(images.read(int(row))))
+    with open_session(bundle, threads=1) as session:
+        checks = {each.name: each for each in check_parity(bundle, session).soundness.checks}
+    assert "on 16 golden images and 16 of 16 recorded images" in checks["teacher_reference"].detail
+    assert checks["teacher_reference"].passed
+    assert checks["reference_names"].passed
 
 
 def test_golden_outputs_are_the_students(exported: tuple[Bundle, torch.nn.Module]) -> None:

@@ -3,14 +3,17 @@
 A student would learn such a teacher's wrong answers for hours, so a few images are asked before the training.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from edgedistill.distillation.training import answer_batches
+from edgedistill.data.loader import open_loader
 from edgedistill.models.teacher import Teacher
+from edgedistill.networks.modes import evaluating
 from edgedistill.subtasks.subtask import Subtask
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.sets import ImageSet
@@ -19,6 +22,7 @@ from edgedistill_deploy.statistics.paired import drop_interval
 from edgedistill_deploy.wording import percent, percent_interval
 
 SAMPLE = 128
+_BATCH = 32
 _SHIFTS = (-1, 1, -2, 2)
 _CONFIDENCE = 0.999  # to refuse labels; several shifts are tried
 _FEW = 5  # images of a class, on average, from which "most of them" means something
@@ -40,7 +44,7 @@ def check_teacher_labels(teacher: Teacher, subtask: Subtask, images: ImageSet) -
         UsageError: the answers fit the labels far better with all labels one or two places further on.
     """
     sample = images.select(np.unique(np.linspace(0, len(images) - 1, SAMPLE).astype(np.int64)))
-    logits = torch.cat([*answer_batches(teacher.model, teacher, sample)]).float().cpu()
+    logits = torch.cat([*_answers(teacher, sample)])
     indices = np.asarray(subtask.class_indices, dtype=np.int64)
     labels = np.asarray(sample.labels, dtype=np.int64)
     outputs = np.asarray(logits.argmax(dim=1).numpy(), dtype=np.int64)
@@ -55,6 +59,15 @@ def check_teacher_labels(teacher: Teacher, subtask: Subtask, images: ImageSet) -
         "nothing to learn from it, and validate will fail. Are its labels in the order of its outputs?"
     )
     return (sentence, *_name_other_order(teacher, subtask, labels, outputs))
+
+
+def _answers(teacher: Teacher, images: ImageSet) -> Iterator[Tensor]:
+    """Yield the logits (n, all outputs) of one batch of images after another."""
+    device = next(teacher.model.parameters()).device
+    normalise = teacher.normalise().to(device)
+    with evaluating(teacher.model), torch.no_grad():
+        for pixels, *_ in open_loader(images, teacher.preprocess, _BATCH):
+            yield teacher.model(normalise(pixels.to(device))).float().cpu()
 
 
 def _refuse_shift(teacher: Teacher, outputs: Classes, labelled: Classes) -> None:

@@ -8,7 +8,7 @@ import pytest
 from command import run_command, write_quick_settings
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import split_for_subtask
-from edgedistill.distillation.teacher_labels import check_teacher_labels
+from edgedistill.inspection.teacher_labels import check_teacher_labels
 from edgedistill.models.teacher import Teacher, load_teacher
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.sets import ImageSet

@@ -54,6 +54,7 @@ from edgedistill_deploy.parity.check import ParityLimits
 from edgedistill_deploy.profiling.cold_start import REPEATS
 from edgedistill_deploy.profiling.request import ProfileRequest
 from edgedistill_deploy.records.decisions import INLINED
+from edgedistill_deploy.records.parity import UNLABELLED_AGREEMENT
 from edgedistill_deploy.records.reading import MAX_RECORD_BYTES, MAX_RECORDS
 from edgedistill_deploy.remote.inventory import POWER_READERS, Device
 from edgedistill_deploy.runtimes.engine_options import EngineOptions
@@ -141,6 +142,8 @@ FACTS: tuple[tuple[str, str, object], ...] = (
     ("docs/validate.md", r"`--max-drop`, (\w+) points by default", WORDS[round(100 * ParityLimits().max_drop)]),
     ("docs/validate.md", r"with (\d+) % confidence", percent(ParityLimits().confidence)),
     ("docs/validate.md", r"expert needs (\d+) images", images_to_decide(0, 0, 20, ParityLimits().max_drop)),
+    ("docs/validate.md", r"takes (\d+) images of each of eight", images_to_decide(0, 0, 20, 0.1, 1 - 0.05 / 8)),
+    ("docs/validate.md", r"The limit is ([\d.]+) then", UNLABELLED_AGREEMENT),
     ("docs/validate.md", r"averaged over (\d+) bins", CALIBRATION_BINS),
     ("docs/validate.md", r"PNG may differ by (\d+) of 255", TOLERANCES["PNG"]),
     ("docs/validate.md", r"JPEG by (\d+)", TOLERANCES["JPEG"]),

@@ -6,10 +6,7 @@ import numpy as np
 
 from edgedistill_deploy.diagnosis._judged_model import JudgedModel, Repair
 from edgedistill_deploy.diagnosis._relabelling import Relabelling, find_relabelling
-<<<<<<< HEAD
-=======
 from edgedistill_deploy.evaluation.figures import Answers, Logits, predicted_classes
->>>>>>> h-a
 from edgedistill_deploy.records.parity import Diagnosis
 from edgedistill_deploy.statistics.chance import compare_with_chance
 from edgedistill_deploy.wording import percent, percent_interval

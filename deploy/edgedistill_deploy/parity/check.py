@@ -23,18 +23,9 @@ from edgedistill_deploy.evaluation.images import Evaluation, open_evaluation
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.images.sets import ImageSet
-<<<<<<< HEAD
 from edgedistill_deploy.parity._classes import class_notes, judge_classes, unseen_classes
-from edgedistill_deploy.parity._reference_checks import (
-    chance_left_open,
-    contradicted_labels_note,
-    with_reference_checks,
-)
-from edgedistill_deploy.parity._verdict import defects_of, judge, unchecked_defects, with_defects, worst_judgement
-=======
 from edgedistill_deploy.parity._reference_checks import chance_left_open, reference_notes, with_reference_checks
-from edgedistill_deploy.parity._verdict import defects_of, judge, with_defects, worse_classes_sentence
->>>>>>> h-a
+from edgedistill_deploy.parity._verdict import defects_of, judge, unchecked_defects, with_defects, worst_judgement
 from edgedistill_deploy.parity.consistency import check_consistency
 from edgedistill_deploy.parity.metamorphic import check_relations
 from edgedistill_deploy.parity.recorded import check_limits, compare_recorded
@@ -173,13 +164,8 @@ def check_answers(
         findings=Findings(
             notes=(
                 *evaluation.notes,
-<<<<<<< HEAD
-                *contradicted_labels_note(evaluation, answers, limits.confidence),
-                *class_notes(classes, class_judgement.class_findings or ()),
-=======
                 *reference_notes(evaluation, answers, accuracy),
-                *worse_classes_sentence(classes),
->>>>>>> h-a
+                *class_notes(classes, class_judgement.class_findings or ()),
                 *filter(None, [nodes_elsewhere(session.provider, session.placement)]),
                 *saturation_notes(judged),
                 *filter(None, [_unfused_note(session)]),

@@ -8,8 +8,10 @@ from xml.etree import ElementTree
 import pytest
 
 from command import run_command
+from edgedistill_cli.settings_file import read_settings, write_settings
 from edgedistill_deploy.bundle.folder import open_bundle
 from edgedistill_deploy.records.build import summarise_build
+from edgedistill_deploy.records.parity import ParityLimits
 from reference.class_bundles import LION, animals, class_bundle, dead_lions
 from reference.html_page import Page
 
@@ -103,3 +105,18 @@ def test_limits_of_a_class_and_of_the_agreement_are_gates(folder: Path) -> None:
     done = run_command("validate", folder, "--allow-class", "lion", "--max-class-drop", "0.02")
     assert done.code == 4
     assert "7 classes may lose more than the 2.00 points allowed for a class: " in done.stdout
+
+
+def test_the_limits_of_the_settings_file_are_those_of_the_flags(tmp_path: Path) -> None:
+    file = tmp_path / "edgedistill.toml"
+    assert run_command("init", file).code == 0
+    text = file.read_text(encoding="utf-8")
+    for commented in ("max_class_drop = 0.1", "min_agreement = 0.9"):
+        assert f"\n# {commented}\n" in text
+        text = text.replace(f"# {commented}", commented)
+    file.write_text(text.replace("allowed_classes = []", 'allowed_classes = ["cat"]'), encoding="utf-8")
+    wanted = ParityLimits(max_class_drop=0.1, min_agreement=0.9, allowed_classes=("cat",))
+    settings = read_settings(file, {})
+    assert settings.validate == wanted
+    write_settings(file, settings)
+    assert read_settings(file, {}).validate == wanted

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from random import Random
 
 import jsonschema
 import numpy as np
@@ -269,15 +270,15 @@ limit_values = st.none() | st.sampled_from([0.0, 0.1, 0.4])
 @given(answered(), st.randoms(use_true_random=False), limit_values, limit_values)
 @settings(max_examples=80, deadline=None)
 def test_the_order_of_images_and_classes_changes_no_verdict(
-    drawn: tuple[list[tuple[int, int, int]], int], random: "st.randoms", class_drop: float | None, least: float | None
+    drawn: tuple[list[tuple[int, int, int]], int], random: Random, class_drop: float | None, least: float | None
 ) -> None:
     rows, count = drawn
     limits = ParityLimits(max_class_drop=class_drop, min_agreement=least)
     before = judged(rows, limits, names_of(count))
     order = list(range(count))
-    random.shuffle(order)  # type: ignore[attr-defined]
+    random.shuffle(order)
     moved = [(order[p], order[t], order[label] if label >= 0 else -1) for p, t, label in rows]
-    random.shuffle(moved)  # type: ignore[attr-defined]
+    random.shuffle(moved)
     names = tuple(names_of(count)[order.index(place)] for place in range(count))
     after = judged(moved, limits, names)
     assert after.verdict == before.verdict

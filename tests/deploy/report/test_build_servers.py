@@ -95,6 +95,30 @@ def test_checks_of_any_name_are_cases(bundle: Bundle) -> None:
     assert "- ❌ batch-size: Broken for rows 3." in text
 
 
+def test_a_class_that_fails_or_cannot_be_told_has_a_case_of_its_own(bundle: Bundle) -> None:
+    told = {"fault": "dead", "detail": "The class is dead."}
+    findings = [{"name": "7", "verdict": "inconclusive", **told}, {"name": "8", "verdict": "pass", **told}]
+    found = outcomes(checked_suites(junit_of([parity_record(bundle, "int8", class_findings=findings)]))[0])
+    assert found["parity.classes"] == ("failure", "inconclusive")
+    assert (found["classes.7"], found["classes.8"]) == (("failure", "inconclusive"), ("passed", ""))
+    findings[0]["verdict"] = "fail"
+    record = parity_record(bundle, "int8", class_findings=findings, verdict="fail", reasons=["The class '7' is dead."])
+    assert outcomes(checked_suites(junit_of([record]))[0])["classes.7"] == ("failure", "fail")
+    text = markdown_of([record])
+    assert text.startswith("## ❌")
+    assert "- ❌ 7: The class is dead." in text
+    assert "| 6 of 6 hold |" in text  # classes are no checks of the file
+    skipped = outcomes(checked_suites(junit_of([parity_record(bundle, "int8", class_findings=None)]))[0])
+    assert skipped["parity.classes"] == ("skipped", "")
+
+
+def test_the_least_agreement_is_a_case(bundle: Bundle) -> None:
+    limits = parity_record(bundle, "int8")["limits"]
+    for least, wanted in ((None, ("passed", "")), (0.9, ("passed", "")), (0.999, ("failure", "fail"))):
+        record = parity_record(bundle, "int8", limits={**limits, "min_agreement": least})
+        assert outcomes(checked_suites(junit_of([record]))[0])["parity.agreement"] == wanted
+
+
 def test_golden_outputs_pass_fail_or_are_skipped(bundle: Bundle) -> None:
     record = parity_record(bundle, "fp32")
     for changes, wanted in (
@@ -165,9 +189,10 @@ def test_no_text_leaves_its_place(bundle: Bundle, text: str) -> None:
     record = parity_record(bundle, "fp32", verdict="fail", reasons=[text], notes=[text]) | told
     record["metamorphic"] = [{"name": text, "passed": False, "detail": text}]
     record["checks"] = []
+    record["class_findings"] = [{"name": text, "fault": "dead", "verdict": "fail", "detail": text}]
     record["per_class"] = [{**record["per_class"][0], "name": text, "drop": 0.5}]
     (suite,) = checked_suites(junit_of([record]))
-    assert len(suite.findall("testcase")) == 6
+    assert len(suite.findall("testcase")) == 7
     assert markdown_of([record]).encode("utf-8").find(0) == -1
     tables = [line for line in markdown_of([record]).split("\n") if line.startswith("|")]
     bars = [len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in tables]

@@ -246,6 +246,7 @@ def _hostile_bundle(folder: Path) -> Bundle:
             "notes": [HOSTILE],
             "metamorphic": relation,
             "diagnosis": [{"name": HOSTILE, "detail": HOSTILE}],
+            "class_findings": [{"name": HOSTILE, "fault": "dead", "verdict": "fail", "detail": HOSTILE}],
         },
     ).rename(bundle.path / "parity" / "h.json")
     latency = latency_record(bundle, "fp32")

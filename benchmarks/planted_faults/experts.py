@@ -56,7 +56,7 @@ def colour_task(folder: Path) -> Task:
     names = tuple(f"{ink} {sign}" for ink in _INKS for sign in _SIGNS)
     random = np.random.default_rng(0)
     labels = np.arange(_TRAIN + _TEST) % len(names)
-    images = np.stack([_draw_sign(*names[label].split(), random) for label in labels])
+    images = np.stack([_draw_sign(names[label], random) for label in labels])
     return _write_task("colour", names, images, labels, folder)
 
 
@@ -130,7 +130,8 @@ def _write_task(name: str, names: tuple[str, ...], images: Pixels, labels: Class
     return Task(name=name, class_names=names, images=open_source(f"npz:{path}"))
 
 
-def _draw_sign(ink: str, sign: str, random: np.random.Generator) -> Pixels:
+def _draw_sign(name: str, random: np.random.Generator) -> Pixels:
+    ink, sign = name.split()
     shape = np.array([[int(cell) for cell in row] for row in _SIGNS[sign]], dtype=np.float64).repeat(4, 0).repeat(4, 1)
     row, column = random.integers(0, SIDE - 15, 2)
     mask = np.zeros((SIDE, SIDE, 1))
@@ -160,4 +161,4 @@ def _tensors(task: Task) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _answers(teacher: Teacher, images: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
-        return torch.cat([teacher.model(part) for part in images.split(256)])
+        return torch.cat([teacher.model(part) for part in torch.split(images, 256)])

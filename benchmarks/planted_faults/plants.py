@@ -4,6 +4,7 @@ They work on the float file and on the INT8 files alike, because calibration kee
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -31,8 +32,10 @@ def chain_behind(value: str, *steps: Step) -> Plant:
         nodes = []
         for number, (operator, factor) in enumerate(steps):
             added = constant(model, f"{value}_factor_{number}", np.asarray(factor, np.float32))
-            options = {"fmod": 1} if operator == "Mod" else {}
-            nodes.append(helper.make_node(operator, [names[number], added], [names[number + 1]], **options))
+            node = helper.make_node(operator, [names[number], added], [names[number + 1]])
+            if operator == "Mod":
+                node.attribute.append(helper.make_attribute("fmod", 1))
+            nodes.append(node)
         insert_after(model, value, nodes)
 
     return plant
@@ -208,7 +211,7 @@ FLOAT_WEIGHT_FAULTS: dict[str, tuple[Plant, str]] = {
 }
 
 
-def _whole(change: Callable[[NDArray[np.int8]], NDArray[np.generic]], name: str) -> Plant:
+def in_tensor(change: Callable[[NDArray[Any]], NDArray[Any]], name: str) -> Plant:
     """Replace a tensor of any type."""
 
     def plant(model: onnx.ModelProto) -> None:
@@ -219,42 +222,48 @@ def _whole(change: Callable[[NDArray[np.int8]], NDArray[np.generic]], name: str)
     return plant
 
 
-def _mix(values: NDArray[np.generic]) -> NDArray[np.generic]:
+def in_tensors(change: Callable[[NDArray[Any]], NDArray[Any]], ending: str) -> Plant:
+    """Replace every tensor whose name ends so."""
+
+    def plant(model: onnx.ModelProto) -> None:
+        for name in [each.name for each in model.graph.initializer if each.name.endswith(ending)]:
+            in_tensor(change, name)(model)
+
+    return plant
+
+
+def _mix(values: NDArray[Any]) -> NDArray[Any]:
     return np.random.default_rng(5).permutation(values)
 
 
-def _moved(values: NDArray[np.generic]) -> NDArray[np.generic]:
+def _moved(values: NDArray[Any]) -> NDArray[Any]:
     wide = np.asarray(values, np.int64) + 40
     return np.asarray(np.clip(wide, 0, 255))
 
 
 ACTIVATION = "/model/stages/stages.1/act1/Relu_output_0"
 INT8_FAULTS: dict[str, tuple[Plant, str]] = {
-    "weight scales shuffled": (_whole(_mix, f"{INNER}_scale"), "damaged_weight"),
-    "weight scales zero": (_whole(np.zeros_like, f"{INNER}_scale"), "damaged_weight"),
-    "scales of the last layer shuffled": (_whole(lambda values: values[::-1] ** 2, f"{HEAD}_scale"), "damaged_weight"),
+    "weight scales shuffled": (in_tensor(_mix, f"{INNER}_scale"), "damaged_weight"),
+    "weight scales zero": (in_tensor(np.zeros_like, f"{INNER}_scale"), "damaged_weight"),
+    "scales of the last layer shuffled": (
+        in_tensor(lambda values: values[::-1] ** 2, f"{HEAD}_scale"),
+        "damaged_weight",
+    ),
     "a layer's sign is flipped": (
-        _whole(lambda values: -np.clip(values, -127, 127), f"{HEAD}_quantized"),
+        in_tensor(lambda values: -np.clip(values, -127, 127), f"{HEAD}_quantized"),
         "damaged_weight",
     ),
     "a layer is drawn again": (
-        _whole(lambda values: _mix(values.ravel()).reshape(values.shape), f"{INNER}_quantized"),
+        in_tensor(lambda values: _mix(values.ravel()).reshape(values.shape), f"{INNER}_quantized"),
         "damaged_weight",
     ),
-    "a layer is zero": (_whole(np.zeros_like, f"{INNER}_quantized"), "damaged_weight"),
+    "a layer is zero": (in_tensor(np.zeros_like, f"{INNER}_quantized"), "damaged_weight"),
     "a bias is drawn again": (
-        _whole(lambda values: _mix(values) * 3, "model.stages.2.conv2.bias_quantized"),
+        in_tensor(lambda values: _mix(values) * 3, "model.stages.2.conv2.bias_quantized"),
         "damaged_weight",
     ),
-    "a zero point moved by 40": (_whole(_moved, f"{ACTIVATION}_zero_point"), "damaged_scale"),
-    "all zero points moved by 40": (
-        lambda model: [
-            _whole(_moved, each.name)(model)
-            for each in list(model.graph.initializer)
-            if each.name.endswith("_output_0_zero_point")
-        ],
-        "damaged_scale",
-    ),
-    "a scale eight times too small": (_whole(lambda values: values / 8, f"{ACTIVATION}_scale"), "damaged_scale"),
-    "a scale thirty times too large": (_whole(lambda values: values * 30, f"{ACTIVATION}_scale"), "damaged_scale"),
+    "a zero point moved by 40": (in_tensor(_moved, f"{ACTIVATION}_zero_point"), "damaged_scale"),
+    "all zero points moved by 40": (in_tensors(_moved, "_output_0_zero_point"), "damaged_scale"),
+    "a scale eight times too small": (in_tensor(lambda values: values / 8, f"{ACTIVATION}_scale"), "damaged_scale"),
+    "a scale thirty times too large": (in_tensor(lambda values: values * 30, f"{ACTIVATION}_scale"), "damaged_scale"),
 }

@@ -39,7 +39,7 @@ def describe_alteration(images: Images, seen: Seen) -> Alteration | None:
     return next((found for find in (_mixed_colours, _other_curve, _moved) for found in find(images, seen)), None)
 
 
-def _share_equal(seen: Seen, images: NDArray[np.generic]) -> float:
+def _share_equal(seen: Seen, images: NDArray[np.floating | np.integer]) -> float:
     return float(np.mean(np.abs(seen - images) <= _EQUAL))
 
 
@@ -133,7 +133,7 @@ def _describe_move(to: Seen, origin: Seen) -> str:
         down, across = (int(each) for each in uniform[counts.argmax()])
         return f"pixels shifted by {abs(down)} rows and {abs(across)} columns"
     matrix, *_ = np.linalg.lstsq(np.column_stack([to, np.ones(len(to))]), origin, rcond=None)
-    turn = np.round(matrix[:2]).astype(int).tolist()
+    (a, b), (c, d) = np.round(matrix[:2]).astype(int).tolist()
     known = {
         ((1, 0), (0, -1)): "a mirrored image",
         ((-1, 0), (0, 1)): "an image upside down",
@@ -142,4 +142,4 @@ def _describe_move(to: Seen, origin: Seen) -> str:
         ((0, -1), (1, 0)): "an image turned by a quarter",
         ((0, 1), (-1, 0)): "an image turned by a quarter",
     }
-    return known.get(tuple(map(tuple, turn)), "pixels from other places of the image")
+    return known.get(((a, b), (c, d)), "pixels from other places of the image")

@@ -111,7 +111,7 @@ def relative_difference(given: Logits, wanted: Logits) -> float:
     if given.shape != wanted.shape or not np.isfinite(given).all():
         return float("inf")
     ours, theirs = _centred(given), _centred(wanted)
-    return float(np.linalg.norm(ours - theirs) / max(np.linalg.norm(theirs), 1e-12))
+    return float(np.linalg.norm(ours - theirs)) / max(float(np.linalg.norm(theirs)), 1e-12)
 
 
 def _read_record(judged: JudgedModel) -> _Record | None:
@@ -157,8 +157,9 @@ def _ask_float_file(judged: JudgedModel, same: float) -> tuple[Images, Logits, f
 
 
 def _centred(logits: Logits) -> NDArray[np.float64]:
-    wide = logits.astype(np.float64)
-    return wide - wide.mean(axis=1, keepdims=True)
+    wide: NDArray[np.float64] = logits.astype(np.float64)
+    centred: NDArray[np.float64] = wide - wide.mean(axis=1, keepdims=True)
+    return centred
 
 
 def _is_softmax(logits: Logits) -> bool:

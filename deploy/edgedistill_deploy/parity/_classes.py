@@ -7,15 +7,8 @@ from typing import Literal
 
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.evaluation.figures import Answers
-from edgedistill_deploy.records.parity import (
-    ClassFigures,
-    ClassFinding,
-    ClassParity,
-    ClassStatistics,
-    Judgement,
-    NotChecked,
-    ParityLimits,
-)
+from edgedistill_deploy.records.classes import ClassFigures, ClassFinding, ClassParity, ClassStatistics
+from edgedistill_deploy.records.parity import Judgement, NotChecked, ParityLimits
 from edgedistill_deploy.statistics.paired import images_to_decide, images_to_show_loss, non_inferiority
 from edgedistill_deploy.statistics.verdicts import Verdict, worst_verdict
 

@@ -1,6 +1,6 @@
 """Measured records: they are written, and read back with checks.
 
-Doors: `parity`, `latency`, `decisions` and `layers` define what a record holds, `model` what it is about. `schema`
+Doors: `parity` with `classes`, `latency`, `decisions` and `layers` define a record, `model` what it is about. `schema`
 reads and checks by such a definition, `writing` writes by it, `values` accepts single values. `reading` reads all
 records of a bundle and names those that it leaves out. `build` sums up a build.
 """

@@ -7,7 +7,8 @@ from pathlib import Path
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.recommendation.summary import label_of
-from edgedistill_deploy.records.parity import ClassParity, ParityReport, UnreadableParity
+from edgedistill_deploy.records.classes import ClassParity
+from edgedistill_deploy.records.parity import ParityReport, UnreadableParity
 from edgedistill_deploy.report._cases import Case, Record, cases_of, is_judged, without_controls
 
 _MARKS = {"pass": "✅", "fail": "❌", "inconclusive": "⚠️", "error": "❌"}

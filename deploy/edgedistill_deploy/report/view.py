@@ -13,7 +13,8 @@ from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS
 from edgedistill_deploy.recommendation import summary
 from edgedistill_deploy.recommendation.choice import choose
 from edgedistill_deploy.recommendation.summary import ArtefactSummary, baseline_of, label_of
-from edgedistill_deploy.records.parity import ClassFinding, ClassParity, ParityReport
+from edgedistill_deploy.records.classes import ClassFinding, ClassParity
+from edgedistill_deploy.records.parity import ParityReport
 from edgedistill_deploy.records.reading import EpochRow, LatencyRecord, ParityRecord, Records
 from edgedistill_deploy.records.values import MAX_TIME
 from edgedistill_deploy.report import charts

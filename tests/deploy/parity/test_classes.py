@@ -18,7 +18,8 @@ from edgedistill_deploy.parity._classes import judge_classes
 from edgedistill_deploy.parity._verdict import judge, worst_judgement
 from edgedistill_deploy.parity.check import ParityLimits, ParityReport, check_parity
 from edgedistill_deploy.parity.validation import ValidationRequest, validate_bundle
-from edgedistill_deploy.records.parity import DEFAULT_LIMITS, ClassFinding, Judgement
+from edgedistill_deploy.records.classes import ClassFinding
+from edgedistill_deploy.records.parity import DEFAULT_LIMITS, Judgement
 from edgedistill_deploy.runtimes.opening import open_session
 from edgedistill_deploy.statistics.paired import images_to_show_loss, mcnemar_p
 from reference.class_bundles import ANIMALS, LION, ZEBRA, Rows, animals, answers_of, class_bundle, dead_lions

@@ -66,7 +66,7 @@ def summary_of(rows: Sequence[Row]) -> str:
     failed = sum(row.code in (1, 3) for row in harmful)
     return (
         f"{len(planted)} faults: {counts['right']} named rightly, {counts['wrong']} wrongly, {counts['none']} not "
-        f"named. {failed} of the {len(harmful)} that cost more than {100 * LIMIT:.0f} points failed. "
+        f"named.\n{failed} of the {len(harmful)} that cost more than {100 * LIMIT:.0f} points failed.\n"
         f"{sum(row.is_accused for row in variants)} of {len(variants)} healthy variants were accused."
     )
 

@@ -43,7 +43,7 @@ def test_a_healthy_variant_is_accused_by_an_exit_code_or_by_a_name(code: int, na
 def test_the_summary_counts_what_is_in_the_table() -> None:
     rows = [a_row("other_gamma"), a_row("moved_pixels", code=0), a_row(cost=1.0), a_row(causes="", code=0)]
     assert summary_of(rows) == (
-        "3 faults: 1 named rightly, 1 wrongly, 1 not named. 1 of the 2 that cost more than 3 points failed. "
+        "3 faults: 1 named rightly, 1 wrongly, 1 not named.\n1 of the 2 that cost more than 3 points failed.\n"
         "0 of 1 healthy variants were accused."
     )
 

@@ -34,13 +34,18 @@ def run_command(*argv: str | Path) -> Outcome:
     """Call `edgedistill ARGV...`; a traceback is a failure of the test."""
     out, err = io.StringIO(), io.StringIO()
     code = 0
-    words = ["edgedistill", *(str(word) for word in argv)]
-    with mock.patch.object(sys, "argv", words), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            main()
+            call_command(*argv)
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else 1
     return Outcome(code=code, stdout=out.getvalue(), stderr=err.getvalue())
+
+
+def call_command(*argv: str | Path) -> None:
+    """Be `edgedistill ARGV...`, which ends by SystemExit."""
+    with mock.patch.object(sys, "argv", ["edgedistill", *(str(word) for word in argv)]):
+        main()
 
 
 def write_tiny_digits(path: Path, classes: str = "0123", counts: tuple[int, int, int] = (40, 15, 20)) -> Path:

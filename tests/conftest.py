@@ -1,11 +1,11 @@
 """Fixtures that more than one room's tests share: the embedded teacher and small cuts of the embedded digits."""
 
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from command import run_command, write_quick_settings, write_tiny_digits
 from sharing import made_once
@@ -13,13 +13,16 @@ from sharing import made_once
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> Iterator[None]:
-    """Small models are fastest on one thread, and CI machines are shared; processes that a test starts inherit it."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Small models are fastest on one thread, and CI machines are shared; processes that a test starts inherit it.
+
+    Nothing is loaded for it: tests of the device part run without torch, and so does the process that only hands the
+    tests out. When torch is loaded later, it takes the number from the environment.
+    """
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("OMP_NUM_THREADS", "1")
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(1)
         yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

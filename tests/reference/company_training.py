@@ -1,12 +1,10 @@
-"""Trainings that one process and several must agree on; as a script, every process takes its part in all of them.
+"""Trainings that one process and several must agree on; every process takes its part in all of them.
 
-`accelerate launch --multi_gpu --num_processes 2 company_training.py SOURCE FOLDER` trains in FOLDER/NAME and leaves
-what the process of rank R ended with in FOLDER/NAME.R.json.
+`main` trains in FOLDER/NAME and leaves what the process of rank R ended with in FOLDER/NAME.R.json.
 """
 
 import hashlib
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -116,8 +114,4 @@ def main(source: str, folder: Path) -> None:
     records["tuning"] = tune(folder / "tuning", rank).to_json()
     for name, record in records.items():
         (folder / f"{name}.{rank}.json").write_text(json.dumps(record), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
     disband()

@@ -1,8 +1,8 @@
 """Trainings that are killed with SIGKILL at chosen moments, and taken up again in the same folder until one ends.
 
-As a script, `killable_training.py SOURCE FOLDER PLAN` loads everything once and then trains in forked children: a kill
-costs a fork, not another start of Python. PLAN is a JSON file {"settings": {...}, "runs": {NAME: [MOMENT, ...]}}; what
-each run ended with goes to FOLDER/NAME.json.
+`main` loads everything once and then trains in forked children: a kill costs a fork, not another start of Python. It
+wants a process that has used no threads of torch. Its plan is a JSON file {"settings": {...}, "runs": {NAME: [MOMENT,
+...]}}; what each run ended with goes to FOLDER/NAME.json.
 
 A moment is one of
 
@@ -148,7 +148,3 @@ def main(source: str, folder: Path, plan: Path) -> None:
         whole_seconds = whole_seconds or time.monotonic() - started
         record = json.loads((folder / name / "result.json").read_text(encoding="utf-8"))
         (folder / f"{name}.json").write_text(json.dumps({**record, "codes": codes}), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))

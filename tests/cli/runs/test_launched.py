@@ -1,4 +1,4 @@
-"""The command, started by `accelerate launch` in two processes."""
+"""The command in two processes that train together, as `accelerate launch` starts them."""
 
 import json
 import os
@@ -6,13 +6,33 @@ import subprocess
 import sys
 from pathlib import Path
 
+from command import call_command
 from edgedistill_deploy.bundle.folder import open_bundle
-from reference.launching import LAUNCH_TWO
+from forking import fork_two
+
+# `accelerate launch --cpu --num_processes 2` would start one process: its CPU launcher knows only MPI.
+LAUNCH_TWO = [
+    "-m",
+    "accelerate.commands.launch",
+    "--multi_gpu",
+    "--num_processes",
+    "2",
+    "--num_machines",
+    "1",
+    "--main_process_port",
+    "0",
+    "--mixed_precision",
+    "no",
+    "--dynamo_backend",
+    "no",
+    "--num_cpu_threads_per_process",
+    "1",
+]
 
 
-def launched(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def launched(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *LAUNCH_TWO, "-m", "edgedistill_cli", *map(str, arguments)],
+        [sys.executable, *LAUNCH_TWO, "-m", "edgedistill_cli", *arguments],
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
@@ -21,8 +41,8 @@ def launched(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def distilled(tiny_digits: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return launched(
+def distill(tiny_digits: Path, out: Path, *more: str) -> list[str]:
+    return [
         "distill",
         "--data",
         f"npz:{tiny_digits}",
@@ -37,13 +57,13 @@ def distilled(tiny_digits: Path, out: Path, *more: str) -> subprocess.CompletedP
         "--augment",
         "crop",
         "--out",
-        out,
+        str(out),
         *more,
-    )
+    ]
 
 
 def test_two_processes_leave_one_run(tiny_digits: Path, tmp_path: Path) -> None:
-    outcome = distilled(tiny_digits, tmp_path / "run", "--epochs", "2", "--teacher-cache", "1")
+    outcome = launched(*distill(tiny_digits, tmp_path / "run", "--epochs", "2", "--teacher-cache", "1"))
     assert outcome.returncode == 0, outcome.stderr
     assert outcome.stderr.count("validation accuracy") == 1
     lines = (tmp_path / "run" / "distill" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
@@ -53,7 +73,9 @@ def test_two_processes_leave_one_run(tiny_digits: Path, tmp_path: Path) -> None:
 
 
 def test_a_batch_that_does_not_divide_is_one_sentence(tiny_digits: Path, tmp_path: Path) -> None:
-    outcome = distilled(tiny_digits, tmp_path / "run", "--batch-size", "33")
-    assert outcome.returncode != 0
-    assert "2 processes share equally, and 33 was given; give a multiple of 2" in " ".join(outcome.stderr.split())
-    assert "ValueError" not in outcome.stderr
+    for code, said in fork_two(
+        call_command, *distill(tiny_digits, tmp_path / "run", "--batch-size", "33"), folder=tmp_path
+    ):
+        assert code != 0
+        assert "2 processes share equally, and 33 was given; give a multiple of 2" in " ".join(said.split())
+        assert "ValueError" not in said

@@ -3,15 +3,14 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 
-from command import IN_A_PROCESS, run_command, write_quick_settings, write_tiny_digits
+from command import run_command, write_quick_settings, write_tiny_digits
+from forking import finish, fork_command, send, wait_until
 
 
 def write_settings(folder: Path, epochs: int) -> Path:
@@ -20,24 +19,10 @@ def write_settings(folder: Path, epochs: int) -> Path:
     return write_quick_settings(folder / "s.toml", digits, student="plain:8-8", opset=17, epochs=epochs)
 
 
-def start(*argv: str | Path) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-c", IN_A_PROCESS, *(str(word) for word in argv)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-    )
-
-
-def kill_when(process: subprocess.Popen[bytes], reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 240
-    while not reached():
-        assert process.poll() is None, "the command ended before the moment of the kill"
-        assert time.monotonic() < deadline, "the moment of the kill never came"
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+def kill_when(process: BaseProcess, reached: Callable[[], bool]) -> None:
+    wait_until(reached, process)
+    process.kill()
+    process.join()
 
 
 def epochs_done(run: Path) -> int:
@@ -56,13 +41,13 @@ def test_killed_in_training_then_in_export_then_finished(tmp_path: Path) -> None
     run, whole = tmp_path / "run", tmp_path / "whole"
     argv = ("build", "--config", settings, "--out", run)
 
-    kill_when(start(*argv), lambda: epochs_done(run) >= 2)
+    kill_when(fork_command(*argv, output=tmp_path / "out.txt"), lambda: epochs_done(run) >= 2)
     assert "distill" not in stages_done(run)
 
     def exporting() -> bool:
         return "distill" in stages_done(run) and any(run.glob("*.onnx"))  # or a part of one, by a hidden name
 
-    kill_when(start(*argv), exporting)
+    kill_when(fork_command(*argv, output=tmp_path / "out.txt"), exporting)
     assert stages_done(run) == {"distill"}
 
     finished = run_command(*argv, "--json")
@@ -78,19 +63,11 @@ def test_killed_in_training_then_in_export_then_finished(tmp_path: Path) -> None
 @pytest.mark.parametrize("command", ["build", "distill"])
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path, command: str) -> None:
     settings = write_settings(tmp_path, epochs=2000)
-    run = tmp_path / "run"
-    process = subprocess.Popen(
-        [sys.executable, "-c", IN_A_PROCESS, command, "--config", str(settings), "--out", str(run)],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    deadline = time.monotonic() + 240
-    while epochs_done(run) < 1 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert f"Go on with: edgedistill {command} --config {run / 'settings.toml'} --out {run}" in err
-    assert "Traceback" not in err
+    run, output = tmp_path / "run", tmp_path / "out.txt"
+    process = fork_command(command, "--config", settings, "--out", run, output=output)
+    wait_until(lambda: epochs_done(run) >= 1, process)
+    send(signal.SIGINT, process)
+    assert finish(process, within_s=120) == 130
+    said = output.read_text(encoding="utf-8")
+    assert f"Go on with: edgedistill {command} --config {run / 'settings.toml'} --out {run}" in said
+    assert "Traceback" not in said

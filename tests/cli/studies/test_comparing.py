@@ -2,13 +2,11 @@
 
 import importlib.util
 import json
-import os
 import shutil
-import signal
 import statistics
-import subprocess
 import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,8 +15,7 @@ import pytest
 
 from command import run_command
 from edgedistill_cli.studies.comparison_table import _at_the_edge
-
-START = "from edgedistill_cli.app import main; main()"
+from forking import fork_command, wait_until
 
 
 def argv(npz: Path, out: Path, *more: str) -> list[str]:
@@ -69,7 +66,7 @@ def test_the_record_holds_what_was_compared_and_the_picture_is_svg(whole: Path) 
     assert ElementTree.parse(whole / "comparison.svg").getroot().tag.endswith("svg")
 
 
-def children(process: subprocess.Popen[bytes]) -> list[int]:
+def children(process: BaseProcess) -> list[int]:
     listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8")
     return [int(each) for each in listed.split()]
 
@@ -86,17 +83,11 @@ def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_table(
     whole: Path, tiny_digits: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    process = subprocess.Popen(
-        [sys.executable, "-c", START, *argv(tiny_digits, out, "--jobs", "2", "--quiet")],
-        stdout=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    while len(lines(out)) < 2:
-        assert process.poll() is None, "the command ended before the moment of the kill"
-        time.sleep(0.01)
+    process = fork_command(*argv(tiny_digits, out, "--jobs", "2", "--quiet"), output=tmp_path / "out.txt")
+    wait_until(lambda: len(lines(out)) >= 2, process)
     workers = children(process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     kept = lines(out)
     assert len(kept) < len(lines(whole))
     deadline = time.monotonic() + 30

@@ -9,7 +9,8 @@ import pytest
 
 from command import Outcome, run_command
 
-TWO = "plain:4-8,resnet10t@0.125"
+SMALL = "resnet10t@0.125"
+TWO = f"plain:4-8,{SMALL}"
 
 
 def planned(data: Path, *argv: str | Path, budget: str = "1000", students: str = TWO) -> Outcome:
@@ -69,11 +70,25 @@ def test_students_are_timed_in_both_precisions_and_kept(tiny_digits: Path, tmp_p
     assert again == record
 
 
+@pytest.fixture(scope="module")
+def timed(tiny_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a plan that has timed a small student, which other plans with it need not export and time again."""
+    out = tmp_path_factory.mktemp("timed") / "plan"
+    document(planned(tiny_digits, "--no-inspect", "--out", out, "--json", students=SMALL))
+    return out
+
+
+@pytest.fixture
+def measured(timed: Path, tmp_path: Path) -> Path:
+    """A copy of it for a plan to add to."""
+    return shutil.copytree(timed, tmp_path / "plan")
+
+
 def test_the_table_says_which_are_wide_enough_for_the_teacher(
-    tiny_digits: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_digits: Path, measured: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "220")
-    outcome = planned(tiny_digits, students="resnet10t@0.125")
+    outcome = planned(tiny_digits, "--out", measured, students=SMALL)
     assert outcome.code == 0, outcome.stderr
     assert "wide enough" in outcome.stdout
     assert "The suggested widths are from" in outcome.stdout
@@ -82,44 +97,36 @@ def test_the_table_says_which_are_wide_enough_for_the_teacher(
     )
 
 
-@pytest.fixture(scope="module")
-def measured(tiny_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a plan that has timed one small student, which plans with a copy of it need not time again."""
-    out = tmp_path_factory.mktemp("measured") / "plan"
-    document(planned(tiny_digits, "--no-inspect", "--out", out, "--json", students="plain:4-8"))
-    return out
-
-
-def test_a_budget_that_none_keeps_is_exit_code_3(tiny_digits: Path, measured: Path, tmp_path: Path) -> None:
-    out = shutil.copytree(measured, tmp_path / "plan")
-    outcome = planned(tiny_digits, "--no-inspect", "--out", out, budget="0.000001", students="plain:4-8")
+def test_a_budget_that_none_keeps_is_exit_code_3(tiny_digits: Path, measured: Path) -> None:
+    outcome = planned(tiny_digits, "--no-inspect", "--out", measured, budget="0.000001", students=SMALL)
     assert outcome.code == 3
-    assert "None fits 1e-06 ms; the fastest is plain:4-8 fp32 with" in outcome.stdout
+    assert "None fits 1e-06 ms; the fastest is timm:resnet10t@0.125 fp32 with" in outcome.stdout
 
 
-def test_a_budget_on_the_time_itself_is_undecided(tiny_digits: Path, measured: Path, tmp_path: Path) -> None:
-    out = shutil.copytree(measured, tmp_path / "plan")
-    first = document(planned(tiny_digits, "--no-inspect", "--out", out, "--json", students="plain:4-8"))
+def test_a_budget_on_the_time_itself_is_undecided(tiny_digits: Path, measured: Path) -> None:
+    first = document(planned(tiny_digits, "--no-inspect", "--out", measured, "--json", students=SMALL))
     outcome = planned(
-        tiny_digits, "--no-inspect", "--out", out, budget=str(first["rows"][0]["value_ms"]), students="plain:4-8"
+        tiny_digits, "--no-inspect", "--out", measured, budget=str(first["rows"][0]["value_ms"]), students=SMALL
     )
     assert outcome.code == 4, outcome.stdout
     assert "ms is undecided" in outcome.stdout
 
 
-def test_a_student_that_cannot_be_built_does_not_spoil_the_others(tiny_digits: Path) -> None:
-    outcome = planned(tiny_digits, "--no-inspect", students="plain:4-8,timm:lcnet_050@0.5")
+def test_a_student_that_cannot_be_built_does_not_spoil_the_others(tiny_digits: Path, measured: Path) -> None:
+    outcome = planned(tiny_digits, "--no-inspect", "--out", measured, students=f"{SMALL},timm:lcnet_050@0.5")
     assert outcome.code == 0
     assert "timm:lcnet_050@0.5 fp32 failed: The width of lcnet_050 cannot be scaled by a factor" in outcome.stdout
 
 
-def test_an_inspection_of_a_run_is_taken_and_a_broken_one_refused(tiny_digits: Path, tmp_path: Path) -> None:
+def test_an_inspection_of_a_run_is_taken_and_a_broken_one_refused(
+    tiny_digits: Path, measured: Path, tmp_path: Path
+) -> None:
     file = tmp_path / "inspection.json"
     suggested = [{"layer": "layer1", "suggested_width": {"prca": 400}}]
     file.write_text(
         json.dumps({"suggestion": {"method": "prca", "student": None}, "layers": suggested}), encoding="utf-8"
     )
-    record = document(planned(tiny_digits, "--inspection", file, "--json", students="resnet10t@0.125"))
+    record = document(planned(tiny_digits, "--inspection", file, "--out", measured, "--json", students=SMALL))
     assert record["rows"][0]["wide_enough"] is False
     assert record["rows"][0]["widths"] == [{"teacher": "layer1", "suggested": 400, "student": "layer1", "width": 8}]
     file.write_text("no json", encoding="utf-8")

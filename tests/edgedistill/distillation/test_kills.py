@@ -3,14 +3,13 @@
 import json
 import os
 import random
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from forking import finish, fork
 from reference import killable_training
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills are given to forked children")
@@ -59,17 +58,9 @@ def carry_out(
     """Carry out a plan in one other process; return the records of its runs, and of `whole`, which nobody killed."""
     plan = folder / "plan.json"
     plan.write_text(json.dumps({"settings": {**SETTINGS, **settings}, "runs": runs}), encoding="utf-8")
-    script = Path(killable_training.__file__)
-    path = os.pathsep.join([str(script.parent.parent), os.environ.get("PYTHONPATH", "")])
-    outcome = subprocess.run(
-        [sys.executable, str(script), f"npz:{source}", str(folder), str(plan)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-    assert outcome.returncode == 0, outcome.stderr
+    output = folder / "output.txt"
+    process = fork(killable_training.main, f"npz:{source}", folder, plan, output=output)
+    assert finish(process, within_s=500) == 0, output.read_text(encoding="utf-8")
     return {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ["whole", *runs]}
 
 

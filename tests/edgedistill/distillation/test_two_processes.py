@@ -1,4 +1,4 @@
-"""Two processes, really launched and talking over gloo, train what one process trains.
+"""Two processes that talk over gloo train what one process trains.
 
 What differs: batch norm takes its statistics of each process's half of a batch (as everywhere without synchronised
 batch norm, which needs GPUs), so there the losses agree to some hundredths. Without it they agree to rounding, which
@@ -6,9 +6,6 @@ grows with the steps.
 """
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +13,9 @@ import pytest
 import torch
 
 from edgedistill.subspaces.files import load_subspaces
+from forking import fork_two
 from reference import company_training
 from reference.company_training import CASES, VALIDATION_COUNT, digest, few_images, train_case, tune
-from reference.launching import LAUNCH_TWO
 from reference.small_networks import small_teacher
 
 ROUNDING = 1e-4
@@ -29,18 +26,9 @@ BATCH_STATISTICS = 0.1
 def together(tiny_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of what two processes left."""
     folder = tmp_path_factory.mktemp("together")
-    script = Path(company_training.__file__)
-    path = os.pathsep.join([str(script.parent.parent), os.environ.get("PYTHONPATH", "")])
-    outcome = subprocess.run(
-        [sys.executable, *LAUNCH_TWO, str(script), f"npz:{tiny_digits}", str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert outcome.returncode == 0, outcome.stderr
-    assert "Warning" not in outcome.stderr
+    for code, said in fork_two(company_training.main, f"npz:{tiny_digits}", folder, folder=folder):
+        assert code == 0, said
+        assert "Warning" not in said
     return folder
 
 

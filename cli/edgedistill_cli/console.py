@@ -133,9 +133,13 @@ def _plain_lines(console: Console, description: str) -> Progress:
     def report(done: int, total: int, note: str = "") -> None:
         nonlocal spoken
         now = time.monotonic()
-        if now - spoken < PLAIN_INTERVAL_S or done == 0 or total == 0:
+        is_message = bool(note) and total == 0
+        if now - spoken < PLAIN_INTERVAL_S or (not is_message and (done == 0 or total == 0)):
             return
         spoken = now
+        if is_message:
+            console.say(f"{description}: {note}")
+            return
         left = (now - started) * (total - done) / done
         console.say(f"{description}: {100 * done // total} %, about {left:.0f} s left{f', {note}' if note else ''}")
 

@@ -46,6 +46,9 @@ Provider = Annotated[
     ),
 ]
 Threads = Annotated[int | None, flag("--threads", "N", "CPU threads; all by default.")]
+LimitS = Annotated[
+    float | None, flag("--limit-s", "S", "Longest time for one inference, a batch of images; 600 by default.")
+]
 Devices = Annotated[
     list[str] | None,
     flag(

@@ -3,7 +3,6 @@
 Every table of the file has the name of a field of `RunSettings` and the keys of that field's dataclass.
 """
 
-import sys
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
@@ -16,12 +15,8 @@ from edgedistill.checks import check_choice
 from edgedistill.config import PRESETS
 from edgedistill_cli.settings import RunSettings
 from edgedistill_deploy.errors import UsageError, nearest_names
+from edgedistill_deploy.files.text import read_toml
 from edgedistill_deploy.files.writing import write_text
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # Python 3.10 has no TOML reader of its own
-    import tomli as tomllib
 
 
 _SUBTASK = {"subtask.classes", "subtask.name"}
@@ -93,10 +88,7 @@ def settings_from_tables(tables: Mapping[str, Any], *, origin: str) -> RunSettin
 def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
     if not file.is_file():
         raise UsageError(f"There is no settings file {file}; `edgedistill init` writes one to start from.")
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"The settings file {file} is not valid TOML: {error}.") from error
+    return read_toml(file, "settings file")
 
 
 def _find_problems(table: str, values: object, section: Any) -> list[str]:

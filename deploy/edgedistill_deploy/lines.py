@@ -7,13 +7,14 @@ error arrives with its text, as the class of `errors` that was raised or the nea
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 from edgedistill_deploy import errors
 from edgedistill_deploy.clock import MACHINE_CLOCK
 from edgedistill_deploy.errors import EdgeDistillError
 
+QUIET_S = 60.0  # a process that measures says something every few seconds
 _KINDS: dict[str, type[EdgeDistillError]] = {
     name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, EdgeDistillError)
 }
@@ -52,6 +53,43 @@ class LineWriter:
             self.send(progress=[done, total, note])
 
 
+class Silence:
+    """Tells how long nothing has come from a process: after `QUIET_S` seconds, then each time that this has doubled.
+
+    `look` must be called from time to time; `tell` gets the seconds.
+    """
+
+    def __init__(self, tell: Callable[[float], None]) -> None:
+        self._tell = tell
+        self.heard()
+
+    def heard(self) -> None:
+        """Note that something has come."""
+        self._since_ns, self._due_s = MACHINE_CLOCK.now_ns(), QUIET_S
+
+    def look(self) -> None:
+        """Tell the silence when it is due."""
+        silent_s = (MACHINE_CLOCK.now_ns() - self._since_ns) / 1e9
+        if silent_s >= self._due_s:
+            self._due_s = 2 * silent_s
+            self._tell(silent_s)
+
+
+def describe_silence(silent_s: float, pid: int, where: str = "") -> str:
+    """Return the sentence on a process that says nothing."""
+    return (
+        f"nothing has come from process {pid}{where} for {silent_s:.0f} s; it is stopped, swapping, or in one long "
+        f"step. See: ps -o stat,time,args -p {pid}. Go on: kill -CONT {pid}. Give up: Ctrl-C here"
+    )
+
+
 def read_error(told: Mapping[str, Any]) -> EdgeDistillError:
-    """Return the error in a line."""
-    return _KINDS.get(told["kind"], EdgeDistillError)(*told["arguments"])
+    """Return the error in a line; one of a strange shape becomes an EdgeDistillError with what it tells."""
+    arguments = told.get("arguments")
+    values = arguments if isinstance(arguments, list) else [arguments]
+    try:
+        error = _KINDS.get(str(told.get("kind")), EdgeDistillError)(*values)
+        str(error)
+    except (TypeError, ValueError):
+        return EdgeDistillError(", ".join(map(str, values)))
+    return error

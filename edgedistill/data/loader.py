@@ -157,6 +157,20 @@ def open_loader(
     return DataLoader(dataset, batch_sampler=shares, num_workers=workers)
 
 
+def batch_shares(image_count: int, batch_size: int, process_count: int) -> tuple[int, ...]:
+    """Return the different sizes of one process's batches in training, the largest first."""
+    sizes = [min(batch_size, image_count)]
+    rest = image_count % batch_size
+    if rest and not _leaves_out_last(image_count, batch_size, process_count):
+        sizes.append(rest)
+    return tuple(dict.fromkeys(size // process_count for size in sizes if size >= process_count))
+
+
+def _leaves_out_last(image_count: int, batch_size: int, process_count: int) -> bool:
+    """Return whether the last batch is left out in training: batch normalisation cannot train on one image."""
+    return 0 < image_count % batch_size < min(2 * process_count, image_count)
+
+
 class _SharedBatches(Sampler[list[tuple[int, int]]]):
     """One process's share of every batch; no image comes twice, and in training all shares are equal."""
 
@@ -164,9 +178,7 @@ class _SharedBatches(Sampler[list[tuple[int, int]]]):
         self._batches = batches
         self._share = share
         self._training = training
-        rest = image_count % batches.batch_size
-        # Batch normalisation cannot train on one image, so a last batch that gives a process one image is left out.
-        self._skips_last = training and 0 < rest < min(2 * share.count, image_count)
+        self._skips_last = training and _leaves_out_last(image_count, batches.batch_size, share.count)
 
     def __len__(self) -> int:
         return len(self._batches) - self._skips_last

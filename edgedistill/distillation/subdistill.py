@@ -9,10 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from accelerate import Accelerator
 from torch import nn
 
-from edgedistill.compute.accelerator import on_device, open_accelerator
+from edgedistill.compute.accelerator import memory_format, on_device, open_accelerator
 from edgedistill.config import TUNED, DistillConfig
+from edgedistill.data.loader import batch_shares
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.distillation._subspaces import find_task_subspaces
 from edgedistill.distillation._task import Task, fingerprint_of
@@ -25,6 +28,7 @@ from edgedistill.distillation.tuning import LambdaChoice, choose_lambda
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.layers import LayerPair, capture
 from edgedistill.networks.modes import evaluating
+from edgedistill.networks.trial import try_network
 from edgedistill.subspaces.directions import Subspace
 from edgedistill.subtasks.subtask import Subtask
 
@@ -76,12 +80,15 @@ def distill(
         progress: called several times an epoch.
 
     Raises:
-        EdgeDistillError: the loss is not finite (the message names the term), or the checkpoint is of another run.
+        UsageError: a network cannot take the images, or train on such a batch, which is tried before anything else.
+        EdgeDistillError: the memory is too small for a batch, the checkpoint is of another run, or the loss is
+            not finite (the message names the term).
     """
     config = config or DistillConfig()
     accelerator = open_accelerator(config)
     with on_device(teacher.model, student, config, accelerator):
         lesson = Lesson(teacher=teacher, subtask=subtask, images=images)
+        _try_batches(lesson, student, config, accelerator)
         matching = match_layers(teacher, student, config, pairs)
         task = Task(
             lesson=lesson,
@@ -110,6 +117,26 @@ def distill(
         lambda_layer=float(task.config.lambda_layer),
         lambda_choice=choice,
     )
+
+
+def _try_batches(lesson: Lesson, student: nn.Module, config: DistillConfig, accelerator: Accelerator) -> None:
+    """Run the teacher on a batch, and train a copy of the student on one of each size that the run will have.
+
+    Nothing that the run uses changes: neither a network nor the state of a random generator.
+    """
+    teacher, device = lesson.teacher, accelerator.device
+    normalise = teacher.normalise().to(device)
+    with torch.random.fork_rng(), accelerator.autocast():
+        learner = copy.deepcopy(student).train()
+        for place, size in enumerate(
+            batch_shares(len(lesson.images.train), config.batch_size, accelerator.num_processes)
+        ):
+            pixels = torch.randint(0, 256, (size, *teacher.preprocess.size, 3), dtype=torch.uint8)
+            images = normalise(pixels.to(device)).contiguous(memory_format=memory_format(config))
+            if place == 0:
+                with evaluating(teacher.model), torch.no_grad():
+                    try_network("teacher", teacher.model, images, config.batch_size)
+            try_network("student", learner, images, config.batch_size)
 
 
 def _train_as_set(

@@ -8,7 +8,8 @@ from typing import Any
 
 from edgedistill.subtasks.imagenet import imagenet_labels
 from edgedistill_deploy.classes.imagenet import is_synset, labels_of_synsets
-from edgedistill_deploy.errors import DataError, UsageError, nearest_names, reading
+from edgedistill_deploy.errors import DataError, UsageError, nearest_names, quote_value, reading
+from edgedistill_deploy.files.text import is_printable, read_text
 
 EMBEDDED = "embedded:"
 TIMM = "timm:"
@@ -66,7 +67,13 @@ def read_labels(path: Path) -> tuple[str, ...]:
     """Read one label a line."""
     if not path.is_file():
         raise UsageError(f"There is no class file {path}; it holds one label a line, in the teacher's output order.")
-    return tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
+    labels = tuple(line.strip() for line in read_text(path, "class file").split("\n") if line.strip())
+    for label in labels:
+        if not is_printable(label):
+            raise UsageError(
+                f"The class file {path} has the label {quote_value(label)}, with a control character; remove it."
+            )
+    return labels
 
 
 def labels_in(config: Mapping[str, Any], name: str) -> tuple[str, ...]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from edgedistill_deploy import errors
+from edgedistill_deploy import errors, lines
 from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError
-from edgedistill_deploy.lines import read_error
+from edgedistill_deploy.lines import Silence, read_error
 from edgedistill_deploy.remote._connection import DeviceError
 from edgedistill_deploy.remote.inventory import Device
 from edgedistill_deploy.remote.jobs import _require_done
@@ -26,7 +26,7 @@ SENTENCES = {name: str(getattr(errors, name)(*arguments)) for name, arguments in
 
 # In place of a task, either part raises the error that the request names.
 MEASURING = """
-from edgedistill_deploy import errors
+from edgedistill_deploy import errors, lines
 from edgedistill_deploy.profiling import _measuring_process as part
 
 def fail(worker, progress, kind, arguments):
@@ -36,7 +36,7 @@ part._TASKS = {"profile": fail}
 part.main()
 """
 DEVICE = """
-from edgedistill_deploy import errors
+from edgedistill_deploy import errors, lines
 from edgedistill_deploy.remote import device_part as part
 
 def fail(folder, request, progress):
@@ -127,3 +127,19 @@ def test_progress_is_told_when_due_and_noise_goes_elsewhere() -> None:
         {"progress": [0, 1, "second"]},
         {"result": 3},
     ]
+
+
+def test_silence_is_told_after_a_while_and_then_ever_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "QUIET_S", 0.02)
+    told: list[float] = []
+    silence = Silence(told.append)
+    while len(told) < 3:
+        silence.look()
+    assert told[0] >= 0.02
+    assert told[1] >= 2 * told[0]
+    assert told[2] >= 2 * told[1]
+    silence.heard()
+    monkeypatch.setattr(lines, "QUIET_S", 1e9)
+    silence.heard()
+    silence.look()
+    assert len(told) == 3

@@ -3,13 +3,11 @@ bytes."""
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-from hypothesis import strategies as st
 
 from edgedistill_deploy.bundle.folder import GOLDEN_IMAGES, Bundle, open_bundle
 from edgedistill_deploy.bundle.reference import read_golden, read_reference
@@ -33,34 +31,6 @@ from edgedistill_deploy.report.page import render_report
 from edgedistill_deploy.runtimes.opening import open_session
 from reference.measured_bundles import bundle_of
 from reference.report_bundles import add_record, add_training, latency_record, parity_record, write_subspaces
-
-# What replaces a value of a JSON file: of every wrong kind, and of the right kind at its limits.
-HOSTILE_VALUES: tuple[Any, ...] = (
-    None,
-    True,
-    -1,
-    0,
-    2**31,
-    2**63,
-    -(2**63),
-    10**30,
-    1e308,
-    5e-324,
-    "",
-    "\0",
-    "../../etc/passwd",
-    "/etc/passwd",
-    "C:\\Windows",
-    "\ud800",
-    "\u202e<script>",
-    "x" * 5000,
-    [],
-    {},
-    [[]],
-    [None] * 50,
-    {"": {"": []}},
-    {"path": "model.fp32.onnx"},
-)
 
 
 def write_full_bundle(folder: Path) -> Path:
@@ -115,6 +85,8 @@ def register_anew(folder: Path) -> None:
         record = json.loads(path.read_bytes())
         for entry in record["files"].values():
             file = folder / entry["path"]
+            if file.exists() and not file.is_file():
+                continue  # a pipe or a device, which has no end
             entry["sha256"], entry["bytes"] = sha256_of_file(file), file.stat().st_size
     except (ValueError, TypeError, KeyError, AttributeError, OSError):
         return  # the manifest itself is damaged
@@ -168,48 +140,3 @@ def _examine_golden_images(bundle: Bundle) -> None:
 def _validate(bundle: Bundle) -> None:
     with open_session(bundle, threads=1) as session:
         check_parity(bundle, session)
-
-
-Draw = Callable[[st.SearchStrategy[Any]], Any]
-
-
-def changed_bytes(content: bytes, draw: Draw) -> bytes:
-    """Return the bytes cut short, with some overwritten, or with a piece of them repeated."""
-    places = st.integers(0, max(0, len(content) - 1))
-    kind = draw(st.sampled_from(("cut", "overwrite", "repeat")))
-    if kind == "cut":
-        length: int = draw(places)
-        return content[:length]
-    if kind == "repeat":
-        start, size = draw(places), draw(st.integers(1, 64))
-        times: int = draw(st.integers(2, 4))
-        return content[:start] + content[start : start + size] * times + content[start:]
-    changed = bytearray(content)
-    for place in draw(st.lists(places, min_size=1, max_size=8)) if content else ():
-        changed[place] = draw(st.sampled_from((0, 1, 0x7F, 0x80, 0xFF)) | st.integers(0, 255))
-    return bytes(changed)
-
-
-def changed_json(record: Any, draw: Draw) -> Any:
-    """Return the JSON value with one value in it replaced or left out."""
-    place = draw(st.sampled_from(list(_places(record))))
-    if not place:
-        return draw(st.sampled_from(HOSTILE_VALUES))
-    inner = record
-    for key in place[:-1]:
-        inner = inner[key]
-    if draw(st.integers(0, 4)) == 0:
-        del inner[place[-1]]
-    else:
-        inner[place[-1]] = draw(st.sampled_from(HOSTILE_VALUES))
-    return record
-
-
-def _places(value: Any, before: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    yield before
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _places(inner, (*before, key))
-    elif isinstance(value, list):
-        for index, inner in enumerate(value[:3]):
-            yield from _places(inner, (*before, index))

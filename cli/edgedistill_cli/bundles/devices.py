@@ -121,6 +121,7 @@ def validate_on_devices(
             targets.choice,
             precisions=request.precisions,
             threads=request.threads,
+            limit_s=request.limit_s,
             reference=prepared,
             keep=targets.keep,
             wait_s=targets.wait_s,

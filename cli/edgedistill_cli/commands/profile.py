@@ -62,6 +62,7 @@ def profile(
     threads: options.ProfileThreads = 1,
     duration: options.Duration = None,
     warmup: options.Warmup = None,
+    limit_s: options.LimitS = None,
     rate: Rate = None,
     arrivals: Arrivals = "poisson",
     cold_start: ColdStart = False,
@@ -100,6 +101,7 @@ def profile(
         compare=precisions is not None or runtimes is not None,
         margin=margin,
         seed=seed,
+        **options.not_none(limit_s=limit_s),
     )
     gates = profiling.Gates.of(budget_ms, percentile, against, margin, seed)
     require_devices(device, {"--keep": keep, "--wait": wait})

@@ -56,6 +56,7 @@ def validate(
     max_drop: options.MaxDrop = None,
     confidence: options.Confidence = None,
     threads: options.Threads = None,
+    limit_s: options.LimitS = None,
     preprocess_drift: PreprocessDrift = False,
     flips: Flips = None,
     junit: JUnit = None,
@@ -109,6 +110,7 @@ def validate(
         preprocess_drift=preprocess_drift,
         flips=flips is not None,
         all_files=precision is None,
+        **options.not_none(limit_s=limit_s),
     )
     verdict: Outcome
     if device:

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import threading
-import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import ModuleType
@@ -11,6 +10,7 @@ from typing import Any
 
 from edgedistill_deploy.errors import BundleError, quote_value, reading
 from edgedistill_deploy.files.json_text import parse_json
+from edgedistill_deploy.files.text import is_printable
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.images.preprocess import Preprocess
 
@@ -120,19 +120,14 @@ def _check_schema(schema: Any, path: Path) -> None:
 def _check_subtask(subtask: Mapping[str, Any], path: Path) -> None:
     names: Any = subtask.get("class_names")
     indices: Any = subtask.get("class_indices")
-    if not _is_printable(subtask.get("name")):
+    if not is_printable(subtask.get("name")):
         raise BundleError(f"{path} is damaged: subtask.name must be a string without control characters.")
     if not _is_list_of(names, str) or not names or len(set(names)) < len(names):
         raise BundleError(f"{path} is damaged: subtask.class_names must list different names, at least one.")
-    if not all(map(_is_printable, names)):
+    if not all(map(is_printable, names)):
         raise BundleError(f"{path} is damaged: subtask.class_names must not hold control characters.")
     if not _is_list_of(indices, int) or len(indices) != len(names) or min(indices) < 0:
         raise BundleError(f"{path} is damaged: subtask.class_indices must list one index for each class name.")
-
-
-def _is_printable(value: Any) -> bool:
-    """Return whether a value is text without control characters, which terminals would obey."""
-    return isinstance(value, str) and not any(unicodedata.category(letter) == "Cc" for letter in value)
 
 
 def _is_list_of(value: Any, kind: type) -> bool:
@@ -162,7 +157,7 @@ def _stays_inside(relative: str) -> bool:
     windows = PureWindowsPath(relative)
     # Windows drops dots and spaces at the end of a name and reads text after a colon as a stream. It and macOS ignore
     # case.
-    foreign = set(relative) & set("\\:") or not _is_printable(relative) or windows.drive or windows.root
+    foreign = set(relative) & set("\\:") or not is_printable(relative) or windows.drive or windows.root
     renamed = any(part[-1] in ". " for part in parts)
     is_manifest = tuple(part.casefold() for part in parts) == (MANIFEST,)
     return bool(parts) and not foreign and not renamed and not is_manifest

@@ -12,8 +12,11 @@ from itertools import islice
 from pathlib import Path
 
 from edgedistill_deploy.errors import BundleError
+from edgedistill_deploy.onnx_files.cost import read_cost
 from edgedistill_deploy.onnx_files.wire import MOST_AXES, Message, open_message
 
+_SLOWEST_PER_S = 1e10  # multiply-adds; a core of a small board computes so many
+_LARGEST_VALUE = 1 << 31  # numbers, 8 GB in float32
 _LOOPS = ("Loop", "Scan", "SequenceMap")
 _VALUES_PER_BYTE = 4  # the smallest type has two bits
 _MOST_DATA_FILES = 10_000  # a bundle cannot list more
@@ -65,6 +68,24 @@ def require_bounded(claims: Claims) -> None:
     """
     if claims.unbounded is not None:
         raise BundleError(f"{claims.path} {claims.unbounded}; it is refused.")
+
+
+def require_affordable(path: Path, limit_s: float) -> None:
+    """Raise BundleError for a model that one image would keep busy beyond any sensible time, or that fills the memory.
+
+    Only what the file tells is counted; see `read_cost`. `limit_s` is how long one inference may take.
+    """
+    cost = read_cost(path)
+    if cost.multiply_adds > limit_s * _SLOWEST_PER_S:
+        raise BundleError(
+            f"{path} needs {cost.multiply_adds:.2g} multiply-adds for one image, too many for the {limit_s:g} s that "
+            "one inference may take; if it is meant to be so large, give --limit-s a larger number."
+        )
+    if cost.largest_value > _LARGEST_VALUE:
+        raise BundleError(
+            f"{path} makes a value of {cost.largest_value:.2g} numbers out of one image, more than the memory of a "
+            "device; it is refused."
+        )
 
 
 def _find_data_files(tensor: Message) -> list[str]:

@@ -36,8 +36,12 @@ FIELDS: dict[str, dict[int, tuple[str, str | None]]] = {
         5: ("attribute", "AttributeProto"),
     },
     "AttributeProto": {
+        1: ("name", None),
+        3: ("i", None),
+        4: ("s", None),
         5: ("t", "TensorProto"),
         6: ("g", "GraphProto"),
+        8: ("ints", None),
         10: ("tensors", "TensorProto"),
         11: ("graphs", "GraphProto"),
         22: ("sparse_tensor", "SparseTensorProto"),
@@ -49,6 +53,7 @@ FIELDS: dict[str, dict[int, tuple[str, str | None]]] = {
         2: ("data_type", None),
         4: ("float_data", None),
         5: ("int32_data", None),
+        7: ("int64_data", None),
         8: ("name", None),
         9: ("raw_data", None),
         10: ("double_data", None),
@@ -56,7 +61,11 @@ FIELDS: dict[str, dict[int, tuple[str, str | None]]] = {
         14: ("data_location", None),
     },
     "StringStringEntryProto": {1: ("key", None), 2: ("value", None)},
-    "ValueInfoProto": {1: ("name", None)},
+    "ValueInfoProto": {1: ("name", None), 2: ("type", "TypeProto")},
+    "TypeProto": {1: ("tensor_type", "TypeProto.Tensor")},
+    "TypeProto.Tensor": {2: ("shape", "TensorShapeProto")},
+    "TensorShapeProto": {1: ("dim", "TensorShapeProto.Dimension")},
+    "TensorShapeProto.Dimension": {1: ("dim_value", None)},
 }
 MOST_AXES = 32  # of a tensor; every numpy can hold this many
 _VARINT, _EIGHT_BYTES, _DELIMITED, _FOUR_BYTES = 0, 1, 2, 5  # groups, 3 and 4, are in no ONNX file

@@ -20,7 +20,7 @@ from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.decisions import ChainStep, FlipReport
 from edgedistill_deploy.records.parity import DEFAULT_LIMITS, ParityLimits
 from edgedistill_deploy.runtimes.opening import open_session
-from edgedistill_deploy.runtimes.session import Session
+from edgedistill_deploy.runtimes.session import LIMIT_S, Session, require_limit
 from edgedistill_deploy.statistics.verdicts import Verdict, worst_verdict
 
 
@@ -34,6 +34,7 @@ class ValidationRequest:
         runtime, provider, threads: as for `open_session`; the same for all models.
         preprocess_drift: measure for each expert the cost of other ways of preparing the images.
         flips: find the images that teacher and expert decide differently, with their pictures.
+        limit_s: how long one inference may take, a batch of images.
         all_files: also run the files made for another runtime. They are steps of the chain, and are not judged.
     """
 
@@ -45,8 +46,10 @@ class ValidationRequest:
     preprocess_drift: bool = False
     flips: bool = False
     all_files: bool = False
+    limit_s: float = LIMIT_S
 
     def __post_init__(self) -> None:
+        require_limit(self.limit_s)
         for name in self.precisions or ():
             model_role(name)
 
@@ -158,6 +161,7 @@ class _Checker:
             provider=self.asked.provider,
             threads=self.asked.threads,
             progress=progress,
+            limit_s=self.asked.limit_s,
         )
 
     def _tell(self, precision: str) -> Progress:

@@ -21,6 +21,7 @@ from edgedistill_deploy.latency.measurement import LatencyConfig
 from edgedistill_deploy.profiling._fresh_process import FreshProcess
 from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.writing import SCHEMA, plain
+from edgedistill_deploy.runtimes.session import LIMIT_S
 from edgedistill_deploy.statistics.quantiles import Samples
 
 Model = Mapping[str, Any]
@@ -38,6 +39,7 @@ class Comparing:
     margin: float
     seed: int
     sets: int = SETS
+    limit_s: float = LIMIT_S
     progress: Progress = silent
 
     @property
@@ -97,7 +99,9 @@ def _in_all_sets(settings: Comparing, name: str, index: int) -> Progress:
 def _open_and_warm_up(process: FreshProcess, model: Model, settings: Comparing) -> Block:
     """Load the model, warm it up for this set's part of the warm-up, and return what runs a block of it."""
     size = settings.config.batch_size
-    process.ask("open", folder=str(settings.folder.resolve()), model=dict(model), batch_size=size)
+    process.ask(
+        "open", folder=str(settings.folder.resolve()), model={**model, "limit_s": settings.limit_s}, batch_size=size
+    )
     process.ask("block", seconds=settings.config.warmup_s / settings.sets, batch_size=size)
     return lambda: [float(ms) for ms in process.ask("block", seconds=settings.block_s, batch_size=size)]
 

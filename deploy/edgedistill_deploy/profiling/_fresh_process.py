@@ -9,11 +9,12 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from typing import IO, TYPE_CHECKING, Any
 
 from edgedistill_deploy.clock import MACHINE_CLOCK
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.lines import read_error
+from edgedistill_deploy.lines import QUIET_S, Silence, describe_silence, read_error
 from edgedistill_deploy.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ class FreshProcess:
             stdout=subprocess.PIPE,
             env=_environment(),
         )
+        self._silence: Silence | None = None
+        self._ended = threading.Event()
+        threading.Thread(target=self._listen, daemon=True).start()
 
     @property
     def identity(self) -> int:
@@ -48,22 +52,35 @@ class FreshProcess:
         with contextlib.suppress(BrokenPipeError):  # a process that is gone is noticed where its answer is read
             stdin.write(json.dumps({"task": task, **arguments}).encode() + b"\n")
             stdin.flush()
-        while line := _stream(self._process.stdout).readline():
-            answer = json.loads(line)
-            if "result" in answer:
-                return answer["result"]
-            if "error" in answer:
-                raise read_error(answer["error"])
-            progress(*answer["progress"])
+        silence = Silence(lambda silent_s: progress(0, 0, describe_silence(silent_s, self._process.pid)))
+        self._silence = silence
+        try:
+            while line := _stream(self._process.stdout).readline():
+                silence.heard()
+                answer = json.loads(line)
+                if "result" in answer:
+                    return answer["result"]
+                if "error" in answer:
+                    raise read_error(answer["error"])
+                progress(*answer["progress"])
+        finally:
+            self._silence = None
         raise EdgeDistillError(
             "The process that measures ended before it was done, killed from outside or out of memory; free memory "
             "and run it again."
         )
 
+    def _listen(self) -> None:
+        """Tell from a thread, while `ask` waits, that nothing comes."""
+        while not self._ended.wait(QUIET_S / 4):
+            if (silence := self._silence) is not None:
+                silence.look()
+
     def __enter__(self) -> "Self":
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._ended.set()
         if error is not None:
             self._process.kill()
         with contextlib.suppress(BrokenPipeError):

@@ -23,7 +23,7 @@ def start_and_run(folder: str, model: Mapping[str, Any], batch_size: int) -> dic
         importlib.import_module(model["runtime"])
     imported = MACHINE_CLOCK.now_ns()
     bundle = open_bundle(Path(folder), verify=False)
-    with open_session(bundle, **model, engine=DEFAULT_ENGINE.tuned_for(batch_size)) as session:
+    with open_session(bundle, **model, engine=DEFAULT_ENGINE.tuned_for(batch_size), limit_s=None) as session:
         loaded = MACHINE_CLOCK.now_ns()
         images, _ = read_golden(bundle.file("golden"))
         batch = np.ascontiguousarray(images[np.arange(batch_size) % len(images)])

@@ -10,6 +10,7 @@ from edgedistill_deploy.latency.interleaved import MARGIN
 from edgedistill_deploy.latency.measurement import LatencyConfig
 from edgedistill_deploy.latency.sustained import Arrivals, Load
 from edgedistill_deploy.runtimes.opening import RUNTIMES
+from edgedistill_deploy.runtimes.session import LIMIT_S, require_limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,7 @@ class ProfileRequest:
         compare: compare each runtime and precision with the first, by alternating blocks of the first batch size.
         margin: of the comparison; smaller differences do not count.
         seed: of the arrivals, the order of the blocks and the bootstrap.
+        limit_s: how long one run may take.
 
     Raises UsageError for values outside these.
     """
@@ -53,6 +55,7 @@ class ProfileRequest:
     compare: bool = False
     margin: float = MARGIN
     seed: int = 0
+    limit_s: float = LIMIT_S
 
     def __post_init__(self) -> None:
         for name in self.runtimes:
@@ -65,6 +68,7 @@ class ProfileRequest:
             self.load(size)
         if not self.runtimes or not self.batch_sizes or self.precisions == ():
             raise UsageError("A profile needs at least one runtime, one precision and one batch size.")
+        require_limit(self.limit_s)
         if self.threads < 1:
             raise UsageError(f"threads is {self.threads}; it must be 1 or more.")
         if not 0 <= self.margin < 1:

@@ -37,7 +37,12 @@ def run_profile(folder: Path, request: ProfileRequest, progress: Progress = sile
     if request.compare:
         config = replace(request.latency, batch_size=request.batch_sizes[0])
         settings = Comparing(
-            folder=bundle.path, config=config, margin=request.margin, seed=request.seed, progress=progress
+            folder=bundle.path,
+            config=config,
+            margin=request.margin,
+            seed=request.seed,
+            limit_s=request.limit_s,
+            progress=progress,
         )
         profile["comparison"] = _with_hashes(compare_models(alternatives, settings), profile["records"])
     return profile
@@ -73,10 +78,14 @@ def _measure(
     config, load = asdict(replace(request.latency, batch_size=size)), request.load(size)
 
     def named(part: str) -> Progress:
-        return lambda done, total, note="": progress(done, total, f"{name_of(model)}, batch {size}{part}")
+        what = f"{name_of(model)}, batch {size}{part}"
+        # A note without an amount is a message, and not the name of a part.
+        return lambda done, total, note="": progress(done, total, f"{what}: {note}" if note and not total else what)
 
     with FreshProcess() as process:
-        process.ask("open", folder=str(bundle.path.resolve()), model=model, batch_size=size)
+        process.ask(
+            "open", folder=str(bundle.path.resolve()), model={**model, "limit_s": request.limit_s}, batch_size=size
+        )
         record: dict[str, Any] = process.ask("measure", named(""), config=config)
         if load is not None:
             record["sustained"] = process.ask("sustain", named(", arriving"), load=asdict(load))

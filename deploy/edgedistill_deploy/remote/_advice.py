@@ -1,5 +1,6 @@
 """The commands to type on a device for what it lacks. EdgeDistill never runs them."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,10 @@ def missing_on(device: Device, found: Mapping[str, Any]) -> Iterator[Missing]:
         free, wanted = found["free_bytes"] / 1e6, _LITTLE_BYTES / 1e6
         why = f"{free:.0f} MB are free where {device.work} lies; {wanted:.0f} are needed."
         yield Missing(what="disk", why=why, command="df -h")
+    if found["open_folder"]:
+        path, why = found["open_folder"]
+        why = f"{why}, so they could change what is measured there; or choose another folder with work in devices.toml."
+        yield Missing(what="a private work folder", why=why, command=f"chmod go-w {shlex.quote(path)}")
     if not found["sftp"]:
         why = "Files are sent by SFTP, which its SSH server does not offer."
         yield Missing(what="sftp", why=why, command=_INSTALLERS["apt-get"].format("openssh-sftp-server"))

@@ -9,14 +9,17 @@ when its input closes or is silent for `_SILENCE_S`, so a client that is gone le
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import platform
 import queue
+import shlex
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -72,13 +75,16 @@ class Keeper:
         try:
             _COMMANDS[do](self, **command)
         except OSError as error:
-            self.say("failed", errno=error.errno, text=str(error), free_bytes=_free_bytes(self.work))
+            text = str(error) if error.filename or not error.strerror else error.strerror
+            self.say("failed", errno=error.errno, text=text, free_bytes=_free_bytes(self.work))
         return bool(do != "close")
 
     def open(self, work: str, owner: dict[str, Any], wait_s: float) -> None:
         """Make the private folders and take the lock; wait for it up to `wait_s`."""
         self.work = Path(work).expanduser().resolve()
+        _require_closed(Path(work))
         self.work.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+        _require_closed(Path(work))  # the umask may have left a new folder open
         _make_private(self.work, "store", "runs")
         deadline = time.monotonic() + wait_s
         holder = _take_lock(self.work, self.token, owner)
@@ -235,6 +241,48 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
     assert stream is not None  # both are pipes
     return stream
+
+
+def find_open_folder(work: Path) -> tuple[Path, str] | None:
+    """Return the folder through which somebody else could replace what is sent here, and why; None where none can.
+
+    That is the work folder, or one that leads to it, which belongs to neither this user nor root, or which others may
+    write to. In a folder with the sticky bit, such as /tmp, nobody can replace what belongs to another.
+    """
+    given = work.expanduser().absolute()
+    for path in dict.fromkeys((given.resolve(), *given.resolve().parents, *given.parents)):
+        if not path.exists():
+            continue
+        state, is_work = path.stat(), path == given.resolve()
+        if state.st_uid not in (os.getuid(), 0):
+            return path, f"{path} belongs to another user"
+        is_open = state.st_mode & 0o002 or (state.st_mode & 0o020 and not _is_own_group(state.st_gid))
+        if is_open and (is_work or not state.st_mode & stat.S_ISVTX):
+            return path, f"others may write to {path}"
+    return None
+
+
+def _is_own_group(group: int) -> bool:
+    """Return whether a group is this user's private one, of the same name, as most systems make it."""
+    import grp
+    import pwd
+
+    try:
+        return group == os.getgid() and grp.getgrgid(group).gr_name == pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return False
+
+
+def _require_closed(work: Path) -> None:
+    """Raise OSError for a work folder that somebody else could change."""
+    found = find_open_folder(work)
+    if found is not None:
+        path, why = found
+        raise OSError(
+            errno.EPERM,
+            f"{why}, so they could change what is measured; close it with chmod go-w {shlex.quote(str(path))}, or "
+            "choose another folder with work in devices.toml",
+        )
 
 
 def _make_private(work: Path, *names: str) -> None:

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from importlib.resources import files
 from typing import Any
 
+from edgedistill_deploy.errors import DataError
+from edgedistill_deploy.remote._answers import read_event
 from edgedistill_deploy.remote._connection import DeviceError, import_asyncssh
 from edgedistill_deploy.remote.inventory import Device
 
@@ -16,6 +18,14 @@ _BOOTSTRAP = "import sys,json;sys.path[:]=[p for p in sys.path if p];exec(json.l
 _BEAT_S = 20.0
 _PATIENCE_S = 60.0
 _OLDEST_PYTHON = (3, 10)
+_ANSWERS = {
+    "open": ("opened", "locked"),
+    "try": ("tried",),
+    "look": ("found",),
+    "settle": ("settled",),
+    "run": ("started",),
+    "free": ("free",),
+}
 _NO_SPACE = (28, 122)  # ENOSPC, EDQUOT
 
 Event = dict[str, Any]
@@ -39,10 +49,12 @@ class Link:
             line = await self._line(patience_s)
             if not line:
                 await self._explain_end()
-            if line.startswith("{"):  # a login shell may print a greeting
-                with contextlib.suppress(ValueError):
-                    event: Event = json.loads(line)
-                    return event
+            try:
+                event = read_event(line)
+            except DataError as error:
+                raise build_strange_error(self._device, error) from error
+            if event is not None:
+                return event
 
     async def ask(self, do: str, patience_s: float = _PATIENCE_S, **values: Any) -> Event:
         """Send a command and return its answer. Raises DeviceError for a failure that the device reports."""
@@ -52,6 +64,8 @@ class Link:
             raise DeviceError(full_disk(self._device, event.get("free_bytes")))
         if event["event"] == "failed":
             raise DeviceError(f"{self._device.name} could not do it: {event['text']}.")
+        if event["event"] not in _ANSWERS[do]:
+            raise build_strange_error(self._device, f"{event['event']} is no answer to {do}")
         return event
 
     async def beat(self) -> None:
@@ -94,6 +108,8 @@ async def keeper_of(connection: Any, device: Device) -> AsyncIterator[Link]:
     beats = asyncio.get_running_loop().create_task(link.beat())
     try:
         ready = await link.hear(_PATIENCE_S)
+        if ready["event"] != "ready":
+            raise build_strange_error(device, f"it begins with {ready['event']}")
         require_python(device, ready["python"])
         yield link
     finally:
@@ -134,6 +150,14 @@ def build_lost_error(device: Device) -> DeviceError:
         f"The connection to {device.name} was lost. The device stops what it was doing and frees its lock by itself, "
         "at the latest after two minutes; nothing unfinished was taken for a result. Run the command again: what had "
         "arrived is not sent again."
+    )
+
+
+def build_strange_error(device: Device, reason: object) -> DeviceError:
+    """Return the error for an answer that the device part does not give."""
+    return DeviceError(
+        f"{device.name} sent what EdgeDistill's part there does not send ({reason}); nothing of it was taken. Check "
+        "whose device it is, and run it again."
     )
 
 

@@ -24,15 +24,23 @@ def probe(given: dict[str, Any]) -> dict[str, Any]:
         "pip": _module("pip").get("version"),
         "modules": {name: _module(name) for name in given["modules"]},
     }
+    opened = _load("keeper", given["keeper_source"]).find_open_folder(Path(given["work"]))
+    found["open_folder"] = None if opened is None else [str(opened[0]), opened[1]]
     if "version" in found["modules"].get("onnxruntime", {}):
         found["providers"] = list(importlib.import_module("onnxruntime").get_available_providers())
     if tuple(sys.version_info) >= (3, 10):  # device.py needs it
-        described = types.ModuleType("described")
-        sys.modules["described"] = described  # dataclasses look up their module
-        exec(compile(given["device_source"], "device.py", "exec"), described.__dict__)  # noqa: S102, our own
+        described = _load("described", given["device_source"])
         found["device"] = described.read_device().to_json()
         found["conditions"] = described.read_conditions()
     return found
+
+
+def _load(name: str, source: str) -> Any:
+    """Return a module of ours from its source."""
+    module = types.ModuleType(name)
+    sys.modules[name] = module  # dataclasses look up their module
+    exec(compile(source, f"{name}.py", "exec"), module.__dict__)  # noqa: S102, our own
+    return module
 
 
 def _module(name: str) -> dict[str, Any]:

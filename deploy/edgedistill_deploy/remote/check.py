@@ -1,17 +1,18 @@
 """The check whether a device is ready to measure, over SSH, without writing, installing or leaving anything there."""
 
 import asyncio
-import contextlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from edgedistill_deploy.errors import EdgeDistillError
+from edgedistill_deploy.errors import DataError, EdgeDistillError
 from edgedistill_deploy.records.writing import SCHEMA
 from edgedistill_deploy.remote._advice import missing_on
+from edgedistill_deploy.remote._answers import read_holder, read_probe, shown
 from edgedistill_deploy.remote._connection import DeviceError, connect, import_asyncssh
-from edgedistill_deploy.remote._link import quote, read_source, start_python
+from edgedistill_deploy.remote._link import build_strange_error, quote, read_source, start_python
 from edgedistill_deploy.remote.inventory import Device
 
 _MODULES = ("numpy", "PIL", "onnxruntime", "tensorrt")
@@ -92,6 +93,7 @@ async def _read_state(connection: Any, device: Device) -> dict[str, Any]:
         **{key: conditions.get(key) for key in ("governor", "temperature", "throttling", "load")},
         "free_bytes": _number(shell.get("free_kb"), 1024),
         "sftp": await _has_sftp(connection),
+        "open_folder": python.get("open_folder"),
         "lock": _lock(shell.get("lock")),
         "python": _python(device, python),
         "modules": python.get("modules") or {},
@@ -113,7 +115,8 @@ async def _ask_shell(connection: Any, device: Device) -> dict[str, str]:
     for line in str(done.stdout).splitlines():
         key, tab, value = line.partition("\t")
         if tab and value.strip():
-            found[key] = f"{found[key]} {value.strip()}" if key in found else value.strip()
+            value = str(shown(value.strip()))
+            found[key] = f"{found[key]} {value}" if key in found else value
     return found
 
 
@@ -125,6 +128,8 @@ async def _ask_python(connection: Any, device: Device) -> dict[str, Any]:
         "environment": dict(device.environment),
         "modules": list(_MODULES),
         "device_source": read_source("hardware", "device.py"),
+        "keeper_source": read_source("remote", "_keeper.py"),
+        "work": device.work,
     }
     process = await start_python(connection, device, source)
     process.stdin.write(json.dumps(request) + "\n")
@@ -134,8 +139,11 @@ async def _ask_python(connection: Any, device: Device) -> dict[str, Any]:
     except asyncio.TimeoutError as error:
         raise DeviceError(f"The Python of {device.name} did not answer for {_PYTHON_S:.0f} s.") from error
     for line in reversed(str(done.stdout).splitlines()):
-        with contextlib.suppress(ValueError):
-            answer: dict[str, Any] = json.loads(line)
+        try:
+            answer = read_probe(line)
+        except DataError as error:
+            raise build_strange_error(device, error) from error
+        if answer is not None:
             return answer
     return {}
 
@@ -164,11 +172,8 @@ async def _has_sftp(connection: Any) -> bool:
 
 def _lock(text: str | None) -> dict[str, Any] | None:
     """Return who measures there now, or who was killed while measuring there last."""
-    with contextlib.suppress(ValueError):
-        holder: dict[str, Any] | None = json.loads(text) if text else None
-        return holder
-    return None
+    return read_holder(text) if text else None
 
 
 def _number(text: str | None, unit: int = 1) -> int | None:
-    return int(text) * unit if text and text.isdigit() else None
+    return int(text) * unit if text and re.fullmatch("[0-9]{1,18}", text) else None

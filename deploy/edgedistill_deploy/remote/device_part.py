@@ -103,11 +103,13 @@ def _validate(folder: Path, request: Request, progress: Progress) -> dict[str, A
     from edgedistill_deploy.parity.chain import chain_record
     from edgedistill_deploy.parity.validation import ValidationRequest, validate_bundle
     from edgedistill_deploy.records.parity import as_limits
+    from edgedistill_deploy.runtimes.session import LIMIT_S
 
     bundle = open_bundle(folder)
     asked = ValidationRequest(
         limits=as_limits(request["limits"]),
         precisions=tuple(request["precisions"]),
+        limit_s=request.get("run_limit_s", LIMIT_S),
         **{key: request[key] for key in ("runtime", "provider", "threads")},
     )
     found = validate_bundle(bundle, asked, progress=progress)

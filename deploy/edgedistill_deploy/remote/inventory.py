@@ -6,7 +6,6 @@ A file holds one table for each device, [devices.NAME], with the fields of `Devi
 
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -14,11 +13,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from edgedistill_deploy.errors import UsageError, nearest_names
+from edgedistill_deploy.files.text import parse_toml, read_text, read_toml
 from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.runtimes.opening import RUNTIMES
 from edgedistill_deploy.runtimes.providers import parse_provider
 
 FILE_NAME = "devices.toml"
+_INVENTORY = "inventory"  # what a message calls the file
 POWER_READERS = ("auto", "none", "tegrastats", "ina3221", "vcgencmd", "rapl")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
@@ -118,7 +119,7 @@ def add_device(device: Device, level: str = "user") -> Path:
         )
     default = {each.name: each.default for each in fields(Device)} | {"name": device.name}
     values = {key: value for key, value in device.to_json().items() if value not in (None, {}, default[key])}
-    before = path.read_text(encoding="utf-8").rstrip() + "\n\n" if path.exists() else ""
+    before = read_text(path, _INVENTORY).rstrip() + "\n\n" if path.exists() else ""
     write_text(path, before + tomli_w.dumps({"devices": {device.name: values}}))
     return path
 
@@ -131,8 +132,8 @@ def remove_device(name: str) -> Path:
     if name not in known:
         raise UsageError(f"There is no device {name!r} to remove.{nearest_names(name, known)}")
     path = known[name][1]
-    text = path.read_text(encoding="utf-8")
-    tables = _parse(path, text)
+    text = read_text(path, _INVENTORY)
+    tables = parse_toml(text, f"The {_INVENTORY} {path}")
     del tables["devices"][name]
     shorter = _without_table(text, name)
     # A table in an unusual form is parsed and the file written anew, which only loses comments.
@@ -143,7 +144,7 @@ def remove_device(name: str) -> Path:
 def _read(path: Path) -> dict[str, Device]:
     if not path.is_file():
         return {}
-    tables = _parse(path, path.read_text(encoding="utf-8"))
+    tables = read_toml(path, _INVENTORY)
     for name in tables:
         if name != "devices":
             raise UsageError(f"{path}: {name} is not known; each device is a table [devices.NAME].")
@@ -226,17 +227,6 @@ def _at_address(target: str) -> Device:
     return Device(name=name[: 40 - len(suffix)] + suffix, host=parts.hostname, port=port, user=parts.username)
 
 
-def _parse(path: Path | str, text: str) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:  # Python 3.10 has no TOML reader of its own
-        import tomli as tomllib
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not valid TOML: {error}.") from error
-
-
 def _without_table(text: str, name: str) -> str:
     """Cut the lines from [devices.NAME], or from a table in it, to the next header."""
     kept, cutting = [], False
@@ -251,7 +241,7 @@ def _without_table(text: str, name: str) -> str:
 
 def _same_tables(text: str, wanted: Mapping[str, Any]) -> bool:
     try:
-        found = _parse("", text)
+        found = parse_toml(text, _INVENTORY)
     except UsageError:
         return False
     return bool(found.get("devices", {}) == wanted["devices"])

@@ -21,9 +21,10 @@ from typing import Any
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.manifest import MANIFEST
 from edgedistill_deploy.clock import MACHINE_CLOCK
-from edgedistill_deploy.errors import EdgeDistillError, UsageError
-from edgedistill_deploy.lines import read_error
+from edgedistill_deploy.errors import DataError, EdgeDistillError, UsageError
+from edgedistill_deploy.lines import QUIET_S, Silence, describe_silence, read_error
 from edgedistill_deploy.progress import Progress, silent
+from edgedistill_deploy.remote._answers import read_result
 from edgedistill_deploy.remote._connection import DeviceError, connect, import_asyncssh
 from edgedistill_deploy.remote._link import Event, Link, build_lost_error, keeper_of
 from edgedistill_deploy.remote._push import Item, Pushed, Store, push
@@ -146,7 +147,7 @@ async def _outcome(device: Device, job: RemoteJob, contents: _Contents, progress
         result = await _run(device, job, contents, pushed, progress)
     except EdgeDistillError as cause:
         error = str(cause)
-    except (OSError, import_asyncssh().Error):
+    except (OSError, asyncio.TimeoutError, import_asyncssh().Error):
         error = str(build_lost_error(device))
     return DeviceOutcome(
         device=device,
@@ -200,17 +201,17 @@ async def _require_modules(link: Link, device: Device, job: RemoteJob) -> None:
     tried = await link.ask(
         "try", _IMPORT_S, python=device.python, environment=dict(device.environment), modules=modules
     )
-    if "modules" not in tried:
+    if tried.get("modules") is None:
         raise DeviceError(
-            f"Importing {', '.join(modules)} ended Python on {device.name} with code {tried['code']}"
-            f"{_last_line(tried['stderr'])}; a wheel there is made for another processor. {_advice(device)}"
+            f"Importing {', '.join(modules)} ended Python on {device.name} with code {tried.get('code')}"
+            f"{_last_line(tried.get('stderr', ''))}; a wheel there is made for another processor. {_advice(device)}"
         )
-    unusable = {name: found for name, found in tried["modules"].items() if "version" not in found}
+    unusable = {name: found for name, found in tried["modules"].items() if not found.get("version")}
     for name, found in unusable.items():
-        if not found["missing"]:
+        if not found.get("missing"):
             raise DeviceError(
-                f"{name} on {device.name} cannot be imported: {found['error']}. It may be made for another processor "
-                f"or system. {_advice(device)}"
+                f"{name} on {device.name} cannot be imported: {found.get('error')}. It may be made for another "
+                f"processor or system. {_advice(device)}"
             )
     if unusable:
         lacking = ", ".join(_PACKAGES.get(name, name) for name in unusable)
@@ -243,7 +244,7 @@ async def _measure(link: Link, device: Device, job: RemoteJob, contents: _Conten
         "limit_s": device.time_limit_s,
         "watch": True,
     }
-    await link.ask(
+    started = await link.ask(
         "run",
         python=device.python,
         environment=dict(device.environment),
@@ -253,16 +254,29 @@ async def _measure(link: Link, device: Device, job: RemoteJob, contents: _Conten
     )
     refused: dict[str, Any] | None = None
     deadline_ns = MACHINE_CLOCK.now_ns() + (device.time_limit_s + _GRACE_S) * 1e9
-    while True:
-        event = await link.hear(max(1.0, (deadline_ns - MACHINE_CLOCK.now_ns()) / 1e9))
-        line = event.get("line", {})
-        if event["event"] == "ended":
-            break
-        if "progress" in line:
-            progress(*line["progress"])
-        refused = line.get("error", refused)
+    where = f" on {device.name}"
+    silence = Silence(lambda silent_s: progress(0, 0, describe_silence(silent_s, started["pid"], where)))
+    listening = asyncio.get_running_loop().create_task(_listen(silence))
+    try:
+        while True:
+            event = await link.hear(max(1.0, (deadline_ns - MACHINE_CLOCK.now_ns()) / 1e9))
+            silence.heard()
+            line = event.get("line", {})
+            if event["event"] == "ended":
+                break
+            if line.get("progress"):
+                progress(*line["progress"])
+            refused = line.get("error") or refused
+    finally:
+        listening.cancel()
     _require_done(device, event, refused)
     return event
+
+
+async def _listen(silence: Silence) -> None:
+    while True:
+        await asyncio.sleep(QUIET_S / 4)
+        silence.look()
 
 
 def _require_done(device: Device, ended: Event, refused: Mapping[str, Any] | None) -> None:
@@ -302,12 +316,16 @@ async def _pull(sftp: Any, device: Device, ended: Event) -> bytes:
 def _read_result(data: bytes, device: Device, task: str) -> dict[str, Any]:
     """Return the result of the task. Raises DeviceError unless all its records name this device."""
     kind, name_in = _KINDS[task]
-    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
-        result: dict[str, Any] = json.loads(data)
+    try:
+        result = read_result(data, kind)
+    except DataError as error:
+        reason = str(error)
+    else:
         names = {result["machine"]["name"], *map(name_in, result["records"])}
-        if result["kind"] == kind and names <= {device.name, f"{device.name}-emulated"}:
+        if names <= {device.name, f"{device.name}-emulated"}:
             return result
-    raise DeviceError(f"What {device.name} sent is no result of {task}; check whose device it is.")
+        reason = f"it names {', '.join(sorted(names))[:100]}"
+    raise DeviceError(f"What {device.name} sent is no result of {task} ({reason}); check whose device it is.")
 
 
 async def _close(link: Link, keep: bool) -> None:

@@ -16,6 +16,7 @@ from edgedistill_deploy.parity.check import ParityLimits
 from edgedistill_deploy.profiling.request import ProfileRequest
 from edgedistill_deploy.remote.inventory import Device
 from edgedistill_deploy.remote.jobs import RemoteJob
+from edgedistill_deploy.runtimes.session import LIMIT_S
 
 _BATCH = 64
 
@@ -70,11 +71,15 @@ def validate_job(
     *,
     precisions: Sequence[str] | None = None,
     threads: int | None = None,
+    limit_s: float = LIMIT_S,
     reference: Path | None = None,
     keep: bool = False,
     wait_s: float = 0.0,
 ) -> RemoteJob:
-    """Return the job that judges models; `reference` replaces the bundle's file, see `write_prepared`."""
+    """Return the job that judges models; `reference` replaces the bundle's file, see `write_prepared`.
+
+    `limit_s` is how long one inference may take.
+    """
 
     def build_request(device: Device) -> dict[str, Any]:
         (runtime,) = chosen.runtimes(device)
@@ -84,6 +89,7 @@ def validate_job(
             "runtime": runtime,
             "provider": chosen.provider or device.provider,
             "threads": threads,
+            "run_limit_s": limit_s,
         }
 
     return RemoteJob(

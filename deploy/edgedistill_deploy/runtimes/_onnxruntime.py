@@ -24,6 +24,7 @@ from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, 
 from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.model import Int8Kernels
 from edgedistill_deploy.runtimes._node_times import sum_events
+from edgedistill_deploy.runtimes._run_limit import RunLimit
 from edgedistill_deploy.runtimes.int8_kernels import find_int8_kernels, set_exact_int8
 from edgedistill_deploy.runtimes.providers import CPU, Provider, parse_provider, plain_name, usable_providers
 from edgedistill_deploy.runtimes.session import (
@@ -76,14 +77,17 @@ class OnnxRuntimeSession:
         self.load_ms = load_ms
         self.int8_kernels = int8_kernels
         self._output_names = [spec.name for spec in self.outputs]
+        self._run_options, self._limit = _limited(request.limit_s)
 
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
         """Compute all outputs. Nothing is checked before, because this call is timed."""
         if self._native is None:
             raise EdgeDistillError(f"The session of {self.model_path.name} is closed; open it again to run it.")
         try:
-            values = self._rows(feeds) if self._one_by_one else self._native.run(self._output_names, dict(feeds))
+            values = self._compute(feeds)
         except Exception as error:
+            if self._limit is not None and self._limit.expired:
+                raise EdgeDistillError(_describe_slowness(self._limit.limit_s, self._request, feeds)) from error
             sentence = describe_failure(self.model_path, "ONNX Runtime", self.inputs, feeds)
             reason = f" {_reason(error)}" if feeds_fit(self.inputs, feeds) else ""
             raise EdgeDistillError(sentence + reason) from error
@@ -100,11 +104,29 @@ class OnnxRuntimeSession:
                 events = json.loads(Path(traced._native.end_profiling()).read_text(encoding="utf-8"))
         return sum_events(events, warm_up, runs)
 
+    def _compute(self, feeds: Feeds) -> list[NDArray[Any]]:
+        if self._limit is None:
+            return self._run_once(feeds)
+        self._run_options.terminate = False
+        self._limit.begin()
+        try:
+            return self._run_once(feeds)
+        finally:
+            self._limit.end()
+
+    def _run_once(self, feeds: Feeds) -> list[NDArray[Any]]:
+        if self._one_by_one:
+            return self._rows(feeds)
+        found: list[NDArray[Any]] = self._native.run(self._output_names, dict(feeds), self._run_options)
+        return found
+
     def _rows(self, feeds: Feeds) -> list[NDArray[Any]]:
         """Run a batch image by image, for a provider that takes only graphs of fixed shape."""
         count = len(next(iter(feeds.values())))
         answers = [
-            self._native.run(self._output_names, {name: value[row : row + 1] for name, value in feeds.items()})
+            self._native.run(
+                self._output_names, {name: value[row : row + 1] for name, value in feeds.items()}, self._run_options
+            )
             for row in range(count)
         ]
         return [np.concatenate(rows) for rows in zip(*answers, strict=True)]
@@ -114,6 +136,8 @@ class OnnxRuntimeSession:
 
     def __exit__(self, *_exception: object) -> None:
         self._native = None
+        if self._limit is not None:
+            self._limit.close()
 
 
 def open_onnx(request: SessionRequest) -> OnnxRuntimeSession:
@@ -289,6 +313,22 @@ def _reason(error: Exception) -> str:
     line = re.sub(r"^Load model from .*? failed: ?", "", line)
     line = re.sub(r"\S+\.(?:cc|h):\d+ .*?\) (?=[A-Z])", "", line)
     return f"{line[:_REASON_LENGTH].rstrip('. ')}."
+
+
+def _limited(limit_s: float | None) -> tuple[Any, RunLimit | None]:
+    """Return the options of each run, and what stops a run through them; (None, None) without a limit."""
+    if limit_s is None:
+        return None, None
+    options = _import_onnxruntime().RunOptions()
+    return options, RunLimit(limit_s, lambda: setattr(options, "terminate", True))
+
+
+def _describe_slowness(limit_s: float, request: SessionRequest, feeds: Feeds) -> str:
+    count = max((len(value) for value in feeds.values() if np.ndim(value)), default=1)
+    return (
+        f"{request.path.name} was stopped: one inference of {count} images took longer than {limit_s:g} s on "
+        f"{request.provider}. If it is meant to be so slow, give --limit-s a larger number."
+    )
 
 
 def _spec(value: Any, free_batch: bool) -> TensorSpec:

@@ -8,11 +8,17 @@ from edgedistill_deploy.bundle.manifest import MANIFEST
 from edgedistill_deploy.bundle.precisions import model_role
 from edgedistill_deploy.errors import EdgeDistillError, UsageError, nearest_names
 from edgedistill_deploy.files.writing import sha256_of_file
-from edgedistill_deploy.onnx_files.safety import Claims, read_claims, require_bounded, require_listed_data
+from edgedistill_deploy.onnx_files.safety import (
+    Claims,
+    read_claims,
+    require_affordable,
+    require_bounded,
+    require_listed_data,
+)
 from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.model import Int8Kernels
 from edgedistill_deploy.runtimes.engine_options import DEFAULT_ENGINE, EngineOptions
-from edgedistill_deploy.runtimes.session import Session, SessionRequest, usable_cores
+from edgedistill_deploy.runtimes.session import LIMIT_S, Session, SessionRequest, require_limit, usable_cores
 
 # Each module has open_onnx(request) -> Session, and is imported when its runtime is used.
 _ADAPTERS = {
@@ -34,6 +40,7 @@ def open_session(
     threads: int | None = None,
     engine: EngineOptions = DEFAULT_ENGINE,
     progress: Progress = silent,
+    limit_s: float | None = LIMIT_S,
 ) -> Session:
     """Load a model of a bundle, after checking its file.
 
@@ -45,11 +52,14 @@ def open_session(
         threads: for one run; by default the number of cores that this process may use.
         engine: how TensorRT builds its engine, and where it is kept.
         progress: called while an engine is built, which can take minutes.
+        limit_s: how long one run may take; ONNX Runtime is stopped then, between two nodes. A model that plainly needs
+            longer for one image is not loaded. None for no limit.
 
     Raises:
         UsageError: unknown runtime, precision or provider, or a provider that this machine's runtime lacks.
         BundleError: the bundle has no such model, or the model's file was changed, keeps weights in a file other than
-            the registered one (role + ".data"), or holds loops or tensors that claim more than they hold.
+            the registered one (role + ".data"), holds loops or tensors that claim more than they hold, or needs more
+            time or memory for one image than any sensible model.
         MissingDependencyError: the runtime is not installed.
         EdgeDistillError: the runtime cannot load the model.
     """
@@ -58,6 +68,7 @@ def open_session(
     role = bundle.role_for(precision, runtime)
     claims = read_claims(bundle.file(role))
     require_bounded(claims)
+    _require_affordable(claims, limit_s)
     request = SessionRequest(
         path=claims.path,
         sha256=bundle.model_sha256(role),
@@ -66,6 +77,7 @@ def open_session(
         threads=_thread_count(threads),
         engine=engine,
         progress=progress,
+        limit_s=limit_s,
     )
     data_role = f"{role}{_DATA_ROLE}"
     return _open(request, runtime, claims, bundle.file(data_role) if bundle.has(data_role) else None)
@@ -82,6 +94,7 @@ def open_model(
     data: Path | None = None,
     engine: EngineOptions = DEFAULT_ENGINE,
     progress: Progress = silent,
+    limit_s: float | None = LIMIT_S,
 ) -> Session:
     """Load a bare ONNX file; `precision` is what it is meant to compute in. See `open_session`.
 
@@ -92,6 +105,7 @@ def open_model(
     if not path.is_file():
         raise EdgeDistillError(f"There is no model file {path}.")
     claims = read_claims(path)
+    _require_affordable(claims, limit_s)
     request = SessionRequest(
         path=path,
         sha256=sha256_of_file(path),
@@ -101,6 +115,7 @@ def open_model(
         optimised=optimised,
         engine=engine,
         progress=progress,
+        limit_s=limit_s,
     )
     return _open(request, runtime, claims, data or _find_listed_data(claims))
 
@@ -122,6 +137,12 @@ def _open(request: SessionRequest, runtime: str, claims: Claims, data: Path | No
     require_listed_data(claims, (data.name,) if data is not None and beside else ())
     session: Session = import_module(_ADAPTERS[runtime]).open_onnx(request)
     return session
+
+
+def _require_affordable(claims: Claims, limit_s: float | None) -> None:
+    if limit_s is not None:
+        require_limit(limit_s)
+        require_affordable(claims.path, limit_s)
 
 
 def _find_listed_data(claims: Claims) -> Path | None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy.clock import MACHINE_CLOCK, Clock
+from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.model import Int8Kernels, MeasuredModel
 from edgedistill_deploy.runtimes.engine_options import DEFAULT_ENGINE, EngineOptions
@@ -18,7 +19,15 @@ from edgedistill_deploy.runtimes.engine_options import DEFAULT_ENGINE, EngineOpt
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+LIMIT_S = 600.0  # the longest run, a batch of images, unless the caller gives another limit
+
 Feeds = Mapping[str, NDArray[Any]]
+
+
+def require_limit(limit_s: float) -> None:
+    """Raise UsageError for a limit that is no time."""
+    if not 0 < limit_s < float("inf"):
+        raise UsageError(f"The limit for one inference is {limit_s} s; it must be above 0, such as --limit-s 60.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,7 @@ class SessionRequest:
     `optimised` is False where the runtime must compute the graph as it is written, node by node. `engine` and
     `progress` are for a runtime that builds an engine first. An exception from `progress` ends the build and reaches
     the caller. `clock` times the loading and the build. `trace` is the start of the name of a file for node times.
+    A run that takes longer than `limit_s` is stopped where the runtime can be.
     """
 
     path: Path
@@ -73,6 +83,7 @@ class SessionRequest:
     progress: Progress = silent
     clock: Clock = MACHINE_CLOCK
     trace: Path | None = None
+    limit_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from command import run_command
-from reference.hostile_bundles import changed_json, copy_of, register_anew, write_full_bundle
+from reference.hostile_bundles import copy_of, register_anew, write_full_bundle
+from reference.mutations import changed_json
+from reference.slow_models import write_slow_model
 
 _STEP = {
     "stage": "int8",
@@ -74,21 +77,21 @@ def test_the_sound_bundle_passes_every_command(sound: Path, tmp_path: Path) -> N
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_a_damaged_ledger_is_shown_or_refused(sound: Path, tmp_path: Path, data: st.DataObject) -> None:
+@given(random=st.randoms())
+def test_a_damaged_ledger_is_shown_or_refused(sound: Path, tmp_path: Path, random: Random) -> None:
     folder = copy_of(sound, tmp_path / "fuzzed")
     path = folder / "ledger.json"
-    path.write_text(json.dumps(changed_json(json.loads(path.read_text()), data.draw)))
+    path.write_text(json.dumps(changed_json(json.loads(path.read_text()), random)))
     register_anew(folder)
     _ends_well("ledger", folder)
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_damaged_manifests_and_records_end_commands_well(sound: Path, tmp_path: Path, data: st.DataObject) -> None:
+@given(random=st.randoms())
+def test_damaged_manifests_and_records_end_commands_well(sound: Path, tmp_path: Path, random: Random) -> None:
     folder = copy_of(sound, tmp_path / "fuzzed")
-    path = data.draw(st.sampled_from(sorted(folder.rglob("*.json"))))
-    path.write_text(json.dumps(changed_json(json.loads(path.read_text()), data.draw)))
+    path = random.choice(sorted(folder.rglob("*.json")))
+    path.write_text(json.dumps(changed_json(json.loads(path.read_text()), random)))
     _ends_well("report", folder)
     _ends_well("validate", folder, "--quiet")
 
@@ -116,3 +119,18 @@ def test_a_folder_that_is_no_bundle_is_named(tmp_path: Path) -> None:
     shutil.copytree(Path(__file__).parent, tmp_path / "x", ignore=shutil.ignore_patterns("*"))
     outcome: Any = run_command("report", tmp_path / "x")
     assert (outcome.code, "is not a bundle: it has no manifest.json" in outcome.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("command", [("validate",), ("profile", "--duration", "0.1", "--precision", "fp32")])
+def test_a_model_that_computes_for_minutes_ends_in_a_sentence_with_the_flag(
+    sound: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    folder = copy_of(sound, tmp_path / "bundle")
+    write_slow_model(folder / "model.fp32.onnx")
+    register_anew(folder)
+    outcome = run_command(command[0], folder, *command[1:], "--limit-s", "0.3", "--quiet")
+    assert outcome.code == 1
+    assert outcome.stderr.startswith("error: model.fp32.onnx was stopped: one inference of ")
+    assert "took longer than 0.3 s on cpu" in outcome.stderr
+    assert "--limit-s" in outcome.stderr
+    assert outcome.stderr.count("\n") == 1

@@ -7,6 +7,7 @@ import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -26,15 +27,8 @@ from edgedistill_deploy.onnx_files.safety import read_claims
 from edgedistill_deploy.records._subspace_file import read_subspace_rows
 from edgedistill_deploy.records.reading import read_records
 from edgedistill_deploy.runtimes.opening import open_session
-from reference.hostile_bundles import (
-    HOSTILE_VALUES,
-    changed_bytes,
-    changed_json,
-    copy_of,
-    examine,
-    register_anew,
-    write_full_bundle,
-)
+from reference.hostile_bundles import copy_of, examine, register_anew, write_full_bundle
+from reference.mutations import HOSTILE_VALUES, changed_bytes, changed_json
 
 
 @pytest.fixture(scope="module")
@@ -58,25 +52,25 @@ def test_a_sound_bundle_is_read_whole(folder: Path) -> None:
     assert read_records(open_bundle(folder)).problems == ()
 
 
-# Fuzzing: a short run for every change; tests/fuzz_bundles.py goes on for as long as one likes
+# Fuzzing: a short run for every change; scripts/fuzz.py goes on for as long as one likes
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_damaged_bytes_are_refused_or_read_never_crash(sound: Path, tmp_path: Path, data: st.DataObject) -> None:
+@given(random=st.randoms())
+def test_damaged_bytes_are_refused_or_read_never_crash(sound: Path, tmp_path: Path, random: Random) -> None:
     folder = copy_of(sound, tmp_path / "fuzzed")
-    path = data.draw(st.sampled_from(sorted(each for each in folder.rglob("*") if each.is_file())))
-    path.write_bytes(changed_bytes(path.read_bytes(), data.draw))
+    path = random.choice(sorted(each for each in folder.rglob("*") if each.is_file()))
+    path.write_bytes(changed_bytes(path.read_bytes(), random))
     register_anew(folder)
     examine(folder)
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_wrong_values_of_json_are_refused_or_read_never_crash(sound: Path, tmp_path: Path, data: st.DataObject) -> None:
+@given(random=st.randoms())
+def test_wrong_values_of_json_are_refused_or_read_never_crash(sound: Path, tmp_path: Path, random: Random) -> None:
     folder = copy_of(sound, tmp_path / "fuzzed")
-    path = data.draw(st.sampled_from(sorted(folder.rglob("*.json"))))
-    path.write_text(json.dumps(changed_json(json.loads(path.read_text()), data.draw)))
+    path = random.choice(sorted(folder.rglob("*.json")))
+    path.write_text(json.dumps(changed_json(json.loads(path.read_text()), random)))
     examine(folder)
 
 
@@ -388,8 +382,11 @@ def test_a_graph_in_a_circle_is_refused(folder: Path) -> None:
 
 
 def test_a_graph_that_makes_more_than_any_memory_fails_in_a_sentence(folder: Path) -> None:
-    shape = numpy_helper.from_array(np.array([10**5, 10**5, 10**4], np.int64), "shape")
+    shape = numpy_helper.from_array(np.array([1e5, 1e5, 1e4], np.float32), "sizes")
     nodes = answer(
+        helper.make_node("Sqrt", ["sizes"], ["roots"]),  # a size that only a run tells
+        helper.make_node("Mul", ["roots", "roots"], ["squares"]),
+        helper.make_node("Cast", ["squares"], ["shape"], to=TensorProto.INT64),
         helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
         helper.make_node("ReduceSum", ["zeros"], ["sum"], keepdims=0),
         helper.make_node("Add", ["mean", "sum"], ["logits"]),
@@ -401,6 +398,19 @@ def test_a_graph_that_makes_more_than_any_memory_fails_in_a_sentence(folder: Pat
         pytest.raises(EdgeDistillError, match=r"Failed to allocate memory"),
     ):
         session.run({"image": np.zeros((1, 4, 4, 3), np.uint8)})
+
+
+def test_a_graph_that_plainly_needs_too_much_memory_is_not_loaded(folder: Path) -> None:
+    shape = numpy_helper.from_array(np.array([10**5, 10**5, 10**4], np.int64), "shape")
+    nodes = answer(
+        helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
+        helper.make_node("ReduceSum", ["zeros"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["mean", "sum"], ["logits"]),
+    )
+    write_graph(folder / "model.fp32.onnx", nodes, (shape,))
+    register_anew(folder)
+    with pytest.raises(BundleError, match=r"makes a value of 1e\+14 numbers out of one image"):
+        open_session(folder, threads=1)
 
 
 @pytest.mark.parametrize("location", ["../../secret", "/etc/passwd", "other.bin", ""])

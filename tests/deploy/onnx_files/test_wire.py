@@ -1,5 +1,6 @@
 """The table of fields against the onnx library's own description of its messages."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ from reference.measured_models import write_model
 
 
 def description(kind: str) -> Any:
-    return getattr(onnx, kind).DESCRIPTOR
+    return functools.reduce(getattr, kind.split("."), onnx).DESCRIPTOR
 
 
 def kind_inside(field: Any) -> str | None:
-    return None if field.message_type is None else str(field.message_type.name)
+    return None if field.message_type is None else str(field.message_type.full_name).removeprefix("onnx.")
 
 
 def leads_to_tensors(kind: str | None, passed: frozenset[str] = frozenset()) -> bool:

@@ -64,6 +64,11 @@ def test_check_tells_what_is_there_and_writes_nothing(loop: Device, work: Path) 
     assert not work.exists()
     shown = run_command("devices", "check", "loop").stdout
     assert "loop is ready: edgedistill profile BUNDLE --device loop" in shown
+    work.parent.mkdir()
+    work.parent.chmod(0o777)
+    opened = run_command("devices", "check", "loop")
+    assert opened.code == 1
+    assert f"run on loop: chmod go-w {work.parent}" in opened.stdout
 
 
 def test_check_names_the_command_for_what_is_missing(device: Make, tmp_path: Path) -> None:
@@ -93,6 +98,7 @@ def found(**others: object) -> dict[str, Any]:
     plain = {
         "free_bytes": 1 << 40,
         "sftp": True,
+        "open_folder": None,
         "python": python,
         "modules": modules,
         "architecture": "aarch64",
@@ -113,6 +119,7 @@ NO_RUNTIME = {"numpy": {"version": "1"}, "PIL": {"version": "1"}, "onnxruntime":
     [
         ({}, {"free_bytes": 1000}, "disk", "df -h"),
         ({}, {"sftp": False}, "sftp", "openssh-sftp-server"),
+        ({}, {"open_folder": ["/a b", "others may write to /a b"]}, "a private work folder", "chmod go-w '/a b'"),
         ({}, {"python": None}, "python", "sudo apt-get install -y python3 python3-venv"),
         ({}, {"python": None, "installer": "apk"}, "python", "sudo apk add python3"),
         ({}, {"python": found()["python"] | {"version": [3, 8, 10]}}, "python", "uv python install"),

@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
+from edgedistill_deploy import lines
 from edgedistill_deploy.progress import Progress, silent
-from edgedistill_deploy.remote import _keeper, _push
+from edgedistill_deploy.remote import _keeper, _push, jobs
 from edgedistill_deploy.remote._connection import DeviceError
 from edgedistill_deploy.remote._link import require_python
 from edgedistill_deploy.remote.inventory import Device
@@ -246,6 +247,79 @@ def test_a_work_folder_that_others_may_write_to(device: Make, profiling: Make, w
     target = device()
     message = error_of(profiling(target), target)
     assert "belongs to somebody else, or others may write to it" in message
+
+
+@pytest.mark.parametrize(("name", "mode"), [("work", 0o777), ("work", 0o1777), ("device", 0o777), ("device", 0o757)])
+def test_a_work_folder_or_one_above_it_that_others_may_write_to(
+    device: Make, profiling: Make, work: Path, name: str, mode: int
+) -> None:
+    work.mkdir(parents=True)
+    opened = {"work": work, "device": work.parent}[name]
+    opened.chmod(mode)
+    target = device()
+    message = error_of(profiling(target), target)
+    assert f"loop could not do it: others may write to {opened}, so they could change what is measured" in message
+    assert f"chmod go-w {opened}" in message
+    assert list(work.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "mode"), [("work", 0o755), ("device", 0o1777), ("device", 0o755)])
+def test_a_work_folder_that_is_safe(work: Path, name: str, mode: int) -> None:
+    work.mkdir(parents=True)
+    {"work": work, "device": work.parent}[name].chmod(mode)
+    assert _keeper.find_open_folder(work) is None
+    assert _keeper.find_open_folder(work / "not" / "yet") is None
+
+
+def test_a_work_folder_behind_a_link_in_an_open_folder(tmp_path: Path, work: Path) -> None:
+    work.mkdir(parents=True)
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "open" / "link").symlink_to(work)
+    found = _keeper.find_open_folder(tmp_path / "open" / "link")
+    assert found == (tmp_path / "open", f"others may write to {tmp_path / 'open'}")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives folders away")
+def test_a_work_folder_of_somebody_else(work: Path) -> None:
+    work.mkdir(parents=True)
+    os.chown(work.parent, 12345, 12345)
+    assert _keeper.find_open_folder(work) == (work.parent, f"{work.parent} belongs to another user")
+
+
+def test_a_group_of_others_may_not_write_either(work: Path) -> None:
+    work.mkdir(parents=True)
+    work.chmod(0o775)
+    assert _keeper.find_open_folder(work) is None  # the user's private group
+    if os.getuid() == 0:
+        os.chown(work, 0, 12345)
+        assert _keeper.find_open_folder(work) == (work, f"others may write to {work}")
+
+
+def test_a_measurement_that_is_stopped_is_told_and_goes_on(
+    device: Make, profiling: Make, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (lines, jobs):
+        monkeypatch.setattr(module, "QUIET_S", 1.0)
+    told: list[str] = []
+
+    def signal_all(number: signal.Signals) -> None:
+        for pid in processes_naming("edgedistill_deploy"):
+            if str(work) in os.readlink(f"/proc/{pid}/cwd"):  # noqa: PTH115, a number is in the path
+                os.kill(pid, number)
+
+    stop = when_measuring(lambda: signal_all(signal.SIGSTOP))
+
+    def report(done: int, total: int, note: str = "") -> None:
+        if note.startswith("nothing has come"):
+            told.append(note)
+            signal_all(signal.SIGCONT)
+        stop(done, total, note)
+
+    target = device()
+    (outcome,) = run_on_devices([target], profiling(target), lambda device: report)
+    assert outcome.error is None
+    assert "on loop for " in told[0]
 
 
 def test_a_link_that_stalls(device: Make, validating: Make, server: SshServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.parity.check import ParityLimits
 from edgedistill_deploy.profiling.request import ProfileRequest
 from edgedistill_deploy.remote.inventory import Device
-from edgedistill_deploy.remote.tasks import RuntimeChoice, profile_job
+from edgedistill_deploy.remote.tasks import RuntimeChoice, profile_job, validate_job
 
 FILES = ("model.fp32", "model.fp32.data", "model.int8", "model.int8-tensorrt", "model.int8-fp16-tensorrt", "golden")
 
@@ -23,3 +24,12 @@ def test_a_device_is_sent_the_files_that_its_runtime_takes() -> None:
     assert models(here, there, precisions=("int8",)) == {"model.int8", "model.int8-tensorrt"}
     # What the bundle lacks is refused by the device that is asked for it.
     assert models(here, precisions=("fp16",)) == set()
+
+
+def test_the_limit_for_one_inference_goes_to_the_device() -> None:
+    bundle = Bundle(path=Path("run"), manifest={"files": {role: {} for role in FILES}})
+    device = Device(name="a", host="a")
+    timed = profile_job(bundle, ProfileRequest(limit_s=7.0), [device], RuntimeChoice()).request(device)
+    assert ProfileRequest.from_json(timed["profile"]).limit_s == 7.0
+    judged = validate_job(bundle, ParityLimits(), [device], RuntimeChoice(), precisions=("fp32",), limit_s=7.0)
+    assert judged.request(device)["run_limit_s"] == 7.0

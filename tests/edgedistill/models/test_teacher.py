@@ -122,6 +122,23 @@ def test_labels_must_match_the_outputs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("café\n".encode("latin-1"), "class file .* is not text in UTF-8"),
+        ("a\nb\n".encode("utf-16"), "class file .* is not text in UTF-8"),
+        (b"a\n\x1b[2Jb\n", r"has the label '\\x1b\[2Jb', with a control character"),
+        (b"a\0b\n", "with a control character"),
+    ],
+)
+def test_class_files_that_are_no_plain_text_are_refused_in_a_sentence(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    (tmp_path / "l.txt").write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        load_teacher("embedded:glyphs100", classes=tmp_path / "l.txt")
+
+
+@pytest.mark.parametrize(
     ("name", "message"),
     [
         ("timm:resnet5O", "timm has no model 'resnet5O'.*Did you mean resnet50"),

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from edgedistill_cli.flags import Setting, flag
+from edgedistill_deploy.errors import UsageError
 
 Duration = Annotated[float | None, flag("--duration", "S", "Seconds to measure; 10 by default.")]
 ProfileThreads = Annotated[int, flag("--threads", "N", "CPU threads of the runtime.", min=1)]
@@ -68,6 +69,15 @@ def split_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def share_of(text: str) -> float:
+    """Return the share in "1%" or "0.01". UsageError for anything else."""
+    digits = text.strip()
+    try:
+        return float(digits[:-1]) / 100 if digits.endswith("%") else float(digits)
+    except ValueError as error:
+        raise UsageError(f"{text!r} is not a share; write 1% or 0.01.") from error
+
+
 def number_or_text(text: str) -> float | str:
     """Return the text as a number if it is one, else the text itself."""
     try:
@@ -122,6 +132,11 @@ class TaskFlags:
     ] = None
     image_size: Annotated[
         int | None, flag("--image-size", "N", "Side of the images, in pixels."), Setting("data.image_size")
+    ] = None
+    max_bad: Annotated[
+        str | None,
+        flag("--max-bad", "X%", "Share of pictures that cannot be used and are left out; 10% by default."),
+        Setting("data.max_bad", share_of),
     ] = None
 
 

@@ -18,7 +18,6 @@ from edgedistill_deploy.errors import UsageError, nearest_names
 from edgedistill_deploy.files.text import read_toml
 from edgedistill_deploy.files.writing import write_text
 
-
 _SUBTASK = {"subtask.classes", "subtask.name"}
 
 

@@ -41,6 +41,7 @@ _RESULTS = {
     "profile": ("latency",),
     "report": ("report.html",),
 }
+SKIPPED = "skipped.csv"
 # What a run writes besides; `restart` deletes the results and these, and nothing else.
 _OWN = (
     "manifest.json",
@@ -55,6 +56,7 @@ _OWN = (
     "flips",
     "bisect",
     "calibration",
+    SKIPPED,
 )
 
 

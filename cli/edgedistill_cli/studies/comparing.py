@@ -72,6 +72,7 @@ def _build_task(settings: RunSettings) -> "Task":
         teacher_classes=settings.teacher.classes,
         image_size=settings.data.image_size,
         split_seed=settings.distill.seed,
+        max_bad=settings.data.max_bad,
     )
 
 

@@ -67,8 +67,8 @@ def test_folders_named_train_val_and_test_are_the_splits(shape_teacher: Path, tm
 @pytest.mark.parametrize(
     ("damage", "code", "message"),
     [
-        ("truncate", 1, "circle/000-RGB.png"),
-        ("empty class", 1, "class folder 'square'"),
+        ("truncate", 1, "expert/skipped.csv lists them"),
+        ("empty class", 1, "The folder 'square' holds no images"),
         ("no class", 1, "no class 'cross'"),
         ("no images", 1, "no"),
     ],
@@ -78,8 +78,8 @@ def test_damaged_data_is_one_sentence(
 ) -> None:
     data = write_shape_folder(tmp_path / "data", count=5, formats=("RGB.png",))
     if damage == "truncate":
-        first = data / "circle" / "000-RGB.png"
-        first.write_bytes(first.read_bytes()[:60])
+        for path in (data / "circle" / "000-RGB.png", data / "square" / "000-RGB.png"):
+            path.write_bytes(path.read_bytes()[:60])
     elif damage == "empty class":
         for path in (data / "square").iterdir():
             path.unlink()

@@ -9,6 +9,7 @@ from typing import Any
 from edgedistill.subtasks.imagenet import imagenet_labels
 from edgedistill_deploy.classes.imagenet import is_synset, labels_of_synsets
 from edgedistill_deploy.errors import DataError, UsageError, nearest_names, quote_value, reading
+from edgedistill_deploy.files.json_text import parse_json
 from edgedistill_deploy.files.text import is_printable, read_text
 
 EMBEDDED = "embedded:"
@@ -64,16 +65,53 @@ def check_timm_name(name: str) -> None:
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """Read one label a line."""
+    """Read a class file: one label a line, or JSON.
+
+    JSON is a list of labels, {"0": label, ...} or {label: 0, ...}; a label may also be [synset id, name]. Labels that
+    are all synset ids become the words of their classes. UsageError names the file and what is wrong in it.
+    """
     if not path.is_file():
         raise UsageError(f"There is no class file {path}; it holds one label a line, in the teacher's output order.")
-    labels = tuple(line.strip() for line in read_text(path, "class file").split("\n") if line.strip())
+    text = read_text(path, "class file")
+    if path.suffix.lower() == ".json" or text.strip()[:1] + text.strip()[-1:] in ("{}", "[]"):
+        labels = _labels_in_json(text, path)
+    else:
+        labels = tuple(line.strip() for line in text.split("\n") if line.strip())
     for label in labels:
         if not is_printable(label):
             raise UsageError(
                 f"The class file {path} has the label {quote_value(label)}, with a control character; remove it."
             )
     return labels
+
+
+def _labels_in_json(text: str, path: Path) -> tuple[str, ...]:
+    try:
+        found = parse_json(text)
+    except ValueError as error:
+        raise UsageError(f"The class file {path} is not valid JSON: {error}.") from error
+    if isinstance(found, dict):
+        found = _in_order(found)
+    if not isinstance(found, list) or not all(map(_is_label, found)):
+        raise UsageError(
+            f"The class file {path} holds neither a list of labels nor a label for each of the positions 0, 1, 2, ...; "
+            'write ["cat", "dog"], {"0": "cat", "1": "dog"} or {"cat": 0, "dog": 1}.'
+        )
+    known = labels_of_synsets()
+    return tuple(known.get(each[0], each[1]) if isinstance(each, list) else each for each in found)
+
+
+def _in_order(found: Mapping[str, Any]) -> list[Any] | None:
+    """Return the labels of {position: label} or {label: position}; None when the positions are not 0, 1, 2, ..."""
+    numbered = all(isinstance(value, int) for value in found.values())
+    pairs = [(str(value), key) if numbered else (key, value) for key, value in found.items()]
+    places = {int(place): label for place, label in pairs if place.isdecimal() and len(place) < 10}
+    return [places[place] for place in range(len(pairs))] if set(places) == set(range(len(pairs))) else None
+
+
+def _is_label(value: object) -> bool:
+    pair = isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value)
+    return isinstance(value, str) or pair
 
 
 def labels_in(config: Mapping[str, Any], name: str) -> tuple[str, ...]:

@@ -59,7 +59,9 @@ def _contrast(thumbnails: Thumbnails) -> NDArray[np.floating]:
 def _bands(thumbnails: Thumbnails) -> NDArray[np.int64]:
     """Return the signs of the low cosines of the grey thumbnails, as numbers (_BANDS, N)."""
     cosines = _cosines()
-    waves = np.einsum("fh,nhw,gw->nfg", cosines, thumbnails.mean(axis=3), cosines).reshape(len(thumbnails), -1)[:, 1:]
+    waves = np.einsum("fh,nhw,gw->nfg", cosines, thumbnails.mean(axis=3), cosines).reshape(
+        len(thumbnails), _FREQUENCIES**2
+    )[:, 1:]
     signs = (waves > 0).reshape(len(thumbnails), _BANDS, _BAND_BITS)
     return np.moveaxis(signs @ (1 << np.arange(_BAND_BITS)), 1, 0)
 

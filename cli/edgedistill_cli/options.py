@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from edgedistill_cli.flags import Setting, flag
-from edgedistill_deploy.errors import UsageError
 
 Duration = Annotated[float | None, flag("--duration", "S", "Seconds to measure; 10 by default.")]
 ProfileThreads = Annotated[int, flag("--threads", "N", "CPU threads of the runtime.", min=1)]
@@ -69,21 +68,20 @@ def split_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def share_of(text: str) -> float:
-    """Return the share in "1%" or "0.01". UsageError for anything else."""
-    digits = text.strip()
-    try:
-        return float(digits[:-1]) / 100 if digits.endswith("%") else float(digits)
-    except ValueError as error:
-        raise UsageError(f"{text!r} is not a share; write 1% or 0.01.") from error
-
-
 def number_or_text(text: str) -> float | str:
     """Return the text as a number if it is one, else the text itself."""
     try:
         return float(text)
     except ValueError:
         return text
+
+
+def share_or_text(text: str) -> float | str:
+    """Return "1%" and "0.01" as 0.01, anything else as it is."""
+    number = number_or_text(text.strip().removesuffix("%"))
+    if isinstance(number, str):
+        return text
+    return number / 100 if text.strip().endswith("%") else number
 
 
 def not_none(**values: Any) -> dict[str, Any]:
@@ -136,7 +134,7 @@ class TaskFlags:
     max_bad: Annotated[
         str | None,
         flag("--max-bad", "X%", "Share of pictures that cannot be used and are left out; 10% by default."),
-        Setting("data.max_bad", share_of),
+        Setting("data.max_bad", share_or_text),
     ] = None
 
 

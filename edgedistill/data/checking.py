@@ -1,6 +1,7 @@
 """A look at every image before anything is trained: which can be used, and which show the same picture."""
 
 import os
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -127,7 +128,9 @@ def describe_losses(skipped: Sequence[SkippedFile], used: Mapping[str, int]) -> 
 
 
 def _look_at_all(sets: Sequence[ImageSet]) -> Iterator[_Look | None]:
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+    # The threads would change the filters of warnings under each other; so all of them find these, and these go last.
+    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+        warnings.simplefilter("ignore")
         for images in sets:
             if isinstance(images, FolderImages):
                 starts = range(0, len(images), _CHUNK)

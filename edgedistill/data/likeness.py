@@ -12,8 +12,8 @@ SIDE = 12  # of a thumbnail, in pixels
 _FREQUENCIES = 7  # of the cosines along each axis that decide which thumbnails are compared
 _BANDS, _BAND_BITS = 4, 12
 _MOST_NEIGHBOURS = 4000  # in one band; bounds the work on sets whose images all look alike
-# Of thumbnails, in steps of 256. Copies at a quarter of the size or of JPEG quality 30 stay below these; of 400
-# photographs, no two different ones do, not even neighbours of a series.
+# Of thumbnails, in steps of 256. Measured on 119 photographs and backgrounds: copies at a quarter of the size or of
+# JPEG quality 30 differ by at most 3.3, and different pictures by 7.5 or more.
 _LARGEST_DISTANCE = 3.5
 _LARGEST_SHARE = 0.15  # of the contrast
 _LEAST_CONTRAST = 4.0  # an even area says too little
@@ -49,11 +49,12 @@ def are_alike(one: Thumbnails, other: Thumbnails) -> NDArray[np.bool_]:
     apart = one.astype(np.float32) - other
     distance = np.sqrt(np.mean(apart**2, axis=(1, 2, 3)))
     contrast = np.minimum(_contrast(one), _contrast(other))
-    return (distance <= _LARGEST_DISTANCE) & (distance <= _LARGEST_SHARE * contrast) & (contrast >= _LEAST_CONTRAST)
+    limit = np.minimum(_LARGEST_DISTANCE, _LARGEST_SHARE * contrast)
+    return np.asarray((distance <= limit) & (contrast >= _LEAST_CONTRAST))
 
 
 def _contrast(thumbnails: Thumbnails) -> NDArray[np.floating]:
-    return thumbnails.astype(np.float32).std(axis=(1, 2)).max(axis=-1)
+    return np.asarray(thumbnails.astype(np.float32).std(axis=(1, 2)).max(axis=-1))
 
 
 def _bands(thumbnails: Thumbnails) -> NDArray[np.int64]:
@@ -69,7 +70,7 @@ def _bands(thumbnails: Thumbnails) -> NDArray[np.int64]:
 @functools.cache
 def _cosines() -> NDArray[np.float64]:
     places = (np.arange(SIDE) + 0.5) * np.pi / SIDE
-    return np.cos(np.outer(np.arange(_FREQUENCIES), places))
+    return np.asarray(np.cos(np.outer(np.arange(_FREQUENCIES), places)))
 
 
 def _neighbours(band: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:

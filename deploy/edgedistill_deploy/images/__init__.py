@@ -2,5 +2,6 @@
 
 Doors: `sets` says what a set of images is. `sources` opens one by name. `decode` reads an image as a person sees it.
 `preprocess` is the one contract for what a model takes. `golden` holds prepared images to compare with. `colour` turns
-every kind of pixel into RGB. `arrays`, `folder`, `idx`, `fashion_mnist` and `cifar100` are the kinds of sets.
+every kind of pixel into RGB. `skipped` says which files are not used, and why. `arrays`, `folder`, `idx`,
+`fashion_mnist` and `cifar100` are the kinds of sets.
 """

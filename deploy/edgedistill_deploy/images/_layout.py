@@ -139,7 +139,7 @@ def _splits_below_classes(holding: Sequence[Path], divided: Path, tree: Tree) ->
             classes = found.setdefault(_split_of(path), {})
             name = compose_name(each.name)
             classes[name] = (*classes.get(name, ()), path)
-    return found
+    return dict(found)
 
 
 def _require_class_folders(top: Path, holding: Sequence[Path]) -> None:

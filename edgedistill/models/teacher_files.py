@@ -67,8 +67,8 @@ def check_timm_name(name: str) -> None:
 def read_labels(path: Path) -> tuple[str, ...]:
     """Read a class file: one label a line, or JSON.
 
-    JSON is a list of labels, {"0": label, ...} or {label: 0, ...}; a label may also be [synset id, name]. Labels that
-    are all synset ids become the words of their classes. UsageError names the file and what is wrong in it.
+    JSON is a list of labels, {"0": label, ...} or {label: 0, ...}. A label may also be [synset id, name]; an id of
+    ImageNet then gives the words of its class. UsageError names the file and what is wrong in it.
     """
     if not path.is_file():
         raise UsageError(f"There is no class file {path}; it holds one label a line, in the teacher's output order.")
@@ -98,7 +98,8 @@ def _labels_in_json(text: str, path: Path) -> tuple[str, ...]:
             'write ["cat", "dog"], {"0": "cat", "1": "dog"} or {"cat": 0, "dog": 1}.'
         )
     known = labels_of_synsets()
-    return tuple(known.get(each[0], each[1]) if isinstance(each, list) else each for each in found)
+    pairs = (each if isinstance(each, list) else ("", each) for each in found)
+    return tuple(str(known.get(synset, label)) for synset, label in pairs)
 
 
 def _in_order(found: Mapping[str, Any]) -> list[Any] | None:

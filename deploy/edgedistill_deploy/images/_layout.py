@@ -44,6 +44,7 @@ def read_layout(root: Path, tree: Tree) -> Layout:
     holding = tree.folders_with_pictures(top)
     splits = [each for each in holding if _is_split(each, holding, tree)]
     tops = [top]
+    found: dict[str, ClassFolders]
     if splits:
         tops = _unwrap_splits(splits, tree)
         notes += _describe_splits(splits, tops)
@@ -123,7 +124,7 @@ def _unwrap_splits(splits: Sequence[Path], tree: Tree) -> list[Path]:
     return [each[0] for each in inner] if wrapped and len(names) == 1 else list(splits)
 
 
-def _splits_below_classes(holding: Sequence[Path], divided: Path, tree: Tree) -> dict[str, dict[str, tuple[Path, ...]]]:
+def _splits_below_classes(holding: Sequence[Path], divided: Path, tree: Tree) -> dict[str, ClassFolders]:
     """Read cat/train, cat/test, dog/train, ...: every class must be divided, else held-out images are trained on."""
     found: dict[str, dict[str, tuple[Path, ...]]] = {}
     for each in holding:

@@ -103,6 +103,14 @@ def number_or_text(text: str) -> float | str:
         return text
 
 
+def share_or_text(text: str) -> float | str:
+    """Return "1%" and "0.01" as 0.01, anything else as it is."""
+    number = number_or_text(text.strip().removesuffix("%"))
+    if isinstance(number, str):
+        return text
+    return number / 100 if text.strip().endswith("%") else number
+
+
 def not_none(**values: Any) -> dict[str, Any]:
     """Return the values that are not None; the callee has defaults for the others."""
     return {name: value for name, value in values.items() if value is not None}
@@ -160,6 +168,11 @@ class TaskFlags:
     ] = None
     image_size: Annotated[
         int | None, flag("--image-size", "N", "Side of the images, in pixels."), Setting("data.image_size")
+    ] = None
+    max_bad: Annotated[
+        str | None,
+        flag("--max-bad", "X%", "Share of pictures that cannot be used and are left out; 10% by default."),
+        Setting("data.max_bad", share_or_text),
     ] = None
 
 

@@ -19,10 +19,21 @@ COMMAND_LINE_ONLY = {"teacher.allow_code": "--allow-code"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSettings:
-    """The source of the images, and their side in pixels; 0 takes the teacher's own size."""
+    """The source of the images, and what of them is used.
+
+    Attributes:
+        source: see `edgedistill.open_source`.
+        image_size: their side in pixels; 0 takes the teacher's own size.
+        max_bad: the largest share of pictures that may be unusable; None for the default of `split_for_subtask`.
+    """
 
     source: str
     image_size: int = 0
+    max_bad: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_bad is not None and not 0 <= self.max_bad <= 1:
+            raise UsageError(f"data.max_bad is {self.max_bad:g}; it must be a share from 0 to 1, such as 0.01 for 1 %.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from edgedistill.checks import check_choice
 from edgedistill.config import PRESETS
 from edgedistill_cli.settings import COMMAND_LINE_ONLY, RunSettings
 from edgedistill_deploy.errors import UsageError, nearest_names
-from edgedistill_deploy.files.names import printable, replace_surrogates
+from edgedistill_deploy.files.names import is_plain_text, printable, replace_surrogates
 from edgedistill_deploy.files.text import read_toml
 from edgedistill_deploy.files.writing import write_text
 
@@ -122,6 +122,11 @@ def _find_problems(table: str, values: object, section: Any) -> list[str]:
             found.append(f"{table}.{key} is not known.{nearest_names(key, types)}")
         elif not _fits(value, types[key]):
             found.append(f"{table}.{key} must be {_type_in_words(types[key])}, and {value!r} was given.")
+        elif isinstance(value, str) and not is_plain_text(value):
+            found.append(
+                f"{table}.{key} holds a control character: {value!r}. In double quotes a backslash begins an escape; "
+                r"write a path in single quotes, such as 'C:\temp'."
+            )
     return found
 
 

@@ -42,6 +42,7 @@ class Task:
             or 0: none.
         allow_code: the function of a teacher `python:MODULE:FUNCTION` may be run.
         split_seed: fixes which images are held out, for all seeds.
+        max_bad: as for `split_for_subtask`.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Task:
     allow_code: bool = False
     image_size: int = 0
     split_seed: int = 0
+    max_bad: float | None = None
 
     def __post_init__(self) -> None:
         check_settings(f"The task {self.name!r}", self.settings)
@@ -159,7 +161,7 @@ def task_images(task: Task, validation_images: int | None, opened: Any = open_so
     swapped = source.validation is not None and source.test is None
     if swapped:
         source = replace(source, validation=None, test=source.validation)
-    images = split_for_subtask(source, task.classes, seed=task.split_seed)
+    images = split_for_subtask(source, task.classes, seed=task.split_seed, max_bad=task.max_bad)
     if swapped:
         images = replace(images, notes=(*images.notes, _VALIDATION_IS_TEST))
     if validation_images is None:

@@ -1,5 +1,5 @@
 """Images for training: splits without shared images, augmentation, and the loader.
 
-Doors: `sources` opens images by name, `splits` splits them, `loader` loads batches, `augment` varies them, `sampling`
-draws a few.
+Doors: `sources` opens images by name, `splits` splits them, `checking` looks at every image first, `likeness` finds
+copies of a picture, `loader` loads batches, `augment` varies them, `sampling` draws a few.
 """

@@ -1,32 +1,41 @@
-"""Training, validation and test images of a subtask; no image is in two of them."""
+"""Training, validation and test images of a subtask; no picture is in two of them."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgedistill.data.checking import Examined, check_limits, describe_losses, examine, find_contradictions
 from edgedistill_deploy.classes.lookup import ClassList, in_one_message
 from edgedistill_deploy.errors import DataError
+from edgedistill_deploy.images.folder import FolderImages
 from edgedistill_deploy.images.sets import ImageSet, ImageSplits
+from edgedistill_deploy.images.skipped import SkippedFile, describe_skipped
 from edgedistill_deploy.progress import Progress, silent
 
 VALIDATION_FRACTION = 0.2  # of the training images, as in the paper
 TEST_FRACTION = 0.2  # of all images, where the source has no test split
+MAX_CONTRADICTING = 0.1  # of a class's images
+
+_Sets = dict[str, ImageSet]  # by the name of the split: training, validation, test
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubtaskImages:
     """The subtask's images; labels are positions in the subtask.
 
-    `test` is None where the source has a validation split but no test split. `notes` say in words which images were
-    left out or moved.
+    `test` is None where the source has a validation split but no test split. `notes` say in words how the source was
+    understood and which images were left out or moved. `skipped` are the files of the subtask that are not used.
     """
 
     train: ImageSet
     validation: ImageSet
     test: ImageSet | None
     notes: tuple[str, ...] = ()
+    skipped: tuple[SkippedFile, ...] = ()
 
     @property
     def evaluation(self) -> ImageSet:
@@ -35,27 +44,51 @@ class SubtaskImages:
 
 
 def split_for_subtask(
-    source: ImageSplits, class_names: Sequence[str], *, seed: int = 0, progress: Progress = silent
+    source: ImageSplits,
+    class_names: Sequence[str],
+    *,
+    seed: int = 0,
+    max_bad: float | None = None,
+    progress: Progress = silent,
 ) -> SubtaskImages:
     """Keep the subtask's classes and make the splits that the source does not have.
 
-    A source with one split is divided 64 / 16 / 20 into training, validation and test images. A source with train and
-    test gives 20 % of train to validation. The split of an image depends on the content of its class's images and the
-    seed alone, not on file names or order. An image that is also in a later split (validation, test) is removed from
-    the earlier one.
+    Every file is decoded once first, and those that cannot be used are left out. A source with one split is divided
+    64 / 16 / 20 into training, validation and test images. A source with train and test gives 20 % of train to
+    validation. The split of an image depends on the content of its class's images and the seed alone, not on file names
+    or order. An image whose picture is also in a later split (validation, test), as a copy or shrunk or encoded anew,
+    is removed from the earlier one. A picture that stands under two labels is removed from all.
+
+    Args:
+        source: the images.
+        class_names: the subtask's classes, in the order of the labels.
+        seed: chooses the images that are held out.
+        max_bad: the largest share of pictures that cannot be used; None for `edgedistill.data.checking.MAX_BAD`.
+        progress: is told how many images were read.
 
     Raises:
-        DataError: a class has too few images for the splits, or none.
+        DataError: a class has too few images for the splits, or none; too many pictures cannot be used; too many of a
+            class stand under another label too.
     """
-    train = _restrict(source.train, class_names, "training")
-    validation = _restrict(source.validation, class_names, "validation") if source.validation else None
-    test = _restrict(source.test, class_names, "test") if source.test else None
-    _read_digests([each for each in (train, validation, test) if each is not None], progress)
-    if validation is None and test is None:
-        train, test = _hold_out(train, TEST_FRACTION, f"test|{seed}")
-    if validation is None:
-        train, validation = _hold_out(train, VALIDATION_FRACTION, f"validation|{seed}")
-    return _without_leaks(train, validation, test)
+    sets = _restrict_all(source, class_names)
+    skipped = _skipped_of(source, class_names)
+    check_limits(skipped, _counts(sets), max_bad)  # by their names alone, before the files are read
+    examined = examine(list(sets.values()), progress)
+    sets, skipped = _usable(sets, examined, skipped)
+    used = _counts(sets)
+    check_limits(skipped, used, max_bad)
+    sets, contradicting = _without_contradictions(sets, examined)
+    _require_classes(sets, class_names, "After leaving out what cannot be used")
+    sets = _hold_out_all(sets, examined, seed)
+    sets, leaks = _without_leaks(sets, examined)
+    notes = (*source.notes, *_others(source, class_names), *describe_losses(skipped, used), *contradicting, *leaks)
+    return SubtaskImages(
+        train=sets["training"],
+        validation=sets["validation"],
+        test=sets.get("test"),
+        notes=notes,
+        skipped=tuple(skipped),
+    )
 
 
 def images_key(images: ImageSet) -> str:
@@ -66,72 +99,181 @@ def images_key(images: ImageSet) -> str:
     return digest.hexdigest()
 
 
-def _digests(images: ImageSet) -> list[str]:
-    return [images.digest(index) for index in range(len(images))]
+def _restrict_all(source: ImageSplits, class_names: Sequence[str]) -> _Sets:
+    given = {"training": source.train, "validation": source.validation, "test": source.test}
+    return {
+        split: _restrict(images, class_names, split, source) for split, images in given.items() if images is not None
+    }
 
 
-def _read_digests(sets: Sequence[ImageSet], progress: Progress) -> None:
-    """Compute every digest once, with progress; the sets keep the digests."""
-    total = sum(map(len, sets))
-    places = ((images, index) for images in sets for index in range(len(images)))
-    for done, (images, index) in enumerate(places, start=1):
-        images.digest(index)
-        if done % 100 == 0 or done == total:
-            progress(done, total)
-
-
-def _restrict(images: ImageSet, class_names: Sequence[str], split: str) -> ImageSet:
+def _restrict(images: ImageSet, class_names: Sequence[str], split: str, source: ImageSplits) -> ImageSet:
     if problems := ClassList(images.class_names).problems(class_names, f"The {split} images have"):
-        raise DataError(in_one_message(problems))
+        empty = [name for name in class_names if ClassList(source.empty).find(name) is not None]
+        hint = f" The folder {', '.join(map(repr, empty))} holds no images." if empty else ""
+        raise DataError(in_one_message(problems) + hint)
     kept = images.with_classes(class_names)
     counts = np.bincount(kept.labels, minlength=len(class_names))
     empty = [name for name, count in zip(class_names, counts, strict=True) if count == 0]
     if empty:
+        lost = [each for each in _skipped_of(source, class_names) if each.class_name in empty and each.lost]
+        why = f" Not read: {describe_skipped(lost)}." if lost else ""
         raise DataError(
             f"The {split} images hold none of class {', '.join(map(repr, empty))}; add images or leave the class out of"
-            " the subtask."
+            f" the subtask.{why}"
         )
     return kept
 
 
-def _hold_out(images: ImageSet, fraction: float, salt: str) -> tuple[ImageSet, ImageSet]:
-    """Divide each class by the order of its images' salted digests: the first `fraction` is held out."""
-    order = [hashlib.sha256(f"{salt}|{each}".encode()).digest() for each in _digests(images)]
-    held: list[int] = []
-    for label, name in enumerate(images.class_names):
-        members = sorted(np.flatnonzero(images.labels == label).tolist(), key=lambda index: order[index])
-        count = max(1, round(fraction * len(members)))
-        if len(members) < 2:
+def _own_names(source: ImageSplits, class_names: Sequence[str]) -> dict[str, str]:
+    """Return {the source's name of a class: the subtask's}."""
+    places = ClassList(source.class_names).find_all(class_names, "The images have")
+    return {source.class_names[place]: name for place, name in zip(places, class_names, strict=True)}
+
+
+def _skipped_of(source: ImageSplits, class_names: Sequence[str]) -> list[SkippedFile]:
+    if not source.skipped:
+        return []
+    names = _own_names(source, class_names)
+    return [replace(each, class_name=names[each.class_name]) for each in source.skipped if each.class_name in names]
+
+
+def _others(source: ImageSplits, class_names: Sequence[str]) -> list[str]:
+    """Name the class folders that the subtask leaves out; a folder of something else looks like one."""
+    own = _own_names(source, class_names)
+    others = [name for name in source.class_names if name not in own]
+    if not others or not isinstance(source.train, FolderImages):
+        return []
+    listed = ", ".join(others[:5]) + (f", ... ({len(others)} in all)" if len(others) > 5 else "")
+    return [f"Folders that are no class of the subtask: {listed}."]
+
+
+def _usable(sets: _Sets, examined: Examined, skipped: list[SkippedFile]) -> tuple[_Sets, list[SkippedFile]]:
+    usable: _Sets = {}
+    for split, images in sets.items():
+        usable[split], unusable = examined.usable(images)
+        skipped = [*skipped, *unusable]
+    return usable, skipped
+
+
+def _counts(sets: _Sets) -> Counter[str]:
+    return Counter(images.class_names[label] for images in sets.values() for label in images.labels.tolist())
+
+
+def _require_classes(sets: _Sets, class_names: Sequence[str], when: str) -> None:
+    for split, images in sets.items():
+        absent = set(range(len(class_names))) - set(images.labels.tolist())
+        if absent:
+            raise DataError(f"{when}, no {split} image of class {class_names[min(absent)]!r} is left; add images.")
+
+
+def _without_contradictions(sets: _Sets, examined: Examined) -> tuple[_Sets, list[str]]:
+    """Remove the pictures with several labels from all splits: nobody knows which label is right."""
+    found = find_contradictions(list(sets.values()), examined)
+    if not found.pictures:
+        return sets, []
+    whole = _counts(sets)
+    for name, count in found.counts.items():
+        if count > max(1.0, MAX_CONTRADICTING * whole[name]):
             raise DataError(
-                f"Class {name!r} has {len(members)} image, too few to hold any out for {salt.split('|')[0]}; add images"
-                " or give the data as train/, val/ and test/ folders."
+                f"{count} of the {whole[name]} images of class {name!r} stand under another label too, such as "
+                f"{found.example}. Keep each picture under its right label only."
             )
-        held.extend(members[:count])
+    kept = {
+        split: images.select([row for row, each in enumerate(pictures) if each not in found.pictures])
+        for split, images in sets.items()
+        for pictures in (examined.pictures_of(images),)
+    }
+    total = sum(found.counts.values())
+    return kept, [f"{total} images left out: the same picture stands under two labels, such as {found.example}."]
+
+
+def _hold_out_all(sets: _Sets, examined: Examined, seed: int) -> _Sets:
+    """Make the validation split, and the test split where there is neither, out of the training images."""
+    if "validation" in sets:
+        return sets
+    missing = ["validation"] if "test" in sets else ["test", "validation"]
+    train = sets["training"]
+    _require_enough(train, examined, missing)
+    made: _Sets = {}
+    for place, split in enumerate(missing):
+        fraction = TEST_FRACTION if split == "test" else VALIDATION_FRACTION
+        left = len(missing) - place  # pictures that training, and a split still to make, need
+        train, made[split] = _hold_out(train, examined, fraction, f"{split}|{seed}", left)
+    return {**sets, **made, "training": train}
+
+
+def _require_enough(train: ImageSet, examined: Examined, missing: Sequence[str]) -> None:
+    pictures = examined.pictures_of(train)
+    for label, name in enumerate(train.class_names):
+        own = [pictures[row] for row in np.flatnonzero(train.labels == label)]
+        if len(set(own)) <= len(missing):
+            copies = f", but only {len(set(own))} different" if len(set(own)) < len(own) else ""
+            wanted = " and ".join(sorted(missing, reverse=True))
+            raise DataError(
+                f"Class {name!r} has {len(own)} image{'s' if len(own) != 1 else ''}{copies}; training, {wanted} need "
+                f"at least {len(missing) + 1}, one each. Add images or give the data as train/, val/ and test/ folders."
+            )
+
+
+def _hold_out(
+    images: ImageSet, examined: Examined, fraction: float, salt: str, leave: int
+) -> tuple[ImageSet, ImageSet]:
+    """Divide each class by the order of its pictures' salted digests: the first `fraction` is held out.
+
+    All copies of a picture go the same way. At least `leave` pictures of each class are not held out.
+    """
+    order = [hashlib.sha256(f"{salt}|{each}".encode()).digest() for each in examined.pictures_of(images)]
+    held: list[int] = []
+    for label in range(len(images.class_names)):
+        members = sorted(np.flatnonzero(images.labels == label).tolist(), key=lambda index: order[index])
+        groups = [list(group) for _, group in itertools.groupby(members, key=lambda index: order[index])]
+        held.extend(_first_groups(groups[: len(groups) - leave], max(1, round(fraction * len(members)))))
     chosen = np.zeros(len(images), dtype=bool)
     chosen[held] = True
     return images.select(np.flatnonzero(~chosen)), images.select(np.flatnonzero(chosen))
 
 
-def _without_leaks(train: ImageSet, validation: ImageSet, test: ImageSet | None) -> SubtaskImages:
-    tested: set[str] = set(_digests(test)) if test is not None else set()
-    validation, of_validation = _excluding(validation, tested, "validation", "test")
-    train, of_train = _excluding(train, tested | set(_digests(validation)), "training", "validation or test")
-    for split, images in (("training", train), ("validation", validation)):
-        absent = set(range(len(images.class_names))) - set(images.labels.tolist())
-        if absent:
-            name = images.class_names[min(absent)]
-            raise DataError(
-                f"After removing images that stand in another split too, no {split} image of class {name!r} is left; "
-                "the splits overlap."
-            )
-    return SubtaskImages(train=train, validation=validation, test=test, notes=(*of_validation, *of_train))
+def _first_groups(groups: Sequence[list[int]], count: int) -> list[int]:
+    """Return the members of the first groups until there are `count` or more."""
+    taken: list[int] = []
+    for group in groups:
+        if len(taken) >= count:
+            break
+        taken.extend(group)
+    return taken
 
 
-def _excluding(images: ImageSet, forbidden: set[str], split: str, other: str) -> tuple[ImageSet, list[str]]:
-    """Remove the images with forbidden digests, and say so in a note."""
-    kept = [index for index, digest in enumerate(_digests(images)) if digest not in forbidden]
-    removed = len(images) - len(kept)
+def _without_leaks(sets: _Sets, examined: Examined) -> tuple[_Sets, list[str]]:
+    tested = _names_by_picture(sets["test"], examined) if "test" in sets else {}
+    validation, of_validation = _excluding(sets["validation"], examined, tested, "validation", "test")
+    held = {**_names_by_picture(validation, examined), **tested}
+    train, of_train = _excluding(sets["training"], examined, held, "training", "validation or test")
+    return {**sets, "validation": validation, "training": train}, [*of_validation, *of_train]
+
+
+def _names_by_picture(images: ImageSet, examined: Examined) -> dict[str, str]:
+    return {picture: images.name(row) for row, picture in enumerate(examined.pictures_of(images))}
+
+
+def _excluding(
+    images: ImageSet, examined: Examined, forbidden: Mapping[str, str], split: str, other: str
+) -> tuple[ImageSet, list[str]]:
+    """Remove the images with forbidden pictures, and say so in a note."""
+    pictures = examined.pictures_of(images)
+    removed = [row for row, picture in enumerate(pictures) if picture in forbidden]
     if not removed:
         return images, []
-    plural = "images" if removed > 1 else "image"
-    return images.select(kept), [f"{removed} {split} {plural} left out: the same content stands in {other}."]
+    kept = images.select([row for row, picture in enumerate(pictures) if picture not in forbidden])
+    for label in sorted(set(images.labels.tolist()) - set(kept.labels.tolist())):
+        own = np.flatnonzero(images.labels == label).tolist()
+        raise DataError(
+            f"No {split} image of class {images.class_names[label]!r} is left: the pictures of all {len(own)} stand in "
+            f"{other} too, such as {_pair(images, own, pictures, forbidden)}. Give each split images of its own."
+        )
+    plural = "images" if len(removed) > 1 else "image"
+    example = _pair(images, removed, pictures, forbidden)
+    return kept, [f"{len(removed)} {split} {plural} left out: the same picture stands in {other}, such as {example}."]
+
+
+def _pair(images: ImageSet, rows: Sequence[int], pictures: Sequence[str], others: Mapping[str, str]) -> str:
+    return f"{images.name(rows[0])} and {others[pictures[rows[0]]]}"

@@ -1,13 +1,16 @@
 """What a teacher's name and files say without its weights: its folder and its labels."""
 
 import json
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from edgedistill.models.libraries.timm_names import HUB, check_timm_name, find_timm_labels, timm_config
 from edgedistill.models.names import split_teacher_name
+from edgedistill_deploy.classes.imagenet import labels_of_synsets
 from edgedistill_deploy.errors import DataError, UsageError, quote_value, reading
+from edgedistill_deploy.files.json_text import parse_json
 from edgedistill_deploy.files.names import is_plain_text
 from edgedistill_deploy.files.text import read_text
 
@@ -94,16 +97,54 @@ def is_of_transformers(folder: Path) -> bool:
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """Read one label a line."""
+    """Read a class file: one label a line, or JSON.
+
+    JSON is a list of labels, {"0": label, ...} or {label: 0, ...}. A label may also be [synset id, name]; an id of
+    ImageNet then gives the words of its class. UsageError names the file and what is wrong in it.
+    """
     if not path.is_file():
         raise UsageError(f"There is no class file {path}; it holds one label a line, in the teacher's output order.")
-    labels = tuple(line.strip() for line in read_text(path, "class file").split("\n") if line.strip())
+    text = read_text(path, "class file")
+    if path.suffix.lower() == ".json" or text.strip()[:1] + text.strip()[-1:] in ("{}", "[]"):
+        labels = _labels_in_json(text, path)
+    else:
+        labels = tuple(line.strip() for line in text.split("\n") if line.strip())
     for label in labels:
         if not is_plain_text(label):
             raise UsageError(
                 f"The class file {path} has the label {quote_value(label)}, with a control character; remove it."
             )
     return labels
+
+
+def _labels_in_json(text: str, path: Path) -> tuple[str, ...]:
+    try:
+        found = parse_json(text)
+    except ValueError as error:
+        raise UsageError(f"The class file {path} is not valid JSON: {error}.") from error
+    if isinstance(found, dict):
+        found = _in_order(found)
+    if not isinstance(found, list) or not all(map(_is_label, found)):
+        raise UsageError(
+            f"The class file {path} holds neither a list of labels nor a label for each of the positions 0, 1, 2, ...; "
+            'write ["cat", "dog"], {"0": "cat", "1": "dog"} or {"cat": 0, "dog": 1}.'
+        )
+    known = labels_of_synsets()
+    pairs = (each if isinstance(each, list) else ("", each) for each in found)
+    return tuple(str(known.get(synset, label)) for synset, label in pairs)
+
+
+def _in_order(found: Mapping[str, Any]) -> list[Any] | None:
+    """Return the labels of {position: label} or {label: position}; None when the positions are not 0, 1, 2, ..."""
+    numbered = all(isinstance(value, int) for value in found.values())
+    pairs = [(str(value), key) if numbered else (key, value) for key, value in found.items()]
+    places = {int(place): label for place, label in pairs if place.isdecimal() and len(place) < 10}
+    return [places[place] for place in range(len(pairs))] if set(places) == set(range(len(pairs))) else None
+
+
+def _is_label(value: object) -> bool:
+    pair = isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value)
+    return isinstance(value, str) or pair
 
 
 def _folder_config(folder: Path) -> dict[str, Any]:

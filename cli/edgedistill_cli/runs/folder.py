@@ -44,6 +44,7 @@ _RESULTS = {
     "profile": ("latency",),
     "report": ("report.html",),
 }
+SKIPPED = "skipped.csv"
 # What a run writes besides; `restart` deletes the results and these, and nothing else.
 _OWN = (
     "manifest.json",
@@ -58,6 +59,7 @@ _OWN = (
     "flips",
     "bisect",
     "calibration",
+    SKIPPED,
 )
 
 

@@ -1,12 +1,16 @@
 """What the stages of a run share: teacher, subtask, images and the untrained student."""
 
+import csv
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedistill_cli.console import Console
-from edgedistill_cli.runs.folder import Run
+from edgedistill_cli.runs.folder import SKIPPED, Run
 from edgedistill_cli.settings import SubtaskSettings, TeacherSettings
+from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.progress import Progress, noted
 
 if TYPE_CHECKING:
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
     from edgedistill.models.teacher import Teacher
     from edgedistill.subtasks.subtask import Subtask
     from edgedistill_deploy.images.sets import ImageSplits
+    from edgedistill_deploy.images.skipped import SkippedFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +69,11 @@ def load_inputs(run: Run) -> Inputs:
         subtask = teacher.subtask(find_classes(settings.subtask), name=settings.subtask.name or "subtask")
         source = open_source(settings.data.source)
         images = split_for_subtask(
-            source, subtask.class_names, seed=settings.distill.seed, progress=noted(report, "images")
+            source,
+            subtask.class_names,
+            seed=settings.distill.seed,
+            max_bad=settings.data.max_bad,
+            progress=noted(report, "images"),
         )
     test = len(images.test) if images.test is not None else 0
     run.console.say(
@@ -89,6 +98,32 @@ def check_teacher(inputs: Inputs, console: Console) -> None:
         console.say(f"note: {note}")
     for sentence in check_teacher_pixels(inputs.teacher, inputs.subtask, inputs.images.validation):
         console.say(f"teacher: {sentence}")
+
+
+def load_and_list_inputs(run: Run) -> Inputs:
+    """Load the inputs, and list in the run folder which files of the subtask's classes are not used, and why."""
+    from edgedistill.data.checking import UnusableImagesError
+
+    listed = run.folder / SKIPPED
+    try:
+        inputs = load_inputs(run)
+    except UnusableImagesError as error:
+        _write_skipped(listed, error.skipped)
+        raise UnusableImagesError(f"{error} {listed} lists them.", error.skipped) from error
+    if inputs.images.skipped:
+        _write_skipped(listed, inputs.images.skipped)
+        run.console.say(f"note: {listed} lists the files that are not used.")
+    else:
+        listed.unlink(missing_ok=True)
+    return inputs
+
+
+def _write_skipped(path: Path, skipped: "Sequence[SkippedFile]") -> None:
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(("file", "class", "reason", "lost"))
+    rows.writerows((each.path, each.class_name, each.reason, "yes" if each.lost else "no") for each in skipped)
+    write_text(path, table.getvalue())
 
 
 def build_run_student(run: Run, inputs: Inputs) -> "Student":

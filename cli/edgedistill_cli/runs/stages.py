@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 from edgedistill_cli import STAGES
 from edgedistill_cli.console import Console
 from edgedistill_cli.runs.folder import Run
-from edgedistill_cli.runs.inputs import Inputs, build_run_student, check_teacher, load_inputs, show_training
+from edgedistill_cli.runs.inputs import (
+    Inputs,
+    build_run_student,
+    check_teacher,
+    load_and_list_inputs,
+    load_inputs,
+    show_training,
+)
 from edgedistill_cli.runs.libraries import require_stage
 from edgedistill_cli.settings import RunSettings
 from edgedistill_deploy.bundle.folder import Bundle
@@ -26,7 +33,7 @@ def run_stages(run: Run, stages: tuple[str, ...] = STAGES, *, anew: bool = False
     for stage in stages:
         if anew or not run.is_complete(stage):
             require_stage(stage, run.settings)
-    inputs = functools.cache(functools.partial(load_inputs, run))
+    inputs = functools.cache(functools.partial(load_and_list_inputs, run))
     for stage in stages:
         if not anew and run.is_complete(stage):
             run.console.say(f"{stage}: done before, kept")

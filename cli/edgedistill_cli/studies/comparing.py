@@ -74,6 +74,7 @@ def _build_task(settings: RunSettings) -> "Task":
         allow_code=settings.teacher.allow_code,
         image_size=settings.data.image_size,
         split_seed=settings.distill.seed,
+        max_bad=settings.data.max_bad,
     )
 
 

@@ -1,5 +1,7 @@
-"""Text that people write: UTF-8 within limits, and TOML."""
+"""Text that people write: UTF-8 or UTF-16 within limits, and TOML."""
 
+import codecs
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,20 +17,23 @@ MAX_BYTES = 4 << 20  # of a file; nobody types more
 
 
 def read_text(path: Path, what: str) -> str:
-    r"""Return the text of a file in UTF-8, with or without a byte order mark, its lines ended by \n.
+    r"""Return the text of a file, its lines ended by \n: UTF-8, or UTF-16 that begins with its byte order mark.
 
-    Raises UsageError, which calls the file `what`, when it cannot be read, is too large or is not in UTF-8.
+    Raises UsageError, which calls the file `what`, when it cannot be read, is too large or is in another encoding; the
+    message names the line.
     """
     with reading(path, UsageError), path.open("rb") as stream:
         content = stream.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise UsageError(f"The {what} {path} is larger than {MAX_BYTES >> 20} MiB; name the right file.")
+    encoding = "utf-16" if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode(encoding)
     except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
         raise UsageError(
-            f"The {what} {path} is not text in UTF-8: byte {error.start} is {content[error.start]:#04x}. Save it as "
-            "UTF-8."
+            f"The {what} {path} is not text in UTF-8: line {line}, byte {error.start} is {content[error.start]:#04x}. "
+            "Save it as UTF-8."
         ) from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
@@ -45,4 +50,13 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
     except RecursionError as error:
         raise UsageError(f"{name} is not valid TOML: it nests too deeply.") from error
     except ValueError as error:  # also a number of more digits than Python reads
-        raise UsageError(f"{name} is not valid TOML: {error}.") from error
+        raise UsageError(f"{name} is not valid TOML: {error}.{_explain_backslash(text, str(error))}") from error
+
+
+def _explain_backslash(text: str, problem: str) -> str:
+    r"""Say how a path of Windows is written, if the line of the problem has one: "C:\photos" is not what it seems."""
+    place = re.search(r"at line (\d+)", problem)
+    line = text.split("\n")[int(place[1]) - 1] if place else ""
+    if '"' not in line or "\\" not in line:
+        return ""
+    return r" In double quotes a backslash begins an escape; write a path in single quotes, such as 'C:\photos'."

@@ -1,5 +1,8 @@
 """One image from a file or from bytes, of every usual format, with clear errors for what is wrong with it."""
 
+import functools
+import importlib
+import importlib.util
 import io
 import warnings
 from pathlib import Path
@@ -8,9 +11,11 @@ from typing import IO
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from edgedistill_deploy.errors import DataError, reading
+from edgedistill_deploy.images._content import HEAD_BYTES, describe_content
 from edgedistill_deploy.images.colour import rgb_of
 
 MAX_PIXELS = 1 << 27  # 134 megapixels: more than any camera takes at once, 400 MB decoded
+_TOO_LARGE = f"more than {MAX_PIXELS // 1_000_000} megapixels"
 
 # Only formats that decode inside this process: EPS would start Ghostscript on an unknown file.
 _SUFFIXES_BY_FORMAT = {
@@ -23,47 +28,72 @@ _SUFFIXES_BY_FORMAT = {
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
     "AVIF": (".avif",),
     "JPEG2000": (".jp2",),
+    "HEIF": (".heic", ".heif", ".hif"),
 }
-SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES_BY_FORMAT.values() for suffix in suffixes)
+
+
+class UnusableImageError(DataError):
+    """An image that cannot be used; `reason` says why, in words that are the same for all images with this fault."""
+
+    def __init__(self, message: str, reason: str = "cannot be read") -> None:
+        super().__init__(message, reason)  # unchanged, so that another process can build the error again
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+_reads_heic = importlib.util.find_spec("pillow_heif") is not None
+SUFFIXES = frozenset(
+    suffix for name, suffixes in _SUFFIXES_BY_FORMAT.items() for suffix in suffixes if name != "HEIF" or _reads_heic
+)
 
 
 def read_image(source: Path | bytes) -> Image.Image:
     """Return an image as RGB, upright, at its own size.
 
     EXIF orientation is applied, transparency is composited on white, and 16-bit grey is scaled to 8 bits. An animation
-    gives its first frame. Colour profiles are ignored, as torchvision and timm do.
+    gives its first frame. Colour profiles are ignored, as torchvision and timm do. The content decides the format,
+    not the name; HEIC is read where pillow-heif is installed.
 
-    Raises DataError naming the file when it is missing, empty, broken, cut off, not an image, or larger than
-    `MAX_PIXELS` pixels.
+    Raises UnusableImageError, a DataError, naming the file when it is missing, empty, broken, cut off, not an image, or
+    larger than `MAX_PIXELS` pixels.
     """
     if isinstance(source, bytes):
         return _decode(io.BytesIO(source), f"The image of {len(source)} bytes", len(source))
-    with reading(source):
+    with reading(source, UnusableImageError):
         if not source.is_file():  # opening a pipe would wait for ever
-            raise DataError(f"The image {source} {'is not a file' if source.exists() else 'does not exist'}.")
+            raise UnusableImageError(f"The image {source} {'is not a file' if source.exists() else 'does not exist'}.")
         with source.open("rb") as stream:
             return _decode(stream, str(source), source.stat().st_size)
 
 
 def _decode(stream: IO[bytes], name: str, byte_count: int) -> Image.Image:
     if byte_count == 0:
-        raise DataError(f"{name} is empty (0 bytes); replace or remove it.")
+        raise UnusableImageError(f"{name} is empty (0 bytes); replace or remove it.", "empty (0 bytes)")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about odd metadata, and about sizes that are checked here
             with Image.open(stream, formats=_available_formats()) as image:
                 _check_size(image)
                 return rgb_of(_upright(image))
+    except UnusableImageError as error:
+        raise UnusableImageError(f"{name} cannot be used: {error}.", error.reason) from error
     except DataError as error:
-        raise DataError(f"{name} cannot be used: {error}.") from error
+        raise UnusableImageError(f"{name} cannot be used: {error}.", "pixels of a kind that is not read") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error and more on broken files
-        raise DataError(f"{name} cannot be read as an image: {_reason(error)}; replace or remove it.") from error
+        detail, reason = _explain(error, stream)
+        raise UnusableImageError(
+            f"{name} cannot be read as an image: {detail}; replace or remove it.", reason
+        ) from error
 
 
 def _check_size(image: Image.Image) -> None:
     """Check the size in the header before anything is decoded."""
     if image.width * image.height > MAX_PIXELS:
-        raise DataError(f"{image.width} x {image.height} pixels are more than the {MAX_PIXELS} allowed; scale it down")
+        raise UnusableImageError(
+            f"{image.width} x {image.height} pixels are more than the {MAX_PIXELS} allowed; scale it down", _TOO_LARGE
+        )
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -76,14 +106,21 @@ def _upright(image: Image.Image) -> Image.Image:
         return image.copy()
 
 
+@functools.cache
 def _available_formats() -> tuple[str, ...]:
     Image.init()
+    if _reads_heic:
+        importlib.import_module("pillow_heif").register_heif_opener()
     return tuple(name for name in _SUFFIXES_BY_FORMAT if name in Image.OPEN)
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return f"it is none of {', '.join(_available_formats())}"
+def _explain(error: Exception, stream: IO[bytes]) -> tuple[str, str]:
+    """Return what is wrong with this file, and the same in words that fit every such file."""
     if isinstance(error, Image.DecompressionBombError):
-        return f"its header promises more than {MAX_PIXELS} pixels"
-    return " ".join(str(error).split()) or type(error).__name__
+        return f"its header promises more than {MAX_PIXELS} pixels", _TOO_LARGE
+    if not isinstance(error, UnidentifiedImageError):
+        return " ".join(str(error).split()) or type(error).__name__, "cut off or damaged"
+    stream.seek(0)
+    content = describe_content(stream.read(HEAD_BYTES))
+    seems = f", and seems to be {content}" if content else ""
+    return f"it is none of {', '.join(_available_formats())}{seems}", f"no image{f' but {content}' if content else ''}"

@@ -1,7 +1,6 @@
 """Images in folders: a folder for each class, alone or below train/, val/ and test/."""
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,21 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgedistill_deploy.classes.spelling import compose_name
 from edgedistill_deploy.errors import DataError, reading
 from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.writing import sha256_of_file
+from edgedistill_deploy.images._layout import ClassFolders, Layout, read_layout
+from edgedistill_deploy.images._tree import Listing, Tree
 from edgedistill_deploy.images.decode import SUFFIXES, read_image
 from edgedistill_deploy.images.sets import ImageSplits, Indices, Labels, frozen_labels, positions, select_classes
-
-SPLIT_OF_FOLDER = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
+from edgedistill_deploy.images.skipped import SkippedFile, describe_skipped, skip_by_name
 
 Files = Mapping[str, tuple[Path, ...]]
 
@@ -77,63 +69,52 @@ class FolderImages:
 def open_folder(root: Path) -> ImageSplits:
     """List the images below a folder, sorted by name, and label them by their class folders.
 
-    Hidden files and files without the suffix of an image are ignored. Raises DataError where there are no class
-    folders, no images, or a class without images.
+    Class folders stand in the folder itself, below train/, val/ and test/, or above these, and all of that may stand
+    one or more folders deeper. Notes say how the folders were understood and what was passed over. Hidden files and
+    folders, folders of systems and run folders are left out; `skipped` names the other files that are not used.
+
+    Raises DataError where there are no class folders or no images, and where the folders can mean two things.
     """
-    folders = _subfolders(root)
-    split_folders = [folder for folder in folders if _is_split(folder)]
-    if not split_folders:
-        return _build_splits({"train": _class_files(root)}, root)
-    stray = [folder for folder in folders if folder not in split_folders and _images_below(folder)]
-    if stray:
-        raise DataError(
-            f"{root} holds split folders ({split_folders[0].name}) beside a folder of images ({stray[0].name}); move "
-            "it into one of the splits or out of the way."
-        )
-    return _build_splits(_split_files(split_folders), root)
-
-
-def _is_split(folder: Path) -> bool:
-    """Return whether a folder is a split, which holds class folders; a class named "train" holds images."""
-    return folder.name.lower() in SPLIT_OF_FOLDER and bool(_subfolders(folder)) and not _images_in(folder)
-
-
-def _split_files(folders: list[Path]) -> dict[str, Files]:
-    splits: dict[str, Files] = {}
-    for folder in folders:
-        split = SPLIT_OF_FOLDER[folder.name.lower()]
-        if split in splits:
-            raise DataError(
-                f"{folder.parent} holds two folders for the {split} split; keep one, {folder.name} or the other."
-            )
-        splits[split] = _class_files(folder)
-    return splits
-
-
-def _class_files(folder: Path) -> Files:
-    classes = _subfolders(folder)
-    if not classes:
-        raise DataError(
-            f"{folder} holds no class folders; put the images of each class in a folder of its "
-            f"name.{_describe_passed_over(folder)}"
-        )
-    files: dict[str, tuple[Path, ...]] = {}
-    for each in classes:
-        name = compose_name(each.name)
-        files[name] = (*files.get(name, ()), *_images_below(each))
-    return files
-
-
-def _build_splits(splits: Mapping[str, Files], root: Path) -> ImageSplits:
-    names = tuple(sorted({name for files in splits.values() for name in files}))
-    _require_images(splits, names, root)
-    sets = {split: _build_set(files, names) for split, files in splits.items()}
+    tree = Tree()
+    layout = read_layout(root, tree)
+    found = {split: _images_of(classes, tree) for split, classes in layout.splits.items()}
+    if not any(files for classes in found.values() for files in classes.values()):
+        raise DataError(_describe_nothing(root, tree))
+    names = tuple(sorted({name for classes in layout.splits.values() for name in classes}))
+    sets = {split: _build_set(files, names) for split, files in found.items()}
     return ImageSplits(
         class_names=names,
         train=sets.get("train") or _build_set({}, names),
         validation=sets.get("validation") or None,
         test=sets.get("test") or None,
+        notes=layout.notes,
+        skipped=_find_skipped(layout, tree),
+        empty=layout.empty,
     )
+
+
+def _images_of(classes: ClassFolders, tree: Tree) -> Files:
+    return {
+        name: tuple(sorted(path for folder in folders for each in tree.below(folder) for path in each.images))
+        for name, folders in classes.items()
+    }
+
+
+def _find_skipped(layout: Layout, tree: Tree) -> tuple[SkippedFile, ...]:
+    return tuple(
+        skipped
+        for classes in layout.splits.values()
+        for name, folders in classes.items()
+        for folder in folders
+        for each in tree.below(folder)
+        for skipped in _skipped_in(each, name)
+    )
+
+
+def _skipped_in(listing: Listing, class_name: str) -> list[SkippedFile]:
+    images = {path.stem for path in listing.images} if listing.others else set()
+    judged = (skip_by_name(path, class_name, images) for path in listing.others)
+    return [each for each in judged if each is not None]
 
 
 def _build_set(files: Files, names: tuple[str, ...]) -> FolderImages:
@@ -143,51 +124,16 @@ def _build_set(files: Files, names: tuple[str, ...]) -> FolderImages:
     )
 
 
-def _require_images(splits: Mapping[str, Files], names: tuple[str, ...], root: Path) -> None:
-    empty = [name for name in names if not any(files.get(name) for files in splits.values())]
-    if len(empty) == len(names):
-        kinds = ", ".join(sorted(suffix.lstrip(".") for suffix in SUFFIXES))
-        raise DataError(f"The class folders of {root} hold no images ({kinds}).{_describe_passed_over(root)}")
-    if empty:
-        raise DataError(
-            f"The class folder {empty[0]!r} of {root} holds no images; fill or remove "
-            f"it.{_describe_passed_over(root, empty[0])}"
-        )
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(each for each in folder.iterdir() if each.is_dir() and not _is_hidden(each.name))
-
-
-def _images_in(folder: Path) -> list[Path]:
-    return sorted(each for each in folder.iterdir() if _is_image(each.name) and each.is_file())
-
-
-def _images_below(folder: Path) -> list[Path]:
-    return sorted(path for path in _files_below(folder) if _is_image(path.name))
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    """Walk through links to folders too, but only once into each folder, because a link can lead back up."""
-    visited: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        folders[:] = [] if real in visited else [name for name in folders if not _is_hidden(name)]
-        yield from (Path(parent, name) for name in files if real not in visited and not _is_hidden(name))
-        visited.add(real)
-
-
-def _is_image(name: str) -> bool:
-    return not _is_hidden(name) and Path(name).suffix.lower() in SUFFIXES
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
-
-
-def _describe_passed_over(root: Path, below: str = "") -> str:
-    """Return the end of an error message that names the files that are no images."""
-    folders = (each for each in (root, *_subfolders(root)) if not below or each.name == below)
-    names = sorted({path.name for each in folders for path in _files_below(each)})
-    listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return f" Files there: {listed}." if names else ""
+def _describe_nothing(root: Path, tree: Tree) -> str:
+    """Return the message for a folder without images in class folders; it names the files that are there."""
+    listings = list(tree.below(root))
+    others = sorted({path for each in listings for path in each.others})
+    names = [path.name for each in listings for path in (*each.images, *each.others)]
+    listed = ", ".join(sorted(set(names))[:5]) + (", ..." if len(set(names)) > 5 else "")
+    end = f" Files there: {listed}." if names else ""
+    if not tree.listing(root).folders:
+        return f"{root} holds no class folders; put the images of each class in a folder of its name.{end}"
+    kinds = ", ".join(sorted(suffix.lstrip(".") for suffix in SUFFIXES))
+    lost = [each for path in others if (each := skip_by_name(path, "", ())) is not None and each.lost]
+    why = f" Not read: {describe_skipped(lost)}." if lost else ""
+    return f"The class folders of {root} hold no images ({kinds}).{end}{why}"

@@ -1,7 +1,7 @@
 """What a set of labelled images is."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +11,7 @@ from PIL import Image
 from edgedistill_deploy.classes.lookup import ClassList
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.preprocess import Preprocess
+from edgedistill_deploy.images.skipped import SkippedFile
 
 Labels = NDArray[np.int64]
 Indices = Sequence[int] | NDArray[np.integer] | NDArray[np.bool_]
@@ -53,20 +54,32 @@ class ImageSet(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSplits:
-    """A source of images: one class list and up to three sets. A source without splits is all `train`."""
+    """A source of images: one class list and up to three sets. A source without splits is all `train`.
+
+    Attributes:
+        notes: how a folder was understood and what was passed over, a sentence each.
+        skipped: the files in class folders that are no images or are in a format that is not read.
+        empty: the names of folders that could have been classes and hold no picture.
+    """
 
     class_names: tuple[str, ...]
     train: ImageSet
     validation: ImageSet | None = None
     test: ImageSet | None = None
+    notes: tuple[str, ...] = ()
+    skipped: tuple[SkippedFile, ...] = ()
+    empty: tuple[str, ...] = ()
 
     def rename_classes(self, class_names: Sequence[str]) -> "ImageSplits":
         """Give the classes these names, one for each class."""
-        return ImageSplits(
+        names = dict(zip(self.class_names, class_names, strict=True))
+        return replace(
+            self,
             class_names=tuple(class_names),
             train=self.train.rename_classes(class_names),
             validation=self.validation.rename_classes(class_names) if self.validation is not None else None,
             test=self.test.rename_classes(class_names) if self.test is not None else None,
+            skipped=tuple(replace(each, class_name=names[each.class_name]) for each in self.skipped),
         )
 
 

@@ -67,8 +67,8 @@ def test_folders_named_train_val_and_test_are_the_splits(shape_teacher: Path, tm
 @pytest.mark.parametrize(
     ("damage", "code", "message"),
     [
-        ("truncate", 1, "circle/000-RGB.png"),
-        ("empty class", 1, "class folder 'square'"),
+        ("truncate", 1, "expert/skipped.csv lists them"),
+        ("empty class", 1, "The folder 'square' holds no images"),
         ("no class", 1, "no class 'cross'"),
         ("no images", 1, "no"),
     ],
@@ -78,8 +78,8 @@ def test_damaged_data_is_one_sentence(
 ) -> None:
     data = write_shape_folder(tmp_path / "data", count=5, formats=("RGB.png",))
     if damage == "truncate":
-        first = data / "circle" / "000-RGB.png"
-        first.write_bytes(first.read_bytes()[:60])
+        for path in (data / "circle" / "000-RGB.png", data / "square" / "000-RGB.png"):
+            path.write_bytes(path.read_bytes()[:60])
     elif damage == "empty class":
         for path in (data / "square").iterdir():
             path.unlink()
@@ -92,3 +92,38 @@ def test_damaged_data_is_one_sentence(
     assert outcome.code == code, outcome.stderr
     assert message in outcome.stderr
     assert "Traceback" not in outcome.stderr
+
+
+def test_the_run_folder_may_stand_in_the_data_and_lists_what_is_not_used(shape_teacher: Path, tmp_path: Path) -> None:
+    data = write_shape_folder(tmp_path / "data", count=8, formats=("RGB.png",))
+    (data / "circle" / "000-RGB.png").write_bytes(b"")
+    (data / "square" / "clip.mp4").write_bytes(b"x")
+    out = data / "edgedistill-run"
+    for _ in range(2):  # the second time, the run folder stands there
+        outcome = build(data, shape_teacher, out, "--max-bad", "1%")
+        assert outcome.code == 1, outcome.stderr
+        assert "1 of 24 pictures cannot be used" in outcome.stderr
+        assert "--max-bad allows 0.01" in outcome.stderr
+        assert (out / "skipped.csv").read_text(encoding="utf-8").splitlines() == [
+            "file,class,reason,lost",
+            f"{data}/square/clip.mp4,square,video (.mp4),no",
+            f"{data}/circle/000-RGB.png,circle,empty (0 bytes),yes",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [("lots", "data.max_bad must be a number, and 'lots' was given"), ("101%", "a share from 0 to 1")],
+)
+def test_a_limit_that_is_no_share_is_refused(tmp_path: Path, given: str, message: str) -> None:
+    outcome = build(tmp_path, tmp_path, tmp_path / "expert", "--max-bad", given)
+    assert outcome.code == 2
+    assert message in outcome.stderr
+
+
+def test_a_path_of_windows_that_means_control_characters_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text('[data]\nsource = "C:\\temp"\n', encoding="utf-8")
+    outcome = run_command("build", "--config", tmp_path / "run.toml", "--teacher", "t", "--classes", "a,b")
+    assert outcome.code == 2
+    assert "data.source holds a control character" in outcome.stderr
+    assert r"write a path in single quotes, such as 'C:\temp'" in outcome.stderr

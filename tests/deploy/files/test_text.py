@@ -12,17 +12,36 @@ from edgedistill_deploy.files.text import MAX_BYTES, read_text, read_toml
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-def test_utf8_is_read_with_any_line_ends(tmp_path: Path, ending: str, encoding: str) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_unicode_is_read_with_any_line_ends(tmp_path: Path, ending: str, encoding: str) -> None:
     (tmp_path / "t").write_bytes(f"Käse{ending}猫{ending}".encode(encoding))
     assert read_text(tmp_path / "t", "list") == "Käse\n猫\n"
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "cp1252"])
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252"])
 def test_other_encodings_are_named_with_the_first_wrong_byte(tmp_path: Path, encoding: str) -> None:
-    (tmp_path / "t").write_bytes("café".encode(encoding))
-    with pytest.raises(UsageError, match=r"The list .*t is not text in UTF-8: byte \d is 0x[a-f0-9]{2}\. Save it as"):
+    (tmp_path / "t").write_bytes("tea\r\ncafé".encode(encoding))
+    with pytest.raises(
+        UsageError, match=r"The list .*t is not text in UTF-8: line 2, byte 8 is 0xe9\. Save it as UTF-8"
+    ):
         read_text(tmp_path / "t", "list")
+
+
+def test_half_a_letter_of_utf16_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t").write_bytes("café".encode("utf-16")[:-1])
+    with pytest.raises(UsageError, match=r"is not text in UTF-8: line 1"):
+        read_text(tmp_path / "t", "list")
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [('a = "C:\\photos"', True), ('a = "D:\\xray"', True), ("a = 'C:\\photos'x", False), ('a = "x', False)],
+)
+def test_a_path_of_windows_in_double_quotes_is_explained(tmp_path: Path, line: str, hint: bool) -> None:
+    (tmp_path / "t.toml").write_text(f"b = 1\n{line}\n")
+    with pytest.raises(UsageError, match=r"is not valid TOML: .*line 2") as caught:
+        read_toml(tmp_path / "t.toml", "settings file")
+    assert ("write a path in single quotes" in str(caught.value)) is hint
 
 
 def test_what_nobody_typed_and_what_is_no_file_are_refused(tmp_path: Path) -> None:
@@ -53,8 +72,10 @@ def test_any_bytes_are_read_or_refused(tmp_path: Path, content: bytes) -> None:
         text = read_text(tmp_path / "t", "list")
     except UsageError:
         with pytest.raises(UnicodeDecodeError):
-            content.decode("utf-8-sig")
+            content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     else:
+        if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            content = content.decode("utf-16").encode()
         assert text.encode() == content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 

@@ -195,13 +195,13 @@ def test_a_file_that_vanished_is_named(tmp_path: Path) -> None:
         images.digest(0)
 
 
-def test_a_class_without_images_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_no_class_and_named(tmp_path: Path) -> None:
     write_folder(tmp_path, {"a": 1, "b": 0})
     (tmp_path / "b" / "notes.txt").write_text("x")
-    with pytest.raises(
-        DataError, match=r"The class folder 'b' of .* holds no images; fill or remove it\. Files there: notes\.txt\."
-    ):
-        open_images(tmp_path)
+    splits = open_images(tmp_path)
+    assert splits.class_names == ("a",)
+    assert splits.empty == ("b",)
+    assert splits.notes == ("Folders without images passed over: b.",)
 
 
 def test_a_class_may_be_empty_in_one_split(tmp_path: Path) -> None:
@@ -294,6 +294,6 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: py
     def locked(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "iterdir", locked)
+    monkeypatch.setattr(os, "scandir", locked)
     with pytest.raises(DataError, match="cannot be read: Permission denied"):
         open_images(tmp_path)

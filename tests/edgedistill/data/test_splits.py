@@ -80,10 +80,9 @@ def test_an_image_that_stands_in_a_later_split_leaves_the_earlier_one(tmp_path: 
     np.savez(tmp_path / "b.npz", **arrays)
     parts = split_for_subtask(open_images(f"npz:{tmp_path / 'b.npz'}"), list("ab"))
     assert [len(part) for part in all_of(parts)] == [18, 9, 10]
-    assert parts.notes == (
-        "1 validation image left out: the same content stands in test.",
-        "2 training images left out: the same content stands in validation or test.",
-    )
+    validation, training = parts.notes
+    assert validation.startswith("1 validation image left out: the same picture stands in test, such as b.npz image 11")
+    assert training.startswith("2 training images left out: the same picture stands in validation or test, such as")
 
 
 def test_labels_follow_the_subtasks_order(tmp_path: Path) -> None:
@@ -96,7 +95,8 @@ def test_labels_follow_the_subtasks_order(tmp_path: Path) -> None:
     ("per_class", "names", "message"),
     [
         ([10, 10], "ax", "The training images have no class 'x'. Known: a, b."),
-        ([10, 1], "ab", "Class 'b' has 1 image, too few to hold any out for test"),
+        ([10, 1], "ab", "Class 'b' has 1 image; training, validation and test need at least 3, one each"),
+        ([10, 2], "ab", "Class 'b' has 2 images; training, validation and test need at least 3, one each"),
         ([10, 0, 3], "ab", "hold none of class 'b'"),
     ],
 )

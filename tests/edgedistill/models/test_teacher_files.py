@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgedistill.models.teacher import load_teacher
-from edgedistill.models.teacher_files import teacher_labels
+from edgedistill.models.teacher_files import read_labels, teacher_labels
 from edgedistill.subtasks.imagenet import imagenet_labels
 from edgedistill_deploy.classes.imagenet import labels_of_synsets
 from edgedistill_deploy.errors import DataError, UsageError
@@ -70,3 +70,39 @@ def test_a_folder_of_transformers_tells_its_labels_without_the_library(tmp_path:
 def test_labels_that_only_loading_shows_are_asked_for(name: str) -> None:
     with pytest.raises(UsageError, match=r"known only once it is loaded; give them with --teacher-classes FILE"):
         teacher_labels(name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '["cat", "dog", "0"]',
+        '{"1": "dog", "0": "cat", "2": "0"}',
+        '{"dog": 1, "cat": 0, "0": 2}',
+        '[["n1", "cat"], ["n2", "dog"], ["n3", "0"]]',
+        "cat\r\ndog\r\n\r\n0",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_class_files_are_read_as_people_write_them(tmp_path: Path, text: str, encoding: str) -> None:
+    (tmp_path / "labels.txt").write_bytes(text.encode(encoding))
+    assert read_labels(tmp_path / "labels.txt") == ("cat", "dog", "0")
+
+
+def test_synset_ids_in_json_become_words(tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_text('{"0": ["n01440764", "tench"], "1": ["n01443537", "goldfish"]}')
+    assert read_labels(tmp_path / "index.json") == ("tench, Tinca tinca", "goldfish, Carassius auratus")
+
+
+@pytest.mark.parametrize(
+    "text", ['{"0": "a", "2": "b"}', '{"a": 0, "b": 0}', '{"a": true}', "[1]", '{"9' + "9" * 5000 + '": "a"}', "3"]
+)
+def test_json_that_names_no_labels_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "labels.json").write_text(text)
+    with pytest.raises(UsageError, match=r"labels\.json holds neither a list of labels nor a label for each of"):
+        read_labels(tmp_path / "labels.json")
+
+
+def test_broken_json_is_refused_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "labels.json").write_text('{"0": "cat",\n 1: "dog"}')
+    with pytest.raises(UsageError, match=r"labels\.json is not valid JSON: .*line 2"):
+        read_labels(tmp_path / "labels.json")

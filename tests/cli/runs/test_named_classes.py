@@ -88,7 +88,8 @@ def test_every_wrong_name_is_told_at_once(teacher: Path, tmp_path: Path) -> None
     data = write_images(tmp_path / "data", ["tabby", "zebra"], count=2)
     outcome = run_on(teacher, data, "build", "--classes", "cat,crane,zebra,dgo", "--out", tmp_path / "out")
     assert outcome.code == 2
-    assert "These names of classes cannot be used" in outcome.stderr
+    assert "4 things must change before this can run:" in outcome.stderr
+    assert "'zebra' has 2" in outcome.stderr
     assert "imagenet/domestic-cat" in outcome.stderr
     assert "crane (bird), n02012849; crane (device), n03126707" in outcome.stderr
     assert "'dgo'. Did you mean" in outcome.stderr

@@ -94,7 +94,8 @@ def test_every_wrong_name_is_told_at_once(teacher: Path, tmp_path: Path) -> None
     assert "crane (bird), n02012849; crane (device), n03126707" in outcome.stderr
     assert "'dgo'. Did you mean" in outcome.stderr
     missing = run_on(teacher, data, "build", "--classes", "tabby,zebra,hippo,tench", "--out", tmp_path / "out")
-    assert missing.code == 1
+    assert missing.code == 2
+    assert "'tabby' has 2, 'zebra' has 2" in missing.stderr
     assert "The training images have no class 'hippo', 'tench'. Known: tabby, zebra." in missing.stderr
 
 

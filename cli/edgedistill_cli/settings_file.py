@@ -4,8 +4,8 @@ Every table of the file has the name of a field of `RunSettings` and the keys of
 """
 
 import typing
-from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,24 @@ from edgedistill_deploy.files.writing import write_text
 _SUBTASK = {"subtask.classes", "subtask.name"}
 
 
+class SettingsError(UsageError):
+    """Settings that cannot be used.
+
+    Attributes:
+        problems: a sentence for each thing that is wrong.
+        rest: the settings without what is wrong, with which other checks can go on; an empty text stands for what is
+            missing. None where nothing can stand for it.
+    """
+
+    def __init__(self, message: str, problems: Sequence[str], rest: RunSettings | None) -> None:
+        super().__init__(message, problems, rest)  # unchanged, so that another process can build the error again
+        self.problems = tuple(problems)
+        self.rest = rest
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 def read_settings(
     file: Path | None, flags: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
 ) -> RunSettings:
@@ -33,8 +51,9 @@ def read_settings(
         defaults: {"table.key": value} for keys that neither the file nor a flag gives.
 
     Raises:
-        UsageError: no such file, not TOML, an unknown table or key (with the nearest known one), a value of the wrong
-            type, or one that the stage refuses. One message lists all problems of types and names.
+        UsageError: no such file, or not TOML.
+        SettingsError: an unknown table or key (with the nearest known one), a value of the wrong type, or one that the
+            stage refuses. It lists all of these.
     """
     tables = _read_tables(file) if file is not None else {}
     _refuse_permissions(tables, str(file))
@@ -84,14 +103,77 @@ def settings_from_tables(tables: Mapping[str, Any], *, origin: str) -> RunSettin
         if table in sections:
             problems.extend(_find_problems(table, values, sections[table]))
     problems.extend(_find_missing(tables, sections))
-    if problems:
-        raise UsageError(f"The settings in {origin} cannot be used:\n" + "\n".join(f"  {each}" for each in problems))
-    return RunSettings(
-        **{
-            table: sections[table](**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
-            for table, values in tables.items()
-        }
-    )
+    built, refused = _build_sections(tables, sections)
+    if problems or refused:
+        rest = RunSettings(**built) if len(built) == len(sections) else None
+        raise SettingsError(_describe(problems, refused, origin), (*problems, *refused), rest)
+    return RunSettings(**built)
+
+
+def _describe(problems: Sequence[str], refused: Sequence[str], origin: str) -> str:
+    if not problems and len(refused) == 1:
+        return refused[0]
+    lines = [f"  {each}" for each in (*problems, *refused)]
+    return "\n".join([f"The settings in {origin} cannot be used:", *lines])
+
+
+def _build_sections(tables: Mapping[str, Any], sections: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Build every table of what in it can be used; return what was built and what the tables refuse."""
+    built: dict[str, Any] = {}
+    refused: list[str] = []
+    for table, section in sections.items():
+        given = tables.get(table)
+        values = _usable_values(given, section)
+        made, problems = _build_section(section, values)
+        if made is not None:
+            built[table] = made
+        if made is not None or (isinstance(given, dict) and set(given) <= set(values)):
+            refused.extend(problems)  # else the table lacks what was found missing or wrong before
+    return built, refused
+
+
+def _usable_values(values: object, section: Any) -> dict[str, Any]:
+    types = typing.get_type_hints(section)
+    given = values if isinstance(values, dict) else {}
+    usable = {key: value for key, value in given.items() if key in types and _fits(value, types[key])}
+    required = {each.name: "" for each in fields(section) if _is_required(each)}
+    return required | {key: tuple(value) if isinstance(value, list) else value for key, value in usable.items()}
+
+
+def _build_section(section: Any, values: dict[str, Any]) -> tuple[Any, list[str]]:
+    """Build a table; leave out each value that it refuses, until it takes the rest. None where it never does."""
+    refused: list[str] = []
+    while True:
+        try:
+            return section(**values), refused
+        except UsageError as error:
+            culprit = _find_culprit(section, values, str(error))
+            if culprit is None:
+                return None, [*refused, str(error)]
+            refused.append(str(error))
+            values = _without(values, culprit)
+
+
+def _find_culprit(section: Any, values: dict[str, Any], problem: str) -> str | None:
+    """Return the key without which the table no longer has this problem."""
+    optional = [each.name for each in fields(section) if each.name in values and not _is_required(each)]
+    return next((key for key in optional if _refusal(section, _without(values, key)) != problem), None)
+
+
+def _refusal(section: Any, values: dict[str, Any]) -> str | None:
+    try:
+        section(**values)
+    except UsageError as error:
+        return str(error)
+    return None
+
+
+def _without(values: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != key}
+
+
+def _is_required(each: Field[Any]) -> bool:
+    return each.default is MISSING and each.default_factory is MISSING
 
 
 def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
@@ -141,8 +223,7 @@ def _find_missing(tables: Mapping[str, Any], sections: Mapping[str, Any]) -> lis
             )
         given = tables.get(table, {})
         for each in fields(section):
-            required = each.default is MISSING and each.default_factory is MISSING
-            if required and isinstance(given, dict) and each.name not in given:
+            if _is_required(each) and isinstance(given, dict) and each.name not in given:
                 name = f"{table}.{each.name}"
                 found.append(f"{name} is missing; give it with {flags.get(name, name)} or in a settings file.")
     return found

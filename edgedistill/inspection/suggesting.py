@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from torch import nn
 
 from edgedistill.inspection.records import EffectiveRank, StudentFactor
-from edgedistill.models.plain import FEWEST_STAGES, PREFIX
 from edgedistill.models.student import CHANNEL_STEP, build_student
+from edgedistill.models.student_names import FEWEST_STAGES, PREFIX
 from edgedistill.networks.layers import LayerPair, map_shapes
 from edgedistill_deploy.errors import UsageError
 

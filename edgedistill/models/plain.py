@@ -4,10 +4,6 @@ import itertools
 
 from torch import Tensor, nn
 
-from edgedistill_deploy.errors import UsageError
-
-PREFIX = "plain:"
-FEWEST_STAGES = 2
 # Side of the map that a head with hidden layers reads, so that it sees positions; a single layer does not.
 HIDDEN_HEAD_SIDE = 2
 
@@ -59,20 +55,3 @@ def _head(widths: tuple[int, ...], class_count: int) -> nn.Module:
     last = nn.Linear(widths[-1], class_count)
     layers = [layer for sizes in itertools.pairwise(widths) for layer in (nn.Linear(*sizes), nn.ReLU())]
     return nn.Sequential(*layers, last) if layers else last
-
-
-def plain_widths(name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Read the widths of the stages and of the head's hidden layers, as in `plain:16-12-8-8/96-96`.
-
-    Raises:
-        UsageError: they are not whole numbers above 0, or there are fewer than two stages.
-    """
-    stages, slash, hidden = name.removeprefix(PREFIX).partition("/")
-    widths, head = stages.split("-"), hidden.split("-") if slash else []
-    whole = all(part.isascii() and part.isdigit() and int(part) for part in (*widths, *head))
-    if len(widths) < FEWEST_STAGES or not whole:
-        raise UsageError(
-            "A plain student is named by the widths of its stages, such as plain:32-24-16-8, and after a slash by "
-            f"those of its head's hidden layers, such as plain:16-12-8-8/96-96, and {name!r} was given."
-        )
-    return tuple(map(int, widths)), tuple(map(int, head))

@@ -12,7 +12,8 @@ from torch import nn
 
 from edgedistill.models.libraries.timm_models import set_image_size
 from edgedistill.models.libraries.timm_names import check_timm_name
-from edgedistill.models.plain import PREFIX, PlainNet, plain_widths
+from edgedistill.models.plain import PlainNet
+from edgedistill.models.student_names import PREFIX, plain_widths
 from edgedistill_deploy.errors import DataError, UsageError, nearest_names
 from edgedistill_deploy.files.writing import write_whole
 

@@ -18,8 +18,8 @@ from edgedistill.export.bundle import begin_bundle
 from edgedistill.export.config import ExportConfig
 from edgedistill.export.deployed import Deployed, logits_in_torch
 from edgedistill.export.onnx_writing import write_onnx
-from edgedistill.models.plain import PREFIX
 from edgedistill.models.student import build_student, check_student_name
+from edgedistill.models.student_names import PREFIX
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.cost import ModelCost, count_cost
 from edgedistill.subtasks.subtask import Subtask

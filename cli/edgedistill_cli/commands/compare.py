@@ -57,10 +57,15 @@ def compare(
     console: Console,
 ) -> None:
     """Compare SubDistill with other ways to train the same student, on the same images and with the same budget."""
+    from edgedistill_cli.runs.preflight import Preflight, check_inputs, check_place, read_for_checks
     from edgedistill_cli.settings_file import read_settings
     from edgedistill_cli.studies.comparing import check_classes, make_plan, run_and_show, show_due
 
-    settings = read_settings(config, settings_of(task, fit, weight, run))
+    found = Preflight()
+    settings = read_for_checks(lambda: read_settings(config, settings_of(task, fit, weight, run)), found)
+    check_place(out, found)
+    check_inputs(settings, console, found)
+    found.require()
     plan = make_plan(
         settings,
         methods=None if methods is None else options.split_names(methods),
@@ -71,8 +76,9 @@ def compare(
         tune_seeds=tune_seeds,
         validation_images=validation_images,
     )
-    check_classes(settings)
+    if not found.knows_classes:
+        check_classes(settings)
     if dry_run:
-        show_due(plan, out, console)
+        show_due(plan, out, console, found)
     else:
         run_and_show(plan, out, console, jobs=jobs, threads=threads)

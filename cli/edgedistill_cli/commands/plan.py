@@ -68,6 +68,7 @@ def plan(
     from edgedistill_cli.bundles.profiling import latency_config, one_or_several
     from edgedistill_cli.exit_codes import gate_code
     from edgedistill_cli.runs.folder import read_run_or_file
+    from edgedistill_cli.runs.preflight import Preflight, check_inputs, check_place, read_for_checks
     from edgedistill_cli.studies.planning import PlanQuestion, plan_students, show_plan
     from edgedistill_deploy.files.locks import hold_folder
     from edgedistill_deploy.files.writing import make_folder, write_json
@@ -91,7 +92,11 @@ def plan(
         inspection=None if no_inspect else inspection or _inspection_of(run),
         may_inspect=not no_inspect,
     )
-    settings = read_run_or_file(run, config, settings_of(flags))
+    found = Preflight()
+    settings = read_for_checks(lambda: read_run_or_file(run, config, settings_of(flags)), found)
+    check_place(out, found)
+    check_inputs(settings, console, found)
+    found.require()
     with ExitStack() as stack:
         if out is not None:
             make_folder(out)

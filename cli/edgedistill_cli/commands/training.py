@@ -10,7 +10,7 @@ from edgedistill_cli import STAGES, options
 from edgedistill_cli.console import Console
 from edgedistill_cli.flags import settings_of
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check all that is quick to check, print the plan and stop.")]
 
 
 def _training_command(stages: tuple[str, ...], text: str) -> Callable[..., None]:
@@ -27,12 +27,18 @@ def _training_command(stages: tuple[str, ...], text: str) -> Callable[..., None]
         console: Console,
     ) -> None:
         from edgedistill_cli.runs.building import build, print_plan
+        from edgedistill_cli.runs.folder import Run
+        from edgedistill_cli.runs.preflight import Preflight, check_run, read_for_checks
         from edgedistill_cli.settings_file import preset_settings, read_settings
 
-        settings = read_settings(config, settings_of(task, fit, method, run), preset_settings(method.preset))
+        found, flags = Preflight(), settings_of(task, fit, method, run)
+        settings = read_for_checks(lambda: read_settings(config, flags, preset_settings(method.preset)), found)
+        planned = Run(folder=out, settings=settings, console=console)
+        check_run(planned, stages, found, restart=restart)
         if dry_run:
-            print_plan(out, settings, stages, console)
+            print_plan(planned, stages, found)
         else:
+            found.require()
             build(out, settings, stages, console, restart=restart)
 
     command.__doc__ = text

@@ -2,5 +2,5 @@
 
 Doors: `folder` knows which stages are due, `inputs` loads what they share, `stages` holds the six stages, `building`
 runs those that are due, `one_stage` runs one, `libraries` finds missing libraries, `recovering` trains under
-quantisation.
+quantisation, `preflight` checks what can be checked without torch.
 """

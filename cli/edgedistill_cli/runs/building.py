@@ -11,7 +11,7 @@ from edgedistill_cli import STAGES
 from edgedistill_cli.console import Console
 from edgedistill_cli.exit_codes import InterruptedRunError, gate_code
 from edgedistill_cli.runs.folder import Run, at_work, begin_run
-from edgedistill_cli.runs.inputs import find_classes
+from edgedistill_cli.runs.preflight import Preflight
 from edgedistill_cli.runs.stages import help_training, run_stages
 from edgedistill_cli.settings import RunSettings
 from edgedistill_cli.settings_file import read_settings
@@ -33,7 +33,6 @@ def build(
     if int(os.environ.get("RANK", "0")) > 0:
         help_training(folder, _wait_for_settings(folder, settings))
         return
-    _require_allowed_classes(settings)
     with at_work(folder, _name_of(stages), console):
         run = begin_run(folder, settings, console, restart=restart)
         advance(run, stages)
@@ -58,11 +57,6 @@ def _wait_for_settings(folder: Path, settings: RunSettings) -> RunSettings:
         f"The first process has not begun the run in {folder} within {LEADER_PATIENCE_S} s; its own message says why. "
         "All processes need the same folder and settings."
     )
-
-
-def _require_allowed_classes(settings: RunSettings) -> None:
-    """Raise UsageError now, and not after the training, for a class to allow that the subtask does not have."""
-    settings.validate.allowed_among(find_classes(settings.subtask))
 
 
 def advance(run: Run, stages: tuple[str, ...], *, anew: bool = False) -> None:
@@ -95,12 +89,22 @@ def build_record(run: Run, stages: tuple[str, ...] = STAGES) -> dict[str, Any]:
     }
 
 
-def print_plan(folder: Path, settings: RunSettings, stages: tuple[str, ...], console: Console) -> None:
-    """Print which stages are due, and run none."""
-    _require_allowed_classes(settings)
-    run = Run(folder=folder, settings=settings, console=console)
+def print_plan(run: Run, stages: tuple[str, ...], found: Preflight) -> None:
+    """Print which stages are due, the images and the room that they need, and run none.
+
+    Raises:
+        EdgeDistillError: something must change before they can run; the JSON document has it too.
+    """
+    console, tables = run.console, run.settings.to_tables()
     plan = [{"stage": stage, "status": "kept" if run.is_complete(stage) else "due"} for stage in stages]
-    console.emit({"kind": "plan", "schema": 1, "run": str(folder), "plan": plan, "settings": settings.to_tables()})
-    console.table(f"Plan for {folder}", ("stage", "status"), [(each["stage"], each["status"]) for each in plan])
-    for table, values in settings.to_tables().items():
+    record = {"kind": "plan", "schema": 1, "run": str(run.folder), "plan": plan, "settings": tables}
+    console.emit(record | found.to_json())
+    found.require()
+    console.table(f"Plan for {run.folder}", ("stage", "status"), [(each["stage"], each["status"]) for each in plan])
+    for table, values in tables.items():
         console.result(f"[{table}] " + ", ".join(f"{key} = {value!r}" for key, value in values.items()))
+    if found.counts:
+        rows = [[name, *(str(each[name]) for each in found.counts.values())] for name in found.counts["training"]]
+        console.table("Images, before any are held out", ("class", *found.counts), rows)
+    if found.room is not None:
+        console.result(f"room: {found.room.describe()}")

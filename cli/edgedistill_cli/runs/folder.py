@@ -126,18 +126,30 @@ def begin_run(folder: Path, settings: RunSettings, console: Console, *, restart:
         UsageError: the folder holds a run trained with other settings, or files that belong to no run.
         BundleError: a symbolic link leads out of the folder from a place where a run writes.
     """
-    settings = replace(settings, data=replace(settings.data, source=absolute_source(settings.data.source)))
-    settings_file = folder / "settings.toml"
     refuse_links_out(folder, _written())
-    if settings_file.is_file():
-        if restart:
-            _clear(folder)
-        elif any(path.is_file() for path in (folder / "distill").rglob("*")):  # else other settings lose nothing
-            _refuse_other_training(folder, read_settings(settings_file, {}), settings)
-    _require_place(folder)
+    require_startable(folder, settings, restart=restart)
+    if restart and (folder / "settings.toml").is_file():
+        _clear(folder)
     make_folder(folder)
-    write_settings(settings_file, settings)
+    settings = _from_anywhere(settings)
+    write_settings(folder / "settings.toml", settings)
     return Run(folder=folder, settings=settings, console=console)
+
+
+def require_startable(folder: Path, settings: RunSettings, *, restart: bool = False) -> None:
+    """Raise UsageError where the folder holds a run trained with other settings, or files that belong to no run.
+
+    With `restart` the settings of the earlier run do not matter.
+    """
+    _require_place(folder)
+    trained = any(path.is_file() for path in (folder / "distill").rglob("*"))  # else other settings lose nothing
+    if trained and not restart:
+        _refuse_other_training(folder, read_settings(folder / "settings.toml", {}), _from_anywhere(settings))
+
+
+def _from_anywhere(settings: RunSettings) -> RunSettings:
+    """Return the settings with a source that means the same from every working directory."""
+    return replace(settings, data=replace(settings.data, source=absolute_source(settings.data.source)))
 
 
 def resume_run(folder: Path, flags: Mapping[str, Any], console: Console) -> Run:

@@ -9,6 +9,7 @@ from edgedistill_cli.console import Console
 from edgedistill_cli.exit_codes import InterruptedRunError
 from edgedistill_cli.runs.inputs import find_classes, load_run_teacher
 from edgedistill_cli.runs.libraries import require_comparison
+from edgedistill_cli.runs.preflight import Preflight
 from edgedistill_cli.settings import RunSettings
 from edgedistill_cli.studies.comparison_table import show_comparison
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
@@ -87,12 +88,13 @@ def check_classes(settings: RunSettings) -> None:
     load_run_teacher(settings.teacher).subtask(find_classes(settings.subtask))
 
 
-def show_due(plan: "ComparisonPlan", folder: Path, console: Console) -> None:
-    """Print how many runs there are and how many are done; run none."""
+def show_due(plan: "ComparisonPlan", folder: Path, console: Console, found: Preflight) -> None:
+    """Print how many runs there are and how many are done; run none. `found` is what was checked before."""
     from edgedistill.comparison import open_comparison, planned_runs
 
     total, done = planned_runs(open_comparison(plan, folder))
-    console.emit({"kind": "comparison-plan", "schema": 1, "out": str(folder), "runs": total, "done": done})
+    record = {"kind": "comparison-plan", "schema": 1, "out": str(folder), "runs": total, "done": done}
+    console.emit(record | found.to_json())
     console.result(f"{total} runs of {len(plan.methods)} methods, {done} of them done in {folder}")
 
 

@@ -128,13 +128,34 @@ def hold_folder(
             raise NotWrittenError(f"{lock.path} cannot be locked: {reason}.") from error
         taken = True
     if not taken:
-        raise EdgeDistillError(
-            f"{folder} is in use by {lock.holder()}. Wait until that ends, or stop it, or choose another folder."
-        )
+        raise _in_use(folder, lock)
     try:
         yield
     finally:
         lock.release()
+
+
+def require_free(folder: Path, *, sharing: bool = False) -> None:
+    """Raise EdgeDistillError while another command is at work in the folder; nothing is written, nothing is kept.
+
+    `sharing` is as for `hold_folder`. The next moment may be different, so it only serves to say so early.
+    """
+    lock = ProcessLock(folder / LOCK_FILE, sharing=sharing)
+    if not lock.path.is_file():
+        return
+    try:
+        taken = lock.try_acquire()
+    except OSError:  # no locks, or no right to take one: `hold_folder` says so
+        return
+    if not taken:
+        raise _in_use(folder, lock)
+    lock.release()
+
+
+def _in_use(folder: Path, lock: ProcessLock) -> EdgeDistillError:
+    return EdgeDistillError(
+        f"{folder} is in use by {lock.holder()}. Wait until that ends, or stop it, or choose another folder."
+    )
 
 
 def _open(path: Path, sharing: bool) -> int:

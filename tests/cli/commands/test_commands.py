@@ -10,6 +10,7 @@ import pytest
 
 from command import Outcome, run_command, write_quick_settings
 from edgedistill_cli import STAGES
+from shapes import write_shape_folder
 
 COMMANDS = ("demo", "init", "build", "distill", "export", "calibrate", "validate", "profile", "report", "doctor")
 
@@ -159,7 +160,12 @@ def test_init_writes_settings_that_build_understands(tmp_path: Path) -> None:
     again = run_command("init", file)
     assert again.code == 2
     assert "--force" in again.stderr
-    plan = run_command("build", "--config", file, "--out", tmp_path / "run", "--dry-run", "--json")
+    words = ("build", "--config", file, "--out", tmp_path / "run", "--dry-run", "--json")
+    refused = run_command(*words)
+    assert refused.code == 2
+    assert refused.stderr.startswith("error: There are no images at images: it does not exist.")
+    data = write_shape_folder(tmp_path / "data", ("tabby", "golden retriever"), 3)
+    plan = run_command(*words, "--data", data)
     assert plan.code == 0, plan.stderr
     record = last_json(plan)
     assert [each["status"] for each in record["plan"]] == ["due"] * 6  # type: ignore[attr-defined]

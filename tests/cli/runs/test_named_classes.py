@@ -88,12 +88,14 @@ def test_every_wrong_name_is_told_at_once(teacher: Path, tmp_path: Path) -> None
     data = write_images(tmp_path / "data", ["tabby", "zebra"], count=2)
     outcome = run_on(teacher, data, "build", "--classes", "cat,crane,zebra,dgo", "--out", tmp_path / "out")
     assert outcome.code == 2
-    assert "These names of classes cannot be used" in outcome.stderr
+    assert "4 things must change before this can run:" in outcome.stderr
+    assert "'zebra' has 2" in outcome.stderr
     assert "imagenet/domestic-cat" in outcome.stderr
     assert "crane (bird), n02012849; crane (device), n03126707" in outcome.stderr
     assert "'dgo'. Did you mean" in outcome.stderr
     missing = run_on(teacher, data, "build", "--classes", "tabby,zebra,hippo,tench", "--out", tmp_path / "out")
-    assert missing.code == 1
+    assert missing.code == 2
+    assert "'tabby' has 2, 'zebra' has 2" in missing.stderr
     assert "The training images have no class 'hippo', 'tench'. Known: tabby, zebra." in missing.stderr
 
 

@@ -1,0 +1,250 @@
+"""What can be checked before torch is loaded: all of it is, and all problems are told in one list."""
+
+import contextlib
+import importlib.metadata
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedistill.data.sources import open_source
+from edgedistill.models.libraries.timm_names import HUB, check_timm_name
+from edgedistill.models.names import FOLDER, split_teacher_name
+from edgedistill.models.student_names import PREFIX, plain_widths
+from edgedistill.models.teacher_files import read_labels, require_labels, teacher_folder, teacher_labels
+from edgedistill.models.timm_list import is_listed, listed_outputs, listed_version, refuse_unlisted
+from edgedistill.subtasks.imagenet import imagenet_labels
+from edgedistill.subtasks.subtask import find_subtask
+from edgedistill_cli.console import Console
+from edgedistill_cli.runs._room import Room, estimate_room, require_room
+from edgedistill_cli.runs.folder import Run, require_startable
+from edgedistill_cli.runs.inputs import find_classes
+from edgedistill_cli.settings import RunSettings, TeacherSettings
+from edgedistill_cli.settings_file import SettingsError
+from edgedistill_deploy.classes.lookup import ClassList
+from edgedistill_deploy.errors import DataError, EdgeDistillError, UsageError
+from edgedistill_deploy.files.locks import require_free
+from edgedistill_deploy.images.sets import ImageSplits
+
+_TAKING_INPUTS = {"distill", "export", "calibrate"}  # the stages that load the teacher and the images
+
+
+@dataclass(slots=True, kw_only=True)
+class Preflight:
+    """What the checks have found so far.
+
+    Attributes:
+        errors: what is wrong, in the order in which it was found.
+        counts: images by split and class, in the order of the subtask; empty where they could not be counted.
+        room: the estimate of the room that a run takes; None for commands that make none.
+        knows_classes: the teacher's labels were at hand, so that the classes were looked up among them.
+    """
+
+    errors: list[EdgeDistillError] = field(default_factory=list)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    room: Room | None = None
+    knows_classes: bool = False
+
+    @contextlib.contextmanager
+    def gathering(self) -> Iterator[None]:
+        """Keep the expected error that ends the block."""
+        try:
+            yield
+        except EdgeDistillError as error:
+            self.errors.append(error)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """A sentence for each problem."""
+        return tuple(
+            problem
+            for error in self.errors
+            for problem in (error.problems if isinstance(error, SettingsError) else (str(error),))
+        )
+
+    def require(self) -> None:
+        """Raise the one error that was found as it is, and several as one UsageError that lists all problems."""
+        if len(self.errors) == 1:
+            raise self.errors[0]
+        if self.errors:
+            lines = [f"  {each}" for each in self.problems]
+            raise UsageError("\n".join([f"{len(lines)} things must change before this can run:", *lines]))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what was found, for a record."""
+        return {
+            "images": self.counts,
+            "room": None if self.room is None else self.room.to_json(),
+            "problems": list(self.problems),
+        }
+
+
+def read_for_checks(read: Callable[[], RunSettings], found: Preflight) -> RunSettings:
+    """Read settings; those that are wrong are noted in `found`, and the checks go on with the rest.
+
+    Raises:
+        SettingsError: nothing can stand for what is wrong.
+    """
+    try:
+        return read()
+    except SettingsError as error:
+        if error.rest is None:
+            raise
+        found.errors.append(error)
+        return error.rest
+
+
+def check_run(run: Run, stages: Sequence[str], found: Preflight, *, restart: bool = False) -> None:
+    """Check what the stages that are due need: the folder, the names, the images, the room on the disk.
+
+    A process that only helps another one with the training checks nothing, since the other one does.
+    """
+    if int(os.environ.get("RANK", "0")) > 0:
+        return
+    with found.gathering():
+        require_free(run.folder)
+        require_startable(run.folder, run.settings, restart=restart)
+    with found.gathering():
+        run.settings.validate.allowed_among(find_classes(run.settings.subtask))
+    due = [stage for stage in stages if restart or not _is_complete(run, stage)]
+    if not _TAKING_INPUTS.isdisjoint(due):
+        check_inputs(run.settings, run.console, found)
+    found.room = estimate_room(run.settings, found.counts, due, run.folder)
+    with found.gathering():
+        require_room(found.room, run.folder)
+
+
+def _is_complete(run: Run, stage: str) -> bool:
+    try:
+        return run.is_complete(stage)
+    except EdgeDistillError:  # a damaged manifest, which the run itself refuses
+        return False
+
+
+def check_inputs(settings: RunSettings, console: Console, found: Preflight) -> None:
+    """Check the names of the teacher, the student and the classes, and count the images of each class."""
+    for check in (_check_teacher_name, _check_student_name):
+        with found.gathering():
+            check(settings, console)
+    names: tuple[str, ...] = ()
+    with found.gathering():
+        names = find_classes(settings.subtask)
+    with found.gathering():
+        names = _find_in_teacher(names, _labels_at_hand(settings.teacher), found)
+    with found.gathering():
+        if settings.data.source:
+            _count_images(open_source(settings.data.source), names, found)
+
+
+def check_place(folder: Path | None, found: Preflight, *, sharing: bool = False) -> None:
+    """Check that no other command is at work in the folder; None is no folder."""
+    if folder is not None:
+        with found.gathering():
+            require_free(folder, sharing=sharing)
+
+
+def _check_teacher_name(settings: RunSettings, console: Console) -> None:
+    kind, rest = split_teacher_name(settings.teacher.name)
+    if kind == "timm" and not rest.startswith(HUB):
+        # With weights of one's own, the tag of timm's is of no use.
+        _check_timm_name(rest.partition(".")[0] if settings.teacher.weights else rest, console)
+    elif kind in ("embedded", FOLDER) and settings.teacher.name:
+        teacher_folder(kind, rest)
+
+
+def _check_student_name(settings: RunSettings, console: Console) -> None:
+    name = settings.student.name
+    if name.startswith(PREFIX):
+        plain_widths(name)
+    elif name:
+        _check_timm_name(name.removeprefix("timm:").partition(".")[0], console)
+
+
+def _check_timm_name(name: str, console: Console) -> None:
+    """Look a name up in the list that ships; only a timm of another version is asked, which takes seconds."""
+    if is_listed(name):
+        return
+    installed = _timm_version()
+    if installed in (None, listed_version()):
+        refuse_unlisted(name)
+    console.say(
+        f"note: timm:{name} is not in the list of timm {listed_version()}'s models that EdgeDistill brings; timm "
+        f"{installed} is asked."
+    )
+    check_timm_name(name)
+
+
+def _timm_version() -> str | None:
+    try:
+        return importlib.metadata.version("timm")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _labels_at_hand(teacher: TeacherSettings) -> tuple[str, ...] | None:
+    """Return the teacher's labels where they can be told without torch, else None.
+
+    A teacher that does not exist has none either: that is a problem of its own.
+    """
+    kind, rest = split_teacher_name(teacher.name)
+    outputs = listed_outputs(rest) if kind == "timm" and not teacher.weights else None
+    if teacher.classes:
+        labels = read_labels(Path(teacher.classes))
+        return labels if outputs is None else require_labels(teacher.name, outputs, labels)
+    if kind == "timm":
+        return imagenet_labels() if outputs == len(imagenet_labels()) else None
+    if kind not in ("embedded", FOLDER):
+        return None
+    with contextlib.suppress(EdgeDistillError, ImportError):  # timm is needed for numbers of outputs that are rare
+        return teacher_labels(teacher.name)
+    return None
+
+
+def _find_in_teacher(names: tuple[str, ...], labels: tuple[str, ...] | None, found: Preflight) -> tuple[str, ...]:
+    """Note which classes the teacher does not have; return the others, called as the expert will call them."""
+    if labels is None or not names:
+        return names
+    found.knows_classes = True
+    classes = ClassList(labels)
+    if problems := classes.problems(names, "The teacher has", subtasks=True):
+        found.errors.extend(map(UsageError, problems))
+        return tuple(name for name in names if classes.find(name) is not None)
+    return find_subtask(labels, names).class_names
+
+
+def _count_images(source: ImageSplits, names: tuple[str, ...], found: Preflight) -> None:
+    """Count the images of the classes, and note the classes that have none or too few."""
+    classes = ClassList(source.class_names)
+    found.errors.extend(map(DataError, classes.problems(names, "The training images have")))
+    places = {name: place for name in names if (place := classes.find(name)) is not None}
+    sets = {"training": source.train, "validation": source.validation, "test": source.test}
+    for split, images in sets.items():
+        if images is not None:
+            counted = np.bincount(images.labels, minlength=len(source.class_names))
+            found.counts[split] = {name: int(counted[place]) for name, place in places.items()}
+    found.errors.extend(_find_too_few(found.counts))
+
+
+def _find_too_few(counts: Mapping[str, Mapping[str, int]]) -> Iterator[DataError]:
+    for split, of_classes in counts.items():
+        if empty := [name for name, count in of_classes.items() if count == 0]:
+            yield DataError(
+                f"The {split} images hold none of class {', '.join(map(repr, empty))}; add images or leave the class "
+                "out of the subtask."
+            )
+    least, parts = _least_to_divide(counts)
+    if few := [f"{name!r} has {count}" for name, count in counts["training"].items() if 0 < count < least]:
+        yield DataError(
+            f"The images of a class are divided into {parts}, which takes {least} of each: {', '.join(few)}. Add "
+            "images, or give the data as train/, val/ and test/ folders."
+        )
+
+
+def _least_to_divide(counts: Mapping[str, Mapping[str, int]]) -> tuple[int, str]:
+    """Return how many training images a class needs, and the splits that are made of them."""
+    if "validation" in counts:
+        return 1, "training images"
+    return (2, "training and validation images") if "test" in counts else (3, "training, validation and test images")

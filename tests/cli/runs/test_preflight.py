@@ -1,0 +1,167 @@
+"""What is wrong with a run is told at once, in one list, without torch."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from command import run_command
+from edgedistill_cli.settings_file import SettingsError, settings_from_tables
+from edgedistill_deploy.files.locks import hold_folder
+
+TEACHER = ("--teacher", "embedded:glyphs100")
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "torchvision", "timm", "accelerate", "safetensors", "onnx", "onnxruntime"):
+    sys.modules[name] = None  # any import of it now fails
+from edgedistill_cli.app import main
+main()
+"""
+
+
+def write_folder(root: Path, counts: dict[str, int]) -> Path:
+    for name, count in counts.items():
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            Image.fromarray(np.full((4, 4, 3), number, dtype=np.uint8)).save(root / name / f"{number}.png")
+    return root
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "data", {"1": 5, "2": 4, "3": 2})
+
+
+def planned(data: Path, out: Path, *more: str) -> tuple[str | Path, ...]:
+    return ("build", *TEACHER, "--data", data, "--out", out, "--dry-run", *more)
+
+
+def listed(stderr: str) -> list[str]:
+    """Return the problems below the heading."""
+    return [line.strip() for line in stderr.splitlines() if line.startswith("  ")]
+
+
+def test_a_plan_counts_the_images_of_each_class_and_the_room(data: Path, tmp_path: Path) -> None:
+    outcome = run_command(*planned(data, tmp_path / "out", "--classes", "2,1", "--student", "plain:8-8", "--json"))
+    assert outcome.code == 0, outcome.stderr
+    record = json.loads(outcome.stdout)
+    assert record["problems"] == []
+    assert record["images"] == {"training": {"2": 4, "1": 5}}
+    assert record["room"]["needed_bytes"] > (3 * 8 + 8 * 8 + 8 * 8 + 8 * 8) * 9 * 4, "the weights alone"
+    assert record["room"]["free_bytes"] > record["room"]["needed_bytes"]
+    assert not (tmp_path / "out").exists()
+    shown = run_command(*planned(data, tmp_path / "out", "--classes", "2,1", "--student", "plain:8-8")).stdout
+    assert "needed (checkpoints" in shown
+
+
+@pytest.mark.parametrize("dry", [("--dry-run", "--json"), ()])
+def test_all_problems_are_told_in_one_list_without_torch(data: Path, tmp_path: Path, dry: tuple[str, ...]) -> None:
+    words = (
+        "build", *TEACHER, "--data", data, "--out", tmp_path / "out", "--classes", "1,3,7,@foo@,@bar@",
+        "--student", "timm:resnet5O", "--epochs", "0", "--batch-size", "0", *dry,
+    )  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *map(str, words)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    problems = listed(done.stderr)
+    expected = [
+        "epochs must be",
+        "batch_size must be",
+        "timm has no model 'resnet5O'. Did you mean resnet50",
+        "The teacher has no class '@foo@', '@bar@'",
+        "The training images have no class '7'",
+        "training, validation and test images, which takes 3 of each: '3' has 2",
+    ]
+    assert len(problems) == len(expected), problems
+    assert all(part in problem for part, problem in zip(expected, problems, strict=True)), problems
+    assert "6 things must change" in done.stderr
+    if dry:
+        assert json.loads(done.stdout)["problems"] == problems
+    assert not (tmp_path / "out").exists()
+
+
+def one_set_of_settings(data: Path, out: Path) -> tuple[str | Path, ...]:
+    return ("--data", data, *TEACHER, "--classes", "1,9,lion", "--out", out)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda *words: ("distill", *words, "--student", "plain:x"),
+        lambda *words: ("compare", *words, "--student", "plain:x", "--dry-run"),
+        lambda *words: ("inspect", *words, "--student", "plain:x"),
+        lambda *words: ("plan", *words, "--budget-ms", "1"),
+    ],
+    ids=["distill", "compare", "inspect", "plan"],
+)
+def test_commands_that_share_inputs_share_the_list(
+    data: Path, tmp_path: Path, command: Callable[..., tuple[str | Path, ...]]
+) -> None:
+    (tmp_path / "out").mkdir()
+    with hold_folder(tmp_path / "out", "edgedistill build"):
+        words = command(*one_set_of_settings(data, tmp_path / "out"))
+        outcome = run_command(*words)
+    problems = listed(outcome.stderr)
+    assert (outcome.code, outcome.stdout) == (2, "")
+    expected = [
+        "is in use by edgedistill build",
+        *(["A plain student is named by"] if "plain:x" in words else []),
+        "The teacher has no class 'lion'",
+        "The training images have no class '9'",
+    ]
+    assert len(problems) == len(expected), problems
+    assert all(part in problem for part, problem in zip(expected, problems, strict=True)), problems
+
+
+def test_one_problem_alone_keeps_its_sentence_and_its_code(data: Path, tmp_path: Path) -> None:
+    words = planned(data, tmp_path / "out", "--classes", "1,2,9", "--student", "plain:8-8")
+    outcome = run_command(*words)
+    assert outcome.code == 1
+    assert outcome.stderr == "error: The training images have no class '9'. Known: 1, 2, 3.\n"
+
+
+def test_too_little_room_is_told_with_its_numbers(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = type(shutil.disk_usage(tmp_path))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 1000, 1000))
+    outcome = run_command(*planned(data, tmp_path / "out", "--classes", "1,2", "--student", "plain:64-64"))
+    assert outcome.code == 1
+    assert "too little room for the run" in outcome.stderr
+    assert "1.00 kB free" in outcome.stderr
+
+
+def test_a_finished_run_needs_neither_its_images_nor_room(copied_run: Path) -> None:
+    words = ("build", "--config", copied_run / "settings.toml", "--out", copied_run, "--dry-run", "--json")
+    record = json.loads(run_command(*words).stdout)
+    assert {each["status"] for each in record["plan"]} == {"kept"}
+    assert (record["images"], record["problems"], record["room"]["needed_bytes"]) == ({}, [], 0)
+
+
+WRONG = {"epochs": 0, "batch_size": 0, "temperature": -1.0, "ema": 2.0, "schedule": "spiral", "lambda_kd": -1.0}
+
+
+@given(st.sets(st.sampled_from(sorted(WRONG)), min_size=2), st.booleans())
+def test_every_wrong_value_is_told_whatever_stands_beside_it(keys: set[str], misspelt: bool) -> None:
+    tables = {
+        "data": {"source": "x"},
+        "teacher": {"name": "t"},
+        "subtask": {"classes": ["a", "b"]},
+        "student": {"name": "s"},
+        "distill": {key: WRONG[key] for key in keys} | ({"epoch": 3} if misspelt else {}),
+        "validate": {"max_drop": -1.0},
+    }
+    with pytest.raises(SettingsError) as caught:
+        settings_from_tables(tables, origin="mine.toml")
+    problems = caught.value.problems
+    assert len(problems) == len(keys) + misspelt + 1
+    assert all(any(key in problem for problem in problems) for key in keys)
+    assert caught.value.rest is not None
+    assert caught.value.rest.data.source == "x"

@@ -12,7 +12,7 @@ from edgedistill_deploy.errors import UsageError, nearest_names
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedModel:
-    """An architecture: its number of parameters (0 where the list has none), and the side of its images in pixels.
+    """An architecture: its number of parameters, and the side of its images in pixels.
 
     `outputs` are those of its pretrained weights, by tag, the default tag first; 0 where these end before the logits.
     """

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from edgedistill.distillation.standing import Standing
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochRecord:
@@ -20,9 +22,11 @@ class EpochRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingProgress:
-    """Where a run is; `phase` is subspaces, tuning, teacher-cache, training or validation.
+    """Where a run is; `phase` is subspaces, tuning, teacher-cache, training, validation or standing.
 
     `terms` are the epoch's mean losses so far (`kd`, `task`, `layer:NAME`); `last` is the last finished epoch.
+    `standing` comes at most once a run, in the phase of that name: the student has learnt nothing, or never answers
+    with some class, although a fair share of its epochs is over.
     """
 
     phase: str
@@ -33,6 +37,7 @@ class TrainingProgress:
     terms: Mapping[str, float] = field(default_factory=dict)
     last: EpochRecord | None = None
     cache_bytes: int = 0
+    standing: Standing | None = None
 
 
 Watcher = Callable[[TrainingProgress], None]

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -10,7 +10,7 @@ from torch import nn
 from edgedistill.data.loader import open_loader
 from edgedistill.data.sampling import sample_images
 from edgedistill.data.splits import SubtaskImages
-from edgedistill.inspection.accuracy import Batch, Examination, Tally
+from edgedistill.inspection.accuracy import Batch, Examination, Tally, tally
 from edgedistill.inspection.config import WITHOUT_SPECTRUM, InspectConfig
 from edgedistill.inspection.records import Inspection, LayerInspection, StudentFactor, Suggestion
 from edgedistill.inspection.suggesting import (
@@ -18,6 +18,7 @@ from edgedistill.inspection.suggesting import (
     effective_rank,
     next_rank,
     plain_student,
+    refusal,
     student_factor,
     suggested_width,
 )
@@ -33,6 +34,7 @@ from edgedistill.subtasks.subtask import Subtask
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.progress import Progress, silent
+from edgedistill_deploy.statistics.chance import compare_with_chance
 from edgedistill_deploy.statistics.paired import drop_interval, wilson_interval
 
 Tallies = dict[tuple[str, str], dict[int, Tally]]
@@ -79,12 +81,16 @@ def inspect_subspaces(
         validation = sample_images(images.validation, config.images, config.seed)
         moments = work.moments(training, layers)
         examination = work.examination(validation, moments)
-        own = examination.measure_teacher()
-        tallies = work.tallies(examination, own)
+        predicted, labels = examination.ask_teacher()
+        own = tally(predicted, predicted, labels)
+        refused = refusal(compare_with_chance(labels.cpu().numpy(), predicted.cpu().numpy()))
+        tallies = work.tallies(examination, own, widths_wanted=refused is None)
         found = tuple(_layer_inspection(layer, shapes[layer], moments[layer], own, tallies, config) for layer in shapes)
+        if refused is not None:
+            found = tuple(replace(each, suggested_width=dict.fromkeys(config.methods)) for each in found)
         widths = {each.layer: each.suggested_width[config.methods[0]] for each in found}
         given = student_factor(student, built, pairs, widths, len(subtask), size) if built else None
-        suggestion = _suggestion(config.methods[0], widths, examination, given)
+        suggestion = replace(_suggestion(config.methods[0], widths, examination, given), refused=refused)
     return Inspection(
         teacher=teacher.name,
         subtask=subtask.name,
@@ -174,8 +180,8 @@ class _Passes:
             },
         )
 
-    def tallies(self, examination: Examination, own: Tally) -> Tallies:
-        """Measure every layer and method at `config.ks`, or at the ranks that decide the suggested widths."""
+    def tallies(self, examination: Examination, own: Tally, *, widths_wanted: bool) -> Tallies:
+        """Measure every layer and method at `config.ks`, or at doubling ranks and those that decide the widths."""
         ks, subspaces = self.config.ks, examination.subspaces
         tallies: Tallies = {key: {} for key in subspaces}
         due = {key: _ranks(ks, len(subspace.mean)) for key, subspace in subspaces.items()}
@@ -183,7 +189,7 @@ class _Passes:
             count = self.steps.count(own.size * sum(map(len, due.values())), "accuracy at K")
             for key, each in examination.measure_projected(due, count).items():
                 tallies[key] |= each
-            due = {} if ks else _find_undecided(tallies, own, self.config.target)
+            due = {} if ks or not widths_wanted else _find_undecided(tallies, own, self.config.target)
         return tallies
 
     def _load(self, images: ImageSet) -> Iterator[Batch]:
@@ -221,7 +227,7 @@ def _find_undecided(tallies: Tallies, own: Tally, target: float) -> dict[tuple[s
 
 
 def _find_met(tallies: Mapping[int, Tally], own: Tally, target: float) -> dict[int, bool]:
-    return {k: each.meets(target, own) for k, each in tallies.items()}
+    return {k: not each.misses(target, own) for k, each in tallies.items()}
 
 
 def _layer_inspection(

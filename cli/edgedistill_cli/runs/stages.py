@@ -132,7 +132,7 @@ def _export(run: Run, inputs: Callable[[], Inputs]) -> None:
             run.settings.export,
             student_name=run.settings.student.name,
             rejection=rejection,
-            progress=noted(report, "teacher's answers"),
+            progress=report,
         )
     _say_export(run, bundle.manifest["export"])
     say_readiness(run, given, student)

@@ -19,10 +19,9 @@ from edgedistill.data.loader import batch_shares
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.distillation._subspaces import find_task_subspaces
 from edgedistill.distillation._task import Task, fingerprint_of
-from edgedistill.distillation.events import EpochRecord, Watcher, ignore
+from edgedistill.distillation.events import EpochRecord, Standing, Watcher, ignore
 from edgedistill.distillation.lesson import Lesson
 from edgedistill.distillation.objective import Objective, match_layers
-from edgedistill.distillation.standing import Standing
 from edgedistill.distillation.teacher_guidance import TeacherGuidance, with_cache
 from edgedistill.distillation.training import Outcome, Run, build_average, train
 from edgedistill.distillation.tuning import LambdaChoice, choose_lambda

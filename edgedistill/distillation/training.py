@@ -24,9 +24,16 @@ from edgedistill.data.splits import SubtaskImages
 from edgedistill.distillation._checkpoint import write_checkpoint
 from edgedistill.distillation._metrics import RunningMeans, metrics_writer
 from edgedistill.distillation._schedules import layer_weight_at, learning_rate_at
-from edgedistill.distillation.events import EpochRecord, TrainingProgress, Watcher
+from edgedistill.distillation.events import (
+    Counts,
+    EpochRecord,
+    Standing,
+    TrainingProgress,
+    Watcher,
+    fair_share,
+    find_standing,
+)
 from edgedistill.distillation.objective import Objective
-from edgedistill.distillation.standing import Counts, Standing, fair_share, find_standing
 from edgedistill.distillation.teacher_guidance import TeacherGuidance
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.modes import evaluating

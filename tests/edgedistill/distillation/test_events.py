@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill.config import DistillConfig
-from edgedistill.distillation.standing import fair_share, find_standing
+from edgedistill.distillation.events import fair_share, find_standing
 from edgedistill_deploy.statistics.chance import compare_with_chance
 
 NAMES = ("cat", "fox", "owl")

@@ -582,18 +582,22 @@ def test_a_device_that_is_not_there_is_refused(teacher: Teacher, images: Subtask
         inspect_subspaces(teacher, teacher.subtask(KEPT), images, config)
 
 
-def test_progress_ends_at_its_total(teacher: Teacher, images: SubtaskImages) -> None:
+@pytest.mark.parametrize("ks", [(1, 2), ()])
+def test_progress_names_its_phases_and_never_goes_back(
+    ks: tuple[int, ...], teacher: Teacher, images: SubtaskImages
+) -> None:
     seen: list[tuple[int, int, str]] = []
     inspect_subspaces(
         teacher,
         teacher.subtask(KEPT),
         images,
-        InspectConfig(compute="cpu", ks=(1, 2), methods=("pca",)),
+        InspectConfig(compute="cpu", ks=ks, methods=("pca", "random")),
         progress=lambda *at: seen.append(at),
     )
-    assert (40, 40, "subspaces") in seen
-    assert seen[-1] == (280, 280, "accuracy at K")  # two layers, two ranks, 60 images
-    assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
+    assert list(dict.fromkeys(note for *_, note in seen[:-1])) == ["subspaces", "accuracy at K"]
+    shares = [done / total for done, total, _ in seen]
+    assert shares == sorted(shares)
+    assert [place for place, share in enumerate(shares) if share == 1] == [len(seen) - 1]
 
 
 # --- samples and files -----------------------------------------------------------------------------------------------

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from edgedistill_calibration.config import CANDIDATES, CalibrationConfig
 from edgedistill_calibration.dataset import CalibrationSet, content_key, select_calibration
-from edgedistill_calibration.judging.judge import ImageCount, Judge, Preparation
+from edgedistill_calibration.judging.judge import (
+    CANDIDATE_FILES,
+    EXPECTATIONS,
+    FLOAT16_FILES,
+    LEDGER,
+    RANGES,
+    SINGLE_NODES,
+    ImageCount,
+    Judge,
+    Preparation,
+)
 from edgedistill_calibration.judging.ledger import write_ledger
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import FP16_FILES, INT8_FILES, model_role
@@ -19,7 +29,7 @@ from edgedistill_deploy.bundle.reference import read_reference
 from edgedistill_deploy.errors import BundleError, MissingDependencyError
 from edgedistill_deploy.files.writing import write_whole
 from edgedistill_deploy.images.sets import ImageSet
-from edgedistill_deploy.progress import Progress, silent
+from edgedistill_deploy.progress import Phases, Progress, silent
 from edgedistill_deploy.version import __version__
 
 if TYPE_CHECKING:
@@ -44,7 +54,7 @@ def calibrate(
         bundle: has `model.fp32`.
         images: the TRAINING images; images of other classes are ignored, and so are images that the bundle's reference
             judges the student on.
-        progress: called with (done, total) images run; the total grows when nodes have to be left in float.
+        progress: called with what is done, in thousandths of the whole, and the name of the phase.
 
     Returns:
         The bundle with roles `model.int8`, `model.int8-tensorrt`, `ranges`, `ledger`, and with `fp16` its roles. Where
@@ -78,6 +88,7 @@ def calibrate(
         )
         files = {precision: mixture.path for precision, mixture in made.mixtures.items()}
         sources = dict(zip(FP16_FILES, (judge.source, files["int8-tensorrt"]), strict=True)) if config.fp16 else {}
+        judge.prepared.work.begin(FLOAT16_FILES, len(sources) * len(sample.images))
         fp16 = write_float16_files(sources, judge.prepared, sample.images, folder)
         files |= fp16.files
         # The manifest's record of the last calibration is wrong from here until all is written.
@@ -86,8 +97,9 @@ def calibrate(
             bundle = bundle.without_file(model_role(precision))
         ranges_file = write_ranges(bundle.path, made.ranges, made.method, plan["model_sha256"])
         bundle = bundle.with_file("ranges", ranges_file)
+        judge.prepared.work.begin(LEDGER, len(sample.held_out))
         steps = chain_steps(bundle, judge, files, {**fp16.details, **int8_details(made)})
-    bundle = record_expectations(bundle)
+    bundle = record_expectations(bundle, judge.prepared.work)
     bundle = write_ledger(bundle, steps, {**fp16.left_out, "student": student_note(bundle, judge)})
     judge.prepared.work.finish()
     outcome = _outcome(sample, made, fp16, config)
@@ -143,12 +155,24 @@ def open_judge(
     bundle: Bundle, source: Path, sample: CalibrationSet, config: CalibrationConfig, progress: Progress
 ) -> Judge:
     """Return a judge that compares models with `source` on the held-out images, and counts all images run."""
-    from edgedistill_calibration.ranges.measurement import needs_histograms
-
-    passes = 1 + needs_histograms(CANDIDATES[config.method])
-    work = ImageCount(progress=progress, expected=passes * len(sample.images) + len(sample.held_out))
+    work = ImageCount(phases=Phases(progress, _phase_shares(config, sample)))
     prepared = Preparation(preprocess=bundle.preprocess, work=work)
     return Judge(source=source, images=sample.held_out, prepared=prepared)
+
+
+def _phase_shares(config: CalibrationConfig, sample: CalibrationSet) -> dict[str, float]:
+    """Return how long each phase takes beside the others, in runs of the float model on an image; roughly."""
+    from edgedistill_calibration.ranges.measurement import range_passes
+
+    images, held_out = len(sample.images), len(sample.held_out)
+    return {
+        RANGES: 4.0 * range_passes(CANDIDATES[config.method]) * images,
+        CANDIDATE_FILES: 2.0 * held_out * len(CANDIDATES[config.method]),
+        SINGLE_NODES: 20.0 * images if config.ledger_nodes else 0.0,
+        FLOAT16_FILES: 4.0 * images if config.fp16 else 0.0,
+        LEDGER: 4.0 * held_out,
+        EXPECTATIONS: 4.0 * images,
+    }
 
 
 def keep_files(bundle: Bundle, files: Mapping[str, Path]) -> Bundle:

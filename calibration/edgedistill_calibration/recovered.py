@@ -15,7 +15,7 @@ from edgedistill_calibration.int8.exclusions import ROUNDING
 from edgedistill_calibration.int8.files import Int8, int8_details, make_int8
 from edgedistill_calibration.int8.request import Int8Request
 from edgedistill_calibration.judging.expectations import record_expectations
-from edgedistill_calibration.judging.judge import Judge
+from edgedistill_calibration.judging.judge import FLOAT16_FILES, Judge
 from edgedistill_calibration.judging.ledger import LedgerStep, Logits, read_ledger, write_ledger_record
 from edgedistill_calibration.judging.steps import RECOVERED, far_below_neighbours, step_of, teacher_answers
 from edgedistill_calibration.quantize import keep_files, open_judge, require_libraries, select_sample
@@ -50,7 +50,7 @@ def calibrate_recovered(
         recovered: the float model of the recovered student, with the interface of `model.fp32`.
         images: the TRAINING images.
         config: the settings of the calibration.
-        progress: called with (done, total) images run.
+        progress: called with what is done, in thousandths of the whole, and the name of the phase.
 
     Raises:
         BundleError: the bundle was not calibrated.
@@ -64,7 +64,6 @@ def calibrate_recovered(
     record = read_ledger(bundle)
     sample = select_sample(bundle, images, config)
     judge = open_judge(bundle, recovered, sample, config, progress)
-    judge.prepared.work.expect(len(sample.held_out))
     before = Judge(source=source, images=sample.held_out, prepared=judge.prepared)
     contest = _open_contest(bundle, before, config)
     recovered_sha256 = sha256_of_file(recovered)
@@ -85,10 +84,11 @@ def calibrate_recovered(
         # The manifest's record of the last calibration is wrong from here until all is written.
         bundle = keep_files(bundle.with_fields(calibration={}), better)
         if "int8-tensorrt" in better and bundle.has(model_role(_MIXED)):
+            judge.prepared.work.begin(FLOAT16_FILES, len(sample.images))
             fp16 = write_float16_files({_MIXED: better["int8-tensorrt"]}, judge.prepared, sample.images, Path(name))
             bundle = keep_files(bundle, fp16.files)
             steps += [contest.step(name, path, fp16.details[name]) for name, path in fp16.files.items()]
-    bundle = record_expectations(bundle)
+    bundle = record_expectations(bundle, judge.prepared.work)
     bundle = write_ledger_record(bundle, _with_steps(record, steps, better))
     judge.prepared.work.finish()
     recovery = {"recovered_sha256": recovered_sha256, "method": made.method, "kept": list(better)}

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -18,6 +18,42 @@ if TYPE_CHECKING:
 
 # Outside a terminal, a progress line is printed at most this often.
 PLAIN_INTERVAL_S = 10.0
+
+
+class PlainLines:
+    """Progress as lines, of which at most one is written in ten seconds.
+
+    A line has the share that is done, what is being done, and the time left where the work's own speed tells it. The
+    share never falls. Where nothing is left to count, or nothing is counted yet, no time is claimed.
+    """
+
+    def __init__(
+        self, say: Callable[[str], None], description: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Start the clock, which gives seconds."""
+        self._say, self._description, self._clock = say, description, clock
+        self._started = self._spoken = clock()
+        self._percent = 0
+
+    def report(self, done: int, total: int, note: str = "") -> None:
+        """Be the progress: write a line when one is due."""
+        now = self._clock()
+        if now - self._spoken < PLAIN_INTERVAL_S or not (note or total):
+            return
+        self._spoken = now
+        parts = [*self._share(done, total), *([note] if note else []), *self._left(done, total, now)]
+        self._say(f"{self._description}: {', '.join(parts)}")
+
+    def _share(self, done: int, total: int) -> list[str]:
+        if total <= 0:
+            return []
+        self._percent = max(self._percent, min(100, 100 * done // total))
+        return [f"{self._percent} %"]
+
+    def _left(self, done: int, total: int, now: float) -> list[str]:
+        if not 0 < done < total:
+            return []
+        return [f"about {(now - self._started) * (total - done) / done:.0f} s left"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,14 +123,14 @@ class Console:
 
     @contextlib.contextmanager
     def progress(self, description: str) -> Iterator[Progress]:
-        """Show one step of work: a bar on a terminal, elsewhere a plain line at most every ten seconds."""
+        """Show one step of work: a bar on a terminal, elsewhere plain lines, at most one in ten seconds."""
         if self.quiet:
             yield silent
         elif _open_rich(sys.stderr).is_terminal:
             with _bar(description) as report:
                 yield report
         else:
-            yield _plain_lines(self, description)
+            yield PlainLines(self.say, description).report
 
 
 def _open_rich(file: TextIO) -> "RichConsole":
@@ -130,22 +166,3 @@ def _bar(description: str) -> Iterator[Progress]:
             shown.update(task, completed=done, total=total or None, note=escape(printable(note)))
 
         yield report
-
-
-def _plain_lines(console: Console, description: str) -> Progress:
-    started = spoken = time.monotonic()
-
-    def report(done: int, total: int, note: str = "") -> None:
-        nonlocal spoken
-        now = time.monotonic()
-        is_message = bool(note) and total == 0
-        if now - spoken < PLAIN_INTERVAL_S or (not is_message and (done == 0 or total == 0)):
-            return
-        spoken = now
-        if is_message:
-            console.say(f"{description}: {note}")
-            return
-        left = (now - started) * (total - done) / done
-        console.say(f"{description}: {100 * done // total} %, about {left:.0f} s left{f', {note}' if note else ''}")
-
-    return report

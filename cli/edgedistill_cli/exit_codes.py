@@ -1,4 +1,4 @@
-"""The exit codes of a gate and of an interrupted run."""
+"""The exit codes of gates, of a student that learnt nothing, and of an interrupted run."""
 
 from typing import Literal
 
@@ -14,6 +14,12 @@ class InterruptedRunError(EdgeDistillError):
     """The user pressed Ctrl-C; finished results are kept."""
 
     exit_code = 130
+
+
+class StudentAtChanceError(EdgeDistillError):
+    """The trained student is not better than chance, so the stages after the training would be wasted."""
+
+    exit_code = _CODES["fail"]
 
 
 def gate_code(outcome: Outcome) -> int:

@@ -21,6 +21,7 @@ RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.", 
 Config = Annotated[Path | None, flag("--config", "FILE", "Settings in TOML; flags win over the file.")]
 Out = Annotated[Path, flag("--out", "DIR", "The run folder; also the bundle.")]
 Restart = Annotated[bool, typer.Option("--restart", help="Delete what the folder holds of an earlier run first.")]
+KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Go on with a student that is not better than chance.")]
 
 Reject = Annotated[
     float | None,

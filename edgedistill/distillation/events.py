@@ -1,7 +1,113 @@
-"""What a training run reports: where it is, and the results of each finished epoch. No torch."""
+"""What a training run reports: where it is, what each epoch gave, and whether the student learns at all. No torch."""
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill.config import DistillConfig
+from edgedistill_deploy.statistics.chance import AgainstChance, compare_with_chance
+from edgedistill_deploy.wording import percent, percent_interval
+
+Counts = NDArray[np.int64]
+
+# A student is judged during the training after this part of its epochs, and not before it had this many.
+FAIR_PART = 3
+FEWEST_EPOCHS = 3
+# From so many validation images of a class on, "never" is no accident.
+ENOUGH_OF_A_CLASS = 5
+
+
+def fair_share(epochs: int) -> int:
+    """Return after how many of the `epochs` a student must be better than chance."""
+    return max(FEWEST_EPOCHS, math.ceil(epochs / FAIR_PART))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How the best student so far answers the validation images.
+
+    Attributes:
+        epochs_done: finished epochs.
+        against: its accuracy beside chance.
+        unpredicted: the classes with at least five validation images that it never answers with.
+    """
+
+    epochs_done: int
+    against: AgainstChance
+    unpredicted: tuple[str, ...]
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether chance explains the accuracy, and the images would have shown a student half way to perfect."""
+        return self.against.standing == "at_chance"
+
+    @property
+    def stops_a_build(self) -> bool:
+        """Whether the stages after the training would be wasted. A run of fewer than three epochs is a mere trial."""
+        return self.at_chance and self.epochs_done >= FEWEST_EPOCHS
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether there is something to tell the user."""
+        return self.at_chance or bool(self.unpredicted)
+
+    def sentence(self, config: DistillConfig, image_count: int) -> str:
+        """Say what is wrong, the likely causes in order, and the flags to change; empty where nothing is wrong.
+
+        `image_count` is that of the training images.
+        """
+        if not self.is_doubtful:
+            return ""
+        finding = self._chance_finding() if self.at_chance else self._class_finding()
+        return f"after epoch {self.epochs_done} of {config.epochs} {finding}. {_likely_causes(config, image_count)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the standing for the record of the distillation."""
+        return {
+            "epochs_done": self.epochs_done,
+            "at_chance": self.at_chance,
+            "stops_a_build": self.stops_a_build,
+            "against_chance": asdict(self.against),
+            "unpredicted": list(self.unpredicted),
+        }
+
+    def _chance_finding(self) -> str:
+        found = self.against
+        return (
+            f"the student is right on {percent(found.accuracy)} of {found.size} validation images (interval "
+            f"{percent_interval(found.interval)}), which is not better than chance, {percent(found.chance)}"
+        )
+
+    def _class_finding(self) -> str:
+        names = ", ".join(repr(name) for name in self.unpredicted)
+        return f"the student answers none of {self.against.size} validation images with {names}"
+
+
+def find_standing(counts: Counts, class_names: tuple[str, ...], epochs_done: int) -> Standing:
+    """Judge a student by counts (C, C) of validation images; rows are labels, columns answers."""
+    places = np.arange(len(class_names))
+    labels = np.repeat(places, counts.sum(axis=1))
+    answers = np.concatenate([np.repeat(places, row) for row in counts])
+    silent = (counts.sum(axis=0) == 0) & (counts.sum(axis=1) >= ENOUGH_OF_A_CLASS)
+    return Standing(
+        epochs_done=epochs_done,
+        against=compare_with_chance(labels, answers),
+        unpredicted=tuple(class_names[place] for place in np.flatnonzero(silent)),
+    )
+
+
+def _likely_causes(config: DistillConfig, image_count: int) -> str:
+    steps = math.ceil(image_count / config.batch_size)
+    return (
+        f"Likely causes, the likeliest first: too little training ({image_count} images, {config.epochs} epochs of "
+        f"{steps} steps: give more images, or --epochs {3 * config.epochs}); the learning rate (now "
+        f"{config.learning_rate:g}: try --lr {config.learning_rate / 3:.1g}); the student, which starts from nothing "
+        "(try a smaller one: --student, --student-width)."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,9 +126,11 @@ class EpochRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingProgress:
-    """Where a run is; `phase` is subspaces, tuning, teacher-cache, training or validation.
+    """Where a run is; `phase` is subspaces, tuning, teacher-cache, training, validation or standing.
 
     `terms` are the epoch's mean losses so far (`kd`, `task`, `layer:NAME`); `last` is the last finished epoch.
+    `standing` comes at most once a run, in the phase of that name: the student has learnt nothing, or never answers
+    with some class, although a fair share of its epochs is over.
     """
 
     phase: str
@@ -33,6 +141,7 @@ class TrainingProgress:
     terms: Mapping[str, float] = field(default_factory=dict)
     last: EpochRecord | None = None
     cache_bytes: int = 0
+    standing: Standing | None = None
 
 
 Watcher = Callable[[TrainingProgress], None]

@@ -3,13 +3,18 @@
 from dataclasses import asdict
 from typing import Any
 
+from edgedistill.config import DistillConfig
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.distillation.subdistill import DistillResult
 
 
-def distillation_record(result: DistillResult, images: SubtaskImages) -> dict[str, Any]:
-    """Return how the student was trained, on how many images, and its accuracy on validation images."""
+def distillation_record(result: DistillResult, images: SubtaskImages, config: DistillConfig) -> dict[str, Any]:
+    """Return how the student was trained, on how many images, and its accuracy on validation images.
+
+    `standing` compares it with chance; its `sentence` is for the user, and empty where nothing is wrong.
+    """
     choice = result.lambda_choice
+    standing = _standing(result, config, len(images.train))
     return {
         "lambda_layer": result.lambda_layer,
         "lambda_choice": choice.to_json() if choice is not None else None,
@@ -20,5 +25,17 @@ def distillation_record(result: DistillResult, images: SubtaskImages) -> dict[st
         "subspaces": {layer: each.method for layer, each in result.subspaces.items()},
         "pairs": [asdict(pair) for pair in result.pairs],
         "images": {"train": len(images.train), "validation": len(images.validation)},
-        "notes": [*images.notes, *([choice.describe()] if choice is not None else [])],
+        "standing": standing,
+        "notes": [
+            *images.notes,
+            *([choice.describe()] if choice is not None else []),
+            *([standing["sentence"]] if standing and standing["sentence"] else []),
+        ],
     }
+
+
+def _standing(result: DistillResult, config: DistillConfig, image_count: int) -> dict[str, Any] | None:
+    if result.standing is None:
+        return None
+    sentence = result.standing.sentence(config, image_count)
+    return {**result.standing.to_json(), "said_after_epochs": result.doubted_after, "sentence": sentence}

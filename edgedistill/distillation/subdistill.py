@@ -19,7 +19,7 @@ from edgedistill.data.loader import batch_shares
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.distillation._subspaces import find_task_subspaces
 from edgedistill.distillation._task import Task, fingerprint_of
-from edgedistill.distillation.events import EpochRecord, Watcher, ignore
+from edgedistill.distillation.events import EpochRecord, Standing, Watcher, ignore
 from edgedistill.distillation.lesson import Lesson
 from edgedistill.distillation.objective import Objective, match_layers
 from edgedistill.distillation.teacher_guidance import TeacherGuidance, with_cache
@@ -35,7 +35,11 @@ from edgedistill.subtasks.subtask import Subtask
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistillResult:
-    """A trained student, holding the weights of its best epoch on validation images."""
+    """A trained student, holding the weights of its best epoch on validation images.
+
+    `standing` compares it with chance; None where a checkpoint of an earlier version does not tell. `doubted_after` is
+    the number of epochs after which the training said that little was learnt, or 0.
+    """
 
     student: nn.Module
     subtask: Subtask
@@ -47,6 +51,8 @@ class DistillResult:
     teacher_validation_accuracy: float
     lambda_layer: float
     lambda_choice: LambdaChoice | None = None
+    standing: Standing | None = None
+    doubted_after: int = 0
 
 
 def distill(
@@ -118,6 +124,8 @@ def distill(
         teacher_validation_accuracy=state.teacher_accuracy,
         lambda_layer=float(task.config.lambda_layer),
         lambda_choice=choice,
+        standing=state.standing(images.validation.class_names),
+        doubted_after=state.doubted_after,
     )
 
 

@@ -24,7 +24,15 @@ from edgedistill.data.splits import SubtaskImages
 from edgedistill.distillation._checkpoint import write_checkpoint
 from edgedistill.distillation._metrics import RunningMeans, metrics_writer
 from edgedistill.distillation._schedules import layer_weight_at, learning_rate_at
-from edgedistill.distillation.events import EpochRecord, TrainingProgress, Watcher
+from edgedistill.distillation.events import (
+    Counts,
+    EpochRecord,
+    Standing,
+    TrainingProgress,
+    Watcher,
+    fair_share,
+    find_standing,
+)
 from edgedistill.distillation.objective import Objective
 from edgedistill.distillation.teacher_guidance import TeacherGuidance
 from edgedistill.models.teacher import Teacher
@@ -79,18 +87,30 @@ class Learner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What changes from epoch to epoch."""
+    """What changes from epoch to epoch.
+
+    `best_counts` (C, C) are the best epoch's answers, see `find_standing`; None from a checkpoint of an earlier
+    version. `doubted_after` is the number of epochs after which the user was told that little was learnt, or 0.
+    """
 
     teacher_accuracy: float
     history: tuple[EpochRecord, ...] = ()
     best_epoch: int = 0
     best_accuracy: float = -1.0
     best_weights: Mapping[str, Tensor]
+    best_counts: Counts | None = None
+    doubted_after: int = 0
 
     @property
     def validation_accuracy(self) -> float:
         """The validation accuracy of the best epoch."""
         return self.best_accuracy
+
+    def standing(self, class_names: tuple[str, ...]) -> Standing | None:
+        """Compare the best epoch with chance."""
+        if self.best_counts is None:
+            return None
+        return find_standing(self.best_counts, class_names, len(self.history))
 
 
 def train(run: Run, objective: Objective, average: AveragedModel | None, saved: Mapping[str, Any] | None) -> Outcome:
@@ -103,7 +123,7 @@ def train(run: Run, objective: Objective, average: AveragedModel | None, saved: 
         fused=run.accelerator.device.type in FUSED_ADAMW,
     )
     if saved is None:
-        accuracy = _accuracy(run, run.guidance.logits, epoch=0)
+        accuracy = _accuracy_of(_count_answers(run, run.guidance.logits, epoch=0))
         outcome = Outcome(teacher_accuracy=accuracy, best_weights=_copy_weights(objective.student))
     else:
         objective.load_state_dict(saved["objective"])
@@ -120,7 +140,7 @@ def train(run: Run, objective: Objective, average: AveragedModel | None, saved: 
         for epoch in range(len(outcome.history), config.epochs):
             if _is_stuck(outcome, config):
                 break
-            outcome = _train_epoch(run, learner, epoch, outcome)
+            outcome = _note_doubt(run, _train_epoch(run, learner, epoch, outcome))
             if run.accelerator.is_main_process:
                 write_metrics(outcome.history[-1])
                 _save(run, learner, outcome)
@@ -143,6 +163,21 @@ def _is_stuck(outcome: Outcome, config: DistillConfig) -> bool:
     return bool(config.early_stopping) and bool(outcome.history) and waited >= config.early_stopping
 
 
+def _note_doubt(run: Run, outcome: Outcome) -> Outcome:
+    """Tell once, after a fair share of the epochs, that the student has learnt nothing or never names a class."""
+    done = len(outcome.history)
+    if outcome.doubted_after or not fair_share(run.config.epochs) <= done < run.config.epochs:
+        return outcome
+    standing = outcome.standing(run.images.validation.class_names)
+    if standing is None or not standing.is_doubtful:
+        return outcome
+    epochs = run.config.epochs
+    run.watch(
+        TrainingProgress(phase="standing", epoch=done - 1, epochs=epochs, step=done, steps=epochs, standing=standing)
+    )
+    return replace(outcome, doubted_after=done)
+
+
 def _parameter_groups(objective: Objective, weight_decay: float) -> list[dict[str, Any]]:
     """Decay only the student's matrices and kernels: no biases, norms, rotations or regressors."""
     decayed = [each for each in objective.student.parameters() if each.ndim > 1]
@@ -156,7 +191,8 @@ def _train_epoch(run: Run, learner: Learner, epoch: int, outcome: Outcome) -> Ou
     means, rate = _run_steps(run, learner, epoch, outcome.history[-1] if outcome.history else None)
     for network in dict.fromkeys((learner.objective.student, learner.judged)):
         average_buffers(network)
-    accuracy = _accuracy(run, learner.judged, epoch=epoch)
+    counts = _count_answers(run, learner.judged, epoch=epoch)
+    accuracy = _accuracy_of(counts)
     record = EpochRecord(
         epoch=epoch,
         loss=sum(means.values()),
@@ -169,7 +205,8 @@ def _train_epoch(run: Run, learner: Learner, epoch: int, outcome: Outcome) -> Ou
     )
     outcome = replace(outcome, history=(*outcome.history, record))
     if accuracy > outcome.best_accuracy:
-        return replace(outcome, best_epoch=epoch, best_accuracy=accuracy, best_weights=_copy_weights(learner.judged))
+        weights = _copy_weights(learner.judged)
+        return replace(outcome, best_epoch=epoch, best_accuracy=accuracy, best_weights=weights, best_counts=counts)
     return outcome
 
 
@@ -245,21 +282,28 @@ def _check_finite(terms: Mapping[str, float], config: DistillConfig) -> None:
         )
 
 
-def _accuracy(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> float:
-    """Return the share of validation images that `model` (images -> subtask logits) classifies correctly."""
+def _count_answers(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> Counts:
+    """Count the validation images by label and by the answer of `model` (images -> subtask logits): (C, C)."""
     images = run.images.validation
     device = run.accelerator.device
     loader = open_loader(images, run.guidance.preprocess, EVALUATION_BATCH, workers=run.config.workers, share=run.share)
     steps = len(loader)
-    right = torch.zeros((), dtype=torch.int64, device=device)
+    classes = len(images.class_names)
+    counts = torch.zeros(classes * classes, dtype=torch.int64, device=device)
     mode = evaluating(model) if isinstance(model, nn.Module) else contextlib.nullcontext()
     with mode, torch.no_grad(), run.accelerator.autocast():
         for step, (pixels, labels, _) in enumerate(loader):
-            right += (model(run.prepare(pixels.to(device))).argmax(dim=1) == labels.to(device)).sum()
+            answers = model(run.prepare(pixels.to(device))).argmax(dim=1)
+            counts += torch.bincount(labels.to(device) * classes + answers, minlength=classes * classes)
             run.watch(
                 TrainingProgress(phase="validation", epoch=epoch, epochs=run.config.epochs, step=step + 1, steps=steps)
             )
-    return int(run.accelerator.reduce(right, reduction="sum")) / len(images)
+    summed: Tensor = run.accelerator.reduce(counts, reduction="sum")
+    return np.asarray(summed.cpu().numpy(), dtype=np.int64).reshape(classes, classes)
+
+
+def _accuracy_of(counts: Counts) -> float:
+    return int(np.trace(counts)) / int(counts.sum())
 
 
 def predict_classes(
@@ -298,6 +342,8 @@ def _save(run: Run, learner: Learner, outcome: Outcome) -> None:
         "best_epoch": outcome.best_epoch,
         "best_accuracy": outcome.best_accuracy,
         "best_weights": dict(outcome.best_weights),
+        "best_counts": None if outcome.best_counts is None else outcome.best_counts.tolist(),
+        "doubted_after": outcome.doubted_after,
     }
     write_checkpoint(run.folder / "checkpoint" / "state.pt", state, run.folder)
 
@@ -309,4 +355,10 @@ def _outcome_from(saved: Mapping[str, Any]) -> Outcome:
         best_epoch=saved["best_epoch"],
         best_accuracy=saved["best_accuracy"],
         best_weights=saved["best_weights"],
+        best_counts=_counts_from(saved.get("best_counts")),
+        doubted_after=saved.get("doubted_after", 0),
     )
+
+
+def _counts_from(saved: list[list[int]] | None) -> Counts | None:
+    return None if saved is None else np.array(saved, dtype=np.int64)

@@ -162,6 +162,8 @@ def _try_value(search: Search, run: ShortRun, config: DistillConfig, watch: Watc
 
     def judge(at: TrainingProgress) -> None:
         nonlocal seen, best
+        if at.standing is not None:  # a short run may well be at chance
+            return
         epochs = config.epochs * len(LAMBDA_GRID)
         watch(replace(at, phase="tuning", epoch=before + at.epoch, epochs=epochs))
         if at.last is None or at.last.epoch < seen:

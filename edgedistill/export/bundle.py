@@ -27,13 +27,14 @@ from edgedistill_deploy.images.golden import make_golden_images, write_golden_im
 from edgedistill_deploy.images.limits import limit_images
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import ImageSet, batches
-from edgedistill_deploy.progress import Progress, silent
+from edgedistill_deploy.progress import Phases, Progress, silent
 from edgedistill_deploy.version import __version__
 
 __all__ = ["Deployed", "OnnxRecord", "begin_bundle", "describe_model", "export_onnx", "write_onnx"]
 
 BATCH = 64
 GOLDEN_COUNT = 16
+_GOLDEN, _ANSWERS = "golden outputs", "teacher's answers"
 
 
 def export_onnx(
@@ -62,7 +63,7 @@ def export_onnx(
         folder: an existing bundle there is extended; other files in it stay.
         rejection: of this student (`rejection.rejector.fit_rejection`); it gives `model.fp32.onnx` the output
             `in_domain`.
-        progress: called with (done, total) images while the teacher answers.
+        progress: called with what is done, in thousandths of the whole, and the name of the phase.
 
     Raises:
         UsageError: the settings ask for a reject score and no rejection is given.
@@ -82,21 +83,40 @@ def export_onnx(
     expert = Deployed(student, teacher.normalise(), rejector=rejection.rejector if rejection is not None else None)
     restricted = Deployed(teacher.model.cpu(), teacher.normalise(), subtask.class_indices)
     records = {}
+    phases = Phases(progress, _phase_shares(bundle, len(images)))
     for role, model in ((model_role("fp32"), expert), (model_role("teacher"), restricted)):
+        phases.begin(f"writing {role}.onnx")
         metadata = _metadata(subtask, teacher, model.rejector)
         bundle, records[role] = _write_model(bundle, role, model, samples, metadata, config)
     expert_record, teacher_record = (each.to_json() for each in records.values())
     bundle = bundle.with_fields(export={"target": config.target, **expert_record, "teacher": teacher_record})
+    phases.begin(_GOLDEN)
     inputs = np.concatenate([samples, limit_images(teacher.preprocess.size)])
     write_golden(folder / "golden.npz", inputs, logits_in_torch(expert, inputs))
     bundle = bundle.with_file("golden", folder / "golden.npz")
     write_golden_images(folder / "golden-images.npz", make_golden_images(teacher.preprocess))
     bundle = bundle.with_file(GOLDEN_IMAGES, folder / "golden-images.npz")
-    answered = _ask_teacher(restricted, teacher.preprocess, images, config, progress)
+    answered = _ask_teacher(restricted, teacher.preprocess, images, config, phases.begin(_ANSWERS))
     named = replace(answered, class_names=np.array(subtask.class_names), golden_index=golden)
     write_reference(folder / "reference.npz", named)
     bundle = bundle.with_file("reference", folder / "reference.npz")
+    phases.finish()
     return _with_reject_record(bundle, rejection)
+
+
+def _phase_shares(bundle: Bundle, image_count: int) -> dict[str, float]:
+    """Return about how long each phase takes, in s on one core.
+
+    A thousand million multiply-adds take a tenth of a second. Writing a file takes some seconds for torch's exporter,
+    and runs the sample images in torch, in ONNX Runtime and layer by layer.
+    """
+    student, teacher = (bundle.manifest[model]["multiply_adds"] * 1e-10 for model in ("student", "teacher"))
+    return {
+        f"writing {model_role('fp32')}.onnx": 4.0 + 4 * GOLDEN_COUNT * student,
+        f"writing {model_role('teacher')}.onnx": 4.0 + 4 * GOLDEN_COUNT * teacher,
+        _GOLDEN: 0.5 + 2 * GOLDEN_COUNT * student,
+        _ANSWERS: image_count * (0.005 + teacher),
+    }
 
 
 def _write_model(

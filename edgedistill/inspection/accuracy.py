@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+import torch
 from torch import Tensor, nn
 
 from edgedistill.inspection.projecting import project, projecting, run_midway
@@ -39,6 +40,14 @@ class Tally:
             drop_interval=drop_interval(self.lost, self.gained, self.size),
         )
 
+    def misses(self, target: float, teacher: "Tally") -> bool:
+        """Tell whether the whole interval of the drop lies beyond what `target` allows, on the same images.
+
+        One image more or less decides nothing here, as it would for `meets`.
+        """
+        low, _ = drop_interval(self.lost, self.gained, self.size)
+        return low > (1 - target) * teacher.right / self.size + 1e-9
+
     def meets(self, target: float, teacher: "Tally") -> bool:
         """Tell whether the accuracy is at least `target` times the teacher's on the same images."""
         return self.right >= target * teacher.right - 1e-9
@@ -74,11 +83,14 @@ class Examination:
 
     def measure_teacher(self) -> Tally:
         """Return the teacher's own tally."""
-        total = Tally()
-        for images, labels in self.batches():
-            predicted = self._answers(self.model(images))
-            total += tally(predicted, predicted, labels)
-        return total
+        predicted, labels = self.ask_teacher()
+        return tally(predicted, predicted, labels)
+
+    def ask_teacher(self) -> Batch:
+        """Return the teacher's answers (N,) and the labels (N,)."""
+        answered = [(self._answers(self.model(images)), labels) for images, labels in self.batches()]
+        predicted, labels = zip(*answered, strict=True)
+        return torch.cat(predicted), torch.cat(labels)
 
     def measure_projected(self, ranks: Ranks, progress: Progress = silent) -> dict[tuple[str, str], dict[int, Tally]]:
         """Return {(layer, method): {K: tally}}; gradients must be off.

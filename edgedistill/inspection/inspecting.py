@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -10,7 +10,7 @@ from torch import nn
 from edgedistill.data.loader import open_loader
 from edgedistill.data.sampling import sample_images
 from edgedistill.data.splits import SubtaskImages
-from edgedistill.inspection.accuracy import Batch, Examination, Tally
+from edgedistill.inspection.accuracy import Batch, Examination, Tally, tally
 from edgedistill.inspection.config import WITHOUT_SPECTRUM, InspectConfig
 from edgedistill.inspection.records import Inspection, LayerInspection, StudentFactor, Suggestion
 from edgedistill.inspection.suggesting import (
@@ -18,6 +18,7 @@ from edgedistill.inspection.suggesting import (
     effective_rank,
     next_rank,
     plain_student,
+    refusal,
     student_factor,
     suggested_width,
 )
@@ -32,10 +33,13 @@ from edgedistill.subspaces.moments import Moments
 from edgedistill.subtasks.subtask import Subtask
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.sets import ImageSet
-from edgedistill_deploy.progress import Progress, silent
+from edgedistill_deploy.progress import Phases, Progress, silent
+from edgedistill_deploy.statistics.chance import compare_with_chance
 from edgedistill_deploy.statistics.paired import drop_interval, wilson_interval
 
 Tallies = dict[tuple[str, str], dict[int, Tally]]
+_SUBSPACES, _AT_K, _WIDTHS = "subspaces", "accuracy at K", "bisecting the widths"
+_ROUNDS = 3  # of bisection, for most layers
 
 
 def inspect_subspaces(
@@ -58,7 +62,7 @@ def inspect_subspaces(
         subtask: the classes that are kept; `images` carry labels in its order.
         student: for `build_student`; the layers of its pairs are inspected, unless `config.layers` names others.
         student_width: its factor.
-        progress: called with (images done, all images, current work); the number of all images grows during the work.
+        progress: called with what is done, in thousandths of the whole, and the name of the phase.
 
     Raises:
         UsageError: an unknown layer, a K above every layer's width, a student that cannot be built, or a device that
@@ -74,17 +78,23 @@ def inspect_subspaces(
         layers = config.layers or tuple(pair.teacher for pair in pairs)
         shapes = map_shapes(teacher.model, layers, size)
         _check_ranks(config.ks, shapes)
-        work = _Passes(teacher=teacher, subtask=subtask, config=config, device=device, steps=_Steps(progress))
         training = sample_images(images.train, config.training_images, config.seed)
         validation = sample_images(images.validation, config.images, config.seed)
+        phases = Phases(progress, _phase_shares(config, shapes, len(training), len(validation)))
+        work = _Passes(teacher=teacher, subtask=subtask, config=config, device=device, steps=_Steps(phases=phases))
         moments = work.moments(training, layers)
         examination = work.examination(validation, moments)
-        own = examination.measure_teacher()
-        tallies = work.tallies(examination, own)
+        predicted, labels = examination.ask_teacher()
+        own = tally(predicted, predicted, labels)
+        refused = refusal(compare_with_chance(labels.cpu().numpy(), predicted.cpu().numpy()))
+        tallies = work.tallies(examination, own, widths_wanted=refused is None)
         found = tuple(_layer_inspection(layer, shapes[layer], moments[layer], own, tallies, config) for layer in shapes)
+        if refused is not None:
+            found = tuple(replace(each, suggested_width=dict.fromkeys(config.methods)) for each in found)
         widths = {each.layer: each.suggested_width[config.methods[0]] for each in found}
         given = student_factor(student, built, pairs, widths, len(subtask), size) if built else None
-        suggestion = _suggestion(config.methods[0], widths, examination, given)
+        suggestion = replace(_suggestion(config.methods[0], widths, examination, given), refused=refused)
+        phases.finish()
     return Inspection(
         teacher=teacher.name,
         subtask=subtask.name,
@@ -157,7 +167,7 @@ class _Passes:
             (pixels for pixels, _ in self._batches(self._load(images))),
             layers,
             Sampling(positions=self.config.positions or None, seed=self.config.seed),
-            progress=self.steps.count(len(images), "subspaces"),
+            progress=self.steps.count(len(images), _SUBSPACES),
         )
 
     def examination(self, images: ImageSet, moments: Mapping[str, Moments]) -> Examination:
@@ -174,16 +184,18 @@ class _Passes:
             },
         )
 
-    def tallies(self, examination: Examination, own: Tally) -> Tallies:
-        """Measure every layer and method at `config.ks`, or at the ranks that decide the suggested widths."""
+    def tallies(self, examination: Examination, own: Tally, *, widths_wanted: bool) -> Tallies:
+        """Measure every layer and method at `config.ks`, or at doubling ranks and those that decide the widths."""
         ks, subspaces = self.config.ks, examination.subspaces
         tallies: Tallies = {key: {} for key in subspaces}
         due = {key: _ranks(ks, len(subspace.mean)) for key, subspace in subspaces.items()}
+        phase, expected = _AT_K, 0
         while due:
-            count = self.steps.count(own.size * sum(map(len, due.values())), "accuracy at K")
+            count = self.steps.count(own.size * sum(map(len, due.values())), phase, expected)
+            phase, expected = _WIDTHS, own.size * len(subspaces) * _ROUNDS
             for key, each in examination.measure_projected(due, count).items():
                 tallies[key] |= each
-            due = {} if ks else _find_undecided(tallies, own, self.config.target)
+            due = {} if ks or not widths_wanted else _find_undecided(tallies, own, self.config.target)
         return tallies
 
     def _load(self, images: ImageSet) -> Iterator[Batch]:
@@ -196,18 +208,36 @@ class _Passes:
             yield normalise(pixels.to(self.device)), labels.to(self.device)
 
 
+@dataclass(slots=True, kw_only=True)
 class _Steps:
-    """Counts images over all passes, for one progress bar and one remaining time."""
+    """Counts images in each phase; a phase may have several passes."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._total = 0
+    phases: Phases
+    _phase: str = ""
+    _report: Progress = silent
+    _total: int = 0
 
-    def count(self, images: int, what: str) -> Progress:
-        """Add `images` to the total; the returned function takes the number of them that are done."""
-        before = self._total
+    def count(self, images: int, phase: str, expected: int = 0) -> Progress:
+        """Add `images` to the phase, of which so many are expected; the returned function takes those that are done."""
+        if phase != self._phase:
+            self._phase, self._report, self._total = phase, self.phases.begin(phase), 0
+        report, before = self._report, self._total
         self._total += images
-        return lambda done, total, note="": self._progress(before + done, self._total, what)
+        whole = max(self._total, expected)
+        return lambda done, total, note="": report(before + done, whole)
+
+
+def _phase_shares(
+    config: InspectConfig, shapes: Mapping[str, Shape], training_count: int, validation_count: int
+) -> dict[str, float]:
+    """Return how long each phase takes beside the others, in runs of the teacher on an image; roughly."""
+    spectra = len(config.methods)
+    ranks = sum(spectra * len(_ranks(config.ks, shape[0])) for shape in shapes.values())
+    return {
+        _SUBSPACES: 3.0 * training_count,
+        _AT_K: 0.5 * validation_count * ranks,
+        _WIDTHS: 0.0 if config.ks else 0.5 * validation_count * spectra * len(shapes) * _ROUNDS,
+    }
 
 
 def _ranks(ks: Sequence[int], width: int) -> tuple[int, ...]:
@@ -221,7 +251,7 @@ def _find_undecided(tallies: Tallies, own: Tally, target: float) -> dict[tuple[s
 
 
 def _find_met(tallies: Mapping[int, Tally], own: Tally, target: float) -> dict[int, bool]:
-    return {k: each.meets(target, own) for k, each in tallies.items()}
+    return {k: not each.misses(target, own) for k, each in tallies.items()}
 
 
 def _layer_inspection(

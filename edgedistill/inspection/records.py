@@ -48,7 +48,8 @@ class LayerInspection:
         eigenvalues: of the methods that have a matrix, falling (D,).
         accuracy_at_k: by rising K.
         suggested_width: the least K such that it and all larger measured K meet the target, rounded up to a multiple
-            of 4; None when the largest K does not meet it.
+            of 4; None when the largest K does not meet it. K misses the target where the whole interval of its drop
+            lies beyond what the target allows. All are None where the suggestion was `refused`.
     """
 
     layer: str
@@ -90,6 +91,7 @@ class Suggestion:
             width; None when a width is missing.
         together_drop_interval: Tango's 95 % interval of the accuracy that this loses.
         given: the same for the named student.
+        refused: why no width is suggested: too few images, or a teacher at chance; None where they suffice.
     """
 
     method: str
@@ -98,6 +100,7 @@ class Suggestion:
     together_accuracy: float | None
     together_drop_interval: Interval | None
     given: StudentFactor | None
+    refused: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

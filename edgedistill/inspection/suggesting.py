@@ -11,9 +11,29 @@ from edgedistill.models.student import CHANNEL_STEP, build_student
 from edgedistill.models.student_names import FEWEST_STAGES, PREFIX
 from edgedistill.networks.layers import LayerPair, map_shapes
 from edgedistill_deploy.errors import UsageError
+from edgedistill_deploy.statistics.chance import AgainstChance
+from edgedistill_deploy.wording import percent, percent_interval
 
 ENOUGH_VARIANCE = 0.99
+# Fewer validation images cannot show a loss of ten points, so any width would do.
+FEWEST_IMAGES = 50
 LARGEST_FACTOR = 4
+
+
+def refusal(teacher: AgainstChance) -> str | None:
+    """Say why no width can be suggested from this teacher's answers; None where one can be."""
+    if teacher.size < FEWEST_IMAGES:
+        return (
+            f"{teacher.size} validation images are too few to tell which width keeps the teacher's accuracy; "
+            f"that takes {FEWEST_IMAGES} or more (--images, or more data)."
+        )
+    if teacher.standing == "at_chance":
+        return (
+            f"the teacher is right on {percent(teacher.accuracy)} of {teacher.size} validation images (interval "
+            f"{percent_interval(teacher.interval)}), which is not better than chance, {percent(teacher.chance)}; so "
+            "there is no accuracy that a width could keep. Give a teacher that knows these classes."
+        )
+    return None
 
 
 def effective_rank(variances: Sequence[float]) -> EffectiveRank:

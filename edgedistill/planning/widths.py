@@ -92,6 +92,8 @@ def find_suggested_widths(
         found = inspect_subspaces(teacher, subtask, images, config, progress=progress)
     except EdgeDistillError as error:
         return None, f"No suggested widths: {error}"
+    if found.suggestion.refused is not None:
+        return None, f"No suggested widths: {found.suggestion.refused}"
     return SuggestedWidths.of(found.to_json()), (
         f"The suggested widths are from {found.training_count} training and {found.validation_count} validation "
         "images; `edgedistill inspect` takes more."

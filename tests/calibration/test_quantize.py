@@ -448,13 +448,17 @@ def test_classes_of_no_interest_are_ignored_and_order_does_not_matter(
     assert bundle.manifest["calibration"] == calibrated.manifest["calibration"]
 
 
-@pytest.mark.parametrize(("method", "total"), [("minmax", 64 + 64), ("percentile", 2 * 64 + 64)])
-def test_progress_counts_every_image_to_the_end(method: str, total: int, tmp_path: Path, training: ImageSet) -> None:
-    seen: list[tuple[int, int]] = []
-    config = replace(SMALL, method=method)
-    calibrate(float_bundle(tmp_path / "bundle"), training, config, lambda *counts: seen.append(counts))
-    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
-    assert seen[-1] == (total, total)
+@pytest.mark.parametrize("method", ["minmax", "percentile"])
+def test_progress_names_each_phase_and_is_done_once_at_the_end(method: str, tmp_path: Path, training: ImageSet) -> None:
+    seen: list[tuple[int, int, str]] = []
+    config = replace(SMALL, method=method, fp16=True, ledger_nodes=4)
+    calibrate(float_bundle(tmp_path / "bundle"), training, config, lambda *at: seen.append(at))
+    shares = [done / total for done, total, _ in seen]
+    assert shares == sorted(shares)
+    assert [place for place, share in enumerate(shares) if share == 1] == [len(seen) - 1]
+    assert list(dict.fromkeys(note for *_, note in seen[:-1])) == [
+        "ranges", "comparing ranges", "nodes one by one", "FP16 files", "judging the files", "recording their outputs",
+    ]  # fmt: skip
 
 
 # Again

@@ -9,15 +9,16 @@ from pathlib import Path
 import onnx
 from onnx import helper
 
+from edgedistill_calibration.config import CANDIDATES
 from edgedistill_calibration.graphs.preparation import metadata_of
 from edgedistill_calibration.int8._float_nodes import MixedPrecision
 from edgedistill_calibration.int8._node_errors import Trial, count_runs, measure_nodes, node_costs, sample_count
 from edgedistill_calibration.int8._qdq import Candidates, write_candidates
 from edgedistill_calibration.int8.exclusions import Mixture, Search, leave_in_float
 from edgedistill_calibration.int8.request import Int8Request
-from edgedistill_calibration.judging.judge import Judge
+from edgedistill_calibration.judging.judge import CANDIDATE_FILES, RANGES, SINGLE_NODES, Judge
 from edgedistill_calibration.judging.ledger import Figures
-from edgedistill_calibration.ranges.measurement import Ranges
+from edgedistill_calibration.ranges.measurement import Ranges, range_passes
 
 # The metadata that names the nodes left in float, as a JSON list.
 FLOAT_NODES = "edgedistill.float_nodes"
@@ -53,8 +54,10 @@ class Int8:
 
 def make_int8(request: Int8Request) -> Int8:
     """Quantise a float model: find the best ranges, then leave its worst nodes in float where it must."""
-    judge = request.judge
+    judge, work = request.judge, request.judge.prepared.work
+    work.begin(RANGES, range_passes(CANDIDATES[request.config.method]) * len(request.images))
     tried = write_candidates(request)
+    work.begin(CANDIDATE_FILES, len(judge.images))
     candidates = _judge_candidates(judge, tried)
     chosen = _choose(candidates, trained=request.trained_ranges is not None)
     accuracy = request.accuracy
@@ -102,8 +105,7 @@ def _prepare_trial(judge: Judge, prepared: onnx.ModelProto, limit: int) -> Trial
     """Prepare the images that single nodes are measured on; none where the limit is 0."""
     costs = node_costs(prepared, judge.sample(1)) if limit else {}
     images = judge.sample(sample_count(costs, limit) if limit else 0)
-    if limit:
-        judge.prepared.work.expect(2 * count_runs(len(costs), limit) * len(images))
+    judge.prepared.work.begin(SINGLE_NODES, 2 * count_runs(len(costs), limit) * len(images))
     return Trial(
         prepared=prepared,
         images=images,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_calibration.judging.judge import Images
+from edgedistill_calibration.judging.judge import EXPECTATIONS, ImageCount, Images
 from edgedistill_calibration.judging.ledger import Logits
 from edgedistill_deploy.bundle.expectation import Expectation, expectation_role, inputs_digest, write_expectation
 from edgedistill_deploy.bundle.folder import Bundle
@@ -27,18 +27,20 @@ _WRITTEN = (*INT8_FILES, *FP16_FILES)  # the precisions whose files are written 
 _SEVERAL_THREADS = 2
 
 
-def record_expectations(bundle: Bundle) -> Bundle:
+def record_expectations(bundle: Bundle, work: ImageCount) -> Bundle:
     """Write the expectation of each file that calibration made, and drop those of files that are gone.
 
     A bundle without golden inputs gets none, and neither does a file whose outputs are not finite, which no expectation
-    can hold.
+    can hold. `work` counts the files.
     """
+    work.begin(EXPECTATIONS, len(_WRITTEN))
     inputs = read_golden(bundle.file("golden"))[0] if bundle.has("golden") else None
     for precision in _WRITTEN:
         model = model_role(precision)
         role = expectation_role(model)
         made = None if inputs is None or not bundle.has(model) else _measure(bundle.file(model), precision, inputs)
         bundle = bundle.without_file(role) if made is None else _with_expectation(bundle, role, made)
+        work.advance(1)
     return bundle
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgedistill_calibration.judging.ledger import Figures, Logits, compare_logits
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import ImageSet, batches
-from edgedistill_deploy.progress import Progress
+from edgedistill_deploy.progress import Phases, Progress, silent
 from edgedistill_deploy.runtimes.int8_kernels import set_exact_int8
 from edgedistill_deploy.runtimes.logits import logits_of
 from edgedistill_deploy.runtimes.opening import open_model
@@ -25,30 +25,33 @@ if TYPE_CHECKING:
 
 Images = NDArray[np.uint8]
 BATCH = 32
+# The phases of a calibration, in order, as the user sees them.
+RANGES, CANDIDATE_FILES, SINGLE_NODES = "ranges", "comparing ranges", "nodes one by one"
+FLOAT16_FILES, LEDGER, EXPECTATIONS = "FP16 files", "judging the files", "recording their outputs"
 
 
 @dataclass(slots=True, kw_only=True)
 class ImageCount:
-    """Counts images run, and images expected; more may be expected later."""
+    """Counts the images run in each phase of the work, of those expected there."""
 
-    progress: Progress
+    phases: Phases
     expected: int = 0
     done: int = 0
+    _report: Progress = silent
 
-    def expect(self, count: int) -> None:
-        """Plan this many more."""
-        self.expected += count
+    def begin(self, phase: str, expected: int) -> None:
+        """Begin a phase in which about so many images are run."""
+        self.done, self.expected = 0, expected
+        self._report = self.phases.begin(phase)
 
     def advance(self, count: int) -> None:
         """Note that this many were run."""
         self.done += count
-        self.expected = max(self.expected, self.done)
-        self.progress(self.done, self.expected)
+        self._report(self.done, max(self.expected, self.done))
 
     def finish(self) -> None:
-        """Report all as done, although fewer images were run than expected."""
-        if self.done < self.expected:
-            self.progress(self.expected, self.expected)
+        """Report all as done."""
+        self.phases.finish()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

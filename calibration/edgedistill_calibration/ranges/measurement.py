@@ -55,6 +55,11 @@ def needs_histograms(candidates: Sequence[str]) -> bool:
     return any(name in PERCENTILES or name == "least-squares" for name in candidates)
 
 
+def range_passes(candidates: Sequence[str]) -> int:
+    """Return how often `measure_ranges` reads the images."""
+    return 1 + needs_histograms(candidates)
+
+
 def symmetric(method: str) -> str:
     """Return the name in `measure_ranges` of a method's ranges for types with zero point 0."""
     return f"{method}-symmetric" if method in ("least-squares", AS_TRAINED) else method

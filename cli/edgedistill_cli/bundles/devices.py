@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from edgedistill_cli.console import Console
+from edgedistill_cli.console import PLAIN_INTERVAL_S, Console
 from edgedistill_cli.exit_codes import Outcome
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.bundle.folder import Bundle
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from edgedistill_deploy.remote.inventory import Device
     from edgedistill_deploy.remote.jobs import DeviceOutcome, RemoteJob
     from edgedistill_deploy.remote.tasks import RuntimeChoice
-
-_SPEAK_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +167,7 @@ def _make_progress(device: "Device", console: Console) -> "Progress":
     def report(done: int, total: int, note: str = "") -> None:
         nonlocal step, spoken
         now = time.monotonic()
-        if note == step and now - spoken < _SPEAK_EVERY_S:
+        if note == step and now - spoken < PLAIN_INTERVAL_S:
             return
         step, spoken = note, now
         share = f", {100 * done // total} %" if total > 0 and done else ""

@@ -23,6 +23,7 @@ def _training_command(stages: tuple[str, ...], text: str) -> Callable[..., None]
         method: options.MethodFlags,
         run: options.RunFlags,
         restart: options.Restart = False,
+        keep_going: options.KeepGoing = False,
         dry_run: DryRun = False,
         console: Console,
     ) -> None:
@@ -39,7 +40,7 @@ def _training_command(stages: tuple[str, ...], text: str) -> Callable[..., None]
             print_plan(planned, stages, found)
         else:
             found.require()
-            build(out, settings, stages, console, restart=restart)
+            build(out, settings, stages, console, restart=restart, keep_going=keep_going)
 
     command.__doc__ = text
     return command

@@ -9,7 +9,7 @@ import typer
 
 from edgedistill_cli import STAGES
 from edgedistill_cli.console import Console
-from edgedistill_cli.exit_codes import InterruptedRunError, gate_code
+from edgedistill_cli.exit_codes import InterruptedRunError, StudentAtChanceError, gate_code
 from edgedistill_cli.runs.folder import Run, at_work, begin_run
 from edgedistill_cli.runs.preflight import Preflight
 from edgedistill_cli.runs.stages import help_training, run_stages
@@ -24,10 +24,17 @@ LEADER_PATIENCE_S = 60
 
 
 def build(
-    folder: Path, settings: RunSettings, stages: tuple[str, ...], console: Console, *, restart: bool = False
+    folder: Path,
+    settings: RunSettings,
+    stages: tuple[str, ...],
+    console: Console,
+    *,
+    restart: bool = False,
+    keep_going: bool = False,
 ) -> None:
     """Run the stages that are due and print the outcome; with `validate` among them, exit with the gate's code.
 
+    A student at chance ends this after its training, with the gate's code too, unless `keep_going`.
     Under `accelerate launch` or `torchrun` the first process does this, and the others help it with the training.
     """
     if int(os.environ.get("RANK", "0")) > 0:
@@ -35,7 +42,11 @@ def build(
         return
     with at_work(folder, _name_of(stages), console):
         run = begin_run(folder, settings, console, restart=restart)
-        advance(run, stages)
+        try:
+            advance(run, stages, keep_going=keep_going)
+        except StudentAtChanceError:
+            console.emit(build_record(run, stages))
+            raise
         record = build_record(run, stages)
     console.emit(record)
     if "validate" in stages:
@@ -59,10 +70,10 @@ def _wait_for_settings(folder: Path, settings: RunSettings) -> RunSettings:
     )
 
 
-def advance(run: Run, stages: tuple[str, ...], *, anew: bool = False) -> None:
+def advance(run: Run, stages: tuple[str, ...], *, anew: bool = False, keep_going: bool = False) -> None:
     """Run stages; on Ctrl-C raise InterruptedRunError, which says how to go on."""
     try:
-        run_stages(run, stages, anew=anew)
+        run_stages(run, stages, anew=anew, keep_going=keep_going)
     except KeyboardInterrupt as error:
         raise InterruptedRunError(
             f"Interrupted; finished stages and epochs are kept. Go on with: edgedistill {_name_of(stages)} --config"

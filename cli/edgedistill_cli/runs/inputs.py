@@ -147,7 +147,7 @@ def show_training(report: Progress, at: "TrainingProgress") -> None:
     if at.phase == "tuning":
         report(at.epoch * at.steps + at.step, at.epochs * at.steps, "choosing lambda_layer")
         return
-    if at.phase == "validation":
+    if at.phase in ("validation", "standing"):
         return
     passed = 0 if at.phase == "subspaces" else at.epoch + 1
     parts = ["subspaces"] if at.phase == "subspaces" else [f"epoch {at.epoch + 1}/{at.epochs}"]

@@ -10,7 +10,6 @@ from edgedistill_cli.runs.folder import Run
 from edgedistill_cli.runs.inputs import Inputs, build_run_student, show_training
 from edgedistill_deploy.bundle.precisions import INT8_FILES
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.progress import noted
 
 if TYPE_CHECKING:
     from edgedistill.models.student import Student
@@ -54,12 +53,10 @@ def recover_run(run: Run, given: Inputs) -> None:
     bundle = run.bundle.with_file("recovered", outcome.path).with_fields(recovery=outcome.to_json())
     for sentence in outcome.sentences():
         run.console.say(f"recover: {sentence}")
-    with run.console.progress("calibrate") as report, tempfile.TemporaryDirectory() as folder:
+    with run.console.progress("calibrate the recovered student") as report, tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "recovered.fp32.onnx"
         export_recovered(outcome, given.teacher, bundle, path)
-        bundle = calibrate_recovered(
-            bundle, path, given.images.train, run.settings.calibrate, progress=noted(report, "the recovered student")
-        )
+        bundle = calibrate_recovered(bundle, path, given.images.train, run.settings.calibrate, progress=report)
     for precision in INT8_FILES:
         kept = bundle.manifest["calibration"]["recovery"]["kept"]
         winner = "recovered" if precision in kept else "calibrated"

@@ -8,15 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from edgedistill_cli import STAGES
 from edgedistill_cli.console import Console
+from edgedistill_cli.runs._learning import judge_learning, watch_training
 from edgedistill_cli.runs.folder import Run
-from edgedistill_cli.runs.inputs import (
-    Inputs,
-    build_run_student,
-    check_teacher,
-    load_and_list_inputs,
-    load_inputs,
-    show_training,
-)
+from edgedistill_cli.runs.inputs import Inputs, build_run_student, check_teacher, load_and_list_inputs, load_inputs
 from edgedistill_cli.runs.libraries import require_stage
 from edgedistill_cli.settings import RunSettings
 from edgedistill_deploy.bundle.folder import Bundle
@@ -28,8 +22,11 @@ if TYPE_CHECKING:
     from edgedistill.rejection.rejector import Rejection
 
 
-def run_stages(run: Run, stages: tuple[str, ...] = STAGES, *, anew: bool = False) -> None:
-    """Run the stages that are due, in order; `anew` runs completed ones too."""
+def run_stages(run: Run, stages: tuple[str, ...] = STAGES, *, anew: bool = False, keep_going: bool = False) -> None:
+    """Run the stages that are due, in order; `anew` runs completed ones too.
+
+    Raises StudentAtChanceError after the training of a student at chance, unless `keep_going`.
+    """
     for stage in stages:
         if anew or not run.is_complete(stage):
             require_stage(stage, run.settings)
@@ -37,12 +34,18 @@ def run_stages(run: Run, stages: tuple[str, ...] = STAGES, *, anew: bool = False
     for stage in stages:
         if not anew and run.is_complete(stage):
             run.console.say(f"{stage}: done before, kept")
-            continue
-        started = time.monotonic()
-        _WORK[stage](run, inputs)
-        seconds = time.monotonic() - started
-        run.record(stage, seconds)
-        run.console.detail(f"{stage}: {seconds:.1f} s")
+        else:
+            _run_stage(run, stage, inputs)
+        if stage == "distill":
+            judge_learning(run, keep_going=keep_going)
+
+
+def _run_stage(run: Run, stage: str, inputs: Callable[[], Inputs]) -> None:
+    started = time.monotonic()
+    _WORK[stage](run, inputs)
+    seconds = time.monotonic() - started
+    run.record(stage, seconds)
+    run.console.detail(f"{stage}: {seconds:.1f} s")
 
 
 def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
@@ -64,7 +67,7 @@ def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
         bundle = bundle.with_file("subspaces", subspaces)
     if result.lambda_choice is not None:
         run.console.say(f"distill: {result.lambda_choice.describe()}")
-    bundle.with_fields(distillation=distillation_record(result, given.images))
+    bundle.with_fields(distillation=distillation_record(result, given.images, run.settings.distill))
     run.console.say(
         f"distill: validation accuracy {result.validation_accuracy:.2%} (epoch {result.best_epoch + 1}), teacher"
         f" {result.teacher_validation_accuracy:.2%}"
@@ -86,7 +89,7 @@ def _train(run: Run, given: Inputs, student: "Student", report: Progress) -> "Di
         run.settings.distill,
         pairs=[LayerPair(teacher=theirs, student=own) for theirs, own in pairs] or None,
         folder=run.folder / "distill",
-        progress=functools.partial(show_training, report),
+        progress=watch_training(run, len(given.images.train), report),
     )
     disband()
     return result
@@ -127,7 +130,7 @@ def _export(run: Run, inputs: Callable[[], Inputs]) -> None:
             run.settings.export,
             student_name=run.settings.student.name,
             rejection=rejection,
-            progress=noted(report, "teacher's answers"),
+            progress=report,
         )
     _say_export(run, bundle.manifest["export"])
     say_readiness(run, given, student)

@@ -103,7 +103,7 @@ def _show_widths(found: "Inspection", console: Console) -> None:
     given = found.suggestion.given
     methods = list(found.layers[0].suggested_width)
     console.table(
-        f"Widths that keep {100 * found.target:g} % of the teacher's accuracy",
+        f"Widths that keep {100 * found.target:g} % of the teacher's accuracy, as far as the images can tell",
         ["layer", "width", "rank", "99 %", *methods, *(["student"] if given else [])],
         [
             [
@@ -129,6 +129,9 @@ def _width(width: int | None) -> str:
 
 def _show_suggestion(found: "Inspection", console: Console) -> None:
     suggestion, given = found.suggestion, found.suggestion.given
+    if suggestion.refused is not None:
+        console.result(f"no width suggested: {suggestion.refused}")
+        return
     if suggestion.student is not None:
         console.result(f"suggested: --student {suggestion.student}")
         drops = [f"{layer.layer} {_drop(layer, suggestion.method)}" for layer in found.layers]

@@ -39,7 +39,7 @@ def stages_done(run: Path) -> set[str]:
 def test_killed_in_training_then_in_export_then_finished(tmp_path: Path) -> None:
     settings = write_settings(tmp_path, epochs=8)
     run, whole = tmp_path / "run", tmp_path / "whole"
-    argv = ("build", "--config", settings, "--out", run)
+    argv = ("build", "--config", settings, "--out", run, "--keep-going")
 
     # Processes that decode images outlive their killed run for a while; they do not keep its folder.
     training = fork_command(*argv, "--workers", "1", output=tmp_path / "out.txt")
@@ -57,7 +57,7 @@ def test_killed_in_training_then_in_export_then_finished(tmp_path: Path) -> None
     assert finished.stderr.count("done before, kept") == 1
     assert {stage["status"] for stage in json.loads(finished.stdout)["stages"]} == {"done"}
 
-    assert run_command("distill", "--config", settings, "--out", whole).code == 0
+    assert run_command("distill", "--config", settings, "--out", whole, "--keep-going").code == 0
     weights = Path("distill") / "student.safetensors"
     assert (run / weights).read_bytes() == (whole / weights).read_bytes()
 

@@ -7,7 +7,7 @@ import pytest
 from command import Outcome, run_command, write_quick_settings
 
 TEACHER = ("--teacher", "embedded:glyphs100")
-FEW = ("--images", "24", "--training-images", "32", "--compute", "cpu")
+FEW = ("--images", "60", "--training-images", "32", "--compute", "cpu")
 
 
 def inspect_digits(data: Path, *flags: str | Path) -> Outcome:
@@ -19,7 +19,7 @@ def test_a_person_sees_accuracies_widths_and_a_student(tiny_digits: Path, tmp_pa
         tiny_digits, "--layers", "layer3,layer4", "--methods", "prca,random", "--out", tmp_path / "out"
     )
     assert outcome.code == 0, outcome.stderr
-    assert "of 24 validation images; subspaces from 32 training images" in outcome.stdout
+    assert "of 60 validation images; subspaces from 32 training images" in outcome.stdout
     assert "layer4: 256 channels, 2x2" in outcome.stdout
     assert "Widths that keep 99 % of the teacher's accuracy" in outcome.stdout
     record = json.loads((tmp_path / "out" / "inspection.json").read_text(encoding="utf-8"))
@@ -45,7 +45,7 @@ def test_json_is_one_document_and_nothing_is_written(
     assert outcome.code == 0, outcome.stderr
     assert outcome.stderr == ""
     record = json.loads(outcome.stdout)
-    assert (record["kind"], record["schema"], record["validation_count"]) == ("inspection", 1, 24)
+    assert (record["kind"], record["schema"], record["validation_count"]) == ("inspection", 1, 60)
     assert [layer["layer"] for layer in record["layers"]] == ["layer1", "layer2", "layer3", "layer4"]
     assert [point["k"] for point in record["layers"][0]["accuracy_at_k"]["pca"]] == [4, 32]
     assert record["suggestion"]["given"]["widths"] == {
@@ -120,3 +120,10 @@ def test_a_missing_matplotlib_is_found_before_the_work(
     assert outcome.code == 1
     assert "needs matplotlib, which is not installed: pip install 'edgedistill[compare]'." in outcome.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_too_few_images_are_said_in_place_of_a_width(tiny_digits: Path) -> None:
+    outcome = inspect_digits(tiny_digits, "--layers", "layer4", "--methods", "pca", "--ks", "1,64", "--images", "12")
+    assert outcome.code == 0, outcome.stderr
+    assert "no width suggested: 12 validation images are too few" in outcome.stdout
+    assert "--student" not in outcome.stdout

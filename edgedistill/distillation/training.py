@@ -1,6 +1,5 @@
 """The training loop: epochs, steps, evaluation, and the state that survives a kill."""
 
-import contextlib
 import json
 import math
 import time
@@ -27,6 +26,7 @@ from edgedistill.distillation._schedules import layer_weight_at, learning_rate_a
 from edgedistill.distillation.events import EpochRecord, TrainingProgress, Watcher
 from edgedistill.distillation.objective import Objective
 from edgedistill.distillation.teacher_guidance import TeacherGuidance
+from edgedistill.models.normalise import normalise_of
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.modes import evaluating
 from edgedistill_deploy.errors import EdgeDistillError
@@ -44,6 +44,7 @@ class Run:
 
     accelerator: Accelerator
     guidance: TeacherGuidance
+    normalise: nn.Module
     images: SubtaskImages
     augmentation: Augmentation
     config: DistillConfig
@@ -57,8 +58,18 @@ class Run:
         return Share(index=self.accelerator.process_index, count=self.accelerator.num_processes)
 
     def prepare(self, pixels: Tensor) -> Tensor:
-        """Turn uint8 images (N, H, W, 3) into the networks' input (N, 3, H, W)."""
-        images: Tensor = self.guidance.normalise(pixels)
+        """Turn uint8 images (N, H, W, 3) into the student's input (N, 3, H, W)."""
+        return self._laid_out(self.normalise(pixels))
+
+    def prepare_for_teacher(self, pixels: Tensor) -> Tensor:
+        """Turn uint8 images (N, H, W, 3) into the teacher's input (N, 3, H, W)."""
+        return self._laid_out(self.guidance.normalise(pixels))
+
+    def ask_teacher(self, pixels: Tensor) -> Tensor:
+        """Return the teacher's subtask logits (N, C) for uint8 images (N, H, W, 3)."""
+        return self.guidance.logits(self.prepare_for_teacher(pixels))
+
+    def _laid_out(self, images: Tensor) -> Tensor:
         return images.contiguous(memory_format=memory_format(self.config))
 
 
@@ -98,12 +109,12 @@ def train(run: Run, objective: Objective, average: AveragedModel | None, saved: 
     config = run.config
     optimizer = torch.optim.AdamW(
         _parameter_groups(objective, config.weight_decay),
-        lr=config.learning_rate,
+        lr=config.peak_rate,
         # One kernel for all parameters makes a small student's step a tenth shorter.
         fused=run.accelerator.device.type in FUSED_ADAMW,
     )
     if saved is None:
-        accuracy = _accuracy(run, run.guidance.logits, epoch=0)
+        accuracy = _accuracy(run, run.ask_teacher, epoch=0)
         outcome = Outcome(teacher_accuracy=accuracy, best_weights=_copy_weights(objective.student))
     else:
         objective.load_state_dict(saved["objective"])
@@ -156,7 +167,8 @@ def _train_epoch(run: Run, learner: Learner, epoch: int, outcome: Outcome) -> Ou
     means, rate = _run_steps(run, learner, epoch, outcome.history[-1] if outcome.history else None)
     for network in dict.fromkeys((learner.objective.student, learner.judged)):
         average_buffers(network)
-    accuracy = _accuracy(run, learner.judged, epoch=epoch)
+    with evaluating(learner.judged):
+        accuracy = _accuracy(run, lambda pixels: learner.judged(run.prepare(pixels)), epoch=epoch)
     record = EpochRecord(
         epoch=epoch,
         loss=sum(means.values()),
@@ -186,7 +198,7 @@ def _run_steps(run: Run, learner: Learner, epoch: int, last: EpochRecord | None)
     )
     steps = len(loader)
     means = RunningMeans()
-    rate = config.learning_rate
+    rate = config.peak_rate
     learner.shared.train()
     # Dropout and stochastic depth use torch's generator. A new seed each epoch lets a resumed run draw the same.
     with torch.random.fork_rng():
@@ -215,7 +227,8 @@ def _step(
     """Take one optimiser step; return the weighted terms as numbers."""
     pixels, labels, indices = (each.to(run.accelerator.device, non_blocking=True) for each in batch)
     images = run.prepare(pixels)
-    guidance = run.guidance.of(images, run.augmentation.view_number(epoch), indices)
+    asked = images if run.normalise is run.guidance.normalise else run.prepare_for_teacher(pixels)
+    guidance = run.guidance.of(asked, run.augmentation.view_number(epoch), indices)
     terms = learner.shared(images, labels, guidance, layer_weight)
     names, values = list(terms), torch.stack(list(terms.values()))
     # One transfer from the device for all terms.
@@ -246,16 +259,15 @@ def _check_finite(terms: Mapping[str, float], config: DistillConfig) -> None:
 
 
 def _accuracy(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> float:
-    """Return the share of validation images that `model` (images -> subtask logits) classifies correctly."""
+    """Return the share of validation images that `model` (uint8 images -> subtask logits) classifies correctly."""
     images = run.images.validation
     device = run.accelerator.device
     loader = open_loader(images, run.guidance.preprocess, EVALUATION_BATCH, workers=run.config.workers, share=run.share)
     steps = len(loader)
     right = torch.zeros((), dtype=torch.int64, device=device)
-    mode = evaluating(model) if isinstance(model, nn.Module) else contextlib.nullcontext()
-    with mode, torch.no_grad(), run.accelerator.autocast():
+    with torch.no_grad(), run.accelerator.autocast():
         for step, (pixels, labels, _) in enumerate(loader):
-            right += (model(run.prepare(pixels.to(device))).argmax(dim=1) == labels.to(device)).sum()
+            right += (model(pixels.to(device)).argmax(dim=1) == labels.to(device)).sum()
             run.watch(
                 TrainingProgress(phase="validation", epoch=epoch, epochs=run.config.epochs, step=step + 1, steps=steps)
             )
@@ -267,7 +279,7 @@ def predict_classes(
 ) -> NDArray[np.int64]:
     """Return the position, among `classes` or all outputs, of the largest logit of every image (N,)."""
     device = next(model.parameters()).device
-    normalise = teacher.normalise().to(device)
+    normalise = normalise_of(model, teacher.normalise()).to(device)
     found: list[Tensor] = []
     with evaluating(model), torch.no_grad():
         for pixels, *_ in open_loader(images, teacher.preprocess, EVALUATION_BATCH):

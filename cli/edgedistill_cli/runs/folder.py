@@ -131,7 +131,9 @@ def begin_run(folder: Path, settings: RunSettings, console: Console, *, restart:
         if restart:
             _clear(folder)
         elif any(path.is_file() for path in (folder / "distill").rglob("*")):  # else other settings lose nothing
-            _refuse_other_training(folder, read_settings(settings_file, {}), settings)
+            before = read_settings(settings_file, {})
+            settings = _as_before_starts(before, settings)
+            _refuse_other_training(folder, before, settings)
     _require_place(folder)
     make_folder(folder)
     write_settings(settings_file, settings)
@@ -174,6 +176,13 @@ def read_run_or_file(run: Path | None, config: Path | None, flags: Mapping[str, 
         )
     file = run / "settings.toml" if run is not None else config
     return read_settings(file, flags, defaults={"student.name": ""})
+
+
+def _as_before_starts(before: RunSettings, now: RunSettings) -> RunSettings:
+    """Let what is `auto` today mean in a run of before `student.weights` what it meant then: a start from nothing."""
+    if before.student.weights is not None or now.student.weights not in (None, "auto"):
+        return now
+    return replace(now, student=replace(now.student, weights=None), distill=now.distill.for_start(is_trained=False))
 
 
 def _refuse_other_training(folder: Path, before: RunSettings, now: RunSettings) -> None:

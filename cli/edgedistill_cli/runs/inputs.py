@@ -1,4 +1,4 @@
-"""What the stages of a run share: teacher, subtask, images and the untrained student."""
+"""What the stages of a run share: teacher, subtask, images and the student."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from edgedistill_deploy.progress import Progress, noted
 if TYPE_CHECKING:
     from edgedistill.data.splits import SubtaskImages
     from edgedistill.distillation.events import TrainingProgress
+    from edgedistill.models.start import Start, StartRecord
     from edgedistill.models.student import Student
     from edgedistill.models.teacher import Teacher
     from edgedistill.subtasks.subtask import Subtask
@@ -91,8 +92,36 @@ def check_teacher(inputs: Inputs, console: Console) -> None:
         console.say(f"teacher: {sentence}")
 
 
-def build_run_student(run: Run, inputs: Inputs) -> "Student":
-    """Build the untrained student of this run."""
+def find_run_start(run: Run) -> "Start":
+    """Find what the student of this run starts from; weights that are not here are fetched or missed at once."""
+    from edgedistill.models.start import find_start
+    from edgedistill.models.student import check_student_name
+
+    student = run.settings.student
+    check_student_name(student.name)
+    return find_start(student.name, student.weights, student.width)
+
+
+def begin_run_student(run: Run, inputs: Inputs, start: "Start") -> "tuple[Student, StartRecord]":
+    """Build the student of this run as it starts, and the record of its start."""
+    from edgedistill.models.start import begin_student
+
+    student = _build_run_student(run, inputs)
+    aliases = inputs.teacher.aliases(inputs.subtask)
+    return student, begin_student(student, start, aliases, inputs.teacher.preprocess.size)
+
+
+def read_run_student(run: Run, inputs: Inputs) -> "Student":
+    """Build the student of this run as it was trained; the weights that it started from are not needed again."""
+    from edgedistill.models.start import mark_started
+    from edgedistill.models.student import read_student
+
+    student = read_student(_build_run_student(run, inputs), run.bundle.file("student"))
+    mark_started(student, run.bundle.manifest.get("student_start", {}))
+    return student
+
+
+def _build_run_student(run: Run, inputs: Inputs) -> "Student":
     from edgedistill.models.student import build_student
 
     return build_student(

@@ -1,7 +1,7 @@
 """torchvision's classifiers, with the labels and the preprocessing of one of its sets of weights."""
 
 import warnings
-from collections.abc import Mapping
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from edgedistill.models.libraries._weights import (
     choose_candidate,
     describe_mismatch,
     describe_shapes,
-    find_tensor,
     read_checkpoint,
 )
 from edgedistill.models.libraries.found import Found, crop_fraction
@@ -26,19 +25,16 @@ def load_from_torchvision(name: str, weights: Path | None, image_size: int | Non
     """Load NAME or NAME:WEIGHTS, with these weights of torchvision (its best ones by default) or those of a file."""
     architecture, _, wanted = name.partition(":")
     entry = _find_weights(architecture, wanted)
-    notes: tuple[str, ...] = ()
-    if weights is None:
-        state: State = _fetch(f"torchvision:{name}", entry)
-        outputs = len(entry.meta["categories"])
-    else:
-        checkpoint = read_checkpoint(weights)
-        outputs = _outputs_in(architecture, checkpoint)
-        state, notes = _choose(name, weights, checkpoint, _build(architecture, outputs))
-    model = _filled(name, outputs, state, image_size)
     labels = torchvision_labels(name)
-    return _describe(
-        model, entry, image_size, labels=labels if len(labels) == outputs else None, notes=notes, origin=weights
-    )
+    if weights is None:
+        state, outputs, notes = _fetch(f"torchvision:{name}", entry), len(labels), []
+    else:
+        state, outputs, notes = _read(name, weights)
+    model = _filled(name, outputs, state, image_size)
+    if resampled := describe_shapes(state, model.state_dict()):
+        notes.append(f"the weights are of another image size, so torchvision resampled them: {resampled}")
+    fitting = labels if len(labels) == outputs else None
+    return _describe(model, entry, image_size, labels=fitting, notes=tuple(notes), origin=weights)
 
 
 def torchvision_labels(name: str) -> tuple[str, ...]:
@@ -85,50 +81,54 @@ def _fetch(what: str, entry: Any) -> State:
     return state
 
 
-def _outputs_in(architecture: str, checkpoint: Mapping[str, Any]) -> int:
-    """Read the number of classes from the last tensor of the architecture: the classifier's bias or weight."""
-    model = _build(architecture, 1000)
-    last = list(model.state_dict())[-1]
-    tensor = find_tensor(checkpoint, last)
-    return int(tensor.shape[0]) if tensor is not None and tensor.ndim else 1000
-
-
-def _choose(name: str, weights: Path, checkpoint: Mapping[str, Any], model: nn.Module) -> tuple[State, tuple[str, ...]]:
-    wanted = model.state_dict()
+def _read(name: str, weights: Path) -> tuple[State, int, list[str]]:
+    """Return a file's state dict under the architecture's names, its number of outputs, and what was taken off."""
+    checkpoint = read_checkpoint(weights)
+    wanted = _build(name.partition(":")[0], 1000).state_dict()  # for its names
     chosen = choose_candidate(checkpoint, wanted)
     if chosen is None:
         raise DataError(
             f"The weights {weights} do not fit torchvision:{name}: {describe_mismatch(checkpoint, wanted)}."
         )
     note = chosen.note(weights)
-    return chosen.state, (note,) if note else ()
+    last = list(wanted)[-1]  # the classifier's bias or weight
+    return chosen.state, len(chosen.state[last]), [note] if note else []
 
 
 def _filled(name: str, outputs: int, state: State, image_size: int | None) -> nn.Module:
     """Build the model for the size of images asked for, and fill it."""
     architecture = name.partition(":")[0]
     model = _build(architecture, outputs)
-    own_size = getattr(model, "image_size", None)  # its vision transformers: the number of positions depends on it
-    if image_size and own_size and image_size != own_size:
-        model, state = _resized(architecture, outputs, state, image_size)
+    own_size: Any = getattr(model, "image_size", None)  # its vision transformers: the number of positions depends on it
+    if own_size:
+        side = image_size or int(own_size)
+        model = model if side == own_size else _build_sized(architecture, outputs, side)
+        state = _resampled(name, model, state, side)
     if shapes := describe_shapes(state, model.state_dict()):
         raise DataError(f"The weights do not fit torchvision:{name}: {shapes}.")
     model.load_state_dict(dict(state), strict=False)  # the names were compared; counters may lack
     return model
 
 
-def _resized(architecture: str, outputs: int, state: State, image_size: int) -> tuple[nn.Module, State]:
-    from torchvision.models.vision_transformer import interpolate_embeddings
-
+def _build_sized(architecture: str, outputs: int, side: int) -> nn.Module:
     try:
-        model = _build(architecture, outputs, image_size=image_size)
+        return _build(architecture, outputs, image_size=side)
     except Exception as error:  # torchvision checks with torch's assertions
         raise UsageError(
-            f"torchvision:{architecture} cannot take images of {image_size} x {image_size}: {first_line(error)}."
+            f"torchvision:{architecture} cannot take images of {side} x {side}: {first_line(error)}."
         ) from error
+
+
+def _resampled(name: str, model: nn.Module, state: State, side: int) -> State:
+    """Resample the positions of a vision transformer to images of this side."""
+    from torchvision.models.vision_transformer import interpolate_embeddings
+
     patch: Any = model.patch_size
-    fitting: State = interpolate_embeddings(image_size, patch, dict(state))
-    return model, fitting
+    try:
+        fitting: State = interpolate_embeddings(side, patch, OrderedDict(state))
+    except ValueError as error:  # positions that are no square
+        raise DataError(f"The weights do not fit torchvision:{name}: {first_line(error)}.") from error
+    return fitting
 
 
 def _describe(model: nn.Module, entry: Any, image_size: int | None, **rest: Any) -> Found:

@@ -173,7 +173,7 @@ def test_a_folder_that_lacks_or_damages_a_part_is_refused(tmp_path: Path) -> Non
 def test_weights_that_cannot_be_fetched_say_what_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(DataError, match=r"HF_HUB_OFFLINE forbids to fetch them .*--teacher-weights"):
+    with pytest.raises(DataError, match=r"HF_HUB_OFFLINE forbids to fetch them; .*--teacher-weights"):
         load_teacher("timm:resnet18.a1_in1k")
 
 

@@ -21,6 +21,7 @@ from edgedistill_deploy.runtimes.opening import open_model
 from reference.foreign_teachers import (
     LABELS,
     SHUFFLENET,
+    seeded,
     shufflenet,
     small_timm,
     write_labels,
@@ -88,6 +89,27 @@ def test_weights_of_another_torchvision_network_are_shown_from_both_sides(tmp_pa
         DataError, match=r"do not fit torchvision:.* 7 of 282 names match; only the file has `conv1\.3\.weight`"
     ):
         load_teacher(f"torchvision:{SHUFFLENET}", weights=tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(("held", "asked", "used"), [(64, 64, 64), (64, None, 224), (64, 96, 96)])
+@pytest.mark.slow
+def test_positions_of_torchvisions_transformers_are_resampled(
+    tmp_path: Path, held: int, asked: int | None, used: int
+) -> None:
+    from torchvision import models
+    from torchvision.models.vision_transformer import interpolate_embeddings
+
+    build: Any = models.get_model
+    source = seeded(lambda: build("vit_b_32", num_classes=4, image_size=held))
+    torch.save(source.state_dict(), tmp_path / "w.pth")
+    labels = write_labels(tmp_path / "l.txt")
+    teacher = load_teacher("torchvision:vit_b_32", weights=tmp_path / "w.pth", classes=labels, image_size=asked)
+    expected = build("vit_b_32", num_classes=4, image_size=used).eval()
+    expected.load_state_dict(interpolate_embeddings(used, 32, source.state_dict()))
+    images = torch.randn(1, 3, used, used, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        assert torch.equal(teacher.model(images), expected(images))
+    assert bool(teacher.notes) == (used != held)
 
 
 CROP = {"height": 64, "width": 64}

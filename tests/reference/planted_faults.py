@@ -98,6 +98,64 @@ def invert(model: onnx.ModelProto) -> None:
     replace_weight(model, scale, lambda values: np.negative(values, out=values))
 
 
+def pixels_value(model: onnx.ModelProto) -> str:
+    """Return the value in which the pixels are numbers of 0 to 255."""
+    return str(next(node for node in model.graph.node if node.op_type == "Cast").output[0])
+
+
+def bend(gamma: float) -> Plant:
+    """Apply a gamma to the pixels."""
+
+    def plant(model: onnx.ModelProto) -> None:
+        value = pixels_value(model)
+        most, power = (constant(model, f"bend_{each}", np.array(each, np.float32)) for each in (255, gamma))
+        nodes = [
+            helper.make_node("Div", [f"{value}_before", most], ["bend_share"]),
+            helper.make_node("Pow", ["bend_share", power], ["bend_power"]),
+            helper.make_node("Mul", ["bend_power", most], [value]),
+        ]
+        insert_after(model, value, nodes)
+
+    return plant
+
+
+def roll(steps: int, side: int) -> Plant:
+    """Shift the image around its edge along its third axis."""
+
+    def plant(model: onnx.ModelProto) -> None:
+        value, name = pixels_value(model), constant(model, "rolled", np.roll(np.arange(side), steps))
+        insert_after(model, value, [helper.make_node("Gather", [f"{value}_before", name], [value], axis=2)])
+
+    return plant
+
+
+def raise_class(index: int, amount: float, class_count: int) -> Plant:
+    """Add to the logit of one class."""
+
+    def plant(model: onnx.ModelProto) -> None:
+        added = constant(model, "raised", np.eye(class_count, dtype=np.float32)[index] * np.float32(amount))
+        insert_after(model, "logits", [helper.make_node("Add", ["logits_before", added], ["logits"])])
+
+    return plant
+
+
+def take_softmax(model: onnx.ModelProto) -> None:
+    insert_after(model, "logits", [helper.make_node("Softmax", ["logits_before"], ["logits"], axis=1)])
+
+
+def change_tensors(ending: str, change: Callable[[NDArray[np.generic]], NDArray[np.generic]]) -> Plant:
+    """Change every initializer whose name ends so."""
+
+    def plant(model: onnx.ModelProto) -> None:
+        for each in model.graph.initializer:
+            if each.name.endswith(ending):
+                values = numpy_helper.to_array(each)
+                changed = np.ascontiguousarray(change(values)).astype(values.dtype)
+                each.CopyFrom(numpy_helper.from_array(changed, each.name))
+
+    return plant
+
+
 def swap_channels(model: onnx.ModelProto) -> None:
     order = constant(model, "bgr", np.array([2, 1, 0]))
     for node in model.graph.node:

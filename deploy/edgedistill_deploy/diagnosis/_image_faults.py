@@ -11,9 +11,10 @@ from edgedistill_deploy.records.parity import Diagnosis
 from edgedistill_deploy.statistics.chance import compare_with_chance
 from edgedistill_deploy.wording import percent, percent_interval
 
-SWAPPED_LABELS, SHIFTED_ROWS, REFERENCE_AT_CHANCE = "swapped_labels", "shifted_rows", "reference_at_chance"
+SWAPPED_LABELS, PERMUTED_REFERENCE = "swapped_labels", "permuted_reference"
+SHIFTED_ROWS, REFERENCE_AT_CHANCE = "shifted_rows", "reference_at_chance"
 # With one of these nothing can be judged, at any accuracy of the model.
-WORTHLESS_REFERENCE = frozenset({SWAPPED_LABELS, SHIFTED_ROWS, REFERENCE_AT_CHANCE})
+WORTHLESS_REFERENCE = frozenset({SWAPPED_LABELS, PERMUTED_REFERENCE, SHIFTED_ROWS, REFERENCE_AT_CHANCE})
 _SHIFTS = (1, -1, 2, -2)
 _ALIKE = 0.2  # correlation; unrelated logits stay far below it
 _MANY_UNKNOWN = 0.5
@@ -30,20 +31,16 @@ def find_image_faults(judged: JudgedModel) -> Iterator[Diagnosis]:
 
 
 def _find_swapped_labels(judged: JudgedModel) -> Iterator[Diagnosis]:
-    """Compare the labels with the teacher's recorded answers: if these fit another order, the labels are wrong."""
+    """Compare the labels with the teacher's recorded answers: if these fit another order, one of both is wrong.
+
+    The model's own answers tell which one. It was taught by the teacher, so that it agrees with the side that is right.
+    """
     answers, names = judged.answers, judged.bundle.class_names
     labels, expected = answers.labels[answers.labelled], answers.expected[answers.labelled]
     found = find_relabelling(labels, expected, answers.teacher.shape[1])
     repair = found.repair(labels, expected) if found else None
     if found and repair and repair.convinces(judged.confidence, 0.0):
-        before, after = float(repair.before.mean()), float(repair.after.mean())
-        detail = (
-            f"The labels do not fit the teacher's recorded answers: {found.describe(names)}. With the labels in that "
-            f"order the teacher's accuracy is {after:.1%} in place of {before:.1%}; check the label file and the class "
-            "names."
-        )
-        evidence = {"teacher_accuracy": before, "teacher_accuracy_repaired": after, "answered": found.answered(names)}
-        yield Diagnosis(name=SWAPPED_LABELS, detail=detail, evidence=evidence)
+        yield _describe_order(found, repair, _who_is_permuted(found, judged), names)
     elif judged.evaluation.conflict_count > _MANY_CONFLICTS * len(answers):
         share = judged.evaluation.conflict_count / len(answers)
         detail = (
@@ -51,6 +48,32 @@ def _find_swapped_labels(judged: JudgedModel) -> Iterator[Diagnosis]:
             "check the label file or the folders."
         )
         yield Diagnosis(name="changed_labels", detail=detail, evidence={"share": share})
+
+
+def _who_is_permuted(found: Relabelling, judged: JudgedModel) -> str:
+    """Return the fault's name: the model agrees with the labels or with the teacher on the classes that change."""
+    answers = judged.answers
+    moved = answers.labelled & np.isin(answers.labels, [each for cycle in found.cycles for each in cycle])
+    predicted = answers.predicted[moved]
+    with_labels, with_teacher = predicted == answers.labels[moved], predicted == answers.expected[moved]
+    return PERMUTED_REFERENCE if with_labels.sum() > with_teacher.sum() else SWAPPED_LABELS
+
+
+def _describe_order(found: Relabelling, repair: Repair, name: str, names: tuple[str, ...]) -> Diagnosis:
+    before, after = float(repair.before.mean()), float(repair.after.mean())
+    gain = f"the teacher's accuracy is {after:.1%} in place of {before:.1%}"
+    if name == PERMUTED_REFERENCE:
+        detail = (
+            f"The teacher's recorded answers are in another order of the classes: {found.describe(names)}. The model "
+            f"and the labels agree with each other. With the answers put in order {gain}; export the bundle again."
+        )
+    else:
+        detail = (
+            f"The labels do not fit the teacher's recorded answers: {found.describe(names)}. With the labels in that "
+            f"order {gain}; check the label file and the class names."
+        )
+    evidence = {"teacher_accuracy": before, "teacher_accuracy_repaired": after, "answered": found.answered(names)}
+    return Diagnosis(name=name, detail=detail, evidence=evidence)
 
 
 def _find_shifted_rows(judged: JudgedModel) -> Iterator[Diagnosis]:

@@ -1,10 +1,9 @@
-"""Pixels that reach the network in another range than it was trained on.
+"""Images that reach the network otherwise than it was trained on: in another range, curve, place or colour.
 
-Normalisation is inside the graph, so the best evidence is what the first layer reads for a black and for a white pixel.
-The right values are in the file's metadata, or else in the teacher's file, which has the same normalisation. Without
-both, the model gets images that undo the suspected fault, as far as eight bits can. That undoes a second normalisation
-coarsely, and a missing one only for pixels whose normalised value lies between 0 and 1. It cannot undo a missing or
-repeated division by 255, which shows as constant answers.
+Normalisation is inside the graph, so the best evidence is what the first layer reads. The right values for a black and
+for a white pixel are in the file's metadata, or else in the teacher's file, which has the same normalisation. With
+them, what is read becomes pixels again (`_read_pixels`), and these are compared with the image. This needs no accuracy
+and is exact in every precision, because it looks before the first quantisation.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle.precisions import model_role
-from edgedistill_deploy.diagnosis._judged_model import Change, Images, JudgedModel, percentages, read_values, repair_by
+from edgedistill_deploy.diagnosis._judged_model import Images, JudgedModel, read_values
+from edgedistill_deploy.diagnosis._read_pixels import describe_alteration
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.json_text import parse_json
 from edgedistill_deploy.onnx_files.content import read_metadata
@@ -29,17 +29,12 @@ _QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 _FIRST_LAYERS = ("Conv", "Gemm", "MatMul", "ConvInteger", "MatMulInteger")
 _IMAGES = 16
 _LARGEST_TEACHER = 512 << 20  # bytes; a larger file takes a device too long to load
-_STRAIGHT = 0.99  # share of the variance that a straight line explains when pixels are only scaled and shifted
+_LAYERS = 2
+_STRAIGHT = 1.5  # steps of a pixel that values lie from a straight line if they are only scaled and shifted
+_MOST = 0.8  # share of the values that must lie there
 _RANGE_TOLERANCE = 0.05  # share of the teacher's range from black to white; the error of INT8 is below 0.01
-_LEAST_RECOVERED = 0.5
 
-# Usual means and standard deviations of pixels from 0 to 1.
-_CUSTOMARY: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "CIFAR-10": ((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)),
-    "0.5": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-}
-_SENTENCES = {
+SENTENCES = {
     "double_normalisation": "The pixels are normalised twice",
     "missing_normalisation": "Mean and standard deviation are missing",
     "pixels_not_scaled": "The pixels are not divided by 255",
@@ -63,48 +58,68 @@ class PixelRange:
             (np.abs(self.black - other.black) <= allowed).all() and (np.abs(self.white - other.white) <= allowed).all()
         )
 
+    def to_pixels(self, values: Values) -> Values:
+        """Return the pixels (0 to 255) for which the first layer should read these values (N, H, W, 3)."""
+        return 255 * (values - self.black) / (self.white - self.black)
+
     def to_json(self) -> dict[str, list[float]]:
         """Return both ends as JSON values."""
         return {"black": self.black.tolist(), "white": self.white.tolist()}
 
 
-def find_normalisation_fault(judged: JudgedModel) -> Iterator[Diagnosis]:
-    """Yield a fault of the range in which the first layer reads the pixels; nothing if the range cannot be read."""
+def find_input_fault(judged: JudgedModel) -> Iterator[Diagnosis]:
+    """Yield what differs in the pixels that the first layer reads; nothing if they cannot be read."""
     images = judged.evaluation.images(judged.evaluation.spread(_IMAGES))
-    given = read_pixel_range(judged.session.model_path, images)
     wanted = _find_trained_range(judged, images)
-    if given is None or wanted is None or given.is_near(wanted):
+    readings = _read_first_layers(judged.session.model_path, images)
+    if wanted is None or not readings:
         return
+    ranges = [_fit_pixel_range(images, each) for each in readings]
+    if any(each is not None and each.is_near(wanted) for each in ranges):
+        return
+    if ranges[-1] is not None:
+        yield _describe_range(ranges[-1], wanted)
+    elif altered := describe_alteration(images, wanted.to_pixels(readings[-1])):
+        detail = f"The first layer does not read the image as it was trained to: {altered.clause}."
+        yield Diagnosis(name=altered.name, detail=detail, evidence=altered.figures)
+
+
+def _describe_range(given: PixelRange, wanted: PixelRange) -> Diagnosis:
     name = _name_of(given, wanted)
     detail = (
-        f"{_SENTENCES[name]}. For a black pixel the first layer reads {_numbers(given.black)} and for a white one "
+        f"{SENTENCES[name]}. For a black pixel the first layer reads {_numbers(given.black)} and for a white one "
         f"{_numbers(given.white)}, where {_numbers(wanted.black)} and {_numbers(wanted.white)} were trained on; export "
         "the model again."
     )
-    evidence = {"first_layer": given.to_json(), "trained_on": wanted.to_json()}
-    yield Diagnosis(name=name, detail=detail, evidence=evidence)
-
-
-def find_undoable_normalisation_fault(judged: JudgedModel) -> Iterator[Diagnosis]:
-    """Yield the normalisation fault whose undoing in the images recovers most; for models with an unreadable graph."""
-    repairs = {key: repair_by(judged, judged.session, change) for key, change in _changes().items()}
-    (name, usual), best = max(repairs.items(), key=lambda item: item[1].recovered)
-    if best.convinces(judged.confidence, _LEAST_RECOVERED):
-        with_usual = f" (with the figures of {usual})" if usual else ""
-        detail = (
-            f"{_SENTENCES[name]}{with_usual}, it seems. With images that undo this, as far as eight bits can, "
-            f"{percentages(best)}; export the model again."
-        )
-        yield Diagnosis(name=name, detail=detail, evidence={**best.evidence, "figures": usual})
+    return Diagnosis(
+        name=name, detail=detail, evidence={"first_layer": given.to_json(), "trained_on": wanted.to_json()}
+    )
 
 
 def read_pixel_range(path: Path, images: Images) -> PixelRange | None:
     """Return the range that the first layer of a model file reads; None if it does not read scaled pixels."""
+    readings = _read_first_layers(path, images)
+    return _fit_pixel_range(images, readings[0]) if readings else None
+
+
+def _read_first_layers(path: Path, images: Images) -> list[Values]:
+    """Return what the first layers that read an image of the given size read, each (N, H, W, 3).
+
+    The last is the network's own. One before it may belong to the preparation: a product makes an image grey.
+    """
     try:
-        value = _first_layer_input(path)
-        return None if value is None else _fit_pixel_range(images, read_values(path, [value], images)[value])
+        values = _first_layer_inputs(path)
+        read = read_values(path, values, images) if values else {}
     except EdgeDistillError:
-        return None
+        return []
+    shaped = [_as_images(read[value], images) for value in values]
+    return [each for each in shaped if each is not None and np.isfinite(each).all()]
+
+
+def _as_images(values: NDArray[np.float32] | NDArray[np.float16], images: Images) -> Values | None:
+    if values.shape == (len(images), 3, *images.shape[1:3]):
+        values = values.transpose(0, 2, 3, 1)
+    return values.astype(np.float64) if values.shape == images.shape else None
 
 
 def _find_trained_range(judged: JudgedModel, images: Images) -> PixelRange | None:
@@ -129,16 +144,19 @@ def _range_from(text: str) -> PixelRange | None:
     return PixelRange(black=black, white=white) if sound else None
 
 
-def _first_layer_input(path: Path) -> str | None:
-    """Return the value made from the image that the first convolution or product reads, before any quantisation."""
+def _first_layer_inputs(path: Path) -> list[str]:
+    """Return the values made from the image that the first products read, before any quantisation."""
     graph = read_graph(path)
-    from_image = set(graph.inputs)
+    from_image, found = set(graph.inputs), []
     for node in graph.nodes:
-        if node.operator in _FIRST_LAYERS and node.inputs and node.inputs[0] in from_image:
-            return _before_quantisers(graph, node.inputs[0])
-        if from_image.intersection(node.inputs):
-            from_image.update(node.outputs)
-    return None
+        if not from_image.intersection(node.inputs):
+            continue
+        from_image.update(node.outputs)
+        if node.operator in _FIRST_LAYERS and node.inputs[0] in from_image:
+            found.append(_before_quantisers(graph, node.inputs[0]))
+            if len(found) == _LAYERS:
+                break
+    return list(dict.fromkeys(found))
 
 
 def _before_quantisers(graph: Graph, value: str) -> str:
@@ -151,18 +169,16 @@ def _before_quantisers(graph: Graph, value: str) -> str:
     return value
 
 
-def _fit_pixel_range(images: Images, values: NDArray[np.float32] | NDArray[np.float16]) -> PixelRange | None:
+def _fit_pixel_range(images: Images, values: Values) -> PixelRange | None:
     """Fit a straight line through pixel and value for each channel; None if one channel does not fit."""
-    if values.shape == (len(images), 3, *images.shape[1:3]):
-        values = values.transpose(0, 2, 3, 1)
-    if values.shape != images.shape or not np.isfinite(values).all():
-        return None
     black, white = [], []
     for channel in range(3):
         pixels, read = (each[..., channel].astype(np.float64).ravel() for each in (images, values))
-        if pixels.std() == 0 or read.std() == 0 or np.corrcoef(pixels, read)[0, 1] ** 2 < _STRAIGHT:
+        if pixels.std() == 0 or read.std() == 0:
             return None
         slope, at_zero = np.polyfit(pixels, read, 1)
+        if np.mean(np.abs(read - at_zero - slope * pixels) <= _STRAIGHT * abs(slope)) < _MOST:
+            return None
         black.append(at_zero)
         white.append(at_zero + 255 * slope)
     return PixelRange(black=np.array(black), white=np.array(white))
@@ -189,20 +205,6 @@ def _faulty_ranges(sound: PixelRange) -> Mapping[str, PixelRange]:
         "pixels_scaled_twice": normalise(zero, one / 255),
         "inverted_pixels": PixelRange(black=sound.white, white=sound.black),
     }
-
-
-def _changes() -> dict[tuple[str, str], Change]:
-    """Return the changes that undo a fault in the images, by the fault's name and its usual mean and std."""
-    changes: dict[tuple[str, str], Change] = {("inverted_pixels", ""): lambda images: 255 - images}
-    for usual, (mean, std) in _CUSTOMARY.items():
-        centre, spread = 255 * np.asarray(mean), np.asarray(std)
-        changes["double_normalisation", usual] = _affine(spread, centre)
-        changes["missing_normalisation", usual] = _affine(1 / spread, -centre / spread)
-    return changes
-
-
-def _affine(factor: Values, shift: Values) -> Change:
-    return lambda images: np.clip(np.rint(images * factor + shift), 0, 255).astype(np.uint8)
 
 
 def _numbers(values: Values) -> str:

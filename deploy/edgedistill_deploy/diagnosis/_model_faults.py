@@ -5,65 +5,70 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy.diagnosis._input_faults import find_normalisation_fault, find_undoable_normalisation_fault
-from edgedistill_deploy.diagnosis._judged_model import Detector, JudgedModel, percentages, repair_by
+from edgedistill_deploy.diagnosis._input_faults import find_input_fault
+from edgedistill_deploy.diagnosis._judged_model import Detector, JudgedModel
 from edgedistill_deploy.diagnosis._quantisation_faults import find_quantisation_fault
-from edgedistill_deploy.diagnosis._relabelling import find_relabelling
+from edgedistill_deploy.diagnosis._recorded_outputs import find_output_fault, find_stale_outputs
+from edgedistill_deploy.diagnosis._relabelling import find_permutation
+from edgedistill_deploy.diagnosis._sibling_files import find_damaged_scales, find_foreign_weights
+from edgedistill_deploy.diagnosis._undoing import find_undoable_fault
 from edgedistill_deploy.diagnosis.saturation import find_saturating_kernels
 from edgedistill_deploy.onnx_files.content import read_weights
 from edgedistill_deploy.records.parity import Diagnosis
 
 _CONSTANT = 0.95  # share of the images answered with one class
-_LEAST_RECOVERED = 0.6
 _OUTLIER = 100  # times the second largest weight of a tensor: trained weights stay below 10
 _FEW = 8  # weights
 
 
 def find_model_faults(judged: JudgedModel) -> Iterator[Diagnosis]:
-    """Yield the faults with a sign of their own; without any, the first broader explanation that fits.
+    """Yield what is seen in the file; without that, the first explanation that fits.
 
-    Faults that are only recognised by a gain in accuracy are not looked for if no accuracy was lost.
+    What is seen needs no accuracy: the values of the first layer, the weights, the recorded logits. A fault that is
+    only recognised by a gain in accuracy is not looked for if no accuracy was lost.
     """
-    found = [diagnosis for detector in _SEEN for diagnosis in detector(judged)]
-    if judged.has_lost:
-        found += [diagnosis for detector in _SPECIFIC for diagnosis in detector(judged)]
-        for detector in _BROADER:
+    found: list[Diagnosis] = []
+    for detectors in (_SEEN, _LOST if judged.has_lost else (), (find_stale_outputs,)):
+        for detector in detectors:
             found = found or list(detector(judged))
     yield from found
+
+
+def _find_recovered(judged: JudgedModel) -> Iterator[Diagnosis]:
+    """Try other orders of the classes and images that undo a fault; yield what brings more back."""
+    found = [*_find_permuted_classes(judged), *find_undoable_fault(judged)]
+    yield from sorted(found, key=lambda each: -float(each.evidence["recovered"]))[:1]
 
 
 def _find_permuted_classes(judged: JudgedModel) -> Iterator[Diagnosis]:
     """Take the teacher's answers as the truth, so that wrong labels do not look like a wrong model."""
     answers, names = judged.answers, judged.bundle.class_names
-    found = find_relabelling(answers.expected, answers.predicted, len(names))
-    if found is None:
-        return
-    repair = found.repair(answers.expected, answers.predicted)
-    if repair.convinces(judged.confidence, _LEAST_RECOVERED):
+    found = find_permutation(answers.expected, answers.predicted, len(names), judged.confidence)
+    if found is not None:
+        order, repair = found
         detail = (
-            f"The model answers in another order of the classes: {found.describe(names)}. With the order put right it "
+            f"The model answers in another order of the classes: {order.describe(names)}. With the order put right it "
             f"agrees with the teacher on {repair.after.mean():.1%} of the images in place of "
             f"{repair.before.mean():.1%}; check the order of the class names."
         )
         evidence = {
             "agreement": float(repair.before.mean()),
             "agreement_repaired": float(repair.after.mean()),
-            "answered": found.answered(names),
+            "answered": order.answered(names),
+            "recovered": repair.recovered,
         }
         yield Diagnosis(name="permuted_classes", detail=detail, evidence=evidence)
 
 
-def _find_swapped_channels(judged: JudgedModel) -> Iterator[Diagnosis]:
-    repair = repair_by(judged, judged.session, lambda images: np.ascontiguousarray(images[..., ::-1]))
-    if repair.convinces(judged.confidence, _LEAST_RECOVERED):
-        detail = (
-            f"Red and blue are swapped: fed blue before red, {percentages(repair)}; the model expects BGR, or "
-            "something before it swaps the channels."
-        )
-        yield Diagnosis(name="swapped_channels", detail=detail, evidence=repair.evidence)
+def _find_equal_logits(judged: JudgedModel) -> Iterator[Diagnosis]:
+    """Recognise that no image changes the logits at all. Coarse quantisation never does that."""
+    candidate = judged.answers.candidate
+    if len(candidate) > 1 and (candidate == candidate[0]).all():
+        yield from _find_constant_answers(judged)
 
 
 def _find_constant_answers(judged: JudgedModel) -> Iterator[Diagnosis]:
+    """Recognise one class for nearly all images, where the teacher has several."""
     answers, names = judged.answers, judged.bundle.class_names
     counts = np.bincount(answers.predicted[answers.predicted >= 0], minlength=len(names))
     most = int(counts.argmax())
@@ -108,6 +113,14 @@ def _describe_damage(values: NDArray[np.floating]) -> str:
     return ""
 
 
-_SEEN: tuple[Detector, ...] = (find_normalisation_fault, _find_damaged_weights, find_saturating_kernels)
-_SPECIFIC: tuple[Detector, ...] = (_find_permuted_classes, _find_swapped_channels)
-_BROADER: tuple[Detector, ...] = (find_quantisation_fault, find_undoable_normalisation_fault, _find_constant_answers)
+# In this order, the first that finds something. A damaged number explains everything behind it, and saturation all that
+# looks like a bad file. Input and output faults are looked for before the weights, because they tell more.
+_SEEN: tuple[Detector, ...] = (
+    _find_damaged_weights,
+    find_saturating_kernels,
+    find_input_fault,
+    find_output_fault,
+    find_foreign_weights,
+    find_damaged_scales,
+)
+_LOST: tuple[Detector, ...] = (_find_recovered, _find_equal_logits, find_quantisation_fault, _find_constant_answers)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle.precisions import computes_in, model_role
 from edgedistill_deploy.diagnosis._judged_model import Images, JudgedModel, Repair, percentages, read_values, repair_by
+from edgedistill_deploy.diagnosis._sibling_files import added_operators
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.onnx_files.content import read_weights
 from edgedistill_deploy.onnx_files.graph import Node, read_graph
@@ -42,10 +43,23 @@ def find_quantisation_fault(judged: JudgedModel) -> Iterator[Diagnosis]:
         ) as exact:
             repair = repair_by(judged, exact)
         if repair.convinces(judged.confidence, _LEAST_RECOVERED):
-            images = judged.evaluation.images(judged.evaluation.spread(_IMAGES))
-            yield _build_diagnosis(repair, measure_cut_off(session.model_path, images))
+            yield _explain(judged, repair)
     except EdgeDistillError:
         return  # without the fp32 model or the inner values there is nothing to compare
+
+
+def _explain(judged: JudgedModel, repair: Repair) -> Diagnosis:
+    """Blame the ranges only if the file is the quantised form of the float model: it has no node of its own."""
+    path, source = judged.session.model_path, judged.bundle.file(model_role("fp32"))
+    more = added_operators(path, source)
+    if more:
+        detail = (
+            f"{path.name} is not a quantised form of {source.name}: it has more of {', '.join(more)}. With the fp32 "
+            f"model of this bundle {percentages(repair)}; calibrate again."
+        )
+        return Diagnosis(name="not_this_model", detail=detail, evidence={**repair.evidence, "more_of": list(more)})
+    images = judged.evaluation.images(judged.evaluation.spread(_IMAGES))
+    return _build_diagnosis(repair, measure_cut_off(path, images))
 
 
 def measure_cut_off(path: Path, images: Images) -> tuple[CutOff, ...]:

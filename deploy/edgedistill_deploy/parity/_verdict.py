@@ -15,7 +15,7 @@ from edgedistill_deploy.statistics.paired import (
 )
 from edgedistill_deploy.statistics.verdicts import Verdict, worst_verdict
 
-_CHANGED = "it was changed, or the runtime computes another function"
+_CHANGED = "the file or the record was changed, or the runtime computes another function"
 
 
 def judge(accuracy: Accuracy, answers: Answers, limits: ParityLimits) -> Judgement:
@@ -118,8 +118,7 @@ def _numeric_defects(numeric: Numeric) -> list[str]:
     excess = f"{numeric.max_abs_error:.3g}, more than {numeric.tolerance:.3g}"
     if numeric.recorded_of == "file":
         return [f"The logits differ by up to {excess} from those of this file when it was made: {_CHANGED}."]
-    start = f"The logits differ from the student's recorded outputs by up to {excess}"
-    return [f"{start}: the runtime computes another function."]
+    return [f"The logits differ from the student's recorded outputs by up to {excess}: {_CHANGED}."]
 
 
 def unchecked_defects(soundness: Soundness, limits: ParityLimits) -> list[str]:

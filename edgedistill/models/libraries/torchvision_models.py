@@ -26,6 +26,8 @@ def load_from_torchvision(name: str, weights: Path | None, image_size: int | Non
     architecture, _, wanted = name.partition(":")
     entry = _find_weights(architecture, wanted)
     labels = torchvision_labels(name)
+    state: State
+    notes: list[str]
     if weights is None:
         state, outputs, notes = _fetch(f"torchvision:{name}", entry), len(labels), []
     else:

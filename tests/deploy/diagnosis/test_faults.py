@@ -17,6 +17,7 @@ from onnx import helper
 from scipy.optimize import linear_sum_assignment
 
 from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.bundle.reference import read_golden, write_golden
 from edgedistill_deploy.diagnosis._relabelling import find_relabelling
 from edgedistill_deploy.parity.check import ParityReport, check_parity
 from edgedistill_deploy.records.parity import Diagnosis
@@ -128,6 +129,16 @@ def test_swapped_labels_fail_though_teacher_and_model_agree(tmp_path: Path) -> N
     assert found.detail in report.judgement.reasons
 
 
+def test_teacher_answers_in_another_order_are_no_wrong_label_file(tmp_path: Path) -> None:
+    """The labels and the model agree with each other, so that the recorded answers are the ones to put right."""
+    labels = [0, 1, 2] * 70
+    bundle, _ = bundle_of(tmp_path, labels, [[1, 0, 2][label] for label in labels], labels)
+    report = checked(bundle)
+    assert report.findings.diagnosis[0].name == "permuted_reference"
+    assert "swapped_labels" not in {each.name for each in report.findings.diagnosis}
+    assert report.verdict == "fail"
+
+
 def test_labels_changed_here_and_there_are_told_apart_from_swapped_ones(tmp_path: Path) -> None:
     answers = [0, 1, 2] * 70
     bundle, _ = bundle_of(tmp_path, answers, answers, answers)
@@ -169,13 +180,25 @@ def test_the_colour_task_is_sound(tmp_path: Path) -> None:
     assert (report.accuracy.teacher or 0) > 0.95
 
 
-def test_swapped_channels_are_found_by_feeding_them_back(tmp_path: Path) -> None:
+def test_swapped_channels_are_seen_at_the_first_layer(tmp_path: Path) -> None:
     bundle = faults.planted(colour_bundle(tmp_path / "b"), faults.swap_channels)
+    found = found_in(bundle)
+    assert set(found) == {"swapped_channels"}
+    assert "for red, green and blue it reads blue, green, red" in found["swapped_channels"].detail
+
+
+def test_swapped_channels_are_found_by_feeding_them_back(tmp_path: Path) -> None:
+    bundle = faults.planted(colour_bundle(tmp_path / "b", says_range=False), faults.swap_channels)
     found = found_in(bundle)
     assert set(found) == {"swapped_channels"}
     evidence = found["swapped_channels"].evidence
     assert evidence["accuracy_repaired"] == evidence["accuracy_teacher"] > evidence["accuracy"]
-    assert "fed blue before red" in found["swapped_channels"].detail
+
+
+@pytest.mark.parametrize("says_range", [True, False])
+def test_a_gamma_is_no_second_normalisation(tmp_path: Path, says_range: bool) -> None:
+    bundle = faults.planted(colour_bundle(tmp_path / "b", says_range=says_range), faults.bend(2.2))
+    assert set(found_in(bundle)) == {"other_gamma"}
 
 
 RANGES = {
@@ -200,7 +223,7 @@ def test_where_the_graph_tells_nothing_a_second_normalisation_is_undone_in_the_i
     bundle = faults.planted(colour_bundle(tmp_path / "b", says_range=False), faults.normalise_twice)
     found = found_in(bundle)
     assert set(found) == {"double_normalisation"}
-    assert found["double_normalisation"].evidence["figures"] == "ImageNet"
+    assert found["double_normalisation"].evidence["figures"] == "with the figures of ImageNet"
 
 
 def test_the_teachers_file_says_what_the_metadata_does_not(tmp_path: Path) -> None:
@@ -280,3 +303,43 @@ def test_a_broken_relation_of_an_accurate_model_is_not_explained_away(tmp_path: 
     report = checked(faults.planted(colour_bundle(tmp_path / "b"), faults.confuse_equal_rows))
     assert report.verdict == "fail"
     assert report.findings.diagnosis == ()
+
+
+# --- recorded outputs
+
+
+def test_a_record_of_other_outputs_is_told_from_a_wrong_runtime(tmp_path: Path) -> None:
+    bundle = colour_bundle(tmp_path / "b")
+    path = bundle.file("golden")
+    inputs, outputs = read_golden(path)
+    write_golden(path, inputs, np.roll(outputs, 1, axis=0))
+    report = checked(bundle.with_file("golden", path))
+    assert report.verdict == "fail"
+    [found] = report.findings.diagnosis
+    assert found.name == "stale_outputs"
+    assert "answers the evaluation images as well as it should" in found.detail
+
+
+def test_a_runtime_that_computes_something_else_is_told_from_a_stale_record(tmp_path: Path) -> None:
+    """The session runs another function than the file holds: computed node by node, the file gives the record."""
+    bundle = colour_bundle(tmp_path / "b")
+    sound = bundle.file("model.fp32").read_bytes()
+    changed = faults.planted(bundle, lambda model: faults.replace_weight(model, "kernel", _damp))
+    with open_session(changed, threads=1) as session:
+        session.model_path.write_bytes(sound)
+        found = check_parity(bundle, session).findings.diagnosis
+    assert [each.name for each in found] == ["other_function"]
+
+
+def _damp(values: NDArray[np.float32]) -> None:
+    values *= np.float32(0.9)
+
+
+def test_damaged_weights_are_not_called_another_function(tmp_path: Path) -> None:
+    bundle = faults.planted(
+        colour_bundle(tmp_path / "b"),
+        lambda model: faults.replace_weight(model, "towards", lambda values: np.negative(values, out=values)),
+    )
+    report = checked(bundle)
+    assert report.verdict == "fail"
+    assert not {"other_function", "stale_outputs"} & {each.name for each in report.findings.diagnosis}

@@ -113,7 +113,6 @@ def test_the_sound_model_passes_in_every_precision(bundle: Bundle, precision: st
         "reference_names",
         "teacher_reference",
     }
-    assert report.soundness.not_checked == ()
     assert report.images.sample_count == len(images) > 400
 
 
@@ -150,6 +149,77 @@ def test_permuted_classes(bundle: Bundle, precision: str) -> None:
     assert report.verdict == "fail"
     assert names_in(report) == {"permuted_classes"}
     assert "'6' and '9' are interchanged" in report.findings.diagnosis[0].detail
+
+
+LAST_LAYER = "model.fc.weight"
+FAULTS_OF_A_FILE: dict[str, tuple[faults.Plant, str]] = {
+    "gamma": (faults.bend(2.2), "other_gamma"),
+    "shift": (faults.roll(5, 64), "moved_pixels"),
+    "raised class": (faults.raise_class(3, 5.0, 10), "shifted_logits"),
+    "softmax": (faults.take_softmax, "softmax_behind_logits"),
+}
+FAULTS_OF_INT8: dict[str, tuple[faults.Plant, str]] = {
+    "shuffled scales": (
+        faults.change_tensors(f"{WEIGHT}_scale", lambda values: np.random.default_rng(0).permutation(values)),
+        "damaged_weight",
+    ),
+    "flipped sign": (
+        faults.change_tensors(f"{LAST_LAYER}_quantized", lambda values: -np.clip(values, -127, 127)),
+        "damaged_weight",
+    ),
+    "zero points": (
+        faults.change_tensors("relu_1_zero_point", lambda values: np.asarray(values, np.int64) + 40),
+        "damaged_scale",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("fault", "precision"),
+    [
+        *((fault, precision) for fault in FAULTS_OF_A_FILE for precision in ("fp32", "int8")),
+        *((fault, "int8") for fault in FAULTS_OF_INT8),
+    ],
+)
+def test_a_fault_of_a_file_has_its_own_name_in_every_precision(bundle: Bundle, fault: str, precision: str) -> None:
+    plant, name = {**FAULTS_OF_A_FILE, **FAULTS_OF_INT8}[fault]
+    report = checked(faults.planted(bundle, plant, precision), precision)
+    assert report.verdict == "fail"
+    assert names_in(report) == {name}
+
+
+def test_a_damaged_layer_is_told_by_the_sibling_files(bundle: Bundle) -> None:
+    """The float file is damaged in a way that no look at the weight alone shows."""
+
+    def draw_again(values: NDArray[np.float32]) -> None:
+        values[...] = np.random.default_rng(0).normal(0, values.std(), values.shape)
+
+    report = checked(faults.planted(bundle, lambda model: faults.replace_weight(model, WEIGHT, draw_again)))
+    assert report.verdict == "fail"
+    assert names_in(report) == {"damaged_weight"}
+    assert WEIGHT in report.findings.diagnosis[0].detail
+    assert "differs from that of model.fp16.onnx" in report.findings.diagnosis[0].detail
+
+
+def test_a_file_of_another_expert_is_not_blamed_on_quantisation(bundle: Bundle) -> None:
+    def draw_all_again(model: onnx.ModelProto) -> None:
+        random = np.random.default_rng(0)
+        faults.change_tensors("_quantized", lambda values: random.permutation(values.ravel()).reshape(values.shape))(
+            model
+        )
+
+    report = checked(faults.planted(bundle, draw_all_again, "int8"), "int8")
+    assert report.verdict == "fail"
+    assert names_in(report) == {"not_this_model"}
+
+
+def test_in_an_old_bundle_the_float_file_tells_what_was_planted_into_the_int8_file(bundle: Bundle) -> None:
+    """Neither golden outputs nor ranges are recorded."""
+    for role in ("golden", "golden.int8", "ranges"):
+        bundle = bundle.without_file(role) if bundle.has(role) else bundle
+    report = checked(faults.planted(bundle, faults.raise_class(3, 50.0, 10), "int8"), "int8")
+    assert report.verdict == "fail"
+    assert names_in(report) == {"shifted_logits"}
 
 
 @pytest.mark.parametrize(

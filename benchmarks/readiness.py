@@ -17,14 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from edgedistill.data.loader import open_loader
-from edgedistill.models.student import read_student
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.tensor_calls import WEIGHTED, CallKey, TensorCalls
 from edgedistill.quantisation.fake_quantisation import round_weight
 from edgedistill.quantisation.readiness import SAMPLES, readiness
 from edgedistill_cli.console import Console
 from edgedistill_cli.runs.folder import Run
-from edgedistill_cli.runs.inputs import build_run_student, load_inputs
+from edgedistill_cli.runs.inputs import load_inputs, read_run_student
 from edgedistill_cli.settings_file import read_settings
 from edgedistill_deploy.images.sets import ImageSet
 
@@ -93,7 +92,7 @@ def accuracies(student: nn.Module, teacher: Teacher, training: ImageSet, test: I
 def rows_of(folder: Path) -> list[dict[str, Any]]:
     run = Run(folder=folder, settings=read_settings(folder / "settings.toml", {}), console=Console(quiet=True))
     given = load_inputs(run)
-    student = read_student(build_run_student(run, given), run.bundle.file("student")).eval()
+    student = read_run_student(run, given).eval()
     found = accuracies(student, given.teacher, given.images.train, given.images.evaluation)
     rows = []
     for bits in BITS:

@@ -1,7 +1,7 @@
 """Settings of the training, checked when they are made. No torch, so that refusing them takes no time."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from edgedistill.checks import check_above_zero, check_at_least, check_choice
@@ -20,6 +20,9 @@ LAMBDA_SCHEDULES = ("constant", "rise", "fall")
 LAYER_LOSSES = ("subspace", "attention-transfer", "fitnet", "vid", "vkd", "similarity")
 MIXED_PRECISIONS = ("no", "bf16", "fp16")
 TUNED = "auto"
+# What `learning_rate = "auto"` means for a student that starts from nothing, and for one with trained weights.
+RATE_FROM_NOTHING = 3e-3
+RATE_FROM_TRAINED = 1e-3
 # The weights among which `lambda_layer = "auto"` chooses, as in the paper.
 LAMBDA_GRID = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -46,12 +49,13 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 class DistillConfig:
     """How a student is trained (Chormai et al. 2026, section 3; `docs/method.md`).
 
-    The defaults are for a student trained from scratch in tens of epochs; `PRESETS["paper"]` has the paper's settings.
+    The defaults are for a student that is trained in tens of epochs; `PRESETS["paper"]` has the paper's settings.
 
     Attributes:
         epochs: passes over the training images.
         batch_size: images a step.
-        learning_rate: peak learning rate of AdamW.
+        learning_rate: peak learning rate of AdamW; `auto` is 0.003 for a student that starts from nothing, and
+            0.001 for one that starts from trained weights.
         weight_decay: AdamW's.
         schedule: `cosine` (with a linear warm-up over the first tenth of the steps), `step` (halved every quarter of
             the epochs) or `constant`.
@@ -85,7 +89,7 @@ class DistillConfig:
 
     epochs: int = 30
     batch_size: int = 64
-    learning_rate: float = 3e-3
+    learning_rate: float | Literal["auto"] = "auto"
     weight_decay: float = 1e-3
     schedule: str = "cosine"
     gradient_clip: float = 1.0
@@ -117,8 +121,8 @@ class DistillConfig:
             check_at_least(key, getattr(self, key), 1)
         for key in ("positions", "seed", "workers", "early_stopping"):
             check_at_least(key, getattr(self, key), 0)
-        for key in ("learning_rate", "temperature"):
-            check_above_zero(key, getattr(self, key))
+        _check_rate(self.learning_rate)
+        check_above_zero("temperature", self.temperature)
         for key in ("weight_decay", "gradient_clip", "lambda_kd", "lambda_task"):
             check_at_least(key, getattr(self, key), 0)
         _check_lambda(self.lambda_layer)
@@ -140,6 +144,24 @@ class DistillConfig:
                 "lambda_kd, lambda_layer and lambda_task are all 0, which leaves nothing to learn from; set one above "
                 "0."
             )
+
+    def for_start(self, *, is_trained: bool) -> "DistillConfig":
+        """Return the settings for a student that starts from trained weights, or from nothing."""
+        if self.learning_rate != "auto":
+            return self
+        return replace(self, learning_rate=RATE_FROM_TRAINED if is_trained else RATE_FROM_NOTHING)
+
+    @property
+    def peak_rate(self) -> float:
+        """The peak learning rate as a number; what is `auto` is that of a student that starts from nothing."""
+        return float(self.for_start(is_trained=False).learning_rate)
+
+
+def _check_rate(value: float | str) -> None:
+    if isinstance(value, str):
+        check_choice("learning_rate", value, ("auto",))
+    else:
+        check_above_zero("learning_rate", value)
 
 
 def _check_lambda(value: float | str) -> None:

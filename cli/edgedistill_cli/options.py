@@ -167,6 +167,11 @@ class TaskFlags:
     student_width: Annotated[
         float | None, flag("--student-width", "X", "Factor on its channels."), Setting("student.width")
     ] = None
+    student_weights: Annotated[
+        str | None,
+        flag("--student-weights", "W", "What it starts from: auto, pretrained, none, a file or a folder of timm."),
+        Setting("student.weights"),
+    ] = None
     image_size: Annotated[
         int | None, flag("--image-size", "N", "Side of the images, in pixels."), Setting("data.image_size")
     ] = None
@@ -185,7 +190,11 @@ class FitFlags:
     batch_size: Annotated[
         int | None, flag("--batch-size", "N", "Images a training step."), Setting("distill.batch_size")
     ] = None
-    lr: Annotated[float | None, flag("--lr", "X", "Peak learning rate."), Setting("distill.learning_rate")] = None
+    lr: Annotated[
+        str | None,
+        flag("--lr", "X|auto", "Peak learning rate; auto suits what the student starts from."),
+        Setting("distill.learning_rate", number_or_text),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

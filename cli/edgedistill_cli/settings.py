@@ -67,10 +67,15 @@ class SubtaskSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudentSettings:
-    """The student; see `edgedistill.build_student`. `pairs` are layers to match, each as TEACHER=STUDENT."""
+    """The student; see `edgedistill.build_student`. `pairs` are layers to match, each as TEACHER=STUDENT.
+
+    `weights` are what it starts from: `auto`, `pretrained`, `none`, a file or a folder. None stands for settings that
+    were written whole before there was this key: their students started from nothing, and still do.
+    """
 
     name: str
     width: float = 1.0
+    weights: str | None = "auto"
     pairs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

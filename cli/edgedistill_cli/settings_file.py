@@ -56,6 +56,8 @@ def read_settings(
             stage refuses. It lists all of these.
     """
     tables = _read_tables(file) if file is not None else {}
+    if _is_of_before_starts(tables):
+        tables["student"]["weights"] = None
     _refuse_permissions(tables, str(file))
     if _SUBTASK.intersection(flags):
         # Names of classes and the name of a subtask are two ways to say one thing: a flag replaces both.
@@ -182,6 +184,16 @@ def _read_tables(file: Path) -> dict[str, dict[str, Any]]:
     return read_toml(file, "settings file")
 
 
+def _is_of_before_starts(tables: Mapping[str, Any]) -> bool:
+    """Tell whether a file was written whole, by a run or by `init`, before `student.weights` existed.
+
+    Both write every table. Somebody who writes a file by hand leaves tables out.
+    """
+    student = tables.get("student")
+    written = tables.keys() >= typing.get_type_hints(RunSettings).keys()
+    return written and isinstance(student, dict) and "weights" not in student
+
+
 def _refuse_permissions(tables: Mapping[str, Any], origin: str) -> None:
     """Refuse a file that gives what the command line alone may give."""
     for name, flag in COMMAND_LINE_ONLY.items():
@@ -200,6 +212,8 @@ def _find_problems(table: str, values: object, section: Any) -> list[str]:
     types = typing.get_type_hints(section)
     found = []
     for key, value in values.items():
+        if value is None and (table, key) == ("student", "weights"):
+            continue
         if key not in types:
             found.append(f"{table}.{key} is not known.{nearest_names(key, types)}")
         elif not _fits(value, types[key]):

@@ -84,6 +84,7 @@ def training_job(plan: ComparisonPlan, task: Task, facts: TaskFacts, method: str
         "content": facts.fingerprint,
         "classes": task.classes,
         "student": (task.student, task.student_width),
+        **({"start": facts.start} if facts.start else {}),
         "image_size": task.image_size,
         "train_images": count,
         "settings": deciding_settings(config),
@@ -103,7 +104,8 @@ def training_job(plan: ComparisonPlan, task: Task, facts: TaskFacts, method: str
 
 def deciding_settings(config: DistillConfig) -> dict[str, Any]:
     """Return the settings that the result of a run depends on, for its key."""
-    given, plain = asdict(config), asdict(type(config)())
+    # What is `auto` for the start of the student is decided by the start, which is in the key by itself.
+    given, plain = asdict(replace(config, learning_rate=config.peak_rate)), asdict(type(config)())
     return {
         key: value
         for key, value in given.items()

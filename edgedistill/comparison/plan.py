@@ -15,7 +15,14 @@ from edgedistill.comparison.subsets import balance_order
 from edgedistill.config import DistillConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, images_key, split_for_subtask
-from edgedistill.models.names import FOLDER, split_teacher_name
+from edgedistill.models.names import (
+    FOLDER,
+    START_FROM_NOTHING,
+    START_FROM_TIMM,
+    START_UNSET,
+    split_teacher_name,
+    starts_from_nothing,
+)
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images.sets import ImageSet
@@ -38,6 +45,7 @@ class Task:
         teacher, source, student: as for `load_teacher`, `open_source` and `build_student`.
         classes: the subtask, by names of classes of the teacher.
         settings: replace the defaults of `DistillConfig`; a method's settings replace these.
+        student_weights: as for `find_start`; by default the student starts from nothing.
         student_width, teacher_weights, teacher_classes, teacher_pixels, image_size: as the flags of these names; empty
             or 0: none.
         allow_code: the function of a teacher `python:MODULE:FUNCTION` may be run.
@@ -52,6 +60,7 @@ class Task:
     student: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     student_width: float = 1.0
+    student_weights: str | None = None
     teacher_weights: str = ""
     teacher_classes: str = ""
     teacher_pixels: str = ""
@@ -131,13 +140,14 @@ class ComparisonPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFacts:
-    """A hash of the content of a task's data and teacher, and the numbers of images."""
+    """A hash of the content of a task's data and teacher, the numbers of images, and what its student starts from."""
 
     fingerprint: str
     train_count: int
     validation_count: int
     test_count: int
     notes: tuple[str, ...] = ()
+    start: str = ""
 
 
 def read_facts(plan: ComparisonPlan) -> dict[str, TaskFacts]:
@@ -185,6 +195,7 @@ def _facts(plan: ComparisonPlan, task: Task, images: SubtaskImages, hashed: Hash
         validation_count=min(len(images.validation), plan.validation_images or len(images.validation)),
         test_count=len(images.evaluation),
         notes=images.notes,
+        start=_start_identity(task, hashed),
     )
 
 
@@ -205,6 +216,20 @@ def _teacher_identity(task: Task, hashed: Hash) -> tuple[str, ...]:
     is_place = split_teacher_name(task.teacher)[0] in (FOLDER, "embedded")
     pixels = (task.teacher_pixels,) if task.teacher_pixels else ()
     return ("" if hashes[0] and is_place else task.teacher, *hashes, *pixels)
+
+
+def _start_identity(task: Task, hashed: Hash) -> str:
+    """Return what decides the start of the student, for keys; empty for a start from nothing."""
+    weights = task.student_weights or START_FROM_NOTHING
+    if weights == START_FROM_NOTHING or (weights == START_UNSET and _is_bare(task)):
+        return ""
+    place = Path(weights) / "model.safetensors" if Path(weights).is_dir() else Path(weights)
+    is_file = weights not in (START_UNSET, START_FROM_TIMM) and place.is_file()
+    return hashed(place) if is_file else weights
+
+
+def _is_bare(task: Task) -> bool:
+    return starts_from_nothing(task.student, task.student_width)
 
 
 def _teacher_file(task: Task) -> Path | None:

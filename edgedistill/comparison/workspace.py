@@ -24,6 +24,7 @@ from edgedistill.data.splits import SubtaskImages
 from edgedistill.distillation.events import TrainingProgress
 from edgedistill.distillation.subdistill import DistillResult, distill
 from edgedistill.distillation.training import predict_classes
+from edgedistill.models.start import begin_student, find_start
 from edgedistill.models.student import build_student, read_student, write_student
 from edgedistill.models.teacher import Teacher, load_teacher
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
@@ -40,6 +41,7 @@ class Workspace:
         self._shelf = Shelf(folder / CACHES)
         self._where = {"machine": read_device().name, "versions": _versions()}
         self._open = functools.lru_cache(maxsize=4)(open_source)
+        self._start = functools.lru_cache(maxsize=2)(find_start)
         self._teacher = functools.lru_cache(maxsize=2)(_load_teacher)
         self._images: dict[tuple[str, int | None], SubtaskImages] = {}
         self._drawn: dict[tuple[str, int | None, int], ImageSet] = {}
@@ -69,9 +71,9 @@ class Workspace:
             return self._train(job, teacher, images, share)
         classes = list(teacher.subtask(job.task.classes).class_indices)
         if job.kind == "teacher":
-            _student(job, teacher)  # finds a misspelt name before the first training
+            self._student(job, teacher)  # finds a misspelt name before the first training
             return _test(teacher.model, teacher, images, classes)
-        student = read_student(_student(job, teacher), self._students / f"{job.trained}.safetensors")
+        student = read_student(self._student(job, teacher), self._students / f"{job.trained}.safetensors")
         return {"trained": job.trained, **_test(student, teacher, images, None)}
 
     def _train(self, job: Job, teacher: Teacher, images: SubtaskImages, share: Callable[[float], None]) -> Record:
@@ -82,7 +84,7 @@ class Workspace:
         drawn = SubtaskImages(train=self._drawn[key], validation=images.validation, test=None)
         result = distill(
             teacher,
-            _student(job, teacher),
+            self._student(job, teacher),
             teacher.subtask(job.task.classes),
             drawn,
             job.config,
@@ -91,6 +93,15 @@ class Workspace:
         )
         write_student(result.student, self._students / f"{job.key}.safetensors", self._folder)
         return {"train_images": len(drawn.train), **_describe_training(result, teacher, drawn)}
+
+    def _student(self, job: Job, teacher: Teacher) -> nn.Module:
+        task, size = job.task, teacher.preprocess.size
+        student = build_student(
+            task.student, len(task.classes), width=task.student_width, image_size=size, seed=job.seed
+        )
+        start = self._start(task.student, task.student_weights, task.student_width)
+        begin_student(student, start, teacher.aliases(teacher.subtask(task.classes)), size)
+        return student
 
     def _teacher_of(self, task: Task) -> Teacher:
         files = (task.teacher_weights, task.teacher_classes)
@@ -123,16 +134,6 @@ def _load_teacher(name: str, weights: str, classes: str, image_size: int, pixels
         image_size=image_size or None,
         pixels=pixels,
         allow_code=allow_code,
-    )
-
-
-def _student(job: Job, teacher: Teacher) -> nn.Module:
-    return build_student(
-        job.task.student,
-        len(job.task.classes),
-        width=job.task.student_width,
-        image_size=teacher.preprocess.size,
-        seed=job.seed,
     )
 
 

@@ -12,12 +12,12 @@ def learning_rate_at(step: int, steps: int, config: DistillConfig) -> float:
     """Return the learning rate of one step out of `steps` of the whole run."""
     done = step / steps
     if config.schedule == "constant":
-        return config.learning_rate
+        return config.peak_rate
     if config.schedule == "step":
-        return config.learning_rate * 0.5 ** math.floor(4 * done)
+        return config.peak_rate * 0.5 ** math.floor(4 * done)
     if done < WARMUP_FRACTION:
-        return config.learning_rate * (step + 1) / math.ceil(WARMUP_FRACTION * steps)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (done - WARMUP_FRACTION) / (1 - WARMUP_FRACTION)))
+        return config.peak_rate * (step + 1) / math.ceil(WARMUP_FRACTION * steps)
+    return config.peak_rate * 0.5 * (1 + math.cos(math.pi * (done - WARMUP_FRACTION) / (1 - WARMUP_FRACTION)))
 
 
 def layer_weight_at(step: int, steps: int, config: DistillConfig) -> float:

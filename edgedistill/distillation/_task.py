@@ -16,6 +16,7 @@ from edgedistill.distillation._checkpoint import read_checkpoint
 from edgedistill.distillation.events import TrainingProgress, Watcher
 from edgedistill.distillation.lesson import Lesson
 from edgedistill.distillation.objective import Matching
+from edgedistill.models.start import started_from
 from edgedistill.subspaces.directions import Subspace
 from edgedistill_deploy.progress import Progress
 
@@ -83,5 +84,6 @@ def fingerprint_of(lesson: Lesson, student: nn.Module, config: DistillConfig, ma
         "student": [(name, tuple(tensor.shape)) for name, tensor in student.state_dict().items()],
         "teacher": lesson.teacher_identity,
         "images": [images_key(each) for each in (lesson.images.train, lesson.images.validation)],
+        **({"start": start} if (start := started_from(student)) else {}),
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

@@ -105,8 +105,8 @@ def _likely_causes(config: DistillConfig, image_count: int) -> str:
     return (
         f"Likely causes, the likeliest first: too little training ({image_count} images, {config.epochs} epochs of "
         f"{steps} steps: give more images, or --epochs {3 * config.epochs}); the learning rate (now "
-        f"{config.learning_rate:g}: try --lr {config.learning_rate / 3:.1g}); the student, which starts from nothing "
-        "(try a smaller one: --student, --student-width)."
+        f"{config.peak_rate:g}: try --lr {config.peak_rate / 3:.1g}); the student (one that starts from trained "
+        "weights learns from fewer images: --student-weights; or try a smaller one: --student, --student-width)."
     )
 
 

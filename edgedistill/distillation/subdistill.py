@@ -25,6 +25,8 @@ from edgedistill.distillation.objective import Objective, match_layers
 from edgedistill.distillation.teacher_guidance import TeacherGuidance, with_cache
 from edgedistill.distillation.training import Outcome, Run, build_average, train
 from edgedistill.distillation.tuning import LambdaChoice, choose_lambda
+from edgedistill.models.normalise import normalise_of
+from edgedistill.models.start import started_from
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.layers import LayerPair, capture
 from edgedistill.networks.modes import evaluating
@@ -90,7 +92,7 @@ def distill(
         EdgeDistillError: the memory is too small for a batch, the checkpoint is of another run, or the loss is
             not finite (the message names the term).
     """
-    config = config or DistillConfig()
+    config = (config or DistillConfig()).for_start(is_trained=bool(started_from(student)))
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)  # once: a folder that is unmounted later is not made anew
     accelerator = open_accelerator(config)
@@ -183,18 +185,20 @@ def _train(task: Task, student: nn.Module, saved: Mapping[str, Any] | None) -> O
             # Compilation sees the hooks of `capture`, but no hooks that are set later.
             student.compile()
         objective = Objective(student, matching, config, outputs).to(device)
+        normalise = teacher.normalise().to(device)
         guidance = TeacherGuidance(
             teacher=teacher,
             class_indices=task.lesson.subtask.class_indices,
             layers=[pair.teacher for pair in matching.pairs],
             objective=objective,
-            normalise=teacher.normalise().to(device),
+            normalise=normalise,
             accelerator=task.accelerator,
         )
         guidance, augmentation = with_cache(guidance, task, cache, saved["views"] if saved else None)
         run = Run(
             accelerator=task.accelerator,
             guidance=guidance,
+            normalise=normalise_of(student, normalise).to(device),
             images=task.lesson.images,
             augmentation=augmentation,
             config=config,

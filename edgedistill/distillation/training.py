@@ -1,6 +1,5 @@
 """The training loop: epochs, steps, evaluation, and the state that survives a kill."""
 
-import contextlib
 import json
 import math
 import time
@@ -35,6 +34,7 @@ from edgedistill.distillation.events import (
 )
 from edgedistill.distillation.objective import Objective
 from edgedistill.distillation.teacher_guidance import TeacherGuidance
+from edgedistill.models.normalise import normalise_of
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.modes import evaluating
 from edgedistill_deploy.errors import EdgeDistillError
@@ -52,6 +52,7 @@ class Run:
 
     accelerator: Accelerator
     guidance: TeacherGuidance
+    normalise: nn.Module
     images: SubtaskImages
     augmentation: Augmentation
     config: DistillConfig
@@ -65,8 +66,18 @@ class Run:
         return Share(index=self.accelerator.process_index, count=self.accelerator.num_processes)
 
     def prepare(self, pixels: Tensor) -> Tensor:
-        """Turn uint8 images (N, H, W, 3) into the networks' input (N, 3, H, W)."""
-        images: Tensor = self.guidance.normalise(pixels)
+        """Turn uint8 images (N, H, W, 3) into the student's input (N, 3, H, W)."""
+        return self._laid_out(self.normalise(pixels))
+
+    def prepare_for_teacher(self, pixels: Tensor) -> Tensor:
+        """Turn uint8 images (N, H, W, 3) into the teacher's input (N, 3, H, W)."""
+        return self._laid_out(self.guidance.normalise(pixels))
+
+    def ask_teacher(self, pixels: Tensor) -> Tensor:
+        """Return the teacher's subtask logits (N, C) for uint8 images (N, H, W, 3)."""
+        return self.guidance.logits(self.prepare_for_teacher(pixels))
+
+    def _laid_out(self, images: Tensor) -> Tensor:
         return images.contiguous(memory_format=memory_format(self.config))
 
 
@@ -118,12 +129,12 @@ def train(run: Run, objective: Objective, average: AveragedModel | None, saved: 
     config = run.config
     optimizer = torch.optim.AdamW(
         _parameter_groups(objective, config.weight_decay),
-        lr=config.learning_rate,
+        lr=config.peak_rate,
         # One kernel for all parameters makes a small student's step a tenth shorter.
         fused=run.accelerator.device.type in FUSED_ADAMW,
     )
     if saved is None:
-        accuracy = _accuracy_of(_count_answers(run, run.guidance.logits, epoch=0))
+        accuracy = _accuracy_of(_count_answers(run, run.ask_teacher, epoch=0))
         outcome = Outcome(teacher_accuracy=accuracy, best_weights=_copy_weights(objective.student))
     else:
         objective.load_state_dict(saved["objective"])
@@ -191,7 +202,8 @@ def _train_epoch(run: Run, learner: Learner, epoch: int, outcome: Outcome) -> Ou
     means, rate = _run_steps(run, learner, epoch, outcome.history[-1] if outcome.history else None)
     for network in dict.fromkeys((learner.objective.student, learner.judged)):
         average_buffers(network)
-    counts = _count_answers(run, learner.judged, epoch=epoch)
+    with evaluating(learner.judged):
+        counts = _count_answers(run, lambda pixels: learner.judged(run.prepare(pixels)), epoch=epoch)
     accuracy = _accuracy_of(counts)
     record = EpochRecord(
         epoch=epoch,
@@ -223,7 +235,7 @@ def _run_steps(run: Run, learner: Learner, epoch: int, last: EpochRecord | None)
     )
     steps = len(loader)
     means = RunningMeans()
-    rate = config.learning_rate
+    rate = config.peak_rate
     learner.shared.train()
     # Dropout and stochastic depth use torch's generator. A new seed each epoch lets a resumed run draw the same.
     with torch.random.fork_rng():
@@ -252,7 +264,8 @@ def _step(
     """Take one optimiser step; return the weighted terms as numbers."""
     pixels, labels, indices = (each.to(run.accelerator.device, non_blocking=True) for each in batch)
     images = run.prepare(pixels)
-    guidance = run.guidance.of(images, run.augmentation.view_number(epoch), indices)
+    asked = images if run.normalise is run.guidance.normalise else run.prepare_for_teacher(pixels)
+    guidance = run.guidance.of(asked, run.augmentation.view_number(epoch), indices)
     terms = learner.shared(images, labels, guidance, layer_weight)
     names, values = list(terms), torch.stack(list(terms.values()))
     # One transfer from the device for all terms.
@@ -283,17 +296,16 @@ def _check_finite(terms: Mapping[str, float], config: DistillConfig) -> None:
 
 
 def _count_answers(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> Counts:
-    """Count the validation images by label and by the answer of `model` (images -> subtask logits): (C, C)."""
+    """Count the validation images by label and by the answer of `model` (uint8 images -> subtask logits): (C, C)."""
     images = run.images.validation
     device = run.accelerator.device
     loader = open_loader(images, run.guidance.preprocess, EVALUATION_BATCH, workers=run.config.workers, share=run.share)
     steps = len(loader)
     classes = len(images.class_names)
     counts = torch.zeros(classes * classes, dtype=torch.int64, device=device)
-    mode = evaluating(model) if isinstance(model, nn.Module) else contextlib.nullcontext()
-    with mode, torch.no_grad(), run.accelerator.autocast():
+    with torch.no_grad(), run.accelerator.autocast():
         for step, (pixels, labels, _) in enumerate(loader):
-            answers = model(run.prepare(pixels.to(device))).argmax(dim=1)
+            answers = model(pixels.to(device)).argmax(dim=1)
             counts += torch.bincount(labels.to(device) * classes + answers, minlength=classes * classes)
             run.watch(
                 TrainingProgress(phase="validation", epoch=epoch, epochs=run.config.epochs, step=step + 1, steps=steps)
@@ -311,7 +323,7 @@ def predict_classes(
 ) -> NDArray[np.int64]:
     """Return the position, among `classes` or all outputs, of the largest logit of every image (N,)."""
     device = next(model.parameters()).device
-    normalise = teacher.normalise().to(device)
+    normalise = normalise_of(model, teacher.normalise()).to(device)
     found: list[Tensor] = []
     with evaluating(model), torch.no_grad():
         for pixels, *_ in open_loader(images, teacher.preprocess, EVALUATION_BATCH):

@@ -14,10 +14,10 @@ from torch import nn
 from edgedistill.export.config import ExportConfig
 from edgedistill.export.deployed import Deployed, logits_in_torch
 from edgedistill.export.onnx_writing import OnnxRecord, write_onnx
-from edgedistill.models.normalise import Normalise
+from edgedistill.models.normalise import Normalise, normalise_of
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.cost import count_cost
-from edgedistill.rejection.rejector import Rejection, Rejector
+from edgedistill.rejection.rejector import Rejection
 from edgedistill.subtasks.subtask import Subtask
 from edgedistill_deploy.bundle.folder import GOLDEN_IMAGES, Bundle, create_bundle, open_bundle
 from edgedistill_deploy.bundle.precisions import model_role
@@ -57,7 +57,7 @@ def export_onnx(
 
     Args:
         student: trained; C outputs in the order of the subtask.
-        teacher: gives preprocessing, normalisation and reference answers.
+        teacher: gives preprocessing and reference answers, and the normalisation of a student that has none of its own.
         subtask: the classes.
         images: evaluation images (test, or validation where there is no test split), labelled in the subtask's order.
         folder: an existing bundle there is extended; other files in it stay.
@@ -80,13 +80,14 @@ def export_onnx(
     bundle = begin_bundle(student, teacher, subtask, folder, student_name)
     golden = _spread(len(images), GOLDEN_COUNT)
     samples = np.concatenate(list(batches(images.select(golden), teacher.preprocess, BATCH)))
-    expert = Deployed(student, teacher.normalise(), rejector=rejection.rejector if rejection is not None else None)
+    rejector = rejection.rejector if rejection is not None else None
+    expert = Deployed(student, normalise_of(student, teacher.normalise()), rejector=rejector)
     restricted = Deployed(teacher.model.cpu(), teacher.normalise(), subtask.class_indices)
     records = {}
     phases = Phases(progress, _phase_shares(bundle, len(images)))
     for role, model in ((model_role("fp32"), expert), (model_role("teacher"), restricted)):
         phases.begin(f"writing {role}.onnx")
-        metadata = _metadata(subtask, teacher, model.rejector)
+        metadata = _metadata(subtask, teacher, model)
         bundle, records[role] = _write_model(bundle, role, model, samples, metadata, config)
     expert_record, teacher_record = (each.to_json() for each in records.values())
     bundle = bundle.with_fields(export={"target": config.target, **expert_record, "teacher": teacher_record})
@@ -182,15 +183,15 @@ def _spread(count: int, wanted: int) -> npt.NDArray[np.int64]:
     return np.unique(np.linspace(0, count - 1, min(count, wanted)).astype(np.int64))
 
 
-def _metadata(subtask: Subtask, teacher: Teacher, rejector: Rejector | None) -> dict[str, str]:
-    reject = {} if rejector is None else {"edgedistill.reject": json.dumps(asdict(rejector))}
+def _metadata(subtask: Subtask, teacher: Teacher, model: Deployed) -> dict[str, str]:
+    reject = {} if model.rejector is None else {"edgedistill.reject": json.dumps(asdict(model.rejector))}
     return {
         **reject,
         "edgedistill.version": __version__,
         "edgedistill.subtask": subtask.name,
         "edgedistill.class_names": json.dumps(list(subtask.class_names), ensure_ascii=False),
         "edgedistill.preprocess": teacher.preprocess.digest,
-        "edgedistill.pixel_range": json.dumps(_pixel_range(teacher.normalise())),
+        "edgedistill.pixel_range": json.dumps(_pixel_range(model.normalise)),
     }
 
 

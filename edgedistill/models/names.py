@@ -1,6 +1,8 @@
-"""What a teacher's name says: which library builds it, and what that library calls it. No torch."""
+"""What the names of a teacher and of a student say without building them. No torch."""
 
 FOLDER = "folder"
+# What `student.weights` may be beside a file or a folder.
+START_UNSET, START_FROM_TIMM, START_FROM_NOTHING = "auto", "pretrained", "none"
 TEACHER_KINDS = ("timm", "torchvision", "transformers", "python", "embedded", "local-dir")
 
 
@@ -10,3 +12,8 @@ def split_teacher_name(name: str) -> tuple[str, str]:
     if colon and kind in TEACHER_KINDS:
         return (FOLDER if kind == "local-dir" else kind), rest
     return FOLDER, name
+
+
+def starts_from_nothing(student: str, width: float) -> bool:
+    """Tell whether no trained weights can fit a student: it is a plain network, or its width is scaled."""
+    return student.startswith("plain:") or width != 1.0

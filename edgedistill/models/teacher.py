@@ -50,6 +50,11 @@ class Teacher:
         """Look up some of this teacher's classes by name."""
         return find_subtask(self.class_names, class_names, name=name)
 
+    def aliases(self, subtask: Subtask) -> list[tuple[str, str]]:
+        """Return two names for each class of a subtask: its own, and this teacher's label."""
+        named = zip(subtask.class_names, subtask.class_indices, strict=True)
+        return [(name, self.class_names[index]) for name, index in named]
+
     def normalise(self) -> Normalise:
         """Return the module that turns uint8 images into this teacher's input."""
         return Normalise(self.mean, self.std)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgedistill.data.loader import open_loader
+from edgedistill.models.normalise import normalise_of
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.modes import evaluating
 from edgedistill.networks.tensor_calls import WEIGHTED, CallKey, TensorCalls
@@ -118,7 +119,8 @@ def readiness(student: nn.Module, teacher: Teacher, images: ImageSet, *, seed: i
     """Measure how much INT8 will harm a float student, on a sample of training images that the seed decides.
 
     There are two passes over the sample: ranges, then the noise of rounding to them. Memory does not grow with the
-    sample. The student does not change; the teacher's preprocessing and normalisation are used.
+    sample. The student does not change; the teacher's preprocessing is used, and its normalisation where the student
+    has none of its own.
     """
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(images), generator=generator)[:SAMPLES].sort().values.tolist()
@@ -126,7 +128,7 @@ def readiness(student: nn.Module, teacher: Teacher, images: ImageSet, *, seed: i
     layers: dict[CallKey, _Layer] = {}
     names = {id(parameter): name for name, parameter in student.named_parameters()}
     for watch in (_Ranges, _Noise):
-        for batch in _batches(teacher, sample):
+        for batch in _batches(student, teacher, sample):
             with evaluating(student), torch.no_grad(), watch(layers, names, 2**bits - 1):
                 student(batch)
     found = tuple(each.result() for each in layers.values())
@@ -134,8 +136,8 @@ def readiness(student: nn.Module, teacher: Teacher, images: ImageSet, *, seed: i
     return Readiness(image_count=len(sample), layers=found, network_snr_db=_decibels(1.0, noise))
 
 
-def _batches(teacher: Teacher, images: ImageSet) -> Iterator[Tensor]:
-    normalise = teacher.normalise()
+def _batches(student: nn.Module, teacher: Teacher, images: ImageSet) -> Iterator[Tensor]:
+    normalise = normalise_of(student, teacher.normalise())
     for pixels, _, _ in open_loader(images, teacher.preprocess, BATCH):
         yield normalise(pixels)
 

@@ -19,6 +19,7 @@ from edgedistill.distillation.subdistill import distill
 from edgedistill.distillation.training import predict_classes
 from edgedistill.export.deployed import Deployed
 from edgedistill.export.onnx_writing import write_onnx
+from edgedistill.models.normalise import normalise_of, share_own_pixels
 from edgedistill.models.student import write_student
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.layers import LayerPair
@@ -134,8 +135,11 @@ def recover(
     config = _recovery_config(bundle, settings)
     golden, _ = read_golden(bundle.file("golden"))
     floats = onnx.load(bundle.file(model_role("fp32")))
-    calls = find_calls(student.cpu().eval(), teacher.normalise(), floats, rounding, golden[:SAMPLES])
+    calls = find_calls(
+        student.cpu().eval(), normalise_of(student, teacher.normalise()), floats, rounding, golden[:SAMPLES]
+    )
     network = FakeQuantised(student, calls).eval()
+    share_own_pixels(network, student)
     before = measure_accuracy(network, teacher, images.validation)
     start = copy.deepcopy(network.state_dict())
     result = distill(
@@ -182,18 +186,18 @@ def export_recovered(recovered: Recovered, teacher: Teacher, bundle: Bundle, pat
     rejector = Rejector(**json.loads(reject)) if reject else None
     opset = {entry.domain: entry.version for entry in own.opset_import}[""]
     golden, _ = read_golden(bundle.file("golden"))
-    model = Deployed(recovered.student, teacher.normalise(), rejector=rejector)
+    model = Deployed(recovered.student, normalise_of(recovered.student, teacher.normalise()), rejector=rejector)
     write_onnx(model, teacher.preprocess.size, path, opset=opset, metadata=metadata, samples=golden)
 
 
 def _recovery_config(bundle: Bundle, settings: RecoverySettings) -> DistillConfig:
     """Return the distillation's settings without what is only for an untrained student."""
-    config = settings.distilled
+    config = settings.distilled.for_start(is_trained=bool(bundle.manifest.get("student_start", {}).get("weights")))
     record = bundle.manifest.get("distillation", {})
     return replace(
         config,
         epochs=settings.epochs,
-        learning_rate=settings.learning_rate or config.learning_rate * LEARNING_RATE_SHARE,
+        learning_rate=settings.learning_rate or config.peak_rate * LEARNING_RATE_SHARE,
         lambda_layer=float(record["lambda_layer"]) if "lambda_layer" in record else config.lambda_layer,
         lambda_schedule="constant",
         schedule="cosine",

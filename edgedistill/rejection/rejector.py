@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgedistill.data.splits import SubtaskImages
+from edgedistill.models.normalise import normalise_of
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.logits import restrict_logits
 from edgedistill.networks.modes import evaluating
@@ -206,6 +207,7 @@ class _Asker:
     def __init__(self, student: nn.Module, teacher: Teacher, subtask: Subtask, progress: Progress) -> None:
         self._student, self._teacher, self._subtask = student, teacher, subtask
         self._model, self._normalise = teacher.model.cpu(), teacher.normalise()
+        self._normalise_for_student = normalise_of(student, self._normalise)
         self._progress = progress
 
     def ask(self, sets: tuple[ImageSet | None, ...]) -> list[_Answers | None]:
@@ -222,8 +224,8 @@ class _Asker:
 
     def _both(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with evaluating(self._student), evaluating(self._model), torch.no_grad():
-            ready = self._normalise(pixels)
-            student, every = self._student(ready), self._model(ready)
+            student = self._student(self._normalise_for_student(pixels))
+            every = self._model(self._normalise(pixels))
             indices = torch.tensor(self._subtask.class_indices)
             teacher = restrict_logits(every, self._subtask.class_indices)
         return student, teacher, torch.isin(every.argmax(dim=1), indices)

@@ -75,10 +75,10 @@ def inspect(
     if out is not None or run is not None:
         check_drawing()
     with keeping(run, out, console) as keep:
-        found = inspect_teacher(settings, chosen, console)
-        console.emit(found.to_json())
-        show_inspection(found, console)
-        keep(found)
+        inspection = inspect_teacher(settings, chosen, console)
+        console.emit(inspection.to_json())
+        show_inspection(inspection, console)
+        keep(inspection)
 
 
 def _words(text: str | None) -> tuple[str, ...] | None:

@@ -102,12 +102,12 @@ def plan(
             make_folder(out)
             stack.enter_context(hold_folder(out, "edgedistill plan", note=console.say))
         folder = out if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        found = plan_students(question, settings, folder, console)
-        console.emit(found.record)
-        show_plan(found, console)
+        planned = plan_students(question, settings, folder, console)
+        console.emit(planned.record)
+        show_plan(planned, console)
         if out is not None:
-            write_json(out / "plan.json", found.record, inside=out)
-    raise typer.Exit(gate_code(found.record["verdict"]))
+            write_json(out / "plan.json", planned.record, inside=out)
+    raise typer.Exit(gate_code(planned.record["verdict"]))
 
 
 def _find_device(name: str | None) -> "Device | None":

@@ -67,7 +67,7 @@ def require_room(room: Room, folder: Path) -> None:
 
 def estimate_room(settings: RunSettings, counts: Counts, stages: Sequence[str], folder: Path) -> Room:
     """Estimate what the stages write into the folder; what cannot be told before loading is left out."""
-    sizes = {
+    sizes: dict[str, tuple[str, Callable[[], float]]] = {
         "checkpoints": ("distill", lambda: _checkpoint_bytes(settings)),
         "models": ("export", lambda: _model_bytes(settings)),
         "reference": ("export", lambda: _reference_bytes(settings, counts)),

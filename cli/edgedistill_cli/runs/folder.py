@@ -128,6 +128,9 @@ def begin_run(folder: Path, settings: RunSettings, console: Console, *, restart:
     """
     refuse_links_out(folder, _written())
     require_startable(folder, settings, restart=restart)
+    before = None if restart else _trained_settings(folder)
+    if before is not None:
+        settings = _as_before_starts(before, settings)
     if restart and (folder / "settings.toml").is_file():
         _clear(folder)
     make_folder(folder)
@@ -142,9 +145,15 @@ def require_startable(folder: Path, settings: RunSettings, *, restart: bool = Fa
     With `restart` the settings of the earlier run do not matter.
     """
     _require_place(folder)
-    trained = any(path.is_file() for path in (folder / "distill").rglob("*"))  # else other settings lose nothing
-    if trained and not restart:
-        _refuse_other_training(folder, read_settings(folder / "settings.toml", {}), _from_anywhere(settings))
+    before = None if restart else _trained_settings(folder)
+    if before is not None:
+        _refuse_other_training(folder, before, _as_before_starts(before, _from_anywhere(settings)))
+
+
+def _trained_settings(folder: Path) -> RunSettings | None:
+    """Return the settings of what was trained in the folder; None where other settings lose nothing."""
+    trained = any(path.is_file() for path in (folder / "distill").rglob("*"))
+    return read_settings(folder / "settings.toml", {}) if trained else None
 
 
 def _from_anywhere(settings: RunSettings) -> RunSettings:
@@ -188,6 +197,13 @@ def read_run_or_file(run: Path | None, config: Path | None, flags: Mapping[str, 
         )
     file = run / "settings.toml" if run is not None else config
     return read_settings(file, flags, defaults={"student.name": ""})
+
+
+def _as_before_starts(before: RunSettings, now: RunSettings) -> RunSettings:
+    """Let what is `auto` today mean in a run of before `student.weights` what it meant then: a start from nothing."""
+    if before.student.weights is not None or now.student.weights not in (None, "auto"):
+        return now
+    return replace(now, student=replace(now.student, weights=None), distill=now.distill.for_start(is_trained=False))
 
 
 def _refuse_other_training(folder: Path, before: RunSettings, now: RunSettings) -> None:

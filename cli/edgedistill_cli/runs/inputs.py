@@ -1,4 +1,4 @@
-"""What the stages of a run share: teacher, subtask, images and the untrained student."""
+"""What the stages of a run share: teacher, subtask, images and the student."""
 
 import csv
 import io
@@ -16,6 +16,7 @@ from edgedistill_deploy.progress import Progress, noted
 if TYPE_CHECKING:
     from edgedistill.data.splits import SubtaskImages
     from edgedistill.distillation.events import TrainingProgress
+    from edgedistill.models.start import Start, StartRecord
     from edgedistill.models.student import Student
     from edgedistill.models.teacher import Teacher
     from edgedistill.subtasks.subtask import Subtask
@@ -126,8 +127,36 @@ def _write_skipped(path: Path, skipped: "Sequence[SkippedFile]") -> None:
     write_text(path, table.getvalue())
 
 
-def build_run_student(run: Run, inputs: Inputs) -> "Student":
-    """Build the untrained student of this run."""
+def find_run_start(run: Run) -> "Start":
+    """Find what the student of this run starts from; weights that are not here are fetched or missed at once."""
+    from edgedistill.models.start import find_start
+    from edgedistill.models.student import check_student_name
+
+    student = run.settings.student
+    check_student_name(student.name)
+    return find_start(student.name, student.weights, student.width)
+
+
+def begin_run_student(run: Run, inputs: Inputs, start: "Start") -> "tuple[Student, StartRecord]":
+    """Build the student of this run as it starts, and the record of its start."""
+    from edgedistill.models.start import begin_student
+
+    student = _build_run_student(run, inputs)
+    aliases = inputs.teacher.aliases(inputs.subtask)
+    return student, begin_student(student, start, aliases, inputs.teacher.preprocess.size)
+
+
+def read_run_student(run: Run, inputs: Inputs) -> "Student":
+    """Build the student of this run as it was trained; the weights that it started from are not needed again."""
+    from edgedistill.models.start import mark_started
+    from edgedistill.models.student import read_student
+
+    student = read_student(_build_run_student(run, inputs), run.bundle.file("student"))
+    mark_started(student, run.bundle.manifest.get("student_start", {}))
+    return student
+
+
+def _build_run_student(run: Run, inputs: Inputs) -> "Student":
     from edgedistill.models.student import build_student
 
     return build_student(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedistill_cli.runs.folder import Run
-from edgedistill_cli.runs.inputs import Inputs, build_run_student, show_training
+from edgedistill_cli.runs.inputs import Inputs, read_run_student, show_training
 from edgedistill_deploy.bundle.precisions import INT8_FILES
 from edgedistill_deploy.errors import EdgeDistillError
 
@@ -36,11 +36,10 @@ def recover_run(run: Run, given: Inputs) -> None:
             f" {run.settings.calibrate.recover}` without the launcher."
         )
     from edgedistill.distillation.lesson import Lesson
-    from edgedistill.models.student import read_student
     from edgedistill.quantisation.recovery import RecoverySettings, export_recovered, recover
     from edgedistill_calibration.recovered import calibrate_recovered
 
-    student = read_student(build_run_student(run, given), run.bundle.file("student"))
+    student = read_run_student(run, given)
     with run.console.progress("recover") as report:
         outcome = recover(
             run.bundle,

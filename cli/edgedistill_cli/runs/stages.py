@@ -10,7 +10,15 @@ from edgedistill_cli import STAGES
 from edgedistill_cli.console import Console
 from edgedistill_cli.runs._learning import judge_learning, watch_training
 from edgedistill_cli.runs.folder import Run
-from edgedistill_cli.runs.inputs import Inputs, build_run_student, check_teacher, load_and_list_inputs, load_inputs
+from edgedistill_cli.runs.inputs import (
+    Inputs,
+    begin_run_student,
+    check_teacher,
+    find_run_start,
+    load_and_list_inputs,
+    load_inputs,
+    read_run_student,
+)
 from edgedistill_cli.runs.libraries import require_stage
 from edgedistill_cli.settings import RunSettings
 from edgedistill_deploy.bundle.folder import Bundle
@@ -53,10 +61,14 @@ def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
     from edgedistill.export.bundle import begin_bundle
     from edgedistill.models.student import write_student
 
+    start = find_run_start(run)  # first: without a network it stops here, and the teacher and the images take long
     given = inputs()
     check_teacher(given, run.console)
-    student = build_run_student(run, given)
+    student, started = begin_run_student(run, given, start)
+    for sentence in (*started.notes, started.sentence()):
+        run.console.say(f"distill: {sentence}")
     bundle = begin_bundle(student, given.teacher, given.subtask, run.folder, run.settings.student.name)
+    bundle = bundle.with_fields(student_start=started.to_json())
     _say_cost(run, bundle)
     with run.console.progress("distill") as report:
         result = _train(run, given, student, report)
@@ -100,7 +112,8 @@ def help_training(folder: Path, settings: RunSettings) -> None:
     run = Run(folder=folder, settings=settings, console=Console(quiet=True))
     if not run.is_complete("distill"):
         given = load_inputs(run)
-        _train(run, given, build_run_student(run, given), silent)
+        student, _ = begin_run_student(run, given, find_run_start(run))
+        _train(run, given, student, silent)
 
 
 def _say_cost(run: Run, bundle: Bundle) -> None:
@@ -114,11 +127,10 @@ def _say_cost(run: Run, bundle: Bundle) -> None:
 
 def _export(run: Run, inputs: Callable[[], Inputs]) -> None:
     from edgedistill.export.bundle import export_onnx
-    from edgedistill.models.student import read_student
     from edgedistill_cli.runs.recovering import say_readiness
 
     given = inputs()
-    student = read_student(build_run_student(run, given), run.bundle.file("student"))
+    student = read_run_student(run, given)
     rejection = _fit_rejection(run, given, student) if run.settings.export.reject else None
     with run.console.progress("export") as report:
         bundle = export_onnx(

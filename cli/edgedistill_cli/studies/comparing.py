@@ -69,6 +69,7 @@ def _build_task(settings: RunSettings) -> "Task":
         student=settings.student.name,
         settings={key: value for key, value in distill.items() if key not in ("seed", "lambda_layer")},
         student_width=settings.student.width,
+        student_weights=settings.student.weights,
         teacher_weights=settings.teacher.weights,
         teacher_classes=settings.teacher.classes,
         teacher_pixels=settings.teacher.pixels or "",

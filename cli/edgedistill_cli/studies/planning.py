@@ -127,6 +127,7 @@ def show_plan(plan: Plan, console: Console) -> None:
     }
     if any(row.widths is not None for row in rows):
         columns["wide enough"] = _width_cell
+    columns["starts from"] = _start_cell
     columns["worth distilling"] = _worth_cell
     console.table(
         f"Untrained students on {plan.task.device_name}: p{budget.percentile:g} against {budget.budget_ms:g} ms",
@@ -148,6 +149,12 @@ def _width_cell(row: "PlanRow") -> str:
         return "yes"
     worst = min(short, key=lambda each: each.width / each.suggested)
     return f"{worst.student}: {worst.width} of {worst.suggested}"
+
+
+def _start_cell(row: "PlanRow") -> str:
+    from edgedistill.models.start import find_obstacle
+
+    return "nothing" if find_obstacle(row.student, "auto", row.width) else "trained weights"
 
 
 def _worth_cell(row: "PlanRow") -> str:

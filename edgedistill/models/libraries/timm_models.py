@@ -29,21 +29,24 @@ from edgedistill_deploy.images.preprocess import Preprocess
 _INSTEAD = "give a file with --teacher-weights, or a teacher folder in timm's layout"
 
 
-def load_from_timm(name: str, weights: Path | None, image_size: int | None) -> Found:
-    """Load `timm:NAME` or `timm:hf-hub:OWNER/NAME`, with its pretrained weights or those of a file."""
+def load_from_timm(name: str, weights: Path | None, image_size: int | None, *, instead: str = _INSTEAD) -> Found:
+    """Load `timm:NAME` or `timm:hf-hub:OWNER/NAME`, with its pretrained weights or those of a file.
+
+    `instead` ends the message where weights cannot be fetched: what the user can do.
+    """
     check_timm_name(name)
     if weights is not None:
         return _fill(name, weights, image_size)
-    return describe_timm_model(_create_pretrained(name), image_size)
+    return describe_timm_model(_create_pretrained(name, instead), image_size)
 
 
-def load_from_timm_folder(folder: Path, image_size: int | None) -> Found:
-    """Load a folder in timm's layout: `config.json` and `model.safetensors`."""
+def load_from_timm_folder(folder: Path, image_size: int | None, *, whose: str = "teacher") -> Found:
+    """Load a folder in timm's layout: `config.json` and `model.safetensors`; messages name it as `whose`."""
     try:
         json.loads((folder / "config.json").read_text(encoding="utf-8"))
         model: nn.Module = timm.create_model(f"local-dir:{folder.resolve()}", pretrained=True)
     except Exception as error:  # timm, safetensors and json raise many kinds for a bad folder
-        raise DataError(f"The teacher in {folder} cannot be loaded: {first_line(error)}.") from error
+        raise DataError(f"The {whose} in {folder} cannot be loaded: {first_line(error)}.") from error
     return describe_timm_model(model, image_size, origin=folder / "model.safetensors")
 
 
@@ -51,6 +54,15 @@ def set_image_size(model: nn.Module, image_size: tuple[int, int]) -> None:
     """Set the input size (H, W) of a model that has a fixed one (ViT, Swin); other models do not change."""
     if (resize := getattr(model, "set_input_size", None)) is not None:
         resize(img_size=image_size)
+
+
+def check_fit(weights: str, trained: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Raise DataError where trained tensors have other names or shapes than a student's."""
+    if trained.keys() != wanted.keys() or describe_shapes(trained, wanted):
+        raise DataError(
+            f"The weights {weights} do not fit the student: {describe_mismatch(trained, wanted)}; name the student that"
+            " they are of with --student timm:NAME."
+        )
 
 
 def describe_timm_model(
@@ -89,13 +101,13 @@ def _set_size_or_refuse(model: nn.Module, side: int) -> None:
         raise UsageError(f"The teacher cannot take images of {side} x {side}: {first_line(error)}.") from error
 
 
-def _create_pretrained(name: str) -> nn.Module:
+def _create_pretrained(name: str, instead: str) -> nn.Module:
     build = functools.partial(timm.create_model, name, pretrained=True)
     what = f"The pretrained weights of timm:{name}"
     repository = _repository_of(name)
     if not repository and (url := timm_config(name).get("url")):
-        require_file_of(url, what, _INSTEAD)
-    model: nn.Module = from_hub(build, repository, what, _INSTEAD)
+        require_file_of(url, what, instead)
+    model: nn.Module = from_hub(build, repository, what, instead)
     return model
 
 

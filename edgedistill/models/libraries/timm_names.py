@@ -31,6 +31,14 @@ def timm_config(name: str) -> dict[str, Any]:
     return dict(config.to_dict())
 
 
+def has_trained_weights(name: str) -> bool:
+    """Tell whether timm knows trained weights of a model; a model of the hub has them."""
+    import timm
+
+    config: Any = None if name.startswith(HUB) else timm.get_pretrained_cfg(name)
+    return config is None or bool(config.has_weights)
+
+
 def find_timm_labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Return the labels that timm's record of a model carries, or ImageNet's where their number fits; else None.
 

@@ -1,0 +1,212 @@
+"""Where a student starts: from nothing, or from weights that were trained before."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from edgedistill.models.libraries.found import Found
+from edgedistill.models.libraries.timm_models import check_fit, load_from_timm, load_from_timm_folder, set_image_size
+from edgedistill.models.libraries.timm_names import has_trained_weights
+from edgedistill.models.names import START_FROM_NOTHING, START_FROM_TIMM, START_UNSET, starts_from_nothing
+from edgedistill.models.normalise import give_own_pixels
+from edgedistill.models.student_names import PREFIX
+from edgedistill_deploy.classes.lookup import ClassList
+from edgedistill_deploy.errors import UsageError
+from edgedistill_deploy.files.writing import sha256_of_file
+
+_INSTEAD = (
+    "give --student-weights none to start from nothing, or a file of weights or a folder in timm's layout with it"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What a student starts from: `found`, a trained model; or nothing, `because` of a reason."""
+
+    weights: str = ""
+    found: Found | None = None
+    because: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartRecord:
+    """How a student started, for the manifest of its bundle.
+
+    Attributes:
+        weights: what the weights are: `timm:NAME`, or the name of a file or folder; empty for a start from nothing.
+        because: why it started from nothing; empty for trained weights.
+        weights_sha256: hash of the weights' file; of weights that a library fetched, hash of them as safetensors.
+        license: of weights that timm fetched, where it names one.
+        mean, std: the pixels that the student was trained on and keeps, per channel, of images in [0, 1].
+        head_rows: how many of `head_classes` outputs start from the trained rows of their classes.
+        notes: how the weights were read.
+    """
+
+    weights: str = ""
+    because: str = ""
+    weights_sha256: str = ""
+    license: str = ""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    head_rows: int = 0
+    head_classes: int = 0
+    notes: tuple[str, ...] = ()
+
+    def sentence(self) -> str:
+        """Say in one line where the student starts."""
+        if not self.weights:
+            return f"the student starts from nothing: {self.because}"
+        head = f"the head starts from {self.head_rows} of {self.head_classes} trained rows"
+        if not self.head_rows:
+            head = "its head is new, because the weights name none of these classes"
+        return f"the student starts from the trained weights of {self.weights}; {head}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the manifest's record."""
+        return asdict(self)
+
+
+def find_start(name: str, weights: str | None = START_UNSET, width: float = 1.0) -> Start:
+    """Find what a student starts from, and load it if it is trained.
+
+    Args:
+        name: as for `build_student`.
+        weights: `auto` takes timm's trained weights where it has any for this name at full width; `pretrained` demands
+            them; `none`, or None for settings that knew no other, starts from nothing; all else is a file of weights
+            or a folder in timm's layout.
+        width: as for `build_student`.
+
+    Raises:
+        UsageError: trained weights are asked for, and this student cannot have them.
+        DataError: they cannot be read or fetched.
+    """
+    if weights is None:
+        return Start(because="its settings are of a version that had no trained weights")
+    if weights == START_FROM_NOTHING:
+        return Start(because=f"student.weights is {START_FROM_NOTHING}")
+    if because := find_obstacle(name, weights, width):
+        if weights == START_UNSET:
+            return Start(because=because)
+        raise UsageError(f"--student-weights {weights} is for timm:NAME at full width, and {because}; {_INSTEAD}.")
+    return _load(name.removeprefix("timm:"), weights)
+
+
+def find_obstacle(name: str, weights: str = START_UNSET, width: float = 1.0) -> str:
+    """Say why a student cannot start from trained weights; empty where it can. Nothing is loaded."""
+    if starts_from_nothing(name, width):
+        return (
+            "a plain student has no trained weights" if name.startswith(PREFIX) else f"its width is scaled by {width}"
+        )
+    is_of_timm = weights in (START_UNSET, START_FROM_TIMM)
+    bare = name.removeprefix("timm:")
+    return f"timm has no trained weights for {bare}" if is_of_timm and not has_trained_weights(bare) else ""
+
+
+def _load(name: str, weights: str) -> Start:
+    if weights in (START_UNSET, START_FROM_TIMM):
+        found = load_from_timm(name, None, None, instead=_INSTEAD)
+        return Start(weights=f"timm:{name}", found=found)
+    path = Path(weights)
+    if not (path / "model.safetensors" if path.is_dir() else path).is_file():
+        lacking = f"The folder {path} has no model.safetensors" if path.is_dir() else f"There is no {path}"
+        raise UsageError(f"{lacking} to start the student from; {_INSTEAD}.")
+    found = load_from_timm_folder(path, None, whose="student") if path.is_dir() else load_from_timm(name, path, None)
+    return Start(weights=path.name, found=found)
+
+
+def begin_student(
+    student: nn.Module, start: Start, aliases: Sequence[Sequence[str]], image_size: tuple[int, int] | None = None
+) -> StartRecord:
+    """Fill a new student with the weights that it starts from, and let it keep the pixels that they were trained on.
+
+    Args:
+        student: from `build_student`; it changes in place.
+        start: from `find_start`.
+        aliases: for each output of the student, the names of its class; the first that the weights know decides which
+            trained row the output starts from.
+        image_size: (H, W), as for `build_student`.
+
+    Raises:
+        UsageError: the weights are for images that are not of three colours.
+        DataError: they are of another architecture.
+    """
+    if start.found is None:
+        return StartRecord(because=start.because)
+    found = start.found
+    if found.channels != 3:
+        raise UsageError(f"The weights {start.weights} are for images of {found.channels} channels; {_INSTEAD}.")
+    if image_size is not None:
+        set_image_size(found.model, image_size)
+    rows = _fill(student, start.weights, found, _find_rows(found.labels, aliases))
+    record = StartRecord(
+        weights=start.weights,
+        weights_sha256=_hash(found),
+        license="" if found.origin is not None else str(_config(found.model).get("license") or ""),
+        mean=tuple(found.mean),
+        std=tuple(found.std),
+        head_rows=rows,
+        head_classes=len(aliases),
+        notes=found.notes,
+    )
+    mark_started(student, record.to_json())
+    return record
+
+
+def mark_started(student: nn.Module, record: Mapping[str, Any]) -> None:
+    """Note in a student what its bundle says about its start: the weights, and the pixels that it takes."""
+    if record.get("weights"):
+        give_own_pixels(student, record["mean"], record["std"])
+        student.started_from = str(record["weights_sha256"])  # type: ignore[assignment]  # a note, not a module
+
+
+def started_from(student: nn.Module) -> str:
+    """Return the hash of the weights that a student starts from; empty for a start from nothing."""
+    return str(getattr(student, "started_from", ""))
+
+
+def _find_rows(labels: Sequence[str] | None, aliases: Sequence[Sequence[str]]) -> list[int | None]:
+    known = ClassList(labels or ())
+    return [next((row for name in names if (row := known.find(name)) is not None), None) for names in aliases]
+
+
+def _fill(student: nn.Module, weights: str, found: Found, rows: Sequence[int | None]) -> int:
+    """Copy all trained tensors but the head's, and the head's rows; return how many rows were copied."""
+    trained, own = found.model.state_dict(), student.state_dict()
+    head = _head_names(found.model)
+    body = {name: tensor for name, tensor in trained.items() if name not in head}
+    wanted = {name: tensor for name, tensor in own.items() if name not in head}
+    check_fit(weights, body, wanted)
+    fits = all(name in own and own[name].shape[1:] == trained[name].shape[1:] for name in head)
+    copied = {place: row for place, row in enumerate(rows) if row is not None} if fits else {}
+    student.load_state_dict({**own, **body, **{name: _with_rows(own[name], trained[name], copied) for name in head}})
+    return len(copied)
+
+
+def _with_rows(own: Tensor, trained: Tensor, rows: Mapping[int, int]) -> Tensor:
+    filled = own.clone()
+    for place, row in rows.items():
+        filled[place] = trained[row]
+    return filled
+
+
+def _head_names(model: nn.Module) -> list[str]:
+    """Return the names of the tensors with one row for each class."""
+    layers = _config(model).get("classifier") or ()
+    places = tuple(f"{each}." for each in ([layers] if isinstance(layers, str) else layers))
+    return [name for name in model.state_dict() if name.startswith(places)] if places else []
+
+
+def _hash(found: Found) -> str:
+    if found.origin is not None:
+        return sha256_of_file(found.origin)
+    state = {name: tensor.contiguous() for name, tensor in found.model.state_dict().items()}
+    return hashlib.sha256(save(state)).hexdigest()
+
+
+def _config(model: nn.Module) -> dict[str, Any]:
+    return dict(model.pretrained_cfg)  # type: ignore[arg-type]  # timm sets a mapping

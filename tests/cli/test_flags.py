@@ -124,11 +124,11 @@ def test_limits_of_a_validation_arrive(monkeypatch: pytest.MonkeyPatch, tmp_path
 
     monkeypatch.setattr("edgedistill_deploy.parity.check.ParityLimits", take)
     outcome = run_command("validate", tmp_path, "--max-drop", "0.5", "--confidence", "0.75")
-    assert outcome.stderr == "error: taken {'max_drop': 0.5, 'confidence': 0.75}\n"
+    assert outcome.stderr == "error: taken {'max_drop': 0.5, 'confidence': 0.75, 'strict': False}\n"
     of_classes = ("--max-class-drop", "0.1", "--min-agreement", "0.9", "--allow-class", "a b", "--allow-class", "c")
     outcome = run_command("validate", tmp_path, *of_classes)
     assert outcome.stderr == (
-        "error: taken {'max_class_drop': 0.1, 'min_agreement': 0.9, 'allowed_classes': ('a b', 'c')}\n"
+        "error: taken {'max_class_drop': 0.1, 'min_agreement': 0.9, 'allowed_classes': ('a b', 'c'), 'strict': False}\n"
     )
 
 

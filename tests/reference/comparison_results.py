@@ -13,6 +13,7 @@ Accuracy = Callable[[Job], float]
 
 def written_results(plan: ComparisonPlan, folder: Path, test: Accuracy, validation: Accuracy) -> Comparison:
     """Write a record for every job that becomes due, until none is, and return the comparison."""
+    folder.mkdir(exist_ok=True)
     comparison = open_comparison(plan, folder)
     while jobs := due_jobs(comparison.tracks, comparison.results):
         for job in jobs:

@@ -80,8 +80,9 @@ def test_a_build_finds_readings_synonyms_and_ids_and_so_does_validate(teacher: P
 def test_a_noun_names_a_subtask_and_synsets_name_its_folders(teacher: Path, tmp_path: Path) -> None:
     data = write_images(tmp_path / "data", ["n02119022", "kit fox", "White_Fox", "n02120505"])
     outcome = run_on(teacher, data, "distill", "--subtask", "imagenet/fox", "--out", tmp_path / "out")
-    assert outcome.code == 0, outcome.stderr
     assert "4 classes;" in outcome.stderr
+    # The teacher is not trained, and only that stops the run.
+    assert "note: the teacher is right on 25.0 % of 8 validation images" in outcome.stderr
 
 
 def test_every_wrong_name_is_told_at_once(teacher: Path, tmp_path: Path) -> None:

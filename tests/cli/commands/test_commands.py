@@ -247,7 +247,7 @@ WRONG: dict[str, tuple[Wrong, int, str]] = {
     "a folder that cannot be made": (
         lambda run, tmp: ["build", "--config", run / "settings.toml", "--out", run / "settings.toml" / "x"],
         1,
-        "The system refused",
+        "settings.toml/x cannot be written: Not a directory",
     ),
     "no settings file": (lambda run, tmp: ["build", "--config", tmp / "none.toml"], 2, "no settings file"),
 }  # fmt: skip

@@ -174,6 +174,7 @@ class _FakeRuntime(ModuleType):
 
     __version__ = "1.99"
     SessionOptions: Any = onnxruntime.SessionOptions
+    RunOptions: Any = onnxruntime.RunOptions
     ExecutionMode = onnxruntime.ExecutionMode
     GraphOptimizationLevel = onnxruntime.GraphOptimizationLevel
 

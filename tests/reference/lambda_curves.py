@@ -40,6 +40,7 @@ class At:
     epochs: int
     last: Finished | None
     phase: str = "training"
+    standing: None = None
 
 
 def peaked(best: float) -> Curve:

@@ -98,7 +98,7 @@ def test_a_class_is_judged_over_ssh_by_the_limits_given_here(device: Make, tmp_p
         ("fail", "The class 'zebra' is dead", []),
         ("pass", "The class 'zebra' is dead, which is allowed", ["Zebra"]),
     ]
-    with pytest.raises(UsageError, match="no class 'Gnu' to allow"):
+    with pytest.raises(UsageError, match="The expert has no class 'Gnu'"):
         validate_job(dead, ParityLimits(allowed_classes=("Gnu",)), [target], RuntimeChoice())
 
 

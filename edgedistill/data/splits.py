@@ -108,20 +108,28 @@ def _restrict_all(source: ImageSplits, class_names: Sequence[str]) -> _Sets:
 
 def _restrict(images: ImageSet, class_names: Sequence[str], split: str, source: ImageSplits) -> ImageSet:
     if problems := ClassList(images.class_names).problems(class_names, f"The {split} images have"):
-        empty = [name for name in class_names if ClassList(source.empty).find(name) is not None]
-        hint = f" The folder {', '.join(map(repr, empty))} holds no images." if empty else ""
-        raise DataError(in_one_message(problems) + hint)
+        raise DataError(in_one_message(problems) + hint_at_empty(source, class_names))
     kept = images.with_classes(class_names)
     counts = np.bincount(kept.labels, minlength=len(class_names))
     empty = [name for name, count in zip(class_names, counts, strict=True) if count == 0]
     if empty:
-        lost = [each for each in _skipped_of(source, class_names) if each.class_name in empty and each.lost]
-        why = f" Not read: {describe_skipped(lost)}." if lost else ""
         raise DataError(
             f"The {split} images hold none of class {', '.join(map(repr, empty))}; add images or leave the class out of"
-            f" the subtask.{why}"
+            f" the subtask.{hint_at_unread(source, class_names, empty)}"
         )
     return kept
+
+
+def hint_at_empty(source: ImageSplits, class_names: Sequence[str]) -> str:
+    """Return the end of an error that names the folders of these classes that hold no images; "" for none."""
+    empty = [name for name in class_names if ClassList(source.empty).find(name) is not None]
+    return f" The folder {', '.join(map(repr, empty))} holds no images." if empty else ""
+
+
+def hint_at_unread(source: ImageSplits, class_names: Sequence[str], empty: Sequence[str]) -> str:
+    """Return the end of an error that says which files of empty classes of the subtask are not read; "" for none."""
+    lost = [each for each in _skipped_of(source, class_names) if each.class_name in empty and each.lost]
+    return f" Not read: {describe_skipped(lost)}." if lost else ""
 
 
 def _own_names(source: ImageSplits, class_names: Sequence[str]) -> dict[str, str]:

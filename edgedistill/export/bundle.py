@@ -23,8 +23,7 @@ from edgedistill_deploy.bundle.folder import GOLDEN_IMAGES, Bundle, create_bundl
 from edgedistill_deploy.bundle.precisions import model_role
 from edgedistill_deploy.bundle.reference import Reference, write_golden, write_reference
 from edgedistill_deploy.errors import UsageError
-from edgedistill_deploy.images.golden import make_golden_images, write_golden_images
-from edgedistill_deploy.images.limits import limit_images
+from edgedistill_deploy.images.golden import limit_images, make_golden_images, write_golden_images
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import ImageSet, batches
 from edgedistill_deploy.progress import Phases, Progress, silent

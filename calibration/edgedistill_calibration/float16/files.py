@@ -7,7 +7,7 @@ from pathlib import Path
 from edgedistill_calibration.float16.conversion import write_float16
 from edgedistill_calibration.judging.judge import Images, Preparation
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.images.limits import limit_images
+from edgedistill_deploy.images.golden import limit_images
 from edgedistill_deploy.images.sets import ImageSet
 
 

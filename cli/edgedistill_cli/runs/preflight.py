@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgedistill.data.sources import open_source
+from edgedistill.data.splits import hint_at_empty, hint_at_unread
 from edgedistill.models.libraries.timm_names import HUB, check_timm_name
 from edgedistill.models.names import FOLDER, split_teacher_name
 from edgedistill.models.student_names import PREFIX, plain_widths
@@ -218,22 +219,24 @@ def _find_in_teacher(names: tuple[str, ...], labels: tuple[str, ...] | None, fou
 def _count_images(source: ImageSplits, names: tuple[str, ...], found: Preflight) -> None:
     """Count the images of the classes, and note the classes that have none or too few."""
     classes = ClassList(source.class_names)
-    found.errors.extend(map(DataError, classes.problems(names, "The training images have")))
+    problems, hint = classes.problems(names, "The training images have"), hint_at_empty(source, names)
+    found.errors.extend(DataError(each + hint) for each in problems)
     places = {name: place for name in names if (place := classes.find(name)) is not None}
     sets = {"training": source.train, "validation": source.validation, "test": source.test}
     for split, images in sets.items():
         if images is not None:
             counted = np.bincount(images.labels, minlength=len(source.class_names))
             found.counts[split] = {name: int(counted[place]) for name, place in places.items()}
-    found.errors.extend(_find_too_few(found.counts))
+    known = tuple(places)
+    found.errors.extend(_find_too_few(found.counts, lambda empty: hint_at_unread(source, known, empty)))
 
 
-def _find_too_few(counts: Mapping[str, Mapping[str, int]]) -> Iterator[DataError]:
+def _find_too_few(counts: Mapping[str, Mapping[str, int]], explain: Callable[[list[str]], str]) -> Iterator[DataError]:
     for split, of_classes in counts.items():
         if empty := [name for name, count in of_classes.items() if count == 0]:
             yield DataError(
                 f"The {split} images hold none of class {', '.join(map(repr, empty))}; add images or leave the class "
-                "out of the subtask."
+                f"out of the subtask.{explain(empty)}"
             )
     least, parts = _least_to_divide(counts)
     if few := [f"{name!r} has {count}" for name, count in counts["training"].items() if 0 < count < least]:

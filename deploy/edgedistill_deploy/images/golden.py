@@ -3,6 +3,10 @@
 Another JPEG decoder, no antialiasing, or blue before red give the model other pixels than training had. A check that
 starts from prepared images cannot see this. Code draws the files, so no picture of a person has to travel. Their sides
 are odd, and they are larger and smaller than the model's input.
+
+Beside them are images at the limits of what a model takes, for which a sound model gives finite logits too. No
+photograph is as dark, as bright or as rough: a division by a standard deviation of 0, for example, shows on no
+evaluation image.
 """
 
 import io
@@ -36,6 +40,17 @@ _SPECS = {
     "ends": ArraySpec(kinds="i", item_bytes=8, axes=(1,), description="int64 (n,)"),
     "prepared": ArraySpec(kinds="u", item_bytes=1, axes=(4,), description="uint8 (n, H, W, 3)"),
 }
+
+_COLOURS = {
+    "black": (0, 0, 0),
+    "white": (255, 255, 255),
+    "grey": (128, 128, 128),
+    "red": (255, 0, 0),
+    "green": (0, 255, 0),
+    "blue": (0, 0, 255),
+}
+LIMIT_NAMES = (*_COLOURS, "noise")
+_NOISE_SEED = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -184,3 +199,11 @@ def _encode(image: Image.Image, kind: str, **options: object) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
+
+
+def limit_images(size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return an image for each of `LIMIT_NAMES`, uint8 (7, H, W, 3); the noise is always the same."""
+    height, width = size
+    flat = [np.full((height, width, 3), colour, np.uint8) for colour in _COLOURS.values()]
+    noise = np.random.default_rng(_NOISE_SEED).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return np.stack([*flat, noise])

@@ -14,7 +14,7 @@ from edgedistill_deploy.diagnosis.faults import REFERENCE_AT_CHANCE
 from edgedistill_deploy.errors import BundleError, EdgeDistillError
 from edgedistill_deploy.evaluation.figures import Answers, Logits, log_softmax, predicted_classes
 from edgedistill_deploy.evaluation.images import Evaluation
-from edgedistill_deploy.images.limits import LIMIT_NAMES
+from edgedistill_deploy.images.golden import LIMIT_NAMES
 from edgedistill_deploy.parity.consistency import compare_names, named_classes
 from edgedistill_deploy.records.parity import Accuracy, Check, NotChecked
 from edgedistill_deploy.runtimes.logits import raw_logits

@@ -13,7 +13,7 @@ from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.reference import read_golden
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.evaluation.figures import Answers, Logits, numeric_error
-from edgedistill_deploy.images.limits import LIMIT_NAMES, limit_images
+from edgedistill_deploy.images.golden import LIMIT_NAMES, limit_images
 from edgedistill_deploy.records.model import TEACHER
 from edgedistill_deploy.records.parity import GOLDEN_OUTPUTS, Check, NotChecked, Numeric
 from edgedistill_deploy.runtimes.logits import raw_logits

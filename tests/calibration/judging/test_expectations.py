@@ -14,7 +14,7 @@ from edgedistill_calibration.judging.steps import far_below_neighbours
 from edgedistill_deploy.bundle.expectation import read_expectation
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.reference import write_golden
-from edgedistill_deploy.images.limits import limit_images
+from edgedistill_deploy.images.golden import limit_images
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.runtimes.logits import logits_of
 from edgedistill_deploy.runtimes.opening import open_model, open_session

@@ -118,6 +118,8 @@ def test_settings_that_cannot_be_written_are_refused_with_a_sentence(tmp_path: P
     source = tmp_path / os.fsdecode(b"d\xe9ta")
     for name in ("0", "1"):
         (source / name).mkdir(parents=True)
+        for shade in range(8):
+            Image.new("RGB", (8, 8), (30 * shade, 100 * int(name), 0)).save(source / name / f"{shade}.png")
     words = ["--teacher", "embedded:glyphs100", "--classes", "0,1", "--student", "plain:8-8"]
     told = run_command("distill", "--data", source, *words, "--out", tmp_path / "run")
     assert told.code == 2

@@ -1,6 +1,6 @@
 import numpy as np
 
-from edgedistill_deploy.images.limits import LIMIT_NAMES, limit_images
+from edgedistill_deploy.images.golden import LIMIT_NAMES, limit_images
 
 
 def test_the_limits_are_flat_images_at_the_ends_and_the_same_noise_every_time() -> None:

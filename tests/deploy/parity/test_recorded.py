@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from edgedistill_calibration import CalibrationConfig, calibrate
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.bundle.reference import write_golden
-from edgedistill_deploy.images.limits import LIMIT_NAMES, limit_images
+from edgedistill_deploy.images.golden import LIMIT_NAMES, limit_images
 from edgedistill_deploy.images.sources import open_images
 from edgedistill_deploy.parity.check import ParityLimits, ParityReport, check_parity
 from edgedistill_deploy.runtimes.opening import open_session

@@ -137,7 +137,10 @@ def _build_sections(tables: Mapping[str, Any], sections: Mapping[str, Any]) -> t
 def _usable_values(values: object, section: Any) -> dict[str, Any]:
     types = typing.get_type_hints(section)
     given = values if isinstance(values, dict) else {}
-    usable = {key: value for key, value in given.items() if key in types and _fits(value, types[key])}
+    # TOML has no None: it stands for what an earlier version left out.
+    usable = {
+        key: value for key, value in given.items() if key in types and (value is None or _fits(value, types[key]))
+    }
     required = {each.name: "" for each in fields(section) if _is_required(each)}
     return required | {key: tuple(value) if isinstance(value, list) else value for key, value in usable.items()}
 

@@ -26,7 +26,9 @@ def test_a_device_is_sent_what_its_models_are_expected_to_give() -> None:
 
 
 def test_a_device_is_sent_the_files_that_its_runtime_takes() -> None:
-    bundle = Bundle(path=Path("run"), manifest={"files": {role: {} for role in FILES}})
+    bundle = Bundle(
+        path=Path("run"), manifest={"files": {role: {} for role in FILES}, "subtask": {"class_names": ["a", "b"]}}
+    )
     here, there = Device(name="a", host="a"), Device(name="b", host="b", runtime="tensorrt")
 
     def models(*devices: Device, precisions: tuple[str, ...] | None = None) -> set[str]:
@@ -41,7 +43,9 @@ def test_a_device_is_sent_the_files_that_its_runtime_takes() -> None:
 
 
 def test_the_limit_for_one_inference_goes_to_the_device() -> None:
-    bundle = Bundle(path=Path("run"), manifest={"files": {role: {} for role in FILES}})
+    bundle = Bundle(
+        path=Path("run"), manifest={"files": {role: {} for role in FILES}, "subtask": {"class_names": ["a", "b"]}}
+    )
     device = Device(name="a", host="a")
     timed = profile_job(bundle, ProfileRequest(limit_s=7.0), [device], RuntimeChoice()).request(device)
     assert ProfileRequest.from_json(timed["profile"]).limit_s == 7.0

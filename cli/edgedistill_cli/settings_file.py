@@ -64,7 +64,8 @@ def read_settings(
         tables.pop("subtask", None)
     for name, value in flags.items():
         table, key = name.split(".")
-        tables.setdefault(table, {})[key] = value
+        if isinstance(tables.setdefault(table, {}), dict):  # else that is told below
+            tables[table][key] = value
     for name, value in (defaults or {}).items():
         table, key = name.split(".")
         if isinstance(tables.setdefault(table, {}), dict):

@@ -186,3 +186,10 @@ def test_a_flag_can_only_be_left_out_of_a_group_that_has_it() -> None:
 
     with pytest.raises(TypeError, match=r"Shape has no flags \['length'\]"):
         with_flags(paint)
+
+
+def test_a_flag_for_a_table_that_is_none_is_told(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text("data = -1\n", encoding="utf-8")
+    outcome = run_command("distill", "--config", tmp_path / "settings.toml", "--data", "x", "--out", tmp_path / "run")
+    assert outcome.code == 2
+    assert "data must be a table, written as [data]." in outcome.stderr

@@ -1,6 +1,7 @@
 """The commands to type on a device for what it lacks. EdgeDistill never runs them."""
 
 import shlex
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -70,7 +71,7 @@ def _no_python(device: Device, found: Mapping[str, Any]) -> Missing:
 
 
 def _modules(device: Device, found: Mapping[str, Any]) -> Iterator[Missing]:
-    modules = found["modules"]
+    modules = defaultdict(lambda: {"missing": True}, found["modules"])  # what a device does not name, it does not have
     wanted = ["numpy", "PIL", *(["onnxruntime"] if device.runtime == "onnxruntime" else [])]
     lacking = [name for name in wanted if modules[name].get("missing", False)]
     broken = [name for name in wanted if "version" not in modules[name] and name not in lacking]

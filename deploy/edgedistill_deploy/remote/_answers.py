@@ -276,8 +276,14 @@ def read_result(data: bytes, kind: str) -> dict[str, Any]:
     return result
 
 
+def _fill(record: Any, report: LatencyReport | ParityReport) -> None:
+    """Give what the record leaves out the value that it is read with."""
+    for name, value in report.to_json().items():
+        record.setdefault(name, value)
+
+
 def _check_latency(record: Any) -> None:
-    LatencyReport.from_json(record)
+    _fill(record, LatencyReport.from_json(record))
     LayerReport.from_record(record)
     for name, kind in _PARTS.items():
         if record.get(name):
@@ -294,7 +300,7 @@ def _check_latency(record: Any) -> None:
 
 
 def _check_parity(record: Any) -> None:
-    ParityReport.from_json(record)
+    _fill(record, ParityReport.from_json(record))
 
 
 _CHECKS = {"latency-set": _check_latency, "parity-set": _check_parity}

@@ -133,6 +133,14 @@ def test_sound_results_are_taken_as_they_are(latencies: dict[str, Any], parities
         assert read_result(json.dumps(result).encode(), result["kind"]) == plain
 
 
+def test_what_a_device_leaves_out_gets_the_value_that_it_is_read_with(latencies: dict[str, Any]) -> None:
+    given = copy.deepcopy(latencies)
+    for name in ("flags", "warnings", "modes"):
+        del given["records"][0][name]
+    (record,) = read_result(json.dumps(given).encode(), "latency-set")["records"]
+    assert (record["flags"], record["warnings"], record["modes"]) == ([], [], None)
+
+
 @settings(max_examples=60, deadline=None)
 @given(random=st.randoms())
 def test_damaged_results_are_refused_and_never_crash(

@@ -170,6 +170,11 @@ def test_advice_without_a_command() -> None:
     assert not list(missing_on(Device(name="pi", host="pi"), found()))
 
 
+def test_what_a_device_does_not_name_it_does_not_have() -> None:
+    (one,) = missing_on(Device(name="pi", host="pi"), found(modules={}))
+    assert one.what == "numpy, PIL, onnxruntime"
+
+
 def test_profile_writes_the_devices_record_beside_the_local_one(loop: Device, copied_run: Path) -> None:
     local = run_command("profile", copied_run, *BRIEF, "--json")
     remote = run_command("profile", copied_run, *BRIEF, "--device", "loop", "--json")

@@ -71,13 +71,13 @@ def _events() -> dict[str, Any]:
         "try": {"event": "tried", "python": [3, 11, 2], "modules": modules},
         "look": {"event": "found", "kept": [], "parts": {}, "free_bytes": 10**10},
         "settle": {"event": "settled", "damaged": []},
-        "run": {"event": "started", "pid": 8, "folder": "/work/runs/1"},
+        "run": {"event": "started", "pid": 8, "folder": "/home/ada/runs/1"},
         "free": {"event": "free", "free_bytes": 10**10},
         "close": {"event": "closed"},
         "lines": [
             {"event": "said", "line": {"progress": [1, 3, "fp32, batch 1"]}},
             {"event": "said", "line": {"done": True}},
-            {"event": "ended", "code": 0, "stderr": "", "result": {"path": "/work/result.json"}},
+            {"event": "ended", "code": 0, "stderr": "", "result": {"path": "/home/ada/result.json"}},
         ],
     }
 

@@ -193,10 +193,16 @@ def _kept(campaign: Campaign, kind: Kind, place: str, story: str, case: int, fol
     """Copy the folder of a case to where findings are kept."""
     kept = (campaign.keep / f"{kind.name}-{campaign.seed}-{case}").absolute()
     shutil.rmtree(kept, ignore_errors=True)
-    shutil.copytree(folder, kept, symlinks=True)
+    shutil.copytree(folder, kept, symlinks=True, ignore=_without_content)
     size = sum(path.lstat().st_size for path in kept.rglob("*"))
     (kept / "finding.txt").write_text(f"{place}\n{' '.join(sys.argv)}\n{story}\n")
     return Finding(kind=kind.name, place=place, story=story, case=case, size=size, kept=str(kept))
+
+
+def _without_content(folder: str, names: list[str]) -> list[str]:
+    """Return what cannot be copied: pipes, devices and sockets."""
+    paths = (Path(folder, name) for name in names)
+    return [path.name for path in paths if not (path.is_symlink() or path.is_file() or path.is_dir())]
 
 
 def _remove(path: Path) -> None:

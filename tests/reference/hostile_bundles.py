@@ -81,12 +81,14 @@ def copy_of(source: Path, folder: Path) -> Path:
 def register_anew(folder: Path) -> None:
     """Do what a forger does: make the manifest say what the files have become."""
     path = folder / "manifest.json"
+    if not path.is_file():
+        return  # a pipe or a device in its place has no end
     try:
         record = json.loads(path.read_bytes())
         for entry in record["files"].values():
             file = folder / entry["path"]
             if file.exists() and not file.is_file():
-                continue  # a pipe or a device, which has no end
+                continue
             entry["sha256"], entry["bytes"] = sha256_of_file(file), file.stat().st_size
     except (ValueError, TypeError, KeyError, AttributeError, OSError):
         return  # the manifest itself is damaged

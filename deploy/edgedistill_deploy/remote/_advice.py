@@ -74,7 +74,7 @@ def _modules(device: Device, found: Mapping[str, Any]) -> Iterator[Missing]:
     modules = defaultdict(lambda: {"missing": True}, found["modules"])  # what a device does not name, it does not have
     wanted = ["numpy", "PIL", *(["onnxruntime"] if device.runtime == "onnxruntime" else [])]
     lacking = [name for name in wanted if modules[name].get("missing", False)]
-    broken = [name for name in wanted if "version" not in modules[name] and name not in lacking]
+    broken = [name for name in wanted if modules[name].get("version") is None and name not in lacking]
     if lacking and found["architecture"] in ("armv7l", "armv6l", "i686"):
         system = f"A 32-bit system ({found['architecture']})"
         why = f"{system} has no wheel of onnxruntime; install the 64-bit system on the device."
@@ -85,7 +85,7 @@ def _modules(device: Device, found: Mapping[str, Any]) -> Iterator[Missing]:
     for name in broken:
         why = f"{name} is installed but cannot be imported: {modules[name]['error']}."
         yield Missing(what=name, why=why, command=_pip_anew(device, _PACKAGES[name]))
-    if device.runtime == "tensorrt" and "version" not in modules["tensorrt"]:
+    if device.runtime == "tensorrt" and modules["tensorrt"].get("version") is None:
         jetson = found["jetson"] is not None
         from_jetpack = _INSTALLERS["apt-get"].format("nvidia-jetpack python3-libnvinfer")
         command = from_jetpack if jetson else f"{device.python} -m pip install tensorrt"

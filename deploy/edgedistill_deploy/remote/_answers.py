@@ -71,6 +71,10 @@ class Module:
     missing: bool = False
     error: str = ""
 
+    def __post_init__(self) -> None:
+        if self.version is None and not self.missing and not self.error:
+            raise ValueError("a module is neither there nor missing, and nothing went wrong")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:

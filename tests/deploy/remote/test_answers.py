@@ -172,6 +172,14 @@ def test_what_is_wrong_with_a_result_is_said(content: bytes, reason: str) -> Non
         read_result(content, "latency-set")
 
 
+@pytest.mark.parametrize("module", [{}, {"version": None}, {"missing": False}, {"error": ""}])
+def test_a_module_that_is_neither_there_nor_missing_nor_broken_is_refused(module: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="a module is neither there nor missing"):
+        read_event(json.dumps({"event": "tried", "modules": {"numpy": module}}))
+    with pytest.raises(DataError, match="a module is neither there nor missing"):
+        read_probe(json.dumps({"python": [3, 11, 2], "modules": {"PIL": module}}))
+
+
 def test_probes_of_another_shape_are_refused() -> None:
     assert read_probe("hello") is None
     strange: tuple[dict[str, object], ...] = (

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgedistill_deploy.errors import DataError, reading
+from edgedistill_deploy.errors import DataError, first_names, reading
 from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images._layout import ClassFolders, Layout, read_layout
@@ -128,9 +128,8 @@ def _describe_nothing(root: Path, tree: Tree) -> str:
     """Return the message for a folder without images in class folders; it names the files that are there."""
     listings = list(tree.below(root))
     others = sorted({path for each in listings for path in each.others})
-    names = [path.name for each in listings for path in (*each.images, *each.others)]
-    listed = ", ".join(sorted(set(names))[:5]) + (", ..." if len(set(names)) > 5 else "")
-    end = f" Files there: {listed}." if names else ""
+    names = sorted({path.name for each in listings for path in (*each.images, *each.others)})
+    end = f" Files there: {first_names(names, 5)}." if names else ""
     if not tree.listing(root).folders:
         return f"{root} holds no class folders; put the images of each class in a folder of its name.{end}"
     kinds = ", ".join(sorted(suffix.lstrip(".") for suffix in SUFFIXES))

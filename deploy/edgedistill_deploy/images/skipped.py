@@ -1,10 +1,11 @@
 """Files beside the images that are not used, each with the reason, and how a person is told of them."""
 
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from edgedistill_deploy.errors import first_names
 
 _HEIC = (".heic", ".heif", ".hif")
 _RAW = (
@@ -73,5 +74,4 @@ def describe_skipped(files: Sequence[SkippedFile]) -> str:
 
 
 def _examples(files: Sequence[SkippedFile], reason: str) -> str:
-    names = [Path(each.path).name for each in itertools.islice((f for f in files if f.reason == reason), 4)]
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return first_names([Path(each.path).name for each in files if each.reason == reason], 3)

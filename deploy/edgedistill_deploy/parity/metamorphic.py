@@ -124,5 +124,8 @@ def _result(name: str, broken: list[int], plain: _Plain, largest: float) -> Rela
     inputs = tuple(plain.names[row] for row in broken) if plain.names else ()
     shown = f" ({first_names(inputs, 20)})" if inputs else ""
     return RelationResult(
-        name=name, passed=False, detail=f"Broken for input rows {first_names(broken, 20)}{shown}: {size}.", inputs=inputs
+        name=name,
+        passed=False,
+        detail=f"Broken for input rows {first_names(broken, 20)}{shown}: {size}.",
+        inputs=inputs,
     )

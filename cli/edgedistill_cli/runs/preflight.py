@@ -1,7 +1,6 @@
 """What can be checked before torch is loaded: all of it is, and all problems are told in one list."""
 
 import contextlib
-import importlib.metadata
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,11 +11,12 @@ import numpy as np
 
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import hint_at_empty, hint_at_unread
+from edgedistill.models.at_hand import Missing, find_unfetchable, missing_of_student, missing_of_teacher
 from edgedistill.models.libraries.timm_names import HUB, check_timm_name
 from edgedistill.models.names import FOLDER, split_teacher_name
 from edgedistill.models.student_names import PREFIX, plain_widths
 from edgedistill.models.teacher_files import read_labels, require_labels, teacher_folder, teacher_labels
-from edgedistill.models.timm_list import is_listed, listed_outputs, listed_version, refuse_unlisted
+from edgedistill.models.timm_list import installed_version, is_listed, listed_outputs, listed_version, refuse_unlisted
 from edgedistill.subtasks.imagenet import imagenet_labels
 from edgedistill.subtasks.subtask import find_subtask
 from edgedistill_cli.console import Console
@@ -98,10 +98,13 @@ def read_for_checks(read: Callable[[], RunSettings], found: Preflight) -> RunSet
         return error.rest
 
 
-def check_run(run: Run, stages: Sequence[str], found: Preflight, *, restart: bool = False) -> None:
+def check_run(
+    run: Run, stages: Sequence[str], found: Preflight, *, restart: bool = False, asks_network: bool = False
+) -> None:
     """Check what the stages that are due need: the folder, the names, the images, the room on the disk.
 
-    A process that only helps another one with the training checks nothing, since the other one does.
+    With `asks_network`, also whether weights that are not on this machine can be fetched. A process that only helps
+    another one with the training checks nothing, since the other one does.
     """
     if int(os.environ.get("RANK", "0")) > 0:
         return
@@ -113,6 +116,8 @@ def check_run(run: Run, stages: Sequence[str], found: Preflight, *, restart: boo
     due = [stage for stage in stages if restart or not _is_complete(run, stage)]
     if not _TAKING_INPUTS.isdisjoint(due):
         check_inputs(run.settings, run.console, found)
+        if asks_network:
+            check_weights(run.settings, found, student="distill" in due)
     found.room = estimate_room(run.settings, found.counts, due, run.folder)
     with found.gathering():
         require_room(found.room, run.folder)
@@ -138,6 +143,16 @@ def check_inputs(settings: RunSettings, console: Console, found: Preflight) -> N
     with found.gathering():
         if settings.data.source:
             _count_images(open_source(settings.data.source), names, found)
+
+
+def check_weights(settings: RunSettings, found: Preflight, *, student: bool = True) -> None:
+    """Note which weights of the teacher, and of the student where it matters, are not here and cannot be fetched."""
+    missing: list[Missing] = []
+    if not settings.teacher.weights:
+        missing.extend(missing_of_teacher(settings.teacher.name))
+    if student and settings.student.name:
+        missing.extend(missing_of_student(settings.student.name, settings.student.weights, settings.student.width))
+    found.errors.extend(find_unfetchable(missing))
 
 
 def check_place(folder: Path | None, found: Preflight, *, sharing: bool = False) -> None:
@@ -168,7 +183,7 @@ def _check_timm_name(name: str, console: Console) -> None:
     """Look a name up in the list that ships; only a timm of another version is asked, which takes seconds."""
     if is_listed(name):
         return
-    installed = _timm_version()
+    installed = installed_version()
     if installed in (None, listed_version()):
         refuse_unlisted(name)
     console.say(
@@ -176,13 +191,6 @@ def _check_timm_name(name: str, console: Console) -> None:
         f"{installed} is asked."
     )
     check_timm_name(name)
-
-
-def _timm_version() -> str | None:
-    try:
-        return importlib.metadata.version("timm")
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _labels_at_hand(teacher: TeacherSettings) -> tuple[str, ...] | None:

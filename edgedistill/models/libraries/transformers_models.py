@@ -13,7 +13,7 @@ from edgedistill.models.libraries._hub import from_hub
 from edgedistill.models.libraries._image_processor import read_image_processor
 from edgedistill.models.libraries.found import Found
 from edgedistill.models.libraries.inputs import LogitsOutput
-from edgedistill.models.libraries.messages import first_line
+from edgedistill.models.libraries.messages import INSTEAD_OF_TRANSFORMERS, first_line
 from edgedistill_deploy.errors import DataError, EdgeDistillError, MissingDependencyError, UsageError
 
 
@@ -29,7 +29,7 @@ def load_from_transformers(name: str, image_size: int | None) -> Found:
             model, processor = _load_folder(build, folder)
         else:
             what = f"The files of transformers:{name}"
-            model, processor = from_hub(build, name, what, "give the folder of an image classifier")
+            model, processor = from_hub(build, name, what, INSTEAD_OF_TRANSFORMERS)
     preprocess, pixels = read_image_processor(f"transformers:{name}", processor)
     if image_size:
         preprocess = replace(preprocess, size=(image_size, image_size))

@@ -1,7 +1,9 @@
 """What is wrong with a run is told at once, in one list, without torch."""
 
 import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -165,3 +167,28 @@ def test_every_wrong_value_is_told_whatever_stands_beside_it(keys: set[str], mis
     assert all(any(key in problem for problem in problems) for key in keys)
     assert caught.value.rest is not None
     assert caught.value.rest.data.source == "x"
+
+
+def test_weights_that_cannot_be_fetched_are_told_without_torch(data: Path, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"  # nobody listens there
+    words = (
+        "--data", data, "--teacher", "timm:resnet50", "--student", "timm:resnet10t", "--classes", "lion,tiger",
+        "--out", tmp_path / "out",
+    )  # fmt: skip
+    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+
+    def run(*more: str) -> list[str]:
+        command = [sys.executable, "-c", WITHOUT_TORCH, *map(str, (*more, *words))]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode
+        return [line.strip().removeprefix("error: ") for line in done.stderr.splitlines()]
+
+    shut = "are not on this machine, and 127.0.0.1 could not be reached (Connection refused); give"
+    for command, both in (("distill", True), ("compare", True), ("inspect", False)):
+        told = "\n".join(run(command))
+        assert f"The pretrained weights of timm:resnet50 {shut} a file with --teacher-weights" in told
+        assert (f"The pretrained weights of timm:resnet10t {shut} --student-weights none" in told) == both
+        assert "have no class 'lion', 'tiger'" in told
+    assert run("build", "--dry-run") == ["The training images have no class 'lion', 'tiger'. Known: 1, 2, 3."]

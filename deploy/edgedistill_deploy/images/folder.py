@@ -44,6 +44,14 @@ class FolderImages:
                 self._digests[path] = sha256_of_file(path)
         return self._digests[path]
 
+    def file(self, index: int) -> Path:
+        """Return an image's file."""
+        return self.paths[index]
+
+    def keep_digest(self, index: int, digest: str) -> None:
+        """Remember a digest that is known from elsewhere."""
+        self._digests[self.paths[index]] = digest
+
     def name(self, index: int) -> str:
         """Return the path as `printable` text."""
         return printable(str(self.paths[index]))
@@ -103,18 +111,18 @@ def _images_of(classes: ClassFolders, tree: Tree) -> Files:
 def _find_skipped(layout: Layout, tree: Tree) -> tuple[SkippedFile, ...]:
     return tuple(
         skipped
-        for classes in layout.splits.values()
+        for split, classes in layout.splits.items()
         for name, folders in classes.items()
         for folder in folders
         for each in tree.below(folder)
-        for skipped in _skipped_in(each, name)
+        for skipped in _skipped_in(each, name, split)
     )
 
 
-def _skipped_in(listing: Listing, class_name: str) -> list[SkippedFile]:
+def _skipped_in(listing: Listing, class_name: str, split: str) -> list[SkippedFile]:
     images = {path.stem for path in listing.images} if listing.others else set()
     judged = (skip_by_name(path, class_name, images) for path in listing.others)
-    return [each for each in judged if each is not None]
+    return [replace(each, split=split) for each in judged if each is not None]
 
 
 def _build_set(files: Files, names: tuple[str, ...]) -> FolderImages:

@@ -30,12 +30,14 @@ class SkippedFile:
         reason: why, in words that are the same for all files with this reason.
         class_name: the class whose folder holds it.
         lost: it looks like a picture of its class, and no other file has that picture.
+        split: "train", "validation" or "test"; empty where that is not known.
     """
 
     path: str
     reason: str
     class_name: str
     lost: bool = True
+    split: str = ""
 
 
 def skip_by_name(path: Path, class_name: str, images: Iterable[str]) -> SkippedFile | None:

@@ -1,6 +1,7 @@
 """What was found in image files is kept, and only files that changed are decoded again."""
 
 import os
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from edgedistill.data import _known_looks, checking
+from edgedistill.data import checking
 from edgedistill.data.splits import SubtaskImages, split_for_subtask
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.images.sources import open_images
@@ -102,7 +103,7 @@ def test_another_decoder_looks_anew(
 ) -> None:
     split(data, tmp_path / "images.npz")
     decoding.taken()
-    monkeypatch.setattr(_known_looks.metadata, "version", lambda library: "99")
+    monkeypatch.setattr(metadata, "version", lambda library: "99")
     split(data, tmp_path / "images.npz")
     assert len(decoding.taken()) == TOTAL
 

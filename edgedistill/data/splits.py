@@ -75,7 +75,7 @@ def split_for_subtask(
             class stand under another label too.
     """
     sets = _restrict_all(source, class_names)
-    skipped = _skipped_of(source, class_names)
+    skipped = skipped_of(source, class_names)
     check_limits(skipped, _counts(sets), max_bad)  # by their names alone, before the files are read
     examined = examine(list(sets.values()), progress, kept)
     sets, skipped = _usable(sets, examined, skipped)
@@ -132,7 +132,7 @@ def hint_at_empty(source: ImageSplits, class_names: Sequence[str]) -> str:
 
 def hint_at_unread(source: ImageSplits, class_names: Sequence[str], empty: Sequence[str]) -> str:
     """Return the end of an error that says which files of empty classes of the subtask are not read; "" for none."""
-    lost = [each for each in _skipped_of(source, class_names) if each.class_name in empty and each.lost]
+    lost = [each for each in skipped_of(source, class_names) if each.class_name in empty and each.lost]
     return f" Not read: {describe_skipped(lost)}." if lost else ""
 
 
@@ -142,7 +142,8 @@ def _own_names(source: ImageSplits, class_names: Sequence[str]) -> dict[str, str
     return {source.class_names[place]: name for place, name in zip(places, class_names, strict=True)}
 
 
-def _skipped_of(source: ImageSplits, class_names: Sequence[str]) -> list[SkippedFile]:
+def skipped_of(source: ImageSplits, class_names: Sequence[str]) -> list[SkippedFile]:
+    """Return the files of these classes that are of no use by their names alone, under these names of the classes."""
     if not source.skipped:
         return []
     names = _own_names(source, class_names)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgedistill.data.sources import open_source
-from edgedistill.data.splits import hint_at_empty, hint_at_unread
+from edgedistill.data.splits import hint_at_empty, hint_at_unread, skipped_of
 from edgedistill.models.at_hand import Missing, find_unfetchable, missing_of_student, missing_of_teacher
 from edgedistill.models.libraries.timm_names import HUB, check_timm_name
 from edgedistill.models.names import FOLDER, split_teacher_name
@@ -28,6 +29,7 @@ from edgedistill_cli.settings_file import SettingsError
 from edgedistill_deploy.classes.lookup import ClassList
 from edgedistill_deploy.errors import DataError, EdgeDistillError, UsageError
 from edgedistill_deploy.files.locks import require_free
+from edgedistill_deploy.images.checks.limits import check_limits, describe_losses
 from edgedistill_deploy.images.sets import ImageSplits
 
 _TAKING_INPUTS = {"distill", "export", "calibrate"}  # the stages that load the teacher and the images
@@ -39,12 +41,14 @@ class Preflight:
 
     Attributes:
         errors: what is wrong, in the order in which it was found.
+        notes: how the images' source was understood, and which files are no images by their names alone.
         counts: images by split and class, in the order of the subtask; empty where they could not be counted.
         room: the estimate of the room that a run takes; None for commands that make none.
         knows_classes: the teacher's labels were at hand, so that the classes were looked up among them.
     """
 
     errors: list[EdgeDistillError] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     room: Room | None = None
     knows_classes: bool = False
@@ -55,7 +59,8 @@ class Preflight:
         try:
             yield
         except EdgeDistillError as error:
-            self.errors.append(error)
+            if str(error) not in map(str, self.errors):  # two checks can need the same setting
+                self.errors.append(error)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -78,6 +83,7 @@ class Preflight:
         """Return what was found, for a record."""
         return {
             "images": self.counts,
+            "notes": list(self.notes),
             "room": None if self.room is None else self.room.to_json(),
             "problems": list(self.problems),
         }
@@ -142,7 +148,8 @@ def check_inputs(settings: RunSettings, console: Console, found: Preflight) -> N
         names = _find_in_teacher(names, _labels_at_hand(settings.teacher), found)
     with found.gathering():
         if settings.data.source:
-            _count_images(open_source(settings.data.source), names, found)
+            _count_images(source := open_source(settings.data.source), names, found)
+            _check_losses(source, names, settings.data.max_bad, found)
 
 
 def check_weights(settings: RunSettings, found: Preflight, *, student: bool = True) -> None:
@@ -220,7 +227,8 @@ def _find_in_teacher(names: tuple[str, ...], labels: tuple[str, ...] | None, fou
     classes = ClassList(labels)
     if problems := classes.problems(names, "The teacher has", subtasks=True):
         found.errors.extend(map(UsageError, problems))
-        return tuple(name for name in names if classes.find(name) is not None)
+        known = {place: name for name in reversed(names) if (place := classes.find(name)) is not None}
+        return tuple(name for name in names if name in known.values())
     return find_subtask(labels, names).class_names
 
 
@@ -237,6 +245,16 @@ def _count_images(source: ImageSplits, names: tuple[str, ...], found: Preflight)
             found.counts[split] = {name: int(counted[place]) for name, place in places.items()}
     known = tuple(places)
     found.errors.extend(_find_too_few(found.counts, lambda empty: hint_at_unread(source, known, empty)))
+
+
+def _check_losses(source: ImageSplits, names: Sequence[str], max_bad: float | None, found: Preflight) -> None:
+    """Note which files of the classes cannot be used by their names alone, and whether that is too many."""
+    known = [name for name in names if any(name in of_classes for of_classes in found.counts.values())]
+    skipped = skipped_of(source, known)
+    used = Counter({name: sum(of_classes.get(name, 0) for of_classes in found.counts.values()) for name in known})
+    found.notes = (*source.notes, *describe_losses(skipped, used))
+    seen = [each for each in skipped if used[each.class_name]]  # a class without any image is told already
+    check_limits(seen, used, max_bad)
 
 
 def _find_too_few(counts: Mapping[str, Mapping[str, int]], explain: Callable[[list[str]], str]) -> Iterator[DataError]:

@@ -192,3 +192,29 @@ def test_weights_that_cannot_be_fetched_are_told_without_torch(data: Path, tmp_p
         assert (f"The pretrained weights of timm:resnet10t {shut} --student-weights none" in told) == both
         assert "have no class 'lion', 'tiger'" in told
     assert run("build", "--dry-run") == ["The training images have no class 'lion', 'tiger'. Known: 1, 2, 3."]
+
+
+def test_a_plan_says_how_the_folder_was_understood_and_what_is_lost_by_name(data: Path, tmp_path: Path) -> None:
+    (data / "1" / "@eaDir").mkdir()
+    (data / "1" / "@eaDir" / "thumb.jpg").touch()
+    (data / "2" / "clip.mp4").touch()
+    shown = run_command(*planned(data, tmp_path / "out", "--classes", "1,2", "--student", "plain:8-8", "--json"))
+    assert json.loads(shown.stdout)["notes"] == [
+        "Folders of the system passed over, with 1 image: 1/@eaDir.",
+        "1 files of the class folders are not used: 1 video (.mp4): clip.mp4.",
+    ]
+    assert all(f"note: {note}" in shown.stderr for note in json.loads(shown.stdout)["notes"])
+    for number in range(6):
+        (data / "2" / f"IMG_{number}.HEIC").touch()
+    refused = run_command(*planned(data, tmp_path / "out", "--classes", "1,2", "--student", "plain:8-8"))
+    assert refused.code == 1
+    assert "6 of the 10 pictures of class '2' cannot be used: 6 HEIC" in refused.stderr
+    allowed = planned(data, tmp_path / "out", "--classes", "1,2", "--student", "plain:8-8", "--max-bad", "70%")
+    assert run_command(*allowed).code == 0
+
+
+def test_a_problem_that_two_checks_meet_is_told_once(data: Path, tmp_path: Path) -> None:
+    words = planned(data, tmp_path / "out", "--subtask", "imagenet/cat", "--student", "plain:x")
+    problems = listed(run_command(*words).stderr)
+    assert len(problems) == 2
+    assert sum("'imagenet/cat' can mean 2 subtasks" in each for each in problems) == 1

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from edgedistill.data import checking
 from edgedistill.data.splits import SubtaskImages, split_for_subtask
+from edgedistill_deploy.images.checks.looking import read_usable
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.images.sources import open_images
 from reference.photographs import encoded_anew, photograph, save, shrunk
@@ -40,13 +40,13 @@ class Decoding:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.names: list[str] = []
-        read = checking.read_usable
+        read = read_usable
 
         def counted(images: ImageSet, row: int) -> Image.Image:
             self.names.append(Path(images.name(row)).name)
             return read(images, row)
 
-        monkeypatch.setattr(checking, "read_usable", counted)
+        monkeypatch.setattr("edgedistill.data.checking.read_usable", counted)
 
     def taken(self) -> list[str]:
         names, self.names = sorted(self.names), []

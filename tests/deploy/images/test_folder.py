@@ -258,6 +258,9 @@ def test_a_missing_path_names_its_nearest_siblings(tmp_path: Path) -> None:
     (tmp_path / "flowers").mkdir()
     with pytest.raises(UsageError, match=r"no images at .*flowrs: it does not exist. Did you mean flowers\?"):
         open_images(tmp_path / "flowrs")
+    for path in (r"C:\Users\me\photos", "d:/photos"):
+        with pytest.raises(UsageError, match=r"photos, a path of Windows\. Name the folder as this machine sees it"):
+            open_images(path)
     with pytest.raises(UsageError, match=r"it does not exist\.$"):
         open_images(tmp_path / "no" / "such" / "folder")
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgedistill.models.libraries.forms import HUB
 from edgedistill.models.libraries.messages import (
     INSTEAD_OF_START,
     INSTEAD_OF_TIMM,
@@ -18,7 +19,6 @@ from edgedistill.models.libraries.reach import (
     why_hub_is_shut,
     why_unreachable,
 )
-from edgedistill.models.libraries.timm_names import HUB
 from edgedistill.models.names import START_FROM_TIMM, START_UNSET, split_teacher_name, starts_from_nothing
 from edgedistill.models.timm_list import installed_version, listed_repository, listed_version
 from edgedistill_deploy.errors import DataError

@@ -13,7 +13,14 @@ import numpy as np
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import hint_at_empty, hint_at_unread, skipped_of
 from edgedistill.models.at_hand import Missing, find_unfetchable, missing_of_student, missing_of_teacher
-from edgedistill.models.libraries.timm_names import HUB, check_timm_name
+from edgedistill.models.libraries.forms import (
+    HUB,
+    check_hub_form,
+    check_transformers_form,
+    require_code_allowed,
+    split_function,
+)
+from edgedistill.models.libraries.timm_names import check_timm_name
 from edgedistill.models.names import FOLDER, split_teacher_name
 from edgedistill.models.student_names import PREFIX, plain_widths
 from edgedistill.models.teacher_files import read_labels, require_labels, teacher_folder, teacher_labels
@@ -171,9 +178,16 @@ def check_place(folder: Path | None, found: Preflight, *, sharing: bool = False)
 
 def _check_teacher_name(settings: RunSettings, console: Console) -> None:
     kind, rest = split_teacher_name(settings.teacher.name)
-    if kind == "timm" and not rest.startswith(HUB):
+    if kind == "timm" and rest.startswith(HUB):
+        check_hub_form(rest)
+    elif kind == "timm":
         # With weights of one's own, the tag of timm's is of no use.
         _check_timm_name(rest.partition(".")[0] if settings.teacher.weights else rest, console)
+    elif kind == "transformers":
+        check_transformers_form(rest)
+    elif kind == "python":
+        split_function(rest)
+        require_code_allowed(settings.teacher.name, settings.teacher.allow_code)
     elif kind in ("embedded", FOLDER) and settings.teacher.name:
         teacher_folder(kind, rest)
 

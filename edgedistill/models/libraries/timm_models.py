@@ -20,9 +20,10 @@ from edgedistill.models.libraries._weights import (
     find_tensor,
     read_checkpoint,
 )
+from edgedistill.models.libraries.forms import HUB
 from edgedistill.models.libraries.found import Found
 from edgedistill.models.libraries.messages import INSTEAD_OF_TIMM, first_line
-from edgedistill.models.libraries.timm_names import HUB, check_timm_name, find_timm_labels, timm_config
+from edgedistill.models.libraries.timm_names import check_timm_name, find_timm_labels, timm_config
 from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.images.preprocess import Preprocess
 

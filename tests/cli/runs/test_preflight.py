@@ -218,3 +218,21 @@ def test_a_problem_that_two_checks_meet_is_told_once(data: Path, tmp_path: Path)
     problems = listed(run_command(*words).stderr)
     assert len(problems) == 2
     assert sum("'imagenet/cat' can mean 2 subtasks" in each for each in problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        ("timm:hf-hub:resnet50", "is named timm:hf-hub:OWNER/NAME, and timm:hf-hub:resnet50 was given"),
+        ("transformers:resnet", "transformers:resnet is neither OWNER/NAME of the hub nor an existing folder"),
+        ("python:mine", "is named python:MODULE:FUNCTION, and python:mine was given"),
+        ("python:mine:make", "The teacher python:mine:make runs Python code of yours"),
+    ],
+)
+def test_a_teacher_that_cannot_be_named_so_stands_in_the_list(
+    data: Path, tmp_path: Path, teacher: str, message: str
+) -> None:
+    words = ("--data", data, "--out", tmp_path / "out", "--classes", "1,2", "--student", "plain:x", "--dry-run")
+    problems = listed(run_command("build", "--teacher", teacher, *words).stderr)
+    assert len(problems) == 2
+    assert message in problems[0]

@@ -2,7 +2,8 @@
 
 For each architecture it has the number of parameters (with timm's usual outputs), the side of the images in pixels, and
 the tags of its pretrained weights with their number of outputs, the default tag first. `renamed` has the present name
-of each model that timm knows by an earlier one. Nothing is downloaded, and no network is filled with numbers.
+of each model that timm knows by an earlier one. `elsewhere` has the repository on the hub of the weights that are not
+in timm/NAME.TAG, empty where they are on another server. Nothing is downloaded, and no network is filled with numbers.
 
     python scripts/make_timm_table.py edgedistill/models/timm.json
 """
@@ -46,6 +47,15 @@ def find_config(name: str, tag: str) -> Any:
     return timm.get_pretrained_cfg(f"{name}.{tag}")
 
 
+def list_elsewhere() -> dict[str, str]:
+    """Return {NAME.TAG: repository} of the weights that are not in timm/NAME.TAG of the hub."""
+    import timm
+
+    names = timm.list_models("*.*", pretrained=True)
+    places = {name: str(timm.get_pretrained_cfg(name).hf_hub_id or "").partition("@")[0] for name in names}  # type: ignore[union-attr]
+    return {name: place for name, place in sorted(places.items()) if place not in ("timm/", f"timm/{name}")}
+
+
 def list_names() -> list[str]:
     """Return the names of all architectures, those of EdgeDistill included."""
     import timm
@@ -63,13 +73,14 @@ def make_table() -> dict[str, Any]:
     names = list_names()
     with multiprocessing.Pool(PROCESSES, initializer=list_names) as pool:
         models = dict(zip(names, pool.map(describe, names, 8), strict=True))
-    return {"timm": timm.__version__, "renamed": dict(sorted(_registry._deprecated_models.items())), "models": models}
+    renamed = dict(sorted(_registry._deprecated_models.items()))
+    return {"timm": timm.__version__, "renamed": renamed, "elsewhere": list_elsewhere(), "models": models}
 
 
 def to_text(table: dict[str, Any]) -> str:
     """Write JSON with one model on a line, so that a change can be read."""
     parts = [f'  "timm": {json.dumps(table["timm"])}']
-    for key in ("renamed", "models"):
+    for key in ("renamed", "elsewhere", "models"):
         lines = ",\n".join(f"    {json.dumps(name)}: {json.dumps(each)}" for name, each in table[key].items())
         parts.append(f'  "{key}": {{\n{lines}\n  }}')
     return "{\n" + ",\n".join(parts) + "\n}\n"

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from edgedistill_cli.flags import Setting, flag
+from edgedistill_deploy.errors import UsageError
 
 Duration = Annotated[float | None, flag("--duration", "S", "Seconds to measure; 10 by default.")]
 ProfileThreads = Annotated[int, flag("--threads", "N", "CPU threads of the runtime.", min=1)]
@@ -110,6 +111,22 @@ def share_or_text(text: str) -> float | str:
     if isinstance(number, str):
         return text
     return number / 100 if text.strip().endswith("%") else number
+
+
+def read_max_bad(text: str | None, data: str | None) -> float | None:
+    """Return the share that --max-bad allows for the images of --data; None for the usual one.
+
+    Raises:
+        UsageError: it is no share, or there is no --data.
+    """
+    if text is None:
+        return None
+    if data is None:
+        raise UsageError("--max-bad goes with --data: the images that a bundle records can all be used.")
+    share = share_or_text(text)
+    if isinstance(share, str) or not 0 <= share <= 1:
+        raise UsageError(f"--max-bad is {text!r}; it must be a share from 0 to 1, such as 0.01 or 1%.")
+    return share
 
 
 def not_none(**values: Any) -> dict[str, Any]:

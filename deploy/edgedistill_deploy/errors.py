@@ -7,7 +7,7 @@ command line prints the message and ends with the exit code of the class. Any ot
 import contextlib
 import difflib
 import reprlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 
@@ -64,11 +64,16 @@ def quote_value(value: object) -> str:
 def nearest_names(given: str, known: Iterable[str]) -> str:
     """Return the end of an error message about a misspelt name: " Did you mean a, b?" with the closest known names.
 
-    Case does not count. When nothing is close, it is " Known: a, b, c, ..." with at most ten names.
+    Case does not count. When nothing is close, it is " Known: a, b, c and 7 more." with at most ten names.
     """
     names = [str(name) for name in known]
     spelt = {name.casefold(): name for name in reversed(names)}
     if close := difflib.get_close_matches(given.casefold(), spelt):
         return f" Did you mean {', '.join(map(spelt.__getitem__, close))}?"
-    listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-    return f" Known: {listed}." if names else ""
+    return f" Known: {first_names(names, 10)}." if names else ""
+
+
+def first_names(names: Sequence[object], most: int) -> str:
+    """Return "a, b, c", or "a, b and 7 more" where there are more than `most`; it can stand before a full stop."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more

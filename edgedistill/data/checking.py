@@ -1,35 +1,23 @@
 """A look at every image before anything is trained: which can be used, and which show the same picture."""
 
-import os
-import warnings
+import functools
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
-from edgedistill.data.likeness import Thumbnails, find_alike, thumbnail
-from edgedistill_deploy.errors import DataError
+from edgedistill.data._known_looks import KnownLooks, Look, find_state, read_known_looks, write_known_looks
+from edgedistill.data.likeness import find_alike, thumbnail
+from edgedistill_deploy.images.checks.looking import look_in_threads, read_usable
 from edgedistill_deploy.images.decode import UnusableImageError
 from edgedistill_deploy.images.folder import FolderImages
 from edgedistill_deploy.images.sets import ImageSet
-from edgedistill_deploy.images.skipped import SkippedFile, describe_skipped
+from edgedistill_deploy.images.skipped import SkippedFile
 from edgedistill_deploy.progress import Progress
 
-MAX_BAD = 0.1  # of all pictures of the subtask
-_MAX_BAD_IN_CLASS = 0.5  # a class that mostly vanished is not the class that the user has in mind
-_LEAST_SIDE = 4  # pixels
 _LEAST_SIDE_TO_COMPARE = 32  # of glyphs and icons, different ones look alike
-_CHUNK = 32  # images that a thread takes at once
-
-
-class UnusableImagesError(DataError):
-    """Too many pictures cannot be used; `skipped` lists all files that are not used."""
-
-    def __init__(self, message: str, skipped: tuple[SkippedFile, ...] = ()) -> None:
-        super().__init__(message)
-        self.skipped = skipped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,103 +50,58 @@ class Examined:
         return [self.pictures.get(digest, digest) for digest in digests]
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
-    name: str
-    reason: str = ""
-    digest: str = ""
-    thumbnail: Thumbnails | None = None
-
-
-def examine(sets: Sequence[ImageSet], progress: Progress) -> Examined:
+def examine(sets: Sequence[ImageSet], progress: Progress, kept: Path | None = None) -> Examined:
     """Read every image once: files are decoded whole, in several threads, and arrays only hashed.
 
     The sets keep the digests. A file that is cut off shows that only when it is decoded, so this takes about as long as
-    one epoch's reading.
+    one epoch's reading. With `kept`, a file, what was found is written there, and a later look with the same file
+    decodes only what changed since then.
     """
     total = sum(map(len, sets))
-    looks: list[_Look] = []
-    for done, look in enumerate(_look_at_all(sets), start=1):
+    known = read_known_looks(kept)
+    looks: list[Look] = []
+    for done, look in enumerate(_look_at_all(sets, known), start=1):
         if look is not None:
             looks.append(look)
         if done % 100 == 0 or done == total:
             progress(done, total)
+    if kept is not None and any(each.state is not None and not each.is_known for each in looks):
+        write_known_looks(kept, looks)
     return Examined(unusable={each.name: each.reason for each in looks if each.reason}, pictures=_find_pictures(looks))
 
 
-def check_limits(skipped: Sequence[SkippedFile], used: Mapping[str, int], max_bad: float | None) -> None:
-    """Refuse data of which too much cannot be used.
-
-    Args:
-        skipped: of the subtask's classes.
-        used: {class: number of images that can be used}.
-        max_bad: the largest share of unusable pictures that is left out without stopping; None for `MAX_BAD`.
-
-    Raises:
-        UnusableImagesError: the share is larger, or a class lost more than half of its pictures (and more than this
-            share).
-    """
-    limit = MAX_BAD if max_bad is None else max_bad
-    lost = [each for each in skipped if each.lost]
-    in_class = Counter(each.class_name for each in lost)
-    for name, bad in in_class.items():
-        whole = bad + used.get(name, 0)
-        if bad > max(limit, _MAX_BAD_IN_CLASS) * whole:
-            listed = describe_skipped([each for each in lost if each.class_name == name])
-            raise UnusableImagesError(
-                f"{bad} of the {whole} pictures of class {name!r} cannot be used: {listed}. Convert or replace them, or"
-                f" raise --max-bad, which is {limit:.3g}.",
-                tuple(skipped),
-            )
-    whole = len(lost) + sum(used.values())
-    if len(lost) > limit * whole:
-        raise UnusableImagesError(
-            f"{len(lost)} of {whole} pictures cannot be used, a share of {len(lost) / whole:.3f}, and --max-bad allows "
-            f"{limit:.3g}: {describe_skipped(lost)}. Convert, replace or remove them, or raise --max-bad.",
-            tuple(skipped),
-        )
+def _look_at_all(sets: Sequence[ImageSet], known: KnownLooks) -> Iterator[Look | None]:
+    for images in sets:
+        if isinstance(images, FolderImages):
+            yield from look_in_threads(len(images), functools.partial(_look_at, images, known))
+        else:
+            for row in range(len(images)):
+                images.digest(row)
+                yield None
 
 
-def describe_losses(skipped: Sequence[SkippedFile], used: Mapping[str, int]) -> list[str]:
-    """Return notes that say which files are not used, and how many pictures each class lost."""
-    notes = [f"{len(skipped)} files of the class folders are not used: {describe_skipped(skipped)}."] if skipped else []
-    in_class = Counter(each.class_name for each in skipped if each.lost)
-    parts = [f"{name} {bad} of {bad + used.get(name, 0)}" for name, bad in in_class.most_common()]
-    return [*notes, f"Pictures that cannot be used, by class: {', '.join(parts)}."] if parts else notes
+def _look_at(images: FolderImages, known: KnownLooks, row: int) -> Look:
+    """Decode an image, unless an earlier look at its file is known."""
+    name, path = images.name(row), images.file(row)
+    before = find_state(path)
+    if (look := known.find(name, path, before)) is not None:
+        if look.digest:
+            images.keep_digest(row, look.digest)
+        return look
+    look = _decode(images, row, name)
+    return replace(look, path=path, state=before) if find_state(path) == before else look
 
 
-def _look_at_all(sets: Sequence[ImageSet]) -> Iterator[_Look | None]:
-    # The threads would change the filters of warnings under each other; so all of them find these, and these go last.
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        warnings.simplefilter("ignore")
-        for images in sets:
-            if isinstance(images, FolderImages):
-                starts = range(0, len(images), _CHUNK)
-                for looks in threads.map(lambda start, of=images: _look_at_chunk(of, start), starts):
-                    yield from looks
-            else:
-                for row in range(len(images)):
-                    images.digest(row)
-                    yield None
-
-
-def _look_at_chunk(images: FolderImages, start: int) -> list[_Look]:
-    return [_look_at(images, row) for row in range(start, min(start + _CHUNK, len(images)))]
-
-
-def _look_at(images: FolderImages, row: int) -> _Look:
-    name = images.name(row)
+def _decode(images: FolderImages, row: int, name: str) -> Look:
     try:
-        image = images.read(row)
+        image = read_usable(images, row)
     except UnusableImageError as error:
-        return _Look(name, error.reason)
-    if min(image.size) < _LEAST_SIDE:
-        return _Look(name, f"smaller than {_LEAST_SIDE} pixels")
+        return Look(name, error.reason)
     small = thumbnail(image) if min(image.size) >= _LEAST_SIDE_TO_COMPARE else None
-    return _Look(name, "", images.digest(row), small)
+    return Look(name, "", images.digest(row), small)
 
 
-def _find_pictures(looks: Sequence[_Look]) -> dict[str, str]:
+def _find_pictures(looks: Sequence[Look]) -> dict[str, str]:
     """Return {digest: smallest digest of its group} for the images that are alike."""
     thumbnails = {each.digest: each.thumbnail for each in looks if each.thumbnail is not None}
     if len(thumbnails) < 2:

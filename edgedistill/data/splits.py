@@ -5,12 +5,14 @@ import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
-from edgedistill.data.checking import Examined, check_limits, describe_losses, examine, find_contradictions
+from edgedistill.data.checking import Examined, examine, find_contradictions
 from edgedistill_deploy.classes.lookup import ClassList, in_one_message
 from edgedistill_deploy.errors import DataError
+from edgedistill_deploy.images.checks.limits import check_limits, describe_losses
 from edgedistill_deploy.images.folder import FolderImages
 from edgedistill_deploy.images.sets import ImageSet, ImageSplits
 from edgedistill_deploy.images.skipped import SkippedFile, describe_skipped
@@ -50,6 +52,7 @@ def split_for_subtask(
     seed: int = 0,
     max_bad: float | None = None,
     progress: Progress = silent,
+    kept: Path | None = None,
 ) -> SubtaskImages:
     """Keep the subtask's classes and make the splits that the source does not have.
 
@@ -63,17 +66,18 @@ def split_for_subtask(
         source: the images.
         class_names: the subtask's classes, in the order of the labels.
         seed: chooses the images that are held out.
-        max_bad: the largest share of pictures that cannot be used; None for `edgedistill.data.checking.MAX_BAD`.
+        max_bad: the largest share of pictures that cannot be used; None for `MAX_BAD` of the device part's limits.
         progress: is told how many images were read.
+        kept: a file for what was found in the images; with the same file, only files that changed are decoded again.
 
     Raises:
         DataError: a class has too few images for the splits, or none; too many pictures cannot be used; too many of a
             class stand under another label too.
     """
     sets = _restrict_all(source, class_names)
-    skipped = _skipped_of(source, class_names)
+    skipped = skipped_of(source, class_names)
     check_limits(skipped, _counts(sets), max_bad)  # by their names alone, before the files are read
-    examined = examine(list(sets.values()), progress)
+    examined = examine(list(sets.values()), progress, kept)
     sets, skipped = _usable(sets, examined, skipped)
     used = _counts(sets)
     check_limits(skipped, used, max_bad)
@@ -128,7 +132,7 @@ def hint_at_empty(source: ImageSplits, class_names: Sequence[str]) -> str:
 
 def hint_at_unread(source: ImageSplits, class_names: Sequence[str], empty: Sequence[str]) -> str:
     """Return the end of an error that says which files of empty classes of the subtask are not read; "" for none."""
-    lost = [each for each in _skipped_of(source, class_names) if each.class_name in empty and each.lost]
+    lost = [each for each in skipped_of(source, class_names) if each.class_name in empty and each.lost]
     return f" Not read: {describe_skipped(lost)}." if lost else ""
 
 
@@ -138,7 +142,8 @@ def _own_names(source: ImageSplits, class_names: Sequence[str]) -> dict[str, str
     return {source.class_names[place]: name for place, name in zip(places, class_names, strict=True)}
 
 
-def _skipped_of(source: ImageSplits, class_names: Sequence[str]) -> list[SkippedFile]:
+def skipped_of(source: ImageSplits, class_names: Sequence[str]) -> list[SkippedFile]:
+    """Return the files of these classes that are of no use by their names alone, under these names of the classes."""
     if not source.skipped:
         return []
     names = _own_names(source, class_names)

@@ -10,6 +10,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from edgedistill.models.libraries.found import Found
+from edgedistill.models.libraries.messages import INSTEAD_OF_START
 from edgedistill.models.libraries.timm_models import check_fit, load_from_timm, load_from_timm_folder, set_image_size
 from edgedistill.models.libraries.timm_names import has_trained_weights
 from edgedistill.models.names import START_FROM_NOTHING, START_FROM_TIMM, START_UNSET, starts_from_nothing
@@ -18,10 +19,6 @@ from edgedistill.models.student_names import PREFIX
 from edgedistill_deploy.classes.lookup import ClassList
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.files.writing import sha256_of_file
-
-_INSTEAD = (
-    "give --student-weights none to start from nothing, or a file of weights or a folder in timm's layout with it"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +89,9 @@ def find_start(name: str, weights: str | None = START_UNSET, width: float = 1.0)
     if because := find_obstacle(name, weights, width):
         if weights == START_UNSET:
             return Start(because=because)
-        raise UsageError(f"--student-weights {weights} is for timm:NAME at full width, and {because}; {_INSTEAD}.")
+        raise UsageError(
+            f"--student-weights {weights} is for timm:NAME at full width, and {because}; {INSTEAD_OF_START}."
+        )
     return _load(name.removeprefix("timm:"), weights)
 
 
@@ -109,12 +108,12 @@ def find_obstacle(name: str, weights: str = START_UNSET, width: float = 1.0) -> 
 
 def _load(name: str, weights: str) -> Start:
     if weights in (START_UNSET, START_FROM_TIMM):
-        found = load_from_timm(name, None, None, instead=_INSTEAD)
+        found = load_from_timm(name, None, None, instead=INSTEAD_OF_START)
         return Start(weights=f"timm:{name}", found=found)
     path = Path(weights)
     if not (path / "model.safetensors" if path.is_dir() else path).is_file():
         lacking = f"The folder {path} has no model.safetensors" if path.is_dir() else f"There is no {path}"
-        raise UsageError(f"{lacking} to start the student from; {_INSTEAD}.")
+        raise UsageError(f"{lacking} to start the student from; {INSTEAD_OF_START}.")
     found = load_from_timm_folder(path, None, whose="student") if path.is_dir() else load_from_timm(name, path, None)
     return Start(weights=path.name, found=found)
 
@@ -139,7 +138,9 @@ def begin_student(
         return StartRecord(because=start.because)
     found = start.found
     if found.channels != 3:
-        raise UsageError(f"The weights {start.weights} are for images of {found.channels} channels; {_INSTEAD}.")
+        raise UsageError(
+            f"The weights {start.weights} are for images of {found.channels} channels; {INSTEAD_OF_START}."
+        )
     if image_size is not None:
         set_image_size(found.model, image_size)
     rows = _fill(student, start.weights, found, _find_rows(found.labels, aliases))

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from edgedistill.models.libraries.forms import require_code_allowed
 from edgedistill.models.libraries.found import Found
 from edgedistill.models.libraries.inputs import FlippedInput, GreyInput
 from edgedistill.models.libraries.messages import first_line
@@ -130,11 +131,7 @@ def _load(kind: str, rest: str, weights: Path | None, image_size: int | None) ->
 
 
 def _make_from_code(name: str, target: str, image_size: int | None, allowed: bool) -> "Teacher | Found":
-    if not allowed:
-        raise UsageError(
-            f"The teacher {name} runs Python code of yours, or of whoever wrote the settings; if you trust it, give "
-            "--allow-code on the command line."
-        )
+    require_code_allowed(name, allowed)
     made = call_function(target)
     if isinstance(made, Teacher):
         return made

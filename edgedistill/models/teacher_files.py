@@ -6,7 +6,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from edgedistill.models.libraries.timm_names import HUB, check_timm_name, find_timm_labels, timm_config
+from edgedistill.models.libraries.forms import HUB
+from edgedistill.models.libraries.timm_names import check_timm_name, find_timm_labels, timm_config
 from edgedistill.models.names import split_teacher_name
 from edgedistill_deploy.classes.imagenet import labels_of_synsets
 from edgedistill_deploy.errors import DataError, UsageError, quote_value, reading

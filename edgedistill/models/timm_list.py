@@ -1,6 +1,7 @@
 """The list of timm's models that ships in `timm.json`: it tells names and sizes without timm and torch."""
 
 import functools
+import importlib.metadata
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,6 +47,23 @@ def listed_outputs(name: str) -> int | None:
     """Return the number of outputs with the pretrained weights of the name, None where the list does not know it."""
     model, tag = find_listed(name), _current(name).partition(".")[2]
     return None if model is None or not model.outputs else model.outputs.get(tag or next(iter(model.outputs)))
+
+
+def listed_repository(name: str) -> str:
+    """Return OWNER/NAME of the pretrained weights on the hub; empty where the list has none, or has them elsewhere."""
+    model, (stem, _, tag) = find_listed(name), _current(name).partition(".")
+    if model is None or not model.outputs:
+        return ""
+    whole = f"{stem}.{tag or next(iter(model.outputs))}"
+    return str(_read_list()["elsewhere"].get(whole, f"timm/{whole}"))
+
+
+def installed_version() -> str | None:
+    """Return the version of timm on this machine, None where there is none."""
+    try:
+        return importlib.metadata.version("timm")
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def refuse_unlisted(name: str) -> None:

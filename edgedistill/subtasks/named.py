@@ -10,7 +10,7 @@ from edgedistill_deploy.classes.imagenet import labels_of_synsets
 from edgedistill_deploy.classes.lookup import ClassList
 from edgedistill_deploy.classes.nouns import Noun, all_nouns, find_nouns
 from edgedistill_deploy.classes.spelling import fold_name, words_of
-from edgedistill_deploy.errors import UsageError, nearest_names
+from edgedistill_deploy.errors import UsageError, first_names, nearest_names
 
 _NOUNS = "imagenet/"
 _MOST_SHOWN = 3
@@ -119,6 +119,5 @@ def _of_nouns(nouns: Sequence[Noun]) -> NamedSubtask:
 
 
 def _describe_classes(subtask: NamedSubtask) -> str:
-    first = [label.partition(",")[0] for label in subtask.classes[:_MOST_SHOWN]]
-    more = ", ..." if len(subtask.classes) > _MOST_SHOWN else ""
-    return f"{len(subtask.classes)} classes: {', '.join(first)}{more}"
+    names = [label.partition(",")[0] for label in subtask.classes]
+    return f"{len(subtask.classes)} classes: {first_names(names, _MOST_SHOWN)}"

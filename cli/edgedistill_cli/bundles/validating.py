@@ -1,6 +1,7 @@
 """Validate the models of a bundle, for the stages of a run and for the commands."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,9 @@ from edgedistill_deploy.errors import UsageError
 
 if TYPE_CHECKING:
     from edgedistill_cli.bundles.recording import Recorder
-    from edgedistill_deploy.images.sets import ImageSet
+    from edgedistill_cli.console import Console
+    from edgedistill_deploy.images.sets import ImageSet, ImageSplits
+    from edgedistill_deploy.images.skipped import SkippedFile
     from edgedistill_deploy.parity.validation import Validation, ValidationRequest
     from edgedistill_deploy.statistics.verdicts import Verdict
 
@@ -28,23 +31,48 @@ def validate_models(
     return found
 
 
-def open_own_images(source: Path | str, bundle: Bundle) -> "ImageSet":
+def open_own_images(source: Path | str, bundle: Bundle, console: "Console", max_bad: float | None = None) -> "ImageSet":
     """Open the test split of the source (or another split if it has none), with the bundle's classes only.
+
+    Files that cannot be used are left out and told, as when an expert is built; `max_bad` limits their share.
 
     Raises:
         UsageError: the source lacks some of these classes; the message names them all.
+        DataError: too much cannot be used.
     """
     from edgedistill_deploy.classes.lookup import ClassList
+    from edgedistill_deploy.images.checks.looking import leave_out_unusable
     from edgedistill_deploy.images.sources import open_images
+    from edgedistill_deploy.progress import noted
 
     splits = open_images(source)
     chosen = splits.test or splits.validation or splits.train
+    split = "test" if splits.test else "validation" if splits.validation else "train"
+    for note in splits.notes:
+        console.say(f"note: {note}")
     if not any(map(ClassList(chosen.class_names).places, bundle.class_names)):
         raise UsageError(
             f"{source} has none of the bundle's classes ({_some(bundle.class_names)}), only "
             f"{_some(chosen.class_names)}; name its folders as the bundle spells its classes."
         )
-    return chosen.with_classes(bundle.class_names)
+    kept = chosen.with_classes(bundle.class_names)
+    skipped = _skipped_of(splits, split, bundle.class_names)
+    with console.progress("read") as report:
+        usable, notes = leave_out_unusable(kept, skipped, max_bad=max_bad, progress=noted(report, "images"))
+    for note in notes:
+        console.say(f"note: {note}")
+    return usable
+
+
+def _skipped_of(splits: "ImageSplits", split: str, class_names: Sequence[str]) -> "list[SkippedFile]":
+    """Return the files in the class folders of the split that are known to be of no use, by these names of classes."""
+    from edgedistill_deploy.classes.lookup import ClassList
+
+    classes = ClassList(splits.class_names)
+    found = {place: name for name in class_names if (place := classes.find(name)) is not None}
+    names = {splits.class_names[place]: name for place, name in found.items()}
+    ours = [each for each in splits.skipped if each.split == split and each.class_name in names]
+    return [replace(each, class_name=names[each.class_name]) for each in ours]
 
 
 def _some(names: Sequence[str]) -> str:

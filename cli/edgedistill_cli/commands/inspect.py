@@ -49,13 +49,14 @@ def inspect(
     from edgedistill.inspection.config import InspectConfig
     from edgedistill.inspection.picture import check_drawing
     from edgedistill_cli.runs.folder import read_run_or_file
-    from edgedistill_cli.runs.preflight import Preflight, check_inputs, check_place, read_for_checks
+    from edgedistill_cli.runs.preflight import Preflight, check_inputs, check_place, check_weights, read_for_checks
     from edgedistill_cli.studies.inspecting import inspect_teacher, keeping, show_inspection
 
     found = Preflight()
     settings = read_for_checks(lambda: read_run_or_file(run, config, settings_of(task, machine)), found)
     check_place(out or run, found, sharing=out is None)
     check_inputs(settings, console, found)
+    check_weights(settings, found, student=False)
     found.require()
     given = options.not_none(
         layers=_words(layers),

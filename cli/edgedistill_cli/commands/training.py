@@ -35,7 +35,7 @@ def _training_command(stages: tuple[str, ...], text: str) -> Callable[..., None]
         found, flags = Preflight(), settings_of(task, fit, method, run)
         settings = read_for_checks(lambda: read_settings(config, flags, preset_settings(method.preset)), found)
         planned = Run(folder=out, settings=settings, console=console)
-        check_run(planned, stages, found, restart=restart)
+        check_run(planned, stages, found, restart=restart, asks_network=not dry_run)
         if dry_run:
             print_plan(planned, stages, found)
         else:

@@ -18,6 +18,10 @@ OwnData = Annotated[
     ),
 ]
 
+MaxBad = Annotated[
+    str | None,
+    flag("--max-bad", "X%", "Share of the --data pictures that cannot be used and are left out; 10% by default."),
+]
 PreprocessDrift = Annotated[
     bool,
     typer.Option(
@@ -50,6 +54,7 @@ def validate(
     bundle: options.BundlePath,
     *,
     data: OwnData = None,
+    max_bad: MaxBad = None,
     device: options.Devices = None,
     keep: options.Keep = False,
     wait: options.Wait = None,
@@ -122,7 +127,8 @@ def validate(
         )
     )
     opened = open_bundle(bundle)
-    images = open_own_images(data, opened) if data is not None else None
+    largest_loss = options.read_max_bad(max_bad, data)
+    images = None if data is None else open_own_images(data, opened, console, largest_loss)
     request = ValidationRequest(
         limits=limits,
         precisions=None if precision is None else (precision,),

@@ -110,6 +110,8 @@ def print_plan(run: Run, stages: tuple[str, ...], found: Preflight) -> None:
     plan = [{"stage": stage, "status": "kept" if run.is_complete(stage) else "due"} for stage in stages]
     record = {"kind": "plan", "schema": 1, "run": str(run.folder), "plan": plan, "settings": tables}
     console.emit(record | found.to_json())
+    for note in found.notes:
+        console.say(f"note: {note}")
     found.require()
     console.table(f"Plan for {run.folder}", ("stage", "status"), [(each["stage"], each["status"]) for each in plan])
     for table, values in tables.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedistill_cli.console import Console
-from edgedistill_cli.runs.folder import SKIPPED, Run
+from edgedistill_cli.runs.folder import KNOWN_LOOKS, SKIPPED, Run
 from edgedistill_cli.settings import SubtaskSettings, TeacherSettings
 from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.progress import Progress, noted
@@ -75,6 +75,7 @@ def load_inputs(run: Run) -> Inputs:
             seed=settings.distill.seed,
             max_bad=settings.data.max_bad,
             progress=noted(report, "images"),
+            kept=run.folder / KNOWN_LOOKS,
         )
     test = len(images.test) if images.test is not None else 0
     run.console.say(
@@ -103,7 +104,7 @@ def check_teacher(inputs: Inputs, console: Console) -> None:
 
 def load_and_list_inputs(run: Run) -> Inputs:
     """Load the inputs, and list in the run folder which files of the subtask's classes are not used, and why."""
-    from edgedistill.data.checking import UnusableImagesError
+    from edgedistill_deploy.images.checks.limits import UnusableImagesError
 
     listed = run.folder / SKIPPED
     try:

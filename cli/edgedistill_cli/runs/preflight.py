@@ -1,8 +1,8 @@
 """What can be checked before torch is loaded: all of it is, and all problems are told in one list."""
 
 import contextlib
-import importlib.metadata
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +11,20 @@ from typing import Any
 import numpy as np
 
 from edgedistill.data.sources import open_source
-from edgedistill.data.splits import hint_at_empty, hint_at_unread
-from edgedistill.models.libraries.timm_names import HUB, check_timm_name
+from edgedistill.data.splits import hint_at_empty, hint_at_unread, skipped_of
+from edgedistill.models.at_hand import Missing, find_unfetchable, missing_of_student, missing_of_teacher
+from edgedistill.models.libraries.forms import (
+    HUB,
+    check_hub_form,
+    check_transformers_form,
+    require_code_allowed,
+    split_function,
+)
+from edgedistill.models.libraries.timm_names import check_timm_name
 from edgedistill.models.names import FOLDER, split_teacher_name
 from edgedistill.models.student_names import PREFIX, plain_widths
 from edgedistill.models.teacher_files import read_labels, require_labels, teacher_folder, teacher_labels
-from edgedistill.models.timm_list import is_listed, listed_outputs, listed_version, refuse_unlisted
+from edgedistill.models.timm_list import installed_version, is_listed, listed_outputs, listed_version, refuse_unlisted
 from edgedistill.subtasks.imagenet import imagenet_labels
 from edgedistill.subtasks.subtask import find_subtask
 from edgedistill_cli.console import Console
@@ -28,6 +36,7 @@ from edgedistill_cli.settings_file import SettingsError
 from edgedistill_deploy.classes.lookup import ClassList
 from edgedistill_deploy.errors import DataError, EdgeDistillError, UsageError
 from edgedistill_deploy.files.locks import require_free
+from edgedistill_deploy.images.checks.limits import check_limits, describe_losses
 from edgedistill_deploy.images.sets import ImageSplits
 
 _TAKING_INPUTS = {"distill", "export", "calibrate"}  # the stages that load the teacher and the images
@@ -39,12 +48,14 @@ class Preflight:
 
     Attributes:
         errors: what is wrong, in the order in which it was found.
+        notes: how the images' source was understood, and which files are no images by their names alone.
         counts: images by split and class, in the order of the subtask; empty where they could not be counted.
         room: the estimate of the room that a run takes; None for commands that make none.
         knows_classes: the teacher's labels were at hand, so that the classes were looked up among them.
     """
 
     errors: list[EdgeDistillError] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     room: Room | None = None
     knows_classes: bool = False
@@ -55,7 +66,8 @@ class Preflight:
         try:
             yield
         except EdgeDistillError as error:
-            self.errors.append(error)
+            if str(error) not in map(str, self.errors):  # two checks can need the same setting
+                self.errors.append(error)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -78,6 +90,7 @@ class Preflight:
         """Return what was found, for a record."""
         return {
             "images": self.counts,
+            "notes": list(self.notes),
             "room": None if self.room is None else self.room.to_json(),
             "problems": list(self.problems),
         }
@@ -98,10 +111,13 @@ def read_for_checks(read: Callable[[], RunSettings], found: Preflight) -> RunSet
         return error.rest
 
 
-def check_run(run: Run, stages: Sequence[str], found: Preflight, *, restart: bool = False) -> None:
+def check_run(
+    run: Run, stages: Sequence[str], found: Preflight, *, restart: bool = False, asks_network: bool = False
+) -> None:
     """Check what the stages that are due need: the folder, the names, the images, the room on the disk.
 
-    A process that only helps another one with the training checks nothing, since the other one does.
+    With `asks_network`, also whether weights that are not on this machine can be fetched. A process that only helps
+    another one with the training checks nothing, since the other one does.
     """
     if int(os.environ.get("RANK", "0")) > 0:
         return
@@ -113,6 +129,8 @@ def check_run(run: Run, stages: Sequence[str], found: Preflight, *, restart: boo
     due = [stage for stage in stages if restart or not _is_complete(run, stage)]
     if not _TAKING_INPUTS.isdisjoint(due):
         check_inputs(run.settings, run.console, found)
+        if asks_network:
+            check_weights(run.settings, found, student="distill" in due)
     found.room = estimate_room(run.settings, found.counts, due, run.folder)
     with found.gathering():
         require_room(found.room, run.folder)
@@ -137,7 +155,18 @@ def check_inputs(settings: RunSettings, console: Console, found: Preflight) -> N
         names = _find_in_teacher(names, _labels_at_hand(settings.teacher), found)
     with found.gathering():
         if settings.data.source:
-            _count_images(open_source(settings.data.source), names, found)
+            _count_images(source := open_source(settings.data.source), names, found)
+            _check_losses(source, names, settings.data.max_bad, found)
+
+
+def check_weights(settings: RunSettings, found: Preflight, *, student: bool = True) -> None:
+    """Note which weights of the teacher, and of the student where it matters, are not here and cannot be fetched."""
+    missing: list[Missing] = []
+    if not settings.teacher.weights:
+        missing.extend(missing_of_teacher(settings.teacher.name))
+    if student and settings.student.name:
+        missing.extend(missing_of_student(settings.student.name, settings.student.weights, settings.student.width))
+    found.errors.extend(find_unfetchable(missing))
 
 
 def check_place(folder: Path | None, found: Preflight, *, sharing: bool = False) -> None:
@@ -149,9 +178,16 @@ def check_place(folder: Path | None, found: Preflight, *, sharing: bool = False)
 
 def _check_teacher_name(settings: RunSettings, console: Console) -> None:
     kind, rest = split_teacher_name(settings.teacher.name)
-    if kind == "timm" and not rest.startswith(HUB):
+    if kind == "timm" and rest.startswith(HUB):
+        check_hub_form(rest)
+    elif kind == "timm":
         # With weights of one's own, the tag of timm's is of no use.
         _check_timm_name(rest.partition(".")[0] if settings.teacher.weights else rest, console)
+    elif kind == "transformers":
+        check_transformers_form(rest)
+    elif kind == "python":
+        split_function(rest)
+        require_code_allowed(settings.teacher.name, settings.teacher.allow_code)
     elif kind in ("embedded", FOLDER) and settings.teacher.name:
         teacher_folder(kind, rest)
 
@@ -168,7 +204,7 @@ def _check_timm_name(name: str, console: Console) -> None:
     """Look a name up in the list that ships; only a timm of another version is asked, which takes seconds."""
     if is_listed(name):
         return
-    installed = _timm_version()
+    installed = installed_version()
     if installed in (None, listed_version()):
         refuse_unlisted(name)
     console.say(
@@ -176,13 +212,6 @@ def _check_timm_name(name: str, console: Console) -> None:
         f"{installed} is asked."
     )
     check_timm_name(name)
-
-
-def _timm_version() -> str | None:
-    try:
-        return importlib.metadata.version("timm")
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _labels_at_hand(teacher: TeacherSettings) -> tuple[str, ...] | None:
@@ -212,7 +241,8 @@ def _find_in_teacher(names: tuple[str, ...], labels: tuple[str, ...] | None, fou
     classes = ClassList(labels)
     if problems := classes.problems(names, "The teacher has", subtasks=True):
         found.errors.extend(map(UsageError, problems))
-        return tuple(name for name in names if classes.find(name) is not None)
+        known = {place: name for name in reversed(names) if (place := classes.find(name)) is not None}
+        return tuple(name for name in names if name in known.values())
     return find_subtask(labels, names).class_names
 
 
@@ -229,6 +259,16 @@ def _count_images(source: ImageSplits, names: tuple[str, ...], found: Preflight)
             found.counts[split] = {name: int(counted[place]) for name, place in places.items()}
     known = tuple(places)
     found.errors.extend(_find_too_few(found.counts, lambda empty: hint_at_unread(source, known, empty)))
+
+
+def _check_losses(source: ImageSplits, names: Sequence[str], max_bad: float | None, found: Preflight) -> None:
+    """Note which files of the classes cannot be used by their names alone, and whether that is too many."""
+    known = [name for name in names if any(name in of_classes for of_classes in found.counts.values())]
+    skipped = skipped_of(source, known)
+    used = Counter({name: sum(of_classes.get(name, 0) for of_classes in found.counts.values()) for name in known})
+    found.notes = (*source.notes, *describe_losses(skipped, used))
+    seen = [each for each in skipped if used[each.class_name]]  # a class without any image is told already
+    check_limits(seen, used, max_bad)
 
 
 def _find_too_few(counts: Mapping[str, Mapping[str, int]], explain: Callable[[list[str]], str]) -> Iterator[DataError]:

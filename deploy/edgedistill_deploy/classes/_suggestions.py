@@ -1,10 +1,11 @@
 """What a person may have meant by a name that is not there."""
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from edgedistill_deploy.classes.nouns import Noun, nouns_with_words
 from edgedistill_deploy.classes.spelling import fold_name, words_of
+from edgedistill_deploy.errors import first_names
 
 _MOST_NAMES = 8
 _MOST_NOUNS = 3
@@ -26,7 +27,7 @@ def suggest(name: str, spellings: dict[str, int], find: Finder, *, subtasks: boo
     noun_given = name.rpartition("/")[2]  # "imagenet/bird" was meant for --subtask
     nouns = [noun for noun in nouns_with_words(noun_given) if _has_all(noun, find)] if subtasks else []
     described = [f"imagenet/{noun.name} ({len(noun.classes)} classes)" for noun in nouns[:_MOST_NOUNS]]
-    meant = f" Did you mean {_some(close, _MOST_NAMES)}?" if close else ""
+    meant = f" Did you mean {first_names(close, _MOST_NAMES)}?" if close else ""
     return meant + (f" Named with --subtask: {', '.join(described)}." if described else "")
 
 
@@ -50,10 +51,6 @@ def _has_all(noun: Noun, find: Finder) -> bool:
 
 
 def known_names(spellings: dict[str, int]) -> str:
-    """Return the end of a message about a name with nothing close: " Known: a, b, c, ..."."""
+    """Return the end of a message about a name with nothing close: " Known: a, b, c and 7 more."."""
     first = {place: spelling for spelling, place in reversed(spellings.items())}
-    return f" Known: {_some([first[place] for place in sorted(first)], _MOST_KNOWN)}." if first else ""
-
-
-def _some(names: Sequence[str], most: int) -> str:
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+    return f" Known: {first_names([first[place] for place in sorted(first)], _MOST_KNOWN)}." if first else ""

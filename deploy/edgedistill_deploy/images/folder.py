@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgedistill_deploy.errors import DataError, reading
+from edgedistill_deploy.errors import DataError, first_names, reading
 from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images._layout import ClassFolders, Layout, read_layout
@@ -43,6 +43,14 @@ class FolderImages:
             with reading(path):
                 self._digests[path] = sha256_of_file(path)
         return self._digests[path]
+
+    def file(self, index: int) -> Path:
+        """Return an image's file."""
+        return self.paths[index]
+
+    def keep_digest(self, index: int, digest: str) -> None:
+        """Remember a digest that is known from elsewhere."""
+        self._digests[self.paths[index]] = digest
 
     def name(self, index: int) -> str:
         """Return the path as `printable` text."""
@@ -103,18 +111,18 @@ def _images_of(classes: ClassFolders, tree: Tree) -> Files:
 def _find_skipped(layout: Layout, tree: Tree) -> tuple[SkippedFile, ...]:
     return tuple(
         skipped
-        for classes in layout.splits.values()
+        for split, classes in layout.splits.items()
         for name, folders in classes.items()
         for folder in folders
         for each in tree.below(folder)
-        for skipped in _skipped_in(each, name)
+        for skipped in _skipped_in(each, name, split)
     )
 
 
-def _skipped_in(listing: Listing, class_name: str) -> list[SkippedFile]:
+def _skipped_in(listing: Listing, class_name: str, split: str) -> list[SkippedFile]:
     images = {path.stem for path in listing.images} if listing.others else set()
     judged = (skip_by_name(path, class_name, images) for path in listing.others)
-    return [each for each in judged if each is not None]
+    return [replace(each, split=split) for each in judged if each is not None]
 
 
 def _build_set(files: Files, names: tuple[str, ...]) -> FolderImages:
@@ -128,9 +136,8 @@ def _describe_nothing(root: Path, tree: Tree) -> str:
     """Return the message for a folder without images in class folders; it names the files that are there."""
     listings = list(tree.below(root))
     others = sorted({path for each in listings for path in each.others})
-    names = [path.name for each in listings for path in (*each.images, *each.others)]
-    listed = ", ".join(sorted(set(names))[:5]) + (", ..." if len(set(names)) > 5 else "")
-    end = f" Files there: {listed}." if names else ""
+    names = sorted({path.name for each in listings for path in (*each.images, *each.others)})
+    end = f" Files there: {first_names(names, 5)}." if names else ""
     if not tree.listing(root).folders:
         return f"{root} holds no class folders; put the images of each class in a folder of its name.{end}"
     kinds = ", ".join(sorted(suffix.lstrip(".") for suffix in SUFFIXES))

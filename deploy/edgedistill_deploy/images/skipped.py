@@ -1,10 +1,11 @@
 """Files beside the images that are not used, each with the reason, and how a person is told of them."""
 
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from edgedistill_deploy.errors import first_names
 
 _HEIC = (".heic", ".heif", ".hif")
 _RAW = (
@@ -29,12 +30,14 @@ class SkippedFile:
         reason: why, in words that are the same for all files with this reason.
         class_name: the class whose folder holds it.
         lost: it looks like a picture of its class, and no other file has that picture.
+        split: "train", "validation" or "test"; empty where that is not known.
     """
 
     path: str
     reason: str
     class_name: str
     lost: bool = True
+    split: str = ""
 
 
 def skip_by_name(path: Path, class_name: str, images: Iterable[str]) -> SkippedFile | None:
@@ -73,5 +76,4 @@ def describe_skipped(files: Sequence[SkippedFile]) -> str:
 
 
 def _examples(files: Sequence[SkippedFile], reason: str) -> str:
-    names = [Path(each.path).name for each in itertools.islice((f for f in files if f.reason == reason), 4)]
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return first_names([Path(each.path).name for each in files if each.reason == reason], 3)

@@ -1,5 +1,6 @@
 """Image sources by the name a user types."""
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -68,6 +69,11 @@ def _require_existing(path: Path) -> None:
     scheme = re.match(r"[A-Za-z][\w-]+:", str(path))
     if scheme:
         raise UsageError(f"There is no image source {scheme[0]!r} here; name a folder, {ALLOWED.split(', ', 1)[1]}.")
+    if os.name != "nt" and re.match(r"[A-Za-z]:[\\/]", str(path)):
+        raise UsageError(
+            f"There are no images at {path}, a path of Windows. Name the folder as this machine sees it, such as "
+            "/mnt/c/... for C: under WSL."
+        )
     parent = path.parent
     siblings = sorted(each.name for each in parent.iterdir() if each.name[0] != ".") if parent.is_dir() else []
     raise UsageError(f"There are no images at {path}: it does not exist.{nearest_names(path.name, siblings)}")

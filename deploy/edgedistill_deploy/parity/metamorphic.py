@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle.precisions import computes_in
-from edgedistill_deploy.errors import DataError, EdgeDistillError
+from edgedistill_deploy.errors import DataError, EdgeDistillError, first_names
 from edgedistill_deploy.records.parity import RelationResult
 from edgedistill_deploy.runtimes.logits import raw_logits
 from edgedistill_deploy.runtimes.session import Session
@@ -122,11 +122,10 @@ def _result(name: str, broken: list[int], plain: _Plain, largest: float) -> Rela
     if not broken:
         return RelationResult(name=name, passed=True, detail=f"{size[0].upper()}{size[1:]}.")
     inputs = tuple(plain.names[row] for row in broken) if plain.names else ()
-    shown = f" ({_join_items(inputs)})" if inputs else ""
+    shown = f" ({first_names(inputs, 20)})" if inputs else ""
     return RelationResult(
-        name=name, passed=False, detail=f"Broken for input rows {_join_items(broken)}{shown}: {size}.", inputs=inputs
+        name=name,
+        passed=False,
+        detail=f"Broken for input rows {first_names(broken, 20)}{shown}: {size}.",
+        inputs=inputs,
     )
-
-
-def _join_items(items: Sequence[object]) -> str:
-    return ", ".join(map(str, items[:20])) + (", ..." if len(items) > 20 else "")

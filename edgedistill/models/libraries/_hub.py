@@ -2,9 +2,6 @@
 
 import contextlib
 import logging
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,10 +10,8 @@ from urllib.parse import urlparse
 import torch
 
 from edgedistill.models.libraries.messages import first_line
+from edgedistill.models.libraries.reach import is_cached, require_hub, require_reachable
 from edgedistill_deploy.errors import DataError, EdgeDistillError
-
-# The hub's client tries for a minute before it gives up, and a name server that is not there is asked for long.
-REACH_S = 5.0
 
 T = TypeVar("T")
 
@@ -37,13 +32,10 @@ def from_hub(build: Callable[[], T], repository: str, what: str, otherwise: str)
     from huggingface_hub import constants
 
     with quiet_hub():
-        is_known = (Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}").is_dir()
-        if is_known and (built := _build_offline(build, constants)) is not None:
+        if is_cached(repository) and (built := _build_offline(build, constants)) is not None:
             return built
-        if repository and constants.HF_HUB_OFFLINE:
-            raise DataError(f"{what} are not on this machine, and HF_HUB_OFFLINE forbids to fetch them; {otherwise}.")
         if repository:
-            require_reachable(str(constants.ENDPOINT), what, otherwise)
+            require_hub(what, otherwise)
         try:
             return build()
         except EdgeDistillError:
@@ -57,32 +49,6 @@ def require_file_of(url: str, what: str, otherwise: str) -> None:
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
     if not cached.is_file():
         require_reachable(url, what, otherwise)
-
-
-def require_reachable(url: str, what: str, otherwise: str) -> None:
-    """Raise DataError if no server answers at the URL within `REACH_S` seconds; any answer will do."""
-    reasons: list[str] = ["no answer"]
-    asked = threading.Thread(target=_ask, args=(url, reasons), daemon=True)  # looking a name up knows no time limit
-    asked.start()
-    asked.join(REACH_S)
-    if reasons:
-        raise DataError(
-            f"{what} are not on this machine, and {urlparse(url).hostname} could not be reached ({reasons[-1]});"
-            f" {otherwise}."
-        )
-
-
-def _ask(url: str, reasons: list[str]) -> None:
-    """Empty the list if a server answers, else append the reason."""
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=REACH_S):
-            reasons.clear()
-    except urllib.error.HTTPError as answer:
-        answer.close()
-        reasons.clear()
-    except (OSError, ValueError) as error:
-        cause = getattr(error, "reason", error)
-        reasons.append(str(getattr(cause, "strerror", None) or cause))
 
 
 def _build_offline(build: Callable[[], T], constants: Any) -> T | None:

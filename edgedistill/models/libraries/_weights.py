@@ -1,5 +1,6 @@
 """State dicts as they are found: inside a checkpoint, under a prefix, or of another architecture."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ _PREFERRED = ("state_dict_ema", "model_ema", "ema", "ema_state_dict", "state_dic
 # Counters of batch normalisation; older files lack them, and evaluation does not read them.
 _UNUSED = "num_batches_tracked"
 _SHOWN = 4
+_FOREIGN_OBJECT = re.compile(r"Unsupported (?:global|class): (?:GLOBAL )?([\w.]+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +50,18 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
         found: Any = load_file(path) if path.suffix == ".safetensors" else _load_plain(path)
     except Exception as error:  # truncated, pickled code, not a state dict
         raise DataError(
-            f"The weights {path} cannot be read without running code from them ({first_line(error)}); save them as"
+            f"The weights {path} cannot be read without running code from them ({_explain(error)}); save them as"
             " safetensors or as a plain state dict."
         ) from error
     if not isinstance(found, Mapping) or not any(True for _ in find_candidates(found)):
         raise DataError(f"The file {path} holds no state dict: a mapping of names to tensors.")
     return found
+
+
+def _explain(error: Exception) -> str:
+    """Return what stands in the way; torch's own message advises to run the code."""
+    foreign = _FOREIGN_OBJECT.search(str(error))
+    return f"besides tensors they hold an object of {foreign[1]}" if foreign else first_line(error)
 
 
 def _load_plain(path: Path) -> Any:

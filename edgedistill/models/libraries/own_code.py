@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgedistill.models.libraries.forms import split_function
 from edgedistill_deploy.errors import DataError, UsageError
 
 
@@ -16,9 +17,7 @@ def call_function(target: str) -> object:
         UsageError: no such module or function.
         DataError: the function fails.
     """
-    module_name, colon, function_name = target.partition(":")
-    if not (module_name and colon and function_name):
-        raise UsageError(f"A teacher of your own is named python:MODULE:FUNCTION, and python:{target} was given.")
+    module_name, function_name = split_function(target)
     with _importable(Path.cwd()):
         try:
             module = importlib.import_module(module_name)

@@ -20,16 +20,15 @@ from edgedistill.models.libraries._weights import (
     find_tensor,
     read_checkpoint,
 )
+from edgedistill.models.libraries.forms import HUB
 from edgedistill.models.libraries.found import Found
-from edgedistill.models.libraries.messages import first_line
-from edgedistill.models.libraries.timm_names import HUB, check_timm_name, find_timm_labels, timm_config
+from edgedistill.models.libraries.messages import INSTEAD_OF_TIMM, first_line
+from edgedistill.models.libraries.timm_names import check_timm_name, find_timm_labels, timm_config
 from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.images.preprocess import Preprocess
 
-_INSTEAD = "give a file with --teacher-weights, or a teacher folder in timm's layout"
 
-
-def load_from_timm(name: str, weights: Path | None, image_size: int | None, *, instead: str = _INSTEAD) -> Found:
+def load_from_timm(name: str, weights: Path | None, image_size: int | None, *, instead: str = INSTEAD_OF_TIMM) -> Found:
     """Load `timm:NAME` or `timm:hf-hub:OWNER/NAME`, with its pretrained weights or those of a file.
 
     `instead` ends the message where weights cannot be fetched: what the user can do.
@@ -176,7 +175,7 @@ def _config_of(name: str) -> dict[str, Any]:
     if not name.startswith(HUB):
         return timm_config(name)
     build = functools.partial(timm.create_model, name)
-    model: Any = from_hub(build, _repository_of(name), f"The settings of timm:{name}", _INSTEAD)
+    model: Any = from_hub(build, _repository_of(name), f"The settings of timm:{name}", INSTEAD_OF_TIMM)
     return dict(model.pretrained_cfg)
 
 

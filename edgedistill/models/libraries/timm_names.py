@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from edgedistill.models.libraries.forms import HUB, check_hub_form
 from edgedistill.subtasks.imagenet import imagenet_labels
 from edgedistill_deploy.classes.imagenet import is_synset, labels_of_synsets
 from edgedistill_deploy.errors import UsageError, nearest_names
-
-HUB = "hf-hub:"
 
 
 def check_timm_name(name: str) -> None:
@@ -17,8 +16,7 @@ def check_timm_name(name: str) -> None:
     from edgedistill.models import small_images  # noqa: F401  # enters its model into timm's registry
 
     if name.startswith(HUB):
-        if name.removeprefix(HUB).count("/") != 1:
-            raise UsageError(f"A model of the hub is named timm:hf-hub:OWNER/NAME, and timm:{name} was given.")
+        check_hub_form(name)
     elif not timm.is_model(name):
         raise UsageError(f"timm has no model {name!r}.{nearest_names(name, timm.list_models())}")
 

@@ -16,7 +16,7 @@ from edgedistill.models.libraries._weights import (
     read_checkpoint,
 )
 from edgedistill.models.libraries.found import Found, crop_fraction
-from edgedistill.models.libraries.messages import first_line
+from edgedistill.models.libraries.messages import INSTEAD_OF_TORCHVISION, first_line
 from edgedistill_deploy.errors import DataError, UsageError, nearest_names
 from edgedistill_deploy.images.preprocess import Preprocess
 
@@ -74,7 +74,7 @@ def _build(architecture: str, outputs: int, **shape: Any) -> nn.Module:
 
 def _fetch(what: str, entry: Any) -> State:
     subject = f"The pretrained weights of {what}"
-    instead = "give a file with --teacher-weights"
+    instead = INSTEAD_OF_TORCHVISION
     require_file_of(entry.url, subject, instead)
     try:
         state: State = entry.get_state_dict(progress=False, check_hash=True)

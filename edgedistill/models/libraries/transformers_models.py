@@ -11,25 +11,25 @@ import torch
 
 from edgedistill.models.libraries._hub import from_hub
 from edgedistill.models.libraries._image_processor import read_image_processor
+from edgedistill.models.libraries.forms import check_transformers_form
 from edgedistill.models.libraries.found import Found
 from edgedistill.models.libraries.inputs import LogitsOutput
-from edgedistill.models.libraries.messages import first_line
-from edgedistill_deploy.errors import DataError, EdgeDistillError, MissingDependencyError, UsageError
+from edgedistill.models.libraries.messages import INSTEAD_OF_TRANSFORMERS, first_line
+from edgedistill_deploy.errors import DataError, EdgeDistillError, MissingDependencyError
 
 
 def load_from_transformers(name: str, image_size: int | None) -> Found:
     """Load the image classifier OWNER/NAME of the hub, or the folder of one."""
     library = _import_library()
     folder = Path(name)
-    if not folder.is_dir() and name.count("/") != 1:
-        raise UsageError(f"transformers:{name} is neither OWNER/NAME of the hub nor an existing folder.")
+    check_transformers_form(name)
     build = functools.partial(_load, library, name)
     with _quiet(library):
         if folder.is_dir():
             model, processor = _load_folder(build, folder)
         else:
             what = f"The files of transformers:{name}"
-            model, processor = from_hub(build, name, what, "give the folder of an image classifier")
+            model, processor = from_hub(build, name, what, INSTEAD_OF_TRANSFORMERS)
     preprocess, pixels = read_image_processor(f"transformers:{name}", processor)
     if image_size:
         preprocess = replace(preprocess, size=(image_size, image_size))

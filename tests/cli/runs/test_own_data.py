@@ -1,11 +1,13 @@
 """A folder of one's own images in every common pixel format, and a teacher trained here: the whole pipeline."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from command import QUICK_CALIBRATION, Outcome, run_command
+from reference.image_files import png
 from shapes import train_shape_teacher, write_shape_folder
 
 SUBTASK = "circle,square,cross"
@@ -35,10 +37,17 @@ def build(data: Path, teacher: Path, out: Path, *more: str) -> Outcome:
     )  # fmt: skip
 
 
-def test_from_a_folder_of_images_to_a_report(shapes: Path, shape_teacher: Path, tmp_path: Path) -> None:
-    out = tmp_path / "expert"
+@pytest.fixture(scope="module")
+def built(shapes: Path, shape_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """The run folder of an expert for the shapes, and what its build printed."""
+    out = tmp_path_factory.mktemp("built") / "expert"
     outcome = build(shapes, shape_teacher, out, "--json")
     assert outcome.code in (0, 3, 4), outcome.stderr
+    return out, outcome
+
+
+def test_from_a_folder_of_images_to_a_report(built: tuple[Path, Outcome], shapes: Path) -> None:
+    out, outcome = built
     record = json.loads(outcome.stdout)
     assert record["teacher"]["accuracy"] > 0.8
     assert record["student"]["accuracy"] > 0.6
@@ -50,6 +59,58 @@ def test_from_a_folder_of_images_to_a_report(shapes: Path, shape_teacher: Path, 
     # The folder holds training images too; those the reference never saw are counted and left out.
     assert checked["sample_count"] == 36
     assert checked["unknown_count"] == 180 - 36
+
+
+@pytest.fixture
+def untidy(shapes: Path, tmp_path: Path) -> Path:
+    """The shapes as another machine has them: with folders of the system, other formats and files that are broken."""
+    data = shutil.copytree(shapes, tmp_path / "untidy")
+    for name, content in {
+        "circle/IMG_1.HEIC": b"\0\0\0\x18ftypheic", "circle/cut.png": png(40, 40)[:60], "square/empty.jpg": b"",
+        "square/@eaDir/thumb.jpg": png(40, 40), "cross/notes.txt": b"hello",
+    }.items():  # fmt: skip
+        (data / name).parent.mkdir(exist_ok=True)
+        (data / name).write_bytes(content)
+    return data
+
+
+def test_validate_leaves_out_what_a_build_leaves_out_and_says_it_in_the_same_words(
+    built: tuple[Path, Outcome], untidy: Path, shape_teacher: Path, tmp_path: Path
+) -> None:
+    checked = run_command("validate", built[0], "--data", untidy, "--precision", "fp32", "--json")
+    record = json.loads(checked.stdout)
+    assert (record["sample_count"], record["unknown_count"]) == (36, 180 - 36)
+    planned = run_command(
+        "distill", "--data", untidy, "--teacher", shape_teacher, "--classes", SUBTASK, "--student", "plain:8-8",
+        "--epochs", "1", "--compute", "cpu", "--out", tmp_path / "other",
+    )  # fmt: skip
+    notes = [line for line in checked.stderr.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 3
+    assert "Folders of the system passed over, with 1 image: square/@eaDir" in notes[0]
+    assert "4 files of the class folders are not used: 1 HEIC" in notes[1]
+    assert "1 cut off or damaged: cut.png; 1 empty (0 bytes): empty.jpg" in notes[1]
+    assert notes[2] == "note: Pictures that cannot be used, by class: circle 2 of 62, square 1 of 61."
+    assert set(notes) <= set(planned.stderr.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "message"),
+    [
+        (("--max-bad", "1%"), 1, "3 of 183 pictures cannot be used, a share of 0.016, and --max-bad allows 0.01"),
+        (("--max-bad", "many"), 2, "--max-bad is 'many'; it must be a share from 0 to 1, such as 0.01 or 1%"),
+        (("--max-bad", "120%"), 2, "--max-bad is '120%'; it must be a share from 0 to 1"),
+    ],
+)
+def test_validate_keeps_the_limit_too(
+    built: tuple[Path, Outcome], untidy: Path, more: tuple[str, ...], code: int, message: str
+) -> None:
+    refused = run_command("validate", built[0], "--data", untidy, "--precision", "fp32", *more)
+    assert (refused.code, message in refused.stderr) == (code, True), refused.stderr
+
+
+def test_a_limit_without_images_of_ones_own_is_refused(built: tuple[Path, Outcome]) -> None:
+    refused = run_command("validate", built[0], "--max-bad", "1%")
+    assert (refused.code, "--max-bad goes with --data" in refused.stderr) == (2, True)
 
 
 def test_folders_named_train_val_and_test_are_the_splits(shape_teacher: Path, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """What is wrong with a run is told at once, in one list, without torch."""
 
 import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -165,3 +167,72 @@ def test_every_wrong_value_is_told_whatever_stands_beside_it(keys: set[str], mis
     assert all(any(key in problem for problem in problems) for key in keys)
     assert caught.value.rest is not None
     assert caught.value.rest.data.source == "x"
+
+
+def test_weights_that_cannot_be_fetched_are_told_without_torch(data: Path, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"  # nobody listens there
+    words = (
+        "--data", data, "--teacher", "timm:resnet50", "--student", "timm:resnet10t", "--classes", "lion,tiger",
+        "--out", tmp_path / "out",
+    )  # fmt: skip
+    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+
+    def run(*more: str) -> list[str]:
+        command = [sys.executable, "-c", WITHOUT_TORCH, *map(str, (*more, *words))]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode
+        return [line.strip().removeprefix("error: ") for line in done.stderr.splitlines()]
+
+    shut = "are not on this machine, and 127.0.0.1 could not be reached (Connection refused); give"
+    for command, both in (("distill", True), ("compare", True), ("inspect", False)):
+        told = "\n".join(run(command))
+        assert f"The pretrained weights of timm:resnet50 {shut} a file with --teacher-weights" in told
+        assert (f"The pretrained weights of timm:resnet10t {shut} --student-weights none" in told) == both
+        assert "have no class 'lion', 'tiger'" in told
+    assert run("build", "--dry-run") == ["The training images have no class 'lion', 'tiger'. Known: 1, 2, 3."]
+
+
+def test_a_plan_says_how_the_folder_was_understood_and_what_is_lost_by_name(data: Path, tmp_path: Path) -> None:
+    (data / "1" / "@eaDir").mkdir()
+    (data / "1" / "@eaDir" / "thumb.jpg").touch()
+    (data / "2" / "clip.mp4").touch()
+    shown = run_command(*planned(data, tmp_path / "out", "--classes", "1,2", "--student", "plain:8-8", "--json"))
+    assert json.loads(shown.stdout)["notes"] == [
+        "Folders of the system passed over, with 1 image: 1/@eaDir.",
+        "1 files of the class folders are not used: 1 video (.mp4): clip.mp4.",
+    ]
+    assert all(f"note: {note}" in shown.stderr for note in json.loads(shown.stdout)["notes"])
+    for number in range(6):
+        (data / "2" / f"IMG_{number}.HEIC").touch()
+    refused = run_command(*planned(data, tmp_path / "out", "--classes", "1,2", "--student", "plain:8-8"))
+    assert refused.code == 1
+    assert "6 of the 10 pictures of class '2' cannot be used: 6 HEIC" in refused.stderr
+    allowed = planned(data, tmp_path / "out", "--classes", "1,2", "--student", "plain:8-8", "--max-bad", "70%")
+    assert run_command(*allowed).code == 0
+
+
+def test_a_problem_that_two_checks_meet_is_told_once(data: Path, tmp_path: Path) -> None:
+    words = planned(data, tmp_path / "out", "--subtask", "imagenet/cat", "--student", "plain:x")
+    problems = listed(run_command(*words).stderr)
+    assert len(problems) == 2
+    assert sum("'imagenet/cat' can mean 2 subtasks" in each for each in problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        ("timm:hf-hub:resnet50", "is named timm:hf-hub:OWNER/NAME, and timm:hf-hub:resnet50 was given"),
+        ("transformers:resnet", "transformers:resnet is neither OWNER/NAME of the hub nor an existing folder"),
+        ("python:mine", "is named python:MODULE:FUNCTION, and python:mine was given"),
+        ("python:mine:make", "The teacher python:mine:make runs Python code of yours"),
+    ],
+)
+def test_a_teacher_that_cannot_be_named_so_stands_in_the_list(
+    data: Path, tmp_path: Path, teacher: str, message: str
+) -> None:
+    words = ("--data", data, "--out", tmp_path / "out", "--classes", "1,2", "--student", "plain:x", "--dry-run")
+    problems = listed(run_command("build", "--teacher", teacher, *words).stderr)
+    assert len(problems) == 2
+    assert message in problems[0]

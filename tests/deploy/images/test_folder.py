@@ -225,7 +225,7 @@ def test_class_folders_with_nothing_readable_say_what_they_hold(tmp_path: Path) 
     (tmp_path / "a").mkdir()
     for number in range(7):
         (tmp_path / "a" / f"{number}.heic").touch()
-    message = r"hold no images \(avif, .*\)\. Files there: 0\.heic, 1\.heic, 2\.heic, 3\.heic, 4\.heic, \.\.\.\."
+    message = r"hold no images \(avif, .*\)\. Files there: 0\.heic, 1\.heic, 2\.heic, 3\.heic, 4\.heic and 2 more\."
     with pytest.raises(DataError, match=message):
         open_images(tmp_path)
 
@@ -258,6 +258,9 @@ def test_a_missing_path_names_its_nearest_siblings(tmp_path: Path) -> None:
     (tmp_path / "flowers").mkdir()
     with pytest.raises(UsageError, match=r"no images at .*flowrs: it does not exist. Did you mean flowers\?"):
         open_images(tmp_path / "flowrs")
+    for path in (r"C:\Users\me\photos", "d:/photos"):
+        with pytest.raises(UsageError, match=r"photos, a path of Windows\. Name the folder as this machine sees it"):
+            open_images(path)
     with pytest.raises(UsageError, match=r"it does not exist\.$"):
         open_images(tmp_path / "no" / "such" / "folder")
 

@@ -96,7 +96,7 @@ def test_a_long_list_of_broken_rows_is_cut(tmp_path: Path) -> None:
     bundle, _ = bundle_of(tmp_path, classes, classes, classes, defect="random")
     with open_session(bundle) as session:
         details = [result.detail for result in check_relations(session, images_of(classes))]
-    assert all(", 19, ...: largest" in detail for detail in details)
+    assert all(", 19 and" in detail for detail in details)
 
 
 def test_a_refused_batch_is_a_finding(tmp_path: Path) -> None:

@@ -232,12 +232,13 @@ def test_flags_that_mean_nothing_together(copied_run: Path) -> None:
 
 def test_own_images_are_sent_prepared(copied_run: Path, tiny_digits: Path, tmp_path: Path) -> None:
     from edgedistill_cli.bundles.validating import open_own_images
+    from edgedistill_cli.console import Console
     from edgedistill_deploy.bundle.folder import open_bundle
     from edgedistill_deploy.bundle.reference import read_reference
     from edgedistill_deploy.remote.tasks import write_prepared
 
     bundle = open_bundle(copied_run)
-    write_prepared(bundle, open_own_images(f"npz:{tiny_digits}", bundle), tmp_path / "sent.npz")
+    write_prepared(bundle, open_own_images(f"npz:{tiny_digits}", bundle, Console(quiet=True)), tmp_path / "sent.npz")
     sent, recorded = read_reference(tmp_path / "sent.npz"), read_reference(bundle.file("reference"))
     assert sent.images is not None
     rows = {digest: row for row, digest in enumerate(recorded.digests)}

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgedistill.data.checking import UnusableImagesError
 from edgedistill.data.splits import SubtaskImages, split_for_subtask
 from edgedistill_deploy.errors import DataError
+from edgedistill_deploy.images.checks.limits import UnusableImagesError
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.images.sources import open_images
 from reference.image_files import png

@@ -1,5 +1,6 @@
 """State dicts are read as they are found, and what does not fit is shown from both sides."""
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from edgedistill.models.libraries._weights import choose_candidate, describe_mismatch, read_checkpoint
+from edgedistill.models.libraries.messages import first_line
 from edgedistill.models.teacher import Teacher, load_teacher
 from edgedistill_deploy.errors import DataError
 from reference.foreign_teachers import LABELS, small_timm, write_labels
@@ -109,6 +111,21 @@ def test_a_file_without_a_state_dict_is_refused(tmp_path: Path) -> None:
     torch.save({"epoch": 3, "args": {"lr": 0.1}}, tmp_path / "w.pth")
     with pytest.raises(DataError, match="holds no state dict"):
         read_checkpoint(tmp_path / "w.pth")
+
+
+def test_objects_beside_the_tensors_are_named_and_not_loaded(tmp_path: Path) -> None:
+    torch.save({"state_dict": small_timm().state_dict(), "args": argparse.Namespace(lr=0.1)}, tmp_path / "w.pth")
+    with pytest.raises(DataError) as refused:
+        read_checkpoint(tmp_path / "w.pth")
+    assert str(refused.value) == (
+        f"The weights {tmp_path / 'w.pth'} cannot be read without running code from them (besides tensors they hold an "
+        "object of argparse.Namespace); save them as safetensors or as a plain state dict."
+    )
+
+
+def test_a_message_of_a_library_becomes_plain_text() -> None:
+    error = ValueError("\n two \x1b[1mbold\x1b[0m words\x07. \nand more")
+    assert first_line(error) == "two bold words"
 
 
 def test_a_transformer_is_built_at_the_size_asked_for_so_its_positions_stay(tmp_path: Path) -> None:

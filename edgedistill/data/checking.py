@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgedistill.data.likeness import Thumbnails, find_alike, thumbnail
+from edgedistill.data.unlabelled import sources_of
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.images.decode import UnusableImageError
 from edgedistill_deploy.images.folder import FolderImages
-from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.images.sets import NO_LABEL, ImageSet
 from edgedistill_deploy.images.skipped import SkippedFile, describe_skipped
 from edgedistill_deploy.progress import Progress
 
@@ -47,7 +48,7 @@ class Examined:
     def usable(self, images: ImageSet) -> tuple[ImageSet, list[SkippedFile]]:
         """Return the images that can be used, and the others as skipped files."""
         skipped = [
-            SkippedFile(path=images.name(row), reason=reason, class_name=images.class_names[label])
+            SkippedFile(path=images.name(row), reason=reason, class_name=class_of(images, label))
             for row, label in enumerate(images.labels.tolist())
             if (reason := self.unusable.get(images.name(row)))
         ]
@@ -60,6 +61,11 @@ class Examined:
         """Return for each image a name of its picture; images of equal content, and copies, have the same."""
         digests = (images.digest(row) for row in range(len(images)))
         return [self.pictures.get(digest, digest) for digest in digests]
+
+
+def class_of(images: ImageSet, label: int) -> str:
+    """Return the name of a label's class; "" for `NO_LABEL`."""
+    return "" if label == NO_LABEL else images.class_names[label]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,7 @@ def check_limits(skipped: Sequence[SkippedFile], used: Mapping[str, int], max_ba
 
     Args:
         skipped: of the subtask's classes.
-        used: {class: number of images that can be used}.
+        used: {class: number of images that can be used}, with "" for the images without a label.
         max_bad: the largest share of unusable pictures that is left out without stopping; None for `MAX_BAD`.
 
     Raises:
@@ -106,7 +112,7 @@ def check_limits(skipped: Sequence[SkippedFile], used: Mapping[str, int], max_ba
         if bad > max(limit, _MAX_BAD_IN_CLASS) * whole:
             listed = describe_skipped([each for each in lost if each.class_name == name])
             raise UnusableImagesError(
-                f"{bad} of the {whole} pictures of class {name!r} cannot be used: {listed}. Convert or replace them, or"
+                f"{bad} of the {whole} pictures {_named(name)} cannot be used: {listed}. Convert or replace them, or"
                 f" raise --max-bad, which is {limit:.3g}.",
                 tuple(skipped),
             )
@@ -119,11 +125,15 @@ def check_limits(skipped: Sequence[SkippedFile], used: Mapping[str, int], max_ba
         )
 
 
+def _named(class_name: str) -> str:
+    return f"of class {class_name!r}" if class_name else "without a label"
+
+
 def describe_losses(skipped: Sequence[SkippedFile], used: Mapping[str, int]) -> list[str]:
     """Return notes that say which files are not used, and how many pictures each class lost."""
-    notes = [f"{len(skipped)} files of the class folders are not used: {describe_skipped(skipped)}."] if skipped else []
+    notes = [f"{len(skipped)} files of the folders are not used: {describe_skipped(skipped)}."] if skipped else []
     in_class = Counter(each.class_name for each in skipped if each.lost)
-    parts = [f"{name} {bad} of {bad + used.get(name, 0)}" for name, bad in in_class.most_common()]
+    parts = [f"{name or 'without a label'} {bad} of {bad + used.get(name, 0)}" for name, bad in in_class.most_common()]
     return [*notes, f"Pictures that cannot be used, by class: {', '.join(parts)}."] if parts else notes
 
 
@@ -131,7 +141,7 @@ def _look_at_all(sets: Sequence[ImageSet]) -> Iterator[_Look | None]:
     # The threads would change the filters of warnings under each other; so all of them find these, and these go last.
     with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         warnings.simplefilter("ignore")
-        for images in sets:
+        for images in (source for each in sets for source in sources_of(each)):
             if isinstance(images, FolderImages):
                 starts = range(0, len(images), _CHUNK)
                 for looks in threads.map(lambda start, of=images: _look_at_chunk(of, start), starts):
@@ -181,19 +191,19 @@ class Contradictions:
 
 
 def find_contradictions(sets: Sequence[ImageSet], examined: Examined) -> Contradictions:
-    """Find the pictures that stand under more than one label."""
+    """Find the pictures that stand under more than one label; images without a label do not count."""
     labels: dict[str, dict[int, str]] = defaultdict(dict)
     places = [(images, examined.pictures_of(images)) for images in sets]
     for images, pictures in places:
         for row, (picture, label) in enumerate(zip(pictures, images.labels.tolist(), strict=True)):
-            if label not in labels[picture]:
+            if label != NO_LABEL and label not in labels[picture]:
                 labels[picture][label] = images.name(row)
     several = {picture: names for picture, names in labels.items() if len(names) > 1}
     counts = Counter(
         images.class_names[label]
         for images, pictures in places
         for picture, label in zip(pictures, images.labels.tolist(), strict=True)
-        if picture in several
+        if picture in several and label != NO_LABEL
     )
     example = " and ".join(list(next(iter(several.values())).values())[:2]) if several else ""
     return Contradictions(pictures=frozenset(several), counts=counts, example=example)

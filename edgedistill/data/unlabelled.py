@@ -174,7 +174,7 @@ def find_purposes(source: ImageSplits, unlabelled: ImageSplits | None, class_nam
         class_names: of the subtask; the images without labels become images of these classes.
     """
     given = {"training": source.train, "validation": source.validation, "test": source.test}
-    labelled = {split: each.select(rows) for split, each in given.items() if each and len(rows := labelled_rows(each))}
+    labelled = {split: _labelled(each) for split, each in given.items() if each and len(labelled_rows(each))}
     loose = {
         split: without_labels(each.select(each.labels == NO_LABEL), class_names)
         for split, each in given.items()
@@ -197,12 +197,28 @@ def find_purposes(source: ImageSplits, unlabelled: ImageSplits | None, class_nam
     return Purposes(sets=ordered, beside=beside, notes=tuple(_describe_unused(loose)))
 
 
+def _labelled(images: ImageSet) -> ImageSet:
+    return images if not unlabelled_count(images) else images.select(labelled_rows(images))
+
+
 def _describe_unused(loose: dict[str, ImageSet]) -> Iterator[str]:
     for split, images in loose.items():
         yield (
             f"{len(images)} {split} images without a label are not used, because other images have labels, which judge"
             " better; --unlabelled trains on such images."
         )
+
+
+def open_both(source: str, unlabelled: str, class_names: Sequence[str] = ()) -> tuple[ImageSplits, ImageSplits | None]:
+    """Open the two sources of a run: that of its images, and that of images without labels; one of them may be "".
+
+    Raises:
+        UsageError, DataError: as `open_source` and `open_unlabelled`.
+    """
+    if not source:
+        return open_unlabelled(unlabelled), None
+    opened = open_source(source)
+    return opened, open_unlabelled(unlabelled, opened, class_names) if unlabelled else None
 
 
 def open_unlabelled(name: str, beside: ImageSplits | None = None, class_names: Sequence[str] = ()) -> ImageSplits:

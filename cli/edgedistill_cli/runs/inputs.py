@@ -57,8 +57,8 @@ def load_run_teacher(teacher: TeacherSettings, image_size: int | None = None) ->
 
 def load_inputs(run: Run) -> Inputs:
     """Load the teacher, find the subtask among its classes and the subtask's images in the data."""
-    from edgedistill.data.sources import open_source
     from edgedistill.data.splits import split_for_subtask
+    from edgedistill.data.unlabelled import describe_unlabelled, open_both
     from edgedistill.models.student import check_student_name
 
     settings = run.settings
@@ -68,18 +68,18 @@ def load_inputs(run: Run) -> Inputs:
     with run.console.progress("load") as report:
         teacher = load_run_teacher(settings.teacher, settings.data.image_size or None)
         subtask = teacher.subtask(find_classes(settings.subtask), name=settings.subtask.name or "subtask")
-        source = open_source(settings.data.source)
+        source, unlabelled = open_both(settings.data.source, settings.data.unlabelled or "", subtask.class_names)
         images = split_for_subtask(
             source,
             subtask.class_names,
             seed=settings.distill.seed,
             max_bad=settings.data.max_bad,
             progress=noted(report, "images"),
+            unlabelled=unlabelled,
         )
-    test = len(images.test) if images.test is not None else 0
-    run.console.say(
-        f"{len(subtask)} classes; {len(images.train)} training, {len(images.validation)} validation, {test} test images"
-    )
+    sets = {"training": images.train, "validation": images.validation, "test": images.test}
+    counts = [f"{len(each)} {split}{describe_unlabelled(each)}" for split, each in sets.items() if each is not None]
+    run.console.say(f"{len(subtask)} classes; {', '.join(counts)}{'' if images.test else ', 0 test'} images")
     for note in (*teacher.notes, *images.notes):
         run.console.say(f"note: {note}")
     return Inputs(teacher=teacher, subtask=subtask, source=source, images=images)

@@ -80,10 +80,14 @@ def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
     if result.lambda_choice is not None:
         run.console.say(f"distill: {result.lambda_choice.describe()}")
     bundle.with_fields(distillation=distillation_record(result, given.images, run.settings.distill))
-    run.console.say(
-        f"distill: validation accuracy {result.validation_accuracy:.2%} (epoch {result.best_epoch + 1}), teacher"
-        f" {result.teacher_validation_accuracy:.2%}"
-    )
+    run.console.say(f"distill: {_describe_result(result, len(given.images.validation))}")
+
+
+def _describe_result(result: "DistillResult", count: int) -> str:
+    share, epoch = f"{result.validation_accuracy:.2%}", result.best_epoch + 1
+    if result.judged_by == "teacher":
+        return f"agreement with the teacher {share} on {count} validation images, which have no labels (epoch {epoch})"
+    return f"validation accuracy {share} (epoch {epoch}), teacher {result.teacher_validation_accuracy:.2%}"
 
 
 def _train(run: Run, given: Inputs, student: "Student", report: Progress) -> "DistillResult":

@@ -20,7 +20,7 @@ from edgedistill.compute.processes import average_buffers
 from edgedistill.config import DistillConfig
 from edgedistill.data.loader import Augmentation, Pass, Share, open_loader
 from edgedistill.data.splits import SubtaskImages
-from edgedistill.data.unlabelled import judged_by
+from edgedistill.data.unlabelled import fill_in, judged_by, unlabelled_count
 from edgedistill.distillation._checkpoint import write_checkpoint
 from edgedistill.distillation._metrics import RunningMeans, metrics_writer
 from edgedistill.distillation._schedules import layer_weight_at, learning_rate_at
@@ -38,6 +38,7 @@ from edgedistill.distillation.teacher_guidance import TeacherGuidance
 from edgedistill.models.normalise import normalise_of
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.modes import evaluating
+from edgedistill.subtasks.subtask import Subtask
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.images.sets import NO_LABEL, ImageSet
@@ -132,7 +133,7 @@ class Outcome:
 def train(run: Run, objective: Objective, average: AveragedModel | None, saved: Mapping[str, Any] | None) -> Outcome:
     """Train from the start, or from a checkpoint's state; leave the best epoch's weights in the student."""
     config = run.config
-    if judged_by(run.images.validation) == "teacher":
+    if unlabelled_count(run.images.validation):
         run = replace(run, stand_ins=_answers_of_teacher(run))
     optimizer = torch.optim.AdamW(
         _parameter_groups(objective, config.weight_decay),
@@ -141,7 +142,8 @@ def train(run: Run, objective: Objective, average: AveragedModel | None, saved: 
         fused=run.accelerator.device.type in FUSED_ADAMW,
     )
     if saved is None:
-        accuracy = 1.0 if run.stand_ins is not None else _accuracy_of(_count_answers(run, run.ask_teacher, epoch=0))
+        by_itself = judged_by(run.images.validation) == "teacher"
+        accuracy = 1.0 if by_itself else _accuracy_of(_count_answers(run, run.ask_teacher, epoch=0))
         outcome = Outcome(teacher_accuracy=accuracy, best_weights=_copy_weights(objective.student))
     else:
         objective.load_state_dict(saved["objective"])
@@ -311,7 +313,7 @@ def _count_answers(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> C
     classes = len(run.images.validation.class_names)
     counts = torch.zeros(classes * classes, dtype=torch.int64, device=run.accelerator.device)
     for answers, labels, indices in _ask_validation(run, model, epoch):
-        truth = labels if run.stand_ins is None else run.stand_ins[indices]
+        truth = labels if run.stand_ins is None else torch.where(labels == NO_LABEL, run.stand_ins[indices], labels)
         counts += torch.bincount(truth * classes + answers, minlength=classes * classes)
     summed: Tensor = run.accelerator.reduce(counts, reduction="sum")
     return np.asarray(summed.cpu().numpy(), dtype=np.int64).reshape(classes, classes)
@@ -358,6 +360,13 @@ def predict_classes(
             logits = model(normalise(pixels.to(device)))
             found.append((logits if classes is None else logits[:, list(classes)]).argmax(dim=1).cpu())
     return np.asarray(torch.cat(found).numpy(), dtype=np.int64)
+
+
+def true_classes(teacher: Teacher, subtask: Subtask, images: ImageSet) -> NDArray[np.int64]:
+    """Return the labels (N,), with the teacher's answers for the images that have none."""
+    if not unlabelled_count(images):
+        return np.asarray(images.labels, dtype=np.int64)
+    return fill_in(images.labels, predict_classes(teacher.model, teacher, images, subtask.class_indices))
 
 
 def _copy_weights(student: nn.Module) -> dict[str, Tensor]:

@@ -9,14 +9,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 from torch import nn
 
 from edgedistill.config import DistillConfig
 from edgedistill.distillation.events import Watcher, ignore
 from edgedistill.distillation.lesson import Lesson
 from edgedistill.distillation.subdistill import distill
-from edgedistill.distillation.training import predict_classes
+from edgedistill.distillation.training import predict_classes, true_classes
 from edgedistill.export.deployed import Deployed
 from edgedistill.export.onnx_writing import write_onnx
 from edgedistill.models.normalise import normalise_of, share_own_pixels
@@ -140,7 +142,8 @@ def recover(
     )
     network = FakeQuantised(student, calls).eval()
     share_own_pixels(network, student)
-    before = measure_accuracy(network, teacher, images.validation)
+    truth = true_classes(teacher, lesson.subtask, images.validation)
+    before = measure_accuracy(network, teacher, images.validation, truth)
     start = copy.deepcopy(network.state_dict())
     result = distill(
         teacher,
@@ -169,9 +172,12 @@ def recover(
     )
 
 
-def measure_accuracy(network: nn.Module, teacher: Teacher, images: ImageSet) -> float:
-    """Return the share of images that a network classifies correctly."""
-    return float((predict_classes(network, teacher, images) == images.labels).mean())
+def measure_accuracy(
+    network: nn.Module, teacher: Teacher, images: ImageSet, truth: NDArray[np.int64] | None = None
+) -> float:
+    """Return the share of images that a network classifies as `truth` (N,) says, by default their labels."""
+    wanted = images.labels if truth is None else truth
+    return float((predict_classes(network, teacher, images) == wanted).mean())
 
 
 def export_recovered(recovered: Recovered, teacher: Teacher, bundle: Bundle, path: Path) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgedistill.data.splits import SubtaskImages
+from edgedistill.data.unlabelled import fill_in
 from edgedistill.models.normalise import normalise_of
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.logits import restrict_logits
@@ -53,7 +54,7 @@ class RejectFigures:
 
     `auroc` is the chance that an inside image scores above an outside one. `true_accept` and `false_accept` are the
     accepted shares of inside and outside. `accuracy` is over all inside images, `accepted_accuracy` over the accepted
-    ones. A figure is None where there are no such images.
+    ones; the teacher's answers stand in for labels that there are not. A figure is None where there are no such images.
     """
 
     auroc: float | None
@@ -193,7 +194,10 @@ def accept_threshold(inside: Scores, share: float) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answers:
-    """Subtask logits (n, C) of student and teacher, and whether the teacher's class is in the subtask (n,)."""
+    """Subtask logits (n, C) of student and teacher, and whether the teacher's class is in the subtask (n,).
+
+    The teacher's answers stand in for `labels` (n,) that there are not.
+    """
 
     student: Tensor
     teacher: Tensor
@@ -233,7 +237,8 @@ class _Asker:
 
 def _join(parts: list[tuple[Tensor, Tensor, Tensor]], images: ImageSet) -> _Answers:
     student, teacher, chosen = (torch.cat(each) for each in zip(*parts, strict=True))
-    return _Answers(student=student, teacher=teacher, chosen_inside=chosen, labels=torch.tensor(images.labels))
+    labels = fill_in(images.labels, teacher.argmax(dim=1).numpy())
+    return _Answers(student=student, teacher=teacher, chosen_inside=chosen, labels=torch.from_numpy(labels))
 
 
 def _student(answers: _Answers | None) -> Tensor | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgedistill.models.student import Student
     from edgedistill.models.teacher import Teacher
     from edgedistill.subtasks.subtask import Subtask
-    from edgedistill_deploy.images.sets import ImageSplits
+    from edgedistill_deploy.images.sets import ImageSet, ImageSplits
     from edgedistill_deploy.images.skipped import SkippedFile
 
 
@@ -85,8 +85,10 @@ def load_inputs(run: Run) -> Inputs:
     return Inputs(teacher=teacher, subtask=subtask, source=source, images=images)
 
 
-def check_teacher(inputs: Inputs, console: Console) -> None:
-    """Ask the teacher about a few images, and say how well it answers.
+def check_teacher(inputs: Inputs, console: Console) -> tuple[str, ...]:
+    """Ask the teacher about a few images, and say how well it answers those with labels, and what it sees in others.
+
+    Returns what it sees in images without labels, in sentences.
 
     Raises:
         UsageError: its labels do not stand in the order of its outputs.
@@ -94,11 +96,28 @@ def check_teacher(inputs: Inputs, console: Console) -> None:
     """
     from edgedistill.inspection.teacher_labels import check_teacher_labels
     from edgedistill.inspection.teacher_pixels import check_teacher_pixels
+    from edgedistill.inspection.teacher_view import describe_teacher_view
 
-    for note in check_teacher_labels(inputs.teacher, inputs.subtask, inputs.images.validation):
-        console.say(f"note: {note}")
-    for sentence in check_teacher_pixels(inputs.teacher, inputs.subtask, inputs.images.validation):
-        console.say(f"teacher: {sentence}")
+    split, images = _find_judging(inputs.images)
+    if images is None:
+        console.say("teacher: not checked, because no image has a label")
+    else:
+        for note in check_teacher_labels(inputs.teacher, inputs.subtask, images, split):
+            console.say(f"note: {note}")
+        for sentence in check_teacher_pixels(inputs.teacher, inputs.subtask, images, split):
+            console.say(f"teacher: {sentence}")
+    seen = describe_teacher_view(inputs.teacher, inputs.subtask, inputs.images.train)
+    for sentence in seen:
+        console.say(f"note: {sentence}")
+    return seen
+
+
+def _find_judging(images: "SubtaskImages") -> "tuple[str, ImageSet | None]":
+    """Return the held-out images that tell how well the teacher answers: those for validation, if they have labels."""
+    from edgedistill.data.unlabelled import judged_by
+
+    sets = {"validation": images.validation, "test": images.test}
+    return next(((split, each) for split, each in sets.items() if each and judged_by(each) == "labels"), ("", None))
 
 
 def load_and_list_inputs(run: Run) -> Inputs:

@@ -31,14 +31,19 @@ def validate_models(
 def open_own_images(source: Path | str, bundle: Bundle) -> "ImageSet":
     """Open the test split of the source (or another split if it has none), with the bundle's classes only.
 
+    Where no image has a label, these are all images; the labels that the bundle records for them count.
+
     Raises:
         UsageError: the source lacks some of these classes; the message names them all.
     """
     from edgedistill_deploy.classes.lookup import ClassList
+    from edgedistill_deploy.images.sets import NO_LABEL
     from edgedistill_deploy.images.sources import open_images
 
     splits = open_images(source)
     chosen = splits.test or splits.validation or splits.train
+    if (chosen.labels == NO_LABEL).all():
+        return chosen.rename_classes(bundle.class_names)
     if not any(map(ClassList(chosen.class_names).places, bundle.class_names)):
         raise UsageError(
             f"{source} has none of the bundle's classes ({_some(bundle.class_names)}), only "

@@ -214,6 +214,10 @@ def _choice_sentence(choice: ArtefactSummary, rows: Sequence[ArtefactSummary], s
     clauses = [f"The {_name_row(choice, several)} is good enough"]
     if choice.accuracy is not None and teacher and teacher.accuracy is not None:
         clauses[0] += f": {percent(choice.accuracy)} accurate where the teacher is {percent(teacher.accuracy)}"
+    elif choice.accuracy is None and choice.agreement is not None:
+        clauses[0] += (
+            f": it agrees with the teacher on {percent(choice.agreement)} of the images, none of which has a label"
+        )
     if teacher and teacher.p50_ms and choice.p50_ms:
         factor = teacher.p50_ms / choice.p50_ms
         clauses.append(f"{factor:.1f} times as fast" if factor >= 1 else f"{1 / factor:.1f} times as slow")
@@ -254,7 +258,8 @@ def _by_verdict(checked: Sequence[ArtefactSummary], verdict: str) -> list[Artefa
 def _describe_row(row: ArtefactSummary, several: bool) -> str:
     """Name an expert with its drop, the drop's interval and the limit, as far as they are known."""
     if row.drop is None or row.max_drop is None:
-        return _name_row(row, several)
+        agreement = "" if row.agreement is None else f" (agreement with the teacher {percent(row.agreement)})"
+        return _name_row(row, several) + agreement
     interval = points_interval(row.drop_interval)
     told = f", interval {interval}" if interval else ""
     return f"{_name_row(row, several)} (drop {points(row.drop)}{told}, limit {bare_points(row.max_drop)})"

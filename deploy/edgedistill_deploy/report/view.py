@@ -128,17 +128,20 @@ def _accuracy_figure(epochs: Sequence[EpochRow], manifest: Mapping[str, Any], x:
     noted = _mapping(manifest.get("distillation"))
     teacher = noted.get("teacher_validation_accuracy")
     levels: list[tuple[float, str]] = []
-    if isinstance(teacher, float) and 0 <= teacher <= 1:
+    by_teacher = noted.get("judged_by") == "teacher"
+    if isinstance(teacher, float) and 0 <= teacher <= 1 and not by_teacher:
         levels.append((teacher, f"teacher {wording.percent(teacher)}"))
     highest = max(points, key=lambda point: point[1])
     best = next((point for point in points if point[0] - 1 == noted.get("best_epoch")), highest)
     values = [value for _, value in points] + [value for value, _ in levels]
     y = charts.linear_axis("", values, lambda value: f"{100 * value:.4g} %")
     series = charts.Series(name="student", points=points, colour=1, marks=[best])
+    what = (
+        "Agreement with the teacher on validation images, which have no labels" if by_teacher else "Validation accuracy"
+    )
     return Figure(
-        svg=charts.line_chart("Validation accuracy by epoch", [series], x, y, levels=levels),
-        caption=f"Validation accuracy. Best: {wording.percent(best[1])} after epoch {best[0]:g}, which is the one "
-        "exported.",
+        svg=charts.line_chart(f"{what} by epoch", [series], x, y, levels=levels),
+        caption=f"{what}. Best: {wording.percent(best[1])} after epoch {best[0]:g}, which is the one exported.",
         legend=(("student", 2),),
     )
 

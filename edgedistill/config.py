@@ -151,6 +151,14 @@ class DistillConfig:
             return self
         return replace(self, learning_rate=RATE_FROM_TRAINED if is_trained else RATE_FROM_NOTHING)
 
+    def require_labels(self, labelled_count: int) -> None:
+        """Raise UsageError where the labels have a weight and no training image has one."""
+        if self.lambda_task and not labelled_count:
+            raise UsageError(
+                f"lambda_task = {self.lambda_task:g} is the weight of the labels, and no training image has a label. "
+                "Give images in class folders, or leave lambda_task at 0: the other terms need no label."
+            )
+
     @property
     def peak_rate(self) -> float:
         """The peak learning rate as a number; what is `auto` is that of a student that starts from nothing."""

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.images.preprocess import Preprocess
-from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.images.sets import NO_LABEL, ImageSet
 
 MEASURED_PER_CLASS = 4
 NEEDED_PER_CLASS = MEASURED_PER_CLASS + 1  # one more to judge with
 FEW_IMAGES = 100  # with fewer, another image still changes the ranges
 MANY_IMAGES = 1024  # with more, it does not
+WITHOUT_LABEL = "(no label)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +24,7 @@ class CalibrationSet:
 
     images: ImageSet
     held_out: ImageSet
-    per_class: dict[str, int]  # {class name: number of images to measure on}
+    per_class: dict[str, int]  # {class name, or `WITHOUT_LABEL`: number of images to measure on}
     notes: tuple[str, ...]  # sentences for a reader of the result
 
     def key(self, preprocess: Preprocess) -> str:
@@ -43,7 +44,8 @@ def select_calibration(
     """Draw `count` images to calibrate on and up to `held_out` others, evenly over the classes.
 
     A class's images are ranked by a hash of seed and content, so file names and their order have no effect, and copies
-    count once. A class with too few images gives all but a fifth (at least one), which stays held out.
+    count once. A class with too few images gives all but a fifth (at least one), which stays held out. Images without a
+    label are drawn like those of one more class.
 
     Args:
         images: training images.
@@ -53,7 +55,8 @@ def select_calibration(
         exclude: digests of images that must not be used, such as those that judge the student in the end.
 
     Raises:
-        DataError: a class has fewer than `NEEDED_PER_CLASS` different images.
+        DataError: a class has fewer than `NEEDED_PER_CLASS` different images, and there are not so many for each class
+            among the images without a label.
         UsageError: `count` does not give every class `MEASURED_PER_CLASS` images.
     """
     _check_count(count, len(images.class_names))
@@ -61,14 +64,15 @@ def select_calibration(
     ranked = _rank(digests, [int(label) for label in images.labels], len(images.class_names), seed, set(exclude))
     left_out = len(set(digests) & set(exclude))
     _check_classes(images.class_names, [len(each) for each in ranked], left_out)
-    shares = fair_shares([len(each) - max(1, len(each) // 5) for each in ranked], count)
+    names = (*images.class_names, WITHOUT_LABEL)
+    shares = fair_shares([len(each) - max(1, len(each) // 5) if each else 0 for each in ranked], count)
     rest = fair_shares([len(each) - share for each, share in zip(ranked, shares, strict=True)], held_out)
     chosen = _mix_classes([index for each, a in zip(ranked, shares, strict=True) for index in each[:a]], digests, seed)
     judged = [index for each, a, b in zip(ranked, shares, rest, strict=True) for index in each[a : a + b]]
     return CalibrationSet(
         images=images.select(chosen),
         held_out=images.select(_mix_classes(judged, digests, seed)),
-        per_class=dict(zip(images.class_names, shares, strict=True)),
+        per_class={name: share for name, share in zip(names, shares, strict=True) if share or name != WITHOUT_LABEL},
         notes=_notes(len(chosen), count, left_out),
     )
 
@@ -87,13 +91,13 @@ def fair_shares(available: Sequence[int], total: int) -> list[int]:
 def _rank(
     digests: Sequence[str], labels: Sequence[int], class_count: int, seed: int, exclude: set[str]
 ) -> list[list[int]]:
-    """Return each class's images by falling priority, without excluded images and copies."""
-    ranked: list[list[int]] = [[] for _ in range(class_count)]
+    """Return each class's images by falling priority, and then those without a label; no excluded ones, no copies."""
+    ranked: list[list[int]] = [[] for _ in range(class_count + 1)]
     seen = set(exclude)
     for index in sorted(range(len(digests)), key=lambda index: (_priority(digests[index], seed), labels[index])):
         if digests[index] not in seen:
             seen.add(digests[index])
-            ranked[labels[index]].append(index)
+            ranked[class_count if labels[index] == NO_LABEL else labels[index]].append(index)
     return ranked
 
 
@@ -116,9 +120,18 @@ def _check_count(count: int, class_count: int) -> None:
 
 
 def _check_classes(names: Sequence[str], counts: Sequence[int], left_out: int) -> None:
-    short = [f"{name!r} has {count}" for name, count in zip(names, counts, strict=True) if count < NEEDED_PER_CLASS]
+    """Check the counts of the classes, and of the images without a label, which come last."""
+    *labelled, unlabelled = counts
+    if unlabelled >= NEEDED_PER_CLASS * len(names):
+        return
+    why = f", without the {left_out} that the student is judged on" if left_out else ""
+    if not any(labelled):
+        raise DataError(
+            f"Calibration needs at least {NEEDED_PER_CLASS} different training images for each of the {len(names)} "
+            f"classes, and there are {unlabelled}, which have no labels{why}; add training images."
+        )
+    short = [f"{name!r} has {count}" for name, count in zip(names, labelled, strict=True) if count < NEEDED_PER_CLASS]
     if short:
-        why = f", without the {left_out} that the student is judged on" if left_out else ""
         raise DataError(
             f"Calibration needs at least {NEEDED_PER_CLASS} different training images of every class, and"
             f" {', '.join(short)}{why}; add training images of it."

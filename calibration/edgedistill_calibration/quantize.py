@@ -157,7 +157,13 @@ def open_judge(
     """Return a judge that compares models with `source` on the held-out images, and counts all images run."""
     work = ImageCount(phases=Phases(progress, _phase_shares(config, sample)))
     prepared = Preparation(preprocess=bundle.preprocess, work=work)
-    return Judge(source=source, images=sample.held_out, prepared=prepared)
+    return Judge(source=source, images=sample.held_out, prepared=prepared, teacher=find_teacher(bundle))
+
+
+def find_teacher(bundle: Bundle) -> Path | None:
+    """Return the file of the teacher; None where the bundle has none."""
+    role = model_role("teacher")
+    return bundle.file(role) if bundle.has(role) else None
 
 
 def _phase_shares(config: CalibrationConfig, sample: CalibrationSet) -> dict[str, float]:

@@ -64,7 +64,7 @@ def calibrate_recovered(
     record = read_ledger(bundle)
     sample = select_sample(bundle, images, config)
     judge = open_judge(bundle, recovered, sample, config, progress)
-    before = Judge(source=source, images=sample.held_out, prepared=judge.prepared)
+    before = replace(judge, source=source)
     contest = _open_contest(bundle, before, config)
     recovered_sha256 = sha256_of_file(recovered)
     metadata = {**metadata_of(onnx.load(source, load_external_data=False)), "edgedistill.recovered": recovered_sha256}

@@ -148,6 +148,11 @@ class TaskFlags:
         ),
         Setting("data.source"),
     ] = None
+    unlabelled: Annotated[
+        str | None,
+        flag("--unlabelled", "SRC", "Images without labels for training: a folder of any depth, or as --data."),
+        Setting("data.unlabelled"),
+    ] = None
     teacher: Annotated[
         str | None,
         flag(

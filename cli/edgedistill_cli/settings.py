@@ -22,12 +22,14 @@ class DataSettings:
     """The source of the images, and what of them is used.
 
     Attributes:
-        source: see `edgedistill.open_source`.
+        source: see `edgedistill.open_source`; "" where there are only images without labels.
+        unlabelled: another source, of images without labels for training; None for none.
         image_size: their side in pixels; 0 takes the teacher's own size.
         max_bad: the largest share of pictures that may be unusable; None for the default of `split_for_subtask`.
     """
 
     source: str
+    unlabelled: str | None = None
     image_size: int = 0
     max_bad: float | None = None
 

@@ -70,6 +70,8 @@ def read_settings(
         table, key = name.split(".")
         if isinstance(tables.setdefault(table, {}), dict):
             tables[table].setdefault(key, value)
+    if isinstance(tables.get("data"), dict) and tables["data"].get("unlabelled"):
+        tables["data"].setdefault("source", "")  # images without labels are enough
     return settings_from_tables(tables, origin=str(file) if file is not None else "the command line")
 
 

@@ -71,7 +71,8 @@ def _draw_accuracies(axes: "Axes", rows: Sequence[Record], record: Record) -> No
     if record["teacher_accuracy"] is not None:
         axes.axvline(100 * record["teacher_accuracy"], color=_INK, linewidth=0.8, linestyle="--", zorder=1)
     _name_rows(axes, [row["method"] for row in rows])
-    axes.set_xlabel("test accuracy, %")
+    without_labels = all(task.get("judged_by") == "teacher" for task in record["tasks"])
+    axes.set_xlabel("agreement with the teacher, %" if without_labels else "test accuracy, %")
 
 
 def _draw_differences(axes: "Axes", rows: Sequence[Record], record: Record) -> None:

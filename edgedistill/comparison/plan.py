@@ -15,6 +15,7 @@ from edgedistill.comparison.subsets import balance_order
 from edgedistill.config import DistillConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, images_key, split_for_subtask
+from edgedistill.data.unlabelled import JudgedBy, find_purposes, judged_by, labelled_rows, open_unlabelled
 from edgedistill.models.names import (
     FOLDER,
     START_FROM_NOTHING,
@@ -51,6 +52,7 @@ class Task:
         allow_code: the function of a teacher `python:MODULE:FUNCTION` may be run.
         split_seed: fixes which images are held out, for all seeds.
         max_bad: as for `split_for_subtask`.
+        unlabelled: as for `edgedistill.data.unlabelled.open_unlabelled`; empty: none.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Task:
     image_size: int = 0
     split_seed: int = 0
     max_bad: float | None = None
+    unlabelled: str = ""
 
     def __post_init__(self) -> None:
         check_settings(f"The task {self.name!r}", self.settings)
@@ -140,7 +143,10 @@ class ComparisonPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFacts:
-    """A hash of the content of a task's data and teacher, the numbers of images, and what its student starts from."""
+    """A hash of the content of a task's data and teacher, the numbers of images, and what its student starts from.
+
+    `judged_by` is "teacher" where no test image has a label: test accuracies are then agreement with the teacher.
+    """
 
     fingerprint: str
     train_count: int
@@ -148,13 +154,15 @@ class TaskFacts:
     test_count: int
     notes: tuple[str, ...] = ()
     start: str = ""
+    judged_by: JudgedBy = "labels"
 
 
 def read_facts(plan: ComparisonPlan) -> dict[str, TaskFacts]:
     """Read every task's data before anything starts; {task name: facts}.
 
     Raises:
-        UsageError: the data has fewer training or validation images than the plan asks for.
+        UsageError: the data has fewer training or validation images than the plan asks for, or no label for a method
+            that learns from labels.
         DataError: the data cannot be used.
     """
     opened, hashed = functools.cache(open_source), functools.cache(sha256_of_file)
@@ -167,11 +175,13 @@ def task_images(task: Task, validation_images: int | None, opened: Any = open_so
     Where a source has a validation split and no test split, as ImageNet's layout has, the validation images are the
     test images, as in the papers. A part of the training images is then held out for validation.
     """
-    source = opened(task.source)
-    swapped = source.validation is not None and source.test is None
+    source = opened(task.source) if task.source else open_unlabelled(task.unlabelled)
+    unlabelled = open_unlabelled(task.unlabelled, source, task.classes) if task.source and task.unlabelled else None
+    purposes = find_purposes(source, unlabelled)
+    swapped = "validation" in purposes.sets and "test" not in purposes.sets
     if swapped:
         source = replace(source, validation=None, test=source.validation)
-    images = split_for_subtask(source, task.classes, seed=task.split_seed, max_bad=task.max_bad)
+    images = split_for_subtask(source, task.classes, seed=task.split_seed, max_bad=task.max_bad, unlabelled=unlabelled)
     if swapped:
         images = replace(images, notes=(*images.notes, _VALIDATION_IS_TEST))
     if validation_images is None:
@@ -183,6 +193,7 @@ def task_images(task: Task, validation_images: int | None, opened: Any = open_so
 def _facts(plan: ComparisonPlan, task: Task, images: SubtaskImages, hashed: Hash) -> TaskFacts:
     _check_counts(task, "training", plan.sizes, images.train)
     _check_counts(task, "validation", (plan.validation_images,), images.validation)
+    _require_labels(plan, task, images.train)
     content = {
         "teacher": _teacher_identity(task, hashed),
         "images": [images_key(each) for each in (images.train, images.validation, images.evaluation)],
@@ -196,7 +207,21 @@ def _facts(plan: ComparisonPlan, task: Task, images: SubtaskImages, hashed: Hash
         test_count=len(images.evaluation),
         notes=images.notes,
         start=_start_identity(task, hashed),
+        judged_by=judged_by(images.evaluation),
     )
+
+
+def _require_labels(plan: ComparisonPlan, task: Task, images: ImageSet) -> None:
+    if len(labelled_rows(images)):
+        return
+    configs = {name: plan.config(task, name, plan.seeds[0], plan.lambdas[0]) for name in plan.methods}
+    names = [repr(name) for name, config in configs.items() if config.lambda_task]
+    if names:
+        raise UsageError(
+            f"{', '.join(names)} of the methods to compare learns from labels, and none of the {len(images)} training "
+            f"images of {task.name!r} has a label; name the other methods with --methods, or give images in class "
+            "folders."
+        )
 
 
 def _check_counts(task: Task, split: str, wanted: Sequence[int | None], images: ImageSet) -> None:

@@ -42,6 +42,7 @@ def _task(comparison: Comparison, task: Task) -> dict[str, Any]:
         **asdict(task),
         "images": {"train": facts.train_count, "validation": facts.validation_count, "test": facts.test_count},
         "notes": list(facts.notes),
+        "judged_by": facts.judged_by,
         "teacher_accuracy": teacher_accuracy(comparison, task.name),
     }
 

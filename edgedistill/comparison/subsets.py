@@ -4,25 +4,27 @@ import hashlib
 
 import numpy as np
 
-from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.images.sets import NO_LABEL, ImageSet
 
 
 def balance_order(images: ImageSet, salt: str) -> list[int]:
     """Return all positions so that the first n, for every n, are spread over the classes as equally as possible.
 
-    Every class gives one image in turn while it has any. The order depends on the images' content, the class names and
-    the salt alone.
+    Every class gives one image in turn while it has any; so do the images without a label, as if of one more class. The
+    order depends on the images' content, the class names and the salt alone.
     """
+    labels = [*range(len(images.class_names)), NO_LABEL]
+    names = {label: "" if label == NO_LABEL else images.class_names[label] for label in labels}
     members = [
         sorted(np.flatnonzero(images.labels == label).tolist(), key=lambda index: _rank(salt, images.digest(index)))
-        for label in range(len(images.class_names))
+        for label in labels
     ]
-    turns = ((turn, label, index) for label, rows in enumerate(members) for turn, index in enumerate(rows))
+    turns = (
+        (turn, label, index) for label, rows in zip(labels, members, strict=True) for turn, index in enumerate(rows)
+    )
     return [
         index
-        for turn, label, index in sorted(
-            turns, key=lambda each: (each[0], _rank(f"{salt}|{each[0]}", images.class_names[each[1]]))
-        )
+        for turn, label, index in sorted(turns, key=lambda each: (each[0], _rank(f"{salt}|{each[0]}", names[each[1]])))
     ]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from edgedistill.comparison.jobs import Job
@@ -23,7 +24,7 @@ from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.distillation.events import TrainingProgress
 from edgedistill.distillation.subdistill import DistillResult, distill
-from edgedistill.distillation.training import predict_classes
+from edgedistill.distillation.training import predict_classes, true_classes
 from edgedistill.models.start import begin_student, find_start
 from edgedistill.models.student import build_student, read_student, write_student
 from edgedistill.models.teacher import Teacher, load_teacher
@@ -45,6 +46,7 @@ class Workspace:
         self._teacher = functools.lru_cache(maxsize=2)(_load_teacher)
         self._images: dict[tuple[str, int | None], SubtaskImages] = {}
         self._drawn: dict[tuple[str, int | None, int], ImageSet] = {}
+        self._truths: dict[str, NDArray[np.int64]] = {}
 
     def close(self) -> None:
         """Delete the caches, which no later run needs."""
@@ -72,9 +74,16 @@ class Workspace:
         classes = list(teacher.subtask(job.task.classes).class_indices)
         if job.kind == "teacher":
             self._student(job, teacher)  # finds a misspelt name before the first training
-            return _test(teacher.model, teacher, images, classes)
+            return _test(teacher.model, teacher, images, classes, self._truth(job, teacher, images))
         student = read_student(self._student(job, teacher), self._students / f"{job.trained}.safetensors")
-        return {"trained": job.trained, **_test(student, teacher, images, None)}
+        return {"trained": job.trained, **_test(student, teacher, images, None, self._truth(job, teacher, images))}
+
+    def _truth(self, job: Job, teacher: Teacher, images: SubtaskImages) -> NDArray[np.int64]:
+        """Return the labels of the test images, with the teacher's answers for those that have none."""
+        name = job.task.name
+        if name not in self._truths:
+            self._truths[name] = true_classes(teacher, teacher.subtask(job.task.classes), images.evaluation)
+        return self._truths[name]
 
     def _train(self, job: Job, teacher: Teacher, images: SubtaskImages, share: Callable[[float], None]) -> Record:
         key = (job.task.name, job.size, job.seed)
@@ -155,16 +164,18 @@ def _describe_training(result: DistillResult, teacher: Teacher, images: SubtaskI
     }
 
 
-def _test(model: nn.Module, teacher: Teacher, images: SubtaskImages, classes: list[int] | None) -> Record:
-    """Test a model on the test images; `classes` are the outputs that count, None for all."""
+def _test(
+    model: nn.Module, teacher: Teacher, images: SubtaskImages, classes: list[int] | None, truth: NDArray[np.int64]
+) -> Record:
+    """Test a model on the test images, whose right answers are `truth`; `classes` are the outputs that count."""
     tested = images.evaluation
-    correct = predict_classes(model, teacher, tested, classes) == tested.labels
-    shares = [correct[tested.labels == label].mean() for label in range(len(tested.class_names))]
+    correct = predict_classes(model, teacher, tested, classes) == truth
+    present = np.unique(truth).tolist()
     return {
         "test_accuracy": float(correct.mean()),
         "test_images": len(tested),
         "correct_hex": np.packbits(correct).tobytes().hex(),
-        "recall": {name: float(share) for name, share in zip(tested.class_names, shares, strict=True)},
+        "recall": {tested.class_names[label]: float(correct[truth == label].mean()) for label in present},
     }
 
 

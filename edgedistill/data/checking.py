@@ -10,10 +10,11 @@ import numpy as np
 
 from edgedistill.data._known_looks import KnownLooks, Look, find_state, read_known_looks, write_known_looks
 from edgedistill.data.likeness import find_alike, thumbnail
+from edgedistill.data.unlabelled import sources_of
 from edgedistill_deploy.images.checks.looking import look_in_threads, read_usable
 from edgedistill_deploy.images.decode import UnusableImageError
 from edgedistill_deploy.images.folder import FolderImages
-from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.images.sets import NO_LABEL, ImageSet, class_of
 from edgedistill_deploy.images.skipped import SkippedFile
 from edgedistill_deploy.progress import Progress
 
@@ -35,7 +36,7 @@ class Examined:
     def usable(self, images: ImageSet) -> tuple[ImageSet, list[SkippedFile]]:
         """Return the images that can be used, and the others as skipped files."""
         skipped = [
-            SkippedFile(path=images.name(row), reason=reason, class_name=images.class_names[label])
+            SkippedFile(path=images.name(row), reason=reason, class_name=class_of(images, label))
             for row, label in enumerate(images.labels.tolist())
             if (reason := self.unusable.get(images.name(row)))
         ]
@@ -71,7 +72,7 @@ def examine(sets: Sequence[ImageSet], progress: Progress, kept: Path | None = No
 
 
 def _look_at_all(sets: Sequence[ImageSet], known: KnownLooks) -> Iterator[Look | None]:
-    for images in sets:
+    for images in (source for each in sets for source in sources_of(each)):
         if isinstance(images, FolderImages):
             yield from look_in_threads(len(images), functools.partial(_look_at, images, known))
         else:
@@ -124,19 +125,19 @@ class Contradictions:
 
 
 def find_contradictions(sets: Sequence[ImageSet], examined: Examined) -> Contradictions:
-    """Find the pictures that stand under more than one label."""
+    """Find the pictures that stand under more than one label; images without a label do not count."""
     labels: dict[str, dict[int, str]] = defaultdict(dict)
     places = [(images, examined.pictures_of(images)) for images in sets]
     for images, pictures in places:
         for row, (picture, label) in enumerate(zip(pictures, images.labels.tolist(), strict=True)):
-            if label not in labels[picture]:
+            if label != NO_LABEL and label not in labels[picture]:
                 labels[picture][label] = images.name(row)
     several = {picture: names for picture, names in labels.items() if len(names) > 1}
     counts = Counter(
         images.class_names[label]
         for images, pictures in places
         for picture, label in zip(pictures, images.labels.tolist(), strict=True)
-        if picture in several
+        if picture in several and label != NO_LABEL
     )
     example = " and ".join(list(next(iter(several.values())).values())[:2]) if several else ""
     return Contradictions(pictures=frozenset(several), counts=counts, example=example)

@@ -15,7 +15,8 @@ def open_source(source: str) -> ImageSplits:
     """Open `embedded:digits` (ships with EdgeDistill), or any source that `edgedistill_deploy.open_images` opens.
 
     These are an image folder, `npz:FILE`, `fashion-mnist`, `fashion-mnist:DIR` and `cifar100:DIR`. When all class
-    folders are named by ImageNet's synset ids ("n02099601"), they get the labels of ImageNet's teachers.
+    folders are named by ImageNet's synset ids ("n02099601"), they get the labels of ImageNet's teachers. Images in no
+    class folder have no label.
 
     Raises:
         UsageError: no such source.
@@ -31,7 +32,7 @@ def open_source(source: str) -> ImageSplits:
 
 
 def _with_imagenet_labels(splits: ImageSplits) -> ImageSplits:
-    if not all(is_synset(name) for name in splits.class_names):
+    if not splits.class_names or not all(is_synset(name) for name in splits.class_names):
         return splits
     labels = labels_of_synsets()
     return splits.rename_classes(tuple(labels.get(name, name) for name in splits.class_names))

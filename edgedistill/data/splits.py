@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from edgedistill.data.checking import Examined, examine, find_contradictions
+from edgedistill.data.unlabelled import Purposes, find_purposes, join, judged_by
 from edgedistill_deploy.classes.lookup import ClassList, in_one_message
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.images.checks.limits import check_limits, describe_losses
 from edgedistill_deploy.images.folder import FolderImages
-from edgedistill_deploy.images.sets import ImageSet, ImageSplits
+from edgedistill_deploy.images.sets import NO_LABEL, ImageSet, ImageSplits, class_of
 from edgedistill_deploy.images.skipped import SkippedFile, describe_skipped
 from edgedistill_deploy.progress import Progress, silent
 
@@ -22,15 +23,17 @@ VALIDATION_FRACTION = 0.2  # of the training images, as in the paper
 TEST_FRACTION = 0.2  # of all images, where the source has no test split
 MAX_CONTRADICTING = 0.1  # of a class's images
 
-_Sets = dict[str, ImageSet]  # by the name of the split: training, validation, test
+_BESIDE = "unlabelled"
+_Sets = dict[str, ImageSet]  # by the name of the split: training, validation, test; and `_BESIDE`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubtaskImages:
-    """The subtask's images; labels are positions in the subtask.
+    """The subtask's images; labels are positions in the subtask, `NO_LABEL` for images without one.
 
-    `test` is None where the source has a validation split but no test split. `notes` say in words how the source was
-    understood and which images were left out or moved. `skipped` are the files of the subtask that are not used.
+    Validation images have labels all, or none of them has; so do test images. `test` is None where the source has a
+    validation split but no test split. `notes` say in words how the source was understood and which images were left
+    out or moved. `skipped` are the files of the subtask that are not used.
     """
 
     train: ImageSet
@@ -53,6 +56,7 @@ def split_for_subtask(
     max_bad: float | None = None,
     progress: Progress = silent,
     kept: Path | None = None,
+    unlabelled: ImageSplits | None = None,
 ) -> SubtaskImages:
     """Keep the subtask's classes and make the splits that the source does not have.
 
@@ -62,6 +66,10 @@ def split_for_subtask(
     or order. An image whose picture is also in a later split (validation, test), as a copy or shrunk or encoded anew,
     is removed from the earlier one. A picture that stands under two labels is removed from all.
 
+    Images without a label are for training. Where no training image has a label, splits are made of them too; see
+    `edgedistill.data.unlabelled.find_purposes`. A picture that also stands among labelled images is not used without
+    its label.
+
     Args:
         source: the images.
         class_names: the subtask's classes, in the order of the labels.
@@ -69,25 +77,39 @@ def split_for_subtask(
         max_bad: the largest share of pictures that cannot be used; None for `MAX_BAD` of the device part's limits.
         progress: is told how many images were read.
         kept: a file for what was found in the images; with the same file, only files that changed are decoded again.
+        unlabelled: more images for training, see `edgedistill.data.unlabelled.open_unlabelled`.
 
     Raises:
         DataError: a class has too few images for the splits, or none; too many pictures cannot be used; too many of a
             class stand under another label too.
     """
-    sets = _restrict_all(source, class_names)
-    skipped = skipped_of(source, class_names)
+    purposes = find_purposes(source, unlabelled, class_names)
+    sets = _restrict_all(purposes, source, class_names)
+    skipped = [*skipped_of(source, class_names), *(unlabelled.skipped if unlabelled is not None else ())]
     check_limits(skipped, _counts(sets), max_bad)  # by their names alone, before the files are read
     examined = examine(list(sets.values()), progress, kept)
     sets, skipped = _usable(sets, examined, skipped)
     used = _counts(sets)
     check_limits(skipped, used, max_bad)
     sets, contradicting = _without_contradictions(sets, examined)
-    _require_classes(sets, class_names, "After leaving out what cannot be used")
+    beside = sets.pop(_BESIDE)
+    _require_classes(sets, purposes, class_names, "After leaving out what cannot be used")
     sets = _hold_out_all(sets, examined, seed)
     sets, leaks = _without_leaks(sets, examined)
-    notes = (*source.notes, *_others(source, class_names), *describe_losses(skipped, used), *contradicting, *leaks)
+    beside, copies = _without_copies(beside, sets, examined)
+    notes = (
+        *source.notes,
+        *(unlabelled.notes if unlabelled is not None else ()),
+        *_others(source, class_names),
+        *purposes.notes,
+        *describe_losses(skipped, used),
+        *contradicting,
+        *leaks,
+        *copies,
+        *_describe_judging(sets),
+    )
     return SubtaskImages(
-        train=sets["training"],
+        train=join([sets["training"], beside], class_names),
         validation=sets["validation"],
         test=sets.get("test"),
         notes=notes,
@@ -103,16 +125,21 @@ def images_key(images: ImageSet) -> str:
     return digest.hexdigest()
 
 
-def _restrict_all(source: ImageSplits, class_names: Sequence[str]) -> _Sets:
-    given = {"training": source.train, "validation": source.validation, "test": source.test}
-    return {
-        split: _restrict(images, class_names, split, source) for split, images in given.items() if images is not None
+def _restrict_all(purposes: Purposes, source: ImageSplits, class_names: Sequence[str]) -> _Sets:
+    if not purposes.sets["training"]:
+        _restrict(source.train, class_names, "training", source)  # says what the source has instead
+    restricted = {
+        split: _restrict(images, class_names, split, source) if purposes.has_labels(split) else images
+        for split, images in purposes.sets.items()
     }
+    return {**restricted, _BESIDE: purposes.beside}
 
 
 def _restrict(images: ImageSet, class_names: Sequence[str], split: str, source: ImageSplits) -> ImageSet:
     if problems := ClassList(images.class_names).problems(class_names, f"The {split} images have"):
-        raise DataError(in_one_message(problems) + hint_at_empty(source, class_names))
+        raise DataError(
+            in_one_message(problems) + hint_at_empty(source, class_names) + hint_at_unlabelled(source, class_names)
+        )
     kept = images.with_classes(class_names)
     counts = np.bincount(kept.labels, minlength=len(class_names))
     empty = [name for name, count in zip(class_names, counts, strict=True) if count == 0]
@@ -128,6 +155,14 @@ def hint_at_empty(source: ImageSplits, class_names: Sequence[str]) -> str:
     """Return the end of an error that names the folders of these classes that hold no images; "" for none."""
     empty = [name for name in class_names if ClassList(source.empty).find(name) is not None]
     return f" The folder {', '.join(map(repr, empty))} holds no images." if empty else ""
+
+
+def hint_at_unlabelled(source: ImageSplits, class_names: Sequence[str]) -> str:
+    """Return the end of an error that says how folders of which none is one of these classes can be used; else ""."""
+    known = ClassList(source.class_names)
+    if not isinstance(source.train, FolderImages) or any(known.find(name) is not None for name in class_names):
+        return ""
+    return " Images that are sorted in another way can be trained on without labels: --unlabelled FOLDER."
 
 
 def hint_at_unread(source: ImageSplits, class_names: Sequence[str], empty: Sequence[str]) -> str:
@@ -146,13 +181,13 @@ def skipped_of(source: ImageSplits, class_names: Sequence[str]) -> list[SkippedF
     """Return the files of these classes that are of no use by their names alone, under these names of the classes."""
     if not source.skipped:
         return []
-    names = _own_names(source, class_names)
+    names = {**(_own_names(source, class_names) if source.class_names else {}), "": ""}
     return [replace(each, class_name=names[each.class_name]) for each in source.skipped if each.class_name in names]
 
 
 def _others(source: ImageSplits, class_names: Sequence[str]) -> list[str]:
     """Name the class folders that the subtask leaves out; a folder of something else looks like one."""
-    own = _own_names(source, class_names)
+    own = _own_names(source, class_names) if source.class_names else {}
     others = [name for name in source.class_names if name not in own]
     if not others or not isinstance(source.train, FolderImages):
         return []
@@ -169,14 +204,15 @@ def _usable(sets: _Sets, examined: Examined, skipped: list[SkippedFile]) -> tupl
 
 
 def _counts(sets: _Sets) -> Counter[str]:
-    return Counter(images.class_names[label] for images in sets.values() for label in images.labels.tolist())
+    return Counter(class_of(images, label) for images in sets.values() for label in images.labels.tolist())
 
 
-def _require_classes(sets: _Sets, class_names: Sequence[str], when: str) -> None:
+def _require_classes(sets: _Sets, purposes: Purposes, class_names: Sequence[str], when: str) -> None:
     for split, images in sets.items():
-        absent = set(range(len(class_names))) - set(images.labels.tolist())
-        if absent:
-            raise DataError(f"{when}, no {split} image of class {class_names[min(absent)]!r} is left; add images.")
+        absent = set(range(len(class_names))) - set(images.labels.tolist()) if purposes.has_labels(split) else set()
+        if absent or not images:
+            of_class = f" of class {class_names[min(absent)]!r}" if absent else ""
+            raise DataError(f"{when}, no {split} image{of_class} is left; add images.")
 
 
 def _without_contradictions(sets: _Sets, examined: Examined) -> tuple[_Sets, list[str]]:
@@ -217,14 +253,19 @@ def _hold_out_all(sets: _Sets, examined: Examined, seed: int) -> _Sets:
 
 def _require_enough(train: ImageSet, examined: Examined, missing: Sequence[str]) -> None:
     pictures = examined.pictures_of(train)
-    for label, name in enumerate(train.class_names):
+    for label in sorted(set(train.labels.tolist())):
         own = [pictures[row] for row in np.flatnonzero(train.labels == label)]
         if len(set(own)) <= len(missing):
             copies = f", but only {len(set(own))} different" if len(set(own)) < len(own) else ""
+            counted = f"{len(own)} image{'s' if len(own) != 1 else ''}"
+            if label == NO_LABEL:
+                told = f"{counted} {'have' if len(own) != 1 else 'has'} no label"
+            else:
+                told = f"Class {train.class_names[label]!r} has {counted}"
             wanted = " and ".join(sorted(missing, reverse=True))
             raise DataError(
-                f"Class {name!r} has {len(own)} image{'s' if len(own) != 1 else ''}{copies}; training, {wanted} need "
-                f"at least {len(missing) + 1}, one each. Add images or give the data as train/, val/ and test/ folders."
+                f"{told}{copies}; training, {wanted} need at least {len(missing) + 1}, one each. Add images or give "
+                "the data as train/, val/ and test/ folders."
             )
 
 
@@ -237,7 +278,7 @@ def _hold_out(
     """
     order = [hashlib.sha256(f"{salt}|{each}".encode()).digest() for each in examined.pictures_of(images)]
     held: list[int] = []
-    for label in range(len(images.class_names)):
+    for label in sorted(set(images.labels.tolist())):
         members = sorted(np.flatnonzero(images.labels == label).tolist(), key=lambda index: order[index])
         groups = [list(group) for _, group in itertools.groupby(members, key=lambda index: order[index])]
         held.extend(_first_groups(groups[: len(groups) - leave], max(1, round(fraction * len(members)))))
@@ -264,6 +305,33 @@ def _without_leaks(sets: _Sets, examined: Examined) -> tuple[_Sets, list[str]]:
     return {**sets, "validation": validation, "training": train}, [*of_validation, *of_train]
 
 
+def _without_copies(beside: ImageSet, sets: _Sets, examined: Examined) -> tuple[ImageSet, list[str]]:
+    """Remove the images without a label whose picture is in a split: it would leak, or count twice."""
+    taken = {picture: name for split in sets.values() for picture, name in _names_by_picture(split, examined).items()}
+    pictures = examined.pictures_of(beside)
+    removed = [row for row, picture in enumerate(pictures) if picture in taken]
+    if not removed:
+        return beside, []
+    kept = beside.select([row for row, picture in enumerate(pictures) if picture not in taken])
+    plural = "images" if len(removed) > 1 else "image"
+    example = _pair(beside, removed, pictures, taken)
+    return kept, [
+        f"{len(removed)} {plural} without a label left out: the same picture is in a split, such as {example}."
+    ]
+
+
+def _describe_judging(sets: _Sets) -> list[str]:
+    """Say where the teacher's answers stand in for labels."""
+    by_teacher = [split for split in ("validation", "test") if split in sets and judged_by(sets[split]) == "teacher"]
+    if not by_teacher:
+        return []
+    judged = "test" if "test" in sets else "validation"
+    what = ["the best epoch is chosen"] if "validation" in by_teacher else []
+    what += ["the verdict is given"] if judged in by_teacher else []
+    splits = " or ".join(by_teacher)
+    return [f"No {splits} image has a label: {' and '.join(what)} by the agreement with the teacher."]
+
+
 def _names_by_picture(images: ImageSet, examined: Examined) -> dict[str, str]:
     return {picture: images.name(row) for row, picture in enumerate(examined.pictures_of(images))}
 
@@ -279,9 +347,10 @@ def _excluding(
     kept = images.select([row for row, picture in enumerate(pictures) if picture not in forbidden])
     for label in sorted(set(images.labels.tolist()) - set(kept.labels.tolist())):
         own = np.flatnonzero(images.labels == label).tolist()
+        of_class = "" if label == NO_LABEL else f" of class {images.class_names[label]!r}"
         raise DataError(
-            f"No {split} image of class {images.class_names[label]!r} is left: the pictures of all {len(own)} stand in "
-            f"{other} too, such as {_pair(images, own, pictures, forbidden)}. Give each split images of its own."
+            f"No {split} image{of_class} is left: the pictures of all {len(own)} stand in {other} too, such as "
+            f"{_pair(images, own, pictures, forbidden)}. Give each split images of its own."
         )
     plural = "images" if len(removed) > 1 else "image"
     example = _pair(images, removed, pictures, forbidden)

@@ -14,29 +14,30 @@ from edgedistill_deploy.errors import MissingDependencyError
 
 
 class RunningMeans:
-    """Means of named terms, weighted by the number of images."""
+    """Means of named terms, weighted by the number of images that each is about."""
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
-        self._count = 0
+        self._counts: dict[str, int] = {}
 
-    def add(self, terms: Mapping[str, float], count: int) -> None:
-        """Add the terms of `count` images."""
+    def add(self, terms: Mapping[str, float], count: int, labelled_count: int) -> None:
+        """Add the terms of `count` images; the label term, `task`, is about `labelled_count` of them."""
         for name, value in terms.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value * count
-        self._count += count
+            about = labelled_count if name == "task" else count
+            self._sums[name] = self._sums.get(name, 0.0) + value * about
+            self._counts[name] = self._counts.get(name, 0) + about
 
     def values(self) -> dict[str, float]:
-        """Return the means so far."""
-        return {name: value / self._count for name, value in self._sums.items()}
+        """Return the means so far; that of a term about no image is 0."""
+        return {name: value / max(1, self._counts[name]) for name, value in self._sums.items()}
 
     def over(self, accelerator: Accelerator) -> dict[str, float]:
         """Return the means over the images of all processes."""
         if accelerator.num_processes == 1:
             return self.values()
-        sums = torch.tensor([*self._sums.values(), self._count], dtype=torch.float32)
-        totals = accelerator.reduce(sums.to(accelerator.device), reduction="sum").tolist()
-        return {name: total / totals[-1] for name, total in zip(self._sums, totals, strict=False)}
+        sums = torch.tensor([[*self._sums.values()], [*self._counts.values()]], dtype=torch.float32)
+        totals, counts = accelerator.reduce(sums.to(accelerator.device), reduction="sum").tolist()
+        return {name: total / max(1.0, count) for name, total, count in zip(self._sums, totals, counts, strict=True)}
 
 
 @contextlib.contextmanager

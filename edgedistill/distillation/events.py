@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.config import DistillConfig
+from edgedistill.data.unlabelled import JudgedBy
 from edgedistill_deploy.statistics.chance import AgainstChance, compare_with_chance
 from edgedistill_deploy.wording import percent, percent_interval
 
@@ -34,11 +35,13 @@ class Standing:
         epochs_done: finished epochs.
         against: its accuracy beside chance.
         unpredicted: the classes with at least five validation images that it never answers with.
+        judged_by: "labels", or "teacher" where its answers stand in for labels that there are not.
     """
 
     epochs_done: int
     against: AgainstChance
     unpredicted: tuple[str, ...]
+    judged_by: JudgedBy = "labels"
 
     @property
     def at_chance(self) -> bool:
@@ -73,12 +76,14 @@ class Standing:
             "stops_a_build": self.stops_a_build,
             "against_chance": asdict(self.against),
             "unpredicted": list(self.unpredicted),
+            "judged_by": self.judged_by,
         }
 
     def _chance_finding(self) -> str:
         found = self.against
+        does = "is right on" if self.judged_by == "labels" else "answers as the teacher does on"
         return (
-            f"the student is right on {percent(found.accuracy)} of {found.size} validation images (interval "
+            f"the student {does} {percent(found.accuracy)} of {found.size} validation images (interval "
             f"{percent_interval(found.interval)}), which is not better than chance, {percent(found.chance)}"
         )
 
@@ -87,8 +92,12 @@ class Standing:
         return f"the student answers none of {self.against.size} validation images with {names}"
 
 
-def find_standing(counts: Counts, class_names: tuple[str, ...], epochs_done: int) -> Standing:
-    """Judge a student by counts (C, C) of validation images; rows are labels, columns answers."""
+def find_standing(
+    counts: Counts, class_names: tuple[str, ...], epochs_done: int, judged_by: JudgedBy = "labels"
+) -> Standing:
+    """Judge a student by counts (C, C) of validation images; rows are labels, or the teacher's answers in their place,
+    and columns the student's answers.
+    """
     places = np.arange(len(class_names))
     labels = np.repeat(places, counts.sum(axis=1))
     answers = np.concatenate([np.repeat(places, row) for row in counts])
@@ -97,6 +106,7 @@ def find_standing(counts: Counts, class_names: tuple[str, ...], epochs_done: int
         epochs_done=epochs_done,
         against=compare_with_chance(labels, answers),
         unpredicted=tuple(class_names[place] for place in np.flatnonzero(silent)),
+        judged_by=judged_by,
     )
 
 

@@ -16,6 +16,7 @@ from edgedistill.networks.layers import LayerPair, Shape, as_map, map_shapes
 from edgedistill.networks.maps import Output
 from edgedistill.networks.pairing import pair_layers
 from edgedistill.subspaces.directions import Subspace
+from edgedistill_deploy.images.sets import NO_LABEL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +99,7 @@ class Objective(nn.Module):
 
         Args:
             images: normalised (N, 3, H, W).
-            labels: positions in the subtask (N,).
+            labels: positions in the subtask (N,), `NO_LABEL` for images without one.
             guidance: of the teacher, for the same images.
             layer_weight: factor on the layer terms, besides lambda_layer.
         """
@@ -114,7 +115,7 @@ class Objective(nn.Module):
             loss = distillation_loss(logits, guidance.logits, config.temperature)
             terms["kd"] = config.lambda_kd * loss
         if config.lambda_task > 0:
-            terms["task"] = config.lambda_task * F.cross_entropy(logits, labels)
+            terms["task"] = config.lambda_task * label_loss(logits, labels)
         for pair, layer_loss in self._losses():
             student_map = as_map(self._outputs[pair.student], self.student, pair.student).float()
             loss = layer_loss.compare(student_map, guidance.targets[pair.teacher])
@@ -124,6 +125,13 @@ class Objective(nn.Module):
     def _losses(self) -> list[tuple[LayerPair, LayerLoss]]:
         losses: list[LayerLoss] = list(self.layer_losses)  # type: ignore[arg-type]  # a ModuleList knows only modules
         return list(zip(self._matching.pairs, losses, strict=True))
+
+
+def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross-entropy over the images (N,) that have a label; 0 where none of them has."""
+    labelled = (labels != NO_LABEL).sum().clamp(min=1)
+    total: Tensor = F.cross_entropy(logits, labels, ignore_index=NO_LABEL, reduction="sum")
+    return total / labelled
 
 
 def _layer_loss(config: DistillConfig, matching: Matching, pair: LayerPair) -> LayerLoss:

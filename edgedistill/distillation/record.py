@@ -5,12 +5,15 @@ from typing import Any
 
 from edgedistill.config import DistillConfig
 from edgedistill.data.splits import SubtaskImages
+from edgedistill.data.unlabelled import unlabelled_count
 from edgedistill.distillation.subdistill import DistillResult
 
 
 def distillation_record(result: DistillResult, images: SubtaskImages, config: DistillConfig) -> dict[str, Any]:
     """Return how the student was trained, on how many images, and its accuracy on validation images.
 
+    `judged_by` is "teacher" where no validation image has a label: the accuracies are then agreement with the teacher.
+    `unlabelled` counts the training images without a label.
     `standing` compares it with chance; its `sentence` is for the user, and empty where nothing is wrong.
     """
     choice = result.lambda_choice
@@ -22,9 +25,11 @@ def distillation_record(result: DistillResult, images: SubtaskImages, config: Di
         "epochs": len(result.history),
         "validation_accuracy": result.validation_accuracy,
         "teacher_validation_accuracy": result.teacher_validation_accuracy,
+        "judged_by": result.judged_by,
         "subspaces": {layer: each.method for layer, each in result.subspaces.items()},
         "pairs": [asdict(pair) for pair in result.pairs],
         "images": {"train": len(images.train), "validation": len(images.validation)},
+        "unlabelled": unlabelled_count(images.train),
         "standing": standing,
         "notes": [
             *images.notes,

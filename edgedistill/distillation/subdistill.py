@@ -17,6 +17,7 @@ from edgedistill.compute.accelerator import memory_format, on_device, open_accel
 from edgedistill.config import TUNED, DistillConfig
 from edgedistill.data.loader import batch_shares
 from edgedistill.data.splits import SubtaskImages
+from edgedistill.data.unlabelled import JudgedBy, judged_by, labelled_rows
 from edgedistill.distillation._subspaces import find_task_subspaces
 from edgedistill.distillation._task import Task, fingerprint_of
 from edgedistill.distillation.events import EpochRecord, Standing, Watcher, ignore
@@ -40,7 +41,8 @@ class DistillResult:
     """A trained student, holding the weights of its best epoch on validation images.
 
     `standing` compares it with chance; None where a checkpoint of an earlier version does not tell. `doubted_after` is
-    the number of epochs after which the training said that little was learnt, or 0.
+    the number of epochs after which the training said that little was learnt, or 0. `judged_by` says what accuracies
+    are held against: "teacher" where no validation image has a label, so that they are agreement with the teacher.
     """
 
     student: nn.Module
@@ -55,6 +57,7 @@ class DistillResult:
     lambda_choice: LambdaChoice | None = None
     standing: Standing | None = None
     doubted_after: int = 0
+    judged_by: JudgedBy = "labels"
 
 
 def distill(
@@ -77,8 +80,8 @@ def distill(
         student: is trained in place. It ends with the weights of the best epoch on the validation images, or of the
             earlier one when two epochs are equal.
         subtask: the teacher's classes that are kept; the labels of `images` are in its order.
-        images: training images feed the subspaces and the training, validation images choose the epoch. Test images are
-            not used.
+        images: need no labels. Training images feed the subspaces and the training, validation images choose the epoch.
+            Test images are not used.
         pairs: layers to match; None finds them automatically.
         subspaces: by teacher layer, of an earlier run of the same teacher and images; None finds them in a pass.
         folder: for `subspaces.safetensors`, `metrics.jsonl` and the checkpoint. A run that finds its own checkpoint
@@ -88,11 +91,13 @@ def distill(
         progress: called several times an epoch.
 
     Raises:
-        UsageError: a network cannot take the images, or train on such a batch, which is tried before anything else.
+        UsageError: labels have a weight and no training image has one; or a network cannot take the images, or train on
+            such a batch, which is tried before anything else.
         EdgeDistillError: the memory is too small for a batch, the checkpoint is of another run, or the loss is
             not finite (the message names the term).
     """
     config = (config or DistillConfig()).for_start(is_trained=bool(started_from(student)))
+    config.require_labels(len(labelled_rows(images.train)))
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)  # once: a folder that is unmounted later is not made anew
     accelerator = open_accelerator(config)
@@ -126,8 +131,9 @@ def distill(
         teacher_validation_accuracy=state.teacher_accuracy,
         lambda_layer=float(task.config.lambda_layer),
         lambda_choice=choice,
-        standing=state.standing(images.validation.class_names),
+        standing=state.standing(images.validation),
         doubted_after=state.doubted_after,
+        judged_by=judged_by(images.validation),
     )
 
 
@@ -172,7 +178,14 @@ def _choose_weight(task: Task, student: nn.Module) -> LambdaChoice:
     def run(config: DistillConfig, watch: Watcher) -> Outcome:
         return _train(replace(task, config=config, folder=None, watch=watch), copy.deepcopy(student), None)
 
-    return choose_lambda(run, task.config, fingerprint=task.fingerprint, folder=task.folder, watch=task.watch)
+    return choose_lambda(
+        run,
+        task.config,
+        fingerprint=task.fingerprint,
+        folder=task.folder,
+        watch=task.watch,
+        judged_by=judged_by(task.lesson.images.validation),
+    )
 
 
 def _train(task: Task, student: nn.Module, saved: Mapping[str, Any] | None) -> Outcome:

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from edgedistill.compute.processes import average_buffers
 from edgedistill.config import DistillConfig
 from edgedistill.data.loader import Augmentation, Pass, Share, open_loader
 from edgedistill.data.splits import SubtaskImages
+from edgedistill.data.unlabelled import fill_in, judged_by, unlabelled_count
 from edgedistill.distillation._checkpoint import write_checkpoint
 from edgedistill.distillation._metrics import RunningMeans, metrics_writer
 from edgedistill.distillation._schedules import layer_weight_at, learning_rate_at
@@ -37,9 +38,10 @@ from edgedistill.distillation.teacher_guidance import TeacherGuidance
 from edgedistill.models.normalise import normalise_of
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.modes import evaluating
+from edgedistill.subtasks.subtask import Subtask
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import write_text
-from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.images.sets import NO_LABEL, ImageSet
 
 EVALUATION_BATCH = 256
 # The kinds of device for which the oldest supported torch has a fused AdamW.
@@ -48,7 +50,10 @@ FUSED_ADAMW = ("cpu", "cuda")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What stays the same during a run of training."""
+    """What stays the same during a run of training.
+
+    `stand_ins` (N,) are the teacher's answers to the validation images of this process, where these have no labels.
+    """
 
     accelerator: Accelerator
     guidance: TeacherGuidance
@@ -59,6 +64,7 @@ class Run:
     fingerprint: str
     folder: Path | None
     watch: Watcher
+    stand_ins: Tensor | None = None
 
     @property
     def share(self) -> Share:
@@ -117,16 +123,18 @@ class Outcome:
         """The validation accuracy of the best epoch."""
         return self.best_accuracy
 
-    def standing(self, class_names: tuple[str, ...]) -> Standing | None:
+    def standing(self, validation: ImageSet) -> Standing | None:
         """Compare the best epoch with chance."""
         if self.best_counts is None:
             return None
-        return find_standing(self.best_counts, class_names, len(self.history))
+        return find_standing(self.best_counts, validation.class_names, len(self.history), judged_by(validation))
 
 
 def train(run: Run, objective: Objective, average: AveragedModel | None, saved: Mapping[str, Any] | None) -> Outcome:
     """Train from the start, or from a checkpoint's state; leave the best epoch's weights in the student."""
     config = run.config
+    if unlabelled_count(run.images.validation):
+        run = replace(run, stand_ins=_answers_of_teacher(run))
     optimizer = torch.optim.AdamW(
         _parameter_groups(objective, config.weight_decay),
         lr=config.peak_rate,
@@ -134,7 +142,8 @@ def train(run: Run, objective: Objective, average: AveragedModel | None, saved: 
         fused=run.accelerator.device.type in FUSED_ADAMW,
     )
     if saved is None:
-        accuracy = _accuracy_of(_count_answers(run, run.ask_teacher, epoch=0))
+        by_itself = judged_by(run.images.validation) == "teacher"
+        accuracy = 1.0 if by_itself else _accuracy_of(_count_answers(run, run.ask_teacher, epoch=0))
         outcome = Outcome(teacher_accuracy=accuracy, best_weights=_copy_weights(objective.student))
     else:
         objective.load_state_dict(saved["objective"])
@@ -179,7 +188,7 @@ def _note_doubt(run: Run, outcome: Outcome) -> Outcome:
     done = len(outcome.history)
     if outcome.doubted_after or not fair_share(run.config.epochs) <= done < run.config.epochs:
         return outcome
-    standing = outcome.standing(run.images.validation.class_names)
+    standing = outcome.standing(run.images.validation)
     if standing is None or not standing.is_doubtful:
         return outcome
     epochs = run.config.epochs
@@ -243,7 +252,8 @@ def _run_steps(run: Run, learner: Learner, epoch: int, last: EpochRecord | None)
         for step, batch in enumerate(loader):
             rate = learning_rate_at(epoch * steps + step, config.epochs * steps, config)
             weight = layer_weight_at(epoch * steps + step, config.epochs * steps, config)
-            means.add(_step(run, learner, batch, epoch, rate, weight), len(batch[1]))
+            labelled = int((batch[1] != NO_LABEL).sum())
+            means.add(_step(run, learner, batch, epoch, rate, weight), len(batch[1]), labelled)
             run.watch(
                 TrainingProgress(
                     phase="training",
@@ -296,22 +306,42 @@ def _check_finite(terms: Mapping[str, float], config: DistillConfig) -> None:
 
 
 def _count_answers(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> Counts:
-    """Count the validation images by label and by the answer of `model` (uint8 images -> subtask logits): (C, C)."""
-    images = run.images.validation
-    device = run.accelerator.device
-    loader = open_loader(images, run.guidance.preprocess, EVALUATION_BATCH, workers=run.config.workers, share=run.share)
-    steps = len(loader)
-    classes = len(images.class_names)
-    counts = torch.zeros(classes * classes, dtype=torch.int64, device=device)
-    with torch.no_grad(), run.accelerator.autocast():
-        for step, (pixels, labels, _) in enumerate(loader):
-            answers = model(pixels.to(device)).argmax(dim=1)
-            counts += torch.bincount(labels.to(device) * classes + answers, minlength=classes * classes)
-            run.watch(
-                TrainingProgress(phase="validation", epoch=epoch, epochs=run.config.epochs, step=step + 1, steps=steps)
-            )
+    """Count the validation images by label and by the answer of `model` (uint8 images -> subtask logits): (C, C).
+
+    The teacher's answers stand in for labels that there are not.
+    """
+    classes = len(run.images.validation.class_names)
+    counts = torch.zeros(classes * classes, dtype=torch.int64, device=run.accelerator.device)
+    for answers, labels, indices in _ask_validation(run, model, epoch):
+        truth = labels if run.stand_ins is None else torch.where(labels == NO_LABEL, run.stand_ins[indices], labels)
+        counts += torch.bincount(truth * classes + answers, minlength=classes * classes)
     summed: Tensor = run.accelerator.reduce(counts, reduction="sum")
     return np.asarray(summed.cpu().numpy(), dtype=np.int64).reshape(classes, classes)
+
+
+def _answers_of_teacher(run: Run) -> Tensor:
+    """Return the teacher's answers (N,) to the validation images; those of other processes' images are left at 0."""
+    found = torch.zeros(len(run.images.validation), dtype=torch.int64, device=run.accelerator.device)
+    for answers, _, indices in _ask_validation(run, run.ask_teacher, epoch=0):
+        found[indices] = answers
+    return found
+
+
+@torch.no_grad()
+def _ask_validation(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield answers (n,), labels (n,) and positions (n,) of this process's validation images, batch by batch."""
+    device, preprocess = run.accelerator.device, run.guidance.preprocess
+    loader = open_loader(
+        run.images.validation, preprocess, EVALUATION_BATCH, workers=run.config.workers, share=run.share
+    )
+    steps = len(loader)
+    for step, (pixels, labels, indices) in enumerate(loader):
+        with run.accelerator.autocast():
+            answers = model(pixels.to(device)).argmax(dim=1)
+        yield answers, labels.to(device), indices.to(device)
+        run.watch(
+            TrainingProgress(phase="validation", epoch=epoch, epochs=run.config.epochs, step=step + 1, steps=steps)
+        )
 
 
 def _accuracy_of(counts: Counts) -> float:
@@ -330,6 +360,13 @@ def predict_classes(
             logits = model(normalise(pixels.to(device)))
             found.append((logits if classes is None else logits[:, list(classes)]).argmax(dim=1).cpu())
     return np.asarray(torch.cat(found).numpy(), dtype=np.int64)
+
+
+def true_classes(teacher: Teacher, subtask: Subtask, images: ImageSet) -> NDArray[np.int64]:
+    """Return the labels (N,), with the teacher's answers for the images that have none."""
+    if not unlabelled_count(images):
+        return np.asarray(images.labels, dtype=np.int64)
+    return fill_in(images.labels, predict_classes(teacher.model, teacher, images, subtask.class_indices))
 
 
 def _copy_weights(student: nn.Module) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from edgedistill.inspection.projecting import project, projecting, run_midway
 from edgedistill.inspection.records import ProjectedAccuracy
 from edgedistill.networks.logits import restrict_logits
 from edgedistill.subspaces.directions import Subspace
+from edgedistill_deploy.images.sets import NO_LABEL
 from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.statistics.paired import drop_interval, wilson_interval
 
@@ -54,8 +55,12 @@ class Tally:
 
 
 def tally(predicted: Tensor, unprojected: Tensor, labels: Tensor) -> Tally:
-    """Compare the predictions (N,) of one batch with the teacher's own (N,) and with the labels (N,)."""
-    right, before = predicted == labels, unprojected == labels
+    """Compare the predictions (N,) of one batch with the teacher's own (N,) and with the labels (N,).
+
+    For images without a label, the teacher's own prediction is the right one.
+    """
+    truth = torch.where(labels == NO_LABEL, unprojected, labels)
+    right, before = predicted == truth, unprojected == truth
     return Tally(
         size=len(labels),
         right=int(right.sum()),

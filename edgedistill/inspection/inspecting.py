@@ -10,6 +10,7 @@ from torch import nn
 from edgedistill.data.loader import open_loader
 from edgedistill.data.sampling import sample_images
 from edgedistill.data.splits import SubtaskImages
+from edgedistill.data.unlabelled import fill_in, judged_by
 from edgedistill.inspection.accuracy import Batch, Examination, Tally, tally
 from edgedistill.inspection.config import WITHOUT_SPECTRUM, InspectConfig
 from edgedistill.inspection.records import Inspection, LayerInspection, StudentFactor, Suggestion
@@ -59,7 +60,8 @@ def inspect_subspaces(
 
     Args:
         teacher: is the same afterwards.
-        subtask: the classes that are kept; `images` carry labels in its order.
+        subtask: the classes that are kept; labels of `images` are in its order. Where validation images have none, the
+            accuracies are agreement with the teacher as it is.
         student: for `build_student`; the layers of its pairs are inspected, unless `config.layers` names others.
         student_width: its factor.
         progress: called with what is done, in thousandths of the whole, and the name of the phase.
@@ -86,7 +88,8 @@ def inspect_subspaces(
         examination = work.examination(validation, moments)
         predicted, labels = examination.ask_teacher()
         own = tally(predicted, predicted, labels)
-        refused = refusal(compare_with_chance(labels.cpu().numpy(), predicted.cpu().numpy()))
+        truth = fill_in(labels.cpu().numpy(), predicted.cpu().numpy())
+        refused = refusal(compare_with_chance(truth, predicted.cpu().numpy()))
         tallies = work.tallies(examination, own, widths_wanted=refused is None)
         found = tuple(_layer_inspection(layer, shapes[layer], moments[layer], own, tallies, config) for layer in shapes)
         if refused is not None:
@@ -105,6 +108,7 @@ def inspect_subspaces(
         teacher_accuracy=own.right / own.size,
         teacher_interval=wilson_interval(own.right, own.size),
         target=config.target,
+        judged_by=judged_by(validation),
         layers=found,
         suggestion=suggestion,
     )

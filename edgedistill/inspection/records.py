@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgedistill.data.unlabelled import JudgedBy
+
 Interval = tuple[float, float]
 
 
@@ -113,6 +115,8 @@ class Inspection:
         validation_count: images that the accuracies come from; never test images.
         teacher_accuracy: without projection, on the validation images, with Wilson's 95 % `teacher_interval`.
         target: the part of this accuracy that a suggested width keeps.
+        judged_by: "labels", or "teacher" where no validation image has a label: an answer is then right if it is the
+            teacher's without projection.
         layers: from shallow to deep.
     """
 
@@ -125,6 +129,7 @@ class Inspection:
     teacher_accuracy: float
     teacher_interval: Interval
     target: float
+    judged_by: JudgedBy
     layers: tuple[LayerInspection, ...]
     suggestion: Suggestion
 

@@ -30,13 +30,16 @@ _FEW = 5  # images of a class, on average, from which "most of them" means somet
 Classes = NDArray[np.int64]
 
 
-def check_teacher_labels(teacher: Teacher, subtask: Subtask, images: ImageSet) -> tuple[str, ...]:
+def check_teacher_labels(
+    teacher: Teacher, subtask: Subtask, images: ImageSet, split: str = "validation"
+) -> tuple[str, ...]:
     """Ask the teacher about a sample of the subtask's images, and compare its answers with their labels.
 
     Args:
         teacher: its labels are judged.
         subtask: the classes that were found by these labels.
-        images: labelled in the subtask's order; at most `SAMPLE` are read, spread evenly.
+        images: labelled in the subtask's order, all of them; at most `SAMPLE` are read, spread evenly.
+        split: what the images are called in sentences.
 
     Returns sentences for the user where the teacher is not better than chance.
 
@@ -48,13 +51,13 @@ def check_teacher_labels(teacher: Teacher, subtask: Subtask, images: ImageSet) -
     indices = np.asarray(subtask.class_indices, dtype=np.int64)
     labels = np.asarray(sample.labels, dtype=np.int64)
     outputs = np.asarray(logits.argmax(dim=1).numpy(), dtype=np.int64)
-    _refuse_shift(teacher, outputs, indices[labels])
+    _refuse_shift(teacher, outputs, indices[labels], split)
     kept = np.asarray(logits[:, list(subtask.class_indices)].argmax(dim=1).numpy(), dtype=np.int64)
     found = compare_with_chance(labels, kept)
     if found.standing != "at_chance":
         return ()
     sentence = (
-        f"the teacher is right on {percent(found.accuracy)} of {found.size} validation images (interval "
+        f"the teacher is right on {percent(found.accuracy)} of {found.size} {split} images (interval "
         f"{percent_interval(found.interval)}), which is not better than chance, {percent(found.chance)}: there is "
         "nothing to learn from it, and validate will fail. Are its labels in the order of its outputs?"
     )
@@ -70,7 +73,7 @@ def _answers(teacher: Teacher, images: ImageSet) -> Iterator[Tensor]:
             yield teacher.model(normalise(pixels.to(device))).float().cpu()
 
 
-def _refuse_shift(teacher: Teacher, outputs: Classes, labelled: Classes) -> None:
+def _refuse_shift(teacher: Teacher, outputs: Classes, labelled: Classes, split: str) -> None:
     """Compare the outputs (n,) that the teacher answers with those of the labels (n,), and with their neighbours."""
     right = outputs == labelled
     for shift in _SHIFTS:
@@ -82,7 +85,7 @@ def _refuse_shift(teacher: Teacher, outputs: Classes, labelled: Classes) -> None
             advice = f"has {lines} too many" if shift < 0 else f"lacks {lines}"
             raise UsageError(
                 f"The labels of the teacher {teacher.name} do not stand in the order of its outputs: of {len(right)} "
-                f"validation images it gives {percent(float(right.mean()))} the output of their label, and "
+                f"{split} images it gives {percent(float(right.mean()))} the output of their label, and "
                 f"{percent(float(moved.mean()))} the output {places} {'before' if shift < 0 else 'after'} it. The list "
                 f"of labels (--teacher-classes) {advice} above these classes; its first line is "
                 f"{teacher.class_names[0]!r}. Give one label for each output, in output order."

@@ -42,13 +42,16 @@ class _Tried:
     right: Bools
 
 
-def check_teacher_pixels(teacher: Teacher, subtask: Subtask, images: ImageSet) -> tuple[str, ...]:
+def check_teacher_pixels(
+    teacher: Teacher, subtask: Subtask, images: ImageSet, split: str = "validation"
+) -> tuple[str, ...]:
     """Compare the teacher's accuracy on a sample of images with what it reaches on them prepared in other ways.
 
     Args:
         teacher: its preparation of images is judged.
         subtask: the classes that are told apart.
-        images: labelled in the subtask's order; at most `SAMPLE` are read, spread evenly.
+        images: labelled in the subtask's order, all of them; at most `SAMPLE` are read, spread evenly.
+        split: what the images are called in sentences.
 
     Returns sentences: the accuracy with its interval, and beside it the best of the others if it is below `GOOD`.
 
@@ -61,7 +64,7 @@ def check_teacher_pixels(teacher: Teacher, subtask: Subtask, images: ImageSet) -
     answers = _answers(teacher, subtask, prepared)
     found = compare_with_chance(labels, answers)
     sentence = (
-        f"the teacher is right on {percent(found.accuracy)} of {found.size} validation images (interval "
+        f"the teacher is right on {percent(found.accuracy)} of {found.size} {split} images (interval "
         f"{percent_interval(found.interval)})"
     )
     if found.accuracy >= GOOD:
@@ -71,15 +74,15 @@ def check_teacher_pixels(teacher: Teacher, subtask: Subtask, images: ImageSet) -
     others = sorted(tried, key=lambda each: -each.right.mean())
     better = [each for each in others if _is_better(each.right, (answers == labels)[few])]
     if found.standing == "at_chance":
-        raise DataError(_at_chance(teacher, found, better))
+        raise DataError(_at_chance(teacher, found, better, split))
     beside = ", ".join(f"{percent(float(each.right.mean()))} with {each.name}" for each in others[:_SHOWN])
     advice = f"images are not prepared as the teacher was trained: {better[0].remedy}" if better else ""
     return (f"{sentence}; on {len(few)} of them: {beside}", *filter(None, [advice]))
 
 
-def _at_chance(teacher: Teacher, found: AgainstChance, better: list[_Tried]) -> str:
+def _at_chance(teacher: Teacher, found: AgainstChance, better: list[_Tried], split: str) -> str:
     sentence = (
-        f"The teacher {teacher.name} is right on {percent(found.accuracy)} of {found.size} validation images, which is "
+        f"The teacher {teacher.name} is right on {percent(found.accuracy)} of {found.size} {split} images, which is "
         f"not better than chance, {percent(found.chance)}: there is nothing to learn from it."
     )
     if better:

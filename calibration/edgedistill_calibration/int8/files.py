@@ -109,7 +109,7 @@ def _prepare_trial(judge: Judge, prepared: onnx.ModelProto, limit: int) -> Trial
     return Trial(
         prepared=prepared,
         images=images,
-        labels=judge.images.labels[: len(images)],
+        labels=judge.labels()[: len(images)],
         reference=judge.answers({judge.source: "fp32"})[judge.source][: len(images)],
         costs=costs,
         work=judge.prepared.work,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgedistill_calibration.judging.ledger import Figures, Logits, compare_logits
 from edgedistill_deploy.images.preprocess import Preprocess
-from edgedistill_deploy.images.sets import ImageSet, batches
+from edgedistill_deploy.images.sets import NO_LABEL, ImageSet, batches
 from edgedistill_deploy.progress import Phases, Progress, silent
 from edgedistill_deploy.runtimes.int8_kernels import set_exact_int8
 from edgedistill_deploy.runtimes.logits import logits_of
@@ -72,18 +72,28 @@ class Preparation:
 class Judge:
     """Compares models with the float model `source` on the held-out images, and remembers the logits of each file.
 
-    Every pass prepares the images again, so that memory does not depend on their number.
+    Every pass prepares the images again, so that memory does not depend on their number. The answers of the `teacher`'s
+    file, or without one those of `source`, stand in for the labels of images that have none.
     """
 
     source: Path
     images: ImageSet
     prepared: Preparation
+    teacher: Path | None = None
     _answers: dict[Path, Logits] = field(default_factory=dict)
+
+    def labels(self) -> NDArray[np.int64]:
+        """Return what the answers to the images (N,) are held against."""
+        known = np.asarray(self.images.labels, dtype=np.int64)
+        if (known != NO_LABEL).all():
+            return known
+        path, precision = (self.source, "fp32") if self.teacher is None else (self.teacher, "teacher")
+        return np.where(known == NO_LABEL, self.answers({path: precision})[path].argmax(axis=1), known)
 
     def judge(self, models: Mapping[Path, str]) -> dict[Path, Figures]:
         """Return the figures of each {file: precision} against the float model; new files take one pass together."""
         answers = self.answers({self.source: "fp32", **models})
-        return {path: compare_logits(answers[self.source], answers[path], self.images.labels) for path in models}
+        return {path: compare_logits(answers[self.source], answers[path], self.labels()) for path in models}
 
     def answers(self, models: Mapping[Path, str]) -> dict[Path, Logits]:
         """Return each model's logits (N, C); a new file runs the first image alone and the rest in batches."""

@@ -21,7 +21,8 @@ class Figures:
 
     Attributes:
         sample_count: N, images.
-        accuracy: share of images whose label has the largest logit.
+        accuracy: share of images whose label has the largest logit. For an image without a label, the teacher's class
+            counts as its label.
         agreement: share of images where both models' largest logits are of one class.
         sqnr_db: 10 log10 of the reference logits' energy over that of the difference; None when they are equal.
     """

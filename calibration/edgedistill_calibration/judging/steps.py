@@ -60,7 +60,7 @@ def step_of(
 
     `details` are the nodes and further entries of the step.
     """
-    answers, labels = judge.answers({judge.source: "fp32", path: precision}), judge.images.labels
+    answers, labels = judge.answers({judge.source: "fp32", path: precision}), judge.labels()
     figures = compare_logits(answers[judge.source], answers[path], labels)
     if precision == "teacher":  # its logits may differ much although its classes are the same
         figures = replace(figures, sqnr_db=None)

@@ -35,6 +35,7 @@ def open_own_images(source: Path | str, bundle: Bundle, console: "Console", max_
     """Open the test split of the source (or another split if it has none), with the bundle's classes only.
 
     Files that cannot be used are left out and told, as when an expert is built; `max_bad` limits their share.
+    Where no image has a label, these are all images; the labels that the bundle records for them count.
 
     Raises:
         UsageError: the source lacks some of these classes; the message names them all.
@@ -42,6 +43,7 @@ def open_own_images(source: Path | str, bundle: Bundle, console: "Console", max_
     """
     from edgedistill_deploy.classes.lookup import ClassList
     from edgedistill_deploy.images.checks.looking import leave_out_unusable
+    from edgedistill_deploy.images.sets import NO_LABEL
     from edgedistill_deploy.images.sources import open_images
     from edgedistill_deploy.progress import noted
 
@@ -50,12 +52,13 @@ def open_own_images(source: Path | str, bundle: Bundle, console: "Console", max_
     split = "test" if splits.test else "validation" if splits.validation else "train"
     for note in splits.notes:
         console.say(f"note: {note}")
-    if not any(map(ClassList(chosen.class_names).places, bundle.class_names)):
+    unlabelled = bool((chosen.labels == NO_LABEL).all())
+    if not unlabelled and not any(map(ClassList(chosen.class_names).places, bundle.class_names)):
         raise UsageError(
             f"{source} has none of the bundle's classes ({_some(bundle.class_names)}), only "
             f"{_some(chosen.class_names)}; name its folders as the bundle spells its classes."
         )
-    kept = chosen.with_classes(bundle.class_names)
+    kept = chosen.rename_classes(bundle.class_names) if unlabelled else chosen.with_classes(bundle.class_names)
     skipped = _skipped_of(splits, split, bundle.class_names)
     with console.progress("read") as report:
         usable, notes = leave_out_unusable(kept, skipped, max_bad=max_bad, progress=noted(report, "images"))
@@ -70,7 +73,7 @@ def _skipped_of(splits: "ImageSplits", split: str, class_names: Sequence[str]) -
 
     classes = ClassList(splits.class_names)
     found = {place: name for name in class_names if (place := classes.find(name)) is not None}
-    names = {splits.class_names[place]: name for place, name in found.items()}
+    names = {"": "", **{splits.class_names[place]: name for place, name in found.items()}}
     ours = [each for each in splits.skipped if each.split == split and each.class_name in names]
     return [replace(each, class_name=names[each.class_name]) for each in ours]
 

@@ -77,7 +77,10 @@ def compare(
         tune_sizes=tune_sizes,
         tune_seeds=tune_seeds,
         validation_images=validation_images,
+        has_labels=not found.lacks_labels,
     )
+    if found.lacks_labels and methods is None:
+        console.say("note: the method 'labels' is left out, because no training image has a label")
     if not found.knows_classes:
         check_classes(settings)
     if dry_run:

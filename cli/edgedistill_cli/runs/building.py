@@ -116,8 +116,9 @@ def print_plan(run: Run, stages: tuple[str, ...], found: Preflight) -> None:
     console.table(f"Plan for {run.folder}", ("stage", "status"), [(each["stage"], each["status"]) for each in plan])
     for table, values in tables.items():
         console.result(f"[{table}] " + ", ".join(f"{key} = {value!r}" for key, value in values.items()))
-    if found.counts:
-        rows = [[name, *(str(each[name]) for each in found.counts.values())] for name in found.counts["training"]]
-        console.table("Images, before any are held out", ("class", *found.counts), rows)
+    if counts := found.all_counts:
+        names = dict.fromkeys(name for each in counts.values() for name in sorted(each, key=lambda name: not name))
+        rows = [[name or "(no label)", *(str(each.get(name, 0)) for each in counts.values())] for name in names]
+        console.table("Images, before any are held out", ("class", *counts), rows)
     if found.room is not None:
         console.result(f"room: {found.room.describe()}")

@@ -159,8 +159,10 @@ def _trained_settings(folder: Path) -> RunSettings | None:
 
 
 def _from_anywhere(settings: RunSettings) -> RunSettings:
-    """Return the settings with a source that means the same from every working directory."""
-    return replace(settings, data=replace(settings.data, source=absolute_source(settings.data.source)))
+    """Return the settings with sources that mean the same from every working directory."""
+    data = settings.data
+    unlabelled = absolute_source(data.unlabelled) if data.unlabelled else None
+    return replace(settings, data=replace(data, source=absolute_source(data.source), unlabelled=unlabelled))
 
 
 def resume_run(folder: Path, flags: Mapping[str, Any], console: Console) -> Run:

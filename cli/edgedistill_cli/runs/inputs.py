@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from edgedistill_cli.runs.folder import KNOWN_LOOKS, SKIPPED, Run
 from edgedistill_cli.settings import SubtaskSettings, TeacherSettings
 from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.progress import Progress, noted
+from edgedistill_deploy.records.parity import ParityLimits
 
 if TYPE_CHECKING:
     from edgedistill.data.splits import SubtaskImages
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from edgedistill.models.student import Student
     from edgedistill.models.teacher import Teacher
     from edgedistill.subtasks.subtask import Subtask
-    from edgedistill_deploy.images.sets import ImageSplits
+    from edgedistill_deploy.images.sets import ImageSet, ImageSplits
     from edgedistill_deploy.images.skipped import SkippedFile
 
 
@@ -57,8 +58,8 @@ def load_run_teacher(teacher: TeacherSettings, image_size: int | None = None) ->
 
 def load_inputs(run: Run) -> Inputs:
     """Load the teacher, find the subtask among its classes and the subtask's images in the data."""
-    from edgedistill.data.sources import open_source
     from edgedistill.data.splits import split_for_subtask
+    from edgedistill.data.unlabelled import describe_unlabelled, open_both
     from edgedistill.models.student import check_student_name
 
     settings = run.settings
@@ -68,7 +69,7 @@ def load_inputs(run: Run) -> Inputs:
     with run.console.progress("load") as report:
         teacher = load_run_teacher(settings.teacher, settings.data.image_size or None)
         subtask = teacher.subtask(find_classes(settings.subtask), name=settings.subtask.name or "subtask")
-        source = open_source(settings.data.source)
+        source, unlabelled = open_both(settings.data.source, settings.data.unlabelled or "", subtask.class_names)
         images = split_for_subtask(
             source,
             subtask.class_names,
@@ -76,18 +77,34 @@ def load_inputs(run: Run) -> Inputs:
             max_bad=settings.data.max_bad,
             progress=noted(report, "images"),
             kept=run.folder / KNOWN_LOOKS,
+            unlabelled=unlabelled,
         )
-    test = len(images.test) if images.test is not None else 0
-    run.console.say(
-        f"{len(subtask)} classes; {len(images.train)} training, {len(images.validation)} validation, {test} test images"
-    )
-    for note in (*teacher.notes, *images.notes):
+    sets = {"training": images.train, "validation": images.validation, "test": images.test}
+    counts = [f"{len(each)} {split}{describe_unlabelled(each)}" for split, each in sets.items() if each is not None]
+    run.console.say(f"{len(subtask)} classes; {', '.join(counts)}{'' if images.test else ', 0 test'} images")
+    for note in (*teacher.notes, *images.notes, *_warn_of_few(images, settings.validate)):
         run.console.say(f"note: {note}")
     return Inputs(teacher=teacher, subtask=subtask, source=source, images=images)
 
 
-def check_teacher(inputs: Inputs, console: Console) -> None:
-    """Ask the teacher about a few images, and say how well it answers.
+def _warn_of_few(images: "SubtaskImages", limits: ParityLimits) -> Iterator[str]:
+    """Say before the training that so few images without labels judge the expert that it cannot pass."""
+    from edgedistill.data.unlabelled import judged_by
+    from edgedistill_deploy.statistics.paired import images_to_bound
+
+    count, least = len(images.evaluation), limits.agreement_limit(0)
+    needed = images_to_bound(count, count, least, limits.confidence) if least else None
+    if needed is not None and count < needed and judged_by(images.evaluation) == "teacher":
+        yield (
+            f"{count} images without labels judge the expert, and even if all are answered as by the teacher, it takes "
+            f"{needed} to show an agreement of {least:g}; give more images, or a lower --min-agreement."
+        )
+
+
+def check_teacher(inputs: Inputs, console: Console) -> tuple[str, ...]:
+    """Ask the teacher about a few images, and say how well it answers those with labels, and what it sees in others.
+
+    Returns what it sees in images without labels, in sentences.
 
     Raises:
         UsageError: its labels do not stand in the order of its outputs.
@@ -95,11 +112,28 @@ def check_teacher(inputs: Inputs, console: Console) -> None:
     """
     from edgedistill.inspection.teacher_labels import check_teacher_labels
     from edgedistill.inspection.teacher_pixels import check_teacher_pixels
+    from edgedistill.inspection.teacher_view import describe_teacher_view
 
-    for note in check_teacher_labels(inputs.teacher, inputs.subtask, inputs.images.validation):
-        console.say(f"note: {note}")
-    for sentence in check_teacher_pixels(inputs.teacher, inputs.subtask, inputs.images.validation):
-        console.say(f"teacher: {sentence}")
+    split, images = _find_judging(inputs.images)
+    if images is None:
+        console.say("teacher: not checked, because no image has a label")
+    else:
+        for note in check_teacher_labels(inputs.teacher, inputs.subtask, images, split):
+            console.say(f"note: {note}")
+        for sentence in check_teacher_pixels(inputs.teacher, inputs.subtask, images, split):
+            console.say(f"teacher: {sentence}")
+    seen = describe_teacher_view(inputs.teacher, inputs.subtask, inputs.images.train)
+    for sentence in seen:
+        console.say(f"note: {sentence}")
+    return seen
+
+
+def _find_judging(images: "SubtaskImages") -> "tuple[str, ImageSet | None]":
+    """Return the held-out images that tell how well the teacher answers: those for validation, if they have labels."""
+    from edgedistill.data.unlabelled import judged_by
+
+    sets = {"validation": images.validation, "test": images.test}
+    return next(((split, each) for split, each in sets.items() if each and judged_by(each) == "labels"), ("", None))
 
 
 def load_and_list_inputs(run: Run) -> Inputs:

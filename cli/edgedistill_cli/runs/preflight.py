@@ -3,15 +3,15 @@
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgedistill.data.sources import open_source
-from edgedistill.data.splits import hint_at_empty, hint_at_unread, skipped_of
+from edgedistill.data.splits import hint_at_empty, hint_at_unlabelled, hint_at_unread, skipped_of
+from edgedistill.data.unlabelled import find_purposes, open_both
 from edgedistill.models.at_hand import Missing, find_unfetchable, missing_of_student, missing_of_teacher
 from edgedistill.models.libraries.forms import (
     HUB,
@@ -39,6 +39,7 @@ from edgedistill_deploy.files.locks import require_free
 from edgedistill_deploy.images.checks.limits import check_limits, describe_losses
 from edgedistill_deploy.images.sets import ImageSplits
 
+_SPLITS = ("training", "validation", "test")
 _TAKING_INPUTS = {"distill", "export", "calibrate"}  # the stages that load the teacher and the images
 
 
@@ -50,6 +51,7 @@ class Preflight:
         errors: what is wrong, in the order in which it was found.
         notes: how the images' source was understood, and which files are no images by their names alone.
         counts: images by split and class, in the order of the subtask; empty where they could not be counted.
+        unlabelled: images without a label, by split.
         room: the estimate of the room that a run takes; None for commands that make none.
         knows_classes: the teacher's labels were at hand, so that the classes were looked up among them.
     """
@@ -57,6 +59,7 @@ class Preflight:
     errors: list[EdgeDistillError] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    unlabelled: dict[str, int] = field(default_factory=dict)
     room: Room | None = None
     knows_classes: bool = False
 
@@ -78,6 +81,20 @@ class Preflight:
             for problem in (error.problems if isinstance(error, SettingsError) else (str(error),))
         )
 
+    @property
+    def all_counts(self) -> dict[str, dict[str, int]]:
+        """The images by split and class, those without a label as of the class ""; empty splits are left out."""
+        splits = [each for each in _SPLITS if each in self.counts or each in self.unlabelled]
+        return {
+            split: {**self.counts.get(split, {}), **({"": self.unlabelled[split]} if split in self.unlabelled else {})}
+            for split in splits
+        }
+
+    @property
+    def lacks_labels(self) -> bool:
+        """Whether there are training images, and none of them has a label."""
+        return "training" in self.unlabelled and "training" not in self.counts
+
     def require(self) -> None:
         """Raise the one error that was found as it is, and several as one UsageError that lists all problems."""
         if len(self.errors) == 1:
@@ -91,6 +108,7 @@ class Preflight:
         return {
             "images": self.counts,
             "notes": list(self.notes),
+            "unlabelled": self.unlabelled,
             "room": None if self.room is None else self.room.to_json(),
             "problems": list(self.problems),
         }
@@ -131,7 +149,7 @@ def check_run(
         check_inputs(run.settings, run.console, found)
         if asks_network:
             check_weights(run.settings, found, student="distill" in due)
-    found.room = estimate_room(run.settings, found.counts, due, run.folder)
+    found.room = estimate_room(run.settings, found.all_counts, due, run.folder)
     with found.gathering():
         require_room(found.room, run.folder)
 
@@ -154,9 +172,13 @@ def check_inputs(settings: RunSettings, console: Console, found: Preflight) -> N
     with found.gathering():
         names = _find_in_teacher(names, _labels_at_hand(settings.teacher), found)
     with found.gathering():
-        if settings.data.source:
-            _count_images(source := open_source(settings.data.source), names, found)
-            _check_losses(source, names, settings.data.max_bad, found)
+        if settings.data.source or settings.data.unlabelled:
+            source, unlabelled = open_both(settings.data.source, settings.data.unlabelled or "", names)
+            _count_images(source, unlabelled, names, found)
+            _check_losses(source, unlabelled, names, settings.data.max_bad, found)
+    with found.gathering():
+        if found.lacks_labels:
+            settings.distill.require_labels(0)
 
 
 def check_weights(settings: RunSettings, found: Preflight, *, student: bool = True) -> None:
@@ -246,48 +268,74 @@ def _find_in_teacher(names: tuple[str, ...], labels: tuple[str, ...] | None, fou
     return find_subtask(labels, names).class_names
 
 
-def _count_images(source: ImageSplits, names: tuple[str, ...], found: Preflight) -> None:
-    """Count the images of the classes, and note the classes that have none or too few."""
-    classes = ClassList(source.class_names)
-    problems, hint = classes.problems(names, "The training images have"), hint_at_empty(source, names)
-    found.errors.extend(DataError(each + hint) for each in problems)
+def _count_images(
+    source: ImageSplits, unlabelled: ImageSplits | None, names: tuple[str, ...], found: Preflight
+) -> None:
+    """Count the images of the classes and those without a label; note the classes that have none or too few."""
+    purposes, classes = find_purposes(source, unlabelled, names), ClassList(source.class_names)
+    labelled = {split: images for split, images in purposes.sets.items() if purposes.has_labels(split) or not images}
+    if labelled:
+        who = f"The {next(iter(labelled))} images have"
+        hint = hint_at_empty(source, names) + hint_at_unlabelled(source, names)
+        found.errors.extend(DataError(each + hint) for each in classes.problems(names, who))
     places = {name: place for name in names if (place := classes.find(name)) is not None}
-    sets = {"training": source.train, "validation": source.validation, "test": source.test}
-    for split, images in sets.items():
-        if images is not None:
-            counted = np.bincount(images.labels, minlength=len(source.class_names))
-            found.counts[split] = {name: int(counted[place]) for name, place in places.items()}
+    for split, images in labelled.items():
+        counted = np.bincount(images.labels, minlength=len(source.class_names))
+        found.counts[split] = {name: int(counted[place]) for name, place in places.items()}
+    found.unlabelled = {split: len(images) for split, images in purposes.sets.items() if split not in labelled}
+    parts = _least_to_divide(purposes.sets)
     known = tuple(places)
-    found.errors.extend(_find_too_few(found.counts, lambda empty: hint_at_unread(source, known, empty)))
+    found.errors.extend(_find_too_few(found.counts, parts, lambda empty: hint_at_unread(source, known, empty)))
+    found.errors.extend(_find_too_few_unlabelled(found.unlabelled, parts))
+    if purposes.beside:
+        found.unlabelled["training"] = found.unlabelled.get("training", 0) + len(purposes.beside)
 
 
-def _check_losses(source: ImageSplits, names: Sequence[str], max_bad: float | None, found: Preflight) -> None:
-    """Note which files of the classes cannot be used by their names alone, and whether that is too many."""
+def _check_losses(
+    source: ImageSplits,
+    unlabelled: ImageSplits | None,
+    names: Sequence[str],
+    max_bad: float | None,
+    found: Preflight,
+) -> None:
+    """Note which files cannot be used by their names alone, and whether that is too many."""
     known = [name for name in names if any(name in of_classes for of_classes in found.counts.values())]
-    skipped = skipped_of(source, known)
+    skipped = [*skipped_of(source, known), *(unlabelled.skipped if unlabelled is not None else ())]
     used = Counter({name: sum(of_classes.get(name, 0) for of_classes in found.counts.values()) for name in known})
+    used[""] = sum(found.unlabelled.values())
     found.notes = (*source.notes, *describe_losses(skipped, used))
     seen = [each for each in skipped if used[each.class_name]]  # a class without any image is told already
     check_limits(seen, used, max_bad)
 
 
-def _find_too_few(counts: Mapping[str, Mapping[str, int]], explain: Callable[[list[str]], str]) -> Iterator[DataError]:
+def _find_too_few(
+    counts: Mapping[str, Mapping[str, int]], divided: tuple[int, str], explain: Callable[[list[str]], str]
+) -> Iterator[DataError]:
     for split, of_classes in counts.items():
         if empty := [name for name, count in of_classes.items() if count == 0]:
             yield DataError(
                 f"The {split} images hold none of class {', '.join(map(repr, empty))}; add images or leave the class "
                 f"out of the subtask.{explain(empty)}"
             )
-    least, parts = _least_to_divide(counts)
-    if few := [f"{name!r} has {count}" for name, count in counts["training"].items() if 0 < count < least]:
+    least, parts = divided
+    if few := [f"{name!r} has {count}" for name, count in counts.get("training", {}).items() if 0 < count < least]:
         yield DataError(
             f"The images of a class are divided into {parts}, which takes {least} of each: {', '.join(few)}. Add "
             "images, or give the data as train/, val/ and test/ folders."
         )
 
 
-def _least_to_divide(counts: Mapping[str, Mapping[str, int]]) -> tuple[int, str]:
+def _find_too_few_unlabelled(counts: Mapping[str, int], divided: tuple[int, str]) -> Iterator[DataError]:
+    least, parts = divided
+    if counts.get("training", least) < least:
+        yield DataError(
+            f"The images without a label are divided into {parts}, which takes {least}, and there are "
+            f"{counts['training']}. Add images, or give the data as train/, val/ and test/ folders."
+        )
+
+
+def _least_to_divide(splits: Collection[str]) -> tuple[int, str]:
     """Return how many training images a class needs, and the splits that are made of them."""
-    if "validation" in counts:
+    if "validation" in splits:
         return 1, "training images"
-    return (2, "training and validation images") if "test" in counts else (3, "training, validation and test images")
+    return (2, "training and validation images") if "test" in splits else (3, "training, validation and test images")

@@ -3,6 +3,7 @@
 import functools
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
 
     start = find_run_start(run)  # first: without a network it stops here, and the teacher and the images take long
     given = inputs()
-    check_teacher(given, run.console)
+    seen = check_teacher(given, run.console)
     student, started = begin_run_student(run, given, start)
     for sentence in (*started.notes, started.sentence()):
         run.console.say(f"distill: {sentence}")
@@ -79,11 +80,16 @@ def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
         bundle = bundle.with_file("subspaces", subspaces)
     if result.lambda_choice is not None:
         run.console.say(f"distill: {result.lambda_choice.describe()}")
-    bundle.with_fields(distillation=distillation_record(result, given.images, run.settings.distill))
-    run.console.say(
-        f"distill: validation accuracy {result.validation_accuracy:.2%} (epoch {result.best_epoch + 1}), teacher"
-        f" {result.teacher_validation_accuracy:.2%}"
-    )
+    told = replace(given.images, notes=(*given.images.notes, *seen))
+    bundle.with_fields(distillation=distillation_record(result, told, run.settings.distill))
+    run.console.say(f"distill: {_describe_result(result, len(given.images.validation))}")
+
+
+def _describe_result(result: "DistillResult", count: int) -> str:
+    share, epoch = f"{result.validation_accuracy:.2%}", result.best_epoch + 1
+    if result.judged_by == "teacher":
+        return f"agreement with the teacher {share} on {count} validation images, which have no labels (epoch {epoch})"
+    return f"validation accuracy {share} (epoch {epoch}), teacher {result.teacher_validation_accuracy:.2%}"
 
 
 def _train(run: Run, given: Inputs, student: "Student", report: Progress) -> "DistillResult":

@@ -32,14 +32,17 @@ def make_plan(
     tune_sizes: str,
     tune_seeds: int,
     validation_images: int | None,
+    has_labels: bool = True,
 ) -> "ComparisonPlan":
-    """Turn settings and the flags of `compare` into a plan."""
+    """Turn settings and the flags of `compare` into a plan; without labels, the method that needs them is left out."""
     from edgedistill.comparison import LAMBDAS, METHODS, ComparisonPlan, named_methods
+    from edgedistill.comparison.methods import LABELS
 
     first = settings.distill.seed
+    usual = [name for name in METHODS if has_labels or name != LABELS]
     return ComparisonPlan(
         tasks=(_build_task(settings),),
-        methods=named_methods(methods if methods is not None else list(METHODS)),
+        methods=named_methods(methods if methods is not None else usual),
         seeds=tuple(range(first, first + seeds)),
         sizes=_read_numbers("--train-sizes", sizes, int, "whole numbers") if sizes is not None else (None,),
         lambdas=_read_numbers("--lambdas", lambdas, float, "numbers") if lambdas is not None else LAMBDAS,
@@ -77,6 +80,7 @@ def _build_task(settings: RunSettings) -> "Task":
         image_size=settings.data.image_size,
         split_seed=settings.distill.seed,
         max_bad=settings.data.max_bad,
+        unlabelled=settings.data.unlabelled or "",
     )
 
 

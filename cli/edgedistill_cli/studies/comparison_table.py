@@ -18,7 +18,7 @@ def show_comparison(record: dict[str, Any], console: Console) -> None:
     for size in record["train_sizes"]:
         rows = [row for row in record["rows"] if row["train_size"] == size]
         title = f"{'All' if size is None else size} training images, {seeds} seed{'s' if seeds > 1 else ''}"
-        means, differences = _mean_columns(rows), _difference_columns(rows, record)
+        means, differences = _mean_columns(rows, record), _difference_columns(rows, record)
         names = {"method": [row["method"] for row in rows]}
         if sys.stdout.isatty() and shutil.get_terminal_size().columns < _WIDTH:
             _print_columns(console, title, {**names, **means})
@@ -29,13 +29,22 @@ def show_comparison(record: dict[str, Any], console: Console) -> None:
         console.result(f"{method}: {reason}")
     for sentence in _at_the_edge(record):
         console.result(sentence)
-    console.result(f"teacher: {words.percent(record['teacher_accuracy'])}")
+    console.result(f"teacher: {words.percent(record['teacher_accuracy'])}{_what_is_right(record)}")
     console.result(
         f"diff.: {record['reference']} minus the method, in points, paired by seed; p: two-sided, after Holm's "
         "correction."
     )
     for sentence in record["covers"]:
         console.result(sentence)
+
+
+def _is_agreement(record: dict[str, Any]) -> bool:
+    """Return whether no test image has a label, so that the teacher's answers count as right."""
+    return all(task.get("judged_by") == "teacher" for task in record["tasks"])
+
+
+def _what_is_right(record: dict[str, Any]) -> str:
+    return "; no test image has a label, so its answers count as right" if _is_agreement(record) else ""
 
 
 def _at_the_edge(record: dict[str, Any]) -> list[str]:
@@ -67,9 +76,10 @@ def _print_columns(console: Console, title: str, columns: dict[str, list[str]]) 
     console.table(title, list(columns), list(zip(*columns.values(), strict=True)))
 
 
-def _mean_columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+def _mean_columns(rows: Sequence[dict[str, Any]], record: dict[str, Any]) -> dict[str, list[str]]:
+    measured = "agreement with the teacher, %" if _is_agreement(record) else "test accuracy, %"
     return {
-        "test accuracy, %": [_spread(row["mean"], row["deviation"]) for row in rows],
+        measured: [_spread(row["mean"], row["deviation"]) for row in rows],
         "lambda": [", ".join(f"{each:g}" for each in row["lambdas"]) or words.MISSING for row in rows],
         "runs": [f"{row['trainings']}" + (f", {row['missing']} missing" if row["missing"] else "") for row in rows],
         "stuck": [str(row["stuck"]) for row in rows],

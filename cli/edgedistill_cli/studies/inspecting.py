@@ -75,11 +75,14 @@ def _write_if_possible(found: "Inspection", run: Path, console: Console) -> None
 
 def show_inspection(found: "Inspection", console: Console) -> None:
     """Print the accuracies, the widths, and the student that they suggest."""
-    console.result(
-        f"teacher {found.teacher}: {words.percent(found.teacher_accuracy)}"
-        f" ({words.percent_interval(found.teacher_interval)} with 95 % confidence) of {found.validation_count}"
-        f" validation images; subspaces from {found.training_count} training images"
-    )
+    if found.judged_by == "teacher":
+        judged = f"its own answers to {found.validation_count} validation images, which have no labels, count as right"
+    else:
+        judged = (
+            f"{words.percent(found.teacher_accuracy)} ({words.percent_interval(found.teacher_interval)} with 95 % "
+            f"confidence) of {found.validation_count} validation images"
+        )
+    console.result(f"teacher {found.teacher}: {judged}; subspaces from {found.training_count} training images")
     console.result("its accuracy in % when one layer keeps its K leading directions:")
     for layer in found.layers:
         _show_accuracies(layer, console)

@@ -1,4 +1,4 @@
-"""Labelled images from folders, arrays and known data sets, read one at a time and prepared for a model.
+"""Images, most of them labelled, from folders, arrays and known data sets, read one at a time and prepared for a model.
 
 Doors: `sets` says what a set of images is. `sources` opens one by name. `decode` reads an image as a person sees it.
 `preprocess` is the one contract for what a model takes. `golden` holds prepared images to compare with, and

@@ -1,4 +1,8 @@
-"""What the folders below a source mean: which are splits, which are classes, and what was passed over."""
+"""What the folders below a source mean: which are splits, which are classes, and what was passed over.
+
+Images without class folders have no label: in a folder that holds nothing else, in a split without class folders, and
+in `train` beside its class folders.
+"""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,10 +32,12 @@ ClassFolders = Mapping[str, tuple[Path, ...]]
 class Layout:
     """Which folders hold which class in which split ("train", "validation", "test"), and notes on how it was read.
 
-    `empty` are the names of folders that stand where classes stand, without a picture.
+    `loose` are the folders, by split, whose own images have no label. `empty` are the names of folders that stand where
+    classes stand, without a picture.
     """
 
     splits: Mapping[str, ClassFolders]
+    loose: Mapping[str, Path]
     notes: tuple[str, ...]
     empty: tuple[str, ...]
 
@@ -43,24 +49,34 @@ def read_layout(root: Path, tree: Tree) -> Layout:
     notes = [f"The classes were read from {top}, the only folder with images in {root}."] if top != root else []
     holding = tree.folders_with_pictures(top)
     splits = [each for each in holding if _is_split(each, holding, tree)]
+    bare = [each for each in holding if each not in splits] if all(map(_split_of, holding)) else []
     tops = [top]
-    found: dict[str, ClassFolders]
-    if splits:
+    found: dict[str, ClassFolders] = {}
+    loose: dict[str, Path] = {}
+    if splits or bare:
         tops = _unwrap_splits(splits, tree)
-        notes += _describe_splits(splits, tops)
-        notes += _describe_strays(top, [each for each in holding if each not in splits], splits, tree)
+        notes += _describe_splits(splits, tops, bare)
+        notes += _describe_strays(top, [each for each in holding if each not in (*splits, *bare)], splits, tree)
         found = _below_splits(splits, tops, tree)
+        loose = _find_loose(splits, bare, tree)
     elif divided := [each for each in holding if any(map(_split_of, tree.folders_with_pictures(each)))]:
         found = _splits_below_classes(holding, divided[0], tree)
         notes.append(f"The folders {', '.join(sorted(found))} below the classes of {top} were read as splits.")
-    else:
-        _require_class_folders(top, holding)
+    elif holding:
         found = {"train": _by_name(holding)}
+    else:
+        loose = {"train": top}
     outside = list(dict.fromkeys((*above, *splits, *tops)))
     empty = [each for parent in outside for each in tree.listing(parent).folders if not tree.pictures_below(each)]
     return Layout(
         splits=found,
-        notes=(*notes, *_describe_depth(found, tree), *_describe_passed_over(root, outside, empty, tree)),
+        loose=loose,
+        notes=(
+            *notes,
+            *_describe_loose(loose.values(), tree),
+            *_describe_depth(found, tree),
+            *_describe_passed_over(root, [each for each in outside if each not in loose.values()], empty, tree),
+        ),
         empty=tuple(sorted({compose_name(each.name) for each in empty})),
     )
 
@@ -96,20 +112,33 @@ def _is_split(folder: Path, beside: Sequence[Path], tree: Tree) -> bool:
 
 
 def _below_splits(splits: Sequence[Path], tops: Sequence[Path], tree: Tree) -> dict[str, ClassFolders]:
-    found: dict[str, ClassFolders] = {}
-    for folder, top in zip(splits, tops, strict=True):
+    _require_one_of_each(splits)
+    return {
+        _split_of(folder): _by_name(tree.folders_with_pictures(top)) for folder, top in zip(splits, tops, strict=True)
+    }
+
+
+def _find_loose(splits: Sequence[Path], bare: Sequence[Path], tree: Tree) -> dict[str, Path]:
+    """Return the splits without class folders, and `train` where it holds images beside class folders."""
+    _require_one_of_each((*splits, *bare))
+    beside = [each for each in splits if _split_of(each) == "train" and tree.listing(each).pictures]
+    return {_split_of(each): each for each in (*bare, *beside)}
+
+
+def _require_one_of_each(splits: Sequence[Path]) -> None:
+    first: dict[str, Path] = {}
+    for folder in splits:
         split = _split_of(folder)
-        if split in found:
-            earlier = next(each.name for each in splits if _split_of(each) == split)
+        if split in first:
             raise DataError(
-                f"{folder.parent} holds two folders for the {split} split; keep one, {earlier} or {folder.name}."
+                f"{folder.parent} holds two folders for the {split} split; keep one, {first[split].name} or "
+                f"{folder.name}."
             )
-        found[split] = _by_name(tree.folders_with_pictures(top))
-    return found
+        first[split] = folder
 
 
-def _describe_splits(splits: Sequence[Path], tops: Sequence[Path]) -> list[str]:
-    renamed = [f"{each.name} as {_split_of(each)}" for each in splits if each.name.lower() not in _SPLITS]
+def _describe_splits(splits: Sequence[Path], tops: Sequence[Path], bare: Sequence[Path]) -> list[str]:
+    renamed = [f"{each.name} as {_split_of(each)}" for each in (*splits, *bare) if each.name.lower() not in _SPLITS]
     notes = [f"Splits: {', '.join(renamed)}."] if renamed else []
     if list(tops) != list(splits):
         notes.append(f"The classes were read from the folder {tops[0].name} in each of the splits.")
@@ -143,15 +172,6 @@ def _splits_below_classes(holding: Sequence[Path], divided: Path, tree: Tree) ->
     return dict(found)
 
 
-def _require_class_folders(top: Path, holding: Sequence[Path]) -> None:
-    if holding and all(map(_split_of, holding)):
-        names = ", ".join(each.name for each in holding)
-        raise DataError(
-            f"The splits of {top} ({names}) hold images without class folders; put the images of each class in a "
-            "folder of its name, inside the split."
-        )
-
-
 def _by_name(folders: Iterable[Path]) -> dict[str, tuple[Path, ...]]:
     """Return the folders of each class; two spellings of one name are one class."""
     found: dict[str, tuple[Path, ...]] = {}
@@ -171,6 +191,12 @@ def _describe_strays(top: Path, strays: Sequence[Path], splits: Sequence[Path], 
     return [f"Passed over beside the splits: {_some(listed)}."] if strays else []
 
 
+def _describe_loose(loose: Iterable[Path], tree: Tree) -> list[str]:
+    counts = {each: len(tree.listing(each).images) for each in loose}
+    listed = [f"{each.name} ({_images(count)})" for each, count in counts.items() if count]
+    return [f"In no class folder, and so without a label: {_some(listed)}."] if listed else []
+
+
 def _describe_depth(splits: Mapping[str, ClassFolders], tree: Tree) -> list[str]:
     """Say where images lie in folders below a class, because these could have been meant as classes."""
     folders = [path for classes in splits.values() for paths in classes.values() for path in paths]
@@ -181,6 +207,16 @@ def _describe_depth(splits: Mapping[str, ClassFolders], tree: Tree) -> list[str]
 def _describe_passed_over(root: Path, outside: Sequence[Path], empty: Sequence[Path], tree: Tree) -> list[str]:
     """Say which folders and images belong to no class; `outside` are the folders that are no class or part of one."""
     notes = [f"Folders without images passed over: {_some(_relative(empty, root))}."] if empty else []
+    notes += describe_system_folders(root, tree)
+    loose = [path for each in outside for path in tree.listing(each).images]
+    if loose:
+        notes.append(f"Beside the class folders, {_images(len(loose))} passed over: {_some(_relative(loose, root))}.")
+    return notes
+
+
+def describe_system_folders(root: Path, tree: Tree) -> tuple[str, ...]:
+    """Say which folders of systems and programs were met below `root`, and left out."""
+    notes: list[str] = []
     system, runs = tree.passed_over(root)
     counts = {each: count_images(each) for each in system}
     if number := sum(counts.values()):
@@ -190,10 +226,7 @@ def _describe_passed_over(root: Path, outside: Sequence[Path], empty: Sequence[P
         )
     if runs:
         notes.append(f"Run folders passed over: {_some(_relative(runs, root))}.")
-    loose = [path for each in outside for path in tree.listing(each).images]
-    if loose:
-        notes.append(f"Beside the class folders, {_images(len(loose))} passed over: {_some(_relative(loose, root))}.")
-    return notes
+    return tuple(notes)
 
 
 def _relative(paths: Iterable[Path], root: Path) -> list[str]:

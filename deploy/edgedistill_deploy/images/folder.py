@@ -1,4 +1,4 @@
-"""Images in folders: a folder for each class, alone or below train/, val/ and test/."""
+"""Images in folders: a folder for each class, alone or below train/, val/ and test/, or images without a label."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,10 +11,18 @@ from PIL import Image
 from edgedistill_deploy.errors import DataError, first_names, reading
 from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.writing import sha256_of_file
-from edgedistill_deploy.images._layout import ClassFolders, Layout, read_layout
+from edgedistill_deploy.images._layout import ClassFolders, Layout, describe_system_folders, read_layout
 from edgedistill_deploy.images._tree import Listing, Tree
 from edgedistill_deploy.images.decode import SUFFIXES, read_image
-from edgedistill_deploy.images.sets import ImageSplits, Indices, Labels, frozen_labels, positions, select_classes
+from edgedistill_deploy.images.sets import (
+    NO_LABEL,
+    ImageSplits,
+    Indices,
+    Labels,
+    frozen_labels,
+    positions,
+    select_classes,
+)
 from edgedistill_deploy.images.skipped import SkippedFile, describe_skipped, skip_by_name
 
 Files = Mapping[str, tuple[Path, ...]]
@@ -22,7 +30,7 @@ Files = Mapping[str, tuple[Path, ...]]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FolderImages:
-    """Image files with a label each; each file is read at its first use."""
+    """Image files with a label each, or `NO_LABEL`; each file is read at its first use."""
 
     class_names: tuple[str, ...]
     labels: Labels = field(repr=False)
@@ -78,18 +86,21 @@ def open_folder(root: Path) -> ImageSplits:
     """List the images below a folder, sorted by name, and label them by their class folders.
 
     Class folders stand in the folder itself, below train/, val/ and test/, or above these, and all of that may stand
-    one or more folders deeper. Notes say how the folders were understood and what was passed over. Hidden files and
-    folders, folders of systems and run folders are left out; `skipped` names the other files that are not used.
+    one or more folders deeper. Images in no class folder have no label: in a folder or a split that has no class
+    folders, and in train/ beside these. Notes say how the folders were understood and what was passed over. Hidden
+    files and folders, folders of systems and run folders are left out; `skipped` names the other files that are not
+    used.
 
-    Raises DataError where there are no class folders or no images, and where the folders can mean two things.
+    Raises DataError where there are no images, and where the folders can mean two things.
     """
     tree = Tree()
     layout = read_layout(root, tree)
     found = {split: _images_of(classes, tree) for split, classes in layout.splits.items()}
-    if not any(files for classes in found.values() for files in classes.values()):
+    loose = {split: tree.listing(folder).images for split, folder in layout.loose.items()}
+    if not any(loose.values()) and not any(files for classes in found.values() for files in classes.values()):
         raise DataError(_describe_nothing(root, tree))
     names = tuple(sorted({name for classes in layout.splits.values() for name in classes}))
-    sets = {split: _build_set(files, names) for split, files in found.items()}
+    sets = {split: _build_set(found.get(split, {}), names, loose.get(split, ())) for split in {**found, **loose}}
     return ImageSplits(
         class_names=names,
         train=sets.get("train") or _build_set({}, names),
@@ -98,6 +109,26 @@ def open_folder(root: Path) -> ImageSplits:
         notes=layout.notes,
         skipped=_find_skipped(layout, tree),
         empty=layout.empty,
+    )
+
+
+def open_unsorted(root: Path) -> ImageSplits:
+    """List all images below a folder at any depth, sorted by path; none has a label, whatever the folders are called.
+
+    Hidden files and folders, folders of systems and run folders are left out, as in `open_folder`.
+
+    Raises DataError where there are no images.
+    """
+    tree = Tree()
+    listings = list(tree.below(root))
+    paths = tuple(sorted(path for each in listings for path in each.images))
+    if not paths:
+        raise DataError(_describe_nothing(root, tree))
+    return ImageSplits(
+        class_names=(),
+        train=_build_set({}, (), paths),
+        notes=describe_system_folders(root, tree),
+        skipped=tuple(skipped for each in listings for skipped in _skipped_in(each, "")),
     )
 
 
@@ -116,6 +147,8 @@ def _find_skipped(layout: Layout, tree: Tree) -> tuple[SkippedFile, ...]:
         for folder in folders
         for each in tree.below(folder)
         for skipped in _skipped_in(each, name, split)
+    ) + tuple(
+        skipped for split, folder in layout.loose.items() for skipped in _skipped_in(tree.listing(folder), "", split)
     )
 
 
@@ -125,8 +158,9 @@ def _skipped_in(listing: Listing, class_name: str, split: str) -> list[SkippedFi
     return [replace(each, split=split) for each in judged if each is not None]
 
 
-def _build_set(files: Files, names: tuple[str, ...]) -> FolderImages:
+def _build_set(files: Files, names: tuple[str, ...], loose: Sequence[Path] = ()) -> FolderImages:
     pairs = [(path, label) for label, name in enumerate(names) for path in files.get(name, ())]
+    pairs += [(path, NO_LABEL) for path in loose]
     return FolderImages(
         class_names=names, labels=frozen_labels([label for _, label in pairs]), paths=tuple(path for path, _ in pairs)
     )
@@ -138,9 +172,7 @@ def _describe_nothing(root: Path, tree: Tree) -> str:
     others = sorted({path for each in listings for path in each.others})
     names = sorted({path.name for each in listings for path in (*each.images, *each.others)})
     end = f" Files there: {first_names(names, 5)}." if names else ""
-    if not tree.listing(root).folders:
-        return f"{root} holds no class folders; put the images of each class in a folder of its name.{end}"
     kinds = ", ".join(sorted(suffix.lstrip(".") for suffix in SUFFIXES))
     lost = [each for path in others if (each := skip_by_name(path, "", ())) is not None and each.lost]
     why = f" Not read: {describe_skipped(lost)}." if lost else ""
-    return f"The class folders of {root} hold no images ({kinds}).{end}{why}"
+    return f"{root} and its folders hold no images ({kinds}).{end}{why}"

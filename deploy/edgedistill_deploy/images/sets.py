@@ -1,4 +1,4 @@
-"""What a set of labelled images is."""
+"""What a set of images is; some or all of them may have no label."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,12 +13,13 @@ from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.skipped import SkippedFile
 
+NO_LABEL = -1  # in place of the position of a class
 Labels = NDArray[np.int64]
 Indices = Sequence[int] | NDArray[np.integer] | NDArray[np.bool_]
 
 
 class ImageSet(Protocol):
-    """Labelled images, read one at a time. Selecting makes another set over the same files or arrays."""
+    """Images, read one at a time. Selecting makes another set over the same files or arrays."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -26,7 +27,7 @@ class ImageSet(Protocol):
 
     @property
     def labels(self) -> Labels:
-        """The labels (N,), positions in `class_names`; read-only."""
+        """The labels (N,), positions in `class_names`, `NO_LABEL` for an image without one; read-only."""
 
     def __len__(self) -> int: ...
 
@@ -46,15 +47,23 @@ class ImageSet(Protocol):
         """Return the images at these positions in this order, or those where a mask (N,) is true."""
 
     def with_classes(self, class_names: Sequence[str]) -> "ImageSet":
-        """Keep only the images of these classes, labelled in the order given. UsageError for unknown names."""
+        """Keep only the images of these classes, labelled in the order given. UsageError for unknown names.
+
+        Images without a label are left out.
+        """
 
     def rename_classes(self, class_names: Sequence[str]) -> "ImageSet":
-        """Keep all images and labels, and give the classes these names, one for each class."""
+        """Keep all images and labels, and give the classes these names, one for each class.
+
+        A set in which no image has a label takes any names.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSplits:
     """A source of images: one class list and up to three sets. A source without splits is all `train`.
+
+    Images that lie in no class folder have no label. A source of such images alone has no classes.
 
     Attributes:
         notes: how a folder was understood and what was passed over, a sentence each.
@@ -79,7 +88,7 @@ class ImageSplits:
             train=self.train.rename_classes(class_names),
             validation=self.validation.rename_classes(class_names) if self.validation is not None else None,
             test=self.test.rename_classes(class_names) if self.test is not None else None,
-            skipped=tuple(replace(each, class_name=names[each.class_name]) for each in self.skipped),
+            skipped=tuple(replace(each, class_name=names.get(each.class_name, "")) for each in self.skipped),
         )
 
 
@@ -117,6 +126,11 @@ def select_classes(
         raise UsageError(f"The classes are {wanted!r}; give a list of at least one class name.")
     table = np.full(len(class_names), -1, dtype=np.int64)
     table[list(ClassList(class_names).find_all(wanted, "The images have"))] = np.arange(len(wanted))
-    translated = table[labels]
+    translated = np.where(labels == NO_LABEL, NO_LABEL, table[labels])
     rows = np.flatnonzero(translated >= 0)
     return rows, frozen_labels(translated[rows])
+
+
+def class_of(images: ImageSet, label: int) -> str:
+    """Return the name of a label's class; "" for `NO_LABEL`."""
+    return "" if label == NO_LABEL else images.class_names[label]

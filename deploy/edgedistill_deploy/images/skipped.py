@@ -23,12 +23,12 @@ _OF_THE_SYSTEM = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SkippedFile:
-    """A file in the folder of a class that is not used.
+    """A file in the folder of a class, or among images without a label, that is not used.
 
     Attributes:
         path: where it is.
         reason: why, in words that are the same for all files with this reason.
-        class_name: the class whose folder holds it.
+        class_name: the class whose folder holds it; "" for no class.
         lost: it looks like a picture of its class, and no other file has that picture.
         split: "train", "validation" or "test"; empty where that is not known.
     """

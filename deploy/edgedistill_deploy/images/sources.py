@@ -24,10 +24,11 @@ ALLOWED = "a folder with a folder of images for each class, npz:FILE, fashion-mn
 def open_images(source: str | Path) -> ImageSplits:
     """Open an image folder, "npz:FILE", "fashion-mnist", "fashion-mnist:DIR" or "cifar100:DIR".
 
-    A folder holds class folders directly (everything becomes `train`), or below train/, val/ and test/. Only its names
-    and labels are read here. An .npz file holds `images` uint8 (N, H, W) or (N, H, W, 3), `labels` (N,), `class_names`
-    (C,) and optionally `split` (N,), 0 train, 1 validation, 2 test. Fashion-MNIST is four IDX files, by default those
-    of the Debian package dataset-fashion-mnist. CIFAR-100 is the unpacked binary archive.
+    A folder holds class folders directly (everything becomes `train`), or below train/, val/ and test/. Images in no
+    class folder have no label. Only names and labels are read here. An .npz file holds `images` uint8 (N, H, W) or
+    (N, H, W, 3), `labels` (N,), `class_names` (C,) and optionally `split` (N,), 0 train, 1 validation, 2 test.
+    Fashion-MNIST is four IDX files, by default those of the Debian package dataset-fashion-mnist. CIFAR-100 is the
+    unpacked binary archive.
 
     Raises UsageError when there is no such source, DataError when it holds no usable images.
     """
@@ -45,7 +46,7 @@ def open_images(source: str | Path) -> ImageSplits:
 
 def absolute_source(source: str) -> str:
     """Return the name with its path made absolute, so that it means the same from every working directory."""
-    if source == _FASHION_MNIST:
+    if source in ("", _FASHION_MNIST):
         return source
     scheme, path = _parse_source(source)
     if scheme is None and re.match(r"[A-Za-z][\w-]+:", source):

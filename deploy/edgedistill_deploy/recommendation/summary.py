@@ -130,7 +130,7 @@ def _row(
         accuracy=accuracy,
         accuracy_interval=accuracy_interval,
         drop=checked.accuracy.drop if checked else None,
-        drop_interval=checked.accuracy.interval if checked else _UNKNOWN,
+        drop_interval=checked.accuracy.interval if checked and checked.accuracy.labelled_count else _UNKNOWN,
         max_drop=checked.judgement.limits.max_drop if checked else None,
         agreement=checked.likeness.agreement if checked else None,
         batch_size=latency.setting.batch_size if latency else None,
@@ -147,9 +147,11 @@ def _accuracy(precision: str, parity: Mapping[str, ParityReport]) -> tuple[float
     """Return a model's own accuracy; the teacher's is in every expert's record too."""
     if precision in parity:
         checked = parity[precision].accuracy
-        return checked.candidate, checked.candidate_interval
-    others = (each.accuracy for each in parity.values() if precision == "teacher")
-    return next(((each.teacher, each.teacher_interval) for each in others), (None, _UNKNOWN))
+        found = checked.candidate, checked.candidate_interval
+    else:
+        others = (each.accuracy for each in parity.values() if precision == "teacher")
+        found = next(((each.teacher, each.teacher_interval) for each in others), (None, (0.0, 1.0)))
+    return found if found[0] is not None else (None, _UNKNOWN)
 
 
 def _file_bytes(bundle: Bundle, role: str | None, record: ParityReport | LatencyReport | None) -> int | None:
@@ -214,6 +216,10 @@ def _choice_sentence(choice: ArtefactSummary, rows: Sequence[ArtefactSummary], s
     clauses = [f"The {_name_row(choice, several)} is good enough"]
     if choice.accuracy is not None and teacher and teacher.accuracy is not None:
         clauses[0] += f": {percent(choice.accuracy)} accurate where the teacher is {percent(teacher.accuracy)}"
+    elif choice.accuracy is None and choice.agreement is not None:
+        clauses[0] += (
+            f": it agrees with the teacher on {percent(choice.agreement)} of the images, none of which has a label"
+        )
     if teacher and teacher.p50_ms and choice.p50_ms:
         factor = teacher.p50_ms / choice.p50_ms
         clauses.append(f"{factor:.1f} times as fast" if factor >= 1 else f"{1 / factor:.1f} times as slow")
@@ -254,7 +260,8 @@ def _by_verdict(checked: Sequence[ArtefactSummary], verdict: str) -> list[Artefa
 def _describe_row(row: ArtefactSummary, several: bool) -> str:
     """Name an expert with its drop, the drop's interval and the limit, as far as they are known."""
     if row.drop is None or row.max_drop is None:
-        return _name_row(row, several)
+        agreement = "" if row.agreement is None else f" (agreement with the teacher {percent(row.agreement)})"
+        return _name_row(row, several) + agreement
     interval = points_interval(row.drop_interval)
     told = f", interval {interval}" if interval else ""
     return f"{_name_row(row, several)} (drop {points(row.drop)}{told}, limit {bare_points(row.max_drop)})"

@@ -128,17 +128,20 @@ def _accuracy_figure(epochs: Sequence[EpochRow], manifest: Mapping[str, Any], x:
     noted = _mapping(manifest.get("distillation"))
     teacher = noted.get("teacher_validation_accuracy")
     levels: list[tuple[float, str]] = []
-    if isinstance(teacher, float) and 0 <= teacher <= 1:
+    by_teacher = noted.get("judged_by") == "teacher"
+    if isinstance(teacher, float) and 0 <= teacher <= 1 and not by_teacher:
         levels.append((teacher, f"teacher {wording.percent(teacher)}"))
     highest = max(points, key=lambda point: point[1])
     best = next((point for point in points if point[0] - 1 == noted.get("best_epoch")), highest)
     values = [value for _, value in points] + [value for value, _ in levels]
     y = charts.linear_axis("", values, lambda value: f"{100 * value:.4g} %")
     series = charts.Series(name="student", points=points, colour=1, marks=[best])
+    what = (
+        "Agreement with the teacher on validation images, which have no labels" if by_teacher else "Validation accuracy"
+    )
     return Figure(
-        svg=charts.line_chart("Validation accuracy by epoch", [series], x, y, levels=levels),
-        caption=f"Validation accuracy. Best: {wording.percent(best[1])} after epoch {best[0]:g}, which is the one "
-        "exported.",
+        svg=charts.line_chart(f"{what} by epoch", [series], x, y, levels=levels),
+        caption=f"{what}. Best: {wording.percent(best[1])} after epoch {best[0]:g}, which is the one exported.",
         legend=(("student", 2),),
     )
 
@@ -175,6 +178,7 @@ def training_notes(manifest: Mapping[str, Any], epochs: Sequence[EpochRow]) -> l
     images, notes = _mapping(noted.get("images")), noted.get("notes")
     duration = f"{len(epochs)} epochs in {wording.seconds(sum(row.seconds for row in epochs))}."
     told = [f"Images: {plainly(images)}."] if images else []
+    told += [f"Training images without a label: {plainly(noted['unlabelled'])}."] if noted.get("unlabelled") else []
     return [duration, *told, *(plainly(note) for note in (notes if isinstance(notes, list) else []))]
 
 
@@ -231,6 +235,11 @@ class ClassTable:
     rows: tuple[tuple[ClassParity, tuple[ClassParity | None, ...]], ...]
     worst: tuple[tuple[ClassParity, tuple[ClassParity | None, ...]], ...]
 
+    @property
+    def has_unlabelled(self) -> bool:
+        """Whether a class is told by the teacher's answers, for want of labels."""
+        return any(row.unlabelled is not None for row, _ in self.rows)
+
 
 def class_table(parity: Sequence[ParityReport]) -> ClassTable | None:
     """Put the experts' classes beside one another; None if no expert was checked."""
@@ -257,7 +266,7 @@ def class_findings(parity: Iterable[ParityReport]) -> list[tuple[str, ClassFindi
 
 
 def _largest_drop(row: tuple[ClassParity, tuple[ClassParity | None, ...]]) -> float:
-    return max((each.drop for each in row[1] if each and each.drop is not None), default=-1.0)
+    return max((each.shown_loss for each in row[1] if each and each.shown_loss is not None), default=-1.0)
 
 
 # --- latency

@@ -214,10 +214,10 @@ def test_a_split_without_any_images_does_not_count(tmp_path: Path) -> None:
     assert open_images(write_folder(tmp_path, {"train/a": 1, "val/a": 0})).validation is None
 
 
-def test_a_folder_without_classes_says_what_it_holds(tmp_path: Path) -> None:
-    (tmp_path / "loose.png").touch()
+def test_a_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
     (tmp_path / ".hidden").mkdir()
-    with pytest.raises(DataError, match=r"holds no class folders; put .* of its name\. Files there: loose\.png\."):
+    with pytest.raises(DataError, match=r"its folders hold no images \(avif.*\)\. Files there: notes\.txt\."):
         open_images(tmp_path)
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edgedistill_deploy.errors import DataError
-from edgedistill_deploy.images.sets import ImageSplits
+from edgedistill_deploy.images.folder import open_unsorted
+from edgedistill_deploy.images.sets import NO_LABEL, ImageSplits
 from edgedistill_deploy.images.sources import open_images
 from reference.image_files import write_folder
 
@@ -17,10 +18,12 @@ _SETTINGS = '[data]\nsource = "."\n\n[teacher]\nname = "t"\n\n[subtask]\nname = 
 
 
 def found(splits: ImageSplits) -> dict[str, dict[str, int]]:
-    """Return {split: {class: number of images}}, without empty ones."""
+    """Return {split: {class: number of images}}, without empty ones; the class "" stands for no label."""
     sets = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     return {
-        split: {splits.class_names[label]: labels.count(label) for label in sorted(set(labels))}
+        split: {
+            "" if label == NO_LABEL else splits.class_names[label]: labels.count(label) for label in sorted(set(labels))
+        }
         for split, images in sets.items()
         if images is not None and (labels := images.labels.tolist())
     }
@@ -141,14 +144,49 @@ def test_other_folders_beside_splits_do_not_stop(tmp_path: Path, images: int) ->
 def test_loose_images_beside_class_folders_are_counted(tmp_path: Path) -> None:
     write_folder(tmp_path, {".": 2, "train": 1, "train/cat": 2, "train/dog": 1, "test/cat": 1})
     splits = open_images(tmp_path)
-    assert found(splits) == {"train": {"cat": 2, "dog": 1}, "test": {"cat": 1}}
-    assert splits.notes == ("Beside the class folders, 3 images passed over: 00.png, 01.png, train/00.png.",)
+    assert found(splits) == {"train": {"": 1, "cat": 2, "dog": 1}, "test": {"cat": 1}}
+    assert splits.notes == (
+        "In no class folder, and so without a label: train (1 image).",
+        "Beside the class folders, 2 images passed over: 00.png, 01.png.",
+    )
 
 
-def test_splits_of_loose_images_are_no_classes(tmp_path: Path) -> None:
-    write_folder(tmp_path, {"train": 2, "val": 1})
-    with pytest.raises(DataError, match=r"The splits of .* \(train, val\) hold images without class folders; put"):
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        ({".": 3}, {"train": {"": 3}}),
+        ({"train": 2}, {"train": {"": 2}}),
+        ({"train": 2, "val": 1}, {"train": {"": 2}, "validation": {"": 1}}),
+        ({"train": 4, "test/cat": 1, "test/dog": 2}, {"train": {"": 4}, "test": {"cat": 1, "dog": 2}}),
+        ({"train2017": 4, "val/cat": 1}, {"train": {"": 4}, "validation": {"cat": 1}}),
+        ({"deep/images/train": 2, "deep/images/val": 1}, {"train": {"": 2}, "validation": {"": 1}}),
+        ({"train": 1, "train/images/cat": 2, "test/images/cat": 1}, {"train": {"": 1, "cat": 2}, "test": {"cat": 1}}),
+        ({"train/cat": 2, "test/cat": 1, "test": 3}, {"train": {"cat": 2}, "test": {"cat": 1}}),
+    ],
+)
+def test_images_in_no_class_folder_have_no_label(
+    tmp_path: Path, folders: dict[str, int], expected: dict[str, dict[str, int]]
+) -> None:
+    assert found(open_images(write_folder(tmp_path, folders))) == expected
+
+
+def test_two_folders_for_one_split_are_refused_also_without_classes(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"train": 2, "training/cat": 1})
+    with pytest.raises(DataError, match=r"two folders for the train split; keep one, training or train\."):
         open_images(tmp_path)
+
+
+def test_a_folder_named_like_a_split_beside_classes_stays_a_class(tmp_path: Path) -> None:
+    assert found(open_images(write_folder(tmp_path, {"train": 2, "bus": 1}))) == {"train": {"bus": 1, "train": 2}}
+
+
+def test_unsorted_folders_give_every_image_without_a_label(tmp_path: Path) -> None:
+    write_folder(tmp_path, {".": 1, "2021/summer": 2, "train": 1, "@eaDir": 4})
+    (tmp_path / "2021" / "IMG.CR2").write_bytes(b"x")
+    opened = open_unsorted(tmp_path)
+    assert found(opened) == {"train": {"": 4}}
+    assert opened.notes == ("Folders of the system passed over, with 4 images: @eaDir.",)
+    assert [(Path(each.path).name, each.class_name, each.lost) for each in opened.skipped] == [("IMG.CR2", "", True)]
 
 
 def test_a_split_that_may_be_a_class_is_refused(tmp_path: Path) -> None:
@@ -230,6 +268,9 @@ def test_of_any_folder_all_images_are_used_once_or_named_or_it_is_refused(
     assert len(set(used)) == len(used), "no image twice"
     for (images, row), path in zip(rows, used, strict=True):
         assert "@eaDir" not in path.parts
+        if images.labels[row] == NO_LABEL:
+            assert not (root / path).parent.joinpath("cat").is_dir() or "train" in path.parts, "no class beside it"
+            continue
         assert splits.class_names[images.labels[row]] in path.parts[:-1]
         if any(name in path.parts[:-1] for name in ("test", "val2017")) and images is splits.train:
             below = path.parts[path.parts.index(splits.class_names[images.labels[row]]) :]

@@ -23,7 +23,7 @@ def check_limits(skipped: Sequence[SkippedFile], used: Mapping[str, int], max_ba
 
     Args:
         skipped: of the subtask's classes.
-        used: {class: number of images that can be used}.
+        used: {class: number of images that can be used}, with "" for the images without a label.
         max_bad: the largest share of unusable pictures that is left out without stopping; None for `MAX_BAD`.
 
     Raises:
@@ -38,7 +38,7 @@ def check_limits(skipped: Sequence[SkippedFile], used: Mapping[str, int], max_ba
         if bad > max(limit, _MAX_BAD_IN_CLASS) * whole:
             listed = describe_skipped([each for each in lost if each.class_name == name])
             raise UnusableImagesError(
-                f"{bad} of the {whole} pictures of class {name!r} cannot be used: {listed}. Convert or replace them, or"
+                f"{bad} of the {whole} pictures {_named(name)} cannot be used: {listed}. Convert or replace them, or"
                 f" raise --max-bad, which is {limit:.3g}.",
                 tuple(skipped),
             )
@@ -51,9 +51,13 @@ def check_limits(skipped: Sequence[SkippedFile], used: Mapping[str, int], max_ba
         )
 
 
+def _named(class_name: str) -> str:
+    return f"of class {class_name!r}" if class_name else "without a label"
+
+
 def describe_losses(skipped: Sequence[SkippedFile], used: Mapping[str, int]) -> list[str]:
     """Return notes that say which files are not used, and how many pictures each class lost."""
-    notes = [f"{len(skipped)} files of the class folders are not used: {describe_skipped(skipped)}."] if skipped else []
+    notes = [f"{len(skipped)} files of the folders are not used: {describe_skipped(skipped)}."] if skipped else []
     in_class = Counter(each.class_name for each in skipped if each.lost)
-    parts = [f"{name} {bad} of {bad + used.get(name, 0)}" for name, bad in in_class.most_common()]
+    parts = [f"{name or 'without a label'} {bad} of {bad + used.get(name, 0)}" for name, bad in in_class.most_common()]
     return [*notes, f"Pictures that cannot be used, by class: {', '.join(parts)}."] if parts else notes

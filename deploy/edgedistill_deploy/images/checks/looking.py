@@ -11,7 +11,7 @@ from PIL import Image
 
 from edgedistill_deploy.images.checks.limits import check_limits, describe_losses
 from edgedistill_deploy.images.decode import UnusableImageError
-from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.images.sets import ImageSet, class_of
 from edgedistill_deploy.images.skipped import SkippedFile
 from edgedistill_deploy.progress import Progress, silent
 
@@ -64,7 +64,7 @@ def leave_out_unusable(
         if len(reasons) % 100 == 0 or len(reasons) == len(images):
             progress(len(reasons), len(images))
     unusable = [
-        SkippedFile(path=images.name(row), reason=reason, class_name=images.class_names[images.labels[row]])
+        SkippedFile(path=images.name(row), reason=reason, class_name=class_of(images, images.labels[row]))
         for row, reason in enumerate(reasons)
         if reason
     ]
@@ -84,4 +84,4 @@ def _find_fault(images: ImageSet, row: int) -> str:
 
 
 def _count(images: ImageSet) -> Counter[str]:
-    return Counter(images.class_names[label] for label in images.labels.tolist())
+    return Counter(class_of(images, label) for label in images.labels.tolist())

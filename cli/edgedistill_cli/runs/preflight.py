@@ -292,11 +292,7 @@ def _count_images(
 
 
 def _check_losses(
-    source: ImageSplits,
-    unlabelled: ImageSplits | None,
-    names: Sequence[str],
-    max_bad: float | None,
-    found: Preflight,
+    source: ImageSplits, unlabelled: ImageSplits | None, names: Sequence[str], max_bad: float | None, found: Preflight
 ) -> None:
     """Note which files cannot be used by their names alone, and whether that is too many."""
     known = [name for name in names if any(name in of_classes for of_classes in found.counts.values())]

@@ -128,7 +128,7 @@ def open_unsorted(root: Path) -> ImageSplits:
         class_names=(),
         train=_build_set({}, (), paths),
         notes=describe_system_folders(root, tree),
-        skipped=tuple(skipped for each in listings for skipped in _skipped_in(each, "")),
+        skipped=tuple(skipped for each in listings for skipped in _skipped_in(each, "", "train")),
     )
 
 

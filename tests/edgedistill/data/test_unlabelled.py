@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from edgedistill.data.checking import UnusableImagesError
 from edgedistill.data.splits import SubtaskImages, images_key, split_for_subtask
 from edgedistill.data.unlabelled import (
     describe_unlabelled,
@@ -26,6 +25,7 @@ from edgedistill.data.unlabelled import (
 )
 from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.images.arrays import build_array_images
+from edgedistill_deploy.images.checks.limits import UnusableImagesError
 from edgedistill_deploy.images.sets import NO_LABEL, ImageSet, ImageSplits
 from edgedistill_deploy.images.sources import open_images
 from reference.image_files import write_folder

@@ -12,7 +12,7 @@ import numpy as np
 from edgedistill.data.likeness import Thumbnails, find_alike, thumbnail
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.images.decode import UnusableImageError
-from edgedistill_deploy.images.folder import FolderImages
+from edgedistill_deploy.images.encoded.sets import EncodedImages
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.images.skipped import SkippedFile, describe_skipped
 from edgedistill_deploy.progress import Progress
@@ -132,7 +132,7 @@ def _look_at_all(sets: Sequence[ImageSet]) -> Iterator[_Look | None]:
     with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         warnings.simplefilter("ignore")
         for images in sets:
-            if isinstance(images, FolderImages):
+            if isinstance(images, EncodedImages):
                 starts = range(0, len(images), _CHUNK)
                 for looks in threads.map(lambda start, of=images: _look_at_chunk(of, start), starts):
                     yield from looks
@@ -142,11 +142,11 @@ def _look_at_all(sets: Sequence[ImageSet]) -> Iterator[_Look | None]:
                     yield None
 
 
-def _look_at_chunk(images: FolderImages, start: int) -> list[_Look]:
+def _look_at_chunk(images: EncodedImages, start: int) -> list[_Look]:
     return [_look_at(images, row) for row in range(start, min(start + _CHUNK, len(images)))]
 
 
-def _look_at(images: FolderImages, row: int) -> _Look:
+def _look_at(images: EncodedImages, row: int) -> _Look:
     name = images.name(row)
     try:
         image = images.read(row)

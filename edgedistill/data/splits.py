@@ -11,7 +11,6 @@ import numpy as np
 from edgedistill.data.checking import Examined, check_limits, describe_losses, examine, find_contradictions
 from edgedistill_deploy.classes.lookup import ClassList, in_one_message
 from edgedistill_deploy.errors import DataError
-from edgedistill_deploy.images.folder import FolderImages
 from edgedistill_deploy.images.sets import ImageSet, ImageSplits
 from edgedistill_deploy.images.skipped import SkippedFile, describe_skipped
 from edgedistill_deploy.progress import Progress, silent
@@ -149,7 +148,7 @@ def _others(source: ImageSplits, class_names: Sequence[str]) -> list[str]:
     """Name the class folders that the subtask leaves out; a folder of something else looks like one."""
     own = _own_names(source, class_names)
     others = [name for name in source.class_names if name not in own]
-    if not others or not isinstance(source.train, FolderImages):
+    if not others or not source.in_folders:
         return []
     listed = ", ".join(others[:5]) + (f", ... ({len(others)} in all)" if len(others) > 5 else "")
     return [f"Folders that are no class of the subtask: {listed}."]

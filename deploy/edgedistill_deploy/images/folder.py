@@ -1,69 +1,22 @@
 """Images in folders: a folder for each class, alone or below train/, val/ and test/."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import itertools
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
-from edgedistill_deploy.errors import DataError, reading
-from edgedistill_deploy.files.names import printable
-from edgedistill_deploy.files.writing import sha256_of_file
+from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.images._layout import ClassFolders, Layout, read_layout
 from edgedistill_deploy.images._tree import Listing, Tree
-from edgedistill_deploy.images.decode import SUFFIXES, read_image
-from edgedistill_deploy.images.sets import ImageSplits, Indices, Labels, frozen_labels, positions, select_classes
+from edgedistill_deploy.images.decode import SUFFIXES
+from edgedistill_deploy.images.encoded.paths import pack_files
+from edgedistill_deploy.images.encoded.sets import EncodedImages, build_encoded_images
+from edgedistill_deploy.images.sets import ImageSplits
 from edgedistill_deploy.images.skipped import SkippedFile, describe_skipped, skip_by_name
 
-Files = Mapping[str, tuple[Path, ...]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class FolderImages:
-    """Image files with a label each; each file is read at its first use."""
-
-    class_names: tuple[str, ...]
-    labels: Labels = field(repr=False)
-    paths: tuple[Path, ...] = field(repr=False)
-    _digests: dict[Path, str] = field(default_factory=dict, repr=False)
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def read(self, index: int) -> Image.Image:
-        """Return an image as RGB; DataError names the file that cannot be read."""
-        return read_image(self.paths[index])
-
-    def digest(self, index: int) -> str:
-        """Return the sha256 of the file's bytes; DataError when it cannot be read."""
-        path = self.paths[index]
-        if path not in self._digests:
-            with reading(path):
-                self._digests[path] = sha256_of_file(path)
-        return self._digests[path]
-
-    def name(self, index: int) -> str:
-        """Return the path as `printable` text."""
-        return printable(str(self.paths[index]))
-
-    def select(self, indices: Indices) -> "FolderImages":
-        """Return the files at these positions."""
-        rows = positions(indices)
-        return self._restrict_to(self.class_names, rows, frozen_labels(self.labels[rows]))
-
-    def with_classes(self, class_names: Sequence[str]) -> "FolderImages":
-        """Keep only these classes, relabelled in this order."""
-        return self._restrict_to(class_names, *select_classes(self.labels, self.class_names, class_names))
-
-    def rename_classes(self, class_names: Sequence[str]) -> "FolderImages":
-        """Give the classes these names, one for each class."""
-        return replace(self, class_names=tuple(class_names))
-
-    def _restrict_to(self, class_names: Sequence[str], rows: NDArray[np.int64], labels: Labels) -> "FolderImages":
-        paths = tuple(self.paths[row] for row in rows)
-        return replace(self, class_names=tuple(class_names), labels=labels, paths=paths)
+# The names of a class's images in order, each stretch of them with its folder.
+Files = Mapping[str, list[tuple[Path, list[str]]]]
 
 
 def open_folder(root: Path) -> ImageSplits:
@@ -90,14 +43,24 @@ def open_folder(root: Path) -> ImageSplits:
         notes=layout.notes,
         skipped=_find_skipped(layout, tree),
         empty=layout.empty,
+        in_folders=True,
     )
 
 
 def _images_of(classes: ClassFolders, tree: Tree) -> Files:
-    return {
-        name: tuple(sorted(path for folder in folders for each in tree.below(folder) for path in each.images))
-        for name, folders in classes.items()
-    }
+    return {name: list(_in_order(folders, tree)) for name, folders in classes.items()}
+
+
+def _in_order(folders: tuple[Path, ...], tree: Tree) -> Iterator[tuple[Path, list[str]]]:
+    """Yield the images of a class in the order of their paths; images and folders beside them may take turns."""
+    listings = [each for folder in folders for each in tree.below(folder) if each.image_names]
+    if len(listings) == 1:
+        yield listings[0].folder, list(listings[0].image_names)
+        return
+    parts = [each.folder.parts for each in listings]
+    every = sorted((*parts[place], name) for place, each in enumerate(listings) for name in each.image_names)
+    for folder, group in itertools.groupby(every, key=lambda each: each[:-1]):
+        yield Path(*folder), [each[-1] for each in group]
 
 
 def _find_skipped(layout: Layout, tree: Tree) -> tuple[SkippedFile, ...]:
@@ -117,11 +80,11 @@ def _skipped_in(listing: Listing, class_name: str) -> list[SkippedFile]:
     return [each for each in judged if each is not None]
 
 
-def _build_set(files: Files, names: tuple[str, ...]) -> FolderImages:
-    pairs = [(path, label) for label, name in enumerate(names) for path in files.get(name, ())]
-    return FolderImages(
-        class_names=names, labels=frozen_labels([label for _, label in pairs]), paths=tuple(path for path, _ in pairs)
-    )
+def _build_set(files: Files, names: tuple[str, ...]) -> EncodedImages:
+    by_label = [files.get(name, []) for name in names]
+    counts = [sum(len(inside) for _, inside in stretches) for stretches in by_label]
+    contents = pack_files(itertools.chain.from_iterable(by_label))
+    return build_encoded_images(names, np.repeat(np.arange(len(names)), counts), contents)
 
 
 def _describe_nothing(root: Path, tree: Tree) -> str:

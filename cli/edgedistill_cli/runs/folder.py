@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgedistill.data.sources import absolute_name
 from edgedistill_cli.console import Console
 from edgedistill_cli.settings import RunSettings
 from edgedistill_cli.settings_file import read_settings, write_settings
@@ -15,7 +16,6 @@ from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.files.locks import LOCK_FILE, hold_folder
 from edgedistill_deploy.files.writing import make_folder, refuse_links_out
-from edgedistill_deploy.images.sources import absolute_source
 
 # The tables of the settings that decide each stage; a stage also depends on the stages before it.
 _TABLES = {
@@ -158,7 +158,7 @@ def _trained_settings(folder: Path) -> RunSettings | None:
 
 def _from_anywhere(settings: RunSettings) -> RunSettings:
     """Return the settings with a source that means the same from every working directory."""
-    return replace(settings, data=replace(settings.data, source=absolute_source(settings.data.source)))
+    return replace(settings, data=replace(settings.data, source=absolute_name(settings.data.source)))
 
 
 def resume_run(folder: Path, flags: Mapping[str, Any], console: Console) -> Run:

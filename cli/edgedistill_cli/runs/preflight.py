@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.data.sources import open_source
+from edgedistill.data.sources import open_source, why_not_counted
 from edgedistill.data.splits import hint_at_empty, hint_at_unread
 from edgedistill.models.libraries.timm_names import HUB, check_timm_name
 from edgedistill.models.names import FOLDER, split_teacher_name
@@ -136,7 +136,11 @@ def check_inputs(settings: RunSettings, console: Console, found: Preflight) -> N
     with found.gathering():
         names = _find_in_teacher(names, _labels_at_hand(settings.teacher), found)
     with found.gathering():
-        if settings.data.source:
+        if not settings.data.source:
+            return
+        if reason := why_not_counted(settings.data.source):
+            console.say(f"note: {reason}")
+        else:
             _count_images(open_source(settings.data.source), names, found)
 
 

@@ -15,8 +15,7 @@ from edgedistill_deploy.images.encoded.sets import EncodedImages, build_encoded_
 from edgedistill_deploy.images.sets import ImageSplits
 from edgedistill_deploy.images.skipped import SkippedFile, describe_skipped, skip_by_name
 
-# The names of a class's images in order, each stretch of them with its folder.
-Files = Mapping[str, list[tuple[Path, list[str]]]]
+Files = Mapping[str, list[tuple[Path, str]]]  # of each class in order: folder and name
 
 
 def open_folder(root: Path) -> ImageSplits:
@@ -51,16 +50,17 @@ def _images_of(classes: ClassFolders, tree: Tree) -> Files:
     return {name: list(_in_order(folders, tree)) for name, folders in classes.items()}
 
 
-def _in_order(folders: tuple[Path, ...], tree: Tree) -> Iterator[tuple[Path, list[str]]]:
+def _in_order(folders: tuple[Path, ...], tree: Tree) -> Iterator[tuple[Path, str]]:
     """Yield the images of a class in the order of their paths; images and folders beside them may take turns."""
     listings = [each for folder in folders for each in tree.below(folder) if each.image_names]
-    if len(listings) == 1:
-        yield listings[0].folder, list(listings[0].image_names)
-        return
-    parts = [each.folder.parts for each in listings]
-    every = sorted((*parts[place], name) for place, each in enumerate(listings) for name in each.image_names)
-    for folder, group in itertools.groupby(every, key=lambda each: each[:-1]):
-        yield Path(*folder), [each[-1] for each in group]
+    if len(listings) > 1:
+        places = {each.folder: each.folder.parts for each in listings}
+        yield from sorted(
+            ((each.folder, name) for each in listings for name in each.image_names),
+            key=lambda file: (*places[file[0]], file[1]),
+        )
+    elif listings:
+        yield from ((listings[0].folder, name) for name in listings[0].image_names)
 
 
 def _find_skipped(layout: Layout, tree: Tree) -> tuple[SkippedFile, ...]:
@@ -82,7 +82,7 @@ def _skipped_in(listing: Listing, class_name: str) -> list[SkippedFile]:
 
 def _build_set(files: Files, names: tuple[str, ...]) -> EncodedImages:
     by_label = [files.get(name, []) for name in names]
-    counts = [sum(len(inside) for _, inside in stretches) for stretches in by_label]
+    counts = list(map(len, by_label))
     contents = pack_files(itertools.chain.from_iterable(by_label))
     return build_encoded_images(names, np.repeat(np.arange(len(names)), counts), contents)
 

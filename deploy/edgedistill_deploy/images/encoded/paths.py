@@ -1,5 +1,6 @@
 """The paths of many files in little memory: bytes in arrays, which processes share, and no Python object for a file."""
 
+import array
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ class Texts:
 def pack_texts(texts: Iterable[bytes]) -> Texts:
     """Return byte strings packed into two arrays; one string is held at a time."""
     joined = bytearray()
-    ends: list[int] = []
+    ends = array.array("q")
     for text in texts:
         joined += text
         ends.append(len(joined))
@@ -56,24 +57,25 @@ class FileContents:
 
     def source(self, row: int) -> Path:
         """Return the path of a file."""
-        return self.folders[self.in_folder[row]] / os.fsdecode(self.names[row])
+        return self.folders[int(self.in_folder[row])] / os.fsdecode(self.names[row])
 
     def name(self, row: int) -> str:
         """Return the path as `printable` text."""
         return printable(str(self.source(row)))
 
 
-def pack_files(files: Iterable[tuple[Path, Iterable[str]]]) -> FileContents:
-    """Return the files of some folders, each given with the names in it; a folder may come more than once."""
+def pack_files(files: Iterable[tuple[Path, str]]) -> FileContents:
+    """Return files, each given as its folder and its name there; one of them is held at a time."""
     folders: dict[Path, int] = {}
-    places: list[NDArray[np.int32]] = []
-    texts: list[Texts] = []
-    for folder, names in files:
-        texts.append(pack_texts(map(os.fsencode, names)))
-        places.append(np.full(len(texts[-1]), folders.setdefault(folder, len(folders)), dtype=np.int32))
-    return FileContents(
-        folders=tuple(folders), in_folder=np.concatenate(places or [np.zeros(0, np.int32)]), names=join_texts(texts)
-    )
+    places = array.array("i")
+
+    def names() -> Iterator[bytes]:
+        for folder, name in files:
+            places.append(folders.setdefault(folder, len(folders)))
+            yield os.fsencode(name)
+
+    packed = pack_texts(names())
+    return FileContents(folders=tuple(folders), in_folder=np.array(places, dtype=np.int32), names=packed)
 
 
 def join_texts(parts: list[Texts]) -> Texts:

@@ -67,7 +67,11 @@ class EncodedImages:
         """Return an image as RGB; DataError names the one that cannot be read."""
         row = int(self.rows[index])
         source = self.contents.source(row)
-        return read_image(source) if isinstance(source, Path) else read_image(source, self.contents.name(row))
+        if isinstance(source, Path):
+            return read_image(source)
+        if not self._digests.find(row):  # bytes from a server are asked for once
+            self._digests.keep(row, _digest(source))
+        return read_image(source, self.contents.name(row))
 
     def source(self, index: int) -> Path | bytes:
         """Return an image's file, or its bytes."""

@@ -84,9 +84,8 @@ def _parse(name: str) -> tuple[Path, dict[str, str]]:
 
 def _read(path: Path, options: dict[str, str]) -> list[_Row]:
     if not path.is_file():
-        raise UsageError(
-            f"There is no table {path}{' of one file' if path.is_dir() else ''}; name a CSV or Parquet file."
-        )
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise UsageError(f"The table {path} {what}; name a CSV, TSV or Parquet file.")
     columns = _read_parquet(path, options) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path, options)
     paths, labels, splits = columns
     return [_Row(*row) for row in zip(paths, labels, splits or [""] * len(paths), strict=True)]

@@ -1,0 +1,121 @@
+"""Data sets of Hugging Face's hub: from the library's cache, which the library itself fills here, without a network."""
+
+import pickle
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgedistill_deploy.errors import DataError, MissingDependencyError, UsageError
+from edgedistill_deploy.images.sources import must_fetch, open_images
+from reference.image_sources import require_same
+
+library: Any = pytest.importorskip("datasets", reason="datasets is not installed")
+UNREACHABLE = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, and a hub that does not answer."""
+    monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    monkeypatch.setattr(library.config, "HF_ENDPOINT", UNREACHABLE)
+    monkeypatch.setattr(library.config, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    library.disable_progress_bars()
+    return tmp_path / "datasets"
+
+
+def fetch(cache: Path, splits: Mapping[str, list[Path]], name: str = "shapes", **more: list[Any]) -> None:
+    """Fill the cache as a download of owner/NAME does, with the builder that the library has for Parquet files."""
+    from datasets.packaged_modules.parquet.parquet import Parquet
+
+    features = {"image": library.Image(), "label": library.ClassLabel(names=["cat", "dog"])}
+    data = {}
+    for split, files in splits.items():
+        rows: dict[str, list[Any]] = {
+            "image": [{"bytes": each.read_bytes(), "path": None} for each in files],
+            "label": [["cat", "dog"].index(each.parent.name) for each in files],
+        }
+        own = dict(features)
+        for column, values in more.items():
+            rows[column], own[column] = values * len(files), library.Value("string")
+        path = cache.parent / "source" / f"{name}-{split}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        library.Dataset.from_dict(rows, features=library.Features(own)).to_parquet(path)
+        data[split] = [str(path)]
+    Parquet(cache_dir=str(cache), dataset_name=name, hash="a1b2c3", data_files=data).download_and_prepare()
+    (cache / name).rename(cache / f"owner___{name}")
+
+
+def test_a_data_set_in_the_cache_needs_no_hub(cache: Path, pictures: Path) -> None:
+    files = sorted(pictures.rglob("*.png"))
+    fetch(cache, {"train": files[::2], "validation": files[1::4], "test": files[3::4]})
+    assert must_fetch("hf:owner/shapes") == ""
+    images = open_images("hf:owner/shapes")
+    folder = open_images(pictures).train
+    assert images.validation is not None
+    assert images.test is not None
+    require_same(images.train, folder.select(range(0, 12, 2)))
+    require_same(images.validation, folder.select(range(1, 12, 4)))
+    require_same(images.test, folder.select(range(3, 12, 4)))
+    require_same(pickle.loads(pickle.dumps(images.train)), images.train)
+    assert images.train.name(2) == "hf:owner/shapes train row 2"
+    assert library.config.HF_HUB_OFFLINE is False
+
+
+def test_columns_and_splits_of_other_names(cache: Path, pictures: Path) -> None:
+    files = sorted(pictures.rglob("*.png"))
+    fetch(cache, {"everything": files}, colour=["red"])
+    assert len(open_images("hf:owner/shapes").train) == 12
+    assert open_images("hf:owner/shapes?label=colour").train.class_names == ("red",)
+    for options, message in (
+        ("?label=colr", r"has no column 'colr' for the label\. Did you mean colour\?"),
+        ("?image=picture", r"has no column 'picture'"),
+        ("?colour=red", r"has the option 'colour', which is none"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            open_images(f"hf:owner/shapes{options}")
+
+
+def test_splits_that_mean_nothing(cache: Path, pictures: Path) -> None:
+    files = sorted(pictures.rglob("*.png"))
+    fetch(cache, {"train": files, "extra": files[:2]})
+    assert open_images("hf:owner/shapes").notes == ("Splits of hf:owner/shapes passed over: extra.",)
+    fetch(cache, {"one": files, "two": files}, name="odd")
+    with pytest.raises(DataError, match=r"has the splits one, two; one must be called train, validation or test"):
+        open_images("hf:owner/odd")
+
+
+def test_a_hub_that_cannot_be_reached(cache: Path) -> None:
+    assert "not on this machine yet; it is fetched when the run begins" in must_fetch("hf:owner/shapes")
+    with pytest.raises(DataError) as refused:
+        open_images("hf:owner/shapes")
+    assert str(refused.value) == (
+        "The images of hf:owner/shapes are not on this machine, and 127.0.0.1 could not be reached (Connection refused)"
+        "; fetch it where there is a network, and copy the cache of the hub here (HF_HOME names its folder)."
+    )
+
+
+def test_the_variables_for_offline_work_are_honoured(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library.config, "HF_HUB_OFFLINE", True)
+    with pytest.raises(DataError, match=r"HF_HUB_OFFLINE or HF_DATASETS_OFFLINE forbids to fetch them"):
+        open_images("hf:owner/shapes")
+
+
+def test_names_that_are_none(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("owner/here").mkdir(parents=True)
+    for name, message in (
+        ("hf:a/b/c", r"hf:a/b/c is no data set of the hub; name OWNER/NAME"),
+        ("hf:", r"is no data set of the hub"),
+        ("hf:owner/here", r"owner/here is on this machine; name it without hf:, or its files with parquet:owner/here"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            open_images(name)
+
+
+def test_the_library_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(MissingDependencyError, match=r"needs datasets, .* pip install 'edgedistill\[hf\]'"):
+        open_images("hf:owner/shapes")

@@ -71,8 +71,9 @@ def open_torchvision(source: str) -> ImageSplits:
     """
     name, folder = check_torchvision(source)
     found = {split: _load(name, folder, dict(given)) for split, given in _KINDS[name].items()}
-    class_names = _class_names(name, list(found.values()))
-    sets = {split: _build(each, class_names, f"{name} {split}") for split, each in found.items()}
+    own = {split: _class_names(name, each) for split, each in found.items()}
+    class_names = tuple(dict.fromkeys(each for names in own.values() for each in names))
+    sets = {split: _build(each, own[split], class_names, f"{name} {split}") for split, each in found.items()}
     return ImageSplits(
         class_names=class_names, train=sets["train"], validation=sets.get("validation"), test=sets.get("test")
     )
@@ -100,6 +101,8 @@ def _load(name: str, folder: Path, given: dict[str, Any]) -> _Split:
     if name == "Imagenette":
         given["size"] = next((size for sub, size in _IMAGENETTE_SIZES.items() if (folder / sub).is_dir()), "full")
     try:
+        if name == "Caltech101" and not (folder / "caltech101").is_dir():  # torchvision would make this folder
+            raise RuntimeError("there is no folder caltech101")
         return _take_apart(getattr(datasets, name)(str(folder), download=False, **given))
     except ImportError as error:
         raise MissingDependencyError("scipy", "compare", f"Reading {name}") from error
@@ -130,26 +133,28 @@ def _take_apart(found: Any) -> _Split:
     if samples:
         return _Split([Path(path) for path, _ in samples], None, [label for _, label in samples], names)
     files = getattr(found, "_image_files", None) or found._images
-    return _Split([Path(path) for path in files], None, found._labels, names)
+    pairs = sorted(zip(map(Path, files), found._labels, strict=True))  # SUN397 takes them as the disk lists them
+    return _Split([path for path, _ in pairs], None, [label for _, label in pairs], names)
 
 
-def _class_names(name: str, splits: Sequence[_Split]) -> tuple[str, ...]:
-    """Return torchvision's names; where it has none, numbers are their own names."""
-    named = splits[0].class_names or [str(label) for label in range(1 + max(max(each.labels) for each in splits))]
-    first = [each[0] if isinstance(each, (tuple, list)) else str(each) for each in named]
+def _class_names(name: str, split: _Split) -> tuple[str, ...]:
+    """Return torchvision's names for the labels of a split; where it has none, numbers are their own names."""
+    named = split.class_names or range(1 + max(split.labels, default=-1))
+    first = [str(each[0] if isinstance(each, (tuple, list)) else each) for each in named]  # of Imagenette's synonyms
     digits = [re.fullmatch(r"(\d) - \w+", each) for each in first]  # "0 - zero"
-    spelt = [match[1] if match else each for match, each in zip(digits, first, strict=True)]
-    composed = tuple(map(compose_name, spelt))
+    composed = tuple(compose_name(match[1] if match else each) for match, each in zip(digits, first, strict=True))
     if len(set(composed)) < len(composed):
         raise DataError(f"torchvision names two classes of {name} alike; its version is not known here.")
     return composed
 
 
-def _build(split: _Split, class_names: tuple[str, ...], called: str) -> ImageSet:
+def _build(split: _Split, own_names: Sequence[str], class_names: tuple[str, ...], called: str) -> ImageSet:
+    """Return a split as a set. Some of torchvision's classes number the labels of each split on their own."""
+    places = np.array([class_names.index(each) for each in own_names], dtype=np.int64)
+    labels = places[np.asarray(split.labels, dtype=np.int64)]
     if split.pixels is not None:
-        return build_array_images(class_names, np.asarray(split.labels), split.pixels, called)
-    files = ((path.parent, path.name) for path in split.files)
-    return build_encoded_images(class_names, list(split.labels), pack_files(files))
+        return build_array_images(class_names, labels, split.pixels, called)
+    return build_encoded_images(class_names, labels, pack_files((path.parent, path.name) for path in split.files))
 
 
 def _how_to_fetch(name: str, folder: Path) -> str:

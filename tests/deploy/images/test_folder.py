@@ -273,9 +273,9 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 
 def test_an_unknown_kind_of_source_is_refused() -> None:
     with pytest.raises(
-        UsageError, match=r"There is no image source 'hf:' here; name a folder, npz:FILE, fashion-mnist"
+        UsageError, match=r"There is no image source 'video:' here; name a folder, npz:FILE, table:FILE"
     ):
-        open_images("hf:OWNER/NAME")
+        open_images("video:FILE")
 
 
 def test_a_home_folder_may_be_abbreviated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

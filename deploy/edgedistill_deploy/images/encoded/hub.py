@@ -81,8 +81,10 @@ def is_fetched(name: str) -> bool:
     Only names of folders are compared. A copy of another config may make this true.
     """
     repository, _ = split_options(name, OPTIONS)
-    cache = Path(str(_library().config.HF_DATASETS_CACHE))
-    return (cache / repository.replace("/", "___")).is_dir()
+    owner, slash, own = repository.rpartition("/")
+    library = _library()
+    called = library.naming.camelcase_to_snakecase(own)
+    return (Path(str(library.config.HF_DATASETS_CACHE)) / f"{owner}{'___' if slash else ''}{called}").is_dir()
 
 
 def _library() -> Any:

@@ -68,7 +68,7 @@ def must_fetch(source: str) -> str:
     Raises the errors of `open_images` that can be told before that.
     """
     kind, rest = _parse_named(source)
-    if kind == _HUB and not hub.is_fetched(rest):
+    if kind == _HUB and hub.must_fetch(rest):
         return f"{source} is not on this machine yet; it is fetched when the run begins, and not counted here."
     if kind == "wds" and (unread := shards.unread_shards(rest)):
         return (

@@ -25,6 +25,7 @@ _VERSION = 1  # of the cached files
 _MOST_CACHED = 1 << 30  # bytes
 _MOST_LABEL = 1 << 16  # bytes of a file with a label
 _BLOCK = 4 << 20  # bytes asked of a server at once
+_LOCAL_BLOCK = 4096  # bytes read of a file at once: a header, a label and the next header, but no image
 _SAMPLE = re.compile(rb"((?:.*/)?[^/.]*)\.([^/]*)", re.DOTALL)
 _LABEL_KINDS = ("cls", "json", "txt")
 _NAMES, _NUMBERS = ("class_name", "label_name", "class", "synset", "wnid"), ("label", "cls", "target", "class_id")
@@ -187,7 +188,7 @@ def _reader(place: str, length: int) -> ReadAt:
     def read_at(offset: int, size: int) -> bytes:
         nonlocal start, block
         if not start <= offset <= offset + size <= start + len(block):
-            wanted = max(size, min(_BLOCK if is_url(place) else 1 << 16, length - offset))
+            wanted = max(size, min(_BLOCK if is_url(place) else _LOCAL_BLOCK, length - offset))
             start, block = offset, read_range(place, offset, wanted)
         return block[offset - start : offset - start + size]
 

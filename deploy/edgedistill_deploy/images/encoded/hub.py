@@ -75,14 +75,19 @@ def open_hub(name: str) -> ImageSplits:
     )
 
 
-def is_fetched(name: str) -> bool:
-    """Return whether the library's cache has a prepared copy of the data set, so that opening it fetches nothing.
-
-    Only names of folders are compared. A copy of another config may make this true.
-    """
+def must_fetch(name: str) -> bool:
+    """Return whether the data set is still to be fetched. Raises DataError within seconds where that cannot be."""
     repository, _ = split_options(name, OPTIONS)
-    owner, slash, own = repository.rpartition("/")
     library = _library()
+    if _is_fetched(library, repository):
+        return False
+    _require_hub(library, f"The images of hf:{repository}")
+    return True
+
+
+def _is_fetched(library: Any, repository: str) -> bool:
+    """Return whether the library's cache has a folder of the data set; it may lack the config that is asked for."""
+    owner, slash, own = repository.rpartition("/")
     called = library.naming.camelcase_to_snakecase(own)
     return (Path(str(library.config.HF_DATASETS_CACHE)) / f"{owner}{'___' if slash else ''}{called}").is_dir()
 
@@ -108,16 +113,20 @@ def _load(repository: str, options: Mapping[str, str]) -> Mapping[str, Any]:
     what = f"The images of hf:{repository}"
     with _quiet(library), _explaining(library, repository, what):
         with _offline(library):
-            if is_fetched(repository):
+            if _is_fetched(library, repository):
                 with contextlib.suppress(Exception):  # what the cache lacks is fetched below, and that error is told
                     return _ask(library, repository, options)
-        if library.config.HF_HUB_OFFLINE:
-            raise DataError(
-                f"{what} are not on this machine, and HF_HUB_OFFLINE or HF_DATASETS_OFFLINE forbids to fetch them; "
-                f"{_OTHERWISE}."
-            )
-        require_reachable(str(library.config.HF_ENDPOINT), what, _OTHERWISE)
+        _require_hub(library, what)
         return _ask(library, repository, options)
+
+
+def _require_hub(library: Any, what: str) -> None:
+    if library.config.HF_HUB_OFFLINE:
+        raise DataError(
+            f"{what} are not on this machine, and HF_HUB_OFFLINE or HF_DATASETS_OFFLINE forbids to fetch them; "
+            f"{_OTHERWISE}."
+        )
+    require_reachable(str(library.config.HF_ENDPOINT), what, _OTHERWISE)
 
 
 def _ask(library: Any, repository: str, options: Mapping[str, str]) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 
 from edgedistill_deploy.errors import DataError, MissingDependencyError, UsageError
 from edgedistill_deploy.images.sources import must_fetch, open_images
-from reference.image_sources import require_same
+from reference.image_sources import require_same, serving
 
 library: Any = pytest.importorskip("datasets", reason="datasets is not installed")
 UNREACHABLE = "http://127.0.0.1:9"
@@ -90,13 +90,20 @@ def test_splits_that_mean_nothing(cache: Path, pictures: Path) -> None:
 
 
 def test_a_hub_that_cannot_be_reached(cache: Path) -> None:
-    assert "not on this machine yet; it is fetched when the run begins" in must_fetch("hf:owner/shapes")
-    with pytest.raises(DataError) as refused:
-        open_images("hf:owner/shapes")
-    assert str(refused.value) == (
-        "The images of hf:owner/shapes are not on this machine, and 127.0.0.1 could not be reached (Connection refused)"
-        "; fetch it where there is a network, and copy the cache of the hub here (HF_HOME names its folder)."
-    )
+    for ask in (open_images, must_fetch):
+        with pytest.raises(DataError) as refused:
+            ask("hf:owner/shapes")
+        assert str(refused.value) == (
+            "The images of hf:owner/shapes are not on this machine, and 127.0.0.1 could not be reached (Connection "
+            "refused); fetch it where there is a network, and copy the cache of the hub here (HF_HOME names its folder)."
+        )
+
+
+def test_a_hub_that_answers_is_asked_when_the_run_begins(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(cache.parent) as server:
+        monkeypatch.setattr(library.config, "HF_ENDPOINT", server.url)
+        assert "not on this machine yet; it is fetched when the run begins" in must_fetch("hf:owner/shapes")
+        assert server.sent_bytes == 0
 
 
 def test_the_variables_for_offline_work_are_honoured(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,18 +32,6 @@ def test_shards_hold_what_the_folder_holds(tmp_path: Path, pictures: Path, files
         require_same(open_images(f"wds:{pattern}").train, images.train)
 
 
-def test_shards_that_webdataset_itself_wrote(tmp_path: Path, pictures: Path, files: list[Path]) -> None:
-    webdataset = pytest.importorskip("webdataset", reason="webdataset is not installed")
-    with webdataset.ShardWriter(str(tmp_path / "b-%03d.tar"), maxcount=5, verbose=0) as writer:
-        for number, file in enumerate(files):
-            label = int(file.parent.name == "dog")
-            writer.write({"__key__": f"n/{number:04}", "png": file.read_bytes(), "cls": label, "json": {"x": 1}})
-    (tmp_path / "names.txt").write_text("cat\ndog\n")
-    images = open_images(f"wds:{tmp_path}/b-{{000..002}}.tar?classes={tmp_path}/names.txt").train
-    require_same(images, open_images(pictures).train)
-    assert open_images(f"wds:{tmp_path}").train.class_names == ("0", "1")
-
-
 @pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_every_dialect_of_tar_and_long_names(tmp_path: Path, pictures: Path, files: list[Path], kind: int) -> None:
     long = "folder/" * (18 if kind == tarfile.USTAR_FORMAT else 60)

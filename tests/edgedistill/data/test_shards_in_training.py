@@ -1,6 +1,7 @@
-"""Processes that decode images read shards on a server each for itself, also after this process has read some."""
+"""Shards as WebDataset's own library writes them, and processes that read them from a server each for itself."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,14 +9,27 @@ import torch
 from edgedistill.data.loader import open_loader
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sources import open_images
-from reference.image_sources import samples_of, serving, write_pictures, write_shard
+from reference.image_sources import require_same, samples_of, serving, write_pictures, write_shard
 
-pytest.importorskip("aiohttp", reason="aiohttp is not installed")
+
+def test_shards_that_webdataset_itself_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library: Any = pytest.importorskip("webdataset", reason="webdataset is not installed")  # which loads torch
+    monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "cache"))
+    files = write_pictures(tmp_path / "pictures")
+    with library.ShardWriter(str(tmp_path / "b-%03d.tar"), maxcount=5, verbose=0) as writer:
+        for number, file in enumerate(files):
+            label = int(file.parent.name == "dog")
+            writer.write({"__key__": f"n/{number:04}", "png": file.read_bytes(), "cls": label, "json": {"x": 1}})
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    images = open_images(f"wds:{tmp_path}/b-{{000..002}}.tar?classes={tmp_path}/names.txt").train
+    require_same(images, open_images(tmp_path / "pictures").train)
+    assert open_images(f"wds:{tmp_path}").train.class_names == ("0", "1")
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.timeout(120)  # what fsspec does after a fork could wait for ever
 def test_workers_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("aiohttp", reason="aiohttp is not installed")
     monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "cache"))
     files = write_pictures(tmp_path / "pictures")
     for number in range(2):

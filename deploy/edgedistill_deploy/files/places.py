@@ -19,7 +19,7 @@ _TRIES = 3
 _PAUSE_S = 0.5
 _CONNECT_S, _READ_S = 5.0, 60.0
 # The libraries that fsspec wants for a scheme, and our extra that has them.
-_LIBRARIES = {"http": ("aiohttp", "remote-data"), "https": ("aiohttp", "remote-data"), "s3": ("s3fs", "s3")}
+_LIBRARIES = {"http": ("aiohttp", "http"), "https": ("aiohttp", "http"), "s3": ("s3fs", "s3")}
 
 T = TypeVar("T")
 
@@ -110,7 +110,8 @@ def _filesystem(place: str) -> Any:
     try:
         fsspec = importlib.import_module("fsspec")
     except ImportError as error:
-        raise MissingDependencyError("fsspec", "remote-data", f"Reading {scheme}://") from error
+        extra = _LIBRARIES.get(scheme, ("", "http"))[1]
+        raise MissingDependencyError("fsspec", extra, f"Reading {scheme}://") from error
     try:
         return fsspec.filesystem(scheme, **_options(scheme))
     except ImportError as error:

@@ -95,8 +95,8 @@ def test_a_hub_that_cannot_be_reached(cache: Path) -> None:
             ask("hf:owner/shapes")
         assert str(refused.value) == (
             "The images of hf:owner/shapes are not on this machine, and 127.0.0.1 could not be reached "
-            "(Connection refused); fetch it where there is a network, and copy the cache of the hub here (HF_HOME names "
-            "its folder)."
+            "(Connection refused); fetch it where there is a network, and copy the cache of the hub here (HF_HOME "
+            "names its folder)."
         )
 
 

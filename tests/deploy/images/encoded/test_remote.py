@@ -93,8 +93,16 @@ def test_any_file_system_of_fsspec_serves(shard: Path, pictures: Path) -> None:
 @pytest.mark.parametrize(
     ("hidden", "place", "sentence"),
     [
-        ("fsspec", "s3://bucket/a.tar", "Reading s3:// needs fsspec, which is not installed: pip install "),
-        ("s3fs", "s3://bucket/a.tar", "Reading s3:// needs s3fs, which is not installed: pip install "),
+        (
+            "fsspec",
+            "s3://bucket/a.tar",
+            "Reading s3:// needs fsspec, which is not installed: pip install 'edgedistill[s3]'.",
+        ),
+        (
+            "s3fs",
+            "s3://bucket/a.tar",
+            "Reading s3:// needs s3fs, which is not installed: pip install 'edgedistill[s3]'.",
+        ),
     ],
 )
 def test_a_library_that_is_not_installed(
@@ -103,7 +111,16 @@ def test_a_library_that_is_not_installed(
     monkeypatch.setitem(sys.modules, hidden, None)
     with pytest.raises(MissingDependencyError) as refused:
         open_images(f"wds:{place}")
-    assert str(refused.value).startswith(sentence)
+    assert str(refused.value) == sentence
+
+
+def test_a_web_server_without_its_library(shard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    with (
+        serving(shard.parent) as server,
+        pytest.raises(MissingDependencyError, match=r"Reading http:// needs aiohttp, .* 'edgedistill\[http\]'"),
+    ):
+        open_images(f"wds:{server.url}/train-000.tar")
 
 
 def test_places_that_are_none() -> None:

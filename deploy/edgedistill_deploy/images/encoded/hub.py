@@ -20,7 +20,7 @@ from edgedistill_deploy.images.encoded.patterns import split_options
 from edgedistill_deploy.images.encoded.sets import EncodedImages, build_encoded_images
 from edgedistill_deploy.images.sets import ImageSplits
 
-OPTIONS = ("config", "image", "label", "classes", "revision")
+OPTIONS = ("config", "image", "label", "classes")
 _LABELS = ("label", "labels", "fine_label", "class", "category", "target")
 _OTHERWISE = "fetch it where there is a network, and copy the cache of the hub here (HF_HOME names its folder)"
 
@@ -49,7 +49,7 @@ class HubContents:
 
 
 def open_hub(name: str) -> ImageSplits:
-    """Open "OWNER/NAME", with "?config=NAME&image=COLUMN&label=COLUMN&classes=FILE&revision=NAME" where it needs these.
+    """Open "OWNER/NAME", with "?config=NAME&image=COLUMN&label=COLUMN&classes=FILE" where it needs these.
 
     The library fetches the data set once, into its own cache, and takes it from there afterwards. Splits keep their
     names: train, validation (val, dev) and test; a data set with one split of another name is all `train`.
@@ -130,8 +130,7 @@ def _require_hub(library: Any, what: str) -> None:
 
 
 def _ask(library: Any, repository: str, options: Mapping[str, str]) -> Mapping[str, Any]:
-    found = library.load_dataset(repository, options.get("config"), revision=options.get("revision"))
-    return dict(found)
+    return dict(library.load_dataset(repository, options.get("config")))
 
 
 @contextlib.contextmanager

@@ -1,6 +1,9 @@
 """Data sets of Hugging Face's hub: from the library's cache, which the library itself fills here, without a network."""
 
+import hashlib
+import os
 import pickle
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +13,7 @@ import pytest
 
 from edgedistill_deploy.errors import DataError, MissingDependencyError, UsageError
 from edgedistill_deploy.images.sources import must_fetch, open_images
+from reference.hub_server import serving_hub
 from reference.image_sources import require_same, serving
 
 library: Any = pytest.importorskip("datasets", reason="datasets is not installed")
@@ -111,6 +115,41 @@ def test_the_variables_for_offline_work_are_honoured(cache: Path, monkeypatch: p
     monkeypatch.setattr(library.config, "HF_HUB_OFFLINE", True)
     with pytest.raises(DataError, match=r"HF_HUB_OFFLINE or HF_DATASETS_OFFLINE forbids to fetch them"):
         open_images("hf:owner/shapes")
+
+
+LOADED = """
+from edgedistill_deploy.images.sources import must_fetch, open_images
+print(bool(must_fetch("hf:owner/shapes")))
+for _ in range(2):
+    images = open_images("hf:owner/shapes")
+    print(len(images.train), len(images.test), *images.class_names, images.train.digest(0))
+    assert not must_fetch("hf:owner/shapes")
+"""
+
+
+@pytest.mark.slow  # needs the hub's interface as it was when this was written
+def test_a_data_set_is_fetched_from_a_hub_once(tmp_path: Path, pictures: Path) -> None:
+    files = sorted(pictures.rglob("*.png"))
+    (tmp_path / "repository" / "data").mkdir(parents=True)
+    for split, part in (("train", files[::2]), ("test", files[1::2])):
+        features = library.Features({"image": library.Image(), "label": library.Value("string")})
+        rows = {
+            "image": [{"bytes": each.read_bytes(), "path": None} for each in part],
+            "label": [each.parent.name for each in part],
+        }
+        path = tmp_path / "repository" / "data" / f"{split}-00000-of-00001.parquet"
+        library.Dataset.from_dict(rows, features=features).to_parquet(path)
+    with serving_hub(tmp_path / "repository", "owner/shapes") as hub:
+        done = subprocess.run(
+            [sys.executable, "-c", LOADED],
+            env={**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    digest = hashlib.sha256(files[0].read_bytes()).hexdigest()
+    assert done.stdout.splitlines() == ["True", f"6 6 cat dog {digest}", f"6 6 cat dog {digest}"]
+    assert sum(path.endswith("train-00000-of-00001.parquet") for path in hub.fetched) == 1
 
 
 def test_names_that_are_none(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,7 +121,7 @@ def check_limits(skipped: Sequence[SkippedFile], used: Mapping[str, int], max_ba
 
 def describe_losses(skipped: Sequence[SkippedFile], used: Mapping[str, int]) -> list[str]:
     """Return notes that say which files are not used, and how many pictures each class lost."""
-    notes = [f"{len(skipped)} files of the class folders are not used: {describe_skipped(skipped)}."] if skipped else []
+    notes = [f"{len(skipped)} files of the classes are not used: {describe_skipped(skipped)}."] if skipped else []
     in_class = Counter(each.class_name for each in skipped if each.lost)
     parts = [f"{name} {bad} of {bad + used.get(name, 0)}" for name, bad in in_class.most_common()]
     return [*notes, f"Pictures that cannot be used, by class: {', '.join(parts)}."] if parts else notes

@@ -6,13 +6,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill_deploy.classes.imagenet import labels_of_synsets
 from edgedistill_deploy.classes.spelling import compose_name
 from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.files.text import read_text
+from edgedistill_deploy.images.encoded.patterns import IMAGENET
 
 
-def read_class_names(path: Path) -> tuple[str, ...]:
-    """Read the names of numbered classes, one a line, the first for 0. Raises UsageError."""
+def read_class_names(source: str) -> tuple[str, ...]:
+    """Return the names of numbered classes: the labels of ImageNet's teachers, or the lines of a file, the first for 0.
+
+    `source` is `IMAGENET` or the path of a file; "" has no names. Raises UsageError for a file that cannot be used.
+    """
+    if source in ("", IMAGENET):
+        return tuple(labels_of_synsets().values()) if source else ()
+    path = Path(source).expanduser()
     names = tuple(compose_name(line.strip()) for line in read_text(path, "class file").splitlines())
     while names and not names[-1]:
         names = names[:-1]

@@ -203,7 +203,7 @@ def _build(rows: Any, called: str, options: Mapping[str, str]) -> tuple[EncodedI
     kind = rows.features[label]
     names: Sequence[str] = kind.names if isinstance(kind, library.ClassLabel) else ()
     if "classes" in options:
-        names = read_class_names(Path(options["classes"]).expanduser())
+        names = read_class_names(options["classes"])
     values = rows.with_format(None)[label][:]
     known = np.array([value is not None and value != -1 and value != "" for value in values], dtype=np.bool_)
     if not known.any():

@@ -98,7 +98,7 @@ def open_parquet_images(name: str) -> ImageSplits:
     texts = [label for each in files for label in each.labels]
     if not texts:
         raise DataError(f"parquet:{name} holds no rows.")
-    names = read_class_names(Path(options["classes"]).expanduser()) if "classes" in options else _names_of(files, name)
+    names = read_class_names(options.get("classes", "")) or _names_of(files, name)
     labelled = np.array([bool(text) for text in texts], dtype=np.bool_)
     if not labelled.any():
         raise DataError(f"parquet:{name} holds no row with a label.")

@@ -8,6 +8,7 @@ from edgedistill_deploy.errors import UsageError, nearest_names
 from edgedistill_deploy.files.places import is_url
 
 MOST_PLACES = 100_000
+IMAGENET = "imagenet"  # stands for the file of class names in the option `classes`
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
@@ -43,9 +44,9 @@ def split_options(text: str, known: Sequence[str]) -> tuple[str, dict[str, str]]
 
 
 def absolute_name(text: str, known: Sequence[str]) -> str:
-    """Return "PLACE?name=value&..." with its path, and that of the option `classes`, made absolute."""
+    """Return "PLACE?name=value&..." with its path, and that of the file of classes, made absolute."""
     rest, options = split_options(text, known)
-    if "classes" in options:
+    if options.get("classes", IMAGENET) != IMAGENET:
         options["classes"] = _absolute(options["classes"])
     query = "&".join(f"{name}={value}" for name, value in options.items())
     return f"{_absolute(rest)}?{query}" if query else _absolute(rest)

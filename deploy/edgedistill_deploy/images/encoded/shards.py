@@ -101,7 +101,7 @@ def unread_shards(pattern: str) -> int:
 def _parse(pattern: str) -> tuple[list[str], tuple[str, ...]]:
     """Return the shards, and the names of the classes where a file gives them."""
     rest, options = split_options(pattern, OPTIONS)
-    names = read_class_names(Path(options["classes"]).expanduser()) if options else ()
+    names = read_class_names(options.get("classes", ""))
     found: list[str] = []
     for each in expand_braces(rest):
         place = each if is_url(each) else str(Path(each).expanduser())

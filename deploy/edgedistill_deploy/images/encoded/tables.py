@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
@@ -55,10 +56,10 @@ def open_table(name: str) -> ImageSplits:
         raise DataError(f"{path} has {len(rows)} rows, and none has both a path and a label.")
     if is_url(whole[0].path):
         raise DataError(f"{path} lists web addresses such as {whole[0].path}; fetch the images, and list their files.")
-    names = read_class_names(Path(options["classes"]).expanduser()) if "classes" in options else ()
+    names = read_class_names(options.get("classes", ""))
     class_names, labels = name_classes([row.label for row in whole], names, str(path))
     files = [_file(path.parent, row.path) for row in whole]
-    there = np.array([each.is_file() for each in files], dtype=np.bool_)
+    there = np.array([os.path.isfile(each) for each in files], dtype=np.bool_)  # noqa: PTH113  # false for odd names too
     if not there.any():
         raise DataError(f"None of the {len(files)} files that {path} lists is there, such as {files[0]}.")
     every = build_encoded_images(class_names, labels, pack_files((each.parent, each.name) for each in files))
@@ -144,7 +145,7 @@ def _column(path: Path, header: Sequence[str], asked: str, usual: Sequence[str],
 def _file(folder: Path, text: str) -> Path:
     """Return the file that a table names, which may be written with the backslashes of Windows."""
     path = folder / text
-    return folder / PureWindowsPath(text).as_posix() if "\\" in text and not path.is_file() else path
+    return folder / PureWindowsPath(text).as_posix() if "\\" in text and not os.path.isfile(path) else path  # noqa: PTH113
 
 
 def _split(word: str, path: Path) -> str:

@@ -11,7 +11,7 @@ import pytest
 from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.images.decode import UnusableImageError
 from edgedistill_deploy.images.encoded import _shard_index, shards
-from edgedistill_deploy.images.sources import open_images
+from edgedistill_deploy.images.sources import absolute_source, open_images
 from reference.image_sources import require_same, samples_of, write_pictures, write_shard
 
 
@@ -220,6 +220,14 @@ def test_class_names_that_do_not_fit_are_refused(tmp_path: Path, files: list[Pat
             open_images(f"wds:{shard}?classes={names}")
     names.write_text("a\nb\nc\nd\n")
     assert open_images(f"wds:{shard}?classes={names}").class_names == ("a", "b", "c", "d")
+
+
+def test_imagenets_numbers_need_no_file_of_names(tmp_path: Path, files: list[Path]) -> None:
+    samples = [(str(n), {"png": files[n].read_bytes(), "cls": str(n).encode()}) for n in (0, 5)]
+    images = open_images(f"wds:{write_shard(tmp_path / 'a.tar', samples)}?classes=imagenet").train
+    assert len(images.class_names) == 1000
+    assert len(images.with_classes(["electric ray"])) == 1
+    assert absolute_source("wds:a.tar?classes=imagenet").endswith("a.tar?classes=imagenet")
 
 
 def test_a_large_shard_keeps_no_object_for_an_image(tmp_path: Path) -> None:

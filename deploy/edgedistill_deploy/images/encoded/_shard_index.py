@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_deploy.errors import DataError, EdgeDistillError
+from edgedistill_deploy.errors import DataError, EdgeDistillError, reading
 from edgedistill_deploy.files.caches import cache_folder
 from edgedistill_deploy.files.json_text import parse_json
 from edgedistill_deploy.files.npz import ArraySpec, read_arrays
@@ -118,19 +118,19 @@ def _read(path: Path, length: int) -> ShardIndex:
 
 
 def _make_index(place: str, length: int) -> ShardIndex:
-    read_at = _reader(place, length)
     images: list[Member] = []
     labels: list[bytes] = []
     without_label = without_image = 0
     try:
-        for image, label in _samples(read_at, length):
-            if image is None:
-                without_image += 1
-            elif not label:
-                without_label += 1
-            else:
-                images.append(image)
-                labels.append(label.encode("utf-8", errors="surrogateescape"))
+        with _parts_of(place, length) as read_at:
+            for image, label in _samples(read_at, length):
+                if image is None:
+                    without_image += 1
+                elif not label:
+                    without_label += 1
+                else:
+                    images.append(image)
+                    labels.append(label.encode("utf-8", errors="surrogateescape"))
     except TarError as error:
         raise DataError(f"The shard {place} {error}.") from error
     return ShardIndex(
@@ -181,15 +181,29 @@ def _label_in(content: bytes, kind: str) -> str:
     return next((str(each).strip() for each in named if isinstance(each, (str, int)) and each is not True), "")
 
 
-def _reader(place: str, length: int) -> ReadAt:
-    """Return a function that reads parts of a shard in rising order: of a server, it asks for large blocks."""
+@contextlib.contextmanager
+def _parts_of(place: str, length: int) -> Iterator[ReadAt]:
+    """Yield a function that reads parts of a shard in rising order: of a server, it asks for large blocks."""
+    if is_url(place):
+        yield _in_blocks(lambda offset, size: read_range(place, offset, size), length, _BLOCK)
+        return
+    with reading(Path(place)), Path(place).open("rb") as stream:
+
+        def read_at(offset: int, size: int) -> bytes:
+            stream.seek(offset)
+            return stream.read(size)
+
+        yield _in_blocks(read_at, length, _LOCAL_BLOCK)
+
+
+def _in_blocks(read_at: ReadAt, length: int, block_bytes: int) -> ReadAt:
+    """Return a function that reads a whole block where a part is not in the last one."""
     start, block = 0, b""
 
-    def read_at(offset: int, size: int) -> bytes:
+    def read_part(offset: int, size: int) -> bytes:
         nonlocal start, block
         if not start <= offset <= offset + size <= start + len(block):
-            wanted = max(size, min(_BLOCK if is_url(place) else _LOCAL_BLOCK, length - offset))
-            start, block = offset, read_range(place, offset, wanted)
+            start, block = offset, read_at(offset, max(size, min(block_bytes, length - offset)))
         return block[offset - start : offset - start + size]
 
-    return read_at
+    return read_part

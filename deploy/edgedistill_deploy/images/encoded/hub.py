@@ -214,7 +214,7 @@ def _build(rows: Any, called: str, options: Mapping[str, str]) -> tuple[EncodedI
         class_names, found = name_classes(texts, names, called)
     labels = np.full(len(values), -1, dtype=np.int64)
     labels[known] = found
-    whole = rows.cast_column(image, library.Image(decode=False)).with_format(None)
+    whole = rows.select_columns([image]).cast_column(image, library.Image(decode=False)).with_format(None)
     contents = HubContents(rows=whole, column=image, called=called)
     without = int((~known).sum())
     note = f"Rows of {called} without a label passed over: {without}." if without else ""

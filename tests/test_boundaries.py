@@ -33,7 +33,7 @@ def modules_of(folder: str) -> list[str]:
             "deploy/edgedistill_deploy",
             (
                 "torch torchvision timm accelerate safetensors edgedistill edgedistill_calibration edgedistill_cli "
-                "typer rich onnx onnxruntime tensorrt jinja2 scipy"
+                "typer rich onnx onnxruntime tensorrt jinja2 scipy datasets pyarrow fsspec aiohttp"
             ),
         ),
         (

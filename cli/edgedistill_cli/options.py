@@ -143,8 +143,8 @@ class TaskFlags:
         flag(
             "--data",
             "SRC",
-            "Image folder (class folders, or train/ val/ test/), npz:FILE, fashion-mnist[:DIR], cifar100:DIR, "
-            "embedded:digits.",
+            "Image folder (class folders, or train/ val/ test/), npz:FILE, table:FILE, parquet:FILE, wds:SHARDS, "
+            "hf:OWNER/NAME, torchvision:NAME:DIR, fashion-mnist[:DIR], cifar10:DIR, cifar100:DIR, embedded:digits.",
         ),
         Setting("data.source"),
     ] = None

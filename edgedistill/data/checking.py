@@ -13,7 +13,7 @@ from edgedistill.data.likeness import find_alike, thumbnail
 from edgedistill.data.unlabelled import sources_of
 from edgedistill_deploy.images.checks.looking import look_in_threads, read_usable
 from edgedistill_deploy.images.decode import UnusableImageError
-from edgedistill_deploy.images.folder import FolderImages
+from edgedistill_deploy.images.encoded.sets import EncodedImages
 from edgedistill_deploy.images.sets import NO_LABEL, ImageSet, class_of
 from edgedistill_deploy.images.skipped import SkippedFile
 from edgedistill_deploy.progress import Progress
@@ -73,7 +73,7 @@ def examine(sets: Sequence[ImageSet], progress: Progress, kept: Path | None = No
 
 def _look_at_all(sets: Sequence[ImageSet], known: KnownLooks) -> Iterator[Look | None]:
     for images in (source for each in sets for source in sources_of(each)):
-        if isinstance(images, FolderImages):
+        if isinstance(images, EncodedImages):
             yield from look_in_threads(len(images), functools.partial(_look_at, images, known))
         else:
             for row in range(len(images)):
@@ -81,7 +81,7 @@ def _look_at_all(sets: Sequence[ImageSet], known: KnownLooks) -> Iterator[Look |
                 yield None
 
 
-def _look_at(images: FolderImages, known: KnownLooks, row: int) -> Look:
+def _look_at(images: EncodedImages, known: KnownLooks, row: int) -> Look:
     """Decode an image, unless an earlier look at its file is known."""
     name, path = images.name(row), images.file(row)
     before = find_state(path)
@@ -93,7 +93,7 @@ def _look_at(images: FolderImages, known: KnownLooks, row: int) -> Look:
     return replace(look, path=path, state=before) if find_state(path) == before else look
 
 
-def _decode(images: FolderImages, row: int, name: str) -> Look:
+def _decode(images: EncodedImages, row: int, name: str) -> Look:
     try:
         image = read_usable(images, row)
     except UnusableImageError as error:

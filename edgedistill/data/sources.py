@@ -3,10 +3,11 @@
 from importlib import resources
 from pathlib import Path
 
+from edgedistill.data.torchvision_sets import SCHEME, absolute_torchvision, check_torchvision, open_torchvision
 from edgedistill_deploy.classes.imagenet import is_synset, labels_of_synsets
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.sets import ImageSplits
-from edgedistill_deploy.images.sources import open_images
+from edgedistill_deploy.images.sources import absolute_source, must_fetch, open_images
 
 EMBEDDED = "embedded:"
 
@@ -14,14 +15,17 @@ EMBEDDED = "embedded:"
 def open_source(source: str) -> ImageSplits:
     """Open `embedded:digits` (ships with EdgeDistill), or any source that `edgedistill_deploy.open_images` opens.
 
-    These are an image folder, `npz:FILE`, `fashion-mnist`, `fashion-mnist:DIR` and `cifar100:DIR`. When all class
-    folders are named by ImageNet's synset ids ("n02099601"), they get the labels of ImageNet's teachers. Images in no
-    class folder have no label.
+    These are an image folder, `npz:FILE`, `table:FILE`, `parquet:FILE`, `wds:SHARDS`, `hf:OWNER/NAME`, `fashion-mnist`,
+    `fashion-mnist:DIR`, `cifar10:DIR` and `cifar100:DIR`. `torchvision:NAME:DIR` is a folder that torchvision filled.
+    When all classes are named by ImageNet's synset ids ("n02099601"), they get the labels of ImageNet's teachers.
+    Images in no class folder have no label.
 
     Raises:
         UsageError: no such source.
         DataError: it holds no usable images.
     """
+    if source.startswith(SCHEME):
+        return open_torchvision(source)
     if not source.startswith(EMBEDDED):
         return _with_imagenet_labels(open_images(source))
     name = source.removeprefix(EMBEDDED)
@@ -29,6 +33,22 @@ def open_source(source: str) -> ImageSplits:
     if not path.is_file():
         raise UsageError(f"There is no embedded data set {source!r}; the one that ships is embedded:digits.")
     return open_images(f"npz:{path}")
+
+
+def why_not_counted(source: str) -> str:
+    """Return why a source is not opened before a run, as a sentence; "" where that takes neither torch nor a download.
+
+    Raises the errors of `open_source` that can be told before that.
+    """
+    if source.startswith(SCHEME):
+        check_torchvision(source)
+        return f"The images of {source} are counted when the run begins, because torchvision loads torch."
+    return must_fetch(source)
+
+
+def absolute_name(source: str) -> str:
+    """Return the name with its path made absolute, so that it means the same from every working directory."""
+    return absolute_torchvision(source) if source.startswith(SCHEME) else absolute_source(source)
 
 
 def _with_imagenet_labels(splits: ImageSplits) -> ImageSplits:

@@ -14,7 +14,6 @@ from edgedistill.data.unlabelled import Purposes, find_purposes, join, judged_by
 from edgedistill_deploy.classes.lookup import ClassList, in_one_message
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.images.checks.limits import check_limits, describe_losses
-from edgedistill_deploy.images.folder import FolderImages
 from edgedistill_deploy.images.sets import NO_LABEL, ImageSet, ImageSplits, class_of
 from edgedistill_deploy.images.skipped import SkippedFile, describe_skipped
 from edgedistill_deploy.progress import Progress, silent
@@ -160,7 +159,7 @@ def hint_at_empty(source: ImageSplits, class_names: Sequence[str]) -> str:
 def hint_at_unlabelled(source: ImageSplits, class_names: Sequence[str]) -> str:
     """Return the end of an error that says how folders of which none is one of these classes can be used; else ""."""
     known = ClassList(source.class_names)
-    if not isinstance(source.train, FolderImages) or any(known.find(name) is not None for name in class_names):
+    if not source.in_folders or any(known.find(name) is not None for name in class_names):
         return ""
     return " Images that are sorted in another way can be trained on without labels: --unlabelled FOLDER."
 
@@ -189,7 +188,7 @@ def _others(source: ImageSplits, class_names: Sequence[str]) -> list[str]:
     """Name the class folders that the subtask leaves out; a folder of something else looks like one."""
     own = _own_names(source, class_names) if source.class_names else {}
     others = [name for name in source.class_names if name not in own]
-    if not others or not isinstance(source.train, FolderImages):
+    if not others or not source.in_folders:
         return []
     listed = ", ".join(others[:5]) + (f", ... ({len(others)} in all)" if len(others) > 5 else "")
     return [f"Folders that are no class of the subtask: {listed}."]

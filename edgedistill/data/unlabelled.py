@@ -17,7 +17,8 @@ from PIL import Image
 from edgedistill.data.sources import open_source
 from edgedistill_deploy.classes.lookup import ClassList
 from edgedistill_deploy.errors import UsageError, reading
-from edgedistill_deploy.images.folder import FolderImages, open_unsorted
+from edgedistill_deploy.images.encoded.sets import EncodedImages
+from edgedistill_deploy.images.folder import open_unsorted
 from edgedistill_deploy.images.sets import (
     NO_LABEL,
     ImageSet,
@@ -261,11 +262,12 @@ def _refuse_given_twice(folder: Path, beside: ImageSplits, class_names: Sequence
     """Refuse a folder from which the other source reads images too, with their labels or without."""
     root, own = os.path.realpath(folder), ClassList(class_names)
     parents = {
-        images.paths[row].parent
+        file.parent
         for images in (beside.train, beside.validation, beside.test)
-        if isinstance(images, FolderImages)
+        if isinstance(images, EncodedImages)
         for row, label in enumerate(images.labels.tolist())
         if label == NO_LABEL or own.find(images.class_names[label]) is not None
+        if (file := images.file(row)) is not None
     }
     inside = sorted(each for each in parents if Path(os.path.realpath(each)).is_relative_to(root))
     if inside:

@@ -18,6 +18,9 @@ LIBRARIES = {
     "tensorrt": ("tensorrt", "engines on NVIDIA devices"),
     "jinja2": ("report", "the HTML report"),
     "asyncssh": ("remote", "devices over SSH"),
+    "datasets": ("hf", "data sets of Hugging Face's hub"),
+    "pyarrow": ("parquet", "images and tables in Parquet files"),
+    "fsspec": ("http", "images on servers"),
 }
 
 

@@ -14,7 +14,8 @@ OwnData = Annotated[
     flag(
         "--data",
         "SRC",
-        "Image folder, npz:FILE, fashion-mnist[:DIR], cifar100:DIR; the bundle's recorded images by default.",
+        "Image folder, npz:FILE, table:FILE, parquet:FILE, wds:SHARDS, hf:OWNER/NAME, fashion-mnist[:DIR], "
+        "cifar10:DIR, cifar100:DIR; the bundle's recorded images by default.",
     ),
 ]
 

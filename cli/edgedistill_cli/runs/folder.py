@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgedistill.data.sources import absolute_name
 from edgedistill_cli.console import Console
 from edgedistill_cli.settings import RunSettings
 from edgedistill_cli.settings_file import read_settings, write_settings
@@ -15,7 +16,6 @@ from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.files.locks import LOCK_FILE, hold_folder
 from edgedistill_deploy.files.writing import make_folder, refuse_links_out
-from edgedistill_deploy.images.sources import absolute_source
 
 # The tables of the settings that decide each stage; a stage also depends on the stages before it.
 _TABLES = {
@@ -161,8 +161,8 @@ def _trained_settings(folder: Path) -> RunSettings | None:
 def _from_anywhere(settings: RunSettings) -> RunSettings:
     """Return the settings with sources that mean the same from every working directory."""
     data = settings.data
-    unlabelled = absolute_source(data.unlabelled) if data.unlabelled else None
-    return replace(settings, data=replace(data, source=absolute_source(data.source), unlabelled=unlabelled))
+    unlabelled = absolute_name(data.unlabelled) if data.unlabelled else None
+    return replace(settings, data=replace(data, source=absolute_name(data.source), unlabelled=unlabelled))
 
 
 def resume_run(folder: Path, flags: Mapping[str, Any], console: Console) -> Run:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edgedistill.data.sources import why_not_counted
 from edgedistill.data.splits import hint_at_empty, hint_at_unlabelled, hint_at_unread, skipped_of
 from edgedistill.data.unlabelled import find_purposes, open_both
 from edgedistill.models.at_hand import Missing, find_unfetchable, missing_of_student, missing_of_teacher
@@ -172,7 +173,11 @@ def check_inputs(settings: RunSettings, console: Console, found: Preflight) -> N
     with found.gathering():
         names = _find_in_teacher(names, _labels_at_hand(settings.teacher), found)
     with found.gathering():
-        if settings.data.source or settings.data.unlabelled:
+        named = [name for name in (settings.data.source, settings.data.unlabelled) if name]
+        reasons = [reason for name in named if (reason := why_not_counted(name))]
+        for reason in reasons:
+            console.say(f"note: {reason}")
+        if named and not reasons:
             source, unlabelled = open_both(settings.data.source, settings.data.unlabelled or "", names)
             _count_images(source, unlabelled, names, found)
             _check_losses(source, unlabelled, names, settings.data.max_bad, found)

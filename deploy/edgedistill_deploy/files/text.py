@@ -16,16 +16,16 @@ else:  # Python 3.10 has no TOML reader of its own
 MAX_BYTES = 4 << 20  # of a file; nobody types more
 
 
-def read_text(path: Path, what: str) -> str:
+def read_text(path: Path, what: str, most_bytes: int = MAX_BYTES) -> str:
     r"""Return the text of a file, its lines ended by \n: UTF-8, or UTF-16 that begins with its byte order mark.
 
     Raises UsageError, which calls the file `what`, when it cannot be read, is too large or is in another encoding; the
     message names the line.
     """
     with reading(path, UsageError), path.open("rb") as stream:
-        content = stream.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise UsageError(f"The {what} {path} is larger than {MAX_BYTES >> 20} MiB; name the right file.")
+        content = stream.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise UsageError(f"The {what} {path} is larger than {most_bytes >> 20} MiB; name the right file.")
     encoding = "utf-16" if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
     try:
         text = content.decode(encoding)

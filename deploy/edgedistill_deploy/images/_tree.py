@@ -42,18 +42,27 @@ _LARGEST_SETTINGS = 1 << 20  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a folder holds, each sorted by name: folders, image files, other files, and folders passed over."""
+    """What a folder holds, each sorted by name: folders, image files, other files, and folders passed over.
 
+    Images are kept by name: of a million, the paths would take a gigabyte.
+    """
+
+    folder: Path
     folders: tuple[Path, ...]
-    images: tuple[Path, ...]
+    image_names: tuple[str, ...]
     others: tuple[Path, ...]
     system: tuple[Path, ...]
     runs: tuple[Path, ...]
 
     @property
+    def images(self) -> tuple[Path, ...]:
+        """The paths of the image files."""
+        return tuple(self.folder / name for name in self.image_names)
+
+    @property
     def pictures(self) -> int:
         """How many files are images, or pictures in a format that is not read."""
-        return len(self.images) + sum(is_lost_picture(each.name) for each in self.others)
+        return len(self.image_names) + sum(is_lost_picture(each.name) for each in self.others)
 
 
 class Tree:
@@ -108,22 +117,25 @@ def has_image_suffix(name: str) -> bool:
 
 def _list(folder: Path) -> Listing:
     folders: list[Path] = []
-    images: list[Path] = []
+    images: list[str] = []
     others: list[Path] = []
     system: list[Path] = []
     runs: list[Path] = []
     for entry in sorted(os.scandir(folder), key=lambda each: each.name):
-        path = folder / entry.name
         if entry.is_dir():
+            path = folder / entry.name
             hidden = entry.name.startswith(".") or entry.name.lower() in _SYSTEM_FOLDERS
             (system if hidden else runs if _is_run_folder(path) else folders).append(path)
         elif not entry.name.startswith(".") and entry.is_file():
-            (images if _is_image(path) else others).append(path)
-    return Listing(tuple(folders), tuple(images), tuple(others), tuple(system), tuple(runs))
+            if _is_image(folder, entry.name):
+                images.append(entry.name)
+            else:
+                others.append(folder / entry.name)
+    return Listing(folder, tuple(folders), tuple(images), tuple(others), tuple(system), tuple(runs))
 
 
-def _is_image(path: Path) -> bool:
-    return has_image_suffix(path.name) or (not path.suffix and bool(image_format_of(_head(path))))
+def _is_image(folder: Path, name: str) -> bool:
+    return has_image_suffix(name) or (not PurePath(name).suffix and bool(image_format_of(_head(folder / name))))
 
 
 def _head(path: Path) -> bytes:

@@ -49,8 +49,8 @@ SUFFIXES = frozenset(
 )
 
 
-def read_image(source: Path | bytes) -> Image.Image:
-    """Return an image as RGB, upright, at its own size.
+def read_image(source: Path | bytes, name: str = "") -> Image.Image:
+    """Return an image as RGB, upright, at its own size; messages call bytes `name`.
 
     EXIF orientation is applied, transparency is composited on white, and 16-bit grey is scaled to 8 bits. An animation
     gives its first frame. Colour profiles are ignored, as torchvision and timm do. The content decides the format,
@@ -60,7 +60,7 @@ def read_image(source: Path | bytes) -> Image.Image:
     larger than `MAX_PIXELS` pixels.
     """
     if isinstance(source, bytes):
-        return _decode(io.BytesIO(source), f"The image of {len(source)} bytes", len(source))
+        return _decode(io.BytesIO(source), name or f"The image of {len(source)} bytes", len(source))
     with reading(source, UnusableImageError):
         if not source.is_file():  # opening a pipe would wait for ever
             raise UnusableImageError(f"The image {source} {'is not a file' if source.exists() else 'does not exist'}.")

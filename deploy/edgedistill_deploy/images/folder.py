@@ -1,85 +1,22 @@
 """Images in folders: a folder for each class, alone or below train/, val/ and test/, or images without a label."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
-from edgedistill_deploy.errors import DataError, first_names, reading
-from edgedistill_deploy.files.names import printable
-from edgedistill_deploy.files.writing import sha256_of_file
+from edgedistill_deploy.errors import DataError, first_names
 from edgedistill_deploy.images._layout import ClassFolders, Layout, describe_system_folders, read_layout
 from edgedistill_deploy.images._tree import Listing, Tree
-from edgedistill_deploy.images.decode import SUFFIXES, read_image
-from edgedistill_deploy.images.sets import (
-    NO_LABEL,
-    ImageSplits,
-    Indices,
-    Labels,
-    frozen_labels,
-    positions,
-    select_classes,
-)
+from edgedistill_deploy.images.decode import SUFFIXES
+from edgedistill_deploy.images.encoded.paths import pack_files
+from edgedistill_deploy.images.encoded.sets import EncodedImages, build_encoded_images
+from edgedistill_deploy.images.sets import NO_LABEL, ImageSplits
 from edgedistill_deploy.images.skipped import SkippedFile, describe_skipped, skip_by_name
 
-Files = Mapping[str, tuple[Path, ...]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class FolderImages:
-    """Image files with a label each, or `NO_LABEL`; each file is read at its first use."""
-
-    class_names: tuple[str, ...]
-    labels: Labels = field(repr=False)
-    paths: tuple[Path, ...] = field(repr=False)
-    _digests: dict[Path, str] = field(default_factory=dict, repr=False)
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def read(self, index: int) -> Image.Image:
-        """Return an image as RGB; DataError names the file that cannot be read."""
-        return read_image(self.paths[index])
-
-    def digest(self, index: int) -> str:
-        """Return the sha256 of the file's bytes; DataError when it cannot be read."""
-        path = self.paths[index]
-        if path not in self._digests:
-            with reading(path):
-                self._digests[path] = sha256_of_file(path)
-        return self._digests[path]
-
-    def file(self, index: int) -> Path:
-        """Return an image's file."""
-        return self.paths[index]
-
-    def keep_digest(self, index: int, digest: str) -> None:
-        """Remember a digest that is known from elsewhere."""
-        self._digests[self.paths[index]] = digest
-
-    def name(self, index: int) -> str:
-        """Return the path as `printable` text."""
-        return printable(str(self.paths[index]))
-
-    def select(self, indices: Indices) -> "FolderImages":
-        """Return the files at these positions."""
-        rows = positions(indices)
-        return self._restrict_to(self.class_names, rows, frozen_labels(self.labels[rows]))
-
-    def with_classes(self, class_names: Sequence[str]) -> "FolderImages":
-        """Keep only these classes, relabelled in this order."""
-        return self._restrict_to(class_names, *select_classes(self.labels, self.class_names, class_names))
-
-    def rename_classes(self, class_names: Sequence[str]) -> "FolderImages":
-        """Give the classes these names, one for each class."""
-        return replace(self, class_names=tuple(class_names))
-
-    def _restrict_to(self, class_names: Sequence[str], rows: NDArray[np.int64], labels: Labels) -> "FolderImages":
-        paths = tuple(self.paths[row] for row in rows)
-        return replace(self, class_names=tuple(class_names), labels=labels, paths=paths)
+Files = Mapping[str, list[tuple[Path, str]]]  # of each class in order: folder and name
 
 
 def open_folder(root: Path) -> ImageSplits:
@@ -96,7 +33,9 @@ def open_folder(root: Path) -> ImageSplits:
     tree = Tree()
     layout = read_layout(root, tree)
     found = {split: _images_of(classes, tree) for split, classes in layout.splits.items()}
-    loose = {split: tree.listing(folder).images for split, folder in layout.loose.items()}
+    loose = {
+        split: [(folder, name) for name in tree.listing(folder).image_names] for split, folder in layout.loose.items()
+    }
     if not any(loose.values()) and not any(files for classes in found.values() for files in classes.values()):
         raise DataError(_describe_nothing(root, tree))
     names = tuple(sorted({name for classes in layout.splits.values() for name in classes}))
@@ -109,6 +48,7 @@ def open_folder(root: Path) -> ImageSplits:
         notes=layout.notes,
         skipped=_find_skipped(layout, tree),
         empty=layout.empty,
+        in_folders=True,
     )
 
 
@@ -121,22 +61,32 @@ def open_unsorted(root: Path) -> ImageSplits:
     """
     tree = Tree()
     listings = list(tree.below(root))
-    paths = tuple(sorted(path for each in listings for path in each.images))
-    if not paths:
+    images = list(_in_order((root,), tree))
+    if not images:
         raise DataError(_describe_nothing(root, tree))
     return ImageSplits(
         class_names=(),
-        train=_build_set({}, (), paths),
+        train=_build_set({}, (), images),
         notes=describe_system_folders(root, tree),
         skipped=tuple(skipped for each in listings for skipped in _skipped_in(each, "", "train")),
     )
 
 
 def _images_of(classes: ClassFolders, tree: Tree) -> Files:
-    return {
-        name: tuple(sorted(path for folder in folders for each in tree.below(folder) for path in each.images))
-        for name, folders in classes.items()
-    }
+    return {name: list(_in_order(folders, tree)) for name, folders in classes.items()}
+
+
+def _in_order(folders: tuple[Path, ...], tree: Tree) -> Iterator[tuple[Path, str]]:
+    """Yield the images of a class in the order of their paths; images and folders beside them may take turns."""
+    listings = [each for folder in folders for each in tree.below(folder) if each.image_names]
+    if len(listings) > 1:
+        places = {each.folder: each.folder.parts for each in listings}
+        yield from sorted(
+            ((each.folder, name) for each in listings for name in each.image_names),
+            key=lambda file: (*places[file[0]], file[1]),
+        )
+    elif listings:
+        yield from ((listings[0].folder, name) for name in listings[0].image_names)
 
 
 def _find_skipped(layout: Layout, tree: Tree) -> tuple[SkippedFile, ...]:
@@ -158,12 +108,10 @@ def _skipped_in(listing: Listing, class_name: str, split: str) -> list[SkippedFi
     return [replace(each, split=split) for each in judged if each is not None]
 
 
-def _build_set(files: Files, names: tuple[str, ...], loose: Sequence[Path] = ()) -> FolderImages:
-    pairs = [(path, label) for label, name in enumerate(names) for path in files.get(name, ())]
-    pairs += [(path, NO_LABEL) for path in loose]
-    return FolderImages(
-        class_names=names, labels=frozen_labels([label for _, label in pairs]), paths=tuple(path for path, _ in pairs)
-    )
+def _build_set(files: Files, names: tuple[str, ...], loose: Sequence[tuple[Path, str]] = ()) -> EncodedImages:
+    by_label = [*(files.get(name, []) for name in names), loose]
+    labels = np.repeat([*range(len(names)), NO_LABEL], list(map(len, by_label)))
+    return build_encoded_images(names, labels, pack_files(itertools.chain.from_iterable(by_label)))
 
 
 def _describe_nothing(root: Path, tree: Tree) -> str:

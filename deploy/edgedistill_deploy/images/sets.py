@@ -69,6 +69,7 @@ class ImageSplits:
         notes: how a folder was understood and what was passed over, a sentence each.
         skipped: the files in class folders that are no images or are in a format that is not read.
         empty: the names of folders that could have been classes and hold no picture.
+        in_folders: the classes are names of folders, of which some may be meant as something else.
     """
 
     class_names: tuple[str, ...]
@@ -78,6 +79,7 @@ class ImageSplits:
     notes: tuple[str, ...] = ()
     skipped: tuple[SkippedFile, ...] = ()
     empty: tuple[str, ...] = ()
+    in_folders: bool = False
 
     def rename_classes(self, class_names: Sequence[str]) -> "ImageSplits":
         """Give the classes these names, one for each class."""

@@ -7,6 +7,7 @@ ways.
 
 import importlib
 import importlib.util
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.evaluation.figures import count_lost_and_gained, predicted_classes
 from edgedistill_deploy.images.colour import rgb_of
-from edgedistill_deploy.images.folder import FolderImages
+from edgedistill_deploy.images.encoded.sets import EncodedImages
 from edgedistill_deploy.images.preprocess import INTERPOLATIONS, Preprocess, Resize
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.progress import Progress, silent
@@ -130,7 +131,7 @@ def _variants(preprocess: Preprocess, images: ImageSet) -> dict[str, tuple[str, 
             found[name] = (f"{name} in place of {preprocess.interpolation}", _by(other.apply))
     found.update(_shape_variants(preprocess))
     found["bgr"] = ("blue before red", _by(lambda image: np.ascontiguousarray(preprocess.apply(image)[..., ::-1])))
-    if isinstance(images, FolderImages) and any(_is_jpeg(path) for path in images.paths):
+    if isinstance(images, EncodedImages) and any(_is_jpeg(images.name(row)) for row in range(len(images))):
         found["reduced_decode"] = ("JPEG decoded at reduced size, as fast loaders do", _build_reduced(preprocess))
     return found
 
@@ -167,15 +168,16 @@ def _with(preprocess: Preprocess, resize: Resize) -> Prepare:
     return _by(lambda image: preprocess.apply_with(image, resize))
 
 
-def _is_jpeg(path: Path) -> bool:
-    return path.suffix.lower() in (".jpg", ".jpeg", ".jpe", ".jfif")
+def _is_jpeg(name: str) -> bool:
+    return Path(name).suffix.lower() in (".jpg", ".jpeg", ".jpe", ".jfif")
 
 
 def _build_reduced(preprocess: Preprocess) -> Prepare:
     def prepare(images: ImageSet, index: int) -> Pixels:
-        assert isinstance(images, FolderImages)
+        assert isinstance(images, EncodedImages)
         images.read(index)  # raises the same errors as the contract's way
-        with Image.open(images.paths[index]) as image:
+        source = images.source(index)
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             image.draft("RGB", (preprocess.size[1], preprocess.size[0]))
             return preprocess.apply(rgb_of(ImageOps.exif_transpose(image)))
 

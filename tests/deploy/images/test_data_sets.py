@@ -156,6 +156,26 @@ def test_cifar100s_digest_is_that_of_the_same_pixels_in_an_npz(tmp_path: Path) -
     assert [train.digest(row) for row in range(7)] == [same.digest(row) for row in range(7)]
 
 
+def test_cifar10_has_five_files_of_training_images(tmp_path: Path) -> None:
+    folder = tmp_path / "cifar-10-batches-bin"
+    folder.mkdir()
+    (folder / "batches.meta.txt").write_text("airplane\nbird\n\n")
+    planes = _pixels((6, 3, 32, 32), seed=3)
+    names = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
+    for number, name in enumerate(names):
+        (folder / name).write_bytes(bytes((number % 2,)) + planes[number].tobytes())
+    splits = open_images(f"cifar10:{tmp_path}")
+    assert splits.class_names == ("airplane", "bird")
+    assert splits.test is not None
+    assert splits.train.labels.tolist() == [0, 1, 0, 1, 0]
+    for row in range(5):
+        np.testing.assert_array_equal(np.asarray(splits.train.read(row)), planes[row].transpose(1, 2, 0))
+    assert (splits.train.name(4), splits.test.name(0)) == ("cifar10 train image 4", "cifar10 test_batch.bin image 0")
+    (folder / "data_batch_5.bin").unlink()
+    with pytest.raises(DataError, match=r"lacks data_batch_5\.bin; unpack cifar-10-binary\.tar\.gz"):
+        open_images(f"cifar10:{tmp_path}")
+
+
 def _write_pickles(folder: Path) -> None:
     for name in ("train", "test", "meta"):
         (folder / name).write_bytes(b"\x80\x02cos\nsystem\n")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from edgedistill_deploy.errors import DataError, UsageError
-from edgedistill_deploy.images.folder import FolderImages
+from edgedistill_deploy.images.encoded.sets import EncodedImages
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import batches
 from edgedistill_deploy.images.sources import open_images
@@ -17,8 +17,8 @@ from reference.image_files import write_folder
 
 
 def _paths(images: object, root: Path) -> list[str]:
-    assert isinstance(images, FolderImages)
-    return [path.relative_to(root).as_posix() for path in images.paths]
+    assert isinstance(images, EncodedImages)
+    return [Path(images.name(row)).relative_to(root).as_posix() for row in range(len(images))]
 
 
 def test_class_folders_are_labelled_in_sorted_order(tmp_path: Path) -> None:
@@ -276,9 +276,9 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 
 def test_an_unknown_kind_of_source_is_refused() -> None:
     with pytest.raises(
-        UsageError, match=r"There is no image source 'hf:' here; name a folder, npz:FILE, fashion-mnist"
+        UsageError, match=r"There is no image source 'video:' here; name a folder, npz:FILE, table:FILE"
     ):
-        open_images("hf:OWNER/NAME")
+        open_images("video:FILE")
 
 
 def test_a_home_folder_may_be_abbreviated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

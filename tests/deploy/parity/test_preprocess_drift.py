@@ -14,6 +14,7 @@ from edgedistill_deploy.images.sources import open_images
 from edgedistill_deploy.parity.preprocess_drift import PreprocessDrift, measure_preprocess_drift, sample_bilinear
 from edgedistill_deploy.records.parity import DriftRow
 from edgedistill_deploy.runtimes.opening import open_session
+from reference.image_sources import write_shard
 from reference.measured_bundles import bundle_of, image_set
 from reference.measured_models import CLASS_NAMES, images_of
 
@@ -81,6 +82,18 @@ def test_a_reduced_decode_is_a_variant_of_jpeg_files_only(tmp_path: Path, bundle
     assert "reduced_decode" not in by_name(measured(bundle, photos(tmp_path / "png")))
     row = by_name(measured(bundle, photos(tmp_path / "jpg", kind="jpg")))["reduced_decode"]
     assert row.changed_share > 0
+
+
+def test_images_in_shards_are_decoded_like_those_in_files(
+    tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEDISTILL_CACHE", str(tmp_path / "cache"))
+    photos(tmp_path / "jpg", kind="jpg")
+    files = sorted((tmp_path / "jpg").rglob("*.jpg"))
+    samples = [(each.stem, {"jpg": each.read_bytes(), "cls": each.parent.name.encode()}) for each in files]
+    shard = write_shard(tmp_path / "photos.tar", samples)
+    wanted = by_name(measured(bundle, open_images(tmp_path / "jpg").train))
+    assert by_name(measured(bundle, open_images(f"wds:{shard}").train)) == wanted
 
 
 def test_a_crop_is_dropped_only_where_there_is_one(tmp_path: Path, bundle: Bundle) -> None:

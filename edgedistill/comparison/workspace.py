@@ -27,6 +27,7 @@ from edgedistill.distillation.training import predict_classes
 from edgedistill.models.start import begin_student, find_start
 from edgedistill.models.student import build_student, read_student, write_student
 from edgedistill.models.teacher import Teacher, load_teacher
+from edgedistill.networks.logits import ClassIndices
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.images.sets import ImageSet
@@ -69,7 +70,7 @@ class Workspace:
         images = self._images_of(job)
         if job.kind == "train":
             return self._train(job, teacher, images, share)
-        classes = list(teacher.subtask(job.task.classes).class_indices)
+        classes = teacher.subtask(job.task.classes).class_indices
         if job.kind == "teacher":
             self._student(job, teacher)  # finds a misspelt name before the first training
             return _test(teacher.model, teacher, images, classes)
@@ -155,7 +156,7 @@ def _describe_training(result: DistillResult, teacher: Teacher, images: SubtaskI
     }
 
 
-def _test(model: nn.Module, teacher: Teacher, images: SubtaskImages, classes: list[int] | None) -> Record:
+def _test(model: nn.Module, teacher: Teacher, images: SubtaskImages, classes: ClassIndices | None) -> Record:
     """Test a model on the test images; `classes` are the outputs that count, None for all."""
     tested = images.evaluation
     correct = predict_classes(model, teacher, tested, classes) == tested.labels

@@ -34,17 +34,19 @@ def open_own_images(source: Path | str, bundle: Bundle) -> "ImageSet":
     Raises:
         UsageError: the source lacks some of these classes; the message names them all.
     """
+    from edgedistill_deploy.classes.groups import member_names_of
     from edgedistill_deploy.classes.lookup import ClassList
+    from edgedistill_deploy.evaluation.images import choose_classes
     from edgedistill_deploy.images.sources import open_images
 
     splits = open_images(source)
     chosen = splits.test or splits.validation or splits.train
-    if not any(map(ClassList(chosen.class_names).places, bundle.class_names)):
+    if not any(map(ClassList(chosen.class_names).places, member_names_of(bundle.classes))):
         raise UsageError(
             f"{source} has none of the bundle's classes ({_some(bundle.class_names)}), only "
             f"{_some(chosen.class_names)}; name its folders as the bundle spells its classes."
         )
-    return chosen.with_classes(bundle.class_names)
+    return choose_classes(chosen, bundle)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -68,6 +68,7 @@ def compare(
     found.require()
     plan = make_plan(
         settings,
+        found.labels,
         methods=None if methods is None else options.split_names(methods),
         seeds=seeds,
         sizes=train_sizes,
@@ -76,7 +77,7 @@ def compare(
         tune_seeds=tune_seeds,
         validation_images=validation_images,
     )
-    if not found.knows_classes:
+    if found.labels is None:
         check_classes(settings)
     if dry_run:
         show_due(plan, out, console, found)

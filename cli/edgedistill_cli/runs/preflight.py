@@ -18,13 +18,21 @@ from edgedistill.models.student_names import PREFIX, plain_widths
 from edgedistill.models.teacher_files import read_labels, require_labels, teacher_folder, teacher_labels
 from edgedistill.models.timm_list import is_listed, listed_outputs, listed_version, refuse_unlisted
 from edgedistill.subtasks.imagenet import imagenet_labels
-from edgedistill.subtasks.subtask import find_subtask
+from edgedistill.subtasks.subtask import class_problems, find_subtask, is_known
 from edgedistill_cli.console import Console
 from edgedistill_cli.runs._room import Room, estimate_room, require_room
 from edgedistill_cli.runs.folder import Run, require_startable
-from edgedistill_cli.runs.inputs import find_classes
+from edgedistill_cli.runs.inputs import find_classes, with_rest
 from edgedistill_cli.settings import RunSettings, TeacherSettings
 from edgedistill_cli.settings_file import SettingsError
+from edgedistill_deploy.classes.groups import (
+    REST_NAME,
+    WantedClass,
+    claim_folders,
+    member_names_of,
+    names_of,
+    read_classes,
+)
 from edgedistill_deploy.classes.lookup import ClassList
 from edgedistill_deploy.errors import DataError, EdgeDistillError, UsageError
 from edgedistill_deploy.files.locks import require_free
@@ -41,13 +49,13 @@ class Preflight:
         errors: what is wrong, in the order in which it was found.
         counts: images by split and class, in the order of the subtask; empty where they could not be counted.
         room: the estimate of the room that a run takes; None for commands that make none.
-        knows_classes: the teacher's labels were at hand, so that the classes were looked up among them.
+        labels: the teacher's, where they were at hand, so that the classes were looked up among them.
     """
 
     errors: list[EdgeDistillError] = field(default_factory=list)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     room: Room | None = None
-    knows_classes: bool = False
+    labels: tuple[str, ...] | None = None
 
     @contextlib.contextmanager
     def gathering(self) -> Iterator[None]:
@@ -55,7 +63,8 @@ class Preflight:
         try:
             yield
         except EdgeDistillError as error:
-            self.errors.append(error)
+            if str(error) not in map(str, self.errors):  # two checks may meet the same problem
+                self.errors.append(error)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -109,7 +118,8 @@ def check_run(run: Run, stages: Sequence[str], found: Preflight, *, restart: boo
         require_free(run.folder)
         require_startable(run.folder, run.settings, restart=restart)
     with found.gathering():
-        run.settings.validate.allowed_among(find_classes(run.settings.subtask))
+        subtask = run.settings.subtask
+        run.settings.validate.allowed_among((*names_of(find_classes(subtask)), *([REST_NAME] if subtask.rest else [])))
     due = [stage for stage in stages if restart or not _is_complete(run, stage)]
     if not _TAKING_INPUTS.isdisjoint(due):
         check_inputs(run.settings, run.console, found)
@@ -130,14 +140,18 @@ def check_inputs(settings: RunSettings, console: Console, found: Preflight) -> N
     for check in (_check_teacher_name, _check_student_name):
         with found.gathering():
             check(settings, console)
-    names: tuple[str, ...] = ()
+    classes: tuple[WantedClass, ...] = ()
     with found.gathering():
-        names = find_classes(settings.subtask)
+        classes = find_classes(settings.subtask)
     with found.gathering():
-        names = _find_in_teacher(names, _labels_at_hand(settings.teacher), found)
+        found.labels = _labels_at_hand(settings.teacher)
+        classes = _find_in_teacher(classes, found, least=1 if settings.subtask.rest else 2)
     with found.gathering():
         if settings.data.source:
-            _count_images(open_source(settings.data.source), names, found)
+            source = open_source(settings.data.source)
+            with found.gathering():
+                classes = _add_rest(classes, settings, source, found)
+            _count_images(source, classes, found)
 
 
 def check_place(folder: Path | None, found: Preflight, *, sharing: bool = False) -> None:
@@ -204,31 +218,41 @@ def _labels_at_hand(teacher: TeacherSettings) -> tuple[str, ...] | None:
     return None
 
 
-def _find_in_teacher(names: tuple[str, ...], labels: tuple[str, ...] | None, found: Preflight) -> tuple[str, ...]:
+def _find_in_teacher(classes: tuple[WantedClass, ...], found: Preflight, least: int) -> tuple[WantedClass, ...]:
     """Note which classes the teacher does not have; return the others, called as the expert will call them."""
-    if labels is None or not names:
-        return names
-    found.knows_classes = True
-    classes = ClassList(labels)
-    if problems := classes.problems(names, "The teacher has", subtasks=True):
+    if found.labels is None or not classes:
+        return classes
+    known = ClassList(found.labels)
+    if problems := class_problems(known, classes):
         found.errors.extend(map(UsageError, problems))
-        return tuple(name for name in names if classes.find(name) is not None)
-    return find_subtask(labels, names).class_names
+        return tuple(each for each in classes if is_known(known, each))
+    return find_subtask(found.labels, classes, least=least).classes
 
 
-def _count_images(source: ImageSplits, names: tuple[str, ...], found: Preflight) -> None:
+def _add_rest(
+    classes: tuple[WantedClass, ...], settings: RunSettings, source: ImageSplits, found: Preflight
+) -> tuple[WantedClass, ...]:
+    """Add "something else" where the settings want it and the teacher's labels tell what it is."""
+    if found.labels is None or not classes:
+        return classes
+    added = with_rest(classes, settings.subtask, found.labels, source)
+    return read_classes(added)  # refuses a class that is called like the one added
+
+
+def _count_images(source: ImageSplits, classes: tuple[WantedClass, ...], found: Preflight) -> None:
     """Count the images of the classes, and note the classes that have none or too few."""
-    classes = ClassList(source.class_names)
-    problems, hint = classes.problems(names, "The training images have"), hint_at_empty(source, names)
-    found.errors.extend(DataError(each + hint) for each in problems)
-    places = {name: place for name in names if (place := classes.find(name)) is not None}
+    claims = claim_folders(source.class_names, classes, "The training images have")
+    hint = hint_at_empty(source, member_names_of(classes))
+    found.errors.extend(DataError(each + hint) for each in claims.problems)
+    known = tuple(name for name in names_of(classes) if name in claims.owners)
+    owners = np.array(claims.owners, dtype=object)
     sets = {"training": source.train, "validation": source.validation, "test": source.test}
     for split, images in sets.items():
         if images is not None:
             counted = np.bincount(images.labels, minlength=len(source.class_names))
-            found.counts[split] = {name: int(counted[place]) for name, place in places.items()}
-    known = tuple(places)
-    found.errors.extend(_find_too_few(found.counts, lambda empty: hint_at_unread(source, known, empty)))
+            found.counts[split] = {name: int(counted[owners == name].sum()) for name in known}
+    gathered = source.rename_classes(claims.renamed)
+    found.errors.extend(_find_too_few(found.counts, lambda empty: hint_at_unread(gathered, known, empty)))
 
 
 def _find_too_few(counts: Mapping[str, Mapping[str, int]], explain: Callable[[list[str]], str]) -> Iterator[DataError]:

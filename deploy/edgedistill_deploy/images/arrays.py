@@ -13,7 +13,15 @@ from edgedistill_deploy.classes.spelling import compose_name
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.npz import Arrays, ArraySpec, read_arrays
-from edgedistill_deploy.images.sets import ImageSplits, Indices, Labels, frozen_labels, positions, select_classes
+from edgedistill_deploy.images.sets import (
+    ImageSplits,
+    Indices,
+    Labels,
+    frozen_labels,
+    merge_classes,
+    positions,
+    select_classes,
+)
 
 MAX_BYTES = 8 << 30
 _TRAIN, _VALIDATION, _TEST = 0, 1, 2
@@ -70,8 +78,9 @@ class ArrayImages:
         return replace(self, class_names=tuple(class_names), labels=labels, rows=self.rows[chosen])
 
     def rename_classes(self, class_names: Sequence[str]) -> "ArrayImages":
-        """Give the classes these names, one for each class."""
-        return replace(self, class_names=tuple(class_names))
+        """Give the classes these names, one for each class; those of one name become one class."""
+        names, labels = merge_classes(self.labels, class_names)
+        return replace(self, class_names=names, labels=labels)
 
 
 def build_array_images(

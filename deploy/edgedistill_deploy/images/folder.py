@@ -14,7 +14,15 @@ from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images._layout import ClassFolders, Layout, read_layout
 from edgedistill_deploy.images._tree import Listing, Tree
 from edgedistill_deploy.images.decode import SUFFIXES, read_image
-from edgedistill_deploy.images.sets import ImageSplits, Indices, Labels, frozen_labels, positions, select_classes
+from edgedistill_deploy.images.sets import (
+    ImageSplits,
+    Indices,
+    Labels,
+    frozen_labels,
+    merge_classes,
+    positions,
+    select_classes,
+)
 from edgedistill_deploy.images.skipped import SkippedFile, describe_skipped, skip_by_name
 
 Files = Mapping[str, tuple[Path, ...]]
@@ -58,8 +66,9 @@ class FolderImages:
         return self._restrict_to(class_names, *select_classes(self.labels, self.class_names, class_names))
 
     def rename_classes(self, class_names: Sequence[str]) -> "FolderImages":
-        """Give the classes these names, one for each class."""
-        return replace(self, class_names=tuple(class_names))
+        """Give the classes these names, one for each class; those of one name become one class."""
+        names, labels = merge_classes(self.labels, class_names)
+        return replace(self, class_names=names, labels=labels)
 
     def _restrict_to(self, class_names: Sequence[str], rows: NDArray[np.int64], labels: Labels) -> "FolderImages":
         paths = tuple(self.paths[row] for row in rows)

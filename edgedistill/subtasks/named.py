@@ -69,11 +69,16 @@ def expand_nouns(classes: Sequence[WantedClass]) -> tuple[WantedClass, ...]:
     )
 
 
-def _expand(group: ClassGroup) -> Iterator[str]:
+def is_subtask_name(name: str) -> bool:
+    """Tell whether a name has the form of a named subtask, such as `imagenet/dog`; it need not exist."""
+    table, slash, _ = name.partition("/")
     tables = {fold_name(each.name.partition("/")[0]) for each in _shipped()} | {fold_name(_NOUNS)}
+    return bool(slash) and fold_name(table) in tables
+
+
+def _expand(group: ClassGroup) -> Iterator[str]:
     for member in group.members:
-        table, slash, _ = member.partition("/")
-        if slash and fold_name(table) in tables:
+        if is_subtask_name(member):
             yield from named_subtask_classes(member)
         else:
             yield member

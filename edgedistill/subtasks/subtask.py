@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from edgedistill.subtasks.named import expand_nouns
+from edgedistill.subtasks.named import expand_nouns, is_subtask_name
 from edgedistill_deploy.classes.groups import ClassGroup, WantedClass, list_some, names_of
 from edgedistill_deploy.classes.imagenet import is_synset, labels_of_synsets, synset_in
 from edgedistill_deploy.classes.lookup import ClassList, in_one_message
@@ -111,11 +111,23 @@ def class_problems(known: ClassList, classes: Sequence[WantedClass]) -> tuple[st
     """Return a sentence for each name that the teacher does not know, and for each class that stands in two classes."""
     plain = [each for each in classes if isinstance(each, str)]
     groups = [each for each in classes if isinstance(each, ClassGroup)]
+    almost = {each: hint for each in plain if not known.places(each) and (hint := _hint_at_group(each))}
     return (
-        *known.problems(plain, "The teacher has", subtasks=True),
+        *known.problems([each for each in plain if each not in almost], "The teacher has", subtasks=True),
+        *(f"The teacher has no class {each!r}; {hint}" for each, hint in almost.items()),
         *(problem for each in groups for problem in _member_problems(known, each)),
         *_shared(known, classes),
     )
+
+
+def _hint_at_group(name: str) -> str:
+    """Say how to write what looks like several classes; "" for what does not."""
+    if "|" in name.strip("|"):
+        return f"one class of several has a name of its own, such as NAME={name}."
+    if not is_subtask_name(name):
+        return ""
+    own = name.partition("/")[2]
+    return f"for one class of all of them write {own}={name}, and for a class of each give --subtask {name}."
 
 
 def is_known(known: ClassList, wanted: WantedClass) -> bool:

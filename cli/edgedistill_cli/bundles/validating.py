@@ -65,7 +65,7 @@ def check_models(
 ) -> "Verdict":
     """Check the models, write and show the records, and return the verdict."""
     from edgedistill_cli.bundles.decisions import show_chain, write_flips_of, write_summaries
-    from edgedistill_cli.tables.parity import show_choices, show_parity
+    from edgedistill_cli.tables.parity import show_choices, show_groups, show_parity
     from edgedistill_deploy.records.writing import plain
 
     console = recorder.console
@@ -77,6 +77,7 @@ def check_models(
         whole = {"kind": "parity-set", "schema": 1, "records": records, "verdict": found.verdict}
         console.emit({**whole, "chain": plain(found.chain)})
     show_parity(found.reports, console)
+    show_groups(bundle, console)
     if request.precisions is None:
         show_chain(found.chain, console)
     if flips is not None:

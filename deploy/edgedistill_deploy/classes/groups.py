@@ -56,6 +56,11 @@ def member_names_of(classes: Iterable[WantedClass]) -> tuple[str, ...]:
     )
 
 
+def describe_groups(classes: Iterable[WantedClass]) -> tuple[str, ...]:
+    """Say for each group what it is made of: "cat: tabby, tiger cat"."""
+    return tuple(f"{each.name}: {list_some(each.members)}" for each in classes if isinstance(each, ClassGroup))
+
+
 def _read_class(text: str) -> WantedClass:
     name, sign, members = (part.strip() for part in text.partition("="))
     if not sign or text.strip() == "=":

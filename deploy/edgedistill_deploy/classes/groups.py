@@ -140,10 +140,8 @@ def _find_folders(group: ClassGroup, known: ClassList, owner: str) -> tuple[tupl
     if places or unclear:
         return tuple(dict.fromkeys(places)), unclear
     spellings = {compose_name(name): place for place, name in enumerate(known.names)}
-    members = f"its {len(group.members)} members" if len(group.members) > 1 else "its member"
-    return (), (
-        f"{owner} no class {group.name!r} and none of {members} ({list_some(group.members)}).{known_names(spellings)}",
-    )
+    lacking = f"none of its {len(group.members)} members" if len(group.members) > 1 else "not its one member"
+    return (), (f"{owner} no class {group.name!r} and {lacking} ({list_some(group.members)}).{known_names(spellings)}",)
 
 
 def list_some(names: Sequence[str]) -> str:

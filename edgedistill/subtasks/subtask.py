@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from edgedistill.subtasks.named import expand_nouns, is_subtask_name
-from edgedistill_deploy.classes.groups import ClassGroup, WantedClass, list_some, names_of
+from edgedistill_deploy.classes.groups import ClassGroup, WantedClass, list_members, names_of
 from edgedistill_deploy.classes.imagenet import is_synset, labels_of_synsets, synset_in
 from edgedistill_deploy.classes.lookup import ClassList, in_one_message
 from edgedistill_deploy.errors import UsageError
@@ -145,7 +145,7 @@ def _member_problems(known: ClassList, group: ClassGroup) -> Iterator[str]:
     if len(unknown) > _FEW_UNKNOWN:
         yield (
             f"The teacher lacks {len(unknown)} of the {len(group.members)} members of {group.name!r}: "
-            f"{list_some(unknown)}. Name the members that it has."
+            f"{list_members(unknown)}. Name the members that it has."
         )
     for problem in known.problems([*(() if len(unknown) > _FEW_UNKNOWN else unknown), *unclear], "The teacher has"):
         yield f"In the group {group.name!r}: {problem}"
@@ -161,7 +161,7 @@ def _shared(known: ClassList, classes: Sequence[WantedClass]) -> Iterator[str]:
             both = [member for place, member in own.items() if place in outputs[early]]
             if both and not (isinstance(classes[late], str) and isinstance(classes[early], str)):
                 yield (
-                    f"The classes {names[early]!r} and {names[late]!r} share {list_some(both)}; each of the teacher's "
+                    f"The classes {names[early]!r} and {names[late]!r} share {list_members(both)}; each of the teacher's "
                     "classes can be in one class of the expert alone."
                 )
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from edgedistill_deploy.classes._suggestions import known_names
+from edgedistill_deploy.classes.imagenet import synset_in
 from edgedistill_deploy.classes.lookup import ClassList, in_one_message
 from edgedistill_deploy.classes.spelling import compose_name, fold_name
 from edgedistill_deploy.errors import UsageError
@@ -58,7 +59,7 @@ def member_names_of(classes: Iterable[WantedClass]) -> tuple[str, ...]:
 
 def describe_groups(classes: Iterable[WantedClass]) -> tuple[str, ...]:
     """Say for each group what it is made of: "cat: tabby, tiger cat"."""
-    return tuple(f"{each.name}: {list_some(each.members)}" for each in classes if isinstance(each, ClassGroup))
+    return tuple(f"{each.name}: {list_members(each.members)}" for each in classes if isinstance(each, ClassGroup))
 
 
 def _read_class(text: str) -> WantedClass:
@@ -141,7 +142,14 @@ def _find_folders(group: ClassGroup, known: ClassList, owner: str) -> tuple[tupl
         return tuple(dict.fromkeys(places)), unclear
     spellings = {compose_name(name): place for place, name in enumerate(known.names)}
     lacking = f"none of its {len(group.members)} members" if len(group.members) > 1 else "not its one member"
-    return (), (f"{owner} no class {group.name!r} and {lacking} ({list_some(group.members)}).{known_names(spellings)}",)
+    return (), (
+        f"{owner} no class {group.name!r} and {lacking} ({list_members(group.members)}).{known_names(spellings)}",
+    )
+
+
+def list_members(names: Sequence[str]) -> str:
+    """Return the first of some labels, each by its first synonym ("tabby" for "tabby, tabby cat")."""
+    return list_some([name if synset_in(name) else name.partition(",")[0] for name in names])
 
 
 def list_some(names: Sequence[str]) -> str:

@@ -35,13 +35,11 @@ CLASSES = ("cat=tabby|tiger cat|Persian cat", "zebra")
 def test_folders_of_members_become_one_class_and_a_note_counts_them(folder: Path) -> None:
     source = open_images(folder)
     found = split_for_subtask(source, CLASSES)
-    sets = [found.train, found.validation, found.test]
-    assert all(each is not None and each.class_names == ("cat", "zebra") for each in sets)
-    names = {
-        Path(each.name(row)).parent.name: int(each.labels[row]) for each in sets if each for row in range(len(each))
-    }
+    sets = [each for each in (found.train, found.validation, found.test) if each is not None]
+    assert all(each.class_names == ("cat", "zebra") for each in sets)
+    names = {Path(each.name(row)).parent.name: int(each.labels[row]) for each in sets for row in range(len(each))}
     assert names == {"cat": 0, "tabby": 0, "Tiger_Cat": 0, "zebra": 1}
-    assert sum(map(len, sets)) == 22
+    assert sum(len(each) for each in sets) == 22
     assert "The class 'cat' has the images of Tiger_Cat (6), cat (4), tabby (5)." in found.notes
     assert "Folders that are no class of the subtask: holiday." in found.notes
     assert [each.class_name for each in found.skipped] == ["cat"]
@@ -80,7 +78,7 @@ def test_images_outside_are_of_no_member_of_a_group(folder: Path) -> None:
     outside = find_outside(source, ["tabby", "tiger cat", "zebra"], ("cat=tabby", "zebra"), images)
     found = [each for each in (outside.validation, outside.test) if each is not None]
     assert {each.class_names for each in found} == {("Tiger_Cat",)}
-    assert sum(map(len, found)) == 6
+    assert sum(len(each) for each in found) == 6
 
 
 def test_labels_follow_their_classes_when_these_are_merged() -> None:

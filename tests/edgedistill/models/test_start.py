@@ -13,7 +13,7 @@ from torch import nn
 
 from edgedistill.export.deployed import Deployed
 from edgedistill.models.normalise import Normalise, normalise_of
-from edgedistill.models.start import GroupAliases, begin_student, find_start, mark_started
+from edgedistill.models.start import ClassAliases, GroupAliases, begin_student, find_start, mark_started
 from edgedistill.models.student import build_student
 from edgedistill_deploy.errors import DataError, UsageError
 
@@ -64,7 +64,7 @@ def test_the_teachers_label_finds_a_row_that_the_given_name_does_not(tmp_path: P
 def test_a_group_starts_from_the_mean_of_its_members_rows(tmp_path: Path) -> None:
     student: Any = build_student(NAME, 4, seed=4)
     fresh = student.fc.weight.clone()
-    aliases = [
+    aliases: list[ClassAliases] = [
         GroupAliases(own="animal", members=(("red fox", "x"), ("king of beasts", "lion"), ("unknown", "y"))),
         GroupAliases(own="zebra", members=(("nothing", "here"),)),
         GroupAliases(own="nothing", members=(("here", "either"),)),

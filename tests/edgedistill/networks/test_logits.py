@@ -40,7 +40,8 @@ def test_the_probability_of_a_group_is_the_sum_of_its_members(
 
 def test_a_class_of_one_output_keeps_its_logits_and_gradients_to_the_bit() -> None:
     outputs = torch.randn(6, OUTPUTS, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    for classes in ([7, 2, 11], [(7,), (2,), (11,)], [7, (2,), 11]):
+    written: list[list[int | tuple[int, ...]]] = [[7, 2, 11], [(7,), (2,), (11,)], [7, (2,), 11]]
+    for classes in written:
         own, before = restrict_logits(outputs, classes), outputs[:, [7, 2, 11]]
         assert torch.equal(own, before)
         weights = torch.linspace(-1, 1, own.numel()).reshape(own.shape)

@@ -161,8 +161,8 @@ def _shared(known: ClassList, classes: Sequence[WantedClass]) -> Iterator[str]:
             both = [member for place, member in own.items() if place in outputs[early]]
             if both and not (isinstance(classes[late], str) and isinstance(classes[early], str)):
                 yield (
-                    f"The classes {names[early]!r} and {names[late]!r} share {list_members(both)}; each of the teacher's "
-                    "classes can be in one class of the expert alone."
+                    f"The classes {names[early]!r} and {names[late]!r} share {list_members(both)}; each of the "
+                    "teacher's classes can be in one class of the expert alone."
                 )
 
 

@@ -141,10 +141,9 @@ def _find_folders(group: ClassGroup, known: ClassList, owner: str) -> tuple[tupl
     if places or unclear:
         return tuple(dict.fromkeys(places)), unclear
     spellings = {compose_name(name): place for place, name in enumerate(known.names)}
-    lacking = f"none of its {len(group.members)} members" if len(group.members) > 1 else "not its one member"
-    return (), (
-        f"{owner} no class {group.name!r} and {lacking} ({list_members(group.members)}).{known_names(spellings)}",
-    )
+    members = f"none of its {len(group.members)} members" if len(group.members) > 1 else "not its one member"
+    lacking = f"no class {group.name!r} and {members} ({list_members(group.members)})"
+    return (), (f"{owner} {lacking}.{known_names(spellings)}",)
 
 
 def list_members(names: Sequence[str]) -> str:

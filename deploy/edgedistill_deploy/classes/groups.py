@@ -36,7 +36,7 @@ def read_classes(given: Iterable[WantedClass]) -> tuple[WantedClass, ...]:
     classes, problems = [], []
     for each in given:
         try:
-            classes.append(_read_class(each) if isinstance(each, str) else each)
+            classes.append(_read_class(each) if isinstance(each, str) else _with_members(each))
         except UsageError as error:
             problems.append(str(error))
     problems.extend(_repeated_names(classes))
@@ -68,10 +68,16 @@ def _read_class(text: str) -> WantedClass:
         return text
     if not name:
         raise UsageError(f"The group {text!r} has no name; write NAME=MEMBER|MEMBER, such as cat=tabby|tiger cat.")
-    found = tuple(dict.fromkeys(part.strip() for part in members.split("|") if part.strip()))
-    if not found:
+    found = (part.strip() for part in members.split("|"))
+    return _with_members(ClassGroup(name=name, members=tuple(dict.fromkeys(part for part in found if part))))
+
+
+def _with_members(group: ClassGroup) -> ClassGroup:
+    """Return a group that has members, called by a name that every output can show."""
+    name = compose_name(group.name)
+    if not group.members:
         raise UsageError(f"The group {name!r} has no members; write {name}=MEMBER|MEMBER, such as cat=tabby|tiger cat.")
-    return ClassGroup(name=name, members=found)
+    return ClassGroup(name=name, members=group.members)
 
 
 def _repeated_names(classes: Sequence[WantedClass]) -> Iterator[str]:

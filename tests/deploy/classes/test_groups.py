@@ -50,6 +50,12 @@ def test_what_is_no_group_is_refused(classes: list[str], message: str) -> None:
         read_classes(classes)
 
 
+def test_the_name_of_a_group_can_be_shown_and_compared_everywhere() -> None:
+    assert names_of(read_classes(["cafe\u0301\x1b[2J=tabby"])) == ("café\\x1b[2J",)
+    with pytest.raises(UsageError, match="'x' has no members"):
+        read_classes([ClassGroup(name="x", members=())])
+
+
 def test_all_wrong_groups_are_told_at_once() -> None:
     with pytest.raises(UsageError, match=r"(?s)'a' has no members.*'=b' has no name"):
         read_classes(["a=", "=b", "c"])

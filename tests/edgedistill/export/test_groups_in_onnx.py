@@ -19,9 +19,10 @@ REST = tuple(range(20, OUTPUTS))
 @pytest.mark.parametrize(("opset", "scale"), [(17, 1.0), (17, 1000.0), (20, 1000.0)])
 def test_a_runtime_adds_the_probabilities_of_members(tmp_path: Path, opset: int, scale: float) -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 7 * 7, OUTPUTS)).eval()
+    head = nn.Linear(4 * 7 * 7, OUTPUTS)
     with torch.no_grad():
-        model[3].weight.mul_(scale)
+        head.weight.mul_(scale)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), head).eval()
     normalise = Normalise((0.5,) * 3, (0.5,) * 3)
     samples = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
     path = tmp_path / "teacher.onnx"

@@ -114,7 +114,8 @@ def merge_classes(labels: Labels, class_names: Sequence[str]) -> tuple[tuple[str
     merged = tuple(dict.fromkeys(class_names))
     if len(merged) == len(class_names):
         return merged, labels
-    table = np.array([merged.index(name) for name in class_names], dtype=np.int64)
+    places = {name: place for place, name in enumerate(merged)}
+    table = np.array([places[name] for name in class_names], dtype=np.int64)
     return merged, frozen_labels(np.where(labels < 0, labels, table[labels]))
 
 

@@ -38,6 +38,7 @@ from edgedistill import (
 from edgedistill.data.loader import Augmentation, Pass, open_loader
 from edgedistill.distillation.events import TrainingProgress
 from edgedistill.networks.layers import map_shapes
+from edgedistill.networks.logits import ClassIndices, restrict_logits
 from edgedistill.networks.pairing import pair_layers
 from edgedistill.subspaces.evidence import evidence
 from edgedistill_deploy.hardware.device import read_device
@@ -96,7 +97,7 @@ def a_pass_a_layer(place: Place, teacher: Teacher, images: ImageSet, *, paramete
 
     With `parameters` the backward pass also computes the gradients of all weights, as the paper's published code does.
     """
-    indices = list(teacher.subtask(place.classes).class_indices)
+    indices = teacher.subtask(place.classes).class_indices
     for parameter in teacher.model.parameters():
         parameter.requires_grad_(parameters)
     for name in _layers(place, teacher)[0]:
@@ -108,7 +109,7 @@ def a_pass_a_layer(place: Place, teacher: Teacher, images: ImageSet, *, paramete
         torch.linalg.eigh(X + X.T + 2 * s * A + (2 / s) * G)
 
 
-def _held(teacher: Teacher, name: str, indices: list[int], batch: Tensor) -> tuple[Tensor, Tensor]:
+def _held(teacher: Teacher, name: str, indices: ClassIndices, batch: Tensor) -> tuple[Tensor, Tensor]:
     kept: dict[str, Tensor] = {}
 
     def keep(_: object, __: object, output: Tensor) -> Tensor:
@@ -120,7 +121,7 @@ def _held(teacher: Teacher, name: str, indices: list[int], batch: Tensor) -> tup
 
     hook = teacher.model.get_submodule(name).register_forward_hook(keep)
     try:
-        torch.autograd.backward(evidence(teacher.model(batch)[:, indices]).sum())
+        torch.autograd.backward(evidence(restrict_logits(teacher.model(batch), indices)).sum())
     finally:
         hook.remove()
     values = kept["map"]

@@ -49,6 +49,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {
         "FOLDER": str(data),
         "tabby,golden retriever,red fox": "circle,square,cross",
+        "tabby,golden retriever": "circle,square",
+        "cat=tabby|tiger cat|Persian cat|Siamese cat|Egyptian cat,dog=imagenet/dog": "cat=circle|square,dog=cross",
         "timm:resnet50": str(teacher),
         "timm:mobilenetv4_conv_small_050": "timm:lcnet_035",
         "timm:resnet10t@0.125,plain:8-16-32": "plain:4-8,plain:8-16",

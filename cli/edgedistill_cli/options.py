@@ -177,13 +177,22 @@ class TaskFlags:
     allow_code: AllowCode = None
     classes: Annotated[
         str | None,
-        flag("--classes", "A,B,C", "The subtask: names of the teacher's classes."),
+        flag("--classes", "A,B,C", "The subtask: the teacher's classes; a class of several is cat=tabby|tiger cat."),
         Setting("subtask.classes", split_names),
     ] = None
     subtask: Annotated[
         str | None,
         flag("--subtask", "NAME", "A named subtask, such as imagenet/bird; `edgedistill subtasks` lists them."),
         Setting("subtask.name"),
+    ] = None
+    rest: Annotated[
+        bool | None,
+        typer.Option(
+            "--rest/--no-rest",
+            help='One more class, "something else": folders of --data of the teacher\'s other classes.',
+            show_default=False,
+        ),
+        Setting("subtask.rest"),
     ] = None
     student: Annotated[str | None, flag("--student", "NAME", "timm:NAME."), Setting("student.name")] = None
     student_width: Annotated[

@@ -55,16 +55,22 @@ class TeacherSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubtaskSettings:
-    """The names of the classes, or the name of a subtask that `edgedistill subtasks` lists."""
+    """The names of the classes, or the name of a subtask that `edgedistill subtasks` lists.
+
+    A class made of several of the teacher's is written NAME=MEMBER|MEMBER. With `rest` there is one more class,
+    "something else". None stands for no, so that settings of before this key are the same settings.
+    """
 
     classes: tuple[str, ...] = ()
     name: str = ""
+    rest: bool | None = None
 
     def __post_init__(self) -> None:
         if not self.classes and not self.name:
             raise UsageError(
                 "No subtask was given; name its classes with --classes A,B,C, or a named subtask with --subtask."
             )
+        object.__setattr__(self, "rest", self.rest or None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +114,13 @@ class RunSettings:
     calibrate: CalibrationConfig = field(default_factory=CalibrationConfig)
     validate: ParityLimits = field(default_factory=ParityLimits)
     profile: LatencyConfig = field(default_factory=LatencyConfig)
+
+    def __post_init__(self) -> None:
+        if self.subtask.rest and self.export.reject:
+            raise UsageError(
+                f"--rest and --reject {self.export.reject:g} were both given: with a class for everything else there "
+                "is nothing left to reject. Give one of them."
+            )
 
     def to_tables(self) -> dict[str, dict[str, Any]]:
         """Return plain tables for TOML; a key whose value is None, or that no file may give, is left out."""

@@ -5,7 +5,7 @@ Every table of the file has the name of a field of `RunSettings` and the keys of
 
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from edgedistill_deploy.files.names import is_plain_text, printable, replace_sur
 from edgedistill_deploy.files.text import read_toml
 from edgedistill_deploy.files.writing import write_text
 
-_SUBTASK = {"subtask.classes", "subtask.name"}
+_NAMES = ("classes", "name")
+_SUBTASK = {f"subtask.{key}" for key in _NAMES}
 
 
 class SettingsError(UsageError):
@@ -61,7 +62,9 @@ def read_settings(
     _refuse_permissions(tables, str(file))
     if _SUBTASK.intersection(flags):
         # Names of classes and the name of a subtask are two ways to say one thing: a flag replaces both.
-        tables.pop("subtask", None)
+        given: Any = tables.pop("subtask", None)
+        if isinstance(given, dict) and (others := {key: each for key, each in given.items() if key not in _NAMES}):
+            tables["subtask"] = others
     for name, value in flags.items():
         table, key = name.split(".")
         if isinstance(tables.setdefault(table, {}), dict):  # else that is told below
@@ -109,10 +112,19 @@ def settings_from_tables(tables: Mapping[str, Any], *, origin: str) -> RunSettin
             problems.extend(_find_problems(table, values, sections[table]))
     problems.extend(_find_missing(tables, sections))
     built, refused = _build_sections(tables, sections)
-    if problems or refused:
-        rest = RunSettings(**built) if len(built) == len(sections) else None
-        raise SettingsError(_describe(problems, refused, origin), (*problems, *refused), rest)
-    return RunSettings(**built)
+    settings = _join(built, refused) if len(built) == len(sections) else None
+    if problems or refused or settings is None:
+        raise SettingsError(_describe(problems, refused, origin), (*problems, *refused), settings)
+    return settings
+
+
+def _join(built: Mapping[str, Any], refused: list[str]) -> RunSettings:
+    """Put the tables together; where two contradict each other, note that in `refused` and go on without `rest`."""
+    try:
+        return RunSettings(**built)
+    except UsageError as error:
+        refused.append(str(error))
+        return RunSettings(**{**built, "subtask": replace(built["subtask"], rest=None)})
 
 
 def _describe(problems: Sequence[str], refused: Sequence[str], origin: str) -> str:

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from edgedistill.models.names import (
     split_teacher_name,
     starts_from_nothing,
 )
+from edgedistill.subtasks.named import expand_nouns
+from edgedistill_deploy.classes.groups import WantedClass, member_names_of
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images.sets import ImageSet
@@ -44,7 +46,7 @@ class Task:
     Attributes:
         name: as the tables show it.
         teacher, source, student: as for `load_teacher`, `open_source` and `build_student`.
-        classes: the subtask, by names of classes of the teacher.
+        classes: the subtask, by names of classes of the teacher and groups of them, as for `find_subtask`.
         settings: replace the defaults of `DistillConfig`; a method's settings replace these.
         student_weights: as for `find_start`; by default the student starts from nothing.
         student_width, teacher_weights, teacher_classes, teacher_pixels, image_size: as the flags of these names; empty
@@ -58,7 +60,7 @@ class Task:
     name: str
     teacher: str
     source: str
-    classes: tuple[str, ...]
+    classes: tuple[WantedClass, ...]
     student: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     student_width: float = 1.0
@@ -176,7 +178,8 @@ def task_images(task: Task, validation_images: int | None, opened: Any = open_so
     test images, as in the papers. A part of the training images is then held out for validation.
     """
     source = opened(task.source) if task.source else open_unlabelled(task.unlabelled)
-    unlabelled = open_unlabelled(task.unlabelled, source, task.classes) if task.source and task.unlabelled else None
+    wanted = member_names_of(expand_nouns(task.classes))
+    unlabelled = open_unlabelled(task.unlabelled, source, wanted) if task.source and task.unlabelled else None
     purposes = find_purposes(source, unlabelled)
     swapped = "validation" in purposes.sets and "test" not in purposes.sets
     if swapped:
@@ -268,4 +271,4 @@ def _teacher_file(task: Task) -> Path | None:
 
 def key_of(described: Mapping[str, Any]) -> str:
     """Return a hash of plain values: equal content has equal keys."""
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]
+    return hashlib.sha256(json.dumps(described, sort_keys=True, default=asdict).encode()).hexdigest()[:24]

@@ -28,6 +28,7 @@ from edgedistill.distillation.training import predict_classes, true_classes
 from edgedistill.models.start import begin_student, find_start
 from edgedistill.models.student import build_student, read_student, write_student
 from edgedistill.models.teacher import Teacher, load_teacher
+from edgedistill.networks.logits import ClassIndices
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.images.sets import ImageSet
@@ -71,7 +72,7 @@ class Workspace:
         images = self._images_of(job)
         if job.kind == "train":
             return self._train(job, teacher, images, share)
-        classes = list(teacher.subtask(job.task.classes).class_indices)
+        classes = teacher.subtask(job.task.classes).class_indices
         if job.kind == "teacher":
             self._student(job, teacher)  # finds a misspelt name before the first training
             return _test(teacher.model, teacher, images, classes, self._truth(job, teacher, images))
@@ -165,9 +166,9 @@ def _describe_training(result: DistillResult, teacher: Teacher, images: SubtaskI
 
 
 def _test(
-    model: nn.Module, teacher: Teacher, images: SubtaskImages, classes: list[int] | None, truth: NDArray[np.int64]
+    model: nn.Module, teacher: Teacher, images: SubtaskImages, classes: ClassIndices | None, truth: NDArray[np.int64]
 ) -> Record:
-    """Test a model on the test images, whose right answers are `truth`; `classes` are the outputs that count."""
+    """Test a model on the test images, whose right answers are `truth`, by the outputs `classes`; None for all."""
     tested = images.evaluation
     correct = predict_classes(model, teacher, tested, classes) == truth
     present = np.unique(truth).tolist()

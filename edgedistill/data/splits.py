@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from edgedistill.data.checking import Examined, examine, find_contradictions
+from edgedistill.data.groups import gather_groups
 from edgedistill.data.unlabelled import Purposes, find_purposes, join, judged_by
+from edgedistill_deploy.classes.groups import WantedClass, names_of, read_classes
 from edgedistill_deploy.classes.lookup import ClassList, in_one_message
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.images.checks.limits import check_limits, describe_losses
@@ -49,7 +51,7 @@ class SubtaskImages:
 
 def split_for_subtask(
     source: ImageSplits,
-    class_names: Sequence[str],
+    class_names: Sequence[WantedClass],
     *,
     seed: int = 0,
     max_bad: float | None = None,
@@ -71,7 +73,9 @@ def split_for_subtask(
 
     Args:
         source: the images.
-        class_names: the subtask's classes, in the order of the labels.
+        class_names: the subtask's classes, in the order of the labels; a group is a `ClassGroup` or a text such as
+            "cat=tabby|tiger cat" (`Subtask.classes`), and has the images of the folders that are called like it or
+            like one of its members.
         seed: chooses the images that are held out.
         max_bad: the largest share of pictures that cannot be used; None for `MAX_BAD` of the device part's limits.
         progress: is told how many images were read.
@@ -82,6 +86,7 @@ def split_for_subtask(
         DataError: a class has too few images for the splits, or none; too many pictures cannot be used; too many of a
             class stand under another label too.
     """
+    source, class_names = gather_groups(source, class_names), names_of(read_classes(class_names))
     purposes = find_purposes(source, unlabelled, class_names)
     sets = _restrict_all(purposes, source, class_names)
     skipped = [*skipped_of(source, class_names), *(unlabelled.skipped if unlabelled is not None else ())]

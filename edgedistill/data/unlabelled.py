@@ -26,6 +26,7 @@ from edgedistill_deploy.images.sets import (
     Indices,
     Labels,
     frozen_labels,
+    merge_classes,
     positions,
     select_classes,
 )
@@ -76,8 +77,9 @@ class JoinedImages:
         return replace(self, class_names=tuple(class_names), labels=labels, places=self.places[rows])
 
     def rename_classes(self, class_names: Sequence[str]) -> "JoinedImages":
-        """Give the classes these names, one for each class."""
-        return replace(self, class_names=tuple(class_names))
+        """Give the classes these names, one for each class; those of one name become one class."""
+        names, labels = merge_classes(self.labels, class_names)
+        return replace(self, class_names=names, labels=labels)
 
     def _place(self, index: int) -> tuple[ImageSet, int]:
         which, row = self.places[index]

@@ -85,5 +85,6 @@ def fingerprint_of(lesson: Lesson, student: nn.Module, config: DistillConfig, ma
         "teacher": lesson.teacher_identity,
         "images": [images_key(each) for each in (lesson.images.train, lesson.images.validation)],
         **({"start": start} if (start := started_from(student)) else {}),
+        **({"members": lesson.subtask.members} if lesson.subtask.member_names else {}),
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

@@ -24,6 +24,7 @@ from edgedistill.distillation.teacher_cache import (
 )
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.layers import as_map, capture
+from edgedistill.networks.logits import ClassIndices, restrict_logits
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import ImageSet
@@ -33,11 +34,12 @@ from edgedistill_deploy.images.sets import ImageSet
 class TeacherGuidance:
     """Gives what the objective needs of the teacher, from the teacher itself or from its cache.
 
-    `layers` are the teacher layers that the objective compares; `class_indices` are the outputs of the subtask.
+    `layers` are the teacher layers that the objective compares; `class_indices` are the outputs of the subtask, as
+    for `restrict_logits`.
     """
 
     teacher: Teacher
-    class_indices: Sequence[int]
+    class_indices: ClassIndices
     layers: Sequence[str]
     objective: Objective
     normalise: nn.Module
@@ -56,8 +58,7 @@ class TeacherGuidance:
 
     def logits(self, images: Tensor) -> Tensor:
         """Return the subtask's logits (N, C) of normalised images (N, 3, H, W)."""
-        logits: Tensor = self.teacher.model(images)[:, list(self.class_indices)]
-        return logits
+        return restrict_logits(self.teacher.model(images), self.class_indices)
 
     def of(self, images: Tensor, view: int, indices: Tensor) -> Guidance:
         """Return the guidance for normalised images (N, 3, H, W): one view of the training images at `indices`."""

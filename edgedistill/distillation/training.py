@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from edgedistill.distillation.objective import Objective
 from edgedistill.distillation.teacher_guidance import TeacherGuidance
 from edgedistill.models.normalise import normalise_of
 from edgedistill.models.teacher import Teacher
+from edgedistill.networks.logits import ClassIndices, restrict_logits
 from edgedistill.networks.modes import evaluating
 from edgedistill.subtasks.subtask import Subtask
 from edgedistill_deploy.errors import EdgeDistillError
@@ -349,16 +350,16 @@ def _accuracy_of(counts: Counts) -> float:
 
 
 def predict_classes(
-    model: nn.Module, teacher: Teacher, images: ImageSet, classes: Sequence[int] | None = None
+    model: nn.Module, teacher: Teacher, images: ImageSet, classes: ClassIndices | None = None
 ) -> NDArray[np.int64]:
-    """Return the position, among `classes` or all outputs, of the largest logit of every image (N,)."""
+    """Return the position, among `classes` (as for `restrict_logits`) or all outputs, of the largest logit (N,)."""
     device = next(model.parameters()).device
     normalise = normalise_of(model, teacher.normalise()).to(device)
     found: list[Tensor] = []
     with evaluating(model), torch.no_grad():
         for pixels, *_ in open_loader(images, teacher.preprocess, EVALUATION_BATCH):
             logits = model(normalise(pixels.to(device)))
-            found.append((logits if classes is None else logits[:, list(classes)]).argmax(dim=1).cpu())
+            found.append((logits if classes is None else restrict_logits(logits, classes)).argmax(dim=1).cpu())
     return np.asarray(torch.cat(found).numpy(), dtype=np.int64)
 
 

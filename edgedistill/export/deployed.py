@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from edgedistill.models.normalise import Normalise
+from edgedistill.networks.logits import ClassIndices, combine_logits, flatten_indices
 from edgedistill.networks.modes import evaluating
 from edgedistill.rejection.rejector import Rejector
 
@@ -22,15 +23,15 @@ class Deployed(nn.Module):
         self,
         model: nn.Module,
         normalise: Normalise,
-        class_indices: tuple[int, ...] | None = None,
+        class_indices: ClassIndices | None = None,
         rejector: Rejector | None = None,
     ) -> None:
         super().__init__()
         self.normalise = normalise
         self.model = model
         self.rejector = rejector
-        chosen = None if class_indices is None else torch.tensor(class_indices)
-        self.register_buffer("chosen", chosen, persistent=False)
+        chosen, self.sizes = flatten_indices(class_indices or ())
+        self.register_buffer("chosen", torch.tensor(chosen) if chosen else None, persistent=False)
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -38,10 +39,10 @@ class Deployed(nn.Module):
         return ("logits",) if self.rejector is None else ("logits", "in_domain")
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Classify; with `class_indices`, return only those logits, in that order."""
+        """Classify; with `class_indices`, return the logits of `restrict_logits`."""
         logits: Tensor = self.model(self.normalise(image))
         if self.chosen is not None:
-            logits = logits.index_select(1, self.chosen)
+            logits = combine_logits(logits, self.chosen, self.sizes)
         return logits if self.rejector is None else (logits, self.rejector.accepts(logits))
 
 

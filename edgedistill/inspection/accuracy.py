@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from edgedistill.inspection.projecting import project, projecting, run_midway
 from edgedistill.inspection.records import ProjectedAccuracy
-from edgedistill.networks.logits import restrict_logits
+from edgedistill.networks.logits import ClassIndices, restrict_logits
 from edgedistill.subspaces.directions import Subspace
 from edgedistill_deploy.images.sets import NO_LABEL
 from edgedistill_deploy.progress import Progress, silent
@@ -76,13 +76,13 @@ class Examination:
 
     Attributes:
         model: in evaluation mode.
-        class_indices: the subtask's columns of its logits.
+        class_indices: the subtask's columns of its logits, as for `restrict_logits`.
         batches: called for a pass over normalised images (n, 3, H, W) and labels (n,), on the model's device.
         subspaces: {(layer, method): all D directions}.
     """
 
     model: nn.Module
-    class_indices: Sequence[int]
+    class_indices: ClassIndices
     batches: Callable[[], Iterator[Batch]]
     subspaces: Mapping[tuple[str, str], Subspace]
 

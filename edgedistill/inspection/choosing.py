@@ -1,11 +1,12 @@
 """The choice of each layer's subspace where the setting is `method = "auto"` (not in the paper)."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import nn
 
 from edgedistill.inspection.accuracy import Batch, Examination, Tally
+from edgedistill.networks.logits import ClassIndices
 from edgedistill.subspaces.directions import subspace_from
 from edgedistill.subspaces.moments import Moments
 from edgedistill_deploy.progress import Progress, silent
@@ -21,7 +22,7 @@ IMAGES = 1000
 @torch.no_grad()
 def choose_methods(
     model: nn.Module,
-    class_indices: Sequence[int],
+    class_indices: ClassIndices,
     batches: Callable[[], Iterator[Batch]],
     moments: Mapping[str, Moments],
     ranks: Mapping[str, int],
@@ -36,7 +37,7 @@ def choose_methods(
 
     Args:
         model: the teacher, in evaluation mode.
-        class_indices: the subtask's columns of its logits.
+        class_indices: the subtask's columns of its logits, as for `restrict_logits`.
         batches: called for a pass over normalised validation images (n, 3, H, W) and labels (n,), on the model's
             device.
         moments: of the layers, from training images.

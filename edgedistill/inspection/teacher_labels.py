@@ -13,6 +13,7 @@ from torch import Tensor
 
 from edgedistill.data.loader import open_loader
 from edgedistill.models.teacher import Teacher
+from edgedistill.networks.logits import restrict_logits
 from edgedistill.networks.modes import evaluating
 from edgedistill.subtasks.subtask import Subtask
 from edgedistill_deploy.errors import UsageError
@@ -48,11 +49,10 @@ def check_teacher_labels(
     """
     sample = images.select(np.unique(np.linspace(0, len(images) - 1, SAMPLE).astype(np.int64)))
     logits = torch.cat([*_answers(teacher, sample)])
-    indices = np.asarray(subtask.class_indices, dtype=np.int64)
     labels = np.asarray(sample.labels, dtype=np.int64)
     outputs = np.asarray(logits.argmax(dim=1).numpy(), dtype=np.int64)
-    _refuse_shift(teacher, outputs, indices[labels], split)
-    kept = np.asarray(logits[:, list(subtask.class_indices)].argmax(dim=1).numpy(), dtype=np.int64)
+    _refuse_shift(teacher, outputs, _outputs_of_labels(subtask, logits.shape[1])[labels], split)
+    kept = np.asarray(restrict_logits(logits, subtask.class_indices).argmax(dim=1).numpy(), dtype=np.int64)
     found = compare_with_chance(labels, kept)
     if found.standing != "at_chance":
         return ()
@@ -73,11 +73,21 @@ def _answers(teacher: Teacher, images: ImageSet) -> Iterator[Tensor]:
             yield teacher.model(normalise(pixels.to(device))).float().cpu()
 
 
-def _refuse_shift(teacher: Teacher, outputs: Classes, labelled: Classes, split: str) -> None:
-    """Compare the outputs (n,) that the teacher answers with those of the labels (n,), and with their neighbours."""
-    right = outputs == labelled
+def _outputs_of_labels(subtask: Subtask, count: int) -> NDArray[np.bool_]:
+    """Tell for each class and each of `count` outputs whether the class is made of it: (C, count)."""
+    table = np.zeros((len(subtask), count), dtype=np.bool_)
+    for label, members in enumerate(subtask.members):
+        table[label, list(members)] = True
+    return table
+
+
+def _refuse_shift(teacher: Teacher, outputs: Classes, labelled: NDArray[np.bool_], split: str) -> None:
+    """Compare the outputs (n,) that the teacher answers with those of the labels (n, all) and their neighbours."""
+    rows, count = np.arange(len(outputs)), labelled.shape[1]
+    right = labelled[rows, outputs]
     for shift in _SHIFTS:
-        moved = outputs == labelled + shift
+        there = (outputs - shift >= 0) & (outputs - shift < count)
+        moved = there & labelled[rows, np.clip(outputs - shift, 0, count - 1)]
         low, _ = drop_interval(int(np.sum(moved & ~right)), int(np.sum(right & ~moved)), len(right), _CONFIDENCE)
         if low > 0 and moved.mean() > 2 * right.mean():
             lines = "one line" if abs(shift) == 1 else f"{abs(shift)} lines"

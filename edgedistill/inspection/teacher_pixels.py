@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgedistill.models.pixels import PIXELS
 from edgedistill.models.teacher import Teacher, with_pixels
+from edgedistill.networks.logits import restrict_logits
 from edgedistill.networks.modes import evaluating
 from edgedistill.subtasks.subtask import Subtask
 from edgedistill_deploy.errors import DataError
@@ -106,10 +107,10 @@ def _prepare(teacher: Teacher, sample: ImageSet) -> NDArray[np.uint8]:
 def _answers(teacher: Teacher, subtask: Subtask, prepared: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return the position among the subtask's classes of the largest logit of each image (n,)."""
     device = next(teacher.model.parameters()).device
-    normalise, kept = teacher.normalise().to(device), list(subtask.class_indices)
+    normalise = teacher.normalise().to(device)
     with evaluating(teacher.model), torch.no_grad():
         found = [
-            teacher.model(normalise(each.to(device)))[:, kept].argmax(dim=1).cpu()
+            restrict_logits(teacher.model(normalise(each.to(device))), subtask.class_indices).argmax(dim=1).cpu()
             for each in torch.split(torch.from_numpy(prepared), _BATCH)
         ]
     return np.asarray(torch.cat(found).numpy(), dtype=np.int64)

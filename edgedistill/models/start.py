@@ -22,6 +22,17 @@ from edgedistill_deploy.files.writing import sha256_of_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GroupAliases:
+    """The names by which weights may know a group: its own, and those of each member."""
+
+    own: str
+    members: tuple[Sequence[str], ...]
+
+
+ClassAliases = Sequence[str] | GroupAliases
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
     """What a student starts from: `found`, a trained model; or nothing, `because` of a reason."""
 
@@ -119,7 +130,7 @@ def _load(name: str, weights: str) -> Start:
 
 
 def begin_student(
-    student: nn.Module, start: Start, aliases: Sequence[Sequence[str]], image_size: tuple[int, int] | None = None
+    student: nn.Module, start: Start, aliases: Sequence[ClassAliases], image_size: tuple[int, int] | None = None
 ) -> StartRecord:
     """Fill a new student with the weights that it starts from, and let it keep the pixels that they were trained on.
 
@@ -127,7 +138,8 @@ def begin_student(
         student: from `build_student`; it changes in place.
         start: from `find_start`.
         aliases: for each output of the student, the names of its class; the first that the weights know decides which
-            trained row the output starts from.
+            trained row the output starts from. A group starts from the mean of the rows of those members that the
+            weights know, and from the row of its own name if they know none.
         image_size: (H, W), as for `build_student`.
 
     Raises:
@@ -170,28 +182,38 @@ def started_from(student: nn.Module) -> str:
     return str(getattr(student, "started_from", ""))
 
 
-def _find_rows(labels: Sequence[str] | None, aliases: Sequence[Sequence[str]]) -> list[int | None]:
+def _find_rows(labels: Sequence[str] | None, aliases: Sequence[ClassAliases]) -> list[list[int]]:
+    """Return for each output the trained rows that it starts from."""
     known = ClassList(labels or ())
-    return [next((row for name in names if (row := known.find(name)) is not None), None) for names in aliases]
+
+    def find(names: Sequence[str]) -> list[int]:
+        return [row for name in names if (row := known.find(name)) is not None][:1]
+
+    return [
+        (sorted({row for names in each.members for row in find(names)}) or find([each.own]))
+        if isinstance(each, GroupAliases)
+        else find(each)
+        for each in aliases
+    ]
 
 
-def _fill(student: nn.Module, weights: str, found: Found, rows: Sequence[int | None]) -> int:
-    """Copy all trained tensors but the head's, and the head's rows; return how many rows were copied."""
+def _fill(student: nn.Module, weights: str, found: Found, rows: Sequence[list[int]]) -> int:
+    """Copy all trained tensors but the head's, and the head's rows; return how many outputs got trained rows."""
     trained, own = found.model.state_dict(), student.state_dict()
     head = _head_names(found.model)
     body = {name: tensor for name, tensor in trained.items() if name not in head}
     wanted = {name: tensor for name, tensor in own.items() if name not in head}
     check_fit(weights, body, wanted)
     fits = all(name in own and own[name].shape[1:] == trained[name].shape[1:] for name in head)
-    copied = {place: row for place, row in enumerate(rows) if row is not None} if fits else {}
+    copied = {place: each for place, each in enumerate(rows) if each} if fits else {}
     student.load_state_dict({**own, **body, **{name: _with_rows(own[name], trained[name], copied) for name in head}})
     return len(copied)
 
 
-def _with_rows(own: Tensor, trained: Tensor, rows: Mapping[int, int]) -> Tensor:
+def _with_rows(own: Tensor, trained: Tensor, rows: Mapping[int, list[int]]) -> Tensor:
     filled = own.clone()
-    for place, row in rows.items():
-        filled[place] = trained[row]
+    for place, each in rows.items():
+        filled[place] = trained[each[0]] if len(each) == 1 else trained[each].mean(dim=0)
     return filled
 
 

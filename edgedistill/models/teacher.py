@@ -19,9 +19,11 @@ from edgedistill.models.libraries.transformers_models import load_from_transform
 from edgedistill.models.names import split_teacher_name
 from edgedistill.models.normalise import Normalise
 from edgedistill.models.pixels import find_pixels
+from edgedistill.models.start import ClassAliases, GroupAliases
 from edgedistill.models.teacher_files import is_of_transformers, read_labels, require_labels, teacher_folder
 from edgedistill.networks.modes import evaluating
 from edgedistill.subtasks.subtask import Subtask, find_subtask
+from edgedistill_deploy.classes.groups import WantedClass
 from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images.preprocess import Preprocess
@@ -47,14 +49,21 @@ class Teacher:
     notes: tuple[str, ...] = ()
     pixels: str = ""
 
-    def subtask(self, class_names: Sequence[str], name: str = "subtask") -> Subtask:
-        """Look up some of this teacher's classes by name."""
+    def subtask(self, class_names: Sequence[WantedClass], name: str = "subtask") -> Subtask:
+        """Look up some of this teacher's classes by name, alone or in groups, as `find_subtask` does."""
         return find_subtask(self.class_names, class_names, name=name)
 
-    def aliases(self, subtask: Subtask) -> list[tuple[str, str]]:
-        """Return two names for each class of a subtask: its own, and this teacher's label."""
-        named = zip(subtask.class_names, subtask.class_indices, strict=True)
-        return [(name, self.class_names[index]) for name, index in named]
+    def aliases(self, subtask: Subtask) -> list[ClassAliases]:
+        """Return two names for each class of a subtask, or member of a group: its own, and this teacher's label."""
+        names = subtask.member_names or tuple((name,) for name in subtask.class_names)
+        members = [
+            tuple((own, self.class_names[index]) for own, index in zip(called, indices, strict=True))
+            for called, indices in zip(names, subtask.members, strict=True)
+        ]
+        return [
+            pairs[0] if isinstance(index, int) else GroupAliases(own=name, members=pairs)
+            for name, index, pairs in zip(subtask.class_names, subtask.class_indices, members, strict=True)
+        ]
 
     def normalise(self) -> Normalise:
         """Return the module that turns uint8 images into this teacher's input."""

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.data.splits import SubtaskImages
-from edgedistill_deploy.classes.lookup import ClassList
+from edgedistill.subtasks.rest import find_other_folders
+from edgedistill_deploy.classes.groups import WantedClass
 from edgedistill_deploy.images.sets import ImageSet, ImageSplits
 
 MOST_IMAGES = 2000  # of other classes, in each split
@@ -28,7 +29,7 @@ class OutsideImages:
 def find_outside(
     source: ImageSplits,
     teacher_classes: Sequence[str],
-    subtask_classes: Sequence[str],
+    subtask_classes: Sequence[WantedClass],
     images: SubtaskImages,
     *,
     seed: int = 0,
@@ -63,13 +64,11 @@ def find_outside(
 
 
 def _other_classes(
-    present: Sequence[str], teacher_classes: Sequence[str], subtask_classes: Sequence[str]
+    present: Sequence[str], teacher_classes: Sequence[str], subtask_classes: Sequence[WantedClass]
 ) -> tuple[str, ...]:
     """Return the source's classes that the teacher has and the subtask does not have."""
-    images = ClassList(present)
-    inside = set(map(images.find, subtask_classes))
-    known = set(map(images.find, teacher_classes))
-    return tuple(name for place, name in enumerate(present) if place in known - inside)
+    others = set(find_other_folders(teacher_classes, subtask_classes, present).values())
+    return tuple(name for name in present if name in others)
 
 
 def _draw(images: ImageSet | None, names: Sequence[str], most: int, seed: int, taken: set[str]) -> ImageSet | None:

@@ -20,7 +20,7 @@ from edgedistill.data.splits import SubtaskImages
 from edgedistill.data.unlabelled import JudgedBy, fill_in, judged_by
 from edgedistill.models.normalise import normalise_of
 from edgedistill.models.teacher import Teacher
-from edgedistill.networks.logits import restrict_logits
+from edgedistill.networks.logits import flatten_indices, restrict_logits
 from edgedistill.networks.modes import evaluating
 from edgedistill.rejection.outside import OutsideImages
 from edgedistill.subtasks.subtask import Subtask
@@ -234,9 +234,9 @@ class _Asker:
         with evaluating(self._student), evaluating(self._model), torch.no_grad():
             student = self._student(self._normalise_for_student(pixels))
             every = self._model(self._normalise(pixels))
-            indices = torch.tensor(self._subtask.class_indices)
+            inside, _ = flatten_indices(self._subtask.class_indices)
             teacher = restrict_logits(every, self._subtask.class_indices)
-        return student, teacher, torch.isin(every.argmax(dim=1), indices)
+        return student, teacher, torch.isin(every.argmax(dim=1), torch.tensor(inside))
 
 
 def _join(parts: list[tuple[Tensor, Tensor, Tensor]], images: ImageSet) -> _Answers:

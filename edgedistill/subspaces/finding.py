@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from edgedistill.checks import check_at_least, check_choice
 from edgedistill.config import SUBSPACE_METHODS
 from edgedistill.networks.layers import maps_and_contexts
-from edgedistill.networks.logits import restrict_logits
+from edgedistill.networks.logits import ClassIndices, restrict_logits
 from edgedistill.subspaces.directions import Subspace, check_rank, subspace_from
 from edgedistill.subspaces.evidence import evidence
 from edgedistill.subspaces.moments import MomentAccumulator, Moments
@@ -36,7 +36,7 @@ class Sampling:
 
 def find_subspaces(
     model: nn.Module,
-    class_indices: Sequence[int],
+    class_indices: ClassIndices,
     batches: Iterable[Tensor],
     ranks: Mapping[str, int],
     *,
@@ -61,7 +61,7 @@ def find_subspaces(
 
     Args:
         model: the teacher; takes normalised images and returns logits (N, classes).
-        class_indices: the subtask's columns of those logits.
+        class_indices: the subtask's columns of those logits, or for a group those of its members.
         batches: normalised float images (n, 3, H, W) on the model's device.
         ranks: {layer: K}. A K above the layer's width D means all D directions.
         map_sizes: {layer: (H, W)} of the student's map that the layer is compared with; other layers keep their map.
@@ -95,7 +95,7 @@ def find_subspaces(
 
 def gather_moments(
     model: nn.Module,
-    class_indices: Sequence[int],
+    class_indices: ClassIndices,
     batches: Iterable[Tensor],
     layers: Sequence[str],
     sampling: Sampling,

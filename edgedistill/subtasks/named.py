@@ -3,9 +3,10 @@
 import functools
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 
+from edgedistill_deploy.classes.groups import ClassGroup, WantedClass, read_classes
 from edgedistill_deploy.classes.imagenet import labels_of_synsets
 from edgedistill_deploy.classes.lookup import ClassList
 from edgedistill_deploy.classes.nouns import Noun, all_nouns, find_nouns
@@ -54,6 +55,33 @@ def named_subtask_classes(name: str) -> tuple[str, ...]:
         described = "; ".join(f"{each.name} ({_describe_classes(each)})" for each in found)
         raise UsageError(f"{name!r} can mean {len(found)} subtasks: {described}. Name one of these instead.")
     return found[0].classes
+
+
+def expand_nouns(classes: Sequence[WantedClass]) -> tuple[WantedClass, ...]:
+    """Read classes as `read_classes` does, and put the classes of named subtasks in place of their names in groups.
+
+    Raises:
+        UsageError: a group cannot be read, or a named subtask in it does not exist or has several meanings.
+    """
+    return tuple(
+        each if isinstance(each, str) else replace(each, members=tuple(dict.fromkeys(_expand(each))))
+        for each in read_classes(classes)
+    )
+
+
+def is_subtask_name(name: str) -> bool:
+    """Tell whether a name has the form of a named subtask, such as `imagenet/dog`; it need not exist."""
+    table, slash, _ = name.partition("/")
+    tables = {fold_name(each.name.partition("/")[0]) for each in _shipped()} | {fold_name(_NOUNS)}
+    return bool(slash) and fold_name(table) in tables
+
+
+def _expand(group: ClassGroup) -> Iterator[str]:
+    for member in group.members:
+        if is_subtask_name(member):
+            yield from named_subtask_classes(member)
+        else:
+            yield member
 
 
 def _nearest(name: str) -> str:

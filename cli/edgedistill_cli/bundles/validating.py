@@ -41,7 +41,9 @@ def open_own_images(source: Path | str, bundle: Bundle, console: "Console", max_
         UsageError: the source lacks some of these classes; the message names them all.
         DataError: too much cannot be used.
     """
+    from edgedistill_deploy.classes.groups import member_names_of
     from edgedistill_deploy.classes.lookup import ClassList
+    from edgedistill_deploy.evaluation.images import choose_classes
     from edgedistill_deploy.images.checks.looking import leave_out_unusable
     from edgedistill_deploy.images.sets import NO_LABEL
     from edgedistill_deploy.images.sources import open_images
@@ -53,13 +55,13 @@ def open_own_images(source: Path | str, bundle: Bundle, console: "Console", max_
     for note in splits.notes:
         console.say(f"note: {note}")
     unlabelled = bool((chosen.labels == NO_LABEL).all())
-    if not unlabelled and not any(map(ClassList(chosen.class_names).places, bundle.class_names)):
+    if not unlabelled and not any(map(ClassList(chosen.class_names).places, member_names_of(bundle.classes))):
         raise UsageError(
             f"{source} has none of the bundle's classes ({_some(bundle.class_names)}), only "
             f"{_some(chosen.class_names)}; name its folders as the bundle spells its classes."
         )
-    kept = chosen.rename_classes(bundle.class_names) if unlabelled else chosen.with_classes(bundle.class_names)
-    skipped = _skipped_of(splits, split, bundle.class_names)
+    kept = chosen.rename_classes(bundle.class_names) if unlabelled else choose_classes(chosen, bundle)
+    skipped = _skipped_of(splits, split, bundle)
     with console.progress("read") as report:
         usable, notes = leave_out_unusable(kept, skipped, max_bad=max_bad, progress=noted(report, "images"))
     for note in notes:
@@ -67,13 +69,13 @@ def open_own_images(source: Path | str, bundle: Bundle, console: "Console", max_
     return usable
 
 
-def _skipped_of(splits: "ImageSplits", split: str, class_names: Sequence[str]) -> "list[SkippedFile]":
-    """Return the files in the class folders of the split that are known to be of no use, by these names of classes."""
-    from edgedistill_deploy.classes.lookup import ClassList
+def _skipped_of(splits: "ImageSplits", split: str, bundle: Bundle) -> "list[SkippedFile]":
+    """Return the files in the class folders of the split that are known to be of no use, by the bundle's classes."""
+    from edgedistill_deploy.classes.groups import claim_folders
 
-    classes = ClassList(splits.class_names)
-    found = {place: name for name in class_names if (place := classes.find(name)) is not None}
-    names = {"": "", **{splits.class_names[place]: name for place, name in found.items()}}
+    owners = claim_folders(splits.class_names, bundle.classes, "The images have").owners
+    claimed = {folder: name for folder, name in zip(splits.class_names, owners, strict=True) if name is not None}
+    names = {"": "", **claimed}
     ours = [each for each in splits.skipped if each.split == split and each.class_name in names]
     return [replace(each, class_name=names[each.class_name]) for each in ours]
 
@@ -94,7 +96,7 @@ def check_models(
 ) -> "Verdict":
     """Check the models, write and show the records, and return the verdict."""
     from edgedistill_cli.bundles.decisions import show_chain, write_flips_of, write_summaries
-    from edgedistill_cli.tables.parity import show_choices, show_parity
+    from edgedistill_cli.tables.parity import show_choices, show_groups, show_parity
     from edgedistill_deploy.records.writing import plain
 
     console = recorder.console
@@ -106,6 +108,7 @@ def check_models(
         whole = {"kind": "parity-set", "schema": 1, "records": records, "verdict": found.verdict}
         console.emit({**whole, "chain": plain(found.chain)})
     show_parity(found.reports, console)
+    show_groups(bundle, console)
     if request.precisions is None:
         show_chain(found.chain, console)
     if flips is not None:

@@ -70,6 +70,7 @@ def compare(
     found.require()
     plan = make_plan(
         settings,
+        found.labels,
         methods=None if methods is None else options.split_names(methods),
         seeds=seeds,
         sizes=train_sizes,
@@ -81,7 +82,7 @@ def compare(
     )
     if found.lacks_labels and methods is None:
         console.say("note: the method 'labels' is left out, because no training image has a label")
-    if not found.knows_classes:
+    if found.labels is None:
         check_classes(settings)
     if dry_run:
         show_due(plan, out, console, found)

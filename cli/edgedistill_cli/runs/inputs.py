@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edgedistill.models.student import Student
     from edgedistill.models.teacher import Teacher
     from edgedistill.subtasks.subtask import Subtask
+    from edgedistill_deploy.classes.groups import WantedClass
     from edgedistill_deploy.images.sets import ImageSet, ImageSplits
     from edgedistill_deploy.images.skipped import SkippedFile
 
@@ -35,11 +36,32 @@ class Inputs:
     images: "SubtaskImages"
 
 
-def find_classes(subtask: SubtaskSettings) -> tuple[str, ...]:
-    """Return the names of the subtask's classes."""
-    from edgedistill.subtasks.named import named_subtask_classes
+def find_classes(subtask: SubtaskSettings) -> "tuple[WantedClass, ...]":
+    """Return the subtask's classes, without "something else"; groups have the names of all their members.
 
-    return subtask.classes or named_subtask_classes(subtask.name)
+    Raises:
+        UsageError: there is no such subtask, or a group cannot be read.
+    """
+    from edgedistill.subtasks.named import expand_nouns, named_subtask_classes
+
+    return expand_nouns(subtask.classes or named_subtask_classes(subtask.name))
+
+
+def with_rest(
+    classes: "tuple[WantedClass, ...]", subtask: SubtaskSettings, labels: "Sequence[str]", source: "ImageSplits"
+) -> "tuple[WantedClass, ...]":
+    """Return the classes of `find_classes` with "something else", where the settings want it.
+
+    Raises:
+        DataError: a teacher with these labels has no other classes, or the source has no images of them.
+    """
+    from edgedistill.data.groups import count_images
+    from edgedistill.subtasks.rest import find_rest
+
+    if not subtask.rest:
+        return classes
+    folders = [name for name, count in count_images(source).items() if count]
+    return (*classes, find_rest(labels, classes, folders))
 
 
 def load_run_teacher(teacher: TeacherSettings, image_size: int | None = None) -> "Teacher":
@@ -61,6 +83,7 @@ def load_inputs(run: Run) -> Inputs:
     from edgedistill.data.splits import split_for_subtask
     from edgedistill.data.unlabelled import describe_unlabelled, open_both
     from edgedistill.models.student import check_student_name
+    from edgedistill_deploy.classes.groups import member_names_of
 
     settings = run.settings
     # Checked first: loading the teacher and reading every image take long.
@@ -68,11 +91,14 @@ def load_inputs(run: Run) -> Inputs:
         check_student_name(settings.student.name)
     with run.console.progress("load") as report:
         teacher = load_run_teacher(settings.teacher, settings.data.image_size or None)
-        subtask = teacher.subtask(find_classes(settings.subtask), name=settings.subtask.name or "subtask")
-        source, unlabelled = open_both(settings.data.source, settings.data.unlabelled or "", subtask.class_names)
+        classes = find_classes(settings.subtask)
+        unlabelled_name = settings.data.unlabelled or ""
+        source, unlabelled = open_both(settings.data.source, unlabelled_name, member_names_of(classes))
+        classes = with_rest(classes, settings.subtask, teacher.class_names, source)
+        subtask = teacher.subtask(classes, name=settings.subtask.name or "subtask")
         images = split_for_subtask(
             source,
-            subtask.class_names,
+            subtask.classes,
             seed=settings.distill.seed,
             max_bad=settings.data.max_bad,
             progress=noted(report, "images"),

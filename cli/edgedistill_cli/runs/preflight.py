@@ -27,13 +27,21 @@ from edgedistill.models.student_names import PREFIX, plain_widths
 from edgedistill.models.teacher_files import read_labels, require_labels, teacher_folder, teacher_labels
 from edgedistill.models.timm_list import installed_version, is_listed, listed_outputs, listed_version, refuse_unlisted
 from edgedistill.subtasks.imagenet import imagenet_labels
-from edgedistill.subtasks.subtask import find_subtask
+from edgedistill.subtasks.subtask import class_problems, find_subtask, is_known
 from edgedistill_cli.console import Console
 from edgedistill_cli.runs._room import Room, estimate_room, require_room
 from edgedistill_cli.runs.folder import Run, require_startable
-from edgedistill_cli.runs.inputs import find_classes
+from edgedistill_cli.runs.inputs import find_classes, with_rest
 from edgedistill_cli.settings import RunSettings, TeacherSettings
 from edgedistill_cli.settings_file import SettingsError
+from edgedistill_deploy.classes.groups import (
+    REST_NAME,
+    WantedClass,
+    claim_folders,
+    member_names_of,
+    names_of,
+    read_classes,
+)
 from edgedistill_deploy.classes.lookup import ClassList
 from edgedistill_deploy.errors import DataError, EdgeDistillError, UsageError
 from edgedistill_deploy.files.locks import require_free
@@ -54,7 +62,7 @@ class Preflight:
         counts: images by split and class, in the order of the subtask; empty where they could not be counted.
         unlabelled: images without a label, by split.
         room: the estimate of the room that a run takes; None for commands that make none.
-        knows_classes: the teacher's labels were at hand, so that the classes were looked up among them.
+        labels: the teacher's, where they were at hand, so that the classes were looked up among them.
     """
 
     errors: list[EdgeDistillError] = field(default_factory=list)
@@ -62,7 +70,7 @@ class Preflight:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     unlabelled: dict[str, int] = field(default_factory=dict)
     room: Room | None = None
-    knows_classes: bool = False
+    labels: tuple[str, ...] | None = None
 
     @contextlib.contextmanager
     def gathering(self) -> Iterator[None]:
@@ -144,7 +152,8 @@ def check_run(
         require_free(run.folder)
         require_startable(run.folder, run.settings, restart=restart)
     with found.gathering():
-        run.settings.validate.allowed_among(find_classes(run.settings.subtask))
+        subtask = run.settings.subtask
+        run.settings.validate.allowed_among((*names_of(find_classes(subtask)), *([REST_NAME] if subtask.rest else [])))
     due = [stage for stage in stages if restart or not _is_complete(run, stage)]
     if not _TAKING_INPUTS.isdisjoint(due):
         check_inputs(run.settings, run.console, found)
@@ -167,20 +176,24 @@ def check_inputs(settings: RunSettings, console: Console, found: Preflight) -> N
     for check in (_check_teacher_name, _check_student_name):
         with found.gathering():
             check(settings, console)
-    names: tuple[str, ...] = ()
+    classes: tuple[WantedClass, ...] = ()
     with found.gathering():
-        names = find_classes(settings.subtask)
+        classes = find_classes(settings.subtask)
     with found.gathering():
-        names = _find_in_teacher(names, _labels_at_hand(settings.teacher), found)
+        found.labels = _labels_at_hand(settings.teacher)
+        classes = _find_in_teacher(classes, found, least=1 if settings.subtask.rest else 2)
     with found.gathering():
         named = [name for name in (settings.data.source, settings.data.unlabelled) if name]
         reasons = [reason for name in named if (reason := why_not_counted(name))]
         for reason in reasons:
             console.say(f"note: {reason}")
         if named and not reasons:
-            source, unlabelled = open_both(settings.data.source, settings.data.unlabelled or "", names)
-            _count_images(source, unlabelled, names, found)
-            _check_losses(source, unlabelled, names, settings.data.max_bad, found)
+            wanted = member_names_of(classes)
+            source, unlabelled = open_both(settings.data.source, settings.data.unlabelled or "", wanted)
+            with found.gathering():
+                classes = _add_rest(classes, settings, source, found)
+            gathered = _count_images(source, unlabelled, classes, found)
+            _check_losses(gathered, unlabelled, names_of(classes), settings.data.max_bad, found)
     with found.gathering():
         if found.lacks_labels:
             settings.distill.require_labels(0)
@@ -260,40 +273,53 @@ def _labels_at_hand(teacher: TeacherSettings) -> tuple[str, ...] | None:
     return None
 
 
-def _find_in_teacher(names: tuple[str, ...], labels: tuple[str, ...] | None, found: Preflight) -> tuple[str, ...]:
+def _find_in_teacher(classes: tuple[WantedClass, ...], found: Preflight, least: int) -> tuple[WantedClass, ...]:
     """Note which classes the teacher does not have; return the others, called as the expert will call them."""
-    if labels is None or not names:
-        return names
-    found.knows_classes = True
-    classes = ClassList(labels)
-    if problems := classes.problems(names, "The teacher has", subtasks=True):
+    if found.labels is None or not classes:
+        return classes
+    known = ClassList(found.labels)
+    if problems := class_problems(known, classes):
         found.errors.extend(map(UsageError, problems))
-        known = {place: name for name in reversed(names) if (place := classes.find(name)) is not None}
-        return tuple(name for name in names if name in known.values())
-    return find_subtask(labels, names).class_names
+        return tuple(each for each in classes if is_known(known, each))
+    return find_subtask(found.labels, classes, least=least).classes
+
+
+def _add_rest(
+    classes: tuple[WantedClass, ...], settings: RunSettings, source: ImageSplits, found: Preflight
+) -> tuple[WantedClass, ...]:
+    """Add "something else" where the settings want it and the teacher's labels tell what it is."""
+    if found.labels is None or not classes:
+        return classes
+    added = with_rest(classes, settings.subtask, found.labels, source)
+    return read_classes(added)  # refuses a class that is called like the one added
 
 
 def _count_images(
-    source: ImageSplits, unlabelled: ImageSplits | None, names: tuple[str, ...], found: Preflight
-) -> None:
-    """Count the images of the classes and those without a label; note the classes that have none or too few."""
-    purposes, classes = find_purposes(source, unlabelled, names), ClassList(source.class_names)
+    source: ImageSplits, unlabelled: ImageSplits | None, classes: tuple[WantedClass, ...], found: Preflight
+) -> ImageSplits:
+    """Count the images of the classes and those without a label; note the classes that have none or too few.
+
+    Returns the source with the names of the classes.
+    """
+    names, wanted = names_of(classes), member_names_of(classes)
+    purposes = find_purposes(source, unlabelled, names)
     labelled = {split: images for split, images in purposes.sets.items() if purposes.has_labels(split) or not images}
+    claims = claim_folders(source.class_names, classes, f"The {next(iter(labelled), 'training')} images have")
     if labelled:
-        who = f"The {next(iter(labelled))} images have"
-        hint = hint_at_empty(source, names) + hint_at_unlabelled(source, names)
-        found.errors.extend(DataError(each + hint) for each in classes.problems(names, who))
-    places = {name: place for name in names if (place := classes.find(name)) is not None}
+        hint = hint_at_empty(source, wanted) + hint_at_unlabelled(source, wanted)
+        found.errors.extend(DataError(each + hint) for each in claims.problems)
+    known = tuple(name for name in names if name in claims.owners)
+    owners = np.array(claims.owners, dtype=object)
     for split, images in labelled.items():
         counted = np.bincount(images.labels, minlength=len(source.class_names))
-        found.counts[split] = {name: int(counted[place]) for name, place in places.items()}
+        found.counts[split] = {name: int(counted[owners == name].sum()) for name in known}
     found.unlabelled = {split: len(images) for split, images in purposes.sets.items() if split not in labelled}
-    parts = _least_to_divide(purposes.sets)
-    known = tuple(places)
-    found.errors.extend(_find_too_few(found.counts, parts, lambda empty: hint_at_unread(source, known, empty)))
+    parts, gathered = _least_to_divide(purposes.sets), source.rename_classes(claims.renamed)
+    found.errors.extend(_find_too_few(found.counts, parts, lambda empty: hint_at_unread(gathered, known, empty)))
     found.errors.extend(_find_too_few_unlabelled(found.unlabelled, parts))
     if purposes.beside:
         found.unlabelled["training"] = found.unlabelled.get("training", 0) + len(purposes.beside)
+    return gathered
 
 
 def _check_losses(

@@ -175,11 +175,7 @@ def _fit_rejection(run: Run, given: Inputs, student: "Student") -> "Rejection":
 
     with run.console.progress("reject") as report:
         outside = find_outside(
-            given.source,
-            given.teacher.class_names,
-            given.subtask.class_names,
-            given.images,
-            seed=run.settings.distill.seed,
+            given.source, given.teacher.class_names, given.subtask.classes, given.images, seed=run.settings.distill.seed
         )
         rejection = fit_rejection(
             student,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgedistill_cli.console import Console
 from edgedistill_cli.exit_codes import InterruptedRunError
-from edgedistill_cli.runs.inputs import find_classes, load_run_teacher
+from edgedistill_cli.runs.inputs import find_classes, load_run_teacher, with_rest
 from edgedistill_cli.runs.libraries import require_comparison
 from edgedistill_cli.runs.preflight import Preflight
 from edgedistill_cli.settings import RunSettings
@@ -24,6 +24,7 @@ Number = TypeVar("Number", int, float)
 
 def make_plan(
     settings: RunSettings,
+    labels: Sequence[str] | None = None,
     *,
     methods: Sequence[str] | None,
     seeds: int,
@@ -34,14 +35,18 @@ def make_plan(
     validation_images: int | None,
     has_labels: bool = True,
 ) -> "ComparisonPlan":
-    """Turn settings and the flags of `compare` into a plan; without labels, the method that needs them is left out."""
+    """Turn settings and the flags of `compare` into a plan.
+
+    `labels` are the teacher's where they are known. Where no image `has_labels`, the method that needs them is left
+    out.
+    """
     from edgedistill.comparison import LAMBDAS, METHODS, ComparisonPlan, named_methods
     from edgedistill.comparison.methods import LABELS
 
     first = settings.distill.seed
     usual = [name for name in METHODS if has_labels or name != LABELS]
     return ComparisonPlan(
-        tasks=(_build_task(settings),),
+        tasks=(_build_task(settings, labels),),
         methods=named_methods(methods if methods is not None else usual),
         seeds=tuple(range(first, first + seeds)),
         sizes=_read_numbers("--train-sizes", sizes, int, "whole numbers") if sizes is not None else (None,),
@@ -60,15 +65,19 @@ def _read_numbers(flag: str, text: str, kind: Callable[[str], Number], kinds: st
         raise UsageError(f"{flag} takes {kinds} with commas between them, and {text!r} was given.") from error
 
 
-def _build_task(settings: RunSettings) -> "Task":
+def _build_task(settings: RunSettings, labels: Sequence[str] | None) -> "Task":
     from edgedistill.comparison import Task
+    from edgedistill.data.sources import open_source
 
-    distill = asdict(settings.distill)
+    distill, classes = asdict(settings.distill), find_classes(settings.subtask)
+    if settings.subtask.rest:
+        known = load_run_teacher(settings.teacher).class_names if labels is None else labels
+        classes = with_rest(classes, settings.subtask, known, open_source(settings.data.source))
     return Task(
         name=settings.subtask.name or "subtask",
         teacher=settings.teacher.name,
         source=settings.data.source,
-        classes=find_classes(settings.subtask),
+        classes=classes,
         student=settings.student.name,
         settings={key: value for key, value in distill.items() if key not in ("seed", "lambda_layer")},
         student_width=settings.student.width,
@@ -90,7 +99,10 @@ def check_classes(settings: RunSettings) -> None:
     Raises:
         UsageError: it lacks one; the message names the nearest classes.
     """
-    load_run_teacher(settings.teacher).subtask(find_classes(settings.subtask))
+    from edgedistill.subtasks.subtask import find_subtask
+
+    classes, teacher = find_classes(settings.subtask), load_run_teacher(settings.teacher)
+    find_subtask(teacher.class_names, classes, least=1 if settings.subtask.rest else 2)
 
 
 def show_due(plan: "ComparisonPlan", folder: Path, console: Console, found: Preflight) -> None:

@@ -92,6 +92,8 @@ def show_offers(offers: Sequence[Offer], console: Console) -> None:
         also = f", also {', '.join(each.subtask.also)}" if each.subtask.also else ""
         console.result(f"{each.subtask.name}{also}: {each.count} classes")
         console.result("".join(f"  {name}\n" for name in each.classes).rstrip("\n"))
+        name = each.subtask.name
+        console.result(f'as one class of all of them: --classes "{name.partition("/")[2]}={name},..."')
 
 
 def _short(classes: Sequence[str], most: int) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from edgedistill_cli.console import Console
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.classes.groups import describe_groups
 from edgedistill_deploy.recommendation.choice import choose, read_choices
 from edgedistill_deploy.recommendation.summary import conclude, label_of, summarise_records
 from edgedistill_deploy.records.reading import read_records
@@ -37,10 +38,17 @@ def show_summary(bundle: Bundle, console: Console) -> None:
             ["verdict", *("baseline" if row.is_teacher else row.verdict or words.MISSING for row in rows)],
         ],
     )
+    show_groups(bundle, console)
     console.result(conclude(rows, choose(records)).sentence)
     for row in rows:
         for reason in () if row.is_teacher else row.reasons:
             console.result(f"{row.label}: {reason}")
+
+
+def show_groups(bundle: Bundle, console: Console) -> None:
+    """Print what each class is made of that stands for several of the teacher's."""
+    for described in describe_groups(bundle.classes):
+        console.result(f"class {described}")
 
 
 def show_choices(bundle: Bundle, console: Console) -> None:

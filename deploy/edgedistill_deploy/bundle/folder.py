@@ -14,6 +14,7 @@ from typing import Any
 
 from edgedistill_deploy.bundle.manifest import MANIFEST, SCHEMA, read_manifest, sole_writer, write_manifest
 from edgedistill_deploy.bundle.precisions import PRECISIONS, find_role, model_role, offered_precisions
+from edgedistill_deploy.classes.groups import ClassGroup, WantedClass
 from edgedistill_deploy.errors import BundleError, UsageError, nearest_names, reading
 from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.writing import require_inside, sha256_of_file
@@ -46,6 +47,16 @@ class Bundle:
     def class_names(self) -> tuple[str, ...]:
         """The subtask's classes, in the order of the logits."""
         return tuple(self.manifest["subtask"]["class_names"])
+
+    @property
+    def classes(self) -> tuple[WantedClass, ...]:
+        """The subtask's classes, with the names of the members of those that are made of several of the teacher's."""
+        subtask = self.manifest["subtask"]
+        members = subtask.get("member_names") or [[name] for name in self.class_names]
+        return tuple(
+            name if list(each) == [name] else ClassGroup(name=name, members=tuple(each))
+            for name, each in zip(self.class_names, members, strict=True)
+        )
 
     @property
     def preprocess(self) -> Preprocess:
@@ -166,7 +177,8 @@ def create_bundle(
 ) -> Bundle:
     """Make the folder a bundle without files. Other files in the folder stay.
 
-    `subtask` has name, class_names and class_indices. Raises BundleError when the folder is a bundle already.
+    `subtask` has name, class_names, and class_indices, or class_members with member_names. Raises BundleError when the
+    folder is a bundle already.
     """
     given = {"subtask": subtask, "teacher": teacher, "student": student, "provenance": provenance}
     record = {

@@ -113,8 +113,25 @@ def _check_subtask(subtask: Mapping[str, Any], path: Path) -> None:
         raise BundleError(f"{path} is damaged: subtask.class_names must list different names, at least one.")
     if not all(map(is_plain_text, names)):
         raise BundleError(f"{path} is damaged: subtask.class_names must not hold control characters.")
-    if not _is_list_of(indices, int) or len(indices) != len(names) or min(indices) < 0:
+    if "class_members" in subtask:
+        _check_members(subtask, len(names), path)
+    elif not _is_list_of(indices, int) or len(indices) != len(names) or min(indices) < 0:
         raise BundleError(f"{path} is damaged: subtask.class_indices must list one index for each class name.")
+
+
+def _check_members(subtask: Mapping[str, Any], count: int, path: Path) -> None:
+    """Check a subtask with groups: for each class the teacher's outputs, and as many names."""
+    members: Any = subtask["class_members"]
+    names: Any = subtask.get("member_names")
+    if not _is_list_of(members, list) or len(members) != count or not all(_is_list_of(each, int) for each in members):
+        raise BundleError(f"{path} is damaged: subtask.class_members must list the indices of each class.")
+    flat = [index for each in members for index in each]
+    if not all(members) or min(flat) < 0 or len(set(flat)) < len(flat):
+        raise BundleError(f"{path} is damaged: subtask.class_members must list different indices for each class.")
+    if not _is_list_of(names, list) or list(map(len, names)) != list(map(len, members)):
+        raise BundleError(f"{path} is damaged: subtask.member_names must have a name for each of class_members.")
+    if not all(is_plain_text(name) for each in names for name in each):
+        raise BundleError(f"{path} is damaged: subtask.member_names must be strings without control characters.")
 
 
 def _is_list_of(value: Any, kind: type) -> bool:

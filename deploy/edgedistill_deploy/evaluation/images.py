@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.reference import Reference, read_reference
-from edgedistill_deploy.errors import BundleError, DataError
+from edgedistill_deploy.classes.groups import ClassGroup, claim_folders
+from edgedistill_deploy.classes.lookup import in_one_message
+from edgedistill_deploy.errors import BundleError, DataError, UsageError
 from edgedistill_deploy.images.sets import ImageSet, batches
 from edgedistill_deploy.records.parity import Check, NotChecked
 
@@ -64,6 +66,22 @@ def open_evaluation(bundle: Bundle, images: ImageSet | None) -> Evaluation:
     return _build_from_reference(reference) if images is None else _build_from_images(bundle, images, reference)
 
 
+def choose_classes(images: ImageSet, bundle: Bundle) -> ImageSet:
+    """Return the images of the bundle's classes, labelled in its order; a group has those of its members' folders.
+
+    Raises:
+        UsageError: the images lack a class, or a folder belongs to two classes; it lists all of these.
+    """
+    if images.class_names == bundle.class_names:
+        return images
+    if any(isinstance(each, ClassGroup) for each in bundle.classes):
+        claims = claim_folders(images.class_names, bundle.classes, "The images have")
+        if claims.problems:
+            raise UsageError(in_one_message(claims.problems))
+        images = images.rename_classes(claims.renamed)
+    return images.with_classes(bundle.class_names)
+
+
 def _build_from_reference(reference: Reference) -> Evaluation:
     images, rows = reference.images, reference.image_index
     if images is None or len(images) == 0:
@@ -85,7 +103,7 @@ def _build_from_reference(reference: Reference) -> Evaluation:
 
 
 def _build_from_images(bundle: Bundle, images: ImageSet, reference: Reference) -> Evaluation:
-    subtask = images if images.class_names == bundle.class_names else images.with_classes(bundle.class_names)
+    subtask = choose_classes(images, bundle)
     row_of = {str(digest): row for row, digest in enumerate(reference.digests)}
     found = np.array([row_of.get(subtask.digest(index), -1) for index in range(len(subtask))], dtype=np.int64)
     known = np.flatnonzero(found >= 0)

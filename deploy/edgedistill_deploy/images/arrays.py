@@ -19,6 +19,7 @@ from edgedistill_deploy.images.sets import (
     Indices,
     Labels,
     frozen_labels,
+    merge_classes,
     positions,
     select_classes,
 )
@@ -78,8 +79,9 @@ class ArrayImages:
         return replace(self, class_names=tuple(class_names), labels=labels, rows=self.rows[chosen])
 
     def rename_classes(self, class_names: Sequence[str]) -> "ArrayImages":
-        """Give the classes these names, one for each class."""
-        return replace(self, class_names=tuple(class_names))
+        """Give the classes these names, one for each class; those of one name become one class."""
+        names, labels = merge_classes(self.labels, class_names)
+        return replace(self, class_names=names, labels=labels)
 
 
 def build_array_images(

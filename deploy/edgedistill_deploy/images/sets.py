@@ -53,7 +53,7 @@ class ImageSet(Protocol):
         """
 
     def rename_classes(self, class_names: Sequence[str]) -> "ImageSet":
-        """Keep all images and labels, and give the classes these names, one for each class.
+        """Keep all images, and give the classes these names, one for each class; those of one name become one class.
 
         A set in which no image has a label takes any names.
         """
@@ -82,11 +82,11 @@ class ImageSplits:
     in_folders: bool = False
 
     def rename_classes(self, class_names: Sequence[str]) -> "ImageSplits":
-        """Give the classes these names, one for each class."""
+        """Give the classes these names, one for each class; those of one name become one class."""
         names = dict(zip(self.class_names, class_names, strict=True))
         return replace(
             self,
-            class_names=tuple(class_names),
+            class_names=tuple(dict.fromkeys(class_names)),
             train=self.train.rename_classes(class_names),
             validation=self.validation.rename_classes(class_names) if self.validation is not None else None,
             test=self.test.rename_classes(class_names) if self.test is not None else None,
@@ -118,6 +118,16 @@ def frozen_labels(labels: Sequence[int] | NDArray[np.integer]) -> Labels:
     copy = np.array(labels, dtype=np.int64)
     copy.setflags(write=False)
     return copy
+
+
+def merge_classes(labels: Labels, class_names: Sequence[str]) -> tuple[tuple[str, ...], Labels]:
+    """Return the different names, in order, and the labels (N,) as positions among them; a label of -1 stays."""
+    merged = tuple(dict.fromkeys(class_names))
+    if len(merged) == len(class_names):
+        return merged, labels
+    places = {name: place for place, name in enumerate(merged)}
+    table = np.array([places[name] for name in class_names], dtype=np.int64)
+    return merged, frozen_labels(np.where(labels < 0, labels, table[labels]))
 
 
 def select_classes(

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.evaluation.figures import count_lost_and_gained, predicted_classes
+from edgedistill_deploy.evaluation.images import choose_classes
 from edgedistill_deploy.images.colour import rgb_of
 from edgedistill_deploy.images.encoded.sets import EncodedImages
 from edgedistill_deploy.images.preprocess import INTERPOLATIONS, Preprocess, Resize
@@ -112,7 +113,7 @@ def sample_bilinear(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _choose_images(bundle: Bundle, images: ImageSet) -> ImageSet:
-    subtask = images if images.class_names == bundle.class_names else images.with_classes(bundle.class_names)
+    subtask = choose_classes(images, bundle)
     labelled = subtask.select(subtask.labels >= 0)
     if len(labelled) == 0:
         raise DataError("No labelled image of the bundle's classes is there to measure the preprocessing on.")

@@ -10,6 +10,7 @@ import numpy as np
 from edgedistill_deploy import wording
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS
+from edgedistill_deploy.classes.groups import describe_groups
 from edgedistill_deploy.recommendation import summary
 from edgedistill_deploy.recommendation.choice import choose
 from edgedistill_deploy.recommendation.summary import ArtefactSummary, baseline_of, label_of
@@ -56,6 +57,7 @@ def page_values(bundle: Bundle, records: Records) -> dict[str, Any]:
     return {
         "bundle": bundle,
         "manifest": bundle.manifest,
+        "groups": describe_groups(bundle.classes),
         "version": __version__,
         "title": _title(bundle),
         "conclusion": conclusion,

@@ -92,7 +92,7 @@ def test_without_labels_the_student_is_judged_by_the_teachers_answers(
     teacher: Teacher, bare: SubtaskImages, tmp_path: Path
 ) -> None:
     result = run(teacher, bare, tmp_path)
-    classes = list(teacher.subtask(CLASSES).class_indices)
+    classes = [index for (index,) in teacher.subtask(CLASSES).members]
     wanted = answers(teacher.model, teacher, bare.validation, classes)
     given = answers(result.student, teacher, bare.validation, None)
     agreement = float(np.mean([one == other for one, other in zip(given, wanted, strict=True)]))
@@ -174,7 +174,7 @@ def test_true_classes_are_labels_or_the_teachers_answers(
 ) -> None:
     subtask = teacher.subtask(CLASSES)
     assert true_classes(teacher, subtask, labelled.validation).tolist() == labelled.validation.labels.tolist()
-    wanted = answers(teacher.model, teacher, bare.validation, list(subtask.class_indices))
+    wanted = answers(teacher.model, teacher, bare.validation, [index for (index,) in subtask.members])
     assert true_classes(teacher, subtask, bare.validation).tolist() == wanted
     assert predict_classes(teacher.model, teacher, bare.validation, subtask.class_indices).tolist() == wanted
 

@@ -54,6 +54,16 @@ def test_labels_moved_by_some_lines_are_refused(
     assert f"its first line is {labels[0]!r}" in str(refused.value)
 
 
+def test_the_labels_of_a_group_are_those_of_its_members(tiny_digits: Path, tmp_path: Path) -> None:
+    classes = ["3", "low=1|2|5"]
+    images = split_for_subtask(open_source(f"npz:{tiny_digits}"), classes).validation
+    teacher = load_teacher("embedded:glyphs100")
+    assert check_teacher_labels(teacher, teacher.subtask(classes), images) == ()
+    moved = labelled(tmp_path, ["__background__", *LABELS[:-1]])
+    with pytest.raises(UsageError, match="has one line too many above these classes"):
+        check_teacher_labels(moved, moved.subtask(classes), images)
+
+
 def test_labels_in_another_order_are_told_with_the_labels_that_fit(images: ImageSet, tmp_path: Path) -> None:
     first, second = notes_of(labelled(tmp_path, LABELS[::-1]), images)
     assert "not better than chance" in first

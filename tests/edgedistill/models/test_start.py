@@ -13,7 +13,7 @@ from torch import nn
 
 from edgedistill.export.deployed import Deployed
 from edgedistill.models.normalise import Normalise, normalise_of
-from edgedistill.models.start import begin_student, find_start, mark_started
+from edgedistill.models.start import ClassAliases, GroupAliases, begin_student, find_start, mark_started
 from edgedistill.models.student import build_student
 from edgedistill_deploy.errors import DataError, UsageError
 
@@ -59,6 +59,24 @@ def test_the_teachers_label_finds_a_row_that_the_given_name_does_not(tmp_path: P
     record = begin_student(student, start, [("king of beasts", "lion"), ("zebra", "zebra")])
     assert record.head_rows == 2
     assert torch.equal(student.fc.weight, trained().fc.weight[[3, 0]])
+
+
+def test_a_group_starts_from_the_mean_of_its_members_rows(tmp_path: Path) -> None:
+    student: Any = build_student(NAME, 4, seed=4)
+    fresh = student.fc.weight.clone()
+    aliases: list[ClassAliases] = [
+        GroupAliases(own="animal", members=(("red fox", "x"), ("king of beasts", "lion"), ("unknown", "y"))),
+        GroupAliases(own="zebra", members=(("nothing", "here"),)),
+        GroupAliases(own="nothing", members=(("here", "either"),)),
+        ("goldfish", "z"),
+    ]
+    record = begin_student(student, find_start(NAME, str(write_folder(tmp_path / "mine"))), aliases)
+    given = trained().state_dict()
+    assert torch.allclose(student.fc.weight[0], (given["fc.weight"][2] + given["fc.weight"][3]) / 2)
+    assert torch.allclose(student.fc.bias[0], (given["fc.bias"][2] + given["fc.bias"][3]) / 2)
+    assert torch.equal(student.fc.weight[[1, 3]], given["fc.weight"][[0, 1]])
+    assert torch.equal(student.fc.weight[2], fresh[2])
+    assert (record.head_rows, record.head_classes) == (3, 4)
 
 
 def test_a_file_without_labels_gives_all_but_the_head(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from edgedistill_deploy.errors import reading
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.images.decode import read_image
 from edgedistill_deploy.images.encoded.paths import FileContents
-from edgedistill_deploy.images.sets import Indices, Labels, frozen_labels, positions, select_classes
+from edgedistill_deploy.images.sets import Indices, Labels, frozen_labels, merge_classes, positions, select_classes
 
 _DIGEST_BYTES = 32  # of sha256
 
@@ -110,8 +110,9 @@ class EncodedImages:
         return replace(self, class_names=tuple(class_names), labels=labels, rows=self.rows[chosen])
 
     def rename_classes(self, class_names: Sequence[str]) -> "EncodedImages":
-        """Give the classes these names, one for each class."""
-        return replace(self, class_names=tuple(class_names))
+        """Give the classes these names, one for each class; those of one name become one class."""
+        names, labels = merge_classes(self.labels, class_names)
+        return replace(self, class_names=names, labels=labels)
 
 
 def build_encoded_images(

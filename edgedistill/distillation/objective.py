@@ -98,7 +98,7 @@ class Objective(nn.Module):
 
         Args:
             images: normalised (N, 3, H, W).
-            labels: positions in the subtask (N,).
+            labels: positions in the subtask (N,), or shares of its classes (N, C) where images are mixed.
             guidance: of the teacher, for the same images.
             layer_weight: factor on the layer terms, besides lambda_layer.
         """

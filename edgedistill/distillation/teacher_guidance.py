@@ -88,7 +88,7 @@ def with_cache(
         EdgeDistillError: there is no room for the requested views, or the folder holds another cache.
     """
     config, images = task.config, task.lesson.images.train
-    augmentation = Augmentation(name=config.augment, seed=config.seed)
+    augmentation = Augmentation(name=config.augment, seed=config.seed, mixup=config.mixup or 0.0)
     if config.teacher_cache == "off":
         return guidance, augmentation
     view_bytes = bytes_per_view(_example(guidance, images), guidance.preprocess.size)
@@ -101,6 +101,7 @@ def with_cache(
     limited = replace(augmentation, views=views)
     key = {**task.cache_key(), "augmentation": limited.name, "seed": limited.seed, "views": views}
     key["precision"] = config.mixed_precision
+    key |= {"mixup": limited.mixup} if limited.mixup else {}
     if guidance.accelerator.is_main_process and open_teacher_cache(folder, key) is None:
         report = task.reporter("teacher-cache", cache_bytes=views * len(images) * view_bytes)
         report(0, views * len(images))

@@ -45,6 +45,7 @@ _RESULTS = {
     "report": ("report.html",),
 }
 SKIPPED = "skipped.csv"
+RIVALS = "rivals"
 # What a run writes besides; `restart` deletes the results and these, and nothing else.
 _OWN = (
     "manifest.json",
@@ -60,6 +61,7 @@ _OWN = (
     "bisect",
     "calibration",
     SKIPPED,
+    RIVALS,
 )
 
 

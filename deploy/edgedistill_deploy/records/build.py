@@ -19,6 +19,7 @@ def summarise_build(bundle: Bundle) -> dict[str, Any]:
         "teacher": {"parameters": manifest["teacher"]["parameters"], "accuracy": _accuracy_of(parity["teacher"])},
         "student": {"parameters": manifest["student"]["parameters"], "accuracy": _accuracy_of(parity["fp32"])},
         "distillation": manifest.get("distillation"),
+        "rivals": manifest.get("rivals"),
         "artefacts": [
             {"role": role, **entry} for role, entry in manifest["files"].items() if role.startswith("model.")
         ],

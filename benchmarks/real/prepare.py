@@ -16,6 +16,8 @@ from benchmarks.real.teachers import REPEATS, make_teacher
 from edgedistill.models.teacher import load_teacher
 from edgedistill_deploy.errors import EdgeDistillError
 
+LABELLING_SIZE = 224  # pixels, at which the teacher names landscapes
+
 
 def prepare(folder: Path) -> None:
     """Make teachers and images in `folder`."""
@@ -24,9 +26,8 @@ def prepare(folder: Path) -> None:
         print(f"teacher: {make_teacher(size, packages, folder / size)}", flush=True)
     print(f"images: {make_animals(folder / 'animals', packages)}", flush=True)
     print(f"images: {make_animals(folder / 'animals-300', packages, SMALL_COUNTS)}", flush=True)
-    print(
-        f"images: {make_landscapes(folder / 'landscapes', packages, load_teacher(str(folder / 'lite2')))}", flush=True
-    )
+    teacher = load_teacher(str(folder / "lite2"), image_size=LABELLING_SIZE)
+    print(f"images: {make_landscapes(folder / 'landscapes', packages, teacher)}", flush=True)
 
 
 def main() -> int:

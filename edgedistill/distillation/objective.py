@@ -81,6 +81,11 @@ class Objective(nn.Module):
             torch.manual_seed(config.seed)
             self.layer_losses = nn.ModuleList(_layer_loss(config, matching, pair) for pair in matching.pairs)
 
+    @property
+    def asks_teacher(self) -> bool:
+        """Whether any term needs the teacher's answers; labels alone do not."""
+        return self._config.lambda_kd > 0 or bool(self._matching.pairs)
+
     @torch.no_grad()
     def targets(self, teacher_maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return what the layer losses need of the teacher's maps {teacher layer: (N, D, H, W)}."""

@@ -1,7 +1,7 @@
 """Settings of the training, checked when they are made. No torch, so that refusing them takes no time."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from edgedistill.checks import check_above_zero, check_at_least, check_choice
@@ -41,7 +41,17 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "positions": 20,
         "student_normalisation": "center",
         "alignment": "learned",
-    }
+    },
+    # Beyer et al. 2022, "a good teacher is patient and consistent": the teacher sees the student's crops, which is so
+    # here in any case, strong crops, images mixed in any proportion, no label, no layer, and a long schedule.
+    "patient": {
+        "epochs": 300,
+        "schedule": "cosine",
+        "lambda_kd": 1.0,
+        "lambda_layer": 0.0,
+        "augment": "resized-crop-flip",
+        "mixup": 1.0,
+    },
 }
 
 
@@ -74,6 +84,8 @@ class DistillConfig:
         direction_weights: weight of each direction in the layer term: its `variance`, as in the paper; `equal` for all;
             or its `relevance`, its eigenvalue under `method`.
         augment: none, crop, crop-flip, resized-crop or resized-crop-flip. Flips suit photographs, not characters.
+        mixup: each training image is mixed with another one, pixel by pixel; the proportion is drawn from Beta(mixup,
+            mixup), so 1 makes all proportions equally likely. The teacher is shown the mixture. None or 0: off.
         seed: fixes initialisation, image order, augmentation and drawn positions.
         workers: processes that decode images.
         compute: where training runs: auto, cpu, cuda or mps.
@@ -105,6 +117,7 @@ class DistillConfig:
     alignment: str = "procrustes"
     direction_weights: str = "variance"
     augment: str = "crop-flip"
+    mixup: float | None = None
     seed: int = 0
     workers: int = 0
     compute: str = "auto"
@@ -125,6 +138,8 @@ class DistillConfig:
         check_above_zero("temperature", self.temperature)
         for key in ("weight_decay", "gradient_clip", "lambda_kd", "lambda_task"):
             check_at_least(key, getattr(self, key), 0)
+        if self.mixup is not None:
+            check_at_least("mixup", self.mixup, 0)
         _check_lambda(self.lambda_layer)
         if not 0 <= self.ema < 1:
             raise UsageError(f"ema must be a number from 0 to below 1, such as 0.999, and {self.ema} was given.")
@@ -158,6 +173,14 @@ class DistillConfig:
                 f"lambda_task = {self.lambda_task:g} is the weight of the labels, and no training image has a label. "
                 "Give images in class folders, or leave lambda_task at 0: the other terms need no label."
             )
+
+    def deciding(self) -> dict[str, Any]:
+        """Return the settings that decide the result of a training, for keys; `workers` and `compute` do not.
+
+        What is None does not count, so that a new setting leaves what an earlier version made valid.
+        """
+        settings = asdict(replace(self, workers=0, compute="auto"))
+        return {key: value for key, value in settings.items() if value is not None}
 
     @property
     def peak_rate(self) -> float:

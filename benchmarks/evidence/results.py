@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.evidence.parts import ABLATIONS, AUTO_SUFFIX, COMPARED, SEEDS_SUFFIX
+from benchmarks.real.table import read_cells, real_lines
 from edgedistill.comparison.statistics import Difference, add_verdicts, compare_pairs
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -283,6 +284,7 @@ def page() -> str:
     whole = [mains[name] for name in COMPARED if name in mains]
     kinds = {kind: [mains[name] for name in names if name in mains] for kind, names in FURTHER.items()}
     fills: dict[str, Callable[[], list[str]]] = {
+        "real": lambda: real_lines(read_cells(RESULTS / "real")),
         "gains": lambda: gains(whole),
         "main": lambda: main_table(whole),
         "auto": lambda: auto_table(

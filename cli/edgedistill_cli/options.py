@@ -24,6 +24,10 @@ Out = Annotated[Path, flag("--out", "DIR", "The run folder; also the bundle.")]
 Restart = Annotated[bool, typer.Option("--restart", help="Delete what the folder holds of an earlier run first.")]
 KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Go on with a student that is not better than chance.")]
 
+Rivals = Annotated[
+    bool, typer.Option("--rivals", help="Also train the student on labels and on logits alone, and compare.")
+]
+
 Reject = Annotated[
     float | None,
     flag(
@@ -237,7 +241,9 @@ class MethodFlags:
         flag("--lambda-layer", "X|auto", "Weight of the layer losses; auto chooses it by short runs."),
         Setting("distill.lambda_layer", number_or_text),
     ] = None
-    preset: Annotated[str | None, flag("--preset", "NAME", "Named training settings, under all others: paper.")] = None
+    preset: Annotated[
+        str | None, flag("--preset", "NAME", "Named training settings, under all others: paper or patient.")
+    ] = None
     pairs: Annotated[
         str | None,
         flag("--pairs", "T=S,...", "Layers to match, teacher=student; found automatically by default."),
@@ -255,6 +261,11 @@ class MethodFlags:
     ] = None
     ema: Annotated[
         float | None, flag("--ema", "X", "Decay of the student's moving average, such as 0.99."), Setting("distill.ema")
+    ] = None
+    mixup: Annotated[
+        float | None,
+        flag("--mixup", "X", "Mix each image with another: 1 in all proportions alike, 0.2 mostly one; 0 is off."),
+        Setting("distill.mixup"),
     ] = None
     early_stopping: Annotated[
         int | None,

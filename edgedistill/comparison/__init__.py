@@ -1,7 +1,7 @@
 """Comparing SubDistill with other ways to train the same student, on the same images and with the same budget."""
 
 from edgedistill.comparison.figure import write_figure
-from edgedistill.comparison.methods import METHODS, REFERENCE, named_methods
+from edgedistill.comparison.methods import AS_IS, METHODS, REFERENCE, named_methods
 from edgedistill.comparison.plan import LAMBDAS, ComparisonPlan, Task
 from edgedistill.comparison.record import comparison_record
 from edgedistill.comparison.run import Comparison, ComparisonProgress, open_comparison, planned_runs, run_comparison
@@ -9,6 +9,7 @@ from edgedistill.comparison.statistics import Difference
 from edgedistill.comparison.summary import FinalRun, Row, summarise, teacher_accuracy
 
 __all__ = [
+    "AS_IS",
     "LAMBDAS",
     "METHODS",
     "REFERENCE",

@@ -116,7 +116,7 @@ def _name_rows(axes: "Axes", names: Sequence[str]) -> None:
 
 
 def _caption(record: Record) -> str:
-    seeds, rivals = len(record["seeds"]), len(record["methods"]) - 1
+    seeds, rivals = len(record["seeds"]), len(choose_rows(record, record["train_sizes"][0])) - 1
     tasks = ", each the mean over the tasks" if record["over_tasks"] else ""
     return (
         f"Left: mean ± standard deviation over {seeds} seed{'s' if seeds > 1 else ''}; dots are single seeds{tasks}; "

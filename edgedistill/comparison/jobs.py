@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from edgedistill.comparison.methods import is_untrained
 from edgedistill.comparison.plan import ComparisonPlan, Task, TaskFacts, key_of
 from edgedistill.config import DistillConfig
 
@@ -45,10 +46,11 @@ _FIRST_SETTINGS = frozenset(
 class Job:
     """One piece of work: train a student, evaluate a trained one on the test images, or evaluate the teacher.
 
-    Equal keys give equal results. `trained` is the key of the training whose student an evaluation judges.
+    To begin a student is to keep it as it starts. Equal keys give equal results. `trained` is the key of the training
+    (or the beginning) whose student an evaluation judges.
     """
 
-    kind: Literal["train", "evaluate", "teacher"]
+    kind: Literal["train", "begin", "evaluate", "teacher"]
     key: str
     task: Task
     method: str = ""
@@ -76,29 +78,32 @@ class Variant:
 
 
 def training_job(plan: ComparisonPlan, task: Task, facts: TaskFacts, method: str, variant: Variant) -> Job:
-    """Make the job that trains one student. Its `work` is the number of images that pass through the student."""
+    """Make the job that trains one student. Its `work` is the number of images that pass through the student.
+
+    For a method that trains nothing it only begins the student, which is the same for all variants.
+    """
     config = plan.config(task, method, variant.seed, variant.weight)
+    untrained = is_untrained(plan.methods[method])
     count = variant.size or facts.train_count
-    described = {
+    start = {
         "schema": _KEY_SCHEMA,
         "content": facts.fingerprint,
         "classes": task.classes,
         "student": (task.student, task.student_width),
         **({"start": facts.start} if facts.start else {}),
         "image_size": task.image_size,
-        "train_images": count,
-        "settings": deciding_settings(config),
     }
+    training = {"train_images": count, "settings": deciding_settings(config)}
     return Job(
-        kind="train",
-        key=key_of(described),
+        kind="begin" if untrained else "train",
+        key=key_of({**start, **({"begin": True} if untrained else training)}),
         task=task,
         method=method,
         size=variant.size,
         seed=variant.seed,
         config=config,
         validation_images=plan.validation_images,
-        work=count * config.epochs,
+        work=0 if untrained else count * config.epochs,
     )
 
 

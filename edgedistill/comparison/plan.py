@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.checks import check_above_zero, check_at_least, check_choice
-from edgedistill.comparison.methods import METHODS, REFERENCE, Methods, check_settings, is_tuned
+from edgedistill.comparison.methods import (
+    EPOCHS_TIMES,
+    METHODS,
+    REFERENCE,
+    Methods,
+    check_settings,
+    is_tuned,
+    is_untrained,
+)
 from edgedistill.comparison.subsets import balance_order
 from edgedistill.config import DistillConfig
 from edgedistill.data.sources import open_source
@@ -84,8 +92,10 @@ class ComparisonPlan:
 
     Attributes:
         tasks: every method does each of them.
-        methods: {name: settings}, which replace the task's; a method that does not set `lambda_layer` is tuned.
-        reference: every other method is compared with this one; by default SubDistill, or the first without it.
+        methods: {name: settings}, which replace the task's; a method that does not set `lambda_layer` is tuned. One
+            with `epochs` 0 judges the student as it starts, and `epochs_times` multiplies the epochs.
+        reference: every other method is compared with this one, which trains; by default SubDistill, or the first
+            without it.
         seeds: each fixes initial weights, image order, augmentation and which training images are drawn.
         sizes: numbers of training images; None is all of them.
         lambdas: weights of the layer term that every tuned method tries, each in a full run.
@@ -117,9 +127,11 @@ class ComparisonPlan:
             if size is not None:
                 check_at_least("A number of images", size, 1)
         check_choice("tune_sizes", self.tune_sizes, TUNE_SIZES)
-        first = REFERENCE if REFERENCE in self.methods else next(iter(self.methods))
-        object.__setattr__(self, "reference", self.reference or first)
-        check_choice("reference", self.reference, tuple(self.methods))
+        trained = tuple(name for name, settings in self.methods.items() if not is_untrained(settings))
+        if not trained:
+            raise UsageError(f"A comparison needs a method that trains, and {list(self.methods)} was given.")
+        object.__setattr__(self, "reference", self.reference or (REFERENCE if REFERENCE in trained else trained[0]))
+        check_choice("reference", self.reference, trained)
         if not 1 <= self.tune_seeds <= len(self.seeds):
             raise UsageError(
                 f"tune_seeds must be from 1 to the number of seeds ({len(self.seeds)}), and {self.tune_seeds} was "
@@ -128,15 +140,20 @@ class ComparisonPlan:
         if not 0 < self.confidence < 1:
             raise UsageError(f"confidence must be between 0 and 1, and {self.confidence} was given.")
         for name, settings in self.methods.items():
-            check_settings(f"The method {name!r}", settings)
+            check_settings(f"The method {name!r}", settings, extra=(EPOCHS_TIMES,))
             for task in self.tasks:
                 self.config(task, name, self.seeds[0], self.lambdas[0])
 
     def config(self, task: Task, method: str, seed: int, weight: float | None) -> DistillConfig:
-        """Return the settings of one run; a tuned method's layer term has this `weight`."""
-        own = self.methods[method]
-        tuned = {"lambda_layer": weight} if is_tuned(own) else {}
-        return DistillConfig(**{**task.settings, **own, **tuned, "seed": seed})
+        """Return the settings of one run; a tuned method's layer term has this `weight`.
+
+        A method that trains nothing has the task's.
+        """
+        own = {} if is_untrained(self.methods[method]) else dict(self.methods[method])
+        times = own.pop(EPOCHS_TIMES, 1)
+        tuned = {"lambda_layer": weight} if is_tuned(self.methods[method]) else {}
+        config = DistillConfig(**{**task.settings, **own, **tuned, "seed": seed})
+        return replace(config, epochs=times * config.epochs)
 
     def ordered_sizes(self) -> tuple[int | None, ...]:
         """Return the sizes from the smallest up; all images come last."""

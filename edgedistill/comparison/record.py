@@ -6,13 +6,14 @@ from typing import Any
 from edgedistill.comparison.plan import Task
 from edgedistill.comparison.run import Comparison
 from edgedistill.comparison.statistics import coverage
-from edgedistill.comparison.summary import Row, summarise, teacher_accuracy
+from edgedistill.comparison.summary import Row, find_absences, find_worth, summarise, teacher_accuracy
 
 
 def comparison_record(comparison: Comparison) -> dict[str, Any]:
     """Return what was compared, how, and the results; `docs/compare.md` names the fields."""
     plan = comparison.plan
     several = len(plan.tasks) > 1
+    rows = summarise(comparison)
     return {
         "kind": "comparison",
         "schema": 1,
@@ -27,7 +28,9 @@ def comparison_record(comparison: Comparison) -> dict[str, Any]:
         "validation_images": plan.validation_images,
         "confidence": plan.confidence,
         "covers": coverage(several),
-        "rows": [_row(row) for row in summarise(comparison)],
+        "rows": [_row(row) for row in rows],
+        "worth": find_worth(comparison, rows),
+        "absent": find_absences(comparison),
         "teacher_accuracy": teacher_accuracy(comparison, None),
         "over_tasks": several,
         "failures": [_failure(record) for record in comparison.results.failures()],

@@ -5,9 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from edgedistill.comparison.jobs import Job, Variant, evaluation_job, teacher_job, training_job
-from edgedistill.comparison.methods import is_tuned, nearest_to_one
+from edgedistill.comparison.methods import is_tuned, is_untrained, nearest_to_one
 from edgedistill.comparison.plan import ComparisonPlan, Task, TaskFacts
 from edgedistill.comparison.results import Results
+
+FROM_NOTHING = "the student starts from nothing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,15 +59,32 @@ class Track:
         return min(scores, key=lambda weight: (-scores[weight], *nearest_to_one(weight)), default=None)
 
     def final(self, size: int | None, results: Results) -> list[Job]:
-        """Return the runs that count at this size, one for each seed; none until the weight is chosen."""
+        """Return the runs that count at this size, one for each seed; none until the weight is chosen.
+
+        A method that trains nothing has none where the student starts from nothing.
+        """
         weight = self.choice(size, results) if self.tuned else None
-        if self.tuned and weight is None:
+        if (self.tuned and weight is None) or (self.untrained and not self.facts.start):
             return []
         return [self._job(size, seed, weight) for seed in self.plan.seeds]
 
     @property
+    def untrained(self) -> bool:
+        """Whether the method trains nothing."""
+        return is_untrained(self.plan.methods[self.method])
+
+    def find_absence(self, results: Results) -> str:
+        """Say why there is no student as it starts to judge; empty where there is one, or where it is not known."""
+        if not self.untrained:
+            return ""
+        begun = [results.find_finished(job.key) for job in self.final(self.plan.sizes[0], results)]
+        return FROM_NOTHING if not begun else str((begun[0] or {}).get("absent", ""))
+
+    @property
     def run_count(self) -> int:
         """How many trainings there are in all."""
+        if self.untrained:
+            return 0
         tuned_sizes = (1 if self.plan.tune_sizes == "first" else len(self.plan.sizes)) if self.tuned else 0
         trials = (len(self.plan.lambdas) - 1) * self.plan.tune_seeds
         return len(self.plan.sizes) * len(self.plan.seeds) + tuned_sizes * trials
@@ -101,8 +120,8 @@ class Track:
         """Yield what trained runs still need: an evaluation, or a second training where the student's file is gone."""
         for size in self.plan.ordered_sizes():
             for job in self.final(size, results):
-                evaluation = evaluation_job(job)
-                if results.find_finished(job.key) is not None and results.get(evaluation.key) is None:
+                evaluation, done = evaluation_job(job), results.find_finished(job.key)
+                if done is not None and "absent" not in done and results.get(evaluation.key) is None:
                     yield evaluation if results.student_path(job.key).is_file() else job
 
 

@@ -1,8 +1,10 @@
 """Paired differences over seeds and tasks: intervals, corrected p-values, and a verdict in words."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+
+from edgedistill_deploy.wording import join_words, signed_points
 
 AHEAD, BEHIND, NEITHER = "ahead", "behind", "not distinguishable"
 # Two differences closer than this are equal: accuracies are counts of images, divided.
@@ -54,6 +56,26 @@ class Difference:
 def coverage(over_tasks: bool) -> list[str]:
     """Say in sentences what the intervals and verdicts cover, and what they do not."""
     return [_OF_SEEDS, *([_OVER_TASKS] if over_tasks else []), _VERDICTS]
+
+
+def say_worth(rivals: Mapping[str, tuple[float, Difference]], reference: str, remedy: str) -> str:
+    """Say in one sentence whether the reference was worth it: whether it beats the best of the plain ways.
+
+    Args:
+        rivals: {plain way: (its accuracy, difference to the reference)}; empty gives an empty sentence.
+        reference: the name of the method that is judged.
+        remedy: what would tell where these runs or images cannot.
+    """
+    if not rivals:
+        return ""
+    best, (_, found) = max(rivals.items(), key=lambda item: item[1][0])
+    low, high = found.interval or (None, None)
+    span = f", interval {signed_points(low)} to {signed_points(high)}" if low is not None and high is not None else ""
+    which = f"{best}, the best of {join_words(list(rivals))}" if len(rivals) > 1 else best
+    against = f"{signed_points(found.mean)} points against {which}{span}"
+    if found.verdict == NEITHER:
+        return f"Whether {reference} was worth it cannot be told: {against}; {remedy}."
+    return f"{reference} was {'worth it' if found.verdict == AHEAD else 'not worth it'}: {against}."
 
 
 def compare_pairs(tasks: Sequence[Sequence[float]], confidence: float) -> Difference | None:

@@ -3,11 +3,13 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from edgedistill.comparison.jobs import evaluation_job, teacher_job
+from edgedistill.comparison.methods import PLAIN
 from edgedistill.comparison.run import Comparison
 from edgedistill.comparison.schedule import Track
-from edgedistill.comparison.statistics import Difference, add_verdicts, compare_pairs
+from edgedistill.comparison.statistics import Difference, add_verdicts, compare_pairs, say_worth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +65,43 @@ def summarise(comparison: Comparison) -> tuple[Row, ...]:
         for task in (names if len(names) == 1 else [*names, None])
         for size in plan.ordered_sizes()
         for row in _with_differences(
-            [_row(comparison, task, size, method) for method in plan.methods], plan.reference, plan.confidence
+            [_row(comparison, task, size, method) for method in _shown_methods(comparison, task)],
+            plan.reference,
+            plan.confidence,
         )
     )
+
+
+def find_absences(comparison: Comparison) -> list[dict[str, str]]:
+    """Return {task, method, reason} where a student cannot be judged as it starts, and so has no row."""
+    return [
+        {"task": track.task.name, "method": track.method, "reason": reason}
+        for track in comparison.tracks
+        if (reason := track.find_absence(comparison.results))
+    ]
+
+
+def _shown_methods(comparison: Comparison, task: str | None) -> list[str]:
+    """Return the methods with a row: all but those that are absent from the task, or from any where it is None."""
+    absent = {each["method"] for each in find_absences(comparison) if task in (None, each["task"])}
+    return [method for method in comparison.plan.methods if method not in absent]
+
+
+def find_worth(comparison: Comparison, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return {task, train_size, sentence}: whether the reference beats the best of the plain ways."""
+    plan = comparison.plan
+    places = dict.fromkeys((row.task, row.train_size) for row in rows)
+    found = []
+    for task, size in places if plan.reference not in PLAIN else ():
+        rivals = {
+            row.method: (row.mean, row.difference)
+            for row in rows
+            if (row.task, row.train_size) == (task, size) and row.method in PLAIN and row.mean is not None
+            if row.difference is not None
+        }
+        sentence = say_worth(rivals, plan.reference, "more seeds would")
+        found.append({"task": task, "train_size": size, "sentence": sentence})
+    return [each for each in found if each["sentence"]]
 
 
 def teacher_accuracy(comparison: Comparison, task: str | None) -> float | None:
@@ -122,7 +158,8 @@ def _final_runs(comparison: Comparison, track: Track, size: int | None) -> list[
 def _trainings(comparison: Comparison, track: Track, size: int | None) -> int:
     """Count the runs of this method at this size that were done or tried, each once."""
     runs = [*track.final(size, comparison.results), *track.tuning_jobs(size)]
-    return len({job.key for job in runs if comparison.results.get(job.key) is not None})
+    done = [job for job in runs if job.kind == "train" and comparison.results.get(job.key) is not None]
+    return len({job.key for job in done})
 
 
 def _means_of_tasks(runs: Sequence[FinalRun]) -> list[float]:

@@ -20,15 +20,15 @@ from edgedistill.comparison.plan import Task, task_images
 from edgedistill.comparison.results import CACHES, STUDENTS, Record
 from edgedistill.comparison.shelf import Shelf
 from edgedistill.comparison.subsets import draw_training_images
+from edgedistill.comparison.testing import measure_answers
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.distillation.events import TrainingProgress
 from edgedistill.distillation.subdistill import DistillResult, distill
 from edgedistill.distillation.training import predict_classes, true_classes
-from edgedistill.models.start import begin_student, find_start
+from edgedistill.models.start import StartRecord, begin_student, find_start
 from edgedistill.models.student import build_student, read_student, write_student
 from edgedistill.models.teacher import Teacher, load_teacher
-from edgedistill.networks.logits import ClassIndices
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.images.sets import ImageSet
@@ -72,12 +72,15 @@ class Workspace:
         images = self._images_of(job)
         if job.kind == "train":
             return self._train(job, teacher, images, share)
-        classes = teacher.subtask(job.task.classes).class_indices
+        if job.kind == "begin":
+            return self._begin(job, teacher, images)
+        truth = self._truth(job, teacher, images)
         if job.kind == "teacher":
             self._student(job, teacher)  # finds a misspelt name before the first training
-            return _test(teacher.model, teacher, images, classes, self._truth(job, teacher, images))
-        student = read_student(self._student(job, teacher), self._students / f"{job.trained}.safetensors")
-        return {"trained": job.trained, **_test(student, teacher, images, None, self._truth(job, teacher, images))}
+            classes = teacher.subtask(job.task.classes).class_indices
+            return measure_answers(teacher.model, teacher, images.evaluation, truth, classes)
+        student = read_student(self._student(job, teacher)[0], self._students / f"{job.trained}.safetensors")
+        return {"trained": job.trained, **measure_answers(student, teacher, images.evaluation, truth)}
 
     def _truth(self, job: Job, teacher: Teacher, images: SubtaskImages) -> NDArray[np.int64]:
         """Return the labels of the test images, with the teacher's answers for those that have none."""
@@ -85,6 +88,21 @@ class Workspace:
         if name not in self._truths:
             self._truths[name] = true_classes(teacher, teacher.subtask(job.task.classes), images.evaluation)
         return self._truths[name]
+
+    def _begin(self, job: Job, teacher: Teacher, images: SubtaskImages) -> Record:
+        """Keep the student as it starts, where its trained head has all classes; else say why it is not judged."""
+        student, start = self._student(job, teacher)
+        if because := start.find_headless():
+            return {"absent": because}
+        write_student(student, self._students / f"{job.key}.safetensors", self._folder)
+        predicted = predict_classes(student, teacher, images.validation)
+        truth = true_classes(teacher, teacher.subtask(job.task.classes), images.validation)
+        return {
+            "validation_accuracy": float((predicted == truth).mean()),
+            "best_epoch": 0,
+            "epochs": 0,
+            "stuck": len(job.task.classes) - len(set(predicted.tolist())),
+        }
 
     def _train(self, job: Job, teacher: Teacher, images: SubtaskImages, share: Callable[[float], None]) -> Record:
         key = (job.task.name, job.size, job.seed)
@@ -94,7 +112,7 @@ class Workspace:
         drawn = SubtaskImages(train=self._drawn[key], validation=images.validation, test=None)
         result = distill(
             teacher,
-            self._student(job, teacher),
+            self._student(job, teacher)[0],
             teacher.subtask(job.task.classes),
             drawn,
             job.config,
@@ -104,14 +122,13 @@ class Workspace:
         write_student(result.student, self._students / f"{job.key}.safetensors", self._folder)
         return {"train_images": len(drawn.train), **_describe_training(result, teacher, drawn)}
 
-    def _student(self, job: Job, teacher: Teacher) -> nn.Module:
+    def _student(self, job: Job, teacher: Teacher) -> tuple[nn.Module, StartRecord]:
         task, size = job.task, teacher.preprocess.size
         student = build_student(
             task.student, len(task.classes), width=task.student_width, image_size=size, seed=job.seed
         )
         start = self._start(task.student, task.student_weights, task.student_width)
-        begin_student(student, start, teacher.aliases(teacher.subtask(task.classes)), size)
-        return student
+        return student, begin_student(student, start, teacher.aliases(teacher.subtask(task.classes)), size)
 
     def _teacher_of(self, task: Task) -> Teacher:
         files = (task.teacher_weights, task.teacher_classes)
@@ -162,21 +179,6 @@ def _describe_training(result: DistillResult, teacher: Teacher, images: SubtaskI
         "epochs": len(result.history),
         "final_loss": result.history[-1].loss,
         "stuck": len(result.subtask) - len(set(predicted.tolist())),
-    }
-
-
-def _test(
-    model: nn.Module, teacher: Teacher, images: SubtaskImages, classes: ClassIndices | None, truth: NDArray[np.int64]
-) -> Record:
-    """Test a model on the test images, whose right answers are `truth`, by the outputs `classes`; None for all."""
-    tested = images.evaluation
-    correct = predict_classes(model, teacher, tested, classes) == truth
-    present = np.unique(truth).tolist()
-    return {
-        "test_accuracy": float(correct.mean()),
-        "test_images": len(tested),
-        "correct_hex": np.packbits(correct).tobytes().hex(),
-        "recall": {tested.class_names[label]: float(correct[truth == label].mean()) for label in present},
     }
 
 

@@ -87,6 +87,12 @@ def cut_view(pixels: Pixels, view: View) -> Pixels:
     return cut[:, ::-1] if view.flipped else cut
 
 
+def mix(pixels: Pixels, other: Pixels, share: float) -> Pixels:
+    """Mix two images of one size, uint8 (H, W, 3): `share` of the first, and the rest of the other."""
+    mixed: Pixels = np.rint(share * pixels + (1 - share) * other).astype(np.uint8)
+    return mixed
+
+
 def _move(pixels: Pixels, top: int, left: int) -> Pixels:
     if top == left == 0:
         return pixels

@@ -12,11 +12,13 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from edgedistill.data._shared_memory import naming_shared_memory, require_shared_memory
-from edgedistill.data.augment import AUGMENTATIONS, View, cut_view, draw_view
+from edgedistill.data.augment import AUGMENTATIONS, Pixels, View, cut_view, draw_view, mix
 from edgedistill_deploy.images.preprocess import Preprocess
-from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.images.sets import NO_LABEL, ImageSet
 
 Example = tuple[Tensor, int, int]
+# Sets the draws that mix images apart from those of the views.
+_MIXING = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +30,13 @@ class Augmentation:
         seed: fixes all draws, together with the image's index and the number of the view.
         views: number of different views of each image; epoch e shows view e modulo this number. 0: every epoch has
             views of its own.
+        mixup: every view is mixed with that of another image, see `DistillConfig`; 0: none is.
     """
 
     name: str = "none"
     seed: int = 0
     views: int = 0
+    mixup: float = 0.0
 
     def view_number(self, epoch: int) -> int:
         """Return the number of the view that an epoch shows."""
@@ -44,6 +48,24 @@ class Augmentation:
             return View(top=0, left=0, height=size[0], width=size[1])
         generator = np.random.default_rng((self.seed, self.view_number(epoch), index))
         return draw_view(self.name, size, generator)
+
+    def partner(self, epoch: int, index: int, count: int) -> tuple[int, float]:
+        """Return which of `count` images an epoch mixes into the image at `index`, and the share that is left of it."""
+        generator = np.random.default_rng((self.seed, self.view_number(epoch), index, _MIXING))
+        return int(generator.integers(count)), float(generator.beta(self.mixup, self.mixup))
+
+    def mix_labels(self, epoch: int, indices: Tensor, labels: NDArray[np.int64], class_count: int) -> Tensor:
+        """Return the shares of the classes (N, C) in the views of the images at `indices` (N,).
+
+        `labels` are those of all images that the indices count. An image without a label is in no class.
+        """
+        shares = torch.zeros(len(indices), class_count)
+        for row, index in enumerate(indices.tolist()):
+            other, share = self.partner(epoch, index, len(labels))
+            for label, part in ((labels[index], share), (labels[other], 1 - share)):
+                if label != NO_LABEL:
+                    shares[row, label] += part
+        return shares.to(indices.device)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +112,16 @@ class _PreparedImages(Dataset[Example]):
 
     def __getitem__(self, key: tuple[int, int]) -> Example:
         epoch, index = key
+        cut = self._cut(epoch, index)
+        if self._augmentation.mixup:
+            other, share = self._augmentation.partner(epoch, index, len(self))
+            cut = mix(cut, self._cut(epoch, other), share)
+        return torch.from_numpy(cut), int(self._images.labels[index]), index
+
+    def _cut(self, epoch: int, index: int) -> Pixels:
         pixels = self._preprocess.apply(self._images.read(index))
         view = self._augmentation.view((pixels.shape[0], pixels.shape[1]), epoch, index)
-        cut = np.array(cut_view(pixels, view))
-        return torch.from_numpy(cut), int(self._images.labels[index]), index
+        return np.array(cut_view(pixels, view))
 
 
 class _KeptViews(Dataset[Example]):

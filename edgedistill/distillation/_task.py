@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +77,9 @@ class Task:
 
 
 def fingerprint_of(lesson: Lesson, student: nn.Module, config: DistillConfig, matching: Matching) -> str:
-    """Identify everything that decides the result; `workers` and `compute` do not."""
+    """Identify everything that decides the result."""
     described = {
-        "settings": asdict(replace(config, workers=0, compute="auto")),
+        "settings": config.deciding(),
         "pairs": [(pair.teacher, pair.student) for pair in matching.pairs],
         "student": [(name, tuple(tensor.shape)) for name, tensor in student.state_dict().items()],
         "teacher": lesson.teacher_identity,

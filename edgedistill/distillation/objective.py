@@ -82,6 +82,11 @@ class Objective(nn.Module):
             torch.manual_seed(config.seed)
             self.layer_losses = nn.ModuleList(_layer_loss(config, matching, pair) for pair in matching.pairs)
 
+    @property
+    def asks_teacher(self) -> bool:
+        """Whether any term needs the teacher's answers; labels alone do not."""
+        return self._config.lambda_kd > 0 or bool(self._matching.pairs)
+
     @torch.no_grad()
     def targets(self, teacher_maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return what the layer losses need of the teacher's maps {teacher layer: (N, D, H, W)}."""
@@ -99,7 +104,8 @@ class Objective(nn.Module):
 
         Args:
             images: normalised (N, 3, H, W).
-            labels: positions in the subtask (N,), `NO_LABEL` for images without one.
+            labels: positions in the subtask (N,), `NO_LABEL` for images without one; or shares of its classes (N, C)
+                where images are mixed.
             guidance: of the teacher, for the same images.
             layer_weight: factor on the layer terms, besides lambda_layer.
         """
@@ -128,7 +134,15 @@ class Objective(nn.Module):
 
 
 def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean cross-entropy over the images (N,) that have a label; 0 where none of them has."""
+    """Return the mean cross-entropy over what has a label; 0 where nothing has.
+
+    Args:
+        logits: (N, C).
+        labels: positions (N,), `NO_LABEL` for images without one; or shares of the classes (N, C). What a mixed image
+            has of images without a label is in no class, so its shares add up to less than 1.
+    """
+    if labels.dim() > 1:
+        return -(labels * F.log_softmax(logits, dim=1)).sum() / labels.sum().clamp(min=1e-6)
     labelled = (labels != NO_LABEL).sum().clamp(min=1)
     total: Tensor = F.cross_entropy(logits, labels, ignore_index=NO_LABEL, reduction="sum")
     return total / labelled

@@ -64,6 +64,8 @@ class TeacherGuidance:
         """Return the guidance for normalised images (N, 3, H, W): one view of the training images at `indices`."""
         if self.cache is not None:
             return self.cache.guidance(view, indices, images.device)
+        if not self.objective.asks_teacher:
+            return Guidance(logits=images.new_empty(0), targets={})
         return self.ask(images)
 
     @torch.no_grad()
@@ -89,7 +91,7 @@ def with_cache(
         EdgeDistillError: there is no room for the requested views, or the folder holds another cache.
     """
     config, images = task.config, task.lesson.images.train
-    augmentation = Augmentation(name=config.augment, seed=config.seed)
+    augmentation = Augmentation(name=config.augment, seed=config.seed, mixup=config.mixup or 0.0)
     if config.teacher_cache == "off":
         return guidance, augmentation
     view_bytes = bytes_per_view(_example(guidance, images), guidance.preprocess.size)
@@ -102,6 +104,7 @@ def with_cache(
     limited = replace(augmentation, views=views)
     key = {**task.cache_key(), "augmentation": limited.name, "seed": limited.seed, "views": views}
     key["precision"] = config.mixed_precision
+    key |= {"mixup": limited.mixup} if limited.mixup else {}
     if guidance.accelerator.is_main_process and open_teacher_cache(folder, key) is None:
         report = task.reporter("teacher-cache", cache_bytes=views * len(images) * view_bytes)
         report(0, views * len(images))

@@ -274,6 +274,9 @@ def _step(
 ) -> dict[str, float]:
     """Take one optimiser step; return the weighted terms as numbers."""
     pixels, labels, indices = (each.to(run.accelerator.device, non_blocking=True) for each in batch)
+    if run.augmentation.mixup and run.config.lambda_task:
+        train = run.images.train
+        labels = run.augmentation.mix_labels(epoch, indices, train.labels, len(train.class_names))
     images = run.prepare(pixels)
     asked = images if run.normalise is run.guidance.normalise else run.prepare_for_teacher(pixels)
     guidance = run.guidance.of(asked, run.augmentation.view_number(epoch), indices)

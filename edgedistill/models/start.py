@@ -74,6 +74,14 @@ class StartRecord:
             head = "its head is new, because the weights name none of these classes"
         return f"the student starts from the trained weights of {self.weights}; {head}"
 
+    def find_headless(self) -> str:
+        """Say why the student cannot answer as it starts; empty where each of its classes has a trained row."""
+        if not self.weights:
+            return f"the student starts from nothing: {self.because}"
+        if self.head_rows < self.head_classes:
+            return f"its trained weights know {self.head_rows} of the {self.head_classes} classes"
+        return ""
+
     def to_json(self) -> dict[str, Any]:
         """Return the manifest's record."""
         return asdict(self)

@@ -245,7 +245,7 @@ def _key(bundle: Bundle, rounding: Rounding, config: DistillConfig) -> str:
     described: Mapping[str, Any] = {
         "student": bundle.model_sha256(model_role("fp32")),
         "rounding": asdict(rounding),
-        "settings": asdict(replace(config, workers=0, compute="auto")),
+        "settings": config.deciding(),
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -24,6 +24,7 @@ def _training_command(stages: tuple[str, ...], text: str) -> Callable[..., None]
         run: options.RunFlags,
         restart: options.Restart = False,
         keep_going: options.KeepGoing = False,
+        rivals: options.Rivals = False,
         dry_run: DryRun = False,
         console: Console,
     ) -> None:
@@ -40,7 +41,7 @@ def _training_command(stages: tuple[str, ...], text: str) -> Callable[..., None]
             print_plan(planned, stages, found)
         else:
             found.require()
-            build(out, settings, stages, console, restart=restart, keep_going=keep_going)
+            build(out, settings, stages, console, restart=restart, keep_going=keep_going, rivals=rivals)
 
     command.__doc__ = text
     return command

@@ -12,6 +12,7 @@ from edgedistill_cli.console import Console
 from edgedistill_cli.exit_codes import InterruptedRunError, StudentAtChanceError, gate_code
 from edgedistill_cli.runs.folder import Run, at_work, begin_run
 from edgedistill_cli.runs.preflight import Preflight
+from edgedistill_cli.runs.rivals import refuse_helpers, worth_sentence
 from edgedistill_cli.runs.stages import help_training, run_stages
 from edgedistill_cli.settings import RunSettings
 from edgedistill_cli.settings_file import read_settings
@@ -31,19 +32,23 @@ def build(
     *,
     restart: bool = False,
     keep_going: bool = False,
+    rivals: bool = False,
 ) -> None:
     """Run the stages that are due and print the outcome; with `validate` among them, exit with the gate's code.
 
-    A student at chance ends this after its training, with the gate's code too, unless `keep_going`.
+    With `rivals` the student is also trained on labels and on logits alone. A student at chance ends this after its
+    training, with the gate's code too, unless `keep_going`.
     Under `accelerate launch` or `torchrun` the first process does this, and the others help it with the training.
     """
+    if rivals:
+        refuse_helpers()
     if int(os.environ.get("RANK", "0")) > 0:
         help_training(folder, _wait_for_settings(folder, settings))
         return
     with at_work(folder, _name_of(stages), console):
         run = begin_run(folder, settings, console, restart=restart)
         try:
-            advance(run, stages, keep_going=keep_going)
+            advance(run, stages, keep_going=keep_going, rivals=rivals)
         except StudentAtChanceError:
             console.emit(build_record(run, stages))
             raise
@@ -51,6 +56,8 @@ def build(
     console.emit(record)
     if "validate" in stages:
         show_summary(run.bundle, console)
+        if sentence := worth_sentence(run):
+            console.result(sentence)
         console.result(f"report: {folder / 'report.html'}")
         raise typer.Exit(gate_code(record["verdict"] or "pass"))
     console.result(f"{', '.join(stages)}: done, in {folder}")
@@ -70,14 +77,16 @@ def _wait_for_settings(folder: Path, settings: RunSettings) -> RunSettings:
     )
 
 
-def advance(run: Run, stages: tuple[str, ...], *, anew: bool = False, keep_going: bool = False) -> None:
+def advance(
+    run: Run, stages: tuple[str, ...], *, anew: bool = False, keep_going: bool = False, rivals: bool = False
+) -> None:
     """Run stages; on Ctrl-C raise InterruptedRunError, which says how to go on."""
     try:
-        run_stages(run, stages, anew=anew, keep_going=keep_going)
+        run_stages(run, stages, anew=anew, keep_going=keep_going, rivals=rivals)
     except KeyboardInterrupt as error:
         raise InterruptedRunError(
             f"Interrupted; finished stages and epochs are kept. Go on with: edgedistill {_name_of(stages)} --config"
-            f" {run.folder / 'settings.toml'} --out {run.folder}"
+            f" {run.folder / 'settings.toml'} --out {run.folder}{' --rivals' if rivals else ''}"
         ) from error
 
 

@@ -46,6 +46,7 @@ _RESULTS = {
 }
 SKIPPED = "skipped.csv"
 KNOWN_LOOKS = "images.npz"  # what was found in the image files
+RIVALS = "rivals"
 # What a run writes besides; `restart` deletes the results and these, and nothing else.
 _OWN = (
     "manifest.json",
@@ -62,6 +63,7 @@ _OWN = (
     "calibration",
     SKIPPED,
     KNOWN_LOOKS,
+    RIVALS,
 )
 
 

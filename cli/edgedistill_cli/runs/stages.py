@@ -21,6 +21,7 @@ from edgedistill_cli.runs.inputs import (
     read_run_student,
 )
 from edgedistill_cli.runs.libraries import require_stage
+from edgedistill_cli.runs.rivals import keep_beginning, measure_rivals
 from edgedistill_cli.settings import RunSettings
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.progress import Progress, noted, silent
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
     from edgedistill.rejection.rejector import Rejection
 
 
-def run_stages(run: Run, stages: tuple[str, ...] = STAGES, *, anew: bool = False, keep_going: bool = False) -> None:
-    """Run the stages that are due, in order; `anew` runs completed ones too.
+def run_stages(
+    run: Run, stages: tuple[str, ...] = STAGES, *, anew: bool = False, keep_going: bool = False, rivals: bool = False
+) -> None:
+    """Run the stages that are due, in order; `anew` runs completed ones too, and `rivals` trains rivals too.
 
     Raises StudentAtChanceError after the training of a student at chance, unless `keep_going`.
     """
@@ -47,6 +50,7 @@ def run_stages(run: Run, stages: tuple[str, ...] = STAGES, *, anew: bool = False
             _run_stage(run, stage, inputs)
         if stage == "distill":
             judge_learning(run, keep_going=keep_going)
+            measure_rivals(run, inputs, train=rivals)
 
 
 def _run_stage(run: Run, stage: str, inputs: Callable[[], Inputs]) -> None:
@@ -71,6 +75,7 @@ def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
     bundle = begin_bundle(student, given.teacher, given.subtask, run.folder, run.settings.student.name)
     bundle = bundle.with_fields(student_start=started.to_json())
     _say_cost(run, bundle)
+    keep_beginning(run, given, student, started)
     with run.console.progress("distill") as report:
         result = _train(run, given, student, report)
     weights, subspaces = (run.folder / "distill" / f"{name}.safetensors" for name in ("student", "subspaces"))

@@ -40,14 +40,17 @@ def make_plan(
     `labels` are the teacher's where they are known. Where no image `has_labels`, the method that needs them is left
     out.
     """
-    from edgedistill.comparison import LAMBDAS, METHODS, ComparisonPlan, named_methods
+    from edgedistill.comparison import AS_IS, LAMBDAS, METHODS, ComparisonPlan, named_methods
     from edgedistill.comparison.methods import LABELS
 
     first = settings.distill.seed
     usual = [name for name in METHODS if has_labels or name != LABELS]
+    chosen = usual if methods is None else list(methods)
+    # The student as it starts needs no training, so it always stands beside the others.
+    beside = [] if AS_IS in chosen else [AS_IS]
     return ComparisonPlan(
         tasks=(_build_task(settings, labels),),
-        methods=named_methods(methods if methods is not None else usual),
+        methods=named_methods([*chosen, *beside]),
         seeds=tuple(range(first, first + seeds)),
         sizes=_read_numbers("--train-sizes", sizes, int, "whole numbers") if sizes is not None else (None,),
         lambdas=_read_numbers("--lambdas", lambdas, float, "numbers") if lambdas is not None else LAMBDAS,
@@ -108,11 +111,13 @@ def check_classes(settings: RunSettings) -> None:
 def show_due(plan: "ComparisonPlan", folder: Path, console: Console, found: Preflight) -> None:
     """Print how many runs there are and how many are done; run none. `found` is what was checked before."""
     from edgedistill.comparison import open_comparison, planned_runs
+    from edgedistill.comparison.methods import is_untrained
 
     total, done = planned_runs(open_comparison(plan, folder))
     record = {"kind": "comparison-plan", "schema": 1, "out": str(folder), "runs": total, "done": done}
     console.emit(record | found.to_json())
-    console.result(f"{total} runs of {len(plan.methods)} methods, {done} of them done in {folder}")
+    trained = [name for name, own in plan.methods.items() if not is_untrained(own)]
+    console.result(f"{total} runs of {len(trained)} methods, {done} of them done in {folder}")
 
 
 def run_and_show(plan: "ComparisonPlan", folder: Path, console: Console, *, jobs: int, threads: int) -> None:

@@ -25,6 +25,11 @@ def show_comparison(record: dict[str, Any], console: Console) -> None:
             _print_columns(console, f"{title}, differences", {**names, **differences})
         else:
             _print_columns(console, title, {**names, **means, **differences})
+        for each in record["worth"]:
+            if each["train_size"] == size:
+                console.result(each["sentence"])
+    for each in record["absent"]:
+        console.result(f"{each['method']} is left out: {each['reason']}")
     for method, reason in _reasons(record["rows"]):
         console.result(f"{method}: {reason}")
     for sentence in _at_the_edge(record):

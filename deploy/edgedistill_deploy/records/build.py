@@ -23,6 +23,7 @@ def summarise_build(bundle: Bundle) -> dict[str, Any]:
             "agreement": parity["fp32"]["agreement"] if parity["fp32"] else None,
         },
         "distillation": manifest.get("distillation"),
+        "rivals": manifest.get("rivals"),
         "artefacts": [
             {"role": role, **entry} for role, entry in manifest["files"].items() if role.startswith("model.")
         ],

@@ -20,6 +20,7 @@ from edgedistill_deploy.records.reading import EpochRow, LatencyRecord, ParityRe
 from edgedistill_deploy.records.values import MAX_TIME
 from edgedistill_deploy.report import charts
 from edgedistill_deploy.report.layers import icicle
+from edgedistill_deploy.report.rivals import rival_table
 from edgedistill_deploy.statistics.quantiles import Samples
 from edgedistill_deploy.version import __version__
 
@@ -65,6 +66,7 @@ def page_values(bundle: Bundle, records: Records) -> dict[str, Any]:
         "baseline_of": partial(baseline_of, rows=rows),
         "places": _places(rows, records),
         "records": records,
+        "rivals": rival_table(bundle.manifest),
         "training": _training_figures(records.epochs, bundle.manifest),
         "training_notes": training_notes(bundle.manifest, records.epochs),
         "stages": [(name, _stage(stage)) for name, stage in bundle.manifest["stages"].items()],

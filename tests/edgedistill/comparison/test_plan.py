@@ -111,10 +111,16 @@ def test_every_tuned_method_gets_the_same_number_of_runs_and_epochs(tiny_digits:
     plan = plan_of(tiny_digits, " ".join(METHODS))
     comparison = written_results(plan, tmp_path, same, same)
     counts = {method: len(trained(comparison, method)) for method in METHODS}
+    untuned = {"labels", "logits", "patient"}
     # 2 sizes, each with 3 weights at the first seed and the chosen one at the second.
-    assert {method for method, count in counts.items() if count == 2 * (3 + 1)} == set(METHODS) - {"labels", "logits"}
-    assert counts["labels"] == counts["logits"] == 2 * 2
-    assert {record["epochs"] for record in comparison.results.all() if record["kind"] == "train"} == {2}
+    tuned = {method for method, count in counts.items() if count == 2 * (3 + 1)}
+    assert tuned == set(METHODS) - untuned - {"as-is"}
+    assert {counts[method] for method in untuned} == {2 * 2}
+    assert counts["as-is"] == 0
+    epochs = {method: {record["epochs"] for record in trained(comparison, method)} for method in METHODS}
+    assert epochs.pop("patient") == {6}
+    assert epochs.pop("as-is") == set()
+    assert set(map(tuple, epochs.values())) == {(2,)}
     assert planned_runs(comparison) == (sum(counts.values()), sum(counts.values()))
     for row in summarise(comparison):
         assert row.trainings == counts[row.method] / 2
@@ -353,7 +359,11 @@ def test_the_picture_is_the_same_for_the_same_record_and_names_every_verdict(tin
         ({"confidence": 1.0}, "confidence must be between 0 and 1"),
         ({"methods": {"subdistill": {"layer_los": "vid"}}}, "'layer_los', which is not known. Did you mean"),
         ({"methods": {"subdistill": {"seed": 3}}}, "sets 'seed', which a comparison sets itself"),
-        ({"methods": {"subdistill": {"epochs": 0}}}, "epochs must be a number of at least 1"),
+        ({"methods": {"subdistill": {"epochs": 0}}}, "needs a method that trains"),
+        (
+            {"methods": {"subdistill": {"epochs_time": 3}}},
+            "'epochs_time', which is not known. Did you mean epochs_times",
+        ),
     ],
 )
 def test_impossible_plans_are_refused(tiny_digits: Path, changes: dict[str, Any], message: str) -> None:

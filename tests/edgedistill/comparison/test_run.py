@@ -25,9 +25,11 @@ from edgedistill.comparison import (
 )
 from edgedistill.comparison.results import Record
 from edgedistill.models.student import read_student
+from edgedistill_deploy.classes.groups import names_of
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.files.locks import hold_folder
 from edgedistill_deploy.images.sets import batches
+from reference.trained_starts import answers_of, write_start
 
 FAST = {"epochs": 1, "augment": "none", "batch_size": 16, "compute": "cpu", "learning_rate": 1e-2}
 
@@ -178,6 +180,60 @@ def test_a_student_or_teacher_that_cannot_be_had_stops_everything(
     with pytest.raises(UsageError, match=message):
         run_comparison(replace(finished.plan, tasks=(task,)), tmp_path)
     assert not (tmp_path / "results.jsonl").exists()
+
+
+def begun_plan(npz: Path, weights: Path) -> ComparisonPlan:
+    plan = plan_of(npz)
+    task = replace(plan.tasks[0], student="timm:test_resnet", student_weights=str(weights))
+    return replace(plan, tasks=(task,), methods={name: METHODS[name] for name in ("labels", "as-is")}, reference="")
+
+
+def test_a_student_whose_trained_head_has_the_classes_is_also_judged_as_it_starts(
+    tiny_digits: Path, tmp_path: Path
+) -> None:
+    labels = ["9", "3", "2", "1", "0"]
+    plan = begun_plan(tiny_digits, write_start(tmp_path / "start", labels))
+    comparison = run_comparison(plan, tmp_path / "out")
+    assert comparison.results.failures() == []
+    assert Counter(record["kind"] for record in lines(tmp_path / "out")) == {
+        "teacher": 1,
+        "begin": 1,
+        "train": 2,
+        "evaluate": 3,
+    }
+    task = plan.tasks[0]
+    test = split_for_subtask(open_source(task.source), task.classes).test
+    assert test is not None
+    (pixels,) = batches(test, load_teacher(task.teacher).preprocess, 100)
+    answers = answers_of(tmp_path / "start", labels, names_of(task.classes), pixels)
+    right = np.mean([answer == task.classes[label] for answer, label in zip(answers, test.labels, strict=True)])
+
+    trained, begun = summarise(comparison)
+    assert (trained.method, begun.method) == ("labels", "as-is")
+    assert begun.mean == pytest.approx(right)
+    assert (begun.deviation, begun.trainings, begun.lambdas) == (0.0, 0, ())
+    assert begun.difference is not None
+    assert trained.mean is not None
+    assert begun.difference.mean == pytest.approx(trained.mean - right)
+    assert comparison_record(comparison)["absent"] == []
+    seen: list[ComparisonProgress] = []
+    run_comparison(plan, tmp_path / "out", progress=seen.append)
+    assert seen == []
+
+
+def test_a_student_that_lacks_a_class_as_it_starts_is_left_out_with_the_reason(
+    tiny_digits: Path, tmp_path: Path
+) -> None:
+    plan = begun_plan(tiny_digits, write_start(tmp_path / "start", ["3", "2", "1", "other"]))
+    record = comparison_record(run_comparison(plan, tmp_path / "out"))
+    assert [row["method"] for row in record["rows"]] == ["labels"]
+    (absent,) = record["absent"]
+    assert absent["method"] == "as-is"
+    assert absent["reason"] == "its trained weights know 3 of the 4 classes"
+
+    plain = replace(plan_of(tiny_digits), methods=plan.methods, reference="labels")
+    record = comparison_record(run_comparison(plain, tmp_path / "plain"))
+    assert [each["reason"] for each in record["absent"]] == ["the student starts from nothing"]
 
 
 def test_two_comparisons_do_not_share_a_folder(finished: Comparison, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -126,6 +127,27 @@ def test_rivals_train_in_the_same_loop(teacher: Teacher, images: SubtaskImages, 
     assert set(result.history[0].loss_layers) == {pair.teacher for pair in result.pairs}
     assert all(value > 0 for value in result.history[0].loss_layers.values())
     assert result.subspaces == {}
+
+
+def test_labels_alone_do_not_ask_the_teacher_at_any_step(teacher: Teacher, images: SubtaskImages) -> None:
+    def count_answers(epochs: int, **settings: Any) -> int:
+        asked: list[int] = []
+        handle = teacher.model.register_forward_hook(lambda *_: asked.append(1))
+        try:
+            run(teacher, images, epochs=epochs, lambda_layer=0.0, **settings)
+        finally:
+            handle.remove()
+        return len(asked)
+
+    labels = {"lambda_kd": 0.0, "lambda_task": 1.0}
+    assert count_answers(3, **labels) == count_answers(1, **labels)
+    assert count_answers(3) > count_answers(1)
+
+
+def test_the_patient_preset_can_be_laid_under_other_settings() -> None:
+    config = DistillConfig(**{**PRESETS["patient"], "epochs": 40, "lambda_layer": 1.0})
+    assert (config.mixup, config.epochs, config.lambda_layer) == (1.0, 40, 1.0)
+    assert DistillConfig(**PRESETS["patient"]).lambda_layer == 0.0
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ COMMANDS = {
         "Compare the exported models with their teacher on the subtask, on this machine or on devices over SSH."
     ),
     "profile": "Measure latency, throughput and memory of the bundle's models on this machine, or on devices over SSH.",
+    "predict": "Say which class the expert sees in pictures, how probable it is, and how long that took.",
     "engine": (
         "Build a TensorRT engine on this device, or take it from the cache, and show what precision its layers "
         "really have."

@@ -12,7 +12,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, NotWrittenError
 from edgedistill_deploy.files.names import replace_surrogates
@@ -67,6 +67,30 @@ def naming_no_room(path: Path, size: int = 0) -> Iterator[None]:
             f"{path} cannot be written: {os.strerror(error.errno)}. {needed}Make room in {path.parent}, or choose a "
             "folder on another disk; then run the same command again. What was finished is kept."
         ) from error
+
+
+@contextlib.contextmanager
+def write_new(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a stream into a file that is made now; it is deleted again when the block raises.
+
+    Raises FileExistsError where anything has this name, even a link that leads nowhere, and NotWrittenError for no
+    room and no right to write.
+    """
+    with naming_no_room(path):
+        try:
+            stream = path.open("xb")
+        except FileExistsError:
+            raise
+        except OSError:
+            with _refusing(path):
+                raise
+        try:
+            with stream, _refusing(path):
+                yield stream
+        except BaseException:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
 
 
 def write_bytes(path: Path, content: bytes, *, inside: Path | None = None) -> None:

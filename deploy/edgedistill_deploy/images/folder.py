@@ -93,6 +93,28 @@ def open_folder(root: Path) -> ImageSplits:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pictures:
+    """The image files at or below a folder, and the other files there, each sorted by name within its folder."""
+
+    paths: tuple[Path, ...]
+    skipped: tuple[SkippedFile, ...]
+
+
+def list_pictures(root: Path) -> Pictures:
+    """List the images at any depth below a folder, whatever its folders mean.
+
+    Hidden files and folders, folders of systems and run folders are left out. Raises DataError where there is no image,
+    and where a folder cannot be listed.
+    """
+    tree = Tree()
+    found = list(tree.below(root))
+    paths = tuple(path for each in found for path in each.images)
+    if not paths:
+        raise DataError(f"{root} holds no images ({_kinds()}).{_files_there(root, tree)}")
+    return Pictures(paths=paths, skipped=tuple(skipped for each in found for skipped in _skipped_in(each, "")))
+
+
 def _images_of(classes: ClassFolders, tree: Tree) -> Files:
     return {
         name: tuple(sorted(path for folder in folders for each in tree.below(folder) for path in each.images))
@@ -126,14 +148,24 @@ def _build_set(files: Files, names: tuple[str, ...]) -> FolderImages:
 
 def _describe_nothing(root: Path, tree: Tree) -> str:
     """Return the message for a folder without images in class folders; it names the files that are there."""
-    listings = list(tree.below(root))
-    others = sorted({path for each in listings for path in each.others})
-    names = [path.name for each in listings for path in (*each.images, *each.others)]
-    listed = ", ".join(sorted(set(names))[:5]) + (", ..." if len(set(names)) > 5 else "")
-    end = f" Files there: {listed}." if names else ""
     if not tree.listing(root).folders:
-        return f"{root} holds no class folders; put the images of each class in a folder of its name.{end}"
-    kinds = ", ".join(sorted(suffix.lstrip(".") for suffix in SUFFIXES))
+        there = _names_there(root, tree)
+        return f"{root} holds no class folders; put the images of each class in a folder of its name.{there}"
+    return f"The class folders of {root} hold no images ({_kinds()}).{_files_there(root, tree)}"
+
+
+def _kinds() -> str:
+    return ", ".join(sorted(suffix.lstrip(".") for suffix in SUFFIXES))
+
+
+def _files_there(root: Path, tree: Tree) -> str:
+    """Name files below a folder without images, and say why those that look like pictures are not read."""
+    others = sorted({path for each in tree.below(root) for path in each.others})
     lost = [each for path in others if (each := skip_by_name(path, "", ())) is not None and each.lost]
-    why = f" Not read: {describe_skipped(lost)}." if lost else ""
-    return f"The class folders of {root} hold no images ({kinds}).{end}{why}"
+    return _names_there(root, tree) + (f" Not read: {describe_skipped(lost)}." if lost else "")
+
+
+def _names_there(root: Path, tree: Tree) -> str:
+    names = sorted({path.name for each in tree.below(root) for path in (*each.images, *each.others)})
+    listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return f" Files there: {listed}." if names else ""

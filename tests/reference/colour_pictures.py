@@ -1,11 +1,16 @@
 """Pictures in one colour, each with noise of its own, and what the colour bundle's model must say about them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+
+from edgedistill_deploy.bundle.folder import Bundle
 
 RGB = {"red": (200, 30, 40), "green": (40, 190, 30), "yellow": (190, 200, 30)}
 
@@ -34,3 +39,28 @@ def expected_logits(model: Path, image: Image.Image) -> NDArray[np.float32]:
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     logits: NDArray[np.float32] = session.run(["logits"], {"image": prepared[None]})[0][0]
     return logits
+
+
+def changed(bundle: Bundle, edit: Callable[[onnx.ModelProto], None]) -> Bundle:
+    """Change the model and register it anew."""
+    path = bundle.path / "model.fp32.onnx"
+    model = onnx.load(path)
+    edit(model)
+    onnx.save(model, path)
+    return bundle.with_file("model.fp32", path)
+
+
+def add_decision(model: onnx.ModelProto) -> None:
+    """Accept where the largest logit exceeds the smallest by 4 or more."""
+    model.graph.node.extend(
+        [
+            helper.make_node("ReduceMax", ["logits", "axis"], ["largest"], keepdims=0),
+            helper.make_node("ReduceMin", ["logits", "axis"], ["smallest"], keepdims=0),
+            helper.make_node("Sub", ["largest", "smallest"], ["range"]),
+            helper.make_node("GreaterOrEqual", ["range", "least"], ["in_domain"]),
+        ]
+    )
+    model.graph.initializer.extend(
+        [numpy_helper.from_array(np.array([1]), "axis"), numpy_helper.from_array(np.array(4, np.float32), "least")]
+    )
+    model.graph.output.append(helper.make_tensor_value_info("in_domain", TensorProto.BOOL, ["N"]))

@@ -5,10 +5,12 @@ import io
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgedistill_cli.bundles._steps import Steps
 from edgedistill_cli.console import Console
 from edgedistill_cli.exit_codes import InterruptedRunError
 from edgedistill_cli.tables.predictions import describe_counts, show_prediction, show_predictions
@@ -23,6 +25,7 @@ from edgedistill_deploy.prediction.expert import Expert
 from edgedistill_deploy.prediction.finding import find_images
 from edgedistill_deploy.prediction.pictures import Picture, picture_of
 from edgedistill_deploy.prediction.sorting import Aside, Sorter
+from edgedistill_deploy.progress import silent
 
 STDIN = "-"
 MOST_STDIN_BYTES = 1 << 28
@@ -75,8 +78,8 @@ def predict_pictures(bundle: Path, asked: Asked, opening: Mapping[str, Any], con
     """
     opened = open_bundle(bundle, verify=False)  # before the search, so that exchanged arguments are named
     pictures, named = _find(asked, console) if asked.camera is None else ([], frozenset[str]())
-    with console.progress("open") as report:
-        expert = Expert(opened, progress=report, **opening)
+    with Steps(console, "open") as steps:
+        expert = Expert(opened, progress=steps.tell, **opening)
     with expert:
         (console.warn if expert.model.doubtful else console.detail)(f"note: {expert.model.reason}")
         output = _Output(expert, asked, console)
@@ -116,7 +119,7 @@ def _read_stdin() -> bytes:
 def _ask(expert: Expert, pictures: list[Picture], asked: Asked, output: "_Output") -> None:
     done = 0
     try:
-        with output.console.progress("predict") as report:
+        with output.console.progress("predict") if len(pictures) > 1 else nullcontext(silent) as report:
             for picture, answer in zip(pictures, expert.answer(pictures, asked.batch_size), strict=True):
                 output.take(answer, picture.source if isinstance(picture.source, Path) else None)
                 done += 1

@@ -1,5 +1,6 @@
 """Which of a bundle's models answers when the user names none: the one recommended for this device, else fp32."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,8 +8,11 @@ from typing import Any
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import PRECISIONS, find_role, judged_precisions
 from edgedistill_deploy.hardware.device import read_device
+from edgedistill_deploy.runtimes.opening import RUNTIMES
 
 _RUNTIME, _PROVIDER = "onnxruntime", "cpu"
+# A bundle comes from anywhere, and an option of a provider can name a library to load: only a user may give options.
+_PLAIN = re.compile(r"[a-z]+(:[A-Za-z0-9._-]+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +67,12 @@ def _recommended(
     """Return the recommended model; None where there is none, its file changed, or the caller wants another place."""
     chosen = [choice.get(name) for name in ("precision", "runtime", "provider")]
     found_precision, found_runtime, found_provider = (each if isinstance(each, str) else "" for each in chosen)
-    if found_precision not in PRECISIONS or runtime not in (None, found_runtime):
+    if found_precision not in PRECISIONS or found_runtime not in RUNTIMES or not _PLAIN.fullmatch(found_provider):
+        return None
+    if runtime not in (None, found_runtime) or provider not in (None, found_provider):
         return None
     role = find_role(bundle.manifest["files"], found_precision, found_runtime)
     if role is None or bundle.model_sha256(role) != choice.get("model_sha256"):
-        return None
-    if provider not in (None, found_provider):
         return None
     return UsualModel(
         precision=found_precision,

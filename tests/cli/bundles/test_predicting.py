@@ -17,6 +17,7 @@ from PIL import Image
 from command import Outcome, run_command
 from edgedistill_cli.bundles import predicting
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
+from edgedistill_deploy.prediction.sorting import Sorter
 from reference.colour_bundles import colour_bundle
 from reference.colour_pictures import RGB, add_decision, changed, expected_logits, picture, write_pictures
 from reference.image_files import encoded, png
@@ -269,7 +270,7 @@ def test_exchanged_arguments_and_a_damaged_bundle_are_named(colours: Bundle, pho
 
 
 def test_interrupting_says_how_far_it_came(colours: Bundle, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class _Pressed(predicting.Sorter):
+    class _Pressed(Sorter):
         def put(self, *words: Any) -> Path:
             if self.count == 1:
                 raise KeyboardInterrupt

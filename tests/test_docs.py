@@ -85,7 +85,7 @@ def test_every_command_in_the_documentation_runs(
         words = [str(tmp_path / "out") if word == "my-expert" else word for word in words]
         words += ["--dry-run"] if words[0] == "build" else ["--epochs", "1", "--compute", "cpu"]
     else:
-        words = [str(my_expert) if word == "my-expert" else word for word in words]
+        words = [re.sub("^my-expert(?=/|$)", str(my_expert), word) for word in words]
     if words[0] == "compare" and "--dry-run" not in words:
         words += ["--dry-run", "--out", str(tmp_path / "compared")]
     if words[0] in ("profile", "plan"):

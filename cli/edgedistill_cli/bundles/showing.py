@@ -15,6 +15,7 @@ from edgedistill_cli.tables.predictions import show_predictions
 from edgedistill_cli.tables.values import show_values
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
+from edgedistill_deploy.bundle.manifest import MANIFEST
 from edgedistill_deploy.errors import BundleError, DataError, quote_value, reading
 from edgedistill_deploy.files.json_text import read_json
 from edgedistill_deploy.recommendation.summary import label_of
@@ -30,6 +31,18 @@ _LEDGER_NODES = 8
 _MOST_FLIPS = 20
 _MOST_NAMES = 8
 _AS_REGISTERED = "as registered"
+
+
+def show_anything(path: Path, console: Console) -> None:
+    """Print a bundle, named by its folder or its manifest, or a record. Raises DataError where nothing is there."""
+    if not path.exists():
+        raise DataError(
+            f"There is no bundle and no record {path}; name a run folder, or a file such as a parity record."
+        )
+    if path.is_file() and path.name != MANIFEST:
+        show_record(path, console)
+    else:
+        show_bundle(path.parent if path.is_file() else path, console)
 
 
 def show_bundle(path: Path, console: Console) -> None:

@@ -15,10 +15,6 @@ What = Annotated[
 
 def show(what: What, *, console: Console) -> None:
     """Print what a bundle holds and how good it is, or any record, as tables."""
-    from edgedistill_cli.bundles.showing import show_bundle, show_record
-    from edgedistill_deploy.bundle.manifest import MANIFEST
+    from edgedistill_cli.bundles.showing import show_anything
 
-    if what.is_file() and what.name != MANIFEST:
-        show_record(what, console)
-    else:
-        show_bundle(what.parent if what.is_file() else what, console)
+    show_anything(what, console)

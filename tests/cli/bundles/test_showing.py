@@ -144,15 +144,16 @@ def test_a_folder_that_is_no_bundle_and_a_path_that_is_not_there(tmp_path: Path)
     assert "is not a bundle: it has no manifest.json" in run_command("show", tmp_path).stderr
     outcome = run_command("show", tmp_path / "nothing")
     assert outcome.code == 1
-    assert "does not exist" in outcome.stderr
+    assert f"There is no bundle and no record {tmp_path / 'nothing'};" in outcome.stderr
 
 
 def test_no_damage_of_a_record_ends_in_a_traceback(whole: Path, tmp_path: Path) -> None:
     path = tmp_path / "damaged.json"
+    wrong: tuple[Any, ...] = (None, [], "x", {"a": 1})
     for source in records_of(whole):
         record = json.loads(source.read_text(encoding="utf-8"))
         for key in record:
-            for value in (None, [], "x", {"a": 1}):
+            for value in wrong:
                 path.write_text(json.dumps({**record, key: value}), encoding="utf-8")
                 outcome = run_command("show", path, "--json")
                 assert outcome.code in (0, 1), (source, key, value)

@@ -9,6 +9,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -113,6 +114,21 @@ def json_line(record: Any, indent: int | None = None) -> str:
     """Return a JSON document that can be written as UTF-8. Raises ValueError for NaN and infinities."""
     text = json.dumps(record, indent=indent, ensure_ascii=False, allow_nan=False)
     return replace_surrogates(text, mark="\\\\") + "\n"
+
+
+@contextlib.contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """Yield an empty folder on the disk of `path`, to prepare what is then renamed to it; it is deleted afterwards.
+
+    Raises NotWrittenError for no room and no right to write.
+    """
+    with naming_no_room(path), _refusing(path):
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        with naming_no_room(path):
+            yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def make_folder(folder: Path) -> None:

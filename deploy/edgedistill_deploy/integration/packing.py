@@ -2,10 +2,8 @@
 
 import os
 import shutil
-import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from edgedistill_deploy.bundle.expectation import expectation_role
 from edgedistill_deploy.bundle.folder import GOLDEN_IMAGES, Bundle, create_bundle
 from edgedistill_deploy.bundle.precisions import judged_precisions
 from edgedistill_deploy.errors import UsageError
-from edgedistill_deploy.files.writing import make_folder, write_text, write_whole
+from edgedistill_deploy.files.writing import beside, make_folder, write_text, write_whole
 from edgedistill_deploy.onnx_files.content import Versions, read_versions
 
 LABELS = "labels"  # the role of labels.txt
@@ -66,7 +64,7 @@ def pack_bundle(bundle: Bundle, target: PackTarget, out: Path, precision: str | 
     role = bundle.role_for(chosen, target.runtime)
     _require_readable(bundle.file(role), target)
     make_folder(out.parent)
-    with _beside(out) as temporary:
+    with beside(out) as temporary:
         packed = _write(bundle, temporary / out.name.removesuffix(".zip"), role, target)
         sizes = {"manifest.json": (packed.path / "manifest.json").stat().st_size}
         sizes |= {str(entry["path"]): int(entry["bytes"]) for entry in packed.manifest["files"].values()}
@@ -100,16 +98,6 @@ def _require_readable(model: Path, target: PackTarget) -> None:
         f"{target.newest.opset} and IR version {target.newest.ir_version} at most; write it anew with "
         f"`edgedistill export {model.parent} --target {target.name}`."
     )
-
-
-@contextmanager
-def _beside(out: Path) -> Iterator[Path]:
-    """Yield a folder on the same disk, which is deleted afterwards."""
-    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
-        yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write(bundle: Bundle, folder: Path, role: str, target: PackTarget) -> Bundle:

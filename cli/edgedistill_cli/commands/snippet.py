@@ -7,7 +7,7 @@ from edgedistill_cli import options
 from edgedistill_cli.console import Console
 from edgedistill_cli.flags import flag
 
-Language = Annotated[str, flag("--language", "NAME", "The program's language: python.")]
+Language = Annotated[str, flag("--language", "NAME", "The program's language: python or js.")]
 Out = Annotated[Path | None, flag("--out", "DIR", "Where it goes; BUNDLE-LANGUAGE beside the bundle by default.")]
 Precision = Annotated[str | None, flag("--precision", "P", "fp32, fp16 or int8; the recommended by default.")]
 
@@ -22,7 +22,7 @@ def snippet(
 ) -> None:
     """Write a small program that asks this expert without EdgeDistill, and the answers that it must give."""
     from edgedistill_deploy.bundle.folder import open_bundle
-    from edgedistill_deploy.integration.snippet import write_snippet
+    from edgedistill_deploy.integration.snippet import LANGUAGES, write_snippet
 
     place = out or bundle.resolve().parent / f"{bundle.resolve().name}-{language}"
     written = write_snippet(open_bundle(bundle, verify=False), language, place, precision)
@@ -38,4 +38,4 @@ def snippet(
         }
     )
     console.result(f"{written.program}: asks the {written.precision} expert.")
-    console.say(f"Try it: python {written.program} --check")
+    console.say(f"Try it: {LANGUAGES[language].start} {written.program} --check")

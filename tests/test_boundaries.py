@@ -63,6 +63,7 @@ def test_every_module_imports_without_what_it_must_not_need(folder: str, blocked
         (["--version"], []),
         (["build", "--help"], ["training"]),
         (["validate", "--help"], ["validate"]),
+        (["predict", "--help"], ["predict"]),
         (["devices", "add", "--help"], ["devices"]),
     ],
 )

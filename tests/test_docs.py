@@ -6,11 +6,12 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from command import run_command, write_quick_settings, write_tiny_digits
 from forking import finish, fork
-from shapes import train_shape_teacher, write_shape_folder
+from shapes import draw_shape, train_shape_teacher, write_shape_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -29,7 +30,7 @@ def edgedistill_lines() -> list[str]:
 def test_the_readme_shows_the_commands_it_promises() -> None:
     assert {shlex.split(line)[1] for line in edgedistill_lines()} >= {
         "build", "distill", "inspect", "compare", "export", "calibrate", "validate", "profile", "report", "doctor",
-        "subtasks",
+        "subtasks", "predict",
     }  # fmt: skip
 
 
@@ -48,6 +49,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     teacher = train_shape_teacher(folder / "teacher", steps=5)
     return {
         "FOLDER": str(data),
+        "photos": str(data),
+        "photo.jpg": str(next(data.rglob("*.png"))),
+        "sorted": str(folder / "sorted"),
         "tabby,golden retriever,red fox": "circle,square,cross",
         "tabby,golden retriever": "circle,square",
         "cat=tabby|tiger cat|Persian cat|Siamese cat|Egyptian cat,dog=imagenet/dog": "cat=circle|square,dog=cross",
@@ -83,7 +87,7 @@ def test_every_command_in_the_documentation_runs(
         words = [str(tmp_path / "out") if word == "my-expert" else word for word in words]
         words += ["--dry-run"] if words[0] == "build" else ["--epochs", "1", "--compute", "cpu"]
     else:
-        words = [str(my_expert) if word == "my-expert" else word for word in words]
+        words = [re.sub("^my-expert(?=/|$)", str(my_expert), word) for word in words]
     if words[0] == "compare" and "--dry-run" not in words:
         words += ["--dry-run", "--out", str(tmp_path / "compared")]
     if words[0] in ("profile", "plan"):
@@ -166,3 +170,17 @@ def test_the_quickstart_is_short_and_runs(tmp_path: Path, monkeypatch: pytest.Mo
     assert ended == 0, said
     assert (tmp_path / "quickstart" / "report.html").is_file()
     assert said.strip().endswith("report.html")
+
+
+def test_the_example_of_a_program_is_five_lines_and_runs(
+    expert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = (ROOT / "examples" / "predict.py").read_text(encoding="utf-8")
+    code = [line for line in source.splitlines() if line and not line.startswith('"""')]
+    assert len(code) <= 5
+    assert "\n".join(code) in (ROOT / "docs" / "predict.md").read_text(encoding="utf-8").replace("\n\n", "\n")
+    (tmp_path / "my-expert").symlink_to(expert)
+    draw_shape("circle", np.random.default_rng(0)).save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(ROOT / "examples" / "predict.py"), run_name="__main__")
+    assert re.fullmatch(r"[0-3]: \d+\.\d% in \d+\.\d ms\n", capsys.readouterr().out)

@@ -36,6 +36,10 @@ COMMANDS = {
         "Compare the exported models with their teacher on the subtask, on this machine or on devices over SSH."
     ),
     "profile": "Measure latency, throughput and memory of the bundle's models on this machine, or on devices over SSH.",
+    "predict": "Say which class the expert sees in pictures, how probable it is, and how long that took.",
+    "pack": "Write the smallest folder or ZIP that a device needs: one model, its labels, its golden answers.",
+    "snippet": "Write a small program that asks this expert without EdgeDistill, and the answers that it must give.",
+    "show": "Print what a bundle holds and how good it is, or any record, as tables.",
     "engine": (
         "Build a TensorRT engine on this device, or take it from the cache, and show what precision its layers "
         "really have."

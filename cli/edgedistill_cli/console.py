@@ -103,6 +103,11 @@ class Console:
         if self.as_json:
             sys.stdout.write(json_line(record))
 
+    def line(self, record: Any) -> None:
+        """Write one line of JSON to stdout, at once."""
+        sys.stdout.write(json_line(record))
+        sys.stdout.flush()
+
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Write a table to stdout; the first column is left-aligned, the others right."""
         if self.as_json:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from edgedistill_deploy.parity.validation import Validation as Validation
     from edgedistill_deploy.parity.validation import ValidationRequest as ValidationRequest
     from edgedistill_deploy.parity.validation import validate_bundle as validate_bundle
+    from edgedistill_deploy.prediction.answers import Prediction as Prediction
+    from edgedistill_deploy.prediction.expert import Expert as Expert
     from edgedistill_deploy.records.latency import LatencyReport as LatencyReport
     from edgedistill_deploy.records.parity import ParityLimits as ParityLimits
     from edgedistill_deploy.records.parity import ParityReport as ParityReport
@@ -47,6 +49,8 @@ else:
             "latency.measurement": "LatencyConfig measure_latency write_latency",
             "parity.check": "check_parity write_parity",
             "parity.validation": "Validation ValidationRequest validate_bundle",
+            "prediction.answers": "Prediction",
+            "prediction.expert": "Expert",
             "records.latency": "LatencyReport",
             "records.parity": "ParityLimits ParityReport",
             "report.page": "write_report",

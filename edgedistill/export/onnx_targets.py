@@ -84,6 +84,18 @@ TARGETS: Mapping[str, Target] = {
 }
 
 
+# What people call the devices of `pack`.
+_ALIASES = {"pi": "onnxruntime", "jetson": "jetpack-6"}
+
+
+def find_target(name: str) -> Target:
+    """Return the target of this name, or of a device's. Raises UsageError."""
+    wanted = _ALIASES.get(name, name)
+    if wanted not in TARGETS:
+        raise UsageError(f"There is no target {name!r}.{nearest_names(name, (*_ALIASES, *TARGETS))}")
+    return TARGETS[wanted]
+
+
 def choose_opset(target: str, opset: int | None) -> int:
     """Return the operator set to write: the one asked for, else the target's, else the usual one.
 

@@ -9,10 +9,11 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from edgedistill_deploy.errors import BundleError, EdgeDistillError, NotWrittenError
 from edgedistill_deploy.files.names import replace_surrogates
@@ -69,6 +70,30 @@ def naming_no_room(path: Path, size: int = 0) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def write_new(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a stream into a file that is made now; it is deleted again when the block raises.
+
+    Raises FileExistsError where anything has this name, even a link that leads nowhere, and NotWrittenError for no
+    room and no right to write.
+    """
+    with naming_no_room(path):
+        try:
+            stream = path.open("xb")
+        except FileExistsError:
+            raise
+        except OSError:
+            with _refusing(path):
+                raise
+        try:
+            with stream, _refusing(path):
+                yield stream
+        except BaseException:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
+
+
 def write_bytes(path: Path, content: bytes, *, inside: Path | None = None) -> None:
     """Write bytes whole or not at all; see `write_whole`."""
     with write_whole(path, inside=inside, size=len(content)) as temporary, _refusing(path):
@@ -89,6 +114,21 @@ def json_line(record: Any, indent: int | None = None) -> str:
     """Return a JSON document that can be written as UTF-8. Raises ValueError for NaN and infinities."""
     text = json.dumps(record, indent=indent, ensure_ascii=False, allow_nan=False)
     return replace_surrogates(text, mark="\\\\") + "\n"
+
+
+@contextlib.contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """Yield an empty folder on the disk of `path`, to prepare what is then renamed to it; it is deleted afterwards.
+
+    Raises NotWrittenError for no room and no right to write.
+    """
+    with naming_no_room(path), _refusing(path):
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        with naming_no_room(path):
+            yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def make_folder(folder: Path) -> None:

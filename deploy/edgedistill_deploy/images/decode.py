@@ -1,10 +1,12 @@
 """One image from a file or from bytes, of every usual format, with clear errors for what is wrong with it."""
 
+import contextlib
 import functools
 import importlib
 import importlib.util
 import io
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -49,8 +51,8 @@ SUFFIXES = frozenset(
 )
 
 
-def read_image(source: Path | bytes, name: str = "") -> Image.Image:
-    """Return an image as RGB, upright, at its own size; messages call bytes `name`.
+def read_image(source: Path | bytes | Image.Image, name: str | None = None) -> Image.Image:
+    """Return an image as RGB, upright, at its own size; `name` is what messages call one that has no path.
 
     EXIF orientation is applied, transparency is composited on white, and 16-bit grey is scaled to 8 bits. An animation
     gives its first frame. Colour profiles are ignored, as torchvision and timm do. The content decides the format,
@@ -59,6 +61,9 @@ def read_image(source: Path | bytes, name: str = "") -> Image.Image:
     Raises UnusableImageError, a DataError, naming the file when it is missing, empty, broken, cut off, not an image, or
     larger than `MAX_PIXELS` pixels.
     """
+    if isinstance(source, Image.Image):
+        with _explaining(name or "The image"):
+            return _as_seen(source)
     if isinstance(source, bytes):
         return _decode(io.BytesIO(source), name or f"The image of {len(source)} bytes", len(source))
     with reading(source, UnusableImageError):
@@ -68,15 +73,30 @@ def read_image(source: Path | bytes, name: str = "") -> Image.Image:
             return _decode(stream, str(source), source.stat().st_size)
 
 
+def load_decoders() -> None:
+    """Import the decoders now, so that the first image does not wait for them."""
+    _available_formats()
+
+
 def _decode(stream: IO[bytes], name: str, byte_count: int) -> Image.Image:
     if byte_count == 0:
         raise UnusableImageError(f"{name} is empty (0 bytes); replace or remove it.", "empty (0 bytes)")
+    with _explaining(name, stream), Image.open(stream, formats=_available_formats()) as image:
+        return _as_seen(image)
+
+
+def _as_seen(image: Image.Image) -> Image.Image:
+    _check_size(image)
+    return rgb_of(_upright(image))
+
+
+@contextlib.contextmanager
+def _explaining(name: str, stream: IO[bytes] | None = None) -> Iterator[None]:
+    """Turn whatever a decoder raises into an UnusableImageError; `stream` is looked into to say what it holds."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about odd metadata, and about sizes that are checked here
-            with Image.open(stream, formats=_available_formats()) as image:
-                _check_size(image)
-                return rgb_of(_upright(image))
+            yield
     except UnusableImageError as error:
         raise UnusableImageError(f"{name} cannot be used: {error}.", error.reason) from error
     except DataError as error:
@@ -114,11 +134,11 @@ def _available_formats() -> tuple[str, ...]:
     return tuple(name for name in _SUFFIXES_BY_FORMAT if name in Image.OPEN)
 
 
-def _explain(error: Exception, stream: IO[bytes]) -> tuple[str, str]:
+def _explain(error: Exception, stream: IO[bytes] | None) -> tuple[str, str]:
     """Return what is wrong with this file, and the same in words that fit every such file."""
     if isinstance(error, Image.DecompressionBombError):
         return f"its header promises more than {MAX_PIXELS} pixels", _TOO_LARGE
-    if not isinstance(error, UnidentifiedImageError):
+    if stream is None or not isinstance(error, UnidentifiedImageError):
         return " ".join(str(error).split()) or type(error).__name__, "cut off or damaged"
     stream.seek(0)
     content = describe_content(stream.read(HEAD_BYTES))

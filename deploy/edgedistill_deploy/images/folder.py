@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +72,28 @@ def open_unsorted(root: Path) -> ImageSplits:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pictures:
+    """The image files at or below a folder, and the other files there, each sorted by name within its folder."""
+
+    paths: tuple[Path, ...]
+    skipped: tuple[SkippedFile, ...]
+
+
+def list_pictures(root: Path) -> Pictures:
+    """List the images at any depth below a folder, whatever its folders mean.
+
+    Hidden files and folders, folders of systems and run folders are left out. Raises DataError where there is no image,
+    and where a folder cannot be listed.
+    """
+    tree = Tree()
+    found = list(tree.below(root))
+    paths = tuple(path for each in found for path in each.images)
+    if not paths:
+        raise DataError(_describe_nothing(root, tree))
+    return Pictures(paths=paths, skipped=tuple(skipped for each in found for skipped in _skipped_in(each, "", "")))
+
+
 def _images_of(classes: ClassFolders, tree: Tree) -> Files:
     return {name: list(_in_order(folders, tree)) for name, folders in classes.items()}
 
@@ -116,11 +138,18 @@ def _build_set(files: Files, names: tuple[str, ...], loose: Sequence[tuple[Path,
 
 def _describe_nothing(root: Path, tree: Tree) -> str:
     """Return the message for a folder without images in class folders; it names the files that are there."""
+    return f"{root} and its folders hold no images ({_kinds()}).{_files_there(root, tree)}"
+
+
+def _kinds() -> str:
+    return ", ".join(sorted(suffix.lstrip(".") for suffix in SUFFIXES))
+
+
+def _files_there(root: Path, tree: Tree) -> str:
+    """Name files below a folder without images, and say why those that look like pictures are not read."""
     listings = list(tree.below(root))
     others = sorted({path for each in listings for path in each.others})
     names = sorted({path.name for each in listings for path in (*each.images, *each.others)})
     end = f" Files there: {first_names(names, 5)}." if names else ""
-    kinds = ", ".join(sorted(suffix.lstrip(".") for suffix in SUFFIXES))
     lost = [each for path in others if (each := skip_by_name(path, "", ())) is not None and each.lost]
-    why = f" Not read: {describe_skipped(lost)}." if lost else ""
-    return f"{root} and its folders hold no images ({kinds}).{end}{why}"
+    return end + (f" Not read: {describe_skipped(lost)}." if lost else "")

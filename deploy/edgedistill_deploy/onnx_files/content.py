@@ -28,6 +28,7 @@ _DTYPES: dict[int, tuple[str, str | None]] = {
 
 
 _FLOAT16 = 10
+_OWN = ("", "ai.onnx")  # the domain of ONNX's own operators
 _QUANTISED = re.compile(r"QuantizeLinear|DequantizeLinear|DynamicQuantizeLinear|QLinear\w+|QGemm|\w+Integer")
 
 
@@ -67,6 +68,26 @@ def read_metadata(path: Path) -> dict[str, str]:
     """Return the metadata of an ONNX file. Raises EdgeDistillError when it is no ONNX model."""
     with open_message(path) as model:
         return dict(model.entries("metadata_props"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Versions:
+    """The version of ONNX's own operator set, and that of the file format."""
+
+    opset: int
+    ir_version: int
+
+
+def read_versions(path: Path) -> Versions:
+    """Return what a reader of an ONNX file must know; 0 where it does not say.
+
+    Raises EdgeDistillError when it is no ONNX model.
+    """
+    with open_message(path) as model:
+        sets = [each for place, each in model.walk() if place == ("opset_import",)]
+        own = [[*each.numbers("version")][-1:] for each in sets if "".join([*each.texts("domain")][-1:]) in _OWN]
+        ir_version = [*model.numbers("ir_version")][-1:]
+    return Versions(opset=max((each[0] for each in own if each), default=0), ir_version=sum(ir_version))
 
 
 def read_weights(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:

@@ -14,11 +14,14 @@ from edgedistill_deploy.errors import EdgeDistillError
 # The messages of onnx.proto, with the name of each field that is read and the kind of message in it, if any.
 FIELDS: dict[str, dict[int, tuple[str, str | None]]] = {
     "ModelProto": {
+        1: ("ir_version", None),
         7: ("graph", "GraphProto"),
+        8: ("opset_import", "OperatorSetIdProto"),
         14: ("metadata_props", "StringStringEntryProto"),
         20: ("training_info", "TrainingInfoProto"),
         25: ("functions", "FunctionProto"),
     },
+    "OperatorSetIdProto": {1: ("domain", None), 2: ("version", None)},
     "TrainingInfoProto": {1: ("initialization", "GraphProto"), 2: ("algorithm", "GraphProto")},
     "FunctionProto": {7: ("node", "NodeProto"), 11: ("attribute_proto", "AttributeProto")},
     "GraphProto": {

@@ -13,7 +13,7 @@ def logits_of(session: Session, images: NDArray[np.uint8]) -> NDArray[np.float32
     Raises BundleError when the model lacks the interface of a bundle's models. Raises EdgeDistillError when the runtime
     gives another number of rows, or numbers that are not finite.
     """
-    _require_interface(session)
+    require_interface(session)
     logits = np.asarray(session.run({"image": images})["logits"], dtype=np.float32)
     if logits.ndim != 2 or len(logits) != len(images):
         raise EdgeDistillError(
@@ -30,7 +30,8 @@ def logits_of(session: Session, images: NDArray[np.uint8]) -> NDArray[np.float32
     return logits
 
 
-def _require_interface(session: Session) -> None:
+def require_interface(session: Session) -> None:
+    """Raise BundleError for a model that does not take `image` and give `logits`."""
     inputs, outputs = [spec.name for spec in session.inputs], [spec.name for spec in session.outputs]
     if inputs != ["image"] or "logits" not in outputs:
         raise BundleError(

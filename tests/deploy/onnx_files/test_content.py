@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgedistill_deploy.errors import EdgeDistillError
-from edgedistill_deploy.onnx_files.content import read_metadata, read_weights
+from edgedistill_deploy.onnx_files.content import Versions, read_metadata, read_versions, read_weights
 
 DTYPES = (np.float32, np.float16, np.float64, np.int8, np.uint8, np.int32, np.int64)
 
@@ -29,6 +29,18 @@ def test_the_metadata_is_what_onnx_wrote(tmp_path: Path) -> None:
     given = {"edgedistill.subtask": "Wörter, 数字", "empty": ""}
     assert read_metadata(saved(tmp_path / "m.onnx", [], **given)) == given
     assert read_metadata(saved(tmp_path / "none.onnx", [])) == {}
+
+
+def test_the_versions_are_what_onnx_wrote(tmp_path: Path) -> None:
+    model = onnx.load(saved(tmp_path / "m.onnx", []))
+    del model.opset_import[:]
+    model.opset_import.extend([helper.make_opsetid("com.microsoft", 99), helper.make_opsetid("ai.onnx", 17)])
+    model.ir_version = 8
+    onnx.save(model, tmp_path / "m.onnx")
+    assert read_versions(tmp_path / "m.onnx") == Versions(opset=17, ir_version=8)
+    model.opset_import[1].domain = ""
+    onnx.save(model, tmp_path / "m.onnx")
+    assert read_versions(tmp_path / "m.onnx") == Versions(opset=17, ir_version=8)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -19,8 +19,6 @@ from edgedistill_deploy.files.json_text import read_json
 from edgedistill_deploy.files.writing import write_json
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from edgedistill.models.start import StartRecord
     from edgedistill.models.student import Student
 
@@ -113,7 +111,7 @@ def _possible(run: Run, given: Inputs, names: list[str]) -> list[str]:
     return [name for name in names if name != LABELS]
 
 
-def _test(given: Inputs, student: "nn.Module") -> Record:
+def _test(given: Inputs, student: "Student") -> Record:
     from edgedistill.comparison.testing import measure_answers
     from edgedistill.distillation.training import true_classes
 

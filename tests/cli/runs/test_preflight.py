@@ -191,7 +191,10 @@ def test_weights_that_cannot_be_fetched_are_told_without_torch(data: Path, tmp_p
         assert f"The pretrained weights of timm:resnet50 {shut} a file with --teacher-weights" in told
         assert (f"The pretrained weights of timm:resnet10t {shut} --student-weights none" in told) == both
         assert "have no class 'lion', 'tiger'" in told
-    assert run("build", "--dry-run") == ["The training images have no class 'lion', 'tiger'. Known: 1, 2, 3."]
+    assert run("build", "--dry-run") == [
+        "The training images have no class 'lion', 'tiger'. Known: 1, 2, 3. Images that are sorted in another way can be "
+        "trained on without labels: --unlabelled FOLDER."
+    ]
 
 
 def test_a_plan_says_how_the_folder_was_understood_and_what_is_lost_by_name(data: Path, tmp_path: Path) -> None:
@@ -201,7 +204,7 @@ def test_a_plan_says_how_the_folder_was_understood_and_what_is_lost_by_name(data
     shown = run_command(*planned(data, tmp_path / "out", "--classes", "1,2", "--student", "plain:8-8", "--json"))
     assert json.loads(shown.stdout)["notes"] == [
         "Folders of the system passed over, with 1 image: 1/@eaDir.",
-        "1 files of the class folders are not used: 1 video (.mp4): clip.mp4.",
+        "1 files of the folders are not used: 1 video (.mp4): clip.mp4.",
     ]
     assert all(f"note: {note}" in shown.stderr for note in json.loads(shown.stdout)["notes"])
     for number in range(6):

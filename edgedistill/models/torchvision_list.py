@@ -1,4 +1,4 @@
-"""The list of torchvision's classifiers that ships in `torchvision.json`: it tells names without torchvision or torch."""
+"""The list of torchvision's classifiers that ships in `torchvision.json`: it tells names without torchvision itself."""
 
 import functools
 import importlib.metadata

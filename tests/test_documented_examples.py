@@ -63,6 +63,9 @@ def test_an_example_passes_all_checks_before_a_run(line: str, tmp_path: Path, mo
     words = shlex.split(line)[1:]
     for name in classes_of(words):
         write_images(tmp_path / "FOLDER" / name)
+    for name in (value_of(flag, words) for flag in ("--teacher-weights", "--student-weights")):
+        if name not in ("", "none", "auto", "pretrained"):
+            (tmp_path / name).touch()
     (tmp_path / "FOLDER" / "mine").mkdir()  # a folder without images is no class
     outcome = run_command(*as_plan(words))
     assert outcome.code == 0, outcome.stderr

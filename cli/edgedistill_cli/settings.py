@@ -8,13 +8,21 @@ from typing import Any
 from edgedistill.checks import check_pairs
 from edgedistill.config import DistillConfig
 from edgedistill.export.config import ExportConfig
+from edgedistill.models.student_names import check_width
 from edgedistill_calibration import CalibrationConfig
 from edgedistill_deploy.errors import UsageError
+from edgedistill_deploy.images.preprocess import MAX_SIDE
 from edgedistill_deploy.latency.measurement import LatencyConfig
 from edgedistill_deploy.parity.check import ParityLimits
 
 # What no settings file can give.
 COMMAND_LINE_ONLY = {"teacher.allow_code": "--allow-code"}
+
+
+def check_side(side: int) -> None:
+    """Refuse a side of images that no image can have."""
+    if not 1 <= side <= MAX_SIDE:
+        raise UsageError(f"data.image_size is {side}; it must be a side from 1 to {MAX_SIDE} pixels, or 0.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +42,8 @@ class DataSettings:
     max_bad: float | None = None
 
     def __post_init__(self) -> None:
+        if self.image_size:
+            check_side(self.image_size)
         if self.max_bad is not None and not 0 <= self.max_bad <= 1:
             raise UsageError(f"data.max_bad is {self.max_bad:g}; it must be a share from 0 to 1, such as 0.01 for 1 %.")
 
@@ -93,6 +103,7 @@ class StudentSettings:
                     f"A pair of layers is written TEACHER=STUDENT, such as layer3=stages.2, and {pair!r} was given."
                 )
         check_pairs(self.layer_pairs)
+        check_width(self.width)
 
     @property
     def layer_pairs(self) -> list[tuple[str, str]]:

@@ -11,17 +11,12 @@ from edgedistill.models.libraries.messages import (
     INSTEAD_OF_TORCHVISION,
     INSTEAD_OF_TRANSFORMERS,
 )
-from edgedistill.models.libraries.reach import (
-    TORCHVISION_URL,
-    is_cached,
-    not_at_hand,
-    torch_cache,
-    why_hub_is_shut,
-    why_unreachable,
-)
+from edgedistill.models.libraries.reach import TORCHVISION_URL, is_cached, torch_cache, why_hub_is_shut
 from edgedistill.models.names import START_FROM_TIMM, START_UNSET, split_teacher_name, starts_from_nothing
 from edgedistill.models.timm_list import installed_version, listed_repository, listed_version
+from edgedistill.models.torchvision_list import describes_installed_torchvision, knows, weights_file
 from edgedistill_deploy.errors import DataError
+from edgedistill_deploy.files.reaching import not_at_hand, why_unreachable
 
 _WEIGHTS = "The pretrained weights of"
 
@@ -45,7 +40,7 @@ def missing_of_teacher(name: str) -> Iterator[Missing]:
         yield from _missing_of_timm(rest, INSTEAD_OF_TIMM)
     elif kind == "transformers" and rest.count("/") == 1 and not Path(rest).is_dir() and not is_cached(rest):
         yield Missing(what=f"The files of {name}", otherwise=INSTEAD_OF_TRANSFORMERS)
-    elif kind == "torchvision" and not any(torch_cache().glob("*.pth")):
+    elif kind == "torchvision" and _lacks_file_of_torchvision(rest):
         yield Missing(what=f"{_WEIGHTS} {name}", otherwise=INSTEAD_OF_TORCHVISION, is_of_hub=False)
 
 
@@ -53,6 +48,13 @@ def missing_of_student(name: str, weights: str | None, width: float) -> Iterator
     """Yield what must be fetched for a student to start; the arguments are those of `find_start`."""
     if weights in (START_UNSET, START_FROM_TIMM) and not starts_from_nothing(name, width):
         yield from _missing_of_timm(name.removeprefix("timm:"), INSTEAD_OF_START)
+
+
+def _lacks_file_of_torchvision(name: str) -> bool:
+    """Tell whether a file must be fetched; another version of torchvision may know another one."""
+    if not describes_installed_torchvision() or not knows(name):
+        return False
+    return not (torch_cache() / weights_file(name)).is_file()
 
 
 def _missing_of_timm(name: str, otherwise: str) -> Iterator[Missing]:

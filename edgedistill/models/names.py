@@ -3,6 +3,7 @@
 FOLDER = "folder"
 # What `student.weights` may be beside a file or a folder.
 START_UNSET, START_FROM_TIMM, START_FROM_NOTHING = "auto", "pretrained", "none"
+STARTS = (START_UNSET, START_FROM_TIMM, START_FROM_NOTHING)
 TEACHER_KINDS = ("timm", "torchvision", "transformers", "python", "embedded", "local-dir")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from edgedistill.models.libraries.files import require_start_files
 from edgedistill.models.libraries.found import Found
 from edgedistill.models.libraries.messages import INSTEAD_OF_START
 from edgedistill.models.libraries.timm_models import check_fit, load_from_timm, load_from_timm_folder, set_image_size
@@ -130,9 +131,7 @@ def _load(name: str, weights: str) -> Start:
         found = load_from_timm(name, None, None, instead=INSTEAD_OF_START)
         return Start(weights=f"timm:{name}", found=found)
     path = Path(weights)
-    if not (path / "model.safetensors" if path.is_dir() else path).is_file():
-        lacking = f"The folder {path} has no model.safetensors" if path.is_dir() else f"There is no {path}"
-        raise UsageError(f"{lacking} to start the student from; {INSTEAD_OF_START}.")
+    require_start_files(path)
     found = load_from_timm_folder(path, None, whose="student") if path.is_dir() else load_from_timm(name, path, None)
     return Start(weights=path.name, found=found)
 

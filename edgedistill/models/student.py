@@ -13,7 +13,7 @@ from torch import nn
 from edgedistill.models.libraries.timm_models import set_image_size
 from edgedistill.models.libraries.timm_names import check_timm_name
 from edgedistill.models.plain import PlainNet
-from edgedistill.models.student_names import PREFIX, plain_widths
+from edgedistill.models.student_names import PREFIX, check_width, plain_widths
 from edgedistill_deploy.errors import DataError, UsageError, nearest_names
 from edgedistill_deploy.files.writing import write_whole
 
@@ -54,8 +54,7 @@ def build_student(
         UsageError: no such model, or a width that this family cannot take.
     """
     check_student_name(name)
-    if not 0 < width <= 4:
-        raise UsageError(f"The student width is a factor above 0 and at most 4, and {width} was given.")
+    check_width(width)
     with torch.random.fork_rng():
         if name.startswith(PREFIX):
             torch.manual_seed(seed)

@@ -21,3 +21,9 @@ def plain_widths(name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
             f"those of its head's hidden layers, such as plain:16-12-8-8/96-96, and {name!r} was given."
         )
     return tuple(map(int, widths)), tuple(map(int, head))
+
+
+def check_width(width: float) -> None:
+    """Refuse a factor on a student's channels that no student can have."""
+    if not 0 < width <= 4:
+        raise UsageError(f"The student width is a factor above 0 and at most 4, and {width} was given.")

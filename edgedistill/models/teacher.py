@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from edgedistill.models.libraries.forms import require_code_allowed
+from edgedistill.models.libraries.forms import refuse_features, require_code_allowed
 from edgedistill.models.libraries.found import Found
 from edgedistill.models.libraries.inputs import FlippedInput, GreyInput
 from edgedistill.models.libraries.messages import first_line
@@ -128,7 +128,10 @@ def with_pixels(teacher: Teacher, pixels: str) -> Teacher:
 
 def _load(kind: str, rest: str, weights: Path | None, image_size: int | None) -> Found:
     if kind == "timm":
-        return load_from_timm(rest, weights, image_size)
+        found = load_from_timm(rest, weights, image_size)
+        if not getattr(found.model, "num_classes", None):
+            refuse_features(f"timm:{rest}")
+        return found
     if kind == "torchvision":
         return load_from_torchvision(rest, weights, image_size)
     if kind == "transformers":

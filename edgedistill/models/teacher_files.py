@@ -9,6 +9,7 @@ from typing import Any
 from edgedistill.models.libraries.forms import HUB
 from edgedistill.models.libraries.timm_names import check_timm_name, find_timm_labels, timm_config
 from edgedistill.models.names import split_teacher_name
+from edgedistill.models.timm_list import is_listed
 from edgedistill_deploy.classes.imagenet import labels_of_synsets
 from edgedistill_deploy.errors import DataError, UsageError, quote_value, reading
 from edgedistill_deploy.files.json_text import parse_json
@@ -78,9 +79,10 @@ def teacher_folder(kind: str, rest: str) -> Path:
             f"There is no embedded teacher {f'embedded:{rest}'!r}; the one that ships is embedded:glyphs100."
         )
     if not folder.is_dir():
+        meant = f" Did you mean timm:{rest}?" if is_listed(rest) else ""
         raise UsageError(
             f"The teacher {rest!r} is neither timm:NAME, torchvision:NAME, transformers:OWNER/NAME nor an existing "
-            "folder with config.json and model.safetensors. Give one of them with --teacher."
+            f"folder with config.json and model.safetensors. Give one of them with --teacher.{meant}"
         )
     for part in ("config.json", "model.safetensors"):
         if not (folder / part).is_file() and not (part != "config.json" and is_of_transformers(folder)):

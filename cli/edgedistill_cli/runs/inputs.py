@@ -78,8 +78,11 @@ def load_run_teacher(teacher: TeacherSettings, image_size: int | None = None) ->
     )
 
 
-def load_inputs(run: Run) -> Inputs:
-    """Load the teacher, find the subtask among its classes and the subtask's images in the data."""
+def load_inputs(run: Run, kept: Path | None = None) -> Inputs:
+    """Load the teacher, find the subtask among its classes and the subtask's images in the data.
+
+    `kept` is the file for what was found in the images; see `split_for_subtask`.
+    """
     from edgedistill.data.splits import split_for_subtask
     from edgedistill.data.unlabelled import describe_unlabelled, open_both
     from edgedistill.models.student import check_student_name
@@ -102,7 +105,7 @@ def load_inputs(run: Run) -> Inputs:
             seed=settings.distill.seed,
             max_bad=settings.data.max_bad,
             progress=noted(report, "images"),
-            kept=run.folder / KNOWN_LOOKS,
+            kept=kept,
             unlabelled=unlabelled,
         )
     sets = {"training": images.train, "validation": images.validation, "test": images.test}
@@ -168,7 +171,7 @@ def load_and_list_inputs(run: Run) -> Inputs:
 
     listed = run.folder / SKIPPED
     try:
-        inputs = load_inputs(run)
+        inputs = load_inputs(run, run.folder / KNOWN_LOOKS)
     except UnusableImagesError as error:
         _write_skipped(listed, error.skipped)
         raise UnusableImagesError(f"{error} {listed} lists them.", error.skipped) from error

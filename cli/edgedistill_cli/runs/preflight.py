@@ -14,18 +14,21 @@ from edgedistill.data.sources import why_not_counted
 from edgedistill.data.splits import hint_at_empty, hint_at_unlabelled, hint_at_unread, skipped_of
 from edgedistill.data.unlabelled import find_purposes, open_both
 from edgedistill.models.at_hand import Missing, find_unfetchable, missing_of_student, missing_of_teacher
+from edgedistill.models.libraries.files import require_start_files, require_weights_file
 from edgedistill.models.libraries.forms import (
     HUB,
     check_hub_form,
     check_transformers_form,
+    refuse_features,
     require_code_allowed,
     split_function,
 )
 from edgedistill.models.libraries.timm_names import check_timm_name
-from edgedistill.models.names import FOLDER, split_teacher_name
+from edgedistill.models.names import FOLDER, STARTS, split_teacher_name
 from edgedistill.models.student_names import PREFIX, plain_widths
 from edgedistill.models.teacher_files import read_labels, require_labels, teacher_folder, teacher_labels
 from edgedistill.models.timm_list import installed_version, is_listed, listed_outputs, listed_version, refuse_unlisted
+from edgedistill.models.torchvision_list import describes_installed_torchvision, knows, weights_file
 from edgedistill.subtasks.imagenet import imagenet_labels
 from edgedistill.subtasks.subtask import class_problems, find_subtask, is_known
 from edgedistill_cli.console import Console
@@ -157,6 +160,8 @@ def check_run(
     due = [stage for stage in stages if restart or not _is_complete(run, stage)]
     if not _TAKING_INPUTS.isdisjoint(due):
         check_inputs(run.settings, run.console, found)
+        if "distill" in due:
+            _look_for_start(run.settings, found)
         if asks_network:
             check_weights(run.settings, found, student="distill" in due)
     found.room = estimate_room(run.settings, found.all_counts, due, run.folder)
@@ -176,6 +181,9 @@ def check_inputs(settings: RunSettings, console: Console, found: Preflight) -> N
     for check in (_check_teacher_name, _check_student_name):
         with found.gathering():
             check(settings, console)
+    with found.gathering():
+        if settings.teacher.weights:
+            require_weights_file(Path(settings.teacher.weights))
     classes: tuple[WantedClass, ...] = ()
     with found.gathering():
         classes = find_classes(settings.subtask)
@@ -205,6 +213,7 @@ def check_weights(settings: RunSettings, found: Preflight, *, student: bool = Tr
     if not settings.teacher.weights:
         missing.extend(missing_of_teacher(settings.teacher.name))
     if student and settings.student.name:
+        _look_for_start(settings, found)
         missing.extend(missing_of_student(settings.student.name, settings.student.weights, settings.student.width))
     found.errors.extend(find_unfetchable(missing))
 
@@ -223,6 +232,10 @@ def _check_teacher_name(settings: RunSettings, console: Console) -> None:
     elif kind == "timm":
         # With weights of one's own, the tag of timm's is of no use.
         _check_timm_name(rest.partition(".")[0] if settings.teacher.weights else rest, console)
+        if not settings.teacher.weights and listed_outputs(rest) == 0:
+            refuse_features(settings.teacher.name)
+    elif kind == "torchvision" and describes_installed_torchvision():
+        weights_file(rest)
     elif kind == "transformers":
         check_transformers_form(rest)
     elif kind == "python":
@@ -238,6 +251,13 @@ def _check_student_name(settings: RunSettings, console: Console) -> None:
         plain_widths(name)
     elif name:
         _check_timm_name(name.removeprefix("timm:").partition(".")[0], console)
+
+
+def _look_for_start(settings: RunSettings, found: Preflight) -> None:
+    """Note that the file or folder that a student starts from is not there."""
+    with found.gathering():
+        if settings.student.name and settings.student.weights not in (None, *STARTS):
+            require_start_files(Path(settings.student.weights))
 
 
 def _check_timm_name(name: str, console: Console) -> None:
@@ -266,6 +286,8 @@ def _labels_at_hand(teacher: TeacherSettings) -> tuple[str, ...] | None:
         return labels if outputs is None else require_labels(teacher.name, outputs, labels)
     if kind == "timm":
         return imagenet_labels() if outputs == len(imagenet_labels()) else None
+    if kind == "torchvision" and not teacher.weights and describes_installed_torchvision() and knows(rest):
+        return imagenet_labels()  # of all its classifiers; it spells some of them in another way
     if kind not in ("embedded", FOLDER):
         return None
     with contextlib.suppress(EdgeDistillError, ImportError):  # timm is needed for numbers of outputs that are rare

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgedistill_cli import STAGES
 from edgedistill_cli.console import Console
 from edgedistill_cli.runs._learning import judge_learning, watch_training
-from edgedistill_cli.runs.folder import Run
+from edgedistill_cli.runs.folder import KNOWN_LOOKS, Run
 from edgedistill_cli.runs.inputs import (
     Inputs,
     begin_run_student,
@@ -122,7 +122,7 @@ def help_training(folder: Path, settings: RunSettings) -> None:
     """Do this process's share of the training in `folder`; the first process leads and records it."""
     run = Run(folder=folder, settings=settings, console=Console(quiet=True))
     if not run.is_complete("distill"):
-        given = load_inputs(run)
+        given = load_inputs(run, run.folder / KNOWN_LOOKS)
         student, _ = begin_run_student(run, given, find_run_start(run))
         _train(run, given, student, silent)
 

@@ -19,15 +19,22 @@ def require_reachable(url: str, what: str, otherwise: str) -> None:
         what: the subject of the error message, in the plural.
         otherwise: what the user can do, as the end of a sentence.
     """
+    if why := why_unreachable(url):
+        raise not_at_hand(what, why, otherwise)
+
+
+def not_at_hand(what: str, why: str, otherwise: str) -> DataError:
+    """Return the error for files that are not here and cannot be fetched."""
+    return DataError(f"{what} are not on this machine, and {why}; {otherwise}.")
+
+
+def why_unreachable(url: str) -> str:
+    """Say why no server answers at the URL within `REACH_S` seconds; empty where one does, with whatever answer."""
     reasons: list[str] = ["no answer"]
     asked = threading.Thread(target=_ask, args=(url, reasons), daemon=True)  # looking a name up knows no time limit
     asked.start()
     asked.join(REACH_S)
-    if reasons:
-        raise DataError(
-            f"{what} are not on this machine, and {urlparse(url).hostname} could not be reached ({reasons[-1]});"
-            f" {otherwise}."
-        )
+    return f"{urlparse(url).hostname} could not be reached ({reasons[-1]})" if reasons else ""
 
 
 def _ask(url: str, reasons: list[str]) -> None:

@@ -10,8 +10,9 @@ from urllib.parse import urlparse
 import torch
 
 from edgedistill.models.libraries.messages import first_line
-from edgedistill.models.libraries.reach import is_cached, require_hub, require_reachable
+from edgedistill.models.libraries.reach import is_cached, require_hub
 from edgedistill_deploy.errors import DataError, EdgeDistillError
+from edgedistill_deploy.files.reaching import require_reachable
 
 T = TypeVar("T")
 

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from edgedistill.models.libraries.files import require_weights_file
 from edgedistill.models.libraries.messages import first_line
 from edgedistill_deploy.errors import DataError
 
@@ -44,8 +45,7 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
     Raises:
         DataError: no such file, truncated, not a mapping, or readable only by running code.
     """
-    if not path.is_file():
-        raise DataError(f"There is no weights file {path}; give a .safetensors file or a PyTorch state dict.")
+    require_weights_file(path)
     try:
         found: Any = load_file(path) if path.suffix == ".safetensors" else _load_plain(path)
     except Exception as error:  # truncated, pickled code, not a state dict

@@ -1,6 +1,7 @@
 """The forms of teachers' names that no list can hold: models of the hub, folders, and code of one's own. No torch."""
 
 from pathlib import Path
+from typing import NoReturn
 
 from edgedistill_deploy.errors import UsageError
 
@@ -17,6 +18,14 @@ def check_transformers_form(name: str) -> None:
     """Refuse what is neither OWNER/NAME nor a folder; `name` is what follows transformers:."""
     if not Path(name).is_dir() and name.count("/") != 1:
         raise UsageError(f"transformers:{name} is neither OWNER/NAME of the hub nor an existing folder.")
+
+
+def refuse_features(name: str) -> NoReturn:
+    """Raise UsageError for a teacher whose trained weights give features and no logits."""
+    raise UsageError(
+        f"The trained weights of {name} end before the logits, so they tell no classes apart. Choose weights that "
+        "were trained on classes, or give a file of your own with --teacher-weights."
+    )
 
 
 def split_function(target: str) -> tuple[str, str]:

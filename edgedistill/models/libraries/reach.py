@@ -1,16 +1,10 @@
 """Whether files of another server are at hand: what is on this machine comes first. No torch is needed to ask."""
 
 import os
-import threading
-import urllib.error
-import urllib.request
 from pathlib import Path
-from urllib.parse import urlparse
 
-from edgedistill_deploy.errors import DataError
+from edgedistill_deploy.files.reaching import not_at_hand, why_unreachable
 
-# The hub's client tries for a minute before it gives up, and a name server that is not there is asked for long.
-REACH_S = 5.0
 TORCHVISION_URL = "https://download.pytorch.org/models/"
 
 
@@ -30,17 +24,6 @@ def require_hub(what: str, otherwise: str) -> None:
         raise not_at_hand(what, why, otherwise)
 
 
-def require_reachable(url: str, what: str, otherwise: str) -> None:
-    """Raise DataError if no server answers at the URL within `REACH_S` seconds; any answer will do."""
-    if why := why_unreachable(url):
-        raise not_at_hand(what, why, otherwise)
-
-
-def not_at_hand(what: str, why: str, otherwise: str) -> DataError:
-    """Return the error for files that are not here and cannot be fetched."""
-    return DataError(f"{what} are not on this machine, and {why}; {otherwise}.")
-
-
 def why_hub_is_shut() -> str:
     """Say why nothing can be fetched from the hub; empty where it can."""
     from huggingface_hub import constants
@@ -50,30 +33,8 @@ def why_hub_is_shut() -> str:
     return why_unreachable(str(constants.ENDPOINT))
 
 
-def why_unreachable(url: str) -> str:
-    """Say why no server answers at the URL within `REACH_S` seconds; empty where one does, with whatever answer."""
-    reasons: list[str] = ["no answer"]
-    asked = threading.Thread(target=_ask, args=(url, reasons), daemon=True)  # looking a name up knows no time limit
-    asked.start()
-    asked.join(REACH_S)
-    return f"{urlparse(url).hostname} could not be reached ({reasons[-1]})" if reasons else ""
-
-
 def torch_cache() -> Path:
     """Return the folder where torch keeps the files that it fetched, without importing torch."""
     at_home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = os.environ.get("TORCH_HOME") or str(Path(at_home) / "torch")
     return Path(home).expanduser() / "hub" / "checkpoints"
-
-
-def _ask(url: str, reasons: list[str]) -> None:
-    """Empty the list if a server answers, else append the reason."""
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=REACH_S):
-            reasons.clear()
-    except urllib.error.HTTPError as answer:
-        answer.close()
-        reasons.clear()
-    except (OSError, ValueError) as error:
-        cause = getattr(error, "reason", error)
-        reasons.append(str(getattr(cause, "strerror", None) or cause))

@@ -15,9 +15,11 @@ from edgedistill.models.libraries._weights import (
     describe_shapes,
     read_checkpoint,
 )
+from edgedistill.models.libraries.forms import refuse_features
 from edgedistill.models.libraries.found import Found, crop_fraction
 from edgedistill.models.libraries.messages import INSTEAD_OF_TORCHVISION, first_line
-from edgedistill_deploy.errors import DataError, UsageError, nearest_names
+from edgedistill.models.torchvision_list import refuse_unknown
+from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.images.preprocess import Preprocess
 
 
@@ -42,7 +44,10 @@ def load_from_torchvision(name: str, weights: Path | None, image_size: int | Non
 def torchvision_labels(name: str) -> tuple[str, ...]:
     """Return the labels of NAME or NAME:WEIGHTS, in output order; nothing is loaded or fetched."""
     architecture, _, wanted = name.partition(":")
-    return tuple(str(each) for each in _find_weights(architecture, wanted).meta["categories"])
+    labels = _find_weights(architecture, wanted).meta["categories"]
+    if labels is None:
+        refuse_features(f"torchvision:{name}")
+    return tuple(map(str, labels))
 
 
 def _find_weights(architecture: str, wanted: str) -> Any:
@@ -50,17 +55,9 @@ def _find_weights(architecture: str, wanted: str) -> Any:
     from torchvision import models
 
     known = models.list_models(module=models)
-    if architecture not in known:
-        raise UsageError(f"torchvision has no classifier {architecture!r}.{nearest_names(architecture, known)}")
-    entries: Any = models.get_model_weights(architecture)
-    if not wanted:
-        return entries.DEFAULT
-    names = [each.name for each in entries]
-    if wanted not in entries.__members__:
-        raise UsageError(
-            f"torchvision has no weights {wanted!r} of {architecture}.{nearest_names(wanted, [*names, 'DEFAULT'])}"
-        )
-    return entries[wanted]
+    entries: Any = models.get_model_weights(architecture) if architecture in known else ()
+    refuse_unknown(architecture, known, wanted, [each.name for each in entries])
+    return entries[wanted or "DEFAULT"]
 
 
 def _build(architecture: str, outputs: int, **shape: Any) -> nn.Module:

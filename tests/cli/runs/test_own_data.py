@@ -113,6 +113,20 @@ def test_a_limit_without_images_of_ones_own_is_refused(built: tuple[Path, Outcom
     assert (refused.code, "--max-bad goes with --data" in refused.stderr) == (2, True)
 
 
+def test_what_was_found_in_the_images_is_kept_in_the_run_folder_alone(
+    shapes: Path, shape_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = ("--data", shapes, "--teacher", shape_teacher, "--classes", SUBTASK, "--compute", "cpu")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    looked = run_command("inspect", *task, "--methods", "pca", "--ks", "1", "--training-images", "30", "--images", "30")
+    assert looked.code == 0, looked.stderr
+    assert not list((tmp_path / "here").iterdir())
+    trained = run_command("distill", *task, "--student", "plain:8-8", "--epochs", "1", "--out", tmp_path / "expert")
+    assert trained.code == 0, trained.stderr
+    assert (tmp_path / "expert" / "images.npz").is_file()
+
+
 def test_folders_named_train_val_and_test_are_the_splits(shape_teacher: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     for seed, (split, count) in enumerate({"train": 12, "val": 6, "test": 8}.items()):

@@ -239,3 +239,50 @@ def test_a_teacher_that_cannot_be_named_so_stands_in_the_list(
     problems = listed(run_command("build", "--teacher", teacher, *words).stderr)
     assert len(problems) == 2
     assert message in problems[0]
+
+
+def test_files_of_weights_and_numbers_that_cannot_be_stand_in_the_list(data: Path, tmp_path: Path) -> None:
+    words = ("--data", data, "--out", tmp_path / "out", "--classes", "1,2", "--dry-run")
+    asked = (
+        "--teacher", "timm:resnet50", "--teacher-weights", "mine.pth", "--teacher-classes", "mine.txt",
+        "--student", "timm:resnet10t", "--student-weights", "start.pth", "--student-width", "0", "--image-size", "-7",
+    )  # fmt: skip
+    problems = listed(run_command("build", *words, *asked).stderr)
+    expected = [
+        "data.image_size is -7; it must be a side from 1 to 8192 pixels, or 0",
+        "The student width is a factor above 0 and at most 4, and 0.0 was given",
+        "There is no weights file mine.pth",
+        "There is no class file mine.txt",
+        "There is no start.pth to start the student from",
+    ]
+    assert len(problems) == len(expected), problems
+    assert all(any(part in problem for problem in problems) for part in expected), problems
+    scaled = listed(run_command("distill", *words, *asked[:-4]).stderr)
+    assert any("There is no start.pth to start the student from" in each for each in scaled), scaled
+
+
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        ("timm:vit_small_patch14_dinov2", "end before the logits, so they tell no classes apart"),
+        ("torchvision:resnet5O", "torchvision has no classifier 'resnet5O'. Did you mean resnet50"),
+        ("torchvision:resnet50:V2", "torchvision has no weights 'V2' of resnet50. Known: IMAGENET1K_V2"),
+        ("resnet50", "Give one of them with --teacher. Did you mean timm:resnet50?"),
+    ],
+)
+def test_teachers_that_newcomers_name_are_refused_with_what_to_do(
+    data: Path, tmp_path: Path, teacher: str, message: str
+) -> None:
+    outcome = run_command(
+        "build", "--data", data, "--out", tmp_path / "out", "--classes", "1,2", "--student", "plain:8-8",
+        "--teacher", teacher, "--dry-run",
+    )  # fmt: skip
+    assert (outcome.code, message in outcome.stderr) == (2, True), outcome.stderr
+
+
+def test_the_classes_of_torchvisions_teachers_are_looked_up_too(data: Path, tmp_path: Path) -> None:
+    words = ("build", "--data", data, "--out", tmp_path / "out", "--student", "plain:8-8", "--dry-run")
+    outcome = run_command(*words, "--teacher", "torchvision:resnet50", "--classes", "crane,hippo")
+    assert "'crane' can mean 2 classes: crane (bird)" in outcome.stderr
+    assert "The training images have no class 'hippo'" in outcome.stderr
+    assert "The teacher has no class" not in outcome.stderr

@@ -2,6 +2,7 @@
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -12,6 +13,8 @@ from edgedistill.models import at_hand
 from edgedistill.models.at_hand import Missing, find_unfetchable, missing_of_student, missing_of_teacher
 from edgedistill.models.libraries import reach
 from edgedistill.models.timm_list import listed_repository, listed_version
+from edgedistill.models.torchvision_list import describes_installed_torchvision, weights_file
+from edgedistill_deploy.files import reaching
 
 
 @pytest.fixture(autouse=True)
@@ -64,8 +67,22 @@ def test_files_of_torchvision_are_looked_for_where_torch_keeps_them(empty_caches
     assert reach.torch_cache() == Path(torch.hub.get_dir()) / "checkpoints"
     assert whats(*missing_of_teacher("torchvision:resnet50")) == ["The pretrained weights of torchvision:resnet50"]
     reach.torch_cache().mkdir(parents=True)
-    (reach.torch_cache() / "resnet50-0676ba61.pth").touch()
-    assert not list(missing_of_teacher("torchvision:resnet50"))
+    (reach.torch_cache() / "resnet50-0676ba61.pth").touch()  # IMAGENET1K_V1; the default is another one
+    assert list(missing_of_teacher("torchvision:resnet50"))
+    assert not list(missing_of_teacher("torchvision:resnet50:IMAGENET1K_V1"))
+    assert not list(missing_of_teacher("torchvision:resnet5O"))  # no such name, which is another problem
+
+
+@pytest.mark.skipif(not describes_installed_torchvision(), reason="the list is of another torchvision")
+def test_the_files_of_the_list_are_torchvisions() -> None:
+    from torchvision import models
+
+    for name in models.list_models(module=models):
+        entries: Any = models.get_model_weights(name)
+        for each in entries:
+            assert each.url.endswith(f"/{weights_file(f'{name}:{each.name}')}")
+            assert each.meta["categories"] is None or len(each.meta["categories"]) == 1000
+        assert entries.DEFAULT.url.endswith(f"/{weights_file(name)}")
 
 
 @pytest.mark.parametrize("teacher", ["embedded:glyphs100", "python:mine:make", "some/folder", "timm:lcnet_035"])
@@ -99,7 +116,7 @@ def test_a_server_that_answers_is_enough(monkeypatch: pytest.MonkeyPatch) -> Non
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
-        monkeypatch.setattr(reach, "REACH_S", 0.2)
+        monkeypatch.setattr(reaching, "REACH_S", 0.2)
         first, second = find_unfetchable(files)  # it takes the connection and says nothing
     assert str(first).startswith("The pretrained weights of timm:test_resnet are not on this machine, and 127.0.0.1")
     assert str(second).startswith("The pretrained weights of timm:test_vit are not on this machine")

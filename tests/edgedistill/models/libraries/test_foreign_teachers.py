@@ -75,6 +75,7 @@ def test_the_labels_of_torchvisions_weights_come_along(tmp_path: Path) -> None:
     [
         ("torchvision:resnet5O", "torchvision has no classifier 'resnet5O'.*Did you mean resnet50"),
         ("torchvision:resnet50:IMAGENET1K_V3", "no weights 'IMAGENET1K_V3' of resnet50.*Did you mean IMAGENET1K_V"),
+        ("torchvision:vgg16:IMAGENET1K_FEATURES", "end before the logits, so they tell no classes apart"),
         ("timm:hf-hub:resnet", "is named timm:hf-hub:OWNER/NAME"),
     ],
 )

@@ -8,9 +8,9 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from edgedistill.models.libraries import reach
 from edgedistill.models.teacher import load_teacher
 from edgedistill_deploy.errors import DataError
+from edgedistill_deploy.files import reaching
 from reference.foreign_teachers import LABELS, small_timm, write_transformers_folder
 
 NAME = "test_resnet.r160_in1k"
@@ -48,7 +48,7 @@ def test_a_hub_that_does_not_answer_is_asked_once(unreachable: Path, caplog: pyt
 
 
 def test_a_name_server_that_hangs_is_not_waited_for(unreachable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reach, "REACH_S", 0.2)
+    monkeypatch.setattr(reaching, "REACH_S", 0.2)
     with socket.socket() as silent:  # takes connections and never answers
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -58,7 +58,7 @@ def test_a_name_server_that_hangs_is_not_waited_for(unreachable: Path, monkeypat
 
 
 def test_the_time_to_wait_is_below_ten_seconds() -> None:
-    assert reach.REACH_S <= 5
+    assert reaching.REACH_S <= 5
 
 
 def test_weights_in_the_cache_need_no_hub(unreachable: Path) -> None:
@@ -100,6 +100,6 @@ def test_the_hub_is_not_asked_where_its_variable_forbids_it(unreachable: Path, m
 
 def test_torchvisions_server_is_asked_once_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(reach, "REACH_S", 0.0)
+    monkeypatch.setattr(reaching, "REACH_S", 0.0)
     with pytest.raises(DataError, match=r"are not on this machine, and download\.pytorch\.org could not be reached"):
         load_teacher("torchvision:squeezenet1_1")

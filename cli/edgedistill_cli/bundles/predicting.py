@@ -15,7 +15,7 @@ from edgedistill_cli.console import Console
 from edgedistill_cli.exit_codes import InterruptedRunError
 from edgedistill_cli.tables.predictions import describe_counts, show_prediction, show_predictions
 from edgedistill_deploy.bundle.folder import open_bundle
-from edgedistill_deploy.errors import DataError, UsageError
+from edgedistill_deploy.errors import DataError, NotWrittenError, UsageError
 from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.images.skipped import describe_skipped
@@ -82,7 +82,8 @@ def predict_pictures(bundle: Path, asked: Asked, opening: Mapping[str, Any], con
         expert = Expert(opened, progress=steps.tell, **opening)
     with expert:
         (console.warn if expert.model.doubtful else console.detail)(f"note: {expert.model.reason}")
-        output = _Output(expert, asked, console)
+        alone = pictures[0].name if len(pictures) == 1 and pictures[0].name in named else None
+        output = _Output(expert, asked, console, alone)
         if asked.camera is not None:
             _watch(expert, asked, output)
             return
@@ -142,10 +143,15 @@ def _watch(expert: Expert, asked: Asked, output: "_Output") -> None:
 
 
 class _Output:
-    """Takes the answers one by one. Only those are kept that a view at the end needs."""
+    """Takes the answers one by one. Only those are kept that a view at the end needs.
 
-    def __init__(self, expert: Expert, asked: Asked, console: Console) -> None:
+    `alone` is the one picture that was named, if it is the only one: what is wrong with it ends the command.
+    """
+
+    def __init__(self, expert: Expert, asked: Asked, console: Console, alone: str | None) -> None:
         self.console = console
+        self._alone = alone
+        self._unsorted: NotWrittenError | None = None
         self._expert, self._asked = expert, asked
         self._sorter = None if asked.save is None else Sorter(asked.save, expert.class_names, links=asked.links)
         self._keeps = asked.csv is not None or not (asked.lines or asked.camera is not None)
@@ -178,16 +184,15 @@ class _Output:
             self._counts[answer.class_name] += 1
         if self._sorter is not None and source is not None:
             aside = Aside.OUTSIDE if answer.in_domain is False else None if sure else Aside.NOT_SURE
-            self._sorter.put(source, aside or answer.class_name)
+            try:
+                self._sorter.put(source, aside or answer.class_name)
+            except NotWrittenError as error:  # the answers count, not the copies
+                self._unsorted, self._sorter = error, None
 
     def _note_fault(self, fault: NotAnswered) -> None:
         self._faults.append(fault)
-        if len(self._faults) <= _FAULTS_SHOWN and not self._is_alone(fault):
+        if len(self._faults) <= _FAULTS_SHOWN and fault.name != self._alone:
             self.console.warn(f"note: {fault.error}")
-
-    def _is_alone(self, fault: NotAnswered) -> bool:
-        """Return whether the fault ends the command anyway, as the error of the one picture that was asked about."""
-        return self._asked.images == (fault.name,)
 
     def finish(self) -> None:
         """Show everything that waits for the last answer."""
@@ -223,8 +228,13 @@ class _Output:
         }
 
     def require_answers(self, named: frozenset[str]) -> None:
-        """Raise DataError when a picture that was named got no answer, or no picture did."""
-        if len(self._faults) == 1 and self._is_alone(self._faults[0]):
+        """Raise DataError when a picture that was named got no answer, or no picture did.
+
+        Raises NotWrittenError when not all could be sorted.
+        """
+        if self._unsorted is not None:
+            raise self._unsorted
+        if self._faults and self._faults[0].name == self._alone:
             raise self._faults[0].error
         lost = [fault for fault in self._faults if fault.name in named]
         if self._faults and len(self._faults) == self._total:

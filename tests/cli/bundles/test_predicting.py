@@ -170,9 +170,10 @@ def test_files_that_cannot_be_used_are_counted_and_do_not_stop_the_rest(colours:
 
 def test_an_image_that_was_named_must_be_readable(colours: Bundle, photos: Path) -> None:
     (photos / "1.png").write_bytes(b"")
-    alone = run_command("predict", colours.path, "photos/1.png")
-    assert (alone.code, alone.stdout) == (1, "")
-    assert alone.stderr == "error: photos/1.png is empty (0 bytes); replace or remove it.\n"
+    for word in ("photos/1.png", "./photos//1.png"):
+        alone = run_command("predict", colours.path, word)
+        assert (alone.code, alone.stdout) == (1, "")
+        assert alone.stderr == "error: photos/1.png is empty (0 bytes); replace or remove it.\n"
     outcome = run_command("predict", colours.path, "photos/0.png", "photos/1.png", "photos/2.png", "--json")
     assert outcome.code == 1
     assert list(classes(document(outcome)).values()) == ["red", None, "yellow"]
@@ -204,7 +205,10 @@ def test_a_link_in_the_folder_for_sorted_pictures_is_not_followed(colours: Bundl
     Path("out/green").symlink_to(Path("elsewhere").absolute())
     outcome = run_command("predict", colours.path, "photos", "--save", "out")
     assert outcome.code == 1
+    assert "error: " in outcome.stderr
     assert "out/green is a link to" in outcome.stderr
+    assert "3 images: 1 red, 1 green, 1 yellow." in outcome.stderr  # the answers are there all the same
+    assert "photos/2.png" in outcome.stdout
     assert list(Path("elsewhere").iterdir()) == []
 
 

@@ -133,7 +133,9 @@ def _restrict_all(purposes: Purposes, source: ImageSplits, class_names: Sequence
 
 def _restrict(images: ImageSet, class_names: Sequence[str], split: str, source: ImageSplits) -> ImageSet:
     if problems := ClassList(images.class_names).problems(class_names, f"The {split} images have"):
-        raise DataError(in_one_message(problems) + hint_at_empty(source, class_names) + hint_at_unlabelled(source))
+        raise DataError(
+            in_one_message(problems) + hint_at_empty(source, class_names) + hint_at_unlabelled(source, class_names)
+        )
     kept = images.with_classes(class_names)
     counts = np.bincount(kept.labels, minlength=len(class_names))
     empty = [name for name, count in zip(class_names, counts, strict=True) if count == 0]
@@ -151,9 +153,10 @@ def hint_at_empty(source: ImageSplits, class_names: Sequence[str]) -> str:
     return f" The folder {', '.join(map(repr, empty))} holds no images." if empty else ""
 
 
-def hint_at_unlabelled(source: ImageSplits) -> str:
-    """Return the end of an error about missing classes that says how folders without classes are used; "" elsewhere."""
-    if not isinstance(source.train, FolderImages):
+def hint_at_unlabelled(source: ImageSplits, class_names: Sequence[str]) -> str:
+    """Return the end of an error that says how folders of which none is one of these classes can be used; else ""."""
+    known = ClassList(source.class_names)
+    if not isinstance(source.train, FolderImages) or any(known.find(name) is not None for name in class_names):
         return ""
     return " Images that are sorted in another way can be trained on without labels: --unlabelled FOLDER."
 

@@ -52,7 +52,7 @@ def _see(teacher: Teacher, subtask: Subtask, images: ImageSet) -> Classes:
 
 
 def _say_counts(counts: dict[str, int], seen: Classes) -> str:
-    listed = [f"{name} {count}" for name, count in sorted(counts.items(), key=lambda each: -each[1])]
+    listed = [f"{name}: {count}" for name, count in sorted(counts.items(), key=lambda each: -each[1])]
     shown = listed if len(listed) <= _SHOWN else [*listed[: _SHOWN - 1], f"... ({len(listed)} classes)"]
     none = int(np.sum(seen == _NONE))
     return (

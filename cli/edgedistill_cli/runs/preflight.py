@@ -245,7 +245,7 @@ def _count_images(
     labelled = {split: images for split, images in purposes.sets.items() if purposes.has_labels(split) or not images}
     if labelled:
         who = f"The {next(iter(labelled))} images have"
-        hint = hint_at_empty(source, names) + hint_at_unlabelled(source)
+        hint = hint_at_empty(source, names) + hint_at_unlabelled(source, names)
         found.errors.extend(DataError(each + hint) for each in classes.problems(names, who))
     places = {name: place for name in names if (place := classes.find(name)) is not None}
     for split, images in labelled.items():

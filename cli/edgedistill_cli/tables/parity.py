@@ -1,6 +1,6 @@
 """The tables of parity, and the summary at the end of `build`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from edgedistill_cli.console import Console
@@ -12,7 +12,7 @@ from edgedistill_deploy.records.reading import read_records
 
 if TYPE_CHECKING:
     from edgedistill_deploy.parity.check import ParityReport
-    from edgedistill_deploy.records.parity import DriftRow
+    from edgedistill_deploy.records.parity import Accuracy, DriftRow
 
 
 def show_summary(bundle: Bundle, console: Console) -> None:
@@ -62,10 +62,10 @@ def show_parity(reports: "Sequence[ParityReport]", console: Console) -> None:
             ["images", *(str(report.images.sample_count) for report in reports)],
             ["teacher", *(words.percent(report.accuracy.teacher) for report in reports)],
             ["accuracy", *(words.percent(report.accuracy.candidate) for report in reports)],
-            ["  interval", *(words.percent_interval(report.accuracy.candidate_interval) for report in reports)],
+            ["  interval", *_labelled(reports, lambda each: words.percent_interval(each.candidate_interval))],
             ["drop, points", *(_points(report.accuracy.drop) for report in reports)],
-            ["  interval", *(words.points_interval(report.accuracy.interval) for report in reports)],
-            ["  p, McNemar", *(_probability(report.accuracy.mcnemar_p) for report in reports)],
+            ["  interval", *_labelled(reports, lambda each: words.points_interval(each.interval))],
+            ["  p, McNemar", *_labelled(reports, lambda each: _probability(each.mcnemar_p))],
             ["agreement", *(words.percent(report.likeness.agreement) for report in reports)],
             ["  interval", *(words.percent_interval(report.likeness.agreement_interval) for report in reports)],
             ["KL divergence, nats", *(words.significant(report.likeness.mean_kl) for report in reports)],
@@ -83,6 +83,11 @@ def show_parity(reports: "Sequence[ParityReport]", console: Console) -> None:
         open_questions = (f"{each.name}: {each.detail}" for each in report.soundness.not_checked)
         for sentence in (*report.judgement.reasons, *found, *open_questions, *report.findings.notes):
             console.result(f"{label_of(report.model.precision)}: {sentence}")
+
+
+def _labelled(reports: "Sequence[ParityReport]", write: "Callable[[Accuracy], str]") -> list[str]:
+    """Write a figure that only labels give; a dash where no image has one."""
+    return [write(each.accuracy) if each.accuracy.labelled_count else words.MISSING for each in reports]
 
 
 def _probability(p: float) -> str:

@@ -130,7 +130,7 @@ def _row(
         accuracy=accuracy,
         accuracy_interval=accuracy_interval,
         drop=checked.accuracy.drop if checked else None,
-        drop_interval=checked.accuracy.interval if checked else _UNKNOWN,
+        drop_interval=checked.accuracy.interval if checked and checked.accuracy.labelled_count else _UNKNOWN,
         max_drop=checked.judgement.limits.max_drop if checked else None,
         agreement=checked.likeness.agreement if checked else None,
         batch_size=latency.setting.batch_size if latency else None,
@@ -147,9 +147,11 @@ def _accuracy(precision: str, parity: Mapping[str, ParityReport]) -> tuple[float
     """Return a model's own accuracy; the teacher's is in every expert's record too."""
     if precision in parity:
         checked = parity[precision].accuracy
-        return checked.candidate, checked.candidate_interval
-    others = (each.accuracy for each in parity.values() if precision == "teacher")
-    return next(((each.teacher, each.teacher_interval) for each in others), (None, _UNKNOWN))
+        found = checked.candidate, checked.candidate_interval
+    else:
+        others = (each.accuracy for each in parity.values() if precision == "teacher")
+        found = next(((each.teacher, each.teacher_interval) for each in others), (None, (0.0, 1.0)))
+    return found if found[0] is not None else (None, _UNKNOWN)
 
 
 def _file_bytes(bundle: Bundle, role: str | None, record: ParityReport | LatencyReport | None) -> int | None:

@@ -24,6 +24,11 @@ class ClassAnswers:
     adjusted_p: Share
     significantly_rarer: bool
 
+    @property
+    def kept(self) -> Share | None:
+        """The part of the images that the teacher answers with the class which the model answers so too."""
+        return 1 - self.lost_count / self.teacher_count if self.teacher_count else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassParity:
@@ -48,6 +53,22 @@ class ClassParity:
     significantly_worse: bool
     answer_count: int | None = None
     unlabelled: ClassAnswers | None = None
+
+    @property
+    def shown_count(self) -> int:
+        """The images of the class in a table: those with its label, else those that the teacher answers with it."""
+        return self.support if self.unlabelled is None else self.unlabelled.teacher_count
+
+    @property
+    def shown_share(self) -> Share | None:
+        """The accuracy on these images in a table, else the part of them that the model answers as the teacher does."""
+        return self.candidate if self.unlabelled is None else self.unlabelled.kept
+
+    @property
+    def shown_loss(self) -> Share | None:
+        """The drop in a table, else the part of these images that the model answers otherwise than the teacher."""
+        kept = None if self.unlabelled is None else self.unlabelled.kept
+        return self.drop if kept is None else 1 - kept
 
     @property
     def is_lost(self) -> bool:

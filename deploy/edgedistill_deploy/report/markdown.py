@@ -83,7 +83,7 @@ def _worst_class(record: ParityReport) -> str:
 
 def _losing(report: ParityReport) -> list[tuple[ClassParity, float]]:
     """Return the classes that lose and their drops, the worst first."""
-    rows = [(row, row.drop) for row in report.classes.per_class if row.drop is not None and row.drop > 0]
+    rows = [(row, row.shown_loss or 0.0) for row in report.classes.per_class if (row.shown_loss or 0.0) > 0]
     return sorted(rows, key=lambda row: -row[1])
 
 
@@ -123,8 +123,8 @@ def _classes(records: Sequence[Record]) -> Iterator[str]:
     yield "| model | class | images | teacher | accuracy | drop, points |"
     yield "|---|---|--:|--:|--:|--:|"
     for record, row, drop in rows:
-        shares = words.percent(row.teacher), words.percent(row.candidate), words.bare_points(drop)
-        yield f"| {_name(record)} | {_escape(row.name)} | {row.support} | {' | '.join(shares)} |"
+        shares = words.percent(row.teacher), words.percent(row.shown_share), words.bare_points(drop)
+        yield f"| {_name(record)} | {_escape(row.name)} | {row.shown_count} | {' | '.join(shares)} |"
     yield from ("", "</details>")
 
 

@@ -234,6 +234,11 @@ class ClassTable:
     rows: tuple[tuple[ClassParity, tuple[ClassParity | None, ...]], ...]
     worst: tuple[tuple[ClassParity, tuple[ClassParity | None, ...]], ...]
 
+    @property
+    def has_unlabelled(self) -> bool:
+        """Whether a class is told by the teacher's answers, for want of labels."""
+        return any(row.unlabelled is not None for row, _ in self.rows)
+
 
 def class_table(parity: Sequence[ParityReport]) -> ClassTable | None:
     """Put the experts' classes beside one another; None if no expert was checked."""
@@ -260,7 +265,7 @@ def class_findings(parity: Iterable[ParityReport]) -> list[tuple[str, ClassFindi
 
 
 def _largest_drop(row: tuple[ClassParity, tuple[ClassParity | None, ...]]) -> float:
-    return max((each.drop for each in row[1] if each and each.drop is not None), default=-1.0)
+    return max((each.shown_loss for each in row[1] if each and each.shown_loss is not None), default=-1.0)
 
 
 # --- latency

@@ -178,7 +178,14 @@ def _choose_weight(task: Task, student: nn.Module) -> LambdaChoice:
     def run(config: DistillConfig, watch: Watcher) -> Outcome:
         return _train(replace(task, config=config, folder=None, watch=watch), copy.deepcopy(student), None)
 
-    return choose_lambda(run, task.config, fingerprint=task.fingerprint, folder=task.folder, watch=task.watch)
+    return choose_lambda(
+        run,
+        task.config,
+        fingerprint=task.fingerprint,
+        folder=task.folder,
+        watch=task.watch,
+        judged_by=judged_by(task.lesson.images.validation),
+    )
 
 
 def _train(task: Task, student: nn.Module, saved: Mapping[str, Any] | None) -> Outcome:

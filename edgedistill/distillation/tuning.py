@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, Protocol, TypeVar, cast
 
 from edgedistill.config import LAMBDA_GRID, DistillConfig
+from edgedistill.data.unlabelled import JudgedBy
 from edgedistill.distillation._tuning_study import (
     TRIED_IN_ORDER,
     LambdaTrial,
@@ -45,13 +46,19 @@ ShortRun = Callable[[DistillConfig, Watcher], Trained]
 class LambdaChoice:
     """The chosen weight, and the trials in the order of their start.
 
-    `epochs` is the length of a short run; after each of the `rungs` epochs the worse half stops.
+    `epochs` is the length of a short run; after each of the `rungs` epochs the worse half stops. Where no validation
+    image has a label, the runs are `judged_by` the teacher.
     """
 
     lambda_layer: float
     trials: tuple[LambdaTrial, ...]
     epochs: int
     rungs: tuple[int, ...]
+    judged_by: JudgedBy = "labels"
+
+    @property
+    def _measure(self) -> str:
+        return "validation accuracy" if self.judged_by == "labels" else "agreement with the teacher in validation"
 
     def describe(self) -> str:
         """Say which weight was chosen and why, and whether other weights were equally good."""
@@ -60,8 +67,8 @@ class LambdaChoice:
             for trial in sorted(self.trials, key=lambda each: each.lambda_layer)
         )
         sentence = (
-            f"lambda_layer {self.lambda_layer:g} was chosen by short runs of up to {self.epochs} epochs; validation "
-            f"accuracy with {tried}."
+            f"lambda_layer {self.lambda_layer:g} was chosen by short runs of up to {self.epochs} epochs; {self._measure} "
+            f"with {tried}."
         )
         complete = [each for each in self.trials if each.state == "complete"]
         best = max((each.validation_accuracy or 0.0 for each in complete), default=0.0)
@@ -77,7 +84,7 @@ class LambdaChoice:
         """Return the content of `tuning.json`."""
         return {
             "lambda_layer": self.lambda_layer,
-            "criterion": "validation accuracy of the best epoch",
+            "criterion": f"{self._measure} of the best epoch",
             "epochs": self.epochs,
             "rungs": list(self.rungs),
             "trials": [asdict(trial) for trial in self.trials],
@@ -85,7 +92,13 @@ class LambdaChoice:
 
 
 def choose_lambda(
-    run: ShortRun, config: DistillConfig, *, fingerprint: str, folder: Path | None, watch: Watcher = ignore
+    run: ShortRun,
+    config: DistillConfig,
+    *,
+    fingerprint: str,
+    folder: Path | None,
+    watch: Watcher = ignore,
+    judged_by: JudgedBy = "labels",
 ) -> LambdaChoice:
     """Choose `lambda_layer` among the powers of ten from 0.001 to 1000 by short runs, judged on validation images.
 
@@ -98,6 +111,7 @@ def choose_lambda(
         folder: for `tuning.journal` and `tuning.json`. A search that was stopped continues there, and processes that
             search there at the same time share the values. None keeps nothing.
         watch: sees the search as one training of `len(LAMBDA_GRID)` short runs, in the phase `tuning`.
+        judged_by: what the validation accuracies are held against.
 
     Raises:
         MissingDependencyError: Optuna is not installed.
@@ -111,7 +125,7 @@ def choose_lambda(
             except BaseException:
                 search.give_back()
                 raise
-        choice = _choose(_agree(search.trials), epochs)
+        choice = replace(_choose(_agree(search.trials), epochs), judged_by=judged_by)
     if folder is not None and _is_main():
         write_json(folder / "tuning.json", choice.to_json(), inside=folder)
     return choice

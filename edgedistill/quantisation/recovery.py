@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgedistill.config import DistillConfig
+from edgedistill.data.unlabelled import JudgedBy, judged_by
 from edgedistill.distillation.events import Watcher, ignore
 from edgedistill.distillation.lesson import Lesson
 from edgedistill.distillation.subdistill import distill
@@ -70,6 +71,7 @@ class Recovered:
         accuracy_before: accuracy of the first student, quantised, on the validation images.
         accuracy: the same for this student.
         left_float: values of the INT8 file that torch does not compute; they stayed float in training.
+        judged_by: "teacher" where no validation image has a label, so that the accuracies are agreement with it.
     """
 
     student: nn.Module
@@ -79,12 +81,14 @@ class Recovered:
     accuracy_before: float
     accuracy: float
     left_float: tuple[str, ...]
+    judged_by: JudgedBy = "labels"
 
     def sentences(self) -> list[str]:
         """Say how the accuracy changed, and which values stayed float in training."""
         kept = f"epoch {self.best_epoch + 1}" if self.best_epoch is not None else "the student as it was"
+        measure = "validation accuracy" if self.judged_by == "labels" else "agreement with the teacher"
         brought = (
-            f"validation accuracy in INT8 {self.accuracy_before:.2%} before, {self.accuracy:.2%} after {self.epochs} "
+            f"{measure} in INT8 {self.accuracy_before:.2%} before, {self.accuracy:.2%} after {self.epochs} "
             f"epochs, {kept} kept"
         )
         if not self.left_float:
@@ -101,6 +105,7 @@ class Recovered:
             "quantised_validation_accuracy_before": self.accuracy_before,
             "quantised_validation_accuracy": self.accuracy,
             "left_float": list(self.left_float),
+            "judged_by": self.judged_by,
         }
 
 
@@ -169,6 +174,7 @@ def recover(
         accuracy_before=before,
         accuracy=max(before, result.validation_accuracy),
         left_float=network.left_float,
+        judged_by=judged_by(images.validation),
     )
 
 

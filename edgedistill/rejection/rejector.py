@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgedistill.data.splits import SubtaskImages
-from edgedistill.data.unlabelled import fill_in
+from edgedistill.data.unlabelled import JudgedBy, fill_in, judged_by
 from edgedistill.models.normalise import normalise_of
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.logits import restrict_logits
@@ -85,7 +85,8 @@ class Rejection:
     """A rejector, how it was chosen, and its results.
 
     `candidates` are the scores' AUROCs on validation images, empty where there are no images of other classes. `test`
-    and `teacher` are None where the source has no test images.
+    and `teacher` are None where the source has no test images. Test images are `judged_by` the teacher where they have
+    no labels.
     """
 
     rejector: Rejector
@@ -94,6 +95,7 @@ class Rejection:
     validation: RejectFigures
     test: RejectFigures | None
     teacher: TeacherRejection | None
+    judged_by: JudgedBy = "labels"
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest's record."""
@@ -115,9 +117,9 @@ class Rejection:
         if self.test is None:
             yield "the data has no test images, so the rejection was not measured on images it was not set on"
         else:
-            yield f"the expert on test images {_describe(self.test)}"
+            yield f"the expert on test images {_describe(self.test, self.judged_by)}"
         if self.teacher is not None:
-            yield f"the teacher with the same score {_describe(self.teacher.test)}; {_all_classes(self.teacher)}"
+            yield f"the teacher with the same score {_describe(self.teacher.test, self.judged_by)}; {_all_classes(self.teacher)}"
 
 
 def fit_rejection(
@@ -161,6 +163,7 @@ def fit_rejection(
         validation=_figures(rejector, inside.student, inside.labels, _student(others)),
         test=None if test is None else _figures(rejector, test.student, test.labels, _student(other_test)),
         teacher=None if test is None else _teacher_figures(twin, test, other_test),
+        judged_by=judged_by(images.evaluation),
     )
 
 
@@ -279,10 +282,11 @@ def _share(which: Tensor) -> float:
     return float(which.double().mean())
 
 
-def _describe(figures: RejectFigures) -> str:
+def _describe(figures: RejectFigures, judged_by: JudgedBy) -> str:
     told = f"accepts {figures.true_accept:.1%} of {figures.inside_count} images of the subtask"
     if figures.accepted_accuracy is not None:
-        told += f" ({figures.accepted_accuracy:.1%} of these right, {figures.accuracy:.1%} of all)"
+        right = "right" if judged_by == "labels" else "answered as by the teacher"
+        told += f" ({figures.accepted_accuracy:.1%} of these {right}, {figures.accuracy:.1%} of all)"
     if figures.false_accept is not None:
         told += f" and {figures.false_accept:.1%} of {figures.outside_count} of other classes"
         told += f" (AUROC {figures.auroc:.3f})"

@@ -252,12 +252,15 @@ def _require_enough(train: ImageSet, examined: Examined, missing: Sequence[str])
         own = [pictures[row] for row in np.flatnonzero(train.labels == label)]
         if len(set(own)) <= len(missing):
             copies = f", but only {len(set(own))} different" if len(set(own)) < len(own) else ""
-            whose = "no class" if label == NO_LABEL else f"class {train.class_names[label]!r}"
+            counted = f"{len(own)} image{'s' if len(own) != 1 else ''}"
+            if label == NO_LABEL:
+                told = f"{counted} {'have' if len(own) != 1 else 'has'} no label"
+            else:
+                told = f"Class {train.class_names[label]!r} has {counted}"
             wanted = " and ".join(sorted(missing, reverse=True))
             raise DataError(
-                f"{whose.capitalize()} has {len(own)} image{'s' if len(own) != 1 else ''}{copies}; training, {wanted} "
-                f"need at least {len(missing) + 1}, one each. Add images or give the data as train/, val/ and test/ "
-                "folders."
+                f"{told}{copies}; training, {wanted} need at least {len(missing) + 1}, one each. Add images or give the "
+                "data as train/, val/ and test/ folders."
             )
 
 

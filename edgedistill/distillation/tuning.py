@@ -67,8 +67,8 @@ class LambdaChoice:
             for trial in sorted(self.trials, key=lambda each: each.lambda_layer)
         )
         sentence = (
-            f"lambda_layer {self.lambda_layer:g} was chosen by short runs of up to {self.epochs} epochs; {self._measure} "
-            f"with {tried}."
+            f"lambda_layer {self.lambda_layer:g} was chosen by short runs of up to {self.epochs} epochs; "
+            f"{self._measure} with {tried}."
         )
         complete = [each for each in self.trials if each.state == "complete"]
         best = max((each.validation_accuracy or 0.0 for each in complete), default=0.0)

@@ -119,7 +119,8 @@ class Rejection:
         else:
             yield f"the expert on test images {_describe(self.test, self.judged_by)}"
         if self.teacher is not None:
-            yield f"the teacher with the same score {_describe(self.teacher.test, self.judged_by)}; {_all_classes(self.teacher)}"
+            figures = _describe(self.teacher.test, self.judged_by)
+            yield f"the teacher with the same score {figures}; {_all_classes(self.teacher)}"
 
 
 def fit_rejection(

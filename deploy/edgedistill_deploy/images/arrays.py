@@ -13,7 +13,15 @@ from edgedistill_deploy.classes.spelling import compose_name
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.npz import Arrays, ArraySpec, read_arrays
-from edgedistill_deploy.images.sets import ImageSplits, Indices, Labels, frozen_labels, positions, select_classes
+from edgedistill_deploy.images.sets import (
+    NO_LABEL,
+    ImageSplits,
+    Indices,
+    Labels,
+    frozen_labels,
+    positions,
+    select_classes,
+)
 
 MAX_BYTES = 8 << 30
 _TRAIN, _VALIDATION, _TEST = 0, 1, 2
@@ -22,7 +30,7 @@ _SPECS = {
     "images": ArraySpec(
         kinds="u", item_bytes=1, axes=(3, 4), description="uint8 (N, H, W) or (N, H, W, 3), values 0 to 255"
     ),
-    "labels": ArraySpec(kinds="iu", axes=(1,), description="whole numbers (N,), positions in class_names"),
+    "labels": ArraySpec(kinds="iu", axes=(1,), description="whole numbers (N,), positions in class_names, -1 for none"),
     "class_names": ArraySpec(kinds="U", axes=(1,), description="strings (C,)"),
     "split": ArraySpec(kinds="iu", axes=(1,), description="0 train, 1 validation, 2 test (N,)", required=False),
 }
@@ -123,10 +131,10 @@ def _check_labels(arrays: Arrays, count: int, classes: int, path: Path) -> NDArr
     labels = arrays["labels"]
     if len(labels) != count:
         raise DataError(f"{path}: there are {len(labels)} labels for {count} images; each image needs one.")
-    if labels.min() < 0 or labels.max() >= classes:
+    if labels.min() < NO_LABEL or labels.max() >= classes:
         raise DataError(
             f"{path}: labels run from {labels.min()} to {labels.max()}, but {classes} class_names allow 0 to "
-            f"{classes - 1}."
+            f"{classes - 1}, and {NO_LABEL} for an image without a label."
         )
     return labels
 

@@ -121,7 +121,7 @@ _FLOAT = np.zeros((_COUNT, 5, 4, 3), dtype=np.float32)
         ({"labels": np.zeros(6)}, r"labels has dtype float64 and shape \(6,\); it must be whole numbers"),
         ({"labels": np.zeros((6, 1), int)}, r"labels has dtype int64 and shape \(6, 1\)"),
         ({"labels": np.full(6, 3)}, r"labels run from 3 to 3, but 3 class_names allow 0 to 2"),
-        ({"labels": np.full(6, -1)}, r"labels run from -1 to -1"),
+        ({"labels": np.full(6, -2)}, r"labels run from -2 to -2, .* and -1 for an image without a label"),
         ({"class_names": np.array(["a", "b", "a"])}, r"class_names is 'a, b, a'; it must hold different names"),
         ({"class_names": np.array(["a", "b", " "])}, r"class_names is .* none empty"),
         ({"class_names": np.array([], dtype="U1")}, r"class_names is ''"),

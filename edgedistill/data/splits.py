@@ -259,8 +259,8 @@ def _require_enough(train: ImageSet, examined: Examined, missing: Sequence[str])
                 told = f"Class {train.class_names[label]!r} has {counted}"
             wanted = " and ".join(sorted(missing, reverse=True))
             raise DataError(
-                f"{told}{copies}; training, {wanted} need at least {len(missing) + 1}, one each. Add images or give the "
-                "data as train/, val/ and test/ folders."
+                f"{told}{copies}; training, {wanted} need at least {len(missing) + 1}, one each. Add images or give "
+                "the data as train/, val/ and test/ folders."
             )
 
 

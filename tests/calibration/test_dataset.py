@@ -1,5 +1,6 @@
 """Which images are calibrated on: balanced, seeded, the same in any order, and never those that judge."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -185,3 +186,40 @@ def test_more_images_than_help_are_used_and_noted() -> None:
     chosen = select_calibration(images, 1026, 0)
     assert len(chosen.images) == 1026
     assert chosen.notes == ("Ranges were measured on 1026 images; beyond 1024 they hardly move, and it takes longer.",)
+
+
+def test_images_without_labels_are_drawn_like_those_of_one_more_class() -> None:
+    images = images_of([40, 40])
+    labels = images.labels.copy()
+    labels[np.flatnonzero(labels == 1)[:20]] = -1
+    chosen = select_calibration(replace(images, labels=labels), 30, 0, held_out=9)
+    assert chosen.per_class == {CLASS_NAMES[0]: 10, CLASS_NAMES[1]: 10, "(no label)": 10}
+    assert np.bincount(chosen.images.labels + 1).tolist() == [10, 10, 10]
+    assert np.bincount(chosen.held_out.labels + 1).tolist() == [3, 3, 3]
+
+
+def test_images_without_any_label_calibrate_too() -> None:
+    images = images_of([20, 20])
+    bare = replace(images, labels=np.full(40, -1))
+    chosen = select_calibration(bare, 16, 0)
+    assert chosen.per_class == {CLASS_NAMES[0]: 0, CLASS_NAMES[1]: 0, "(no label)": 16}
+    assert len(chosen.images) == 16
+    assert len(chosen.held_out) == 24
+    assert not set(digests_of(chosen.images)) & set(digests_of(chosen.held_out))
+
+
+def test_too_few_images_without_labels_are_told() -> None:
+    bare = replace(images_of([4, 4]), labels=np.full(8, -1))
+    with pytest.raises(
+        DataError, match=r"at least 5 different training images for each of the 2 classes, and there are"
+    ):
+        select_calibration(bare, 16, 0)
+
+
+def test_enough_images_without_labels_make_up_for_a_class_with_few() -> None:
+    images = images_of([30, 30])
+    labels = images.labels.copy()
+    labels[np.flatnonzero(labels == 1)[2:]] = -1
+    chosen = select_calibration(replace(images, labels=labels), 30, 0)
+    assert list(chosen.per_class.values())[1] == 1
+    assert len(chosen.images) == 30

@@ -13,6 +13,7 @@ def distillation_record(result: DistillResult, images: SubtaskImages, config: Di
     """Return how the student was trained, on how many images, and its accuracy on validation images.
 
     `judged_by` is "teacher" where no validation image has a label: the accuracies are then agreement with the teacher.
+    `unlabelled` counts the training images without a label.
     `standing` compares it with chance; its `sentence` is for the user, and empty where nothing is wrong.
     """
     choice = result.lambda_choice
@@ -27,11 +28,8 @@ def distillation_record(result: DistillResult, images: SubtaskImages, config: Di
         "judged_by": result.judged_by,
         "subspaces": {layer: each.method for layer, each in result.subspaces.items()},
         "pairs": [asdict(pair) for pair in result.pairs],
-        "images": {
-            "train": len(images.train),
-            "validation": len(images.validation),
-            "train_unlabelled": unlabelled_count(images.train),
-        },
+        "images": {"train": len(images.train), "validation": len(images.validation)},
+        "unlabelled": unlabelled_count(images.train),
         "standing": standing,
         "notes": [
             *images.notes,

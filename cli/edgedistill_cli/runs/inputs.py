@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from edgedistill_cli.runs.folder import SKIPPED, Run
 from edgedistill_cli.settings import SubtaskSettings, TeacherSettings
 from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.progress import Progress, noted
+from edgedistill_deploy.records.parity import ParityLimits
 
 if TYPE_CHECKING:
     from edgedistill.data.splits import SubtaskImages
@@ -80,9 +81,23 @@ def load_inputs(run: Run) -> Inputs:
     sets = {"training": images.train, "validation": images.validation, "test": images.test}
     counts = [f"{len(each)} {split}{describe_unlabelled(each)}" for split, each in sets.items() if each is not None]
     run.console.say(f"{len(subtask)} classes; {', '.join(counts)}{'' if images.test else ', 0 test'} images")
-    for note in (*teacher.notes, *images.notes):
+    for note in (*teacher.notes, *images.notes, *_warn_of_few(images, settings.validate)):
         run.console.say(f"note: {note}")
     return Inputs(teacher=teacher, subtask=subtask, source=source, images=images)
+
+
+def _warn_of_few(images: "SubtaskImages", limits: ParityLimits) -> Iterator[str]:
+    """Say before the training that so few images without labels judge the expert that it cannot pass."""
+    from edgedistill.data.unlabelled import judged_by
+    from edgedistill_deploy.statistics.paired import images_to_bound
+
+    count, least = len(images.evaluation), limits.agreement_limit(0)
+    needed = images_to_bound(count, count, least, limits.confidence) if least else None
+    if needed is not None and count < needed and judged_by(images.evaluation) == "teacher":
+        yield (
+            f"{count} images without labels judge the expert, and even if all are answered as by the teacher, it takes "
+            f"{needed} to show an agreement of {least:g}; give more images, or a lower --min-agreement."
+        )
 
 
 def check_teacher(inputs: Inputs, console: Console) -> tuple[str, ...]:

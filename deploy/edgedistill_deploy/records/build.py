@@ -17,7 +17,11 @@ def summarise_build(bundle: Bundle) -> dict[str, Any]:
     verdicts = {name: record["verdict"] for name, record in parity.items() if record and name != "teacher"}
     return {
         "teacher": {"parameters": manifest["teacher"]["parameters"], "accuracy": _accuracy_of(parity["teacher"])},
-        "student": {"parameters": manifest["student"]["parameters"], "accuracy": _accuracy_of(parity["fp32"])},
+        "student": {
+            "parameters": manifest["student"]["parameters"],
+            "accuracy": _accuracy_of(parity["fp32"]),
+            "agreement": parity["fp32"]["agreement"] if parity["fp32"] else None,
+        },
         "distillation": manifest.get("distillation"),
         "artefacts": [
             {"role": role, **entry} for role, entry in manifest["files"].items() if role.startswith("model.")

@@ -178,6 +178,7 @@ def training_notes(manifest: Mapping[str, Any], epochs: Sequence[EpochRow]) -> l
     images, notes = _mapping(noted.get("images")), noted.get("notes")
     duration = f"{len(epochs)} epochs in {wording.seconds(sum(row.seconds for row in epochs))}."
     told = [f"Images: {plainly(images)}."] if images else []
+    told += [f"Training images without a label: {plainly(noted['unlabelled'])}."] if noted.get("unlabelled") else []
     return [duration, *told, *(plainly(note) for note in (notes if isinstance(notes, list) else []))]
 
 

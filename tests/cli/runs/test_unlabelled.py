@@ -90,6 +90,11 @@ def test_a_folder_of_loose_images_is_built_and_judged_by_agreement(loose_run: tu
         "with the teacher."
     ) in outcome.stderr
     assert any("the teacher sees" in note for note in record["distillation"]["notes"])
+    assert record["student"]["agreement"] < 0.95
+    assert (
+        "note: 24 images without labels judge the expert, and even if all are answered as by the teacher, it takes 73"
+        in (outcome.stderr)
+    )
     assert (read_reference(open_bundle(out).file("reference")).labels == -1).all()
     report = (out / "report.html").read_text(encoding="utf-8")
     assert "Agreement with the teacher on validation images, which have no labels" in report

@@ -1,4 +1,4 @@
-"""A bundle without any label: its tables, its summary and its report tell agreement with the teacher, by its classes."""
+"""A bundle without any label: tables, summary and report tell agreement with the teacher, by the teacher's classes."""
 
 import json
 import re

@@ -114,7 +114,7 @@ def _choose_images(bundle: Bundle, images: ImageSet) -> ImageSet:
     subtask = images if images.class_names == bundle.class_names else images.with_classes(bundle.class_names)
     labelled = subtask.select(subtask.labels >= 0)
     if len(labelled) == 0:
-        raise DataError("No labelled image of the bundle's classes is there to measure the preprocessing on.")
+        raise DataError("No image of the bundle's classes is there to measure the preprocessing on.")
     return labelled.select(np.unique(np.linspace(0, len(labelled) - 1, MAX_IMAGES).round().astype(np.int64)))
 
 

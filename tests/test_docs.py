@@ -43,15 +43,20 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What the words of the documentation stand for: a folder of images, and a teacher and a student for it."""
+    """What the words of the documentation stand for: folders of images, and a teacher and a student for them."""
     folder = tmp_path_factory.mktemp("docs")
     data = write_shape_folder(folder / "data", count=20, formats=("RGB.png",))
+    unsorted = folder / "photographs"
+    unsorted.mkdir()
+    for path in write_shape_folder(folder / "others", count=3, seed=1, formats=("RGB.png",)).rglob("*.png"):
+        path.rename(unsorted / f"{path.parent.name}-{path.name}")
     teacher = train_shape_teacher(folder / "teacher", steps=5)
     return {
         "FOLDER": str(data),
         "photos": str(data),
         "photo.jpg": str(next(data.rglob("*.png"))),
         "sorted": str(folder / "sorted"),
+        "photographs": str(unsorted),
         "tabby,golden retriever,red fox": "circle,square,cross",
         "tabby,golden retriever": "circle,square",
         "cat=tabby|tiger cat|Persian cat|Siamese cat|Egyptian cat,dog=imagenet/dog": "cat=circle|square,dog=cross",

@@ -11,10 +11,8 @@ from edgedistill_deploy.bundle.reference import Reference, read_reference
 from edgedistill_deploy.classes.groups import ClassGroup, claim_folders
 from edgedistill_deploy.classes.lookup import in_one_message
 from edgedistill_deploy.errors import BundleError, DataError, UsageError
-from edgedistill_deploy.images.sets import ImageSet, batches
+from edgedistill_deploy.images.sets import NO_LABEL, ImageSet, batches
 from edgedistill_deploy.records.parity import Check, NotChecked
-
-UNKNOWN_LABEL = -1
 
 Rows = NDArray[np.int64]
 Prepared = NDArray[np.uint8]
@@ -130,8 +128,8 @@ def _build_from_images(bundle: Bundle, images: ImageSet, reference: Reference) -
 
 def _merge_labels(given: Rows, recorded: Rows) -> tuple[Rows, int]:
     """Return the given labels, completed by the recorded ones, and the number of contradictions."""
-    both = (given != UNKNOWN_LABEL) & (recorded != UNKNOWN_LABEL)
-    return np.where(given == UNKNOWN_LABEL, recorded, given), int(np.sum(both & (given != recorded)))
+    both = (given != NO_LABEL) & (recorded != NO_LABEL)
+    return np.where(given == NO_LABEL, recorded, given), int(np.sum(both & (given != recorded)))
 
 
 def _notes(unknown: int, conflicts: int) -> Iterator[str]:

@@ -116,7 +116,7 @@ def _choose_images(bundle: Bundle, images: ImageSet) -> ImageSet:
     subtask = choose_classes(images, bundle)
     labelled = subtask.select(subtask.labels >= 0)
     if len(labelled) == 0:
-        raise DataError("No labelled image of the bundle's classes is there to measure the preprocessing on.")
+        raise DataError("No image of the bundle's classes is there to measure the preprocessing on.")
     return labelled.select(np.unique(np.linspace(0, len(labelled) - 1, MAX_IMAGES).round().astype(np.int64)))
 
 

@@ -260,7 +260,8 @@ def _by_verdict(checked: Sequence[ArtefactSummary], verdict: str) -> list[Artefa
 def _describe_row(row: ArtefactSummary, several: bool) -> str:
     """Name an expert with its drop, the drop's interval and the limit, as far as they are known."""
     if row.drop is None or row.max_drop is None:
-        agreement = "" if row.agreement is None else f" (agreement with the teacher {percent(row.agreement)})"
+        by_agreement = row.accuracy is None and row.agreement is not None
+        agreement = f" (agreement with the teacher {percent(row.agreement)})" if by_agreement else ""
         return _name_row(row, several) + agreement
     interval = points_interval(row.drop_interval)
     told = f", interval {interval}" if interval else ""

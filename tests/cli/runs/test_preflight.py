@@ -191,10 +191,10 @@ def test_weights_that_cannot_be_fetched_are_told_without_torch(data: Path, tmp_p
         assert f"The pretrained weights of timm:resnet50 {shut} a file with --teacher-weights" in told
         assert (f"The pretrained weights of timm:resnet10t {shut} --student-weights none" in told) == both
         assert "have no class 'lion', 'tiger'" in told
-    assert run("build", "--dry-run") == [
-        "The training images have no class 'lion', 'tiger'. Known: 1, 2, 3. Images that are sorted in another way can be "
-        "trained on without labels: --unlabelled FOLDER."
-    ]
+    (problem,) = run("build", "--dry-run")
+    assert problem.startswith(
+        "The training images have no class 'lion', 'tiger'. Known: 1, 2, 3. Images that are sorted"
+    )
 
 
 def test_a_plan_says_how_the_folder_was_understood_and_what_is_lost_by_name(data: Path, tmp_path: Path) -> None:

@@ -203,7 +203,8 @@ def test_several_failing_experts_share_a_sentence(bundle: Bundle) -> None:
     unlabelled = {**parity_record(bundle, "fp32")["accuracy"], **nothing}
     for precision in ("fp32", "int8"):
         add(bundle, precision, verdict="fail", accuracy=unlabelled)
-    assert concluded(bundle).sentence == "The fp32 expert and the int8 expert do not hold the limit."
+    told = "(agreement with the teacher 98.4 %)"
+    assert concluded(bundle).sentence == f"The fp32 expert {told} and the int8 expert {told} do not hold the limit."
 
 
 def test_nothing_checked_says_what_to_do(bundle: Bundle) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -129,7 +130,7 @@ def test_rivals_train_in_the_same_loop(teacher: Teacher, images: SubtaskImages, 
 
 
 def test_labels_alone_do_not_ask_the_teacher_at_any_step(teacher: Teacher, images: SubtaskImages) -> None:
-    def count_answers(epochs: int, **settings: float) -> int:
+    def count_answers(epochs: int, **settings: Any) -> int:
         asked: list[int] = []
         handle = teacher.model.register_forward_hook(lambda *_: asked.append(1))
         try:

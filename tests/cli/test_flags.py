@@ -31,8 +31,8 @@ GIVES_SETTINGS = {
 }
 OUTPUT = {"as_json", "quiet", "verbose", "debug"}
 NO_SETTINGS = {
-    "build": {"out", "config", "preset", "restart", "keep_going", "dry_run", *OUTPUT},
-    "distill": {"out", "config", "preset", "restart", "keep_going", "dry_run", *OUTPUT},
+    "build": {"out", "config", "preset", "restart", "keep_going", "rivals", "dry_run", *OUTPUT},
+    "distill": {"out", "config", "preset", "restart", "keep_going", "rivals", "dry_run", *OUTPUT},
     "export": {"run", *OUTPUT},
     "calibrate": {"run", *OUTPUT},
 }

@@ -74,10 +74,12 @@ AUTO_SUFFIX = "-auto"
 TUNE_SEEDS = 2
 # All that the smallest of the four groups has.
 GLYPH_VALIDATION = 285
+# The students start from nothing here, and the records were made before there was patient teaching.
+COMPARED_METHODS = {name: own for name, own in METHODS.items() if name not in ("as-is", "patient")}
 
 
 def _plan(
-    tasks: tuple[Task, ...], methods: Mapping[str, Mapping[str, Any]] = METHODS, **settings: Any
+    tasks: tuple[Task, ...], methods: Mapping[str, Mapping[str, Any]] = COMPARED_METHODS, **settings: Any
 ) -> ComparisonPlan:
     return ComparisonPlan(**{"tasks": tasks, "methods": methods, "sizes": (500,), "validation_images": 500, **settings})
 

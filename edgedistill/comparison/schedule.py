@@ -91,6 +91,8 @@ class Track:
 
     def list_due_work(self, results: Results) -> list[int]:
         """Return the work of every training still to do, in images; it does not depend on the weight to be chosen."""
+        if self.untrained:
+            return []
         work: dict[str, int] = {}
         for size in self.plan.ordered_sizes():
             final = self.final(size, results)

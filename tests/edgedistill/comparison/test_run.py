@@ -19,6 +19,8 @@ from edgedistill.comparison import (
     ComparisonProgress,
     Task,
     comparison_record,
+    open_comparison,
+    planned_runs,
     run_comparison,
     summarise,
     teacher_accuracy,
@@ -193,7 +195,9 @@ def test_a_student_whose_trained_head_has_the_classes_is_also_judged_as_it_start
 ) -> None:
     labels = ["9", "3", "2", "1", "0"]
     plan = begun_plan(tiny_digits, write_start(tmp_path / "start", labels))
+    assert planned_runs(open_comparison(plan, tmp_path / "out")) == (2, 0)
     comparison = run_comparison(plan, tmp_path / "out")
+    assert planned_runs(comparison) == (2, 2)
     assert comparison.results.failures() == []
     assert Counter(record["kind"] for record in lines(tmp_path / "out")) == {
         "teacher": 1,

@@ -92,8 +92,8 @@ def test_words_that_find_nothing_say_what_would_be_understood(photos: Path) -> N
         ("photo.jpg", "There is no image photo.jpg; name an image, a folder, a pattern in quotes"),
         ("photos/*.gif", r"The pattern photos/\*.gif finds no image"),
         ("notes/*", r"finds no image.*Passed over: 1 no image \(.txt\): notes.txt; 1 raw photograph"),
-        ("empty", r"empty holds no images \(.*jpg.*\)\.$"),
-        ("notes", "notes holds no images .* Files there: notes.txt, raw.nef. Not read: 1 raw photograph"),
+        ("empty", r"empty and its folders hold no images \(.*jpg.*\)\.$"),
+        ("notes", "notes and its folders hold no images .* Files there: notes.txt, raw.nef. Not read: 1 raw photograph"),
     ):
         with pytest.raises(DataError, match=message):
             find_images([word])

@@ -28,7 +28,10 @@ def suggest(name: str, spellings: dict[str, int], find: Finder, *, subtasks: boo
     nouns = [noun for noun in nouns_with_words(noun_given) if _has_all(noun, find)] if subtasks else []
     described = [f"imagenet/{noun.name} ({len(noun.classes)} classes)" for noun in nouns[:_MOST_NOUNS]]
     meant = f" Did you mean {first_names(close, _MOST_NAMES)}?" if close else ""
-    return meant + (f" Named with --subtask: {', '.join(described)}." if described else "")
+    if not described:
+        return meant
+    as_one = "" if "/" in name else f" As one class: {name}=imagenet/{nouns[0].name}."
+    return f"{meant} Named with --subtask: {', '.join(described)}.{as_one}"
 
 
 def names_with_words(name: str, spellings: dict[str, int]) -> list[str]:

@@ -7,6 +7,7 @@ from edgedistill.subtasks.named import expand_nouns, is_subtask_name
 from edgedistill_deploy.classes.groups import ClassGroup, WantedClass, list_members, names_of
 from edgedistill_deploy.classes.imagenet import is_synset, labels_of_synsets, synset_in
 from edgedistill_deploy.classes.lookup import ClassList, in_one_message
+from edgedistill_deploy.classes.spelling import fold_name
 from edgedistill_deploy.errors import UsageError
 
 _FEW_UNKNOWN = 3  # so many unknown members of a group get suggestions of their own
@@ -87,8 +88,11 @@ def find_subtask(
     if problems := class_problems(known, wanted):
         raise UsageError(in_one_message(problems))
     found = [_outputs_of(known, each) for each in wanted]
-    called = [tuple(_label_of(member, known.names[place]) for place, member in each.items()) for each in found]
     is_plain = [isinstance(each, str) for each in wanted]
+    called = [
+        tuple(_label_of(member, known.names[place], keeps=plain) for place, member in each.items())
+        for each, plain in zip(found, is_plain, strict=True)
+    ]
     return Subtask(
         name=name,
         class_indices=tuple(
@@ -175,10 +179,13 @@ def _outputs_of(known: ClassList, wanted: WantedClass) -> dict[int, str]:
     return found
 
 
-def _label_of(name: str, label: str) -> str:
-    """Return a name as the expert's class carries it: words instead of a synset id."""
+def _label_of(name: str, label: str, *, keeps: bool) -> str:
+    """Return a name as the expert's class carries it: words instead of a synset id.
+
+    A member of a group is called by the teacher's label where that lists synonyms, so that all of them find its folder.
+    """
     if not is_synset(name):
-        return name
+        return name if keeps or fold_name(name) == fold_name(label.partition(",")[0]) else label
     known = labels_of_synsets().get(name, label)
     # A label that several classes share ("crane") says less than ImageNet's own.
     return known if is_synset(label) or synset_in(known) else label

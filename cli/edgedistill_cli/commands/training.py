@@ -31,14 +31,18 @@ def _training_command(stages: tuple[str, ...], text: str) -> Callable[..., None]
         from edgedistill_cli.runs.building import build, print_plan
         from edgedistill_cli.runs.folder import Run
         from edgedistill_cli.runs.preflight import Preflight, check_run, read_for_checks
+        from edgedistill_cli.runs.rivals import refuse_helpers
         from edgedistill_cli.settings_file import preset_settings, read_settings
 
         found, flags = Preflight(), settings_of(task, fit, method, run)
         settings = read_for_checks(lambda: read_settings(config, flags, preset_settings(method.preset)), found)
         planned = Run(folder=out, settings=settings, console=console)
-        check_run(planned, stages, found, restart=restart, asks_network=not dry_run)
+        if rivals:
+            with found.gathering():
+                refuse_helpers()
+        check_run(planned, stages, found, restart=restart, asks_network=not dry_run, rivals=rivals)
         if dry_run:
-            print_plan(planned, stages, found)
+            print_plan(planned, stages, found, rivals=rivals)
         else:
             found.require()
             build(out, settings, stages, console, restart=restart, keep_going=keep_going, rivals=rivals)

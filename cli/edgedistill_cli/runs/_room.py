@@ -65,16 +65,22 @@ def require_room(room: Room, folder: Path) -> None:
         )
 
 
-def estimate_room(settings: RunSettings, counts: Counts, stages: Sequence[str], folder: Path) -> Room:
-    """Estimate what the stages write into the folder; what cannot be told before loading is left out."""
+def estimate_room(
+    settings: RunSettings, counts: Counts, stages: Sequence[str], folder: Path, *, rivals: bool = False
+) -> Room:
+    """Estimate what the stages write into the folder; what cannot be told before loading is left out.
+
+    `rivals` are trained too, two of them.
+    """
     sizes: dict[str, tuple[str, Callable[[], float]]] = {
         "checkpoints": ("distill", lambda: _checkpoint_bytes(settings)),
         "models": ("export", lambda: _model_bytes(settings)),
         "reference": ("export", lambda: _reference_bytes(settings, counts)),
         "teacher cache": ("distill", lambda: _cache_bytes(settings, counts)),
     }
+    parts = {name: int(size()) if stage in stages else 0 for name, (stage, size) in sizes.items()}
     return Room(
-        parts={name: int(size()) if stage in stages else 0 for name, (stage, size) in sizes.items()},
+        parts=parts | ({"rivals": int(2 * _checkpoint_bytes(settings))} if rivals else {}),
         held_bytes=sum(each.stat().st_size for each in folder.rglob("*") if each.is_file()) if folder.is_dir() else 0,
         free_bytes=shutil.disk_usage(_existing(folder)).free,
     )

@@ -12,7 +12,7 @@ from edgedistill_cli.console import Console
 from edgedistill_cli.exit_codes import InterruptedRunError, StudentAtChanceError, gate_code
 from edgedistill_cli.runs.folder import Run, at_work, begin_run
 from edgedistill_cli.runs.preflight import Preflight
-from edgedistill_cli.runs.rivals import refuse_helpers, worth_sentence
+from edgedistill_cli.runs.rivals import TRAINED, refuse_helpers, worth_sentence
 from edgedistill_cli.runs.stages import help_training, run_stages
 from edgedistill_cli.settings import RunSettings
 from edgedistill_cli.settings_file import read_settings
@@ -109,8 +109,10 @@ def build_record(run: Run, stages: tuple[str, ...] = STAGES) -> dict[str, Any]:
     }
 
 
-def print_plan(run: Run, stages: tuple[str, ...], found: Preflight) -> None:
+def print_plan(run: Run, stages: tuple[str, ...], found: Preflight, *, rivals: bool = False) -> None:
     """Print which stages are due, the images and the room that they need, and run none.
+
+    `rivals` are trained after the expert.
 
     Raises:
         EdgeDistillError: something must change before they can run; the JSON document has it too.
@@ -118,11 +120,14 @@ def print_plan(run: Run, stages: tuple[str, ...], found: Preflight) -> None:
     console, tables = run.console, run.settings.to_tables()
     plan = [{"stage": stage, "status": "kept" if run.is_complete(stage) else "due"} for stage in stages]
     record = {"kind": "plan", "schema": 1, "run": str(run.folder), "plan": plan, "settings": tables}
+    record["rivals"] = list(TRAINED) if rivals else []
     console.emit(record | found.to_json())
     for note in found.notes:
         console.say(f"note: {note}")
     found.require()
     console.table(f"Plan for {run.folder}", ("stage", "status"), [(each["stage"], each["status"]) for each in plan])
+    if rivals:
+        console.result(f"rivals, trained after the expert: {', '.join(TRAINED)}")
     for table, values in tables.items():
         console.result(f"[{table}] " + ", ".join(f"{key} = {value!r}" for key, value in values.items()))
     if counts := found.all_counts:

@@ -88,9 +88,11 @@ class Preflight:
     def problems(self) -> tuple[str, ...]:
         """A sentence for each problem."""
         return tuple(
-            problem
-            for error in self.errors
-            for problem in (error.problems if isinstance(error, SettingsError) else (str(error),))
+            dict.fromkeys(
+                problem
+                for error in self.errors
+                for problem in (error.problems if isinstance(error, SettingsError) else (str(error),))
+            )
         )
 
     @property
@@ -109,7 +111,7 @@ class Preflight:
 
     def require(self) -> None:
         """Raise the one error that was found as it is, and several as one UsageError that lists all problems."""
-        if len(self.errors) == 1:
+        if self.errors and len(self.problems) == 1:
             raise self.errors[0]
         if self.errors:
             lines = [f"  {each}" for each in self.problems]
@@ -142,12 +144,18 @@ def read_for_checks(read: Callable[[], RunSettings], found: Preflight) -> RunSet
 
 
 def check_run(
-    run: Run, stages: Sequence[str], found: Preflight, *, restart: bool = False, asks_network: bool = False
+    run: Run,
+    stages: Sequence[str],
+    found: Preflight,
+    *,
+    restart: bool = False,
+    asks_network: bool = False,
+    rivals: bool = False,
 ) -> None:
     """Check what the stages that are due need: the folder, the names, the images, the room on the disk.
 
-    With `asks_network`, also whether weights that are not on this machine can be fetched. A process that only helps
-    another one with the training checks nothing, since the other one does.
+    `rivals` are to be trained too. With `asks_network`, also whether weights that are not on this machine can be
+    fetched. A process that only helps another one with the training checks nothing, since the other one does.
     """
     if int(os.environ.get("RANK", "0")) > 0:
         return
@@ -164,7 +172,7 @@ def check_run(
             _look_for_start(run.settings, found)
         if asks_network:
             check_weights(run.settings, found, student="distill" in due)
-    found.room = estimate_room(run.settings, found.all_counts, due, run.folder)
+    found.room = estimate_room(run.settings, found.all_counts, due, run.folder, rivals=rivals)
     with found.gathering():
         require_room(found.room, run.folder)
 

@@ -47,16 +47,18 @@ def measure_rivals(run: Run, inputs: Callable[[], Inputs], *, train: bool) -> No
     Nothing is done, and nothing loaded, where the manifest has it all.
     """
     kept = {name: record for name in (AS_IS, *TRAINED) if (record := _read(run, name)) is not None}
-    due = [name for name in TRAINED if train and name not in kept]
-    if not kept and not due:
-        return
     known = run.bundle.manifest.get("rivals") or {}
     is_known = known.get("student_sha256") == _student_hash(run)
+    left_out = known.get("left_out", ()) if is_known else ()
+    due = [name for name in TRAINED if train and name not in kept and name not in left_out]
+    if not kept and not due:
+        return
     if not (is_known and {row["name"] for row in known.get("rows", ())} == set(kept)) or due:
         given = inputs()
-        due = _possible(run, given, due)
-        kept |= {name: _train(run, given, name) for name in due}
-        known = _compare(run, given, list(kept.values()))
+        possible = _possible(run, given, due)
+        kept |= {name: _train(run, given, name) for name in possible}
+        left_out = [*left_out, *(name for name in due if name not in possible)]
+        known = {**_compare(run, given, list(kept.values())), "left_out": left_out}
         run.bundle.with_fields(rivals=known)
     show_rivals(known, run.console)
 
@@ -68,7 +70,8 @@ def worth_sentence(run: Run) -> str:
 
 def show_rivals(record: Record, console: Console) -> None:
     """Print a line for the expert and for each rival, then whether SubDistill was worth it."""
-    console.say(f"rivals: SubDistill {words.percent(record['expert']['accuracy'])} of {record['images']} images")
+    of = "images agree with the teacher" if record.get("judged_by") == "teacher" else "images"
+    console.say(f"rivals: SubDistill {words.percent(record['expert']['accuracy'])} of {record['images']} {of}")
     for row in record["rows"]:
         found = row["difference"]
         low, high = (words.signed_points(each) for each in found["interval"])
@@ -94,11 +97,12 @@ def _train(run: Run, given: Inputs, name: str) -> Record:
 
 def _compare(run: Run, given: Inputs, rivals: list[Record]) -> Record:
     from edgedistill.comparison.rivals.record import rivals_record
+    from edgedistill.data.unlabelled import judged_by
 
     expert = _test(given, read_run_student(run, given))
     tested = "test" if given.images.test is not None else "validation"
     record = rivals_record(expert, rivals, confidence=run.settings.validate.confidence, tested=tested)
-    return {"student_sha256": _student_hash(run), **record}
+    return {"student_sha256": _student_hash(run), "judged_by": judged_by(given.images.evaluation), **record}
 
 
 def _possible(run: Run, given: Inputs, names: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable
 
+from edgedistill_deploy.classes.imagenet import classes_called
 from edgedistill_deploy.classes.nouns import Noun, nouns_with_words
 from edgedistill_deploy.classes.spelling import fold_name, words_of
 from edgedistill_deploy.errors import first_names
@@ -23,7 +24,7 @@ def suggest(name: str, spellings: dict[str, int], find: Finder, *, subtasks: boo
         find: returns the position of the one class that a name means.
         subtasks: suggest also the nouns of WordNet that have all their classes in the list.
     """
-    close = names_with_words(name, spellings) or _alike(name, spellings)
+    close = _synonyms(name, spellings) or names_with_words(name, spellings) or _alike(name, spellings)
     noun_given = name.rpartition("/")[2]  # "imagenet/bird" was meant for --subtask
     nouns = [noun for noun in nouns_with_words(noun_given) if _has_all(noun, find)] if subtasks else []
     described = [f"imagenet/{noun.name} ({len(noun.classes)} classes)" for noun in nouns[:_MOST_NOUNS]]
@@ -42,6 +43,12 @@ def names_with_words(name: str, spellings: dict[str, int]) -> list[str]:
         if wanted and wanted <= words_of(spelling):
             found.setdefault(place, spelling)
     return sorted(found.values(), key=lambda each: not fold_name(each).endswith(fold_name(name)))
+
+
+def _synonyms(name: str, spellings: dict[str, int]) -> list[str]:
+    """Return names that ImageNet uses for the same class, and that usually mean something else: for "pig" a "hog"."""
+    meant = set(classes_called(name))
+    return [each for each in spellings if meant & set(classes_called(each))] if meant else []
 
 
 def _alike(name: str, spellings: dict[str, int]) -> list[str]:

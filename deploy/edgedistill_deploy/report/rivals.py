@@ -27,6 +27,7 @@ class RivalTable:
     rows: tuple[RivalRow, ...]
     sentence: str
     covers: str
+    measure: str = "accuracy"
 
 
 def rival_table(manifest: Mapping[str, Any]) -> RivalTable | None:
@@ -35,7 +36,9 @@ def rival_table(manifest: Mapping[str, Any]) -> RivalTable | None:
         record = manifest["rivals"]
         expert = _row("SubDistill", "the teacher's subtask logits and its relevant subspaces", record["expert"])
         rivals = tuple(_rival(each) for each in record["rows"])
-        return RivalTable(rows=(expert, *rivals), sentence=str(record["sentence"]), covers=str(record["covers"]))
+        measure = "agreement with the teacher" if record.get("judged_by") == "teacher" else "accuracy"
+        sentence, covers = str(record["sentence"]), str(record["covers"])
+        return RivalTable(rows=(expert, *rivals), sentence=sentence, covers=covers, measure=measure)
     except (KeyError, TypeError, ValueError):
         return None
 

@@ -87,7 +87,7 @@ def test_validate_leaves_out_what_a_build_leaves_out_and_says_it_in_the_same_wor
     notes = [line for line in checked.stderr.splitlines() if line.startswith("note: ")]
     assert len(notes) == 3
     assert "Folders of the system passed over, with 1 image: square/@eaDir" in notes[0]
-    assert "4 files of the class folders are not used: 1 HEIC" in notes[1]
+    assert "4 files of the folders are not used: 1 HEIC" in notes[1]
     assert "1 cut off or damaged: cut.png; 1 empty (0 bytes): empty.jpg" in notes[1]
     assert notes[2] == "note: Pictures that cannot be used, by class: circle 2 of 62, square 1 of 61."
     assert set(notes) <= set(planned.stderr.splitlines())

@@ -204,7 +204,7 @@ def test_a_plan_says_how_the_folder_was_understood_and_what_is_lost_by_name(data
     shown = run_command(*planned(data, tmp_path / "out", "--classes", "1,2", "--student", "plain:8-8", "--json"))
     assert json.loads(shown.stdout)["notes"] == [
         "Folders of the system passed over, with 1 image: 1/@eaDir.",
-        "1 files of the folders are not used: 1 video (.mp4): clip.mp4.",
+        "1 file of the folders is not used: 1 video (.mp4): clip.mp4.",
     ]
     assert all(f"note: {note}" in shown.stderr for note in json.loads(shown.stdout)["notes"])
     for number in range(6):

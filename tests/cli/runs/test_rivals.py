@@ -98,3 +98,17 @@ def test_several_processes_are_refused_before_anything_runs(tmp_path: Path, monk
     assert refused.code == 2
     assert "--rivals trains in one process" in refused.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_plan_counts_the_rivals_and_refuses_helpers(compared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def plan(*flags: str) -> Any:
+        return json.loads(distill(compared, "--restart", "--dry-run", "--json", *flags).stdout)
+
+    without, both = plan(), plan("--rivals")
+    assert (without["rivals"], both["rivals"]) == ([], ["labels", "logits"])
+    assert both["room"]["parts_bytes"]["rivals"] == 2 * both["room"]["parts_bytes"]["checkpoints"]
+    assert "rivals, trained after the expert: labels, logits" in distill(compared, "--dry-run", "--rivals").stdout
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    refused = distill(compared, "--dry-run", "--rivals")
+    assert refused.code == 2
+    assert "--rivals trains in one process" in refused.stderr

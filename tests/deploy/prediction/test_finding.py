@@ -93,7 +93,10 @@ def test_words_that_find_nothing_say_what_would_be_understood(photos: Path) -> N
         ("photos/*.gif", r"The pattern photos/\*.gif finds no image"),
         ("notes/*", r"finds no image.*Passed over: 1 no image \(.txt\): notes.txt; 1 raw photograph"),
         ("empty", r"empty and its folders hold no images \(.*jpg.*\)\.$"),
-        ("notes", "notes and its folders hold no images .* Files there: notes.txt, raw.nef. Not read: 1 raw photograph"),
+        (
+            "notes",
+            "notes and its folders hold no images .* Files there: notes.txt, raw.nef. Not read: 1 raw photograph",
+        ),
     ):
         with pytest.raises(DataError, match=message):
             find_images([word])

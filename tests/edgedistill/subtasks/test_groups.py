@@ -6,7 +6,7 @@ from edgedistill.subtasks.imagenet import imagenet_labels
 from edgedistill.subtasks.named import named_subtask_classes
 from edgedistill.subtasks.rest import find_rest
 from edgedistill.subtasks.subtask import find_subtask
-from edgedistill_deploy.classes.groups import ClassGroup
+from edgedistill_deploy.classes.groups import ClassGroup, claim_folders
 from edgedistill_deploy.errors import DataError, UsageError
 
 TEACHER = ("tench, Tinca tinca", "tabby, tabby cat", "tiger cat", "=", "7", "a=b")
@@ -101,3 +101,11 @@ def test_without_other_classes_or_images_of_them_there_is_no_rest() -> None:
         find_rest(("a", "b"), ["a", "b"], ("a", "b"))
     with pytest.raises(DataError, match=r"of which there are 4, and the data has none; leave --rest out"):
         find_rest(TEACHER, ["7", "tabby"], ("7", "tabby", "holiday"))
+
+
+def test_a_folder_called_by_another_synonym_belongs_to_the_group() -> None:
+    """By itself a hog need not be ImageNet's; the teacher knows that its hog is the pig that was named."""
+    subtask = find_subtask(imagenet_labels(), ["beast=pig|lion", "zebra"])
+    claims = claim_folders(["hog", "lion", "zebra"], subtask.classes, "The images have")
+    assert claims.problems == ()
+    assert claims.owners == ("beast", "beast", "zebra")

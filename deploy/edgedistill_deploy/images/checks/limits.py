@@ -57,7 +57,8 @@ def _named(class_name: str) -> str:
 
 def describe_losses(skipped: Sequence[SkippedFile], used: Mapping[str, int]) -> list[str]:
     """Return notes that say which files are not used, and how many pictures each class lost."""
-    notes = [f"{len(skipped)} files of the folders are not used: {describe_skipped(skipped)}."] if skipped else []
+    counted = "1 file of the folders is" if len(skipped) == 1 else f"{len(skipped)} files of the folders are"
+    notes = [f"{counted} not used: {describe_skipped(skipped)}."] if skipped else []
     in_class = Counter(each.class_name for each in skipped if each.lost)
     parts = [f"{name or 'without a label'} {bad} of {bad + used.get(name, 0)}" for name, bad in in_class.most_common()]
     return [*notes, f"Pictures that cannot be used, by class: {', '.join(parts)}."] if parts else notes

@@ -36,7 +36,7 @@ def test_what_is_left_can_be_read_and_the_notes_count_the_rest(folder: Path) -> 
     assert counted == [(20, 20)]
     reasons = "1 HEIC: a.heic; 1 empty (0 bytes): 3.png; 1 smaller than 4 pixels: 4.png"
     assert notes == [
-        f"3 files of the class folders are not used: {reasons}.",
+        f"3 files of the folders are not used: {reasons}.",
         "Pictures that cannot be used, by class: dog 2 of 11, cat 1 of 10.",
     ]
 

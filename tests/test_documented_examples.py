@@ -13,6 +13,7 @@ from command import run_command
 from edgedistill.models.teacher_files import read_labels
 from edgedistill.subtasks.named import named_subtask_classes
 from edgedistill_cli.commands.demo import NEXT_STEPS
+from edgedistill_deploy.classes.groups import names_of, read_classes
 from edgedistill_deploy.images.sources import open_images
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,7 +39,13 @@ def value_of(flag: str, words: list[str]) -> str:
 
 def classes_of(words: list[str]) -> list[str]:
     given, subtask = value_of("--classes", words), value_of("--subtask", words)
-    return given.split(",") if given else list(named_subtask_classes(subtask)) if subtask else []
+    return (
+        list(names_of(read_classes(given.split(","))))
+        if given
+        else list(named_subtask_classes(subtask))
+        if subtask
+        else []
+    )
 
 
 def write_images(folder: Path, count: int = 3, side: int = 8) -> None:
@@ -66,6 +73,10 @@ def test_an_example_passes_all_checks_before_a_run(line: str, tmp_path: Path, mo
     for name in (value_of(flag, words) for flag in ("--teacher-weights", "--student-weights")):
         if name not in ("", "none", "auto", "pretrained"):
             (tmp_path / name).touch()
+    if "--rest" in words:
+        write_images(tmp_path / "FOLDER" / "zebra")
+    if folder := value_of("--unlabelled", words):
+        write_images(tmp_path / folder)
     (tmp_path / "FOLDER" / "mine").mkdir()  # a folder without images is no class
     outcome = run_command(*as_plan(words))
     assert outcome.code == 0, outcome.stderr
@@ -113,7 +124,11 @@ def layout_rows() -> list[tuple[str, ...]]:
     (table,) = re.findall(r"^\| layout \|.*\n\|[-|]+\n((?:\|.*\n)+)", DATA, flags=re.MULTILINE)
     cells = [row.split(" | ")[0] for row in table.splitlines()]
     rows = [tuple(part for span in re.findall(r"`([^`]+)`", cell) for part in span.split()) for cell in cells]
-    layouts = [each for row in rows for each in (((path,) for path in row) if row[0].startswith("images/") else (row,))]
+    layouts = [
+        each
+        for row in filter(None, rows)
+        for each in (((path,) for path in row) if row[0].startswith("images/") else (row,))
+    ]
     return [layout for layout in layouts if any("cat" in path for path in layout)]
 
 

@@ -9,7 +9,7 @@ from reference.report_bundles import add_record, full_bundle, models_only, parit
 def test_experts_have_verdicts_and_the_teacher_an_accuracy(tmp_path: Path) -> None:
     bundle = full_bundle(tmp_path / "bundle")
     found = summarise_build(bundle)
-    assert list(found) == ["teacher", "student", "distillation", "artefacts", "verdicts", "verdict"]
+    assert list(found) == ["teacher", "student", "distillation", "rivals", "artefacts", "verdicts", "verdict"]
     assert (found["verdicts"], found["verdict"]) == ({"fp32": "pass", "int8": "pass"}, "pass")
     assert found["teacher"] == {
         "parameters": 1_272_036,

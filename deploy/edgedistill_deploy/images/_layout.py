@@ -113,9 +113,23 @@ def _is_split(folder: Path, beside: Sequence[Path], tree: Tree) -> bool:
 
 def _below_splits(splits: Sequence[Path], tops: Sequence[Path], tree: Tree) -> dict[str, ClassFolders]:
     _require_one_of_each(splits)
+    for folder, top in zip(splits, tops, strict=True):
+        _refuse_other_splits(folder, top, tree)
     return {
         _split_of(folder): _by_name(tree.folders_with_pictures(top)) for folder, top in zip(splits, tops, strict=True)
     }
+
+
+def _refuse_other_splits(split: Path, top: Path, tree: Tree) -> None:
+    """Refuse train/cat/test: its images may be held out, and held-out images must not be trained on."""
+    classes = tree.folders_with_pictures(top)
+    below = [inner for each in classes for inner in tree.folders_with_pictures(each)]
+    for inner in below if top == split else (*classes, *below):
+        if _split_of(inner) not in ("", _split_of(split)):
+            raise DataError(
+                f"{inner} is called like a split and lies in another, {split.name}: its images could be held out or "
+                f"not. Move them to a split of their own beside {split.name}, or rename the folder."
+            )
 
 
 def _find_loose(splits: Sequence[Path], bare: Sequence[Path], tree: Tree) -> dict[str, Path]:
@@ -193,7 +207,7 @@ def _describe_strays(top: Path, strays: Sequence[Path], splits: Sequence[Path], 
 
 def _describe_loose(loose: Iterable[Path], tree: Tree) -> list[str]:
     counts = {each: len(tree.listing(each).images) for each in loose}
-    listed = [f"{each.name} ({_images(count)})" for each, count in counts.items() if count]
+    listed = [f"{each.absolute().name} ({_images(count)})" for each, count in counts.items() if count]
     return [f"In no class folder, and so without a label: {_some(listed)}."] if listed else []
 
 

@@ -151,6 +151,25 @@ def test_loose_images_beside_class_folders_are_counted(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("inner", ["train/cat/test", "train/images/cat/val2017"])
+def test_a_split_below_a_class_of_another_split_is_refused(tmp_path: Path, inner: str) -> None:
+    write_folder(tmp_path, {inner: 1, "train/images/dog" if "images" in inner else "train/dog": 2})
+    with pytest.raises(DataError, match=r"is called like a split and lies in another, train: .* rename the folder"):
+        open_images(tmp_path)
+
+
+def test_a_folder_below_a_class_may_be_called_like_its_own_split(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"train/dog/training": 2, "train/cat": 1, "test/dog": 1, "test/cat": 1})
+    assert found(open_images(tmp_path))["train"] == {"cat": 1, "dog": 2}
+
+
+def test_a_folder_of_loose_images_is_named_also_from_within(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_folder(tmp_path / "photos", {".": 2})
+    monkeypatch.chdir(tmp_path / "photos")
+    for root in (Path(), tmp_path / "photos"):
+        assert open_images(root).notes == ("In no class folder, and so without a label: photos (2 images).",)
+
+
 @pytest.mark.parametrize(
     ("folders", "expected"),
     [

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from edgedistill_deploy.remote._connection import DeviceError
 from edgedistill_deploy.remote._link import require_python
 from edgedistill_deploy.remote.inventory import Device
 from edgedistill_deploy.remote.jobs import RemoteJob, run_on_devices
-from reference.device_timing import LONG
+from reference.device_timing import BRIEF, LONG
 from ssh_server import Proxy, SshServer, children_of, processes_naming
 
 Make = Callable[..., Any]
@@ -317,7 +318,8 @@ def test_a_measurement_that_is_stopped_is_told_and_goes_on(
         stop(done, total, note)
 
     target = device()
-    (outcome,) = run_on_devices([target], profiling(target), lambda device: report)
+    latency = replace(BRIEF, duration_s=5)  # time enough to be stopped in, however late the first line comes
+    (outcome,) = run_on_devices([target], profiling(target, latency=latency), lambda device: report)
     assert outcome.error is None
     assert "on loop for " in told[0]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgedistill.networks.maps import Output, as_map, copy_output, tensor_of, with_tensor
-from edgedistill.networks.modes import evaluating
+from edgedistill.networks.modes import evaluating, frozen
 from edgedistill_deploy.errors import EdgeDistillError, UsageError, nearest_names
 
 __all__ = ["LayerPair", "as_map", "capture", "map_shapes", "maps_and_contexts", "resolve_layer"]
@@ -145,7 +145,7 @@ def maps_and_contexts(
         images: normalised (N, 3, H, W).
         scalar: turns the model's output into a scalar tensor.
     """
-    with _frozen(model), evaluating(model), torch.enable_grad(), capture(model, names) as outputs:
+    with frozen(model), evaluating(model), torch.enable_grad(), capture(model, names) as outputs:
         # All parameters are frozen, so the input must ask for a gradient.
         total = scalar(model(images.detach().clone().requires_grad_(True)))
         maps = [as_map(outputs[name], model, name) for name in names]
@@ -158,15 +158,3 @@ def maps_and_contexts(
         for name, tensor, gradient in zip(names, tensors, gradients, strict=True)
     )
     return {name: (each.detach(), context) for name, each, context in zip(names, maps, contexts, strict=True)}
-
-
-@contextlib.contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """Freeze all parameters inside the block."""
-    asked = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    model.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter, requires_grad in asked.items():
-            parameter.requires_grad_(requires_grad)

@@ -16,3 +16,15 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+@contextlib.contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Let no parameter ask for a gradient inside the block, then give each back what it asked for."""
+    asked = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    model.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, requires_grad in asked.items():
+            parameter.requires_grad_(requires_grad)

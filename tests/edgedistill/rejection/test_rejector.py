@@ -117,7 +117,7 @@ def made(tiny_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
         subtask,
         images.evaluation,
         tmp_path_factory.mktemp("reject"),
-        ExportConfig(reject=0.9),
+        ExportConfig(opset=17, reject=0.9),
         rejection=rejection,
     )
     bundle = calibrate(

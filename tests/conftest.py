@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from command import run_command, write_quick_settings, write_tiny_digits
+from onnx_registry import keep_operator_tables
 from sharing import made_once
 
 
@@ -23,6 +24,11 @@ def _one_thread() -> Iterator[None]:
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(1)
         yield
+
+
+def pytest_runtest_setup() -> None:
+    """Speed up the exports of this process."""
+    keep_operator_tables()
 
 
 @pytest.fixture(scope="session")

@@ -195,6 +195,8 @@ def check_inputs(settings: RunSettings, console: Console, found: Preflight) -> N
     with found.gathering():
         if settings.teacher.weights:
             require_weights_file(Path(settings.teacher.weights))
+    if settings.subtask.classes and settings.subtask.name:
+        console.say(f"note: subtask.classes decides; subtask.name = {settings.subtask.name!r} only names the subtask")
     classes: tuple[WantedClass, ...] = ()
     with found.gathering():
         classes = find_classes(settings.subtask)

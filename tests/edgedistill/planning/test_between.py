@@ -1,5 +1,7 @@
 """Sizes between a student and its teacher."""
 
+import itertools
+
 import pytest
 from torch import nn
 
@@ -26,7 +28,7 @@ def test_a_family_with_a_width_becomes_wider_in_equal_steps(text: str) -> None:
     found = candidates_between(student, build, SIZE, cost, 30 * cost)
     assert [each.name for each in found] == [student.name] * 2
     costs = [cost, *map(cost_of, found), 30 * cost]
-    steps = [after / before for before, after in zip(costs, costs[1:], strict=False)]
+    steps = [after / before for before, after in itertools.pairwise(costs)]
     assert all(1.5 < step < 7 for step in steps), steps
 
 

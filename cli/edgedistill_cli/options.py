@@ -158,14 +158,15 @@ class TaskFlags:
         Setting("data.unlabelled"),
     ] = None
     teacher: Annotated[
-        str | None,
+        list[str] | None,
         flag(
             "--teacher",
             "NAME",
             "timm:NAME, torchvision:NAME[:WEIGHTS], transformers:OWNER/NAME, a folder of timm or transformers, "
-            "python:MODULE:FUNCTION with --allow-code, or embedded:glyphs100.",
+            "python:MODULE:FUNCTION with --allow-code, or embedded:glyphs100. Given again: more teachers beside it.",
         ),
-        Setting("teacher.name"),
+        Setting("teacher.name", lambda names: names[0]),
+        Setting("teacher.beside", lambda names: names[1:]),
     ] = None
     teacher_weights: Annotated[
         str | None, flag("--teacher-weights", "FILE", "safetensors or a plain state dict."), Setting("teacher.weights")
@@ -266,6 +267,15 @@ class MethodFlags:
         float | None,
         flag("--mixup", "X", "Mix each image with another: 1 in all proportions alike, 0.2 mostly one; 0 is off."),
         Setting("distill.mixup"),
+    ] = None
+    assistant: Annotated[
+        str | None,
+        flag(
+            "--assistant",
+            "auto|NAME[@W]|none",
+            "A student in between, trained first, that teaches the student; auto chooses one, or none, by short runs.",
+        ),
+        Setting("student.assistant"),
     ] = None
     early_stopping: Annotated[
         int | None,

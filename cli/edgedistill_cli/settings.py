@@ -8,13 +8,16 @@ from typing import Any
 from edgedistill.checks import check_pairs
 from edgedistill.config import DistillConfig
 from edgedistill.export.config import ExportConfig
-from edgedistill.models.student_names import check_width
+from edgedistill.models.names import START_FROM_NOTHING, START_UNSET
+from edgedistill.models.student_names import check_width, split_width
 from edgedistill_calibration import CalibrationConfig
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.preprocess import MAX_SIDE
 from edgedistill_deploy.latency.measurement import LatencyConfig
 from edgedistill_deploy.parity.check import ParityLimits
 
+# What `student.assistant` may be beside the name of one.
+AUTO_ASSISTANT, NO_ASSISTANT = "auto", "none"
 # What no settings file can give.
 COMMAND_LINE_ONLY = {"teacher.allow_code": "--allow-code"}
 
@@ -52,15 +55,28 @@ class DataSettings:
 class TeacherSettings:
     """The teacher; see `edgedistill.load_teacher`.
 
-    `allow_code` comes from the command line alone: it is neither read from a file nor written to one, so that settings
-    from elsewhere run no code.
+    `beside` are further teachers, whose answers are weighed against this one's; None for none. `weights`, `classes` and
+    `pixels` are of the first. `allow_code` comes from the command line alone: it is neither read from a file nor
+    written to one, so that settings from elsewhere run no code.
     """
 
     name: str
     weights: str = ""
     classes: str = ""
     pixels: str | None = None
+    beside: tuple[str, ...] | None = None
     allow_code: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "beside", self.beside or None)
+        names = (self.name, *(self.beside or ()))
+        if twice := next((name for place, name in enumerate(names) if name in names[:place]), ""):
+            raise UsageError(f"The teacher {twice} is named twice; each --teacher is another one.")
+
+    @property
+    def others(self) -> "tuple[TeacherSettings, ...]":
+        """The further teachers, each as the settings of one alone."""
+        return tuple(TeacherSettings(name=name, allow_code=self.allow_code) for name in self.beside or ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,14 +105,19 @@ class StudentSettings:
 
     `weights` are what it starts from: `auto`, `pretrained`, `none`, a file or a folder. None stands for settings that
     were written whole before there was this key: their students started from nothing, and still do.
+
+    `assistant` is a student in between, NAME or NAME@WIDTH, or `auto`, which chooses one; None for none.
     """
 
     name: str
     width: float = 1.0
     weights: str | None = "auto"
     pairs: tuple[str, ...] = ()
+    assistant: str | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "assistant", None if self.assistant in ("", NO_ASSISTANT) else self.assistant)
+        self._check_assistant()
         for pair, (teacher, student) in zip(self.pairs, self.layer_pairs, strict=True):
             if not (teacher and student) or "=" in student:
                 raise UsageError(
@@ -104,6 +125,26 @@ class StudentSettings:
                 )
         check_pairs(self.layer_pairs)
         check_width(self.width)
+
+    def _check_assistant(self) -> None:
+        if self.assistant is None:
+            return
+        if self.assistant != AUTO_ASSISTANT:
+            split_width(self.assistant)
+        if self.pairs:
+            raise UsageError(
+                "The pairs of layers name the teacher's, and a student with an assistant is matched with the "
+                "assistant's; give --pairs or --assistant."
+            )
+
+    def as_assistant(self, text: str) -> "StudentSettings":
+        """Return the settings of an assistant NAME or NAME@WIDTH of this student, as of a student of its own.
+
+        It starts from nothing where this student is told to, else as `auto` says.
+        """
+        name, width = split_width(text)
+        from_nothing = self.weights in (None, START_FROM_NOTHING)
+        return StudentSettings(name=name, width=width, weights=START_FROM_NOTHING if from_nothing else START_UNSET)
 
     @property
     def layer_pairs(self) -> list[tuple[str, str]]:

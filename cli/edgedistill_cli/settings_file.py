@@ -60,6 +60,8 @@ def read_settings(
     if _is_of_before_starts(tables):
         tables["student"]["weights"] = None
     _refuse_permissions(tables, str(file))
+    if flags.keys() >= _SUBTASK:
+        raise UsageError("--classes and --subtask both name the subtask; give one of them.")
     if _SUBTASK.intersection(flags):
         # Names of classes and the name of a subtask are two ways to say one thing: a flag replaces both.
         given: Any = tables.pop("subtask", None)

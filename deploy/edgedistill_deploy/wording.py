@@ -87,6 +87,11 @@ def whole(count: int | None) -> str:
     return MISSING if count is None else f"{count:,}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Write a count and its noun, which takes an s unless the count is 1."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def significant(value: float | None, digits: int = 3) -> str:
     """Write a number with this many significant digits."""
     return MISSING if value is None else _minus(f"{value:.{digits}g}")

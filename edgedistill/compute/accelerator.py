@@ -2,7 +2,7 @@
 
 import contextlib
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from accelerate import Accelerator
@@ -18,16 +18,18 @@ LONGEST_WAIT = datetime.timedelta(days=2)
 
 @contextlib.contextmanager
 def on_device(
-    teacher: nn.Module, student: nn.Module, config: DistillConfig, accelerator: Accelerator
+    teachers: Sequence[nn.Module], student: nn.Module, config: DistillConfig, accelerator: Accelerator
 ) -> Iterator[None]:
-    """Move both networks to the training device; the teacher gets its memory layout back afterwards."""
+    """Move all networks to the training device; the teachers get their memory layout back afterwards."""
     wanted = memory_format(config)
     student.to(accelerator.device, memory_format=wanted)  # type: ignore[call-overload]  # its stub knows no memory_format here
-    teacher.to(accelerator.device, memory_format=wanted)  # type: ignore[call-overload]
+    for teacher in teachers:
+        teacher.to(accelerator.device, memory_format=wanted)  # type: ignore[call-overload]
     try:
         yield
     finally:
-        teacher.to(memory_format=torch.contiguous_format)
+        for teacher in teachers:
+            teacher.to(memory_format=torch.contiguous_format)
 
 
 def open_accelerator(config: DistillConfig) -> Accelerator:

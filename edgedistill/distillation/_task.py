@@ -73,7 +73,15 @@ class Task:
             "subspaces": subspaces.hexdigest(),
             "direction weights": self.config.direction_weights,
             "layers": [[pair.teacher, *shapes[pair.student]] for pair in self.matching.pairs],
+            **self._beside_key(),
         }
+
+    def _beside_key(self) -> dict[str, Any]:
+        """Return what the mixture of several teachers depends on; a single teacher's key stays as it was."""
+        if not self.lesson.beside:
+            return {}
+        others = [each.identity for each in self.lesson.beside]
+        return {"other teachers": others, "temperature": self.config.temperature}
 
 
 def fingerprint_of(lesson: Lesson, student: nn.Module, config: DistillConfig, matching: Matching) -> str:
@@ -86,5 +94,7 @@ def fingerprint_of(lesson: Lesson, student: nn.Module, config: DistillConfig, ma
         "images": [images_key(each) for each in (lesson.images.train, lesson.images.validation)],
         **({"start": start} if (start := started_from(student)) else {}),
         **({"members": lesson.subtask.members} if lesson.subtask.member_names else {}),
+        **({"beside": [each.identity for each in lesson.beside]} if lesson.beside else {}),
+        **({"reference": lesson.reference.identity} if lesson.reference else {}),
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgedistill.config import DistillConfig
 from edgedistill.data.unlabelled import JudgedBy
 from edgedistill_deploy.statistics.chance import AgainstChance, compare_with_chance
-from edgedistill_deploy.wording import percent, percent_interval
+from edgedistill_deploy.wording import counted, percent, percent_interval
 
 Counts = NDArray[np.int64]
 
@@ -111,18 +111,23 @@ def find_standing(
 
 
 def _likely_causes(config: DistillConfig, image_count: int) -> str:
-    steps = math.ceil(image_count / config.batch_size)
+    steps = counted(math.ceil(image_count / config.batch_size), "step")
+    images, epochs = counted(image_count, "image"), counted(config.epochs, "epoch")
     return (
-        f"Likely causes, the likeliest first: too little training ({image_count} images, {config.epochs} epochs of "
-        f"{steps} steps: give more images, or --epochs {3 * config.epochs}); the learning rate (now "
-        f"{config.peak_rate:g}: try --lr {config.peak_rate / 3:.1g}); the student (one that starts from trained "
-        "weights learns from fewer images: --student-weights; or try a smaller one: --student, --student-width)."
+        f"Likely causes, the likeliest first: too little training ({images}, {epochs} of {steps}: give more images, or "
+        f"--epochs {3 * config.epochs}); the learning rate (now {config.peak_rate:g}: try --lr "
+        f"{config.peak_rate / 3:.1g}); the student (one that starts from trained weights learns from fewer images: "
+        "--student-weights; or try a smaller one: --student, --student-width)."
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochRecord:
-    """One line of metrics.jsonl: losses are means over the epoch's images, weighted as in the objective."""
+    """One line of metrics.jsonl: losses are means over the epoch's images, weighted as in the objective.
+
+    `validation_loss` is the divergence from the teacher's logits on validation images, T^2 KL, which decides between
+    epochs of the same accuracy; None in records of earlier versions.
+    """
 
     epoch: int
     loss: float
@@ -132,6 +137,7 @@ class EpochRecord:
     validation_accuracy: float
     learning_rate: float
     seconds: float
+    validation_loss: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +146,7 @@ class TrainingProgress:
 
     `terms` are the epoch's mean losses so far (`kd`, `task`, `layer:NAME`); `last` is the last finished epoch.
     `standing` comes at most once a run, in the phase of that name: the student has learnt nothing, or never answers
-    with some class, although a fair share of its epochs is over.
+    with some class, although a fair share of its epochs is over. `judged_by` says what validation is held against.
     """
 
     phase: str
@@ -152,6 +158,7 @@ class TrainingProgress:
     last: EpochRecord | None = None
     cache_bytes: int = 0
     standing: Standing | None = None
+    judged_by: JudgedBy = "labels"
 
 
 Watcher = Callable[[TrainingProgress], None]

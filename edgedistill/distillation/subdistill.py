@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from edgedistill.compute.accelerator import memory_format, on_device, open_accelerator
 from edgedistill.config import TUNED, DistillConfig
@@ -21,9 +21,9 @@ from edgedistill.data.unlabelled import JudgedBy, judged_by, labelled_rows
 from edgedistill.distillation._subspaces import find_task_subspaces
 from edgedistill.distillation._task import Task, fingerprint_of
 from edgedistill.distillation.events import EpochRecord, Standing, Watcher, ignore
-from edgedistill.distillation.lesson import Lesson
+from edgedistill.distillation.lesson import Guide, Lesson, check_beside
 from edgedistill.distillation.objective import Objective, match_layers
-from edgedistill.distillation.teacher_guidance import TeacherGuidance, with_cache
+from edgedistill.distillation.teacher_guidance import TeacherGuidance, ask_for_logits, with_cache
 from edgedistill.distillation.training import Outcome, Run, build_average, train
 from edgedistill.distillation.tuning import LambdaChoice, choose_lambda
 from edgedistill.models.normalise import normalise_of
@@ -59,6 +59,11 @@ class DistillResult:
     doubted_after: int = 0
     judged_by: JudgedBy = "labels"
 
+    @property
+    def equal_epochs(self) -> int:
+        """How many epochs had the best one's validation accuracy; the validation loss decided between them."""
+        return sum(each.validation_accuracy == self.validation_accuracy for each in self.history)
+
 
 def distill(
     teacher: Teacher,
@@ -71,14 +76,16 @@ def distill(
     subspaces: Mapping[str, Subspace] | None = None,
     folder: Path | None = None,
     cache: Path | None = None,
+    beside: Sequence[Guide] = (),
+    reference: Guide | None = None,
     progress: Watcher = ignore,
 ) -> DistillResult:
     """Train `student` with SubDistill (Chormai et al. 2026; `docs/method.md`).
 
     Args:
         teacher: does not change.
-        student: is trained in place. It ends with the weights of the best epoch on the validation images, or of the
-            earlier one when two epochs are equal.
+        student: is trained in place. It ends with the weights of the best epoch on the validation images: the highest
+            accuracy, and of epochs with the same, the least divergence from the teacher's logits there.
         subtask: the teacher's classes that are kept; the labels of `images` are in its order.
         images: need no labels. Training images feed the subspaces and the training, validation images choose the epoch.
             Test images are not used.
@@ -88,10 +95,13 @@ def distill(
             there continues after the last finished epoch, and gives the same weights as a run without a stop.
         cache: folder for the teacher's answers when `teacher_cache` is on; None puts them in `folder`. Two runs may
             share it where the teacher's answers are the same for both.
+        beside: further teachers, which take the first one's images; their logits are weighed against its own.
+        reference: the model that the student is to replace, where `teacher` only stands between the two.
         progress: called several times an epoch.
 
     Raises:
-        UsageError: labels have a weight and no training image has one; or a network cannot take the images, or train on
+        UsageError: labels have a weight and no training image has one; further teachers have nothing to say, or other
+            classes or sizes of images; or a network cannot take the images, or train on
             such a batch, which is tried before anything else.
         EdgeDistillError: the memory is too small for a batch, the checkpoint is of another run, or the loss is
             not finite (the message names the term).
@@ -101,8 +111,9 @@ def distill(
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)  # once: a folder that is unmounted later is not made anew
     accelerator = open_accelerator(config)
-    with on_device(teacher.model, student, config, accelerator):
-        lesson = Lesson(teacher=teacher, subtask=subtask, images=images)
+    lesson = Lesson(teacher=teacher, subtask=subtask, images=images, beside=tuple(beside), reference=reference)
+    check_beside(lesson, config)
+    with on_device([each.model for each in lesson.teachers], student, config, accelerator):
         _try_batches(lesson, student, config, accelerator)
         matching = match_layers(teacher, student, config, pairs)
         task = Task(
@@ -138,23 +149,28 @@ def distill(
 
 
 def _try_batches(lesson: Lesson, student: nn.Module, config: DistillConfig, accelerator: Accelerator) -> None:
-    """Run the teacher on a batch, and train a copy of the student on one of each size that the run will have.
+    """Run the teachers on a batch, and train a copy of the student on one of each size that the run will have.
 
     Nothing that the run uses changes: neither a network nor the state of a random generator.
     """
     teacher, device = lesson.teacher, accelerator.device
-    normalise = teacher.normalise().to(device)
     with torch.random.fork_rng(), accelerator.autocast():
         learner = copy.deepcopy(student).train()
         for place, size in enumerate(
             batch_shares(len(lesson.images.train), config.batch_size, accelerator.num_processes)
         ):
             pixels = torch.randint(0, 256, (size, *teacher.preprocess.size, 3), dtype=torch.uint8)
-            images = normalise(pixels.to(device)).contiguous(memory_format=memory_format(config))
-            if place == 0:
-                with evaluating(teacher.model), torch.no_grad():
-                    try_network("teacher", teacher.model, images, config.batch_size)
+            for each in lesson.teachers if place == 0 else ():
+                images = _prepare(each, pixels, config, device)
+                with evaluating(each.model), torch.no_grad():
+                    try_network("teacher", each.model, images, config.batch_size)
+            images = _prepare(teacher, pixels, config, device)
             try_network("student", learner, images, config.batch_size)
+
+
+def _prepare(teacher: Teacher, pixels: Tensor, config: DistillConfig, device: torch.device) -> Tensor:
+    images: Tensor = teacher.normalise().to(device)(pixels.to(device))
+    return images.contiguous(memory_format=memory_format(config))
 
 
 def _train_as_set(
@@ -189,11 +205,15 @@ def _choose_weight(task: Task, student: nn.Module) -> LambdaChoice:
 
 
 def _train(task: Task, student: nn.Module, saved: Mapping[str, Any] | None) -> Outcome:
-    config, teacher, matching = task.config, task.lesson.teacher, task.matching
-    device = task.accelerator.device
+    config, lesson, matching = task.config, task.lesson, task.matching
+    teacher, device = lesson.teacher, task.accelerator.device
     average = build_average(student, config.ema)
     layers = [pair.student for pair in matching.pairs]
-    with capture(student, layers) as outputs, evaluating(teacher.model), _cache_folder(task) as cache:
+    with (
+        capture(student, layers) as outputs,
+        _all_evaluating([each.model for each in lesson.teachers]),
+        _cache_folder(task) as cache,
+    ):
         if config.compile_student:
             # Compilation sees the hooks of `capture`, but no hooks that are set later.
             student.compile()
@@ -201,18 +221,21 @@ def _train(task: Task, student: nn.Module, saved: Mapping[str, Any] | None) -> O
         normalise = teacher.normalise().to(device)
         guidance = TeacherGuidance(
             teacher=teacher,
-            class_indices=task.lesson.subtask.class_indices,
+            class_indices=lesson.subtask.class_indices,
             layers=[pair.teacher for pair in matching.pairs],
             objective=objective,
             normalise=normalise,
             accelerator=task.accelerator,
+            temperature=config.temperature,
+            beside=tuple(ask_for_logits(each, config, task.accelerator) for each in lesson.beside),
         )
         guidance, augmentation = with_cache(guidance, task, cache, saved["views"] if saved else None)
         run = Run(
             accelerator=task.accelerator,
             guidance=guidance,
+            judge=ask_for_logits(lesson.judge, config, task.accelerator),
             normalise=normalise_of(student, normalise).to(device),
-            images=task.lesson.images,
+            images=lesson.images,
             augmentation=augmentation,
             config=config,
             fingerprint=task.fingerprint,
@@ -220,6 +243,14 @@ def _train(task: Task, student: nn.Module, saved: Mapping[str, Any] | None) -> O
             watch=task.watch,
         )
         return train(run, objective, average, saved)
+
+
+@contextlib.contextmanager
+def _all_evaluating(networks: Sequence[nn.Module]) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for network in networks:
+            stack.enter_context(evaluating(network))
+        yield
 
 
 @contextlib.contextmanager

@@ -11,8 +11,11 @@ from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from edgedistill.compute.accelerator import memory_format
+from edgedistill.config import DistillConfig
 from edgedistill.data.loader import Augmentation, Pass, open_loader
 from edgedistill.distillation._task import Task
+from edgedistill.distillation.lesson import Guide
 from edgedistill.distillation.objective import Guidance, Objective
 from edgedistill.distillation.teacher_cache import (
     Answers,
@@ -22,6 +25,7 @@ from edgedistill.distillation.teacher_cache import (
     open_teacher_cache,
     write_teacher_cache,
 )
+from edgedistill.losses.several_teachers import mix_teachers
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.layers import as_map, capture
 from edgedistill.networks.logits import ClassIndices, restrict_logits
@@ -31,11 +35,40 @@ from edgedistill_deploy.images.sets import ImageSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A teacher on the device of the training that is asked for its logits alone.
+
+    It gets images in its own pixel values, and `class_indices` are its outputs of the subtask.
+    """
+
+    model: nn.Module
+    class_indices: ClassIndices
+    normalise: nn.Module
+    layout: torch.memory_format
+
+    @torch.no_grad()
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Return the subtask's logits (N, C) for uint8 images (N, H, W, 3)."""
+        images = self.normalise(pixels).contiguous(memory_format=self.layout)
+        return restrict_logits(self.model(images), self.class_indices)
+
+
+def ask_for_logits(guide: Guide, config: DistillConfig, accelerator: Accelerator) -> Asked:
+    """Return a guide, whose network is on the device already, as it is asked in training."""
+    return Asked(
+        model=guide.teacher.model,
+        class_indices=guide.subtask.class_indices,
+        normalise=guide.teacher.normalise().to(accelerator.device),
+        layout=memory_format(config),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherGuidance:
     """Gives what the objective needs of the teacher, from the teacher itself or from its cache.
 
     `layers` are the teacher layers that the objective compares; `class_indices` are the outputs of the subtask, as
-    for `restrict_logits`.
+    for `restrict_logits`. The logits of the teachers `beside` it are weighed against its own.
     """
 
     teacher: Teacher
@@ -44,6 +77,8 @@ class TeacherGuidance:
     objective: Objective
     normalise: nn.Module
     accelerator: Accelerator
+    temperature: float
+    beside: tuple[Asked, ...] = ()
     cache: TeacherCache | None = None
 
     @property
@@ -60,21 +95,30 @@ class TeacherGuidance:
         """Return the subtask's logits (N, C) of normalised images (N, 3, H, W)."""
         return restrict_logits(self.teacher.model(images), self.class_indices)
 
-    def of(self, images: Tensor, view: int, indices: Tensor) -> Guidance:
-        """Return the guidance for normalised images (N, 3, H, W): one view of the training images at `indices`."""
+    def of(self, images: Tensor, pixels: Tensor, labels: Tensor, view: int, indices: Tensor) -> Guidance:
+        """Return the guidance for one view of the training images at `indices`; the others are as for `ask`."""
         if self.cache is not None:
             return self.cache.guidance(view, indices, images.device)
         if not self.objective.asks_teacher:
             return Guidance(logits=images.new_empty(0), targets={})
-        return self.ask(images)
+        return self.ask(images, pixels, labels)
 
     @torch.no_grad()
-    def ask(self, images: Tensor) -> Guidance:
-        """Run the teacher on normalised images (N, 3, H, W)."""
+    def ask(self, images: Tensor, pixels: Tensor, labels: Tensor) -> Guidance:
+        """Run the teacher, and those beside it, on a batch.
+
+        Args:
+            images: normalised for the teacher (N, 3, H, W).
+            pixels: the same as uint8 (N, H, W, 3), for the teachers beside it.
+            labels: as for `weigh_teachers`; of no matter to a single teacher.
+        """
         model = self.teacher.model
         with self.accelerator.autocast(), capture(model, self.layers) as outputs:
             logits = self.logits(images)
             maps = {name: as_map(outputs[name], model, name) for name in self.layers}
+            others = [each.logits(pixels) for each in self.beside]
+        if others:
+            logits = mix_teachers([logits, *others], labels, self.temperature)
         return Guidance(logits=logits.float(), targets=self.objective.targets(maps))
 
 
@@ -121,22 +165,26 @@ def with_cache(
 
 
 def _example(guidance: TeacherGuidance, images: ImageSet) -> Guidance:
-    pixels, *_ = next(iter(open_loader(images.select([0]), guidance.preprocess, 1)))
-    return guidance.ask(guidance.normalise(pixels.to(guidance.accelerator.device)))
+    pixels, labels, _ = next(iter(open_loader(images.select([0]), guidance.preprocess, 1)))
+    pixels = pixels.to(guidance.accelerator.device)
+    return guidance.ask(guidance.normalise(pixels), pixels, labels)
 
 
 def _answers(guidance: TeacherGuidance, task: Task, augmentation: Augmentation, view: int) -> Iterator[Answers]:
     """Ask the teacher about one view of all training images, batch by batch."""
+    train = task.lesson.images.train
     loader = open_loader(
-        task.lesson.images.train,
+        train,
         guidance.preprocess,
         task.config.batch_size,
         Pass(augmentation=augmentation, epoch=view),
         workers=task.config.workers,
     )
-    for pixels, _, indices in loader:
-        asked = guidance.ask(guidance.normalise(pixels.to(guidance.accelerator.device)))
-        yield Answers(indices=indices, pixels=pixels, guidance=asked)
+    for pixels, labels, indices in loader:
+        if augmentation.mixup and guidance.beside:
+            labels = augmentation.mix_labels(view, indices, train.labels, len(train.class_names))
+        shown = pixels.to(guidance.accelerator.device)
+        yield Answers(indices=indices, pixels=pixels, guidance=guidance.ask(guidance.normalise(shown), shown, labels))
 
 
 def _parameters(size: tuple[int, int], augmentation: Augmentation, view: int, count: int) -> NDArray[np.int16]:

@@ -34,7 +34,8 @@ from edgedistill.distillation.events import (
     find_standing,
 )
 from edgedistill.distillation.objective import Objective
-from edgedistill.distillation.teacher_guidance import TeacherGuidance
+from edgedistill.distillation.teacher_guidance import Asked, TeacherGuidance
+from edgedistill.losses.subspace_loss import distillation_loss
 from edgedistill.models.normalise import normalise_of
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.logits import ClassIndices, restrict_logits
@@ -53,11 +54,13 @@ FUSED_ADAMW = ("cpu", "cuda")
 class Run:
     """What stays the same during a run of training.
 
-    `stand_ins` (N,) are the teacher's answers to the validation images of this process, where these have no labels.
+    `judge` is the model whose answers validation is held against beside labels: the teacher, or the model that the
+    student is to replace. `judge_logits` (N, C) are its answers to the validation images of this process; 0 for others.
     """
 
     accelerator: Accelerator
     guidance: TeacherGuidance
+    judge: Asked
     normalise: nn.Module
     images: SubtaskImages
     augmentation: Augmentation
@@ -65,7 +68,7 @@ class Run:
     fingerprint: str
     folder: Path | None
     watch: Watcher
-    stand_ins: Tensor | None = None
+    judge_logits: Tensor | None = None
 
     @property
     def share(self) -> Share:
@@ -79,10 +82,6 @@ class Run:
     def prepare_for_teacher(self, pixels: Tensor) -> Tensor:
         """Turn uint8 images (N, H, W, 3) into the teacher's input (N, 3, H, W)."""
         return self._laid_out(self.guidance.normalise(pixels))
-
-    def ask_teacher(self, pixels: Tensor) -> Tensor:
-        """Return the teacher's subtask logits (N, C) for uint8 images (N, H, W, 3)."""
-        return self.guidance.logits(self.prepare_for_teacher(pixels))
 
     def _laid_out(self, images: Tensor) -> Tensor:
         return images.contiguous(memory_format=memory_format(self.config))
@@ -107,14 +106,17 @@ class Learner:
 class Outcome:
     """What changes from epoch to epoch.
 
-    `best_counts` (C, C) are the best epoch's answers, see `find_standing`; None from a checkpoint of an earlier
-    version. `doubted_after` is the number of epochs after which the user was told that little was learnt, or 0.
+    The best epoch has the highest accuracy on validation images; of epochs with the same, the lowest `best_loss`
+    against the judge's answers there. `best_counts` (C, C) are its answers, see `find_standing`; None from a checkpoint
+    of an earlier version. `doubted_after` is the number of epochs after which the user was told that little was learnt,
+    or 0.
     """
 
     teacher_accuracy: float
     history: tuple[EpochRecord, ...] = ()
     best_epoch: int = 0
     best_accuracy: float = -1.0
+    best_loss: float = math.inf
     best_weights: Mapping[str, Tensor]
     best_counts: Counts | None = None
     doubted_after: int = 0
@@ -134,8 +136,8 @@ class Outcome:
 def train(run: Run, objective: Objective, average: AveragedModel | None, saved: Mapping[str, Any] | None) -> Outcome:
     """Train from the start, or from a checkpoint's state; leave the best epoch's weights in the student."""
     config = run.config
-    if unlabelled_count(run.images.validation):
-        run = replace(run, stand_ins=_answers_of_teacher(run))
+    known, counts = _ask_judge(run)
+    run = replace(run, judge_logits=known)
     optimizer = torch.optim.AdamW(
         _parameter_groups(objective, config.weight_decay),
         lr=config.peak_rate,
@@ -143,9 +145,7 @@ def train(run: Run, objective: Objective, average: AveragedModel | None, saved: 
         fused=run.accelerator.device.type in FUSED_ADAMW,
     )
     if saved is None:
-        by_itself = judged_by(run.images.validation) == "teacher"
-        accuracy = 1.0 if by_itself else _accuracy_of(_count_answers(run, run.ask_teacher, epoch=0))
-        outcome = Outcome(teacher_accuracy=accuracy, best_weights=_copy_weights(objective.student))
+        outcome = Outcome(teacher_accuracy=_accuracy_of(counts), best_weights=_copy_weights(objective.student))
     else:
         objective.load_state_dict(saved["objective"])
         optimizer.load_state_dict(saved["optimizer"])
@@ -180,8 +180,11 @@ def build_average(student: nn.Module, decay: float) -> AveragedModel | None:
 
 def _is_stuck(outcome: Outcome, config: DistillConfig) -> bool:
     """Tell whether the validation accuracy has not risen for as many epochs as early stopping allows."""
-    waited = len(outcome.history) - 1 - outcome.best_epoch
-    return bool(config.early_stopping) and bool(outcome.history) and waited >= config.early_stopping
+    if not config.early_stopping or not outcome.history:
+        return False
+    # Of epochs with the best accuracy the first counts: a falling loss alone could go on for ever.
+    reached = next(each.epoch for each in outcome.history if each.validation_accuracy == outcome.best_accuracy)
+    return len(outcome.history) - 1 - reached >= config.early_stopping
 
 
 def _note_doubt(run: Run, outcome: Outcome) -> Outcome:
@@ -213,7 +216,7 @@ def _train_epoch(run: Run, learner: Learner, epoch: int, outcome: Outcome) -> Ou
     for network in dict.fromkeys((learner.objective.student, learner.judged)):
         average_buffers(network)
     with evaluating(learner.judged):
-        counts = _count_answers(run, lambda pixels: learner.judged(run.prepare(pixels)), epoch=epoch)
+        counts, loss = _judge_answers(run, lambda pixels: learner.judged(run.prepare(pixels)), epoch=epoch)
     accuracy = _accuracy_of(counts)
     record = EpochRecord(
         epoch=epoch,
@@ -222,14 +225,21 @@ def _train_epoch(run: Run, learner: Learner, epoch: int, outcome: Outcome) -> Ou
         loss_task=means.get("task", 0.0),
         loss_layers={name.removeprefix("layer:"): each for name, each in means.items() if name.startswith("layer:")},
         validation_accuracy=accuracy,
+        validation_loss=loss,
         learning_rate=rate,
         seconds=time.monotonic() - started,
     )
     outcome = replace(outcome, history=(*outcome.history, record))
-    if accuracy > outcome.best_accuracy:
-        weights = _copy_weights(learner.judged)
-        return replace(outcome, best_epoch=epoch, best_accuracy=accuracy, best_weights=weights, best_counts=counts)
-    return outcome
+    if (accuracy, -loss) <= (outcome.best_accuracy, -outcome.best_loss):
+        return outcome
+    return replace(
+        outcome,
+        best_epoch=epoch,
+        best_accuracy=accuracy,
+        best_loss=loss,
+        best_weights=_copy_weights(learner.judged),
+        best_counts=counts,
+    )
 
 
 def _run_steps(run: Run, learner: Learner, epoch: int, last: EpochRecord | None) -> tuple[dict[str, float], float]:
@@ -264,6 +274,7 @@ def _run_steps(run: Run, learner: Learner, epoch: int, last: EpochRecord | None)
                     steps=steps,
                     terms=means.values(),
                     last=last,
+                    judged_by=judged_by(run.images.validation),
                 )
             )
     return means.over(run.accelerator), rate
@@ -274,12 +285,12 @@ def _step(
 ) -> dict[str, float]:
     """Take one optimiser step; return the weighted terms as numbers."""
     pixels, labels, indices = (each.to(run.accelerator.device, non_blocking=True) for each in batch)
-    if run.augmentation.mixup and run.config.lambda_task:
+    if run.augmentation.mixup and (run.config.lambda_task or run.guidance.beside):
         train = run.images.train
         labels = run.augmentation.mix_labels(epoch, indices, train.labels, len(train.class_names))
     images = run.prepare(pixels)
     asked = images if run.normalise is run.guidance.normalise else run.prepare_for_teacher(pixels)
-    guidance = run.guidance.of(asked, run.augmentation.view_number(epoch), indices)
+    guidance = run.guidance.of(asked, pixels, labels, run.augmentation.view_number(epoch), indices)
     terms = learner.shared(images, labels, guidance, layer_weight)
     names, values = list(terms), torch.stack(list(terms.values()))
     # One transfer from the device for all terms.
@@ -309,31 +320,55 @@ def _check_finite(terms: Mapping[str, float], config: DistillConfig) -> None:
         )
 
 
-def _count_answers(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> Counts:
+def _judge_answers(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> tuple[Counts, float]:
     """Count the validation images by label and by the answer of `model` (uint8 images -> subtask logits): (C, C).
 
-    The teacher's answers stand in for labels that there are not.
+    The judge's answers stand in for labels that there are not. Also return the mean divergence of the logits from the
+    judge's, as the logit term measures it.
     """
     classes = len(run.images.validation.class_names)
-    counts = torch.zeros(classes * classes, dtype=torch.int64, device=run.accelerator.device)
-    for answers, labels, indices in _ask_validation(run, model, epoch):
-        truth = labels if run.stand_ins is None else torch.where(labels == NO_LABEL, run.stand_ins[indices], labels)
-        counts += torch.bincount(truth * classes + answers, minlength=classes * classes)
+    counts = torch.zeros(classes, classes, dtype=torch.int64, device=run.accelerator.device)
+    total = torch.zeros((), device=run.accelerator.device)
+    assert run.judge_logits is not None, "train asks the judge first"
+    for logits, labels, indices in _ask_validation(run, model, epoch):
+        theirs = run.judge_logits[indices]
+        counts += _count(logits, labels, theirs)
+        total += distillation_loss(logits, theirs, run.config.temperature) * len(indices)
+    lost: Tensor = run.accelerator.reduce(total, reduction="sum")
+    return _sum_counts(run, counts), float(lost) / len(run.images.validation)
+
+
+def _count(logits: Tensor, labels: Tensor, of_judge: Tensor) -> Tensor:
+    """Count images by label, or by the judge's answer where there is none, and by the answer in `logits`: (C, C)."""
+    classes = logits.shape[1]
+    truth = torch.where(labels == NO_LABEL, of_judge.argmax(dim=1), labels)
+    return torch.bincount(truth * classes + logits.argmax(dim=1), minlength=classes**2).view(classes, classes)
+
+
+def _sum_counts(run: Run, counts: Tensor) -> Counts:
+    """Return the counts (C, C) of all processes."""
     summed: Tensor = run.accelerator.reduce(counts, reduction="sum")
-    return np.asarray(summed.cpu().numpy(), dtype=np.int64).reshape(classes, classes)
+    return np.asarray(summed.cpu().numpy(), dtype=np.int64)
 
 
-def _answers_of_teacher(run: Run) -> Tensor:
-    """Return the teacher's answers (N,) to the validation images; those of other processes' images are left at 0."""
-    found = torch.zeros(len(run.images.validation), dtype=torch.int64, device=run.accelerator.device)
-    for answers, _, indices in _ask_validation(run, run.ask_teacher, epoch=0):
-        found[indices] = answers
-    return found
+def _ask_judge(run: Run) -> tuple[Tensor, Counts]:
+    """Return the judge's logits (N, C) for the validation images, those of other processes' images left at 0.
+
+    Also count the images of all processes by label and by the judge's answer (C, C); without labels it is always right.
+    """
+    images, device = run.images.validation, run.accelerator.device
+    classes = len(images.class_names)
+    found = torch.zeros(len(images), classes, device=device)
+    counts = torch.zeros(classes, classes, dtype=torch.int64, device=device)
+    for logits, labels, indices in _ask_validation(run, run.judge.logits, epoch=0):
+        found[indices] = logits
+        counts += _count(logits, labels, logits)
+    return found, _sum_counts(run, counts)
 
 
 @torch.no_grad()
 def _ask_validation(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield answers (n,), labels (n,) and positions (n,) of this process's validation images, batch by batch."""
+    """Yield logits (n, C), labels (n,) and positions (n,) of this process's validation images, batch by batch."""
     device, preprocess = run.accelerator.device, run.guidance.preprocess
     loader = open_loader(
         run.images.validation, preprocess, EVALUATION_BATCH, workers=run.config.workers, share=run.share
@@ -341,8 +376,8 @@ def _ask_validation(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> 
     steps = len(loader)
     for step, (pixels, labels, indices) in enumerate(loader):
         with run.accelerator.autocast():
-            answers = model(pixels.to(device)).argmax(dim=1)
-        yield answers, labels.to(device), indices.to(device)
+            logits = model(pixels.to(device))
+        yield logits.float(), labels.to(device), indices.to(device)
         run.watch(
             TrainingProgress(phase="validation", epoch=epoch, epochs=run.config.epochs, step=step + 1, steps=steps)
         )
@@ -394,6 +429,7 @@ def _save(run: Run, learner: Learner, outcome: Outcome) -> None:
         "history": [asdict(record) for record in outcome.history],
         "best_epoch": outcome.best_epoch,
         "best_accuracy": outcome.best_accuracy,
+        "best_loss": outcome.best_loss,
         "best_weights": dict(outcome.best_weights),
         "best_counts": None if outcome.best_counts is None else outcome.best_counts.tolist(),
         "doubted_after": outcome.doubted_after,
@@ -407,6 +443,7 @@ def _outcome_from(saved: Mapping[str, Any]) -> Outcome:
         history=tuple(EpochRecord(**record) for record in saved["history"]),
         best_epoch=saved["best_epoch"],
         best_accuracy=saved["best_accuracy"],
+        best_loss=saved.get("best_loss", math.inf),
         best_weights=saved["best_weights"],
         best_counts=_counts_from(saved.get("best_counts")),
         doubted_after=saved.get("doubted_after", 0),

@@ -24,6 +24,7 @@ from edgedistill.distillation._tuning_study import (
 from edgedistill.distillation.events import TrainingProgress, Watcher, ignore
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import write_json
+from edgedistill_deploy.wording import counted
 
 SHARE_OF_EPOCHS = 4  # a short run has a quarter of the epochs
 FEWEST_EPOCHS = 3  # with fewer, halving has no effect
@@ -67,7 +68,7 @@ class LambdaChoice:
             for trial in sorted(self.trials, key=lambda each: each.lambda_layer)
         )
         sentence = (
-            f"lambda_layer {self.lambda_layer:g} was chosen by short runs of up to {self.epochs} epochs; "
+            f"lambda_layer {self.lambda_layer:g} was chosen by short runs of up to {counted(self.epochs, 'epoch')}; "
             f"{self._measure} with {tried}."
         )
         complete = [each for each in self.trials if each.state == "complete"]

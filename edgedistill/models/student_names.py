@@ -27,3 +27,22 @@ def check_width(width: float) -> None:
     """Refuse a factor on a student's channels that no student can have."""
     if not 0 < width <= 4:
         raise UsageError(f"The student width is a factor above 0 and at most 4, and {width} was given.")
+
+
+def split_width(text: str) -> tuple[str, float]:
+    """Read NAME or NAME@WIDTH, such as timm:resnet10t@0.25: the name as it is, and the factor on the channels.
+
+    Raises:
+        UsageError: the width is no number above 0 and at most 4.
+    """
+    name, at, width = text.strip().partition("@")
+    try:
+        factor = float(width) if at else 1.0
+    except ValueError:
+        factor = 0.0
+    if not 0 < factor <= 4:
+        raise UsageError(
+            "A student's width is a factor above 0 and at most 4 after an @, such as timm:resnet10t@0.25, and "
+            f"{text!r} was given."
+        )
+    return name, factor

@@ -19,7 +19,7 @@ from edgedistill.export.config import ExportConfig
 from edgedistill.export.deployed import Deployed, logits_in_torch
 from edgedistill.export.onnx_writing import write_onnx
 from edgedistill.models.student import build_student, check_student_name
-from edgedistill.models.student_names import PREFIX
+from edgedistill.models.student_names import PREFIX, split_width
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.cost import ModelCost, count_cost
 from edgedistill.subtasks.subtask import Subtask
@@ -54,18 +54,9 @@ class Candidate:
 
         Raises UsageError for an unknown name or a width that is no number above 0 and at most 4.
         """
-        name, at, width = text.strip().partition("@")
-        check_student_name(name)
+        check_student_name(text.strip().partition("@")[0])
+        name, factor = split_width(text)
         name = name if name.startswith((PREFIX, "timm:")) else f"timm:{name}"
-        try:
-            factor = float(width) if at else 1.0
-        except ValueError:
-            factor = 0.0
-        if not 0 < factor <= 4:
-            raise UsageError(
-                "A student's width is a factor above 0 and at most 4 after an @, such as timm:resnet10t@0.25, and "
-                f"{text!r} was given."
-            )
         return cls(name=name, width=factor)
 
     def __str__(self) -> str:

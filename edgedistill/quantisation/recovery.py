@@ -36,6 +36,7 @@ from edgedistill_deploy.bundle.precisions import model_role
 from edgedistill_deploy.bundle.reference import read_golden
 from edgedistill_deploy.errors import BundleError, UsageError
 from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.wording import counted
 
 # A share of the distillation's learning rate: the student has converged and its ranges are fixed.
 LEARNING_RATE_SHARE = 0.1
@@ -88,8 +89,8 @@ class Recovered:
         kept = f"epoch {self.best_epoch + 1}" if self.best_epoch is not None else "the student as it was"
         measure = "validation accuracy" if self.judged_by == "labels" else "agreement with the teacher"
         brought = (
-            f"{measure} in INT8 {self.accuracy_before:.2%} before, {self.accuracy:.2%} after {self.epochs} "
-            f"epochs, {kept} kept"
+            f"{measure} in INT8 {self.accuracy_before:.2%} before, {self.accuracy:.2%} after "
+            f"{counted(self.epochs, 'epoch')}, {kept} kept"
         )
         if not self.left_float:
             return [brought]
@@ -206,6 +207,9 @@ def _recovery_config(bundle: Bundle, settings: RecoverySettings) -> DistillConfi
     """Return the distillation's settings without what is only for an untrained student."""
     config = settings.distilled.for_start(is_trained=bool(bundle.manifest.get("student_start", {}).get("weights")))
     record = bundle.manifest.get("distillation", {})
+    if (record.get("assistant") or {}).get("chosen"):
+        # The layers and subspaces of such a distillation are the assistant's, and this one is under the teacher.
+        record = {"lambda_layer": 0.0}
     return replace(
         config,
         epochs=settings.epochs,

@@ -59,11 +59,13 @@ def compare(
     """Compare SubDistill with other ways to train the same student, on the same images and with the same budget."""
     from edgedistill_cli.runs.preflight import Preflight, check_inputs, check_place, check_weights, read_for_checks
     from edgedistill_cli.settings_file import read_settings
-    from edgedistill_cli.studies.comparing import check_classes, make_plan, run_and_show, show_due
+    from edgedistill_cli.studies.comparing import check_classes, make_plan, require_one_teacher, run_and_show, show_due
 
     found = Preflight()
     settings = read_for_checks(lambda: read_settings(config, settings_of(task, fit, weight, run)), found)
     check_place(out, found)
+    with found.gathering():
+        require_one_teacher(settings)
     check_inputs(settings, console, found)
     if not dry_run:
         check_weights(settings, found)

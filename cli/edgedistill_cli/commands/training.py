@@ -28,6 +28,7 @@ def _training_command(stages: tuple[str, ...], text: str) -> Callable[..., None]
         dry_run: DryRun = False,
         console: Console,
     ) -> None:
+        from edgedistill_cli.runs import assistance
         from edgedistill_cli.runs.building import build, print_plan
         from edgedistill_cli.runs.folder import Run
         from edgedistill_cli.runs.preflight import Preflight, check_run, read_for_checks
@@ -40,6 +41,9 @@ def _training_command(stages: tuple[str, ...], text: str) -> Callable[..., None]
         if rivals:
             with found.gathering():
                 refuse_helpers()
+        if settings.student.assistant is not None:
+            with found.gathering():
+                assistance.refuse_helpers()
         check_run(planned, stages, found, restart=restart, asks_network=not dry_run, rivals=rivals)
         if dry_run:
             print_plan(planned, stages, found, rivals=rivals)

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from edgedistill.models.names import FOLDER, split_teacher_name
 from edgedistill.models.student_names import PREFIX, plain_widths
 from edgedistill.models.teacher_files import teacher_folder
 from edgedistill.models.timm_list import find_listed
-from edgedistill_cli.settings import RunSettings, StudentSettings, TeacherSettings
+from edgedistill_cli.settings import AUTO_ASSISTANT, RunSettings, StudentSettings, TeacherSettings
 from edgedistill_deploy.errors import EdgeDistillError, NotWrittenError
 from edgedistill_deploy.wording import size as size_in_words
 
@@ -79,6 +79,9 @@ def estimate_room(
         "teacher cache": ("distill", lambda: _cache_bytes(settings, counts)),
     }
     parts = {name: int(size()) if stage in stages else 0 for name, (stage, size) in sizes.items()}
+    if "distill" in stages and settings.student.assistant not in (None, AUTO_ASSISTANT):
+        between = settings.student.as_assistant(str(settings.student.assistant))
+        parts["assistant"] = int(_checkpoint_bytes(replace(settings, student=between)))
     return Room(
         parts=parts | ({"rivals": int(2 * _checkpoint_bytes(settings))} if rivals else {}),
         held_bytes=sum(each.stat().st_size for each in folder.rglob("*") if each.is_file()) if folder.is_dir() else 0,

@@ -1,5 +1,6 @@
 """What the stages of a run share: teacher, subtask, images and the student."""
 
+import contextlib
 import csv
 import io
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from edgedistill_cli.console import Console
 from edgedistill_cli.runs.folder import KNOWN_LOOKS, SKIPPED, Run
-from edgedistill_cli.settings import SubtaskSettings, TeacherSettings
+from edgedistill_cli.settings import RunSettings, SubtaskSettings, TeacherSettings
+from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.progress import Progress, noted
 from edgedistill_deploy.records.parity import ParityLimits
@@ -17,6 +19,7 @@ from edgedistill_deploy.records.parity import ParityLimits
 if TYPE_CHECKING:
     from edgedistill.data.splits import SubtaskImages
     from edgedistill.distillation.events import TrainingProgress
+    from edgedistill.distillation.lesson import Guide, Lesson
     from edgedistill.models.start import Start, StartRecord
     from edgedistill.models.student import Student
     from edgedistill.models.teacher import Teacher
@@ -114,6 +117,51 @@ def load_inputs(run: Run, kept: Path | None = None) -> Inputs:
     for note in (*teacher.notes, *images.notes, *_warn_of_few(images, settings.validate)):
         run.console.say(f"note: {note}")
     return Inputs(teacher=teacher, subtask=subtask, source=source, images=images)
+
+
+def say_first_teacher(settings: RunSettings, console: Console) -> None:
+    """Say that only the first of several teachers matters here."""
+    if settings.teacher.beside:
+        console.say(f"note: only the first teacher matters here, {settings.teacher.name}")
+
+
+def open_lesson(run: Run, given: Inputs) -> "Lesson":
+    """Return what the student learns, with the teachers beside the first one, which are loaded here."""
+    from edgedistill.distillation.lesson import Lesson
+
+    return Lesson(teacher=given.teacher, subtask=given.subtask, images=given.images, beside=_load_beside(run, given))
+
+
+def _load_beside(run: Run, given: Inputs) -> "tuple[Guide, ...]":
+    """Load the teachers that stand beside the first one, at its image size, and find the subtask in each.
+
+    Raises:
+        UsageError: one of them cannot be loaded, or lacks a class.
+    """
+    from edgedistill.distillation.lesson import Guide
+
+    height, width = given.teacher.preprocess.size
+    size = height if height == width else None
+    found = []
+    for each in run.settings.teacher.others:
+        with run.console.progress(f"load {each.name}"):
+            teacher = load_run_teacher(each, size)
+        with _naming(each.name):
+            subtask = teacher.subtask(given.subtask.classes, name=given.subtask.name)
+        found.append(Guide(teacher=teacher, subtask=subtask))
+        run.console.say(f"teacher {each.name} beside {given.teacher.name}: its answers are weighed image by image")
+        for note in teacher.notes:
+            run.console.say(f"note: {note}")
+    return tuple(found)
+
+
+@contextlib.contextmanager
+def _naming(teacher: str) -> Iterator[None]:
+    """Say in an error of usage which of several teachers it is about."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{teacher}: {error}") from error
 
 
 def _warn_of_few(images: "SubtaskImages", limits: ParityLimits) -> Iterator[str]:
@@ -240,6 +288,9 @@ def show_training(report: Progress, at: "TrainingProgress") -> None:
     if at.phase == "tuning":
         report(at.epoch * at.steps + at.step, at.epochs * at.steps, "choosing lambda_layer")
         return
+    if at.phase == "assistant":
+        report(at.epoch * at.steps + at.step, at.epochs * at.steps, "choosing the assistant")
+        return
     if at.phase in ("validation", "standing"):
         return
     passed = 0 if at.phase == "subspaces" else at.epoch + 1
@@ -248,5 +299,6 @@ def show_training(report: Progress, at: "TrainingProgress") -> None:
         layers = sum(value for name, value in at.terms.items() if name.startswith("layer:"))
         parts.append(f"loss kd {at.terms.get('kd', 0.0):.3f} layers {layers:.3f}")
     if at.last is not None:
-        parts.append(f"validation {at.last.validation_accuracy:.1%}")
+        measure = "validation" if at.judged_by == "labels" else "agreement"
+        parts.append(f"{measure} {at.last.validation_accuracy:.1%}")
     report(passed * at.steps + at.step, (at.epochs + 1) * at.steps, ", ".join(parts))

@@ -28,8 +28,10 @@ def require_libraries(user: str, libraries: Iterable[str], extra: str) -> None:
 def require_stage(stage: str, settings: RunSettings) -> None:
     """Raise MissingDependencyError for the first library that a stage needs and this machine lacks."""
     require_libraries(f"The stage {stage!r}", *_STAGES[stage])
-    if stage in ("distill", "export") and split_teacher_name(settings.teacher.name)[0] == "transformers":
-        require_libraries(f"The teacher {settings.teacher.name}", ("transformers",), "transformers")
+    needed = {"distill": (settings.teacher, *settings.teacher.others), "export": (settings.teacher,)}
+    for teacher in needed.get(stage, ()):
+        if split_teacher_name(teacher.name)[0] == "transformers":
+            require_libraries(f"The teacher {teacher.name}", ("transformers",), "transformers")
     if stage == "distill" and settings.distill.lambda_layer == "auto":
         require_libraries('lambda_layer = "auto"', ("optuna",), "tune")
     if stage == "distill" and settings.distill.tensorboard:

@@ -35,7 +35,7 @@ from edgedistill_cli.console import Console
 from edgedistill_cli.runs._room import Room, estimate_room, require_room
 from edgedistill_cli.runs.folder import Run, require_startable
 from edgedistill_cli.runs.inputs import find_classes, with_rest
-from edgedistill_cli.settings import RunSettings, TeacherSettings
+from edgedistill_cli.settings import AUTO_ASSISTANT, RunSettings, StudentSettings, TeacherSettings
 from edgedistill_cli.settings_file import SettingsError
 from edgedistill_deploy.classes.groups import (
     REST_NAME,
@@ -186,17 +186,23 @@ def _is_complete(run: Run, stage: str) -> bool:
 
 def check_inputs(settings: RunSettings, console: Console, found: Preflight) -> None:
     """Check the names of the teacher, the student and the classes, and count the images of each class."""
-    for check in (_check_teacher_name, _check_student_name):
+    for teacher in (settings.teacher, *settings.teacher.others):
         with found.gathering():
-            check(settings, console)
+            _check_teacher_name(teacher, console)
+    for student in _students_of(settings):
+        with found.gathering():
+            _check_student_name(student, console)
     with found.gathering():
         if settings.teacher.weights:
             require_weights_file(Path(settings.teacher.weights))
+    if settings.subtask.classes and settings.subtask.name:
+        console.say(f"note: subtask.classes decides; subtask.name = {settings.subtask.name!r} only names the subtask")
     classes: tuple[WantedClass, ...] = ()
     with found.gathering():
         classes = find_classes(settings.subtask)
     with found.gathering():
         found.labels = _labels_at_hand(settings.teacher)
+        _look_in_others(classes, settings.teacher, found)
         classes = _find_in_teacher(classes, found, least=1 if settings.subtask.rest else 2)
     with found.gathering():
         named = [name for name in (settings.data.source, settings.data.unlabelled) if name]
@@ -218,11 +224,13 @@ def check_inputs(settings: RunSettings, console: Console, found: Preflight) -> N
 def check_weights(settings: RunSettings, found: Preflight, *, student: bool = True) -> None:
     """Note which weights of the teacher, and of the student where it matters, are not here and cannot be fetched."""
     missing: list[Missing] = []
-    if not settings.teacher.weights:
-        missing.extend(missing_of_teacher(settings.teacher.name))
+    for teacher in (settings.teacher, *settings.teacher.others):
+        if not teacher.weights:
+            missing.extend(missing_of_teacher(teacher.name))
     if student and settings.student.name:
         _look_for_start(settings, found)
-        missing.extend(missing_of_student(settings.student.name, settings.student.weights, settings.student.width))
+        for each in _students_of(settings):
+            missing.extend(missing_of_student(each.name, each.weights, each.width))
     found.errors.extend(find_unfetchable(missing))
 
 
@@ -233,28 +241,34 @@ def check_place(folder: Path | None, found: Preflight, *, sharing: bool = False)
             require_free(folder, sharing=sharing)
 
 
-def _check_teacher_name(settings: RunSettings, console: Console) -> None:
-    kind, rest = split_teacher_name(settings.teacher.name)
+def _students_of(settings: RunSettings) -> tuple[StudentSettings, ...]:
+    """Return the student, and the assistant where the settings name one."""
+    own = settings.student
+    return (own,) if own.assistant in (None, AUTO_ASSISTANT) else (own, own.as_assistant(str(own.assistant)))
+
+
+def _check_teacher_name(teacher: TeacherSettings, console: Console) -> None:
+    kind, rest = split_teacher_name(teacher.name)
     if kind == "timm" and rest.startswith(HUB):
         check_hub_form(rest)
     elif kind == "timm":
         # With weights of one's own, the tag of timm's is of no use.
-        _check_timm_name(rest.partition(".")[0] if settings.teacher.weights else rest, console)
-        if not settings.teacher.weights and listed_outputs(rest) == 0:
-            refuse_features(settings.teacher.name)
+        _check_timm_name(rest.partition(".")[0] if teacher.weights else rest, console)
+        if not teacher.weights and listed_outputs(rest) == 0:
+            refuse_features(teacher.name)
     elif kind == "torchvision" and describes_installed_torchvision():
         weights_file(rest)
     elif kind == "transformers":
         check_transformers_form(rest)
     elif kind == "python":
         split_function(rest)
-        require_code_allowed(settings.teacher.name, settings.teacher.allow_code)
-    elif kind in ("embedded", FOLDER) and settings.teacher.name:
+        require_code_allowed(teacher.name, teacher.allow_code)
+    elif kind in ("embedded", FOLDER) and teacher.name:
         teacher_folder(kind, rest)
 
 
-def _check_student_name(settings: RunSettings, console: Console) -> None:
-    name = settings.student.name
+def _check_student_name(student: StudentSettings, console: Console) -> None:
+    name = student.name
     if name.startswith(PREFIX):
         plain_widths(name)
     elif name:
@@ -312,6 +326,15 @@ def _find_in_teacher(classes: tuple[WantedClass, ...], found: Preflight, least: 
         found.errors.extend(map(UsageError, problems))
         return tuple(each for each in classes if is_known(known, each))
     return find_subtask(found.labels, classes, least=least).classes
+
+
+def _look_in_others(classes: tuple[WantedClass, ...], teacher: TeacherSettings, found: Preflight) -> None:
+    """Note which classes a teacher beside the first one does not have, where its labels are at hand."""
+    for each in teacher.others:
+        labels = _labels_at_hand(each)
+        if labels is not None:
+            problems = class_problems(ClassList(labels), classes)
+            found.errors.extend(UsageError(f"{each.name}: {problem}") for problem in problems)
 
 
 def _add_rest(

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 from edgedistill.comparison.methods import AS_IS, LABELS, LOGITS
 from edgedistill_cli.console import Console
 from edgedistill_cli.runs.folder import RIVALS, Run
-from edgedistill_cli.runs.inputs import Inputs, begin_run_student, find_run_start, read_run_student, show_training
+from edgedistill_cli.runs.inputs import (
+    Inputs,
+    begin_run_student,
+    find_run_start,
+    open_lesson,
+    read_run_student,
+    show_training,
+)
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.files.json_text import read_json
@@ -38,7 +45,7 @@ def refuse_helpers() -> None:
 def keep_beginning(run: Run, given: Inputs, student: "Student", started: "StartRecord") -> None:
     """Test the student as it starts, where its trained head has all classes, and keep the result."""
     if not started.find_headless():
-        _write(run, AS_IS, {"name": AS_IS, **_test(given, student)})
+        _write(run, given, AS_IS, {"name": AS_IS, **_test(given, student)})
 
 
 def measure_rivals(run: Run, inputs: Callable[[], Inputs], *, train: bool) -> None:
@@ -84,14 +91,13 @@ def show_rivals(record: Record, console: Console) -> None:
 
 def _train(run: Run, given: Inputs, name: str) -> Record:
     from edgedistill.comparison.rivals.training import train_rival
-    from edgedistill.distillation.lesson import Lesson
 
     student, _ = begin_run_student(run, given, find_run_start(run))
-    lesson = Lesson(teacher=given.teacher, subtask=given.subtask, images=given.images)
+    lesson = open_lesson(run, given)
     with run.console.progress(f"rival {name}") as report:
         watch = functools.partial(show_training, report)
         record = train_rival(name, student, lesson, run.settings.distill, run.folder / RIVALS / name, progress=watch)
-    _write(run, name, record)
+    _write(run, given, name, record)
     return record
 
 
@@ -127,8 +133,13 @@ def _student_hash(run: Run) -> str:
     return str(run.bundle.manifest["files"]["student"]["sha256"])
 
 
-def _write(run: Run, name: str, record: Record) -> None:
-    described = {"kind": "rival", "schema": 1, "key": run.key("distill"), **record}
+def _write(run: Run, given: Inputs, name: str, record: Record) -> None:
+    """Keep a rival; what it reached is called agreement where no label says what is right."""
+    from edgedistill.data.unlabelled import judged_by
+
+    judge = judged_by(given.images.evaluation)
+    told = {("test_agreement" if key == "test_accuracy" and judge == "teacher" else key): record[key] for key in record}
+    described = {"kind": "rival", "schema": 1, "key": run.key("distill"), "judged_by": judge, **told}
     write_json(run.folder / RIVALS / f"{name}.json", described, inside=run.folder)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgedistill_cli import STAGES
 from edgedistill_cli.console import Console
 from edgedistill_cli.runs._learning import judge_learning, watch_training
+from edgedistill_cli.runs.assistance import Assistance, find_assistance
 from edgedistill_cli.runs.folder import KNOWN_LOOKS, Run
 from edgedistill_cli.runs.inputs import (
     Inputs,
@@ -18,6 +19,7 @@ from edgedistill_cli.runs.inputs import (
     find_run_start,
     load_and_list_inputs,
     load_inputs,
+    open_lesson,
     read_run_student,
 )
 from edgedistill_cli.runs.libraries import require_stage
@@ -27,6 +29,7 @@ from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.progress import Progress, noted, silent
 
 if TYPE_CHECKING:
+    from edgedistill.distillation.lesson import Lesson
     from edgedistill.distillation.subdistill import DistillResult
     from edgedistill.models.student import Student
     from edgedistill.rejection.rejector import Rejection
@@ -76,8 +79,12 @@ def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
     bundle = bundle.with_fields(student_start=started.to_json())
     _say_cost(run, bundle)
     keep_beginning(run, given, student, started)
+    lesson = open_lesson(run, given)
+    for each in lesson.beside:
+        check_teacher(replace(given, teacher=each.teacher, subtask=each.subtask), run.console)
+    assistance = find_assistance(run, given, lesson)
     with run.console.progress("distill") as report:
-        result = _train(run, given, student, report)
+        result = _train(run, lesson, student, report, assistance)
     weights, subspaces = (run.folder / "distill" / f"{name}.safetensors" for name in ("student", "subspaces"))
     write_student(result.student, weights, run.folder)
     bundle = bundle.with_file("student", weights)
@@ -86,7 +93,14 @@ def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
     if result.lambda_choice is not None:
         run.console.say(f"distill: {result.lambda_choice.describe()}")
     told = replace(given.images, notes=(*given.images.notes, *seen))
-    bundle.with_fields(distillation=distillation_record(result, told, run.settings.distill))
+    record = distillation_record(
+        result,
+        told,
+        run.settings.distill,
+        beside=lesson.beside,
+        assistant=None if assistance is None else assistance.record,
+    )
+    bundle.with_fields(distillation=record)
     run.console.say(f"distill: {_describe_result(result, len(given.images.validation))}")
 
 
@@ -97,22 +111,24 @@ def _describe_result(result: "DistillResult", count: int) -> str:
     return f"validation accuracy {share} (epoch {epoch}), teacher {result.teacher_validation_accuracy:.2%}"
 
 
-def _train(run: Run, given: Inputs, student: "Student", report: Progress) -> "DistillResult":
+def _train(
+    run: Run, lesson: "Lesson", student: "Student", report: Progress, assistance: Assistance | None = None
+) -> "DistillResult":
     """Train the student with the layer pairs of the settings; without any, EdgeDistill pairs the layers."""
     from edgedistill.compute.processes import disband
-    from edgedistill.distillation.subdistill import distill
+    from edgedistill.distillation.assistance.assistant import teach
     from edgedistill.networks.layers import LayerPair
 
     pairs = run.settings.student.layer_pairs
-    result = distill(
-        given.teacher,
+    assistant = None if assistance is None else assistance.assistant
+    result = teach(
         student,
-        given.subtask,
-        given.images,
+        lesson,
         run.settings.distill,
+        assistant=None if assistant is None else assistant.guide,
         pairs=[LayerPair(teacher=theirs, student=own) for theirs, own in pairs] or None,
         folder=run.folder / "distill",
-        progress=watch_training(run, len(given.images.train), report),
+        progress=watch_training(run, len(lesson.images.train), report),
     )
     disband()
     return result
@@ -124,7 +140,7 @@ def help_training(folder: Path, settings: RunSettings) -> None:
     if not run.is_complete("distill"):
         given = load_inputs(run, run.folder / KNOWN_LOOKS)
         student, _ = begin_run_student(run, given, find_run_start(run))
-        _train(run, given, student, silent)
+        _train(run, open_lesson(run, given), student, silent)
 
 
 def _say_cost(run: Run, bundle: Bundle) -> None:

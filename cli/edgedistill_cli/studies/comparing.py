@@ -96,6 +96,16 @@ def _build_task(settings: RunSettings, labels: Sequence[str] | None) -> "Task":
     )
 
 
+def require_one_teacher(settings: RunSettings) -> None:
+    """Raise UsageError for several teachers, or an assistant: every method of a comparison has one and the same."""
+    if settings.teacher.beside:
+        raise UsageError("A comparison trains every method under one teacher, and several were given; give one.")
+    if settings.student.assistant:
+        raise UsageError(
+            "A comparison trains every method under the teacher itself, and an assistant was given; leave it out."
+        )
+
+
 def check_classes(settings: RunSettings) -> None:
     """Check that the teacher has the classes, before any image is read.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgedistill_cli.console import Console
 from edgedistill_cli.runs.folder import Run
-from edgedistill_cli.runs.inputs import check_teacher, load_inputs
+from edgedistill_cli.runs.inputs import check_teacher, load_inputs, say_first_teacher
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.errors import NotWrittenError
 from edgedistill_deploy.files.locks import hold_folder
@@ -23,6 +23,7 @@ def inspect_teacher(settings: "RunSettings", config: "InspectConfig", console: C
     """Inspect the layers of the teacher that the settings name."""
     from edgedistill.inspection.inspecting import inspect_subspaces
 
+    say_first_teacher(settings, console)
     inputs = load_inputs(Run(folder=Path(), settings=settings, console=console))
     check_teacher(inputs, console)
     with console.progress("inspect") as report:

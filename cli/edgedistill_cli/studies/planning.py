@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgedistill_cli.console import Console
 from edgedistill_cli.runs.folder import Run
-from edgedistill_cli.runs.inputs import Inputs, load_inputs
+from edgedistill_cli.runs.inputs import Inputs, load_inputs, say_first_teacher
 from edgedistill_deploy import wording as words
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def plan_students(question: PlanQuestion, settings: "RunSettings", folder: Path,
     from edgedistill.planning.measuring import PlanTask, plan_record
     from edgedistill_calibration import CalibrationConfig, calibrate
 
+    say_first_teacher(settings, console)
     inputs = load_inputs(Run(folder=Path(), settings=settings, console=console))
     few = CalibrationConfig.for_timing(len(inputs.subtask))
     task = PlanTask(

@@ -180,7 +180,7 @@ def training_notes(manifest: Mapping[str, Any], epochs: Sequence[EpochRow]) -> l
     """Return sentences on the duration of the training and its images, and the notes of the stage."""
     noted = _mapping(manifest.get("distillation"))
     images, notes = _mapping(noted.get("images")), noted.get("notes")
-    duration = f"{len(epochs)} epochs in {wording.seconds(sum(row.seconds for row in epochs))}."
+    duration = f"{wording.counted(len(epochs), 'epoch')} in {wording.seconds(sum(row.seconds for row in epochs))}."
     told = [f"Images: {plainly(images)}."] if images else []
     told += [f"Training images without a label: {plainly(noted['unlabelled'])}."] if noted.get("unlabelled") else []
     return [duration, *told, *(plainly(note) for note in (notes if isinstance(notes, list) else []))]

@@ -24,7 +24,16 @@ def train_rival(
     goes on.
     """
     own = replace(config, **METHODS[name], tensorboard=False)
-    result = distill(lesson.teacher, student, lesson.subtask, lesson.images, own, folder=folder, progress=progress)
+    result = distill(
+        lesson.teacher,
+        student,
+        lesson.subtask,
+        lesson.images,
+        own,
+        folder=folder,
+        beside=lesson.beside if own.lambda_kd else (),
+        progress=progress,
+    )
     tested = lesson.images.evaluation
     truth = true_classes(lesson.teacher, lesson.subtask, tested)
     return {

@@ -8,6 +8,8 @@ from typing import Any
 from benchmarks.real.animals import CUT_OUTS
 from edgedistill.comparison import ComparisonPlan, Task, named_methods
 from edgedistill.comparison.methods import AS_IS, LABELS, LOGITS, PATIENT, REFERENCE
+from edgedistill.models.names import STARTS
+from edgedistill.models.student_names import CHANNEL_CHOICES
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.files.json_text import read_json
 
@@ -28,18 +30,33 @@ SETTINGS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A teacher, and a student with what it starts from: a folder of `prepare`, or `none`."""
+    """A teacher, and a student with what it starts from: a folder of `prepare`, `none`, or `auto`.
+
+    `channels` says by what those of a shrunk teacher are chosen.
+    """
 
     teacher: str
     student: str
     weights: str
     epochs: int
+    channels: str = ""
+    methods: tuple[str, ...] = METHODS
 
 
 PAIRS: Mapping[str, Pair] = {
     "lite0-under-lite2": Pair(teacher="lite2", student="timm:tf_efficientnet_lite0", weights="lite0", epochs=20),
     "mobilenet-under-lite0": Pair(
         teacher="lite0", student="timm:mobilenetv4_conv_small_050", weights="none", epochs=60
+    ),
+    # The same half of Lite0, with its channels chosen in four ways, and from nothing.
+    **{
+        f"half-lite0-{by}": Pair(
+            teacher="lite0", student="teacher:0.5", weights="auto", epochs=4, channels=by, methods=(REFERENCE, AS_IS)
+        )
+        for by in CHANNEL_CHOICES
+    },
+    "half-lite0-nothing": Pair(
+        teacher="lite0", student="teacher:0.5", weights="none", epochs=4, methods=(REFERENCE, AS_IS)
     ),
     "resnet-under-lite0": Pair(teacher="lite0", student="timm:resnet10t", weights="none", epochs=60),
 }
@@ -74,6 +91,7 @@ CELLS = (
     Cell(subtask="animals", pair="mobilenet-under-lite0", count=1000),
     Cell(subtask="landscapes", pair="lite0-under-lite2", count=None),
     Cell(subtask="animals", pair="resnet-under-lite0", count=300),
+    *(Cell(subtask="animals", pair=pair, count=300) for pair in PAIRS if pair.startswith("half-")),
 )
 
 
@@ -114,13 +132,14 @@ def plan_of(
         source=str(data / cell.subtask),
         classes=_classes(cell, data),
         student=pair.student,
-        student_weights=pair.weights if pair.weights == "none" else str(data / pair.weights),
+        student_weights=pair.weights if pair.weights in STARTS else str(data / pair.weights),
+        student_channels=pair.channels,
         settings={**SETTINGS, "epochs": epochs or pair.epochs},
         image_size=IMAGE_SIZE,
     )
     return ComparisonPlan(
         tasks=(task,),
-        methods=named_methods(METHODS),
+        methods=named_methods(pair.methods),
         sizes=(count or cell.count,),
         seeds=tuple(range(seeds)),
         lambdas=lambdas,

@@ -1,8 +1,12 @@
-"""Groups of channels that can only be removed together, found and removed by torch-pruning's dependency graph."""
+"""Groups of channels that can only be removed together, found and removed by torch-pruning's dependency graph.
+
+Only channels inside a network's blocks are removed, and those that the head alone reads. What blocks hand on to each
+other keeps its width: it is narrow already in mobile networks, and all that follows hangs on it.
+"""
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,8 +58,6 @@ def find_groups(network: nn.Module, image_size: tuple[int, int], kept_layers: Se
         MissingDependencyError: torch-pruning is not installed.
     """
     library = require_torch_pruning()
-    if any(hasattr(module, "num_heads") for module in network.modules()):
-        raise unshrinkable(network, "it has attention, whose heads have a fixed number of channels")
     image = torch.zeros(1, 3, *image_size)
     with evaluating(network), torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -65,9 +67,10 @@ def find_groups(network: nn.Module, image_size: tuple[int, int], kept_layers: Se
         except Exception as error:  # whatever it raises for a network that it cannot follow
             raise unshrinkable(network, f"torch-pruning cannot follow it ({first_line(error)})") from error
     names = {module: name for name, module in network.named_modules()}
-    groups = tuple(_describe(graph, each, names) for each in found)
+    inner = [each for each in found if _is_inner(graph, each, network, names, kept_layers)]
+    groups = tuple(_describe(graph, each, names) for each in inner)
     if not groups:
-        raise unshrinkable(network, "torch-pruning finds no channels in it that can be removed")
+        raise unshrinkable(network, "torch-pruning finds no channels inside its blocks that can be removed")
     return Channels(network=network, groups=groups)
 
 
@@ -117,6 +120,39 @@ def _choose(group: ChannelGroup, share: float, scores: Tensor) -> list[int]:
     together = scores.detach().double().cpu().view(group.blocks, size).sum(0)
     best = torch.sort(together, descending=True, stable=True).indices[:kept].tolist()
     return sorted(channel + block * size for block in range(group.blocks) for channel in best)
+
+
+def _is_inner(
+    graph: Any, found: Any, network: nn.Module, names: Mapping[nn.Module, str], heads: Sequence[nn.Module]
+) -> bool:
+    """Tell whether all layers of a group are in one block, or one layer writes it and the head alone reads it."""
+    members, writers, readers = [], set(), set()
+    for item in found.items:
+        module = item.dep.target.module
+        if isinstance(module, nn.Parameter):
+            return False
+        if module not in names:  # an operation
+            continue
+        if graph.is_out_channel_pruning_fn(item.dep.handler):
+            writers.add(module)
+        else:
+            readers.add(module)
+        if module not in heads:
+            members.append(names[module].split("."))
+    block = network.get_submodule(".".join(_shared(members)))
+    if hasattr(block, "num_heads"):  # attention, whose heads have a fixed number of channels
+        return False
+    if readers.isdisjoint(heads):
+        return block is not network and not isinstance(block, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
+    return len([each for each in writers if not isinstance(each, _NORMS)]) == 1
+
+
+def _shared(paths: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield the names that all paths begin with."""
+    for names in zip(*paths, strict=False):
+        if len(set(names)) > 1:
+            return
+        yield names[0]
 
 
 def _describe(graph: Any, found: Any, names: dict[nn.Module, str]) -> ChannelGroup:

@@ -169,7 +169,7 @@ def _changed(full: nn.Module, shrunk: nn.Module) -> dict[str, int | tuple[int, .
 
 def _counts(module: nn.Module) -> Iterator[tuple[str, int | tuple[int, ...]]]:
     for name in (*_COUNTS, *_SIZES):
-        value = getattr(module, name, None)
+        value = vars(module).get(name)  # what is computed from others is no number of its own
         if isinstance(value, int):
             yield name, value
         elif name in _SIZES and value is not None:

@@ -5,9 +5,9 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from edgedistill.checks import check_choice, check_pairs
 from edgedistill.config import DistillConfig
 from edgedistill.export.config import ExportConfig
-from edgedistill.checks import check_choice, check_pairs
 from edgedistill.models.student_names import CHANNEL_CHOICES, check_width, is_shrunk
 from edgedistill_calibration import CalibrationConfig
 from edgedistill_deploy.errors import UsageError

@@ -118,11 +118,7 @@ def _least(name: str, least: Mapping[str, int], class_count: int, teacher: Teach
     full = {layer: shape[0] for layer, shape in map_shapes(teacher.model, tuple(least), image_size).items()}
     shares = (hundredths / 100 for hundredths in range(1, 100))
     return next(
-        (
-            share
-            for share in shares
-            if all(count_kept(full[layer], share) >= width for layer, width in least.items())
-        ),
+        (share for share in shares if all(count_kept(full[layer], share) >= width for layer, width in least.items())),
         None,
     )
 

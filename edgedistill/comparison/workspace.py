@@ -134,7 +134,7 @@ class Workspace:
         return student, begin_student(student, start, teacher.aliases(teacher.subtask(task.classes)), size)
 
     def _shrunk(self, job: Job, teacher: Teacher) -> tuple[nn.Module, StartRecord]:
-        """Return the shrunk teacher as it starts, from the job's own training images; to be tested its shape will do."""
+        """Return the shrunk teacher as it starts, from the job's training images; for a test its shape will do."""
         task, share = job.task, shrunk_share(job.task.student)
         if job.kind not in ("train", "begin"):
             shape = shape_of_shrunk(teacher, share)

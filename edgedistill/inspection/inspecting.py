@@ -64,7 +64,8 @@ def inspect_subspaces(
         teacher: is the same afterwards.
         subtask: the classes that are kept; labels of `images` are in its order. Where validation images have none, the
             accuracies are agreement with the teacher as it is.
-        student: for `build_student`, or a shrunk teacher; the layers of its pairs are inspected, unless `config.layers` names others.
+        student: for `build_student`, or a shrunk teacher; the layers of its pairs are inspected, unless `config.layers`
+            names others.
         student_width: its factor.
         progress: called with what is done, in thousandths of the whole, and the name of the phase.
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edgedistill.models.teacher import load_teacher as load_teacher
     from edgedistill.networks.layers import LayerPair as LayerPair
     from edgedistill.networks.pairing import pair_layers as pair_layers
+    from edgedistill.shrinking.shrinking import shrink_teacher as shrink_teacher
     from edgedistill.subspaces.directions import Subspace as Subspace
     from edgedistill.subspaces.finding import find_subspaces as find_subspaces
     from edgedistill.subtasks.subtask import Subtask as Subtask
@@ -41,6 +42,7 @@ else:
             "models.teacher": "Teacher load_teacher",
             "networks.layers": "LayerPair",
             "networks.pairing": "pair_layers",
+            "shrinking.shrinking": "shrink_teacher",
             "subspaces.directions": "Subspace",
             "subspaces.finding": "find_subspaces",
             "subtasks.subtask": "Subtask",

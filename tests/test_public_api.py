@@ -9,7 +9,7 @@ import pytest
 PROMISED = {
     "edgedistill": """DistillConfig DistillResult ExportConfig LayerPair Subspace Subtask SubtaskImages Teacher
         build_student distill export_onnx find_subspaces inspect_subspaces load_teacher open_source pair_layers
-        split_for_subtask""",
+        shrink_teacher split_for_subtask""",
     "edgedistill_calibration": "CalibrationConfig calibrate calibrate_recovered",
     "edgedistill_deploy": """Bundle DeviceInfo EdgeDistillError Expert LatencyConfig LatencyReport ParityLimits
         ParityReport Prediction Preprocess Session Validation ValidationRequest check_parity create_bundle

@@ -8,6 +8,8 @@ from typing import Any
 from benchmarks.real.animals import CUT_OUTS
 from edgedistill.comparison import ComparisonPlan, Task, named_methods
 from edgedistill.comparison.methods import AS_IS, LABELS, LOGITS, PATIENT, REFERENCE
+from edgedistill.models.names import STARTS
+from edgedistill.models.student_names import CHANNEL_CHOICES
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.files.json_text import read_json
 
@@ -28,12 +30,17 @@ SETTINGS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A teacher, and a student with what it starts from: a folder of `prepare`, or `none`."""
+    """A teacher, and a student with what it starts from: a folder of `prepare`, `none`, or `auto`.
+
+    `channels` says by what those of a shrunk teacher are chosen.
+    """
 
     teacher: str
     student: str
     weights: str
     epochs: int
+    channels: str = ""
+    methods: tuple[str, ...] = METHODS
 
 
 PAIRS: Mapping[str, Pair] = {
@@ -42,6 +49,21 @@ PAIRS: Mapping[str, Pair] = {
         teacher="lite0", student="timm:mobilenetv4_conv_small_050", weights="none", epochs=60
     ),
     "resnet-under-lite0": Pair(teacher="lite0", student="timm:resnet10t", weights="none", epochs=60),
+}
+
+
+# The teacher with half of its channels, which are chosen in four ways, and the same network from nothing. They are no
+# part of the table: each is run when it is named.
+SHRUNK_PAIRS: Mapping[str, Pair] = {
+    **{
+        f"half-lite0-{by}": Pair(
+            teacher="lite0", student="teacher:0.5", weights="auto", epochs=4, channels=by, methods=(REFERENCE, AS_IS)
+        )
+        for by in CHANNEL_CHOICES
+    },
+    "half-lite0-nothing": Pair(
+        teacher="lite0", student="teacher:0.5", weights="none", epochs=4, methods=(REFERENCE, AS_IS)
+    ),
 }
 
 
@@ -75,6 +97,7 @@ CELLS = (
     Cell(subtask="landscapes", pair="lite0-under-lite2", count=None),
     Cell(subtask="animals", pair="resnet-under-lite0", count=300),
 )
+SHRUNK_CELLS = tuple(Cell(subtask="animals", pair=pair, count=300) for pair in SHRUNK_PAIRS)
 
 
 def find_cell(name: str) -> Cell:
@@ -83,7 +106,7 @@ def find_cell(name: str) -> Cell:
     Raises:
         UsageError: there is none of this name.
     """
-    for cell in CELLS:
+    for cell in (*CELLS, *SHRUNK_CELLS):
         if cell.name == name:
             return cell
     raise UsageError(f"There is no cell {name!r}; there are {', '.join(each.name for each in CELLS)}.")
@@ -103,7 +126,7 @@ def plan_of(
     Raises:
         UsageError: `prepare` has not made what the cell needs.
     """
-    pair = PAIRS[cell.pair]
+    pair = {**PAIRS, **SHRUNK_PAIRS}[cell.pair]
     needed = [data / cell.subtask / "division.json", data / pair.teacher / "model.safetensors"]
     for path in needed:
         if not path.is_file():
@@ -114,13 +137,14 @@ def plan_of(
         source=str(data / cell.subtask),
         classes=_classes(cell, data),
         student=pair.student,
-        student_weights=pair.weights if pair.weights == "none" else str(data / pair.weights),
+        student_weights=pair.weights if pair.weights in STARTS else str(data / pair.weights),
+        student_channels=pair.channels,
         settings={**SETTINGS, "epochs": epochs or pair.epochs},
         image_size=IMAGE_SIZE,
     )
     return ComparisonPlan(
         tasks=(task,),
-        methods=named_methods(METHODS),
+        methods=named_methods(pair.methods),
         sizes=(count or cell.count,),
         seeds=tuple(range(seeds)),
         lambdas=lambdas,

@@ -199,7 +199,11 @@ class TaskFlags:
         ),
         Setting("subtask.rest"),
     ] = None
-    student: Annotated[str | None, flag("--student", "NAME", "timm:NAME."), Setting("student.name")] = None
+    student: Annotated[
+        str | None,
+        flag("--student", "NAME", "timm:NAME, or teacher:0.5, the teacher with half of its channels."),
+        Setting("student.name"),
+    ] = None
     student_width: Annotated[
         float | None, flag("--student-width", "X", "Factor on its channels."), Setting("student.width")
     ] = None
@@ -207,6 +211,11 @@ class TaskFlags:
         str | None,
         flag("--student-weights", "W", "What it starts from: auto, pretrained, none, a file or a folder of timm."),
         Setting("student.weights"),
+    ] = None
+    student_channels: Annotated[
+        str | None,
+        flag("--student-channels", "BY", "Which channels teacher:X keeps: by relevance, taylor, magnitude, random."),
+        Setting("student.channels"),
     ] = None
     image_size: Annotated[
         int | None, flag("--image-size", "N", "Side of the images, in pixels."), Setting("data.image_size")

@@ -5,11 +5,11 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from edgedistill.checks import check_pairs
+from edgedistill.checks import check_choice, check_pairs
 from edgedistill.config import DistillConfig
 from edgedistill.export.config import ExportConfig
 from edgedistill.models.names import START_FROM_NOTHING, START_UNSET
-from edgedistill.models.student_names import check_width, split_width
+from edgedistill.models.student_names import CHANNEL_CHOICES, check_width, is_shrunk, split_width
 from edgedistill_calibration import CalibrationConfig
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.preprocess import MAX_SIDE
@@ -104,7 +104,8 @@ class StudentSettings:
     """The student; see `edgedistill.build_student`. `pairs` are layers to match, each as TEACHER=STUDENT.
 
     `weights` are what it starts from: `auto`, `pretrained`, `none`, a file or a folder. None stands for settings that
-    were written whole before there was this key: their students started from nothing, and still do.
+    were written whole before there was this key: their students started from nothing, and still do. `channels` says by
+    what those of a shrunk teacher are chosen; other students have None.
 
     `assistant` is a student in between, NAME or NAME@WIDTH, or `auto`, which chooses one; None for none.
     """
@@ -112,6 +113,7 @@ class StudentSettings:
     name: str
     width: float = 1.0
     weights: str | None = "auto"
+    channels: str | None = None
     pairs: tuple[str, ...] = ()
     assistant: str | None = None
 
@@ -125,6 +127,22 @@ class StudentSettings:
                 )
         check_pairs(self.layer_pairs)
         check_width(self.width)
+        if is_shrunk(self.name):
+            self._check_shrunk()
+        elif self.channels is not None:
+            raise UsageError(
+                f"--student-channels {self.channels} says which channels of a shrunk teacher stay, and the student is "
+                f"{self.name or 'not named'}; leave it out, or give --student teacher:0.5."
+            )
+
+    def _check_shrunk(self) -> None:
+        if self.width != 1.0:
+            raise UsageError(
+                f"--student {self.name} has its width in its name, and --student-width {self.width:g} was given too; "
+                "leave it out."
+            )
+        object.__setattr__(self, "channels", self.channels or CHANNEL_CHOICES[0])
+        check_choice("student.channels", self.channels or "", CHANNEL_CHOICES)
 
     def _check_assistant(self) -> None:
         if self.assistant is None:

@@ -32,6 +32,7 @@ from edgedistill.models.names import (
     split_teacher_name,
     starts_from_nothing,
 )
+from edgedistill.models.student_names import CHANNEL_CHOICES, SHRUNK, is_shrunk
 from edgedistill.subtasks.named import expand_nouns
 from edgedistill_deploy.classes.groups import WantedClass, member_names_of
 from edgedistill_deploy.errors import UsageError
@@ -57,6 +58,7 @@ class Task:
         classes: the subtask, by names of classes of the teacher and groups of them, as for `find_subtask`.
         settings: replace the defaults of `DistillConfig`; a method's settings replace these.
         student_weights: as for `find_start`; by default the student starts from nothing.
+        student_channels: by what the channels of a shrunk teacher are chosen; empty for other students.
         student_width, teacher_weights, teacher_classes, teacher_pixels, image_size: as the flags of these names; empty
             or 0: none.
         allow_code: the function of a teacher `python:MODULE:FUNCTION` may be run.
@@ -73,6 +75,7 @@ class Task:
     settings: Mapping[str, Any] = field(default_factory=dict)
     student_width: float = 1.0
     student_weights: str | None = None
+    student_channels: str = ""
     teacher_weights: str = ""
     teacher_classes: str = ""
     teacher_pixels: str = ""
@@ -268,6 +271,8 @@ def _start_identity(task: Task, hashed: Hash) -> str:
     weights = task.student_weights or START_FROM_NOTHING
     if weights == START_FROM_NOTHING or (weights == START_UNSET and _is_bare(task)):
         return ""
+    if is_shrunk(task.student):
+        return f"{SHRUNK}{task.student_channels or CHANNEL_CHOICES[0]}"
     place = Path(weights) / "model.safetensors" if Path(weights).is_dir() else Path(weights)
     is_file = weights not in (START_UNSET, START_FROM_TIMM) and place.is_file()
     return hashed(place) if is_file else weights

@@ -1,5 +1,6 @@
 """Doing jobs: train a student, or test one or the teacher; teacher and images are loaded once for all jobs."""
 
+import copy
 import functools
 import platform
 import time
@@ -28,7 +29,9 @@ from edgedistill.distillation.subdistill import DistillResult, distill
 from edgedistill.distillation.training import predict_classes, true_classes
 from edgedistill.models.start import StartRecord, begin_student, find_start
 from edgedistill.models.student import build_student, read_student, write_student
+from edgedistill.models.student_names import CHANNEL_CHOICES, is_shrunk, shrunk_share
 from edgedistill.models.teacher import Teacher, load_teacher
+from edgedistill.shrinking.shrinking import ShrunkStudent, shape_of_shrunk, shrink_teacher
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.images.sets import ImageSet
@@ -47,6 +50,7 @@ class Workspace:
         self._teacher = functools.lru_cache(maxsize=2)(_load_teacher)
         self._images: dict[tuple[str, int | None], SubtaskImages] = {}
         self._drawn: dict[tuple[str, int | None, int], ImageSet] = {}
+        self._made: dict[tuple[str, int | None, int], ShrunkStudent] = {}
         self._truths: dict[str, NDArray[np.int64]] = {}
 
     def close(self) -> None:
@@ -105,11 +109,8 @@ class Workspace:
         }
 
     def _train(self, job: Job, teacher: Teacher, images: SubtaskImages, share: Callable[[float], None]) -> Record:
-        key = (job.task.name, job.size, job.seed)
-        if key not in self._drawn:
-            self._drawn[key] = draw_training_images(images.train, job.size, job.seed)
         # Training gets no test images, so it cannot use them by mistake.
-        drawn = SubtaskImages(train=self._drawn[key], validation=images.validation, test=None)
+        drawn = SubtaskImages(train=self._drawn_of(job), validation=images.validation, test=None)
         result = distill(
             teacher,
             self._student(job, teacher)[0],
@@ -124,11 +125,39 @@ class Workspace:
 
     def _student(self, job: Job, teacher: Teacher) -> tuple[nn.Module, StartRecord]:
         task, size = job.task, teacher.preprocess.size
+        if is_shrunk(task.student):
+            return self._shrunk(job, teacher)
         student = build_student(
             task.student, len(task.classes), width=task.student_width, image_size=size, seed=job.seed
         )
         start = self._start(task.student, task.student_weights, task.student_width)
         return student, begin_student(student, start, teacher.aliases(teacher.subtask(task.classes)), size)
+
+    def _shrunk(self, job: Job, teacher: Teacher) -> tuple[nn.Module, StartRecord]:
+        """Return the shrunk teacher as it starts, from the job's training images; for a test its shape will do."""
+        task, share = job.task, shrunk_share(job.task.student)
+        if job.kind not in ("train", "begin"):
+            shape = shape_of_shrunk(teacher, share)
+            return shape.build(len(task.classes), teacher.preprocess.size), StartRecord()
+        key = (task.name, job.size, job.seed)
+        if key not in self._made:
+            self._made[key] = shrink_teacher(
+                teacher,
+                teacher.subtask(task.classes),
+                self._drawn_of(job),
+                share,
+                channels=task.student_channels or CHANNEL_CHOICES[0],
+                start=find_start(task.student, task.student_weights),
+                seed=job.seed,
+            )
+        return copy.deepcopy(self._made[key].network), self._made[key].start
+
+    def _drawn_of(self, job: Job) -> ImageSet:
+        """Return the training images of a job's size and seed."""
+        key = (job.task.name, job.size, job.seed)
+        if key not in self._drawn:
+            self._drawn[key] = draw_training_images(self._images_of(job).train, job.size, job.seed)
+        return self._drawn[key]
 
     def _teacher_of(self, task: Task) -> Teacher:
         files = (task.teacher_weights, task.teacher_classes)

@@ -24,10 +24,12 @@ from edgedistill.inspection.suggesting import (
     suggested_width,
 )
 from edgedistill.models.student import build_student
+from edgedistill.models.student_names import is_shrunk, shrunk_share
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.layers import LayerPair, Shape, map_shapes, resolve_layer
 from edgedistill.networks.modes import evaluating
 from edgedistill.networks.pairing import pair_layers
+from edgedistill.shrinking.shrinking import shape_of_shrunk
 from edgedistill.subspaces.directions import subspace_from
 from edgedistill.subspaces.finding import Sampling, gather_moments
 from edgedistill.subspaces.moments import Moments
@@ -62,7 +64,8 @@ def inspect_subspaces(
         teacher: is the same afterwards.
         subtask: the classes that are kept; labels of `images` are in its order. Where validation images have none, the
             accuracies are agreement with the teacher as it is.
-        student: for `build_student`; the layers of its pairs are inspected, unless `config.layers` names others.
+        student: for `build_student`, or a shrunk teacher; the layers of its pairs are inspected, unless `config.layers`
+            names others.
         student_width: its factor.
         progress: called with what is done, in thousandths of the whole, and the name of the phase.
 
@@ -74,7 +77,7 @@ def inspect_subspaces(
     config = config or InspectConfig()
     size = teacher.preprocess.size
     device = _device(config.compute)
-    built = build_student(student, len(subtask), width=student_width, image_size=size) if student else None
+    built = _build(student, student_width, teacher, len(subtask)) if student else None
     with _on_device(teacher.model, device), evaluating(teacher.model), torch.no_grad():
         pairs = _pairs(teacher.model, built, size, config.layers)
         layers = config.layers or tuple(pair.teacher for pair in pairs)
@@ -95,7 +98,7 @@ def inspect_subspaces(
         if refused is not None:
             found = tuple(replace(each, suggested_width=dict.fromkeys(config.methods)) for each in found)
         widths = {each.layer: each.suggested_width[config.methods[0]] for each in found}
-        given = student_factor(student, built, pairs, widths, len(subtask), size) if built else None
+        given = student_factor(student, built, pairs, widths, len(subtask), teacher) if built else None
         suggestion = replace(_suggestion(config.methods[0], widths, examination, given), refused=refused)
         phases.finish()
     return Inspection(
@@ -112,6 +115,12 @@ def inspect_subspaces(
         layers=found,
         suggestion=suggestion,
     )
+
+
+def _build(student: str, width: float, teacher: Teacher, class_count: int) -> nn.Module:
+    if is_shrunk(student):
+        return shape_of_shrunk(teacher, shrunk_share(student)).build(class_count, teacher.preprocess.size)
+    return build_student(student, class_count, width=width, image_size=teacher.preprocess.size)
 
 
 def _device(compute: str) -> torch.device:

@@ -71,7 +71,7 @@ class StudentFactor:
         layers: {teacher layer: student layer}.
         widths: {teacher layer: channels of the student layer as the user asked for it}.
         factor: the least `width` of `build_student`, in steps of 0.01, that gives every paired layer the suggested
-            width; None when this family has no factor or 4 is not enough.
+            width; None when this family has no factor or 4 is not enough. For a shrunk teacher it is the least share.
     """
 
     name: str

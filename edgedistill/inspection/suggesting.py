@@ -8,8 +8,10 @@ from torch import nn
 
 from edgedistill.inspection.records import EffectiveRank, StudentFactor
 from edgedistill.models.student import CHANNEL_STEP, build_student
-from edgedistill.models.student_names import FEWEST_STAGES, PREFIX
+from edgedistill.models.student_names import FEWEST_STAGES, PREFIX, is_shrunk
+from edgedistill.models.teacher import Teacher
 from edgedistill.networks.layers import LayerPair, map_shapes
+from edgedistill.shrinking.shape import count_kept
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.statistics.chance import AgainstChance
 from edgedistill_deploy.wording import percent, percent_interval
@@ -91,20 +93,33 @@ def student_factor(
     pairs: Sequence[LayerPair],
     wanted: Mapping[str, int | None],
     class_count: int,
-    image_size: tuple[int, int],
+    teacher: Teacher,
 ) -> StudentFactor:
-    """Find the width factor at which a student's paired layers have the wanted widths.
+    """Find the width factor, or the share of a shrunk teacher, at which a student's paired layers are wide enough.
 
     `student` is the one that the user asked for. `wanted` is {teacher layer: channels}; layers without a width do not
-    count. `image_size` is (H, W).
+    count.
     """
+    image_size = teacher.preprocess.size
     least = {pair.student: width for pair in pairs if (width := wanted.get(pair.teacher)) is not None}
     shapes = map_shapes(student, [pair.student for pair in pairs], image_size)
     return StudentFactor(
         name=name,
         layers={pair.teacher: pair.student for pair in pairs},
         widths={pair.teacher: shapes[pair.student][0] for pair in pairs},
-        factor=_least_factor(name, least, class_count, image_size) if least else None,
+        factor=_least(name, least, class_count, teacher) if least else None,
+    )
+
+
+def _least(name: str, least: Mapping[str, int], class_count: int, teacher: Teacher) -> float | None:
+    image_size = teacher.preprocess.size
+    if not is_shrunk(name):
+        return _least_factor(name, least, class_count, image_size)
+    full = {layer: shape[0] for layer, shape in map_shapes(teacher.model, tuple(least), image_size).items()}
+    shares = (hundredths / 100 for hundredths in range(1, 100))
+    return next(
+        (share for share in shares if all(count_kept(full[layer], share) >= width for layer, width in least.items())),
+        None,
     )
 
 

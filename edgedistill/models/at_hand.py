@@ -13,6 +13,7 @@ from edgedistill.models.libraries.messages import (
 )
 from edgedistill.models.libraries.reach import TORCHVISION_URL, is_cached, torch_cache, why_hub_is_shut
 from edgedistill.models.names import START_FROM_TIMM, START_UNSET, split_teacher_name, starts_from_nothing
+from edgedistill.models.student_names import is_shrunk
 from edgedistill.models.timm_list import installed_version, listed_repository, listed_version
 from edgedistill.models.torchvision_list import describes_installed_torchvision, knows, weights_file
 from edgedistill_deploy.errors import DataError
@@ -46,7 +47,8 @@ def missing_of_teacher(name: str) -> Iterator[Missing]:
 
 def missing_of_student(name: str, weights: str | None, width: float) -> Iterator[Missing]:
     """Yield what must be fetched for a student to start; the arguments are those of `find_start`."""
-    if weights in (START_UNSET, START_FROM_TIMM) and not starts_from_nothing(name, width):
+    is_bare = is_shrunk(name) or starts_from_nothing(name, width)
+    if weights in (START_UNSET, START_FROM_TIMM) and not is_bare:
         yield from _missing_of_timm(name.removeprefix("timm:"), INSTEAD_OF_START)
 
 

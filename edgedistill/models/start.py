@@ -16,7 +16,7 @@ from edgedistill.models.libraries.timm_models import check_fit, load_from_timm, 
 from edgedistill.models.libraries.timm_names import has_trained_weights
 from edgedistill.models.names import START_FROM_NOTHING, START_FROM_TIMM, START_UNSET, starts_from_nothing
 from edgedistill.models.normalise import give_own_pixels
-from edgedistill.models.student_names import PREFIX
+from edgedistill.models.student_names import PREFIX, is_shrunk
 from edgedistill_deploy.classes.lookup import ClassList
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.files.writing import sha256_of_file
@@ -35,7 +35,10 @@ ClassAliases = Sequence[str] | GroupAliases
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What a student starts from: `found`, a trained model; or nothing, `because` of a reason."""
+    """What a student starts from: `found`, a trained model; or nothing, `because` of a reason.
+
+    A shrunk teacher has neither before it is made; then `found` is its own teacher with fewer channels.
+    """
 
     weights: str = ""
     found: Found | None = None
@@ -47,7 +50,8 @@ class StartRecord:
     """How a student started, for the manifest of its bundle.
 
     Attributes:
-        weights: what the weights are: `timm:NAME`, or the name of a file or folder; empty for a start from nothing.
+        weights: what the weights are: `timm:NAME`, the name of a file or folder, or a sentence about a shrunk teacher;
+            empty for a start from nothing.
         because: why it started from nothing; empty for trained weights.
         weights_sha256: hash of the weights' file; of weights that a library fetched, hash of them as safetensors.
         license: of weights that timm fetched, where it names one.
@@ -65,6 +69,11 @@ class StartRecord:
     head_rows: int = 0
     head_classes: int = 0
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "StartRecord":
+        """Read what `to_json` returns, as the manifest keeps it."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in record.items()})
 
     def sentence(self) -> str:
         """Say in one line where the student starts."""
@@ -106,6 +115,8 @@ def find_start(name: str, weights: str | None = START_UNSET, width: float = 1.0)
         return Start(because="its settings are of a version that had no trained weights")
     if weights == START_FROM_NOTHING:
         return Start(because=f"student.weights is {START_FROM_NOTHING}")
+    if is_shrunk(name):
+        return _start_of_shrunk(name, weights)
     if because := find_obstacle(name, weights, width):
         if weights == START_UNSET:
             return Start(because=because)
@@ -115,8 +126,20 @@ def find_start(name: str, weights: str | None = START_UNSET, width: float = 1.0)
     return _load(name.removeprefix("timm:"), weights)
 
 
+def _start_of_shrunk(name: str, weights: str) -> Start:
+    """Leave the weights of a shrunk teacher to its making."""
+    if weights not in (START_UNSET, START_FROM_TIMM):
+        raise UsageError(
+            f"--student-weights {weights} was given, and the student {name} starts from its teacher's weights; leave "
+            f"it out, or give --student-weights {START_FROM_NOTHING} to start from nothing."
+        )
+    return Start()
+
+
 def find_obstacle(name: str, weights: str = START_UNSET, width: float = 1.0) -> str:
     """Say why a student cannot start from trained weights; empty where it can. Nothing is loaded."""
+    if is_shrunk(name):
+        return ""
     if starts_from_nothing(name, width):
         return (
             "a plain student has no trained weights" if name.startswith(PREFIX) else f"its width is scaled by {width}"

@@ -13,7 +13,7 @@ from torch import nn
 from edgedistill.models.libraries.timm_models import set_image_size
 from edgedistill.models.libraries.timm_names import check_timm_name
 from edgedistill.models.plain import PlainNet
-from edgedistill.models.student_names import PREFIX, check_width, plain_widths
+from edgedistill.models.student_names import PREFIX, check_width, is_shrunk, plain_widths, shrunk_share
 from edgedistill_deploy.errors import DataError, UsageError, nearest_names
 from edgedistill_deploy.files.writing import write_whole
 
@@ -28,10 +28,12 @@ def check_student_name(name: str) -> None:
     """Refuse a name that `build_student` cannot build; nothing is built.
 
     Raises:
-        UsageError: no such timm model, or no widths after `plain:`.
+        UsageError: no such timm model, no widths after `plain:`, or no share after `teacher:`.
     """
     if name.startswith(PREFIX):
         plain_widths(name)
+    elif is_shrunk(name):
+        shrunk_share(name)
     else:
         check_timm_name(name.removeprefix("timm:"))
 
@@ -51,15 +53,18 @@ def build_student(
         seed: fixes the initial weights; torch's own generator does not change.
 
     Raises:
-        UsageError: no such model, or a width that this family cannot take.
+        UsageError: no such model, a width that this family cannot take, or a shrunk teacher, which `shrink_teacher`
+            makes.
     """
     check_student_name(name)
     check_width(width)
+    if is_shrunk(name):
+        raise UsageError(f"The student {name} is made from its teacher: use edgedistill.shrink_teacher.")
     with torch.random.fork_rng():
         if name.startswith(PREFIX):
             torch.manual_seed(seed)
             stages, hidden = plain_widths(name)
-            return PlainNet(tuple(_scale(each, width, 1) for each in stages), class_count, hidden)
+            return PlainNet(tuple(scale_channels(each, width, 1) for each in stages), class_count, hidden)
         timm_name = name.removeprefix("timm:")
         arguments = {} if width == 1.0 else _build_scaled_arguments(timm_name, width)
         torch.manual_seed(seed)
@@ -82,7 +87,8 @@ def _build_scaled_arguments(timm_name: str, width: float) -> Mapping[str, Any]:
     )
 
 
-def _scale(channels: int, width: float, step: int = CHANNEL_STEP) -> int:
+def scale_channels(channels: int, width: float, step: int = CHANNEL_STEP) -> int:
+    """Return `width` times so many channels, rounded to a multiple of `step`, at least one step."""
     return max(step, round(channels * width / step) * step)
 
 
@@ -90,10 +96,10 @@ def _resnet_arguments(reference: nn.Module, width: float) -> Mapping[str, Any]:
     if not isinstance(reference, timm.models.ResNet):
         return {}
     # ResNet's own default widths; a bottleneck's output is four times as wide.
-    arguments: dict[str, Any] = {"channels": tuple(_scale(each, width) for each in (64, 128, 256, 512))}
+    arguments: dict[str, Any] = {"channels": tuple(scale_channels(each, width) for each in (64, 128, 256, 512))}
     if isinstance(reference.conv1, nn.Sequential):  # a deep stem; the plain one has no width of its own
         first: Any = reference.conv1[0]
-        arguments["stem_width"] = _scale(first.out_channels, width)
+        arguments["stem_width"] = scale_channels(first.out_channels, width)
     return arguments
 
 
@@ -102,7 +108,7 @@ def _build_staged_arguments(reference: nn.Module, width: float) -> Mapping[str, 
     if not isinstance(reference, timm.models.ConvNeXt):
         return {}
     stages: Any = reference.feature_info
-    return {"dims": tuple(_scale(stage["num_chs"], width) for stage in stages)}
+    return {"dims": tuple(scale_channels(stage["num_chs"], width) for stage in stages)}
 
 
 def _token_arguments(reference: nn.Module, width: float) -> Mapping[str, Any]:

@@ -1,9 +1,13 @@
-"""What the name of a plain student says: the widths of its layers. No torch."""
+"""What a student's name says by itself: the widths of a plain one, the share of a shrunk teacher. No torch."""
 
+from edgedistill.models.names import split_teacher_name
 from edgedistill_deploy.errors import UsageError
 
 PREFIX = "plain:"
 FEWEST_STAGES = 2
+SHRUNK = "teacher:"
+# By what the channels of a shrunk teacher are chosen (`edgedistill.shrinking.choosing`); the first is the default.
+CHANNEL_CHOICES = ("relevance", "taylor", "magnitude", "random")
 
 
 def plain_widths(name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -46,3 +50,35 @@ def split_width(text: str) -> tuple[str, float]:
             f"{text!r} was given."
         )
     return name, factor
+
+
+def is_shrunk(name: str) -> bool:
+    """Tell whether a student is its own teacher, shrunk."""
+    return name.startswith(SHRUNK)
+
+
+def shrunk_share(name: str) -> float:
+    """Read the share of the channels that a shrunk teacher keeps, as in `teacher:0.5`.
+
+    Raises:
+        UsageError: it is no number above 0 and below 1.
+    """
+    try:
+        share = float(name.removeprefix(SHRUNK))
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise UsageError(
+            "A shrunk teacher is named by the share of its channels that it keeps, above 0 and below 1, such as "
+            f"teacher:0.5, and {name!r} was given."
+        )
+    return share
+
+
+def require_shrinkable(teacher: str) -> None:
+    """Raise UsageError for a teacher, by its name, that is surely not of timm, so that it cannot be shrunk."""
+    if split_teacher_name(teacher)[0] in ("torchvision", "transformers"):
+        raise UsageError(
+            f"Only a teacher of timm can be shrunk (timm:NAME, or a folder in timm's layout), and {teacher} was given; "
+            "give another --student, such as timm:resnet18."
+        )

@@ -19,9 +19,10 @@ from edgedistill.export.config import ExportConfig
 from edgedistill.export.deployed import Deployed, logits_in_torch
 from edgedistill.export.onnx_writing import write_onnx
 from edgedistill.models.student import build_student, check_student_name
-from edgedistill.models.student_names import PREFIX, split_width
+from edgedistill.models.student_names import PREFIX, SHRUNK, is_shrunk, shrunk_share, split_width
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.cost import ModelCost, count_cost
+from edgedistill.shrinking.shrinking import shape_of_shrunk
 from edgedistill.subtasks.subtask import Subtask
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.reference import write_golden
@@ -56,15 +57,27 @@ class Candidate:
         """
         check_student_name(text.strip().partition("@")[0])
         name, factor = split_width(text)
-        name = name if name.startswith((PREFIX, "timm:")) else f"timm:{name}"
+        name = name if name.startswith((PREFIX, SHRUNK, "timm:")) else f"timm:{name}"
+        if is_shrunk(name) and "@" in text:
+            raise UsageError(
+                f"A shrunk teacher has its width in its name, such as teacher:0.5, and {text!r} was given; leave out "
+                "what follows the @."
+            )
         return cls(name=name, width=factor)
 
     def __str__(self) -> str:
         return self.name if self.width == 1 else f"{self.name}@{self.width:g}"
 
-    def build(self, class_count: int, image_size: tuple[int, int]) -> nn.Module:
-        """Create the untrained student, with weights that use every part of it."""
-        student = build_student(self.name, class_count, width=self.width, image_size=image_size)
+    def build(self, class_count: int, image_size: tuple[int, int], teacher: Teacher | None = None) -> nn.Module:
+        """Create the untrained student, with weights that use every part of it; the teacher may be what it is made of.
+
+        Raises:
+            UsageError: a width that the family cannot take, or a teacher that cannot be shrunk.
+        """
+        if teacher is not None and is_shrunk(self.name):
+            student = shape_of_shrunk(teacher, shrunk_share(self.name)).build(class_count, image_size)
+        else:
+            student = build_student(self.name, class_count, width=self.width, image_size=image_size)
         _enliven(student, image_size)
         return student
 
@@ -119,11 +132,11 @@ def write_candidate(candidate: Candidate, teacher: Teacher, subtask: Subtask, fo
     """Write a bundle of an untrained candidate with only what a measurement needs: `model.fp32` and `golden`.
 
     Raises:
-        UsageError: a width that the family cannot take.
+        UsageError: a width that the family cannot take, or a teacher that cannot be shrunk.
         EdgeDistillError: the candidate cannot be exported.
     """
     size = teacher.preprocess.size
-    student = candidate.build(len(subtask), size)
+    student = candidate.build(len(subtask), size, teacher)
     bundle = begin_bundle(student, teacher, subtask, folder, str(candidate))
     deployed = Deployed(student, teacher.normalise())
     path, metadata = folder / "model.fp32.onnx", {"edgedistill.untrained": str(candidate)}

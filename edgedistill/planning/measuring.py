@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgedistill.models.student_names import is_shrunk
 from edgedistill.models.teacher import Teacher
 from edgedistill.planning.candidates import Candidate, write_candidate
 from edgedistill.planning.verdicts import PlanRow, plan_row, plan_verdict, with_widths
@@ -60,7 +61,7 @@ def measure_candidate(task: PlanTask, candidate: Candidate, suggested: Suggested
         cost = bundle.manifest["student"]
         rows = [plan_row(candidate, record, cost, task.budget) for record in profile["records"]]
         if suggested is not None:
-            student = candidate.build(len(task.subtask), task.teacher.preprocess.size)
+            student = candidate.build(len(task.subtask), task.teacher.preprocess.size, task.teacher)
             widths = find_layer_widths(task.teacher, student, suggested)
             rows = [with_widths(row, widths) for row in rows]
         return CandidateTimes(rows=tuple(rows), kept=kept)
@@ -102,6 +103,7 @@ def _key(task: PlanTask, candidate: Candidate) -> str:
         [*task.teacher.mean, *task.teacher.std],
         task.request.to_json(),
         None if task.device is None else task.device.name,
+        *([task.teacher.name, task.teacher.weights_sha256] if is_shrunk(candidate.name) else []),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

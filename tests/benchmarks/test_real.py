@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmarks.real import animals, pictures
 from benchmarks.real.animals import CUT_OUTS, POSES, SIDE, compose, cut_outs_of, describe, make_animals
-from benchmarks.real.cells import CELLS, METHODS, PAIRS, find_cell, plan_of
+from benchmarks.real.cells import CELLS, METHODS, PAIRS, SHRUNK_CELLS, find_cell, plan_of
 from benchmarks.real.landscapes import FORMATIONS, part_of
 from benchmarks.real.pictures import LANDSCAPES, OTHERS, SPLITS, divide
 from benchmarks.real.table import read_cells, real_lines
@@ -167,3 +167,19 @@ def test_the_splits_of_a_landscape_show_other_parts_of_it() -> None:
 def test_a_photograph_is_opened_small(tmp_path: Path) -> None:
     photograph(1, (2400, 1200)).save(tmp_path / "large.jpg")
     assert max(pictures.open_photograph(tmp_path / "large.jpg").size) == pictures.LARGEST
+
+
+def test_the_shrunk_teacher_is_the_same_network_in_all_its_cells(tmp_path: Path) -> None:
+    (tmp_path / "animals").mkdir()
+    (tmp_path / "lite0").mkdir()
+    (tmp_path / "animals" / "division.json").touch()
+    (tmp_path / "lite0" / "model.safetensors").touch()
+    tasks = [plan_of(find_cell(cell.name), tmp_path).tasks[0] for cell in SHRUNK_CELLS]
+    assert {task.student for task in tasks} == {"teacher:0.5"}
+    assert [(task.student_channels, task.student_weights) for task in tasks] == [
+        ("relevance", "auto"),
+        ("taylor", "auto"),
+        ("magnitude", "auto"),
+        ("random", "auto"),
+        ("", "none"),
+    ]

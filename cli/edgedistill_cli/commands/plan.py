@@ -50,7 +50,7 @@ def plan(
     device: OneDevice = None,
     percentile: options.Percentile = 99.0,
     config: options.Config = None,
-    flags: Annotated[options.TaskFlags, Without("student", "student_width")],
+    flags: Annotated[options.TaskFlags, Without("student", "student_width", "student_channels")],
     students: Students = None,
     precision: Precisions = "fp32",
     runtime: Runtime = None,

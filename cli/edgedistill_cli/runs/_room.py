@@ -9,7 +9,7 @@ from typing import Any
 from edgedistill.config import read_view_count
 from edgedistill.data.splits import TEST_FRACTION, VALIDATION_FRACTION
 from edgedistill.models.names import FOLDER, split_teacher_name
-from edgedistill.models.student_names import PREFIX, plain_widths
+from edgedistill.models.student_names import PREFIX, is_shrunk, plain_widths, shrunk_share
 from edgedistill.models.teacher_files import teacher_folder
 from edgedistill.models.timm_list import find_listed
 from edgedistill_cli.settings import AUTO_ASSISTANT, RunSettings, StudentSettings, TeacherSettings
@@ -95,11 +95,11 @@ def _existing(folder: Path) -> Path:
 
 def _checkpoint_bytes(settings: RunSettings) -> float:
     copies = _CHECKPOINT + (_AVERAGE if settings.distill.ema else 0)
-    return _FLOAT * copies * _student_parameters(settings.student)
+    return _FLOAT * copies * _student_parameters(settings)
 
 
 def _model_bytes(settings: RunSettings) -> float:
-    return _FLOAT * _STUDENT_FILES * _student_parameters(settings.student) + _teacher_bytes(settings.teacher)
+    return _FLOAT * _STUDENT_FILES * _student_parameters(settings) + _teacher_bytes(settings.teacher)
 
 
 def _reference_bytes(settings: RunSettings, counts: Counts) -> float:
@@ -112,7 +112,10 @@ def _cache_bytes(settings: RunSettings, counts: Counts) -> float:
     return views * _count_training(counts) * _image_bytes(settings)
 
 
-def _student_parameters(student: StudentSettings) -> float:
+def _student_parameters(settings: RunSettings) -> float:
+    student = settings.student
+    if is_shrunk(student.name):
+        return _or_zero(lambda: shrunk_share(student.name) ** 2 * _teacher_bytes(settings.teacher) / _FLOAT)
     if student.name.startswith(PREFIX):
         return _or_zero(lambda: _plain_parameters(student))
     listed = find_listed(student.name.removeprefix("timm:"))

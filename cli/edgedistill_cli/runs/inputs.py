@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgedistill.models.student_names import CHANNEL_CHOICES, is_shrunk, shrunk_share
 from edgedistill_cli.console import Console
 from edgedistill_cli.runs.folder import KNOWN_LOOKS, SKIPPED, Run
 from edgedistill_cli.settings import RunSettings, SubtaskSettings, TeacherSettings
 from edgedistill_deploy.errors import UsageError
-from edgedistill_deploy.files.writing import write_text
+from edgedistill_deploy.files.writing import make_folder, write_text
 from edgedistill_deploy.progress import Progress, noted
 from edgedistill_deploy.records.parity import ParityLimits
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from edgedistill_deploy.classes.groups import WantedClass
     from edgedistill_deploy.images.sets import ImageSet, ImageSplits
     from edgedistill_deploy.images.skipped import SkippedFile
+
+
+START = "start"  # the role of a shrunk teacher's weights before the training
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,9 +257,54 @@ def begin_run_student(run: Run, inputs: Inputs, start: "Start") -> "tuple[Studen
     """Build the student of this run as it starts, and the record of its start."""
     from edgedistill.models.start import begin_student
 
+    if is_shrunk(run.settings.student.name):
+        return _kept_shrunk(run, inputs) or _shrink_run_teacher(run, inputs, start)
     student = _build_run_student(run, inputs)
     aliases = inputs.teacher.aliases(inputs.subtask)
     return student, begin_student(student, start, aliases, inputs.teacher.preprocess.size)
+
+
+def _shrink_run_teacher(run: Run, inputs: Inputs, start: "Start") -> "tuple[Student, StartRecord]":
+    from edgedistill.shrinking.shrinking import shrink_teacher
+
+    wanted = run.settings.student
+    with run.console.progress("shrink") as report:
+        made = shrink_teacher(
+            inputs.teacher,
+            inputs.subtask,
+            inputs.images.train,
+            shrunk_share(wanted.name),
+            channels=wanted.channels or CHANNEL_CHOICES[0],
+            start=start,
+            seed=run.settings.distill.seed,
+            progress=noted(report, "images"),
+        )
+    return made.network, made.start
+
+
+def keep_shrunk(run: Run, student: "Student") -> None:
+    """Keep a shrunk teacher as it starts, and its shape: another process, or a later one, would choose anew."""
+    from edgedistill.models.student import write_student
+    from edgedistill.shrinking.shape import noted_shape
+
+    shape, path = noted_shape(student), run.folder / "distill" / f"{START}.safetensors"
+    if shape is None:
+        return
+    make_folder(path.parent)
+    write_student(student, path, run.folder)
+    run.bundle.with_file(START, path).with_fields(shrunk=shape.to_json())
+
+
+def _kept_shrunk(run: Run, inputs: Inputs) -> "tuple[Student, StartRecord] | None":
+    """Return what `keep_shrunk` kept of this run, if anything."""
+    from edgedistill.models.start import StartRecord, mark_started
+    from edgedistill.models.student import read_student
+
+    if not (run.folder / "manifest.json").is_file() or not run.bundle.has(START):
+        return None
+    student, record = read_student(_build_run_student(run, inputs), run.bundle.file(START)), run.bundle.manifest
+    mark_started(student, record["student_start"])
+    return student, StartRecord.from_json(record["student_start"])
 
 
 def read_run_student(run: Run, inputs: Inputs) -> "Student":
@@ -270,7 +319,11 @@ def read_run_student(run: Run, inputs: Inputs) -> "Student":
 
 def _build_run_student(run: Run, inputs: Inputs) -> "Student":
     from edgedistill.models.student import build_student
+    from edgedistill.shrinking.shape import ShrunkShape
 
+    if is_shrunk(run.settings.student.name):
+        shape = ShrunkShape.from_json(run.bundle.manifest.get("shrunk"))
+        return shape.build(len(inputs.subtask), inputs.teacher.preprocess.size, run.settings.distill.seed)
     return build_student(
         run.settings.student.name,
         len(inputs.subtask),

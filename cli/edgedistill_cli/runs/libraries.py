@@ -4,6 +4,7 @@ import importlib.util
 from collections.abc import Iterable
 
 from edgedistill.models.names import split_teacher_name
+from edgedistill.models.student_names import is_shrunk
 from edgedistill_cli.settings import RunSettings
 from edgedistill_deploy.errors import MissingDependencyError
 
@@ -32,13 +33,22 @@ def require_stage(stage: str, settings: RunSettings) -> None:
     for teacher in needed.get(stage, ()):
         if split_teacher_name(teacher.name)[0] == "transformers":
             require_libraries(f"The teacher {teacher.name}", ("transformers",), "transformers")
+    if stage == "distill":
+        _require_for_student(settings.student.name)
     if stage == "distill" and settings.distill.lambda_layer == "auto":
         require_libraries('lambda_layer = "auto"', ("optuna",), "tune")
     if stage == "distill" and settings.distill.tensorboard:
         require_libraries("tensorboard = true", ("tensorboard",), "tensorboard")
 
 
-def require_comparison() -> None:
-    """Raise MissingDependencyError for the first library that `compare` needs and this machine lacks."""
+def require_comparison(students: Iterable[str]) -> None:
+    """Raise MissingDependencyError for the first library that comparing these students needs and this machine lacks."""
     require_libraries("Comparing methods", ("matplotlib", "scipy"), "compare")
     require_libraries("Comparing methods", *_STAGES["distill"])
+    for student in students:
+        _require_for_student(student)
+
+
+def _require_for_student(name: str) -> None:
+    if is_shrunk(name):
+        require_libraries(f"The student {name}", ("torch_pruning",), "shrink")

@@ -25,7 +25,7 @@ from edgedistill.models.libraries.forms import (
 )
 from edgedistill.models.libraries.timm_names import check_timm_name
 from edgedistill.models.names import FOLDER, STARTS, split_teacher_name
-from edgedistill.models.student_names import PREFIX, plain_widths
+from edgedistill.models.student_names import PREFIX, is_shrunk, plain_widths, require_shrinkable, shrunk_share
 from edgedistill.models.teacher_files import read_labels, require_labels, teacher_folder, teacher_labels
 from edgedistill.models.timm_list import installed_version, is_listed, listed_outputs, listed_version, refuse_unlisted
 from edgedistill.models.torchvision_list import describes_installed_torchvision, knows, weights_file
@@ -191,7 +191,7 @@ def check_inputs(settings: RunSettings, console: Console, found: Preflight) -> N
             _check_teacher_name(teacher, console)
     for student in _students_of(settings):
         with found.gathering():
-            _check_student_name(student, console)
+            _check_student_name(student, settings.teacher, console)
     with found.gathering():
         if settings.teacher.weights:
             require_weights_file(Path(settings.teacher.weights))
@@ -267,10 +267,13 @@ def _check_teacher_name(teacher: TeacherSettings, console: Console) -> None:
         teacher_folder(kind, rest)
 
 
-def _check_student_name(student: StudentSettings, console: Console) -> None:
+def _check_student_name(student: StudentSettings, teacher: TeacherSettings, console: Console) -> None:
     name = student.name
     if name.startswith(PREFIX):
         plain_widths(name)
+    elif is_shrunk(name):
+        shrunk_share(name)
+        require_shrinkable(teacher.name)
     elif name:
         _check_timm_name(name.removeprefix("timm:").partition(".")[0], console)
 
@@ -278,7 +281,8 @@ def _check_student_name(student: StudentSettings, console: Console) -> None:
 def _look_for_start(settings: RunSettings, found: Preflight) -> None:
     """Note that the file or folder that a student starts from is not there."""
     with found.gathering():
-        if settings.student.name and settings.student.weights not in (None, *STARTS):
+        own = settings.student.name and not is_shrunk(settings.student.name)
+        if own and settings.student.weights not in (None, *STARTS):
             require_start_files(Path(settings.student.weights))
 
 

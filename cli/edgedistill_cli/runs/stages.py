@@ -17,6 +17,7 @@ from edgedistill_cli.runs.inputs import (
     begin_run_student,
     check_teacher,
     find_run_start,
+    keep_shrunk,
     load_and_list_inputs,
     load_inputs,
     open_lesson,
@@ -77,6 +78,7 @@ def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
         run.console.say(f"distill: {sentence}")
     bundle = begin_bundle(student, given.teacher, given.subtask, run.folder, run.settings.student.name)
     bundle = bundle.with_fields(student_start=started.to_json())
+    keep_shrunk(run, student)
     _say_cost(run, bundle)
     keep_beginning(run, given, student, started)
     lesson = open_lesson(run, given)

@@ -85,6 +85,7 @@ def _build_task(settings: RunSettings, labels: Sequence[str] | None) -> "Task":
         settings={key: value for key, value in distill.items() if key not in ("seed", "lambda_layer")},
         student_width=settings.student.width,
         student_weights=settings.student.weights,
+        student_channels=settings.student.channels or "",
         teacher_weights=settings.teacher.weights,
         teacher_classes=settings.teacher.classes,
         teacher_pixels=settings.teacher.pixels or "",
@@ -137,7 +138,7 @@ def run_and_show(plan: "ComparisonPlan", folder: Path, console: Console, *, jobs
         EdgeDistillError: some runs failed; the table shows the others.
         InterruptedRunError: Ctrl-C.
     """
-    require_comparison()
+    require_comparison(task.student for task in plan.tasks)
     from edgedistill.comparison import comparison_record, run_comparison, write_figure
 
     try:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgedistill.models.student_names import SHRUNK, is_shrunk
 from edgedistill_cli.console import Console
 from edgedistill_cli.runs.folder import Run
 from edgedistill_cli.runs.inputs import check_teacher, load_inputs, say_first_teacher
@@ -152,7 +153,13 @@ def _show_suggestion(found: "Inspection", console: Console) -> None:
             if missing
             else "no student suggested: that takes two layers or more"
         )
-    if given is not None and given.factor is not None:
+    if given is not None and is_shrunk(given.name):
+        console.result(
+            "the teacher cannot be shrunk to these widths: some need all of its channels"
+            if given.factor is None
+            else f"or: --student {SHRUNK}{given.factor:g}, the least share that is wide enough"
+        )
+    elif given is not None and given.factor is not None:
         console.result(f"or: --student {given.name} --student-width {given.factor:g}, the least that is wide enough")
     elif given is not None:
         console.result(f"{given.name} has no --student-width up to 4 that gives these widths")

@@ -154,7 +154,10 @@ def _width_cell(row: "PlanRow") -> str:
 
 def _start_cell(row: "PlanRow") -> str:
     from edgedistill.models.start import find_obstacle
+    from edgedistill.models.student_names import is_shrunk
 
+    if is_shrunk(row.student):
+        return "the teacher"
     return "nothing" if find_obstacle(row.student, "auto", row.width) else "trained weights"
 
 

@@ -127,3 +127,12 @@ def test_too_few_images_are_said_in_place_of_a_width(tiny_digits: Path) -> None:
     assert outcome.code == 0, outcome.stderr
     assert "no width suggested: 12 validation images are too few" in outcome.stdout
     assert "--student" not in outcome.stdout
+
+
+def test_a_shrunk_teacher_is_inspected_beside_its_teacher(tiny_digits: Path) -> None:
+    outcome = inspect_digits(tiny_digits, "--student", "teacher:0.5", "--methods", "pca", "--ks", "4,256", "--json")
+    assert outcome.code == 0, outcome.stderr
+    given = json.loads(outcome.stdout)["suggestion"]["given"]
+    assert given["name"] == "teacher:0.5"
+    # What blocks hand on to each other keeps its width.
+    assert given["widths"] == {"layer1": 32, "layer2": 64, "layer3": 128, "layer4": 256}

@@ -263,3 +263,20 @@ def test_a_script_without_a_main_guard_is_told_so(finished: Comparison, tmp_path
     outcome = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
     assert outcome.returncode != 0
     assert "below `if __name__" in outcome.stderr
+
+
+def test_a_shrunk_teacher_is_compared_with_channels_of_the_drawn_images(tiny_digits: Path, tmp_path: Path) -> None:
+    task = replace(plan_of(tiny_digits).tasks[0], student="teacher:0.5", student_weights="auto")
+    plan = ComparisonPlan(
+        tasks=(task, replace(task, name="random", student_channels="random")),
+        methods={name: METHODS[name] for name in ("as-is", "labels")},
+        seeds=(0,),
+        sizes=(24,),
+    )
+    run_comparison(plan, tmp_path)
+    records = lines(tmp_path)
+    assert [record["error"] for record in records if "error" in record] == []
+    trained = [record for record in records if record["kind"] == "train"]
+    assert len({record["key"] for record in trained}) == 2
+    tested = [record for record in records if record["kind"] == "evaluate"]
+    assert len(tested) == 4

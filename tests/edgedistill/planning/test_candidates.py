@@ -201,3 +201,14 @@ def test_layers_that_were_not_inspected_have_no_widths() -> None:
 def test_what_is_no_inspection_is_refused(record: Any) -> None:
     with pytest.raises(DataError, match="inspection is not what `edgedistill inspect` writes"):
         SuggestedWidths.of(record)
+
+
+def test_a_shrunk_teacher_is_timed_with_half_of_its_channels() -> None:
+    teacher = load_teacher("embedded:glyphs100")
+    candidate = Candidate.parse("teacher:0.5")
+    assert (candidate.name, candidate.width, str(candidate)) == ("teacher:0.5", 1.0, "teacher:0.5")
+    student = candidate.build(4, (64, 64), teacher)
+    assert tuple(student.get_parameter("layer4.0.conv1.weight").shape[:2]) == (128, 128)
+    assert tuple(student.get_parameter("fc.weight").shape) == (4, 256)
+    with pytest.raises(UsageError, match=r"has its width in its name.*'teacher:0.5@0.5' was given"):
+        Candidate.parse("teacher:0.5@0.5")

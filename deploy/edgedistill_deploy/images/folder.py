@@ -16,6 +16,8 @@ from edgedistill_deploy.images.encoded.sets import EncodedImages, build_encoded_
 from edgedistill_deploy.images.sets import NO_LABEL, ImageSplits
 from edgedistill_deploy.images.skipped import SkippedFile, describe_skipped, skip_by_name
 
+_KINDS_OF_FILES = {".tar": "wds", ".parquet": "parquet"}  # a source for a folder of such files
+
 Files = Mapping[str, list[tuple[Path, str]]]  # of each class in order: folder and name
 
 
@@ -152,4 +154,11 @@ def _files_there(root: Path, tree: Tree) -> str:
     names = sorted({path.name for each in listings for path in (*each.images, *each.others)})
     end = f" Files there: {first_names(names, 5)}." if names else ""
     lost = [each for path in others if (each := skip_by_name(path, "", ())) is not None and each.lost]
-    return end + (f" Not read: {describe_skipped(lost)}." if lost else "")
+    return end + (f" Not read: {describe_skipped(lost)}." if lost else "") + _other_sources(others)
+
+
+def _other_sources(files: Sequence[Path]) -> str:
+    """Say how files that hold many images are named as a source; "" where there are none."""
+    first = {path.suffix.lower(): path.parent for path in reversed(files)}
+    named = [f"{kind}:{first[suffix]}" for suffix, kind in _KINDS_OF_FILES.items() if suffix in first]
+    return f" Images inside such files are read from {' or '.join(named)}." if named else ""

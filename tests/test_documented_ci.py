@@ -1,6 +1,6 @@
 """The jobs in docs/ci.md run as they are written: their commands, on bundles that pass, fail, and cannot be judged."""
 
-import importlib
+import importlib.util
 import json
 import os
 import re

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.recommendation.summary import label_of
 from edgedistill_deploy.records.parity import ParityReport
@@ -103,7 +104,8 @@ def _results(bundle: Bundle, records: Records) -> Iterator[str]:
 
 
 def _scalar(text: str) -> str:
-    return json.dumps(" ".join(text.split()))
+    """Return text as a JSON string on one line. YAML reads no pairs of surrogates, so nothing is escaped needlessly."""
+    return json.dumps(printable(" ".join(text.split())), ensure_ascii=False)
 
 
 def _introduction(bundle: Bundle) -> Iterator[str]:

@@ -1,7 +1,9 @@
 """`validate --data` on images that nobody recorded the teacher's answers to: its file in the bundle gives them."""
 
+import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from command import run_command
 from edgedistill_deploy.bundle.extended import EXTENDED_ROLE, read_extended
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
-from edgedistill_deploy.bundle.reference import read_reference
+from edgedistill_deploy.bundle.reference import read_reference, write_reference
 from edgedistill_deploy.records.parity import ParityReport
 from reference.class_bundles import ANIMALS, LION, SIZE, animals, class_bundle
 
@@ -85,17 +87,11 @@ def test_recorded_answers_come_first(bundle: Bundle, photographs: Path, tmp_path
 
 
 def _digest_of(image: NDArray[np.uint8]) -> str:
-    import hashlib
-
     height, width, _ = image.shape
     return hashlib.sha256(f"{height}x{width}x3|".encode() + image.tobytes()).hexdigest()
 
 
 def _give_digest(bundle: Bundle, row: int, digest: str) -> None:
-    from dataclasses import replace
-
-    from edgedistill_deploy.bundle.reference import write_reference
-
     recorded = read_reference(bundle.file("reference"))
     digests = recorded.digests.copy()
     digests[row] = digest

@@ -29,11 +29,11 @@ class NewAnswers:
 
 
 def read_extended(bundle: Bundle) -> Reference | None:
-    """Return the answers that were kept; None where there are none, or where they are of another teacher's file.
+    """Return the answers that were kept; None where there are none here, or where they are of another teacher's file.
 
     Raises BundleError when they do not fit the bundle's classes, or their file is damaged.
     """
-    if not bundle.has(EXTENDED_ROLE) or not _is_current(bundle):
+    if not bundle.has(EXTENDED_ROLE) or not _is_current(bundle) or not (bundle.path / EXTENDED_FILE).exists():
         return None
     kept = read_reference(bundle.file(EXTENDED_ROLE))
     names = None if kept.class_names is None else tuple(map(str, kept.class_names))

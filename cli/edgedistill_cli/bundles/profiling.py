@@ -1,6 +1,6 @@
 """Profile the models of a bundle: read the flags, measure, and judge the records."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,7 @@ from edgedistill_deploy.errors import UsageError, nearest_names
 from edgedistill_deploy.statistics.verdicts import Verdict, worst_verdict
 
 if TYPE_CHECKING:
-    from edgedistill_cli.bundles.devices import Targets
     from edgedistill_cli.bundles.recording import Recorder
-    from edgedistill_cli.bundles.several import Place
-    from edgedistill_cli.console import Console
-    from edgedistill_cli.exit_codes import Outcome
     from edgedistill_deploy.latency.budget import Budget
     from edgedistill_deploy.latency.measurement import LatencyConfig
     from edgedistill_deploy.latency.sustained import Arrivals
@@ -150,53 +146,3 @@ def _counterpart(record: Mapping[str, Any], earlier: tuple[Mapping[str, Any], ..
     if alike:
         return alike[0]
     return same[0] if len(earlier) == 1 and same and record["precision"] != "teacher" else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProfileTask:
-    """What `profile` does with each bundle.
-
-    `targets` are the devices, None for this machine; `record` is where the records go, instead of the bundle.
-    `is_one_model` if one precision was asked for, whose record is the document then.
-    """
-
-    request: "ProfileRequest"
-    gates: Gates
-    targets: "Targets | None" = None
-    record: Path | None = None
-    is_one_model: bool = False
-
-    def measure(self, place: "Place", console: "Console") -> "Outcome":
-        """Measure a bundle, write and show its records, and return the verdict on its latencies."""
-        from edgedistill_cli.bundles.devices import profile_on_devices
-        from edgedistill_cli.bundles.recording import recording
-        from edgedistill_cli.tables.latency import show_profile
-        from edgedistill_cli.tables.parity import show_choices
-        from edgedistill_deploy.bundle.folder import open_bundle
-
-        bundle = open_bundle(place.path)
-        with recording(bundle, "profile", console, place.folder_in(self.record)) as recorder:
-            if self.targets is not None:
-                return profile_on_devices(bundle, recorder, self.targets, self.request, self.gates)
-            measured = self.gates.judge(profile_bundle(bundle, recorder, self.request))
-        alone = self.is_one_model and len(measured["records"]) == 1
-        console.emit(measured["records"][0] if alone else measured)
-        show_profile(measured, console)
-        show_choices(bundle, console)
-        return self.gates.verdict(measured)
-
-
-def profile_each(paths: Sequence[Path], task: ProfileTask, console: "Console") -> int:
-    """Measure the bundles one after another, and return the exit code.
-
-    Raises:
-        UsageError: a bundle was given twice, two would write into one folder, or several with earlier records.
-    """
-    from edgedistill_cli.bundles.several import find_places, judge_each
-
-    if task.gates.source is not None and len(paths) > 1:
-        raise UsageError(
-            f"--against {task.gates.source} is compared with one bundle, and {len(paths)} were given; profile them one "
-            "by one."
-        )
-    return judge_each(find_places(paths, (task.record,)), console, "profile", task.measure)

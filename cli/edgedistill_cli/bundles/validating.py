@@ -1,27 +1,20 @@
 """Validate the models of a bundle, for the stages of a run and for the commands."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from edgedistill_cli.bundles._steps import Steps
 from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.errors import EdgeDistillError, UsageError
+from edgedistill_deploy.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgedistill_cli.bundles.bisecting import Search
-    from edgedistill_cli.bundles.devices import Targets
     from edgedistill_cli.bundles.recording import Recorder
-    from edgedistill_cli.bundles.several import Place
     from edgedistill_cli.console import Console
-    from edgedistill_cli.exit_codes import Outcome
     from edgedistill_deploy.images.sets import ImageSet, ImageSplits
     from edgedistill_deploy.images.skipped import SkippedFile
     from edgedistill_deploy.parity.validation import Validation, ValidationRequest
-    from edgedistill_deploy.records.parity import ParityReport, UnreadableParity
-
-    Summarised: TypeAlias = ParityReport | UnreadableParity
 
 
 def validate_models(
@@ -88,94 +81,6 @@ def _skipped_of(splits: "ImageSplits", split: str, bundle: Bundle) -> "list[Skip
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ValidationTask:
-    """What `validate` does with each bundle.
-
-    Args:
-        request: the models and the checks.
-        data, max_bad: as for `open_own_images`; None for the images recorded in the bundle.
-        targets: the devices that judge; None for this machine.
-        search: search for the first node at which two models differ, instead.
-        flips: where the pictures of images that are decided differently go.
-        record: where the records go, instead of the bundle.
-        extend: keep the teacher's new answers in the bundle.
-    """
-
-    request: "ValidationRequest"
-    data: str | None = None
-    max_bad: float | None = None
-    targets: "Targets | None" = None
-    search: "Search | None" = None
-    flips: Path | None = None
-    record: Path | None = None
-    extend: bool = False
-
-    def judge(self, place: "Place", console: "Console") -> "tuple[Outcome, Sequence[Summarised]]":
-        """Judge a bundle, write and show its records; return the verdict, and what a summary for a build says."""
-        from edgedistill_cli.bundles.bisecting import bisect_bundle
-        from edgedistill_cli.bundles.devices import validate_on_devices
-        from edgedistill_cli.bundles.recording import recording
-        from edgedistill_deploy.bundle.folder import open_bundle
-        from edgedistill_deploy.records.parity import read_parity
-
-        bundle = open_bundle(place.path)
-        images = None if self.data is None else open_own_images(self.data, bundle, console, self.max_bad)
-        with recording(bundle, "validate", console, place.folder_in(self.record)) as recorder:
-            if self.targets is not None:
-                verdict, records = validate_on_devices(bundle, recorder, self.targets, self.request, images)
-                return verdict, [read_parity(record) for record in records]
-            if self.search is not None:
-                return bisect_bundle(bundle, recorder, self.search, images), ()
-            found = check_models(bundle, recorder, self.request, images, flips=place.folder_in(self.flips))
-            if self.extend:
-                keep_new_answers(found, bundle, recorder)
-            return found.verdict, found.reports
-
-
-def require_extensible(data: str | None, record: Path | None) -> None:
-    """Refuse `--extend-reference` where there are no images, or the bundle is only read.
-
-    Raises:
-        UsageError: there is no `--data`, or there is a `--record`.
-    """
-    if data is None:
-        raise UsageError("--extend-reference keeps the answers to the images of --data; give both.")
-    if record is not None:
-        raise UsageError(
-            "--extend-reference writes into the bundle, and --record leaves the bundle as it is; give one of them."
-        )
-
-
-def validate_each(
-    paths: Sequence[Path], task: ValidationTask, console: "Console", *, junit: Path | None, markdown: str | None
-) -> int:
-    """Judge the bundles, write one summary of each kind on all of them, and return the exit code.
-
-    Raises:
-        UsageError: a bundle was given twice, or two would write into one folder.
-    """
-    from edgedistill_cli.bundles.decisions import write_summaries
-    from edgedistill_cli.bundles.several import find_places, judge_each
-    from edgedistill_deploy.records.parity import UnreadableParity
-
-    places = find_places(paths, (task.flips, task.record))
-    summarised: list[Summarised] = []
-
-    def judge(place: "Place", console: "Console") -> "Outcome":
-        verdict, reports = task.judge(place, console)
-        summarised.extend(reports if place.is_alone else [replace(each, bundle=place.name) for each in reports])
-        return verdict
-
-    def note_failure(place: "Place", error: EdgeDistillError) -> None:
-        summarised.append(UnreadableParity.of_bundle(place.name, str(error)))
-
-    code = judge_each(places, console, "validate", judge, note_failure)
-    if task.search is None:
-        write_summaries(summarised, junit, markdown, console)
-    return code
 
 
 def keep_new_answers(found: "Validation", bundle: Bundle, recorder: "Recorder") -> None:

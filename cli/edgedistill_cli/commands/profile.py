@@ -80,6 +80,7 @@ def profile(
     """Measure latency, throughput and memory of the bundle's models on this machine, or on devices over SSH."""
     from edgedistill_cli.bundles import profiling
     from edgedistill_cli.bundles.devices import Targets, require_devices
+    from edgedistill_cli.bundles.tasks import ProfileTask, profile_each
     from edgedistill_deploy.profiling.request import ProfileRequest
 
     request = ProfileRequest(
@@ -101,11 +102,11 @@ def profile(
         **options.not_none(limit_s=limit_s),
     )
     require_devices(device, {"--keep": keep, "--wait": wait})
-    task = profiling.ProfileTask(
+    task = ProfileTask(
         request=request,
         gates=profiling.Gates.of(budget_ms, percentile, against, margin, seed),
         targets=Targets.of(context, device, keep, wait) if device else None,
         record=record,
         is_one_model=precision is not None,
     )
-    raise typer.Exit(profiling.profile_each(bundles, task, console))
+    raise typer.Exit(profile_each(bundles, task, console))

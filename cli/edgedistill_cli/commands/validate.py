@@ -151,7 +151,7 @@ def validate(
     from edgedistill_cli.bundles.bisecting import Search
     from edgedistill_cli.bundles.decisions import require_fitting
     from edgedistill_cli.bundles.devices import Targets, require_devices, require_local
-    from edgedistill_cli.bundles.validating import ValidationTask, require_extensible, validate_each
+    from edgedistill_cli.bundles.tasks import ValidationTask, require_extensible, validate_each
     from edgedistill_deploy.parity.validation import ValidationRequest
 
     beside = {

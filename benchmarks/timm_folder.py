@@ -1,14 +1,8 @@
-"""A teacher's folder in timm's layout: config.json and model.safetensors."""
+"""The networks of the benchmarks' teachers, as the config.json of a folder in timm's layout describes them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-from safetensors.torch import save_file
-from torch import Tensor, nn
-
-from edgedistill_deploy.files.writing import write_json, write_whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,18 +43,3 @@ class TimmNetwork:
             },
             "label_names": list(class_names),
         }
-
-
-def write_folder(folder: Path, model: nn.Module, config: dict[str, Any], *, half: bool = False) -> None:
-    """Write config.json and model.safetensors, which `timm.create_model("local-dir:FOLDER", pretrained=True)` loads.
-
-    With `half` the floating-point weights are rounded to half precision; timm loads them into a float32 model.
-    """
-    state = {name: _round(value, half).contiguous() for name, value in model.state_dict().items()}
-    write_json(folder / "config.json", config)
-    with write_whole(folder / "model.safetensors") as temporary:
-        save_file(state, temporary, metadata={"format": "pt"})
-
-
-def _round(value: Tensor, half: bool) -> Tensor:
-    return value.half() if half and value.is_floating_point() else value

@@ -23,8 +23,8 @@ from torch.nn import functional as F
 from benchmarks.fashion.teacher import SUBTASKS, build_teacher, folder_config, padded_pixels, predict_logits, prepare
 from benchmarks.glyphs.glyphset import write_npz
 from benchmarks.glyphs.train_teacher import TrainConfig, fit, shifted
-from benchmarks.timm_folder import write_folder
 from edgedistill.data.sources import open_source
+from edgedistill.export.timm_folder import write_timm_folder
 from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.images.sets import ImageSplits
 
@@ -161,7 +161,7 @@ def main() -> None:
     write_npz(options.npz.with_stem(f"{options.npz.stem}-digits"), labelled_by_digit(arrays))
     trained = train_teacher(arrays, config)
     names = [*arrays["class_names"].tolist(), *DIGIT_NAMES]
-    write_folder(options.out, trained, folder_config(names))
+    write_timm_folder(options.out, trained, folder_config(names))
     accuracies = test_accuracies(trained, arrays)
     write_readme(options.out, accuracies, config)
     for name, accuracy in accuracies.items():

@@ -27,7 +27,7 @@ from benchmarks.fashion.teacher import (
 )
 from benchmarks.glyphs.glyphset import write_npz
 from benchmarks.glyphs.train_teacher import TrainConfig, fit, shifted
-from benchmarks.timm_folder import write_folder
+from edgedistill.export.timm_folder import write_timm_folder
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.images.sets import ImageSplits
@@ -120,7 +120,7 @@ def main() -> None:
     model = train_teacher(
         splits, config, lambda epoch, loss: print(f"epoch {epoch}: training loss {loss:.4f}", flush=True)
     )
-    write_folder(options.out, model, folder_config(splits.class_names), half=options.half)
+    write_timm_folder(options.out, model, folder_config(splits.class_names), half=options.half)
     if options.half:
         model.half().float()
     accuracies = accuracies_on_test(model, splits)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.glyphs.glyphset import GlyphSet
-from benchmarks.timm_folder import TimmNetwork, write_folder
+from benchmarks.timm_folder import TimmNetwork
+from edgedistill.export.timm_folder import write_timm_folder
 
 INPUT_SIZE = 64
 MEAN, STD = 0.13, 0.30
@@ -65,7 +66,7 @@ def folder_config(class_names: Sequence[str]) -> dict[str, Any]:
 
 def write_teacher(folder: Path, model: nn.Module, class_names: Sequence[str], *, half: bool = False) -> None:
     """Write the glyph teacher's folder; with `half` the floating-point weights are rounded to half precision."""
-    write_folder(folder, model, folder_config(class_names), half=half)
+    write_timm_folder(folder, model, folder_config(class_names), half=half)
 
 
 def load_teacher(folder: Path) -> nn.Module:

@@ -17,6 +17,9 @@ Warmup = Annotated[
 Percentile = Annotated[float, flag("--percentile", "P", "Which percentile keeps the budget.")]
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The run folder or bundle.", show_default=False)]
+BundlePaths = Annotated[
+    list[Path], typer.Argument(metavar="BUNDLE...", help="The run folder or bundle, or several.", show_default=False)
+]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.", show_default=False)]
 
 Config = Annotated[Path | None, flag("--config", "FILE", "Settings in TOML; flags win over the file.")]
@@ -41,6 +44,16 @@ AllowCode = Annotated[
     bool | None,
     typer.Option("--allow-code", help="Run the function of a teacher python:MODULE:FUNCTION.", show_default=False),
     Setting("teacher.allow_code"),
+]
+TeacherLicence = Annotated[
+    str | None,
+    flag("--teacher-licence", "TEXT", "For the model card: the licence of the teacher, such as apache-2.0."),
+    Setting("export.teacher_licence"),
+]
+DataLicence = Annotated[
+    str | None,
+    flag("--data-licence", "TEXT", "For the model card: the licence of the images, such as cc-by-4.0."),
+    Setting("export.data_licence"),
 ]
 MaxDrop = Annotated[
     float | None, flag("--max-drop", "X", "Largest accuracy drop that passes, absolute."), Setting("validate.max_drop")
@@ -93,7 +106,7 @@ Record = Annotated[
 
 
 # The flags of `RunFlags` about an expert in a bundle; a command that makes none goes without.
-GATE_FLAGS = ("reject", "max_drop", "max_class_drop", "min_agreement", "allow_class")
+GATE_FLAGS = ("reject", "teacher_licence", "data_licence", "max_drop", "max_class_drop", "min_agreement", "allow_class")
 
 
 def split_names(text: str) -> list[str]:
@@ -310,6 +323,8 @@ class RunFlags:
         str | None, flag("--compute", "auto|cpu|cuda|mps", "Where training runs."), Setting("distill.compute")
     ] = None
     reject: Reject = None
+    teacher_licence: TeacherLicence = None
+    data_licence: DataLicence = None
     max_drop: MaxDrop = None
     max_class_drop: MaxClassDrop = None
     min_agreement: MinAgreement = None

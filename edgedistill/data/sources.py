@@ -12,13 +12,13 @@ from edgedistill_deploy.images.sources import absolute_source, must_fetch, open_
 EMBEDDED = "embedded:"
 
 
-def open_source(source: str) -> ImageSplits:
+def open_source(source: str, *, labels: bool = True) -> ImageSplits:
     """Open `embedded:digits` (ships with EdgeDistill), or any source that `edgedistill_deploy.open_images` opens.
 
     These are an image folder, `npz:FILE`, `table:FILE`, `parquet:FILE`, `wds:SHARDS`, `hf:OWNER/NAME`, `fashion-mnist`,
     `fashion-mnist:DIR`, `cifar10:DIR` and `cifar100:DIR`. `torchvision:NAME:DIR` is a folder that torchvision filled.
     When all classes are named by ImageNet's synset ids ("n02099601"), they get the labels of ImageNet's teachers.
-    Images in no class folder have no label.
+    Images in no class folder have no label. `labels` is as for `open_images`.
 
     Raises:
         UsageError: no such source.
@@ -27,7 +27,7 @@ def open_source(source: str) -> ImageSplits:
     if source.startswith(SCHEME):
         return open_torchvision(source)
     if not source.startswith(EMBEDDED):
-        return _with_imagenet_labels(open_images(source))
+        return _with_imagenet_labels(open_images(source, labels=labels))
     name = source.removeprefix(EMBEDDED)
     path = Path(str(resources.files("edgedistill").joinpath("embedded", f"{name}.npz")))
     if not path.is_file():

@@ -14,8 +14,10 @@ from edgedistill.data.groups import gather_groups
 from edgedistill.data.unlabelled import Purposes, find_purposes, join, judged_by
 from edgedistill_deploy.classes.groups import WantedClass, names_of, read_classes
 from edgedistill_deploy.classes.lookup import ClassList, in_one_message
+from edgedistill_deploy.classes.spelling import compose_name
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.images.checks.limits import check_limits, describe_losses
+from edgedistill_deploy.images.encoded.sets import EncodedImages
 from edgedistill_deploy.images.sets import NO_LABEL, ImageSet, ImageSplits, class_of
 from edgedistill_deploy.images.skipped import SkippedFile, describe_skipped
 from edgedistill_deploy.progress import Progress, silent
@@ -196,7 +198,27 @@ def _others(source: ImageSplits, class_names: Sequence[str]) -> list[str]:
     if not others or not source.in_folders:
         return []
     listed = ", ".join(others[:5]) + (f", ... ({len(others)} in all)" if len(others) > 5 else "")
-    return [f"Folders that are no class of the subtask: {listed}."]
+    return [f"Folders that are no class of the subtask: {listed}.{_hint_at_unsorted(source, others)}"]
+
+
+def _hint_at_unsorted(source: ImageSplits, others: Sequence[str]) -> str:
+    """Say how to use the first of some folders whose images lie deeper: photographs by day, say, and no class."""
+    images = source.train
+    if not isinstance(images, EncodedImages):
+        return ""
+    names, labels = images.class_names, images.labels.tolist()
+    first = {label: row for row, label in reversed(list(enumerate(labels)))}
+    for name in others:
+        row = first.get(names.index(name))
+        file = None if row is None else images.file(row)
+        if file is None or compose_name(file.parent.name) == name:
+            continue
+        if own := next((each for each in file.parents if compose_name(each.name) == name), None):
+            return (
+                f" Those of {name} lie in folders below it; if they show the subtask's classes, --unlabelled {own} "
+                "trains on them without labels."
+            )
+    return ""
 
 
 def _usable(sets: _Sets, examined: Examined, skipped: list[SkippedFile]) -> tuple[_Sets, list[SkippedFile]]:

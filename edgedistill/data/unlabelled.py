@@ -241,7 +241,7 @@ def open_unlabelled(name: str, beside: ImageSplits | None = None, class_names: S
     """
     folder = Path(name).expanduser()
     if not folder.is_dir():
-        return _without_held_out(open_source(name), name)
+        return _without_held_out(open_source(name, labels=False), name)
     with reading(folder):
         opened = open_unsorted(folder)
     if beside is not None:

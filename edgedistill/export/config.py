@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from edgedistill.checks import check_at_least
 from edgedistill.export.onnx_targets import ANY, choose_opset
 from edgedistill_deploy.errors import UsageError
+from edgedistill_deploy.files.names import is_plain_text
 
 MOST_MEGABYTES = 2000
 
@@ -23,6 +24,8 @@ class ExportConfig:
         seed: decides that sample.
         reject: share of the subtask's validation images that the expert's output `in_domain` must accept, from 0.5 to
             below 1 (`docs/reject.md`); 0 gives the expert no such output.
+        teacher_licence, data_licence: what the model card says about the licences of the teacher and of the images,
+            such as "apache-2.0"; None for "not stated".
     """
 
     opset: int | None = None
@@ -31,6 +34,8 @@ class ExportConfig:
     reference_megabytes: float = 64.0
     seed: int = 0
     reject: float = 0.0
+    teacher_licence: str | None = None
+    data_licence: str | None = None
 
     def __post_init__(self) -> None:
         choose_opset(self.target, self.opset)
@@ -46,6 +51,14 @@ class ExportConfig:
             raise UsageError(
                 f"reject must be 0 (off) or a share from 0.5 to below 1, such as 0.95, and {self.reject} was given."
             )
+
+        for name in ("teacher_licence", "data_licence"):
+            text = getattr(self, name)
+            if text is not None and not (is_plain_text(text) and text.strip()):
+                raise UsageError(
+                    f"{name} must be a line of text such as apache-2.0, and {text!r} was given; leave it out where "
+                    "nobody knows it."
+                )
 
     @property
     def written_opset(self) -> int:

@@ -66,12 +66,20 @@ def build_student(
             stages, hidden = plain_widths(name)
             return PlainNet(tuple(scale_channels(each, width, 1) for each in stages), class_count, hidden)
         timm_name = name.removeprefix("timm:")
-        arguments = {} if width == 1.0 else _build_scaled_arguments(timm_name, width)
+        arguments = scaled_arguments(name, width)
         torch.manual_seed(seed)
         student: nn.Module = timm.create_model(timm_name, pretrained=False, num_classes=class_count, **arguments)
     if image_size is not None:
         set_image_size(student, image_size)
     return student
+
+
+def scaled_arguments(name: str, width: float) -> Mapping[str, Any]:
+    """Return the arguments that make timm build `timm:NAME` at a width; none at its full width.
+
+    Raises UsageError for a family whose width is no argument.
+    """
+    return {} if width == 1.0 else _build_scaled_arguments(name.removeprefix("timm:"), width)
 
 
 def _build_scaled_arguments(timm_name: str, width: float) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from edgedistill.subtasks.named import expand_nouns, is_subtask_name
 from edgedistill_deploy.classes.groups import ClassGroup, WantedClass, list_members, names_of
 from edgedistill_deploy.classes.imagenet import is_synset, labels_of_synsets, synset_in
 from edgedistill_deploy.classes.lookup import ClassList, in_one_message
-from edgedistill_deploy.classes.spelling import fold_name
+from edgedistill_deploy.classes.spelling import compose_name, fold_name, synonyms_in
 from edgedistill_deploy.errors import UsageError
 
 _FEW_UNKNOWN = 3  # so many unknown members of a group get suggestions of their own
@@ -87,6 +87,7 @@ def find_subtask(
     wanted, known = expand_nouns(classes), ClassList(teacher_classes)
     if problems := class_problems(known, wanted):
         raise UsageError(in_one_message(problems))
+    wanted = tuple(_with_label(known, each) for each in wanted)
     found = [_outputs_of(known, each) for each in wanted]
     is_plain = [isinstance(each, str) for each in wanted]
     called = [
@@ -177,6 +178,18 @@ def _outputs_of(known: ClassList, wanted: WantedClass) -> dict[int, str]:
         if (place := known.find(member)) is not None:
             found.setdefault(place, member)
     return found
+
+
+def _with_label(known: ClassList, wanted: WantedClass) -> WantedClass:
+    """Return a class as a group of one where its name alone does not find a folder that is called by its label.
+
+    "pig" usually is no hog, so by itself it does not find the folder "hog". The teacher's label says that it is one.
+    """
+    if not isinstance(wanted, str) or is_synset(wanted):
+        return wanted
+    label = known.names[known.places(wanted)[0]]
+    is_found = bool(ClassList((next(synonyms_in(label), label),)).places(wanted))
+    return wanted if is_found else ClassGroup(name=compose_name(wanted), members=(wanted,))
 
 
 def _label_of(name: str, label: str, *, keeps: bool) -> str:

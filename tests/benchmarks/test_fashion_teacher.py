@@ -17,7 +17,7 @@ import torch
 from benchmarks.fashion import teacher, train_teacher
 from benchmarks.glyphs.glyphset import write_npz
 from benchmarks.glyphs.train_teacher import TrainConfig
-from benchmarks.timm_folder import write_folder
+from edgedistill.export.timm_folder import write_timm_folder
 from edgedistill.models.teacher import load_teacher
 from edgedistill_deploy.errors import DataError
 from edgedistill_deploy.images.sets import ImageSplits
@@ -146,7 +146,7 @@ def test_too_few_images_and_no_test_images_are_said(splits: ImageSplits, tmp_pat
 
 def test_the_folders_weights_are_the_models(tmp_path: Path) -> None:
     model = teacher.build_teacher(10).eval()
-    write_folder(tmp_path, model, teacher.folder_config(list("abcdefghij")))
+    write_timm_folder(tmp_path, model, teacher.folder_config(list("abcdefghij")))
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8)
     loaded = load_teacher(str(tmp_path)).model
     torch.testing.assert_close(teacher.predict_logits(loaded, images), teacher.predict_logits(model, images))

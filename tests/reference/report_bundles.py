@@ -73,6 +73,7 @@ def parity_record(
         "model_sha256": bundle.model_sha256(ROLES[precision]),
         "sample_count": count,
         "unknown_count": 0,
+        "answered_count": 0,
         "accuracy": {
             "labelled_count": count,
             "teacher": teacher_right / count,

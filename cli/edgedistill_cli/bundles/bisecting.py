@@ -1,6 +1,6 @@
 """`validate --bisect`: choose the two models, search, and say where they first differ."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,18 +19,27 @@ if TYPE_CHECKING:
 AS_WRITTEN = "unoptimised"
 
 
-def bisect_bundle(
-    bundle: Bundle,
-    recorder: "Recorder",
-    *,
-    precision: str | None,
-    against: str | None,
-    runtime: str,
-    image: int,
-    tolerance: float | None,
-    images: "ImageSet | None",
-    threads: int | None,
-) -> "Verdict":
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """Which models are compared, and on which image.
+
+    Args:
+        precision: of the model that is searched; None for the bundle's last one.
+        against: see `_choose_sides`.
+        runtime, threads: of both.
+        image: its number, from 0.
+        tolerance: largest relative error of a value; None for that of the precision.
+    """
+
+    precision: str | None = None
+    against: str | None = None
+    runtime: str = "onnxruntime"
+    image: int = 0
+    tolerance: float | None = None
+    threads: int | None = None
+
+
+def bisect_bundle(bundle: Bundle, recorder: "Recorder", search: Search, images: "ImageSet | None") -> "Verdict":
     """Find, record and show the first node at which two models differ on one image; "fail" if they differ.
 
     Raises:
@@ -39,8 +48,8 @@ def bisect_bundle(
     from edgedistill_deploy.diagnosis.bisect import find_divergence, write_bisect
     from edgedistill_deploy.evaluation.images import open_evaluation
 
-    console = recorder.console
-    reference, candidate = _choose_sides(bundle, precision, against, runtime)
+    console, image = recorder.console, search.image
+    reference, candidate = _choose_sides(bundle, search.precision, search.against, search.runtime)
     evaluation = open_evaluation(bundle, images)
     count = len(evaluation.labels)
     if not 0 <= image < count:
@@ -53,8 +62,8 @@ def bisect_bundle(
             candidate,
             evaluation.images(np.asarray([image])),
             image=image,
-            tolerance=tolerance,
-            threads=threads,
+            tolerance=search.tolerance,
+            threads=search.threads,
             # The number of runs is known only at the end.
             progress=lambda done, total, note="": report(done, done + 1, note),
         )

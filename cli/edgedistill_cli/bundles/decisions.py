@@ -75,7 +75,7 @@ def write_summaries(
 
 
 def require_fitting(
-    *, bisecting: bool, search: Mapping[str, object], check: Mapping[str, object], as_json: bool, markdown: str | None
+    bisecting: bool, search: Mapping[str, object], check: Mapping[str, object], *, as_json: bool, markdown: str | None
 ) -> None:
     """Refuse flags that exclude each other; a flag whose value is None was not given.
 

@@ -115,7 +115,8 @@ def validate_on_devices(
     with tempfile.TemporaryDirectory() as scratch:
         prepared = None if images is None else Path(scratch) / "reference.npz"
         if images is not None and prepared is not None:
-            write_prepared(bundle, images, prepared)
+            for note in write_prepared(bundle, images, prepared):
+                console.say(f"note: {note}")
         job = validate_job(
             bundle,
             request.limits,

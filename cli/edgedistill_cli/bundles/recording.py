@@ -63,3 +63,13 @@ def recording(bundle: Bundle, command: str, console: Console, record: Path | Non
         if record is None or (bundle.path / LOCK_FILE).exists():  # else nothing at all is written in the bundle
             stack.enter_context(hold_folder(bundle.path, f"edgedistill {command}", sharing=True, note=console.say))
         yield Recorder(folder=folder, console=console)
+
+
+def say_model_card(bundle: Bundle, console: Console) -> None:
+    """Write the model card, or leave one that somebody has taken over, and say which."""
+    from edgedistill_deploy.report.model_card import CARD, write_model_card
+
+    if written := write_model_card(bundle):
+        console.say(f"model card: {written[0]}")
+    else:
+        console.say(f"note: {bundle.path / CARD} is not EdgeDistill's own, and was left as it is.")

@@ -190,6 +190,18 @@ def _show_flips(record: Document, console: Console) -> None:
         )
 
 
+def _show_several(record: Document, console: Console) -> None:
+    """Print each bundle as alone, below its name; the failure of one that could not be judged is a sentence."""
+    for each in record["bundles"]:
+        console.result(f"{each['bundle']}: {each['verdict']}")
+        if each["kind"] == "bundle-set":
+            raise ValueError("a set of bundles is an entry of another")
+        if each["kind"] == "failure":
+            console.result(str(each["error"]))
+        else:
+            _VIEWS.get(each["kind"], show_values)(each, console)
+
+
 _VIEWS: Mapping[str, Callable[[Document, Console], None]] = {
     "parity": _show_parity,
     "parity-set": _show_parity,
@@ -201,4 +213,5 @@ _VIEWS: Mapping[str, Callable[[Document, Console], None]] = {
     "flip-set": _show_flips,
     "device-check": show_check,
     "prediction-set": show_predictions,
+    "bundle-set": _show_several,
 }

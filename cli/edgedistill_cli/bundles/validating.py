@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from edgedistill_deploy.images.sets import ImageSet, ImageSplits
     from edgedistill_deploy.images.skipped import SkippedFile
     from edgedistill_deploy.parity.validation import Validation, ValidationRequest
-    from edgedistill_deploy.statistics.verdicts import Verdict
 
 
 def validate_models(
@@ -84,18 +83,24 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
+def keep_new_answers(found: "Validation", bundle: Bundle, recorder: "Recorder") -> None:
+    """Keep the teacher's answers that were not recorded, in a reference of their own, and say how many."""
+    from edgedistill_deploy.bundle.extended import EXTENDED_FILE, extend_reference
+
+    answered = found.answered
+    if answered is None:
+        recorder.console.say("--extend-reference kept nothing: the answers to all of these images are recorded.")
+        return
+    recorder.keep(lambda: extend_reference(bundle, answered))
+    count = len(answered.answers.labels)
+    recorder.console.say(f"{EXTENDED_FILE} keeps the teacher's answers to {count} more images.")
+
+
 def check_models(
-    bundle: Bundle,
-    recorder: "Recorder",
-    request: "ValidationRequest",
-    images: "ImageSet | None",
-    *,
-    flips: Path | None,
-    junit: Path | None,
-    markdown: str | None,
-) -> "Verdict":
-    """Check the models, write and show the records, and return the verdict."""
-    from edgedistill_cli.bundles.decisions import show_chain, write_flips_of, write_summaries
+    bundle: Bundle, recorder: "Recorder", request: "ValidationRequest", images: "ImageSet | None", *, flips: Path | None
+) -> "Validation":
+    """Check the models, and write and show the records."""
+    from edgedistill_cli.bundles.decisions import show_chain, write_flips_of
     from edgedistill_cli.tables.parity import show_choices, show_groups, show_parity
     from edgedistill_deploy.records.writing import plain
 
@@ -114,5 +119,4 @@ def check_models(
     if flips is not None:
         write_flips_of(bundle, found.flips, flips, recorder)
     show_choices(bundle, console)
-    write_summaries(found.reports, junit, markdown, console)
-    return found.verdict
+    return found

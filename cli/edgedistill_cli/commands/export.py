@@ -26,6 +26,8 @@ class ExportFlags:
         Setting("export.target"),
     ] = None
     reject: options.Reject = None
+    teacher_licence: options.TeacherLicence = None
+    data_licence: options.DataLicence = None
     allow_code: options.AllowCode = None
 
 

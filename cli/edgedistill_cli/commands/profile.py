@@ -47,7 +47,7 @@ Seed = Annotated[int, flag("--seed", "N", "Of arrivals, of the order of blocks, 
 
 def profile(
     context: typer.Context,
-    bundle: options.BundlePath,
+    bundles: options.BundlePaths,
     *,
     device: options.Devices = None,
     keep: options.Keep = False,
@@ -79,12 +79,8 @@ def profile(
 ) -> None:
     """Measure latency, throughput and memory of the bundle's models on this machine, or on devices over SSH."""
     from edgedistill_cli.bundles import profiling
-    from edgedistill_cli.bundles.devices import Targets, profile_on_devices, require_devices
-    from edgedistill_cli.bundles.recording import recording
-    from edgedistill_cli.exit_codes import gate_code
-    from edgedistill_cli.tables.latency import show_profile
-    from edgedistill_cli.tables.parity import show_choices
-    from edgedistill_deploy.bundle.folder import open_bundle
+    from edgedistill_cli.bundles.devices import Targets, require_devices
+    from edgedistill_cli.bundles.tasks import ProfileTask, profile_each
     from edgedistill_deploy.profiling.request import ProfileRequest
 
     request = ProfileRequest(
@@ -105,16 +101,12 @@ def profile(
         seed=seed,
         **options.not_none(limit_s=limit_s),
     )
-    gates = profiling.Gates.of(budget_ms, percentile, against, margin, seed)
     require_devices(device, {"--keep": keep, "--wait": wait})
-    opened = open_bundle(bundle)
-    with recording(opened, "profile", console, record) as recorder:
-        if device:
-            targets = Targets.of(context, device, keep, wait)
-            raise typer.Exit(gate_code(profile_on_devices(opened, recorder, targets, request, gates)))
-        measured = gates.judge(profiling.profile_bundle(opened, recorder, request))
-    only = precision is not None and len(measured["records"]) == 1
-    console.emit(measured["records"][0] if only else measured)
-    show_profile(measured, console)
-    show_choices(opened, console)
-    raise typer.Exit(gate_code(gates.verdict(measured)))
+    task = ProfileTask(
+        request=request,
+        gates=profiling.Gates.of(budget_ms, percentile, against, margin, seed),
+        targets=Targets.of(context, device, keep, wait) if device else None,
+        record=record,
+        is_one_model=precision is not None,
+    )
+    raise typer.Exit(profile_each(bundles, task, console))

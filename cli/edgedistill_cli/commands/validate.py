@@ -1,13 +1,17 @@
 """`validate`: a gate whose exit code says whether the expert is as good as its teacher."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgedistill_cli import options
 from edgedistill_cli.console import Console
 from edgedistill_cli.flags import flag
+
+if TYPE_CHECKING:
+    from edgedistill_deploy.records.parity import ParityLimits
 
 OwnData = Annotated[
     str | None,
@@ -31,134 +35,167 @@ PreprocessDrift = Annotated[
     ),
 ]
 
-Flips = Annotated[
-    Path | None, flag("--flips", "DIR", "Write pictures of the images that teacher and expert decide differently.")
-]
-JUnit = Annotated[Path | None, flag("--junit", "FILE", "Write what was judged as JUnit XML.")]
-Markdown = Annotated[str | None, flag("--markdown", "FILE", 'Write a summary as Markdown, "-" for the screen.')]
-Strict = Annotated[
-    bool, typer.Option("--strict", help="A check that cannot be made, for example without golden outputs, fails.")
-]
-Bisect = Annotated[bool, typer.Option("--bisect", help="Find the first node at which two models differ, instead.")]
-Against = Annotated[
-    str | None,
-    flag(
-        "--against", "WHAT", "With --bisect: a precision, FILE.onnx, unoptimised, or RUNTIME:PROVIDER; fp32 by default."
+ExtendReference = Annotated[
+    bool,
+    typer.Option(
+        "--extend-reference",
+        help="Keep the teacher's answers to the --data images in the bundle, in a reference of their own.",
     ),
 ]
-Image = Annotated[int | None, flag("--image", "N", "With --bisect: which image, from 0.")]
-Tolerance = Annotated[float | None, flag("--tolerance", "X", "With --bisect: largest relative error of a value.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateFlags:
+    """What a model must keep."""
+
+    max_drop: options.MaxDrop = None
+    max_class_drop: options.MaxClassDrop = None
+    min_agreement: options.MinAgreement = None
+    allow_class: options.AllowClass = None
+    confidence: options.Confidence = None
+    strict: Annotated[
+        bool, typer.Option("--strict", help="A check that cannot be made, for example without golden outputs, fails.")
+    ] = False
+
+    def given(self) -> dict[str, object]:
+        """Return the flags, with None for one that was not given."""
+        return {
+            "--max-drop": self.max_drop,
+            "--max-class-drop": self.max_class_drop,
+            "--min-agreement": self.min_agreement,
+            "--allow-class": self.allow_class or None,
+            "--confidence": self.confidence,
+            "--strict": self.strict or None,
+        }
+
+    def limits(self) -> "ParityLimits":
+        """Return the limits; those that were not given have defaults."""
+        from edgedistill_deploy.records.parity import ParityLimits
+
+        return ParityLimits(
+            **options.not_none(
+                max_drop=self.max_drop,
+                max_class_drop=self.max_class_drop,
+                min_agreement=self.min_agreement,
+                allowed_classes=tuple(self.allow_class) if self.allow_class else None,
+                confidence=self.confidence,
+                strict=self.strict,
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummaryFlags:
+    """What is written beside the records."""
+
+    flips: Annotated[
+        Path | None, flag("--flips", "DIR", "Write pictures of the images that teacher and expert decide differently.")
+    ] = None
+    junit: Annotated[Path | None, flag("--junit", "FILE", "Write what was judged as JUnit XML.")] = None
+    markdown: Annotated[str | None, flag("--markdown", "FILE", 'Write a summary as Markdown, "-" for the screen.')] = (
+        None
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchFlags:
+    """The search for the first bad node, instead of a check."""
+
+    bisect: Annotated[
+        bool, typer.Option("--bisect", help="Find the first node at which two models differ, instead.")
+    ] = False
+    against: Annotated[
+        str | None,
+        flag(
+            "--against",
+            "WHAT",
+            "With --bisect: a precision, FILE.onnx, unoptimised, or RUNTIME:PROVIDER; fp32 by default.",
+        ),
+    ] = None
+    image: Annotated[int | None, flag("--image", "N", "With --bisect: which image, from 0.")] = None
+    tolerance: Annotated[
+        float | None, flag("--tolerance", "X", "With --bisect: largest relative error of a value.")
+    ] = None
+
+    def given(self) -> dict[str, object]:
+        """Return the flags that need `--bisect`, with None for one that was not given."""
+        return {"--against": self.against, "--image": self.image, "--tolerance": self.tolerance}
 
 
 def validate(
     context: typer.Context,
-    bundle: options.BundlePath,
+    bundles: options.BundlePaths,
     *,
     data: OwnData = None,
     max_bad: MaxBad = None,
+    extend_reference: ExtendReference = False,
     device: options.Devices = None,
     keep: options.Keep = False,
     wait: options.Wait = None,
     runtime: options.Runtime = "onnxruntime",
     precision: options.Precision = None,
     provider: options.Provider = "cpu",
-    max_drop: options.MaxDrop = None,
-    max_class_drop: options.MaxClassDrop = None,
-    min_agreement: options.MinAgreement = None,
-    allow_class: options.AllowClass = None,
-    confidence: options.Confidence = None,
-    strict: Strict = False,
+    gate: GateFlags,
     threads: options.Threads = None,
     limit_s: options.LimitS = None,
     preprocess_drift: PreprocessDrift = False,
-    flips: Flips = None,
-    junit: JUnit = None,
-    markdown: Markdown = None,
-    bisect: Bisect = False,
-    against: Against = None,
-    image: Image = None,
-    tolerance: Tolerance = None,
+    summary: SummaryFlags,
+    search: SearchFlags,
     record: options.Record = None,
     console: Console,
 ) -> None:
     """Compare the exported models with their teacher on the subtask, on this machine or on devices over SSH.
 
-    Exit code 0: every expert passes; 3: one fails; 4: too few images to decide.
+    Exit code 0: every expert passes; 3: one fails; 4: too few images to decide; 1 or 2: one could not be judged.
     """
-    from edgedistill_cli.bundles.bisecting import bisect_bundle
-    from edgedistill_cli.bundles.decisions import require_fitting, write_summaries
-    from edgedistill_cli.bundles.devices import Targets, require_devices, require_local, validate_on_devices
-    from edgedistill_cli.bundles.recording import recording
-    from edgedistill_cli.bundles.validating import check_models, open_own_images
-    from edgedistill_cli.exit_codes import Outcome, gate_code
-    from edgedistill_deploy.bundle.folder import open_bundle
-    from edgedistill_deploy.parity.check import ParityLimits
+    from edgedistill_cli.bundles.bisecting import Search
+    from edgedistill_cli.bundles.decisions import require_fitting
+    from edgedistill_cli.bundles.devices import Targets, require_devices, require_local
+    from edgedistill_cli.bundles.tasks import ValidationTask, require_extensible, validate_each
     from edgedistill_deploy.parity.validation import ValidationRequest
-    from edgedistill_deploy.records.parity import read_parity
 
-    require_fitting(
-        bisecting=bisect,
-        search={"--against": against, "--image": image, "--tolerance": tolerance},
-        check={
-            "--provider": None if provider == "cpu" else provider,
-            "--flips": flips,
-            "--junit": junit,
-            "--markdown": markdown,
-            "--preprocess-drift": preprocess_drift or None,
-            "--max-drop": max_drop,
-            "--max-class-drop": max_class_drop,
-            "--min-agreement": min_agreement,
-            "--allow-class": allow_class or None,
-            "--confidence": confidence,
-            "--strict": strict or None,
-        },
-        as_json=console.as_json,
-        markdown=markdown,
-    )
+    beside = {
+        "--provider": None if provider == "cpu" else provider,
+        "--flips": summary.flips,
+        "--junit": summary.junit,
+        "--markdown": summary.markdown,
+        "--preprocess-drift": preprocess_drift or None,
+        "--extend-reference": extend_reference or None,
+        **gate.given(),
+    }
+    require_fitting(search.bisect, search.given(), beside, as_json=console.as_json, markdown=summary.markdown)
     require_devices(device, {"--keep": keep, "--wait": wait})
-    require_local(device, {"--bisect": bisect, "--flips": flips, "--preprocess-drift": preprocess_drift})
-    limits = ParityLimits(
-        **options.not_none(
-            max_drop=max_drop,
-            max_class_drop=max_class_drop,
-            min_agreement=min_agreement,
-            allowed_classes=tuple(allow_class) if allow_class else None,
-            confidence=confidence,
-            strict=strict,
-        )
-    )
-    opened = open_bundle(bundle)
-    largest_loss = options.read_max_bad(max_bad, data)
-    images = None if data is None else open_own_images(data, opened, console, largest_loss)
+    local = {"--bisect": search.bisect, "--flips": summary.flips, "--preprocess-drift": preprocess_drift}
+    require_local(device, {**local, "--extend-reference": extend_reference})
+    if extend_reference:
+        require_extensible(data, record)
     request = ValidationRequest(
-        limits=limits,
+        limits=gate.limits(),
         precisions=None if precision is None else (precision,),
         runtime=runtime,
         provider=provider,
         threads=threads,
         preprocess_drift=preprocess_drift,
-        flips=flips is not None,
+        flips=summary.flips is not None,
         all_files=precision is None,
         **options.not_none(limit_s=limit_s),
     )
-    verdict: Outcome
-    with recording(opened, "validate", console, record) as recorder:
-        if device:
-            targets = Targets.of(context, device, keep, wait)
-            verdict, records = validate_on_devices(opened, recorder, targets, request, images)
-            write_summaries([read_parity(record) for record in records], junit, markdown, console)
-        elif bisect:
-            verdict = bisect_bundle(
-                opened,
-                recorder,
-                precision=precision,
-                against=against,
-                runtime=runtime,
-                image=image or 0,
-                tolerance=tolerance,
-                images=images,
-                threads=threads,
-            )
-        else:
-            verdict = check_models(opened, recorder, request, images, flips=flips, junit=junit, markdown=markdown)
-    raise typer.Exit(gate_code(verdict))
+    nodes = Search(
+        precision=precision,
+        against=search.against,
+        runtime=runtime,
+        image=search.image or 0,
+        tolerance=search.tolerance,
+        threads=threads,
+    )
+    task = ValidationTask(
+        request=request,
+        data=data,
+        max_bad=options.read_max_bad(max_bad, data),
+        targets=Targets.of(context, device, keep, wait) if device else None,
+        search=nodes if search.bisect else None,
+        flips=summary.flips,
+        record=record,
+        extend=extend_reference,
+    )
+    raise typer.Exit(validate_each(bundles, task, console, junit=summary.junit, markdown=summary.markdown))

@@ -56,6 +56,8 @@ _OWN = (
     "model.int8-tensorrt.onnx",
     "model.int8-fp16-tensorrt.onnx",
     "ledger.json",
+    "reference-extended.npz",
+    "timm",
     "inspect",
     "chain",
     "flips",

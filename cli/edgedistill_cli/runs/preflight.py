@@ -164,7 +164,7 @@ def check_run(
         require_startable(run.folder, run.settings, restart=restart)
     with found.gathering():
         subtask = run.settings.subtask
-        run.settings.validate.allowed_among((*names_of(find_classes(subtask)), *([REST_NAME] if subtask.rest else [])))
+        run.settings.validate.allowed_among((*find_classes(subtask), *([REST_NAME] if subtask.rest else [])))
     due = [stage for stage in stages if restart or not _is_complete(run, stage)]
     if not _TAKING_INPUTS.isdisjoint(due):
         check_inputs(run.settings, run.console, found)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedistill_cli import STAGES
+from edgedistill_cli.bundles.recording import say_model_card
 from edgedistill_cli.console import Console
 from edgedistill_cli.runs._learning import judge_learning, watch_training
 from edgedistill_cli.runs.assistance import Assistance, find_assistance
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from edgedistill.distillation.lesson import Lesson
     from edgedistill.distillation.subdistill import DistillResult
     from edgedistill.models.student import Student
+    from edgedistill.models.teacher import Teacher
     from edgedistill.rejection.rejector import Rejection
 
 
@@ -174,7 +176,24 @@ def _export(run: Run, inputs: Callable[[], Inputs]) -> None:
             progress=report,
         )
     _say_export(run, bundle.manifest["export"])
+    _write_for_others(run, bundle, student, given.teacher)
     say_readiness(run, given, student)
+
+
+def _write_for_others(run: Run, bundle: Bundle, student: "Student", teacher: "Teacher") -> None:
+    """Write what people without EdgeDistill expect: the student as timm keeps its models, and a model card."""
+    from edgedistill.export.timm_folder import FOLDER, export_timm_folder
+
+    settings = run.settings
+    name, width = settings.student.name, settings.student.width
+    made = export_timm_folder(bundle, student, teacher, name=name, width=width)
+    stated = {"teacher": settings.export.teacher_licence or "", "data": settings.export.data_licence or ""}
+    bundle = made.bundle.with_fields(licences=stated)
+    if made.because:
+        run.console.say(f"export: no folder for timm, because {made.because}")
+    else:
+        run.console.say(f"export: {run.folder / FOLDER} is the expert for timm.create_model, equal to torch")
+    say_model_card(bundle, run.console)
 
 
 def _say_export(run: Run, record: Mapping[str, Any]) -> None:
@@ -253,6 +272,7 @@ def _report(run: Run, inputs: Callable[[], Inputs]) -> None:
     from edgedistill_deploy.report.page import write_report
 
     run.console.say(f"report: {write_report(run.bundle)}")
+    say_model_card(run.bundle, run.console)
 
 
 _WORK: dict[str, Callable[[Run, Callable[[], Inputs]], None]] = {

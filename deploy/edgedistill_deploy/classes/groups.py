@@ -57,6 +57,12 @@ def member_names_of(classes: Iterable[WantedClass]) -> tuple[str, ...]:
     )
 
 
+def group_of_member(name: str, classes: Iterable[WantedClass]) -> str:
+    """Return the name of the group that a class of the teacher is part of, "" for none."""
+    groups = [each for each in classes if isinstance(each, ClassGroup)]
+    return next((each.name for each in groups if ClassList(each.members).places(name)), "")
+
+
 def describe_groups(classes: Iterable[WantedClass]) -> tuple[str, ...]:
     """Say for each group what it is made of: "cat: tabby, tiger cat"."""
     return tuple(f"{each.name}: {list_members(each.members)}" for each in classes if isinstance(each, ClassGroup))

@@ -16,6 +16,8 @@ from edgedistill_deploy.images.encoded.sets import EncodedImages, build_encoded_
 from edgedistill_deploy.images.sets import NO_LABEL, ImageSplits
 from edgedistill_deploy.images.skipped import SkippedFile, describe_skipped, skip_by_name
 
+_KINDS_OF_FILES = {".tar": "wds", ".parquet": "parquet"}  # a source for a folder of such files
+
 Files = Mapping[str, list[tuple[Path, str]]]  # of each class in order: folder and name
 
 
@@ -90,7 +92,7 @@ def list_pictures(root: Path) -> Pictures:
     found = list(tree.below(root))
     paths = tuple(path for each in found for path in each.images)
     if not paths:
-        raise DataError(_describe_nothing(root, tree))
+        raise DataError(_describe_nothing(root, tree, as_source=False))
     return Pictures(paths=paths, skipped=tuple(skipped for each in found for skipped in _skipped_in(each, "", "")))
 
 
@@ -136,9 +138,14 @@ def _build_set(files: Files, names: tuple[str, ...], loose: Sequence[tuple[Path,
     return build_encoded_images(names, labels, pack_files(itertools.chain.from_iterable(by_label)))
 
 
-def _describe_nothing(root: Path, tree: Tree) -> str:
-    """Return the message for a folder without images in class folders; it names the files that are there."""
-    return f"{root} and its folders hold no images ({_kinds()}).{_files_there(root, tree)}"
+def _describe_nothing(root: Path, tree: Tree, *, as_source: bool = True) -> str:
+    """Return the message for a folder without images in class folders; it names the files that are there.
+
+    Of a source of images, it says how to name one that these files would be.
+    """
+    others = sorted(path for each in tree.below(root) for path in each.others)
+    hint = _other_sources(others) if as_source else ""
+    return f"{root} and its folders hold no images ({_kinds()}).{_files_there(root, tree)}{hint}"
 
 
 def _kinds() -> str:
@@ -153,3 +160,10 @@ def _files_there(root: Path, tree: Tree) -> str:
     end = f" Files there: {first_names(names, 5)}." if names else ""
     lost = [each for path in others if (each := skip_by_name(path, "", ())) is not None and each.lost]
     return end + (f" Not read: {describe_skipped(lost)}." if lost else "")
+
+
+def _other_sources(files: Sequence[Path]) -> str:
+    """Say how files that hold many images are named as a source; "" where there are none."""
+    first = {path.suffix.lower(): path.parent for path in reversed(files)}
+    named = [f"{kind}:{first[suffix]}" for suffix, kind in _KINDS_OF_FILES.items() if suffix in first]
+    return f" Images inside such files are read from {' or '.join(named)}." if named else ""

@@ -29,6 +29,7 @@ from edgedistill_deploy.parity._verdict import defects_of, judge, unchecked_defe
 from edgedistill_deploy.parity.consistency import check_consistency
 from edgedistill_deploy.parity.metamorphic import check_relations
 from edgedistill_deploy.parity.recorded import check_limits, compare_recorded
+from edgedistill_deploy.parity.teacher_answers import find_teacher_file
 from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.parity import (
     DEFAULT_LIMITS,
@@ -73,20 +74,22 @@ def check_parity(
 ) -> ParityReport:
     """Compare the model in `session` with the teacher's recorded answers, image by image.
 
-    The subtask's images are taken from `images`, by default from those recorded in the bundle. Images are read in
+    The subtask's images are taken from `images`, by default from those recorded in the bundle. Images whose answers are
+    not recorded are answered by the teacher's file in the bundle, with the runtime of `session`. Images are read in
     batches and not kept. `progress` counts images. See `paired` for the meaning of the verdict.
 
     Raises DataError if no image can be compared, BundleError if files do not fit each other, and UsageError if a class
     that the limits allow is none of the bundle's.
     """
-    limits.allowed_among(bundle.class_names)
-    evaluation = with_reference_checks(
-        bundle,
-        open_evaluation(bundle, images),
-        lambda: open_session(
+    limits.allowed_among(bundle.classes)
+
+    def open_teacher() -> Session:
+        return open_session(
             bundle, runtime=session.runtime, precision="teacher", provider=session.provider, threads=session.threads
-        ),
-    )
+        )
+
+    evaluation = open_evaluation(bundle, images, find_teacher_file(bundle, open_teacher))
+    evaluation = with_reference_checks(bundle, evaluation, open_teacher)
     answers = collect_answers(session, evaluation, batch_size, progress)
     return check_answers(bundle, session, evaluation, answers, limits)
 
@@ -159,7 +162,11 @@ def check_answers(
     return ParityReport(
         bundle=bundle.name,
         model=identify_model(session, device.name),
-        images=ImageCounts(sample_count=len(answers), unknown_count=evaluation.unknown_count),
+        images=ImageCounts(
+            sample_count=len(answers),
+            unknown_count=evaluation.unknown_count,
+            answered_count=0 if evaluation.answered is None else len(evaluation.answered.answers.labels),
+        ),
         accuracy=accuracy,
         likeness=_measure_likeness(answers, limits.confidence),
         classes=classes,

@@ -5,10 +5,11 @@ accuracy, and which images are decided differently.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from edgedistill_deploy.bundle.extended import NewAnswers
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS, judged_precisions, model_role
 from edgedistill_deploy.errors import NotWrittenError, UsageError
@@ -20,6 +21,7 @@ from edgedistill_deploy.parity.chain import chain_record, chain_steps, write_cha
 from edgedistill_deploy.parity.check import ParityReport, check_answers, collect_answers, write_parity
 from edgedistill_deploy.parity.flips import find_flips
 from edgedistill_deploy.parity.preprocess_drift import measure_preprocess_drift
+from edgedistill_deploy.parity.teacher_answers import find_teacher_file
 from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.records.decisions import ChainStep, FlipReport
 from edgedistill_deploy.records.parity import DEFAULT_LIMITS, ParityLimits
@@ -64,13 +66,14 @@ class ValidationRequest:
 class Validation:
     """A report of each judged model, the loss of each step from the teacher, and the flips if requested.
 
-    `unkept` says why records could not be written.
+    `unkept` says why records could not be written. `answered` are the teacher's answers to images that had none.
     """
 
     reports: tuple[ParityReport, ...]
     chain: tuple[ChainStep, ...]
     flips: tuple[FlipReport, ...] = ()
     unkept: str | None = None
+    answered: NewAnswers | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -106,16 +109,17 @@ def validate_bundle(
         EdgeDistillError: a model cannot be opened.
     """
     asked = request or ValidationRequest()
-    asked.limits.allowed_among(bundle.class_names)
+    asked.limits.allowed_among(bundle.classes)
     if asked.preprocess_drift and images is None:
         raise UsageError(
             "--preprocess-drift needs image files to prepare in other ways, and those in the bundle are prepared "
             "already; name a folder of images with --data."
         )
     precisions = asked.precisions or bundle.precisions_for(asked.runtime)
-    checker = _Checker(
-        bundle=bundle, asked=asked, images=images, evaluation=open_evaluation(bundle, images), progress=progress
-    ).with_reference_checks()
+    opener = _Opener(bundle=bundle, asked=asked, progress=progress)
+    teacher = find_teacher_file(bundle, lambda: opener.open("teacher"), opener.tell("teacher"))
+    evaluation = with_reference_checks(bundle, open_evaluation(bundle, images, teacher), lambda: opener.open("teacher"))
+    checker = _Checker(opener=opener, images=images, evaluation=evaluation)
     answers: dict[str, Answers] = {}
     reports: list[ParityReport] = []
     flips: list[FlipReport] = []
@@ -133,7 +137,13 @@ def validate_bundle(
     chain = chain_steps(answers, asked.limits.confidence, models)
     if write and chain and asked.precisions is None:
         unkept.append(_keep(write_chain, bundle, chain_record(reports, chain), folder))
-    return Validation(reports=tuple(reports), chain=chain, flips=tuple(flips), unkept=next(filter(None, unkept), None))
+    return Validation(
+        reports=tuple(reports),
+        chain=chain,
+        flips=tuple(flips),
+        unkept=next(filter(None, unkept), None),
+        answered=evaluation.answered,
+    )
 
 
 def _keep(write: Callable[[Bundle, T, Path | None], Path], bundle: Bundle, record: T, folder: Path | None) -> str:
@@ -151,48 +161,52 @@ def _others(bundle: Bundle) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Checker:
-    """Opens one model after another and runs it on the same images."""
+class _Opener:
+    """Opens the models of a bundle as they were asked for."""
 
     bundle: Bundle
     asked: ValidationRequest
-    images: ImageSet | None
-    evaluation: Evaluation
     progress: Progress
 
-    def with_reference_checks(self) -> "_Checker":
-        """Return the checker with the checks of the recorded answers, which all reports share."""
-        tell = self._tell("teacher")
-        checked = with_reference_checks(self.bundle, self.evaluation, lambda: self._open("teacher", tell))
-        return replace(self, evaluation=checked)
-
-    def check(self, precision: str) -> tuple[ParityReport, Answers]:
-        """Return the report on a model, and both models' answers."""
-        tell, limits = self._tell(precision), self.asked.limits
-        with self._open(precision, tell) as session:
-            answers = collect_answers(session, self.evaluation, progress=tell)
-            report = check_answers(self.bundle, session, self.evaluation, answers, limits)
-            if self.asked.preprocess_drift and self.images is not None and precision != "teacher":
-                drift = measure_preprocess_drift(self.bundle, session, self.images, limits.confidence, progress=tell)
-                report = report.with_drift(drift.rows, drift.notes)
-        return report, answers
-
-    def ask(self, precision: str) -> tuple[str, Answers]:
-        """Return the sha256 of a model that is not judged, and both models' answers."""
-        tell = self._tell(precision)
-        with self._open(precision, tell) as session:
-            return session.model_sha256, collect_answers(session, self.evaluation, progress=tell)
-
-    def _open(self, precision: str, progress: Progress) -> Session:
+    def open(self, precision: str) -> Session:
+        """Open a model with the runtime asked for."""
         return open_session(
             self.bundle,
             runtime=self.asked.runtime,
             precision=precision,
             provider=self.asked.provider,
             threads=self.asked.threads,
-            progress=progress,
+            progress=self.tell(precision),
             limit_s=self.asked.limit_s,
         )
 
-    def _tell(self, precision: str) -> Progress:
+    def tell(self, precision: str) -> Progress:
+        """Return the progress of a model, whose notes begin with its name."""
         return lambda done, total, note="": self.progress(done, total, f"{precision}: {note}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Checker:
+    """Opens one model after another and runs it on the same images."""
+
+    opener: _Opener
+    images: ImageSet | None
+    evaluation: Evaluation
+
+    def check(self, precision: str) -> tuple[ParityReport, Answers]:
+        """Return the report on a model, and both models' answers."""
+        bundle, asked, tell = self.opener.bundle, self.opener.asked, self.opener.tell(precision)
+        with self.opener.open(precision) as session:
+            answers = collect_answers(session, self.evaluation, progress=tell)
+            report = check_answers(bundle, session, self.evaluation, answers, asked.limits)
+            if asked.preprocess_drift and self.images is not None and precision != "teacher":
+                confidence = asked.limits.confidence
+                drift = measure_preprocess_drift(bundle, session, self.images, confidence, progress=tell)
+                report = report.with_drift(drift.rows, drift.notes)
+        return report, answers
+
+    def ask(self, precision: str) -> tuple[str, Answers]:
+        """Return the sha256 of a model that is not judged, and both models' answers."""
+        with self.opener.open(precision) as session:
+            answers = collect_answers(session, self.evaluation, progress=self.opener.tell(precision))
+            return session.model_sha256, answers

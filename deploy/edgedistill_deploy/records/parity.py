@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from edgedistill_deploy import wording as words
+from edgedistill_deploy.classes.groups import WantedClass, group_of_member, names_of
 from edgedistill_deploy.classes.lookup import ClassList
 from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.records.classes import ClassFigures, ClassFinding
@@ -20,6 +21,7 @@ from edgedistill_deploy.statistics.paired import Interval
 from edgedistill_deploy.statistics.verdicts import Verdict
 
 UNLABELLED_AGREEMENT = 0.95  # the least agreement where no image has a label, by default
+_IDENTITY = ("device", "runtime", "provider", "precision", "model_sha256")  # of a record that cannot be read
 _NAMES_SHOWN = 3  # classes in a part of a sentence
 _SENTENCES_SHOWN = 4  # reasons, diagnoses and notes of each when a report prints itself
 
@@ -157,22 +159,29 @@ class ParityLimits:
             raise UsageError(f"max_drop is {self.max_drop}; it must lie between 0 and 1: 0.02 is two points.")
         if not 0 < self.confidence < 1:
             raise UsageError(f"confidence is {self.confidence}; it must lie between 0 and 1, for example 0.95.")
-        for name in ("max_class_drop", "min_agreement"):
+        for name, usual in (("max_class_drop", 0.1), ("min_agreement", UNLABELLED_AGREEMENT)):
             share = getattr(self, name)
             if share is not None and not 0 <= share < 1:
-                raise UsageError(f"{name} is {share}; it must be at least 0 and below 1, for example 0.1.")
+                meant = share / 100 if 1 < share < 100 else usual  # 95 is meant as a percentage
+                raise UsageError(f"{name} is {share:g}; it must be at least 0 and below 1, for example {meant:g}.")
 
     def agreement_limit(self, labelled_count: int) -> float | None:
         """Return the least agreement; where no image has a label, `min_agreement` has a default."""
         unset = None if labelled_count else UNLABELLED_AGREEMENT
         return unset if self.min_agreement is None else self.min_agreement
 
-    def allowed_among(self, class_names: Sequence[str]) -> frozenset[str]:
+    def allowed_among(self, classes: Sequence[WantedClass]) -> frozenset[str]:
         """Return the allowed classes as the bundle spells them. Raises UsageError for a name that is none of these."""
         if not self.allowed_classes:
             return frozenset()
-        places = ClassList(class_names).find_all(tuple(dict.fromkeys(self.allowed_classes)), "The expert has")
-        return frozenset(class_names[place] for place in places)
+        known, allowed = ClassList(names_of(classes)), tuple(dict.fromkeys(self.allowed_classes))
+        for name in allowed:
+            if known.find(name) is None and (group := group_of_member(name, classes)):
+                raise UsageError(
+                    f"The expert has no class {name!r} of its own: it is part of {group!r}, which can be allowed as a "
+                    "whole."
+                )
+        return frozenset(known.names[place] for place in known.find_all(allowed, "The expert has"))
 
 
 DEFAULT_LIMITS = ParityLimits()
@@ -193,10 +202,14 @@ def as_limits(value: Any) -> ParityLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageCounts:
-    """The number of compared images, and of those left out because the bundle has no teacher's answer to them."""
+    """The number of compared images, and of those left out because there is no teacher's answer to them.
+
+    `answered_count` of the compared images were answered by the teacher's file now, because no answer was recorded.
+    """
 
     sample_count: int
     unknown_count: int
+    answered_count: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,11 +333,21 @@ class ParityReport(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnreadableParity:
-    """A parity record that cannot be read: its own statements about itself, and the problem."""
+    """A parity record that is not there for a summary: its own statements about itself, and the problem.
+
+    `what` is the subject and the verb of the problem.
+    """
 
     bundle: str
     model: MeasuredModel
     problem: str
+    what: str = "The record cannot be read"
+
+    @classmethod
+    def of_bundle(cls, bundle: str, problem: str) -> "UnreadableParity":
+        """Stand for a bundle that could not be judged at all; it has no model."""
+        none = dict.fromkeys(_IDENTITY, "")
+        return cls(bundle=bundle, model=MeasuredModel(**none), problem=problem, what="The bundle cannot be judged")
 
 
 def read_parity(document: Mapping[str, Any]) -> ParityReport | UnreadableParity:
@@ -332,8 +355,7 @@ def read_parity(document: Mapping[str, Any]) -> ParityReport | UnreadableParity:
     try:
         return ParityReport.from_json(document)
     except DataError as error:
-        names = ("device", "runtime", "provider", "precision", "model_sha256")
-        model = MeasuredModel(**{name: str(document.get(name, "unknown")) for name in names})
+        model = MeasuredModel(**{name: str(document.get(name, "unknown")) for name in _IDENTITY})
         return UnreadableParity(bundle=str(document.get("bundle", "")), model=model, problem=str(error))
 
 

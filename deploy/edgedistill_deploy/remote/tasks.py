@@ -14,9 +14,11 @@ from edgedistill_deploy.bundle.reference import Reference, write_reference
 from edgedistill_deploy.evaluation.images import open_evaluation
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.parity.check import ParityLimits
+from edgedistill_deploy.parity.teacher_answers import find_teacher_file
 from edgedistill_deploy.profiling.request import ProfileRequest
 from edgedistill_deploy.remote.inventory import Device
 from edgedistill_deploy.remote.jobs import RemoteJob
+from edgedistill_deploy.runtimes.opening import open_session
 from edgedistill_deploy.runtimes.session import LIMIT_S
 
 _BATCH = 64
@@ -82,7 +84,7 @@ def validate_job(
     `limit_s` is how long one inference may take. Raises UsageError if a class that the limits allow is none of the
     bundle's.
     """
-    limits.allowed_among(bundle.class_names)
+    limits.allowed_among(bundle.classes)
     # The answers of the teacher's file are checked where it is there, and strict limits want that checked.
     teacher = (model_role("teacher"),) if limits.strict else ()
 
@@ -109,12 +111,14 @@ def validate_job(
     )
 
 
-def write_prepared(bundle: Bundle, images: ImageSet, path: Path) -> None:
-    """Write images as a device needs them: prepared, with the teacher's recorded answers.
+def write_prepared(bundle: Bundle, images: ImageSet, path: Path) -> tuple[str, ...]:
+    """Write images as a device needs them: prepared, with the teacher's answers; return notes on these.
 
-    Raises DataError when the bundle has no answer to any of them.
+    The teacher's file answers images whose answers are not recorded, with ONNX Runtime on this machine: a device gets
+    the experts alone. Raises DataError when there is no answer to any of them.
     """
-    evaluation = open_evaluation(bundle, images)
+    teacher = find_teacher_file(bundle, lambda: open_session(bundle, precision="teacher"))
+    evaluation = open_evaluation(bundle, images, teacher)
     rows = np.arange(len(evaluation.labels))
     reference = Reference(
         logits=evaluation.teacher,
@@ -125,6 +129,7 @@ def write_prepared(bundle: Bundle, images: ImageSet, path: Path) -> None:
         class_names=evaluation.recorded.class_names,
     )
     write_reference(path, reference)
+    return evaluation.notes
 
 
 def _needed_roles(

@@ -30,15 +30,24 @@ class Case:
     message: str
 
 
+def by_bundle(records: Sequence[Record]) -> tuple[Sequence[Record], ...]:
+    """Return the records of each bundle, in the order in which the bundles come."""
+    names = dict.fromkeys(record.bundle for record in records)
+    return tuple([record for record in records if record.bundle == name] for name in names)
+
+
 def is_judged(record: Record, records: Sequence[Record]) -> bool:
-    """Say whether a record counts for the gate. The teacher's own file counts only if it is alone."""
+    """Say whether a record counts for the gate, among those of its bundle.
+
+    The teacher's own file counts only if it is alone.
+    """
     return len(records) == 1 or not record.model.is_teacher
 
 
 def cases_of(record: Record) -> tuple[Case, ...]:
     """Return the cases of a parity record; one case of status "error" if it cannot be read."""
     if isinstance(record, UnreadableParity):
-        return (_case("record", "error", f"The record cannot be read: {record.problem}."),)
+        return (_case("record", "error", f"{record.what}: {record.problem.rstrip('.')}."),)
     return tuple(_cases(record))
 
 

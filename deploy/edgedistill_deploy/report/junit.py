@@ -14,34 +14,38 @@ from xml.etree import ElementTree
 from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.records.parity import ParityReport, UnreadableParity
-from edgedistill_deploy.report._cases import Case, Record, cases_of, is_judged
+from edgedistill_deploy.report._cases import Case, Record, by_bundle, cases_of, is_judged
 
 _ELEMENTS = {"fail": "failure", "inconclusive": "failure", "error": "error", "skipped": "skipped"}
 
 
 def write_junit(path: Path, records: Sequence[Record], now: datetime | None = None) -> None:
-    """Write the records of one validation as JUnit XML, whole or not at all."""
+    """Write the records of one validation, of one bundle or several, as JUnit XML, whole or not at all."""
     write_text(path, junit_text(records, now))
 
 
 def junit_text(records: Sequence[Record], now: datetime | None = None) -> str:
     """Return JUnit XML of the shape that Jenkins, GitLab, GitHub's reporters and the Ant schema all accept.
 
-    `now` is the suites' time stamp. Records have no times, so durations are 0.
+    `now` is the suites' time stamp. Records have no times, so durations are 0. Where the records are of several
+    bundles, the suites are named after these too.
     """
     moment = (now or datetime.now(timezone.utc)).astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
     root = ElementTree.Element("testsuites")
-    for number, record in enumerate(records):
-        root.append(_suite(number, record, is_judged(record, records), moment))
+    bundles = by_bundle(records)
+    judged = [(record, is_judged(record, group)) for group in bundles for record in group]
+    for number, (record, counts) in enumerate(judged):
+        model = record.model
+        parts = [record.bundle] if len(bundles) > 1 else []
+        name = "-".join(filter(None, (*parts, model.device, model.runtime, model.precision)))
+        root.append(_suite(number, name, record, counts, moment))
     ElementTree.indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
 
 
-def _suite(number: int, record: Record, judged: bool, moment: str) -> ElementTree.Element:
+def _suite(number: int, name: str, record: Record, judged: bool, moment: str) -> ElementTree.Element:
     cases = [case if judged else _skip_case(case) for case in cases_of(record)]
     kinds = [_ELEMENTS.get(case.status) for case in cases]
-    model = record.model
-    name = f"{model.device}-{model.runtime}-{model.precision}"
     suite = ElementTree.Element(
         "testsuite",
         {
@@ -49,7 +53,7 @@ def _suite(number: int, record: Record, judged: bool, moment: str) -> ElementTre
             "package": "edgedistill.validate",
             "id": str(number),
             "timestamp": moment,
-            "hostname": _text(model.device),
+            "hostname": _text(record.model.device),
             "tests": str(len(cases)),
             "failures": str(kinds.count("failure")),
             "errors": str(kinds.count("error")),

@@ -1,7 +1,7 @@
 """Parity records as Markdown, for the summary of a build job or a comment."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from edgedistill_deploy import wording as words
@@ -10,7 +10,7 @@ from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.recommendation.summary import label_of
 from edgedistill_deploy.records.classes import ClassParity
 from edgedistill_deploy.records.parity import ParityReport, UnreadableParity
-from edgedistill_deploy.report._cases import Case, Record, cases_of, is_judged
+from edgedistill_deploy.report._cases import Case, Record, by_bundle, cases_of, is_judged
 
 _MARKS = {"pass": "✅", "fail": "❌", "inconclusive": "⚠️", "error": "❌"}
 _WORST_CLASSES = 5
@@ -27,14 +27,29 @@ def write_markdown(path: Path, records: Sequence[Record], *, append: bool = Fals
 
 
 def markdown_text(records: Sequence[Record]) -> str:
-    """Return GitHub-flavoured Markdown: a table with a row for each model, the reasons, the classes that lose most."""
-    return "\n".join(_lines(records)) + "\n"
+    """Return GitHub-flavoured Markdown: a table with a row for each model, the reasons, the classes that lose most.
+
+    Several bundles have a part each, below a line that says how many of them pass.
+    """
+    bundles = by_bundle(records)
+    lines = _several(bundles) if len(bundles) > 1 else _lines(records)
+    return "\n".join(lines) + "\n"
 
 
-def _lines(records: Sequence[Record]) -> Iterator[str]:
+def _several(bundles: Sequence[Sequence[Record]]) -> Iterator[str]:
+    gates = [_gate(records) for records in bundles]
+    passed = gates.count("pass")
+    yield f"## {_MARKS[_worst(gates)]} EdgeDistill: {passed} of {len(bundles)} bundles pass"
+    for records in bundles:
+        yield ""
+        yield from _lines(records, "###")
+
+
+def _lines(records: Sequence[Record], heading: str = "## EdgeDistill:") -> Iterator[str]:
     verdict = _gate(records)
-    bundle = _escape(records[0].bundle) if records else "nothing"
-    yield f"## {_MARKS[verdict]} EdgeDistill: {bundle} {verdict}"
+    bundle = as_line(records[0].bundle) if records else "nothing"
+    level, _, tool = heading.partition(" ")
+    yield " ".join(filter(None, (level, _MARKS[verdict], tool, bundle, verdict)))
     yield ""
     yield "| model | verdict | accuracy | teacher | drop, points | interval | agreement | worst class | checks |"
     yield "|---|---|--:|--:|--:|--:|--:|---|---|"
@@ -46,6 +61,10 @@ def _lines(records: Sequence[Record]) -> Iterator[str]:
 
 def _gate(records: Sequence[Record]) -> str:
     statuses = {case.status for record in records if is_judged(record, records) for case in cases_of(record)[:1]}
+    return _worst(statuses)
+
+
+def _worst(statuses: Collection[str]) -> str:
     return next((each for each in ("error", "fail", "inconclusive") if each in statuses), "pass")
 
 
@@ -72,12 +91,14 @@ def _row(record: Record, judged: bool) -> str:
 
 def _name(record: Record) -> str:
     model = record.model
-    return _escape(f"{label_of(model.precision)}, {model.device} {model.runtime}")
+    if not model.precision:
+        return "no model"
+    return as_line(f"{label_of(model.precision)}, {model.device} {model.runtime}")
 
 
 def _worst_class(record: ParityReport) -> str:
     for row, drop in _losing(record)[:1]:
-        return f"{_escape(row.name)} ({words.bare_points(drop)})"
+        return f"{as_line(row.name)} ({words.bare_points(drop)})"
     return words.MISSING
 
 
@@ -95,7 +116,7 @@ def _reasons(records: Sequence[Record]) -> Iterator[str]:
         for case in cases_of(record):
             if case.name == "verdict" or case.status in ("fail", "inconclusive", "error"):
                 yield f"- {_describe_case(case)}"
-        yield from (f"- {_escape(text)}" for text in _further(record))
+        yield from (f"- {as_line(text)}" for text in _further(record))
 
 
 def _further(record: Record) -> Iterator[str]:
@@ -107,7 +128,7 @@ def _further(record: Record) -> Iterator[str]:
 
 
 def _describe_case(case: Case) -> str:
-    return f"{_MARKS[case.status]} {_escape(case.name.replace('_', ' '))}: {_escape(case.message)}"
+    return f"{_MARKS[case.status]} {as_line(case.name.replace('_', ' '))}: {as_line(case.message)}"
 
 
 def _classes(records: Sequence[Record]) -> Iterator[str]:
@@ -124,11 +145,11 @@ def _classes(records: Sequence[Record]) -> Iterator[str]:
     yield "|---|---|--:|--:|--:|--:|"
     for record, row, drop in rows:
         shares = words.percent(row.teacher), words.percent(row.shown_share), words.bare_points(drop)
-        yield f"| {_name(record)} | {_escape(row.name)} | {row.shown_count} | {' | '.join(shares)} |"
+        yield f"| {_name(record)} | {as_line(row.name)} | {row.shown_count} | {' | '.join(shares)} |"
     yield from ("", "</details>")
 
 
-def _escape(text: str) -> str:
+def as_line(text: str) -> str:
     """Return any text as one line of Markdown that shows it unchanged."""
     line = " ".join(printable(text, keep="\n\t").split())
     cut = line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"

@@ -296,13 +296,19 @@ def test_swapped_label_folders(bundle: Bundle, images: ImageSet, tmp_path: Path)
 def test_images_the_teacher_never_saw(bundle: Bundle) -> None:
     train = open_source("embedded:digits").train.select(np.arange(100))
     with pytest.raises(DataError, match=r"None of the 100 images is among the .* whose teacher answers"):
-        checked(bundle, images=train)
+        checked(bundle.without_file("teacher.fp32"), images=train)
+
+
+def test_images_the_teacher_never_saw_are_answered_by_its_file(bundle: Bundle) -> None:
+    train = open_source("embedded:digits").train.select(np.arange(100))
+    report = checked(bundle, "teacher", train)
+    assert (report.images.sample_count, report.images.answered_count, report.likeness.agreement) == (100, 100, 1.0)
 
 
 def test_images_of_which_the_teacher_saw_few(bundle: Bundle) -> None:
     test = open_source("embedded:digits").test
     assert test is not None
-    report = checked(bundle, images=test.select(np.arange(700)))
+    report = checked(bundle.without_file("teacher.fp32"), images=test.select(np.arange(700)))
     assert "unknown_images" in names_in(report)
     assert any("were left out" in note for note in report.findings.notes)
 

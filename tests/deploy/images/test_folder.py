@@ -1,6 +1,7 @@
 import hashlib
 import os
 import pickle
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -227,6 +228,15 @@ def test_class_folders_with_nothing_readable_say_what_they_hold(tmp_path: Path) 
         (tmp_path / "a" / f"{number}.heic").touch()
     message = r"hold no images \(avif, .*\)\. Files there: 0\.heic, 1\.heic, 2\.heic, 3\.heic, 4\.heic and 2 more\."
     with pytest.raises(DataError, match=message):
+        open_images(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "source"), [("shard-000.tar", "wds:{}"), ("train.parquet", "parquet:{}")])
+def test_a_folder_of_files_that_hold_images_says_how_to_name_it(tmp_path: Path, name: str, source: str) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / name).touch()
+    named = source.format(tmp_path / "train")
+    with pytest.raises(DataError, match=re.escape(f"Images inside such files are read from {named}.")):
         open_images(tmp_path)
 
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from edgedistill_deploy.classes.groups import ClassGroup
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.evaluation.figures import Answers, measure_accuracy, measure_classes
 from edgedistill_deploy.parity._classes import judge_classes
@@ -319,3 +320,18 @@ def test_an_expert_without_finite_answers_has_only_dead_classes() -> None:
     judgement = judged_answers(broken, DEFAULT_LIMITS, ANIMALS)
     assert len(judgement.class_findings or ()) == 8
     assert mcnemar_p(15, 0) * 8 < 0.05
+
+
+@pytest.mark.parametrize(("share", "meant"), [(95.0, "0.95"), (80.0, "0.8"), (1.0, "0.95"), (-1.0, "0.95")])
+def test_an_agreement_that_is_no_share_gets_an_example_of_its_kind(share: float, meant: str) -> None:
+    with pytest.raises(UsageError, match=rf"min_agreement is {share:g}; .* below 1, for example {meant}\.$"):
+        ParityLimits(min_agreement=share)
+
+
+def test_allowing_a_member_of_a_group_names_the_group() -> None:
+    classes = (ClassGroup(name="cat", members=("tabby, tabby cat", "tiger cat")), "dog")
+    assert ParityLimits(allowed_classes=("Cat",)).allowed_among(classes) == {"cat"}
+    with pytest.raises(UsageError, match="no class 'tabby' of its own: it is part of 'cat', which can be allowed"):
+        ParityLimits(allowed_classes=("tabby",)).allowed_among(classes)
+    with pytest.raises(UsageError, match="The expert has no class 'lynx'"):
+        ParityLimits(allowed_classes=("lynx",)).allowed_among(classes)

@@ -129,6 +129,16 @@ def test_what_is_broken_in_other_classes_does_not_count(tmp_path: Path) -> None:
     assert parts.notes == ("Folders that are no class of the subtask: fox.",)
 
 
+def test_photographs_that_lie_by_day_below_no_class_get_a_hint(tmp_path: Path) -> None:
+    write_classes(tmp_path / "train", names=("cat", "dog"))
+    for day in (0, 1):
+        save(photograph(5000 + day), tmp_path / "train" / "more" / f"day{day}" / "0.png")
+    assert split(tmp_path).notes[-1] == (
+        "Folders that are no class of the subtask: more. Those of more lie in folders below it; if they show the "
+        f"subtask's classes, --unlabelled {tmp_path / 'train' / 'more'} trains on them without labels."
+    )
+
+
 @pytest.mark.parametrize("copy", [shrunk, encoded_anew])
 def test_training_images_whose_picture_is_in_test_are_removed(
     tmp_path: Path, copy: Callable[[Image.Image], Image.Image]

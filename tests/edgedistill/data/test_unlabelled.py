@@ -1,5 +1,6 @@
 """Images without labels: what they are used for, and that they never lie in two splits or count as of a class."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from edgedistill_deploy.images.checks.limits import UnusableImagesError
 from edgedistill_deploy.images.sets import NO_LABEL, ImageSet, ImageSplits
 from edgedistill_deploy.images.sources import open_images
 from reference.image_files import write_folder
+from reference.image_sources import write_csv, write_pictures, write_shard
 
 CLASSES = ["a", "b"]
 
@@ -206,6 +208,33 @@ def test_labels_of_an_unlabelled_source_do_not_matter() -> None:
     assert extra.class_names == ()
     assert unlabelled_count(extra.train) == len(extra.train) == 8620
     assert extra.notes == ("Of embedded:digits, 5840 validation and test images are not used for training.",)
+
+
+def write_without_labels(kind: str, folder: Path) -> tuple[str, list[Path]]:
+    """Write pictures as a source of a kind, none with a label; return its name and the pictures."""
+    files = write_pictures(folder / "pictures", count=3)
+    if kind == "table":
+        path = write_csv(folder / "list.csv", ["path"], [[file] for file in files])
+        return f"table:{path}", files
+    if kind == "wds":
+        samples = [(f"{number:06}", {"png": file.read_bytes()}) for number, file in enumerate(files)]
+        return f"wds:{write_shard(folder / 'shards' / '0.tar', samples)}", files
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table({"image": [file.read_bytes() for file in files]})
+    pyarrow.parquet.write_table(table, folder / "images.parquet")
+    return f"parquet:{folder / 'images.parquet'}", files
+
+
+@pytest.mark.parametrize("kind", ["table", "wds", "parquet"])
+def test_tables_shards_and_parquet_files_need_no_labels_there(tmp_path: Path, kind: str) -> None:
+    name, files = write_without_labels(kind, tmp_path)
+    extra = open_unlabelled(name).train
+    assert unlabelled_count(extra) == len(extra) == 6
+    assert digests(extra) == [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    with pytest.raises((DataError, UsageError)):  # where labels matter, they are still asked for
+        open_images(name)
 
 
 def test_of_an_unlabelled_folder_every_image_counts(tmp_path: Path) -> None:

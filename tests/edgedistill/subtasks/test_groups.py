@@ -109,3 +109,16 @@ def test_a_folder_called_by_another_synonym_belongs_to_the_group() -> None:
     claims = claim_folders(["hog", "lion", "zebra"], subtask.classes, "The images have")
     assert claims.problems == ()
     assert claims.owners == ("beast", "beast", "zebra")
+
+
+def test_a_plain_class_finds_the_folder_of_its_label_as_a_member_of_a_group_does() -> None:
+    """By itself "pig" usually is no hog, but the teacher's label says that it is one."""
+    subtask = find_subtask(IMAGENET, ["pig", "zebra"])
+    assert subtask.class_names == ("pig", "zebra")
+    assert subtask.members == ((341,), (340,))
+    for folder in ("hog", "pig", "n02395406", "grunter"):
+        claims = claim_folders((folder, "zebra"), subtask.classes, "The images have")
+        assert (claims.owners, claims.problems) == (("pig", "zebra"), ())
+    # What a name means by itself needs no group.
+    assert find_subtask(IMAGENET, ["hippo", "zebra"]).class_indices == (344, 340)
+    assert find_subtask(IMAGENET, subtask.classes) == subtask

@@ -29,6 +29,19 @@ def read_class_names(source: str) -> tuple[str, ...]:
     return names
 
 
+def label_rows(texts: Sequence[str], names: Sequence[str], source: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Return the classes and the labels (N,) as `name_classes` does; the label of a text that is "" is -1.
+
+    Raises DataError as `name_classes`.
+    """
+    known = np.array([bool(text) for text in texts], dtype=np.bool_)
+    labels = np.full(len(texts), -1, dtype=np.int64)
+    if not known.any():
+        return (), labels
+    class_names, labels[known] = name_classes([text for text in texts if text], names, source)
+    return class_names, labels
+
+
 def name_classes(texts: Sequence[str], names: Sequence[str], source: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """Return the classes and the labels (N,) of texts, each of which is the name or the number of a class.
 

@@ -21,7 +21,7 @@ from edgedistill_deploy.images.decode import SUFFIXES
 from edgedistill_deploy.images.encoded._tar import Member, ReadAt, TarError, read_members
 from edgedistill_deploy.images.encoded.paths import Texts, pack_texts
 
-_VERSION = 1  # of the cached files
+_VERSION = 2  # of the cached files
 _MOST_CACHED = 1 << 30  # bytes
 _MOST_LABEL = 1 << 16  # bytes of a file with a label
 _BLOCK = 4 << 20  # bytes asked of a server at once
@@ -42,7 +42,10 @@ _SPECS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ShardIndex:
-    """The labelled images of a shard: where each lies, its name and its label as text; and what was passed over."""
+    """The images of a shard: where each lies, its name and its label as text, "" for none.
+
+    `without_label` images have none, and `without_image` samples were passed over.
+    """
 
     offsets: NDArray[np.int64] = field(repr=False)
     sizes: NDArray[np.int64] = field(repr=False)
@@ -126,9 +129,8 @@ def _make_index(place: str, length: int) -> ShardIndex:
             for image, label in _samples(read_at, length):
                 if image is None:
                     without_image += 1
-                elif not label:
-                    without_label += 1
                 else:
+                    without_label += not label
                     images.append(image)
                     labels.append(label.encode("utf-8", errors="surrogateescape"))
     except TarError as error:

@@ -17,7 +17,7 @@ from edgedistill_deploy.files.caches import cache_folder
 from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.places import describe_place, find_places, is_url, require_server
 from edgedistill_deploy.files.writing import write_whole
-from edgedistill_deploy.images.encoded._class_names import name_classes, read_class_names
+from edgedistill_deploy.images.encoded._class_names import label_rows, read_class_names
 from edgedistill_deploy.images.encoded._parquet_files import class_names_of, open_parquet
 from edgedistill_deploy.images.encoded._split_names import split_in
 from edgedistill_deploy.images.encoded.patterns import expand_braces, split_options
@@ -80,35 +80,34 @@ class ParquetContents:
         return path
 
 
-def open_parquet_images(name: str) -> ImageSplits:
+def open_parquet_images(name: str, *, labels: bool = True) -> ImageSplits:
     """Open Parquet files: a file, a folder, "train-{00..07}.parquet", or the same at https:// or s3://.
 
     The column of images holds bytes, or bytes and a path as Hugging Face's library writes them. The column of labels
     holds names, or numbers whose names are in the file or in "?classes=FILE". "?image=COLUMN&label=COLUMN" names the
     columns where they are not the usual ones. Files that say train, val or test are these splits, as in
-    "test-00000-of-00001.parquet"; all others are `train`. Only labels are read here.
+    "test-00000-of-00001.parquet"; all others are `train`. Only labels are read here. Without `labels`, there need be no
+    column of labels, all rows count, and none has a label.
 
     Raises UsageError for a pattern that means nothing, DataError for files that cannot be read.
     """
     places, options = _parse(name)
     for server in {place.split("/", 3)[2]: place for place in places if is_url(place)}.values():
         require_server(server)
-    files = [_look(place, options) for place in places]
+    files = [_look(place, options, labels) for place in places]
     counts = [sum(each.group_rows) for each in files]
     texts = [label for each in files for label in each.labels]
     if not texts:
         raise DataError(f"parquet:{name} holds no rows.")
     names = read_class_names(options.get("classes", "")) or _names_of(files, name)
-    labelled = np.array([bool(text) for text in texts], dtype=np.bool_)
-    if not labelled.any():
+    class_names, known = label_rows(texts, names, f"parquet:{name}")
+    used = (known >= 0) | (not labels)
+    if not used.any():
         raise DataError(f"parquet:{name} holds no row with a label.")
-    class_names, known = name_classes([text for text in texts if text], names, f"parquet:{name}")
-    labels = np.full(len(texts), -1, dtype=np.int64)
-    labels[labelled] = known
-    every = build_encoded_images(class_names, labels, _contents(files))
+    every = build_encoded_images(class_names, known, _contents(files))
     splits = np.repeat([split_in(each.place) for each in files], counts)
-    chosen = {split: labelled & (splits == split) for split in ("train", "validation", "test")}
-    without = int((~labelled).sum())
+    chosen = {split: used & (splits == split) for split in ("train", "validation", "test")}
+    without = int((~used).sum())
     return ImageSplits(
         class_names=class_names,
         train=every.select(chosen["train"]),
@@ -144,18 +143,21 @@ def _parse(name: str) -> tuple[list[str], dict[str, str]]:
     return found, options
 
 
-def _look(place: str, options: dict[str, str]) -> _File:
+def _look(place: str, options: dict[str, str], with_labels: bool) -> _File:
     with open_parquet(place) as opened:
         schema = opened.schema_arrow
         images = [name for name in schema.names if _holds_images(schema.field(name).type)]
         image = _choose(place, images, options.get("image", ""), _IMAGES, "image") if images else ""
         if not image:
             raise DataError(f"{place} has no column of images, but {', '.join(map(str, schema.names[:10]))}.")
-        others = [name for name in schema.names if name != image]
-        label = _choose(place, others, options.get("label", ""), _LABELS, "label")
-        values = opened.read(columns=[label]).column(label).to_pylist()
         groups = tuple(opened.metadata.row_group(each).num_rows for each in range(opened.num_row_groups))
-        names = class_names_of(schema, label)
+        values: list[Any] = [None] * sum(groups)
+        names: tuple[str, ...] = ()
+        if with_labels:
+            others = [name for name in schema.names if name != image]
+            label = _choose(place, others, options.get("label", ""), _LABELS, "label")
+            values = opened.read(columns=[label]).column(label).to_pylist()
+            names = class_names_of(schema, label)
     length, state = describe_place(place)
     whole = place if is_url(place) else str(Path(place).absolute())
     key = hashlib.sha256(os.fsencode(f"{whole}|{length}|{state}|{image}")).hexdigest()

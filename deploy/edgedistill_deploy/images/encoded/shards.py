@@ -13,7 +13,7 @@ from edgedistill_deploy.errors import DataError, UsageError
 from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.places import find_places, is_url, read_range, require_server
 from edgedistill_deploy.images.decode import UnusableImageError
-from edgedistill_deploy.images.encoded._class_names import name_classes, read_class_names
+from edgedistill_deploy.images.encoded._class_names import label_rows, read_class_names
 from edgedistill_deploy.images.encoded._shard_index import ShardIndex, find_index, is_indexed
 from edgedistill_deploy.images.encoded._split_names import split_in
 from edgedistill_deploy.images.encoded.paths import Texts, join_texts
@@ -58,13 +58,13 @@ class ShardContents:
         return printable(f"{self.places[self.in_shard[row]]}/{member}")
 
 
-def open_shards(pattern: str) -> ImageSplits:
+def open_shards(pattern: str, *, labels: bool = True) -> ImageSplits:
     """Open shards by a pattern: a file, a folder, "train-{000..146}.tar", "*.tar", or the same at https:// or s3://.
 
     A shard is a tar archive; files whose names agree up to the first full stop are one sample. Its image has the suffix
     of an image, its label is in the file .cls, .json or .txt. "?classes=FILE" names the classes of labels that are
     numbers. Shards whose names say train, val or test are these splits; all others are `train`. Headers and labels are
-    read once, and kept in the cache of this user.
+    read once, and kept in the cache of this user. Without `labels`, all images count, and none has one.
 
     Raises UsageError for a pattern that means nothing, DataError for shards that cannot be read or hold no sample.
     """
@@ -73,18 +73,19 @@ def open_shards(pattern: str) -> ImageSplits:
         require_server(server)
     with ThreadPoolExecutor(_READERS) as threads:
         found = list(threads.map(find_index, places))
-    if not any(len(each) for each in found):
-        raise DataError(_describe_nothing(pattern, places, found))
     texts = [each.labels[row].decode("utf-8", errors="replace") for each in found for row in range(len(each))]
-    class_names, labels = name_classes(texts, names, pattern)
+    used = np.array([bool(text) or not labels for text in texts], dtype=np.bool_)
+    if not used.any():
+        raise DataError(_describe_nothing(pattern, places, found, labels))
+    class_names, known = label_rows(texts if labels else [""] * len(texts), names, pattern)
     splits = np.repeat([split_in(each) for each in places], [len(each) for each in found])
-    every = build_encoded_images(class_names, labels, _join(places, found))
+    every = build_encoded_images(class_names, known, _join(places, found))
     return ImageSplits(
         class_names=class_names,
-        train=every.select(splits == "train"),
-        validation=_split(every, splits == "validation"),
-        test=_split(every, splits == "test"),
-        notes=_notes(places, found),
+        train=every.select(used & (splits == "train")),
+        validation=_split(every, used & (splits == "validation")),
+        test=_split(every, used & (splits == "test")),
+        notes=_notes(places, found, labels),
     )
 
 
@@ -133,18 +134,21 @@ def _join(places: Sequence[str], found: Sequence[ShardIndex]) -> ShardContents:
     )
 
 
-def _notes(places: Sequence[str], found: Sequence[ShardIndex]) -> tuple[str, ...]:
+def _notes(places: Sequence[str], found: Sequence[ShardIndex], labels: bool) -> tuple[str, ...]:
     notes = []
-    if without_label := sum(each.without_label for each in found):
+    if labels and (without_label := sum(each.without_label for each in found)):
         notes.append(f"Samples without a label (.cls, .json or .txt) passed over in the shards: {without_label}.")
     if without_image := sum(each.without_image for each in found):
         notes.append(f"Samples without an image passed over in the shards: {without_image}.")
-    empty = [place for place, each in zip(places, found, strict=True) if not len(each)]
+    used = [len(each) - (each.without_label if labels else 0) for each in found]
+    empty = [place for place, count in zip(places, used, strict=True) if not count]
     return (*notes, f"Shards without a sample that is used: {', '.join(empty[:5])}.") if empty else tuple(notes)
 
 
-def _describe_nothing(pattern: str, places: Sequence[str], found: Sequence[ShardIndex]) -> str:
-    why = functools.reduce(lambda joined, note: f"{joined} {note}", _notes(places[:1], found[:1]), "")
+def _describe_nothing(pattern: str, places: Sequence[str], found: Sequence[ShardIndex], labels: bool) -> str:
+    why = functools.reduce(lambda joined, note: f"{joined} {note}", _notes(places[:1], found[:1], labels), "")
+    if not labels:
+        return f"The {len(places)} shards of wds:{pattern} hold no image.{why}"
     return (
         f"The {len(places)} shards of wds:{pattern} hold no labelled image; a sample is an image and a label of one "
         f"name, such as 0001.jpg and 0001.cls.{why}"

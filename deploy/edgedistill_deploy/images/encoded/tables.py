@@ -3,7 +3,7 @@
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
@@ -12,7 +12,7 @@ import numpy as np
 from edgedistill_deploy.errors import DataError, UsageError, nearest_names
 from edgedistill_deploy.files.places import is_url
 from edgedistill_deploy.files.text import read_text
-from edgedistill_deploy.images.encoded._class_names import name_classes, read_class_names
+from edgedistill_deploy.images.encoded._class_names import label_rows, read_class_names
 from edgedistill_deploy.images.encoded._parquet_files import read_columns
 from edgedistill_deploy.images.encoded._split_names import split_named
 from edgedistill_deploy.images.encoded.paths import pack_files
@@ -31,6 +31,7 @@ _PATHS = (
 _LABELS = ("label", "class", "class_name", "label_name", "category", "target")
 _SPLITS = ("split", "subset", "set")
 _MISSING = "missing (the table names it)"
+_Choose = Callable[[Sequence[str]], tuple[str, str, str]]  # from the header to the columns of paths, labels and splits
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,29 +41,32 @@ class _Row:
     split: str
 
 
-def open_table(name: str) -> ImageSplits:
+def open_table(name: str, *, labels: bool = True) -> ImageSplits:
     """Open "FILE" or "FILE?path=COLUMN&label=COLUMN&split=COLUMN&classes=FILE", a CSV, TSV or Parquet file.
 
     Columns are found by their names if they are not given. Paths are relative to the folder of the table, or absolute.
     A label is a name, or a number that the file of `classes` names. A column `split` says train, val or test; without
-    one, all rows are `train`. Files that are missing are skipped.
+    one, all rows are `train`. Files that are missing are skipped. Without `labels`, there need be no column of labels,
+    all rows with a path count, and none has a label.
 
     Raises UsageError for a column that is not there, DataError for a table without a usable row.
     """
     path, options = _parse(name)
-    rows = _read(path, options)
-    whole = [row for row in rows if row.path and row.label]
+    rows = _read(path, options, labels)
+    whole = [row for row in rows if row.path and (row.label or not labels)]
     if not whole:
-        raise DataError(f"{path} has {len(rows)} rows, and none has both a path and a label.")
+        raise DataError(
+            f"{path} has {len(rows)} rows, and none has {'both a path and a label' if labels else 'a path'}."
+        )
     if is_url(whole[0].path):
         raise DataError(f"{path} lists web addresses such as {whole[0].path}; fetch the images, and list their files.")
     names = read_class_names(options.get("classes", ""))
-    class_names, labels = name_classes([row.label for row in whole], names, str(path))
+    class_names, known = label_rows([row.label for row in whole], names, str(path))
     files = [_file(path.parent, row.path) for row in whole]
     there = np.array([os.path.isfile(each) for each in files], dtype=np.bool_)  # noqa: PTH113  # false for odd names too
     if not there.any():
         raise DataError(f"None of the {len(files)} files that {path} lists is there, such as {files[0]}.")
-    every = build_encoded_images(class_names, labels, pack_files((each.parent, each.name) for each in files))
+    every = build_encoded_images(class_names, known, pack_files((each.parent, each.name) for each in files))
     splits = np.array([_split(row.split, path) for row in whole])
     chosen = {split: there & (splits == split) for split in ("train", "validation", "test")}
     return ImageSplits(
@@ -70,9 +74,9 @@ def open_table(name: str) -> ImageSplits:
         train=every.select(chosen["train"]),
         validation=every.select(chosen["validation"]) if chosen["validation"].any() else None,
         test=every.select(chosen["test"]) if chosen["test"].any() else None,
-        notes=_notes(path, len(rows) - len(whole)),
+        notes=_notes(path, len(rows) - len(whole), "a path or a label" if labels else "a path"),
         skipped=tuple(
-            SkippedFile(path=str(files[row]), reason=_MISSING, class_name=class_names[labels[row]])
+            SkippedFile(path=str(files[row]), reason=_MISSING, class_name=class_names[known[row]] if labels else "")
             for row in np.flatnonzero(~there)
         ),
     )
@@ -83,22 +87,23 @@ def _parse(name: str) -> tuple[Path, dict[str, str]]:
     return Path(rest).expanduser(), options
 
 
-def _read(path: Path, options: dict[str, str]) -> list[_Row]:
+def _read(path: Path, options: dict[str, str], with_labels: bool) -> list[_Row]:
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise UsageError(f"The table {path} {what}; name a CSV, TSV or Parquet file.")
-    columns = _read_parquet(path, options) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path, options)
-    paths, labels, splits = columns
-    return [_Row(*row) for row in zip(paths, labels, splits or [""] * len(paths), strict=True)]
+    read = _read_parquet if path.suffix.lower() in (".parquet", ".pq") else _read_csv
+    paths, labels, splits = read(path, lambda header: _columns(path, header, options, with_labels))
+    nothing = [""] * len(paths)
+    return [_Row(*row) for row in zip(paths, labels or nothing, splits or nothing, strict=True)]
 
 
-def _read_csv(path: Path, options: dict[str, str]) -> list[list[str]]:
+def _read_csv(path: Path, choose: _Choose) -> list[list[str]]:
     text = read_text(path, "table", _MOST_BYTES)
     head = text.partition("\n")[0]
     rows = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=head.count))
     try:
         header = next(rows, [])
-        places = [header.index(name) if name else -1 for name in _columns(path, header, options)]
+        places = [header.index(name) if name else -1 for name in choose(header)]
         read: list[list[str]] = [[], [], []]
         for row in rows:
             if row and len(row) <= max(places):
@@ -111,17 +116,22 @@ def _read_csv(path: Path, options: dict[str, str]) -> list[list[str]]:
     return read
 
 
-def _read_parquet(path: Path, options: dict[str, str]) -> list[list[str]]:
-    names, read = read_columns(path, lambda header: [name for name in _columns(path, header, options) if name])
-    texts = [["" if value is None else str(value).strip() for value in read[name]] for name in names]
-    return [*texts, []] if len(texts) == 2 else texts
+def _read_parquet(path: Path, choose: _Choose) -> list[list[str]]:
+    chosen: list[str] = []
+
+    def choose_all(header: Sequence[str]) -> list[str]:
+        chosen.extend(choose(header))
+        return [name for name in chosen if name]
+
+    _, read = read_columns(path, choose_all)
+    return [["" if value is None else str(value).strip() for value in read[name]] if name else [] for name in chosen]
 
 
-def _columns(path: Path, header: Sequence[str], options: dict[str, str]) -> tuple[str, str, str]:
-    """Return the names of the columns of paths, labels and splits; "" for no splits."""
+def _columns(path: Path, header: Sequence[str], options: dict[str, str], with_labels: bool) -> tuple[str, str, str]:
+    """Return the names of the columns of paths, labels and splits; "" for no labels and for no splits."""
     return (
         _column(path, header, options.get("path", ""), _PATHS, "path"),
-        _column(path, header, options.get("label", ""), _LABELS, "label"),
+        _column(path, header, options.get("label", ""), _LABELS, "label") if with_labels else "",
         _column(path, header, options.get("split", ""), _SPLITS, ""),
     )
 
@@ -155,5 +165,5 @@ def _split(word: str, path: Path) -> str:
     return found
 
 
-def _notes(path: Path, incomplete: int) -> tuple[str, ...]:
-    return (f"Rows of {path.name} without a path or a label passed over: {incomplete}.",) if incomplete else ()
+def _notes(path: Path, incomplete: int, lacking: str) -> tuple[str, ...]:
+    return (f"Rows of {path.name} without {lacking} passed over: {incomplete}.",) if incomplete else ()

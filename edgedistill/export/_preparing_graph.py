@@ -1,8 +1,9 @@
 """Preparing a picture as nodes of an ONNX graph: scaling as Pillow does it, and cutting out the centre.
 
 ONNX's own Resize is not used: with antialias, ONNX Runtime 1.32 is up to 11 levels from Pillow. Here each pass is a
-product with a matrix of the filter's weights, which the graph computes from the size of the picture. Only the rows and
-columns that the cut keeps are computed.
+product with a matrix of the filter's weights, which the graph computes from the size of the picture. Only what the cut
+keeps is computed, from the part of the picture that it is made of. In double precision the sums are exact, as Pillow's
+are in whole numbers; in single precision, ties were rounded differently.
 """
 
 from typing import Any
@@ -16,6 +17,7 @@ from edgedistill_deploy.images.preprocess import Preprocess, least_size
 IMAGE = "image"
 _PREFIX = "any_size"
 PREPARED = f"{_PREFIX}/prepared"
+_UNIT = float(1 << 22)  # Pillow's weights are whole numbers of so many to 1
 _REACH = {"bilinear": 1.0, "bicubic": 2.0, "lanczos": 3.0}  # of a filter, in pixels of the smaller picture
 
 
@@ -43,10 +45,6 @@ class _Steps:
     def number(self, value: float) -> str:
         """Return the name of a number in double precision."""
         return self._constant(np.array(value, np.float64))
-
-    def single(self, value: float) -> str:
-        """Return the name of a number in single precision."""
-        return self._constant(np.array(value, np.float32))
 
     def double(self, value: str) -> str:
         """Return a value in double precision."""
@@ -79,9 +77,11 @@ def preparing_nodes(preprocess: Preprocess, *, tall_first: bool) -> tuple[list[N
         taken = steps("Gather", steps("Gather", IMAGE, rows.nearest(), axis=1), columns.nearest(), axis=2)
         steps("Identity", taken, output=PREPARED)
         return steps.nodes, [*steps.constants.values()]
-    down = rows.weights(preprocess.interpolation)
-    across = steps("Transpose", columns.weights(preprocess.interpolation), perm=[1, 0])
-    planes = steps("Cast", steps("Transpose", IMAGE, perm=[0, 3, 1, 2]), to=TensorProto.FLOAT)
+    filters = [_Filter(axis, preprocess.interpolation) for axis in (rows, columns)]
+    starts, ends = (steps("Concat", *each, axis=0) for each in zip(*(each.used for each in filters), strict=True))
+    part = steps("Slice", IMAGE, starts, ends, steps.row(1, 2))
+    planes = steps.double(steps("Transpose", part, perm=[0, 3, 1, 2]))
+    down, across = filters[0].weights(), steps("Transpose", filters[1].weights(), perm=[1, 0])
     if tall_first:
         scaled = steps(
             "If",
@@ -124,7 +124,7 @@ def _is_tall(steps: _Steps, height: str, width: str, new_height: str, new_width:
 def _branch(steps: _Steps, name: str, planes: str, down: str, across: str, *, down_first: bool) -> GraphProto:
     own = steps.branch(name)
     scaled = _scale(own, planes, down, across, down_first=down_first)
-    return helper.make_graph(own.nodes, name, [], [helper.make_tensor_value_info(scaled, TensorProto.FLOAT, None)])
+    return helper.make_graph(own.nodes, name, [], [helper.make_tensor_value_info(scaled, TensorProto.DOUBLE, None)])
 
 
 def _scale(steps: _Steps, planes: str, down: str, across: str, *, down_first: bool) -> str:
@@ -135,45 +135,69 @@ def _scale(steps: _Steps, planes: str, down: str, across: str, *, down_first: bo
 
 
 def _rounded(steps: _Steps, values: str) -> str:
-    nearest = steps("Floor", steps("Add", values, steps.single(0.5)))
-    return steps("Clip", nearest, steps.single(0.0), steps.single(255.0))
+    nearest = steps("Floor", steps("Add", values, steps.number(0.5)))
+    return steps("Clip", nearest, steps.number(0.0), steps.number(255.0))
 
 
 class _Axis:
     """One axis: its size before and after scaling, and the first and the number of the new places that are kept."""
 
     def __init__(self, steps: _Steps, before: str, after: str, first: str, kept: int) -> None:
-        self._steps = steps
-        self._before, self._after = before, after
-        self._places = steps("Add", steps.row(*range(kept)), first)
-        self._scale = steps("Div", steps.double(before), steps.double(after))
-
-    def weights(self, interpolation: str) -> str:
-        """Return the filter's weights, float32 (kept, before): what each old pixel gives to each new one."""
-        steps = self._steps
-        stretch = steps("Max", self._scale, steps.number(1.0))
-        reach = steps("Mul", stretch, steps.number(_REACH[interpolation]))
-        middle = steps("Mul", steps("Add", steps.double(self._places), steps.number(0.5)), self._scale)
-        centre = steps("Unsqueeze", middle, steps.row(1))
-        old = steps.double(steps("Range", steps.whole(0), self._before, steps.whole(1)))
-        half = steps.number(0.5)
-        first = steps("Floor", steps("Add", steps("Sub", centre, reach), half))
-        end = steps("Floor", steps("Add", steps("Add", centre, reach), half))
-        inside = steps("And", steps("GreaterOrEqual", old, first), steps("Less", old, end))
-        distance = steps("Div", steps("Add", steps("Sub", old, centre), half), stretch)
-        raw = steps("Where", inside, _FILTERS[interpolation](steps, distance), steps.number(0.0))
-        whole = steps("Div", raw, steps("ReduceSum", raw, steps.row(1), keepdims=1))
-        return steps("Cast", whole, to=TensorProto.FLOAT)
+        self.steps = steps
+        self.before, self._after, self.kept = before, after, kept
+        self.places = steps("Add", steps.row(*range(kept)), first)
+        self.scale = steps("Div", steps.double(before), steps.double(after))
 
     def nearest(self) -> str:
         """Return the old place of each new one, int64 (kept,), added up step by step as Pillow does."""
-        steps = self._steps
-        half = steps("Mul", self._scale, steps.number(0.5))
+        steps = self.steps
+        half = steps("Mul", self.scale, steps.number(0.5))
         every = steps("Range", steps.whole(0), self._after, steps.whole(1))
-        jumps = steps("Where", steps("Equal", every, steps.whole(0)), half, self._scale)
-        reached = steps("Gather", steps("CumSum", jumps, steps.whole(0)), self._places, axis=0)
-        last = steps("Sub", self._before, steps.whole(1))
+        jumps = steps("Where", steps("Equal", every, steps.whole(0)), half, self.scale)
+        reached = steps("Gather", steps("CumSum", jumps, steps.whole(0)), self.places, axis=0)
+        last = steps("Sub", self.before, steps.whole(1))
         return steps("Min", steps("Cast", reached, to=TensorProto.INT64), last)
+
+
+class _Filter:
+    """A filter along an axis. `used` are the first old place that has a weight and the end of them, int64 (1,) each."""
+
+    def __init__(self, axis: _Axis, interpolation: str) -> None:
+        steps = self._steps = axis.steps
+        self._shape = _SHAPES[interpolation]
+        half = steps.number(0.5)
+        self._stretch = steps("Max", axis.scale, steps.number(1.0))
+        reach = steps("Mul", self._stretch, steps.number(_REACH[interpolation]))
+        self._centre = steps("Mul", steps("Add", steps.double(axis.places), half), axis.scale)
+        begins = self._whole(steps("Add", steps("Sub", self._centre, reach), half))
+        ends = self._whole(steps("Add", steps("Add", self._centre, reach), half))
+        self._begins = steps("Max", begins, steps.whole(0))
+        self._ends = steps("Min", ends, axis.before)
+        self.used = (
+            steps("Gather", self._begins, steps.row(0), axis=0),
+            steps("Gather", self._ends, steps.row(axis.kept - 1), axis=0),
+        )
+
+    def weights(self) -> str:
+        """Return what each old pixel that is used gives to each new one, double precision (kept, used)."""
+        steps = self._steps
+        start, end = (steps("Squeeze", each, steps.row(0)) for each in self.used)
+        old = steps("Range", start, end, steps.whole(1))
+        begins, ends, centre = (
+            steps("Unsqueeze", each, steps.row(1)) for each in (self._begins, self._ends, self._centre)
+        )
+        inside = steps("And", steps("GreaterOrEqual", old, begins), steps("Less", old, ends))
+        middle = steps("Add", steps.double(old), steps.number(0.5))
+        distance = steps("Div", steps("Sub", middle, centre), self._stretch)
+        raw = steps("Where", inside, self._shape(steps, distance), steps.number(0.0))
+        share = steps("Div", raw, steps("ReduceSum", raw, steps.row(1), keepdims=1))
+        away = steps("Mul", steps("Sign", share), steps.number(0.5))
+        whole = self._whole(steps("Add", steps("Mul", share, steps.number(_UNIT)), away))
+        return steps("Div", steps.double(whole), steps.number(_UNIT))
+
+    def _whole(self, value: str) -> str:
+        """Return a value without its fraction, int64."""
+        return self._steps("Cast", value, to=TensorProto.INT64)
 
 
 def _bilinear(steps: _Steps, distance: str) -> str:
@@ -208,4 +232,4 @@ def _sinc(steps: _Steps, x: str) -> str:
     return steps("Where", is_centre, steps.number(1.0), steps("Div", steps("Sin", turn), turn))
 
 
-_FILTERS = {"bilinear": _bilinear, "bicubic": _bicubic, "lanczos": _lanczos}
+_SHAPES = {"bilinear": _bilinear, "bicubic": _bicubic, "lanczos": _lanczos}

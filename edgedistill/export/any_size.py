@@ -17,14 +17,13 @@ from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import ANY_SIZE_PRECISIONS, any_size_role, model_role
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import write_whole
-from edgedistill_deploy.images.golden import TOLERANCES
 from edgedistill_deploy.images.preprocess import Preprocess, scales_tall_pictures_first
 from edgedistill_deploy.progress import Progress, silent
 from edgedistill_deploy.runtimes.logits import raw_logits
 from edgedistill_deploy.runtimes.opening import open_model
 from edgedistill_deploy.runtimes.session import Session
 
-MOST_LEVELS = TOLERANCES["PNG"]  # of a pixel value (0 to 255) by which the graph may differ from Pillow
+MOST_LEVELS = 1  # of a pixel value (0 to 255) by which the graph may differ from Pillow
 MOST_PROBABILITY = 0.05  # by which a class's probability may differ: one level can move INT8 by a step
 SOURCE = "edgedistill.any_size_of"  # metadata: the sha256 of the file that this one was made of
 
@@ -85,9 +84,24 @@ def write_any_size(bundle: Bundle, images: Sequence[Image.Image], progress: Prog
                 source_sha256=sha256, image_count=len(images), **asdict(pixels), **asdict(answers)
             )
             progress(done + 1, len(sources))
+        bundle = remove_any_size(bundle)
         for precision in sources:
             bundle = _keep(bundle, precision, folder)
     return bundle.with_fields(any_size={precision: asdict(record) for precision, record in records.items()})
+
+
+def has_any_size(bundle: Bundle) -> bool:
+    """Return whether the bundle has such files."""
+    return any(bundle.has(any_size_role(each)) for each in ANY_SIZE_PRECISIONS)
+
+
+def remove_any_size(bundle: Bundle) -> Bundle:
+    """Remove all such files: of an earlier model, or of a precision that there is no more."""
+    for role in map(any_size_role, ANY_SIZE_PRECISIONS):
+        if bundle.has(role):
+            (bundle.path / f"{role}.onnx").unlink(missing_ok=True)
+            bundle = bundle.without_file(role)
+    return bundle.with_fields(any_size={}) if bundle.manifest.get("any_size") else bundle
 
 
 def _write(source: Path, staged: Path, preprocess: Preprocess, sha256: str) -> None:

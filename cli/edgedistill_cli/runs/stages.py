@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgedistill_cli import STAGES
 from edgedistill_cli.console import Console
 from edgedistill_cli.runs._learning import judge_learning, watch_training
+from edgedistill_cli.runs.any_size import renew_any_size
 from edgedistill_cli.runs.folder import KNOWN_LOOKS, Run
 from edgedistill_cli.runs.inputs import (
     Inputs,
@@ -156,6 +157,7 @@ def _export(run: Run, inputs: Callable[[], Inputs]) -> None:
             progress=report,
         )
     _say_export(run, bundle.manifest["export"])
+    renew_any_size(run)
     say_readiness(run, given, student)
 
 
@@ -209,6 +211,7 @@ def _calibrate(run: Run, inputs: Callable[[], Inputs]) -> None:
         run.console.say(f"note: {note}")
     if run.settings.calibrate.recover:
         recover_run(run, inputs())
+    renew_any_size(run)
 
 
 def _validate(run: Run, inputs: Callable[[], Inputs]) -> None:

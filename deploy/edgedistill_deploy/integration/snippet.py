@@ -80,6 +80,7 @@ LANGUAGES: Mapping[str, Language] = {
     ),
 }
 EXPECTED = "expected.json"
+PROGRAM_RUNTIME = "onnxruntime"  # which all the programs use
 _IMAGES = "images"
 _IN_THE_PROGRAM = ("image", "class", "probability", "tolerance")  # of an expected answer, in this order
 _PLACE = re.compile(r"\$([A-Z_]+)\b")
@@ -110,7 +111,7 @@ def write_snippet(bundle: Bundle, language: str, out: Path, precision: str | Non
     if os.path.lexists(out):
         raise UsageError(f"{out} is there already, and nothing is replaced; choose another --out, or remove it.")
     make_folder(out.parent)
-    with Expert(bundle, precision=precision, runtime="onnxruntime", provider="cpu") as expert, beside(out) as temporary:
+    with Expert(bundle, precision=precision, runtime=PROGRAM_RUNTIME, provider="cpu") as expert, beside(out) as temporary:
         folder = temporary / "folder"
         make_folder(folder)
         _copy_model(bundle, expert.model.precision, folder)

@@ -32,10 +32,11 @@ app = FastAPI(title="An expert", lifespan=opened)
 async def predict(request: Request) -> dict[str, Any]:
     """Say what the expert sees in the picture that is the body of the request."""
     content = bytearray()
-    async for part in request.stream():
-        content += part
-        if len(content) > MOST_BYTES:
-            raise HTTPException(413, f"A picture may have {MOST_BYTES} bytes.")
+    async for part in request.stream():  # to its end, so that the sender hears the answer
+        if len(content) <= MOST_BYTES:
+            content += part
+    if len(content) > MOST_BYTES:
+        raise HTTPException(413, f"A picture may have {MOST_BYTES} bytes.")
     try:  # in a thread, so that pictures are decoded side by side
         answer = await run_in_threadpool(request.app.state.expert.predict, bytes(content))
     except DataError as error:

@@ -26,7 +26,10 @@ _IMPORTED = (
         f"edgedistill_cli.commands.{name}"
         for name in ("devices", "ledger", "predict", "profile", "report", "training", "validate")
     ),
-    *(f"edgedistill_cli.bundles.{name}" for name in ("bisecting", "decisions", "devices", "predicting", "profiling", "validating")),
+    *(
+        f"edgedistill_cli.bundles.{name}"
+        for name in ("bisecting", "decisions", "devices", "predicting", "profiling", "validating")
+    ),
     *(f"edgedistill_cli.tables.{name}" for name in ("devices", "latency", "ledger", "parity", "predictions")),
     "edgedistill_deploy.remote.tasks",
     "edgedistill_deploy.report.junit",

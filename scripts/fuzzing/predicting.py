@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 from pathlib import Path
 from random import Random
 
@@ -13,7 +12,17 @@ from fuzzing.kind import Kind, Left, command
 from reference.hostile_bundles import copy_of
 
 _BUNDLE_IS_SOUND = 0.7
-_NAMES = ("red.png", "-", "--json", "a b.jpg", "\u202e.png", "caf\u00e9.jpg", "n" * 200 + ".png", "[x].png", "line\n.png")
+_NAMES = (
+    "red.png",
+    "-",
+    "--json",
+    "a b.jpg",
+    "\u202e.png",
+    "caf\u00e9.jpg",
+    "n" * 200 + ".png",
+    "[x].png",
+    "line\n.png",
+)
 _ROWS = {"--json": False, "--jsonl": True}  # whether each line is a document
 
 
@@ -44,7 +53,7 @@ def _lead_out(random: Random, folder: Path) -> None:
 def _examine(random: Random, folder: Path) -> None:
     bundle, pictures = folder / "bundle", folder / "images"
     named = [path for path in sorted(pictures.rglob("*")) if path.is_file()]
-    asked: list[str | Path] = [random.choice((pictures, os.path.join(pictures, "**", "*"), *named))]
+    asked: list[str | Path] = [random.choice((pictures, pictures / "**" / "*", *named))]
     shown = random.choice((None, *_ROWS))
     words: list[str | Path] = [
         *random.choice(((), ("--top", "2"), ("--threshold", "0.9"), ("--batch-size", "1"))),
@@ -73,6 +82,4 @@ def _require_documents(text: str, *, one_a_line: bool) -> None:
             raise Left("predict prints a document without a kind")
 
 
-PREDICTING = Kind(
-    name="predicting", weight=3.0, prepare=bundles.prepare_bundle, make=_make, examine=_examine
-)
+PREDICTING = Kind(name="predicting", weight=3.0, prepare=bundles.prepare_bundle, make=_make, examine=_examine)

@@ -23,7 +23,7 @@ Language = Annotated[
     flag(
         "--language",
         "NAME",
-        "Of the program in it that needs no EdgeDistill: python, js, cpp or none; python by default, none for TensorRT.",
+        "Of the program in it, which needs no EdgeDistill: python (the usual one), js, cpp or none; none for TensorRT.",
     ),
 ]
 Precision = Annotated[str | None, flag("--precision", "P", "fp32, fp16 or int8; the recommended by default.")]

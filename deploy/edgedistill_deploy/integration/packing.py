@@ -70,8 +70,8 @@ def pack_bundle(
     role = bundle.role_for(chosen, target.runtime)
     if language is not None and target.runtime != PROGRAM_RUNTIME:
         raise UsageError(
-            f"The programs of `snippet` run the model with {PROGRAM_RUNTIME}, and {target.reader} reads this one; leave "
-            "--language out."
+            f"The programs of `snippet` run the model with {PROGRAM_RUNTIME}, and {target.reader} reads this one; "
+            "leave --language out."
         )
     _require_readable(bundle.file(role), target)
     make_folder(out.parent)

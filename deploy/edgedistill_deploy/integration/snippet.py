@@ -46,7 +46,9 @@ _CPP_PLAIN = frozenset(range(0x20, 0x7F)) - {ord(each) for each in '"\\?'}  # "?
 def _cpp_literal(value: Any) -> str:
     """Return a value in C++: a list or a pair in braces, a text in octal escapes where it is not plain ASCII."""
     if isinstance(value, str):
-        escaped = "".join(chr(each) if each in _CPP_PLAIN else f"\\{each:03o}" for each in value.encode("utf-8", "surrogatepass"))
+        escaped = "".join(
+            chr(each) if each in _CPP_PLAIN else f"\\{each:03o}" for each in value.encode("utf-8", "surrogatepass")
+        )
         return f'"{escaped}"'
     if isinstance(value, list | tuple):
         between = ",\n    " if any(isinstance(each, tuple) for each in value) else ", "
@@ -58,11 +60,7 @@ def _cpp_literal(value: Any) -> str:
 
 LANGUAGES: Mapping[str, Language] = {
     "python": Language(
-        program="predict.py",
-        literal=ascii,
-        check="python predict.py --check",
-        png_tolerance=0.001,
-        jpeg_tolerance=0.05,
+        program="predict.py", literal=ascii, check="python predict.py --check", png_tolerance=0.001, jpeg_tolerance=0.05
     ),
     "js": Language(
         program="predict.js",
@@ -111,7 +109,10 @@ def write_snippet(bundle: Bundle, language: str, out: Path, precision: str | Non
     if os.path.lexists(out):
         raise UsageError(f"{out} is there already, and nothing is replaced; choose another --out, or remove it.")
     make_folder(out.parent)
-    with Expert(bundle, precision=precision, runtime=PROGRAM_RUNTIME, provider="cpu") as expert, beside(out) as temporary:
+    with (
+        Expert(bundle, precision=precision, runtime=PROGRAM_RUNTIME, provider="cpu") as expert,
+        beside(out) as temporary,
+    ):
         folder = temporary / "folder"
         make_folder(folder)
         _copy_model(bundle, expert.model.precision, folder)

@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from fuzzing import bundles, devices, images, texts
+from fuzzing import bundles, devices, images, predicting, texts
 from fuzzing.kind import Kind
 
 KINDS: tuple[Kind, ...] = (
@@ -14,6 +14,7 @@ KINDS: tuple[Kind, ...] = (
     texts.SETTINGS,
     texts.LABELS,
     devices.DEVICES,
+    predicting.PREDICTING,
 )
 # A case is a fork, which inherits what is imported here; nothing of it has run before.
 _IMPORTED = (
@@ -23,10 +24,13 @@ _IMPORTED = (
     "rich.table",
     *(
         f"edgedistill_cli.commands.{name}"
-        for name in ("devices", "ledger", "profile", "report", "training", "validate")
+        for name in ("devices", "ledger", "predict", "profile", "report", "training", "validate")
     ),
-    *(f"edgedistill_cli.bundles.{name}" for name in ("bisecting", "decisions", "devices", "profiling", "validating")),
-    *(f"edgedistill_cli.tables.{name}" for name in ("devices", "latency", "ledger", "parity")),
+    *(
+        f"edgedistill_cli.bundles.{name}"
+        for name in ("bisecting", "decisions", "devices", "predicting", "profiling", "validating")
+    ),
+    *(f"edgedistill_cli.tables.{name}" for name in ("devices", "latency", "ledger", "parity", "predictions")),
     "edgedistill_deploy.remote.tasks",
     "edgedistill_deploy.report.junit",
     "edgedistill_deploy.report.page",

@@ -7,8 +7,12 @@ from edgedistill_deploy import wording as words
 from edgedistill_deploy.bundle.folder import open_bundle
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.integration.packing import PackTarget, pack_bundle
+from edgedistill_deploy.integration.snippet import PROGRAM_RUNTIME, find_language
 from edgedistill_deploy.onnx_files.content import Versions
 from edgedistill_deploy.records.writing import SCHEMA
+
+NO_LANGUAGE = "none"
+_USUAL_LANGUAGE = "python"
 
 
 def pack_for(
@@ -20,10 +24,12 @@ def pack_for(
     export_name: str,
     out: Path | None,
     precision: str | None,
+    language: str | None,
     console: Console,
 ) -> None:
     """Write the packed bundle; see `pack_bundle`. `newest` are the newest operator set and IR version that are read.
 
+    `language` is that of the program in it; None for the usual one where there is one for the runtime, "none" for none.
     Raises UsageError for a place inside the bundle.
     """
     bundle = open_bundle(path, verify=False)
@@ -34,7 +40,9 @@ def pack_for(
     wanted = PackTarget(
         name=export_name, runtime=runtime, reader=reader, newest=Versions(opset=newest[0], ir_version=newest[1])
     )
-    packed = pack_bundle(bundle, wanted, place, precision)
+    usual = _USUAL_LANGUAGE if runtime == PROGRAM_RUNTIME else NO_LANGUAGE
+    chosen = usual if language is None else language
+    packed = pack_bundle(bundle, wanted, place, precision, None if chosen == NO_LANGUAGE else find_language(chosen))
     console.emit(
         {
             "kind": "pack",
@@ -43,6 +51,7 @@ def pack_for(
             "target": target,
             "runtime": runtime,
             "precision": packed.precision,
+            "language": None if chosen == NO_LANGUAGE else chosen,
             "bytes": packed.total_bytes,
             "files": dict(packed.files),
         }

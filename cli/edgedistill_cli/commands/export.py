@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+import typer
+
 from edgedistill_cli import options
 from edgedistill_cli.console import Console
 from edgedistill_cli.flags import Setting, flag, settings_of
@@ -31,8 +33,22 @@ class ExportFlags:
     allow_code: options.AllowCode = None
 
 
-def export(run: options.RunPath, flags: ExportFlags, console: Console) -> None:
+AnySize = Annotated[
+    bool,
+    typer.Option(
+        "--any-size",
+        help="Export nothing anew: beside each file for ONNX Runtime, write one that takes images of any size.",
+    ),
+]
+
+
+def export(run: options.RunPath, flags: ExportFlags, *, any_size: AnySize = False, console: Console) -> None:
     """Export the distilled student (and the teacher beside it) to ONNX, checked against torch on real images."""
+    if any_size:
+        from edgedistill_cli.runs.any_size import add_any_size
+
+        add_any_size(run, settings_of(flags), console)
+        return
     from edgedistill_cli.runs.one_stage import run_stage
 
     run_stage(run, "export", settings_of(flags), console)

@@ -18,13 +18,27 @@ Target = Annotated[
     ),
 ]
 Out = Annotated[Path | None, flag("--out", "DIR|FILE.zip", "Where it goes; BUNDLE-NAME beside the bundle by default.")]
+Language = Annotated[
+    str | None,
+    flag(
+        "--language",
+        "NAME",
+        "Of the program in it, which needs no EdgeDistill: python (the usual one), js, cpp or none; none for TensorRT.",
+    ),
+]
 Precision = Annotated[str | None, flag("--precision", "P", "fp32, fp16 or int8; the recommended by default.")]
 
 
 def pack(
-    bundle: options.BundlePath, *, target: Target, out: Out = None, precision: Precision = None, console: Console
+    bundle: options.BundlePath,
+    *,
+    target: Target,
+    out: Out = None,
+    precision: Precision = None,
+    language: Language = None,
+    console: Console,
 ) -> None:
-    """Write the smallest folder or ZIP that a device needs: one model, its labels, its golden answers."""
+    """Write the smallest folder or ZIP that a device needs: one model, its labels, its golden answers, a program."""
     from edgedistill.export.onnx_targets import find_target
     from edgedistill_cli.bundles.packing import pack_for
 
@@ -37,5 +51,6 @@ def pack(
         export_name=known.name,
         out=out,
         precision=precision,
+        language=language,
         console=console,
     )

@@ -1,5 +1,6 @@
 """`snippet`: a small program for one bundle."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ from edgedistill_cli import options
 from edgedistill_cli.console import Console
 from edgedistill_cli.flags import flag
 
-Language = Annotated[str, flag("--language", "NAME", "The program's language: python or js.")]
+Language = Annotated[str, flag("--language", "NAME", "The program's language: python, js or cpp.")]
 Out = Annotated[Path | None, flag("--out", "DIR", "Where it goes; BUNDLE-LANGUAGE beside the bundle by default.")]
 Precision = Annotated[str | None, flag("--precision", "P", "fp32, fp16 or int8; the recommended by default.")]
 
@@ -38,4 +39,4 @@ def snippet(
         }
     )
     console.result(f"{written.program}: asks the {written.precision} expert.")
-    console.say(f"Try it: {LANGUAGES[language].start} {written.program} --check")
+    console.say(f"Try it: cd {shlex.quote(str(written.folder))} && {LANGUAGES[language].check}")

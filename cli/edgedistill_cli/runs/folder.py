@@ -13,6 +13,7 @@ from edgedistill_cli.console import Console
 from edgedistill_cli.settings import RunSettings
 from edgedistill_cli.settings_file import read_settings, write_settings
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
+from edgedistill_deploy.bundle.precisions import ANY_SIZE_PRECISIONS, any_size_role
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.files.locks import LOCK_FILE, hold_folder
 from edgedistill_deploy.files.writing import make_folder, refuse_links_out
@@ -55,6 +56,7 @@ _OWN = (
     "model.fp16.onnx",
     "model.int8-tensorrt.onnx",
     "model.int8-fp16-tensorrt.onnx",
+    *(f"{any_size_role(each)}.onnx" for each in ANY_SIZE_PRECISIONS),
     "ledger.json",
     "reference-extended.npz",
     "timm",

@@ -11,6 +11,7 @@ from edgedistill_cli import STAGES
 from edgedistill_cli.bundles.recording import say_model_card
 from edgedistill_cli.console import Console
 from edgedistill_cli.runs._learning import judge_learning, watch_training
+from edgedistill_cli.runs.any_size import renew_any_size
 from edgedistill_cli.runs.assistance import Assistance, find_assistance
 from edgedistill_cli.runs.folder import KNOWN_LOOKS, Run
 from edgedistill_cli.runs.inputs import (
@@ -177,6 +178,7 @@ def _export(run: Run, inputs: Callable[[], Inputs]) -> None:
         )
     _say_export(run, bundle.manifest["export"])
     _write_for_others(run, bundle, student, given.teacher)
+    renew_any_size(run)
     say_readiness(run, given, student)
 
 
@@ -246,6 +248,7 @@ def _calibrate(run: Run, inputs: Callable[[], Inputs]) -> None:
         run.console.say(f"note: {note}")
     if run.settings.calibrate.recover:
         recover_run(run, inputs())
+    renew_any_size(run)
 
 
 def _validate(run: Run, inputs: Callable[[], Inputs]) -> None:

@@ -20,6 +20,9 @@ FP16_FILES = ("fp16", "int8-fp16-tensorrt")
 # What is judged and measured by default, in the order of the tables. A runtime can have its own file for one.
 USUAL_PRECISIONS = ("teacher", "fp32", "fp16", "int8")
 
+# Those of ONNX Runtime's files that can have a file beside them that takes images of any size.
+ANY_SIZE_PRECISIONS = ("fp32", "fp16", "int8")
+
 # By runtime and precision: the files that the runtime takes instead of the one of that name, the best first.
 _TAKEN_INSTEAD = {("tensorrt", "int8"): ("int8-tensorrt", "int8-fp16-tensorrt")}
 
@@ -29,6 +32,11 @@ def model_role(precision: str) -> str:
     if precision not in _ROLES:
         raise UsageError(f"There is no precision {precision!r}.{nearest_names(precision, PRECISIONS)}")
     return _ROLES[precision]
+
+
+def any_size_role(precision: str) -> str:
+    """Return the role of the file for images of any size: "fp32" is "model.fp32-any-size". It is no precision."""
+    return f"{model_role(precision)}-any-size"
 
 
 def find_role(roles: Container[str], precision: str, runtime: str = "onnxruntime") -> str | None:

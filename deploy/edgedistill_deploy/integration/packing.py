@@ -13,7 +13,9 @@ from edgedistill_deploy.bundle.folder import GOLDEN_IMAGES, Bundle, create_bundl
 from edgedistill_deploy.bundle.precisions import judged_precisions
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.files.writing import beside, make_folder, write_text, write_whole
+from edgedistill_deploy.integration.snippet import PROGRAM_RUNTIME, Language, write_program
 from edgedistill_deploy.onnx_files.content import Versions, read_versions
+from edgedistill_deploy.prediction.expert import Expert
 
 LABELS = "labels"  # the role of labels.txt
 _KEPT_FIELDS = ("export", "reject")  # of the manifest, where it has them
@@ -45,14 +47,18 @@ class Packed:
         return sum(self.files.values())
 
 
-def pack_bundle(bundle: Bundle, target: PackTarget, out: Path, precision: str | None = None) -> Packed:
+def pack_bundle(
+    bundle: Bundle, target: PackTarget, out: Path, precision: str | None = None, language: Language | None = None
+) -> Packed:
     """Write the bundle that a target needs as a folder, or as a ZIP where `out` ends with .zip.
 
     It has the model of one precision, the golden inputs and outputs, and labels.txt, and is a bundle itself: all hashes
     are kept. By default it has the model that is recommended on every measured device with this runtime, else fp32.
-    `out` appears whole or not at all.
+    With `language` it also has the program of `snippet` for this model. `out` appears whole or not at all.
 
     Raises:
+        UsageError: there is no program for the target's runtime.
+        MissingDependencyError: ONNX Runtime is not installed, which the answers that a program must give come from.
         UsageError: `out` is there already.
         BundleError: a file is missing or was changed, or there is no such model.
         UsageError: the target does not read the model.
@@ -62,10 +68,17 @@ def pack_bundle(bundle: Bundle, target: PackTarget, out: Path, precision: str | 
         raise UsageError(f"{out} is there already, and nothing is replaced; choose another --out, or remove it.")
     chosen, reason = (precision, "it was asked for") if precision else _usual_precision(bundle, target.runtime)
     role = bundle.role_for(chosen, target.runtime)
+    if language is not None and target.runtime != PROGRAM_RUNTIME:
+        raise UsageError(
+            f"The programs of `snippet` run the model with {PROGRAM_RUNTIME}, and {target.reader} reads this one; "
+            "leave --language out."
+        )
     _require_readable(bundle.file(role), target)
     make_folder(out.parent)
     with beside(out) as temporary:
         packed = _write(bundle, temporary / out.name.removesuffix(".zip"), role, target)
+        if language is not None:
+            packed = _add_program(packed, chosen, language)
         sizes = {"manifest.json": (packed.path / "manifest.json").stat().st_size}
         sizes |= {str(entry["path"]): int(entry["bytes"]) for entry in packed.manifest["files"].values()}
         if out.suffix == ".zip":
@@ -123,6 +136,14 @@ def _write(bundle: Bundle, folder: Path, role: str, target: PackTarget) -> Bundl
     )
 
 
+def _add_program(packed: Bundle, precision: str, language: Language) -> Bundle:
+    with Expert(packed, precision=precision, runtime=PROGRAM_RUNTIME, provider="cpu") as expert:
+        written = write_program(expert, language, packed.path)
+    for role, path in written.items():
+        packed = packed.with_file(role, path)
+    return packed
+
+
 def _copy(bundle: Bundle, packed: Bundle, role: str) -> Bundle:
     source = bundle.file(role)
     path = packed.path / source.name
@@ -144,7 +165,7 @@ def _choices_of(bundle: Bundle, role: str) -> dict[str, Any]:
 
 def _write_zip(folder: Path, out: Path) -> None:
     with write_whole(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(folder.iterdir()):
-            entry = zipfile.ZipInfo(f"{folder.name}/{path.name}", _EARLIEST)
+        for path in sorted(each for each in folder.rglob("*") if each.is_file()):
+            entry = zipfile.ZipInfo(f"{folder.name}/{path.relative_to(folder).as_posix()}", _EARLIEST)
             entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
             archive.writestr(entry, path.read_bytes())

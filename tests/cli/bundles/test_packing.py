@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from command import run_command
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.files.writing import sha256_of_file
+from edgedistill_deploy.images.golden import make_golden_images
 from edgedistill_deploy.prediction.expert import Expert
 from reference.colour_bundles import colour_bundle
 from reference.colour_pictures import picture
@@ -60,8 +63,11 @@ def test_the_folder_holds_one_model_and_what_belongs_to_it(whole: Bundle) -> Non
     folder = whole.path.parent / "colours-pi"
     assert record["path"] == str(folder)
     names = {"manifest.json", "model.int8.onnx", "golden.npz", "golden.int8.npz", "golden-images.npz", "labels.txt"}
-    assert {path.name for path in folder.iterdir()} == names == set(record["files"])
-    assert record["bytes"] == sum(path.stat().st_size for path in folder.iterdir())
+    names |= {"predict.py", "expected.json", *(f"images/{name}" for name in make_golden_images(whole.preprocess).names)}
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {path.relative_to(folder).as_posix() for path in files} == names == set(record["files"])
+    assert record["bytes"] == sum(path.stat().st_size for path in files)
+    assert record["language"] == "python"
     assert (folder / "labels.txt").read_text(encoding="utf-8") == "red\ngreen\nyellow\n"
     manifest = open_bundle(folder).manifest  # every hash is checked
     for role in ("model.int8", "golden", "golden.int8", "golden-images"):
@@ -86,6 +92,9 @@ def test_a_zip_holds_the_same_and_is_the_same_each_time(whole: Bundle, tmp_path:
     assert sha256_of_file(one) == sha256_of_file(two)
     with zipfile.ZipFile(one) as archive:
         archive.extractall(tmp_path / "unpacked")
+    program = tmp_path / "unpacked" / "expert" / "predict.py"
+    checked = subprocess.run([sys.executable, program, "--check"], check=False, capture_output=True, timeout=120)
+    assert (checked.returncode, checked.stdout.count(b"as expected: images/")) == (0, 6), checked.stderr
     assert open_bundle(tmp_path / "unpacked" / "expert").precisions == ("fp32",)
     assert {path.name for path in tmp_path.iterdir()} == {"colours", "one", "two", "unpacked"}
 
@@ -94,6 +103,17 @@ def test_tensorrt_gets_the_file_made_for_it(whole: Bundle, tmp_path: Path) -> No
     record = pack(whole, "--target", "jetson", "--precision", "int8", "--out", tmp_path / "out")
     assert (record["runtime"], record["precision"]) == ("tensorrt", "int8")
     assert "model.int8-tensorrt.onnx" in record["files"]
+    assert record["language"] is None
+    assert not [name for name in record["files"] if name.startswith(("predict", "images"))]
+
+
+def test_the_program_can_be_in_another_language_or_be_left_out(whole: Bundle, tmp_path: Path) -> None:
+    record = pack(whole, "--target", "pi", "--language", "cpp", "--out", tmp_path / "cpp")
+    assert "predict.cpp" in record["files"]
+    assert '"model.fp32.onnx"' in (tmp_path / "cpp" / "predict.cpp").read_text(encoding="utf-8")
+    plain = pack(whole, "--target", "pi", "--language", "none", "--out", tmp_path / "none")
+    assert not {"expected.json", "predict.py"} & set(plain["files"])
+    assert plain["bytes"] < record["bytes"]
 
 
 @pytest.mark.parametrize(
@@ -124,6 +144,8 @@ def test_what_cannot_be_packed_is_one_sentence_and_leaves_nothing(whole: Bundle,
         (["--target", "pi", "--out", tmp_path / "link"], 2, "link is there already"),
         (["--target", "pi", "--out", whole.path / "inside"], 2, "lies inside the bundle"),
         (["--target", "pi", "--precision", "fp16"], 1, "has no model of precision fp16"),
+        (["--target", "pi", "--language", "c"], 2, "There is no program in 'c'."),
+        (["--target", "jetson", "--language", "cpp"], 2, "run the model with onnxruntime, and JetPack"),
         (["--target", "onnxruntime-1.16"], 2, "`edgedistill export "),
         (
             ["--target", "onnxruntime-1.16"],

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -11,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from command import run_command
 from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.images.decode import read_image
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.prediction.expert import Expert
 from reference.colour_bundles import colour_bundle
@@ -47,6 +50,92 @@ def run_js(program: Path, *words: str | Path) -> subprocess.CompletedProcess[str
     command = ["node", str(program), *map(str, words)]
     environment = {**os.environ, "NODE_PATH": NODE_MODULES}
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=120, env=environment)
+
+
+def node_pixels(program: Path, pictures: list[Path]) -> bytes:
+    """Return what the JavaScript prepares, one picture after the other."""
+    source, _, end = program.read_text(encoding="utf-8").rpartition("main().catch(")
+    assert end
+    probe = program.with_name("probe.js")
+    write_out = "for (const file of process.argv.slice(2)) fs.writeSync(1, Buffer.from(prepare(file)));"
+    probe.write_text(source + write_out, encoding="utf-8")
+    command = ["node", str(probe), *map(str, pictures)]
+    return subprocess.run(
+        command, check=True, capture_output=True, timeout=120, env={**os.environ, "NODE_PATH": NODE_MODULES}
+    ).stdout
+
+
+def find_library() -> Path | None:
+    """Return the library of ONNX Runtime that lies in the package of Node, for this processor."""
+    machine = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), "")
+    pattern = f"onnxruntime-node/bin/napi-v*/linux/{machine}/libonnxruntime.so.1"
+    return next(iter(Path(NODE_MODULES).glob(pattern)), None) if NODE_MODULES and machine else None
+
+
+LIBRARY = find_library()
+needs_cpp = pytest.mark.skipif(
+    LIBRARY is None
+    or shutil.which("g++") is None
+    or any(not any(Path("/usr/include").rglob(name)) for name in ("png.h", "jpeglib.h")),
+    reason="there is no g++ with libpng and libjpeg, or EDGEDISTILL_NODE_MODULES names no library of ONNX Runtime",
+)
+
+
+def build_cpp(program: Path) -> Path:
+    """Compile the program, with a way to see what it prepares: --pixels FILE..."""
+    probe = program.with_name("probe.cpp")
+    probe.write_text(
+        """
+#define main expert_main
+#include "predict.cpp"
+#undef main
+int main(int count, char** words) {
+  if (count < 2 || std::string(words[1]) != "--pixels") return expert_main(count, words);
+  for (int each = 2; each < count; each++) {
+    const std::vector<uint8_t> pixels = prepare(words[each]);
+    std::fwrite(pixels.data(), 1, pixels.size(), stdout);
+  }
+}
+""",
+        encoding="utf-8",
+    )
+    assert LIBRARY is not None
+    built = program.with_name("predict")
+    command = ["g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", str(probe), "-o", str(built), str(LIBRARY)]
+    libraries = ["-lpng", "-ljpeg", f"-Wl,-rpath,{LIBRARY.parent}"]
+    outcome = subprocess.run([*command, *libraries], check=False, capture_output=True, text=True, timeout=300)
+    assert outcome.returncode == 0, outcome.stderr
+    return built
+
+
+def run_cpp(program: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(program), *map(str, words)], check=False, capture_output=True, text=True, timeout=120, encoding="utf-8"
+    )
+
+
+def write_turned(folder: Path) -> list[Path]:
+    """Write pictures of all eight orientations, as PNG and as JPEG."""
+    written = []
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        for kind in ("png", "jpg"):
+            written.append(folder / f"turned{orientation}.{kind}")
+            picture("yellow", (50, 20), seed=orientation).save(written[-1], exif=exif)
+    return written
+
+
+def expected_pixels(preprocess: Preprocess, pictures: list[Path]) -> NDArray[np.int16]:
+    return np.stack([preprocess.apply(read_image(path)) for path in pictures]).astype(np.int16)
+
+
+def require_pixels(given: bytes, preprocess: Preprocess, pictures: list[Path]) -> None:
+    """Require that a program prepares PNG files within a level of what we prepare."""
+    expected = expected_pixels(preprocess, pictures)
+    found = np.frombuffer(given, np.uint8).reshape(expected.shape).astype(np.int16)
+    apart = dict(zip((path.name for path in pictures), np.abs(found - expected).max(axis=(1, 2, 3)), strict=True))
+    assert max(apart.values()) <= 1, apart
 
 
 def write(bundle: Bundle, *words: str | Path, language: str = "python") -> Path:
@@ -114,12 +203,7 @@ def test_the_javascript_says_what_predict_says(tmp_path: Path, preprocess: Prepr
     bundle = changed(bundle, add_decision)
     program = write(bundle, language="js")
     pictures = [path for path in write_many_kinds(tmp_path / "photos") if path.name != "cmyk.jpg"]
-    for orientation in range(1, 9):
-        exif = Image.Exif()
-        exif[0x0112] = orientation
-        for kind in ("png", "jpg"):
-            pictures.append(tmp_path / "photos" / f"turned{orientation}.{kind}")
-            picture("yellow", (50, 20), seed=orientation).save(pictures[-1], exif=exif)
+    pictures += write_turned(tmp_path / "photos")
     found = run_js(program, *pictures)
     assert found.returncode == 0, found.stderr
     answers = [json.loads(line) for line in found.stdout.splitlines()]
@@ -128,11 +212,81 @@ def test_the_javascript_says_what_predict_says(tmp_path: Path, preprocess: Prepr
             assert answer["class"] == ours.class_name
             if answer["image"].endswith(".png"):
                 assert answer["in_domain"] == ours.in_domain
-                # Pillow 13 scales some tall pictures vertically first; two levels of a pixel are the most it made here.
-                assert answer["probability"] == pytest.approx(ours.probability, abs=5e-3)
+                assert answer["probability"] == pytest.approx(ours.probability, abs=1e-3)
+    decoded_alike = [path for path in pictures if path.suffix == ".png"]
+    require_pixels(node_pixels(program, decoded_alike), preprocess, decoded_alike)
     checked = run_js(program, "--check")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert checked.stdout.count("as expected: images/") == 6
+
+
+@needs_cpp
+@pytest.mark.parametrize("preprocess", PREPARATIONS[:3], ids=lambda each: f"{each.resize_mode}-{each.interpolation}")
+def test_the_cpp_says_what_predict_says(tmp_path: Path, preprocess: Preprocess) -> None:
+    bundle = colour_bundle(tmp_path / "colours", 12)
+    bundle = bundle.with_fields(preprocess={**preprocess.to_json(), "digest": preprocess.digest})
+    bundle = changed(bundle, add_decision)
+    program = build_cpp(write(bundle, language="cpp"))
+    pictures = [*write_many_kinds(tmp_path / "photos"), *write_turned(tmp_path / "photos")]
+    found = run_cpp(program, *pictures)
+    assert found.returncode == 0, found.stderr
+    answers = [json.loads(line) for line in found.stdout.splitlines()]
+    of_jpeg = []
+    with Expert(bundle) as expert:
+        for answer, ours in zip(answers, expert.predict(pictures), strict=True):
+            assert (answer["class"], answer["in_domain"]) == (ours.class_name, ours.in_domain)
+            if answer["image"].endswith(".png"):
+                assert answer["probability"] == pytest.approx(ours.probability, abs=1e-3)
+            else:
+                of_jpeg.append(abs(answer["probability"] - ours.probability))
+    print(f"JPEG: probabilities {max(of_jpeg):.1e} apart at most")
+    decoded_alike = [path for path in pictures if path.suffix == ".png"]
+    pixels = subprocess.run([program, "--pixels", *decoded_alike], check=True, capture_output=True, timeout=120).stdout
+    require_pixels(pixels, preprocess, decoded_alike)
+    checked = run_cpp(program, "--check")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert checked.stdout.count("as expected: images/") == 6
+    (program.parent / "images" / "portrait.png").write_bytes((program.parent / "images" / "grey.png").read_bytes())
+    checked = run_cpp(program, "--check")
+    assert checked.returncode == 1
+    assert checked.stdout.count("DIFFERENT: images/portrait.png") == 1
+
+
+@needs_cpp
+def test_the_cpp_says_what_it_cannot_read_and_takes_any_name_of_a_class(tmp_path: Path) -> None:
+    names = ["red", '"; int x = 1; // ??/ \\', "grün {$MODEL} %s"]
+    bundle = colour_bundle(tmp_path / "colours", 12)
+    preprocess = PREPARATIONS[3]
+    bundle = bundle.with_fields(
+        subtask={"name": "x", "class_names": names, "class_indices": [0, 1, 2]},
+        preprocess={**preprocess.to_json(), "digest": preprocess.digest},
+    )
+    program = build_cpp(write(bundle, language="cpp"))
+    for name, colour in ((names[1], "green"), (names[2], "yellow")):
+        picture(colour).save(tmp_path / 'a "b".png')
+        found = run_cpp(program, tmp_path / 'a "b".png')
+        assert json.loads(found.stdout)["class"] == name
+        assert json.loads(found.stdout)["image"] == str(tmp_path / 'a "b".png')
+    photos = [path for path in write_many_kinds(tmp_path / "photos") if path.suffix == ".png"]
+    pixels = subprocess.run([program, "--pixels", *photos], check=True, capture_output=True, timeout=120).stdout
+    require_pixels(pixels, preprocess, photos)
+    whole = (tmp_path / 'a "b".png').read_bytes()
+    picture("red").save(tmp_path / "whole.jpg")
+    broken = {
+        "page.jpg": b"<html>",
+        "empty.png": b"",
+        "cut.png": whole[: len(whole) // 2],
+        "cut.jpg": (tmp_path / "whole.jpg").read_bytes()[:-200],
+        "head.png": b"\x89PNG",
+    }
+    for name, content in broken.items():
+        (tmp_path / name).write_bytes(content)
+    for name in (*broken, "none.png"):
+        found = run_cpp(program, tmp_path / name)
+        assert (found.returncode, found.stdout) == (1, ""), name
+        assert found.stderr.startswith(f"error: {tmp_path / name}: "), found.stderr
+        assert found.stderr.count("\n") == 1
+    assert run_cpp(program).stderr == "error: Name pictures, or --check.\n"
 
 
 @needs_node

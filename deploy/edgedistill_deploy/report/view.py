@@ -13,13 +13,18 @@ from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS
 from edgedistill_deploy.classes.groups import describe_groups
 from edgedistill_deploy.recommendation import summary
 from edgedistill_deploy.recommendation.choice import choose
+from edgedistill_deploy.recommendation.shipping import Shipping, judge_shipping
 from edgedistill_deploy.recommendation.summary import ArtefactSummary, baseline_of, label_of
 from edgedistill_deploy.records.classes import ClassFinding, ClassParity
 from edgedistill_deploy.records.parity import ParityReport
 from edgedistill_deploy.records.reading import EpochRow, LatencyRecord, ParityRecord, Records
 from edgedistill_deploy.records.values import MAX_TIME
 from edgedistill_deploy.report import charts
+from edgedistill_deploy.report._data import describe_data
+from edgedistill_deploy.report.confusion import confusion_of
 from edgedistill_deploy.report.layers import icicle
+from edgedistill_deploy.report.pictures import answers_about, example_pictures, flip_views
+from edgedistill_deploy.report.points import plane_of, reject_series, reliability_series
 from edgedistill_deploy.report.rivals import rival_table
 from edgedistill_deploy.statistics.quantiles import Samples
 from edgedistill_deploy.version import __version__
@@ -27,6 +32,8 @@ from edgedistill_deploy.version import __version__
 Placed = TypeVar("Placed", ParityRecord, LatencyRecord)
 
 MANY_CLASSES = 24
+_MOST_CLASS_CELLS = 4000  # classes times models, in tables of all classes; a cell takes about 200 bytes
+_MOST_DRAWN = 8  # places whose distributions of time are drawn
 SHORTEST_MS = 1e-6  # finer than any clock; a logarithm needs more than 0
 _READINGS = ("clock", "governor", "temperature", "power_mode", "throttling", "load", "pressure")
 
@@ -55,7 +62,15 @@ def page_values(bundle: Bundle, records: Records) -> dict[str, Any]:
     rows = summary.summarise_records(bundle, records)
     conclusion = summary.conclude(rows, choose(records))
     choice = conclusion.choice
+    shipping = judge_shipping(bundle, records, conclusion)
+    places, rivals = _places(rows, records), rival_table(bundle.manifest)
     return {
+        **_answer_values(records, shipping),
+        "shipping": shipping,
+        "data": describe_data(bundle.manifest, records),
+        "plane": plane_of(rows, choice, rivals),
+        "whole_tables": _with_whole_tables(places, shipping.report),
+        "drawn_places": _drawn(places, shipping.report),
         "bundle": bundle,
         "manifest": bundle.manifest,
         "groups": describe_groups(bundle.classes),
@@ -64,9 +79,9 @@ def page_values(bundle: Bundle, records: Records) -> dict[str, Any]:
         "conclusion": conclusion,
         "choice_teacher": baseline_of(choice, rows) if choice else None,
         "baseline_of": partial(baseline_of, rows=rows),
-        "places": _places(rows, records),
+        "places": places,
         "records": records,
-        "rivals": rival_table(bundle.manifest),
+        "rivals": rivals,
         "training": _training_figures(records.epochs, bundle.manifest),
         "training_notes": training_notes(bundle.manifest, records.epochs),
         "stages": [(name, _stage(stage)) for name, stage in bundle.manifest["stages"].items()],
@@ -84,6 +99,44 @@ def page_values(bundle: Bundle, records: Records) -> dict[str, Any]:
         "plainly": plainly,
         "w": wording,
     }
+
+
+def _answer_values(records: Records, shipping: Shipping) -> dict[str, Any]:
+    """Return the values about single answers: those of the expert that the first screen is about."""
+    model = shipping.report.model if shipping.report else None
+    shown = answers_about(model, records.answers) if model else None
+    beside = [each for each in records.answers if shown and each.model.place == shown.model.place]
+    return {
+        "shown_answers": shown,
+        "examples": example_pictures([shown, *records.answers] if shown else ()),
+        "flips": flip_views(records.flips, model),
+        "confusion": confusion_of(shown) if shown else None,
+        "reject": reject_series(beside),
+        "reliability": reliability_series(beside),
+    }
+
+
+def _in_order(places: Sequence[Place], report: ParityReport | None) -> list[Place]:
+    """Return the places, that of the first screen's expert before the others."""
+    key = report.model.place if report else None
+    return sorted(places, key=lambda place: not place.rows or place.rows[0].place != key)
+
+
+def _with_whole_tables(places: Sequence[Place], report: ParityReport | None) -> frozenset[str]:
+    """Return the names of the places whose classes are all listed, as far as a page can be sent."""
+    names: set[str] = set()
+    cells = 0
+    for place in _in_order(places, report):
+        cells += sum(len(each.classes.per_class) for each in place.parity)
+        if cells <= _MOST_CLASS_CELLS or not names:
+            names.add(place.name)
+    return frozenset(names)
+
+
+def _drawn(places: Sequence[Place], report: ParityReport | None) -> frozenset[str]:
+    """Return the names of the places whose distributions are drawn."""
+    timed = [place for place in _in_order(places, report) if place.latency]
+    return frozenset(place.name for place in timed[:_MOST_DRAWN])
 
 
 def _title(bundle: Bundle) -> str:

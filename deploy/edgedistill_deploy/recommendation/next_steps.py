@@ -37,6 +37,8 @@ def next_steps(bundle: Bundle, records: Records, chosen: ParityReport | None, ad
     undecided = [each for each in reports if each.verdict == "inconclusive"]
     steps = [*_after_failure(bundle, name, failed, chosen)] if failed else []
     if undecided and not chosen:
+        if not failed and any((each.accuracy.drop or 0.0) > each.judgement.limits.max_drop for each in undecided):
+            steps += _train_again(bundle, name)
         steps += _more_images(bundle, name, undecided)
     if not records.latency:
         steps.append(Step(sentence="Measure how fast it is.", command=f"edgedistill profile {name}"))

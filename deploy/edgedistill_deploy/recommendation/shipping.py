@@ -9,6 +9,7 @@ from typing import Literal
 
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.bundle.precisions import PRECISIONS
 from edgedistill_deploy.recommendation.choice import Choice
 from edgedistill_deploy.recommendation.next_steps import Step, next_steps
 from edgedistill_deploy.recommendation.summary import Conclusion, label_of
@@ -74,7 +75,12 @@ def judge_shipping(bundle: Bundle, records: Records, conclusion: Conclusion, add
 
     Commands name the bundle by its `address`, by default by the name of its folder.
     """
-    reports = [each.report for each in records.parity if not each.report.model.is_teacher]
+    reports = sorted(
+        (each.report for each in records.parity if not each.report.model.is_teacher),
+        key=lambda each: (
+            PRECISIONS.index(each.model.precision) if each.model.precision in PRECISIONS else len(PRECISIONS)
+        ),
+    )
     chosen = _chosen(conclusion, reports)
     shown = chosen or next((each for each in reports if each.verdict == conclusion.verdict), None)
     answer, tone = _answer(conclusion, chosen)
@@ -94,11 +100,15 @@ def judge_shipping(bundle: Bundle, records: Records, conclusion: Conclusion, add
 
 
 def worst_classes(report: ParityReport, most: int = _MOST_WORST) -> tuple[WorstClass, ...]:
-    """Return the classes that lose most against the teacher, of equal ones those with the fewest right answers."""
-    known = [row for row in report.classes.per_class if row.shown_share is not None]
+    """Return the classes that lose most against the teacher, of equal ones those with the fewest right answers.
+
+    A class that loses nothing is named only if some of its images are wrong and no class loses.
+    """
+    known = sorted((row for row in report.classes.per_class if row.shown_share is not None), key=_badness)
+    losing = [row for row in known if (row.shown_loss or 0.0) > 0]
     return tuple(
         WorstClass(name=row.name, share=row.shown_share, teacher=row.teacher, count=row.shown_count)
-        for row in sorted(known, key=_badness)[:most]
+        for row in (losing or [row for row in known if (row.shown_share or 0.0) < 1])[:most]
     )
 
 
@@ -135,6 +145,10 @@ def _file_of(bundle: Bundle, model: MeasuredModel) -> str:
 
 def _places(bundle: Bundle, choices: Sequence[Choice], latency: Sequence[LatencyRecord]) -> tuple[str, ...]:
     """Name the devices with the file to ship on each, and how fast it is there."""
+    if choices and all(each.model is None for each in choices):
+        tried = words.join_words([each.device for each in choices[:_MOST_PLACES]])
+        more = f" and {len(choices) - _MOST_PLACES} more" if len(choices) > _MOST_PLACES else ""
+        return (f"nowhere yet; it was tried on {tried}{more}",)
     told = [_place(bundle, each) for each in choices]
     if len(told) > _MOST_PLACES:
         return (*told[:_MOST_PLACES], f"and {len(told) - _MOST_PLACES} more devices, which the summary lists")
@@ -231,7 +245,7 @@ def _class_shortfall(report: ParityReport) -> str:
 
 def _accuracy_shortfall(report: ParityReport) -> str:
     accuracy, limit = report.accuracy, report.judgement.limits.max_drop
-    loss = f"loses {words.points(accuracy.drop)} against the teacher"
+    loss = f"loses {words.bare_points(accuracy.drop or 0.0)} of 100 answers against the teacher"
     if (accuracy.drop or 0) <= 0:
         loss = "is as good as the teacher so far"
     if report.verdict == "fail":

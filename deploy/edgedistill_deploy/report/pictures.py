@@ -103,7 +103,7 @@ def _flip_view(report: FlipReport) -> FlipView:
 
 
 def _answer(name: str, probability: float | None) -> str:
-    return name if probability is None else f"{name}, {percent(probability)}"
+    return name if probability is None else f"{name}, {percent(probability)}".replace(" %", "\u00a0%")
 
 
 def _source(thumbnail: str | None) -> str:

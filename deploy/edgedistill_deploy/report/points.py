@@ -14,6 +14,8 @@ from edgedistill_deploy.report.rivals import RivalTable
 Kind = Literal["teacher", "expert", "rival"]
 Share = float
 
+_LEAST_ANSWERED = 0.3  # in a table
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanePoint:
@@ -111,6 +113,11 @@ class RejectSeries:
     name: str
     precision: str
     points: tuple[tuple[Share, Share, float], ...]
+
+    @property
+    def rows(self) -> tuple[tuple[Share, Share, float], ...]:
+        """The points for a table: about every tenth of the images, as long as many are answered."""
+        return tuple(point for point in self.points[::2] if point[0] >= _LEAST_ANSWERED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

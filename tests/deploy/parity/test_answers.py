@@ -87,7 +87,10 @@ def test_a_record_is_read_back_as_it_was_written(made: tuple[Bundle, ImageSet]) 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"confusion": {"class_names": ["a", "b"], "teacher": [[1, 0]], "candidate": [[1, 0], [0, 1]]}}, "of 2 classes"),
+        (
+            {"confusion": {"class_names": ["a", "b"], "teacher": [[1, 0]], "candidate": [[1, 0], [0, 1]]}},
+            "of 2 classes",
+        ),
         ({"confusion": {"class_names": ["a"], "teacher": [[-1]], "candidate": [[1]]}}, "-1 stands where a count"),
         ({"truth": "guess"}, "is none of label, teacher"),
         ({"judged_count": "many"}, "stands where a count belongs"),
@@ -109,7 +112,7 @@ def test_examples_are_spread_over_the_classes_and_inside_each() -> None:
     classes = np.repeat([0, 1, 2], [100, 1, 50])
     rows = spread_over_classes(classes, 7)
     assert [int(classes[row]) for row in rows] == [0, 0, 0, 1, 2, 2, 2]
-    assert all(later - earlier > 10 for earlier, later in zip(rows[:2], rows[1:3], strict=True))
+    assert rows[1] - rows[0] > 10 < rows[2] - rows[1]
     many = spread_over_classes(np.arange(1000), 12)
     assert len(many) == 12
     assert (many[0], many[-1]) == (0, 999)

@@ -127,10 +127,11 @@ def test_the_worst_classes_are_those_that_lose_most(tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", [2, 50])
 def test_many_devices_are_bounded_and_a_problem_is_told_once(tmp_path: Path, count: int) -> None:
     bundle = models_only(tmp_path / "b")
+    good = parity_record(bundle, "fp32")
+    bad = parity_record(bundle, "int8", lost=120, gained=5, verdict="fail")
     for number in range(count):
-        add_record(bundle, parity_record(bundle, "fp32", device=f"pi-{number:02d}"))
-        record = parity_record(bundle, "int8", device=f"pi-{number:02d}", lost=120, gained=5, verdict="fail")
-        add_record(bundle, record)
+        add_record(bundle, {**good, "device": f"pi-{number:02d}"})
+        add_record(bundle, {**bad, "device": f"pi-{number:02d}"})
     found = shipping_of(bundle)
     assert len(found.places) == min(count, 6)
     assert found.places[0] == "pi-00: model.fp32.onnx, not timed there"

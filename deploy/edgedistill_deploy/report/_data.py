@@ -21,11 +21,11 @@ def describe_data(manifest: Mapping[str, Any], records: Records) -> str:
     labelled = max((each.report.accuracy.labelled_count for each in records.parity), default=0)
     counts = [f"{whole(count)} images for {name}" for name, count in splits]
     if tested:
-        counts.append(f"{whole(tested)} to judge it, {_labelled(labelled, tested)}")
+        counts.append(f"{whole(tested)} images to judge it, {_labelled(labelled, tested)}")
     if not counts:
         return ""
     source = _text(data.get("source"))
-    start = f"The images come from {source}: " if source else "It was made with "
+    start = f"The images come from {source}: " if source else "There are "
     labels = f"; {_how_labelled(source)}" if source and labelled else ""
     return f"{start}{join_words(counts)}{labels}."
 

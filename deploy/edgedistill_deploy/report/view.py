@@ -68,7 +68,7 @@ def page_values(bundle: Bundle, records: Records) -> dict[str, Any]:
         **_answer_values(records, shipping),
         "shipping": shipping,
         "data": describe_data(bundle.manifest, records),
-        "plane": plane_of(rows, choice, rivals),
+        "costs": plane_of(rows, choice, rivals),
         "whole_tables": _with_whole_tables(places, shipping.report),
         "drawn_places": _drawn(places, shipping.report),
         "bundle": bundle,

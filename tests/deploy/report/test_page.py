@@ -22,7 +22,7 @@ from reference.report_bundles import add_record, full_bundle, latency_record, mo
 
 HOSTILE = "<script>alert(1)</script><img src=http://evil.example onerror=x>\"'&{{7*7}}"
 SECTIONS = (
-    "summary", "classes", "parity", "plane", "latency", "training", "subspaces", "precision", "conditions",
+    "summary", "classes", "parity", "costs", "latency", "training", "subspaces", "precision", "conditions",
     "provenance",
 )  # fmt: skip
 

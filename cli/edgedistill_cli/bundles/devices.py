@@ -207,7 +207,7 @@ def _write_parities(bundle: Bundle, result: Mapping[str, Any] | None, folder: Pa
         return
     for record in result["records"]:
         write_parity(bundle, record, folder)
-    for record in result["answers"]:
+    for record in result.get("answers", ()):
         write_answers(bundle, AnswersReport.from_json(record), folder)
     if result["chain"] is not None and len(result["records"]) > 1:
         write_chain(bundle, result["chain"], folder)

@@ -12,7 +12,7 @@ from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.records.reading import read_records
 from edgedistill_deploy.report.comparing import HEADER, BundleComparison
-from edgedistill_deploy.report.pictures import without_pictures
+from edgedistill_deploy.report.content.pictures import without_pictures
 from edgedistill_deploy.report.view import page_values
 from edgedistill_deploy.version import __version__
 

@@ -13,7 +13,7 @@ from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.parity.validation import ValidationRequest, validate_bundle
 from edgedistill_deploy.records.answers import AnswersReport, Confusion
 from edgedistill_deploy.records.reading import read_records
-from edgedistill_deploy.report.confusion import confusion_of
+from edgedistill_deploy.report.content.confusion import confusion_of
 from edgedistill_deploy.report.page import render_report
 from reference.html_page import Page
 from reference.measured_bundles import bundle_of

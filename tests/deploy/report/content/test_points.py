@@ -8,9 +8,9 @@ import pytest
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.recommendation.summary import summarise_records
 from edgedistill_deploy.records.reading import read_records
-from edgedistill_deploy.report._data import describe_data
+from edgedistill_deploy.report.content.data import describe_data
+from edgedistill_deploy.report.content.points import Plane, plane_of
 from edgedistill_deploy.report.page import render_report
-from edgedistill_deploy.report.points import Plane, plane_of
 from edgedistill_deploy.report.rivals import rival_table
 from reference.html_page import Page
 from reference.report_bundles import add_record, full_bundle, models_only, parity_record
@@ -65,12 +65,12 @@ def test_without_labels_the_plane_is_of_agreement(tmp_path: Path) -> None:
 
 
 PHOTOS = (
-    "The images come from photos: 8,620 images for training, 2,930 images for choosing the best epoch and 2,000 images to "
-    "judge it, all with a label; the folder of an image is its label."
+    "The images come from photos: 8,620 images for training, 2,930 images for choosing the best epoch and 2,000 "
+    "images to judge it, all with a label; the folder of an image is its label."
 )
 HUB = (
-    "The images come from hf:owner/animals: 90 images for training (40 of them without a label) and 2,000 images to judge "
-    "it, all with a label; the labels are those of the source."
+    "The images come from hf:owner/animals: 90 images for training (40 of them without a label) and 2,000 images "
+    "to judge it, all with a label; the labels are those of the source."
 )
 ALONE = "There are 2,000 images to judge it, all with a label."
 

@@ -92,6 +92,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
+def signed_whole(count: int) -> str:
+    """Write a difference of counts with its sign."""
+    return _minus(f"{count:+,}")
+
+
 def significant(value: float | None, digits: int = 3) -> str:
     """Write a number with this many significant digits."""
     return MISSING if value is None else _minus(f"{value:.{digits}g}")

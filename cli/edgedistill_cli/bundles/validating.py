@@ -117,6 +117,6 @@ def check_models(
     if request.precisions is None:
         show_chain(found.chain, console)
     if flips is not None:
-        write_flips_of(bundle, found.flips, flips, recorder)
+        write_flips_of(found.flips, flips, console)
     show_choices(bundle, console)
     return found

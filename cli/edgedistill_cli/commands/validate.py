@@ -91,6 +91,10 @@ class SummaryFlags:
     flips: Annotated[
         Path | None, flag("--flips", "DIR", "Write pictures of the images that teacher and expert decide differently.")
     ] = None
+    no_pictures: Annotated[
+        bool,
+        typer.Option("--no-pictures", help="Keep no small pictures of images in the records that the report shows."),
+    ] = False
     junit: Annotated[Path | None, flag("--junit", "FILE", "Write what was judged as JUnit XML.")] = None
     markdown: Annotated[str | None, flag("--markdown", "FILE", 'Write a summary as Markdown, "-" for the screen.')] = (
         None
@@ -157,6 +161,7 @@ def validate(
     beside = {
         "--provider": None if provider == "cpu" else provider,
         "--flips": summary.flips,
+        "--no-pictures": summary.no_pictures or None,
         "--junit": summary.junit,
         "--markdown": summary.markdown,
         "--preprocess-drift": preprocess_drift or None,
@@ -177,6 +182,7 @@ def validate(
         threads=threads,
         preprocess_drift=preprocess_drift,
         flips=summary.flips is not None,
+        pictures=not summary.no_pictures,
         all_files=precision is None,
         **options.not_none(limit_s=limit_s),
     )

@@ -62,6 +62,7 @@ _OWN = (
     "timm",
     "inspect",
     "chain",
+    "answers",
     "flips",
     "bisect",
     "calibration",

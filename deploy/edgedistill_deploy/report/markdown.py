@@ -1,22 +1,18 @@
 """Parity records as Markdown, for the summary of a build job or a comment."""
 
-import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from edgedistill_deploy import wording as words
-from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.writing import write_text
-from edgedistill_deploy.recommendation.summary import label_of
+from edgedistill_deploy.recommendation.summary import BASELINE, label_of
 from edgedistill_deploy.records.classes import ClassParity
 from edgedistill_deploy.records.parity import ParityReport, UnreadableParity
 from edgedistill_deploy.report._cases import Case, Record, by_bundle, cases_of, is_judged
+from edgedistill_deploy.report._markdown_text import escape_markdown
 
 _MARKS = {"pass": "✅", "fail": "❌", "inconclusive": "⚠️", "error": "❌"}
 _WORST_CLASSES = 5
-_LONGEST = 500  # characters of a sentence; class names in it may have any length
-# Characters with a meaning in Markdown or in HTML. "@" and "#" refer to people and issues.
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~@#&!$])")
 
 
 def write_markdown(path: Path, records: Sequence[Record], *, append: bool = False) -> None:
@@ -47,7 +43,7 @@ def _several(bundles: Sequence[Sequence[Record]]) -> Iterator[str]:
 
 def _lines(records: Sequence[Record], heading: str = "## EdgeDistill:") -> Iterator[str]:
     verdict = _gate(records)
-    bundle = as_line(records[0].bundle) if records else "nothing"
+    bundle = escape_markdown(records[0].bundle) if records else "nothing"
     level, _, tool = heading.partition(" ")
     yield " ".join(filter(None, (level, _MARKS[verdict], tool, bundle, verdict)))
     yield ""
@@ -77,7 +73,7 @@ def _row(record: Record, judged: bool) -> str:
     held = sum(case.status == "pass" for case in ran)
     cells = (
         _name(record),
-        f"{_MARKS[verdict]} {verdict}" if judged else "baseline",
+        f"{_MARKS[verdict]} {verdict}" if judged else BASELINE,
         words.percent(accuracy.candidate),
         words.percent(accuracy.teacher),
         words.MISSING if accuracy.drop is None else words.bare_points(accuracy.drop),
@@ -93,12 +89,12 @@ def _name(record: Record) -> str:
     model = record.model
     if not model.precision:
         return "no model"
-    return as_line(f"{label_of(model.precision)}, {model.device} {model.runtime}")
+    return escape_markdown(f"{label_of(model.precision)}, {model.device} {model.runtime}")
 
 
 def _worst_class(record: ParityReport) -> str:
     for row, drop in _losing(record)[:1]:
-        return f"{as_line(row.name)} ({words.bare_points(drop)})"
+        return f"{escape_markdown(row.name)} ({words.bare_points(drop)})"
     return words.MISSING
 
 
@@ -116,7 +112,7 @@ def _reasons(records: Sequence[Record]) -> Iterator[str]:
         for case in cases_of(record):
             if case.name == "verdict" or case.status in ("fail", "inconclusive", "error"):
                 yield f"- {_describe_case(case)}"
-        yield from (f"- {as_line(text)}" for text in _further(record))
+        yield from (f"- {escape_markdown(text)}" for text in _further(record))
 
 
 def _further(record: Record) -> Iterator[str]:
@@ -128,7 +124,7 @@ def _further(record: Record) -> Iterator[str]:
 
 
 def _describe_case(case: Case) -> str:
-    return f"{_MARKS[case.status]} {as_line(case.name.replace('_', ' '))}: {as_line(case.message)}"
+    return f"{_MARKS[case.status]} {escape_markdown(case.name.replace('_', ' '))}: {escape_markdown(case.message)}"
 
 
 def _classes(records: Sequence[Record]) -> Iterator[str]:
@@ -145,12 +141,5 @@ def _classes(records: Sequence[Record]) -> Iterator[str]:
     yield "|---|---|--:|--:|--:|--:|"
     for record, row, drop in rows:
         shares = words.percent(row.teacher), words.percent(row.shown_share), words.bare_points(drop)
-        yield f"| {_name(record)} | {as_line(row.name)} | {row.shown_count} | {' | '.join(shares)} |"
+        yield f"| {_name(record)} | {escape_markdown(row.name)} | {row.shown_count} | {' | '.join(shares)} |"
     yield from ("", "</details>")
-
-
-def as_line(text: str) -> str:
-    """Return any text as one line of Markdown that shows it unchanged."""
-    line = " ".join(printable(text, keep="\n\t").split())
-    cut = line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
-    return _SPECIAL.sub(r"\\\1", cut)

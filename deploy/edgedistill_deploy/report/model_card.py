@@ -15,7 +15,7 @@ from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.recommendation.summary import label_of
 from edgedistill_deploy.records.parity import ParityReport
 from edgedistill_deploy.records.reading import Records, read_records
-from edgedistill_deploy.report.markdown import as_line
+from edgedistill_deploy.report._markdown_text import escape_markdown
 
 CARD = "README.md"
 TIMM_ROLE = "timm.config"  # the role of config.json in the folder that timm reads
@@ -111,10 +111,10 @@ def _scalar(text: str) -> str:
 def _introduction(bundle: Bundle) -> Iterator[str]:
     teacher, student = bundle.manifest["teacher"], bundle.manifest["student"]
     version = bundle.manifest["provenance"].get("edgedistill", "")
-    yield from ("", f"# {as_line(bundle.name)}", "")
+    yield from ("", f"# {escape_markdown(bundle.name)}", "")
     yield (
         f"This model tells {len(bundle.class_names)} classes of images apart. It is a domain expert: EdgeDistill "
-        f"{as_line(str(version))} distilled it out of a larger classifier, its teacher."
+        f"{escape_markdown(str(version))} distilled it out of a larger classifier, its teacher."
     )
     yield from ("", "| | model | parameters | multiply-adds |", "|---|---|--:|--:|")
     yield _model_row("expert", student)
@@ -124,14 +124,14 @@ def _introduction(bundle: Bundle) -> Iterator[str]:
 def _model_row(what: str, record: Mapping[str, Any]) -> str:
     counts = (record.get(name) for name in ("parameters", "multiply_adds"))
     shown = (words.whole(each) if isinstance(each, int) else words.MISSING for each in counts)
-    return f"| {what} | {as_line(str(record.get('name', words.MISSING)))} | {' | '.join(shown)} |"
+    return f"| {what} | {escape_markdown(str(record.get('name', words.MISSING)))} | {' | '.join(shown)} |"
 
 
 def _classes(bundle: Bundle) -> Iterator[str]:
     yield from ("", "## Classes", "", "| output | class | what it is made of |", "|--:|---|---|")
     for place, each in enumerate(bundle.classes):
         name, members = (each, "") if isinstance(each, str) else (each.name, ", ".join(each.members))
-        yield f"| {place} | {as_line(name)} | {as_line(members)} |"
+        yield f"| {place} | {escape_markdown(name)} | {escape_markdown(members)} |"
 
 
 def _use(bundle: Bundle) -> Iterator[str]:
@@ -185,8 +185,8 @@ def _figures(records: Records) -> Iterator[str]:
 def _figure_row(report: ParityReport) -> str:
     model, accuracy = report.model, report.accuracy
     cells = (
-        as_line(label_of(model.precision)),
-        as_line(f"{model.device}, {model.runtime} {model.provider}"),
+        escape_markdown(label_of(model.precision)),
+        escape_markdown(f"{model.device}, {model.runtime} {model.provider}"),
         "baseline" if model.is_teacher else report.verdict,
         words.percent(accuracy.candidate),
         words.percent(accuracy.teacher),
@@ -208,7 +208,8 @@ def _limits(bundle: Bundle, records: Records) -> Iterator[str]:
     yield "- The figures hold for images like those that it was judged on."
     for report in _reports(records):
         if report.verdict != "pass" and not report.model.is_teacher:
-            yield f"- {as_line(label_of(report.model.precision))}: {as_line(' '.join(report.judgement.reasons))}"
+            name, reasons = label_of(report.model.precision), " ".join(report.judgement.reasons)
+            yield f"- {escape_markdown(name)}: {escape_markdown(reasons)}"
 
 
 def _licences(bundle: Bundle) -> Iterator[str]:
@@ -216,9 +217,9 @@ def _licences(bundle: Bundle) -> Iterator[str]:
     weights = str(start.get("license") or "") if isinstance(start, Mapping) else ""
     yield from ("", "## Licences", "")
     for whose, text in _stated(bundle).items():
-        yield f"- {whose}: {as_line(text) if text else NOT_STATED}"
+        yield f"- {whose}: {escape_markdown(text) if text else NOT_STATED}"
     if weights:
-        yield f"- trained weights that the expert started from: {as_line(weights)}"
+        yield f"- trained weights that the expert started from: {escape_markdown(weights)}"
     yield from ("", "Which licence the expert itself has, the teacher's and the images' licences decide.", "")
 
 

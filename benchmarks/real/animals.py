@@ -2,13 +2,11 @@
 
 A class with several cut-outs has one of its own in the test images that no training image shows. A class with one
 cut-out shows the same animal everywhere, at another place, size and angle, before other backgrounds: `division.json`
-names these classes. Backgrounds are divided always. Validation images have the cut-outs of the training images, but
-smaller and more tilted: else every student would soon be right on all of them, and they would choose nothing.
+names these classes. Backgrounds are divided always. Validation images have the cut-outs of the training images.
 """
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,23 +27,15 @@ CUT_OUTS: Mapping[str, tuple[str, ...]] = {
     "hippopotamus": ("mammals/hippopotamus",),
 }
 COUNTS: Mapping[str, int] = {"train": 126, "val": 25, "test": 50}  # images a class
-SMALL_COUNTS: Mapping[str, int] = {"train": 38, "val": 12, "test": 25}
+SMALL_COUNTS: Mapping[str, int] = {"train": 38, "val": 12, "test": 100}
 SIDE = 256
 # Of the image's side: how far an animal may reach out of the image.
 OUTSIDE = 0.08
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pose:
-    """The longer side of an animal as shares of the image's, and its largest tilt in degrees."""
-
-    lengths: tuple[float, float]
-    tilt: float
-
-
-USUAL = Pose(lengths=(0.45, 0.95), tilt=15.0)
-HARDER = Pose(lengths=(0.2, 0.5), tilt=40.0)
-POSES: Mapping[str, Pose] = {"train": USUAL, "val": HARDER, "test": USUAL}
+# An animal's longer side as shares of the image's, and its largest tilt in degrees.
+LENGTHS = (0.45, 0.95)
+TILT = 15.0
 
 Generator = np.random.Generator
 
@@ -64,7 +54,7 @@ def make_animals(folder: Path, packages: Path, counts: Mapping[str, int] = COUNT
             for index in range(counts[split]):
                 generator = np.random.default_rng((seed, place, label, index))
                 background = opened[int(generator.integers(len(opened)))]
-                image = compose(cut_outs[index % len(cut_outs)], background, generator, POSES[split])
+                image = compose(cut_outs[index % len(cut_outs)], background, generator)
                 path = folder / split / name / f"{name.replace(' ', '-')}-{index:04d}.jpg"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 image.save(path, quality=int(generator.integers(75, 95)))
@@ -91,10 +81,10 @@ def describe(backgrounds: Mapping[str, tuple[str, ...]], counts: Mapping[str, in
     }
 
 
-def compose(cut_out: Image.Image, background: Image.Image, generator: Generator, pose: Pose = USUAL) -> Image.Image:
+def compose(cut_out: Image.Image, background: Image.Image, generator: Generator) -> Image.Image:
     """Paste a changed cut-out somewhere on a random crop of a background; both have random light."""
     image = _light(crop(background, generator), generator)
-    animal = _turn(cut_out, generator, pose)
+    animal = _turn(cut_out, generator)
     lit = _light(animal.convert("RGB"), generator)
     spare = [SIDE - length for length in animal.size]
     reach = OUTSIDE * SIDE
@@ -111,13 +101,13 @@ def crop(photograph: Image.Image, generator: Generator, shares: tuple[float, flo
     return photograph.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=box)
 
 
-def _turn(cut_out: Image.Image, generator: Generator, pose: Pose) -> Image.Image:
+def _turn(cut_out: Image.Image, generator: Generator) -> Image.Image:
     """Mirror every second animal, tilt it, and bring it to a random size."""
     if generator.random() < 0.5:
         cut_out = cut_out.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    turned = cut_out.rotate(generator.uniform(-pose.tilt, pose.tilt), expand=True, resample=Image.Resampling.BICUBIC)
+    turned = cut_out.rotate(generator.uniform(-TILT, TILT), expand=True, resample=Image.Resampling.BICUBIC)
     turned = turned.crop(turned.getchannel("A").getbbox())
-    factor = SIDE * generator.uniform(*pose.lengths) / max(turned.size)
+    factor = SIDE * generator.uniform(*LENGTHS) / max(turned.size)
     size = tuple(max(1, round(factor * length)) for length in turned.size)
     return turned.resize((size[0], size[1]), Image.Resampling.LANCZOS)
 

@@ -33,7 +33,7 @@ def write_model_card(bundle: Bundle) -> tuple[Path, ...]:
         NotWrittenError: it cannot be written.
         BundleError: a symbolic link leads out of the bundle.
     """
-    folders = [bundle.path, *([_timm_folder(bundle)] if bundle.has(TIMM_ROLE) else [])]
+    folders = [bundle.path, *([_timm_folder(bundle)] if _has_timm_folder(bundle) else [])]
     records = read_records(bundle)
     written = [folder / CARD for folder in folders if _is_ours(folder / CARD)]
     for path in written:
@@ -56,6 +56,11 @@ def card_text(bundle: Bundle, records: Records, *, for_timm: bool = False) -> st
     return "\n".join(line for part in parts for line in part)
 
 
+def _has_timm_folder(bundle: Bundle) -> bool:
+    """Say whether the folder that timm reads is here; a device has the whole manifest, but only files that it needs."""
+    return bundle.has(TIMM_ROLE) and (bundle.path / str(bundle.manifest["files"][TIMM_ROLE]["path"])).is_file()
+
+
 def _timm_folder(bundle: Bundle) -> Path:
     return (bundle.path / str(bundle.manifest["files"][TIMM_ROLE]["path"])).parent
 
@@ -64,7 +69,9 @@ def _is_ours(path: Path) -> bool:
     """Say whether a card may be written here: there is none, or EdgeDistill wrote the present one."""
     if not path.exists():
         return True
-    return path.stat().st_size <= _LARGEST_CARD and _MARK in path.read_text(encoding="utf-8", errors="replace")
+    if not path.is_file() or path.stat().st_size > _LARGEST_CARD:
+        return False
+    return _MARK in path.read_text(encoding="utf-8", errors="replace")
 
 
 def _metadata(bundle: Bundle, records: Records, for_timm: bool) -> Iterator[str]:
@@ -144,7 +151,7 @@ def _use(bundle: Bundle) -> Iterator[str]:
         f"The ONNX files take uint8 images of {height} x {width} pixels, RGB, of shape (N, {height}, {width}, 3); "
         "normalisation is inside. `manifest.json` says how a picture is resized and cropped."
     )
-    if bundle.has(TIMM_ROLE):
+    if _has_timm_folder(bundle):
         folder = _timm_folder(bundle).relative_to(bundle.path).as_posix()
         yield ""
         yield f'timm builds the same network: `timm.create_model("local-dir:FOLDER/{folder}", pretrained=True)`.'

@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,22 @@ def test_a_card_that_somebody_took_over_is_left_alone(bundle: Bundle) -> None:
     path.write_text(mine, encoding="utf-8")
     assert write_model_card(bundle) == ()
     assert path.read_text(encoding="utf-8") == mine
+
+
+def test_a_folder_in_the_place_of_the_card_is_left_alone(bundle: Bundle) -> None:
+    (bundle.path / "README.md").mkdir()
+    assert write_model_card(bundle) == ()
+
+
+def test_a_device_that_lacks_the_folder_for_timm_gets_no_card_for_it(bundle: Bundle) -> None:
+    (bundle.path / "timm").mkdir()
+    (bundle.path / "timm" / "config.json").write_text("{}", encoding="utf-8")
+    whole = bundle.with_file("timm.config", bundle.path / "timm" / "config.json")
+    assert [path.parent.name for path in write_model_card(whole)] == ["savannah", "timm"]
+    assert "local-dir:FOLDER/timm" in card_of(bundle.path / "README.md").text
+    shutil.rmtree(bundle.path / "timm")
+    assert write_model_card(whole) == (bundle.path / "README.md",)
+    assert not (bundle.path / "timm").exists()
 
 
 def test_a_bundle_without_records_has_a_card(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def write_any_size(bundle: Bundle, images: Sequence[Image.Image], progress: Prog
         for each in ANY_SIZE_PRECISIONS
         if each == "fp32" or bundle.has(model_role(each))
     }
-    records = {}
+    records: dict[str, AnySizeRecord] = {}
     with tempfile.TemporaryDirectory(dir=bundle.path, prefix=".any-size.") as name:
         folder = Path(name)
         pixels = _compare_pixels(bundle.preprocess, folder, images)
@@ -169,9 +169,9 @@ def _compare_pixels(preprocess: Preprocess, folder: Path, images: Sequence[Image
 def _compare_answers(bundle: Bundle, precision: str, staged: Path, images: Sequence[Image.Image]) -> _Answers:
     role = model_role(precision)
     data = bundle.file(f"{role}.data") if bundle.has(f"{role}.data") else None
-    source, beside = bundle.file(role), None
-    if data is not None:  # a model finds its weights beside it
-        beside = staged.with_name(data.name)
+    source = bundle.file(role)
+    beside = None if data is None else staged.with_name(data.name)
+    if data is not None and beside is not None:  # a model finds its weights beside it
         os.link(data, beside)
     with (
         open_model(source, precision=precision, data=data) as one,

@@ -54,13 +54,15 @@ def _examine(random: Random, folder: Path) -> None:
     bundle, pictures = folder / "bundle", folder / "images"
     named = [path for path in sorted(pictures.rglob("*")) if path.is_file()]
     asked: list[str | Path] = [random.choice((pictures, pictures / "**" / "*", *named))]
-    shown = random.choice((None, *_ROWS))
-    words: list[str | Path] = [
-        *random.choice(((), ("--top", "2"), ("--threshold", "0.9"), ("--batch-size", "1"))),
-        *random.choice(((), ("--save", folder / "sorted"), ("--save", folder / "sorted", "--links"))),
-        *random.choice(((), (), ("--csv", folder / "answers.csv"))),
-        *((shown,) if shown else ()),
+    shown: str | None = random.choice([None, *_ROWS])
+    sorted_into = folder / "sorted"
+    flags: list[list[list[str | Path]]] = [
+        [[], ["--top", "2"], ["--threshold", "0.9"], ["--batch-size", "1"]],
+        [[], ["--save", sorted_into], ["--save", sorted_into, "--links"]],
+        [[], [], ["--csv", folder / "answers.csv"]],
+        [[shown] if shown else []],
     ]
+    words = [word for choices in flags for word in random.choice(choices)]
     outcome = command(random, "predict", bundle, *words, "--", *asked)
     if shown and outcome.code == 0:
         _require_documents(outcome.stdout, one_a_line=_ROWS[shown])

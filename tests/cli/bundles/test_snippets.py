@@ -76,7 +76,7 @@ LIBRARY = find_library()
 needs_cpp = pytest.mark.skipif(
     LIBRARY is None
     or shutil.which("g++") is None
-    or any(not any(Path("/usr/include").rglob(name)) for name in ("png.h", "jpeglib.h")),
+    or not all(Path("/usr/include", name).is_file() for name in ("png.h", "jpeglib.h")),
     reason="there is no g++ with libpng and libjpeg, or EDGEDISTILL_NODE_MODULES names no library of ONNX Runtime",
 )
 

@@ -2,21 +2,27 @@
 
 import copy
 import json
+import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
 from edgedistill.models.start import find_start
 from edgedistill.models.teacher import Teacher
+from edgedistill.networks.cost import count_cost
 from edgedistill.networks.pairing import pair_layers
 from edgedistill.shrinking.shape import ShrunkShape, count_kept
 from edgedistill.shrinking.shrinking import ShrunkStudent, shape_of_shrunk, shrink_teacher
 from edgedistill_deploy.errors import BundleError, DataError, MissingDependencyError, UsageError
+from edgedistill_deploy.images.preprocess import Preprocess
 from reference.shrunk_networks import KEPT, few_pictures, teacher_of
+from reference.small_networks import small_teacher
 
 FAMILIES = ("resnet", "mobilenetv3", "convnext", "vit", "swin")
 
@@ -190,3 +196,15 @@ def test_without_images_no_relevance_can_be_found() -> None:
 def test_without_the_library_the_message_names_the_command() -> None:
     with pytest.raises(MissingDependencyError, match=r"needs torch-pruning.*pip install 'edgedistill\[shrink\]'"):
         shrunk(teacher_of("resnet"))
+
+
+def test_the_documented_share_of_multiply_adds_is_what_half_of_the_channels_costs() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "students.md").read_text(encoding="utf-8")
+    stated = re.search(r"EfficientNet-Lite0 at 128 pixels \| (\d+) %", page)
+    assert stated is not None
+    model = timm.create_model("tf_efficientnet_lite0", num_classes=10).eval()
+    teacher = replace(small_teacher(), name="timm:tf_efficientnet_lite0", model=model)
+    teacher = replace(teacher, preprocess=Preprocess(size=(128, 128)))
+    student = shape_of_shrunk(teacher, 0.5).build(10, (128, 128))
+    whole, half = (count_cost(each, (128, 128)).multiply_adds for each in (model, student))
+    assert round(100 * half / whole) == int(stated[1])

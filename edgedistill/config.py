@@ -18,6 +18,8 @@ AUGMENTATION_NAMES = ("none", "crop", "crop-flip", "resized-crop", "resized-crop
 COMPUTES = ("auto", "cpu", "cuda", "mps")
 LAMBDA_SCHEDULES = ("constant", "rise", "fall")
 LAYER_LOSSES = ("subspace", "attention-transfer", "fitnet", "vid", "vkd", "similarity")
+# What a training does with the running means and variances of batch normalisation.
+UPDATED, FROZEN = "update", "frozen"
 MIXED_PRECISIONS = ("no", "bf16", "fp16")
 TUNED = "auto"
 # What `learning_rate = "auto"` means for a student that starts from nothing, and for one with trained weights.
@@ -91,6 +93,10 @@ class DistillConfig:
         compute: where training runs: auto, cpu, cuda or mps.
         teacher_cache: `off` runs the teacher at every step; a number stores its targets for so many augmented views of
             each image on disk; `auto` stores 4 views when they fit (`docs/method.md`).
+        batch_norm: whether the running means and variances of batch normalisation follow the training images: `update`,
+            or `frozen`, which keeps the student's own. None, as `auto`: frozen for a student that starts from trained
+            weights and is no shrunk teacher, because few images know less of them than the many that trained it; else
+            update.
         mixed_precision: no, bf16 or fp16 (CUDA alone) for the networks; losses stay in single precision.
         channels_last: keep images and convolutions in channels-last order, which is faster on recent GPUs.
         compile_student: compile the student's training step with torch.compile.
@@ -122,6 +128,7 @@ class DistillConfig:
     workers: int = 0
     compute: str = "auto"
     teacher_cache: str = "off"
+    batch_norm: str | None = None
     mixed_precision: str = "no"
     channels_last: bool = False
     compile_student: bool = False
@@ -140,6 +147,8 @@ class DistillConfig:
             check_at_least(key, getattr(self, key), 0)
         if self.mixup is not None:
             check_at_least("mixup", self.mixup, 0)
+        if self.batch_norm is not None:
+            check_choice("batch_norm", self.batch_norm, ("auto", UPDATED, FROZEN))
         _check_lambda(self.lambda_layer)
         if not 0 <= self.ema < 1:
             raise UsageError(f"ema must be a number from 0 to below 1, such as 0.999, and {self.ema} was given.")
@@ -160,11 +169,18 @@ class DistillConfig:
                 "0."
             )
 
-    def for_start(self, *, is_trained: bool) -> "DistillConfig":
-        """Return the settings for a student that starts from trained weights, or from nothing."""
-        if self.learning_rate != "auto":
-            return self
-        return replace(self, learning_rate=RATE_FROM_TRAINED if is_trained else RATE_FROM_NOTHING)
+    def for_start(self, *, is_trained: bool, is_shrunk: bool = False) -> "DistillConfig":
+        """Return the settings for a student that starts from trained weights, or from nothing.
+
+        The statistics of a shrunk teacher are those of a network with more channels, and must follow the images.
+        """
+        rate = RATE_FROM_TRAINED if is_trained else RATE_FROM_NOTHING
+        given = None if self.batch_norm == "auto" else self.batch_norm
+        return replace(
+            self,
+            learning_rate=rate if self.learning_rate == "auto" else self.learning_rate,
+            batch_norm=given or (FROZEN if is_trained and not is_shrunk else None),
+        )
 
     def require_labels(self, labelled_count: int) -> None:
         """Raise UsageError where the labels have a weight and no training image has one."""

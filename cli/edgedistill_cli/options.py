@@ -290,6 +290,11 @@ class MethodFlags:
         flag("--mixup", "X", "Mix each image with another: 1 in all proportions alike, 0.2 mostly one; 0 is off."),
         Setting("distill.mixup"),
     ] = None
+    batch_norm: Annotated[
+        str | None,
+        flag("--batch-norm", "MODE", "Running means and variances of batch normalisation: auto, update or frozen."),
+        Setting("distill.batch_norm"),
+    ] = None
     assistant: Annotated[
         str | None,
         flag(

@@ -14,12 +14,12 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from edgedistill.compute.accelerator import memory_format, on_device, open_accelerator
-from edgedistill.config import TUNED, DistillConfig
+from edgedistill.config import FROZEN, TUNED, DistillConfig
 from edgedistill.data.loader import batch_shares
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.data.unlabelled import JudgedBy, judged_by, labelled_rows
 from edgedistill.distillation._subspaces import find_task_subspaces
-from edgedistill.distillation._task import Task, fingerprint_of
+from edgedistill.distillation._task import Task, fingerprint_of, for_student
 from edgedistill.distillation.events import EpochRecord, Standing, Watcher, ignore
 from edgedistill.distillation.lesson import Guide, Lesson, check_beside
 from edgedistill.distillation.objective import Objective, match_layers
@@ -27,10 +27,9 @@ from edgedistill.distillation.teacher_guidance import TeacherGuidance, ask_for_l
 from edgedistill.distillation.training import Outcome, Run, build_average, train
 from edgedistill.distillation.tuning import LambdaChoice, choose_lambda
 from edgedistill.models.normalise import normalise_of
-from edgedistill.models.start import started_from
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.layers import LayerPair, capture
-from edgedistill.networks.modes import evaluating
+from edgedistill.networks.modes import evaluating, train_with
 from edgedistill.networks.trial import try_network
 from edgedistill.subspaces.directions import Subspace
 from edgedistill.subtasks.subtask import Subtask
@@ -106,7 +105,7 @@ def distill(
         EdgeDistillError: the memory is too small for a batch, the checkpoint is of another run, or the loss is
             not finite (the message names the term).
     """
-    config = (config or DistillConfig()).for_start(is_trained=bool(started_from(student)))
+    config = for_student(config or DistillConfig(), student)
     config.require_labels(len(labelled_rows(images.train)))
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)  # once: a folder that is unmounted later is not made anew
@@ -155,7 +154,8 @@ def _try_batches(lesson: Lesson, student: nn.Module, config: DistillConfig, acce
     """
     teacher, device = lesson.teacher, accelerator.device
     with torch.random.fork_rng(), accelerator.autocast():
-        learner = copy.deepcopy(student).train()
+        learner = copy.deepcopy(student)
+        train_with(learner, frozen_statistics=config.batch_norm == FROZEN)
         for place, size in enumerate(
             batch_shares(len(lesson.images.train), config.batch_size, accelerator.num_processes)
         ):

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from edgedistill.compute.accelerator import memory_format
 from edgedistill.compute.processes import average_buffers
-from edgedistill.config import DistillConfig
+from edgedistill.config import FROZEN, DistillConfig
 from edgedistill.data.loader import Augmentation, Pass, Share, open_loader
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.data.unlabelled import fill_in, judged_by, unlabelled_count
@@ -39,7 +39,7 @@ from edgedistill.losses.subspace_loss import distillation_loss
 from edgedistill.models.normalise import normalise_of
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.logits import ClassIndices, restrict_logits
-from edgedistill.networks.modes import evaluating
+from edgedistill.networks.modes import evaluating, train_with
 from edgedistill.subtasks.subtask import Subtask
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import write_text
@@ -256,7 +256,7 @@ def _run_steps(run: Run, learner: Learner, epoch: int, last: EpochRecord | None)
     steps = len(loader)
     means = RunningMeans()
     rate = config.peak_rate
-    learner.shared.train()
+    train_with(learner.shared, frozen_statistics=config.batch_norm == FROZEN)
     # Dropout and stochastic depth use torch's generator. A new seed each epoch lets a resumed run draw the same.
     with torch.random.fork_rng():
         torch.manual_seed(config.seed * 100_003 + epoch)

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 from torch import nn
 
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
@@ -28,3 +30,15 @@ def frozen(model: nn.Module) -> Iterator[None]:
     finally:
         for parameter, requires_grad in asked.items():
             parameter.requires_grad_(requires_grad)
+
+
+def train_with(model: nn.Module, *, frozen_statistics: bool) -> None:
+    """Put a model in training mode; if asked, with the running means and variances of batch normalisation as they are.
+
+    Its scales and shifts are trained either way.
+    """
+    model.train()
+    if frozen_statistics:
+        for module in model.modules():
+            if isinstance(module, _BATCH_NORMS):
+                module.eval()

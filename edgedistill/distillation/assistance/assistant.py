@@ -9,12 +9,11 @@ from typing import Any
 from torch import nn
 
 from edgedistill.config import DistillConfig
-from edgedistill.distillation._task import fingerprint_of
+from edgedistill.distillation._task import fingerprint_of, for_student
 from edgedistill.distillation.events import Watcher, ignore
 from edgedistill.distillation.lesson import Guide, Lesson
 from edgedistill.distillation.objective import Matching
 from edgedistill.distillation.subdistill import DistillResult, distill
-from edgedistill.models.start import started_from
 from edgedistill.models.student import read_student, write_student
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.cost import ModelCost, count_cost
@@ -146,7 +145,7 @@ def teach(
 
 
 def _key(lesson: Lesson, network: nn.Module, config: DistillConfig) -> str:
-    return fingerprint_of(lesson, network, config.for_start(is_trained=bool(started_from(network))), _NO_LAYERS)
+    return fingerprint_of(lesson, network, for_student(config, network), _NO_LAYERS)
 
 
 def _read_training(folder: Path, key: str) -> dict[str, Any] | None:

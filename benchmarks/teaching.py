@@ -10,6 +10,7 @@ added to `benchmarks/results/teaching.jsonl`, with the test accuracy; runs that 
 """
 
 import argparse
+import functools
 import json
 import tempfile
 import time
@@ -31,6 +32,7 @@ from edgedistill_deploy.hardware.device import read_device
 
 RESULTS = Path(__file__).parent / "results" / "teaching.jsonl"
 Record = dict[str, Any]
+Train = Callable[[], torch.nn.Module]
 
 
 def main() -> None:
@@ -50,7 +52,7 @@ def main() -> None:
 
 def ways(
     given: argparse.Namespace, teachers: Sequence[Teacher], classes: Sequence[str], images: SubtaskImages, seed: int
-) -> dict[str, Callable[[], torch.nn.Module]]:
+) -> dict[str, Train]:
     """Return each way to train a student, by what teaches it."""
     config = DistillConfig(epochs=given.epochs, seed=seed, augment=given.augment, teacher_cache="4", compute="cpu")
     guides = [Guide(teacher=each, subtask=each.subtask(classes)) for each in teachers]
@@ -69,13 +71,13 @@ def ways(
             assistant = train_assistant(name, beginner, first, config, Path(folder))
         return teach(student(), first, config, assistant=assistant.guide).student
 
-    found = {
-        label(each): lambda each=each: teach(student(), under(each), config).student  # type: ignore[misc]
-        for each in guides
-    }
+    def by_teachers(*chosen: Guide) -> torch.nn.Module:
+        return teach(student(), under(*chosen), config).student
+
+    found: dict[str, Train] = {label(each): functools.partial(by_teachers, each) for each in guides}
     if len(guides) > 1:
-        found[" + ".join(map(label, guides))] = lambda: teach(student(), under(*guides), config).student
-    return found | {f"assistant {name}": lambda name=name: by_assistant(name) for name in given.assistant}
+        found[" + ".join(map(label, guides))] = functools.partial(by_teachers, *guides)
+    return found | {f"assistant {name}": functools.partial(by_assistant, name) for name in given.assistant}
 
 
 def label(guide: Guide) -> str:
@@ -83,14 +85,7 @@ def label(guide: Guide) -> str:
     return Path(guide.teacher.name).name
 
 
-def run(
-    given: argparse.Namespace,
-    what: str,
-    seed: int,
-    teacher: Teacher,
-    images: SubtaskImages,
-    train: Callable[[], torch.nn.Module],
-) -> None:
+def run(given: argparse.Namespace, what: str, seed: int, teacher: Teacher, images: SubtaskImages, train: Train) -> None:
     """Train and test one student, unless that is recorded."""
     described: Record = {
         "source": Path(given.source).name,

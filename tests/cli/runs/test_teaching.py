@@ -93,7 +93,7 @@ def test_a_student_that_is_near_its_teacher_needs_no_assistant(settings: Path, t
 
 def test_auto_tries_sizes_in_between_and_says_why(settings: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    outcome = distill(settings, run, "--assistant", "auto")
+    outcome = distill(settings, run, "--assistant", "auto", "--lambda-layer", "0")
     assert outcome.code == 0, outcome.stderr
     record = record_of(run)["assistant"]
     names = [each["name"] for each in record["choice"]["trials"]]

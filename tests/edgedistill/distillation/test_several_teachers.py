@@ -74,8 +74,8 @@ def test_the_first_loss_is_the_divergence_from_the_mixture(
 
 
 def test_a_second_teacher_that_is_the_first_one_changes_nothing(teacher: Teacher, images: SubtaskImages) -> None:
-    logits = {"epochs": 1, "lambda_layer": 0.0}
-    alone, doubled = run(teacher, images, **logits), run(teacher, images, replace(teacher, name="twin"), **logits)
+    alone = run(teacher, images, epochs=1, lambda_layer=0.0)
+    doubled = run(teacher, images, replace(teacher, name="twin"), epochs=1, lambda_layer=0.0)
     assert doubled.history[0].loss == pytest.approx(alone.history[0].loss, rel=1e-4)
 
 

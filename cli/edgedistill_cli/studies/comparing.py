@@ -71,8 +71,14 @@ def _read_numbers(flag: str, text: str, kind: Callable[[str], Number], kinds: st
 def _build_task(settings: RunSettings, labels: Sequence[str] | None) -> "Task":
     from edgedistill.comparison import Task
     from edgedistill.data.sources import open_source
+    from edgedistill.subtasks.subtask import find_subtask
 
     distill, classes = asdict(settings.distill), find_classes(settings.subtask)
+    if labels is not None:
+        # A name that needs its teacher's label to find its folder is a group there; all others stay as they were given.
+        labelled = find_subtask(labels, classes, least=1).classes
+        pairs = zip(classes, labelled, strict=True)
+        classes = tuple(own if isinstance(other, str) or not isinstance(own, str) else other for own, other in pairs)
     if settings.subtask.rest:
         known = load_run_teacher(settings.teacher).class_names if labels is None else labels
         classes = with_rest(classes, settings.subtask, known, open_source(settings.data.source))

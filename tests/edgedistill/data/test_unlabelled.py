@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -219,11 +220,9 @@ def write_without_labels(kind: str, folder: Path) -> tuple[str, list[Path]]:
     if kind == "wds":
         samples = [(f"{number:06}", {"png": file.read_bytes()}) for number, file in enumerate(files)]
         return f"wds:{write_shard(folder / 'shards' / '0.tar', samples)}", files
-    import pyarrow
-    import pyarrow.parquet
-
-    table = pyarrow.table({"image": [file.read_bytes() for file in files]})
-    pyarrow.parquet.write_table(table, folder / "images.parquet")
+    arrow: Any = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    parquet: Any = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(arrow.table({"image": [file.read_bytes() for file in files]}), folder / "images.parquet")
     return f"parquet:{folder / 'images.parquet'}", files
 
 

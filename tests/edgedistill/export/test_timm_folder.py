@@ -33,7 +33,8 @@ def bundle(copied_run: Path) -> Bundle:
 def logits_of(folder: Path, images: Any) -> Any:
     """Ask timm's network as timm's users do: pixels in [0, 1], less the mean of its settings, over its deviation."""
     model: Any = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-    config = timm.data.resolve_model_data_config(model)
+    resolve = importlib.import_module("timm.data").resolve_model_data_config
+    config = resolve(model)
     assert tuple(config["input_size"]) == (3, *images.shape[1:3])
     given = (images / 255.0 - np.array(config["mean"])) / np.array(config["std"])
     with torch.no_grad():

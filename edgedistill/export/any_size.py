@@ -194,8 +194,9 @@ def _compare_answers(bundle: Bundle, precision: str, staged: Path, images: Seque
 
 def _probabilities(session: Session, image: Pixels) -> NDArray[np.float64]:
     logits = raw_logits(session, image[None])[0].astype(np.float64)
-    shares: NDArray[np.float64] = np.exp(logits - logits.max())
-    return shares / shares.sum()
+    shares = np.exp(logits - logits.max())
+    probabilities: NDArray[np.float64] = shares / shares.sum()
+    return probabilities
 
 
 def _keep(bundle: Bundle, precision: str, folder: Path) -> Bundle:

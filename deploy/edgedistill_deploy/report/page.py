@@ -1,4 +1,4 @@
-"""The report: a run's records as one HTML file that needs no other file, no network and no script."""
+"""The report: a run's records as one HTML file that needs no other file and no network."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -9,9 +9,9 @@ from edgedistill_deploy.errors import MissingDependencyError
 from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.records.reading import read_records
+from edgedistill_deploy.report.assets import TEMPLATES, read_assets
+from edgedistill_deploy.report.charts import can_draw
 from edgedistill_deploy.report.view import page_values
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(bundle: Bundle, file: Path | None = None) -> Path:
@@ -53,4 +53,5 @@ def _template() -> Any:
         lstrip_blocks=True,
         finalize=_shown,
     )
+    environment.globals.update(assets=read_assets(), has_charts=can_draw())
     return environment.get_template("report.html.j2")

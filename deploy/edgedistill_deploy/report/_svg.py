@@ -8,6 +8,7 @@ classes, styles become attributes, references are resolved, and everything else 
 import copy
 import io
 import re
+import threading
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from edgedistill_deploy.files.names import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 TEXT = 12  # units; the page scales a chart as a whole
 _SVG = "{http://www.w3.org/2000/svg}"
@@ -41,9 +43,13 @@ _SETTINGS: Any = {  # matplotlib's types list the keys, which differ between its
     "lines.solid_capstyle": "butt",
     "axes.unicode_minus": True,
 }
+_DRAWING = threading.Lock()
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _KEPT = frozenset(
-    ("stroke-width", "stroke-dasharray", "stroke-linejoin", "stroke-linecap", "text-anchor", "font-weight", "opacity")
+    (
+        *("stroke-width", "stroke-dasharray", "stroke-linejoin", "stroke-linecap"),
+        *("stroke-opacity", "fill-opacity", "text-anchor"),
+    )
 )
 _NUMBER = re.compile(r"-?\d+\.\d+")
 _UNTURNED = re.compile(r"rotate\(-?0(\.0)? [^)]*\)")
@@ -95,36 +101,46 @@ def drawn(
     if not can_draw():
         return ""
     from matplotlib import rc_context
-    from matplotlib.figure import Figure
 
     (width, height), (left, right, top, bottom) = size, margins
     marked, file = Marked(), io.StringIO()
-    with rc_context(_SETTINGS), warnings.catch_warnings():
+    with _DRAWING, rc_context(_SETTINGS), warnings.catch_warnings():
         # The reader's browser has the letters that matplotlib's own font lacks.
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
-        figure = Figure(figsize=(width / 72, height / 72), dpi=72, frameon=False)
-        axes = figure.add_axes(
+        figure, axes = _sheet()
+        figure.set_size_inches(width / 72, height / 72)
+        axes.set_position(
             (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
         )
-        axes.set(xlim=(0, 1), ylim=(0, 1))
-        axes.set_axis_off()
         paint(axes, marked)
-        figure.savefig(file, format="svg", metadata=_NO_METADATA)
+        try:
+            figure.savefig(file, format="svg", metadata=_NO_METADATA)
+        finally:
+            for artist in (*axes.lines, *axes.patches, *axes.texts):
+                artist.remove()
     return _inline(file.getvalue(), f"{title}. {told}" if told else title, css, marked)
+
+
+@lru_cache(maxsize=1)
+def _sheet() -> tuple["Figure", "Axes"]:
+    """Return empty axes from 0 to 1 both ways. One pair serves all charts: it takes longer to make than a chart."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(dpi=72, frameon=False)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    axes.set_axis_off()
+    return figure, axes
 
 
 def _inline(document: str, label: str, css: str, marked: Marked) -> str:
     root = ElementTree.fromstring(document)
     targets = {each.attrib["id"]: each for each in root.iter() if "id" in each.attrib}
-    view = {"class": css, "viewBox": _rounded(root.attrib["viewBox"]), "role": "img", "aria-label": _plain(label)}
+    view = {"class": css, "viewBox": _rounded(root.attrib["viewBox"]), "role": "img", "aria-label": printable(label)}
     svg = ElementTree.Element("svg", view)
     for child in root:
         svg.extend(_clean(child, targets, marked))
     return ElementTree.tostring(svg, encoding="unicode", short_empty_elements=True)
-
-
-def _plain(text: str) -> str:
-    return printable(text)
 
 
 def _clean(
@@ -166,7 +182,7 @@ def _mark(node: ElementTree.Element, css: str, tip: str) -> None:
         node.attrib["class"] = f"{css} {node.attrib.get('class', '')}".strip()
     if tip:
         title = ElementTree.Element("title")
-        title.text = _plain(tip)
+        title.text = printable(tip)
         node.insert(0, title)
 
 

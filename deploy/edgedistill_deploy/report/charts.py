@@ -1,6 +1,6 @@
 """The report's charts, drawn by matplotlib as inline SVG. Colours are CSS classes, so the page chooses them.
 
-Every series has a line or a mark of its own, so that a chart reads in black and white. A chart is 440 units wide, so
+Every series has a line or a mark of its own, so that a chart reads in black and white. A chart is 380 units wide, so
 that its 12-unit text stays readable on a phone. Without matplotlib each chart is "", and `can_draw()` is False.
 """
 
@@ -41,9 +41,9 @@ __all__ = [
     "spectrum",
 ]
 
-WIDTH = 440
+WIDTH = 380
 COLOURS = 6
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 18, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 14, 18, 44
 _MARGINS = (_LEFT, _RIGHT, _TOP, _BOTTOM)
 _ROW = 40
 _BARS = 72  # units, of the highest bar of a histogram
@@ -356,8 +356,7 @@ def accuracy_latency_plane(title: str, points: Sequence[PlanePoint], write: Form
         for each in points:
             _draw_plane_point(axes, marked, each, (x, y), math.sqrt((each.file_bytes or 0) / largest))
         inner = (WIDTH - _LEFT - _RIGHT, 300 - _TOP - _BOTTOM)
-        places = [(x.place(each.p50_ms), y.place(each.accuracy)) for each in points]
-        for each, place in zip(points, _label_places(places, [each.label for each in points], inner), strict=True):
+        for each, place in zip(points, _label_places(points, x, y, inner), strict=True):
             if place:
                 _write(axes, marked, place, each.label, va="center", css="strong")
 
@@ -387,29 +386,40 @@ def _draw_plane_point(axes: "Axes", marked: Marked, point: PlanePoint, of: tuple
     )  # fmt: skip
 
 
-def _label_places(places: Sequence[Point], labels: Sequence[str], inner: tuple[int, int]) -> list[Point | None]:
-    """Return where each label's left end stands so that it covers no dot and no other label; None for nowhere.
+def _label_places(points: Sequence[PlanePoint], x: Axis, y: Axis, inner: tuple[int, int]) -> list[Point | None]:
+    """Return where each label stands so that it covers no dot and no other label; None for nowhere.
 
-    Places are shares of the axes; `inner` is the size of the axes in units.
+    A place that covers no interval either comes first. A place is that of the middle of the label's left end, in
+    shares of the axes; `inner` is their size in units.
     """
     width, height = inner
-    taken = [(right * width - 9, up * height - 9, right * width + 9, up * height + 9) for right, up in places]
+    places = [(x.place(each.p50_ms) * width, y.place(each.accuracy) * height) for each in points]
+    taken = [(right - 9, up - 9, right + 9, up + 9) for right, up in places]
+    lines = [
+        (right - 1, y.place(each.interval[0]) * height, right + 1, y.place(each.interval[1]) * height)
+        for each, (right, _) in zip(points, places, strict=True)
+        if each.interval
+    ]
     found: list[Point | None] = []
-    for (right, up), label in zip(places, labels, strict=True):
-        wide, across, along = 0.6 * TEXT * len(label), right * width, up * height
-        offered = (
-            *((across + 12, along), (across - 12 - wide, along)),
-            *((across - wide / 2, along + 18), (across - wide / 2, along - 18)),
-            *((across + 12, along + 14), (across - 12 - wide, along - 14)),
-        )
-        boxes = [(left, middle - 7, left + wide, middle + 7) for left, middle in offered]
-        free = [box for box in boxes if box[0] >= 0 and box[2] <= width and not any(_meet(box, each) for each in taken)]
+    for each, (right, up) in zip(points, places, strict=True):
+        offered = _label_boxes(right, up, _BOLD * TEXT * len(each.label))
+        inside = [box for box in offered if box[0] >= 0 and box[2] <= width]
+        free = [box for box in inside if not any(_meet(box, other) for other in taken)]
+        free.sort(key=lambda box: any(_meet(box, line) for line in lines))
         taken += free[:1]
         found.append((free[0][0] / width, (free[0][1] + 7) / height) if free else None)
     return found
 
 
+_BOLD = 0.68  # of its size: the mean width of a bold letter
 _Box = tuple[float, float, float, float]
+
+
+def _label_boxes(right: float, up: float, width: float) -> list[_Box]:
+    """Return where a label may stand around a dot, the best place first: left, bottom, right and top, in units."""
+    before, around, after = right - 12 - width, right - width / 2, right + 12
+    corners = ((after, up), (before, up), (around, up + 18), (around, up - 18), (after, up + 14), (before, up - 14))
+    return [(left, middle - 7, left + width, middle + 7) for left, middle in corners]
 
 
 def _meet(one: _Box, other: _Box) -> bool:

@@ -20,6 +20,7 @@ from edgedistill_deploy.records.reading import EpochRow, LatencyRecord, ParityRe
 from edgedistill_deploy.records.values import MAX_TIME
 from edgedistill_deploy.report import charts
 from edgedistill_deploy.report.layers import icicle
+from edgedistill_deploy.report.planes import plane_points
 from edgedistill_deploy.report.rivals import rival_table
 from edgedistill_deploy.statistics.quantiles import Samples
 from edgedistill_deploy.version import __version__
@@ -66,6 +67,7 @@ def page_values(bundle: Bundle, records: Records) -> dict[str, Any]:
         "baseline_of": partial(baseline_of, rows=rows),
         "places": _places(rows, records),
         "records": records,
+        "plane": plane_figure(rows, choice),
         "rivals": rival_table(bundle.manifest),
         "training": _training_figures(records.epochs, bundle.manifest),
         "training_notes": training_notes(bundle.manifest, records.epochs),
@@ -274,6 +276,18 @@ def _largest_drop(row: tuple[ClassParity, tuple[ClassParity | None, ...]]) -> fl
 
 
 # --- latency
+
+
+def plane_figure(rows: Sequence[ArtefactSummary], choice: ArtefactSummary | None) -> Figure | None:
+    """Draw accuracy against time for all models; None if fewer than two are known."""
+    points = [point for point in plane_points(rows, choice) if _loggable(point.p50_ms)]
+    if len(points) < 2:
+        return None
+    return Figure(
+        svg=charts.accuracy_latency_plane("Accuracy against time", points, wording.percent),
+        caption="Further up is more often right, further left is faster; the bar is the interval of the accuracy, a "
+        "larger mark is a larger file. The ring marks the recommended model.",
+    )
 
 
 def ecdf_figure(latency: Sequence[LatencyRecord]) -> Figure:

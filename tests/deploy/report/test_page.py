@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,7 +23,15 @@ from edgedistill_deploy.report.charts import can_draw
 from edgedistill_deploy.report.page import render_report, write_report
 from edgedistill_deploy.report.view import condition_rows, plainly, training_notes
 from reference.html_page import Page
-from reference.report_bundles import add_record, full_bundle, latency_record, models_only, parity_record
+from reference.report_bundles import (
+    add_record,
+    add_training,
+    full_bundle,
+    latency_record,
+    models_only,
+    parity_record,
+    write_subspaces,
+)
 
 HOSTILE = "<script>alert(1)</script><img src=http://evil.example onerror=x>\"'&{{7*7}}"
 SECTIONS = (
@@ -33,6 +42,15 @@ SECTIONS = (
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return full_bundle(tmp_path_factory.mktemp("report") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle with training curves and one subspace, and no other chart."""
+    bundle = add_training(models_only(tmp_path_factory.mktemp("trained") / "bundle"))
+    file = bundle.path / "distill" / "subspaces.safetensors"
+    write_subspaces(file, {"layer1": (np.linspace(1, 0, 8), 2)})
+    return bundle.with_file("subspaces", file)
 
 
 @pytest.fixture(scope="module")
@@ -314,8 +332,8 @@ def test_no_text_of_a_record_becomes_markup(tmp_path: Path) -> None:
         max_size=4,
     )
 )
-def test_any_manifest_is_rendered(bundle: Bundle, field: str, value: dict[str, Any]) -> None:
-    changed = Bundle(path=bundle.path, manifest={**bundle.manifest, field: value})
+def test_any_manifest_is_rendered(trained: Bundle, field: str, value: dict[str, Any]) -> None:
+    changed = Bundle(path=trained.path, manifest={**trained.manifest, field: value})
     Page(render_report(changed))
 
 

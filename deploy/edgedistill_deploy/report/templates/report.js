@@ -4,7 +4,7 @@
   const PREFIXES = { n: 1e-9, "µ": 1e-6, m: 1e-3, k: 1e3, M: 1e6, G: 1e9, T: 1e12 };
   const UNITS = { min: 60, h: 3600 };
   const MISSING = new Set(["", "–"]);
-  const SORTED_FROM = 2, FILTERED_FROM = 9; // rows
+  const SORTED_FROM = 2, FILTERED_FROM = 15; // rows
   const NUMBER = /^([+−-]?[\d,]*\.?\d+(?:e[+−-]?\d+)?)\s*(%|[A-Za-zµ]+)?(?:[\s,;(].*)?$/;
   const words = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 

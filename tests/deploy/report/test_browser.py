@@ -16,7 +16,7 @@ from edgedistill_deploy.report.page import write_report
 from reference.report_bundles import add_record, full_bundle, latency_record, models_only, parity_record, with_layers
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Dialog, Page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 AXE = Path(os.environ.get("EDGEDISTILL_NODE_MODULES", "")) / "axe-core" / "axe.min.js"
@@ -178,7 +178,8 @@ def test_the_policy_stops_what_is_not_the_pages_own(show: Open) -> None:
             await fetch("file:///nowhere.json").catch(() => {});
             document.querySelector("h1").setAttribute("style", "display: none");
             const end = performance.now() + 60000;
-            while (new Set(stopped).size < 5 && performance.now() < end) await new Promise(done => setTimeout(done, 10));
+            const wait = () => new Promise(done => setTimeout(done, 10));
+            while (new Set(stopped).size < 5 && performance.now() < end) await wait();
             return [...new Set(stopped)].sort();
         }""")
         assert stopped == ["connect-src", "img-src", "script-src-elem", "style-src-attr", "style-src-elem"]

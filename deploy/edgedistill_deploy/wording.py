@@ -87,6 +87,11 @@ def whole(count: int | None) -> str:
     return MISSING if count is None else f"{count:,}"
 
 
+def signed_whole(count: int) -> str:
+    """Write a difference of counts with its sign."""
+    return _minus(f"{count:+,}")
+
+
 def significant(value: float | None, digits: int = 3) -> str:
     """Write a number with this many significant digits."""
     return MISSING if value is None else _minus(f"{value:.{digits}g}")

@@ -23,7 +23,7 @@ _CHANGED_BY_STRUCTURE: dict[str, Callable[[bytes, Random], bytes]] = {
     ".onnx": changed_onnx,
     ".safetensors": changed_safetensors,
 }
-_FOLDERS = ("parity", "latency", "distill", "explain", "flips", "latency-comparison")
+_FOLDERS = ("parity", "latency", "distill", "explain", "answers", "flips", "latency-comparison")
 
 
 def prepare_bundle(folder: Path) -> None:

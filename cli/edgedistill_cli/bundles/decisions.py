@@ -1,6 +1,5 @@
 """Show and write the chain of losses, the images decided differently, and the summaries for build servers."""
 
-import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,12 +7,10 @@ from typing import TYPE_CHECKING
 
 from edgedistill_cli.console import Console
 from edgedistill_deploy import wording as words
-from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.recommendation.summary import label_of
 
 if TYPE_CHECKING:
-    from edgedistill_cli.bundles.recording import Recorder
     from edgedistill_deploy.records.decisions import ChainStep, FlipReport
     from edgedistill_deploy.records.parity import ParityReport, UnreadableParity
 
@@ -41,14 +38,12 @@ def show_chain(steps: "Sequence[ChainStep]", console: Console) -> None:
     )
 
 
-def write_flips_of(bundle: Bundle, flips: "Sequence[FlipReport]", folder: Path, recorder: "Recorder") -> None:
-    """Write the pictures and their index into the folder, and the records for the report beside the other records."""
-    from edgedistill_deploy.parity.flips import write_flip_record, write_flips
+def write_flips_of(flips: "Sequence[FlipReport]", folder: Path, console: Console) -> None:
+    """Write the pictures and their index into the folder, and say how many there are of each kind."""
+    from edgedistill_deploy.parity.flips import write_flips
 
-    console = recorder.console
     index = write_flips(folder, flips)
     for report in flips:
-        recorder.keep(functools.partial(write_flip_record, bundle, report, recorder.folder))
         counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in report.outcomes.items() if count)
         console.result(
             f"{label_of(report.model.precision)}: {report.flip_count} of {report.sample_count} images are decided "

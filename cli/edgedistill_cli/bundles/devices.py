@@ -198,13 +198,17 @@ def _records(outcome: "DeviceOutcome") -> list[dict[str, Any]]:
 
 
 def _write_parities(bundle: Bundle, result: Mapping[str, Any] | None, folder: Path) -> None:
+    from edgedistill_deploy.parity.answers import write_answers
     from edgedistill_deploy.parity.chain import write_chain
     from edgedistill_deploy.parity.check import write_parity
+    from edgedistill_deploy.records.answers import AnswersReport
 
     if result is None:
         return
     for record in result["records"]:
         write_parity(bundle, record, folder)
+    for record in result.get("answers", ()):
+        write_answers(bundle, AnswersReport.from_json(record), folder)
     if result["chain"] is not None and len(result["records"]) > 1:
         write_chain(bundle, result["chain"], folder)
 

@@ -13,7 +13,7 @@ from edgedistill_deploy.files.locks import LOCK_FILE, hold_folder
 from edgedistill_deploy.files.writing import make_folder, refuse_links_out
 
 # What commands that measure write into a bundle.
-_WRITTEN = ("parity", "latency", "latency-comparison", "chain", "flips", "bisect", MANIFEST)
+_WRITTEN = ("parity", "latency", "latency-comparison", "chain", "answers", "flips", "bisect", MANIFEST)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from edgedistill_deploy.bundle.manifest import MANIFEST
 from edgedistill_deploy.errors import BundleError, DataError, quote_value, reading
 from edgedistill_deploy.files.json_text import read_json
 from edgedistill_deploy.recommendation.summary import label_of
+from edgedistill_deploy.records.answers import AnswersReport
 from edgedistill_deploy.records.decisions import ChainRecord, FlipReport
 from edgedistill_deploy.records.latency import LatencyReport
 from edgedistill_deploy.records.parity import ParityReport
@@ -164,6 +165,23 @@ def _show_ledger(record: Document, console: Console) -> None:
     show_ledger(record, console, _LEDGER_NODES)
 
 
+def _show_answers(record: Document, console: Console) -> None:
+    report = AnswersReport.from_json(record)
+    truth = "it is" if report.truth == "label" else "the teacher says"
+    title = f"{label_of(report.model.precision)}: what it confuses, on {report.judged_count} images"
+    if not report.pairs:
+        console.result(f"{title}: nothing.")
+        return
+    console.table(
+        title,
+        [truth, "the expert says", "images", "of", "the teacher confuses"],
+        [
+            [each.truth, each.answer, *map(words.whole, (each.candidate_count, each.support, each.teacher_count))]
+            for each in report.pairs[:_MOST_FLIPS]
+        ],
+    )
+
+
 def _show_flips(record: Document, console: Console) -> None:
     for report in map(FlipReport.from_json, _records_in(record)):
         title = (
@@ -197,6 +215,7 @@ _VIEWS: Mapping[str, Callable[[Document, Console], None]] = {
     "latency-set": _show_latency,
     "chain": _show_chain,
     "ledger": _show_ledger,
+    "answers": _show_answers,
     "flips": _show_flips,
     "flip-set": _show_flips,
     "device-check": show_check,

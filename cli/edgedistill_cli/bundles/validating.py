@@ -112,7 +112,7 @@ def check_models(
     if request.precisions is None:
         show_chain(found.chain, console)
     if flips is not None:
-        write_flips_of(bundle, found.flips, flips, recorder)
+        write_flips_of(found.flips, flips, console)
     show_choices(bundle, console)
     write_summaries(found.reports, junit, markdown, console)
     return found.verdict

@@ -1,28 +1,39 @@
-"""`report`: the run's records as one HTML file."""
+"""`report`: the run's records as one HTML file, or several bundles side by side."""
 
 from pathlib import Path
 from typing import Annotated
 
-from edgedistill_cli import options
+import typer
+
 from edgedistill_cli.console import Console
 from edgedistill_cli.flags import flag
 
-ReportFile = Annotated[Path | None, flag("--out", "FILE", "Where it goes; report.html in the bundle by default.")]
+Bundles = Annotated[
+    list[Path],
+    typer.Argument(metavar="BUNDLE...", help="A run folder or bundle; several are compared.", show_default=False),
+]
+ReportFile = Annotated[
+    Path | None,
+    flag("--out", "FILE", "Where it goes; report.html in the bundle, or bundles.html here for several, by default."),
+]
+NoPictures = Annotated[bool, typer.Option("--no-pictures", help="Leave out the pictures that the records hold.")]
+Markdown = Annotated[
+    str | None, flag("--markdown", "FILE", 'Also write what was judged as Markdown, "-" for the screen.')
+]
 
 
-def report(bundle: options.BundlePath, *, out: ReportFile = None, console: Console) -> None:
-    """Write report.html: one self-contained file with every figure of the run."""
-    from edgedistill_cli.bundles.recording import recording
-    from edgedistill_deploy.bundle.folder import open_bundle
-    from edgedistill_deploy.errors import NotWrittenError
-    from edgedistill_deploy.recommendation.choice import record_choices
-    from edgedistill_deploy.report.page import write_report
+def report(
+    bundles: Bundles,
+    *,
+    out: ReportFile = None,
+    no_pictures: NoPictures = False,
+    markdown: Markdown = None,
+    console: Console,
+) -> None:
+    """Write report.html: one self-contained file with every figure of the run. Several bundles are put side by side."""
+    from edgedistill_cli.bundles.reporting import report_bundle, report_comparison
 
-    opened = open_bundle(bundle)
-    try:
-        with recording(opened, "report", console):
-            path = write_report(record_choices(opened)) if out is None else write_report(opened, out)
-    except NotWrittenError as error:
-        raise NotWrittenError(f"{error} --out FILE writes the report to another place.") from error
-    console.emit({"kind": "report", "schema": 1, "path": str(path)})
-    console.result(str(path))
+    if len(bundles) == 1:
+        report_bundle(bundles[0], out, console, pictures=not no_pictures, markdown=markdown)
+    else:
+        report_comparison(bundles, out, console, markdown=markdown)

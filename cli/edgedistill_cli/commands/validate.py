@@ -34,6 +34,9 @@ PreprocessDrift = Annotated[
 Flips = Annotated[
     Path | None, flag("--flips", "DIR", "Write pictures of the images that teacher and expert decide differently.")
 ]
+NoPictures = Annotated[
+    bool, typer.Option("--no-pictures", help="Keep no small pictures of images in the records that the report shows.")
+]
 JUnit = Annotated[Path | None, flag("--junit", "FILE", "Write what was judged as JUnit XML.")]
 Markdown = Annotated[str | None, flag("--markdown", "FILE", 'Write a summary as Markdown, "-" for the screen.')]
 Strict = Annotated[
@@ -72,6 +75,7 @@ def validate(
     limit_s: options.LimitS = None,
     preprocess_drift: PreprocessDrift = False,
     flips: Flips = None,
+    no_pictures: NoPictures = False,
     junit: JUnit = None,
     markdown: Markdown = None,
     bisect: Bisect = False,
@@ -102,6 +106,7 @@ def validate(
         check={
             "--provider": None if provider == "cpu" else provider,
             "--flips": flips,
+            "--no-pictures": no_pictures or None,
             "--junit": junit,
             "--markdown": markdown,
             "--preprocess-drift": preprocess_drift or None,
@@ -138,6 +143,7 @@ def validate(
         threads=threads,
         preprocess_drift=preprocess_drift,
         flips=flips is not None,
+        pictures=not no_pictures,
         all_files=precision is None,
         **options.not_none(limit_s=limit_s),
     )

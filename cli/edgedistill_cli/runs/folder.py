@@ -58,6 +58,7 @@ _OWN = (
     "ledger.json",
     "inspect",
     "chain",
+    "answers",
     "flips",
     "bisect",
     "calibration",

@@ -86,8 +86,19 @@ def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
     if result.lambda_choice is not None:
         run.console.say(f"distill: {result.lambda_choice.describe()}")
     told = replace(given.images, notes=(*given.images.notes, *seen))
-    bundle.with_fields(distillation=distillation_record(result, told, run.settings.distill))
+    bundle.with_fields(
+        distillation=distillation_record(result, told, run.settings.distill),
+        data={"source": _name_source(run.settings.data.source or run.settings.data.unlabelled or "")},
+    )
     run.console.say(f"distill: {_describe_result(result, len(given.images.validation))}")
+
+
+def _name_source(source: str) -> str:
+    """Return a source without the folders above it, because a report is sent to others."""
+    kind, colon, rest = source.partition(":")
+    if kind == "hf" or not colon or len(kind) == 1:  # a name with an owner, a path, or a path with a drive
+        return source if kind == "hf" else Path(source).name or source
+    return f"{kind}:{Path(rest).name or rest}"
 
 
 def _describe_result(result: "DistillResult", count: int) -> str:

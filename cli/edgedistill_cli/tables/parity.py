@@ -8,7 +8,8 @@ from edgedistill_deploy import wording as words
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.classes.groups import describe_groups
 from edgedistill_deploy.recommendation.choice import choose, read_choices
-from edgedistill_deploy.recommendation.summary import conclude, label_of, summarise_records
+from edgedistill_deploy.recommendation.shipping import judge_shipping
+from edgedistill_deploy.recommendation.summary import conclude, label_of, summarise_records, verdict_word
 from edgedistill_deploy.records.reading import read_records
 
 if TYPE_CHECKING:
@@ -35,11 +36,14 @@ def show_summary(bundle: Bundle, console: Console) -> None:
             ["agreement", *(words.percent(row.agreement) for row in rows)],
             ["p50", *(words.milliseconds(row.p50_ms) for row in rows)],
             ["p99", *(words.milliseconds(row.p99_ms) for row in rows)],
-            ["verdict", *("baseline" if row.is_teacher else row.verdict or words.MISSING for row in rows)],
+            ["verdict", *(row.verdict_word for row in rows)],
         ],
     )
     show_groups(bundle, console)
-    console.result(conclude(rows, choose(records)).sentence)
+    conclusion = conclude(rows, choose(records))
+    console.result(conclusion.sentence)
+    for line in judge_shipping(bundle, records, conclusion, str(bundle.path)).lines():
+        console.result(line)
     for row in rows:
         for reason in () if row.is_teacher else row.reasons:
             console.result(f"{row.label}: {reason}")
@@ -80,7 +84,7 @@ def show_parity(reports: "Sequence[ParityReport]", console: Console) -> None:
             ["ECE of confidence", *(words.percent(each.likeness.confidence_calibration.candidate) for each in reports)],
             ["classes worse", *(_worse_count(report) for report in reports)],
             ["classes dead", *(_dead_count(report) for report in reports)],
-            ["verdict", *(report.verdict for report in reports)],
+            ["verdict", *(_verdict(report, reports) for report in reports)],
         ],
     )
     for report in reports:
@@ -91,6 +95,11 @@ def show_parity(reports: "Sequence[ParityReport]", console: Console) -> None:
         open_questions = (f"{each.name}: {each.detail}" for each in report.soundness.not_checked)
         for sentence in (*report.judgement.reasons, *found, *open_questions, *report.findings.notes):
             console.result(f"{label_of(report.model.precision)}: {sentence}")
+
+
+def _verdict(report: "ParityReport", reports: "Sequence[ParityReport]") -> str:
+    """Return the verdict as in the report; the teacher's file is judged only where it is alone."""
+    return report.verdict if len(reports) == 1 else verdict_word(report.model.precision, report.verdict)
 
 
 def _labelled(reports: "Sequence[ParityReport]", write: "Callable[[Accuracy], str]") -> list[str]:

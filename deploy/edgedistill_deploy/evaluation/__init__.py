@@ -1,4 +1,5 @@
 """Images with both models' answers, and the figures on them.
 
-Doors: `images` joins images with the teacher's answers, `figures` counts and averages.
+Doors: `images` joins images with the teacher's answers, `figures` counts and averages, `curves` shows confusions
+and what probabilities are worth.
 """

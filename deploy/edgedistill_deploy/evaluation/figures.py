@@ -243,6 +243,14 @@ def log_softmax(logits: Logits) -> NDArray[np.float64]:
     return normalised
 
 
+def largest_probabilities(answers: Answers) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the largest softmax outputs (n,) of teacher and candidate; NaN if a logit is not finite."""
+    finite = answers.predicted >= 0
+    candidate = np.full(len(answers), np.nan)
+    candidate[finite] = np.exp(log_softmax(answers.candidate[finite])).max(axis=1, initial=0.0)
+    return np.exp(log_softmax(answers.teacher)).max(axis=1), candidate
+
+
 def _right(answers: Answers, rows: Right) -> tuple[Right, Right]:
     labels = answers.labels[rows]
     return answers.expected[rows] == labels, answers.predicted[rows] == labels

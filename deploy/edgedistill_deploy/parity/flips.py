@@ -4,8 +4,6 @@ The rank depends on the candidate's softmax probability of its own answer; the s
 are not finite have no probability and come before them.
 """
 
-import base64
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,34 +11,40 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import UsageError
-from edgedistill_deploy.evaluation.figures import Answers, log_softmax
+from edgedistill_deploy.evaluation.figures import Answers, largest_probabilities, log_softmax
 from edgedistill_deploy.evaluation.images import Evaluation
 from edgedistill_deploy.files.writing import write_json, write_whole
 from edgedistill_deploy.parity.check import ParityReport
+from edgedistill_deploy.parity.thumbnails import inline_picture, thumbnail
 from edgedistill_deploy.records.decisions import INLINED, Flip, FlipReport
 from edgedistill_deploy.records.writing import SCHEMA, record_path
 
 MAX_PICTURES = 100  # written as files, for each model
 MAX_LISTED = 1000
-PICTURE_SIDE, INLINED_SIDE = 192, 96  # pixels, at most
+PICTURE_SIDE = 192  # pixels, at most
 INDEX = "flips.json"
 _PICTURE_NAME = re.compile(r"\d{4}_true-\w+_teacher-\w+_candidate-\w+\.png")
 _NOT_FINITE = "not finite"
 
 
 def find_flips(
-    report: ParityReport, evaluation: Evaluation, answers: Answers, class_names: Sequence[str]
+    report: ParityReport,
+    evaluation: Evaluation,
+    answers: Answers,
+    class_names: Sequence[str],
+    *,
+    listed: int = MAX_LISTED,
+    pictures: int = MAX_PICTURES,
 ) -> FlipReport:
-    """Rank the images that both models answer differently; at most `MAX_PICTURES` images are read for pictures."""
+    """Rank the images that both models answer differently; at most `pictures` images are read for pictures."""
     rows = _rank_rows(answers)
-    probabilities = _probabilities(answers)
+    probabilities = largest_probabilities(answers)
     flips = [
         _flip(rank, int(row), evaluation, answers, probabilities, class_names)
-        for rank, row in enumerate(rows[:MAX_LISTED], start=1)
+        for rank, row in enumerate(rows[:listed], start=1)
     ]
     outcomes = [_outcome(answers, int(row)) for row in rows]
     return FlipReport(
@@ -50,7 +54,7 @@ def find_flips(
         flip_count=len(rows),
         outcomes={name: outcomes.count(name) for name in ("lost", "gained", "both_wrong", "unlabelled")},
         flips=tuple(flips),
-        pictures=tuple(evaluation.images(np.asarray([row]))[0] for row in rows[:MAX_PICTURES]),
+        pictures=tuple(evaluation.images(np.asarray([row]))[0] for row in rows[:pictures]),
     )
 
 
@@ -67,30 +71,20 @@ def write_flips(folder: Path, reports: Sequence[FlipReport]) -> Path:
     return path
 
 
-def write_flip_record(bundle: Bundle, report: FlipReport, folder: Path | None = None) -> Path:
+def write_flip_record(bundle: Bundle, report: FlipReport, folder: Path | None = None, *, pictures: bool = True) -> Path:
     """Write the record with its first pictures to flips/DEVICE-RUNTIME-PRECISION.json; return the path.
 
-    It is written in the bundle, or in another folder for records.
+    It is written in the bundle, or in another folder for records. Without `pictures` it has none.
     """
     inlined = [
-        replace(flip, thumbnail=_base64(thumbnail(pixels, INLINED_SIDE)))
-        for flip, pixels in zip(report.flips[:INLINED], report.pictures, strict=False)
+        replace(flip, thumbnail=inline_picture(pixels))
+        for flip, pixels in zip(report.flips[:INLINED], report.pictures if pictures else (), strict=False)
     ]
     record = replace(report, flips=(*inlined, *report.flips[len(inlined) :])).to_json()
     root = folder or bundle.path
     path = record_path(root, record)
     write_json(path, record, inside=root)
     return path
-
-
-def thumbnail(pixels: NDArray[np.uint8], side: int) -> Image.Image:
-    """Scale an image uint8 (H, W, 3) to at most `side` pixels: small ones grow by a whole factor, large ones shrink."""
-    image = Image.fromarray(pixels)
-    factor = side // max(image.size)
-    if factor >= 1:
-        return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
-    image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return image
 
 
 def picture_name(flip: Flip) -> str:
@@ -108,14 +102,6 @@ def _rank_rows(answers: Answers) -> NDArray[np.int64]:
     surest = np.full(len(rows), np.inf)
     surest[finite] = log_softmax(answers.candidate[rows[finite]]).max(axis=1, initial=-np.inf)
     return rows[np.argsort(-surest, kind="stable")]
-
-
-def _probabilities(answers: Answers) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the largest softmax outputs (n,) of teacher and candidate; NaN if a logit is not finite."""
-    finite = answers.predicted >= 0
-    candidate = np.full(len(answers), np.nan)
-    candidate[finite] = np.exp(log_softmax(answers.candidate[finite])).max(axis=1, initial=0.0)
-    return np.exp(log_softmax(answers.teacher)).max(axis=1), candidate
 
 
 def _flip(
@@ -162,9 +148,3 @@ def _with_files(folder: Path, report: FlipReport) -> FlipReport:
             thumbnail(pixels, PICTURE_SIDE).save(temporary, format="PNG")
         named.append(replace(flip, file=f"{report.model.precision}/{path.name}"))
     return replace(report, flips=(*named, *report.flips[len(named) :]))
-
-
-def _base64(image: Image.Image) -> str:
-    stream = io.BytesIO()
-    image.save(stream, format="PNG", optimize=True)
-    return base64.b64encode(stream.getvalue()).decode("ascii")

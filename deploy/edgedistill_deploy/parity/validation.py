@@ -6,6 +6,7 @@ accuracy, and which images are decided differently.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,12 +17,14 @@ from edgedistill_deploy.evaluation.figures import Answers
 from edgedistill_deploy.evaluation.images import Evaluation, open_evaluation
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.parity._reference_checks import with_reference_checks
+from edgedistill_deploy.parity.answers import describe_answers, write_answers
 from edgedistill_deploy.parity.chain import chain_record, chain_steps, write_chain
 from edgedistill_deploy.parity.check import ParityReport, check_answers, collect_answers, write_parity
-from edgedistill_deploy.parity.flips import find_flips
+from edgedistill_deploy.parity.flips import MAX_LISTED, MAX_PICTURES, find_flips, write_flip_record
 from edgedistill_deploy.parity.preprocess_drift import measure_preprocess_drift
 from edgedistill_deploy.progress import Progress, silent
-from edgedistill_deploy.records.decisions import ChainStep, FlipReport
+from edgedistill_deploy.records.answers import AnswersReport
+from edgedistill_deploy.records.decisions import INLINED, ChainStep, FlipReport
 from edgedistill_deploy.records.parity import DEFAULT_LIMITS, ParityLimits
 from edgedistill_deploy.runtimes.opening import open_session
 from edgedistill_deploy.runtimes.session import LIMIT_S, Session, require_limit
@@ -39,7 +42,8 @@ class ValidationRequest:
         precisions: names of `bundle.precisions.PRECISIONS`; None for all in the bundle that the runtime accepts.
         runtime, provider, threads: as for `open_session`; the same for all models.
         preprocess_drift: measure for each expert the cost of other ways of preparing the images.
-        flips: find the images that teacher and expert decide differently, with their pictures.
+        flips: list all images that teacher and expert decide differently, with their pictures; else the first twelve.
+        pictures: keep small pictures of a few images in the records, for the report.
         limit_s: how long one inference may take, a batch of images.
         all_files: also run the files made for another runtime. They are steps of the chain, and are not judged.
     """
@@ -51,6 +55,7 @@ class ValidationRequest:
     threads: int | None = None
     preprocess_drift: bool = False
     flips: bool = False
+    pictures: bool = True
     all_files: bool = False
     limit_s: float = LIMIT_S
 
@@ -62,13 +67,15 @@ class ValidationRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """A report of each judged model, the loss of each step from the teacher, and the flips if requested.
+    """A report of each judged model, and the loss of each step from the teacher.
 
-    `unkept` says why records could not be written.
+    `answers` and `flips` are of the experts: their answers beside the teacher's, and the images that both decide
+    differently. `unkept` says why records could not be written.
     """
 
     reports: tuple[ParityReport, ...]
     chain: tuple[ChainStep, ...]
+    answers: tuple[AnswersReport, ...] = ()
     flips: tuple[FlipReport, ...] = ()
     unkept: str | None = None
 
@@ -94,8 +101,8 @@ def validate_bundle(
         bundle: has the models and the teacher's answers.
         request: the models and the checks.
         images: the evaluation images; by default those recorded in the bundle.
-        write: write each record as soon as its model is checked, and the chain if all models are. A record that cannot
-            be written does not stop the check.
+        write: write the records of a model as soon as it is checked, and the chain if all models are. A record that
+            cannot be written does not stop the check.
         folder: where the records go; by default the bundle.
         progress: its note is PRECISION: WHAT.
 
@@ -118,22 +125,38 @@ def validate_bundle(
     ).with_reference_checks()
     answers: dict[str, Answers] = {}
     reports: list[ParityReport] = []
-    flips: list[FlipReport] = []
+    decisions: list[tuple[AnswersReport, FlipReport]] = []
     unkept: list[str] = []
     for precision in precisions:
         report, answers[precision] = checker.check(precision)
         reports.append(report)
         if write:
             unkept.append(_keep(write_parity, bundle, report, folder))
-        if asked.flips and precision != "teacher":
-            flips.append(find_flips(report, checker.evaluation, answers[precision], bundle.class_names))
+        if precision != "teacher":
+            decisions.append(checker.describe(report, answers[precision]))
+            if write:
+                unkept += _keep_decisions(bundle, *decisions[-1], folder, asked.pictures)
     models = {report.model.precision: report.model.model_sha256 for report in reports}
     for precision in _others(bundle) if asked.all_files else ():
         models[precision], answers[precision] = checker.ask(precision)
     chain = chain_steps(answers, asked.limits.confidence, models)
     if write and chain and asked.precisions is None:
         unkept.append(_keep(write_chain, bundle, chain_record(reports, chain), folder))
-    return Validation(reports=tuple(reports), chain=chain, flips=tuple(flips), unkept=next(filter(None, unkept), None))
+    return Validation(
+        reports=tuple(reports),
+        chain=chain,
+        answers=tuple(described for described, _ in decisions),
+        flips=tuple(flips for _, flips in decisions),
+        unkept=next(filter(None, unkept), None),
+    )
+
+
+def _keep_decisions(
+    bundle: Bundle, answers: AnswersReport, flips: FlipReport, folder: Path | None, pictures: bool
+) -> tuple[str, str]:
+    """Write both records; return for each "", or why it cannot be written."""
+    write_flips = partial(write_flip_record, pictures=pictures)
+    return _keep(write_answers, bundle, answers, folder), _keep(write_flips, bundle, flips, folder)
 
 
 def _keep(write: Callable[[Bundle, T, Path | None], Path], bundle: Bundle, record: T, folder: Path | None) -> str:
@@ -176,6 +199,16 @@ class _Checker:
                 drift = measure_preprocess_drift(self.bundle, session, self.images, limits.confidence, progress=tell)
                 report = report.with_drift(drift.rows, drift.notes)
         return report, answers
+
+    def describe(self, report: ParityReport, answers: Answers) -> tuple[AnswersReport, FlipReport]:
+        """Return the expert's answers beside the teacher's, and the images that both decide differently."""
+        names, evaluation, asked = self.bundle.class_names, self.evaluation, self.asked
+        listed = MAX_LISTED if asked.flips else INLINED
+        pictures = MAX_PICTURES if asked.flips else INLINED if asked.pictures else 0
+        return (
+            describe_answers(report, evaluation, answers, names, pictures=asked.pictures),
+            find_flips(report, evaluation, answers, names, listed=listed, pictures=pictures),
+        )
 
     def ask(self, precision: str) -> tuple[str, Answers]:
         """Return the sha256 of a model that is not judged, and both models' answers."""

@@ -8,12 +8,14 @@ from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS, find_role
 from edgedistill_deploy.recommendation.choice import Choice
 from edgedistill_deploy.records.latency import LatencyReport
+from edgedistill_deploy.records.model import TEACHER
 from edgedistill_deploy.records.parity import ParityReport
 from edgedistill_deploy.records.reading import Records, read_records
 from edgedistill_deploy.statistics.quantiles import OpenInterval
 from edgedistill_deploy.statistics.verdicts import Verdict, worst_verdict
-from edgedistill_deploy.wording import bare_points, join_words, percent, points, points_interval
+from edgedistill_deploy.wording import MISSING, bare_points, join_words, percent, points, points_interval
 
+BASELINE = "baseline"
 _LABELS = {"teacher": "teacher fp32"}
 _SHORTFALLS = {
     "fail": ("does not hold the limit", "do not hold the limit"),
@@ -68,7 +70,12 @@ class ArtefactSummary:
     @property
     def is_teacher(self) -> bool:
         """True for the baseline of the other rows."""
-        return self.precision == "teacher"
+        return self.precision == TEACHER
+
+    @property
+    def verdict_word(self) -> str:
+        """The verdict in tables."""
+        return verdict_word(self.precision, self.verdict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +201,11 @@ def _is_chosen(row: ArtefactSummary, choices: Mapping[str, Choice]) -> bool:
     choice = choices.get(row.device or "")
     model = choice.model if choice else None
     return model is not None and (model.precision, model.place) == (row.precision, row.place)
+
+
+def verdict_word(precision: str, verdict: str | None) -> str:
+    """Return a model's verdict in tables; the teacher's own file is what the others are held against."""
+    return BASELINE if precision == TEACHER else verdict or MISSING
 
 
 def label_of(precision: str) -> str:

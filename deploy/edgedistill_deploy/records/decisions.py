@@ -1,37 +1,19 @@
 """Records of single decisions: the images that two models decide differently, and the step that lost the accuracy."""
 
-import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill_deploy.records.answers import as_picture
 from edgedistill_deploy.records.model import MeasuredModel
 from edgedistill_deploy.records.schema import Record, Share, Shares
-from edgedistill_deploy.records.values import as_text
 from edgedistill_deploy.records.writing import FLAT, HIDDEN
 
 RANKED_BY = "candidate_probability"
-MAX_PICTURE_BYTES = 64 << 10
 INLINED = 12  # pictures in the record, for the page
-_PNG = b"\x89PNG\r\n\x1a\n"
-
-
-def as_picture(value: Any) -> str:
-    """Accept only a PNG of bounded size as base64, because the page takes it unchanged."""
-    text = as_text(value)
-    if len(text) > MAX_PICTURE_BYTES:
-        raise ValueError(f"a picture has more than {MAX_PICTURE_BYTES} characters")
-    try:
-        content = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ValueError("a picture is not base64") from error
-    if not content.startswith(_PNG):
-        raise ValueError("a picture is not a PNG")
-    return text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +21,7 @@ class Flip:
     """One image that the two models decide differently. Classes are names, probabilities are softmax outputs.
 
     `outcome` is "lost" when only the teacher is right, "gained" when only the candidate is, "both_wrong", or
-    "unlabelled". `file` is the picture's path, `thumbnail` a small PNG as base64.
+    "unlabelled". `file` is the picture's path, `thumbnail` a small PNG or JPEG as base64.
     """
 
     rank: int

@@ -10,6 +10,7 @@ from edgedistill_deploy.errors import BundleError, DataError
 from edgedistill_deploy.files.json_text import parse_json
 from edgedistill_deploy.records._subspace_file import SubspaceRow, read_subspace_rows
 from edgedistill_deploy.records._timing import ComparisonRecord, extra_sentences
+from edgedistill_deploy.records.answers import AnswersReport
 from edgedistill_deploy.records.decisions import ChainRecord, FlipReport
 from edgedistill_deploy.records.latency import LatencyReport
 from edgedistill_deploy.records.layers import LayerReport
@@ -83,6 +84,7 @@ class Records:
     epochs: tuple[EpochRow, ...] = ()
     ledger: tuple[LedgerRow, ...] = ()
     subspaces: tuple[SubspaceRow, ...] = ()
+    answers: tuple[AnswersReport, ...] = ()
     flips: tuple[FlipReport, ...] = ()
     chains: tuple[ChainRecord, ...] = ()
     problems: tuple[str, ...] = ()
@@ -93,6 +95,7 @@ def read_records(bundle: Bundle) -> Records:
     problems: list[str] = []
     parity = _current(bundle, "parity", _parity, lambda found: {found.report.model.model_sha256}, problems)
     latency = _current(bundle, "latency", _latency, lambda found: {found.report.model.model_sha256}, problems)
+    answers = _current(bundle, "answers", AnswersReport.from_json, lambda found: {found.model.model_sha256}, problems)
     flips = _current(bundle, "flips", FlipReport.from_json, lambda found: {found.model.model_sha256}, problems)
     chains = _current(
         bundle, "chain", ChainRecord.from_json, lambda found: {step.model_sha256 for step in found.steps}, problems
@@ -107,6 +110,7 @@ def read_records(bundle: Bundle) -> Records:
         epochs=epochs or (),
         ledger=ledger.steps if ledger else (),
         subspaces=_subspaces(bundle, problems),
+        answers=tuple(found for _, found in answers),
         flips=tuple(found for _, found in flips),
         chains=tuple(found for _, found in chains),
         problems=tuple(problems),

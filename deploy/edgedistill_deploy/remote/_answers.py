@@ -17,6 +17,7 @@ from edgedistill_deploy.latency.end_to_end import EndToEndReport
 from edgedistill_deploy.latency.interleaved import BlockComparison, SelfComparison
 from edgedistill_deploy.latency.sustained import SustainedReport
 from edgedistill_deploy.profiling.cold_start import PARTS, ColdStartReport
+from edgedistill_deploy.records.answers import AnswersReport
 from edgedistill_deploy.records.decisions import ChainRecord
 from edgedistill_deploy.records.latency import LatencyReport
 from edgedistill_deploy.records.layers import LayerReport
@@ -275,6 +276,8 @@ def read_result(data: bytes, kind: str) -> dict[str, Any]:
             _check_comparison(result["comparison"])
         if kind == "parity-set" and result.setdefault("chain", None) is not None:
             ChainRecord.from_json(result["chain"])
+        for record in as_list(result.setdefault("answers", [])):
+            AnswersReport.from_json(record)
     except _WRONG as error:
         raise DataError(_describe(error)) from error
     return result

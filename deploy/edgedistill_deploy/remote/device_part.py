@@ -110,6 +110,7 @@ def _validate(folder: Path, request: Request, progress: Progress) -> dict[str, A
         limits=as_limits(request["limits"]),
         precisions=tuple(request["precisions"]),
         limit_s=request.get("run_limit_s", LIMIT_S),
+        pictures=False,  # the images are those of the bundle, so the one who asks has them
         **{key: request[key] for key in ("runtime", "provider", "threads")},
     )
     found = validate_bundle(bundle, asked, progress=progress)
@@ -119,6 +120,7 @@ def _validate(folder: Path, request: Request, progress: Progress) -> dict[str, A
         "kind": "parity-set",
         "schema": 1,
         "records": [{**report.to_json(), **place, "machine": machine} for report in found.reports],
+        "answers": [{**answers.to_json(), **place} for answers in found.answers],
         "chain": {**chain_record(found.reports, found.chain), **place} if found.chain else None,
         "machine": machine,
     }

@@ -20,8 +20,8 @@ class Assets:
 
 def read_assets() -> Assets:
     """Read the style sheet and the script. The page's `<style>` and `<script>` must hold exactly these texts."""
-    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
-    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    style = "".join(_read(name) for name in ("report.css", "content.css"))
+    script = _read("report.js")
     rules: Mapping[str, str] = {
         "default-src": "'none'",
         "style-src": _hash(style),
@@ -31,6 +31,10 @@ def read_assets() -> Assets:
         "form-action": "'none'",
     }
     return Assets(style=style, script=script, policy="; ".join(f"{name} {allowed}" for name, allowed in rules.items()))
+
+
+def _read(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:

@@ -22,6 +22,7 @@ __all__ = [
     "COLOURS",
     "Axis",
     "Block",
+    "Figure",
     "PlanePoint",
     "Point",
     "RejectPoint",
@@ -52,6 +53,15 @@ _DASHES: tuple[Any, ...] = ("-", "-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5,
 _SHAPES = ("s", "o", "^", "D", "v", "P")
 Point = tuple[float, float]
 Format = Callable[[float], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A chart as escaped SVG text, a caption, and the names of its series with their colours from 1."""
+
+    svg: str
+    caption: str
+    legend: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,15 +350,17 @@ class PlanePoint:
     chosen: bool = False
 
 
-def accuracy_latency_plane(title: str, points: Sequence[PlanePoint], write: Format) -> str:
-    """Draw accuracy against time (p50, ms, logarithmic); a ring marks the model that was chosen.
+def accuracy_latency_plane(
+    title: str, points: Sequence[PlanePoint], write: Format, *, measure: str = "accuracy"
+) -> str:
+    """Draw accuracy, or another measure, against time (p50, ms, logarithmic); a ring marks the model that was chosen.
 
     The area of a dot grows with the size of the file. Labels that would cover another are left out; the table has them.
     `write` writes a share.
     """
     ends = [end for each in points for end in (*(each.interval or ()), each.accuracy)]
     x = log_axis("time of one batch (p50), ms; logarithmic", [each.p50_ms for each in points], lambda ms: f"{ms:g}")
-    y = linear_axis("accuracy", ends, write)
+    y = linear_axis(measure, ends, write)
     largest = max((each.file_bytes or 0 for each in points), default=0) or 1
 
     def paint(axes: "Axes", marked: Marked) -> None:

@@ -1,22 +1,18 @@
 """Parity records as Markdown, for the summary of a build job or a comment."""
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgedistill_deploy import wording as words
-from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.writing import write_text
-from edgedistill_deploy.recommendation.summary import label_of
+from edgedistill_deploy.recommendation.summary import BASELINE, label_of
 from edgedistill_deploy.records.classes import ClassParity
 from edgedistill_deploy.records.parity import ParityReport, UnreadableParity
 from edgedistill_deploy.report._cases import Case, Record, cases_of, is_judged
+from edgedistill_deploy.report._markdown_text import escape_markdown
 
 _MARKS = {"pass": "✅", "fail": "❌", "inconclusive": "⚠️", "error": "❌"}
 _WORST_CLASSES = 5
-_LONGEST = 500  # characters of a sentence; class names in it may have any length
-# Characters with a meaning in Markdown or in HTML. "@" and "#" refer to people and issues.
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~@#&!$])")
 
 
 def write_markdown(path: Path, records: Sequence[Record], *, append: bool = False) -> None:
@@ -33,7 +29,7 @@ def markdown_text(records: Sequence[Record]) -> str:
 
 def _lines(records: Sequence[Record]) -> Iterator[str]:
     verdict = _gate(records)
-    bundle = _escape(records[0].bundle) if records else "nothing"
+    bundle = escape_markdown(records[0].bundle) if records else "nothing"
     yield f"## {_MARKS[verdict]} EdgeDistill: {bundle} {verdict}"
     yield ""
     yield "| model | verdict | accuracy | teacher | drop, points | interval | agreement | worst class | checks |"
@@ -58,7 +54,7 @@ def _row(record: Record, judged: bool) -> str:
     held = sum(case.status == "pass" for case in ran)
     cells = (
         _name(record),
-        f"{_MARKS[verdict]} {verdict}" if judged else "baseline",
+        f"{_MARKS[verdict]} {verdict}" if judged else BASELINE,
         words.percent(accuracy.candidate),
         words.percent(accuracy.teacher),
         words.MISSING if accuracy.drop is None else words.bare_points(accuracy.drop),
@@ -72,12 +68,12 @@ def _row(record: Record, judged: bool) -> str:
 
 def _name(record: Record) -> str:
     model = record.model
-    return _escape(f"{label_of(model.precision)}, {model.device} {model.runtime}")
+    return escape_markdown(f"{label_of(model.precision)}, {model.device} {model.runtime}")
 
 
 def _worst_class(record: ParityReport) -> str:
     for row, drop in _losing(record)[:1]:
-        return f"{_escape(row.name)} ({words.bare_points(drop)})"
+        return f"{escape_markdown(row.name)} ({words.bare_points(drop)})"
     return words.MISSING
 
 
@@ -95,7 +91,7 @@ def _reasons(records: Sequence[Record]) -> Iterator[str]:
         for case in cases_of(record):
             if case.name == "verdict" or case.status in ("fail", "inconclusive", "error"):
                 yield f"- {_describe_case(case)}"
-        yield from (f"- {_escape(text)}" for text in _further(record))
+        yield from (f"- {escape_markdown(text)}" for text in _further(record))
 
 
 def _further(record: Record) -> Iterator[str]:
@@ -107,7 +103,7 @@ def _further(record: Record) -> Iterator[str]:
 
 
 def _describe_case(case: Case) -> str:
-    return f"{_MARKS[case.status]} {_escape(case.name.replace('_', ' '))}: {_escape(case.message)}"
+    return f"{_MARKS[case.status]} {escape_markdown(case.name.replace('_', ' '))}: {escape_markdown(case.message)}"
 
 
 def _classes(records: Sequence[Record]) -> Iterator[str]:
@@ -124,12 +120,5 @@ def _classes(records: Sequence[Record]) -> Iterator[str]:
     yield "|---|---|--:|--:|--:|--:|"
     for record, row, drop in rows:
         shares = words.percent(row.teacher), words.percent(row.shown_share), words.bare_points(drop)
-        yield f"| {_name(record)} | {_escape(row.name)} | {row.shown_count} | {' | '.join(shares)} |"
+        yield f"| {_name(record)} | {escape_markdown(row.name)} | {row.shown_count} | {' | '.join(shares)} |"
     yield from ("", "</details>")
-
-
-def _escape(text: str) -> str:
-    """Return any text as one line of Markdown that shows it unchanged."""
-    line = " ".join(printable(text, keep="\n\t").split())
-    cut = line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
-    return _SPECIAL.sub(r"\\\1", cut)

@@ -3,52 +3,36 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from edgedistill_deploy import wording
 from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS
 from edgedistill_deploy.classes.groups import describe_groups
 from edgedistill_deploy.recommendation import summary
 from edgedistill_deploy.recommendation.choice import choose
-from edgedistill_deploy.recommendation.summary import ArtefactSummary, baseline_of, label_of
+from edgedistill_deploy.recommendation.shipping import judge_shipping
+from edgedistill_deploy.recommendation.summary import baseline_of, label_of
 from edgedistill_deploy.records.classes import ClassFinding, ClassParity
 from edgedistill_deploy.records.parity import ParityReport
-from edgedistill_deploy.records.reading import EpochRow, LatencyRecord, ParityRecord, Records
+from edgedistill_deploy.records.reading import EpochRow, LatencyRecord, Records
 from edgedistill_deploy.records.values import MAX_TIME
 from edgedistill_deploy.report import charts
+from edgedistill_deploy.report.charts import Figure
+from edgedistill_deploy.report.content.answers import answer_values
+from edgedistill_deploy.report.content.data import describe_data
+from edgedistill_deploy.report.content.places import colour_of, places_of, with_drawings, with_whole_tables
+from edgedistill_deploy.report.content.points import plane_of
+from edgedistill_deploy.report.figures import plane_figure, reject_figure, reliability_figure
 from edgedistill_deploy.report.layers import icicle
-from edgedistill_deploy.report.planes import plane_points
 from edgedistill_deploy.report.rivals import rival_table
 from edgedistill_deploy.statistics.quantiles import Samples
 from edgedistill_deploy.version import __version__
 
-Placed = TypeVar("Placed", ParityRecord, LatencyRecord)
-
 MANY_CLASSES = 24
 SHORTEST_MS = 1e-6  # finer than any clock; a logarithm needs more than 0
 _READINGS = ("clock", "governor", "temperature", "power_mode", "throttling", "load", "pressure")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """A chart as escaped SVG text, a caption, and the names of its series with their colours from 1."""
-
-    svg: str
-    caption: str
-    legend: tuple[tuple[str, int], ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """A device, a runtime and its provider, and the records from there; the teacher's are the first."""
-
-    name: str
-    rows: tuple[ArtefactSummary, ...]
-    parity: tuple[ParityReport, ...]
-    latency: tuple[LatencyRecord, ...]
 
 
 def page_values(bundle: Bundle, records: Records) -> dict[str, Any]:
@@ -56,7 +40,15 @@ def page_values(bundle: Bundle, records: Records) -> dict[str, Any]:
     rows = summary.summarise_records(bundle, records)
     conclusion = summary.conclude(rows, choose(records))
     choice = conclusion.choice
+    shipping = judge_shipping(bundle, records, conclusion)
+    places, rivals = places_of(rows, records), rival_table(bundle.manifest)
     return {
+        **answer_values(records, shipping),
+        "shipping": shipping,
+        "data": describe_data(bundle.manifest, records),
+        "costs": plane_of(rows, choice, rivals),
+        "whole_tables": with_whole_tables(places, shipping.report),
+        "drawn_places": with_drawings(places, shipping.report),
         "bundle": bundle,
         "manifest": bundle.manifest,
         "groups": describe_groups(bundle.classes),
@@ -65,14 +57,16 @@ def page_values(bundle: Bundle, records: Records) -> dict[str, Any]:
         "conclusion": conclusion,
         "choice_teacher": baseline_of(choice, rows) if choice else None,
         "baseline_of": partial(baseline_of, rows=rows),
-        "places": _places(rows, records),
+        "places": places,
         "records": records,
-        "plane": plane_figure(rows, choice),
-        "rivals": rival_table(bundle.manifest),
+        "rivals": rivals,
         "training": _training_figures(records.epochs, bundle.manifest),
         "training_notes": training_notes(bundle.manifest, records.epochs),
         "stages": [(name, _stage(stage)) for name, stage in bundle.manifest["stages"].items()],
         "student_layers": _student_layers(bundle.manifest),
+        "plane_figure": plane_figure,
+        "reject_figure": reject_figure,
+        "reliability_figure": reliability_figure,
         "drop_figure": drop_figure,
         "ecdf_figure": ecdf_figure,
         "histogram_figure": histogram_figure,
@@ -93,30 +87,6 @@ def _title(bundle: Bundle) -> str:
     name = str(bundle.manifest["subtask"]["name"])
     count = len(bundle.class_names)
     return name if name not in ("", "subtask") else f"{count} classes" if count > 1 else bundle.class_names[0]
-
-
-def _places(rows: Sequence[ArtefactSummary], records: Records) -> list[Place]:
-    keys = dict.fromkeys(row.place for row in rows)
-    return [
-        Place(
-            name=" · ".join(part for part in key if part and part != "cpu") or "not measured yet",
-            rows=tuple(row for row in rows if row.place == key),
-            parity=tuple(each.report for each in _records_at(key, records.parity)),
-            latency=tuple(_records_at(key, records.latency)),
-        )
-        for key in keys
-    ]
-
-
-def _records_at(place: tuple[str | None, ...], records: Iterable[Placed]) -> list[Placed]:
-    """Return the records of a place, the teacher's first."""
-    found = [(each.report.model.precision, each) for each in records if each.report.model.place == place]
-    return [each for _, each in sorted(found, key=lambda pair: (colour_of(pair[0]), pair[0]))]
-
-
-def colour_of(precision: str) -> int:
-    """Return a model's colour, which is the same in every chart."""
-    return USUAL_PRECISIONS.index(precision) if precision in USUAL_PRECISIONS else len(USUAL_PRECISIONS)
 
 
 # --- training
@@ -276,18 +246,6 @@ def _largest_drop(row: tuple[ClassParity, tuple[ClassParity | None, ...]]) -> fl
 
 
 # --- latency
-
-
-def plane_figure(rows: Sequence[ArtefactSummary], choice: ArtefactSummary | None) -> Figure | None:
-    """Draw accuracy against time for all models; None if fewer than two are known."""
-    points = [point for point in plane_points(rows, choice) if _loggable(point.p50_ms)]
-    if len(points) < 2:
-        return None
-    return Figure(
-        svg=charts.accuracy_latency_plane("Accuracy against time", points, wording.percent),
-        caption="Further up is more often right, further left is faster; the bar is the interval of the accuracy, a "
-        "larger mark is a larger file. The ring marks the recommended model.",
-    )
 
 
 def ecdf_figure(latency: Sequence[LatencyRecord]) -> Figure:

@@ -50,7 +50,9 @@ def test_a_linked_folder_is_refused_before_anything_is_measured(bundle: Bundle, 
     assert files_in(tmp_path) == before
 
 
-@pytest.mark.parametrize("kind", ["parity", "chain", "latency-comparison", "flips", "bisect", "manifest.json"])
+@pytest.mark.parametrize(
+    "kind", ["parity", "chain", "latency-comparison", "answers", "flips", "bisect", "manifest.json"]
+)
 def test_every_place_of_a_record_is_refused_as_a_link_out(bundle: Bundle, tmp_path: Path, kind: str) -> None:
     path = bundle.path / kind
     if path.exists():
@@ -99,7 +101,7 @@ def test_record_keeps_flips_and_the_search_for_a_node_too(bundle: Bundle, tmp_pa
     record = tmp_path / "records"
     assert run_command("validate", bundle.path, "--flips", tmp_path / "f", "--record", record).code == 4
     assert run_command("validate", bundle.path, "--bisect", "--record", record).code == 0
-    assert {name.partition("/")[0] for name in files_in(record)} == {"parity", "chain", "flips", "bisect"}
+    assert {name.partition("/")[0] for name in files_in(record)} == {"parity", "chain", "answers", "flips", "bisect"}
     assert files_in(bundle.path) == before
 
 

@@ -20,7 +20,8 @@ from edgedistill_deploy.evaluation.images import open_evaluation
 from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.parity import flips as flips_module
 from edgedistill_deploy.parity.check import DEFAULT_LIMITS, check_answers, collect_answers
-from edgedistill_deploy.parity.flips import find_flips, picture_name, thumbnail, write_flip_record, write_flips
+from edgedistill_deploy.parity.flips import find_flips, picture_name, write_flip_record, write_flips
+from edgedistill_deploy.parity.thumbnails import thumbnail
 from edgedistill_deploy.records.decisions import Flip, FlipReport
 from edgedistill_deploy.runtimes.opening import open_session
 from reference.measured_bundles import bundle_of
@@ -32,12 +33,12 @@ LABELS = [0, 2, 2, 0, 1, 1, 0, -1]
 FLIPPED = {1: "lost", 3: "gained", 5: "both_wrong", 7: "unlabelled"}
 
 
-def flips_of(bundle: Bundle, images: ImageSet | None = None) -> FlipReport:
+def flips_of(bundle: Bundle, images: ImageSet | None = None, **limits: int) -> FlipReport:
     evaluation = open_evaluation(bundle, images)
     with open_session(bundle, threads=1) as session:
         answers = collect_answers(session, evaluation)
         report = check_answers(bundle, session, evaluation, answers, DEFAULT_LIMITS)
-    return find_flips(report, evaluation, answers, bundle.class_names)
+    return find_flips(report, evaluation, answers, bundle.class_names, **limits)
 
 
 @pytest.fixture
@@ -127,15 +128,11 @@ def test_the_record_inlines_the_first_pictures(made: tuple[Bundle, ImageSet], mo
     inlined = [flip["thumbnail"] for flip in record["flips"]]
     assert [bool(each) for each in inlined] == [True, True, False, False]
     with Image.open(io.BytesIO(base64.b64decode(inlined[0], validate=True))) as picture:
-        assert (picture.format, picture.size) == ("PNG", (96, 96))
+        assert (picture.format, picture.size) == ("PNG", (128, 128))
 
 
-def test_what_is_listed_and_pictured_is_bounded(
-    made: tuple[Bundle, ImageSet], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(flips_module, "MAX_LISTED", 3)
-    monkeypatch.setattr(flips_module, "MAX_PICTURES", 2)
-    report = flips_of(made[0])
+def test_what_is_listed_and_pictured_is_bounded(made: tuple[Bundle, ImageSet], tmp_path: Path) -> None:
+    report = flips_of(made[0], listed=3, pictures=2)
     assert (report.flip_count, len(report.flips), len(report.pictures)) == (4, 3, 2)
     assert sum(report.outcomes.values()) == 4
     record = json.loads(write_flips(tmp_path / "flips", [report]).read_text(encoding="utf-8"))

@@ -45,8 +45,8 @@ def test_each_model_is_found_as_it_would_be_alone(made: tuple[Bundle, ImageSet])
             assert report.to_json() == check_parity(bundle, session, images, LENIENT).to_json()
     assert [report.verdict for report in found.reports] == ["pass", "pass", "fail"]
     assert found.verdict == "fail"
-    assert not found.flips
-    assert not (bundle.path / "parity").exists()
+    assert [each.model.precision for each in found.flips] == ["fp32", "int8"]
+    assert not any((bundle.path / kind).exists() for kind in ("parity", "answers", "flips"))
 
 
 def test_the_chain_has_every_file_where_all_are_asked(made: tuple[Bundle, ImageSet]) -> None:

@@ -12,7 +12,8 @@ from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.parity.chain import chain_record, write_chain
 from edgedistill_deploy.parity.flips import write_flip_record
 from edgedistill_deploy.parity.validation import ValidationRequest, validate_bundle
-from edgedistill_deploy.records.decisions import INLINED, MAX_PICTURE_BYTES
+from edgedistill_deploy.records.answers import MAX_PICTURE_BYTES
+from edgedistill_deploy.records.decisions import INLINED
 from edgedistill_deploy.records.reading import read_records
 from edgedistill_deploy.report.page import render_report
 from reference.html_page import Page
@@ -72,7 +73,7 @@ def record(bundle: Bundle) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("thumbnail", "told"),
     [
-        (NOT_A_PICTURE, "a picture is not a PNG"),
+        (NOT_A_PICTURE, "a picture is not a PNG or a JPEG"),
         ('iVBOR"><script>', "a picture is not base64"),
         ("A" * (MAX_PICTURE_BYTES + 1), f"a picture has more than {MAX_PICTURE_BYTES} characters"),
         (3, "3 stands where a text belongs"),

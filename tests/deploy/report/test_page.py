@@ -35,7 +35,8 @@ from reference.report_bundles import (
 
 HOSTILE = "<script>alert(1)</script><img src=http://evil.example onerror=x>\"'&{{7*7}}"
 SECTIONS = (
-    "summary", "parity", "classes", "latency", "training", "subspaces", "precision", "conditions", "provenance",
+    "summary", "classes", "parity", "costs", "latency", "training", "subspaces", "precision", "conditions",
+    "provenance",
 )  # fmt: skip
 
 
@@ -128,8 +129,13 @@ def test_the_summary_shows_the_records_numbers(bundle: Bundle, page: Page) -> No
 def test_the_verdict_stands_on_top(page: Page) -> None:
     top = " ".join(page.sections[""].text.split())
     assert "An expert for digits" in top
-    assert "pass The int8 expert is good enough: 94.5 % accurate where the teacher is 95.3 %" in top
-    assert "accuracy 94.5 % teacher 95.3 %" in top
+    assert "May I ship it? Yes. It is right on 94.5 % of 2,000 test images, and the teacher on 95.3 %." in top
+    assert "Which file model.int8.onnx, 118 kB" in top
+    assert "Where workbench: model.int8.onnx, half of its answers take at most 94.4 µs for an image" in top
+    assert "What is wrong with it nothing was found" in top
+    assert "right answers 94.5 % teacher 95.3 %" in top
+    summary = " ".join(page.sections["summary"].text.split())
+    assert "The int8 expert is good enough: 94.5 % accurate where the teacher is 95.3 %" in summary
 
 
 def test_classes_show_accuracy_and_change(bundle: Bundle, page: Page) -> None:
@@ -208,7 +214,7 @@ def test_failing_and_undecided_experts_are_shown_with_their_reasons(tmp_path: Pa
     assert "fail expert fp32, 2,000 images. Too much." in parity
     assert "inconclusive expert int8, 2,000 images. About 4100 images would decide." in parity
     assert {row[-1] for row in page.rows("summary")[2:]} == {"fail", "inconclusive"}
-    assert 'class="verdict fail"' in html
+    assert 'class="answer verdict fail"' in html
 
 
 def test_problems_of_records_are_listed(tmp_path: Path) -> None:
@@ -365,7 +371,7 @@ def test_without_jinja2_the_command_that_installs_it_is_named(bundle: Bundle, mo
             raise ImportError(name)
         return import_module(name, *arguments)
 
-    report._template.cache_clear()
+    report._environment.cache_clear()
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(
         MissingDependencyError, match=r"Writing a report needs jinja2.*pip install 'edgedistill\[report\]'"

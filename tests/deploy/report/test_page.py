@@ -87,12 +87,12 @@ def test_without_matplotlib_the_tables_stand_and_the_page_says_how_to_get_the_ch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     can_draw.cache_clear()
-    report._template.cache_clear()
+    report._environment.cache_clear()
     try:
         page = Page(render_report(bundle))
     finally:
         can_draw.cache_clear()
-        report._template.cache_clear()
+        report._environment.cache_clear()
     assert not {tag for tag, _ in page.tags} & {"svg", "figure"}
     assert "matplotlib is not installed: pip install 'edgedistill[report]'" in page.text
     assert len(page.rows("latency")) == 4

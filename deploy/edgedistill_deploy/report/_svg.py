@@ -187,7 +187,9 @@ def _mark(node: ElementTree.Element, css: str, tip: str) -> None:
 
 
 def _attributes(node: ElementTree.Element) -> dict[str, str]:
-    found = {name: _rounded(node.attrib[name]) for name in ("d", "x", "y", "transform") if name in node.attrib}
+    found: dict[str, str] = {
+        name: _rounded(node.attrib[name]) for name in ("d", "x", "y", "transform") if name in node.attrib
+    }
     if _UNTURNED.fullmatch(found.get("transform", "")):
         del found["transform"]
     declared = [part.split(":", 1) for part in node.attrib.get("style", "").split(";") if ":" in part]

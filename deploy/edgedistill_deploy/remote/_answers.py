@@ -276,7 +276,7 @@ def read_result(data: bytes, kind: str) -> dict[str, Any]:
             _check_comparison(result["comparison"])
         if kind == "parity-set" and result.setdefault("chain", None) is not None:
             ChainRecord.from_json(result["chain"])
-        for record in as_list(result.setdefault("answers", [])):
+        for record in as_list(result.get("answers", [])):
             AnswersReport.from_json(record)
     except _WRONG as error:
         raise DataError(_describe(error)) from error

@@ -57,11 +57,11 @@ class Plane:
 def plane_of(
     rows: Sequence[ArtefactSummary], choice: ArtefactSummary | None, rivals: RivalTable | None
 ) -> Plane | None:
-    """Return the plane of all models, devices and rivals; None if no share is known."""
+    """Return the plane of all models, devices and rivals; None if that of no expert is known."""
     labelled = any(row.accuracy is not None for row in rows)
     points = [_point(row, labelled, row == choice) for row in rows]
     found = [each for each in points if each is not None]
-    if not found:
+    if all(each.kind == "teacher" for each in found):
         return None
     measure: Literal["accuracy", "agreement with the teacher"] = (
         "accuracy" if labelled else "agreement with the teacher"

@@ -57,7 +57,7 @@ class Page(HTMLParser):
             self._section.text += " "
 
     def handle_data(self, data: str) -> None:
-        if "style" not in self._open:
+        if not {"style", "script"} & set(self._open):
             self._add(data)
 
     def _add(self, text: str) -> None:

@@ -17,6 +17,7 @@ LIBRARIES = {
     "onnxruntime": ("ort", "validate and profile"),
     "tensorrt": ("tensorrt", "engines on NVIDIA devices"),
     "jinja2": ("report", "the HTML report"),
+    "matplotlib": ("report", "the report's charts, and the pictures of compare and inspect"),
     "asyncssh": ("remote", "devices over SSH"),
     "datasets": ("hf", "data sets of Hugging Face's hub"),
     "pyarrow": ("parquet", "images and tables in Parquet files"),

@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
 
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.records.layers import LayerReport
-from edgedistill_deploy.report.charts import COLOURS
+from edgedistill_deploy.report.charts import COLOURS, Block, blocks
 
 ADDED, OUTSIDE = "added by the runtime", "in no node"
 _DEEPEST = 12  # levels that are drawn
-_ROW = 24  # pixels
 _NARROWEST = 0.0005  # of the width
 
 
@@ -22,11 +20,13 @@ class _Part:
 
 def icicle(title: str, layers: LayerReport) -> str:
     """Draw the run as a bar and its modules as bars below, level by level; the width of a bar is its time."""
+    return blocks(title, parts_of(layers))
+
+
+def parts_of(layers: LayerReport) -> list[Block]:
+    """Return the bars of a run: the run itself in row 0, its modules below, in their order in the record."""
     whole = _tree(layers)
-    height = (min(_DEEPEST, _depth(whole)) + 1) * _ROW
-    bars = _draw_part(whole, _Place(label=f"a run, {words.milliseconds(whole.ms)}", whole_ms=max(whole.ms, 1e-12)))
-    start = f'<div class="icicle" role="img" aria-label="{escape(title)}" style="height: {height}px">'
-    return f"{start}{''.join(bars)}</div>"
+    return _blocks(whole, _Place(label=f"a run, {words.milliseconds(whole.ms)}", whole_ms=max(whole.ms, 1e-12)))
 
 
 def _tree(layers: LayerReport) -> _Part:
@@ -58,28 +58,30 @@ class _Place:
     path: str = ""
     left_ms: float = 0.0
     row: int = 0
-    colour: int = 0
+    colour: int | None = None
 
 
-def _draw_part(part: _Part, place: _Place) -> list[str]:
-    """Draw a part and the parts below it, in their order in the record."""
-    drawn, left = [_bar(part, place)], place.left_ms
+def _blocks(part: _Part, place: _Place) -> list[Block]:
+    """Return a part and the parts below it, in their order in the record."""
+    found, left = [_block(part, place)], place.left_ms
     for index, (name, below) in enumerate(part.parts.items()):
         path = f"{place.path}.{name}" if place.path else name
         colour = place.colour if place.row else index % (COLOURS - 1) + 1
         if below.ms >= _NARROWEST * place.whole_ms:
-            colour = 0 if path in (ADDED, OUTSIDE) else colour
+            colour = None if path in (ADDED, OUTSIDE) else colour
             there = replace(place, label=name, path=path, left_ms=left, row=place.row + 1, colour=colour)
-            drawn += _draw_part(below, there)
+            found += _blocks(below, there)
         left += below.ms
-    return drawn
+    return found
 
 
-def _bar(part: _Part, place: _Place) -> str:
+def _block(part: _Part, place: _Place) -> Block:
     share = part.ms / place.whole_ms
-    tip = f"{place.path or 'a run'}: {words.milliseconds(part.ms)}, {words.percent(share)}"
-    where = f"left: {100 * place.left_ms / place.whole_ms:.3f}%; width: {100 * share:.3f}%; top: {place.row * _ROW}px"
-    return (
-        f'<div class="part p{place.colour}" style="{where}" '
-        f'title="{escape(tip)}"><span>{escape(place.label)}</span></div>'
+    return Block(
+        label=place.label,
+        tip=f"{place.path or 'a run'}: {words.milliseconds(part.ms)}, {words.percent(share)}",
+        left=place.left_ms / place.whole_ms,
+        width=share,
+        row=place.row,
+        colour=place.colour,
     )

@@ -1,4 +1,4 @@
-"""The report: a run's records as one HTML file that needs no other file, no network and no script."""
+"""The report: a run's records as one HTML file that needs no other file and no network."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -11,12 +11,13 @@ from edgedistill_deploy.errors import MissingDependencyError
 from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.records.reading import read_records
+from edgedistill_deploy.report.assets import TEMPLATES, read_assets
+from edgedistill_deploy.report.charts import can_draw
 from edgedistill_deploy.report.comparing import HEADER, BundleComparison
 from edgedistill_deploy.report.content.pictures import without_pictures
 from edgedistill_deploy.report.view import page_values
 from edgedistill_deploy.version import __version__
 
-TEMPLATES = Path(__file__).parent / "templates"
 _REPORT, _COMPARISON = "report.html.j2", "comparison.html.j2"
 
 
@@ -68,7 +69,7 @@ def _environment() -> Any:
         import jinja2
     except ImportError as error:
         raise MissingDependencyError("jinja2", "report", "Writing a report") from error
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -76,3 +77,5 @@ def _environment() -> Any:
         lstrip_blocks=True,
         finalize=_shown,
     )
+    environment.globals.update(assets=read_assets(), has_charts=can_draw())
+    return environment

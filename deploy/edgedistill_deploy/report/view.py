@@ -19,10 +19,12 @@ from edgedistill_deploy.records.parity import ParityReport
 from edgedistill_deploy.records.reading import EpochRow, LatencyRecord, Records
 from edgedistill_deploy.records.values import MAX_TIME
 from edgedistill_deploy.report import charts
+from edgedistill_deploy.report.charts import Figure
 from edgedistill_deploy.report.content.answers import answer_values
 from edgedistill_deploy.report.content.data import describe_data
 from edgedistill_deploy.report.content.places import colour_of, places_of, with_drawings, with_whole_tables
 from edgedistill_deploy.report.content.points import plane_of
+from edgedistill_deploy.report.figures import plane_figure, reject_figure, reliability_figure
 from edgedistill_deploy.report.layers import icicle
 from edgedistill_deploy.report.rivals import rival_table
 from edgedistill_deploy.statistics.quantiles import Samples
@@ -31,15 +33,6 @@ from edgedistill_deploy.version import __version__
 MANY_CLASSES = 24
 SHORTEST_MS = 1e-6  # finer than any clock; a logarithm needs more than 0
 _READINGS = ("clock", "governor", "temperature", "power_mode", "throttling", "load", "pressure")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """A chart as escaped SVG text, a caption, and the names of its series with their colours from 1."""
-
-    svg: str
-    caption: str
-    legend: tuple[tuple[str, int], ...] = ()
 
 
 def page_values(bundle: Bundle, records: Records) -> dict[str, Any]:
@@ -71,6 +64,9 @@ def page_values(bundle: Bundle, records: Records) -> dict[str, Any]:
         "training_notes": training_notes(bundle.manifest, records.epochs),
         "stages": [(name, _stage(stage)) for name, stage in bundle.manifest["stages"].items()],
         "student_layers": _student_layers(bundle.manifest),
+        "plane_figure": plane_figure,
+        "reject_figure": reject_figure,
+        "reliability_figure": reliability_figure,
         "drop_figure": drop_figure,
         "ecdf_figure": ecdf_figure,
         "histogram_figure": histogram_figure,

@@ -129,7 +129,7 @@ def test_names_in_answers_stay_text(record: dict[str, Any], tmp_path: Path) -> N
     html = render_report(made)
     page = Page(html)
     assert HOSTILE in page.text
-    assert "script" not in {tag for tag, _ in page.tags}
+    assert [tag for tag, _ in page.tags].count("script") == 1
     assert all(
         attrs["src"] is not None and attrs["src"].startswith("data:image/") for tag, attrs in page.tags if tag == "img"
     )

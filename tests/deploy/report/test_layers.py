@@ -2,13 +2,14 @@
 
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.records.layers import LayerReport, NodeTime, power_sentence
 from edgedistill_deploy.records.reading import read_records
-from edgedistill_deploy.report.layers import icicle
+from edgedistill_deploy.report.layers import icicle, parts_of
 from edgedistill_deploy.report.page import render_report
 from reference.html_page import Page
 from reference.report_bundles import POWER, add_record, latency_record, models_only, with_layers
@@ -24,42 +25,51 @@ def layers_of(*nodes: NodeTime, outside_ms: float | None = 1.0) -> LayerReport:
     return LayerReport(layers=nodes, source="a profiler", runs=5, mean_ms=10.0, outside_ms=outside_ms)
 
 
-def bars(html: str) -> dict[str, tuple[float, float, int, str]]:
-    """Return {path: (left %, width %, top, colour)} of the parts by what their titles name."""
-    found = re.findall(
-        r'class="part (p\d)" style="left: ([\d.]+)%; width: ([\d.]+)%; top: (\d+)px" title="(.*?): ', html
-    )
-    return {path: (float(left), float(width), int(top), colour) for colour, left, width, top, path in found}
+def bars(layers: LayerReport) -> dict[str, tuple[float, float, int, int | None]]:
+    """Return {path: (left %, width %, row, colour)} of the parts by what their tool tips name."""
+    return {
+        each.tip.split(": ")[0]: (round(100 * each.left, 3), round(100 * each.width, 3), each.row, each.colour)
+        for each in parts_of(layers)
+    }
 
 
 def test_parts_are_as_wide_as_their_time_and_lie_below_what_holds_them() -> None:
-    drawn = bars(
-        icicle(
-            "title",
-            layers_of(
-                row("a", "layer1.0.conv1", 4.0), row("b", "layer1.1", 2.0), row("c", "fc", 2.0), row("d", "", 1.0)
-            ),
-        )
+    layers = layers_of(
+        row("a", "layer1.0.conv1", 4.0), row("b", "layer1.1", 2.0), row("c", "fc", 2.0), row("d", "", 1.0)
     )
-    assert {path: place[:3] for path, place in drawn.items()} == {
+    found = bars(layers)
+    assert {path: place[:3] for path, place in found.items()} == {
         "a run": (0.0, 100.0, 0),
-        "layer1": (0.0, 60.0, 24),
-        "layer1.0": (0.0, 40.0, 48),
-        "layer1.0.conv1": (0.0, 40.0, 72),
-        "layer1.1": (40.0, 20.0, 48),
-        "fc": (60.0, 20.0, 24),
-        "added by the runtime": (80.0, 10.0, 24),
-        "in no node": (90.0, 10.0, 24),
+        "layer1": (0.0, 60.0, 1),
+        "layer1.0": (0.0, 40.0, 2),
+        "layer1.0.conv1": (0.0, 40.0, 3),
+        "layer1.1": (40.0, 20.0, 2),
+        "fc": (60.0, 20.0, 1),
+        "added by the runtime": (80.0, 10.0, 1),
+        "in no node": (90.0, 10.0, 1),
     }
-    assert drawn["layer1"][3] == drawn["layer1.0.conv1"][3] != drawn["fc"][3]
-    assert {drawn[each][3] for each in ("a run", "added by the runtime", "in no node")} == {"p0"}
+    assert found["layer1"][3] == found["layer1.0.conv1"][3] != found["fc"][3]
+    assert {found[each][3] for each in ("a run", "added by the runtime", "in no node")} == {None}
+
+
+def test_the_drawn_parts_lie_where_they_were_placed_and_name_themselves() -> None:
+    svg = ElementTree.fromstring(icicle("title", layers_of(row("a", "one", 6.0), row("b", "two", 3.0))))
+    drawn = {}
+    for part in svg.iter("g"):
+        title, path = part.find("title"), part.find("path")
+        if title is not None and path is not None:
+            numbers = [float(text) for text in re.findall(r"[\d.]+", path.attrib["d"])]
+            drawn[(title.text or "").split(":")[0]] = min(numbers[::2]), max(numbers[::2]), min(numbers[1::2])
+    assert drawn == {
+        "a run": (0, 640, 0), "one": (0, 384, 26), "two": (384, 576, 26), "in no node": (576, 640, 26),
+    }  # fmt: skip
+    assert {each.text for each in svg.iter("text")} >= {"one", "two", "a run, 10.0 ms"}
 
 
 def test_names_cannot_break_out_of_the_chart_or_make_it_deep_without_end() -> None:
-    html = icicle(HOSTILE, layers_of(row(HOSTILE, f"{HOSTILE}.a", 5.0), row("deep", ".".join("x" * 500), 4.0)))
-    assert "<script" not in html
-    assert html.count("<div") == html.count("</div>")
-    assert max(place[2] for place in bars(html).values()) <= 12 * 24
+    layers = layers_of(row(HOSTILE, f"{HOSTILE}.a", 5.0), row("deep", ".".join("x" * 500), 4.0))
+    assert "<script" not in icicle(HOSTILE, layers)
+    assert max(place[2] for place in bars(layers).values()) <= 12
 
 
 def test_a_run_that_took_no_time_is_drawn() -> None:
@@ -90,7 +100,7 @@ def test_hostile_names_of_nodes_are_text_on_the_page(bundle: Bundle) -> None:
     record = with_layers(bundle)
     record["layers"][3].update(node=HOSTILE, module=HOSTILE, op_type=HOSTILE)
     add_record(bundle, record)
-    assert "<script" not in render_report(bundle)
+    assert "<script>alert" not in render_report(bundle)
 
 
 @pytest.mark.parametrize("field", ["node", "mean_ms", "share", "module"])

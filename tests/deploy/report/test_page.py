@@ -1,12 +1,16 @@
 """The page: whole HTML that asks for nothing, the records' numbers in it, and no text that leaves its place."""
 
+import base64
 import builtins
+import hashlib
 import json
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,10 +19,19 @@ from edgedistill_deploy import wording as w
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import MissingDependencyError
 from edgedistill_deploy.report import page as report
+from edgedistill_deploy.report.charts import can_draw
 from edgedistill_deploy.report.page import render_report, write_report
 from edgedistill_deploy.report.view import condition_rows, plainly, training_notes
 from reference.html_page import Page
-from reference.report_bundles import add_record, full_bundle, latency_record, models_only, parity_record
+from reference.report_bundles import (
+    add_record,
+    add_training,
+    full_bundle,
+    latency_record,
+    models_only,
+    parity_record,
+    write_subspaces,
+)
 
 HOSTILE = "<script>alert(1)</script><img src=http://evil.example onerror=x>\"'&{{7*7}}"
 SECTIONS = (
@@ -33,6 +46,15 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle with training curves and one subspace, and no other chart."""
+    bundle = add_training(models_only(tmp_path_factory.mktemp("trained") / "bundle"))
+    file = bundle.path / "distill" / "subspaces.safetensors"
+    write_subspaces(file, {"layer1": (np.linspace(1, 0, 8), 2)})
+    return bundle.with_file("subspaces", file)
+
+
+@pytest.fixture(scope="module")
 def page(bundle: Bundle) -> Page:
     return Page(write_report(bundle).read_text(encoding="utf-8"))
 
@@ -43,15 +65,37 @@ def test_the_page_has_every_section_and_only_well_formed_tags(page: Page) -> Non
     assert anchors == {f"#{name}" for name in SECTIONS}
 
 
-def test_the_page_asks_for_nothing_and_runs_nothing(bundle: Bundle, page: Page) -> None:
-    assert not {tag for tag, _ in page.tags} & {"script", "link", "img", "iframe", "object", "embed", "form", "base"}
+def test_the_page_asks_for_nothing_and_runs_its_own_script_alone(bundle: Bundle, page: Page) -> None:
+    assert not {tag for tag, _ in page.tags} & {"link", "img", "iframe", "object", "embed", "form", "base"}
+    assert [attrs for tag, attrs in page.tags if tag in ("script", "style")] == [{}, {}]
     for _, attrs in page.tags:
-        assert not set(attrs) & {"src", "srcset", "onload", "onclick", "onerror", "action", "data"}
+        assert not set(attrs) & {"style", "src", "srcset", "onload", "onclick", "onerror", "action", "data"}
         assert (attrs.get("href") or "#").startswith("#")
     html = (bundle.path / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"https?:|//[a-z]|@import|url\(", html)
     policies = [attrs["content"] for _, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy"]
-    assert policies == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
+    style, script = (re.search(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL) for tag in ("style", "script"))
+    assert style
+    assert script
+    hashes = [base64.b64encode(hashlib.sha256(each[1].encode()).digest()).decode() for each in (style, script)]
+    allowed = f"style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; img-src data:"
+    assert policies == [f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"]
+
+
+def test_without_matplotlib_the_tables_stand_and_the_page_says_how_to_get_the_charts(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    can_draw.cache_clear()
+    report._environment.cache_clear()
+    try:
+        page = Page(render_report(bundle))
+    finally:
+        can_draw.cache_clear()
+        report._environment.cache_clear()
+    assert not {tag for tag, _ in page.tags} & {"svg", "figure"}
+    assert "matplotlib is not installed: pip install 'edgedistill[report]'" in page.text
+    assert len(page.rows("latency")) == 4
 
 
 def test_the_page_repeats_itself(bundle: Bundle) -> None:
@@ -267,7 +311,8 @@ def test_no_text_of_a_record_becomes_markup(tmp_path: Path) -> None:
     bundle = _hostile_bundle(tmp_path / "bundle")
     html = render_report(bundle)
     page = Page(html)
-    assert not {tag for tag, _ in page.tags} & {"script", "img", "b"}
+    assert not {tag for tag, _ in page.tags} & {"img", "b"}
+    assert [tag for tag, _ in page.tags].count("script") == 1
     assert all("onerror" not in attrs and "src" not in attrs for _, attrs in page.tags)
     assert HOSTILE in page.text
     assert "{{7*7}}" in html
@@ -293,8 +338,8 @@ def test_no_text_of_a_record_becomes_markup(tmp_path: Path) -> None:
         max_size=4,
     )
 )
-def test_any_manifest_is_rendered(bundle: Bundle, field: str, value: dict[str, Any]) -> None:
-    changed = Bundle(path=bundle.path, manifest={**bundle.manifest, field: value})
+def test_any_manifest_is_rendered(trained: Bundle, field: str, value: dict[str, Any]) -> None:
+    changed = Bundle(path=trained.path, manifest={**trained.manifest, field: value})
     Page(render_report(changed))
 
 

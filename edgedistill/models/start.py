@@ -73,7 +73,10 @@ class StartRecord:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "StartRecord":
         """Read what `to_json` returns, as the manifest keeps it."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in record.items()})
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in record.items()
+        }
+        return cls(**values)
 
     def sentence(self) -> str:
         """Say in one line where the student starts."""

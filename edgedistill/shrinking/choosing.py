@@ -103,7 +103,8 @@ def _diagonal(means: Tensor) -> Tensor:
     if not (total > 0 and context_total > 0):  # a layer that says nothing about the subtask
         return torch.zeros_like(mean)
     s = torch.sqrt(context_total / total)
-    return 2 * cross + 2 * s * variance + (2 / s) * context_square
+    diagonal: Tensor = 2 * cross + 2 * s * variance + (2 / s) * context_square
+    return diagonal
 
 
 def _by_relevance(channels: Channels, seen: Seen) -> list[Tensor]:

@@ -38,7 +38,7 @@ def measure(teacher: Teacher, pixels: Tensor, images: ImageSet) -> float:
     columns = list(teacher.subtask(tuple(CUT_OUTS)).class_indices)
     teacher.model.eval()
     with torch.no_grad():
-        logits = torch.cat([teacher.model(batch)[:, columns] for batch in pixels.split(BATCH_SIZE)])
+        logits = torch.cat([teacher.model(batch)[:, columns] for batch in torch.split(pixels, BATCH_SIZE)])
     return float((logits.argmax(1).numpy() == images.labels).mean())
 
 
@@ -47,7 +47,7 @@ def follow(teacher: Teacher, pixels: Tensor, generator: torch.Generator) -> None
     teacher.model.train()
     with torch.no_grad():
         for _ in range(EPOCHS_A_ROUND):
-            for rows in torch.randperm(len(pixels), generator=generator).split(BATCH_SIZE):
+            for rows in torch.split(torch.randperm(len(pixels), generator=generator), BATCH_SIZE):
                 teacher.model(pixels[rows])
 
 

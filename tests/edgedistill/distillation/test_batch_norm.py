@@ -22,7 +22,8 @@ TRAINED = {"weights": "mine.safetensors", "weights_sha256": "0" * 64, "mean": (0
 def statistics(network: nn.Module) -> list[Tensor]:
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     assert norms
-    return [tensor.clone() for norm in norms for tensor in (norm.running_mean, norm.running_var)]
+    kept = [tensor for norm in norms for tensor in (norm.running_mean, norm.running_var)]
+    return [tensor.clone() for tensor in kept if tensor is not None]
 
 
 def scales(network: nn.Module) -> list[Tensor]:

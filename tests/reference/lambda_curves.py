@@ -2,8 +2,8 @@
 
 Their progress has the fields of the training loop's that tuning reads, so that nothing here waits for torch to load.
 
-`python lambda_curves.py FOLDER LOG SECONDS` appends `start LAMBDA` and `end LAMBDA` lines to LOG, sleeping so long an
-epoch.
+`python lambda_curves.py FOLDER LOG SECONDS [together]` appends `start LAMBDA` and `end LAMBDA` lines to LOG, sleeping so
+long an epoch. With `together` no run ends before a second one has started.
 """
 
 import math
@@ -75,7 +75,14 @@ def curve_run(curve: Curve, log: list[tuple[float, int]], seconds: float = 0.0) 
     return run
 
 
-def tune_to_a_log(folder: Path, log: Path, seconds: float) -> LambdaChoice:
+def wait_for_two(log: Path) -> None:
+    """Wait until two runs have started; a test that waits in vain fails by what is in the log."""
+    deadline = time.monotonic() + 100
+    while log.read_text(encoding="utf-8").count("start") < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def tune_to_a_log(folder: Path, log: Path, seconds: float, *, together: bool = False) -> LambdaChoice:
     """Tune over two hills, leaving a line in `log` when a run starts and when it ends."""
     inner = curve_run(two_hills, [], seconds)
 
@@ -85,6 +92,8 @@ def tune_to_a_log(folder: Path, log: Path, seconds: float) -> LambdaChoice:
 
     def run(config: DistillConfig, progress: "Watcher") -> Any:
         say("start", config)
+        if together:
+            wait_for_two(log)
         try:
             return inner(config, progress)
         finally:
@@ -94,4 +103,4 @@ def tune_to_a_log(folder: Path, log: Path, seconds: float) -> LambdaChoice:
 
 
 if __name__ == "__main__":
-    tune_to_a_log(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))
+    tune_to_a_log(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), together="together" in sys.argv[4:])

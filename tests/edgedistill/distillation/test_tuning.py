@@ -283,10 +283,10 @@ def test_a_real_training_is_cut_short(teacher: Teacher, images: SubtaskImages, t
     assert 0 < (choice.trials[-1].validation_accuracy or 0) < 1
 
 
-def start(folder: Path, log: Path, seconds: float) -> subprocess.Popen[bytes]:
+def start(folder: Path, log: Path, seconds: float, *more: str) -> subprocess.Popen[bytes]:
     script = Path(lambda_curves.__file__)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, str(script), str(folder), str(log), str(seconds)], env=environment)
+    return subprocess.Popen([sys.executable, str(script), str(folder), str(log), str(seconds), *more], env=environment)
 
 
 def lines(log: Path) -> list[str]:
@@ -317,7 +317,7 @@ def test_killed_in_the_third_value_it_goes_on_and_ends_as_if_it_had_not_been(tmp
 
 def test_two_processes_share_the_values(tmp_path: Path) -> None:
     folder, log = tmp_path / "shared", tmp_path / "log"
-    processes = [start(folder, log, 0.1) for _ in range(2)]
+    processes = [start(folder, log, 0.0, "together") for _ in range(2)]
     for process in processes:
         assert process.wait(timeout=120) == 0
     started = [float(line.split()[1]) for line in lines(log) if line.startswith("start")]

@@ -22,9 +22,11 @@ LAYER_LOSSES = ("subspace", "attention-transfer", "fitnet", "vid", "vkd", "simil
 UPDATED, FROZEN = "update", "frozen"
 MIXED_PRECISIONS = ("no", "bf16", "fp16")
 TUNED = "auto"
-# What `learning_rate = "auto"` means for a student that starts from nothing, and for one with trained weights.
+# What `learning_rate = "auto"` means for a student that starts from nothing, for one with trained weights, and for one
+# that knows the classes already, because its head starts from trained rows.
 RATE_FROM_NOTHING = 3e-3
 RATE_FROM_TRAINED = 1e-3
+RATE_FROM_KNOWN = 1e-4
 # The weights among which `lambda_layer = "auto"` chooses, as in the paper.
 LAMBDA_GRID = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -66,8 +68,8 @@ class DistillConfig:
     Attributes:
         epochs: passes over the training images.
         batch_size: images a step.
-        learning_rate: peak learning rate of AdamW; `auto` is 0.003 for a student that starts from nothing, and
-            0.001 for one that starts from trained weights.
+        learning_rate: peak learning rate of AdamW; `auto` is 0.003 for a student that starts from nothing, 0.001 for
+            one that starts from trained weights, and 0.0001 where these know every class and no channel was removed.
         weight_decay: AdamW's.
         schedule: `cosine` (with a linear warm-up over the first tenth of the steps), `step` (halved every quarter of
             the epochs) or `constant`.
@@ -169,12 +171,14 @@ class DistillConfig:
                 "0."
             )
 
-    def for_start(self, *, is_trained: bool, is_shrunk: bool = False) -> "DistillConfig":
+    def for_start(self, *, is_trained: bool, knows_classes: bool = False, is_shrunk: bool = False) -> "DistillConfig":
         """Return the settings for a student that starts from trained weights, or from nothing.
 
         The statistics of a shrunk teacher are those of a network with more channels, and must follow the images.
         """
         rate = RATE_FROM_TRAINED if is_trained else RATE_FROM_NOTHING
+        if knows_classes and not is_shrunk:
+            rate = RATE_FROM_KNOWN
         given = None if self.batch_norm == "auto" else self.batch_norm
         return replace(
             self,

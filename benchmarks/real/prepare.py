@@ -1,15 +1,15 @@
 """Make everything that the grid needs: `python -m benchmarks.real.prepare FOLDER`.
 
 FOLDER gets `packages/` (some 300 MB), the teachers `lite0/` and `lite2/`, and the images `animals/`, `animals-300/`
-(for one build) and `landscapes/`. What is there already is not made again. Debian's `apt-get` and `dpkg-deb` are
-needed.
+(for one build), `animals-exchanged/` (to choose settings on) and `landscapes/`. What is there already is not made
+again. Debian's `apt-get` and `dpkg-deb` are needed.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.real.animals import SMALL_COUNTS, make_animals
+from benchmarks.real.animals import EXCHANGED_COUNTS, EXCHANGED_SEED, SMALL_COUNTS, make_animals
 from benchmarks.real.landscapes import make_landscapes
 from benchmarks.real.packages import FetchError
 from benchmarks.real.teachers import REPEATS, make_teacher
@@ -26,6 +26,10 @@ def prepare(folder: Path) -> None:
         print(f"teacher: {make_teacher(size, packages, folder / size)}", flush=True)
     print(f"images: {make_animals(folder / 'animals', packages)}", flush=True)
     print(f"images: {make_animals(folder / 'animals-300', packages, SMALL_COUNTS)}", flush=True)
+    exchanged = make_animals(
+        folder / "animals-exchanged", packages, EXCHANGED_COUNTS, seed=EXCHANGED_SEED, exchanged=True
+    )
+    print(f"images: {exchanged}", flush=True)
     teacher = load_teacher(str(folder / "lite2"), image_size=LABELLING_SIZE)
     print(f"images: {make_landscapes(folder / 'landscapes', packages, teacher)}", flush=True)
 

@@ -208,11 +208,18 @@ def mark_started(student: nn.Module, record: Mapping[str, Any]) -> None:
     if record.get("weights"):
         give_own_pixels(student, record["mean"], record["std"])
         student.started_from = str(record["weights_sha256"])  # type: ignore[assignment]  # a note, not a module
+        knows = 0 < record.get("head_classes", 0) == record.get("head_rows", 0)
+        student.knows_classes = knows  # type: ignore[assignment]  # another note
 
 
 def started_from(student: nn.Module) -> str:
     """Return the hash of the weights that a student starts from; empty for a start from nothing."""
     return str(getattr(student, "started_from", ""))
+
+
+def knows_classes(student: nn.Module) -> bool:
+    """Whether each output of a student starts from trained rows of its class."""
+    return bool(getattr(student, "knows_classes", False))
 
 
 def _find_rows(labels: Sequence[str] | None, aliases: Sequence[ClassAliases]) -> list[list[int]]:

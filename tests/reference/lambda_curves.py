@@ -2,8 +2,8 @@
 
 Their progress has the fields of the training loop's that tuning reads, so that nothing here waits for torch to load.
 
-`python lambda_curves.py FOLDER LOG SECONDS [together]` appends `start LAMBDA` and `end LAMBDA` lines to LOG, sleeping so
-long an epoch. With `together` no run ends before a second one has started.
+`python lambda_curves.py FOLDER LOG SECONDS [together]` appends `start LAMBDA` and `end LAMBDA` lines to LOG, sleeping
+so long an epoch. With `together` no run ends before a second one has started.
 """
 
 import math

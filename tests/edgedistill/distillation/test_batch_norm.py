@@ -10,7 +10,7 @@ from edgedistill.config import DistillConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import split_for_subtask
 from edgedistill.distillation.subdistill import distill
-from edgedistill.models.start import mark_started
+from edgedistill.models.start import knows_classes, mark_started
 from edgedistill.models.student import build_student
 from edgedistill.models.teacher import load_teacher
 from edgedistill_deploy.errors import UsageError
@@ -52,6 +52,21 @@ def test_a_shrunk_teachers_statistics_follow_the_images() -> None:
     assert config.for_start(is_trained=True).batch_norm == "frozen"
     assert config.for_start(is_trained=True, is_shrunk=True).batch_norm is None
     assert DistillConfig(batch_norm="frozen").for_start(is_trained=True, is_shrunk=True).batch_norm == "frozen"
+
+
+def test_who_knows_the_classes_learns_slowly() -> None:
+    student = build_student("plain:4-4", len(CLASSES))
+    known = [knows_classes(student)]
+    for rows in (0, 3, 4):
+        mark_started(student, {**TRAINED, "head_rows": rows, "head_classes": 4})
+        known.append(knows_classes(student))
+    assert known == [False, False, False, True]
+    config = DistillConfig()
+    assert config.for_start(is_trained=False).learning_rate == 3e-3
+    assert config.for_start(is_trained=True).learning_rate == 1e-3
+    assert config.for_start(is_trained=True, knows_classes=True).learning_rate == 1e-4
+    assert config.for_start(is_trained=True, knows_classes=True, is_shrunk=True).learning_rate == 1e-3
+    assert DistillConfig(learning_rate=0.5).for_start(is_trained=True, knows_classes=True).learning_rate == 0.5
 
 
 def test_a_mode_that_there_is_not() -> None:

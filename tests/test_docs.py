@@ -60,8 +60,10 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "new-photographs": str(unsorted),
         "tabby,golden retriever,red fox": "circle,square,cross",
         "tabby,golden retriever": "circle,square",
+        "tabby,Egyptian cat,red fox": "circle,square,cross",
         "cat=tabby|tiger cat|Persian cat|Siamese cat|Egyptian cat,dog=imagenet/dog": "cat=circle|square,dog=cross",
         "timm:resnet50": str(teacher),
+        "timm:convnext_tiny": str(train_shape_teacher(folder / "another", steps=4)),
         "timm:mobilenetv4_conv_small_050": "timm:lcnet_035",
         "timm:resnet10t@0.125,plain:8-16-32": "plain:4-8,plain:8-16",
     }

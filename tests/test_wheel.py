@@ -40,7 +40,7 @@ def test_the_wheel_holds_the_four_packages_and_nothing_else(installed: Path) -> 
     for package in names:
         assert (installed / package / "py.typed").is_file()
     templates = installed / "edgedistill_deploy" / "integration" / "templates"
-    assert {path.name for path in templates.iterdir()} == {"predict.py.txt", "predict.js.txt"}
+    assert {path.name for path in templates.iterdir()} == {"predict.py.txt", "predict.js.txt", "predict.cpp.txt"}
 
 
 def test_the_code_that_runs_is_the_wheels(installed: Path) -> None:

@@ -37,7 +37,8 @@ COMMANDS = {
     ),
     "profile": "Measure latency, throughput and memory of the bundle's models on this machine, or on devices over SSH.",
     "predict": "Say which class the expert sees in pictures, how probable it is, and how long that took.",
-    "pack": "Write the smallest folder or ZIP that a device needs: one model, its labels, its golden answers.",
+    "pack": "Write the smallest folder or ZIP that a device needs: one model, its labels, its golden answers, "
+    "a program.",
     "snippet": "Write a small program that asks this expert without EdgeDistill, and the answers that it must give.",
     "show": "Print what a bundle holds and how good it is, or any record, as tables.",
     "engine": (
@@ -55,7 +56,9 @@ COMMANDS = {
     "compare": (
         "Compare SubDistill with other ways to train the same student, on the same images and with the same budget."
     ),
-    "report": "Write report.html: one self-contained file with every figure of the run.",
+    "report": (
+        "Write report.html: one self-contained file with every figure of the run. Several bundles are put side by side."
+    ),
     "doctor": "Say what this machine can run, what is missing, and the command that installs it. Installs nothing.",
     "devices": "The devices of devices.toml: add, list, check and remove them.",
 }

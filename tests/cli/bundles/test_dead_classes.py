@@ -51,11 +51,11 @@ def test_the_report_does_not_open_in_green(folder: Path) -> None:
     assert run_command("report", folder).code == 0
     page = Page((folder / "report.html").read_text(encoding="utf-8"))
     opening = " ".join(page.sections[""].text.split())
-    assert "The fp32 expert has a dead class: 'lion'." in opening
-    assert opening.index("fail") < opening.index("'lion'") < opening.index("Summary")
-    assert [attrs["class"] for _, attrs in page.tags if (attrs.get("class") or "").startswith("verdict ")] == [
-        "verdict fail"
-    ]
+    assert "May I ship it? No." in opening
+    assert "What is wrong with it model.fp32.onnx never gives the answer lion, which the teacher does give." in opening
+    assert opening.index("No.") < opening.index("the answer lion") < opening.index("Summary")
+    [answer] = [each for _, attrs in page.tags if "answer" in (each := (attrs.get("class") or "").split())]
+    assert answer == ["answer", "verdict", "fail"]
     assert "good enough" not in page.text
     assert DEAD in " ".join(page.sections["classes"].text.split())
 

@@ -65,8 +65,9 @@ def test_flips_are_pictured_in_the_folder_and_in_the_report(copied_run: Path, tm
         told = f"expert {record['precision']}: {record['flip_count']} of 80 images are decided differently"
         assert told in outcome.stdout
     run_command("report", copied_run)
-    page = Page((copied_run / "report.html").read_text(encoding="utf-8"))
-    shown = [attrs for tag, attrs in page.tags if tag == "img"]
+    html = (copied_run / "report.html").read_text(encoding="utf-8")
+    start = html.index('<section id="flips"')
+    shown = re.findall("<img ", html[start : html.index("</section>", start)])
     assert len(shown) == sum(min(12, record["flip_count"]) for record in records)
 
 

@@ -52,7 +52,8 @@ def test_the_report_tells_each_class_by_the_teachers_answers(bundle: Bundle, tmp
     assert run_command("report", bundle.path, "--out", page).code == 0
     text = " ".join(page.read_text(encoding="utf-8").split())
     assert "its images are those that the teacher answers with it" in text
-    [dogs] = re.findall(r'<tr><td class="wrap">dog</td>.*?</tr>', text)
+    classes = text[text.index('<section id="classes"') :].partition("</section>")[0]
+    [dogs] = re.findall(r'<tr><th scope="row" class="wrap">dog</th>.*?</tr>', classes)
     assert "<td>200</td>" in dogs
     assert "−1.0" in dogs, "two of two hundred"
     summary = tmp_path / "summary.md"

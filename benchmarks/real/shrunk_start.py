@@ -43,7 +43,8 @@ def main() -> None:
     teacher = load_teacher(str(data / "lite0"), image_size=IMAGE_SIZE)
     subtask = teacher.subtask(tuple(CUT_OUTS))
     images = split_for_subtask(open_source(str(data / "animals-300")), tuple(CUT_OUTS))
-    own = measure(teacher.model, list(subtask.class_indices), teacher, images.validation)
+    rows = [index for (index,) in subtask.members]
+    own = measure(teacher.model, rows, teacher, images.validation)
     print(f"the teacher: {own:.1%} of {len(images.validation)} validation images")
     for share in SHARES:
         for channels in CHANNEL_CHOICES:

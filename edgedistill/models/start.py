@@ -209,7 +209,7 @@ def mark_started(student: nn.Module, record: Mapping[str, Any]) -> None:
         give_own_pixels(student, record["mean"], record["std"])
         student.started_from = str(record["weights_sha256"])  # type: ignore[assignment]  # a note, not a module
         knows = 0 < record.get("head_classes", 0) == record.get("head_rows", 0)
-        student.knows_classes = knows  # type: ignore[assignment]  # another note
+        student.knows_classes = knows
 
 
 def started_from(student: nn.Module) -> str:

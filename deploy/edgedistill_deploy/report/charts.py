@@ -44,7 +44,7 @@ __all__ = [
 
 WIDTH = 380
 COLOURS = 6
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 14, 18, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 26, 24, 44  # room for "100.0 %" beside the axis and at its end
 _MARGINS = (_LEFT, _RIGHT, _TOP, _BOTTOM)
 _ROW = 40
 _BARS = 72  # units, of the highest bar of a histogram

@@ -329,11 +329,23 @@ OVERPRINTED = """() => [...document.querySelectorAll("svg")].flatMap(svg => {
 })"""
 
 
+# The texts that reach out of their chart, where they are cut off.
+CUT_OFF = """() => [...document.querySelectorAll("svg")].flatMap((chart) => {
+  const whole = chart.getBoundingClientRect();
+  return [...chart.querySelectorAll("text")].filter((text) => {
+    const own = text.getBoundingClientRect();
+    const outside = own.left < whole.left - 1 || own.right > whole.right + 1;
+    return own.width && (outside || own.top < whole.top - 1 || own.bottom > whole.bottom + 1);
+  }).map((text) => text.textContent);
+})"""
+
+
 @pytest.mark.parametrize("name", ["full", "50 devices"])
-def test_no_text_of_a_chart_covers_another(name: str, show: Open) -> None:
+def test_no_text_of_a_chart_covers_another_or_is_cut_off(name: str, show: Open) -> None:
     with show(name, PHONE) as seen:
         assert seen.page.locator("svg text").count() > 50
         assert seen.page.evaluate(OVERPRINTED) == []
+        assert seen.page.evaluate(CUT_OFF) == []
 
 
 def test_every_chart_has_a_name_that_tells_its_figures(show: Open) -> None:

@@ -44,8 +44,9 @@ __all__ = [
 
 WIDTH = 380
 COLOURS = 6
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 26, 24, 44  # room for "100.0 %" beside the axis and at its end
+_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 14, 24, 44
 _MARGINS = (_LEFT, _RIGHT, _TOP, _BOTTOM)
+_OF_CURVES = (58, 26, _TOP, _BOTTOM)  # room for "100.0 %" beside the axis and at its end
 _ROW = 40
 _BARS = 72  # units, of the highest bar of a histogram
 # Lengths of dash and gap, in widths of the line, and marks; the page's legend repeats both.
@@ -152,7 +153,8 @@ def line_chart(
                 axes, marked, (0.01, down), label, up=4 if above else -4, va="bottom" if above else "top", css="strong"
             )
 
-    return drawn(title, _listed([label for _, label in levels]), (WIDTH, height), paint, margins=_MARGINS)
+    margins = _MARGINS if levels else _OF_CURVES
+    return drawn(title, _listed([label for _, label in levels]), (WIDTH, height), paint, margins=margins)
 
 
 def _draw_series(axes: "Axes", marked: Marked, series: Series, x: Axis, y: Axis) -> None:
@@ -492,7 +494,7 @@ def reliability(title: str, curves: Sequence[tuple[str, int, Sequence[Reliabilit
         for each in series:
             _draw_series(axes, marked, each, x, y)
 
-    return drawn(title, _listed([name for name, _, _ in curves]), (WIDTH, 300), paint, margins=_MARGINS)
+    return drawn(title, _listed([name for name, _, _ in curves]), (WIDTH, 300), paint, margins=_OF_CURVES)
 
 
 # --- parts of every chart

@@ -330,7 +330,7 @@ OVERPRINTED = """() => [...document.querySelectorAll("svg")].flatMap(svg => {
 
 
 # The texts that reach out of their chart, where they are cut off.
-CUT_OFF = """() => [...document.querySelectorAll("svg")].flatMap((chart) => {
+OUTSIDE_ITS_CHART = """() => [...document.querySelectorAll("svg")].flatMap((chart) => {
   const whole = chart.getBoundingClientRect();
   return [...chart.querySelectorAll("text")].filter((text) => {
     const own = text.getBoundingClientRect();
@@ -345,7 +345,7 @@ def test_no_text_of_a_chart_covers_another_or_is_cut_off(name: str, show: Open) 
     with show(name, PHONE) as seen:
         assert seen.page.locator("svg text").count() > 50
         assert seen.page.evaluate(OVERPRINTED) == []
-        assert seen.page.evaluate(CUT_OFF) == []
+        assert seen.page.evaluate(OUTSIDE_ITS_CHART) == []
 
 
 def test_every_chart_has_a_name_that_tells_its_figures(show: Open) -> None:

@@ -1,7 +1,7 @@
 """Groups of channels that can only be removed together, found and removed by torch-pruning's dependency graph.
 
 Only channels inside a network's blocks are removed, and those that the head alone reads. What blocks hand on to each
-other keeps its width: it is narrow already in mobile networks, and all that follows hangs on it.
+other keeps its width: it is narrow already in mobile networks, and all that follows depends on it.
 """
 
 import math

@@ -52,9 +52,9 @@ class Pair:
 PAIRS: Mapping[str, Pair] = {
     "lite0-under-lite2": Pair(teacher="lite2", student="timm:tf_efficientnet_lite0", weights="lite0", epochs=6),
     "mobilenet-under-lite0": Pair(
-        teacher="lite0", student="timm:mobilenetv4_conv_small_050", weights="none", epochs=40
+        teacher="lite0", student="timm:mobilenetv4_conv_small_050", weights="none", epochs=25
     ),
-    "resnet-under-lite0": Pair(teacher="lite0", student="timm:resnet10t", weights="none", epochs=40),
+    "resnet-under-lite0": Pair(teacher="lite0", student="timm:resnet10t", weights="none", epochs=25),
 }
 
 

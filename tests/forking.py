@@ -4,6 +4,7 @@ For tests about what a process does or how it ends. What is about its start begi
 """
 
 import functools
+import gc
 import importlib.util
 import multiprocessing
 import os
@@ -104,4 +105,5 @@ def _begin(
     os.dup2(file, 2)
     # A suite that runs in the background hands an ignored Ctrl-C on to its children; a user's terminal does not.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.freeze()  # what the server has loaded stays, and need not be searched for garbage
     work(*arguments)

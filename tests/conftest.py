@@ -11,6 +11,7 @@ import pytest
 from command import run_command, write_quick_settings, write_tiny_digits
 from onnx_registry import keep_operator_tables
 from sharing import made_once
+from waiting_threads import keep_threads_from_spinning
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -43,8 +44,9 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_runtest_setup() -> None:
-    """Speed up the exports of this process."""
+    """Speed up the exports of this process, and the sessions of ONNX Runtime."""
     keep_operator_tables()
+    keep_threads_from_spinning()
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from command import call_command
+from waiting_threads import keep_threads_from_spinning
 
 # The commands load these when they run.
 LOADED = [
@@ -26,6 +27,7 @@ LOADED = [
     "edgedistill.distillation.subdistill",
     "edgedistill.export.bundle",
     "edgedistill_calibration.quantize",
+    "onnxruntime",
 ]
 
 
@@ -106,4 +108,5 @@ def _begin(
     # A suite that runs in the background hands an ignored Ctrl-C on to its children; a user's terminal does not.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.freeze()  # what the server has loaded stays, and need not be searched for garbage
+    keep_threads_from_spinning()
     work(*arguments)

@@ -38,7 +38,7 @@ def error_of(job: RemoteJob, device: Device, progress: Progress = silent) -> str
     return outcome.error
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait_until(true: Callable[[], bool], seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "it did not come true in time"

@@ -13,7 +13,7 @@ from edgedistill.explanation._layerwise import layerwise_relevance
 from edgedistill.explanation.config import ATTENTION, AUTO, INTEGRATED_GRADIENTS, LRP, METHODS
 from edgedistill.networks.logits import ClassIndices
 from edgedistill.networks.modes import evaluating, frozen
-from edgedistill_deploy.errors import UsageError
+from edgedistill_deploy.errors import MissingDependencyError, UsageError
 
 # Integrated gradients need no rules, so they are the last resort. The others take a thirtieth of the time.
 _BY_PREFERENCE = (LRP, ATTENTION)
@@ -74,7 +74,7 @@ def attribute(
 
 
 def why_not(model: nn.Module, images: Tensor, method: str, classes: ClassIndices | None = None) -> str:
-    """Return a sentence on why a method cannot explain this network; empty where it can.
+    """Return a sentence on why a method cannot explain this network here; empty where it can.
 
     Args:
         model: the network.
@@ -82,10 +82,9 @@ def why_not(model: nn.Module, images: Tensor, method: str, classes: ClassIndices
         method: one of those of `attribute`.
         classes: of the subtask among the model's outputs.
     """
-    targets = torch.zeros(len(images), dtype=torch.int64)
     try:
-        attribute(model, images, targets, method, classes, Path(steps=1))
-    except UsageError as error:
+        _try(model, images, method, classes)
+    except (UsageError, MissingDependencyError) as error:
         return str(error)
     return ""
 
@@ -98,12 +97,12 @@ def choose_method(wanted: str, networks: Sequence[tuple[nn.Module, Tensor, Class
 
     Raises:
         UsageError: the wanted method is unknown, or cannot explain one of the networks.
+        MissingDependencyError: the library behind the wanted method is not installed.
     """
     check_choice("method", wanted, (AUTO, *METHODS))
     if wanted != AUTO:
         for model, images, classes in networks:
-            if problem := why_not(model, images, wanted, classes):
-                raise UsageError(problem)
+            _try(model, images, wanted, classes)
         return wanted
     possible = (
         method
@@ -111,3 +110,7 @@ def choose_method(wanted: str, networks: Sequence[tuple[nn.Module, Tensor, Class
         if not any(why_not(model, images, method, classes) for model, images, classes in networks)
     )
     return next(possible, INTEGRATED_GRADIENTS)
+
+
+def _try(model: nn.Module, images: Tensor, method: str, classes: ClassIndices | None) -> None:
+    attribute(model, images, torch.zeros(len(images), dtype=torch.int64), method, classes, Path(steps=1))

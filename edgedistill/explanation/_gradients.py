@@ -46,12 +46,12 @@ def integrated_gradients(
     explainer = IntegratedGradients(evidence)
     maps = [
         explainer.attribute(
-            image,
+            images[place : place + 1],
             baselines=start,
-            additional_forward_args=(target,),
+            additional_forward_args=(targets[place : place + 1],),
             n_steps=steps,
-            internal_batch_size=max(batch_size, 1),
+            internal_batch_size=batch_size,
         ).sum(dim=1)
-        for image, target in zip(images.split(1), targets.split(1), strict=True)
+        for place in range(len(images))
     ]
     return torch.cat(maps)

@@ -59,7 +59,8 @@ def layerwise_relevance(model: nn.Module, images: Tensor, targets: Tensor, class
         MissingDependencyError: zennit is not installed.
     """
     if isinstance(model, GreyInput):
-        model, images = model.network, (images * model.weights).sum(dim=1, keepdim=True)
+        grey: Tensor = (images * model.weights).sum(dim=1, keepdim=True)
+        return layerwise_relevance(model.network, grey, targets, classes)
     folds = _find_folds(model, images)
     pixels = images.detach().requires_grad_()
     with torch.no_grad():

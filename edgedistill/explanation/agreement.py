@@ -45,10 +45,13 @@ def _centred_ranks(values: Map) -> Map:
     return ranks
 
 
+def _top(values: Map, count: int) -> NDArray[np.int64]:
+    return np.argsort(-np.abs(values), kind="stable")[:count].astype(np.int64)
+
+
 def _signed_overlap(one: Map, other: Map) -> float:
     count = max(1, round(_DECILE * len(one)))
     if np.ptp(one) == 0 or np.ptp(other) == 0:
         return 0.0
-    tops = [np.argsort(-np.abs(each), kind="stable")[:count] for each in (one, other)]
-    both = np.intersect1d(*tops)
+    both = np.intersect1d(_top(one, count), _top(other, count))
     return float(np.sum(np.sign(one[both]) * np.sign(other[both])) / count)

@@ -18,6 +18,7 @@ from edgedistill.config import FROZEN, TUNED, DistillConfig
 from edgedistill.data.loader import batch_shares
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.data.unlabelled import JudgedBy, judged_by, labelled_rows
+from edgedistill.distillation._checkpoint import read_best_weights
 from edgedistill.distillation._subspaces import find_task_subspaces
 from edgedistill.distillation._task import Task, fingerprint_of, for_student
 from edgedistill.distillation.events import EpochRecord, Standing, Watcher, ignore
@@ -33,6 +34,7 @@ from edgedistill.networks.modes import evaluating, train_with
 from edgedistill.networks.trial import try_network
 from edgedistill.subspaces.directions import Subspace
 from edgedistill.subtasks.subtask import Subtask
+from edgedistill_deploy.errors import EdgeDistillError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +147,23 @@ def distill(
         doubted_after=state.doubted_after,
         judged_by=judged_by(images.validation),
     )
+
+
+def read_trained(student: nn.Module, folder: Path) -> nn.Module | None:
+    """Fill a student with the best weights that `distill` left in its `folder`; None where it left none.
+
+    Raises:
+        EdgeDistillError: they cannot be read, or are of another architecture.
+    """
+    path = folder / "checkpoint" / "state.pt"
+    weights = read_best_weights(path)
+    if weights is None:
+        return None
+    try:
+        student.load_state_dict(weights)
+    except RuntimeError as error:
+        raise EdgeDistillError(f"The weights in {path} are of another student; delete it to train anew.") from error
+    return student.eval()
 
 
 def _try_batches(lesson: Lesson, student: nn.Module, config: DistillConfig, accelerator: Accelerator) -> None:

@@ -260,8 +260,8 @@ class _Output:
         if self._drawings is not None and self._drawings.count:
             told = words.counted(self._drawings.count, "drawing")
             self.console.say(
-                f"{told} in {self._asked.why}, in {words.milliseconds(self._explaining_ms)}: orange speaks for the "
-                "answer, purple against it, and the frame is around what counts most."
+                f"{told} in {self._asked.why}, in {words.milliseconds(self._explaining_ms)}: red speaks for the "
+                "answer, blue against it, and the frame is around what counts most."
             )
         if self._asked.csv is not None:
             write_text(self._asked.csv, _csv_text(self._rows, self._asked.top))

@@ -14,7 +14,7 @@ from edgedistill_deploy.prediction.occlusion import Explanation, describe_region
 from edgedistill_deploy.prediction.sorting import MOST_OF_A_NAME, folder_names, numbered
 
 _LEAST_SIDE = 224  # a smaller picture is enlarged by a whole number
-_FOR, _AGAINST = (230, 97, 1), (94, 60, 153)  # orange and purple, which differ for every kind of colour blindness
+_FOR, _AGAINST = (178, 24, 43), (33, 102, 172)  # readers who confuse red and green can tell red from blue
 _STRONGEST = 0.85  # how much of the picture the strongest colour hides
 _GAP = 8
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
@@ -76,7 +76,7 @@ def png_of(explanation: Explanation) -> bytes:
 def draw(explanation: Explanation) -> Image.Image:
     """Return the picture as the model sees it, with a frame around the strongest part, beside the map on grey.
 
-    What speaks for the class is orange, what speaks against it purple. The strongest value has the fullest colour.
+    What speaks for the class is red, what speaks against it blue. The strongest value has the fullest colour.
     """
     height, width = explanation.map.shape
     scale = max(1, -(-_LEAST_SIDE // max(height, width)))
@@ -92,7 +92,7 @@ def draw(explanation: Explanation) -> Image.Image:
 
 
 def coloured(values: NDArray[np.float32], pixels: Colours) -> Colours:
-    """Return the picture (H, W, 3) in grey, tinted by a map (H, W): orange above 0 and purple below."""
+    """Return the picture (H, W, 3) in grey, tinted by a map (H, W): red above 0 and blue below."""
     strongest = float(np.abs(values).max()) or 1.0
     share = (values / strongest)[..., None]
     grey = np.asarray(Image.fromarray(pixels).convert("L"), np.float64)[..., None]

@@ -12,7 +12,7 @@ from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.records.reading import read_records
 from edgedistill_deploy.report.assets import TEMPLATES, read_assets
-from edgedistill_deploy.report.charts import can_draw
+from edgedistill_deploy.report.charts.svg import can_draw
 from edgedistill_deploy.report.comparing import HEADER, BundleComparison
 from edgedistill_deploy.report.content.pictures import without_pictures
 from edgedistill_deploy.report.view import page_values

@@ -44,12 +44,13 @@ def test_each_image_gets_a_drawing_and_its_strongest_part_in_words(spots: Bundle
         "why: 2 images, each shown to the expert 122 times with another part covered; the drawings go to why."
     )
     assert drawn.startswith("2 drawings in why, in ")
-    assert "orange speaks for the answer, purple against it" in drawn
+    assert "red speaks for the answer, blue against it" in drawn
     for name, place in (("first", "the upper left"), ("second", "the bottom")):
         (row,) = (line for line in outcome.stdout.splitlines() if f"photos/{name}.png" in line)
         assert f"{place}: " in row
         assert " falls to " in row
-        assert Image.open(f"why/{name}-why.png").size == (2 * 245 + 8, 245)
+        with Image.open(f"why/{name}-why.png") as drawing:
+            assert drawing.size == (2 * 245 + 8, 245)
     assert "most for it" in outcome.stdout
 
 

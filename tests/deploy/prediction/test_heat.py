@@ -20,13 +20,13 @@ def explanation(tmp_path_factory: pytest.TempPathFactory) -> Explanation:
         return expert.explain(rgb=spotted((35, 35), (8, 8)))
 
 
-def test_orange_speaks_for_the_class_and_purple_against_it() -> None:
+def test_red_speaks_for_the_class_and_blue_against_it() -> None:
     values = np.array([[2.0, 0.0, -2.0, 1.0]], np.float32)
     grey = np.full((1, 4, 3), 100, np.uint8)
     strong, none, against, weak = coloured(values, grey)[0].astype(int)
     assert none.tolist() == [100, 100, 100]
-    assert strong[0] > strong[1] > strong[2]
-    assert against[2] > against[0] > against[1]
+    assert strong[0] > strong[2] > strong[1]
+    assert against[2] > against[1] > against[0]
     assert 100 < weak[0] < strong[0]
     assert coloured(np.zeros((1, 4), np.float32), grey).tolist() == grey.tolist()
 
@@ -38,8 +38,8 @@ def test_the_drawing_shows_the_picture_framed_beside_the_map(explanation: Explan
     pixels = np.asarray(image).astype(int)
     seen, heat = pixels[:, : 35 * scale], pixels[:, 35 * scale + 8 :]
     assert seen[scale * 30 + 3, scale * 30 + 3].tolist() == explanation.pixels[30, 30].tolist()
-    orange = (heat[..., 0] - heat[..., 2]) > 60
-    rows, columns = np.nonzero(orange)
+    red = (heat[..., 0] - heat[..., 2]) > 60
+    rows, columns = np.nonzero(red)
     assert abs(rows.mean() / scale - 8.5) < 3
     assert abs(columns.mean() / scale - 8.5) < 3
     assert explanation.region is not None

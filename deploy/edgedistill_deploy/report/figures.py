@@ -10,6 +10,7 @@ from edgedistill_deploy.report.charts.frame import COLOURS, Figure, Series, line
 from edgedistill_deploy.report.charts.lines import RejectPoint, ReliabilityBin, line_chart, reject_curve, reliability
 from edgedistill_deploy.report.charts.plane import PlanePoint, accuracy_latency_plane
 from edgedistill_deploy.report.content import points
+from edgedistill_deploy.report.content.beside import Beside
 from edgedistill_deploy.report.content.places import colour_of
 from edgedistill_deploy.report.content.reasons import Flipped, Reasons
 
@@ -18,9 +19,10 @@ _COLOURS = {label_of(precision): colour_of(precision) for precision in USUAL_PRE
 _LEAST_MS = 1e-6  # finer than any clock; a logarithm needs more than 0
 
 
-def plane_figure(plane: points.Plane) -> Figure | None:
-    """Draw accuracy against time for all models and rivals; None if fewer than two were timed."""
-    several = len({each.device for each in plane.points}) > 1
+def plane_figure(plane: points.Plane, beside: Beside) -> Figure | None:
+    """Draw accuracy against time for all models, rivals and what stands beside them; None for fewer than two."""
+    every = (*plane.points, *beside.points)
+    several = len({each.device for each in every}) > 1
     drawn = [
         PlanePoint(
             label=f"{each.name}, {each.device}" if several and each.device else each.name,
@@ -28,19 +30,25 @@ def plane_figure(plane: points.Plane) -> Figure | None:
             interval=each.interval,
             p50_ms=each.p50_ms,
             file_bytes=each.file_bytes,
-            colour=_RIVAL if each.kind == "rival" else _COLOURS.get(each.name, len(_COLOURS)),
+            colour=_RIVAL if each.kind in ("rival", "compared") else _COLOURS.get(each.name, len(_COLOURS)),
             chosen=each.is_chosen,
         )
-        for each in plane.points
+        for each in every
         if each.p50_ms is not None and each.p50_ms > _LEAST_MS
     ]
-    if len(drawn) < 2:
+    untrained = [
+        (f"{each.row.label} {each.row.precision}, {each.device}", each.row.p50_ms)
+        for each in beside.planned
+        if each.row.p50_ms is not None and each.row.p50_ms > _LEAST_MS
+    ]
+    if not drawn or len(drawn) + len(untrained) < 2:
         return None
     title = f"{plane.measure.capitalize()} against time"
     return Figure(
-        svg=accuracy_latency_plane(title, drawn, wording.percent, measure=plane.measure),
+        svg=accuracy_latency_plane(title, drawn, wording.percent, measure=plane.measure, untrained=untrained),
         caption="Further up is more often right, further left is faster; the bar is the interval, a larger mark is a "
-        "larger file. The ring marks the recommended model.",
+        "larger file. The ring marks the recommended model."
+        + (" The short marks on the axis are planned students, which are not trained." if untrained else ""),
     )
 
 

@@ -17,11 +17,13 @@ from edgedistill_deploy.recommendation.summary import baseline_of, label_of
 from edgedistill_deploy.records.classes import ClassFinding, ClassParity
 from edgedistill_deploy.records.parity import ParityReport
 from edgedistill_deploy.records.reading import EpochRow, LatencyRecord, Records
+from edgedistill_deploy.records.studies.reading import NO_STUDIES, Studies
 from edgedistill_deploy.records.values import MAX_TIME
 from edgedistill_deploy.report.charts.bars import histogram, interval_chart, spectrum
 from edgedistill_deploy.report.charts.frame import COLOURS, Axis, Figure, Series, linear_axis, log_axis
 from edgedistill_deploy.report.charts.lines import cumulative_points, line_chart
 from edgedistill_deploy.report.content.answers import answer_values
+from edgedistill_deploy.report.content.beside import beside_of
 from edgedistill_deploy.report.content.data import describe_data
 from edgedistill_deploy.report.content.places import colour_of, places_of, with_drawings, with_whole_tables
 from edgedistill_deploy.report.content.points import plane_of
@@ -43,18 +45,20 @@ SHORTEST_MS = 1e-6  # finer than any clock; a logarithm needs more than 0
 _READINGS = ("clock", "governor", "temperature", "power_mode", "throttling", "load", "pressure")
 
 
-def page_values(bundle: Bundle, records: Records) -> dict[str, Any]:
+def page_values(bundle: Bundle, records: Records, studies: Studies = NO_STUDIES) -> dict[str, Any]:
     """Return all values of the template by name."""
     rows = summary.summarise_records(bundle, records)
     conclusion = summary.conclude(rows, choose(records))
     choice = conclusion.choice
     shipping = judge_shipping(bundle, records, conclusion)
     places, rivals = places_of(rows, records), rival_table(bundle.manifest)
+    plane = plane_of(rows, choice, rivals)
     return {
         **answer_values(records, shipping),
         "shipping": shipping,
         "data": describe_data(bundle.manifest, records),
-        "costs": plane_of(rows, choice, rivals),
+        "costs": plane,
+        "beside": beside_of(bundle, plane, rows, studies),
         "whole_tables": with_whole_tables(places, shipping.report),
         "drawn_places": with_drawings(places, shipping.report),
         "bundle": bundle,

@@ -143,6 +143,16 @@ def test_an_interval_crosses_the_limit_only_when_its_end_is_above() -> None:
     assert label == "t. a, -0.2 to 1.8, pass; b, 0.5 to 3, inconclusive; limit 2"
 
 
+def test_intervals_without_a_limit_have_none() -> None:
+    rows = [("ours", 0.7, 0.6, 0.8, bars.EXPERT), ("floor", -0.2, -0.3, -0.1, "to compare")]
+    svg = bars.interval_chart("t", rows, None, lambda value: f"{value:g}", "cosine")
+    assert paths(svg, "limit") == paths(svg, "beyond") == []
+    zero = points_of(paths(svg, "zero")[0])[0][0]
+    ours, floor = (middle_of(each)[0] for each in paths(svg, "estimate"))
+    assert floor < zero < ours
+    assert ElementTree.fromstring(svg).attrib["aria-label"].endswith("floor, -0.3 to -0.1, to compare")
+
+
 def test_a_histogram_counts_every_run_once() -> None:
     samples = np.concatenate([np.full(50, 1.0), np.full(100, 1.5), [40.0, 50.0]])
     svg = bars.histogram("t", samples, [(1.5, "p50"), (2.0, "p99")], lambda value: f"{value:g}", 1)
@@ -210,6 +220,17 @@ def test_the_plane_shows_faster_to_the_left_better_above_and_larger_files_larger
     assert middle_of(paths(svg, "chosen")[0]) == pytest.approx(middle_of(int8), abs=0.3)
     assert {"teacher", "int8", "unknown size"} <= set(texts(svg))
     assert "int8: 94 %, 0.1 ms" in ElementTree.fromstring(svg).attrib["aria-label"]
+
+
+def test_what_is_not_trained_is_a_mark_on_the_axis_of_the_plane() -> None:
+    points = [plane_point("a", 0.9, 1.0), plane_point("b", 0.8, 4.0)]
+    svg = plane.accuracy_latency_plane("t", points, str, untrained=[("small", 0.1), ("middle", 2.0)])
+    small, middle = (points_of(each) for each in paths(svg, "untrained"))
+    first, second = (middle_of(each)[0] for each in paths(svg, "artefact"))
+    assert small[0][0] < first < middle[0][0] < second
+    floor = max(y for _, y in points_of(paths(svg, "axis")[0]))
+    assert small[0][1] == pytest.approx(floor, abs=0.2)
+    assert "middle, not trained: 2 ms" in ElementTree.fromstring(svg).attrib["aria-label"]
 
 
 def test_labels_of_the_plane_never_cover_each_other() -> None:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+_MARK = 0.04  # of the height: a mark on the axis below
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanePoint:
     """A model on a device: its accuracy with its interval, its p50 and the size of its file; `colour` from 0."""
@@ -43,20 +46,29 @@ class PlanePoint:
 
 
 def accuracy_latency_plane(
-    title: str, points: Sequence[PlanePoint], write: Format, *, measure: str = "accuracy"
+    title: str,
+    points: Sequence[PlanePoint],
+    write: Format,
+    *,
+    measure: str = "accuracy",
+    untrained: Sequence[tuple[str, float]] = (),
 ) -> str:
     """Draw accuracy, or another measure, against time (p50, ms, logarithmic); a ring marks the model that was chosen.
 
     The area of a dot grows with the size of the file. Labels that would cover another are left out; the table has them.
-    `write` writes a share.
+    `untrained` are (label, p50 in ms) of what has no accuracy yet: marks on the axis below. `write` writes a share.
     """
     ends = [end for each in points for end in (*(each.interval or ()), each.accuracy)]
-    x = log_axis("time of one batch (p50), ms; logarithmic", [each.p50_ms for each in points], lambda ms: f"{ms:g}")
+    times = [*(each.p50_ms for each in points), *(ms for _, ms in untrained)]
+    x = log_axis("time of one batch (p50), ms; logarithmic", times, lambda ms: f"{ms:g}")
     y = linear_axis(measure, ends, write)
     largest = max((each.file_bytes or 0 for each in points), default=0) or 1
 
     def paint(axes: "Axes", marked: Marked) -> None:
         draw_frame(axes, marked, x, y)
+        for label, ms in untrained:
+            right, gid = x.place(ms), marked.name("untrained", label)
+            axes.plot([right, right], [0, _MARK], color=colour("ink"), linewidth=2, gid=gid)
         for each in points:
             _draw_plane_point(axes, marked, each, (x, y), math.sqrt((each.file_bytes or 0) / largest))
         inner = (WIDTH - LEFT - RIGHT, 300 - TOP - BOTTOM)
@@ -64,7 +76,12 @@ def accuracy_latency_plane(
             if place:
                 write_text(axes, marked, place, each.label, va="center", css="strong")
 
-    told = listed([f"{each.label}: {write(each.accuracy)}, {each.p50_ms:.3g} ms" for each in points])
+    told = listed(
+        [
+            *(f"{each.label}: {write(each.accuracy)}, {each.p50_ms:.3g} ms" for each in points),
+            *(f"{label}, not trained: {ms:.3g} ms" for label, ms in untrained),
+        ]
+    )
     return drawn(title, told, (WIDTH, 300), paint, margins=MARGINS)
 
 

@@ -86,7 +86,7 @@ def red_blocks(folder: Path, size: tuple[int, int], *, batch: str | int = "N", p
         helper.make_node("Flatten", ["reddest"], ["found"]),
         helper.make_node("Gemm", ["found", "towards", "bias"], ["logits"]),
     ]
-    weights = {
+    weights: dict[str, NDArray[Any]] = {
         "kernel": np.array([1, -0.5, -0.5], np.float32).reshape(1, 3, 1, 1),
         "step": np.array(2, np.float32),
         "zero": np.array(128, np.uint8),

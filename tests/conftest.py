@@ -11,6 +11,8 @@ from command import run_command, write_quick_settings, write_tiny_digits
 from onnx_registry import keep_operator_tables
 from sharing import made_once
 
+GPU_TESTS = Path(__file__).resolve().parent / "gpu"
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> Iterator[None]:
@@ -24,6 +26,13 @@ def _one_thread() -> Iterator[None]:
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(1)
         yield
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m gpu`, read the tests in `tests/gpu` alone: a machine with a GPU may lack what the others import."""
+    if config.option.markexpr != "gpu" or collection_path.is_relative_to(GPU_TESTS):
+        return None
+    return not GPU_TESTS.is_relative_to(collection_path)
 
 
 def pytest_runtest_setup() -> None:

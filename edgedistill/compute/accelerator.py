@@ -10,6 +10,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import nn
 
+from edgedistill.compute.processes import process_count
 from edgedistill.config import DistillConfig
 from edgedistill_deploy.errors import UsageError
 
@@ -22,7 +23,7 @@ FIRST_WITH_BFLOAT16 = (8, 0)
 def on_device(
     teachers: Sequence[nn.Module], student: nn.Module, config: DistillConfig, accelerator: Accelerator
 ) -> Iterator[None]:
-    """Move all networks to the training device; the teachers get their memory layout back afterwards."""
+    """Move all networks to the training device; they get their memory layout back afterwards."""
     wanted = memory_format(config)
     student.to(accelerator.device, memory_format=wanted)  # type: ignore[call-overload]  # its stub knows no memory_format here
     for teacher in teachers:
@@ -30,8 +31,8 @@ def on_device(
     try:
         yield
     finally:
-        for teacher in teachers:
-            teacher.to(memory_format=torch.contiguous_format)
+        for network in (*teachers, student):
+            network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def open_accelerator(config: DistillConfig) -> Accelerator:
@@ -47,8 +48,9 @@ def open_accelerator(config: DistillConfig) -> Accelerator:
         raise UsageError(f"compute = {compute!r} is not available on this machine; it has: {present}.")
     if config.mixed_precision == "fp16" and not _on_cuda(config):
         raise UsageError("mixed_precision = 'fp16' needs a CUDA GPU; on this machine take 'bf16' or 'no'.")
-    # Accelerate keeps the number format of the process's first run, which may differ.
-    AcceleratorState._reset_state()
+    # Accelerate keeps the device and the number format of the process's first run, which may differ. Processes that train
+    # together keep their device.
+    AcceleratorState._reset_state(reset_partial_state=process_count() == 1)
     accelerator = Accelerator(
         cpu=compute == "cpu",
         mixed_precision=config.mixed_precision,

@@ -21,8 +21,9 @@ class Fetched:
     def __init__(self, values: Tensor) -> None:
         self._arrival: torch.cuda.Event | None = None
         if values.device.type == "cuda":
-            self._values = values.detach().to("cpu", non_blocking=True)
-            self._arrival = torch.cuda.Event()
+            self._values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self._values.copy_(values.detach(), non_blocking=True)
+            self._arrival = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             self._arrival.record(torch.cuda.current_stream(values.device))
         else:
             # Only CUDA can say when a copy is complete.
@@ -31,7 +32,7 @@ class Fetched:
     @property
     def has_arrived(self) -> bool:
         """Whether `values` would not wait."""
-        return self._arrival is None or self._arrival.query()
+        return self._arrival is None or bool(self._arrival.query())  # type: ignore[no-untyped-call]
 
     def values(self) -> Tensor:
         """Return the values on the host; wait for them where they have not arrived."""

@@ -65,7 +65,8 @@ class MomentAccumulator:
         if not len(activation):
             return
         size = len(activation) if self._products == torch.float64 else BLOCK
-        for a, c in zip(activation.detach().split(size), context.detach().split(size), strict=True):
+        blocks = (torch.split(each.detach(), size) for each in (activation, context))
+        for a, c in zip(*blocks, strict=True):
             self._add_block(a.to(self._mean.device, self._products), c.to(self._mean.device, self._products))
 
     def _add_block(self, a: Tensor, c: Tensor) -> None:

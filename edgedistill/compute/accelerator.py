@@ -48,8 +48,8 @@ def open_accelerator(config: DistillConfig) -> Accelerator:
         raise UsageError(f"compute = {compute!r} is not available on this machine; it has: {present}.")
     if config.mixed_precision == "fp16" and not _on_cuda(config):
         raise UsageError("mixed_precision = 'fp16' needs a CUDA GPU; on this machine take 'bf16' or 'no'.")
-    # Accelerate keeps the device and the number format of the process's first run, which may differ. Processes that train
-    # together keep their device.
+    # Accelerate keeps the device and the number format of the process's first run, which may differ. Processes that
+    # train together keep their device.
     AcceleratorState._reset_state(reset_partial_state=process_count() == 1)
     accelerator = Accelerator(
         cpu=compute == "cpu",

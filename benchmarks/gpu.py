@@ -192,7 +192,11 @@ def cost_alone(bench: Bench, config: DistillConfig) -> Cost:
             student.compile()
         images = bench.images(config)
         return measure(
-            bench, optimised(accelerator, student, lambda net: F.cross_entropy(net(images).float(), bench.labels))
+            bench,
+            # Around the student, as the objective is: what shares the format is not compiled.
+            optimised(
+                accelerator, nn.Sequential(student), lambda net: F.cross_entropy(net(images).float(), bench.labels)
+            ),
         )
 
 

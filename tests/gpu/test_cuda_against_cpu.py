@@ -121,8 +121,8 @@ def test_the_first_losses_are_those_of_the_cpu(
     settings: dict[str, object],
     tolerance: float,
 ) -> None:
-    if formats.get("mixed_precision") == "fp16" and gpu.type == "cpu":
-        pytest.skip("float16 needs a CUDA GPU")
+    if formats.get("mixed_precision") in ("fp16", "bf16") and gpu.type == "cpu":
+        pytest.skip("the CPU has no float16 here, and many have no fast bfloat16")
     if formats.get("mixed_precision") == "bf16" and gpu.type == "cuda" and not torch.cuda.is_bf16_supported():
         pytest.skip("this GPU has no bfloat16")
     found = train(gpu.type, epochs=1, batch_size=80, **formats, **settings)

@@ -191,13 +191,12 @@ def cost_alone(bench: Bench, config: DistillConfig) -> Cost:
         if config.compile_student:
             student.compile()
         images = bench.images(config)
-        return measure(
-            bench,
-            # Around the student, as the objective is: what shares the format is not compiled.
-            optimised(
-                accelerator, nn.Sequential(student), lambda net: F.cross_entropy(net(images).float(), bench.labels)
-            ),
-        )
+
+        def loss_of(network: nn.Module) -> Tensor:
+            return F.cross_entropy(network(images).float(), bench.labels)
+
+        # A module around the student, as the objective is in the training: what shares the format is not compiled.
+        return measure(bench, optimised(accelerator, nn.Sequential(student), loss_of))
 
 
 def costs_of_subdistill(bench: Bench, config: DistillConfig, matching: Matching) -> tuple[Cost, Cost]:

@@ -37,11 +37,13 @@ from edgedistill_deploy.images.preprocess import Preprocess
 
 CLASSES = 10
 FORMATS = {
-    "float32, channels first": {"mixed_precision": "no", "channels_last": False},
-    "float32, channels last": {"mixed_precision": "no", "channels_last": True},
-    "bfloat16, channels first": {"mixed_precision": "bf16", "channels_last": False},
-    "bfloat16, channels last": {"mixed_precision": "bf16", "channels_last": True},
-    "bfloat16, channels last, compiled": {"mixed_precision": "bf16", "channels_last": True, "compile_student": True},
+    "float32, channels first": DistillConfig(mixed_precision="no", channels_last=False),
+    "float32, channels last": DistillConfig(mixed_precision="no", channels_last=True),
+    "bfloat16, channels first": DistillConfig(mixed_precision="bf16", channels_last=False),
+    "bfloat16, channels last": DistillConfig(mixed_precision="bf16", channels_last=True),
+    "bfloat16, channels last, compiled": DistillConfig(
+        mixed_precision="bf16", channels_last=True, compile_student=True
+    ),
 }
 MEBIBYTE = 1 << 20
 # What torch.compile raises where a compiler is missing or fails.
@@ -233,7 +235,7 @@ def print_steps(bench: Bench, matching: Matching) -> None:
     print("| number format | what | ms a step | of the student alone | images a second | peak memory, MiB |")
     print("|---|---|---|---|---|---|")
     for name in bench.size.formats:
-        config = DistillConfig(compute=bench.device.type, batch_size=bench.size.batch, **FORMATS[name])
+        config = replace(FORMATS[name], compute=bench.device.type, batch_size=bench.size.batch)
         try:
             alone = cost_alone(bench, config)
             live, cached = costs_of_subdistill(bench, config, matching)

@@ -32,7 +32,7 @@ def on_device(
         yield
     finally:
         for network in (*teachers, student):
-            network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            network.to(memory_format=torch.contiguous_format)
 
 
 def open_accelerator(config: DistillConfig) -> Accelerator:

@@ -43,8 +43,9 @@ def test_a_channel_that_is_always_0_keeps_its_column_apart_from_the_others() -> 
     matrix[:, 4] = 0
     found = polar_by_products(matrix, torch.eye(16))
     assert is_orthogonal(found)
-    left, _, right = torch.linalg.svd(np.delete(matrix, 4, axis=1), full_matrices=False)
-    torch.testing.assert_close(torch.from_numpy(np.delete(found.numpy(), 4, axis=1)), left @ right, rtol=0, atol=1e-3)
+    others = torch.arange(16) != 4
+    left, _, right = torch.linalg.svd(matrix[:, others], full_matrices=False)
+    torch.testing.assert_close(found[:, others], left @ right, rtol=0, atol=1e-3)
 
 
 def test_what_is_not_finite_changes_nothing() -> None:

@@ -44,7 +44,7 @@ WITHOUT = """
 @pytest.mark.parametrize(
     ("chosen", "at_least"),
     [
-        pytest.param("moments or rotation or suits or first_losses and float32 or waits and average", 9, id="some"),
+        pytest.param("moments or rotation or suits or first_losses and float32 or waits and average", 8, id="some"),
         pytest.param("", 20, id="all", marks=pytest.mark.slow),
     ],
 )

@@ -93,7 +93,8 @@ def memory_format(config: DistillConfig) -> torch.memory_format:
 def own_random_numbers(device: torch.device, seed: int) -> Iterator[None]:
     """Seed torch's generators of the host and of the device inside the block, then give both their state back."""
     with forked_random_numbers(device):
-        torch.manual_seed(seed)
+        # `torch.manual_seed` seeds every GPU too.
+        (torch.default_generator.manual_seed if device.type == "cpu" else torch.manual_seed)(seed)
         yield
 
 

@@ -13,6 +13,8 @@ from onnx_registry import keep_operator_tables
 from sharing import made_once
 from waiting_threads import keep_threads_from_spinning
 
+GPU_TESTS = Path(__file__).resolve().parent / "gpu"
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> Iterator[None]:
@@ -41,6 +43,13 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.enable()
         gc.freeze()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m gpu`, read the tests in `tests/gpu` alone: a machine with a GPU may lack what the others import."""
+    if config.option.markexpr != "gpu" or collection_path.is_relative_to(GPU_TESTS):
+        return None
+    return not GPU_TESTS.is_relative_to(collection_path)
 
 
 def pytest_runtest_setup() -> None:

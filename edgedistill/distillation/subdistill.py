@@ -13,7 +13,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from edgedistill.compute.accelerator import memory_format, on_device, open_accelerator
+from edgedistill.compute.accelerator import (
+    forked_random_numbers,
+    memory_format,
+    on_device,
+    open_accelerator,
+    with_formats,
+)
 from edgedistill.config import FROZEN, TUNED, DistillConfig
 from edgedistill.data.loader import batch_shares
 from edgedistill.data.splits import SubtaskImages
@@ -25,10 +31,11 @@ from edgedistill.distillation.events import EpochRecord, Standing, Watcher, igno
 from edgedistill.distillation.lesson import Guide, Lesson, check_beside
 from edgedistill.distillation.objective import Objective, match_layers
 from edgedistill.distillation.teacher_guidance import TeacherGuidance, ask_for_logits, with_cache
-from edgedistill.distillation.training import Outcome, Run, build_average, train
+from edgedistill.distillation.training import Outcome, Run, train
 from edgedistill.distillation.tuning import LambdaChoice, choose_lambda
 from edgedistill.models.normalise import normalise_of
 from edgedistill.models.teacher import Teacher
+from edgedistill.networks.average import build_average
 from edgedistill.networks.layers import LayerPair, capture
 from edgedistill.networks.modes import evaluating, train_with
 from edgedistill.networks.trial import try_network
@@ -107,7 +114,8 @@ def distill(
         EdgeDistillError: the memory is too small for a batch, the checkpoint is of another run, or the loss is
             not finite (the message names the term).
     """
-    config = for_student(config or DistillConfig(), student)
+    keyed = for_student(config or DistillConfig(), student)
+    config = with_formats(keyed)
     config.require_labels(len(labelled_rows(images.train)))
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)  # once: a folder that is unmounted later is not made anew
@@ -122,7 +130,7 @@ def distill(
             config=config,
             accelerator=accelerator,
             matching=matching,
-            fingerprint=fingerprint_of(lesson, student, config, matching),
+            fingerprint=fingerprint_of(lesson, student, keyed, matching),
             epochs=config.epochs,
             folder=folder,
             cache=cache or (folder / "teacher-cache" if folder else None),
@@ -172,7 +180,7 @@ def _try_batches(lesson: Lesson, student: nn.Module, config: DistillConfig, acce
     Nothing that the run uses changes: neither a network nor the state of a random generator.
     """
     teacher, device = lesson.teacher, accelerator.device
-    with torch.random.fork_rng(), accelerator.autocast():
+    with forked_random_numbers(device), accelerator.autocast():
         learner = copy.deepcopy(student)
         train_with(learner, frozen_statistics=config.batch_norm == FROZEN)
         for place, size in enumerate(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgedistill.checks import check_at_least, check_choice
+from edgedistill.compute.transfer import Fetched, send
 from edgedistill.config import SUBSPACE_METHODS
 from edgedistill.networks.layers import maps_and_contexts
 from edgedistill.networks.logits import ClassIndices, restrict_logits
@@ -114,10 +115,12 @@ def gather_moments(
     accumulators: dict[str, MomentAccumulator] = {}
     count = 0
     for images in batches:
+        on_host = Fetched(images.float())
         maps = maps_and_contexts(
             model, layers, images, lambda outputs: evidence(restrict_logits(outputs, class_indices)).sum()
         )
-        keys = [zlib.crc32(image.tobytes()) for image in images.detach().float().cpu().numpy()]
+        # A GPU computes the maps meanwhile.
+        keys = [zlib.crc32(image.tobytes()) for image in on_host.values().numpy()]
         for name, (activation, context) in maps.items():
             pooled = _pool(activation, context, sampling.map_sizes.get(name))
             accumulator = accumulators.setdefault(name, _accumulator_for(activation))
@@ -161,6 +164,6 @@ def _sample(maps: tuple[Tensor, Tensor], keys: Sequence[int], sampling: Sampling
     positions = sampling.positions
     if positions is not None and positions < H * W:
         drawn = [np.random.default_rng((sampling.seed, key, H, W)).permutation(H * W)[:positions] for key in keys]
-        index = torch.from_numpy(np.stack(drawn)).to(first.device)[:, :, None].expand(N, positions, D)
+        index = send(torch.from_numpy(np.stack(drawn)), first.device)[:, :, None].expand(N, positions, D)
         first, second = first.gather(1, index), second.gather(1, index)
     return first.reshape(-1, D), second.reshape(-1, D)

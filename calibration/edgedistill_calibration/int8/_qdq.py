@@ -12,6 +12,7 @@ from edgedistill_calibration.graphs import preparation
 from edgedistill_calibration.graphs.reading import ActivationReader
 from edgedistill_calibration.int8 import _shortcuts
 from edgedistill_calibration.int8.request import Int8Request
+from edgedistill_calibration.judging.judge import WRITING
 from edgedistill_calibration.ranges.measurement import AS_TRAINED, Ranges, measure_ranges, symmetric
 from edgedistill_deploy.errors import EdgeDistillError
 
@@ -83,6 +84,8 @@ def write_candidates(request: Int8Request) -> Candidates:
         measured |= given
         methods = (*methods, AS_TRAINED)
     written: dict[str, dict[str, Path]] = {}
+    work = request.judge.prepared.work
+    work.begin(WRITING, len(targets(config.profile)) * len(methods))
     for method in methods:
         own = {**request.metadata, "edgedistill.ranges": method}
         written[method] = {}
@@ -92,6 +95,7 @@ def write_candidates(request: Int8Request) -> Candidates:
             model = quantise(prepared, path, target, ranges, image_size)
             preparation.finish_graph(model, float_model, own)
             onnx.save(model, path)
+            work.advance(1)
     return Candidates(prepared=onnx.load(prepared), ranges=measured, files=written)
 
 

@@ -60,9 +60,13 @@ class CalibrateFlags:
         Setting("calibrate.recover"),
     ] = None
     ledger_nodes: Annotated[
-        int | None,
-        flag("--ledger-nodes", "N", "Nodes quantised one by one at most; 0 for none."),
-        Setting("calibrate.ledger_nodes"),
+        str | None,
+        flag(
+            "--ledger-nodes",
+            "N|all",
+            "Nodes quantised one by one where a file loses too much, else a few; 0: none, all: every one.",
+        ),
+        Setting("calibrate.ledger_nodes", options.count_or_text),
     ] = None
     seed: Annotated[int | None, typer.Option("--seed", metavar="N"), Setting("calibrate.seed")] = None
     allow_code: options.AllowCode = None

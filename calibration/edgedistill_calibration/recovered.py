@@ -18,7 +18,14 @@ from edgedistill_calibration.judging.expectations import record_expectations
 from edgedistill_calibration.judging.judge import FLOAT16_FILES, Judge
 from edgedistill_calibration.judging.ledger import LedgerStep, Logits, read_ledger, write_ledger_record
 from edgedistill_calibration.judging.steps import RECOVERED, far_below_neighbours, step_of, teacher_answers
-from edgedistill_calibration.quantize import keep_files, open_judge, require_libraries, select_sample, show_float16
+from edgedistill_calibration.quantize import (
+    drop_device_files,
+    keep_files,
+    open_judge,
+    require_libraries,
+    select_sample,
+    show_float16,
+)
 from edgedistill_calibration.ranges.measurement import read_ranges
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import INT8_FILES, model_role
@@ -83,6 +90,8 @@ def calibrate_recovered(
         calibration = dict(bundle.manifest["calibration"])
         # The manifest's record of the last calibration is wrong from here until all is written.
         bundle = keep_files(bundle.with_fields(calibration={}), better)
+        if "int8" in better:
+            bundle = drop_device_files(bundle)
         if "int8-tensorrt" in better and bundle.has(model_role(_MIXED)):
             shown = show_float16(judge, sample.images)
             judge.prepared.work.begin(FLOAT16_FILES, 2 * len(shown))

@@ -5,8 +5,8 @@ be quantised or dequantised, which takes time too. So the nodes are chosen toget
 the one whose nodes and seams take the least time. That is a minimum cut, and it is exact.
 """
 
-from collections import Counter, deque
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -21,6 +21,7 @@ _USUAL_MS_PER_VALUE = 5e-7
 # At a seam the runtime also changes the layout of a value, which takes about as long as quantising it.
 _SEAM_FACTOR = 2.0
 _NOTHING = 1e-12  # ms; less is rounding
+_INT8, _FP32 = "\0int8", "\0fp32"  # the two ends of the cut; no node has such a name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,23 +82,22 @@ def _seam_ms(seam: Seam, from_int8: bool, to_int8: bool) -> float:
 
 def _least_cut(times: Mapping[str, NodeTimes], seams: Sequence[Seam]) -> frozenset[str]:
     """Return the nodes on INT8's side of the minimum cut: between the two types runs an edge for every cost."""
-    int8, fp32 = 0, 1  # the two ends
-    edges: Counter[tuple[Hashable, Hashable]] = Counter()
+    edges: dict[tuple[str, str], float] = defaultdict(float)
     for name, each in times.items():
-        edges[int8, name] += each.fp32_ms  # cut where the node is float
-        edges[name, fp32] += each.int8_ms * (1 + MARGIN)  # cut where it is INT8
+        edges[_INT8, name] += each.fp32_ms  # cut where the node is float
+        edges[name, _FP32] += each.int8_ms * (1 + MARGIN)  # cut where it is INT8
     for seam in seams:
-        maker = fp32 if seam.maker is None else seam.maker
-        reader = fp32 if seam.reader is None else seam.reader
+        maker = _FP32 if seam.maker is None else seam.maker
+        reader = _FP32 if seam.reader is None else seam.reader
         if maker != reader:
             edges[maker, reader] += seam.dequantise_ms  # cut where the maker alone is INT8
             edges[reader, maker] += seam.quantise_ms
-    return frozenset(_reached(edges, int8, fp32) & times.keys())
+    return frozenset(_reached(edges, _INT8, _FP32) & times.keys())
 
 
-def _reached(edges: Mapping[tuple[Hashable, Hashable], float], source: Hashable, sink: Hashable) -> set[Hashable]:
+def _reached(edges: Mapping[tuple[str, str], float], source: str, sink: str) -> set[str]:
     """Return what is on the source's side of a minimum cut (Edmonds and Karp)."""
-    room: dict[Hashable, dict[Hashable, float]] = {}
+    room: dict[str, dict[str, float]] = {}
     for (one, other), size in edges.items():
         room.setdefault(one, {}).setdefault(other, 0.0)
         room.setdefault(other, {}).setdefault(one, 0.0)
@@ -113,9 +113,9 @@ def _reached(edges: Mapping[tuple[Hashable, Hashable], float], source: Hashable,
             room[other][one] += least
 
 
-def _search(room: Mapping[Hashable, Mapping[Hashable, float]], source: Hashable) -> dict[Hashable, Hashable]:
+def _search(room: Mapping[str, Mapping[str, float]], source: str) -> dict[str, str]:
     """Return what can be reached through edges that have room, each with the node before it."""
-    before: dict[Hashable, Hashable] = {source: source}
+    before: dict[str, str] = {source: source}
     waiting = deque([source])
     while waiting:
         node = waiting.popleft()
@@ -126,7 +126,7 @@ def _search(room: Mapping[Hashable, Mapping[Hashable, float]], source: Hashable)
     return before
 
 
-def _path(before: Mapping[Hashable, Hashable], sink: Hashable) -> Iterator[tuple[Hashable, Hashable]]:
+def _path(before: Mapping[str, str], sink: str) -> Iterator[tuple[str, str]]:
     node = sink
     while before[node] != node:
         yield before[node], node

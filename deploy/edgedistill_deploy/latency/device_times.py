@@ -72,10 +72,9 @@ def read_device_times(bundle: Bundle, record: Path) -> DeviceTimes:
             f"{path} has no record of precision fp32 or int8 (it has {', '.join(sorted(found)) or 'none'}). "
             f"{_advice(bundle)}"
         )
-    for precision in NEEDED:
+    for precision in sorted(NEEDED, key=lambda name: name not in found):  # what was given is checked first
         if precision not in found:
             found[precision] = _read_other(bundle, path, first[0], precision)
-    for precision in NEEDED:
         _require_fitting(bundle, *found[precision], first[0])
     times = {name: _by_node(bundle.file(model_role(name)), found[name][1]) for name in NEEDED}
     return DeviceTimes(

@@ -207,7 +207,7 @@ def _divide(
     known: Mapping[str, NodeTimes],
 ) -> Division:
     names = activations(prepared.graph, [node.op_type for node in prepared.graph.node])
-    blank = np.zeros((1, *bundle.preprocess.size, 3), np.uint8)
+    blank = np.zeros((1, *bundle.preprocess.size, 3), np.uint8)  # the sizes of values do not depend on the image
     sizes = {name: value.size for name, value in zip(names, next(run_values(prepared, names, blank)), strict=True)}
     measured = {name: cost.mean_ms for name, cost in times.int8.items()}
     quantise, dequantise = (

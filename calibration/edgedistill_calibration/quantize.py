@@ -218,11 +218,11 @@ def drop_device_files(bundle: Bundle, precisions: Sequence[str] | None = None) -
     given = device_precisions(bundle.manifest["files"]) if precisions is None else precisions
     for precision in given:
         role = model_role(precision)
-        for each in (role, expectation_role(role)):
+        for each, ending in ((role, "onnx"), (expectation_role(role), "npz")):
             if bundle.has(each):
-                path = bundle.path / str(bundle.manifest["files"][each]["path"])
                 bundle = bundle.without_file(each)
-                path.unlink(missing_ok=True)
+                # The name that it was written under, whatever the manifest says.
+                (bundle.path / f"{each}.{ending}").unlink(missing_ok=True)
     known: Mapping[str, Any] = bundle.manifest.get(DEVICE_FILES, {})
     kept = {} if precisions is None else {name: each for name, each in known.items() if name not in precisions}
     return bundle if kept == known else bundle.with_fields(**{DEVICE_FILES: kept})

@@ -182,7 +182,7 @@ def test_what_is_missing_is_named_with_the_next_step(
 ) -> None:
     record, other = write_times(bundle, traced, ("last",))
     shutil.copy(record, tmp_path / "alone.json")
-    cases = [
+    cases: list[tuple[tuple[str | Path, ...], int, str]] = [
         (("--for", tmp_path / "none.json"), 2, "There is no latency record"),
         (("--for", "../alone.json"), 2, "There is no latency record"),
         (("--for", record, "--images", "70"), 2, "--for makes a file out of those that are calibrated"),

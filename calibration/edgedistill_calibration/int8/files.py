@@ -19,7 +19,7 @@ from edgedistill_calibration.int8._node_errors import (
     node_costs,
     sample_count,
 )
-from edgedistill_calibration.int8._qdq import Candidates, write_candidates
+from edgedistill_calibration.int8._qdq import Candidates, blank_image, write_candidates
 from edgedistill_calibration.int8.exclusions import ROUNDING, Mixture, Search, leave_in_float
 from edgedistill_calibration.int8.float_nodes import MixedPrecision
 from edgedistill_calibration.int8.request import Int8Request
@@ -65,7 +65,7 @@ def make_int8(request: Int8Request) -> Int8:
     judge, work, config = request.judge, request.judge.prepared.work, request.config
     work.begin(RANGES, range_passes(CANDIDATES[config.method]) * len(request.images))
     tried = write_candidates(request)
-    costs = node_costs(tried.prepared, judge.sample(1))
+    costs = node_costs(tried.prepared, blank_image(judge.prepared.preprocess.size)["image"])
     candidates = _judge_candidates(judge, tried, costs)
     chosen = _choose(candidates, trained=request.trained_ranges is not None)
     kept = {candidate.files[precision]: precision for precision, candidate in chosen.items()}

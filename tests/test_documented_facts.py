@@ -33,11 +33,13 @@ from edgedistill.quantisation.recovery import LEARNING_RATE_SHARE
 from edgedistill.rejection.outside import MOST_IMAGES
 from edgedistill_calibration import CalibrationConfig
 from edgedistill_calibration.config import METHODS as CALIBRATION_METHODS
+from edgedistill_calibration.config import SAMPLED_NODES
 from edgedistill_calibration.dataset import FEW_IMAGES, MANY_IMAGES, MEASURED_PER_CLASS, NEEDED_PER_CLASS
 from edgedistill_calibration.float16.conversion import QUANTISED_OPSET
 from edgedistill_calibration.graphs.reading import GROUP
-from edgedistill_calibration.int8 import _node_errors, exclusions
-from edgedistill_calibration.ranges.measurement import AVERAGING
+from edgedistill_calibration.int8 import device_nodes, exclusions
+from edgedistill_calibration.judging import effort
+from edgedistill_calibration.ranges.measurement import AVERAGING, FEWEST_COUNTED
 from edgedistill_cli import app
 from edgedistill_cli.bundles.profiling import SWEEP
 from edgedistill_cli.exit_codes import InterruptedRunError, gate_code
@@ -173,8 +175,12 @@ FACTS: tuple[tuple[str, str, object], ...] = (
     ("docs/calibrate.md", r"extremes of (\d+) images at a time", GROUP),
     ("docs/calibrate.md", r"averaged exponentially \(([\d.]+)\)", AVERAGING),
     ("docs/calibrate.md", r"The (\w+) nodes that cost most alone", WORDS[exclusions.TRIED]),
-    ("docs/calibrate.md", r"up to (\d+) of the held-out images", _node_errors.MOST_IMAGES),
-    ("docs/calibrate.md", r"never fewer than (\d+)", _node_errors.FEWEST_IMAGES),
+    ("docs/calibrate.md", r"up to (\d+) of the held-out images", effort.MOST_FOR_NODES),
+    ("docs/calibrate.md", r"never fewer than (\d+)", effort.FEWEST_FOR_NODES),
+    ("docs/calibrate.md", r"comparison of ranges take (\d+) at\s+least", effort.FEWEST_IMAGES),
+    ("docs/calibrate.md", r"Histograms, FP16 and the comparison of ranges take (\d+)", FEWEST_COUNTED),
+    ("docs/calibrate.md", r"the (\d+) nodes that add most noise", SAMPLED_NODES),
+    ("docs/calibrate.md", r"its time in INT8 plus (\d+) %", percent(device_nodes.MARGIN)),
     ("docs/calibrate.md", r"against that since version ([\d.]+):", FIRST_VERSION),
     ("docs/float16.md", r"scales exist from opset (\d+) on", QUANTISED_OPSET),
     ("docs/artefacts.md", r"on (\d+) training images that the seed draws", readiness.SAMPLES),

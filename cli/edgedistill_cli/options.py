@@ -122,6 +122,14 @@ def number_or_text(text: str) -> float | str:
         return text
 
 
+def count_or_text(text: str) -> int | str:
+    """Return the text as a whole number if it is one, else the text itself."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
 def share_or_text(text: str) -> float | str:
     """Return "1%" and "0.01" as 0.01, anything else as it is."""
     number = number_or_text(text.strip().removesuffix("%"))

@@ -78,7 +78,10 @@ def read_reasons(wanted: bool, given: Mapping[str, Any]) -> "ExplainConfig | Non
         if given:
             raise UsageError(f"--explain-{next(iter(given))} says how to explain; give --explain as well.")
         return None
-    config = ExplainConfig(**given)
+    try:
+        config = ExplainConfig(**given)
+    except UsageError as error:
+        raise UsageError(f"For --explain, {error}") from error
     require_explanation(config.method)
     return config
 

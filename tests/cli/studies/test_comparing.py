@@ -250,8 +250,8 @@ def test_without_the_flag_nothing_is_said_about_reasons(whole: Path, tiny_digits
     ("more", "message"),
     [
         (("--explain-method", "lrp"), "--explain-method says how to explain; give --explain as well"),
-        (("--explain", "--explain-method", "lrpp"), "method cannot be 'lrpp'"),
-        (("--explain", "--explain-images", "0"), "images must be a number of at least 1"),
+        (("--explain", "--explain-method", "lrpp"), "For --explain, method cannot be 'lrpp'"),
+        (("--explain", "--explain-images", "0"), "For --explain, images must be a number of at least 1"),
         (("--explain", "--explain-steps", "0"), "steps must be a number of at least 1"),
     ],
 )

@@ -249,6 +249,7 @@ def test_rows_by_hand(tiny_digits: Path, tmp_path: Path) -> None:
         assert difference.mean == pytest.approx(np.mean(cosines["subdistill"]) - np.mean(values))
         assert difference.p == pytest.approx(wanted.pvalue)
         assert difference.interval == pytest.approx(wanted.confidence_interval(0.95))
+        assert difference.p is not None
         p_values[method] = (difference.p, difference.p_adjusted, difference.verdict)
     # Holm: the smaller of two p-values is doubled.
     small, large = p_values["labels"], p_values["logits"]

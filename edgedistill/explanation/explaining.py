@@ -135,8 +135,8 @@ def explain_student(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """A network with its own way to take pixels, and the subtask among its outputs."""
+class Asked:
+    """A network on a device, with its own way to take pixels, and the subtask among its outputs."""
 
     network: nn.Module
     normalise: Normalise
@@ -159,25 +159,38 @@ class _Asked:
         return np.asarray(found.double().cpu().numpy(), dtype=np.float64)
 
 
-def _ask(compared: Compared, device: torch.device) -> dict[str, _Asked]:
-    teacher = compared.teacher
-    colour = 255 * torch.tensor(teacher.mean, device=device)
-    found = {
-        TEACHER: _Asked(
-            network=teacher.model,
-            normalise=teacher.normalise().to(device),
-            classes=compared.subtask.class_indices,
-            colour=colour,
-        )
-    }
-    for name, student in compared.students.items():
-        normalise = normalise_of(student, teacher.normalise()).to(device)
-        found[name] = _Asked(network=student, normalise=normalise, classes=None, colour=colour)
-    return found
+def _ask(compared: Compared, device: torch.device) -> dict[str, Asked]:
+    teacher = ask_teacher(compared.teacher, compared.subtask, device)
+    students = compared.students.items()
+    return {TEACHER: teacher, **{name: ask_student(each, compared.teacher, device) for name, each in students}}
+
+
+def ask_teacher(teacher: Teacher, subtask: Subtask, device: torch.device) -> Asked:
+    """Return the teacher as it is asked about the subtask; its model is on the device already."""
+    return Asked(
+        network=teacher.model,
+        normalise=teacher.normalise().to(device),
+        classes=subtask.class_indices,
+        colour=_mean_colour(teacher, device),
+    )
+
+
+def ask_student(student: nn.Module, teacher: Teacher, device: torch.device) -> Asked:
+    """Return a student as it is asked; it is on the device already, and takes the teacher's images."""
+    return Asked(
+        network=student,
+        normalise=normalise_of(student, teacher.normalise()).to(device),
+        classes=None,
+        colour=_mean_colour(teacher, device),
+    )
+
+
+def _mean_colour(teacher: Teacher, device: torch.device) -> Tensor:
+    return 255 * torch.tensor(teacher.mean, device=device)
 
 
 def _choose(
-    asked: Mapping[str, _Asked], sample: ImageSet, teacher: Teacher, config: ExplainConfig, device: torch.device
+    asked: Mapping[str, Asked], sample: ImageSet, teacher: Teacher, config: ExplainConfig, device: torch.device
 ) -> str:
     pixels = torch.from_numpy(np.array(teacher.preprocess.apply(sample.read(0))))[None].to(device)
     networks = [(each.network, each.normalise(pixels), each.classes) for each in (asked[TEACHER], asked[STUDENT])]
@@ -232,7 +245,7 @@ class _Work:
     """What is done with each batch of images."""
 
     compared: Compared
-    asked: Mapping[str, _Asked]
+    asked: Mapping[str, Asked]
     method: str
     config: ExplainConfig
     device: torch.device

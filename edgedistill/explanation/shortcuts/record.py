@@ -153,7 +153,8 @@ def _say_place(found: Record) -> str:
 
 
 def _say_effect(found: Record) -> Iterable[str]:
-    for network, name in _IN_WORDS.items():
+    for network in dict.fromkeys(each["network"] for each in found["stands_out"]):
+        name = _IN_WORDS[network]
         own, other = found["inpainted"][network]["of_class"], found["inpainted"][network]["others"]
         pasted = found["pasted"][network]
         yield (

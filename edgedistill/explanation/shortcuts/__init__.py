@@ -1,4 +1,5 @@
-"""Places in the images, such as a corner with a mark, that speak for one class alone.
+"""Places that speak for one class alone, and what they do to the answers.
 
-Doors: `looking` finds them in the maps of two networks; `criterion` decides which places stand out.
+Doors: `looking` searches the maps of two networks and keeps the record; `criterion` decides which places stand out;
+`regions` are the places; `changes` takes a place out of images and puts it on others; `record` puts it in words.
 """

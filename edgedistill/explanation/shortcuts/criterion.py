@@ -11,7 +11,7 @@ from edgedistill_deploy.statistics.paired import holm
 LEAST_IMAGES = 4  # of a class; of fewer, chance is not told from a habit
 LEVEL = 0.05  # of the adjusted p-values
 LEAST_EXCESS = 0.1  # of the positive relevance, above the class that comes next
-LEAST_RATIO = 2.0  # to the class that comes next
+LEAST_RATIO = 3.0  # to the class that comes next
 
 Shares = NDArray[np.float64]
 

@@ -32,8 +32,8 @@ def row(own: float, place: int, **floors: float) -> Row:
     }
 
 
-def rows(own: float, count: int = 12, **floors: float) -> list[Row]:
-    return [row(own, place, **floors) for place in range(count)]
+def rows(own: float, **floors: float) -> list[Row]:
+    return [row(own, place, **floors) for place in range(12)]
 
 
 def record(found: list[Row], **options: Any) -> dict[str, Any]:

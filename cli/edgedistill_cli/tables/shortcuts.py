@@ -17,7 +17,7 @@ def show_shortcuts(record: Document, console: Console) -> None:
     if found:
         console.table(
             f"Places that speak for one class alone: {record['method']}, {record['images']} {record['split']} images",
-            ["class", "place", "for", "of what speaks for it", "of the next class"],
+            ["class", "place", "for", "of what speaks for it", "of the next class", "answers rest on it"],
             [_place_row(each, network) for each in found for network in _networks_of(each)],
         )
         right = "right" if record["judged_by"] == "labels" else "as the teacher says"
@@ -39,7 +39,8 @@ def _networks_of(found: Document) -> list[str]:
 def _place_row(found: Document, network: str) -> list[str]:
     most = max((each for each in found["stands_out"] if each["network"] == network), key=lambda each: each["share"])
     next_class = f"{words.percent(most['next_share'])} ({most['next_class']})"
-    return [found["class"], found["place"], _NETWORKS[network], words.percent(most["share"]), next_class]
+    rests = "yes" if found["answers_rest_on_it"] else "no"
+    return [found["class"], found["place"], _NETWORKS[network], words.percent(most["share"]), next_class, rests]
 
 
 def _change_row(found: Document, network: str) -> list[str]:

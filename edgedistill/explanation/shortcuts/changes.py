@@ -10,7 +10,7 @@ from torch import Tensor
 
 from edgedistill.explanation.explaining import Asked
 from edgedistill.explanation.inpainting import inpaint
-from edgedistill_deploy.statistics.paired import drop_interval
+from edgedistill_deploy.statistics.paired import drop_interval, mcnemar_p
 
 Labels = NDArray[np.int64]
 Correct = NDArray[np.bool_]
@@ -85,29 +85,24 @@ def _labels(batches: list[Tensor]) -> Labels:
 
 
 def _accuracy(before: Correct, after: Correct) -> Record:
-    """Return how many images are right before and after, as shares, and the drop."""
-    interval = drop_interval(int(np.sum(before & ~after)), int(np.sum(after & ~before)), len(before))
-    shares = _share(before), _share(after)
-    return {
-        "images": len(before),
-        "before": shares[0],
-        "after": shares[1],
-        "drop": shares[0] - shares[1],
-        "interval": list(interval),
-    }
+    """Return how many images are right before and after, as shares, and the drop with its interval and p-value."""
+    lost, gained = int(np.sum(before & ~after)), int(np.sum(after & ~before))
+    return {**_both(before, after), "drop": _share(before) - _share(after), **_judge(lost, gained, len(before))}
 
 
 def _gain(before: Correct, after: Correct) -> Record:
-    """Return the share of images that are taken for a class before and after, and the rise."""
-    interval = drop_interval(int(np.sum(after & ~before)), int(np.sum(before & ~after)), len(before))
-    shares = _share(before), _share(after)
-    return {
-        "images": len(before),
-        "before": shares[0],
-        "after": shares[1],
-        "rise": shares[1] - shares[0],
-        "interval": list(interval),
-    }
+    """Return the share of images taken for a class before and after, and the rise with its interval and p-value."""
+    lost, gained = int(np.sum(before & ~after)), int(np.sum(after & ~before))
+    return {**_both(before, after), "rise": _share(after) - _share(before), **_judge(gained, lost, len(before))}
+
+
+def _both(before: Correct, after: Correct) -> Record:
+    return {"images": len(before), "before": _share(before), "after": _share(after)}
+
+
+def _judge(more: int, fewer: int, images: int) -> Record:
+    """Return Tango's interval of (more - fewer) / images, and McNemar's exact p-value."""
+    return {"interval": list(drop_interval(more, fewer, images)), "p": mcnemar_p(more, fewer)}
 
 
 def _share(held: Correct) -> float:

@@ -18,6 +18,7 @@ from edgedistill.explanation.shortcuts.criterion import (
 from edgedistill.explanation.shortcuts.regions import Cells, Region
 from edgedistill.explanation.summary import STUDENT, TEACHER
 from edgedistill_deploy.records.writing import SCHEMA
+from edgedistill_deploy.statistics.paired import holm
 from edgedistill_deploy.wording import join_words
 
 Record = dict[str, Any]
@@ -59,7 +60,7 @@ def summarise(
         regions: the places that were looked at.
         described: method, its settings, and what accuracy is held against.
     """
-    found = [_finding(each, class_names, regions) for each in findings]
+    found = _confirm([_finding(each, class_names, regions) for each in findings])
     too_few = _too_few(judged, seen, class_names)
     return {
         "kind": "shortcuts",
@@ -118,6 +119,27 @@ def _finding(found: Finding, class_names: Sequence[str], regions: Sequence[Regio
     }
 
 
+def _confirm(findings: Sequence[Record]) -> list[Record]:
+    """Add to each finding whether answers rest on its place, after Holm's correction for all that is tested.
+
+    They do where a network that draws on the place is right on fewer images of the class without it, or takes more
+    images of other classes for this one with it.
+    """
+    tested = [
+        (number, change["p"] if change.get("drop", change.get("rise")) > 0 else 1.0)
+        for number, found in enumerate(findings)
+        for network in _networks_of(found)
+        for change in (found["inpainted"][network]["of_class"], found["pasted"][network])
+    ]
+    adjusted = holm([p for _, p in tested])
+    resting = {number for (number, _), p in zip(tested, adjusted, strict=True) if p < LEVEL}
+    return [{**found, "answers_rest_on_it": number in resting} for number, found in enumerate(findings)]
+
+
+def _networks_of(found: Record) -> list[str]:
+    return list(dict.fromkeys(each["network"] for each in found["stands_out"]))
+
+
 def _too_few(judged: Judged, seen: Labels, class_names: Sequence[str]) -> list[str]:
     names = [name for label, name in enumerate(class_names) if label not in judged.labels]
     if not names:
@@ -135,13 +157,18 @@ def _say(findings: Sequence[Record], images: int, judged: Judged) -> Iterable[st
             f"no place speaks for one class alone, on {images} images; a mark that is spread over the image, or that "
             "several classes have, would not be found this way"
         )
-    for found in findings:
+    for found in sorted(findings, key=lambda each: not each["answers_rest_on_it"]):
         yield _say_place(found)
         yield from _say_effect(found)
+        if not found["answers_rest_on_it"]:
+            yield (
+                f"{found['class']}: as far as these images tell, its answers do not rest on this place; it may be an "
+                "artefact of the maps, or be one sign among several"
+            )
 
 
 def _say_place(found: Record) -> str:
-    networks = list(dict.fromkeys(each["network"] for each in found["stands_out"]))
+    networks = _networks_of(found)
     most = max(found["stands_out"], key=lambda each: float(each["share"]))
     who = join_words([_IN_WORDS[name] for name in networks])
     where = found["place"] if most["region"] == found["place"] else f"{found['place']} ({most['region']} above all)"
@@ -153,7 +180,7 @@ def _say_place(found: Record) -> str:
 
 
 def _say_effect(found: Record) -> Iterable[str]:
-    for network in dict.fromkeys(each["network"] for each in found["stands_out"]):
+    for network in _networks_of(found):
         name = _IN_WORDS[network]
         own, other = found["inpainted"][network]["of_class"], found["inpainted"][network]["others"]
         pasted = found["pasted"][network]

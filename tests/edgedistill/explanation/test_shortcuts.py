@@ -106,6 +106,7 @@ def test_a_mark_that_the_student_draws_on_is_found_in_its_class_alone(
     assert found["pasted"]["student"]["before"] < 0.2
     assert found["pasted"]["student"]["after"] > 0.8
     assert found["pasted"]["student"]["interval"][0] > 0.5
+    assert found["answers_rest_on_it"]
     assert found["pasted"]["teacher"]["after"] == found["pasted"]["teacher"]["before"]
     with Image.open(tmp_path / found["pictures"][0]) as picture:
         assert picture.size == (4 * 192 + 3 * 4, 192)
@@ -147,6 +148,19 @@ def test_what_taking_the_mark_out_costs_is_counted_on_the_images(teacher: Teache
         "pictures of",
     ):
         assert text in shown.stdout
+
+
+def test_a_place_that_changes_no_answer_is_said_to_change_none(teacher: Teacher, tmp_path: Path) -> None:
+    """The mark speaks for its class, yet as little as the bias of the class speaks against it."""
+    student = Stripes(0.02).eval()
+    with torch.no_grad():
+        student.conv.weight[:6] = 0  # the maps have nothing but the mark, and the answers nothing but the bias
+        student.head.bias[:] = torch.tensor([-5.0, 0.0, 5.0])
+    record = look(teacher, student, draw_images(48, 5, marked=0), tmp_path)
+    (found,) = record["findings"]
+    assert found["class"] == "rows"
+    assert not found["answers_rest_on_it"]
+    assert "rows: as far as these images tell, its answers do not rest on this place" in record["sentences"][-1]
 
 
 def test_an_interrupted_search_goes_on_and_forgets_the_pictures_of_another(teacher: Teacher, tmp_path: Path) -> None:

@@ -62,7 +62,8 @@ class Stripes(nn.Module):
         self.head = nn.Linear(7, 3)
         weight = torch.stack([grey[:, None, None] * each for each in filters] + [torch.zeros(3, 3, 3)])
         weight[6, :, 1, 1] = torch.tensor([0.5, -1.0, 0.5])
-        self.conv.weight.data, self.conv.bias.data = weight, torch.tensor([-0.05] * 6 + [-0.3])
+        self.conv.weight.data = weight
+        self.conv.bias = nn.Parameter(torch.tensor([-0.05] * 6 + [-0.3]))
         head = torch.tensor([[1.0, -0.5, -0.3], [-0.5, 1.0, -0.3], [-0.3, -0.3, 1.0]]).repeat_interleave(2, dim=1)
         self.head.weight.data = 40 * torch.cat([head, magenta * torch.tensor([[1.0], [-0.5], [-0.5]])], dim=1)
         self.head.bias.data = torch.zeros(3)

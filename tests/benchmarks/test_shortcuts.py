@@ -25,7 +25,7 @@ def test_a_small_run_is_recorded_once_and_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results = tmp_path / "shortcuts.jsonl"
-    settings = ("--classes", "1,7", "--student", "plain:4", "--images", "24", "--image-size", "32", "--epochs", "1")
+    settings = ("--classes", "1,7", "--student", "plain:4-4", "--images", "24", "--image-size", "32", "--epochs", "1")
     what = ("--marks", "patch,text", "--methods", "labels", "--shares", "0,1", "--seeds", "1")
     monkeypatch.setattr(sys, "argv", ["shortcuts", *settings, *what, "--results", str(results)])
     shortcuts.main()

@@ -17,8 +17,10 @@ from edgedistill.config import LAMBDA_GRID, LAMBDA_SCHEDULES, LAYER_LOSSES, MIXE
 from edgedistill.data.splits import TEST_FRACTION, VALIDATION_FRACTION
 from edgedistill.distillation.teacher_cache import AUTO_BYTES, AUTO_VIEWS
 from edgedistill.distillation.tuning import FEWEST_EPOCHS
-from edgedistill.explanation.config import ExplainConfig
+from edgedistill.explanation.config import SHORTCUT_IMAGES, ExplainConfig
 from edgedistill.explanation.flipping import patch_grid
+from edgedistill.explanation.shortcuts import criterion
+from edgedistill.explanation.shortcuts.regions import grid_of
 from edgedistill.export._onnx_checking import TOLERANCE
 from edgedistill.export.bundle import GOLDEN_COUNT
 from edgedistill.export.config import ExportConfig
@@ -213,6 +215,12 @@ FACTS: tuple[tuple[str, str, object], ...] = (
     ("docs/explain.md", r"evenly over the classes; (\d+) by default", EXPLAIN.images),
     ("docs/explain.md", r"points of integrated gradients, (\d+) by default", EXPLAIN.steps),
     ("docs/explain.md", r"patches, at most (\d+) along a side", patch_grid(999, 999)[0]),
+    ("docs/explain.md", r"It takes (\d+) validation images by default", SHORTCUT_IMAGES),
+    ("docs/explain.md", r"grid of at most (\d+ x \d+) cells", "{} x {}".format(*grid_of(999, 999))),
+    ("docs/explain.md", r"and places, at a level of (\d+) %", percent(criterion.LEVEL)),
+    ("docs/explain.md", r"larger by (\d+) % of the relevance", percent(criterion.LEAST_EXCESS)),
+    ("docs/explain.md", r"at least (\d+) times as\s+large", round(criterion.LEAST_RATIO)),
+    ("docs/explain.md", r"sees in fewer than (\d+) images", criterion.LEAST_IMAGES),
     ("docs/plan.md", r"inspection on (\d+) training", INSPECTED_FOR),
     ("docs/plan.md", r"training and (\d+) validation images", INSPECTED),
     ("docs/plan.md", r"last map is at least (\d+ x \d+)", f"{LEAST_MAP} x {LEAST_MAP}"),

@@ -7,6 +7,8 @@ from edgedistill.config import COMPUTES
 
 INTEGRATED_GRADIENTS, LRP, ATTENTION, AUTO = "integrated-gradients", "lrp", "attention", "auto"
 METHODS = (INTEGRATED_GRADIENTS, LRP, ATTENTION)
+# Of a search for shortcuts, by default: it needs several of each class.
+SHORTCUT_IMAGES = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,7 +86,7 @@ For = Annotated[
 def calibrate(run: options.RunPath, flags: CalibrateFlags, *, record: For = None, console: Console) -> None:
     """Write the student in FP16 and INT8, with ranges from training images, and record what each step costs."""
     if record is not None:
-        from edgedistill_cli.runs.for_device import add_for_device
+        from edgedistill_cli.runs.further.for_device import add_for_device
 
         add_for_device(run, record, settings_of(flags), console)
         return

@@ -156,7 +156,7 @@ class Asked:
         """Return the maps (B, H, W)."""
         path = attribution.Path(steps=steps, baseline=self.normalise(self.colour.view(1, 1, 1, 3)))
         found = attribute(self.network, self.normalise(pixels), targets, method, self.classes, path)
-        return np.asarray(found.double().cpu().numpy(), dtype=np.float64)
+        return np.asarray(found.cpu().double().numpy(), dtype=np.float64)
 
 
 def _ask(compared: Compared, device: torch.device) -> dict[str, Asked]:
@@ -316,7 +316,7 @@ class _Work:
             for name, order in orders.items():
                 found = flipping_curves(pixels.float().permute(0, 3, 1, 2), order, read[0].colour, evidence)
                 for network, values in zip(curves, found, strict=True):
-                    curves[network][name] = values.double().cpu().numpy()
+                    curves[network][name] = values.cpu().double().numpy()
         return curves
 
     def _completeness(self, pixels: Tensor, targets: Tensor, maps: Maps) -> dict[str, tuple[list[float], list[float]]]:
@@ -330,7 +330,7 @@ class _Work:
                 if self.method != LRP:
                     empty = self.asked[name].colour.expand_as(pixels)
                     wanted = wanted - self.asked[name].evidence(empty, targets)
-            found[name] = (maps[name].sum(axis=(1, 2)).tolist(), wanted.double().cpu().tolist())
+            found[name] = (maps[name].sum(axis=(1, 2)).tolist(), wanted.cpu().double().tolist())
         return found
 
 

@@ -56,6 +56,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "augment": "resized-crop-flip",
         "mixup": 1.0,
     },
+    # No distillation at all: for true labels under a teacher that is often wrong.
+    "labels": {"lambda_kd": 0.0, "lambda_layer": 0.0, "lambda_task": 1.0},
 }
 
 

@@ -62,7 +62,8 @@ def own_plan(arguments: argparse.Namespace) -> ComparisonPlan:
 def without_places(record: dict[str, Any]) -> dict[str, Any]:
     """Leave out of a record where data and teachers lay on this machine; their content has its hash in every run's
     key."""
-    tasks = [{**task, **{key: Path(task[key]).name for key in ("teacher", "source")}} for task in record["tasks"]]
+    keys = ("teacher", "source", "student_weights")
+    tasks = [{**task, **{key: Path(task[key]).name for key in keys if key in task}} for task in record["tasks"]]
     return {**record, "tasks": tasks}
 
 

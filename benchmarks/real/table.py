@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.real.cells import CELLS, METHODS, WITH_LABELS, Cell
+from benchmarks.real.cells import CELLS, METHODS, PAIRS, WITH_LABELS, Cell
 
 Record = dict[str, Any]
+# What the method claims to be better than: no layers at all, and other directions.
+_CLAIMS = ("logits", "subdistill-pca", "subdistill-random")
 
 
 def read_cells(results: Path) -> dict[Cell, Record]:
@@ -27,7 +29,7 @@ def real_lines(cells: Mapping[Cell, Record]) -> list[str]:
     return [
         "## On photographs",
         "",
-        *[f"- **{cell.name}**: {_sentence(record)}" for cell, record in cells.items()],
+        *[f"- **{_title(cell, record)}**: {_sentence(record)}" for cell, record in cells.items()],
         "",
         "Test accuracy in %, mean ± standard deviation over seeds; in brackets SubDistill's lead in points with its",
         "95 % interval over seeds. Landscapes have no true labels: there it is agreement with the teacher.",
@@ -48,13 +50,29 @@ def real_lines(cells: Mapping[Cell, Record]) -> list[str]:
     ]
 
 
+def _title(cell: Cell, record: Record) -> str:
+    pair = PAIRS[cell.pair]
+    task = record["tasks"][0]
+    start = "from nothing" if pair.weights == "none" else "with its trained weights"
+    student = pair.student.removeprefix("timm:")
+    seeds = len(record["seeds"])
+    return (
+        f"`{student}` {start} under EfficientNet-{pair.teacher.capitalize()}, {_head(cell).split(', ')[0]}, "
+        f"{cell.count or 'all'} images of {task['image_size']} pixels, {task['settings']['epochs']} epochs, "
+        f"{seeds} {'seed' if seeds == 1 else 'seeds'}"
+    )
+
+
 def _head(cell: Cell) -> str:
     images = f"{cell.count} images" if cell.count else "all images"
     return f"{cell.subtask}, {cell.pair.replace('-', ' ')}, {images}" + ("" if cell.is_labelled else ", agreement")
 
 
 def _sentence(record: Record) -> str:
-    return " ".join(each["sentence"] for each in record["worth"]) or "no plain way was run beside SubDistill."
+    worth = " ".join(each["sentence"] for each in record["worth"]) or "no plain way was run beside SubDistill."
+    found = {row["method"]: row["difference"] for row in record["rows"]}
+    leads = [f"{name}{_lead(found[name])}" for name in _CLAIMS if found.get(name)]
+    return worth + (f" SubDistill's lead in points on {'; on '.join(leads)}." if leads else "")
 
 
 def _entry(record: Record, method: str) -> str:

@@ -273,7 +273,7 @@ class MethodFlags:
         Setting("distill.lambda_layer", number_or_text),
     ] = None
     preset: Annotated[
-        str | None, flag("--preset", "NAME", "Named training settings, under all others: paper or patient.")
+        str | None, flag("--preset", "NAME", "Named training settings, under all others: paper, patient or labels.")
     ] = None
     pairs: Annotated[
         str | None,

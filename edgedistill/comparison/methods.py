@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from edgedistill.config import DistillConfig
+from edgedistill.config import PRESETS, DistillConfig
 from edgedistill_deploy.errors import UsageError, nearest_names
 
 Methods = Mapping[str, Mapping[str, Any]]
@@ -22,7 +22,7 @@ EPOCHS_TIMES = "epochs_times"
 METHODS: Methods = {
     REFERENCE: {"layer_loss": "subspace", "method": "prca"},
     AS_IS: {"epochs": 0},
-    LABELS: {"lambda_kd": 0.0, "lambda_layer": 0.0, "lambda_task": 1.0},
+    LABELS: PRESETS["labels"],
     LOGITS: {"lambda_layer": 0.0},
     # Beyer et al. 2022: the teacher sees the student's crops, images are mixed, and the schedule is long. A few kept
     # views would not be enough of them.

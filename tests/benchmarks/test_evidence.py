@@ -15,7 +15,7 @@ from timm.models import save_for_hf
 
 from benchmarks.evidence import __main__ as evidence
 from benchmarks.evidence.parts import Places, parts
-from benchmarks.evidence.results import reasons_table
+from benchmarks.evidence.results import PAGE, page, reasons_table
 from benchmarks.evidence.settings import given_settings
 from benchmarks.evidence.tasks import FASHION_TEACHER, IMAGENET, fashion_tasks, glyph_tasks, named_tasks
 from edgedistill import load_teacher
@@ -192,3 +192,7 @@ def test_reasons_stand_in_a_table_beside_accuracy_and_floors() -> None:
         "| *the teacher for another class* | -0.50 | – |  |  |  |  |",
     ]
     assert len({line.count("|") for line in lines}) == 1
+
+
+def test_the_page_of_results_is_what_the_records_give() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "run `python -m benchmarks.evidence.results`"

@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmarks.real import animals, pictures
 from benchmarks.real.animals import CUT_OUTS, LENGTHS, SIDE, compose, cut_outs_of, describe, make_animals
-from benchmarks.real.cells import CELLS, METHODS, PAIRS, SHRUNK_CELLS, find_cell, plan_of
+from benchmarks.real.cells import CELLS, METHODS, PAIRS, SHRUNK_CELLS, WITH_LABELS, find_cell, plan_of
 from benchmarks.real.landscapes import FORMATIONS, part_of
 from benchmarks.real.pictures import LANDSCAPES, OTHERS, SPLITS, divide
 from benchmarks.real.table import read_cells, real_lines
@@ -129,7 +129,7 @@ def test_the_grid_names_classes_of_imagenet_and_plans_every_cell(tmp_path: Path)
     for cell in CELLS:
         plan = plan_of(cell, tmp_path, seeds=2, epochs=3)
         assert plan.sizes == (cell.count,)
-        assert set(plan.methods) == set(METHODS)
+        assert set(plan.methods) == {*METHODS, *(WITH_LABELS if cell.is_labelled else ())}
         epochs = {
             name: plan.config(plan.tasks[0], name, 0, 1.0).epochs
             for name, own in plan.methods.items()
@@ -146,11 +146,15 @@ def test_the_table_says_what_was_found_and_which_cells_are_missing(tmp_path: Pat
         {"method": "subdistill", "mean": 0.91, "deviation": 0.012, "difference": None},
         {"method": "logits", "mean": 0.879, "deviation": None, "difference": lead},
     ]
-    record = {"rows": rows, "worth": [{"sentence": "subdistill was worth it."}], "teacher_accuracy": 0.95}
+    task = {"image_size": 128, "settings": {"epochs": 6}}
+    worth = [{"sentence": "subdistill was worth it."}]
+    record = {"rows": rows, "worth": worth, "teacher_accuracy": 0.95, "tasks": [task], "seeds": [0, 1]}
     (tmp_path / CELLS[0].name).mkdir()
     (tmp_path / CELLS[0].name / "comparison.json").write_text(json.dumps(record), encoding="utf-8")
     text = "\n".join(real_lines(read_cells(tmp_path)))
-    assert "subdistill was worth it." in text
+    assert "subdistill was worth it. SubDistill's lead in points on logits (+3.1 [+1.0, +5.2])." in text
+    assert "`tf_efficientnet_lite0` with its trained weights under EfficientNet-Lite2, animals, 300 images" in text
+    assert "of 128 pixels, 6 epochs, 2 seeds" in text
     assert "| subdistill | 91.0 ± 1.2 |" in text
     assert "| logits | 87.9 (+3.1 [+1.0, +5.2]) |" in text
     assert "| vid | – |" in text

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgedistill.comparison.methods import LABELS, METHODS
 from edgedistill.config import PRESETS, DistillConfig
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.distillation._schedules import layer_weight_at, learning_rate_at
@@ -148,6 +149,13 @@ def test_the_patient_preset_can_be_laid_under_other_settings() -> None:
     config = DistillConfig(**{**PRESETS["patient"], "epochs": 40, "lambda_layer": 1.0})
     assert (config.mixup, config.epochs, config.lambda_layer) == (1.0, 40, 1.0)
     assert DistillConfig(**PRESETS["patient"]).lambda_layer == 0.0
+
+
+def test_the_labels_preset_asks_the_teacher_nothing_and_can_be_given_a_layer_term() -> None:
+    config = DistillConfig(**PRESETS["labels"])
+    assert (config.lambda_kd, config.lambda_layer, config.lambda_task) == (0.0, 0.0, 1.0)
+    assert METHODS[LABELS] == PRESETS["labels"]
+    assert DistillConfig(**{**PRESETS["labels"], "lambda_layer": 1.0}).lambda_layer == 1.0
 
 
 @pytest.mark.parametrize(

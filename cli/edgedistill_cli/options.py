@@ -122,6 +122,11 @@ def number_or_text(text: str) -> float | str:
         return text
 
 
+def whole_number_or_text(text: str) -> int | str:
+    """Return the text as a whole number if it is one, else the text itself."""
+    return int(text) if text.strip().isascii() and text.strip().isdigit() else text
+
+
 def share_or_text(text: str) -> float | str:
     """Return "1%" and "0.01" as 0.01, anything else as it is."""
     number = number_or_text(text.strip().removesuffix("%"))
@@ -322,7 +327,9 @@ class RunFlags:
     ] = None
     seed: Annotated[int | None, typer.Option("--seed", metavar="N"), Setting("distill.seed")] = None
     workers: Annotated[
-        int | None, flag("--workers", "N", "Processes that decode images."), Setting("distill.workers")
+        str | None,
+        flag("--workers", "N|auto", "Processes that decode images; auto suits this machine and the images."),
+        Setting("distill.workers", whole_number_or_text),
     ] = None
     compute: Annotated[
         str | None, flag("--compute", "auto|cpu|cuda|mps", "Where training runs."), Setting("distill.compute")

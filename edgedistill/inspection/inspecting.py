@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from edgedistill.data.loader import open_loader
+from edgedistill.data.feeding import Feed
 from edgedistill.data.sampling import sample_images
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.data.unlabelled import fill_in, judged_by
@@ -212,8 +212,10 @@ class _Passes:
         return tallies
 
     def _load(self, images: ImageSet) -> Iterator[Batch]:
-        loader = open_loader(images, self.teacher.preprocess, self.config.batch_size, workers=self.config.workers)
-        yield from ((batch[0], batch[1]) for batch in loader)
+        with contextlib.closing(
+            Feed(images, self.teacher.preprocess, self.config.batch_size, workers=self.config.workers)
+        ) as feed:
+            yield from ((pixels, labels) for pixels, labels, _ in feed.batches())
 
     def _batches(self, loaded: Iterator[Batch] | Sequence[Batch]) -> Iterator[Batch]:
         normalise = self.teacher.normalise().to(self.device)

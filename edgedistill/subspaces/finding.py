@@ -106,9 +106,9 @@ def gather_moments(
 ) -> dict[str, Moments]:
     """Gather the moments of several layers in one pass; `subspace_from` makes any method's subspace from them.
 
-    Arguments, pooling and drawn positions are those of `find_subspaces`. Batches of images that are large for the memory
-    are taken in parts, see `images_at_once`. When several processes train together, each
-    passes over its share of the images, and all return the moments of all images.
+    Arguments, pooling and drawn positions are those of `find_subspaces`. A batch too large for the memory is taken in
+    parts, see `images_at_once`. When several processes train together, each passes over its share of the images, and
+    all return the moments of all images.
 
     Raises:
         UsageError: an unknown layer, class indices outside the outputs.

@@ -45,9 +45,7 @@ class MomentAccumulator:
             do float64 at a thirty-second or less of the rate; blocks are centred and merged in float64 either way.
     """
 
-    def __init__(
-        self, width: int, device: torch.device | str = "cpu", *, products: torch.dtype | None = None
-    ) -> None:
+    def __init__(self, width: int, device: torch.device | str = "cpu", *, products: torch.dtype | None = None) -> None:
         self._products = products or _products_on(torch.device(device))
         self._block = max(_BLOCK, width)
         self._waiting: list[tuple[Tensor, Tensor]] = []

@@ -474,7 +474,7 @@ def test_nothing_is_held_for_the_layers_before_the_shallowest_one() -> None:
     for layer in ("0", "6"):
         counted = Held()
         with torch.autograd.graph.saved_tensors_hooks(counted, lambda tensor: tensor):
-            find_subspaces(deep_teacher(), [0, 1], [images(4)], {layer: 3})
+            find_subspaces(deep_teacher(), [0, 1], [images(4).float()], {layer: 3})
         held.append(counted.bytes)
     assert held[1] < held[0] / 2
 

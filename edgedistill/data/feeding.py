@@ -112,6 +112,7 @@ class Feed:
                 self._asked,
                 self._images,
                 self._preprocess,
+                -(-self._batch_size // self._share.count),
                 passes=self._passes if self._store is None else 1,
                 beside_gpu=self._on_gpu,
             )

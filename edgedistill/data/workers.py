@@ -1,5 +1,6 @@
 """How many processes decode images, where the settings leave it open."""
 
+import math
 import multiprocessing
 import os
 import statistics
@@ -8,6 +9,7 @@ from typing import Literal, TypeAlias
 
 import torch
 
+from edgedistill.data._shared_memory import workers_that_fit
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import ImageSet
 
@@ -23,12 +25,14 @@ def choose_workers(asked: Workers, images: ImageSet, preprocess: Preprocess, *, 
     """Return how many processes are to decode a set's images, none included.
 
     `auto` times the decoding of a few. It leaves short work in this process, gives the free processors beside a GPU to
-    decoding, and half of them where the training needs them too. The images are the same with any number.
+    decoding, and half of them where the training needs them too, as far as shared memory holds their batches. The
+    images are the same with any number.
 
     Args:
         asked: the setting.
         images: which images.
         preprocess: what is done to each.
+        batch_size: images in a batch.
         passes: how often each is decoded.
         beside_gpu: the network runs elsewhere.
     """
@@ -39,7 +43,8 @@ def choose_workers(asked: Workers, images: ImageSet, preprocess: Preprocess, *, 
         return 0
     if _decoding_seconds(images, preprocess) * len(images) * passes < _WORTH_S:
         return 0
-    return min(cores if beside_gpu else cores // 2, _MOST)
+    fitting = workers_that_fit(batch_size * math.prod(preprocess.size) * 3)
+    return min(cores if beside_gpu else cores // 2, _MOST if fitting is None else min(_MOST, fitting))
 
 
 def _free_cores(beside_gpu: bool) -> int:

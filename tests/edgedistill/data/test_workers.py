@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -46,18 +47,30 @@ def test_workers_suit_processors_and_work(
     monkeypatch.setattr(choosing.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     monkeypatch.setattr(choosing.torch, "get_num_threads", lambda: threads)
     monkeypatch.setattr(choosing, "_decoding_seconds", lambda *_: seconds)
-    assert choose_workers(asked, images, PREPROCESS, passes=1, beside_gpu=beside_gpu) == chosen  # type: ignore[arg-type]
+    assert choose_workers(asked, images, PREPROCESS, 8, passes=1, beside_gpu=beside_gpu) == chosen  # type: ignore[arg-type]
 
 
 def test_processes_of_a_training_share_the_processors(images: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choosing.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setattr(choosing, "_decoding_seconds", lambda *_: 9.0)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert choose_workers("auto", images, PREPROCESS, passes=1, beside_gpu=True) == 2
+    assert choose_workers("auto", images, PREPROCESS, 8, passes=1, beside_gpu=True) == 2
+
+
+@pytest.mark.parametrize(("free", "chosen"), [(0, 0), (10 * 2 * 2 * 8 * 768, 8), (3 * 2 * 2 * 8 * 768, 3)])
+def test_workers_of_whom_nobody_asked_fit_into_shared_memory(
+    images: ImageSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free: int, chosen: int
+) -> None:
+    monkeypatch.setattr(choosing.os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+    monkeypatch.setattr(choosing, "_decoding_seconds", lambda *_: 9.0)
+    monkeypatch.setattr("edgedistill.data._shared_memory.PLACE", tmp_path)
+    usage = shutil.disk_usage(tmp_path)._replace(free=free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    assert choose_workers("auto", images, PREPROCESS, 8, passes=1, beside_gpu=True) == chosen
 
 
 def test_a_small_set_is_decoded_here(images: ImageSet) -> None:
-    assert choose_workers("auto", images.select(range(5)), PREPROCESS, passes=1, beside_gpu=True) == 0
+    assert choose_workers("auto", images.select(range(5)), PREPROCESS, 8, passes=1, beside_gpu=True) == 0
 
 
 @pytest.mark.parametrize("config", [DistillConfig, InspectConfig])

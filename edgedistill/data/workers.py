@@ -21,7 +21,9 @@ _WORTH_S = 5.0
 _MOST = 8  # more processes than these have fed every GPU that we know of, and each takes memory
 
 
-def choose_workers(asked: Workers, images: ImageSet, preprocess: Preprocess, *, passes: int, beside_gpu: bool) -> int:
+def choose_workers(
+    asked: Workers, images: ImageSet, preprocess: Preprocess, batch_size: int, *, passes: int, beside_gpu: bool
+) -> int:
     """Return how many processes are to decode a set's images, none included.
 
     `auto` times the decoding of a few. It leaves short work in this process, gives the free processors beside a GPU to

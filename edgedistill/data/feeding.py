@@ -13,12 +13,11 @@ from torch import Tensor
 from edgedistill.data._device_views import cut_views
 from edgedistill.data.augment import AUGMENTATIONS, View, cut_view
 from edgedistill.data.keeping import ImageMemory, KeptImages
-from edgedistill.data.loader import PLAIN, WHOLE, Augmentation, Loader, Pass, Share, open_loader
+from edgedistill.data.loader import PLAIN, WHOLE, Augmentation, Batch, Loader, Pass, Share, open_loader
 from edgedistill.data.workers import Workers, choose_workers
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import ImageSet
 
-Batch = tuple[Tensor, Tensor, Tensor]
 Made = TypeVar("Made")
 
 _AHEAD = 2  # batches that are made ready while the device computes
@@ -85,6 +84,8 @@ class Feed:
         # One number, as torch's loader draws it: without it, the training's dropout would draw others than it did.
         torch.empty((), dtype=torch.int64).random_()
         shown = replace(self._shown, epoch=epoch)
+        if self._mixes and self._store is not None and not self._reads_memory and self._workers():
+            self._fill(self._store)  # a mixture needs a second image, which may come much later
         workers = 0 if self._reads_memory else self._workers()
         if not workers:
             self.close()
@@ -104,7 +105,10 @@ class Feed:
 
     @property
     def _reads_memory(self) -> bool:
-        return self._shown.kept is not None or (self._store is not None and self._store.is_complete)
+        if self._shown.kept is not None:
+            return True
+        # A pass in training may leave a few out.
+        return self._store is not None and self._store.missing < self._batch_size
 
     def _workers(self) -> int:
         if self._chosen is None:
@@ -129,18 +133,22 @@ class Feed:
 
     def _from_processes(self, shown: Pass) -> Iterator[Batch]:
         """Load in others. What they decode is kept here, so they send whole images, and views are cut afterwards."""
-        store = None if self._mixes else self._store
+        store = self._store
         whole = self._cuts_late or store is not None
         if self._staying is None:
             self._staying = self._open(_whole(shown) if whole else shown, workers=self._workers())
         self._staying.show(_whole(shown) if whole else shown)
         for pixels, labels, indices in self._staying:
             if store is not None:
-                for index, image in zip(indices.tolist(), pixels.numpy(), strict=True):
-                    store.keep(index, image)
+                _keep(store, pixels, indices)
             if whole and self._varies and not self._cuts_late:
                 pixels = _cut_here(pixels, self._views(shown, indices))
             yield pixels, labels, indices
+
+    def _fill(self, store: KeptImages) -> None:
+        """Let processes decode all images before anything else."""
+        for pixels, _, indices in self._open(PLAIN, workers=self._workers()):
+            _keep(store, pixels, indices)
 
     def _views(self, shown: Pass, indices: Tensor) -> list[View]:
         return [shown.augmentation.view(self._preprocess.size, shown.epoch, index) for index in indices.tolist()]
@@ -172,6 +180,11 @@ def ahead(made: Iterable[Made], count: int) -> Iterator[Made]:
 def _whole(shown: Pass) -> Pass:
     """Return the same images in the same order, whole."""
     return replace(shown, augmentation=Augmentation(seed=shown.augmentation.seed))
+
+
+def _keep(store: KeptImages, pixels: Tensor, indices: Tensor) -> None:
+    for index, image in zip(indices.tolist(), pixels.numpy(), strict=True):
+        store.keep(index, image)
 
 
 def _pinned(batch: Batch) -> Batch:

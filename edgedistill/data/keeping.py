@@ -23,14 +23,9 @@ class KeptImages:
         self._known = np.zeros(count, dtype=np.bool_)
 
     @property
-    def is_complete(self) -> bool:
-        """Whether every image is there."""
-        return bool(self._known.all())
-
-    @property
-    def count(self) -> int:
-        """How many images are there."""
-        return int(self._known.sum())
+    def missing(self) -> int:
+        """How many images are not there yet."""
+        return int((~self._known).sum())
 
     def find(self, index: int) -> Pixels | None:
         """Return an image (H, W, 3), which must not be written; None while it is not there."""

@@ -18,6 +18,7 @@ from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import NO_LABEL, ImageSet
 
 Example = tuple[Tensor, int, int]
+Batch = tuple[Tensor, Tensor, Tensor]
 # Sets the draws that mix images apart from those of the views.
 _MIXING = 1
 
@@ -237,10 +238,10 @@ class Loader(DataLoader[Example]):
         """Make the next pass this one; its views must be of the same augmentation."""
         self._epochs.shown = shown
 
-    def __iter__(self) -> Iterator[Example]:  # type: ignore[override]  # torch promises a class of its own
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch promises a class of its own
         require_shared_memory(self.num_workers, self._batch_bytes, len(self))
         with naming_shared_memory(self.num_workers, self._batch_bytes):
-            yield from super().__iter__()
+            yield from super().__iter__()  # type: ignore[misc]  # of batches, not of examples
 
 
 def batch_shares(image_count: int, batch_size: int, process_count: int) -> tuple[int, ...]:

@@ -119,7 +119,7 @@ def gather_moments(
     count, at_once = 0, 0
     for images in batches:
         at_once = at_once or images_at_once(look, images, model)
-        for part in images.split(at_once):
+        for part in torch.split(images, at_once):
             for name, (activation, context) in look(part).items():
                 accumulators.setdefault(name, _accumulator_for(activation)).update(activation, context)
         count += len(images)

@@ -100,6 +100,21 @@ def test_an_image_that_is_kept_is_decoded_once_for_all_passes(images: Counted) -
     assert memory.to_json()["kept_bytes"] == 40 * 16 * 16 * 3
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("mixup", [0.0, 1.0])
+def test_what_processes_decoded_is_kept_too(images: Counted, mixup: float) -> None:
+    memory = ImageMemory(budget_bytes=ROOMY)
+    memory.admit(images, PREPROCESS)  # type: ignore[arg-type]
+    shown = Pass(augmentation=Augmentation(name="crop", mixup=mixup), shuffle=True)
+    feed = Feed(images, PREPROCESS, 8, shown, workers=1, memory=memory)  # type: ignore[arg-type]
+    for epoch in range(2):
+        joined(feed.batches(epoch))
+    kept = memory.of(images)  # type: ignore[arg-type]
+    assert kept is not None
+    assert kept.missing == 0
+    assert images.reads == [0] * 40  # none in this process
+
+
 def test_a_memory_keeps_no_more_than_its_budget(images: Counted) -> None:
     size = 40 * 16 * 16 * 3
     memory = ImageMemory(budget_bytes=2 * size - 1)

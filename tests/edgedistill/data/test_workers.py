@@ -4,8 +4,7 @@ from pathlib import Path
 import pytest
 
 from edgedistill.config import DistillConfig
-from edgedistill.data import workers as choosing
-from edgedistill.data.workers import choose_workers
+from edgedistill.data.workers import Workers, choose_workers
 from edgedistill.inspection.config import InspectConfig
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.images.preprocess import Preprocess
@@ -37,22 +36,22 @@ def images(tiny_digits: Path) -> ImageSet:
 def test_workers_suit_processors_and_work(
     images: ImageSet,
     monkeypatch: pytest.MonkeyPatch,
-    asked: int,
+    asked: Workers,
     seconds: float,
     cores: int,
     threads: int,
     beside_gpu: bool,
     chosen: int,
 ) -> None:
-    monkeypatch.setattr(choosing.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
-    monkeypatch.setattr(choosing.torch, "get_num_threads", lambda: threads)
-    monkeypatch.setattr(choosing, "_decoding_seconds", lambda *_: seconds)
-    assert choose_workers(asked, images, PREPROCESS, 8, passes=1, beside_gpu=beside_gpu) == chosen  # type: ignore[arg-type]
+    monkeypatch.setattr("edgedistill.data.workers.os.sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr("edgedistill.data.workers.torch.get_num_threads", lambda: threads)
+    monkeypatch.setattr("edgedistill.data.workers._decoding_seconds", lambda *_: seconds)
+    assert choose_workers(asked, images, PREPROCESS, 8, passes=1, beside_gpu=beside_gpu) == chosen
 
 
 def test_processes_of_a_training_share_the_processors(images: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choosing.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr(choosing, "_decoding_seconds", lambda *_: 9.0)
+    monkeypatch.setattr("edgedistill.data.workers.os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr("edgedistill.data.workers._decoding_seconds", lambda *_: 9.0)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert choose_workers("auto", images, PREPROCESS, 8, passes=1, beside_gpu=True) == 2
 
@@ -61,8 +60,8 @@ def test_processes_of_a_training_share_the_processors(images: ImageSet, monkeypa
 def test_workers_of_whom_nobody_asked_fit_into_shared_memory(
     images: ImageSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free: int, chosen: int
 ) -> None:
-    monkeypatch.setattr(choosing.os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
-    monkeypatch.setattr(choosing, "_decoding_seconds", lambda *_: 9.0)
+    monkeypatch.setattr("edgedistill.data.workers.os.sched_getaffinity", lambda _: set(range(16)), raising=False)
+    monkeypatch.setattr("edgedistill.data.workers._decoding_seconds", lambda *_: 9.0)
     monkeypatch.setattr("edgedistill.data._shared_memory.PLACE", tmp_path)
     usage = shutil.disk_usage(tmp_path)._replace(free=free)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgedistill.data._device_views import cut_views
-from edgedistill.data.augment import AUGMENTATIONS, View, cut_view
+from edgedistill.data.augment import AUGMENTATIONS, View, cut_view, cut_views
 from edgedistill.data.keeping import ImageMemory, KeptImages
 from edgedistill.data.loader import PLAIN, WHOLE, Augmentation, Batch, Loader, Pass, Share, open_loader
 from edgedistill.data.workers import Workers, choose_workers

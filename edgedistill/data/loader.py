@@ -241,7 +241,7 @@ class Loader(DataLoader[Example]):
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch promises a class of its own
         require_shared_memory(self.num_workers, self._batch_bytes, len(self))
         with naming_shared_memory(self.num_workers, self._batch_bytes):
-            yield from super().__iter__()  # type: ignore[misc]  # of batches, not of examples
+            yield from super().__iter__()
 
 
 def batch_shares(image_count: int, batch_size: int, process_count: int) -> tuple[int, ...]:

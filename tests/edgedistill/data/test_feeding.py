@@ -12,8 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from edgedistill.config import AUGMENTATION_NAMES
-from edgedistill.data._device_views import cut_views
-from edgedistill.data.augment import View, cut_view, draw_view
+from edgedistill.data.augment import View, cut_view, cut_views, draw_view
 from edgedistill.data.feeding import Feed, ahead
 from edgedistill.data.keeping import ImageMemory, open_image_memory
 from edgedistill.data.loader import Augmentation, Pass, open_loader

@@ -20,7 +20,7 @@ LAMBDA_SCHEDULES = ("constant", "rise", "fall")
 LAYER_LOSSES = ("subspace", "attention-transfer", "fitnet", "vid", "vkd", "similarity")
 # What a training does with the running means and variances of batch normalisation.
 UPDATED, FROZEN = "update", "frozen"
-MIXED_PRECISIONS = ("no", "bf16", "fp16")
+MIXED_PRECISIONS = ("auto", "no", "bf16", "fp16")
 TUNED = "auto"
 # What `learning_rate = "auto"` means for a student that starts from nothing, for one with trained weights, and for one
 # that knows the classes already, because its head starts from trained rows.
@@ -99,8 +99,10 @@ class DistillConfig:
             or `frozen`, which keeps the student's own. None, as `auto`: frozen for a student that starts from trained
             weights and is no shrunk teacher, because few images know less of them than the many that trained it; else
             update.
-        mixed_precision: no, bf16 or fp16 (CUDA alone) for the networks; losses stay in single precision.
-        channels_last: keep images and convolutions in channels-last order, which is faster on recent GPUs.
+        mixed_precision: no, bf16 or fp16 (CUDA alone) for the networks; losses stay in single precision. `auto` is bf16
+            on a CUDA GPU that computes in it itself, else no.
+        channels_last: keep images and convolutions in channels-last order, which is faster on recent GPUs. `auto` does
+            so on CUDA alone.
         compile_student: compile the student's training step with torch.compile.
         ema: decay per step of a moving average of the student's weights, which is validated and kept; 0 is off.
         early_stopping: stop after so many epochs without a better validation accuracy; 0 never does.
@@ -131,8 +133,8 @@ class DistillConfig:
     compute: str = "auto"
     teacher_cache: str = "off"
     batch_norm: str | None = None
-    mixed_precision: str = "no"
-    channels_last: bool = False
+    mixed_precision: str = "auto"
+    channels_last: bool | Literal["auto"] = "auto"
     compile_student: bool = False
     ema: float = 0.0
     early_stopping: int = 0
@@ -159,6 +161,8 @@ class DistillConfig:
         check_choice("lambda_schedule", self.lambda_schedule, LAMBDA_SCHEDULES)
         check_choice("layer_loss", self.layer_loss, LAYER_LOSSES)
         check_choice("mixed_precision", self.mixed_precision, MIXED_PRECISIONS)
+        if isinstance(self.channels_last, str):
+            check_choice("channels_last", self.channels_last, ("auto",))
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("method", self.method, (*SUBSPACE_METHODS, CHOSEN))
         check_choice("student_normalisation", self.student_normalisation, NORMALISATIONS)
@@ -195,12 +199,24 @@ class DistillConfig:
                 "Give images in class folders, or leave lambda_task at 0: the other terms need no label."
             )
 
+    def for_device(self, *, mixed_precision: str, channels_last: bool) -> "DistillConfig":
+        """Return the settings with these formats where they are left to the device."""
+        return replace(
+            self,
+            mixed_precision=mixed_precision if self.mixed_precision == "auto" else self.mixed_precision,
+            channels_last=channels_last if self.channels_last == "auto" else self.channels_last,
+        )
+
+    def for_any_device(self) -> "DistillConfig":
+        """Return the settings as they are for keys: what is left to the device is as on a CPU, wherever it runs."""
+        return self.for_device(mixed_precision="no", channels_last=False)
+
     def deciding(self) -> dict[str, Any]:
         """Return the settings that decide the result of a training, for keys; `workers` and `compute` do not.
 
         What is None does not count, so that a new setting leaves what an earlier version made valid.
         """
-        settings = asdict(replace(self, workers=0, compute="auto"))
+        settings = asdict(replace(self.for_any_device(), workers=0, compute="auto"))
         return {key: value for key, value in settings.items() if value is not None}
 
     @property

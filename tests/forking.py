@@ -4,6 +4,7 @@ For tests about what a process does or how it ends. What is about its start begi
 """
 
 import functools
+import gc
 import importlib.util
 import multiprocessing
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from command import call_command
+from waiting_threads import keep_threads_from_spinning
 
 # The commands load these when they run.
 LOADED = [
@@ -25,6 +27,7 @@ LOADED = [
     "edgedistill.distillation.subdistill",
     "edgedistill.export.bundle",
     "edgedistill_calibration.quantize",
+    "onnxruntime",
 ]
 
 
@@ -104,4 +107,6 @@ def _begin(
     os.dup2(file, 2)
     # A suite that runs in the background hands an ignored Ctrl-C on to its children; a user's terminal does not.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.freeze()  # what the server has loaded stays, and need not be searched for garbage
+    keep_threads_from_spinning()
     work(*arguments)

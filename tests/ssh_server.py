@@ -113,7 +113,7 @@ def ssh_server(folder: Path, *others: str, sftp: bool = True) -> Iterator[SshSer
 
 
 def _wait_for(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    for _ in range(200):
+    for _ in range(2400):  # two minutes: a busy machine is slow, not wrong
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         if process.poll() is not None:

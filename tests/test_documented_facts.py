@@ -17,6 +17,8 @@ from edgedistill.config import LAMBDA_GRID, LAMBDA_SCHEDULES, LAYER_LOSSES, MIXE
 from edgedistill.data.splits import TEST_FRACTION, VALIDATION_FRACTION
 from edgedistill.distillation.teacher_cache import AUTO_BYTES, AUTO_VIEWS
 from edgedistill.distillation.tuning import FEWEST_EPOCHS
+from edgedistill.explanation.config import ExplainConfig
+from edgedistill.explanation.flipping import patch_grid
 from edgedistill.export._onnx_checking import TOLERANCE
 from edgedistill.export.bundle import GOLDEN_COUNT
 from edgedistill.export.config import ExportConfig
@@ -120,6 +122,7 @@ def percent(share: float) -> str:
 
 
 EXPORT, CALIBRATE, LATENCY, INSPECT = ExportConfig(), CalibrationConfig(), LatencyConfig(), InspectConfig()
+EXPLAIN = ExplainConfig()
 PYTHON = PROJECT["requires-python"].removeprefix(">=")
 VALIDATED = (1 - TEST_FRACTION) * VALIDATION_FRACTION
 SPLITS = " / ".join(percent(share) for share in (1 - TEST_FRACTION - VALIDATED, VALIDATED, TEST_FRACTION))
@@ -201,6 +204,9 @@ FACTS: tuple[tuple[str, str, object], ...] = (
     ("docs/inspect.md", r"training images \((\d+) at most\)", INSPECT.training_images),
     ("docs/inspect.md", r"validation images \((\d+) at most\)", INSPECT.images),
     ("docs/inspect.md", r"`--target` \(([\d.]+)\)", INSPECT.target),
+    ("docs/explain.md", r"evenly over the classes; (\d+) by default", EXPLAIN.images),
+    ("docs/explain.md", r"points of integrated gradients, (\d+) by default", EXPLAIN.steps),
+    ("docs/explain.md", r"patches, at most (\d+) along a side", patch_grid(999, 999)[0]),
     ("docs/plan.md", r"inspection on (\d+) training", INSPECTED_FOR),
     ("docs/plan.md", r"training and (\d+) validation images", INSPECTED),
     ("docs/plan.md", r"last map is at least (\d+ x \d+)", f"{LEAST_MAP} x {LEAST_MAP}"),

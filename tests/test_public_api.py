@@ -11,8 +11,8 @@ PROMISED = {
         build_student distill export_onnx find_subspaces inspect_subspaces load_teacher open_source pair_layers
         shrink_teacher split_for_subtask""",
     "edgedistill_calibration": "CalibrationConfig calibrate calibrate_recovered",
-    "edgedistill_deploy": """Bundle DeviceInfo EdgeDistillError Expert LatencyConfig LatencyReport ParityLimits
-        ParityReport Prediction Preprocess Session Validation ValidationRequest check_parity create_bundle
+    "edgedistill_deploy": """Bundle DeviceInfo EdgeDistillError Expert Explanation LatencyConfig LatencyReport
+        ParityLimits ParityReport Prediction Preprocess Session Validation ValidationRequest check_parity create_bundle
         measure_latency open_bundle open_images open_model open_session read_device read_image validate_bundle
         write_latency write_parity write_report""",
 }

@@ -7,7 +7,8 @@ from typing import Any
 
 from benchmarks.real.animals import CUT_OUTS
 from edgedistill.comparison import ComparisonPlan, Task, named_methods
-from edgedistill.comparison.methods import AS_IS, LABELS, LOGITS, PATIENT, REFERENCE
+from edgedistill.comparison.methods import AS_IS, LABELS, LOGITS, PATIENT, REFERENCE, Methods
+from edgedistill.comparison.methods import METHODS as METHODS_OF_COMPARE
 from edgedistill.models.names import STARTS
 from edgedistill.models.student_names import CHANNEL_CHOICES
 from edgedistill_deploy.errors import UsageError
@@ -15,7 +16,12 @@ from edgedistill_deploy.files.json_text import read_json
 
 # The other layer losses are the two that came nearest to SubDistill on the small tasks.
 METHODS = (REFERENCE, AS_IS, LABELS, LOGITS, PATIENT, "similarity", "vid", "subdistill-pca", "subdistill-random")
-LAMBDAS = (0.1, 1.0, 10.0)
+# What a user with true labels can add to the teacher's answers.
+WITH_LABELS: Methods = {
+    "subdistill-labels": {**METHODS_OF_COMPARE[REFERENCE], "lambda_task": 1.0},
+    "logits-labels": {**METHODS_OF_COMPARE[LOGITS], "lambda_task": 1.0},
+}
+LAMBDAS = (1.0, 10.0)
 SEEDS = 3
 IMAGE_SIZE = 128
 SETTINGS: Mapping[str, Any] = {
@@ -44,11 +50,11 @@ class Pair:
 
 
 PAIRS: Mapping[str, Pair] = {
-    "lite0-under-lite2": Pair(teacher="lite2", student="timm:tf_efficientnet_lite0", weights="lite0", epochs=20),
+    "lite0-under-lite2": Pair(teacher="lite2", student="timm:tf_efficientnet_lite0", weights="lite0", epochs=6),
     "mobilenet-under-lite0": Pair(
-        teacher="lite0", student="timm:mobilenetv4_conv_small_050", weights="none", epochs=60
+        teacher="lite0", student="timm:mobilenetv4_conv_small_050", weights="none", epochs=25
     ),
-    "resnet-under-lite0": Pair(teacher="lite0", student="timm:resnet10t", weights="none", epochs=60),
+    "resnet-under-lite0": Pair(teacher="lite0", student="timm:resnet10t", weights="none", epochs=25),
 }
 
 
@@ -144,7 +150,10 @@ def plan_of(
     )
     return ComparisonPlan(
         tasks=(task,),
-        methods=named_methods(pair.methods),
+        methods={
+            **named_methods(pair.methods),
+            **(WITH_LABELS if pair.methods == METHODS and cell.is_labelled else {}),
+        },
         sizes=(count or cell.count,),
         seeds=tuple(range(seeds)),
         lambdas=lambdas,

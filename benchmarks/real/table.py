@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.real.cells import CELLS, METHODS, Cell
+from benchmarks.real.cells import CELLS, METHODS, WITH_LABELS, Cell
 
 Record = dict[str, Any]
 
@@ -35,7 +35,10 @@ def real_lines(cells: Mapping[Cell, Record]) -> list[str]:
         _line(["method", *(_head(cell) for cell in cells)]),
         _line(["---"] * (len(cells) + 1)),
         _line(["teacher", *(f"{100 * record['teacher_accuracy']:.1f}" for record in cells.values())]),
-        *[_line([method, *(_entry(record, method) for record in cells.values())]) for method in METHODS],
+        *[
+            _line([method, *(_entry(record, method) for record in cells.values())])
+            for method in (*METHODS, *WITH_LABELS)
+        ],
         "",
         f"Not run: {', '.join(missing)}." if missing else "Every cell of the grid was run.",
         "",

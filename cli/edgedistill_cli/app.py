@@ -56,6 +56,9 @@ COMMANDS = {
     "compare": (
         "Compare SubDistill with other ways to train the same student, on the same images and with the same budget."
     ),
+    "explain": (
+        "Show whether expert and teacher look at the same parts of the images, beside what agreement costs nothing."
+    ),
     "report": (
         "Write report.html: one self-contained file with every figure of the run. Several bundles are put side by side."
     ),

@@ -284,7 +284,7 @@ class MethodFlags:
     ] = None
     mixed_precision: Annotated[
         str | None,
-        flag("--mixed-precision", "no|bf16|fp16", "Of the networks in training."),
+        flag("--mixed-precision", "auto|no|bf16|fp16", "Of the networks in training."),
         Setting("distill.mixed_precision"),
     ] = None
     ema: Annotated[

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from edgedistill_deploy.parity.validation import validate_bundle as validate_bundle
     from edgedistill_deploy.prediction.answers import Prediction as Prediction
     from edgedistill_deploy.prediction.expert import Expert as Expert
+    from edgedistill_deploy.prediction.occlusion import Explanation as Explanation
     from edgedistill_deploy.records.latency import LatencyReport as LatencyReport
     from edgedistill_deploy.records.parity import ParityLimits as ParityLimits
     from edgedistill_deploy.records.parity import ParityReport as ParityReport
@@ -51,6 +52,7 @@ else:
             "parity.validation": "Validation ValidationRequest validate_bundle",
             "prediction.answers": "Prediction",
             "prediction.expert": "Expert",
+            "prediction.occlusion": "Explanation",
             "records.latency": "LatencyReport",
             "records.parity": "ParityLimits ParityReport",
             "report.page": "write_report",

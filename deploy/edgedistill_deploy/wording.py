@@ -1,5 +1,6 @@
 """Numbers for readers: with a unit, about three digits, and a dash where nothing was measured."""
 
+import math
 import textwrap
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -113,6 +114,13 @@ def ratio(value: float | None, baseline: float | None, less: str, more: str) -> 
         return ""
     factor = baseline / value
     return f"{_factor(factor)}× {less}" if factor >= 1 else f"{_factor(1 / factor)}× {more}"
+
+
+def less_probable(before: float, after: float, fall: float) -> str:
+    """Return how a probability falls; by its odds where both look the same. `fall` is that of the log odds."""
+    if percent(before) != percent(after):
+        return f"{percent(before)} falls to {percent(after)}"
+    return f"the odds fall by a factor of {significant(math.exp(min(fall, 700.0)))}"
 
 
 def join_words(items: Sequence[str]) -> str:

@@ -110,7 +110,8 @@ def training_job(plan: ComparisonPlan, task: Task, facts: TaskFacts, method: str
 def deciding_settings(config: DistillConfig) -> dict[str, Any]:
     """Return the settings that the result of a run depends on, for its key."""
     # What is `auto` for the start of the student is decided by the start, which is in the key by itself.
-    given, plain = asdict(replace(config, learning_rate=config.peak_rate)), asdict(type(config)())
+    given = asdict(replace(config.for_any_device(), learning_rate=config.peak_rate))
+    plain = asdict(type(config)().for_any_device())
     return {
         key: value
         for key, value in given.items()

@@ -21,5 +21,20 @@ def sample_images(images: ImageSet, count: int, seed: int) -> ImageSet:
     return images.select(sorted(sorted(place, key=place.__getitem__)[:count]))
 
 
+def sample_evenly(images: ImageSet, count: int, seed: int) -> ImageSet:
+    """Return at most `count` images, of each class as many as of the others while it has some.
+
+    Images without a label are one class. The choice depends on the images' content and the seed alone.
+    """
+    if len(images) <= count:
+        return images
+    place: dict[int, tuple[int, str]] = {}
+    for label in np.unique(images.labels):
+        members = np.flatnonzero(images.labels == label).tolist()
+        drawn = sorted((_draw(images.digest(index), seed), index) for index in members)
+        place |= {index: (rank, key) for rank, (key, index) in enumerate(drawn)}
+    return images.select(sorted(sorted(place, key=place.__getitem__)[:count]))
+
+
 def _draw(digest: str, seed: int) -> str:
     return hashlib.sha256(f"inspect|{seed}|{digest}".encode()).hexdigest()

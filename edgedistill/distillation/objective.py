@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgedistill.checks import check_pairs
+from edgedistill.compute.accelerator import own_random_numbers
 from edgedistill.config import DistillConfig
 from edgedistill.losses.baselines import BASELINES
 from edgedistill.losses.subspace_loss import LayerLoss, SubspaceLoss, distillation_loss
@@ -78,8 +79,7 @@ class Objective(nn.Module):
         self._matching = matching
         self._outputs = outputs
         # With a seed of its own, so that a regressor's first weights do not depend on other draws, or change them.
-        with torch.random.fork_rng():
-            torch.manual_seed(config.seed)
+        with own_random_numbers(torch.device("cpu"), config.seed):
             self.layer_losses = nn.ModuleList(_layer_loss(config, matching, pair) for pair in matching.pairs)
 
     @property

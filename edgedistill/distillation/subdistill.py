@@ -14,28 +14,37 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from edgedistill.compute.accelerator import memory_format, on_device, open_accelerator
+from edgedistill.compute.accelerator import (
+    forked_random_numbers,
+    memory_format,
+    on_device,
+    open_accelerator,
+    with_formats,
+)
 from edgedistill.config import FROZEN, TUNED, DistillConfig
 from edgedistill.data.feeding import Feed
 from edgedistill.data.keeping import ImageMemory, open_image_memory
 from edgedistill.data.loader import Augmentation, Pass, Share, batch_shares
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.data.unlabelled import JudgedBy, judged_by, labelled_rows
+from edgedistill.distillation._checkpoint import read_best_weights
 from edgedistill.distillation._subspaces import find_task_subspaces
 from edgedistill.distillation._task import Task, fingerprint_of, for_student
 from edgedistill.distillation.events import EpochRecord, Standing, Watcher, ignore
 from edgedistill.distillation.lesson import Guide, Lesson, check_beside
 from edgedistill.distillation.objective import Objective, match_layers
 from edgedistill.distillation.teacher_guidance import TeacherGuidance, ask_for_logits, with_cache
-from edgedistill.distillation.training import EVALUATION_BATCH, Feeds, Outcome, Run, build_average, train
+from edgedistill.distillation.training import EVALUATION_BATCH, Feeds, Outcome, Run, train
 from edgedistill.distillation.tuning import LambdaChoice, choose_lambda
 from edgedistill.models.normalise import normalise_of
 from edgedistill.models.teacher import Teacher
+from edgedistill.networks.average import build_average
 from edgedistill.networks.layers import LayerPair, capture
 from edgedistill.networks.modes import evaluating, train_with
 from edgedistill.networks.trial import try_network
 from edgedistill.subspaces.directions import Subspace
 from edgedistill.subtasks.subtask import Subtask
+from edgedistill_deploy.errors import EdgeDistillError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +119,8 @@ def distill(
         EdgeDistillError: the memory is too small for a batch, the checkpoint is of another run, or the loss is
             not finite (the message names the term).
     """
-    config = for_student(config or DistillConfig(), student)
+    keyed = for_student(config or DistillConfig(), student)
+    config = with_formats(keyed)
     config.require_labels(len(labelled_rows(images.train)))
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)  # once: a folder that is unmounted later is not made anew
@@ -125,7 +135,7 @@ def distill(
             config=config,
             accelerator=accelerator,
             matching=matching,
-            fingerprint=fingerprint_of(lesson, student, config, matching),
+            fingerprint=fingerprint_of(lesson, student, keyed, matching),
             epochs=config.epochs,
             folder=folder,
             cache=cache or (folder / "teacher-cache" if folder else None),
@@ -164,13 +174,30 @@ def _open_memory(lesson: Lesson, accelerator: Accelerator) -> ImageMemory:
     return memory
 
 
+def read_trained(student: nn.Module, folder: Path) -> nn.Module | None:
+    """Fill a student with the best weights that `distill` left in its `folder`; None where it left none.
+
+    Raises:
+        EdgeDistillError: they cannot be read, or are of another architecture.
+    """
+    path = folder / "checkpoint" / "state.pt"
+    weights = read_best_weights(path)
+    if weights is None:
+        return None
+    try:
+        student.load_state_dict(weights)
+    except RuntimeError as error:
+        raise EdgeDistillError(f"The weights in {path} are of another student; delete it to train anew.") from error
+    return student.eval()
+
+
 def _try_batches(lesson: Lesson, student: nn.Module, config: DistillConfig, accelerator: Accelerator) -> None:
     """Run the teachers on a batch, and train a copy of the student on one of each size that the run will have.
 
     Nothing that the run uses changes: neither a network nor the state of a random generator.
     """
     teacher, device = lesson.teacher, accelerator.device
-    with torch.random.fork_rng(), accelerator.autocast():
+    with forked_random_numbers(device), accelerator.autocast():
         learner = copy.deepcopy(student)
         train_with(learner, frozen_statistics=config.batch_norm == FROZEN)
         for place, size in enumerate(

@@ -19,6 +19,7 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edgedistill.compute.transfer import send
 from edgedistill.config import read_view_count
 from edgedistill.distillation.objective import Guidance
 from edgedistill_deploy.errors import EdgeDistillError
@@ -54,12 +55,13 @@ class TeacherCache:
         return len(self.logits)
 
     def guidance(self, view: int, indices: Tensor, device: torch.device) -> Guidance:
-        """Return the guidance for one view of some images (N,)."""
+        """Return the guidance for one view of the images at `indices` (N,), which are on the host."""
         rows = indices.cpu().numpy()
         return Guidance(
-            logits=torch.from_numpy(self.logits[view, rows]).to(device),
+            logits=send(torch.from_numpy(self.logits[view, rows]), device),
             targets={
-                name: torch.from_numpy(values[view, rows]).to(device).float() for name, values in self.targets.items()
+                name: send(torch.from_numpy(values[view, rows]), device).float()
+                for name, values in self.targets.items()
             },
         )
 

@@ -98,7 +98,10 @@ class TeacherGuidance:
         return restrict_logits(self.teacher.model(images), self.class_indices)
 
     def of(self, images: Tensor, pixels: Tensor, labels: Tensor, view: int, indices: Tensor) -> Guidance:
-        """Return the guidance for one view of the training images at `indices`; the others are as for `ask`."""
+        """Return the guidance for one view of the training images at `indices`, which are on the host.
+
+        The others are as for `ask`.
+        """
         if self.cache is not None:
             return self.cache.guidance(view, indices, images.device)
         if not self.objective.asks_teacher:

@@ -13,9 +13,8 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from edgedistill.compute.accelerator import memory_format
+from edgedistill.compute.accelerator import memory_format, own_random_numbers
 from edgedistill.compute.processes import average_buffers
 from edgedistill.config import FROZEN, DistillConfig
 from edgedistill.data.feeding import Feed
@@ -23,7 +22,7 @@ from edgedistill.data.loader import Augmentation, open_loader
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.data.unlabelled import fill_in, judged_by, unlabelled_count
 from edgedistill.distillation._checkpoint import write_checkpoint
-from edgedistill.distillation._metrics import RunningMeans, metrics_writer
+from edgedistill.distillation._metrics import EpochLosses, metrics_writer
 from edgedistill.distillation._schedules import layer_weight_at, learning_rate_at
 from edgedistill.distillation.events import (
     Counts,
@@ -39,10 +38,10 @@ from edgedistill.distillation.teacher_guidance import Asked, TeacherGuidance
 from edgedistill.losses.subspace_loss import distillation_loss
 from edgedistill.models.normalise import normalise_of
 from edgedistill.models.teacher import Teacher
+from edgedistill.networks.average import MovingAverage
 from edgedistill.networks.logits import ClassIndices, restrict_logits
 from edgedistill.networks.modes import evaluating, train_with
 from edgedistill.subtasks.subtask import Subtask
-from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.images.sets import NO_LABEL, ImageSet
 
@@ -104,7 +103,7 @@ class Learner:
     objective: Objective
     shared: nn.Module
     optimizer: torch.optim.Optimizer
-    average: AveragedModel | None
+    average: MovingAverage | None
 
     @property
     def judged(self) -> nn.Module:
@@ -143,7 +142,7 @@ class Outcome:
         return find_standing(self.best_counts, validation.class_names, len(self.history), judged_by(validation))
 
 
-def train(run: Run, objective: Objective, average: AveragedModel | None, saved: Mapping[str, Any] | None) -> Outcome:
+def train(run: Run, objective: Objective, average: MovingAverage | None, saved: Mapping[str, Any] | None) -> Outcome:
     """Train from the start, or from a checkpoint's state; leave the best epoch's weights in the student."""
     config = run.config
     known, counts = _ask_judge(run)
@@ -178,14 +177,6 @@ def train(run: Run, objective: Objective, average: AveragedModel | None, saved: 
             run.accelerator.wait_for_everyone()
     objective.student.load_state_dict(outcome.best_weights)
     return outcome
-
-
-def build_average(student: nn.Module, decay: float) -> AveragedModel | None:
-    """Return the moving average of a student's weights and buffers; None for a decay of 0."""
-    if decay == 0:
-        return None
-    average_of = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    return AveragedModel(student, multi_avg_fn=average_of, use_buffers=True)
 
 
 def _is_stuck(outcome: Outcome, config: DistillConfig) -> bool:
@@ -256,17 +247,15 @@ def _run_steps(run: Run, learner: Learner, epoch: int, last: EpochRecord | None)
     """Take an epoch's steps; return the terms' means over the images of all processes, and the last learning rate."""
     config = run.config
     steps = len(run.feeds.training)
-    means = RunningMeans()
+    losses = EpochLosses(config)
     rate = config.peak_rate
     train_with(learner.shared, frozen_statistics=config.batch_norm == FROZEN)
     # Dropout and stochastic depth use torch's generator. A new seed each epoch lets a resumed run draw the same.
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed * 100_003 + epoch)
+    with own_random_numbers(run.accelerator.device, config.seed * 100_003 + epoch):
         for step, batch in enumerate(run.feeds.training.batches(epoch)):
             rate = learning_rate_at(epoch * steps + step, config.epochs * steps, config)
             weight = layer_weight_at(epoch * steps + step, config.epochs * steps, config)
-            labelled = int((batch[1] != NO_LABEL).sum())
-            means.add(_step(run, learner, batch, epoch, rate, weight), len(batch[1]), labelled)
+            _step(run, learner, batch, losses, epoch, rate, weight)
             run.watch(
                 TrainingProgress(
                     phase="training",
@@ -274,52 +263,47 @@ def _run_steps(run: Run, learner: Learner, epoch: int, last: EpochRecord | None)
                     epochs=config.epochs,
                     step=step + 1,
                     steps=steps,
-                    terms=means.values(),
+                    terms=losses.so_far(),
                     last=last,
                     judged_by=judged_by(run.images.validation),
                 )
             )
-    return means.over(run.accelerator), rate
+    return losses.over(run.accelerator), rate
 
 
 def _step(
-    run: Run, learner: Learner, batch: tuple[Tensor, Tensor, Tensor], epoch: int, rate: float, layer_weight: float
-) -> dict[str, float]:
-    """Take one optimiser step; return the weighted terms as numbers."""
-    pixels, labels, indices = (each.to(run.accelerator.device, non_blocking=True) for each in batch)
+    run: Run,
+    learner: Learner,
+    batch: tuple[Tensor, Tensor, Tensor],
+    losses: EpochLosses,
+    epoch: int,
+    rate: float,
+    layer_weight: float,
+) -> None:
+    """Take one optimiser step, and add its weighted terms to the losses.
+
+    Nothing here may wait for the device, which is to find the next step's work when it is done with this one's.
+    """
+    pixels, labels, indices = batch
+    labelled = int((labels != NO_LABEL).sum())
     if run.augmentation.mixup and (run.config.lambda_task or run.guidance.beside):
         train = run.images.train
         labels = run.augmentation.mix_labels(epoch, indices, train.labels, len(train.class_names))
+    pixels, labels = (each.to(run.accelerator.device, non_blocking=True) for each in (pixels, labels))
     images = run.prepare(pixels)
     asked = images if run.normalise is run.guidance.normalise else run.prepare_for_teacher(pixels)
     guidance = run.guidance.of(asked, pixels, labels, run.augmentation.view_number(epoch), indices)
     terms = learner.shared(images, labels, guidance, layer_weight)
-    names, values = list(terms), torch.stack(list(terms.values()))
-    # One transfer from the device for all terms.
-    numbers = dict(zip(names, values.detach().tolist(), strict=True))
-    _check_finite(numbers, run.config)
+    total = losses.add(terms, len(indices), labelled)
     for group in learner.optimizer.param_groups:
         group["lr"] = rate
     learner.optimizer.zero_grad()
-    run.accelerator.backward(values.sum())
+    run.accelerator.backward(total)
     if run.config.gradient_clip > 0:
         run.accelerator.clip_grad_norm_(learner.shared.parameters(), run.config.gradient_clip)
     learner.optimizer.step()
     if learner.average is not None:
         learner.average.update_parameters(learner.objective.student)
-    return numbers
-
-
-def _check_finite(terms: Mapping[str, float], config: DistillConfig) -> None:
-    """Name the first layer whose term is not finite: it spoils the terms of all later layers and of the logits."""
-    wrong = [name for name, value in terms.items() if not math.isfinite(value)]
-    if wrong:
-        layers = [name.removeprefix("layer:") for name in wrong if name.startswith("layer:")]
-        where = f"the student's or the teacher's features at layer {layers[0]!r}" if layers else repr(wrong[0])
-        raise EdgeDistillError(
-            f"Training stopped: the loss of {where} is no longer a finite number. Lower learning_rate (now"
-            f" {config.learning_rate}) or the term's weight, or set gradient_clip."
-        )
 
 
 def _judge_answers(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> tuple[Counts, float]:

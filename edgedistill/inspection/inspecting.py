@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from edgedistill.compute.device import find_device, staying_on
 from edgedistill.data.feeding import Feed
 from edgedistill.data.sampling import sample_images
 from edgedistill.data.splits import SubtaskImages
@@ -76,9 +77,9 @@ def inspect_subspaces(
     """
     config = config or InspectConfig()
     size = teacher.preprocess.size
-    device = _device(config.compute)
+    device = find_device(config.compute)
     built = _build(student, student_width, teacher, len(subtask)) if student else None
-    with _on_device(teacher.model, device), evaluating(teacher.model), torch.no_grad():
+    with staying_on(teacher.model, device), evaluating(teacher.model), torch.no_grad():
         pairs = _pairs(teacher.model, built, size, config.layers)
         layers = config.layers or tuple(pair.teacher for pair in pairs)
         shapes = map_shapes(teacher.model, layers, size)
@@ -121,25 +122,6 @@ def _build(student: str, width: float, teacher: Teacher, class_count: int) -> nn
     if is_shrunk(student):
         return shape_of_shrunk(teacher, shrunk_share(student)).build(class_count, teacher.preprocess.size)
     return build_student(student, class_count, width=width, image_size=teacher.preprocess.size)
-
-
-def _device(compute: str) -> torch.device:
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    present = [name for name, there in available.items() if there]
-    if compute != "auto" and compute not in present:
-        raise UsageError(f"compute = {compute!r} is not available on this machine; it has: {', '.join(present)}.")
-    return torch.device(present[0] if compute == "auto" else compute)
-
-
-@contextlib.contextmanager
-def _on_device(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Move a model to a device for the block, then back."""
-    before = next(model.parameters()).device
-    model.to(device)
-    try:
-        yield
-    finally:
-        model.to(before)
 
 
 def _pairs(

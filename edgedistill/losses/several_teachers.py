@@ -9,8 +9,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from edgedistill_deploy.images.sets import NO_LABEL
-
 
 def weigh_teachers(logits: Sequence[Tensor], labels: Tensor) -> Tensor:
     """Return each teacher's share in each image (teachers, N); the shares in an image add up to 1.
@@ -46,7 +44,5 @@ def _shares_of(labels: Tensor, class_count: int) -> Tensor:
     """Return labels as shares of the classes (N, C); an image without a label has none."""
     if labels.dim() > 1:
         return labels.float()
-    shares = torch.zeros(len(labels), class_count, device=labels.device)
-    known = labels != NO_LABEL
-    shares[known, labels[known]] = 1.0
-    return shares
+    # `NO_LABEL` is no class. Choosing the labelled rows instead would make the host wait for a GPU.
+    return (labels.unsqueeze(1) == torch.arange(class_count, device=labels.device)).float()

@@ -13,6 +13,7 @@ from torch.nn.utils.parametrizations import orthogonal
 from edgedistill.checks import check_choice
 from edgedistill.compute.processes import mean_over_processes
 from edgedistill.config import ALIGNMENTS, DIRECTION_WEIGHTS, NORMALISATIONS
+from edgedistill.losses.polar import polar_factor
 from edgedistill.subspaces.directions import Subspace
 from edgedistill_deploy.errors import UsageError
 
@@ -159,6 +160,8 @@ class ProcrustesRotation(nn.Module):
         self.register_buffer("cross_covariance", torch.zeros(rank, student_width))
         self.register_buffer("weight", torch.eye(rank, student_width))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        # The same number on the host, which must not ask a GPU for it at every step.
+        self._steps: int | None = 0
 
     def forward(self, student: Tensor, target: Tensor) -> Tensor:
         """Return R; in training, update it first with the student's vectors (n, K) and the target's (n, rank)."""
@@ -169,12 +172,17 @@ class ProcrustesRotation(nn.Module):
     @torch.no_grad()
     def _observe(self, student: Tensor, target: Tensor) -> None:
         self.cross_covariance.lerp_(mean_over_processes(target.T @ student / len(student)), MOMENTUM)
+        steps = int(self.step) if self._steps is None else self._steps
         # Numbers that are not finite give no rotation; training then stops at the loss, which names the layer.
-        if self.step.item() % REFRESH_STEPS == 0 and bool(self.cross_covariance.isfinite().all()):
-            left, _, right = torch.linalg.svd(self.cross_covariance, full_matrices=False)
+        if steps % REFRESH_STEPS == 0:
             # A new tensor, because graphs that have not run backward still need the old one.
-            self.weight = left @ right
+            self.weight = polar_factor(self.cross_covariance, self.weight)
         self.step += 1
+        self._steps = steps + 1
+
+    def _load_from_state_dict(self, *given: Any) -> None:
+        super()._load_from_state_dict(*given)
+        self._steps = None
 
 
 def normalise_channels(values: Tensor, standardize: bool) -> tuple[Tensor, Tensor]:

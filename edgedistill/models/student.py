@@ -60,14 +60,14 @@ def build_student(
     check_width(width)
     if is_shrunk(name):
         raise UsageError(f"The student {name} is made from its teacher: use edgedistill.shrink_teacher.")
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         if name.startswith(PREFIX):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             stages, hidden = plain_widths(name)
             return PlainNet(tuple(scale_channels(each, width, 1) for each in stages), class_count, hidden)
         timm_name = name.removeprefix("timm:")
         arguments = scaled_arguments(name, width)
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         student: nn.Module = timm.create_model(timm_name, pretrained=False, num_classes=class_count, **arguments)
     if image_size is not None:
         set_image_size(student, image_size)

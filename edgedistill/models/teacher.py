@@ -1,6 +1,5 @@
 """The teacher: a trained classifier with its labels, its preprocessing and its normalisation."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from edgedistill.models.normalise import Normalise
 from edgedistill.models.pixels import find_pixels
 from edgedistill.models.start import ClassAliases, GroupAliases
 from edgedistill.models.teacher_files import is_of_transformers, read_labels, require_labels, teacher_folder
+from edgedistill.networks.digest import weights_digest
 from edgedistill.networks.modes import evaluating
 from edgedistill.subtasks.subtask import Subtask, find_subtask
 from edgedistill_deploy.classes.groups import WantedClass
@@ -109,7 +109,7 @@ def load_teacher(
         made = _load(kind, rest, weights, image_size)
     teacher = _finish_made(made, name, labels) if isinstance(made, Teacher) else _finish(name, made, labels)
     if kind == "python":
-        teacher = replace(teacher, weights_sha256=_hash_weights(teacher.model))
+        teacher = replace(teacher, weights_sha256=weights_digest(teacher.model))
     return with_pixels(teacher, pixels) if pixels else teacher
 
 
@@ -181,14 +181,6 @@ def _finish_made(made: Teacher, name: str, labels: tuple[str, ...] | None) -> Te
     model = made.model.float().eval()
     outputs = _count_outputs(name, model, made.preprocess)
     return replace(made, name=name, model=model, class_names=require_labels(name, outputs, labels or made.class_names))
-
-
-def _hash_weights(model: nn.Module) -> str:
-    """Return the sha256 of a model's names and tensors, in hexadecimal."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _on_rgb(name: str, found: Found) -> nn.Module:

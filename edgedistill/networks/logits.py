@@ -40,7 +40,8 @@ def restrict_logits(outputs: object, class_indices: ClassIndices) -> Tensor:
             f"Class indices must be one or more different numbers from 0 to {count - 1}, the teacher's outputs;"
             f" given: {list(class_indices)}."
         )
-    return combine_logits(outputs, torch.tensor(indices, device=outputs.device), sizes)
+    # A GPU gets the indices when it comes to them; made there, they would make the host wait for it.
+    return combine_logits(outputs, torch.tensor(indices).to(outputs.device, non_blocking=True), sizes)
 
 
 def flatten_indices(class_indices: ClassIndices) -> tuple[tuple[int, ...], tuple[int, ...]]:

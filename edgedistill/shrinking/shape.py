@@ -107,8 +107,8 @@ class ShrunkShape:
         """
         if not timm.is_model(self.architecture):
             raise _damaged(f"timm has no model {self.architecture!r}")
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
             try:
                 network: nn.Module = timm.create_model(
                     self.architecture, pretrained=False, num_classes=class_count, **self.arguments

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgedistill.checks import check_at_least, check_choice
+from edgedistill.compute.transfer import Fetched, send
 from edgedistill.config import SUBSPACE_METHODS
 from edgedistill.networks.layers import maps_and_contexts
 from edgedistill.networks.logits import ClassIndices, restrict_logits
@@ -185,7 +186,7 @@ class _DrawnPositions:
 
     def __init__(self, images: Tensor, sampling: Sampling) -> None:
         self._sampling = sampling
-        self._keys = [zlib.crc32(image.tobytes()) for image in images.detach().float().cpu().numpy()]
+        self._on_host = Fetched(images.float())
         self._drawn: dict[tuple[int, int], Tensor] = {}
 
     def of(self, values: Tensor) -> Tensor:
@@ -195,7 +196,7 @@ class _DrawnPositions:
         vectors = values.flatten(2).transpose(1, 2)
         if P is None or P >= H * W:
             return vectors.clone(memory_format=torch.contiguous_format).view(-1, D)
-        return vectors.gather(1, self._index(H, W).to(values.device)[:, :, None].expand(N, P, D)).view(-1, D)
+        return vectors.gather(1, send(self._index(H, W), values.device)[:, :, None].expand(N, P, D)).view(-1, D)
 
     def _index(self, H: int, W: int) -> Tensor:
         if (H, W) not in self._drawn:
@@ -206,3 +207,8 @@ class _DrawnPositions:
             ]
             self._drawn[H, W] = torch.from_numpy(np.stack(drawn))
         return self._drawn[H, W]
+
+    @functools.cached_property
+    def _keys(self) -> list[int]:
+        # Asked for in the pass, so that a GPU computes the first maps meanwhile.
+        return [zlib.crc32(image.tobytes()) for image in self._on_host.values().numpy()]

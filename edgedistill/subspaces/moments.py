@@ -1,4 +1,4 @@
-"""Second moments of activations and contexts, gathered in one pass and kept in double precision."""
+"""Second moments of activations and contexts, gathered in one pass and merged in double precision."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,6 +7,9 @@ import torch
 from torch import Tensor
 
 from edgedistill.compute.processes import gather
+
+# How many samples are summed in single precision at most before they are added in double precision.
+BLOCK = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +48,7 @@ class MomentAccumulator:
             do float64 at a thirty-second or less of the rate; blocks are centred and merged in float64 either way.
     """
 
-    def __init__(self, width: int, device: torch.device | str = "cpu", *, products: torch.dtype | None = None) -> None:
+    def __init__(self, width: int, device: torch.device | str = "cpu", products: torch.dtype | None = None) -> None:
         self._products = products or _products_on(torch.device(device))
         self._block = max(_BLOCK, width)
         self._waiting: list[tuple[Tensor, Tensor]] = []
@@ -76,9 +79,11 @@ class MomentAccumulator:
 
     def _merge_waiting(self) -> None:
         if self._waiting:
-            a, c = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
+            samples = [torch.cat(parts) for parts in zip(*self._waiting, strict=True)]
             self._waiting.clear()
-            self._add(len(a), *_means_and_scatters(a, c, self._products))
+            size = len(samples[0]) if self._products == torch.float64 else max(BLOCK, self._block)
+            for a, c in zip(*(torch.split(each, size) for each in samples), strict=True):
+                self._add(len(a), *_means_and_scatters(a, c, self._products))
 
     def merge_processes(self) -> None:
         """Merge the same accumulator of all training processes, in the processes' order."""

@@ -24,6 +24,19 @@ def test_settings_are_checked_when_made(settings: dict[str, object], message: st
         DistillConfig(**settings)  # type: ignore[arg-type]
 
 
+def test_what_is_left_to_the_device_leaves_keys_as_they_were() -> None:
+    """A checkpoint of before `auto`, and one of another device, are those of the same run."""
+    plain = DistillConfig(mixed_precision="no", channels_last=False)
+    assert DistillConfig().deciding() == plain.deciding()
+    assert DistillConfig(mixed_precision="bf16").deciding() != plain.deciding()
+    assert DistillConfig(channels_last=True).deciding() != plain.deciding()
+    on_gpu = DistillConfig().for_device(mixed_precision="bf16", channels_last=True)
+    assert (on_gpu.mixed_precision, on_gpu.channels_last) == ("bf16", True)
+    assert plain.for_device(mixed_precision="bf16", channels_last=True) == plain
+    with pytest.raises(UsageError, match="channels_last cannot be 'yes'"):
+        DistillConfig(channels_last="yes")  # type: ignore[arg-type]
+
+
 def test_an_opset_that_is_not_written_is_refused() -> None:
     for opset in (12, 26):
         with pytest.raises(UsageError, match=f"opset must be a whole number from 13 to 25, and {opset} was"):

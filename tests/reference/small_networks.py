@@ -49,8 +49,8 @@ SMALL_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
 def small_network(family: str, classes: int = 6) -> nn.Module:
     """Build one of them with fixed random weights."""
     name, options = SMALL_NETWORKS[family]
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
         model: nn.Module = timm.create_model(name, num_classes=classes, **options)
     return model
 

@@ -14,6 +14,7 @@ from edgedistill_cli.bundles._steps import Steps
 from edgedistill_cli.console import Console
 from edgedistill_cli.exit_codes import InterruptedRunError
 from edgedistill_cli.tables.predictions import describe_counts, show_prediction, show_predictions
+from edgedistill_deploy import wording as words
 from edgedistill_deploy.bundle.folder import open_bundle
 from edgedistill_deploy.errors import DataError, NotWrittenError, UsageError
 from edgedistill_deploy.files.names import printable
@@ -23,9 +24,11 @@ from edgedistill_deploy.prediction.answers import KIND, SCHEMA, SET_KIND, NotAns
 from edgedistill_deploy.prediction.camera import open_frames
 from edgedistill_deploy.prediction.expert import Expert
 from edgedistill_deploy.prediction.finding import find_images
+from edgedistill_deploy.prediction.heat import WhyFolder
+from edgedistill_deploy.prediction.occlusion import describe_region
 from edgedistill_deploy.prediction.pictures import Picture, picture_of
 from edgedistill_deploy.prediction.sorting import Aside, Sorter
-from edgedistill_deploy.progress import silent
+from edgedistill_deploy.progress import Progress, silent
 
 STDIN = "-"
 MOST_STDIN_BYTES = 1 << 28
@@ -45,6 +48,7 @@ class Asked:
     csv: Path | None
     save: Path | None
     links: bool
+    why: Path | None = None
     lines: bool
     as_json: bool
 
@@ -61,6 +65,9 @@ class Asked:
             and self.camera is not None,
             "--save sorts image files, and standard input is none; leave it out.": self.save is not None
             and STDIN in self.images,
+            "--why shows a picture to the expert again and again, and a camera does not wait; leave it out.": (
+                self.why is not None and self.camera is not None
+            ),
             "- can be given once: standard input holds one image.": self.images.count(STDIN) > 1,
             "--links belongs to --save DIR; give both.": self.links and self.save is None,
         }
@@ -84,6 +91,8 @@ def predict_pictures(bundle: Path, asked: Asked, opening: Mapping[str, Any], con
         (console.warn if expert.model.doubtful else console.detail)(f"note: {expert.model.reason}")
         alone = pictures[0].name if len(pictures) == 1 and pictures[0].name in named else None
         output = _Output(expert, asked, console, alone)
+        if asked.why is not None:
+            _tell_looks(expert, len(pictures), asked, console)
         if asked.camera is not None:
             _watch(expert, asked, output)
             return
@@ -94,8 +103,8 @@ def predict_pictures(bundle: Path, asked: Asked, opening: Mapping[str, Any], con
 
 def _find(asked: Asked, console: Console) -> tuple[list[Picture], frozenset[str]]:
     """Return the pictures in the order of the words, and the names of those that must be readable."""
-    words = [word for word in asked.images if word != STDIN]
-    found = find_images(words, besides=asked.save)
+    named_images = [word for word in asked.images if word != STDIN]
+    found = find_images(named_images, besides=[each for each in (asked.save, asked.why) if each is not None])
     if found.skipped:
         console.say(f"note: Passed over in the folders: {describe_skipped(found.skipped)}.")
     pictures = [picture_of(path) for path in found.paths]
@@ -104,7 +113,8 @@ def _find(asked: Asked, console: Console) -> tuple[list[Picture], frozenset[str]
         pictures.append(Picture(name=STDIN, source=_read_stdin(), called="Standard input"))
         named.add(STDIN)
     if not pictures:
-        raise DataError(f"All images found lie in {asked.save}, where the sorted ones go; choose another folder.")
+        ours = " and ".join(str(each) for each in (asked.save, asked.why) if each is not None)
+        raise DataError(f"All images found lie in {ours}, where this command writes; choose another folder.")
     return pictures, frozenset(named)
 
 
@@ -117,16 +127,36 @@ def _read_stdin() -> bytes:
     return content
 
 
+def _tell_looks(expert: Expert, count: int, asked: Asked, console: Console) -> None:
+    """Say how often the model is asked, before it is."""
+    looks = expert.looks_to_explain
+    console.say(
+        f"why: {words.counted(count, 'image')}, each shown to the expert {looks} times with another part covered; the "
+        f"drawings go to {asked.why}."
+    )
+
+
 def _ask(expert: Expert, pictures: list[Picture], asked: Asked, output: "_Output") -> None:
-    done = 0
+    done, looks = 0, 1 if asked.why is None else 1 + expert.looks_to_explain
+    has_bar = len(pictures) > 1 or asked.why is not None
     try:
-        with output.console.progress("predict") if len(pictures) > 1 else nullcontext(silent) as report:
+        with output.console.progress("predict") if has_bar else nullcontext(silent) as report:
             for picture, answer in zip(pictures, expert.answer(pictures, asked.batch_size), strict=True):
-                output.take(answer, picture.source if isinstance(picture.source, Path) else None)
+                why = output.explain(picture, answer, _shifted(report, done * looks, len(pictures) * looks))
+                output.take(answer, picture.source if isinstance(picture.source, Path) else None, why)
                 done += 1
-                report(done, len(pictures))
+                report(done * looks, len(pictures) * looks)
     except KeyboardInterrupt as error:
         raise InterruptedRunError(f"Interrupted after {done} of {len(pictures)} images.") from error
+
+
+def _shifted(report: Progress, before: int, whole: int) -> Progress:
+    """Return the progress of one part of a work, of which so much is done before it."""
+
+    def shifted(done: int, total: int, note: str = "") -> None:
+        report(before + done, whole, note)
+
+    return shifted
 
 
 def _watch(expert: Expert, asked: Asked, output: "_Output") -> None:
@@ -152,8 +182,11 @@ class _Output:
         self.console = console
         self._alone = alone
         self._unsorted: NotWrittenError | None = None
+        self._undrawn: NotWrittenError | None = None
         self._expert, self._asked = expert, asked
         self._sorter = None if asked.save is None else Sorter(asked.save, expert.class_names, links=asked.links)
+        self._drawings = None if asked.why is None else WhyFolder(asked.why)
+        self._explaining_ms = 0.0
         self._keeps = asked.csv is not None or not (asked.lines or asked.camera is not None)
         self._rows: list[dict[str, Any]] = []
         self._counts: Counter[str] = Counter()
@@ -166,9 +199,29 @@ class _Output:
             return answer.to_json()
         return answer.to_json(self._asked.top, self._asked.threshold)
 
-    def take(self, answer: Prediction | NotAnswered, source: Path | None) -> None:
+    def explain(self, picture: Picture, answer: Prediction | NotAnswered, report: Progress) -> dict[str, Any] | None:
+        """Draw which parts speak for the answer; return what JSON says about it, None where there is no drawing."""
+        if self._drawings is None or isinstance(answer, NotAnswered):
+            return None
+        try:
+            found = self._expert.explain_picture(picture, batch_size=self._asked.batch_size, progress=report)
+        except DataError as error:
+            self.console.warn(f"note: {error}")
+            return None
+        self._explaining_ms += found.milliseconds
+        name = picture.name if isinstance(picture.source, Path) else "standard input"
+        try:
+            file = self._drawings.put(name, found)
+        except NotWrittenError as error:  # the answers count, not the drawings
+            self._undrawn, self._drawings = error, None
+            return None
+        return {"file": printable(str(file)), "sentence": describe_region(found), **found.to_json()}
+
+    def take(self, answer: Prediction | NotAnswered, source: Path | None, why: Mapping[str, Any] | None = None) -> None:
         """Count an answer, print its line, keep its row, and sort its file."""
         row = self.row_of(answer)
+        if self._asked.why is not None:
+            row["why"] = why
         self._total += 1
         if self._asked.lines:
             self.console.line({"kind": KIND, "schema": SCHEMA, **row})
@@ -204,6 +257,12 @@ class _Output:
             self.console.say(describe_counts(record, self._counts))
         if self._sorter is not None:
             self.console.say(f"{self._sorter.count} images are sorted in {self._asked.save}.")
+        if self._drawings is not None and self._drawings.count:
+            told = words.counted(self._drawings.count, "drawing")
+            self.console.say(
+                f"{told} in {self._asked.why}, in {words.milliseconds(self._explaining_ms)}: red speaks for the "
+                "answer, blue against it, and the frame is around what counts most."
+            )
         if self._asked.csv is not None:
             write_text(self._asked.csv, _csv_text(self._rows, self._asked.top))
 
@@ -230,10 +289,11 @@ class _Output:
     def require_answers(self, named: frozenset[str]) -> None:
         """Raise DataError when a picture that was named got no answer, or no picture did.
 
-        Raises NotWrittenError when not all could be sorted.
+        Raises NotWrittenError when not all could be sorted or drawn.
         """
-        if self._unsorted is not None:
-            raise self._unsorted
+        for failure in (self._unsorted, self._undrawn):
+            if failure is not None:
+                raise failure
         if self._faults and self._faults[0].name == self._alone:
             raise self._faults[0].error
         lost = [fault for fault in self._faults if fault.name in named]

@@ -9,12 +9,27 @@ from edgedistill_deploy.bundle.folder import open_bundle
 from edgedistill_deploy.errors import NotWrittenError, UsageError
 
 if TYPE_CHECKING:
+    from edgedistill_deploy.records.studies.reading import Studies
     from edgedistill_deploy.report.comparing import BundleComparison
 
 _COMPARISON = Path("bundles.html")
 
 
-def report_bundle(path: Path, out: Path | None, console: Console, *, pictures: bool, markdown: str | None) -> None:
+def read_beside(bundles: Sequence[Path], compare: Sequence[Path], plan: Sequence[Path]) -> "Studies":
+    """Read the comparisons and plans to show beside a bundle, before anything is written.
+
+    Raises UsageError for several bundles, and DataError for what is no such record.
+    """
+    from edgedistill_deploy.records.studies.reading import read_studies
+
+    if len(bundles) > 1 and (compare or plan):
+        raise UsageError("--compare and --plan belong to the report of one bundle, and several were given.")
+    return read_studies(compare, plan)
+
+
+def report_bundle(
+    path: Path, out: Path | None, console: Console, *, pictures: bool, markdown: str | None, studies: "Studies"
+) -> None:
     """Write the report of one bundle, and its parity records as Markdown if asked for."""
     from edgedistill_cli.bundles.recording import recording, say_model_card
     from edgedistill_deploy.recommendation.choice import record_choices
@@ -27,7 +42,7 @@ def report_bundle(path: Path, out: Path | None, console: Console, *, pictures: b
     try:
         with recording(opened, "report", console):
             chosen = record_choices(opened) if out is None else opened
-            written = write_report(chosen, out, pictures=pictures)
+            written = write_report(chosen, out, pictures=pictures, studies=studies)
             if out is None:
                 say_model_card(opened, console)
     except NotWrittenError as error:

@@ -8,6 +8,7 @@ from typing import Any
 from edgedistill_cli.bundles.decisions import show_chain
 from edgedistill_cli.console import Console
 from edgedistill_cli.tables.devices import show_check
+from edgedistill_cli.tables.explanation import show_explanation
 from edgedistill_cli.tables.latency import show_profile
 from edgedistill_cli.tables.ledger import show_ledger
 from edgedistill_cli.tables.parity import show_choices, show_parity, show_summary
@@ -231,6 +232,7 @@ _VIEWS: Mapping[str, Callable[[Document, Console], None]] = {
     "flips": _show_flips,
     "flip-set": _show_flips,
     "device-check": show_check,
+    "explanation": show_explanation,
     "prediction-set": show_predictions,
     "bundle-set": _show_several,
 }

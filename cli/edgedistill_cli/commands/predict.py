@@ -37,6 +37,9 @@ Save = Annotated[
     Path | None, flag("--save", "DIR", "Copy the images into a folder for each class; nothing there is replaced.")
 ]
 Links = Annotated[bool, typer.Option("--links", help="With --save: make symbolic links instead of copies.")]
+Why = Annotated[
+    Path | None, flag("--why", "DIR", "Draw which parts of each image speak for its answer, as DIR/NAME-why.png; slow.")
+]
 Camera = Annotated[
     str | None, flag("--camera", "N", "Answer the frames of camera N or of a video file, until Ctrl-C; needs OpenCV.")
 ]
@@ -57,6 +60,7 @@ def predict(
     csv: Csv = None,
     save: Save = None,
     links: Links = False,
+    why: Why = None,
     camera: Camera = None,
     jsonl: JsonLines = False,
     console: Console,
@@ -76,6 +80,7 @@ def predict(
         csv=csv,
         save=save,
         links=links,
+        why=why,
         lines=jsonl,
         as_json=console.as_json,
     )

@@ -99,7 +99,9 @@ def _checkpoint_bytes(settings: RunSettings) -> float:
 
 
 def _model_bytes(settings: RunSettings) -> float:
-    return _FLOAT * _STUDENT_FILES * _student_parameters(settings) + _teacher_bytes(settings.teacher)
+    # A student that timm can build is also written as timm keeps its models.
+    files = _STUDENT_FILES + (1 if settings.student.name.startswith("timm:") else 0)
+    return _FLOAT * files * _student_parameters(settings) + _teacher_bytes(settings.teacher)
 
 
 def _reference_bytes(settings: RunSettings, counts: Counts) -> float:

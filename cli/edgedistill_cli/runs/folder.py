@@ -48,6 +48,7 @@ _RESULTS = {
 SKIPPED = "skipped.csv"
 KNOWN_LOOKS = "images.npz"  # what was found in the image files
 RIVALS = "rivals"
+EXPLANATIONS = "explain"
 # What a run writes besides; `restart` deletes the results and these, and nothing else.
 _OWN = (
     "manifest.json",
@@ -69,6 +70,7 @@ _OWN = (
     SKIPPED,
     KNOWN_LOOKS,
     RIVALS,
+    EXPLANATIONS,
 )
 
 

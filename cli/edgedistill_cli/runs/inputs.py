@@ -259,7 +259,7 @@ def begin_run_student(run: Run, inputs: Inputs, start: "Start") -> "tuple[Studen
 
     if is_shrunk(run.settings.student.name):
         return _kept_shrunk(run, inputs) or _shrink_run_teacher(run, inputs, start)
-    student = _build_run_student(run, inputs)
+    student = build_run_student(run, inputs)
     aliases = inputs.teacher.aliases(inputs.subtask)
     return student, begin_student(student, start, aliases, inputs.teacher.preprocess.size)
 
@@ -302,7 +302,7 @@ def _kept_shrunk(run: Run, inputs: Inputs) -> "tuple[Student, StartRecord] | Non
 
     if not (run.folder / "manifest.json").is_file() or not run.bundle.has(START):
         return None
-    student, record = read_student(_build_run_student(run, inputs), run.bundle.file(START)), run.bundle.manifest
+    student, record = read_student(build_run_student(run, inputs), run.bundle.file(START)), run.bundle.manifest
     mark_started(student, record["student_start"])
     return student, StartRecord.from_json(record["student_start"])
 
@@ -312,24 +312,26 @@ def read_run_student(run: Run, inputs: Inputs) -> "Student":
     from edgedistill.models.start import mark_started
     from edgedistill.models.student import read_student
 
-    student = read_student(_build_run_student(run, inputs), run.bundle.file("student"))
+    student = read_student(build_run_student(run, inputs), run.bundle.file("student"))
     mark_started(student, run.bundle.manifest.get("student_start", {}))
     return student
 
 
-def _build_run_student(run: Run, inputs: Inputs) -> "Student":
+def build_run_student(run: Run, inputs: Inputs, seed: int | None = None) -> "Student":
+    """Build the architecture of this run's student with random weights; `seed` is the run's own by default."""
     from edgedistill.models.student import build_student
     from edgedistill.shrinking.shape import ShrunkShape
 
+    seed = run.settings.distill.seed if seed is None else seed
     if is_shrunk(run.settings.student.name):
         shape = ShrunkShape.from_json(run.bundle.manifest.get("shrunk"))
-        return shape.build(len(inputs.subtask), inputs.teacher.preprocess.size, run.settings.distill.seed)
+        return shape.build(len(inputs.subtask), inputs.teacher.preprocess.size, seed)
     return build_student(
         run.settings.student.name,
         len(inputs.subtask),
         width=run.settings.student.width,
         image_size=inputs.teacher.preprocess.size,
-        seed=run.settings.distill.seed,
+        seed=seed,
     )
 
 

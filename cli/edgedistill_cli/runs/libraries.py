@@ -49,6 +49,14 @@ def require_comparison(students: Iterable[str]) -> None:
         _require_for_student(student)
 
 
+def require_explanation(method: str) -> None:
+    """Raise MissingDependencyError for the first library that a method of attribution needs and this machine lacks."""
+    libraries = {"integrated-gradients": ("captum",), "lrp": ("zennit",), "attention": ()}
+    user = f"The method {method}"
+    require_libraries(user, ("torch", "timm", "safetensors"), "distill")
+    require_libraries(user, (*libraries.get(method, ("captum",)), "scipy"), "explain")
+
+
 def _require_for_student(name: str) -> None:
     if is_shrunk(name):
         require_libraries(f"The student {name}", ("torch_pruning",), "shrink")

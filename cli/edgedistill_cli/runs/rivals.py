@@ -15,6 +15,7 @@ from edgedistill_cli.runs.folder import RIVALS, Run
 from edgedistill_cli.runs.inputs import (
     Inputs,
     begin_run_student,
+    build_run_student,
     find_run_start,
     open_lesson,
     read_run_student,
@@ -68,6 +69,18 @@ def measure_rivals(run: Run, inputs: Callable[[], Inputs], *, train: bool) -> No
         known = {**_compare(run, given, list(kept.values())), "left_out": left_out}
         run.bundle.with_fields(rivals=known)
     show_rivals(known, run.console)
+
+
+def read_trained_rival(run: Run, given: Inputs, name: str) -> "Student | None":
+    """Return a trained rival with the weights of its best epoch; None where none of these settings is kept."""
+    from edgedistill.distillation.subdistill import read_trained
+    from edgedistill.models.start import mark_started
+
+    if _read(run, name) is None:
+        return None
+    student = build_run_student(run, given)
+    mark_started(student, run.bundle.manifest.get("student_start", {}))
+    return read_trained(student, run.folder / RIVALS / name)
 
 
 def worth_sentence(run: Run) -> str:

@@ -16,10 +16,12 @@ def show_predictions(record: Mapping[str, Any], console: Console) -> None:
         return
     has_domain = any(row["in_domain"] is not None for row in rows)
     has_more = any(len(row["top"]) > 1 for row in rows)
+    has_why = any(row.get("why") for row in rows)
     columns = ["image", "class", "probability", *(["one of them"] if has_domain else []), "time"]
+    after = [*(["most for it"] if has_why else []), *(["then"] if has_more else [])]
     console.table(
         f"{record['bundle']}: {record['precision']} with {record['runtime']} on {record['provider']}",
-        [*columns, *(["then"] if has_more else [])],
+        [*columns, *after],
         [
             [
                 row["image"],
@@ -27,6 +29,7 @@ def show_predictions(record: Mapping[str, Any], console: Console) -> None:
                 words.percent(row["probability"]),
                 *([_domain_of(row)] if has_domain else []),
                 words.milliseconds(row["milliseconds"]),
+                *([_reason_of(row)] if has_why else []),
                 *([_others_of(row)] if has_more else []),
             ]
             for row in rows
@@ -68,6 +71,16 @@ def _class_of(row: Mapping[str, Any]) -> str:
 
 def _domain_of(row: Mapping[str, Any]) -> str:
     return words.MISSING if row["in_domain"] is None else "yes" if row["in_domain"] else "no"
+
+
+def _reason_of(row: Mapping[str, Any]) -> str:
+    """Return the part of the picture that counts most, and how the probability falls without it."""
+    why = row.get("why")
+    if not why:
+        return words.MISSING
+    if why["place"] is None:
+        return "no single part"
+    return f"{why['place']}: {words.less_probable(row['probability'], why['probability_without'], why['fall'])}"
 
 
 def _others_of(row: Mapping[str, Any]) -> str:

@@ -112,6 +112,12 @@ class Preprocess:
         """Return whether an image already has the size to which it would be scaled before the crop."""
         return self._scaled_size(image.height, image.width) == (image.height, image.width)
 
+    def seen_part(self, image: Image.Image) -> tuple[float, float, float, float]:
+        """Return left, top, right and bottom of what is left of an image after the crop, as shares from 0 to 1."""
+        (height, width), (full_height, full_width) = self.size, self._scaled_size(image.height, image.width)
+        top, left = round((full_height - height) / 2), round((full_width - width) / 2)
+        return left / full_width, top / full_height, (left + width) / full_width, (top + height) / full_height
+
     def _resize(self, image: Image.Image, resize: Resize) -> Image.Image:
         height, width = self._scaled_size(image.height, image.width)
         if height * width > MAX_RESIZED_PIXELS:

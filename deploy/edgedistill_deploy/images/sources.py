@@ -29,7 +29,6 @@ _NAMED: Mapping[str, tuple[Callable[..., ImageSplits], Sequence[str]]] = {
     "wds": (shards.open_shards, shards.OPTIONS),
     _HUB: (hub.open_hub, hub.OPTIONS),
 }
-_WITHOUT_LABELS = ("table", "parquet", "wds")  # of these, the kinds that can be opened without labels
 ALLOWED = (
     "a folder with a folder of images for each class, npz:FILE, table:FILE, parquet:FILE, wds:SHARDS, hf:OWNER/NAME, "
     "fashion-mnist, fashion-mnist:DIR, cifar10:DIR or cifar100:DIR"
@@ -45,14 +44,15 @@ def open_images(source: str | Path, *, labels: bool = True) -> ImageSplits:
     "table:FILE", or a .csv or .tsv file, lists paths and labels. "parquet:FILE" holds images and labels in columns.
     "wds:PATTERN" are tar shards of WebDataset, and "hf:OWNER/NAME" is a data set of Hugging Face's hub. Fashion-MNIST
     is four IDX files, by default those of the Debian package dataset-fashion-mnist. CIFAR-10 and CIFAR-100 are the
-    unpacked binary archives. Without `labels`, tables, Parquet files and shards need none.
+    unpacked binary archives. Without `labels`, tables, Parquet files, shards
+    and data sets of the hub need none.
 
     Raises UsageError when there is no such source, DataError when it holds no usable images, MissingDependencyError
     when it needs a library that is not installed.
     """
     kind, rest = _parse_named(str(source))
     if kind:
-        return _NAMED[kind][0](rest, labels=labels) if kind in _WITHOUT_LABELS else _NAMED[kind][0](rest)
+        return _NAMED[kind][0](rest, labels=labels)
     scheme, path = _parse_source(str(source))
     with reading(path):
         if scheme not in (_FASHION_MNIST, "cifar10", "cifar100"):  # their errors say how to get the files

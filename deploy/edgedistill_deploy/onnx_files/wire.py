@@ -4,6 +4,7 @@ Only this module knows the numbers of the fields; other modules use the names of
 """
 
 import contextlib
+import functools
 import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -148,6 +149,7 @@ def encode_field(kind: str, name: str, content: bytes) -> bytes:
     return _encode_varint(_find_number(kind, name) << 3 | _DELIMITED) + _encode_varint(len(content)) + content
 
 
+@functools.cache
 def _find_number(kind: str, name: str) -> int:
     return next(number for number, (each, _) in FIELDS[kind].items() if each == name)
 
@@ -174,8 +176,12 @@ def _read_fields(data: mmap.mmap, start: int, end: int) -> Iterator[_Field]:
 
 def _read_varint(data: mmap.mmap, place: int) -> tuple[int, int]:
     """Return the number at a place, stored in seven bits a byte, and the place after it."""
-    value = 0
-    for shift in range(0, 70, 7):
+    value = data[place]
+    place += 1
+    if value < 0x80:  # nearly all numbers: those of fields, and the sizes of what is short
+        return value, place
+    value &= 0x7F
+    for shift in range(7, 70, 7):
         byte = data[place]
         place += 1
         value |= (byte & 0x7F) << shift

@@ -15,6 +15,20 @@ from edgedistill_deploy.clock import MACHINE_CLOCK
 from edgedistill_deploy.errors import BundleError, DataError, EdgeDistillError, UsageError
 from edgedistill_deploy.images.decode import UnusableImageError, load_decoders
 from edgedistill_deploy.prediction.answers import NotAnswered, Prediction, prediction_of
+from edgedistill_deploy.prediction.occlusion import (
+    ACROSS,
+    Explanation,
+    Fill,
+    Patches,
+    Pixels,
+    covered_copies,
+    falls_of,
+    filled,
+    plan_patches,
+    require_fill,
+    spread,
+    strongest_region,
+)
 from edgedistill_deploy.prediction.pictures import Given, Picture, pictures_of
 from edgedistill_deploy.prediction.usual_model import UsualModel, choose_model
 from edgedistill_deploy.progress import Progress, silent
@@ -29,7 +43,7 @@ MOST_IN_A_BATCH = 32
 _BATCH_BYTES = 32 << 20
 _NS_PER_MS = 1e6
 
-Pixels = NDArray[np.uint8]
+_Row = tuple[NDArray[np.float32], bool | None, float]
 
 
 class Expert:
@@ -126,12 +140,80 @@ class Expert:
         `batch_size` is how many pictures the model gets at once; by default up to `MOST_IN_A_BATCH`, fewer where they
         are large. Raises UsageError for less than 1.
         """
-        size = self._batch_size() if batch_size is None else batch_size
-        if size < 1:
-            raise UsageError(f"batch_size is {size}; it must be 1 or more.")
+        size = self._require_batch_size(batch_size)
         waiting = iter(pictures)
         while batch := list(itertools.islice(waiting, size)):
             yield from self._answer_batch(batch)
+
+    def explain(
+        self,
+        image: Given | None = None,
+        *,
+        rgb: Pixels | None = None,
+        bgr: Pixels | None = None,
+        fill: Fill = "blur",
+        across: int = ACROSS,
+        batch_size: int | None = None,
+    ) -> Explanation:
+        """Return which parts of a picture speak for the answer.
+
+        The model sees the picture again for each covered part, about 170 times; see `prediction.occlusion`.
+
+        Args:
+            image, rgb, bgr: one picture, as for `predict`.
+            fill: what covers a part: "blur", the same place of the blurred picture, or "mean", its mean colour.
+            across: how many parts fill a side; twice as many take four times as long.
+            batch_size: how many copies the model gets at once; by default as `answer` chooses it.
+
+        Raises:
+            UsageError: something else was given.
+            DataError: the picture cannot be read, or the model's numbers are not finite.
+            EdgeDistillError: the model fails, or the expert was closed.
+        """
+        pictures, several = pictures_of(image, (("rgb", rgb), ("bgr", bgr)), call="explain")
+        if several:
+            raise UsageError("explain takes one picture, and a list was given; call it for each.")
+        return self.explain_picture(pictures[0], fill=fill, across=across, batch_size=batch_size)
+
+    def explain_picture(
+        self,
+        picture: Picture,
+        *,
+        fill: Fill = "blur",
+        across: int = ACROSS,
+        batch_size: int | None = None,
+        progress: Progress = silent,
+    ) -> Explanation:
+        """Do what `explain` does; `progress` counts how often the model has seen the picture."""
+        require_fill(fill)
+        began = MACHINE_CLOCK.now_ns()
+        try:
+            image = picture.read()
+            pixels = self.preprocess.apply(image)
+        except DataError as error:
+            raise _not_answered(picture, error).error from error
+        prepare_ms = (MACHINE_CLOCK.now_ns() - began) / _NS_PER_MS
+        patches = plan_patches(self.preprocess.size, across)
+        rows = self._look(pixels, filled(pixels, fill, patches), patches, batch_size, progress)
+        answer = self._judge(picture.name, prepare_ms, *rows[0])
+        logits = np.stack([row for row, _, _ in rows])
+        if isinstance(answer, NotAnswered) or not np.isfinite(logits).all():
+            raise self._not_finite(picture.name)
+        target, seen = int(np.argmax(answer.logits)), self.preprocess.seen_part(image)
+        return Explanation(
+            prediction=answer,
+            map=spread(falls_of(logits, target), patches, self.preprocess.size),
+            pixels=pixels,
+            region=strongest_region(logits, target, patches, seen, self.preprocess.size),
+            fill=fill,
+            look_count=len(rows),
+            milliseconds=(MACHINE_CLOCK.now_ns() - began) / _NS_PER_MS,
+        )
+
+    @property
+    def looks_to_explain(self) -> int:
+        """How often the model sees a picture until it is explained as `explain` does by default."""
+        return len(plan_patches(self.preprocess.size)) + 1
 
     def close(self) -> None:
         """Free the model; the expert then answers no more."""
@@ -147,6 +229,12 @@ class Expert:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _require_batch_size(self, asked: int | None) -> int:
+        """Return the size asked for, or the usual one. Raises UsageError for less than 1."""
+        if asked is not None and asked < 1:
+            raise UsageError(f"batch_size is {asked}; it must be 1 or more.")
+        return self._batch_size() if asked is None else asked
 
     def _batch_size(self) -> int:
         height, width = self.preprocess.size
@@ -170,7 +258,7 @@ class Expert:
             return _not_answered(picture, error)
         return pixels, (MACHINE_CLOCK.now_ns() - began) / _NS_PER_MS
 
-    def _run(self, images: Pixels) -> list[tuple[NDArray[np.float32], bool | None, float]]:
+    def _run(self, images: Pixels) -> list[_Row]:
         """Return for each image, (n, H, W, 3), the logits (C,), whether it is in the domain, and its time in ms."""
         with self._running:
             if self._closed:
@@ -187,16 +275,30 @@ class Expert:
         decisions = [None] * len(images) if in_domain is None else in_domain.tolist()
         return [(row, decision, each_ms) for row, decision in zip(logits, decisions, strict=True)]
 
+    def _look(
+        self, pixels: Pixels, fill: Pixels, patches: Patches, batch_size: int | None, progress: Progress
+    ) -> list[_Row]:
+        """Return what the model says of the picture, and then of it with each patch covered."""
+        fixed = self.session.inputs[0].shape[0]
+        size = fixed or self._require_batch_size(batch_size)
+        rows: list[_Row] = []
+        for copies in covered_copies(pixels, fill, patches, size, whole=fixed is not None):
+            rows += self._run(copies)
+            progress(min(len(rows), len(patches) + 1), len(patches) + 1)
+        return rows[: len(patches) + 1]
+
     def _judge(
         self, name: str, prepare_ms: float, logits: NDArray[np.float32], in_domain: bool | None, inference_ms: float
     ) -> Prediction | NotAnswered:
         if np.isfinite(logits).all():
             return prediction_of(name, logits, in_domain, self.class_names, prepare_ms, inference_ms)
-        told = DataError(
+        return NotAnswered(name=name, error=self._not_finite(name), reason="the model's numbers are not finite")
+
+    def _not_finite(self, name: str) -> DataError:
+        return DataError(
             f"{self.session.model_path.name} gave numbers for {name} that are not finite ({self.model.precision} on "
             f"{self.model.runtime}); try precision fp32 to see whether the model or its precision is at fault."
         )
-        return NotAnswered(name=name, error=told, reason="the model's numbers are not finite")
 
 
 def _not_answered(picture: Picture, error: DataError) -> NotAnswered:

@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,10 +25,10 @@ class FoundImages:
     skipped: tuple[SkippedFile, ...] = ()
 
 
-def find_images(words: Sequence[str], besides: Path | None = None) -> FoundImages:
+def find_images(words: Sequence[str], besides: Collection[Path] = ()) -> FoundImages:
     """Find the images of each word: a file, all images at or below a folder, or what a pattern finds.
 
-    A file of this name counts before a pattern. What lies below the folder `besides` is left out, unless it is named
+    A file of this name counts before a pattern. What lies below the folders `besides` is left out, unless it is named
     one by one. Raises DataError where a word finds nothing.
     """
     paths: dict[Path, None] = {}
@@ -45,7 +45,7 @@ def find_images(words: Sequence[str], besides: Path | None = None) -> FoundImage
             named.add(path)
         paths.update(dict.fromkeys(found))
         skipped.extend(passed)
-    kept = tuple(path for path in paths if path in named or not _lies_below(path, besides))
+    kept = tuple(path for path in paths if path in named or not any(_lies_below(path, each) for each in besides))
     return FoundImages(paths=kept, named=frozenset(named), skipped=tuple(skipped))
 
 
@@ -74,5 +74,5 @@ def _in_folders(folders: Iterable[Path]) -> tuple[list[Path], list[SkippedFile]]
     return [path for each in listed for path in each.paths], [skip for each in listed for skip in each.skipped]
 
 
-def _lies_below(path: Path, folder: Path | None) -> bool:
-    return folder is not None and path.resolve().is_relative_to(folder.resolve())
+def _lies_below(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())

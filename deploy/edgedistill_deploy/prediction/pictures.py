@@ -90,15 +90,16 @@ def _require_pixels(pixels: NDArray[Any], where: str) -> None:
         raise UsageError(f"{told}, more than the {MAX_PIXELS} pixels allowed; scale it down.")
 
 
-def pictures_of(given: Any, arrays: Sequence[tuple[str, Any]]) -> tuple[list[Picture], bool]:
+def pictures_of(given: Any, arrays: Sequence[tuple[str, Any]], call: str = "predict") -> tuple[list[Picture], bool]:
     """Return the pictures of one call, and whether the caller gave a list.
 
-    `arrays` are the channel orders with what was given for them, None where nothing was. Raises UsageError unless
-    exactly one thing was given.
+    `arrays` are the channel orders with what was given for them, None where nothing was. `call` is what the caller
+    called. Raises UsageError unless exactly one thing was given.
     """
     named = [(channels, value) for channels, value in arrays if value is not None]
     if (given is not None) + len(named) != 1:
-        raise UsageError("predict takes one of: a picture or a list of pictures, rgb=array, bgr=array.")
+        several = " or a list of pictures" if call == "predict" else ""
+        raise UsageError(f"{call} takes one of: a picture{several}, rgb=array, bgr=array.")
     if named:
         channels, value = named[0]
         if isinstance(value, (list, tuple)):

@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgedistill_deploy.errors import NotWrittenError, UsageError, reading
@@ -14,6 +14,7 @@ from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.writing import make_folder, write_new
 
 _LONGEST = 200  # bytes of a name; file systems take 255, and a number may follow
+MOST_OF_A_NAME = 100_000  # files
 _FORBIDDEN = re.compile(r'[\\/:*?"<>|]')
 # Windows opens devices by these names, whatever the ending.
 _DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{name}{n}" for name in ("com", "lpt") for n in range(1, 10))})
@@ -48,7 +49,7 @@ class Sorter:
         picture has gone.
         """
         folder = self._folder(label)
-        for target in self._targets(folder, source.name):
+        for target in itertools.islice(numbered(folder, source.name), MOST_OF_A_NAME):
             if os.path.lexists(target):
                 if not self._is_the_same(source, target):
                     continue
@@ -71,13 +72,6 @@ class Sorter:
             )
         return folder
 
-    @staticmethod
-    def _targets(folder: Path, name: str) -> "itertools.chain[Path]":
-        suffix = _shortened(Path(name).suffix, 20)
-        stem = _shortened(Path(name).stem, _LONGEST - len(os.fsencode(suffix)))
-        numbered = (folder / f"{stem}-{number}{suffix}" for number in range(2, 100_000))
-        return itertools.chain((folder / f"{stem}{suffix}",), numbered)
-
     def _is_the_same(self, source: Path, target: Path) -> bool:
         if target.is_symlink():
             return self._links and target.readlink() == source.absolute()
@@ -94,6 +88,14 @@ class Sorter:
             original = source.open("rb")
         with original, write_new(target) as copy:
             shutil.copyfileobj(original, copy)
+
+
+def numbered(folder: Path, name: str) -> Iterator[Path]:
+    """Yield where a file of this name may lie, without end: under the name itself, then with -2, -3 and so on."""
+    suffix = _shortened(Path(name).suffix, 20)
+    stem = _shortened(Path(name).stem, _LONGEST - len(os.fsencode(suffix)))
+    yield folder / f"{stem}{suffix}"
+    yield from (folder / f"{stem}-{number}{suffix}" for number in itertools.count(2))
 
 
 def folder_names(labels: Sequence[str]) -> list[str]:

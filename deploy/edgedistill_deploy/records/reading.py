@@ -12,6 +12,7 @@ from edgedistill_deploy.records._subspace_file import SubspaceRow, read_subspace
 from edgedistill_deploy.records._timing import ComparisonRecord, extra_sentences
 from edgedistill_deploy.records.answers import AnswersReport
 from edgedistill_deploy.records.decisions import ChainRecord, FlipReport
+from edgedistill_deploy.records.explanation import ExplanationReport
 from edgedistill_deploy.records.latency import LatencyReport
 from edgedistill_deploy.records.layers import LayerReport
 from edgedistill_deploy.records.parity import ParityReport
@@ -87,6 +88,7 @@ class Records:
     answers: tuple[AnswersReport, ...] = ()
     flips: tuple[FlipReport, ...] = ()
     chains: tuple[ChainRecord, ...] = ()
+    explanations: tuple[ExplanationReport, ...] = ()
     problems: tuple[str, ...] = ()
 
 
@@ -113,6 +115,9 @@ def read_records(bundle: Bundle) -> Records:
         answers=tuple(found for _, found in answers),
         flips=tuple(found for _, found in flips),
         chains=tuple(found for _, found in chains),
+        explanations=tuple(
+            found for _, found in _read_folder(bundle, "explain", ExplanationReport.from_json, problems)
+        ),
         problems=tuple(problems),
     )
 

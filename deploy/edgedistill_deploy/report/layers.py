@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.records.layers import LayerReport
-from edgedistill_deploy.report.charts import COLOURS, Block, blocks
+from edgedistill_deploy.report.charts.bars import Block, blocks
+from edgedistill_deploy.report.charts.frame import COLOURS
 
 ADDED, OUTSIDE = "added by the runtime", "in no node"
 _DEEPEST = 12  # levels that are drawn

@@ -11,8 +11,9 @@ from edgedistill_deploy.errors import MissingDependencyError
 from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.writing import write_text
 from edgedistill_deploy.records.reading import read_records
+from edgedistill_deploy.records.studies.reading import NO_STUDIES, Studies
 from edgedistill_deploy.report.assets import TEMPLATES, read_assets
-from edgedistill_deploy.report.charts import can_draw
+from edgedistill_deploy.report.charts.svg import can_draw
 from edgedistill_deploy.report.comparing import HEADER, BundleComparison
 from edgedistill_deploy.report.content.pictures import without_pictures
 from edgedistill_deploy.report.view import page_values
@@ -21,24 +22,27 @@ from edgedistill_deploy.version import __version__
 _REPORT, _COMPARISON = "report.html.j2", "comparison.html.j2"
 
 
-def write_report(bundle: Bundle, file: Path | None = None, *, pictures: bool = True) -> Path:
+def write_report(
+    bundle: Bundle, file: Path | None = None, *, pictures: bool = True, studies: Studies = NO_STUDIES
+) -> Path:
     """Write report.html into the bundle, or to another file, and return its path.
 
-    Only records are read, no model and no image. A section without records says so. A record that is damaged or about
-    another model file is left out and named. Without `pictures`, those in the records are left out.
+    Only records are read, no model, and no image but the pictures of `explain`. A section without records says so. A
+    record that is damaged or about another model file is left out and named. Without `pictures`, those in the records
+    are left out. `studies` are comparisons and plans to show beside the bundle's own models.
 
     Raises:
         MissingDependencyError: jinja2 is not installed.
     """
     path = file or bundle.path / "report.html"
-    write_text(path, render_report(bundle, pictures=pictures), inside=None if file else bundle.path)
+    write_text(path, render_report(bundle, pictures=pictures, studies=studies), inside=None if file else bundle.path)
     return path
 
 
-def render_report(bundle: Bundle, *, pictures: bool = True) -> str:
+def render_report(bundle: Bundle, *, pictures: bool = True, studies: Studies = NO_STUDIES) -> str:
     """Return the report as HTML text, with the pictures in the records or without."""
     records = read_records(bundle)
-    return _render(_REPORT, page_values(bundle, records if pictures else without_pictures(records)))
+    return _render(_REPORT, page_values(bundle, records if pictures else without_pictures(records), studies))
 
 
 def write_comparison(comparison: BundleComparison, file: Path) -> Path:

@@ -17,14 +17,24 @@ from edgedistill_deploy.recommendation.summary import baseline_of, label_of
 from edgedistill_deploy.records.classes import ClassFinding, ClassParity
 from edgedistill_deploy.records.parity import ParityReport
 from edgedistill_deploy.records.reading import EpochRow, LatencyRecord, Records
+from edgedistill_deploy.records.studies.reading import NO_STUDIES, Studies
 from edgedistill_deploy.records.values import MAX_TIME
-from edgedistill_deploy.report import charts
-from edgedistill_deploy.report.charts import Figure
+from edgedistill_deploy.report.charts.bars import histogram, interval_chart, spectrum
+from edgedistill_deploy.report.charts.frame import COLOURS, Axis, Figure, Series, linear_axis, log_axis
+from edgedistill_deploy.report.charts.lines import cumulative_points, line_chart
 from edgedistill_deploy.report.content.answers import answer_values
+from edgedistill_deploy.report.content.beside import beside_of
 from edgedistill_deploy.report.content.data import describe_data
 from edgedistill_deploy.report.content.places import colour_of, places_of, with_drawings, with_whole_tables
 from edgedistill_deploy.report.content.points import plane_of
-from edgedistill_deploy.report.figures import plane_figure, reject_figure, reliability_figure
+from edgedistill_deploy.report.content.reasons import reasons_of
+from edgedistill_deploy.report.figures import (
+    agreement_figure,
+    flipping_figure,
+    plane_figure,
+    reject_figure,
+    reliability_figure,
+)
 from edgedistill_deploy.report.layers import icicle
 from edgedistill_deploy.report.rivals import rival_table
 from edgedistill_deploy.statistics.quantiles import Samples
@@ -35,18 +45,20 @@ SHORTEST_MS = 1e-6  # finer than any clock; a logarithm needs more than 0
 _READINGS = ("clock", "governor", "temperature", "power_mode", "throttling", "load", "pressure")
 
 
-def page_values(bundle: Bundle, records: Records) -> dict[str, Any]:
+def page_values(bundle: Bundle, records: Records, studies: Studies = NO_STUDIES) -> dict[str, Any]:
     """Return all values of the template by name."""
     rows = summary.summarise_records(bundle, records)
     conclusion = summary.conclude(rows, choose(records))
     choice = conclusion.choice
     shipping = judge_shipping(bundle, records, conclusion)
     places, rivals = places_of(rows, records), rival_table(bundle.manifest)
+    plane = plane_of(rows, choice, rivals)
     return {
         **answer_values(records, shipping),
         "shipping": shipping,
         "data": describe_data(bundle.manifest, records),
-        "costs": plane_of(rows, choice, rivals),
+        "costs": plane,
+        "beside": beside_of(bundle, plane, rows, studies),
         "whole_tables": with_whole_tables(places, shipping.report),
         "drawn_places": with_drawings(places, shipping.report),
         "bundle": bundle,
@@ -60,6 +72,9 @@ def page_values(bundle: Bundle, records: Records) -> dict[str, Any]:
         "places": places,
         "records": records,
         "rivals": rivals,
+        "reasons": reasons_of(bundle, records.explanations),
+        "agreement_figure": agreement_figure,
+        "flipping_figure": flipping_figure,
         "training": _training_figures(records.epochs, bundle.manifest),
         "training_notes": training_notes(bundle.manifest, records.epochs),
         "stages": [(name, _stage(stage)) for name, stage in bundle.manifest["stages"].items()],
@@ -95,11 +110,11 @@ def _title(bundle: Bundle) -> str:
 def _training_figures(epochs: Sequence[EpochRow], manifest: Mapping[str, Any]) -> list[Figure]:
     if not epochs:
         return []
-    x = charts.linear_axis("epoch", [1, *(row.epoch + 1 for row in epochs)], lambda value: f"{value:g}")
+    x = linear_axis("epoch", [1, *(row.epoch + 1 for row in epochs)], lambda value: f"{value:g}")
     return [_accuracy_figure(epochs, manifest, x), _loss_figure(epochs, x)]
 
 
-def _accuracy_figure(epochs: Sequence[EpochRow], manifest: Mapping[str, Any], x: charts.Axis) -> Figure:
+def _accuracy_figure(epochs: Sequence[EpochRow], manifest: Mapping[str, Any], x: Axis) -> Figure:
     points = [(row.epoch + 1.0, row.validation_accuracy) for row in epochs]
     noted = _mapping(manifest.get("distillation"))
     teacher = noted.get("teacher_validation_accuracy")
@@ -110,19 +125,19 @@ def _accuracy_figure(epochs: Sequence[EpochRow], manifest: Mapping[str, Any], x:
     highest = max(points, key=lambda point: point[1])
     best = next((point for point in points if point[0] - 1 == noted.get("best_epoch")), highest)
     values = [value for _, value in points] + [value for value, _ in levels]
-    y = charts.linear_axis("", values, lambda value: f"{100 * value:.4g} %")
-    series = charts.Series(name="student", points=points, colour=1, marks=[best])
+    y = linear_axis("", values, lambda value: f"{100 * value:.4g} %")
+    series = Series(name="student", points=points, colour=1, marks=[best])
     what = (
         "Agreement with the teacher on validation images, which have no labels" if by_teacher else "Validation accuracy"
     )
     return Figure(
-        svg=charts.line_chart(f"{what} by epoch", [series], x, y, levels=levels),
+        svg=line_chart(f"{what} by epoch", [series], x, y, levels=levels),
         caption=f"{what}. Best: {wording.percent(best[1])} after epoch {best[0]:g}, which is the one exported.",
         legend=(("student", 2),),
     )
 
 
-def _loss_figure(epochs: Sequence[EpochRow], x: charts.Axis) -> Figure:
+def _loss_figure(epochs: Sequence[EpochRow], x: Axis) -> Figure:
     names = dict.fromkeys(name for row in epochs for name in row.terms)
     lines = {
         name: [(row.epoch + 1.0, row.terms[name]) for row in epochs if _loggable(row.terms.get(name, 0.0))]
@@ -130,18 +145,18 @@ def _loss_figure(epochs: Sequence[EpochRow], x: charts.Axis) -> Figure:
     }
     lines = {"total": [(row.epoch + 1.0, row.loss) for row in epochs if _loggable(row.loss)], **lines}
     shown = [(name, points) for name, points in lines.items() if points]
-    series = [charts.Series(name=name, points=points, colour=index) for index, (name, points) in enumerate(shown)]
+    series = [Series(name=name, points=points, colour=index) for index, (name, points) in enumerate(shown)]
     values = [value for each in series for _, value in each.points] or [1.0]
-    y = charts.log_axis("", values, lambda value: f"{value:g}")
+    y = log_axis("", values, lambda value: f"{value:g}")
     return Figure(
-        svg=charts.line_chart("Loss terms by epoch", series, x, y),
+        svg=line_chart("Loss terms by epoch", series, x, y),
         caption="Loss on the training images, as weighted in the objective; logarithmic.",
         legend=_legend(series),
     )
 
 
-def _legend(series: Sequence[charts.Series]) -> tuple[tuple[str, int], ...]:
-    return tuple((each.name, each.colour % charts.COLOURS + 1) for each in series)
+def _legend(series: Sequence[Series]) -> tuple[tuple[str, int], ...]:
+    return tuple((each.name, each.colour % COLOURS + 1) for each in series)
 
 
 def _loggable(value: float) -> bool:
@@ -172,7 +187,7 @@ def _student_layers(manifest: Mapping[str, Any]) -> dict[str, str]:
 
 def spectrum_svg(layer: str, eigenvalues: Any, rank: int) -> str:
     """Draw a layer's spectrum, the kept directions in colour."""
-    return charts.spectrum(f"eigenvalues of {layer}, {rank} of {len(eigenvalues)} kept", eigenvalues, rank)
+    return spectrum(f"eigenvalues of {layer}, {rank} of {len(eigenvalues)} kept", eigenvalues, rank)
 
 
 # --- parity
@@ -192,7 +207,7 @@ def drop_figure(parity: Iterable[ParityReport]) -> Figure | None:
         return None
     axis_title = "accuracy lost against the teacher, points"
     return Figure(
-        svg=charts.interval_chart("Accuracy drop against the limit", rows, min(limits), _in_points, axis_title),
+        svg=interval_chart("Accuracy drop against the limit", rows, min(limits), _in_points, axis_title),
         caption="Dot and bar: accuracy lost and its interval, from the images that teacher and expert answer "
         "differently. Left of zero the expert is better than its teacher; the shaded side is beyond what is "
         "allowed.",
@@ -251,9 +266,9 @@ def _largest_drop(row: tuple[ClassParity, tuple[ClassParity | None, ...]]) -> fl
 def ecdf_figure(latency: Sequence[LatencyRecord]) -> Figure:
     """Draw each model's share of runs up to each time, with p50 and p99 as dots."""
     series = [
-        charts.Series(
+        Series(
             name=_label_time(record),
-            points=[point for point in charts.cumulative_points(_samples(record)) if _loggable(point[0])],
+            points=[point for point in cumulative_points(_samples(record)) if _loggable(point[0])],
             colour=colour_of(record.report.model.precision),
             marks=[(record.report.times.p50_ms, 0.5), (record.report.times.p99_ms, 0.99)],
         )
@@ -262,11 +277,11 @@ def ecdf_figure(latency: Sequence[LatencyRecord]) -> Figure:
     values = [value for each in series for value, _ in each.points] or [1.0]
     top = max(1.5 * max(record.report.times.p99_ms for record in latency), min(values))
     values = [*(value for value in values if value <= top), top]
-    x = charts.log_axis("time of one batch, ms; logarithmic", values, lambda value: f"{value:g}")
+    x = log_axis("time of one batch, ms; logarithmic", values, lambda value: f"{value:g}")
     ticks = [(0.0, "0"), (0.25, "25 %"), (0.5, "p50"), (0.75, "75 %"), (0.9, "p90"), (0.99, "p99")]
-    y = charts.Axis(title="", low=0, high=1, ticks=ticks)
+    y = Axis(title="", low=0, high=1, ticks=ticks)
     return Figure(
-        svg=charts.line_chart("Share of runs by time", series, x, y),
+        svg=line_chart("Share of runs by time", series, x, y),
         caption="Share of the runs that took at most so long. Further left is faster, steeper is steadier; dots: p50 "
         "and p99.",
         legend=_legend(series),
@@ -278,7 +293,7 @@ def histogram_figure(record: LatencyRecord) -> Figure:
     times, label = record.report.times, _label_time(record)
     marks = [(ms, f"{name} {wording.milliseconds(ms)}") for name, ms in (("p50", times.p50_ms), ("p99", times.p99_ms))]
     samples, colour = np.maximum(_samples(record), SHORTEST_MS), colour_of(record.report.model.precision)
-    svg = charts.histogram(f"Runs of {label} by time", samples, marks, wording.milliseconds, colour)
+    svg = histogram(f"Runs of {label} by time", samples, marks, wording.milliseconds, colour)
     return Figure(svg=svg, caption=f"{label}; logarithmic")
 
 

@@ -237,6 +237,9 @@ def test_an_expert_that_knows_its_limits_shows_what_is_outside(colours: Bundle, 
         (["photos", "--camera", "0"], 2, "--camera takes its pictures from the camera"),
         (["--camera", "0", "--json"], 2, "--json prints one document"),
         (["--camera", "0", "--save", "out"], 2, "--save sorts image files, and a camera has none"),
+        (["--camera", "0", "--why", "out"], 2, "--why shows a picture to the expert again and again"),
+        (["photos", "--why", "photos/0.png"], 2, "photos/0.png is a file; name a folder for the drawings"),
+        (["photos", "--why", "."], 1, "All images found lie in ., where this command writes"),
         (["photos", "--threshold", "1.5"], 2, "threshold"),
         (["photos", "--top", "0"], 2, "top"),
         (["photos", "--batch-size", "0"], 2, "batch-size"),
@@ -248,7 +251,7 @@ def test_an_expert_that_knows_its_limits_shows_what_is_outside(colours: Bundle, 
         (["photos/*.gif"], 1, "The pattern photos/*.gif finds no image"),
         (["empty"], 1, "empty and its folders hold no images"),
         (["photos", "--save", "photos/0.png"], 2, "photos/0.png is a file; name a folder"),
-        (["photos", "--save", "."], 1, "All images found lie in ., where the sorted ones go"),
+        (["photos", "--save", "."], 1, "All images found lie in ., where this command writes"),
     ],
 )
 def test_what_cannot_be_answered_is_one_sentence(
@@ -308,14 +311,14 @@ def test_a_device_needs_numpy_pillow_and_a_runtime_alone(colours: Bundle, photos
     library = (
         "[sys.modules.__setitem__(name, None) for name in ('typer', 'rich')];"
         "from edgedistill_deploy import Expert;"
-        f"print(Expert({str(colours.path)!r}).predict('photos/1.png').class_name)"
+        f"expert = Expert({str(colours.path)!r});"
+        "print(expert.predict('photos/1.png').class_name, expert.explain('photos/1.png').region)"
     )
-    command = (
-        f"from edgedistill_cli.app import main; sys.argv = ['x', 'predict', {str(colours.path)!r}, 'photos']; main()"
-    )
+    words = ["x", "predict", str(colours.path), "photos", "--why", "why"]
+    command = f"from edgedistill_cli.app import main; sys.argv = {words!r}; main()"
     for code, expected in ((library, "green"), (command, "photos/1.png")):
-        words = [sys.executable, "-c", block + code]
-        found = subprocess.run(words, check=False, capture_output=True, text=True, timeout=120)
+        call = [sys.executable, "-c", block + code]
+        found = subprocess.run(call, check=False, capture_output=True, text=True, timeout=120)
         assert found.returncode == 0, found.stderr
         assert expected in found.stdout
 

@@ -8,13 +8,15 @@ import pytest
 
 from command import run_command
 from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.recommendation.choice import choose
 from edgedistill_deploy.recommendation.shipping import judge_shipping
 from edgedistill_deploy.recommendation.summary import conclude, summarise_records
 from edgedistill_deploy.records.reading import read_records
 from reference.html_page import Page
 from reference.measured_bundles import bundle_of
-from reference.report_bundles import add_record, full_bundle, models_only, parity_record
+from reference.report_bundles import DIGITS, add_record, full_bundle, models_only, parity_record
+from reference.study_records import comparison_record, plan_record
 
 
 @pytest.fixture
@@ -117,3 +119,19 @@ def test_every_command_that_is_advised_exists_with_its_flags(pair: tuple[Bundle,
     for name, used in flags.items():
         told = run_command(name, "--help").stdout
         assert not {flag for flag in used if flag not in told}, name
+
+
+def test_a_comparison_and_a_plan_stand_beside_the_models(pair: tuple[Bundle, Bundle], tmp_path: Path) -> None:
+    write_json(tmp_path / "compared" / "comparison.json", comparison_record(DIGITS))
+    write_json(tmp_path / "planned" / "plan.json", plan_record([]))
+    good, page = pair[0].path, tmp_path / "page.html"
+    beside = ("--compare", tmp_path / "compared", "--plan", tmp_path / "planned")
+    assert run_command("report", good, "--out", page, *beside).code == 0
+    assert "labels, compared" in [row[0] for row in Page(page.read_text(encoding="utf-8")).rows("costs")]
+    outcome = run_command("report", *(each.path for each in pair), *beside, "--out", tmp_path / "both.html")
+    assert (outcome.code, outcome.stderr.count("\n")) == (2, 1)
+    assert "--compare and --plan belong to the report of one bundle" in outcome.stderr
+    outcome = run_command("report", good, "--out", tmp_path / "none.html", "--compare", tmp_path / "planned")
+    assert (outcome.code, outcome.stderr.count("\n")) == (1, 1)
+    assert "There is no comparison.json in" in outcome.stderr
+    assert not (tmp_path / "none.html").exists()

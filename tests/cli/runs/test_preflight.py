@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import edgedistill
 from command import run_command
 from edgedistill_cli.settings_file import SettingsError, settings_from_tables
 from edgedistill_deploy.files.locks import hold_folder
@@ -62,6 +64,18 @@ def test_a_plan_counts_the_images_of_each_class_and_the_room(data: Path, tmp_pat
     assert not (tmp_path / "out").exists()
     shown = run_command(*planned(data, tmp_path / "out", "--classes", "2,1", "--student", "plain:8-8")).stdout
     assert "needed (checkpoints" in shown
+
+
+def test_the_room_of_a_student_of_timm_counts_each_file_that_has_its_weights(data: Path, tmp_path: Path) -> None:
+    student = ("--student", "timm:resnet10t", "--student-weights", "none")
+    outcome = run_command(*planned(data, tmp_path / "out", "--classes", "2,1", *student, "--json"))
+    assert outcome.code == 0, outcome.stderr
+    teacher = Path(edgedistill.__file__).parent / "embedded" / "glyphs100" / "model.safetensors"
+    # student.safetensors, FP32, FP16, INT8 three times, and timm's folder; with the head of a thousand classes
+    weights = 4 * sum(each.numel() for each in timm.create_model("resnet10t").parameters())
+    assert json.loads(outcome.stdout)["room"]["parts_bytes"]["models"] == pytest.approx(
+        weights * (1 + 1 + 0.5 + 3 * 0.25 + 1) + teacher.stat().st_size, rel=0.02
+    )
 
 
 @pytest.mark.parametrize("dry", [("--dry-run", "--json"), ()])

@@ -6,7 +6,6 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from edgedistill_deploy.evaluation.figures import (
     Answers,
@@ -45,6 +44,9 @@ def test_holm_of_a_worked_example() -> None:
 @given(seeds, st.integers(1, 60), st.integers(2, 5), st.floats(0.2, 2))
 @settings(max_examples=40, deadline=None)
 def test_the_calibration_error_is_that_of_torchmetrics(seed: int, count: int, classes: int, spread: float) -> None:
+    # Here, because it loads half a dozen libraries, which takes every process that collects the tests two seconds.
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
     random = np.random.default_rng(seed)
     logits = (spread * random.standard_normal((count, classes))).astype(np.float32)
     labels = random.integers(0, classes, count)

@@ -62,7 +62,7 @@ class SharedBuffer:
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
         self._buffer = self._session.run(feeds)
         if threading.current_thread() is not threading.main_thread():
-            self._both_inside.wait(timeout=10)
+            self._both_inside.wait(timeout=120)
         return self._buffer
 
 

@@ -24,7 +24,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path("photos")
 
 
-def names(*words: str, besides: Path | None = None) -> list[str]:
+def names(*words: str, besides: tuple[Path, ...] = ()) -> list[str]:
     return [path.as_posix() for path in find_images(words, besides).paths]
 
 
@@ -78,9 +78,9 @@ def test_links_in_a_circle_end(photos: Path) -> None:
 
 def test_what_was_sorted_before_is_left_out_unless_it_is_named(photos: Path) -> None:
     sorted_there = Path("photos/trip")
-    assert names("photos", besides=sorted_there) == ["photos/0.png", "photos/1.png"]
-    assert names("photos/**/*.jpg", "photos/0.png", besides=sorted_there) == ["photos/0.png"]
-    assert names("photos/trip/0.jpg", besides=sorted_there) == ["photos/trip/0.jpg"]
+    assert names("photos", besides=(sorted_there,)) == ["photos/0.png", "photos/1.png"]
+    assert names("photos/**/*.jpg", "photos/0.png", besides=(sorted_there,)) == ["photos/0.png"]
+    assert names("photos/trip/0.jpg", besides=(sorted_there,)) == ["photos/trip/0.jpg"]
 
 
 def test_words_that_find_nothing_say_what_would_be_understood(photos: Path) -> None:

@@ -38,7 +38,7 @@ def error_of(job: RemoteJob, device: Device, progress: Progress = silent) -> str
     return outcome.error
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait_until(true: Callable[[], bool], seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "it did not come true in time"
@@ -147,7 +147,7 @@ def test_waiting_for_a_device_in_use(device: Make, profiling: Make, work: Path) 
     target = device()
     with lock_held(work) as keeper:
         stopping = subprocess.Popen(["sh", "-c", f"sleep 1; kill -9 {keeper.pid}"])
-        (outcome,) = run_on_devices([target], profiling(target, wait_s=30.0))
+        (outcome,) = run_on_devices([target], profiling(target, wait_s=120.0))
         stopping.wait()
         assert outcome.error is None
 

@@ -14,6 +14,7 @@ import pytest
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.report.page import write_report
 from reference.report_bundles import add_record, full_bundle, latency_record, models_only, parity_record, with_layers
+from reference.study_records import add_explanation, explanation_record
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Dialog, Page
@@ -74,6 +75,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def _full(folder: Path) -> Bundle:
     bundle = full_bundle(folder)
     add_record(bundle, {**with_layers(bundle), **latency_record(bundle, "fp32", median_ms=0.182)})
+    add_explanation(bundle.path, explanation_record(pictures=12))
     return bundle
 
 
@@ -81,6 +83,8 @@ def _hostile(folder: Path) -> Bundle:
     bundle = full_bundle(folder, (HOSTILE, "</table></style>", "b" * 200), name=HOSTILE)
     layers = [{**each, "node": HOSTILE, "module": HOSTILE} for each in with_layers(bundle)["layers"]]
     record = with_layers(bundle)
+    told = {"sentences": [HOSTILE], "left_out": [HOSTILE], "split": HOSTILE}
+    add_explanation(bundle.path, {**explanation_record(classes=(HOSTILE, "b" * 200), pictures=0), **told})
     add_record(bundle, {**record, "layers": layers, "device": {**record["device"], "name": "d", "cpu": HOSTILE}})
     return bundle.with_fields(teacher={"name": HOSTILE}, student={"name": HOSTILE}, provenance={HOSTILE: HOSTILE})
 

@@ -19,7 +19,7 @@ from edgedistill_deploy import wording as w
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import MissingDependencyError
 from edgedistill_deploy.report import page as report
-from edgedistill_deploy.report.charts import can_draw
+from edgedistill_deploy.report.charts.svg import can_draw
 from edgedistill_deploy.report.page import render_report, write_report
 from edgedistill_deploy.report.view import condition_rows, plainly, training_notes
 from reference.html_page import Page

@@ -12,9 +12,9 @@ from edgedistill.config import PRESETS, DistillConfig
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.distillation._schedules import layer_weight_at, learning_rate_at
 from edgedistill.distillation.subdistill import DistillResult, distill
-from edgedistill.distillation.training import build_average
 from edgedistill.models.student import build_student
 from edgedistill.models.teacher import Teacher
+from edgedistill.networks.average import build_average
 from edgedistill_deploy.errors import UsageError
 from reference.small_networks import few_images, small_teacher
 

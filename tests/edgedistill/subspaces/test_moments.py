@@ -63,6 +63,20 @@ def test_float32_activations_with_a_mean_a_thousand_times_their_spread_keep_thei
     assert_close(found, exact, rtol=1e-9)
 
 
+def test_sums_of_single_precision_keep_six_digits_where_the_mean_is_a_thousand_times_the_spread() -> None:
+    """As on a GPU. The samples are more than a block, and no whole number of them."""
+    activation, context = samples(5000, 6, 1, mean=0.0)
+    activation, context = (activation + 3000.0).float(), context.float()
+    accumulator = MomentAccumulator(6, products=torch.float32)
+    accumulator.update(activation, context)
+    found = accumulator.moments()
+    exact = slow_subdistill.moments(activation.double().numpy(), context.double().numpy())
+    np.testing.assert_allclose(found.mean.numpy(), exact["mean"], rtol=1e-14)
+    for field in FIELDS[1:]:
+        error = np.abs(getattr(found, field).numpy() - exact[field]).max()
+        assert error < 2e-6 * np.abs(exact[field]).max(), field
+
+
 @given(st.integers(1, 12), st.integers(1, 8), st.floats(1e-3, 1e3), st.integers(0, 1000))
 @settings(max_examples=40, deadline=None)
 def test_the_relevance_matrix_is_positive_semi_definite_whatever_the_data(

@@ -18,7 +18,7 @@ from edgedistill_deploy.images.encoded._class_names import name_classes, read_cl
 from edgedistill_deploy.images.encoded._split_names import split_named
 from edgedistill_deploy.images.encoded.patterns import split_options
 from edgedistill_deploy.images.encoded.sets import EncodedImages, build_encoded_images
-from edgedistill_deploy.images.sets import ImageSplits
+from edgedistill_deploy.images.sets import NO_LABEL, ImageSplits
 
 OPTIONS = ("config", "image", "label", "classes")
 _LABELS = ("label", "labels", "fine_label", "class", "category", "target")
@@ -48,11 +48,12 @@ class HubContents:
         return printable(f"{self.called} row {row}")
 
 
-def open_hub(name: str) -> ImageSplits:
+def open_hub(name: str, *, labels: bool = True) -> ImageSplits:
     """Open "OWNER/NAME", with "?config=NAME&image=COLUMN&label=COLUMN&classes=FILE" where it needs these.
 
     The library fetches the data set once, into its own cache, and takes it from there afterwards. Splits keep their
-    names: train, validation (val, dev) and test; a data set with one split of another name is all `train`.
+    names: train, validation (val, dev) and test; a data set with one split of another name is all `train`. Without
+    `labels`, there need be no column of labels, all rows count, and none has a label.
 
     Raises UsageError for a name, a column or a config that is not there, DataError where the data set is not on this
     machine and the hub cannot be asked, MissingDependencyError without the library.
@@ -61,7 +62,8 @@ def open_hub(name: str) -> ImageSplits:
     splits = _load(repository, options)
     called = f"hf:{repository}"
     chosen = _name_splits(list(splits), called)
-    sets = {split: _build(splits[own], f"{called} {own}", options) for split, own in chosen.items()}
+    build = _build if labels else _build_unlabelled
+    sets = {split: build(splits[own], f"{called} {own}", options) for split, own in chosen.items()}
     class_names = _agree([each.class_names for each, _ in sets.values()], called)
     empty = next(iter(sets.values()))[0].select([])
     others = [each for each in splits if each not in chosen.values()]
@@ -214,11 +216,23 @@ def _build(rows: Any, called: str, options: Mapping[str, str]) -> tuple[EncodedI
         class_names, found = name_classes(texts, names, called)
     labels = np.full(len(values), -1, dtype=np.int64)
     labels[known] = found
-    whole = rows.select_columns([image]).cast_column(image, library.Image(decode=False)).with_format(None)
-    contents = HubContents(rows=whole, column=image, called=called)
+    contents = HubContents(rows=_undecoded(rows, image, library), column=image, called=called)
     without = int((~known).sum())
     note = f"Rows of {called} without a label passed over: {without}." if without else ""
     return build_encoded_images(class_names, labels, contents).select(known), note
+
+
+def _build_unlabelled(rows: Any, called: str, options: Mapping[str, str]) -> tuple[EncodedImages, str]:
+    """Return a split as a set whose images have no label, whatever its columns say."""
+    library = _library()
+    image = _image_column(rows, called, options.get("image", ""), library)
+    contents = HubContents(rows=_undecoded(rows, image, library), column=image, called=called)
+    return build_encoded_images((), np.full(len(rows), NO_LABEL, dtype=np.int64), contents), ""
+
+
+def _undecoded(rows: Any, image: str, library: Any) -> Any:
+    """Return the column of images alone, each as its file's bytes."""
+    return rows.select_columns([image]).cast_column(image, library.Image(decode=False)).with_format(None)
 
 
 def _image_column(rows: Any, called: str, asked: str, library: Any) -> str:

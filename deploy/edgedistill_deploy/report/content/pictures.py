@@ -48,6 +48,7 @@ def without_pictures(records: Records) -> Records:
         flips=tuple(
             replace(each, flips=tuple(replace(flip, thumbnail=None) for flip in each.flips)) for each in records.flips
         ),
+        explanations=tuple(replace(each, pictures=()) for each in records.explanations),
     )
 
 

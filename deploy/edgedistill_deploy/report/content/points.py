@@ -11,7 +11,7 @@ from edgedistill_deploy.recommendation.summary import ArtefactSummary, label_of
 from edgedistill_deploy.records.answers import AnswersReport, ProbabilityFigures
 from edgedistill_deploy.report.rivals import RivalTable
 
-Kind = Literal["teacher", "expert", "rival"]
+Kind = Literal["teacher", "expert", "rival", "compared"]
 Share = float
 
 _LEAST_ANSWERED = 0.3  # in a table
@@ -22,7 +22,8 @@ class PlanePoint:
     """One model on one device, or a rival.
 
     `share` is the accuracy, or the agreement where no image has a label (`Plane.measure`). `p50_ms` is of a run of
-    `batch_size` images. A rival is the same student trained in another way, so it takes what the fp32 expert takes.
+    `batch_size` images. A rival is the same student trained in another way, so it takes what the fp32 expert takes. So
+    does a compared method, unless a plan has timed its student.
     """
 
     name: str

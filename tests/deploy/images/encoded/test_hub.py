@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgedistill_deploy.errors import DataError, MissingDependencyError, UsageError
+from edgedistill_deploy.images.sets import NO_LABEL
 from edgedistill_deploy.images.sources import must_fetch, open_images
 from reference.hub_server import serving_hub
 from reference.image_sources import require_same, serving
@@ -32,8 +34,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def fetch(cache: Path, splits: Mapping[str, list[Path]], name: str = "shapes", **more: list[Any]) -> None:
     """Fill the cache as a download of owner/NAME does, with the builder that the library has for Parquet files."""
-    from datasets.packaged_modules.parquet.parquet import Parquet
-
     features = {"image": library.Image(), "label": library.ClassLabel(names=["cat", "dog"])}
     data = {}
     for split, files in splits.items():
@@ -48,7 +48,14 @@ def fetch(cache: Path, splits: Mapping[str, list[Path]], name: str = "shapes", *
         path.parent.mkdir(exist_ok=True)
         library.Dataset.from_dict(rows, features=library.Features(own)).to_parquet(path)
         data[split] = [str(path)]
-    Parquet(cache_dir=str(cache), dataset_name=name, hash="a1b2c3", data_files=data).download_and_prepare()
+    keep(cache, name, data)
+
+
+def keep(cache: Path, name: str, data: Mapping[str, list[str]]) -> None:
+    """Put Parquet files, by their split, into the cache as the data set owner/NAME."""
+    from datasets.packaged_modules.parquet.parquet import Parquet
+
+    Parquet(cache_dir=str(cache), dataset_name=name, hash="a1b2c3", data_files=dict(data)).download_and_prepare()
     # The builder's own folder ends in a hash of the local files; that of a download does not.
     (cache / f"owner___{name}").mkdir()
     next((cache / name).glob("default-*")).rename(cache / f"owner___{name}" / "default")
@@ -82,6 +89,22 @@ def test_columns_and_splits_of_other_names(cache: Path, pictures: Path) -> None:
     ):
         with pytest.raises(UsageError, match=message):
             open_images(f"hf:owner/shapes{options}")
+
+
+def test_without_labels_a_data_set_of_images_alone_is_enough(cache: Path, pictures: Path) -> None:
+    files = sorted(pictures.rglob("*.png"))
+    fetch(cache, {"train": files, "test": files[:3]}, colour=["red"], shade=["dark"])
+    source = cache.parent / "source" / "bare-train.parquet"
+    rows = {"image": [{"bytes": each.read_bytes(), "path": None} for each in files]}
+    library.Dataset.from_dict(rows, features=library.Features({"image": library.Image()})).to_parquet(source)
+    keep(cache, "bare", {"train": [str(source)]})
+    with pytest.raises(UsageError, match=r"name the label with \?label=COLUMN"):
+        open_images("hf:owner/bare")
+    for name, count in (("bare", 12), ("shapes", 12)):
+        images = open_images(f"hf:owner/{name}", labels=False)
+        assert len(images.train) == count
+        assert set(images.train.labels.tolist()) == {NO_LABEL}
+        assert np.array_equal(images.train.read(3), open_images(pictures).train.read(3))
 
 
 def test_splits_that_mean_nothing(cache: Path, pictures: Path) -> None:
@@ -118,6 +141,7 @@ def test_the_variables_for_offline_work_are_honoured(cache: Path, monkeypatch: p
 
 
 LOADED = """
+from edgedistill_deploy.images.sets import NO_LABEL
 from edgedistill_deploy.images.sources import must_fetch, open_images
 print(bool(must_fetch("hf:owner/shapes")))
 for _ in range(2):

@@ -17,8 +17,10 @@ from edgedistill.config import LAMBDA_GRID, LAMBDA_SCHEDULES, LAYER_LOSSES, MIXE
 from edgedistill.data.splits import TEST_FRACTION, VALIDATION_FRACTION
 from edgedistill.distillation.teacher_cache import AUTO_BYTES, AUTO_VIEWS
 from edgedistill.distillation.tuning import FEWEST_EPOCHS
-from edgedistill.explanation.config import ExplainConfig
+from edgedistill.explanation.config import SHORTCUT_IMAGES, ExplainConfig
 from edgedistill.explanation.flipping import patch_grid
+from edgedistill.explanation.shortcuts import criterion
+from edgedistill.explanation.shortcuts.regions import grid_of
 from edgedistill.export._onnx_checking import TOLERANCE
 from edgedistill.export.bundle import GOLDEN_COUNT
 from edgedistill.export.config import ExportConfig
@@ -33,11 +35,13 @@ from edgedistill.quantisation.recovery import LEARNING_RATE_SHARE
 from edgedistill.rejection.outside import MOST_IMAGES
 from edgedistill_calibration import CalibrationConfig
 from edgedistill_calibration.config import METHODS as CALIBRATION_METHODS
+from edgedistill_calibration.config import SAMPLED_NODES
 from edgedistill_calibration.dataset import FEW_IMAGES, MANY_IMAGES, MEASURED_PER_CLASS, NEEDED_PER_CLASS
 from edgedistill_calibration.float16.conversion import QUANTISED_OPSET
 from edgedistill_calibration.graphs.reading import GROUP
-from edgedistill_calibration.int8 import _node_errors, exclusions
-from edgedistill_calibration.ranges.measurement import AVERAGING
+from edgedistill_calibration.int8 import device_nodes, exclusions
+from edgedistill_calibration.judging import effort
+from edgedistill_calibration.ranges.measurement import AVERAGING, FEWEST_COUNTED
 from edgedistill_cli import app
 from edgedistill_cli.bundles.profiling import SWEEP
 from edgedistill_cli.exit_codes import InterruptedRunError, gate_code
@@ -173,8 +177,12 @@ FACTS: tuple[tuple[str, str, object], ...] = (
     ("docs/calibrate.md", r"extremes of (\d+) images at a time", GROUP),
     ("docs/calibrate.md", r"averaged exponentially \(([\d.]+)\)", AVERAGING),
     ("docs/calibrate.md", r"The (\w+) nodes that cost most alone", WORDS[exclusions.TRIED]),
-    ("docs/calibrate.md", r"up to (\d+) of the held-out images", _node_errors.MOST_IMAGES),
-    ("docs/calibrate.md", r"never fewer than (\d+)", _node_errors.FEWEST_IMAGES),
+    ("docs/calibrate.md", r"up to (\d+) of the held-out images", effort.MOST_FOR_NODES),
+    ("docs/calibrate.md", r"never fewer than (\d+)", effort.FEWEST_FOR_NODES),
+    ("docs/calibrate.md", r"comparison of ranges take (\d+) at\s+least", effort.FEWEST_IMAGES),
+    ("docs/calibrate.md", r"Histograms, FP16 and the comparison of ranges take (\d+)", FEWEST_COUNTED),
+    ("docs/calibrate.md", r"the (\d+) nodes that add most noise", SAMPLED_NODES),
+    ("docs/calibrate.md", r"its time in INT8 plus (\d+) %", percent(device_nodes.MARGIN)),
     ("docs/calibrate.md", r"against that since version ([\d.]+):", FIRST_VERSION),
     ("docs/float16.md", r"scales exist from opset (\d+) on", QUANTISED_OPSET),
     ("docs/artefacts.md", r"on (\d+) training images that the seed draws", readiness.SAMPLES),
@@ -207,6 +215,12 @@ FACTS: tuple[tuple[str, str, object], ...] = (
     ("docs/explain.md", r"evenly over the classes; (\d+) by default", EXPLAIN.images),
     ("docs/explain.md", r"points of integrated gradients, (\d+) by default", EXPLAIN.steps),
     ("docs/explain.md", r"patches, at most (\d+) along a side", patch_grid(999, 999)[0]),
+    ("docs/explain.md", r"It takes (\d+) validation images by default", SHORTCUT_IMAGES),
+    ("docs/explain.md", r"grid of at most (\d+ x \d+) cells", "{} x {}".format(*grid_of(999, 999))),
+    ("docs/explain.md", r"and places, at a level of (\d+) %", percent(criterion.LEVEL)),
+    ("docs/explain.md", r"larger by (\d+) % of the relevance", percent(criterion.LEAST_EXCESS)),
+    ("docs/explain.md", r"at least (\d+) times as\s+large", round(criterion.LEAST_RATIO)),
+    ("docs/explain.md", r"sees in fewer than (\d+) images", criterion.LEAST_IMAGES),
     ("docs/plan.md", r"inspection on (\d+) training", INSPECTED_FOR),
     ("docs/plan.md", r"training and (\d+) validation images", INSPECTED),
     ("docs/plan.md", r"last map is at least (\d+ x \d+)", f"{LEAST_MAP} x {LEAST_MAP}"),

@@ -26,6 +26,7 @@ from edgedistill.comparison import (
     run_comparison,
     write_figure,
 )
+from edgedistill.explanation.config import ExplainConfig
 from edgedistill.subtasks.named import named_subtasks
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import write_json, write_text
@@ -54,6 +55,7 @@ def own_plan(arguments: argparse.Namespace) -> ComparisonPlan:
         sizes=(arguments.train_size or None,),
         seeds=tuple(range(arguments.seeds)),
         lambdas=tuple(float(each) for each in arguments.lambdas.split(",")),
+        explain=ExplainConfig() if arguments.explain else None,
     )
 
 
@@ -110,6 +112,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--lambdas", default="0.001,0.01,0.1,1,10,100,1000", help="the paper's grid by default")
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--explain", action="store_true", help="compare the students' reasons with the teacher's")
     parser.add_argument("--train-size", type=int, default=0, help="0: all training images")
     parser.add_argument("--compute", default="auto")
     parser.add_argument("--out", type=Path, default=RESULTS)

@@ -15,6 +15,7 @@ from benchmarks.evidence.tasks import (
     printed_tasks,
 )
 from edgedistill.comparison import METHODS, ComparisonPlan, Task
+from edgedistill.explanation.config import ExplainConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,10 @@ ABLATIONS = ("subdistill", "subdistill-pca", "subdistill-random")
 SEEDS_SUFFIX = "-seeds"
 # And one of this name has the same seeds of further methods.
 AUTO_SUFFIX = "-auto"
+
+# Whose students' reasons are compared with the teacher's, on two tasks of each data set.
+REASONS = "reasons"
+EXPLAINED = ("subdistill", "labels", "logits", "attention-transfer", "vid", *ABLATIONS[1:])
 
 # Seeds that choose each weight in the comparison: one seed's few hundred validation images choose by chance.
 TUNE_SEEDS = 2
@@ -227,6 +232,29 @@ def _choices(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
     }
 
 
+def _reasons(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
+    """Do students decide for the teacher's reasons? One weight for all, so that only the method differs."""
+    return {
+        REASONS: lambda: _plan(
+            (
+                *fashion_tasks(places.fashion, places.fashion_teacher),
+                *glyph_tasks(places.glyphs, places.glyphs_teacher, epochs=30, only=("lower-f", "lower-n")),
+            ),
+            {name: METHODS[name] for name in EXPLAINED},
+            lambdas=(1.0,),
+            validation_images=GLYPH_VALIDATION,
+            explain=ExplainConfig(),
+        )
+    }
+
+
 def parts(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
     """Return the plans by name; one is made when it is called for, because its data may not be here."""
-    return {**_choices(places), **_main(places), **_seeds(places), **_sufficient(places), **_further(places)}
+    return {
+        **_choices(places),
+        **_main(places),
+        **_seeds(places),
+        **_sufficient(places),
+        **_further(places),
+        **_reasons(places),
+    }

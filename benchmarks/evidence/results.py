@@ -272,6 +272,46 @@ def authors_lines(record: Record) -> list[str]:
     return lines
 
 
+def reasons_table(record: Record) -> list[str]:
+    """Lay out how far each method's students agree with the teacher's reasons, beside their accuracy.
+
+    Cosines of the maps, mean ± deviation over seeds, with what means nothing below; the difference and its verdict are
+    over all tasks.
+    """
+    tasks = [task["name"] for task in record["tasks"]]
+    head = ["method", *tasks, "mean", "accuracy", f"{record['reference']} ahead in cosine [95 %]", "verdict"]
+    lines = table_head(head)
+    for method in record["methods"]:
+        rows = {row["task"]: row for row in record["rows"] if row["method"] == method and row["reasons"] is not None}
+        if rows:
+            whole = rows[None if record["over_tasks"] else tasks[0]]
+            cosines = [cosine_of(rows[task]["reasons"]["cosine"]) if task in rows else "–" for task in tasks]
+            agreement = whole["reasons"]["cosine"]
+            difference = agreement["difference"]
+            compared = [_cosine_interval(difference), difference["verdict"]] if difference else ["", ""]
+            lines.append(row_of([method, *cosines, cosine_of(agreement), percent(whole["mean"]), *compared]))
+    floors = [task["reasons"] or {} for task in record["tasks"]]
+    random = [cosine_of((each.get("random_student") or {}).get("cosine")) for each in floors]
+    other = [f"{each['other_class']['cosine']:.2f}" if each.get("other_class") else "–" for each in floors]
+    lines.append(row_of(["*students of random weights*", *random, "", "", "", ""]))
+    lines.append(row_of(["*the teacher for another class*", *other, "", "", "", ""]))
+    return lines
+
+
+def cosine_of(found: Record | None) -> str:
+    """Write a mean cosine with its deviation over seeds."""
+    if found is None or found["mean"] is None:
+        return "–"
+    return f"{found['mean']:.2f}" + ("" if found["deviation"] is None else f" ± {found['deviation']:.2f}")
+
+
+def _cosine_interval(difference: Record) -> str:
+    if difference["interval"] is None:
+        return f"{difference['mean']:+.2f} ({difference['reason']})"
+    low, high = difference["interval"]
+    return f"{difference['mean']:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
 def page() -> str:
     known = {path.parent.name: read_record(path.parent.name) for path in RESULTS.glob("*/comparison.json")}
     records = {name: record for name, record in known.items() if record is not None}
@@ -303,6 +343,8 @@ def page() -> str:
     for name, record in {**records, **mains}.items():
         fills[f"test:{name}"] = functools.partial(single_table, record)
         fills[f"validation:{name}"] = functools.partial(single_table, record, "validation_accuracy")
+        if record.get("explain") is not None:
+            fills[f"reasons:{name}"] = functools.partial(reasons_table, record)
     for name, fill in fills.items():
         mark = f"<!-- {name} -->"
         if mark in text:

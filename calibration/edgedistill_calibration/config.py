@@ -17,6 +17,9 @@ CANDIDATES = {
 }
 METHODS = tuple(CANDIDATES)
 PROFILES = ("x86", "arm")
+ALL_NODES = "all"  # of `ledger_nodes`
+# A file that holds its limit needs no node in float, so only the noisiest of its nodes are quantised one by one.
+SAMPLED_NODES = 8
 # Profiles of earlier versions that settings may still name, and what replaces them.
 RETIRED_PROFILES = {"x86-no-vnni": "x86"}
 
@@ -42,8 +45,9 @@ class CalibrationConfig:
             before nodes are left in float.
         fp16: also write `model.fp16.onnx` and `model.int8-fp16-tensorrt.onnx`.
         recover: epochs of quantisation-aware distillation after calibration; 0 for none.
-        ledger_nodes: the most nodes that are quantised one by one to measure their cost; with 0 no node can be left in
-            float.
+        ledger_nodes: the most nodes of a file that are quantised one by one to measure their cost, where it loses more
+            than `max_drop`; where it does not, `SAMPLED_NODES` are enough. `all` measures every node of every file.
+            With 0 no node is measured, and none can be left in float.
         seed: decides which images are taken.
     """
 
@@ -54,7 +58,7 @@ class CalibrationConfig:
     max_drop: float = 0.01
     fp16: bool = True
     recover: int = 0
-    ledger_nodes: int = 100
+    ledger_nodes: int | str = 100
     seed: int = 0
 
     @classmethod
@@ -65,10 +69,13 @@ class CalibrationConfig:
 
     def __post_init__(self) -> None:
         least_allowed = {"images": 1, "held_out": 1, "recover": 0, "ledger_nodes": 0, "seed": 0}
+        if self.ledger_nodes == ALL_NODES:
+            del least_allowed["ledger_nodes"]
         for key, least in least_allowed.items():
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UsageError(f"{key} must be a whole number of at least {least}, and {value!r} was given.")
+                other = f", or {ALL_NODES}" if key == "ledger_nodes" else ""
+                raise UsageError(f"{key} must be a whole number of at least {least}{other}, and {value!r} was given.")
         drop: object = self.max_drop
         if isinstance(drop, bool) or not isinstance(drop, (int, float)) or not 0 <= drop <= 1:
             raise UsageError(
@@ -81,6 +88,12 @@ class CalibrationConfig:
             if value not in allowed and value not in retired:
                 names = ", ".join(allowed)
                 raise UsageError(f"{key} must be one of {names}, and {value!r} was given.{_suggestion(value, allowed)}")
+
+    def node_limit(self, node_count: int, *, holds: bool) -> int:
+        """Return how many of a file's nodes are measured; `holds` says that the file loses no more than it may."""
+        if isinstance(self.ledger_nodes, str):
+            return node_count
+        return min(self.ledger_nodes, node_count, SAMPLED_NODES if holds else node_count)
 
     @property
     def notes(self) -> tuple[str, ...]:

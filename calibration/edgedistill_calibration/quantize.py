@@ -4,13 +4,14 @@ import importlib
 import importlib.util
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedistill_calibration.config import CANDIDATES, CalibrationConfig
 from edgedistill_calibration.dataset import CalibrationSet, content_key, select_calibration
+from edgedistill_calibration.judging.effort import CANDIDATES_BUDGET, FLOAT16_BUDGET, SAMPLE_BUDGET, affordable
 from edgedistill_calibration.judging.judge import (
     CANDIDATE_FILES,
     EXPECTATIONS,
@@ -18,17 +19,20 @@ from edgedistill_calibration.judging.judge import (
     LEDGER,
     RANGES,
     SINGLE_NODES,
+    WRITING,
     ImageCount,
     Judge,
     Preparation,
 )
 from edgedistill_calibration.judging.ledger import write_ledger
+from edgedistill_deploy.bundle.expectation import expectation_role
 from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.bundle.precisions import FP16_FILES, INT8_FILES, model_role
+from edgedistill_deploy.bundle.precisions import FP16_FILES, INT8_FILES, device_precisions, model_role
 from edgedistill_deploy.bundle.reference import read_reference
 from edgedistill_deploy.errors import BundleError, MissingDependencyError
 from edgedistill_deploy.files.writing import write_whole
 from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.onnx_files.cost import read_cost
 from edgedistill_deploy.progress import Phases, Progress, silent
 from edgedistill_deploy.version import __version__
 
@@ -36,6 +40,8 @@ if TYPE_CHECKING:
     from edgedistill_calibration.float16.files import Float16Files
     from edgedistill_calibration.int8.files import Int8
 
+_PER_SECOND = 5e10  # multiply-adds of two cores, as in `judging.effort`
+DEVICE_FILES = "device_files"  # the manifest's records of files made for single devices, by precision
 LOW_AGREEMENT = 0.95  # below this the record notes how often the INT8 model differs
 
 
@@ -88,16 +94,18 @@ def calibrate(
         )
         files = {precision: mixture.path for precision, mixture in made.mixtures.items()}
         sources = dict(zip(FP16_FILES, (judge.source, files["int8-tensorrt"]), strict=True)) if config.fp16 else {}
-        judge.prepared.work.begin(FLOAT16_FILES, len(sources) * len(sample.images))
-        fp16 = write_float16_files(sources, judge.prepared, sample.images, folder)
+        shown = show_float16(judge, sample.images)
+        judge.prepared.work.begin(FLOAT16_FILES, 2 * len(sources) * len(shown))
+        fp16 = write_float16_files(sources, judge.prepared, shown, folder)
         files |= fp16.files
         # The manifest's record of the last calibration is wrong from here until all is written.
         bundle = keep_files(bundle.with_fields(calibration={}), files)
         for precision in {*FP16_FILES} - {*files}:  # they are of an earlier model
             bundle = bundle.without_file(model_role(precision))
+        bundle = drop_device_files(bundle)
         ranges_file = write_ranges(bundle.path, made.ranges, made.method, plan["model_sha256"])
         bundle = bundle.with_file("ranges", ranges_file)
-        judge.prepared.work.begin(LEDGER, len(sample.held_out))
+        judge.prepared.work.begin(LEDGER, len(sample.held_out) * (1 + len(sources)))
         steps = chain_steps(bundle, judge, files, {**fp16.details, **int8_details(made)})
     bundle = record_expectations(bundle, judge.prepared.work)
     bundle = write_ledger(bundle, steps, {**fp16.left_out, "student": student_note(bundle, judge)})
@@ -155,7 +163,7 @@ def open_judge(
     bundle: Bundle, source: Path, sample: CalibrationSet, config: CalibrationConfig, progress: Progress
 ) -> Judge:
     """Return a judge that compares models with `source` on the held-out images, and counts all images run."""
-    work = ImageCount(phases=Phases(progress, _phase_shares(config, sample)))
+    work = ImageCount(phases=Phases(progress, _phase_shares(config, sample, read_cost(source).multiply_adds)))
     prepared = Preparation(preprocess=bundle.preprocess, work=work)
     return Judge(source=source, images=sample.held_out, prepared=prepared, teacher=find_teacher(bundle))
 
@@ -166,18 +174,31 @@ def find_teacher(bundle: Bundle) -> Path | None:
     return bundle.file(role) if bundle.has(role) else None
 
 
-def _phase_shares(config: CalibrationConfig, sample: CalibrationSet) -> dict[str, float]:
-    """Return how long each phase takes beside the others, in runs of the float model on an image; roughly."""
+def show_float16(judge: Judge, images: ImageSet) -> ImageSet:
+    """Return the calibration images that show what FP16 can hold: fewer of them for a large model."""
+    return images.select(range(affordable(FLOAT16_BUDGET, read_cost(judge.source).multiply_adds, len(images))))
+
+
+def _phase_shares(config: CalibrationConfig, sample: CalibrationSet, multiply_adds: int) -> dict[str, float]:
+    """Return about how long each phase takes, in seconds of two cores, for a model of so many multiply-adds.
+
+    Every value of the model is read in the phases `RANGES` and `FLOAT16_FILES`, which takes several times as long as a
+    run.
+    """
     from edgedistill_calibration.ranges.measurement import range_passes
 
-    images, held_out = len(sample.images), len(sample.held_out)
+    images, held_out, methods = len(sample.images), len(sample.held_out), CANDIDATES[config.method]
+    run_s = 0.001 + multiply_adds / _PER_SECOND
+    compared = affordable(CANDIDATES_BUDGET, multiply_adds * 2 * len(methods), held_out)
+    shown = affordable(FLOAT16_BUDGET, multiply_adds, images)
     return {
-        RANGES: 4.0 * range_passes(CANDIDATES[config.method]) * images,
-        CANDIDATE_FILES: 2.0 * held_out * len(CANDIDATES[config.method]),
-        SINGLE_NODES: 20.0 * images if config.ledger_nodes else 0.0,
-        FLOAT16_FILES: 4.0 * images if config.fp16 else 0.0,
-        LEDGER: 4.0 * held_out,
-        EXPECTATIONS: 4.0 * images,
+        RANGES: 8 * run_s * range_passes(methods) * images,
+        WRITING: 2.0 * len(methods),
+        CANDIDATE_FILES: run_s * (2 * len(methods) * compared + 3 * (held_out - compared)),
+        SINGLE_NODES: (SAMPLE_BUDGET / _PER_SECOND + 4) if config.ledger_nodes else 0.0,
+        FLOAT16_FILES: 4 * 8 * run_s * shown if config.fp16 else 0.0,
+        LEDGER: 5 * run_s * held_out,
+        EXPECTATIONS: 4.0,
     }
 
 
@@ -190,6 +211,21 @@ def keep_files(bundle: Bundle, files: Mapping[str, Path]) -> Bundle:
             shutil.copyfile(made, temporary)
         bundle = bundle.with_file(role, path)
     return bundle
+
+
+def drop_device_files(bundle: Bundle, precisions: Sequence[str] | None = None) -> Bundle:
+    """Delete the INT8 files made for single devices, all or those of these precisions, and what is known of them."""
+    given = device_precisions(bundle.manifest["files"]) if precisions is None else precisions
+    for precision in given:
+        role = model_role(precision)
+        for each, ending in ((role, "onnx"), (expectation_role(role), "npz")):
+            if bundle.has(each):
+                bundle = bundle.without_file(each)
+                # The name that it was written under, whatever the manifest says.
+                (bundle.path / f"{each}.{ending}").unlink(missing_ok=True)
+    known: Mapping[str, Any] = bundle.manifest.get(DEVICE_FILES, {})
+    kept = {} if precisions is None else {name: each for name, each in known.items() if name not in precisions}
+    return bundle if kept == known else bundle.with_fields(**{DEVICE_FILES: kept})
 
 
 def _outcome(sample: CalibrationSet, made: "Int8", fp16: "Float16Files", config: CalibrationConfig) -> dict[str, Any]:

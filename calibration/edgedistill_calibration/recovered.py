@@ -18,7 +18,14 @@ from edgedistill_calibration.judging.expectations import record_expectations
 from edgedistill_calibration.judging.judge import FLOAT16_FILES, Judge
 from edgedistill_calibration.judging.ledger import LedgerStep, Logits, read_ledger, write_ledger_record
 from edgedistill_calibration.judging.steps import RECOVERED, far_below_neighbours, step_of, teacher_answers
-from edgedistill_calibration.quantize import keep_files, open_judge, require_libraries, select_sample
+from edgedistill_calibration.quantize import (
+    drop_device_files,
+    keep_files,
+    open_judge,
+    require_libraries,
+    select_sample,
+    show_float16,
+)
 from edgedistill_calibration.ranges.measurement import read_ranges
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import INT8_FILES, model_role
@@ -83,9 +90,12 @@ def calibrate_recovered(
         calibration = dict(bundle.manifest["calibration"])
         # The manifest's record of the last calibration is wrong from here until all is written.
         bundle = keep_files(bundle.with_fields(calibration={}), better)
+        if "int8" in better:
+            bundle = drop_device_files(bundle)
         if "int8-tensorrt" in better and bundle.has(model_role(_MIXED)):
-            judge.prepared.work.begin(FLOAT16_FILES, len(sample.images))
-            fp16 = write_float16_files({_MIXED: better["int8-tensorrt"]}, judge.prepared, sample.images, Path(name))
+            shown = show_float16(judge, sample.images)
+            judge.prepared.work.begin(FLOAT16_FILES, 2 * len(shown))
+            fp16 = write_float16_files({_MIXED: better["int8-tensorrt"]}, judge.prepared, shown, Path(name))
             bundle = keep_files(bundle, fp16.files)
             steps += [contest.step(name, path, fp16.details[name]) for name, path in fp16.files.items()]
     bundle = record_expectations(bundle, judge.prepared.work)

@@ -45,6 +45,11 @@ AllowCode = Annotated[
     typer.Option("--allow-code", help="Run the function of a teacher python:MODULE:FUNCTION.", show_default=False),
     Setting("teacher.allow_code"),
 ]
+Workers = Annotated[
+    str | None,
+    flag("--workers", "N|auto", "Processes that decode images; auto suits this machine and the images."),
+    Setting("distill.workers", count_or_text),
+]
 TeacherLicence = Annotated[
     str | None,
     flag("--teacher-licence", "TEXT", "For the model card: the licence of the teacher, such as apache-2.0."),
@@ -122,9 +127,12 @@ def number_or_text(text: str) -> float | str:
         return text
 
 
-def whole_number_or_text(text: str) -> int | str:
+def count_or_text(text: str) -> int | str:
     """Return the text as a whole number if it is one, else the text itself."""
-    return int(text) if text.strip().isascii() and text.strip().isdigit() else text
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
 def share_or_text(text: str) -> float | str:
@@ -326,11 +334,7 @@ class RunFlags:
         Setting("distill.augment"),
     ] = None
     seed: Annotated[int | None, typer.Option("--seed", metavar="N"), Setting("distill.seed")] = None
-    workers: Annotated[
-        str | None,
-        flag("--workers", "N|auto", "Processes that decode images; auto suits this machine and the images."),
-        Setting("distill.workers", whole_number_or_text),
-    ] = None
+    workers: Workers = None
     compute: Annotated[
         str | None, flag("--compute", "auto|cpu|cuda|mps", "Where training runs."), Setting("distill.compute")
     ] = None

@@ -4,7 +4,14 @@ from edgedistill.comparison.figure import write_figure
 from edgedistill.comparison.methods import AS_IS, METHODS, REFERENCE, named_methods
 from edgedistill.comparison.plan import LAMBDAS, ComparisonPlan, Task
 from edgedistill.comparison.record import comparison_record
-from edgedistill.comparison.run import Comparison, ComparisonProgress, open_comparison, planned_runs, run_comparison
+from edgedistill.comparison.run import (
+    Comparison,
+    ComparisonProgress,
+    open_comparison,
+    planned_explanations,
+    planned_runs,
+    run_comparison,
+)
 from edgedistill.comparison.statistics import Difference
 from edgedistill.comparison.summary import FinalRun, Row, summarise, teacher_accuracy
 
@@ -23,6 +30,7 @@ __all__ = [
     "comparison_record",
     "named_methods",
     "open_comparison",
+    "planned_explanations",
     "planned_runs",
     "run_comparison",
     "summarise",

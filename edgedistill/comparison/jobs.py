@@ -6,6 +6,7 @@ from typing import Any, Literal
 from edgedistill.comparison.methods import is_untrained
 from edgedistill.comparison.plan import ComparisonPlan, Task, TaskFacts, key_of
 from edgedistill.config import DistillConfig
+from edgedistill.explanation.config import ExplainConfig
 
 # Settings that change where and how fast a run is, but not its result.
 _EXECUTION = ("workers", "compute", "tensorboard")
@@ -47,10 +48,11 @@ class Job:
     """One piece of work: train a student, evaluate a trained one on the test images, or evaluate the teacher.
 
     To begin a student is to keep it as it starts. Equal keys give equal results. `trained` is the key of the training
-    (or the beginning) whose student an evaluation judges.
+    (or the beginning) whose student an evaluation judges, or an explanation explains. `floors` explains what a trained
+    student's agreement with the teacher is held against.
     """
 
-    kind: Literal["train", "begin", "evaluate", "teacher"]
+    kind: Literal["train", "begin", "evaluate", "teacher", "floors", "explain"]
     key: str
     task: Task
     method: str = ""
@@ -59,12 +61,15 @@ class Job:
     config: DistillConfig = field(default_factory=DistillConfig)
     validation_images: int | None = None
     trained: str = ""
+    explain: ExplainConfig | None = None
     work: int = 0
 
     def describe(self) -> str:
         """Say in a few words which run this is."""
         if self.kind == "teacher":
             return f"{self.task.name}, teacher"
+        if self.kind == "floors":
+            return f"{self.task.name}, floors of agreement, seed {self.seed}"
         return f"{self.task.name}, {self.method}, {self.size or 'all'} images, seed {self.seed}"
 
 

@@ -24,6 +24,7 @@ from edgedistill.config import DistillConfig
 from edgedistill.data.sources import open_source
 from edgedistill.data.splits import SubtaskImages, images_key, split_for_subtask
 from edgedistill.data.unlabelled import JudgedBy, find_purposes, judged_by, labelled_rows, open_unlabelled
+from edgedistill.explanation.config import ExplainConfig
 from edgedistill.models.names import (
     FOLDER,
     START_FROM_NOTHING,
@@ -106,6 +107,8 @@ class ComparisonPlan:
         tune_sizes: `each` tunes at every size, `first` at the smallest alone.
         validation_images: how many validation images choose epochs and weights; None is all of them.
         confidence: of the intervals.
+        explain: how the reasons of every student that counts are compared with the teacher's, on validation images;
+            None: they are not. It draws no pictures, and the task's `compute` says where the networks run.
     """
 
     tasks: tuple[Task, ...]
@@ -118,6 +121,7 @@ class ComparisonPlan:
     tune_sizes: str = "each"
     validation_images: int | None = None
     confidence: float = 0.95
+    explain: ExplainConfig | None = None
 
     def __post_init__(self) -> None:
         for label in ("tasks", "methods", "seeds", "sizes", "lambdas"):

@@ -4,9 +4,10 @@ from dataclasses import asdict
 from typing import Any
 
 from edgedistill.comparison.plan import Task
+from edgedistill.comparison.reasons.jobs import deciding_settings
 from edgedistill.comparison.run import Comparison
 from edgedistill.comparison.statistics import coverage
-from edgedistill.comparison.summary import Row, find_absences, find_worth, summarise, teacher_accuracy
+from edgedistill.comparison.summary import Row, find_absences, find_floors_of, find_worth, summarise, teacher_accuracy
 
 
 def comparison_record(comparison: Comparison) -> dict[str, Any]:
@@ -27,6 +28,7 @@ def comparison_record(comparison: Comparison) -> dict[str, Any]:
         "tune_sizes": plan.tune_sizes,
         "validation_images": plan.validation_images,
         "confidence": plan.confidence,
+        "explain": None if comparison.asked is None else deciding_settings(comparison.asked),
         "covers": coverage(several),
         "rows": [_row(row) for row in rows],
         "worth": find_worth(comparison, rows),
@@ -47,6 +49,7 @@ def _task(comparison: Comparison, task: Task) -> dict[str, Any]:
         "notes": list(facts.notes),
         "judged_by": facts.judged_by,
         "teacher_accuracy": teacher_accuracy(comparison, task.name),
+        "reasons": find_floors_of(comparison, task),
     }
 
 

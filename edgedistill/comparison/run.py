@@ -9,9 +9,11 @@ from pathlib import Path
 from edgedistill.comparison.jobs import Job
 from edgedistill.comparison.plan import ComparisonPlan, TaskFacts, read_facts
 from edgedistill.comparison.pool import Crew, open_crew
+from edgedistill.comparison.reasons.jobs import kept_settings
 from edgedistill.comparison.results import CACHES, RESULTS, STUDENTS, Record, Results
-from edgedistill.comparison.schedule import Track, all_tracks, due_jobs, list_due_work
+from edgedistill.comparison.schedule import Track, all_floors, all_tracks, count_explanations, due_jobs, list_due_work
 from edgedistill.distillation.events import ignore
+from edgedistill.explanation.config import ExplainConfig
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.files.locks import hold_folder
 from edgedistill_deploy.files.writing import refuse_links_out
@@ -21,6 +23,8 @@ from edgedistill_deploy.files.writing import refuse_links_out
 class ComparisonProgress:
     """How far a comparison is: images passed through students, and trainings, of those that were due when it began.
 
+    `explained` and `planned_explanations` count what is explained, in the folder in all.
+
     `job` is the job that has just ended, and `record` its result; both are None in all other reports.
     """
 
@@ -28,6 +32,8 @@ class ComparisonProgress:
     planned_work: int
     runs: int
     planned_runs: int
+    explained: int = 0
+    planned_explanations: int = 0
     job: Job | None = None
     record: Record | None = None
 
@@ -37,12 +43,16 @@ Watcher = Callable[[ComparisonProgress], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """A comparison whose jobs are done, or were tried."""
+    """A comparison whose jobs are done, or were tried.
+
+    `asked` is how its students are explained, or were by an earlier run in the folder; None where they never were.
+    """
 
     plan: ComparisonPlan
     facts: dict[str, TaskFacts]
     tracks: tuple[Track, ...]
     results: Results
+    asked: ExplainConfig | None = None
 
 
 def open_comparison(plan: ComparisonPlan, folder: Path) -> Comparison:
@@ -61,8 +71,20 @@ def planned_runs(comparison: Comparison) -> tuple[int, int]:
     return total, total - len(list_due_work(comparison.tracks, comparison.results))
 
 
+def planned_explanations(comparison: Comparison) -> tuple[int, int]:
+    """Return how many explanations the plan needs, and how many of them are done."""
+    return count_explanations(comparison.tracks, comparison.results)
+
+
 def _with_results(plan: ComparisonPlan, facts: dict[str, TaskFacts], folder: Path) -> Comparison:
-    return Comparison(plan=plan, facts=facts, tracks=tuple(all_tracks(plan, facts)), results=Results(folder))
+    results = Results(folder)
+    return Comparison(
+        plan=plan,
+        facts=facts,
+        tracks=tuple(all_tracks(plan, facts)),
+        results=results,
+        asked=plan.explain or kept_settings(results, plan, facts),
+    )
 
 
 def run_comparison(
@@ -130,10 +152,17 @@ def _work_through(comparison: Comparison, crew: Crew, report: "_Reporter") -> No
 
 
 def _refuse_task(record: Record) -> None:
-    """Stop when a task's teacher or student is not available: no job of the task can be done then."""
-    if record["kind"] == "teacher" and "error" in record:
+    """Stop when a task's teacher or student is not available, or nothing can explain them."""
+    if record["kind"] in ("teacher", "floors") and "error" in record:
         kind = UsageError if record.get("wrong_usage") else EdgeDistillError
         raise kind(record["error"])
+
+
+def _explaining_work(comparison: Comparison) -> int:
+    """Return the work of all explanations still to do, in images passed through a student."""
+    total, done = planned_explanations(comparison)
+    each = {job.work for job in all_floors(comparison.tracks)}
+    return (total - done) * max(each, default=0)
 
 
 class _Reporter:
@@ -144,6 +173,9 @@ class _Reporter:
         planned = list_due_work(comparison.tracks, comparison.results)
         self._planned = sum(planned)
         self._planned_runs = len(planned)
+        self._comparison = comparison
+        self._explanations, self._explained = planned_explanations(comparison)
+        self._planned += _explaining_work(comparison)
         self._runs = 0
         self._work = 0
         self._shares: dict[str, float] = {}
@@ -158,6 +190,8 @@ class _Reporter:
         self._shares.pop(job.key, None)
         self._runs += job.kind == "train"
         self._work += job.work
+        # A student that turns out to be absent needs none.
+        self._explanations, self._explained = planned_explanations(self._comparison)
         self._report(job, record)
 
     def _report(self, job: Job | None, record: Record | None) -> None:
@@ -171,6 +205,8 @@ class _Reporter:
                 planned_work=self._planned,
                 runs=self._runs,
                 planned_runs=self._planned_runs,
+                explained=self._explained,
+                planned_explanations=self._explanations,
                 job=job,
                 record=record,
             )

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from edgedistill.comparison.jobs import Job, Variant, evaluation_job, teacher_job, training_job
 from edgedistill.comparison.methods import is_tuned, is_untrained, nearest_to_one
 from edgedistill.comparison.plan import ComparisonPlan, Task, TaskFacts
+from edgedistill.comparison.reasons.jobs import explain_job, find_floors, floors_jobs
 from edgedistill.comparison.results import Results
+from edgedistill.explanation.config import ExplainConfig
 
 FROM_NOTHING = "the student starts from nothing"
 
@@ -68,6 +70,25 @@ class Track:
             return []
         return [self._job(size, seed, weight) for seed in self.plan.seeds]
 
+    def explanations(self, config: ExplainConfig | None, size: int | None, results: Results) -> list[Job]:
+        """Return the jobs that explain the runs that count at this size.
+
+        None without settings, and until the task's floors say by which method.
+        """
+        floors = find_floors(floors_jobs(config, self.plan, self.task, self.facts), results) if config else []
+        if config is None or not floors:
+            return []
+        method = floors[0]["attribution"]
+        return [explain_job(job, config, method, self.facts) for job in self.final(size, results)]
+
+    def list_explanations(self, results: Results) -> tuple[int, int]:
+        """Return how many explanations of this track's runs the plan needs, and how many of them are done."""
+        if self.plan.explain is None or self.find_absence(results):
+            return 0, 0
+        sizes = self.plan.ordered_sizes()
+        jobs = [job for size in sizes for job in self.explanations(self.plan.explain, size, results)]
+        return len(sizes) * len(self.plan.seeds), sum(results.get(job.key) is not None for job in jobs)
+
     @property
     def untrained(self) -> bool:
         """Whether the method trains nothing."""
@@ -119,12 +140,18 @@ class Track:
             yield from self.tuning_jobs(size)
 
     def _closing_jobs(self, results: Results) -> Iterator[Job]:
-        """Yield what trained runs still need: an evaluation, or a second training where the student's file is gone."""
+        """Yield what trained runs still need: an evaluation and an explanation.
+
+        Where the student's file is gone, it is trained a second time for them.
+        """
         for size in self.plan.ordered_sizes():
+            explanations = self.explanations(self.plan.explain, size, results)
             for job in self.final(size, results):
-                evaluation, done = evaluation_job(job), results.find_finished(job.key)
-                if done is not None and "absent" not in done and results.get(evaluation.key) is None:
-                    yield evaluation if results.student_path(job.key).is_file() else job
+                done = results.find_finished(job.key)
+                closing = [evaluation_job(job), *(each for each in explanations if each.trained == job.key)]
+                due = [each for each in closing if results.get(each.key) is None]
+                if due and done is not None and "absent" not in done:
+                    yield from due if results.student_path(job.key).is_file() else [job]
 
 
 def all_tracks(plan: ComparisonPlan, facts: dict[str, TaskFacts]) -> list[Track]:
@@ -137,11 +164,31 @@ def all_tracks(plan: ComparisonPlan, facts: dict[str, TaskFacts]) -> list[Track]
 
 
 def due_jobs(tracks: Sequence[Track], results: Results) -> list[Job]:
-    """Return every job that can be done now, each once, evaluations first."""
+    """Return every job that can be done now, each once, and the trainings last."""
     teachers = {track.task.name: teacher_job(track.task, track.facts) for track in tracks}
     jobs = [job for job in teachers.values() if results.get(job.key) is None]
+    jobs.extend(job for job in all_floors(tracks) if results.get(job.key) is None)
     jobs.extend(job for track in tracks for job in track.due(results))
     return sorted({job.key: job for job in jobs}.values(), key=lambda job: job.kind == "train")
+
+
+def all_floors(tracks: Sequence[Track]) -> list[Job]:
+    """Return the jobs that say what agreement costs nothing, of every task; none where nothing is to be explained."""
+    tasks = {track.task.name: track for track in tracks}
+    return [
+        job
+        for track in tasks.values()
+        if track.plan.explain is not None
+        for job in floors_jobs(track.plan.explain, track.plan, track.task, track.facts)
+    ]
+
+
+def count_explanations(tracks: Sequence[Track], results: Results) -> tuple[int, int]:
+    """Return how many explanations the plan needs, floors among them, and how many of them are done or were tried."""
+    floors = all_floors(tracks)
+    counts = [track.list_explanations(results) for track in tracks]
+    done = sum(results.get(job.key) is not None for job in floors)
+    return len(floors) + sum(total for total, _ in counts), done + sum(each for _, each in counts)
 
 
 def list_due_work(tracks: Sequence[Track], results: Results) -> list[int]:

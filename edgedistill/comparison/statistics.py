@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from edgedistill_deploy.wording import join_words, signed_points
 
@@ -25,9 +26,17 @@ _VERDICTS = (
 )
 
 
+class Measured(NamedTuple):
+    """What one run of a method reached: its test accuracy, or its agreement with the teacher's reasons."""
+
+    task: str
+    seed: int
+    value: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """How far the reference is above a rival in test accuracy, over paired runs.
+    """How far the reference is above a rival in test accuracy, or in agreement of reasons, over paired runs.
 
     Attributes:
         mean: mean difference; over several tasks the mean of the tasks' means.
@@ -76,6 +85,34 @@ def say_worth(rivals: Mapping[str, tuple[float, Difference]], reference: str, re
     if found.verdict == NEITHER:
         return f"Whether {reference} was worth it cannot be told: {against}; {remedy}."
     return f"{reference} was {'worth it' if found.verdict == AHEAD else 'not worth it'}: {against}."
+
+
+def mean_of_tasks(runs: Sequence[Measured]) -> float | None:
+    """Return the mean over the runs; of several tasks the mean of their means. None without runs."""
+    tasks = dict.fromkeys(run.task for run in runs)
+    means = [statistics.fmean(run.value for run in runs if run.task == task) for task in tasks]
+    return statistics.fmean(means) if means else None
+
+
+def spread_over_seeds(runs: Sequence[Measured]) -> float | None:
+    """Return the sample standard deviation over seeds; of several tasks that of the seeds' means. None for one seed.
+
+    Only seeds that every task has count, so that tasks do not add to the spread.
+    """
+    tasks = {run.task for run in runs}
+    by_seed = {seed: [run.value for run in runs if run.seed == seed] for seed in {run.seed for run in runs}}
+    means = [statistics.fmean(values) for values in by_seed.values() if len(values) == len(tasks)]
+    return statistics.stdev(means) if len(means) > 1 else None
+
+
+def pair_up(ours: Sequence[Measured], theirs: Sequence[Measured]) -> list[list[float]]:
+    """Return the differences (ours - theirs) of runs with the same task and seed, a list for each task."""
+    rival = {(run.task, run.seed): run.value for run in theirs}
+    tasks = dict.fromkeys(run.task for run in ours)
+    return [
+        [run.value - rival[task, run.seed] for run in ours if run.task == task and (task, run.seed) in rival]
+        for task in tasks
+    ]
 
 
 def compare_pairs(tasks: Sequence[Sequence[float]], confidence: float) -> Difference | None:

@@ -1,20 +1,35 @@
 """From the results of single runs to one row a method: mean, spread, difference to the reference, verdict."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from edgedistill.comparison.jobs import evaluation_job, teacher_job
 from edgedistill.comparison.methods import PLAIN
+from edgedistill.comparison.plan import Task
+from edgedistill.comparison.reasons.jobs import find_floors, floors_jobs
+from edgedistill.comparison.reasons.summary import Explained, Reasons, floors_record, summarise_reasons
 from edgedistill.comparison.run import Comparison
 from edgedistill.comparison.schedule import Track
-from edgedistill.comparison.statistics import Difference, add_verdicts, compare_pairs, say_worth
+from edgedistill.comparison.statistics import (
+    Difference,
+    Measured,
+    add_verdicts,
+    compare_pairs,
+    mean_of_tasks,
+    pair_up,
+    say_worth,
+    spread_over_seeds,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinalRun:
-    """One run that counts: its test accuracy, and how its student was trained."""
+    """One run that counts: its test accuracy, and how its student was trained.
+
+    `reasons` are the mean agreement of its maps with the teacher's, by measure; None where it is not explained.
+    """
 
     task: str
     seed: int
@@ -25,6 +40,7 @@ class FinalRun:
     epochs: int
     stuck: int
     key: str
+    reasons: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +57,7 @@ class Row:
         stuck: runs that never predict at least one class on validation images; they are part of the mean.
         difference: reference minus this method; None for the reference itself.
         runs: those that count.
+        reasons: how far they agree with the teacher on what the answers rest on; None where nothing is explained.
     """
 
     task: str | None
@@ -54,6 +71,7 @@ class Row:
     stuck: int
     difference: Difference | None = None
     runs: tuple[FinalRun, ...]
+    reasons: Reasons | None = None
 
 
 def summarise(comparison: Comparison) -> tuple[Row, ...]:
@@ -64,12 +82,23 @@ def summarise(comparison: Comparison) -> tuple[Row, ...]:
         row
         for task in (names if len(names) == 1 else [*names, None])
         for size in plan.ordered_sizes()
-        for row in _with_differences(
-            [_row(comparison, task, size, method) for method in _shown_methods(comparison, task)],
-            plan.reference,
-            plan.confidence,
-        )
+        for row in _compared_rows(comparison, task, size)
     )
+
+
+def _compared_rows(comparison: Comparison, task: str | None, size: int | None) -> list[Row]:
+    plan = comparison.plan
+    rows = [_row(comparison, task, size, method) for method in _shown_methods(comparison, task)]
+    rows = _with_differences(rows, plan.reference, plan.confidence)
+    return rows if comparison.asked is None else _with_reasons(rows, plan.reference, plan.confidence)
+
+
+def find_floors_of(comparison: Comparison, task: Task) -> dict[str, Any] | None:
+    """Return what agreement means nothing on a task, as `floors_record` does; None where it is not explained."""
+    if comparison.asked is None:
+        return None
+    jobs = floors_jobs(comparison.asked, comparison.plan, task, comparison.facts[task.name])
+    return floors_record(find_floors(jobs, comparison.results))
 
 
 def find_absences(comparison: Comparison) -> list[dict[str, str]]:
@@ -118,13 +147,13 @@ def teacher_accuracy(comparison: Comparison, task: str | None) -> float | None:
 def _row(comparison: Comparison, task: str | None, size: int | None, method: str) -> Row:
     tracks = [track for track in comparison.tracks if track.method == method and task in (None, track.task.name)]
     runs = tuple(run for track in tracks for run in _final_runs(comparison, track, size))
-    means = _means_of_tasks(runs)
+    measured = _measured(runs)
     return Row(
         task=task,
         train_size=size,
         method=method,
-        mean=statistics.fmean(means) if means else None,
-        deviation=_deviation(runs),
+        mean=mean_of_tasks(measured),
+        deviation=spread_over_seeds(measured),
         lambdas=tuple(sorted({run.lambda_layer for run in runs if run.lambda_layer is not None})),
         trainings=sum(_trainings(comparison, track, size) for track in tracks),
         missing=len(tracks) * len(comparison.plan.seeds) - len(runs),
@@ -135,6 +164,7 @@ def _row(comparison: Comparison, task: str | None, size: int | None, method: str
 
 def _final_runs(comparison: Comparison, track: Track, size: int | None) -> list[FinalRun]:
     results = comparison.results
+    explained = _reasons_by_training(comparison, track, size)
     found = []
     for job in track.final(size, results):
         trained, tested = results.find_finished(job.key), results.find_finished(evaluation_job(job).key)
@@ -150,9 +180,19 @@ def _final_runs(comparison: Comparison, track: Track, size: int | None) -> list[
                     epochs=trained["epochs"],
                     stuck=trained["stuck"],
                     key=job.key,
+                    reasons=explained.get(job.key),
                 )
             )
     return found
+
+
+def _reasons_by_training(comparison: Comparison, track: Track, size: int | None) -> dict[str, Mapping[str, float]]:
+    """Return {key of a training: agreement of its student} for those that are explained."""
+    if comparison.asked is None:
+        return {}
+    jobs = track.explanations(comparison.asked, size, comparison.results)
+    records = {job.trained: comparison.results.find_finished(job.key) for job in jobs}
+    return {trained: record["reasons"] for trained, record in records.items() if record is not None}
 
 
 def _trainings(comparison: Comparison, track: Track, size: int | None) -> int:
@@ -162,24 +202,11 @@ def _trainings(comparison: Comparison, track: Track, size: int | None) -> int:
     return len({job.key for job in done})
 
 
-def _means_of_tasks(runs: Sequence[FinalRun]) -> list[float]:
-    tasks = dict.fromkeys(run.task for run in runs)
-    return [statistics.fmean(run.test_accuracy for run in runs if run.task == task) for task in tasks]
-
-
-def _deviation(runs: Sequence[FinalRun]) -> float | None:
-    """Return the spread over seeds. Only seeds that every task has count, so that tasks do not add to the spread."""
-    tasks = {run.task for run in runs}
-    seeds = {run.seed for run in runs}
-    by_seed = {seed: [run.test_accuracy for run in runs if run.seed == seed] for seed in seeds}
-    means = [statistics.fmean(values) for values in by_seed.values() if len(values) == len(tasks)]
-    return statistics.stdev(means) if len(means) > 1 else None
-
-
 def _with_differences(rows: Sequence[Row], reference: str, confidence: float) -> list[Row]:
     first = next(row for row in rows if row.method == reference)
     differences = [
-        None if row is first else compare_pairs(_pair_runs(first.runs, row.runs), confidence) for row in rows
+        None if row is first else compare_pairs(pair_up(_measured(first.runs), _measured(row.runs)), confidence)
+        for row in rows
     ]
     return [
         replace(row, difference=difference)
@@ -187,11 +214,11 @@ def _with_differences(rows: Sequence[Row], reference: str, confidence: float) ->
     ]
 
 
-def _pair_runs(ours: Sequence[FinalRun], theirs: Sequence[FinalRun]) -> list[list[float]]:
-    """Return the differences of runs with the same task and seed, a list for each task."""
-    rival = {(run.task, run.seed): run.test_accuracy for run in theirs}
-    tasks = dict.fromkeys(run.task for run in ours)
-    return [
-        [run.test_accuracy - rival[task, run.seed] for run in ours if run.task == task and (task, run.seed) in rival]
-        for task in tasks
-    ]
+def _with_reasons(rows: Sequence[Row], reference: str, confidence: float) -> list[Row]:
+    explained = {row.method: [Explained(run.task, run.seed, run.reasons) for run in row.runs] for row in rows}
+    found = summarise_reasons(explained, reference, confidence)
+    return [replace(row, reasons=found[row.method]) for row in rows]
+
+
+def _measured(runs: Sequence[FinalRun]) -> list[Measured]:
+    return [Measured(run.task, run.seed, run.test_accuracy) for run in runs]

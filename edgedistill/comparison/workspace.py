@@ -18,6 +18,7 @@ from torch import nn
 
 from edgedistill.comparison.jobs import Job
 from edgedistill.comparison.plan import Task, task_images
+from edgedistill.comparison.reasons.explaining import Explainer, floor_seed
 from edgedistill.comparison.results import CACHES, STUDENTS, Record
 from edgedistill.comparison.shelf import Shelf
 from edgedistill.comparison.subsets import draw_training_images
@@ -27,6 +28,7 @@ from edgedistill.data.splits import SubtaskImages
 from edgedistill.distillation.events import TrainingProgress
 from edgedistill.distillation.subdistill import DistillResult, distill
 from edgedistill.distillation.training import predict_classes, true_classes
+from edgedistill.models.normalise import share_own_pixels
 from edgedistill.models.start import StartRecord, begin_student, find_start
 from edgedistill.models.student import build_student, read_student, write_student
 from edgedistill.models.student_names import CHANNEL_CHOICES, is_shrunk, shrunk_share
@@ -52,6 +54,7 @@ class Workspace:
         self._drawn: dict[tuple[str, int | None, int], ImageSet] = {}
         self._made: dict[tuple[str, int | None, int], ShrunkStudent] = {}
         self._truths: dict[str, NDArray[np.int64]] = {}
+        self._explainer = Explainer()
 
     def close(self) -> None:
         """Delete the caches, which no later run needs."""
@@ -78,13 +81,32 @@ class Workspace:
             return self._train(job, teacher, images, share)
         if job.kind == "begin":
             return self._begin(job, teacher, images)
+        if job.kind == "floors":
+            return self._explainer.floors(job, teacher, images.validation, self._random(job, teacher), share)
+        if job.kind == "explain":
+            return self._explainer.student(job, teacher, images.validation, self._trained(job, teacher), share)
         truth = self._truth(job, teacher, images)
         if job.kind == "teacher":
             self._student(job, teacher)  # finds a misspelt name before the first training
             classes = teacher.subtask(job.task.classes).class_indices
             return measure_answers(teacher.model, teacher, images.evaluation, truth, classes)
-        student = read_student(self._student(job, teacher)[0], self._students / f"{job.trained}.safetensors")
+        student = self._trained(job, teacher)
         return {"trained": job.trained, **measure_answers(student, teacher, images.evaluation, truth)}
+
+    def _trained(self, job: Job, teacher: Teacher) -> nn.Module:
+        """Return the student that a job judges or explains."""
+        return read_student(self._student(job, teacher)[0], self._students / f"{job.trained}.safetensors")
+
+    def _random(self, job: Job, teacher: Teacher) -> nn.Module:
+        """Return a student of random weights that no training begins with; it takes pixels as the others do."""
+        task, size, seed = job.task, teacher.preprocess.size, floor_seed(job.seed)
+        started, count = self._student(job, teacher)[0], len(job.task.classes)
+        if is_shrunk(task.student):
+            student = shape_of_shrunk(teacher, shrunk_share(task.student)).build(count, size, seed)
+        else:
+            student = build_student(task.student, count, width=task.student_width, image_size=size, seed=seed)
+        share_own_pixels(student, started)
+        return student
 
     def _truth(self, job: Job, teacher: Teacher, images: SubtaskImages) -> NDArray[np.int64]:
         """Return the labels of the test images, with the teacher's answers for those that have none."""
@@ -215,6 +237,8 @@ def _identify(job: Job) -> Record:
     record: Record = {"key": job.key, "kind": job.kind, "task": job.task.name}
     if job.kind == "teacher":
         return record
+    if job.kind == "floors":
+        return {**record, "seed": job.seed}
     trained: Record = {"method": job.method, "train_size": job.size, "seed": job.seed}
     return {**record, **trained, "lambda_layer": job.config.lambda_layer}
 

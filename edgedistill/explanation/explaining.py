@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgedistill.compute.device import find_device, staying_on
-from edgedistill.data.loader import open_loader
+from edgedistill.data.feeding import Feed
 from edgedistill.data.sampling import sample_evenly
 from edgedistill.explanation import attribution
 from edgedistill.explanation._kept import KeptRows
@@ -135,8 +135,8 @@ def explain_student(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """A network with its own way to take pixels, and the subtask among its outputs."""
+class Asked:
+    """A network on a device, with its own way to take pixels, and the subtask among its outputs."""
 
     network: nn.Module
     normalise: Normalise
@@ -156,28 +156,41 @@ class _Asked:
         """Return the maps (B, H, W)."""
         path = attribution.Path(steps=steps, baseline=self.normalise(self.colour.view(1, 1, 1, 3)))
         found = attribute(self.network, self.normalise(pixels), targets, method, self.classes, path)
-        return np.asarray(found.double().cpu().numpy(), dtype=np.float64)
+        return np.asarray(found.cpu().double().numpy(), dtype=np.float64)
 
 
-def _ask(compared: Compared, device: torch.device) -> dict[str, _Asked]:
-    teacher = compared.teacher
-    colour = 255 * torch.tensor(teacher.mean, device=device)
-    found = {
-        TEACHER: _Asked(
-            network=teacher.model,
-            normalise=teacher.normalise().to(device),
-            classes=compared.subtask.class_indices,
-            colour=colour,
-        )
-    }
-    for name, student in compared.students.items():
-        normalise = normalise_of(student, teacher.normalise()).to(device)
-        found[name] = _Asked(network=student, normalise=normalise, classes=None, colour=colour)
-    return found
+def _ask(compared: Compared, device: torch.device) -> dict[str, Asked]:
+    teacher = ask_teacher(compared.teacher, compared.subtask, device)
+    students = compared.students.items()
+    return {TEACHER: teacher, **{name: ask_student(each, compared.teacher, device) for name, each in students}}
+
+
+def ask_teacher(teacher: Teacher, subtask: Subtask, device: torch.device) -> Asked:
+    """Return the teacher as it is asked about the subtask; its model is on the device already."""
+    return Asked(
+        network=teacher.model,
+        normalise=teacher.normalise().to(device),
+        classes=subtask.class_indices,
+        colour=_mean_colour(teacher, device),
+    )
+
+
+def ask_student(student: nn.Module, teacher: Teacher, device: torch.device) -> Asked:
+    """Return a student as it is asked; it is on the device already, and takes the teacher's images."""
+    return Asked(
+        network=student,
+        normalise=normalise_of(student, teacher.normalise()).to(device),
+        classes=None,
+        colour=_mean_colour(teacher, device),
+    )
+
+
+def _mean_colour(teacher: Teacher, device: torch.device) -> Tensor:
+    return 255 * torch.tensor(teacher.mean, device=device)
 
 
 def _choose(
-    asked: Mapping[str, _Asked], sample: ImageSet, teacher: Teacher, config: ExplainConfig, device: torch.device
+    asked: Mapping[str, Asked], sample: ImageSet, teacher: Teacher, config: ExplainConfig, device: torch.device
 ) -> str:
     pixels = torch.from_numpy(np.array(teacher.preprocess.apply(sample.read(0))))[None].to(device)
     networks = [(each.network, each.normalise(pixels), each.classes) for each in (asked[TEACHER], asked[STUDENT])]
@@ -196,14 +209,15 @@ def _complete(work: "_Work", kept: KeptRows, folder: Path, inside: Path | None, 
     paths = {row: _picture_path(folder / work.method, place) for place, row in enumerate(chosen)}
     kept.cut_at(next((row for row, path in paths.items() if not path.is_file()), len(work.sample)))
     rest = work.sample.select(range(len(kept.rows), len(work.sample)))
-    loader = open_loader(rest, work.compared.teacher.preprocess, work.config.batch_size, workers=work.config.workers)
-    for pixels, *_ in loader if len(rest) else ():
-        first = len(kept.rows)
-        rows, maps = work.examine(pixels, first, progress)
-        for place, image in enumerate(pixels.numpy()):
-            if path := paths.get(first + place):
-                write_picture(path, image, (maps[TEACHER][place], maps[STUDENT][place]), inside)
-        kept.add(rows)
+    feed = Feed(rest, work.compared.teacher.preprocess, work.config.batch_size, workers=work.config.workers)
+    with contextlib.closing(feed):
+        for pixels, *_ in feed.batches() if len(rest) else ():
+            first = len(kept.rows)
+            rows, maps = work.examine(pixels, first, progress)
+            for place, image in enumerate(pixels.numpy()):
+                if path := paths.get(first + place):
+                    write_picture(path, image, (maps[TEACHER][place], maps[STUDENT][place]), inside)
+            kept.add(rows)
     progress(len(work.sample), len(work.sample), "images")
 
 
@@ -232,7 +246,7 @@ class _Work:
     """What is done with each batch of images."""
 
     compared: Compared
-    asked: Mapping[str, _Asked]
+    asked: Mapping[str, Asked]
     method: str
     config: ExplainConfig
     device: torch.device
@@ -303,7 +317,7 @@ class _Work:
             for name, order in orders.items():
                 found = flipping_curves(pixels.float().permute(0, 3, 1, 2), order, read[0].colour, evidence)
                 for network, values in zip(curves, found, strict=True):
-                    curves[network][name] = values.double().cpu().numpy()
+                    curves[network][name] = values.cpu().double().numpy()
         return curves
 
     def _completeness(self, pixels: Tensor, targets: Tensor, maps: Maps) -> dict[str, tuple[list[float], list[float]]]:
@@ -317,7 +331,7 @@ class _Work:
                 if self.method != LRP:
                     empty = self.asked[name].colour.expand_as(pixels)
                     wanted = wanted - self.asked[name].evidence(empty, targets)
-            found[name] = (maps[name].sum(axis=(1, 2)).tolist(), wanted.double().cpu().tolist())
+            found[name] = (maps[name].sum(axis=(1, 2)).tolist(), wanted.cpu().double().tolist())
         return found
 
 

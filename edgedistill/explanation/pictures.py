@@ -1,5 +1,6 @@
 """Pictures of maps: the image, then the relevance for the teacher and for the student, side by side."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,12 @@ def write_picture(path: Path, image: Pixels, maps: tuple[Map, ...], inside: Path
 
     `inside` is the run folder that `path` lies in, as for `write_whole`.
     """
-    tiles = [_enlarge(image), *(_enlarge(colour_map(image, each)) for each in maps)]
+    write_tiles(path, (image, *(colour_map(image, each) for each in maps)), inside)
+
+
+def write_tiles(path: Path, pixels: Sequence[Pixels], inside: Path | None = None) -> None:
+    """Write a PNG of images of one size (H, W, 3) side by side, as `write_picture` does."""
+    tiles = [_enlarge(each) for each in pixels]
     width, height = tiles[0].size
     sheet = Image.new("RGB", (len(tiles) * (width + _GAP) - _GAP, height), "white")
     for place, tile in enumerate(tiles):

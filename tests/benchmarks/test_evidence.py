@@ -14,6 +14,8 @@ from PIL import Image
 from timm.models import save_for_hf
 
 from benchmarks.evidence import __main__ as evidence
+from benchmarks.evidence.parts import Places, parts
+from benchmarks.evidence.results import reasons_table
 from benchmarks.evidence.settings import given_settings
 from benchmarks.evidence.tasks import FASHION_TEACHER, IMAGENET, fashion_tasks, glyph_tasks, named_tasks
 from edgedistill import load_teacher
@@ -141,3 +143,52 @@ def test_the_teacher_in_the_checkout_is_the_one_described() -> None:
     teacher = load_teacher(FASHION_TEACHER)
     assert len(teacher.class_names) == 10
     assert sum(each.numel() for each in teacher.model.parameters()) == 1_228_970
+
+
+def test_the_part_on_reasons_explains_four_tasks_with_one_weight() -> None:
+    places = Places(
+        glyphs="npz:glyphs.npz",
+        glyphs_teacher="embedded:glyphs100",
+        fashion="fashion-mnist",
+        fashion_teacher=FASHION_TEACHER,
+        printed="",
+        printed_digits="",
+        printed_teacher="",
+    )
+    plan = parts(places)["reasons"]()
+    assert [task.name for task in plan.tasks] == ["footwear", "tops", "lower-f", "lower-n"]
+    assert list(plan.methods) == [
+        *("subdistill", "labels", "logits", "attention-transfer", "vid", "subdistill-pca", "subdistill-random")
+    ]
+    assert (plan.lambdas, len(plan.seeds)) == ((1.0,), 3)
+    assert plan.explain is not None
+
+
+def test_reasons_stand_in_a_table_beside_accuracy_and_floors() -> None:
+    def row(task: str | None, method: str, cosine: float, difference: Any) -> dict[str, Any]:
+        reasons = {"cosine": {"mean": cosine, "deviation": 0.05, "difference": difference}}
+        return {"task": task, "method": method, "mean": 0.9, "reasons": reasons}
+
+    ahead = {"mean": 0.2, "interval": [0.1, 0.3], "verdict": "ahead", "reason": ""}
+    floor = {"random_student": {"cosine": {"mean": 0.01, "deviation": None}}, "other_class": {"cosine": -0.5}}
+    record = {
+        "reference": "subdistill",
+        "over_tasks": True,
+        "methods": {"subdistill": {}, "labels": {}, "as-is": {}},
+        "tasks": [{"name": "tops", "reasons": floor}, {"name": "lower-f", "reasons": {**floor, "other_class": None}}],
+        "rows": [
+            row("tops", "subdistill", 0.6, None),
+            row("tops", "labels", 0.4, ahead),
+            row("lower-f", "subdistill", 0.8, None),
+            row(None, "subdistill", 0.7, None),
+            row(None, "labels", 0.5, ahead),
+        ],
+    }
+    lines = reasons_table(record)
+    assert lines[2:] == [
+        "| subdistill | 0.60 ± 0.05 | 0.80 ± 0.05 | 0.70 ± 0.05 | 90.0 |  |  |",
+        "| labels | 0.40 ± 0.05 | – | 0.50 ± 0.05 | 90.0 | +0.20 [+0.10, +0.30] | ahead |",
+        "| *students of random weights* | 0.01 | 0.01 |  |  |  |  |",
+        "| *the teacher for another class* | -0.50 | – |  |  |  |  |",
+    ]
+    assert len({line.count("|") for line in lines}) == 1

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edgedistill_calibration import CalibrationConfig
-from edgedistill_calibration.config import CANDIDATES, METHODS, PROFILES, machine_profile
+from edgedistill_calibration.config import CANDIDATES, METHODS, PROFILES, SAMPLED_NODES, machine_profile
 from edgedistill_deploy.errors import UsageError
 
 
@@ -29,6 +29,8 @@ def test_every_listed_name_is_accepted(method: str, profile: str) -> None:
         ({"images": 0}, "images must be a whole number of at least 1, and 0 was given"),
         ({"images": 2.5}, "images must be a whole number of at least 1, and 2.5 was given"),
         ({"held_out": True}, "held_out must be a whole number of at least 1, and True was given"),
+        ({"ledger_nodes": "few"}, "ledger_nodes must be a whole number of at least 0, or all, and 'few' was given"),
+        ({"ledger_nodes": -1}, "ledger_nodes must be a whole number of at least 0, or all, and -1 was given"),
         ({"seed": -1}, "seed must be a whole number of at least 0, and -1 was given"),
         (
             {"method": "min-max"},
@@ -71,3 +73,13 @@ def test_settings_are_read_without_onnx() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_few_nodes_are_measured_where_a_file_holds_its_limit_and_all_where_that_is_asked() -> None:
+    few = CalibrationConfig(ledger_nodes=100)
+    assert (few.node_limit(50, holds=True), few.node_limit(50, holds=False), few.node_limit(300, holds=False)) == (
+        SAMPLED_NODES, 50, 100,
+    )  # fmt: skip
+    assert CalibrationConfig(ledger_nodes="all").node_limit(300, holds=True) == 300
+    assert CalibrationConfig(ledger_nodes=3).node_limit(50, holds=True) == 3
+    assert CalibrationConfig(ledger_nodes=0).node_limit(50, holds=False) == 0

@@ -457,7 +457,8 @@ def test_progress_names_each_phase_and_is_done_once_at_the_end(method: str, tmp_
     assert shares == sorted(shares)
     assert [place for place, share in enumerate(shares) if share == 1] == [len(seen) - 1]
     assert list(dict.fromkeys(note for *_, note in seen[:-1])) == [
-        "ranges", "comparing ranges", "nodes one by one", "FP16 files", "judging the files", "recording their outputs",
+        "ranges", "writing candidates", "comparing ranges", "nodes one by one",
+        "FP16 files", "judging the files", "recording their outputs",
     ]  # fmt: skip
 
 

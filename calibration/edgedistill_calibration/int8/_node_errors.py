@@ -7,13 +7,11 @@ import numpy as np
 import onnx
 
 from edgedistill_calibration.graphs.preparation import WEIGHTED
-from edgedistill_calibration.int8._float_nodes import MixedPrecision
+from edgedistill_calibration.int8.float_nodes import MixedPrecision
+from edgedistill_calibration.judging.effort import FEWEST_FOR_NODES, MOST_FOR_NODES, affordable
 from edgedistill_calibration.judging.judge import ImageCount, Images, lowest_first, run_logits, run_values
 from edgedistill_calibration.judging.ledger import Figures, Logits, compare_logits, decibels
 
-BUDGET = 4e12  # multiply-adds, about a minute of two cores; it decides the number of images within these bounds
-FEWEST_IMAGES = 16
-MOST_IMAGES = 256
 VALUES_BATCH = 8  # images whose activations are in memory at a time
 # The nodes that cost most alone are also measured as the only float node.
 LEFT_SHARE = 0.5
@@ -99,11 +97,11 @@ def _cost(node: onnx.NodeProto, shape: tuple[int, ...], weights: Mapping[str, tu
     return NodeCost(multiply_adds=count // made * int(np.prod(shape)), weight_count=count)
 
 
-def sample_count(costs: Mapping[str, NodeCost], node_limit: int, files: int = 2) -> int:
-    """Return on how many images nodes are measured, so that it takes about a minute for a model of any size."""
-    runs = files * (count_runs(len(costs), node_limit) + 1)
+def sample_count(costs: Mapping[str, NodeCost], limits: Sequence[int], budget: float) -> int:
+    """Return on how many images the nodes of files are measured, so many of each, within a budget of multiply-adds."""
+    runs = sum(count_runs(limit) for limit in limits)
     work = sum(cost.multiply_adds for cost in costs.values()) * runs
-    return int(np.clip(BUDGET / max(1, work), FEWEST_IMAGES, MOST_IMAGES))
+    return affordable(budget, work, MOST_FOR_NODES, FEWEST_FOR_NODES) if runs else 0
 
 
 def measure_nodes(mixed: MixedPrecision, trial: Trial, limit: int) -> tuple[NodeError, ...]:
@@ -142,10 +140,9 @@ def _module(node: onnx.NodeProto) -> str | None:
     return weight.removesuffix(".weight") if weight.endswith(".weight") else None
 
 
-def count_runs(node_count: int, limit: int) -> int:
-    """Return how many passes over the images `measure_nodes` takes."""
-    measured = min(node_count, limit)
-    return 1 + measured + _count_left(measured)
+def count_runs(measured: int) -> int:
+    """Return how many passes over the images `measure_nodes` takes for so many nodes."""
+    return 1 + measured + _count_left(measured) if measured else 0
 
 
 def _count_left(measured: int) -> int:
@@ -161,7 +158,7 @@ def _measure_effect(mixed: MixedPrecision, trial: Trial, left: Sequence[str], ac
 def _output_noise(mixed: MixedPrecision, trial: Trial) -> dict[str, tuple[float, float]]:
     """Return the energy of signal and noise at each quantised node's output."""
     int8 = mixed.leaving(())
-    images = trial.images[: FEWEST_IMAGES * 2]
+    images = trial.images[: FEWEST_FOR_NODES * 2]
     energies = np.zeros((len(mixed.nodes), 2))
     wanted, given = (
         run_values(model, _outputs(model, mixed.nodes), images, VALUES_BATCH) for model in (trial.prepared, int8)

@@ -1,5 +1,6 @@
 """Writes Q/DQ models with ONNX Runtime's quantiser, from ranges that are already known."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,9 @@ from edgedistill_calibration.config import CANDIDATES, RETIRED_PROFILES
 from edgedistill_calibration.graphs import preparation
 from edgedistill_calibration.graphs.reading import ActivationReader
 from edgedistill_calibration.int8 import _shortcuts
+from edgedistill_calibration.int8._rescaling import rescale
 from edgedistill_calibration.int8.request import Int8Request
+from edgedistill_calibration.judging.judge import WRITING
 from edgedistill_calibration.ranges.measurement import AS_TRAINED, Ranges, measure_ranges, symmetric
 from edgedistill_deploy.errors import EdgeDistillError
 
@@ -83,15 +86,25 @@ def write_candidates(request: Int8Request) -> Candidates:
         measured |= given
         methods = (*methods, AS_TRAINED)
     written: dict[str, dict[str, Path]] = {}
+    plain: dict[str, onnx.ModelProto] = {}  # the first of each kind, from which the others are made
+    floats = {each.name: each for each in graph.initializer}
+    work = request.judge.prepared.work
+    work.begin(WRITING, len(targets(config.profile)) * len(methods))
     for method in methods:
         own = {**request.metadata, "edgedistill.ranges": method}
         written[method] = {}
         for precision, target in targets(config.profile).items():
             path = written[method][precision] = request.folder / f"{method}.{precision}.onnx"
             ranges = measured[symmetric(method) if target.symmetric else method]
-            model = quantise(prepared, path, target, ranges, image_size)
+            first = plain.get(precision)
+            model = None if first is None else rescale(first, ranges, floats, symmetric=target.symmetric)
+            if model is None:
+                model = quantise_plain(prepared, path, target, ranges, blank_image(image_size))
+                plain.setdefault(precision, copy.deepcopy(model))
+            _finish_values(model, prepared, target, ranges)
             preparation.finish_graph(model, float_model, own)
             onnx.save(model, path)
+            work.advance(1)
     return Candidates(prepared=onnx.load(prepared), ranges=measured, files=written)
 
 
@@ -99,17 +112,18 @@ def quantise(
     prepared: Path, path: Path, target: Target, ranges: Ranges, image_size: tuple[int, int]
 ) -> onnx.ModelProto:
     """Quantise the file of `graphs.preparation.prepare_graph`, with images of this size (H, W), as `quantise_graph`."""
-    blank = {"image": np.zeros((1, *image_size, 3), np.uint8)}
-    return quantise_graph(prepared, path, target, ranges, blank)
+    return quantise_graph(prepared, path, target, ranges, blank_image(image_size))
+
+
+def blank_image(image_size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Return the input of a bundle's model: one black image of this size (H, W)."""
+    return {"image": np.zeros((1, *image_size, 3), np.uint8)}
 
 
 def quantise_graph(
     prepared: Path, path: Path, target: Target, ranges: Ranges, feeds: Mapping[str, np.ndarray]
 ) -> onnx.ModelProto:
     """Write a prepared graph in INT8 to `path` and return it; weights have one scale for each output channel.
-
-    The ranges replace what ONNX Runtime measures on `feeds`. Its calibration cache could hold them too, but only since
-    1.32, and it is used for other models too.
 
     Args:
         prepared: the file of `graphs.preparation.fold_graph`.
@@ -120,6 +134,19 @@ def quantise_graph(
 
     Raises:
         EdgeDistillError: a quantised value has no range, or ONNX Runtime's quantiser cannot quantise the graph.
+    """
+    model = quantise_plain(prepared, path, target, ranges, feeds)
+    _finish_values(model, prepared, target, ranges)
+    return model
+
+
+def quantise_plain(
+    prepared: Path, path: Path, target: Target, ranges: Ranges, feeds: Mapping[str, np.ndarray]
+) -> onnx.ModelProto:
+    """Return a graph as ONNX Runtime's quantiser writes it; arguments and errors as `quantise_graph`.
+
+    The ranges replace what ONNX Runtime measures on `feeds`. Its calibration cache could hold them too, but only since
+    1.32, and it is used for other models too.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
@@ -146,11 +173,14 @@ def quantise_graph(
         )
     except Exception as error:  # its errors have no common class
         raise EdgeDistillError(f"ONNX Runtime cannot quantise the model: {preparation.first_line(error)}.") from error
-    model = onnx.load(path)
+    return onnx.load(path)
+
+
+def _finish_values(model: onnx.ModelProto, prepared: Path, target: Target, ranges: Ranges) -> None:
+    """Check that every range was measured, and quantise what ONNX Runtime's quantiser leaves in float."""
     _require_measured(model.graph, ranges)
     if target.shortcuts:
         _shortcuts.quantise_values(model, _shortcuts.shortcuts(onnx.load(prepared).graph), ranges)
-    return model
 
 
 def _require_measured(graph: onnx.GraphProto, ranges: Ranges) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import onnx
 
-from edgedistill_calibration.int8._float_nodes import MixedPrecision
 from edgedistill_calibration.int8._node_errors import NodeError, Trial
+from edgedistill_calibration.int8.float_nodes import MixedPrecision
 from edgedistill_calibration.judging.judge import lowest_first
 from edgedistill_calibration.judging.ledger import Figures
 
@@ -66,6 +66,7 @@ class Mixture:
         """Return what `ledger.json` has beside the figures."""
         return {
             "node_sample_count": self.node_sample_count,
+            "nodes_tried": sum(each.alone is not None for each in self.nodes),
             "exclusions": [asdict(each) for each in self.exclusions],
             "goal": asdict(self.goal),
         }

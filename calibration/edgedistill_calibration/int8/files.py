@@ -9,13 +9,21 @@ from pathlib import Path
 import onnx
 from onnx import helper
 
-from edgedistill_calibration.config import CANDIDATES
+from edgedistill_calibration.config import ALL_NODES, CANDIDATES, SAMPLED_NODES, CalibrationConfig
 from edgedistill_calibration.graphs.preparation import metadata_of
-from edgedistill_calibration.int8._float_nodes import MixedPrecision
-from edgedistill_calibration.int8._node_errors import Trial, count_runs, measure_nodes, node_costs, sample_count
-from edgedistill_calibration.int8._qdq import Candidates, write_candidates
-from edgedistill_calibration.int8.exclusions import Mixture, Search, leave_in_float
+from edgedistill_calibration.int8._node_errors import (
+    NodeCost,
+    Trial,
+    count_runs,
+    measure_nodes,
+    node_costs,
+    sample_count,
+)
+from edgedistill_calibration.int8._qdq import Candidates, blank_image, write_candidates
+from edgedistill_calibration.int8.exclusions import ROUNDING, Mixture, Search, leave_in_float
+from edgedistill_calibration.int8.float_nodes import MixedPrecision
 from edgedistill_calibration.int8.request import Int8Request
+from edgedistill_calibration.judging.effort import CANDIDATES_BUDGET, NODES_BUDGET, SAMPLE_BUDGET, affordable
 from edgedistill_calibration.judging.judge import CANDIDATE_FILES, RANGES, SINGLE_NODES, Judge
 from edgedistill_calibration.judging.ledger import Figures
 from edgedistill_calibration.ranges.measurement import Ranges, range_passes
@@ -54,18 +62,23 @@ class Int8:
 
 def make_int8(request: Int8Request) -> Int8:
     """Quantise a float model: find the best ranges, then leave its worst nodes in float where it must."""
-    judge, work = request.judge, request.judge.prepared.work
-    work.begin(RANGES, range_passes(CANDIDATES[request.config.method]) * len(request.images))
+    judge, work, config = request.judge, request.judge.prepared.work, request.config
+    work.begin(RANGES, range_passes(CANDIDATES[config.method]) * len(request.images))
     tried = write_candidates(request)
-    work.begin(CANDIDATE_FILES, len(judge.images))
-    candidates = _judge_candidates(judge, tried)
+    costs = node_costs(tried.prepared, blank_image(judge.prepared.preprocess.size)["image"])
+    candidates = _judge_candidates(judge, tried, costs)
     chosen = _choose(candidates, trained=request.trained_ranges is not None)
-    accuracy = request.accuracy
-    if accuracy is None:
-        accuracy = judge.judge({judge.source: "fp32"})[judge.source].accuracy
-    trial = _prepare_trial(judge, tried.prepared, request.config.ledger_nodes)
+    kept = {candidate.files[precision]: precision for precision, candidate in chosen.items()}
+    figures = judge.judge({judge.source: "fp32", **kept})
+    accuracy = figures[judge.source].accuracy if request.accuracy is None else request.accuracy
+    limits = {
+        precision: config.node_limit(len(costs), holds=accuracy - figures[path].accuracy <= config.max_drop + ROUNDING)
+        for path, precision in kept.items()
+    }
+    trial = _prepare_trial(judge, tried.prepared, costs, limits, config)
     mixtures = {
-        precision: _mix(precision, candidate, request, trial, accuracy) for precision, candidate in chosen.items()
+        precision: _mix(precision, path, request, trial, accuracy, limits[precision])
+        for path, precision in kept.items()
     }
     return Int8(method=chosen["int8"].method, ranges=tried.ranges, candidates=tuple(candidates), mixtures=mixtures)
 
@@ -93,32 +106,45 @@ def _choose(candidates: Sequence[Candidate], *, trained: bool) -> dict[str, Cand
     }
 
 
-def _judge_candidates(judge: Judge, tried: Candidates) -> list[Candidate]:
-    figures = judge.judge({path: name for written in tried.files.values() for name, path in written.items()})
+def _judge_candidates(judge: Judge, tried: Candidates, costs: Mapping[str, NodeCost]) -> list[Candidate]:
+    """Compare the candidates, on fewer of the held-out images the larger the model is."""
+    files = {path: name for written in tried.files.values() for name, path in written.items()}
+    work = sum(cost.multiply_adds for cost in costs.values()) * (1 + len(files))
+    count = affordable(CANDIDATES_BUDGET, work, len(judge.images))
+    kept = 1 + len(tried.files[next(iter(tried.files))])  # files that then run the rest of the images
+    judge.prepared.work.begin(CANDIDATE_FILES, count * (1 + len(files)) + (len(judge.images) - count) * kept)
+    figures = judge.judge(files, count)
     return [
         Candidate(method=method, files=written, figures={name: figures[path] for name, path in written.items()})
         for method, written in tried.files.items()
     ]
 
 
-def _prepare_trial(judge: Judge, prepared: onnx.ModelProto, limit: int) -> Trial:
-    """Prepare the images that single nodes are measured on; none where the limit is 0."""
-    costs = node_costs(prepared, judge.sample(1)) if limit else {}
-    images = judge.sample(sample_count(costs, limit) if limit else 0)
-    judge.prepared.work.begin(SINGLE_NODES, 2 * count_runs(len(costs), limit) * len(images))
+def _prepare_trial(
+    judge: Judge,
+    prepared: onnx.ModelProto,
+    costs: Mapping[str, NodeCost],
+    limits: Mapping[str, int],
+    config: CalibrationConfig,
+) -> Trial:
+    """Prepare the images that single nodes are measured on; none where none is measured."""
+    whole = config.ledger_nodes == ALL_NODES or max(limits.values()) > SAMPLED_NODES
+    count = sample_count(costs, [*limits.values()], NODES_BUDGET if whole else SAMPLE_BUDGET)
+    images = judge.sample(count)
+    runs = sum(map(count_runs, limits.values()))
+    judge.prepared.work.begin(SINGLE_NODES, runs * len(images))
     return Trial(
         prepared=prepared,
         images=images,
-        labels=judge.labels()[: len(images)],
-        reference=judge.answers({judge.source: "fp32"})[judge.source][: len(images)],
+        labels=judge.labels(len(images)),
+        reference=judge.answers({judge.source: "fp32"}, len(images))[judge.source],
         costs=costs,
         work=judge.prepared.work,
     )
 
 
-def _mix(precision: str, chosen: Candidate, request: Int8Request, trial: Trial, accuracy: float) -> Mixture:
+def _mix(precision: str, path: Path, request: Int8Request, trial: Trial, accuracy: float, limit: int) -> Mixture:
     """Return the file of one precision, with the nodes in float that its accuracy needs."""
-    path, limit = chosen.files[precision], request.config.ledger_nodes
     mixed = MixedPrecision(trial.prepared, onnx.load(path))
     names = (path.with_suffix(f".{count}.onnx") for count in itertools.count(1))
     search = Search(
@@ -128,14 +154,13 @@ def _mix(precision: str, chosen: Candidate, request: Int8Request, trial: Trial, 
         accuracy=accuracy,
         max_drop=request.config.max_drop,
         judge=lambda file: request.judge.judge({file: precision})[file],
-        save=lambda model: _save(model, mixed, next(names)),
+        save=lambda model: save_mixed(model, mixed.float_nodes(model), next(names)),
     )
-    return leave_in_float(search, path, chosen.figures[precision])
+    return leave_in_float(search, path, request.judge.judge({path: precision})[path])
 
 
-def _save(model: onnx.ModelProto, mixed: MixedPrecision, path: Path) -> Path:
+def save_mixed(model: onnx.ModelProto, left: Sequence[str], path: Path) -> Path:
     """Write a graph that has nodes in float, and their names in its metadata."""
-    left = mixed.float_nodes(model)
     helper.set_model_props(model, {**metadata_of(model), FLOAT_NODES: json.dumps(left)})
     onnx.save(model, path)
     onnx.checker.check_model(str(path), full_check=True)

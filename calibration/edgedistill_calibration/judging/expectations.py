@@ -36,12 +36,21 @@ def record_expectations(bundle: Bundle, work: ImageCount) -> Bundle:
     work.begin(EXPECTATIONS, len(_WRITTEN))
     inputs = read_golden(bundle.file("golden"))[0] if bundle.has("golden") else None
     for precision in _WRITTEN:
-        model = model_role(precision)
-        role = expectation_role(model)
-        made = None if inputs is None or not bundle.has(model) else _measure(bundle.file(model), precision, inputs)
-        bundle = bundle.without_file(role) if made is None else _with_expectation(bundle, role, made)
+        bundle = _record(bundle, precision, inputs)
         work.advance(1)
     return bundle
+
+
+def record_expectation(bundle: Bundle, precision: str) -> Bundle:
+    """Write the expectation of the file of one precision, or drop it where there is no such file any more."""
+    return _record(bundle, precision, read_golden(bundle.file("golden"))[0] if bundle.has("golden") else None)
+
+
+def _record(bundle: Bundle, precision: str, inputs: Images | None) -> Bundle:
+    model = model_role(precision)
+    role = expectation_role(model)
+    made = None if inputs is None or not bundle.has(model) else _measure(bundle.file(model), precision, inputs)
+    return bundle.without_file(role) if made is None else _with_expectation(bundle, role, made)
 
 
 def _with_expectation(bundle: Bundle, role: str, made: Expectation) -> Bundle:

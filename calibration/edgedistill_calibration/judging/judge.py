@@ -26,13 +26,16 @@ if TYPE_CHECKING:
 Images = NDArray[np.uint8]
 BATCH = 32
 # The phases of a calibration, in order, as the user sees them.
-RANGES, CANDIDATE_FILES, SINGLE_NODES = "ranges", "comparing ranges", "nodes one by one"
+RANGES, WRITING, CANDIDATE_FILES = "ranges", "writing candidates", "comparing ranges"
+SINGLE_NODES = "nodes one by one"
 FLOAT16_FILES, LEDGER, EXPECTATIONS = "FP16 files", "judging the files", "recording their outputs"
+_OPEN_END = 0.1  # of a phase's progress
+_STEPS = 10_000  # of a phase's progress
 
 
 @dataclass(slots=True, kw_only=True)
 class ImageCount:
-    """Counts the images run in each phase of the work, of those expected there."""
+    """Counts what is run in each phase of the work, of that expected there: an image through one or more models."""
 
     phases: Phases
     expected: int = 0
@@ -45,9 +48,16 @@ class ImageCount:
         self._report = self.phases.begin(phase)
 
     def advance(self, count: int) -> None:
-        """Note that this many were run."""
+        """Note that this many were run.
+
+        The last tenth of a phase takes any number of them, so that it never stands still where there are more than
+        expected.
+        """
         self.done += count
-        self._report(self.done, max(self.expected, self.done))
+        share = self.done / max(1, self.expected)
+        even = 1 - _OPEN_END
+        reached = share if share <= even else 1 - _OPEN_END * even / share
+        self._report(int(_STEPS * reached), _STEPS)
 
     def finish(self) -> None:
         """Report all as done."""
@@ -82,37 +92,53 @@ class Judge:
     teacher: Path | None = None
     _answers: dict[Path, Logits] = field(default_factory=dict)
 
-    def labels(self) -> NDArray[np.int64]:
-        """Return what the answers to the images (N,) are held against."""
-        known = np.asarray(self.images.labels, dtype=np.int64)
+    def labels(self, count: int | None = None) -> NDArray[np.int64]:
+        """Return what the answers to the first `count` images (N,) are held against; None stands for all images."""
+        known = np.asarray(self.images.labels, dtype=np.int64)[:count]
         if (known != NO_LABEL).all():
             return known
         path, precision = (self.source, "fp32") if self.teacher is None else (self.teacher, "teacher")
-        return np.where(known == NO_LABEL, self.answers({path: precision})[path].argmax(axis=1), known)
+        return np.where(known == NO_LABEL, self.answers({path: precision}, count)[path].argmax(axis=1), known)
 
-    def judge(self, models: Mapping[Path, str]) -> dict[Path, Figures]:
-        """Return the figures of each {file: precision} against the float model; new files take one pass together."""
-        answers = self.answers({self.source: "fp32", **models})
-        return {path: compare_logits(answers[self.source], answers[path], self.labels()) for path in models}
+    def judge(self, models: Mapping[Path, str], count: int | None = None) -> dict[Path, Figures]:
+        """Return the figures of each {file: precision} against the float model, on the first `count` images or all.
 
-    def answers(self, models: Mapping[Path, str]) -> dict[Path, Logits]:
-        """Return each model's logits (N, C); a new file runs the first image alone and the rest in batches."""
-        new = {path: precision for path, precision in models.items() if path not in self._answers}
-        if new:
-            self._answers.update(self._run(new))
-        return {path: self._answers[path] for path in models}
+        What is new takes one pass over the images.
+        """
+        answers = self.answers({self.source: "fp32", **models}, count)
+        labels = self.labels(count)
+        return {path: compare_logits(answers[self.source], answers[path], labels) for path in models}
 
-    def _run(self, models: Mapping[Path, str]) -> dict[Path, Logits]:
-        first, rest = self.images.select([0]), self.images.select(range(1, len(self.images)))
+    def answers(self, models: Mapping[Path, str], count: int | None = None) -> dict[Path, Logits]:
+        """Return each model's logits (N, C) on the first `count` images, or all.
+
+        A new file runs the first image alone and the rest in batches. A file that was asked before goes on where it
+        stopped.
+        """
+        wanted = len(self.images) if count is None else min(count, len(self.images))
+        behind: dict[int, dict[Path, str]] = {}
+        for path, precision in models.items():
+            known = len(self._answers.get(path, ()))
+            if known < wanted:
+                behind.setdefault(known, {})[path] = precision
+        for start, files in behind.items():
+            for path, new in self._run(files, range(start, wanted)).items():
+                self._answers[path] = np.concatenate([self._answers[path], new]) if start else new
+        return {path: self._answers[path][:wanted] for path in models}
+
+    def _run(self, models: Mapping[Path, str], places: range) -> dict[Path, Logits]:
+        alone = 0 if places.start else 1
+        first, rest = self.images.select(places[:alone]), self.images.select(places[alone:])
         parts: dict[Path, list[Logits]] = {path: [] for path in models}
         with contextlib.ExitStack() as stack:
             sessions = [
                 stack.enter_context(open_model(path, precision=precision)) for path, precision in models.items()
             ]
-            pieces = (self.prepared.batches(first, 1), self.prepared.batches(rest, BATCH))
-            for batch in itertools.chain(*pieces):
+            preprocess = self.prepared.preprocess
+            for batch in itertools.chain(batches(first, preprocess, 1), batches(rest, preprocess, BATCH)):
                 for session in sessions:
                     parts[session.model_path].append(logits_of(session, batch))
+                    self.prepared.work.advance(len(batch))
         return {path: np.concatenate(part) for path, part in parts.items()}
 
     def sample(self, count: int) -> Images:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgedistill_calibration.judging.effort import TEACHER_BUDGET, affordable
 from edgedistill_calibration.judging.judge import Judge
 from edgedistill_calibration.judging.ledger import Figures, LedgerStep, Logits, compare_logits
 from edgedistill_deploy.bundle.folder import Bundle
@@ -13,6 +14,7 @@ from edgedistill_deploy.bundle.precisions import EXPERT_FILES, model_role
 from edgedistill_deploy.bundle.reference import read_golden
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.onnx_files.content import read_arithmetic
+from edgedistill_deploy.onnx_files.cost import read_cost
 from edgedistill_deploy.runtimes.int8_kernels import unfused_sentence
 from edgedistill_deploy.runtimes.logits import logits_of
 from edgedistill_deploy.runtimes.opening import open_model
@@ -41,16 +43,17 @@ def chain_steps(
 
 
 def teacher_answers(bundle: Bundle, judge: Judge, files: Mapping[str, Path] | None = None) -> Logits | None:
-    """Return the teacher's logits on the held-out images; None where the bundle has none.
+    """Return the teacher's logits (K, C) on the held-out images, or the first K for a large teacher.
 
-    Files {precision: path} that were not judged yet run in the same pass over the images.
+    None where the bundle has no teacher. Files {precision: path} that were not judged yet run on all of the images.
     """
-    models = {path: name for name, path in (files or {}).items()}
+    judge.answers({path: name for name, path in (files or {}).items()})
     role = model_role("teacher")
     if not bundle.has(role):
-        judge.answers(models)
         return None
-    return judge.answers({**models, bundle.file(role): "teacher"})[bundle.file(role)]
+    path = bundle.file(role)
+    count = affordable(TEACHER_BUDGET, read_cost(path).multiply_adds, len(judge.images))
+    return judge.answers({path: "teacher"}, count)[path]
 
 
 def step_of(
@@ -58,9 +61,12 @@ def step_of(
 ) -> LedgerStep:
     """Return the step of one file, compared with the float student and the teacher's logits.
 
-    `details` are the nodes and further entries of the step.
+    `teacher` are its logits (K, C) on the first K images; its own step is about these. `details` are the nodes and
+    further entries of the step.
     """
-    answers, labels = judge.answers({judge.source: "fp32", path: precision}), judge.labels()
+    taught = 0 if teacher is None else len(teacher)
+    count = taught if precision == "teacher" else None
+    answers, labels = judge.answers({judge.source: "fp32", path: precision}, count), judge.labels(count)
     figures = compare_logits(answers[judge.source], answers[path], labels)
     if precision == "teacher":  # its logits may differ much although its classes are the same
         figures = replace(figures, sqnr_db=None)
@@ -71,7 +77,9 @@ def step_of(
         stage=precision,
         model_sha256=sha256_of_file(path),
         figures=figures,
-        teacher_agreement=None if teacher is None else compare_logits(teacher, answers[path], labels).agreement,
+        teacher_agreement=None
+        if teacher is None
+        else compare_logits(teacher, answers[path][:taught], labels[:taught]).agreement,
         bytes=path.stat().st_size,
         nodes=tuple(nodes) if isinstance(nodes, list) else (),
         details={key: value for key, value in details.items() if key != "nodes"},

@@ -1,6 +1,5 @@
 """The range of every activation, measured on a few images at a time: memory does not grow with their number."""
 
-import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +18,8 @@ Ranges = Mapping[str, Range]
 
 AVERAGING = 0.1
 BINS = 8192
+COUNTED_VALUES = 600_000_000  # enough for the histograms of a model; large ones need fewer images for so many
+FEWEST_COUNTED = 64  # images
 SMALLEST_SPAN = np.float32(1e-30)  # a value with a smaller span is constant: its bins would overflow float32
 AS_TRAINED = "as-trained"  # ranges of the student's training, not measured
 
@@ -30,7 +31,8 @@ def measure_ranges(
 
     `minmax` is the smallest and largest value seen. `moving-average` averages the extremes of `GROUP` images at a
     time exponentially. `percentile-P` leaves (100 - P) / 2 percent of the values outside on either side, by a histogram
-    of `BINS` bins over the extremes, which takes a second pass. `least-squares` is the clipping of least squared error
+    of `BINS` bins over the extremes, which takes a second pass over the images, or over those that hold
+    `COUNTED_VALUES`, but not fewer than `FEWEST_COUNTED`. `least-squares` is the clipping of least squared error
     in the same histogram; the ranges for types with zero point 0 differ and are `least-squares-symmetric`.
 
     For each pass `groups` is called with `GROUP`; it gives so many prepared images (n, H, W, 3) at a time.
@@ -124,12 +126,21 @@ def _merge(first: Floats, second: Floats) -> Floats:
 def _count_values(reader: ActivationReader, groups: Iterable[Images], extremes: Floats) -> NDArray[np.int64]:
     """Return histograms (V, BINS) of every value, over bins of equal width between its extremes."""
     counts = np.zeros((len(reader.names), BINS), np.int64)
-    for values in itertools.chain.from_iterable(map(reader.read, groups)):
-        for row, value, (low, high) in zip(counts, values, extremes, strict=True):
-            if high - low > SMALLEST_SPAN:
-                place = ((value.ravel() - low) * (np.float32(BINS) / (high - low))).astype(np.int32)
-                row += np.bincount(np.clip(place, 0, BINS - 1, out=place), minlength=BINS)
+    images = 0
+    for group in groups:
+        for values in reader.read(group):
+            _count(counts, values, extremes)
+        images += len(group)
+        if images >= FEWEST_COUNTED and counts.sum() >= COUNTED_VALUES:
+            break
     return counts
+
+
+def _count(counts: NDArray[np.int64], values: Sequence[Floats], extremes: Floats) -> None:
+    for row, value, (low, high) in zip(counts, values, extremes, strict=True):
+        if high - low > SMALLEST_SPAN:
+            place = ((value.ravel() - low) * (np.float32(BINS) / (high - low))).astype(np.int32)
+            row += np.bincount(np.clip(place, 0, BINS - 1, out=place), minlength=BINS)
 
 
 def _inner_ranges(counts: NDArray[np.int64], extremes: Floats, percentile: float) -> Floats:

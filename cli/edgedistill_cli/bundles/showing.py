@@ -13,6 +13,7 @@ from edgedistill_cli.tables.latency import show_profile
 from edgedistill_cli.tables.ledger import show_ledger
 from edgedistill_cli.tables.parity import show_choices, show_parity, show_summary
 from edgedistill_cli.tables.predictions import show_predictions
+from edgedistill_cli.tables.shortcuts import show_shortcuts
 from edgedistill_cli.tables.values import show_values
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
@@ -234,5 +235,6 @@ _VIEWS: Mapping[str, Callable[[Document, Console], None]] = {
     "device-check": show_check,
     "explanation": show_explanation,
     "prediction-set": show_predictions,
+    "shortcuts": show_shortcuts,
     "bundle-set": _show_several,
 }

@@ -1,6 +1,7 @@
 """`calibrate`: the exported student to FP16 and INT8, on an existing run folder."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -60,16 +61,35 @@ class CalibrateFlags:
         Setting("calibrate.recover"),
     ] = None
     ledger_nodes: Annotated[
-        int | None,
-        flag("--ledger-nodes", "N", "Nodes quantised one by one at most; 0 for none."),
-        Setting("calibrate.ledger_nodes"),
+        str | None,
+        flag(
+            "--ledger-nodes",
+            "N|all",
+            "Nodes quantised one by one where a file loses too much, else a few; 0: none, all: every one.",
+        ),
+        Setting("calibrate.ledger_nodes", options.count_or_text),
     ] = None
     seed: Annotated[int | None, typer.Option("--seed", metavar="N"), Setting("calibrate.seed")] = None
     allow_code: options.AllowCode = None
 
 
-def calibrate(run: options.RunPath, flags: CalibrateFlags, console: Console) -> None:
+For = Annotated[
+    Path | None,
+    flag(
+        "--for",
+        "LATENCY-RECORD",
+        "Calibrate nothing anew: by the node times of this record, write one more INT8 file, for its device alone.",
+    ),
+]
+
+
+def calibrate(run: options.RunPath, flags: CalibrateFlags, *, record: For = None, console: Console) -> None:
     """Write the student in FP16 and INT8, with ranges from training images, and record what each step costs."""
+    if record is not None:
+        from edgedistill_cli.runs.further.for_device import add_for_device
+
+        add_for_device(run, record, settings_of(flags), console)
+        return
     from edgedistill_cli.runs.one_stage import run_stage
 
     run_stage(run, "calibrate", settings_of(flags), console)

@@ -22,6 +22,7 @@ ValidationImages = Annotated[int | None, flag("--validation-images", "N", "Valid
 Jobs = Annotated[int, flag("--jobs", "N", "Runs at a time, a process each.", min=1)]
 TrainingThreads = Annotated[int, flag("--threads", "N", "CPU threads of each process.", min=1)]
 OutFolder = Annotated[Path, flag("--out", "DIR", "Where results go; a second run goes on there.")]
+Explain = Annotated[bool, typer.Option("--explain", help="Compare what the answers rest on with the teacher, too.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how many runs are due, and stop.")]
 
 
@@ -33,6 +34,23 @@ class WeightFlags:
         str | None,
         flag("--lambda-layer", "X|auto", "One weight for all, as --lambdas X; auto chooses, the default."),
         Setting("distill.lambda_layer", options.number_or_text),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReasonFlags:
+    """How the reasons of students and teacher are looked for."""
+
+    method: Annotated[
+        str | None,
+        flag("--explain-method", "NAME", "For --explain: integrated-gradients, lrp, attention, or auto, the default."),
+    ] = None
+    images: Annotated[
+        int | None,
+        flag("--explain-images", "N", "For --explain: validation images, evenly over the classes; 64 at most."),
+    ] = None
+    steps: Annotated[
+        int | None, flag("--explain-steps", "N", "For --explain: points of integrated gradients; 32 by default.")
     ] = None
 
 
@@ -53,14 +71,24 @@ def compare(
     validation_images: ValidationImages = None,
     jobs: Jobs = 1,
     threads: TrainingThreads = 1,
+    explain: Explain = False,
+    reasons: ReasonFlags,
     dry_run: DryRun = False,
     console: Console,
 ) -> None:
     """Compare SubDistill with other ways to train the same student, on the same images and with the same budget."""
     from edgedistill_cli.runs.preflight import Preflight, check_inputs, check_place, check_weights, read_for_checks
     from edgedistill_cli.settings_file import read_settings
-    from edgedistill_cli.studies.comparing import check_classes, make_plan, require_one_teacher, run_and_show, show_due
+    from edgedistill_cli.studies.comparing import (
+        check_classes,
+        make_plan,
+        read_reasons,
+        require_one_teacher,
+        run_and_show,
+        show_due,
+    )
 
+    asked = read_reasons(explain, options.not_none(method=reasons.method, images=reasons.images, steps=reasons.steps))
     found = Preflight()
     settings = read_for_checks(lambda: read_settings(config, settings_of(task, fit, weight, run)), found)
     check_place(out, found)
@@ -81,6 +109,7 @@ def compare(
         tune_seeds=tune_seeds,
         validation_images=validation_images,
         has_labels=not found.lacks_labels,
+        explain=asked,
     )
     if found.lacks_labels and methods is None:
         console.say("note: the method 'labels' is left out, because no training image has a label")

@@ -24,6 +24,14 @@ LIBRARIES = {
     "fsspec": ("http", "images on servers"),
 }
 
+# What ONNX Runtime's INT8 kernels do here, as the end of a line.
+_KERNELS: "dict[Int8Kernels | None, str]" = {
+    None: "",
+    "exact": " ONNX Runtime computes INT8 exactly.",
+    "made_exact": " ONNX Runtime computes INT8 exactly by slower kernels, which EdgeDistill asks for.",
+    "saturating": " ONNX Runtime's INT8 kernels saturate here: install a newer one, or deploy fp32.",
+}
+
 
 def doctor(console: Console) -> None:
     """Say what this machine can run, what is missing, and the command that installs it. Installs nothing."""
@@ -31,6 +39,7 @@ def doctor(console: Console) -> None:
     from importlib import metadata
 
     from edgedistill_deploy.hardware.device import read_device
+    from edgedistill_deploy.hardware.int8_outlook import int8_outlook, outlook_sentence
 
     rows = []
     for library, (extra, purpose) in LIBRARIES.items():
@@ -39,8 +48,16 @@ def doctor(console: Console) -> None:
             found = metadata.version(library)
         rows.append({"library": library, "version": found, "purpose": purpose, "extra": extra})
     device, kernels = read_device(), _int8_kernels()
+    outlook = int8_outlook(device.int8_instructions, device.architecture)
     console.emit(
-        {"kind": "doctor", "schema": 1, "device": device.to_json(), "libraries": rows, "int8_kernels": kernels}
+        {
+            "kind": "doctor",
+            "schema": 1,
+            "device": device.to_json(),
+            "libraries": rows,
+            "int8_kernels": kernels,
+            "int8_outlook": outlook,
+        }
     )
     console.table(
         device.name,
@@ -50,7 +67,7 @@ def doctor(console: Console) -> None:
     for row in rows:
         if not row["version"]:
             console.result(f"{row['library']}: pip install 'edgedistill[{row['extra']}]'")
-    console.result(_int8_sentence(device.int8_instructions, kernels))
+    console.result(outlook_sentence(device.int8_instructions, device.architecture) + _KERNELS.get(kernels, ""))
 
 
 def _int8_kernels() -> "Int8Kernels | None":
@@ -62,14 +79,3 @@ def _int8_kernels() -> "Int8Kernels | None":
         return probe_int8_kernels()
     except EdgeDistillError:
         return None
-
-
-def _int8_sentence(instructions: tuple[str, ...] | None, kernels: "Int8Kernels | None") -> str:
-    has = "not told by this system" if instructions is None else ", ".join(instructions) or "none"
-    meaning = {
-        None: "",
-        "exact": " ONNX Runtime computes INT8 exactly.",
-        "made_exact": " ONNX Runtime computes INT8 exactly by slower kernels, which EdgeDistill asks for.",
-        "saturating": " ONNX Runtime's INT8 kernels saturate here: install a newer one, or deploy fp32.",
-    }
-    return f"INT8 instructions of the processor: {has}.{meaning[kernels]}"

@@ -45,7 +45,7 @@ AnySize = Annotated[
 def export(run: options.RunPath, flags: ExportFlags, *, any_size: AnySize = False, console: Console) -> None:
     """Export the distilled student (and the teacher beside it) to ONNX, checked against torch on real images."""
     if any_size:
-        from edgedistill_cli.runs.any_size import add_any_size
+        from edgedistill_cli.runs.further.any_size import add_any_size
 
         add_any_size(run, settings_of(flags), console)
         return

@@ -12,6 +12,7 @@ from edgedistill_cli.runs.inputs import Inputs, build_run_student, load_inputs, 
 from edgedistill_cli.runs.libraries import require_explanation
 from edgedistill_cli.runs.rivals import read_trained_rival
 from edgedistill_cli.tables.explanation import show_explanation
+from edgedistill_cli.tables.shortcuts import show_shortcuts
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.files.locks import hold_folder
 from edgedistill_deploy.files.writing import refuse_links_out
@@ -64,6 +65,46 @@ def explain_run(
         return 0
     console.result(f"agreement of reasons of at least {least:g}: {verdict}")
     return gate_code(verdict)
+
+
+def find_run_shortcuts(folder: Path, config: "ExplainConfig", flags: Mapping[str, Any], console: Console) -> None:
+    """Look for places that teacher or student of a run draw on for one class alone, keep the record, and print it.
+
+    Takes what `explain_run` takes.
+
+    Raises:
+        EdgeDistillError: the folder holds no run, or no trained student.
+    """
+    require_run(folder)
+    run = Run(folder=folder, settings=read_run_or_file(folder, None, flags), console=console)
+    _require_student(run)
+    require_explanation(config.method)
+    refuse_links_out(folder, (EXPLANATIONS,))
+    with hold_folder(folder, "edgedistill explain", sharing=True, note=console.say):
+        record = _find_shortcuts(run, config)
+    console.emit(record)
+    show_shortcuts(record, console)
+    pictures = ", and pictures beside it" if record["findings"] else ""
+    console.result(f"written: {folder / EXPLANATIONS / 'shortcuts.json'}{pictures}")
+
+
+def _find_shortcuts(run: Run, config: "ExplainConfig") -> dict[str, Any]:
+    from edgedistill.explanation.shortcuts.looking import find_shortcuts
+
+    say_first_teacher(run.settings, run.console)
+    given = load_inputs(run, run.folder / KNOWN_LOOKS)
+    own = run.settings.distill
+    with run.console.progress("explain --shortcuts") as report:
+        return find_shortcuts(
+            given.teacher,
+            given.subtask,
+            read_run_student(run, given),
+            given.images.validation,
+            replace(config, workers=own.workers, compute=own.compute),
+            run.folder / EXPLANATIONS,
+            inside=run.folder,
+            progress=report,
+        )
 
 
 def _require_student(run: Run) -> None:

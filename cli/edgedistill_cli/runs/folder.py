@@ -13,7 +13,7 @@ from edgedistill_cli.console import Console
 from edgedistill_cli.settings import RunSettings
 from edgedistill_cli.settings_file import read_settings, write_settings
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
-from edgedistill_deploy.bundle.precisions import ANY_SIZE_PRECISIONS, any_size_role
+from edgedistill_deploy.bundle.precisions import ANY_SIZE_PRECISIONS, any_size_role, device_precisions, model_role
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.files.locks import LOCK_FILE, hold_folder
 from edgedistill_deploy.files.writing import make_folder, refuse_links_out
@@ -258,7 +258,8 @@ def _written() -> tuple[str, ...]:
 
 
 def _clear(folder: Path) -> None:
-    for name in _written():
+    own = device_precisions(path.stem for path in folder.glob("model.*.onnx"))
+    for name in (*_written(), *(f"{model_role(each)}.onnx" for each in own)):
         path = folder / name
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -11,9 +11,9 @@ from edgedistill_cli import STAGES
 from edgedistill_cli.bundles.recording import say_model_card
 from edgedistill_cli.console import Console
 from edgedistill_cli.runs._learning import judge_learning, watch_training
-from edgedistill_cli.runs.any_size import renew_any_size
 from edgedistill_cli.runs.assistance import Assistance, find_assistance
 from edgedistill_cli.runs.folder import KNOWN_LOOKS, Run
+from edgedistill_cli.runs.further.any_size import renew_any_size
 from edgedistill_cli.runs.inputs import (
     Inputs,
     begin_run_student,

@@ -1,6 +1,6 @@
 """From flags to a comparison: its plan, the runs that are due, and their results."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from edgedistill_cli.console import Console
 from edgedistill_cli.exit_codes import InterruptedRunError
 from edgedistill_cli.runs.inputs import find_classes, load_run_teacher, with_rest
-from edgedistill_cli.runs.libraries import require_comparison
+from edgedistill_cli.runs.libraries import require_comparison, require_explanation
 from edgedistill_cli.runs.preflight import Preflight
 from edgedistill_cli.settings import RunSettings
 from edgedistill_cli.studies.comparison_table import show_comparison
+from edgedistill_cli.studies.reasons_table import show_reasons
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.files.writing import write_json
 from edgedistill_deploy.progress import Progress
 
 if TYPE_CHECKING:
     from edgedistill.comparison import ComparisonPlan, ComparisonProgress, Task
+    from edgedistill.explanation.config import ExplainConfig
 
 Number = TypeVar("Number", int, float)
 
@@ -34,6 +36,7 @@ def make_plan(
     tune_seeds: int,
     validation_images: int | None,
     has_labels: bool = True,
+    explain: "ExplainConfig | None" = None,
 ) -> "ComparisonPlan":
     """Turn settings and the flags of `compare` into a plan.
 
@@ -58,7 +61,29 @@ def make_plan(
         tune_seeds=tune_seeds,
         validation_images=validation_images,
         confidence=settings.validate.confidence,
+        explain=explain,
     )
+
+
+def read_reasons(wanted: bool, given: Mapping[str, Any]) -> "ExplainConfig | None":
+    """Return how students are explained, from the flags that are given; None where it is not `wanted`.
+
+    Raises:
+        UsageError: a setting that cannot be, or one for what is not wanted.
+        MissingDependencyError: a library for it is not installed.
+    """
+    from edgedistill.explanation.config import ExplainConfig
+
+    if not wanted:
+        if given:
+            raise UsageError(f"--explain-{next(iter(given))} says how to explain; give --explain as well.")
+        return None
+    try:
+        config = ExplainConfig(**given)
+    except UsageError as error:
+        raise UsageError(f"For --explain, {error}") from error
+    require_explanation(config.method)
+    return config
 
 
 def _read_numbers(flag: str, text: str, kind: Callable[[str], Number], kinds: str) -> tuple[Number, ...]:
@@ -127,14 +152,19 @@ def check_classes(settings: RunSettings) -> None:
 
 def show_due(plan: "ComparisonPlan", folder: Path, console: Console, found: Preflight) -> None:
     """Print how many runs there are and how many are done; run none. `found` is what was checked before."""
-    from edgedistill.comparison import open_comparison, planned_runs
+    from edgedistill.comparison import open_comparison, planned_explanations, planned_runs
     from edgedistill.comparison.methods import is_untrained
 
-    total, done = planned_runs(open_comparison(plan, folder))
+    comparison = open_comparison(plan, folder)
+    total, done = planned_runs(comparison)
+    explanations, explained = planned_explanations(comparison)
     record = {"kind": "comparison-plan", "schema": 1, "out": str(folder), "runs": total, "done": done}
+    record |= {"explanations": explanations, "explained": explained}
     console.emit(record | found.to_json())
     trained = [name for name, own in plan.methods.items() if not is_untrained(own)]
     console.result(f"{total} runs of {len(trained)} methods, {done} of them done in {folder}")
+    if explanations:
+        console.result(f"{explanations} explanations, {explained} of them done")
 
 
 def run_and_show(plan: "ComparisonPlan", folder: Path, console: Console, *, jobs: int, threads: int) -> None:
@@ -161,6 +191,7 @@ def run_and_show(plan: "ComparisonPlan", folder: Path, console: Console, *, jobs
     write_figure(record, folder / "comparison.svg")
     console.emit(record)
     show_comparison(record, console)
+    show_reasons(record, console)
     console.result(f"written: {folder / 'comparison.json'}, {folder / 'comparison.svg'}")
     if record["failures"]:
         raise EdgeDistillError(_describe_failures(record["failures"]))
@@ -168,6 +199,8 @@ def run_and_show(plan: "ComparisonPlan", folder: Path, console: Console, *, jobs
 
 def _show_progress(report: Progress, at: "ComparisonProgress") -> None:
     note = f"{at.runs} of {at.planned_runs} runs"
+    if at.planned_explanations:
+        note += f", {at.explained} of {at.planned_explanations} explanations"
     if at.job is not None and at.record is not None:
         note += f"; {at.job.describe()}: {_describe_result(at.record)}"
     report(at.work, at.planned_work, note)
@@ -178,6 +211,8 @@ def _describe_result(record: dict[str, Any]) -> str:
         if key in record:
             value = record[key]
             return f"{label} {value:.1%}" if isinstance(value, float) else label
+    if "reasons" in record:
+        return f"agreement of reasons {record['reasons']['cosine']:.2f}"
     return "done"
 
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgedistill_cli.console import Console
+from edgedistill_cli.studies.reasons_table import reason_column
 from edgedistill_deploy import wording as words
 
 # A terminal narrower than this, in columns, would cut the table's figures.
-_WIDTH = 125
+_WIDTH, _WIDTH_WITH_REASONS = 125, 140
 
 
 def show_comparison(record: dict[str, Any], console: Console) -> None:
@@ -20,7 +21,8 @@ def show_comparison(record: dict[str, Any], console: Console) -> None:
         title = f"{'All' if size is None else size} training images, {seeds} seed{'s' if seeds > 1 else ''}"
         means, differences = _mean_columns(rows, record), _difference_columns(rows, record)
         names = {"method": [row["method"] for row in rows]}
-        if sys.stdout.isatty() and shutil.get_terminal_size().columns < _WIDTH:
+        width = _WIDTH if record["explain"] is None else _WIDTH_WITH_REASONS
+        if sys.stdout.isatty() and shutil.get_terminal_size().columns < width:
             _print_columns(console, title, {**names, **means})
             _print_columns(console, f"{title}, differences", {**names, **differences})
         else:
@@ -88,6 +90,7 @@ def _mean_columns(rows: Sequence[dict[str, Any]], record: dict[str, Any]) -> dic
         "lambda": [", ".join(f"{each:g}" for each in row["lambdas"]) or words.MISSING for row in rows],
         "runs": [f"{row['trainings']}" + (f", {row['missing']} missing" if row["missing"] else "") for row in rows],
         "stuck": [str(row["stuck"]) for row in rows],
+        **reason_column(rows, record),
     }
 
 

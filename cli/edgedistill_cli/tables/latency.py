@@ -6,6 +6,8 @@ from typing import Any
 from edgedistill_cli.console import Console
 from edgedistill_cli.tables.layers import show_layers, show_power
 from edgedistill_deploy import wording as words
+from edgedistill_deploy.bundle.precisions import computes_in
+from edgedistill_deploy.hardware.int8_outlook import outlook_sentence
 from edgedistill_deploy.recommendation.summary import label_of
 
 Record = Mapping[str, Any]
@@ -62,6 +64,9 @@ def _show_latency(records: Sequence[Record], console: Console) -> None:
     for record in records:
         for warning in record["warnings"]:
             console.result(f"{_column_name(record, records)}: {warning}")
+    if any(computes_in(record["precision"]) == "int8" and record["provider"] == "cpu" for record in records):
+        device = records[0]["device"]
+        console.result(outlook_sentence(device.get("int8_instructions"), str(device.get("architecture"))))
 
 
 def _column_name(record: Record, records: Sequence[Record]) -> str:

@@ -17,6 +17,10 @@ def show_ledger(record: Mapping[str, Any], console: Console, worst: int) -> None
     _show_chain(steps, console)
     for stage, reason in record.get("left_out", {}).items():
         console.result(f"{stage} has no row: {reason}.")
+    if any(_tried(step.get("nodes", ())) < len(step.get("nodes", ())) for step in steps):
+        console.result(
+            "Only a sample of the nodes was measured; `edgedistill calibrate --ledger-nodes all` measures all."
+        )
     for step in steps:
         if step.get("nodes"):
             _show_nodes(step, console, worst)
@@ -32,8 +36,11 @@ def show_ledger(record: Mapping[str, Any], console: Console, worst: int) -> None
 
 def _show_chain(steps: Sequence[Step], console: Console) -> None:
     base = next((step["accuracy"] for step in steps if step["stage"] == "fp32"), None)
+    counts = {step["stage"]: step["sample_count"] for step in steps}
+    count = counts.get("fp32", max(counts.values(), default=0))
+    fewer = f", the teacher on {counts['teacher']}" if counts.get("teacher", count) < count else ""
     console.table(
-        f"What each step keeps, on {steps[0]['sample_count'] if steps else 0} training images held out of calibration",
+        f"What each step keeps, on {count} training images held out of calibration{fewer}",
         ["step", "accuracy", "change, points", "agrees with fp32", "with teacher", "signal to noise", "file"],
         [
             [
@@ -54,7 +61,7 @@ def _show_nodes(step: Step, console: Console, worst: int) -> None:
     nodes: Sequence[Mapping[str, Any]] = step["nodes"]
     total = sum(node["multiply_adds"] for node in nodes)
     console.table(
-        f"{step['stage']}: the nodes that cost most of {len(nodes)}, on {step['node_sample_count']} of these images",
+        f"{step['stage']}: {_scope(nodes)}, on {step['node_sample_count']} of these images",
         ["node", "kind", "multiply-adds", "signal to noise there", "INT8 alone", "points", "float alone", "points"],
         [
             [
@@ -68,6 +75,18 @@ def _show_nodes(step: Step, console: Console, worst: int) -> None:
             for node in nodes[:worst]
         ],
     )
+
+
+def _scope(nodes: Sequence[Mapping[str, Any]]) -> str:
+    """Say of how many nodes the cost was measured."""
+    tried = _tried(nodes)
+    if tried == len(nodes):
+        return f"the nodes that cost most of {len(nodes)}"
+    return f"the nodes that cost most in a sample of {tried} of {len(nodes)} nodes, the noisiest"
+
+
+def _tried(nodes: Sequence[Mapping[str, Any]]) -> int:
+    return sum(node["alone"] is not None for node in nodes)
 
 
 def _effect(effect: Mapping[str, Any] | None) -> tuple[str, str]:

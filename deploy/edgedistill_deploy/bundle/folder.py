@@ -13,11 +13,20 @@ from types import MappingProxyType
 from typing import Any
 
 from edgedistill_deploy.bundle.manifest import MANIFEST, SCHEMA, read_manifest, sole_writer, write_manifest
-from edgedistill_deploy.bundle.precisions import PRECISIONS, find_role, model_role, offered_precisions
+from edgedistill_deploy.bundle.precisions import (
+    DEVICE_RUNTIME,
+    PRECISIONS,
+    device_precisions,
+    find_role,
+    model_role,
+    offered_precisions,
+    suits,
+)
 from edgedistill_deploy.classes.groups import ClassGroup, WantedClass
 from edgedistill_deploy.errors import BundleError, UsageError, nearest_names, reading
 from edgedistill_deploy.files.names import printable
 from edgedistill_deploy.files.writing import require_inside, sha256_of_file
+from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.images.preprocess import Preprocess
 
 GOLDEN_IMAGES = "golden-images"  # the role of the file in a bundle
@@ -66,16 +75,27 @@ class Bundle:
     @property
     def precisions(self) -> tuple[str, ...]:
         """The precisions this bundle has a model of, "teacher" among them."""
-        return tuple(precision for precision in PRECISIONS if self.has(model_role(precision)))
+        usual = (precision for precision in PRECISIONS if self.has(model_role(precision)))
+        return (*usual, *device_precisions(self.manifest["files"]))
 
-    def precisions_for(self, runtime: str) -> tuple[str, ...]:
-        """Return the usual precisions that a runtime finds a model for, in order. Raises BundleError for none."""
+    def precisions_for(self, runtime: str, device: str | None = None) -> tuple[str, ...]:
+        """Return the usual precisions that a runtime finds a model for, in order, and that made for the device.
+
+        Raises BundleError for none.
+        """
         found = offered_precisions(self.manifest["files"], runtime)
+        if found and device is not None and runtime == DEVICE_RUNTIME:
+            found += tuple(each for each in device_precisions(self.manifest["files"]) if suits(each, device))
         if not found:
             raise BundleError(
                 f"The bundle {self.path} holds no model for {runtime} yet; run `edgedistill export {self.path}` first."
             )
         return found
+
+    def precisions_here(self, runtime: str) -> tuple[str, ...]:
+        """Return `precisions_for` this machine."""
+        has_own = bool(device_precisions(self.manifest["files"]))
+        return self.precisions_for(runtime, read_device().name if has_own else None)
 
     def role_for(self, precision: str, runtime: str = "onnxruntime") -> str:
         """Return the role of the model that a runtime takes for a precision. Raises BundleError where there is none."""

@@ -1,5 +1,6 @@
 """The precisions of a bundle's models, the file of each, and the file that a runtime takes for one."""
 
+import re
 from collections.abc import Container, Iterable
 
 from edgedistill_deploy.errors import UsageError, nearest_names
@@ -26,9 +27,54 @@ ANY_SIZE_PRECISIONS = ("fp32", "fp16", "int8")
 # By runtime and precision: the files that the runtime takes instead of the one of that name, the best first.
 _TAKEN_INSTEAD = {("tensorrt", "int8"): ("int8-tensorrt", "int8-fp16-tensorrt")}
 
+DEVICE_RUNTIME = "onnxruntime"  # the runtime of files for single devices
+# A further INT8 file for one device has the precision int8-DEVICE.
+_FOR_DEVICE = re.compile(r"int8-([a-z0-9](?:[a-z0-9-]{0,60}[a-z0-9])?)")
+_OTHER_ENDS = ("any-size", "recovered")  # of the names of other files and steps
+
+
+def made_for(precision: str) -> str | None:
+    """Return the device that an INT8 file was made for, as `plain_device` writes it; None for any other precision."""
+    found = _FOR_DEVICE.fullmatch(precision)
+    return found[1] if found and precision not in _ROLES and not precision.endswith(_OTHER_ENDS) else None
+
+
+def plain_device(name: str) -> str:
+    """Return a device's name in lower-case letters, digits and dashes, at most 62 of them; any text is taken."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:62].strip("-")
+
+
+def device_precision(device: str) -> str:
+    """Return the precision of the INT8 file for a device. Raises UsageError for a name that no file can have."""
+    precision = f"int8-{plain_device(device)}"
+    if made_for(precision) is None:
+        raise UsageError(
+            f"There can be no INT8 file for a device called {device[:60]!r}, because {precision} is the name of "
+            "another file or none; give the device another name in `edgedistill devices`, and profile it again."
+        )
+    return precision
+
+
+def suits(precision: str, device: str) -> bool:
+    """Return whether a precision is one of every device, or was made for this one."""
+    return made_for(precision) in (None, plain_device(device))
+
+
+def is_precision(name: str) -> bool:
+    """Return whether this is the name of a precision."""
+    return name in _ROLES or made_for(name) is not None
+
+
+def device_precisions(roles: Iterable[str]) -> tuple[str, ...]:
+    """Return the precisions made for single devices among a bundle's roles."""
+    names = (role.removeprefix("model.") for role in roles if role.startswith("model."))
+    return tuple(sorted(name for name in names if made_for(name)))
+
 
 def model_role(precision: str) -> str:
     """Return the role of the model of a precision: "int8" is "model.int8", "teacher" is "teacher.fp32"."""
+    if made_for(precision):
+        return f"model.{precision}"
     if precision not in _ROLES:
         raise UsageError(f"There is no precision {precision!r}.{nearest_names(precision, PRECISIONS)}")
     return _ROLES[precision]

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgedistill_deploy.bundle.expectation import expectation_role
 from edgedistill_deploy.bundle.folder import GOLDEN_IMAGES, Bundle, create_bundle
-from edgedistill_deploy.bundle.precisions import judged_precisions
+from edgedistill_deploy.bundle.precisions import device_precisions, judged_precisions
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.files.writing import beside, make_folder, write_text, write_whole
 from edgedistill_deploy.integration.snippet import PROGRAM_RUNTIME, Language, write_program
@@ -89,7 +89,7 @@ def pack_bundle(
 
 
 def _usual_precision(bundle: Bundle, runtime: str) -> tuple[str, str]:
-    offered = judged_precisions(bundle.precisions_for(runtime))
+    offered = judged_precisions((*bundle.precisions_for(runtime), *device_precisions(bundle.manifest["files"])))
     choices = bundle.manifest.get("choices", {}).values()
     found = {
         str(each.get("precision")) for each in choices if isinstance(each, Mapping) and each.get("runtime") == runtime

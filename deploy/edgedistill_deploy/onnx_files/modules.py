@@ -38,14 +38,19 @@ class ModulesOfNodes:
         The module is None where the runtime made the node itself, such as a change of layout. `name` is from the
         runtime's profiler, and so is `operator`, None where the profiler gives none.
         """
-        if name not in self._nodes_by_name and operator is not None and re.fullmatch(rf"{operator}(_token_\d+)?", name):
-            return None, None
+        node = self.node_of(name, operator)
+        return (None, None) if node is None else (self._module(node), node.operator)
+
+    def node_of(self, name: str, operator: str | None = None) -> Node | None:
+        """Return the file's node that does the work of a runtime's; None where the runtime made the node itself."""
+        made = re.escape(operator or "")
+        if name not in self._nodes_by_name and operator is not None and re.fullmatch(rf"{made}(_token_\d+)?", name):
+            return None
         found = [node for node in map(self._node, _BETWEEN_NAMES.split(name)) if node is not None]
         if not found:
-            return None, None
+            return None
         weighted = [node for node in found if node.operator in _WEIGHTED]
-        node = self._working((weighted or found)[0], operator)
-        return self._module(node), node.operator
+        return self._working((weighted or found)[0], operator)
 
     @cached_property
     def _nodes_by_name(self) -> dict[str, Node]:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from edgedistill_deploy.bundle.extended import NewAnswers
 from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS, judged_precisions, model_role
+from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS, judged_precisions, made_for, model_role
 from edgedistill_deploy.errors import NotWrittenError, UsageError
 from edgedistill_deploy.evaluation.figures import Answers
 from edgedistill_deploy.evaluation.images import Evaluation, open_evaluation
@@ -41,7 +41,8 @@ class ValidationRequest:
 
     Args:
         limits: the allowed drops, the least agreement, the allowed classes, and the confidence.
-        precisions: names of `bundle.precisions.PRECISIONS`; None for all in the bundle that the runtime accepts.
+        precisions: names of `bundle.precisions`; None for all in the bundle that the runtime accepts, save those made
+            for other devices.
         runtime, provider, threads: as for `open_session`; the same for all models.
         preprocess_drift: measure for each expert the cost of other ways of preparing the images.
         flips: list all images that teacher and expert decide differently, with their pictures; else the first twelve.
@@ -123,7 +124,7 @@ def validate_bundle(
             "--preprocess-drift needs image files to prepare in other ways, and those in the bundle are prepared "
             "already; name a folder of images with --data."
         )
-    precisions = asked.precisions or bundle.precisions_for(asked.runtime)
+    precisions = asked.precisions or bundle.precisions_here(asked.runtime)
     opener = _Opener(bundle=bundle, asked=asked, progress=progress)
     teacher = find_teacher_file(bundle, lambda: opener.open("teacher"), opener.tell("teacher"))
     evaluation = with_reference_checks(bundle, open_evaluation(bundle, images, teacher), lambda: opener.open("teacher"))
@@ -176,7 +177,7 @@ def _keep(write: Callable[[Bundle, T, Path | None], Path], bundle: Bundle, recor
 
 def _others(bundle: Bundle) -> tuple[str, ...]:
     """Return the expert's files made for one runtime; other runtimes can run them too."""
-    return tuple(each for each in bundle.precisions if each not in USUAL_PRECISIONS)
+    return tuple(each for each in bundle.precisions if each not in USUAL_PRECISIONS and made_for(each) is None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

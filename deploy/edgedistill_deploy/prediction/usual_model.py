@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.bundle.precisions import PRECISIONS, find_role, judged_precisions
+from edgedistill_deploy.bundle.precisions import find_role, is_precision, judged_precisions
 from edgedistill_deploy.hardware.device import read_device
 from edgedistill_deploy.runtimes.opening import RUNTIMES
 
@@ -67,7 +67,7 @@ def _recommended(
     """Return the recommended model; None where there is none, its file changed, or the caller wants another place."""
     chosen = [choice.get(name) for name in ("precision", "runtime", "provider")]
     found_precision, found_runtime, found_provider = (each if isinstance(each, str) else "" for each in chosen)
-    if found_precision not in PRECISIONS or found_runtime not in RUNTIMES or not _PLAIN.fullmatch(found_provider):
+    if not is_precision(found_precision) or found_runtime not in RUNTIMES or not _PLAIN.fullmatch(found_provider):
         return None
     if runtime not in (None, found_runtime) or provider not in (None, found_provider):
         return None

@@ -19,7 +19,8 @@ class ProfileRequest:
 
     Args:
         runtimes: names of `runtimes.opening.RUNTIMES`.
-        precisions: names of `bundle.precisions.PRECISIONS`; None for all that the bundle has and the runtime takes.
+        precisions: names of `bundle.precisions`; None for all that the bundle has and the runtime takes, save those
+            made for other devices.
         provider: the runtime's back end.
         threads: of one run. With two threads the times of small models depend on which processors the threads get: one
             file took 126 or 283 us in different processes, and 132 to 133 us in all of them with one thread.

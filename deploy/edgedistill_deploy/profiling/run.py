@@ -68,7 +68,7 @@ def _plan(bundle: Bundle, request: ProfileRequest) -> list[tuple[dict[str, Any],
     return [
         ({"runtime": runtime, "precision": precision, "provider": request.provider, "threads": request.threads}, size)
         for runtime in request.runtimes
-        for precision in request.precisions or bundle.precisions_for(runtime)
+        for precision in request.precisions or bundle.precisions_here(runtime)
         for size in request.batch_sizes
     ]
 

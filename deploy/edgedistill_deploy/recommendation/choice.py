@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.bundle.precisions import suits
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.latency.comparison import LatencyComparison, compare_latency
 from edgedistill_deploy.records.latency import LatencyReport
@@ -139,7 +140,7 @@ def _candidates(device: str, records: Records) -> list[_Candidate]:
     found = []
     for parity in records.parity:
         model = parity.report.model
-        if model.device == device and not model.is_teacher:
+        if model.device == device and not model.is_teacher and suits(model.precision, device):
             timed = [each for each in records.latency if each.report.model == model]
             latency = min(timed, key=lambda each: each.report.setting.batch_size, default=None)
             found.append(_Candidate(parity=parity, latency=latency))

@@ -1,6 +1,6 @@
 """The jobs for a device over SSH, with the files of a bundle that each needs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 
 from edgedistill_deploy.bundle.expectation import expectation_role
 from edgedistill_deploy.bundle.folder import Bundle
-from edgedistill_deploy.bundle.precisions import find_role, model_role
+from edgedistill_deploy.bundle.precisions import device_precisions, find_role, model_role, suits
 from edgedistill_deploy.bundle.reference import Reference, write_reference
 from edgedistill_deploy.evaluation.images import open_evaluation
 from edgedistill_deploy.images.sets import ImageSet
@@ -47,18 +47,22 @@ def profile_job(
 ) -> RemoteJob:
     """Return the job that measures a request; each device's own runtime and provider fill what is not chosen."""
 
+    files = bundle.manifest["files"]
+
     def runtimes(device: Device) -> tuple[str, ...]:
         return request.runtimes if chosen.runtime is not None else (device.runtime,)
 
     def build_request(device: Device) -> dict[str, Any]:
         provider = chosen.provider or device.provider
         own = replace(request, runtimes=runtimes(device), provider=provider, power_sensor=device.power)
+        if request.precisions is None and any(suits(each, device.name) for each in device_precisions(files)):
+            own = replace(own, precisions=bundle.precisions_for(runtimes(device)[0], device.name))
         return {"profile": own.to_json()}
 
     return RemoteJob(
         bundle=bundle,
         task="profile",
-        roles=_needed_roles(bundle, request.precisions, map(runtimes, devices)),
+        roles=_needed_roles(bundle, request.precisions, runtimes, devices),
         request=build_request,
         runtimes=runtimes,
         keep=keep,
@@ -92,7 +96,7 @@ def validate_job(
         (runtime,) = chosen.runtimes(device)
         return {
             "limits": asdict(limits),
-            "precisions": list(precisions or bundle.precisions_for(runtime)),
+            "precisions": list(precisions or bundle.precisions_for(runtime, device.name)),
             "runtime": runtime,
             "provider": chosen.provider or device.provider,
             "threads": threads,
@@ -102,7 +106,7 @@ def validate_job(
     return RemoteJob(
         bundle=bundle,
         task="validate",
-        roles=(*_needed_roles(bundle, precisions, map(chosen.runtimes, devices)), "reference", *teacher),
+        roles=(*_needed_roles(bundle, precisions, chosen.runtimes, devices), "reference", *teacher),
         request=build_request,
         runtimes=chosen.runtimes,
         replaced={} if reference is None else {"reference": reference},
@@ -133,14 +137,18 @@ def write_prepared(bundle: Bundle, images: ImageSet, path: Path) -> tuple[str, .
 
 
 def _needed_roles(
-    bundle: Bundle, precisions: Sequence[str] | None, runtimes: Iterable[Iterable[str]]
+    bundle: Bundle,
+    precisions: Sequence[str] | None,
+    runtimes: Callable[[Device], tuple[str, ...]],
+    devices: Sequence[Device],
 ) -> tuple[str, ...]:
     """Return the roles of the models that the devices' runtimes take, and of the golden files."""
     files = bundle.manifest["files"]
+    pairs = sorted({(runtime, device.name) for device in devices for runtime in runtimes(device)})
     taken = [
         find_role(files, precision, runtime)
-        for runtime in sorted({name for of_device in runtimes for name in of_device})
-        for precision in precisions or bundle.precisions_for(runtime)
+        for runtime, device in pairs
+        for precision in precisions or bundle.precisions_for(runtime, device)
     ]
     roles = dict.fromkeys(role for role in taken if role)
     beside = (f"{role}.data" for role in roles)  # the weights of a model too large for one file

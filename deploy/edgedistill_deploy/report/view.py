@@ -10,13 +10,14 @@ import numpy as np
 from edgedistill_deploy import wording
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.classes.groups import describe_groups
+from edgedistill_deploy.hardware.int8_outlook import outlook_sentence
 from edgedistill_deploy.recommendation import summary
 from edgedistill_deploy.recommendation.choice import choose
 from edgedistill_deploy.recommendation.shipping import judge_shipping
 from edgedistill_deploy.recommendation.summary import baseline_of, label_of
 from edgedistill_deploy.records.classes import ClassFinding, ClassParity
 from edgedistill_deploy.records.parity import ParityReport
-from edgedistill_deploy.records.reading import EpochRow, LatencyRecord, Records
+from edgedistill_deploy.records.reading import EpochRow, LatencyRecord, LedgerRow, Records
 from edgedistill_deploy.records.studies.reading import NO_STUDIES, Studies
 from edgedistill_deploy.records.values import MAX_TIME
 from edgedistill_deploy.report.charts.bars import histogram, interval_chart, spectrum
@@ -92,6 +93,8 @@ def page_values(bundle: Bundle, records: Records, studies: Studies = NO_STUDIES)
         "condition_rows": condition_rows,
         "label_of": label_of,
         "many_classes": MANY_CLASSES,
+        "nodes_measured": nodes_measured,
+        "outlook_sentence": outlook_sentence,
         "plainly": plainly,
         "w": wording,
     }
@@ -317,6 +320,18 @@ def _label_time(record: LatencyRecord) -> str:
 
 def _samples(record: LatencyRecord) -> Samples:
     return np.asarray(record.report.times.samples_ms, np.float64)
+
+
+# --- precision
+
+
+def nodes_measured(row: LedgerRow) -> str:
+    """Say how many nodes of a step were measured one by one, of how many."""
+    tried = sum(node["alone"] is not None for node in row.nodes if "alone" in node)
+    whole = len(row.nodes)
+    if not whole:
+        return wording.MISSING
+    return f"a sample of {tried} of {whole}" if 0 < tried < whole else str(whole)
 
 
 # --- conditions

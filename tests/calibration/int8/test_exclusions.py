@@ -11,10 +11,11 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from edgedistill_calibration import CalibrationConfig, calibrate
+from edgedistill_calibration import CalibrationConfig, calibrate, config
 from edgedistill_calibration.dataset import select_calibration
-from edgedistill_calibration.int8 import _node_errors, exclusions
+from edgedistill_calibration.int8 import exclusions
 from edgedistill_calibration.int8._node_errors import NodeCost, node_costs, sample_count
+from edgedistill_calibration.judging import effort
 from edgedistill_calibration.judging.ledger import read_ledger
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.images.sets import ImageSet
@@ -126,6 +127,34 @@ def test_a_sound_student_stays_int8_throughout(tmp_path: Path, training: ImageSe
         assert step["node_sample_count"] == 128
 
 
+def measured_nodes(bundle: Bundle, stage: str) -> list[str]:
+    return [node["node"] for node in steps_of(bundle)[stage]["nodes"] if node["alone"] is not None]
+
+
+def test_where_the_limit_holds_a_sample_is_measured_and_the_record_says_so(
+    tmp_path: Path, training: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "SAMPLED_NODES", 3)
+    sampled = calibrate(float_bundle(tmp_path / "sampled"), training, CONFIG)
+    whole = calibrate(float_bundle(tmp_path / "whole"), training, replace(CONFIG, ledger_nodes="all"))
+    for stage in INT8:
+        step = steps_of(sampled)[stage]
+        assert (len(step["nodes"]), step["nodes_tried"]) == (8, 3)
+        assert len(measured_nodes(sampled, stage)) == 3
+        assert all(node["sqnr_db"] is not None for node in step["nodes"])
+        assert len(measured_nodes(whole, stage)) == steps_of(whole)[stage]["nodes_tried"] == 8
+        assert step["model_sha256"] == steps_of(whole)[stage]["model_sha256"]
+
+
+def test_where_the_limit_is_missed_every_node_is_measured_even_with_a_small_sample(
+    tmp_path: Path, training: ImageSet, monkeypatch: pytest.MonkeyPatch, fragile: Bundle
+) -> None:
+    monkeypatch.setattr(config, "SAMPLED_NODES", 1)
+    bundle = calibrate(fragile_bundle(tmp_path / "bundle", "inner_1"), training, CONFIG)
+    assert [len(measured_nodes(bundle, stage)) for stage in INT8] == [8, 8]
+    assert bundle.model_sha256("model.int8") == fragile.model_sha256("model.int8")
+
+
 def test_a_goal_out_of_reach_is_said_with_the_reason_and_the_best_is_kept(
     tmp_path: Path, training: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,8 +202,8 @@ def test_costs_are_those_of_the_layers(tmp_path: Path) -> None:
 def test_large_models_are_measured_on_fewer_images_and_never_on_too_few() -> None:
     def count(multiply_adds: int) -> int:
         costs = {str(place): NodeCost(multiply_adds=multiply_adds, weight_count=1) for place in range(50)}
-        return sample_count(costs, 100)
+        return sample_count(costs, [50, 50], effort.NODES_BUDGET)
 
-    assert count(1000) == _node_errors.MOST_IMAGES
-    assert _node_errors.FEWEST_IMAGES < count(10_000_000) < _node_errors.MOST_IMAGES
-    assert count(10**9) == _node_errors.FEWEST_IMAGES
+    assert count(1000) == effort.MOST_FOR_NODES
+    assert effort.FEWEST_FOR_NODES < count(10_000_000) < effort.MOST_FOR_NODES
+    assert count(10**9) == effort.FEWEST_FOR_NODES

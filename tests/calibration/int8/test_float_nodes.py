@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from edgedistill_calibration.graphs.preparation import activations, finish_graph, prepare_graph
 from edgedistill_calibration.graphs.reading import ActivationReader
-from edgedistill_calibration.int8._float_nodes import MixedPrecision
 from edgedistill_calibration.int8._qdq import MEASURED_OPERATORS, quantise, targets
+from edgedistill_calibration.int8.float_nodes import MixedPrecision
 from edgedistill_calibration.ranges.measurement import measure_ranges
 from reference.as_written import open_as_written
 from reference.fitted_networks import SIZE, shape_images, write_network

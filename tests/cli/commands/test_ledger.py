@@ -1,13 +1,14 @@
 """`ledger`: what it shows of a student with a planted fault, and of what is no ledger."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from command import run_command
 from edgedistill_calibration import CalibrationConfig, calibrate
-from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from reference.fitted_networks import shape_images
 from reference.fragile_networks import fragile_bundle
 from reference.shape_bundles import empty_bundle, labelled
@@ -44,6 +45,20 @@ def test_it_shows_as_many_nodes_as_asked_for(bundle: Bundle) -> None:
     few = run_command("ledger", bundle.path, "--nodes", "1").stdout
     assert "longer_2" not in few
     assert "longer_2" in run_command("ledger", bundle.path).stdout
+
+
+def test_a_sample_of_the_nodes_is_called_one(bundle: Bundle, tmp_path: Path) -> None:
+    assert "sample" not in run_command("ledger", bundle.path).stdout
+    copied = open_bundle(Path(shutil.copytree(bundle.path, tmp_path / "copy")))
+    record = json.loads((copied.path / "ledger.json").read_text())
+    for step in record["steps"]:
+        for node in step["nodes"][3:]:
+            node["alone"] = None
+    (copied.path / "ledger.json").write_text(json.dumps(record))
+    copied.with_file("ledger", copied.path / "ledger.json")
+    shown = run_command("ledger", copied.path).stdout
+    assert "int8: the nodes that cost most in a sample of 3 of 8 nodes, the noisiest, on 64 of these images" in shown
+    assert "`edgedistill calibrate --ledger-nodes all` measures all" in shown
 
 
 def test_json_is_the_record(bundle: Bundle) -> None:

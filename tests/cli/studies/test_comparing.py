@@ -204,3 +204,73 @@ def test_a_missing_library_is_named_before_anything_starts(
     assert outcome.code == 1
     assert f"needs {library}, which is not installed: pip install 'edgedistill[compare]'" in outcome.stderr
     assert not (tmp_path / "out").exists()
+
+
+REASONS = ("--explain", "--explain-method", "integrated-gradients", "--explain-images", "4", "--explain-steps", "1")
+
+
+def test_reasons_are_added_to_a_finished_comparison_and_stay_there(
+    whole: Path, tiny_digits: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(whole, tmp_path / "copy")
+    planned = json.loads(run_command(*argv(tiny_digits, copy, *REASONS, "--dry-run", "--json")).stdout)
+    assert {key: planned[key] for key in ("runs", "done", "explanations", "explained")} == {
+        "runs": 5,
+        "done": 5,
+        "explanations": 6,
+        "explained": 0,
+    }
+    outcome = run_command(*argv(tiny_digits, copy, *REASONS))
+    assert outcome.code == 0, outcome.stderr
+    assert trained(copy) == trained(whole)
+    added = [json.loads(line)["kind"] for line in lines(copy)[len(lines(whole)) :]]
+    assert sorted(added) == ["explain"] * 4 + ["floors"] * 2
+    for words in ("reasons", "Agreement of reasons with the teacher, 24 training images", "top tenth", "cosine on 4"):
+        assert words in outcome.stdout
+    explained = rows(copy)
+    for row, plain in zip(explained, rows(whole), strict=True):
+        assert (row["mean"], row["difference"]) == (plain["mean"], plain["difference"])
+        cosines = [run["reasons"]["cosine"] for run in row["runs"]]
+        assert row["reasons"]["cosine"]["mean"] == pytest.approx(statistics.fmean(cosines))
+        shown = f"{statistics.fmean(cosines):.2f} ± {statistics.stdev(cosines):.2f}"
+        assert shown.replace("-", "−") in outcome.stdout
+
+    later = run_command(*argv(tiny_digits, copy, "--json"))
+    assert later.code == 0, later.stderr
+    assert json.loads(later.stdout)["rows"] == rows(copy) == explained
+
+
+def test_without_the_flag_nothing_is_said_about_reasons(whole: Path, tiny_digits: Path) -> None:
+    outcome = run_command(*argv(tiny_digits, whole, "--dry-run"))
+    assert "explanations" not in outcome.stdout
+    assert json.loads((whole / "comparison.json").read_text(encoding="utf-8"))["explain"] is None
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--explain-method", "lrp"), "--explain-method says how to explain; give --explain as well"),
+        (("--explain", "--explain-method", "lrpp"), "For --explain, method cannot be 'lrpp'"),
+        (("--explain", "--explain-images", "0"), "For --explain, images must be a number of at least 1"),
+        (("--explain", "--explain-steps", "0"), "steps must be a number of at least 1"),
+    ],
+)
+def test_wrong_ways_to_explain_are_refused_with_code_2(
+    tiny_digits: Path, tmp_path: Path, more: tuple[str, ...], message: str
+) -> None:
+    outcome = run_command(*argv(tiny_digits, tmp_path / "out", *more))
+    assert outcome.code == 2
+    assert message in outcome.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("library", "method"), [("captum", "auto"), ("zennit", "lrp")])
+def test_a_library_that_explains_is_missed_before_anything_is_trained(
+    tiny_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, method: str
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == library else find(name))
+    outcome = run_command(*argv(tiny_digits, tmp_path / "out", "--explain", "--explain-method", method))
+    assert outcome.code == 1
+    assert f"needs {library}, which is not installed: pip install 'edgedistill[explain]'" in outcome.stderr
+    assert not (tmp_path / "out").exists()

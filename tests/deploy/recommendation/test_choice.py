@@ -259,3 +259,22 @@ def test_choosing_twice_writes_once(bundle: Bundle) -> None:
     assert record_choices(open_bundle(bundle.path)).manifest == bundle.manifest
     assert (bundle.path / "manifest.json").stat().st_mtime_ns == stamp
     assert json.loads((bundle.path / "manifest.json").read_text())["choices"]["workbench"]["precision"] == "fp32"
+
+
+def test_a_file_for_one_device_is_recommended_there_if_it_is_faster_and_nowhere_else(bundle: Bundle) -> None:
+    path = bundle.path / "model.int8-workbench.onnx"
+    path.write_bytes(b"for the workbench")
+    bundle = bundle.with_file("model.int8-workbench", path)
+    sha256 = bundle.model_sha256("model.int8-workbench")
+    for device in ("workbench", "bench-2"):
+        add(bundle, "fp32", 0.2, device=device)
+        add(bundle, "int8", 0.3, device=device)
+        own = {"precision": "int8-workbench", "model_sha256": sha256}
+        parity = {**parity_record(bundle, "int8", device=device), **own}
+        latency = {**latency_record(bundle, "int8", median_ms=0.1), **own}
+        latency["device"] = {**latency["device"], "name": device}
+        for kind, record in (("parity", parity), ("latency", latency)):
+            write_json(bundle.path / kind / f"{device}-own.json", record)
+    assert precision_of(choice_of(bundle)) == "int8-workbench"
+    assert precision_of(choice_of(bundle, "bench-2")) == "fp32"
+    assert record_choices(bundle).manifest["choices"]["workbench"]["precision"] == "int8-workbench"

@@ -7,6 +7,7 @@ import onnx
 
 from edgedistill_calibration.graphs.preparation import WEIGHTED
 
+_INSIDE = ("Relu", "Clip")  # a runtime computes them in the node before
 _PAIR = ("QuantizeLinear", "DequantizeLinear")
 
 
@@ -31,12 +32,16 @@ class MixedPrecision:
             if node.op_type in WEIGHTED and node.name in self._float.nodes and index.is_quantised(node)
         )
 
-    def leaving(self, names: Collection[str]) -> onnx.ModelProto:
-        """Return the graph with these nodes in float."""
+    def leaving(self, names: Collection[str], *, fused: bool = False) -> onnx.ModelProto:
+        """Return the graph with these nodes in float.
+
+        With `fused`, such a node reads what an INT8 node before it makes, quantised and dequantised: a runtime computes
+        that node in INT8 only if its output is quantised too.
+        """
         model = copy.deepcopy(self._quantised)
         if names:
             quantised = set(self.nodes) - set(names)
-            nodes = list(_Rewriter(model.graph, self._float, quantised, set(names)).rewritten())
+            nodes = list(_Rewriter(model.graph, self._float, quantised, set(names), fused=fused).rewritten())
             _keep_used(model.graph, nodes)
         return model
 
@@ -81,9 +86,11 @@ class _Index:
 class _Rewriter:
     """Gives the nodes of a graph again, with float inputs where they should be float."""
 
-    def __init__(self, graph: onnx.GraphProto, source: _Index, quantised: set[str], left: set[str]) -> None:
+    def __init__(
+        self, graph: onnx.GraphProto, source: _Index, quantised: set[str], left: set[str], *, fused: bool
+    ) -> None:
         self._graph, self._source, self._index = graph, source, _Index(graph)
-        self._quantised, self._left = quantised, left
+        self._quantised, self._left, self._fused = quantised, left, fused
         self._floats: dict[str, str] = {}
         needed = {name for node in graph.node if node.name in quantised for name in node.input}
         self._needed = needed | self._index.outputs
@@ -92,11 +99,20 @@ class _Rewriter:
         """Yield every node, and before it the nodes that make the float values it reads."""
         for node in list(self._graph.node):
             if node.name in self._left:
-                yield from self._read_floats(node, range(len(node.input)))
+                kept = [self._fused and self._is_made_in_int8(name) for name in node.input]
+                yield from self._read_floats(node, [place for place, keep in enumerate(kept) if not keep])
             elif node.op_type not in _PAIR and node.name not in self._quantised:
                 unwanted = [place for place, name in enumerate(node.input) if self._is_unwanted(name)]
                 yield from self._read_floats(node, unwanted)
             yield node
+
+    def _is_made_in_int8(self, value: str) -> bool:
+        """Say whether a value is the quantised output of an INT8 node, perhaps past a ReLU."""
+        pair = self._index.pair(value)
+        maker = None if pair is None else self._index.makers.get(pair.input[0])
+        while maker is not None and maker.op_type in _INSIDE:
+            maker = self._index.makers.get(maker.input[0])
+        return maker is not None and maker.name in self._quantised
 
     def _is_unwanted(self, value: str) -> bool:
         """Say whether no quantised node needs a value in INT8."""

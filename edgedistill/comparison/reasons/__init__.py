@@ -1,0 +1,1 @@
+"""Whether the students of a comparison answer for the teacher's reasons: agreement beside accuracy."""

@@ -45,11 +45,6 @@ AllowCode = Annotated[
     typer.Option("--allow-code", help="Run the function of a teacher python:MODULE:FUNCTION.", show_default=False),
     Setting("teacher.allow_code"),
 ]
-Workers = Annotated[
-    str | None,
-    flag("--workers", "N|auto", "Processes that decode images; auto suits this machine and the images."),
-    Setting("distill.workers", count_or_text),
-]
 TeacherLicence = Annotated[
     str | None,
     flag("--teacher-licence", "TEXT", "For the model card: the licence of the teacher, such as apache-2.0."),
@@ -133,6 +128,13 @@ def count_or_text(text: str) -> int | str:
         return int(text)
     except ValueError:
         return text
+
+
+Workers = Annotated[
+    str | None,
+    flag("--workers", "N|auto", "Processes that decode images; auto suits this machine and the images."),
+    Setting("distill.workers", count_or_text),
+]
 
 
 def share_or_text(text: str) -> float | str:

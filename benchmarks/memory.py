@@ -1,6 +1,6 @@
 """Memory of the pass that finds subspaces, against a bare loop over the same images.
 
-    python -m benchmarks.memory --teacher FOLDER --size 224 --batch-size 32
+    python -m benchmarks.memory --teacher FOLDER --size 224 --batch-size 16
 
 Each way runs in a fresh process, on one thread. It prints the resident peak above the process that holds network and
 images, as ratios to a bare loop: forward, and backward to the weights or to the input. Processor seconds are beside
@@ -8,6 +8,7 @@ them. A network without a folder has random weights, which take as much memory.
 """
 
 import argparse
+import concurrent.futures
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -104,20 +105,28 @@ def measured(place: Place, way: str) -> tuple[float, float]:
     return ((read_peak_memory_bytes() or 0) - before) / 1e6, time.process_time() - started
 
 
+def in_fresh_process(place: Place, way: str) -> tuple[float, float]:
+    """Return what `measured` does; an error, not a wait without end, where the system ends that process for memory."""
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as process:
+        return process.submit(measured, place, way).result()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--teacher", default="resnet50")
     parser.add_argument("--student", default="mobilenetv4_conv_small_050")
     parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--batches", type=int, default=2)
     place = Place(**vars(parser.parse_args()))
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        found = {way: pool.apply(measured, (place, way)) for way in WAYS}
     first, *others = WAYS
-    print(f"{place.teacher}, {place.size} pixels, {place.batches} batches of {place.batch_size}")
-    for way, (memory, seconds) in found.items():
-        print(f"{way}: {memory:.0f} MB above the loaded process, {seconds:.1f} processor s")
+    print(f"{place.teacher}, {place.size} pixels, {place.batches} batches of {place.batch_size}", flush=True)
+    found = {}
+    for way in WAYS:
+        print(f"{way}: ", end="", flush=True)
+        memory, seconds = found[way] = in_fresh_process(place, way)
+        print(f"{memory:.0f} MB above the loaded process, {seconds:.1f} processor s", flush=True)
     for way in others:
         memory, seconds = (mine / theirs for mine, theirs in zip(found[first], found[way], strict=True))
         print(f"{first} / {way}: {memory:.2f} times the memory, {seconds:.2f} times the processor time")

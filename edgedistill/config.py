@@ -93,7 +93,7 @@ class DistillConfig:
         mixup: each training image is mixed with another one, pixel by pixel; the proportion is drawn from Beta(mixup,
             mixup), so 1 makes all proportions equally likely. The teacher is shown the mixture. None or 0: off.
         seed: fixes initialisation, image order, augmentation and drawn positions.
-        workers: processes that decode images.
+        workers: processes that decode images; `auto` suits the machine and the images.
         compute: where training runs: auto, cpu, cuda or mps.
         teacher_cache: `off` runs the teacher at every step; a number stores its targets for so many augmented views of
             each image on disk; `auto` stores 4 views when they fit (`docs/method.md`).
@@ -131,7 +131,7 @@ class DistillConfig:
     augment: str = "crop-flip"
     mixup: float | None = None
     seed: int = 0
-    workers: int = 0
+    workers: int | Literal["auto"] = "auto"
     compute: str = "auto"
     teacher_cache: str = "off"
     batch_norm: str | None = None
@@ -145,8 +145,9 @@ class DistillConfig:
     def __post_init__(self) -> None:
         for key in ("epochs", "batch_size"):
             check_at_least(key, getattr(self, key), 1)
-        for key in ("positions", "seed", "workers", "early_stopping"):
+        for key in ("positions", "seed", "early_stopping"):
             check_at_least(key, getattr(self, key), 0)
+        check_workers(self.workers)
         _check_rate(self.learning_rate)
         check_above_zero("temperature", self.temperature)
         for key in ("weight_decay", "gradient_clip", "lambda_kd", "lambda_task"):
@@ -231,6 +232,14 @@ def _check_rate(value: float | str) -> None:
         check_choice("learning_rate", value, ("auto",))
     else:
         check_above_zero("learning_rate", value)
+
+
+def check_workers(value: int | str) -> None:
+    """Refuse what is no number of processes, and not `auto`."""
+    if isinstance(value, str):
+        check_choice("workers", value, ("auto",))
+    else:
+        check_at_least("workers", value, 0)
 
 
 def _check_lambda(value: float | str) -> None:

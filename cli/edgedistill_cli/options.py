@@ -130,6 +130,13 @@ def count_or_text(text: str) -> int | str:
         return text
 
 
+Workers = Annotated[
+    str | None,
+    flag("--workers", "N|auto", "Processes that decode images; auto suits this machine and the images."),
+    Setting("distill.workers", count_or_text),
+]
+
+
 def share_or_text(text: str) -> float | str:
     """Return "1%" and "0.01" as 0.01, anything else as it is."""
     number = number_or_text(text.strip().removesuffix("%"))
@@ -329,9 +336,7 @@ class RunFlags:
         Setting("distill.augment"),
     ] = None
     seed: Annotated[int | None, typer.Option("--seed", metavar="N"), Setting("distill.seed")] = None
-    workers: Annotated[
-        int | None, flag("--workers", "N", "Processes that decode images."), Setting("distill.workers")
-    ] = None
+    workers: Workers = None
     compute: Annotated[
         str | None, flag("--compute", "auto|cpu|cuda|mps", "Where training runs."), Setting("distill.compute")
     ] = None

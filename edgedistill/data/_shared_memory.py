@@ -22,6 +22,11 @@ def require_shared_memory(workers: int, batch_bytes: int, batch_count: int) -> N
         )
 
 
+def workers_that_fit(batch_bytes: int) -> int | None:
+    """Return how many processes leave half of the free shared memory to others; None where that is no limit."""
+    return shutil.disk_usage(PLACE).free // (2 * _PREFETCHED * max(1, batch_bytes)) if PLACE.is_dir() else None
+
+
 @contextlib.contextmanager
 def naming_shared_memory(workers: int, batch_bytes: int) -> Iterator[None]:
     """Turn torch's errors about shared memory into one sentence, without the traceback of the process that failed."""

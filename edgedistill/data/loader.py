@@ -13,10 +13,12 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from edgedistill.data._shared_memory import naming_shared_memory, require_shared_memory
 from edgedistill.data.augment import AUGMENTATIONS, Pixels, View, cut_view, draw_view, mix
+from edgedistill.data.keeping import KeptImages
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import NO_LABEL, ImageSet
 
 Example = tuple[Tensor, int, int]
+Batch = tuple[Tensor, Tensor, Tensor]
 # Sets the draws that mix images apart from those of the views.
 _MIXING = 1
 
@@ -102,10 +104,13 @@ WHOLE = Share()
 class _PreparedImages(Dataset[Example]):
     """Prepared, augmented images: item (epoch, index) depends on these two, the augmentation and the image alone."""
 
-    def __init__(self, images: ImageSet, preprocess: Preprocess, augmentation: Augmentation) -> None:
+    def __init__(
+        self, images: ImageSet, preprocess: Preprocess, augmentation: Augmentation, store: KeptImages | None = None
+    ) -> None:
         self._images = images
         self._preprocess = preprocess
         self._augmentation = augmentation
+        self._store = store
 
     def __len__(self) -> int:
         return len(self._images)
@@ -119,9 +124,18 @@ class _PreparedImages(Dataset[Example]):
         return torch.from_numpy(cut), int(self._images.labels[index]), index
 
     def _cut(self, epoch: int, index: int) -> Pixels:
-        pixels = self._preprocess.apply(self._images.read(index))
+        pixels = self._prepared(index)
         view = self._augmentation.view((pixels.shape[0], pixels.shape[1]), epoch, index)
         return np.array(cut_view(pixels, view))
+
+    def _prepared(self, index: int) -> Pixels:
+        kept = self._store.find(index) if self._store is not None else None
+        if kept is not None:
+            return kept
+        pixels = self._preprocess.apply(self._images.read(index))
+        if self._store is not None:
+            self._store.keep(index, pixels)
+        return pixels
 
 
 class _KeptViews(Dataset[Example]):
@@ -147,16 +161,16 @@ class _EpochSampler(Sampler[tuple[int, int]]):
 
     def __init__(self, count: int, shown: Pass) -> None:
         self._count = count
-        self._shown = shown
+        self.shown = shown
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.arange(self._count)
-        if self._shown.shuffle:
-            np.random.default_rng((self._shown.augmentation.seed, self._shown.epoch)).shuffle(order)
-        return iter([(self._shown.epoch, int(index)) for index in order])
+        if self.shown.shuffle:
+            np.random.default_rng((self.shown.augmentation.seed, self.shown.epoch)).shuffle(order)
+        return iter([(self.shown.epoch, int(index)) for index in order])
 
 
 def open_loader(
@@ -167,7 +181,10 @@ def open_loader(
     *,
     workers: int = 0,
     share: Share = WHOLE,
-) -> DataLoader[Example]:
+    store: KeptImages | None = None,
+    stays: bool = False,
+    pinned: bool = False,
+) -> "Loader":
     """Load batches of (uint8 images (N, H, W, 3), labels (N,), indices (N,) in `images`).
 
     Args:
@@ -176,28 +193,52 @@ def open_loader(
         batch_size: N; the last batch may be smaller.
         shown: views and order; whole images in their own order by default.
         workers: processes that decode; 0 decodes in this one.
+        share: this process's part of every batch.
+        store: prepared images are taken from there, and what it lacks is added, where this process decodes.
+        stays: the workers stay for further passes of the loader, and torch's generator is left alone.
+        pinned: batches come in memory from which a GPU copies without waiting.
     """
     sampler = _EpochSampler(len(images), shown)
     batches = BatchSampler(sampler, batch_size, drop_last=False)  # type: ignore[arg-type]  # its stub wants int items
     shares = _SharedBatches(batches, len(images), share, training=shown.shuffle)
     if shown.kept is not None:
-        views = _KeptViews(shown.kept, images.labels, shown.augmentation)
-        return DataLoader(views, batch_sampler=shares, collate_fn=lambda batch: batch)
-    dataset = _PreparedImages(images, preprocess, shown.augmentation)
+        return Loader(_KeptViews(shown.kept, images.labels, shown.augmentation), sampler, shares)
+    dataset = _PreparedImages(images, preprocess, shown.augmentation, store)
     batch_bytes = -(-batch_size // share.count) * math.prod(preprocess.size) * 3
-    return _Loader(dataset, shares, workers, batch_bytes)
+    return Loader(dataset, sampler, shares, workers, batch_bytes, stays=stays, pinned=pinned)
 
 
-class _Loader(DataLoader[Example]):
+class Loader(DataLoader[Example]):
     """Loads in other processes if asked, and says in one sentence where shared memory is too small for that."""
 
     def __init__(
-        self, dataset: Dataset[Example], batches: Sampler[list[tuple[int, int]]], workers: int, batch_bytes: int
+        self,
+        dataset: Dataset[Example],
+        sampler: "_EpochSampler",
+        batches: Sampler[list[tuple[int, int]]],
+        workers: int = 0,
+        batch_bytes: int = 0,
+        *,
+        stays: bool = False,
+        pinned: bool = False,
     ) -> None:
-        super().__init__(dataset, batch_sampler=batches, num_workers=workers)
+        super().__init__(
+            dataset,
+            batch_sampler=batches,
+            num_workers=workers,
+            collate_fn=(lambda batch: batch) if isinstance(dataset, _KeptViews) else None,
+            persistent_workers=stays and workers > 0,
+            pin_memory=pinned,
+            generator=torch.Generator() if stays else None,
+        )
+        self._epochs = sampler
         self._batch_bytes = batch_bytes
 
-    def __iter__(self) -> Iterator[Example]:  # type: ignore[override]  # torch promises a class of its own
+    def show(self, shown: Pass) -> None:
+        """Make the next pass this one; its views must be of the same augmentation."""
+        self._epochs.shown = shown
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch promises a class of its own
         require_shared_memory(self.num_workers, self._batch_bytes, len(self))
         with naming_shared_memory(self.num_workers, self._batch_bytes):
             yield from super().__iter__()

@@ -1,5 +1,6 @@
 """The subspaces of a training task: found in one pass over this process's images, or read from a resumed run."""
 
+import contextlib
 import functools
 import math
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from edgedistill.compute.accelerator import memory_format
 from edgedistill.config import CHOSEN
-from edgedistill.data.loader import open_loader
+from edgedistill.data.feeding import Feed
 from edgedistill.data.sampling import sample_images
 from edgedistill.distillation._task import Task
 from edgedistill.distillation.training import EVALUATION_BATCH
@@ -75,8 +76,9 @@ def _choose_methods(task: Task, moments: Mapping[str, Moments], ranks: Mapping[s
 def _own_share(task: Task) -> Iterator[Tensor]:
     """Yield this process's share of the training images, in batches of normalised images (n, 3, H, W)."""
     images, batch_size = task.lesson.images.train, task.config.batch_size
-    # A sampler would make the shares equal and count some images twice.
-    share = images.select(range(task.accelerator.process_index, len(images), task.accelerator.num_processes))
+    processes, share = task.accelerator.num_processes, images
+    if processes > 1:  # a sampler would make the shares equal and count some images twice
+        share = images.select(range(task.accelerator.process_index, len(images), processes))
     report, steps = task.reporter("subspaces"), math.ceil(len(share) / batch_size)
     for step, (batch, _) in enumerate(_batches(task, share, batch_size)):
         yield batch
@@ -87,6 +89,8 @@ def _batches(task: Task, images: ImageSet, batch_size: int) -> Iterator[tuple[Te
     """Yield normalised images (n, 3, H, W) and their labels (n,), on the device."""
     teacher, device = task.lesson.teacher, task.accelerator.device
     normalise = teacher.normalise().to(device)
-    for pixels, labels, _ in open_loader(images, teacher.preprocess, batch_size, workers=task.config.workers):
-        batch = normalise(pixels.to(device)).contiguous(memory_format=memory_format(task.config))
-        yield batch, labels.to(device)
+    feed = Feed(images, teacher.preprocess, batch_size, workers=task.config.workers, memory=task.memory, device=device)
+    with contextlib.closing(feed):
+        for pixels, labels, _ in feed.batches():
+            batch = normalise(pixels).contiguous(memory_format=memory_format(task.config))
+            yield batch, labels.to(device, non_blocking=True)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from edgedistill.config import DistillConfig
+from edgedistill.data.keeping import ImageMemory
 from edgedistill.data.splits import images_key
 from edgedistill.distillation._checkpoint import read_checkpoint
 from edgedistill.distillation.events import TrainingProgress, Watcher
@@ -26,7 +27,7 @@ from edgedistill_deploy.progress import Progress
 class Task:
     """Everything that a training run needs besides a student; tuning makes several runs of one task.
 
-    `epochs` belongs to the whole run; `config` may belong to a short run.
+    `epochs` belongs to the whole run; `config` may belong to a short run. `memory` keeps the images of all passes.
     """
 
     lesson: Lesson
@@ -38,6 +39,7 @@ class Task:
     folder: Path | None
     cache: Path | None
     watch: Watcher
+    memory: ImageMemory = field(default_factory=ImageMemory)
 
     def read_checkpoint(self) -> dict[str, Any] | None:
         """Return the state of this run after its last finished epoch; None where it starts new."""

@@ -24,6 +24,7 @@ def distillation_record(
 
     `judged_by` is "teacher" where no validation image has a label: the accuracies are then agreement with the teacher.
     `unlabelled` counts the training images without a label.
+    `loading` has the processes that decoded images, and the bytes of prepared images that were kept in memory.
     `standing` compares it with chance; its `sentence` is for the user, and empty where nothing is wrong.
     `beside` are further teachers, and `assistant` is the record of the choice of an assistant, with its `sentence`.
     """
@@ -43,6 +44,7 @@ def distillation_record(
         "pairs": [asdict(pair) for pair in result.pairs],
         "images": {"train": len(images.train), "validation": len(images.validation)},
         "unlabelled": unlabelled_count(images.train),
+        "loading": dict(result.loading),
         "standing": standing,
         **({"teachers_beside": [_describe_guide(each) for each in beside]} if beside else {}),
         **({"assistant": dict(assistant)} if assistant is not None else {}),

@@ -2,10 +2,11 @@
 
 import contextlib
 import copy
+import functools
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from edgedistill.compute.accelerator import (
     with_formats,
 )
 from edgedistill.config import FROZEN, TUNED, DistillConfig
-from edgedistill.data.loader import batch_shares
+from edgedistill.data.feeding import Feed
+from edgedistill.data.keeping import ImageMemory, open_image_memory
+from edgedistill.data.loader import Augmentation, Pass, Share, batch_shares
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.data.unlabelled import JudgedBy, judged_by, labelled_rows
 from edgedistill.distillation._checkpoint import read_best_weights
@@ -31,7 +34,7 @@ from edgedistill.distillation.events import EpochRecord, Standing, Watcher, igno
 from edgedistill.distillation.lesson import Guide, Lesson, check_beside
 from edgedistill.distillation.objective import Objective, match_layers
 from edgedistill.distillation.teacher_guidance import TeacherGuidance, ask_for_logits, with_cache
-from edgedistill.distillation.training import Outcome, Run, train
+from edgedistill.distillation.training import EVALUATION_BATCH, Feeds, Outcome, Run, train
 from edgedistill.distillation.tuning import LambdaChoice, choose_lambda
 from edgedistill.models.normalise import normalise_of
 from edgedistill.models.teacher import Teacher
@@ -51,6 +54,7 @@ class DistillResult:
     `standing` compares it with chance; None where a checkpoint of an earlier version does not tell. `doubted_after` is
     the number of epochs after which the training said that little was learnt, or 0. `judged_by` says what accuracies
     are held against: "teacher" where no validation image has a label, so that they are agreement with the teacher.
+    `loading` says how the images were read, see `ImageMemory.to_json`.
     """
 
     student: nn.Module
@@ -66,6 +70,7 @@ class DistillResult:
     standing: Standing | None = None
     doubted_after: int = 0
     judged_by: JudgedBy = "labels"
+    loading: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def equal_epochs(self) -> int:
@@ -135,6 +140,7 @@ def distill(
             folder=folder,
             cache=cache or (folder / "teacher-cache" if folder else None),
             watch=progress,
+            memory=_open_memory(lesson, accelerator),
         )
         task, choice, state = _train_as_set(task, student, subspaces)
     if folder is not None and cache is None and accelerator.is_main_process:
@@ -154,7 +160,18 @@ def distill(
         standing=state.standing(images.validation),
         doubted_after=state.doubted_after,
         judged_by=judged_by(images.validation),
+        loading=task.memory.to_json(),
     )
+
+
+def _open_memory(lesson: Lesson, accelerator: Accelerator) -> ImageMemory:
+    """Return a memory for the images that all passes read; processes that share them would each keep all of them."""
+    if accelerator.num_processes > 1:
+        return ImageMemory()
+    memory = open_image_memory()
+    for images in (lesson.images.train, lesson.images.validation):
+        memory.admit(images, lesson.teacher.preprocess)
+    return memory
 
 
 def read_trained(student: nn.Module, folder: Path) -> nn.Module | None:
@@ -240,6 +257,7 @@ def _train(task: Task, student: nn.Module, saved: Mapping[str, Any] | None) -> O
         capture(student, layers) as outputs,
         _all_evaluating([each.model for each in lesson.teachers]),
         _cache_folder(task) as cache,
+        contextlib.ExitStack() as stack,
     ):
         if config.compile_student:
             # Compilation sees the hooks of `capture`, but no hooks that are set later.
@@ -257,6 +275,7 @@ def _train(task: Task, student: nn.Module, saved: Mapping[str, Any] | None) -> O
             beside=tuple(ask_for_logits(each, config, task.accelerator) for each in lesson.beside),
         )
         guidance, augmentation = with_cache(guidance, task, cache, saved["views"] if saved else None)
+        feeds = stack.enter_context(contextlib.closing(_open_feeds(task, guidance, augmentation)))
         run = Run(
             accelerator=task.accelerator,
             guidance=guidance,
@@ -268,8 +287,27 @@ def _train(task: Task, student: nn.Module, saved: Mapping[str, Any] | None) -> O
             fingerprint=task.fingerprint,
             folder=task.folder,
             watch=task.watch,
+            feeds=feeds,
         )
         return train(run, objective, average, saved)
+
+
+def _open_feeds(task: Task, guidance: TeacherGuidance, augmentation: Augmentation) -> Feeds:
+    accelerator, config, images = task.accelerator, task.config, task.lesson.images
+    feed = functools.partial(
+        Feed,
+        preprocess=guidance.preprocess,
+        workers=config.workers,
+        passes=config.epochs,
+        share=Share(index=accelerator.process_index, count=accelerator.num_processes),
+        memory=task.memory,
+        device=accelerator.device,
+    )
+    shown = Pass(augmentation=augmentation, shuffle=True, kept=guidance.kept_views)
+    return Feeds(
+        training=feed(images.train, batch_size=config.batch_size, shown=shown),
+        validation=feed(images.validation, batch_size=EVALUATION_BATCH),
+    )
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """The teacher in training: asked at every step, or once for a fixed set of views, with the answers kept on disk."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from edgedistill.compute.accelerator import memory_format
 from edgedistill.config import DistillConfig
+from edgedistill.data.feeding import Feed
 from edgedistill.data.loader import Augmentation, Pass, open_loader
 from edgedistill.distillation._task import Task
 from edgedistill.distillation.lesson import Guide
@@ -155,9 +157,12 @@ def with_cache(
     if guidance.accelerator.is_main_process and open_teacher_cache(folder, key) is None:
         report = task.reporter("teacher-cache", cache_bytes=views * len(images) * view_bytes)
         report(0, views * len(images))
-        answers = ((view, _answers(guidance, task, limited, view)) for view in range(views))
+        feed = _feed(guidance, task, limited)
+        answers = ((view, _answers(guidance, task, limited, view, feed)) for view in range(views))
         parameters = {view: _parameters(guidance.preprocess.size, limited, view, len(images)) for view in range(views)}
-        write_teacher_cache(folder, key, len(images), answers, parameters, report)
+        with contextlib.closing(feed):
+            write_teacher_cache(folder, key, len(images), answers, parameters, report)
+    task.memory.release(images, guidance.preprocess)  # the cache has their views
     guidance.accelerator.wait_for_everyone()
     cache = open_teacher_cache(folder, key)
     if cache is None:
@@ -173,21 +178,29 @@ def _example(guidance: TeacherGuidance, images: ImageSet) -> Guidance:
     return guidance.ask(guidance.normalise(pixels), pixels, labels)
 
 
-def _answers(guidance: TeacherGuidance, task: Task, augmentation: Augmentation, view: int) -> Iterator[Answers]:
-    """Ask the teacher about one view of all training images, batch by batch."""
-    train = task.lesson.images.train
-    loader = open_loader(
-        train,
+def _feed(guidance: TeacherGuidance, task: Task, augmentation: Augmentation) -> Feed:
+    return Feed(
+        task.lesson.images.train,
         guidance.preprocess,
         task.config.batch_size,
-        Pass(augmentation=augmentation, epoch=view),
+        Pass(augmentation=augmentation),
         workers=task.config.workers,
+        passes=augmentation.views,
+        memory=task.memory,
+        device=guidance.accelerator.device,
     )
-    for pixels, labels, indices in loader:
+
+
+def _answers(
+    guidance: TeacherGuidance, task: Task, augmentation: Augmentation, view: int, feed: Feed
+) -> Iterator[Answers]:
+    """Ask the teacher about one view of all training images, batch by batch."""
+    train = task.lesson.images.train
+    for pixels, labels, indices in feed.batches(view):
         if augmentation.mixup and guidance.beside:
             labels = augmentation.mix_labels(view, indices, train.labels, len(train.class_names))
-        shown = pixels.to(guidance.accelerator.device)
-        yield Answers(indices=indices, pixels=pixels, guidance=guidance.ask(guidance.normalise(shown), shown, labels))
+        labels = labels.to(pixels.device, non_blocking=True)
+        yield Answers(indices=indices, pixels=pixels, guidance=guidance.ask(guidance.normalise(pixels), pixels, labels))
 
 
 def _parameters(size: tuple[int, int], augmentation: Augmentation, view: int, count: int) -> NDArray[np.int16]:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from edgedistill.compute.accelerator import memory_format, own_random_numbers
 from edgedistill.compute.processes import average_buffers
 from edgedistill.config import FROZEN, DistillConfig
-from edgedistill.data.loader import Augmentation, Pass, Share, open_loader
+from edgedistill.data.feeding import Feed
+from edgedistill.data.loader import Augmentation, open_loader
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.data.unlabelled import fill_in, judged_by, unlabelled_count
 from edgedistill.distillation._checkpoint import write_checkpoint
@@ -50,6 +51,19 @@ FUSED_ADAMW = ("cpu", "cuda")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Feeds:
+    """This process's part of the images for every epoch: the training ones shuffled and varied, and the others."""
+
+    training: Feed
+    validation: Feed
+
+    def close(self) -> None:
+        """End the processes that decode."""
+        self.training.close()
+        self.validation.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """What stays the same during a run of training.
 
@@ -67,12 +81,8 @@ class Run:
     fingerprint: str
     folder: Path | None
     watch: Watcher
+    feeds: Feeds
     judge_logits: Tensor | None = None
-
-    @property
-    def share(self) -> Share:
-        """The part of every batch that this process loads."""
-        return Share(index=self.accelerator.process_index, count=self.accelerator.num_processes)
 
     def prepare(self, pixels: Tensor) -> Tensor:
         """Turn uint8 images (N, H, W, 3) into the student's input (N, 3, H, W)."""
@@ -236,21 +246,13 @@ def _train_epoch(run: Run, learner: Learner, epoch: int, outcome: Outcome) -> Ou
 def _run_steps(run: Run, learner: Learner, epoch: int, last: EpochRecord | None) -> tuple[dict[str, float], float]:
     """Take an epoch's steps; return the terms' means over the images of all processes, and the last learning rate."""
     config = run.config
-    loader = open_loader(
-        run.images.train,
-        run.guidance.preprocess,
-        config.batch_size,
-        Pass(augmentation=run.augmentation, epoch=epoch, shuffle=True, kept=run.guidance.kept_views),
-        workers=config.workers,
-        share=run.share,
-    )
-    steps = len(loader)
+    steps = len(run.feeds.training)
     losses = EpochLosses(config)
     rate = config.peak_rate
     train_with(learner.shared, frozen_statistics=config.batch_norm == FROZEN)
     # Dropout and stochastic depth use torch's generator. A new seed each epoch lets a resumed run draw the same.
     with own_random_numbers(run.accelerator.device, config.seed * 100_003 + epoch):
-        for step, batch in enumerate(loader):
+        for step, batch in enumerate(run.feeds.training.batches(epoch)):
             rate = learning_rate_at(epoch * steps + step, config.epochs * steps, config)
             weight = layer_weight_at(epoch * steps + step, config.epochs * steps, config)
             _step(run, learner, batch, losses, epoch, rate, weight)
@@ -353,15 +355,11 @@ def _ask_judge(run: Run) -> tuple[Tensor, Counts]:
 @torch.no_grad()
 def _ask_validation(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield logits (n, C), labels (n,) and positions (n,) of this process's validation images, batch by batch."""
-    device, preprocess = run.accelerator.device, run.guidance.preprocess
-    loader = open_loader(
-        run.images.validation, preprocess, EVALUATION_BATCH, workers=run.config.workers, share=run.share
-    )
-    steps = len(loader)
-    for step, (pixels, labels, indices) in enumerate(loader):
+    device, steps = run.accelerator.device, len(run.feeds.validation)
+    for step, (pixels, labels, indices) in enumerate(run.feeds.validation.batches()):
         with run.accelerator.autocast():
-            logits = model(pixels.to(device))
-        yield logits.float(), labels.to(device), indices.to(device)
+            logits = model(pixels)
+        yield logits.float(), labels.to(device, non_blocking=True), indices.to(device, non_blocking=True)
         run.watch(
             TrainingProgress(phase="validation", epoch=epoch, epochs=run.config.epochs, step=step + 1, steps=steps)
         )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgedistill.compute.device import find_device, staying_on
-from edgedistill.data.loader import open_loader
+from edgedistill.data.feeding import Feed
 from edgedistill.data.sampling import sample_evenly
 from edgedistill.explanation import attribution
 from edgedistill.explanation._kept import KeptRows
@@ -209,14 +209,15 @@ def _complete(work: "_Work", kept: KeptRows, folder: Path, inside: Path | None, 
     paths = {row: _picture_path(folder / work.method, place) for place, row in enumerate(chosen)}
     kept.cut_at(next((row for row, path in paths.items() if not path.is_file()), len(work.sample)))
     rest = work.sample.select(range(len(kept.rows), len(work.sample)))
-    loader = open_loader(rest, work.compared.teacher.preprocess, work.config.batch_size, workers=work.config.workers)
-    for pixels, *_ in loader if len(rest) else ():
-        first = len(kept.rows)
-        rows, maps = work.examine(pixels, first, progress)
-        for place, image in enumerate(pixels.numpy()):
-            if path := paths.get(first + place):
-                write_picture(path, image, (maps[TEACHER][place], maps[STUDENT][place]), inside)
-        kept.add(rows)
+    feed = Feed(rest, work.compared.teacher.preprocess, work.config.batch_size, workers=work.config.workers)
+    with contextlib.closing(feed):
+        for pixels, *_ in feed.batches() if len(rest) else ():
+            first = len(kept.rows)
+            rows, maps = work.examine(pixels, first, progress)
+            for place, image in enumerate(pixels.numpy()):
+                if path := paths.get(first + place):
+                    write_picture(path, image, (maps[TEACHER][place], maps[STUDENT][place]), inside)
+            kept.add(rows)
     progress(len(work.sample), len(work.sample), "images")
 
 

@@ -1,9 +1,10 @@
 """Settings of an inspection, without torch, so that they can be refused before anything heavy is loaded."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from edgedistill.checks import check_at_least, check_choice
-from edgedistill.config import COMPUTES, SUBSPACE_METHODS
+from edgedistill.config import COMPUTES, SUBSPACE_METHODS, check_workers
 from edgedistill_deploy.errors import UsageError
 
 # Methods without a matrix, so without eigenvalues.
@@ -25,7 +26,7 @@ class InspectConfig:
         positions: drawn from each image's map for the subspaces; 0 uses all.
         batch_size: images at a time; memory grows with it.
         seed: fixes both samples, the positions, and the directions of `random`.
-        workers: processes that decode images.
+        workers: processes that decode images; `auto` chooses, as in a training.
         compute: where the teacher runs: auto, cpu, cuda or mps.
     """
 
@@ -38,7 +39,7 @@ class InspectConfig:
     positions: int = 20
     batch_size: int = 32
     seed: int = 0
-    workers: int = 0
+    workers: int | Literal["auto"] = "auto"
     compute: str = "auto"
 
     def __post_init__(self) -> None:
@@ -55,6 +56,7 @@ class InspectConfig:
             )
         for key in ("images", "training_images", "batch_size"):
             check_at_least(key, getattr(self, key), 1)
-        for key in ("positions", "seed", "workers"):
+        for key in ("positions", "seed"):
             check_at_least(key, getattr(self, key), 0)
+        check_workers(self.workers)
         check_choice("compute", self.compute, COMPUTES)

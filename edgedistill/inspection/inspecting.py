@@ -1,5 +1,6 @@
 """The inspection: spectra, the teacher's accuracy on its leading directions, and the suggested student."""
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -7,7 +8,7 @@ import torch
 from torch import nn
 
 from edgedistill.compute.device import find_device, staying_on
-from edgedistill.data.loader import open_loader
+from edgedistill.data.feeding import Feed
 from edgedistill.data.sampling import sample_images
 from edgedistill.data.splits import SubtaskImages
 from edgedistill.data.unlabelled import fill_in, judged_by
@@ -193,8 +194,10 @@ class _Passes:
         return tallies
 
     def _load(self, images: ImageSet) -> Iterator[Batch]:
-        loader = open_loader(images, self.teacher.preprocess, self.config.batch_size, workers=self.config.workers)
-        yield from ((batch[0], batch[1]) for batch in loader)
+        with contextlib.closing(
+            Feed(images, self.teacher.preprocess, self.config.batch_size, workers=self.config.workers)
+        ) as feed:
+            yield from ((pixels, labels) for pixels, labels, _ in feed.batches())
 
     def _batches(self, loaded: Iterator[Batch] | Sequence[Batch]) -> Iterator[Batch]:
         normalise = self.teacher.normalise().to(self.device)

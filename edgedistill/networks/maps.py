@@ -85,7 +85,10 @@ def with_tensor(output: Output, old: Tensor, new: Tensor) -> Output:
     """Return the output with one of its tensors replaced, for example by its gradient, to be read in the same way."""
     if isinstance(output, Tensor):
         return new
-    return tuple(new if each is old else each for each in output)
+    items = [new if each is old else each for each in output]
+    if isinstance(output, list):
+        return items
+    return type(output)(*items) if hasattr(output, "_fields") else tuple(items)  # networks ask named tuples by name
 
 
 def copy_output(output: Output) -> Output:

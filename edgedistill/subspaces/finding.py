@@ -1,5 +1,6 @@
 """The subspaces of several layers of a teacher, for a subtask, found in one pass over its images."""
 
+import functools
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from edgedistill.compute.transfer import Fetched, send
 from edgedistill.config import SUBSPACE_METHODS
 from edgedistill.networks.layers import maps_and_contexts
 from edgedistill.networks.logits import ClassIndices, restrict_logits
+from edgedistill.subspaces._batching import images_at_once
 from edgedistill.subspaces.directions import Subspace, check_rank, subspace_from
 from edgedistill.subspaces.evidence import evidence
 from edgedistill.subspaces.moments import MomentAccumulator, Moments
@@ -105,26 +107,22 @@ def gather_moments(
 ) -> dict[str, Moments]:
     """Gather the moments of several layers in one pass; `subspace_from` makes any method's subspace from them.
 
-    Arguments, pooling and drawn positions are those of `find_subspaces`. When several processes train together, each
-    passes over its share of the images, and all return the moments of all images.
+    Arguments, pooling and drawn positions are those of `find_subspaces`. A batch too large for the memory is taken in
+    parts, see `images_at_once`. When several processes train together, each passes over its share of the images, and
+    all return the moments of all images.
 
     Raises:
         UsageError: an unknown layer, class indices outside the outputs.
         DataError: there were no images.
     """
     accumulators: dict[str, MomentAccumulator] = {}
-    count = 0
+    look = functools.partial(_look, model, class_indices, layers, sampling)
+    count, at_once = 0, 0
     for images in batches:
-        on_host = Fetched(images.float())
-        maps = maps_and_contexts(
-            model, layers, images, lambda outputs: evidence(restrict_logits(outputs, class_indices)).sum()
-        )
-        # A GPU computes the maps meanwhile.
-        keys = [zlib.crc32(image.tobytes()) for image in on_host.values().numpy()]
-        for name, (activation, context) in maps.items():
-            pooled = _pool(activation, context, sampling.map_sizes.get(name))
-            accumulator = accumulators.setdefault(name, _accumulator_for(activation))
-            accumulator.update(*_sample(pooled, keys, sampling))
+        at_once = at_once or images_at_once(look, images, model)
+        for part in torch.split(images, at_once):
+            for name, (activation, context) in look(part).items():
+                accumulators.setdefault(name, _accumulator_for(activation)).update(activation, context)
         count += len(images)
         progress(count, 0)
     if not count:
@@ -134,20 +132,46 @@ def gather_moments(
     return {name: accumulators[name].moments() for name in layers}
 
 
+def _look(
+    model: nn.Module, class_indices: ClassIndices, layers: Sequence[str], sampling: Sampling, images: Tensor
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return the layers' drawn vectors (N * P, D) of activations and of contexts.
+
+    They are drawn where the passes make the maps, so that no map is held.
+    """
+    drawn = _DrawnPositions(images, sampling)
+    return maps_and_contexts(
+        model,
+        layers,
+        images,
+        lambda outputs: evidence(restrict_logits(outputs, class_indices)).sum(),
+        keep_map=lambda name, values: drawn.of(_average(values, sampling.map_sizes.get(name))),
+        keep_context=lambda name, values: drawn.of(_sum_cells(values, sampling.map_sizes.get(name))),
+    )
+
+
 def _accumulator_for(activation: Tensor) -> MomentAccumulator:
     # Apple's GPUs have no float64.
     device = torch.device("cpu") if activation.device.type == "mps" else activation.device
-    return MomentAccumulator(activation.shape[1], device)
+    return MomentAccumulator(activation.shape[-1], device)
 
 
-def _pool(activation: Tensor, context: Tensor, size: tuple[int, int] | None) -> tuple[Tensor, Tensor]:
-    """Average a map down to at most `size`, and sum its context over the same cells."""
-    H, W = activation.shape[2:]
-    h, w = (H, W) if size is None else (min(H, size[0]), min(W, size[1]))
-    if (h, w) == (H, W):
-        return activation, context
+def _average(activation: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """Average a map (N, D, H, W) down to at most `size`."""
+    return F.adaptive_avg_pool2d(activation, _within(activation, size))
+
+
+def _sum_cells(context: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """Sum a map's context (N, D, H, W) over the cells over which `_average` averages the map."""
+    H, W = context.shape[2:]
+    h, w = _within(context, size)
     cells = torch.outer(_cell_lengths(H, h), _cell_lengths(W, w)).to(context)
-    return F.adaptive_avg_pool2d(activation, (h, w)), F.adaptive_avg_pool2d(context, (h, w)) * cells
+    return F.adaptive_avg_pool2d(context, (h, w)) * cells
+
+
+def _within(values: Tensor, size: tuple[int, int] | None) -> tuple[int, int]:
+    H, W = values.shape[2:]
+    return (H, W) if size is None else (min(H, size[0]), min(W, size[1]))
 
 
 def _cell_lengths(length: int, count: int) -> Tensor:
@@ -157,13 +181,34 @@ def _cell_lengths(length: int, count: int) -> Tensor:
     return end - start
 
 
-def _sample(maps: tuple[Tensor, Tensor], keys: Sequence[int], sampling: Sampling) -> tuple[Tensor, Tensor]:
-    """Draw P positions for each image, the same in two maps (N, D, H, W), as two sets of vectors (N * P, D)."""
-    N, D, H, W = maps[0].shape
-    first, second = (each.flatten(2).transpose(1, 2) for each in maps)
-    positions = sampling.positions
-    if positions is not None and positions < H * W:
-        drawn = [np.random.default_rng((sampling.seed, key, H, W)).permutation(H * W)[:positions] for key in keys]
-        index = send(torch.from_numpy(np.stack(drawn)), first.device)[:, :, None].expand(N, positions, D)
-        first, second = first.gather(1, index), second.gather(1, index)
-    return first.reshape(-1, D), second.reshape(-1, D)
+class _DrawnPositions:
+    """The positions that count in a batch of normalised images (N, 3, H, W): the same in a map and in its context."""
+
+    def __init__(self, images: Tensor, sampling: Sampling) -> None:
+        self._sampling = sampling
+        self._on_host = Fetched(images.float())
+        self._drawn: dict[tuple[int, int], Tensor] = {}
+
+    def of(self, values: Tensor) -> Tensor:
+        """Return the drawn vectors (N * P, D) of a map (N, D, H, W), which share no memory with it."""
+        N, D, H, W = values.shape
+        P = self._sampling.positions
+        vectors = values.flatten(2).transpose(1, 2)
+        if P is None or P >= H * W:
+            return vectors.clone(memory_format=torch.contiguous_format).view(-1, D)
+        return vectors.gather(1, send(self._index(H, W), values.device)[:, :, None].expand(N, P, D)).view(-1, D)
+
+    def _index(self, H: int, W: int) -> Tensor:
+        if (H, W) not in self._drawn:
+            sampling = self._sampling
+            drawn = [
+                np.random.default_rng((sampling.seed, key, H, W)).permutation(H * W)[: sampling.positions]
+                for key in self._keys
+            ]
+            self._drawn[H, W] = torch.from_numpy(np.stack(drawn))
+        return self._drawn[H, W]
+
+    @functools.cached_property
+    def _keys(self) -> list[int]:
+        # Asked for in the pass, so that a GPU computes the first maps meanwhile.
+        return [zlib.crc32(image.tobytes()) for image in self._on_host.values().numpy()]

@@ -31,9 +31,7 @@ class ExplainFlags:
         int | None, flag("--steps", "N", "Points of integrated gradients; 32 by default, more are more exact.")
     ] = None
     seed: Annotated[int | None, flag("--seed", "N", "Fixes the images and the random orders; 0 by default.")] = None
-    workers: Annotated[
-        int | None, flag("--workers", "N", "Processes that decode images."), Setting("distill.workers")
-    ] = None
+    workers: options.Workers = None
     compute: Annotated[
         str | None, flag("--compute", "auto|cpu|cuda|mps", "Where the networks run."), Setting("distill.compute")
     ] = None

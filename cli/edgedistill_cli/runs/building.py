@@ -102,7 +102,12 @@ def build_record(run: Run, stages: tuple[str, ...] = STAGES) -> dict[str, Any]:
         "schema": 1,
         "run": str(run.folder),
         "stages": [
-            {"name": stage, "status": "done" if run.is_complete(stage) else "due", "seconds": run.seconds(stage)}
+            {
+                "name": stage,
+                "status": "done" if run.is_complete(stage) else "due",
+                "seconds": run.seconds(stage),
+                "peak_memory_bytes": run.peak_memory_bytes(stage),
+            }
             for stage in stages
         ],
         **summarise_build(run.bundle),

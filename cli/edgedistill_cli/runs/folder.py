@@ -106,10 +106,20 @@ class Run:
         """Return how long the stage took, in s; 0 if it is not complete."""
         return float(self._records().get(stage, {}).get("seconds", 0.0))
 
-    def record(self, stage: str, seconds: float) -> None:
+    def peak_memory_bytes(self, stage: str) -> int | None:
+        """Return the most memory that this process held during the stage; None where it is not complete or unknown."""
+        found = self._records().get(stage, {}).get("peak_memory_bytes")
+        return found if isinstance(found, int) else None
+
+    def record(self, stage: str, seconds: float, peak_memory_bytes: int | None = None) -> None:
         """Write into the manifest that a stage is complete and that the stages after it are due."""
         kept = {name: entry for name, entry in self._records().items() if stage not in _BEFORE[name]}
-        entry = {"status": "done", "seconds": round(seconds, 2), "key": self.key(stage)}
+        entry = {
+            "status": "done",
+            "seconds": round(seconds, 2),
+            "peak_memory_bytes": peak_memory_bytes,
+            "key": self.key(stage),
+        }
         self.bundle.with_fields(stages={**kept, stage: entry})
 
     def _records(self) -> dict[str, Any]:

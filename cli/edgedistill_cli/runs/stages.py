@@ -29,7 +29,9 @@ from edgedistill_cli.runs.libraries import require_stage
 from edgedistill_cli.runs.rivals import keep_beginning, measure_rivals
 from edgedistill_cli.settings import RunSettings
 from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.hardware.memory import begin_memory_peak, read_peak_memory_bytes
 from edgedistill_deploy.progress import Progress, noted, silent
+from edgedistill_deploy.wording import size
 
 if TYPE_CHECKING:
     from edgedistill.distillation.lesson import Lesson
@@ -61,11 +63,12 @@ def run_stages(
 
 
 def _run_stage(run: Run, stage: str, inputs: Callable[[], Inputs]) -> None:
+    begin_memory_peak()
     started = time.monotonic()
     _WORK[stage](run, inputs)
-    seconds = time.monotonic() - started
-    run.record(stage, seconds)
-    run.console.detail(f"{stage}: {seconds:.1f} s")
+    seconds, peak = time.monotonic() - started, read_peak_memory_bytes()
+    run.record(stage, seconds, peak)
+    run.console.detail(f"{stage}: {seconds:.1f} s, at most {size(peak)} of memory in this process")
 
 
 def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:

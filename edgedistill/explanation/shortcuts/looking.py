@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgedistill.compute.device import find_device, staying_on
-from edgedistill.data.loader import open_loader
+from edgedistill.data.feeding import Feed
 from edgedistill.data.sampling import sample_evenly
 from edgedistill.data.unlabelled import fill_in, judged_by
 from edgedistill.explanation._kept import KeptRows
@@ -189,9 +189,10 @@ class _Look:
     def _batches(self, rows: Sequence[int] | None = None) -> Iterator[Tensor]:
         """Yield images (B, H, W, 3), all or those at some places."""
         chosen = self.sample if rows is None else self.sample.select(rows)
-        loader = open_loader(chosen, self.teacher.preprocess, self.config.batch_size, workers=self.config.workers)
-        for pixels, *_ in loader if len(chosen) else ():
-            yield pixels
+        feed = Feed(chosen, self.teacher.preprocess, self.config.batch_size, workers=self.config.workers)
+        with contextlib.closing(feed):
+            for pixels, *_ in feed.batches() if len(chosen) else ():
+                yield pixels
 
     def _examine(self, progress: Progress) -> list[Row]:
         """Return for each image the answers, and the shares of the positive relevance by place."""

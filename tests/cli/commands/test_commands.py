@@ -58,6 +58,7 @@ def test_a_finished_build_is_kept_and_reported_as_json(built_run: Path, tiny_dig
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert record["kind"] == "build"
     assert [stage["name"] for stage in record["stages"]] == list(STAGES)  # type: ignore[attr-defined]
+    assert all(40e6 < stage["peak_memory_bytes"] < 1e11 for stage in record["stages"])  # type: ignore[attr-defined]
     assert record["verdict"] in ("pass", "fail", "inconclusive")
     assert outcome.code == {"pass": 0, "fail": 3, "inconclusive": 4}[str(record["verdict"])]
     assert record["teacher"]["parameters"] == 1272036  # type: ignore[index]

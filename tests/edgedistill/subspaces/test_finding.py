@@ -450,3 +450,47 @@ def test_subspaces_are_values() -> None:
     with pytest.raises(AttributeError):
         subspace.layer = "other"  # type: ignore[misc]  # that it is refused is the point
     assert isinstance(subspace, Subspace)
+
+
+class Held:
+    """Counts what the graph holds: the bytes of the tensors that are saved for the backward pass."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        self.bytes += tensor.nbytes
+        return tensor
+
+
+def deep_teacher() -> nn.Module:
+    torch.manual_seed(0)
+    blocks = [nn.Sequential(nn.Conv2d(3 if i == 0 else 8, 8, 3, padding=1), nn.ReLU()) for i in range(8)]
+    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+
+
+def test_nothing_is_held_for_the_layers_before_the_shallowest_one() -> None:
+    held = []
+    for layer in ("0", "6"):
+        counted = Held()
+        with torch.autograd.graph.saved_tensors_hooks(counted, lambda tensor: tensor):
+            find_subspaces(deep_teacher(), [0, 1], [images(4).float()], {layer: 3})
+        held.append(counted.bytes)
+    assert held[1] < held[0] / 2
+
+
+@pytest.mark.parametrize("room", [0, 1 << 40])
+def test_images_that_are_large_for_the_memory_are_taken_in_parts_with_the_same_result(
+    room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, batch = deep_teacher(), torch.randn(6, 3, 250, 250, generator=torch.Generator().manual_seed(1))
+    sizes: list[int] = []
+    model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    whole = find_subspaces(model, [0, 1], [batch[:2], batch[2:4], batch[4:]], {"3": 3})["3"]
+    assert sizes == [2, 2, 2]  # too few numbers to look at the memory
+    sizes.clear()
+    monkeypatch.setattr("edgedistill.subspaces._batching.free_bytes", lambda device: room)
+    parts = find_subspaces(model, [0, 1], [batch], {"3": 3})["3"]
+    assert sizes[0] == 1  # tried on one image
+    assert sizes[1:] == ([1] * 6 if room == 0 else [6])
+    np.testing.assert_allclose(projector(parts.basis), projector(whole.basis), atol=1e-5)

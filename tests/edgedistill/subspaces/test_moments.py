@@ -107,3 +107,28 @@ def test_memory_and_type_do_not_depend_on_the_input(dtype: torch.dtype) -> None:
     accumulator = MomentAccumulator(3)
     accumulator.update(torch.ones(4, 3, dtype=dtype), torch.ones(4, 3, dtype=dtype))
     assert accumulator.moments().mean.dtype is torch.float64
+
+
+@pytest.mark.parametrize("mean", [0.0, 3000.0])
+def test_blocks_multiplied_in_single_precision_lose_no_more_than_their_samples_have(mean: float) -> None:
+    activation, context = samples(5000, 6, 1, mean=0.0)
+    activation, context = (activation + mean).float(), (context + mean / 1000).float()
+    accumulator = MomentAccumulator(6, products=torch.float32)
+    for start in range(0, 5000, 64):
+        accumulator.update(activation[start : start + 64], context[start : start + 64])
+    found = accumulator.moments()
+    exact = slow_subdistill.moments(activation.double().numpy(), context.double().numpy())
+    np.testing.assert_allclose(found.mean.numpy(), exact["mean"], rtol=1e-12)
+    for field in FIELDS[1:]:
+        size = float(np.abs(exact[field]).max())
+        np.testing.assert_allclose(getattr(found, field).numpy(), exact[field], rtol=0, atol=2e-6 * size)
+
+
+def test_samples_that_wait_for_a_block_are_counted_and_merged() -> None:
+    activation, context = samples(3000, 4, 5)
+    accumulator = MomentAccumulator(4)
+    for start in range(0, 3000, 700):
+        accumulator.update(activation[start : start + 700], context[start : start + 700])
+        accumulator.moments()  # looking changes nothing
+        assert accumulator.count == min(start + 700, 3000)
+    assert_close(accumulator.moments(), slow_subdistill.moments(activation.numpy(), context.numpy()))

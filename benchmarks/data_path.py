@@ -1,0 +1,182 @@
+"""Images per second of the data path, against a bare torchvision loop and against the step alone.
+
+    python -m benchmarks.data_path DIR [--size 224] [--images 256] [--rounds 3]
+
+DIR holds JPEG files in class folders, as torchvision's `ImageFolder` reads them, or below `train/`. All ways show
+random resized crops and flips, as float images on the device, and take turns in short runs; the ratios are medians over
+the rounds, each between two runs of one round. The bare loop is torchvision's usual one: `ImageFolder`,
+`RandomResizedCrop`, flip, `ToTensor`, `Normalize`, in this process and with as many workers as the feed has.
+"""
+
+import argparse
+import contextlib
+import functools
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import timm
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Subset
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+
+from edgedistill.data.feeding import Feed
+from edgedistill.data.keeping import ImageMemory, open_image_memory
+from edgedistill.data.loader import Augmentation, Pass
+from edgedistill.models.normalise import Normalise
+from edgedistill_deploy.images.preprocess import Preprocess
+from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.images.sources import open_images
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+BARE, FIRST, LATER = "bare loop", "feed, first pass", "feed, later passes"
+STEP, STEP_FIRST, STEP_LATER = "step alone", "step on the first pass", "step on later passes"
+
+
+@dataclass(kw_only=True)
+class Place:
+    """What is measured on; `steps` are of a student on batches of `batch_size`."""
+
+    folder: Path
+    size: int
+    images: int
+    batch_size: int
+    workers: int
+    student: str
+    device: torch.device
+    memory: ImageMemory = field(default_factory=open_image_memory)
+
+    @functools.cached_property
+    def split(self) -> ImageSet:
+        """The images of the feed."""
+        images = open_images(str(self.folder)).train
+        return images.select(self.chosen(len(images)))
+
+    def chosen(self, count: int) -> range:
+        """Return which of `count` images are taken: some of every class."""
+        return range(0, count, max(1, count // self.images))[: self.images]
+
+    def feed(self, memory: ImageMemory) -> Feed:
+        """Open a feed over the images."""
+        return Feed(
+            self.split,
+            Preprocess(size=(self.size, self.size), crop_fraction=0.875),
+            self.batch_size,
+            Pass(augmentation=Augmentation(name="resized-crop-flip"), shuffle=True),
+            workers=self.workers,
+            memory=memory,
+            device=self.device,
+        )
+
+    def bare(self, workers: int) -> Iterator[Tensor]:
+        """Yield one pass of torchvision's usual loop."""
+        train = self.folder / "train" if (self.folder / "train").is_dir() else self.folder
+        usual = transforms.Compose(
+            [
+                transforms.RandomResizedCrop(self.size),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(MEAN, STD),
+            ]
+        )
+        images = ImageFolder(str(train), usual)
+        chosen = Subset(images, self.chosen(len(images)))
+        for batch, _ in DataLoader(chosen, self.batch_size, shuffle=True, num_workers=workers):
+            yield batch.to(self.device)
+
+    def fed(self, feed: Feed, epoch: int) -> Iterator[Tensor]:
+        """Yield one pass of a feed, normalised."""
+        normalise = Normalise(MEAN, STD).to(self.device)
+        for pixels, *_ in feed.batches(epoch):
+            yield normalise(pixels)
+
+
+def rate_of(place: Place, batches: Iterable[Tensor], work: Callable[[Tensor], None]) -> float:
+    """Return images per second of wall time."""
+    started, count = time.perf_counter(), 0
+    for batch in batches:
+        work(batch)
+        count += len(batch)
+    if place.device.type == "cuda":
+        torch.cuda.synchronize()
+    return count / (time.perf_counter() - started)
+
+
+def step_of(place: Place) -> Callable[[Tensor], None]:
+    student = timm.create_model(place.student, num_classes=8).to(place.device).train()
+    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-3)
+
+    def step(images: Tensor) -> None:
+        optimizer.zero_grad()
+        torch.autograd.backward(F.cross_entropy(student(images), torch.zeros(len(images), device=images.device).long()))
+        optimizer.step()
+
+    return step
+
+
+def round_of(place: Place, step: Callable[[Tensor], None], later: Feed, number: int) -> dict[str, float]:
+    """Run every way once."""
+
+    def take(images: Tensor) -> None:
+        """Only look at the images."""
+
+    def first_pass(work: Callable[[Tensor], None]) -> float:
+        memory = open_image_memory()
+        memory.admit(place.split, Preprocess(size=(place.size, place.size)))
+        with contextlib.closing(place.feed(memory)) as feed:
+            return rate_of(place, place.fed(feed, number), work)
+
+    still = torch.randn(place.batch_size, 3, place.size, place.size, device=place.device)
+    repeated = [still] * (place.images // place.batch_size)
+    return {
+        f"{BARE}, 0 workers": rate_of(place, place.bare(0), take),
+        f"{BARE}, {place.workers} workers": rate_of(place, place.bare(place.workers), take),
+        FIRST: first_pass(take),
+        LATER: rate_of(place, place.fed(later, number + 1), take),
+        STEP: rate_of(place, repeated, step),
+        STEP_FIRST: first_pass(step),
+        STEP_LATER: rate_of(place, place.fed(later, number + 1), step),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--student", default="mobilenetv4_conv_small_050")
+    parser.add_argument("--compute", default="cuda" if torch.cuda.is_available() else "cpu")
+    given = vars(parser.parse_args())
+    rounds = given.pop("rounds")
+    place = Place(device=torch.device(given.pop("compute")), **given)
+    place.memory.admit(place.split, Preprocess(size=(place.size, place.size)))
+    step = step_of(place)
+    with contextlib.closing(place.feed(place.memory)) as later:
+        for _ in place.fed(later, 0):
+            pass
+        found = [round_of(place, step, later, number) for number in range(rounds)]
+    bare, own = f"{BARE}, 0 workers", f"{BARE}, {place.workers} workers"
+    print(f"{len(place.split)} JPEG files at {place.size} pixels, {place.workers} workers, {place.device}, medians")
+    for way in found[0]:
+        print(f"{way}: {statistics.median(each[way] for each in found):.0f} images/s")
+    for way, other in (
+        (FIRST, bare),
+        (FIRST, own),
+        (LATER, bare),
+        (LATER, own),
+        (STEP_FIRST, STEP),
+        (STEP_LATER, STEP),
+    ):
+        print(f"{way} / {other}: {statistics.median(each[way] / each[other] for each in found):.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -149,6 +149,26 @@ def test_layerwise_relevance_adds_up_to_the_evidence_where_no_convolution_has_a_
     assert torch.allclose(found, wanted, rtol=0.01, atol=1e-4)
 
 
+def test_layerwise_relevance_does_not_depend_on_where_a_normalisation_has_its_eps() -> None:
+    """Networks that came from TensorFlow have an eps of 1e-3, in fifty layers one after another."""
+    torch.manual_seed(0)
+    model = timm.create_model("tf_efficientnet_lite0", num_classes=3).eval()
+    norms = [each for each in model.modules() if isinstance(each, nn.BatchNorm2d)]
+    for norm in norms:
+        assert norm.eps == 1e-3
+        nn.init.uniform_(norm.running_var, 0.5, 1.5)
+    images, targets = torch.randn(2, 3, 32, 32), torch.tensor([0, 2])
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = attribute(model, images, targets, "lrp")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    for norm in norms:
+        norm.running_var += norm.eps - 1e-9
+        norm.eps = 1e-9
+    moved = attribute(model, images, targets, "lrp")
+    assert found.abs().max() > 0
+    torch.testing.assert_close(found, moved, rtol=1e-3, atol=1e-4 * float(moved.abs().max()))
+
+
 def test_a_grey_or_flipped_network_is_explained_as_the_network_inside() -> None:
     inner = with_statistics(seeded(lambda: PlainNet((6, 8), 4)))
     images, targets = draw(2, 3, 16, 16), torch.tensor([1, 3])

@@ -34,7 +34,7 @@ NO_SETTINGS = {
     "build": {"out", "config", "preset", "restart", "keep_going", "rivals", "dry_run", *OUTPUT},
     "distill": {"out", "config", "preset", "restart", "keep_going", "rivals", "dry_run", *OUTPUT},
     "export": {"run", "any_size", *OUTPUT},
-    "calibrate": {"run", *OUTPUT},
+    "calibrate": {"run", "record", *OUTPUT},
 }
 
 

@@ -354,10 +354,11 @@ def test_no_text_of_a_chart_covers_another_or_is_cut_off(name: str, show: Open) 
 
 def test_every_chart_has_a_name_that_tells_its_figures(show: Open) -> None:
     with show("full") as seen:
-        charts = seen.page.get_by_role("img")
+        charts = seen.page.get_by_role("img").and_(seen.page.locator("svg"))
         names = [each.get_attribute("aria-label") or "" for each in charts.all()]
         assert len(names) == seen.page.locator("svg").count() >= 11
         assert all(names)
+        assert all(each.get_attribute("alt") for each in seen.page.locator("img").all())
         assert any("p50 94.4 µs; p99" in name for name in names)
         assert any("limit 2" in name and "pass" in name for name in names)
 

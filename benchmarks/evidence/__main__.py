@@ -63,7 +63,7 @@ def without_places(record: dict[str, Any]) -> dict[str, Any]:
     """Leave out of a record where data and teachers lay on this machine; their content has its hash in every run's
     key."""
     keys = ("teacher", "source", "student_weights")
-    tasks = [{**task, **{key: Path(task[key]).name for key in keys if key in task}} for task in record["tasks"]]
+    tasks = [{**task, **{key: Path(task[key]).name for key in keys if task.get(key)}} for task in record["tasks"]]
     return {**record, "tasks": tasks}
 
 

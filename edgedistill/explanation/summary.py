@@ -21,6 +21,8 @@ OTHER_CLASS, RANDOM_STUDENT, LABELS = "other_class", "random_student", "labels"
 FLOORS = (OTHER_CLASS, RANDOM_STUDENT)
 TEACHER_ORDER, STUDENT_ORDER, RANDOM_ORDER = "teacher_order", "student_order", "random_order"
 YES, PARTLY, NO = "yes", "partly", "no"
+# What an interval that reaches a floor says; more images may say more.
+_WORDS = {NO: "not shown"}
 
 _CONFIDENCE = 0.95
 _HALFWAY = 0.5  # of the way from the floor to full agreement, from which on the answer is yes
@@ -179,7 +181,8 @@ def _say(record: Mapping[str, Any], answer: str) -> Iterable[str]:
     cosine = record["agreement"][COSINE]
     highest = max((record["floors"][name][COSINE]["mean"] for name in FLOORS if name in record["floors"]), default=0.0)
     yield (
-        f"expert and teacher look at the same thing: {answer} (cosine {_number(cosine)} on {record['images']} images; "
+        f"expert and teacher look at the same thing: {_WORDS.get(answer, answer)} "
+        f"(cosine {_number(cosine)} on {record['images']} images; "
         f"{highest:.2f} would mean nothing, 1 is full agreement)"
     )
     if LABELS in record["above"]:

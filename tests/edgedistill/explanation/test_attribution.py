@@ -156,12 +156,14 @@ def test_layerwise_relevance_does_not_depend_on_where_a_normalisation_has_its_ep
     norms = [each for each in model.modules() if isinstance(each, nn.BatchNorm2d)]
     for norm in norms:
         assert norm.eps == 1e-3
+        assert norm.running_var is not None
         nn.init.uniform_(norm.running_var, 0.5, 1.5)
     images, targets = torch.randn(2, 3, 32, 32), torch.tensor([0, 2])
     before = {name: value.clone() for name, value in model.state_dict().items()}
     found = attribute(model, images, targets, "lrp")
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     for norm in norms:
+        assert norm.running_var is not None
         norm.running_var += norm.eps - 1e-9
         norm.eps = 1e-9
     moved = attribute(model, images, targets, "lrp")

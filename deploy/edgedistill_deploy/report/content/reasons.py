@@ -32,7 +32,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _ANSWERS = {
     "yes": "Yes: their reasons agree far more than chance would have it.",
     "partly": "Partly: their reasons agree more than chance would have it, but far from fully.",
-    "no": "No: their reasons agree no more than those of a student of random weights, or of another class.",
+    "no": "Not shown: these images do not tell their agreement from that with another class or a random student.",
 }
 _FLOORS = {
     "other_class": "floor: the teacher, for another class",

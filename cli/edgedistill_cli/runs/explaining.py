@@ -1,6 +1,7 @@
 """Explain the trained student of a run beside its teacher."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,12 +50,7 @@ def explain_run(
     Raises:
         EdgeDistillError: the folder holds no run, or no trained student.
     """
-    require_run(folder)
-    run = Run(folder=folder, settings=read_run_or_file(folder, None, flags), console=console)
-    _require_student(run)
-    require_explanation(config.method)
-    refuse_links_out(folder, (EXPLANATIONS,))
-    with hold_folder(folder, "edgedistill explain", sharing=True, note=console.say):
+    with _held_run(folder, config.method, flags, console) as run:
         record = _explain(run, config)
     verdict = None if least is None else hold_share(tuple(record["agreement"]["cosine"]["interval"]), least)
     gate = {} if least is None else {"limits": {"min_agreement_of_reasons": least}, "verdict": verdict}
@@ -67,6 +63,18 @@ def explain_run(
     return gate_code(verdict)
 
 
+@contextlib.contextmanager
+def _held_run(folder: Path, method: str, flags: Mapping[str, Any], console: Console) -> Iterator[Run]:
+    """Open a run that has a trained student, and keep others from writing to it inside the block."""
+    require_run(folder)
+    run = Run(folder=folder, settings=read_run_or_file(folder, None, flags), console=console)
+    _require_student(run)
+    require_explanation(method)
+    refuse_links_out(folder, (EXPLANATIONS,))
+    with hold_folder(folder, "edgedistill explain", sharing=True, note=console.say):
+        yield run
+
+
 def find_run_shortcuts(folder: Path, config: "ExplainConfig", flags: Mapping[str, Any], console: Console) -> None:
     """Look for places that teacher or student of a run draw on for one class alone, keep the record, and print it.
 
@@ -75,12 +83,7 @@ def find_run_shortcuts(folder: Path, config: "ExplainConfig", flags: Mapping[str
     Raises:
         EdgeDistillError: the folder holds no run, or no trained student.
     """
-    require_run(folder)
-    run = Run(folder=folder, settings=read_run_or_file(folder, None, flags), console=console)
-    _require_student(run)
-    require_explanation(config.method)
-    refuse_links_out(folder, (EXPLANATIONS,))
-    with hold_folder(folder, "edgedistill explain", sharing=True, note=console.say):
+    with _held_run(folder, config.method, flags, console) as run:
         record = _find_shortcuts(run, config)
     console.emit(record)
     show_shortcuts(record, console)

@@ -323,8 +323,9 @@ def page() -> str:
     }
     whole = [mains[name] for name in COMPARED if name in mains]
     kinds = {kind: [mains[name] for name in names if name in mains] for kind, names in FURTHER.items()}
+    cells = read_cells(RESULTS / "real")
     fills: dict[str, Callable[[], list[str]]] = {
-        "real": lambda: real_lines(read_cells(RESULTS / "real")),
+        "real": lambda: real_lines(cells),
         "gains": lambda: gains(whole),
         "main": lambda: main_table(whole),
         "auto": lambda: auto_table(
@@ -343,6 +344,7 @@ def page() -> str:
     for name, record in {**records, **mains}.items():
         fills[f"test:{name}"] = functools.partial(single_table, record)
         fills[f"validation:{name}"] = functools.partial(single_table, record, "validation_accuracy")
+    for name, record in {**records, **{cell.name: record for cell, record in cells.items()}}.items():
         if record.get("explain") is not None:
             fills[f"reasons:{name}"] = functools.partial(reasons_table, record)
     for name, fill in fills.items():

@@ -3,6 +3,7 @@
     python -m benchmarks.real.prepare photographs
     python -m benchmarks.real photographs --jobs 2
     python -m benchmarks.real photographs --cell animals-lite0-under-lite2-300
+    python -m benchmarks.real photographs --cell animals-lite0-under-lite2-300 --explain
 
 A run that is stopped goes on with the same command. `python -m benchmarks.evidence.results` writes RESULTS.md from the
 records.
@@ -12,11 +13,13 @@ import argparse
 import functools
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.evidence.__main__ import RESULTS, report, without_places
 from benchmarks.real.cells import CELLS, LAMBDAS, SEEDS, Cell, find_cell, plan_of
 from edgedistill.comparison import comparison_record, run_comparison, write_figure
+from edgedistill.explanation.config import ExplainConfig
 from edgedistill_deploy.errors import EdgeDistillError
 from edgedistill_deploy.files.writing import write_json
 
@@ -31,6 +34,8 @@ def run_cell(cell: Cell, arguments: argparse.Namespace) -> None:
         count=arguments.count,
         lambdas=tuple(float(each) for each in arguments.lambdas.split(",")),
     )
+    if arguments.explain:
+        plan = replace(plan, explain=ExplainConfig(images=arguments.explain_images))
     folder = arguments.out / cell.name
     watch = functools.partial(report, cell.name, time.monotonic())
     record = without_places(comparison_record(run_comparison(plan, folder, jobs=arguments.jobs, progress=watch)))
@@ -49,6 +54,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--lambdas", default=",".join(f"{each:g}" for each in LAMBDAS))
     parser.add_argument("--epochs", type=int, help="instead of the pair's, for a trial")
     parser.add_argument("--count", type=int, help="training images instead of the cell's, for a trial")
+    parser.add_argument("--explain", action="store_true", help="compare the students' reasons with the teacher's")
+    parser.add_argument("--explain-images", type=int, default=ExplainConfig.images)
     parser.add_argument("--out", type=Path, default=RESULTS / "real")
     return parser.parse_args()
 

@@ -234,12 +234,12 @@ def _choices(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
 
 def _reasons(places: Places) -> dict[str, Callable[[], ComparisonPlan]]:
     """Do students decide for the teacher's reasons? One weight for all, so that only the method differs."""
+    letters = glyph_tasks(places.glyphs, places.glyphs_teacher, epochs=30, only=("lower-f", "lower-n"))
+    # In bfloat16 a processor without instructions for it takes five times as long.
+    whole = tuple(replace(task, settings={**task.settings, "mixed_precision": "no"}) for task in letters)
     return {
         REASONS: lambda: _plan(
-            (
-                *fashion_tasks(places.fashion, places.fashion_teacher),
-                *glyph_tasks(places.glyphs, places.glyphs_teacher, epochs=30, only=("lower-f", "lower-n")),
-            ),
+            (*fashion_tasks(places.fashion, places.fashion_teacher), *whole),
             {name: METHODS[name] for name in EXPLAINED},
             lambdas=(1.0,),
             validation_images=GLYPH_VALIDATION,

@@ -102,7 +102,7 @@ def explain_student(
         folder: for the record.
         inside: the run folder that `folder` lies in, as for `write_whole`.
         left_out: sentences for the record on comparisons that cannot be made.
-        progress: called with images times the steps for each.
+        progress: called with the maps that are there, and how many there will be.
 
     Returns the record.
 
@@ -218,7 +218,7 @@ def _complete(work: "_Work", kept: KeptRows, folder: Path, inside: Path | None, 
                 if path := paths.get(first + place):
                     write_picture(path, image, (maps[TEACHER][place], maps[STUDENT][place]), inside)
             kept.add(rows)
-    progress(len(work.sample), len(work.sample), "images")
+    work.tell(progress, len(work.sample), 0, 0)
 
 
 def _drawn(count: int, pictures: int) -> list[int]:
@@ -266,6 +266,15 @@ class _Work:
         }
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
+    @property
+    def _maps_an_image(self) -> int:
+        return len(self.asked) + (len(self.compared.subtask) > 2)
+
+    def tell(self, progress: Progress, images: int, maps: int, batch: int) -> None:
+        """Report the maps that are there: those of the images that are done, and some of each image of a batch."""
+        each = self._maps_an_image
+        progress(images * each + maps * batch, len(self.sample) * each, "maps")
+
     def examine(self, pixels: Tensor, first: int, progress: Progress) -> tuple[list[Row], Maps]:
         """Return a row of figures for each image (B, H, W, 3), of which `first` is the first one's place, and maps."""
         pixels = pixels.to(self.device)
@@ -274,10 +283,12 @@ class _Work:
         targets = ranked[:, 0]
         maps = {}
         for name, each in self.asked.items():
-            progress(first, len(self.sample), "images")
+            self.tell(progress, first, len(maps), len(pixels))
             maps[name] = each.map(pixels, targets, self.method, self.config.steps)
         if ranked.shape[1] > 2:
+            self.tell(progress, first, len(maps), len(pixels))
             maps[OTHER_CLASS] = self.asked[TEACHER].map(pixels, ranked[:, 1], self.method, self.config.steps)
+        self.tell(progress, first, self._maps_an_image, len(pixels))
         curves = self._flip(pixels, targets, maps, first)
         sums = self._completeness(pixels, targets, maps)
         rows = []

@@ -95,11 +95,20 @@ def test_the_record_is_made_of_maps_for_the_class_that_the_teacher_sees(
 def test_an_interrupted_explanation_goes_on_and_ends_as_without_a_stop(
     compared: Compared, images: ImageSet, tmp_path: Path
 ) -> None:
+    told: list[int] = []
+
+    def listen(done: int, total: int, note: str = "") -> None:
+        assert total == 6 * 6  # images, and maps of each: of five networks, and of another class
+        told.append(done)
+
     def stop(done: int, total: int, note: str = "") -> None:
-        if done == 4:
+        if 6 * done > 4 * total:
             raise KeyboardInterrupt
 
-    whole = explain_student(compared, images, CONFIG, tmp_path / "whole" / "explain")
+    whole = explain_student(compared, images, CONFIG, tmp_path / "whole" / "explain", progress=listen)
+    assert told == sorted(told)
+    assert told[-1] == 6 * 6
+    assert len(set(told)) == 2 * 6 + 1
     with pytest.raises(KeyboardInterrupt):
         explain_student(compared, images, CONFIG, tmp_path / "stopped" / "explain", progress=stop)
     folder = tmp_path / "stopped" / "explain"

@@ -1,13 +1,16 @@
 """Run the command in this process, as a user would type it, and small runs to try it on."""
 
 import contextlib
+import functools
 import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgedistill_cli.app import main
 
@@ -48,11 +51,21 @@ def call_command(*argv: str | Path) -> None:
         main()
 
 
+@functools.cache
+def embedded_digits() -> dict[str, NDArray[Any]]:
+    """Return the arrays of the embedded digits, unpacked once in each process: that takes most of a second."""
+    with np.load(EMBEDDED / "digits.npz") as source:
+        arrays = {name: source[name] for name in ("images", "labels", "split", "class_names")}
+    for array in arrays.values():
+        array.setflags(write=False)
+    return arrays
+
+
 def write_tiny_digits(path: Path, classes: str = "0123", counts: tuple[int, int, int] = (40, 15, 20)) -> Path:
     """Cut a few images a class and split out of the embedded digits."""
-    with np.load(EMBEDDED / "digits.npz") as source:
-        images, labels, split = source["images"], source["labels"], source["split"]
-        names = source["class_names"].tolist()
+    source = embedded_digits()
+    images, labels, split = source["images"], source["labels"], source["split"]
+    names = source["class_names"].tolist()
     chosen = [
         np.flatnonzero((labels == names.index(name)) & (split == part))[:count]
         for name in classes

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from command import EMBEDDED, Outcome, run_command, write_quick_settings
+from command import Outcome, embedded_digits, run_command, write_quick_settings
 from edgedistill.models.teacher import load_teacher
 from edgedistill_cli.settings_file import read_settings
 from edgedistill_deploy.bundle.folder import open_bundle
@@ -20,8 +20,8 @@ from edgedistill_deploy.bundle.reference import read_reference
 
 def write_digits(root: Path, folders: dict[str, str], count: int = 40) -> Path:
     """Write images of digits as PNG files: {folder: digit}."""
-    with np.load(EMBEDDED / "digits.npz") as source:
-        images, labels = source["images"], source["labels"]
+    source = embedded_digits()
+    images, labels = source["images"], source["labels"]
     for folder, digit in folders.items():
         (root / folder).mkdir(parents=True)
         for row in np.flatnonzero(labels == int(digit))[:count]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from command import EMBEDDED, QUICK_CALIBRATION, Outcome, run_command
+from command import QUICK_CALIBRATION, Outcome, embedded_digits, run_command
 from edgedistill_cli.runs.folder import _from_anywhere
 from edgedistill_cli.settings_file import read_settings
 from edgedistill_deploy.bundle.folder import open_bundle
@@ -40,9 +40,9 @@ min_runs = 5
 
 def write_digits(folder: Path, split: int, count: int, *, sorted_by_class: bool, skip: int = 0) -> Path:
     """Write some digits of the embedded set as files, in class folders or all in one folder."""
-    with np.load(EMBEDDED / "digits.npz") as source:
-        images, labels, splits = source["images"], source["labels"], source["split"]
-        names = source["class_names"].tolist()
+    source = embedded_digits()
+    images, labels, splits = source["images"], source["labels"], source["split"]
+    names = source["class_names"].tolist()
     for name in "012":
         rows = np.flatnonzero((labels == names.index(name)) & (splits == split))[skip : skip + count]
         place = folder / name if sorted_by_class else folder

@@ -24,7 +24,7 @@ from edgedistill.subtasks.subtask import find_subtask
 from edgedistill_calibration import CalibrationConfig, calibrate
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.errors import DataError, EdgeDistillError
-from edgedistill_deploy.images.sets import ImageSet
+from edgedistill_deploy.images.sets import ImageSet, ImageSplits
 from edgedistill_deploy.images.sources import open_images
 from edgedistill_deploy.parity.check import ParityReport, check_parity
 from edgedistill_deploy.runtimes.opening import open_session
@@ -38,15 +38,21 @@ CALIBRATION = CalibrationConfig(images=50, held_out=50, method="minmax", fp16=Fa
 
 
 @pytest.fixture(scope="module")
-def images() -> ImageSet:
+def digits() -> ImageSplits:
+    """The embedded digits, unpacked once."""
+    return open_source("embedded:digits")
+
+
+@pytest.fixture(scope="module")
+def images(digits: ImageSplits) -> ImageSet:
     """Every seventh test image; the digits take turns there."""
-    test = open_source("embedded:digits").test
+    test = digits.test
     assert test is not None
     return test.select(np.arange(0, len(test), 7))
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory, images: ImageSet) -> Path:
+def sound(tmp_path_factory: pytest.TempPathFactory, digits: ImageSplits, images: ImageSet) -> Path:
     """The bundle without a fault, in fp32, fp16 and both kinds of INT8."""
     teacher = load_teacher("embedded:glyphs100")
     subtask = find_subtask(teacher.class_names, list(DIGITS))
@@ -57,7 +63,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory, images: ImageSet) -> Path:
         images,
         tmp_path_factory.mktemp("sound") / "run",
     )
-    bundle = calibrate(bundle, open_source("embedded:digits").train, CALIBRATION)
+    bundle = calibrate(bundle, digits.train, CALIBRATION)
     write_half(bundle.file("model.fp32"), bundle.path / "model.fp16.onnx")
     bundle.with_file("model.fp16", bundle.path / "model.fp16.onnx")
     return bundle.path
@@ -293,20 +299,20 @@ def test_swapped_label_folders(bundle: Bundle, images: ImageSet, tmp_path: Path)
     assert report.accuracy.drop == 0.0
 
 
-def test_images_the_teacher_never_saw(bundle: Bundle) -> None:
-    train = open_source("embedded:digits").train.select(np.arange(100))
+def test_images_the_teacher_never_saw(bundle: Bundle, digits: ImageSplits) -> None:
+    train = digits.train.select(np.arange(100))
     with pytest.raises(DataError, match=r"None of the 100 images is among the .* whose teacher answers"):
         checked(bundle.without_file("teacher.fp32"), images=train)
 
 
-def test_images_the_teacher_never_saw_are_answered_by_its_file(bundle: Bundle) -> None:
-    train = open_source("embedded:digits").train.select(np.arange(100))
+def test_images_the_teacher_never_saw_are_answered_by_its_file(bundle: Bundle, digits: ImageSplits) -> None:
+    train = digits.train.select(np.arange(100))
     report = checked(bundle, "teacher", train)
     assert (report.images.sample_count, report.images.answered_count, report.likeness.agreement) == (100, 100, 1.0)
 
 
-def test_images_of_which_the_teacher_saw_few(bundle: Bundle) -> None:
-    test = open_source("embedded:digits").test
+def test_images_of_which_the_teacher_saw_few(bundle: Bundle, digits: ImageSplits) -> None:
+    test = digits.test
     assert test is not None
     report = checked(bundle.without_file("teacher.fp32"), images=test.select(np.arange(700)))
     assert "unknown_images" in names_in(report)

@@ -55,7 +55,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, help="instead of the pair's, for a trial")
     parser.add_argument("--count", type=int, help="training images instead of the cell's, for a trial")
     parser.add_argument("--explain", action="store_true", help="compare the students' reasons with the teacher's")
-    parser.add_argument("--explain-images", type=int, default=ExplainConfig.images)
+    parser.add_argument("--explain-images", type=int, default=ExplainConfig().images)
     parser.add_argument("--out", type=Path, default=RESULTS / "real")
     return parser.parse_args()
 

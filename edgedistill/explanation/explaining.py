@@ -281,7 +281,7 @@ class _Work:
         with torch.no_grad():
             ranked = self.asked[TEACHER].logits(pixels).argsort(dim=1, descending=True, stable=True)
         targets = ranked[:, 0]
-        maps = {}
+        maps: Maps = {}
         for name, each in self.asked.items():
             self.tell(progress, first, len(maps), len(pixels))
             maps[name] = each.map(pixels, targets, self.method, self.config.steps)

@@ -6,11 +6,16 @@ DIR holds JPEG files in class folders, as torchvision's `ImageFolder` reads them
 random resized crops and flips, as float images on the device, and take turns in short runs; the ratios are medians over
 the rounds, each between two runs of one round. The bare loop is torchvision's usual one: `ImageFolder`,
 `RandomResizedCrop`, flip, `ToTensor`, `Normalize`, in this process and with as many workers as the feed has.
+
+Everything is given twice: by wall time, and by the processor time of this process and of those that it started. The
+second also tells something where other programs use the machine. Decoding alone bounds what a first pass can gain.
 """
 
 import argparse
 import contextlib
 import functools
+import gc
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -34,7 +39,7 @@ from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.images.sources import open_images
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-BARE, FIRST, LATER = "bare loop", "feed, first pass", "feed, later passes"
+BARE, FIRST, LATER, DECODE = "bare loop", "feed, first pass", "feed, later passes", "decoding alone, 0 workers"
 STEP, STEP_FIRST, STEP_LATER = "step alone", "step on the first pass", "step on later passes"
 
 
@@ -89,6 +94,14 @@ class Place:
         for batch, _ in DataLoader(chosen, self.batch_size, shuffle=True, num_workers=workers):
             yield batch.to(self.device)
 
+    def decoded(self) -> Iterator[Tensor]:
+        """Yield one pass of decoded files, as batches that hold no pixels."""
+        for start in range(0, len(self.split), self.batch_size):
+            rows = range(start, min(start + self.batch_size, len(self.split)))
+            for row in rows:
+                self.split.read(row)
+            yield torch.empty(len(rows), 0)
+
     def fed(self, feed: Feed, epoch: int) -> Iterator[Tensor]:
         """Yield one pass of a feed, normalised."""
         normalise = Normalise(MEAN, STD).to(self.device)
@@ -96,15 +109,32 @@ class Place:
             yield normalise(pixels)
 
 
-def rate_of(place: Place, batches: Iterable[Tensor], work: Callable[[Tensor], None]) -> float:
-    """Return images per second of wall time."""
-    started, count = time.perf_counter(), 0
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """Images per second of wall time, and per second of the time of all processors."""
+
+    wall: float
+    processor: float
+
+
+def rate_of(place: Place, batches: Iterable[Tensor], work: Callable[[Tensor], None], feed: Feed | None = None) -> Rate:
+    """Take all batches; `feed` is closed before processor time is read, which counts processes that have ended."""
+    started, used, count = time.perf_counter(), processor_seconds(), 0
     for batch in batches:
         work(batch)
         count += len(batch)
     if place.device.type == "cuda":
         torch.cuda.synchronize()
-    return count / (time.perf_counter() - started)
+    taken = time.perf_counter() - started
+    if feed is not None:
+        feed.close()
+        gc.collect()
+    return Rate(wall=count / taken, processor=count / (processor_seconds() - used))
+
+
+def processor_seconds() -> float:
+    """Return the processor time of this process and of the ended ones that it started."""
+    return sum(os.times()[:4])
 
 
 def step_of(place: Place) -> Callable[[Tensor], None]:
@@ -119,25 +149,31 @@ def step_of(place: Place) -> Callable[[Tensor], None]:
     return step
 
 
-def round_of(place: Place, step: Callable[[Tensor], None], later: Feed, number: int) -> dict[str, float]:
-    """Run every way once."""
+def round_of(place: Place, step: Callable[[Tensor], None] | None, later: Feed, number: int) -> dict[str, Rate]:
+    """Run every way once; those with a step only where there is one."""
 
     def take(images: Tensor) -> None:
         """Only look at the images."""
 
-    def first_pass(work: Callable[[Tensor], None]) -> float:
+    def first_pass(work: Callable[[Tensor], None]) -> Rate:
         memory = open_image_memory()
         memory.admit(place.split, Preprocess(size=(place.size, place.size)))
         with contextlib.closing(place.feed(memory)) as feed:
-            return rate_of(place, place.fed(feed, number), work)
+            return rate_of(place, place.fed(feed, number), work, feed)
 
-    still = torch.randn(place.batch_size, 3, place.size, place.size, device=place.device)
-    repeated = [still] * (place.images // place.batch_size)
-    return {
+    found = {
         f"{BARE}, 0 workers": rate_of(place, place.bare(0), take),
+        DECODE: rate_of(place, place.decoded(), take),
         f"{BARE}, {place.workers} workers": rate_of(place, place.bare(place.workers), take),
         FIRST: first_pass(take),
         LATER: rate_of(place, place.fed(later, number + 1), take),
+    }
+    if step is None:
+        return found
+    still = torch.randn(place.batch_size, 3, place.size, place.size, device=place.device)
+    repeated = [still] * (place.images // place.batch_size)
+    return {
+        **found,
         STEP: rate_of(place, repeated, step),
         STEP_FIRST: first_pass(step),
         STEP_LATER: rate_of(place, place.fed(later, number + 1), step),
@@ -152,30 +188,36 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--student", default="mobilenetv4_conv_small_050")
+    parser.add_argument("--student", default="mobilenetv4_conv_small_050", help='"" leaves out what has a step')
     parser.add_argument("--compute", default="cuda" if torch.cuda.is_available() else "cpu")
     given = vars(parser.parse_args())
     rounds = given.pop("rounds")
     place = Place(device=torch.device(given.pop("compute")), **given)
     place.memory.admit(place.split, Preprocess(size=(place.size, place.size)))
-    step = step_of(place)
+    step = step_of(place) if place.student else None
     with contextlib.closing(place.feed(place.memory)) as later:
         for _ in place.fed(later, 0):
             pass
         found = [round_of(place, step, later, number) for number in range(rounds)]
     bare, own = f"{BARE}, 0 workers", f"{BARE}, {place.workers} workers"
-    print(f"{len(place.split)} JPEG files at {place.size} pixels, {place.workers} workers, {place.device}, medians")
+    print(f"{len(place.split)} JPEG files at {place.size} pixels, {place.workers} workers, {place.device}")
+    print("Medians by wall time, and by processor time in brackets")
     for way in found[0]:
-        print(f"{way}: {statistics.median(each[way] for each in found):.0f} images/s")
-    for way, other in (
-        (FIRST, bare),
-        (FIRST, own),
-        (LATER, bare),
-        (LATER, own),
-        (STEP_FIRST, STEP),
-        (STEP_LATER, STEP),
-    ):
-        print(f"{way} / {other}: {statistics.median(each[way] / each[other] for each in found):.2f}")
+        print(f"{way}: {medians([each[way] for each in found], digits=0)} images/s")
+    compared = [(FIRST, bare), (FIRST, own), (LATER, bare), (LATER, own)]
+    for way, other in compared + ([(STEP_FIRST, STEP), (STEP_LATER, STEP)] if step else []):
+        print(f"{way} / {other}: {medians([ratio(each[way], each[other]) for each in found], digits=2)}")
+    print(f"decoding / {bare}, time: {medians([ratio(each[bare], each[DECODE]) for each in found], digits=2)}")
+
+
+def ratio(of: Rate, to: Rate) -> Rate:
+    return Rate(wall=of.wall / to.wall, processor=of.processor / to.processor)
+
+
+def medians(found: list[Rate], digits: int) -> str:
+    """Return the medians as text: by wall time, and by processor time in brackets."""
+    wall, processor = (statistics.median(getattr(each, way) for each in found) for way in ("wall", "processor"))
+    return f"{wall:.{digits}f} ({processor:.{digits}f})"
 
 
 if __name__ == "__main__":

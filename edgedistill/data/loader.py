@@ -4,20 +4,20 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, get_worker_info
 
 from edgedistill.data._shared_memory import naming_shared_memory, require_shared_memory
-from edgedistill.data.augment import AUGMENTATIONS, Pixels, View, cut_view, draw_view, mix
+from edgedistill.data.augment import AUGMENTATIONS, Pixels, View, cut_into, draw_view, mix
 from edgedistill.data.keeping import KeptImages
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import NO_LABEL, ImageSet
 
-Example = tuple[Tensor, int, int]
 Batch = tuple[Tensor, Tensor, Tensor]
 # Sets the draws that mix images apart from those of the views.
 _MIXING = 1
@@ -101,8 +101,11 @@ PLAIN = Pass()
 WHOLE = Share()
 
 
-class _PreparedImages(Dataset[Example]):
-    """Prepared, augmented images: item (epoch, index) depends on these two, the augmentation and the image alone."""
+class _PreparedImages(Dataset[Batch]):
+    """Prepared, augmented images, read a batch at a time.
+
+    What key (epoch, index) stands for depends on these two, the augmentation and the image alone.
+    """
 
     def __init__(
         self, images: ImageSet, preprocess: Preprocess, augmentation: Augmentation, store: KeptImages | None = None
@@ -115,18 +118,23 @@ class _PreparedImages(Dataset[Example]):
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, key: tuple[int, int]) -> Example:
-        epoch, index = key
-        cut = self._cut(epoch, index)
-        if self._augmentation.mixup:
-            other, share = self._augmentation.partner(epoch, index, len(self))
-            cut = mix(cut, self._cut(epoch, other), share)
-        return torch.from_numpy(cut), int(self._images.labels[index]), index
+    def __getitems__(self, keys: list[tuple[int, int]]) -> Batch:
+        pixels = np.empty((len(keys), *self._preprocess.size, 3), dtype=np.uint8)
+        for cut, (epoch, index) in zip(pixels, keys, strict=True):
+            self._cut_into(cut, epoch, index)
+            if self._augmentation.mixup:
+                other, share = self._augmentation.partner(epoch, index, len(self))
+                cut[...] = mix(cut, self._cut(epoch, other), share)
+        rows = np.array([index for _, index in keys])
+        return _handed_on(torch.from_numpy(pixels)), torch.from_numpy(self._images.labels[rows]), torch.from_numpy(rows)
 
     def _cut(self, epoch: int, index: int) -> Pixels:
-        pixels = self._prepared(index)
-        view = self._augmentation.view((pixels.shape[0], pixels.shape[1]), epoch, index)
-        return np.array(cut_view(pixels, view))
+        cut = np.empty((*self._preprocess.size, 3), dtype=np.uint8)
+        self._cut_into(cut, epoch, index)
+        return cut
+
+    def _cut_into(self, cut: Pixels, epoch: int, index: int) -> None:
+        cut_into(cut, self._prepared(index), self._augmentation.view(self._preprocess.size, epoch, index))
 
     def _prepared(self, index: int) -> Pixels:
         kept = self._store.find(index) if self._store is not None else None
@@ -138,7 +146,7 @@ class _PreparedImages(Dataset[Example]):
         return pixels
 
 
-class _KeptViews(Dataset[Example]):
+class _KeptViews(Dataset[Batch]):
     """Stored views, read a batch at a time; the items are those of `_PreparedImages`."""
 
     def __init__(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], augmentation: Augmentation) -> None:
@@ -149,7 +157,7 @@ class _KeptViews(Dataset[Example]):
     def __len__(self) -> int:
         return len(self._labels)
 
-    def __getitems__(self, keys: list[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor]:
+    def __getitems__(self, keys: list[tuple[int, int]]) -> Batch:
         view = self._augmentation.view_number(keys[0][0])
         rows = np.array([index for _, index in keys])
         pixels, labels = self._pixels[view, rows], self._labels[rows]
@@ -208,12 +216,12 @@ def open_loader(
     return Loader(dataset, sampler, shares, workers, batch_bytes, stays=stays, pinned=pinned)
 
 
-class Loader(DataLoader[Example]):
+class Loader(DataLoader[Batch]):
     """Loads in other processes if asked, and says in one sentence where shared memory is too small for that."""
 
     def __init__(
         self,
-        dataset: Dataset[Example],
+        dataset: Dataset[Batch],
         sampler: "_EpochSampler",
         batches: Sampler[list[tuple[int, int]]],
         workers: int = 0,
@@ -226,7 +234,7 @@ class Loader(DataLoader[Example]):
             dataset,
             batch_sampler=batches,
             num_workers=workers,
-            collate_fn=(lambda batch: batch) if isinstance(dataset, _KeptViews) else None,
+            collate_fn=_as_it_is,
             persistent_workers=stays and workers > 0,
             pin_memory=pinned,
             generator=torch.Generator() if stays else None,
@@ -242,6 +250,21 @@ class Loader(DataLoader[Example]):
         require_shared_memory(self.num_workers, self._batch_bytes, len(self))
         with naming_shared_memory(self.num_workers, self._batch_bytes):
             yield from super().__iter__()
+
+
+def _handed_on(pixels: Tensor) -> Tensor:
+    """Return pixels in shared memory, where another process is to get them.
+
+    They would be put there anyway, but by a thread that loses errors: where there is no room, all would wait for ever.
+    """
+    if get_worker_info() is not None:
+        pixels.share_memory_()  # type: ignore[no-untyped-call]  # torch gives it no types
+    return pixels
+
+
+def _as_it_is(batch: Any) -> Any:
+    """Return a batch, which the sets of this module read whole; torch's stub expects a list of items."""
+    return batch
 
 
 def batch_shares(image_count: int, batch_size: int, process_count: int) -> tuple[int, ...]:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from edgedistill.config import AUGMENTATION_NAMES
@@ -162,6 +163,44 @@ def test_views_of_a_batch_are_those_of_single_images_bit_for_bit(
     assert found.dtype is torch.uint8
     for mine, image, view in zip(found.numpy(), pixels, views, strict=True):
         np.testing.assert_array_equal(mine, cut_view(image, view))
+
+
+def one_by_one(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
+    """Cut a view with Pillow alone, or pixel by pixel where it is only moved."""
+    height, width = image.shape[:2]
+    if (view.height, view.width) == (height, width):
+        rows = np.clip(np.arange(height) + view.top, 0, height - 1)
+        columns = np.clip(np.arange(width) + view.left, 0, width - 1)
+        cut = Image.fromarray(image[rows[:, None], columns])
+    else:
+        box = (view.left, view.top, view.left + view.width, view.top + view.height)
+        cut = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR, box=box)
+    return np.asarray(ImageOps.mirror(cut) if view.flipped else cut)
+
+
+@pytest.mark.parametrize("name", AUGMENTATION_NAMES)
+@pytest.mark.parametrize("room", [0, ROOMY])
+def test_batches_are_what_a_slow_loop_over_images_cuts(images: Counted, name: str, room: int) -> None:
+    shown = Pass(augmentation=Augmentation(name=name, seed=8), shuffle=True)
+    memory = ImageMemory(budget_bytes=room)
+    memory.admit(images, PREPROCESS)  # type: ignore[arg-type]
+    feed = Feed(images, PREPROCESS, 7, shown, workers=0, memory=memory)  # type: ignore[arg-type]
+    for epoch in (0, 3):
+        pixels, labels, indices = joined(feed.batches(epoch))
+        for mine, label, index in zip(pixels.numpy(), labels.tolist(), indices.tolist(), strict=True):
+            whole = PREPROCESS.apply(images._images.read(index))
+            np.testing.assert_array_equal(mine, one_by_one(whole, shown.augmentation.view((16, 16), epoch, index)))
+            assert label == images._images.labels[index]
+
+
+@given(st.integers(-30, 30), st.integers(-30, 30), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_a_shift_by_any_length_repeats_the_edge(top: int, left: int, flipped: bool) -> None:
+    image = np.random.default_rng(1).integers(0, 256, (9, 13, 3), dtype=np.uint8)
+    before = image.copy()
+    view = View(top=top, left=left, height=9, width=13, flipped=flipped)
+    np.testing.assert_array_equal(cut_view(image, view), one_by_one(image, view))
+    np.testing.assert_array_equal(image, before)  # what memory keeps stays as it is
 
 
 def test_rectangles_as_thin_as_a_pixel_are_stretched_as_pillow_does() -> None:

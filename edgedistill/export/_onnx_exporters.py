@@ -2,14 +2,17 @@
 
 import ast
 import contextlib
+import copy
+import importlib
 import io
 import logging
 import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -23,13 +26,14 @@ _TORCHSCRIPT_NEWEST = 20
 _SCOPES = "pkg.torch.onnx.name_scopes"  # the dynamo exporter's note on each node, a list in Python's notation
 _STDOUT = 1  # the descriptor
 _DYNAMO_OLDEST = 18  # the dynamo exporter never writes an older set
+_TRANSLATIONS: dict[Hashable, Any] = {}  # the dynamo exporter's tables, which differ by operator set
 
 
 def export_by_dynamo(model: Deployed, example: Tensor, opset: int) -> onnx.ModelProto:
     """Export by torch.export, which follows the program; example is uint8 (2, H, W, 3)."""
     if opset < _DYNAMO_OLDEST:
         raise EdgeDistillError(f"it writes opset {_DYNAMO_OLDEST} and newer")
-    with _quiet():
+    with _quiet(), _translations_read_once():
         program = torch.onnx.export(
             model,
             (example,),
@@ -45,6 +49,38 @@ def export_by_dynamo(model: Deployed, example: Tensor, opset: int) -> onnx.Model
         path = Path(folder) / "model.onnx"
         program.save(str(path), external_data=True)
         return onnx.load(path)
+
+
+@contextlib.contextmanager
+def _translations_read_once() -> Iterator[None]:
+    """Keep the exporter's table of translations for the next export: reading their sources takes it a second each time.
+
+    The table is no public part of torch: where a release has none of this form, the exporter reads it as ever.
+    """
+    try:
+        registry = importlib.import_module("torch.onnx._internal.exporter._registration").ONNXRegistry
+        read = registry.__dict__["from_torchlib"]
+    except (ImportError, AttributeError, KeyError):
+        yield
+        return
+    if not isinstance(read, classmethod):
+        yield
+        return
+
+    def from_torchlib(cls: Any, *given: Any, **named: Any) -> Any:
+        # A module that is imported later, such as torchvision, can bring operators for more translations.
+        key = (cls, given, tuple(sorted(named.items())), "torchvision" in sys.modules)
+        if key not in _TRANSLATIONS:
+            _TRANSLATIONS[key] = read.__get__(None, cls)(*given, **named)
+        kept = copy.copy(_TRANSLATIONS[key])
+        kept.functions = {name: list(each) for name, each in kept.functions.items()}  # an export may add to them
+        return kept
+
+    registry.from_torchlib = classmethod(from_torchlib)
+    try:
+        yield
+    finally:
+        registry.from_torchlib = read
 
 
 def export_by_torchscript(model: Deployed, example: Tensor, opset: int) -> onnx.ModelProto:

@@ -73,8 +73,8 @@ class DistillConfig:
         learning_rate: peak learning rate of AdamW; `auto` is 0.003 for a student that starts from nothing, 0.001 for
             one that starts from trained weights, and 0.0001 where these know every class and no channel was removed.
         weight_decay: AdamW's.
-        schedule: `cosine` (with a linear warm-up over the first tenth of the steps), `step` (halved every quarter of
-            the epochs) or `constant`.
+        schedule: `cosine` (after a linear warm-up), `step` (halved every quarter of the epochs) or `constant`.
+        warmup: the share of the steps over which the rate of `cosine` rises to its peak; None: a tenth.
         gradient_clip: largest norm of the gradient; 0: no limit.
         lambda_kd, lambda_layer, lambda_task: weights of the subtask-logit, layer and label terms. `lambda_layer =
             "auto"` chooses a power of ten from 0.001 to 1000 by short runs, judged on validation images.
@@ -116,6 +116,7 @@ class DistillConfig:
     learning_rate: float | Literal["auto"] = "auto"
     weight_decay: float = 1e-3
     schedule: str = "cosine"
+    warmup: float | None = None
     gradient_clip: float = 1.0
     lambda_kd: float = 1.0
     lambda_layer: float | Literal["auto"] = 1.0
@@ -154,6 +155,10 @@ class DistillConfig:
             check_at_least(key, getattr(self, key), 0)
         if self.mixup is not None:
             check_at_least("mixup", self.mixup, 0)
+        if self.warmup is not None and not 0 <= self.warmup < 1:
+            raise UsageError(
+                f"warmup is a share of the steps, at least 0 and below 1, such as 0.1, and {self.warmup} was given."
+            )
         if self.batch_norm is not None:
             check_choice("batch_norm", self.batch_norm, ("auto", UPDATED, FROZEN))
         _check_lambda(self.lambda_layer)

@@ -15,6 +15,8 @@ from edgedistill_deploy.errors import UsageError
         ({"weight_decay": float("inf")}, "weight_decay must be a number of at least 0"),
         ({"schedule": "cosin"}, "schedule cannot be 'cosin'. Did you mean cosine"),
         ({"method": "PRCA"}, "method cannot be 'PRCA'"),
+        ({"warmup": 1.0}, "warmup is a share of the steps, at least 0 and below 1, such as 0.1, and 1.0 was given"),
+        ({"warmup": float("nan")}, "warmup is a share"),
         ({"augment": "mixup"}, "augment cannot be 'mixup'"),
         ({"lambda_kd": 0, "lambda_layer": 0}, "leaves nothing to learn from"),
     ],

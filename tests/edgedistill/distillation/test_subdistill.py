@@ -1,3 +1,4 @@
+import itertools
 import json
 from pathlib import Path
 
@@ -260,3 +261,13 @@ def test_learning_rates_stay_between_zero_and_the_peak(schedule: str) -> None:
     if schedule == "cosine":
         assert rates[-1] < 1e-4
         assert rates[0] < 0.01
+
+
+@pytest.mark.parametrize("warmup", [None, 0.0, 0.25, 0.5])
+def test_the_rate_of_cosine_rises_in_a_line_over_its_warmup_and_then_falls(warmup: float | None) -> None:
+    config = DistillConfig(warmup=warmup, learning_rate=0.1)
+    rates = [learning_rate_at(step, 200, config) for step in range(200)]
+    rising = round(200 * (0.1 if warmup is None else warmup))
+    assert rates[:rising] == pytest.approx([0.1 * (step + 1) / rising for step in range(rising)])
+    assert rates[rising] == pytest.approx(0.1)
+    assert all(before > after for before, after in itertools.pairwise(rates[rising:]))

@@ -11,15 +11,14 @@ added to `benchmarks/results/teaching.jsonl`, with the test accuracy; runs that 
 
 import argparse
 import functools
-import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from benchmarks.records import Record, add_line, is_recorded
 from edgedistill import DistillConfig, build_student, load_teacher, open_source, split_for_subtask
 from edgedistill.comparison.subsets import draw_training_images
 from edgedistill.comparison.testing import measure_answers
@@ -33,7 +32,6 @@ from edgedistill.models.teacher import Teacher
 from edgedistill_deploy.hardware.device import read_device
 
 RESULTS = Path(__file__).parent / "results" / "teaching.jsonl"
-Record = dict[str, Any]
 Train = Callable[[], torch.nn.Module]
 
 
@@ -104,7 +102,7 @@ def run(given: argparse.Namespace, what: str, seed: int, teacher: Teacher, image
         "taught_by": what,
         **({} if given.student_weights == START_FROM_NOTHING else {"weights": Path(given.student_weights).name}),
     }
-    if any(described.items() <= each.items() for each in recorded()):
+    if is_recorded(RESULTS, described):
         return
     started = time.monotonic()
     student = train()
@@ -118,14 +116,7 @@ def run(given: argparse.Namespace, what: str, seed: int, teacher: Teacher, image
         "seconds": round(time.monotonic() - started, 1),
         "machine": read_device().name,
     }
-    print(json.dumps(record), flush=True)
-    with RESULTS.open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(record) + "\n")
-
-
-def recorded() -> list[Record]:
-    """Return the records that there are."""
-    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()] if RESULTS.is_file() else []
+    add_line(RESULTS, record)
 
 
 def read_arguments() -> argparse.Namespace:

@@ -15,7 +15,6 @@ that no choice saw; a run that is there is not repeated.
 
 import argparse
 import copy
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 
 from benchmarks.real.animals import CUT_OUTS
 from benchmarks.real.cells import IMAGE_SIZE, SETTINGS
+from benchmarks.records import Record, add_line, read_lines
 from edgedistill import DistillConfig, distill, load_teacher, open_source, shrink_teacher, split_for_subtask
 from edgedistill.comparison.subsets import draw_training_images
 from edgedistill.comparison.testing import measure_answers
@@ -45,7 +45,6 @@ CLASSES = tuple(CUT_OUTS)
 SHARE = 0.5
 EPOCHS = 4
 BATCH_SIZE = 32
-Record = dict[str, Any]
 
 
 class PlainNorm(nn.Sequential):
@@ -189,11 +188,6 @@ def measure(teacher: Teacher, student: nn.Module, images: SubtaskImages, seed: i
     }
 
 
-def recorded() -> list[Record]:
-    """Return the records that there are."""
-    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()] if RESULTS.is_file() else []
-
-
 def main() -> None:
     """Run what is not recorded yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -209,15 +203,13 @@ def main() -> None:
         images = SubtaskImages(
             train=draw_training_images(whole.train, given.images, seed), validation=whole.validation, test=whole.test
         )
-        done = {each["channels"] for each in recorded() if run.items() <= each.items()}
+        done = {each["channels"] for each in read_lines(RESULTS) if run.items() <= each.items()}
         if done >= {"relevance", "fastnas"}:
             continue
         for channels, student in students(teacher, images, seed):
             if channels not in done:
                 record = {"channels": channels, **run, **measure(teacher, student, images, seed)}
-                print(json.dumps(record), flush=True)
-                with RESULTS.open("a", encoding="utf-8") as lines:
-                    lines.write(json.dumps(record) + "\n")
+                add_line(RESULTS, record)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ class Task:
 
     def reporter(self, phase: str, cache_bytes: int = 0) -> Progress:
         """Return a function that reports counts as the progress of a phase before the first epoch."""
-        epochs = self.config.epochs
+        epochs = self.config.epoch_count
 
         def report(done: int, total: int, note: str = "") -> None:
             self.watch(

@@ -66,7 +66,7 @@ class Standing:
         if not self.is_doubtful:
             return ""
         finding = self._chance_finding() if self.at_chance else self._class_finding()
-        return f"after epoch {self.epochs_done} of {config.epochs} {finding}. {_likely_causes(config, image_count)}"
+        return f"after epoch {self.epochs_done} of {config.epoch_count} {finding}. {_likely_causes(config, image_count)}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the standing for the record of the distillation."""
@@ -112,10 +112,10 @@ def find_standing(
 
 def _likely_causes(config: DistillConfig, image_count: int) -> str:
     steps = counted(math.ceil(image_count / config.batch_size), "step")
-    images, epochs = counted(image_count, "image"), counted(config.epochs, "epoch")
+    images, epochs = counted(image_count, "image"), counted(config.epoch_count, "epoch")
     return (
         f"Likely causes, the likeliest first: too little training ({images}, {epochs} of {steps}: give more images, or "
-        f"--epochs {3 * config.epochs}); the learning rate (now {config.peak_rate:g}: try --lr "
+        f"--epochs {3 * config.epoch_count}); the learning rate (now {config.peak_rate:g}: try --lr "
         f"{config.peak_rate / 3:.1g}); the student (one that starts from trained weights learns from fewer images: "
         "--student-weights; or try a smaller one: --student, --student-width)."
     )

@@ -10,6 +10,7 @@ from edgedistill_deploy.errors import UsageError
     ("settings", "message"),
     [
         ({"epochs": 0}, "epochs must be a number of at least 1, and 0 was given"),
+        ({"epochs": "many"}, "epochs cannot be 'many'"),
         ({"learning_rate": -1.0}, "learning_rate must be a number above 0"),
         ({"learning_rate": float("nan")}, "learning_rate must be a number above 0"),
         ({"weight_decay": float("inf")}, "weight_decay must be a number of at least 0"),

@@ -66,7 +66,8 @@ class Standing:
         if not self.is_doubtful:
             return ""
         finding = self._chance_finding() if self.at_chance else self._class_finding()
-        return f"after epoch {self.epochs_done} of {config.epoch_count} {finding}. {_likely_causes(config, image_count)}"
+        causes = _likely_causes(config, image_count)
+        return f"after epoch {self.epochs_done} of {config.epoch_count} {finding}. {causes}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the standing for the record of the distillation."""

@@ -48,7 +48,7 @@ def test_a_linear_networks_map_changes_by_its_weights_times_the_noise() -> None:
     maps = [
         attribute(network, normalise(each), target, path=Path(steps=3))[0].double().numpy() for each in (pixels, noisy)
     ]
-    weights = (network[1].weight[0] - network[1].weight[1]).detach().view(3, 16, 16).double().numpy()  # type: ignore[index, operator]
+    weights = (network[1].weight[0] - network[1].weight[1]).detach().view(3, 16, 16).double().numpy()  # type: ignore[index]
     spread = 255 * np.array([0.2, 0.3, 0.4])[:, None, None]
     mean = 255 * np.array([0.4, 0.5, 0.6])[:, None, None]
     image, noise = pixels[0].double().numpy(), (noisy - pixels)[0].double().numpy()

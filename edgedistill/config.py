@@ -27,9 +27,9 @@ TUNED = "auto"
 RATE_FROM_NOTHING = 3e-3
 RATE_FROM_TRAINED = 1e-3
 RATE_FROM_KNOWN = 1e-4
-# The same for `epochs = "auto"`, chosen by `benchmarks.real.schedules` (docs/students.md).
-EPOCHS_FROM_NOTHING = 30
-EPOCHS_FROM_TRAINED = 12
+# The same for `epochs = "auto"`, chosen by `benchmarks.real.schedules` (docs/students.md): to train on helps all but those
+# that know the classes.
+EPOCHS = 30
 EPOCHS_FROM_KNOWN = 6
 # The weights among which `lambda_layer = "auto"` chooses, as in the paper.
 LAMBDA_GRID = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)
@@ -72,8 +72,8 @@ class DistillConfig:
     The defaults are for a student that is trained in tens of epochs; `PRESETS["paper"]` has the paper's settings.
 
     Attributes:
-        epochs: passes over the training images; `auto` is 30 for a student that starts from nothing, 12 for one that
-            starts from trained weights, and 6 where these know every class and no channel was removed.
+        epochs: passes over the training images; `auto` is 6 for a student that starts from trained weights which know
+            every class, if no channel was removed, and 30 for all others.
         batch_size: images a step.
         learning_rate: peak learning rate of AdamW; `auto` is 0.003 for a student that starts from nothing, 0.001 for
             one that starts from trained weights, and 0.0001 where these know every class and no channel was removed.
@@ -196,8 +196,7 @@ class DistillConfig:
 
         The statistics of a shrunk teacher are those of a network with more channels, and must follow the images.
         """
-        rate = RATE_FROM_TRAINED if is_trained else RATE_FROM_NOTHING
-        epochs = EPOCHS_FROM_TRAINED if is_trained else EPOCHS_FROM_NOTHING
+        rate, epochs = RATE_FROM_TRAINED if is_trained else RATE_FROM_NOTHING, EPOCHS
         if knows_classes and not is_shrunk:
             rate, epochs = RATE_FROM_KNOWN, EPOCHS_FROM_KNOWN
         given = None if self.batch_norm == "auto" else self.batch_norm

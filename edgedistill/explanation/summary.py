@@ -135,7 +135,7 @@ def _flipping(rows: Sequence[Row]) -> tuple[Record, list[str]]:
         start = float(curves[order][:, 0].mean())
         if start <= 0:
             unread.append(
-                f"flipping of the {network}: on average it has no evidence for the teacher's class that could be lost"
+                f"flipping of the {_NAMES[network]}: on average it has no evidence for the teacher's class that could be lost"
             )
             continue
         other = next(each for each in own.values() if each != order)
@@ -211,7 +211,7 @@ def _say(record: Mapping[str, Any], answer: str) -> Iterable[str]:
     same = record["checks"]["randomised"][STUDENT]["mean"]
     if same > _HARDLY_CHANGED:
         yield (
-            f"random weights hardly change the student's maps (cosine {same:.2f}), so this method shows the image here "
+            f"random weights hardly change the expert's maps (cosine {same:.2f}), so this method shows the image here "
             "and not the reasons; take another --method"
         )
     yield _say_noise(record["checks"]["noise"])
@@ -229,9 +229,13 @@ def _say_noise(noise: Mapping[str, Any]) -> str:
 
 
 def _say_sum(method: str, network: str, error: float) -> str:
+    whose = f"the {_NAMES[network]}'s maps"
     if method == "lrp":
-        return f"the {network}'s maps leave {error:.0%} of the evidence to the biases of its layers, which no pixel has"
-    return f"the {network}'s maps miss their sum by {error:.0%}; more --steps make them more exact"
+        return (
+            f"{whose} leave {error:.0%} of the evidence to the biases of its layers, which no pixel has; so they show "
+            "which pixels count beside others, not how much of the answer they make"
+        )
+    return f"{whose} miss their sum by {error:.0%}; more --steps make them more exact"
 
 
 def _number(found: Mapping[str, Any]) -> str:

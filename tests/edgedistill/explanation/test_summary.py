@@ -102,7 +102,7 @@ def test_a_student_without_evidence_to_lose_is_left_out_and_said() -> None:
     told = record(found, left_out=["labels: not kept"])
     assert "student_model" not in told["flipping"]
     assert told["left_out"][0] == "labels: not kept"
-    assert "flipping of the student" in told["left_out"][1]
+    assert "flipping of the expert" in told["left_out"][1]
 
 
 def test_doubts_about_the_maps_are_sentences() -> None:
@@ -110,13 +110,13 @@ def test_doubts_about_the_maps_are_sentences() -> None:
     told = record(found)
     assert told["checks"]["completeness"]["student"] == pytest.approx(0.5)
     assert [each for each in told["sentences"] if "miss their sum" in each] == [
-        "the student's maps miss their sum by 50%; more --steps make them more exact"
+        "the expert's maps miss their sum by 50%; more --steps make them more exact"
     ]
     for each in found:
         each["randomised"], each["sums"] = 0.95, {}
     told = record(found)
     assert "completeness" not in told["checks"]
-    assert "random weights hardly change the student's maps (cosine 0.95)" in told["sentences"][-2]
+    assert "random weights hardly change the expert's maps (cosine 0.95)" in told["sentences"][-2]
 
 
 def test_what_noise_does_to_the_maps_is_always_said() -> None:

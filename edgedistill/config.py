@@ -27,7 +27,7 @@ TUNED = "auto"
 RATE_FROM_NOTHING = 3e-3
 RATE_FROM_TRAINED = 1e-3
 RATE_FROM_KNOWN = 1e-4
-# The same for `epochs = "auto"`, chosen by `benchmarks.real.schedules` (docs/students.md): to train on helps all but those
+# The same for `epochs = "auto"`, chosen by `benchmarks.real.schedules` (docs/students.md): more epochs help all but those
 # that know the classes.
 EPOCHS = 30
 EPOCHS_FROM_KNOWN = 6

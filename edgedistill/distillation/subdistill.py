@@ -29,9 +29,9 @@ from edgedistill.data.splits import SubtaskImages
 from edgedistill.data.unlabelled import JudgedBy, judged_by, labelled_rows
 from edgedistill.distillation._checkpoint import read_best_weights
 from edgedistill.distillation._subspaces import find_task_subspaces
-from edgedistill.distillation._task import Task, fingerprint_of, for_student
+from edgedistill.distillation._task import Task, fingerprint_of
 from edgedistill.distillation.events import EpochRecord, Standing, Watcher, ignore, training_shares, with_shares
-from edgedistill.distillation.lesson import Guide, Lesson, check_beside
+from edgedistill.distillation.lesson import Guide, Lesson, check_beside, for_student
 from edgedistill.distillation.objective import Objective, match_layers
 from edgedistill.distillation.teacher_guidance import TeacherGuidance, ask_for_logits, with_cache
 from edgedistill.distillation.training import EVALUATION_BATCH, Feeds, Outcome, Run, train

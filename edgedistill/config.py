@@ -27,8 +27,8 @@ TUNED = "auto"
 RATE_FROM_NOTHING = 3e-3
 RATE_FROM_TRAINED = 1e-3
 RATE_FROM_KNOWN = 1e-4
-# The same for `epochs = "auto"`, chosen by `benchmarks.real.schedules` (docs/students.md): more epochs help all but those
-# that know the classes.
+# The same for `epochs = "auto"`, chosen by `benchmarks.real.schedules` (docs/students.md): more epochs help all but
+# those that know the classes.
 EPOCHS = 30
 EPOCHS_FROM_KNOWN = 6
 # The weights among which `lambda_layer = "auto"` chooses, as in the paper.

@@ -135,8 +135,8 @@ def _flipping(rows: Sequence[Row]) -> tuple[Record, list[str]]:
         start = float(curves[order][:, 0].mean())
         if start <= 0:
             unread.append(
-                f"flipping of the {_NAMES[network]}: on average it has no evidence for the teacher's class that could be "
-                "lost"
+                f"flipping of the {_NAMES[network]}: on average it has no evidence for the teacher's class that could "
+                "be lost"
             )
             continue
         other = next(each for each in own.values() if each != order)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import onnx
@@ -11,9 +12,11 @@ from edgedistill_deploy.runtimes.int8_kernels import leave_unfused
 
 Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+T = TypeVar("T", bound=np.generic)
 
 GROUP = 16  # images whose extremes make one step of the moving average
 CHUNK_BYTES = 64 << 20  # of activations at a time
+_BLOCK = 1 << 16  # numbers that stay in a processor's own cache while several passes are made over them
 
 
 class ActivationReader:
@@ -50,3 +53,9 @@ def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelPro
     known = {value.name: value for value in model.graph.value_info}
     opened.graph.output.extend(known[name] for name in names if name not in present)
     return opened
+
+
+def blocks(value: NDArray[T]) -> Iterator[NDArray[T]]:
+    """Yield the numbers of a value in pieces (n,), small enough that a second look at one does not reach memory."""
+    flat = value.reshape(-1)
+    return (flat[start : start + _BLOCK] for start in range(0, flat.size, _BLOCK))

@@ -9,6 +9,7 @@ import onnx
 from numpy.typing import NDArray
 
 from edgedistill_deploy.runtimes.int8_kernels import leave_unfused
+from edgedistill_deploy.runtimes.session import usable_cores
 
 Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -28,6 +29,9 @@ class ActivationReader:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         leave_unfused(options)  # inner values are those of the graph as it is written
+        options.intra_op_num_threads = usable_cores()
+        # Between two runs the values are read, and threads that wait busily would take the processor from that.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.names = tuple(names)
         self._chunk = 1
         self._session = onnxruntime.InferenceSession(

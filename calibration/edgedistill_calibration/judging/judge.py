@@ -151,7 +151,8 @@ class Judge:
         parts: dict[Path, list[Logits]] = {path: [] for path in models}
         with contextlib.ExitStack() as stack:
             sessions = [
-                stack.enter_context(open_model(path, precision=precision)) for path, precision in models.items()
+                stack.enter_context(open_model(path, precision=precision, spinning=False))
+                for path, precision in models.items()
             ]
             for batch in itertools.chain(self.prepared.prepare(first, 1), self.prepared.prepare(rest, BATCH)):
                 for session in sessions:

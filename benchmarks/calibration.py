@@ -78,7 +78,7 @@ def main() -> None:
         calibrate(copied, images, settings_of(bundle), times)
         times(1, 1)
     print("\n".join(times.lines()))
-    print(f"peak of the resident memory: {read_peak_memory_bytes() / 1e6:.0f} MB")
+    print(f"peak of the resident memory: {(read_peak_memory_bytes() or 0) / 1e6:.0f} MB")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ class _Merger:
     def add(self, graph: onnx.GraphProto, output: str) -> str:
         """Add what a graph has beyond the graphs before, and return the new name of a value of it."""
         constants = {each.name: each for each in graph.initializer}
-        names = {"": "", **{each.name: each.name for each in graph.input}}
+        names: dict[str, str] = {"": "", **{each.name: each.name for each in graph.input}}
         names |= {name: self._constant(each) for name, each in constants.items()}
         readers = _readers(graph)
         for node in graph.node:

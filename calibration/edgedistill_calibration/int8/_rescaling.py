@@ -123,6 +123,18 @@ class _Weights:
             rows[channel] = np.clip((row / scales[channel]).round(), _LEAST, _MOST)
         return scales, quantised
 
+    def equal(self, constants: Constants, made: tuple[NDArray[np.float32], NDArray[np.int8]]) -> bool:
+        """Say whether these are the scales and the weights."""
+        return all(
+            np.array_equal(numpy_helper.to_array(constants[name]), value)
+            for name, value in ((self.scale, made[0]), (self.quantised, made[1]))
+        )
+
+    def replace(self, constants: Constants, made: tuple[NDArray[np.float32], NDArray[np.int8]]) -> None:
+        """Put other scales and weights in place."""
+        constants[self.scale].CopyFrom(numpy_helper.from_array(made[0], self.scale))
+        constants[self.quantised].CopyFrom(numpy_helper.from_array(made[1], self.quantised))
+
 
 def _widen(scale: float, bias: np.float32, input_scale: float) -> float:
     """Return the scale of a channel's weights with which its bias fits 32 bits."""
@@ -159,9 +171,7 @@ class _Bias:
         tight: NDArray[np.bool_] = np.abs(self._quantised(constants, floats)) >= _LARGEST_BIAS
         return tight
 
-    def widen(
-        self, channels: NDArray[np.intp], before: Constants, constants: Constants, floats: Constants
-    ) -> bool:
+    def widen(self, channels: NDArray[np.intp], before: Constants, constants: Constants, floats: Constants) -> bool:
         """Give these channels of the weights the scales that the quantiser gives them.
 
         False where that is not sure: the constants `before` are not what is made of these channels here.
@@ -174,14 +184,9 @@ class _Bias:
             weights.widened(channels, bias, numpy_helper.to_array(each[self._input_scale]).item(), before, floats)
             for each in (before, constants)
         )
-        names = (weights.scale, weights.quantised)
-        if any(
-            not np.array_equal(numpy_helper.to_array(before[name]), value)
-            for name, value in zip(names, known, strict=True)
-        ):
+        if not weights.equal(before, known):
             return False
-        for name, value in zip(names, made, strict=True):
-            constants[name].CopyFrom(numpy_helper.from_array(value, name))
+        weights.replace(constants, made)
         return True
 
     def write(self, constants: Constants, floats: Constants) -> None:

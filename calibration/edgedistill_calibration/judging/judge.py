@@ -101,8 +101,8 @@ class Preparation:
 class Judge:
     """Compares models with the float model `source` on the held-out images, and remembers the logits of each file.
 
-    A pass holds a few images at a time, besides those that `prepared` keeps, so memory has a bound. The answers of the `teacher`'s
-    file, or without one those of `source`, stand in for the labels of images that have none.
+    A pass holds a few images at a time, besides those that `prepared` keeps, so memory has a bound. The answers of the
+    `teacher`'s file, or without one those of `source`, stand in for the labels of images that have none.
     """
 
     source: Path

@@ -1,7 +1,6 @@
 """Graphs that run together answer as each does alone, and compute what they share once."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -97,7 +96,10 @@ def small(nodes: Sequence[onnx.NodeProto]) -> onnx.ModelProto:
         "small",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(np.float32([1, 2, 3]), "one"), numpy_helper.from_array(np.float32([3, 2, 1]), "two")],
+        [
+            numpy_helper.from_array(np.array([1, 2, 3], np.float32), "one"),
+            numpy_helper.from_array(np.array([3, 2, 1], np.float32), "two"),
+        ],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
@@ -113,10 +115,10 @@ def test_nodes_that_differ_in_an_attribute_a_constant_or_their_order_of_inputs_s
         small([helper.make_node("Clip", ["image", "least"], ["logits"])]),
     ]
     for graph in graphs:
-        graph.graph.initializer.append(numpy_helper.from_array(np.float32(1), "least"))
+        graph.graph.initializer.append(numpy_helper.from_array(np.array(1, np.float32), "least"))
     merged = merge_graphs(graphs, "logits")
     assert len(set(merged.outputs)) == len(graphs)
-    feeds = {"image": np.float32([[0, 5, 10], [-1, 2, 0]])}
+    feeds = {"image": np.array([[0, 5, 10], [-1, 2, 0]], np.float32)}
     session = onnxruntime.InferenceSession(merged.model.SerializeToString(), providers=["CPUExecutionProvider"])
     for graph, found in zip(graphs, session.run(list(merged.outputs), feeds), strict=True):
         own = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -143,8 +145,8 @@ def test_a_graph_inside_a_node_sees_the_values_around_it() -> None:
 
     graphs = [graph("one"), graph("two")]
     merged = merge_graphs(graphs, "logits")
-    feeds = {"image": np.float32([[0, 5, 10]])}
+    feeds = {"image": np.array([[0, 5, 10]], np.float32)}
     session = onnxruntime.InferenceSession(merged.model.SerializeToString(), providers=["CPUExecutionProvider"])
     found = session.run(list(merged.outputs), feeds)
-    np.testing.assert_array_equal(found[0], np.float32([[1, 14, 39]]))
-    np.testing.assert_array_equal(found[1], np.float32([[3, 14, 13]]))
+    np.testing.assert_array_equal(found[0], np.array([[1, 14, 39]], np.float32))
+    np.testing.assert_array_equal(found[1], np.array([[3, 14, 13]], np.float32))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def preparation() -> Preparation:
 
 
 def pixels(prepared: Preparation, images: Counted, batch_size: int) -> np.ndarray:
-    return np.concatenate(list(prepared.batches(images, batch_size)))
+    return np.concatenate(list(prepared.batches(cast(ImageSet, images), batch_size)))
 
 
 @pytest.mark.parametrize(("kept", "reads"), [(20, 20), (6, 20 + 2 * 14), (0, 3 * 20)])

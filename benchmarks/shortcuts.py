@@ -11,7 +11,6 @@ positive relevance that lies on the mark is measured on marked images of the fir
 
 import argparse
 import itertools
-import json
 import statistics
 import tempfile
 import time
@@ -25,6 +24,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 
+from benchmarks.evidence.marks import mark_table
+from benchmarks.records import Record, add_line, is_recorded, read_lines
 from edgedistill import DistillConfig, build_student, distill, load_teacher, open_source, split_for_subtask
 from edgedistill.comparison.methods import METHODS
 from edgedistill.comparison.subsets import draw_training_images
@@ -42,7 +43,6 @@ EXPLAINED = 32  # marked images
 STEPS = 32  # of integrated gradients
 BATCH = 64
 
-Record = dict[str, Any]
 Pixels = NDArray[np.uint8]
 Mark = Callable[[Pixels], Pixels]
 
@@ -86,8 +86,13 @@ def main() -> None:
         clean = prepare(whole, teacher, given.images, seed)
         for method, share in itertools.product(given.methods, given.shares):
             run(given, teacher, clean, method, share, seed)
-    chosen = [each for each in recorded(given.results) if settings_of(given, teacher).items() <= each.items()]
-    print_table([each for each in chosen if each["seed"] < given.seeds], given)
+    chosen = [each for each in read_lines(given.results) if settings_of(given, teacher).items() <= each.items()]
+    shown = [each for each in chosen if each["seed"] < given.seeds and _is_asked(each, given)]
+    print(f"mean (sample standard deviation) over {given.seeds} seeds, in %", *mark_table(shown), sep="\n")
+
+
+def _is_asked(record: Record, given: argparse.Namespace) -> bool:
+    return record["mark"] in given.marks and record["share"] in given.shares and record["method"] in given.methods
 
 
 def prepare(whole: SubtaskImages, teacher: Teacher, count: int | None, seed: int) -> SubtaskImages:
@@ -132,7 +137,7 @@ def run(
             "method": method,
             "seed": seed,
         }
-        if any(described.items() <= each.items() for each in recorded(given.results)):
+        if is_recorded(given.results, described):
             continue
         started = time.monotonic()
         # Without any marked image the mark makes no difference to the training, so one student serves all marks.
@@ -144,9 +149,7 @@ def run(
             "seconds": round(time.monotonic() - started, 1),
             "machine": read_device().name,
         }
-        print(json.dumps(record), flush=True)
-        with given.results.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(record) + "\n")
+        add_line(given.results, record)
 
 
 def train(
@@ -245,40 +248,6 @@ def settings_of(given: argparse.Namespace, teacher: Teacher) -> Record:
         "epochs": given.epochs,
         "augment": given.augment,
     }
-
-
-def recorded(results: Path) -> list[Record]:
-    """Return the records that there are."""
-    return [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()] if results.is_file() else []
-
-
-def print_table(records: Sequence[Record], given: argparse.Namespace) -> None:
-    """Print means over the seeds, in %, and the teacher beside the students."""
-    print(f"mean (sample standard deviation) over {given.seeds} seeds, in %")
-    print(
-        "| mark | on the class | method | clean | others | others, wrongly marked | taken for the class | on the mark |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
-    for mark, share, method in itertools.product(given.marks, given.shares, given.methods):
-        rows = [each for each in records if (each["mark"], each["share"], each["method"]) == (mark, share, method)]
-        if rows:
-            print(f"| {mark} | {share:.0%} | {method} | {' | '.join(cells(rows, 'student'))} |")
-    for mark in given.marks:
-        rows = [each for each in records if each["mark"] == mark][:1]
-        if rows:
-            print(f"| {mark} | never | teacher | {' | '.join(cells(rows, 'teacher'))} |")
-
-
-def cells(rows: Sequence[Record], network: str) -> list[str]:
-    """Return the figures of a network."""
-    figures = ("clean", "others_clean", "wrongly_marked", "taken_for_marked", "on_mark")
-    return [spread([100 * row[f"{network}_{figure}"] for row in rows]) for figure in figures]
-
-
-def spread(values: Sequence[float]) -> str:
-    """Return a mean, and the standard deviation of several values."""
-    deviation = f" ({statistics.stdev(values):.1f})" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.1f}{deviation}"
 
 
 def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

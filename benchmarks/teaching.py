@@ -3,7 +3,7 @@
     python -m benchmarks.teaching --source embedded:digits --teacher embedded:glyphs100 --classes 0,1,2,3,4 \
         --student plain:8-8 --assistant plain:24-24 --epochs 20 --images 200
     python -m benchmarks.teaching --source PHOTOS --teacher LITE2 --teacher LITE0 --classes ... --image-size 128 \
-        --student timm:mobilenetv4_conv_small_050 --epochs 16
+        --student timm:tf_efficientnet_lite0 --student-weights LITE0 --epochs 6
 
 Every student starts from the same weights of a seed, and sees the same images for the same epochs. One record a run is
 added to `benchmarks/results/teaching.jsonl`, with the test accuracy; runs that are there are not repeated.
@@ -11,15 +11,14 @@ added to `benchmarks/results/teaching.jsonl`, with the test accuracy; runs that 
 
 import argparse
 import functools
-import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from benchmarks.records import Record, add_line, is_recorded
 from edgedistill import DistillConfig, build_student, load_teacher, open_source, split_for_subtask
 from edgedistill.comparison.subsets import draw_training_images
 from edgedistill.comparison.testing import measure_answers
@@ -27,11 +26,12 @@ from edgedistill.data.splits import SubtaskImages
 from edgedistill.distillation.assistance.assistant import Beginner, teach, train_assistant
 from edgedistill.distillation.lesson import Guide, Lesson
 from edgedistill.distillation.training import true_classes
+from edgedistill.models.names import START_FROM_NOTHING
+from edgedistill.models.start import begin_student, find_start
 from edgedistill.models.teacher import Teacher
 from edgedistill_deploy.hardware.device import read_device
 
 RESULTS = Path(__file__).parent / "results" / "teaching.jsonl"
-Record = dict[str, Any]
 Train = Callable[[], torch.nn.Module]
 
 
@@ -62,7 +62,10 @@ def ways(
 
     def student(name: str = given.student) -> torch.nn.Module:
         size = teachers[0].preprocess.size
-        return build_student(name, len(classes), image_size=size, seed=seed)
+        network = build_student(name, len(classes), image_size=size, seed=seed)
+        weights = given.student_weights if name == given.student else START_FROM_NOTHING
+        begin_student(network, find_start(name, weights), teachers[0].aliases(guides[0].subtask), size)
+        return network
 
     def by_assistant(name: str) -> torch.nn.Module:
         first = under(guides[0])
@@ -97,8 +100,9 @@ def run(given: argparse.Namespace, what: str, seed: int, teacher: Teacher, image
         "augment": given.augment,
         "seed": seed,
         "taught_by": what,
+        **({} if given.student_weights == START_FROM_NOTHING else {"weights": Path(given.student_weights).name}),
     }
-    if any(described.items() <= each.items() for each in recorded()):
+    if is_recorded(RESULTS, described):
         return
     started = time.monotonic()
     student = train()
@@ -112,14 +116,7 @@ def run(given: argparse.Namespace, what: str, seed: int, teacher: Teacher, image
         "seconds": round(time.monotonic() - started, 1),
         "machine": read_device().name,
     }
-    print(json.dumps(record), flush=True)
-    with RESULTS.open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(record) + "\n")
-
-
-def recorded() -> list[Record]:
-    """Return the records that there are."""
-    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()] if RESULTS.is_file() else []
+    add_line(RESULTS, record)
 
 
 def read_arguments() -> argparse.Namespace:
@@ -129,6 +126,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--teacher", action="append", required=True)
     parser.add_argument("--classes", required=True)
     parser.add_argument("--student", required=True)
+    parser.add_argument("--student-weights", default=START_FROM_NOTHING)
     parser.add_argument("--assistant", action="append", default=[])
     parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--images", type=int)

@@ -27,6 +27,10 @@ TUNED = "auto"
 RATE_FROM_NOTHING = 3e-3
 RATE_FROM_TRAINED = 1e-3
 RATE_FROM_KNOWN = 1e-4
+# The same for `epochs = "auto"`, chosen by `benchmarks.real.schedules` (docs/students.md): more epochs help all but
+# those that know the classes.
+EPOCHS = 30
+EPOCHS_FROM_KNOWN = 6
 # The weights among which `lambda_layer = "auto"` chooses, as in the paper.
 LAMBDA_GRID = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -68,13 +72,14 @@ class DistillConfig:
     The defaults are for a student that is trained in tens of epochs; `PRESETS["paper"]` has the paper's settings.
 
     Attributes:
-        epochs: passes over the training images.
+        epochs: passes over the training images; `auto` is 6 for a student that starts from trained weights which know
+            every class, if no channel was removed, and 30 for all others.
         batch_size: images a step.
         learning_rate: peak learning rate of AdamW; `auto` is 0.003 for a student that starts from nothing, 0.001 for
             one that starts from trained weights, and 0.0001 where these know every class and no channel was removed.
         weight_decay: AdamW's.
-        schedule: `cosine` (with a linear warm-up over the first tenth of the steps), `step` (halved every quarter of
-            the epochs) or `constant`.
+        schedule: `cosine` (after a linear warm-up), `step` (halved every quarter of the epochs) or `constant`.
+        warmup: the share of the steps over which the rate of `cosine` rises to its peak; None: a tenth.
         gradient_clip: largest norm of the gradient; 0: no limit.
         lambda_kd, lambda_layer, lambda_task: weights of the subtask-logit, layer and label terms. `lambda_layer =
             "auto"` chooses a power of ten from 0.001 to 1000 by short runs, judged on validation images.
@@ -111,11 +116,12 @@ class DistillConfig:
         tensorboard: also write the metrics as TensorBoard events.
     """
 
-    epochs: int = 30
+    epochs: int | Literal["auto"] = "auto"
     batch_size: int = 64
     learning_rate: float | Literal["auto"] = "auto"
     weight_decay: float = 1e-3
     schedule: str = "cosine"
+    warmup: float | None = None
     gradient_clip: float = 1.0
     lambda_kd: float = 1.0
     lambda_layer: float | Literal["auto"] = 1.0
@@ -143,8 +149,11 @@ class DistillConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        for key in ("epochs", "batch_size"):
-            check_at_least(key, getattr(self, key), 1)
+        if isinstance(self.epochs, str):
+            check_choice("epochs", self.epochs, ("auto",))
+        else:
+            check_at_least("epochs", self.epochs, 1)
+        check_at_least("batch_size", self.batch_size, 1)
         for key in ("positions", "seed", "early_stopping"):
             check_at_least(key, getattr(self, key), 0)
         check_workers(self.workers)
@@ -154,6 +163,10 @@ class DistillConfig:
             check_at_least(key, getattr(self, key), 0)
         if self.mixup is not None:
             check_at_least("mixup", self.mixup, 0)
+        if self.warmup is not None and not 0 <= self.warmup < 1:
+            raise UsageError(
+                f"warmup is a share of the steps, at least 0 and below 1, such as 0.1, and {self.warmup} was given."
+            )
         if self.batch_norm is not None:
             check_choice("batch_norm", self.batch_norm, ("auto", UPDATED, FROZEN))
         _check_lambda(self.lambda_layer)
@@ -183,12 +196,13 @@ class DistillConfig:
 
         The statistics of a shrunk teacher are those of a network with more channels, and must follow the images.
         """
-        rate = RATE_FROM_TRAINED if is_trained else RATE_FROM_NOTHING
+        rate, epochs = RATE_FROM_TRAINED if is_trained else RATE_FROM_NOTHING, EPOCHS
         if knows_classes and not is_shrunk:
-            rate = RATE_FROM_KNOWN
+            rate, epochs = RATE_FROM_KNOWN, EPOCHS_FROM_KNOWN
         given = None if self.batch_norm == "auto" else self.batch_norm
         return replace(
             self,
+            epochs=epochs if self.epochs == "auto" else self.epochs,
             learning_rate=rate if self.learning_rate == "auto" else self.learning_rate,
             batch_norm=given or (FROZEN if is_trained and not is_shrunk else None),
         )
@@ -225,6 +239,11 @@ class DistillConfig:
     def peak_rate(self) -> float:
         """The peak learning rate as a number; what is `auto` is that of a student that starts from nothing."""
         return float(self.for_start(is_trained=False).learning_rate)
+
+    @property
+    def epoch_count(self) -> int:
+        """The epochs as a number; what is `auto` is that of a student that starts from nothing."""
+        return int(self.for_start(is_trained=False).epochs)
 
 
 def _check_rate(value: float | str) -> None:

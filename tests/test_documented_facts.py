@@ -19,6 +19,7 @@ from edgedistill.distillation.teacher_cache import AUTO_BYTES, AUTO_VIEWS
 from edgedistill.distillation.tuning import FEWEST_EPOCHS
 from edgedistill.explanation.config import SHORTCUT_IMAGES, ExplainConfig
 from edgedistill.explanation.flipping import patch_grid
+from edgedistill.explanation.noise import LEVELS as NOISE_LEVELS
 from edgedistill.explanation.shortcuts import criterion
 from edgedistill.explanation.shortcuts.regions import grid_of
 from edgedistill.export._onnx_checking import TOLERANCE
@@ -215,6 +216,7 @@ FACTS: tuple[tuple[str, str, object], ...] = (
     ("docs/explain.md", r"evenly over the classes; (\d+) by default", EXPLAIN.images),
     ("docs/explain.md", r"points of integrated gradients, (\d+) by default", EXPLAIN.steps),
     ("docs/explain.md", r"patches, at most (\d+) along a side", patch_grid(999, 999)[0]),
+    ("docs/explain.md", r"uniform, up to (\d+) of the", NOISE_LEVELS),
     ("docs/explain.md", r"It takes (\d+) validation images by default", SHORTCUT_IMAGES),
     ("docs/explain.md", r"grid of at most (\d+ x \d+) cells", "{} x {}".format(*grid_of(999, 999))),
     ("docs/explain.md", r"and places, at a level of (\d+) %", percent(criterion.LEVEL)),

@@ -63,7 +63,7 @@ def test_a_run_made_in_the_checkout_is_checked_and_reported_by_the_wheel(install
 def test_the_embedded_default_is_in_the_wheel(installed: Path, tmp_path: Path) -> None:
     argv = ("distill", "--data", "embedded:digits", "--teacher", "embedded:glyphs100", "--classes", "3,8", "--student")
     done = run_installed(
-        installed, *argv, "plain:4-4", "--epochs", "1", "--augment", "none", "--lambda-layer", "0", "--out",
+        installed, *argv, "plain:4-4", "--epochs", "1", "--augment", "none", "--preset", "labels", "--out",
         tmp_path / "run",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.evidence.marks import mark_table
 from benchmarks.evidence.parts import ABLATIONS, AUTO_SUFFIX, COMPARED, SEEDS_SUFFIX
 from benchmarks.real.table import read_cells, real_lines
+from benchmarks.records import read_lines
 from edgedistill.comparison.statistics import Difference, add_verdicts, compare_pairs
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -335,6 +337,7 @@ def page() -> str:
         "authors": lambda: authors_lines(records["fashion-2000"]),
         "taps": tap_lines,
         "speed": speed_lines,
+        "marks": lambda: mark_table(read_lines(RESULTS / "shortcuts.jsonl")),
         "machines": lambda: [
             " and ".join(sorted({each for record in records.values() for each in record["machines"]}))
         ],
@@ -356,8 +359,7 @@ def page() -> str:
 
 def tap_lines() -> list[str]:
     """Lay out what `benchmarks.evidence.taps` recorded."""
-    path = RESULTS / "taps.jsonl"
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    rows = read_lines(RESULTS / "taps.jsonl")
     lines = table_head(["student", "each seed", "mean"])
     for tap in dict.fromkeys(row["tap"] for row in rows):
         values = [row["validation_accuracy"] for row in rows if row["tap"] == tap]
@@ -368,8 +370,7 @@ def tap_lines() -> list[str]:
 def setting_lines(task: str) -> list[str]:
     """Lay out what `benchmarks.evidence.settings` recorded of a task, by student and number of images, the best
     first."""
-    path = RESULTS / "settings.jsonl"
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    rows = read_lines(RESULTS / "settings.jsonl")
     groups: dict[tuple[str, ...], list[Record]] = {}
     for row in rows:
         if row["task"] != task:
@@ -393,10 +394,8 @@ def _mean_accuracy(rows: Sequence[Record]) -> float:
 
 def speed_lines() -> list[str]:
     """Lay out what `benchmarks/speed.py` recorded."""
-    path = RESULTS / "speed.jsonl"
     lines = table_head(["what", "first", "second", "ratio", "machine"])
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        row = json.loads(line)
+    for row in read_lines(RESULTS / "speed.jsonl"):
         lines.append(row_of([row["what"], row["first"], row["second"], row["ratio"], row["machine"]]))
     return lines
 

@@ -259,7 +259,11 @@ class TaskFlags:
 class FitFlags:
     """The number of training steps, and their size."""
 
-    epochs: Annotated[int | None, typer.Option("--epochs", metavar="N"), Setting("distill.epochs")] = None
+    epochs: Annotated[
+        str | None,
+        flag("--epochs", "N|auto", "Passes over the training images; auto suits what the student starts from."),
+        Setting("distill.epochs", count_or_text),
+    ] = None
     batch_size: Annotated[
         int | None, flag("--batch-size", "N", "Images a training step."), Setting("distill.batch_size")
     ] = None

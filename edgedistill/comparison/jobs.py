@@ -108,7 +108,7 @@ def training_job(plan: ComparisonPlan, task: Task, facts: TaskFacts, method: str
         seed=variant.seed,
         config=config,
         validation_images=plan.validation_images,
-        work=0 if untrained else count * config.epochs,
+        work=0 if untrained else count * config.epoch_count,
     )
 
 

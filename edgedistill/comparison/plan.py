@@ -160,7 +160,7 @@ class ComparisonPlan:
         times = own.pop(EPOCHS_TIMES, 1)
         tuned = {"lambda_layer": weight} if is_tuned(self.methods[method]) else {}
         config = DistillConfig(**{**task.settings, **own, **tuned, "seed": seed})
-        return replace(config, epochs=times * config.epochs)
+        return replace(config, epochs=times * config.epoch_count)
 
     def ordered_sizes(self) -> tuple[int | None, ...]:
         """Return the sizes from the smallest up; all images come last."""

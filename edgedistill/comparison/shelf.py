@@ -21,6 +21,7 @@ _FREE = (
     "learning_rate",
     "weight_decay",
     "schedule",
+    "warmup",
     "gradient_clip",
     "ema",
     "early_stopping",

@@ -15,9 +15,10 @@ def learning_rate_at(step: int, steps: int, config: DistillConfig) -> float:
         return config.peak_rate
     if config.schedule == "step":
         return config.peak_rate * 0.5 ** math.floor(4 * done)
-    if done < WARMUP_FRACTION:
-        return config.peak_rate * (step + 1) / math.ceil(WARMUP_FRACTION * steps)
-    return config.peak_rate * 0.5 * (1 + math.cos(math.pi * (done - WARMUP_FRACTION) / (1 - WARMUP_FRACTION)))
+    warmup = WARMUP_FRACTION if config.warmup is None else config.warmup
+    if done < warmup:
+        return config.peak_rate * (step + 1) / math.ceil(warmup * steps)
+    return config.peak_rate * 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
 
 
 def layer_weight_at(step: int, steps: int, config: DistillConfig) -> float:

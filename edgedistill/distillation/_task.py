@@ -17,8 +17,7 @@ from edgedistill.distillation._checkpoint import read_checkpoint
 from edgedistill.distillation.events import TrainingProgress, Watcher
 from edgedistill.distillation.lesson import Lesson
 from edgedistill.distillation.objective import Matching
-from edgedistill.models.start import knows_classes, started_from
-from edgedistill.shrinking.shape import noted_shape
+from edgedistill.models.start import started_from
 from edgedistill.subspaces.directions import Subspace
 from edgedistill_deploy.progress import Progress
 
@@ -53,7 +52,7 @@ class Task:
 
     def reporter(self, phase: str, cache_bytes: int = 0) -> Progress:
         """Return a function that reports counts as the progress of a phase before the first epoch."""
-        epochs = self.config.epochs
+        epochs = self.config.epoch_count
 
         def report(done: int, total: int, note: str = "") -> None:
             self.watch(
@@ -85,15 +84,6 @@ class Task:
             return {}
         others = [each.identity for each in self.lesson.beside]
         return {"other teachers": others, "temperature": self.config.temperature}
-
-
-def for_student(config: DistillConfig, student: nn.Module) -> DistillConfig:
-    """Return the settings with what is left to where the student starts."""
-    return config.for_start(
-        is_trained=bool(started_from(student)),
-        knows_classes=knows_classes(student),
-        is_shrunk=noted_shape(student) is not None,
-    )
 
 
 def fingerprint_of(lesson: Lesson, student: nn.Module, config: DistillConfig, matching: Matching) -> str:

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill.config import DistillConfig
+from edgedistill.config import TUNED, DistillConfig, read_view_count
 from edgedistill.data.unlabelled import JudgedBy
 from edgedistill_deploy.statistics.chance import AgainstChance, compare_with_chance
 from edgedistill_deploy.wording import counted, percent, percent_interval
@@ -66,7 +66,8 @@ class Standing:
         if not self.is_doubtful:
             return ""
         finding = self._chance_finding() if self.at_chance else self._class_finding()
-        return f"after epoch {self.epochs_done} of {config.epochs} {finding}. {_likely_causes(config, image_count)}"
+        causes = _likely_causes(config, image_count)
+        return f"after epoch {self.epochs_done} of {config.epoch_count} {finding}. {causes}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the standing for the record of the distillation."""
@@ -112,10 +113,10 @@ def find_standing(
 
 def _likely_causes(config: DistillConfig, image_count: int) -> str:
     steps = counted(math.ceil(image_count / config.batch_size), "step")
-    images, epochs = counted(image_count, "image"), counted(config.epochs, "epoch")
+    images, epochs = counted(image_count, "image"), counted(config.epoch_count, "epoch")
     return (
         f"Likely causes, the likeliest first: too little training ({images}, {epochs} of {steps}: give more images, or "
-        f"--epochs {3 * config.epochs}); the learning rate (now {config.peak_rate:g}: try --lr "
+        f"--epochs {3 * config.epoch_count}); the learning rate (now {config.peak_rate:g}: try --lr "
         f"{config.peak_rate / 3:.1g}); the student (one that starts from trained weights learns from fewer images: "
         "--student-weights; or try a smaller one: --student, --student-width)."
     )
@@ -147,6 +148,7 @@ class TrainingProgress:
     `terms` are the epoch's mean losses so far (`kd`, `task`, `layer:NAME`); `last` is the last finished epoch.
     `standing` comes at most once a run, in the phase of that name: the student has learnt nothing, or never answers
     with some class, although a fair share of its epochs is over. `judged_by` says what validation is held against.
+    `shares` are those of `training_shares` for the whole run, in every event of `distill`.
     """
 
     phase: str
@@ -159,9 +161,48 @@ class TrainingProgress:
     cache_bytes: int = 0
     standing: Standing | None = None
     judged_by: JudgedBy = "labels"
+    shares: Mapping[str, float] = field(default_factory=dict)
+
+
+SUBSPACES, TEACHER_CACHE, TUNING, TRAINING = "subspaces", "teacher-cache", "tuning", "training"
+# Costs of an image in multiply-adds of a network's run, as a CPU takes them: finding subspaces goes forward and back,
+# and so does a step of the student, which computes the layer terms and prepares the image as well.
+_SUBSPACE_RUNS = 3.0
+_STEP_RUNS = 4.0
+_STEP_IN_TEACHERS = 0.6
+_VIEWS = 4
+# Of the epochs of a whole run: seven values are tried for a quarter each, and most are stopped early.
+_TUNING_EPOCHS = 1.0
+
+
+def training_shares(config: DistillConfig, teacher_cost: float, student_cost: float) -> dict[str, float]:
+    """Return how long each phase of a training takes beside the others, in order; roughly.
+
+    Args:
+        config: its settings, with the epochs of this start.
+        teacher_cost, student_cost: multiply-adds of one image.
+    """
+    views = read_view_count(config.teacher_cache)
+    views = min(_VIEWS if views is None else views, config.epoch_count)
+    epoch = _STEP_RUNS * student_cost / max(teacher_cost, 1.0) + _STEP_IN_TEACHERS + (0.0 if views else 1.0)
+    return {
+        SUBSPACES: _SUBSPACE_RUNS if config.lambda_layer else 0.0,
+        TEACHER_CACHE: float(views),
+        TUNING: _TUNING_EPOCHS * config.epoch_count * epoch if config.lambda_layer == TUNED else 0.0,
+        TRAINING: config.epoch_count * epoch,
+    }
 
 
 Watcher = Callable[[TrainingProgress], None]
+
+
+def with_shares(watch: Watcher, shares: Mapping[str, float]) -> Watcher:
+    """Return a watcher that passes every event on with these shares."""
+
+    def passed(at: TrainingProgress) -> None:
+        watch(replace(at, shares=shares))
+
+    return passed
 
 
 def ignore(_: object) -> None:

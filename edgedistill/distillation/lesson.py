@@ -1,11 +1,15 @@
-"""What a student learns: a teacher's answers on the images of a subtask."""
+"""What a student learns, a teacher's answers on the images of a subtask, and the settings that suit its start."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from torch import nn
+
 from edgedistill.config import DistillConfig
 from edgedistill.data.splits import SubtaskImages
+from edgedistill.models.start import knows_classes, started_from
 from edgedistill.models.teacher import Teacher
+from edgedistill.shrinking.shape import noted_shape
 from edgedistill.subtasks.subtask import Subtask
 from edgedistill_deploy.errors import UsageError
 
@@ -82,3 +86,12 @@ def check_beside(lesson: Lesson, config: DistillConfig) -> None:
 def _identify(teacher: Teacher) -> list[str]:
     pixels = [teacher.pixels] if teacher.pixels else []
     return [teacher.name, teacher.weights_sha256, teacher.preprocess.digest, *pixels]
+
+
+def for_student(config: DistillConfig, student: nn.Module) -> DistillConfig:
+    """Return the settings with what is left to where the student starts."""
+    return config.for_start(
+        is_trained=bool(started_from(student)),
+        knows_classes=knows_classes(student),
+        is_shrunk=noted_shape(student) is not None,
+    )

@@ -29,9 +29,9 @@ from edgedistill.data.splits import SubtaskImages
 from edgedistill.data.unlabelled import JudgedBy, judged_by, labelled_rows
 from edgedistill.distillation._checkpoint import read_best_weights
 from edgedistill.distillation._subspaces import find_task_subspaces
-from edgedistill.distillation._task import Task, fingerprint_of, for_student
-from edgedistill.distillation.events import EpochRecord, Standing, Watcher, ignore
-from edgedistill.distillation.lesson import Guide, Lesson, check_beside
+from edgedistill.distillation._task import Task, fingerprint_of
+from edgedistill.distillation.events import EpochRecord, Standing, Watcher, ignore, training_shares, with_shares
+from edgedistill.distillation.lesson import Guide, Lesson, check_beside, for_student
 from edgedistill.distillation.objective import Objective, match_layers
 from edgedistill.distillation.teacher_guidance import TeacherGuidance, ask_for_logits, with_cache
 from edgedistill.distillation.training import EVALUATION_BATCH, Feeds, Outcome, Run, train
@@ -39,6 +39,7 @@ from edgedistill.distillation.tuning import LambdaChoice, choose_lambda
 from edgedistill.models.normalise import normalise_of
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.average import build_average
+from edgedistill.networks.cost import count_cost
 from edgedistill.networks.layers import LayerPair, capture
 from edgedistill.networks.modes import evaluating, train_with
 from edgedistill.networks.trial import try_network
@@ -130,13 +131,14 @@ def distill(
     with on_device([each.model for each in lesson.teachers], student, config, accelerator):
         _try_batches(lesson, student, config, accelerator)
         matching = match_layers(teacher, student, config, pairs)
+        progress = _with_shares(progress, teacher, student, config)
         task = Task(
             lesson=lesson,
             config=config,
             accelerator=accelerator,
             matching=matching,
             fingerprint=fingerprint_of(lesson, student, keyed, matching),
-            epochs=config.epochs,
+            epochs=config.epoch_count,
             folder=folder,
             cache=cache or (folder / "teacher-cache" if folder else None),
             watch=progress,
@@ -292,13 +294,20 @@ def _train(task: Task, student: nn.Module, saved: Mapping[str, Any] | None) -> O
         return train(run, objective, average, saved)
 
 
+def _with_shares(watch: Watcher, teacher: Teacher, student: nn.Module, config: DistillConfig) -> Watcher:
+    if watch is ignore:
+        return watch
+    own, theirs = (count_cost(each, teacher.preprocess.size).multiply_adds for each in (student, teacher.model))
+    return with_shares(watch, training_shares(config, theirs, own))
+
+
 def _open_feeds(task: Task, guidance: TeacherGuidance, augmentation: Augmentation) -> Feeds:
     accelerator, config, images = task.accelerator, task.config, task.lesson.images
     feed = functools.partial(
         Feed,
         preprocess=guidance.preprocess,
         workers=config.workers,
-        passes=config.epochs,
+        passes=config.epoch_count,
         share=Share(index=accelerator.process_index, count=accelerator.num_processes),
         memory=task.memory,
         device=accelerator.device,

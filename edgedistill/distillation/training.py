@@ -167,7 +167,7 @@ def train(run: Run, objective: Objective, average: MovingAverage | None, saved: 
     learner = Learner(objective=objective, shared=shared, optimizer=optimizer, average=average)
     metrics_folder = run.folder if config.tensorboard and run.accelerator.is_main_process else None
     with metrics_writer(metrics_folder) as write_metrics:
-        for epoch in range(len(outcome.history), config.epochs):
+        for epoch in range(len(outcome.history), config.epoch_count):
             if _is_stuck(outcome, config):
                 break
             outcome = _note_doubt(run, _train_epoch(run, learner, epoch, outcome))
@@ -191,12 +191,12 @@ def _is_stuck(outcome: Outcome, config: DistillConfig) -> bool:
 def _note_doubt(run: Run, outcome: Outcome) -> Outcome:
     """Tell once, after a fair share of the epochs, that the student has learnt nothing or never names a class."""
     done = len(outcome.history)
-    if outcome.doubted_after or not fair_share(run.config.epochs) <= done < run.config.epochs:
+    if outcome.doubted_after or not fair_share(run.config.epoch_count) <= done < run.config.epoch_count:
         return outcome
     standing = outcome.standing(run.images.validation)
     if standing is None or not standing.is_doubtful:
         return outcome
-    epochs = run.config.epochs
+    epochs = run.config.epoch_count
     run.watch(
         TrainingProgress(phase="standing", epoch=done - 1, epochs=epochs, step=done, steps=epochs, standing=standing)
     )
@@ -253,14 +253,14 @@ def _run_steps(run: Run, learner: Learner, epoch: int, last: EpochRecord | None)
     # Dropout and stochastic depth use torch's generator. A new seed each epoch lets a resumed run draw the same.
     with own_random_numbers(run.accelerator.device, config.seed * 100_003 + epoch):
         for step, batch in enumerate(run.feeds.training.batches(epoch)):
-            rate = learning_rate_at(epoch * steps + step, config.epochs * steps, config)
-            weight = layer_weight_at(epoch * steps + step, config.epochs * steps, config)
+            rate = learning_rate_at(epoch * steps + step, config.epoch_count * steps, config)
+            weight = layer_weight_at(epoch * steps + step, config.epoch_count * steps, config)
             _step(run, learner, batch, losses, epoch, rate, weight)
             run.watch(
                 TrainingProgress(
                     phase="training",
                     epoch=epoch,
-                    epochs=config.epochs,
+                    epochs=config.epoch_count,
                     step=step + 1,
                     steps=steps,
                     terms=losses.so_far(),
@@ -361,7 +361,7 @@ def _ask_validation(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> 
             logits = model(pixels)
         yield logits.float(), labels.to(device, non_blocking=True), indices.to(device, non_blocking=True)
         run.watch(
-            TrainingProgress(phase="validation", epoch=epoch, epochs=run.config.epochs, step=step + 1, steps=steps)
+            TrainingProgress(phase="validation", epoch=epoch, epochs=run.config.epoch_count, step=step + 1, steps=steps)
         )
 
 

@@ -118,7 +118,7 @@ def choose_lambda(
         MissingDependencyError: Optuna is not installed.
         EdgeDistillError: every value failed, or the journal cannot be read.
     """
-    epochs = short_config(config, 1.0).epochs
+    epochs = short_config(config, 1.0).epoch_count
     with quiet_optuna(), open_search(folder if _is_main() else None, fingerprint, epochs) as search:
         while (value := _agree(search.claim)) is not None:
             try:
@@ -137,12 +137,12 @@ def short_config(config: DistillConfig, lambda_layer: float) -> DistillConfig:
 
     Early stopping is off, because halving stops runs early.
     """
-    epochs = min(config.epochs, max(FEWEST_EPOCHS, math.ceil(config.epochs / SHARE_OF_EPOCHS)))
+    epochs = min(config.epoch_count, max(FEWEST_EPOCHS, math.ceil(config.epoch_count / SHARE_OF_EPOCHS)))
     return replace(
         config,
         lambda_layer=lambda_layer,
         epochs=epochs,
-        ema=config.ema ** (config.epochs / epochs),
+        ema=config.ema ** (config.epoch_count / epochs),
         early_stopping=0,
         tensorboard=False,
     )
@@ -171,7 +171,7 @@ class _PrunedError(Exception):
 
 def _try_value(search: Search, run: ShortRun, config: DistillConfig, watch: Watcher) -> None:
     """Train one short run and note how it ended."""
-    before = _agree(search.count_started) * config.epochs
+    before = _agree(search.count_started) * config.epoch_count
     seen = 0
     best = -1.0
 
@@ -179,7 +179,7 @@ def _try_value(search: Search, run: ShortRun, config: DistillConfig, watch: Watc
         nonlocal seen, best
         if at.standing is not None:  # a short run may well be at chance
             return
-        epochs = config.epochs * len(LAMBDA_GRID)
+        epochs = config.epoch_count * len(LAMBDA_GRID)
         watch(replace(at, phase="tuning", epoch=before + at.epoch, epochs=epochs))
         if at.last is None or at.last.epoch < seen:
             return

@@ -23,6 +23,7 @@ from edgedistill.explanation.attribution import attribute, choose_method
 from edgedistill.explanation.config import ATTENTION, LRP, ExplainConfig
 from edgedistill.explanation.evidence import class_evidence
 from edgedistill.explanation.flipping import flipping_curves, order_by, random_order
+from edgedistill.explanation.noise import LEVELS, add_noise, compare_noisy
 from edgedistill.explanation.pictures import write_picture
 from edgedistill.explanation.summary import (
     OTHER_CLASS,
@@ -45,6 +46,7 @@ from edgedistill_deploy.images.sets import ImageSet
 from edgedistill_deploy.progress import Progress, silent
 
 _RANDOM = "random "  # and a number, within this module
+_CHECKED = (TEACHER, STUDENT)  # whose maps are checked by themselves
 
 Row = dict[str, Any]
 Maps = dict[str, NDArray[np.float64]]
@@ -262,13 +264,14 @@ class _Work:
             "networks": {name: weights_digest(each.network) for name, each in self.asked.items()},
             "preprocess": self.compared.teacher.preprocess.digest,
             "colour": self.compared.teacher.mean,
+            "noise": LEVELS,
             "images": [self.sample.digest(row) for row in range(len(self.sample))],
         }
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
     @property
     def _maps_an_image(self) -> int:
-        return len(self.asked) + (len(self.compared.subtask) > 2)
+        return len(self.asked) + (len(self.compared.subtask) > 2) + len(_CHECKED)
 
     def tell(self, progress: Progress, images: int, maps: int, batch: int) -> None:
         """Report the maps that are there: those of the images that are done, and some of each image of a batch."""
@@ -288,6 +291,7 @@ class _Work:
         if ranked.shape[1] > 2:
             self.tell(progress, first, len(maps), len(pixels))
             maps[OTHER_CLASS] = self.asked[TEACHER].map(pixels, ranked[:, 1], self.method, self.config.steps)
+        noise = self._under_noise(pixels, targets, maps, first, progress)
         self.tell(progress, first, self._maps_an_image, len(pixels))
         curves = self._flip(pixels, targets, maps, first)
         sums = self._completeness(pixels, targets, maps)
@@ -304,9 +308,22 @@ class _Work:
                         for network, orders in curves.items()
                     },
                     "sums": {network: [part[place] for part in parts] for network, parts in sums.items()},
+                    "noise": {network: found[place] for network, found in noise.items()},
                 }
             )
         return rows, maps
+
+    def _under_noise(
+        self, pixels: Tensor, targets: Tensor, maps: Maps, first: int, progress: Progress
+    ) -> dict[str, list[dict[str, float]]]:
+        """Return {network: for each image how like its map is to that of the image with a little noise}."""
+        noisy = add_noise(pixels, [(self.config.seed, first + place) for place in range(len(pixels))])
+        found: dict[str, list[dict[str, float]]] = {}
+        for name in _CHECKED:
+            self.tell(progress, first, len(maps) + len(found), len(pixels))
+            made = self.asked[name].map(noisy, targets, self.method, self.config.steps)
+            found[name] = [compare_noisy(*pair) for pair in zip(maps[name], made, strict=True)]
+        return found
 
     def _flip(self, pixels: Tensor, targets: Tensor, maps: Maps, first: int) -> dict[str, dict[str, Any]]:
         """Return {network: {order: evidence (B, shares)}}."""
@@ -336,7 +353,7 @@ class _Work:
         if self.method == ATTENTION:
             return {}
         found = {}
-        for name in (TEACHER, STUDENT):
+        for name in _CHECKED:
             with torch.no_grad():
                 wanted = self.asked[name].evidence(pixels, targets)
                 if self.method != LRP:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from edgedistill.explanation.agreement import COSINE, MEASURES
 from edgedistill.explanation.flipping import SHARES, area_under
+from edgedistill.explanation.noise import CHANGE, LEVELS
 from edgedistill_deploy.records.writing import SCHEMA
 
 Row = Mapping[str, Any]
@@ -28,6 +29,8 @@ _CONFIDENCE = 0.95
 _HALFWAY = 0.5  # of the way from the floor to full agreement, from which on the answer is yes
 _LARGE_ERROR = 0.1
 _HARDLY_CHANGED = 0.9
+# How the sentences name the networks of a record.
+_NAMES = {TEACHER: "teacher", STUDENT: "expert"}
 
 
 def summarise(
@@ -132,7 +135,8 @@ def _flipping(rows: Sequence[Row]) -> tuple[Record, list[str]]:
         start = float(curves[order][:, 0].mean())
         if start <= 0:
             unread.append(
-                f"flipping of the {network}: on average it has no evidence for the teacher's class that could be lost"
+                f"flipping of the {_NAMES[network]}: on average it has no evidence for the teacher's class that could "
+                "be lost"
             )
             continue
         other = next(each for each in own.values() if each != order)
@@ -163,12 +167,21 @@ def _finite(interval: Sequence[float]) -> list[float] | None:
 
 
 def _checks(rows: Sequence[Row]) -> Record:
-    """Return the largest doubts about the maps themselves: their sums, and whether the weights matter to them."""
+    """Return the largest doubts about the maps: their sums, whether the weights matter, and whether noise does."""
     complete = {network: _sum_error([row["sums"][network] for row in rows]) for network in rows[0]["sums"]}
     return {
         **({"completeness": complete} if complete else {}),
         "randomised": {STUDENT: mean_interval([row["randomised"] for row in rows])},
+        "noise": {
+            "levels": LEVELS,
+            **{network: _under_noise([row["noise"][network] for row in rows]) for network in rows[0]["noise"]},
+        },
     }
+
+
+def _under_noise(found: Sequence[Mapping[str, float]]) -> Record:
+    change = mean_interval([each[CHANGE] for each in found], (0.0, math.inf))
+    return {**_summarise(found), CHANGE: {"mean": change["mean"], "interval": _finite(change["interval"])}}
 
 
 def _sum_error(sums: Sequence[Sequence[float]]) -> float:
@@ -199,15 +212,31 @@ def _say(record: Mapping[str, Any], answer: str) -> Iterable[str]:
     same = record["checks"]["randomised"][STUDENT]["mean"]
     if same > _HARDLY_CHANGED:
         yield (
-            f"random weights hardly change the student's maps (cosine {same:.2f}), so this method shows the image here "
+            f"random weights hardly change the expert's maps (cosine {same:.2f}), so this method shows the image here "
             "and not the reasons; take another --method"
         )
+    yield _say_noise(record["checks"]["noise"])
+
+
+def _say_noise(noise: Mapping[str, Any]) -> str:
+    cosines = {name: noise[network][COSINE]["mean"] for network, name in _NAMES.items()}
+    listed = " and ".join(f"{cosine:.2f} ({name})" for name, cosine in cosines.items())
+    if min(cosines.values()) > _HARDLY_CHANGED:
+        return f"the maps stay nearly the same under noise that is hardly visible: cosine with themselves {listed}"
+    return (
+        f"noise that is hardly visible already changes the maps: cosine with themselves {listed}; so an agreement "
+        "near 1 cannot be expected, and single pixels mean little"
+    )
 
 
 def _say_sum(method: str, network: str, error: float) -> str:
+    whose = f"the {_NAMES[network]}'s maps"
     if method == "lrp":
-        return f"the {network}'s maps leave {error:.0%} of the evidence to the biases of its layers, which no pixel has"
-    return f"the {network}'s maps miss their sum by {error:.0%}; more --steps make them more exact"
+        return (
+            f"{whose} leave {error:.0%} of the evidence to the biases of its layers, which no pixel has; so they show "
+            "which pixels count beside others, not how much of the answer they make"
+        )
+    return f"{whose} miss their sum by {error:.0%}; more --steps make them more exact"
 
 
 def _number(found: Mapping[str, Any]) -> str:

@@ -60,9 +60,9 @@ def curve_run(curve: Curve, log: list[tuple[float, int]], seconds: float = 0.0) 
     def run(config: DistillConfig, progress: "Watcher") -> Any:
         value = float(config.lambda_layer)
         history: list[Finished] = []
-        for epoch in range(config.epochs):
+        for epoch in range(config.epoch_count):
             last = history[-1] if history else None
-            at: Any = At(epoch=epoch, epochs=config.epochs, last=last)
+            at: Any = At(epoch=epoch, epochs=config.epoch_count, last=last)
             progress(at)
             progress(at)
             log.append((value, epoch))

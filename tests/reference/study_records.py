@@ -56,7 +56,15 @@ def explanation_record(
             "teacher_model": flipped,
             "student_model": flipped,
         },
-        "checks": {"completeness": {"teacher": 0.01, "student": 0.02}, "randomised": {"student": measured(0.2)}},
+        "checks": {
+            "completeness": {"teacher": 0.01, "student": 0.02},
+            "randomised": {"student": measured(0.2)},
+            "noise": {
+                "levels": 4,
+                "teacher": {**agreement(0.89), "change": {"mean": 0.2, "interval": [0.1, 0.3]}},
+                "student": {**agreement(0.85), "change": {"mean": 0.3, "interval": None}},
+            },
+        },
         "pictures": [
             {"file": f"explain/{method}/image-{place:02}.png", "class": classes[place % len(classes)], "cosine": 0.71}
             for place in range(pictures)

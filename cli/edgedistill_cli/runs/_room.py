@@ -110,7 +110,7 @@ def _reference_bytes(settings: RunSettings, counts: Counts) -> float:
 
 def _cache_bytes(settings: RunSettings, counts: Counts) -> float:
     """Return the bytes of the views that were asked for by number; `auto` keeps what fits."""
-    views = min(read_view_count(settings.distill.teacher_cache) or 0, settings.distill.epochs)
+    views = min(read_view_count(settings.distill.teacher_cache) or 0, settings.distill.epoch_count)
     return views * _count_training(counts) * _image_bytes(settings)
 
 

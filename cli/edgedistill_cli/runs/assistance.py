@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
+from edgedistill_cli.runs._learning import show_training
 from edgedistill_cli.runs.folder import Run
-from edgedistill_cli.runs.inputs import Inputs, begin_run_student, find_run_start, show_training
+from edgedistill_cli.runs.inputs import Inputs, begin_run_student, find_run_start
 from edgedistill_cli.settings import AUTO_ASSISTANT, StudentSettings
 from edgedistill_deploy.errors import UsageError
 
@@ -93,7 +94,7 @@ def _choose(run: Run, given: Inputs, lesson: "Lesson") -> "tuple[AssistantChoice
             lesson,
             run.settings.distill,
             run.folder / "distill" / FOLDER,
-            progress=functools.partial(show_training, report),
+            progress=show_training(report),
         )
     return choice, choice.describe()
 
@@ -108,7 +109,7 @@ def _train(run: Run, given: Inputs, lesson: "Lesson", name: str) -> "Assistant":
             lesson,
             run.settings.distill,
             run.folder / "distill" / FOLDER,
-            progress=functools.partial(show_training, report),
+            progress=show_training(report),
         )
     run.console.say(
         f"assistant: {name}, {assistant.cost.parameters / 1e6:.2f} M parameters, "

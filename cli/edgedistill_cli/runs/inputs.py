@@ -14,12 +14,11 @@ from edgedistill_cli.runs.folder import KNOWN_LOOKS, SKIPPED, Run
 from edgedistill_cli.settings import RunSettings, SubtaskSettings, TeacherSettings
 from edgedistill_deploy.errors import UsageError
 from edgedistill_deploy.files.writing import make_folder, write_text
-from edgedistill_deploy.progress import Progress, noted
+from edgedistill_deploy.progress import noted
 from edgedistill_deploy.records.parity import ParityLimits
 
 if TYPE_CHECKING:
     from edgedistill.data.splits import SubtaskImages
-    from edgedistill.distillation.events import TrainingProgress
     from edgedistill.distillation.lesson import Guide, Lesson
     from edgedistill.models.start import Start, StartRecord
     from edgedistill.models.student import Student
@@ -333,27 +332,3 @@ def build_run_student(run: Run, inputs: Inputs, seed: int | None = None) -> "Stu
         image_size=inputs.teacher.preprocess.size,
         seed=seed,
     )
-
-
-def show_training(report: Progress, at: "TrainingProgress") -> None:
-    """Report training as one piece of work, with the subspace pass as one more epoch."""
-    if at.phase == "teacher-cache":
-        report(at.step, at.steps, f"teacher's answers, {at.cache_bytes / 1e6:.1f} MB")
-        return
-    if at.phase == "tuning":
-        report(at.epoch * at.steps + at.step, at.epochs * at.steps, "choosing lambda_layer")
-        return
-    if at.phase == "assistant":
-        report(at.epoch * at.steps + at.step, at.epochs * at.steps, "choosing the assistant")
-        return
-    if at.phase in ("validation", "standing"):
-        return
-    passed = 0 if at.phase == "subspaces" else at.epoch + 1
-    parts = ["subspaces"] if at.phase == "subspaces" else [f"epoch {at.epoch + 1}/{at.epochs}"]
-    if at.terms:
-        layers = sum(value for name, value in at.terms.items() if name.startswith("layer:"))
-        parts.append(f"loss kd {at.terms.get('kd', 0.0):.3f} layers {layers:.3f}")
-    if at.last is not None:
-        measure = "validation" if at.judged_by == "labels" else "agreement"
-        parts.append(f"{measure} {at.last.validation_accuracy:.1%}")
-    report(passed * at.steps + at.step, (at.epochs + 1) * at.steps, ", ".join(parts))

@@ -1,13 +1,13 @@
 """Measure how INT8 will affect the student, and, with `--recover N`, distil it further as it computes in INT8."""
 
-import functools
 import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgedistill_cli.runs._learning import show_training
 from edgedistill_cli.runs.folder import Run
-from edgedistill_cli.runs.inputs import Inputs, read_run_student, show_training
+from edgedistill_cli.runs.inputs import Inputs, read_run_student
 from edgedistill_deploy.bundle.precisions import INT8_FILES
 from edgedistill_deploy.errors import EdgeDistillError
 
@@ -47,7 +47,7 @@ def recover_run(run: Run, given: Inputs) -> None:
             Lesson(teacher=given.teacher, subtask=given.subtask, images=given.images),
             RecoverySettings(distilled=run.settings.distill, epochs=run.settings.calibrate.recover),
             run.folder / "distill",
-            progress=functools.partial(show_training, report),
+            progress=show_training(report),
         )
     bundle = run.bundle.with_file("recovered", outcome.path).with_fields(recovery=outcome.to_json())
     for sentence in outcome.sentences():

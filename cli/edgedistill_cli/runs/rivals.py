@@ -4,13 +4,13 @@ What the student answers as it starts is kept before the training, because it co
 labels or from logits alone are trained when they are asked for. All are kept in `rivals/` of the run folder.
 """
 
-import functools
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from edgedistill.comparison.methods import AS_IS, LABELS, LOGITS
 from edgedistill_cli.console import Console
+from edgedistill_cli.runs._learning import show_training
 from edgedistill_cli.runs.folder import RIVALS, Run
 from edgedistill_cli.runs.inputs import (
     Inputs,
@@ -19,7 +19,6 @@ from edgedistill_cli.runs.inputs import (
     find_run_start,
     open_lesson,
     read_run_student,
-    show_training,
 )
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.errors import UsageError
@@ -108,7 +107,7 @@ def _train(run: Run, given: Inputs, name: str) -> Record:
     student, _ = begin_run_student(run, given, find_run_start(run))
     lesson = open_lesson(run, given)
     with run.console.progress(f"rival {name}") as report:
-        watch = functools.partial(show_training, report)
+        watch = show_training(report)
         record = train_rival(name, student, lesson, run.settings.distill, run.folder / RIVALS / name, progress=watch)
     _write(run, given, name, record)
     return record

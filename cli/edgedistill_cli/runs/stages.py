@@ -31,7 +31,7 @@ from edgedistill_cli.settings import RunSettings
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.hardware.memory import begin_memory_peak, read_peak_memory_bytes
 from edgedistill_deploy.progress import Progress, noted, silent
-from edgedistill_deploy.wording import size
+from edgedistill_deploy.wording import counted, size
 
 if TYPE_CHECKING:
     from edgedistill.distillation.lesson import Lesson
@@ -72,6 +72,7 @@ def _run_stage(run: Run, stage: str, inputs: Callable[[], Inputs]) -> None:
 
 
 def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
+    from edgedistill.distillation.lesson import for_student
     from edgedistill.distillation.record import distillation_record
     from edgedistill.export.bundle import begin_bundle
     from edgedistill.models.student import write_student
@@ -86,6 +87,8 @@ def _distill(run: Run, inputs: Callable[[], Inputs]) -> None:
     bundle = bundle.with_fields(student_start=started.to_json())
     keep_shrunk(run, student)
     _say_cost(run, bundle)
+    chosen = for_student(run.settings.distill, student)
+    run.console.say(f"distill: {counted(chosen.epoch_count, 'epoch')}, learning rate {chosen.peak_rate:g}")
     keep_beginning(run, given, student, started)
     lesson = open_lesson(run, given)
     for each in lesson.beside:

@@ -14,15 +14,22 @@ _FLOORS = {
     "random_student": "floor: students of random weights",
     "labels": "a student trained on labels alone",
 }
+_UNDER_NOISE = {
+    "teacher": "for comparison: the teacher with itself, under slight noise",
+    "student": "for comparison: the expert with itself, under slight noise",
+}
 _ORDERS = {"teacher_order": "teacher's map", "student_order": "expert's map", "random_order": "at random"}
 _MODELS = {"teacher_model": "teacher", "student_model": "expert"}
 
 
 def show_explanation(record: Document, console: Console) -> None:
     """Print the agreement beside its floors, by class, what taking out patches costs, and the answer in words."""
-    rows = {"expert and teacher": record["agreement"]} | {
-        _FLOORS.get(name, name): found for name, found in record["floors"].items()
-    }
+    noise = record.get("checks", {}).get("noise", {})  # records of earlier versions lack it
+    rows = (
+        {"expert and teacher": record["agreement"]}
+        | {_FLOORS.get(name, name): found for name, found in record["floors"].items()}
+        | {said: noise[network] for network, said in _UNDER_NOISE.items() if network in noise}
+    )
     console.table(
         f"Agreement of reasons by {record['method']}, on {record['images']} {record['split']} images",
         ["", *_MEASURES.values()],

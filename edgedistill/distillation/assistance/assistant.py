@@ -9,9 +9,9 @@ from typing import Any
 from torch import nn
 
 from edgedistill.config import DistillConfig
-from edgedistill.distillation._task import fingerprint_of, for_student
+from edgedistill.distillation._task import fingerprint_of
 from edgedistill.distillation.events import Watcher, ignore
-from edgedistill.distillation.lesson import Guide, Lesson
+from edgedistill.distillation.lesson import Guide, Lesson, for_student
 from edgedistill.distillation.objective import Matching
 from edgedistill.distillation.subdistill import DistillResult, distill
 from edgedistill.models.student import read_student, write_student

@@ -135,7 +135,7 @@ def choose_assistant(
     return AssistantChoice(
         chosen=chosen,
         trials=trials,
-        epochs=short.epochs,
+        epochs=short.epoch_count,
         margin=margin,
         image_count=size,
         judged_by=judged_by(lesson.images.validation),

@@ -44,8 +44,25 @@ def test_the_record_is_printed_kept_and_shown(explained: Path) -> None:
     assert len(record["pictures"]) == 4
     shown = run_command("show", path)
     assert shown.code == 0, shown.stderr
-    for text in ("Agreement of reasons by lrp, on 4 validation images", record["sentences"][0], "floor: students of"):
+    texts = (
+        "Agreement of reasons by lrp, on 4 validation images",
+        record["sentences"][0],
+        "floor: students of",
+        "the expert with itself, under slight noise",
+        "cosine with themselves",
+    )
+    for text in texts:
         assert text in shown.stdout
+
+
+def test_a_record_of_an_earlier_version_is_shown_without_noise(explained: Path, tmp_path: Path) -> None:
+    record = json.loads((explained / "explain" / "lrp.json").read_text(encoding="utf-8"))
+    del record["checks"]["noise"]
+    (tmp_path / "lrp.json").write_text(json.dumps(record), encoding="utf-8")
+    shown = run_command("show", tmp_path / "lrp.json")
+    assert shown.code == 0, shown.stderr
+    assert "floor: students of" in shown.stdout
+    assert "under slight noise" not in shown.stdout
 
 
 def test_a_rival_with_the_students_own_weights_agrees_as_the_student_does(explained: Path) -> None:

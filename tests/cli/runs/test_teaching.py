@@ -11,8 +11,14 @@ import pytest
 from PIL import Image
 
 from command import EMBEDDED, Outcome, run_command, write_quick_settings, write_tiny_digits
-from edgedistill.distillation.events import EpochRecord, TrainingProgress
-from edgedistill_cli.runs.inputs import show_training
+from edgedistill.config import DistillConfig
+from edgedistill.data.sources import open_source
+from edgedistill.data.splits import split_for_subtask
+from edgedistill.distillation.events import EpochRecord, TrainingProgress, training_shares
+from edgedistill.distillation.subdistill import distill as train
+from edgedistill.models.student import build_student
+from edgedistill.models.teacher import load_teacher
+from edgedistill_cli.runs._learning import show_training
 from edgedistill_cli.settings_file import read_settings
 from edgedistill_deploy.bundle.folder import open_bundle
 from edgedistill_deploy.report.page import render_report
@@ -161,9 +167,44 @@ def test_agreement_is_not_called_validation_in_the_lines_of_the_training() -> No
         seconds=1.0,
     )  # fmt: skip
     at = TrainingProgress(phase="training", epoch=1, epochs=2, step=1, steps=2, last=last)
+    show = show_training(lambda done, total, note="": told.append(note))
     for each in (at, replace(at, judged_by="teacher")):
-        show_training(lambda done, total, note="": told.append(note), each)
-    assert told == ["epoch 2/2, validation 70.0%", "epoch 2/2, agreement 70.0%"]
+        show(each)
+    assert told == ["training", "training: epoch 2/2, validation 70.0%", "training: epoch 2/2, agreement 70.0%"]
+
+
+def test_each_phase_of_a_training_is_told_by_name_and_has_its_share(settings: Path) -> None:
+    teacher, classes = load_teacher("embedded:glyphs100"), ("0", "1", "2", "3")
+    images = split_for_subtask(open_source(f"npz:{settings.parent / 'few.npz'}"), classes)
+    events: list[TrainingProgress] = []
+    config = DistillConfig(epochs=3, teacher_cache="1", compute="cpu", augment="none")
+    train(teacher, build_student("plain:8-8", 4), teacher.subtask(classes), images, config, progress=events.append)
+    told: list[tuple[float, str]] = []
+    show = show_training(lambda done, total, note="": told.append((done / total, note.split(":")[0])))
+    for each in events:
+        show(each)
+    reached = [share for share, _ in told]
+    assert reached == sorted(reached)
+    assert 0.95 < reached[-1] < 1
+    shares = events[0].shares
+    whole, before = sum(shares.values()), 0.0
+    for phase, name in {"subspaces": "subspaces", "teacher-cache": "teacher's answers", "training": "training"}.items():
+        of_phase = [share for share, note in told if note == name]
+        assert of_phase[0] == pytest.approx(before / whole, abs=0.002)
+        assert of_phase[-1] == pytest.approx((before + shares[phase]) / whole, abs=0.002)
+        before += shares[phase]
+
+
+def test_the_shares_of_a_training_follow_the_costs_of_its_networks() -> None:
+    config = DistillConfig(epochs=8, teacher_cache="auto")
+    small, large = training_shares(config, 1e9, 1e7), training_shares(config, 1e9, 1e9)
+    assert small["teacher-cache"] == large["teacher-cache"] == 4  # views
+    assert large["training"] > 4 * small["training"]
+    assert small["tuning"] == 0 < training_shares(replace(config, lambda_layer="auto"), 1e9, 1e7)["tuning"]
+    live = training_shares(replace(config, teacher_cache="off"), 1e9, 1e7)
+    assert live["teacher-cache"] == 0
+    assert live["training"] == pytest.approx(small["training"] + 8)  # the teacher runs in every epoch
+    assert training_shares(replace(config, lambda_layer=0.0), 1e9, 1e7)["subspaces"] == 0
 
 
 def test_a_rival_without_labels_is_told_by_its_agreement(settings: Path, tmp_path: Path) -> None:

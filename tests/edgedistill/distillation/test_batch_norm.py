@@ -69,6 +69,19 @@ def test_who_knows_the_classes_learns_slowly() -> None:
     assert DistillConfig(learning_rate=0.5).for_start(is_trained=True, knows_classes=True).learning_rate == 0.5
 
 
+def test_auto_epochs_suit_the_start(tiny_digits: Path) -> None:
+    teacher = load_teacher("embedded:glyphs100")
+    student = build_student("plain:4-4", len(CLASSES))
+    mark_started(student, {**TRAINED, "head_rows": 4, "head_classes": 4})
+    images = split_for_subtask(open_source(f"npz:{tiny_digits}"), CLASSES)
+    config = DistillConfig(compute="cpu", augment="none")
+    assert len(distill(teacher, student, teacher.subtask(CLASSES), images, config).history) == 6
+    assert config.for_start(is_trained=True, knows_classes=True, is_shrunk=True).epochs == 30
+    assert config.for_start(is_trained=True).epochs == config.for_start(is_trained=False).epochs == 30
+    assert config.epoch_count == 30
+    assert DistillConfig(epochs=2).for_start(is_trained=True, knows_classes=True).epochs == 2
+
+
 def test_a_mode_that_there_is_not() -> None:
     with pytest.raises(UsageError, match="batch_norm"):
         DistillConfig(batch_norm="eval")

@@ -20,6 +20,7 @@ from edgedistill.explanation.attribution import attribute
 from edgedistill.explanation.config import ExplainConfig
 from edgedistill.explanation.explaining import Compared, explain_student
 from edgedistill.explanation.flipping import SHARES
+from edgedistill.explanation.noise import add_noise
 from edgedistill.models.normalise import Normalise, give_own_pixels
 from edgedistill.models.plain import PlainNet
 from edgedistill.networks.logits import restrict_logits
@@ -80,10 +81,25 @@ def test_the_record_is_made_of_maps_for_the_class_that_the_teacher_sees(
     for place, row in enumerate(rows):
         found = compare_maps(one[place].double().numpy(), two[place].double().numpy())
         assert row["agreement"] == pytest.approx(found, abs=1e-3)
+    noisy = attribute(
+        compared.teacher.model,
+        teacher(add_noise(pixels, [(0, place) for place in range(len(pixels))])),
+        seen,
+        "integrated-gradients",
+        classes,
+        Line(steps=4),
+    )
+    for place, row in enumerate(rows):
+        clean = one[place].double().numpy()
+        found = compare_maps(clean, noisy[place].double().numpy())
+        change = np.linalg.norm(noisy[place] - one[place]) / np.linalg.norm(clean)
+        assert row["noise"]["teacher"] == pytest.approx({**found, "change": change}, abs=1e-3)
     cosines = [row["agreement"]["cosine"] for row in rows]
     assert record["agreement"]["cosine"]["mean"] == pytest.approx(np.mean(cosines))
     assert set(record["floors"]) == set(record["above"]) == {"other_class", "random_student", "labels"}
     assert record["checks"]["completeness"].keys() == {"teacher", "student"}
+    kept = [row["noise"]["student"]["change"] for row in rows]
+    assert record["checks"]["noise"]["student"]["change"]["mean"] == pytest.approx(np.mean(kept))
     assert len(record["flipping"]["shares"]) == len(SHARES)
     assert [each["file"] for each in record["pictures"]] == [
         f"{tmp_path.name}/integrated-gradients/image-0{place}.png" for place in range(2)
@@ -98,7 +114,7 @@ def test_an_interrupted_explanation_goes_on_and_ends_as_without_a_stop(
     told: list[int] = []
 
     def listen(done: int, total: int, note: str = "") -> None:
-        assert total == 6 * 6  # images, and maps of each: of five networks, and of another class
+        assert total == 6 * 8  # images, and maps of each: of five networks, of another class, and two under noise
         told.append(done)
 
     def stop(done: int, total: int, note: str = "") -> None:
@@ -107,8 +123,8 @@ def test_an_interrupted_explanation_goes_on_and_ends_as_without_a_stop(
 
     whole = explain_student(compared, images, CONFIG, tmp_path / "whole" / "explain", progress=listen)
     assert told == sorted(told)
-    assert told[-1] == 6 * 6
-    assert len(set(told)) == 2 * 6 + 1
+    assert told[-1] == 6 * 8
+    assert len(set(told)) == 2 * 8 + 1
     with pytest.raises(KeyboardInterrupt):
         explain_student(compared, images, CONFIG, tmp_path / "stopped" / "explain", progress=stop)
     folder = tmp_path / "stopped" / "explain"

@@ -29,6 +29,10 @@ def row(own: float, place: int, **floors: float) -> Row:
         "randomised": 0.1,
         "flipping": {"teacher": curves, "student": {**curves, "student_order": at_once, "teacher_order": slowly}},
         "sums": {"teacher": [1.0, 1.0 + noise], "student": [0.5, 1.0]},
+        "noise": {
+            "teacher": {**measures(0.98 + noise / 2), "change": 0.2},
+            "student": {**measures(0.95), "change": 0.3 + noise},
+        },
     }
 
 
@@ -98,7 +102,7 @@ def test_a_student_without_evidence_to_lose_is_left_out_and_said() -> None:
     told = record(found, left_out=["labels: not kept"])
     assert "student_model" not in told["flipping"]
     assert told["left_out"][0] == "labels: not kept"
-    assert "flipping of the student" in told["left_out"][1]
+    assert "flipping of the expert" in told["left_out"][1]
 
 
 def test_doubts_about_the_maps_are_sentences() -> None:
@@ -106,13 +110,40 @@ def test_doubts_about_the_maps_are_sentences() -> None:
     told = record(found)
     assert told["checks"]["completeness"]["student"] == pytest.approx(0.5)
     assert [each for each in told["sentences"] if "miss their sum" in each] == [
-        "the student's maps miss their sum by 50%; more --steps make them more exact"
+        "the expert's maps miss their sum by 50%; more --steps make them more exact"
     ]
     for each in found:
         each["randomised"], each["sums"] = 0.95, {}
     told = record(found)
     assert "completeness" not in told["checks"]
-    assert "random weights hardly change the student's maps (cosine 0.95)" in told["sentences"][-1]
+    assert "random weights hardly change the expert's maps (cosine 0.95)" in told["sentences"][-2]
+
+
+def test_what_noise_does_to_the_maps_is_always_said() -> None:
+    found = rows(0.5, random_student=0.1)
+    told = record(found)
+    noise = told["checks"]["noise"]
+    assert noise["levels"] == 4
+    assert noise["teacher"]["cosine"]["mean"] == pytest.approx(0.98)
+    assert noise["student"]["spearman"]["mean"] == pytest.approx(0.95 / 2)
+    change = noise["student"]["change"]
+    assert change["mean"] == pytest.approx(0.3)
+    assert 0 < change["interval"][0] < 0.3 < change["interval"][1]
+    assert told["sentences"][-1] == (
+        "the maps stay nearly the same under noise that is hardly visible: "
+        "cosine with themselves 0.98 (teacher) and 0.95 (expert)"
+    )
+    for each in found:
+        each["noise"]["teacher"] = {**measures(0.62), "change": 0.9}
+    assert record(found)["sentences"][-1] == (
+        "noise that is hardly visible already changes the maps: cosine with themselves 0.62 (teacher) and 0.95 "
+        "(expert); so an agreement near 1 cannot be expected, and single pixels mean little"
+    )
+
+
+def test_a_single_image_says_nothing_about_the_change_of_others() -> None:
+    change = record(rows(0.5, random_student=0.1)[:1])["checks"]["noise"]["student"]["change"]
+    assert change == {"mean": pytest.approx(0.28), "interval": None}
 
 
 def test_a_rival_is_compared_in_a_sentence() -> None:

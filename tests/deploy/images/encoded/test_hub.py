@@ -1,6 +1,8 @@
 """Data sets of Hugging Face's hub: from the library's cache, which the library itself fills here, without a network."""
 
 import hashlib
+import importlib
+import importlib.util
 import os
 import pickle
 import subprocess
@@ -17,23 +19,30 @@ from edgedistill_deploy.images.sources import must_fetch, open_images
 from reference.hub_server import serving_hub
 from reference.image_sources import require_same, serving
 
-library: Any = pytest.importorskip("datasets", reason="datasets is not installed")
+if importlib.util.find_spec("datasets") is None:
+    pytest.skip("datasets is not installed", allow_module_level=True)
+
 UNREACHABLE = "http://127.0.0.1:9"
+
+
+def library() -> Any:
+    """Load the library when a test asks for it, not in every process that collects the tests: it takes a second."""
+    return importlib.import_module("datasets")
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache, and a hub that does not answer."""
-    monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
-    monkeypatch.setattr(library.config, "HF_ENDPOINT", UNREACHABLE)
-    monkeypatch.setattr(library.config, "HF_MODULES_CACHE", str(tmp_path / "modules"))
-    library.disable_progress_bars()
+    monkeypatch.setattr(library().config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    monkeypatch.setattr(library().config, "HF_ENDPOINT", UNREACHABLE)
+    monkeypatch.setattr(library().config, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    library().disable_progress_bars()
     return tmp_path / "datasets"
 
 
 def fetch(cache: Path, splits: Mapping[str, list[Path]], name: str = "shapes", **more: list[Any]) -> None:
     """Fill the cache as a download of owner/NAME does, with the builder that the library has for Parquet files."""
-    features = {"image": library.Image(), "label": library.ClassLabel(names=["cat", "dog"])}
+    features = {"image": library().Image(), "label": library().ClassLabel(names=["cat", "dog"])}
     data = {}
     for split, files in splits.items():
         rows: dict[str, list[Any]] = {
@@ -42,10 +51,10 @@ def fetch(cache: Path, splits: Mapping[str, list[Path]], name: str = "shapes", *
         }
         own = dict(features)
         for column, values in more.items():
-            rows[column], own[column] = values * len(files), library.Value("string")
+            rows[column], own[column] = values * len(files), library().Value("string")
         path = cache.parent / "source" / f"{name}-{split}.parquet"
         path.parent.mkdir(exist_ok=True)
-        library.Dataset.from_dict(rows, features=library.Features(own)).to_parquet(path)
+        library().Dataset.from_dict(rows, features=library().Features(own)).to_parquet(path)
         data[split] = [str(path)]
     keep(cache, name, data)
 
@@ -73,7 +82,7 @@ def test_a_data_set_in_the_cache_needs_no_hub(cache: Path, pictures: Path) -> No
     require_same(images.test, folder.select(range(3, 12, 4)))
     require_same(pickle.loads(pickle.dumps(images.train)), images.train)
     assert images.train.name(2) == "hf:owner/shapes train row 2"
-    assert library.config.HF_HUB_OFFLINE is False
+    assert library().config.HF_HUB_OFFLINE is False
 
 
 def test_columns_and_splits_of_other_names(cache: Path, pictures: Path) -> None:
@@ -95,7 +104,7 @@ def test_without_labels_a_data_set_of_images_alone_is_enough(cache: Path, pictur
     fetch(cache, {"train": files, "test": files[:3]}, colour=["red"], shade=["dark"])
     source = cache.parent / "source" / "bare-train.parquet"
     rows = {"image": [{"bytes": each.read_bytes(), "path": None} for each in files]}
-    library.Dataset.from_dict(rows, features=library.Features({"image": library.Image()})).to_parquet(source)
+    library().Dataset.from_dict(rows, features=library().Features({"image": library().Image()})).to_parquet(source)
     keep(cache, "bare", {"train": [str(source)]})
     with pytest.raises(UsageError, match=r"name the label with \?label=COLUMN"):
         open_images("hf:owner/bare")
@@ -128,13 +137,13 @@ def test_a_hub_that_cannot_be_reached(cache: Path) -> None:
 
 def test_a_hub_that_answers_is_asked_when_the_run_begins(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(cache.parent) as server:
-        monkeypatch.setattr(library.config, "HF_ENDPOINT", server.url)
+        monkeypatch.setattr(library().config, "HF_ENDPOINT", server.url)
         assert "not on this machine yet; it is fetched when the run begins" in must_fetch("hf:owner/shapes")
         assert server.sent_bytes == 0
 
 
 def test_the_variables_for_offline_work_are_honoured(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(library().config, "HF_HUB_OFFLINE", True)
     with pytest.raises(DataError, match=r"HF_HUB_OFFLINE or HF_DATASETS_OFFLINE forbids to fetch them"):
         open_images("hf:owner/shapes")
 
@@ -155,13 +164,13 @@ def test_a_data_set_is_fetched_from_a_hub_once(tmp_path: Path, pictures: Path) -
     files = sorted(pictures.rglob("*.png"))
     (tmp_path / "repository" / "data").mkdir(parents=True)
     for split, part in (("train", files[::2]), ("test", files[1::2])):
-        features = library.Features({"image": library.Image(), "label": library.Value("string")})
+        features = library().Features({"image": library().Image(), "label": library().Value("string")})
         rows = {
             "image": [{"bytes": each.read_bytes(), "path": None} for each in part],
             "label": [each.parent.name for each in part],
         }
         path = tmp_path / "repository" / "data" / f"{split}-00000-of-00001.parquet"
-        library.Dataset.from_dict(rows, features=features).to_parquet(path)
+        library().Dataset.from_dict(rows, features=features).to_parquet(path)
     with serving_hub(tmp_path / "repository", "owner/shapes") as hub:
         done = subprocess.run(
             [sys.executable, "-c", LOADED],

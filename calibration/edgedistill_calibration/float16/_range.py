@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill_calibration.graphs.reading import blocks
 from edgedistill_deploy.errors import EdgeDistillError
 
 Floats = NDArray[np.floating]
@@ -38,9 +39,11 @@ class _Sums:
     not_finite: int = 0
 
     def take(self, value: Floats) -> None:
-        if not value.size:
-            return
         self.size = max(self.size, value.size)
+        for block in blocks(value):
+            self._add(block)
+
+    def _add(self, value: Floats) -> None:
         largest = max(float(value.max()), -float(value.min()))
         if not math.isfinite(largest):
             finite = value[np.isfinite(value)]
@@ -48,7 +51,7 @@ class _Sums:
             value, largest = finite, float(np.abs(finite).max(initial=0))
         self.largest = max(self.largest, largest)
         if largest > 0:
-            self.count += int(np.count_nonzero(value))
+            self.count += int(np.count_nonzero(value != 0))  # faster than counting floats
             self.squares += _sum_of_squares(value, largest)
 
 

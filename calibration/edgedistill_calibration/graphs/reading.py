@@ -2,18 +2,22 @@
 
 import copy
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from edgedistill_deploy.runtimes.int8_kernels import leave_unfused
+from edgedistill_deploy.runtimes.session import usable_cores
 
 Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+T = TypeVar("T", bound=np.generic)
 
 GROUP = 16  # images whose extremes make one step of the moving average
 CHUNK_BYTES = 64 << 20  # of activations at a time
+_BLOCK = 1 << 16  # numbers that stay in a processor's own cache while several passes are made over them
 
 
 class ActivationReader:
@@ -25,6 +29,9 @@ class ActivationReader:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         leave_unfused(options)  # inner values are those of the graph as it is written
+        options.intra_op_num_threads = usable_cores()
+        # Between two runs the values are read, and threads that wait busily would take the processor from that.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.names = tuple(names)
         self._chunk = 1
         self._session = onnxruntime.InferenceSession(
@@ -50,3 +57,9 @@ def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelPro
     known = {value.name: value for value in model.graph.value_info}
     opened.graph.output.extend(known[name] for name in names if name not in present)
     return opened
+
+
+def blocks(value: NDArray[T]) -> Iterator[NDArray[T]]:
+    """Yield the numbers of a value in pieces (n,), small enough that a second look at one does not reach memory."""
+    flat = value.reshape(-1)
+    return (flat[start : start + _BLOCK] for start in range(0, flat.size, _BLOCK))

@@ -12,6 +12,7 @@ from edgedistill_calibration.judging.effort import FEWEST_FOR_NODES, MOST_FOR_NO
 from edgedistill_calibration.judging.judge import ImageCount, Images, lowest_first, run_logits, run_values
 from edgedistill_calibration.judging.ledger import Figures, Logits, compare_logits, decibels
 
+SESSION_BYTES = 256 << 20  # of weights in one session; each graph in it may need its own copy of them
 VALUES_BATCH = 8  # images whose activations are in memory at a time
 # The nodes that cost most alone are also measured as the only float node.
 LEFT_SHARE = 0.5
@@ -72,11 +73,17 @@ class Trial:
     costs: Mapping[str, NodeCost]  # of the nodes with weights, by name; empty where no node is measured
     work: ImageCount
 
-    def figures(self, model: onnx.ModelProto) -> Figures:
-        """Return how near a graph's answers are to the float model's."""
-        logits = run_logits(model, self.images)
-        self.work.advance(len(self.images))
-        return compare_logits(self.reference, logits, self.labels)
+    def figures(self, mixed: MixedPrecision, left: Sequence[Sequence[str]]) -> list[Figures]:
+        """Return how near the answers are to the float model's, with each of these groups of nodes left in float.
+
+        As many groups share a session as `SESSION_BYTES` allow.
+        """
+        together = max(1, SESSION_BYTES // self.prepared.ByteSize())
+        answers: list[Logits] = []
+        for start in range(0, len(left), together):
+            models = [mixed.leaving(names) for names in left[start : start + together]]
+            answers += run_logits(models, self.images, self.work)
+        return [compare_logits(self.reference, logits, self.labels) for logits in answers]
 
 
 def node_costs(prepared: onnx.ModelProto, image: Images) -> dict[str, NodeCost]:
@@ -113,13 +120,13 @@ def measure_nodes(mixed: MixedPrecision, trial: Trial, limit: int) -> tuple[Node
     known = {node.name: node for node in trial.prepared.graph.node}
     noise = _output_noise(mixed, trial)
     chosen = _noisiest(trial.prepared.graph, noise, mixed.nodes, limit)
-    base = trial.figures(mixed.leaving(()))
     whole = float(np.mean(trial.reference.argmax(axis=1) == trial.labels))
-    others = {name: [node for node in mixed.nodes if node != name] for name in chosen}
-    alone = {name: _measure_effect(mixed, trial, others[name], whole) for name in chosen}
+    others = [[node for node in mixed.nodes if node != name] for name in chosen]
+    alone = dict(zip(chosen, (_effect(each, whole) for each in trial.figures(mixed, others)), strict=True))
     order = lowest_first((name, effect.sqnr_db) for name, effect in alone.items())
     worst = order[: _count_left(len(order))]
-    left = {name: _measure_effect(mixed, trial, [name], base.accuracy) for name in worst}
+    base, *tried = trial.figures(mixed, [(), *([name] for name in worst)])
+    left = dict(zip(worst, (_effect(each, base.accuracy) for each in tried), strict=True))
     return tuple(
         NodeError(
             node=name,
@@ -149,9 +156,8 @@ def _count_left(measured: int) -> int:
     return min(measured, max(LEFT_LEAST, int(measured * LEFT_SHARE)))
 
 
-def _measure_effect(mixed: MixedPrecision, trial: Trial, left: Sequence[str], accuracy: float) -> Effect:
-    """Return the answers with these nodes left in float, and the change from an accuracy."""
-    figures = trial.figures(mixed.leaving(left))
+def _effect(figures: Figures, accuracy: float) -> Effect:
+    """Return the answers, and the change from an accuracy."""
     return Effect(accuracy_change=figures.accuracy - accuracy, agreement=figures.agreement, sqnr_db=figures.sqnr_db)
 
 

@@ -136,7 +136,8 @@ def _next(search: Search, left: Sequence[str]) -> str | None:
         for name in lowest_first(alone)
         if name not in left and search.float_share([*left, name]) <= LARGEST_FLOAT_SHARE
     ]
-    tried = [(name, search.trial.figures(search.mixed.leaving([*left, name])).sqnr_db) for name in worth[:TRIED]]
+    figures = search.trial.figures(search.mixed, [[*left, name] for name in worth[:TRIED]])
+    tried = [(name, each.sqnr_db) for name, each in zip(worth[:TRIED], figures, strict=True)]
     return lowest_first(tried)[-1] if tried else None
 
 

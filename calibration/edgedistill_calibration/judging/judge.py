@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill_calibration.graphs.merging import merge_graphs
 from edgedistill_calibration.judging.ledger import Figures, Logits, compare_logits
 from edgedistill_deploy.images.preprocess import Preprocess
-from edgedistill_deploy.images.sets import NO_LABEL, ImageSet, batches
+from edgedistill_deploy.images.sets import NO_LABEL, ImageSet
 from edgedistill_deploy.progress import Phases, Progress, silent
 from edgedistill_deploy.runtimes.int8_kernels import set_exact_int8
 from edgedistill_deploy.runtimes.logits import logits_of
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 Images = NDArray[np.uint8]
 BATCH = 32
+KEPT_BYTES = 192 << 20  # of prepared images, which most passes read again: 1300 at 224 pixels
+MERGED_BATCH = 8  # of graphs that run together, whose values are in memory together
 # The phases of a calibration, in order, as the user sees them.
 RANGES, WRITING, CANDIDATE_FILES = "ranges", "writing candidates", "comparing ranges"
 SINGLE_NODES = "nodes one by one"
@@ -66,24 +69,40 @@ class ImageCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preparation:
-    """Prepares images batch by batch and counts them."""
+    """Prepares images batch by batch, each once as long as `KEPT_BYTES` last, and counts them."""
 
     preprocess: Preprocess
     work: ImageCount
+    _kept: dict[str, Images] = field(default_factory=dict)  # prepared images (H, W, 3) by the digest of their source
 
     def batches(self, images: ImageSet, batch_size: int) -> Iterator[Images]:
         """Yield prepared images (n, H, W, 3)."""
-        for batch in batches(images, self.preprocess, batch_size):
+        for batch in self.prepare(images, batch_size):
             yield batch
             self.work.advance(len(batch))
+
+    def prepare(self, images: ImageSet, batch_size: int) -> Iterator[Images]:
+        """Yield prepared images (n, H, W, 3) without counting them."""
+        for start in range(0, len(images), batch_size):
+            yield np.stack([self._pixels(images, row) for row in range(start, min(start + batch_size, len(images)))])
+
+    def _pixels(self, images: ImageSet, row: int) -> Images:
+        digest = images.digest(row)
+        kept = self._kept.get(digest)
+        if kept is not None:
+            return kept
+        pixels = self.preprocess.apply(images.read(row))
+        if (len(self._kept) + 1) * pixels.nbytes <= KEPT_BYTES:
+            self._kept[digest] = pixels
+        return pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judge:
     """Compares models with the float model `source` on the held-out images, and remembers the logits of each file.
 
-    Every pass prepares the images again, so that memory does not depend on their number. The answers of the `teacher`'s
-    file, or without one those of `source`, stand in for the labels of images that have none.
+    A pass holds a few images at a time, besides those that `prepared` keeps, so memory has a bound. The answers of the
+    `teacher`'s file, or without one those of `source`, stand in for the labels of images that have none.
     """
 
     source: Path
@@ -132,10 +151,10 @@ class Judge:
         parts: dict[Path, list[Logits]] = {path: [] for path in models}
         with contextlib.ExitStack() as stack:
             sessions = [
-                stack.enter_context(open_model(path, precision=precision)) for path, precision in models.items()
+                stack.enter_context(open_model(path, precision=precision, spinning=False))
+                for path, precision in models.items()
             ]
-            preprocess = self.prepared.preprocess
-            for batch in itertools.chain(batches(first, preprocess, 1), batches(rest, preprocess, BATCH)):
+            for batch in itertools.chain(self.prepared.prepare(first, 1), self.prepared.prepare(rest, BATCH)):
                 for session in sessions:
                     parts[session.model_path].append(logits_of(session, batch))
                     self.prepared.work.advance(len(batch))
@@ -146,7 +165,7 @@ class Judge:
         if not count:
             return np.zeros((0, *self.prepared.preprocess.size, 3), np.uint8)
         chosen = self.images.select(range(min(count, len(self.images))))
-        return np.concatenate(list(batches(chosen, self.prepared.preprocess, BATCH)))
+        return np.concatenate(list(self.prepared.prepare(chosen, BATCH)))
 
 
 def run_values(
@@ -167,14 +186,26 @@ def run_values(
     # There are dozens of sessions a second, and their threads must not spin on the cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     set_exact_int8(onnxruntime, options)
-    session = onnxruntime.InferenceSession(opened.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        opened.SerializeToString(),
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=["CommonSubexpressionElimination"],  # `merge_graphs` keeps apart what must not be fused
+    )
     for start in range(0, len(images), batch_size):
         yield session.run(list(names), {"image": images[start : start + batch_size]})
 
 
-def run_logits(model: "onnx.ModelProto", images: Images) -> Logits:
-    """Return the logits (N, C) of a graph in memory."""
-    return np.concatenate([values[0] for values in run_values(model, ["logits"], images)])
+def run_logits(models: Sequence["onnx.ModelProto"], images: Images, work: ImageCount) -> list[Logits]:
+    """Return the logits (N, C) of each graph in memory. They run in one session; `work` counts the images."""
+    merged = merge_graphs(models, "logits")
+    names = list(dict.fromkeys(merged.outputs))
+    parts = []
+    for values in run_values(merged.model, names, images, MERGED_BATCH):
+        parts.append(values)
+        work.advance(len(values[0]) * len(models))
+    whole = {name: np.concatenate(part) for name, part in zip(names, zip(*parts, strict=True), strict=True)}
+    return [whole[name] for name in merged.outputs]
 
 
 def lowest_first(values: Iterable[tuple[str, float | None]]) -> list[str]:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_calibration.config import PERCENTILES
-from edgedistill_calibration.graphs.reading import GROUP, ActivationReader, Floats, Images
+from edgedistill_calibration.graphs.reading import GROUP, ActivationReader, Floats, Images, blocks
 from edgedistill_calibration.ranges._least_squares import least_squares_range
 from edgedistill_deploy.errors import BundleError, EdgeDistillError
 from edgedistill_deploy.files.json_text import read_json
@@ -139,8 +139,9 @@ def _count_values(reader: ActivationReader, groups: Iterable[Images], extremes: 
 def _count(counts: NDArray[np.int64], values: Sequence[Floats], extremes: Floats) -> None:
     for row, value, (low, high) in zip(counts, values, extremes, strict=True):
         if high - low > SMALLEST_SPAN:
-            place = ((value.ravel() - low) * (np.float32(BINS) / (high - low))).astype(np.int32)
-            row += np.bincount(np.clip(place, 0, BINS - 1, out=place), minlength=BINS)
+            for block in blocks(value):
+                place = ((block - low) * (np.float32(BINS) / (high - low))).astype(np.int32)
+                row += np.bincount(np.clip(place, 0, BINS - 1, out=place), minlength=BINS)
 
 
 def _inner_ranges(counts: NDArray[np.int64], extremes: Floats, percentile: float) -> Floats:

@@ -249,7 +249,7 @@ def _options(ort: ModuleType, request: SessionRequest, provider: Provider) -> An
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = _FATAL
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    if provider.name == "xnnpack":
+    if provider.name == "xnnpack" or not request.spinning:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if provider.strict and provider.natives != (CPU,):  # ONNX Runtime refuses it with the CPU provider
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")

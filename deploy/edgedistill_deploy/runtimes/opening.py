@@ -95,11 +95,13 @@ def open_model(
     engine: EngineOptions = DEFAULT_ENGINE,
     progress: Progress = silent,
     limit_s: float | None = LIMIT_S,
+    spinning: bool = True,
 ) -> Session:
     """Load a bare ONNX file; `precision` is what it is meant to compute in. See `open_session`.
 
     Without `optimised`, the runtime keeps the graph as it is written, to find faults and not to measure. `data` is the
     one file beside the model that may hold its weights; by default the file that a bundle around the model lists.
+    Without `spinning`, ONNX Runtime's idle threads sleep: several sessions that take turns do not slow each other.
     """
     model_role(precision)
     if not path.is_file():
@@ -116,6 +118,7 @@ def open_model(
         engine=engine,
         progress=progress,
         limit_s=limit_s,
+        spinning=spinning,
     )
     return _open(request, runtime, claims, data or _find_listed_data(claims))
 

@@ -70,7 +70,8 @@ class SessionRequest:
     `optimised` is False where the runtime must compute the graph as it is written, node by node. `engine` and
     `progress` are for a runtime that builds an engine first. An exception from `progress` ends the build and reaches
     the caller. `clock` times the loading and the build. `trace` is the start of the name of a file for node times.
-    A run that takes longer than `limit_s` is stopped where the runtime can be.
+    A run that takes longer than `limit_s` is stopped where the runtime can be. Without `spinning`, idle threads sleep
+    instead of waiting busily.
     """
 
     path: Path
@@ -84,6 +85,7 @@ class SessionRequest:
     clock: Clock = MACHINE_CLOCK
     trace: Path | None = None
     limit_s: float | None = None
+    spinning: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

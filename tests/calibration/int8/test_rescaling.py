@@ -61,16 +61,48 @@ def test_every_candidate_is_what_the_quantiser_writes(profile: str, kind: str, p
     assert first.SerializeToString() == whole
 
 
-def test_where_a_bias_may_widen_scales_the_quantiser_is_asked_again(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def cramped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network with channels that give nearly always the same: their biases do not fit 32 bits beside the weights."""
     weights = {**fitted_weights()}
-    kernel, bias = weights["inner_1"]
-    weights["inner_1"] = (kernel * 1e-9, bias + 1.0)
-    prepared, target = tmp_path / "prepared.onnx", targets("x86")["int8"]
-    prepare_graph(write_network(tmp_path / "float.onnx", weights=weights), prepared)
-    measured = ranges_of(prepared)
-    floats = {each.name: each for each in onnx.load(prepared).graph.initializer}
-    first = direct(prepared, target, measured["minmax"], tmp_path / "first.onnx")
-    assert rescale(first, measured["least-squares"], floats, symmetric=False) is None
+    for name in ("stem", "inner_1", "last"):
+        kernel, bias = weights[name]
+        factors = np.ones((len(kernel), 1, 1, 1), np.float32)
+        factors[::2, 0, 0, 0] = np.geomspace(1e-7, 1e-4, len(factors[::2]))
+        weights[name] = (kernel * factors, bias + np.float32(0.7))
+    folder = tmp_path_factory.mktemp("cramped")
+    prepare_graph(write_network(folder / "float.onnx", weights=weights), folder / "prepared.onnx")
+    return folder / "prepared.onnx"
+
+
+@pytest.mark.parametrize("stretch", [0.4, 3.0])
+def test_where_a_bias_widens_scales_the_candidates_are_the_quantisers_too(
+    stretch: float, cramped: Path, tmp_path: Path
+) -> None:
+    """Ranges become wider and narrower than those of the first file, so that other channels are cramped."""
+    target, ranges = targets("x86")["int8"], ranges_of(cramped)["minmax"]
+    floats = {each.name: each for each in onnx.load(cramped).graph.initializer}
+    others = {name: (low * stretch, high * stretch) for name, (low, high) in ranges.items()}
+    first = direct(cramped, target, ranges, tmp_path / "first.onnx")
+    wanted = constants_of(direct(cramped, target, others, tmp_path / "others.onnx"))
+    made = rescale(first, others, floats, symmetric=False)
+    assert made is not None
+    ours, before = constants_of(made), constants_of(first)
+    assert [name for name in wanted if not is_same(ours[name], wanted[name])] == []
+    assert [name for name in wanted if wanted[name].dtype == np.int8 and not is_same(before[name], wanted[name])]
+
+
+def test_a_file_whose_scales_were_widened_otherwise_is_not_rescaled(cramped: Path, tmp_path: Path) -> None:
+    target, ranges = targets("x86")["int8"], ranges_of(cramped)["minmax"]
+    floats = {each.name: each for each in onnx.load(cramped).graph.initializer}
+    first = direct(cramped, target, ranges, tmp_path / "first.onnx")
+    weight = next(node for node in first.graph.node if node.name == "inner_1").input[1]
+    maker = next(node for node in first.graph.node if weight in node.output)
+    scales = next(each for each in first.graph.initializer if each.name == maker.input[1])
+    changed = numpy_helper.to_array(scales).copy()
+    changed[0] *= 1.2  # a cramped channel
+    scales.CopyFrom(numpy_helper.from_array(changed, scales.name))
+    assert rescale(first, ranges, floats, symmetric=False) is None
 
 
 def test_a_value_without_a_range_is_not_guessed(prepared: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgedistill_calibration import CalibrationConfig, calibrate
+from edgedistill_calibration.judging import expectations
 from edgedistill_calibration.judging.ledger import Figures, LedgerStep, read_ledger
 from edgedistill_calibration.judging.steps import far_below_neighbours
 from edgedistill_deploy.bundle.expectation import read_expectation
@@ -74,6 +75,18 @@ def test_each_file_has_its_meaning_recorded_with_a_measured_tolerance(
     assert expected.tolerance < 0.1 * np.abs(meant).max()
     assert any("fused" in way for way in expected.spread)
     assert any("one by one" in way for way in expected.spread)
+
+
+def test_a_file_runs_on_all_images_at_once_and_on_few_one_by_one(bundle: Bundle, inputs: Images) -> None:
+    path = bundle.file("model.int8")
+    meant, tolerance = written(path, inputs), read_expectation(bundle.file("golden.int8")).tolerance
+    ran = {way: rows.tolist() for way, rows, _ in expectations._run_otherwise(path, "int8", inputs)}
+    assert len(ran) == 6
+    for way, rows in ran.items():
+        assert len(rows) == (4 if "one by one" in way else len(inputs))
+        assert (rows[0], rows[-1]) == (0, len(inputs) - 1)
+    for _, rows, given in expectations._run_otherwise(path, "int8", inputs):
+        assert np.abs(given - meant[rows]).max() <= tolerance
 
 
 def test_the_mixed_file_is_judged_as_it_is_written(bundle: Bundle, inputs: Images) -> None:

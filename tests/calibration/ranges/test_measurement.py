@@ -206,3 +206,12 @@ def test_a_value_that_is_not_finite_is_named(tmp_path: Path) -> None:
 def test_no_images_at_all_are_refused(network: Path) -> None:
     with pytest.raises(EdgeDistillError, match="no images to measure ranges on"):
         measure_ranges(reader_of(network), groups_of(np.zeros((0, 24, 24, 3), np.uint8)), ["minmax"])
+
+
+def test_ranges_do_not_depend_on_the_pieces_that_values_are_counted_in(
+    network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, _ = shape_images(2, seed=8)
+    whole = measure_ranges(reader_of(network), groups_of(images), (*ALL, "least-squares"))
+    monkeypatch.setattr(reading, "_BLOCK", 1001)
+    assert measure_ranges(reader_of(network), groups_of(images), (*ALL, "least-squares")) == whole

@@ -138,7 +138,7 @@ def test_a_provider_without_its_library_is_dropped_by_onnx_runtime_and_refused_h
 def test_strict_reaches_the_runtime_where_it_means_something(tmp_path: Path) -> None:
     path = write_model(tmp_path / "m.onnx")
 
-    def entries(provider: str) -> list[tuple[str, str]]:
+    def entries(provider: str, *, spinning: bool = True) -> list[tuple[str, str]]:
         seen: list[tuple[str, str]] = []
 
         class Options(_native_options()):  # type: ignore[misc]
@@ -147,14 +147,19 @@ def test_strict_reaches_the_runtime_where_it_means_something(tmp_path: Path) -> 
 
         runtime = _FakeRuntime(["CPUExecutionProvider"])
         runtime.SessionOptions = Options
-        request = SessionRequest(path=path, sha256="", precision="fp32", provider=provider, threads=1)
+        request = SessionRequest(
+            path=path, sha256="", precision="fp32", provider=provider, threads=1, spinning=spinning
+        )
         _onnxruntime._options(runtime, request, parse_provider(provider))
         return seen
 
     refusal = ("session.disable_cpu_ep_fallback", "1")
     given = {provider: refusal in entries(provider) for provider in ("openvino:strict", "openvino", "cpu:strict")}
     assert given == {"openvino:strict": True, "openvino": False, "cpu:strict": False}
-    assert ("session.intra_op.allow_spinning", "0") in entries("xnnpack")
+    sleeping = ("session.intra_op.allow_spinning", "0")
+    asleep = {"xnnpack": sleeping in entries("xnnpack"), "cpu": sleeping in entries("cpu")}
+    assert asleep == {"xnnpack": True, "cpu": False}
+    assert sleeping in entries("cpu", spinning=False)
 
 
 # What a machine without the devices can only play

@@ -5,7 +5,8 @@
 DIR holds JPEG files in class folders, as torchvision's `ImageFolder` reads them, or below `train/`. All ways show
 random resized crops and flips, as float images on the device, and take turns in short runs; the ratios are medians over
 the rounds, each between two runs of one round. The bare loop is torchvision's usual one: `ImageFolder`,
-`RandomResizedCrop`, flip, `ToTensor`, `Normalize`, in this process and with as many workers as the feed has.
+`RandomResizedCrop`, flip, `ToTensor`, `Normalize`, in this process and with workers. The feed chooses its workers itself,
+as it does by default. A student alone takes steps on a batch that lies in memory as those of the feed do.
 
 Everything is given twice: by wall time, and by the processor time of this process and of those that it started. The
 second also tells something where other programs use the machine. Decoding alone bounds what a first pass can gain.
@@ -40,6 +41,8 @@ from edgedistill_deploy.images.sources import open_images
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BARE, FIRST, LATER, DECODE = "bare loop", "feed, first pass", "feed, later passes", "decoding alone, 0 workers"
+PASSES = 6  # of a student that starts from trained weights, by default
+WHOLE = f"feed, {PASSES} passes"
 STEP, STEP_FIRST, STEP_LATER = "step alone", "step on the first pass", "step on later passes"
 
 
@@ -73,7 +76,6 @@ class Place:
             Preprocess(size=(self.size, self.size), crop_fraction=0.875),
             self.batch_size,
             Pass(augmentation=Augmentation(name="resized-crop-flip"), shuffle=True),
-            workers=self.workers,
             memory=memory,
             device=self.device,
         )
@@ -132,6 +134,14 @@ def rate_of(place: Place, batches: Iterable[Tensor], work: Callable[[Tensor], No
     return Rate(wall=count / taken, processor=count / (processor_seconds() - used))
 
 
+def rate_of_all(first: Rate, later: Rate) -> Rate:
+    """Return the rate over all passes of a training, from that of the first and of the later ones."""
+    wall, processor = (
+        PASSES / (1 / getattr(first, way) + (PASSES - 1) / getattr(later, way)) for way in ("wall", "processor")
+    )
+    return Rate(wall=wall, processor=processor)
+
+
 def processor_seconds() -> float:
     """Return the processor time of this process and of the ended ones that it started."""
     return sum(os.times()[:4])
@@ -168,9 +178,11 @@ def round_of(place: Place, step: Callable[[Tensor], None] | None, later: Feed, n
         FIRST: first_pass(take),
         LATER: rate_of(place, place.fed(later, number + 1), take),
     }
+    found[WHOLE] = rate_of_all(found[FIRST], found[LATER])
     if step is None:
         return found
-    still = torch.randn(place.batch_size, 3, place.size, place.size, device=place.device)
+    pixels = torch.randint(0, 256, (place.batch_size, place.size, place.size, 3), dtype=torch.uint8)
+    still = Normalise(MEAN, STD).to(place.device)(pixels.to(place.device))
     repeated = [still] * (place.images // place.batch_size)
     return {
         **found,
@@ -186,7 +198,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2, help="of the bare loop")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--student", default="mobilenetv4_conv_small_050", help='"" leaves out what has a step')
     parser.add_argument("--compute", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -200,11 +212,11 @@ def main() -> None:
             pass
         found = [round_of(place, step, later, number) for number in range(rounds)]
     bare, own = f"{BARE}, 0 workers", f"{BARE}, {place.workers} workers"
-    print(f"{len(place.split)} JPEG files at {place.size} pixels, {place.workers} workers, {place.device}")
+    print(f"{len(place.split)} JPEG files at {place.size} pixels, {place.device}")
     print("Medians by wall time, and by processor time in brackets")
     for way in found[0]:
         print(f"{way}: {medians([each[way] for each in found], digits=0)} images/s")
-    compared = [(FIRST, bare), (FIRST, own), (LATER, bare), (LATER, own)]
+    compared = [(way, loop) for way in (FIRST, LATER, WHOLE) for loop in (bare, own)]
     for way, other in compared + ([(STEP_FIRST, STEP), (STEP_LATER, STEP)] if step else []):
         print(f"{way} / {other}: {medians([ratio(each[way], each[other]) for each in found], digits=2)}")
     print(f"decoding / {bare}, time: {medians([ratio(each[bare], each[DECODE]) for each in found], digits=2)}")

@@ -1,10 +1,10 @@
 """Random views of a prepared training image: drawn first, then cut, so that a view can be stored and cut again.
 
-`cut_view` cuts one out of an image, and `cut_into` does so in memory that is there; `cut_views` cuts those of a whole
-batch on its device. All three give the same pixels.
+`cut_view` cuts one out of an image, and `cut_batch` those of many, one image after another; `cut_views` cuts those of a
+whole batch on its device. All three give the same pixels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -91,20 +91,30 @@ def draw_view(augment: str, size: tuple[int, int], generator: np.random.Generato
 def cut_view(pixels: Pixels, view: View) -> Pixels:
     """Cut a view out of a prepared image, uint8 (H, W, 3), at the image's size."""
     cut = np.empty_like(pixels)
-    cut_into(cut, pixels, view)
+    cut_batch(cut[None], [pixels], [view])
     return cut
 
 
-def cut_into(cut: Pixels, pixels: Pixels, view: View) -> None:
-    """Write what `cut_view` returns to `cut`, such as a place in a batch; it must not share the image's memory."""
+def cut_batch(cut: Pixels, images: Iterable[Pixels], views: Sequence[View]) -> None:
+    """Write a view of each image (H, W, 3) to its place in `cut`, uint8 (N, H, W, 3), which shares no memory with them.
+
+    Rows are turned last: torch's threads wait for the next such work for a while, and would slow Pillow down.
+    """
+    for place, image, view in zip(cut, images, views, strict=True):
+        _cut_into(place, image, view)
+    for place, view in zip(cut, views, strict=True):
+        if view.flipped:
+            place[...] = torch.from_numpy(place).flip(1).numpy()  # numpy takes ten times as long to turn rows of pixels
+
+
+def _cut_into(cut: Pixels, pixels: Pixels, view: View) -> None:
+    """Write a view to its place, not mirrored."""
     height, width = pixels.shape[:2]
     if (view.height, view.width) == (height, width):
         _move_into(cut, pixels, view.top, view.left)
     else:
         box = (view.left, view.top, view.left + view.width, view.top + view.height)
         cut[...] = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR, box=box))
-    if view.flipped:
-        cut[...] = torch.from_numpy(cut).flip(1).numpy()  # numpy takes ten times as long to turn rows of pixels
 
 
 def mix(pixels: Pixels, other: Pixels, share: float) -> Pixels:

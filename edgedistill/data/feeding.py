@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgedistill.data.augment import AUGMENTATIONS, View, cut_into, cut_views
+from edgedistill.data.augment import AUGMENTATIONS, View, cut_batch, cut_views
 from edgedistill.data.keeping import ImageMemory, KeptImages
 from edgedistill.data.loader import PLAIN, WHOLE, Augmentation, Batch, Loader, Pass, Share, open_loader
 from edgedistill.data.workers import Workers, choose_workers
@@ -193,6 +193,5 @@ def _pinned(batch: Batch) -> Batch:
 
 def _cut_here(pixels: Tensor, views: Sequence[View]) -> Tensor:
     cut = np.empty_like(pixels.numpy())
-    for place, image, view in zip(cut, pixels.numpy(), views, strict=True):
-        cut_into(place, image, view)
+    cut_batch(cut, pixels.numpy(), views)
     return torch.from_numpy(cut)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, get_worker_info
 
 from edgedistill.data._shared_memory import naming_shared_memory, require_shared_memory
-from edgedistill.data.augment import AUGMENTATIONS, Pixels, View, cut_into, draw_view, mix
+from edgedistill.data.augment import AUGMENTATIONS, Pixels, View, cut_batch, draw_view, mix
 from edgedistill.data.keeping import KeptImages
 from edgedistill_deploy.images.preprocess import Preprocess
 from edgedistill_deploy.images.sets import NO_LABEL, ImageSet
@@ -119,22 +119,21 @@ class _PreparedImages(Dataset[Batch]):
         return len(self._images)
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> Batch:
-        pixels = np.empty((len(keys), *self._preprocess.size, 3), dtype=np.uint8)
-        for cut, (epoch, index) in zip(pixels, keys, strict=True):
-            self._cut_into(cut, epoch, index)
-            if self._augmentation.mixup:
-                other, share = self._augmentation.partner(epoch, index, len(self))
-                cut[...] = mix(cut, self._cut(epoch, other), share)
+        pixels = self._cut(keys)
+        if self._augmentation.mixup:
+            partners = [self._augmentation.partner(epoch, index, len(self)) for epoch, index in keys]
+            others = self._cut([(epoch, other) for (epoch, _), (other, _) in zip(keys, partners, strict=True)])
+            for cut, other, (_, share) in zip(pixels, others, partners, strict=True):
+                cut[...] = mix(cut, other, share)
         rows = np.array([index for _, index in keys])
         return _handed_on(torch.from_numpy(pixels)), torch.from_numpy(self._images.labels[rows]), torch.from_numpy(rows)
 
-    def _cut(self, epoch: int, index: int) -> Pixels:
-        cut = np.empty((*self._preprocess.size, 3), dtype=np.uint8)
-        self._cut_into(cut, epoch, index)
-        return cut
-
-    def _cut_into(self, cut: Pixels, epoch: int, index: int) -> None:
-        cut_into(cut, self._prepared(index), self._augmentation.view(self._preprocess.size, epoch, index))
+    def _cut(self, keys: list[tuple[int, int]]) -> Pixels:
+        size = self._preprocess.size
+        pixels = np.empty((len(keys), *size, 3), dtype=np.uint8)
+        views = [self._augmentation.view(size, epoch, index) for epoch, index in keys]
+        cut_batch(pixels, (self._prepared(index) for _, index in keys), views)
+        return pixels
 
     def _prepared(self, index: int) -> Pixels:
         kept = self._store.find(index) if self._store is not None else None

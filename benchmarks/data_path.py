@@ -5,8 +5,8 @@
 DIR holds JPEG files in class folders, as torchvision's `ImageFolder` reads them, or below `train/`. All ways show
 random resized crops and flips, as float images on the device, and take turns in short runs; the ratios are medians over
 the rounds, each between two runs of one round. The bare loop is torchvision's usual one: `ImageFolder`,
-`RandomResizedCrop`, flip, `ToTensor`, `Normalize`, in this process and with workers. The feed chooses its workers itself,
-as it does by default. A student alone takes steps on a batch that lies in memory as those of the feed do.
+`RandomResizedCrop`, flip, `ToTensor`, `Normalize`, in this process and with workers. The feed chooses its workers as it
+does by default. A student alone takes steps on a batch that lies in memory as those of the feed do.
 
 Everything is given twice: by wall time, and by the processor time of this process and of those that it started. The
 second also tells something where other programs use the machine. Decoding alone bounds what a first pass can gain.

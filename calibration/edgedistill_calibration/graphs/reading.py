@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -40,15 +41,23 @@ class ActivationReader:
         self._input = self._session.get_inputs()[0].name
 
     def read(self, images: Images) -> Iterator[list[Floats]]:
-        """Yield every value for some of the images at a time."""
-        start = 0
-        while start < len(images):
-            part = images[start : start + self._chunk]
-            values: list[Floats] = self._session.run(list(self.names), {self._input: part})
-            start += len(part)
-            image_bytes = sum(value.nbytes for value in values) // len(part)
-            self._chunk = max(1, min(GROUP, CHUNK_BYTES // max(1, image_bytes)))
-            yield values
+        """Yield every value for some of the images at a time; the next ones are computed meanwhile."""
+        with ThreadPoolExecutor(1) as thread:
+            coming: Future[list[Floats]] | None = None
+            start = 0
+            while start < len(images):
+                part = images[start : start + self._chunk]
+                values = self._run(part) if coming is None else coming.result()
+                start += len(part)
+                if coming is None:  # from here on, all but the last part have one size
+                    image_bytes = sum(value.nbytes for value in values) // len(part)
+                    self._chunk = max(1, min(GROUP, CHUNK_BYTES // max(1, image_bytes)))
+                coming = thread.submit(self._run, images[start : start + self._chunk]) if start < len(images) else None
+                yield values
+
+    def _run(self, images: Images) -> list[Floats]:
+        values: list[Floats] = self._session.run(list(self.names), {self._input: images})
+        return values
 
 
 def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:

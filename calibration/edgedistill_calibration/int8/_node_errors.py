@@ -5,8 +5,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from edgedistill_calibration.graphs.preparation import WEIGHTED
+from edgedistill_calibration.graphs.reading import Floats, blocks
 from edgedistill_calibration.int8.float_nodes import MixedPrecision
 from edgedistill_calibration.judging.effort import FEWEST_FOR_NODES, MOST_FOR_NODES, affordable
 from edgedistill_calibration.judging.judge import ImageCount, Images, lowest_first, run_logits, run_values
@@ -171,11 +173,18 @@ def _output_noise(mixed: MixedPrecision, trial: Trial) -> dict[str, tuple[float,
     )
     for one, other in zip(wanted, given, strict=True):
         for row, value, noisy in zip(energies, one, other, strict=True):
-            row += (
-                np.square(value, dtype=np.float64).sum(),
-                np.square(np.subtract(value, noisy, dtype=np.float64)).sum(),
-            )
+            row += _energies(value, noisy)
     return {name: (float(a), float(b)) for name, (a, b) in zip(mixed.nodes, energies, strict=True)}
+
+
+def _energies(value: Floats, noisy: Floats) -> NDArray[np.float64]:
+    """Return the sums of squares of a value, and of the difference of another from it."""
+    sums = np.zeros(2)
+    for one, other in zip(blocks(value), blocks(noisy), strict=True):
+        exact = one.astype(np.float64)
+        difference = other - exact
+        sums += np.vdot(exact, exact), np.vdot(difference, difference)
+    return sums
 
 
 def _outputs(model: onnx.ModelProto, nodes: Sequence[str]) -> list[str]:

@@ -3,11 +3,11 @@ size: the larger a model, the fewer images, within bounds.
 """
 
 # Multiply-adds that two cores do in INT8, or in float, in about these seconds.
-CANDIDATES_BUDGET = 8e11  # 15 s: choosing among ranges
-SAMPLE_BUDGET = 4e11  # 8 s: single nodes of files that hold their limit
+CANDIDATES_BUDGET = 4e11  # 8 s: choosing among ranges
+SAMPLE_BUDGET = 2e11  # 4 s: single nodes of files that hold their limit
 NODES_BUDGET = 4e12  # 75 s: single nodes, where a file loses too much or all are asked for
 TEACHER_BUDGET = 8e11  # 15 s: the teacher's answers to the held-out images
-FLOAT16_BUDGET = 5e10  # 15 s, since every value is read: what FP16 can hold
+FLOAT16_BUDGET = 2.5e10  # 8 s, since every value is read: what FP16 can hold
 FEWEST_IMAGES = 64
 FEWEST_FOR_NODES, MOST_FOR_NODES = 16, 256
 

@@ -1,5 +1,6 @@
 """Records what each file gives for the golden inputs, so that every device can tell whether it still gives that."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,9 +25,10 @@ SPREAD_FACTOR = 4.0
 LEAST_TOLERANCES = {"fp16": 5e-2, "int8": 2e-2}
 
 _WRITTEN = (*INT8_FILES, *FP16_FILES)  # the precisions whose files are written here
-_SEVERAL_THREADS = 2
-# So many images also run one by one: what a batch changes is how sums are rounded, which any image shows.
-_ONE_BY_ONE = 4
+_THREADS, _OTHER_THREADS = 2, 1
+# So many images also run on the other number of threads, and one by one: these change how sums are rounded, which any
+# image shows.
+_FEW = 4
 
 
 def record_expectations(bundle: Bundle, work: ImageCount) -> Bundle:
@@ -67,13 +69,16 @@ def expected_roles(bundle: Bundle) -> list[str]:
 
 
 def _measure(path: Path, precision: str, inputs: Images) -> Expectation | None:
-    with open_model(path, precision=precision, threads=1, optimised=False) as session:
-        outputs = raw_logits(session, inputs)
-    if not np.isfinite(outputs).all():
+    outputs, spread = None, {}
+    for way, rows, given in _run_in_all_ways(path, precision, inputs):
+        if outputs is None:
+            if not np.isfinite(given).all():
+                return None
+            outputs = given
+        else:
+            spread[way] = float(np.abs(given - outputs[rows]).max())
+    if outputs is None:
         return None
-    spread = {
-        way: float(np.abs(given - outputs[rows]).max()) for way, rows, given in _run_otherwise(path, precision, inputs)
-    }
     least = LEAST_TOLERANCES["fp16" if "fp16" in precision else "int8"] * float(np.abs(outputs).max())
     return Expectation(
         outputs=outputs,
@@ -83,19 +88,20 @@ def _measure(path: Path, precision: str, inputs: Images) -> Expectation | None:
     )
 
 
-def _run_otherwise(path: Path, precision: str, inputs: Images) -> Iterator[tuple[str, NDArray[np.intp], Logits]]:
-    """Yield other ways to run a file that all mean the same, which images ran, and their outputs.
+def _run_in_all_ways(path: Path, precision: str, inputs: Images) -> Iterator[tuple[str, NDArray[np.intp], Logits]]:
+    """Yield the ways to run a file that all mean the same, which images ran, and their outputs.
 
-    Kernels that saturate mean something else.
+    The first is as the graph is written, with all images. Kernels that saturate mean something else.
     """
     every = np.arange(len(inputs))
-    few = np.unique(np.linspace(0, len(inputs) - 1, _ONE_BY_ONE).astype(np.intp))
-    for optimised, threads in ((False, _SEVERAL_THREADS), (True, 1), (True, _SEVERAL_THREADS)):
+    few = np.unique(np.linspace(0, len(inputs) - 1, _FEW).astype(np.intp))
+    for optimised, threads in itertools.product((False, True), (_THREADS, _OTHER_THREADS)):
         with open_model(path, precision=precision, threads=threads, optimised=optimised) as session:
             if session.int8_kernels == "saturating":
                 continue
-            way = f"{'fused' if optimised else 'as written'}, {threads} threads"
-            yield way, every, raw_logits(session, inputs)
+            way = f"{'fused' if optimised else 'as written'}, {threads} thread{'s' * (threads > 1)}"
+            rows = every if threads == _THREADS else few
+            yield way, rows, raw_logits(session, inputs[rows])
             yield f"{way}, one by one", few, _one_by_one(session, inputs[few])
 
 

@@ -77,15 +77,15 @@ def test_each_file_has_its_meaning_recorded_with_a_measured_tolerance(
     assert any("one by one" in way for way in expected.spread)
 
 
-def test_a_file_runs_on_all_images_at_once_and_on_few_one_by_one(bundle: Bundle, inputs: Images) -> None:
+def test_a_file_runs_on_all_images_in_two_ways_and_on_few_in_others(bundle: Bundle, inputs: Images) -> None:
     path = bundle.file("model.int8")
     meant, tolerance = written(path, inputs), read_expectation(bundle.file("golden.int8")).tolerance
-    ran = {way: rows.tolist() for way, rows, _ in expectations._run_otherwise(path, "int8", inputs)}
-    assert len(ran) == 6
-    for way, rows in ran.items():
-        assert len(rows) == (4 if "one by one" in way else len(inputs))
+    ran = [*expectations._run_in_all_ways(path, "int8", inputs)]
+    assert [way for way, rows, _ in ran if len(rows) == len(inputs)] == ["as written, 2 threads", "fused, 2 threads"]
+    assert len({way for way, *_ in ran}) == 8
+    for _, rows, given in ran:
+        assert len(rows) in (4, len(inputs))
         assert (rows[0], rows[-1]) == (0, len(inputs) - 1)
-    for _, rows, given in expectations._run_otherwise(path, "int8", inputs):
         assert np.abs(given - meant[rows]).max() <= tolerance
 
 

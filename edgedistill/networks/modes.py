@@ -32,6 +32,27 @@ def frozen(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(requires_grad)
 
 
+@contextlib.contextmanager
+def out_of_place(model: nn.Module) -> Iterator[None]:
+    """Let no submodule with the option `inplace`, such as an activation, write over its input inside the block.
+
+    A network that reads such an input again answers differently there.
+    """
+    changed = [module for module in model.modules() if writes_in_place(module)]
+    for module in changed:
+        module.inplace = False
+    try:
+        yield
+    finally:
+        for module in changed:
+            module.inplace = True
+
+
+def writes_in_place(module: nn.Module) -> bool:
+    """Return whether the module has the option `inplace`, and writes over its input."""
+    return getattr(module, "inplace", False) is True
+
+
 def train_with(model: nn.Module, *, frozen_statistics: bool) -> None:
     """Put a model in training mode; if asked, with the running means and variances of batch normalisation as they are.
 

@@ -18,7 +18,9 @@ from edgedistill.quantisation.fake_quantisation import round_weight
 from edgedistill_deploy.images.sets import ImageSet
 
 SAMPLES = 128  # images; ranges and noise of a layer change little with more
-BATCH = 32
+BATCH = FEWEST_SAMPLES = 32
+# As many as 128 images of 64 pixels have; a larger image has more positions, each of which tells as much.
+PIXELS = SAMPLES * 64 * 64
 # Signal to noise of one layer's output, in dB. Below it students lost a point of accuracy or more, above it less
 # (benchmarks/readiness.py, docs/artefacts.md).
 LAYER_THRESHOLD_DB = 20.0
@@ -118,12 +120,15 @@ def _cause(layer: LayerReadiness) -> str:
 def readiness(student: nn.Module, teacher: Teacher, images: ImageSet, *, seed: int = 0, bits: int = 8) -> Readiness:
     """Measure how much INT8 will harm a float student, on a sample of training images that the seed decides.
 
+    These are `SAMPLES` images, or fewer where they are large, but no fewer than `FEWEST_SAMPLES`.
+
     There are two passes over the sample: ranges, then the noise of rounding to them. Memory does not grow with the
     sample. The student does not change; the teacher's preprocessing is used, and its normalisation where the student
     has none of its own.
     """
     generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(images), generator=generator)[:SAMPLES].sort().values.tolist()
+    count = min(SAMPLES, max(FEWEST_SAMPLES, PIXELS // math.prod(teacher.preprocess.size)))
+    chosen = torch.randperm(len(images), generator=generator)[:count].sort().values.tolist()
     sample = images.select(chosen)
     layers: dict[CallKey, _Layer] = {}
     names = {id(parameter): name for name, parameter in student.named_parameters()}

@@ -15,7 +15,7 @@ from edgedistill.data.sources import open_source
 from edgedistill.data.splits import split_for_subtask
 from edgedistill.export.bundle import export_onnx
 from edgedistill.export.config import ExportConfig
-from edgedistill.export.deployed import Deployed
+from edgedistill.export.deployed import Deployed, logits_in_torch
 from edgedistill.export.onnx_writing import write_onnx
 from edgedistill.models.normalise import Normalise
 from edgedistill.models.student import build_student
@@ -72,6 +72,43 @@ class OfTwoImages(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean((2, 3)).reshape(int(x.shape[0]), 3)
+
+
+class Activated(nn.Module):
+    """Writes over what the convolution gave, or not, and reads the activation's answer, or what it was given."""
+
+    def __init__(self, *, inplace: bool, reads_input: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.activation = nn.ReLU6(inplace=inplace)
+        self._reads_input = reads_input
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = self.conv(x)
+        active = self.activation(made)
+        return (made if self._reads_input else active).mean((2, 3))
+
+
+def test_activations_that_write_over_their_input_are_exported_as_if_they_did_not(tmp_path: Path) -> None:
+    writing, plain = Activated(inplace=True), Activated(inplace=False)
+    for name, network in (("writing", writing), ("plain", plain)):
+        write_onnx(deployed(network), SIZE, tmp_path / f"{name}.onnx", opset=20, metadata={})
+    assert (tmp_path / "writing.onnx").read_bytes() == (tmp_path / "plain.onnx").read_bytes()
+    assert writing.activation.inplace
+    assert not plain.activation.inplace
+
+
+@pytest.mark.parametrize("opset", [20, 17])
+def test_a_network_that_reads_what_was_written_over_keeps_its_meaning(
+    samples: npt.NDArray[np.uint8], tmp_path: Path, opset: int
+) -> None:
+    model = deployed(Activated(inplace=True, reads_input=True))
+    write_onnx(model, SIZE, tmp_path / "m.onnx", opset=opset, metadata={}, samples=samples)
+    wanted = logits_in_torch(model, samples)
+    assert (wanted >= 0).all()  # as the activation left them
+    with open_model(tmp_path / "m.onnx", precision="fp32") as session:
+        np.testing.assert_allclose(logits_of(session, samples), wanted, atol=1e-5)
 
 
 def test_the_other_exporter_takes_over_and_the_record_says_why(samples: npt.NDArray[np.uint8], tmp_path: Path) -> None:

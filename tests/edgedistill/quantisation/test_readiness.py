@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,6 +43,12 @@ def test_the_record_is_plain_json_with_the_thresholds(planted: PlantedExpert) ->
     assert record["threshold_db"] == found.threshold_db
     assert record["image_count"] == min(128, len(planted.images.train))
     assert len(record["layers"]) == len(found.layers) == 9
+
+
+def test_fewer_large_images_are_enough(planted: PlantedExpert) -> None:
+    large = replace(planted.teacher, preprocess=replace(planted.teacher.preprocess, size=(128, 128)))
+    assert len(planted.images.train) > 32
+    assert readiness(OneLayer(), large, planted.images.train).image_count == 32
 
 
 def test_the_student_and_its_modes_are_left_as_they_were(planted: PlantedExpert) -> None:

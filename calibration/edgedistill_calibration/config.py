@@ -18,6 +18,7 @@ CANDIDATES = {
 METHODS = tuple(CANDIDATES)
 PROFILES = ("x86", "arm")
 ALL_NODES = "all"  # of `ledger_nodes`
+AUTO = "auto"  # of `images` and `held_out`
 # A file that holds its limit needs no node in float, so only the noisiest of its nodes are quantised one by one.
 SAMPLED_NODES = 8
 # Profiles of earlier versions that settings may still name, and what replaces them.
@@ -34,8 +35,9 @@ class CalibrationConfig:
     """How a student is brought to INT8.
 
     Attributes:
-        images: number of training images to measure ranges on, spread evenly over the classes.
-        held_out: number of further training images, not calibrated on, to compare candidates on.
+        images: number of training images to measure ranges on, spread evenly over the classes. `auto` are 512, or
+            fewer for a large model, but no fewer than 256.
+        held_out: number of further training images, not calibrated on, to compare candidates on; `auto` as above.
         method: how a range follows from the values seen: `minmax`, `moving-average` (of the extremes of 16 images at a
             time), `percentile` (99.999 % of the values), `least-squares` (the clipping with the least squared error) or
             `auto` (the best of these and 99.99 % on held-out images).
@@ -51,8 +53,8 @@ class CalibrationConfig:
         seed: decides which images are taken.
     """
 
-    images: int = 512
-    held_out: int = 512
+    images: int | str = AUTO
+    held_out: int | str = AUTO
     method: str = "auto"
     profile: str = field(default_factory=machine_profile)
     max_drop: float = 0.01
@@ -69,12 +71,13 @@ class CalibrationConfig:
 
     def __post_init__(self) -> None:
         least_allowed = {"images": 1, "held_out": 1, "recover": 0, "ledger_nodes": 0, "seed": 0}
-        if self.ledger_nodes == ALL_NODES:
-            del least_allowed["ledger_nodes"]
+        words = {"images": AUTO, "held_out": AUTO, "ledger_nodes": ALL_NODES}
         for key, least in least_allowed.items():
             value = getattr(self, key)
+            if key in words and value == words[key]:
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                other = f", or {ALL_NODES}" if key == "ledger_nodes" else ""
+                other = f", or {words[key]}" if key in words else ""
                 raise UsageError(f"{key} must be a whole number of at least {least}{other}, and {value!r} was given.")
         drop: object = self.max_drop
         if isinstance(drop, bool) or not isinstance(drop, (int, float)) or not 0 <= drop <= 1:

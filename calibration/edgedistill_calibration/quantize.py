@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from edgedistill_calibration.config import CANDIDATES, CalibrationConfig
 from edgedistill_calibration.dataset import CalibrationSet, content_key, select_calibration
-from edgedistill_calibration.judging.effort import CANDIDATES_BUDGET, FLOAT16_BUDGET, SAMPLE_BUDGET, affordable
+from edgedistill_calibration.judging.effort import (
+    CANDIDATES_BUDGET,
+    FLOAT16_BUDGET,
+    SAMPLE_BUDGET,
+    affordable,
+    set_size,
+)
 from edgedistill_calibration.judging.judge import (
     CANDIDATE_FILES,
     EXPECTATIONS,
@@ -127,7 +133,9 @@ def select_sample(bundle: Bundle, images: ImageSet, config: CalibrationConfig) -
     if images.class_names != bundle.class_names:
         images = images.with_classes(bundle.class_names)
     judged = read_reference(bundle.file("reference")).digests.tolist() if bundle.has("reference") else ()
-    return select_calibration(images, config.images, config.seed, held_out=config.held_out, exclude=judged)
+    each = read_cost(bundle.file(model_role("fp32"))).multiply_adds
+    count, held_out = (set_size(asked, each) for asked in (config.images, config.held_out))
+    return select_calibration(images, count, config.seed, held_out=held_out, exclude=judged)
 
 
 def _plan(bundle: Bundle, sample: CalibrationSet, config: CalibrationConfig) -> dict[str, Any]:

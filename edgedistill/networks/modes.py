@@ -40,12 +40,12 @@ def out_of_place(model: nn.Module) -> Iterator[None]:
     """
     changed = [module for module in model.modules() if writes_in_place(module)]
     for module in changed:
-        module.inplace = False
+        module.inplace = False  # type: ignore[assignment]  # where there is this option, it is one
     try:
         yield
     finally:
         for module in changed:
-            module.inplace = True
+            module.inplace = True  # type: ignore[assignment]  # as above
 
 
 def writes_in_place(module: nn.Module) -> bool:

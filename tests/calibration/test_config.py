@@ -11,9 +11,9 @@ from edgedistill_calibration.config import CANDIDATES, METHODS, PROFILES, SAMPLE
 from edgedistill_deploy.errors import UsageError
 
 
-def test_defaults_try_all_ranges_on_512_images_for_this_machine() -> None:
+def test_defaults_try_all_ranges_for_this_machine_on_as_many_images_as_suit_the_model() -> None:
     config = CalibrationConfig()
-    assert (config.images, config.held_out, config.method, config.seed) == (512, 512, "auto", 0)
+    assert (config.images, config.held_out, config.method, config.seed) == ("auto", "auto", "auto", 0)
     assert config.profile == machine_profile()
 
 
@@ -26,9 +26,11 @@ def test_every_listed_name_is_accepted(method: str, profile: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"images": 0}, "images must be a whole number of at least 1, and 0 was given"),
-        ({"images": 2.5}, "images must be a whole number of at least 1, and 2.5 was given"),
-        ({"held_out": True}, "held_out must be a whole number of at least 1, and True was given"),
+        ({"images": 0}, "images must be a whole number of at least 1, or auto, and 0 was given"),
+        ({"images": 2.5}, "images must be a whole number of at least 1, or auto, and 2.5 was given"),
+        ({"images": "all"}, "images must be a whole number of at least 1, or auto, and 'all' was given"),
+        ({"held_out": True}, "held_out must be a whole number of at least 1, or auto, and True was given"),
+        ({"ledger_nodes": "auto"}, "ledger_nodes must be a whole number of at least 0, or all, and 'auto' was given"),
         ({"ledger_nodes": "few"}, "ledger_nodes must be a whole number of at least 0, or all, and 'few' was given"),
         ({"ledger_nodes": -1}, "ledger_nodes must be a whole number of at least 0, or all, and -1 was given"),
         ({"seed": -1}, "seed must be a whole number of at least 0, and -1 was given"),

@@ -8,10 +8,19 @@ SAMPLE_BUDGET = 2e11  # 4 s: single nodes of files that hold their limit
 NODES_BUDGET = 4e12  # 75 s: single nodes, where a file loses too much or all are asked for
 TEACHER_BUDGET = 8e11  # 15 s: the teacher's answers to the held-out images
 FLOAT16_BUDGET = 2.5e10  # 8 s, since every value is read: what FP16 can hold
+SETS_BUDGET = 1e11  # 8 s to measure ranges on one set, and about as long to judge each file on another
 FEWEST_IMAGES = 64
+MOST_OF_SET, FEWEST_OF_SET = 512, 256
 FEWEST_FOR_NODES, MOST_FOR_NODES = 16, 256
 
 
 def affordable(budget: float, multiply_adds: float, most: int, fewest: int = FEWEST_IMAGES) -> int:
     """Return how many images, from `fewest` to `most`, a budget allows where each takes so many multiply-adds."""
     return min(most, max(fewest, int(budget / max(1.0, multiply_adds))))
+
+
+def set_size(asked: int | str, multiply_adds: float) -> int:
+    """Return how many images a setting means; `auto` are up to `MOST_OF_SET`, where a model takes so many each."""
+    if isinstance(asked, str):
+        return affordable(SETS_BUDGET, multiply_adds, MOST_OF_SET, FEWEST_OF_SET)
+    return asked

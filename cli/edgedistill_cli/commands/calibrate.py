@@ -16,12 +16,14 @@ class CalibrateFlags:
     """How the student is quantised."""
 
     images: Annotated[
-        int | None, flag("--images", "N", "Training images that ranges are measured on."), Setting("calibrate.images")
+        str | None,
+        flag("--images", "N|auto", "Training images that ranges are measured on; auto is up to 512."),
+        Setting("calibrate.images", options.count_or_text),
     ] = None
     held_out: Annotated[
-        int | None,
-        flag("--held-out", "N", "Further training images that the results are compared on."),
-        Setting("calibrate.held_out"),
+        str | None,
+        flag("--held-out", "N|auto", "Further training images that the results are compared on; auto is up to 512."),
+        Setting("calibrate.held_out", options.count_or_text),
     ] = None
     method: Annotated[
         str | None,

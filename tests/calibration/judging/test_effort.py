@@ -1,5 +1,6 @@
 """A large model uses fewer images where more decide nothing; what is kept is judged on all, and records say so."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,8 @@ import pytest
 
 from edgedistill_calibration import CalibrationConfig, calibrate
 from edgedistill_calibration.int8 import files
-from edgedistill_calibration.judging import steps
-from edgedistill_calibration.judging.effort import affordable
+from edgedistill_calibration.judging import effort, steps
+from edgedistill_calibration.judging.effort import affordable, set_size
 from edgedistill_calibration.judging.judge import ImageCount, Judge, Preparation
 from edgedistill_calibration.judging.ledger import read_ledger
 from edgedistill_deploy.bundle.folder import Bundle
@@ -80,3 +81,25 @@ def test_progress_goes_on_where_there_is_more_work_than_expected() -> None:
 def test_the_number_of_images_follows_the_work(budget: float, multiply_adds: float, most: int, count: int) -> None:
     assert affordable(budget, multiply_adds, most) == count
     assert affordable(budget, multiply_adds, 10) == 10
+
+
+@pytest.mark.parametrize(
+    ("asked", "multiply_adds", "taken"),
+    [("auto", 4e6, 512), ("auto", 190e6, 512), ("auto", 300e6, 333), ("auto", 4e9, 256), (700, 4e9, 700), (3, 1, 3)],
+)
+def test_a_large_model_takes_fewer_images_unless_a_number_is_asked_for(
+    asked: int | str, multiply_adds: float, taken: int
+) -> None:
+    assert set_size(asked, multiply_adds) == taken
+
+
+def test_ranges_and_judgement_take_as_many_images_as_suit_the_model(
+    tmp_path: Path, training: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(effort, "MOST_OF_SET", 90)
+    monkeypatch.setattr(effort, "FEWEST_OF_SET", 40)
+    for name, budget, taken in (("small", 1e11, 90), ("large", 0.0, 40)):
+        monkeypatch.setattr(effort, "SETS_BUDGET", budget)
+        bundle = calibrate(float_bundle(tmp_path / name), training, replace(CONFIG, images="auto", held_out="auto"))
+        record = bundle.manifest["calibration"]
+        assert (record["image_count"], record["held_out_count"]) == (taken, taken)

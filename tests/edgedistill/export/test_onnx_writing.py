@@ -87,7 +87,8 @@ class Activated(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         made = self.conv(x)
         active = self.activation(made)
-        return (made if self._reads_input else active).mean((2, 3))
+        read: Tensor = made if self._reads_input else active
+        return read.mean((2, 3))
 
 
 def test_activations_that_write_over_their_input_are_exported_as_if_they_did_not(tmp_path: Path) -> None:

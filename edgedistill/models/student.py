@@ -20,7 +20,7 @@ from edgedistill_deploy.files.writing import write_whole
 # The model that is distilled and exported, under a name for modules without torch.
 Student: TypeAlias = nn.Module
 
-# Widths are rounded to multiples of this, for full SIMD lanes and whole groups.
+# Widths are rounded to multiples of this, for whole groups.
 CHANNEL_STEP = 4
 
 

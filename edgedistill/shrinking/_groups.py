@@ -90,7 +90,7 @@ class Channels:
         """Keep the best `share` of the channels of each group; the network changes in place.
 
         Args:
-            share: of the channels; the number is rounded as a student's widths are.
+            share: of the channels; the number is rounded, see `shape.count_kept`.
             scores: for each group one number a channel (n,); of equal numbers the first channel stays.
             image_size: (H, W); the network is tried on an image afterwards.
 

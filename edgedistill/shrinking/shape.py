@@ -132,9 +132,12 @@ class ShrunkShape:
 
 
 def count_kept(count: int, share: float, blocks: int = 1) -> int:
-    """Return how many of a group's channels stay: `share`, in each block alike, rounded as a student's widths are."""
+    """Return how many of a group's channels stay: `share`, in each block alike.
+
+    From 16 on they are a multiple of 8, because a kernel computes 8 at once, and else of 4.
+    """
     if blocks == 1:
-        return min(count, scale_channels(count, share))
+        return min(count, scale_channels(count, share, 8 if count * share >= 16 else 4))
     return blocks * min(count // blocks, scale_channels(count // blocks, share, 1))
 
 

@@ -53,7 +53,7 @@ def shrink_teacher(
         teacher: does not change.
         subtask: its classes; their rows of the teacher's head are kept, found by name.
         images: training images, which relevance and Taylor's formula look at; labels are not used.
-        share: of the channels that stay, above 0 and below 1; each number is rounded as a student's widths are. The
+        share: of the channels that stay, above 0 and below 1; each number is rounded, see `shape.count_kept`. The
             multiply-adds fall to about its square.
         channels: by what they are chosen, one of `CHANNEL_CHOICES`.
         start: of `find_start`, where the student is to start from nothing; None takes the teacher's weights.

@@ -71,12 +71,30 @@ def plan_students(question: PlanQuestion, settings: "RunSettings", folder: Path,
     if question.students is None:
         candidates = default_candidates(inputs.teacher.preprocess.size)
     else:
-        candidates = parse_candidates(question.students.split(","))
+        candidates = _with_filled(parse_candidates(question.students.split(",")), inputs, console)
     suggested, widths_from = _find_widths(question, inputs, console)
     if suggested is not None and question.students is None:
         candidates = add_candidate(candidates, suggested.student)
     rows = _time_candidates(task, candidates, suggested, console)
     return Plan(task=task, rows=rows, widths_from=widths_from, record=plan_record(task, rows, widths_from))
+
+
+def _with_filled(candidates: "Sequence[Candidate]", inputs: Inputs, console: Console) -> "tuple[Candidate, ...]":
+    """Add to each candidate the one a little wider whose channels fill the kernels, and say why."""
+    from edgedistill.planning.filling import LANES, find_filled
+
+    size, count = inputs.teacher.preprocess.size, len(inputs.subtask)
+    found: dict[Candidate, None] = {}
+    for each in candidates:
+        found[each] = None
+        wider = find_filled(each, lambda one: one.build(count, size), size)
+        if wider is not None and wider not in candidates:
+            found[wider] = None
+            console.say(
+                f"plan: {wider} is timed too: layers of {each} have channels that are no multiple of {LANES}, and "
+                f"kernels compute {LANES} at once"
+            )
+    return tuple(found)
 
 
 def _find_widths(

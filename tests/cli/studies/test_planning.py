@@ -167,3 +167,12 @@ def test_a_run_and_a_settings_file_exclude_each_other_and_a_folder_that_is_no_ru
     none = run_command("plan", tmp_path, "--budget-ms", "5")
     assert none.code == 2
     assert "is not a run folder (it has no settings.toml)" in none.stderr
+
+
+def test_a_width_whose_channels_fill_no_kernel_is_timed_beside_one_that_does(tiny_digits: Path) -> None:
+    outcome = planned(tiny_digits, "--no-inspect", "--json", students="resnet10t@0.2")
+    rows = {row["width"]: row for row in document(outcome)["rows"]}
+    wider = max(rows)
+    assert sorted(rows) == [0.2, wider]
+    assert rows[wider]["multiply_adds"] > rows[0.2]["multiply_adds"]
+    assert f"plan: timm:resnet10t@{wider:g} is timed too: layers of timm:resnet10t@0.2 have" in outcome.stderr

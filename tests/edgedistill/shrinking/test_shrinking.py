@@ -72,8 +72,11 @@ def test_half_means_half_of_the_channels_inside_the_blocks_alone() -> None:
     assert pair_layers(full, student, (64, 64)) == pair_layers(full, full, (64, 64))
 
 
-@pytest.mark.parametrize(("count", "share", "blocks", "kept"), [(96, 0.5, 1, 48), (18, 0.5, 1, 8), (3, 0.1, 1, 3)])
-def test_counts_are_rounded_as_a_students_widths_are(count: int, share: float, blocks: int, kept: int) -> None:
+@pytest.mark.parametrize(
+    ("count", "share", "blocks", "kept"),
+    [(96, 0.5, 1, 48), (18, 0.5, 1, 8), (24, 0.5, 1, 12), (144, 0.4, 1, 56), (40, 0.5, 1, 16), (3, 0.1, 1, 3)],
+)
+def test_counts_fill_the_kernels_from_16_channels_on(count: int, share: float, blocks: int, kept: int) -> None:
     assert count_kept(count, share, blocks) == kept
 
 

@@ -31,6 +31,7 @@ from edgedistill_deploy.runtimes.providers import (
     CPU,
     Provider,
     beside_cpu,
+    is_usable,
     parse_provider,
     plain_name,
     usable_providers,
@@ -181,6 +182,11 @@ def providers_beside_cpu() -> tuple[str, ...]:
     Those of plug-ins are left out: a plug-in tells its devices only once it is loaded, and the first may be a GPU.
     """
     return beside_cpu(_import_onnxruntime().get_available_providers())
+
+
+def has_provider(provider: str) -> bool:
+    """Return whether a provider can be asked for on this machine."""
+    return is_usable(provider, _import_onnxruntime().get_available_providers())
 
 
 def probe_kernels() -> Int8Kernels | None:

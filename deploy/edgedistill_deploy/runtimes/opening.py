@@ -141,6 +141,18 @@ def providers_beside_cpu() -> tuple[str, ...]:
     return found
 
 
+def has_provider(provider: str) -> bool:
+    """Return whether the installed ONNX Runtime has a provider; True where it is not installed and nobody can tell.
+
+    Raises UsageError for an unknown name.
+    """
+    try:
+        found: bool = import_module(_ADAPTERS["onnxruntime"]).has_provider(provider)
+    except MissingDependencyError:
+        return True
+    return found
+
+
 def probe_int8_kernels() -> Int8Kernels | None:
     """Return what ONNX Runtime's INT8 kernels do on this processor; None where the probe does not run.
 

@@ -9,6 +9,7 @@ simulator on x86). cuda, tensorrt, xnnpack and coreml follow the documentation a
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 
 from edgedistill_deploy.errors import UsageError, nearest_names
 
@@ -94,6 +95,13 @@ def on_processor(provider: str) -> bool:
     except UsageError:
         return False
     return found.device in found.kind.processor_devices
+
+
+def is_usable(provider: str, available: list[str]) -> bool:
+    """Return whether ONNX Runtime has a provider, or a package that adds it is installed."""
+    kind = parse_provider(provider).kind
+    added = kind.plugin is not None and find_spec(kind.plugin) is not None
+    return added or set(kind.natives) <= set(available)
 
 
 def beside_cpu(available: list[str]) -> tuple[str, ...]:

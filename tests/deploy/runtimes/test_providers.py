@@ -122,9 +122,9 @@ def test_a_plug_in_makes_a_provider_usable_but_is_not_measured_by_itself(monkeyp
     for module in ("onnxruntime_ep_openvino", "onnxruntime_qnn"):
         monkeypatch.setitem(sys.modules, module, None)
     assert [has_provider(name) for name in ("cpu", "openvino", "qnn")] == [True, False, False]
-    module = ModuleType("onnxruntime_ep_openvino")
-    module.__spec__ = ModuleSpec("onnxruntime_ep_openvino", None)
-    monkeypatch.setitem(sys.modules, "onnxruntime_ep_openvino", module)
+    plugin = ModuleType("onnxruntime_ep_openvino")
+    plugin.__spec__ = ModuleSpec("onnxruntime_ep_openvino", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime_ep_openvino", plugin)
     assert has_provider("openvino")
     assert providers_beside_cpu() == ()
 

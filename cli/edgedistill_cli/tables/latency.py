@@ -29,7 +29,7 @@ def show_profile(profile: Mapping[str, Any], console: Console) -> None:
     if profile.get("comparison"):
         _show_comparison(profile["comparison"], console)
     for record in records:
-        for sentence in _describe_verdicts(record):
+        for sentence in _describe_verdicts(record, added=record["provider"] in profile.get("added", ())):
             console.result(f"{_column_name(record, records)}: {sentence}")
 
 
@@ -185,7 +185,7 @@ def _show_comparison(comparison: Mapping[str, Any], console: Console) -> None:
         console.result(pair["sentence"])
 
 
-def _describe_verdicts(record: Record) -> list[str]:
+def _describe_verdicts(record: Record, *, added: bool) -> list[str]:
     found = [record["sustained"]["warning"]] if record.get("sustained") else []
     if "against" in record:
         against = record["against"]
@@ -198,4 +198,6 @@ def _describe_verdicts(record: Record) -> list[str]:
         found.extend(against["notes"])
     if "budget" in record:
         found.append(record["budget"]["sentence"])
+        if added:
+            found.append(f"Nobody named {record['provider']}, so this does not change the verdict.")
     return [sentence for sentence in found if sentence]

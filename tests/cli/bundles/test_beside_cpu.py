@@ -59,6 +59,14 @@ def test_a_profile_measures_openvino_too_and_says_how_it_can_be_recommended(
     assert {each.report.model.provider for each in read_records(open_bundle(run)).parity} == {"cpu", "openvino"}
 
 
+def test_a_budget_goes_by_cpu_and_says_so(run: Path, openvino: pytest.MonkeyPatch) -> None:
+    budget = ("--budget-ms", "10000", "--percentile", "50")
+    outcome = run_command("profile", run, "--precision", "fp32", *budget, *QUICK)
+    assert outcome.code == 0
+    assert "expert fp32 with openvino: Nobody named openvino, so this does not change the verdict." in outcome.stdout
+    assert "expert fp32: Nobody" not in outcome.stdout
+
+
 def test_the_document_of_one_precision_is_the_one_that_was_asked_for(run: Path, openvino: pytest.MonkeyPatch) -> None:
     record, _ = measured(run, "--precision", "fp32")
     assert (record["kind"], record["provider"]) == ("latency", "cpu")
@@ -123,7 +131,9 @@ def test_a_build_judges_and_measures_on_openvino_and_goes_by_cpu(run: Path, open
     openvino.setenv(WRONG, "fp32")
     openvino.setenv(REFUSED, "int8")
     settings = run / "settings.toml"
-    text = settings.read_text(encoding="utf-8").replace("confidence = 0.95\n", "confidence = 0.951\n")  # judge again,
+    text = settings.read_text(encoding="utf-8").replace(
+        "confidence = 0.95\n", "confidence = 0.9500001\n"
+    )  # judge again,
     settings.write_text(text.replace("duration_s = 0.1\n", "duration_s = 0.11\n"), encoding="utf-8")  # measure again
     outcome = run_command("build", "--config", settings, "--out", run, "--json")
     document = json.loads(outcome.stdout)

@@ -131,10 +131,12 @@ def test_a_build_judges_and_measures_on_openvino_and_goes_by_cpu(run: Path, open
     openvino.setenv(WRONG, "fp32")
     openvino.setenv(REFUSED, "int8")
     settings = run / "settings.toml"
-    text = settings.read_text(encoding="utf-8").replace(
-        "confidence = 0.95\n", "confidence = 0.9500001\n"
-    )  # judge again,
-    settings.write_text(text.replace("duration_s = 0.1\n", "duration_s = 0.11\n"), encoding="utf-8")  # measure again
+    # Both stages are due again when one of their settings changes.
+    changed = {"confidence = 0.95\n": "confidence = 0.9500001\n", "duration_s = 0.1\n": "duration_s = 0.11\n"}
+    text = settings.read_text(encoding="utf-8")
+    for old, new in changed.items():
+        text = text.replace(old, new)
+    settings.write_text(text, encoding="utf-8")
     outcome = run_command("build", "--config", settings, "--out", run, "--json")
     document = json.loads(outcome.stdout)
     assert document["verdicts"] == before, outcome.stderr

@@ -10,6 +10,7 @@ import pytest
 
 from command import run_command, write_quick_settings, write_tiny_digits
 from onnx_registry import keep_operator_tables
+from reference.openvino_standin import stand_in
 from sharing import made_once
 from waiting_threads import keep_threads_from_spinning
 
@@ -83,3 +84,10 @@ def built_run(tiny_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def copied_run(built_run: Path, tmp_path: Path) -> Path:
     """A copy of the finished run that a test may damage."""
     return shutil.copytree(built_run, tmp_path / "run")
+
+
+@pytest.fixture
+def openvino(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> pytest.MonkeyPatch:
+    """An ONNX Runtime with OpenVINO, as far as anybody can tell; see `openvino_standin` for what it can refuse."""
+    stand_in(monkeypatch, tmp_path_factory.mktemp("openvino"))
+    return monkeypatch

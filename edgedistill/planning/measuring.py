@@ -122,7 +122,7 @@ def _profile(task: PlanTask, bundle: Bundle) -> Mapping[str, Any]:
     if device is None:
         return run_profile(bundle.path, request)
     # The request names the runtime; the provider is the device's own, unless another was requested.
-    provider = None if request.provider == "cpu" else request.provider
+    provider = None if request.providers == ("cpu",) else request.providers[0]
     chosen = RuntimeChoice(runtime=request.runtimes[0], provider=provider)
     (outcome,) = run_on_devices([device], profile_job(bundle, request, [device], chosen, keep=True))
     if outcome.result is None:
@@ -142,7 +142,7 @@ def plan_record(task: PlanTask, rows: Sequence[PlanRow], widths_from: str | None
         "budget_ms": task.budget.budget_ms,
         "percentile": task.budget.percentile,
         "runtimes": list(task.request.runtimes),
-        "provider": task.request.provider,
+        "provider": task.request.providers[0],
         "threads": task.request.threads,
         "verdict": plan_verdict(rows),
         "proposed": [row.label for row in rows if row.proposed],

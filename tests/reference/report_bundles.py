@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgedistill_deploy.bundle.folder import Bundle, create_bundle
 from edgedistill_deploy.files.writing import write_json, write_text
 from edgedistill_deploy.images.preprocess import Preprocess
+from edgedistill_deploy.records.writing import record_path
 from edgedistill_deploy.statistics.paired import drop_interval, mcnemar_p, wilson_interval
 
 DIGITS = tuple("0123456789")
@@ -248,8 +249,7 @@ def latency_record(bundle: Bundle, precision: str, *, median_ms: float = 0.2, **
 
 def add_record(bundle: Bundle, record: Mapping[str, Any]) -> Path:
     """Write a parity or latency record where the product does."""
-    device = record["device"] if isinstance(record["device"], str) else record["device"]["name"]
-    path = bundle.path / str(record["kind"]) / f"{device}-{record['runtime']}-{record['precision']}.json"
+    path = record_path(bundle.path, record)
     write_json(path, record)
     return path
 

@@ -47,7 +47,8 @@ class Targets:
         from edgedistill_deploy.remote.tasks import RuntimeChoice
 
         runtime = _find_typed(context, "runtime") or _find_typed(context, "runtimes")
-        choice = RuntimeChoice(runtime=runtime, provider=_find_typed(context, "provider"))
+        provider = _find_typed(context, "provider") or _find_typed(context, "providers")
+        choice = RuntimeChoice(runtime=runtime, provider=provider)
         return cls(names=tuple(names), choice=choice, keep=keep, wait_s=wait_s or 0.0)
 
     def find_devices(self) -> "list[Device]":

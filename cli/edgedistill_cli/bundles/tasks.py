@@ -115,7 +115,7 @@ class ProfileTask:
     """What `profile` does with each bundle.
 
     `targets` are the devices, None for this machine; `record` is where the records go, instead of the bundle.
-    `is_one_model` if one precision was asked for, whose record is the document then.
+    `is_one_model` if one precision was asked for, whose record is the document then, on the provider asked for.
     """
 
     request: "ProfileRequest"
@@ -127,7 +127,7 @@ class ProfileTask:
     def measure(self, place: "Place", console: "Console") -> "Outcome":
         """Measure a bundle, write and show its records, and return the verdict on its latencies."""
         from edgedistill_cli.bundles.devices import profile_on_devices
-        from edgedistill_cli.bundles.profiling import profile_bundle
+        from edgedistill_cli.bundles.profiling import asked_records, profile_bundle, say_unjudged
         from edgedistill_cli.bundles.recording import recording
         from edgedistill_cli.tables.latency import show_profile
         from edgedistill_cli.tables.parity import show_choices
@@ -138,10 +138,12 @@ class ProfileTask:
             if self.targets is not None:
                 return profile_on_devices(bundle, recorder, self.targets, self.request, self.gates)
             measured = self.gates.judge(profile_bundle(bundle, recorder, self.request))
-        alone = self.is_one_model and len(measured["records"]) == 1
-        console.emit(measured["records"][0] if alone else measured)
+        asked = asked_records(measured)
+        console.emit(asked[0] if self.is_one_model and len(asked) == 1 else measured)
         show_profile(measured, console)
         show_choices(bundle, console)
+        if self.record is None:
+            say_unjudged(bundle, measured, place.path, console)
         return self.gates.verdict(measured)
 
 

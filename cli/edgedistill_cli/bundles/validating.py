@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from edgedistill_cli.bundles._steps import Steps
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.errors import UsageError
+from edgedistill_deploy.records.model import TEACHER
 
 if TYPE_CHECKING:
     from edgedistill_cli.bundles.recording import Recorder
@@ -26,8 +27,22 @@ def validate_models(
     with Steps(recorder.console, "validate") as steps:
         found = validate_bundle(bundle, request, images, write=True, folder=recorder.folder, progress=steps.tell)
     recorder.note(found.unkept)
+    for precision, reason in found.left_out.items():
+        recorder.console.say(f"note: {precision} was not judged on {request.provider}: {reason}")
     recorder.keep_choices(bundle)
     return found
+
+
+def validate_on_added(bundle: Bundle, recorder: "Recorder", request: "ValidationRequest") -> None:
+    """Check the experts on the other providers for this processor too; notes say what cannot be run there.
+
+    Nobody asked for these providers: what they do has records, and does not change what a build says of its files.
+    """
+    from edgedistill_cli.bundles.profiling import providers_nobody_named
+
+    experts = tuple(each for each in bundle.precisions_here(request.runtime) if each != TEACHER)
+    for provider in providers_nobody_named():
+        validate_models(bundle, recorder, replace(request, provider=provider, precisions=experts, optional=True))
 
 
 def open_own_images(source: Path | str, bundle: Bundle, console: "Console", max_bad: float | None = None) -> "ImageSet":

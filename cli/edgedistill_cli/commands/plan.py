@@ -80,7 +80,7 @@ def plan(
     request = ProfileRequest(
         runtimes=(runtime or own,),
         precisions=one_or_several(None, precision, "--precision"),
-        provider=provider,
+        providers=(provider,),
         threads=threads,
         latency=latency_config(2.0 if duration is None else duration, warmup),
     )

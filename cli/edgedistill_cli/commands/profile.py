@@ -15,6 +15,19 @@ Precisions = Annotated[
 Runtimes = Annotated[
     str | None, flag("--runtimes", "A,B", "Measure on these runtimes and compare them, as --precisions.")
 ]
+Providers = Annotated[
+    str | None,
+    flag("--providers", "A,B", "Measure on these providers of ONNX Runtime and compare them, as --precisions."),
+]
+Provider = Annotated[
+    str | None,
+    flag(
+        "--provider",
+        "NAME[:DEVICE]",
+        "ONNX Runtime's back end: cpu, cuda, tensorrt, openvino, xnnpack, qnn or coreml; by default cpu, and what else "
+        "it has here for the processor.",
+    ),
+]
 BatchSize = Annotated[str | None, flag("--batch-size", "N[,N...]", "Images an inference; 1 by default.")]
 Sweep = Annotated[
     bool, typer.Option("--sweep", help="Batches of 1, 2, 4, 8, 16 and 32 images: where throughput stops growing.")
@@ -56,7 +69,8 @@ def profile(
     runtimes: Runtimes = None,
     precision: options.Precision = None,
     precisions: Precisions = None,
-    provider: options.Provider = "cpu",
+    provider: Provider = None,
+    providers: Providers = None,
     batch_size: BatchSize = None,
     sweep: Sweep = False,
     threads: options.ProfileThreads = 1,
@@ -83,10 +97,12 @@ def profile(
     from edgedistill_cli.bundles.tasks import ProfileTask, profile_each
     from edgedistill_deploy.profiling.request import ProfileRequest
 
+    named = profiling.one_or_several(provider, providers, "--providers")
     request = ProfileRequest(
         runtimes=profiling.one_or_several(runtime, runtimes, "--runtimes") or ("onnxruntime",),
         precisions=profiling.one_or_several(precision, precisions, "--precisions"),
-        provider=provider,
+        providers=named or ("cpu",),
+        added=() if named or device else profiling.providers_nobody_named(),
         threads=threads,
         batch_sizes=profiling.batch_sizes(batch_size, sweep=sweep),
         latency=profiling.latency_config(duration, warmup),
@@ -96,7 +112,7 @@ def profile(
         end_to_end=end_to_end,
         layers=layers,
         power=power,
-        compare=precisions is not None or runtimes is not None,
+        compare=any(each is not None for each in (precisions, runtimes, providers)),
         margin=margin,
         seed=seed,
         **options.not_none(limit_s=limit_s),

@@ -268,22 +268,26 @@ def _calibrate(run: Run, inputs: Callable[[], Inputs]) -> None:
 
 def _validate(run: Run, inputs: Callable[[], Inputs]) -> None:
     from edgedistill_cli.bundles.recording import Recorder
-    from edgedistill_cli.bundles.validating import validate_models
+    from edgedistill_cli.bundles.validating import validate_models, validate_on_added
     from edgedistill_deploy.parity.validation import ValidationRequest
 
-    validate_models(
-        run.bundle, Recorder(folder=run.folder, console=run.console), ValidationRequest(limits=run.settings.validate)
+    recorder, request = (
+        Recorder(folder=run.folder, console=run.console),
+        ValidationRequest(limits=run.settings.validate),
     )
+    validate_models(run.bundle, recorder, request)
+    validate_on_added(run.bundle, recorder, request)
 
 
 def _profile(run: Run, inputs: Callable[[], Inputs]) -> None:
-    from edgedistill_cli.bundles.profiling import profile_bundle
+    from edgedistill_cli.bundles.profiling import profile_bundle, providers_nobody_named
     from edgedistill_cli.bundles.recording import Recorder
     from edgedistill_deploy.profiling.request import ProfileRequest
 
     config = run.settings.profile
     recorder = Recorder(folder=run.folder, console=run.console)
-    profile_bundle(run.bundle, recorder, ProfileRequest(latency=config, batch_sizes=(config.batch_size,)))
+    sizes, added = (config.batch_size,), providers_nobody_named()
+    profile_bundle(run.bundle, recorder, ProfileRequest(latency=config, batch_sizes=sizes, added=added))
 
 
 def _report(run: Run, inputs: Callable[[], Inputs]) -> None:

@@ -18,6 +18,7 @@ def show_profile(profile: Mapping[str, Any], console: Console) -> None:
     """Print the latencies, then the other measurements, then the verdicts."""
     records = profile["records"]
     _show_latency(records, console)
+    _show_doubts(records, console)
     for part, title, rows in _PARTS:
         _show_part([record for record in records if record.get(part)], part, title, rows, console)
     for record in records:
@@ -28,15 +29,20 @@ def show_profile(profile: Mapping[str, Any], console: Console) -> None:
     if profile.get("comparison"):
         _show_comparison(profile["comparison"], console)
     for record in records:
-        for sentence in _describe_verdicts(record):
+        for sentence in _describe_verdicts(record, added=record["provider"] in profile.get("added", ())):
             console.result(f"{_column_name(record, records)}: {sentence}")
 
 
 def _show_latency(records: Sequence[Record], console: Console) -> None:
-    """Print percentiles, throughput and memory, a column for each record, then the doubts about them."""
+    """Print percentiles, throughput and memory, a column for each record; an unusual provider has its own table."""
+    for where in dict.fromkeys(map(_with_provider, records)):
+        _show_place([record for record in records if _with_provider(record) == where], console)
+
+
+def _show_place(records: Sequence[Record], console: Console) -> None:
     engine_sizes = [record.get("engine_bytes") for record in records]
     console.table(
-        f"Latency on {records[0]['device']['name']}",
+        f"Latency on {records[0]['device']['name']}{_with_provider(records[0])}",
         ["", *(label_of(record["precision"]) for record in records)],
         [
             ["runtime", *(f"{record['runtime']} {record['provider']}" for record in records)],
@@ -61,6 +67,14 @@ def _show_latency(records: Sequence[Record], console: Console) -> None:
             ["flags", *(", ".join(record["flags"]) or "none" for record in records)],
         ],
     )
+
+
+def _with_provider(record: Record) -> str:
+    return "" if record["provider"] in ("cpu", record["runtime"]) else f" with {record['provider']}"
+
+
+def _show_doubts(records: Sequence[Record], console: Console) -> None:
+    """Print the warnings of the records, and what to expect of INT8 on this processor."""
     for record in records:
         for warning in record["warnings"]:
             console.result(f"{_column_name(record, records)}: {warning}")
@@ -70,10 +84,12 @@ def _show_latency(records: Sequence[Record], console: Console) -> None:
 
 
 def _column_name(record: Record, records: Sequence[Record]) -> str:
-    """Return the model's name, with the runtime and the batch size if they differ between the records."""
+    """Return the model's name, with the runtime, provider and batch size if they differ between the records."""
     name = label_of(record["precision"])
     if len({each["runtime"] for each in records}) > 1:
         name += f" on {record['runtime']}"
+    if len({each["provider"] for each in records}) > 1:
+        name += _with_provider(record)
     return f"{name}, batch {record['batch_size']}" if len({r["batch_size"] for r in records}) > 1 else name
 
 
@@ -169,7 +185,7 @@ def _show_comparison(comparison: Mapping[str, Any], console: Console) -> None:
         console.result(pair["sentence"])
 
 
-def _describe_verdicts(record: Record) -> list[str]:
+def _describe_verdicts(record: Record, *, added: bool) -> list[str]:
     found = [record["sustained"]["warning"]] if record.get("sustained") else []
     if "against" in record:
         against = record["against"]
@@ -182,4 +198,6 @@ def _describe_verdicts(record: Record) -> list[str]:
         found.extend(against["notes"])
     if "budget" in record:
         found.append(record["budget"]["sentence"])
+        if added:
+            found.append(f"Nobody named {record['provider']}, so this does not change the verdict.")
     return [sentence for sentence in found if sentence]

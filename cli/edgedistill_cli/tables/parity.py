@@ -14,16 +14,33 @@ from edgedistill_deploy.records.reading import read_records
 
 if TYPE_CHECKING:
     from edgedistill_deploy.parity.check import ParityReport
+    from edgedistill_deploy.recommendation.summary import ArtefactSummary
     from edgedistill_deploy.records.parity import Accuracy, DriftRow
 
 
 def show_summary(bundle: Bundle, console: Console) -> None:
-    """Print cost, size, accuracy, agreement, latency and verdict, a column for each model, then the conclusion."""
+    """Print cost, size, accuracy, agreement, latency and verdict, a column for each model, then the conclusion.
+
+    A provider other than `cpu` has a table of its own: more columns do not fit on a screen.
+    """
     records = read_records(bundle)
     rows = summarise_records(bundle, records)
-    several = len({row.place for row in rows if row.device}) > 1
+    several = len({row.device for row in rows if row.device}) > 1
+    for provider in dict.fromkeys(map(_unusual, rows)):
+        _show_models([row for row in rows if _unusual(row) == provider], provider, several, console)
+    show_groups(bundle, console)
+    conclusion = conclude(rows, choose(records))
+    console.result(conclusion.sentence)
+    for line in judge_shipping(bundle, records, conclusion, str(bundle.path)).lines():
+        console.result(line)
+    for row in rows:
+        for reason in () if row.is_teacher else row.reasons:
+            console.result(f"{row.label}{_unusual(row)}: {reason}")
+
+
+def _show_models(rows: "Sequence[ArtefactSummary]", provider: str, several: bool, console: Console) -> None:
     console.table(
-        "Summary",
+        f"Summary{provider}",
         ["", *(f"{row.label}, {row.device}" if several and row.device else row.label for row in rows)],
         [
             ["parameters", *(words.quantity(row.parameters) for row in rows)],
@@ -39,14 +56,10 @@ def show_summary(bundle: Bundle, console: Console) -> None:
             ["verdict", *(row.verdict_word for row in rows)],
         ],
     )
-    show_groups(bundle, console)
-    conclusion = conclude(rows, choose(records))
-    console.result(conclusion.sentence)
-    for line in judge_shipping(bundle, records, conclusion, str(bundle.path)).lines():
-        console.result(line)
-    for row in rows:
-        for reason in () if row.is_teacher else row.reasons:
-            console.result(f"{row.label}: {reason}")
+
+
+def _unusual(row: "ArtefactSummary") -> str:
+    return "" if row.provider in (None, "cpu", row.runtime) else f" with {row.provider}"
 
 
 def show_groups(bundle: Bundle, console: Console) -> None:

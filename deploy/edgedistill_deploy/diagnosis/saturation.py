@@ -34,7 +34,7 @@ def find_saturating_kernels(judged: JudgedModel) -> Iterator[Diagnosis]:
     with open_as_written(judged.session) as written:
         repair = repair_by(judged, written)
     if repair.convinces(judged.confidence, _LEAST_RECOVERED):
-        detail = f"{saturation_sentence()} Computed as it is written, {percentages(repair)}."
+        detail = f"{saturation_sentence(judged.session.provider)} Computed as it is written, {percentages(repair)}."
         yield Diagnosis(name="saturating_kernels", detail=detail, evidence={**repair.evidence, "relative_error": error})
 
 
@@ -43,7 +43,8 @@ def saturation_notes(judged: JudgedModel) -> tuple[str, ...]:
     error = _saturation_error(judged)
     if error is None:
         return ()
-    return (f"{saturation_sentence()} On the golden images the logits are off by {error:.1%} of their size.",)
+    whose = saturation_sentence(judged.session.provider)
+    return (f"{whose} On the golden images the logits are off by {error:.1%} of their size.",)
 
 
 def _saturation_error(judged: JudgedModel) -> float | None:

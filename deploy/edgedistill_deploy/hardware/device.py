@@ -23,7 +23,7 @@ Command = Callable[[Sequence[str]], "str | None"]
 _LONGEST_NAME = 40
 _MOST_BYTES = 1 << 20
 _LOADS = ("avg_1min", "avg_5min", "avg_15min")
-_LIBRARIES = ("numpy", "Pillow", "onnxruntime", "onnxruntime-gpu", "tensorrt")
+_LIBRARIES = ("numpy", "Pillow", "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "tensorrt")
 
 # Linux names an ARM core by number only (MIDR implementer and part).
 _ARM_CORES = {

@@ -180,5 +180,7 @@ def _sentence(
 
 
 def name_of(alternative: Mapping[str, Any]) -> str:
-    """Return the name of an alternative, such as "int8 on onnxruntime"."""
-    return f"{alternative['precision']} on {alternative['runtime']}"
+    """Return the name of an alternative, such as "int8 on onnxruntime"; an unusual provider follows the runtime."""
+    runtime, provider = alternative["runtime"], alternative["provider"]
+    where = runtime if provider in ("cpu", runtime) else f"{runtime} {provider}"
+    return f"{alternative['precision']} on {where}"

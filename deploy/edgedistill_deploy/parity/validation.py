@@ -4,8 +4,8 @@ A library user, the command and a device over SSH use the same function. The sam
 accuracy, and which images are decided differently.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +13,7 @@ from typing import TypeVar
 from edgedistill_deploy.bundle.extended import NewAnswers
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS, judged_precisions, made_for, model_role
-from edgedistill_deploy.errors import NotWrittenError, UsageError
+from edgedistill_deploy.errors import EdgeDistillError, NotWrittenError, UsageError
 from edgedistill_deploy.evaluation.figures import Answers
 from edgedistill_deploy.evaluation.images import Evaluation, open_evaluation
 from edgedistill_deploy.images.sets import ImageSet
@@ -49,6 +49,7 @@ class ValidationRequest:
         pictures: keep small pictures of a few images in the records, for the report.
         limit_s: how long one inference may take, a batch of images.
         all_files: also run the files made for another runtime. They are steps of the chain, and are not judged.
+        optional: leave out a model that cannot be run here, with its reason, instead of raising.
     """
 
     limits: ParityLimits = DEFAULT_LIMITS
@@ -60,6 +61,7 @@ class ValidationRequest:
     flips: bool = False
     pictures: bool = True
     all_files: bool = False
+    optional: bool = False
     limit_s: float = LIMIT_S
 
     def __post_init__(self) -> None:
@@ -74,7 +76,7 @@ class Validation:
 
     `answers` and `flips` are of the experts: their answers beside the teacher's, and the images that both decide
     differently. `unkept` says why records could not be written. `answered` are the teacher's answers to images that
-    had none.
+    had none. `left_out` says by precision why an optional model could not be run.
     """
 
     reports: tuple[ParityReport, ...]
@@ -83,6 +85,7 @@ class Validation:
     flips: tuple[FlipReport, ...] = ()
     unkept: str | None = None
     answered: NewAnswers | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Verdict:
@@ -109,13 +112,13 @@ def validate_bundle(
         write: write the records of a model as soon as it is checked, and the chain if all models are. A record that
             cannot be written does not stop the check.
         folder: where the records go; by default the bundle.
-        progress: its note is PRECISION: WHAT.
+        progress: its note is MODEL: WHAT. The model's name is its precision, with an unusual provider.
 
     Raises:
         UsageError: the drift is requested without images, or a class that the limits allow is none of the bundle's.
         DataError: no image can be compared.
         BundleError: a model is missing, or files do not fit each other.
-        EdgeDistillError: a model cannot be opened.
+        EdgeDistillError: a model cannot be opened, and is not optional.
     """
     asked = request or ValidationRequest()
     asked.limits.allowed_among(bundle.classes)
@@ -133,8 +136,15 @@ def validate_bundle(
     reports: list[ParityReport] = []
     decisions: list[tuple[AnswersReport, FlipReport]] = []
     unkept: list[str] = []
+    left_out: dict[str, str] = {}
     for precision in precisions:
-        report, answers[precision] = checker.check(precision)
+        try:
+            report, answers[precision] = checker.check(precision)
+        except EdgeDistillError as error:
+            if not asked.optional:
+                raise
+            left_out[precision] = str(error)
+            continue
         reports.append(report)
         if write:
             unkept.append(_keep(write_parity, bundle, report, folder))
@@ -155,6 +165,7 @@ def validate_bundle(
         flips=tuple(flips for _, flips in decisions),
         unkept=next(filter(None, unkept), None),
         answered=evaluation.answered,
+        left_out=left_out,
     )
 
 
@@ -202,7 +213,9 @@ class _Opener:
 
     def tell(self, precision: str) -> Progress:
         """Return the progress of a model, whose notes begin with its name."""
-        return lambda done, total, note="": self.progress(done, total, f"{precision}: {note}")
+        runtime, provider = self.asked.runtime, self.asked.provider
+        name = precision if provider in ("cpu", runtime) else f"{precision} on {provider}"
+        return lambda done, total, note="": self.progress(done, total, f"{name}: {note}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

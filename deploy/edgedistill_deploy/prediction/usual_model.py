@@ -8,7 +8,7 @@ from typing import Any
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import find_role, is_precision, judged_precisions
 from edgedistill_deploy.hardware.device import read_device
-from edgedistill_deploy.runtimes.opening import RUNTIMES
+from edgedistill_deploy.runtimes.opening import RUNTIMES, has_provider
 
 _RUNTIME, _PROVIDER = "onnxruntime", "cpu"
 # A bundle comes from anywhere, and an option of a provider can name a library to load: only a user may give options.
@@ -37,8 +37,8 @@ def choose_model(
     """Return the model to run. What the caller names is taken; the rest is what is recommended for the device.
 
     Recommendations are those that `validate` and `profile` left in the bundle. One for a model file that has changed
-    since does not count. `device` is the name of a device; by default this machine's. Raises BundleError where the
-    bundle has no model for the runtime.
+    since does not count, nor one for this machine on a provider that is gone. `device` is the name of a device; by
+    default this machine's. Raises BundleError where the bundle has no model for the runtime.
     """
     if precision is not None:
         return UsualModel(
@@ -47,13 +47,17 @@ def choose_model(
             provider=provider or _PROVIDER,
             reason=f"{precision} was asked for.",
         )
+    here = device is None
     choices: Mapping[str, Any] = bundle.manifest.get("choices", {})
     device = device or (read_device().name if choices else "")
     choice = choices.get(device)
     if isinstance(choice, Mapping):
-        return _recommended(bundle, choice, device, runtime, provider) or _safe(
-            bundle, runtime, provider, _why_not(choice, device), doubtful=choice.get("precision") is None
-        )
+        found = _recommended(bundle, choice, device, runtime, provider)
+        if found is None:
+            why = _why_not(choice, device)
+            return _safe(bundle, runtime, provider, why, doubtful=choice.get("precision") is None)
+        gone = provider is None and here and found.runtime == _RUNTIME and not has_provider(found.provider)
+        return _safe(bundle, runtime, provider, _why_gone(found, device), doubtful=True) if gone else found
     reason = (
         "Nothing is recommended for this device yet; `edgedistill validate` and `edgedistill profile` on it find out "
         "which model is best here."
@@ -87,6 +91,13 @@ def _why_not(choice: Mapping[str, Any], device: str) -> str:
     if choice.get("precision") is None and isinstance(reason, str):
         return f"On {device}: {reason}"
     return f"What is recommended for {device} is another model file or runs elsewhere."
+
+
+def _why_gone(found: UsualModel, device: str) -> str:
+    return (
+        f"{found.precision} on {found.provider} is recommended for {device}, but the installed ONNX Runtime has no "
+        f"provider {found.provider} any more; install it again to run that model."
+    )
 
 
 def _safe(

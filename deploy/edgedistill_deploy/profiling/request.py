@@ -10,18 +10,23 @@ from edgedistill_deploy.latency.interleaved import MARGIN
 from edgedistill_deploy.latency.measurement import LatencyConfig
 from edgedistill_deploy.latency.sustained import Arrivals, Load
 from edgedistill_deploy.runtimes.opening import RUNTIMES
+from edgedistill_deploy.runtimes.providers import parse_provider
 from edgedistill_deploy.runtimes.session import LIMIT_S, require_limit
+
+_HAS_PROVIDERS = "onnxruntime"  # the runtime that can be measured on several
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileRequest:
-    """What to measure. Every runtime, precision and batch size makes a latency record.
+    """What to measure. Every runtime, provider, precision and batch size makes a latency record.
 
     Args:
         runtimes: names of `runtimes.opening.RUNTIMES`.
         precisions: names of `bundle.precisions`; None for all that the bundle has and the runtime takes, save those
             made for other devices.
-        provider: the runtime's back end.
+        providers: back ends of the runtimes.
+        added: further providers of ONNX Runtime that nobody asked for. A model that cannot be measured there is left
+            out with its reason, and no gate counts them.
         threads: of one run. With two threads the times of small models depend on which processors the threads get: one
             file took 126 or 283 us in different processes, and 132 to 133 us in all of them with one thread.
         batch_sizes: images a run; the `batch_size` of `latency` is ignored.
@@ -32,7 +37,8 @@ class ProfileRequest:
         layers: time every node.
         power: read the board's power at rest and under load.
         power_sensor: one of `remote.inventory.POWER_READERS`.
-        compare: compare each runtime and precision with the first, by alternating blocks of the first batch size.
+        compare: compare each runtime, provider and precision with the first, by alternating blocks of the first batch
+            size; without `added`.
         margin: of the comparison; smaller differences do not count.
         seed: of the arrivals, the order of the blocks and the bootstrap.
         limit_s: how long one run may take.
@@ -42,7 +48,8 @@ class ProfileRequest:
 
     runtimes: tuple[str, ...] = ("onnxruntime",)
     precisions: tuple[str, ...] | None = None
-    provider: str = "cpu"
+    providers: tuple[str, ...] = ("cpu",)
+    added: tuple[str, ...] = ()
     threads: int = 1
     batch_sizes: tuple[int, ...] = (1,)
     latency: LatencyConfig = field(default_factory=LatencyConfig)
@@ -62,18 +69,34 @@ class ProfileRequest:
         for name in self.runtimes:
             if name not in RUNTIMES:
                 raise UsageError(f"There is no runtime {name!r}.{nearest_names(name, RUNTIMES)}")
+        for name in (*self.providers, *self.added):
+            parse_provider(name)
         for name in self.precisions or ():
             model_role(name)
         for size in self.batch_sizes:
             replace(self.latency, batch_size=size)
             self.load(size)
-        if not self.runtimes or not self.batch_sizes or self.precisions == ():
-            raise UsageError("A profile needs at least one runtime, one precision and one batch size.")
+        if not all((self.runtimes, self.providers, self.batch_sizes)) or self.precisions == ():
+            raise UsageError("A profile needs at least one runtime, one provider, one precision and one batch size.")
+        if len(self.providers) > 1 and (others := [each for each in self.runtimes if each != _HAS_PROVIDERS]):
+            raise UsageError(
+                f"Several providers belong to ONNX Runtime, and {others[0]} has none; name one provider, or measure "
+                f"{others[0]} by itself."
+            )
         require_limit(self.limit_s)
         if self.threads < 1:
             raise UsageError(f"threads is {self.threads}; it must be 1 or more.")
         if not 0 <= self.margin < 1:
             raise UsageError(f"margin is {self.margin}; it must be 0 or more and less than 1, such as 0.03.")
+
+    def places(self) -> tuple[tuple[str, str], ...]:
+        """Return the runtimes with the providers that were asked for, in the order of the records."""
+        return tuple((runtime, provider) for runtime in self.runtimes for provider in self.providers)
+
+    def added_places(self) -> tuple[tuple[str, str], ...]:
+        """Return the runtimes with the providers that nobody asked for."""
+        added = [each for each in self.added if each not in self.providers]
+        return tuple((runtime, each) for runtime in self.runtimes if runtime == _HAS_PROVIDERS for each in added)
 
     def load(self, batch_size: int) -> Load | None:
         """Return what arrives in the sustained run of a batch size; None without such a run."""

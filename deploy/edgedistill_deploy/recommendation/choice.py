@@ -3,6 +3,7 @@
 A precision other than fp32 is recommended only if its parity verdict on that device holds, and if it was measured there
 faster than fp32 by more than measurements vary. Only records of model files that the bundle still has count. The
 command, the report and the manifest use the same function; the manifest keeps the choice with its figures.
+Of the providers that compute on the processor, one besides `cpu` is recommended only if it is clearly faster there too.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +22,7 @@ from edgedistill_deploy.records.model import MeasuredModel
 from edgedistill_deploy.records.parity import ParityReport
 from edgedistill_deploy.records.reading import LatencyRecord, ParityRecord, Records, read_records
 from edgedistill_deploy.records.writing import HIDDEN, plain
+from edgedistill_deploy.runtimes.providers import on_processor
 from edgedistill_deploy.statistics.quantiles import OpenInterval
 from edgedistill_deploy.wording import bare_points, points
 
@@ -149,22 +151,22 @@ def _candidates(device: str, records: Records) -> list[_Candidate]:
 
 def _choice(device: str, candidates: Sequence[_Candidate]) -> Choice:
     passed = [each for each in candidates if each.passed]
-    safe = _fastest(each for each in passed if each.checked.model.precision == "fp32")
+    safe = _best([each for each in passed if each.checked.model.precision == "fp32"])
     if safe is None:
         return _without_fp32(device, candidates, passed)
     compared = {each: _compare_with_fp32(each, safe) for each in candidates if each is not safe}
     faster = {each: found for each, found in compared.items() if isinstance(found, LatencyComparison)}
     rejected = tuple(found for found in compared.values() if isinstance(found, Rejected))
-    best = _fastest(faster)
+    best = _best([*faster])
     if best is None:
-        by_time = _fp32_reason(each for each in rejected if each.ground == "timing")
-        return _build_choice(device, safe, safe, None, rejected, by_time, _fp32_reason(rejected))
+        by_time = _fp32_reason(safe, [each for each in rejected if each.ground == "timing"])
+        return _build_choice(device, safe, safe, None, rejected, by_time, _fp32_reason(safe, rejected))
     reason = _faster_reason(best, safe, faster[best])
     return _build_choice(device, best, safe, faster[best], rejected, reason, reason)
 
 
 def _without_fp32(device: str, candidates: Sequence[_Candidate], passed: Sequence[_Candidate]) -> Choice:
-    best = _fastest(passed)
+    best = _best(passed)
     rejected = tuple(_reject_for_parity(each) for each in candidates if not each.passed)
     if best is None:
         reason = f"Nothing is recommended: {_describe_rejected(rejected)}."
@@ -220,8 +222,8 @@ def _compare_with_fp32(candidate: _Candidate, safe: _Candidate) -> LatencyCompar
         return comparison
     low, high = comparison.interval
     reason = (
-        f"took {comparison.ratio:.2f} times as long as fp32 (interval {low:.2f} to {high:.2f}), which is not faster by "
-        f"more than the {comparison.margin:.0%} that measurements vary by"
+        f"took {comparison.ratio:.2f} times as long as {safe.name} (interval {low:.2f} to {high:.2f}), which is not "
+        f"faster by more than the {comparison.margin:.0%} that measurements vary by"
     )
     return _build_rejection(candidate, "timing", reason)
 
@@ -237,7 +239,7 @@ def _obstacle(ours: LatencyReport | None, theirs: LatencyReport | None) -> str:
     mine, other = ours.setting, theirs.setting
     if mine.batch_size != other.batch_size:
         return f"was timed with {mine.batch_size} images a run and fp32 with {other.batch_size}"
-    if ours.model.place == theirs.model.place and mine.threads != other.threads:
+    if _same_processor(ours.model, theirs.model) and mine.threads != other.threads:
         return f"was timed on {mine.threads} threads and fp32 on {other.threads}"
     return ""
 
@@ -273,9 +275,15 @@ def _drop_and_limit(checked: ParityReport) -> str:
     return f"{points(checked.accuracy.drop)}, limit {bare_points(checked.judgement.limits.max_drop)}"
 
 
-def _fp32_reason(rejected: Iterable[Rejected]) -> str:
+def _same_processor(one: MeasuredModel, other: MeasuredModel) -> bool:
+    """Return whether both ran on the processor of one device, or in the same place."""
+    same = (one.device, one.runtime) == (other.device, other.runtime)
+    return one.place == other.place or (same and on_processor(one.provider) and on_processor(other.provider))
+
+
+def _fp32_reason(safe: _Candidate, rejected: Iterable[Rejected]) -> str:
     others = _describe_rejected(rejected) or "nothing else that was checked could take its place"
-    return f"Fp32 is recommended: {others}."
+    return f"{_capital(safe.name)} is recommended: {others}."
 
 
 def _faster_reason(best: _Candidate, safe: _Candidate, found: LatencyComparison) -> str:
@@ -293,6 +301,24 @@ def _describe_rejected(rejected: Iterable[Rejected]) -> str:
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def _best(candidates: Sequence[_Candidate]) -> _Candidate | None:
+    """Return the fastest, but of the providers of one processor `cpu` unless another one is clearly faster."""
+    best = _fastest(candidates)
+    if best is None:
+        return None
+    model = best.checked.model
+    plain = [each for each in candidates if _same_processor(each.checked.model, model)]
+    usual = _fastest(each for each in plain if each.checked.model.provider == "cpu")
+    return best if usual is None or usual is best or _is_clearly_faster(best, usual) else usual
+
+
+def _is_clearly_faster(candidate: _Candidate, usual: _Candidate) -> bool:
+    ours, theirs = candidate.timed, usual.timed
+    if ours is None or theirs is None:
+        return ours is not None
+    return not _obstacle(ours, theirs) and _ratio(_thin_samples(ours), _thin_samples(theirs)).verdict == "faster"
 
 
 def _fastest(candidates: Iterable[_Candidate]) -> _Candidate | None:

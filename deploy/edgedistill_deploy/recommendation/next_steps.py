@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgedistill_deploy.bundle.folder import Bundle
+from edgedistill_deploy.recommendation._alternatives import counted_reports
 from edgedistill_deploy.records.parity import ParityReport
 from edgedistill_deploy.records.reading import Records
 from edgedistill_deploy.wording import whole
@@ -33,8 +34,8 @@ def next_steps(bundle: Bundle, records: Records, chosen: ParityReport | None, ad
     name = shlex.quote(address)
     if not reports:
         return (Step(sentence="Compare the files with the teacher.", command=f"edgedistill validate {name}"),)
-    failed = [each for each in reports if each.verdict == "fail"]
-    undecided = [each for each in reports if each.verdict == "inconclusive"]
+    failed = [each for each in counted_reports(reports) if each.verdict == "fail"]
+    undecided = [each for each in counted_reports(reports) if each.verdict == "inconclusive"]
     steps = [*_after_failure(bundle, name, failed, chosen)] if failed else []
     if undecided and not chosen:
         if not failed and any((each.accuracy.drop or 0.0) > each.judgement.limits.max_drop for each in undecided):

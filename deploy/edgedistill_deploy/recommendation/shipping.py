@@ -10,6 +10,7 @@ from typing import Literal
 from edgedistill_deploy import wording as words
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import PRECISIONS
+from edgedistill_deploy.recommendation._alternatives import counted_reports
 from edgedistill_deploy.recommendation.choice import Choice
 from edgedistill_deploy.recommendation.next_steps import Step, next_steps
 from edgedistill_deploy.recommendation.summary import Conclusion, label_of
@@ -82,7 +83,8 @@ def judge_shipping(bundle: Bundle, records: Records, conclusion: Conclusion, add
         ),
     )
     chosen = _chosen(conclusion, reports)
-    shown = chosen or next((each for each in reports if each.verdict == conclusion.verdict), None)
+    counted = counted_reports(reports)
+    shown = chosen or next((each for each in counted if each.verdict == conclusion.verdict), None)
     answer, tone = _answer(conclusion, chosen)
     file = _file_of(bundle, chosen.model) if chosen else None
     return Shipping(
@@ -158,7 +160,7 @@ def _places(bundle: Bundle, choices: Sequence[Choice], latency: Sequence[Latency
 def _place(bundle: Bundle, choice: Choice) -> str:
     if choice.model is None:
         return f"{choice.device}: none of the files"
-    file = f"{choice.device}: {_file_of(bundle, choice.model)}"
+    file = f"{choice.device}: {_file_of(bundle, choice.model)}{_with_provider(choice.model)}"
     if choice.p50_ms is None:
         return f"{file}, not timed there"
     images = "an image" if choice.batch_size in (1, None) else f"{choice.batch_size} images"
@@ -203,14 +205,19 @@ def _problems(
 
 
 def _once_a_file(bundle: Bundle, reports: Sequence[ParityReport]) -> Iterator[str]:
-    """Yield a sentence for each file and problem, with the devices if there are several."""
+    """Yield a sentence for each file, provider and problem, with the devices if there are several."""
     places: dict[str, list[str]] = {}
     for report in reports:
-        places.setdefault(f"{_file_of(bundle, report.model)} {_shortfall(report)}", []).append(report.model.device)
+        file = f"{_file_of(bundle, report.model)}{_with_provider(report.model)}"
+        places.setdefault(f"{file} {_shortfall(report)}", []).append(report.model.device)
     several = len({report.model.device for report in reports}) > 1
     for sentence, devices in places.items():
         where = f" (on {_names(list(dict.fromkeys(devices)))})" if several else ""
         yield f"{sentence}{where}."
+
+
+def _with_provider(model: MeasuredModel) -> str:
+    return "" if model.provider in ("cpu", model.runtime) else f" with {model.provider}"
 
 
 def _shortfall(report: ParityReport) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS, find_role
+from edgedistill_deploy.recommendation._alternatives import is_alternative
 from edgedistill_deploy.recommendation.choice import Choice
 from edgedistill_deploy.records.latency import LatencyReport
 from edgedistill_deploy.records.model import TEACHER
@@ -177,8 +178,8 @@ def _whole(value: Any) -> int | None:
 def conclude(rows: Sequence[ArtefactSummary], choices: Mapping[str, Choice]) -> Conclusion:
     """Say whether the checked experts are good enough, and which one to deploy; first of all, which classes are not.
 
-    One failed expert fails the gate, as for `edgedistill validate`. `choices` are those of `choice.choose`; the
-    fastest of several devices is named first.
+    One failed expert fails the gate, as for `edgedistill validate`; but see `is_alternative`. `choices` are those of
+    `choice.choose`; the fastest of several devices is named first.
     """
     checked = [row for row in rows if not row.is_teacher and row.verdict is not None]
     chosen = [row for row in checked if _is_chosen(row, choices)]
@@ -189,8 +190,10 @@ def conclude(rows: Sequence[ArtefactSummary], choices: Mapping[str, Choice]) -> 
     reasons = {each.device: each.timing_reason for each in choices.values() if each.model}
     sentences += [f"{device}: {each}" if len(choices) > 1 else each for device, each in reasons.items()]
     sentences += _shortfalls(checked, several)
+    judged = {(row.precision, row.place) for row in checked}
+    counted = [row for row in checked if not is_alternative((row.precision, row.place), judged)]
     return Conclusion(
-        verdict=worst_verdict(row.verdict for row in checked if row.verdict) if checked else None,
+        verdict=worst_verdict(row.verdict for row in counted if row.verdict) if counted else None,
         sentence=" ".join(sentences),
         choice=choice,
         choices=tuple(choices.values()),

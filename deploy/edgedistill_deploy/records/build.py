@@ -33,12 +33,16 @@ def summarise_build(bundle: Bundle) -> dict[str, Any]:
 
 
 def _find_parity(bundle: Bundle, precision: str) -> Mapping[str, Any] | None:
-    """Read the parity record of a precision that is about the model in the bundle now."""
+    """Read the parity record of a precision that is about the model in the bundle now; one from `cpu` if it can be.
+
+    A build asks for no other provider, so what another one does with a file does not change what the build says of it.
+    """
     role = find_role(bundle.manifest["files"], precision)
     if role is None:
         return None
     sha256 = bundle.model_sha256(role)
-    for parity in read_records(bundle).parity:
+    # `sorted` keeps the order of the others.
+    for parity in sorted(read_records(bundle).parity, key=lambda each: each.report.model.provider != "cpu"):
         model = parity.report.model
         if (model.precision, model.model_sha256) == (precision, sha256):
             record: Mapping[str, Any] = read_json(bundle.path / parity.name)

@@ -53,8 +53,8 @@ def profile_job(
         return request.runtimes if chosen.runtime is not None else (device.runtime,)
 
     def build_request(device: Device) -> dict[str, Any]:
-        provider = chosen.provider or device.provider
-        own = replace(request, runtimes=runtimes(device), provider=provider, power_sensor=device.power)
+        providers = request.providers if chosen.provider is not None else (device.provider,)
+        own = replace(request, runtimes=runtimes(device), providers=providers, added=(), power_sensor=device.power)
         if request.precisions is None and any(suits(each, device.name) for each in device_precisions(files)):
             own = replace(own, precisions=bundle.precisions_for(runtimes(device)[0], device.name))
         return {"profile": own.to_json()}

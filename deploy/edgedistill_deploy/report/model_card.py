@@ -215,8 +215,9 @@ def _limits(bundle: Bundle, records: Records) -> Iterator[str]:
     yield "- The figures hold for images like those that it was judged on."
     for report in _reports(records):
         if report.verdict != "pass" and not report.model.is_teacher:
-            name, reasons = label_of(report.model.precision), " ".join(report.judgement.reasons)
-            yield f"- {escape_markdown(name)}: {escape_markdown(reasons)}"
+            model, reasons = report.model, " ".join(report.judgement.reasons)
+            where = "" if model.provider in ("cpu", model.runtime) else f" with {model.provider}"
+            yield f"- {escape_markdown(label_of(model.precision) + where)}: {escape_markdown(reasons)}"
 
 
 def _licences(bundle: Bundle) -> Iterator[str]:

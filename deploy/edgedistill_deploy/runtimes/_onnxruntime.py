@@ -27,7 +27,15 @@ from edgedistill_deploy.records.model import Int8Kernels
 from edgedistill_deploy.runtimes._node_times import sum_events
 from edgedistill_deploy.runtimes._run_limit import RunLimit
 from edgedistill_deploy.runtimes.int8_kernels import find_int8_kernels, set_int8_options
-from edgedistill_deploy.runtimes.providers import CPU, Provider, parse_provider, plain_name, usable_providers
+from edgedistill_deploy.runtimes.providers import (
+    CPU,
+    Provider,
+    beside_cpu,
+    is_usable,
+    parse_provider,
+    plain_name,
+    usable_providers,
+)
 from edgedistill_deploy.runtimes.session import (
     Feeds,
     NodeTrace,
@@ -166,6 +174,19 @@ def open_onnx(request: SessionRequest) -> OnnxRuntimeSession:
     session = OnnxRuntimeSession(native, request, load_ms, one_by_one=provider.kind.fixed_batch, int8_kernels=kernels)
     _require_placement(session.placement, provider, request)
     return session
+
+
+def providers_beside_cpu() -> tuple[str, ...]:
+    """Return the built-in providers besides `cpu` that compute on the processor.
+
+    Those of plug-ins are left out: a plug-in tells its devices only once it is loaded, and the first may be a GPU.
+    """
+    return beside_cpu(_import_onnxruntime().get_available_providers())
+
+
+def has_provider(provider: str) -> bool:
+    """Return whether a provider can be asked for on this machine."""
+    return is_usable(provider, _import_onnxruntime().get_available_providers())
 
 
 def probe_kernels() -> Int8Kernels | None:

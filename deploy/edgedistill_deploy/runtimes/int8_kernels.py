@@ -97,12 +97,18 @@ def is_probe_exact(answers: dict[str, np.ndarray]) -> bool:
     )
 
 
-def saturation_sentence() -> str:
-    """Return what saturating kernels mean for the reader, and what to do."""
+def saturation_sentence(provider: str = "cpu") -> str:
+    """Return what saturating kernels of a provider mean for the reader, and what to do."""
+    whose = "The INT8 kernels" if provider == "cpu" else f"The INT8 kernels of {provider}"
+    advice = (
+        f"This ONNX Runtime does not honour {EXACT_OPTION[0]} for this file; install {FIRST_VERSION} or newer and "
+        "calibrate again, or deploy fp32 on this device."
+        if provider == "cpu"
+        else "Run this file on cpu, or deploy fp32 on this device."
+    )
     return (
-        "The INT8 kernels saturate on this processor: sums of two products do not fit 16 bits, so the file computes "
-        f"something else here than it means. This ONNX Runtime does not honour {EXACT_OPTION[0]} for this file; "
-        f"install {FIRST_VERSION} or newer and calibrate again, or deploy fp32 on this device."
+        f"{whose} saturate on this processor: sums of two products do not fit 16 bits, so the file computes something "
+        f"else here than it means. {advice}"
     )
 
 

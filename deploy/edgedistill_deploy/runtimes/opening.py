@@ -6,7 +6,7 @@ from pathlib import Path
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.bundle.manifest import MANIFEST
 from edgedistill_deploy.bundle.precisions import model_role
-from edgedistill_deploy.errors import EdgeDistillError, UsageError, nearest_names
+from edgedistill_deploy.errors import EdgeDistillError, MissingDependencyError, UsageError, nearest_names
 from edgedistill_deploy.files.writing import sha256_of_file
 from edgedistill_deploy.onnx_files.safety import (
     Claims,
@@ -126,6 +126,31 @@ def open_model(
 def open_as_written(session: Session) -> Session:
     """Load the file of a session with ONNX Runtime, which then computes its graph node by node, in float32."""
     return open_model(session.model_path, precision=session.precision, optimised=False)
+
+
+def providers_beside_cpu() -> tuple[str, ...]:
+    """Return ONNX Runtime's other providers that compute on the processor of `cpu`, such as "openvino".
+
+    They are those that the installed ONNX Runtime offers; whether they can load a model, only a session tells. None
+    where ONNX Runtime is not installed.
+    """
+    try:
+        found: tuple[str, ...] = import_module(_ADAPTERS["onnxruntime"]).providers_beside_cpu()
+    except MissingDependencyError:
+        return ()
+    return found
+
+
+def has_provider(provider: str) -> bool:
+    """Return whether the installed ONNX Runtime has a provider; True where it is not installed and nobody can tell.
+
+    Raises UsageError for an unknown name.
+    """
+    try:
+        found: bool = import_module(_ADAPTERS["onnxruntime"]).has_provider(provider)
+    except MissingDependencyError:
+        return True
+    return found
 
 
 def probe_int8_kernels() -> Int8Kernels | None:

@@ -9,6 +9,7 @@ simulator on x86). cuda, tensorrt, xnnpack and coreml follow the documentation a
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 
 from edgedistill_deploy.errors import UsageError, nearest_names
 
@@ -24,7 +25,8 @@ class _Kind:
 
     `natives` are ONNX Runtime's names, the wanted one first; TensorRT passes what it does not take to CUDA. `package`
     is what to install. `plugin` is the module of a package that adds the provider to any ONNX Runtime. `fixed_batch`:
-    it takes only graphs with fixed shapes, so images run one by one.
+    it takes only graphs with fixed shapes, so images run one by one. `processor_devices` are its devices that are the
+    processor itself, as for `cpu`; None is the device that it takes if none is named.
     """
 
     natives: tuple[str, ...]
@@ -33,6 +35,7 @@ class _Kind:
     plugin: str | None = None
     has_devices: bool = True
     fixed_batch: bool = False
+    processor_devices: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +86,27 @@ def parse_provider(text: str) -> Provider:
 def usable_providers(available: list[str]) -> list[str]:
     """Return the names for which ONNX Runtime has all providers."""
     return [name for name, kind in _KINDS.items() if set(kind.natives) <= set(available)]
+
+
+def on_processor(provider: str) -> bool:
+    """Return whether a provider computes on the processor, as `cpu` does; False for a name that nobody knows."""
+    try:
+        found = parse_provider(provider)
+    except UsageError:
+        return False
+    return found.device in found.kind.processor_devices
+
+
+def is_usable(provider: str, available: list[str]) -> bool:
+    """Return whether ONNX Runtime has a provider, or a package that adds it is installed."""
+    kind = parse_provider(provider).kind
+    added = kind.plugin is not None and find_spec(kind.plugin) is not None
+    return added or set(kind.natives) <= set(available)
+
+
+def beside_cpu(available: list[str]) -> tuple[str, ...]:
+    """Return the other usable providers that compute on the processor unless another device is named."""
+    return tuple(name for name in usable_providers(available) if name != "cpu" and on_processor(name))
 
 
 def plain_name(native: str) -> str:
@@ -139,7 +163,7 @@ def _coreml(provider: Provider, threads: int, precision: str) -> Options:
 
 
 _KINDS = {
-    "cpu": _Kind(natives=(CPU,), package="onnxruntime", options=_cpu, has_devices=False),
+    "cpu": _Kind(natives=(CPU,), package="onnxruntime", options=_cpu, has_devices=False, processor_devices=(None,)),
     "cuda": _Kind(natives=("CUDAExecutionProvider",), package="onnxruntime-gpu", options=_cuda),
     "tensorrt": _Kind(
         natives=("TensorrtExecutionProvider", "CUDAExecutionProvider"), package="onnxruntime-gpu", options=_tensorrt
@@ -149,12 +173,14 @@ _KINDS = {
         package="onnxruntime-openvino",
         options=_openvino,
         plugin="onnxruntime_ep_openvino",
+        processor_devices=(None, "CPU"),
     ),
     "xnnpack": _Kind(
         natives=("XnnpackExecutionProvider",),
         package="an ONNX Runtime built with --use_xnnpack",
         options=_xnnpack,
         has_devices=False,
+        processor_devices=(None,),
     ),
     "qnn": _Kind(
         natives=("QNNExecutionProvider",),

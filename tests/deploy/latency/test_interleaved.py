@@ -141,4 +141,7 @@ def test_impossible_settings_are_refused(settings: dict[str, float]) -> None:
 
 
 def test_alternatives_have_a_name() -> None:
-    assert name_of({"precision": "int8", "runtime": "onnxruntime", "threads": 1}) == "int8 on onnxruntime"
+    model = {"precision": "int8", "runtime": "onnxruntime", "provider": "cpu", "threads": 1}
+    assert name_of(model) == "int8 on onnxruntime"
+    assert name_of({**model, "provider": "openvino"}) == "int8 on onnxruntime openvino"
+    assert name_of({**model, "runtime": "tensorrt", "provider": "tensorrt"}) == "int8 on tensorrt"

@@ -1,6 +1,7 @@
 """Which model answers when none is named."""
 
 import shutil
+import sys
 from typing import Any
 
 import pytest
@@ -49,8 +50,26 @@ def test_the_model_that_is_recommended_for_the_device_is_taken(several: Bundle) 
 
 
 def test_the_device_is_this_machine_by_its_name_in_records(several: Bundle) -> None:
-    choices = {read_device().name: recommending(several).manifest["choices"][DEVICE]}
+    choices = {read_device().name: recommending(several, provider="cpu").manifest["choices"][DEVICE]}
     assert choose_model(several.with_fields(choices=choices)).precision == "int8"
+
+
+def test_a_provider_that_is_not_installed_any_more_is_left_for_cpu_with_a_doubt(
+    several: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime_ep_openvino", None)
+    choices = {read_device().name: recommending(several).manifest["choices"][DEVICE]}
+    bundle = several.with_fields(choices=choices)
+    found = choose_model(bundle)
+    assert (found.precision, found.runtime, found.provider) == SAFE
+    assert found.doubtful
+    assert "but the installed ONNX Runtime has no provider openvino any more" in found.reason
+    assert choose_model(bundle, provider="openvino").provider == "openvino"  # who names it hears of it when it opens
+
+
+def test_a_provider_that_is_installed_is_taken(several: Bundle, openvino: pytest.MonkeyPatch) -> None:
+    choices = {read_device().name: recommending(several).manifest["choices"][DEVICE]}
+    assert choose_model(several.with_fields(choices=choices)).provider == "openvino"
 
 
 def test_what_the_user_names_wins(several: Bundle) -> None:

@@ -49,7 +49,7 @@ def test_what_the_process_refuses_is_raised_here(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="has no model of precision int8"):
         run_profile(bundle.path, ProfileRequest(latency=QUICK, precisions=("int8",)))
     with pytest.raises(UsageError, match="no provider 'gpu'"):
-        run_profile(bundle.path, ProfileRequest(latency=QUICK, precisions=("fp32",), provider="gpu"))
+        run_profile(bundle.path, ProfileRequest(latency=QUICK, precisions=("fp32",), providers=("gpu",)))
 
 
 def test_a_request_survives_the_way_to_a_device() -> None:
@@ -71,7 +71,10 @@ def test_a_request_survives_the_way_to_a_device() -> None:
         ({"runtimes": ["onnxruntim"]}, "no runtime 'onnxruntim'. Did you mean onnxruntime"),
         ({"precisions": ["in8"]}, "no precision 'in8'. Did you mean int8"),
         ({"batch_sizes": [4, 0]}, "batch_size is 0; it must be 1 or more"),
-        ({"batch_sizes": []}, "at least one runtime, one precision and one batch size"),
+        ({"providers": ["opnvino"]}, "no provider 'opnvino' here. Did you mean openvino"),
+        ({"added": ["gpu"]}, "no provider 'gpu' here"),
+        ({"providers": ["cpu", "openvino"], "runtimes": ["tensorrt"]}, "belong to ONNX Runtime, and tensorrt has none"),
+        ({"batch_sizes": []}, "at least one runtime, one provider, one precision and one batch size"),
         ({"rate": 0.0}, "rate is 0.0; it must be more than 0"),
         ({"rate": 0.1}, "1 batches arrive in 10 s; for a measurement give --duration 50 or more"),
         ({"rate": 5.0, "arrivals": "poison"}, "no arrivals 'poison'. Did you mean poisson"),

@@ -182,6 +182,40 @@ def test_the_fastest_of_several_places_wins_and_is_compared_with_the_fastest_fp3
     assert choice.rejected[0].reason.startswith("took 1.5")  # fp32 on the slower provider
 
 
+def test_another_provider_of_the_processor_must_be_clearly_faster_than_cpu(bundle: Bundle) -> None:
+    add(bundle, "fp32", 0.2)
+    add(bundle, "fp32", 0.198, provider="openvino")
+    choice = choice_of(bundle)
+    assert (precision_of(choice), choice.model and choice.model.provider) == ("fp32", "cpu")
+    assert choice.reason.startswith("Fp32 is recommended: fp32 on openvino took 0.99 times as long as fp32 (interval")
+    add(bundle, "int8", 0.1)
+    add(bundle, "int8", 0.099, provider="openvino")
+    choice = choice_of(bundle)
+    assert (precision_of(choice), choice.model and choice.model.provider) == ("int8", "cpu")
+
+
+def test_fp32_on_a_faster_provider_is_recommended_by_name(bundle: Bundle) -> None:
+    add(bundle, "fp32", 0.3)
+    add(bundle, "fp32", 0.2, provider="openvino")
+    add(bundle, "int8", 0.25)
+    choice = choice_of(bundle)
+    assert (precision_of(choice), choice.model and choice.model.provider) == ("fp32", "openvino")
+    assert choice.reason.startswith("Fp32 on openvino is recommended: fp32 took 1.5")
+    assert "int8 took 1.2" in choice.reason
+
+
+def test_a_provider_without_parity_or_on_other_threads_is_not_recommended(bundle: Bundle) -> None:
+    add(bundle, "fp32", 0.3)
+    add(bundle, "fp32", 0.1, provider="openvino", verdict="fail", lost=120)
+    add(bundle, "int8", 0.1, provider="openvino", threads=2)
+    latency = latency_record(bundle, "int8", median_ms=0.05, provider="xnnpack")
+    write_json(bundle.path / "latency" / "workbench-xnnpack.json", latency)
+    choice = choice_of(bundle)
+    assert (precision_of(choice), choice.model and choice.model.provider) == ("fp32", "cpu")
+    assert "fp32 on openvino does not hold the limit (drop 5.40 points" in choice.reason
+    assert "int8 on openvino was timed on 2 threads and fp32 on 1" in choice.reason
+
+
 def test_a_timing_of_another_file_is_not_paired_with_the_check(bundle: Bundle) -> None:
     add(bundle, "fp32", 0.2)
     add(bundle, "int8", 0.1)

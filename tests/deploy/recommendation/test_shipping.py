@@ -78,6 +78,35 @@ def test_only_the_file_that_passes_is_shipped(tmp_path: Path) -> None:
     assert found.steps[4].command == "edgedistill validate b --allow-class 7"
 
 
+def test_what_fails_on_another_provider_of_the_processor_is_told_and_spoils_nothing(tmp_path: Path) -> None:
+    bundle = full_bundle(tmp_path / "b")
+    before = shipping_of(bundle)
+    failing(bundle, "int8", provider="openvino")
+    found = shipping_of(bundle)
+    assert (found.answer, found.tone, found.file) == ("Yes.", "pass", before.file)
+    assert found.problems == (
+        "model.int8.onnx with openvino loses 5.75 of 100 answers against the teacher, and you allow 2.00.",
+    )
+    assert found.steps == before.steps
+    failing(bundle, "int8", provider="cuda")  # not beside cpu: it counts
+    assert shipping_of(bundle).tone == "inconclusive"
+
+
+def test_where_cpu_was_not_judged_another_provider_counts(tmp_path: Path) -> None:
+    bundle = models_only(tmp_path / "b")
+    failing(bundle, "fp32", provider="openvino")
+    assert shipping_of(bundle).answer == "No."
+
+
+def test_the_place_of_a_model_on_another_provider_names_it(tmp_path: Path) -> None:
+    bundle = models_only(tmp_path / "b")
+    for provider, ms in (("cpu", 0.3), ("openvino", 0.1)):
+        add_record(bundle, parity_record(bundle, "fp32", provider=provider))
+        add_record(bundle, latency_record(bundle, "fp32", median_ms=ms, provider=provider))
+    (place,) = shipping_of(bundle).places
+    assert place.startswith("workbench: model.fp32.onnx with openvino, half of its answers take at most ")
+
+
 def test_too_few_images_ask_for_more(tmp_path: Path) -> None:
     bundle = models_only(tmp_path / "b", ("cat", "dog"))
     record = parity_record(bundle, "fp32", lost=3, gained=2, count=60, verdict="inconclusive", images_to_decide=4100)

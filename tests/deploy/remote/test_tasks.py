@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from edgedistill_deploy.bundle.folder import Bundle
 from edgedistill_deploy.profiling.request import ProfileRequest
 from edgedistill_deploy.records.parity import ParityLimits
@@ -40,6 +42,19 @@ def test_a_device_is_sent_the_files_that_its_runtime_takes() -> None:
     assert models(here, there, precisions=("int8",)) == {"model.int8", "model.int8-tensorrt"}
     # What the bundle lacks is refused by the device that is asked for it.
     assert models(here, precisions=("fp16",)) == set()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"), [(RuntimeChoice(), ("qnn",)), (RuntimeChoice(provider="cpu,openvino"), ("cpu", "openvino"))]
+)
+def test_a_device_measures_on_its_own_provider_or_those_that_were_named(
+    chosen: RuntimeChoice, expected: tuple[str, ...]
+) -> None:
+    bundle = Bundle(path=Path("run"), manifest={"files": {role: {} for role in FILES}})
+    device = Device(name="a", host="a", provider="qnn")
+    both = ProfileRequest(providers=("cpu", "openvino"), added=("xnnpack",))
+    asked = ProfileRequest.from_json(profile_job(bundle, both, [device], chosen).request(device)["profile"])
+    assert (asked.providers, asked.added) == (expected, ())
 
 
 def test_the_limit_for_one_inference_goes_to_the_device() -> None:

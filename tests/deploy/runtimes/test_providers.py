@@ -1,6 +1,7 @@
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -13,8 +14,8 @@ import pytest
 from edgedistill_deploy.errors import EdgeDistillError, UsageError
 from edgedistill_deploy.runtimes import _onnxruntime
 from edgedistill_deploy.runtimes.logits import logits_of
-from edgedistill_deploy.runtimes.opening import open_model
-from edgedistill_deploy.runtimes.providers import PROVIDERS, nodes_elsewhere, parse_provider, plain_name
+from edgedistill_deploy.runtimes.opening import has_provider, open_model, providers_beside_cpu
+from edgedistill_deploy.runtimes.providers import PROVIDERS, nodes_elsewhere, on_processor, parse_provider, plain_name
 from edgedistill_deploy.runtimes.session import SessionRequest, TensorSpec
 from reference.measured_models import images_of, logits_of_images, write_model
 
@@ -80,6 +81,52 @@ def test_other_spellings_are_refused(text: str, message: str) -> None:
 def test_each_provider_gets_its_documented_options(text: str, precision: str, expected: list[dict[str, str]]) -> None:
     provider = parse_provider(text)
     assert [provider.options(native, 3, precision) for native in provider.natives] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("cpu", True),
+        ("openvino", True),
+        ("openvino:CPU", True),
+        ("openvino:strict", True),
+        ("openvino:GPU", False),
+        ("xnnpack", True),
+        ("cuda", False),
+        ("tensorrt", False),
+        ("coreml", False),
+        ("qnn", False),
+        ("nonsense", False),
+    ],
+)
+def test_a_provider_computes_on_the_processor_or_elsewhere(text: str, expected: bool) -> None:
+    assert on_processor(text) is expected
+
+
+def test_the_providers_beside_cpu_are_those_that_this_onnx_runtime_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    assert providers_beside_cpu() == ()
+    for others, expected in (
+        (["OpenVINOExecutionProvider"], ("openvino",)),
+        (["CUDAExecutionProvider", "OpenVINOExecutionProvider", "XnnpackExecutionProvider"], ("openvino", "xnnpack")),
+    ):
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [*others, "CPUExecutionProvider"])  # noqa: B023
+        assert providers_beside_cpu() == expected
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert providers_beside_cpu() == ()
+
+
+def test_a_plug_in_makes_a_provider_usable_but_is_not_measured_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Its first device may be a GPU.
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    for module in ("onnxruntime_ep_openvino", "onnxruntime_qnn"):
+        monkeypatch.setitem(sys.modules, module, None)
+    assert [has_provider(name) for name in ("cpu", "openvino", "qnn")] == [True, False, False]
+    plugin = ModuleType("onnxruntime_ep_openvino")
+    plugin.__spec__ = ModuleSpec("onnxruntime_ep_openvino", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime_ep_openvino", plugin)
+    assert has_provider("openvino")
+    assert providers_beside_cpu() == ()
 
 
 def test_every_name_is_one_of_onnx_runtimes_own() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from edgedistill_deploy.bundle.reference import write_golden
+from reference.measured_bundles import bundle_of
 from reference.measured_models import images_of, logits_of_images, write_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
@@ -76,6 +77,40 @@ def test_openvino_takes_every_node_and_a_device_that_is_not_there_is_refused(mod
     assert (
         "loaded m.onnx on CPUExecutionProvider where openvino:GPU" in _answers(python, model, "openvino:GPU")["refused"]
     )
+
+
+_PROFILE = """
+import json, sys
+from pathlib import Path
+from edgedistill_deploy.latency.measurement import LatencyConfig
+from edgedistill_deploy.profiling.request import ProfileRequest
+from edgedistill_deploy.profiling.run import run_profile
+from edgedistill_deploy.runtimes.opening import providers_beside_cpu
+quick = LatencyConfig(warmup_s=0.0, warmup_runs=1, duration_s=0.0, min_runs=20)
+added = providers_beside_cpu()
+if __name__ == "__main__":
+    profile = run_profile(Path(sys.argv[1]), ProfileRequest(latency=quick, precisions=("fp32",), added=added))
+    places = [[record["provider"], record["placement"]] for record in profile["records"]]
+    print(json.dumps({"beside": added, "places": places, "left_out": profile["left_out"]}))
+"""
+
+
+def test_openvino_is_measured_beside_the_cpu_where_it_is_installed(model: Path) -> None:
+    bundle, _ = bundle_of(model, [0, 1], [0, 1], [0, 1])
+    python = _environment(model / "venv", "onnxruntime-openvino")
+    done = subprocess.run(
+        [python, "-c", _PROFILE, str(bundle.path)],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(_DEPLOY), "OMP_NUM_THREADS": "1"},
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert (found["beside"], found["left_out"]) == (["openvino"], [])
+    assert [(provider, set(placed)) for provider, placed in found["places"]] == [
+        ("cpu", {"cpu"}),
+        ("openvino", {"openvino"}),
+    ]
 
 
 def test_qnn_comes_as_a_plug_in_and_takes_what_has_a_fixed_shape(model: Path) -> None:

@@ -9,6 +9,7 @@ from edgedistill.data.splits import SubtaskImages
 from edgedistill.data.unlabelled import unlabelled_count
 from edgedistill.distillation.lesson import Guide
 from edgedistill.distillation.subdistill import DistillResult
+from edgedistill.models.names import shown_teacher_name
 from edgedistill_deploy.wording import join_words
 
 
@@ -59,11 +60,11 @@ def distillation_record(
 
 
 def _describe_guide(guide: Guide) -> dict[str, str]:
-    return {"name": guide.teacher.name, "weights_sha256": guide.teacher.weights_sha256}
+    return {"name": shown_teacher_name(guide.teacher.name), "weights_sha256": guide.teacher.weights_sha256}
 
 
 def _say_beside(beside: Sequence[Guide]) -> str:
-    names = join_words([each.teacher.name for each in beside])
+    names = join_words([shown_teacher_name(each.teacher.name) for each in beside])
     return (
         f"The logits were also learnt from {names}, weighed image by image; layers, subspaces and the reference are "
         "the first teacher's."

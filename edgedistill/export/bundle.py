@@ -14,6 +14,7 @@ from torch import nn
 from edgedistill.export.config import ExportConfig
 from edgedistill.export.deployed import Deployed, logits_in_torch
 from edgedistill.export.onnx_writing import OnnxRecord, write_onnx
+from edgedistill.models.names import shown_teacher_name
 from edgedistill.models.normalise import Normalise, normalise_of
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.cost import count_cost
@@ -164,7 +165,10 @@ def describe_model(name: str, model: nn.Module, image_size: tuple[int, int]) -> 
 def begin_bundle(student: nn.Module, teacher: Teacher, subtask: Subtask, folder: Path, student_name: str) -> Bundle:
     """Create a bundle's manifest from what is known before training, or update that of an existing bundle."""
     size = teacher.preprocess.size
-    record = {**describe_model(teacher.name, teacher.model, size), "weights_sha256": teacher.weights_sha256}
+    record = {
+        **describe_model(shown_teacher_name(teacher.name), teacher.model, size),
+        "weights_sha256": teacher.weights_sha256,
+    }
     fields: dict[str, Any] = {
         "subtask": subtask.to_json(),
         "teacher": record,

@@ -1,5 +1,7 @@
 """What the names of a teacher and of a student say without building them. No torch."""
 
+from pathlib import PurePath
+
 FOLDER = "folder"
 # What `student.weights` may be beside a file or a folder.
 START_UNSET, START_FROM_TIMM, START_FROM_NOTHING = "auto", "pretrained", "none"
@@ -13,6 +15,12 @@ def split_teacher_name(name: str) -> tuple[str, str]:
     if colon and kind in TEACHER_KINDS:
         return (FOLDER if kind == "local-dir" else kind), rest
     return FOLDER, name
+
+
+def shown_teacher_name(name: str) -> str:
+    """Return a teacher's name without the folders above its own, because records are sent to others."""
+    kind, rest = split_teacher_name(name)
+    return (PurePath(rest).name or rest) if kind == FOLDER else name
 
 
 def starts_from_nothing(student: str, width: float) -> bool:

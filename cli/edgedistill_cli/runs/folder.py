@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.data.sources import absolute_name
+from edgedistill.models.names import FOLDER, STARTS, split_teacher_name
 from edgedistill_cli.console import Console
 from edgedistill_cli.settings import RunSettings
 from edgedistill_cli.settings_file import read_settings, write_settings
@@ -150,12 +151,12 @@ def begin_run(folder: Path, settings: RunSettings, console: Console, *, restart:
     refuse_links_out(folder, _written())
     require_startable(folder, settings, restart=restart)
     before = None if restart else _trained_settings(folder)
+    settings = _from_anywhere(settings)
     if before is not None:
         settings = _as_before_starts(before, settings)
     if restart and (folder / "settings.toml").is_file():
         _clear(folder)
     make_folder(folder)
-    settings = _from_anywhere(settings)
     write_settings(folder / "settings.toml", settings)
     return Run(folder=folder, settings=settings, console=console)
 
@@ -178,10 +179,33 @@ def _trained_settings(folder: Path) -> RunSettings | None:
 
 
 def _from_anywhere(settings: RunSettings) -> RunSettings:
-    """Return the settings with sources that mean the same from every working directory."""
-    data = settings.data
+    """Return the settings with paths that mean the same from every working directory."""
+    data, teacher, student = settings.data, settings.teacher, settings.student
     unlabelled = absolute_name(data.unlabelled) if data.unlabelled else None
-    return replace(settings, data=replace(data, source=absolute_name(data.source), unlabelled=unlabelled))
+    start = student.weights if student.weights in (None, *STARTS) else _absolute_if_there(student.weights)
+    return replace(
+        settings,
+        data=replace(data, source=absolute_name(data.source), unlabelled=unlabelled),
+        teacher=replace(
+            teacher,
+            name=_absolute_teacher(teacher.name),
+            weights=_absolute_if_there(teacher.weights),
+            classes=_absolute_if_there(teacher.classes),
+            beside=tuple(map(_absolute_teacher, teacher.beside or ())),
+        ),
+        student=replace(student, weights=start),
+    )
+
+
+def _absolute_teacher(name: str) -> str:
+    kind, rest = split_teacher_name(name)
+    return name.removesuffix(rest) + _absolute_if_there(rest) if kind == FOLDER else name
+
+
+def _absolute_if_there(path: str | None) -> str:
+    """Return the path, absolute where it is that of a file or folder: what is missing is told as it was typed."""
+    found = Path(path).expanduser() if path else None
+    return str(found.absolute()) if found is not None and found.exists() else path or ""
 
 
 def resume_run(folder: Path, flags: Mapping[str, Any], console: Console) -> Run:
@@ -223,7 +247,16 @@ def read_run_or_file(run: Path | None, config: Path | None, flags: Mapping[str, 
 
 
 def _as_before_starts(before: RunSettings, now: RunSettings) -> RunSettings:
-    """Let what is `auto` today mean in a run of before `student.weights` what it meant then: a start from nothing."""
+    """Let settings mean in an earlier run what they meant when it was begun.
+
+    Paths are written as they were then. What is `auto` today is a start from nothing in a run of before
+    `student.weights`.
+    """
+    earlier = _from_anywhere(before)
+    if earlier.teacher == now.teacher:
+        now = replace(now, teacher=before.teacher)
+    if earlier.student == now.student:
+        now = replace(now, student=before.student)
     if before.student.weights is not None or now.student.weights not in (None, "auto"):
         return now
     return replace(now, student=replace(now.student, weights=None), distill=now.distill.for_start(is_trained=False))

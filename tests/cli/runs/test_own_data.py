@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from command import QUICK_CALIBRATION, Outcome, run_command
+from edgedistill_cli.runs import folder
 from reference.image_files import png
 from shapes import train_shape_teacher, write_shape_folder
 
 SUBTASK = "circle,square,cross"
+Words = tuple[str | Path, ...]
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +126,45 @@ def test_what_was_found_in_the_images_is_kept_in_the_run_folder_alone(
     trained = run_command("distill", *task, "--student", "plain:8-8", "--epochs", "1", "--out", tmp_path / "expert")
     assert trained.code == 0, trained.stderr
     assert (tmp_path / "expert" / "images.npz").is_file()
+
+
+@pytest.fixture
+def relative(shapes: Path, shape_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Words:
+    """What is typed in a folder that has the images and the teacher."""
+    (tmp_path / "here").mkdir()
+    for name, target in (("pictures", shapes), ("big", shape_teacher)):
+        (tmp_path / "here" / name).symlink_to(target)
+    monkeypatch.chdir(tmp_path / "here")
+    return (
+        "distill", "--data", "pictures", "--teacher", "./big", "--classes", SUBTASK, "--student", "plain:8-8",
+        "--epochs", "1", "--compute", "cpu", "--out", tmp_path / "expert",
+    )  # fmt: skip
+
+
+def test_a_run_begun_with_relative_paths_goes_on_from_any_folder_and_tells_no_folder_above(
+    relative: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = run_command(*relative)
+    assert trained.code == 0, trained.stderr
+    monkeypatch.chdir(tmp_path)
+    exported = run_command("export", "expert")
+    assert exported.code == 0, exported.stderr
+    assert json.loads((tmp_path / "expert" / "manifest.json").read_text(encoding="utf-8"))["teacher"]["name"] == "big"
+    assert str(tmp_path) not in (tmp_path / "expert" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_run_of_before_with_relative_paths_goes_on(
+    relative: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "_absolute_if_there", lambda path: path or "")
+        assert run_command(*relative).code == 0
+    settings = tmp_path / "expert" / "settings.toml"
+    assert 'name = "./big"' in settings.read_text(encoding="utf-8")
+    again = run_command(*relative)
+    assert again.code == 0, again.stderr
+    assert "distill: done before, kept" in again.stderr
+    assert 'name = "./big"' in settings.read_text(encoding="utf-8")
 
 
 def test_folders_named_train_val_and_test_are_the_splits(shape_teacher: Path, tmp_path: Path) -> None:

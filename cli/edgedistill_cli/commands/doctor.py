@@ -24,6 +24,9 @@ LIBRARIES = {
     "fsspec": ("http", "images on servers"),
 }
 
+# Packages that bring the same library, with other providers.
+_IN_PLACE_OF = {"onnxruntime": ("onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")}
+
 # What ONNX Runtime's INT8 kernels do here, as the end of a line.
 _KERNELS: "dict[Int8Kernels | None, str]" = {
     None: "",
@@ -35,18 +38,12 @@ _KERNELS: "dict[Int8Kernels | None, str]" = {
 
 def doctor(console: Console) -> None:
     """Say what this machine can run, what is missing, and the command that installs it. Installs nothing."""
-    import contextlib
-    from importlib import metadata
-
     from edgedistill_deploy.hardware.device import read_device
     from edgedistill_deploy.hardware.int8_outlook import int8_outlook, outlook_sentence
 
     rows = []
     for library, (extra, purpose) in LIBRARIES.items():
-        found: str | None = None
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found = metadata.version(library)
-        rows.append({"library": library, "version": found, "purpose": purpose, "extra": extra})
+        rows.append({"library": library, "version": _find_version(library), "purpose": purpose, "extra": extra})
     device, kernels = read_device(), _int8_kernels()
     outlook = int8_outlook(device.int8_instructions, device.architecture)
     console.emit(
@@ -68,6 +65,19 @@ def doctor(console: Console) -> None:
         if not row["version"]:
             console.result(f"{row['library']}: pip install 'edgedistill[{row['extra']}]'")
     console.result(outlook_sentence(device.int8_instructions, device.architecture) + _KERNELS.get(kernels, ""))
+
+
+def _find_version(library: str) -> str | None:
+    """Return the version of an installed library, with the name of its package where that is another one."""
+    from importlib import metadata
+
+    for package in (library, *_IN_PLACE_OF.get(library, ())):
+        try:
+            version = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+        return version if package == library else f"{version} ({package})"
+    return None
 
 
 def _int8_kernels() -> "Int8Kernels | None":

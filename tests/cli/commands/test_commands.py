@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,20 @@ def test_doctor_lists_libraries_and_installs_nothing() -> None:
     assert record["int8_kernels"] in ("exact", "made_exact")
     assert "INT8 instructions of the processor: " in shown
     assert "ONNX Runtime computes INT8 exactly" in shown
+
+
+def test_doctor_knows_the_other_packages_of_onnx_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = metadata.version
+
+    def version(package: str) -> str:
+        if package == "onnxruntime":
+            raise metadata.PackageNotFoundError(package)
+        return "1.24.1" if package == "onnxruntime-openvino" else usual(package)
+
+    monkeypatch.setattr(metadata, "version", version)
+    record = last_json(run_command("doctor", "--json"))
+    libraries = {row["library"]: row["version"] for row in record["libraries"]}  # type: ignore[attr-defined]
+    assert libraries["onnxruntime"] == "1.24.1 (onnxruntime-openvino)"
 
 
 def test_init_writes_settings_that_build_understands(tmp_path: Path) -> None:

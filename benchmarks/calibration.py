@@ -2,9 +2,9 @@
 
     python -m benchmarks.calibration RUN --source IMAGES
 
-The bundle is copied, calibrated anew with the settings of its last calibration, and forgotten. `IMAGES` are its
-training images: a folder, or a source by its kind, such as `npz:FILE`. A line for each phase has its processor seconds,
-those of all threads together, and the seconds that passed. Last come the whole and the peak of the resident memory.
+The bundle is copied, calibrated anew with the default settings, and forgotten. `IMAGES` are its training images: a
+folder, or a source by its kind, such as `npz:FILE`. A line for each phase has its processor seconds, those of all
+threads together, and the seconds that passed. Last come the whole and the peak of the resident memory.
 `--keep DIR` keeps the calibrated copy, to compare its files and its ledger with those of another version.
 """
 
@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgedistill_calibration import CalibrationConfig, calibrate
+from edgedistill_calibration import calibrate
 from edgedistill_deploy.bundle.folder import Bundle, open_bundle
 from edgedistill_deploy.hardware.memory import begin_memory_peak, read_peak_memory_bytes
 from edgedistill_deploy.images.sources import open_images
@@ -57,11 +57,6 @@ def copy_bundle(bundle: Bundle, folder: Path) -> Bundle:
     return open_bundle(folder, verify=False).with_fields(calibration={})
 
 
-def settings_of(bundle: Bundle) -> CalibrationConfig:
-    """Return the settings of a bundle's last calibration, or the defaults."""
-    return CalibrationConfig(**bundle.manifest.get("calibration", {}).get("settings", {}))
-
-
 def main() -> None:
     """Calibrate a copy of a bundle and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -75,7 +70,7 @@ def main() -> None:
         copied = copy_bundle(bundle, given.keep or Path(name) / "bundle")
         begin_memory_peak()
         times = PhaseTimes()
-        calibrate(copied, images, settings_of(bundle), times)
+        calibrate(copied, images, progress=times)
         times(1, 1)
     print("\n".join(times.lines()))
     print(f"peak of the resident memory: {(read_peak_memory_bytes() or 0) / 1e6:.0f} MB")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgedistill.compute.accelerator import memory_format
+from edgedistill.compute.parts import answer_in_parts, parts_of
 from edgedistill.config import DistillConfig
 from edgedistill.data.feeding import Feed
 from edgedistill.data.loader import Augmentation, Pass, open_loader
@@ -51,6 +52,9 @@ class Asked:
     @torch.no_grad()
     def logits(self, pixels: Tensor) -> Tensor:
         """Return the subtask's logits (N, C) for uint8 images (N, H, W, 3)."""
+        return answer_in_parts(self._answer, pixels)
+
+    def _answer(self, pixels: Tensor) -> Tensor:
         images = self.normalise(pixels).contiguous(memory_format=self.layout)
         return restrict_logits(self.model(images), self.class_indices)
 
@@ -117,14 +121,25 @@ class TeacherGuidance:
             pixels: the same as uint8 (N, H, W, 3), for the teachers beside it.
             labels: as for `weigh_teachers`; of no matter to a single teacher.
         """
-        model = self.teacher.model
-        with self.accelerator.autocast(), capture(model, self.layers) as outputs:
-            logits = self.logits(images)
-            maps = {name: as_map(outputs[name], model, name) for name in self.layers}
+        with self.accelerator.autocast():
+            answers = [self._answer(part) for part in parts_of(images)]
+            logits = _joined([logits for logits, _ in answers])
+            maps = {name: _joined([maps[name] for _, maps in answers]) for name in self.layers}
             others = [each.logits(pixels) for each in self.beside]
         if others:
             logits = mix_teachers([logits, *others], labels, self.temperature)
         return Guidance(logits=logits.float(), targets=self.objective.targets(maps))
+
+    def _answer(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the logits (n, C) of a part of a batch, and the maps of the layers (n, D, H, W)."""
+        model = self.teacher.model
+        with capture(model, self.layers) as outputs:
+            logits = self.logits(images)
+            return logits, {name: as_map(outputs[name], model, name) for name in self.layers}
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def with_cache(

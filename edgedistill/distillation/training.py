@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgedistill.compute.accelerator import memory_format, own_random_numbers
+from edgedistill.compute.parts import answer_in_parts
 from edgedistill.compute.processes import average_buffers
 from edgedistill.config import FROZEN, DistillConfig
 from edgedistill.data.feeding import Feed
@@ -358,7 +359,7 @@ def _ask_validation(run: Run, model: Callable[[Tensor], Tensor], epoch: int) -> 
     device, steps = run.accelerator.device, len(run.feeds.validation)
     for step, (pixels, labels, indices) in enumerate(run.feeds.validation.batches()):
         with run.accelerator.autocast():
-            logits = model(pixels)
+            logits = answer_in_parts(model, pixels)
         yield logits.float(), labels.to(device, non_blocking=True), indices.to(device, non_blocking=True)
         run.watch(
             TrainingProgress(phase="validation", epoch=epoch, epochs=run.config.epoch_count, step=step + 1, steps=steps)
@@ -378,7 +379,7 @@ def predict_classes(
     found: list[Tensor] = []
     with evaluating(model), torch.no_grad():
         for pixels, *_ in open_loader(images, teacher.preprocess, EVALUATION_BATCH):
-            logits = model(normalise(pixels.to(device)))
+            logits = answer_in_parts(lambda part: model(normalise(part)), pixels.to(device))
             found.append((logits if classes is None else restrict_logits(logits, classes)).argmax(dim=1).cpu())
     return np.asarray(torch.cat(found).numpy(), dtype=np.int64)
 

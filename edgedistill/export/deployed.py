@@ -5,6 +5,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from edgedistill.compute.parts import answer_in_parts
 from edgedistill.models.normalise import Normalise
 from edgedistill.networks.logits import ClassIndices, combine_logits, flatten_indices
 from edgedistill.networks.modes import evaluating
@@ -48,7 +49,11 @@ class Deployed(nn.Module):
 
 def logits_in_torch(model: Deployed, samples: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Return the logits (N, C) of prepared images, uint8 (N, H, W, 3)."""
+
+    def answer(images: Tensor) -> Tensor:
+        given = model(images)
+        return given if isinstance(given, Tensor) else given[0]
+
     with evaluating(model), torch.no_grad():
-        given = model(torch.from_numpy(samples))
-    logits: npt.NDArray[np.float32] = (given if isinstance(given, Tensor) else given[0]).numpy()
+        logits: npt.NDArray[np.float32] = answer_in_parts(answer, torch.from_numpy(samples)).numpy()
     return logits

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgedistill.compute.parts import parts_of
 from edgedistill.data.loader import open_loader
 from edgedistill.models.normalise import normalise_of
 from edgedistill.models.teacher import Teacher
@@ -144,7 +145,7 @@ def readiness(student: nn.Module, teacher: Teacher, images: ImageSet, *, seed: i
 def _batches(student: nn.Module, teacher: Teacher, images: ImageSet) -> Iterator[Tensor]:
     normalise = normalise_of(student, teacher.normalise())
     for pixels, _, _ in open_loader(images, teacher.preprocess, BATCH):
-        yield normalise(pixels)
+        yield from map(normalise, parts_of(pixels))
 
 
 def _decibels(signal: float, noise: float) -> float:

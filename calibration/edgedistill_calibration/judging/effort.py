@@ -3,7 +3,7 @@ size: the larger a model, the fewer images, within bounds.
 """
 
 # Multiply-adds that two cores do in INT8, or in float, in about these seconds.
-CANDIDATES_BUDGET = 4e11  # 8 s: choosing among ranges
+CANDIDATES_BUDGET = 2e11  # 15 s of INT8 without VNNI: choosing among ranges
 SAMPLE_BUDGET = 2e11  # 4 s: single nodes of files that hold their limit
 NODES_BUDGET = 4e12  # 75 s: single nodes, where a file loses too much or all are asked for
 TEACHER_BUDGET = 8e11  # 15 s: the teacher's answers to the held-out images

@@ -163,6 +163,15 @@ def test_the_readmes_comparison_is_the_recorded_one() -> None:
     assert set(shown) <= set(recorded)
 
 
+def test_the_readmes_times_are_recorded_ones() -> None:
+    readme, results = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "benchmarks/RESULTS.md"))
+    told = readme.partition("### How long it takes")[2].partition("\n## ")[0]
+    table = results.partition("## Photographs of 224 pixels")[2].partition("\n## ")[0]
+    figures = set(re.findall(r"\b\d+\.\d+\b|\b\d+(?= s\b)", told))
+    assert len(figures) >= 6
+    assert figures <= set(re.findall(r"\d+\.\d+|\d+", table))
+
+
 @pytest.mark.parametrize("all_digits", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_quickstart_is_short_and_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, all_digits: bool) -> None:
     source = (ROOT / "examples" / "quickstart.py").read_text(encoding="utf-8")

@@ -57,7 +57,7 @@ def test_a_run_tells_and_keeps_who_taught(taught: tuple[Path, Outcome]) -> None:
     record = record_of(run)
     assert f"teacher {TWIN} beside embedded:glyphs100" in outcome.stderr
     assert outcome.stderr.count("teacher: the teacher is right on") == 2, "both are checked on images with labels"
-    assert record["teachers_beside"][0]["name"] == str(TWIN)
+    assert record["teachers_beside"][0]["name"] == TWIN.name
     assert "assistant: the assistant plain:16-16 was asked for" in outcome.stderr
     assert (record["assistant"]["asked"], record["assistant"]["chosen"]) == ("plain:16-16", "plain:16-16")
     assert record["assistant"]["multiply_adds"] > open_bundle(run).manifest["student"]["multiply_adds"]

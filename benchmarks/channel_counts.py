@@ -8,18 +8,19 @@ multiple of 8, and of 16: 1.00 says that the channels up to there cost nothing.
 """
 
 import argparse
+import functools
 import tempfile
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from benchmarks.alternating import alternate, open_model
 
 SIZE, DEPTH = 28, 6  # pixels a side, and convolutions
 COUNTS = (12, 16, 20, 24, 28, 32, 36, 40, 48, 52, 56, 60, 64)
@@ -81,28 +82,15 @@ def open_both(channels: int, kernel: int) -> dict[str, Any]:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
-        return {"fp32": open_file(plain), "int8": open_file(rounded)}
-
-
-def open_file(path: Path) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return {"fp32": open_model(str(plain)), "int8": open_model(str(rounded))}
 
 
 def measure(kernel: int, counts: Iterable[int]) -> dict[tuple[int, str], float]:
     """Return the time in ms of each count in each precision."""
     sessions = {(count, name): session for count in counts for name, session in open_both(count, kernel).items()}
-    taken: dict[tuple[int, str], list[float]] = {key: [] for key in sessions}
     feeds = {"x": noise(9)}
-    for _ in range(ROUNDS):
-        for key, session in sessions.items():
-            session.run(None, feeds)  # the one before has emptied the caches
-            began = time.perf_counter()
-            session.run(None, feeds)
-            taken[key].append(1000 * (time.perf_counter() - began))
-    return {key: float(np.percentile(each, LOW)) for key, each in taken.items()}
+    runs = {key: functools.partial(session.run, None, feeds) for key, session in sessions.items()}
+    return alternate(runs, ROUNDS, LOW)
 
 
 def main() -> None:

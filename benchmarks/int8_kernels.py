@@ -7,12 +7,13 @@ runs on one thread. Inputs are random over the range of the input's type.
 """
 
 import argparse
-import time
+from functools import partial
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
+from benchmarks.alternating import alternate, one_thread, open_model
 from edgedistill_deploy.runtimes.int8_kernels import EXACT_OPTION, find_int8_kernels
 
 RUNS = 100
@@ -20,14 +21,12 @@ RUNS = 100
 
 def open_file(path: str, *, exact: bool = False, optimised: bool = True) -> Any:
     """Load the file on one thread."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
+    options = one_thread()
     if exact:
         options.add_session_config_entry(*EXACT_OPTION)
     if not optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return open_model(path, options)
 
 
 def random_feeds(session: Any, batch_size: int, seed: int = 0) -> dict[str, Any]:
@@ -50,14 +49,7 @@ def sqnr_db(meant: np.ndarray, given: np.ndarray) -> float:
 
 def median_ms(sessions: dict[str, Any], feeds: dict[str, Any]) -> dict[str, float]:
     """Run the sessions in turn and return each one's median time."""
-    times: dict[str, list[float]] = {name: [] for name in sessions}
-    for _ in range(RUNS):
-        for name, session in sessions.items():
-            session.run(None, feeds)  # the other one has emptied the caches
-            began = time.perf_counter()
-            session.run(None, feeds)
-            times[name].append(1000 * (time.perf_counter() - began))
-    return {name: float(np.median(each)) for name, each in times.items()}
+    return alternate({name: partial(each.run, None, feeds) for name, each in sessions.items()}, RUNS, 50)
 
 
 def main() -> None:

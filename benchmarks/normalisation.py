@@ -8,14 +8,14 @@ floats as that convolution reads them. Both take turns on one thread. The ratio 
 
 import argparse
 import copy
-import time
+import functools
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import TensorProto, helper
+
+from benchmarks.alternating import alternate, open_model
 
 ROUNDS = 200
 LOW = 20  # the percentile of the times: others are of what else the machine did
@@ -52,28 +52,19 @@ def reached_back(graph: onnx.GraphProto, value: str) -> set[str]:
     return found
 
 
-def open_graph(model: onnx.ModelProto) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
 def compare(path: Path) -> tuple[float, float]:
     """Return the times in ms of the whole file, and of it without normalisation."""
     model = onnx.load(path)
-    whole, cut = open_graph(model), open_graph(without_normalisation(model))
+    whole, cut = (open_model(each.SerializeToString()) for each in (model, without_normalisation(model)))
     _, height, width, channels = (axis.dim_value for axis in model.graph.input[0].type.tensor_type.shape.dim)
     pixels = np.random.default_rng(0).integers(0, 256, (1, height, width, channels), dtype=np.uint8)
     floats = np.ascontiguousarray(((pixels / 127.5) - 1).astype(np.float32).transpose(0, 3, 1, 2))
-    taken: list[list[float]] = [[], []]
-    for _ in range(ROUNDS):
-        for times, session, image in zip(taken, (whole, cut), (pixels, floats), strict=True):
-            session.run(None, {"image": image})  # the other one has emptied the caches
-            began = time.perf_counter()
-            session.run(None, {"image": image})
-            times.append(1000 * (time.perf_counter() - began))
-    return float(np.percentile(taken[0], LOW)), float(np.percentile(taken[1], LOW))
+    runs = {
+        name: functools.partial(session.run, None, {"image": image})
+        for name, session, image in (("whole", whole, pixels), ("cut", cut, floats))
+    }
+    found = alternate(runs, ROUNDS, LOW)
+    return found["whole"], found["cut"]
 
 
 def main() -> None:

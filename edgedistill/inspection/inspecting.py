@@ -24,6 +24,7 @@ from edgedistill.inspection.suggesting import (
     student_factor,
     suggested_width,
 )
+from edgedistill.models.names import shown_teacher_name
 from edgedistill.models.student import build_student
 from edgedistill.models.student_names import is_shrunk, shrunk_share
 from edgedistill.models.teacher import Teacher
@@ -103,7 +104,7 @@ def inspect_subspaces(
         suggestion = replace(_suggestion(config.methods[0], widths, examination, given), refused=refused)
         phases.finish()
     return Inspection(
-        teacher=teacher.name,
+        teacher=shown_teacher_name(teacher.name),
         subtask=subtask.name,
         class_names=subtask.class_names,
         seed=config.seed,

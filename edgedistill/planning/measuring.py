@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgedistill.models.names import shown_teacher_name
 from edgedistill.models.student_names import is_shrunk
 from edgedistill.models.teacher import Teacher
 from edgedistill.planning.candidates import Candidate, write_candidate
@@ -136,7 +137,7 @@ def plan_record(task: PlanTask, rows: Sequence[PlanRow], widths_from: str | None
         "kind": "student-plan",
         "schema": 1,
         "device": task.device_name,
-        "teacher": task.teacher.name,
+        "teacher": shown_teacher_name(task.teacher.name),
         "subtask": task.subtask.to_json(),
         "image_size": list(task.teacher.preprocess.size),
         "budget_ms": task.budget.budget_ms,

@@ -85,7 +85,10 @@ def check_manifest(record: Any, path: Path) -> None:
 
 def _read_bounded(path: Path) -> bytes:
     if not path.is_file():
-        raise BundleError(f"{path.parent} is not a bundle: it has no {MANIFEST}.")
+        raise BundleError(
+            f"{path.parent} is not a bundle: it has no {MANIFEST}; give a folder that `edgedistill build` or "
+            "`edgedistill pack` wrote."
+        )
     require_inside(path, path.parent)
     with path.open("rb") as stream:
         text = stream.read(MAX_MANIFEST_BYTES + 1)

@@ -67,23 +67,21 @@ def tiny_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def built_run(tiny_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run folder, made once by `edgedistill build`; tests that change it work on a copy."""
+def shared_run(tiny_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run folder, made once by `edgedistill build` for all processes; nothing may change it."""
 
     def build(folder: Path) -> None:
         settings = write_quick_settings(folder / "settings.toml", tiny_digits, epochs=12, teacher_cache='"2"')
         outcome = run_command("build", "--config", settings, "--out", folder / "run", "--json")
         assert outcome.code in (0, 3, 4), outcome.stderr
 
-    # Each process works on a copy of its own: some tests measure in this folder, which adds records to it.
-    folder = tmp_path_factory.mktemp("built")
-    return shutil.copytree(made_once(tmp_path_factory, "built", build) / "run", folder / "run")
+    return made_once(tmp_path_factory, "built", build) / "run"
 
 
 @pytest.fixture
-def copied_run(built_run: Path, tmp_path: Path) -> Path:
-    """A copy of the finished run that a test may damage."""
-    return shutil.copytree(built_run, tmp_path / "run")
+def built_run(shared_run: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run for one test: most commands add records to the run that they are given."""
+    return shutil.copytree(shared_run, tmp_path / "run")
 
 
 @pytest.fixture

@@ -52,12 +52,12 @@ def test_the_code_that_runs_is_the_wheels(installed: Path) -> None:
     assert all(path.startswith(str(installed)) for path in done.stdout.split())
 
 
-def test_a_run_made_in_the_checkout_is_checked_and_reported_by_the_wheel(installed: Path, copied_run: Path) -> None:
-    validated = run_installed(installed, "validate", copied_run, "--precision", "fp32", "--max-drop", "0.9")
+def test_a_run_made_in_the_checkout_is_checked_and_reported_by_the_wheel(installed: Path, built_run: Path) -> None:
+    validated = run_installed(installed, "validate", built_run, "--precision", "fp32", "--max-drop", "0.9")
     assert validated.returncode == 0, validated.stderr
-    (copied_run / "report.html").unlink()
-    assert run_installed(installed, "report", copied_run).returncode == 0
-    assert (copied_run / "report.html").is_file()
+    (built_run / "report.html").unlink()
+    assert run_installed(installed, "report", built_run).returncode == 0
+    assert (built_run / "report.html").is_file()
 
 
 def test_the_embedded_default_is_in_the_wheel(installed: Path, tmp_path: Path) -> None:

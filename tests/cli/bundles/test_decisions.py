@@ -20,8 +20,8 @@ def record_of(outcome: Outcome) -> dict[str, Any]:
     return record
 
 
-def test_the_chain_is_on_screen_in_the_record_and_in_the_report(copied_run: Path) -> None:
-    outcome = run_command("validate", copied_run, "--json")
+def test_the_chain_is_on_screen_in_the_record_and_in_the_report(built_run: Path) -> None:
+    outcome = run_command("validate", built_run, "--json")
     record = record_of(outcome)
     steps = {step["precision"]: step for step in record["chain"]}
     assert list(steps) == ["teacher", "fp32", "int8", "int8-tensorrt"]
@@ -35,11 +35,11 @@ def test_the_chain_is_on_screen_in_the_record_and_in_the_report(copied_run: Path
     lost = steps["fp32"]["accuracy"] - steps["int8"]["accuracy"]
     assert steps["int8"]["loss"] == pytest.approx(lost)
 
-    shown = run_command("validate", copied_run).stdout
+    shown = run_command("validate", built_run).stdout
     assert "Where the accuracy went" in shown
     assert re.search(r"int8-tensorrt\W+fp32\W+\d+\.\d %", shown)
-    run_command("report", copied_run)
-    page = Page((copied_run / "report.html").read_text(encoding="utf-8"))
+    run_command("report", built_run)
+    page = Page((built_run / "report.html").read_text(encoding="utf-8"))
     assert [row[:2] for row in page.sections["parity"].tables[-1][1:]] == [
         ["teacher", ""],
         ["expert fp32", "teacher"],
@@ -55,8 +55,8 @@ def test_a_build_leaves_the_chain_for_the_report(built_run: Path) -> None:
     assert [step["precision"] for step in steps][:3] == ["teacher", "fp32", "int8"]
 
 
-def test_flips_are_pictured_in_the_folder_and_in_the_report(copied_run: Path, tmp_path: Path) -> None:
-    outcome = run_command("validate", copied_run, "--flips", tmp_path / "flips")
+def test_flips_are_pictured_in_the_folder_and_in_the_report(built_run: Path, tmp_path: Path) -> None:
+    outcome = run_command("validate", built_run, "--flips", tmp_path / "flips")
     records = json.loads((tmp_path / "flips" / "flips.json").read_text(encoding="utf-8"))["records"]
     assert [each["precision"] for each in records] == ["fp32", "int8"]
     for record in records:
@@ -64,17 +64,15 @@ def test_flips_are_pictured_in_the_folder_and_in_the_report(copied_run: Path, tm
         assert len(pictures) == record["flip_count"] > 0
         told = f"expert {record['precision']}: {record['flip_count']} of 80 images are decided differently"
         assert told in outcome.stdout
-    run_command("report", copied_run)
-    html = (copied_run / "report.html").read_text(encoding="utf-8")
+    run_command("report", built_run)
+    html = (built_run / "report.html").read_text(encoding="utf-8")
     start = html.index('<section id="flips"')
     shown = re.findall("<img ", html[start : html.index("</section>", start)])
     assert len(shown) == sum(min(12, record["flip_count"]) for record in records)
 
 
-def test_flips_of_own_images_carry_their_names(copied_run: Path, tiny_digits: Path, tmp_path: Path) -> None:
-    run_command(
-        "validate", copied_run, "--precision", "fp32", "--data", f"npz:{tiny_digits}", "--flips", tmp_path / "f"
-    )
+def test_flips_of_own_images_carry_their_names(built_run: Path, tiny_digits: Path, tmp_path: Path) -> None:
+    run_command("validate", built_run, "--precision", "fp32", "--data", f"npz:{tiny_digits}", "--flips", tmp_path / "f")
     (record,) = json.loads((tmp_path / "f" / "flips.json").read_text(encoding="utf-8"))["records"]
     assert record["flips"]
     assert all("tiny.npz" in flip["name"] for flip in record["flips"])
@@ -115,30 +113,30 @@ def test_an_unmet_gate_is_red_in_the_summaries_too(built_run: Path, tmp_path: Pa
     assert int(suite.attrib["failures"]) >= 1
 
 
-def test_bisection_of_a_sound_run_finds_nothing(copied_run: Path) -> None:
-    outcome = run_command("validate", copied_run, "--bisect")
+def test_bisection_of_a_sound_run_finds_nothing(built_run: Path) -> None:
+    outcome = run_command("validate", built_run, "--bisect")
     assert outcome.code == 0, outcome.stderr
     assert outcome.stdout.startswith("No difference was found: all ")
-    (path,) = (copied_run / "bisect").glob("*.json")
+    (path,) = (built_run / "bisect").glob("*.json")
     assert json.loads(path.read_text(encoding="utf-8"))["candidate"]["precision"] == "int8"
     for against in ("unoptimised", "onnxruntime:cpu", "int8-tensorrt"):
-        found = run_command("validate", copied_run, "--bisect", "--against", against, "--image", "5", "--json")
+        found = run_command("validate", built_run, "--bisect", "--against", against, "--image", "5", "--json")
         assert (found.code, record_of(found)["verdict"]) == (0, "agree")
-    fp32 = record_of(run_command("validate", copied_run, "--bisect", "--precision", "fp32", "--json"))
+    fp32 = record_of(run_command("validate", built_run, "--bisect", "--precision", "fp32", "--json"))
     assert fp32["reference"]["optimised"] is False
 
 
-def test_bisection_names_the_node_and_the_module(copied_run: Path, tmp_path: Path) -> None:
-    source = copied_run / "model.fp32.onnx"
+def test_bisection_names_the_node_and_the_module(built_run: Path, tmp_path: Path) -> None:
+    source = built_run / "model.fp32.onnx"
     convolutions = [node for node in read_graph(source).nodes if node.operator == "Conv"]
     faulty = scale_weight(source, tmp_path / "faulty.onnx", convolutions[4].name, 1.5)
     words = ("--bisect", "--precision", "fp32", "--against", faulty)
-    outcome = run_command("validate", copied_run, *words, "--json")
+    outcome = run_command("validate", built_run, *words, "--json")
     record = record_of(outcome)
     assert (outcome.code, record["verdict"]) == (3, "diverge")
     assert record["first"]["node"] == convolutions[4].name
     assert convolutions[4].inputs[1].removeprefix("model.").startswith(record["first"]["module"])
-    shown = run_command("validate", copied_run, *words).stdout
+    shown = run_command("validate", built_run, *words).stdout
     assert f"They differ first at Conv {convolutions[4].name}, of module {record['first']['module']}:" in shown
     assert "runs, by bisection." in shown
 
@@ -170,9 +168,9 @@ def test_a_precision_that_is_not_there_cannot_be_searched(built_run: Path) -> No
     assert "has no model of precision fp16; it has fp32, int8, int8-tensorrt, teacher." in outcome.stderr
 
 
-def test_images_of_other_classes_are_refused_by_name(copied_run: Path, tmp_path: Path) -> None:
+def test_images_of_other_classes_are_refused_by_name(built_run: Path, tmp_path: Path) -> None:
     images = write_shape_folder(tmp_path / "shapes", count=2, formats=("RGB.png",))
-    outcome = run_command("validate", copied_run, "--data", images)
+    outcome = run_command("validate", built_run, "--data", images)
     assert outcome.code == 2
     assert f"{images} has none of the bundle's classes (" in outcome.stderr
     assert "only circle, cross, ring, square, triangle; name its" in outcome.stderr

@@ -49,8 +49,8 @@ def test_the_command_says_what_is_not_available(bundle: Bundle, capsys: pytest.C
     assert text == "expert fp32: energy not available: this machine shows no power sensor to this user.\n"
 
 
-def test_a_real_runs_nodes_are_of_the_students_modules(copied_run: Path) -> None:
-    outcome = run_command("profile", copied_run, "--precisions", "fp32,int8", "--layers", "--power", *QUICK, "--json")
+def test_a_real_runs_nodes_are_of_the_students_modules(built_run: Path) -> None:
+    outcome = run_command("profile", built_run, "--precisions", "fp32,int8", "--layers", "--power", *QUICK, "--json")
     assert outcome.code == 0, outcome.stderr
     student = dict(build_student("timm:resnet10t", 4, width=0.125).named_modules())
     for record in json.loads(outcome.stdout)["records"]:
@@ -63,6 +63,6 @@ def test_a_real_runs_nodes_are_of_the_students_modules(copied_run: Path) -> None
         assert others <= {*student, "normalise"}
         assert 0 < record["layer_run"]["outside_share"] < 1
         assert record["power"]["energy_per_image_mj"] != 0
-    page = run_command("report", copied_run)
+    page = run_command("report", built_run)
     assert page.code == 0
-    assert "Where the time of expert int8 goes" in (copied_run / "report.html").read_text(encoding="utf-8")
+    assert "Where the time of expert int8 goes" in (built_run / "report.html").read_text(encoding="utf-8")

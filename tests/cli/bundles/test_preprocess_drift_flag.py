@@ -10,8 +10,8 @@ from command import run_command
 SCHEMA = json.loads((Path(__file__).parents[2] / "deploy" / "schemas" / "parity.json").read_text(encoding="utf-8"))
 
 
-def test_the_drift_is_a_table_and_part_of_each_experts_record(copied_run: Path, tiny_digits: Path) -> None:
-    words = ("validate", copied_run, "--data", f"npz:{tiny_digits}", "--preprocess-drift")
+def test_the_drift_is_a_table_and_part_of_each_experts_record(built_run: Path, tiny_digits: Path) -> None:
+    words = ("validate", built_run, "--data", f"npz:{tiny_digits}", "--preprocess-drift")
     as_json = run_command(*words, "--json")
     assert as_json.code in (0, 3, 4), as_json.stderr
     for record in json.loads(as_json.stdout)["records"]:

@@ -1,5 +1,4 @@
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,6 @@ from edgedistill_deploy.errors import UsageError
 QUICK = ("--duration", "0.1", "--warmup", "0", "--quiet")
 
 
-@pytest.fixture
-def run(built_run: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(built_run, tmp_path / "run"))
-
-
 def measured(*argv: str | Path) -> dict[str, Any]:
     outcome = run_command("profile", *argv, *QUICK, "--json")
     assert outcome.code == 0, outcome.stderr
@@ -26,46 +20,46 @@ def measured(*argv: str | Path) -> dict[str, Any]:
     return document
 
 
-def test_a_sweep_makes_a_record_for_every_batch_size(run: Path) -> None:
-    profile = measured(run, "--precision", "fp32", "--batch-size", "1,3")
+def test_a_sweep_makes_a_record_for_every_batch_size(built_run: Path) -> None:
+    profile = measured(built_run, "--precision", "fp32", "--batch-size", "1,3")
     assert [record["batch_size"] for record in profile["records"]] == [1, 3]
     device = profile["records"][0]["device"]["name"]
-    assert (run / "latency" / f"{device}-onnxruntime-fp32-b3.json").is_file()
+    assert (built_run / "latency" / f"{device}-onnxruntime-fp32-b3.json").is_file()
 
 
-def test_an_earlier_record_is_compared_with(run: Path, tmp_path: Path) -> None:
-    earlier = measured(run, "--precision", "fp32")
+def test_an_earlier_record_is_compared_with(built_run: Path, tmp_path: Path) -> None:
+    earlier = measured(built_run, "--precision", "fp32")
     slower = {**earlier, "samples_ms": [100.0 * ms for ms in earlier["samples_ms"]]}
     file = tmp_path / "before.json"
     file.write_text(json.dumps(slower), encoding="utf-8")
-    record = measured(run, "--precision", "fp32", "--against", file)
+    record = measured(built_run, "--precision", "fp32", "--against", file)
     assert record["against"]["verdict"] == "faster"
     assert record["against"]["file"] == str(file)
-    shown = run_command("profile", run, "--precision", "fp32", "--against", file, *QUICK).stdout
+    shown = run_command("profile", built_run, "--precision", "fp32", "--against", file, *QUICK).stdout
     assert f"expert fp32: faster, against {file}: it takes 0.0" in shown
 
 
-def test_an_earlier_record_of_something_else_is_refused(run: Path, tmp_path: Path) -> None:
-    earlier = measured(run, "--precision", "fp32", "--batch-size", "2")
+def test_an_earlier_record_of_something_else_is_refused(built_run: Path, tmp_path: Path) -> None:
+    earlier = measured(built_run, "--precision", "fp32", "--batch-size", "2")
     file = tmp_path / "before.json"
     file.write_text(json.dumps(earlier), encoding="utf-8")
-    outcome = run_command("profile", run, "--precision", "fp32", "--against", file, *QUICK)
+    outcome = run_command("profile", built_run, "--precision", "fp32", "--against", file, *QUICK)
     assert outcome.code == 2
     assert "has no record of a precision and batch size that was measured now" in outcome.stderr
 
 
 @pytest.mark.parametrize(("budget_ms", "code", "verdict"), [("10000", 0, "pass"), ("0.000001", 3, "fail")])
-def test_a_budget_is_a_gate(run: Path, budget_ms: str, code: int, verdict: str) -> None:
+def test_a_budget_is_a_gate(built_run: Path, budget_ms: str, code: int, verdict: str) -> None:
     outcome = run_command(
-        "profile", run, "--precision", "fp32", "--budget-ms", budget_ms, "--percentile", "50", "--json", *QUICK
+        "profile", built_run, "--precision", "fp32", "--budget-ms", budget_ms, "--percentile", "50", "--json", *QUICK
     )
     assert outcome.code == code
     assert json.loads(outcome.stdout)["budget"]["verdict"] == verdict
 
 
-def test_a_budget_that_too_few_runs_cannot_decide_says_how_many_would(run: Path) -> None:
+def test_a_budget_that_too_few_runs_cannot_decide_says_how_many_would(built_run: Path) -> None:
     outcome = run_command(
-        "profile", run, "--precision", "fp32", "--budget-ms", "10000", "--percentile", "99.99", *QUICK
+        "profile", built_run, "--precision", "fp32", "--budget-ms", "10000", "--percentile", "99.99", *QUICK
     )
     assert outcome.code == 4
     assert "more runs would decide it: give a longer --duration" in outcome.stdout
@@ -167,10 +161,10 @@ def test_comparisons_are_shown_with_their_margin_and_the_machine_against_itself(
 
 
 @pytest.mark.slow
-def test_everything_together_is_shown_in_tables(run: Path) -> None:
+def test_everything_together_is_shown_in_tables(built_run: Path) -> None:
     outcome = run_command(
-        "profile", run, "--precisions", "fp32,int8", "--rate", "100", "--cold-start", "--end-to-end", "--budget-ms",
-        "10000", "--percentile", "50", "--batch-size", "1,2", *QUICK,
+        "profile", built_run, "--precisions", "fp32,int8", "--rate", "100", "--cold-start", "--end-to-end",
+        "--budget-ms", "10000", "--percentile", "50", "--batch-size", "1,2", *QUICK,
     )  # fmt: skip
     assert outcome.code == 0
     for text in (

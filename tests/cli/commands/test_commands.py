@@ -75,29 +75,29 @@ def test_the_settings_in_a_run_repeat_it(built_run: Path, tmp_path: Path) -> Non
     assert one.read_bytes() == two.read_bytes()
 
 
-def test_stages_alone_work_on_the_run_folder(copied_run: Path) -> None:
-    before = json.loads((copied_run / "manifest.json").read_text(encoding="utf-8"))["files"]
-    assert run_command("export", copied_run).code == 0
-    after = json.loads((copied_run / "manifest.json").read_text(encoding="utf-8"))
+def test_stages_alone_work_on_the_run_folder(built_run: Path) -> None:
+    before = json.loads((built_run / "manifest.json").read_text(encoding="utf-8"))["files"]
+    assert run_command("export", built_run).code == 0
+    after = json.loads((built_run / "manifest.json").read_text(encoding="utf-8"))
     assert after["files"]["model.fp32"]["sha256"] == before["model.fp32"]["sha256"]
     assert set(after["stages"]) == {"distill", "export"}
     flags = ("--images", "60", "--held-out", "40", "--profile", "arm", "--calibration", "least-squares")
     more = ("--max-drop", "0.9", "--ledger-nodes", "3", "--fp16", "--seed", "2")
-    outcome = run_command("calibrate", copied_run, *flags, *more)
+    outcome = run_command("calibrate", built_run, *flags, *more)
     assert outcome.code == 0
     assert "model.int8-fp16-tensorrt.onnx written, ranges by least-squares" in outcome.stderr
     assert "note: " in outcome.stderr
-    settings = (copied_run / "settings.toml").read_text(encoding="utf-8")
+    settings = (built_run / "settings.toml").read_text(encoding="utf-8")
     for line in ("images = 60", "held_out = 40", 'profile = "arm"', "fp16 = true", "ledger_nodes = 3"):
         assert line in settings
-    ledger: Any = last_json(run_command("ledger", copied_run, "--json"))
+    ledger: Any = last_json(run_command("ledger", built_run, "--json"))
     stages = [step["stage"] for step in ledger["steps"]]
     assert stages == ["teacher", "fp32", "fp16", "int8", "int8-tensorrt", "int8-fp16-tensorrt"]
     assert [sum(node["alone"] is not None for node in step["nodes"]) for step in ledger["steps"]] == [
         0, 0, 0, 3, 3, 0,
     ]  # fmt: skip
     assert "golden images" in ledger["left_out"]["student"]
-    outcome = run_command("build", "--config", copied_run / "settings.toml", "--out", copied_run, "--json")
+    outcome = run_command("build", "--config", built_run / "settings.toml", "--out", built_run, "--json")
     assert outcome.stderr.count("done before, kept") == 3
 
 
@@ -188,14 +188,14 @@ def test_init_writes_settings_that_build_understands(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_a_damaged_expert_fails_and_a_changed_file_is_refused(copied_run: Path) -> None:
+def test_a_damaged_expert_fails_and_a_changed_file_is_refused(built_run: Path) -> None:
     """Weights damaged and registered anew: the gate sees it. Bytes changed behind the manifest's back: refused."""
     import onnx
     from onnx import numpy_helper
 
     from edgedistill_deploy.bundle.folder import open_bundle
 
-    path = copied_run / "model.fp32.onnx"
+    path = built_run / "model.fp32.onnx"
     model = onnx.load(path)
     head = max(
         (each for each in model.graph.initializer if list(each.dims)[:1] == [4]), key=lambda each: len(each.dims)
@@ -203,12 +203,12 @@ def test_a_damaged_expert_fails_and_a_changed_file_is_refused(copied_run: Path) 
     weights = numpy_helper.to_array(head)
     head.CopyFrom(numpy_helper.from_array(-weights, head.name))
     onnx.save(model, path)
-    refused = run_command("validate", copied_run, "--precision", "fp32")
+    refused = run_command("validate", built_run, "--precision", "fp32")
     assert refused.code == 1
     assert "model.fp32.onnx" in refused.stderr
     assert refused.stderr.count("\n") <= 2
-    open_bundle(copied_run, verify=False).with_file("model.fp32", path)
-    assert run_command("validate", copied_run, "--precision", "fp32").code == 3
+    open_bundle(built_run, verify=False).with_file("model.fp32", path)
+    assert run_command("validate", built_run, "--precision", "fp32").code == 3
 
 
 Wrong = Callable[[Path, Path], list[str | Path]]
@@ -270,11 +270,11 @@ WRONG: dict[str, tuple[Wrong, int, str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_input_is_one_sentence_and_a_code(case: str, copied_run: Path, tmp_path: Path) -> None:
+def test_wrong_input_is_one_sentence_and_a_code(case: str, built_run: Path, tmp_path: Path) -> None:
     argv, code, message = WRONG[case]
     empty = tmp_path / "empty"
     empty.mkdir()
-    outcome = run_command(*argv(copied_run, empty))
+    outcome = run_command(*argv(built_run, empty))
     assert outcome.code == code, outcome.stderr
     assert message in outcome.stderr
     assert "Traceback" not in outcome.stderr
@@ -303,10 +303,10 @@ def test_a_mistake_before_training_can_be_corrected_in_the_same_folder(tmp_path:
     assert run_command(*argv, "--epochs", "2").code == 2
 
 
-def test_restart_trains_anew(copied_run: Path) -> None:
-    (copied_run / "notes.txt").write_text("mine", encoding="utf-8")
-    argv = ("distill", "--config", copied_run / "settings.toml", "--out", copied_run, "--epochs", "1")
+def test_restart_trains_anew(built_run: Path) -> None:
+    (built_run / "notes.txt").write_text("mine", encoding="utf-8")
+    argv = ("distill", "--config", built_run / "settings.toml", "--out", built_run, "--epochs", "1")
     assert run_command(*argv).code == 2
     assert run_command(*argv, "--restart").code == 0
-    assert not (copied_run / "model.fp32.onnx").exists()
-    assert (copied_run / "notes.txt").read_text(encoding="utf-8") == "mine"
+    assert not (built_run / "model.fp32.onnx").exists()
+    assert (built_run / "notes.txt").read_text(encoding="utf-8") == "mine"

@@ -16,31 +16,31 @@ from reference.colour_pictures import picture
 FILES = ["model.fp32-any-size.onnx", "model.fp16-any-size.onnx", "model.int8-any-size.onnx"]
 
 
-def test_a_run_gets_a_file_for_each_precision_that_follows_its_model(copied_run: Path, tmp_path: Path) -> None:
-    stages = open_bundle(copied_run).manifest["stages"]
-    outcome = run_command("export", copied_run, "--any-size", "--json")
+def test_a_run_gets_a_file_for_each_precision_that_follows_its_model(built_run: Path, tmp_path: Path) -> None:
+    stages = open_bundle(built_run).manifest["stages"]
+    outcome = run_command("export", built_run, "--any-size", "--json")
     assert outcome.code == 0, outcome.stderr
     record = json.loads(outcome.stdout)
-    written = [name for name in FILES if (copied_run / name.replace("-any-size", "")).exists()]
+    written = [name for name in FILES if (built_run / name.replace("-any-size", "")).exists()]
     assert list(record["files"]) == written
     assert {"model.fp32-any-size.onnx", "model.int8-any-size.onnx"} <= set(written)
     for each in record["files"].values():
         assert each["image_count"] > 6  # the drawn ones, and some of the run's own
         assert each["largest_difference"] <= 1
-    bundle = open_bundle(copied_run)  # all hashes are checked
+    bundle = open_bundle(built_run)  # all hashes are checked
     assert bundle.manifest["stages"] == stages  # nothing was exported anew
     photo = picture("red", (90, 61))
-    session = onnxruntime.InferenceSession(copied_run / "model.fp32-any-size.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(built_run / "model.fp32-any-size.onnx", providers=["CPUExecutionProvider"])
     (logits,) = session.run(["logits"], {"image": np.asarray(photo)[None]})
-    with Expert(copied_run, precision="fp32") as expert:
+    with Expert(built_run, precision="fp32") as expert:
         assert logits[0] == pytest.approx(expert.predict(photo).logits, abs=1e-3)
     for words in (("show",), ("validate", "--precision", "fp32")):
-        assert run_command(words[0], copied_run, *words[1:], "--quiet").code in (0, 3, 4)
+        assert run_command(words[0], built_run, *words[1:], "--quiet").code in (0, 3, 4)
     # A new export makes new models, and the files for any size with them.
-    again = run_command("export", copied_run, "--opset", "17")
+    again = run_command("export", built_run, "--opset", "17")
     assert again.code == 0, again.stderr
-    renewed = open_bundle(copied_run)
-    assert {path.name for path in copied_run.glob("*any-size*")} == set(written)
+    renewed = open_bundle(built_run)
+    assert {path.name for path in built_run.glob("*any-size*")} == set(written)
     recorded = renewed.manifest["any_size"]["fp32"]["source_sha256"]
     assert recorded == renewed.model_sha256("model.fp32") != bundle.model_sha256("model.fp32")
 

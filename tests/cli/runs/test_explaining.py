@@ -17,9 +17,9 @@ FEW = ("--images", "4", "--method", "lrp")
 
 
 @pytest.fixture(scope="module")
-def explained(built_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def explained(shared_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of a finished run, explained once, with the student itself in the place of the rival on labels."""
-    run = shutil.copytree(built_run, tmp_path_factory.mktemp("explained") / "run")
+    run = shutil.copytree(shared_run, tmp_path_factory.mktemp("explained") / "run")
     rivals = run / "rivals" / "labels" / "checkpoint"
     rivals.mkdir(parents=True)
     shutil.copy(run / "distill" / "checkpoint" / "state.pt", rivals / "state.pt")
@@ -83,8 +83,8 @@ def test_the_gate_reads_what_is_there_and_its_exit_code_says_the_verdict(explain
     assert (explained / "explain" / "lrp" / "images.json").stat().st_mtime_ns == made  # nothing was examined anew
 
 
-def test_a_run_without_rivals_says_so_and_how_to_keep_one(copied_run: Path) -> None:
-    outcome = run_command("explain", copied_run, "--images", "1", "--method", "lrp")
+def test_a_run_without_rivals_says_so_and_how_to_keep_one(built_run: Path) -> None:
+    outcome = run_command("explain", built_run, "--images", "1", "--method", "lrp")
     assert outcome.code == 0, outcome.stderr
     assert "no rival trained on labels was kept; `edgedistill build --rivals` keeps it" in outcome.stdout
     assert "a student trained on labels" not in outcome.stdout
@@ -115,24 +115,23 @@ def test_a_device_that_is_not_there_is_one_sentence(built_run: Path) -> None:
     assert "compute = 'cuda' is not available on this machine" in outcome.stderr
 
 
-def test_a_folder_without_a_run_or_a_student_says_what_makes_one(copied_run: Path, tmp_path: Path) -> None:
+def test_a_folder_without_a_run_or_a_student_says_what_makes_one(built_run: Path, tmp_path: Path) -> None:
     outcome = run_command("explain", tmp_path / "nowhere")
     assert outcome.code == 2
     assert "is not a run folder" in outcome.stderr
-    (copied_run / "manifest.json").unlink()
-    outcome = run_command("explain", copied_run)
+    (built_run / "manifest.json").unlink()
+    outcome = run_command("explain", built_run)
     assert outcome.code == 1
     assert (
-        f"has no trained student that could be explained; run `edgedistill build --config {copied_run}"
-        in outcome.stderr
+        f"has no trained student that could be explained; run `edgedistill build --config {built_run}" in outcome.stderr
     )
 
 
-def test_nothing_is_written_through_a_link_out_of_the_run(copied_run: Path, tmp_path: Path) -> None:
+def test_nothing_is_written_through_a_link_out_of_the_run(built_run: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    (copied_run / "explain").symlink_to(elsewhere)
-    outcome = run_command("explain", copied_run, *FEW)
+    (built_run / "explain").symlink_to(elsewhere)
+    outcome = run_command("explain", built_run, *FEW)
     assert outcome.code == 1
     assert "leads out of the bundle" in outcome.stderr
     assert not list(elsewhere.iterdir())

@@ -154,8 +154,8 @@ def test_too_little_room_is_told_with_its_numbers(data: Path, tmp_path: Path, mo
     assert "1.00 kB free" in outcome.stderr
 
 
-def test_a_finished_run_needs_neither_its_images_nor_room(copied_run: Path) -> None:
-    words = ("build", "--config", copied_run / "settings.toml", "--out", copied_run, "--dry-run", "--json")
+def test_a_finished_run_needs_neither_its_images_nor_room(built_run: Path) -> None:
+    words = ("build", "--config", built_run / "settings.toml", "--out", built_run, "--dry-run", "--json")
     record = json.loads(run_command(*words).stdout)
     assert {each["status"] for each in record["plan"]} == {"kept"}
     assert (record["images"], record["problems"], record["room"]["needed_bytes"]) == ({}, [], 0)

@@ -19,12 +19,12 @@ def test_export_says_how_fragile_the_student_is(built_run: Path) -> None:
     assert record["sentence"] in " ".join(run_command("ledger", built_run).stdout.split())
 
 
-def test_calibrate_recovers_and_records_both(copied_run: Path) -> None:
-    outcome = run_command("calibrate", copied_run, "--recover", "1", "--ledger-nodes", "0", "--no-fp16", "--json")
+def test_calibrate_recovers_and_records_both(built_run: Path) -> None:
+    outcome = run_command("calibrate", built_run, "--recover", "1", "--ledger-nodes", "0", "--no-fp16", "--json")
     assert outcome.code == 0, outcome.stderr
     assert json.loads(outcome.stdout)["kind"]
-    bundle = open_bundle(copied_run)
-    assert bundle.file("recovered") == copied_run / "distill" / "recovered.safetensors"
+    bundle = open_bundle(built_run)
+    assert bundle.file("recovered") == built_run / "distill" / "recovered.safetensors"
     record = bundle.manifest["recovery"]
     assert record["epochs"] == 1
     assert record["left_float"] == []
@@ -39,9 +39,9 @@ def test_calibrate_recovers_and_records_both(copied_run: Path) -> None:
     assert bundle.model_sha256("model.int8") == steps[kept]["model_sha256"]
 
 
-def test_recovery_is_refused_under_a_launcher(copied_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recovery_is_refused_under_a_launcher(built_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    outcome = run_command("calibrate", copied_run, "--recover", "1", "--ledger-nodes", "0", "--no-fp16")
+    outcome = run_command("calibrate", built_run, "--recover", "1", "--ledger-nodes", "0", "--no-fp16")
     assert outcome.code == 1
     assert "Recovery trains in one process; run `edgedistill calibrate" in outcome.stderr
     assert "without the launcher" in outcome.stderr

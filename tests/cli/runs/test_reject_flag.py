@@ -19,8 +19,8 @@ def outputs(run: Path) -> list[str]:
 
 
 @pytest.fixture
-def rejecting(copied_run: Path) -> tuple[Path, Outcome]:
-    return copied_run, run_command("export", copied_run, "--reject", "0.9", "--opset", "17")
+def rejecting(built_run: Path) -> tuple[Path, Outcome]:
+    return built_run, run_command("export", built_run, "--reject", "0.9", "--opset", "17")
 
 
 def test_export_adds_the_output_and_the_run_remembers(rejecting: tuple[Path, Outcome]) -> None:
@@ -38,10 +38,10 @@ def test_export_adds_the_output_and_the_run_remembers(rejecting: tuple[Path, Out
     assert planned(run, "--reject", "0")["export"] == "due"
 
 
-def test_a_share_out_of_range_is_one_sentence(copied_run: Path) -> None:
-    before = (copied_run / "settings.toml").read_bytes()
-    outcome = run_command("export", copied_run, "--reject", "0.3")
+def test_a_share_out_of_range_is_one_sentence(built_run: Path) -> None:
+    before = (built_run / "settings.toml").read_bytes()
+    outcome = run_command("export", built_run, "--reject", "0.3")
     assert outcome.code == 2
     assert "reject must be 0 (off) or a share from 0.5 to below 1, such as 0.95, and 0.3" in outcome.stderr
-    assert (copied_run / "settings.toml").read_bytes() == before
-    assert outputs(copied_run) == ["logits"]
+    assert (built_run / "settings.toml").read_bytes() == before
+    assert outputs(built_run) == ["logits"]

@@ -86,9 +86,9 @@ def test_a_second_run_trains_nothing_again_and_one_that_lost_a_rival_trains_that
     assert {name for name in made if now[name] != made[name]} == {"logits.json"}
 
 
-def test_a_student_from_nothing_has_no_rivals_unless_they_are_asked_for(copied_run: Path) -> None:
-    assert not (copied_run / "rivals").exists()
-    assert "rivals" not in json.loads((copied_run / "manifest.json").read_text(encoding="utf-8"))
+def test_a_student_from_nothing_has_no_rivals_unless_they_are_asked_for(built_run: Path) -> None:
+    assert not (built_run / "rivals").exists()
+    assert "rivals" not in json.loads((built_run / "manifest.json").read_text(encoding="utf-8"))
 
 
 def test_several_processes_are_refused_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

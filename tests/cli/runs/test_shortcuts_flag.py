@@ -8,15 +8,15 @@ from command import run_command
 FEW = ("--shortcuts", "--images", "8", "--method", "lrp")
 
 
-def test_the_search_keeps_a_record_that_is_printed_and_shown(copied_run: Path) -> None:
-    outcome = run_command("explain", copied_run, *FEW, "--json")
+def test_the_search_keeps_a_record_that_is_printed_and_shown(built_run: Path) -> None:
+    outcome = run_command("explain", built_run, *FEW, "--json")
     assert outcome.code == 0, outcome.stderr
-    path = copied_run / "explain" / "shortcuts.json"
+    path = built_run / "explain" / "shortcuts.json"
     record = json.loads(path.read_text(encoding="utf-8"))
     assert record == json.loads(outcome.stdout)
     expected = {"kind": "shortcuts", "schema": 1, "method": "lrp", "images": 8, "split": "validation"}
     assert {name: record[name] for name in expected} == expected
-    names = json.loads((copied_run / "manifest.json").read_text(encoding="utf-8"))["subtask"]["class_names"]
+    names = json.loads((built_run / "manifest.json").read_text(encoding="utf-8"))["subtask"]["class_names"]
     assert set(record["classes"]) <= set(names)
     for found in record["classes"].values():
         cells = record["grid"][0] * record["grid"][1]
@@ -25,13 +25,13 @@ def test_the_search_keeps_a_record_that_is_printed_and_shown(copied_run: Path) -
             assert sum(found[network][:cells]) <= 1.0001
     shown = run_command("show", path)
     assert shown.code == 0, shown.stderr
-    again = run_command("explain", copied_run, *FEW)
+    again = run_command("explain", built_run, *FEW)
     assert again.code == 0, again.stderr
     for sentence in record["sentences"]:
         assert sentence in shown.stdout
         assert sentence in again.stdout
     assert f"written: {path}" in again.stdout
-    damaged = copied_run / "damaged.json"
+    damaged = built_run / "damaged.json"
     damaged.write_text(json.dumps({**record, "findings": [{"class": "1"}]}), encoding="utf-8")
     outcome = run_command("show", damaged)
     assert outcome.code == 1

@@ -80,22 +80,22 @@ def test_settings_that_an_earlier_version_wrote_whole_start_from_nothing(tmp_pat
 
 
 @pytest.fixture
-def run_of_before(copied_run: Path) -> Path:
+def run_of_before(built_run: Path) -> Path:
     """A finished run as a version without `student.weights` left it."""
     from edgedistill_cli.console import Console
     from edgedistill_cli.runs.folder import Run
 
-    tables = read_toml(copied_run / "settings.toml", "settings")
+    tables = read_toml(built_run / "settings.toml", "settings")
     tables["student"].pop("weights", None)
     tables["distill"]["learning_rate"] = 3e-3
-    (copied_run / "settings.toml").write_text(tomli_w.dumps(tables), encoding="utf-8")
-    manifest = json.loads((copied_run / "manifest.json").read_text(encoding="utf-8"))
+    (built_run / "settings.toml").write_text(tomli_w.dumps(tables), encoding="utf-8")
+    manifest = json.loads((built_run / "manifest.json").read_text(encoding="utf-8"))
     manifest.pop("student_start", None)
-    run = Run(folder=copied_run, settings=read_settings(copied_run / "settings.toml", {}), console=Console(quiet=True))
+    run = Run(folder=built_run, settings=read_settings(built_run / "settings.toml", {}), console=Console(quiet=True))
     for stage, entry in manifest["stages"].items():
         entry["key"] = run.key(stage)
-    (copied_run / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    return copied_run
+    (built_run / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return built_run
 
 
 def test_a_finished_run_of_before_stays_finished_for_its_own_command(run_of_before: Path) -> None:

@@ -58,8 +58,8 @@ def device(server: SshServer, work: Path) -> Callable[..., Device]:
 
 
 @pytest.fixture(scope="session")
-def bundle(built_run: Path) -> Bundle:
-    return open_bundle(built_run)
+def bundle(shared_run: Path) -> Bundle:
+    return open_bundle(shared_run)
 
 
 @pytest.fixture

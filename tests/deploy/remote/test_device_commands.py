@@ -175,69 +175,69 @@ def test_what_a_device_does_not_name_it_does_not_have() -> None:
     assert one.what == "numpy, PIL, onnxruntime"
 
 
-def test_profile_writes_the_devices_record_beside_the_local_one(loop: Device, copied_run: Path) -> None:
-    local = run_command("profile", copied_run, *BRIEF, "--json")
-    remote = run_command("profile", copied_run, *BRIEF, "--device", "loop", "--json")
+def test_profile_writes_the_devices_record_beside_the_local_one(loop: Device, built_run: Path) -> None:
+    local = run_command("profile", built_run, *BRIEF, "--json")
+    remote = run_command("profile", built_run, *BRIEF, "--device", "loop", "--json")
     assert (local.code, remote.code) == (0, 0), remote.stderr
     document = json.loads(remote.stdout)
     assert (document["kind"], document["task"], document["verdict"]) == ("device-set", "profile", "pass")
     (entry,) = document["devices"]
     assert entry["status"] == "done"
     assert entry["sent"]["bytes"] > 0
-    written = json.loads((copied_run / "latency" / "loop-onnxruntime-fp32.json").read_text(encoding="utf-8"))
+    written = json.loads((built_run / "latency" / "loop-onnxruntime-fp32.json").read_text(encoding="utf-8"))
     assert written == entry["records"][0]
-    shown = run_command("profile", copied_run, *BRIEF, "--device", "loop")
+    shown = run_command("profile", built_run, *BRIEF, "--device", "loop")
     assert "Latency on the devices" in shown.stdout
     assert "loop: done in" in shown.stderr
 
 
 def test_one_device_that_fails_makes_the_code_1_after_all_are_done(
-    loop: Device, device: Make, copied_run: Path, server: SshServer
+    loop: Device, device: Make, built_run: Path, server: SshServer
 ) -> None:
     add_device(device("gone", port=free_port()))
-    done = run_command("profile", copied_run, *BRIEF, "--device", "gone", "--device", "loop", "--json")
+    done = run_command("profile", built_run, *BRIEF, "--device", "gone", "--device", "loop", "--json")
     assert done.code == 1
     gone, here = json.loads(done.stdout)["devices"]
     assert (gone["status"], here["status"]) == ("failed", "done")
     assert gone["error"] in done.stderr
-    assert (copied_run / "latency" / "loop-onnxruntime-fp32.json").exists()
-    assert not list(copied_run.glob("latency/gone*"))
+    assert (built_run / "latency" / "loop-onnxruntime-fp32.json").exists()
+    assert not list(built_run.glob("latency/gone*"))
 
 
 def test_validate_on_a_device_is_the_same_gate(
-    loop: Device, copied_run: Path, tiny_digits: Path, tmp_path: Path
+    loop: Device, built_run: Path, tiny_digits: Path, tmp_path: Path
 ) -> None:
     flags = ("--max-drop", "0.9", "--precision", "int8", "--threads", "1")
-    local = json.loads(run_command("validate", copied_run, *flags, "--json").stdout)
-    remote = run_command("validate", copied_run, *flags, "--device", "loop", "--json", "--junit", tmp_path / "j.xml")
+    local = json.loads(run_command("validate", built_run, *flags, "--json").stdout)
+    remote = run_command("validate", built_run, *flags, "--device", "loop", "--json", "--junit", tmp_path / "j.xml")
     assert remote.code == 0, remote.stderr
     (record,) = json.loads(remote.stdout)["devices"][0]["records"]
     assert (record["accuracy"], record["verdict"]) == (local["accuracy"], "pass")
-    assert (copied_run / "parity" / "loop-onnxruntime-int8.json").exists()
+    assert (built_run / "parity" / "loop-onnxruntime-int8.json").exists()
     assert "<testsuite" in (tmp_path / "j.xml").read_text(encoding="utf-8")
-    strict = run_command("validate", copied_run, "--max-drop", "0", "--device", "loop", "--data", f"npz:{tiny_digits}")
+    strict = run_command("validate", built_run, "--max-drop", "0", "--device", "loop", "--data", f"npz:{tiny_digits}")
     assert strict.code in (3, 4)
     assert "Parity with the teacher on the devices" in strict.stdout
-    assert (copied_run / "chain" / "loop-onnxruntime-cpu.json").exists()
+    assert (built_run / "chain" / "loop-onnxruntime-cpu.json").exists()
 
 
-def test_flags_that_mean_nothing_together(copied_run: Path) -> None:
-    alone = run_command("profile", copied_run, "--keep")
+def test_flags_that_mean_nothing_together(built_run: Path) -> None:
+    alone = run_command("profile", built_run, "--keep")
     assert (alone.code, "--keep belongs to --device" in alone.stderr) == (2, True)
-    local = run_command("validate", copied_run, "--device", "x", "--bisect")
+    local = run_command("validate", built_run, "--device", "x", "--bisect")
     assert (local.code, "--bisect works on this machine alone" in local.stderr) == (2, True)
-    unknown = run_command("profile", copied_run, "--device", "kitchen")
+    unknown = run_command("profile", built_run, "--device", "kitchen")
     assert (unknown.code, "There is no device 'kitchen'" in unknown.stderr) == (2, True)
 
 
-def test_own_images_are_sent_prepared(copied_run: Path, tiny_digits: Path, tmp_path: Path) -> None:
+def test_own_images_are_sent_prepared(built_run: Path, tiny_digits: Path, tmp_path: Path) -> None:
     from edgedistill_cli.bundles.validating import open_own_images
     from edgedistill_cli.console import Console
     from edgedistill_deploy.bundle.folder import open_bundle
     from edgedistill_deploy.bundle.reference import read_reference
     from edgedistill_deploy.remote.tasks import write_prepared
 
-    bundle = open_bundle(copied_run)
+    bundle = open_bundle(built_run)
     write_prepared(bundle, open_own_images(f"npz:{tiny_digits}", bundle, Console(quiet=True)), tmp_path / "sent.npz")
     sent, recorded = read_reference(tmp_path / "sent.npz"), read_reference(bundle.file("reference"))
     assert sent.images is not None

@@ -52,10 +52,10 @@ def test_a_device_that_does_not_answer_ends_the_plan_at_the_first_student(
     assert outcome.stderr.splitlines()[-1].startswith("error: gone: ")
 
 
-def test_nodes_and_power_are_told_from_there(device: Callable[..., Device], copied_run: Path) -> None:
+def test_nodes_and_power_are_told_from_there(device: Callable[..., Device], built_run: Path) -> None:
     add_device(device("loop", power="vcgencmd"))
     asked = ("--precision", "fp32", "--layers", "--power", "--json", *BRIEF)
-    outcome = run_command("profile", copied_run, "--device", "loop", *asked)
+    outcome = run_command("profile", built_run, "--device", "loop", *asked)
     assert outcome.code == 0, outcome.stderr
     (record,) = json.loads(outcome.stdout)["devices"][0]["records"]
     assert any((node["module"] or "").startswith("layer1.0.conv") for node in record["layers"])

@@ -26,8 +26,8 @@ def teacher() -> Teacher:
 
 
 @pytest.fixture
-def bundle(copied_run: Path) -> Bundle:
-    return open_bundle(copied_run)
+def bundle(built_run: Path) -> Bundle:
+    return open_bundle(built_run)
 
 
 def logits_of(folder: Path, images: Any) -> Any:
@@ -93,14 +93,14 @@ def test_a_network_that_timm_builds_otherwise_is_not_written(bundle: Bundle, tea
 
 
 @pytest.fixture
-def licensed(copied_run: Path) -> Path:
-    shutil.rmtree(copied_run / "timm")
+def licensed(built_run: Path) -> Path:
+    shutil.rmtree(built_run / "timm")
     outcome = run_command(
-        "export", copied_run, "--opset", "17", "--teacher-licence", "apache-2.0", "--data-licence", "cc-by-4.0"
+        "export", built_run, "--opset", "17", "--teacher-licence", "apache-2.0", "--data-licence", "cc-by-4.0"
     )
     assert outcome.code == 0, outcome.stderr
-    assert f"{copied_run / 'timm'} is the expert for timm.create_model" in outcome.stderr
-    return copied_run
+    assert f"{built_run / 'timm'} is the expert for timm.create_model" in outcome.stderr
+    return built_run
 
 
 def test_export_writes_the_folder_and_both_cards_with_the_licences_that_were_stated(licensed: Path) -> None:
@@ -114,7 +114,7 @@ def test_export_writes_the_folder_and_both_cards_with_the_licences_that_were_sta
     assert 'teacher_licence = "apache-2.0"' in (licensed / "settings.toml").read_text(encoding="utf-8")
 
 
-def test_a_licence_without_words_is_refused(copied_run: Path) -> None:
-    outcome = run_command("export", copied_run, "--data-licence", " ")
+def test_a_licence_without_words_is_refused(built_run: Path) -> None:
+    outcome = run_command("export", built_run, "--data-licence", " ")
     assert outcome.code == 2
     assert "data_licence must be a line of text such as apache-2.0" in outcome.stderr

@@ -77,17 +77,17 @@ def command(request: pytest.FixtureRequest, tmp_path: Path) -> Command:
     return run
 
 
-def test_engine_validate_and_profile_share_one_engine(command: Command, copied_run: Path, tmp_path: Path) -> None:
-    built = command("engine", copied_run, "--precision", "int8", "--json", "--out", tmp_path / "mine.engine")
+def test_engine_validate_and_profile_share_one_engine(command: Command, built_run: Path, tmp_path: Path) -> None:
+    built = command("engine", built_run, "--precision", "int8", "--json", "--out", tmp_path / "mine.engine")
     assert built.returncode == 0, built.stderr
     record = json.loads(built.stdout)
     assert (record["kind"], record["onnx"]["name"]) == ("engine", "model.int8-tensorrt.onnx")
     assert record["proof"]["verdict"] == "proven"
     assert (tmp_path / "mine.engine").read_bytes() == Path(record["path"]).read_bytes()
-    assert "tensorrt" not in (copied_run / "manifest.json").read_text(encoding="utf-8").replace(
+    assert "tensorrt" not in (built_run / "manifest.json").read_text(encoding="utf-8").replace(
         "int8-tensorrt", ""
     ).replace("int8-fp16-tensorrt", "")
-    judged = command("validate", copied_run, "--runtime", "tensorrt", "--precision", "int8", "--json")
+    judged = command("validate", built_run, "--runtime", "tensorrt", "--precision", "int8", "--json")
     assert judged.returncode in (0, 3, 4), judged.stderr
     parity = json.loads(judged.stdout)
     assert (parity["runtime"], parity["provider"]) == ("tensorrt", "tensorrt")
@@ -95,11 +95,11 @@ def test_engine_validate_and_profile_share_one_engine(command: Command, copied_r
     assert parity["numeric"]["recorded_of"] == "file"
     assert parity["numeric"]["max_abs_error"] < 0.01 * parity["numeric"]["tolerance"]
     assert len(list((tmp_path / "caches").rglob("model.int8-tensorrt-*.engine"))) == 1
-    before = sorted(copied_run.rglob("*.json"))
-    timed = command("profile", copied_run, "--runtime", "tensorrt", "--precision", "int8")
+    before = sorted(built_run.rglob("*.json"))
+    timed = command("profile", built_run, "--runtime", "tensorrt", "--precision", "int8")
     assert timed.returncode == 1
     assert "stand in for TensorRT's in the tests and refuse to be timed" in timed.stderr
-    assert sorted(copied_run.rglob("*.json")) == before
+    assert sorted(built_run.rglob("*.json")) == before
 
 
 TIMING = """
@@ -143,12 +143,12 @@ def test_no_task_of_the_measuring_process_times_a_stand_in(built_run: Path, tmp_
     assert all("refuse to be timed" in sentence for sentence in told["said"].values())
 
 
-def test_the_command_tells_what_was_built(command: Command, copied_run: Path, tmp_path: Path) -> None:
-    built = command("engine", copied_run, "--precision", "int8")
+def test_the_command_tells_what_was_built(command: Command, built_run: Path, tmp_path: Path) -> None:
+    built = command("engine", built_run, "--precision", "int8")
     assert built.returncode == 0, built.stderr
     assert re.search(r"The inspector shows (\d+) of \1 weighted layers, in int8 as the file says\.", built.stdout)
     unproven = command(
-        "engine", copied_run, "--engine-cache", tmp_path / "other", "--precision", "fp32", STANDIN_BUILDS="silent"
+        "engine", built_run, "--engine-cache", tmp_path / "other", "--precision", "fp32", STANDIN_BUILDS="silent"
     )
     assert unproven.returncode == 4, unproven.stderr
     assert "unproven: The inspector does not tell" in unproven.stdout
@@ -188,8 +188,8 @@ def _maps(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").splitlines()
 
 
-def test_an_out_file_that_is_no_engine_is_refused(command: Command, copied_run: Path, tmp_path: Path) -> None:
-    done = command("engine", copied_run, "--out", tmp_path / "engine.json")
+def test_an_out_file_that_is_no_engine_is_refused(command: Command, built_run: Path, tmp_path: Path) -> None:
+    done = command("engine", built_run, "--out", tmp_path / "engine.json")
     assert done.returncode == 2
     assert "call it FILE.engine" in done.stderr
 

@@ -1,5 +1,7 @@
 """A classifier as it runs on a device."""
 
+import contextlib
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -7,9 +9,13 @@ from torch import Tensor, nn
 
 from edgedistill.compute.parts import answer_in_parts
 from edgedistill.models.normalise import Normalise
+from edgedistill.networks.folding import Fold, find_folds, folded
 from edgedistill.networks.logits import ClassIndices, combine_logits, flatten_indices
 from edgedistill.networks.modes import evaluating
 from edgedistill.rejection.rejector import Rejector
+
+# Largest difference between two orders of the same computation that is rounding, relative to the largest logit.
+ROUNDING = 1e-4
 
 
 class Deployed(nn.Module):
@@ -57,3 +63,23 @@ def logits_in_torch(model: Deployed, samples: npt.NDArray[np.uint8]) -> npt.NDAr
     with evaluating(model), torch.no_grad():
         logits: npt.NDArray[np.float32] = answer_in_parts(answer, torch.from_numpy(samples)).numpy()
     return logits
+
+
+def answers_alike(
+    model: Deployed,
+    samples: npt.NDArray[np.uint8],
+    change: contextlib.AbstractContextManager[None],
+    tolerance: float = ROUNDING,
+) -> bool:
+    """Return whether a model answers prepared images inside a change as without it, but for rounding."""
+    usual = logits_in_torch(model, samples)
+    with change:
+        difference = np.abs(logits_in_torch(model, samples) - usual)
+    return bool(difference.max() <= tolerance * np.abs(usual).max())
+
+
+def harmless_folds(model: Deployed, samples: npt.NDArray[np.uint8]) -> list[Fold]:
+    """Return what `folded` can fold without changing the answers to these prepared images beyond rounding."""
+    with evaluating(model):
+        folds = find_folds(model, torch.from_numpy(samples))
+    return folds if answers_alike(model, samples, folded(model, folds)) else []

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @contextlib.contextmanager
@@ -61,5 +61,5 @@ def train_with(model: nn.Module, *, frozen_statistics: bool) -> None:
     model.train()
     if frozen_statistics:
         for module in model.modules():
-            if isinstance(module, _BATCH_NORMS):
+            if isinstance(module, BATCH_NORMS):
                 module.eval()

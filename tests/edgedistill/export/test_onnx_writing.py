@@ -112,6 +112,48 @@ def test_a_network_that_reads_what_was_written_over_keeps_its_meaning(
         np.testing.assert_allclose(logits_of(session, samples), wanted, atol=1e-5)
 
 
+class Normalised(nn.Module):
+    """A normalisation after a convolution, whose weight is used a second time, or not."""
+
+    def __init__(self, *, weight_again: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.norm = nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4)
+        self.norm.running_mean = torch.linspace(-1, 1, 4)
+        nn.init.uniform_(self.norm.weight, 2, 3)
+        self._weight_again = weight_again
+
+    def forward(self, x: Tensor) -> Tensor:
+        read: Tensor = self.norm(self.conv(x)).relu().mean((2, 3))
+        return read + self.conv.weight.mean((1, 2, 3)) if self._weight_again else read
+
+
+@pytest.mark.parametrize("opset", [20, 17])
+def test_normalisations_are_in_the_weights_of_the_convolutions_and_the_network_keeps_them(
+    samples: npt.NDArray[np.uint8], tmp_path: Path, opset: int
+) -> None:
+    model = deployed(Normalised())
+    before = {name: values.clone() for name, values in model.state_dict().items()}
+    write_onnx(model, SIZE, tmp_path / "m.onnx", opset=opset, metadata={}, samples=samples)
+    graph = onnx.load(tmp_path / "m.onnx").graph
+    assert [list(node.input[1:]) for node in graph.node if node.op_type == "Conv"] == [
+        ["model.conv.weight", "model.conv.bias"]
+    ]
+    assert "BatchNormalization" not in {node.op_type for node in graph.node}
+    assert before.keys() == model.state_dict().keys()
+    assert all(torch.equal(before[name], values) for name, values in model.state_dict().items())
+
+
+@pytest.mark.parametrize("opset", [20, 17])
+def test_a_weight_that_is_read_twice_keeps_its_meaning(
+    samples: npt.NDArray[np.uint8], tmp_path: Path, opset: int
+) -> None:
+    model = deployed(Normalised(weight_again=True))
+    write_onnx(model, SIZE, tmp_path / "m.onnx", opset=opset, metadata={}, samples=samples)
+    with open_model(tmp_path / "m.onnx", precision="fp32") as session:
+        np.testing.assert_allclose(logits_of(session, samples), logits_in_torch(model, samples), atol=1e-5)
+
+
 def test_the_other_exporter_takes_over_and_the_record_says_why(samples: npt.NDArray[np.uint8], tmp_path: Path) -> None:
     older: Any = torch.onnx
     older.register_custom_op_symbolic("edgedistill_tests::doubled", lambda g, x: g.op("Add", x, x), 13)

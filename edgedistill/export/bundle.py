@@ -12,13 +12,12 @@ import torch
 from torch import nn
 
 from edgedistill.export.config import ExportConfig
-from edgedistill.export.deployed import Deployed, harmless_folds, logits_in_torch
+from edgedistill.export.deployed import Deployed, logits_in_torch
 from edgedistill.export.onnx_writing import OnnxRecord, write_onnx
 from edgedistill.models.names import shown_teacher_name
 from edgedistill.models.normalise import Normalise, normalise_of
 from edgedistill.models.teacher import Teacher
 from edgedistill.networks.cost import count_cost
-from edgedistill.networks.folding import folded
 from edgedistill.rejection.rejector import Rejection
 from edgedistill.subtasks.subtask import Subtask
 from edgedistill_deploy.bundle.folder import GOLDEN_IMAGES, Bundle, create_bundle, open_bundle
@@ -98,8 +97,7 @@ def export_onnx(
     bundle = bundle.with_file("golden", folder / "golden.npz")
     write_golden_images(folder / "golden-images.npz", make_golden_images(teacher.preprocess))
     bundle = bundle.with_file(GOLDEN_IMAGES, folder / "golden-images.npz")
-    with folded(restricted, harmless_folds(restricted, samples)):  # a sixth of its time
-        answered = _ask_teacher(restricted, teacher.preprocess, images, config, phases.begin(_ANSWERS))
+    answered = _ask_teacher(restricted, teacher.preprocess, images, config, phases.begin(_ANSWERS))
     named = replace(answered, class_names=np.array(subtask.class_names), golden_index=golden)
     write_reference(folder / "reference.npz", named)
     bundle = bundle.with_file("reference", folder / "reference.npz")

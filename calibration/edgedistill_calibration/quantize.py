@@ -13,6 +13,7 @@ from edgedistill_calibration.config import CANDIDATES, CalibrationConfig
 from edgedistill_calibration.dataset import CalibrationSet, content_key, select_calibration
 from edgedistill_calibration.judging.effort import (
     CANDIDATES_BUDGET,
+    FEWEST_FOR_FLOAT16,
     FLOAT16_BUDGET,
     SAMPLE_BUDGET,
     affordable,
@@ -184,7 +185,8 @@ def find_teacher(bundle: Bundle) -> Path | None:
 
 def show_float16(judge: Judge, images: ImageSet) -> ImageSet:
     """Return the calibration images that show what FP16 can hold: fewer of them for a large model."""
-    return images.select(range(affordable(FLOAT16_BUDGET, read_cost(judge.source).multiply_adds, len(images))))
+    each = read_cost(judge.source).multiply_adds
+    return images.select(range(affordable(FLOAT16_BUDGET, each, len(images), FEWEST_FOR_FLOAT16)))
 
 
 def _phase_shares(config: CalibrationConfig, sample: CalibrationSet, multiply_adds: int) -> dict[str, float]:
@@ -198,7 +200,7 @@ def _phase_shares(config: CalibrationConfig, sample: CalibrationSet, multiply_ad
     images, held_out, methods = len(sample.images), len(sample.held_out), CANDIDATES[config.method]
     run_s = 0.001 + multiply_adds / _PER_SECOND
     compared = affordable(CANDIDATES_BUDGET, multiply_adds * 2 * len(methods), held_out)
-    shown = affordable(FLOAT16_BUDGET, multiply_adds, images)
+    shown = affordable(FLOAT16_BUDGET, multiply_adds, images, FEWEST_FOR_FLOAT16)
     return {
         RANGES: 8 * run_s * range_passes(methods) * images,
         WRITING: 2.0 * len(methods),

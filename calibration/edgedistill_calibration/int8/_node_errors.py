@@ -166,7 +166,7 @@ def _effect(figures: Figures, accuracy: float) -> Effect:
 def _output_noise(mixed: MixedPrecision, trial: Trial) -> dict[str, tuple[float, float]]:
     """Return the energy of signal and noise at each quantised node's output."""
     int8 = mixed.leaving(())
-    images = trial.images[: FEWEST_FOR_NODES * 2]
+    images = trial.images[:FEWEST_FOR_NODES]
     energies = np.zeros((len(mixed.nodes), 2))
     wanted, given = (
         run_values(model, _outputs(model, mixed.nodes), images, VALUES_BATCH) for model in (trial.prepared, int8)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import onnx
 
 Images = NDArray[np.uint8]
-BATCH = 32
+BATCH = 16
 KEPT_BYTES = 192 << 20  # of prepared images, which most passes read again: 1300 at 224 pixels
 MERGED_BATCH = 8  # of graphs that run together, whose values are in memory together
 # The phases of a calibration, in order, as the user sees them.

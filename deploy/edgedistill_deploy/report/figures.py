@@ -7,7 +7,14 @@ from edgedistill_deploy.bundle.precisions import USUAL_PRECISIONS
 from edgedistill_deploy.recommendation.summary import label_of
 from edgedistill_deploy.report.charts.bars import EXPERT, interval_chart
 from edgedistill_deploy.report.charts.frame import COLOURS, Figure, Series, linear_axis
-from edgedistill_deploy.report.charts.lines import RejectPoint, ReliabilityBin, line_chart, reject_curve, reliability
+from edgedistill_deploy.report.charts.lines import (
+    LEAST_DRAWN,
+    RejectPoint,
+    ReliabilityBin,
+    line_chart,
+    reject_curve,
+    reliability,
+)
 from edgedistill_deploy.report.charts.plane import PlanePoint, accuracy_latency_plane
 from edgedistill_deploy.report.content import points
 from edgedistill_deploy.report.content.beside import Beside
@@ -76,9 +83,12 @@ def reliability_figure(series: Sequence[points.ReliabilitySeries]) -> Figure:
         )
         for each in series
     ]
+    caption = "On the dashed line a model is right as often as it says. Below it is too sure, above it too modest."
+    if any(0 < each.count < LEAST_DRAWN for _, _, bins in curves for each in bins):
+        caption += f" Groups of fewer than {LEAST_DRAWN} images are not drawn, unless all are so small."
     return Figure(
         svg=reliability("Right answers by probability", curves, wording.percent),
-        caption="On the dashed line a model is right as often as it says. Below it is too sure, above it too modest.",
+        caption=caption,
         legend=_legend(series),
     )
 

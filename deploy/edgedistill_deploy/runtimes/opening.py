@@ -1,5 +1,6 @@
 """Open a model of a bundle, or a bare file, with a chosen runtime."""
 
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 
@@ -68,10 +69,11 @@ def open_session(
     role = bundle.role_for(precision, runtime)
     claims = read_claims(bundle.file(role))
     require_bounded(claims)
-    _require_affordable(claims, limit_s)
+    sha256 = bundle.model_sha256(role)
+    _require_affordable(claims.path, sha256, limit_s)
     request = SessionRequest(
         path=claims.path,
-        sha256=bundle.model_sha256(role),
+        sha256=sha256,
         precision=precision,
         provider=provider,
         threads=_thread_count(threads),
@@ -107,10 +109,11 @@ def open_model(
     if not path.is_file():
         raise EdgeDistillError(f"There is no model file {path}.")
     claims = read_claims(path)
-    _require_affordable(claims, limit_s)
+    sha256 = sha256_of_file(path)
+    _require_affordable(path, sha256, limit_s)
     request = SessionRequest(
         path=path,
-        sha256=sha256_of_file(path),
+        sha256=sha256,
         precision=precision,
         provider=provider,
         threads=_thread_count(threads),
@@ -172,10 +175,15 @@ def _open(request: SessionRequest, runtime: str, claims: Claims, data: Path | No
     return session
 
 
-def _require_affordable(claims: Claims, limit_s: float | None) -> None:
+@lru_cache(maxsize=64)
+def _require_affordable(path: Path, sha256: str, limit_s: float | None) -> None:
+    """Raise BundleError for a model that costs too much. A file that passed is not read again with the same content.
+
+    Calibration opens each of its files many times, and reading what one costs takes longer than loading it.
+    """
     if limit_s is not None:
         require_limit(limit_s)
-        require_affordable(claims.path, limit_s)
+        require_affordable(path, limit_s)
 
 
 def _find_listed_data(claims: Claims) -> Path | None:

@@ -13,6 +13,8 @@ from edgedistill_deploy.errors import BundleError
 from edgedistill_deploy.onnx_files.cost import Cost, read_cost
 from edgedistill_deploy.onnx_files.graph import read_graph
 from edgedistill_deploy.onnx_files.safety import require_affordable
+from edgedistill_deploy.runtimes.opening import open_model
+from reference.measured_models import write_model
 from reference.onnx_corpus import Case, node_cases, sample
 
 _LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
@@ -91,6 +93,19 @@ def test_what_takes_minutes_is_refused_with_the_flag_and_a_larger_limit_lets_it_
     ):
         require_affordable(path, 600)
     require_affordable(path, 6000)
+
+
+def test_a_file_that_passed_is_judged_anew_when_it_changes(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.onnx")
+    with open_model(path, precision="fp32"):
+        pass
+    product_chain(30, 12_000, path)
+    for limit_s in (600.0, 60.0):
+        with pytest.raises(BundleError, match=r"needs 5\.2e\+13 multiply-adds"):
+            open_model(path, precision="fp32", limit_s=limit_s)
+    write_model(path)
+    with open_model(path, precision="fp32"):
+        pass
 
 
 def test_a_value_beyond_the_memory_of_a_device_is_refused(tmp_path: Path) -> None:

@@ -263,6 +263,13 @@ def test_a_reject_curve_and_a_reliability_curve_run_through_their_points() -> No
     assert marks[1][1] > y0 + 0.9 * (y1 - y0)
 
 
+@pytest.mark.parametrize(("counts", "drawn"), [((7, 4, 5), 2), ((1, 4, 2), 3), ((7, 0, 0), 1)])
+def test_groups_of_a_few_images_are_not_drawn_unless_all_are_so_small(counts: tuple[int, ...], drawn: int) -> None:
+    bins = [lines.ReliabilityBin(probability=0.3 * n, accuracy=0.2, count=count) for n, count in enumerate(counts)]
+    svg = lines.reliability("t", [("int8", 1, bins)], lambda share: f"{100 * share:g} %")
+    assert len(paths(svg, "mark2")) == drawn
+
+
 def hostile_charts() -> list[str]:
     x = frame.linear_axis(HOSTILE, [0, 1], lambda _: HOSTILE)
     line = frame.Series(name=HOSTILE, points=[(0, 0), (1, 1)], colour=0)

@@ -90,14 +90,22 @@ class ReliabilityBin:
 
 
 _QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
+LEAST_DRAWN = 5  # images of a bin: the share of right ones among fewer leaps
+
+
+def _worth_drawing(bins: Sequence[ReliabilityBin]) -> list[ReliabilityBin]:
+    return [each for each in bins if each.count >= LEAST_DRAWN] or [each for each in bins if each.count]
 
 
 def reliability(title: str, curves: Sequence[tuple[str, int, Sequence[ReliabilityBin]]], write: Format) -> str:
-    """Draw accuracy against probability for each (name, colour from 0, bins); on the dashed diagonal both are equal."""
+    """Draw accuracy against probability for each (name, colour from 0, bins); on the dashed diagonal both are equal.
+
+    Bins of fewer than `LEAST_DRAWN` images are left out, unless all are so small.
+    """
     series = [
         Series(
             name=name,
-            points=(points := [(each.probability, each.accuracy) for each in bins if each.count]),
+            points=(points := [(each.probability, each.accuracy) for each in _worth_drawing(bins)]),
             colour=index,
             marks=points,
         )

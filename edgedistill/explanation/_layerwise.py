@@ -7,7 +7,6 @@ networks, are split in proportion. Batch normalisation is folded into the layer 
 """
 
 import contextlib
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,9 +17,7 @@ from torch.overrides import TorchFunctionMode
 from edgedistill.explanation.config import INTEGRATED_GRADIENTS, LRP
 from edgedistill.explanation.evidence import first_order_parts
 from edgedistill.models.libraries.inputs import GreyInput
-from edgedistill.networks.folding import find_folds
 from edgedistill.networks.logits import ClassIndices
-from edgedistill.networks.modes import BATCH_NORMS
 from edgedistill_deploy.errors import MissingDependencyError, UsageError
 
 _GAMMA = 0.25
@@ -42,6 +39,7 @@ _MOVING = frozenset(
     }
 )  # fmt: skip
 _KNOWN = _WITH_RULE | _PASSING | _MOVING
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _LINEAR = (nn.Conv2d, nn.Linear)
 
 
@@ -77,24 +75,40 @@ def layerwise_relevance(model: nn.Module, images: Tensor, targets: Tensor, class
 
 
 def _find_folds(model: nn.Module, images: Tensor) -> list[tuple[list[str], str]]:
-    """Return for each batch normalisation the convolution before it, as zennit wants it: ([name], name)."""
-    calls: Counter[str] = Counter()
-    with contextlib.ExitStack() as hooks:
+    """Watch a pass, and return for each batch normalisation the linear layer whose output it takes: ([name], name)."""
+    made: dict[int, tuple[str, Tensor]] = {}
+    folds: dict[str, str] = {}
+    calls: dict[str, int] = {}
+
+    def watch(name: str) -> Any:
+        def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            calls[name] = calls.get(name, 0) + 1
+            if isinstance(module, _NORMS):
+                folds[name] = made.get(id(inputs[0]), ("", inputs[0]))[0]
+            else:
+                made[id(output)] = name, output  # kept, so that no other tensor gets its id
+
+        return after
+
+    with contextlib.ExitStack() as hooks, torch.no_grad():
         for name, module in model.named_modules():
-            if isinstance(module, (*_LINEAR, *BATCH_NORMS)):
-                hooks.enter_context(module.register_forward_hook(lambda *_, name=name: calls.update([name])))
-        folds = find_folds(model, images[:1])
-    if repeated := [name for name, count in calls.items() if count > 1]:
+            if isinstance(module, (*_LINEAR, *_NORMS)):
+                hooks.enter_context(module.register_forward_hook(watch(name)))
+        model(images[:1])
+    _check_folds(model, folds, calls)
+    return [([linear], norm) for norm, linear in folds.items()]
+
+
+def _check_folds(model: nn.Module, folds: dict[str, str], calls: dict[str, int]) -> None:
+    repeated = [name for name, count in calls.items() if count > 1]
+    if repeated:
         raise _refusal(model, f"its layer {repeated[0]!r} runs more than once")
-    layers, found = dict(model.named_modules()), {fold.norm for fold in folds}
-    for name in calls:
-        if not isinstance(layers[name], BATCH_NORMS):
-            continue
-        if name not in found:
-            raise _refusal(model, f"its batch normalisation {name!r} does not come right after a convolution")
-        if layers[name].weight is None:
-            raise _refusal(model, f"its batch normalisation {name!r} has no scale")
-    return [([fold.layer], fold.norm) for fold in folds]
+    layers = dict(model.named_modules())
+    for norm, linear in folds.items():
+        if not linear:
+            raise _refusal(model, f"its batch normalisation {norm!r} does not come right after a convolution")
+        if layers[norm].weight is None or layers[norm].running_mean is None:
+            raise _refusal(model, f"its batch normalisation {norm!r} has no scale or no running mean")
 
 
 @contextlib.contextmanager

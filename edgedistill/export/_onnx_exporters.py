@@ -33,7 +33,7 @@ def export_by_dynamo(model: Deployed, example: Tensor, opset: int) -> onnx.Model
     """Export by torch.export, which follows the program; example is uint8 (2, H, W, 3)."""
     if opset < _DYNAMO_OLDEST:
         raise EdgeDistillError(f"it writes opset {_DYNAMO_OLDEST} and newer")
-    with _quiet(), _translations_read_once():
+    with quiet(), _translations_read_once():
         program = torch.onnx.export(
             model,
             (example,),
@@ -105,7 +105,7 @@ def export_by_torchscript(model: Deployed, example: Tensor, opset: int) -> onnx.
 def _trace(model: Deployed, example: Tensor, opset: int) -> onnx.ModelProto:
     names = list(model.output_names)
     folder = tempfile.TemporaryDirectory(prefix="edgedistill-export-")
-    with folder as name, _quiet(), _nothing_on_stdout(), torch.no_grad():
+    with folder as name, quiet(), _nothing_on_stdout(), torch.no_grad():
         path = Path(name) / "model.onnx"
         torch.onnx.export(
             model,
@@ -120,9 +120,10 @@ def _trace(model: Deployed, example: Tensor, opset: int) -> onnx.ModelProto:
         return onnx.load(path)
 
 
+FOLLOWS = "dynamo"  # the exporter that follows the program itself, and not the record of a run
 # In the order in which they are tried.
 EXPORTERS: Mapping[str, Callable[[Deployed, Tensor, int], onnx.ModelProto]] = {
-    "dynamo": export_by_dynamo,
+    FOLLOWS: export_by_dynamo,
     "torchscript": export_by_torchscript,
 }
 
@@ -142,7 +143,7 @@ def _module_of_node(node: onnx.NodeProto) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the exporters' progress notes, graphs and deprecation warnings off the user's terminal."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

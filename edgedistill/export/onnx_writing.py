@@ -3,7 +3,7 @@
 import contextlib
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import onnx
 import torch
 
 from edgedistill.export._onnx_checking import check_against_torch
-from edgedistill.export._onnx_exporters import EXPORTERS, modules_of_values
+from edgedistill.export._onnx_exporters import EXPORTERS, FOLLOWS, modules_of_values, quiet
 from edgedistill.export.deployed import Deployed, answers_alike, harmless_folds
 from edgedistill.export.onnx_targets import IR_VERSIONS
 from edgedistill.networks.folding import folded
@@ -126,7 +126,7 @@ def _export_graph(
         stack.enter_context(evaluating(model))
         # torch.export follows no gradients through parameters that ask for none: a fifth of its time.
         stack.enter_context(frozen(model))
-        for change in _quicker_forms(model, example):
+        for change in _quicker_forms(exporter, model, example.shape[1:3]):
             stack.enter_context(change)
         graph = EXPORTERS[exporter](model, example, opset)
     modules = modules_of_values(graph.graph)
@@ -135,19 +135,27 @@ def _export_graph(
     return graph, modules
 
 
-def _quicker_forms(model: Deployed, example: torch.Tensor) -> list[contextlib.AbstractContextManager[None]]:
-    """Return changes for the time of an export that save much of it and change no answer to noise beyond rounding.
+def _quicker_forms(
+    exporter: str, model: Deployed, image_size: Sequence[int]
+) -> list[contextlib.AbstractContextManager[None]]:
+    """Return changes for the time of an export that save much of it and change no answer beyond rounding.
 
     torch.export takes tens of milliseconds for each batch normalisation, and for each activation that writes over its
-    input. The exporters fold normalisations too, but in the graph that they have made.
+    input. The exporters fold normalisations too, but in the graph that they have made. The TorchScript exporter gets
+    them as they are: it compares what other images record, and two branches must not become alike.
     """
-    noise = np.random.default_rng(0).integers(0, 256, tuple(example.shape), dtype=np.uint8)
-    try:
-        found: list[contextlib.AbstractContextManager[None]] = [folded(model, harmless_folds(model, noise))]
-        if any(map(writes_in_place, model.modules())) and answers_alike(model, noise, out_of_place(model), tolerance=0):
-            found.append(out_of_place(model))
-    except Exception:  # noqa: BLE001  # the exporter meets it too, and its sentence is kept
-        return []
+    # Another number of images than in the example: what a network keeps for this many must not become part of a graph.
+    noise = np.random.default_rng(0).integers(0, 256, (3, *image_size, 3), dtype=np.uint8)
+    noise[1], noise[2] = 0, 255
+    found: list[contextlib.AbstractContextManager[None]] = []
+    with quiet():
+        try:
+            if any(map(writes_in_place, model.modules())) and answers_alike(model, noise, out_of_place(model), 0):
+                found.append(out_of_place(model))
+            if exporter == FOLLOWS and (folds := harmless_folds(model, noise)):
+                found.append(folded(model, folds))
+        except Exception:  # noqa: BLE001  # the exporter meets it too, and its sentence is kept
+            return found
     return found
 
 

@@ -1,6 +1,9 @@
 """Both exporters, what is written when one or both fail, and models too large for one file."""
 
+import itertools
 import json
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -113,19 +116,54 @@ def test_a_network_that_reads_what_was_written_over_keeps_its_meaning(
 
 
 class Normalised(nn.Module):
-    """A normalisation after a convolution, whose weight is used a second time, or not."""
+    """A normalisation after a convolution, used as `way` says."""
 
-    def __init__(self, *, weight_again: bool = False) -> None:
+    def __init__(self, way: Callable[["Normalised", Tensor], Tensor] | None = None) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.conv, self.norm = nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4)
         self.norm.running_mean = torch.linspace(-1, 1, 4)
         nn.init.uniform_(self.norm.weight, 2, 3)
-        self._weight_again = weight_again
+        self.kept: Tensor | None = None
+        self._way = way
 
     def forward(self, x: Tensor) -> Tensor:
-        read: Tensor = self.norm(self.conv(x)).relu().mean((2, 3))
-        return read + self.conv.weight.mean((1, 2, 3)) if self._weight_again else read
+        if self._way is not None:
+            return self._way(self, x)
+        answer: Tensor = self.norm(self.conv(x)).relu().mean((2, 3))
+        return answer
+
+
+def weight_again(net: Normalised, x: Tensor) -> Tensor:
+    answer: Tensor = net.norm(net.conv(x)).relu().mean((2, 3))
+    return answer + (x.mean((1, 2, 3)) - 0.9).relu()[:, None] * 100 * net.conv.weight.mean()
+
+
+def parts_again(net: Normalised, x: Tensor) -> Tensor:
+    made: Tensor = net.conv(x)
+    answer: Tensor = net.norm(made).relu().mean((2, 3))
+    return answer + ((made.chunk(2, 1)[0].mean((1, 2, 3)) - 0.4).relu() * 10)[:, None]
+
+
+def beside_a_large_logit(net: Normalised, x: Tensor) -> Tensor:
+    made: Tensor = net.conv(x)
+    one, other = made.chunk(2, 1)
+    answer: Tensor = (net.norm(made) * torch.cat([other, one], 1)).mean((2, 3))
+    return torch.cat([answer[:, :3], torch.full_like(answer[:, :1], -1e6)], 1)
+
+
+def kept_by_number(net: Normalised, x: Tensor) -> Tensor:
+    if net.kept is None or net.kept.shape[0] != x.shape[0]:
+        net.kept = torch.ones(x.shape[0], 1)
+    answer: Tensor = net.norm(net.conv(x)).relu().mean((2, 3))
+    return answer * net.kept
+
+
+def sometimes_normalised(net: Normalised, x: Tensor) -> Tensor:
+    made: Tensor = net.conv(x)
+    if bool(x.mean() > -0.5):
+        made = net.norm(made)
+    return made.relu().mean((2, 3))
 
 
 @pytest.mark.parametrize("opset", [20, 17])
@@ -144,14 +182,39 @@ def test_normalisations_are_in_the_weights_of_the_convolutions_and_the_network_k
     assert all(torch.equal(before[name], values) for name, values in model.state_dict().items())
 
 
-@pytest.mark.parametrize("opset", [20, 17])
-def test_a_weight_that_is_read_twice_keeps_its_meaning(
-    samples: npt.NDArray[np.uint8], tmp_path: Path, opset: int
+@pytest.mark.parametrize(
+    ("opset", "way"),
+    [
+        *itertools.product((20, 17), (weight_again, parts_again, beside_a_large_logit)),
+        (20, kept_by_number),  # a trace always makes it a part of the graph
+    ],
+)
+def test_what_else_reads_weights_or_values_keeps_its_meaning_on_every_image(
+    samples: npt.NDArray[np.uint8], tmp_path: Path, opset: int, way: Callable[[Normalised, Tensor], Tensor]
 ) -> None:
-    model = deployed(Normalised(weight_again=True))
+    model = deployed(Normalised(way))
     write_onnx(model, SIZE, tmp_path / "m.onnx", opset=opset, metadata={}, samples=samples)
+    extremes = np.stack([np.full_like(samples[0], level) for level in (0, 255)])
     with open_model(tmp_path / "m.onnx", precision="fp32") as session:
-        np.testing.assert_allclose(logits_of(session, samples), logits_in_torch(model, samples), atol=1e-5)
+        for images in (samples, extremes, extremes[:1]):
+            np.testing.assert_allclose(logits_of(session, images), logits_in_torch(model, images), atol=1e-4)
+
+
+def test_a_normalisation_that_some_images_skip_is_refused(samples: npt.NDArray[np.uint8], tmp_path: Path) -> None:
+    with pytest.raises(EdgeDistillError, match="which path is taken depends on the image"):
+        write_onnx(deployed(Normalised(sometimes_normalised)), SIZE, tmp_path / "m.onnx", opset=20, metadata={})
+
+
+def test_what_a_network_warns_of_is_not_repeated_for_every_pass(tmp_path: Path) -> None:
+    def warning(net: Normalised, x: Tensor) -> Tensor:
+        warnings.warn("once", UserWarning, stacklevel=1)
+        answer: Tensor = net.norm(net.conv(x)).mean((2, 3))
+        return answer
+
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        write_onnx(deployed(Normalised(warning)), SIZE, tmp_path / "m.onnx", opset=20, metadata={})
+    assert not [each for each in seen if str(each.message) == "once"]
 
 
 def test_the_other_exporter_takes_over_and_the_record_says_why(samples: npt.NDArray[np.uint8], tmp_path: Path) -> None:

@@ -70,13 +70,6 @@ def test_a_convolution_takes_its_normalisation_over(
     check(model, torch.randn(2, 4, *[6] * axes, dtype=torch.double), [Fold("0", "1")])
 
 
-def test_a_linear_layer_takes_its_normalisation_over_where_its_channels_are_the_second_axis() -> None:
-    model = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2))
-    check(model, torch.randn(3, 5, dtype=torch.double), [Fold("0", "1")])
-    rows = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4))
-    check(rows, torch.randn(3, 4, 5, dtype=torch.double), [], kept=1)
-
-
 class Network(nn.Module):
     """A convolution and a normalisation, used as `way` says."""
 
@@ -118,14 +111,61 @@ def multiplied(net: Network, images: Tensor) -> Tensor:
     return answer
 
 
-@pytest.mark.parametrize(
-    "way",
-    [read_twice, changed_in_place, run_twice, normalised_twice, other_weights, multiplied],
-    ids=lambda way: way.__name__,
-)
+def in_parts(net: Network, images: Tensor) -> Tensor:
+    made: Tensor = net.conv(images)
+    answer: Tensor = net.norm(made)
+    return torch.cat([answer, *made.chunk(3, dim=1)], dim=1)
+
+
+def largest(net: Network, images: Tensor) -> Tensor:
+    made: Tensor = net.conv(images)
+    answer: Tensor = net.norm(made)
+    return answer + made.max(dim=1, keepdim=True)[0]
+
+
+def as_a_number(net: Network, images: Tensor) -> Tensor:
+    made: Tensor = net.conv(images)
+    answer: Tensor = net.norm(made)
+    return answer * made.sum().item()
+
+
+def weight_again(net: Network, images: Tensor) -> Tensor:
+    answer: Tensor = net.norm(net.conv(images))
+    return answer + net.conv.weight.mean()
+
+
+def bias_again(net: Network, images: Tensor) -> Tensor:
+    answer: Tensor = net.norm(net.conv(images))
+    assert net.conv.bias is not None
+    return answer + net.conv.bias[:, None, None]
+
+
+WAYS = (
+    read_twice, changed_in_place, run_twice, normalised_twice, other_weights, multiplied, in_parts, largest,
+    as_a_number, weight_again, bias_again,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_what_something_else_depends_on_is_not_folded(way: Callable[[Network, Tensor], Tensor]) -> None:
     model = Network(way)
     check(model, torch.randn(2, 3, 4, 4, dtype=torch.double), [], kept=2 if way is normalised_twice else 1)
+
+
+def test_a_convolution_that_shares_its_weights_is_not_folded() -> None:
+    first, second = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+    second.weight = first.weight
+    model = nn.Sequential(first, nn.BatchNorm2d(3), second, nn.BatchNorm2d(3))
+    check(model, torch.randn(2, 3, 4, 4, dtype=torch.double), [], kept=2)
+
+
+def test_a_form_that_is_asked_for_does_no_harm() -> None:
+    def way(net: Network, images: Tensor) -> Tensor:
+        made: Tensor = net.conv(images)
+        answer: Tensor = net.norm(made)
+        return answer.reshape(made.shape[0], made.size(1), -1)
+
+    check(Network(way), torch.randn(2, 3, 4, 4, dtype=torch.double), [Fold("conv", "norm")])
 
 
 def test_a_normalisation_by_the_batch_itself_is_not_folded() -> None:

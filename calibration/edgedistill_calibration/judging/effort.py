@@ -11,7 +11,8 @@ FLOAT16_BUDGET = 1.2e10  # 4 s, since every value is read: what FP16 can hold
 SETS_BUDGET = 1e11  # 8 s to measure ranges on one set, and about as long to judge each file on another
 FEWEST_IMAGES = 64
 MOST_OF_SET, FEWEST_OF_SET = 512, 256
-# On 256 photographs no value of two networks was more than 1.6 times as large as on 32, and FP16 has room for 4 times.
+# No value of two networks was more than 1.5 times as large on 248 photographs as on 32, and FP16 has room for 4 times
+# (`python -m benchmarks.float16_images`).
 FEWEST_FOR_FLOAT16 = 32
 FEWEST_FOR_NODES, MOST_FOR_NODES = 16, 256
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Annotated
 
+import typer
+
 from edgedistill_cli import options
 from edgedistill_cli.console import Console
 from edgedistill_cli.flags import flag
@@ -32,7 +34,11 @@ def demo(
 
     with resources.as_file(resources.files("edgedistill_cli").joinpath("demo.toml")) as file:
         settings = read_settings(file, {})
+    verdict: typer.Exit | None = None
     try:
         build(out, settings, STAGES, console, restart=restart)
-    finally:
-        console.say(NEXT_STEPS)
+    except typer.Exit as ended:  # it has run to its end; what stopped it halfway has a next step of its own
+        verdict = ended
+    console.say(NEXT_STEPS)
+    if verdict is not None:
+        raise verdict

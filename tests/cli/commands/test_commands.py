@@ -30,6 +30,14 @@ def test_help_explains_each_command(command: str) -> None:
     assert "Usage: edgedistill" in outcome.stdout
 
 
+def test_a_demo_that_stops_halfway_says_how_to_go_on_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "in-the-way").write_text("", encoding="utf-8")
+    outcome = run_command("demo", "--out", tmp_path / "in-the-way")
+    assert outcome.code in (1, 2)
+    assert outcome.stderr.startswith("error: ")
+    assert "your own data" not in outcome.stderr
+
+
 def test_version_is_printed() -> None:
     assert re.fullmatch(r"edgedistill \d+\.\d+\.\d+\n", run_command("--version").stdout)
 

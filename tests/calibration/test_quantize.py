@@ -233,7 +233,7 @@ def test_pixels_are_normalised_in_float_before_the_first_conv(role: str, calibra
     first = next(graph.of("Conv"))
     network_input = graph.source(first.input[0])
     assert network_input != first.input[0]
-    assert graph.upstream(network_input) == {"Transpose", "Cast", "Mul", "Add"}
+    assert graph.upstream(network_input) - {"Reshape"} == {"Transpose", "Cast", "Mul", "Add"}
 
 
 def test_a_clip_of_the_pixels_is_not_taken_for_an_activation(tmp_path: Path, training: ImageSet) -> None:

@@ -10,8 +10,10 @@ import onnx
 
 from edgedistill_calibration.config import CANDIDATES, RETIRED_PROFILES
 from edgedistill_calibration.graphs import preparation
+from edgedistill_calibration.graphs.pixel_rows import normalise_in_rows
 from edgedistill_calibration.graphs.reading import ActivationReader
 from edgedistill_calibration.int8 import _shortcuts
+from edgedistill_calibration.int8._pooling import pool_quantised, share_pool_ranges
 from edgedistill_calibration.int8._rescaling import rescale
 from edgedistill_calibration.int8.request import Int8Request
 from edgedistill_calibration.judging.judge import WRITING
@@ -28,11 +30,16 @@ class Target:
     float_outputs: tuple[str, ...]  # operators whose outputs stay float
     options: Mapping[str, object] = field(default_factory=dict)  # of ONNX Runtime's quantiser
     shortcuts: bool = False  # also quantise residual branches that change shape, see `_shortcuts.shortcuts`
+    quick_forms: bool = False  # write as ONNX Runtime computes it quickly, see `graphs.pixel_rows` and `_pooling`
 
     @property
     def symmetric(self) -> bool:
         """Whether every zero point is 0."""
         return bool(self.options.get("ActivationSymmetric"))
+
+    def ranges(self, graph: onnx.GraphProto, measured: Ranges) -> Ranges:
+        """Return the ranges that a graph's values have in its file."""
+        return share_pool_ranges(graph, measured) if self.quick_forms else measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +57,8 @@ _OPERATORS = (*preparation.WEIGHTED, "Relu", "Clip")
 _FLOAT_OUTPUTS = ("Gemm", "MatMul")
 # By profile, for ONNX Runtime.
 ORT_TARGETS = {
-    "x86": Target(activation="QUInt8", operators=_OPERATORS, float_outputs=_FLOAT_OUTPUTS),
-    "arm": Target(activation="QInt8", operators=_OPERATORS, float_outputs=_FLOAT_OUTPUTS),
+    "x86": Target(activation="QUInt8", operators=_OPERATORS, float_outputs=_FLOAT_OUTPUTS, quick_forms=True),
+    "arm": Target(activation="QInt8", operators=_OPERATORS, float_outputs=_FLOAT_OUTPUTS, quick_forms=True),
 }
 # TensorRT's parser takes only zero point 0 and no INT32 biases; Conv + ReLU fuse when no Q/DQ is between them.
 TENSORRT_TARGET = Target(
@@ -95,7 +102,7 @@ def write_candidates(request: Int8Request) -> Candidates:
         written[method] = {}
         for precision, target in targets(config.profile).items():
             path = written[method][precision] = request.folder / f"{method}.{precision}.onnx"
-            ranges = measured[symmetric(method) if target.symmetric else method]
+            ranges = target.ranges(graph, measured[symmetric(method) if target.symmetric else method])
             first = plain.get(precision)
             model = None if first is None else rescale(first, ranges, floats, symmetric=target.symmetric)
             if model is None:
@@ -135,6 +142,7 @@ def quantise_graph(
     Raises:
         EdgeDistillError: a quantised value has no range, or ONNX Runtime's quantiser cannot quantise the graph.
     """
+    ranges = target.ranges(onnx.load(prepared).graph, ranges)
     model = quantise_plain(prepared, path, target, ranges, feeds)
     _finish_values(model, prepared, target, ranges)
     return model
@@ -177,8 +185,11 @@ def quantise_plain(
 
 
 def _finish_values(model: onnx.ModelProto, prepared: Path, target: Target, ranges: Ranges) -> None:
-    """Check that every range was measured, and quantise what ONNX Runtime's quantiser leaves in float."""
+    """Check that every range was measured, and do what ONNX Runtime's quantiser leaves to do."""
     _require_measured(model.graph, ranges)
+    if target.quick_forms:
+        pool_quantised(model)
+        normalise_in_rows(model)
     if target.shortcuts:
         _shortcuts.quantise_values(model, _shortcuts.shortcuts(onnx.load(prepared).graph), ranges)
 

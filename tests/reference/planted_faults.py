@@ -33,8 +33,8 @@ def constant(model: onnx.ModelProto, name: str, value: NDArray[np.generic]) -> s
 
 
 def initializer(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
-    """Return the weight of this name."""
-    found: onnx.TensorProto = next(each for each in model.graph.initializer if each.name == name)
+    """Return the weight of this name, or what an INT8 file has of it, repeated for a row of pixels."""
+    found: onnx.TensorProto = next(each for each in model.graph.initializer if each.name in {name, f"{name}_row"})
     return found
 
 
@@ -43,7 +43,7 @@ def replace_weight(model: onnx.ModelProto, name: str, change: Callable[[NDArray[
     tensor = initializer(model, name)
     values = numpy_helper.to_array(tensor).copy()
     change(values)
-    tensor.CopyFrom(numpy_helper.from_array(values, name))
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
 
 def insert_after(model: onnx.ModelProto, value: str, nodes: list[onnx.NodeProto]) -> None:
@@ -56,7 +56,8 @@ def insert_after(model: onnx.ModelProto, value: str, nodes: list[onnx.NodeProto]
 
 def normalised_value(model: onnx.ModelProto) -> str:
     """Return the value that normalisation ends in."""
-    adding = next(node for node in model.graph.node if "normalise.norm_shift" in node.input)
+    shift = initializer(model, "normalise.norm_shift").name
+    adding = next(node for node in model.graph.node if shift in node.input)
     return str(adding.output[0])
 
 

@@ -111,8 +111,12 @@ def _in_rows(
 ) -> list[onnx.NodeProto]:
     """Return the nodes that compute the result in rows, and add their constants to the graph."""
 
+    added: set[str] = set()
+
     def constant(name: str, value: NDArray[np.generic]) -> str:
-        graph.initializer.append(numpy_helper.from_array(value, name))
+        if name not in added:
+            graph.initializer.append(numpy_helper.from_array(value, name))
+            added.add(name)
         return name
 
     def reshape(given: str, made: str, shape: tuple[int, ...]) -> onnx.NodeProto:
@@ -123,12 +127,11 @@ def _in_rows(
     value = f"{name}_rows"
     nodes = [reshape(found.transpose.input[0], value, (0, 0, -1))]
     for step in found.steps:
-        node = helper.make_node(step.op_type, [], [f"{step.output[0]}_rows"], name=step.name)
+        read = [
+            constant(f"{each}_row", _row(constants[each], found)) if each in constants else value for each in step.input
+        ]
+        node = helper.make_node(step.op_type, read, [f"{step.output[0]}_rows"], name=step.name)
         node.attribute.extend(step.attribute)
-        for read in step.input:
-            row = f"{step.output[0]}_row"
-            repeated = read in constants
-            node.input.append(constant(row, _row(constants[read], found)) if repeated else value)
         nodes.append(node)
         value = node.output[0]
     nodes.append(reshape(value, f"{name}_pixels", (0, 0, found.width, found.channels)))

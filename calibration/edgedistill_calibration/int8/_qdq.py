@@ -37,10 +37,6 @@ class Target:
         """Whether every zero point is 0."""
         return bool(self.options.get("ActivationSymmetric"))
 
-    def ranges(self, graph: onnx.GraphProto, measured: Ranges) -> Ranges:
-        """Return the ranges that a graph's values have in its file."""
-        return share_pool_ranges(graph, measured) if self.quick_forms else measured
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
@@ -92,6 +88,7 @@ def write_candidates(request: Int8Request) -> Candidates:
     if given and all(set(reader.names) <= each.keys() for each in given.values()):
         measured |= given
         methods = (*methods, AS_TRAINED)
+    measured = {name: share_pool_ranges(graph, ranges) for name, ranges in measured.items()}
     written: dict[str, dict[str, Path]] = {}
     plain: dict[str, onnx.ModelProto] = {}  # the first of each kind, from which the others are made
     floats = {each.name: each for each in graph.initializer}
@@ -102,7 +99,7 @@ def write_candidates(request: Int8Request) -> Candidates:
         written[method] = {}
         for precision, target in targets(config.profile).items():
             path = written[method][precision] = request.folder / f"{method}.{precision}.onnx"
-            ranges = target.ranges(graph, measured[symmetric(method) if target.symmetric else method])
+            ranges = measured[symmetric(method) if target.symmetric else method]
             first = plain.get(precision)
             model = None if first is None else rescale(first, ranges, floats, symmetric=target.symmetric)
             if model is None:
@@ -142,7 +139,7 @@ def quantise_graph(
     Raises:
         EdgeDistillError: a quantised value has no range, or ONNX Runtime's quantiser cannot quantise the graph.
     """
-    ranges = target.ranges(onnx.load(prepared).graph, ranges)
+    ranges = share_pool_ranges(onnx.load(prepared).graph, ranges)
     model = quantise_plain(prepared, path, target, ranges, feeds)
     _finish_values(model, prepared, target, ranges)
     return model

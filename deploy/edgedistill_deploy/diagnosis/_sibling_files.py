@@ -28,7 +28,8 @@ _ROUNDING = 0.08
 _MANY = 0.5  # share of the weights that differ in a file of another expert
 _RANGE = 0.1  # share of a range by which its ends may miss the recorded ones
 _SUFFIXES = ("_DequantizeLinear_Output", "_float16", "_QuantizeLinear_Input", "_quantized")
-_TRIVIAL = ("Constant", "Identity", "QuantizeLinear", "DequantizeLinear", "Cast")
+_QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
+_TRIVIAL = ("Constant", "Identity", "Cast", "Reshape", *_QUANTISERS)  # a quantised file may have more of them
 _SHOWN = 5
 
 
@@ -102,7 +103,7 @@ def find_damaged_scales(judged: JudgedModel) -> Iterator[Diagnosis]:
 
 
 def added_operators(path: Path, source: Path) -> tuple[str, ...]:
-    """Return the operators that a quantised file has more of than its float source, without the quantisers."""
+    """Return the operators that a quantised file has more of than its float source, trivial ones left out."""
     ours, theirs = ([node.operator for node in read_graph(each).nodes] for each in (path, source))
     more = {name for name in ours if name not in _TRIVIAL and ours.count(name) > theirs.count(name)}
     return tuple(sorted(more))
@@ -155,7 +156,7 @@ def _find_strayed(path: Path, record: Path) -> tuple[list[Strayed], int]:
     known = read_json(record)
     ranges = [known["ranges"], known["symmetric_ranges"]]
     weights = dict(read_weights(path))
-    nodes = [node for node in read_graph(path).nodes if node.operator in _TRIVIAL[2:4]]
+    nodes = [node for node in read_graph(path).nodes if node.operator in _QUANTISERS]
     found: dict[str, Strayed] = {}
     names = set()
     for node in nodes:

@@ -116,7 +116,7 @@ def test_sound_models_agree_whichever_is_searched(
     reference, candidate = (side(bundle, name) for name in names)
     report = find_divergence(bundle, reference, candidate, pixels, threads=1)
     assert report.first is None, report.sentence
-    assert report.compared_count == report.value_count > 15
+    assert report.compared_count == report.value_count > 12
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int8-tensorrt"])
